@@ -1,1 +1,29 @@
-//! .
+//! Every decision of the Bitcoin P2P protocol, as pure state machines.
+//!
+//! A machine has `step(now, input) -> effects` and `deadline()`. It owns no
+//! socket, no clock and no source of randomness but the seed it was given, so
+//! that the same inputs always give the same effects: a failing run is
+//! reproduced from its seed. The actors of `node` turn messages into inputs and
+//! perform the effects; they decide nothing about Bitcoin.
+//!
+//! | module | machine or facts |
+//! |---|---|
+//! | [`lifecycle`] | L1-L6: what may be known of a connection, by whom, when; and the [`lifecycle::Ledger`] that checks it |
+//! | [`handshake`] | `version`/`verack` in both roles |
+//! | [`session`] | one connection: handshake, ping, inactivity |
+//! | [`peer_table`] | all connections: admission, dialling, addresses |
+//! | [`address_book`] | where other nodes may be found |
+//! | [`headers`] | the header tree and how headers are received and served |
+//! | [`sync`] | header and block sync over all peers |
+
+pub mod address_book;
+pub mod handshake;
+pub mod headers;
+pub mod lifecycle;
+pub mod peer_table;
+pub mod session;
+pub mod sync;
+pub mod time;
+
+pub use lifecycle::{ConnId, Direction, DoneReason, Introduction};
+pub use time::Now;

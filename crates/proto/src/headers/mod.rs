@@ -1,0 +1,1 @@
+//! Header tree, low-work header sync and serving of headers.

@@ -1,0 +1,191 @@
+//! The life of a connection, stated once.
+//!
+//! * **L1** A connection id is never used again.
+//! * **L2** Per connection: `Add` at most once, `Done` exactly once, `Add`
+//!   first. `Add` is sent when the handshake completed; it may be missing
+//!   altogether.
+//! * **L3** SyncManager sees `Add`, `Done` for exactly the connections that
+//!   PeerManager admitted. Admission is PeerManager's table, never a flag in
+//!   the peer.
+//! * **L4** SyncManager's peers are a subset of PeerManager's table and the
+//!   connections whose `Done` is in flight; the sync peer is one of
+//!   SyncManager's peers.
+//! * **L5** Queued lifecycle messages never exceed two per slot.
+//! * **L6** All slots home: both tables are empty.
+//!
+//! # Ordering
+//!
+//! There is one sender per connection (the peer's lifecycle guard) and one path,
+//! peer → PeerManager → SyncManager, each hop a FIFO mailbox. Two senders, or
+//! two mailboxes picked at random, let `Done` overtake `Add`: the receiver then
+//! keeps a dead peer for ever. That is the failure these invariants exclude.
+//!
+//! [`ledger::Ledger`] checks them; both managers assert it in release builds too.
+
+pub mod ledger;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::p2p::ServiceFlags;
+
+use crate::time::Now;
+
+/// Identifies one connection for the life of the process. Never reused (L1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer={}", self.0)
+    }
+}
+
+/// Who opened a connection, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// The remote connected to us.
+    Inbound,
+    /// We dialled an address of the address book.
+    Outbound,
+    /// We dialled an address that the operator named (`addnode`, `--connect`, `--add-node`).
+    Manual,
+}
+
+impl Direction {
+    /// Whether we dialled.
+    #[must_use]
+    pub fn is_outgoing(self) -> bool {
+        match self {
+            Self::Inbound => false,
+            Self::Outbound | Self::Manual => true,
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+            Self::Manual => "manual",
+        })
+    }
+}
+
+/// Why a connection ended. Its `Display` is one plain line for log and history.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum DoneReason {
+    /// The remote closed its side in an orderly way.
+    #[error("the peer closed the connection")]
+    RemoteClosed,
+    /// Reading or writing failed; the operating system's text.
+    #[error("the connection failed: {0}")]
+    RemoteReset(String),
+    /// `version` and `verack` did not arrive in time.
+    #[error("the handshake was not completed in time")]
+    HandshakeTimeout,
+    /// Our own nonce came back: we dialled ourselves.
+    #[error("connected to ourselves")]
+    SelfConnection,
+    /// The peer's protocol version is too old.
+    #[error("protocol version {got} is below {min}")]
+    ObsoleteVersion {
+        /// The version it announced.
+        got: i32,
+        /// The least that we speak to.
+        min: i32,
+    },
+    /// We dialled for a full node and the peer does not offer what one has.
+    #[error("the peer does not offer the services we dialled it for")]
+    MissingServices,
+    /// Another connection to the same address exists.
+    #[error("already connected to this address")]
+    DuplicateConnection,
+    /// The bytes were no valid frame or message; the decoder's text.
+    #[error("undecodable: {0}")]
+    Undecodable(String),
+    /// A well-formed message that the protocol does not allow there.
+    #[error("protocol violation: {0}")]
+    ProtocolViolation(String),
+    /// A ping stayed unanswered.
+    #[error("a ping was not answered in time")]
+    PingTimeout,
+    /// Nothing was received, or nothing could be sent, for too long.
+    #[error("the connection was silent for too long")]
+    Inactive,
+    /// The peer does not read what we send.
+    #[error("the peer reads too slowly")]
+    SlowReader,
+    /// The peer table did not admit it.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// It sent an invalid header.
+    #[error("invalid header: {0}")]
+    InvalidHeader(String),
+    /// It sent an invalid block.
+    #[error("invalid block {hash}: {reason}")]
+    InvalidBlock {
+        /// The block.
+        hash: BlockHash,
+        /// The consensus engine's token, e.g. `bad-cb-amount`.
+        reason: String,
+    },
+    /// Its chain has too little work to be followed.
+    #[error("its chain has too little work")]
+    LowWorkChain,
+    /// It did not deliver headers in time.
+    #[error("headers were not delivered in time")]
+    HeadersTimeout,
+    /// It did not deliver a block in time.
+    #[error("block {hash} was not delivered in time")]
+    BlockStalled {
+        /// The block that was waited for.
+        hash: BlockHash,
+    },
+    /// The operator asked for it (`disconnectnode`, `addnode remove`).
+    #[error("disconnected by request")]
+    Requested,
+    /// The node stops.
+    #[error("the node is shutting down")]
+    Shutdown,
+    /// The peer's actor panicked: our own bug.
+    #[error("internal error: the peer's actor panicked")]
+    Panicked,
+}
+
+/// Facts about a peer that finished its handshake.
+///
+/// Given to PeerManager with `Add`, and on to SyncManager when it was admitted.
+/// Everything but `id`, `direction`, `remote` and the times is the remote's claim.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Introduction {
+    /// The connection.
+    pub id: ConnId,
+    /// Who opened it.
+    pub direction: Direction,
+    /// The remote end of the socket.
+    pub remote: SocketAddr,
+    /// The peer's protocol version.
+    pub version: i32,
+    /// The services it offers.
+    pub services: ServiceFlags,
+    /// Its BIP14 user agent, sanitized by `wire`.
+    pub user_agent: String,
+    /// The height it claims; `None` when its `version` was short. Never to be trusted.
+    pub claimed_height: Option<i32>,
+    /// Whether it wants transaction announcements (BIP37).
+    pub relay: bool,
+    /// Whether it sent `sendaddrv2` (BIP155).
+    pub wants_addrv2: bool,
+    /// Whether it sent `wtxidrelay` (BIP339).
+    pub wtxid_relay: bool,
+    /// When the transport was connected.
+    pub connected_at: Now,
+    /// Its clock minus ours, seconds.
+    pub time_offset: i64,
+    /// Transport connected to handshake complete.
+    pub handshake: Duration,
+}

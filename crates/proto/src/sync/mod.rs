@@ -1,0 +1,1 @@
+//! Header and block sync: the SyncManager machine.
