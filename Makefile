@@ -1,0 +1,51 @@
+# Handfast. `make` alone lists the targets.
+#
+# One cargo profile (release, with assertions) serves users, tests and benchmarks,
+# because the consensus engine, a C++ library, is compiled once per profile.
+
+NETWORK ?= regtest
+ARGS    ?=
+
+CARGO   ?= cargo
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+
+export HANDFAST_BIN ?= $(abspath $(TARGET)/release/handfast)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test check interop bench doc setup bitcoind
+
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: setup ## Build, then run a node in the foreground (NETWORK=regtest|testnet4|signet|mainnet, ARGS="...")
+	$(CARGO) build --release -p handfast
+	$(HANDFAST_BIN) run --network $(NETWORK) $(ARGS)
+
+build: setup ## Build everything
+	$(CARGO) build --release --workspace
+
+test: build ## Run every test that needs no other node
+	$(CARGO) test --release --workspace
+
+check: ## Formatting, clippy with warnings as errors, dependency rules
+	@scripts/setup check
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --release --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) deny --all-features check bans licenses sources
+	@scripts/advisories
+
+interop: build bitcoind ## Run the tests against a real bitcoind (built once, about 15 minutes)
+	HANDFAST_BITCOIND="$$(scripts/bitcoind --path)" \
+	    $(CARGO) test --release --workspace --features handfast-tests/interop --test interop
+
+bench: build bitcoind ## Time syncing two chains beside bitcoind (ARGS="--runs 5 --chain light|signed")
+	HANDFAST_BITCOIND="$$(scripts/bitcoind --path)" $(TARGET)/release/bench $(ARGS)
+
+doc: setup ## Build the documentation of all crates
+	$(CARGO) doc --release --workspace --no-deps
+
+setup: ## Install what is missing (Debian, Ubuntu)
+	@scripts/setup
+
+bitcoind: setup ## Build the bitcoind that interop and bench use
+	@scripts/bitcoind
