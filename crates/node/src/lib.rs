@@ -1,1 +1,31 @@
-//! .
+//! The actors of a Handfast node: wiring, I/O, timers, shutdown.
+//!
+//! No decision about Bitcoin is taken here. An actor turns a message into an
+//! input of its machine (`proto`), calls `step`, and performs the effects. What
+//! this crate owes is order, bounds and endings; [`manual`] says how.
+
+pub mod config;
+pub mod handle;
+pub mod manual;
+
+mod clock;
+mod mail;
+mod shared;
+mod slots;
+mod stats;
+
+pub use config::{NodeConfig, StartError, user_agent};
+pub use handle::{
+    AddNodeFailure, Audit, BlockError, ChainView, DisconnectFailure, ExitReason, Gone, LocalAddress, NetworkInfo,
+    NodeHandle, PeerInfo, Phase,
+};
+pub use stats::{Totals, Traffic};
+
+pub use handfast_chain::{OpenError, ReadError, SpentOutputs};
+pub use handfast_proto::headers::{ChainTip, Entry, HeaderTree, Status};
+pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+pub use handfast_proto::peer_table::{
+    AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, PeerRow,
+};
+pub use handfast_proto::sync::{Reject, RejectKind, SubmitResult, SyncState};
+pub use handfast_wire::{Message, Network, RawBlock};

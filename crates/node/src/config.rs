@@ -1,0 +1,177 @@
+//! What a node is told before it starts, and what may prevent the start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bitcoin::pow::Work;
+use handfast_wire::Network;
+
+/// Inbound connections at most. Core: 125 in all, of which 10 are outbound.
+pub const DEFAULT_MAX_INBOUND: usize = 115;
+/// Automatic outbound connections. Core: 8 full relay and 2 block relay.
+pub const DEFAULT_MAX_OUTBOUND: usize = 10;
+/// Connections to addresses that the operator named. Core `MAX_ADDNODE_CONNECTIONS`.
+pub const MAX_MANUAL: usize = 8;
+/// Inbound connections whose handshake is not complete; they come on top of `max_inbound`.
+pub const DEFAULT_MAX_HANDSHAKES: usize = 256;
+/// Time from connected to handshake complete. Core `DEFAULT_PEER_CONNECT_TIMEOUT`.
+pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for a dial. Core `DEFAULT_CONNECT_TIMEOUT` (5 s).
+pub const DEFAULT_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Depth of the accept queue asked of the system (which may cap it).
+pub const DEFAULT_BACKLOG: u32 = 4096;
+
+/// The configuration of a node, checked by [`crate::Node::bind`].
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The network to join.
+    pub network: Network,
+    /// The directory of this network, e.g. `~/.handfast/regtest`; created when missing.
+    pub datadir: PathBuf,
+    /// Addresses to listen on for peers; empty: accept nobody.
+    pub listen: Vec<SocketAddr>,
+    /// When not empty: connect to these and to nobody else.
+    pub connect: Vec<String>,
+    /// Addresses to stay connected to, besides the automatic ones.
+    pub add_nodes: Vec<String>,
+    /// Whether to dial addresses of the address book and the DNS seeds.
+    pub dial: bool,
+    /// Inbound connections at most, counted after the handshake.
+    pub max_inbound: usize,
+    /// Automatic outbound connections at most.
+    pub max_outbound: usize,
+    /// Inbound connections in the handshake at most.
+    pub max_handshakes: usize,
+    /// Time for the handshake.
+    pub handshake_timeout: Duration,
+    /// Time for a dial, from the first SYN to connected.
+    pub dial_timeout: Duration,
+    /// Depth of the accept queue.
+    pub backlog: u32,
+    /// BIP14 user agent, e.g. `/Handfast:0.1.0/`.
+    pub user_agent: String,
+    /// Work below which a header chain is not followed; `None`: the network's own.
+    pub minimum_work: Option<Work>,
+    /// Threads that check scripts besides the kernel's own; `None`: by the number of cores.
+    pub script_threads: Option<i32>,
+    /// Seed of everything that is chosen at random; `None`: from the system.
+    pub seed: Option<u64>,
+}
+
+impl NodeConfig {
+    /// The defaults for `network` in `datadir`: listens nowhere, dials.
+    #[must_use]
+    pub fn new(network: Network, datadir: PathBuf) -> Self {
+        Self {
+            network,
+            datadir,
+            listen: Vec::new(),
+            connect: Vec::new(),
+            add_nodes: Vec::new(),
+            dial: true,
+            max_inbound: DEFAULT_MAX_INBOUND,
+            max_outbound: DEFAULT_MAX_OUTBOUND,
+            max_handshakes: DEFAULT_MAX_HANDSHAKES,
+            handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
+            dial_timeout: DEFAULT_DIAL_TIMEOUT,
+            backlog: DEFAULT_BACKLOG,
+            user_agent: user_agent(&[]).expect("no comment is always acceptable"),
+            minimum_work: None,
+            script_threads: None,
+            seed: None,
+        }
+    }
+}
+
+/// The user agent with the operator's comments, as BIP14 writes it.
+///
+/// # Errors
+/// A comment with a character that BIP14 reserves or that Core does not print,
+/// or a result longer than [`handfast_wire::limits::MAX_USER_AGENT`] bytes.
+pub fn user_agent(comments: &[String]) -> Result<String, StartError> {
+    for comment in comments {
+        let bad = comment.chars().find(|c| !(c.is_ascii_alphanumeric() || " .,;-_?@".contains(*c)));
+        if let Some(character) = bad {
+            return Err(StartError::UserAgentCharacter { comment: comment.clone(), character });
+        }
+    }
+    let comments = if comments.is_empty() { String::new() } else { format!("({})", comments.join("; ")) };
+    let agent = format!("/Handfast:{}{comments}/", env!("CARGO_PKG_VERSION"));
+    let max = handfast_wire::limits::MAX_USER_AGENT;
+    if agent.len() > max {
+        return Err(StartError::UserAgentLength { got: agent.len(), max });
+    }
+    Ok(agent)
+}
+
+/// Why a node did not start. `Display` is one line: the cause and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listening socket could not be had. Nothing was changed on disk.
+    #[error("cannot listen on {addr}: {source}; {}", remedy(source))]
+    Listen {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The data directory is in use, foreign, damaged or not writable.
+    #[error(transparent)]
+    Datadir(#[from] handfast_chain::OpenError),
+    /// A thread or an event loop could not be made.
+    #[error("cannot start the thread {name}: {source}; check the limits on processes and memory (ulimit -u, -v)")]
+    Thread {
+        /// Its name.
+        name: &'static str,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// A user agent comment has a character that BIP14 does not allow.
+    #[error("user agent comment {comment:?} contains {character:?}; use letters, digits, space and .,;-_?@")]
+    UserAgentCharacter {
+        /// The comment.
+        comment: String,
+        /// Its first bad character.
+        character: char,
+    },
+    /// The user agent is too long.
+    #[error("the user agent would be {got} bytes long, at most {max} are allowed; shorten the comments")]
+    UserAgentLength {
+        /// Its length, bytes.
+        got: usize,
+        /// The limit, bytes.
+        max: usize,
+    },
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::AddrInUse => "stop the program that uses it, or choose another address with --listen",
+        ErrorKind::PermissionDenied => "ports below 1024 need privileges; choose another with --listen",
+        ErrorKind::AddrNotAvailable => "this machine has no such address; choose another with --listen",
+        _ => "choose another address with --listen, or accept nobody with --no-listen",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_appears_in_the_user_agent_as_bip14_writes_it() {
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(user_agent(&[]).expect("plain"), format!("/Handfast:{version}/"));
+        let two = user_agent(&["left".into(), "lab 7".into()]).expect("allowed");
+        assert_eq!(two, format!("/Handfast:{version}(left; lab 7)/"));
+    }
+
+    #[test]
+    fn a_comment_that_would_break_the_user_agent_is_refused_with_the_character_named() {
+        let error = user_agent(&["a/b".into()]).expect_err("a slash ends a BIP14 token");
+        assert!(error.to_string().contains("'/'"), "{error}");
+        let error = user_agent(&["x".repeat(300)]).expect_err("too long");
+        assert!(error.to_string().contains("at most 256"), "{error}");
+    }
+}

@@ -1,0 +1,355 @@
+//! The one way into a running node: [`NodeHandle`].
+//!
+//! Reads of the chain come from a published [`ChainView`] and never wait. Reads
+//! of peers and of sync ask the actor that owns them; they wait for the messages
+//! queued before them, which are bounded by the credits, and never for validation.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use bitcoin::p2p::ServiceFlags;
+use bytes::Bytes;
+use handfast_chain::{ReadError, SpentOutputs};
+use handfast_proto::headers::HeaderTree;
+use handfast_proto::lifecycle::ConnId;
+use handfast_proto::peer_table::{AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, PeerRow};
+use handfast_proto::sync::{SubmitResult, SyncState};
+use handfast_wire::{Network, RawBlock};
+
+use crate::mail::{self, ask};
+use crate::shared::Shared;
+use crate::stats::{Totals, Traffic};
+
+/// Where the node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// The block index is being opened; nothing can be answered yet (RPC error -28).
+    Starting,
+    /// Everything runs.
+    Running,
+    /// The node shuts down: nothing new is accepted.
+    Stopping,
+}
+
+/// What is known of the chain, at one moment. Cheap to take, never changes once taken.
+#[derive(Clone, Debug)]
+pub struct ChainView {
+    /// Every header known, with the active chain (O(1) snapshot).
+    pub tree: HeaderTree,
+    /// The network.
+    pub network: Network,
+    /// Where the node is in its life.
+    pub phase: Phase,
+    /// Whether the tip is still far behind (Core's sense of the word).
+    pub initial_block_download: bool,
+    /// Estimated share of the chain that is validated, 0.0 to 1.0.
+    pub progress: f64,
+    /// Bytes of blocks and undo data on disk.
+    pub size_on_disk: u64,
+    /// What an operator should know, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// The node is not there to answer: not yet, or no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Gone {
+    /// The block index is still being opened.
+    #[error("the node is starting")]
+    Starting,
+    /// It shuts down or has stopped.
+    #[error("the node is shutting down")]
+    Stopping,
+}
+
+/// Why a block could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BlockError {
+    /// The node is not there to answer.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// The store does not have it or could not read it.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Why `addnode` changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AddNodeFailure {
+    /// The node is not there to answer.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// The list says no.
+    #[error(transparent)]
+    Refused(#[from] AddNodeError),
+}
+
+/// Why `disconnectnode` changed nothing.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DisconnectFailure {
+    /// The node is not there to answer.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// No peer matches.
+    #[error("no such peer is connected")]
+    NotConnected,
+}
+
+/// A peer: what the table knows of it, and what went over its socket.
+#[derive(Clone, Debug)]
+pub struct PeerInfo {
+    /// The table's row: address, direction, version, services, claims.
+    pub row: PeerRow,
+    /// Bytes, times, ping.
+    pub traffic: Traffic,
+}
+
+/// Do the tables agree? Taken actor by actor, so a busy node may show a
+/// connection that is on its way; on a quiet one all counts are equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// Connections whose socket is open, handshake included.
+    pub sockets: usize,
+    /// Of those, the ones whose handshake is not complete.
+    pub in_handshake: usize,
+    /// Slots taken, all kinds together.
+    pub slots_taken: usize,
+    /// PeerManager's table.
+    pub peer_table: BTreeSet<ConnId>,
+    /// SyncManager's table.
+    pub sync_table: BTreeSet<ConnId>,
+    /// The peer that headers are synced from.
+    pub sync_peer: Option<ConnId>,
+}
+
+impl Audit {
+    /// Whether open sockets, peer table and sync table show the same connections.
+    #[must_use]
+    pub fn agrees(&self) -> bool {
+        let ready = self.sockets.checked_sub(self.in_handshake);
+        ready == Some(self.peer_table.len())
+            && self.peer_table == self.sync_table
+            && self.sync_peer.is_none_or(|id| self.sync_table.contains(&id))
+    }
+}
+
+/// One address that peers can reach us at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalAddress {
+    /// The bound address.
+    pub addr: SocketAddr,
+}
+
+/// What `getnetworkinfo` shows.
+#[derive(Clone, Debug)]
+pub struct NetworkInfo {
+    /// BIP14 user agent.
+    pub user_agent: String,
+    /// The protocol version that we speak.
+    pub protocol_version: i32,
+    /// What we offer.
+    pub local_services: ServiceFlags,
+    /// The sockets that we accept peers on.
+    pub local_addresses: Vec<LocalAddress>,
+    /// Whether peers may connect to us.
+    pub listening: bool,
+    /// Inbound connections, handshake complete.
+    pub connections_in: usize,
+    /// Outbound and manual connections, handshake complete.
+    pub connections_out: usize,
+    /// Seconds by which the peers' clocks differ from ours (median); never used.
+    pub time_offset: i64,
+    /// Bytes and messages since start, all connections that ever were.
+    pub totals: Totals,
+}
+
+/// Why the node ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// Somebody asked for it; who or why.
+    Requested(String),
+    /// Something broke that the node cannot run without: exit code not zero.
+    Failed(String),
+}
+
+/// A running node. Cheap to clone; may be used from any thread.
+#[derive(Clone)]
+pub struct NodeHandle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeHandle").field("phase", &self.phase()).finish_non_exhaustive()
+    }
+}
+
+impl NodeHandle {
+    /// The latest snapshot of the chain. Never waits.
+    #[must_use]
+    pub fn view(&self) -> Arc<ChainView> {
+        self.shared.view.load_full()
+    }
+
+    /// Where the node is in its life. Never waits.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.shared.view.load().phase
+    }
+
+    /// Every admitted peer, oldest first.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts and after it stopped.
+    pub async fn peers(&self) -> Result<Vec<PeerInfo>, Gone> {
+        ask(&self.shared.links()?.peers, mail::Peers).await
+    }
+
+    /// The connections that ended last, newest last.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts and after it stopped.
+    pub async fn peer_history(&self) -> Result<Vec<HistoryRow>, Gone> {
+        ask(&self.shared.links()?.peers, mail::PeerHistory).await
+    }
+
+    /// The addresses that the operator named, and whether they are connected.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts and after it stopped.
+    pub async fn added_nodes(&self) -> Result<Vec<AddedNode>, Gone> {
+        ask(&self.shared.links()?.peers, mail::AddedNodes).await
+    }
+
+    /// What sync is doing, and why.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts and after it stopped.
+    pub async fn sync_state(&self) -> Result<SyncState, Gone> {
+        ask(&self.shared.links()?.sync, mail::QuerySyncState).await
+    }
+
+    /// Whether sockets, peer table and sync table agree.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts and after it stopped.
+    pub async fn audit(&self) -> Result<Audit, Gone> {
+        let links = self.shared.links()?;
+        let peer_table = ask(&links.peers, mail::AuditPeers).await?;
+        let (sync_table, sync_peer) = ask(&links.sync, mail::AuditSync).await?;
+        let census = self.shared.slots.census();
+        Ok(Audit {
+            sockets: census.sockets,
+            in_handshake: census.in_handshake,
+            slots_taken: census.taken,
+            peer_table,
+            sync_table,
+            sync_peer,
+        })
+    }
+
+    /// Adds or removes an address to stay connected to, or tries one once.
+    ///
+    /// # Errors
+    /// The list's refusal, or [`Gone`].
+    pub async fn add_node(&self, name: String, command: AddNodeCommand) -> Result<(), AddNodeFailure> {
+        ask(&self.shared.links()?.peers, mail::AddNode { name, command }).await??;
+        Ok(())
+    }
+
+    /// Disconnects one peer.
+    ///
+    /// # Errors
+    /// No such peer, or [`Gone`].
+    pub async fn disconnect(&self, target: DisconnectTarget) -> Result<(), DisconnectFailure> {
+        if ask(&self.shared.links()?.peers, mail::DisconnectPeer { target }).await? {
+            Ok(())
+        } else {
+            Err(DisconnectFailure::NotConnected)
+        }
+    }
+
+    /// Offers a block; answers when the kernel has judged it. The view shows it by then.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts, shuts down or after it stopped.
+    pub async fn submit_block(&self, block: RawBlock) -> Result<SubmitResult, Gone> {
+        self.accepts_writes()?;
+        let (answer, wait) = tokio::sync::oneshot::channel();
+        mail::post(&self.shared.links()?.sync, mail::SubmitBlock { block, answer });
+        wait.await.map_err(|_| Gone::Stopping)
+    }
+
+    /// Offers a header; answers when it has been judged.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts, shuts down or after it stopped.
+    pub async fn submit_header(&self, header: Header) -> Result<SubmitResult, Gone> {
+        self.accepts_writes()?;
+        let (answer, wait) = tokio::sync::oneshot::channel();
+        mail::post(&self.shared.links()?.sync, mail::SubmitHeader { header, answer });
+        wait.await.map_err(|_| Gone::Stopping)
+    }
+
+    /// A serialized block from disk, with or without witness data.
+    ///
+    /// # Errors
+    /// The store's error, or [`Gone`].
+    pub async fn block(&self, hash: BlockHash, witness: bool) -> Result<Bytes, BlockError> {
+        let reader = self.shared.links()?.reader.clone();
+        let read = move || if witness { reader.read(&hash) } else { reader.read_stripped(&hash) };
+        Ok(off_the_arbiter(read).await??)
+    }
+
+    /// The outputs that a connected block spends, from its undo data.
+    ///
+    /// # Errors
+    /// The store's error, or [`Gone`].
+    pub async fn spent_outputs(&self, hash: BlockHash) -> Result<SpentOutputs, BlockError> {
+        let reader = self.shared.links()?.reader.clone();
+        Ok(off_the_arbiter(move || reader.spent_outputs(&hash)).await??)
+    }
+
+    /// What we are on the network. Never waits.
+    #[must_use]
+    pub fn network_info(&self) -> NetworkInfo {
+        self.shared.network_info()
+    }
+
+    /// Time since the node was started.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.shared.clock.now().mono
+    }
+
+    /// Begins the shutdown; `why` is logged and shown. A second call changes nothing.
+    pub fn shutdown(&self, why: &str) {
+        mail::post(&self.shared.node, mail::Shutdown { why: why.to_owned() });
+    }
+
+    /// Resolves when everything has stopped and is saved.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub async fn stopped(&self) -> ExitReason {
+        let mut exit = self.shared.exit.clone();
+        let ended = exit.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        ended.unwrap_or_else(|| ExitReason::Failed("the node's own actor died".into()))
+    }
+
+    fn accepts_writes(&self) -> Result<(), Gone> {
+        match self.phase() {
+            Phase::Starting => Err(Gone::Starting),
+            Phase::Running => Ok(()),
+            Phase::Stopping => Err(Gone::Stopping),
+        }
+    }
+}
+
+/// Runs a blocking read on the blocking pool of the calling runtime.
+async fn off_the_arbiter<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Result<T, Gone> {
+    tokio::task::spawn_blocking(read).await.map_err(|_| Gone::Stopping)
+}
