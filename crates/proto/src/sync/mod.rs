@@ -1,1 +1,276 @@
-//! Header and block sync: the SyncManager machine.
+//! Header and block sync over all peers: the heart of the node.
+//!
+//! [`SyncManager`] is one machine. Its inputs are what PeerManager forwards, what
+//! the kernel answers and what RPC submits; its effects are orders to peers and
+//! jobs for the kernel. It owns the [`HeaderTree`](crate::headers::HeaderTree).
+//!
+//! | file | what |
+//! |---|---|
+//! | `manager` | [`SyncManager`]: takes an input apart, runs the rules below, keeps the invariants |
+//! | `header_sync` | whom to ask for headers, and what becomes of an answer |
+//! | `known_work` | which block each peer has shown to have, and probing for it |
+//! | `download` | which block to ask of whom: window, flow control, stalls |
+//! | `verdicts` | what the kernel's answers do to the tree, to peers and to submitters |
+//! | `announce` | telling peers about a new tip, and hearing of one |
+//! | `serve` | answering `getheaders`, `getblocks` and `getdata` |
+//! | `submit` | blocks and headers of RPC and of the miner |
+//! | `state` | [`SyncState`]: what is being done, and why |
+//!
+//! # Invariants
+//!
+//! * **S1** Whenever a live peer has shown (not claimed) a header chain with more
+//!   work than our tip, then within 120 s a request to a live peer is outstanding,
+//!   or a reason why not is in [`SyncState::why`].
+//! * **S2** Empty or short `headers` at the tip are no stall.
+//! * **S3** Losing the sync peer selects the next one in the same step.
+
+mod state;
+
+pub use state::{
+    Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange, SyncState,
+    Wanted, Window,
+};
+
+use std::fmt;
+use std::time::Duration;
+
+use bitcoin::block::Header;
+use bitcoin::{BlockHash, Work};
+use handfast_wire::network::{HeadersSyncParams, PowParams};
+use handfast_wire::{Message, Network, RawBlock};
+
+use crate::lifecycle::{ConnId, DoneReason, Introduction};
+
+/// What a [`SyncManager`] is told once and for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncConfig {
+    /// Work a chain must show before its headers are kept. Core `nMinimumChainWork`.
+    pub minimum_work: Work,
+    /// The network's proof-of-work rules.
+    pub pow: PowParams,
+    /// Sizes for the sync of low-work header chains.
+    pub headers_sync: HeadersSyncParams,
+    /// Seeds everything that is chosen at random.
+    pub seed: u64,
+}
+
+impl SyncConfig {
+    /// The configuration of `network`; `minimum_work` overrides the network's own.
+    #[must_use]
+    pub fn new(network: &Network, minimum_work: Option<Work>, seed: u64) -> Self {
+        Self {
+            minimum_work: minimum_work.unwrap_or_else(|| network.minimum_chain_work()),
+            pow: network.pow(),
+            headers_sync: network.headers_sync(),
+            seed,
+        }
+    }
+}
+
+/// A fact or an order for the [`SyncManager`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// PeerManager admitted this peer.
+    Added(Introduction),
+    /// An admitted peer is gone; nothing about `id` follows.
+    Done {
+        /// The connection.
+        id: ConnId,
+    },
+    /// A message of an admitted peer that concerns sync.
+    Message {
+        /// The connection.
+        id: ConnId,
+        /// The message.
+        message: Message,
+    },
+    /// The kernel answered a job.
+    Kernel(KernelEvent),
+    /// A [`Effect::ServeBlock`] has ended, sent or not.
+    Served {
+        /// The peer that was served.
+        id: ConnId,
+        /// The effect's ticket.
+        ticket: u64,
+    },
+    /// RPC or the miner offers a block; answered by [`Effect::Answer`].
+    Submit {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// The block.
+        block: RawBlock,
+    },
+    /// RPC offers a header; answered by [`Effect::Answer`].
+    SubmitHeader {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// The header.
+        header: Header,
+    },
+    /// The deadline has come.
+    Tick,
+}
+
+/// What the kernel answered to a job. Exactly one event per
+/// [`Effect::CheckHeaders`] or [`Effect::CheckBlock`], in any order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KernelEvent {
+    /// A batch of headers was looked at, up to and including the first bad one.
+    HeadersChecked {
+        /// Headers at the front of the batch that the kernel accepted.
+        count_ok: usize,
+        /// The first header that was refused; those after it were not tried.
+        rejected: Option<(BlockHash, Reject)>,
+        /// Who sent the batch; `None`: we did (RPC).
+        origin: Option<ConnId>,
+        /// The last accepted header of the batch.
+        last: Option<BlockHash>,
+    },
+    /// A block was looked at.
+    BlockChecked {
+        /// The block.
+        hash: BlockHash,
+        /// The verdict about this block.
+        outcome: BlockOutcome,
+        /// Who sent it; `None`: we did (RPC, miner).
+        origin: Option<ConnId>,
+        /// What the job did to the chain state, oldest first; other blocks may appear.
+        changes: Vec<Change>,
+        /// Time the kernel spent on it.
+        busy: Duration,
+    },
+}
+
+/// The verdict about one block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlockOutcome {
+    /// New, and on disk now. Whether it is connected too is told by the changes.
+    Stored,
+    /// It was on disk before.
+    Duplicate,
+    /// It breaks a rule.
+    Rejected(Reject),
+    /// Our own trouble; says nothing about the block or its sender.
+    Failed(String),
+}
+
+/// A change of the chain state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The block is the new tip, one above the old one.
+    Connected(BlockHash),
+    /// The block was the tip; its parent is now.
+    Disconnected(BlockHash),
+    /// The block is invalid for good, and so are its descendants.
+    Invalid(BlockHash, Reject),
+}
+
+/// Why the kernel refused a block or a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// The class of the rule, which decides what the sender deserves.
+    pub kind: RejectKind,
+    /// Bitcoin Core's token, e.g. `bad-cb-amount`.
+    pub reason: String,
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+/// Classes of refusal. Core `BlockValidationResult`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RejectKind {
+    /// The block breaks a consensus rule.
+    Consensus,
+    /// The data is not what the header commits to; the block itself may be fine.
+    Mutated,
+    /// The header breaks a rule (proof of work, difficulty, time, version).
+    InvalidHeader,
+    /// It was found invalid earlier.
+    CachedInvalid,
+    /// It builds on an invalid block.
+    InvalidPrev,
+    /// Its parent is not known.
+    MissingPrev,
+    /// Its time is more than two hours ahead of our clock; may be fine later.
+    TimeFuture,
+    /// Its chain has less work than the minimum.
+    HeaderLowWork,
+    /// The kernel gave no class.
+    Unknown,
+}
+
+/// An order of the [`SyncManager`]. To be performed in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send a message to an admitted peer.
+    Send {
+        /// The connection.
+        id: ConnId,
+        /// The message.
+        message: Message,
+    },
+    /// End a connection. `Done` follows from the peer's own guard.
+    Disconnect {
+        /// The connection.
+        id: ConnId,
+        /// Why.
+        reason: DoneReason,
+    },
+    /// Kernel job: accept these headers, oldest first.
+    CheckHeaders {
+        /// The batch; each builds on the one before it.
+        headers: Vec<Header>,
+        /// Who sent it.
+        origin: Option<ConnId>,
+    },
+    /// Kernel job: accept this block. Its header was accepted or goes before it.
+    CheckBlock {
+        /// The block.
+        block: RawBlock,
+        /// Who sent it.
+        origin: Option<ConnId>,
+    },
+    /// Read a block from disk and send it when the peer has room; then [`Input::Served`].
+    ServeBlock {
+        /// The peer to serve.
+        id: ConnId,
+        /// Comes back in [`Input::Served`].
+        ticket: u64,
+        /// The block, which is on disk.
+        hash: BlockHash,
+        /// With witness data (`MSG_WITNESS_BLOCK`).
+        witness: bool,
+    },
+    /// The answer to [`Input::Submit`] or [`Input::SubmitHeader`].
+    Answer {
+        /// The input's ticket.
+        ticket: u64,
+        /// The result.
+        result: SubmitResult,
+    },
+    /// Headers were added, or the tip moved: publish a new snapshot.
+    TreeChanged,
+}
+
+/// What became of a submitted block or header; the values of BIP22.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubmitResult {
+    /// Valid, and (a block) connected.
+    Accepted,
+    /// `duplicate`: we had it, and it is valid.
+    Duplicate,
+    /// `duplicate-invalid`: we had it, and it is invalid.
+    DuplicateInvalid,
+    /// `duplicate-inconclusive`: we had it, and it was never connected.
+    DuplicateInconclusive,
+    /// `inconclusive`: stored, not connected (a side branch, or a parent's data is missing).
+    Inconclusive,
+    /// Refused; the reason is the answer.
+    Rejected(Reject),
+    /// We could not tell, by our own fault.
+    Failed(String),
+}
