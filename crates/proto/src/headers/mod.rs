@@ -1,1 +1,36 @@
-//! Header tree, low-work header sync and serving of headers.
+//! The header tree: what we know of the block chain without its blocks, and how
+//! headers are received from peers that we do not trust and served to others.
+//!
+//! | file | what |
+//! |---|---|
+//! | `tree` | [`HeaderTree`]: all headers, their work and status, the active chain |
+//! | `walk` | ancestors, fork points, median time past |
+//! | `serve` | locators, and the answers to `getheaders` and `getblocks` |
+//! | `tips` | what `getchaintips` shows |
+//! | `pow` | [`check_pow`], next required work, permitted difficulty transitions |
+//! | `low_work` | [`LowWork`]: headers of a chain that has not shown enough work yet |
+//!
+//! Nothing here is consensus: the kernel decides which header and which block is
+//! valid. The tree repeats the kernel's verdicts, and the proof-of-work checks
+//! only keep an attacker from filling memory for nothing.
+
+mod entry;
+mod index;
+mod low_work;
+mod pow;
+mod serve;
+mod tips;
+mod tree;
+mod walk;
+
+pub use entry::{Entry, Status};
+pub use low_work::{LowWork, LowWorkFailure, LowWorkOutcome, LowWorkParams, LowWorkStep};
+pub use pow::{
+    PowError, PowParams, anti_dos_threshold, block_work, check_pow, next_work,
+    permitted_difficulty_transition,
+};
+pub use tips::{ChainTip, TipStatus};
+pub use tree::{HeaderTree, InsertError, Inserted};
+
+#[cfg(test)]
+mod testing;

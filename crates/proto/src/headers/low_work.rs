@@ -1,0 +1,459 @@
+//! Headers of a chain that has not shown enough work yet, in bounded memory.
+//!
+//! Headers are cheap to make where difficulty is low, so a peer could fill our
+//! memory with a long worthless chain. A chain of too little work is therefore
+//! downloaded twice. **Presync**: headers are checked, counted and forgotten; only
+//! one salted bit of every 600th is kept. When their work reaches the
+//! minimum, **redownload**: the same headers come again, wait in a buffer of 14,400
+//! and leave it for the tree when the 24 bits that lie behind them matched.
+//!
+//! # Security
+//!
+//! Why 24: a header reaches the tree only if all 24 commitments in the buffer behind
+//! it match. To smuggle in one header of another, cheap chain the peer must guess 24
+//! bits of a secret function: once in 2^24 tries, each of which costs it the transfer
+//! of a whole chain of real work (80 MB on mainnet) and us nothing that stays.
+//! Why this period: on mainnet both buffers then need about as much, 0.7 MB each.
+//! The bound on presync is time: consensus wants each block's time above the median
+//! of the 11 before it, hence at most 6 blocks in a second, since the chain start.
+
+use std::collections::VecDeque;
+
+use bitcoin::block::{Header, Version};
+use bitcoin::hashes::siphash24;
+use bitcoin::{BlockHash, CompactTarget, TxMerkleNode, Work};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::entry::{Entry, from_work};
+use super::pow::{PowError, PowParams, block_work, check_pow, permitted_difficulty_transition};
+use super::tree::HeaderTree;
+
+/// Most blocks in a second that consensus permits in the long run: with the least
+/// increase of median time past, six blocks share a second.
+const MAX_BLOCKS_PER_SECOND: u64 = 6;
+
+/// Seconds that a header's time may lie ahead. Core `MAX_FUTURE_BLOCK_TIME`.
+const MAX_FUTURE_BLOCK_TIME: u64 = 2 * 60 * 60;
+
+/// Sizes of the two buffers. The same for all networks; smaller in tests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LowWorkParams {
+    /// Headers for one bit of commitment. At least 1.
+    pub commitment_period: u32,
+    /// Headers that wait in redownload for the commitments behind them.
+    pub lookahead: usize,
+}
+
+impl Default for LowWorkParams {
+    fn default() -> Self {
+        Self {
+            commitment_period: 600,
+            lookahead: 24 * 600,
+        }
+    }
+}
+
+/// Why a low-work sync was given up. Only [`ProofOfWork`](Self::ProofOfWork) is proof
+/// of a bad peer: an honest one may change its mind about the best chain meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LowWorkFailure {
+    /// A header without work.
+    #[error(transparent)]
+    ProofOfWork(#[from] PowError),
+    /// A header does not build on the one before it.
+    #[error("header at height {height} does not connect")]
+    NotContinuous {
+        /// Where it should have been.
+        height: u32,
+    },
+    /// The claimed difficulty changes more than any retarget can.
+    #[error("impossible change of difficulty at height {height}")]
+    Difficulty {
+        /// Of the header that claims it.
+        height: u32,
+    },
+    /// More headers than can exist by now.
+    #[error("more headers than time allows at height {height}")]
+    TooLong {
+        /// Of the first one too many.
+        height: u32,
+    },
+    /// The second download differs from the first.
+    #[error("other headers than before at height {height}")]
+    CommitmentMismatch {
+        /// Of the header at which it showed.
+        height: u32,
+    },
+    /// The second download ended below the work that the first had shown.
+    #[error("headers shown before are withheld above height {height}")]
+    Withheld {
+        /// Of the last header that came again.
+        height: u32,
+    },
+}
+
+/// What to do after a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LowWorkOutcome {
+    /// Ask for more, from [`LowWorkStep::next`] on.
+    Continue,
+    /// Over: everything was released, or the peer's chain ended with too little work
+    /// and nothing was.
+    Done,
+    /// Over without success. What was released before stays good.
+    Failed(LowWorkFailure),
+}
+
+/// The answer to a batch of headers.
+#[derive(Clone, Debug)]
+pub struct LowWorkStep {
+    /// Headers that proved to be part of a chain with enough work, in order, each
+    /// with its proof of work checked: for the tree.
+    pub accepted: Vec<Header>,
+    /// The hash to put in front of the locator of the next `getheaders`; behind it
+    /// belongs the tree's locator of [`LowWork::locator_start`].
+    pub next: Option<BlockHash>,
+    /// Whether to go on.
+    pub outcome: LowWorkOutcome,
+}
+
+/// The low-work sync with one peer. At most [`max_bytes`](Self::max_bytes) are held.
+#[derive(Clone, Debug)]
+pub struct LowWork {
+    pow: PowParams,
+    params: LowWorkParams,
+    start: Link,
+    minimum_work: u128,
+    salt: (u64, u64),
+    offset: u32,
+    max_commitments: u64,
+    commitments: Bits,
+    phase: Phase,
+    last: Link,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Presync,
+    Redownload {
+        buffer: VecDeque<Packed>,
+        buffer_prev: BlockHash,
+    },
+    Over,
+}
+
+/// The last header seen, as far as the next one needs it.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    hash: BlockHash,
+    height: u32,
+    bits: CompactTarget,
+    /// Of one block at `bits`: a division of 256 bits, so kept while they stay.
+    block_work: u128,
+    work: u128,
+}
+
+impl LowWork {
+    /// Starts after `chain_start`, a header of `tree` on which the peer's headers build.
+    /// `seed` is this sync's secret: the peer must not be able to guess it.
+    pub fn new(
+        pow: PowParams,
+        params: LowWorkParams,
+        tree: &HeaderTree,
+        chain_start: &Entry,
+        minimum_work: Work,
+        now_unix: u32,
+        seed: u64,
+    ) -> Self {
+        assert!(
+            params.commitment_period > 0,
+            "low work: a commitment period has headers"
+        );
+        let start_time = tree
+            .median_time_past(&chain_start.hash)
+            .expect("the chain start is in the tree");
+        let seconds = u64::from(now_unix.saturating_sub(start_time)) + MAX_FUTURE_BLOCK_TIME;
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let start = Link {
+            hash: chain_start.hash,
+            height: chain_start.height,
+            bits: chain_start.header.bits,
+            block_work: block_work(chain_start.header.bits),
+            work: from_work(chain_start.work),
+        };
+        Self {
+            pow,
+            params,
+            start,
+            minimum_work: from_work(minimum_work),
+            salt: (random.random(), random.random()),
+            offset: random.random_range(0..params.commitment_period),
+            max_commitments: MAX_BLOCKS_PER_SECOND * seconds / u64::from(params.commitment_period),
+            commitments: Bits::default(),
+            phase: Phase::Presync,
+            last: start,
+        }
+    }
+
+    /// Where the peer's headers fork off the tree.
+    pub fn locator_start(&self) -> BlockHash {
+        self.start.hash
+    }
+
+    /// Height of the last header seen, in the present pass.
+    pub fn height(&self) -> u32 {
+        self.last.height
+    }
+
+    /// Whether the headers are coming for the second time.
+    pub fn redownloading(&self) -> bool {
+        matches!(self.phase, Phase::Redownload { .. })
+    }
+
+    /// Bytes held now, apart from a fixed few hundred.
+    pub fn bytes(&self) -> usize {
+        let buffered = match &self.phase {
+            Phase::Redownload { buffer, .. } => buffer.capacity() * size_of::<Packed>(),
+            Phase::Presync | Phase::Over => 0,
+        };
+        buffered + self.commitments.words.capacity() * size_of::<u64>()
+    }
+
+    /// Bytes held at most while batches have at most `batch` headers, whatever the peer does.
+    pub fn max_bytes(&self, batch: usize) -> usize {
+        let commitments = usize::try_from(self.max_commitments / 8).unwrap_or(usize::MAX);
+        // Both grow by doubling.
+        2 * (self.params.lookahead + batch) * size_of::<Packed>() + 2 * commitments + 64
+    }
+
+    /// Takes the next batch. `full`: the message had as many headers as fit, so the
+    /// peer has more.
+    ///
+    /// # Panics
+    ///
+    /// If the sync is over: an outcome other than `Continue` was given already.
+    pub fn receive(&mut self, headers: &[Header], full: bool) -> LowWorkStep {
+        let result = match self.phase {
+            Phase::Presync => self.presync(headers, full),
+            Phase::Redownload { .. } => self.redownload(headers, full),
+            Phase::Over => panic!("low work: nothing is received after the end"),
+        };
+        let (accepted, outcome) = match result {
+            Ok((accepted, outcome)) => (accepted, outcome),
+            Err(failure) => (Vec::new(), LowWorkOutcome::Failed(failure)),
+        };
+        let more = outcome == LowWorkOutcome::Continue;
+        if !more {
+            self.phase = Phase::Over;
+            self.commitments = Bits::default();
+        }
+        LowWorkStep {
+            accepted,
+            next: more.then_some(self.last.hash),
+            outcome,
+        }
+    }
+
+    fn presync(
+        &mut self,
+        headers: &[Header],
+        full: bool,
+    ) -> Result<(Vec<Header>, LowWorkOutcome), LowWorkFailure> {
+        for header in headers {
+            self.follow(header)?;
+            if self.commits() {
+                if self.commitments.len as u64 >= self.max_commitments {
+                    return Err(LowWorkFailure::TooLong {
+                        height: self.last.height,
+                    });
+                }
+                self.commitments.push(self.commitment());
+            }
+        }
+        if self.last.work >= self.minimum_work {
+            let buffer_prev = self.start.hash;
+            self.phase = Phase::Redownload {
+                buffer: VecDeque::new(),
+                buffer_prev,
+            };
+            self.last = self.start;
+            return Ok((Vec::new(), LowWorkOutcome::Continue));
+        }
+        let outcome = if full {
+            LowWorkOutcome::Continue
+        } else {
+            LowWorkOutcome::Done
+        };
+        Ok((Vec::new(), outcome))
+    }
+
+    fn redownload(
+        &mut self,
+        headers: &[Header],
+        full: bool,
+    ) -> Result<(Vec<Header>, LowWorkOutcome), LowWorkFailure> {
+        for header in headers {
+            self.follow(header)?;
+            // Once the work is there, the peer's chain may have grown past the
+            // commitments.
+            if self.last.work < self.minimum_work && self.commits() {
+                let expected = self.commitments.pop();
+                if expected != Some(self.commitment()) {
+                    return Err(LowWorkFailure::CommitmentMismatch {
+                        height: self.last.height,
+                    });
+                }
+            }
+            let Phase::Redownload { buffer, .. } = &mut self.phase else {
+                unreachable!()
+            };
+            buffer.push_back(Packed::new(header));
+        }
+        let proven = self.last.work >= self.minimum_work;
+        let accepted = self.release(proven);
+        match (proven, full) {
+            (true, _) => Ok((accepted, LowWorkOutcome::Done)),
+            (false, true) => Ok((accepted, LowWorkOutcome::Continue)),
+            (false, false) => Ok((
+                accepted,
+                LowWorkOutcome::Failed(LowWorkFailure::Withheld {
+                    height: self.last.height,
+                }),
+            )),
+        }
+    }
+
+    /// Takes from the buffer what is proven: all, or all but the lookahead.
+    fn release(&mut self, all: bool) -> Vec<Header> {
+        let keep = if all { 0 } else { self.params.lookahead };
+        let Phase::Redownload {
+            buffer,
+            buffer_prev,
+        } = &mut self.phase
+        else {
+            unreachable!()
+        };
+        let ready = buffer.len().saturating_sub(keep);
+        buffer
+            .drain(..ready)
+            .map(|packed| {
+                let header = packed.header(*buffer_prev);
+                *buffer_prev = header.block_hash();
+                header
+            })
+            .collect()
+    }
+
+    /// Checks that `header` comes next, and makes it the last one seen.
+    fn follow(&mut self, header: &Header) -> Result<(), LowWorkFailure> {
+        let height = self.last.height.saturating_add(1);
+        if header.prev_blockhash != self.last.hash {
+            return Err(LowWorkFailure::NotContinuous { height });
+        }
+        let hash = check_pow(header, self.pow.limit())?;
+        if !permitted_difficulty_transition(&self.pow, height, self.last.bits, header.bits) {
+            return Err(LowWorkFailure::Difficulty { height });
+        }
+        let block_work = if header.bits == self.last.bits {
+            self.last.block_work
+        } else {
+            block_work(header.bits)
+        };
+        let work = self.last.work.saturating_add(block_work);
+        self.last = Link {
+            hash,
+            height,
+            bits: header.bits,
+            block_work,
+            work,
+        };
+        Ok(())
+    }
+
+    fn commits(&self) -> bool {
+        self.last.height % self.params.commitment_period == self.offset
+    }
+
+    /// One secret bit of the last header.
+    fn commitment(&self) -> bool {
+        let (k0, k1) = self.salt;
+        siphash24::Hash::hash_to_u64_with_keys(k0, k1, self.last.hash.as_ref()) & 1 == 1
+    }
+}
+
+/// A header without its previous hash: 48 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Packed {
+    version: Version,
+    merkle_root: TxMerkleNode,
+    time: u32,
+    bits: CompactTarget,
+    nonce: u32,
+}
+
+const _: () = assert!(size_of::<Packed>() == 48);
+
+impl Packed {
+    fn new(header: &Header) -> Self {
+        let Header {
+            version,
+            merkle_root,
+            time,
+            bits,
+            nonce,
+            prev_blockhash: _,
+        } = *header;
+        Self {
+            version,
+            merkle_root,
+            time,
+            bits,
+            nonce,
+        }
+    }
+
+    fn header(self, prev_blockhash: BlockHash) -> Header {
+        let Self {
+            version,
+            merkle_root,
+            time,
+            bits,
+            nonce,
+        } = self;
+        Header {
+            version,
+            prev_blockhash,
+            merkle_root,
+            time,
+            bits,
+            nonce,
+        }
+    }
+}
+
+/// A queue of bits: filled in presync, emptied in redownload.
+#[derive(Clone, Debug, Default)]
+struct Bits {
+    words: Vec<u64>,
+    len: usize,
+    read: usize,
+}
+
+impl Bits {
+    fn push(&mut self, bit: bool) {
+        if self.len.is_multiple_of(64) {
+            self.words.push(0);
+        }
+        self.words[self.len / 64] |= u64::from(bit) << (self.len % 64);
+        self.len += 1;
+    }
+
+    fn pop(&mut self) -> Option<bool> {
+        let at = self.read;
+        (at < self.len).then(|| {
+            self.read += 1;
+            self.words[at / 64] >> (at % 64) & 1 == 1
+        })
+    }
+}

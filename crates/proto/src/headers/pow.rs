@@ -1,0 +1,209 @@
+//! Proof of work: what a header claims, and what it should claim.
+//!
+//! Not consensus. The kernel decides whether a header is valid; these functions
+//! keep headers that cost nothing out of memory, and tell what a block that we
+//! want to make must claim.
+
+use bitcoin::block::Header;
+use bitcoin::consensus::params::Params;
+use bitcoin::{BlockHash, CompactTarget, Network as Chain, Target, Work};
+use handfast_wire::Network;
+
+use super::entry::{Entry, from_work, to_work};
+use super::tree::HeaderTree;
+
+/// Blocks behind the tip at which a branch is still taken without question. Core
+/// `GetAntiDoSWorkThreshold`.
+const NEAR_TIP_BLOCKS: u128 = 144;
+
+/// What a network asks of proof of work.
+#[derive(Clone, Debug)]
+pub struct PowParams {
+    /// Spacing, limits and exceptions.
+    pub consensus: Params,
+    /// BIP94: a retarget starts from the *first* block of the period, which is never
+    /// one of the minimum-difficulty exceptions (testnet4).
+    pub bip94: bool,
+}
+
+impl PowParams {
+    /// The parameters of a network; a signet of one's own has those of signet.
+    pub fn for_network(network: &Network) -> Self {
+        let chain = match network {
+            Network::Mainnet => Chain::Bitcoin,
+            Network::Testnet4 => Chain::Testnet4,
+            Network::Testnet3 => Chain::Testnet,
+            Network::Signet | Network::CustomSignet { .. } => Chain::Signet,
+            Network::Regtest => Chain::Regtest,
+        };
+        Self {
+            consensus: Params::new(chain),
+            bip94: chain == Chain::Testnet4,
+        }
+    }
+
+    /// The easiest target that a header may claim.
+    pub fn limit(&self) -> Target {
+        self.consensus.max_attainable_target
+    }
+
+    /// Blocks between two retargets.
+    pub fn interval(&self) -> u32 {
+        u32::try_from(self.consensus.difficulty_adjustment_interval()).expect("a few thousand")
+    }
+
+    fn limit_bits(&self) -> CompactTarget {
+        self.limit().to_compact_lossy()
+    }
+
+    /// The target after a period of `timespan` seconds that was aimed at by `bits`.
+    fn retarget(&self, bits: CompactTarget, timespan: u64) -> CompactTarget {
+        let bits = if Target::from_compact(bits) > self.limit() {
+            self.limit_bits()
+        } else {
+            bits
+        };
+        CompactTarget::from_next_work_required(bits, timespan, &self.consensus)
+    }
+}
+
+/// A header whose proof of work is not one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PowError {
+    /// The claimed target is zero, negative, above 2^256 or above the network's limit.
+    #[error("header {hash}: target {bits:#010x} is out of range")]
+    TargetOutOfRange {
+        /// The header.
+        hash: BlockHash,
+        /// The claim, in compact form.
+        bits: u32,
+    },
+    /// The hash does not meet the claimed target.
+    #[error("header {hash}: hash above target {bits:#010x}")]
+    HashAboveTarget {
+        /// The header.
+        hash: BlockHash,
+        /// The claim, in compact form.
+        bits: u32,
+    },
+}
+
+/// Whether the header's hash meets the target that it claims, and this is not above
+/// `pow_limit`. Whether it claims the *right* target, see [`next_work`]. Returns the hash.
+pub fn check_pow(header: &Header, pow_limit: Target) -> Result<BlockHash, PowError> {
+    let hash = header.block_hash();
+    let bits = header.bits.to_consensus();
+    match derive_target(header.bits) {
+        Some(target) if target <= pow_limit => {
+            if target.is_met_by(hash) {
+                Ok(hash)
+            } else {
+                Err(PowError::HashAboveTarget { hash, bits })
+            }
+        }
+        _ => Err(PowError::TargetOutOfRange { hash, bits }),
+    }
+}
+
+/// The target that `bits` stands for, unless it is zero, negative or too large.
+fn derive_target(bits: CompactTarget) -> Option<Target> {
+    let raw = bits.to_consensus();
+    let (size, mantissa) = (raw >> 24, raw & 0x007f_ffff);
+    // `mantissa << 8 * (size - 3)` must fit into 256 bits.
+    let overflow = size > 34 || (size > 33 && mantissa > 0xff) || (size > 32 && mantissa > 0xffff);
+    if overflow {
+        return None;
+    }
+    let target = Target::from_compact(bits); // zero also for a negative one
+    (target != Target::ZERO).then_some(target)
+}
+
+/// Expected hashes for one block at `bits`; 0 if they stand for no target. Saturates
+/// at 2^128 - 1.
+pub fn block_work(bits: CompactTarget) -> u128 {
+    derive_target(bits).map_or(0, |target| from_work(target.to_work()))
+}
+
+/// The `bits` that a header after `parent` with time `time` must have. `None` if
+/// `parent` is not in the tree.
+pub fn next_work(
+    params: &PowParams,
+    tree: &HeaderTree,
+    parent: &BlockHash,
+    time: u32,
+) -> Option<CompactTarget> {
+    let parent = tree.get(parent)?;
+    if !(parent.height + 1).is_multiple_of(params.interval()) {
+        return Some(if params.consensus.allow_min_difficulty_blocks {
+            bits_with_exceptions(params, tree, parent, time)
+        } else {
+            parent.header.bits
+        });
+    }
+    if params.consensus.no_pow_retargeting {
+        return Some(parent.header.bits);
+    }
+    let first = tree.ancestor(&parent.hash, parent.height - (params.interval() - 1))?;
+    let base = if params.bip94 {
+        first.header.bits
+    } else {
+        parent.header.bits
+    };
+    // A period can end before it began; then it counts as the shortest one.
+    let timespan = parent.header.time.saturating_sub(first.header.time);
+    Some(params.retarget(base, timespan.into()))
+}
+
+/// Test networks: a block more than 20 minutes after its parent may be of minimum
+/// difficulty; one that is not has the bits of the last regular block.
+fn bits_with_exceptions(
+    params: &PowParams,
+    tree: &HeaderTree,
+    parent: Entry,
+    time: u32,
+) -> CompactTarget {
+    let limit = params.limit_bits();
+    let patience = 2 * params.consensus.pow_target_spacing;
+    if u64::from(time) > u64::from(parent.header.time) + patience {
+        return limit;
+    }
+    let mut block = parent;
+    while !block.height.is_multiple_of(params.interval()) && block.header.bits == limit {
+        match tree.parent(&block.hash) {
+            Some(before) => block = before,
+            None => break,
+        }
+    }
+    block.header.bits
+}
+
+/// Whether a header at `height` may claim `new` after one that claimed `old`, whatever
+/// the times were: at a retarget at most four times harder or easier, else the same.
+/// Networks with minimum-difficulty blocks permit everything.
+pub fn permitted_difficulty_transition(
+    params: &PowParams,
+    height: u32,
+    old: CompactTarget,
+    new: CompactTarget,
+) -> bool {
+    if params.consensus.allow_min_difficulty_blocks {
+        return true;
+    }
+    if !height.is_multiple_of(params.interval()) {
+        return old == new;
+    }
+    let timespan = params.consensus.pow_target_timespan;
+    let bound = |timespan| Target::from_compact(params.retarget(old, timespan));
+    let new = Target::from_compact(new);
+    bound(timespan / 4) <= new && new <= bound(timespan * 4)
+}
+
+/// Work that a chain must have for its headers to be taken into the tree at once:
+/// `minimum_work`, or more when our tip has more (less 144 blocks, so that branches
+/// near the tip are followed). Compare with the work of the tree where the headers
+/// fork off, plus theirs; below it they go through [`LowWork`](super::LowWork).
+pub fn anti_dos_threshold(tree: &HeaderTree, minimum_work: Work) -> Work {
+    let tip = tree.tip();
+    let slack = block_work(tip.header.bits).saturating_mul(NEAR_TIP_BLOCKS);
+    to_work(from_work(tip.work).saturating_sub(slack)).max(minimum_work)
+}
