@@ -1,10 +1,23 @@
 //! Bytes to Bitcoin P2P messages and back: frame codec, limits, network parameters.
 //!
 //! No socket, clock or actor lives here.
+//!
+//! * [`Codec`] turns a byte stream into [`Frame`]s and messages into bytes.
+//! * [`Message`] is one message; [`Message::decode`] and [`Message::encode`] work
+//!   without a transport.
+//! * [`Network`] knows what differs between the networks.
+//! * [`limits`] holds every bound that a remote could want to exceed.
 
+mod checksum;
+mod compact_size;
+mod error;
+mod frame;
 pub mod limits;
 pub mod message;
 pub mod network;
 
-pub use message::{Message, RawBlock};
-pub use network::Network;
+pub use checksum::checksum;
+pub use error::{CodecError, DecodeError};
+pub use frame::{Codec, Dropped, Frame, HEADER_BYTES, MAX_READ_AHEAD, MIN_READ_AHEAD, encode_head};
+pub use message::{Encoded, Locator, Message, RawBlock, Version};
+pub use network::{Network, UnknownNetwork};

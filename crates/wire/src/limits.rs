@@ -1,5 +1,7 @@
 //! Limits of the protocol. Each names its unit and the constant of Bitcoin Core it equals.
 
+use crate::message::Kind;
+
 /// Longest payload of any message, bytes. Core `MAX_PROTOCOL_MESSAGE_LENGTH`.
 pub const MAX_PAYLOAD_BYTES: usize = 4_000_000;
 /// Headers in one `headers` message. Core `MAX_HEADERS_RESULTS`.
@@ -15,3 +17,21 @@ pub const MAX_USER_AGENT: usize = 256;
 
 const _: () = assert!(3 + MAX_HEADERS * 81 <= MAX_PAYLOAD_BYTES);
 const _: () = assert!(3 + MAX_INV * 36 <= MAX_PAYLOAD_BYTES);
+/// Length of one address in BIP155's encoding, bytes. Core `MAX_ADDRV2_SIZE`.
+pub const MAX_ADDRV2_BYTES: usize = 512;
+/// Bytes tolerated after the longest well-formed payload of a command.
+///
+/// Bitcoin Core ignores what follows the fields it knows, so that messages can
+/// be extended; it does so up to [`MAX_PAYLOAD_BYTES`]. Nobody ever appended
+/// more than a few bytes.
+pub const MAX_TRAILING_BYTES: usize = 1_024;
+/// Largest amount of money, satoshi. Core `MAX_MONEY`.
+pub const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
+
+/// The longest payload that a frame of `command` may announce, bytes.
+///
+/// Commands that we do not know, and blocks and transactions, may use all of
+/// [`MAX_PAYLOAD_BYTES`].
+pub fn max_payload(command: &str) -> usize {
+    Kind::from_name(command).map_or(MAX_PAYLOAD_BYTES, Kind::max_payload)
+}

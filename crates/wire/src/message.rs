@@ -1,10 +1,18 @@
 //! The messages of the Bitcoin P2P protocol that Handfast speaks.
 
-use bitcoin::block::Header;
-use bitcoin::p2p::address::{AddrV2Message, Address};
-use bitcoin::p2p::message_blockdata::Inventory;
-use bitcoin::p2p::ServiceFlags;
+mod decode;
+mod encode;
+mod kind;
+
+pub(crate) use decode::decode;
+pub use encode::Encoded;
+pub(crate) use kind::Kind;
+
 use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use bitcoin::p2p::ServiceFlags;
+use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
+use bitcoin::p2p::message_blockdata::Inventory;
 use bytes::Bytes;
 
 /// One message, decoded or to be sent.
@@ -115,3 +123,86 @@ impl std::fmt::Debug for RawBlock {
         write!(f, "RawBlock({}, {} bytes)", self.hash, self.bytes.len())
     }
 }
+
+impl Message {
+    /// The command as it stands in a frame.
+    pub fn command(&self) -> &str {
+        match self {
+            Message::Unknown { command } => command,
+            known => known.kind().expect("only Unknown has no kind").name(),
+        }
+    }
+
+    fn kind(&self) -> Option<Kind> {
+        Some(match self {
+            Message::Version(_) => Kind::Version,
+            Message::Verack => Kind::Verack,
+            Message::Ping(_) => Kind::Ping,
+            Message::Pong(_) => Kind::Pong,
+            Message::SendHeaders => Kind::SendHeaders,
+            Message::SendAddrV2 => Kind::SendAddrV2,
+            Message::WtxidRelay => Kind::WtxidRelay,
+            Message::SendCmpct { .. } => Kind::SendCmpct,
+            Message::FeeFilter(_) => Kind::FeeFilter,
+            Message::GetAddr => Kind::GetAddr,
+            Message::Addr(_) => Kind::Addr,
+            Message::AddrV2(_) => Kind::AddrV2,
+            Message::Inv(_) => Kind::Inv,
+            Message::GetData(_) => Kind::GetData,
+            Message::NotFound(_) => Kind::NotFound,
+            Message::GetHeaders(_) => Kind::GetHeaders,
+            Message::GetBlocks(_) => Kind::GetBlocks,
+            Message::Headers(_) => Kind::Headers,
+            Message::Block(_) => Kind::Block,
+            Message::Tx(_) => Kind::Tx,
+            Message::Mempool => Kind::Mempool,
+            Message::Unknown { .. } => return None,
+        })
+    }
+
+    /// Memory that the message holds besides its own size, bytes; for byte budgets.
+    ///
+    /// A block that shares a read buffer with its neighbours counts its own
+    /// bytes only; the buffer it keeps alive is at most
+    /// [`MAX_READ_AHEAD`](crate::MAX_READ_AHEAD) longer.
+    pub fn heap_size(&self) -> usize {
+        match self {
+            Message::Version(version) => version.user_agent.capacity(),
+            Message::Addr(list) => vec_bytes(list),
+            Message::AddrV2(list) => {
+                let unknown = list.iter().map(|entry| match &entry.addr {
+                    AddrV2::Unknown(_, bytes) => bytes.capacity(),
+                    _ => 0,
+                });
+                vec_bytes(list) + unknown.sum::<usize>()
+            }
+            Message::Inv(list) | Message::GetData(list) | Message::NotFound(list) => {
+                vec_bytes(list)
+            }
+            Message::GetHeaders(locator) | Message::GetBlocks(locator) => {
+                vec_bytes(&locator.hashes)
+            }
+            Message::Headers(list) => vec_bytes(list),
+            Message::Block(block) => block.bytes.len(),
+            Message::Tx(bytes) => bytes.len(),
+            Message::Unknown { command } => command.capacity(),
+            Message::Verack
+            | Message::Ping(_)
+            | Message::Pong(_)
+            | Message::SendHeaders
+            | Message::SendAddrV2
+            | Message::WtxidRelay
+            | Message::SendCmpct { .. }
+            | Message::FeeFilter(_)
+            | Message::GetAddr
+            | Message::Mempool => 0,
+        }
+    }
+}
+
+fn vec_bytes<T>(list: &Vec<T>) -> usize {
+    list.capacity() * size_of::<T>()
+}
+
+#[cfg(test)]
+mod tests;

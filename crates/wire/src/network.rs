@@ -1,5 +1,19 @@
 //! The Bitcoin networks and what differs between them.
 
+mod params;
+
+pub use params::{HeadersSyncParams, PowParams};
+
+use std::fmt;
+use std::str::FromStr;
+
+use bitcoin::block::Header;
+use bitcoin::p2p::Magic;
+use bitcoin::{Target, Work};
+
+use crate::checksum::sha256d;
+use crate::compact_size;
+
 /// A Bitcoin network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Network {
@@ -19,3 +33,173 @@ pub enum Network {
     /// Local regression test network.
     Regtest,
 }
+
+/// No network has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no network is called {name:?}: choose mainnet, testnet4, testnet3, signet or regtest")]
+pub struct UnknownNetwork {
+    /// What was asked for.
+    pub name: String,
+}
+
+impl Network {
+    /// Every network with fixed parameters, in the order in which help texts name them.
+    pub const ALL: [Network; 5] = [
+        Network::Mainnet,
+        Network::Testnet4,
+        Network::Testnet3,
+        Network::Signet,
+        Network::Regtest,
+    ];
+
+    /// The name that users give and see. Both kinds of signet are `signet`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Network::Mainnet => "mainnet",
+            Network::Testnet4 => "testnet4",
+            Network::Testnet3 => "testnet3",
+            Network::Signet | Network::CustomSignet { .. } => "signet",
+            Network::Regtest => "regtest",
+        }
+    }
+
+    /// The chain name in the answers of `getblockchaininfo`. Core `ChainTypeToString`.
+    pub fn core_chain_name(&self) -> &'static str {
+        match self {
+            Network::Mainnet => "main",
+            Network::Testnet3 => "test",
+            Network::Testnet4
+            | Network::Signet
+            | Network::CustomSignet { .. }
+            | Network::Regtest => self.name(),
+        }
+    }
+
+    /// The sub-directory of the data directory.
+    ///
+    /// The name of the network; a custom signet adds its magic, so that the
+    /// chains of two challenges never meet in one directory.
+    pub fn directory(&self) -> String {
+        match self {
+            Network::CustomSignet { .. } => format!("signet-{:x}", self.magic()),
+            _ => self.name().to_owned(),
+        }
+    }
+
+    /// The four bytes that open every frame. Core `pchMessageStart`.
+    pub fn magic(&self) -> Magic {
+        match self {
+            Network::Mainnet => Magic::from_bytes([0xf9, 0xbe, 0xb4, 0xd9]),
+            Network::Testnet4 => Magic::from_bytes([0x1c, 0x16, 0x3f, 0x28]),
+            Network::Testnet3 => Magic::from_bytes([0x0b, 0x11, 0x09, 0x07]),
+            Network::Signet => signet_magic(params::SIGNET_CHALLENGE),
+            Network::CustomSignet { challenge } => signet_magic(challenge),
+            Network::Regtest => Magic::from_bytes([0xfa, 0xbf, 0xb5, 0xda]),
+        }
+    }
+
+    /// TCP port of the P2P protocol. Core `nDefaultPort`.
+    pub fn p2p_port(&self) -> u16 {
+        match self {
+            Network::Mainnet => 8333,
+            Network::Testnet4 => 48333,
+            Network::Testnet3 => 18333,
+            Network::Signet | Network::CustomSignet { .. } => 38333,
+            Network::Regtest => 18444,
+        }
+    }
+
+    /// TCP port of the RPC server, one below the P2P port. Core `CBaseChainParams::RPCPort`.
+    pub fn rpc_port(&self) -> u16 {
+        self.p2p_port() - 1
+    }
+
+    /// The same network in the terms of the `bitcoin` crate (addresses, genesis blocks).
+    pub fn bitcoin(&self) -> bitcoin::Network {
+        match self {
+            Network::Mainnet => bitcoin::Network::Bitcoin,
+            Network::Testnet4 => bitcoin::Network::Testnet4,
+            Network::Testnet3 => bitcoin::Network::Testnet,
+            Network::Signet | Network::CustomSignet { .. } => bitcoin::Network::Signet,
+            Network::Regtest => bitcoin::Network::Regtest,
+        }
+    }
+
+    /// The whole genesis block. Every signet has the same one.
+    pub fn genesis_block(&self) -> bitcoin::Block {
+        bitcoin::constants::genesis_block(self.bitcoin())
+    }
+
+    /// The header of the genesis block.
+    pub fn genesis(&self) -> Header {
+        self.genesis_block().header
+    }
+
+    /// The easiest target that a header may have. Core `powLimit`.
+    pub fn pow_limit(&self) -> Target {
+        self.pow().limit
+    }
+
+    /// The signet challenge script, for signets.
+    pub fn signet_challenge(&self) -> Option<&[u8]> {
+        match self {
+            Network::Signet => Some(params::SIGNET_CHALLENGE),
+            Network::CustomSignet { challenge } => Some(challenge),
+            Network::Mainnet | Network::Testnet4 | Network::Testnet3 | Network::Regtest => None,
+        }
+    }
+
+    /// The rules by which the difficulty moves.
+    pub fn pow(&self) -> PowParams {
+        params::pow(self)
+    }
+
+    /// Work that a chain must have before its headers are kept. Core `nMinimumChainWork`.
+    ///
+    /// Zero where nobody vouches for a chain: custom signets and regtest.
+    pub fn minimum_chain_work(&self) -> Work {
+        params::minimum_chain_work(self)
+    }
+
+    /// Names that resolve to addresses of nodes. Core `vSeeds`; none for private networks.
+    pub fn dns_seeds(&self) -> &'static [&'static str] {
+        params::dns_seeds(self)
+    }
+
+    /// Sizes for the sync of low-work headers. Core `m_headers_sync_params`.
+    pub fn headers_sync(&self) -> HeadersSyncParams {
+        params::headers_sync(self)
+    }
+}
+
+/// The first four bytes of the double SHA-256 of the length-prefixed challenge (BIP325).
+fn signet_magic(challenge: &[u8]) -> Magic {
+    let mut prefixed = Vec::with_capacity(compact_size::MAX_BYTES + challenge.len());
+    compact_size::write(&mut prefixed, challenge.len() as u64);
+    prefixed.extend_from_slice(challenge);
+    let hash = sha256d(&prefixed);
+    Magic::from_bytes([hash[0], hash[1], hash[2], hash[3]])
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Network {
+    type Err = UnknownNetwork;
+
+    /// Takes our names and Bitcoin Core's chain names.
+    fn from_str(name: &str) -> Result<Self, UnknownNetwork> {
+        Network::ALL
+            .into_iter()
+            .find(|network| network.name() == name || network.core_chain_name() == name)
+            .ok_or_else(|| UnknownNetwork {
+                name: name.to_owned(),
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests;

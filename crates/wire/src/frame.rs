@@ -1,0 +1,314 @@
+//! Version 1 frames: magic, command, length and checksum before each payload.
+//!
+//! # Memory
+//!
+//! A length is judged before anything is buffered for it. A long payload gets an
+//! allocation of its own that grows with what arrives and never beyond what was
+//! announced; it leaves the codec with the payload. Payloads that nobody will
+//! look at are discarded as they arrive. Between frames the codec holds
+//! [`MIN_READ_AHEAD`], more (up to [`MAX_READ_AHEAD`]) while reads fill it.
+
+mod buffer;
+
+pub use buffer::{MAX_READ_AHEAD, MIN_READ_AHEAD};
+
+use bitcoin::p2p::Magic;
+use bytes::{Buf, Bytes, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+use crate::checksum::checksum;
+use crate::error::{CodecError, DecodeError};
+use crate::limits::MAX_PAYLOAD_BYTES;
+use crate::message::{Kind, Message, decode};
+use buffer::ReadBuffer;
+
+/// Length of a frame header, bytes. Core `CMessageHeader::HEADER_SIZE`.
+pub const HEADER_BYTES: usize = 24;
+
+/// One frame that arrived complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The message, or why the frame is to be passed over.
+    pub message: Result<Message, Dropped>,
+    /// Length of the frame on the wire, header included, bytes.
+    pub wire_bytes: usize,
+}
+
+/// Why a frame is passed over. The connection goes on, as Bitcoin Core has it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Dropped {
+    /// The payload is not what the header's checksum promises.
+    #[error("{command}: wrong checksum")]
+    Checksum {
+        /// The command of the frame.
+        command: &'static str,
+        /// From the header.
+        announced: [u8; 4],
+        /// Of the payload that came.
+        computed: [u8; 4],
+    },
+    /// The command is not printable ASCII padded with zeros. Core `IsMessageTypeValid`.
+    #[error("invalid command \"{}\"", command.escape_ascii())]
+    InvalidCommand {
+        /// As it came.
+        command: [u8; 12],
+    },
+}
+
+/// The v1 transport: bytes to [`Frame`]s, [`Message`]s to bytes.
+///
+/// After an error every further call returns the same error: the position of the
+/// next frame is lost.
+#[derive(Debug)]
+pub struct Codec {
+    magic: Magic,
+    state: State,
+    buffer: ReadBuffer,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Before a frame.
+    Header,
+    /// The header of a frame that will be decoded has been read.
+    Payload {
+        kind: Kind,
+        len: usize,
+        checksum: [u8; 4],
+    },
+    /// The rest of a frame that will not be decoded is discarded as it comes.
+    Skip { rest: usize, frame: Frame },
+    /// The remote broke the format.
+    Failed(DecodeError),
+}
+
+/// A frame header whose magic and length have been accepted.
+struct Header {
+    command: [u8; 12],
+    len: usize,
+    checksum: [u8; 4],
+}
+
+impl Codec {
+    /// A codec for one connection on the network with this magic.
+    pub fn new(magic: Magic) -> Self {
+        Codec {
+            magic,
+            state: State::Header,
+            buffer: ReadBuffer::new(),
+        }
+    }
+
+    /// The next complete frame in `src`; `None` when more bytes are needed.
+    ///
+    /// [`Decoder::decode`] with the narrower error.
+    pub fn next_frame(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
+        let frame = self.advance(src);
+        if let Err(error) = &frame {
+            self.state = State::Failed(error.clone());
+        }
+        frame
+    }
+
+    fn advance(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
+        loop {
+            match &mut self.state {
+                State::Header if src.len() < HEADER_BYTES => {
+                    self.buffer.make_room(src, HEADER_BYTES);
+                    return Ok(None);
+                }
+                State::Header => {
+                    let header = parse_header(self.magic, src)?;
+                    src.advance(HEADER_BYTES);
+                    self.buffer.consumed(HEADER_BYTES);
+                    self.state = after_header(header);
+                }
+                State::Payload { len, .. } if src.len() < *len => {
+                    self.buffer.make_room(src, *len);
+                    return Ok(None);
+                }
+                State::Payload {
+                    kind,
+                    len,
+                    checksum,
+                } => {
+                    let (kind, announced) = (*kind, *checksum);
+                    let payload = self.buffer.split(src, *len);
+                    self.state = State::Header;
+                    return decode_payload(kind, announced, payload).map(Some);
+                }
+                State::Skip { rest, .. } if src.len() < *rest => {
+                    *rest -= src.len();
+                    self.buffer.consumed(src.len());
+                    src.clear();
+                    self.buffer.make_room(src, 1);
+                    return Ok(None);
+                }
+                State::Skip { rest, .. } => {
+                    src.advance(*rest);
+                    self.buffer.consumed(*rest);
+                    let State::Skip { frame, .. } =
+                        std::mem::replace(&mut self.state, State::Header)
+                    else {
+                        unreachable!("matched above");
+                    };
+                    return Ok(Some(frame));
+                }
+                State::Failed(error) => return Err(error.clone()),
+            }
+        }
+    }
+}
+
+/// Reads a header off the first [`HEADER_BYTES`] of `src` and judges it.
+fn parse_header(expected: Magic, src: &[u8]) -> Result<Header, DecodeError> {
+    let mut fields = &src[..HEADER_BYTES];
+    let mut four = || {
+        let (four, rest) = fields.split_at(4);
+        fields = rest;
+        <[u8; 4]>::try_from(four).expect("split at 4")
+    };
+    let got = Magic::from_bytes(four());
+    let mut command = [0; 12];
+    command[..4].copy_from_slice(&four());
+    command[4..8].copy_from_slice(&four());
+    command[8..].copy_from_slice(&four());
+    let len = usize::try_from(u32::from_le_bytes(four())).expect("usize has 32 bits or more");
+    let checksum = four();
+    if got != expected {
+        return Err(DecodeError::WrongMagic { got, expected });
+    }
+    let max = command_text(&command)
+        .and_then(Kind::from_name)
+        .map_or(MAX_PAYLOAD_BYTES, Kind::max_payload);
+    if len > max {
+        return Err(DecodeError::PayloadTooLong {
+            command: printable(&command),
+            got: len,
+            max,
+        });
+    }
+    Ok(Header {
+        command,
+        len,
+        checksum,
+    })
+}
+
+fn after_header(header: Header) -> State {
+    let message = match command_text(&header.command) {
+        Some(text) => match Kind::from_name(text) {
+            Some(kind) => {
+                return State::Payload {
+                    kind,
+                    len: header.len,
+                    checksum: header.checksum,
+                };
+            }
+            None => Ok(Message::unknown(text)),
+        },
+        None => Err(Dropped::InvalidCommand {
+            command: header.command,
+        }),
+    };
+    State::Skip {
+        rest: header.len,
+        frame: Frame {
+            message,
+            wire_bytes: HEADER_BYTES + header.len,
+        },
+    }
+}
+
+fn decode_payload(kind: Kind, announced: [u8; 4], payload: Bytes) -> Result<Frame, DecodeError> {
+    let wire_bytes = HEADER_BYTES + payload.len();
+    let computed = checksum(&payload);
+    let message = if computed == announced {
+        Ok(decode(kind, payload)?)
+    } else {
+        Err(Dropped::Checksum {
+            command: kind.name(),
+            announced,
+            computed,
+        })
+    };
+    Ok(Frame {
+        message,
+        wire_bytes,
+    })
+}
+
+/// The command without its padding; `None` unless it is printable ASCII, then zeros only.
+fn command_text(command: &[u8; 12]) -> Option<&str> {
+    let end = command.iter().position(|&byte| byte == 0).unwrap_or(12);
+    let (text, padding) = command.split_at(end);
+    let printable = text.iter().all(|byte| (b' '..=b'~').contains(byte));
+    if !printable || padding.iter().any(|&byte| byte != 0) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()
+}
+
+/// A command fit for a log, whatever it holds.
+fn printable(command: &[u8; 12]) -> String {
+    let text = command_text(command).map(str::to_owned);
+    text.unwrap_or_else(|| command.escape_ascii().to_string())
+}
+
+/// The header of a frame.
+///
+/// # Panics
+///
+/// When `command` has more than 12 bytes or `payload_len` is more than any frame
+/// may carry: what we send is ours to get right.
+pub fn encode_head(
+    magic: Magic,
+    command: &str,
+    payload_len: usize,
+    checksum: [u8; 4],
+) -> [u8; HEADER_BYTES] {
+    assert!(command.len() <= 12, "a command has at most 12 bytes");
+    assert!(payload_len <= MAX_PAYLOAD_BYTES, "no frame carries more");
+    let len = u32::try_from(payload_len).expect("4,000,000 fits");
+    let mut header = [0; HEADER_BYTES];
+    header[..4].copy_from_slice(&magic.to_bytes());
+    header[4..4 + command.len()].copy_from_slice(command.as_bytes());
+    header[16..20].copy_from_slice(&len.to_le_bytes());
+    header[20..].copy_from_slice(&checksum);
+    header
+}
+
+impl Decoder for Codec {
+    type Item = Frame;
+    type Error = CodecError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, CodecError> {
+        Ok(self.next_frame(src)?)
+    }
+
+    /// A remote may leave in the middle of a frame; that is an end like any other.
+    fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, CodecError> {
+        Ok(self.next_frame(src)?)
+    }
+}
+
+impl Encoder<&Message> for Codec {
+    type Error = CodecError;
+
+    fn encode(&mut self, message: &Message, dst: &mut BytesMut) -> Result<(), CodecError> {
+        message.encode_into(self.magic, dst);
+        Ok(())
+    }
+}
+
+impl Encoder<Message> for Codec {
+    type Error = CodecError;
+
+    fn encode(&mut self, message: Message, dst: &mut BytesMut) -> Result<(), CodecError> {
+        message.encode_into(self.magic, dst);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
