@@ -1,0 +1,496 @@
+//! Whole nodes as child processes: `handfast` and `bitcoind`, alike but for their
+//! command lines, since both answer the same RPC.
+//!
+//! Every node has a data directory and loopback ports of its own and dials nobody
+//! it was not told to. It is killed, by its own process id, when dropped.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use bitcoin::BlockHash;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::rpc::{Endpoint, Rpc};
+use crate::wait::{PATIENCE, poll, wait_for};
+
+/// The chains that tests run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// The main network's parameters. Never its peers.
+    Mainnet,
+    /// A signet whose challenge is `OP_TRUE`.
+    OpTrueSignet,
+    /// Regression test network.
+    Regtest,
+}
+
+/// Which program a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Ours.
+    Handfast,
+    /// Bitcoin Core's, built by `scripts/bitcoind`.
+    Bitcoind,
+}
+
+impl Program {
+    /// Its executable: `$HANDFAST_BIN`, by default beside this one's directory as
+    /// cargo lays it out; `bitcoind` in the directory `$HANDFAST_BITCOIND`.
+    ///
+    /// # Panics
+    /// If it is not there, with what to do.
+    pub fn path(self) -> PathBuf {
+        let (path, remedy) = match self {
+            Self::Handfast => {
+                let built = || {
+                    let own = std::env::current_exe().expect("a process knows its executable");
+                    let dir = own.parent().expect("an executable lies in a directory");
+                    let release = if dir.ends_with("deps") {
+                        dir.parent().expect("deps has a parent")
+                    } else {
+                        dir
+                    };
+                    release.join("handfast")
+                };
+                (
+                    std::env::var_os("HANDFAST_BIN").map_or_else(built, PathBuf::from),
+                    "make build",
+                )
+            }
+            Self::Bitcoind => {
+                let dir = std::env::var_os("HANDFAST_BITCOIND").unwrap_or_default();
+                (
+                    PathBuf::from(dir).join("bitcoind"),
+                    "make interop, which sets HANDFAST_BITCOIND",
+                )
+            }
+        };
+        assert!(
+            path.is_file(),
+            "{} is not there; run: {remedy}",
+            path.display()
+        );
+        path
+    }
+}
+
+/// How a node is to be started. Cloned and started again, it is the same node:
+/// same data directory, new ports.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    program: Program,
+    network: Network,
+    datadir: Arc<TempDir>,
+    connect: Vec<SocketAddr>,
+    args: Vec<String>,
+}
+
+impl Setup {
+    /// A fresh node that knows only the genesis block.
+    pub fn new(program: Program, network: Network) -> Self {
+        let datadir = tempfile::Builder::new()
+            .prefix("handfast-test-")
+            .tempdir()
+            .expect("a temporary directory");
+        Self {
+            program,
+            network,
+            datadir: Arc::new(datadir),
+            connect: vec![],
+            args: vec![],
+        }
+    }
+
+    /// Our node on `network`.
+    pub fn handfast(network: Network) -> Self {
+        Self::new(Program::Handfast, network)
+    }
+
+    /// Bitcoin Core on `network`.
+    pub fn bitcoind(network: Network) -> Self {
+        Self::new(Program::Bitcoind, network)
+    }
+
+    /// Also connects to `peer`, and keeps trying.
+    pub fn connect(mut self, peer: SocketAddr) -> Self {
+        self.connect.push(peer);
+        self
+    }
+
+    /// Connects to nobody, whatever was said before.
+    pub fn alone(mut self) -> Self {
+        self.connect.clear();
+        self
+    }
+
+    /// One more argument, in the program's own style.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Where it keeps its files.
+    pub fn datadir(&self) -> &Path {
+        self.datadir.path()
+    }
+
+    /// Where it keeps the files of its network.
+    pub fn network_dir(&self) -> PathBuf {
+        self.datadir().join(match (self.program, self.network) {
+            (Program::Bitcoind, Network::Mainnet) => "",
+            (Program::Handfast, Network::Mainnet) => "mainnet",
+            (_, Network::OpTrueSignet) => "signet",
+            (_, Network::Regtest) => "regtest",
+        })
+    }
+
+    /// Starts the process and does not wait for it.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn spawn(&self) -> Node {
+        let p2p = free_address();
+        let rpc = free_address();
+        let log = self.datadir().join("output.log");
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("the log can be written");
+        // A cookie left by a killed node would be taken for the new one's.
+        let cookie = self.network_dir().join(".cookie");
+        let _ = std::fs::remove_file(&cookie);
+        let started = Instant::now();
+        let child = Command::new(self.program.path())
+            .args(self.command_line(p2p, rpc))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a file can be duplicated"))
+            .stderr(output)
+            .spawn()
+            .expect("the program starts");
+        Node {
+            setup: self.clone(),
+            child,
+            p2p,
+            rpc: Rpc::new(Endpoint::Tcp(rpc), cookie),
+            log,
+            started,
+        }
+    }
+
+    /// Starts it and waits until it answers RPC.
+    ///
+    /// # Panics
+    /// If it ends or stays silent.
+    pub fn start(&self) -> Node {
+        let mut node = self.spawn();
+        node.wait_until_ready();
+        node
+    }
+
+    fn command_line(&self, p2p: SocketAddr, rpc: SocketAddr) -> Vec<String> {
+        let mut args = match self.program {
+            Program::Handfast => self.handfast_args(p2p, rpc),
+            Program::Bitcoind => self.bitcoind_args(p2p, rpc),
+        };
+        args.extend(self.args.iter().cloned());
+        args
+    }
+
+    fn handfast_args(&self, p2p: SocketAddr, rpc: SocketAddr) -> Vec<String> {
+        let mut args = vec![
+            "run".to_owned(),
+            "--datadir".to_owned(),
+            self.datadir().display().to_string(),
+        ];
+        let mut option = |name: &str, value: String| args.extend([name.to_owned(), value]);
+        match self.network {
+            // The mainnet chain of the tests is 255 blocks long: far from its minimum work.
+            Network::Mainnet => {
+                option("--network", "mainnet".to_owned());
+                option("--minimum-chain-work", "00".to_owned());
+            }
+            Network::OpTrueSignet => {
+                option("--network", "signet".to_owned());
+                option("--signet-challenge", "51".to_owned());
+            }
+            Network::Regtest => option("--network", "regtest".to_owned()),
+        }
+        option("--listen", p2p.to_string());
+        option("--rpc-listen", rpc.to_string());
+        for peer in &self.connect {
+            option("--connect", peer.to_string());
+        }
+        if self.connect.is_empty() {
+            args.push("--no-dial".to_owned());
+        }
+        args
+    }
+
+    fn bitcoind_args(&self, p2p: SocketAddr, rpc: SocketAddr) -> Vec<String> {
+        let mut args: Vec<String> = match self.network {
+            Network::Mainnet => vec!["-chain=main".into(), "-minimumchainwork=00".into()],
+            Network::OpTrueSignet => vec!["-signet".into(), "-signetchallenge=51".into()],
+            Network::Regtest => vec!["-regtest".into()],
+        };
+        // No seed, no map service, no onion or I2P service: loopback and nothing else.
+        for arg in [
+            "-server=1",
+            "-listen=1",
+            "-dnsseed=0",
+            "-fixedseeds=0",
+            "-discover=0",
+            "-natpmp=0",
+            "-listenonion=0",
+            "-i2pacceptincoming=0",
+            "-rpcallowip=127.0.0.1",
+            "-assumevalid=0",
+        ] {
+            args.push(arg.into());
+        }
+        args.push(format!("-datadir={}", self.datadir().display()));
+        args.push(format!("-bind={p2p}"));
+        args.push(format!("-rpcbind={rpc}"));
+        args.push(format!("-rpcport={}", rpc.port()));
+        match self.connect.as_slice() {
+            [] => args.push("-connect=0".into()),
+            peers => args.extend(peers.iter().map(|peer| format!("-connect={peer}"))),
+        }
+        args
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    setup: Setup,
+    child: Child,
+    p2p: SocketAddr,
+    rpc: Rpc,
+    log: PathBuf,
+    started: Instant,
+}
+
+impl Node {
+    /// Where it accepts peers.
+    pub fn p2p(&self) -> SocketAddr {
+        self.p2p
+    }
+
+    /// Its RPC over TCP.
+    pub fn rpc(&self) -> &Rpc {
+        &self.rpc
+    }
+
+    /// Its RPC over the Unix socket. Handfast's only.
+    pub fn unix_rpc(&self) -> Rpc {
+        let dir = self.setup.network_dir();
+        Rpc::new(Endpoint::Unix(dir.join("node.sock")), dir.join(".cookie"))
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// How it was started.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// What it wrote to its standard output and error, of all its starts.
+    pub fn output(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until RPC answers.
+    ///
+    /// # Panics
+    /// If the process ends first, with what it said.
+    pub fn wait_until_ready(&mut self) {
+        let ready = poll(PATIENCE, || {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                panic!(
+                    "{:?} ended with {status} before it answered:\n{}",
+                    self.setup.program,
+                    tail(&self.output())
+                );
+            }
+            self.rpc.call("getblockcount", json!([])).ok()
+        });
+        assert!(
+            ready.is_some(),
+            "{:?} never answered RPC:\n{}",
+            self.setup.program,
+            tail(&self.output())
+        );
+    }
+
+    /// The hash of its best block; `None` while it does not answer.
+    pub fn best_hash(&self) -> Option<BlockHash> {
+        self.rpc
+            .call("getbestblockhash", json!([]))
+            .ok()?
+            .as_str()?
+            .parse()
+            .ok()
+    }
+
+    /// The height of its best block.
+    pub fn height(&self) -> u64 {
+        self.rpc
+            .get("getblockcount", json!([]))
+            .as_u64()
+            .expect("a count is a number")
+    }
+
+    /// The rows of `getpeerinfo`.
+    pub fn peers(&self) -> Vec<Value> {
+        match self.rpc.get("getpeerinfo", json!([])) {
+            Value::Array(rows) => rows,
+            other => panic!("getpeerinfo answered {other}"),
+        }
+    }
+
+    /// Waits until `tip` is its best block.
+    ///
+    /// # Panics
+    /// If it does not get there, with the height where it is.
+    pub fn wait_for_tip(&self, tip: BlockHash) {
+        self.wait_for_tip_within(PATIENCE, tip);
+    }
+
+    /// The same with a limit of one's own.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub fn wait_for_tip_within(&self, patience: Duration, tip: BlockHash) {
+        if poll(patience, || self.best_hash().filter(|hash| *hash == tip)).is_none() {
+            let height = self
+                .rpc
+                .call("getblockcount", json!([]))
+                .map_or_else(|error| error.to_string(), |h| h.to_string());
+            panic!(
+                "{:?} is at {height}, not at {tip}:\n{}",
+                self.setup.program,
+                tail(&self.output())
+            );
+        }
+    }
+
+    /// Submits blocks in order over RPC.
+    ///
+    /// # Panics
+    /// If one is refused.
+    pub fn submit(&self, blocks: impl IntoIterator<Item = handfast_wire::RawBlock>) {
+        for block in blocks {
+            let hex = bitcoin::hex::DisplayHex::to_lower_hex_string(&block.bytes[..]);
+            let verdict = self.rpc.get("submitblock", json!([hex]));
+            // A block of a branch with less work is stored, "inconclusive".
+            assert!(
+                verdict.is_null() || verdict == "inconclusive",
+                "block {}: {verdict}",
+                block.hash
+            );
+        }
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it did.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait_for_exit()
+    }
+
+    /// Ends it in the middle of whatever it does (SIGKILL).
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub fn kill(mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a child can be signalled");
+    }
+
+    /// Waits for the end that somebody else asked for.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        wait_for("the node ends", || {
+            self.child.try_wait().expect("a child can be waited for")
+        })
+    }
+
+    /// Whether it is still running.
+    pub fn is_running(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("a child can be waited for")
+            .is_none()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "--- {:?} (pid {}) said:\n{}",
+                self.setup.program,
+                self.child.id(),
+                tail(&self.output())
+            );
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The last lines, enough to see what a node was doing when a test failed.
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+/// A loopback address that nobody listens on.
+///
+/// From below the range that the system hands out to outgoing connections, so that
+/// none of those takes it before the node binds it.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 11_000;
+    const COUNT: u16 = 20_000;
+    let offset =
+        u16::try_from(std::process::id() * 97 % u32::from(COUNT)).expect("less than COUNT");
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (offset + step % COUNT) % COUNT;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no free port on loopback");
+}
