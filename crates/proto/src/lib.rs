@@ -13,6 +13,7 @@
 //! | [`session`] | one connection: handshake, ping, inactivity |
 //! | [`peer_table`] | all connections: admission, dialling, addresses |
 //! | [`address_book`] | where other nodes may be found |
+//! | [`random`] | seeded choices |
 //! | [`headers`] | the header tree and how headers are received and served |
 //! | [`sync`] | header and block sync over all peers |
 
@@ -21,6 +22,7 @@ pub mod handshake;
 pub mod headers;
 pub mod lifecycle;
 pub mod peer_table;
+pub mod random;
 pub mod session;
 pub mod sync;
 pub mod time;

@@ -20,9 +20,11 @@
 //! two mailboxes picked at random, let `Done` overtake `Add`: the receiver then
 //! keeps a dead peer for ever. That is the failure these invariants exclude.
 //!
-//! [`ledger::Ledger`] checks them; both managers assert it in release builds too.
+//! [`Ledger`] checks them; both managers assert it in release builds too.
 
 pub mod ledger;
+
+pub use ledger::{AssertHeld, Ledger, Scope, Violation};
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -145,7 +147,7 @@ pub enum DoneReason {
         /// The block that was waited for.
         hash: BlockHash,
     },
-    /// The operator asked for it (`disconnectnode`, `addnode remove`).
+    /// The operator asked for it (`disconnectnode`).
     #[error("disconnected by request")]
     Requested,
     /// The node stops.

@@ -1,1 +1,363 @@
-//! See the module list of the crate.
+//! One connection: handshake, ping, inactivity.
+//!
+//! The machine behind a `Peer` actor. It answers `ping` and consumes `pong`
+//! itself; everything else that arrives after the handshake goes up by
+//! [`Effect::Deliver`]. [`Effect::Close`] is the last effect that a session ever
+//! has: it is emitted exactly once, and nothing follows it.
+//!
+//! # Ordering
+//!
+//! `Ready` and `Close` leave through the same list in the order in which they
+//! were decided. A timeout that falls on the very instant of the `verack` ends
+//! the connection before or after `Ready`, never both ways: whichever input is
+//! stepped first decides.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::p2p::ServiceFlags;
+use handfast_wire::Message;
+
+use crate::handshake::{
+    Handshake, MIN_PEER_VERSION, PONG_ABOVE_VERSION, PROTOCOL_VERSION, Progress,
+    SENDHEADERS_VERSION,
+};
+use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use crate::random::Random;
+use crate::time::Now;
+
+/// Silence after which we send `ping`. 120 s; Core `PING_INTERVAL`.
+pub const PING_INTERVAL: Duration = Duration::from_secs(120);
+/// How long a `pong`, or any message at all, may stay out. 20 min; Core `TIMEOUT_INTERVAL`.
+pub const INACTIVITY_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+/// From connected transport to `verack`. 60 s; Core `DEFAULT_PEER_CONNECT_TIMEOUT`.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What all sessions of a node share.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionConfig {
+    /// Peers below this protocol version are refused.
+    pub network_min_version: i32,
+    /// What we offer.
+    pub services: ServiceFlags,
+    /// What a peer that we dialled automatically must offer.
+    pub required_services: ServiceFlags,
+    /// Our BIP14 user agent, e.g. `/Handfast:0.1.0/`.
+    pub user_agent: String,
+    /// From connected transport to complete handshake.
+    pub handshake_timeout: Duration,
+    /// Random key of this process; recognises our own nonces (see [`crate::handshake`]).
+    pub nonce_key: [u8; 16],
+}
+
+impl SessionConfig {
+    /// The usual limits with this user agent and key.
+    #[must_use]
+    pub fn new(user_agent: String, nonce_key: [u8; 16]) -> Self {
+        Self {
+            network_min_version: MIN_PEER_VERSION,
+            services: full_node(),
+            required_services: full_node(),
+            user_agent,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            nonce_key,
+        }
+    }
+}
+
+/// `NODE_NETWORK | NODE_WITNESS`: serves the whole chain with witnesses.
+#[must_use]
+pub fn full_node() -> ServiceFlags {
+    ServiceFlags::NETWORK | ServiceFlags::WITNESS
+}
+
+/// What happens to a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The transport is connected. To be told first; an outgoing session sends `version` then.
+    Connected,
+    /// A message was decoded.
+    Received(Message),
+    /// The bytes were no valid frame or message; the decoder's text.
+    Undecodable(String),
+    /// The remote closed its side.
+    RemoteClosed,
+    /// Reading or writing failed; the operating system's text.
+    ReadFailed(String),
+    /// The send queue is full: the remote does not read.
+    SlowReader,
+    /// A manager wants the connection closed.
+    Disconnect(DoneReason),
+    /// Time has passed. Harmless when no deadline has.
+    Deadline,
+}
+
+/// What a session wants done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send this to the remote.
+    Send(Message),
+    /// The handshake is complete: tell PeerManager (`Add`).
+    Ready(Introduction),
+    /// For PeerManager; only after `Ready`.
+    Deliver(Message),
+    /// A ping was answered after this time.
+    Rtt(Duration),
+    /// Close the connection. The last effect ever.
+    Close(DoneReason),
+}
+
+/// A `ping` that waits for its `pong`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Ping {
+    nonce: u64,
+    sent: Duration,
+}
+
+/// A connection after its handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Ready {
+    id: ConnId,
+    /// Whether the remote answers `ping` (BIP31).
+    answers_ping: bool,
+    last_received: Duration,
+    outstanding: Option<Ping>,
+    next_ping: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum State {
+    Handshaking(Box<Handshake>),
+    Ready(Ready),
+    Closed,
+}
+
+/// One connection. See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Session {
+    state: State,
+    random: Random,
+}
+
+impl Session {
+    /// A connection whose transport connects at `now`; its handshake clock starts.
+    ///
+    /// `start_height` is the height of our tip, told to the remote. `seed` must
+    /// differ between connections and be unknown to remotes.
+    #[must_use]
+    pub fn new(
+        config: Arc<SessionConfig>,
+        id: ConnId,
+        direction: Direction,
+        remote: SocketAddr,
+        start_height: u32,
+        seed: u64,
+        now: Now,
+    ) -> Self {
+        let mut random = Random::new(seed);
+        let handshake = Handshake::new(
+            config,
+            id,
+            direction,
+            remote,
+            start_height,
+            &mut random,
+            now,
+        );
+        Self {
+            state: State::Handshaking(Box::new(handshake)),
+            random,
+        }
+    }
+
+    /// Whether `verack` is still to come.
+    #[must_use]
+    pub fn awaiting_handshake(&self) -> bool {
+        matches!(self.state, State::Handshaking(_))
+    }
+
+    /// When [`Input::Deadline`] is due, time since node start; `None` once closed.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        match &self.state {
+            State::Handshaking(handshake) => Some(handshake.deadline()),
+            State::Ready(ready) => Some(ready.deadline()),
+            State::Closed => None,
+        }
+    }
+
+    /// Handles one input.
+    ///
+    /// # Panics
+    /// When a message is received on an outgoing connection before
+    /// [`Input::Connected`]: the caller's bug.
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let end = match (&mut self.state, input) {
+            (State::Closed, _) => None,
+            (State::Handshaking(handshake), Input::Connected) => {
+                effects.extend(handshake.connected(now).map(Effect::Send));
+                None
+            }
+            (State::Handshaking(_), Input::Received(message)) => {
+                self.handshake(now, message, &mut effects)
+            }
+            (State::Handshaking(handshake), Input::Deadline) => {
+                (handshake.deadline() <= now.mono).then_some(DoneReason::HandshakeTimeout)
+            }
+            (State::Ready(_), Input::Connected) => None,
+            (State::Ready(ready), Input::Received(message)) => {
+                ready.receive(now, message, &mut effects)
+            }
+            (State::Ready(ready), Input::Deadline) => {
+                ready.check(now, &mut self.random, &mut effects)
+            }
+            (State::Handshaking(_) | State::Ready(_), Input::Undecodable(why)) => {
+                Some(DoneReason::Undecodable(why))
+            }
+            (State::Handshaking(_) | State::Ready(_), Input::RemoteClosed) => {
+                Some(DoneReason::RemoteClosed)
+            }
+            (State::Handshaking(_) | State::Ready(_), Input::ReadFailed(why)) => {
+                Some(DoneReason::RemoteReset(why))
+            }
+            (State::Handshaking(_) | State::Ready(_), Input::SlowReader) => {
+                Some(DoneReason::SlowReader)
+            }
+            (State::Handshaking(_) | State::Ready(_), Input::Disconnect(reason)) => Some(reason),
+        };
+        if let Some(reason) = end {
+            self.state = State::Closed;
+            effects.push(Effect::Close(reason));
+        }
+        effects
+    }
+
+    fn handshake(
+        &mut self,
+        now: Now,
+        message: Message,
+        effects: &mut Vec<Effect>,
+    ) -> Option<DoneReason> {
+        let State::Handshaking(handshake) = &mut self.state else {
+            return None;
+        };
+        let mut send = Vec::new();
+        let progress = handshake.receive(now, message, &mut send);
+        effects.extend(send.into_iter().map(Effect::Send));
+        match progress {
+            Progress::Pending => None,
+            Progress::Failed(reason) => Some(reason),
+            Progress::Complete(introduction) => {
+                self.become_ready(now, introduction, effects);
+                None
+            }
+        }
+    }
+
+    /// `Ready` comes before anything we send, so that PeerManager knows the peer
+    /// before an answer can arrive.
+    fn become_ready(&mut self, now: Now, introduction: Introduction, effects: &mut Vec<Effect>) {
+        let common = introduction.version.min(PROTOCOL_VERSION);
+        let mut ready = Ready {
+            id: introduction.id,
+            answers_ping: common > PONG_ABOVE_VERSION,
+            last_received: now.mono,
+            outstanding: None,
+            next_ping: now.mono,
+        };
+        effects.push(Effect::Ready(introduction));
+        if common >= SENDHEADERS_VERSION {
+            effects.push(Effect::Send(Message::SendHeaders));
+        }
+        // The first ping goes out at once, as Core's does: the round trip is known early.
+        let none = ready.check(now, &mut self.random, effects);
+        debug_assert!(none.is_none(), "nothing can have timed out at the start");
+        self.state = State::Ready(ready);
+    }
+}
+
+impl Ready {
+    fn deadline(&self) -> Duration {
+        let silence = self.last_received.saturating_add(INACTIVITY_TIMEOUT);
+        match (self.answers_ping, self.outstanding) {
+            (false, _) => silence,
+            (true, Some(ping)) => silence.min(ping.sent.saturating_add(INACTIVITY_TIMEOUT)),
+            (true, None) => silence.min(self.next_ping),
+        }
+    }
+
+    /// Times out, or sends a `ping` when one is due.
+    ///
+    /// That nothing of ours gets through shows here too: a `ping` that cannot
+    /// be sent is not answered.
+    fn check(
+        &mut self,
+        now: Now,
+        random: &mut Random,
+        effects: &mut Vec<Effect>,
+    ) -> Option<DoneReason> {
+        if self.last_received.saturating_add(INACTIVITY_TIMEOUT) <= now.mono {
+            return Some(DoneReason::Inactive);
+        }
+        match self.outstanding {
+            Some(ping) if ping.sent.saturating_add(INACTIVITY_TIMEOUT) <= now.mono => {
+                Some(DoneReason::PingTimeout)
+            }
+            Some(_) => None,
+            None if self.answers_ping && self.next_ping <= now.mono => {
+                // Zero means "cancel" when it comes back, so it is never sent.
+                let nonce = random.draw().max(1);
+                self.outstanding = Some(Ping {
+                    nonce,
+                    sent: now.mono,
+                });
+                self.next_ping = now.mono.saturating_add(PING_INTERVAL);
+                effects.push(Effect::Send(Message::Ping(nonce)));
+                None
+            }
+            None => None,
+        }
+    }
+
+    fn receive(
+        &mut self,
+        now: Now,
+        message: Message,
+        effects: &mut Vec<Effect>,
+    ) -> Option<DoneReason> {
+        self.last_received = now.mono;
+        match message {
+            // Peers that predate BIP31 do not know `pong`.
+            Message::Ping(nonce) if self.answers_ping => {
+                effects.push(Effect::Send(Message::Pong(nonce)));
+            }
+            Message::Pong(nonce) => self.pong(now, nonce, effects),
+            // A second version or verack changes nothing; unknown commands are ignored.
+            Message::Ping(_) | Message::Version(_) | Message::Verack | Message::Unknown { .. } => {
+                tracing::trace!(id = %self.id, "ignored after the handshake");
+            }
+            Message::SendAddrV2 | Message::WtxidRelay => {
+                let what = "a feature message after verack (BIP155, BIP339)";
+                return Some(DoneReason::ProtocolViolation(what.to_owned()));
+            }
+            other => effects.push(Effect::Deliver(other)),
+        }
+        None
+    }
+
+    /// As Core: an unknown nonce is an old answer and ignored, zero cancels the ping.
+    fn pong(&mut self, now: Now, nonce: u64, effects: &mut Vec<Effect>) {
+        let Some(ping) = self.outstanding else { return };
+        if nonce == ping.nonce {
+            self.outstanding = None;
+            effects.push(Effect::Rtt(now.mono.saturating_sub(ping.sent)));
+        } else if nonce == 0 {
+            self.outstanding = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

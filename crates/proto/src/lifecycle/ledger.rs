@@ -1,1 +1,399 @@
-//! x
+//! Checks the invariants L1-L6 of [`crate::lifecycle`] on what really happens.
+//!
+//! Each manager keeps one ledger of its own ([`Scope::PeerManager`],
+//! [`Scope::SyncManager`]) and asserts every answer in release builds too; a
+//! model, a simulator or a trace of a run keeps one over both
+//! ([`Scope::Whole`]), which also sees what lies between the two.
+//!
+//! # Memory
+//!
+//! An ended connection must not be forgotten, or its id could come back
+//! unnoticed; and it must not be remembered for ever. A high-water mark alone
+//! would be wrong: ids are issued in order but handshakes end out of order, so
+//! `Add` of id 4 after `Done` of id 5 is right. Ended ids are therefore kept as
+//! runs `first..=last`. Between two runs lies at least one connection that has
+//! not ended, so while every issued id ends (L2) there are never more runs than
+//! open connections plus one. SyncManager sees only admitted ids, so its gaps
+//! stay; its runs, like any, are cut at [`MAX_RUNS`] by forgetting the lowest.
+
+use std::collections::BTreeMap;
+
+use super::ConnId;
+
+/// Most runs of ended ids that a ledger remembers.
+///
+/// Far above the number of connections a process can hold open in one table, so
+/// nothing is forgotten at PeerManager. At SyncManager it means that an id may
+/// be caught coming back while the latest 4,096 runs of ended ones are known;
+/// older ones are caught by PeerManager's ledger, which is exact.
+pub const MAX_RUNS: usize = 4_096;
+
+/// A broken invariant: our own bug, never a remote's doing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{invariant} broken by {event}: {detail}")]
+pub struct Violation {
+    /// Which invariant, `"L1"` to `"L6"`.
+    pub invariant: &'static str,
+    /// What happened, e.g. `"peer_done(peer=3)"`.
+    pub event: String,
+    /// Why it must not happen.
+    pub detail: &'static str,
+}
+
+/// Turns a [`Violation`] into a panic that names the invariant.
+pub trait AssertHeld {
+    /// Panics when the invariant did not hold; in release builds too.
+    fn assert_held(self);
+}
+
+impl AssertHeld for Result<(), Violation> {
+    #[track_caller]
+    fn assert_held(self) {
+        if let Err(violation) = self {
+            panic!("lifecycle {violation}");
+        }
+    }
+}
+
+/// Which events a ledger is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Those that PeerManager handles.
+    PeerManager,
+    /// Those that SyncManager handles.
+    SyncManager,
+    /// All of them, in the order in which they were handled.
+    Whole,
+}
+
+/// What PeerManager knows of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum AtPeers {
+    /// Messages are posted, none was handled.
+    Unseen,
+    /// `Add` was handled, no decision yet.
+    Added,
+    Admitted,
+    Refused,
+    /// `Done` was handled; it had been admitted.
+    Gone,
+}
+
+/// What SyncManager knows of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum AtSync {
+    Unseen,
+    Live,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Entry {
+    peers: AtPeers,
+    sync: AtSync,
+    /// Messages in PeerManager's mailbox, when the observer counts them.
+    posted: u8,
+}
+
+const UNSEEN: Entry = Entry {
+    peers: AtPeers::Unseen,
+    sync: AtSync::Unseen,
+    posted: 0,
+};
+
+impl Entry {
+    /// Lifecycle messages of this connection that are queued somewhere.
+    fn queued(self) -> u8 {
+        let to_sync = match (self.peers, self.sync) {
+            (AtPeers::Admitted, AtSync::Unseen) | (AtPeers::Gone, AtSync::Live) => 1,
+            (AtPeers::Gone, AtSync::Unseen) => 2,
+            (
+                AtPeers::Unseen | AtPeers::Added | AtPeers::Refused,
+                AtSync::Unseen | AtSync::Live,
+            )
+            | (AtPeers::Admitted, AtSync::Live) => 0,
+        };
+        self.posted + to_sync
+    }
+}
+
+/// Checks L1-L6. See the module for what it remembers and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ledger {
+    scope: Scope,
+    /// Connections that some manager still knows or has to hear of.
+    open: BTreeMap<ConnId, Entry>,
+    sync_peer: Option<ConnId>,
+    /// Ended ids: first of the run -> last of the run.
+    ended: BTreeMap<u64, u64>,
+}
+
+impl Ledger {
+    /// An empty ledger.
+    #[must_use]
+    pub fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            open: BTreeMap::new(),
+            sync_peer: None,
+            ended: BTreeMap::new(),
+        }
+    }
+
+    /// The guard of `id` put one lifecycle message into PeerManager's mailbox.
+    ///
+    /// Told by simulators and traces, which see mailboxes; a manager does not.
+    ///
+    /// # Errors
+    /// L2 when nothing may follow, L5 when a third message is queued.
+    pub fn posted(&mut self, id: ConnId) -> Result<(), Violation> {
+        if self.has_ended(id) {
+            return broken("L2", "posted", id, "its Done was already handled");
+        }
+        let entry = self.open.entry(id).or_insert(UNSEEN);
+        entry.posted = entry.posted.saturating_add(1);
+        if entry.queued() > 2 {
+            return broken(
+                "L5",
+                "posted",
+                id,
+                "more than two lifecycle messages are queued",
+            );
+        }
+        Ok(())
+    }
+
+    /// PeerManager handles `Add`.
+    ///
+    /// # Errors
+    /// L1 when the id was used before, L2 when it was added before.
+    pub fn peer_add(&mut self, id: ConnId) -> Result<(), Violation> {
+        if self.has_ended(id) {
+            return broken(
+                "L1",
+                "peer_add",
+                id,
+                "the id was used before, or Done overtook Add",
+            );
+        }
+        let entry = self.open.entry(id).or_insert(UNSEEN);
+        match entry.peers {
+            AtPeers::Unseen => {
+                entry.peers = AtPeers::Added;
+                entry.posted = entry.posted.saturating_sub(1);
+                Ok(())
+            }
+            AtPeers::Added | AtPeers::Admitted | AtPeers::Refused => {
+                broken("L2", "peer_add", id, "a second Add")
+            }
+            AtPeers::Gone => broken("L2", "peer_add", id, "Add after Done"),
+        }
+    }
+
+    /// PeerManager takes the connection into its table and tells SyncManager.
+    ///
+    /// # Errors
+    /// L3 unless `Add` was handled and nothing was decided yet.
+    pub fn admitted(&mut self, id: ConnId) -> Result<(), Violation> {
+        self.decide(id, AtPeers::Admitted, "admitted")
+    }
+
+    /// PeerManager refuses the connection; SyncManager never hears of it.
+    ///
+    /// # Errors
+    /// L3 unless `Add` was handled and nothing was decided yet.
+    pub fn refused(&mut self, id: ConnId) -> Result<(), Violation> {
+        self.decide(id, AtPeers::Refused, "refused")
+    }
+
+    fn decide(&mut self, id: ConnId, to: AtPeers, event: &'static str) -> Result<(), Violation> {
+        match self.open.get_mut(&id) {
+            Some(entry) if entry.peers == AtPeers::Added => {
+                entry.peers = to;
+                Ok(())
+            }
+            Some(_) | None => broken("L3", event, id, "admission is decided once, at Add"),
+        }
+    }
+
+    /// PeerManager handles `Done`; when the connection was admitted it tells SyncManager.
+    ///
+    /// # Errors
+    /// L2 for a second `Done`; L3 when `Add` was left undecided.
+    pub fn peer_done(&mut self, id: ConnId) -> Result<(), Violation> {
+        if self.has_ended(id) {
+            return broken("L2", "peer_done", id, "a second Done");
+        }
+        let mut entry = self.open.get(&id).copied().unwrap_or(UNSEEN);
+        entry.posted = entry.posted.saturating_sub(1);
+        match entry.peers {
+            AtPeers::Gone => return broken("L2", "peer_done", id, "a second Done"),
+            AtPeers::Added => {
+                return broken(
+                    "L3",
+                    "peer_done",
+                    id,
+                    "Add was neither admitted nor refused",
+                );
+            }
+            AtPeers::Admitted if self.scope == Scope::Whole => {
+                entry.peers = AtPeers::Gone;
+                self.open.insert(id, entry);
+            }
+            AtPeers::Unseen | AtPeers::Refused | AtPeers::Admitted => self.end(id),
+        }
+        Ok(())
+    }
+
+    /// SyncManager handles `Add`.
+    ///
+    /// # Errors
+    /// L1 when the id was used before, L2 for a second `Add`, L3 when it was never admitted.
+    pub fn sync_add(&mut self, id: ConnId) -> Result<(), Violation> {
+        if self.has_ended(id) {
+            return broken(
+                "L1",
+                "sync_add",
+                id,
+                "the id was used before, or Done overtook Add",
+            );
+        }
+        if self.scope == Scope::Whole {
+            let admitted = self
+                .open
+                .get(&id)
+                .is_some_and(|e| matches!(e.peers, AtPeers::Admitted | AtPeers::Gone));
+            if !admitted {
+                return broken("L3", "sync_add", id, "PeerManager did not admit it");
+            }
+        }
+        let entry = self.open.entry(id).or_insert(UNSEEN);
+        match entry.sync {
+            AtSync::Unseen => {
+                entry.sync = AtSync::Live;
+                Ok(())
+            }
+            AtSync::Live => broken("L2", "sync_add", id, "a second Add"),
+        }
+    }
+
+    /// SyncManager handles `Done`. A sync peer that ends is none any more (S3):
+    /// name the next one with [`Ledger::sync_peer`].
+    ///
+    /// # Errors
+    /// L2 for a second `Done`; L3 when `Add` was not handled or PeerManager still has it.
+    pub fn sync_done(&mut self, id: ConnId) -> Result<(), Violation> {
+        let Some(entry) = self.open.get(&id) else {
+            return broken("L2", "sync_done", id, "a second Done, or Done without Add");
+        };
+        if entry.sync == AtSync::Unseen {
+            return broken("L3", "sync_done", id, "Done without Add");
+        }
+        if self.scope == Scope::Whole && entry.peers != AtPeers::Gone {
+            return broken("L3", "sync_done", id, "PeerManager has not handled Done");
+        }
+        if self.sync_peer == Some(id) {
+            self.sync_peer = None;
+        }
+        self.end(id);
+        Ok(())
+    }
+
+    /// SyncManager names its sync peer. To be told at the end of every step.
+    ///
+    /// # Errors
+    /// L4 when it is not one of SyncManager's peers.
+    pub fn sync_peer(&mut self, id: Option<ConnId>) -> Result<(), Violation> {
+        if let Some(id) = id {
+            let live = self.open.get(&id).is_some_and(|e| e.sync == AtSync::Live);
+            if !live {
+                return broken(
+                    "L4",
+                    "sync_peer",
+                    id,
+                    "it is not one of SyncManager's peers",
+                );
+            }
+        }
+        self.sync_peer = id;
+        Ok(())
+    }
+
+    /// Every slot is home: nothing may be left in any table or mailbox.
+    ///
+    /// # Errors
+    /// L6, naming the lowest connection that is left.
+    pub fn slots_home(&self) -> Result<(), Violation> {
+        match self.open.first_key_value() {
+            Some((id, _)) => broken("L6", "slots_home", *id, "it is still in a table"),
+            None => Ok(()),
+        }
+    }
+
+    /// Connections that PeerManager admitted and that have not ended there.
+    pub fn at_peers(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.open
+            .iter()
+            .filter(|(_, e)| e.peers == AtPeers::Admitted)
+            .map(|(id, _)| *id)
+    }
+
+    /// SyncManager's peers.
+    pub fn at_sync(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.open
+            .iter()
+            .filter(|(_, e)| e.sync == AtSync::Live)
+            .map(|(id, _)| *id)
+    }
+
+    /// Lifecycle messages that are queued, over all connections (at most two each, L5).
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.open
+            .values()
+            .map(|entry| usize::from(entry.queued()))
+            .sum()
+    }
+
+    fn has_ended(&self, id: ConnId) -> bool {
+        self.ended
+            .range(..=id.0)
+            .next_back()
+            .is_some_and(|(_, last)| id.0 <= *last)
+    }
+
+    /// Moves `id` from the open connections into the runs of ended ones.
+    fn end(&mut self, id: ConnId) {
+        self.open.remove(&id);
+        let (mut first, mut last) = (id.0, id.0);
+        if let Some((&before, &end)) = self.ended.range(..id.0).next_back()
+            && end.checked_add(1) == Some(id.0)
+        {
+            first = before;
+        }
+        if let Some(next) = id.0.checked_add(1)
+            && let Some(end) = self.ended.remove(&next)
+        {
+            last = end;
+        }
+        self.ended.insert(first, last);
+        while self.ended.len() > MAX_RUNS {
+            self.ended.pop_first();
+        }
+    }
+}
+
+fn broken(
+    invariant: &'static str,
+    event: &str,
+    id: ConnId,
+    detail: &'static str,
+) -> Result<(), Violation> {
+    Err(Violation {
+        invariant,
+        event: format!("{event}({id})"),
+        detail,
+    })
+}
+
+#[cfg(test)]
+mod tests;
