@@ -1,1 +1,44 @@
-//! .
+//! Consensus: the only user of `bitcoinkernel`, Bitcoin Core's validation engine
+//! as a library. Handfast writes no consensus rules; this crate feeds the kernel,
+//! reports its verdicts and reads blocks back.
+//!
+//! ```text
+//!  check_headers ──────────────────────────────┐
+//!                                              ▼
+//!  check_block ──→ raw queue ──→ decode ──→ ready ──→ kernel ──→ on_event(Event)
+//!                               (thread)  (bounded)  (thread)
+//!  BlockReader::read ─────────────── any thread ───────────────→ Bytes
+//! ```
+//!
+//! - [`lock`]: one node per directory; foreign directories are left alone.
+//! - [`Chain::open`]: opens the databases and says what is in them.
+//! - [`Chain`]: two plain OS threads; one [`Event`] per job, in job order per kind.
+//! - [`BlockReader`]: blocks and undo data from any thread, with its hazards.
+//!
+//! # Ordering
+//! Header jobs overtake waiting block jobs: a block never has to precede a
+//! header, and a header batch must not wait behind a thousand blocks. Header jobs
+//! keep their order among themselves, and so do block jobs. A header handed over
+//! before a block is always processed before that block.
+
+mod chain;
+mod convert;
+mod error;
+mod event;
+mod kernel;
+mod lock;
+mod open;
+mod queue;
+mod reader;
+mod recent;
+mod record;
+mod stored;
+mod verdict;
+mod worker;
+
+pub use chain::{Chain, ChainOptions, Queued};
+pub use error::{CloseError, OpenError, ReadError};
+pub use event::{BlockOutcome, Change, Event, Reject, RejectKind};
+pub use lock::{DirLock, lock};
+pub use open::{InitialChain, STORED_WINDOW};
+pub use reader::{BlockReader, SpentOutput};

@@ -1,0 +1,224 @@
+//! The handle.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use bytes::Bytes;
+use handfast_wire::Network;
+
+use crate::kernel::{self, Kernel};
+use crate::queue::{Queue, RawBlock};
+use crate::recent::Recent;
+use crate::worker::{self, Shared};
+use crate::{BlockReader, CloseError, DirLock, Event, InitialChain, OpenError, lock, record};
+
+/// How to open the chain.
+#[derive(Debug)]
+pub struct ChainOptions {
+    /// The network; its rules are the kernel's.
+    pub network: Network,
+    /// `…/<network>`; created when missing.
+    pub datadir: PathBuf,
+    /// Threads that check scripts beside the kernel thread, 0 to 15. Default: one
+    /// less than there are cores, as Bitcoin Core's `-par`.
+    pub script_threads: Option<i32>,
+    /// The directory's lock, if the caller has taken it already ([`lock`]).
+    pub lock: Option<DirLock>,
+    /// Whether the decode thread does the checks that need no context, so that the
+    /// kernel thread need not. On, except to measure.
+    pub precheck: bool,
+}
+
+impl ChainOptions {
+    /// The defaults for `network` in `datadir`.
+    pub fn new(network: Network, datadir: impl Into<PathBuf>) -> ChainOptions {
+        ChainOptions {
+            network,
+            datadir: datadir.into(),
+            script_threads: None,
+            lock: None,
+            precheck: true,
+        }
+    }
+}
+
+/// Jobs that wait at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queued {
+    /// Header batches.
+    pub header_batches: usize,
+    /// Blocks.
+    pub blocks: usize,
+    /// Bytes of those blocks.
+    pub bytes: usize,
+}
+
+/// The open chain: owns the two threads and the directory's lock.
+///
+/// Dropping it closes it too, only without telling what went wrong.
+pub struct Chain {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<Result<(), CloseError>>>,
+    _lock: DirLock,
+}
+
+impl std::fmt::Debug for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chain")
+            .field("dir", &self.shared.dir)
+            .field("queued", &self.queued())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Chain {
+    /// Opens the databases, reads the chain and starts the threads.
+    ///
+    /// `on_event` is called on the kernel thread: it copies and posts, nothing
+    /// slow. It must not drop or close the chain (that joins its own thread).
+    ///
+    /// # Blocking
+    /// Usually 25 to 60 ms. Longer when a start has to connect blocks that an
+    /// earlier stop left on disk: the kernel does that before it returns.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; a directory that is refused has not been changed.
+    pub fn open(
+        options: ChainOptions,
+        on_event: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Result<(Chain, InitialChain), OpenError> {
+        let dir = options.datadir;
+        let utf8 = dir.to_str().ok_or_else(|| OpenError::Path(dir.clone()))?;
+        let held = match options.lock {
+            Some(held) => held,
+            None => lock(&dir, &options.network)?,
+        };
+        assert_eq!(held.dir(), dir, "the lock is that of the data directory");
+        let failed = |detail: String| OpenError::Kernel {
+            dir: dir.clone(),
+            detail,
+        };
+        record::connect_log().map_err(|e| failed(e.to_string()))?;
+        let script_threads = kernel::script_threads(options.script_threads);
+        let kernel = Kernel::open(utf8, &options.network, script_threads).map_err(failed)?;
+        let initial = InitialChain::read(&dir, &kernel.manager().expect("just opened"));
+        let shared = Arc::new(Shared {
+            kernel,
+            queue: Queue::default(),
+            recent: Recent::default(),
+            on_event: Box::new(on_event),
+            dir: dir.clone(),
+            precheck: options.precheck,
+        });
+        let threads = start(&shared, &initial).map_err(|source| OpenError::Io {
+            path: dir.clone(),
+            source,
+        })?;
+        let chain = Chain {
+            shared,
+            threads,
+            _lock: held,
+        };
+        Ok((chain, initial))
+    }
+
+    /// Has a run of headers judged, each following the one before. Answered by
+    /// [`Event::Headers`] with this `tag`. Never blocks.
+    ///
+    /// # Security
+    /// The kernel keeps every header that follows a known one, however little work
+    /// it shows. Low-work chains must be kept out before.
+    pub fn check_headers(&self, headers: Vec<Header>, tag: u64) {
+        self.shared.queue.push_headers(headers, tag);
+    }
+
+    /// Has the block `hash`, encoded in `bytes`, judged and stored. Answered by
+    /// [`Event::Block`] with this `tag`. Never blocks.
+    ///
+    /// # Panics
+    /// When the caller lets more wait than the bound of [`Chain::queued`]:
+    /// 16,384 blocks or 4 GB. (`hash` is the hash of the first 80 bytes; another
+    /// one is our own bug and ends the node.)
+    pub fn check_block(&self, hash: BlockHash, bytes: Bytes, tag: u64) {
+        self.shared.queue.push_block(RawBlock { hash, bytes, tag });
+    }
+
+    /// What waits now; for callers that bound themselves, and for operators.
+    pub fn queued(&self) -> Queued {
+        let (header_batches, blocks, bytes) = self.shared.queue.lengths();
+        Queued {
+            header_batches,
+            blocks,
+            bytes,
+        }
+    }
+
+    /// A handle to read blocks with.
+    pub fn reader(&self) -> BlockReader {
+        BlockReader {
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// Stops validation: takes no more jobs, drops those that wait, makes the
+    /// kernel return after the block it is at. For good. Returns at once; the job
+    /// in progress may still be reported, none after it.
+    pub fn interrupt(&self) {
+        self.shared.queue.close();
+        self.shared.kernel.interrupt();
+    }
+
+    /// Interrupts, waits for the threads and for reads in progress, flushes and
+    /// closes the databases. Takes as long as the block in progress and the flush.
+    ///
+    /// # Errors
+    /// When a thread had panicked or the kernel could not write its state.
+    pub fn close(mut self) -> Result<(), CloseError> {
+        self.shut()
+    }
+
+    fn shut(&mut self) -> Result<(), CloseError> {
+        self.interrupt();
+        let mut result = Ok(());
+        for thread in self.threads.drain(..) {
+            let ended = thread.join().expect("threads catch their panics");
+            result = result.and(ended);
+        }
+        result
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut() {
+            tracing::error!("the chain did not close cleanly: {error}");
+        }
+    }
+}
+
+/// Starts both threads; none is left behind when one cannot be started.
+fn start(
+    shared: &Arc<Shared>,
+    initial: &InitialChain,
+) -> std::io::Result<Vec<JoinHandle<Result<(), CloseError>>>> {
+    let unconnected = initial.stored.iter().copied().collect();
+    let for_kernel = shared.clone();
+    let kernel = Builder::new()
+        .name("kernel".into())
+        .spawn(move || worker::validate(&for_kernel, unconnected))?;
+    let for_decode = shared.clone();
+    let decode = Builder::new()
+        .name("decode".into())
+        .spawn(move || worker::guarded(&for_decode, "decode", || worker::decode(&for_decode)));
+    match decode {
+        Ok(decode) => Ok(vec![decode, kernel]),
+        Err(e) => {
+            shared.queue.close();
+            let _ = kernel.join();
+            Err(e)
+        }
+    }
+}

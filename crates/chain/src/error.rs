@@ -1,0 +1,113 @@
+//! Why opening, reading or closing failed, in words for an operator.
+
+use std::path::PathBuf;
+
+use bitcoin::BlockHash;
+
+/// The data directory cannot be used. Each text names cause and remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another node holds the lock.
+    #[error(
+        "{}: another Handfast node is using this data directory; stop it or choose another --datadir",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// There are files, but no marker of Handfast's.
+    #[error(
+        "{}: not empty and not a Handfast data directory (it holds {found:?}); choose an empty or new --datadir",
+        dir.display()
+    )]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// One of the entries found there.
+        found: String,
+    },
+    /// A Handfast directory of another network.
+    #[error(
+        "{}: belongs to network {found}, not {wanted}; choose another --datadir or --network",
+        dir.display()
+    )]
+    WrongNetwork {
+        /// The directory.
+        dir: PathBuf,
+        /// The network in its marker file.
+        found: String,
+        /// The network asked for.
+        wanted: String,
+    },
+    /// The marker file is not one that this version can read.
+    #[error(
+        "{}: cannot be read by this version ({found:?}); it was written by a newer Handfast or is damaged: use that version or another --datadir",
+        file.display()
+    )]
+    Marker {
+        /// The marker file.
+        file: PathBuf,
+        /// Its first line.
+        found: String,
+    },
+    /// The kernel's C interface takes UTF-8 paths only.
+    #[error("{}: the path is not valid UTF-8; choose another --datadir", .0.display())]
+    Path(PathBuf),
+    /// The operating system refused.
+    #[error("{}: {source}; check that the path exists and that this user may write there", path.display())]
+    Io {
+        /// File or directory concerned.
+        path: PathBuf,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// The kernel did not open its databases.
+    #[error(
+        "{}: the block database cannot be opened ({detail}); if it is damaged, remove {}/chainstate to rebuild it from the stored blocks, or also {}/blocks to download everything again",
+        dir.display(), dir.display(), dir.display()
+    )]
+    Kernel {
+        /// The data directory.
+        dir: PathBuf,
+        /// What the kernel logged.
+        detail: String,
+    },
+}
+
+/// A block or its undo data cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No block index entry has this hash.
+    #[error("block {0} is not known")]
+    Unknown(BlockHash),
+    /// The header is known, but no data (block not downloaded, or, for spent
+    /// outputs, never connected).
+    #[error("block {0} has no data on disk")]
+    NoData(BlockHash),
+    /// The files could not be read or do not fit the index.
+    #[error("block {hash} cannot be read: {detail}")]
+    Io {
+        /// The block asked for.
+        hash: BlockHash,
+        /// What the kernel logged.
+        detail: String,
+    },
+    /// The chain is closed; the node is stopping.
+    #[error("the block store is closed")]
+    Closed,
+}
+
+/// The chain did not close cleanly. What was validated since the last flush may
+/// have to be downloaded again; the directory is consistent all the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseError {
+    /// A thread of this crate had panicked.
+    #[error("the {thread} thread panicked: {message}")]
+    Panicked {
+        /// Thread name.
+        thread: &'static str,
+        /// The panic's message.
+        message: String,
+    },
+    /// The kernel reported an error while it wrote its state.
+    #[error("the kernel could not save its state: {0}")]
+    Flush(String),
+}

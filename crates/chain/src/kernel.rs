@@ -1,0 +1,181 @@
+//! The opened kernel, shared by the kernel thread and the readers.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use bitcoinkernel::core::block_check_flags::BLOCK_CHECK_ALL;
+use bitcoinkernel::{
+    Block, ChainParams, ChainType, ChainstateManager, Context, ContextBuilder, KernelError,
+};
+use handfast_wire::Network;
+
+use crate::record;
+use crate::verdict;
+
+/// Bitcoin Core's `MAX_SCRIPTCHECK_THREADS`.
+const MAX_SCRIPT_THREADS: i32 = 15;
+
+/// Longest wait for readers between two jobs, and the part of the job's own time
+/// which that may cost.
+const YIELD_MAX: Duration = Duration::from_millis(2);
+const YIELD_PART: u32 = 16;
+/// Jobs shorter than this release the chain lock often enough.
+const YIELD_ABOVE: Duration = Duration::from_millis(1);
+
+pub(crate) struct Kernel {
+    /// `None` once closed. Readers and jobs hold it for reading, closing for
+    /// writing: so closing waits for them, and nobody can keep it open.
+    manager: RwLock<Option<ChainstateManager>>,
+    context: Context,
+    params: ChainParams,
+    readers: AtomicUsize,
+    turn: Mutex<()>,
+    reader_left: Condvar,
+}
+
+impl Kernel {
+    /// Opens the databases under `dir`, creating them when missing.
+    ///
+    /// The kernel keeps `chainstate/` and `blocks/index/` in its data directory
+    /// and `blk*.dat`, `rev*.dat` in its blocks directory.
+    pub(crate) fn open(
+        dir: &str,
+        network: &Network,
+        script_threads: i32,
+    ) -> Result<Kernel, String> {
+        let (params, builder) = match network {
+            Network::Mainnet => builtin(ChainType::Mainnet),
+            Network::Testnet3 => builtin(ChainType::Testnet),
+            Network::Testnet4 => builtin(ChainType::Testnet4),
+            Network::Signet => builtin(ChainType::Signet),
+            Network::Regtest => builtin(ChainType::Regtest),
+            Network::CustomSignet { challenge } => (
+                ChainParams::new_signet(challenge),
+                ContextBuilder::new().signet(challenge),
+            ),
+        };
+        let blocks = Path::new(dir).join("blocks");
+        let blocks = blocks.to_str().expect("a UTF-8 path and a UTF-8 name");
+        let context = record::listen(builder).build().map_err(|e| e.to_string())?;
+        let open = || -> Result<ChainstateManager, KernelError> {
+            let manager = ChainstateManager::builder(&context, dir, blocks)?
+                .worker_threads(script_threads)
+                .build()?;
+            manager.import_blocks()?;
+            Ok(manager)
+        };
+        let (manager, record) = record::during(open);
+        let manager = manager.map_err(|_| verdict::last_line(&record.log))?;
+        Ok(Kernel {
+            manager: RwLock::new(Some(manager)),
+            context,
+            params,
+            readers: AtomicUsize::new(0),
+            turn: Mutex::new(()),
+            reader_left: Condvar::new(),
+        })
+    }
+
+    /// The manager, unless closed.
+    pub(crate) fn manager(&self) -> Option<Manager<'_>> {
+        let guard = self.manager.read().unwrap_or_else(PoisonError::into_inner);
+        guard.is_some().then_some(Manager(guard))
+    }
+
+    /// The context-free checks, whose success the kernel remembers in the block
+    /// itself (`CBlock::fChecked`), so that it need not repeat them while it holds
+    /// the chain lock. A failure is not remembered: `process_block` finds it again
+    /// and gives the verdict.
+    pub(crate) fn check(&self, block: &Block) {
+        let _ = block.check(&self.params, BLOCK_CHECK_ALL);
+    }
+
+    /// Makes the kernel return soon from whatever it is doing; for good.
+    pub(crate) fn interrupt(&self) {
+        if let Err(e) = self.context.interrupt() {
+            tracing::warn!("cannot interrupt validation: {e}");
+        }
+    }
+
+    /// Waits for readers, flushes and closes. Returns what went wrong.
+    pub(crate) fn close(&self) -> Vec<String> {
+        let manager = self
+            .manager
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let ((), record) = record::during(|| drop(manager));
+        record.fatal
+    }
+
+    /// Counts a reader as long as the guard lives.
+    pub(crate) fn reading(&self) -> Reading<'_> {
+        self.readers.fetch_add(1, Ordering::SeqCst);
+        Reading(self)
+    }
+
+    /// Gives readers a turn after a job that took `busy`.
+    ///
+    /// The chain lock (`cs_main`) is not fair: this thread takes it again within
+    /// microseconds, before a reader that just woke up gets it, so a reader could
+    /// wait through many long blocks. Bounded, so that readers cannot stop us.
+    pub(crate) fn yield_to_readers(&self, busy: Duration) {
+        if busy < YIELD_ABOVE || self.readers.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let until = Instant::now() + YIELD_MAX.min(busy / YIELD_PART);
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.readers.load(Ordering::SeqCst) > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            turn = self
+                .reader_left
+                .wait_timeout(turn, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+/// The manager, kept open while this lives. Short-lived by design.
+pub(crate) struct Manager<'a>(RwLockReadGuard<'a, Option<ChainstateManager>>);
+
+impl std::ops::Deref for Manager<'_> {
+    type Target = ChainstateManager;
+
+    fn deref(&self) -> &ChainstateManager {
+        self.0.as_ref().expect("checked when the guard was made")
+    }
+}
+
+/// A read in progress.
+pub(crate) struct Reading<'a>(&'a Kernel);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if self.0.readers.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // Under the lock, or the wake-up could fall between check and wait.
+            let _turn = self.0.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            self.0.reader_left.notify_all();
+        }
+    }
+}
+
+fn builtin(chain: ChainType) -> (ChainParams, ContextBuilder) {
+    (
+        ChainParams::new(chain),
+        ContextBuilder::new().chain_type(chain),
+    )
+}
+
+/// Threads that check scripts beside the kernel thread, which takes part itself:
+/// as Bitcoin Core's `-par`, so that all cores are used.
+pub(crate) fn script_threads(wanted: Option<i32>) -> i32 {
+    let spare = || available_parallelism().map_or(0, |n| n.get() as i32 - 1);
+    wanted.unwrap_or_else(spare).clamp(0, MAX_SCRIPT_THREADS)
+}

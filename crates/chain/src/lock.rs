@@ -1,0 +1,172 @@
+//! One node per data directory, and only directories of ours.
+//!
+//! Two files say so: `.lock`, held exclusively as long as the node runs, and
+//! `network`, the marker that names format and network. A directory without the
+//! marker that holds anything else is not ours (it may well be Bitcoin Core's,
+//! which has a `.lock`, `blocks` and `chainstate` too) and is left as it is.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use handfast_wire::Network;
+
+use crate::OpenError;
+
+const LOCK_FILE: &str = ".lock";
+const MARKER_FILE: &str = "network";
+const MARKER_TEMP: &str = "network.new";
+
+/// First line of the marker: format 1 of the directory layout.
+const MARKER_HEAD: &str = "handfast data directory, format 1";
+
+/// Entries that may lie in a directory of ours before it has its marker: what a
+/// start that was cut short leaves, a log or configuration file put there first,
+/// and what a fresh file system carries.
+const HARMLESS: [&str; 5] = [
+    LOCK_FILE,
+    MARKER_TEMP,
+    "handfast.log",
+    "handfast.toml",
+    "lost+found",
+];
+
+/// The exclusive right to a data directory. Given up when dropped, and by the
+/// operating system when the process dies.
+#[derive(Debug)]
+pub struct DirLock {
+    dir: PathBuf,
+    _file: File,
+}
+
+impl DirLock {
+    /// The locked directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// Takes the data directory `dir` (`…/<network>`) for a node on `network`,
+/// creating it when it is missing.
+///
+/// # Errors
+/// A foreign directory, one of another network or one in use is refused, and
+/// nothing in it has changed then.
+pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
+    let wanted = label(network);
+    let io = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| OpenError::Io { path, source }
+    };
+    // Look first, touch later: a refusal leaves no trace.
+    inspect(dir, &wanted)?;
+    fs::create_dir_all(dir).map_err(io(dir))?;
+
+    let path = dir.join(LOCK_FILE);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(io(&path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(dir.to_path_buf())),
+        Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
+    }
+    // Again under the lock: two first starts may have raced to here.
+    if !inspect(dir, &wanted)? {
+        write_marker(dir, &wanted).map_err(io(&dir.join(MARKER_FILE)))?;
+    }
+    Ok(DirLock {
+        dir: dir.to_path_buf(),
+        _file: file,
+    })
+}
+
+/// Whether `dir` carries our marker for the wanted network already. Reads only.
+fn inspect(dir: &Path, wanted: &str) -> Result<bool, OpenError> {
+    let marker = dir.join(MARKER_FILE);
+    match fs::read_to_string(&marker) {
+        Ok(text) => check_marker(dir, marker, &text, wanted).map(|()| true),
+        Err(e) if e.kind() == ErrorKind::NotFound => check_empty(dir).map(|()| false),
+        Err(e) if e.kind() == ErrorKind::InvalidData => Err(OpenError::Foreign {
+            dir: dir.to_path_buf(),
+            found: MARKER_FILE.into(),
+        }),
+        Err(source) => Err(OpenError::Io {
+            path: marker,
+            source,
+        }),
+    }
+}
+
+fn check_marker(dir: &Path, file: PathBuf, text: &str, wanted: &str) -> Result<(), OpenError> {
+    let mut lines = text.lines();
+    let head = lines.next().unwrap_or_default();
+    if head != MARKER_HEAD {
+        let found = head.chars().take(80).collect();
+        return Err(OpenError::Marker { file, found });
+    }
+    let found = lines.next().unwrap_or_default();
+    if found != wanted {
+        return Err(OpenError::WrongNetwork {
+            dir: dir.to_path_buf(),
+            found: found.into(),
+            wanted: wanted.into(),
+        });
+    }
+    Ok(())
+}
+
+fn check_empty(dir: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io {
+        path: dir.to_path_buf(),
+        source,
+    };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io(e)),
+    };
+    for entry in entries {
+        let name = entry.map_err(io)?.file_name();
+        if !HARMLESS.iter().any(|harmless| name == **harmless) {
+            return Err(OpenError::Foreign {
+                dir: dir.to_path_buf(),
+                found: name.to_string_lossy().into_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Writes the marker so that it is there whole or not at all.
+fn write_marker(dir: &Path, wanted: &str) -> io::Result<()> {
+    let temp = dir.join(MARKER_TEMP);
+    let mut file = File::create(&temp)?;
+    writeln!(file, "{MARKER_HEAD}\n{wanted}")?;
+    file.sync_all()?;
+    fs::rename(&temp, dir.join(MARKER_FILE))
+}
+
+/// The network as the marker names it. Stable: it is written to disk.
+fn label(network: &Network) -> String {
+    match network {
+        Network::Mainnet => "mainnet".into(),
+        Network::Testnet4 => "testnet4".into(),
+        Network::Testnet3 => "testnet3".into(),
+        Network::Signet => "signet".into(),
+        Network::Regtest => "regtest".into(),
+        Network::CustomSignet { challenge } => {
+            use std::fmt::Write;
+            challenge
+                .iter()
+                .fold(String::from("signet challenge "), |mut text, byte| {
+                    write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+                    text
+                })
+        }
+    }
+}

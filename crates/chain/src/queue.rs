@@ -1,0 +1,203 @@
+//! The jobs between callers, the decode thread and the kernel thread.
+//!
+//! # Bounds
+//! What waits in front is bounded by the callers: they ask peers for blocks, so
+//! they know how many can arrive. [`MAX_BLOCKS`] and [`MAX_BYTES`] are asserted,
+//! not enforced. What is decoded ahead, and takes two to three times the bytes, is
+//! bounded here.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use bitcoinkernel::Block;
+use bytes::Bytes;
+
+/// Blocks that may wait: sixteen download windows of 1,024.
+pub(crate) const MAX_BLOCKS: usize = 16_384;
+/// Bytes that may wait: one download window of the largest blocks.
+pub(crate) const MAX_BYTES: usize = 1_024 * 4_000_000;
+
+/// Blocks decoded ahead of the kernel at most, in number and in bytes; always one.
+const AHEAD_BLOCKS: usize = 64;
+const AHEAD_BYTES: usize = 4_000_000;
+
+/// A block as it came.
+pub(crate) struct RawBlock {
+    pub(crate) hash: BlockHash,
+    pub(crate) bytes: Bytes,
+    pub(crate) tag: u64,
+}
+
+/// Work for the kernel thread.
+pub(crate) enum Job {
+    Headers {
+        headers: Vec<Header>,
+        tag: u64,
+    },
+    Block {
+        raw: RawBlock,
+        /// `None`: the bytes are not a block.
+        block: Option<Block>,
+    },
+}
+
+#[derive(Default)]
+struct State {
+    headers: VecDeque<(Vec<Header>, u64)>,
+    raw: VecDeque<RawBlock>,
+    raw_bytes: usize,
+    ready: VecDeque<(RawBlock, Option<Block>)>,
+    ready_bytes: usize,
+    closed: bool,
+    decoder_waits: bool,
+    kernel_waits: bool,
+}
+
+/// Two stages of a pipeline; see the crate's picture.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    decoder: Condvar,
+    kernel: Condvar,
+}
+
+impl Queue {
+    /// Adds headers. After [`Queue::close`] they are dropped.
+    pub(crate) fn push_headers(&self, headers: Vec<Header>, tag: u64) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        state.headers.push_back((headers, tag));
+        if state.kernel_waits {
+            self.kernel.notify_one();
+        }
+    }
+
+    /// Adds a block. After [`Queue::close`] it is dropped.
+    pub(crate) fn push_block(&self, raw: RawBlock) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        state.raw_bytes += raw.bytes.len();
+        state.raw.push_back(raw);
+        assert!(
+            state.raw.len() <= MAX_BLOCKS && state.raw_bytes <= MAX_BYTES,
+            "callers bound what they ask for: {} blocks of {} bytes wait",
+            state.raw.len(),
+            state.raw_bytes
+        );
+        if state.decoder_waits && state.has_room() {
+            self.decoder.notify_one();
+        }
+    }
+
+    /// The next block to decode; waits for one and for room behind. `None` when
+    /// closed.
+    pub(crate) fn take_raw(&self) -> Option<RawBlock> {
+        let mut state = self.state();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if state.has_room()
+                && let Some(raw) = state.raw.pop_front()
+            {
+                state.raw_bytes -= raw.bytes.len();
+                return Some(raw);
+            }
+            state.decoder_waits = true;
+            state = wait(&self.decoder, state);
+            state.decoder_waits = false;
+        }
+    }
+
+    /// Hands a decoded block on. Only the decode thread calls this, after
+    /// [`Queue::take_raw`] saw room, so it never waits.
+    pub(crate) fn push_ready(&self, raw: RawBlock, block: Option<Block>) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        state.ready_bytes += raw.bytes.len();
+        state.ready.push_back((raw, block));
+        if state.kernel_waits {
+            self.kernel.notify_one();
+        }
+    }
+
+    /// The next job; headers first. Waits for one; `None` when closed.
+    pub(crate) fn take_job(&self) -> Option<Job> {
+        let mut state = self.state();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some((headers, tag)) = state.headers.pop_front() {
+                return Some(Job::Headers { headers, tag });
+            }
+            if let Some((raw, block)) = state.ready.pop_front() {
+                state.ready_bytes -= raw.bytes.len();
+                // Woken at half, so that the two threads do not wake each other
+                // for every block.
+                if state.decoder_waits && state.is_half_empty() && !state.raw.is_empty() {
+                    self.decoder.notify_one();
+                }
+                return Some(Job::Block { raw, block });
+            }
+            state.kernel_waits = true;
+            state = wait(&self.kernel, state);
+            state.kernel_waits = false;
+        }
+    }
+
+    /// Takes no more jobs, drops those that wait, and ends both threads.
+    pub(crate) fn close(&self) {
+        let dropped = {
+            let mut state = self.state();
+            std::mem::replace(
+                &mut *state,
+                State {
+                    closed: true,
+                    ..State::default()
+                },
+            )
+        };
+        self.decoder.notify_all();
+        self.kernel.notify_all();
+        drop(dropped); // outside the lock: it can be a lot
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    /// Header batches, blocks (decoded or not) and their bytes that wait.
+    pub(crate) fn lengths(&self) -> (usize, usize, usize) {
+        let state = self.state();
+        let blocks = state.raw.len() + state.ready.len();
+        let bytes = state.raw_bytes + state.ready_bytes;
+        (state.headers.len(), blocks, bytes)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.ready.is_empty() || (self.ready.len() < AHEAD_BLOCKS && self.ready_bytes < AHEAD_BYTES)
+    }
+
+    fn is_half_empty(&self) -> bool {
+        self.ready.len() <= AHEAD_BLOCKS / 2 && self.ready_bytes <= AHEAD_BYTES / 2
+    }
+}
+
+fn wait<'a>(condvar: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    condvar.wait(state).unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,177 @@
+//! Reading blocks back, for peers and RPC.
+
+use std::sync::Arc;
+
+use bitcoin::consensus::{self, Encodable};
+use bitcoin::{BlockHash, TxOut, Witness};
+use bitcoinkernel::core::{BlockSpentOutputsExt, TransactionSpentOutputsExt};
+use bitcoinkernel::{Block, BlockTreeEntry, KernelError};
+use bytes::Bytes;
+
+use crate::recent::Found;
+use crate::record::{self, Record};
+use crate::worker::Shared;
+use crate::{ReadError, convert, verdict};
+
+/// How the kernel's log names a place on disk that an entry does not have.
+const NO_PLACE: &str = "FlatFilePos(nFile=-1";
+
+/// Reads blocks and undo data. A cheap handle; clone it freely.
+///
+/// # Blocking
+/// Call it off the arbiters. A read takes the kernel's chain lock twice for a
+/// moment (to find the index entry, and its place in the files), and that lock is
+/// held while a block connects: tens of milliseconds for a full block, more when
+/// several connect at once. Then it reads and decodes the file, which checks the
+/// block hash. The blocks stored last come from memory, without any lock.
+///
+/// # Closing
+/// A handle does not keep the chain open: after [`Chain::close`](crate::Chain::close)
+/// every read says [`ReadError::Closed`]. Closing waits for reads in progress.
+#[derive(Clone)]
+pub struct BlockReader {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for BlockReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockReader").finish_non_exhaustive()
+    }
+}
+
+/// An output that a block spends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpentOutput {
+    /// Value and script.
+    pub output: TxOut,
+    /// Height of the block that made it.
+    pub height: u32,
+    /// Whether a coinbase transaction made it.
+    pub coinbase: bool,
+}
+
+impl BlockReader {
+    /// The block's encoding, with witness data.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read(&self, hash: &BlockHash) -> Result<Bytes, ReadError> {
+        match self.shared.recent.get(hash) {
+            Some(Found::Exact(bytes)) => return Ok(bytes),
+            Some(Found::AsReceived(bytes)) => {
+                if let Some(encoding) = encode(&bytes) {
+                    self.shared.recent.settle(hash, &encoding);
+                    return Ok(encoding);
+                }
+            }
+            None => {}
+        }
+        self.with_entry(hash, |manager, entry| {
+            manager.read_block_data(entry)?.consensus_encode()
+        })
+        .map(Bytes::from)
+    }
+
+    /// The block's encoding without witness data, as peers that do not ask for it
+    /// get it (BIP144).
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read_stripped(&self, hash: &BlockHash) -> Result<Bytes, ReadError> {
+        let bytes = self.read(hash)?;
+        strip(&bytes).map_err(|e| ReadError::Io {
+            hash: *hash,
+            detail: e.to_string(),
+        })
+    }
+
+    /// The outputs that the block spends: per transaction (without the coinbase),
+    /// per input, in the block's order. For fees and `getblock` verbosity 3.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; `NoData` for a block that was never connected.
+    pub fn spent_outputs(&self, hash: &BlockHash) -> Result<Vec<Vec<SpentOutput>>, ReadError> {
+        self.with_entry(hash, |manager, entry| {
+            let undo = manager.read_spent_outputs(entry)?;
+            let mut transactions = Vec::with_capacity(undo.count());
+            for transaction in undo.iter() {
+                transactions.push(
+                    transaction
+                        .coins()
+                        .map(|c| convert::spent_output(&c))
+                        .collect(),
+                );
+            }
+            Ok(transactions)
+        })
+    }
+
+    /// Calls `read` with the block's index entry and tells failures apart.
+    fn with_entry<T>(
+        &self,
+        hash: &BlockHash,
+        read: impl FnOnce(
+            &bitcoinkernel::ChainstateManager,
+            &BlockTreeEntry<'_>,
+        ) -> Result<T, KernelError>,
+    ) -> Result<T, ReadError> {
+        let kernel = &self.shared.kernel;
+        let _reading = kernel.reading();
+        let manager = kernel.manager().ok_or(ReadError::Closed)?;
+        let (result, record) = record::during(|| {
+            let entry = manager.get_block_tree_entry(&convert::kernel_hash(hash));
+            entry.map(|entry| read(&manager, &entry))
+        });
+        match result {
+            None => Err(ReadError::Unknown(*hash)),
+            Some(Ok(value)) => Ok(value),
+            Some(Err(_)) => Err(failure(*hash, &record)),
+        }
+    }
+}
+
+fn failure(hash: BlockHash, record: &Record) -> ReadError {
+    if record.log.iter().any(|line| line.contains(NO_PLACE)) {
+        return ReadError::NoData(hash);
+    }
+    // The last error only repeats that it failed; the first one says why.
+    let first = record.log.first();
+    let detail = first
+        .map_or("no reason given", |line| verdict::body(line))
+        .to_owned();
+    tracing::error!(%hash, "cannot read block: {detail}");
+    ReadError::Io { hash, detail }
+}
+
+/// Exactly the block's encoding, from bytes that start with it.
+fn encode(bytes: &Bytes) -> Option<Bytes> {
+    let encoding = Block::new(bytes).ok()?.consensus_encode().ok()?;
+    // Share what is kept rather than keep a second copy.
+    Some(match encoding.len() == bytes.len() {
+        true => bytes.clone(),
+        false => encoding.into(),
+    })
+}
+
+/// Leaves the witnesses out. One transaction at a time, so that the block is never
+/// in memory as a whole a second time.
+fn strip(mut bytes: &[u8]) -> Result<Bytes, consensus::encode::Error> {
+    use bitcoin::consensus::Decodable;
+    const CANNOT_FAIL: &str = "writing to a Vec cannot fail";
+
+    let mut stripped = Vec::with_capacity(bytes.len());
+    let header = bitcoin::block::Header::consensus_decode(&mut bytes)?;
+    header.consensus_encode(&mut stripped).expect(CANNOT_FAIL);
+    let count = bitcoin::VarInt::consensus_decode(&mut bytes)?;
+    count.consensus_encode(&mut stripped).expect(CANNOT_FAIL);
+    for _ in 0..count.0 {
+        let mut transaction = bitcoin::Transaction::consensus_decode(&mut bytes)?;
+        for input in &mut transaction.input {
+            input.witness = Witness::new();
+        }
+        transaction
+            .consensus_encode(&mut stripped)
+            .expect(CANNOT_FAIL);
+    }
+    Ok(stripped.into())
+}

@@ -1,0 +1,94 @@
+//! The blocks stored last, as they came: peers ask for a new tip within moments,
+//! many at once, and while the next block keeps the chain lock busy.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bitcoin::BlockHash;
+use bytes::Bytes;
+
+/// Blocks kept at most.
+const MAX_BLOCKS: usize = 16;
+/// Bytes kept at most: one block of the greatest size, several usual ones.
+const MAX_BYTES: usize = 4_000_000;
+/// Below this, bytes are copied, so that a small block does not keep the whole
+/// receive buffer alive which it is a slice of.
+const COPY_BELOW: usize = 64 * 1024;
+
+/// The last few stored blocks, oldest dropped first.
+#[derive(Debug, Default)]
+pub(crate) struct Recent(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Oldest first.
+    blocks: VecDeque<Entry>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    hash: BlockHash,
+    bytes: Bytes,
+    exact: bool,
+}
+
+/// A kept block.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Exactly the block's encoding.
+    Exact(Bytes),
+    /// As a peer sent it: the encoding, perhaps with bytes after it, which
+    /// decoders tolerate and we must not pass on.
+    AsReceived(Bytes),
+}
+
+impl Recent {
+    /// Keeps a block as it was received.
+    pub(crate) fn insert(&self, hash: BlockHash, bytes: &Bytes) {
+        if bytes.len() > MAX_BYTES {
+            return;
+        }
+        let bytes = match bytes.len() {
+            0..COPY_BELOW => Bytes::copy_from_slice(bytes),
+            _ => bytes.clone(),
+        };
+        let mut kept = self.kept();
+        kept.bytes += bytes.len();
+        kept.blocks.push_back(Entry {
+            hash,
+            bytes,
+            exact: false,
+        });
+        while kept.blocks.len() > MAX_BLOCKS || kept.bytes > MAX_BYTES {
+            let oldest = kept.blocks.pop_front().expect("over a limit, so not empty");
+            kept.bytes -= oldest.bytes.len();
+        }
+    }
+
+    /// The block, if it is kept.
+    pub(crate) fn get(&self, hash: &BlockHash) -> Option<Found> {
+        let kept = self.kept();
+        let entry = kept.blocks.iter().rev().find(|entry| entry.hash == *hash)?;
+        let bytes = entry.bytes.clone();
+        Some(match entry.exact {
+            true => Found::Exact(bytes),
+            false => Found::AsReceived(bytes),
+        })
+    }
+
+    /// Replaces a kept block by its exact encoding, which is never longer.
+    pub(crate) fn settle(&self, hash: &BlockHash, encoding: &Bytes) {
+        let mut kept = self.kept();
+        let kept = &mut *kept;
+        if let Some(entry) = kept.blocks.iter_mut().find(|entry| entry.hash == *hash) {
+            kept.bytes = kept.bytes - entry.bytes.len() + encoding.len();
+            entry.bytes = encoding.clone();
+            entry.exact = true;
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,202 @@
+//! What the kernel says while it works: its callbacks and its log.
+//!
+//! Both run synchronously on the thread that called into the kernel, so a
+//! thread-local record, opened around each call by [`during`], gathers exactly
+//! that call's words, with no lock and however many kernels one process holds.
+//!
+//! # Deadlock
+//! Callbacks run with the chain lock held, the log callback also with the
+//! logger's own. They copy and return; calling back into the kernel from there
+//! would wait for ourselves.
+//!
+//! # Panics
+//! A callback is called by C++; a panic there aborts the process. They contain
+//! nothing that panics.
+
+use std::cell::RefCell;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use bitcoin::BlockHash;
+use bitcoinkernel::log::logging::{LoggingOptions, set_logging_options};
+use bitcoinkernel::notifications::types::Warning;
+use bitcoinkernel::prelude::*;
+use bitcoinkernel::{
+    Block, BlockTreeEntry, BlockValidationResult, BlockValidationStateRef, ContextBuilder,
+    KernelError, Log, LogCategory, LogLevel, Logger, ValidationMode,
+};
+
+use crate::convert;
+
+/// Log lines kept per call. A call that says more than this says it at length.
+const MAX_LINES: usize = 64;
+
+/// Everything the kernel said during one call.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    /// Connections, disconnections and failed checks, in order.
+    pub(crate) steps: Vec<Step>,
+    /// Log lines worth looking at, in order.
+    pub(crate) log: Vec<String>,
+    /// Errors after which validation cannot go on.
+    pub(crate) fatal: Vec<String>,
+    /// Warnings raised (`Some` text) and withdrawn (`None`), in order.
+    pub(crate) warnings: Vec<(Warning, Option<String>)>,
+}
+
+/// One callback of the validation interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The block became the tip.
+    Connected(BlockHash),
+    /// The block was the tip.
+    Disconnected(BlockHash),
+    /// The block failed a check.
+    Failed {
+        /// The block.
+        hash: BlockHash,
+        /// Whether a rule was broken; otherwise the kernel had trouble of its own.
+        broken_rule: bool,
+        /// The class of the rule.
+        class: BlockValidationResult,
+    },
+}
+
+thread_local! {
+    static RECORD: RefCell<Option<Record>> = const { RefCell::new(None) };
+}
+
+/// Calls `f` and returns what the kernel said on this thread meanwhile.
+pub(crate) fn during<T>(f: impl FnOnce() -> T) -> (T, Record) {
+    RECORD.set(Some(Record::default()));
+    let result = f();
+    let record = RECORD.take().unwrap_or_default();
+    for line in &record.log {
+        // A peer can provoke these lines at will, hence not above debug.
+        tracing::debug!(target: "kernel", "{line}");
+    }
+    (result, record)
+}
+
+/// Adds to this thread's record; false when there is none.
+fn note(f: impl FnOnce(&mut Record)) -> bool {
+    RECORD.with_borrow_mut(|record| match record {
+        Some(record) => {
+            f(record);
+            true
+        }
+        None => false,
+    })
+}
+
+/// Registers every callback we listen to.
+pub(crate) fn listen(builder: ContextBuilder) -> ContextBuilder {
+    builder
+        .with_block_checked_validation(|block: Block, state: BlockValidationStateRef<'_>| {
+            if state.mode() == ValidationMode::Valid {
+                return;
+            }
+            let step = Step::Failed {
+                hash: convert::hash(&block.hash()),
+                broken_rule: state.mode() == ValidationMode::Invalid,
+                class: state.result(),
+            };
+            note(|record| record.steps.push(step));
+        })
+        .with_block_connected_validation(connected)
+        .with_block_disconnected_validation(disconnected)
+        .with_warning_set_notification(|id: Warning, text: String| {
+            note(|record| record.warnings.push((id, Some(text))));
+        })
+        .with_warning_unset_notification(|id: Warning| {
+            note(|record| record.warnings.push((id, None)));
+        })
+        .with_flush_error_notification(fatal)
+        .with_fatal_error_notification(fatal)
+}
+
+fn connected(_: Block, entry: BlockTreeEntry<'_>) {
+    let step = Step::Connected(convert::hash(&entry.block_hash()));
+    note(|record| record.steps.push(step));
+}
+
+fn disconnected(_: Block, entry: BlockTreeEntry<'_>) {
+    let step = Step::Disconnected(convert::hash(&entry.block_hash()));
+    note(|record| record.steps.push(step));
+}
+
+fn fatal(text: String) {
+    tracing::error!(target: "kernel", "{text}");
+    note(|record| record.fatal.push(text));
+}
+
+struct Sink;
+
+impl Log for Sink {
+    fn log(&self, message: &str) {
+        // One per connected block, and told better by our own progress line.
+        if message.starts_with("UpdateTip:") {
+            return;
+        }
+        let line = message.trim_end();
+        let kept = note(|record| {
+            if record.log.len() < MAX_LINES {
+                record.log.push(line.to_owned());
+            }
+        });
+        if kept {
+            return;
+        }
+        if line.starts_with("[error]") || line.starts_with("[warning]") {
+            tracing::warn!(target: "kernel", "{line}");
+        } else {
+            tracing::debug!(target: "kernel", "{line}");
+        }
+    }
+}
+
+/// Connects the kernel's log, once per process: its logger is a global of the
+/// C++ library, and every connection would get every line of every kernel.
+///
+/// The kernel formats its unconditional lines whether or not anybody listens, and
+/// buffers them when nobody does; what we can save is the time stamp.
+pub(crate) fn connect_log() -> Result<(), KernelError> {
+    static CONNECTED: OnceLock<Result<(), String>> = OnceLock::new();
+    CONNECTED
+        .get_or_init(|| {
+            set_logging_options(LoggingOptions {
+                log_timestamps: false,
+                ..LoggingOptions::default()
+            });
+            let logger = Logger::new(Sink).map_err(|e| e.to_string())?;
+            // Lives as long as the process, since the library's logger does.
+            Box::leak(Box::new(logger));
+            Ok(())
+        })
+        .clone()
+        .map_err(KernelError::Internal)
+}
+
+struct Silent;
+
+impl Log for Silent {
+    fn log(&self, _: &str) {}
+}
+
+/// Calls `f` with the kernel's validation log switched on, the only place where
+/// it says why it refuses a header.
+///
+/// Not left on: it formats several lines for each connected block. Switching is
+/// a method of a connection, so this makes one for the moment.
+pub(crate) fn with_validation_log<T>(f: impl FnOnce() -> T) -> T {
+    // The switch is global; a second kernel must not turn it off under us.
+    static SWITCH: Mutex<()> = Mutex::new(());
+    let _guard = SWITCH.lock().unwrap_or_else(PoisonError::into_inner);
+    let Ok(switch) = Logger::new(Silent) else {
+        return f();
+    };
+    switch.set_level_category(LogCategory::Validation, LogLevel::Debug);
+    switch.enable_category(LogCategory::Validation);
+    let result = f();
+    switch.disable_category(LogCategory::Validation);
+    result
+}

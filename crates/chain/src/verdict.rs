@@ -1,0 +1,158 @@
+//! From what the kernel said to a verdict.
+//!
+//! `process_block` answers "new block" for a consensus-invalid block too: the
+//! class of a refusal comes from the `block_checked` callback, and its reason
+//! stands only in the log.
+
+use bitcoin::BlockHash;
+use bitcoinkernel::{BlockValidationResult, ProcessBlockResult};
+
+use crate::record::{Record, Step};
+use crate::{BlockOutcome, Change, Reject, RejectKind};
+
+/// Reason when the kernel's log did not tell one.
+const UNKNOWN_REASON: &str = "unknown";
+
+pub(crate) fn kind(class: BlockValidationResult) -> RejectKind {
+    match class {
+        BlockValidationResult::Unset => RejectKind::Unknown,
+        BlockValidationResult::Consensus => RejectKind::Consensus,
+        BlockValidationResult::CachedInvalid => RejectKind::CachedInvalid,
+        BlockValidationResult::InvalidHeader => RejectKind::InvalidHeader,
+        BlockValidationResult::Mutated => RejectKind::Mutated,
+        BlockValidationResult::MissingPrev => RejectKind::MissingPrev,
+        BlockValidationResult::InvalidPrev => RejectKind::InvalidPrev,
+        BlockValidationResult::TimeFuture => RejectKind::TimeFuture,
+        BlockValidationResult::HeaderLowWork => RejectKind::HeaderLowWork,
+    }
+}
+
+/// The verdict about block `own` and the changes its job made.
+pub(crate) fn block(
+    own: BlockHash,
+    result: ProcessBlockResult,
+    record: &Record,
+) -> (BlockOutcome, Vec<Change>) {
+    let mut refusal = None;
+    let mut trouble = None;
+    let mut changes = Vec::with_capacity(record.steps.len());
+    for step in &record.steps {
+        match *step {
+            Step::Connected(hash) => changes.push(Change::Connected(hash)),
+            Step::Disconnected(hash) => changes.push(Change::Disconnected(hash)),
+            Step::Failed {
+                hash,
+                broken_rule: true,
+                class,
+            } => {
+                let connecting = reason_at_connect(&record.log, hash);
+                let reason = connecting.or_else(|| reason_at_accept(&record.log));
+                let reject = Reject {
+                    kind: kind(class),
+                    reason: reason.unwrap_or(UNKNOWN_REASON).to_owned(),
+                };
+                if is_marked(&reject, connecting.is_some(), &record.log) {
+                    changes.push(Change::Invalid(hash, reject.clone()));
+                }
+                if hash == own {
+                    refusal = Some(reject);
+                }
+            }
+            Step::Failed {
+                broken_rule: false, ..
+            } => trouble = Some(last_line(&record.log)),
+        }
+    }
+    let outcome = match (refusal, result) {
+        (Some(reject), _) => BlockOutcome::Rejected(reject),
+        (None, ProcessBlockResult::NewBlock) => BlockOutcome::Stored,
+        (None, ProcessBlockResult::Duplicate) => BlockOutcome::Duplicate,
+        (None, ProcessBlockResult::Rejected) => {
+            BlockOutcome::Failed(trouble.unwrap_or_else(|| last_line(&record.log)))
+        }
+    };
+    (outcome, changes)
+}
+
+/// Whether the kernel marks the block invalid in its index: always when it fails
+/// to connect or fails the checks after its header was accepted, except that
+/// mutated data says nothing about the block, and that a failure before that
+/// leaves no trace at all.
+fn is_marked(reject: &Reject, connecting: bool, log: &[String]) -> bool {
+    let accepted = || {
+        log.iter()
+            .any(|line| body(line).starts_with("AcceptBlock: "))
+    };
+    reject.kind != RejectKind::Mutated && (connecting || accepted())
+}
+
+/// `ConnectTip: ConnectBlock <hash> failed, <token>[, <detail>]`
+fn reason_at_connect(log: &[String], hash: BlockHash) -> Option<&str> {
+    let start = format!("ConnectTip: ConnectBlock {hash} failed, ");
+    log.iter()
+        .find_map(|line| body(line).strip_prefix(start.as_str()))
+        .map(token)
+}
+
+/// `ProcessNewBlock: AcceptBlock FAILED (<token>[, <detail>])`
+fn reason_at_accept(log: &[String]) -> Option<&str> {
+    log.iter()
+        .find_map(|line| {
+            body(line)
+                .strip_prefix("ProcessNewBlock: AcceptBlock FAILED (")?
+                .strip_suffix(')')
+        })
+        .map(token)
+}
+
+/// The reason for refusing a header, from the validation log:
+/// `AcceptBlockHeader: Consensus::<check>: <hash>, <token>[, <detail>]`.
+/// Three refusals are told in other words there, and follow from their class.
+pub(crate) fn header(class: BlockValidationResult, log: &[String]) -> Reject {
+    let kind = kind(class);
+    let told = log
+        .iter()
+        .rev()
+        .find_map(|line| body(line).strip_prefix("AcceptBlockHeader: Consensus::"))
+        .and_then(|rest| rest.split_once(", "))
+        .map(|(_, reason)| token(reason));
+    let reason = match (kind, told) {
+        (RejectKind::MissingPrev, _) => "prev-blk-not-found",
+        (RejectKind::InvalidPrev, _) => "bad-prevblk",
+        (RejectKind::CachedInvalid, _) => "duplicate-invalid",
+        (_, Some(reason)) => reason,
+        (_, None) => UNKNOWN_REASON,
+    };
+    Reject {
+        kind,
+        reason: reason.to_owned(),
+    }
+}
+
+/// The kernel's own words about its trouble: its last error.
+pub(crate) fn last_line(log: &[String]) -> String {
+    log.iter()
+        .rev()
+        .find(|line| line.starts_with("[error]"))
+        .or(log.last())
+        .map_or_else(
+            || "the kernel gave no reason".into(),
+            |line| body(line).to_owned(),
+        )
+}
+
+/// The line without its `[category:level] ` prefix.
+pub(crate) fn body(line: &str) -> &str {
+    match line
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "))
+    {
+        Some((_, body)) => body,
+        None => line,
+    }
+}
+
+/// The token at the front of a state's text.
+fn token(state: &str) -> &str {
+    state.split_once(", ").map_or(state, |(token, _)| token)
+}
