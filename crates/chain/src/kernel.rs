@@ -68,7 +68,7 @@ impl Kernel {
             Ok(manager)
         };
         let (manager, record) = record::during(open);
-        let manager = manager.map_err(|_| verdict::last_line(&record.log))?;
+        let manager = manager.map_err(|_| verdict::errors(&record.log))?;
         Ok(Kernel {
             manager: RwLock::new(Some(manager)),
             context,

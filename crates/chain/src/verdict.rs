@@ -141,6 +141,19 @@ pub(crate) fn last_line(log: &[String]) -> String {
         )
 }
 
+/// All that the kernel called an error, from the cause to the consequence.
+pub(crate) fn errors(log: &[String]) -> String {
+    let errors: Vec<&str> = log
+        .iter()
+        .filter(|line| line.starts_with("[error]"))
+        .map(|line| body(line))
+        .collect();
+    match errors.is_empty() {
+        true => last_line(log),
+        false => errors.join("; "),
+    }
+}
+
 /// The line without its `[category:level] ` prefix.
 pub(crate) fn body(line: &str) -> &str {
     match line

@@ -1,0 +1,220 @@
+//! Verdicts and reasons: every rule that a peer can break here gets Bitcoin Core's
+//! own token.
+
+mod kit;
+
+use bitcoin::consensus::serialize;
+use bitcoin::hashes::Hash;
+use bitcoin::{Amount, BlockHash, CompactTarget, TxMerkleNode};
+use handfast_chain::{BlockOutcome, Change, Event, Reject, RejectKind};
+use handfast_wire::Network;
+use kit::{Feed, connected, grind, mine, mine_chain, mine_with};
+
+fn regtest() -> (tempfile::TempDir, Feed) {
+    let dir = tempfile::tempdir().unwrap();
+    let feed = Feed::open(&Network::Regtest, dir.path());
+    (dir, feed)
+}
+
+fn reject(kind: RejectKind, reason: &str) -> Reject {
+    Reject {
+        kind,
+        reason: reason.into(),
+    }
+}
+
+#[test]
+fn a_block_that_pays_its_miner_too_much_is_invalid_for_good() {
+    let (_dir, feed) = regtest();
+    let good = mine(&feed.initial.active[0], 1, 0);
+    feed.block(&good);
+    let bad = mine_with(&good.header, 2, 0, |block| {
+        block.txdata[0].output[0].value = Amount::from_sat(50_0000_0001);
+    });
+    let why = reject(RejectKind::Consensus, "bad-cb-amount");
+    let answer = feed.block(&bad);
+    assert_eq!(answer.outcome, BlockOutcome::Rejected(why.clone()));
+    assert_eq!(answer.changes, [Change::Invalid(bad.block_hash(), why)]);
+
+    let again = feed.block(&bad);
+    let why = reject(RejectKind::CachedInvalid, "duplicate-invalid");
+    assert_eq!(again.outcome, BlockOutcome::Rejected(why.clone()));
+    let headers = feed.headers(&[bad.header]);
+    assert_eq!(headers, (0, Some((bad.block_hash(), why))));
+
+    let child = mine(&bad.header, 3, 0);
+    let why = reject(RejectKind::InvalidPrev, "bad-prevblk");
+    let headers = feed.headers(&[child.header]);
+    assert_eq!(headers, (0, Some((child.block_hash(), why.clone()))));
+    assert_eq!(feed.block(&child).outcome, BlockOutcome::Rejected(why));
+
+    let honest = mine(&good.header, 2, 1);
+    assert_eq!(connected(&[feed.block(&honest)]), [honest.block_hash()]);
+}
+
+#[test]
+fn transactions_that_do_not_belong_to_the_header_leave_the_block_acceptable() {
+    let (_dir, feed) = regtest();
+    let good = mine(&feed.initial.active[0], 1, 0);
+    let mut mutated = good.clone();
+    mutated.txdata[0].output[0].value = Amount::from_sat(1);
+    assert_eq!(mutated.block_hash(), good.block_hash());
+    let answer = feed.block(&mutated);
+    let why = reject(RejectKind::Mutated, "bad-txnmrklroot");
+    assert_eq!(answer.outcome, BlockOutcome::Rejected(why));
+    assert!(answer.changes.is_empty());
+    assert_eq!(connected(&[feed.block(&good)]), [good.block_hash()]);
+}
+
+#[test]
+fn bytes_that_are_no_block_are_rejected_as_mutated() {
+    let (_dir, feed) = regtest();
+    let good = mine(&feed.initial.active[0], 1, 0);
+    let bytes = serialize(&good);
+    let answer = feed.bytes(good.block_hash(), bytes[..bytes.len() - 1].to_vec().into());
+    let why = reject(RejectKind::Mutated, "block-decode-failed");
+    assert_eq!(answer.outcome, BlockOutcome::Rejected(why));
+    assert_eq!(feed.block(&good).outcome, BlockOutcome::Stored);
+}
+
+#[test]
+fn a_failure_of_a_check_that_needs_no_context_names_its_rule() {
+    let (_dir, feed) = regtest();
+    let two_coinbases = mine_with(&feed.initial.active[0], 1, 0, |block| {
+        let mut second = block.txdata[0].clone();
+        second.output[0].value = Amount::from_sat(7);
+        block.txdata.push(second);
+    });
+    let answer = feed.block(&two_coinbases);
+    let why = reject(RejectKind::Consensus, "bad-cb-multiple");
+    assert_eq!(answer.outcome, BlockOutcome::Rejected(why));
+    // The kernel keeps no trace of it (CVE-2012-2459), so neither do we.
+    assert!(answer.changes.is_empty());
+}
+
+#[test]
+fn a_failure_after_the_header_was_accepted_marks_the_block() {
+    let (_dir, feed) = regtest();
+    let wrong_height = mine(&feed.initial.active[0], 2, 0);
+    let answer = feed.block(&wrong_height);
+    let why = reject(RejectKind::Consensus, "bad-cb-height");
+    assert_eq!(answer.outcome, BlockOutcome::Rejected(why.clone()));
+    let marked = [Change::Invalid(wrong_height.block_hash(), why)];
+    assert_eq!(answer.changes, marked);
+}
+
+#[test]
+fn a_bad_header_names_its_rule_and_ends_its_batch() {
+    let (_dir, feed) = regtest();
+    let genesis = feed.initial.active[0];
+    let chain = mine_chain(&genesis, 0, 12, 0);
+    let headers: Vec<_> = chain.iter().map(|block| block.header).collect();
+
+    let mut low_work = headers[1];
+    while low_work.target().is_met_by(low_work.block_hash()) {
+        low_work.nonce += 1;
+    }
+    let found = feed.headers(&[headers[0], low_work, headers[1]]);
+    let why = reject(RejectKind::InvalidHeader, "high-hash");
+    assert_eq!(found, (1, Some((low_work.block_hash(), why))));
+
+    assert_eq!(feed.headers(&headers), (12, None));
+    type Change = fn(&mut bitcoin::block::Header);
+    let cases: [(Change, RejectKind, &str); 4] = [
+        (
+            |h| h.time -= 600 * 8,
+            RejectKind::InvalidHeader,
+            "time-too-old",
+        ),
+        (
+            |h| h.time = u32::MAX,
+            RejectKind::TimeFuture,
+            "time-too-new",
+        ),
+        (
+            |h| h.bits = CompactTarget::from_consensus(0x207f_fffe),
+            RejectKind::InvalidHeader,
+            "bad-diffbits",
+        ),
+        (
+            |h| h.prev_blockhash = BlockHash::all_zeros(),
+            RejectKind::MissingPrev,
+            "prev-blk-not-found",
+        ),
+    ];
+    for (change, kind, reason) in cases {
+        let mut header = mine(&headers[11], 13, 0).header;
+        change(&mut header);
+        grind(&mut header);
+        let found = feed.headers(&[header]);
+        assert_eq!(
+            found,
+            (0, Some((header.block_hash(), reject(kind, reason))))
+        );
+    }
+}
+
+#[test]
+fn a_block_without_its_parent_is_refused_and_not_held_against_it() {
+    let (_dir, feed) = regtest();
+    let chain = mine_chain(&feed.initial.active[0], 0, 2, 0);
+    let why = reject(RejectKind::MissingPrev, "prev-blk-not-found");
+    assert_eq!(feed.block(&chain[1]).outcome, BlockOutcome::Rejected(why));
+    feed.block(&chain[0]);
+    assert_eq!(feed.block(&chain[1]).outcome, BlockOutcome::Stored);
+}
+
+#[test]
+fn another_block_found_invalid_on_the_way_is_reported_with_its_own_reason() {
+    let (_dir, feed) = regtest();
+    let first = mine(&feed.initial.active[0], 1, 0);
+    let bad = mine_with(&first.header, 2, 0, |block| {
+        block.txdata[0].output[0].value = Amount::from_int_btc(51);
+    });
+    let child = mine(&bad.header, 3, 0);
+    let headers = [first.header, bad.header, child.header];
+    assert_eq!(feed.headers(&headers), (3, None));
+    assert_eq!(feed.block(&child).outcome, BlockOutcome::Stored);
+    assert_eq!(feed.block(&bad).outcome, BlockOutcome::Stored);
+    // Only now can the bad one be tried, and the block at hand is a good one.
+    let answer = feed.block(&first);
+    assert_eq!(answer.outcome, BlockOutcome::Stored);
+    let why = reject(RejectKind::Consensus, "bad-cb-amount");
+    assert!(
+        answer
+            .changes
+            .contains(&Change::Invalid(bad.block_hash(), why))
+    );
+    assert_eq!(connected(&[answer]), [first.block_hash()]);
+}
+
+#[test]
+fn a_header_batch_handed_over_before_a_block_is_judged_before_it() {
+    let (_dir, feed) = regtest();
+    let chain = mine_chain(&feed.initial.active[0], 0, 300, 0);
+    // The last block needs all the headers before it, and nothing else does.
+    let headers = chain.iter().map(|block| block.header).collect();
+    feed.chain.check_headers(headers, 1);
+    let last = &chain[299];
+    feed.chain
+        .check_block(last.block_hash(), serialize(last).into(), 2);
+    assert!(matches!(
+        feed.next(),
+        Event::Headers {
+            tag: 1,
+            count_ok: 300,
+            ..
+        }
+    ));
+    assert_eq!(feed.next_block().outcome, BlockOutcome::Stored);
+}
+
+#[test]
+fn the_merkle_root_of_a_mined_block_is_its_own() {
+    // Guards the kit: a wrong root would make the tests above prove less.
+    let (_dir, feed) = regtest();
+    let block = mine(&feed.initial.active[0], 1, 0);
+    assert_ne!(block.header.merkle_root, TxMerkleNode::all_zeros());
+    assert!(block.check_merkle_root());
+    assert_eq!(feed.block(&block).outcome, BlockOutcome::Stored);
+}
