@@ -15,6 +15,8 @@ mod frame;
 pub mod limits;
 pub mod message;
 pub mod network;
+#[cfg(test)]
+mod testing;
 
 pub use checksum::checksum;
 pub use error::{CodecError, DecodeError};
