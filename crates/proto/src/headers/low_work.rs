@@ -17,17 +17,18 @@
 //! The bound on presync is time: consensus wants each block's time above the median
 //! of the 11 before it, hence at most 6 blocks in a second, since the chain start.
 
-use std::collections::VecDeque;
+mod store;
 
-use bitcoin::block::{Header, Version};
+use bitcoin::block::Header;
 use bitcoin::hashes::siphash24;
-use bitcoin::{BlockHash, CompactTarget, TxMerkleNode, Work};
+use bitcoin::{BlockHash, CompactTarget, Work};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::entry::{Entry, from_work};
 use super::pow::{PowError, PowParams, block_work, check_pow, permitted_difficulty_transition};
 use super::tree::HeaderTree;
+use store::{Bits, Waiting};
 
 /// Most blocks in a second that consensus permits in the long run: with the least
 /// increase of median time past, six blocks share a second.
@@ -129,17 +130,15 @@ pub struct LowWork {
     offset: u32,
     max_commitments: u64,
     commitments: Bits,
+    waiting: Waiting,
     phase: Phase,
     last: Link,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Presync,
-    Redownload {
-        buffer: VecDeque<Packed>,
-        buffer_prev: BlockHash,
-    },
+    Redownload,
     Over,
 }
 
@@ -191,6 +190,7 @@ impl LowWork {
             offset: random.random_range(0..params.commitment_period),
             max_commitments: MAX_BLOCKS_PER_SECOND * seconds / u64::from(params.commitment_period),
             commitments: Bits::default(),
+            waiting: Waiting::after(start.hash),
             phase: Phase::Presync,
             last: start,
         }
@@ -208,23 +208,17 @@ impl LowWork {
 
     /// Whether the headers are coming for the second time.
     pub fn redownloading(&self) -> bool {
-        matches!(self.phase, Phase::Redownload { .. })
+        self.phase == Phase::Redownload
     }
 
     /// Bytes held now, apart from a fixed few hundred.
     pub fn bytes(&self) -> usize {
-        let buffered = match &self.phase {
-            Phase::Redownload { buffer, .. } => buffer.capacity() * size_of::<Packed>(),
-            Phase::Presync | Phase::Over => 0,
-        };
-        buffered + self.commitments.words.capacity() * size_of::<u64>()
+        self.waiting.bytes() + self.commitments.bytes()
     }
 
     /// Bytes held at most while batches have at most `batch` headers, whatever the peer does.
     pub fn max_bytes(&self, batch: usize) -> usize {
-        let commitments = usize::try_from(self.max_commitments / 8).unwrap_or(usize::MAX);
-        // Both grow by doubling.
-        2 * (self.params.lookahead + batch) * size_of::<Packed>() + 2 * commitments + 64
+        Waiting::max_bytes(self.params.lookahead + batch) + Bits::max_bytes(self.max_commitments)
     }
 
     /// Takes the next batch. `full`: the message had as many headers as fit, so the
@@ -236,7 +230,7 @@ impl LowWork {
     pub fn receive(&mut self, headers: &[Header], full: bool) -> LowWorkStep {
         let result = match self.phase {
             Phase::Presync => self.presync(headers, full),
-            Phase::Redownload { .. } => self.redownload(headers, full),
+            Phase::Redownload => self.redownload(headers, full),
             Phase::Over => panic!("low work: nothing is received after the end"),
         };
         let (accepted, outcome) = match result {
@@ -247,6 +241,7 @@ impl LowWork {
         if !more {
             self.phase = Phase::Over;
             self.commitments = Bits::default();
+            self.waiting = Waiting::after(self.start.hash);
         }
         LowWorkStep {
             accepted,
@@ -263,7 +258,7 @@ impl LowWork {
         for header in headers {
             self.follow(header)?;
             if self.commits() {
-                if self.commitments.len as u64 >= self.max_commitments {
+                if self.commitments.len() >= self.max_commitments {
                     return Err(LowWorkFailure::TooLong {
                         height: self.last.height,
                     });
@@ -272,11 +267,7 @@ impl LowWork {
             }
         }
         if self.last.work >= self.minimum_work {
-            let buffer_prev = self.start.hash;
-            self.phase = Phase::Redownload {
-                buffer: VecDeque::new(),
-                buffer_prev,
-            };
+            self.phase = Phase::Redownload;
             self.last = self.start;
             return Ok((Vec::new(), LowWorkOutcome::Continue));
         }
@@ -293,6 +284,7 @@ impl LowWork {
         headers: &[Header],
         full: bool,
     ) -> Result<(Vec<Header>, LowWorkOutcome), LowWorkFailure> {
+        self.waiting.reserve(headers.len());
         for header in headers {
             self.follow(header)?;
             // Once the work is there, the peer's chain may have grown past the
@@ -305,13 +297,12 @@ impl LowWork {
                     });
                 }
             }
-            let Phase::Redownload { buffer, .. } = &mut self.phase else {
-                unreachable!()
-            };
-            buffer.push_back(Packed::new(header));
+            self.waiting.push(header);
         }
         let proven = self.last.work >= self.minimum_work;
-        let accepted = self.release(proven);
+        let accepted = self
+            .waiting
+            .take_all_but(if proven { 0 } else { self.params.lookahead });
         match (proven, full) {
             (true, _) => Ok((accepted, LowWorkOutcome::Done)),
             (false, true) => Ok((accepted, LowWorkOutcome::Continue)),
@@ -322,27 +313,6 @@ impl LowWork {
                 }),
             )),
         }
-    }
-
-    /// Takes from the buffer what is proven: all, or all but the lookahead.
-    fn release(&mut self, all: bool) -> Vec<Header> {
-        let keep = if all { 0 } else { self.params.lookahead };
-        let Phase::Redownload {
-            buffer,
-            buffer_prev,
-        } = &mut self.phase
-        else {
-            unreachable!()
-        };
-        let ready = buffer.len().saturating_sub(keep);
-        buffer
-            .drain(..ready)
-            .map(|packed| {
-                let header = packed.header(*buffer_prev);
-                *buffer_prev = header.block_hash();
-                header
-            })
-            .collect()
     }
 
     /// Checks that `header` comes next, and makes it the last one seen.
@@ -379,81 +349,5 @@ impl LowWork {
     fn commitment(&self) -> bool {
         let (k0, k1) = self.salt;
         siphash24::Hash::hash_to_u64_with_keys(k0, k1, self.last.hash.as_ref()) & 1 == 1
-    }
-}
-
-/// A header without its previous hash: 48 bytes.
-#[derive(Clone, Copy, Debug)]
-struct Packed {
-    version: Version,
-    merkle_root: TxMerkleNode,
-    time: u32,
-    bits: CompactTarget,
-    nonce: u32,
-}
-
-const _: () = assert!(size_of::<Packed>() == 48);
-
-impl Packed {
-    fn new(header: &Header) -> Self {
-        let Header {
-            version,
-            merkle_root,
-            time,
-            bits,
-            nonce,
-            prev_blockhash: _,
-        } = *header;
-        Self {
-            version,
-            merkle_root,
-            time,
-            bits,
-            nonce,
-        }
-    }
-
-    fn header(self, prev_blockhash: BlockHash) -> Header {
-        let Self {
-            version,
-            merkle_root,
-            time,
-            bits,
-            nonce,
-        } = self;
-        Header {
-            version,
-            prev_blockhash,
-            merkle_root,
-            time,
-            bits,
-            nonce,
-        }
-    }
-}
-
-/// A queue of bits: filled in presync, emptied in redownload.
-#[derive(Clone, Debug, Default)]
-struct Bits {
-    words: Vec<u64>,
-    len: usize,
-    read: usize,
-}
-
-impl Bits {
-    fn push(&mut self, bit: bool) {
-        if self.len.is_multiple_of(64) {
-            self.words.push(0);
-        }
-        self.words[self.len / 64] |= u64::from(bit) << (self.len % 64);
-        self.len += 1;
-    }
-
-    fn pop(&mut self) -> Option<bool> {
-        let at = self.read;
-        (at < self.len).then(|| {
-            self.read += 1;
-            self.words[at / 64] >> (at % 64) & 1 == 1
-        })
     }
 }

@@ -17,6 +17,7 @@
 mod entry;
 mod index;
 mod low_work;
+mod marks;
 mod pow;
 mod serve;
 mod tips;
@@ -33,4 +34,4 @@ pub use tips::{ChainTip, TipStatus};
 pub use tree::{HeaderTree, InsertError, Inserted};
 
 #[cfg(test)]
-mod testing;
+mod tests;

@@ -7,7 +7,7 @@ use super::entry::{Entry, Slot, Status, from_work};
 use super::pow::block_work;
 use super::tree::HeaderTree;
 
-/// Hashes at the head of a locator that lie one block apart; then the distance doubles.
+/// Hashes in a locator after which each step back is twice as long as the last.
 const DENSE: usize = 10;
 
 /// Age above which a block beside the active chain is no longer shown, in seconds of
@@ -20,7 +20,7 @@ const TARGET_SPACING: u128 = 600;
 impl HeaderTree {
     /// Where our branch that ends in `from` runs, for a peer to find the last block
     /// that it shares: the latest hashes densely, then ever sparser, then genesis.
-    /// At most 10 + 32 + 1 hashes; empty if `from` is unknown.
+    /// At most 12 + 32 hashes (101 are allowed); empty if `from` is unknown.
     pub fn locator(&self, from: &BlockHash) -> Vec<BlockHash> {
         let Some(mut slot) = self.slot(from) else {
             return Vec::new();

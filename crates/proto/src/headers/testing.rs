@@ -1,1 +1,0 @@
-//! Material for the tests of this module.
