@@ -36,20 +36,20 @@ use std::time::Duration;
 
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Work};
-use handfast_wire::network::{HeadersSyncParams, PowParams};
 use handfast_wire::{Message, Network, RawBlock};
 
+use crate::headers::{LowWorkParams, PowParams};
 use crate::lifecycle::{ConnId, DoneReason, Introduction};
 
 /// What a [`SyncManager`] is told once and for all.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SyncConfig {
     /// Work a chain must show before its headers are kept. Core `nMinimumChainWork`.
     pub minimum_work: Work,
     /// The network's proof-of-work rules.
     pub pow: PowParams,
     /// Sizes for the sync of low-work header chains.
-    pub headers_sync: HeadersSyncParams,
+    pub low_work: LowWorkParams,
     /// Seeds everything that is chosen at random.
     pub seed: u64,
 }
@@ -60,8 +60,8 @@ impl SyncConfig {
     pub fn new(network: &Network, minimum_work: Option<Work>, seed: u64) -> Self {
         Self {
             minimum_work: minimum_work.unwrap_or_else(|| network.minimum_chain_work()),
-            pow: network.pow(),
-            headers_sync: network.headers_sync(),
+            pow: PowParams::for_network(network),
+            low_work: LowWorkParams::default(),
             seed,
         }
     }
