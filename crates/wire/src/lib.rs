@@ -11,7 +11,7 @@
 mod checksum;
 mod compact_size;
 mod error;
-mod frame;
+pub mod frame;
 pub mod limits;
 pub mod message;
 pub mod network;
