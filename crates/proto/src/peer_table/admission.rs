@@ -1,0 +1,251 @@
+//! Who is in the table, and what its messages are worth.
+
+use std::net::SocketAddr;
+
+use handfast_wire::Message;
+
+use super::gossip::Allowance;
+use super::{
+    DisconnectTarget, Effect, HistoryRow, MAX_HISTORY, NotConnected, PeerRow, PeerTable, Reply,
+};
+use crate::lifecycle::{AssertHeld, ConnId, Direction, DoneReason, Introduction};
+use crate::time::Now;
+
+/// An admitted peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Peer {
+    pub(super) introduction: Introduction,
+    pub(super) admitted_at: Now,
+    /// The named node that it is.
+    pub(super) name: Option<String>,
+    pub(super) closing: bool,
+    pub(super) allowance: Allowance,
+    pub(super) getaddr_answered: bool,
+    pub(super) fee_filter: Option<u64>,
+}
+
+impl Peer {
+    pub(super) fn row(&self) -> PeerRow {
+        PeerRow {
+            id: self.introduction.id,
+            remote: self.introduction.remote,
+            direction: self.introduction.direction,
+            name: self.name.clone(),
+            introduction: self.introduction.clone(),
+            admitted_at: self.admitted_at,
+            closing: self.closing,
+            fee_filter: self.fee_filter,
+            addresses_processed: self.allowance.processed,
+            addresses_rate_limited: self.allowance.rate_limited,
+        }
+    }
+}
+
+impl PeerTable {
+    pub(super) fn add(&mut self, now: Now, peer: Introduction, effects: &mut Vec<Effect>) {
+        let id = peer.id;
+        self.ledger.peer_add(id).assert_held();
+        let dialled_for = self.dial_connected(now, &peer);
+        if let Some(reason) = self.objection(&peer) {
+            self.ledger.refused(id).assert_held();
+            tracing::debug!(%id, remote = %peer.remote, %reason, "refused");
+            self.named_lost(now, dialled_for.as_deref(), id);
+            self.refused.insert(id, peer.user_agent);
+            effects.push(Effect::Disconnect { id, reason });
+            return;
+        }
+        self.ledger.admitted(id).assert_held();
+        let outgoing = peer.direction.is_outgoing();
+        self.peers.insert(
+            id,
+            Peer {
+                introduction: peer.clone(),
+                admitted_at: now,
+                name: dialled_for,
+                closing: false,
+                allowance: Allowance::new(now, outgoing),
+                getaddr_answered: false,
+                fee_filter: None,
+            },
+        );
+        if outgoing {
+            self.book
+                .succeeded(peer.remote, peer.services, now, &mut self.random);
+        }
+        effects.push(Effect::Admit(peer));
+        if outgoing {
+            effects.push(Effect::Send {
+                id,
+                message: Message::GetAddr,
+            });
+        }
+    }
+
+    /// Why this newcomer is not admitted, if it is not.
+    fn objection(&self, newcomer: &Introduction) -> Option<DoneReason> {
+        if self.draining {
+            return Some(DoneReason::Shutdown);
+        }
+        let full = |taken: usize, slots: usize| {
+            let text = || format!("all {slots} {} slots are taken", newcomer.direction);
+            (taken >= slots).then(|| DoneReason::Refused(text()))
+        };
+        let duplicate = || {
+            let same = |peer: &Peer| {
+                peer.introduction.remote == newcomer.remote
+                    && peer.introduction.direction.is_outgoing()
+            };
+            self.peers
+                .values()
+                .any(same)
+                .then_some(DoneReason::DuplicateConnection)
+        };
+        match newcomer.direction {
+            // The remote port of an inbound connection says nothing about who it is.
+            Direction::Inbound => full(self.count(Direction::Inbound), self.config.max_inbound),
+            Direction::Outbound => duplicate()
+                .or_else(|| full(self.count(Direction::Outbound), self.config.max_outbound)),
+            // The operator's wish; their number was limited when they were dialled.
+            Direction::Manual => duplicate(),
+        }
+    }
+
+    /// Admitted peers of this direction, closing ones included: their slots are not home yet.
+    pub(super) fn count(&self, direction: Direction) -> usize {
+        self.peers
+            .values()
+            .filter(|peer| peer.introduction.direction == direction)
+            .count()
+    }
+
+    pub(super) fn done(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        remote: SocketAddr,
+        direction: Direction,
+        reason: DoneReason,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.ledger.peer_done(id).assert_held();
+        let admitted = self.peers.remove(&id);
+        let was_admitted = admitted.is_some();
+        let user_agent = match (admitted, self.refused.remove(&id)) {
+            (Some(peer), _) => {
+                effects.push(Effect::Retire { id });
+                self.outgoing_ended(now, &peer, &reason);
+                Some(peer.introduction.user_agent)
+            }
+            (None, Some(user_agent)) => Some(user_agent),
+            (None, None) => {
+                if direction.is_outgoing() {
+                    self.handshake_failed(now, remote, &reason);
+                }
+                None
+            }
+        };
+        tracing::debug!(%id, %remote, %direction, %reason, "connection ended");
+        if self.history.len() == MAX_HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(HistoryRow {
+            id,
+            remote,
+            direction,
+            user_agent,
+            admitted: was_admitted,
+            reason,
+            ended_at: now.unix,
+        });
+    }
+
+    /// Orders a peer to go, once; the first reason stands.
+    pub(super) fn close(&mut self, id: ConnId, reason: DoneReason, effects: &mut Vec<Effect>) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && !peer.closing
+        {
+            peer.closing = true;
+            effects.push(Effect::Disconnect { id, reason });
+        }
+    }
+
+    pub(super) fn disconnect_named(&mut self, target: DisconnectTarget, effects: &mut Vec<Effect>) {
+        let meant: Vec<ConnId> = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| match target {
+                DisconnectTarget::ById(wanted) => **id == wanted,
+                DisconnectTarget::ByAddr(addr) => peer.introduction.remote == addr,
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        let result = if meant.is_empty() {
+            Err(NotConnected)
+        } else {
+            Ok(())
+        };
+        effects.push(Effect::Reply(Reply::Disconnect(result)));
+        for id in meant {
+            self.close(id, DoneReason::Requested, effects);
+        }
+    }
+
+    /// Connections that have not completed their handshake are not in this table;
+    /// the node closes them together with its intake.
+    pub(super) fn drain(&mut self, effects: &mut Vec<Effect>) {
+        self.draining = true;
+        self.named.clear();
+        for id in self.ids() {
+            self.close(id, DoneReason::Shutdown, effects);
+        }
+    }
+
+    pub(super) fn message(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        message: Message,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if peer.closing {
+            return;
+        }
+        match message {
+            Message::GetAddr => self.tell_addresses(now, id, effects),
+            Message::Addr(addrs) => {
+                let heard = addrs.iter().filter_map(|(seen, addr)| {
+                    Some((addr.socket_addr().ok()?, addr.services, *seen))
+                });
+                self.hear_addresses(now, id, heard.collect());
+            }
+            Message::AddrV2(addrs) => {
+                let heard = addrs
+                    .iter()
+                    .filter_map(|addr| Some((addr.socket_addr().ok()?, addr.services, addr.time)));
+                self.hear_addresses(now, id, heard.collect());
+            }
+            Message::FeeFilter(rate) => peer.fee_filter = Some(rate),
+            Message::Headers(_)
+            | Message::Inv(_)
+            | Message::Block(_)
+            | Message::NotFound(_)
+            | Message::GetHeaders(_)
+            | Message::GetBlocks(_)
+            | Message::GetData(_)
+            | Message::SendHeaders => effects.push(Effect::Forward { id, message }),
+            // We have no mempool and no compact blocks, and said so.
+            Message::SendCmpct { .. } | Message::Tx(_) | Message::Mempool => {}
+            // The session's, never delivered.
+            Message::Version(_)
+            | Message::Verack
+            | Message::Ping(_)
+            | Message::Pong(_)
+            | Message::SendAddrV2
+            | Message::WtxidRelay
+            | Message::Unknown { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Whom to dial, and what a failure teaches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::admission::Peer;
+use super::{Effect, PeerTable};
+use crate::address_book::{Group, canonical};
+use crate::lifecycle::{Direction, DoneReason, Introduction};
+use crate::time::Now;
+
+/// Between two automatic dials. 500 ms, as Core.
+const DIAL_INTERVAL: Duration = Duration::from_millis(500);
+/// Before the book is searched again when it had nobody to dial.
+const NOBODY_INTERVAL: Duration = Duration::from_secs(5);
+/// Failures say something about addresses while at least this many others are connected.
+const PROOF_OF_NETWORK: usize = 2;
+
+/// Before a peer whose connection ended is dialled again.
+const REST: Duration = Duration::from_secs(120);
+/// The same for one that was too slow.
+const REST_SLOW: Duration = Duration::from_secs(30 * 60);
+/// The same for one that broke a rule, or is not what we look for.
+const REST_FAULT: Duration = Duration::from_secs(24 * 3_600);
+
+/// A dial in flight: until its connection completed the handshake, or failed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Dial {
+    direction: Direction,
+    name: Option<String>,
+    until: Duration,
+}
+
+/// The dials in flight, and when the next automatic one may start.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Dials {
+    pending: BTreeMap<SocketAddr, Dial>,
+    next: Duration,
+}
+
+impl Dials {
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            pending: BTreeMap::new(),
+            next: now.mono,
+        }
+    }
+
+    /// When the first dial that nobody answers for is forgotten.
+    pub(super) fn expiry(&self) -> Option<Duration> {
+        self.pending.values().map(|dial| dial.until).min()
+    }
+
+    /// The next automatic dial need not wait.
+    pub(super) fn hurry(&mut self, now: Now) {
+        self.next = self.next.min(now.mono);
+    }
+}
+
+impl PeerTable {
+    /// Starts whatever is due.
+    pub(super) fn plan(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.draining {
+            return;
+        }
+        self.expire_dials(now);
+        self.plan_named(now, effects);
+        if self.count(Direction::Outbound) > 0 {
+            self.lonely_since = None;
+        } else {
+            self.lonely_since.get_or_insert(now.mono);
+        }
+        self.plan_seeds(now, effects);
+        self.plan_outbound(now, effects);
+    }
+
+    /// Whether we look for peers by ourselves.
+    pub(super) fn dials_automatically(&self) -> bool {
+        self.config.dial && self.config.connect_only.is_empty() && !self.draining
+    }
+
+    /// When the next automatic dial may start; `None` while none is wanted.
+    pub(super) fn outbound_due(&self) -> Option<Duration> {
+        let dialling = self
+            .dials
+            .pending
+            .values()
+            .filter(|dial| dial.direction == Direction::Outbound);
+        let taken = self.count(Direction::Outbound) + dialling.count();
+        (self.dials_automatically() && taken < self.config.max_outbound).then_some(self.dials.next)
+    }
+
+    fn plan_outbound(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.outbound_due().is_none_or(|due| now.mono < due) {
+            return;
+        }
+        let busy: BTreeSet<SocketAddr> = self.outgoing_addresses().collect();
+        let groups: BTreeSet<Group> = busy.iter().map(|addr| Group::of(addr.ip())).collect();
+        let one_per_group = !self.config.allow_private_addresses;
+        let allowed = |addr: SocketAddr| {
+            let same_group = one_per_group && groups.contains(&Group::of(addr.ip()));
+            !same_group && !busy.contains(&addr)
+        };
+        let picked = self.book.pick(now, &mut self.random, allowed);
+        let wait = if picked.is_some() {
+            DIAL_INTERVAL
+        } else {
+            NOBODY_INTERVAL
+        };
+        self.dials.next = now.mono.saturating_add(wait);
+        if let Some(addr) = picked {
+            self.dial(now, addr, Direction::Outbound, None, effects);
+        }
+    }
+
+    pub(super) fn dial(
+        &mut self,
+        now: Now,
+        addr: SocketAddr,
+        direction: Direction,
+        name: Option<String>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let until = now.mono.saturating_add(self.config.dial_timeout);
+        self.dials.pending.insert(
+            addr,
+            Dial {
+                direction,
+                name: name.clone(),
+                until,
+            },
+        );
+        effects.push(Effect::Dial {
+            addr,
+            direction,
+            name,
+        });
+    }
+
+    /// Addresses that we are connected to by a dial of ours, or dial right now.
+    fn outgoing_addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let connected = self
+            .peers
+            .values()
+            .filter(|peer| peer.introduction.direction.is_outgoing())
+            .map(|peer| canonical(peer.introduction.remote));
+        self.dials.pending.keys().copied().chain(connected)
+    }
+
+    /// Whether dialling `addr` would make a second connection to it.
+    pub(super) fn is_outgoing_to(&self, addr: SocketAddr) -> bool {
+        self.outgoing_addresses().any(|other| other == addr)
+    }
+
+    /// An outgoing connection completed its handshake: its dial is over. Returns the
+    /// named node that it was for.
+    pub(super) fn dial_connected(&mut self, now: Now, peer: &Introduction) -> Option<String> {
+        if !peer.direction.is_outgoing() {
+            return None;
+        }
+        let name = self.dials.pending.remove(&canonical(peer.remote))?.name?;
+        self.named_connected(now, &name, peer.id);
+        Some(name)
+    }
+
+    /// A dial ended without a connection.
+    pub(super) fn dial_failed(
+        &mut self,
+        now: Now,
+        addr: SocketAddr,
+        name: Option<&str>,
+        error: &str,
+    ) {
+        tracing::debug!(%addr, name, error, "dial failed");
+        self.end_dial(now, canonical(addr));
+    }
+
+    /// A connection of ours ended before its handshake was complete.
+    pub(super) fn handshake_failed(&mut self, now: Now, remote: SocketAddr, reason: &DoneReason) {
+        let addr = canonical(remote);
+        self.end_dial(now, addr);
+        self.book.rest(addr, rest_after(reason), now);
+    }
+
+    fn end_dial(&mut self, now: Now, addr: SocketAddr) {
+        let Some(dial) = self.dials.pending.remove(&addr) else {
+            return;
+        };
+        if let Some(name) = &dial.name {
+            self.named_failed(now, name);
+        }
+        let connected = self
+            .peers
+            .values()
+            .filter(|p| p.introduction.direction.is_outgoing());
+        let counts = connected.count() >= PROOF_OF_NETWORK;
+        self.book.failed(addr, counts, now, &mut self.random);
+    }
+
+    fn expire_dials(&mut self, now: Now) {
+        let expired = |(_, dial): &(&SocketAddr, &Dial)| dial.until <= now.mono;
+        while let Some(addr) = self
+            .dials
+            .pending
+            .iter()
+            .find(expired)
+            .map(|(addr, _)| *addr)
+        {
+            tracing::warn!(%addr, "nobody answered for a dial");
+            self.end_dial(now, addr);
+        }
+    }
+
+    /// A peer that we had dialled is gone.
+    pub(super) fn outgoing_ended(&mut self, now: Now, peer: &Peer, reason: &DoneReason) {
+        let introduction = &peer.introduction;
+        match introduction.direction {
+            Direction::Inbound => {}
+            Direction::Outbound => self.book.rest(introduction.remote, rest_after(reason), now),
+            Direction::Manual => {
+                self.named_lost(now, peer.name.as_deref(), introduction.id);
+            }
+        }
+    }
+}
+
+/// How long a peer whose connection ended so is left alone by automatic dialling.
+fn rest_after(reason: &DoneReason) -> Duration {
+    match reason {
+        DoneReason::RemoteClosed
+        | DoneReason::RemoteReset(_)
+        | DoneReason::DuplicateConnection
+        | DoneReason::Refused(_)
+        | DoneReason::Requested
+        | DoneReason::Shutdown
+        | DoneReason::Panicked => REST,
+        DoneReason::HandshakeTimeout
+        | DoneReason::PingTimeout
+        | DoneReason::Inactive
+        | DoneReason::SlowReader
+        | DoneReason::HeadersTimeout
+        | DoneReason::BlockStalled { .. } => REST_SLOW,
+        DoneReason::SelfConnection
+        | DoneReason::ObsoleteVersion { .. }
+        | DoneReason::MissingServices
+        | DoneReason::Undecodable(_)
+        | DoneReason::ProtocolViolation(_)
+        | DoneReason::InvalidHeader(_)
+        | DoneReason::InvalidBlock { .. }
+        | DoneReason::LowWorkChain => REST_FAULT,
+    }
+}

@@ -1,0 +1,59 @@
+//! What the table shows to an operator.
+
+use std::net::SocketAddr;
+
+use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use crate::time::Now;
+
+/// One admitted peer. Bytes, messages and round trips are counted elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PeerRow {
+    /// The connection.
+    pub id: ConnId,
+    /// The remote end.
+    pub remote: SocketAddr,
+    /// Who opened it.
+    pub direction: Direction,
+    /// The name under which an operator asked for it.
+    pub name: Option<String>,
+    /// What it told about itself.
+    pub introduction: Introduction,
+    /// When it was admitted.
+    pub admitted_at: Now,
+    /// It was told to go; its end is awaited.
+    pub closing: bool,
+    /// The lowest fee rate it wants transactions announced for, satoshi per 1,000 vbytes (BIP133).
+    pub fee_filter: Option<u64>,
+    /// Addresses it sent that were looked at.
+    pub addresses_processed: u64,
+    /// Addresses it sent that were dropped because there were too many.
+    pub addresses_rate_limited: u64,
+}
+
+/// A connection that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HistoryRow {
+    /// The connection.
+    pub id: ConnId,
+    /// The remote end.
+    pub remote: SocketAddr,
+    /// Who opened it.
+    pub direction: Direction,
+    /// Its user agent; `None` when the handshake was not completed.
+    pub user_agent: Option<String>,
+    /// Whether it had been admitted.
+    pub admitted: bool,
+    /// Why it ended.
+    pub reason: DoneReason,
+    /// When it ended, Unix seconds.
+    pub ended_at: u32,
+}
+
+/// A node that was added, for `getaddednodeinfo`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AddedNode {
+    /// As it was given.
+    pub name: String,
+    /// Its connection, while there is one.
+    pub connected: Option<(ConnId, SocketAddr)>,
+}
