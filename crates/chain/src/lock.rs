@@ -170,3 +170,78 @@ fn label(network: &Network) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_missing_directory_is_made_and_marked() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("handfast/regtest");
+        let held = lock(&dir, &Network::Regtest).unwrap();
+        assert_eq!(held.dir(), dir);
+        assert_eq!(names(&dir), [LOCK_FILE, MARKER_FILE]);
+    }
+
+    #[test]
+    fn a_directory_has_one_holder_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = lock(dir.path(), &Network::Regtest).unwrap();
+        let second = lock(dir.path(), &Network::Regtest);
+        assert!(matches!(second, Err(OpenError::InUse(_))));
+        drop(first);
+        lock(dir.path(), &Network::Regtest).unwrap();
+    }
+
+    #[test]
+    fn networks_that_differ_only_in_their_challenge_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let signet = |challenge: &[u8]| Network::CustomSignet {
+            challenge: challenge.to_vec(),
+        };
+        lock(dir.path(), &signet(&[0x51])).unwrap();
+        for other in [signet(&[0x52]), Network::Signet, Network::Mainnet] {
+            let refused = lock(dir.path(), &other);
+            assert!(matches!(refused, Err(OpenError::WrongNetwork { .. })));
+        }
+        lock(dir.path(), &signet(&[0x51])).unwrap();
+    }
+
+    #[test]
+    fn a_refused_directory_gets_no_file_from_us() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis.txt"), "do not delete").unwrap();
+        let refused = lock(dir.path(), &Network::Regtest);
+        assert!(matches!(refused, Err(OpenError::Foreign { found, .. }) if found == "thesis.txt"));
+        assert_eq!(names(dir.path()), ["thesis.txt"]);
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_short_can_be_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [LOCK_FILE, MARKER_TEMP, "handfast.log"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        lock(dir.path(), &Network::Regtest).unwrap();
+    }
+
+    #[test]
+    fn a_marker_of_a_later_format_is_not_guessed_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let later = "handfast data directory, format 2\nregtest\n";
+        fs::write(dir.path().join(MARKER_FILE), later).unwrap();
+        let refused = lock(dir.path(), &Network::Regtest);
+        assert!(matches!(refused, Err(OpenError::Marker { .. })));
+        assert_eq!(names(dir.path()), [MARKER_FILE]);
+    }
+}

@@ -129,29 +129,41 @@ impl Queue {
         }
     }
 
-    /// The next job; headers first. Waits for one; `None` when closed.
-    pub(crate) fn take_job(&self) -> Option<Job> {
+    /// The next job; headers first. Calls `idle` and waits when there is none yet;
+    /// `None` when closed.
+    pub(crate) fn take_job(&self, mut idle: impl FnMut()) -> Option<Job> {
         let mut state = self.state();
         loop {
             if state.closed {
                 return None;
             }
-            if let Some((headers, tag)) = state.headers.pop_front() {
-                return Some(Job::Headers { headers, tag });
+            if let Some(job) = self.pop(&mut state) {
+                return Some(job);
             }
-            if let Some((raw, block)) = state.ready.pop_front() {
-                state.ready_bytes -= raw.bytes.len();
-                // Woken at half, so that the two threads do not wake each other
-                // for every block.
-                if state.decoder_waits && state.is_half_empty() && !state.raw.is_empty() {
-                    self.decoder.notify_one();
-                }
-                return Some(Job::Block { raw, block });
+            drop(state);
+            idle();
+            state = self.state();
+            if state.closed || !state.headers.is_empty() || !state.ready.is_empty() {
+                continue;
             }
             state.kernel_waits = true;
             state = wait(&self.kernel, state);
             state.kernel_waits = false;
         }
+    }
+
+    fn pop(&self, state: &mut State) -> Option<Job> {
+        if let Some((headers, tag)) = state.headers.pop_front() {
+            return Some(Job::Headers { headers, tag });
+        }
+        let (raw, block) = state.ready.pop_front()?;
+        state.ready_bytes -= raw.bytes.len();
+        // Woken at half, so that the two threads do not wake each other for every
+        // block.
+        if state.decoder_waits && state.is_half_empty() && !state.raw.is_empty() {
+            self.decoder.notify_one();
+        }
+        Some(Job::Block { raw, block })
     }
 
     /// Takes no more jobs, drops those that wait, and ends both threads.
@@ -200,4 +212,105 @@ impl State {
 
 fn wait<'a>(condvar: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
     condvar.wait(state).unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::hashes::Hash;
+
+    use super::*;
+
+    fn raw(id: u8, length: usize) -> RawBlock {
+        RawBlock {
+            hash: BlockHash::from_byte_array([id; 32]),
+            bytes: vec![id; length].into(),
+            tag: u64::from(id),
+        }
+    }
+
+    fn tag(job: Option<Job>) -> u64 {
+        match job.expect("a job") {
+            Job::Headers { tag, .. } => tag,
+            Job::Block { raw, .. } => raw.tag,
+        }
+    }
+
+    #[test]
+    fn blocks_keep_their_order_and_headers_overtake_them() {
+        let queue = Queue::default();
+        for id in 1..=3 {
+            queue.push_block(raw(id, 100));
+        }
+        for _ in 0..3 {
+            let raw = queue.take_raw().unwrap();
+            queue.push_ready(raw, None);
+        }
+        assert_eq!(tag(queue.take_job(|| {})), 1);
+        queue.push_headers(vec![], 10);
+        queue.push_headers(vec![], 11);
+        let order: Vec<u64> = (0..4).map(|_| tag(queue.take_job(|| {}))).collect();
+        assert_eq!(order, [10, 11, 2, 3]);
+        assert_eq!(queue.lengths(), (0, 0, 0));
+    }
+
+    #[test]
+    fn no_more_than_the_bound_is_decoded_ahead() {
+        for (length, bound) in [(100, AHEAD_BLOCKS), (AHEAD_BYTES / 2, 2), (AHEAD_BYTES, 1)] {
+            let queue = Queue::default();
+            for _ in 0..AHEAD_BLOCKS + 9 {
+                queue.push_block(raw(0, length));
+            }
+            let mut ahead = 0;
+            while queue.state().has_room() {
+                queue.push_ready(queue.take_raw().unwrap(), None);
+                ahead += 1;
+            }
+            assert_eq!(ahead, bound, "blocks of {length} bytes");
+        }
+    }
+
+    #[test]
+    fn the_decoder_resumes_when_the_kernel_has_caught_up() {
+        let queue = Queue::default();
+        let total = AHEAD_BLOCKS * 5;
+        for _ in 0..total {
+            queue.push_block(raw(1, 10));
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while let Some(raw) = queue.take_raw() {
+                    queue.push_ready(raw, None);
+                }
+            });
+            for _ in 0..total {
+                queue.take_job(|| {}).expect("the decoder did not stop");
+            }
+            queue.close();
+        });
+    }
+
+    #[test]
+    fn closing_drops_what_waits_and_ends_both_stages() {
+        let queue = Queue::default();
+        queue.push_block(raw(1, 10));
+        queue.push_headers(vec![], 2);
+        let (decoding, _) = (queue.take_raw().unwrap(), queue.push_block(raw(3, 10)));
+        queue.close();
+        queue.push_ready(decoding, None);
+        queue.push_block(raw(4, 10));
+        queue.push_headers(vec![], 5);
+        assert!(queue.take_raw().is_none());
+        assert!(queue.take_job(|| {}).is_none());
+        assert_eq!(queue.lengths(), (0, 0, 0));
+        assert!(queue.is_closed());
+    }
+
+    #[test]
+    #[should_panic(expected = "callers bound what they ask for")]
+    fn a_caller_without_a_bound_is_a_bug() {
+        let queue = Queue::default();
+        for _ in 0..=MAX_BLOCKS {
+            queue.push_block(raw(1, 1));
+        }
+    }
 }

@@ -92,3 +92,42 @@ impl Recent {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::hashes::Hash;
+
+    use super::*;
+
+    fn hash(id: u8) -> BlockHash {
+        BlockHash::from_byte_array([id; 32])
+    }
+
+    #[test]
+    fn the_oldest_blocks_make_room_in_number_and_in_bytes() {
+        let recent = Recent::default();
+        for id in 0..=MAX_BLOCKS as u8 {
+            recent.insert(hash(id), &Bytes::from(vec![id; 10]));
+        }
+        assert_eq!(recent.get(&hash(0)), None);
+        assert!(recent.get(&hash(1)).is_some());
+
+        recent.insert(hash(100), &Bytes::from(vec![1; MAX_BYTES - 5]));
+        assert_eq!(recent.kept().blocks.len(), 1);
+        recent.insert(hash(101), &Bytes::from(vec![1; MAX_BYTES + 1]));
+        assert_eq!(recent.get(&hash(101)), None);
+        assert!(recent.get(&hash(100)).is_some());
+    }
+
+    #[test]
+    fn a_settled_block_is_given_as_settled_and_counted_as_such() {
+        let recent = Recent::default();
+        let received = Bytes::from_static(b"block and more");
+        recent.insert(hash(1), &received);
+        assert_eq!(recent.get(&hash(1)), Some(Found::AsReceived(received)));
+        let encoding = Bytes::from_static(b"block");
+        recent.settle(&hash(1), &encoding);
+        assert_eq!(recent.get(&hash(1)), Some(Found::Exact(encoding)));
+        assert_eq!(recent.kept().bytes, 5);
+    }
+}

@@ -141,3 +141,22 @@ pub(crate) fn fork_height(manager: &ChainstateManager, best: &BlockTreeEntry<'_>
     }
     inside
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::hashes::Hash;
+
+    use super::*;
+
+    #[test]
+    fn a_list_counts_only_when_complete_and_for_the_same_best_header() {
+        let hash = |id: u8| BlockHash::from_byte_array([id; 32]);
+        let text = format!("best {}\n{}\n{}\nend 2\n", hash(9), hash(1), hash(2));
+        let listed = BTreeSet::from([hash(1), hash(2)]);
+        assert_eq!(parse(&text, hash(9)), Some(listed));
+        assert_eq!(parse(&text, hash(8)), None, "another best header");
+        for cut in 0..text.len() - 2 {
+            assert_eq!(parse(&text[..cut], hash(9)), None, "cut at {cut}");
+        }
+    }
+}

@@ -169,3 +169,59 @@ pub(crate) fn body(line: &str) -> &str {
 fn token(state: &str) -> &str {
     state.split_once(", ").map_or(state, |(token, _)| token)
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::hashes::Hash;
+
+    use super::*;
+
+    fn log(lines: &[&str]) -> Vec<String> {
+        lines.iter().map(|&line| line.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_reason_is_the_token_without_its_detail() {
+        let hash = BlockHash::from_byte_array([3; 32]);
+        let line =
+            format!("[error] ConnectTip: ConnectBlock {hash} failed, bad-cb-amount, too much");
+        assert_eq!(
+            reason_at_connect(&log(&[&line]), hash),
+            Some("bad-cb-amount")
+        );
+        let other = BlockHash::from_byte_array([4; 32]);
+        assert_eq!(reason_at_connect(&log(&[&line]), other), None);
+
+        let plain = log(&["[error] ProcessNewBlock: AcceptBlock FAILED (prev-blk-not-found)"]);
+        assert_eq!(reason_at_accept(&plain), Some("prev-blk-not-found"));
+        let script = "block-script-verify-flag-failed (Signature must be zero)";
+        let line = format!("[error] ProcessNewBlock: AcceptBlock FAILED ({script}, input 0)");
+        assert_eq!(reason_at_accept(&log(&[&line])), Some(script));
+    }
+
+    #[test]
+    fn a_header_is_refused_for_the_reason_in_the_validation_log() {
+        let class = BlockValidationResult::InvalidHeader;
+        let line = "[validation] AcceptBlockHeader: Consensus::CheckBlockHeader: 00ff, high-hash, proof of work failed";
+        assert_eq!(header(class, &log(&[line])).reason, "high-hash");
+        let missing = header(BlockValidationResult::MissingPrev, &[]);
+        assert_eq!(missing.reason, "prev-blk-not-found");
+        assert_eq!(header(class, &[]).reason, UNKNOWN_REASON);
+    }
+
+    #[test]
+    fn trouble_of_our_own_is_not_held_against_the_block() {
+        let own = BlockHash::from_byte_array([1; 32]);
+        let record = Record {
+            log: log(&[
+                "[error] Disk space is too low!",
+                "[error] ProcessNewBlock: ActivateBestChain failed (x)",
+            ]),
+            ..Record::default()
+        };
+        let (outcome, changes) = block(own, ProcessBlockResult::Rejected, &record);
+        assert!(matches!(outcome, BlockOutcome::Failed(_)));
+        assert!(changes.is_empty());
+        assert!(errors(&record.log).starts_with("Disk space is too low!; "));
+    }
+}
