@@ -35,11 +35,10 @@ check: ## Formatting, clippy with warnings as errors, dependency rules
 	@scripts/advisories
 
 interop: build bitcoind ## Run the tests against a real bitcoind (built once, about 15 minutes)
-	HANDFAST_BITCOIND="$$(scripts/bitcoind --path)" \
-	    $(CARGO) test --release --workspace --features handfast-tests/interop --test interop
+	$(CARGO) test --release --workspace --features handfast-tests/interop --test interop
 
 bench: build bitcoind ## Time syncing two chains beside bitcoind (ARGS="--runs 5 --chain light|signed")
-	HANDFAST_BITCOIND="$$(scripts/bitcoind --path)" $(TARGET)/release/bench $(ARGS)
+	$(TARGET)/release/bench $(ARGS)
 
 doc: setup ## Build the documentation of all crates
 	$(CARGO) doc --release --workspace --no-deps

@@ -50,7 +50,9 @@ impl Blocks {
         }
         let mut bytes = vec![0; length];
         self.input.read_exact(&mut bytes)?;
-        Ok(Some(raw_block(bytes)))
+        RawBlock::new(Bytes::from(bytes))
+            .map(Some)
+            .map_err(io::Error::other)
     }
 }
 
@@ -59,19 +61,6 @@ impl Iterator for Blocks {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read_one().transpose()
-    }
-}
-
-/// A serialized block with its hash.
-///
-/// # Panics
-/// If `bytes` is shorter than a header.
-pub fn raw_block(bytes: Vec<u8>) -> RawBlock {
-    let header: Header = deserialize(&bytes[..Header::SIZE]).expect("80 bytes are a header");
-    RawBlock {
-        hash: header.block_hash(),
-        header,
-        bytes: Bytes::from(bytes),
     }
 }
 

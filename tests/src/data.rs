@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use bitcoin::block::Header;
+use handfast_wire::RawBlock;
+
+use crate::chain_file;
+
 /// The workspace's root.
 pub fn workspace_root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -34,4 +39,32 @@ pub fn cache_dir() -> PathBuf {
         .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("handfast")))
         .or_else(|| set("HOME").map(|dir| dir.join(".cache/handfast")))
         .expect("one of HANDFAST_CACHE, XDG_CACHE_HOME and HOME is set")
+}
+
+/// Blocks 1 to 14,000 of the `OP_TRUE` signet.
+pub fn signet_blocks() -> Option<Vec<RawBlock>> {
+    blocks("signet_optrue_blocks_1_14000.dat")
+}
+
+/// Its branch of 12 blocks on height [`SIGNET_FORK_HEIGHT`], which overtakes it.
+pub fn signet_fork() -> Option<Vec<RawBlock>> {
+    blocks("signet_optrue_fork_13991_14002.dat")
+}
+
+/// The last height that the signet chain and its branch share.
+pub const SIGNET_FORK_HEIGHT: usize = 13_990;
+
+/// Blocks 1 to 255 of the main network.
+pub fn mainnet_blocks() -> Option<Vec<RawBlock>> {
+    blocks("mainnet_blocks_1_255.bz2")
+}
+
+/// Headers 0 to 10,236 of the main network.
+pub fn mainnet_headers() -> Option<Vec<Header>> {
+    let path = find("mainnet_headers_0_10236.bin")?;
+    Some(chain_file::read_headers(&path).expect("the file is whole"))
+}
+
+fn blocks(name: &str) -> Option<Vec<RawBlock>> {
+    Some(chain_file::read_all(&find(name)?).expect("the file is whole"))
 }

@@ -13,7 +13,9 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use bitcoin::block::Header;
 use bitcoin::{BlockHash, Network};
+use handfast_wire::RawBlock;
 
 use crate::chain_file::{self, Blocks};
 use crate::data;
@@ -108,7 +110,7 @@ impl Plan {
     }
 
     /// All blocks from height 1, held in memory.
-    pub fn blocks(&self) -> io::Result<Vec<handfast_wire::RawBlock>> {
+    pub fn blocks(&self) -> io::Result<Vec<RawBlock>> {
         chain_file::read_all(&self.ensure()?)
     }
 
@@ -143,6 +145,29 @@ impl Plan {
             ),
         ))
     }
+}
+
+/// `count` regtest blocks with nothing but coinbases, on `parent` at `height`.
+///
+/// Branches with different labels have no block in common.
+pub fn empty_blocks(
+    parent: Header,
+    height: u32,
+    label: &'static str,
+    count: usize,
+) -> Vec<RawBlock> {
+    let mut chain = ChainBuilder::on(parent, height, label);
+    (0..count).map(|_| raw(chain.coinbase_block())).collect()
+}
+
+/// A regtest block on `parent` at `height` that is valid but for a coinbase which
+/// takes a satoshi too many (Core's `bad-cb-amount`).
+pub fn overpaying_block(parent: Header, height: u32) -> RawBlock {
+    raw(ChainBuilder::on(parent, height, "greedy").overpaying_block())
+}
+
+fn raw(bytes: Vec<u8>) -> RawBlock {
+    RawBlock::new(bytes.into()).expect("a block that we serialized")
 }
 
 fn last_block(path: &Path) -> io::Result<BlockHash> {

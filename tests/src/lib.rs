@@ -1,8 +1,18 @@
 //! The test kit: what it takes to try whole nodes from outside.
+//!
+//! * [`process`] starts `handfast` and `bitcoind`, [`rpc`] asks them.
+//! * [`scripted_peer`] plays peers that a test makes honest, silent or dishonest.
+//! * [`data`], [`chain_file`] and [`generator`] have the chains.
+//!
+//! Nothing here speaks to anything but loopback.
 
 pub mod chain_file;
+pub mod connection;
 pub mod data;
 pub mod generator;
 pub mod process;
 pub mod rpc;
+pub mod scripted_peer;
+pub mod served_chain;
+pub mod usage;
 pub mod wait;

@@ -8,27 +8,26 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
+use bitcoin::hex::DisplayHex;
+use handfast_wire::Network;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::data;
 use crate::rpc::{Endpoint, Rpc};
 use crate::wait::{PATIENCE, poll, wait_for};
 
-/// The chains that tests run on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// The main network's parameters. Never its peers.
-    Mainnet,
-    /// A signet whose challenge is `OP_TRUE`.
-    OpTrueSignet,
-    /// Regression test network.
-    Regtest,
+/// A signet of our own whose challenge is `OP_TRUE`.
+pub fn op_true_signet() -> Network {
+    Network::CustomSignet {
+        challenge: vec![0x51],
+    }
 }
 
 /// Which program a node is.
@@ -41,44 +40,51 @@ pub enum Program {
 }
 
 impl Program {
-    /// Its executable: `$HANDFAST_BIN`, by default beside this one's directory as
-    /// cargo lays it out; `bitcoind` in the directory `$HANDFAST_BITCOIND`.
+    /// Its executable.
     ///
     /// # Panics
     /// If it is not there, with what to do.
     pub fn path(self) -> PathBuf {
-        let (path, remedy) = match self {
+        static BITCOIND: OnceLock<PathBuf> = OnceLock::new();
+        let path = match self {
             Self::Handfast => {
-                let built = || {
-                    let own = std::env::current_exe().expect("a process knows its executable");
-                    let dir = own.parent().expect("an executable lies in a directory");
-                    let release = if dir.ends_with("deps") {
-                        dir.parent().expect("deps has a parent")
-                    } else {
-                        dir
-                    };
-                    release.join("handfast")
-                };
-                (
-                    std::env::var_os("HANDFAST_BIN").map_or_else(built, PathBuf::from),
-                    "make build",
-                )
+                std::env::var_os("HANDFAST_BIN").map_or_else(built_by_cargo, PathBuf::from)
             }
-            Self::Bitcoind => {
-                let dir = std::env::var_os("HANDFAST_BITCOIND").unwrap_or_default();
-                (
-                    PathBuf::from(dir).join("bitcoind"),
-                    "make interop, which sets HANDFAST_BITCOIND",
-                )
-            }
+            Self::Bitcoind => BITCOIND.get_or_init(built_by_script).clone(),
         };
         assert!(
             path.is_file(),
-            "{} is not there; run: {remedy}",
+            "{} is not there; run: make build",
             path.display()
         );
         path
     }
+}
+
+/// `handfast` where cargo puts it, seen from this executable.
+fn built_by_cargo() -> PathBuf {
+    let own = std::env::current_exe().expect("a process knows its executable");
+    let dir = own.parent().expect("an executable lies in a directory");
+    // Tests lie one level below programs.
+    let release = if dir.ends_with("deps") {
+        dir.parent().expect("deps has a parent")
+    } else {
+        dir
+    };
+    release.join("handfast")
+}
+
+/// `bitcoind` out of the cache, built now if it is not there.
+fn built_by_script() -> PathBuf {
+    let script = data::workspace_root().join("scripts/bitcoind");
+    let output = Command::new(script)
+        .arg("--path")
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("the script runs");
+    assert!(output.status.success(), "scripts/bitcoind failed");
+    let path = String::from_utf8(output.stdout).expect("a path in UTF-8");
+    PathBuf::from(path.trim_end()).join("bitcoind")
 }
 
 /// How a node is to be started. Cloned and started again, it is the same node:
@@ -143,12 +149,21 @@ impl Setup {
 
     /// Where it keeps the files of its network.
     pub fn network_dir(&self) -> PathBuf {
-        self.datadir().join(match (self.program, self.network) {
-            (Program::Bitcoind, Network::Mainnet) => "",
-            (Program::Handfast, Network::Mainnet) => "mainnet",
-            (_, Network::OpTrueSignet) => "signet",
-            (_, Network::Regtest) => "regtest",
+        self.datadir().join(match (self.program, &self.network) {
+            (Program::Handfast, network) => network.directory(),
+            (Program::Bitcoind, Network::Mainnet) => String::new(),
+            (Program::Bitcoind, network) => network.name().to_owned(),
         })
+    }
+
+    /// The program.
+    pub fn program(&self) -> Program {
+        self.program
+    }
+
+    /// Its network.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// Starts the process and does not wait for it.
@@ -156,6 +171,20 @@ impl Setup {
     /// # Panics
     /// If it cannot be started.
     pub fn spawn(&self) -> Node {
+        // A cookie left by a killed node would be taken for the new one's.
+        let _ = std::fs::remove_file(self.cookie());
+        self.spawn_beside()
+    }
+
+    fn cookie(&self) -> PathBuf {
+        self.network_dir().join(".cookie")
+    }
+
+    /// The same, while a node may be running in the same directory.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn spawn_beside(&self) -> Node {
         let p2p = free_address();
         let rpc = free_address();
         let log = self.datadir().join("output.log");
@@ -164,9 +193,6 @@ impl Setup {
             .append(true)
             .open(&log)
             .expect("the log can be written");
-        // A cookie left by a killed node would be taken for the new one's.
-        let cookie = self.network_dir().join(".cookie");
-        let _ = std::fs::remove_file(&cookie);
         let started = Instant::now();
         let child = Command::new(self.program.path())
             .args(self.command_line(p2p, rpc))
@@ -179,7 +205,7 @@ impl Setup {
             setup: self.clone(),
             child,
             p2p,
-            rpc: Rpc::new(Endpoint::Tcp(rpc), cookie),
+            rpc: Rpc::new(Endpoint::Tcp(rpc), self.cookie()),
             log,
             started,
         }
@@ -211,17 +237,15 @@ impl Setup {
             self.datadir().display().to_string(),
         ];
         let mut option = |name: &str, value: String| args.extend([name.to_owned(), value]);
-        match self.network {
+        option("--network", self.network.name().to_owned());
+        if let Network::CustomSignet { challenge } = &self.network {
+            option("--signet-challenge", challenge.to_lower_hex_string());
+        }
+        if self.network == Network::Mainnet
+            && !self.args.iter().any(|arg| arg == "--minimum-chain-work")
+        {
             // The mainnet chain of the tests is 255 blocks long: far from its minimum work.
-            Network::Mainnet => {
-                option("--network", "mainnet".to_owned());
-                option("--minimum-chain-work", "00".to_owned());
-            }
-            Network::OpTrueSignet => {
-                option("--network", "signet".to_owned());
-                option("--signet-challenge", "51".to_owned());
-            }
-            Network::Regtest => option("--network", "regtest".to_owned()),
+            option("--minimum-chain-work", "00".to_owned());
         }
         option("--listen", p2p.to_string());
         option("--rpc-listen", rpc.to_string());
@@ -235,11 +259,16 @@ impl Setup {
     }
 
     fn bitcoind_args(&self, p2p: SocketAddr, rpc: SocketAddr) -> Vec<String> {
-        let mut args: Vec<String> = match self.network {
-            Network::Mainnet => vec!["-chain=main".into(), "-minimumchainwork=00".into()],
-            Network::OpTrueSignet => vec!["-signet".into(), "-signetchallenge=51".into()],
-            Network::Regtest => vec!["-regtest".into()],
-        };
+        let mut args = vec![format!("-chain={}", self.network.core_chain_name())];
+        if let Network::CustomSignet { challenge } = &self.network {
+            args.push(format!(
+                "-signetchallenge={}",
+                challenge.to_lower_hex_string()
+            ));
+        }
+        if self.network == Network::Mainnet {
+            args.push("-minimumchainwork=00".into());
+        }
         // No seed, no map service, no onion or I2P service: loopback and nothing else.
         for arg in [
             "-server=1",
@@ -365,6 +394,17 @@ impl Node {
         }
     }
 
+    /// The connections that ended, with the reasons. Handfast's only.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn peer_history(&self) -> Vec<Value> {
+        match self.rpc.get("getpeerhistory", json!([])) {
+            Value::Array(rows) => rows,
+            other => panic!("getpeerhistory answered {other}"),
+        }
+    }
+
     /// Waits until `tip` is its best block.
     ///
     /// # Panics
@@ -397,7 +437,7 @@ impl Node {
     /// If one is refused.
     pub fn submit(&self, blocks: impl IntoIterator<Item = handfast_wire::RawBlock>) {
         for block in blocks {
-            let hex = bitcoin::hex::DisplayHex::to_lower_hex_string(&block.bytes[..]);
+            let hex = block.bytes.to_lower_hex_string();
             let verdict = self.rpc.get("submitblock", json!([hex]));
             // A block of a branch with less work is stored, "inconclusive".
             assert!(

@@ -26,11 +26,20 @@ pub fn wait_within<T>(patience: Duration, what: &str, condition: impl FnMut() ->
 }
 
 /// The value, or `None` after `patience`.
+pub fn poll<T>(patience: Duration, condition: impl FnMut() -> Option<T>) -> Option<T> {
+    poll_every(POLL, patience, condition)
+}
+
+/// The value, or `None` after `patience`, looked for every `interval`.
 ///
 /// The condition lies in another process and sends no event, so it is polled: the
 /// one place that sleeps.
 #[expect(clippy::disallowed_methods, reason = "another process cannot wake us")]
-pub fn poll<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn poll_every<T>(
+    interval: Duration,
+    patience: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> Option<T> {
     let deadline = Instant::now() + patience;
     loop {
         if let Some(value) = condition() {
@@ -39,6 +48,6 @@ pub fn poll<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> 
         if Instant::now() >= deadline {
             return None;
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(interval);
     }
 }

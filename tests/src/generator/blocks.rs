@@ -27,6 +27,7 @@ const MAX_WEIGHT: u64 = 4_000_000;
 /// Extends a chain from regtest's genesis block.
 pub(super) struct ChainBuilder {
     wallet: Wallet,
+    label: &'static str,
     tip: Header,
     height: u32,
     /// Coinbases not spent yet, oldest first, with their height.
@@ -39,10 +40,17 @@ pub(super) struct ChainBuilder {
 
 impl ChainBuilder {
     pub(super) fn new() -> Self {
+        Self::on(genesis_block(Network::Regtest).header, 0, "handfast")
+    }
+
+    /// Builds on any block. The label goes into every coinbase: two branches with
+    /// different labels have no block in common.
+    pub(super) fn on(tip: Header, height: u32, label: &'static str) -> Self {
         Self {
             wallet: Wallet::new(),
-            tip: genesis_block(Network::Regtest).header,
-            height: 0,
+            label,
+            tip,
+            height,
             coinbases: VecDeque::new(),
             coins: VecDeque::new(),
             owners: 0,
@@ -56,6 +64,11 @@ impl ChainBuilder {
     /// A block with nothing but its coinbase.
     pub(super) fn coinbase_block(&mut self) -> Vec<u8> {
         self.assemble(vec![], Amount::ZERO)
+    }
+
+    /// A block whose coinbase takes a satoshi more than it may: `bad-cb-amount`.
+    pub(super) fn overpaying_block(&mut self) -> Vec<u8> {
+        self.assemble(vec![], Amount::ONE_SAT)
     }
 
     /// A block that splits the oldest mature coinbase into `count` coins.
@@ -181,16 +194,18 @@ impl ChainBuilder {
     }
 
     fn coinbase(&self, height: u32, fees: Amount) -> Transaction {
+        let label =
+            PushBytesBuf::try_from(self.label.as_bytes().to_vec()).expect("a label is short");
         let subsidy = Amount::from_sat(Amount::from_int_btc(50).to_sat() >> (height / HALVING));
         Transaction {
             version: TxVersion::ONE,
             lock_time: LockTime::ZERO,
             input: vec![TxIn {
                 previous_output: OutPoint::null(),
-                // BIP34: the height first. The name makes it longer than the least of two bytes.
+                // BIP34: the height first. The label makes it longer than the least of two bytes.
                 script_sig: Builder::new()
                     .push_int(height.into())
-                    .push_slice(b"handfast")
+                    .push_slice(label)
                     .into_script(),
                 sequence: Sequence::MAX,
                 witness: Witness::from_slice(&[[0; 32]]),

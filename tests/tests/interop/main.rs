@@ -1,1 +1,8 @@
-fn main() {}
+//! Handfast beside a real `bitcoind`, in both directions. `make interop` runs these.
+//!
+//! Everything stays on loopback: no node is given a peer but those named here.
+
+mod chains;
+mod following;
+mod kit;
+mod restarts;

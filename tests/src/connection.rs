@@ -1,0 +1,207 @@
+//! One P2P connection held by a test, on blocking sockets.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bitcoin::p2p::ServiceFlags;
+use bitcoin::p2p::address::Address;
+use bytes::BytesMut;
+use handfast_wire::{Codec, Message, Network, Version};
+
+use crate::wait::PATIENCE;
+
+/// The protocol version we speak. Core `PROTOCOL_VERSION` since `wtxidrelay`.
+const PROTOCOL_VERSION: i32 = 70_016;
+
+/// The sending half, shared between threads.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    stream: Arc<Mutex<TcpStream>>,
+    network: Network,
+}
+
+impl Sender {
+    /// Sends one message.
+    pub fn send(&self, message: &Message) -> io::Result<()> {
+        let encoded = message.encode(self.network.magic());
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        stream.write_all(&encoded.head)?;
+        stream.write_all(&encoded.body)
+    }
+
+    /// Sends bytes that need not be a message.
+    pub fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        self.stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write_all(bytes)
+    }
+
+    /// Ends the connection in both directions, also for a thread that reads from it.
+    pub fn close(&self) {
+        let _ = self
+            .stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .shutdown(Shutdown::Both);
+    }
+}
+
+/// A connection to the node under test.
+#[derive(Debug)]
+pub struct Connection {
+    sender: Sender,
+    stream: TcpStream,
+    codec: Codec,
+    buffer: BytesMut,
+}
+
+impl Connection {
+    /// Takes over a connected socket.
+    pub fn new(stream: TcpStream, network: &Network) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let sender = Sender {
+            stream: Arc::new(Mutex::new(stream.try_clone()?)),
+            network: network.clone(),
+        };
+        Ok(Self {
+            sender,
+            stream,
+            codec: Codec::new(network.magic()),
+            buffer: BytesMut::new(),
+        })
+    }
+
+    /// Connects to a node and finishes the handshake.
+    pub fn dial(address: SocketAddr, network: &Network) -> io::Result<Self> {
+        let mut connection = Self::new(TcpStream::connect(address)?, network)?;
+        connection.send(&version(0, "/handfast-tests:dialled/"))?;
+        connection.finish_handshake()?;
+        Ok(connection)
+    }
+
+    /// Answers a node that dialled us, and claims `height`.
+    ///
+    /// Says nothing before the node does: one that tries BIP324 first sees from an
+    /// unbroken silence and a close that it has to come back in version 1.
+    pub fn accept(
+        stream: TcpStream,
+        network: &Network,
+        height: usize,
+        user_agent: &str,
+    ) -> io::Result<Self> {
+        let mut connection = Self::new(stream, network)?;
+        match connection.receive()? {
+            Some(Message::Version(_)) => {}
+            Some(_) | None => return Err(io::ErrorKind::InvalidData.into()),
+        }
+        connection.send(&version(height, user_agent))?;
+        connection.send(&Message::Verack)?;
+        connection.finish_handshake()?;
+        Ok(connection)
+    }
+
+    fn finish_handshake(&mut self) -> io::Result<()> {
+        loop {
+            match self.receive()? {
+                Some(Message::Version(_)) => self.send(&Message::Verack)?,
+                Some(Message::Verack) => return Ok(()),
+                // Feature messages come between the two.
+                Some(_) => {}
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+    }
+
+    /// The sending half.
+    pub fn sender(&self) -> &Sender {
+        &self.sender
+    }
+
+    /// Sends one message.
+    pub fn send(&self, message: &Message) -> io::Result<()> {
+        self.sender.send(message)
+    }
+
+    /// The next message; `None` when the node closed.
+    pub fn receive(&mut self) -> io::Result<Option<Message>> {
+        loop {
+            let frame = self
+                .codec
+                .next_frame(&mut self.buffer)
+                .map_err(io::Error::other)?;
+            if let Some(frame) = frame {
+                return frame.message.map(Some).map_err(io::Error::other);
+            }
+            let mut chunk = [0; 64 * 1024];
+            match self.stream.read(&mut chunk)? {
+                0 => return Ok(None),
+                read => self.buffer.extend_from_slice(&chunk[..read]),
+            }
+        }
+    }
+
+    /// The first message for which `pick` has an answer. Answers pings on the way.
+    ///
+    /// # Panics
+    /// If the node closes first, with `what` was awaited.
+    pub fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(Message) -> Option<T>) -> T {
+        loop {
+            match self.receive() {
+                Ok(Some(Message::Ping(nonce))) => {
+                    self.send(&Message::Pong(nonce)).expect("the node reads")
+                }
+                Ok(Some(message)) => {
+                    if let Some(picked) = pick(message) {
+                        return picked;
+                    }
+                }
+                Ok(None) => panic!("the node closed before {what}"),
+                Err(error) => panic!("{error} before {what}"),
+            }
+        }
+    }
+
+    /// Whether the node closes the connection, whatever it says before.
+    pub fn is_closed_by_node(&mut self) -> bool {
+        loop {
+            match self.receive() {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(error) => {
+                    return matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn version(height: usize, user_agent: &str) -> Message {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("the clock is past 1970")
+        .as_secs();
+    let nowhere = Address::new(
+        &SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        ServiceFlags::NONE,
+    );
+    Message::Version(Version {
+        version: PROTOCOL_VERSION,
+        services: ServiceFlags::NETWORK | ServiceFlags::WITNESS,
+        timestamp: i64::try_from(now).expect("the year is before 292 billion"),
+        receiver: nowhere.clone(),
+        sender: Some(nowhere),
+        // Not zero and unlike any nonce of the node's: it must not take us for itself.
+        nonce: Some(now ^ 0x6861_6e64_6661_7374),
+        user_agent: user_agent.to_owned(),
+        start_height: Some(i32::try_from(height).expect("a test chain is short")),
+        relay: false,
+    })
+}
