@@ -217,6 +217,33 @@ fn each_commitment_halves_the_chance_of_a_smuggled_header() {
 }
 
 #[test]
+fn which_headers_are_committed_to_is_secret() {
+    let shown = mine(&genesis(EASY), 110, 1);
+    let params = LowWorkParams {
+        commitment_period: 5,
+        lookahead: 200,
+    };
+    for height in 96..=100 {
+        let mut second = shown[..height - 1].to_vec();
+        second.extend(mine(&shown[height - 2], 1, 2));
+        let noticed = |seed| {
+            let (_, mut sync) = start(params, easy_work(110), NOW, seed);
+            sync.receive(&shown, true);
+            matches!(
+                sync.receive(&second, true).outcome,
+                LowWorkOutcome::Failed(_)
+            )
+        };
+        // Committed to with one seed in five, and then the bit differs every other time.
+        let count = (0..400).filter(|seed| noticed(*seed)).count();
+        assert!(
+            (20..70).contains(&count),
+            "height {height}: {count}, 40 expected"
+        );
+    }
+}
+
+#[test]
 fn one_swapped_header_in_the_second_download_ends_it() {
     let Some(headers) = real_headers("mainnet_headers_0_10236.bin") else {
         return;

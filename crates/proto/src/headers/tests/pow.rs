@@ -93,6 +93,19 @@ fn a_period_that_ends_before_it_began_counts_as_the_shortest() {
 }
 
 #[test]
+fn bits_above_the_limit_count_as_the_limit() {
+    // Such headers come from no network, but the arithmetic must not wrap on them.
+    let headers = period(EASY, EASY, 1_209_600 / 2);
+    let half = after(
+        Network::Mainnet,
+        &period(0x1d00_ffff, 0x1d00_ffff, 1_209_600 / 2),
+        1,
+    );
+    assert_eq!(after(Network::Mainnet, &headers, 1), half);
+    assert_eq!(half, 0x1c7f_ff80);
+}
+
+#[test]
 fn within_a_period_the_bits_stay() {
     let headers = period(0x1c05_a3f4, 0x1c05_a3f4, 100);
     for network in [Network::Mainnet, Network::Signet] {
@@ -197,7 +210,7 @@ fn a_target_out_of_range_is_no_target() {
         0x1d80_ffff,
         0x2300_0001,
         0x2200_0100,
-        0x2101_0000,
+        0x2101_0001,
         0xff12_3456,
     ];
     for raw in wrong {
