@@ -1,1 +1,42 @@
-fn main(){}
+//! `handfast`: a Bitcoin full node on the command line. No logic lives here:
+//! options become settings, settings start the node, answers become text.
+
+mod cli;
+mod client;
+mod logging;
+mod memory;
+mod progress;
+mod rpc_command;
+mod run;
+mod settings;
+mod status;
+
+use std::process::ExitCode;
+
+use cli::{Order, Usage};
+
+/// Every failure that is not an RPC error.
+const FAILURE: u8 = 1;
+
+fn main() -> ExitCode {
+    memory::limit_arenas();
+    let outcome = match cli::parse(std::env::args_os()) {
+        Ok(Order::Run(options)) => run::run(options),
+        Ok(Order::Rpc {
+            options,
+            method,
+            arguments,
+            named,
+        }) => rpc_command::call(options, &method, &arguments, named),
+        Ok(Order::Status(options)) => status::show(options),
+        Err(Usage::Text(text)) => {
+            print!("{text}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(Usage::Wrong(line)) => Err(line),
+    };
+    outcome.unwrap_or_else(|line| {
+        eprintln!("handfast: {line}");
+        ExitCode::from(FAILURE)
+    })
+}

@@ -1,1 +1,20 @@
-//! .
+//! The admin interface: JSON-RPC as Bitcoin Core speaks it, over TCP and a Unix socket.
+//!
+//! ```text
+//! bytes ─→ server (HTTP, sockets) ─→ auth ─→ jsonrpc (pure) ─→ methods (table) ─→ NodeHandle
+//!                                                                 └→ render (JSON of blocks, scripts)
+//! ```
+//!
+//! This crate sees the node through [`handfast_node::NodeHandle`] alone. Reads of
+//! the chain come from its published view and never wait behind validation.
+
+mod auth;
+pub mod jsonrpc;
+pub mod methods;
+mod render;
+mod server;
+mod sockets;
+
+pub use auth::{COOKIE_FILE, COOKIE_USER};
+pub use server::Server;
+pub use sockets::{Listeners, MAX_SOCKET_PATH, RpcConfig, RpcError};

@@ -1,0 +1,183 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::PathBufValueParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::settings::{KEYS, Layers, Scope, Shape};
+
+/// What the user wants.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Run a node.
+    Run(Options),
+    /// Call one RPC method of a running node.
+    Rpc {
+        options: Options,
+        method: String,
+        arguments: Vec<String>,
+        named: bool,
+    },
+    /// Say how a running node is doing.
+    Status(Options),
+}
+
+/// The options of a command, unchecked.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) layers: Layers,
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Parses the command line. A wrong one gives one line with a hint; `--help`
+/// and `--version` give their text and no error.
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Order, Usage> {
+    let matches = command()
+        .try_get_matches_from(arguments)
+        .map_err(Usage::from)?;
+    let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
+    let options = options(matches, name == "run");
+    Ok(match name {
+        "run" => Order::Run(options),
+        "status" => Order::Status(options),
+        "rpc" => Order::Rpc {
+            options,
+            method: matches
+                .get_one::<String>("METHOD")
+                .expect("clap requires it")
+                .clone(),
+            arguments: matches
+                .get_many("ARGS")
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect(),
+            named: matches.get_flag("named"),
+        },
+        other => unreachable!("clap knows no subcommand {other}"),
+    })
+}
+
+/// Why there is no order.
+#[derive(Debug)]
+pub(crate) enum Usage {
+    /// The user asked for a text.
+    Text(String),
+    /// The command line is wrong; one line.
+    Wrong(String),
+}
+
+impl From<clap::Error> for Usage {
+    fn from(error: clap::Error) -> Self {
+        use clap::error::ErrorKind;
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Text(error.to_string()),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+                Self::Wrong(
+                    "no command given; try `handfast run`, or `handfast --help` for all of them"
+                        .into(),
+                )
+            }
+            _ => Self::Wrong(one_line(&error.to_string())),
+        }
+    }
+}
+
+/// clap's message without its decoration: the cause, its tip, where to look.
+fn one_line(message: &str) -> String {
+    let end = message.find("\n\nUsage").unwrap_or(message.len());
+    let text = message[..end].trim_start_matches("error: ");
+    let words: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let hint = "see `handfast --help`";
+    let text = words.join("; ").replace(":; ", ": ");
+    let text = text
+        .split("; For more information")
+        .next()
+        .unwrap_or_default();
+    format!("{text}; {hint}")
+}
+
+fn command() -> Command {
+    Command::new("handfast")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A Bitcoin full node")
+        .subcommand_required(true)
+        .subcommand(with_options(
+            Command::new("run").about("Run a node until it is told to stop"),
+            true,
+        ))
+        .subcommand(with_options(
+            Command::new("status").about("Say how the running node is doing"),
+            false,
+        ))
+        .subcommand(with_options(rpc_command(), false))
+}
+
+fn rpc_command() -> Command {
+    Command::new("rpc")
+        .about("Call an RPC method of the running node")
+        .after_help("`handfast rpc help` lists the methods, `handfast rpc help METHOD` explains one.")
+        .arg(Arg::new("named").long("named").action(ArgAction::SetTrue).help("Arguments are NAME=VALUE"))
+        .arg(Arg::new("METHOD").required(true).help("The method, e.g. getblockchaininfo"))
+        .arg(
+            Arg::new("ARGS")
+                .num_args(0..)
+                .trailing_var_arg(true)
+                .allow_hyphen_values(true)
+                .help("Its arguments: text as it is, numbers and true/false where the method wants them"),
+        )
+}
+
+fn with_options(mut command: Command, run: bool) -> Command {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(PathBufValueParser::new())
+        .help("Configuration, TOML, same keys as the options [default: handfast.toml in the data directory, if there]");
+    command = command.arg(config);
+    for key in KEYS
+        .iter()
+        .filter(|key| run || key.scope == Scope::Everywhere)
+    {
+        let arg = Arg::new(key.name).long(key.name).help(key.help);
+        command = command.arg(match key.shape {
+            Shape::One(value) => arg
+                .value_name(value)
+                .action(ArgAction::Set)
+                .allow_hyphen_values(false),
+            Shape::Many(value) => arg.value_name(value).action(ArgAction::Append),
+            Shape::Flag => arg.action(ArgAction::SetTrue),
+        });
+    }
+    command
+}
+
+fn options(matches: &ArgMatches, run: bool) -> Options {
+    let mut layers = Layers::default();
+    for key in KEYS
+        .iter()
+        .filter(|key| run || key.scope == Scope::Everywhere)
+    {
+        match key.shape {
+            Shape::Flag if matches.get_flag(key.name) => {
+                layers.command_line(key.name, vec!["true".into()])
+            }
+            Shape::Flag => {}
+            Shape::One(_) | Shape::Many(_) => {
+                if let Some(values) = matches.get_many::<String>(key.name) {
+                    layers.command_line(key.name, values.cloned().collect());
+                }
+            }
+        }
+    }
+    Options {
+        layers,
+        config: matches.get_one::<PathBuf>("config").cloned(),
+    }
+}

@@ -1,0 +1,117 @@
+//! Log lines: to standard error, and to a file once its directory is ours.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use indicatif::ProgressBar;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// A log file longer than this is put aside (`handfast.log.old`) at the next start, bytes.
+const PUT_ASIDE_ABOVE: u64 = 64 * 1024 * 1024;
+
+/// Where log lines go.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log(Arc<Targets>);
+
+#[derive(Debug, Default)]
+struct Targets {
+    file: OnceLock<Mutex<File>>,
+    /// A bar that has to step aside while a line is printed.
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Log {
+    /// Starts logging to standard error. `filter` has been checked.
+    pub(crate) fn start(filter: &str) -> Self {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(filter))
+            .with_ansi(false)
+            .with_writer(log.clone());
+        subscriber.init();
+        log
+    }
+
+    /// From now on also to `path`, behind what is there.
+    pub(crate) fn add_file(&self, path: &Path) -> io::Result<()> {
+        if fs::metadata(path).is_ok_and(|found| found.len() > PUT_ASIDE_ABOVE) {
+            fs::rename(path, path.with_extension("log.old"))?;
+        }
+        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        self.0
+            .file
+            .set(Mutex::new(file))
+            .expect("there is one log file per process");
+        Ok(())
+    }
+
+    /// Lines step around `bar` from now on; `None`: there is none any more.
+    pub(crate) fn around(&self, bar: Option<ProgressBar>) {
+        *self
+            .0
+            .bar
+            .lock()
+            .expect("nobody panics while holding the bar") = bar;
+    }
+
+    /// A full disk or a closed terminal must not end the node: failures are dropped.
+    fn write(&self, line: &[u8]) {
+        if let Some(file) = self.0.file.get() {
+            let mut file = file
+                .lock()
+                .expect("nobody panics while holding the log file");
+            let _ = file.write_all(line);
+        }
+        let print = || {
+            let _ = io::stderr().lock().write_all(line);
+        };
+        match &*self
+            .0
+            .bar
+            .lock()
+            .expect("nobody panics while holding the bar")
+        {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+/// One event, collected and written whole.
+pub(crate) struct Line {
+    log: Log,
+    text: Vec<u8>,
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line {
+            log: self.clone(),
+            text: Vec::new(),
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.text.is_empty() {
+            self.log.write(&self.text);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `handfast run`: start, watch, stop.
+//!
+//! # Ordering
+//! Everything that can be refused is looked at before anything is written:
+//! settings, P2P ports, RPC ports and socket path, then the lock of the data
+//! directory, and only then cookie, socket file and log.
+
+use std::process::ExitCode;
+
+use handfast_node::{ExitReason, Node, NodeConfig, NodeHandle};
+use handfast_rpc::{Listeners, RpcConfig, Server};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::cli::Options;
+use crate::logging::Log;
+use crate::progress;
+use crate::settings::{self, RunSettings};
+
+/// Exit code after a second signal: 128 and SIGINT's number, as shells have it.
+const INTERRUPTED: i32 = 130;
+
+/// Runs a node until it stops.
+pub(crate) fn run(mut options: Options) -> Result<ExitCode, String> {
+    let settle = |options: &mut Options| {
+        settings::add_config_file(&mut options.layers, options.config.as_deref())?;
+        settings::run_settings(&options.layers)
+    };
+    let settings = settle(&mut options).map_err(|error| error.to_string())?;
+    actix_rt::System::new().block_on(run_node(settings))
+}
+
+async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
+    let log = Log::start(&settings.log);
+    let place = &settings.place;
+    let bound = Node::bind(node_config(&settings)).map_err(|error| error.to_string())?;
+    let listeners = Listeners::bind(RpcConfig {
+        listen: place.rpc_listen.clone(),
+        socket: Some(place.rpc_socket.clone()),
+        cookie: place.cookie(),
+    });
+    let listeners = listeners.map_err(|error| error.to_string())?;
+    let mut signals = Signals::new()?;
+    let peers_at = bound.addresses();
+    let node = bound.start().map_err(|error| error.to_string())?;
+
+    let log_file = place.network_dir.join("handfast.log");
+    let opened = log
+        .add_file(&log_file)
+        .map_err(|error| format!("cannot write the log {}: {error}", log_file.display()));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        network = place.network.name(),
+        directory = %place.network_dir.display(),
+        listen = ?peers_at,
+        "Handfast starts"
+    );
+    let server = opened.and_then(|()| {
+        Server::start_on(listeners, node.clone()).map_err(|error| error.to_string())
+    });
+    let server = match server {
+        Ok(server) => server,
+        Err(line) => {
+            node.shutdown("the RPC server did not start");
+            node.stopped().await;
+            return Err(line);
+        }
+    };
+    let progress = actix_rt::spawn(progress::report(node.clone(), log.clone()));
+    let reason = until_stopped(&node, &mut signals).await;
+    progress.abort();
+    log.around(None);
+    server.stop().await;
+    match reason {
+        ExitReason::Requested(_) => Ok(ExitCode::SUCCESS),
+        ExitReason::Failed(why) => Err(format!(
+            "the node stopped: {why}; {} tells what led to it",
+            log_file.display()
+        )),
+    }
+}
+
+fn node_config(settings: &RunSettings) -> NodeConfig {
+    let mut config = NodeConfig::new(
+        settings.place.network.clone(),
+        settings.place.network_dir.clone(),
+    );
+    config.listen = settings.listen.clone();
+    config.connect = settings.connect.clone();
+    config.add_nodes = settings.add_nodes.clone();
+    config.dial = settings.dial;
+    config.max_inbound = settings.max_inbound;
+    config.handshake_timeout = settings.handshake_timeout;
+    config.user_agent = settings.user_agent.clone();
+    config.minimum_work = settings.minimum_work;
+    config
+}
+
+/// Waits for the end of the node. The first signal asks for a clean stop; the
+/// second one ends the process, whatever it is doing.
+async fn until_stopped(node: &NodeHandle, signals: &mut Signals) -> ExitReason {
+    let name = tokio::select! {
+        reason = node.stopped() => return reason,
+        name = signals.next() => name,
+    };
+    tracing::info!("{name} received: stopping; a second one stops at once");
+    node.shutdown(name);
+    tokio::select! {
+        reason = node.stopped() => reason,
+        name = signals.next() => {
+            tracing::warn!("{name} received again: the end. What was not saved will be downloaded again");
+            std::process::exit(INTERRUPTED);
+        }
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let listen =
+            |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

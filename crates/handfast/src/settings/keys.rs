@@ -1,0 +1,134 @@
+//! Every option, once: the command line, the configuration file and the help
+//! text are all made of this table.
+
+/// How a key takes values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One value; the text stands for it in the help.
+    One(&'static str),
+    /// Any number of values.
+    Many(&'static str),
+    /// Present or not; `true` or `false` in the file.
+    Flag,
+}
+
+/// Which commands know a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All of them: it says where the node is.
+    Everywhere,
+    /// `run` alone.
+    Run,
+}
+
+/// One option and configuration key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
+    pub(crate) scope: Scope,
+    pub(crate) help: &'static str,
+}
+
+const fn key(name: &'static str, shape: Shape, scope: Scope, help: &'static str) -> Key {
+    Key {
+        name,
+        shape,
+        scope,
+        help,
+    }
+}
+
+/// Every key that the command line and the configuration file share.
+pub(crate) const KEYS: &[Key] = &[
+    key(
+        "network",
+        Shape::One("NAME"),
+        Scope::Everywhere,
+        "mainnet (default), testnet4, testnet3, signet or regtest",
+    ),
+    key(
+        "signet-challenge",
+        Shape::One("HEX"),
+        Scope::Everywhere,
+        "With --network signet: the challenge script of a signet of your own",
+    ),
+    key(
+        "datadir",
+        Shape::One("DIR"),
+        Scope::Everywhere,
+        "Where everything is kept [default: ~/.handfast]",
+    ),
+    key(
+        "rpc-listen",
+        Shape::Many("ADDR"),
+        Scope::Everywhere,
+        "Address for RPC over TCP [default: 127.0.0.1 and the network's RPC port]",
+    ),
+    key(
+        "rpc-socket",
+        Shape::One("PATH"),
+        Scope::Everywhere,
+        "Unix socket for RPC [default: node.sock in the network's directory]",
+    ),
+    key(
+        "listen",
+        Shape::Many("ADDR"),
+        Scope::Run,
+        "Address to accept peers on [default: every address and the network's port; regtest: 127.0.0.1 only]",
+    ),
+    key("no-listen", Shape::Flag, Scope::Run, "Accept no peers"),
+    key(
+        "connect",
+        Shape::Many("ADDR"),
+        Scope::Run,
+        "Connect to this peer, and to none but those named so",
+    ),
+    key(
+        "add-node",
+        Shape::Many("ADDR"),
+        Scope::Run,
+        "Stay connected to this peer, besides the automatic ones",
+    ),
+    key(
+        "no-dial",
+        Shape::Flag,
+        Scope::Run,
+        "Dial nobody but the peers named by --connect and --add-node",
+    ),
+    key(
+        "max-inbound",
+        Shape::One("N"),
+        Scope::Run,
+        "Inbound peers at most [default: 115]",
+    ),
+    key(
+        "minimum-chain-work",
+        Shape::One("HEX"),
+        Scope::Run,
+        "Work that a header chain must show to be followed [default: the network's]",
+    ),
+    key(
+        "handshake-timeout",
+        Shape::One("SECONDS"),
+        Scope::Run,
+        "Time that a peer has for the handshake [default: 60]",
+    ),
+    key(
+        "user-agent-comment",
+        Shape::One("TEXT"),
+        Scope::Run,
+        "Text that peers see in our user agent",
+    ),
+    key(
+        "log",
+        Shape::One("FILTER"),
+        Scope::Run,
+        "What is logged: error, warn, info, debug, trace, also per crate, as in info,handfast_node=debug [default: info]",
+    ),
+];
+
+/// The key called `name`.
+pub(crate) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}

@@ -1,0 +1,132 @@
+//! `handfast status`: how the node is doing, for a person.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::cli::Options;
+use crate::progress::bitcoin_date;
+use crate::settings::Place;
+use crate::{client, settings};
+
+/// What is asked, in one batch.
+const METHODS: [&str; 4] = [
+    "getblockchaininfo",
+    "getnetworkinfo",
+    "getsyncstate",
+    "uptime",
+];
+/// Core's error code while the chain is being opened.
+const IN_WARMUP: i64 = -28;
+
+/// Asks the node and prints a summary.
+pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
+    settings::add_config_file(&mut options.layers, options.config.as_deref())
+        .map_err(|error| error.to_string())?;
+    let place = settings::place(&options.layers).map_err(|error| error.to_string())?;
+    let request: Value = METHODS
+        .iter()
+        .enumerate()
+        .map(|(id, method)| json!({ "jsonrpc": "2.0", "id": id, "method": method }))
+        .collect();
+    let answer = client::block_on(client::post(&place, request.to_string()))?
+        .map_err(|error| error.to_string())?;
+    let answers: Vec<Value> = serde_json::from_slice(&answer)
+        .map_err(|error| format!("the answer is not JSON ({error}); is it a Handfast node?"))?;
+    let [chain, network, sync, uptime] = answers.as_slice() else {
+        return Err(format!(
+            "{} answers came for {} questions; is it a Handfast node?",
+            answers.len(),
+            METHODS.len()
+        ));
+    };
+    for answer in &answers {
+        if let Some(error) = answer.get("error") {
+            return refused(&place, error);
+        }
+    }
+    print!(
+        "{}",
+        summary(
+            &place,
+            &chain["result"],
+            &network["result"],
+            &sync["result"],
+            &uptime["result"]
+        )
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn refused(place: &Place, error: &Value) -> Result<ExitCode, String> {
+    let message = error["message"].as_str().unwrap_or_default();
+    if error["code"].as_i64() == Some(IN_WARMUP) {
+        println!("The {} node is starting: {message}", place.network.name());
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(format!("the node does not answer: {message}"))
+}
+
+fn summary(place: &Place, chain: &Value, network: &Value, sync: &Value, uptime: &Value) -> String {
+    let number = |value: &Value| value.as_i64().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let date = bitcoin_date(u32::try_from(number(&chain["time"])).unwrap_or_default());
+    let progress = chain["verificationprogress"].as_f64().unwrap_or_default() * 100.0;
+    let source = match &sync["source"] {
+        Value::Null => "none".to_owned(),
+        source => format!("peer {}: {}", source["peer"], text(&source["why"])),
+    };
+    let mut lines = vec![
+        format!(
+            "Network   {} ({})",
+            place.network.name(),
+            place.network_dir.display()
+        ),
+        format!("Headers   {}", number(&chain["headers"])),
+        format!(
+            "Blocks    {} ({progress:.2} % validated, last one of {date})",
+            number(&chain["blocks"])
+        ),
+        format!("Best      {}", text(&chain["bestblockhash"])),
+        format!(
+            "Peers     {} ({} in, {} out)",
+            number(&network["connections"]),
+            number(&network["connections_in"]),
+            number(&network["connections_out"])
+        ),
+        format!("Sync      {}: {}", text(&sync["phase"]), text(&sync["why"])),
+        format!("Source    {source}"),
+        format!("Uptime    {}", duration(number(uptime).unsigned_abs())),
+    ];
+    let warnings = chain["warnings"].as_array().into_iter().flatten();
+    lines.extend(warnings.map(|warning| format!("Warning   {}", text(warning))));
+    lines.join("\n") + "\n"
+}
+
+/// `3d 4h`, `4h 5m`, `5m 6s`, `6s`.
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, ..) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_show_their_two_largest_units() {
+        for (seconds, text) in [
+            (6, "6s"),
+            (306, "5m 6s"),
+            (14_700, "4h 5m"),
+            (273_600, "3d 4h"),
+        ] {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}

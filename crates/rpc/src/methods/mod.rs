@@ -1,0 +1,124 @@
+//! What can be called: one table, from which calls are checked, `help` is
+//! written and `handfast rpc` learns how to read its arguments.
+
+mod blockchain;
+mod control;
+mod mining;
+mod network;
+mod spec;
+mod sync;
+
+pub use spec::{Category, Kind, Method, Need, Param};
+
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+
+use futures_util::FutureExt;
+use handfast_node::{Gone, NodeHandle, Phase};
+use serde_json::Value;
+
+use crate::jsonrpc::{Error, Execute, Params, code, positional};
+
+/// Every method, by category, then by name: the order in which `help` lists them.
+const TABLE: [&[Method]; 5] = [
+    blockchain::METHODS,
+    control::METHODS,
+    mining::METHODS,
+    network::METHODS,
+    sync::METHODS,
+];
+
+/// Every method.
+pub fn all() -> impl Iterator<Item = &'static Method> {
+    TABLE.into_iter().flatten()
+}
+
+/// The method called `name`.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Method> {
+    all().find(|method| method.name == name)
+}
+
+/// A call whose arguments have been checked against the table.
+pub(crate) struct Call {
+    /// The node.
+    pub(crate) node: NodeHandle,
+    arguments: Vec<Value>,
+}
+
+impl Call {
+    /// Argument number `index`; `null` when it was left out.
+    pub(crate) fn value(&self, index: usize) -> &Value {
+        self.arguments.get(index).unwrap_or(&Value::Null)
+    }
+
+    /// A string argument.
+    pub(crate) fn text(&self, index: usize) -> Option<&str> {
+        self.value(index).as_str()
+    }
+
+    /// A boolean argument.
+    pub(crate) fn flag(&self, index: usize) -> Option<bool> {
+        self.value(index).as_bool()
+    }
+
+    /// A numeric argument in the range of `T`, or an error in Core's words.
+    pub(crate) fn integer<T: std::str::FromStr>(&self, index: usize) -> Result<Option<T>, Error> {
+        match self.value(index) {
+            Value::Null => Ok(None),
+            Value::Number(number) => match number.as_str().parse() {
+                Ok(integer) => Ok(Some(integer)),
+                Err(_) => Err(Error::new(code::MISC_ERROR, "JSON integer out of range")),
+            },
+            other => Err(Error::wrong_type(other, "number")),
+        }
+    }
+}
+
+/// Carries out calls on a node.
+#[derive(Clone)]
+pub(crate) struct Methods {
+    pub(crate) node: NodeHandle,
+}
+
+impl Execute for Methods {
+    async fn execute(&self, name: &str, params: Params) -> Result<Value, Error> {
+        let method =
+            find(name).ok_or_else(|| Error::new(code::METHOD_NOT_FOUND, "Method not found"))?;
+        if method.needs_chain && self.node.phase() == Phase::Starting {
+            return Err(Error::new(code::IN_WARMUP, "Loading block index…"));
+        }
+        let arguments = positional(params, &method.names())?;
+        method.check(&arguments)?;
+        let call = Rc::new(Call {
+            node: self.node.clone(),
+            arguments,
+        });
+        // A bug in one method costs its caller an error, not everybody the worker.
+        match AssertUnwindSafe((method.run)(call)).catch_unwind().await {
+            Ok(result) => result,
+            Err(_) => {
+                tracing::error!(
+                    method = name,
+                    "a method panicked; the caller got an internal error"
+                );
+                Err(Error::new(
+                    code::INTERNAL_ERROR,
+                    format!("internal error in {name}"),
+                ))
+            }
+        }
+    }
+}
+
+impl From<Gone> for Error {
+    fn from(gone: Gone) -> Self {
+        match gone {
+            Gone::Starting => Self::new(code::IN_WARMUP, "Loading block index…"),
+            Gone::Stopping => Self::new(code::CLIENT_NOT_CONNECTED, "Shutting down"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,357 @@
+//! Peers.
+
+mod reach;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bitcoin::Amount;
+use bitcoin::p2p::ServiceFlags;
+use handfast_node::{
+    AddNodeCommand, AddNodeError, AddNodeFailure, ConnId, Direction, DisconnectFailure,
+    DisconnectTarget, PeerInfo,
+};
+use serde_json::{Value, json};
+
+use super::{Call, Category, Kind, Method, Need, Param, find};
+use crate::jsonrpc::{Error, code};
+use crate::render::number::{amount, real};
+
+/// The version of Bitcoin Core whose RPC interface this is, in Core's own
+/// counting (31.99.0). Clients decide by it what they may ask.
+const CORE_INTERFACE: u32 = 319_900;
+/// The score of an address that was bound by name. Core `LOCAL_BIND`.
+const LOCAL_BIND: u32 = 2;
+
+pub(super) const METHODS: &[Method] = &[
+    Method {
+        name: "addnode",
+        category: Category::Network,
+        params: &[
+            Param {
+                names: &["node"],
+                kind: Kind::Text,
+                need: Need::Required,
+                about: "Host name or IP address, with or without :port",
+            },
+            Param {
+                names: &["command"],
+                kind: Kind::Text,
+                need: Need::Required,
+                about: "add: stay connected to it; remove: no longer; onetry: try it once",
+            },
+            Param {
+                names: &["v2transport"],
+                kind: Kind::Flag,
+                need: Need::Optional("default: false"),
+                about: "Encrypted transport (BIP324), which is not spoken yet: only false",
+            },
+        ],
+        about: "Adds a node to the list of those to stay connected to, removes it, or tries it once.",
+        result: "null",
+        example: "192.0.2.7:8333 onetry",
+        needs_chain: false,
+        run: |call| Box::pin(addnode(call)),
+    },
+    Method {
+        name: "disconnectnode",
+        category: Category::Network,
+        params: &[
+            Param {
+                names: &["address"],
+                kind: Kind::Text,
+                need: Need::Optional("default: use nodeid"),
+                about: "The peer's address and port",
+            },
+            Param {
+                names: &["nodeid"],
+                kind: Kind::Number,
+                need: Need::Optional("default: use address"),
+                about: "The peer's id as getpeerinfo shows it",
+            },
+        ],
+        about: "Disconnects a peer, named by its address or by its id (then address is \"\" or left out).",
+        result: "null",
+        example: "192.0.2.7:8333",
+        needs_chain: false,
+        run: |call| Box::pin(disconnectnode(call)),
+    },
+    Method {
+        name: "getconnectioncount",
+        category: Category::Network,
+        params: &[],
+        about: "Returns the number of peers.",
+        result: "n  (numeric)",
+        example: "",
+        needs_chain: false,
+        run: |call| Box::pin(getconnectioncount(call)),
+    },
+    Method {
+        name: "getnetworkinfo",
+        category: Category::Network,
+        params: &[],
+        about: "Returns what this node is on the P2P network.\n\
+                version: the Bitcoin Core version whose RPC interface this is; subversion: the node's own name.",
+        result: "{ version, subversion, protocolversion, localservices, localservicesnames, localrelay, timeoffset,\n  \
+                 networkactive, connections, connections_in, connections_out, networks, localaddresses, warnings }",
+        example: "",
+        needs_chain: false,
+        run: |call| Box::pin(getnetworkinfo(call)),
+    },
+    Method {
+        name: "getpeerinfo",
+        category: Category::Network,
+        params: &[],
+        about: "Returns what is known of each peer. Fields as in Bitcoin Core, as far as they mean something in a\n\
+                node without a mempool. The member handfast is our own: who opened the connection, the height that\n\
+                the peer claims (not to be trusted), how long its handshake took (seconds), whether it has been told\n\
+                to go, and what part it has in sync.",
+        result: "[ { id, addr, …, handfast: { direction, claimed_height, handshake, closing, sync } }, … ]",
+        example: "",
+        needs_chain: true,
+        run: |call| Box::pin(getpeerinfo(call)),
+    },
+];
+
+async fn getconnectioncount(call: Rc<Call>) -> Result<Value, Error> {
+    let info = call.node.network_info();
+    Ok((info.connections_in + info.connections_out).into())
+}
+
+async fn getnetworkinfo(call: Rc<Call>) -> Result<Value, Error> {
+    let info = call.node.network_info();
+    let network = |name: &str, reachable: bool| {
+        json!({
+            "name": name,
+            "limited": !reachable,
+            "reachable": reachable,
+            "proxy": "",
+            "proxy_randomize_credentials": false,
+        })
+    };
+    let bound = info
+        .local_addresses
+        .iter()
+        .map(|local| local.addr)
+        .filter(|addr| reach::is_routable(addr.ip()));
+    let local = |addr: SocketAddr| json!({ "address": addr.ip(), "port": addr.port(), "score": LOCAL_BIND });
+    Ok(json!({
+        "version": CORE_INTERFACE,
+        "subversion": info.user_agent,
+        "protocolversion": info.protocol_version,
+        "localservices": format!("{:016x}", info.local_services.to_u64()),
+        "localservicesnames": service_names(info.local_services),
+        "localrelay": false,
+        "timeoffset": info.time_offset,
+        "networkactive": true,
+        "connections": info.connections_in + info.connections_out,
+        "connections_in": info.connections_in,
+        "connections_out": info.connections_out,
+        "networks": [
+            network("ipv4", true),
+            network("ipv6", true),
+            network("onion", false),
+            network("i2p", false),
+            network("cjdns", false),
+        ],
+        "localaddresses": bound.map(local).collect::<Value>(),
+        "warnings": call.node.view().warnings.clone(),
+    }))
+}
+
+/// The names that Core gives to service bits, lowest bit first.
+fn service_names(services: ServiceFlags) -> Vec<String> {
+    let name = |bit: u32| match bit {
+        0 => "NETWORK".to_owned(),
+        2 => "BLOOM".to_owned(),
+        3 => "WITNESS".to_owned(),
+        6 => "COMPACT_FILTERS".to_owned(),
+        10 => "NETWORK_LIMITED".to_owned(),
+        11 => "P2P_V2".to_owned(),
+        _ => format!("UNKNOWN[2^{bit}]"),
+    };
+    (0..u64::BITS)
+        .filter(|bit| services.to_u64() >> bit & 1 == 1)
+        .map(name)
+        .collect()
+}
+
+async fn getpeerinfo(call: Rc<Call>) -> Result<Value, Error> {
+    let peers = call.node.peers().await?;
+    let sync = call.node.sync_state().await?;
+    let mut rows = Vec::with_capacity(peers.len());
+    for peer in &peers {
+        let mut row = peer_to_json(peer);
+        let place = sync.peers.iter().find(|place| place.id == peer.row.id);
+        let height = |block: Option<u32>| block.map_or(-1, i64::from);
+        row["presynced_headers"] = height(place.and_then(|place| place.presynced)).into();
+        row["synced_headers"] = height(
+            place
+                .and_then(|place| place.best_known)
+                .map(|block| block.height),
+        )
+        .into();
+        row["synced_blocks"] = height(
+            place
+                .and_then(|place| place.common)
+                .map(|block| block.height),
+        )
+        .into();
+        row["inflight"] = place
+            .map(|place| place.in_flight.clone())
+            .unwrap_or_default()
+            .into();
+        row["handfast"]["sync"] = place.map(|place| place.why.clone()).into();
+        rows.push(row);
+    }
+    Ok(rows.into())
+}
+
+/// Everything but the part that sync knows, whose members are there already to keep Core's order.
+fn peer_to_json(peer: &PeerInfo) -> Value {
+    let PeerInfo { row, traffic } = peer;
+    let introduction = &row.introduction;
+    let mut object = json!({
+        "id": row.id.0,
+        "addr": row.name.clone().unwrap_or_else(|| row.remote.to_string()),
+        "network": reach::network_name(row.remote.ip()),
+        "services": format!("{:016x}", introduction.services.to_u64()),
+        "servicesnames": service_names(introduction.services),
+        "relaytxes": false,
+        "inv_to_send": 0,
+        "lastsend": traffic.last_send,
+        "lastrecv": traffic.last_receive,
+        "last_transaction": 0,
+        "last_block": traffic.last_block,
+        "bytessent": traffic.bytes_sent,
+        "bytesrecv": traffic.bytes_received,
+        "conntime": introduction.connected_at.unix,
+        "timeoffset": introduction.time_offset,
+    });
+    for (name, time) in [
+        ("pingtime", traffic.ping),
+        ("minping", traffic.min_ping),
+        ("pingwait", traffic.ping_wait),
+    ] {
+        if let Some(time) = time {
+            object[name] = real(time.as_secs_f64());
+        }
+    }
+    let connection_type = match row.direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound-full-relay",
+        Direction::Manual => "manual",
+    };
+    let rest = json!({
+        "version": introduction.version,
+        "subver": introduction.user_agent,
+        "inbound": row.direction == Direction::Inbound,
+        "bip152_hb_to": false,
+        "bip152_hb_from": false,
+        "presynced_headers": -1,
+        "synced_headers": -1,
+        "synced_blocks": -1,
+        "inflight": [],
+        "addr_relay_enabled": true,
+        "addr_processed": row.addresses_processed,
+        "addr_rate_limited": row.addresses_rate_limited,
+        "permissions": [],
+        "minfeefilter": amount(Amount::from_sat(row.fee_filter.unwrap_or(0))),
+        "connection_type": connection_type,
+        "transport_protocol_type": "v1",
+        "session_id": "",
+        "handfast": {
+            "direction": row.direction.to_string(),
+            "claimed_height": introduction.claimed_height,
+            "handshake": real(introduction.handshake.as_secs_f64()),
+            "closing": row.closing,
+        },
+    });
+    if let (Value::Object(object), Value::Object(rest)) = (&mut object, rest) {
+        object.extend(rest);
+    }
+    object
+}
+
+async fn addnode(call: Rc<Call>) -> Result<Value, Error> {
+    let command = match call.text(1).unwrap_or_default() {
+        "add" => AddNodeCommand::Add,
+        "remove" => AddNodeCommand::Remove,
+        "onetry" => AddNodeCommand::OneTry,
+        _ => {
+            let help = find("addnode").map(Method::help).unwrap_or_default();
+            return Err(Error::new(code::MISC_ERROR, help));
+        }
+    };
+    if call.flag(2) == Some(true) {
+        let message = "Error: v2transport requested but not enabled (see -v2transport)";
+        return Err(Error::new(code::INVALID_PARAMETER, message));
+    }
+    let name = call.text(0).unwrap_or_default().to_owned();
+    match call.node.add_node(name, command).await {
+        Ok(()) => Ok(Value::Null),
+        Err(AddNodeFailure::Gone(gone)) => Err(gone.into()),
+        Err(AddNodeFailure::Refused(refusal)) => {
+            let code = match refusal {
+                AddNodeError::AlreadyAdded => code::CLIENT_NODE_ALREADY_ADDED,
+                AddNodeError::NotAdded => code::CLIENT_NODE_NOT_ADDED,
+            };
+            Err(Error::new(code, refusal.to_string()))
+        }
+    }
+}
+
+async fn disconnectnode(call: Rc<Call>) -> Result<Value, Error> {
+    let id = call.integer::<u64>(1)?.map(ConnId);
+    let target = match (call.text(0), id) {
+        (Some(address), None) => by_address(&call, address).await?,
+        (None | Some(""), Some(id)) => Some(DisconnectTarget::ById(id)),
+        (Some(_), Some(_)) | (None, None) => {
+            let message = "Only one of address and nodeid should be provided.";
+            return Err(Error::new(code::INVALID_PARAMS, message));
+        }
+    };
+    let missing = || {
+        Error::new(
+            code::CLIENT_NODE_NOT_CONNECTED,
+            "Node not found in connected nodes",
+        )
+    };
+    match call.node.disconnect(target.ok_or_else(missing)?).await {
+        Ok(()) => Ok(Value::Null),
+        Err(DisconnectFailure::Gone(gone)) => Err(gone.into()),
+        Err(DisconnectFailure::NotConnected) => Err(missing()),
+    }
+}
+
+/// An address, or the name under which a peer was added: what `getpeerinfo` shows as `addr`.
+async fn by_address(call: &Call, text: &str) -> Result<Option<DisconnectTarget>, Error> {
+    if let Ok(addr) = text.parse() {
+        return Ok(Some(DisconnectTarget::ByAddr(addr)));
+    }
+    let peers = call.node.peers().await?;
+    let named = peers
+        .iter()
+        .find(|peer| peer.row.name.as_deref() == Some(text));
+    Ok(named.map(|peer| DisconnectTarget::ById(peer.row.id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_bits_have_the_names_of_core() {
+        let services = ServiceFlags::from(1 | 1 << 3 | 1 << 10 | 1 << 11 | 1 << 40);
+        assert_eq!(
+            service_names(services),
+            [
+                "NETWORK",
+                "WITNESS",
+                "NETWORK_LIMITED",
+                "P2P_V2",
+                "UNKNOWN[2^40]"
+            ]
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! What is known of a method besides its code.
+
+use std::fmt::Write;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use super::Call;
+use crate::jsonrpc::{Error, code};
+
+/// The headings of `help`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Category {
+    /// The chain.
+    Blockchain,
+    /// The node itself.
+    Control,
+    /// Blocks from outside the P2P network.
+    Mining,
+    /// Peers.
+    Network,
+    /// What Handfast tells beyond Bitcoin Core: sync and its audit.
+    Sync,
+}
+
+impl Category {
+    /// The heading.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Blockchain => "Blockchain",
+            Self::Control => "Control",
+            Self::Mining => "Mining",
+            Self::Network => "Network",
+            Self::Sync => "Sync",
+        }
+    }
+}
+
+/// The JSON type of an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A string of hexadecimal digits.
+    Hex,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Flag,
+    /// A number or a boolean; the method checks it itself.
+    Level,
+}
+
+impl Kind {
+    /// Whether a command line has to read the argument as JSON rather than as a string.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        match self {
+            Self::Text | Self::Hex => false,
+            Self::Number | Self::Flag | Self::Level => true,
+        }
+    }
+
+    /// The word for it in a help text.
+    fn shown(self) -> &'static str {
+        match self {
+            Self::Text => "string",
+            Self::Hex => "string, hex",
+            Self::Number => "numeric",
+            Self::Flag => "boolean",
+            Self::Level => "numeric or boolean",
+        }
+    }
+
+    /// What is wrong with `value`, if anything.
+    fn mismatch(self, value: &Value) -> Option<String> {
+        let (fits, wanted) = match self {
+            Self::Text | Self::Hex => (value.is_string(), "string"),
+            Self::Number => (value.is_number(), "number"),
+            Self::Flag => (value.is_boolean(), "bool"),
+            Self::Level => (true, "number"),
+        };
+        (!fits).then(|| crate::jsonrpc::mismatch(value, wanted))
+    }
+}
+
+/// Whether an argument may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// It must be there.
+    Required,
+    /// It may be missing; the text says what happens then, for `help`.
+    Optional(&'static str),
+    /// It may be missing, and `help` does not speak of it.
+    Hidden,
+}
+
+/// One parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Param {
+    /// Its name, then other names that it answers to.
+    pub names: &'static [&'static str],
+    /// Its type.
+    pub kind: Kind,
+    /// Whether it must be given.
+    pub need: Need,
+    /// What it means.
+    pub about: &'static str,
+}
+
+/// What a method's code returns. Not `Send`: it runs on the worker that read the request.
+pub(super) type Run = fn(Rc<Call>) -> Pin<Box<dyn Future<Output = Result<Value, Error>>>>;
+
+/// One method.
+pub struct Method {
+    /// Its name.
+    pub name: &'static str,
+    /// Where `help` lists it.
+    pub category: Category,
+    /// Its parameters, in order.
+    pub params: &'static [Param],
+    /// What it does.
+    pub about: &'static str,
+    /// What it returns.
+    pub result: &'static str,
+    /// Arguments of an example call, as written on a command line.
+    pub example: &'static str,
+    /// Whether it has no answer before the chain is open (error -28).
+    pub needs_chain: bool,
+    pub(super) run: Run,
+}
+
+impl Method {
+    /// The names of the parameters, as [`crate::jsonrpc::positional`] wants them.
+    pub(super) fn names(&self) -> Vec<&'static [&'static str]> {
+        self.params.iter().map(|param| param.names).collect()
+    }
+
+    /// Checks the number of arguments and their types, and words failures as Core does.
+    pub(super) fn check(&self, arguments: &[Value]) -> Result<(), Error> {
+        let least = self
+            .params
+            .iter()
+            .take_while(|param| param.need == Need::Required)
+            .count();
+        if !(least..=self.params.len()).contains(&arguments.len()) {
+            return Err(Error::new(code::MISC_ERROR, self.help()));
+        }
+        let mut wrong = Map::new();
+        for (index, (param, value)) in self.params.iter().zip(arguments).enumerate() {
+            if value.is_null() && param.need != Need::Required {
+                continue;
+            }
+            if let Some(mismatch) = param.kind.mismatch(value) {
+                wrong.insert(
+                    format!("Position {} ({})", index + 1, param.names.join("|")),
+                    mismatch.into(),
+                );
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            code::TYPE_ERROR,
+            format!("Wrong type passed:\n{}", indented(&Value::Object(wrong))),
+        ))
+    }
+
+    /// The first line of the help text: the name and its parameters.
+    #[must_use]
+    pub fn usage(&self) -> String {
+        let mut line = self.name.to_owned();
+        let mut optional = false;
+        for param in self.params {
+            match param.need {
+                Need::Required => {}
+                Need::Optional(_) if optional => {}
+                Need::Optional(_) => {
+                    line.push_str(" (");
+                    optional = true;
+                }
+                Need::Hidden => break,
+            }
+            let name = param.names[0];
+            let quoted = !param.kind.is_json();
+            line.push_str(&if quoted {
+                format!(" \"{name}\"")
+            } else {
+                format!(" {name}")
+            });
+        }
+        if optional {
+            line.push_str(" )");
+        }
+        line
+    }
+
+    /// The whole help text.
+    #[must_use]
+    pub fn help(&self) -> String {
+        let mut text = format!("{}\n\n{}\n", self.usage(), self.about);
+        let shown: Vec<&Param> = self
+            .params
+            .iter()
+            .filter(|param| param.need != Need::Hidden)
+            .collect();
+        if !shown.is_empty() {
+            text.push_str("\nArguments:\n");
+        }
+        for (index, param) in shown.into_iter().enumerate() {
+            let need = match param.need {
+                Need::Required => "required".to_owned(),
+                Need::Optional(default) => format!("optional, {default}"),
+                Need::Hidden => unreachable!("hidden parameters were filtered out above"),
+            };
+            let (name, kind) = (param.names[0], param.kind.shown());
+            writeln!(
+                text,
+                "{}. {name:<12} ({kind}, {need}) {}",
+                index + 1,
+                param.about
+            )
+            .expect("writing to a String cannot fail");
+        }
+        let example = format!("{} {}", self.name, self.example);
+        write!(
+            text,
+            "\nResult:\n{}\n\nExample:\n> handfast rpc {}\n",
+            self.result,
+            example.trim_end()
+        )
+        .expect("writing to a String cannot fail");
+        text
+    }
+}
+
+/// JSON with an indent of four, as Core puts it into error messages.
+fn indented(value: &Value) -> String {
+    use serde::Serialize;
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    value
+        .serialize(&mut serializer)
+        .expect("a Value always serializes to memory");
+    String::from_utf8(bytes).expect("serde_json writes UTF-8")
+}

@@ -1,0 +1,146 @@
+//! What Handfast tells beyond Bitcoin Core: what sync does and why, whether the
+//! tables agree, why connections ended.
+
+use std::rc::Rc;
+
+use handfast_node::{ConnId, HistoryRow, SyncState};
+use serde_json::{Value, json};
+
+use super::{Call, Category, Method};
+use crate::jsonrpc::Error;
+use crate::render::number::real;
+
+/// A block by hash and height.
+macro_rules! block {
+    ($block:expr) => {
+        json!({ "hash": $block.hash.to_string(), "height": $block.height })
+    };
+}
+
+pub(super) const METHODS: &[Method] = &[
+    Method {
+        name: "audit",
+        category: Category::Sync,
+        params: &[],
+        about: "Tells whether open sockets, peer table and sync table show the same connections.\n\
+                A connection on its way in or out may make them differ for a moment; for good they never do.",
+        result: "{ agrees, sockets, in_handshake, slots_taken, peer_table, sync_table, sync_peer }",
+        example: "",
+        needs_chain: true,
+        run: |call| Box::pin(audit(call)),
+    },
+    Method {
+        name: "getpeerhistory",
+        category: Category::Sync,
+        params: &[],
+        about: "Returns the last 100 connections that ended, oldest first, and why each ended.",
+        result: "[ { id, addr, direction, subver, admitted, reason, ended }, … ]\n\
+                 subver: null when the handshake was not completed; ended: Unix seconds",
+        example: "",
+        needs_chain: true,
+        run: |call| Box::pin(getpeerhistory(call)),
+    },
+    Method {
+        name: "getsyncstate",
+        category: Category::Sync,
+        params: &[],
+        about: "Tells what sync is doing and why: the peer that headers come from and why it was chosen,\n\
+                what has been asked of whom, what is on its way into the chain, how every peer stands.",
+        result: "{ phase, why, initialblockdownload, progress, tip, best_header, best_shown, source, requests,\n  \
+                 next_deadline, window, stall_timeout, backlog, peers, source_changes }  times in seconds",
+        example: "",
+        needs_chain: true,
+        run: |call| Box::pin(getsyncstate(call)),
+    },
+];
+
+async fn audit(call: Rc<Call>) -> Result<Value, Error> {
+    let audit = call.node.audit().await?;
+    let ids =
+        |ids: &std::collections::BTreeSet<ConnId>| ids.iter().map(|id| id.0).collect::<Value>();
+    Ok(json!({
+        "agrees": audit.agrees(),
+        "sockets": audit.sockets,
+        "in_handshake": audit.in_handshake,
+        "slots_taken": audit.slots_taken,
+        "peer_table": ids(&audit.peer_table),
+        "sync_table": ids(&audit.sync_table),
+        "sync_peer": audit.sync_peer.map(|id| id.0),
+    }))
+}
+
+async fn getpeerhistory(call: Rc<Call>) -> Result<Value, Error> {
+    let row = |row: &HistoryRow| {
+        json!({
+            "id": row.id.0,
+            "addr": row.remote.to_string(),
+            "direction": row.direction.to_string(),
+            "subver": row.user_agent,
+            "admitted": row.admitted,
+            "reason": row.reason.to_string(),
+            "ended": row.ended_at,
+        })
+    };
+    Ok(call.node.peer_history().await?.iter().map(row).collect())
+}
+
+async fn getsyncstate(call: Rc<Call>) -> Result<Value, Error> {
+    Ok(state_to_json(&call.node.sync_state().await?))
+}
+
+fn state_to_json(state: &SyncState) -> Value {
+    let source = state.source.as_ref().map(|source| {
+        json!({ "peer": source.id.0, "since": real(source.since.as_secs_f64()), "why": source.why })
+    });
+    let changes = state.source_changes.iter().map(|change| {
+        json!({
+            "at": change.at,
+            "from": change.from.map(|id| id.0),
+            "to": change.to.map(|id| id.0),
+            "reason": change.reason,
+        })
+    });
+    let requests = state.requests.iter().map(|request| {
+        json!({
+            "peer": request.peer.0,
+            "what": format!("{:?}", request.what),
+            "age": real(request.age.as_secs_f64()),
+        })
+    });
+    let peers = state.peers.iter().map(|peer| {
+        json!({
+            "id": peer.id.0,
+            "direction": peer.direction.to_string(),
+            "best_known": peer.best_known.map(|block| block!(block)),
+            "common": peer.common.map(|block| block!(block)),
+            "in_flight": peer.in_flight,
+            "oldest": peer.oldest.map(|age| real(age.as_secs_f64())),
+            "eligible": peer.eligible,
+            "why": peer.why,
+            "presynced": peer.presynced,
+        })
+    });
+    json!({
+        "phase": state.phase.to_string(),
+        "why": state.why,
+        "initialblockdownload": state.initial_block_download,
+        "progress": real(state.progress),
+        "tip": block!(state.tip),
+        "best_header": block!(state.best_header),
+        "best_shown": state.best_shown.map(|block| block!(block)),
+        "source": source,
+        "requests": requests.collect::<Value>(),
+        "next_deadline": state.next_deadline.map(|left| real(left.as_secs_f64())),
+        "window": { "start": state.window.start, "end": state.window.end },
+        "stall_timeout": real(state.stall_timeout.as_secs_f64()),
+        "backlog": {
+            "in_flight": state.backlog.in_flight,
+            "with_kernel": state.backlog.with_kernel,
+            "kernel_bytes": state.backlog.kernel_bytes,
+            "expected_block": state.backlog.expected_block,
+            "header_batches": state.backlog.header_batches,
+        },
+        "peers": peers.collect::<Value>(),
+        "source_changes": changes.collect::<Value>(),
+    })
+}

@@ -1,0 +1,103 @@
+//! The output descriptor (BIP380 and following) that an output script shows by itself.
+
+use std::fmt::Write;
+
+use bitcoin::Script;
+use bitcoin::key::XOnlyPublicKey;
+
+use super::hex;
+use super::script::Template;
+
+/// The descriptor that Core infers without knowing any key: the keys where the
+/// script shows them, else the address, else the script itself.
+pub(super) fn infer(script: &Script, template: &Template, address: Option<&str>) -> String {
+    let text = match template {
+        Template::PubKey(key) if is_plain(key) => format!("pk({})", hex(key)),
+        Template::Multisig { required, keys } if keys.iter().all(|key| is_plain(key)) => {
+            let mut text = format!("multi({required}");
+            for key in keys {
+                write!(text, ",{}", hex(key)).expect("writing to a String cannot fail");
+            }
+            text + ")"
+        }
+        Template::WitnessV1Taproot(key) if XOnlyPublicKey::from_slice(key).is_ok() => {
+            format!("rawtr({})", hex(key))
+        }
+        _ => match address {
+            Some(address) => format!("addr({address})"),
+            None => format!("raw({})", hex(script.as_bytes())),
+        },
+    };
+    let sum = checksum(&text);
+    format!("{text}#{sum}")
+}
+
+/// Descriptors have no form for the hybrid encoding of keys (first byte 6 or 7).
+fn is_plain(key: &[u8]) -> bool {
+    matches!(key.first(), Some(2..=4))
+}
+
+/// The eight characters that guard a descriptor (BIP380). The text may only
+/// hold characters of the input set, which everything built above does.
+fn checksum(descriptor: &str) -> String {
+    const INPUT: &str = "0123456789()[],'/*abcdefgh@:$%{}\
+                         IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~\
+                         ijklmnopqrstuvwxyzABCDEFGH`#\"\\ ";
+    const OUTPUT: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+
+    let positions = descriptor.chars().map(|c| {
+        INPUT
+            .find(c)
+            .expect("descriptors are built of hex, names and addresses")
+    });
+    let mut state = 1;
+    let mut group = 0;
+    let mut in_group = 0;
+    for position in positions {
+        state = step(state, position as u64 & 31);
+        group = group * 3 + (position as u64 >> 5);
+        in_group += 1;
+        if in_group == 3 {
+            state = step(state, group);
+            (group, in_group) = (0, 0);
+        }
+    }
+    if in_group > 0 {
+        state = step(state, group);
+    }
+    for _ in 0..8 {
+        state = step(state, 0);
+    }
+    state ^= 1;
+    (0..8)
+        .map(|index| char::from(OUTPUT[(state >> (5 * (7 - index)) & 31) as usize]))
+        .collect()
+}
+
+/// One symbol further in the checksum's polynomial (BIP380).
+fn step(state: u64, symbol: u64) -> u64 {
+    const GENERATOR: [u64; 5] = [
+        0xf5_dee5_1989,
+        0xa9_fdca_3312,
+        0x1b_ab10_e32d,
+        0x37_06b1_677a,
+        0x64_4d62_6ffd,
+    ];
+    let high = state >> 35;
+    let shifted = (state & 0x7_ffff_ffff) << 5 ^ symbol;
+    GENERATOR
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| high >> bit & 1 == 1)
+        .fold(shifted, |sum, (_, term)| sum ^ term)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_that_of_bip380() {
+        assert_eq!(checksum("raw(deadbeef)"), "89f8spxm");
+    }
+}
