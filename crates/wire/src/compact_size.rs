@@ -33,3 +33,22 @@ pub(crate) fn len(value: u64) -> usize {
         _ => 9,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::VarInt;
+    use bitcoin::consensus::serialize;
+
+    #[test]
+    fn every_form_changes_at_the_value_where_the_bitcoin_crate_changes_it() {
+        for edge in [0xfc_u64, 0xffff, 0xffff_ffff, u64::MAX - 1] {
+            for value in [edge, edge + 1] {
+                let mut bytes = Vec::new();
+                super::write(&mut bytes, value);
+                assert_eq!(bytes, serialize(&VarInt(value)), "{value}");
+                assert_eq!(bytes.len(), super::len(value), "{value}");
+                assert!(bytes.len() <= super::MAX_BYTES);
+            }
+        }
+    }
+}

@@ -121,9 +121,9 @@ fn the_transaction_count_after_a_header_is_ignored() {
     let bytes = bitcoin::consensus::serialize(&header);
     let mut payload = vec![2];
     payload.extend_from_slice(&bytes);
-    payload.push(7);
-    payload.extend_from_slice(&bytes);
     payload.extend_from_slice(&[0xfd, 0x00, 0x01]);
+    payload.extend_from_slice(&bytes);
+    payload.push(7);
     let decoded = decode_bytes("headers", &payload);
     assert_eq!(decoded, Ok(Message::Headers(vec![header, header])));
 }
