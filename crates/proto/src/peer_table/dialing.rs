@@ -37,6 +37,8 @@ struct Dial {
 pub(super) struct Dials {
     pending: BTreeMap<SocketAddr, Dial>,
     next: Duration,
+    /// The last search found nobody to dial.
+    idle: bool,
 }
 
 impl Dials {
@@ -44,6 +46,7 @@ impl Dials {
         Self {
             pending: BTreeMap::new(),
             next: now.mono,
+            idle: false,
         }
     }
 
@@ -52,9 +55,12 @@ impl Dials {
         self.pending.values().map(|dial| dial.until).min()
     }
 
-    /// The next automatic dial need not wait.
+    /// There is somebody new to dial: a search that found nobody need not wait.
     pub(super) fn hurry(&mut self, now: Now) {
-        self.next = self.next.min(now.mono);
+        if self.idle {
+            self.idle = false;
+            self.next = now.mono;
+        }
     }
 }
 
@@ -103,6 +109,7 @@ impl PeerTable {
             !same_group && !busy.contains(&addr)
         };
         let picked = self.book.pick(now, &mut self.random, allowed);
+        self.dials.idle = picked.is_none();
         let wait = if picked.is_some() {
             DIAL_INTERVAL
         } else {
@@ -159,7 +166,13 @@ impl PeerTable {
         if !peer.direction.is_outgoing() {
             return None;
         }
-        let name = self.dials.pending.remove(&canonical(peer.remote))?.name?;
+        let addr = canonical(peer.remote);
+        // Another direction: a dial that was forgotten connected after all, while a
+        // newer one to the same address is in flight. That one ends by itself.
+        if self.dials.pending.get(&addr)?.direction != peer.direction {
+            return None;
+        }
+        let name = self.dials.pending.remove(&addr)?.name?;
         self.named_connected(now, &name, peer.id);
         Some(name)
     }
@@ -215,12 +228,9 @@ impl PeerTable {
     /// A peer that we had dialled is gone.
     pub(super) fn outgoing_ended(&mut self, now: Now, peer: &Peer, reason: &DoneReason) {
         let introduction = &peer.introduction;
-        match introduction.direction {
-            Direction::Inbound => {}
-            Direction::Outbound => self.book.rest(introduction.remote, rest_after(reason), now),
-            Direction::Manual => {
-                self.named_lost(now, peer.name.as_deref(), introduction.id);
-            }
+        self.named_lost(now, peer.name.as_deref(), introduction.id);
+        if introduction.direction.is_outgoing() {
+            self.book.rest(introduction.remote, rest_after(reason), now);
         }
     }
 }

@@ -1,1 +1,170 @@
+mod admission;
+mod dialing;
+mod gossip;
+mod named;
+mod seeds;
+mod walk;
 
+use bitcoin::p2p::ServiceFlags;
+
+use super::*;
+use crate::address_book::Source;
+use crate::session::full_node;
+
+const START: Now = Now {
+    mono: Duration::from_secs(100),
+    unix: 1_700_000_000,
+};
+
+/// A table, its clock, and the next connection id.
+struct Table {
+    table: PeerTable,
+    now: Now,
+    next: u64,
+}
+
+fn config() -> PeerTableConfig {
+    PeerTableConfig {
+        dial: false,
+        ..PeerTableConfig::new(8333, 42)
+    }
+}
+
+/// An address of group `n`.
+fn addr(n: u8) -> SocketAddr {
+    SocketAddr::from(([n, 1, 1, 1], 8333))
+}
+
+/// A book of full nodes in the groups of `numbers`.
+fn book(numbers: impl IntoIterator<Item = u8>) -> AddressBook {
+    let (mut book, mut random) = (AddressBook::new(false), Random::new(1));
+    for n in numbers {
+        book.learn(
+            addr(n),
+            full_node(),
+            START.unix,
+            Source::Own,
+            START,
+            &mut random,
+        );
+    }
+    book
+}
+
+impl Table {
+    fn new(config: PeerTableConfig) -> Self {
+        Self::with_book(config, AddressBook::new(false))
+    }
+
+    fn with_book(config: PeerTableConfig, book: AddressBook) -> Self {
+        Self {
+            table: PeerTable::new(config, book, START),
+            now: START,
+            next: 0,
+        }
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Effect> {
+        self.table.step(self.now, input)
+    }
+
+    fn tick(&mut self) -> Vec<Effect> {
+        self.step(Input::Tick)
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.now = self.now.after(Duration::from_secs(seconds));
+    }
+
+    /// Lets the time pass that the table asks for, up to `seconds`, and ticks.
+    fn run(&mut self, seconds: u64) -> Vec<Effect> {
+        let end = self.now.after(Duration::from_secs(seconds));
+        let mut effects = self.tick();
+        while let Some(due) = self.table.deadline().filter(|due| *due <= end.mono) {
+            self.now = self.now.after(due.saturating_sub(self.now.mono));
+            effects.extend(self.tick());
+        }
+        self.now = end;
+        effects
+    }
+
+    fn introduction(&mut self, direction: Direction, remote: SocketAddr) -> Introduction {
+        self.next += 1;
+        Introduction {
+            id: ConnId(self.next),
+            direction,
+            remote,
+            version: 70_016,
+            services: full_node(),
+            user_agent: "/Satoshi:29.0.0/".to_owned(),
+            claimed_height: Some(1),
+            relay: true,
+            wants_addrv2: true,
+            wtxid_relay: true,
+            connected_at: self.now,
+            time_offset: 0,
+            handshake: Duration::ZERO,
+        }
+    }
+
+    fn add(&mut self, direction: Direction, remote: SocketAddr) -> (ConnId, Vec<Effect>) {
+        let introduction = self.introduction(direction, remote);
+        let id = introduction.id;
+        (id, self.step(Input::Add(introduction)))
+    }
+
+    fn admit(&mut self, direction: Direction, remote: SocketAddr) -> ConnId {
+        let (id, effects) = self.add(direction, remote);
+        assert!(
+            matches!(effects.first(), Some(Effect::Admit(_))),
+            "{effects:?}"
+        );
+        id
+    }
+
+    fn done(&mut self, id: ConnId, direction: Direction, remote: SocketAddr) -> Vec<Effect> {
+        self.step(Input::Done {
+            id,
+            remote,
+            direction,
+            reason: DoneReason::RemoteClosed,
+        })
+    }
+
+    /// A connection that ends before its handshake is complete.
+    fn fail_handshake(&mut self, direction: Direction, remote: SocketAddr) -> Vec<Effect> {
+        self.next += 1;
+        let id = ConnId(self.next);
+        self.step(Input::Done {
+            id,
+            remote,
+            direction,
+            reason: DoneReason::HandshakeTimeout,
+        })
+    }
+
+    fn message(&mut self, id: ConnId, message: Message) -> Vec<Effect> {
+        self.step(Input::Message { id, message })
+    }
+
+    fn fail_dial(&mut self, addr: SocketAddr, name: Option<&str>) -> Vec<Effect> {
+        let (name, error) = (name.map(str::to_owned), "refused".to_owned());
+        self.step(Input::DialFailed { addr, name, error })
+    }
+}
+
+fn dials(effects: &[Effect]) -> Vec<SocketAddr> {
+    let dial = |effect: &Effect| match effect {
+        Effect::Dial { addr, .. } => Some(*addr),
+        _ => None,
+    };
+    effects.iter().filter_map(dial).collect()
+}
+
+fn lookups(effects: &[Effect]) -> Vec<String> {
+    let lookup = |effect: &Effect| match effect {
+        Effect::Resolve { name, .. } => Some(name.clone()),
+        _ => None,
+    };
+    effects.iter().filter_map(lookup).collect()
+}

@@ -1,0 +1,267 @@
+use super::*;
+use Direction::{Inbound, Manual, Outbound};
+
+fn disconnects(effects: &[Effect]) -> Vec<(ConnId, DoneReason)> {
+    let order = |effect: &Effect| match effect {
+        Effect::Disconnect { id, reason } => Some((*id, reason.clone())),
+        _ => None,
+    };
+    effects.iter().filter_map(order).collect()
+}
+
+#[test]
+fn an_admitted_peer_is_retired_exactly_once() {
+    let mut table = Table::new(config());
+    let id = table.admit(Inbound, addr(9));
+    assert_eq!(table.table.ids(), [id].into());
+    assert_eq!(table.done(id, Inbound, addr(9)), [Effect::Retire { id }]);
+    assert!(table.table.ids().is_empty());
+    table.table.assert_all_home();
+}
+
+#[test]
+fn a_connection_that_never_added_is_not_retired() {
+    let mut table = Table::new(config());
+    assert_eq!(table.fail_handshake(Inbound, addr(9)), []);
+    table.table.assert_all_home();
+}
+
+#[test]
+fn a_refused_connection_is_told_to_go_and_sync_never_hears_of_it() {
+    let mut table = Table::new(PeerTableConfig {
+        max_inbound: 1,
+        ..config()
+    });
+    table.admit(Inbound, addr(9));
+    let (id, effects) = table.add(Inbound, addr(10));
+    assert!(matches!(
+        disconnects(&effects).as_slice(),
+        [(_, DoneReason::Refused(_))]
+    ));
+    assert_eq!(effects.len(), 1);
+    assert_eq!(
+        table.message(id, Message::SendHeaders),
+        [],
+        "its messages go nowhere"
+    );
+    assert_eq!(
+        table.done(id, Inbound, addr(10)),
+        [],
+        "no Retire without Admit"
+    );
+    let row = table.table.history().pop().expect("remembered");
+    assert_eq!(
+        (row.admitted, row.user_agent.as_deref()),
+        (false, Some("/Satoshi:29.0.0/"))
+    );
+}
+
+#[test]
+fn limits_hold_for_each_direction_by_itself() {
+    let mut table = Table::new(PeerTableConfig {
+        max_inbound: 1,
+        max_outbound: 1,
+        ..config()
+    });
+    let first = table.admit(Inbound, addr(9));
+    table.admit(Outbound, addr(10));
+    table.admit(Manual, addr(11));
+    let (_, refused) = table.add(Outbound, addr(12));
+    assert_eq!(disconnects(&refused).len(), 1);
+    table.done(first, Inbound, addr(9));
+    table.admit(Inbound, addr(13));
+}
+
+#[test]
+fn a_second_outgoing_connection_to_one_address_is_refused() {
+    let mut table = Table::new(config());
+    table.admit(Outbound, addr(9));
+    let (id, effects) = table.add(Manual, addr(9));
+    assert_eq!(
+        disconnects(&effects),
+        [(id, DoneReason::DuplicateConnection)]
+    );
+    table.admit(Inbound, addr(9));
+}
+
+#[test]
+fn many_inbound_connections_from_one_host_are_admitted() {
+    let mut table = Table::new(config());
+    for port in 1_000..1_020 {
+        table.admit(Inbound, SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+}
+
+#[test]
+#[should_panic(expected = "lifecycle L1 broken by peer_add(peer=1)")]
+fn an_add_after_done_names_the_invariant() {
+    let mut table = Table::new(config());
+    let introduction = table.introduction(Inbound, addr(9));
+    table.done(introduction.id, Inbound, addr(9));
+    table.step(Input::Add(introduction));
+}
+
+#[test]
+#[should_panic(expected = "lifecycle L2 broken by peer_done(peer=1)")]
+fn a_second_done_names_the_invariant() {
+    let mut table = Table::new(config());
+    let id = table.admit(Inbound, addr(9));
+    table.done(id, Inbound, addr(9));
+    table.done(id, Inbound, addr(9));
+}
+
+#[test]
+#[should_panic(expected = "L6")]
+fn a_peer_left_when_all_slots_are_home_names_the_invariant() {
+    let mut table = Table::new(config());
+    table.admit(Inbound, addr(9));
+    table.table.assert_all_home();
+}
+
+#[test]
+fn sync_messages_are_forwarded_and_others_are_not() {
+    let mut table = Table::new(config());
+    let id = table.admit(Inbound, addr(9));
+    for message in [
+        Message::SendHeaders,
+        Message::Headers(Vec::new()),
+        Message::Inv(Vec::new()),
+        Message::GetData(Vec::new()),
+        Message::NotFound(Vec::new()),
+    ] {
+        let forward = Effect::Forward {
+            id,
+            message: message.clone(),
+        };
+        assert_eq!(table.message(id, message), [forward]);
+    }
+    for message in [
+        Message::Mempool,
+        Message::Tx(bytes::Bytes::new()),
+        Message::FeeFilter(7),
+    ] {
+        assert_eq!(table.message(id, message), []);
+    }
+    assert_eq!(table.table.peers()[0].fee_filter, Some(7));
+    assert_eq!(
+        table.message(ConnId(99), Message::SendHeaders),
+        [],
+        "a stranger"
+    );
+}
+
+#[test]
+fn a_peer_that_was_told_to_go_is_told_once_and_no_longer_heard() {
+    let mut table = Table::new(config());
+    let id = table.admit(Inbound, addr(9));
+    let go = |reason| Input::FromSync(SyncOrder::Disconnect { id, reason });
+    let effects = table.step(go(DoneReason::LowWorkChain));
+    assert_eq!(
+        effects,
+        [Effect::Disconnect {
+            id,
+            reason: DoneReason::LowWorkChain
+        }]
+    );
+    assert_eq!(table.step(go(DoneReason::HeadersTimeout)), []);
+    assert_eq!(table.message(id, Message::SendHeaders), []);
+    assert!(table.table.peers()[0].closing);
+    assert_eq!(table.done(id, Inbound, addr(9)), [Effect::Retire { id }]);
+}
+
+#[test]
+fn orders_of_sync_for_a_peer_that_is_gone_are_dropped() {
+    let mut table = Table::new(config());
+    let id = table.admit(Inbound, addr(9));
+    let send = || {
+        Input::FromSync(SyncOrder::Send {
+            id,
+            message: Message::GetAddr,
+        })
+    };
+    assert_eq!(
+        table.step(send()),
+        [Effect::Send {
+            id,
+            message: Message::GetAddr
+        }]
+    );
+    table.done(id, Inbound, addr(9));
+    assert_eq!(table.step(send()), []);
+    let reason = DoneReason::LowWorkChain;
+    assert_eq!(
+        table.step(Input::FromSync(SyncOrder::Disconnect { id, reason })),
+        []
+    );
+}
+
+#[test]
+fn the_operator_disconnects_by_id_and_by_address() {
+    let mut table = Table::new(config());
+    let (a, b) = (table.admit(Inbound, addr(9)), table.admit(Manual, addr(10)));
+    let gone = |id| Effect::Disconnect {
+        id,
+        reason: DoneReason::Requested,
+    };
+    let ok = || Effect::Reply(Reply::Disconnect(Ok(())));
+    let by_id = Input::Disconnect(DisconnectTarget::ById(a));
+    assert_eq!(table.step(by_id), [ok(), gone(a)]);
+    let by_addr = Input::Disconnect(DisconnectTarget::ByAddr(addr(10)));
+    assert_eq!(table.step(by_addr), [ok(), gone(b)]);
+    let nobody = Input::Disconnect(DisconnectTarget::ById(ConnId(77)));
+    let refused = Effect::Reply(Reply::Disconnect(Err(NotConnected)));
+    assert_eq!(table.step(nobody), [refused]);
+}
+
+#[test]
+fn the_history_keeps_the_last_hundred_with_reasons() {
+    let mut table = Table::new(config());
+    for _ in 0..250 {
+        table.fail_handshake(Inbound, addr(9));
+    }
+    let history = table.table.history();
+    assert_eq!(history.len(), MAX_HISTORY);
+    assert_eq!(
+        history.first().map(|row| row.id),
+        Some(ConnId(151)),
+        "oldest first"
+    );
+    let last = history.last().expect("full");
+    assert_eq!(
+        (last.id, &last.reason),
+        (ConnId(250), &DoneReason::HandshakeTimeout)
+    );
+    assert_eq!(
+        (last.user_agent.as_deref(), last.ended_at),
+        (None, START.unix)
+    );
+}
+
+#[test]
+fn draining_closes_everybody_and_admits_and_dials_nobody() {
+    let mut config = PeerTableConfig {
+        dial: true,
+        ..config()
+    };
+    config.add_nodes = vec!["1.2.3.4".to_owned(), "5.6.7.8".to_owned()];
+    config.dns_seeds = vec!["seed.example".to_owned()];
+    let mut table = Table::with_book(config, book(20..40));
+    let id = table.admit(Inbound, addr(9));
+    let effects = table.step(Input::Drain);
+    assert_eq!(
+        effects,
+        [Effect::Disconnect {
+            id,
+            reason: DoneReason::Shutdown
+        }]
+    );
+    assert_eq!(table.table.deadline(), None);
+
+    let (late, refused) = table.add(Inbound, addr(10));
+    assert_eq!(disconnects(&refused), [(late, DoneReason::Shutdown)]);
+    table.fail_dial("1.2.3.4:8333".parse().expect("an address"), Some("1.2.3.4"));
+    assert_eq!(table.run(3_600), []);
+    table.done(id, Inbound, addr(9));
+    table.done(late, Inbound, addr(10));
+    table.table.assert_all_home();
+}

@@ -1,0 +1,172 @@
+use super::*;
+use Direction::{Inbound, Manual, Outbound};
+
+fn automatic(max_outbound: usize) -> PeerTableConfig {
+    PeerTableConfig {
+        dial: true,
+        max_outbound,
+        ..config()
+    }
+}
+
+#[test]
+fn nothing_is_dialled_or_looked_up_when_dialling_is_off() {
+    let config = PeerTableConfig {
+        dns_seeds: vec!["seed.example".to_owned()],
+        ..config()
+    };
+    let mut table = Table::with_book(config, book(20..60));
+    assert_eq!(table.table.deadline(), None);
+    table.admit(Inbound, addr(9));
+    assert_eq!(table.run(24 * 3_600), []);
+}
+
+#[test]
+fn dialling_fills_the_outbound_slots_and_stops() {
+    let mut table = Table::with_book(automatic(4), book(20..60));
+    let dialled = dials(&table.run(60));
+    assert_eq!(dialled.len(), 4);
+    let distinct: BTreeSet<SocketAddr> = dialled.iter().copied().collect();
+    assert_eq!(distinct.len(), 4);
+    for addr in &dialled {
+        table.admit(Outbound, *addr);
+    }
+    assert_eq!(dials(&table.run(3_600)), []);
+}
+
+#[test]
+fn a_lost_outbound_peer_is_replaced_by_another() {
+    let mut table = Table::with_book(automatic(1), book(20..22));
+    let first = dials(&table.tick())[0];
+    let id = table.admit(Outbound, first);
+    table.wait(10);
+    let mut effects = table.done(id, Outbound, first);
+    effects.extend(table.run(1));
+    let second = dials(&effects);
+    assert_eq!(second.len(), 1);
+    assert_ne!(second[0], first, "the lost one rests");
+}
+
+#[test]
+fn automatic_dials_keep_half_a_second_apart() {
+    let mut table = Table::with_book(automatic(10), book(20..60));
+    assert_eq!(dials(&table.tick()).len(), 1);
+    assert_eq!(dials(&table.tick()).len(), 0);
+    assert_eq!(
+        table.table.deadline(),
+        Some(START.mono + Duration::from_millis(500))
+    );
+}
+
+#[test]
+fn one_group_gets_one_outbound_connection_except_on_private_networks() {
+    let (mut crowd, mut random) = (AddressBook::new(false), Random::new(1));
+    for n in 1..50 {
+        let addr = SocketAddr::from(([20, 1, 1, n], 8333));
+        crowd.learn(
+            addr,
+            full_node(),
+            START.unix,
+            Source::Own,
+            START,
+            &mut random,
+        );
+    }
+    let mut table = Table::with_book(automatic(4), crowd.clone());
+    assert_eq!(dials(&table.run(60)).len(), 1);
+    let private = PeerTableConfig {
+        allow_private_addresses: true,
+        ..automatic(4)
+    };
+    let mut table = Table::with_book(private, crowd);
+    assert_eq!(dials(&table.run(60)).len(), 4);
+}
+
+#[test]
+fn a_failed_address_is_not_dialled_again_before_its_pause() {
+    let mut table = Table::with_book(automatic(1), book([20]));
+    let addr = dials(&table.tick())[0];
+    assert_eq!(table.fail_dial(addr, None), []);
+    assert_eq!(dials(&table.run(59)), []);
+    assert_eq!(
+        dials(&table.run(20)),
+        [addr],
+        "60 s, a fifth, and the search interval"
+    );
+    table.fail_dial(addr, None);
+    assert_eq!(dials(&table.run(118)), []);
+    assert_eq!(dials(&table.run(40)), [addr]);
+}
+
+#[test]
+fn without_proof_of_a_network_no_address_is_given_up() {
+    let mut table = Table::with_book(automatic(3), book([20]));
+    for _ in 0..6 {
+        for addr in dials(&table.run(5 * 3_600)) {
+            table.fail_dial(addr, None);
+        }
+    }
+    assert_eq!(table.table.book().len(), 1);
+    for n in [30, 31] {
+        table.admit(Outbound, addr(n));
+    }
+    for _ in 0..6 {
+        for addr in dials(&table.run(5 * 3_600)) {
+            table.fail_dial(addr, None);
+        }
+    }
+    assert!(
+        !table.table.book().contains(addr(20)),
+        "others answer, this one never does"
+    );
+}
+
+#[test]
+fn a_failed_handshake_frees_the_slot_and_rests_the_address() {
+    let mut table = Table::with_book(automatic(1), book([20, 21]));
+    let first = dials(&table.tick())[0];
+    table.wait(60);
+    let mut effects = table.fail_handshake(Outbound, first);
+    effects.extend(table.run(6));
+    let second = dials(&effects);
+    assert_eq!(second.len(), 1);
+    assert_ne!(second[0], first);
+}
+
+#[test]
+fn a_dial_that_nobody_answers_for_does_not_hold_its_slot_for_ever() {
+    let mut table = Table::with_book(automatic(1), book([20, 21]));
+    assert_eq!(dials(&table.run(590)).len(), 1);
+    assert_eq!(dials(&table.run(20)).len(), 1);
+}
+
+#[test]
+fn an_admitted_outgoing_peer_becomes_a_tried_address() {
+    let mut table = Table::with_book(automatic(1), book([20]));
+    let dialled = dials(&table.tick())[0];
+    table.admit(Outbound, dialled);
+    assert_eq!(table.table.book().tried(), 1);
+    table.admit(Inbound, addr(50));
+    assert!(
+        !table.table.book().contains(addr(50)),
+        "an inbound port is nobody's address"
+    );
+    table.admit(Manual, addr(51));
+    assert!(table.table.book().contains(addr(51)));
+}
+
+#[test]
+fn a_peer_that_broke_a_rule_is_left_alone_for_a_day() {
+    let mut table = Table::with_book(automatic(1), book([20]));
+    let remote = dials(&table.tick())[0];
+    let id = table.admit(Outbound, remote);
+    let reason = DoneReason::InvalidHeader("bad-diffbits".to_owned());
+    table.step(Input::Done {
+        id,
+        remote,
+        direction: Outbound,
+        reason,
+    });
+    assert_eq!(dials(&table.run(24 * 3_600 - 10)), []);
+    assert_eq!(dials(&table.run(30)), [remote]);
+}

@@ -1,0 +1,288 @@
+use super::*;
+use Direction::{Manual, Outbound};
+
+fn add(name: &str, command: AddNodeCommand) -> Input {
+    Input::AddNode {
+        name: name.to_owned(),
+        command,
+    }
+}
+
+fn reply(effects: &[Effect]) -> Result<(), AddNodeError> {
+    match effects.first() {
+        Some(Effect::Reply(Reply::AddNode(result))) => *result,
+        other => panic!("the reply comes first: {other:?}"),
+    }
+}
+
+fn socket(text: &str) -> SocketAddr {
+    text.parse().expect(text)
+}
+
+#[test]
+fn names_are_read_as_addresses_where_they_are_some() {
+    let host = |host: &str, port| Target::Host {
+        host: host.to_owned(),
+        port,
+    };
+    for (name, target) in [
+        ("1.2.3.4", Target::Address(socket("1.2.3.4:8333"))),
+        ("1.2.3.4:5", Target::Address(socket("1.2.3.4:5"))),
+        (" ::1 ", Target::Address(socket("[::1]:8333"))),
+        ("[::1]", Target::Address(socket("[::1]:8333"))),
+        ("[::1]:5", Target::Address(socket("[::1]:5"))),
+        ("[::ffff:1.2.3.4]:5", Target::Address(socket("1.2.3.4:5"))),
+        ("node.example", host("node.example", 8333)),
+        ("node.example:5", host("node.example", 5)),
+        ("node.example:port", host("node.example:port", 8333)),
+        ("", host("", 8333)),
+    ] {
+        assert_eq!(parse_target(name, 8333), target, "{name:?}");
+    }
+}
+
+#[test]
+fn an_added_node_is_dialled_at_once_and_listed() {
+    let mut table = Table::new(config());
+    let effects = table.step(add("1.2.3.4", AddNodeCommand::Add));
+    let addr = socket("1.2.3.4:8333");
+    let dial = Effect::Dial {
+        addr,
+        direction: Manual,
+        name: Some("1.2.3.4".to_owned()),
+    };
+    assert_eq!(effects, [Effect::Reply(Reply::AddNode(Ok(()))), dial]);
+    let row = |connected| AddedNode {
+        name: "1.2.3.4".to_owned(),
+        connected,
+    };
+    assert_eq!(table.table.added_nodes(), [row(None)]);
+    let id = table.admit(Manual, addr);
+    assert_eq!(table.table.added_nodes(), [row(Some((id, addr)))]);
+    assert_eq!(table.table.peers()[0].name.as_deref(), Some("1.2.3.4"));
+}
+
+#[test]
+fn adding_twice_and_removing_the_unknown_are_refused_as_core_does() {
+    let mut table = Table::new(config());
+    assert_eq!(
+        reply(&table.step(add("1.2.3.4", AddNodeCommand::Add))),
+        Ok(())
+    );
+    for name in ["1.2.3.4", "1.2.3.4:8333"] {
+        let again = table.step(add(name, AddNodeCommand::Add));
+        assert_eq!(reply(&again), Err(AddNodeError::AlreadyAdded));
+    }
+    let unknown = table.step(add("9.9.9.9", AddNodeCommand::Remove));
+    assert_eq!(reply(&unknown), Err(AddNodeError::NotAdded));
+    assert_eq!(
+        reply(&table.step(add("1.2.3.4", AddNodeCommand::Remove))),
+        Ok(())
+    );
+    assert_eq!(table.table.added_nodes(), []);
+}
+
+#[test]
+fn a_removed_node_keeps_its_connection_but_is_not_dialled_again() {
+    let mut table = Table::new(config());
+    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    let addr = socket("1.2.3.4:8333");
+    let id = table.admit(Manual, addr);
+    assert_eq!(
+        table.step(add("1.2.3.4", AddNodeCommand::Remove)).len(),
+        1,
+        "only the reply"
+    );
+    table.done(id, Manual, addr);
+    assert_eq!(table.run(3_600), []);
+}
+
+#[test]
+fn onetry_dials_once_and_is_never_listed() {
+    let mut table = Table::new(config());
+    let effects = table.step(add("1.2.3.4", AddNodeCommand::OneTry));
+    assert_eq!(dials(&effects), [socket("1.2.3.4:8333")]);
+    assert_eq!(table.table.added_nodes(), []);
+    table.fail_dial(socket("1.2.3.4:8333"), Some("1.2.3.4"));
+    assert_eq!(table.run(3_600), []);
+    let again = table.step(add("1.2.3.4", AddNodeCommand::OneTry));
+    let id = table.admit(Manual, dials(&again)[0]);
+    table.done(id, Manual, socket("1.2.3.4:8333"));
+    assert_eq!(table.run(3_600), []);
+}
+
+#[test]
+fn a_failing_named_node_is_dialled_after_5_10_20_40_and_60_seconds() {
+    let mut table = Table::new(config());
+    let addr = socket("1.2.3.4:8333");
+    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    for pause in [5, 10, 20, 40, 60, 60, 60] {
+        table.fail_dial(addr, Some("1.2.3.4"));
+        assert_eq!(dials(&table.run(pause - 1)), [], "{pause} s");
+        assert_eq!(dials(&table.run(1 + pause / 5)), [addr], "{pause} s");
+    }
+}
+
+#[test]
+fn a_named_node_that_lasted_is_back_after_five_seconds() {
+    let mut table = Table::new(config());
+    let addr = socket("1.2.3.4:8333");
+    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    for _ in 0..4 {
+        table.fail_dial(addr, Some("1.2.3.4"));
+        assert_eq!(dials(&table.run(80)), [addr]);
+    }
+    let id = table.admit(Manual, addr);
+    table.wait(60);
+    table.done(id, Manual, addr);
+    assert_eq!(dials(&table.run(4)), []);
+    assert_eq!(dials(&table.run(2)), [addr]);
+}
+
+#[test]
+fn a_named_node_that_hangs_up_at_once_is_not_hammered() {
+    let mut table = Table::new(config());
+    let addr = socket("1.2.3.4:8333");
+    let mut pending = dials(&table.step(add("1.2.3.4", AddNodeCommand::Add))).len();
+    let mut dialled = 0;
+    for _ in 0..60 {
+        for _ in 0..pending {
+            let id = table.admit(Manual, addr);
+            table.done(id, Manual, addr);
+        }
+        dialled += pending;
+        pending = dials(&table.run(10)).len();
+    }
+    assert!((8..16).contains(&dialled), "{dialled} dials in ten minutes");
+}
+
+#[test]
+fn a_failed_handshake_of_a_named_node_is_a_failure() {
+    let mut table = Table::new(config());
+    let addr = socket("1.2.3.4:8333");
+    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    table.fail_handshake(Manual, addr);
+    assert_eq!(dials(&table.run(4)), []);
+    assert_eq!(dials(&table.run(2)), [addr]);
+}
+
+#[test]
+fn a_host_is_looked_up_and_its_addresses_take_turns() {
+    let mut table = Table::new(config());
+    let effects = table.step(add("node.example:5", AddNodeCommand::Add));
+    let resolve = Effect::Resolve {
+        name: "node.example:5".to_owned(),
+        host: "node.example".to_owned(),
+        port: 5,
+        seeds: false,
+    };
+    assert_eq!(effects.last(), Some(&resolve));
+    let addrs = vec![socket("1.1.1.1:5"), socket("2.2.2.2:5")];
+    let answer = |addrs| Input::Resolved {
+        name: "node.example:5".to_owned(),
+        addrs,
+    };
+    assert_eq!(dials(&table.step(answer(addrs.clone()))), [addrs[0]]);
+    assert_eq!(
+        dials(&table.step(answer(addrs.clone()))),
+        [],
+        "an answer counts once"
+    );
+    table.fail_dial(addrs[0], Some("node.example:5"));
+    assert_eq!(lookups(&table.run(7)), ["node.example:5"]);
+    assert_eq!(dials(&table.step(answer(addrs.clone()))), [addrs[1]]);
+    table.fail_dial(addrs[1], Some("node.example:5"));
+    table.run(13);
+    assert_eq!(
+        dials(&table.step(answer(Vec::new()))),
+        [],
+        "the look-up failed"
+    );
+    assert_eq!(lookups(&table.run(25)), ["node.example:5"]);
+}
+
+#[test]
+fn a_look_up_without_an_answer_fails_by_itself() {
+    let mut table = Table::new(config());
+    table.step(add("node.example", AddNodeCommand::Add));
+    assert_eq!(lookups(&table.run(59)).len(), 0);
+    assert_eq!(lookups(&table.run(8)).len(), 1);
+}
+
+#[test]
+fn connect_dials_those_nodes_and_nothing_automatically() {
+    let config = PeerTableConfig {
+        dial: true,
+        connect_only: vec!["1.2.3.4".to_owned(), "5.6.7.8:9".to_owned()],
+        dns_seeds: vec!["seed.example".to_owned()],
+        ..config()
+    };
+    let mut table = Table::with_book(config, book(20..60));
+    let effects = table.run(600);
+    let wanted = BTreeSet::from([socket("1.2.3.4:8333"), socket("5.6.7.8:9")]);
+    assert_eq!(dials(&effects).into_iter().collect::<BTreeSet<_>>(), wanted);
+    assert_eq!(lookups(&effects), Vec::<String>::new());
+    let remove = table.step(add("1.2.3.4", AddNodeCommand::Remove));
+    assert_eq!(
+        reply(&remove),
+        Err(AddNodeError::NotAdded),
+        "it was not added"
+    );
+}
+
+#[test]
+fn added_nodes_take_turns_in_eight_slots() {
+    let names: Vec<String> = (1..=12).map(|n| format!("{n}.2.3.4")).collect();
+    let mut table = Table::new(PeerTableConfig {
+        add_nodes: names,
+        ..config()
+    });
+    assert_eq!(dials(&table.tick()).len(), MAX_MANUAL);
+    assert_eq!(dials(&table.run(60)), []);
+    table.fail_dial(socket("1.2.3.4:8333"), Some("1.2.3.4"));
+    assert_eq!(dials(&table.run(6)).len(), 1, "the next one's turn");
+}
+
+#[test]
+fn a_node_that_is_connected_already_is_not_dialled_a_second_time() {
+    let mut table = Table::new(config());
+    let addr = socket("1.2.3.4:8333");
+    let id = table.admit(Outbound, addr);
+    assert_eq!(dials(&table.step(add("1.2.3.4", AddNodeCommand::Add))), []);
+    assert_eq!(dials(&table.run(600)), []);
+    table.done(id, Outbound, addr);
+    assert_eq!(dials(&table.run(6)), [addr]);
+}
+
+#[test]
+fn a_node_whose_connection_was_refused_is_dialled_again() {
+    let mut table = Table::new(config());
+    let addr = socket("1.2.3.4:8333");
+    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    // A dial that had been given up connects after all, and first.
+    let other = table.admit(Outbound, addr);
+    let (late, effects) = table.add(Manual, addr);
+    let reason = DoneReason::DuplicateConnection;
+    assert_eq!(effects, [Effect::Disconnect { id: late, reason }]);
+    table.done(late, Manual, addr);
+    assert_eq!(dials(&table.run(60)), [], "there is a connection");
+    table.done(other, Outbound, addr);
+    assert_eq!(dials(&table.run(7)), [addr]);
+}
+
+#[test]
+fn a_node_that_was_disconnected_by_request_comes_back() {
+    let mut table = Table::new(config());
+    let addr = socket("1.2.3.4:8333");
+    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    let id = table.admit(Manual, addr);
+    table.step(Input::Disconnect(DisconnectTarget::ById(id)));
+    let reason = DoneReason::Requested;
+    table.step(Input::Done {
+        id,
+        remote: addr,
+        direction: Manual,
+        reason,
+    });
+    assert_eq!(dials(&table.run(7)), [addr]);
+}

@@ -1,0 +1,312 @@
+//! Everything at once, in any order.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+use Direction::{Inbound, Manual, Outbound};
+
+/// What the walk does next; numbers choose among what is possible.
+#[derive(Clone, Debug)]
+enum Move {
+    /// A stranger connects.
+    Accept(u8),
+    /// A dial connects, or fails.
+    Dialled(u8, bool),
+    /// A connection sends `Add`.
+    Shake(u8),
+    /// A connection ends.
+    End(u8),
+    Speak(u8),
+    AddNode(u8, AddNodeCommand),
+    Disconnect(u8),
+    SyncDisconnect(u8),
+    Wait(u16),
+    Drain,
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    let command = prop_oneof![
+        Just(AddNodeCommand::Add),
+        Just(AddNodeCommand::Remove),
+        Just(AddNodeCommand::OneTry)
+    ];
+    prop_oneof![
+        6 => any::<u8>().prop_map(Move::Accept),
+        8 => (any::<u8>(), any::<bool>()).prop_map(|(n, ok)| Move::Dialled(n, ok)),
+        10 => any::<u8>().prop_map(Move::Shake),
+        6 => any::<u8>().prop_map(Move::End),
+        3 => any::<u8>().prop_map(Move::Speak),
+        3 => (0u8..4, command).prop_map(|(n, command)| Move::AddNode(n, command)),
+        1 => any::<u8>().prop_map(Move::Disconnect),
+        1 => any::<u8>().prop_map(Move::SyncDisconnect),
+        6 => (0u16..120).prop_map(Move::Wait),
+        1 => Just(Move::Drain),
+    ]
+}
+
+#[derive(Clone, Debug)]
+struct Connection {
+    id: ConnId,
+    direction: Direction,
+    remote: SocketAddr,
+    added: bool,
+}
+
+/// The table between peers that come and go and a SyncManager that keeps count.
+struct Walk {
+    table: Table,
+    connections: Vec<Connection>,
+    dials: VecDeque<(SocketAddr, Direction, Option<String>)>,
+    /// What SyncManager would see.
+    sync: Ledger,
+    admitted: BTreeSet<ConnId>,
+    ordered_to_go: BTreeSet<ConnId>,
+    drained: bool,
+}
+
+impl Walk {
+    fn new() -> Self {
+        let config = PeerTableConfig {
+            max_inbound: 3,
+            max_outbound: 3,
+            max_manual: 2,
+            dial: true,
+            add_nodes: vec!["21.1.1.1".to_owned()],
+            // The walk answers every dial, though late.
+            dial_timeout: Duration::from_secs(1_000_000),
+            ..config()
+        };
+        Self {
+            table: Table::with_book(config, book(20..30)),
+            connections: Vec::new(),
+            dials: VecDeque::new(),
+            sync: Ledger::new(Scope::SyncManager),
+            admitted: BTreeSet::new(),
+            ordered_to_go: BTreeSet::new(),
+            drained: false,
+        }
+    }
+
+    fn connect(&mut self, direction: Direction, remote: SocketAddr) {
+        self.table.next += 1;
+        let id = ConnId(self.table.next);
+        self.connections.push(Connection {
+            id,
+            direction,
+            remote,
+            added: false,
+        });
+    }
+
+    fn nth(&self, n: u8) -> Option<usize> {
+        (!self.connections.is_empty()).then(|| usize::from(n) % self.connections.len())
+    }
+
+    fn id(&self, n: u8) -> ConnId {
+        self.nth(n).map_or(ConnId(0), |at| self.connections[at].id)
+    }
+
+    fn make(&mut self, step: Move) {
+        let input = match step {
+            Move::Accept(n) => {
+                self.connect(Inbound, SocketAddr::from(([50, 1, 1, n], 4_000)));
+                return;
+            }
+            Move::Dialled(n, ok) => {
+                if self.dials.is_empty() {
+                    return;
+                }
+                self.dials.rotate_left(usize::from(n) % self.dials.len());
+                let Some((addr, direction, name)) = self.dials.pop_front() else {
+                    return;
+                };
+                if ok {
+                    self.connect(direction, addr);
+                    return;
+                }
+                Input::DialFailed {
+                    addr,
+                    name,
+                    error: "refused".to_owned(),
+                }
+            }
+            Move::Shake(n) => {
+                let Some(at) = self.nth(n).filter(|at| !self.connections[*at].added) else {
+                    return;
+                };
+                self.connections[at].added = true;
+                let Connection {
+                    id,
+                    direction,
+                    remote,
+                    ..
+                } = self.connections[at].clone();
+                let template = self.table.introduction(direction, remote);
+                self.table.next -= 1;
+                Input::Add(Introduction { id, ..template })
+            }
+            Move::End(n) => {
+                let Some(at) = self.nth(n) else { return };
+                let Connection {
+                    id,
+                    direction,
+                    remote,
+                    ..
+                } = self.connections.swap_remove(at);
+                Input::Done {
+                    id,
+                    remote,
+                    direction,
+                    reason: DoneReason::RemoteClosed,
+                }
+            }
+            Move::Speak(n) => Input::Message {
+                id: self.id(n),
+                message: Message::SendHeaders,
+            },
+            Move::AddNode(n, command) => Input::AddNode {
+                name: format!("{}.1.1.1", 20 + n),
+                command,
+            },
+            Move::Disconnect(n) => Input::Disconnect(DisconnectTarget::ById(self.id(n))),
+            Move::SyncDisconnect(n) => {
+                let (id, reason) = (self.id(n), DoneReason::LowWorkChain);
+                Input::FromSync(SyncOrder::Disconnect { id, reason })
+            }
+            Move::Wait(seconds) => {
+                self.table.wait(seconds.into());
+                Input::Tick
+            }
+            Move::Drain => Input::Drain,
+        };
+        self.drained |= matches!(input, Input::Drain);
+        let effects = self.table.step(input);
+        self.observe(effects);
+    }
+
+    fn observe(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Admit(peer) => {
+                    self.sync.sync_add(peer.id).assert_held();
+                    assert!(self.admitted.insert(peer.id) && !self.drained);
+                }
+                Effect::Retire { id } => {
+                    self.sync.sync_done(id).assert_held();
+                    assert!(self.admitted.remove(&id));
+                }
+                Effect::Forward { id, .. } | Effect::Send { id, .. } => {
+                    assert!(
+                        self.admitted.contains(&id),
+                        "{id} is unknown to SyncManager"
+                    );
+                    assert!(!self.ordered_to_go.contains(&id));
+                }
+                Effect::Disconnect { id, .. } => {
+                    assert!(self.ordered_to_go.insert(id), "{id} is told to go once");
+                }
+                Effect::Dial {
+                    addr,
+                    direction,
+                    name,
+                } => {
+                    assert!(!self.drained, "dials after Drain");
+                    let busy = self.dials.iter().any(|dial| dial.0 == addr);
+                    assert!(!busy, "{addr} is being dialled already");
+                    self.dials.push_back((addr, direction, name));
+                }
+                Effect::Resolve { .. } | Effect::Reply(_) | Effect::Notice(_) => {}
+            }
+        }
+        assert_eq!(
+            self.table.table.ids(),
+            self.admitted,
+            "table and SyncManager agree"
+        );
+        let count = |direction| {
+            self.table
+                .table
+                .peers()
+                .iter()
+                .filter(|row| row.direction == direction)
+                .count()
+        };
+        assert!(count(Inbound) <= 3 && count(Outbound) <= 3);
+        let automatic = self.dials.iter().filter(|dial| dial.1 == Outbound).count();
+        assert!(count(Outbound) + automatic + self.unadded(Outbound) <= 3);
+        let outgoing = self.table.table.peers();
+        let outgoing = outgoing.iter().filter(|row| row.direction.is_outgoing());
+        let remotes: Vec<SocketAddr> = outgoing.map(|row| row.remote).collect();
+        let distinct: BTreeSet<_> = remotes.iter().collect();
+        assert_eq!(
+            distinct.len(),
+            remotes.len(),
+            "one outgoing connection per address"
+        );
+        assert!(self.table.table.history().len() <= MAX_HISTORY);
+    }
+
+    fn unadded(&self, direction: Direction) -> usize {
+        self.connections
+            .iter()
+            .filter(|c| c.direction == direction && !c.added)
+            .count()
+    }
+
+    /// Ends every connection; all slots are home.
+    fn finish(mut self) {
+        self.make(Move::Drain);
+        while !self.connections.is_empty() {
+            self.make(Move::End(0));
+        }
+        self.table.table.assert_all_home();
+        self.sync.slots_home().assert_held();
+        assert!(self.admitted.is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// SyncManager hears `Add`, `Done` for exactly the admitted peers, nobody is
+    /// dialled twice, no limit is passed, and at the end nothing is left.
+    #[test]
+    fn table_and_sync_agree_whatever_happens(steps in prop::collection::vec(moves(), 0..150)) {
+        let mut walk = Walk::new();
+        for step in steps {
+            walk.make(step);
+        }
+        walk.finish();
+    }
+
+    /// Named nodes never starve: left to itself, the table dials a node that is added.
+    #[test]
+    fn an_added_node_is_always_dialled_again(
+        steps in prop::collection::vec(moves(), 0..80),
+    ) {
+        let mut walk = Walk::new();
+        for step in steps {
+            if !matches!(step, Move::Drain | Move::AddNode(..)) {
+                walk.make(step);
+            }
+        }
+        while !walk.connections.is_empty() {
+            walk.make(Move::End(0));
+        }
+        while !walk.dials.is_empty() {
+            walk.make(Move::Dialled(0, false));
+        }
+        let mut dialled = Vec::new();
+        for _ in 0..20 {
+            walk.make(Move::Wait(5));
+            dialled.extend(walk.dials.iter().map(|dial| (dial.0, dial.1)));
+            while !walk.dials.is_empty() {
+                walk.make(Move::Dialled(0, false));
+            }
+        }
+        let named = (addr(21), Manual);
+        prop_assert!(dialled.contains(&named) || dialled.contains(&(addr(21), Outbound)));
+    }
+}
