@@ -38,6 +38,7 @@ interop: build bitcoind ## Run the tests against a real bitcoind (built once, ab
 	$(CARGO) test --release --workspace --features handfast-tests/interop --test interop
 
 bench: build bitcoind ## Time syncing two chains beside bitcoind (ARGS="--runs 5 --chain light|signed")
+	$(CARGO) build --release --workspace --examples
 	$(TARGET)/release/bench $(ARGS)
 
 doc: setup ## Build the documentation of all crates

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
+use bitcoin::hex::DisplayHex;
 use handfast_tests::data;
 use handfast_tests::generator::SIGNED;
 use handfast_tests::process::{Node, Program, Setup, op_true_signet};
@@ -137,12 +138,13 @@ pub(crate) fn print_kernel_alone(chain: Chain, runs: usize) {
         );
         return;
     }
+    let mut command = Command::new(&replay);
+    command.arg(&file).args(["--network", network.name()]);
+    if let Some(challenge) = network.signet_challenge() {
+        command.args(["--signet-challenge", &challenge.to_lower_hex_string()]);
+    }
     for _ in 0..runs {
-        let output = Command::new(&replay)
-            .arg(network.name())
-            .arg(&file)
-            .output()
-            .expect("the example starts");
+        let output = command.output().expect("the example starts");
         print!(
             "  kernel alone: {}",
             String::from_utf8_lossy(&output.stdout)
