@@ -11,8 +11,6 @@ use handfast_wire::Network;
 pub const DEFAULT_MAX_INBOUND: usize = 115;
 /// Automatic outbound connections. Core: 8 full relay and 2 block relay.
 pub const DEFAULT_MAX_OUTBOUND: usize = 10;
-/// Connections to addresses that the operator named. Core `MAX_ADDNODE_CONNECTIONS`.
-pub const MAX_MANUAL: usize = 8;
 /// Inbound connections whose handshake is not complete; they come on top of `max_inbound`.
 pub const DEFAULT_MAX_HANDSHAKES: usize = 256;
 /// Time from connected to handshake complete. Core `DEFAULT_PEER_CONNECT_TIMEOUT`.
@@ -91,16 +89,28 @@ impl NodeConfig {
 /// or a result longer than [`handfast_wire::limits::MAX_USER_AGENT`] bytes.
 pub fn user_agent(comments: &[String]) -> Result<String, StartError> {
     for comment in comments {
-        let bad = comment.chars().find(|c| !(c.is_ascii_alphanumeric() || " .,;-_?@".contains(*c)));
+        let bad = comment
+            .chars()
+            .find(|c| !(c.is_ascii_alphanumeric() || " .,;-_?@".contains(*c)));
         if let Some(character) = bad {
-            return Err(StartError::UserAgentCharacter { comment: comment.clone(), character });
+            return Err(StartError::UserAgentCharacter {
+                comment: comment.clone(),
+                character,
+            });
         }
     }
-    let comments = if comments.is_empty() { String::new() } else { format!("({})", comments.join("; ")) };
+    let comments = if comments.is_empty() {
+        String::new()
+    } else {
+        format!("({})", comments.join("; "))
+    };
     let agent = format!("/Handfast:{}{comments}/", env!("CARGO_PKG_VERSION"));
     let max = handfast_wire::limits::MAX_USER_AGENT;
     if agent.len() > max {
-        return Err(StartError::UserAgentLength { got: agent.len(), max });
+        return Err(StartError::UserAgentLength {
+            got: agent.len(),
+            max,
+        });
     }
     Ok(agent)
 }
@@ -120,7 +130,9 @@ pub enum StartError {
     #[error(transparent)]
     Datadir(#[from] handfast_chain::OpenError),
     /// A thread or an event loop could not be made.
-    #[error("cannot start the thread {name}: {source}; check the limits on processes and memory (ulimit -u, -v)")]
+    #[error(
+        "cannot start the thread {name}: {source}; check the limits on processes and memory (ulimit -u, -v)"
+    )]
     Thread {
         /// Its name.
         name: &'static str,
@@ -128,7 +140,9 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// A user agent comment has a character that BIP14 does not allow.
-    #[error("user agent comment {comment:?} contains {character:?}; use letters, digits, space and .,;-_?@")]
+    #[error(
+        "user agent comment {comment:?} contains {character:?}; use letters, digits, space and .,;-_?@"
+    )]
     UserAgentCharacter {
         /// The comment.
         comment: String,
@@ -136,7 +150,9 @@ pub enum StartError {
         character: char,
     },
     /// The user agent is too long.
-    #[error("the user agent would be {got} bytes long, at most {max} are allowed; shorten the comments")]
+    #[error(
+        "the user agent would be {got} bytes long, at most {max} are allowed; shorten the comments"
+    )]
     UserAgentLength {
         /// Its length, bytes.
         got: usize,
@@ -148,9 +164,15 @@ pub enum StartError {
 fn remedy(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind;
     match error.kind() {
-        ErrorKind::AddrInUse => "stop the program that uses it, or choose another address with --listen",
-        ErrorKind::PermissionDenied => "ports below 1024 need privileges; choose another with --listen",
-        ErrorKind::AddrNotAvailable => "this machine has no such address; choose another with --listen",
+        ErrorKind::AddrInUse => {
+            "stop the program that uses it, or choose another address with --listen"
+        }
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 need privileges; choose another with --listen"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; choose another with --listen"
+        }
         _ => "choose another address with --listen, or accept nobody with --no-listen",
     }
 }
@@ -162,7 +184,10 @@ mod tests {
     #[test]
     fn a_comment_appears_in_the_user_agent_as_bip14_writes_it() {
         let version = env!("CARGO_PKG_VERSION");
-        assert_eq!(user_agent(&[]).expect("plain"), format!("/Handfast:{version}/"));
+        assert_eq!(
+            user_agent(&[]).expect("plain"),
+            format!("/Handfast:{version}/")
+        );
         let two = user_agent(&["left".into(), "lab 7".into()]).expect("allowed");
         assert_eq!(two, format!("/Handfast:{version}(left; lab 7)/"));
     }

@@ -13,10 +13,12 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::p2p::ServiceFlags;
 use bytes::Bytes;
-use handfast_chain::{ReadError, SpentOutputs};
+use handfast_chain::{ReadError, SpentOutput};
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::ConnId;
-use handfast_proto::peer_table::{AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, PeerRow};
+use handfast_proto::peer_table::{
+    AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, PeerRow,
+};
 use handfast_proto::sync::{SubmitResult, SyncState};
 use handfast_wire::{Network, RawBlock};
 
@@ -132,7 +134,9 @@ impl Audit {
         let ready = self.sockets.checked_sub(self.in_handshake);
         ready == Some(self.peer_table.len())
             && self.peer_table == self.sync_table
-            && self.sync_peer.is_none_or(|id| self.sync_table.contains(&id))
+            && self
+                .sync_peer
+                .is_none_or(|id| self.sync_table.contains(&id))
     }
 }
 
@@ -183,7 +187,9 @@ pub struct NodeHandle {
 
 impl std::fmt::Debug for NodeHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NodeHandle").field("phase", &self.phase()).finish_non_exhaustive()
+        f.debug_struct("NodeHandle")
+            .field("phase", &self.phase())
+            .finish_non_exhaustive()
     }
 }
 
@@ -255,7 +261,11 @@ impl NodeHandle {
     ///
     /// # Errors
     /// The list's refusal, or [`Gone`].
-    pub async fn add_node(&self, name: String, command: AddNodeCommand) -> Result<(), AddNodeFailure> {
+    pub async fn add_node(
+        &self,
+        name: String,
+        command: AddNodeCommand,
+    ) -> Result<(), AddNodeFailure> {
         ask(&self.shared.links()?.peers, mail::AddNode { name, command }).await??;
         Ok(())
     }
@@ -279,7 +289,10 @@ impl NodeHandle {
     pub async fn submit_block(&self, block: RawBlock) -> Result<SubmitResult, Gone> {
         self.accepts_writes()?;
         let (answer, wait) = tokio::sync::oneshot::channel();
-        mail::post(&self.shared.links()?.sync, mail::SubmitBlock { block, answer });
+        mail::post(
+            &self.shared.links()?.sync,
+            mail::SubmitBlock { block, answer },
+        );
         wait.await.map_err(|_| Gone::Stopping)
     }
 
@@ -290,7 +303,10 @@ impl NodeHandle {
     pub async fn submit_header(&self, header: Header) -> Result<SubmitResult, Gone> {
         self.accepts_writes()?;
         let (answer, wait) = tokio::sync::oneshot::channel();
-        mail::post(&self.shared.links()?.sync, mail::SubmitHeader { header, answer });
+        mail::post(
+            &self.shared.links()?.sync,
+            mail::SubmitHeader { header, answer },
+        );
         wait.await.map_err(|_| Gone::Stopping)
     }
 
@@ -300,7 +316,13 @@ impl NodeHandle {
     /// The store's error, or [`Gone`].
     pub async fn block(&self, hash: BlockHash, witness: bool) -> Result<Bytes, BlockError> {
         let reader = self.shared.links()?.reader.clone();
-        let read = move || if witness { reader.read(&hash) } else { reader.read_stripped(&hash) };
+        let read = move || {
+            if witness {
+                reader.read(&hash)
+            } else {
+                reader.read_stripped(&hash)
+            }
+        };
         Ok(off_the_arbiter(read).await??)
     }
 
@@ -308,7 +330,10 @@ impl NodeHandle {
     ///
     /// # Errors
     /// The store's error, or [`Gone`].
-    pub async fn spent_outputs(&self, hash: BlockHash) -> Result<SpentOutputs, BlockError> {
+    pub async fn spent_outputs(
+        &self,
+        hash: BlockHash,
+    ) -> Result<Vec<Vec<SpentOutput>>, BlockError> {
         let reader = self.shared.links()?.reader.clone();
         Ok(off_the_arbiter(move || reader.spent_outputs(&hash)).await??)
     }
@@ -327,7 +352,12 @@ impl NodeHandle {
 
     /// Begins the shutdown; `why` is logged and shown. A second call changes nothing.
     pub fn shutdown(&self, why: &str) {
-        mail::post(&self.shared.node, mail::Shutdown { why: why.to_owned() });
+        mail::post(
+            &self.shared.node,
+            mail::Shutdown {
+                why: why.to_owned(),
+            },
+        );
     }
 
     /// Resolves when everything has stopped and is saved.
@@ -336,7 +366,11 @@ impl NodeHandle {
     /// May be dropped and called again.
     pub async fn stopped(&self) -> ExitReason {
         let mut exit = self.shared.exit.clone();
-        let ended = exit.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        let ended = exit
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
         ended.unwrap_or_else(|| ExitReason::Failed("the node's own actor died".into()))
     }
 
@@ -350,6 +384,10 @@ impl NodeHandle {
 }
 
 /// Runs a blocking read on the blocking pool of the calling runtime.
-async fn off_the_arbiter<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Result<T, Gone> {
-    tokio::task::spawn_blocking(read).await.map_err(|_| Gone::Stopping)
+async fn off_the_arbiter<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Gone> {
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|_| Gone::Stopping)
 }

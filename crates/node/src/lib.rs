@@ -8,20 +8,47 @@ pub mod config;
 pub mod handle;
 pub mod manual;
 
+mod alarm;
+mod arbiters;
 mod clock;
+mod connector;
+mod credit;
+mod intake;
+mod kernel_events;
+mod lifecycle;
+mod listener;
 mod mail;
+mod node;
+#[cfg(test)]
+mod node_tests;
+mod opening;
+mod outbox;
+mod peer;
+mod peer_manager;
+mod peers_file;
+mod seeds;
+mod serve;
 mod shared;
+mod shutdown;
 mod slots;
+mod snapshot;
+mod state_file;
 mod stats;
+mod sync_manager;
+#[cfg(test)]
+mod virtual_time;
+mod vital;
+mod wiring;
 
 pub use config::{NodeConfig, StartError, user_agent};
 pub use handle::{
-    AddNodeFailure, Audit, BlockError, ChainView, DisconnectFailure, ExitReason, Gone, LocalAddress, NetworkInfo,
-    NodeHandle, PeerInfo, Phase,
+    AddNodeFailure, Audit, BlockError, ChainView, DisconnectFailure, ExitReason, Gone,
+    LocalAddress, NetworkInfo, NodeHandle, PeerInfo, Phase,
 };
+pub use node::{BoundNode, Node};
 pub use stats::{Totals, Traffic};
 
-pub use handfast_chain::{OpenError, ReadError, SpentOutputs};
+pub use handfast_chain::{OpenError, ReadError, SpentOutput};
 pub use handfast_proto::headers::{ChainTip, Entry, HeaderTree, Status};
 pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 pub use handfast_proto::peer_table::{

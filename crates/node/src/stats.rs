@@ -83,7 +83,9 @@ pub(crate) struct Counters {
 }
 
 fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(duration.as_micros())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 fn shown(micros: u64) -> Option<Duration> {
@@ -109,21 +111,31 @@ impl Counters {
 
     pub(crate) fn sent(&self, messages: usize, bytes: usize, unix: u32) {
         self.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.messages_sent.fetch_add(messages as u64, Ordering::Relaxed);
+        self.messages_sent
+            .fetch_add(messages as u64, Ordering::Relaxed);
         self.last_send.store(u64::from(unix), Ordering::Relaxed);
-        self.totals.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.totals.messages_sent.fetch_add(messages as u64, Ordering::Relaxed);
+        self.totals
+            .bytes_sent
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.totals
+            .messages_sent
+            .fetch_add(messages as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn received(&self, bytes: usize, is_block: bool, unix: u32) {
-        self.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.bytes_received
+            .fetch_add(bytes as u64, Ordering::Relaxed);
         self.messages_received.fetch_add(1, Ordering::Relaxed);
         self.last_receive.store(u64::from(unix), Ordering::Relaxed);
         if is_block {
             self.last_block.store(u64::from(unix), Ordering::Relaxed);
         }
-        self.totals.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.totals.messages_received.fetch_add(1, Ordering::Relaxed);
+        self.totals
+            .bytes_received
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.totals
+            .messages_received
+            .fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn ping_sent(&self, now: Duration) {
@@ -166,7 +178,10 @@ mod tests {
         let counters = Counters::new(Arc::default());
         counters.ping_sent(Duration::from_secs(5));
         let waiting = counters.read(Duration::from_secs(7));
-        assert_eq!((waiting.ping_wait, waiting.ping), (Some(Duration::from_secs(2)), None));
+        assert_eq!(
+            (waiting.ping_wait, waiting.ping),
+            (Some(Duration::from_secs(2)), None)
+        );
         counters.round_trip(Duration::from_millis(30));
         counters.round_trip(Duration::from_millis(40));
         let answered = counters.read(Duration::from_secs(7));

@@ -1,0 +1,154 @@
+//! `Connector`: dials and resolves names, and owns what is in flight.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix::fut::wrap_future;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
+use handfast_proto::lifecycle::Direction;
+use tokio::net::{TcpStream, lookup_host};
+
+use crate::intake::Intake;
+use crate::mail::{Dial, DialFailed, Resolve, Resolved, StopIntake, post_to};
+use crate::slots::Slot;
+use crate::vital::Vital;
+
+/// Time for a name to be resolved.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Addresses taken from one name at most. Core takes 256 of a DNS seed.
+const MAX_ADDRESSES: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    intake: Intake,
+    timeout: Duration,
+    failed: Recipient<DialFailed>,
+    resolved: Recipient<Resolved>,
+    vital: Vital,
+}
+
+/// Where the results go.
+#[derive(Debug)]
+pub(crate) struct Results {
+    pub(crate) failed: Recipient<DialFailed>,
+    pub(crate) resolved: Recipient<Resolved>,
+}
+
+impl Connector {
+    pub(crate) fn new(intake: Intake, timeout: Duration, results: Results, vital: Vital) -> Self {
+        Self {
+            intake,
+            timeout,
+            failed: results.failed,
+            resolved: results.resolved,
+            vital,
+        }
+    }
+}
+
+impl Actor for Connector {
+    type Context = Context<Self>;
+}
+
+impl Handler<Dial> for Connector {
+    type Result = ();
+
+    fn handle(
+        &mut self,
+        Dial {
+            addr,
+            direction,
+            name,
+        }: Dial,
+        ctx: &mut Self::Context,
+    ) {
+        let failed = self.failed.clone();
+        // Before the first SYN: no connection without a slot.
+        let Some(slot) = self.intake.slots.take(direction) else {
+            post_to(
+                &failed,
+                DialFailed {
+                    addr,
+                    name,
+                    error: "all connection slots are taken".into(),
+                },
+            );
+            return;
+        };
+        let intake = self.intake.clone();
+        let timeout = self.timeout;
+        ctx.spawn(wrap_future(async move {
+            if let Err(error) = dial(&intake, timeout, direction, addr, slot).await {
+                post_to(&failed, DialFailed { addr, name, error });
+            }
+        }));
+    }
+}
+
+async fn dial(
+    intake: &Intake,
+    timeout: Duration,
+    direction: Direction,
+    addr: SocketAddr,
+    slot: Slot,
+) -> Result<(), String> {
+    let connect = tokio::time::timeout(timeout, TcpStream::connect(addr));
+    let socket = connect
+        .await
+        .map_err(|_| "timed out".to_owned())?
+        .map_err(|error| error.to_string())?;
+    // Leaves this arbiter's reactor; its own arbiter registers it again.
+    let socket = socket.into_std().map_err(|error| error.to_string())?;
+    intake.dialled(socket, direction, addr, slot);
+    Ok(())
+}
+
+impl Handler<Resolve> for Connector {
+    type Result = ();
+
+    fn handle(
+        &mut self,
+        Resolve {
+            name,
+            host,
+            port,
+            seeds,
+        }: Resolve,
+        ctx: &mut Self::Context,
+    ) {
+        let resolved = self.resolved.clone();
+        ctx.spawn(wrap_future(async move {
+            let addrs = resolve(&host, port).await;
+            tracing::debug!(name, seeds, found = addrs.len(), "resolved");
+            post_to(&resolved, Resolved { name, addrs });
+        }));
+    }
+}
+
+/// The addresses of a name; none when it has none or the resolver does not answer.
+async fn resolve(host: &str, port: u16) -> Vec<SocketAddr> {
+    // The system's resolver blocks: tokio runs it on a blocking thread.
+    let lookup = tokio::time::timeout(RESOLVE_TIMEOUT, lookup_host((host, port)));
+    match lookup.await {
+        Ok(Ok(found)) => found.take(MAX_ADDRESSES).collect(),
+        Ok(Err(error)) => {
+            tracing::debug!(host, %error, "cannot resolve");
+            Vec::new()
+        }
+        Err(_) => {
+            tracing::debug!(host, "the resolver did not answer in time");
+            Vec::new()
+        }
+    }
+}
+
+impl Handler<StopIntake> for Connector {
+    type Result = ();
+
+    /// Drops the dials in flight, and their slots with them.
+    fn handle(&mut self, _: StopIntake, ctx: &mut Self::Context) {
+        self.vital.relieved();
+        ctx.stop();
+    }
+}

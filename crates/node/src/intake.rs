@@ -1,0 +1,96 @@
+//! Where sockets become connections: shared by `Listener` and `Connector`.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actix_rt::ArbiterHandle;
+use handfast_proto::lifecycle::{ConnId, Direction};
+
+use crate::lifecycle::Birth;
+use crate::peer::{self, Surroundings};
+use crate::slots::{HandshakeSlot, Slot, Slots};
+
+/// Gives ids, counts sockets, and hands connections to the `net` arbiters in turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Intake {
+    pub(crate) slots: Slots,
+    around: Arc<Surroundings>,
+    net: Arc<[ArbiterHandle]>,
+    /// Never given twice (L1).
+    next_id: Arc<AtomicU64>,
+}
+
+impl Intake {
+    pub(crate) fn new(slots: Slots, around: Arc<Surroundings>, net: &[ArbiterHandle]) -> Self {
+        Self {
+            slots,
+            around,
+            net: net.into(),
+            next_id: Arc::default(),
+        }
+    }
+
+    /// An accepted socket, with the slots that were taken for it.
+    pub(crate) fn accepted(
+        &self,
+        socket: TcpStream,
+        remote: SocketAddr,
+        slot: Slot,
+        handshake: HandshakeSlot,
+    ) {
+        let birth = self.birth(Direction::Inbound, remote, slot, Some(handshake));
+        self.begin(socket, birth);
+    }
+
+    /// A socket that we connected, with the slot that was taken for it.
+    pub(crate) fn dialled(
+        &self,
+        socket: TcpStream,
+        direction: Direction,
+        remote: SocketAddr,
+        slot: Slot,
+    ) {
+        let birth = self.birth(direction, remote, slot, None);
+        self.begin(socket, birth);
+    }
+
+    fn birth(
+        &self,
+        direction: Direction,
+        remote: SocketAddr,
+        slot: Slot,
+        handshake: Option<HandshakeSlot>,
+    ) -> Birth {
+        let id = ConnId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        Birth {
+            id,
+            direction,
+            remote,
+            slot,
+            handshake,
+            open: self.slots.open(),
+        }
+    }
+
+    /// Moves the socket to its arbiter, where it becomes a `Peer`. When that
+    /// arbiter has ended the slot goes home with the socket: no manager ever
+    /// heard of this connection.
+    fn begin(&self, socket: TcpStream, birth: Birth) {
+        let turn = usize::try_from(birth.id.0).unwrap_or(0) % self.net.len();
+        let around = self.around.clone();
+        self.net[turn].spawn_fn(move || {
+            // Small messages in both directions; waiting for more only delays them.
+            let prepared = socket
+                .set_nodelay(true)
+                .and_then(|()| tokio::net::TcpStream::from_std(socket));
+            match prepared {
+                Ok(socket) => {
+                    let (read, write) = socket.into_split();
+                    peer::spawn(around, birth, read, write);
+                }
+                Err(error) => peer::stillborn(&around, birth, &error),
+            }
+        });
+    }
+}

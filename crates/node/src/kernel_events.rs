@@ -1,0 +1,113 @@
+//! The kernel's reports as the sync machine takes them: the same facts, other names.
+
+use handfast_chain as chain;
+use handfast_proto::lifecycle::ConnId;
+use handfast_proto::sync;
+
+/// Stands for "nobody sent it" among the kernel's tags; ids count up from 0.
+const NOBODY: u64 = u64::MAX;
+
+/// The tag of a job whose material came from `origin`.
+pub(crate) fn tag(origin: Option<ConnId>) -> u64 {
+    origin.map_or(NOBODY, |id| id.0)
+}
+
+fn origin(tag: u64) -> Option<ConnId> {
+    (tag != NOBODY).then_some(ConnId(tag))
+}
+
+/// What a report of the kernel is about.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// An answer to a job.
+    Answer(sync::KernelEvent),
+    /// The kernel's warnings, all of them.
+    Warnings(Vec<String>),
+    /// The kernel cannot go on.
+    Fatal(String),
+}
+
+pub(crate) fn report(event: chain::Event) -> Report {
+    match event {
+        chain::Event::Headers {
+            tag,
+            count_ok,
+            rejected,
+            last,
+        } => {
+            let rejected = rejected.map(|(hash, why)| (hash, reject(why)));
+            Report::Answer(sync::KernelEvent::HeadersChecked {
+                count_ok,
+                rejected,
+                origin: origin(tag),
+                last,
+            })
+        }
+        chain::Event::Block {
+            tag,
+            hash,
+            outcome,
+            changes,
+            busy,
+        } => {
+            let changes = changes.into_iter().map(change).collect();
+            let outcome = block_outcome(outcome);
+            Report::Answer(sync::KernelEvent::BlockChecked {
+                hash,
+                outcome,
+                origin: origin(tag),
+                changes,
+                busy,
+            })
+        }
+        chain::Event::Warnings(warnings) => Report::Warnings(warnings),
+        chain::Event::Fatal(why) => Report::Fatal(why),
+    }
+}
+
+fn block_outcome(outcome: chain::BlockOutcome) -> sync::BlockOutcome {
+    match outcome {
+        chain::BlockOutcome::Stored => sync::BlockOutcome::Stored,
+        chain::BlockOutcome::Duplicate => sync::BlockOutcome::Duplicate,
+        chain::BlockOutcome::Rejected(why) => sync::BlockOutcome::Rejected(reject(why)),
+        chain::BlockOutcome::Failed(why) => sync::BlockOutcome::Failed(why),
+    }
+}
+
+fn change(change: chain::Change) -> sync::Change {
+    match change {
+        chain::Change::Connected(hash) => sync::Change::Connected(hash),
+        chain::Change::Disconnected(hash) => sync::Change::Disconnected(hash),
+        chain::Change::Invalid(hash, why) => sync::Change::Invalid(hash, reject(why)),
+    }
+}
+
+fn reject(why: chain::Reject) -> sync::Reject {
+    let kind = match why.kind {
+        chain::RejectKind::Consensus => sync::RejectKind::Consensus,
+        chain::RejectKind::Mutated => sync::RejectKind::Mutated,
+        chain::RejectKind::InvalidHeader => sync::RejectKind::InvalidHeader,
+        chain::RejectKind::CachedInvalid => sync::RejectKind::CachedInvalid,
+        chain::RejectKind::InvalidPrev => sync::RejectKind::InvalidPrev,
+        chain::RejectKind::MissingPrev => sync::RejectKind::MissingPrev,
+        chain::RejectKind::TimeFuture => sync::RejectKind::TimeFuture,
+        chain::RejectKind::HeaderLowWork => sync::RejectKind::HeaderLowWork,
+        chain::RejectKind::Unknown => sync::RejectKind::Unknown,
+    };
+    sync::Reject {
+        kind,
+        reason: why.reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_of_a_job_comes_back_with_its_verdict() {
+        for sender in [None, Some(ConnId(0)), Some(ConnId(17))] {
+            assert_eq!(origin(tag(sender)), sender);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The guard that reports the end of a connection, exactly once, whatever ends it.
+
+use std::net::SocketAddr;
+
+use actix::Recipient;
+use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+
+use crate::mail::{PeerAdd, PeerDone, post_to};
+use crate::peer::PeerLink;
+use crate::slots::{HandshakeSlot, OpenSocket, Slot};
+
+/// Owned by the `Peer` of one connection; sends its `Add` and its `Done`.
+///
+/// # Ordering
+/// Both go to the same mailbox from the same place, so `Add` is first (L2). The
+/// guard is a field of the actor: it is dropped when the actor stopped, was
+/// terminated, panicked or never started because its arbiter was gone; and a
+/// value is dropped once.
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    id: ConnId,
+    add: Recipient<PeerAdd>,
+    done: Recipient<PeerDone>,
+    reason: DoneReason,
+    remote: SocketAddr,
+    direction: Direction,
+    handshake: Option<HandshakeSlot>,
+    open: OpenSocket,
+    /// `None` after `Done` was sent.
+    slot: Option<Slot>,
+}
+
+/// What a connection holds before it is one.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub(crate) id: ConnId,
+    pub(crate) direction: Direction,
+    pub(crate) remote: SocketAddr,
+    pub(crate) slot: Slot,
+    /// Inbound connections only.
+    pub(crate) handshake: Option<HandshakeSlot>,
+    pub(crate) open: OpenSocket,
+}
+
+impl Lifecycle {
+    pub(crate) fn new(birth: Birth, add: Recipient<PeerAdd>, done: Recipient<PeerDone>) -> Self {
+        Self {
+            id: birth.id,
+            add,
+            done,
+            // Holds when the node drops the actor without a word: at an arbiter's end.
+            reason: DoneReason::Shutdown,
+            remote: birth.remote,
+            direction: birth.direction,
+            handshake: birth.handshake,
+            open: birth.open,
+            slot: Some(birth.slot),
+        }
+    }
+
+    pub(crate) fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// The handshake is complete: sends `Add`.
+    pub(crate) fn ready(&mut self, introduction: Introduction, link: PeerLink) {
+        assert!(self.slot.is_some(), "L2: Add after Done of {}", self.id);
+        self.open.ready();
+        post_to(
+            &self.add,
+            PeerAdd {
+                introduction,
+                link,
+                handshake: self.handshake.take(),
+            },
+        );
+    }
+
+    /// Notes why the connection ends; `Done` follows when the actor is dropped.
+    pub(crate) fn ends(&mut self, reason: DoneReason) {
+        self.reason = reason;
+    }
+}
+
+impl Drop for Lifecycle {
+    fn drop(&mut self) {
+        let Some(slot) = self.slot.take() else { return };
+        let reason = if std::thread::panicking() {
+            DoneReason::Panicked
+        } else {
+            self.reason.clone()
+        };
+        let Self {
+            id,
+            remote,
+            direction,
+            ..
+        } = *self;
+        post_to(
+            &self.done,
+            PeerDone {
+                id,
+                remote,
+                direction,
+                reason,
+                slot,
+            },
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! `Listener`: accepts, and nothing else.
+//!
+//! A full accept queue looks like a connection to the remote and is none. So the
+//! queue is deep, and at every wake-up all of it is taken out and handed over.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::fut::wrap_future;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
+use handfast_proto::lifecycle::Direction;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::io::unix::AsyncFd;
+
+use crate::config::StartError;
+use crate::intake::Intake;
+use crate::mail::StopIntake;
+use crate::vital::Vital;
+
+/// First pause when the system has no descriptor or memory for another socket.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What became of the connections that arrived.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) accepted: AtomicU64,
+    /// Closed at once: no slot was free.
+    pub(crate) no_slot: AtomicU64,
+    /// Pauses because the system was out of descriptors or memory.
+    pub(crate) exhausted: AtomicU64,
+}
+
+/// Binds one listening socket. Touches no file.
+pub(crate) fn bind(addr: SocketAddr, backlog: u32) -> Result<TcpListener, StartError> {
+    let listen = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        // A restart must not wait for connections of the last run to time out.
+        socket.set_reuse_address(true)?;
+        if addr.is_ipv6() {
+            // So that 0.0.0.0 and [::] can both be listened on.
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&SockAddr::from(addr))?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Ok(socket.into())
+    };
+    listen().map_err(|source| StartError::Listen { addr, source })
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    sockets: Vec<TcpListener>,
+    intake: Intake,
+    tally: Arc<Tally>,
+    vital: Vital,
+}
+
+impl Listener {
+    pub(crate) fn new(
+        sockets: Vec<TcpListener>,
+        intake: Intake,
+        tally: Arc<Tally>,
+        vital: Vital,
+    ) -> Self {
+        Self {
+            sockets,
+            intake,
+            tally,
+            vital,
+        }
+    }
+}
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        for socket in std::mem::take(&mut self.sockets) {
+            let intake = self.intake.clone();
+            let tally = self.tally.clone();
+            ctx.spawn(wrap_future(accept(socket, intake, tally)));
+        }
+    }
+}
+
+impl Handler<StopIntake> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, _: StopIntake, ctx: &mut Self::Context) {
+        self.vital.relieved();
+        ctx.stop();
+    }
+}
+
+/// Accepts on one socket until dropped.
+async fn accept(socket: TcpListener, intake: Intake, tally: Arc<Tally>) {
+    // Its unsafe successor wants a promise about the type's file descriptor, which
+    // holds for a listener of the standard library.
+    #[allow(
+        deprecated,
+        reason = "sound for this type, and this crate has no unsafe code"
+    )]
+    let socket = AsyncFd::new(socket)
+        .expect("an arbiter has a reactor, and a listening socket can be polled");
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let Ok(mut ready) = socket.readable().await else {
+            return;
+        };
+        match drain(socket.get_ref(), &intake, &tally) {
+            Ok(()) => {
+                pause = FIRST_PAUSE;
+                ready.clear_ready();
+            }
+            Err(error) => {
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM: accepting again at once would spin.
+                if tally.exhausted.fetch_add(1, Ordering::Relaxed) == 0 {
+                    tracing::warn!(%error, "cannot accept connections; raise the limit on open files (ulimit -n)");
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Takes out everything that is in the accept queue.
+fn drain(socket: &TcpListener, intake: &Intake, tally: &Tally) -> io::Result<()> {
+    loop {
+        let (stream, remote) = match socket.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            // The remote left while it was queued.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                ) =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        tally.accepted.fetch_add(1, Ordering::Relaxed);
+        let slots = intake
+            .slots
+            .take(Direction::Inbound)
+            .zip(intake.slots.take_handshake());
+        let Some((slot, handshake)) = slots else {
+            tally.no_slot.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%remote, "no slot is free; closed");
+            continue;
+        };
+        stream.set_nonblocking(true)?;
+        intake.accepted(stream, remote, slot, handshake);
+    }
+}

@@ -1,0 +1,388 @@
+//! The one home of sending.
+//!
+//! A mailbox of actix has no useful bound of its own (`do_send` ignores the
+//! capacity, and with a bounded mailbox it overtakes parked `send`s). So every
+//! mailbox is unbounded and strictly FIFO, and each message says what bounds how
+//! many of it can be queued: that is its delivery class, a trait. `clippy.toml`
+//! bans the methods of `Addr` everywhere else.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Handler, Message, Recipient};
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use handfast_chain::OpenError;
+use handfast_proto::address_book::Row;
+use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use handfast_proto::peer_table::{
+    AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, SyncOrder,
+};
+use handfast_proto::sync::{KernelEvent, SubmitResult, SyncState};
+use handfast_wire::{Message as WireMessage, RawBlock};
+use tokio::sync::oneshot;
+
+use crate::credit::Credit;
+use crate::handle::{Gone, PeerInfo};
+use crate::opening::Open;
+use crate::peer::PeerLink;
+use crate::slots::{HandshakeSlot, Slot};
+
+/// Why a mailbox cannot grow without limit by one kind of message.
+pub(crate) trait Bound {}
+
+/// At most two per slot: the message carries the slot, or precedes the one that does (L5).
+pub(crate) enum BySlot {}
+/// Each carries credit of its connection and gives it back when handled.
+pub(crate) enum ByCredit {}
+/// Each is caused by one message or request of the receiver, which bounds those.
+pub(crate) enum ByRequest {}
+/// A few ever, or one per caller who waits for the answer.
+pub(crate) enum Rare {}
+
+impl Bound for BySlot {}
+impl Bound for ByCredit {}
+impl Bound for ByRequest {}
+impl Bound for Rare {}
+
+/// A message that is posted: the sender does not wait and learns nothing.
+/// To a stopped actor it is dropped, and what it carries goes home by `Drop`.
+pub(crate) trait Posted: Message<Result = ()> + Send {
+    /// What keeps the receiver's mailbox short.
+    type Bound: Bound;
+}
+
+/// A message whose sender waits for the answer: one in flight per caller.
+pub(crate) trait Asked: Message + Send {}
+
+/// Posts `message`; never waits. Order is kept per receiver.
+pub(crate) fn post<A, M>(to: &Addr<A>, message: M)
+where
+    A: Actor + Handler<M>,
+    A::Context: ToEnvelope<A, M>,
+    M: Posted + 'static,
+{
+    #[expect(clippy::disallowed_methods, reason = "the one home of sending")]
+    to.do_send(message);
+}
+
+/// Posts `message` to whoever receives this kind of it; never waits.
+pub(crate) fn post_to<M: Posted + 'static>(to: &Recipient<M>, message: M) {
+    #[expect(clippy::disallowed_methods, reason = "the one home of sending")]
+    to.do_send(message);
+}
+
+/// Asks and waits for the answer. Never used by a manager: managers do not wait.
+///
+/// # Errors
+/// The actor is not there any more.
+///
+/// # Cancel safety
+/// Dropping the future cancels the question when it was not yet handled.
+pub(crate) async fn ask<A, M>(to: &Addr<A>, message: M) -> Result<M::Result, Gone>
+where
+    A: Actor + Handler<M>,
+    A::Context: ToEnvelope<A, M>,
+    M: Asked + 'static,
+    M::Result: Send,
+{
+    #[expect(clippy::disallowed_methods, reason = "the one home of sending")]
+    let answer = to.send(message);
+    answer.await.map_err(|_| Gone::Stopping)
+}
+
+macro_rules! posted {
+    ($bound:ident: $($message:ty),+ $(,)?) => {
+        $(impl Message for $message { type Result = (); }
+          impl Posted for $message { type Bound = $bound; })+
+    };
+}
+
+macro_rules! asked {
+    ($($message:ty => $answer:ty),+ $(,)?) => {
+        $(impl Message for $message { type Result = $answer; }
+          impl Asked for $message {})+
+    };
+}
+
+// ---- Peer → PeerManager. One sender per connection, one mailbox: see `manual::ordering`.
+
+/// A connection completed its handshake.
+#[derive(Debug)]
+pub(crate) struct PeerAdd {
+    /// What it said of itself.
+    pub(crate) introduction: Introduction,
+    /// The way back to it.
+    pub(crate) link: PeerLink,
+    /// Its place in the handshake (inbound only); free when this has been handled.
+    pub(crate) handshake: Option<HandshakeSlot>,
+}
+
+/// A connection received a message.
+#[derive(Debug)]
+pub(crate) struct PeerInput {
+    /// The connection.
+    pub(crate) id: ConnId,
+    /// The message.
+    pub(crate) message: WireMessage,
+    /// Given back when this has been handled.
+    pub(crate) credit: Credit,
+}
+
+/// A connection has ended; nothing about `id` follows.
+///
+/// Sender: the peer's lifecycle guard, nobody else. Bound: frees `slot` when
+/// *handled*, so at most two lifecycle messages per slot are ever queued (L5).
+#[derive(Debug)]
+pub(crate) struct PeerDone {
+    /// The connection.
+    pub(crate) id: ConnId,
+    /// The remote end.
+    pub(crate) remote: SocketAddr,
+    /// Who opened it.
+    pub(crate) direction: Direction,
+    /// Why it ended.
+    pub(crate) reason: DoneReason,
+    /// Its slot.
+    pub(crate) slot: Slot,
+}
+
+posted!(BySlot: PeerAdd, PeerDone);
+posted!(ByCredit: PeerInput);
+
+// ---- PeerManager → SyncManager.
+
+/// PeerManager admitted a connection.
+#[derive(Debug)]
+pub(crate) struct SyncAdd(pub(crate) Introduction);
+
+/// An admitted connection received a message for sync.
+#[derive(Debug)]
+pub(crate) struct SyncInput {
+    /// The connection.
+    pub(crate) id: ConnId,
+    /// The message.
+    pub(crate) message: WireMessage,
+    /// Given back when this has been handled.
+    pub(crate) credit: Credit,
+}
+
+/// An admitted connection has ended; frees the slot when handled.
+#[derive(Debug)]
+pub(crate) struct SyncDone {
+    /// The connection.
+    pub(crate) id: ConnId,
+    /// Its slot.
+    pub(crate) slot: Slot,
+}
+
+posted!(BySlot: SyncAdd, SyncDone);
+posted!(ByCredit: SyncInput);
+
+// ---- SyncManager → PeerManager, and what comes back to SyncManager.
+
+/// What SyncManager wants done with a connection.
+#[derive(Debug)]
+pub(crate) struct SyncCommand(pub(crate) SyncOrder);
+
+/// A verdict of the kernel.
+#[derive(Debug)]
+pub(crate) struct Kernel(pub(crate) KernelEvent);
+
+/// SyncManager wants a block sent to a connection.
+#[derive(Debug)]
+pub(crate) struct ServeBlock {
+    /// The connection.
+    pub(crate) id: ConnId,
+    /// Comes back with [`Served`].
+    pub(crate) ticket: u64,
+    /// The block.
+    pub(crate) hash: BlockHash,
+    /// With witness data.
+    pub(crate) witness: bool,
+}
+
+/// Serving a block has ended, sent or not.
+#[derive(Debug)]
+pub(crate) struct Served {
+    /// The connection.
+    pub(crate) id: ConnId,
+    /// Of the order.
+    pub(crate) ticket: u64,
+}
+
+/// Offers a block from outside the network.
+#[derive(Debug)]
+pub(crate) struct SubmitBlock {
+    /// The block.
+    pub(crate) block: RawBlock,
+    /// Gets the verdict.
+    pub(crate) answer: oneshot::Sender<SubmitResult>,
+}
+
+/// Offers a header from outside the network.
+#[derive(Debug)]
+pub(crate) struct SubmitHeader {
+    /// The header.
+    pub(crate) header: Header,
+    /// Gets the verdict.
+    pub(crate) answer: oneshot::Sender<SubmitResult>,
+}
+
+posted!(ByRequest: SyncCommand, Kernel, ServeBlock, Served);
+posted!(Rare: SubmitBlock, SubmitHeader);
+
+// ---- PeerManager → Peer, Connector; Connector → PeerManager.
+
+/// End this connection.
+#[derive(Debug)]
+pub(crate) struct Disconnect(pub(crate) DoneReason);
+
+/// Connect to `addr`.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    /// Where to.
+    pub(crate) addr: SocketAddr,
+    /// [`Direction::Outbound`] or [`Direction::Manual`].
+    pub(crate) direction: Direction,
+    /// The operator's name for it.
+    pub(crate) name: Option<String>,
+}
+
+/// Find the addresses of a name.
+#[derive(Debug)]
+pub(crate) struct Resolve {
+    /// Comes back in [`Resolved`].
+    pub(crate) name: String,
+    /// What to look up.
+    pub(crate) host: String,
+    /// The port that the addresses get.
+    pub(crate) port: u16,
+    /// Whether it is a DNS seed.
+    pub(crate) seeds: bool,
+}
+
+/// The addresses of a name; none: it could not be resolved.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    /// The name.
+    pub(crate) name: String,
+    /// Its addresses.
+    pub(crate) addrs: Vec<SocketAddr>,
+}
+
+/// A dial did not lead to a connection.
+#[derive(Debug)]
+pub(crate) struct DialFailed {
+    /// Where to.
+    pub(crate) addr: SocketAddr,
+    /// The operator's name for it.
+    pub(crate) name: Option<String>,
+    /// Why.
+    pub(crate) error: String,
+}
+
+posted!(ByRequest: Disconnect, Dial, Resolve, Resolved, DialFailed);
+
+// ---- Questions.
+
+/// Every admitted peer.
+#[derive(Debug)]
+pub(crate) struct Peers;
+/// The connections that ended last.
+#[derive(Debug)]
+pub(crate) struct PeerHistory;
+/// The operator's addresses.
+#[derive(Debug)]
+pub(crate) struct AddedNodes;
+/// The ids in PeerManager's table.
+#[derive(Debug)]
+pub(crate) struct AuditPeers;
+/// What sync does.
+#[derive(Debug)]
+pub(crate) struct QuerySyncState;
+/// The ids in SyncManager's table, and its sync peer.
+#[derive(Debug)]
+pub(crate) struct AuditSync;
+/// The `addnode` RPC.
+#[derive(Debug)]
+pub(crate) struct AddNode {
+    /// The address or name.
+    pub(crate) name: String,
+    /// What to do with it.
+    pub(crate) command: AddNodeCommand,
+}
+/// The `disconnectnode` RPC.
+#[derive(Debug)]
+pub(crate) struct DisconnectPeer {
+    /// Which.
+    pub(crate) target: DisconnectTarget,
+}
+
+asked! {
+    Peers => Vec<PeerInfo>,
+    PeerHistory => Vec<HistoryRow>,
+    AddedNodes => Vec<AddedNode>,
+    AuditPeers => BTreeSet<ConnId>,
+    QuerySyncState => SyncState,
+    AuditSync => (BTreeSet<ConnId>, Option<ConnId>),
+    AddNode => Result<(), AddNodeError>,
+    DisconnectPeer => bool,
+}
+
+// ---- Start and stop. `Node` alone sends the orders of a phase.
+
+/// Shut the node down.
+#[derive(Debug)]
+pub(crate) struct Shutdown {
+    /// Who wants it, or why.
+    pub(crate) why: String,
+}
+
+/// An actor or thread that the node cannot run without has ended on its own.
+#[derive(Debug)]
+pub(crate) struct ActorDied {
+    /// Which.
+    pub(crate) who: &'static str,
+    /// How.
+    pub(crate) how: String,
+}
+
+posted!(Rare: Shutdown, ActorDied);
+
+/// The kernel was opened, or cannot be.
+#[derive(Debug)]
+pub(crate) struct Opened(pub(crate) Result<Box<Open>, OpenError>);
+
+posted!(Rare: Opened);
+
+/// Phase "intake": accept and dial no more.
+#[derive(Debug)]
+pub(crate) struct StopIntake;
+/// Phase "drain": disconnect everybody, admit nobody.
+#[derive(Debug)]
+pub(crate) struct Drain;
+/// Phase "managers": stop, and answer what has to be saved.
+#[derive(Debug)]
+pub(crate) struct StopPeers {
+    /// Every slot is home, so the table must be empty (L6).
+    pub(crate) slots_home: bool,
+}
+/// Phase "managers": stop, and let go of the kernel.
+#[derive(Debug)]
+pub(crate) struct StopSync {
+    /// Every slot is home, so the table must be empty (L6).
+    pub(crate) slots_home: bool,
+}
+/// The rows of `peers.dat`.
+#[derive(Debug)]
+pub(crate) struct AddressRows;
+
+asked! {
+    StopIntake => (),
+    Drain => (),
+    StopPeers => Vec<Row>,
+    StopSync => (),
+    AddressRows => Vec<Row>,
+}

@@ -1,0 +1,286 @@
+//! Whole nodes: real arbiters, real sockets on loopback, the real kernel.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use actix::{Handler, System};
+use futures_util::{SinkExt, StreamExt};
+use handfast_wire::{Codec, Message, Network, Version};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_util::codec::Framed;
+
+use crate::mail::{Posted, Rare, post};
+use crate::peer_manager::PeerManager;
+use crate::sync_manager::SyncManager;
+use crate::{Audit, ExitReason, Gone, Node, NodeConfig, NodeHandle, Phase, StartError};
+
+/// Longer than anything here takes; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn config(datadir: &Path) -> NodeConfig {
+    let mut config = NodeConfig::new(Network::Regtest, datadir.join("regtest"));
+    config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
+    config.dial = false;
+    config
+}
+
+/// Runs `test` in a system of its own, with a node, and stops the node.
+fn with_node(
+    change: impl FnOnce(&mut NodeConfig),
+    test: impl AsyncFnOnce(&NodeHandle),
+) -> ExitReason {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    System::new().block_on(async {
+        let mut config = config(dir.path());
+        change(&mut config);
+        let node = Node::start(config).expect("a fresh directory and a free port");
+        until(async || node.phase() == Phase::Running).await;
+        test(&node).await;
+        node.shutdown("the test is over");
+        tokio::time::timeout(PATIENCE, node.stopped())
+            .await
+            .expect("it stops")
+    })
+}
+
+/// Waits until `condition` holds.
+async fn until(condition: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .expect("the condition comes true");
+}
+
+fn address(node: &NodeHandle) -> SocketAddr {
+    node.network_info().local_addresses[0].addr
+}
+
+type Remote = Framed<TcpStream, Codec>;
+
+async fn connect(node: &NodeHandle) -> Remote {
+    let socket = TcpStream::connect(address(node)).await.expect("it listens");
+    Framed::new(socket, Codec::new(Network::Regtest.magic()))
+}
+
+async fn handshake(node: &NodeHandle) -> Remote {
+    let mut remote = connect(node).await;
+    let nowhere =
+        bitcoin::p2p::Address::new(&([0, 0, 0, 0], 0).into(), bitcoin::p2p::ServiceFlags::NONE);
+    let version = Version {
+        version: 70_016,
+        services: bitcoin::p2p::ServiceFlags::NETWORK | bitcoin::p2p::ServiceFlags::WITNESS,
+        timestamp: 1_700_000_000,
+        receiver: nowhere.clone(),
+        sender: Some(nowhere),
+        nonce: Some(3),
+        user_agent: "/remote:1/".into(),
+        start_height: Some(1_000_000),
+        relay: false,
+    };
+    remote.send(Message::Version(version)).await.expect("open");
+    loop {
+        let frame = remote.next().await.expect("open").expect("well-formed");
+        if frame.message == Ok(Message::Verack) {
+            break;
+        }
+    }
+    remote.send(Message::Verack).await.expect("open");
+    remote
+}
+
+async fn audit_of(node: &NodeHandle, sockets: usize, ready: usize) -> Audit {
+    until(async || {
+        let audit = node.audit().await.expect("it runs");
+        audit.agrees() && audit.sockets == sockets && audit.peer_table.len() == ready
+    })
+    .await;
+    node.audit().await.expect("it runs")
+}
+
+/// Makes a manager panic, as a bug in it would.
+struct Explode;
+
+impl actix::Message for Explode {
+    type Result = ();
+}
+
+impl Posted for Explode {
+    type Bound = Rare;
+}
+
+impl Handler<Explode> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, _: Explode, _: &mut Self::Context) {
+        panic!("a bug in PeerManager, on purpose");
+    }
+}
+
+impl Handler<Explode> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, _: Explode, _: &mut Self::Context) {
+        panic!("a bug in SyncManager, on purpose");
+    }
+}
+
+#[test]
+fn shutdown_with_live_peers_closes_them_and_leaves_both_tables_empty() {
+    let reason = with_node(
+        |_| {},
+        async |node| {
+            let mut remotes = Vec::new();
+            for _ in 0..3 {
+                remotes.push(handshake(node).await);
+            }
+            let silent = connect(node).await;
+            let audit = audit_of(node, 4, 3).await;
+            assert_eq!((audit.in_handshake, audit.slots_taken), (1, 4));
+            assert_eq!(node.network_info().connections_in, 3);
+            node.shutdown("with live peers");
+            // That the tables are empty is asserted by the managers: a violation
+            // would make the reason of the exit a failure.
+            for remote in remotes.into_iter().chain([silent]) {
+                let mut rest = Vec::new();
+                remote
+                    .into_inner()
+                    .read_to_end(&mut rest)
+                    .await
+                    .expect("closed in an orderly way");
+            }
+        },
+    );
+    assert_eq!(reason, ExitReason::Requested("with live peers".into()));
+}
+
+#[test]
+fn peers_that_come_and_go_leave_no_ghost() {
+    let reason = with_node(
+        |_| {},
+        async |node| {
+            for round in 0..50 {
+                let one = handshake(node).await;
+                let other = connect(node).await;
+                if round % 2 == 0 {
+                    drop((one, other));
+                } else {
+                    drop((other, one));
+                }
+            }
+            let audit = audit_of(node, 0, 0).await;
+            assert_eq!((audit.slots_taken, audit.sync_peer), (0, None));
+            assert_eq!(node.peer_history().await.expect("it runs").len(), 100);
+        },
+    );
+    assert!(matches!(reason, ExitReason::Requested(_)), "{reason:?}");
+}
+
+#[test]
+fn a_connection_without_a_free_slot_is_closed_at_once() {
+    with_node(
+        |config| (config.max_inbound, config.max_handshakes) = (0, 1),
+        async |node| {
+            let _takes_the_slot = connect(node).await;
+            audit_of(node, 1, 0).await;
+            let mut refused = connect(node).await.into_inner();
+            assert_eq!(
+                refused
+                    .read(&mut [0; 1])
+                    .await
+                    .expect("closed, not hanging"),
+                0
+            );
+        },
+    );
+}
+
+#[test]
+fn a_panic_in_a_manager_ends_the_node_with_a_failure() {
+    for who in ["PeerManager", "SyncManager"] {
+        let reason = with_node(
+            |_| {},
+            async |node| {
+                let _remote = handshake(node).await;
+                audit_of(node, 1, 1).await;
+                let links = node.shared.links().expect("it runs");
+                match who {
+                    "PeerManager" => post(&links.peers, Explode),
+                    _ => post(&links.sync, Explode),
+                }
+                until(async || node.phase() == Phase::Stopping).await;
+            },
+        );
+        let ExitReason::Failed(why) = reason else {
+            panic!("a failure, not {reason:?}")
+        };
+        assert!(why.contains(who), "{why}");
+    }
+}
+
+#[test]
+fn a_node_that_is_told_to_stop_while_it_starts_stops() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    System::new().block_on(async {
+        let node = Node::start(config(dir.path())).expect("a fresh directory");
+        assert_eq!(
+            node.peers().await.expect_err("it is starting"),
+            Gone::Starting
+        );
+        node.shutdown("at once");
+        let reason = tokio::time::timeout(PATIENCE, node.stopped())
+            .await
+            .expect("it stops");
+        assert_eq!(reason, ExitReason::Requested("at once".into()));
+        assert_eq!(
+            node.peers().await.expect_err("it has stopped"),
+            Gone::Stopping
+        );
+    });
+}
+
+#[test]
+fn an_occupied_port_or_directory_is_refused_and_nothing_changes_on_disk() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let mut wants_it = config(dir.path());
+    wants_it.listen = vec![taken.local_addr().expect("bound")];
+    System::new().block_on(async {
+        let refused = Node::start(wants_it).expect_err("the port is taken");
+        assert!(matches!(refused, StartError::Listen { .. }));
+        assert!(refused.to_string().contains("--listen"), "{refused}");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("listable").count(), 0);
+
+        let first = Node::start(config(dir.path())).expect("a fresh directory");
+        let second = Node::start(config(dir.path())).expect_err("the directory is in use");
+        assert!(matches!(second, StartError::Datadir(_)), "{second}");
+        first.shutdown("the test is over");
+        first.stopped().await;
+        let again = Node::start(config(dir.path())).expect("free again");
+        again.shutdown("the test is over");
+        assert!(matches!(again.stopped().await, ExitReason::Requested(_)));
+    });
+}
+
+#[test]
+fn a_node_dials_the_address_that_it_is_told_to_connect_to() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let reason = with_node(
+        |_| {},
+        async |server| {
+            let mut config = config(dir.path());
+            config.listen.clear();
+            config.connect = vec![address(server).to_string()];
+            let client = Node::start(config).expect("a fresh directory");
+            audit_of(server, 1, 1).await;
+            until(async || client.network_info().connections_out == 1).await;
+            client.shutdown("the test is over");
+            assert!(matches!(client.stopped().await, ExitReason::Requested(_)));
+            audit_of(server, 0, 0).await;
+        },
+    );
+    assert!(matches!(reason, ExitReason::Requested(_)), "{reason:?}");
+}

@@ -1,0 +1,129 @@
+//! Opening the kernel, on a thread of its own: it may have blocks to connect
+//! first, and RPC answers "starting" meanwhile.
+
+use std::sync::Arc;
+
+use actix::Addr;
+use actix::dev::channel::{AddressReceiver, channel};
+use bitcoin::block::Header;
+use handfast_chain::{Chain, ChainOptions, Event, InitialChain, OpenError};
+use handfast_proto::address_book::Row;
+use handfast_proto::headers::HeaderTree;
+
+use crate::config::NodeConfig;
+use crate::kernel_events::{Report, report};
+use crate::mail::{ActorDied, Kernel, Opened, post};
+use crate::peer_manager::PeerManager;
+use crate::peers_file;
+use crate::shared::Shared;
+use crate::sync_manager::SyncManager;
+
+/// The managers' mailboxes. They exist before the managers, which know each other.
+#[derive(Debug)]
+pub(crate) struct Mailboxes {
+    pub(crate) peers: Mailbox<PeerManager>,
+    pub(crate) sync: Mailbox<SyncManager>,
+}
+
+/// Both ends of a mailbox whose actor is still to come. Unbounded: see `mail`.
+pub(crate) struct Mailbox<A: actix::Actor> {
+    pub(crate) addr: Addr<A>,
+    pub(crate) messages: AddressReceiver<A>,
+}
+
+impl<A: actix::Actor> std::fmt::Debug for Mailbox<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailbox").finish_non_exhaustive()
+    }
+}
+
+impl<A: actix::Actor> Mailbox<A> {
+    pub(crate) fn new() -> Self {
+        let (sender, messages) = channel(0);
+        Self {
+            addr: Addr::new(sender),
+            messages,
+        }
+    }
+}
+
+impl Mailboxes {
+    pub(crate) fn new() -> Self {
+        Self {
+            peers: Mailbox::new(),
+            sync: Mailbox::new(),
+        }
+    }
+}
+
+/// What opening gives.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) chain: Chain,
+    pub(crate) tree: HeaderTree,
+    pub(crate) addresses: Vec<Row>,
+}
+
+/// Opens on a new thread and posts [`Opened`] to `Node`.
+pub(crate) fn open(
+    options: ChainOptions,
+    config: &NodeConfig,
+    mailboxes: &Mailboxes,
+    shared: Arc<Shared>,
+) {
+    let sync = mailboxes.sync.addr.clone();
+    let datadir = config.datadir.clone();
+    let opening = move || {
+        let events = shared.clone();
+        // Runs on the kernel's thread with the chain lock held: converts and posts.
+        let on_event = move |event: Event| match report(event) {
+            Report::Answer(answer) => post(&sync, Kernel(answer)),
+            Report::Warnings(warnings) => events.set_warnings(&warnings),
+            Report::Fatal(how) => post(&events.node, ActorDied { who: "kernel", how }),
+        };
+        let opened = Chain::open(options, on_event).and_then(|(chain, initial)| {
+            let addresses = peers_file::load(&datadir).map_err(|source| OpenError::Io {
+                path: datadir.join("peers.dat"),
+                source,
+            })?;
+            shared.measure_disk();
+            Ok(Box::new(Open {
+                chain,
+                tree: tree(&initial),
+                addresses,
+            }))
+        });
+        post(&shared.node, Opened(opened));
+    };
+    let thread = std::thread::Builder::new()
+        .name("open".into())
+        .spawn(opening);
+    assert!(
+        thread.is_ok(),
+        "the arbiters' threads were just made; this one cannot be refused: {thread:?}"
+    );
+}
+
+/// The header tree of what the kernel has.
+fn tree(initial: &InitialChain) -> HeaderTree {
+    let mut active = initial.active.iter();
+    let genesis = active.next().expect("an open chain has its genesis block");
+    let mut tree = HeaderTree::new(*genesis);
+    let insert = |tree: &mut HeaderTree, header: &Header| {
+        let hash = header.block_hash();
+        tree.insert_hashed(hash, *header)
+            .expect("the kernel's headers follow one another");
+        hash
+    };
+    for header in active {
+        let hash = insert(&mut tree, header);
+        tree.connect(&hash);
+    }
+    for header in &initial.best_branch {
+        insert(&mut tree, header);
+    }
+    for hash in &initial.stored {
+        tree.mark_stored(hash);
+    }
+    tree
+}

@@ -1,0 +1,256 @@
+//! `Peer`: one connection. Owns its socket and its lifecycle guard.
+//!
+//! Input is a metered stream of frames, output a queue emptied by the actor's
+//! own writer; both are items of the actor, so that its end closes the socket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actix::fut::wrap_future;
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, Running,
+    SpawnHandle, StreamHandler, WrapFuture,
+};
+use handfast_proto::lifecycle::DoneReason;
+use handfast_proto::session::{Effect, Input, Session, SessionConfig};
+use handfast_wire::frame::MIN_READ_AHEAD;
+use handfast_wire::{Codec, CodecError, Message};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_util::codec::FramedRead;
+use tokio_util::sync::CancellationToken;
+
+use crate::alarm::{self, Timed};
+use crate::clock::Clock;
+use crate::credit::{Charged, Credit, Metered};
+use crate::lifecycle::{Birth, Lifecycle};
+use crate::mail::{Disconnect, PeerAdd, PeerDone, PeerInput, ServeBlock, post_to};
+use crate::outbox::{Outbox, outbox, write_queue};
+use crate::serve::{Library, serve};
+use crate::stats::{Counters, TotalCounters};
+
+/// What all connections of a node share.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) session: Arc<SessionConfig>,
+    pub(crate) clock: Clock,
+    pub(crate) add: Recipient<PeerAdd>,
+    pub(crate) input: Recipient<PeerInput>,
+    pub(crate) done: Recipient<PeerDone>,
+    pub(crate) library: Library,
+    /// The node's budget for blocks that wait for the kernel.
+    pub(crate) blocks: Arc<Semaphore>,
+    pub(crate) totals: Arc<TotalCounters>,
+    /// Height of our tip, told in `version`.
+    pub(crate) height: Arc<AtomicU64>,
+    /// Ends connections that are still in the handshake when the node stops;
+    /// PeerManager knows the others.
+    pub(crate) drain: CancellationToken,
+    /// Mixed with the connection's id for its session.
+    pub(crate) seed: u64,
+}
+
+/// The managers' way to one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerLink {
+    pub(crate) actor: Addr<Peer>,
+    pub(crate) outbox: Outbox,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// The actor of one connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    life: Lifecycle,
+    session: Session,
+    around: Arc<Surroundings>,
+    outbox: Outbox,
+    counters: Arc<Counters>,
+    /// Waits for the drain; only during the handshake.
+    drain: Option<SpawnHandle>,
+    /// Made with the first order.
+    serving: Option<mpsc::UnboundedSender<ServeBlock>>,
+}
+
+/// Starts the actor of one connection on the current arbiter. Every connection
+/// comes to life here, whatever its transport.
+pub(crate) fn spawn<R, W>(around: Arc<Surroundings>, birth: Birth, read: R, write: W) -> Addr<Peer>
+where
+    R: AsyncRead + Unpin + 'static,
+    W: AsyncWrite + Unpin + 'static,
+{
+    let now = around.clock.now();
+    let magic = around.library.magic;
+    let direction = birth.direction;
+    let height = u32::try_from(around.height.load(Ordering::Relaxed)).expect("heights fit 32 bits");
+    let seed = around.seed ^ birth.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let session = Session::new(
+        around.session.clone(),
+        birth.id,
+        direction,
+        birth.remote,
+        height,
+        seed,
+        now,
+    );
+    let (outbox, outlet) = outbox();
+    let counters = Arc::new(Counters::new(around.totals.clone()));
+
+    let mut ctx = Context::new();
+    let frames = FramedRead::with_capacity(read, Codec::new(magic), MIN_READ_AHEAD);
+    ctx.add_stream(Metered::new(frames, around.blocks.clone()));
+    let writer = write_queue(outlet, write, magic, around.clock, counters.clone());
+    ctx.spawn(wrap_future::<_, Peer>(writer).map(|result, peer, ctx| {
+        if let Err(error) = result {
+            peer.step(Input::ReadFailed(error.to_string()), None, ctx);
+        }
+    }));
+    let life = Lifecycle::new(birth, around.add.clone(), around.done.clone());
+    ctx.run(Peer {
+        life,
+        session,
+        around,
+        outbox,
+        counters,
+        drain: None,
+        serving: None,
+    })
+}
+
+impl Peer {
+    /// One step of the session, and its effects.
+    fn step(&mut self, input: Input, mut credit: Option<Credit>, ctx: &mut Context<Self>) {
+        let now = self.around.clock.now();
+        let mut slow = false;
+        for effect in self.session.step(now, input) {
+            match effect {
+                Effect::Send(message) => {
+                    if matches!(message, Message::Ping(_)) {
+                        self.counters.ping_sent(now.mono);
+                    }
+                    slow |= self.outbox.push(message).is_err();
+                }
+                Effect::Ready(introduction) => {
+                    self.drain.take().map(|watch| ctx.cancel_future(watch));
+                    let link = PeerLink {
+                        actor: ctx.address(),
+                        outbox: self.outbox.clone(),
+                        counters: self.counters.clone(),
+                    };
+                    self.life.ready(introduction, link);
+                }
+                Effect::Deliver(message) => {
+                    let credit = credit.take().expect("a frame delivers one message at most");
+                    post_to(
+                        &self.around.input,
+                        PeerInput {
+                            id: self.life.id(),
+                            message,
+                            credit,
+                        },
+                    );
+                }
+                Effect::Rtt(took) => self.counters.round_trip(took),
+                Effect::Close(reason) => {
+                    self.life.ends(reason);
+                    ctx.stop();
+                }
+            }
+        }
+        if slow {
+            self.step(Input::SlowReader, None, ctx);
+        }
+    }
+}
+
+impl Actor for Peer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        alarm::start(ctx);
+        let drain = self.around.drain.clone().cancelled_owned().into_actor(self);
+        self.drain = Some(ctx.spawn(drain.map(|(), peer, ctx| {
+            peer.step(Input::Disconnect(DoneReason::Shutdown), None, ctx);
+        })));
+        self.step(Input::Connected, None, ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Self::Context) -> Running {
+        Running::Stop
+    }
+}
+
+impl Timed for Peer {
+    fn deadline(&self) -> Option<Instant> {
+        self.session
+            .deadline()
+            .map(|mono| self.around.clock.instant(mono))
+    }
+
+    fn on_deadline(&mut self, ctx: &mut Self::Context) {
+        self.step(Input::Deadline, None, ctx);
+    }
+}
+
+impl StreamHandler<Result<Charged, CodecError>> for Peer {
+    fn handle(&mut self, item: Result<Charged, CodecError>, ctx: &mut Self::Context) {
+        match item {
+            Ok(Charged { frame, credit }) => {
+                let is_block = matches!(frame.message, Ok(Message::Block(_)));
+                self.counters
+                    .received(frame.wire_bytes, is_block, self.around.clock.now().unix);
+                match frame.message {
+                    Ok(message) => self.step(Input::Received(message), Some(credit), ctx),
+                    Err(dropped) => {
+                        tracing::debug!(peer = self.life.id().0, %dropped, "frame passed over")
+                    }
+                }
+            }
+            Err(CodecError::Decode(error)) => {
+                self.step(Input::Undecodable(error.to_string()), None, ctx)
+            }
+            Err(CodecError::Io(error)) => {
+                self.step(Input::ReadFailed(error.to_string()), None, ctx)
+            }
+        }
+    }
+
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        self.step(Input::RemoteClosed, None, ctx);
+    }
+}
+
+impl Handler<Disconnect> for Peer {
+    type Result = ();
+
+    fn handle(&mut self, Disconnect(reason): Disconnect, ctx: &mut Self::Context) {
+        self.step(Input::Disconnect(reason), None, ctx);
+    }
+}
+
+impl Handler<ServeBlock> for Peer {
+    type Result = ();
+
+    fn handle(&mut self, order: ServeBlock, ctx: &mut Self::Context) {
+        let serving = self.serving.get_or_insert_with(|| {
+            let (orders, todo) = mpsc::unbounded_channel();
+            let library = self.around.library.clone();
+            let outbox = self.outbox.clone();
+            ctx.spawn(wrap_future(serve(todo, library, order.id, outbox)));
+            orders
+        });
+        // Fails only when the connection is ending.
+        let _ = serving.send(order);
+    }
+}
+
+/// A connection whose socket broke before it could be used: its guard reports
+/// the end like any other.
+pub(crate) fn stillborn(around: &Surroundings, birth: Birth, error: &std::io::Error) {
+    let mut life = Lifecycle::new(birth, around.add.clone(), around.done.clone());
+    life.ends(DoneReason::RemoteReset(error.to_string()));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,399 @@
+//! `PeerManager`: owns the peer table. Everything about a connection passes here,
+//! in the order in which the connection sent it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
+use handfast_proto::lifecycle::{ConnId, DoneReason};
+use handfast_proto::peer_table::{AddNodeError, Effect, Input, PeerTable, Reply};
+use handfast_wire::Message;
+use tokio::time::Instant;
+
+use crate::alarm::{self, Timed};
+use crate::connector::Connector;
+use crate::credit::Credit;
+use crate::handle::PeerInfo;
+use crate::mail::{
+    AddNode, AddedNodes, AddressRows, AuditPeers, Dial, DialFailed, Disconnect, DisconnectPeer,
+    Drain, PeerAdd, PeerDone, PeerHistory, PeerInput, Peers, Resolve, Resolved, ServeBlock, Served,
+    StopPeers, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
+};
+use crate::peer::PeerLink;
+use crate::shared::Shared;
+use crate::slots::Slot;
+use crate::sync_manager::SyncManager;
+use crate::vital::Vital;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct PeerManager {
+    table: PeerTable,
+    /// The way to each connection that completed its handshake, admitted or not.
+    links: BTreeMap<ConnId, PeerLink>,
+    sync: Addr<SyncManager>,
+    connector: Addr<Connector>,
+    shared: Arc<Shared>,
+    vital: Vital,
+}
+
+/// What the input of a step carried, to be passed on with an effect. What is left
+/// after the step has been handled here, and goes home.
+#[derive(Debug, Default)]
+struct Carried {
+    credit: Option<Credit>,
+    slot: Option<Slot>,
+}
+
+impl PeerManager {
+    pub(crate) fn new(
+        table: PeerTable,
+        sync: Addr<SyncManager>,
+        connector: Addr<Connector>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let vital = Vital::new("PeerManager", shared.node.clone());
+        Self {
+            table,
+            links: BTreeMap::new(),
+            sync,
+            connector,
+            shared,
+            vital,
+        }
+    }
+
+    fn step(&mut self, input: Input) -> Option<Reply> {
+        self.step_with(input, Carried::default())
+    }
+
+    /// One step of the table, and its effects.
+    fn step_with(&mut self, input: Input, mut carried: Carried) -> Option<Reply> {
+        let mut reply = None;
+        for effect in self.table.step(self.shared.clock.now(), input) {
+            match effect {
+                Effect::Admit(introduction) => post(&self.sync, SyncAdd(introduction)),
+                Effect::Retire { id } => {
+                    let slot = carried
+                        .slot
+                        .take()
+                        .expect("L3: a peer is retired by its own Done");
+                    post(&self.sync, SyncDone { id, slot });
+                }
+                Effect::Forward { id, message } => {
+                    let credit = carried
+                        .credit
+                        .take()
+                        .expect("a message is forwarded once, when it arrives");
+                    post(
+                        &self.sync,
+                        SyncInput {
+                            id,
+                            message,
+                            credit,
+                        },
+                    );
+                }
+                Effect::Send { id, message } => self.send(id, message),
+                Effect::Disconnect { id, reason } => self.disconnect(id, reason),
+                Effect::Dial {
+                    addr,
+                    direction,
+                    name,
+                } => post(
+                    &self.connector,
+                    Dial {
+                        addr,
+                        direction,
+                        name,
+                    },
+                ),
+                Effect::Resolve {
+                    name,
+                    host,
+                    port,
+                    seeds,
+                } => {
+                    post(
+                        &self.connector,
+                        Resolve {
+                            name,
+                            host,
+                            port,
+                            seeds,
+                        },
+                    );
+                }
+                Effect::Reply(answer) => reply = Some(answer),
+                Effect::Notice(notice) => tracing::info!("{notice}"),
+            }
+        }
+        reply
+    }
+
+    /// Sends to a connection that may have ended already.
+    fn send(&mut self, id: ConnId, message: Message) {
+        let Some(link) = self.links.get(&id) else {
+            return;
+        };
+        if link.outbox.push(message).is_err() {
+            self.disconnect(id, DoneReason::SlowReader);
+        }
+    }
+
+    fn disconnect(&self, id: ConnId, reason: DoneReason) {
+        if let Some(link) = self.links.get(&id) {
+            tracing::debug!(peer = id.0, %reason, "disconnecting");
+            post(&link.actor, Disconnect(reason));
+        }
+    }
+
+    /// Publishes how many peers there are, for those who do not want to ask.
+    fn publish_census(&self) {
+        let rows = self.table.peers();
+        let outgoing = rows
+            .iter()
+            .filter(|row| row.direction.is_outgoing())
+            .count();
+        let mut offsets: Vec<i64> = rows
+            .iter()
+            .map(|row| row.introduction.time_offset)
+            .collect();
+        offsets.sort_unstable();
+        let census = &self.shared.census;
+        census.outgoing.store(outgoing, Ordering::Relaxed);
+        census
+            .inbound
+            .store(rows.len() - outgoing, Ordering::Relaxed);
+        census.time_offset.store(
+            offsets.get(offsets.len() / 2).copied().unwrap_or(0),
+            Ordering::Relaxed,
+        );
+    }
+}
+
+impl Actor for PeerManager {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(0);
+        alarm::start(ctx);
+        // The table may want to dial at once.
+        self.step(Input::Tick);
+    }
+}
+
+impl Timed for PeerManager {
+    fn deadline(&self) -> Option<Instant> {
+        self.table
+            .deadline()
+            .map(|mono| self.shared.clock.instant(mono))
+    }
+
+    fn on_deadline(&mut self, _: &mut Self::Context) {
+        self.step(Input::Tick);
+    }
+}
+
+impl Handler<PeerAdd> for PeerManager {
+    type Result = ();
+    fn handle(
+        &mut self,
+        PeerAdd {
+            introduction,
+            link,
+            handshake,
+        }: PeerAdd,
+        _: &mut Self::Context,
+    ) {
+        self.links.insert(introduction.id, link);
+        self.step(Input::Add(introduction));
+        self.publish_census();
+        drop(handshake);
+    }
+}
+
+impl Handler<PeerInput> for PeerManager {
+    type Result = ();
+    fn handle(
+        &mut self,
+        PeerInput {
+            id,
+            message,
+            credit,
+        }: PeerInput,
+        _: &mut Self::Context,
+    ) {
+        self.step_with(
+            Input::Message { id, message },
+            Carried {
+                credit: Some(credit),
+                slot: None,
+            },
+        );
+    }
+}
+
+impl Handler<PeerDone> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, done: PeerDone, _: &mut Self::Context) {
+        let PeerDone {
+            id,
+            remote,
+            direction,
+            reason,
+            slot,
+        } = done;
+        if reason == DoneReason::Panicked {
+            tracing::error!(peer = id.0, %remote, "a peer's actor panicked; its connection is closed");
+        }
+        self.links.remove(&id);
+        self.step_with(
+            Input::Done {
+                id,
+                remote,
+                direction,
+                reason,
+            },
+            Carried {
+                credit: None,
+                slot: Some(slot),
+            },
+        );
+        self.publish_census();
+    }
+}
+
+impl Handler<SyncCommand> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, SyncCommand(order): SyncCommand, _: &mut Self::Context) {
+        self.step(Input::FromSync(order));
+    }
+}
+
+impl Handler<ServeBlock> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, order: ServeBlock, _: &mut Self::Context) {
+        // Without a link its Done is on the way to SyncManager, which forgets the order then.
+        if let Some(link) = self.links.get(&order.id) {
+            post(&link.actor, order);
+        }
+    }
+}
+
+impl Handler<Served> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, served: Served, _: &mut Self::Context) {
+        if self.links.contains_key(&served.id) {
+            post(&self.sync, served);
+        }
+    }
+}
+
+impl Handler<DialFailed> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, DialFailed { addr, name, error }: DialFailed, _: &mut Self::Context) {
+        tracing::debug!(%addr, name, error, "cannot connect");
+        self.step(Input::DialFailed { addr, name, error });
+    }
+}
+
+impl Handler<Resolved> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, Resolved { name, addrs }: Resolved, _: &mut Self::Context) {
+        self.step(Input::Resolved { name, addrs });
+    }
+}
+
+impl Handler<Peers> for PeerManager {
+    type Result = MessageResult<Peers>;
+    fn handle(&mut self, _: Peers, _: &mut Self::Context) -> Self::Result {
+        let now = self.shared.clock.now().mono;
+        let info = |row: handfast_proto::peer_table::PeerRow| {
+            let link = self.links.get(&row.id);
+            let traffic = link.map(|link| link.counters.read(now)).unwrap_or_default();
+            PeerInfo { row, traffic }
+        };
+        MessageResult(self.table.peers().into_iter().map(info).collect())
+    }
+}
+
+impl Handler<PeerHistory> for PeerManager {
+    type Result = MessageResult<PeerHistory>;
+    fn handle(&mut self, _: PeerHistory, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.table.history())
+    }
+}
+
+impl Handler<AddedNodes> for PeerManager {
+    type Result = MessageResult<AddedNodes>;
+    fn handle(&mut self, _: AddedNodes, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.table.added_nodes())
+    }
+}
+
+impl Handler<AuditPeers> for PeerManager {
+    type Result = MessageResult<AuditPeers>;
+    fn handle(&mut self, _: AuditPeers, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.table.ids())
+    }
+}
+
+impl Handler<AddNode> for PeerManager {
+    type Result = Result<(), AddNodeError>;
+    fn handle(
+        &mut self,
+        AddNode { name, command }: AddNode,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        match self.step(Input::AddNode { name, command }) {
+            Some(Reply::AddNode(result)) => result,
+            other => unreachable!("addnode is answered in its step, not by {other:?}"),
+        }
+    }
+}
+
+impl Handler<DisconnectPeer> for PeerManager {
+    type Result = bool;
+    fn handle(&mut self, DisconnectPeer { target }: DisconnectPeer, _: &mut Self::Context) -> bool {
+        match self.step(Input::Disconnect(target)) {
+            Some(Reply::Disconnect(result)) => result.is_ok(),
+            other => unreachable!("disconnectnode is answered in its step, not by {other:?}"),
+        }
+    }
+}
+
+impl Handler<AddressRows> for PeerManager {
+    type Result = MessageResult<AddressRows>;
+    fn handle(&mut self, _: AddressRows, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.table.book().rows().collect())
+    }
+}
+
+impl Handler<Drain> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) {
+        self.step(Input::Drain);
+    }
+}
+
+impl Handler<StopPeers> for PeerManager {
+    type Result = MessageResult<StopPeers>;
+    fn handle(
+        &mut self,
+        StopPeers { slots_home }: StopPeers,
+        ctx: &mut Self::Context,
+    ) -> Self::Result {
+        if slots_home {
+            self.table.assert_all_home();
+            assert!(
+                self.links.is_empty(),
+                "L6: all slots are home and PeerManager still has links"
+            );
+        }
+        self.vital.relieved();
+        ctx.stop();
+        MessageResult(self.table.book().rows().collect())
+    }
+}

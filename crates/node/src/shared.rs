@@ -1,0 +1,195 @@
+//! What a [`NodeHandle`](crate::NodeHandle) reads: published by the actors,
+//! owned by nobody, never waited for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use actix::Addr;
+use arc_swap::ArcSwap;
+use handfast_chain::BlockReader;
+use handfast_proto::handshake::PROTOCOL_VERSION;
+use handfast_proto::headers::HeaderTree;
+use handfast_proto::session::full_node;
+use handfast_wire::Network;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::handle::{ChainView, ExitReason, Gone, LocalAddress, NetworkInfo, Phase};
+use crate::node::Node;
+use crate::peer_manager::PeerManager;
+use crate::slots::Slots;
+use crate::stats::TotalCounters;
+use crate::sync_manager::SyncManager;
+
+/// Seconds between blocks, where the network aims at a rate.
+const BLOCK_INTERVAL: u32 = 600;
+
+/// The actors that answer, once they run.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub(crate) peers: Addr<PeerManager>,
+    pub(crate) sync: Addr<SyncManager>,
+    pub(crate) reader: BlockReader,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) network: Network,
+    pub(crate) datadir: PathBuf,
+    pub(crate) user_agent: String,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) view: ArcSwap<ChainView>,
+    pub(crate) links: OnceLock<Links>,
+    pub(crate) node: Addr<Node>,
+    pub(crate) exit: watch::Receiver<Option<ExitReason>>,
+    pub(crate) slots: Slots,
+    pub(crate) totals: Arc<TotalCounters>,
+    /// Height of our tip, for `version` messages.
+    pub(crate) height: Arc<AtomicU64>,
+    pub(crate) census: Census,
+    /// Bytes of blocks and undo data when last looked at.
+    disk: AtomicU64,
+}
+
+/// Admitted connections, published by PeerManager.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    pub(crate) inbound: AtomicUsize,
+    pub(crate) outgoing: AtomicUsize,
+    /// Median of the peers' clocks minus ours, seconds.
+    pub(crate) time_offset: AtomicI64,
+}
+
+/// What [`Shared::new`] needs from the start of the node.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub(crate) network: Network,
+    pub(crate) datadir: PathBuf,
+    pub(crate) user_agent: String,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) node: Addr<Node>,
+    pub(crate) exit: watch::Receiver<Option<ExitReason>>,
+    pub(crate) slots: Slots,
+    pub(crate) clock: Clock,
+}
+
+impl Shared {
+    pub(crate) fn new(birth: Birth) -> Self {
+        let view = ChainView {
+            tree: HeaderTree::new(birth.network.genesis()),
+            network: birth.network.clone(),
+            phase: Phase::Starting,
+            initial_block_download: true,
+            progress: 0.0,
+            size_on_disk: 0,
+            warnings: Vec::new(),
+        };
+        Self {
+            clock: birth.clock,
+            network: birth.network,
+            datadir: birth.datadir,
+            user_agent: birth.user_agent,
+            listen: birth.listen,
+            view: ArcSwap::from_pointee(view),
+            links: OnceLock::new(),
+            node: birth.node,
+            exit: birth.exit,
+            slots: birth.slots,
+            totals: Arc::default(),
+            height: Arc::default(),
+            census: Census::default(),
+            disk: AtomicU64::new(0),
+        }
+    }
+
+    /// The actors, unless they do not run yet or do not run any more.
+    pub(crate) fn links(&self) -> Result<&Links, Gone> {
+        match (self.links.get(), self.view.load().phase) {
+            (Some(links), _) => Ok(links),
+            (None, Phase::Starting | Phase::Running) => Err(Gone::Starting),
+            (None, Phase::Stopping) => Err(Gone::Stopping),
+        }
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.view.rcu(|old| ChainView {
+            phase,
+            ..ChainView::clone(old)
+        });
+    }
+
+    pub(crate) fn set_warnings(&self, warnings: &[String]) {
+        self.view.rcu(|old| ChainView {
+            warnings: warnings.to_vec(),
+            ..ChainView::clone(old)
+        });
+    }
+
+    pub(crate) fn tip_moved(&self, height: u32) {
+        self.height.store(u64::from(height), Ordering::Relaxed);
+    }
+
+    pub(crate) fn size_on_disk(&self) -> u64 {
+        self.disk.load(Ordering::Relaxed)
+    }
+
+    /// Looks at the block files. Blocks on the disk: not for an arbiter.
+    pub(crate) fn measure_disk(&self) {
+        let files = std::fs::read_dir(self.datadir.join("blocks"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let bytes = files
+            .filter(|file| {
+                file.path()
+                    .extension()
+                    .is_some_and(|extension| extension == "dat")
+            })
+            .filter_map(|file| file.metadata().ok())
+            .map(|data| data.len())
+            .sum();
+        self.disk.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The share of the chain that is validated, by height. Where headers are
+    /// behind the clock, the blocks that must have been found since are added to
+    /// the goal, so that the beginning of header sync does not look like the end.
+    pub(crate) fn progress(&self, tree: &HeaderTree, unix: u32) -> f64 {
+        let best = tree.best_header();
+        let behind = match self.network {
+            Network::Regtest | Network::CustomSignet { .. } => 0,
+            Network::Mainnet | Network::Testnet4 | Network::Testnet3 | Network::Signet => {
+                unix.saturating_sub(best.header.time) / BLOCK_INTERVAL
+            }
+        };
+        // A tip of the last hours is the tip: blocks are irregular.
+        let goal = best.height + if behind > 24 { behind } else { 0 };
+        if goal == 0 {
+            1.0
+        } else {
+            (f64::from(tree.tip().height) / f64::from(goal)).min(1.0)
+        }
+    }
+
+    pub(crate) fn network_info(&self) -> NetworkInfo {
+        NetworkInfo {
+            user_agent: self.user_agent.clone(),
+            protocol_version: PROTOCOL_VERSION,
+            local_services: full_node(),
+            local_addresses: self
+                .listen
+                .iter()
+                .map(|&addr| LocalAddress { addr })
+                .collect(),
+            listening: !self.listen.is_empty(),
+            connections_in: self.census.inbound.load(Ordering::Relaxed),
+            connections_out: self.census.outgoing.load(Ordering::Relaxed),
+            time_offset: self.census.time_offset.load(Ordering::Relaxed),
+            totals: self.totals.read(),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The end, phase by phase. A barrier, not a drain: nothing is thrown away, and
+//! each phase is over when it is proven to be. See [`crate::manual::shutdown`].
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handfast_chain::Chain;
+
+use crate::arbiters::Arbiters;
+use crate::mail::{Drain, StopIntake, StopPeers, StopSync, ask};
+use crate::peers_file;
+use crate::shared::Shared;
+use crate::wiring::Running;
+
+/// For answers of actors, which have at most their bounded mailbox to handle first.
+const ANSWER: Duration = Duration::from_secs(5);
+/// For connections to end and every Done to be handled.
+const CONNECTIONS: Duration = Duration::from_secs(10);
+/// For the block in progress and the flush. The databases of a full main network
+/// node on a slow disk take minutes; what is cut off is downloaded again.
+const KERNEL: Duration = Duration::from_secs(600);
+/// For small files.
+const FILES: Duration = Duration::from_secs(10);
+/// For threads whose work is over.
+const THREADS: Duration = Duration::from_secs(5);
+
+/// Waits for one phase until its deadline, and says who is late.
+async fn phase<T>(
+    name: &'static str,
+    deadline: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let began = tokio::time::Instant::now();
+    let done = tokio::time::timeout(deadline, work).await.ok();
+    match &done {
+        Some(_) => tracing::debug!(phase = name, took = ?began.elapsed(), "shutdown phase over"),
+        None => tracing::warn!(
+            phase = name,
+            ?deadline,
+            "shutdown phase is late; going on without it"
+        ),
+    }
+    done
+}
+
+/// Stops everything, in order. RPC refuses writes since the phase was published.
+///
+/// # Errors
+/// What could not be ended as it should, in one line.
+pub(crate) async fn run(
+    running: Running,
+    arbiters: Arbiters,
+    shared: Arc<Shared>,
+) -> Result<(), String> {
+    let Running {
+        listener,
+        connector,
+        peers,
+        sync,
+        drain,
+        chain,
+    } = running;
+    let mut failures = Vec::new();
+
+    phase("intake", ANSWER, async {
+        let _ = tokio::join!(ask(&listener, StopIntake), ask(&connector, StopIntake));
+    })
+    .await;
+    phase("drain", ANSWER, async {
+        drain.cancel();
+        let _ = ask(&peers, Drain).await;
+    })
+    .await;
+    let slots_home = phase("connections", CONNECTIONS, shared.slots.all_home())
+        .await
+        .is_some();
+    if !slots_home {
+        failures.push(format!(
+            "connections did not end: {:?}",
+            shared.slots.census()
+        ));
+    }
+    let rows = phase("managers", ANSWER, async {
+        let rows = ask(&peers, StopPeers { slots_home }).await;
+        let sync = ask(&sync, StopSync { slots_home }).await;
+        rows.ok().zip(sync.ok())
+    });
+    let rows = rows.await.flatten().map(|(rows, ())| rows);
+    if rows.is_none() {
+        failures.push("a manager did not end as it should".into());
+    }
+    match phase("kernel", KERNEL, off_thread(move || close(chain))).await {
+        Some(Ok(Ok(()))) => {}
+        Some(Ok(Err(failure)) | Err(failure)) => failures.push(failure),
+        None => failures.push("the kernel did not close in time".into()),
+    }
+    if let Some(rows) = rows {
+        let datadir = shared.datadir.clone();
+        let saved = phase(
+            "state",
+            FILES,
+            off_thread(move || peers_file::save(&datadir, &rows)),
+        )
+        .await;
+        if let Some(Ok(Err(error))) = saved {
+            failures.push(format!("cannot save peers.dat: {error}"));
+        }
+    }
+    match phase("threads", THREADS, off_thread(move || arbiters.join())).await {
+        Some(Ok(panicked)) if panicked.is_empty() => {}
+        late => failures.push(format!("threads did not end as they should: {late:?}")),
+    }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(failures.join("; "))
+    }
+}
+
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// Interrupts validation, flushes and closes. SyncManager has let go of the
+/// kernel with its last answer; a manager that is late still holds it, and then
+/// the databases are left as the last flush left them.
+fn close(chain: Arc<Chain>) -> Result<(), String> {
+    chain.interrupt();
+    let chain =
+        Arc::try_unwrap(chain).map_err(|_| "SyncManager still holds the kernel".to_owned())?;
+    chain.close().map_err(|error| error.to_string())
+}

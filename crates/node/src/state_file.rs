@@ -1,0 +1,187 @@
+//! Small local state on disk: the one user of bincode.
+//!
+//! A file is magic, schema version, length, payload, checksum. It is written to
+//! another name, synced and renamed, so that a crash leaves the old or the new
+//! one. One that cannot be read is set aside, never deleted, and the node goes on
+//! without it. Nothing that came over the network is decoded here.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bincode::Options;
+use bitcoin::hashes::{Hash, sha256};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const MAGIC: [u8; 8] = *b"HANDFAST";
+/// Magic, schema version, payload length.
+const HEAD_BYTES: usize = 8 + 4 + 8;
+const CHECKSUM_BYTES: usize = 32;
+/// Longest payload, bytes. The address book has a bound far below.
+const MAX_PAYLOAD: u64 = 64 << 20;
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+enum Damage {
+    #[error("it is not a state file of Handfast")]
+    Magic,
+    #[error("it has schema version {got}, not {wanted}")]
+    Version { got: u32, wanted: u32 },
+    #[error("it is cut short or too long")]
+    Length,
+    #[error("its checksum is wrong")]
+    Checksum,
+    #[error("its contents cannot be read: {0}")]
+    Contents(#[from] bincode::Error),
+}
+
+fn encoding() -> impl Options {
+    bincode::DefaultOptions::new()
+        .with_fixint_encoding()
+        .with_limit(MAX_PAYLOAD)
+}
+
+/// Reads `path`; `None` when there is no such file, or none that can be read.
+/// The latter is set aside as `<name>.damaged` with a warning.
+///
+/// # Errors
+/// The system's, when a file is there and cannot be opened or set aside.
+pub(crate) fn load<T: DeserializeOwned>(path: &Path, version: u32) -> io::Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match decode(&bytes, version) {
+        Ok(value) => Ok(Some(value)),
+        Err(damage) => {
+            let aside = with_suffix(path, "damaged");
+            fs::rename(path, &aside)?;
+            tracing::warn!(
+                file = %path.display(), aside = %aside.display(), why = %damage,
+                "a state file cannot be read; it was set aside and a new one begins"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// Writes `value` to `path`, whole or not at all.
+///
+/// # Errors
+/// The system's; the old file is intact then.
+pub(crate) fn save<T: Serialize>(path: &Path, version: u32, value: &T) -> io::Result<()> {
+    let bytes = encode(value, version);
+    let temporary = with_suffix(path, "new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    // The rename itself must survive a power cut too.
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".");
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+fn encode<T: Serialize>(value: &T, version: u32) -> Vec<u8> {
+    let payload = encoding()
+        .serialize(value)
+        .expect("plain data below the limit is always encodable");
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + payload.len() + CHECKSUM_BYTES);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&version.to_le_bytes());
+    bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&payload);
+    let checksum = sha256::Hash::hash(&bytes);
+    bytes.extend_from_slice(checksum.as_byte_array());
+    bytes
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8], wanted: u32) -> Result<T, Damage> {
+    let (magic, rest) = bytes.split_first_chunk().ok_or(Damage::Magic)?;
+    if *magic != MAGIC {
+        return Err(Damage::Magic);
+    }
+    let (version, rest) = rest.split_first_chunk().ok_or(Damage::Length)?;
+    let got = u32::from_le_bytes(*version);
+    if got != wanted {
+        return Err(Damage::Version { got, wanted });
+    }
+    let (length, rest) = rest.split_first_chunk().ok_or(Damage::Length)?;
+    let (payload, checksum) = rest
+        .split_last_chunk::<CHECKSUM_BYTES>()
+        .ok_or(Damage::Length)?;
+    if u64::from_le_bytes(*length) != payload.len() as u64 {
+        return Err(Damage::Length);
+    }
+    let computed = sha256::Hash::hash(&bytes[..bytes.len() - CHECKSUM_BYTES]);
+    if computed.as_byte_array() != checksum {
+        return Err(Damage::Checksum);
+    }
+    Ok(encoding().deserialize(payload)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Rows = Vec<(u32, String)>;
+
+    fn rows() -> Rows {
+        (0..50).map(|n| (n, format!("row {n}"))).collect()
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("peers.dat");
+        assert!(
+            load::<Rows>(&path, 1)
+                .expect("no file is no error")
+                .is_none()
+        );
+        save(&path, 1, &rows()).expect("writable");
+        save(&path, 1, &rows()).expect("replaces the old one");
+        assert_eq!(load::<Rows>(&path, 1).expect("readable"), Some(rows()));
+        assert_eq!(
+            fs::read_dir(dir.path()).expect("listable").count(),
+            1,
+            "no temporary file is left"
+        );
+    }
+
+    #[test]
+    fn every_single_damaged_byte_and_every_cut_is_noticed() {
+        let whole = encode(&rows(), 1);
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x20;
+            assert!(decode::<Rows>(&damaged, 1).is_err(), "byte {at}");
+            assert!(decode::<Rows>(&whole[..at], 1).is_err(), "cut at {at}");
+        }
+        assert!(matches!(
+            decode::<Rows>(&whole, 2),
+            Err(Damage::Version { got: 1, wanted: 2 })
+        ));
+    }
+
+    #[test]
+    fn a_damaged_file_is_set_aside_and_not_deleted() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("peers.dat");
+        fs::write(&path, b"HANDFAST but not really").expect("writable");
+        assert!(load::<Rows>(&path, 1).expect("no system error").is_none());
+        assert!(!path.exists());
+        let aside = fs::read(dir.path().join("peers.dat.damaged")).expect("set aside");
+        assert_eq!(aside, b"HANDFAST but not really");
+    }
+}

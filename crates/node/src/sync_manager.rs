@@ -1,0 +1,254 @@
+//! `SyncManager`: owns the sync machine, and through it the header tree.
+//!
+//! Messages in, effects out, in the order in which the machine gives them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
+use bitcoin::BlockHash;
+use handfast_chain::Chain;
+use handfast_proto::peer_table::SyncOrder;
+use handfast_proto::sync::{Effect, Input, KernelEvent, SubmitResult, SyncManager as Machine};
+use handfast_wire::Message;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::alarm::{self, Timed};
+use crate::credit::BlockShare;
+use crate::kernel_events::tag;
+use crate::mail::{
+    AuditSync, Kernel, QuerySyncState, ServeBlock, Served, StopSync, SubmitBlock, SubmitHeader,
+    SyncAdd, SyncCommand, SyncDone, SyncInput, post,
+};
+use crate::peer_manager::PeerManager;
+use crate::shared::Shared;
+use crate::snapshot::Publisher;
+use crate::vital::Vital;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct SyncManager {
+    machine: Machine,
+    /// `None` after [`StopSync`]: the kernel is closed by its only owner then.
+    chain: Option<Arc<Chain>>,
+    peers: Addr<PeerManager>,
+    shared: Arc<Shared>,
+    publisher: Publisher,
+    /// Shares of the node's block budget, kept until the kernel's verdict.
+    with_kernel: BTreeMap<BlockHash, BlockShare>,
+    /// Who waits for the answer of a submission.
+    submitters: BTreeMap<u64, oneshot::Sender<SubmitResult>>,
+    next_ticket: u64,
+    vital: Vital,
+}
+
+impl SyncManager {
+    pub(crate) fn new(
+        machine: Machine,
+        chain: Arc<Chain>,
+        peers: Addr<PeerManager>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            machine,
+            chain: Some(chain),
+            peers,
+            publisher: Publisher::new(shared.clone()),
+            with_kernel: BTreeMap::new(),
+            submitters: BTreeMap::new(),
+            next_ticket: 0,
+            vital: Vital::new("SyncManager", shared.node.clone()),
+            shared,
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        self.step_with(input, None);
+    }
+
+    /// One step of the machine, and its effects. `share`: of the block in `input`.
+    fn step_with(&mut self, input: Input, mut share: Option<(BlockHash, BlockShare)>) {
+        let now = self.shared.clock.now();
+        for effect in self.machine.step(now, input) {
+            match effect {
+                Effect::Send { id, message } => self.order(SyncOrder::Send { id, message }),
+                Effect::Disconnect { id, reason } => {
+                    self.order(SyncOrder::Disconnect { id, reason })
+                }
+                Effect::CheckHeaders { headers, origin } => {
+                    self.chain().check_headers(headers, tag(origin))
+                }
+                Effect::CheckBlock { block, origin } => {
+                    if let Some((hash, share)) = share.take_if(|(hash, _)| *hash == block.hash) {
+                        self.with_kernel.insert(hash, share);
+                    }
+                    self.chain()
+                        .check_block(block.hash, block.bytes, tag(origin));
+                }
+                Effect::ServeBlock {
+                    id,
+                    ticket,
+                    hash,
+                    witness,
+                } => {
+                    post(
+                        &self.peers,
+                        ServeBlock {
+                            id,
+                            ticket,
+                            hash,
+                            witness,
+                        },
+                    );
+                }
+                Effect::Answer { ticket, result } => {
+                    // Whoever hears of a new tip finds it in the view.
+                    self.publisher.flush(now, &self.machine);
+                    if let Some(submitter) = self.submitters.remove(&ticket) {
+                        let _ = submitter.send(result);
+                    }
+                }
+                Effect::TreeChanged => self.publisher.changed(now, &self.machine),
+            }
+        }
+    }
+
+    fn chain(&self) -> &Chain {
+        self.chain.as_ref().expect("held until the actor stops")
+    }
+
+    fn order(&self, order: SyncOrder) {
+        post(&self.peers, SyncCommand(order));
+    }
+
+    fn ticket(&mut self, answer: oneshot::Sender<SubmitResult>) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.submitters.insert(ticket, answer);
+        ticket
+    }
+}
+
+impl Actor for SyncManager {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(0);
+        alarm::start(ctx);
+        self.publisher
+            .publish(self.shared.clock.now(), &self.machine);
+    }
+}
+
+impl Timed for SyncManager {
+    fn deadline(&self) -> Option<Instant> {
+        let due =
+            handfast_proto::time::earliest(self.machine.deadline(), self.publisher.deadline());
+        due.map(|mono| self.shared.clock.instant(mono))
+    }
+
+    fn on_deadline(&mut self, _: &mut Self::Context) {
+        let now = self.shared.clock.now();
+        self.publisher.tick(now, &self.machine);
+        if self.machine.deadline().is_some_and(|due| due <= now.mono) {
+            self.step(Input::Tick);
+        }
+    }
+}
+
+impl Handler<SyncAdd> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, SyncAdd(introduction): SyncAdd, _: &mut Self::Context) {
+        self.step(Input::Added(introduction));
+    }
+}
+
+impl Handler<SyncDone> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, SyncDone { id, slot }: SyncDone, _: &mut Self::Context) {
+        self.step(Input::Done { id });
+        // Home only now: handled, not merely sent.
+        drop(slot);
+    }
+}
+
+impl Handler<SyncInput> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, input: SyncInput, _: &mut Self::Context) {
+        let SyncInput {
+            id,
+            message,
+            mut credit,
+        } = input;
+        let share = match &message {
+            Message::Block(block) => credit.take_block_share().map(|share| (block.hash, share)),
+            _ => None,
+        };
+        self.step_with(Input::Message { id, message }, share);
+        drop(credit);
+    }
+}
+
+impl Handler<Kernel> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, Kernel(event): Kernel, _: &mut Self::Context) {
+        if let KernelEvent::BlockChecked { hash, .. } = &event {
+            self.with_kernel.remove(hash);
+        }
+        self.step(Input::Kernel(event));
+    }
+}
+
+impl Handler<Served> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, Served { id, ticket }: Served, _: &mut Self::Context) {
+        self.step(Input::Served { id, ticket });
+    }
+}
+
+impl Handler<SubmitBlock> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, SubmitBlock { block, answer }: SubmitBlock, _: &mut Self::Context) {
+        let ticket = self.ticket(answer);
+        self.step(Input::Submit { ticket, block });
+    }
+}
+
+impl Handler<SubmitHeader> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, SubmitHeader { header, answer }: SubmitHeader, _: &mut Self::Context) {
+        let ticket = self.ticket(answer);
+        self.step(Input::SubmitHeader { ticket, header });
+    }
+}
+
+impl Handler<QuerySyncState> for SyncManager {
+    type Result = MessageResult<QuerySyncState>;
+    fn handle(&mut self, _: QuerySyncState, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.machine.state(self.shared.clock.now()))
+    }
+}
+
+impl Handler<AuditSync> for SyncManager {
+    type Result = MessageResult<AuditSync>;
+    fn handle(&mut self, _: AuditSync, _: &mut Self::Context) -> Self::Result {
+        MessageResult((self.machine.ids(), self.machine.sync_peer()))
+    }
+}
+
+impl Handler<StopSync> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, StopSync { slots_home }: StopSync, ctx: &mut Self::Context) {
+        if slots_home {
+            let left = self.machine.ids();
+            assert!(
+                left.is_empty(),
+                "L6: all slots are home and SyncManager still knows {left:?}"
+            );
+        }
+        self.chain = None;
+        self.vital.relieved();
+        ctx.stop();
+    }
+}

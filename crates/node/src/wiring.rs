@@ -1,0 +1,192 @@
+//! Who knows whom, and what runs where.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use actix::dev::channel::AddressReceiver;
+use actix::{Actor, Addr, Context};
+use actix_rt::ArbiterHandle;
+use handfast_chain::Chain;
+use handfast_proto::address_book::{AddressBook, Row};
+use handfast_proto::peer_table::{MAX_MANUAL, PeerTable, PeerTableConfig};
+use handfast_proto::random::Random;
+use handfast_proto::session::SessionConfig;
+use handfast_proto::sync::{SyncConfig, SyncManager as SyncMachine};
+use handfast_proto::time::Now;
+use handfast_wire::Network;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::arbiters::Arbiters;
+use crate::config::NodeConfig;
+use crate::connector::{Connector, Results};
+use crate::credit::block_budget;
+use crate::intake::Intake;
+use crate::listener::{Listener, Tally};
+use crate::opening::{Mailbox, Mailboxes, Open};
+use crate::peer::Surroundings;
+use crate::peer_manager::PeerManager;
+use crate::seeds::Seeds;
+use crate::serve::{Library, READERS};
+use crate::shared::{Links, Shared};
+use crate::sync_manager::SyncManager;
+use crate::vital::Vital;
+
+/// What is needed to start the actors, once the kernel is open.
+#[derive(Debug)]
+pub(crate) struct Blueprint {
+    pub(crate) config: NodeConfig,
+    pub(crate) sockets: Vec<TcpListener>,
+    pub(crate) mailboxes: Mailboxes,
+}
+
+/// Everything that runs, for the one who stops it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) listener: Addr<Listener>,
+    pub(crate) connector: Addr<Connector>,
+    pub(crate) peers: Addr<PeerManager>,
+    pub(crate) sync: Addr<SyncManager>,
+    pub(crate) drain: CancellationToken,
+    pub(crate) chain: Arc<Chain>,
+}
+
+/// Starts the actors: first those that receive, last those that let anybody in.
+pub(crate) fn start(
+    blueprint: Blueprint,
+    open: Open,
+    arbiters: &Arbiters,
+    shared: &Arc<Shared>,
+) -> Running {
+    let Blueprint {
+        config,
+        sockets,
+        mailboxes: Mailboxes { peers, sync },
+    } = blueprint;
+    let seeds = Seeds::new(config.seed);
+    let chain = Arc::new(open.chain);
+    let drain = CancellationToken::new();
+    let around = Arc::new(surroundings(
+        &config,
+        &seeds,
+        &chain,
+        &peers.addr,
+        shared,
+        drain.clone(),
+    ));
+    let intake = Intake::new(shared.slots.clone(), around, &arbiters.net);
+    let connector = Mailbox::new();
+
+    let machine = SyncMachine::new(
+        SyncConfig::new(&config.network, config.minimum_work, seeds.of("sync")),
+        open.tree,
+    );
+    let table = table(&config, &seeds, open.addresses, shared.clock.now());
+    // Links first: nobody who was let in finds them missing.
+    let reader = chain.reader();
+    let linked = shared.links.set(Links {
+        peers: peers.addr.clone(),
+        sync: sync.addr.clone(),
+        reader,
+    });
+    linked.expect("the node is wired once");
+
+    let listener = Mailbox::new();
+    let running = Running {
+        listener: listener.addr,
+        connector: connector.addr.clone(),
+        peers: peers.addr.clone(),
+        sync: sync.addr.clone(),
+        drain,
+        chain: chain.clone(),
+    };
+    let vital = |who| Vital::new(who, shared.node.clone());
+    run_on(&arbiters.core, sync.messages, {
+        let (peers, shared) = (peers.addr.clone(), shared.clone());
+        move || SyncManager::new(machine, chain, peers, shared)
+    });
+    run_on(&arbiters.core, peers.messages, {
+        let (sync, connector, shared) = (sync.addr, connector.addr, shared.clone());
+        move || PeerManager::new(table, sync, connector, shared)
+    });
+    let results = Results {
+        failed: peers.addr.clone().recipient(),
+        resolved: peers.addr.recipient(),
+    };
+    let timeout = config.dial_timeout;
+    run_on(&arbiters.listener, connector.messages, {
+        let (intake, vital) = (intake.clone(), vital("Connector"));
+        move || Connector::new(intake, timeout, results, vital)
+    });
+    let vital = vital("Listener");
+    run_on(&arbiters.listener, listener.messages, move || {
+        Listener::new(sockets, intake, Arc::<Tally>::default(), vital)
+    });
+    running
+}
+
+/// Runs an actor, whose mailbox exists, on an arbiter.
+fn run_on<A>(
+    arbiter: &ArbiterHandle,
+    messages: AddressReceiver<A>,
+    make: impl FnOnce() -> A + Send + 'static,
+) where
+    A: Actor<Context = Context<A>>,
+{
+    arbiter.spawn_fn(move || {
+        Context::with_receiver(messages).run(make());
+    });
+}
+
+fn surroundings(
+    config: &NodeConfig,
+    seeds: &Seeds,
+    chain: &Chain,
+    peers: &Addr<PeerManager>,
+    shared: &Shared,
+    drain: CancellationToken,
+) -> Surroundings {
+    let mut session = SessionConfig::new(config.user_agent.clone(), seeds.key("nonce"));
+    session.handshake_timeout = config.handshake_timeout;
+    Surroundings {
+        session: Arc::new(session),
+        clock: shared.clock,
+        add: peers.clone().recipient(),
+        input: peers.clone().recipient(),
+        done: peers.clone().recipient(),
+        library: Library {
+            reader: Arc::new(chain.reader()),
+            readers: Arc::new(Semaphore::new(READERS)),
+            magic: config.network.magic(),
+            served: peers.clone().recipient(),
+        },
+        blocks: block_budget(),
+        totals: shared.totals.clone(),
+        height: shared.height.clone(),
+        drain,
+        seed: seeds.of("sessions"),
+    }
+}
+
+fn table(config: &NodeConfig, seeds: &Seeds, addresses: Vec<Row>, now: Now) -> PeerTable {
+    let network = &config.network;
+    let allow_private_addresses = matches!(network, Network::Regtest);
+    let settings = PeerTableConfig {
+        max_inbound: config.max_inbound,
+        max_outbound: config.max_outbound,
+        max_manual: MAX_MANUAL,
+        connect_only: config.connect.clone(),
+        add_nodes: config.add_nodes.clone(),
+        dial: config.dial,
+        dns_seeds: network
+            .dns_seeds()
+            .iter()
+            .map(|&seed| seed.to_owned())
+            .collect(),
+        allow_private_addresses,
+        ..PeerTableConfig::new(network.p2p_port(), seeds.of("peer table"))
+    };
+    let mut random = Random::new(seeds.of("address book"));
+    let book = AddressBook::from_rows(allow_private_addresses, addresses, &mut random);
+    PeerTable::new(settings, book, now)
+}
