@@ -7,14 +7,17 @@
 //! | file | what |
 //! |---|---|
 //! | `manager` | [`SyncManager`]: takes an input apart, runs the rules below, keeps the invariants |
-//! | `header_sync` | whom to ask for headers, and what becomes of an answer |
+//! | `peer` | what is known of one peer |
+//! | `header_sync` | whom to ask for headers, and whom beside a silent one |
+//! | `header_batch` | what becomes of a `headers` message |
 //! | `known_work` | which block each peer has shown to have, and probing for it |
-//! | `download` | which block to ask of whom: window, flow control, stalls |
-//! | `verdicts` | what the kernel's answers do to the tree, to peers and to submitters |
+//! | `download` | which block to ask of whom: window and flow control |
+//! | `stalls` | peers that are late with blocks |
+//! | `verdicts` | what the kernel's answers do to the tree and to peers |
 //! | `announce` | telling peers about a new tip, and hearing of one |
 //! | `serve` | answering `getheaders`, `getblocks` and `getdata` |
 //! | `submit` | blocks and headers of RPC and of the miner |
-//! | `state` | [`SyncState`]: what is being done, and why |
+//! | `state`, `report` | [`SyncState`]: what is being done, and why |
 //!
 //! # Invariants
 //!
@@ -24,8 +27,21 @@
 //! * **S2** Empty or short `headers` at the tip are no stall.
 //! * **S3** Losing the sync peer selects the next one in the same step.
 
+mod announce;
+mod download;
+mod header_batch;
+mod header_sync;
+mod known_work;
+mod manager;
+mod peer;
+mod report;
+mod serve;
+mod stalls;
 mod state;
+mod submit;
+mod verdicts;
 
+pub use manager::SyncManager;
 pub use state::{
     Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange, SyncState,
     Wanted, Window,

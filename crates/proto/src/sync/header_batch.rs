@@ -1,0 +1,429 @@
+//! What becomes of a `headers` message.
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use handfast_wire::Message;
+use handfast_wire::limits::MAX_HEADERS;
+use rand::Rng;
+
+use crate::headers::{
+    Entry, Inserted, LowWork, LowWorkFailure, LowWorkOutcome, Status, anti_dos_threshold,
+    check_pow,
+};
+use crate::lifecycle::{ConnId, Direction, DoneReason};
+
+use super::manager::{Step, SyncManager};
+use super::peer::{Ask, Probe};
+use super::{Effect, HeadersAsk, Reject, RejectKind};
+
+/// Seconds that a header's time may lie ahead of ours. Core `MAX_FUTURE_BLOCK_TIME`.
+const MAX_FUTURE_BLOCK_TIME: u32 = 2 * 60 * 60;
+/// Peers besides the source whose low-work headers are followed at a time; bounds the
+/// memory that peers who came to waste it can take (1.4 MB each, at worst).
+const MAX_LOW_WORK_PEERS: usize = 4;
+
+/// What a `headers` message is the answer to.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    To(Ask),
+    ToProbe(Probe),
+    /// Nothing: an announcement (BIP130), or so late that it was given up.
+    Unasked,
+}
+
+impl SyncManager {
+    pub(super) fn headers_received(
+        &mut self,
+        step: &mut Step,
+        id: ConnId,
+        mut headers: Vec<Header>,
+    ) {
+        if headers.is_empty() {
+            return self.no_headers(step, id);
+        }
+        let mut full = headers.len() == MAX_HEADERS;
+        if self.peers[&id].headers.low_work.is_some()
+            && self.continue_low_work(step, id, &headers, full)
+        {
+            return;
+        }
+        let hashes = match self.check_batch(&headers) {
+            Ok(hashes) => hashes,
+            Err(reason) => return self.disconnect(step, id, DoneReason::InvalidHeader(reason)),
+        };
+        let last = *hashes.last().expect("not empty");
+        let Some(start) = self.tree.get(&headers[0].prev_blockhash) else {
+            return self.unconnected(step, id, last);
+        };
+        let answer = self.match_answer(id, last);
+        self.live(id).headers.answered = true;
+        self.live(id).headers.aside = None;
+        if let Some(at) = self.first_from_the_future(step, &headers) {
+            headers.truncate(at);
+            full = false;
+        }
+        if headers.is_empty() || self.lacks_work(&start, &headers, &hashes) {
+            return self.low_work_batch(step, id, answer, &start, &headers, full);
+        }
+        match self.store_headers(step, id, headers, &hashes) {
+            Ok(new) => self.batch_stored(step, id, answer, &hashes, new, full),
+            Err(reject) => self.punish_for_header(step, id, &reject),
+        }
+    }
+
+    /// An empty answer: the peer has nothing beyond what we asked from (S2).
+    fn no_headers(&mut self, step: &mut Step, id: ConnId) {
+        let peer = self.live(id);
+        peer.headers.answered = true;
+        peer.headers.aside = None;
+        peer.headers.low_work = None;
+        let first_asked = match (peer.headers.ask, peer.known.probe) {
+            (Some(ask), Some(probe)) if probe.at < ask.at => Answer::ToProbe(probe),
+            (Some(ask), _) => Answer::To(ask),
+            (None, Some(probe)) => Answer::ToProbe(probe),
+            (None, None) => Answer::Unasked,
+        };
+        match first_asked {
+            Answer::To(_) => {
+                peer.headers.ask = None;
+                self.headers_ended(step, id);
+            }
+            Answer::ToProbe(probe) => {
+                peer.known.probe = None;
+                self.probe_answered(step.now.mono, id, probe);
+            }
+            Answer::Unasked => {}
+        }
+    }
+
+    /// Proof of work of each, and each builds on the one before it.
+    fn check_batch(&self, headers: &[Header]) -> Result<Vec<BlockHash>, String> {
+        let limit = self.config.pow.limit();
+        let mut hashes = Vec::with_capacity(headers.len());
+        let mut prev = headers[0].prev_blockhash;
+        for header in headers {
+            if header.prev_blockhash != prev {
+                return Err("the headers of one message do not build on each other".into());
+            }
+            prev = check_pow(header, limit).map_err(|error| error.to_string())?;
+            hashes.push(prev);
+        }
+        Ok(hashes)
+    }
+
+    /// A peer answers in the order asked, but need not answer a probe. What ends with
+    /// the block probed for answers the probe, if that was sent first; anything else
+    /// that connects answers what was asked.
+    fn match_answer(&mut self, id: ConnId, last: BlockHash) -> Answer {
+        let peer = self.live(id);
+        let ask = peer.headers.ask;
+        if let Some(probe) = peer.known.probe {
+            let first = ask.is_none_or(|ask| probe.at < ask.at);
+            if first && (last == probe.block || ask.is_none()) {
+                peer.known.probe = None;
+                return Answer::ToProbe(probe);
+            }
+        }
+        match ask {
+            Some(ask) => {
+                peer.headers.ask = None;
+                Answer::To(ask)
+            }
+            None => Answer::Unasked,
+        }
+    }
+
+    /// A header whose parent we do not know: an announcement of a chain that we have
+    /// not seen, most likely. Its beginning is asked for.
+    fn unconnected(&mut self, step: &mut Step, id: ConnId, last: BlockHash) {
+        self.learn(id, last);
+        self.ask_for_announced(step, id);
+    }
+
+    /// Asks for what leads to a block that the peer announced. One request at a time.
+    pub(super) fn ask_for_announced(&mut self, step: &mut Step, id: ConnId) {
+        let peer = self.live(id);
+        if !peer.serves_headers() || peer.headers.low_work.is_some() {
+            return;
+        }
+        if peer.headers.ask.is_some() {
+            peer.headers.ask_again = true;
+            return;
+        }
+        let peer_ended = peer.headers.ended;
+        let syncing = self.headers.is_source(id) && !peer_ended;
+        let kind = if syncing { HeadersAsk::Sync } else { HeadersAsk::Announced };
+        let best = self.tree.best_header().hash;
+        self.ask(step, id, kind, best);
+    }
+
+    /// Headers whose time is more than two hours ahead are no offence and may be right
+    /// later; the kernel would refuse them now.
+    fn first_from_the_future(&self, step: &Step, headers: &[Header]) -> Option<usize> {
+        let latest = step.now.unix.saturating_add(MAX_FUTURE_BLOCK_TIME);
+        headers.iter().position(|header| header.time > latest)
+    }
+
+    /// Whether these headers must go through the low-work check before they are kept.
+    fn lacks_work(&self, start: &Entry, headers: &[Header], hashes: &[BlockHash]) -> bool {
+        let last = hashes[headers.len() - 1];
+        let best = self.tree.best_header().hash;
+        if self.tree.in_active_chain(&last) || self.tree.is_ancestor(&last, &best) {
+            return false;
+        }
+        let mut work = start.work;
+        let mut each = (headers[0].bits, bitcoin::Target::from_compact(headers[0].bits).to_work());
+        for header in headers {
+            if header.bits != each.0 {
+                each = (header.bits, bitcoin::Target::from_compact(header.bits).to_work());
+            }
+            work = work + each.1;
+        }
+        work < anti_dos_threshold(&self.tree, self.config.minimum_work)
+    }
+
+    /// Takes the headers into the tree and hands the new ones to the kernel. Returns how
+    /// many were new.
+    fn store_headers(
+        &mut self,
+        step: &mut Step,
+        id: ConnId,
+        mut headers: Vec<Header>,
+        hashes: &[BlockHash],
+    ) -> Result<usize, Reject> {
+        let mut known = 0;
+        for (header, hash) in headers.iter().zip(hashes) {
+            match self.tree.insert_hashed(*hash, *header) {
+                Ok(Inserted::New) => {}
+                Ok(Inserted::Known) => known += 1,
+                Err(error) => {
+                    let reason = error.to_string();
+                    return Err(Reject { kind: RejectKind::InvalidPrev, reason });
+                }
+            }
+        }
+        let last = &hashes[headers.len() - 1];
+        if self.tree.get(last).is_some_and(|entry| entry.status == Status::Invalid) {
+            let reason = "duplicate-invalid".into();
+            return Err(Reject { kind: RejectKind::CachedInvalid, reason });
+        }
+        let new = headers.split_off(known);
+        let count = new.len();
+        if count > 0 {
+            self.tree_changed = true;
+            self.headers.batches_with_kernel += 1;
+            step.effects.push(Effect::CheckHeaders { headers: new, origin: Some(id) });
+            self.learn_announced();
+            let check = self.headers.put_off_tip_check(step.now.mono);
+            self.wake_at(check);
+        }
+        Ok(count)
+    }
+
+    fn batch_stored(
+        &mut self,
+        step: &mut Step,
+        id: ConnId,
+        answer: Answer,
+        hashes: &[BlockHash],
+        new: usize,
+        full: bool,
+    ) {
+        // When headers from the future were cut off, the last hash is not in the tree.
+        let Some(last) = hashes.iter().rev().find_map(|hash| self.tree.get(hash)) else { return };
+        self.learn(id, last.hash);
+        self.tell_sendheaders(step, id);
+        if new > 0 && !matches!(answer, Answer::ToProbe(_)) {
+            self.take_over(step, id, full);
+        }
+        let advanced = new > 0 || matches!(answer, Answer::To(ask) if last.height > ask.from);
+        let is_source = self.headers.is_source(id);
+        if full && advanced && (is_source || new > 0) {
+            let kind = if is_source { HeadersAsk::Sync } else { HeadersAsk::Announced };
+            return self.ask(step, id, kind, last.hash);
+        }
+        match answer {
+            Answer::ToProbe(probe) => self.probe_answered(step.now.mono, id, probe),
+            Answer::To(_) if !full || is_source => self.headers_ended(step, id),
+            Answer::To(_) | Answer::Unasked => {}
+        }
+        let headers = &mut self.live(id).headers;
+        if std::mem::take(&mut headers.ask_again) && self.peers[&id].known.unknown.is_some() {
+            self.ask_for_announced(step, id);
+        }
+    }
+
+    /// A chain of less than the minimum work: followed without being kept while the peer
+    /// has more of it.
+    fn low_work_batch(
+        &mut self,
+        step: &mut Step,
+        id: ConnId,
+        answer: Answer,
+        start: &Entry,
+        headers: &[Header],
+        full: bool,
+    ) {
+        let others = self
+            .peers
+            .iter()
+            .filter(|(other, peer)| **other != id && peer.headers.low_work.is_some())
+            .count();
+        if !full {
+            if matches!(answer, Answer::To(_)) {
+                self.low_work_ended(step, id);
+            }
+            return;
+        }
+        self.take_over(step, id, true);
+        if others >= MAX_LOW_WORK_PEERS && !self.headers.is_source(id) {
+            return;
+        }
+        let low_work = LowWork::new(
+            self.config.pow.clone(),
+            self.config.low_work,
+            &self.tree,
+            start,
+            anti_dos_threshold(&self.tree, self.config.minimum_work),
+            step.now.unix,
+            self.random.random(),
+        );
+        self.live(id).headers.low_work = Some(Box::new(low_work));
+        self.continue_low_work(step, id, headers, full);
+    }
+
+    /// The peer's chain ended below the minimum work. One that we dialled to sync from is
+    /// of no use then.
+    fn low_work_ended(&mut self, step: &mut Step, id: ConnId) {
+        let automatic = self.peers[&id].direction == Direction::Outbound;
+        let below_minimum = self.tree.best_header().work < self.config.minimum_work;
+        if automatic && below_minimum && self.initial_block_download(step.now) {
+            self.disconnect(step, id, DoneReason::LowWorkChain);
+        } else {
+            self.headers_ended(step, id);
+        }
+    }
+
+    /// The next batch of a low-work sync. False when it was no part of that.
+    fn continue_low_work(
+        &mut self,
+        step: &mut Step,
+        id: ConnId,
+        headers: &[Header],
+        full: bool,
+    ) -> bool {
+        let Some(mut low_work) = self.live(id).headers.low_work.take() else { return false };
+        let result = low_work.receive(headers, full);
+        match &result.outcome {
+            LowWorkOutcome::Failed(LowWorkFailure::ProofOfWork(error)) => {
+                self.disconnect(step, id, DoneReason::InvalidHeader(error.to_string()));
+                return true;
+            }
+            LowWorkOutcome::Failed(failure) => {
+                tracing::debug!(%id, %failure, "low-work headers given up");
+                self.live(id).headers.ask = None;
+                // What does not connect is an announcement amidst; the check starts again.
+                let amidst = matches!(failure, LowWorkFailure::NotContinuous { .. });
+                if !amidst && self.headers.is_source(id) {
+                    self.set_aside(step, id, "its headers differ between two downloads");
+                }
+                return false;
+            }
+            LowWorkOutcome::Continue | LowWorkOutcome::Done => {}
+        }
+        let is_source = self.headers.is_source(id);
+        let kind = if is_source { HeadersAsk::Sync } else { HeadersAsk::Announced };
+        let peer = self.live(id);
+        peer.headers.ask = None;
+        peer.headers.answered = true;
+        let accepted = result.accepted;
+        let hashes: Vec<BlockHash> = accepted.iter().map(Header::block_hash).collect();
+        if !accepted.is_empty() {
+            match self.store_headers(step, id, accepted, &hashes) {
+                Ok(_) => self.learn(id, *hashes.last().expect("not empty")),
+                Err(reject) => {
+                    self.punish_for_header(step, id, &reject);
+                    return true;
+                }
+            }
+        }
+        match (result.next, hashes.last()) {
+            (Some(next), _) => {
+                let mut locator = vec![next];
+                locator.extend(self.tree.locator(&low_work.locator_start()));
+                let height = low_work.height();
+                self.live(id).headers.low_work = Some(low_work);
+                self.send_ask(step, id, kind, locator, height);
+            }
+            (None, Some(last)) if full => self.ask(step, id, kind, *last),
+            (None, Some(_)) => self.headers_ended(step, id),
+            (None, None) => self.low_work_ended(step, id),
+        }
+        true
+    }
+
+    /// Core `MaybePunishNodeForBlock`, for headers.
+    pub(super) fn punish_for_header(&mut self, step: &mut Step, id: ConnId, reject: &Reject) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let punished = match reject.kind {
+            RejectKind::Consensus
+            | RejectKind::Mutated
+            | RejectKind::InvalidHeader
+            | RejectKind::InvalidPrev => true,
+            RejectKind::CachedInvalid => peer.direction.is_outgoing(),
+            RejectKind::MissingPrev
+            | RejectKind::TimeFuture
+            | RejectKind::HeaderLowWork
+            | RejectKind::Unknown => false,
+        };
+        if punished {
+            self.disconnect(step, id, DoneReason::InvalidHeader(reject.reason.clone()));
+        } else if self.headers.is_source(id) {
+            self.set_aside(step, id, "its headers were refused");
+        }
+    }
+
+    /// The kernel has looked at a batch.
+    pub(super) fn headers_checked(
+        &mut self,
+        step: &mut Step,
+        rejected: Option<(BlockHash, Reject)>,
+        origin: Option<ConnId>,
+        last: Option<BlockHash>,
+    ) {
+        if origin.is_some() {
+            let batches = &mut self.headers.batches_with_kernel;
+            *batches = batches.checked_sub(1).expect("the kernel answers each batch once");
+        }
+        if let Some((hash, reject)) = &rejected {
+            let for_good = matches!(
+                reject.kind,
+                RejectKind::Consensus
+                    | RejectKind::InvalidHeader
+                    | RejectKind::InvalidPrev
+                    | RejectKind::CachedInvalid
+            );
+            if for_good && self.tree.contains(hash) {
+                self.mark_invalid(hash);
+            }
+            if let Some(origin) = origin {
+                self.punish_for_header(step, origin, reject);
+            }
+        }
+        if origin.is_none() {
+            self.answer_submitted_header(step, rejected, last);
+        }
+        self.resume_headers(step);
+    }
+
+    /// BIP130: asks the peer to announce blocks by `headers`, once it has shown a chain
+    /// worth following, as Core does.
+    fn tell_sendheaders(&mut self, step: &mut Step, id: ConnId) {
+        let minimum = self.config.minimum_work;
+        let peer = self.live(id);
+        if !peer.headers.told_sendheaders && peer.known.best.is_some_and(|b| b.work > minimum) {
+            peer.headers.told_sendheaders = true;
+            step.send(id, Message::SendHeaders);
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Whom to ask for headers, when to ask another one beside, when to give up.
+//!
+//! Headers are synced from one peer, the *source*. It is asked on as soon as a
+//! full batch has come. When it has no more, every other peer is asked what it has
+//! beyond our best header, from that header's parent on, so that the answer of a
+//! peer with the same chain is never empty.
+//!
+//! # Silence
+//!
+//! A peer may be slow, dead, or silent on purpose; we cannot tell, so nobody is cut
+//! off early. Instead another peer is asked the same thing as well after
+//! [`FIRST_HEDGE`], then one more per [`NEXT_HEDGE`]; who answers with news first becomes
+//! the source. Three silent peers that claim a great height so cost 3.5 s in all.
+//! After [`HEADERS_RESPONSE_TIME`]: one that we dialled is disconnected when there is
+//! another to ask, since it takes up one of few slots; one that dialled us is set
+//! aside; the only one we have is asked again. Empty or short answers are
+//! answers (S2).
+
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
+use handfast_wire::{Locator, Message};
+
+use crate::lifecycle::{ConnId, Direction, DoneReason};
+
+use super::manager::{Step, SyncManager};
+use super::peer::{Ask, Peer};
+use super::{HeadersAsk, SourceChange};
+
+/// Silence of the source after which a second peer is asked too.
+pub(super) const FIRST_HEDGE: Duration = Duration::from_millis(1_500);
+/// Time until one more peer is asked.
+pub(super) const NEXT_HEDGE: Duration = Duration::from_secs(1);
+/// Time in which `getheaders` must be answered. Core `HEADERS_RESPONSE_TIME`.
+pub(super) const HEADERS_RESPONSE_TIME: Duration = Duration::from_secs(120);
+/// How long a peer that failed as the source is not chosen again.
+const ASIDE: Duration = Duration::from_secs(120);
+/// The same when there is nobody else.
+const ASIDE_ALONE: Duration = Duration::from_secs(30);
+/// Without any news for that long, one peer is asked whether it has some: an
+/// announcement may have been lost, and a peer in initial download makes none.
+const TIP_CHECK: Duration = Duration::from_secs(60);
+/// Batches of headers with the kernel at which no more are asked for (160 KB each).
+const MAX_BATCHES_WITH_KERNEL: usize = 32;
+/// Changes of the source that are remembered.
+const SOURCE_CHANGES: usize = 50;
+
+/// Header sync over all peers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HeaderSync {
+    pub(super) source: Option<SourcePeer>,
+    pub(super) batches_with_kernel: usize,
+    /// When one more peer is asked beside the silent source.
+    next_hedge: Option<Duration>,
+    next_tip_check: Option<Duration>,
+}
+
+/// The peer that headers are synced from.
+#[derive(Clone, Debug)]
+pub(super) struct SourcePeer {
+    pub(super) id: ConnId,
+    /// When it was chosen, monotonic.
+    pub(super) since: Duration,
+    pub(super) why: String,
+}
+
+impl HeaderSync {
+    pub(super) fn pardon(&mut self, late: Duration) {
+        if let Some(at) = &mut self.next_hedge {
+            *at += late;
+        }
+    }
+
+    pub(super) fn is_source(&self, id: ConnId) -> bool {
+        self.source.as_ref().is_some_and(|source| source.id == id)
+    }
+
+    /// News came: no need to check for some.
+    pub(super) fn put_off_tip_check(&mut self, now: Duration) -> Duration {
+        let at = now + TIP_CHECK;
+        self.next_tip_check = Some(at);
+        at
+    }
+}
+
+/// How promising a peer is as the source; greater is better.
+fn rank(id: ConnId, peer: &Peer) -> impl Ord + use<> {
+    let work = peer.known.best.map(|best| best.work);
+    (peer.direction.is_outgoing(), peer.headers.answered, work, std::cmp::Reverse(id))
+}
+
+impl SyncManager {
+    /// A peer has come: it may be what we waited for.
+    pub(super) fn meet_for_headers(&mut self, step: &mut Step, id: ConnId) {
+        if !self.peers.get(&id).is_some_and(Peer::eligible) {
+            return;
+        }
+        match &self.headers.source {
+            None => self.choose_source(step, "there was none"),
+            Some(source) if self.has_ended(source.id) => self.ask_tip(step, id),
+            Some(source) if self.is_silent(source.id, step.now.mono) => self.ask_sync(step, id),
+            Some(_) => {}
+        }
+    }
+
+    /// Whether the peer has kept a request for headers waiting.
+    fn is_silent(&self, id: ConnId, now: Duration) -> bool {
+        let ask = self.peers.get(&id).and_then(|peer| peer.headers.ask);
+        ask.is_some_and(|ask| ask.kind == HeadersAsk::Sync && now >= ask.at + FIRST_HEDGE)
+    }
+
+    fn has_ended(&self, id: ConnId) -> bool {
+        self.peers.get(&id).is_some_and(|peer| peer.headers.ended)
+    }
+
+    /// The source, if it is this peer, is one no more: the next one is chosen in the
+    /// same step (S3).
+    pub(super) fn lose_source(&mut self, step: &mut Step, id: ConnId, why: &str) {
+        if self.headers.is_source(id) {
+            self.choose_source(step, &format!("{id}: {why}"));
+        }
+    }
+
+    /// Makes the most promising peer the source: one that we dialled before one that
+    /// dialled us, one that has answered before, one that has shown more.
+    fn choose_source(&mut self, step: &mut Step, reason: &str) {
+        let best = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.eligible())
+            .max_by_key(|(id, peer)| rank(**id, peer))
+            .map(|(id, _)| *id);
+        self.set_source(step, best, reason);
+        let Some(id) = best else { return };
+        self.live(id).headers.ended = false;
+        self.ask_sync(step, id);
+    }
+
+    pub(super) fn set_source(&mut self, step: &mut Step, to: Option<ConnId>, reason: &str) {
+        let from = self.headers.source.take().map(|source| source.id);
+        self.headers.source = to.map(|id| {
+            let peer = &self.peers[&id];
+            let answered = if peer.headers.answered { ", has answered before" } else { "" };
+            let why = format!("{}{answered}; {reason}", peer.direction);
+            SourcePeer { id, since: step.now.mono, why }
+        });
+        if self.source_changes.len() == SOURCE_CHANGES {
+            self.source_changes.pop_front();
+        }
+        let at = step.now.unix;
+        self.source_changes.push_back(SourceChange { at, from, to, reason: reason.to_owned() });
+        tracing::debug!(?from, ?to, reason, "sync peer");
+    }
+
+    /// Asks a peer for all headers from our best one's parent on. One whose low-work
+    /// headers are on their way is asked already.
+    fn ask_sync(&mut self, step: &mut Step, id: ConnId) {
+        let now = step.now.mono;
+        let headers = &mut self.live(id).headers;
+        match &mut headers.ask {
+            Some(ask) if headers.low_work.is_some() => {
+                ask.kind = HeadersAsk::Sync;
+                self.headers.next_hedge = Some(now + FIRST_HEDGE);
+                self.wake_at(now + FIRST_HEDGE);
+            }
+            _ => self.ask_beyond_best(step, id, HeadersAsk::Sync),
+        }
+    }
+
+    /// Asks a peer what it has beyond our best header, unless it is being asked.
+    fn ask_tip(&mut self, step: &mut Step, id: ConnId) {
+        if self.live(id).headers.ask.is_none() {
+            self.ask_beyond_best(step, id, HeadersAsk::Tip);
+        }
+    }
+
+    fn ask_beyond_best(&mut self, step: &mut Step, id: ConnId, kind: HeadersAsk) {
+        let best = self.tree.best_header();
+        let from = self.tree.parent(&best.hash).unwrap_or(best);
+        self.ask(step, id, kind, from.hash);
+    }
+
+    /// Sends `getheaders` for what follows `from`, a header of the tree. Puts it off
+    /// while the kernel has too many headers to check.
+    pub(super) fn ask(&mut self, step: &mut Step, id: ConnId, kind: HeadersAsk, from: BlockHash) {
+        if self.headers.batches_with_kernel >= MAX_BATCHES_WITH_KERNEL {
+            let peer = self.live(id);
+            peer.headers.ask = None;
+            peer.headers.resume = Some((kind, from));
+            return;
+        }
+        let hashes = self.tree.locator(&from);
+        let height = self.tree.get(&from).expect("asked from a known header").height;
+        self.send_ask(step, id, kind, hashes, height);
+    }
+
+    pub(super) fn send_ask(
+        &mut self,
+        step: &mut Step,
+        id: ConnId,
+        kind: HeadersAsk,
+        hashes: Vec<BlockHash>,
+        from: u32,
+    ) {
+        let now = step.now.mono;
+        let headers = &mut self.live(id).headers;
+        headers.ask = Some(Ask { kind, at: now, from });
+        headers.last_asked = now;
+        headers.resume = None;
+        step.send(id, Message::GetHeaders(Locator { hashes, stop: BlockHash::all_zeros() }));
+        self.wake_at(now + HEADERS_RESPONSE_TIME);
+        if self.headers.is_source(id) {
+            self.headers.next_hedge = Some(now + FIRST_HEDGE);
+            self.wake_at(now + FIRST_HEDGE);
+        }
+    }
+
+    /// The peer has no more headers than we know now. At the end of the source's, the
+    /// others are asked whether they have more.
+    pub(super) fn headers_ended(&mut self, step: &mut Step, id: ConnId) {
+        self.live(id).headers.ended = true;
+        if !self.headers.is_source(id) {
+            return;
+        }
+        let check = self.headers.put_off_tip_check(step.now.mono);
+        self.wake_at(check);
+        let others: Vec<ConnId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.eligible() && !peer.headers.ended)
+            .map(|(id, _)| *id)
+            .collect();
+        for other in others {
+            self.ask_tip(step, other);
+        }
+    }
+
+    /// Another than the source brought news. It becomes the source when the source has
+    /// kept silent meanwhile, or has ended and this one has still more.
+    pub(super) fn take_over(&mut self, step: &mut Step, id: ConnId, more: bool) {
+        let Some(source) = &self.headers.source else { return };
+        let source = source.id;
+        if source == id || !self.peers[&id].eligible() {
+            return;
+        }
+        if self.is_silent(source, step.now.mono) {
+            self.set_source(step, Some(id), &format!("answered while {source} was silent"));
+        } else if more && self.has_ended(source) {
+            self.set_source(step, Some(id), &format!("has more headers than {source}"));
+        }
+    }
+
+    /// The peer failed as the source: not to be chosen again for some time.
+    pub(super) fn set_aside(&mut self, step: &mut Step, id: ConnId, why: &'static str) {
+        let alone = !self.peers.iter().any(|(other, peer)| *other != id && peer.eligible());
+        let until = step.now.mono + if alone { ASIDE_ALONE } else { ASIDE };
+        let headers = &mut self.live(id).headers;
+        headers.aside = Some((until, why));
+        headers.answered = false;
+        headers.ask = None;
+        headers.low_work = None;
+        self.wake_at(until);
+        self.lose_source(step, id, why);
+    }
+
+    /// The kernel works off its headers: peers that waited for it are asked on.
+    pub(super) fn resume_headers(&mut self, step: &mut Step) {
+        if self.headers.batches_with_kernel >= MAX_BATCHES_WITH_KERNEL {
+            return;
+        }
+        let waiting: Vec<_> = self
+            .peers
+            .iter()
+            .filter_map(|(id, peer)| peer.headers.resume.map(|resume| (*id, resume)))
+            .collect();
+        for (id, (kind, from)) in waiting {
+            self.ask(step, id, kind, from);
+        }
+    }
+
+    pub(super) fn header_timers(&mut self, step: &mut Step) {
+        self.expire_asks(step);
+        self.expire_asides(step);
+        self.hedge(step);
+        self.check_tip(step);
+    }
+
+    fn expire_asks(&mut self, step: &mut Step) {
+        let now = step.now.mono;
+        let mut late = Vec::new();
+        let mut next = None::<Duration>;
+        for (id, peer) in &self.peers {
+            let Some(ask) = peer.headers.ask else { continue };
+            let due = ask.at + HEADERS_RESPONSE_TIME;
+            if due <= now {
+                late.push((*id, ask.kind));
+            } else {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        if let Some(next) = next {
+            self.wake_at(next);
+        }
+        for (id, kind) in late {
+            match kind {
+                HeadersAsk::Sync => self.headers_late(step, id),
+                // A peer in initial download may ignore these.
+                HeadersAsk::Tip | HeadersAsk::Probe | HeadersAsk::Announced => {
+                    let headers = &mut self.live(id).headers;
+                    headers.ask = None;
+                    headers.low_work = None;
+                }
+            }
+        }
+    }
+
+    fn headers_late(&mut self, step: &mut Step, id: ConnId) {
+        let others = self.peers.iter().any(|(other, peer)| *other != id && peer.eligible());
+        match self.peers[&id].direction {
+            _ if !others => {
+                let headers = &mut self.live(id).headers;
+                headers.low_work = None;
+                headers.answered = false;
+                self.ask_sync(step, id);
+            }
+            Direction::Inbound => self.set_aside(step, id, "did not answer getheaders"),
+            Direction::Outbound | Direction::Manual => {
+                self.disconnect(step, id, DoneReason::HeadersTimeout);
+            }
+        }
+    }
+
+    fn expire_asides(&mut self, step: &mut Step) {
+        let now = step.now.mono;
+        let mut next = None::<Duration>;
+        for peer in self.peers.values_mut() {
+            let Some((until, _)) = peer.headers.aside else { continue };
+            if until <= now {
+                peer.headers.aside = None;
+            } else {
+                next = Some(next.map_or(until, |next| next.min(until)));
+            }
+        }
+        if let Some(next) = next {
+            self.wake_at(next);
+        }
+        if self.headers.source.is_none() && self.peers.values().any(Peer::eligible) {
+            self.choose_source(step, "there was none");
+        }
+    }
+
+    /// Asks one more peer while the source keeps us waiting.
+    fn hedge(&mut self, step: &mut Step) {
+        let now = step.now.mono;
+        let waiting = self.headers.source.as_ref().is_some_and(|source| {
+            let ask = self.peers[&source.id].headers.ask;
+            ask.is_some_and(|ask| ask.kind == HeadersAsk::Sync)
+        });
+        let Some(due) = self.headers.next_hedge.filter(|_| waiting) else {
+            self.headers.next_hedge = None;
+            return;
+        };
+        if now < due {
+            self.wake_at(due);
+            return;
+        }
+        self.headers.next_hedge = None;
+        let is_asked = |peer: &Peer| {
+            peer.headers.ask.is_some_and(|ask| ask.kind == HeadersAsk::Sync)
+                || peer.headers.resume.is_some()
+        };
+        let candidate = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.eligible() && !is_asked(peer))
+            .filter(|(_, peer)| peer.headers.low_work.is_none())
+            .max_by_key(|(id, peer)| rank(**id, peer))
+            .map(|(id, _)| *id);
+        let Some(id) = candidate else { return };
+        self.ask_sync(step, id);
+        self.headers.next_hedge = Some(now + NEXT_HEDGE);
+        self.wake_at(now + NEXT_HEDGE);
+    }
+
+    /// Without news for a while, asks the peer that was asked longest ago.
+    fn check_tip(&mut self, step: &mut Step) {
+        let Some(due) = self.headers.next_tip_check else { return };
+        if step.now.mono < due {
+            self.wake_at(due);
+            return;
+        }
+        let next = self.headers.put_off_tip_check(step.now.mono);
+        self.wake_at(next);
+        let candidate = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.eligible() && peer.headers.ask.is_none())
+            .filter(|(_, peer)| peer.headers.low_work.is_none() && peer.headers.resume.is_none())
+            .min_by_key(|(id, peer)| (peer.headers.last_asked, **id))
+            .map(|(id, _)| *id);
+        if let Some(id) = candidate {
+            self.ask_tip(step, id);
+        }
+    }
+}

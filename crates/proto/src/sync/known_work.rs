@@ -1,0 +1,166 @@
+//! Which block each peer has shown to have, and finding out cheaply.
+//!
+//! Heights that a peer claims in `version` are never used. What counts is what it
+//! showed: headers it sent, blocks it announced whose header we know.
+//!
+//! # Probing
+//!
+//! Headers come from one peer; the others have shown nothing yet, so no block may
+//! be asked of them. They are not asked for all headers again, but whether they have
+//! one block X: `getheaders` with a locator from X's parent on and X as the stop.
+//! A peer whose active chain holds X answers with exactly one header. One that is
+//! behind answers with less, one on another branch with that branch: both useful.
+//! A peer that is in initial download itself may answer nothing at all; that is no
+//! offence, and it is asked again later, ever more rarely.
+
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use handfast_wire::{Locator, Message};
+
+use crate::headers::{Entry, Status};
+use crate::lifecycle::ConnId;
+
+use super::manager::{Step, SyncManager};
+use super::peer::{Known, Peer, Probe};
+
+/// Silence after which a probe is given up.
+const PROBE_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause after the first probe that showed nothing new; doubles each time.
+pub(super) const FIRST_PROBE_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause between probes of a peer that shows nothing new.
+const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(160);
+
+impl SyncManager {
+    /// The peer has shown to have this block.
+    pub(super) fn learn(&mut self, id: ConnId, hash: BlockHash) {
+        let entry = self.tree.get(&hash);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        match entry {
+            Some(entry) if entry.status != Status::Invalid => {
+                if raise(peer, &entry) {
+                    self.download.retarget = true;
+                }
+            }
+            Some(_) => {}
+            None => peer.known.unknown = Some(hash),
+        }
+    }
+
+    /// Headers were added: what peers had announced before may be known now.
+    pub(super) fn learn_announced(&mut self) {
+        for peer in self.peers.values_mut() {
+            let Some(hash) = peer.known.unknown else { continue };
+            let Some(entry) = self.tree.get(&hash) else { continue };
+            peer.known.unknown = None;
+            if entry.status != Status::Invalid && raise(peer, &entry) {
+                self.download.retarget = true;
+            }
+        }
+    }
+
+    /// Headers became invalid: what peers have counts up to the last valid one.
+    pub(super) fn forget_invalid(&mut self) {
+        for peer in self.peers.values_mut() {
+            let Some(best) = peer.known.best else { continue };
+            let mut at = self.tree.get(&best.hash).expect("known blocks are in the tree");
+            while at.status == Status::Invalid {
+                at = self.tree.parent(&at.hash).expect("genesis is valid");
+            }
+            peer.known.best = Some(Known::from(&at));
+        }
+        self.download.retarget = true;
+    }
+
+    /// The peer says that it does not have this block after all.
+    pub(super) fn unlearn(&mut self, now: Duration, id: ConnId, hash: BlockHash) {
+        let parent = self.tree.parent(&hash);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(best) = peer.known.best else { return };
+        if self.tree.is_ancestor(&hash, &best.hash) {
+            peer.known.best = parent.as_ref().map(Known::from);
+            back_off(peer, now);
+            self.download.retarget = true;
+        }
+    }
+
+    /// Whether the peer has this header: it showed it, or we sent it. Core `PeerHasHeader`.
+    pub(super) fn peer_has(&self, peer: &Peer, hash: &BlockHash) -> bool {
+        let shown = peer.known.best.map(|best| best.hash);
+        [shown, peer.known.sent]
+            .into_iter()
+            .flatten()
+            .any(|best| best == *hash || self.tree.is_ancestor(hash, &best))
+    }
+
+    /// Asks the peer whether it has the end of the plan, unless it was asked lately.
+    pub(super) fn probe(&mut self, step: &mut Step, id: ConnId, block: BlockHash) {
+        let now = step.now.mono;
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let busy = peer.known.probe.is_some() || peer.headers.ask.is_some();
+        if busy || peer.headers.low_work.is_some() || !peer.serves_headers() {
+            return;
+        }
+        if now < peer.known.next_probe {
+            let again = peer.known.next_probe;
+            self.wake_at(again);
+            return;
+        }
+        let Some(parent) = self.tree.parent(&block) else { return };
+        peer.known.probe = Some(Probe { block, at: now });
+        let hashes = self.tree.locator(&parent.hash);
+        step.send(id, Message::GetHeaders(Locator { hashes, stop: block }));
+        self.wake_at(now + PROBE_PATIENCE);
+    }
+
+    /// The answer to a probe has come and was learnt: is it what we hoped for?
+    pub(super) fn probe_answered(&mut self, now: Duration, id: ConnId, probe: Probe) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let has = peer.known.best.is_some_and(|best| {
+            best.hash == probe.block || self.tree.is_ancestor(&probe.block, &best.hash)
+        });
+        let peer = self.live(id);
+        if has {
+            peer.known.probe_pause = FIRST_PROBE_PAUSE;
+            peer.known.next_probe = now;
+        } else {
+            back_off(peer, now);
+        }
+    }
+
+    pub(super) fn known_work_timers(&mut self, step: &mut Step) {
+        let now = step.now.mono;
+        let mut next = None::<Duration>;
+        for peer in self.peers.values_mut() {
+            let Some(probe) = peer.known.probe else { continue };
+            let due = probe.at + PROBE_PATIENCE;
+            if due <= now {
+                peer.known.probe = None;
+                back_off(peer, now);
+            } else {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        if let Some(next) = next {
+            self.wake_at(next);
+        }
+    }
+}
+
+/// Whether the peer has shown more than before.
+fn raise(peer: &mut Peer, entry: &Entry) -> bool {
+    let raised = peer.known.best.is_none_or(|best| {
+        entry.work > best.work || (entry.work == best.work && entry.hash != best.hash)
+    });
+    if raised {
+        peer.known.best = Some(Known::from(entry));
+        peer.known.probe_pause = FIRST_PROBE_PAUSE;
+        peer.known.next_probe = Duration::ZERO;
+    }
+    raised
+}
+
+fn back_off(peer: &mut Peer, now: Duration) {
+    peer.known.next_probe = now + peer.known.probe_pause;
+    peer.known.probe_pause = (peer.known.probe_pause * 2).min(LONGEST_PROBE_PAUSE);
+}

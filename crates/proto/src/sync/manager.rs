@@ -1,0 +1,284 @@
+//! [`SyncManager`]: takes an input apart, runs the rules, keeps the invariants.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use handfast_wire::Message;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::headers::HeaderTree;
+use crate::lifecycle::ledger::{AssertHeld, Ledger, Scope};
+use crate::lifecycle::{ConnId, DoneReason, Introduction};
+use crate::time::Now;
+
+use super::download::Download;
+use super::header_sync::HeaderSync;
+use super::known_work::FIRST_PROBE_PAUSE;
+use super::peer::Peer;
+use super::submit::Submissions;
+use super::{Effect, Input, KernelEvent, SourceChange, SyncConfig};
+
+/// A tip younger than this ends initial block download, seconds. Core `DEFAULT_MAX_TIP_AGE`.
+const MAX_TIP_AGE: u32 = 24 * 60 * 60;
+
+/// A timer that fires this much late was held up by us; peers are not blamed for it.
+const OVERSLEPT: Duration = Duration::from_secs(1);
+
+/// Header and block sync over all peers. See [`crate::sync`].
+///
+/// `step` never waits and never fails; `deadline` says when it wants
+/// [`Input::Tick`] at the latest.
+#[derive(Clone, Debug)]
+pub struct SyncManager {
+    pub(super) config: SyncConfig,
+    pub(super) tree: HeaderTree,
+    pub(super) peers: BTreeMap<ConnId, Peer>,
+    pub(super) headers: HeaderSync,
+    pub(super) download: Download,
+    pub(super) submissions: Submissions,
+    pub(super) random: ChaCha8Rng,
+    /// The last 50 changes of the sync peer.
+    pub(super) source_changes: VecDeque<SourceChange>,
+    pub(super) next_ticket: u64,
+    /// The tip that was announced last.
+    pub(super) announced: BlockHash,
+    /// Core's latch: initial block download has ended, for good.
+    left_initial_download: bool,
+    ledger: Ledger,
+    /// No later than the first timer (monotonic); timers that moved are found when it fires.
+    wake: Option<Duration>,
+    pub(super) tree_changed: bool,
+    pub(super) tip_moved: bool,
+}
+
+/// Where a step collects its effects, with the moment it happens at.
+pub(super) struct Step {
+    pub(super) now: Now,
+    pub(super) effects: Vec<Effect>,
+}
+
+impl Step {
+    pub(super) fn send(&mut self, id: ConnId, message: Message) {
+        self.effects.push(Effect::Send { id, message });
+    }
+}
+
+impl SyncManager {
+    /// A machine without peers. `tree` is what the kernel has on disk.
+    #[must_use]
+    pub fn new(config: SyncConfig, tree: HeaderTree) -> Self {
+        let announced = tree.tip().hash;
+        let random = ChaCha8Rng::seed_from_u64(config.seed);
+        Self {
+            config,
+            tree,
+            peers: BTreeMap::new(),
+            headers: HeaderSync::default(),
+            download: Download::default(),
+            submissions: Submissions::default(),
+            random,
+            source_changes: VecDeque::new(),
+            next_ticket: 0,
+            announced,
+            left_initial_download: false,
+            ledger: Ledger::new(Scope::SyncManager),
+            wake: None,
+            tree_changed: false,
+            tip_moved: false,
+        }
+    }
+
+    /// Takes one input and returns what is to be done, in order.
+    ///
+    /// # Panics
+    ///
+    /// When L2-L4 of [`crate::lifecycle`] are broken, or when the kernel reports
+    /// a change of the active chain that is none: our own bugs.
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut step = Step { now, effects: Vec::new() };
+        self.look_at_the_clock(now);
+        match input {
+            Input::Added(intro) => self.added(&mut step, &intro),
+            Input::Done { id } => self.done(&mut step, id),
+            Input::Message { id, message } => self.message(&mut step, id, message),
+            Input::Kernel(event) => self.kernel_event(&mut step, event),
+            Input::Served { id, ticket } => self.served(&mut step, id, ticket),
+            Input::Submit { ticket, block } => self.submit(&mut step, ticket, block),
+            Input::SubmitHeader { ticket, header } => {
+                self.submit_header(&mut step, ticket, header);
+            }
+            Input::Tick => {}
+        }
+        if self.wake.is_some_and(|wake| wake <= now.mono) {
+            self.run_timers(&mut step);
+        }
+        self.settle(&mut step);
+        step.effects
+    }
+
+    /// When the next [`Input::Tick`] is wanted, on the monotonic clock.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.wake
+    }
+
+    /// All headers, and the active chain among them.
+    #[must_use]
+    pub fn tree(&self) -> &HeaderTree {
+        &self.tree
+    }
+
+    /// The connections it knows.
+    #[must_use]
+    pub fn ids(&self) -> BTreeSet<ConnId> {
+        self.peers.keys().copied().collect()
+    }
+
+    /// The peer that headers are synced from.
+    #[must_use]
+    pub fn sync_peer(&self) -> Option<ConnId> {
+        self.headers.source.as_ref().map(|source| source.id)
+    }
+
+    /// Whether we are far behind, as Bitcoin Core reports it: true until the tip
+    /// has once had the minimum work and been younger than a day; then never again.
+    #[must_use]
+    pub fn initial_block_download(&self, now: Now) -> bool {
+        !self.left_initial_download && !self.tip_is_recent(now)
+    }
+
+    fn tip_is_recent(&self, now: Now) -> bool {
+        let tip = self.tree.tip();
+        tip.work >= self.config.minimum_work
+            && tip.header.time >= now.unix.saturating_sub(MAX_TIP_AGE)
+    }
+
+    /// Asks to be woken no later than at `at`.
+    pub(super) fn wake_at(&mut self, at: Duration) {
+        if self.wake.is_none_or(|wake| at < wake) {
+            self.wake = Some(at);
+        }
+    }
+
+    /// A timer that fires late was held up by our own thread, during which answers
+    /// may have piled up unread: such time is no peer's fault.
+    fn look_at_the_clock(&mut self, now: Now) {
+        let Some(wake) = self.wake else { return };
+        let late = now.mono.saturating_sub(wake);
+        if late < OVERSLEPT {
+            return;
+        }
+        for peer in self.peers.values_mut() {
+            peer.pardon(late);
+        }
+        self.download.pardon(late);
+        self.headers.pardon(late);
+    }
+
+    fn run_timers(&mut self, step: &mut Step) {
+        self.wake = None;
+        self.header_timers(step);
+        self.known_work_timers(step);
+        self.download_timers(step);
+    }
+
+    fn added(&mut self, step: &mut Step, intro: &Introduction) {
+        let id = intro.id;
+        self.ledger.sync_add(id).assert_held();
+        let before = self.peers.insert(id, Peer::new(intro, FIRST_PROBE_PAUSE));
+        assert!(before.is_none(), "L2: {id} is added once");
+        self.meet_for_headers(step, id);
+    }
+
+    fn done(&mut self, step: &mut Step, id: ConnId) {
+        self.ledger.sync_done(id).assert_held();
+        self.release_blocks(id);
+        let peer = self.peers.remove(&id);
+        assert!(peer.is_some(), "L3: {id} was added before it is done");
+        self.download.retarget = true;
+        self.lose_source(step, id, "it left");
+    }
+
+    /// Orders the end of a connection. From here on nothing is asked of it; S3
+    /// holds at once, not only when its `Done` comes.
+    pub(super) fn disconnect(&mut self, step: &mut Step, id: ConnId, reason: DoneReason) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.leaving) else { return };
+        tracing::info!(%id, %reason, "disconnecting");
+        peer.leaving = true;
+        peer.headers.ask = None;
+        peer.headers.resume = None;
+        peer.headers.low_work = None;
+        peer.known.probe = None;
+        peer.serving.queue.clear();
+        let why = reason.to_string();
+        step.effects.push(Effect::Disconnect { id, reason });
+        self.release_blocks(id);
+        self.download.retarget = true;
+        self.lose_source(step, id, &why);
+    }
+
+    fn message(&mut self, step: &mut Step, id: ConnId, message: Message) {
+        if self.peers.get(&id).is_none_or(|peer| peer.leaving) {
+            return;
+        }
+        match message {
+            Message::Headers(headers) => self.headers_received(step, id, headers),
+            Message::Block(block) => self.block_received(step, id, block),
+            Message::Inv(items) => self.inv_received(step, id, &items),
+            Message::NotFound(items) => self.not_found(step.now.mono, id, &items),
+            Message::SendHeaders => self.live(id).headers.wants_headers = true,
+            Message::GetHeaders(locator) => self.serve_headers(step, id, &locator),
+            Message::GetBlocks(locator) => self.serve_inventory(step, id, &locator),
+            Message::GetData(items) => self.serve_data(step, id, &items),
+            // Not about sync; PeerManager does not forward these.
+            Message::Version(_)
+            | Message::Verack
+            | Message::Ping(_)
+            | Message::Pong(_)
+            | Message::SendAddrV2
+            | Message::WtxidRelay
+            | Message::SendCmpct { .. }
+            | Message::FeeFilter(_)
+            | Message::GetAddr
+            | Message::Addr(_)
+            | Message::AddrV2(_)
+            | Message::Tx(_)
+            | Message::Mempool
+            | Message::Unknown { .. } => {}
+        }
+    }
+
+    fn kernel_event(&mut self, step: &mut Step, event: KernelEvent) {
+        match event {
+            KernelEvent::HeadersChecked { count_ok: _, rejected, origin, last } => {
+                self.headers_checked(step, rejected, origin, last);
+            }
+            KernelEvent::BlockChecked { hash, outcome, origin, changes, busy: _ } => {
+                self.block_checked(step, hash, outcome, origin, changes);
+            }
+        }
+    }
+
+    /// A peer that is in the table.
+    pub(super) fn live(&mut self, id: ConnId) -> &mut Peer {
+        self.peers.get_mut(&id).expect("the caller looked it up in this step")
+    }
+
+    /// What every step ends with: the plan follows what was learnt, requests go
+    /// out, a new tip is announced, the ledger is told.
+    fn settle(&mut self, step: &mut Step) {
+        if self.tip_moved && !self.left_initial_download {
+            self.left_initial_download = self.tip_is_recent(step.now);
+        }
+        self.plan_downloads(step.now.mono);
+        self.feed(step);
+        self.watch_the_window(step.now.mono);
+        self.announce(step);
+        if std::mem::take(&mut self.tree_changed) {
+            step.effects.push(Effect::TreeChanged);
+        }
+        self.ledger.sync_peer(self.sync_peer()).assert_held();
+    }
+}

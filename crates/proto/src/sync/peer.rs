@@ -1,0 +1,217 @@
+//! What sync knows of one peer.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::Work;
+use bitcoin::p2p::ServiceFlags;
+
+use crate::headers::{Entry, LowWork};
+use crate::lifecycle::{Direction, Introduction};
+
+use super::HeadersAsk;
+
+/// Blocks behind its tip that a pruned peer (BIP159) keeps, less two for races. Core
+/// `NODE_NETWORK_LIMITED_MIN_BLOCKS`.
+const LIMITED_DEPTH: u32 = 288 - 2;
+
+/// Which blocks a peer offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Serves {
+    /// None: it is no full node.
+    Nothing,
+    /// The latest ones (`NODE_NETWORK_LIMITED`).
+    Recent,
+    /// All (`NODE_NETWORK`).
+    Everything,
+}
+
+/// A block that a peer has, with what is needed to compare it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) hash: BlockHash,
+    pub(super) height: u32,
+    pub(super) work: Work,
+}
+
+impl From<&Entry> for Known {
+    fn from(entry: &Entry) -> Self {
+        Self { hash: entry.hash, height: entry.height, work: entry.work }
+    }
+}
+
+/// A `getheaders` without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) kind: HeadersAsk,
+    /// When it was sent, monotonic.
+    pub(super) at: Duration,
+    /// Height of the first hash of its locator.
+    pub(super) from: u32,
+}
+
+/// A `getheaders` that asks whether the peer has `block`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Probe {
+    pub(super) block: BlockHash,
+    pub(super) at: Duration,
+}
+
+/// One admitted peer.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) direction: Direction,
+    pub(super) serves: Serves,
+    /// It serves witness data; without that no block is asked of it.
+    pub(super) witness: bool,
+    /// We ordered its end; only `Done` is awaited.
+    pub(super) leaving: bool,
+    pub(super) headers: PeerHeaders,
+    pub(super) known: PeerKnown,
+    pub(super) blocks: PeerBlocks,
+    pub(super) serving: PeerServing,
+}
+
+/// Header sync with one peer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PeerHeaders {
+    pub(super) ask: Option<Ask>,
+    /// When it was last asked for anything but a probe.
+    pub(super) last_asked: Duration,
+    /// It has answered a `getheaders` at least once.
+    pub(super) answered: bool,
+    /// Its headers were followed to their end (as of then).
+    pub(super) ended: bool,
+    /// Not to be the sync peer until then, and why.
+    pub(super) aside: Option<(Duration, &'static str)>,
+    /// To be asked on from this header when the kernel has caught up.
+    pub(super) resume: Option<(HeadersAsk, BlockHash)>,
+    pub(super) low_work: Option<Box<LowWork>>,
+    /// It announced something while it was being asked: to be asked once more.
+    pub(super) ask_again: bool,
+    /// It sent `sendheaders`.
+    pub(super) wants_headers: bool,
+    /// We sent `sendheaders`.
+    pub(super) told_sendheaders: bool,
+}
+
+/// What a peer has shown to have.
+#[derive(Clone, Debug)]
+pub(super) struct PeerKnown {
+    /// The best block it has shown. Core `pindexBestKnownBlock`.
+    pub(super) best: Option<Known>,
+    /// The last block it announced that we have no header of. Core `hashLastUnknownBlock`.
+    pub(super) unknown: Option<BlockHash>,
+    /// The best header we sent it. Core `pindexBestHeaderSent`.
+    pub(super) sent: Option<BlockHash>,
+    pub(super) probe: Option<Probe>,
+    /// Not to be probed before.
+    pub(super) next_probe: Duration,
+    /// Pause after the next probe that shows nothing new.
+    pub(super) probe_pause: Duration,
+}
+
+/// Blocks asked of one peer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PeerBlocks {
+    /// Asked and not received, in the order asked; at most 16.
+    pub(super) in_flight: Vec<(u32, BlockHash)>,
+    /// When it last delivered a block that we had asked for, or was first asked.
+    pub(super) progress: Duration,
+    /// Asked of it, then of another since it was late; what it still may deliver.
+    pub(super) owed: BTreeSet<BlockHash>,
+    /// Since when it owes those.
+    pub(super) owing_since: Option<Duration>,
+    /// Blocks are late and nobody else has them.
+    pub(super) overdue: bool,
+    /// The highest block of the download plan that it has shown.
+    pub(super) reach: u32,
+    /// The lowest block of the plan that it keeps.
+    pub(super) floor: u32,
+}
+
+/// What we serve to one peer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PeerServing {
+    /// Blocks it asked for, and whether with witness.
+    pub(super) queue: VecDeque<(BlockHash, bool)>,
+    /// Being read and sent, by ticket.
+    pub(super) active: BTreeMap<u64, BlockHash>,
+    /// When this one was sent, it wants to hear of the tip (`getblocks`). Core
+    /// `m_continuation_block`.
+    pub(super) continuation: Option<BlockHash>,
+}
+
+impl Peer {
+    pub(super) fn new(intro: &Introduction, first_probe_pause: Duration) -> Self {
+        let serves = if intro.services.has(ServiceFlags::NETWORK) {
+            Serves::Everything
+        } else if intro.services.has(ServiceFlags::NETWORK_LIMITED) {
+            Serves::Recent
+        } else {
+            Serves::Nothing
+        };
+        Self {
+            direction: intro.direction,
+            serves,
+            witness: intro.services.has(ServiceFlags::WITNESS),
+            leaving: false,
+            headers: PeerHeaders::default(),
+            known: PeerKnown {
+                best: None,
+                unknown: None,
+                sent: None,
+                probe: None,
+                next_probe: Duration::ZERO,
+                probe_pause: first_probe_pause,
+            },
+            blocks: PeerBlocks::default(),
+            serving: PeerServing::default(),
+        }
+    }
+
+    /// Whether headers may be asked of it at all.
+    pub(super) fn serves_headers(&self) -> bool {
+        !self.leaving && self.serves != Serves::Nothing
+    }
+
+    /// Whether blocks may be asked of it at all.
+    pub(super) fn serves_blocks(&self) -> bool {
+        self.serves_headers() && self.witness
+    }
+
+    /// Whether it may be the sync peer now.
+    pub(super) fn eligible(&self) -> bool {
+        self.serves_headers() && self.headers.aside.is_none()
+    }
+
+    /// Whether it has been late and was not forgiven.
+    pub(super) fn owes(&self) -> bool {
+        self.blocks.owing_since.is_some()
+    }
+
+    /// The lowest height that it keeps.
+    pub(super) fn lowest_kept(&self) -> u32 {
+        match (self.serves, self.known.best) {
+            (Serves::Everything, _) | (_, None) => 0,
+            (Serves::Recent | Serves::Nothing, Some(best)) => {
+                best.height.saturating_sub(LIMITED_DEPTH)
+            }
+        }
+    }
+
+    /// Shifts every running timer by the time during which we did not look.
+    pub(super) fn pardon(&mut self, late: Duration) {
+        if let Some(ask) = &mut self.headers.ask {
+            ask.at += late;
+        }
+        if let Some(probe) = &mut self.known.probe {
+            probe.at += late;
+        }
+        self.blocks.progress += late;
+        if let Some(since) = &mut self.blocks.owing_since {
+            *since += late;
+        }
+    }
+}

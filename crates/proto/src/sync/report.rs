@@ -1,0 +1,238 @@
+//! Fills in [`SyncState`] and finds the line that says why.
+
+use std::time::Duration;
+
+use crate::lifecycle::ConnId;
+use crate::time::Now;
+
+use super::manager::SyncManager;
+use super::peer::{Known, Peer, Serves};
+use super::state::{
+    Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SyncState, Wanted, Window,
+};
+
+impl From<Known> for BlockRef {
+    fn from(known: Known) -> Self {
+        Self { hash: known.hash, height: known.height }
+    }
+}
+
+impl SyncManager {
+    /// What is being done, and why.
+    #[must_use]
+    pub fn state(&self, now: Now) -> SyncState {
+        let (tip, best) = (self.tree.tip(), self.tree.best_header());
+        let plan = self.download.plan.as_ref();
+        let phase = self.phase();
+        let mut requests: Vec<Request> =
+            self.peers.iter().flat_map(|(id, peer)| requests(*id, peer, now.mono)).collect();
+        requests.extend(self.download.flights.iter().map(|(hash, flight)| Request {
+            peer: flight.peer,
+            what: Wanted::Block(BlockRef { hash: *hash, height: flight.height }),
+            age: now.mono.saturating_sub(flight.at),
+        }));
+        requests.sort_by_key(|request| (request.peer, std::cmp::Reverse(request.age)));
+        SyncState {
+            phase,
+            why: self.why(phase, now),
+            initial_block_download: self.initial_block_download(now),
+            progress: self.progress(now),
+            tip: BlockRef { hash: tip.hash, height: tip.height },
+            best_header: BlockRef { hash: best.hash, height: best.height },
+            best_shown: self.best_shown().map(|(_, best)| best.into()),
+            source: self.headers.source.as_ref().map(|source| Source {
+                id: source.id,
+                since: now.mono.saturating_sub(source.since),
+                why: source.why.clone(),
+            }),
+            requests,
+            next_deadline: self.deadline().map(|at| at.saturating_sub(now.mono)),
+            peers: self.peers.iter().map(|(id, peer)| self.peer_row(*id, peer, now)).collect(),
+            source_changes: self.source_changes.iter().cloned().collect(),
+            window: plan.map_or_else(Window::default, |plan| Window {
+                start: plan.base + 1,
+                end: plan.end(),
+            }),
+            stall_timeout: self.download.stall_timeout,
+            backlog: Backlog {
+                in_flight: self.download.flights.len(),
+                with_kernel: self.download.with_kernel.len(),
+                kernel_bytes: self.download.kernel_bytes,
+                expected_block: self.download.expected_block,
+                header_batches: self.headers.batches_with_kernel,
+            },
+        }
+    }
+
+    /// Share of the known chain that is validated. While headers are still few of what
+    /// there must be by now, Core's estimate by time would say more; a private
+    /// chain of old blocks makes that estimate worthless, so heights are compared.
+    fn progress(&self, now: Now) -> f64 {
+        let (tip, best) = (self.tree.tip(), self.tree.best_header());
+        if best.height == 0 {
+            return if self.initial_block_download(now) { 0.0 } else { 1.0 };
+        }
+        (f64::from(tip.height) / f64::from(best.height)).min(1.0)
+    }
+
+    /// The most work that a live peer has shown.
+    fn best_shown(&self) -> Option<(ConnId, Known)> {
+        let shown = self.peers.iter().filter(|(_, peer)| !peer.leaving);
+        shown
+            .filter_map(|(id, peer)| peer.known.best.map(|best| (*id, best)))
+            .max_by_key(|(_, best)| best.work)
+    }
+
+    /// A peer that has shown a chain with more work than ours.
+    fn ahead(&self) -> Option<(ConnId, Known)> {
+        self.best_shown().filter(|(_, best)| best.work > self.tree.tip().work)
+    }
+
+    fn phase(&self) -> Phase {
+        if !self.peers.values().any(Peer::serves_headers) {
+            return Phase::NoPeers;
+        }
+        let syncing_headers = self.headers.source.as_ref().is_some_and(|source| {
+            let headers = &self.peers[&source.id].headers;
+            !headers.ended && (headers.ask.is_some() || headers.resume.is_some())
+        });
+        if self.download.outstanding() > 0 {
+            return if syncing_headers { Phase::HeaderSync } else { Phase::BlockSync };
+        }
+        match (syncing_headers, self.ahead()) {
+            (true, _) => Phase::HeaderSync,
+            (false, Some(_)) => Phase::Stalled,
+            (false, None) => Phase::Synced,
+        }
+    }
+
+    fn why(&self, phase: Phase, now: Now) -> String {
+        match phase {
+            Phase::NoPeers if self.peers.is_empty() => "no peer is connected".into(),
+            Phase::NoPeers => "no connected peer serves blocks".into(),
+            Phase::HeaderSync => self.why_headers(now),
+            Phase::BlockSync => self.why_blocks(now),
+            Phase::Synced => {
+                "no peer has shown a chain with more work than ours; waiting for news".into()
+            }
+            Phase::Stalled => self.why_stalled(now),
+        }
+    }
+
+    fn why_headers(&self, now: Now) -> String {
+        let Some(source) = &self.headers.source else { return "choosing a peer".into() };
+        let headers = &self.peers[&source.id].headers;
+        match headers.ask {
+            None => "the kernel has enough headers to check; asking on when it has".into(),
+            Some(ask) => {
+                let age = now.mono.saturating_sub(ask.at);
+                let what = if headers.low_work.is_some() {
+                    "headers that have not shown the minimum work yet"
+                } else {
+                    "headers"
+                };
+                format!("waiting {age:.1?} for {what} from {}", source.id)
+            }
+        }
+    }
+
+    fn why_blocks(&self, now: Now) -> String {
+        if let Some(stall) = self.download.stall {
+            let since = now.mono.saturating_sub(stall.since);
+            return format!("the window is held up by {} for {since:.1?}", stall.peer);
+        }
+        let late = self.peers.iter().find(|(_, peer)| {
+            peer.blocks.overdue && !peer.blocks.in_flight.is_empty()
+        });
+        if let Some((id, peer)) = late {
+            let since = now.mono.saturating_sub(peer.blocks.progress);
+            return format!("{id} is late with blocks for {since:.0?} and nobody else has them");
+        }
+        if self.download.flights.is_empty() {
+            let since = self.download.with_kernel.values().map(|pending| pending.since).min();
+            let age = now.mono.saturating_sub(since.unwrap_or(now.mono));
+            let count = self.download.with_kernel.len();
+            return format!("the kernel validates {count} blocks, the oldest for {age:.1?}");
+        }
+        let peers = self.peers.values().filter(|peer| !peer.blocks.in_flight.is_empty()).count();
+        format!("waiting for {} blocks from {peers} peers", self.download.flights.len())
+    }
+
+    /// Somebody has shown more than we have, and nothing is on its way (S1).
+    fn why_stalled(&self, now: Now) -> String {
+        let Some((id, best)) = self.ahead() else { return "nothing is missing".into() };
+        let peer = &self.peers[&id];
+        if let Some((until, why)) = &self.download.hold {
+            let left = until.saturating_sub(now.mono);
+            return format!("trouble of our own: {why}; next attempt in {left:.0?}");
+        }
+        if best.work < self.config.minimum_work {
+            return format!("the chain that {id} has shown is below the minimum work");
+        }
+        if !peer.serves_blocks() {
+            return format!("{id} has shown more but serves no blocks with witness data");
+        }
+        let Some(plan) = &self.download.plan else {
+            return format!("{id} has shown height {}; about to ask", best.height);
+        };
+        match plan.missing.first() {
+            None => "all blocks are here; the kernel has not connected them".into(),
+            Some(height) if peer.blocks.floor > *height => {
+                format!("no peer keeps block {height} any more (pruned)")
+            }
+            Some(height) => format!("{id} has shown block {height} and owes us others"),
+        }
+    }
+
+    fn peer_row(&self, id: ConnId, peer: &Peer, now: Now) -> PeerSync {
+        let tip = self.tree.tip().hash;
+        let common = peer.known.best.and_then(|best| self.tree.fork_point(&best.hash, &tip));
+        let oldest = peer.blocks.in_flight.iter().filter_map(|(_, hash)| {
+            self.download.flights.get(hash).map(|flight| now.mono.saturating_sub(flight.at))
+        });
+        PeerSync {
+            id,
+            direction: peer.direction,
+            best_known: peer.known.best.map(BlockRef::from),
+            common: common.map(|entry| BlockRef { hash: entry.hash, height: entry.height }),
+            in_flight: peer.blocks.in_flight.iter().map(|(height, _)| *height).collect(),
+            oldest: oldest.max(),
+            eligible: peer.eligible(),
+            why: self.why_peer(id, peer),
+            presynced: peer.headers.low_work.as_ref().map(|low_work| low_work.height()),
+        }
+    }
+
+    fn why_peer(&self, id: ConnId, peer: &Peer) -> String {
+        if peer.leaving {
+            return "being disconnected".into();
+        }
+        if peer.serves == Serves::Nothing {
+            return "serves no blocks".into();
+        }
+        if let Some((_, why)) = peer.headers.aside {
+            return format!("not now: {why}");
+        }
+        if self.headers.is_source(id) {
+            return "the source".into();
+        }
+        if peer.owes() {
+            return "may become the source; owes blocks, gets no more requests for now".into();
+        }
+        "may become the source".into()
+    }
+}
+
+fn requests(id: ConnId, peer: &Peer, now: Duration) -> Vec<Request> {
+    let ask = peer.headers.ask.map(|ask| (ask.kind, ask.at));
+    let probe = peer.known.probe.map(|probe| (HeadersAsk::Probe, probe.at));
+    [ask, probe]
+        .into_iter()
+        .flatten()
+        .map(|(kind, at)| Request {
+            peer: id,
+            what: Wanted::Headers(kind),
+            age: now.saturating_sub(at),
+        })
+        .collect()
+}

@@ -1,0 +1,168 @@
+//! Blocks and headers that RPC and the miner offer. They go the same road as those of
+//! peers; the kernel's verdict is the answer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use handfast_wire::RawBlock;
+
+use crate::headers::{InsertError, Inserted, Status, check_pow};
+use crate::lifecycle::ConnId;
+
+use super::manager::{Step, SyncManager};
+use super::{BlockOutcome, Effect, Reject, RejectKind, SubmitResult};
+
+/// A block that is with the kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) header: Header,
+    pub(super) bytes: usize,
+    /// When it was handed over, monotonic.
+    pub(super) since: Duration,
+    /// We offered it ourselves.
+    own: bool,
+    /// Who waits for the verdict.
+    tickets: Vec<u64>,
+}
+
+impl Pending {
+    pub(super) fn new(
+        origin: Option<ConnId>,
+        header: Header,
+        bytes: usize,
+        since: Duration,
+    ) -> Self {
+        Self { header, bytes, since, own: origin.is_none(), tickets: Vec::new() }
+    }
+}
+
+/// Submitted headers that are with the kernel.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Submissions {
+    headers: BTreeMap<BlockHash, Vec<u64>>,
+}
+
+fn refused(kind: RejectKind, reason: &str) -> SubmitResult {
+    SubmitResult::Rejected(Reject { kind, reason: reason.to_owned() })
+}
+
+impl SyncManager {
+    fn answer(&mut self, step: &mut Step, ticket: u64, result: SubmitResult) {
+        // Who asked must see in the snapshot what the answer says.
+        if std::mem::take(&mut self.tree_changed) {
+            step.effects.push(Effect::TreeChanged);
+        }
+        step.effects.push(Effect::Answer { ticket, result });
+    }
+
+    /// What can be said of a header without the kernel: `None` when it must judge.
+    fn judge_header(&self, hash: &BlockHash, header: &Header) -> Option<SubmitResult> {
+        let Some(parent) = self.tree.get(&header.prev_blockhash) else {
+            return Some(refused(RejectKind::MissingPrev, "prev-blk-not-found"));
+        };
+        if self.tree.contains(hash) {
+            return None;
+        }
+        if check_pow(header, self.config.pow.limit()).is_err() {
+            return Some(refused(RejectKind::InvalidHeader, "high-hash"));
+        }
+        let invalid = parent.status == Status::Invalid;
+        invalid.then(|| refused(RejectKind::InvalidPrev, "bad-prevblk"))
+    }
+
+    /// Offers a block. What is known of it already is answered at once, as Core does:
+    /// on disk is `duplicate`, whether it was ever connected or not.
+    pub(super) fn submit(&mut self, step: &mut Step, ticket: u64, block: RawBlock) {
+        let hash = block.hash;
+        if let Some(pending) = self.download.with_kernel.get_mut(&hash) {
+            pending.tickets.push(ticket);
+            return;
+        }
+        let known = match self.tree.get(&hash).map(|entry| entry.status) {
+            Some(Status::Connected | Status::Stored) => Some(SubmitResult::Duplicate),
+            Some(Status::Invalid) => Some(SubmitResult::DuplicateInvalid),
+            Some(Status::Header) | None => self.judge_header(&hash, &block.header),
+        };
+        if let Some(result) = known {
+            return self.answer(step, ticket, result);
+        }
+        self.cancel_flight(&hash);
+        if let Some(entry) = self.tree.get(&hash) {
+            self.download.take_out(entry.height, &hash);
+        }
+        self.give_to_kernel(step, block, None);
+        let pending = self.download.with_kernel.get_mut(&hash).expect("just given");
+        pending.tickets.push(ticket);
+    }
+
+    /// The verdict about a block that somebody waits for. Core `submitblock`.
+    pub(super) fn answer_submitted(
+        &mut self,
+        step: &mut Step,
+        hash: BlockHash,
+        pending: &Pending,
+        outcome: &BlockOutcome,
+    ) {
+        let connected = self.tree.in_active_chain(&hash);
+        for (at, ticket) in pending.tickets.iter().enumerate() {
+            let first = pending.own && at == 0;
+            let result = match outcome {
+                BlockOutcome::Stored if connected && first => SubmitResult::Accepted,
+                BlockOutcome::Stored if first => SubmitResult::Inconclusive,
+                // Another brought it at the same time.
+                BlockOutcome::Stored if !connected => SubmitResult::DuplicateInconclusive,
+                BlockOutcome::Stored | BlockOutcome::Duplicate => SubmitResult::Duplicate,
+                BlockOutcome::Rejected(reject) => match reject.kind {
+                    RejectKind::CachedInvalid => SubmitResult::DuplicateInvalid,
+                    _ => SubmitResult::Rejected(reject.clone()),
+                },
+                BlockOutcome::Failed(why) => SubmitResult::Failed(why.clone()),
+            };
+            self.answer(step, *ticket, result);
+        }
+    }
+
+    /// Offers a header.
+    pub(super) fn submit_header(&mut self, step: &mut Step, ticket: u64, header: Header) {
+        let hash = header.block_hash();
+        let known = match self.tree.get(&hash).map(|entry| entry.status) {
+            Some(Status::Invalid) => Some(SubmitResult::DuplicateInvalid),
+            Some(Status::Header | Status::Stored | Status::Connected) => {
+                Some(SubmitResult::Accepted)
+            }
+            None => self.judge_header(&hash, &header),
+        };
+        if let Some(result) = known {
+            return self.answer(step, ticket, result);
+        }
+        match self.tree.insert_hashed(hash, header) {
+            Ok(Inserted::New | Inserted::Known) => {}
+            Err(error @ (InsertError::UnknownParent { .. } | InsertError::InvalidParent { .. })) => {
+                let result = refused(RejectKind::InvalidPrev, &error.to_string());
+                return self.answer(step, ticket, result);
+            }
+        }
+        self.tree_changed = true;
+        self.learn_announced();
+        self.submissions.headers.entry(hash).or_default().push(ticket);
+        step.effects.push(Effect::CheckHeaders { headers: vec![header], origin: None });
+    }
+
+    pub(super) fn answer_submitted_header(
+        &mut self,
+        step: &mut Step,
+        rejected: Option<(BlockHash, Reject)>,
+        last: Option<BlockHash>,
+    ) {
+        let (hash, result) = match (rejected, last) {
+            (Some((hash, reject)), _) => (hash, SubmitResult::Rejected(reject)),
+            (None, Some(hash)) => (hash, SubmitResult::Accepted),
+            (None, None) => return,
+        };
+        for ticket in self.submissions.headers.remove(&hash).unwrap_or_default() {
+            self.answer(step, ticket, result.clone());
+        }
+    }
+}
