@@ -129,8 +129,8 @@ fn replay(
     let mut options = ChainOptions::new(args.network.clone(), dir);
     options.script_threads = args.threads;
     options.precheck = args.precheck;
-    let (chain, initial) = Chain::open(options, move |event| {
-        let _ = send.send(event);
+    let (chain, initial) = Chain::open_batched(options, move |events| {
+        let _ = send.send(events);
     })
     .map_err(|e| e.to_string())?;
     let opened = started.elapsed();
@@ -179,9 +179,17 @@ struct Tally {
 }
 
 impl Tally {
-    /// Waits for an event; returns how many blocks it answered.
-    fn take(&mut self, events: &mpsc::Receiver<Event>) -> Result<usize, String> {
-        match events.recv().map_err(|_| "the kernel thread is gone")? {
+    /// Waits for events; returns how many blocks they answered.
+    fn take(&mut self, events: &mpsc::Receiver<Vec<Event>>) -> Result<usize, String> {
+        let mut answered = 0;
+        for event in events.recv().map_err(|_| "the kernel thread is gone")? {
+            answered += self.count(event)?;
+        }
+        Ok(answered)
+    }
+
+    fn count(&mut self, event: Event) -> Result<usize, String> {
+        match event {
             Event::Block {
                 hash,
                 outcome,

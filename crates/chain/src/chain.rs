@@ -90,6 +90,26 @@ impl Chain {
         options: ChainOptions,
         on_event: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<(Chain, InitialChain), OpenError> {
+        Chain::open_batched(options, move |events| {
+            events.into_iter().for_each(&on_event)
+        })
+    }
+
+    /// As [`Chain::open`], but gives the events of short jobs together, oldest
+    /// first; never an empty list. An event is held for at most about a
+    /// millisecond, and only while there is more to do.
+    ///
+    /// Posting each event for itself wakes the receiver's thread each time, and
+    /// with two cores often in place of the kernel thread: measured, three context
+    /// switches per empty block and a third more time. So post the list as *one*
+    /// message.
+    ///
+    /// # Errors
+    /// As [`Chain::open`].
+    pub fn open_batched(
+        options: ChainOptions,
+        on_events: impl Fn(Vec<Event>) + Send + Sync + 'static,
+    ) -> Result<(Chain, InitialChain), OpenError> {
         let dir = options.datadir;
         let utf8 = dir.to_str().ok_or_else(|| OpenError::Path(dir.clone()))?;
         let held = match options.lock {
@@ -109,7 +129,7 @@ impl Chain {
             kernel,
             queue: Queue::default(),
             recent: Recent::default(),
-            on_event: Box::new(on_event),
+            on_events: Box::new(on_events),
             dir: dir.clone(),
             precheck: options.precheck,
         });

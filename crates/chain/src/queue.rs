@@ -71,9 +71,7 @@ impl Queue {
             return;
         }
         state.headers.push_back((headers, tag));
-        if state.kernel_waits {
-            self.kernel.notify_one();
-        }
+        self.wake_kernel(&mut state);
     }
 
     /// Adds a block. After [`Queue::close`] it is dropped.
@@ -90,8 +88,9 @@ impl Queue {
             state.raw.len(),
             state.raw_bytes
         );
-        if state.decoder_waits && state.has_room() {
-            self.decoder.notify_one();
+        // With more than this one, the decoder waits for room, and is woken for it.
+        if state.raw.len() == 1 && state.has_room() {
+            self.wake_decoder(&mut state);
         }
     }
 
@@ -111,7 +110,6 @@ impl Queue {
             }
             state.decoder_waits = true;
             state = wait(&self.decoder, state);
-            state.decoder_waits = false;
         }
     }
 
@@ -124,9 +122,7 @@ impl Queue {
         }
         state.ready_bytes += raw.bytes.len();
         state.ready.push_back((raw, block));
-        if state.kernel_waits {
-            self.kernel.notify_one();
-        }
+        self.wake_kernel(&mut state);
     }
 
     /// The next job; headers first. Calls `idle` and waits when there is none yet;
@@ -148,7 +144,6 @@ impl Queue {
             }
             state.kernel_waits = true;
             state = wait(&self.kernel, state);
-            state.kernel_waits = false;
         }
     }
 
@@ -160,10 +155,23 @@ impl Queue {
         state.ready_bytes -= raw.bytes.len();
         // Woken at half, so that the two threads do not wake each other for every
         // block.
-        if state.decoder_waits && state.is_half_empty() && !state.raw.is_empty() {
-            self.decoder.notify_one();
+        if state.is_half_empty() && !state.raw.is_empty() {
+            self.wake_decoder(state);
         }
         Some(Job::Block { raw, block })
+    }
+
+    /// Wakes the decode thread if it waits; once, since each wake-up is a syscall.
+    fn wake_decoder(&self, state: &mut State) {
+        if std::mem::take(&mut state.decoder_waits) {
+            self.decoder.notify_one();
+        }
+    }
+
+    fn wake_kernel(&self, state: &mut State) {
+        if std::mem::take(&mut state.kernel_waits) {
+            self.kernel.notify_one();
+        }
     }
 
     /// Takes no more jobs, drops those that wait, and ends both threads.

@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) kernel: Kernel,
     pub(crate) queue: Queue,
     pub(crate) recent: Recent,
-    pub(crate) on_event: Box<dyn Fn(Event) + Send + Sync>,
+    pub(crate) on_events: Box<dyn Fn(Vec<Event>) + Send + Sync>,
     pub(crate) dir: PathBuf,
     /// Whether the decode thread does the context-free checks.
     pub(crate) precheck: bool,
@@ -54,7 +54,7 @@ pub(crate) fn guarded(
         };
         tracing::error!("{error}");
         // The callback may be what panicked.
-        let fatal = || (shared.on_event)(Event::Fatal(error.to_string()));
+        let fatal = || (shared.on_events)(vec![Event::Fatal(error.to_string())]);
         let _ = catch_unwind(AssertUnwindSafe(fatal));
         Err(error)
     })
@@ -248,8 +248,8 @@ impl Worker<'_> {
 
     /// Gives all reports that are held.
     fn report(&mut self) {
-        for event in self.held.drain(..) {
-            (self.shared.on_event)(event);
+        if !self.held.is_empty() {
+            (self.shared.on_events)(std::mem::take(&mut self.held));
         }
         self.reported = Instant::now();
     }
