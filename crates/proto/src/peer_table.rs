@@ -13,7 +13,8 @@
 //!
 //! # Contract with the caller
 //!
-//! * Every [`Effect::Dial`] is answered: by [`Input::DialFailed`], or by a
+//! * Every [`Effect::Dial`] is answered: by [`Input::DialFailed`] or
+//!   [`Input::NotDialled`], or by a
 //!   connection with that `remote`, which ends in [`Input::Done`] like any other.
 //! * Every [`Effect::Resolve`] is answered by [`Input::Resolved`].
 //!
@@ -198,6 +199,15 @@ pub enum Input {
         name: Option<String>,
         /// The operating system's text.
         error: String,
+    },
+    /// A dial was not even tried, for want of a connection slot: a slot that the table
+    /// counts as free comes home only when SyncManager has handled `Done`. Says
+    /// nothing about the address.
+    NotDialled {
+        /// As in [`Effect::Dial`].
+        addr: SocketAddr,
+        /// As in [`Effect::Dial`].
+        name: Option<String>,
     },
     /// The operator's `addnode`. Answered by [`Reply::AddNode`] in the same step.
     AddNode {
@@ -389,6 +399,7 @@ impl PeerTable {
             Input::DialFailed { addr, name, error } => {
                 self.dial_failed(now, addr, name.as_deref(), &error);
             }
+            Input::NotDialled { addr, name } => self.not_dialled(now, addr, name.as_deref()),
             Input::AddNode { name, command } => {
                 let result = self.add_node(now, name, command);
                 effects.push(Effect::Reply(Reply::AddNode(result)));

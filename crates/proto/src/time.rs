@@ -19,7 +19,10 @@ impl Now {
     #[must_use]
     pub fn after(self, later: Duration) -> Self {
         let seconds = u32::try_from(later.as_secs()).unwrap_or(u32::MAX);
-        Self { mono: self.mono.saturating_add(later), unix: self.unix.saturating_add(seconds) }
+        Self {
+            mono: self.mono.saturating_add(later),
+            unix: self.unix.saturating_add(seconds),
+        }
     }
 }
 
@@ -47,7 +50,10 @@ mod tests {
 
     #[test]
     fn the_wall_clock_saturates_instead_of_wrapping() {
-        let late = Now { mono: Duration::ZERO, unix: u32::MAX - 1 };
+        let late = Now {
+            mono: Duration::ZERO,
+            unix: u32::MAX - 1,
+        };
         assert_eq!(late.after(Duration::from_secs(5)).unix, u32::MAX);
     }
 }

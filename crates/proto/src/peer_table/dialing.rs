@@ -55,6 +55,11 @@ impl Dials {
         self.pending.values().map(|dial| dial.until).min()
     }
 
+    /// A slot is on its way home, or none was free: the next automatic dial waits.
+    fn pace(&mut self, now: Now) {
+        self.next = self.next.max(now.mono.saturating_add(DIAL_INTERVAL));
+    }
+
     /// There is somebody new to dial: a search that found nobody need not wait.
     pub(super) fn hurry(&mut self, now: Now) {
         if self.idle {
@@ -189,9 +194,19 @@ impl PeerTable {
         self.end_dial(now, canonical(addr));
     }
 
+    /// A dial was not tried: nobody is to blame, and it is tried again.
+    pub(super) fn not_dialled(&mut self, now: Now, addr: SocketAddr, name: Option<&str>) {
+        self.dials.pending.remove(&canonical(addr));
+        self.dials.pace(now);
+        if let Some(name) = name {
+            self.named_busy(now, name);
+        }
+    }
+
     /// A connection of ours ended before its handshake was complete.
     pub(super) fn handshake_failed(&mut self, now: Now, remote: SocketAddr, reason: &DoneReason) {
         let addr = canonical(remote);
+        self.dials.pace(now);
         self.end_dial(now, addr);
         self.book.rest(addr, rest_after(reason), now);
     }
@@ -230,6 +245,7 @@ impl PeerTable {
         let introduction = &peer.introduction;
         self.named_lost(now, peer.name.as_deref(), introduction.id);
         if introduction.direction.is_outgoing() {
+            self.dials.pace(now);
             self.book.rest(introduction.remote, rest_after(reason), now);
         }
     }

@@ -263,15 +263,21 @@ impl PeerTable {
     }
 
     fn dial_named(&mut self, now: Now, name: String, addr: SocketAddr, effects: &mut Vec<Effect>) {
-        let busy = self.is_outgoing_to(addr);
-        let Some(node) = self.named.get_mut(&name) else {
-            return;
-        };
-        if !busy {
+        if self.is_outgoing_to(addr) {
+            self.named_busy(now, &name);
+        } else if let Some(node) = self.named.get_mut(&name) {
             node.state = State::Dialling;
             self.dial(now, addr, Direction::Manual, Some(name), effects);
-        } else if node.given == Given::Once {
-            self.named.remove(&name);
+        }
+    }
+
+    /// A named node could not be dialled just now, through no fault of its own.
+    pub(super) fn named_busy(&mut self, now: Now, name: &str) {
+        let Some(node) = self.named.get_mut(name) else {
+            return;
+        };
+        if node.given == Given::Once {
+            self.named.remove(name);
         } else {
             node.state = State::Waiting(now.mono.saturating_add(BUSY_RETRY));
         }

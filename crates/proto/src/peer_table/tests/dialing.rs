@@ -170,3 +170,36 @@ fn a_peer_that_broke_a_rule_is_left_alone_for_a_day() {
     assert_eq!(dials(&table.run(24 * 3_600 - 10)), []);
     assert_eq!(dials(&table.run(30)), [remote]);
 }
+
+#[test]
+fn a_replacement_is_dialled_only_when_the_lost_slot_had_time_to_come_home() {
+    let mut table = Table::with_book(automatic(1), book([20, 21]));
+    let first = dials(&table.tick())[0];
+    let id = table.admit(Outbound, first);
+    table.wait(10);
+    let at_once = table.done(id, Outbound, first);
+    assert_eq!(dials(&at_once), [], "SyncManager still holds the slot");
+    let due = table.now.mono + Duration::from_millis(500);
+    assert_eq!(table.table.deadline(), Some(due));
+    assert_eq!(dials(&table.run(1)).len(), 1);
+}
+
+#[test]
+fn a_dial_that_found_no_slot_is_nobodys_failure() {
+    let mut table = Table::with_book(automatic(3), book([20]));
+    for n in [30, 31] {
+        table.admit(Outbound, addr(n));
+    }
+    let not_dialled = |addr| Input::NotDialled { addr, name: None };
+    table.step(not_dialled(addr(20)));
+    let mut dialled = 0;
+    for _ in 0..100 {
+        for addr in dials(&table.run(1)) {
+            dialled += 1;
+            table.step(not_dialled(addr));
+        }
+    }
+    assert!(dialled > 50, "tried again soon: {dialled}");
+    let row = table.table.book().rows().find(|row| row.addr == addr(20));
+    assert_eq!(row.map(|row| row.failures), Some(0));
+}

@@ -286,3 +286,16 @@ fn a_node_that_was_disconnected_by_request_comes_back() {
     });
     assert_eq!(dials(&table.run(7)), [addr]);
 }
+
+#[test]
+fn a_named_node_without_a_slot_waits_without_a_longer_pause() {
+    let mut table = Table::new(config());
+    let addr = socket("1.2.3.4:8333");
+    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    for _ in 0..5 {
+        let name = Some("1.2.3.4".to_owned());
+        table.step(Input::NotDialled { addr, name });
+        assert_eq!(dials(&table.run(4)), []);
+        assert_eq!(dials(&table.run(1)), [addr]);
+    }
+}

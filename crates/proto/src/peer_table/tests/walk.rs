@@ -126,6 +126,10 @@ impl Walk {
                     self.connect(direction, addr);
                     return;
                 }
+                if n >= 200 {
+                    self.step(Input::NotDialled { addr, name });
+                    return;
+                }
                 Input::DialFailed {
                     addr,
                     name,
@@ -181,6 +185,10 @@ impl Walk {
             }
             Move::Drain => Input::Drain,
         };
+        self.step(input);
+    }
+
+    fn step(&mut self, input: Input) {
         self.drained |= matches!(input, Input::Drain);
         let effects = self.table.step(input);
         self.observe(effects);
