@@ -164,3 +164,95 @@ where
         Poll::Ready(Some(Ok(Charged { frame, credit })))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use futures_util::{FutureExt, StreamExt, stream};
+    use handfast_wire::RawBlock;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn block_frame(bytes: usize) -> Frame {
+        let genesis =
+            bitcoin::consensus::serialize(&handfast_wire::Network::Regtest.genesis_block());
+        let block = RawBlock::new(genesis.into()).expect("a block");
+        Frame {
+            message: Ok(Message::Block(block)),
+            wire_bytes: bytes,
+        }
+    }
+
+    fn metered(frames: Vec<Frame>, blocks: &Arc<Semaphore>) -> impl Stream<Item = Charged> + Unpin {
+        let frames = stream::iter(frames.into_iter().map(Ok::<_, std::io::Error>));
+        Metered::new(frames, blocks.clone()).map(|item| item.expect("no errors in this stream"))
+    }
+
+    /// The next item, if it is there without waiting.
+    fn now<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+        stream.next().now_or_never().flatten()
+    }
+
+    #[test]
+    fn the_last_frame_may_exceed_the_byte_bound_and_the_next_one_waits() {
+        let blocks = Arc::new(Semaphore::new(MAX_BLOCK_BYTES));
+        let mut frames = metered(
+            (0..4).map(|_| block_frame(MAX_BYTES - 1)).collect(),
+            &blocks,
+        );
+        let first = now(&mut frames).expect("nothing is charged yet");
+        let second = now(&mut frames).expect("one byte is left");
+        assert!(now(&mut frames).is_none());
+        drop((first, second));
+        assert!(now(&mut frames).is_some());
+    }
+
+    #[test]
+    fn a_block_waits_for_the_nodes_budget_and_other_frames_do_not() {
+        let blocks = Arc::new(Semaphore::new(100));
+        let mut one = metered(vec![block_frame(100)], &blocks);
+        let mut other = metered(vec![block_frame(60)], &blocks);
+        let ping = Frame {
+            message: Ok(Message::Ping(1)),
+            wire_bytes: 32,
+        };
+        let mut third = metered(vec![ping], &blocks);
+        let mut first = now(&mut one).expect("the whole budget is free");
+        assert!(now(&mut other).is_none());
+        assert!(now(&mut third).is_some());
+        let share = first
+            .credit
+            .take_block_share()
+            .expect("a block has a share");
+        drop(first);
+        assert!(now(&mut other).is_none(), "the kernel still has the block");
+        drop(share);
+        assert!(now(&mut other).is_some());
+    }
+
+    #[test]
+    fn a_reader_that_waits_is_woken_by_the_first_credit_that_comes_home() {
+        let gate = Arc::<Gate>::default();
+        let mut held: Vec<Credit> = (0..MAX_FRAMES).map(|_| gate.charge(1)).collect();
+        let woken = Arc::new(Count::default());
+        let waker = Waker::from(woken.clone());
+        let mut context = Context::from_waker(&waker);
+        assert!(gate.poll_open(&mut context).is_pending());
+        drop(held.pop());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(
+            gate.poll_open(&mut Context::from_waker(Waker::noop()))
+                .is_ready()
+        );
+    }
+}

@@ -177,3 +177,67 @@ async fn write_all<W: AsyncWrite + Unpin>(socket: &mut W, mut parts: [Bytes; 3])
     }
     socket.flush().await
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+    use handfast_wire::{Codec, Network, RawBlock};
+    use tokio_util::codec::FramedRead;
+
+    use super::*;
+
+    fn block() -> RawBlock {
+        let genesis = bitcoin::consensus::serialize(&Network::Regtest.genesis_block());
+        RawBlock::new(genesis.into()).expect("a block")
+    }
+
+    #[test]
+    fn what_was_queued_is_written_in_order_even_a_byte_at_a_time() {
+        crate::virtual_time::run(async {
+            let magic = Network::Regtest.magic();
+            let (ours, theirs) = tokio::io::duplex(1);
+            let (outbox, outlet) = outbox();
+            let counters = Arc::new(Counters::new(Arc::default()));
+            let mut sent = Vec::new();
+            for nonce in 0..20 {
+                outbox.push(Message::Ping(nonce)).expect("there is room");
+                outbox
+                    .send(Message::Block(block()).encode(magic))
+                    .await
+                    .expect("there is room");
+                sent.extend([Message::Ping(nonce), Message::Block(block())]);
+            }
+            drop(outbox);
+            let writer = write_queue(outlet, ours, magic, Clock::start(), counters.clone());
+            let reader =
+                FramedRead::new(theirs, Codec::new(magic)).map(|frame| frame.expect("well-formed"));
+            let (written, read) = tokio::join!(writer, reader.collect::<Vec<_>>());
+            written.expect("the stream takes everything");
+            let bytes: usize = read.iter().map(|frame| frame.wire_bytes).sum();
+            let read: Vec<_> = read
+                .into_iter()
+                .map(|frame| frame.message.expect("intact"))
+                .collect();
+            assert_eq!(read, sent);
+            let traffic = counters.read(std::time::Duration::ZERO);
+            assert_eq!(
+                (traffic.messages_sent, traffic.bytes_sent),
+                (40, bytes as u64)
+            );
+        });
+    }
+
+    #[test]
+    fn a_block_waits_for_room_where_a_message_is_refused() {
+        let (outbox, mut outlet) = outbox();
+        let big = Encoded {
+            head: Bytes::new(),
+            body: vec![0; MAX_BYTES].into(),
+        };
+        assert_eq!(outbox.send(big.clone()).now_or_never(), Some(Ok(())));
+        assert_eq!(outbox.push(Message::Verack), Err(Full));
+        assert_eq!(outbox.send(big).now_or_never(), None);
+        drop(outlet.0.try_recv().expect("it was queued"));
+        assert_eq!(outbox.push(Message::Verack), Ok(()));
+    }
+}

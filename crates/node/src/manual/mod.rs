@@ -1,4 +1,21 @@
 //! How the actors work together. Documentation only: there is no code here.
+//!
+//! | actor | arbiter | owns |
+//! |---|---|---|
+//! | `Node` | the system's | start and stop order |
+//! | `Listener` | `listener` | the listening sockets |
+//! | `Connector` | `listener` | dials and look-ups in flight |
+//! | `Peer`, one per connection | `net`, one arbiter for two cores | the socket, the session, the lifecycle guard |
+//! | `PeerManager` | `core` | the peer table with its address book |
+//! | `SyncManager` | `core` | the sync machine with the header tree |
+//!
+//! An arbiter is an OS thread with an event loop. Besides these there are the
+//! kernel's two threads (`decode`, `kernel`) and, while blocks are read for
+//! remotes or for RPC, blocking threads that end when idle.
+//!
+//! - [`ordering`]: what arrives before what, and why it cannot be otherwise.
+//! - [`credits`]: what bounds each queue.
+//! - [`shutdown`]: the phases of the end, and what each one proves.
 
 pub mod credits;
 pub mod ordering;

@@ -1,1 +1,33 @@
-//! shutdown
+//! Shutdown: a barrier, not a drain.
+//!
+//! Messages of a stopped actor are lost, so no actor is stopped before it is proven
+//! that nothing is left for it. The proof are the slots: a connection's slot is home
+//! only when the last manager has handled its `Done`.
+//!
+//! | phase | what happens | over when | deadline |
+//! |---|---|---|---|
+//! | (published) | the view says `Stopping`: RPC refuses writes | at once | |
+//! | intake | `Listener` and `Connector` stop; their sockets are closed | both answered | 5 s |
+//! | drain | connections in the handshake end; `PeerManager` disconnects the others and admits nobody | it answered | 5 s |
+//! | connections | | every slot is home, and none can be taken any more (L6) | 10 s |
+//! | managers | both assert that their tables are empty, and stop; `SyncManager` lets go of the kernel | both answered | 5 s |
+//! | kernel | validation is interrupted, databases are flushed and closed, threads joined | the thread that does it is through | 600 s |
+//! | state | `peers.dat` | written and renamed | 10 s |
+//! | threads | arbiters are stopped and joined, `core` last | joined | 5 s |
+//!
+//! A phase that is late is logged with its name, the shutdown goes on without it,
+//! and the node ends with [`ExitReason::Failed`](crate::ExitReason::Failed). A
+//! manager that panicked answers no question: its phases are over at once, and the
+//! kernel is closed all the same.
+//!
+//! # What starts it
+//!
+//! [`NodeHandle::shutdown`](crate::NodeHandle::shutdown) (RPC `stop`, signals), or
+//! the death of something vital: `PeerManager`, `SyncManager`, `Listener` and
+//! `Connector` hold a guard whose `Drop` tells `Node`, unless they were told to stop;
+//! the kernel reports its own. A `Peer` is not vital: its panic costs one connection.
+//!
+//! # Before everything runs
+//!
+//! While the kernel opens it cannot be interrupted. A shutdown asked for then begins
+//! when it is open.
