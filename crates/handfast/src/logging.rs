@@ -1,7 +1,9 @@
 //! Log lines: to standard error, and to a file once its directory is ours.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::panic::PanicHookInfo;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -27,11 +29,14 @@ impl Log {
     /// Starts logging to standard error. `filter` has been checked.
     pub(crate) fn start(filter: &str) -> Self {
         let log = Self::default();
+        // What the HTTP library says about itself, unless the filter asks for it.
+        let filter = format!("actix_server=warn,actix_http=warn,mio=warn,{filter}");
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(filter))
             .with_ansi(false)
             .with_writer(log.clone());
         subscriber.init();
+        std::panic::set_hook(Box::new(log_panic));
         log
     }
 
@@ -77,6 +82,17 @@ impl Log {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
+    }
+}
+
+/// A panic is our own bug: it goes to the log file too, where it will be looked for.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => tracing::error!(thread, "{info}\n{backtrace}"),
+        _ => tracing::error!(thread, "{info}"),
     }
 }
 

@@ -8,6 +8,7 @@ mod memory;
 mod progress;
 mod rpc_command;
 mod run;
+mod seeding;
 mod settings;
 mod status;
 
