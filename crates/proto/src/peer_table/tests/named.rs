@@ -299,3 +299,24 @@ fn a_named_node_without_a_slot_waits_without_a_longer_pause() {
         assert_eq!(dials(&table.run(1)), [addr]);
     }
 }
+
+#[test]
+fn the_end_of_an_earlier_connection_does_not_disturb_the_present_one() {
+    let mut table = Table::new(config());
+    let (old, new) = (socket("1.1.1.1:8333"), socket("2.2.2.2:8333"));
+    let connect = |table: &mut Table, addr| {
+        table.step(add("node.example", AddNodeCommand::Add));
+        let (name, addrs) = ("node.example".to_owned(), vec![addr]);
+        assert_eq!(dials(&table.step(Input::Resolved { name, addrs })), [addr]);
+        table.admit(Manual, addr)
+    };
+    let first = connect(&mut table, old);
+    // Removed and added again; by now the name stands for another address.
+    let remove = add("node.example", AddNodeCommand::Remove);
+    assert_eq!(reply(&table.step(remove)), Ok(()));
+    let second = connect(&mut table, new);
+    table.done(first, Manual, old);
+    let row = table.table.added_nodes().pop();
+    assert_eq!(row.and_then(|row| row.connected), Some((second, new)));
+    assert_eq!(table.run(3_600), []);
+}
