@@ -171,13 +171,7 @@ impl PeerTable {
         if !peer.direction.is_outgoing() {
             return None;
         }
-        let addr = canonical(peer.remote);
-        // Another direction: a dial that was forgotten connected after all, while a
-        // newer one to the same address is in flight. That one ends by itself.
-        if self.dials.pending.get(&addr)?.direction != peer.direction {
-            return None;
-        }
-        let name = self.dials.pending.remove(&addr)?.name?;
+        let name = self.dials.pending.remove(&canonical(peer.remote))?.name?;
         self.named_connected(now, &name, peer.id);
         Some(name)
     }
