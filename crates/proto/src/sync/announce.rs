@@ -29,7 +29,9 @@ impl SyncManager {
             return;
         }
         self.announced = tip.hash;
-        let first = (tip.height + 1).saturating_sub(MAX_BLOCKS_TO_ANNOUNCE).max(1);
+        let first = (tip.height + 1)
+            .saturating_sub(MAX_BLOCKS_TO_ANNOUNCE)
+            .max(1);
         let latest: Vec<(BlockHash, Header)> = (first..=tip.height)
             .filter_map(|height| self.tree.at_height(height))
             .map(|entry| (entry.hash, entry.header))
@@ -63,7 +65,9 @@ impl SyncManager {
             .plan
             .as_ref()
             .filter(|plan| plan.target.work > tip.work)
-            .map_or(0, |plan| plan.target.height.saturating_sub(tip.height).max(1))
+            .map_or(0, |plan| {
+                plan.target.height.saturating_sub(tip.height).max(1)
+            })
     }
 
     /// The peer announces blocks. Headers lead to unknown ones, whatever else it
@@ -71,14 +75,18 @@ impl SyncManager {
     pub(super) fn inv_received(&mut self, step: &mut Step, id: ConnId, items: &[Inventory]) {
         let mut unknown = false;
         for item in items {
-            let (Inventory::Block(hash) | Inventory::WitnessBlock(hash)) = item else { continue };
+            let (Inventory::Block(hash) | Inventory::WitnessBlock(hash)) = item else {
+                continue;
+            };
             unknown = !self.tree.contains(hash);
             self.learn(id, *hash);
         }
         // While the source still sends headers, this peer's turn comes after it.
-        let syncing = self.headers.source.as_ref().is_some_and(|source| {
-            source.id != id && !self.peers[&source.id].headers.ended
-        });
+        let syncing = self
+            .headers
+            .source
+            .as_ref()
+            .is_some_and(|source| source.id != id && !self.peers[&source.id].headers.ended);
         if unknown && !syncing {
             self.ask_for_announced(step, id);
         }

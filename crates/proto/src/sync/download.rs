@@ -116,8 +116,15 @@ impl Plan {
     /// A plan from the last block that `target` and the active chain share.
     fn new(tree: &HeaderTree, target: Known) -> Self {
         let tip = tree.tip().hash;
-        let fork = tree.fork_point(&target.hash, &tip).expect("both are in the tree");
-        Self { target, base: fork.height, window: VecDeque::new(), missing: BTreeSet::new() }
+        let fork = tree
+            .fork_point(&target.hash, &tip)
+            .expect("both are in the tree");
+        Self {
+            target,
+            base: fork.height,
+            window: VecDeque::new(),
+            missing: BTreeSet::new(),
+        }
     }
 
     /// The height after the window.
@@ -128,7 +135,10 @@ impl Plan {
     /// The height of a block if it lies in the window.
     fn position(&self, height: u32, hash: &BlockHash) -> bool {
         height > self.base
-            && self.window.get((height - self.base - 1) as usize).is_some_and(|at| at == hash)
+            && self
+                .window
+                .get((height - self.base - 1) as usize)
+                .is_some_and(|at| at == hash)
     }
 
     /// Whether blocks remain beyond the window.
@@ -163,9 +173,9 @@ impl Download {
     }
 
     /// Most blocks to ask of one peer: a share of the budget, so that big blocks too come
-    /// from all peers at once.
+    /// from all peers at once, and so that one that keeps silent cannot take all of it.
     pub(super) fn share(&self) -> usize {
-        (self.limit() / self.capable.max(1)).clamp(2, MAX_IN_FLIGHT)
+        (self.limit() / (self.capable + 1)).clamp(2, MAX_IN_FLIGHT)
     }
 
     fn weigh(&mut self, bytes: usize) {
@@ -278,9 +288,9 @@ impl SyncManager {
         let plan = self.download.plan.as_ref();
         for peer in self.peers.values_mut() {
             let best = peer.known.best.filter(|_| peer.serves_blocks());
-            let shared = plan.zip(best).and_then(|(plan, best)| {
-                self.tree.fork_point(&plan.target.hash, &best.hash)
-            });
+            let shared = plan
+                .zip(best)
+                .and_then(|(plan, best)| self.tree.fork_point(&plan.target.hash, &best.hash));
             peer.blocks.reach = shared.map_or(0, |shared| shared.height);
             peer.blocks.floor = peer.lowest_kept();
             if plan.is_some_and(|plan| peer.blocks.reach > plan.base) {
@@ -291,7 +301,12 @@ impl SyncManager {
 
     /// Asks for blocks as far as the budget goes, peers in turn.
     pub(super) fn feed(&mut self, step: &mut Step) {
-        if self.download.plan.as_ref().is_none_or(|plan| plan.missing.is_empty()) {
+        if self
+            .download
+            .plan
+            .as_ref()
+            .is_none_or(|plan| plan.missing.is_empty())
+        {
             return;
         }
         if let Some((until, _)) = self.download.hold {
@@ -329,12 +344,18 @@ impl SyncManager {
     fn feed_one(&mut self, step: &mut Step, id: ConnId, share: usize, room: usize) {
         let now = step.now.mono;
         let download = &mut self.download;
-        let Some(plan) = &mut download.plan else { return };
+        let Some(plan) = &mut download.plan else {
+            return;
+        };
         let peer = self.peers.get_mut(&id).expect("chosen from the table");
         let wanted = room.min(share - peer.blocks.in_flight.len());
         let (floor, reach) = (peer.blocks.floor, peer.blocks.reach);
         let heights: Vec<u32> = if floor <= reach {
-            plan.missing.range(floor..=reach).take(wanted).copied().collect()
+            plan.missing
+                .range(floor..=reach)
+                .take(wanted)
+                .copied()
+                .collect()
         } else {
             Vec::new()
         };
@@ -350,10 +371,20 @@ impl SyncManager {
                 let hash = plan.window[(height - plan.base - 1) as usize];
                 items.push(Inventory::WitnessBlock(hash));
                 peer.blocks.in_flight.push((height, hash));
-                let before = download.flights.insert(hash, Flight { peer: id, height, at: now });
+                let before = download.flights.insert(
+                    hash,
+                    Flight {
+                        peer: id,
+                        height,
+                        at: now,
+                    },
+                );
                 assert!(before.is_none(), "{hash} is asked of one peer at a time");
             }
-            assert!(peer.blocks.in_flight.len() <= MAX_IN_FLIGHT, "at most 16 blocks per peer");
+            assert!(
+                peer.blocks.in_flight.len() <= MAX_IN_FLIGHT,
+                "at most 16 blocks per peer"
+            );
             step.send(id, Message::GetData(items));
             download.last_fed = id;
             let due = now + download.stall_timeout;
@@ -365,14 +396,14 @@ impl SyncManager {
     }
 
     /// Takes back all that was asked of a peer, to ask others.
-    pub(super) fn release_blocks(&mut self, id: ConnId) -> Vec<(u32, BlockHash)> {
-        let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
-        let released = std::mem::take(&mut peer.blocks.in_flight);
-        for (height, hash) in &released {
-            self.download.flights.remove(hash);
-            self.download.put_back(*height, hash);
+    pub(super) fn release_blocks(&mut self, id: ConnId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        for (height, hash) in std::mem::take(&mut peer.blocks.in_flight) {
+            self.download.flights.remove(&hash);
+            self.download.put_back(height, &hash);
         }
-        released
     }
 
     /// A block is not asked for any more, whoever was. Returns who.
@@ -391,7 +422,11 @@ impl SyncManager {
     /// what it must show before the kernel sees it.
     pub(super) fn block_received(&mut self, step: &mut Step, id: ConnId, block: RawBlock) {
         let now = step.now.mono;
-        let asked = self.download.flights.get(&block.hash).map(|flight| flight.peer);
+        let asked = self
+            .download
+            .flights
+            .get(&block.hash)
+            .map(|flight| flight.peer);
         let peer = self.live(id);
         let owed = peer.blocks.owed.remove(&block.hash);
         if asked == Some(id) || owed {
@@ -465,7 +500,9 @@ impl SyncManager {
     /// The peer does not have what it was asked for: others are asked.
     pub(super) fn not_found(&mut self, now: Duration, id: ConnId, items: &[Inventory]) {
         for item in items {
-            let (Inventory::WitnessBlock(hash) | Inventory::Block(hash)) = item else { continue };
+            let (Inventory::WitnessBlock(hash) | Inventory::Block(hash)) = item else {
+                continue;
+            };
             let Some(flight) = self.download.flights.get(hash).copied() else {
                 self.live(id).blocks.owed.remove(hash);
                 continue;

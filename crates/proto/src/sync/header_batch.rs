@@ -7,8 +7,7 @@ use handfast_wire::limits::MAX_HEADERS;
 use rand::Rng;
 
 use crate::headers::{
-    Entry, Inserted, LowWork, LowWorkFailure, LowWorkOutcome, Status, anti_dos_threshold,
-    check_pow,
+    Entry, Inserted, LowWork, LowWorkFailure, LowWorkOutcome, Status, anti_dos_threshold, check_pow,
 };
 use crate::lifecycle::{ConnId, Direction, DoneReason};
 
@@ -152,7 +151,11 @@ impl SyncManager {
         }
         let peer_ended = peer.headers.ended;
         let syncing = self.headers.is_source(id) && !peer_ended;
-        let kind = if syncing { HeadersAsk::Sync } else { HeadersAsk::Announced };
+        let kind = if syncing {
+            HeadersAsk::Sync
+        } else {
+            HeadersAsk::Announced
+        };
         let best = self.tree.best_header().hash;
         self.ask(step, id, kind, best);
     }
@@ -172,10 +175,16 @@ impl SyncManager {
             return false;
         }
         let mut work = start.work;
-        let mut each = (headers[0].bits, bitcoin::Target::from_compact(headers[0].bits).to_work());
+        let mut each = (
+            headers[0].bits,
+            bitcoin::Target::from_compact(headers[0].bits).to_work(),
+        );
         for header in headers {
             if header.bits != each.0 {
-                each = (header.bits, bitcoin::Target::from_compact(header.bits).to_work());
+                each = (
+                    header.bits,
+                    bitcoin::Target::from_compact(header.bits).to_work(),
+                );
             }
             work = work + each.1;
         }
@@ -198,21 +207,34 @@ impl SyncManager {
                 Ok(Inserted::Known) => known += 1,
                 Err(error) => {
                     let reason = error.to_string();
-                    return Err(Reject { kind: RejectKind::InvalidPrev, reason });
+                    return Err(Reject {
+                        kind: RejectKind::InvalidPrev,
+                        reason,
+                    });
                 }
             }
         }
         let last = &hashes[headers.len() - 1];
-        if self.tree.get(last).is_some_and(|entry| entry.status == Status::Invalid) {
+        if self
+            .tree
+            .get(last)
+            .is_some_and(|entry| entry.status == Status::Invalid)
+        {
             let reason = "duplicate-invalid".into();
-            return Err(Reject { kind: RejectKind::CachedInvalid, reason });
+            return Err(Reject {
+                kind: RejectKind::CachedInvalid,
+                reason,
+            });
         }
         let new = headers.split_off(known);
         let count = new.len();
         if count > 0 {
             self.tree_changed = true;
             self.headers.batches_with_kernel += 1;
-            step.effects.push(Effect::CheckHeaders { headers: new, origin: Some(id) });
+            step.effects.push(Effect::CheckHeaders {
+                headers: new,
+                origin: Some(id),
+            });
             self.learn_announced();
             let check = self.headers.put_off_tip_check(step.now.mono);
             self.wake_at(check);
@@ -230,7 +252,9 @@ impl SyncManager {
         full: bool,
     ) {
         // When headers from the future were cut off, the last hash is not in the tree.
-        let Some(last) = hashes.iter().rev().find_map(|hash| self.tree.get(hash)) else { return };
+        let Some(last) = hashes.iter().rev().find_map(|hash| self.tree.get(hash)) else {
+            return;
+        };
         self.learn(id, last.hash);
         self.tell_sendheaders(step, id);
         if new > 0 && !matches!(answer, Answer::ToProbe(_)) {
@@ -239,7 +263,11 @@ impl SyncManager {
         let advanced = new > 0 || matches!(answer, Answer::To(ask) if last.height > ask.from);
         let is_source = self.headers.is_source(id);
         if full && advanced && (is_source || new > 0) {
-            let kind = if is_source { HeadersAsk::Sync } else { HeadersAsk::Announced };
+            let kind = if is_source {
+                HeadersAsk::Sync
+            } else {
+                HeadersAsk::Announced
+            };
             return self.ask(step, id, kind, last.hash);
         }
         match answer {
@@ -312,7 +340,9 @@ impl SyncManager {
         headers: &[Header],
         full: bool,
     ) -> bool {
-        let Some(mut low_work) = self.live(id).headers.low_work.take() else { return false };
+        let Some(mut low_work) = self.live(id).headers.low_work.take() else {
+            return false;
+        };
         let result = low_work.receive(headers, full);
         match &result.outcome {
             LowWorkOutcome::Failed(LowWorkFailure::ProofOfWork(error)) => {
@@ -332,7 +362,11 @@ impl SyncManager {
             LowWorkOutcome::Continue | LowWorkOutcome::Done => {}
         }
         let is_source = self.headers.is_source(id);
-        let kind = if is_source { HeadersAsk::Sync } else { HeadersAsk::Announced };
+        let kind = if is_source {
+            HeadersAsk::Sync
+        } else {
+            HeadersAsk::Announced
+        };
         let peer = self.live(id);
         peer.headers.ask = None;
         peer.headers.answered = true;
@@ -364,7 +398,9 @@ impl SyncManager {
 
     /// Core `MaybePunishNodeForBlock`, for headers.
     pub(super) fn punish_for_header(&mut self, step: &mut Step, id: ConnId, reject: &Reject) {
-        let Some(peer) = self.peers.get(&id) else { return };
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
         let punished = match reject.kind {
             RejectKind::Consensus
             | RejectKind::Mutated
@@ -393,7 +429,9 @@ impl SyncManager {
     ) {
         if origin.is_some() {
             let batches = &mut self.headers.batches_with_kernel;
-            *batches = batches.checked_sub(1).expect("the kernel answers each batch once");
+            *batches = batches
+                .checked_sub(1)
+                .expect("the kernel answers each batch once");
         }
         if let Some((hash, reject)) = &rejected {
             let for_good = matches!(

@@ -87,7 +87,12 @@ impl HeaderSync {
 /// How promising a peer is as the source; greater is better.
 fn rank(id: ConnId, peer: &Peer) -> impl Ord + use<> {
     let work = peer.known.best.map(|best| best.work);
-    (peer.direction.is_outgoing(), peer.headers.answered, work, std::cmp::Reverse(id))
+    (
+        peer.direction.is_outgoing(),
+        peer.headers.answered,
+        work,
+        std::cmp::Reverse(id),
+    )
 }
 
 impl SyncManager {
@@ -141,15 +146,28 @@ impl SyncManager {
         let from = self.headers.source.take().map(|source| source.id);
         self.headers.source = to.map(|id| {
             let peer = &self.peers[&id];
-            let answered = if peer.headers.answered { ", has answered before" } else { "" };
+            let answered = if peer.headers.answered {
+                ", has answered before"
+            } else {
+                ""
+            };
             let why = format!("{}{answered}; {reason}", peer.direction);
-            SourcePeer { id, since: step.now.mono, why }
+            SourcePeer {
+                id,
+                since: step.now.mono,
+                why,
+            }
         });
         if self.source_changes.len() == SOURCE_CHANGES {
             self.source_changes.pop_front();
         }
         let at = step.now.unix;
-        self.source_changes.push_back(SourceChange { at, from, to, reason: reason.to_owned() });
+        self.source_changes.push_back(SourceChange {
+            at,
+            from,
+            to,
+            reason: reason.to_owned(),
+        });
         tracing::debug!(?from, ?to, reason, "sync peer");
     }
 
@@ -191,7 +209,11 @@ impl SyncManager {
             return;
         }
         let hashes = self.tree.locator(&from);
-        let height = self.tree.get(&from).expect("asked from a known header").height;
+        let height = self
+            .tree
+            .get(&from)
+            .expect("asked from a known header")
+            .height;
         self.send_ask(step, id, kind, hashes, height);
     }
 
@@ -205,10 +227,20 @@ impl SyncManager {
     ) {
         let now = step.now.mono;
         let headers = &mut self.live(id).headers;
-        headers.ask = Some(Ask { kind, at: now, from });
+        headers.ask = Some(Ask {
+            kind,
+            at: now,
+            from,
+        });
         headers.last_asked = now;
         headers.resume = None;
-        step.send(id, Message::GetHeaders(Locator { hashes, stop: BlockHash::all_zeros() }));
+        step.send(
+            id,
+            Message::GetHeaders(Locator {
+                hashes,
+                stop: BlockHash::all_zeros(),
+            }),
+        );
         self.wake_at(now + HEADERS_RESPONSE_TIME);
         if self.headers.is_source(id) {
             self.headers.next_hedge = Some(now + FIRST_HEDGE);
@@ -239,13 +271,19 @@ impl SyncManager {
     /// Another than the source brought news. It becomes the source when the source has
     /// kept silent meanwhile, or has ended and this one has still more.
     pub(super) fn take_over(&mut self, step: &mut Step, id: ConnId, more: bool) {
-        let Some(source) = &self.headers.source else { return };
+        let Some(source) = &self.headers.source else {
+            return;
+        };
         let source = source.id;
         if source == id || !self.peers[&id].eligible() {
             return;
         }
         if self.is_silent(source, step.now.mono) {
-            self.set_source(step, Some(id), &format!("answered while {source} was silent"));
+            self.set_source(
+                step,
+                Some(id),
+                &format!("answered while {source} was silent"),
+            );
         } else if more && self.has_ended(source) {
             self.set_source(step, Some(id), &format!("has more headers than {source}"));
         }
@@ -253,7 +291,10 @@ impl SyncManager {
 
     /// The peer failed as the source: not to be chosen again for some time.
     pub(super) fn set_aside(&mut self, step: &mut Step, id: ConnId, why: &'static str) {
-        let alone = !self.peers.iter().any(|(other, peer)| *other != id && peer.eligible());
+        let alone = !self
+            .peers
+            .iter()
+            .any(|(other, peer)| *other != id && peer.eligible());
         let until = step.now.mono + if alone { ASIDE_ALONE } else { ASIDE };
         let headers = &mut self.live(id).headers;
         headers.aside = Some((until, why));
@@ -291,7 +332,9 @@ impl SyncManager {
         let mut late = Vec::new();
         let mut next = None::<Duration>;
         for (id, peer) in &self.peers {
-            let Some(ask) = peer.headers.ask else { continue };
+            let Some(ask) = peer.headers.ask else {
+                continue;
+            };
             let due = ask.at + HEADERS_RESPONSE_TIME;
             if due <= now {
                 late.push((*id, ask.kind));
@@ -316,7 +359,10 @@ impl SyncManager {
     }
 
     fn headers_late(&mut self, step: &mut Step, id: ConnId) {
-        let others = self.peers.iter().any(|(other, peer)| *other != id && peer.eligible());
+        let others = self
+            .peers
+            .iter()
+            .any(|(other, peer)| *other != id && peer.eligible());
         match self.peers[&id].direction {
             _ if !others => {
                 let headers = &mut self.live(id).headers;
@@ -335,7 +381,9 @@ impl SyncManager {
         let now = step.now.mono;
         let mut next = None::<Duration>;
         for peer in self.peers.values_mut() {
-            let Some((until, _)) = peer.headers.aside else { continue };
+            let Some((until, _)) = peer.headers.aside else {
+                continue;
+            };
             if until <= now {
                 peer.headers.aside = None;
             } else {
@@ -367,7 +415,9 @@ impl SyncManager {
         }
         self.headers.next_hedge = None;
         let is_asked = |peer: &Peer| {
-            peer.headers.ask.is_some_and(|ask| ask.kind == HeadersAsk::Sync)
+            peer.headers
+                .ask
+                .is_some_and(|ask| ask.kind == HeadersAsk::Sync)
                 || peer.headers.resume.is_some()
         };
         let candidate = self
@@ -385,7 +435,9 @@ impl SyncManager {
 
     /// Without news for a while, asks the peer that was asked longest ago.
     fn check_tip(&mut self, step: &mut Step) {
-        let Some(due) = self.headers.next_tip_check else { return };
+        let Some(due) = self.headers.next_tip_check else {
+            return;
+        };
         if step.now.mono < due {
             self.wake_at(due);
             return;

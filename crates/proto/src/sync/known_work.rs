@@ -35,7 +35,9 @@ impl SyncManager {
     /// The peer has shown to have this block.
     pub(super) fn learn(&mut self, id: ConnId, hash: BlockHash) {
         let entry = self.tree.get(&hash);
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         match entry {
             Some(entry) if entry.status != Status::Invalid => {
                 if raise(peer, &entry) {
@@ -50,8 +52,12 @@ impl SyncManager {
     /// Headers were added: what peers had announced before may be known now.
     pub(super) fn learn_announced(&mut self) {
         for peer in self.peers.values_mut() {
-            let Some(hash) = peer.known.unknown else { continue };
-            let Some(entry) = self.tree.get(&hash) else { continue };
+            let Some(hash) = peer.known.unknown else {
+                continue;
+            };
+            let Some(entry) = self.tree.get(&hash) else {
+                continue;
+            };
             peer.known.unknown = None;
             if entry.status != Status::Invalid && raise(peer, &entry) {
                 self.download.retarget = true;
@@ -62,8 +68,13 @@ impl SyncManager {
     /// Headers became invalid: what peers have counts up to the last valid one.
     pub(super) fn forget_invalid(&mut self) {
         for peer in self.peers.values_mut() {
-            let Some(best) = peer.known.best else { continue };
-            let mut at = self.tree.get(&best.hash).expect("known blocks are in the tree");
+            let Some(best) = peer.known.best else {
+                continue;
+            };
+            let mut at = self
+                .tree
+                .get(&best.hash)
+                .expect("known blocks are in the tree");
             while at.status == Status::Invalid {
                 at = self.tree.parent(&at.hash).expect("genesis is valid");
             }
@@ -75,7 +86,9 @@ impl SyncManager {
     /// The peer says that it does not have this block after all.
     pub(super) fn unlearn(&mut self, now: Duration, id: ConnId, hash: BlockHash) {
         let parent = self.tree.parent(&hash);
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         let Some(best) = peer.known.best else { return };
         if self.tree.is_ancestor(&hash, &best.hash) {
             peer.known.best = parent.as_ref().map(Known::from);
@@ -96,7 +109,9 @@ impl SyncManager {
     /// Asks the peer whether it has the end of the plan, unless it was asked lately.
     pub(super) fn probe(&mut self, step: &mut Step, id: ConnId, block: BlockHash) {
         let now = step.now.mono;
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         let busy = peer.known.probe.is_some() || peer.headers.ask.is_some();
         if busy || peer.headers.low_work.is_some() || !peer.serves_headers() {
             return;
@@ -106,16 +121,26 @@ impl SyncManager {
             self.wake_at(again);
             return;
         }
-        let Some(parent) = self.tree.parent(&block) else { return };
+        let Some(parent) = self.tree.parent(&block) else {
+            return;
+        };
         peer.known.probe = Some(Probe { block, at: now });
         let hashes = self.tree.locator(&parent.hash);
-        step.send(id, Message::GetHeaders(Locator { hashes, stop: block }));
+        step.send(
+            id,
+            Message::GetHeaders(Locator {
+                hashes,
+                stop: block,
+            }),
+        );
         self.wake_at(now + PROBE_PATIENCE);
     }
 
     /// The answer to a probe has come and was learnt: is it what we hoped for?
     pub(super) fn probe_answered(&mut self, now: Duration, id: ConnId, probe: Probe) {
-        let Some(peer) = self.peers.get(&id) else { return };
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
         let has = peer.known.best.is_some_and(|best| {
             best.hash == probe.block || self.tree.is_ancestor(&probe.block, &best.hash)
         });
@@ -132,7 +157,9 @@ impl SyncManager {
         let now = step.now.mono;
         let mut next = None::<Duration>;
         for peer in self.peers.values_mut() {
-            let Some(probe) = peer.known.probe else { continue };
+            let Some(probe) = peer.known.probe else {
+                continue;
+            };
             let due = probe.at + PROBE_PATIENCE;
             if due <= now {
                 peer.known.probe = None;

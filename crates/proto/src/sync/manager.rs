@@ -97,7 +97,10 @@ impl SyncManager {
     /// When L2-L4 of [`crate::lifecycle`] are broken, or when the kernel reports
     /// a change of the active chain that is none: our own bugs.
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
-        let mut step = Step { now, effects: Vec::new() };
+        let mut step = Step {
+            now,
+            effects: Vec::new(),
+        };
         self.look_at_the_clock(now);
         match input {
             Input::Added(intro) => self.added(&mut step, &intro),
@@ -204,7 +207,9 @@ impl SyncManager {
     /// Orders the end of a connection. From here on nothing is asked of it; S3
     /// holds at once, not only when its `Done` comes.
     pub(super) fn disconnect(&mut self, step: &mut Step, id: ConnId, reason: DoneReason) {
-        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.leaving) else { return };
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.leaving) else {
+            return;
+        };
         tracing::info!(%id, %reason, "disconnecting");
         peer.leaving = true;
         peer.headers.ask = None;
@@ -252,10 +257,21 @@ impl SyncManager {
 
     fn kernel_event(&mut self, step: &mut Step, event: KernelEvent) {
         match event {
-            KernelEvent::HeadersChecked { count_ok: _, rejected, origin, last } => {
+            KernelEvent::HeadersChecked {
+                count_ok: _,
+                rejected,
+                origin,
+                last,
+            } => {
                 self.headers_checked(step, rejected, origin, last);
             }
-            KernelEvent::BlockChecked { hash, outcome, origin, changes, busy: _ } => {
+            KernelEvent::BlockChecked {
+                hash,
+                outcome,
+                origin,
+                changes,
+                busy: _,
+            } => {
                 self.block_checked(step, hash, outcome, origin, changes);
             }
         }
@@ -263,7 +279,9 @@ impl SyncManager {
 
     /// A peer that is in the table.
     pub(super) fn live(&mut self, id: ConnId) -> &mut Peer {
-        self.peers.get_mut(&id).expect("the caller looked it up in this step")
+        self.peers
+            .get_mut(&id)
+            .expect("the caller looked it up in this step")
     }
 
     /// What every step ends with: the plan follows what was learnt, requests go

@@ -290,3 +290,6 @@ pub enum SubmitResult {
     /// We could not tell, by our own fault.
     Failed(String),
 }
+
+#[cfg(test)]
+mod tests;

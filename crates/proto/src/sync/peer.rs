@@ -37,7 +37,11 @@ pub(super) struct Known {
 
 impl From<&Entry> for Known {
     fn from(entry: &Entry) -> Self {
-        Self { hash: entry.hash, height: entry.height, work: entry.work }
+        Self {
+            hash: entry.hash,
+            height: entry.height,
+            work: entry.work,
+        }
     }
 }
 

@@ -13,7 +13,10 @@ use super::state::{
 
 impl From<Known> for BlockRef {
     fn from(known: Known) -> Self {
-        Self { hash: known.hash, height: known.height }
+        Self {
+            hash: known.hash,
+            height: known.height,
+        }
     }
 }
 
@@ -24,11 +27,17 @@ impl SyncManager {
         let (tip, best) = (self.tree.tip(), self.tree.best_header());
         let plan = self.download.plan.as_ref();
         let phase = self.phase();
-        let mut requests: Vec<Request> =
-            self.peers.iter().flat_map(|(id, peer)| requests(*id, peer, now.mono)).collect();
+        let mut requests: Vec<Request> = self
+            .peers
+            .iter()
+            .flat_map(|(id, peer)| requests(*id, peer, now.mono))
+            .collect();
         requests.extend(self.download.flights.iter().map(|(hash, flight)| Request {
             peer: flight.peer,
-            what: Wanted::Block(BlockRef { hash: *hash, height: flight.height }),
+            what: Wanted::Block(BlockRef {
+                hash: *hash,
+                height: flight.height,
+            }),
             age: now.mono.saturating_sub(flight.at),
         }));
         requests.sort_by_key(|request| (request.peer, std::cmp::Reverse(request.age)));
@@ -37,8 +46,14 @@ impl SyncManager {
             why: self.why(phase, now),
             initial_block_download: self.initial_block_download(now),
             progress: self.progress(now),
-            tip: BlockRef { hash: tip.hash, height: tip.height },
-            best_header: BlockRef { hash: best.hash, height: best.height },
+            tip: BlockRef {
+                hash: tip.hash,
+                height: tip.height,
+            },
+            best_header: BlockRef {
+                hash: best.hash,
+                height: best.height,
+            },
             best_shown: self.best_shown().map(|(_, best)| best.into()),
             source: self.headers.source.as_ref().map(|source| Source {
                 id: source.id,
@@ -47,7 +62,11 @@ impl SyncManager {
             }),
             requests,
             next_deadline: self.deadline().map(|at| at.saturating_sub(now.mono)),
-            peers: self.peers.iter().map(|(id, peer)| self.peer_row(*id, peer, now)).collect(),
+            peers: self
+                .peers
+                .iter()
+                .map(|(id, peer)| self.peer_row(*id, peer, now))
+                .collect(),
             source_changes: self.source_changes.iter().cloned().collect(),
             window: plan.map_or_else(Window::default, |plan| Window {
                 start: plan.base + 1,
@@ -70,7 +89,11 @@ impl SyncManager {
     fn progress(&self, now: Now) -> f64 {
         let (tip, best) = (self.tree.tip(), self.tree.best_header());
         if best.height == 0 {
-            return if self.initial_block_download(now) { 0.0 } else { 1.0 };
+            return if self.initial_block_download(now) {
+                0.0
+            } else {
+                1.0
+            };
         }
         (f64::from(tip.height) / f64::from(best.height)).min(1.0)
     }
@@ -85,7 +108,8 @@ impl SyncManager {
 
     /// A peer that has shown a chain with more work than ours.
     fn ahead(&self) -> Option<(ConnId, Known)> {
-        self.best_shown().filter(|(_, best)| best.work > self.tree.tip().work)
+        self.best_shown()
+            .filter(|(_, best)| best.work > self.tree.tip().work)
     }
 
     fn phase(&self) -> Phase {
@@ -97,7 +121,11 @@ impl SyncManager {
             !headers.ended && (headers.ask.is_some() || headers.resume.is_some())
         });
         if self.download.outstanding() > 0 {
-            return if syncing_headers { Phase::HeaderSync } else { Phase::BlockSync };
+            return if syncing_headers {
+                Phase::HeaderSync
+            } else {
+                Phase::BlockSync
+            };
         }
         match (syncing_headers, self.ahead()) {
             (true, _) => Phase::HeaderSync,
@@ -120,7 +148,9 @@ impl SyncManager {
     }
 
     fn why_headers(&self, now: Now) -> String {
-        let Some(source) = &self.headers.source else { return "choosing a peer".into() };
+        let Some(source) = &self.headers.source else {
+            return "choosing a peer".into();
+        };
         let headers = &self.peers[&source.id].headers;
         match headers.ask {
             None => "the kernel has enough headers to check; asking on when it has".into(),
@@ -141,26 +171,41 @@ impl SyncManager {
             let since = now.mono.saturating_sub(stall.since);
             return format!("the window is held up by {} for {since:.1?}", stall.peer);
         }
-        let late = self.peers.iter().find(|(_, peer)| {
-            peer.blocks.overdue && !peer.blocks.in_flight.is_empty()
-        });
+        let late = self
+            .peers
+            .iter()
+            .find(|(_, peer)| peer.blocks.overdue && !peer.blocks.in_flight.is_empty());
         if let Some((id, peer)) = late {
             let since = now.mono.saturating_sub(peer.blocks.progress);
             return format!("{id} is late with blocks for {since:.0?} and nobody else has them");
         }
         if self.download.flights.is_empty() {
-            let since = self.download.with_kernel.values().map(|pending| pending.since).min();
+            let since = self
+                .download
+                .with_kernel
+                .values()
+                .map(|pending| pending.since)
+                .min();
             let age = now.mono.saturating_sub(since.unwrap_or(now.mono));
             let count = self.download.with_kernel.len();
             return format!("the kernel validates {count} blocks, the oldest for {age:.1?}");
         }
-        let peers = self.peers.values().filter(|peer| !peer.blocks.in_flight.is_empty()).count();
-        format!("waiting for {} blocks from {peers} peers", self.download.flights.len())
+        let peers = self
+            .peers
+            .values()
+            .filter(|peer| !peer.blocks.in_flight.is_empty())
+            .count();
+        format!(
+            "waiting for {} blocks from {peers} peers",
+            self.download.flights.len()
+        )
     }
 
     /// Somebody has shown more than we have, and nothing is on its way (S1).
     fn why_stalled(&self, now: Now) -> String {
-        let Some((id, best)) = self.ahead() else { return "nothing is missing".into() };
+        let Some((id, best)) = self.ahead() else {
+            return "nothing is missing".into();
+        };
         let peer = &self.peers[&id];
         if let Some((until, why)) = &self.download.hold {
             let left = until.saturating_sub(now.mono);
@@ -186,20 +231,38 @@ impl SyncManager {
 
     fn peer_row(&self, id: ConnId, peer: &Peer, now: Now) -> PeerSync {
         let tip = self.tree.tip().hash;
-        let common = peer.known.best.and_then(|best| self.tree.fork_point(&best.hash, &tip));
+        let common = peer
+            .known
+            .best
+            .and_then(|best| self.tree.fork_point(&best.hash, &tip));
         let oldest = peer.blocks.in_flight.iter().filter_map(|(_, hash)| {
-            self.download.flights.get(hash).map(|flight| now.mono.saturating_sub(flight.at))
+            self.download
+                .flights
+                .get(hash)
+                .map(|flight| now.mono.saturating_sub(flight.at))
         });
         PeerSync {
             id,
             direction: peer.direction,
             best_known: peer.known.best.map(BlockRef::from),
-            common: common.map(|entry| BlockRef { hash: entry.hash, height: entry.height }),
-            in_flight: peer.blocks.in_flight.iter().map(|(height, _)| *height).collect(),
+            common: common.map(|entry| BlockRef {
+                hash: entry.hash,
+                height: entry.height,
+            }),
+            in_flight: peer
+                .blocks
+                .in_flight
+                .iter()
+                .map(|(height, _)| *height)
+                .collect(),
             oldest: oldest.max(),
             eligible: peer.eligible(),
             why: self.why_peer(id, peer),
-            presynced: peer.headers.low_work.as_ref().map(|low_work| low_work.height()),
+            presynced: peer
+                .headers
+                .low_work
+                .as_ref()
+                .map(|low_work| low_work.height()),
         }
     }
 

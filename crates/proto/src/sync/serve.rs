@@ -23,24 +23,33 @@ impl SyncManager {
         if tip.work < self.config.minimum_work {
             return step.send(id, Message::Headers(Vec::new()));
         }
-        let headers = self.tree.headers_after(&locator.hashes, &locator.stop, MAX_HEADERS);
+        let headers = self
+            .tree
+            .headers_after(&locator.hashes, &locator.stop, MAX_HEADERS);
         if locator.hashes.is_empty() && headers.is_empty() {
             return;
         }
-        let last = headers.last().map_or(tip.hash, bitcoin::block::Header::block_hash);
+        let last = headers
+            .last()
+            .map_or(tip.hash, bitcoin::block::Header::block_hash);
         self.live(id).known.sent = Some(last);
         step.send(id, Message::Headers(headers));
     }
 
     pub(super) fn serve_inventory(&mut self, step: &mut Step, id: ConnId, locator: &Locator) {
-        let hashes = self.tree.hashes_after(&locator.hashes, &locator.stop, MAX_GETBLOCKS);
+        let hashes = self
+            .tree
+            .hashes_after(&locator.hashes, &locator.stop, MAX_GETBLOCKS);
         if hashes.is_empty() {
             return;
         }
         if hashes.len() == MAX_GETBLOCKS {
             self.live(id).serving.continuation = hashes.last().copied();
         }
-        step.send(id, Message::Inv(hashes.into_iter().map(Inventory::Block).collect()));
+        step.send(
+            id,
+            Message::Inv(hashes.into_iter().map(Inventory::Block).collect()),
+        );
     }
 
     /// Queues the blocks asked for; what we do not have is said at once. The queue is
@@ -76,13 +85,24 @@ impl SyncManager {
 
     /// Starts as many reads as may run for this peer.
     fn serve_next(&mut self, step: &mut Step, id: ConnId) {
-        let serving = &mut self.peers.get_mut(&id).expect("the caller looked it up").serving;
+        let serving = &mut self
+            .peers
+            .get_mut(&id)
+            .expect("the caller looked it up")
+            .serving;
         while serving.active.len() < MAX_SERVING {
-            let Some((hash, witness)) = serving.queue.pop_front() else { break };
+            let Some((hash, witness)) = serving.queue.pop_front() else {
+                break;
+            };
             let ticket = self.next_ticket;
             self.next_ticket += 1;
             serving.active.insert(ticket, hash);
-            step.effects.push(Effect::ServeBlock { id, ticket, hash, witness });
+            step.effects.push(Effect::ServeBlock {
+                id,
+                ticket,
+                hash,
+                witness,
+            });
         }
         if serving.queue.is_empty() {
             serving.queue.shrink_to(64);
@@ -91,8 +111,12 @@ impl SyncManager {
 
     /// A block was sent, or could not be.
     pub(super) fn served(&mut self, step: &mut Step, id: ConnId, ticket: u64) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        let Some(hash) = peer.serving.active.remove(&ticket) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some(hash) = peer.serving.active.remove(&ticket) else {
+            return;
+        };
         if peer.leaving {
             return;
         }

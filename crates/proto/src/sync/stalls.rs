@@ -18,6 +18,7 @@ use bitcoin::BlockHash;
 use crate::lifecycle::{ConnId, DoneReason};
 
 use super::manager::{Step, SyncManager};
+use super::peer::Peer;
 
 /// Least time for which a block may hold up others. Core `BLOCK_STALLING_TIMEOUT_DEFAULT`.
 pub(super) const STALL_TIMEOUT_MIN: Duration = Duration::from_secs(2);
@@ -81,12 +82,16 @@ impl SyncManager {
     }
 
     fn end_window_stall(&mut self, step: &mut Step) {
-        let Some(stall) = self.download.stall else { return };
+        let Some(stall) = self.download.stall else {
+            return;
+        };
         let due = stall.since + self.download.stall_timeout;
         if step.now.mono < due {
             return self.wake_at(due);
         }
-        let Some((lowest, hash)) = self.lowest_in_flight(stall.peer) else { return };
+        let Some((lowest, hash)) = self.lowest_in_flight(stall.peer) else {
+            return;
+        };
         if !self.others_can_help(stall.peer, lowest) {
             return;
         }
@@ -100,11 +105,15 @@ impl SyncManager {
     }
 
     fn others_can_help(&self, id: ConnId, height: u32) -> bool {
-        self.peers.iter().any(|(other, peer)| *other != id && self.can_help(peer, height))
+        self.peers
+            .iter()
+            .any(|(other, peer)| *other != id && self.can_help(peer, height))
     }
 
     fn judge_late(&mut self, step: &mut Step, id: ConnId) {
-        let Some((_, hash)) = self.lowest_in_flight(id) else { return };
+        let Some((_, hash)) = self.lowest_in_flight(id) else {
+            return;
+        };
         match self.is_late(step.now.mono, id) {
             Late::Wait(until) => self.wake_at(until),
             Late::Alone => {
@@ -116,40 +125,65 @@ impl SyncManager {
                 }
             }
             Late::Disconnect => self.disconnect(step, id, DoneReason::BlockStalled { hash }),
-            Late::Reassign => {
-                let released = self.release_blocks(id);
-                let now = step.now.mono;
-                let blocks = &mut self.live(id).blocks;
-                blocks.owed.extend(released.into_iter().map(|(_, hash)| hash));
-                blocks.owing_since = Some(now);
-                blocks.overdue = true;
-                self.download.retarget = true;
+            Late::Reassign if self.download.stall.is_some_and(|stall| stall.peer == id) => {
                 self.lengthen_timeout();
-                self.wake_at(now + OWING_PATIENCE);
+                self.disconnect(step, id, DoneReason::BlockStalled { hash });
             }
+            Late::Reassign => self.reassign(step, id),
         }
     }
 
+    /// Asks others for those of a late peer's blocks that they have.
+    fn reassign(&mut self, step: &mut Step, id: ConnId) {
+        let now = step.now.mono;
+        let in_flight = self.peers[&id].blocks.in_flight.iter().copied();
+        let released: Vec<(u32, BlockHash)> = in_flight
+            .filter(|(height, _)| self.others_can_help(id, *height))
+            .collect();
+        for (height, hash) in &released {
+            self.cancel_flight(hash);
+            self.download.put_back(*height, hash);
+        }
+        let blocks = &mut self.live(id).blocks;
+        blocks
+            .owed
+            .extend(released.into_iter().map(|(_, hash)| hash));
+        blocks.owing_since = Some(now);
+        blocks.overdue = true;
+        self.download.retarget = true;
+        self.lengthen_timeout();
+        self.wake_at(now + OWING_PATIENCE);
+    }
+
     fn is_late(&self, now: Duration, id: ConnId) -> Late {
-        let peer = &self.peers[&id];
-        let since = peer.blocks.progress;
+        let blocks = &self.peers[&id].blocks;
+        let since = blocks.progress;
         let first = since + self.download.stall_timeout;
         if now < first {
             return Late::Wait(first);
         }
-        let lowest = peer.blocks.in_flight.iter().map(|(height, _)| *height).min().unwrap_or(0);
-        if !self.others_can_help(id, lowest) {
-            let timeout = now >= since + DOWNLOAD_TIMEOUT;
-            return if timeout { Late::Disconnect } else { Late::Alone };
-        }
-        let someone_idle = self.peers.iter().any(|(other, peer)| {
-            *other != id && self.can_help(peer, lowest) && peer.blocks.in_flight.is_empty()
+        let mut helpers = self.peers.iter().filter(|(other, peer)| {
+            let heights = blocks.in_flight.iter();
+            **other != id
+                && heights
+                    .into_iter()
+                    .any(|(height, _)| self.can_help(peer, *height))
         });
+        let idle = |peer: &Peer| peer.blocks.in_flight.is_empty();
+        let Some((_, first_helper)) = helpers.next() else {
+            let timeout = now >= since + DOWNLOAD_TIMEOUT;
+            return if timeout {
+                Late::Disconnect
+            } else {
+                Late::Alone
+            };
+        };
+        let someone_idle = idle(first_helper) || helpers.any(|(_, peer)| idle(peer));
         let silent = since + self.download.stall_timeout * SILENT_TIMEOUTS;
-        let again = now + LATE_CHECK;
-        match (someone_idle, now >= silent) {
-            (true, _) | (_, true) => Late::Reassign,
-            (false, false) => Late::Wait(silent.min(again)),
+        if someone_idle || now >= silent {
+            Late::Reassign
+        } else {
+            Late::Wait(silent.min(now + LATE_CHECK))
         }
     }
 
@@ -181,8 +215,12 @@ impl SyncManager {
         if self.download.outstanding() > 0 {
             return;
         }
-        let Some(plan) = &self.download.plan else { return };
-        let Some(lowest) = plan.missing.first().copied() else { return };
+        let Some(plan) = &self.download.plan else {
+            return;
+        };
+        let Some(lowest) = plan.missing.first().copied() else {
+            return;
+        };
         let debtors: Vec<ConnId> = self
             .peers
             .iter()

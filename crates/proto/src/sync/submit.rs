@@ -34,7 +34,13 @@ impl Pending {
         bytes: usize,
         since: Duration,
     ) -> Self {
-        Self { header, bytes, since, own: origin.is_none(), tickets: Vec::new() }
+        Self {
+            header,
+            bytes,
+            since,
+            own: origin.is_none(),
+            tickets: Vec::new(),
+        }
     }
 }
 
@@ -45,7 +51,10 @@ pub(super) struct Submissions {
 }
 
 fn refused(kind: RejectKind, reason: &str) -> SubmitResult {
-    SubmitResult::Rejected(Reject { kind, reason: reason.to_owned() })
+    SubmitResult::Rejected(Reject {
+        kind,
+        reason: reason.to_owned(),
+    })
 }
 
 impl SyncManager {
@@ -93,7 +102,11 @@ impl SyncManager {
             self.download.take_out(entry.height, &hash);
         }
         self.give_to_kernel(step, block, None);
-        let pending = self.download.with_kernel.get_mut(&hash).expect("just given");
+        let pending = self
+            .download
+            .with_kernel
+            .get_mut(&hash)
+            .expect("just given");
         pending.tickets.push(ticket);
     }
 
@@ -139,15 +152,24 @@ impl SyncManager {
         }
         match self.tree.insert_hashed(hash, header) {
             Ok(Inserted::New | Inserted::Known) => {}
-            Err(error @ (InsertError::UnknownParent { .. } | InsertError::InvalidParent { .. })) => {
+            Err(
+                error @ (InsertError::UnknownParent { .. } | InsertError::InvalidParent { .. }),
+            ) => {
                 let result = refused(RejectKind::InvalidPrev, &error.to_string());
                 return self.answer(step, ticket, result);
             }
         }
         self.tree_changed = true;
         self.learn_announced();
-        self.submissions.headers.entry(hash).or_default().push(ticket);
-        step.effects.push(Effect::CheckHeaders { headers: vec![header], origin: None });
+        self.submissions
+            .headers
+            .entry(hash)
+            .or_default()
+            .push(ticket);
+        step.effects.push(Effect::CheckHeaders {
+            headers: vec![header],
+            origin: None,
+        });
     }
 
     pub(super) fn answer_submitted_header(

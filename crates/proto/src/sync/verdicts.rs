@@ -98,7 +98,10 @@ impl SyncManager {
         if kept && !self.tree.contains(&hash) {
             // An invalid parent is refused by the kernel too; then nothing was kept.
             let inserted = self.tree.insert_hashed(hash, pending.header);
-            assert!(inserted.is_ok(), "the kernel keeps no block without its parent: {hash}");
+            assert!(
+                inserted.is_ok(),
+                "the kernel keeps no block without its parent: {hash}"
+            );
             self.tree_changed = true;
             self.learn_announced();
         }
@@ -113,10 +116,17 @@ impl SyncManager {
         header: Header,
     ) {
         let inserted = self.tree.insert_hashed(hash, header);
-        assert_eq!(inserted, Ok(Inserted::New), "the caller looked: new, with a valid parent");
+        assert_eq!(
+            inserted,
+            Ok(Inserted::New),
+            "the caller looked: new, with a valid parent"
+        );
         self.tree_changed = true;
         self.headers.batches_with_kernel += 1;
-        step.effects.push(Effect::CheckHeaders { headers: vec![header], origin: Some(id) });
+        step.effects.push(Effect::CheckHeaders {
+            headers: vec![header],
+            origin: Some(id),
+        });
         self.learn_announced();
     }
 
@@ -177,14 +187,10 @@ impl SyncManager {
         }
     }
 
-    fn punish_for_block(
-        &mut self,
-        step: &mut Step,
-        id: ConnId,
-        hash: BlockHash,
-        reject: &Reject,
-    ) {
-        let Some(peer) = self.peers.get(&id) else { return };
+    fn punish_for_block(&mut self, step: &mut Step, id: ConnId, hash: BlockHash, reject: &Reject) {
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
         if consequence(reject.kind, !peer.direction.is_outgoing()).punish {
             let reason = reject.reason.clone();
             self.disconnect(step, id, DoneReason::InvalidBlock { hash, reason });

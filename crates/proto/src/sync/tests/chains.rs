@@ -1,0 +1,110 @@
+//! Chains with trivial proof of work, for tests.
+
+use bitcoin::block::{Header, Version};
+use bitcoin::consensus::serialize;
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, CompactTarget, TxMerkleNode};
+use bytes::Bytes;
+use handfast_wire::{Network, RawBlock};
+
+use crate::headers::HeaderTree;
+
+pub(crate) const EASY: u32 = 0x207f_ffff;
+
+/// Blocks from genesis on, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Blocks {
+    pub(crate) genesis: Header,
+    pub(crate) blocks: Vec<RawBlock>,
+}
+
+/// A header on `parent` that meets its target; `salt` makes it unlike others.
+pub(crate) fn mine(parent: &Header, time: u32, salt: u64) -> Header {
+    let mut root = [0; 32];
+    root[..8].copy_from_slice(&salt.to_le_bytes());
+    let mut header = Header {
+        version: Version::TWO,
+        prev_blockhash: parent.block_hash(),
+        merkle_root: TxMerkleNode::from_byte_array(root),
+        time,
+        bits: CompactTarget::from_consensus(EASY),
+        nonce: 0,
+    };
+    while !header.target().is_met_by(header.block_hash()) {
+        header.nonce += 1;
+    }
+    header
+}
+
+/// A block of `size` bytes; the fake kernel looks at its header alone.
+pub(crate) fn block(header: Header, size: usize) -> RawBlock {
+    let mut bytes = serialize(&header);
+    bytes.resize(size.max(81), 0);
+    RawBlock {
+        hash: header.block_hash(),
+        header,
+        bytes: Bytes::from(bytes),
+    }
+}
+
+impl Blocks {
+    /// `count` blocks on regtest's genesis, ten minutes apart from its time on.
+    pub(crate) fn new(count: usize, salt: u64) -> Self {
+        let genesis = Network::Regtest.genesis();
+        let mut chain = Self {
+            genesis,
+            blocks: Vec::new(),
+        };
+        chain.grow(count, salt);
+        chain
+    }
+
+    pub(crate) fn grow(&mut self, count: usize, salt: u64) {
+        for _ in 0..count {
+            let parent = self.tip();
+            let header = mine(&parent, parent.time + 600, salt);
+            self.blocks.push(block(header, 240));
+        }
+    }
+
+    /// A branch from `height` on, `count` blocks long.
+    pub(crate) fn fork(&self, height: usize, count: usize, salt: u64) -> Self {
+        let blocks = self.blocks[..height].to_vec();
+        let mut chain = Self {
+            genesis: self.genesis,
+            blocks,
+        };
+        chain.grow(count, salt);
+        chain
+    }
+
+    pub(crate) fn tip(&self) -> Header {
+        self.blocks
+            .last()
+            .map_or(self.genesis, |block| block.header)
+    }
+
+    pub(crate) fn tip_hash(&self) -> BlockHash {
+        self.tip().block_hash()
+    }
+
+    /// The block at this height, from 1 on.
+    pub(crate) fn at(&self, height: u32) -> &RawBlock {
+        &self.blocks[height as usize - 1]
+    }
+
+    pub(crate) fn headers(&self) -> Vec<Header> {
+        self.blocks.iter().map(|block| block.header).collect()
+    }
+
+    /// A tree in which this chain is the active one.
+    pub(crate) fn tree(&self) -> HeaderTree {
+        let mut tree = HeaderTree::new(self.genesis);
+        for block in &self.blocks {
+            tree.insert_hashed(block.hash, block.header).unwrap();
+            tree.mark_stored(&block.hash);
+            tree.connect(&block.hash);
+        }
+        tree
+    }
+}

@@ -1,0 +1,216 @@
+//! A stand-in for the kernel: takes headers and blocks in any order, connects the
+//! longest stored chain, finds the blocks invalid that the test names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use handfast_wire::RawBlock;
+
+use crate::headers::{HeaderTree, InsertError, Inserted, Status};
+use crate::lifecycle::ConnId;
+
+use super::super::{BlockOutcome, Change, KernelEvent, Reject, RejectKind};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Kernel {
+    tree: HeaderTree,
+    /// Blocks found invalid when they are looked at, and how.
+    pub(crate) bad: BTreeMap<BlockHash, RejectKind>,
+    /// Blocks found invalid when they would be connected.
+    pub(crate) bad_to_connect: BTreeSet<BlockHash>,
+    /// Headers that are refused.
+    pub(crate) bad_headers: BTreeMap<BlockHash, RejectKind>,
+    /// Bytes that were tampered with: these senders' blocks are mutated.
+    pub(crate) mutating: BTreeSet<ConnId>,
+    /// There is more than one branch.
+    forked: bool,
+    /// Blocks that fail by our own fault, once each.
+    pub(crate) trouble: BTreeSet<BlockHash>,
+}
+
+pub(crate) fn reject(kind: RejectKind) -> Reject {
+    Reject {
+        kind,
+        reason: format!("test-{kind:?}").to_lowercase(),
+    }
+}
+
+impl Kernel {
+    pub(crate) fn new(tree: HeaderTree) -> Self {
+        Self {
+            tree,
+            bad: BTreeMap::new(),
+            bad_to_connect: BTreeSet::new(),
+            bad_headers: BTreeMap::new(),
+            mutating: BTreeSet::new(),
+            forked: false,
+            trouble: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn tip(&self) -> BlockHash {
+        self.tree.tip().hash
+    }
+
+    fn insert(&mut self, hash: BlockHash, header: Header) -> Result<Inserted, InsertError> {
+        let new = !self.tree.contains(&hash);
+        self.forked |= new && header.prev_blockhash != self.tree.best_header().hash;
+        self.tree.insert_hashed(hash, header)
+    }
+
+    pub(crate) fn headers(&mut self, headers: &[Header], origin: Option<ConnId>) -> KernelEvent {
+        let mut count_ok = 0;
+        let mut last = None;
+        let mut rejected = None;
+        for header in headers {
+            let hash = header.block_hash();
+            if let Some(kind) = self.bad_headers.get(&hash) {
+                rejected = Some((hash, reject(*kind)));
+                break;
+            }
+            match self.insert(hash, *header) {
+                Ok(_) => (count_ok, last) = (count_ok + 1, Some(hash)),
+                Err(_) => {
+                    rejected = Some((hash, reject(RejectKind::InvalidPrev)));
+                    break;
+                }
+            }
+        }
+        KernelEvent::HeadersChecked {
+            count_ok,
+            rejected,
+            origin,
+            last,
+        }
+    }
+
+    pub(crate) fn block(&mut self, block: &RawBlock, origin: Option<ConnId>) -> KernelEvent {
+        let hash = block.hash;
+        let mut changes = Vec::new();
+        let outcome = self.look_at(block, origin, &mut changes);
+        KernelEvent::BlockChecked {
+            hash,
+            outcome,
+            origin,
+            changes,
+            busy: Duration::ZERO,
+        }
+    }
+
+    fn look_at(
+        &mut self,
+        block: &RawBlock,
+        origin: Option<ConnId>,
+        changes: &mut Vec<Change>,
+    ) -> BlockOutcome {
+        let hash = block.hash;
+        if self.trouble.remove(&hash) {
+            return BlockOutcome::Failed("disk full".into());
+        }
+        if origin.is_some_and(|origin| self.mutating.contains(&origin)) {
+            return BlockOutcome::Rejected(reject(RejectKind::Mutated));
+        }
+        if self.insert(hash, block.header).is_err() {
+            return BlockOutcome::Rejected(reject(RejectKind::MissingPrev));
+        }
+        match self.tree.get(&hash).unwrap().status {
+            Status::Header => {}
+            Status::Invalid => return BlockOutcome::Rejected(reject(RejectKind::CachedInvalid)),
+            Status::Stored | Status::Connected => return BlockOutcome::Duplicate,
+        }
+        if let Some(kind) = self.bad.get(&hash) {
+            self.tree.mark_invalid(&hash);
+            changes.push(Change::Invalid(hash, reject(*kind)));
+            return BlockOutcome::Rejected(reject(*kind));
+        }
+        self.tree.mark_stored(&hash);
+        if !self.go_on(&hash, changes) {
+            self.activate(changes);
+        }
+        if self.tree.get(&hash).unwrap().status == Status::Invalid {
+            return BlockOutcome::Rejected(reject(RejectKind::Consensus));
+        }
+        BlockOutcome::Stored
+    }
+
+    /// The usual case, quickly: the block lies on the way from the tip to the best header.
+    fn go_on(&mut self, hash: &BlockHash, changes: &mut Vec<Change>) -> bool {
+        let best = self.tree.best_header().hash;
+        let tip = self.tree.tip().hash;
+        let usual = !self.forked
+            && self.bad_to_connect.is_empty()
+            && self.tree.is_ancestor(&tip, &best)
+            && self.tree.is_ancestor(hash, &best);
+        while usual {
+            let next = self.tree.branch(&best, self.tree.tip().height + 1, 1);
+            let Some(next) = next.first().filter(|next| next.status == Status::Stored) else {
+                break;
+            };
+            self.tree.connect(&next.hash);
+            changes.push(Change::Connected(next.hash));
+        }
+        usual
+    }
+
+    /// Connects the stored chain with most work.
+    fn activate(&mut self, changes: &mut Vec<Change>) {
+        'again: loop {
+            let tip = self.tree.tip();
+            let Some(best) = self.best_stored() else {
+                return;
+            };
+            let fork = self.tree.fork_point(&best, &tip.hash).unwrap();
+            while self.tree.tip().hash != fork.hash {
+                let tip = self.tree.tip().hash;
+                self.tree.disconnect(&tip);
+                changes.push(Change::Disconnected(tip));
+            }
+            for entry in self.tree.branch(&best, fork.height + 1, usize::MAX) {
+                if self.bad_to_connect.contains(&entry.hash) {
+                    self.tree.mark_invalid(&entry.hash);
+                    changes.push(Change::Invalid(entry.hash, reject(RejectKind::Consensus)));
+                    continue 'again;
+                }
+                self.tree.connect(&entry.hash);
+                changes.push(Change::Connected(entry.hash));
+            }
+        }
+    }
+
+    /// The end of the best chain, all of whose blocks are here, if better than the tip's.
+    fn best_stored(&self) -> Option<BlockHash> {
+        let tip = self.tree.tip();
+        let mut best = None;
+        // Cheap in the usual case: only what builds on the tip.
+        let mut ends: Vec<BlockHash> = self
+            .tree
+            .chain_tips()
+            .into_iter()
+            .map(|end| end.hash)
+            .collect();
+        ends.push(self.tree.best_header().hash);
+        for end in ends {
+            let fork = self.tree.fork_point(&end, &tip.hash).unwrap();
+            let mut last = fork;
+            'stored: loop {
+                let chunk = self.tree.branch(&end, last.height + 1, 32);
+                if chunk.is_empty() {
+                    break;
+                }
+                for entry in chunk {
+                    match entry.status {
+                        Status::Stored | Status::Connected => last = entry,
+                        Status::Header | Status::Invalid => break 'stored,
+                    }
+                }
+            }
+            let beats = best.as_ref().map_or(tip.work, |(work, _)| *work);
+            if last.work > beats {
+                best = Some((last.work, last.hash));
+            }
+        }
+        best.map(|(_, hash)| hash)
+    }
+}

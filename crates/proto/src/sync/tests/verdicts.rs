@@ -1,0 +1,136 @@
+//! What the kernel's answers do.
+
+use handfast_wire::{Message, Network};
+
+use crate::headers::Status;
+use crate::lifecycle::{Direction, DoneReason};
+
+use super::super::{RejectKind, SyncConfig};
+use super::chains::Blocks;
+use super::secs;
+use super::world::{Behaviour, World};
+
+#[test]
+fn a_peer_that_sends_an_invalid_block_is_disconnected_and_the_chain_stays_right() {
+    let good = Blocks::new(50, 1);
+    let bad = good.fork(40, 20, 2);
+    let mut world = World::new();
+    world
+        .kernel
+        .bad
+        .insert(bad.at(45).hash, RejectKind::Consensus);
+    let liar = world.add(&bad);
+    let honest = world.add(&good);
+    world.sync_to(&good, secs(10));
+    assert!(matches!(
+        world.reason(liar),
+        Some(DoneReason::InvalidBlock { hash, .. }) if *hash == bad.at(45).hash
+    ));
+    assert_eq!(world.reason(honest), None);
+    assert_eq!(
+        world.node.tree().get(&bad.at(60).hash).unwrap().status,
+        Status::Invalid
+    );
+}
+
+#[test]
+fn a_block_found_invalid_only_when_connected_is_blamed_on_who_sent_it() {
+    let good = Blocks::new(50, 1);
+    let bad = good.fork(40, 20, 2);
+    let mut world = World::with(&good, SyncConfig::new(&Network::Regtest, None, 1));
+    world.kernel.bad_to_connect.insert(bad.at(42).hash);
+    let liar = world.add(&bad);
+    world.run(secs(5));
+    assert!(matches!(
+        world.reason(liar),
+        Some(DoneReason::InvalidBlock { hash, .. }) if *hash == bad.at(42).hash
+    ));
+    assert_eq!(world.node.tree().tip().hash, good.tip_hash());
+    assert_eq!(world.kernel.tip(), good.tip_hash());
+}
+
+#[test]
+fn a_mutated_block_is_blamed_on_its_sender_and_fetched_from_another() {
+    let chain = Blocks::new(30, 1);
+    let mut world = World::new();
+    let mangler = world.add(&chain);
+    world.kernel.mutating.insert(mangler);
+    world.run(secs(1));
+    assert!(matches!(
+        world.reason(mangler),
+        Some(DoneReason::InvalidBlock { .. })
+    ));
+    assert_ne!(
+        world.node.tree().get(&chain.at(1).hash).unwrap().status,
+        Status::Invalid
+    );
+    world.add(&chain);
+    world.sync_to(&chain, secs(5));
+}
+
+#[test]
+fn trouble_of_our_own_punishes_nobody_and_is_tried_again_after_a_pause() {
+    let chain = Blocks::new(30, 1);
+    let mut world = World::new();
+    world.kernel.trouble.insert(chain.at(7).hash);
+    world.add(&chain);
+    world.run(secs(5));
+    assert_eq!(world.tip_height(), 6);
+    let state = world.node.state(world.now);
+    assert!(
+        state.why.contains("trouble of our own: disk full"),
+        "{}",
+        state.why
+    );
+    world.sync_to(&chain, secs(8));
+    assert!(world.ended.is_empty());
+    assert_eq!(world.asked_twice(), 1);
+}
+
+#[test]
+fn an_invalid_block_known_already_is_forgiven_to_those_that_dialled_us() {
+    let good = Blocks::new(20, 1);
+    let bad = good.fork(10, 15, 2);
+    let mut world = World::new();
+    world
+        .kernel
+        .bad
+        .insert(bad.at(15).hash, RejectKind::Consensus);
+    world.add(&bad);
+    world.add(&good);
+    world.sync_to(&good, secs(10));
+    let empty = Blocks::new(0, 0);
+    let inbound = world.add_as(&empty, Direction::Inbound, Behaviour::default());
+    let outbound = world.add_as(&empty, Direction::Outbound, Behaviour::default());
+    for id in [inbound, outbound] {
+        world.message(id, Message::Headers(bad.headers()[10..15].to_vec()));
+    }
+    assert_eq!(world.reason(inbound), None);
+    assert!(matches!(
+        world.reason(outbound),
+        Some(DoneReason::InvalidHeader(_))
+    ));
+}
+
+#[test]
+fn a_peer_on_an_invalid_branch_still_gives_the_blocks_before_it() {
+    let good = Blocks::new(40, 1);
+    let bad = good.fork(38, 10, 2);
+    let mut world = World::new();
+    world
+        .kernel
+        .bad_headers
+        .insert(bad.at(39).hash, RejectKind::InvalidHeader);
+    let mute = Behaviour {
+        block_answers: 0,
+        ..Behaviour::default()
+    };
+    let source = world.add_as(&good, Direction::Outbound, mute);
+    let other = world.add_as(&bad, Direction::Inbound, Behaviour::default());
+    world.run(secs(1));
+    // Its header was refused, so it is gone; what it had shown to have counts no more.
+    assert!(world.reason(other).is_some());
+    world.leave(source);
+    world.add(&good);
+    world.sync_to(&good, secs(5));
+}
