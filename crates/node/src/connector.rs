@@ -9,7 +9,7 @@ use handfast_proto::lifecycle::Direction;
 use tokio::net::{TcpStream, lookup_host};
 
 use crate::intake::Intake;
-use crate::mail::{Dial, DialFailed, Resolve, Resolved, StopIntake, post_to};
+use crate::mail::{Dial, DialFailed, NotDialled, Resolve, Resolved, StopIntake, post_to};
 use crate::slots::Slot;
 use crate::vital::Vital;
 
@@ -24,6 +24,7 @@ pub(crate) struct Connector {
     intake: Intake,
     timeout: Duration,
     failed: Recipient<DialFailed>,
+    not_dialled: Recipient<NotDialled>,
     resolved: Recipient<Resolved>,
     vital: Vital,
 }
@@ -32,6 +33,7 @@ pub(crate) struct Connector {
 #[derive(Debug)]
 pub(crate) struct Results {
     pub(crate) failed: Recipient<DialFailed>,
+    pub(crate) not_dialled: Recipient<NotDialled>,
     pub(crate) resolved: Recipient<Resolved>,
 }
 
@@ -41,6 +43,7 @@ impl Connector {
             intake,
             timeout,
             failed: results.failed,
+            not_dialled: results.not_dialled,
             resolved: results.resolved,
             vital,
         }
@@ -66,14 +69,7 @@ impl Handler<Dial> for Connector {
         let failed = self.failed.clone();
         // Before the first SYN: no connection without a slot.
         let Some(slot) = self.intake.slots.take(direction) else {
-            post_to(
-                &failed,
-                DialFailed {
-                    addr,
-                    name,
-                    error: "all connection slots are taken".into(),
-                },
-            );
+            post_to(&self.not_dialled, NotDialled { addr, name });
             return;
         };
         let intake = self.intake.clone();

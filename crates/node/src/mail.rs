@@ -186,9 +186,10 @@ posted!(ByCredit: SyncInput);
 #[derive(Debug)]
 pub(crate) struct SyncCommand(pub(crate) SyncOrder);
 
-/// A verdict of the kernel.
+/// Verdicts of the kernel, oldest first. One message for several: each would wake
+/// this thread in place of the kernel's.
 #[derive(Debug)]
-pub(crate) struct Kernel(pub(crate) KernelEvent);
+pub(crate) struct Kernel(pub(crate) Vec<KernelEvent>);
 
 /// SyncManager wants a block sent to a connection.
 #[derive(Debug)]
@@ -272,6 +273,15 @@ pub(crate) struct Resolved {
     pub(crate) addrs: Vec<SocketAddr>,
 }
 
+/// A dial was not tried: no slot is free.
+#[derive(Debug)]
+pub(crate) struct NotDialled {
+    /// Where to.
+    pub(crate) addr: SocketAddr,
+    /// The operator's name for it.
+    pub(crate) name: Option<String>,
+}
+
 /// A dial did not lead to a connection.
 #[derive(Debug)]
 pub(crate) struct DialFailed {
@@ -283,7 +293,7 @@ pub(crate) struct DialFailed {
     pub(crate) error: String,
 }
 
-posted!(ByRequest: Disconnect, Dial, Resolve, Resolved, DialFailed);
+posted!(ByRequest: Disconnect, Dial, Resolve, Resolved, NotDialled, DialFailed);
 
 // ---- Questions.
 

@@ -76,12 +76,18 @@ pub(crate) fn open(
     let opening = move || {
         let events = shared.clone();
         // Runs on the kernel's thread with the chain lock held: converts and posts.
-        let on_event = move |event: Event| match report(event) {
-            Report::Answer(answer) => post(&sync, Kernel(answer)),
-            Report::Warnings(warnings) => events.set_warnings(&warnings),
-            Report::Fatal(how) => post(&events.node, ActorDied { who: "kernel", how }),
+        let on_events = move |list: Vec<Event>| {
+            let mut answers = Vec::with_capacity(list.len());
+            for event in list {
+                match report(event) {
+                    Report::Answer(answer) => answers.push(answer),
+                    Report::Warnings(warnings) => events.set_warnings(&warnings),
+                    Report::Fatal(how) => post(&events.node, ActorDied { who: "kernel", how }),
+                }
+            }
+            post(&sync, Kernel(answers));
         };
-        let opened = Chain::open(options, on_event).and_then(|(chain, initial)| {
+        let opened = Chain::open_batched(options, on_events).and_then(|(chain, initial)| {
             let addresses = peers_file::load(&datadir).map_err(|source| OpenError::Io {
                 path: datadir.join("peers.dat"),
                 source,

@@ -17,8 +17,8 @@ use crate::credit::Credit;
 use crate::handle::PeerInfo;
 use crate::mail::{
     AddNode, AddedNodes, AddressRows, AuditPeers, Dial, DialFailed, Disconnect, DisconnectPeer,
-    Drain, PeerAdd, PeerDone, PeerHistory, PeerInput, Peers, Resolve, Resolved, ServeBlock, Served,
-    StopPeers, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
+    Drain, NotDialled, PeerAdd, PeerDone, PeerHistory, PeerInput, Peers, Resolve, Resolved,
+    ServeBlock, Served, StopPeers, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
 };
 use crate::peer::PeerLink;
 use crate::shared::Shared;
@@ -296,6 +296,13 @@ impl Handler<DialFailed> for PeerManager {
     fn handle(&mut self, DialFailed { addr, name, error }: DialFailed, _: &mut Self::Context) {
         tracing::debug!(%addr, name, error, "cannot connect");
         self.step(Input::DialFailed { addr, name, error });
+    }
+}
+
+impl Handler<NotDialled> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, NotDialled { addr, name }: NotDialled, _: &mut Self::Context) {
+        self.step(Input::NotDialled { addr, name });
     }
 }
 

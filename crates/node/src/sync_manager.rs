@@ -192,11 +192,13 @@ impl Handler<SyncInput> for SyncManager {
 
 impl Handler<Kernel> for SyncManager {
     type Result = ();
-    fn handle(&mut self, Kernel(event): Kernel, _: &mut Self::Context) {
-        if let KernelEvent::BlockChecked { hash, .. } = &event {
-            self.with_kernel.remove(hash);
+    fn handle(&mut self, Kernel(events): Kernel, _: &mut Self::Context) {
+        for event in events {
+            if let KernelEvent::BlockChecked { hash, .. } = &event {
+                self.with_kernel.remove(hash);
+            }
+            self.step(Input::Kernel(event));
         }
-        self.step(Input::Kernel(event));
     }
 }
 

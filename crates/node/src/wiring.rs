@@ -111,6 +111,7 @@ pub(crate) fn start(
     });
     let results = Results {
         failed: peers.addr.clone().recipient(),
+        not_dialled: peers.addr.clone().recipient(),
         resolved: peers.addr.recipient(),
     };
     let timeout = config.dial_timeout;
