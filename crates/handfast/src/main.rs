@@ -12,6 +12,7 @@ mod seeding;
 mod settings;
 mod status;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use cli::{Order, Usage};
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         }) => rpc_command::call(options, &method, &arguments, named),
         Ok(Order::Status(options)) => status::show(options),
         Err(Usage::Text(text)) => {
-            print!("{text}");
+            print(&text);
             Ok(ExitCode::SUCCESS)
         }
         Err(Usage::Wrong(line)) => Err(line),
@@ -40,4 +41,10 @@ fn main() -> ExitCode {
         eprintln!("handfast: {line}");
         ExitCode::from(FAILURE)
     })
+}
+
+/// Prints to standard output. Whoever reads there may stop reading (`| head`).
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

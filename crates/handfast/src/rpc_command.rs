@@ -38,14 +38,12 @@ pub(crate) fn call(
 }
 
 fn print_result(result: &Value) {
-    match result {
-        Value::Null => {}
-        Value::String(text) => println!("{text}"),
-        other => println!(
-            "{}",
-            serde_json::to_string_pretty(other).expect("a Value always serializes to memory")
-        ),
-    }
+    let text = match result {
+        Value::Null => return,
+        Value::String(text) => text.clone(),
+        other => serde_json::to_string_pretty(other).expect("a Value always serializes to memory"),
+    };
+    crate::print(&(text + "\n"));
 }
 
 /// As `bitcoin-cli`: the exit code is the error code without its sign, as far as the system keeps it.

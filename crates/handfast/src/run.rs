@@ -13,8 +13,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Options;
 use crate::logging::Log;
-use crate::progress;
 use crate::settings::{self, RunSettings};
+use crate::{progress, seeding};
 
 /// Exit code after a second signal: 128 and SIGINT's number, as shells have it.
 const INTERRUPTED: i32 = 130;
@@ -26,6 +26,7 @@ pub(crate) fn run(mut options: Options) -> Result<ExitCode, String> {
         settings::run_settings(&options.layers)
     };
     let settings = settle(&mut options).map_err(|error| error.to_string())?;
+    seeding::seed();
     actix_rt::System::new().block_on(run_node(settings))
 }
 

@@ -45,23 +45,23 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
             return refused(&place, error);
         }
     }
-    print!(
-        "{}",
-        summary(
-            &place,
-            &chain["result"],
-            &network["result"],
-            &sync["result"],
-            &uptime["result"]
-        )
-    );
+    crate::print(&summary(
+        &place,
+        &chain["result"],
+        &network["result"],
+        &sync["result"],
+        &uptime["result"],
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
 fn refused(place: &Place, error: &Value) -> Result<ExitCode, String> {
     let message = error["message"].as_str().unwrap_or_default();
     if error["code"].as_i64() == Some(IN_WARMUP) {
-        println!("The {} node is starting: {message}", place.network.name());
+        crate::print(&format!(
+            "The {} node is starting: {message}\n",
+            place.network.name()
+        ));
         return Ok(ExitCode::SUCCESS);
     }
     Err(format!("the node does not answer: {message}"))

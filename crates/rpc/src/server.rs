@@ -46,7 +46,7 @@ struct Context {
     credentials: Credentials,
 }
 
-/// A running RPC server. Dropping it stops it at once; [`Server::stop`] lets callers finish.
+/// A running RPC server, until [`Server::stop`]. Dropping it removes socket and cookie.
 #[derive(Debug)]
 pub struct Server {
     handle: ServerHandle,

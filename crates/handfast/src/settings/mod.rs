@@ -21,6 +21,7 @@ use bitcoin::hex::FromHex;
 use handfast_node::Network;
 use layers::{Origin, Reference};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// The configuration file that is read when there is one.
 const DEFAULT_FILE: &str = "handfast.toml";
@@ -437,15 +438,20 @@ fn log_filter(layers: &Layers) -> Result<String, SettingsError> {
     let Some((origin, filter)) = layers.one("log") else {
         return Ok("info".into());
     };
-    match EnvFilter::try_new(filter) {
-        Ok(_) if !filter.trim().is_empty() => Ok(filter.to_owned()),
-        Ok(_) | Err(_) => Err(bad(
-            origin,
-            "log",
-            filter,
-            "a log filter, such as info, debug or info,handfast_node=debug",
-        )),
+    // A bare word that is no level would be taken for the name of a crate, and silence all others.
+    let level = |part: &str| {
+        !part.trim().is_empty()
+            && (part.contains(['=', '[']) || part.trim().parse::<LevelFilter>().is_ok())
+    };
+    if filter.split(',').all(level) && EnvFilter::try_new(filter).is_ok() {
+        return Ok(filter.to_owned());
     }
+    Err(bad(
+        origin,
+        "log",
+        filter,
+        "a log filter, such as info, debug or info,handfast_node=debug",
+    ))
 }
 
 #[cfg(test)]

@@ -27,17 +27,40 @@ fn refused(options: &[(&'static str, &str)], file: &str, parts: &[&str]) {
 #[test]
 fn every_sample_parses_and_names_its_network() {
     for (sample, network) in [
-        (include_str!("../../../../config/mainnet.toml"), Network::Mainnet),
-        (include_str!("../../../../config/testnet4.toml"), Network::Testnet4),
-        (include_str!("../../../../config/testnet3.toml"), Network::Testnet3),
-        (include_str!("../../../../config/signet.toml"), Network::Signet),
-        (include_str!("../../../../config/custom-signet.toml"), Network::CustomSignet { challenge: vec![0x51] }),
-        (include_str!("../../../../config/regtest.toml"), Network::Regtest),
+        (
+            include_str!("../../../../config/mainnet.toml"),
+            Network::Mainnet,
+        ),
+        (
+            include_str!("../../../../config/testnet4.toml"),
+            Network::Testnet4,
+        ),
+        (
+            include_str!("../../../../config/testnet3.toml"),
+            Network::Testnet3,
+        ),
+        (
+            include_str!("../../../../config/signet.toml"),
+            Network::Signet,
+        ),
+        (
+            include_str!("../../../../config/custom-signet.toml"),
+            Network::CustomSignet {
+                challenge: vec![0x51],
+            },
+        ),
+        (
+            include_str!("../../../../config/regtest.toml"),
+            Network::Regtest,
+        ),
     ] {
         let settings = settle(&[], sample).expect("a sample is valid");
         assert_eq!(settings.place.network, network);
         let defaults = settle(&[("network", network.name())], "").expect("valid");
-        assert_eq!(settings.place.rpc_listen, defaults.place.rpc_listen, "{network:?}: the sample shows the defaults");
+        assert_eq!(
+            settings.place.rpc_listen, defaults.place.rpc_listen,
+            "{network:?}: the sample shows the defaults"
+        );
     }
 }
 
@@ -53,12 +76,26 @@ fn the_command_line_wins_over_the_file_key_by_key() {
 
 #[test]
 fn listen_and_no_listen_are_one_question_that_the_command_line_answers() {
-    let listen = |options: &[(&'static str, &str)], file: &str| settle(options, file).expect("valid").listen;
+    let listen =
+        |options: &[(&'static str, &str)], file: &str| settle(options, file).expect("valid").listen;
     let five = ["127.0.0.1:5".parse().expect("valid")];
-    assert_eq!(listen(&[("listen", "127.0.0.1:5")], "no-listen = true"), five);
-    assert_eq!(listen(&[("no-listen", "true")], "listen = '127.0.0.1:5'"), []);
-    assert_eq!(listen(&[], "listen = '127.0.0.1:5'\nno-listen = false"), five);
-    refused(&[], "listen = '127.0.0.1:5'\nno-listen = true", &["handfast.toml: listen", "no-listen", "contradict"]);
+    assert_eq!(
+        listen(&[("listen", "127.0.0.1:5")], "no-listen = true"),
+        five
+    );
+    assert_eq!(
+        listen(&[("no-listen", "true")], "listen = '127.0.0.1:5'"),
+        []
+    );
+    assert_eq!(
+        listen(&[], "listen = '127.0.0.1:5'\nno-listen = false"),
+        five
+    );
+    refused(
+        &[],
+        "listen = '127.0.0.1:5'\nno-listen = true",
+        &["handfast.toml: listen", "no-listen", "contradict"],
+    );
 }
 
 #[test]
@@ -66,8 +103,14 @@ fn addresses_get_the_port_of_the_network_when_they_have_none() {
     let file = "network = 'signet'\nlisten = ['127.0.0.1', '::1', '[::1]', '[::1]:9']\nrpc-listen = '127.0.0.2'";
     let settings = settle(&[], file).expect("valid");
     let shown: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
-    assert_eq!(shown, ["127.0.0.1:38333", "[::1]:38333", "[::1]:38333", "[::1]:9"]);
-    assert_eq!(settings.place.rpc_listen, ["127.0.0.2:38332".parse().expect("valid")]);
+    assert_eq!(
+        shown,
+        ["127.0.0.1:38333", "[::1]:38333", "[::1]:38333", "[::1]:9"]
+    );
+    assert_eq!(
+        settings.place.rpc_listen,
+        ["127.0.0.2:38332".parse().expect("valid")]
+    );
 }
 
 #[test]
@@ -75,36 +118,111 @@ fn a_regtest_node_listens_to_its_own_machine_only() {
     let settings = settle(&[("network", "regtest")], "").expect("valid");
     assert_eq!(settings.listen, ["127.0.0.1:18444".parse().expect("valid")]);
     let settings = settle(&[], "").expect("valid");
-    assert_eq!(settings.listen.first(), Some(&"0.0.0.0:8333".parse().expect("valid")));
+    assert_eq!(
+        settings.listen.first(),
+        Some(&"0.0.0.0:8333".parse().expect("valid"))
+    );
 }
 
 #[test]
 fn a_bad_value_is_named_with_file_key_cause_and_remedy() {
-    refused(&[], "max-inbound = 'many'", &["handfast.toml: max-inbound", "\"many\"", "a number from 0 to"]);
-    refused(&[], "max-inbound = -1", &["handfast.toml: max-inbound", "\"-1\""]);
-    refused(&[], "max-inbound = [1]", &["handfast.toml", "max-inbound", "array"]);
-    refused(&[], "no-listen = 'yes'", &["no-listen must be true or false, not string"]);
-    refused(&[], "handshake-timeout = 0", &["handshake-timeout", "from 1 to 3600"]);
-    refused(&[], "network = 'main net'", &["handfast.toml: network", "testnet4"]);
+    refused(
+        &[],
+        "max-inbound = 'many'",
+        &[
+            "handfast.toml: max-inbound",
+            "\"many\"",
+            "a number from 0 to",
+        ],
+    );
+    refused(
+        &[],
+        "max-inbound = -1",
+        &["handfast.toml: max-inbound", "\"-1\""],
+    );
+    refused(
+        &[],
+        "max-inbound = [1]",
+        &["handfast.toml", "max-inbound", "array"],
+    );
+    refused(
+        &[],
+        "no-listen = 'yes'",
+        &["no-listen must be true or false, not string"],
+    );
+    refused(
+        &[],
+        "handshake-timeout = 0",
+        &["handshake-timeout", "from 1 to 3600"],
+    );
+    refused(
+        &[],
+        "network = 'main net'",
+        &["handfast.toml: network", "testnet4"],
+    );
     refused(&[], "listen = 'localhost'", &["listen", "127.0.0.1:8333"]);
-    refused(&[], "connect = 'a:b'", &["connect", "\"a:b\"", "192.0.2.7:8333"]);
+    refused(
+        &[],
+        "connect = 'a:b'",
+        &["connect", "\"a:b\"", "192.0.2.7:8333"],
+    );
     refused(&[], "add-node = ['']", &["add-node"]);
-    refused(&[], "minimum-chain-work = 'xyz'", &["minimum-chain-work", "hexadecimal"]);
+    refused(
+        &[],
+        "minimum-chain-work = 'xyz'",
+        &["minimum-chain-work", "hexadecimal"],
+    );
     refused(&[], "log = 'info,,=loud='", &["log"]);
-    refused(&[], "user-agent-comment = 'a/b'", &["handfast.toml: user-agent-comment", "'/'"]);
-    refused(&[], "signet-challenge = '51'", &["signet-challenge", "--network signet"]);
-    refused(&[], "network = 'signet'\nsignet-challenge = 'zz'", &["signet-challenge", "51 for OP_TRUE"]);
-    refused(&[], "colour = 'blue'", &["handfast.toml", "\"colour\"", "handfast run --help"]);
-    refused(&[], "network = 'regtest'\nlisten = [", &["handfast.toml: line 2"]);
+    refused(&[], "log = 'loud'", &["log", "\"loud\"", "info"]);
+    refused(
+        &[],
+        "user-agent-comment = 'a/b'",
+        &["handfast.toml: user-agent-comment", "'/'"],
+    );
+    refused(
+        &[],
+        "signet-challenge = '51'",
+        &["signet-challenge", "--network signet"],
+    );
+    refused(
+        &[],
+        "network = 'signet'\nsignet-challenge = 'zz'",
+        &["signet-challenge", "51 for OP_TRUE"],
+    );
+    refused(
+        &[],
+        "colour = 'blue'",
+        &["handfast.toml", "\"colour\"", "handfast run --help"],
+    );
+    refused(
+        &[],
+        "network = 'regtest'\nlisten = [",
+        &["handfast.toml: line 2"],
+    );
     refused(&[("max-inbound", "x")], "", &["--max-inbound", "\"x\""]);
 }
 
 #[test]
 fn what_peers_and_work_may_look_like() {
-    for peer in ["192.0.2.7", "192.0.2.7:8333", "::1", "[::1]:8333", "[::1]", "node.example.org", "node.example.org:1"] {
-        assert_eq!(settle(&[("connect", peer)], "").expect("valid").connect, [peer]);
+    for peer in [
+        "192.0.2.7",
+        "192.0.2.7:8333",
+        "::1",
+        "[::1]:8333",
+        "[::1]",
+        "node.example.org",
+        "node.example.org:1",
+    ] {
+        assert_eq!(
+            settle(&[("connect", peer)], "").expect("valid").connect,
+            [peer]
+        );
     }
-    let work = |text: &str| settle(&[("minimum-chain-work", text)], "").expect("valid").minimum_work;
+    let work = |text: &str| {
+        settle(&[("minimum-chain-work", text)], "")
+            .expect("valid")
+            .minimum_work
+    };
     let mut five = [0u8; 32];
     five[31] = 5;
     assert_eq!(work("5"), Some(Work::from_be_bytes(five)));
@@ -114,7 +232,9 @@ fn what_peers_and_work_may_look_like() {
 
 #[test]
 fn the_challenge_of_the_public_signet_is_the_public_signet() {
-    let challenge = Network::Signet.signet_challenge().expect("a signet has one");
+    let challenge = Network::Signet
+        .signet_challenge()
+        .expect("a signet has one");
     let hex = bitcoin::hex::DisplayHex::to_lower_hex_string(challenge);
     let settings = settle(&[("network", "signet"), ("signet-challenge", &hex)], "").expect("valid");
     assert_eq!(settings.place.network, Network::Signet);
@@ -124,16 +244,28 @@ fn the_challenge_of_the_public_signet_is_the_public_signet() {
 fn a_data_directory_is_refused_before_anything_is_made() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let orphan = home.path().join("missing/data").display().to_string();
-    refused(&[("datadir", &orphan)], "", &["missing does not exist", "--datadir"]);
+    refused(
+        &[("datadir", &orphan)],
+        "",
+        &["missing does not exist", "--datadir"],
+    );
     assert!(!home.path().join("missing").exists());
 
     let file = home.path().join("file");
     fs::write(&file, "").expect("written");
-    refused(&[("datadir", &file.display().to_string())], "", &["not a directory"]);
+    refused(
+        &[("datadir", &file.display().to_string())],
+        "",
+        &["not a directory"],
+    );
 
     let core = home.path().join("core");
     fs::create_dir_all(core.join("chainstate")).expect("made");
-    refused(&[("datadir", &core.display().to_string())], "", &["chainstate", "another program"]);
+    refused(
+        &[("datadir", &core.display().to_string())],
+        "",
+        &["chainstate", "another program"],
+    );
 }
 
 #[test]
@@ -148,7 +280,10 @@ fn the_file_in_the_data_directory_is_found_by_it_and_cannot_move_it() {
     assert_eq!(place(&found).expect("valid").network, Network::Testnet4);
 
     fs::write(&file, "datadir = '/elsewhere'").expect("written");
-    let error = add_config_file(&mut layers.clone(), None).expect_err("a circle").to_string();
+    let error = add_config_file(&mut layers.clone(), None)
+        .expect_err("a circle")
+        .to_string();
     assert!(error.contains("--config"), "{error}");
-    add_config_file(&mut layers, Some(&home.path().join("missing.toml"))).expect_err("a file that was named must exist");
+    add_config_file(&mut layers, Some(&home.path().join("missing.toml")))
+        .expect_err("a file that was named must exist");
 }

@@ -40,16 +40,35 @@ fn ask_of(echo: &Echo, body: &str) -> Answer {
 
 #[track_caller]
 fn expect(body: &str, status: u16, answer: &str) {
-    let expected = Answer { status, body: Some(format!("{answer}\n")) };
+    let expected = Answer {
+        status,
+        body: Some(format!("{answer}\n")),
+    };
     assert_eq!(ask(body), expected, "{body}");
 }
 
 #[test]
 fn version_1_always_carries_result_and_error() {
-    expect(r#"{"method":"echo","params":[1],"id":1}"#, 200, r#"{"result":[1],"error":null,"id":1}"#);
-    expect(r#"{"jsonrpc":"1.0","method":"echo","id":"x"}"#, 200, r#"{"result":[],"error":null,"id":"x"}"#);
-    expect(r#"{"jsonrpc":null,"method":"echo","params":null}"#, 200, r#"{"result":[],"error":null}"#);
-    expect(r#"{"method":"fail","id":7}"#, 500, r#"{"result":null,"error":{"code":-8,"message":"no"},"id":7}"#);
+    expect(
+        r#"{"method":"echo","params":[1],"id":1}"#,
+        200,
+        r#"{"result":[1],"error":null,"id":1}"#,
+    );
+    expect(
+        r#"{"jsonrpc":"1.0","method":"echo","id":"x"}"#,
+        200,
+        r#"{"result":[],"error":null,"id":"x"}"#,
+    );
+    expect(
+        r#"{"jsonrpc":null,"method":"echo","params":null}"#,
+        200,
+        r#"{"result":[],"error":null}"#,
+    );
+    expect(
+        r#"{"method":"fail","id":7}"#,
+        500,
+        r#"{"result":null,"error":{"code":-8,"message":"no"},"id":7}"#,
+    );
     expect(
         r#"{"method":"nope","id":7}"#,
         404,
@@ -59,7 +78,11 @@ fn version_1_always_carries_result_and_error() {
 
 #[test]
 fn version_2_carries_one_of_them_and_hides_errors_behind_status_200() {
-    expect(r#"{"jsonrpc":"2.0","method":"echo","params":[1],"id":1}"#, 200, r#"{"jsonrpc":"2.0","result":[1],"id":1}"#);
+    expect(
+        r#"{"jsonrpc":"2.0","method":"echo","params":[1],"id":1}"#,
+        200,
+        r#"{"jsonrpc":"2.0","result":[1],"id":1}"#,
+    );
     expect(
         r#"{"jsonrpc":"2.0","method":"nope","id":1}"#,
         200,
@@ -83,15 +106,26 @@ fn the_id_is_echoed_whatever_it_is() {
         r#"{"a":{"b":null},"a":1}"#,
     ] {
         let body = format!(r#"{{"method":"echo","id":{id}}}"#);
-        expect(&body, 200, &format!(r#"{{"result":[],"error":null,"id":{id}}}"#));
+        expect(
+            &body,
+            200,
+            &format!(r#"{{"result":[],"error":null,"id":{id}}}"#),
+        );
         let body = format!(r#"{{"jsonrpc":"2.0","method":"echo","id":{id}}}"#);
-        expect(&body, 200, &format!(r#"{{"jsonrpc":"2.0","result":[],"id":{id}}}"#));
+        expect(
+            &body,
+            200,
+            &format!(r#"{{"jsonrpc":"2.0","result":[],"id":{id}}}"#),
+        );
     }
 }
 
 #[test]
 fn a_notification_is_carried_out_and_not_answered() {
-    let silent = Answer { status: 204, body: None };
+    let silent = Answer {
+        status: 204,
+        body: None,
+    };
     for method in ["echo", "fail", "nope"] {
         let echo = Echo::default();
         let body = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
@@ -99,7 +133,10 @@ fn a_notification_is_carried_out_and_not_answered() {
         assert_eq!(*echo.calls.borrow(), [method]);
     }
     // An id of null is an id, and version 1 knows no notifications.
-    assert_ne!(ask(r#"{"jsonrpc":"2.0","method":"echo","id":null}"#), silent);
+    assert_ne!(
+        ask(r#"{"jsonrpc":"2.0","method":"echo","id":null}"#),
+        silent
+    );
     assert_ne!(ask(r#"{"method":"echo"}"#), silent);
 }
 
@@ -109,27 +146,64 @@ fn a_request_that_is_none_gets_status_400_and_the_reason() {
         (r#"{"id":1}"#, "Missing method", "1"),
         (r#"{"id":1,"method":null}"#, "Missing method", "1"),
         (r#"{"id":1,"method":5}"#, "Method must be a string", "1"),
-        (r#"{"id":1,"method":"echo","params":"x"}"#, "Params must be an array or object", "1"),
-        (r#"{"id":1,"method":"echo","params":5}"#, "Params must be an array or object", "1"),
-        (r#"{"id":1,"method":"echo","jsonrpc":2.0}"#, "jsonrpc field must be a string", "1"),
-        (r#"{"id":1,"method":"echo","jsonrpc":"3.0"}"#, "JSON-RPC version not supported", "1"),
+        (
+            r#"{"id":1,"method":"echo","params":"x"}"#,
+            "Params must be an array or object",
+            "1",
+        ),
+        (
+            r#"{"id":1,"method":"echo","params":5}"#,
+            "Params must be an array or object",
+            "1",
+        ),
+        (
+            r#"{"id":1,"method":"echo","jsonrpc":2.0}"#,
+            "jsonrpc field must be a string",
+            "1",
+        ),
+        (
+            r#"{"id":1,"method":"echo","jsonrpc":"3.0"}"#,
+            "JSON-RPC version not supported",
+            "1",
+        ),
     ] {
         let error = format!(r#"{{"code":-32600,"message":"{message}"}}"#);
-        expect(body, 400, &format!(r#"{{"result":null,"error":{error},"id":{id}}}"#));
+        expect(
+            body,
+            400,
+            &format!(r#"{{"result":null,"error":{error},"id":{id}}}"#),
+        );
     }
 }
 
 #[test]
 fn what_is_not_json_gets_status_500_and_a_null_id() {
-    for body in ["", "{", "nonsense", r#"{"method":"echo"} x"#, "[1,", "\u{0}", "{\"id\":1,}"] {
-        expect(body, 500, r#"{"result":null,"error":{"code":-32700,"message":"Parse error"},"id":null}"#);
+    for body in [
+        "",
+        "{",
+        "nonsense",
+        r#"{"method":"echo"} x"#,
+        "[1,",
+        "\u{0}",
+        "{\"id\":1,}",
+    ] {
+        expect(
+            body,
+            500,
+            r#"{"result":null,"error":{"code":-32700,"message":"Parse error"},"id":null}"#,
+        );
     }
     for body in ["1", "\"x\"", "null", "true"] {
         let error = r#"{"code":-32700,"message":"Top-level object parse error"}"#;
-        expect(body, 500, &format!(r#"{{"result":null,"error":{error},"id":null}}"#));
+        expect(
+            body,
+            500,
+            &format!(r#"{{"result":null,"error":{error},"id":null}}"#),
+        );
     }
     let invalid_utf8 = b"{\"method\":\"\xff\"}";
-    let answer = pin!(answer(invalid_utf8, &Echo::default())).poll(&mut Context::from_waker(Waker::noop()));
+    let answer =
+        pin!(answer(invalid_utf8, &Echo::default())).poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(answer, Poll::Ready(Answer { status: 500, .. })));
 }
 
@@ -137,7 +211,11 @@ fn what_is_not_json_gets_status_500_and_a_null_id() {
 fn deep_nesting_is_an_error_not_an_overflow() {
     let deep = "[".repeat(1_000_000);
     assert_eq!(ask(&deep).status, 500);
-    let deep = format!(r#"{{"method":"echo","params":[{}1{}]}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let deep = format!(
+        r#"{{"method":"echo","params":[{}1{}]}}"#,
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
     assert_eq!(ask(&deep).status, 500);
 }
 
@@ -154,12 +232,22 @@ fn a_batch_is_answered_member_by_member_with_status_200() {
     );
     expect("[]", 200, "[]");
     let all_silent = r#"[{"jsonrpc":"2.0","method":"echo"},{"jsonrpc":"2.0","method":"fail"}]"#;
-    assert_eq!(ask(all_silent), Answer { status: 204, body: None });
+    assert_eq!(
+        ask(all_silent),
+        Answer {
+            status: 204,
+            body: None
+        }
+    );
 }
 
 #[test]
 fn named_arguments_find_their_places_and_gaps_are_null() {
-    let call = |params: &str| ask(&format!(r#"{{"method":"echo","params":{params}}}"#)).body.expect("answered");
+    let call = |params: &str| {
+        ask(&format!(r#"{{"method":"echo","params":{params}}}"#))
+            .body
+            .expect("answered")
+    };
     let ok = |result: &str| format!(r#"{{"result":{result},"error":null}}"#) + "\n";
     assert_eq!(call(r#"{"arg1":2,"arg0":1}"#), ok("[1,2]"));
     assert_eq!(call(r#"{"arg1":2}"#), ok("[null,2]"));
@@ -169,11 +257,20 @@ fn named_arguments_find_their_places_and_gaps_are_null() {
     assert_eq!(call(r#"{"args":[1],"arg1":2}"#), ok("[1,2]"));
     for (params, message) in [
         (r#"{"arg2":1}"#, "Unknown named parameter arg2"),
-        (r#"{"arg0":1,"arg0":2}"#, "Parameter arg0 specified multiple times"),
-        (r#"{"args":[1],"arg0":2}"#, "Parameter arg0 specified twice both as positional and named argument"),
+        (
+            r#"{"arg0":1,"arg0":2}"#,
+            "Parameter arg0 specified multiple times",
+        ),
+        (
+            r#"{"args":[1],"arg0":2}"#,
+            "Parameter arg0 specified twice both as positional and named argument",
+        ),
         (r#"{"args":1}"#, "Unknown named parameter args"),
     ] {
-        assert!(call(params).contains(&format!(r#"{{"code":-8,"message":"{message}"}}"#)), "{params}");
+        assert!(
+            call(params).contains(&format!(r#"{{"code":-8,"message":"{message}"}}"#)),
+            "{params}"
+        );
     }
 }
 

@@ -16,8 +16,16 @@ fn every_method_explains_itself_and_its_arguments() {
     for method in all() {
         let help = method.help();
         assert!(help.starts_with(method.name), "{help}");
-        assert!(help.contains("\nResult:\n") && help.contains(&format!("\n> handfast rpc {}", method.name)), "{help}");
-        for param in method.params.iter().filter(|param| param.need != Need::Hidden) {
+        assert!(
+            help.contains("\nResult:\n")
+                && help.contains(&format!("\n> handfast rpc {}", method.name)),
+            "{help}"
+        );
+        for param in method
+            .params
+            .iter()
+            .filter(|param| param.need != Need::Hidden)
+        {
             assert!(help.contains(&format!(". {} ", param.names[0])), "{help}");
         }
     }
@@ -28,16 +36,29 @@ fn the_usage_line_brackets_what_may_be_left_out() {
     let usage = |name: &str| find(name).expect("a method").usage();
     assert_eq!(usage("getblock"), "getblock \"blockhash\" ( verbosity )");
     assert_eq!(usage("getblockcount"), "getblockcount");
-    assert_eq!(usage("disconnectnode"), "disconnectnode ( \"address\" nodeid )");
+    assert_eq!(
+        usage("disconnectnode"),
+        "disconnectnode ( \"address\" nodeid )"
+    );
     assert_eq!(usage("stop"), "stop");
 }
 
 #[test]
 fn required_parameters_come_first() {
     for method in all() {
-        let optional = method.params.iter().position(|param| param.need != Need::Required);
-        let last_required = method.params.iter().rposition(|param| param.need == Need::Required);
-        assert!(optional.is_none() || last_required < optional, "{}", method.name);
+        let optional = method
+            .params
+            .iter()
+            .position(|param| param.need != Need::Required);
+        let last_required = method
+            .params
+            .iter()
+            .rposition(|param| param.need == Need::Required);
+        assert!(
+            optional.is_none() || last_required < optional,
+            "{}",
+            method.name
+        );
     }
 }
 
@@ -46,7 +67,10 @@ fn too_few_and_too_many_arguments_get_the_help_text_as_core_does_it() {
     let method = find("getblockhash").expect("a method");
     for arguments in [vec![], vec![json!(1), json!(2)]] {
         let error = method.check(&arguments).expect_err("the wrong number");
-        assert_eq!((error.code, error.message), (code::MISC_ERROR, method.help()));
+        assert_eq!(
+            (error.code, error.message),
+            (code::MISC_ERROR, method.help())
+        );
     }
     assert_eq!(method.check(&[json!(1)]), Ok(()));
 }
@@ -54,21 +78,40 @@ fn too_few_and_too_many_arguments_get_the_help_text_as_core_does_it() {
 #[test]
 fn an_argument_of_the_wrong_type_is_named_with_its_position() {
     let method = find("getblockheader").expect("a method");
-    let error = method.check(&[json!(1), json!("yes")]).expect_err("both are wrong");
+    let error = method
+        .check(&[json!(1), json!("yes")])
+        .expect_err("both are wrong");
     assert_eq!(error.code, code::TYPE_ERROR);
     let expected = "Wrong type passed:\n{\n    \
         \"Position 1 (blockhash)\": \"JSON value of type number is not of expected type string\",\n    \
         \"Position 2 (verbose)\": \"JSON value of type string is not of expected type bool\"\n}";
     assert_eq!(error.message, expected);
-    assert_eq!(method.check(&[json!("00"), Value::Null]), Ok(()), "null stands for an optional one");
-    assert!(method.check(&[Value::Null]).is_err(), "but not for a required one");
+    assert_eq!(
+        method.check(&[json!("00"), Value::Null]),
+        Ok(()),
+        "null stands for an optional one"
+    );
+    assert!(
+        method.check(&[Value::Null]).is_err(),
+        "but not for a required one"
+    );
 }
 
 #[test]
 fn a_hash_argument_is_checked_in_cores_words() {
-    let message = |text: &str| blockchain::hash_argument(text, "blockhash").expect_err("no hash").message;
-    assert_eq!(message("abc"), "blockhash must be of length 64 (not 3, for 'abc')");
+    let message = |text: &str| {
+        blockchain::hash_argument(text, "blockhash")
+            .expect_err("no hash")
+            .message
+    };
+    assert_eq!(
+        message("abc"),
+        "blockhash must be of length 64 (not 3, for 'abc')"
+    );
     let dashes = "-".repeat(64);
-    assert_eq!(message(&dashes), format!("blockhash must be hexadecimal string (not '{dashes}')"));
+    assert_eq!(
+        message(&dashes),
+        format!("blockhash must be hexadecimal string (not '{dashes}')")
+    );
     assert!(blockchain::hash_argument(&"0".repeat(64), "blockhash").is_ok());
 }
