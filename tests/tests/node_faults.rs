@@ -24,10 +24,13 @@ fn served(blocks: &[RawBlock]) -> ServedChain {
     ServedChain::new(&Network::Regtest, blocks.iter().cloned())
 }
 
-/// A node that has caught up with an honest peer, which stays connected.
+/// A node that has caught up with an honest peer, which stays connected. It logs
+/// what a remote can cause, which by default it does not.
 fn synced(blocks: &[RawBlock]) -> (Node, ScriptedPeer) {
     let peer = ScriptedPeer::honest(&Network::Regtest, served(blocks));
     let node = Setup::handfast(Network::Regtest)
+        .arg("--log")
+        .arg("info,handfast_node=debug")
         .connect(peer.address())
         .start();
     node.wait_for_tip(blocks.last().expect("there are blocks").hash);

@@ -1,11 +1,14 @@
 //! Ends of every kind, and what the next start makes of them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use handfast_tests::generator::{SMALL, empty_blocks};
 use handfast_tests::process::Setup;
-use handfast_tests::scripted_peer::ScriptedPeer;
+use handfast_tests::scripted_peer::{Reaction, ScriptedPeer};
 use handfast_tests::served_chain::ServedChain;
 use handfast_tests::wait::wait_for;
-use handfast_wire::{Network, RawBlock};
+use handfast_wire::{Message, Network, RawBlock};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -87,26 +90,40 @@ fn after_a_clean_stop_nothing_is_downloaded_twice() {
 fn stopped_in_the_middle_of_sync_it_goes_on_where_it_was() {
     let blocks = empty_blocks(Network::Regtest.genesis(), 0, "middle", 1_500);
     let tip = blocks.last().expect("there are blocks").hash;
-    let peer = ScriptedPeer::honest(&Network::Regtest, served(&blocks));
+    // Serves a first part; the rest only when it is let.
+    let rest = Arc::new(AtomicBool::new(false));
+    let allowed = Arc::clone(&rest);
+    let peer = ScriptedPeer::scripted(
+        &Network::Regtest,
+        "slow",
+        served(&blocks),
+        move |message, seen, _| match message {
+            Message::GetData(_) if seen.blocks_sent() >= 800 && !allowed.load(Ordering::SeqCst) => {
+                Reaction::Silence
+            }
+            _ => Reaction::Honest,
+        },
+    );
     let setup = Setup::handfast(Network::Regtest).connect(peer.address());
-    let node = setup.spawn();
-    wait_for("some blocks are sent", || {
-        (peer.record().blocks_sent() >= 300).then_some(())
+    let node = setup.start();
+    wait_for("the first part is validated", || {
+        (node.height() >= 800).then_some(())
     });
+    let height = usize::try_from(node.height()).expect("a short chain");
     let status = node.stop();
     assert!(status.success(), "{status}");
-    let before = peer.record();
 
+    rest.store(true, Ordering::SeqCst);
     let node = setup.start();
     node.wait_for_tip(tip);
-    let after = peer.record();
-    let again = after.requests() - 1_500;
-    // What was on its way when it stopped may be asked for again; what was stored is not.
-    assert!(
-        again <= 256,
-        "{again} blocks were downloaded twice; {} had been sent before the stop",
-        before.blocks_sent()
-    );
+    let sent = peer.record().sent;
+    assert_eq!(sent.len(), 1_500);
+    for block in &blocks[..height] {
+        assert_eq!(
+            sent[&block.hash], 1,
+            "a block that was validated is not sent again"
+        );
+    }
 }
 
 #[test]
