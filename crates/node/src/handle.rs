@@ -147,6 +147,17 @@ pub struct LocalAddress {
     pub addr: SocketAddr,
 }
 
+/// Connections that arrived since start, all listening sockets together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Intake {
+    /// Taken out of the accept queue.
+    pub accepted: u64,
+    /// Of those, closed at once because no slot was free.
+    pub no_slot: u64,
+    /// Pauses because the system was out of descriptors or memory.
+    pub exhausted: u64,
+}
+
 /// What `getnetworkinfo` shows.
 #[derive(Clone, Debug)]
 pub struct NetworkInfo {
@@ -164,7 +175,9 @@ pub struct NetworkInfo {
     pub connections_in: usize,
     /// Outbound and manual connections, handshake complete.
     pub connections_out: usize,
-    /// Seconds by which the peers' clocks differ from ours (median); never used.
+    /// What became of connections that arrived.
+    pub intake: Intake,
+    /// Seconds by which the clocks of peers that we dialled differ from ours (median); never used.
     pub time_offset: i64,
     /// Bytes and messages since start, all connections that ever were.
     pub totals: Totals,

@@ -16,7 +16,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
 use crate::config::StartError;
-use crate::intake::Intake;
+use crate::handle::Intake;
+use crate::intake;
 use crate::mail::StopIntake;
 use crate::vital::Vital;
 
@@ -33,6 +34,16 @@ pub(crate) struct Tally {
     pub(crate) no_slot: AtomicU64,
     /// Pauses because the system was out of descriptors or memory.
     pub(crate) exhausted: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn read(&self) -> Intake {
+        Intake {
+            accepted: self.accepted.load(Ordering::Relaxed),
+            no_slot: self.no_slot.load(Ordering::Relaxed),
+            exhausted: self.exhausted.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// Binds one listening socket. Touches no file.
@@ -57,7 +68,7 @@ pub(crate) fn bind(addr: SocketAddr, backlog: u32) -> Result<TcpListener, StartE
 #[derive(Debug)]
 pub(crate) struct Listener {
     sockets: Vec<TcpListener>,
-    intake: Intake,
+    intake: intake::Intake,
     tally: Arc<Tally>,
     vital: Vital,
 }
@@ -65,7 +76,7 @@ pub(crate) struct Listener {
 impl Listener {
     pub(crate) fn new(
         sockets: Vec<TcpListener>,
-        intake: Intake,
+        intake: intake::Intake,
         tally: Arc<Tally>,
         vital: Vital,
     ) -> Self {
@@ -100,7 +111,7 @@ impl Handler<StopIntake> for Listener {
 }
 
 /// Accepts on one socket until dropped.
-async fn accept(socket: TcpListener, intake: Intake, tally: Arc<Tally>) {
+async fn accept(socket: TcpListener, intake: intake::Intake, tally: Arc<Tally>) {
     // Its unsafe successor wants a promise about the type's file descriptor, which
     // holds for a listener of the standard library.
     #[allow(
@@ -132,7 +143,7 @@ async fn accept(socket: TcpListener, intake: Intake, tally: Arc<Tally>) {
 }
 
 /// Takes out everything that is in the accept queue.
-fn drain(socket: &TcpListener, intake: &Intake, tally: &Tally) -> io::Result<()> {
+fn drain(socket: &TcpListener, intake: &intake::Intake, tally: &Tally) -> io::Result<()> {
     loop {
         let (stream, remote) = match socket.accept() {
             Ok(accepted) => accepted,

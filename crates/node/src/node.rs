@@ -1,6 +1,9 @@
 //! `Node`: start order, stop order, and who died.
 
+use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +37,10 @@ pub struct Node {
     state: State,
     /// Why the node stops, once it does.
     why: Option<ExitReason>,
+    /// The tip's height when the disk was last looked at.
     measured_at: u64,
+    /// Hash of the rows that were saved last.
+    saved_as: Rc<Cell<u64>>,
 }
 
 #[derive(Debug)]
@@ -148,6 +154,7 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         state: State::Opening(blueprint, arbiters),
         why: None,
         measured_at: 0,
+        saved_as: Rc::default(),
     });
     NodeHandle { shared }
 }
@@ -179,10 +186,16 @@ impl Node {
             return;
         };
         let (peers, shared) = (running.peers.clone(), self.shared.clone());
+        let saved_as = self.saved_as.clone();
         ctx.spawn(wrap_future(async move {
             let Ok(rows) = ask(&peers, AddressRows).await else {
                 return;
             };
+            let mut hasher = DefaultHasher::new();
+            rows.hash(&mut hasher);
+            if saved_as.replace(hasher.finish()) == hasher.finish() {
+                return;
+            }
             let saved =
                 tokio::task::spawn_blocking(move || peers_file::save(&shared.datadir, &rows)).await;
             if let Ok(Err(error)) = saved {

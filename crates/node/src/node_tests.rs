@@ -194,6 +194,8 @@ fn a_connection_without_a_free_slot_is_closed_at_once() {
                     .expect("closed, not hanging"),
                 0
             );
+            let intake = node.network_info().intake;
+            assert_eq!((intake.accepted, intake.no_slot), (2, 1));
         },
     );
 }

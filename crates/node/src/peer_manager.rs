@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
-use handfast_proto::lifecycle::{ConnId, DoneReason};
+use handfast_proto::lifecycle::{ConnId, DoneReason, Introduction};
 use handfast_proto::peer_table::{AddNodeError, Effect, Input, PeerTable, Reply};
 use handfast_wire::Message;
 use tokio::time::Instant;
@@ -32,6 +32,7 @@ pub(crate) struct PeerManager {
     table: PeerTable,
     /// The way to each connection that completed its handshake, admitted or not.
     links: BTreeMap<ConnId, PeerLink>,
+    tally: Tally,
     sync: Addr<SyncManager>,
     connector: Addr<Connector>,
     shared: Arc<Shared>,
@@ -57,6 +58,7 @@ impl PeerManager {
         Self {
             table,
             links: BTreeMap::new(),
+            tally: Tally::default(),
             sync,
             connector,
             shared,
@@ -73,12 +75,18 @@ impl PeerManager {
         let mut reply = None;
         for effect in self.table.step(self.shared.clock.now(), input) {
             match effect {
-                Effect::Admit(introduction) => post(&self.sync, SyncAdd(introduction)),
+                Effect::Admit(introduction) => {
+                    self.tally.admitted(&introduction);
+                    self.publish_census();
+                    post(&self.sync, SyncAdd(introduction));
+                }
                 Effect::Retire { id } => {
                     let slot = carried
                         .slot
                         .take()
                         .expect("L3: a peer is retired by its own Done");
+                    self.tally.retired(id);
+                    self.publish_census();
                     post(&self.sync, SyncDone { id, slot });
                 }
                 Effect::Forward { id, message } => {
@@ -151,25 +159,39 @@ impl PeerManager {
 
     /// Publishes how many peers there are, for those who do not want to ask.
     fn publish_census(&self) {
-        let rows = self.table.peers();
-        let outgoing = rows
-            .iter()
-            .filter(|row| row.direction.is_outgoing())
-            .count();
-        let mut offsets: Vec<i64> = rows
-            .iter()
-            .map(|row| row.introduction.time_offset)
-            .collect();
+        let Tally { inbound, outgoing } = &self.tally;
+        // As in Core, only those whom we chose have a say in what time it is.
+        let mut offsets: Vec<i64> = outgoing.values().copied().collect();
         offsets.sort_unstable();
+        let median = offsets.get(offsets.len() / 2).copied().unwrap_or(0);
         let census = &self.shared.census;
-        census.outgoing.store(outgoing, Ordering::Relaxed);
-        census
-            .inbound
-            .store(rows.len() - outgoing, Ordering::Relaxed);
-        census.time_offset.store(
-            offsets.get(offsets.len() / 2).copied().unwrap_or(0),
-            Ordering::Relaxed,
-        );
+        census.inbound.store(*inbound, Ordering::Relaxed);
+        census.outgoing.store(outgoing.len(), Ordering::Relaxed);
+        census.time_offset.store(median, Ordering::Relaxed);
+    }
+}
+
+/// The admitted peers, counted.
+#[derive(Debug, Default)]
+struct Tally {
+    inbound: usize,
+    /// Their clocks minus ours, seconds.
+    outgoing: BTreeMap<ConnId, i64>,
+}
+
+impl Tally {
+    fn admitted(&mut self, peer: &Introduction) {
+        if peer.direction.is_outgoing() {
+            self.outgoing.insert(peer.id, peer.time_offset);
+        } else {
+            self.inbound += 1;
+        }
+    }
+
+    fn retired(&mut self, id: ConnId) {
+        if self.outgoing.remove(&id).is_none() {
+            self.inbound -= 1;
+        }
     }
 }
 
@@ -209,7 +231,6 @@ impl Handler<PeerAdd> for PeerManager {
     ) {
         self.links.insert(introduction.id, link);
         self.step(Input::Add(introduction));
-        self.publish_census();
         drop(handshake);
     }
 }
@@ -261,7 +282,6 @@ impl Handler<PeerDone> for PeerManager {
                 slot: Some(slot),
             },
         );
-        self.publish_census();
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::handle::{ChainView, ExitReason, Gone, LocalAddress, NetworkInfo, Phase};
+use crate::listener::Tally;
 use crate::node::Node;
 use crate::peer_manager::PeerManager;
 use crate::slots::Slots;
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     /// Height of our tip, for `version` messages.
     pub(crate) height: Arc<AtomicU64>,
     pub(crate) census: Census,
+    pub(crate) intake: Arc<Tally>,
     /// Bytes of blocks and undo data when last looked at.
     disk: AtomicU64,
 }
@@ -60,7 +62,7 @@ pub(crate) struct Shared {
 pub(crate) struct Census {
     pub(crate) inbound: AtomicUsize,
     pub(crate) outgoing: AtomicUsize,
-    /// Median of the peers' clocks minus ours, seconds.
+    /// Median of the outgoing peers' clocks minus ours, seconds.
     pub(crate) time_offset: AtomicI64,
 }
 
@@ -102,6 +104,7 @@ impl Shared {
             totals: Arc::default(),
             height: Arc::default(),
             census: Census::default(),
+            intake: Arc::default(),
             disk: AtomicU64::new(0),
         }
     }
@@ -189,6 +192,7 @@ impl Shared {
             connections_in: self.census.inbound.load(Ordering::Relaxed),
             connections_out: self.census.outgoing.load(Ordering::Relaxed),
             time_offset: self.census.time_offset.load(Ordering::Relaxed),
+            intake: self.intake.read(),
             totals: self.totals.read(),
         }
     }

@@ -22,7 +22,7 @@ use crate::config::NodeConfig;
 use crate::connector::{Connector, Results};
 use crate::credit::block_budget;
 use crate::intake::Intake;
-use crate::listener::{Listener, Tally};
+use crate::listener::Listener;
 use crate::opening::{Mailbox, Mailboxes, Open};
 use crate::peer::Surroundings;
 use crate::peer_manager::PeerManager;
@@ -119,9 +119,9 @@ pub(crate) fn start(
         let (intake, vital) = (intake.clone(), vital("Connector"));
         move || Connector::new(intake, timeout, results, vital)
     });
-    let vital = vital("Listener");
+    let (vital, tally) = (vital("Listener"), shared.intake.clone());
     run_on(&arbiters.listener, listener.messages, move || {
-        Listener::new(sockets, intake, Arc::<Tally>::default(), vital)
+        Listener::new(sockets, intake, tally, vital)
     });
     running
 }
