@@ -159,6 +159,9 @@ async fn handle(
     if let Err(refusal) = admit(&request, &context.credentials).await {
         return refusal;
     }
+    if announces_too_much(&request) {
+        return plain(StatusCode::PAYLOAD_TOO_LARGE, "");
+    }
     let body = match read_body(body).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
@@ -207,6 +210,13 @@ async fn admit(request: &HttpRequest, credentials: &Credentials) -> Result<(), H
         .headers_mut()
         .insert(header::WWW_AUTHENTICATE, challenge);
     Err(response)
+}
+
+/// Whether the request says that its body is too long, so that nobody waits for it.
+fn announces_too_much(request: &HttpRequest) -> bool {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    length.is_some_and(|length| length > MAX_BODY as u64)
 }
 
 /// The whole body, bounded in size and time.

@@ -81,13 +81,9 @@ pub fn positional(params: Params, names: &[&[&str]]) -> Result<Vec<Value>, Error
         values.resize(position, Value::Null);
         values.push(left.remove(index).1);
     }
-    if let Some(index) = left
-        .iter()
-        .position(|(name, value)| name == "args" && value.is_array())
-    {
-        let (_, Value::Array(mut leading)) = left.remove(index) else {
-            unreachable!("tested on the line above")
-        };
+    // Whatever `args` is, it is no unknown name; only an array is of use.
+    let leading = left.iter().position(|(name, _)| name == "args");
+    if let Some(Value::Array(mut leading)) = leading.map(|index| left.remove(index).1) {
         if let Some((position, aliases)) = first
             && position < leading.len()
         {
