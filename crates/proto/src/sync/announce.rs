@@ -81,13 +81,17 @@ impl SyncManager {
             unknown = !self.tree.contains(hash);
             self.learn(id, *hash);
         }
-        // While the source still sends headers, this peer's turn comes after it.
-        let syncing = self
-            .headers
-            .source
-            .as_ref()
-            .is_some_and(|source| source.id != id && !self.peers[&source.id].headers.ended);
-        if unknown && !syncing {
+        if !unknown {
+            return;
+        }
+        let now = step.now.mono;
+        let syncing = self.headers.source.as_ref().is_some_and(|source| {
+            source.id != id && !self.has_ended(source.id) && !self.is_silent(source.id, now)
+        });
+        if syncing {
+            // Its turn comes when the source has no more.
+            self.live(id).headers.ended = false;
+        } else {
             self.ask_for_announced(step, id);
         }
     }

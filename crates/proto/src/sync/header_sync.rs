@@ -110,12 +110,12 @@ impl SyncManager {
     }
 
     /// Whether the peer has kept a request for headers waiting.
-    fn is_silent(&self, id: ConnId, now: Duration) -> bool {
+    pub(super) fn is_silent(&self, id: ConnId, now: Duration) -> bool {
         let ask = self.peers.get(&id).and_then(|peer| peer.headers.ask);
         ask.is_some_and(|ask| ask.kind == HeadersAsk::Sync && now >= ask.at + FIRST_HEDGE)
     }
 
-    fn has_ended(&self, id: ConnId) -> bool {
+    pub(super) fn has_ended(&self, id: ConnId) -> bool {
         self.peers.get(&id).is_some_and(|peer| peer.headers.ended)
     }
 

@@ -158,6 +158,12 @@ impl SyncManager {
             && tip.header.time >= now.unix.saturating_sub(MAX_TIP_AGE)
     }
 
+    fn latch_initial_download(&mut self, now: Now) {
+        if !self.left_initial_download {
+            self.left_initial_download = self.tip_is_recent(now);
+        }
+    }
+
     /// Asks to be woken no later than at `at`.
     pub(super) fn wake_at(&mut self, at: Duration) {
         if self.wake.is_none_or(|wake| at < wake) {
@@ -192,6 +198,7 @@ impl SyncManager {
         self.ledger.sync_add(id).assert_held();
         let before = self.peers.insert(id, Peer::new(intro, FIRST_PROBE_PAUSE));
         assert!(before.is_none(), "L2: {id} is added once");
+        self.latch_initial_download(step.now);
         self.meet_for_headers(step, id);
     }
 
@@ -287,8 +294,8 @@ impl SyncManager {
     /// What every step ends with: the plan follows what was learnt, requests go
     /// out, a new tip is announced, the ledger is told.
     fn settle(&mut self, step: &mut Step) {
-        if self.tip_moved && !self.left_initial_download {
-            self.left_initial_download = self.tip_is_recent(step.now);
+        if self.tip_moved {
+            self.latch_initial_download(step.now);
         }
         self.plan_downloads(step.now.mono);
         self.feed(step);

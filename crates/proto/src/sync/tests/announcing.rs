@@ -6,7 +6,7 @@ use handfast_wire::{Message, Network};
 use crate::lifecycle::{ConnId, Direction};
 
 use super::super::{Input, SyncConfig};
-use super::chains::Blocks;
+use super::chains::{Blocks, block, mine};
 use super::secs;
 use super::world::{Behaviour, World};
 
@@ -151,4 +151,65 @@ fn sendheaders_is_sent_once_to_a_peer_that_has_shown_a_chain() {
         .filter(|message| ***message == Message::SendHeaders)
         .count();
     assert_eq!(count, 1);
+}
+
+#[test]
+fn an_announcement_is_followed_at_once_though_the_source_is_silent() {
+    let old = Blocks::new(50, 1);
+    let mut world = World::with(&old, SyncConfig::new(&Network::Regtest, None, 1));
+    let mute = Behaviour {
+        headers_answers: 0,
+        ..Behaviour::default()
+    };
+    world.add_as(&old, Direction::Outbound, mute);
+    let other = world.add_as(&old, Direction::Inbound, Behaviour::default());
+    world.run(secs(30));
+    let longer = old.fork(50, 5, 1);
+    world.set_chain(other, &longer);
+    world.message(
+        other,
+        Message::Inv(vec![Inventory::Block(longer.tip_hash())]),
+    );
+    world.sync_to(&longer, secs(1));
+}
+
+#[test]
+fn what_a_peer_announced_during_header_sync_is_asked_for_after_it() {
+    let old = Blocks::new(50, 1);
+    let mut world = World::with(&old, SyncConfig::new(&Network::Regtest, None, 1));
+    let first = world.add(&old);
+    let other = world.add_as(&old, Direction::Inbound, Behaviour::default());
+    world.run(secs(1));
+    let slow = Behaviour {
+        latency: secs(1),
+        ..Behaviour::default()
+    };
+    let next = world.add_as(&old, Direction::Outbound, slow);
+    world.run(secs(3));
+    world.leave(first);
+    assert_eq!(world.node.sync_peer(), Some(next));
+    let longer = old.fork(50, 5, 1);
+    world.set_chain(other, &longer);
+    world.message(
+        other,
+        Message::Inv(vec![Inventory::Block(longer.tip_hash())]),
+    );
+    world.sync_to(&longer, secs(2));
+}
+
+#[test]
+fn initial_download_ends_with_a_recent_tip_and_never_begins_again() {
+    let mut chain = Blocks::new(5, 1);
+    let mut world = World::with(&chain, SyncConfig::new(&Network::Regtest, None, 1));
+    assert!(world.node.initial_block_download(world.now));
+    let header = mine(&chain.tip(), super::world::START - 60, 1);
+    chain.blocks.push(block(header, 100));
+    world.input(Input::Submit {
+        ticket: 1,
+        block: chain.at(6).clone(),
+    });
+    world.run(secs(1));
+    assert!(!world.node.initial_block_download(world.now));
+    world.run(secs(3 * 24 * 60 * 60));
+    assert!(!world.node.initial_block_download(world.now));
 }

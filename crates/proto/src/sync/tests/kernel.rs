@@ -143,7 +143,10 @@ impl Kernel {
             && self.bad_to_connect.is_empty()
             && self.tree.is_ancestor(&tip, &best)
             && self.tree.is_ancestor(hash, &best);
-        while usual {
+        if !usual {
+            return false;
+        }
+        loop {
             let next = self.tree.branch(&best, self.tree.tip().height + 1, 1);
             let Some(next) = next.first().filter(|next| next.status == Status::Stored) else {
                 break;
@@ -151,7 +154,7 @@ impl Kernel {
             self.tree.connect(&next.hash);
             changes.push(Change::Connected(next.hash));
         }
-        usual
+        true
     }
 
     /// Connects the stored chain with most work.

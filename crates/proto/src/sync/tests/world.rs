@@ -56,8 +56,6 @@ pub(crate) struct Remote {
     /// When its last message arrives: messages of a connection keep their order.
     line: Duration,
     pub(crate) gone: bool,
-    /// Blocks asked of it and not answered.
-    open: BTreeSet<BlockHash>,
     pub(crate) headers_served: usize,
     pub(crate) blocks_served: usize,
 }
@@ -96,6 +94,8 @@ pub(crate) struct World {
     /// Most blocks ever asked for or with the kernel.
     pub(crate) most_outstanding: usize,
     pub(crate) steps: usize,
+    /// Since when somebody has shown more and nothing is on its way.
+    idle_since: Duration,
 }
 
 impl World {
@@ -131,6 +131,7 @@ impl World {
             answers: Vec::new(),
             most_outstanding: 0,
             steps: 0,
+            idle_since: Duration::ZERO,
         }
     }
 
@@ -165,7 +166,6 @@ impl World {
                 behaviour,
                 line: Duration::ZERO,
                 gone: false,
-                open: BTreeSet::new(),
                 headers_served: 0,
                 blocks_served: 0,
             },
@@ -210,13 +210,8 @@ impl World {
     }
 
     pub(crate) fn input(&mut self, input: Input) {
-        if let Input::Message { id, message } = &input {
-            if self.remotes[id].gone {
-                return;
-            }
-            if let Message::Block(block) = message {
-                self.remotes.get_mut(id).unwrap().open.remove(&block.hash);
-            }
+        if matches!(&input, Input::Message { id, .. } if self.remotes[id].gone) {
+            return;
         }
         self.steps += 1;
         let effects = self.node.step(self.now, input);
@@ -282,12 +277,12 @@ impl World {
             return;
         }
         match message {
-            Message::GetHeaders(Locator { hashes, stop }) => {
-                if remote.headers_served < remote.behaviour.headers_answers {
-                    remote.headers_served += 1;
-                    let headers = remote.tree.headers_after(&hashes, &stop, 2_000);
-                    self.reply(id, Message::Headers(headers));
-                }
+            Message::GetHeaders(Locator { hashes, stop })
+                if remote.headers_served < remote.behaviour.headers_answers =>
+            {
+                remote.headers_served += 1;
+                let headers = remote.tree.headers_after(&hashes, &stop, 2_000);
+                self.reply(id, Message::Headers(headers));
             }
             Message::GetData(items) => self.asked_for_blocks(id, &items),
             _ => {}
@@ -308,7 +303,6 @@ impl World {
                 self.reply(id, Message::NotFound(vec![*item]));
                 continue;
             }
-            remote.open.insert(*hash);
             if remote.blocks_served == remote.behaviour.block_answers {
                 continue;
             }
@@ -334,9 +328,24 @@ impl World {
                 "L3: the table has the live peers"
             );
         }
+        let mut ahead = false;
         for peer in self.node.peers.values() {
             assert!(peer.blocks.in_flight.len() <= 16);
+            let more = peer
+                .known
+                .best
+                .is_some_and(|best| best.work > self.node.tree.tip().work);
+            ahead |= peer.serves_blocks() && more;
         }
+        if !ahead || outstanding > 0 {
+            self.idle_since = self.now.mono;
+        }
+        let idle = self.now.mono - self.idle_since;
+        assert!(
+            idle <= Duration::from_secs(120),
+            "S1: {:#?}",
+            self.node.state(self.now)
+        );
     }
 
     /// Lets the next thing happen. False when nothing is left within `until`.
