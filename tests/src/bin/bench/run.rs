@@ -124,10 +124,8 @@ fn quiet(setup: Setup) -> Setup {
 /// How long the kernel library needs for the same blocks, fed from memory: what is
 /// left is the node's own. The program is an example of `handfast-chain`.
 pub(crate) fn print_kernel_alone(chain: Chain, runs: usize) {
-    let replay = Program::Handfast
-        .path()
-        .with_file_name("examples")
-        .join("replay");
+    let own = std::env::current_exe().expect("a process knows its executable");
+    let replay = own.with_file_name("examples").join("replay");
     let Some((network, file)) = network_and_file(chain) else {
         return;
     };
