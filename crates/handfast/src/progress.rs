@@ -33,7 +33,8 @@ pub(crate) async fn report(node: NodeHandle, log: Log) {
         let now = Heights::of(&view);
         let moved = now != last && last != Heights::default();
         last = now;
-        if syncing && now.blocks == now.headers {
+        // Level and still for a whole interval: no batch of headers is on its way.
+        if syncing && !moved && now.blocks == now.headers {
             syncing = false;
             if let Some(bar) = bar.take() {
                 log.around(None);
