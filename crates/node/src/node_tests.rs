@@ -286,3 +286,54 @@ fn a_node_dials_the_address_that_it_is_told_to_connect_to() {
     );
     assert!(matches!(reason, ExitReason::Requested(_)), "{reason:?}");
 }
+
+/// A valid first block of regtest.
+fn first_block() -> handfast_wire::RawBlock {
+    use bitcoin::blockdata::script::Builder;
+    let mut block = Network::Regtest.genesis_block();
+    block.header.prev_blockhash = block.block_hash();
+    let coinbase = &mut block.txdata[0];
+    coinbase.input[0].script_sig = Builder::new().push_int(1).push_int(0).into_script();
+    block.header.version = bitcoin::block::Version::from_consensus(0x2000_0000);
+    block.header.merkle_root = block.compute_merkle_root().expect("it has a transaction");
+    block.header.time += 600;
+    let target = block.header.target();
+    while block.header.validate_pow(target).is_err() {
+        block.header.nonce += 1;
+    }
+    handfast_wire::RawBlock::new(bitcoin::consensus::serialize(&block).into()).expect("a block")
+}
+
+#[test]
+fn a_submitted_block_is_in_the_view_when_the_answer_comes_and_is_served_to_peers() {
+    with_node(
+        |_| {},
+        async |node| {
+            let mut remote = handshake(node).await;
+            audit_of(node, 1, 1).await;
+            let block = first_block();
+            let answer = node.submit_block(block.clone()).await.expect("it runs");
+            assert_eq!(answer, crate::SubmitResult::Accepted);
+            assert_eq!(node.view().tree.tip().hash, block.hash);
+            let again = node.submit_block(block.clone()).await.expect("it runs");
+            assert_eq!(again, crate::SubmitResult::Duplicate);
+            let read = node.block(block.hash, true).await.expect("it is on disk");
+            assert_eq!(read, block.bytes);
+
+            let wanted = bitcoin::p2p::message_blockdata::Inventory::WitnessBlock(block.hash);
+            let order = Message::GetData(vec![wanted]);
+            remote.send(order).await.expect("open");
+            loop {
+                let frame = remote.next().await.expect("open").expect("well-formed");
+                if let Ok(Message::Block(served)) = frame.message {
+                    assert_eq!(served.bytes, block.bytes);
+                    break;
+                }
+            }
+            let peers = node.peers().await.expect("it runs");
+            assert!(peers[0].traffic.bytes_sent > 285 && peers[0].traffic.bytes_received > 100);
+            let state = node.sync_state().await.expect("it runs");
+            assert_eq!(state.tip.hash, block.hash);
+        },
+    );
+}

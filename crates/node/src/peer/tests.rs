@@ -108,7 +108,7 @@ impl Handler<Explode> for Peer {
     }
 }
 
-/// Has every block: the genesis block of regtest.
+/// Has every block, and it is always this one.
 #[derive(Debug)]
 struct OneBlock(Bytes);
 
@@ -137,12 +137,20 @@ impl World {
         Self::with(Clerk::default())
     }
 
+    fn serving(block: Bytes) -> Self {
+        Self::build(Clerk::default(), block)
+    }
+
     fn with(clerk: Clerk) -> Self {
+        Self::build(clerk, bitcoin::consensus::serialize(&genesis()).into())
+    }
+
+    fn build(clerk: Clerk, block: Bytes) -> Self {
         let (heard, links, held) = (clerk.heard.clone(), clerk.links.clone(), clerk.held.clone());
         let manager = clerk.start();
         let session = SessionConfig::new("/test:1/".into(), [7; 16]);
         let library = Library {
-            reader: Arc::new(OneBlock(bitcoin::consensus::serialize(&genesis()).into())),
+            reader: Arc::new(OneBlock(block)),
             readers: Arc::new(Semaphore::new(1)),
             magic: Network::Regtest.magic(),
             served: manager.clone().recipient(),
@@ -562,32 +570,49 @@ fn an_idle_day_of_answered_pings_is_survived_and_silence_is_not() {
     });
 }
 
+/// A block of a million bytes as far as the wire is concerned: a header and more.
+fn big_block() -> Bytes {
+    let mut bytes = bitcoin::consensus::serialize(&genesis());
+    bytes.resize(1_000_000, 0);
+    bytes.into()
+}
+
 #[test]
-fn blocks_are_served_in_order_and_reported_and_wait_for_a_slow_reader() {
+fn served_blocks_come_in_order_and_wait_for_a_slow_reader_who_is_not_cut_off() {
+    const BLOCKS: u64 = 30;
     crate::virtual_time::run(async {
-        let mut world = World::new();
+        let mut world = World::serving(big_block());
         let (actor, mut remote) = world.ready().await;
         let hash = genesis().block_hash();
-        for ticket in 0..100 {
+        for ticket in 0..BLOCKS {
+            let id = ConnId(0);
             crate::mail::post(
                 &actor,
                 ServeBlock {
-                    id: ConnId(0),
+                    id,
                     ticket,
                     hash,
                     witness: true,
                 },
             );
         }
-        for _ in 0..100 {
-            let block = wait_for(&mut remote, |message| matches!(message, Message::Block(_))).await;
-            let Message::Block(block) = block else {
-                unreachable!("waited for it")
+        // Reading blocks takes real time, which virtual time does not wait for.
+        let reported = |world: &World| world.heard().len() - 1;
+        while reported(&world) < 5 {
+            settle().await;
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let queued = crate::outbox::MAX_BYTES / 1_000_000 + 1;
+        assert!(reported(&world) <= queued, "{:?}", world.heard());
+        for _ in 0..BLOCKS {
+            let is_block = |message: &Message| matches!(message, Message::Block(_));
+            let Message::Block(block) = wait_for(&mut remote, is_block).await else {
+                unreachable!("waited for it");
             };
-            assert_eq!(block.hash, hash);
+            assert_eq!((block.hash, block.bytes.len()), (hash, 1_000_000));
         }
         settle().await;
         let served: Vec<Heard> = world.heard().into_iter().skip(1).collect();
-        assert_eq!(served, (0..100).map(Heard::Served).collect::<Vec<_>>());
+        assert_eq!(served, (0..BLOCKS).map(Heard::Served).collect::<Vec<_>>());
     });
 }
