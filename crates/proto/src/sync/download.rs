@@ -11,7 +11,7 @@
 //! number and in bytes. So whatever was asked for can be read from its socket at once,
 //! and a late block is its sender's doing, never the kernel's.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
@@ -24,7 +24,8 @@ use crate::lifecycle::ConnId;
 
 use super::Effect;
 use super::manager::{Step, SyncManager};
-use super::peer::{Known, Peer};
+use super::peer::Peer;
+use super::plan::Plan;
 use super::stalls::{STALL_TIMEOUT_MIN, Stall};
 use super::submit::Pending;
 
@@ -55,18 +56,6 @@ pub(super) struct Flight {
     pub(super) peer: ConnId,
     pub(super) height: u32,
     pub(super) at: Duration,
-}
-
-/// The way to the block with most work that a live peer has shown.
-#[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) target: Known,
-    /// Height of the last block before the window; it and all before it are here.
-    pub(super) base: u32,
-    /// The blocks after it, in order.
-    pub(super) window: VecDeque<BlockHash>,
-    /// Heights in the window that are neither here nor asked for.
-    pub(super) missing: BTreeSet<u32>,
 }
 
 /// Block download over all peers.
@@ -109,41 +98,6 @@ impl Default for Download {
             capable: 0,
             last_fed: ConnId(0),
         }
-    }
-}
-
-impl Plan {
-    /// A plan from the last block that `target` and the active chain share.
-    fn new(tree: &HeaderTree, target: Known) -> Self {
-        let tip = tree.tip().hash;
-        let fork = tree
-            .fork_point(&target.hash, &tip)
-            .expect("both are in the tree");
-        Self {
-            target,
-            base: fork.height,
-            window: VecDeque::new(),
-            missing: BTreeSet::new(),
-        }
-    }
-
-    /// The height after the window.
-    pub(super) fn end(&self) -> u32 {
-        self.base + 1 + self.window.len() as u32
-    }
-
-    /// The height of a block if it lies in the window.
-    fn position(&self, height: u32, hash: &BlockHash) -> bool {
-        height > self.base
-            && self
-                .window
-                .get((height - self.base - 1) as usize)
-                .is_some_and(|at| at == hash)
-    }
-
-    /// Whether blocks remain beyond the window.
-    pub(super) fn goes_on(&self) -> bool {
-        self.end() <= self.target.height
     }
 }
 

@@ -345,20 +345,7 @@ impl SyncManager {
         };
         let result = low_work.receive(headers, full);
         match &result.outcome {
-            LowWorkOutcome::Failed(LowWorkFailure::ProofOfWork(error)) => {
-                self.disconnect(step, id, DoneReason::InvalidHeader(error.to_string()));
-                return true;
-            }
-            LowWorkOutcome::Failed(failure) => {
-                tracing::debug!(%id, %failure, "low-work headers given up");
-                self.live(id).headers.ask = None;
-                // What does not connect is an announcement amidst; the check starts again.
-                let amidst = matches!(failure, LowWorkFailure::NotContinuous { .. });
-                if !amidst && self.headers.is_source(id) {
-                    self.set_aside(step, id, "its headers differ between two downloads");
-                }
-                return false;
-            }
+            LowWorkOutcome::Failed(failure) => return self.low_work_failed(step, id, failure),
             LowWorkOutcome::Continue | LowWorkOutcome::Done => {}
         }
         let is_source = self.headers.is_source(id);
@@ -394,6 +381,22 @@ impl SyncManager {
             (None, None) => self.low_work_ended(step, id),
         }
         true
+    }
+
+    /// True when there is nothing more to do with the batch.
+    fn low_work_failed(&mut self, step: &mut Step, id: ConnId, failure: &LowWorkFailure) -> bool {
+        if let LowWorkFailure::ProofOfWork(error) = failure {
+            self.disconnect(step, id, DoneReason::InvalidHeader(error.to_string()));
+            return true;
+        }
+        tracing::debug!(%id, %failure, "low-work headers given up");
+        self.live(id).headers.ask = None;
+        // What does not connect is an announcement amidst; the check starts again.
+        let amidst = matches!(failure, LowWorkFailure::NotContinuous { .. });
+        if !amidst && self.headers.is_source(id) {
+            self.set_aside(step, id, "its headers differ between two downloads");
+        }
+        false
     }
 
     /// Core `MaybePunishNodeForBlock`, for headers.

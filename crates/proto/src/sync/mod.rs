@@ -12,6 +12,7 @@
 //! | `header_batch` | what becomes of a `headers` message |
 //! | `known_work` | which block each peer has shown to have, and probing for it |
 //! | `download` | which block to ask of whom: window and flow control |
+//! | `plan` | the way to the chain that is being downloaded |
 //! | `stalls` | peers that are late with blocks |
 //! | `verdicts` | what the kernel's answers do to the tree and to peers |
 //! | `announce` | telling peers about a new tip, and hearing of one |
@@ -34,6 +35,7 @@ mod header_sync;
 mod known_work;
 mod manager;
 mod peer;
+mod plan;
 mod report;
 mod serve;
 mod stalls;

@@ -418,7 +418,18 @@ fn time_in_which_we_did_not_look_is_no_fault_of_a_peer() {
     world.now.mono += secs(30);
     world.input(Input::Tick);
     assert_eq!(world.requests.len(), before);
-    assert!(world.reason(late).is_none() && world.reason(other).is_none());
+    for id in [late, other] {
+        assert_eq!(world.reason(id), None);
+        let peer = &world.node.peers[&id];
+        assert!(!peer.owes() && !peer.blocks.overdue);
+    }
+    // From now on the time counts: four timeouts without a block.
+    world.run(secs(9));
+    assert!(
+        [late, other]
+            .iter()
+            .any(|id| world.node.peers[id].blocks.overdue)
+    );
 }
 
 /// Prints what one block costs; asserts what makes it cheap, not the time.
