@@ -35,7 +35,7 @@ const TOP_LEVEL: [&str; 12] = [
     "tests",
 ];
 
-/// Direct dependencies of each package of the workspace, of every kind.
+/// Direct dependencies of each package of the workspace, without those of its tests.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
         .args([
@@ -62,7 +62,8 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
             let needs = package["dependencies"]
                 .as_array()
                 .expect("a list of dependencies");
-            (name(package), needs.iter().map(name).collect())
+            let built_in = needs.iter().filter(|need| need["kind"] != "dev");
+            (name(package), built_in.map(name).collect())
         })
         .collect()
 }
