@@ -24,13 +24,10 @@ fn served(blocks: &[RawBlock]) -> ServedChain {
     ServedChain::new(&Network::Regtest, blocks.iter().cloned())
 }
 
-/// A node that has caught up with an honest peer, which stays connected. It logs
-/// what a remote can cause, which by default it does not.
+/// A node that has caught up with an honest peer, which stays connected.
 fn synced(blocks: &[RawBlock]) -> (Node, ScriptedPeer) {
     let peer = ScriptedPeer::honest(&Network::Regtest, served(blocks));
     let node = Setup::handfast(Network::Regtest)
-        .arg("--log")
-        .arg("info,handfast_node=debug")
         .connect(peer.address())
         .start();
     node.wait_for_tip(blocks.last().expect("there are blocks").hash);

@@ -8,9 +8,16 @@ mod memory;
 mod progress;
 mod rpc_command;
 mod run;
+#[cfg(quick_seeding)]
 mod seeding;
 mod settings;
 mod status;
+
+/// Where the symbols cannot be replaced, the kernel seeds itself.
+#[cfg(not(quick_seeding))]
+mod seeding {
+    pub(crate) fn seed() {}
+}
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -8,6 +8,7 @@
 //! Two calls are replaced at link time (`--wrap`, see `build.rs`): the early
 //! `RandomInit()`, by nothing; and `steady_clock::now()`, by one that runs fast
 //! while [`seed`] is at work, so that the hashing ends after its first 1,000 rounds.
+//! Where that cannot be done, `seed` does nothing and the start takes that long.
 //!
 //! # Security
 //! All sources of entropy are used as before, the system's 256 bits among them;

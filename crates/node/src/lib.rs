@@ -13,6 +13,7 @@ mod arbiters;
 mod clock;
 mod connector;
 mod credit;
+mod ended_log;
 mod intake;
 mod kernel_events;
 mod lifecycle;

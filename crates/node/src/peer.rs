@@ -202,9 +202,7 @@ impl StreamHandler<Result<Charged, CodecError>> for Peer {
                     .received(frame.wire_bytes, is_block, self.around.clock.now().unix);
                 match frame.message {
                     Ok(message) => self.step(Input::Received(message), Some(credit), ctx),
-                    Err(dropped) => {
-                        tracing::debug!(peer = self.life.id().0, %dropped, "frame passed over")
-                    }
+                    Err(garbled) => self.step(Input::Undecodable(garbled.to_string()), None, ctx),
                 }
             }
             Err(CodecError::Decode(error)) => {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::alarm::{self, Timed};
 use crate::connector::Connector;
 use crate::credit::Credit;
+use crate::ended_log::EndedLog;
 use crate::handle::PeerInfo;
 use crate::mail::{
     AddNode, AddedNodes, AddressRows, AuditPeers, Dial, DialFailed, Disconnect, DisconnectPeer,
@@ -33,6 +34,7 @@ pub(crate) struct PeerManager {
     /// The way to each connection that completed its handshake, admitted or not.
     links: BTreeMap<ConnId, PeerLink>,
     tally: Tally,
+    ended: EndedLog,
     sync: Addr<SyncManager>,
     connector: Addr<Connector>,
     shared: Arc<Shared>,
@@ -59,6 +61,7 @@ impl PeerManager {
             table,
             links: BTreeMap::new(),
             tally: Tally::default(),
+            ended: EndedLog::default(),
             sync,
             connector,
             shared,
@@ -269,6 +272,8 @@ impl Handler<PeerDone> for PeerManager {
         if reason == DoneReason::Panicked {
             tracing::error!(peer = id.0, %remote, "a peer's actor panicked; its connection is closed");
         }
+        let now = self.shared.clock.now();
+        self.ended.tell(now.mono, id, remote, &reason);
         self.links.remove(&id);
         self.step_with(
             Input::Done {

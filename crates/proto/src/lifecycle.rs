@@ -158,6 +158,37 @@ pub enum DoneReason {
     Panicked,
 }
 
+impl DoneReason {
+    /// Whether the remote did what the protocol forbids, or withheld what it owed:
+    /// what an operator wants to hear of.
+    #[must_use]
+    pub fn breaks_rules(&self) -> bool {
+        match self {
+            Self::Undecodable(_)
+            | Self::ProtocolViolation(_)
+            | Self::InvalidHeader(_)
+            | Self::InvalidBlock { .. }
+            | Self::LowWorkChain
+            | Self::HeadersTimeout
+            | Self::BlockStalled { .. } => true,
+            Self::RemoteClosed
+            | Self::RemoteReset(_)
+            | Self::HandshakeTimeout
+            | Self::SelfConnection
+            | Self::ObsoleteVersion { .. }
+            | Self::MissingServices
+            | Self::DuplicateConnection
+            | Self::PingTimeout
+            | Self::Inactive
+            | Self::SlowReader
+            | Self::Refused(_)
+            | Self::Requested
+            | Self::Shutdown
+            | Self::Panicked => false,
+        }
+    }
+}
+
 /// Facts about a peer that finished its handshake.
 ///
 /// Given to PeerManager with `Add`, and on to SyncManager when it was admitted.

@@ -28,15 +28,20 @@ pub const HEADER_BYTES: usize = 24;
 /// One frame that arrived complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The message, or why the frame is to be passed over.
-    pub message: Result<Message, Dropped>,
+    /// The message, or what is wrong with the frame around it.
+    pub message: Result<Message, Garbled>,
     /// Length of the frame on the wire, header included, bytes.
     pub wire_bytes: usize,
 }
 
-/// Why a frame is passed over. The connection goes on, as Bitcoin Core has it.
+/// What is wrong with a frame whose end is known all the same, so that the next
+/// one can be read.
+///
+/// What follows is the caller's decision. Bitcoin Core goes on; Handfast ends the
+/// connection, since TCP delivers bytes as they were sent: whoever sent these is
+/// broken or testing us.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Dropped {
+pub enum Garbled {
     /// The payload is not what the header's checksum promises.
     #[error("{command}: wrong checksum")]
     Checksum {
@@ -207,7 +212,7 @@ fn after_header(header: Header) -> State {
             }
             None => Ok(Message::unknown(text)),
         },
-        None => Err(Dropped::InvalidCommand {
+        None => Err(Garbled::InvalidCommand {
             command: header.command,
         }),
     };
@@ -226,7 +231,7 @@ fn decode_payload(kind: Kind, announced: [u8; 4], payload: Bytes) -> Result<Fram
     let message = if computed == announced {
         Ok(decode(kind, payload)?)
     } else {
-        Err(Dropped::Checksum {
+        Err(Garbled::Checksum {
             command: kind.name(),
             announced,
             computed,

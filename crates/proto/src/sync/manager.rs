@@ -217,7 +217,7 @@ impl SyncManager {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.leaving) else {
             return;
         };
-        tracing::info!(%id, %reason, "disconnecting");
+        tracing::debug!(%id, %reason, "disconnecting");
         peer.leaving = true;
         peer.headers.ask = None;
         peer.headers.resume = None;

@@ -133,7 +133,7 @@ fn a_command_with_bytes_after_its_padding_is_dropped() {
         bytes[4..16].copy_from_slice(command);
         let frame = only_frame(&bytes).unwrap().expect("a whole frame");
         let command = *command;
-        assert_eq!(frame.message, Err(Dropped::InvalidCommand { command }));
+        assert_eq!(frame.message, Err(Garbled::InvalidCommand { command }));
     }
 }
 
