@@ -21,7 +21,7 @@ pub(crate) const MAX_BYTES: usize = 1_024 * 4_000_000;
 
 /// Blocks decoded ahead of the kernel at most, in number and in bytes; always one.
 const AHEAD_BLOCKS: usize = 64;
-const AHEAD_BYTES: usize = 4_000_000;
+const AHEAD_BYTES: usize = 1_000_000;
 
 /// A block as it came.
 pub(crate) struct RawBlock {
@@ -193,6 +193,12 @@ impl Queue {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.state().closed
+    }
+
+    /// Whether no block waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = self.state();
+        state.raw.is_empty() && state.ready.is_empty()
     }
 
     /// Header batches, blocks (decoded or not) and their bytes that wait.

@@ -203,7 +203,10 @@ impl Worker<'_> {
         let (outcome, changes) = verdict::block(hash, result, &record);
         if outcome == BlockOutcome::Stored {
             self.unconnected.insert(hash);
-            self.shared.recent.insert(hash, &bytes);
+            // While more wait, this is bulk sync: nobody asks for these so soon.
+            if self.shared.queue.is_empty() {
+                self.shared.recent.insert(hash, &bytes);
+            }
         }
         for change in &changes {
             match change {

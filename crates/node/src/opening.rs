@@ -75,7 +75,7 @@ pub(crate) fn open(
     let datadir = config.datadir.clone();
     let opening = move || {
         let events = shared.clone();
-        // Runs on the kernel's thread with the chain lock held: converts and posts.
+        // Runs on the kernel's thread between two jobs: converts and posts.
         let on_events = move |list: Vec<Event>| {
             let mut answers = Vec::with_capacity(list.len());
             for event in list {

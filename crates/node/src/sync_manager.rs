@@ -44,17 +44,20 @@ pub(crate) struct SyncManager {
 }
 
 impl SyncManager {
+    /// Publishes the machine's tree before it returns.
     pub(crate) fn new(
         machine: Machine,
         chain: Arc<Chain>,
         peers: Addr<PeerManager>,
         shared: Arc<Shared>,
     ) -> Self {
+        let mut publisher = Publisher::new(shared.clone());
+        publisher.publish(shared.clock.now(), &machine);
         Self {
             machine,
             chain: Some(chain),
             peers,
-            publisher: Publisher::new(shared.clone()),
+            publisher,
             with_kernel: BTreeMap::new(),
             submitters: BTreeMap::new(),
             next_ticket: 0,
@@ -136,8 +139,6 @@ impl Actor for SyncManager {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(0);
         alarm::start(ctx);
-        self.publisher
-            .publish(self.shared.clock.now(), &self.machine);
     }
 }
 

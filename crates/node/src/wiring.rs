@@ -101,10 +101,10 @@ pub(crate) fn start(
         chain: chain.clone(),
     };
     let vital = |who| Vital::new(who, shared.node.clone());
-    run_on(&arbiters.core, sync.messages, {
-        let (peers, shared) = (peers.addr.clone(), shared.clone());
-        move || SyncManager::new(machine, chain, peers, shared)
-    });
+    // Made here, and not on its arbiter: it publishes what the kernel has, and that
+    // comes before the phase that lets readers look.
+    let manager = SyncManager::new(machine, chain, peers.addr.clone(), shared.clone());
+    run_on(&arbiters.core, sync.messages, move || manager);
     run_on(&arbiters.core, peers.messages, {
         let (sync, connector, shared) = (sync.addr, connector.addr, shared.clone());
         move || PeerManager::new(table, sync, connector, shared)

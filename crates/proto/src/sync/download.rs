@@ -8,7 +8,7 @@
 //! # Flow control
 //!
 //! Blocks asked for and blocks that wait for the kernel share one budget, in
-//! number and in bytes. So whatever was asked for can be read from its socket at once,
+//! number and in bytes (see [`super::budget`]). So whatever was asked for can be read from its socket at once,
 //! and a late block is its sender's doing, never the kernel's.
 
 use std::collections::BTreeMap;
@@ -23,6 +23,7 @@ use crate::headers::{HeaderTree, Status, check_pow};
 use crate::lifecycle::ConnId;
 
 use super::Effect;
+use super::budget::Budget;
 use super::manager::{Step, SyncManager};
 use super::peer::Peer;
 use super::plan::Plan;
@@ -38,8 +39,6 @@ pub(super) const WINDOW: usize = 1_024;
 const WINDOW_CHUNK: usize = 64;
 /// Most blocks asked for or with the kernel.
 pub(super) const MAX_OUTSTANDING: usize = 512;
-/// Most bytes of those, by the expected size of a block.
-pub(super) const MAX_OUTSTANDING_BYTES: usize = 16 * 1024 * 1024;
 /// What a block is expected to weigh before any was seen, bytes.
 const FIRST_EXPECTED_BLOCK: usize = 1_000_000;
 /// The least that a block is expected to weigh, bytes.
@@ -66,6 +65,8 @@ pub(super) struct Download {
     /// Blocks given to the kernel that await its verdict.
     pub(super) with_kernel: BTreeMap<BlockHash, Pending>,
     pub(super) kernel_bytes: usize,
+    /// Most bytes asked for or with the kernel, by the expected size of a block.
+    budget: Budget,
     /// Running estimate of a block's size, bytes.
     pub(super) expected_block: usize,
     pub(super) stall: Option<Stall>,
@@ -89,6 +90,7 @@ impl Default for Download {
             flights: BTreeMap::new(),
             with_kernel: BTreeMap::new(),
             kernel_bytes: 0,
+            budget: Budget::default(),
             expected_block: FIRST_EXPECTED_BLOCK,
             stall: None,
             stall_timeout: STALL_TIMEOUT_MIN,
@@ -115,15 +117,32 @@ impl Download {
 
     /// Most blocks that may be outstanding, at the size expected.
     fn limit(&self) -> usize {
-        (MAX_OUTSTANDING_BYTES / self.expected_block).clamp(4, MAX_OUTSTANDING)
+        (self.budget.bytes() / self.expected_block).clamp(4, MAX_OUTSTANDING)
     }
 
     /// Blocks that may be asked for now.
     fn room(&self) -> usize {
         let asked = self.flights.len() * self.expected_block;
-        let bytes = MAX_OUTSTANDING_BYTES.saturating_sub(self.kernel_bytes + asked);
+        let bytes = self
+            .budget
+            .bytes()
+            .saturating_sub(self.kernel_bytes + asked);
         let number = self.limit().saturating_sub(self.outstanding());
         number.min(bytes / self.expected_block)
+    }
+
+    /// The kernel gave a verdict: had it to wait for the next block because the budget
+    /// kept us from asking for it?
+    pub(super) fn judged(&mut self) {
+        let more = self
+            .plan
+            .as_ref()
+            .is_some_and(|plan| !plan.missing.is_empty());
+        let by_bytes = self.limit() < MAX_OUTSTANDING;
+        let bound = self.room() == 0 || self.share() < MAX_IN_FLIGHT;
+        if more && by_bytes && bound && self.with_kernel.is_empty() {
+            self.budget.starved();
+        }
     }
 
     /// Most blocks to ask of one peer: a share of the budget, so that big blocks too come
@@ -444,6 +463,8 @@ impl SyncManager {
         origin: Option<ConnId>,
     ) {
         let bytes = block.bytes.len();
+        let waiting = self.download.kernel_bytes;
+        self.download.budget.arrived(bytes, waiting);
         self.download.kernel_bytes += bytes;
         let pending = Pending::new(origin, block.header, bytes, step.now.mono);
         let before = self.download.with_kernel.insert(block.hash, pending);

@@ -29,6 +29,7 @@
 //! * **S3** Losing the sync peer selects the next one in the same step.
 
 mod announce;
+mod budget;
 mod download;
 mod header_batch;
 mod header_sync;

@@ -52,6 +52,7 @@ impl SyncManager {
         let pending = self.download.with_kernel.remove(&hash);
         let bytes = pending.as_ref().map_or(0, |pending| pending.bytes);
         self.download.kernel_bytes -= bytes;
+        self.download.judged();
         if let Some(pending) = &pending {
             self.adopt_header(hash, pending, &outcome, &changes);
         }
