@@ -40,7 +40,7 @@ const WINDOW_CHUNK: usize = 64;
 /// Most blocks asked for or with the kernel.
 pub(super) const MAX_OUTSTANDING: usize = 512;
 /// What a block is expected to weigh before any was seen, bytes.
-const FIRST_EXPECTED_BLOCK: usize = 1_000_000;
+const FIRST_EXPECTED_BLOCK: usize = 512 * 1024;
 /// The least that a block is expected to weigh, bytes.
 const LEAST_EXPECTED_BLOCK: usize = 256;
 /// An unasked block is taken only up to that many blocks above the tip. Core
