@@ -48,6 +48,8 @@ struct State {
     headers: VecDeque<(Vec<Header>, u64)>,
     raw: VecDeque<RawBlock>,
     raw_bytes: usize,
+    /// Bytes of the block at the decode thread, between the two queues.
+    decoding: Option<usize>,
     ready: VecDeque<(RawBlock, Option<Block>)>,
     ready_bytes: usize,
     closed: bool,
@@ -106,6 +108,7 @@ impl Queue {
                 && let Some(raw) = state.raw.pop_front()
             {
                 state.raw_bytes -= raw.bytes.len();
+                state.decoding = Some(raw.bytes.len());
                 return Some(raw);
             }
             state.decoder_waits = true;
@@ -120,6 +123,7 @@ impl Queue {
         if state.closed {
             return;
         }
+        state.decoding = None;
         state.ready_bytes += raw.bytes.len();
         state.ready.push_back((raw, block));
         self.wake_kernel(&mut state);
@@ -198,14 +202,15 @@ impl Queue {
     /// Whether no block waits.
     pub(crate) fn is_empty(&self) -> bool {
         let state = self.state();
-        state.raw.is_empty() && state.ready.is_empty()
+        state.raw.is_empty() && state.decoding.is_none() && state.ready.is_empty()
     }
 
     /// Header batches, blocks (decoded or not) and their bytes that wait.
     pub(crate) fn lengths(&self) -> (usize, usize, usize) {
         let state = self.state();
-        let blocks = state.raw.len() + state.ready.len();
-        let bytes = state.raw_bytes + state.ready_bytes;
+        let decoding = state.decoding.unwrap_or(0);
+        let blocks = state.raw.len() + usize::from(state.decoding.is_some()) + state.ready.len();
+        let bytes = state.raw_bytes + decoding + state.ready_bytes;
         (state.headers.len(), blocks, bytes)
     }
 
@@ -326,5 +331,23 @@ mod tests {
         for _ in 0..=MAX_BLOCKS {
             queue.push_block(raw(1, 1));
         }
+    }
+
+    #[test]
+    fn a_block_that_is_being_decoded_still_waits() {
+        let queue = Queue::default();
+        queue.push_block(RawBlock {
+            hash: BlockHash::all_zeros(),
+            bytes: Bytes::from_static(&[0; 300]),
+            tag: 0,
+        });
+        let raw = queue.take_raw().expect("one waits");
+        assert_eq!(queue.lengths(), (0, 1, 300));
+        assert!(!queue.is_empty());
+        queue.push_ready(raw, None);
+        assert_eq!(queue.lengths(), (0, 1, 300));
+        assert!(queue.take_job(|| ()).is_some());
+        assert_eq!(queue.lengths(), (0, 0, 0));
+        assert!(queue.is_empty());
     }
 }
