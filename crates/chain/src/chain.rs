@@ -101,7 +101,7 @@ impl Chain {
     ///
     /// Posting each event for itself wakes the receiver's thread each time, and
     /// with two cores often in place of the kernel thread: measured, three context
-    /// switches per empty block and a third more time. So post the list as *one*
+    /// switches per empty block instead of one in five. So post the list as *one*
     /// message.
     ///
     /// # Errors
