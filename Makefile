@@ -17,8 +17,9 @@ export HANDFAST_BIN ?= $(abspath $(TARGET)/release/handfast)
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: setup ## Build, then run a node in the foreground (NETWORK=regtest|testnet4|signet|mainnet, ARGS="...")
-	$(CARGO) build --release -p handfast
+# Builds all, though the node alone would do: cargo builds dependencies once per set of
+# packages, and so `make test` finds them built.
+run: build ## Build, then run a node in the foreground (NETWORK=regtest|testnet4|signet|mainnet, ARGS="...")
 	$(HANDFAST_BIN) run --network $(NETWORK) $(ARGS)
 
 build: setup ## Build everything
