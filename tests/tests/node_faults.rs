@@ -131,6 +131,32 @@ fn a_peer_that_never_delivers_a_block_does_not_keep_the_chain_away() {
 }
 
 #[test]
+fn while_the_only_peer_is_silent_the_node_says_what_it_waits_for() {
+    let blocks = trunk(3);
+    let silent = ScriptedPeer::scripted(
+        &Network::Regtest,
+        "silent",
+        served(&blocks),
+        |message, _, _| match message {
+            Message::GetData(_) => Reaction::Silence,
+            _ => Reaction::Honest,
+        },
+    );
+    let node = Setup::handfast(Network::Regtest)
+        .connect(silent.address())
+        .start();
+    let wanted = format!("block {} of height 1", blocks[0].hash);
+    wait_for(&format!("{wanted:?} is among the requests"), || {
+        let state = node.rpc().get("getsyncstate", serde_json::json!([]));
+        let requests = state["requests"].as_array().expect("a list");
+        requests
+            .iter()
+            .any(|request| request["what"] == wanted.as_str())
+            .then_some(())
+    });
+}
+
+#[test]
 fn the_only_source_leaves_and_the_next_one_is_used() {
     let blocks = trunk(600);
     let tip = blocks.last().expect("there are blocks").hash;

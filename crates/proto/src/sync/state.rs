@@ -76,6 +76,15 @@ pub enum Wanted {
     Block(BlockRef),
 }
 
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Headers(ask) => ask.fmt(f),
+            Self::Block(block) => write!(f, "block {} of height {}", block.hash, block.height),
+        }
+    }
+}
+
 /// Why a `getheaders` was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HeadersAsk {

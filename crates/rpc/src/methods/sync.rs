@@ -103,7 +103,7 @@ fn state_to_json(state: &SyncState) -> Value {
     let requests = state.requests.iter().map(|request| {
         json!({
             "peer": request.peer.0,
-            "what": format!("{:?}", request.what),
+            "what": request.what.to_string(),
             "age": real(request.age.as_secs_f64()),
         })
     });
