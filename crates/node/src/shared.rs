@@ -24,9 +24,6 @@ use crate::slots::Slots;
 use crate::stats::TotalCounters;
 use crate::sync_manager::SyncManager;
 
-/// Seconds between blocks, where the network aims at a rate.
-const BLOCK_INTERVAL: u32 = 600;
-
 /// The actors that answer, once they run.
 #[derive(Debug)]
 pub(crate) struct Links {
@@ -39,7 +36,6 @@ pub(crate) struct Links {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
-    pub(crate) network: Network,
     pub(crate) datadir: PathBuf,
     pub(crate) user_agent: String,
     pub(crate) listen: Vec<SocketAddr>,
@@ -83,7 +79,7 @@ impl Shared {
     pub(crate) fn new(birth: Birth) -> Self {
         let view = ChainView {
             tree: HeaderTree::new(birth.network.genesis()),
-            network: birth.network.clone(),
+            network: birth.network,
             phase: Phase::Starting,
             initial_block_download: true,
             progress: 0.0,
@@ -92,7 +88,6 @@ impl Shared {
         };
         Self {
             clock: birth.clock,
-            network: birth.network,
             datadir: birth.datadir,
             user_agent: birth.user_agent,
             listen: birth.listen,
@@ -156,26 +151,6 @@ impl Shared {
             .map(|data| data.len())
             .sum();
         self.disk.store(bytes, Ordering::Relaxed);
-    }
-
-    /// The share of the chain that is validated, by height. Where headers are
-    /// behind the clock, the blocks that must have been found since are added to
-    /// the goal, so that the beginning of header sync does not look like the end.
-    pub(crate) fn progress(&self, tree: &HeaderTree, unix: u32) -> f64 {
-        let best = tree.best_header();
-        let behind = match self.network {
-            Network::Regtest | Network::CustomSignet { .. } => 0,
-            Network::Mainnet | Network::Testnet4 | Network::Testnet3 | Network::Signet => {
-                unix.saturating_sub(best.header.time) / BLOCK_INTERVAL
-            }
-        };
-        // A tip of the last hours is the tip: blocks are irregular.
-        let goal = best.height + if behind > 24 { behind } else { 0 };
-        if goal == 0 {
-            1.0
-        } else {
-            (f64::from(tree.tip().height) / f64::from(goal)).min(1.0)
-        }
     }
 
     pub(crate) fn network_info(&self) -> NetworkInfo {

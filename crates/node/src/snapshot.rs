@@ -65,7 +65,7 @@ impl Publisher {
         let tree = machine.tree().clone();
         self.shared.tip_moved(tree.tip().height);
         let initial_block_download = machine.initial_block_download(now);
-        let progress = self.shared.progress(&tree, now.unix);
+        let progress = machine.progress(now);
         // Only SyncManager writes the tree; phase and warnings have other writers.
         self.shared.view.rcu(|old| ChainView {
             tree: tree.clone(),

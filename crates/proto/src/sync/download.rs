@@ -66,7 +66,7 @@ pub(super) struct Download {
     pub(super) with_kernel: BTreeMap<BlockHash, Pending>,
     pub(super) kernel_bytes: usize,
     /// Most bytes asked for or with the kernel, by the expected size of a block.
-    budget: Budget,
+    pub(super) budget: Budget,
     /// Running estimate of a block's size, bytes.
     pub(super) expected_block: usize,
     pub(super) stall: Option<Stall>,

@@ -69,6 +69,9 @@ pub struct SyncConfig {
     pub pow: PowParams,
     /// Sizes for the sync of low-work header chains.
     pub low_work: LowWorkParams,
+    /// Whether blocks are found on it all the time, so that the clock tells how many there
+    /// must be. Not so on regtest and signets of one's own.
+    pub always_mined: bool,
     /// Seeds everything that is chosen at random.
     pub seed: u64,
 }
@@ -81,6 +84,10 @@ impl SyncConfig {
             minimum_work: minimum_work.unwrap_or_else(|| network.minimum_chain_work()),
             pow: PowParams::for_network(network),
             low_work: LowWorkParams::default(),
+            always_mined: match network {
+                Network::Mainnet | Network::Testnet4 | Network::Testnet3 | Network::Signet => true,
+                Network::Regtest | Network::CustomSignet { .. } => false,
+            },
             seed,
         }
     }

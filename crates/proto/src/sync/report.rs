@@ -11,6 +11,9 @@ use super::state::{
     Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SyncState, Wanted, Window,
 };
 
+/// Blocks by which the clock may run ahead of a tip that is the tip all the same.
+const RECENT_BLOCKS: u32 = 24;
+
 impl From<Known> for BlockRef {
     fn from(known: Known) -> Self {
         Self {
@@ -86,16 +89,25 @@ impl SyncManager {
     /// Share of the known chain that is validated. While headers are still few of what
     /// there must be by now, Core's estimate by time would say more; a private
     /// chain of old blocks makes that estimate worthless, so heights are compared.
-    fn progress(&self, now: Now) -> f64 {
-        let (tip, best) = (self.tree.tip(), self.tree.best_header());
-        if best.height == 0 {
-            return if self.initial_block_download(now) {
-                0.0
-            } else {
-                1.0
-            };
+    /// The share of the chain that is validated, by height. Where headers are behind
+    /// the clock, the blocks that must have been found since are added to the goal, so
+    /// that the beginning of header sync does not look like the end.
+    #[must_use]
+    pub fn progress(&self, now: Now) -> f64 {
+        let best = self.tree.best_header();
+        let spacing = u32::try_from(self.config.pow.consensus.pow_target_spacing)
+            .expect("a network's block spacing is some minutes");
+        let age = now.unix.saturating_sub(best.header.time);
+        // A tip of the last hours is the tip: blocks are irregular.
+        let behind = match age / spacing {
+            behind if self.config.always_mined && behind > RECENT_BLOCKS => behind,
+            _ => 0,
+        };
+        let goal = best.height + behind;
+        if goal == 0 {
+            return 1.0;
         }
-        (f64::from(tip.height) / f64::from(best.height)).min(1.0)
+        (f64::from(self.tree.tip().height) / f64::from(goal)).min(1.0)
     }
 
     /// The most work that a live peer has shown.

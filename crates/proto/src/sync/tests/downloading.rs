@@ -6,8 +6,11 @@ use bitcoin::BlockHash;
 use bitcoin::p2p::ServiceFlags;
 use handfast_wire::{Message, Network};
 
+use crate::headers::HeaderTree;
 use crate::lifecycle::{Direction, DoneReason};
+use crate::time::Now;
 
+use super::super::budget::Budget;
 use super::super::download::{MAX_OUTSTANDING, WINDOW};
 use super::super::{Input, Phase, SyncConfig, SyncManager};
 use super::chains::{Blocks, block};
@@ -258,12 +261,7 @@ fn a_busy_kernel_stops_requests_and_nobody_is_blamed() {
 
 #[test]
 fn big_blocks_are_asked_for_in_few_bytes_and_from_all_peers() {
-    let mut chain = Blocks::new(0, 1);
-    for _ in 0..60 {
-        chain.grow(1, 1);
-        let last = chain.blocks.pop().unwrap();
-        chain.blocks.push(block(last.header, 1_000_000));
-    }
+    let chain = big_chain(60);
     let mut world = World::new();
     world.kernel_time = Duration::from_millis(85);
     let ids: Vec<_> = (0..3).map(|_| world.add(&chain)).collect();
@@ -274,6 +272,38 @@ fn big_blocks_are_asked_for_in_few_bytes_and_from_all_peers() {
     }
     // 60 blocks and one batch of headers at 85 ms: the kernel never waited for long.
     assert!(took < Duration::from_millis(61 * 85 + 300), "{took:?}");
+}
+
+fn big_chain(blocks: usize) -> Blocks {
+    let mut chain = Blocks::new(0, 1);
+    for _ in 0..blocks {
+        chain.grow(1, 1);
+        let last = chain.blocks.pop().unwrap();
+        chain.blocks.push(block(last.header, 1_000_000));
+    }
+    chain
+}
+
+#[test]
+fn the_budget_grows_when_the_kernel_waits_and_shrinks_when_blocks_do() {
+    let chain = big_chain(40);
+    let mut quick = World::new();
+    quick.kernel_time = Duration::from_millis(1);
+    quick.add(&chain);
+    quick.sync_to(&chain, secs(60));
+    let least = Budget::default().bytes();
+    let grown = quick.node.download.budget;
+    assert!(grown.bytes() > least, "the kernel had to wait");
+
+    let mut slow = World::new();
+    slow.node.download.budget = grown;
+    slow.kernel_time = Duration::from_millis(500);
+    slow.add(&chain);
+    slow.sync_to(&chain, secs(60));
+    assert!(
+        slow.node.download.budget.bytes() < grown.bytes(),
+        "blocks had to wait"
+    );
 }
 
 #[test]
@@ -456,4 +486,20 @@ fn fourteen_thousand_tiny_blocks_cost_few_steps_and_few_messages() {
         world.getdata_messages
     );
     assert_eq!(world.asked_twice(), 0);
+}
+
+#[test]
+fn progress_without_headers_is_none_where_blocks_are_found_all_the_time() {
+    let of = |network: &Network| {
+        let tree = HeaderTree::new(network.genesis());
+        let node = SyncManager::new(SyncConfig::new(network, None, 1), tree);
+        let now = Now {
+            mono: Duration::ZERO,
+            unix: 1_790_000_000,
+        };
+        assert_eq!(node.progress(now), node.state(now).progress);
+        node.progress(now)
+    };
+    assert_eq!(of(&Network::Mainnet), 0.0);
+    assert_eq!(of(&Network::Regtest), 1.0);
 }
