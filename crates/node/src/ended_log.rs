@@ -4,12 +4,11 @@
 //! that reconnects to break them again must not fill the disk with such lines. So
 //! [`PER_MINUTE`] of them are told at `info` and the rest at `debug`, with their
 //! number when the minute is over. Ordinary ends are told at `debug`.
-//! `getpeerhistory` keeps the last hundred of either kind.
+//! `getpeerhistory` keeps the last thousand of either kind.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use handfast_proto::lifecycle::{ConnId, DoneReason};
+use handfast_proto::lifecycle::{DoneReason, Ending};
 
 /// Lines at `info` per minute.
 const PER_MINUTE: u32 = 20;
@@ -36,13 +35,13 @@ pub(crate) struct EndedLog {
 
 impl EndedLog {
     /// Tells of one end.
-    pub(crate) fn tell(
-        &mut self,
-        mono: Duration,
-        id: ConnId,
-        remote: SocketAddr,
-        reason: &DoneReason,
-    ) {
+    pub(crate) fn tell(&mut self, mono: Duration, ending: &Ending) {
+        let Ending {
+            id, remote, reason, ..
+        } = ending;
+        if *reason == DoneReason::Panicked {
+            tracing::error!(peer = id.0, %remote, "a peer's actor panicked; its connection is closed");
+        }
         if let Some(hushed) = self.turn(mono) {
             tracing::info!(
                 hushed,

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use actix::Recipient;
-use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction, Reached};
+use handfast_proto::time::Now;
 
 use crate::mail::{PeerAdd, PeerDone, post_to};
 use crate::peer::PeerLink;
@@ -22,6 +23,8 @@ pub(crate) struct Lifecycle {
     add: Recipient<PeerAdd>,
     done: Recipient<PeerDone>,
     reason: DoneReason,
+    reached: Reached,
+    connected_at: Now,
     remote: SocketAddr,
     direction: Direction,
     handshake: Option<HandshakeSlot>,
@@ -43,13 +46,20 @@ pub(crate) struct Birth {
 }
 
 impl Lifecycle {
-    pub(crate) fn new(birth: Birth, add: Recipient<PeerAdd>, done: Recipient<PeerDone>) -> Self {
+    pub(crate) fn new(
+        birth: Birth,
+        now: Now,
+        add: Recipient<PeerAdd>,
+        done: Recipient<PeerDone>,
+    ) -> Self {
         Self {
             id: birth.id,
             add,
             done,
             // Holds when the node drops the actor without a word: at an arbiter's end.
             reason: DoneReason::Shutdown,
+            reached: Reached::Connected,
+            connected_at: now,
             remote: birth.remote,
             direction: birth.direction,
             handshake: birth.handshake,
@@ -66,6 +76,7 @@ impl Lifecycle {
     pub(crate) fn ready(&mut self, introduction: Introduction, link: PeerLink) {
         assert!(self.slot.is_some(), "L2: Add after Done of {}", self.id);
         self.open.ready();
+        self.reached = Reached::Handshake;
         post_to(
             &self.add,
             PeerAdd {
@@ -76,8 +87,10 @@ impl Lifecycle {
         );
     }
 
-    /// Notes why the connection ends; `Done` follows when the actor is dropped.
-    pub(crate) fn ends(&mut self, reason: DoneReason) {
+    /// Notes how far the connection came and why it ends; `Done` follows when the
+    /// actor is dropped.
+    pub(crate) fn ends(&mut self, reached: Reached, reason: DoneReason) {
+        self.reached = reached;
         self.reason = reason;
     }
 }
@@ -90,21 +103,14 @@ impl Drop for Lifecycle {
         } else {
             self.reason.clone()
         };
-        let Self {
-            id,
-            remote,
-            direction,
-            ..
-        } = *self;
-        post_to(
-            &self.done,
-            PeerDone {
-                id,
-                remote,
-                direction,
-                reason,
-                slot,
-            },
-        );
+        let ending = Ending {
+            id: self.id,
+            direction: self.direction,
+            remote: self.remote,
+            connected_at: self.connected_at,
+            reached: self.reached,
+            reason,
+        };
+        post_to(&self.done, PeerDone { ending, slot });
     }
 }

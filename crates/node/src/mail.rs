@@ -15,7 +15,7 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use handfast_chain::OpenError;
 use handfast_proto::address_book::Row;
-use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
 use handfast_proto::peer_table::{
     AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, SyncOrder,
 };
@@ -136,14 +136,8 @@ pub(crate) struct PeerInput {
 /// *handled*, so at most two lifecycle messages per slot are ever queued (L5).
 #[derive(Debug)]
 pub(crate) struct PeerDone {
-    /// The connection.
-    pub(crate) id: ConnId,
-    /// The remote end.
-    pub(crate) remote: SocketAddr,
-    /// Who opened it.
-    pub(crate) direction: Direction,
-    /// Why it ended.
-    pub(crate) reason: DoneReason,
+    /// Which one, and why.
+    pub(crate) ending: Ending,
     /// Its slot.
     pub(crate) slot: Slot,
 }

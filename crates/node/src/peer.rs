@@ -11,7 +11,7 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, Running,
     SpawnHandle, StreamHandler, WrapFuture,
 };
-use handfast_proto::lifecycle::DoneReason;
+use handfast_proto::lifecycle::{DoneReason, Reached};
 use handfast_proto::session::{Effect, Input, Session, SessionConfig};
 use handfast_wire::frame::MIN_READ_AHEAD;
 use handfast_wire::{Codec, CodecError, Message};
@@ -106,7 +106,7 @@ where
             peer.step(Input::ReadFailed(error.to_string()), None, ctx);
         }
     }));
-    let life = Lifecycle::new(birth, around.add.clone(), around.done.clone());
+    let life = Lifecycle::new(birth, now, around.add.clone(), around.done.clone());
     ctx.run(Peer {
         life,
         session,
@@ -153,7 +153,7 @@ impl Peer {
                 }
                 Effect::Rtt(took) => self.counters.round_trip(took),
                 Effect::Close(reason) => {
-                    self.life.ends(reason);
+                    self.life.ends(self.session.reached(), reason);
                     ctx.stop();
                 }
             }
@@ -246,8 +246,12 @@ impl Handler<ServeBlock> for Peer {
 /// A connection whose socket broke before it could be used: its guard reports
 /// the end like any other.
 pub(crate) fn stillborn(around: &Surroundings, birth: Birth, error: &std::io::Error) {
-    let mut life = Lifecycle::new(birth, around.add.clone(), around.done.clone());
-    life.ends(DoneReason::RemoteReset(error.to_string()));
+    let now = around.clock.now();
+    let mut life = Lifecycle::new(birth, now, around.add.clone(), around.done.clone());
+    life.ends(
+        Reached::Connected,
+        DoneReason::RemoteReset(error.to_string()),
+    );
 }
 
 #[cfg(test)]

@@ -262,26 +262,12 @@ impl Handler<PeerInput> for PeerManager {
 impl Handler<PeerDone> for PeerManager {
     type Result = ();
     fn handle(&mut self, done: PeerDone, _: &mut Self::Context) {
-        let PeerDone {
-            id,
-            remote,
-            direction,
-            reason,
-            slot,
-        } = done;
-        if reason == DoneReason::Panicked {
-            tracing::error!(peer = id.0, %remote, "a peer's actor panicked; its connection is closed");
-        }
+        let PeerDone { ending, slot } = done;
         let now = self.shared.clock.now();
-        self.ended.tell(now.mono, id, remote, &reason);
-        self.links.remove(&id);
+        self.ended.tell(now.mono, &ending);
+        self.links.remove(&ending.id);
         self.step_with(
-            Input::Done {
-                id,
-                remote,
-                direction,
-                reason,
-            },
+            Input::Done(ending),
             Carried {
                 credit: None,
                 slot: Some(slot),

@@ -113,6 +113,7 @@ impl SyncManager {
                     }
                 }
                 Effect::TreeChanged => self.publisher.changed(now, &self.machine),
+                Effect::WantPeers => self.order(SyncOrder::MorePeers),
             }
         }
     }

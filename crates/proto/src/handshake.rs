@@ -120,6 +120,11 @@ impl Handshake {
         }
     }
 
+    /// Whether the remote's `version` came, and was good.
+    pub(crate) fn has_version(&self) -> bool {
+        matches!(self.state, State::AwaitVerack(_))
+    }
+
     /// When the handshake must be complete, time since node start.
     pub(crate) fn deadline(&self) -> Duration {
         self.started

@@ -124,6 +124,12 @@ pub enum DoneReason {
     /// The peer table did not admit it.
     #[error("refused: {0}")]
     Refused(String),
+    /// Every slot was taken, and a newcomer was worth more.
+    #[error("evicted to make room for a newcomer")]
+    Evicted,
+    /// The operator banned its address, or its address misbehaved before.
+    #[error("its address is banned")]
+    Banned,
     /// It sent an invalid header.
     #[error("invalid header: {0}")]
     InvalidHeader(String),
@@ -182,6 +188,8 @@ impl DoneReason {
             | Self::Inactive
             | Self::SlowReader
             | Self::Refused(_)
+            | Self::Evicted
+            | Self::Banned
             | Self::Requested
             | Self::Shutdown
             | Self::Panicked => false,
@@ -221,4 +229,46 @@ pub struct Introduction {
     pub time_offset: i64,
     /// Transport connected to handshake complete.
     pub handshake: Duration,
+}
+
+/// How far a connection came, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reached {
+    /// The transport was connected; no `version` came.
+    Connected,
+    /// Its `version` came, its `verack` did not.
+    Version,
+    /// The handshake was completed; PeerManager did not admit it.
+    Handshake,
+    /// It was admitted.
+    Admitted,
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connected => "connected",
+            Self::Version => "version received",
+            Self::Handshake => "handshake completed",
+            Self::Admitted => "admitted",
+        })
+    }
+}
+
+/// Facts about a connection that has ended, given to PeerManager with `Done`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ending {
+    /// The connection; nothing about it follows.
+    pub id: ConnId,
+    /// Who opened it.
+    pub direction: Direction,
+    /// The remote end of the socket.
+    pub remote: SocketAddr,
+    /// When the transport was connected.
+    pub connected_at: Now,
+    /// How far it came, as the connection itself knows: never [`Reached::Admitted`],
+    /// which PeerManager's table alone can tell (L3).
+    pub reached: Reached,
+    /// Why it ended.
+    pub reason: DoneReason,
 }

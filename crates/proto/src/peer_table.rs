@@ -35,7 +35,9 @@ use std::time::Duration;
 use handfast_wire::Message;
 
 use crate::address_book::AddressBook;
-use crate::lifecycle::{AssertHeld, ConnId, Direction, DoneReason, Introduction, Ledger, Scope};
+use crate::lifecycle::{
+    AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Ledger, Scope,
+};
 use crate::random::Random;
 use crate::time::{Now, earliest};
 
@@ -54,7 +56,7 @@ pub const MAX_OUTBOUND: usize = 10;
 /// Connections to added nodes at a time. Core `MAX_ADDNODE_CONNECTIONS`.
 pub const MAX_MANUAL: usize = 8;
 /// Ended connections that are remembered.
-pub const MAX_HISTORY: usize = 100;
+pub const MAX_HISTORY: usize = 1_000;
 
 /// What the table is allowed to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -159,6 +161,8 @@ pub enum SyncOrder {
         /// Why.
         reason: DoneReason,
     },
+    /// Sync does not get on with the peers there are: find others.
+    MorePeers,
 }
 
 /// What happens to the table.
@@ -167,16 +171,7 @@ pub enum Input {
     /// A connection completed its handshake.
     Add(Introduction),
     /// A connection has ended; nothing about `id` follows.
-    Done {
-        /// The connection.
-        id: ConnId,
-        /// The remote end.
-        remote: SocketAddr,
-        /// Who opened it.
-        direction: Direction,
-        /// Why it ended.
-        reason: DoneReason,
-    },
+    Done(Ending),
     /// A peer sent this.
     Message {
         /// The peer.
@@ -386,14 +381,7 @@ impl PeerTable {
         let mut effects = Vec::new();
         match input {
             Input::Add(introduction) => self.add(now, introduction, &mut effects),
-            Input::Done {
-                id,
-                remote,
-                direction,
-                reason,
-            } => {
-                self.done(now, id, remote, direction, reason, &mut effects);
-            }
+            Input::Done(ending) => self.done(now, ending, &mut effects),
             Input::Message { id, message } => self.message(now, id, message, &mut effects),
             Input::Resolved { name, addrs } => self.resolved(now, &name, &addrs, &mut effects),
             Input::DialFailed { addr, name, error } => {
@@ -414,6 +402,7 @@ impl PeerTable {
             Input::FromSync(SyncOrder::Disconnect { id, reason }) => {
                 self.close(id, reason, &mut effects);
             }
+            Input::FromSync(SyncOrder::MorePeers) => self.look_for_more_peers(now),
             Input::Drain => self.drain(&mut effects),
             Input::Tick => {}
         }

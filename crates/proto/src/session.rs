@@ -23,7 +23,7 @@ use crate::handshake::{
     Handshake, MIN_PEER_VERSION, PONG_ABOVE_VERSION, PROTOCOL_VERSION, Progress,
     SENDHEADERS_VERSION,
 };
-use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached};
 use crate::random::Random;
 use crate::time::Now;
 
@@ -137,6 +137,7 @@ enum State {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Session {
     state: State,
+    reached: Reached,
     random: Random,
 }
 
@@ -167,6 +168,7 @@ impl Session {
         );
         Self {
             state: State::Handshaking(Box::new(handshake)),
+            reached: Reached::Connected,
             random,
         }
     }
@@ -175,6 +177,12 @@ impl Session {
     #[must_use]
     pub fn awaiting_handshake(&self) -> bool {
         matches!(self.state, State::Handshaking(_))
+    }
+
+    /// How far the connection came, also after its end.
+    #[must_use]
+    pub fn reached(&self) -> Reached {
+        self.reached
     }
 
     /// When [`Input::Deadline`] is due, time since node start; `None` once closed.
@@ -245,6 +253,9 @@ impl Session {
         };
         let mut send = Vec::new();
         let progress = handshake.receive(now, message, &mut send);
+        if handshake.has_version() {
+            self.reached = Reached::Version;
+        }
         effects.extend(send.into_iter().map(Effect::Send));
         match progress {
             Progress::Pending => None,
@@ -267,6 +278,7 @@ impl Session {
             outstanding: None,
             next_ping: now.mono,
         };
+        self.reached = Reached::Handshake;
         effects.push(Effect::Ready(introduction));
         if common >= SENDHEADERS_VERSION {
             effects.push(Effect::Send(Message::SendHeaders));

@@ -79,7 +79,7 @@ impl Handler<PeerDone> for Clerk {
     fn handle(&mut self, done: PeerDone, _: &mut Self::Context) {
         self.heard
             .borrow_mut()
-            .push(Heard::Done(done.id.0, done.reason));
+            .push(Heard::Done(done.ending.id.0, done.ending.reason));
     }
 }
 

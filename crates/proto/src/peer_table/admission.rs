@@ -1,14 +1,12 @@
 //! Who is in the table, and what its messages are worth.
 
-use std::net::SocketAddr;
-
 use handfast_wire::Message;
 
 use super::gossip::Allowance;
 use super::{
     DisconnectTarget, Effect, HistoryRow, MAX_HISTORY, NotConnected, PeerRow, PeerTable, Reply,
 };
-use crate::lifecycle::{AssertHeld, ConnId, Direction, DoneReason, Introduction};
+use crate::lifecycle::{AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Reached};
 use crate::time::Now;
 
 /// An admitted peer.
@@ -118,30 +116,29 @@ impl PeerTable {
             .count()
     }
 
-    pub(super) fn done(
-        &mut self,
-        now: Now,
-        id: ConnId,
-        remote: SocketAddr,
-        direction: Direction,
-        reason: DoneReason,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn done(&mut self, now: Now, ending: Ending, effects: &mut Vec<Effect>) {
+        let Ending {
+            id,
+            direction,
+            remote,
+            connected_at,
+            reached,
+            reason,
+        } = ending;
         self.ledger.peer_done(id).assert_held();
         let admitted = self.peers.remove(&id);
-        let was_admitted = admitted.is_some();
-        let user_agent = match (admitted, self.refused.remove(&id)) {
+        let (reached, user_agent) = match (admitted, self.refused.remove(&id)) {
             (Some(peer), _) => {
                 effects.push(Effect::Retire { id });
                 self.outgoing_ended(now, &peer, &reason);
-                Some(peer.introduction.user_agent)
+                (Reached::Admitted, Some(peer.introduction.user_agent))
             }
-            (None, Some(user_agent)) => Some(user_agent),
+            (None, Some(user_agent)) => (Reached::Handshake, Some(user_agent)),
             (None, None) => {
                 if direction.is_outgoing() {
                     self.handshake_failed(now, remote, &reason);
                 }
-                None
+                (reached, None)
             }
         };
         tracing::debug!(%id, %remote, %direction, %reason, "connection ended");
@@ -153,8 +150,10 @@ impl PeerTable {
             remote,
             direction,
             user_agent,
-            admitted: was_admitted,
+            reached,
             reason,
+            connected_at: connected_at.unix,
+            lasted: now.mono.saturating_sub(connected_at.mono),
             ended_at: now.unix,
         });
     }

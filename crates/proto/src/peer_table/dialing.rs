@@ -91,6 +91,11 @@ impl PeerTable {
         self.config.dial && self.config.connect_only.is_empty() && !self.draining
     }
 
+    /// Sync does not get on with the peers there are: dials whom it can at once.
+    pub(super) fn look_for_more_peers(&mut self, now: Now) {
+        self.dials.hurry(now);
+    }
+
     /// When the next automatic dial may start; `None` while none is wanted.
     pub(super) fn outbound_due(&self) -> Option<Duration> {
         let dialling = self
@@ -252,6 +257,8 @@ fn rest_after(reason: &DoneReason) -> Duration {
         | DoneReason::RemoteReset(_)
         | DoneReason::DuplicateConnection
         | DoneReason::Refused(_)
+        | DoneReason::Evicted
+        | DoneReason::Banned
         | DoneReason::Requested
         | DoneReason::Shutdown
         | DoneReason::Panicked => REST,

@@ -1,8 +1,9 @@
 //! What the table shows to an operator.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached};
 use crate::time::Now;
 
 /// One admitted peer. Bytes, messages and round trips are counted elsewhere.
@@ -41,11 +42,15 @@ pub struct HistoryRow {
     pub direction: Direction,
     /// Its user agent; `None` when the handshake was not completed.
     pub user_agent: Option<String>,
-    /// Whether it had been admitted.
-    pub admitted: bool,
+    /// How far it came.
+    pub reached: Reached,
     /// Why it ended.
     pub reason: DoneReason,
-    /// When it ended, Unix seconds.
+    /// When its transport was connected, Unix seconds.
+    pub connected_at: u32,
+    /// How long the transport was connected.
+    pub lasted: Duration,
+    /// When its end was handled, Unix seconds.
     pub ended_at: u32,
 }
 

@@ -9,6 +9,7 @@ use bitcoin::p2p::ServiceFlags;
 
 use super::*;
 use crate::address_book::Source;
+use crate::lifecycle::Reached;
 use crate::session::full_node;
 
 const START: Now = Now {
@@ -123,24 +124,24 @@ impl Table {
     }
 
     fn done(&mut self, id: ConnId, direction: Direction, remote: SocketAddr) -> Vec<Effect> {
-        self.step(Input::Done {
-            id,
-            remote,
-            direction,
-            reason: DoneReason::RemoteClosed,
-        })
+        self.end(id, direction, remote, DoneReason::RemoteClosed)
     }
 
     /// A connection that ends before its handshake is complete.
     fn fail_handshake(&mut self, direction: Direction, remote: SocketAddr) -> Vec<Effect> {
         self.next += 1;
         let id = ConnId(self.next);
-        self.step(Input::Done {
-            id,
-            remote,
-            direction,
-            reason: DoneReason::HandshakeTimeout,
-        })
+        self.end(id, direction, remote, DoneReason::HandshakeTimeout)
+    }
+
+    fn end(
+        &mut self,
+        id: ConnId,
+        direction: Direction,
+        remote: SocketAddr,
+        reason: DoneReason,
+    ) -> Vec<Effect> {
+        self.step(Input::Done(ending(self.now, id, direction, remote, reason)))
     }
 
     fn message(&mut self, id: ConnId, message: Message) -> Vec<Effect> {
@@ -150,6 +151,24 @@ impl Table {
     fn fail_dial(&mut self, addr: SocketAddr, name: Option<&str>) -> Vec<Effect> {
         let (name, error) = (name.map(str::to_owned), "refused".to_owned());
         self.step(Input::DialFailed { addr, name, error })
+    }
+}
+
+/// The end of a connection that was made at `connected_at`.
+fn ending(
+    connected_at: Now,
+    id: ConnId,
+    direction: Direction,
+    remote: SocketAddr,
+    reason: DoneReason,
+) -> Ending {
+    Ending {
+        id,
+        direction,
+        remote,
+        connected_at,
+        reached: Reached::Connected,
+        reason,
     }
 }
 

@@ -280,6 +280,8 @@ pub enum Effect {
     },
     /// Headers were added, or the tip moved: publish a new snapshot.
     TreeChanged,
+    /// Sync does not get on with the peers there are: PeerManager should find others.
+    WantPeers,
 }
 
 /// What became of a submitted block or header; the values of BIP22.

@@ -33,9 +33,11 @@ pub(super) const METHODS: &[Method] = &[
         name: "getpeerhistory",
         category: Category::Sync,
         params: &[],
-        about: "Returns the last 100 connections that ended, oldest first, and why each ended.",
-        result: "[ { id, addr, direction, subver, admitted, reason, ended }, … ]\n\
-                 subver: null when the handshake was not completed; ended: Unix seconds",
+        about: "Returns the last 1,000 connections that ended, oldest first: how far each came, and why it ended.",
+        result: "[ { id, addr, direction, subver, reached, reason, connected, duration, ended }, … ]\n\
+                 subver: null when the handshake was not completed\n\
+                 reached: connected, version received, handshake completed or admitted\n\
+                 connected, ended: Unix seconds; duration: seconds",
         example: "",
         needs_chain: true,
         run: |call| Box::pin(getpeerhistory(call)),
@@ -76,8 +78,10 @@ async fn getpeerhistory(call: Rc<Call>) -> Result<Value, Error> {
             "addr": row.remote.to_string(),
             "direction": row.direction.to_string(),
             "subver": row.user_agent,
-            "admitted": row.admitted,
+            "reached": row.reached.to_string(),
             "reason": row.reason.to_string(),
+            "connected": row.connected_at,
+            "duration": real(row.lasted.as_secs_f64()),
             "ended": row.ended_at,
         })
     };

@@ -51,8 +51,8 @@ fn a_refused_connection_is_told_to_go_and_sync_never_hears_of_it() {
     );
     let row = table.table.history().pop().expect("remembered");
     assert_eq!(
-        (row.admitted, row.user_agent.as_deref()),
-        (false, Some("/Satoshi:29.0.0/"))
+        (row.reached, row.user_agent.as_deref()),
+        (Reached::Handshake, Some("/Satoshi:29.0.0/"))
     );
 }
 
@@ -214,22 +214,22 @@ fn the_operator_disconnects_by_id_and_by_address() {
 }
 
 #[test]
-fn the_history_keeps_the_last_hundred_with_reasons() {
+fn the_history_keeps_the_last_thousand_with_reasons() {
     let mut table = Table::new(config());
-    for _ in 0..250 {
+    for _ in 0..1_250 {
         table.fail_handshake(Inbound, addr(9));
     }
     let history = table.table.history();
     assert_eq!(history.len(), MAX_HISTORY);
     assert_eq!(
         history.first().map(|row| row.id),
-        Some(ConnId(151)),
+        Some(ConnId(251)),
         "oldest first"
     );
     let last = history.last().expect("full");
     assert_eq!(
         (last.id, &last.reason),
-        (ConnId(250), &DoneReason::HandshakeTimeout)
+        (ConnId(1_250), &DoneReason::HandshakeTimeout)
     );
     assert_eq!(
         (last.user_agent.as_deref(), last.ended_at),

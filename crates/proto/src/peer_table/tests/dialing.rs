@@ -161,12 +161,7 @@ fn a_peer_that_broke_a_rule_is_left_alone_for_a_day() {
     let remote = dials(&table.tick())[0];
     let id = table.admit(Outbound, remote);
     let reason = DoneReason::InvalidHeader("bad-diffbits".to_owned());
-    table.step(Input::Done {
-        id,
-        remote,
-        direction: Outbound,
-        reason,
-    });
+    table.end(id, Outbound, remote, reason);
     assert_eq!(dials(&table.run(24 * 3_600 - 10)), []);
     assert_eq!(dials(&table.run(30)), [remote]);
 }

@@ -277,13 +277,7 @@ fn a_node_that_was_disconnected_by_request_comes_back() {
     table.step(add("1.2.3.4", AddNodeCommand::Add));
     let id = table.admit(Manual, addr);
     table.step(Input::Disconnect(DisconnectTarget::ById(id)));
-    let reason = DoneReason::Requested;
-    table.step(Input::Done {
-        id,
-        remote: addr,
-        direction: Manual,
-        reason,
-    });
+    table.end(id, Manual, addr, DoneReason::Requested);
     assert_eq!(dials(&table.run(7)), [addr]);
 }
 

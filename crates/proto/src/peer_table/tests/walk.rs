@@ -159,12 +159,8 @@ impl Walk {
                     remote,
                     ..
                 } = self.connections.swap_remove(at);
-                Input::Done {
-                    id,
-                    remote,
-                    direction,
-                    reason: DoneReason::RemoteClosed,
-                }
+                let reason = DoneReason::RemoteClosed;
+                Input::Done(ending(self.table.now, id, direction, remote, reason))
             }
             Move::Speak(n) => Input::Message {
                 id: self.id(n),

@@ -238,7 +238,7 @@ impl World {
                     self.served.push((id, ticket, hash, witness));
                 }
                 Effect::Answer { ticket, result } => self.answers.push((ticket, result)),
-                Effect::TreeChanged => {}
+                Effect::TreeChanged | Effect::WantPeers => {}
             }
         }
     }
