@@ -18,7 +18,7 @@ use super::header_sync::HeaderSync;
 use super::known_work::FIRST_PROBE_PAUSE;
 use super::peer::Peer;
 use super::submit::Submissions;
-use super::{Effect, Input, KernelEvent, SourceChange, SyncConfig};
+use super::{Effect, Input, KernelEvent, SourceChange, SyncConfig, SyncLifecycle};
 
 /// A tip younger than this ends initial block download, seconds. Core `DEFAULT_MAX_TIP_AGE`.
 const MAX_TIP_AGE: u32 = 24 * 60 * 60;
@@ -143,6 +143,24 @@ impl SyncManager {
     #[must_use]
     pub fn sync_peer(&self) -> Option<ConnId> {
         self.headers.source.as_ref().map(|source| source.id)
+    }
+
+    /// The part of the state that the lifecycle invariants are about.
+    #[must_use]
+    pub fn lifecycle(&self) -> SyncLifecycle {
+        let ids = |which: &dyn Fn(&Peer) -> bool| {
+            let chosen = self.peers.iter().filter(|(_, peer)| which(peer));
+            chosen.map(|(id, _)| *id).collect()
+        };
+        SyncLifecycle {
+            live: ids(&|peer| !peer.leaving),
+            leaving: ids(&|peer| peer.leaving),
+            ineligible: ids(&|peer| !peer.leaving && !peer.eligible()),
+            answered: ids(&|peer| !peer.leaving && peer.headers.answered),
+            asked: ids(&|peer| !peer.leaving && peer.headers.ask.is_some()),
+            source: self.sync_peer(),
+            ledger: self.ledger.clone(),
+        }
     }
 
     /// Whether we are far behind, as Bitcoin Core reports it: true until the tip

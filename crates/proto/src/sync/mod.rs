@@ -46,8 +46,8 @@ mod verdicts;
 
 pub use manager::SyncManager;
 pub use state::{
-    Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange, SyncState,
-    Wanted, Window,
+    Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange, SyncLifecycle,
+    SyncState, Wanted, Window,
 };
 
 use std::fmt;
