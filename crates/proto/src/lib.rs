@@ -25,6 +25,8 @@ pub mod peer_table;
 pub mod random;
 pub mod session;
 pub mod sync;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 
 pub use lifecycle::{ConnId, Direction, DoneReason, Introduction};

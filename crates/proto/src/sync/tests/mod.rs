@@ -1,10 +1,8 @@
 //! The machine among scripted peers and a fake kernel, on virtual time.
 
 mod announcing;
-mod chains;
 mod downloading;
 mod headers;
-mod kernel;
 mod schedules;
 mod serving;
 mod submitting;
@@ -12,6 +10,8 @@ mod verdicts;
 mod world;
 
 use std::time::Duration;
+
+use crate::testing::{chains, kernel};
 
 pub(crate) const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

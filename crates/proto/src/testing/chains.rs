@@ -1,4 +1,4 @@
-//! Chains with trivial proof of work, for tests.
+//! Chains with trivial proof of work.
 
 use bitcoin::block::{Header, Version};
 use bitcoin::consensus::serialize;
@@ -9,17 +9,21 @@ use handfast_wire::{Network, RawBlock};
 
 use crate::headers::HeaderTree;
 
-pub(crate) const EASY: u32 = 0x207f_ffff;
+/// The bits of regtest: every second hash is good enough.
+pub const EASY: u32 = 0x207f_ffff;
 
 /// Blocks from genesis on, in order.
 #[derive(Clone, Debug)]
-pub(crate) struct Blocks {
-    pub(crate) genesis: Header,
-    pub(crate) blocks: Vec<RawBlock>,
+pub struct Blocks {
+    /// Regtest's.
+    pub genesis: Header,
+    /// From height 1 on.
+    pub blocks: Vec<RawBlock>,
 }
 
 /// A header on `parent` that meets its target; `salt` makes it unlike others.
-pub(crate) fn mine(parent: &Header, time: u32, salt: u64) -> Header {
+#[must_use]
+pub fn mine(parent: &Header, time: u32, salt: u64) -> Header {
     let mut root = [0; 32];
     root[..8].copy_from_slice(&salt.to_le_bytes());
     let mut header = Header {
@@ -37,7 +41,8 @@ pub(crate) fn mine(parent: &Header, time: u32, salt: u64) -> Header {
 }
 
 /// A block of `size` bytes; the fake kernel looks at its header alone.
-pub(crate) fn block(header: Header, size: usize) -> RawBlock {
+#[must_use]
+pub fn block(header: Header, size: usize) -> RawBlock {
     let mut bytes = serialize(&header);
     bytes.resize(size.max(81), 0);
     RawBlock {
@@ -49,7 +54,8 @@ pub(crate) fn block(header: Header, size: usize) -> RawBlock {
 
 impl Blocks {
     /// `count` blocks on regtest's genesis, ten minutes apart from its time on.
-    pub(crate) fn new(count: usize, salt: u64) -> Self {
+    #[must_use]
+    pub fn new(count: usize, salt: u64) -> Self {
         let genesis = Network::Regtest.genesis();
         let mut chain = Self {
             genesis,
@@ -59,7 +65,8 @@ impl Blocks {
         chain
     }
 
-    pub(crate) fn grow(&mut self, count: usize, salt: u64) {
+    /// `count` more blocks.
+    pub fn grow(&mut self, count: usize, salt: u64) {
         for _ in 0..count {
             let parent = self.tip();
             let header = mine(&parent, parent.time + 600, salt);
@@ -68,7 +75,8 @@ impl Blocks {
     }
 
     /// A branch from `height` on, `count` blocks long.
-    pub(crate) fn fork(&self, height: usize, count: usize, salt: u64) -> Self {
+    #[must_use]
+    pub fn fork(&self, height: usize, count: usize, salt: u64) -> Self {
         let blocks = self.blocks[..height].to_vec();
         let mut chain = Self {
             genesis: self.genesis,
@@ -78,27 +86,35 @@ impl Blocks {
         chain
     }
 
-    pub(crate) fn tip(&self) -> Header {
+    /// The last header.
+    #[must_use]
+    pub fn tip(&self) -> Header {
         self.blocks
             .last()
             .map_or(self.genesis, |block| block.header)
     }
 
-    pub(crate) fn tip_hash(&self) -> BlockHash {
+    /// Its hash.
+    #[must_use]
+    pub fn tip_hash(&self) -> BlockHash {
         self.tip().block_hash()
     }
 
     /// The block at this height, from 1 on.
-    pub(crate) fn at(&self, height: u32) -> &RawBlock {
+    #[must_use]
+    pub fn at(&self, height: u32) -> &RawBlock {
         &self.blocks[height as usize - 1]
     }
 
-    pub(crate) fn headers(&self) -> Vec<Header> {
+    /// All headers but that of genesis.
+    #[must_use]
+    pub fn headers(&self) -> Vec<Header> {
         self.blocks.iter().map(|block| block.header).collect()
     }
 
     /// A tree in which this chain is the active one.
-    pub(crate) fn tree(&self) -> HeaderTree {
+    #[must_use]
+    pub fn tree(&self) -> HeaderTree {
         let mut tree = HeaderTree::new(self.genesis);
         for block in &self.blocks {
             tree.insert_hashed(block.hash, block.header).unwrap();

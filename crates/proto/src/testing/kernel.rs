@@ -1,5 +1,5 @@
 //! A stand-in for the kernel: takes headers and blocks in any order, connects the
-//! longest stored chain, finds the blocks invalid that the test names.
+//! chain with most work that is stored, finds the blocks invalid that the test names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,27 +10,34 @@ use handfast_wire::RawBlock;
 
 use crate::headers::{HeaderTree, InsertError, Inserted, Status};
 use crate::lifecycle::ConnId;
+use crate::sync::{BlockOutcome, Change, KernelEvent, Reject, RejectKind};
 
-use super::super::{BlockOutcome, Change, KernelEvent, Reject, RejectKind};
+/// Seconds that a header's time may lie ahead of the clock. Core `MAX_FUTURE_BLOCK_TIME`.
+const MAX_FUTURE: u32 = 2 * 60 * 60;
 
+/// The kernel. See the module.
 #[derive(Clone, Debug)]
-pub(crate) struct Kernel {
+pub struct Kernel {
     tree: HeaderTree,
     /// Blocks found invalid when they are looked at, and how.
-    pub(crate) bad: BTreeMap<BlockHash, RejectKind>,
+    pub bad: BTreeMap<BlockHash, RejectKind>,
     /// Blocks found invalid when they would be connected.
-    pub(crate) bad_to_connect: BTreeSet<BlockHash>,
+    pub bad_to_connect: BTreeSet<BlockHash>,
     /// Headers that are refused.
-    pub(crate) bad_headers: BTreeMap<BlockHash, RejectKind>,
+    pub bad_headers: BTreeMap<BlockHash, RejectKind>,
     /// Bytes that were tampered with: these senders' blocks are mutated.
-    pub(crate) mutating: BTreeSet<ConnId>,
+    pub mutating: BTreeSet<ConnId>,
     /// There is more than one branch.
     forked: bool,
     /// Blocks that fail by our own fault, once each.
-    pub(crate) trouble: BTreeSet<BlockHash>,
+    pub trouble: BTreeSet<BlockHash>,
+    /// The wall clock, Unix seconds; `None`: no time is in the future.
+    pub unix: Option<u32>,
 }
 
-pub(crate) fn reject(kind: RejectKind) -> Reject {
+/// The refusal of this class.
+#[must_use]
+pub fn reject(kind: RejectKind) -> Reject {
     Reject {
         kind,
         reason: format!("test-{kind:?}").to_lowercase(),
@@ -38,7 +45,9 @@ pub(crate) fn reject(kind: RejectKind) -> Reject {
 }
 
 impl Kernel {
-    pub(crate) fn new(tree: HeaderTree) -> Self {
+    /// A kernel that has what `tree` says.
+    #[must_use]
+    pub fn new(tree: HeaderTree) -> Self {
         Self {
             tree,
             bad: BTreeMap::new(),
@@ -47,11 +56,25 @@ impl Kernel {
             mutating: BTreeSet::new(),
             forked: false,
             trouble: BTreeSet::new(),
+            unix: None,
         }
     }
 
-    pub(crate) fn tip(&self) -> BlockHash {
+    /// The end of the active chain.
+    #[must_use]
+    pub fn tip(&self) -> BlockHash {
         self.tree.tip().hash
+    }
+
+    /// What is on its disk.
+    #[must_use]
+    pub fn tree(&self) -> &HeaderTree {
+        &self.tree
+    }
+
+    fn is_from_the_future(&self, header: &Header) -> bool {
+        self.unix
+            .is_some_and(|unix| header.time > unix.saturating_add(MAX_FUTURE))
     }
 
     fn insert(&mut self, hash: BlockHash, header: Header) -> Result<Inserted, InsertError> {
@@ -60,7 +83,8 @@ impl Kernel {
         self.tree.insert_hashed(hash, header)
     }
 
-    pub(crate) fn headers(&mut self, headers: &[Header], origin: Option<ConnId>) -> KernelEvent {
+    /// Looks at a batch of headers, up to the first that it refuses.
+    pub fn headers(&mut self, headers: &[Header], origin: Option<ConnId>) -> KernelEvent {
         let mut count_ok = 0;
         let mut last = None;
         let mut rejected = None;
@@ -68,6 +92,10 @@ impl Kernel {
             let hash = header.block_hash();
             if let Some(kind) = self.bad_headers.get(&hash) {
                 rejected = Some((hash, reject(*kind)));
+                break;
+            }
+            if !self.tree.contains(&hash) && self.is_from_the_future(header) {
+                rejected = Some((hash, reject(RejectKind::TimeFuture)));
                 break;
             }
             match self.insert(hash, *header) {
@@ -86,7 +114,8 @@ impl Kernel {
         }
     }
 
-    pub(crate) fn block(&mut self, block: &RawBlock, origin: Option<ConnId>) -> KernelEvent {
+    /// Looks at a block, and connects what can be connected.
+    pub fn block(&mut self, block: &RawBlock, origin: Option<ConnId>) -> KernelEvent {
         let hash = block.hash;
         let mut changes = Vec::new();
         let outcome = self.look_at(block, origin, &mut changes);
@@ -111,6 +140,9 @@ impl Kernel {
         }
         if origin.is_some_and(|origin| self.mutating.contains(&origin)) {
             return BlockOutcome::Rejected(reject(RejectKind::Mutated));
+        }
+        if !self.tree.contains(&hash) && self.is_from_the_future(&block.header) {
+            return BlockOutcome::Rejected(reject(RejectKind::TimeFuture));
         }
         if self.insert(hash, block.header).is_err() {
             return BlockOutcome::Rejected(reject(RejectKind::MissingPrev));

@@ -1,0 +1,9 @@
+//! Stand-ins for tests: a kernel without consensus, and chains that cost nothing.
+//!
+//! Compiled for this crate's own tests, and for others with the feature `testing`.
+
+pub mod chains;
+pub mod kernel;
+
+pub use chains::{Blocks, block, mine};
+pub use kernel::{Kernel, reject};
