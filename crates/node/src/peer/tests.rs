@@ -521,6 +521,7 @@ fn done_is_sent_once_however_the_actor_ends() {
         // Never started: its arbiter was gone.
         drop(Lifecycle::new(
             birth,
+            world.around.clock.now(),
             world.around.add.clone(),
             world.around.done.clone(),
         ));
