@@ -78,10 +78,25 @@ impl Connection {
 
     /// Connects to a node and finishes the handshake.
     pub fn dial(address: SocketAddr, network: &Network) -> io::Result<Self> {
+        Self::dial_as(address, network, 0, "/handfast-tests:dialled/")
+    }
+
+    /// The same with a height to claim and a name to show.
+    pub fn dial_as(
+        address: SocketAddr,
+        network: &Network,
+        height: usize,
+        user_agent: &str,
+    ) -> io::Result<Self> {
         let mut connection = Self::new(TcpStream::connect(address)?, network)?;
-        connection.send(&version(0, "/handfast-tests:dialled/"))?;
+        connection.send_version(height, user_agent)?;
         connection.finish_handshake()?;
         Ok(connection)
+    }
+
+    /// Sends nothing but our `version`.
+    pub fn send_version(&self, height: usize, user_agent: &str) -> io::Result<()> {
+        self.send(&version(height, user_agent))
     }
 
     /// Answers a node that dialled us, and claims `height`.
@@ -99,7 +114,7 @@ impl Connection {
             Some(Message::Version(_)) => {}
             Some(_) | None => return Err(io::ErrorKind::InvalidData.into()),
         }
-        connection.send(&version(height, user_agent))?;
+        connection.send_version(height, user_agent)?;
         connection.send(&Message::Verack)?;
         connection.finish_handshake()?;
         Ok(connection)

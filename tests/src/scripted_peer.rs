@@ -59,10 +59,12 @@ struct Shared {
     record: Mutex<Record>,
     open: Mutex<Vec<Sender>>,
     ending: AtomicBool,
+    /// The height that its `version` claims, if not that of its chain.
+    claim: Option<usize>,
     script: Box<Script>,
 }
 
-/// A peer that listens on loopback until it is dropped.
+/// A peer that listens on loopback until it is dropped, and can dial as well.
 pub struct ScriptedPeer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -86,6 +88,23 @@ impl ScriptedPeer {
         chain: ServedChain,
         script: impl Fn(&Message, &Record, &Sender) -> Reaction + Send + Sync + 'static,
     ) -> Self {
+        Self::start(network, name, chain, None, Box::new(script))
+    }
+
+    /// A peer that completes handshakes, claims `height`, and never says another word.
+    pub fn silent(network: &Network, height: usize) -> Self {
+        let chain = ServedChain::new(network, []);
+        let script = |_: &Message, _: &Record, _: &Sender| Reaction::Silence;
+        Self::start(network, "silent", chain, Some(height), Box::new(script))
+    }
+
+    fn start(
+        network: &Network,
+        name: &str,
+        chain: ServedChain,
+        claim: Option<usize>,
+        script: Box<Script>,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
         let address = listener
             .local_addr()
@@ -97,7 +116,8 @@ impl ScriptedPeer {
             record: Mutex::default(),
             open: Mutex::default(),
             ending: AtomicBool::new(false),
-            script: Box::new(script),
+            claim,
+            script,
         });
         let acceptor = std::thread::spawn({
             let shared = Arc::clone(&shared);
@@ -108,6 +128,31 @@ impl ScriptedPeer {
             shared,
             acceptor: Some(acceptor),
         }
+    }
+
+    /// Dials the node: a connection that is inbound there. Done when the handshake is.
+    ///
+    /// # Panics
+    /// If the node does not complete it.
+    pub fn dial(&self, node: SocketAddr) {
+        let shared = Arc::clone(&self.shared);
+        let height = shared.height();
+        let connection = Connection::dial_as(node, &shared.network, height, &shared.name)
+            .expect("the node shakes hands");
+        shared.keep(&connection);
+        std::thread::spawn(move || shared.converse(connection));
+    }
+
+    /// Ends its connections. It goes on listening.
+    pub fn leave(&self) {
+        for sender in lock(&self.shared.open).drain(..) {
+            sender.close();
+        }
+    }
+
+    /// The name that the node shows as `subver`.
+    pub fn user_agent(&self) -> &str {
+        &self.shared.name
     }
 
     /// Where it listens.
@@ -156,19 +201,31 @@ impl Shared {
             }
             let Ok(stream) = stream else { continue };
             let shared = Arc::clone(self);
-            std::thread::spawn(move || shared.converse(stream));
+            std::thread::spawn(move || shared.answer_call(stream));
         }
     }
 
-    /// One connection, to its end. Its errors are the node's leaving.
-    fn converse(&self, stream: TcpStream) {
-        let height = lock(&self.chain).height();
-        let Ok(mut connection) = Connection::accept(stream, &self.network, height, &self.name)
-        else {
-            return;
-        };
+    /// The node dialled.
+    fn answer_call(&self, stream: TcpStream) {
+        let height = self.height();
+        if let Ok(connection) = Connection::accept(stream, &self.network, height, &self.name) {
+            self.keep(&connection);
+            self.converse(connection);
+        }
+    }
+
+    fn height(&self) -> usize {
+        self.claim.unwrap_or_else(|| lock(&self.chain).height())
+    }
+
+    /// Remembers a connection whose handshake is complete.
+    fn keep(&self, connection: &Connection) {
         lock(&self.open).push(connection.sender().clone());
         lock(&self.record).connections += 1;
+    }
+
+    /// One connection, to its end. Its errors are the node's leaving.
+    fn converse(&self, mut connection: Connection) {
         while let Ok(Some(message)) = connection.receive() {
             let reaction = (self.script)(&message, &lock(&self.record), connection.sender());
             self.note(&message);
