@@ -76,6 +76,11 @@ impl HeaderSync {
         self.source.as_ref().is_some_and(|source| source.id == id)
     }
 
+    /// When one more peer is asked beside the source, and when somebody is asked for news.
+    pub(super) fn due(&self) -> (Option<Duration>, Option<Duration>) {
+        (self.next_hedge, self.next_tip_check)
+    }
+
     /// News came: no need to check for some.
     pub(super) fn put_off_tip_check(&mut self, now: Duration) -> Duration {
         let at = now + TIP_CHECK;

@@ -19,6 +19,7 @@
 //! | `serve` | answering `getheaders`, `getblocks` and `getdata` |
 //! | `submit` | blocks and headers of RPC and of the miner |
 //! | `state`, `report` | [`SyncState`]: what is being done, and why |
+//! | `comparable` | [`HeaderPlan`]: what a model checker tells states apart by |
 //!
 //! # Invariants
 //!
@@ -30,6 +31,7 @@
 
 mod announce;
 mod budget;
+mod comparable;
 mod download;
 mod header_batch;
 mod header_sync;
@@ -44,6 +46,7 @@ mod state;
 mod submit;
 mod verdicts;
 
+pub use comparable::{HeaderPlan, PeerPlan};
 pub use manager::SyncManager;
 pub use state::{
     Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange, SyncLifecycle,

@@ -1,0 +1,68 @@
+//! What header sync will do next, in a form that can be compared.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::lifecycle::ConnId;
+
+use super::HeadersAsk;
+use super::manager::SyncManager;
+
+/// Everything on which header sync decides while no header, block or kernel event comes:
+/// two machines on the same tree that agree in it and in
+/// [`SyncLifecycle`](super::SyncLifecycle) treat `Added`, `Done`, an empty or broken
+/// `headers` and `Tick` alike.
+///
+/// For a model checker, which must tell states apart. Left out is what is only shown
+/// (reasons, the history of sources) and what follows from the headers known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HeaderPlan {
+    /// How each peer stands.
+    pub peers: BTreeMap<ConnId, PeerPlan>,
+    /// When one more peer is asked beside a silent source, monotonic.
+    pub next_hedge: Option<Duration>,
+    /// When somebody is asked for news, monotonic.
+    pub next_tip_check: Option<Duration>,
+    /// No later than the first timer, monotonic.
+    pub wake: Option<Duration>,
+}
+
+/// How one peer stands in header sync.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PeerPlan {
+    /// What it was asked and has not answered, and when.
+    pub asked: Option<(HeadersAsk, Duration)>,
+    /// When it was last asked.
+    pub last_asked: Duration,
+    /// Its headers were followed to their end.
+    pub ended: bool,
+    /// Until when it may not be the source.
+    pub aside: Option<Duration>,
+    /// It announced something while it was being asked.
+    pub ask_again: bool,
+}
+
+impl SyncManager {
+    /// See [`HeaderPlan`].
+    #[must_use]
+    pub fn header_plan(&self) -> HeaderPlan {
+        let (next_hedge, next_tip_check) = self.headers.due();
+        let peers = self.peers.iter().map(|(id, peer)| {
+            let headers = &peer.headers;
+            let plan = PeerPlan {
+                asked: headers.ask.map(|ask| (ask.kind, ask.at)),
+                last_asked: headers.last_asked,
+                ended: headers.ended,
+                aside: headers.aside.map(|(until, _)| until),
+                ask_again: headers.ask_again,
+            };
+            (*id, plan)
+        });
+        HeaderPlan {
+            peers: peers.collect(),
+            next_hedge,
+            next_tip_check,
+            wake: self.deadline(),
+        }
+    }
+}
