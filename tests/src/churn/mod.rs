@@ -27,7 +27,7 @@ use handfast_wire::Network;
 
 pub use driver::Crowd;
 pub use report::{Failure, Report, Stage};
-pub use script::Variant;
+pub use script::{Variant, version};
 
 use driver::Driver;
 use script::Script;

@@ -83,9 +83,13 @@ impl Script {
     }
 }
 
+/// The `version` of a churn's peers, who want no transactions (BIP37).
+///
 /// All connections of a run say the same. A nonce only has to be unlike the node's
 /// own, which it is but for one chance in 2^32.
-fn version(claimed_height: i32) -> Message {
+/// # Panics
+/// If the clock is before 1970.
+pub fn version(claimed_height: i32) -> Message {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("the clock is past 1970")

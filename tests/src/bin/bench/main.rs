@@ -4,7 +4,10 @@
 //! data directory, default caches, every script checked (`-assumevalid=0`), one
 //! peer on loopback. The clock runs from process start to the first RPC answer
 //! that names the right best block; CPU and memory are read at that moment.
+//! What connections cost is in [`churn`].
 
+mod churn;
+mod echo;
 mod options;
 mod report;
 mod run;
@@ -18,6 +21,10 @@ use report::Samples;
 const PROGRAMS: [Program; 2] = [Program::Handfast, Program::Bitcoind];
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(echo::ARGUMENT) {
+        echo::serve();
+        return ExitCode::SUCCESS;
+    }
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(message) => {
@@ -35,6 +42,9 @@ fn main() -> ExitCode {
             Chain::Start => start(options.runs),
             Chain::Light | Chain::Signed => sync(*chain, options.runs),
         }
+    }
+    if let Some(cycles) = options.churn {
+        churn::run(options.runs, cycles);
     }
     ExitCode::SUCCESS
 }

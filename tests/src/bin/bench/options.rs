@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::ops::RangeInclusive;
+
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chain {
@@ -36,43 +38,69 @@ impl Chain {
 pub(crate) struct Options {
     /// How often each program does each thing.
     pub(crate) runs: usize,
-    /// In this order.
+    /// Starts and syncs, in this order.
     pub(crate) chains: Vec<Chain>,
+    /// Cycles of each churn; `None`: no churn.
+    pub(crate) churn: Option<usize>,
 }
 
-const USAGE: &str =
-    "usage: bench [--runs N] [--chain start|light|signed]... (default: 3 runs of all)";
+/// Cycles of a churn: about two seconds.
+const CYCLES: usize = 20_000;
+
+const USAGE: &str = "usage: bench [--runs N] [--bench sync|churn|all] \
+                     [--chain start|light|signed]... [--cycles N]\n\
+                     default: 3 runs of all; --chain alone means --bench sync";
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self {
-            runs: 3,
-            chains: vec![],
-        };
+        let mut runs = 3;
+        let mut cycles = CYCLES;
+        let mut chains = vec![];
+        let mut bench = None;
         while let Some(arg) = args.next() {
             let value = args
                 .next()
                 .ok_or_else(|| format!("{arg} needs a value\n{USAGE}"))?;
             match arg.as_str() {
-                "--runs" => {
-                    let runs = value.parse().ok().filter(|runs| (1..=100).contains(runs));
-                    options.runs = runs
-                        .ok_or_else(|| format!("--runs takes 1 to 100, not {value:?}\n{USAGE}"))?;
-                }
+                "--runs" => runs = number(&arg, &value, 1..=100)?,
+                "--cycles" => cycles = number(&arg, &value, 1_000..=10_000_000)?,
+                "--bench" => bench = Some(value),
                 "--chain" => {
                     let chain = Chain::ALL.into_iter().find(|chain| chain.name() == value);
-                    options.chains.push(
+                    chains.push(
                         chain.ok_or_else(|| format!("no chain is called {value:?}\n{USAGE}"))?,
                     );
                 }
                 _ => return Err(format!("unknown option {arg:?}\n{USAGE}")),
             }
         }
-        if options.chains.is_empty() {
-            options.chains.extend(Chain::ALL);
+        let default = if chains.is_empty() { "all" } else { "sync" };
+        let (sync, churn) = match bench.as_deref().unwrap_or(default) {
+            "sync" => (true, false),
+            "churn" => (false, true),
+            "all" => (true, true),
+            other => return Err(format!("no benchmark is called {other:?}\n{USAGE}")),
+        };
+        if sync && chains.is_empty() {
+            chains.extend(Chain::ALL);
         }
-        Ok(options)
+        if !sync && !chains.is_empty() {
+            return Err(format!("a churn has no chain\n{USAGE}"));
+        }
+        Ok(Self {
+            runs,
+            chains,
+            churn: churn.then_some(cycles),
+        })
     }
+}
+
+fn number(name: &str, value: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    let number = value.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| {
+        let (least, most) = range.into_inner();
+        format!("{name} takes {least} to {most}, not {value:?}\n{USAGE}")
+    })
 }
 
 #[cfg(test)]
@@ -89,9 +117,11 @@ mod tests {
             parse(""),
             Ok(Options {
                 runs: 3,
-                chains: Chain::ALL.to_vec()
+                chains: Chain::ALL.to_vec(),
+                churn: Some(CYCLES),
             })
         );
+        assert_eq!(parse("--bench all"), parse(""));
     }
 
     #[test]
@@ -100,7 +130,20 @@ mod tests {
             parse("--runs 5 --chain light"),
             Ok(Options {
                 runs: 5,
-                chains: vec![Chain::Light]
+                chains: vec![Chain::Light],
+                churn: None,
+            })
+        );
+    }
+
+    #[test]
+    fn churn_alone_can_be_chosen_and_how_long_it_goes_on() {
+        assert_eq!(
+            parse("--bench churn --cycles 5000"),
+            Ok(Options {
+                runs: 3,
+                chains: vec![],
+                churn: Some(5_000),
             })
         );
     }
@@ -111,7 +154,10 @@ mod tests {
             "--runs",
             "--runs 0",
             "--runs many",
+            "--cycles 10",
             "--chain heavy",
+            "--bench speed",
+            "--bench churn --chain light",
             "--fast 1",
         ] {
             assert!(parse(line).is_err(), "{line}");

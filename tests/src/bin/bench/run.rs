@@ -114,7 +114,7 @@ pub(crate) fn start(program: Program) -> Sample {
 }
 
 /// Without a second copy of Bitcoin Core's log, which only our tests want.
-fn quiet(setup: Setup) -> Setup {
+pub(crate) fn quiet(setup: Setup) -> Setup {
     match setup.program() {
         Program::Bitcoind => setup.arg("-printtoconsole=0"),
         Program::Handfast => setup,

@@ -1,0 +1,100 @@
+//! Churn over real TCP against the running binary: after thousands of peers that came
+//! and vanished, no table remembers one of them, and the node follows the next honest peer.
+
+use std::time::{Duration, Instant};
+
+use handfast_tests::churn::{Churn, Report, Shape, Variant};
+use handfast_tests::generator::empty_blocks;
+use handfast_tests::process::{Node, Setup};
+use handfast_tests::scripted_peer::ScriptedPeer;
+use handfast_tests::served_chain::ServedChain;
+use handfast_tests::wait::{wait_for, wait_within};
+use handfast_wire::Network;
+use serde_json::{Value, json};
+
+/// Connections of one churn.
+const CYCLES: usize = 20_000;
+/// A wave, as it was when btcd was shown to keep dead peers.
+const WAVES: Shape = Shape::Waves {
+    size: 300,
+    concurrent_handshakes: 8,
+};
+/// What the peers of a wave claim: far more than anybody has.
+const CLAIMED_HEIGHT: i32 = 1_000_000;
+/// Within this an honest peer's new blocks must be followed. The issue's own bound.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(8);
+
+/// A node that has room for a wave while the last one's ends are still being handled.
+fn node(log: &str) -> Node {
+    Setup::handfast(Network::Regtest)
+        .arg("--max-inbound")
+        .arg("700")
+        .arg("--log")
+        .arg(log)
+        .start()
+}
+
+fn churn(node: &Node, variants: &[Variant]) -> Report {
+    let report = Churn::new(node.p2p(), &Network::Regtest, WAVES, CYCLES)
+        .variants(variants.iter().copied())
+        .claiming(CLAIMED_HEIGHT)
+        .run();
+    println!("{variants:?}: {report}");
+    report
+}
+
+/// Everybody who came has gone, and every part of the node knows it.
+fn assert_all_home(node: &Node) {
+    let audit = || node.rpc().get("audit", json!([]));
+    let home = |audit: &Value| {
+        audit["agrees"] == true && audit["sockets"] == 0 && audit["slots_taken"] == 0
+    };
+    let audit = wait_for("all slots are home", || Some(audit()).filter(home));
+    assert_eq!(audit["in_handshake"], 0, "{audit}");
+    assert_eq!(audit["peer_table"], json!([]), "a ghost: {audit}");
+    assert_eq!(audit["sync_table"], json!([]), "a ghost: {audit}");
+    assert_eq!(audit["sync_peer"], Value::Null, "a ghost: {audit}");
+    assert_eq!(node.peers(), Vec::<Value>::new());
+}
+
+/// A fresh peer with five new blocks is followed.
+fn assert_follows(node: &Node) {
+    let blocks = empty_blocks(Network::Regtest.genesis(), 0, "after the churn", 5);
+    let tip = blocks[4].hash;
+    let honest = ScriptedPeer::honest(
+        &Network::Regtest,
+        ServedChain::new(&Network::Regtest, blocks),
+    );
+    let begun = Instant::now();
+    let address = honest.address().to_string();
+    node.rpc().get("addnode", json!([address, "onetry"]));
+    wait_within(
+        FOLLOWED_WITHIN,
+        "five blocks of a fresh peer are followed",
+        || (node.best_hash() == Some(tip)).then_some(()),
+    );
+    println!("followed after {} ms", begun.elapsed().as_millis());
+}
+
+/// The watchdog is for a sync that hangs; none of this makes it hang.
+fn assert_watchdog_slept(node: &Node) {
+    let watchdog = node.rpc().get("getsyncstate", json!([]))["watchdog"].take();
+    if !watchdog.is_null() {
+        assert_eq!(watchdog["fired"], 0, "{watchdog}");
+    }
+}
+
+fn survives(variants: &[Variant], log: &str) {
+    let node = node(log);
+    let report = churn(&node, variants);
+    assert!(report.failures.is_empty(), "{report}");
+    assert!(report.cycles >= CYCLES);
+    assert_all_home(&node);
+    assert_follows(&node);
+    assert_watchdog_slept(&node);
+}
+
+#[test]
+fn waves_that_leave_together_leave_no_ghost() {
+    survives(&[Variant::Orderly], "info");
+}
