@@ -4,7 +4,6 @@
 //! of peers and of sync ask the actor that owns them; they wait for the messages
 //! queued before them, which are bounded by the credits, and never for validation.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +14,13 @@ use bitcoin::p2p::ServiceFlags;
 use bytes::Bytes;
 use handfast_chain::{ReadError, SpentOutput};
 use handfast_proto::headers::HeaderTree;
-use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{
     AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, PeerRow,
 };
 use handfast_proto::sync::{SubmitResult, SyncState};
 use handfast_wire::{Network, RawBlock};
 
+use crate::audit::Audit;
 use crate::mail::{self, ask};
 use crate::shared::Shared;
 use crate::stats::{Totals, Traffic};
@@ -107,37 +106,6 @@ pub struct PeerInfo {
     pub row: PeerRow,
     /// Bytes, times, ping.
     pub traffic: Traffic,
-}
-
-/// Do the tables agree? Taken actor by actor, so a busy node may show a
-/// connection that is on its way; on a quiet one all counts are equal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Audit {
-    /// Connections whose socket is open, handshake included.
-    pub sockets: usize,
-    /// Of those, the ones whose handshake is not complete.
-    pub in_handshake: usize,
-    /// Slots taken, all kinds together.
-    pub slots_taken: usize,
-    /// PeerManager's table.
-    pub peer_table: BTreeSet<ConnId>,
-    /// SyncManager's table.
-    pub sync_table: BTreeSet<ConnId>,
-    /// The peer that headers are synced from.
-    pub sync_peer: Option<ConnId>,
-}
-
-impl Audit {
-    /// Whether open sockets, peer table and sync table show the same connections.
-    #[must_use]
-    pub fn agrees(&self) -> bool {
-        let ready = self.sockets.checked_sub(self.in_handshake);
-        ready == Some(self.peer_table.len())
-            && self.peer_table == self.sync_table
-            && self
-                .sync_peer
-                .is_none_or(|id| self.sync_table.contains(&id))
-    }
 }
 
 /// One address that peers can reach us at.
@@ -256,18 +224,10 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn audit(&self) -> Result<Audit, Gone> {
-        let links = self.shared.links()?;
-        let peer_table = ask(&links.peers, mail::AuditPeers).await?;
-        let (sync_table, sync_peer) = ask(&links.sync, mail::AuditSync).await?;
-        let census = self.shared.slots.census();
-        Ok(Audit {
-            sockets: census.sockets,
-            in_handshake: census.in_handshake,
-            slots_taken: census.taken,
-            peer_table,
-            sync_table,
-            sync_peer,
-        })
+        let (answer, wait) = tokio::sync::oneshot::channel();
+        let peers = &self.shared.links()?.peers;
+        mail::post(peers, mail::AuditPeers { answer });
+        wait.await.map_err(|_| Gone::Stopping)
     }
 
     /// Adds or removes an address to stay connected to, or tries one once.

@@ -10,6 +10,7 @@ pub mod manual;
 
 mod alarm;
 mod arbiters;
+mod audit;
 mod clock;
 mod connector;
 mod credit;
@@ -41,9 +42,10 @@ mod virtual_time;
 mod vital;
 mod wiring;
 
+pub use audit::{Audit, Handled, Invariant, LifecycleQueue};
 pub use config::{NodeConfig, StartError, user_agent};
 pub use handle::{
-    AddNodeFailure, Audit, BlockError, ChainView, DisconnectFailure, ExitReason, Gone,
+    AddNodeFailure, BlockError, ChainView, DisconnectFailure, ExitReason, Gone,
     LocalAddress, NetworkInfo, NodeHandle, PeerInfo, Phase,
 };
 pub use node::{BoundNode, Node};

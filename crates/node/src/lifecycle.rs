@@ -74,7 +74,9 @@ impl Lifecycle {
 
     /// The handshake is complete: sends `Add`.
     pub(crate) fn ready(&mut self, introduction: Introduction, link: PeerLink) {
-        assert!(self.slot.is_some(), "L2: Add after Done of {}", self.id);
+        let Some(slot) = &self.slot else {
+            panic!("L2: Add after Done of {}", self.id)
+        };
         self.open.ready();
         self.reached = Reached::Handshake;
         post_to(
@@ -83,6 +85,7 @@ impl Lifecycle {
                 introduction,
                 link,
                 handshake: self.handshake.take(),
+                queued: slot.queue(),
             },
         );
     }
@@ -111,6 +114,14 @@ impl Drop for Lifecycle {
             reached: self.reached,
             reason,
         };
-        post_to(&self.done, PeerDone { ending, slot });
+        let queued = slot.queue();
+        post_to(
+            &self.done,
+            PeerDone {
+                ending,
+                queued,
+                slot,
+            },
+        );
     }
 }

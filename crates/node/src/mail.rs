@@ -23,11 +23,12 @@ use handfast_proto::sync::{KernelEvent, SubmitResult, SyncState};
 use handfast_wire::{Message as WireMessage, RawBlock};
 use tokio::sync::oneshot;
 
+use crate::audit::{Audit, Handled};
 use crate::credit::Credit;
 use crate::handle::{Gone, PeerInfo};
 use crate::opening::Open;
 use crate::peer::PeerLink;
-use crate::slots::{HandshakeSlot, Slot};
+use crate::slots::{HandshakeSlot, Queued, Slot};
 
 /// Why a mailbox cannot grow without limit by one kind of message.
 pub(crate) trait Bound {}
@@ -117,6 +118,8 @@ pub(crate) struct PeerAdd {
     pub(crate) link: PeerLink,
     /// Its place in the handshake (inbound only); free when this has been handled.
     pub(crate) handshake: Option<HandshakeSlot>,
+    /// Counts it as queued until it, and what it becomes for SyncManager, was handled.
+    pub(crate) queued: Queued,
 }
 
 /// A connection received a message.
@@ -138,6 +141,8 @@ pub(crate) struct PeerInput {
 pub(crate) struct PeerDone {
     /// Which one, and why.
     pub(crate) ending: Ending,
+    /// As in [`PeerAdd`]. Goes before the slot.
+    pub(crate) queued: Queued,
     /// Its slot.
     pub(crate) slot: Slot,
 }
@@ -149,7 +154,12 @@ posted!(ByCredit: PeerInput);
 
 /// PeerManager admitted a connection.
 #[derive(Debug)]
-pub(crate) struct SyncAdd(pub(crate) Introduction);
+pub(crate) struct SyncAdd {
+    /// What it said of itself.
+    pub(crate) introduction: Introduction,
+    /// Of the [`PeerAdd`] that led to this.
+    pub(crate) queued: Queued,
+}
 
 /// An admitted connection received a message for sync.
 #[derive(Debug)]
@@ -167,6 +177,8 @@ pub(crate) struct SyncInput {
 pub(crate) struct SyncDone {
     /// The connection.
     pub(crate) id: ConnId,
+    /// Of the [`PeerDone`] that led to this. Goes before the slot.
+    pub(crate) queued: Queued,
     /// Its slot.
     pub(crate) slot: Slot,
 }
@@ -289,6 +301,29 @@ pub(crate) struct DialFailed {
 
 posted!(ByRequest: Disconnect, Dial, Resolve, Resolved, NotDialled, DialFailed);
 
+// ---- The audit. Posted, not asked: it takes the way of the lifecycle messages, so
+// that SyncManager is looked at when it has handled exactly what PeerManager had.
+
+/// What PeerManager's table shows; goes on to SyncManager as [`AuditSync`].
+#[derive(Debug)]
+pub(crate) struct AuditPeers {
+    /// Gets both managers' answer.
+    pub(crate) answer: oneshot::Sender<Audit>,
+}
+
+/// What SyncManager's table shows after PeerManager's.
+#[derive(Debug)]
+pub(crate) struct AuditSync {
+    /// PeerManager's table.
+    pub(crate) peer_table: BTreeSet<ConnId>,
+    /// What PeerManager has handled.
+    pub(crate) peer_manager: Handled,
+    /// Gets both managers' answer.
+    pub(crate) answer: oneshot::Sender<Audit>,
+}
+
+posted!(Rare: AuditPeers, AuditSync);
+
 // ---- Questions.
 
 /// Every admitted peer.
@@ -300,15 +335,9 @@ pub(crate) struct PeerHistory;
 /// The operator's addresses.
 #[derive(Debug)]
 pub(crate) struct AddedNodes;
-/// The ids in PeerManager's table.
-#[derive(Debug)]
-pub(crate) struct AuditPeers;
 /// What sync does.
 #[derive(Debug)]
 pub(crate) struct QuerySyncState;
-/// The ids in SyncManager's table, and its sync peer.
-#[derive(Debug)]
-pub(crate) struct AuditSync;
 /// The `addnode` RPC.
 #[derive(Debug)]
 pub(crate) struct AddNode {
@@ -328,9 +357,7 @@ asked! {
     Peers => Vec<PeerInfo>,
     PeerHistory => Vec<HistoryRow>,
     AddedNodes => Vec<AddedNode>,
-    AuditPeers => BTreeSet<ConnId>,
     QuerySyncState => SyncState,
-    AuditSync => (BTreeSet<ConnId>, Option<ConnId>),
     AddNode => Result<(), AddNodeError>,
     DisconnectPeer => bool,
 }
@@ -367,13 +394,13 @@ pub(crate) struct StopIntake;
 /// Phase "drain": disconnect everybody, admit nobody.
 #[derive(Debug)]
 pub(crate) struct Drain;
-/// Phase "managers": stop, and answer what has to be saved.
+/// Phase "managers": stop, and answer what has to be saved and what was handled.
 #[derive(Debug)]
 pub(crate) struct StopPeers {
     /// Every slot is home, so the table must be empty (L6).
     pub(crate) slots_home: bool,
 }
-/// Phase "managers": stop, and let go of the kernel.
+/// Phase "managers": stop, let go of the kernel, and answer what was handled.
 #[derive(Debug)]
 pub(crate) struct StopSync {
     /// Every slot is home, so the table must be empty (L6).
@@ -386,7 +413,7 @@ pub(crate) struct AddressRows;
 asked! {
     StopIntake => (),
     Drain => (),
-    StopPeers => Vec<Row>,
-    StopSync => (),
+    StopPeers => (Vec<Row>, Handled),
+    StopSync => Handled,
     AddressRows => Vec<Row>,
 }

@@ -173,6 +173,15 @@ fn peers_that_come_and_go_leave_no_ghost() {
             }
             let audit = audit_of(node, 0, 0).await;
             assert_eq!((audit.slots_taken, audit.sync_peer), (0, None));
+            assert_eq!(audit.peer_manager.dones, 100);
+            assert_eq!(audit.sync_manager.adds, audit.sync_manager.dones);
+            assert_eq!(audit.sync_manager.adds, audit.peer_manager.adds);
+            let lifecycle = audit.lifecycle;
+            assert_eq!(lifecycle.queued, 0);
+            assert!((1..=lifecycle.bound).contains(&lifecycle.most));
+            assert_eq!(audit.slots_total * 2, lifecycle.bound);
+            let mut invariants = audit.invariants().into_iter();
+            assert!(invariants.all(|invariant| invariant.held));
             assert_eq!(node.peer_history().await.expect("it runs").len(), 100);
         },
     );

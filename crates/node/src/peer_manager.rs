@@ -12,18 +12,19 @@ use handfast_wire::Message;
 use tokio::time::Instant;
 
 use crate::alarm::{self, Timed};
+use crate::audit::Handled;
 use crate::connector::Connector;
 use crate::credit::Credit;
 use crate::ended_log::EndedLog;
 use crate::handle::PeerInfo;
 use crate::mail::{
-    AddNode, AddedNodes, AddressRows, AuditPeers, Dial, DialFailed, Disconnect, DisconnectPeer,
-    Drain, NotDialled, PeerAdd, PeerDone, PeerHistory, PeerInput, Peers, Resolve, Resolved,
-    ServeBlock, Served, StopPeers, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
+    AddNode, AddedNodes, AddressRows, AuditPeers, AuditSync, Dial, DialFailed, Disconnect,
+    DisconnectPeer, Drain, NotDialled, PeerAdd, PeerDone, PeerHistory, PeerInput, Peers, Resolve,
+    Resolved, ServeBlock, Served, StopPeers, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
 };
 use crate::peer::PeerLink;
 use crate::shared::Shared;
-use crate::slots::Slot;
+use crate::slots::{Queued, Slot};
 use crate::sync_manager::SyncManager;
 use crate::vital::Vital;
 
@@ -34,6 +35,7 @@ pub(crate) struct PeerManager {
     /// The way to each connection that completed its handshake, admitted or not.
     links: BTreeMap<ConnId, PeerLink>,
     tally: Tally,
+    handled: Handled,
     ended: EndedLog,
     sync: Addr<SyncManager>,
     connector: Addr<Connector>,
@@ -46,6 +48,8 @@ pub(crate) struct PeerManager {
 #[derive(Debug, Default)]
 struct Carried {
     credit: Option<Credit>,
+    /// Of a lifecycle message. Goes before the slot.
+    queued: Option<Queued>,
     slot: Option<Slot>,
 }
 
@@ -61,6 +65,7 @@ impl PeerManager {
             table,
             links: BTreeMap::new(),
             tally: Tally::default(),
+            handled: Handled::default(),
             ended: EndedLog::default(),
             sync,
             connector,
@@ -81,16 +86,27 @@ impl PeerManager {
                 Effect::Admit(introduction) => {
                     self.tally.admitted(&introduction);
                     self.publish_census();
-                    post(&self.sync, SyncAdd(introduction));
+                    let queued = carried
+                        .queued
+                        .take()
+                        .expect("L3: a peer is admitted by its own Add");
+                    post(
+                        &self.sync,
+                        SyncAdd {
+                            introduction,
+                            queued,
+                        },
+                    );
                 }
                 Effect::Retire { id } => {
-                    let slot = carried
-                        .slot
+                    let (queued, slot) = carried
+                        .queued
                         .take()
+                        .zip(carried.slot.take())
                         .expect("L3: a peer is retired by its own Done");
                     self.tally.retired(id);
                     self.publish_census();
-                    post(&self.sync, SyncDone { id, slot });
+                    post(&self.sync, SyncDone { id, queued, slot });
                 }
                 Effect::Forward { id, message } => {
                     let credit = carried
@@ -229,11 +245,18 @@ impl Handler<PeerAdd> for PeerManager {
             introduction,
             link,
             handshake,
+            queued,
         }: PeerAdd,
         _: &mut Self::Context,
     ) {
+        self.shared.slots.assert_bounded();
+        self.handled.adds += 1;
         self.links.insert(introduction.id, link);
-        self.step(Input::Add(introduction));
+        let carried = Carried {
+            queued: Some(queued),
+            ..Carried::default()
+        };
+        self.step_with(Input::Add(introduction), carried);
         drop(handshake);
     }
 }
@@ -253,7 +276,7 @@ impl Handler<PeerInput> for PeerManager {
             Input::Message { id, message },
             Carried {
                 credit: Some(credit),
-                slot: None,
+                ..Carried::default()
             },
         );
     }
@@ -262,7 +285,13 @@ impl Handler<PeerInput> for PeerManager {
 impl Handler<PeerDone> for PeerManager {
     type Result = ();
     fn handle(&mut self, done: PeerDone, _: &mut Self::Context) {
-        let PeerDone { ending, slot } = done;
+        let PeerDone {
+            ending,
+            queued,
+            slot,
+        } = done;
+        self.shared.slots.assert_bounded();
+        self.handled.dones += 1;
         let now = self.shared.clock.now();
         self.ended.tell(now.mono, &ending);
         self.links.remove(&ending.id);
@@ -270,6 +299,7 @@ impl Handler<PeerDone> for PeerManager {
             Input::Done(ending),
             Carried {
                 credit: None,
+                queued: Some(queued),
                 slot: Some(slot),
             },
         );
@@ -352,9 +382,14 @@ impl Handler<AddedNodes> for PeerManager {
 }
 
 impl Handler<AuditPeers> for PeerManager {
-    type Result = MessageResult<AuditPeers>;
-    fn handle(&mut self, _: AuditPeers, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.table.ids())
+    type Result = ();
+    fn handle(&mut self, AuditPeers { answer }: AuditPeers, _: &mut Self::Context) {
+        let seen = AuditSync {
+            peer_table: self.table.ids(),
+            peer_manager: self.handled,
+            answer,
+        };
+        post(&self.sync, seen);
     }
 }
 
@@ -412,6 +447,6 @@ impl Handler<StopPeers> for PeerManager {
         }
         self.vital.relieved();
         ctx.stop();
-        MessageResult(self.table.book().rows().collect())
+        MessageResult((self.table.book().rows().collect(), self.handled))
     }
 }

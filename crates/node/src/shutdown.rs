@@ -8,6 +8,7 @@ use std::time::Duration;
 use handfast_chain::Chain;
 
 use crate::arbiters::Arbiters;
+use crate::audit::Handled;
 use crate::mail::{Drain, StopIntake, StopPeers, StopSync, ask};
 use crate::peers_file;
 use crate::shared::Shared;
@@ -81,15 +82,21 @@ pub(crate) async fn run(
             shared.slots.census()
         ));
     }
-    let rows = phase("managers", ANSWER, async {
-        let rows = ask(&peers, StopPeers { slots_home }).await;
+    let answers = phase("managers", ANSWER, async {
+        let peers = ask(&peers, StopPeers { slots_home }).await;
         let sync = ask(&sync, StopSync { slots_home }).await;
-        rows.ok().zip(sync.ok())
+        peers.ok().zip(sync.ok())
     });
-    let rows = rows.await.flatten().map(|(rows, ())| rows);
-    if rows.is_none() {
-        failures.push("a manager did not end as it should".into());
+    let answers = answers.await.flatten();
+    match &answers {
+        Some(((_, peers), sync)) if slots_home => {
+            let opened = shared.slots.census().opened;
+            failures.extend(settle(opened, *peers, *sync).err());
+        }
+        Some(_) => {}
+        None => failures.push("a manager did not end as it should".into()),
     }
+    let rows = answers.map(|((rows, _), _)| rows);
     match phase("kernel", KERNEL, off_thread(move || close(chain))).await {
         Some(Ok(Ok(()))) => {}
         Some(Ok(Err(failure)) | Err(failure)) => failures.push(failure),
@@ -124,6 +131,29 @@ async fn off_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| error.to_string())
+}
+
+/// Draws the line under all connections: each had its Done handled, and each that
+/// SyncManager heard of ended there too.
+///
+/// # Errors
+/// The figures do not add up (L2, L3): our own bug.
+fn settle(connections: u64, peers: Handled, sync: Handled) -> Result<(), String> {
+    if peers.dones != connections || sync.dones != sync.adds {
+        return Err(format!(
+            "L2: of {connections} connections PeerManager handled {peers:?} and SyncManager {sync:?}"
+        ));
+    }
+    tracing::info!(
+        connections,
+        adds = peers.adds,
+        dones = peers.dones,
+        sync_adds = sync.adds,
+        sync_dones = sync.dones,
+        slots = "home",
+        "every connection ended"
+    );
+    Ok(())
 }
 
 /// Interrupts validation, flushes and closes. SyncManager has let go of the

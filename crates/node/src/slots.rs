@@ -6,22 +6,65 @@
 //! messages per slot queued (L5), and all slots home proves every Done handled (L6).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use handfast_proto::lifecycle::Direction;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 /// Leave for one connection to exist, until its Done has been handled.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    _permit: OwnedSemaphorePermit,
+    pools: Arc<Pools>,
+    direction: Direction,
+}
+
+impl Slot {
+    /// Counts one lifecycle message of this connection as queued.
+    pub(crate) fn queue(&self) -> Queued {
+        let queued = self.pools.queued.fetch_add(1, Ordering::Relaxed) + 1;
+        if queued > self.pools.most_queued.load(Ordering::Relaxed) {
+            self.pools.most_queued.fetch_max(queued, Ordering::Relaxed);
+        }
+        Queued {
+            pools: self.pools.clone(),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.pools.of(self.direction).put_back();
+    }
+}
+
+/// One lifecycle message that was posted and not yet handled: an `Add` or a `Done`,
+/// from the connection until the last manager that hears of it has handled it.
+/// What becomes of it on the way (`PeerAdd` to `SyncAdd`) is still the same one.
+///
+/// To be dropped before the connection's [`Slot`] is: a slot that is taken again
+/// must not find messages of the connection before.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pools: Arc<Pools>,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.pools.queued.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Leave for one inbound connection to be in the handshake; free when its `Add`
 /// (or its Done) has been handled.
 #[derive(Debug)]
 pub(crate) struct HandshakeSlot {
-    _permit: OwnedSemaphorePermit,
+    pools: Arc<Pools>,
+}
+
+impl Drop for HandshakeSlot {
+    fn drop(&mut self) {
+        self.pools.handshakes.put_back();
+    }
 }
 
 /// How many connections of each kind may exist.
@@ -47,14 +90,35 @@ struct Pools {
     handshakes: Pool,
     outbound: Pool,
     manual: Pool,
+    /// Connections that ever were.
+    opened: AtomicU64,
     sockets: AtomicUsize,
     in_handshake: AtomicUsize,
+    /// Lifecycle messages that are queued, and the most that ever were. Counted and
+    /// shown, and ordered by the slots themselves: `Relaxed` is enough.
+    queued: AtomicUsize,
+    most_queued: AtomicUsize,
+}
+
+impl Pools {
+    fn of(&self, direction: Direction) -> &Pool {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+            Direction::Manual => &self.manual,
+        }
+    }
+
+    fn total(&self) -> usize {
+        let slots = [&self.inbound, &self.outbound, &self.manual];
+        slots.map(|pool| pool.size as usize).iter().sum()
+    }
 }
 
 #[derive(Debug)]
 struct Pool {
     size: u32,
-    permits: Arc<Semaphore>,
+    permits: Semaphore,
 }
 
 impl Pool {
@@ -62,12 +126,18 @@ impl Pool {
         let size = u32::try_from(size).expect("a limit on connections fits 32 bits");
         Self {
             size,
-            permits: Arc::new(Semaphore::new(size as usize)),
+            permits: Semaphore::new(size as usize),
         }
     }
 
-    fn take(&self) -> Option<OwnedSemaphorePermit> {
-        self.permits.clone().try_acquire_owned().ok()
+    /// Takes one permit, which [`Pool::put_back`] returns.
+    fn take(&self) -> bool {
+        let permit = self.permits.try_acquire();
+        permit.map(|permit| permit.forget()).is_ok()
+    }
+
+    fn put_back(&self) {
+        self.permits.add_permits(1);
     }
 
     fn taken(&self) -> usize {
@@ -82,12 +152,24 @@ impl Pool {
     }
 }
 
-/// What is taken, for the audit.
+/// What is taken and what is queued, for the audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Census {
+    /// Connections that ever were.
+    pub(crate) opened: u64,
     pub(crate) sockets: usize,
     pub(crate) in_handshake: usize,
+    pub(crate) total: usize,
     pub(crate) taken: usize,
+    pub(crate) queued: usize,
+    pub(crate) most_queued: usize,
+}
+
+impl Census {
+    /// Lifecycle messages that may be queued (L5).
+    pub(crate) fn bound(&self) -> usize {
+        2 * self.total
+    }
 }
 
 impl Slots {
@@ -98,32 +180,33 @@ impl Slots {
                 handshakes: Pool::new(limits.handshakes),
                 outbound: Pool::new(limits.outbound),
                 manual: Pool::new(limits.manual),
+                opened: AtomicU64::new(0),
                 sockets: AtomicUsize::new(0),
                 in_handshake: AtomicUsize::new(0),
+                queued: AtomicUsize::new(0),
+                most_queued: AtomicUsize::new(0),
             }),
         }
     }
 
     /// A slot for one more connection, unless all of this kind are taken.
     pub(crate) fn take(&self, direction: Direction) -> Option<Slot> {
-        let pool = match direction {
-            Direction::Inbound => &self.pools.inbound,
-            Direction::Outbound => &self.pools.outbound,
-            Direction::Manual => &self.pools.manual,
-        };
-        pool.take().map(|permit| Slot { _permit: permit })
+        self.pools.of(direction).take().then(|| Slot {
+            pools: self.pools.clone(),
+            direction,
+        })
     }
 
     /// A place in the handshake for one more inbound connection.
     pub(crate) fn take_handshake(&self) -> Option<HandshakeSlot> {
-        self.pools
-            .handshakes
-            .take()
-            .map(|permit| HandshakeSlot { _permit: permit })
+        self.pools.handshakes.take().then(|| HandshakeSlot {
+            pools: self.pools.clone(),
+        })
     }
 
     /// Counts a socket as open until the token is dropped.
     pub(crate) fn open(&self) -> OpenSocket {
+        self.pools.opened.fetch_add(1, Ordering::Relaxed);
         self.pools.sockets.fetch_add(1, Ordering::Relaxed);
         self.pools.in_handshake.fetch_add(1, Ordering::Relaxed);
         OpenSocket {
@@ -134,11 +217,29 @@ impl Slots {
 
     pub(crate) fn census(&self) -> Census {
         let pools = &self.pools;
+        let slots = [&pools.inbound, &pools.outbound, &pools.manual];
         Census {
+            opened: pools.opened.load(Ordering::Relaxed),
             sockets: pools.sockets.load(Ordering::Relaxed),
             in_handshake: pools.in_handshake.load(Ordering::Relaxed),
-            taken: pools.inbound.taken() + pools.outbound.taken() + pools.manual.taken(),
+            total: pools.total(),
+            taken: slots.map(Pool::taken).iter().sum(),
+            queued: pools.queued.load(Ordering::Relaxed),
+            most_queued: pools.most_queued.load(Ordering::Relaxed),
         }
+    }
+
+    /// A manager handles a lifecycle message: there never were more than two per slot.
+    ///
+    /// # Panics
+    /// When there were (L5); in release builds too.
+    pub(crate) fn assert_bounded(&self) {
+        let most = self.pools.most_queued.load(Ordering::Relaxed);
+        let bound = 2 * self.pools.total();
+        assert!(
+            most <= bound,
+            "L5: {most} lifecycle messages were queued, at most {bound} may be"
+        );
     }
 
     /// Resolves when every slot is home, and no more can be taken (L6).
@@ -232,22 +333,35 @@ mod tests {
         let mut ready = slots.open();
         ready.ready();
         ready.ready();
-        assert_eq!(
-            slots.census(),
-            Census {
-                sockets: 2,
-                in_handshake: 1,
-                taken: 0
-            }
-        );
+        let sockets = || {
+            let census = slots.census();
+            (census.sockets, census.in_handshake, census.opened)
+        };
+        assert_eq!(sockets(), (2, 1, 2));
         drop((silent, ready));
-        assert_eq!(
-            slots.census(),
-            Census {
-                sockets: 0,
-                in_handshake: 0,
-                taken: 0
-            }
-        );
+        assert_eq!(sockets(), (0, 0, 2));
+    }
+
+    #[test]
+    fn two_lifecycle_messages_of_every_slot_are_within_the_bound() {
+        let slots = slots();
+        let one = slots.take(Direction::Outbound).expect("all are free");
+        let bound = slots.census().bound();
+        assert_eq!(bound, 2 * (3 + 1 + 1));
+        let queued: Vec<_> = (0..bound).map(|_| one.queue()).collect();
+        slots.assert_bounded();
+        assert_eq!(slots.census().queued, bound);
+        drop(queued);
+        let census = slots.census();
+        assert_eq!((census.queued, census.most_queued), (0, bound));
+    }
+
+    #[test]
+    #[should_panic(expected = "L5: 11 lifecycle messages were queued, at most 10 may be")]
+    fn one_lifecycle_message_more_than_two_per_slot_is_a_violation() {
+        let slots = slots();
+        let one = slots.take(Direction::Outbound).expect("all are free");
+        let _too_many: Vec<_> = (0..11).map(|_| one.queue()).collect();
+        slots.assert_bounded();
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::alarm::{self, Timed};
+use crate::audit::{Audit, Handled};
 use crate::credit::BlockShare;
 use crate::kernel_events::tag;
 use crate::mail::{
@@ -40,6 +41,7 @@ pub(crate) struct SyncManager {
     /// Who waits for the answer of a submission.
     submitters: BTreeMap<u64, oneshot::Sender<SubmitResult>>,
     next_ticket: u64,
+    handled: Handled,
     vital: Vital,
 }
 
@@ -61,6 +63,7 @@ impl SyncManager {
             with_kernel: BTreeMap::new(),
             submitters: BTreeMap::new(),
             next_ticket: 0,
+            handled: Handled::default(),
             vital: Vital::new("SyncManager", shared.node.clone()),
             shared,
         }
@@ -161,16 +164,26 @@ impl Timed for SyncManager {
 
 impl Handler<SyncAdd> for SyncManager {
     type Result = ();
-    fn handle(&mut self, SyncAdd(introduction): SyncAdd, _: &mut Self::Context) {
+    fn handle(&mut self, add: SyncAdd, _: &mut Self::Context) {
+        let SyncAdd {
+            introduction,
+            queued,
+        } = add;
+        self.shared.slots.assert_bounded();
+        self.handled.adds += 1;
         self.step(Input::Added(introduction));
+        drop(queued);
     }
 }
 
 impl Handler<SyncDone> for SyncManager {
     type Result = ();
-    fn handle(&mut self, SyncDone { id, slot }: SyncDone, _: &mut Self::Context) {
+    fn handle(&mut self, SyncDone { id, queued, slot }: SyncDone, _: &mut Self::Context) {
+        self.shared.slots.assert_bounded();
+        self.handled.dones += 1;
         self.step(Input::Done { id });
         // Home only now: handled, not merely sent.
+        drop(queued);
         drop(slot);
     }
 }
@@ -235,15 +248,30 @@ impl Handler<QuerySyncState> for SyncManager {
 }
 
 impl Handler<AuditSync> for SyncManager {
-    type Result = MessageResult<AuditSync>;
-    fn handle(&mut self, _: AuditSync, _: &mut Self::Context) -> Self::Result {
-        MessageResult((self.machine.ids(), self.machine.sync_peer()))
+    type Result = ();
+    fn handle(&mut self, question: AuditSync, _: &mut Self::Context) {
+        let AuditSync {
+            peer_table,
+            peer_manager,
+            answer,
+        } = question;
+        let audit = Audit::new(
+            self.shared.slots.census(),
+            (peer_table, peer_manager),
+            (self.machine.ids(), self.machine.sync_peer(), self.handled),
+        );
+        // Whoever asked may not wait any more.
+        let _ = answer.send(audit);
     }
 }
 
 impl Handler<StopSync> for SyncManager {
-    type Result = ();
-    fn handle(&mut self, StopSync { slots_home }: StopSync, ctx: &mut Self::Context) {
+    type Result = MessageResult<StopSync>;
+    fn handle(
+        &mut self,
+        StopSync { slots_home }: StopSync,
+        ctx: &mut Self::Context,
+    ) -> Self::Result {
         if slots_home {
             let left = self.machine.ids();
             assert!(
@@ -254,5 +282,6 @@ impl Handler<StopSync> for SyncManager {
         self.chain = None;
         self.vital.relieved();
         ctx.stop();
+        MessageResult(self.handled)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use handfast_node::{ConnId, HistoryRow, SyncState};
+use handfast_node::{ConnId, Handled, HistoryRow, SyncState};
 use serde_json::{Value, json};
 
 use super::{Call, Category, Method};
@@ -22,9 +22,13 @@ pub(super) const METHODS: &[Method] = &[
         name: "audit",
         category: Category::Sync,
         params: &[],
-        about: "Tells whether open sockets, peer table and sync table show the same connections.\n\
-                A connection on its way in or out may make them differ for a moment; for good they never do.",
-        result: "{ agrees, sockets, in_handshake, slots_taken, peer_table, sync_table, sync_peer }",
+        about: "Tells whether open sockets, peer table and sync table show the same connections, and how the\n\
+                invariants of the peers' lifecycle stand. The tables are of one moment and always equal; a\n\
+                connection on its way in or out may make the sockets differ, but only while it is.",
+        result: "{ agrees, sockets, in_handshake, slots_taken, slots: { total, taken, home }, peer_table, sync_table, sync_peer,\n  \
+                 lifecycle: { queued, most, bound }, handled: { peermanager: { adds, dones }, syncmanager: { adds, dones } },\n  \
+                 invariants: [ { name, says, held, judged_by }, … ] }\n\
+                 lifecycle: Add and Done messages on their way to both managers; bound: two per slot",
         example: "",
         needs_chain: true,
         run: |call| Box::pin(audit(call)),
@@ -60,14 +64,39 @@ async fn audit(call: Rc<Call>) -> Result<Value, Error> {
     let audit = call.node.audit().await?;
     let ids =
         |ids: &std::collections::BTreeSet<ConnId>| ids.iter().map(|id| id.0).collect::<Value>();
+    let handled = |handled: Handled| json!({ "adds": handled.adds, "dones": handled.dones });
+    let lines = audit.invariants();
+    let invariants = lines.iter().map(|line| {
+        json!({
+            "name": line.name,
+            "says": line.says,
+            "held": line.held,
+            "judged_by": line.judged_by,
+        })
+    });
     Ok(json!({
         "agrees": audit.agrees(),
         "sockets": audit.sockets,
         "in_handshake": audit.in_handshake,
         "slots_taken": audit.slots_taken,
+        "slots": {
+            "total": audit.slots_total,
+            "taken": audit.slots_taken,
+            "home": audit.slots_total - audit.slots_taken,
+        },
         "peer_table": ids(&audit.peer_table),
         "sync_table": ids(&audit.sync_table),
         "sync_peer": audit.sync_peer.map(|id| id.0),
+        "lifecycle": {
+            "queued": audit.lifecycle.queued,
+            "most": audit.lifecycle.most,
+            "bound": audit.lifecycle.bound,
+        },
+        "handled": {
+            "peermanager": handled(audit.peer_manager),
+            "syncmanager": handled(audit.sync_manager),
+        },
+        "invariants": invariants.collect::<Value>(),
     }))
 }
 
