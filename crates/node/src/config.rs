@@ -7,6 +7,8 @@ use std::time::Duration;
 use bitcoin::pow::Work;
 use handfast_wire::Network;
 
+use crate::arbiters::net_arbiters;
+
 /// Inbound connections at most. Core: 125 in all, of which 10 are outbound.
 pub const DEFAULT_MAX_INBOUND: usize = 115;
 /// Automatic outbound connections. Core: 8 full relay and 2 block relay.
@@ -53,6 +55,8 @@ pub struct NodeConfig {
     pub minimum_work: Option<Work>,
     /// Threads that check scripts besides the kernel's own; `None`: by the number of cores.
     pub script_threads: Option<i32>,
+    /// Threads that do nothing but connections; none: they share one with the managers.
+    pub net_arbiters: usize,
     /// Seed of everything that is chosen at random; `None`: from the system.
     pub seed: Option<u64>,
 }
@@ -77,6 +81,7 @@ impl NodeConfig {
             user_agent: user_agent(&[]).expect("no comment is always acceptable"),
             minimum_work: None,
             script_threads: None,
+            net_arbiters: net_arbiters(),
             seed: None,
         }
     }

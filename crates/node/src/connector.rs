@@ -95,7 +95,10 @@ async fn dial(
         .map_err(|_| "timed out".to_owned())?
         .map_err(|error| error.to_string())?;
     // Leaves this arbiter's reactor; its own arbiter registers it again.
-    let socket = socket.into_std().map_err(|error| error.to_string())?;
+    let socket = socket
+        .set_nodelay(true)
+        .and_then(|()| socket.into_std())
+        .map_err(|error| error.to_string())?;
     intake.dialled(socket, direction, addr, slot);
     Ok(())
 }

@@ -31,7 +31,8 @@ impl Intake {
         }
     }
 
-    /// An accepted socket, with the slots that were taken for it.
+    /// An accepted socket, with the slots that were taken for it. Like every socket
+    /// that comes here it does not block, and does not wait for more to send (`TCP_NODELAY`).
     pub(crate) fn accepted(
         &self,
         socket: TcpStream,
@@ -80,13 +81,11 @@ impl Intake {
         let turn = usize::try_from(birth.id.0).unwrap_or(0) % self.net.len();
         let around = self.around.clone();
         self.net[turn].spawn_fn(move || {
-            // Small messages in both directions; waiting for more only delays them.
-            let prepared = socket
-                .set_nodelay(true)
-                .and_then(|()| tokio::net::TcpStream::from_std(socket));
-            match prepared {
+            match tokio::net::TcpStream::from_std(socket) {
                 Ok(socket) => {
-                    let (read, write) = socket.into_split();
+                    // Not `into_split`: its write half shuts the socket down when it is
+                    // dropped, one more system call where closing it does the same.
+                    let (read, write) = tokio::io::split(socket);
                     peer::spawn(around, birth, read, write);
                 }
                 Err(error) => peer::stillborn(&around, birth, &error),

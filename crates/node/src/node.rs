@@ -110,7 +110,7 @@ impl BoundNode {
             "a node starts inside an actix System"
         );
         let lock = handfast_chain::lock(&self.config.datadir, &self.config.network)?;
-        let arbiters = Arbiters::start()?;
+        let arbiters = Arbiters::start(self.config.net_arbiters)?;
         Ok(launch(self, lock, arbiters))
     }
 }
