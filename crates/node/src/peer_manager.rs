@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
 use handfast_proto::lifecycle::{ConnId, DoneReason, Introduction};
@@ -153,10 +154,17 @@ impl PeerManager {
                     );
                 }
                 Effect::Reply(answer) => reply = Some(answer),
+                Effect::BansChanged => self.publish_bans(),
                 Effect::Notice(notice) => tracing::info!("{notice}"),
             }
         }
         reply
+    }
+
+    /// The shortest round trips that were measured.
+    fn round_trips(&self) -> Vec<(ConnId, Duration)> {
+        let measured = |(id, link): (&ConnId, &PeerLink)| Some((*id, link.counters.min_ping()?));
+        self.links.iter().filter_map(measured).collect()
     }
 
     /// Sends to a connection that may have ended already.
@@ -174,6 +182,11 @@ impl PeerManager {
             tracing::debug!(peer = id.0, %reason, "disconnecting");
             post(&link.actor, Disconnect(reason));
         }
+    }
+
+    /// Publishes whom to turn away, for those who accept connections.
+    fn publish_bans(&self) {
+        self.shared.bans.store(Arc::new(self.table.bans().clone()));
     }
 
     /// Publishes how many peers there are, for those who do not want to ask.
@@ -220,6 +233,7 @@ impl Actor for PeerManager {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(0);
         alarm::start(ctx);
+        self.publish_bans();
         // The table may want to dial at once.
         self.step(Input::Tick);
     }
@@ -251,6 +265,9 @@ impl Handler<PeerAdd> for PeerManager {
     ) {
         self.shared.slots.assert_bounded();
         self.handled.adds += 1;
+        if self.table.wants_round_trips(introduction.direction) {
+            self.step(Input::RoundTrips(self.round_trips()));
+        }
         self.links.insert(introduction.id, link);
         let carried = Carried {
             queued: Some(queued),

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use actix::Addr;
 use arc_swap::ArcSwap;
 use handfast_chain::BlockReader;
+use handfast_proto::bans::BanList;
 use handfast_proto::handshake::PROTOCOL_VERSION;
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::session::full_node;
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) height: Arc<AtomicU64>,
     pub(crate) census: Census,
     pub(crate) intake: Arc<Tally>,
+    /// The operator's bans, published by PeerManager.
+    pub(crate) bans: Arc<ArcSwap<BanList>>,
     /// Bytes of blocks and undo data when last looked at.
     disk: AtomicU64,
 }
@@ -100,6 +103,7 @@ impl Shared {
             height: Arc::default(),
             census: Census::default(),
             intake: Arc::default(),
+            bans: Arc::default(),
             disk: AtomicU64::new(0),
         }
     }

@@ -152,6 +152,11 @@ impl Counters {
         }
     }
 
+    /// The shortest round trip of a ping so far.
+    pub(crate) fn min_ping(&self) -> Option<Duration> {
+        shown(self.min_ping.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn read(&self, now: Duration) -> Traffic {
         let since = shown(self.ping_since.load(Ordering::Relaxed));
         Traffic {
@@ -163,7 +168,7 @@ impl Counters {
             last_receive: self.last_receive.load(Ordering::Relaxed),
             last_block: self.last_block.load(Ordering::Relaxed),
             ping: shown(self.ping.load(Ordering::Relaxed)),
-            min_ping: shown(self.min_ping.load(Ordering::Relaxed)),
+            min_ping: self.min_ping(),
             ping_wait: since.map(|since| now.saturating_sub(since)),
         }
     }

@@ -13,11 +13,13 @@
 //! | [`session`] | one connection: handshake, ping, inactivity |
 //! | [`peer_table`] | all connections: admission, dialling, addresses |
 //! | [`address_book`] | where other nodes may be found |
+//! | [`bans`] | addresses that are not welcome |
 //! | [`random`] | seeded choices |
 //! | [`headers`] | the header tree and how headers are received and served |
 //! | [`sync`] | header and block sync over all peers |
 
 pub mod address_book;
+pub mod bans;
 pub mod handshake;
 pub mod headers;
 pub mod lifecycle;

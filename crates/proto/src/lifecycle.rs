@@ -124,11 +124,11 @@ pub enum DoneReason {
     /// The peer table did not admit it.
     #[error("refused: {0}")]
     Refused(String),
-    /// Every slot was taken, and a newcomer was worth more.
-    #[error("evicted to make room for a newcomer")]
+    /// Its slot was wanted for others, who were worth more.
+    #[error("evicted in favour of others")]
     Evicted,
-    /// The operator banned its address, or its address misbehaved before.
-    #[error("its address is banned")]
+    /// The operator banned its address, or a peer at its address broke rules before.
+    #[error("its address is banned or misbehaved")]
     Banned,
     /// It sent an invalid header.
     #[error("invalid header: {0}")]
@@ -165,6 +165,40 @@ pub enum DoneReason {
 }
 
 impl DoneReason {
+    /// Whether the remote's host is discouraged for it ([`crate::bans`]), having come so far.
+    ///
+    /// As Core: for what an honest node cannot send, but not for lateness, silence or a
+    /// chain with little work, nor for features announced too late. What cannot be decoded
+    /// counts once the handshake is complete; before, it is most likely no Bitcoin node of
+    /// our network at all.
+    #[must_use]
+    pub fn discourages(&self, reached: Reached) -> bool {
+        match self {
+            Self::InvalidHeader(_) | Self::InvalidBlock { .. } => true,
+            Self::Undecodable(_) => reached >= Reached::Handshake,
+            Self::ProtocolViolation(_)
+            | Self::LowWorkChain
+            | Self::HeadersTimeout
+            | Self::BlockStalled { .. }
+            | Self::RemoteClosed
+            | Self::RemoteReset(_)
+            | Self::HandshakeTimeout
+            | Self::SelfConnection
+            | Self::ObsoleteVersion { .. }
+            | Self::MissingServices
+            | Self::DuplicateConnection
+            | Self::PingTimeout
+            | Self::Inactive
+            | Self::SlowReader
+            | Self::Refused(_)
+            | Self::Evicted
+            | Self::Banned
+            | Self::Requested
+            | Self::Shutdown
+            | Self::Panicked => false,
+        }
+    }
+
     /// Whether the remote did what the protocol forbids, or withheld what it owed:
     /// what an operator wants to hear of.
     #[must_use]

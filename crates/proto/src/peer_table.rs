@@ -4,9 +4,17 @@
 //! while it is in this table. [`Effect::Admit`] and [`Effect::Retire`] are what
 //! SyncManager hears, in this order and for exactly the admitted connections.
 //!
-//! What the table decides about a peer that asks for addresses or sends some is in
-//! `gossip`, whom to dial in `dialing`, the nodes that an operator named in `named`,
-//! DNS seeds in `seeds`.
+//! | file | what it decides |
+//! |---|---|
+//! | `admission` | who is in the table |
+//! | `eviction` | who leaves it for a newcomer |
+//! | `bans` | whom the operator banned, and who misbehaved |
+//! | `dialing` | whom to dial |
+//! | `more_peers` | what is done when sync does not get on |
+//! | `named` | the nodes that an operator named |
+//! | `seeds` | when to ask DNS seeds |
+//! | `gossip` | peers that ask for addresses or send some |
+//! | `vocabulary`, `rows` | what goes in and out |
 //!
 //! Left out for now: telling others our own address, and relaying fresh addresses
 //! from peer to peer (addresses are told to those who ask with `getaddr`).
@@ -21,33 +29,39 @@
 //! An answer that never comes costs its dial or look-up no more than a timeout.
 
 mod admission;
+mod bans;
 mod dialing;
+mod eviction;
 mod gossip;
+mod more_peers;
 mod named;
 mod rows;
 mod seeds;
+mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use handfast_wire::Message;
-
 use crate::address_book::AddressBook;
-use crate::lifecycle::{
-    AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Ledger, Scope,
-};
+use crate::bans::{BanList, Discouraged};
+use crate::lifecycle::{AssertHeld, ConnId, Ledger, Scope};
 use crate::random::Random;
 use crate::time::{Now, earliest};
 
 use admission::Peer;
 use dialing::Dials;
+pub use eviction::max_leaving;
 use gossip::Told;
+use more_peers::MorePeers;
+pub use more_peers::{EXTRA_FOR, EXTRA_OUTBOUND};
 use named::Named;
 pub use named::{Target, parse_target};
 pub use rows::{AddedNode, HistoryRow, PeerRow};
 use seeds::Seeds;
+pub use vocabulary::{
+    AddNodeCommand, AddNodeError, DisconnectTarget, Effect, Input, NotConnected, Notice, Reply,
+    SyncOrder,
+};
 
 /// Connections that strangers may open. 125 in all less 10, as Core's default.
 pub const MAX_INBOUND: usize = 115;
@@ -108,223 +122,6 @@ impl PeerTableConfig {
     }
 }
 
-/// What `addnode` does, as in Core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AddNodeCommand {
-    /// Keep a connection to the node.
-    Add,
-    /// No longer keep it; an open connection stays open.
-    Remove,
-    /// Dial once.
-    OneTry,
-}
-
-/// Why `addnode` was refused. The texts are Core's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum AddNodeError {
-    /// Core error −23, `RPC_CLIENT_NODE_ALREADY_ADDED`.
-    #[error("Error: Node already added")]
-    AlreadyAdded,
-    /// Core error −24, `RPC_CLIENT_NODE_NOT_ADDED`.
-    #[error("Error: Node could not be removed. It has not been added previously.")]
-    NotAdded,
-}
-
-/// Core error −29, `RPC_CLIENT_NODE_NOT_CONNECTED`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[error("Node not found in connected nodes")]
-pub struct NotConnected;
-
-/// Whom `disconnectnode` means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DisconnectTarget {
-    /// The connection with this id.
-    ById(ConnId),
-    /// Every connection to this address and port.
-    ByAddr(SocketAddr),
-}
-
-/// What SyncManager wants of a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SyncOrder {
-    /// Send it this.
-    Send {
-        /// The peer.
-        id: ConnId,
-        /// The message.
-        message: Message,
-    },
-    /// Close its connection.
-    Disconnect {
-        /// The peer.
-        id: ConnId,
-        /// Why.
-        reason: DoneReason,
-    },
-    /// Sync does not get on with the peers there are: find others.
-    MorePeers,
-}
-
-/// What happens to the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A connection completed its handshake.
-    Add(Introduction),
-    /// A connection has ended; nothing about `id` follows.
-    Done(Ending),
-    /// A peer sent this.
-    Message {
-        /// The peer.
-        id: ConnId,
-        /// The message.
-        message: Message,
-    },
-    /// The answer to [`Effect::Resolve`]; no address means that it failed.
-    Resolved {
-        /// As in the effect.
-        name: String,
-        /// What it stands for.
-        addrs: Vec<SocketAddr>,
-    },
-    /// A dial ended without a connection.
-    DialFailed {
-        /// As in [`Effect::Dial`].
-        addr: SocketAddr,
-        /// As in [`Effect::Dial`].
-        name: Option<String>,
-        /// The operating system's text.
-        error: String,
-    },
-    /// A dial was not even tried, for want of a connection slot: a slot that the table
-    /// counts as free comes home only when SyncManager has handled `Done`. Says
-    /// nothing about the address.
-    NotDialled {
-        /// As in [`Effect::Dial`].
-        addr: SocketAddr,
-        /// As in [`Effect::Dial`].
-        name: Option<String>,
-    },
-    /// The operator's `addnode`. Answered by [`Reply::AddNode`] in the same step.
-    AddNode {
-        /// Address or host, with or without a port.
-        name: String,
-        /// What to do.
-        command: AddNodeCommand,
-    },
-    /// The operator's `disconnectnode`. Answered by [`Reply::Disconnect`] in the same step.
-    Disconnect(DisconnectTarget),
-    /// SyncManager wants something.
-    FromSync(SyncOrder),
-    /// The node stops: close every peer, dial and admit nobody any more.
-    Drain,
-    /// Time has passed. Harmless when no deadline has.
-    Tick,
-}
-
-/// What the table wants done, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Tell SyncManager of a new peer.
-    Admit(Introduction),
-    /// Tell SyncManager that an admitted peer has ended.
-    Retire {
-        /// The peer.
-        id: ConnId,
-    },
-    /// For SyncManager.
-    Forward {
-        /// The peer.
-        id: ConnId,
-        /// What it sent.
-        message: Message,
-    },
-    /// Send to a peer.
-    Send {
-        /// The peer.
-        id: ConnId,
-        /// What to send.
-        message: Message,
-    },
-    /// Close a connection.
-    Disconnect {
-        /// The connection.
-        id: ConnId,
-        /// Why.
-        reason: DoneReason,
-    },
-    /// Dial.
-    Dial {
-        /// Where.
-        addr: SocketAddr,
-        /// [`Direction::Outbound`] or [`Direction::Manual`].
-        direction: Direction,
-        /// The named node that it is for; to be given back in [`Input::DialFailed`].
-        name: Option<String>,
-    },
-    /// Look up a host.
-    Resolve {
-        /// To be given back in [`Input::Resolved`].
-        name: String,
-        /// The host.
-        host: String,
-        /// The port that the addresses get.
-        port: u16,
-        /// A DNS seed, not a named node.
-        seeds: bool,
-    },
-    /// The answer to an operator's order; the first effect of its step.
-    Reply(Reply),
-    /// Worth a line in the log: see [`Notice`].
-    Notice(Notice),
-}
-
-/// An answer to the operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// To [`Input::AddNode`].
-    AddNode(Result<(), AddNodeError>),
-    /// To [`Input::Disconnect`].
-    Disconnect(Result<(), NotConnected>),
-}
-
-/// What an operator should know about finding peers. Its `Display` is one plain line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Notice {
-    /// Every DNS seed failed.
-    NoSeedReached {
-        /// How many were asked.
-        asked: usize,
-        /// When they are asked again.
-        retry_in: Duration,
-    },
-    /// DNS seeds answered.
-    SeedsAnswered {
-        /// With so many addresses.
-        addresses: usize,
-    },
-    /// No address is known, there is no seed to ask and no node was named.
-    NobodyToDial,
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoSeedReached { asked, retry_in } => write!(
-                f,
-                "none of the {asked} DNS seeds could be reached; trying again in {} s",
-                retry_in.as_secs()
-            ),
-            Self::SeedsAnswered { addresses } => {
-                write!(f, "the DNS seeds named {addresses} addresses")
-            }
-            Self::NobodyToDial => f.write_str(
-                "no peer is known and this network has no DNS seeds; \
-                 name one with --add-node or --connect, or wait for one to connect",
-            ),
-        }
-    }
-}
-
 /// The table. See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PeerTable {
@@ -341,6 +138,9 @@ pub struct PeerTable {
     dials: Dials,
     named: BTreeMap<String, Named>,
     seeds: Seeds,
+    more: MorePeers,
+    bans: BanList,
+    discouraged: Discouraged,
     /// Since when there is no automatic outbound peer.
     lonely_since: Option<Duration>,
     notice: Option<Notice>,
@@ -364,6 +164,9 @@ impl PeerTable {
             dials: Dials::new(now),
             named: BTreeMap::new(),
             seeds: Seeds::new(now),
+            more: MorePeers::default(),
+            bans: BanList::default(),
+            discouraged: Discouraged::default(),
             lonely_since: Some(now.mono),
             notice: None,
             draining: false,
@@ -371,6 +174,13 @@ impl PeerTable {
         };
         table.name_configured_nodes(now);
         table
+    }
+
+    /// The table with the operator's bans that were in force when they were saved.
+    #[must_use]
+    pub fn with_bans(mut self, bans: BanList) -> Self {
+        self.bans = bans;
+        self
     }
 
     /// Handles one input.
@@ -403,6 +213,13 @@ impl PeerTable {
                 self.close(id, reason, &mut effects);
             }
             Input::FromSync(SyncOrder::MorePeers) => self.look_for_more_peers(now),
+            Input::FromSync(SyncOrder::Useful { id }) => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.useful_at = Some(now.mono);
+                }
+            }
+            Input::Ban(order) => self.ban(now, order, &mut effects),
+            Input::RoundTrips(round_trips) => self.hear_round_trips(round_trips),
             Input::Drain => self.drain(&mut effects),
             Input::Tick => {}
         }
@@ -417,9 +234,13 @@ impl PeerTable {
             return None;
         }
         let named = self.named.values().filter_map(Named::due).min();
-        [self.outbound_due(), self.dials.expiry(), self.seeds_due()]
-            .into_iter()
-            .fold(named, earliest)
+        let others = [
+            self.outbound_due(),
+            self.dials.expiry(),
+            self.seeds_due(),
+            self.more.due(),
+        ];
+        others.into_iter().fold(named, earliest)
     }
 
     /// The admitted peers, for `getpeerinfo`.
@@ -453,6 +274,18 @@ impl PeerTable {
     #[must_use]
     pub fn book(&self) -> &AddressBook {
         &self.book
+    }
+
+    /// The operator's bans.
+    #[must_use]
+    pub fn bans(&self) -> &BanList {
+        &self.bans
+    }
+
+    /// The hosts whose peer broke rules.
+    #[must_use]
+    pub fn discouraged(&self) -> &Discouraged {
+        &self.discouraged
     }
 
     /// What keeps the table from finding peers, while it does.

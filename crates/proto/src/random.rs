@@ -50,6 +50,13 @@ impl Random {
     }
 }
 
+/// A hash of `data` that nobody can foretell who does not know `seed`. Each use has a
+/// `domain` of its own.
+#[must_use]
+pub fn keyed(seed: u64, domain: [u8; 8], data: &[u8]) -> u64 {
+    siphash24::Hash::hash_to_u64_with_keys(seed, u64::from_le_bytes(domain), data)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

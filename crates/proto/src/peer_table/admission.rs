@@ -1,11 +1,15 @@
 //! Who is in the table, and what its messages are worth.
 
+use std::time::Duration;
+
 use handfast_wire::Message;
 
 use super::gossip::Allowance;
 use super::{
     DisconnectTarget, Effect, HistoryRow, MAX_HISTORY, NotConnected, PeerRow, PeerTable, Reply,
+    max_leaving,
 };
+use crate::address_book::Group;
 use crate::lifecycle::{AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Reached};
 use crate::time::Now;
 
@@ -20,6 +24,10 @@ pub(super) struct Peer {
     pub(super) allowance: Allowance,
     pub(super) getaddr_answered: bool,
     pub(super) fee_filter: Option<u64>,
+    /// When it last brought a block that was new to us, as far as sync told.
+    pub(super) useful_at: Option<Duration>,
+    /// Its shortest round trip when it was last asked for.
+    pub(super) round_trip: Option<Duration>,
 }
 
 impl Peer {
@@ -44,13 +52,16 @@ impl PeerTable {
         let id = peer.id;
         self.ledger.peer_add(id).assert_held();
         let dialled_for = self.dial_connected(now, &peer);
-        if let Some(reason) = self.objection(&peer) {
-            self.ledger.refused(id).assert_held();
-            tracing::debug!(%id, remote = %peer.remote, %reason, "refused");
-            self.named_lost(now, dialled_for.as_deref(), id);
-            self.refused.insert(id, peer.user_agent);
-            effects.push(Effect::Disconnect { id, reason });
-            return;
+        let verdict = self
+            .objection(now, &peer)
+            .map_or_else(|| self.room_for(now, &peer), Err);
+        let victim = match verdict {
+            Ok(victim) => victim,
+            Err(reason) => return self.refuse(now, peer, dialled_for.as_deref(), reason, effects),
+        };
+        if let Some(victim) = victim {
+            tracing::debug!(%id, %victim, "evicted for a newcomer");
+            self.close(victim, DoneReason::Evicted, effects);
         }
         self.ledger.admitted(id).assert_held();
         let outgoing = peer.direction.is_outgoing();
@@ -64,6 +75,8 @@ impl PeerTable {
                 allowance: Allowance::new(now, outgoing),
                 getaddr_answered: false,
                 fee_filter: None,
+                useful_at: None,
+                round_trip: None,
             },
         );
         if outgoing {
@@ -79,32 +92,70 @@ impl PeerTable {
         }
     }
 
-    /// Why this newcomer is not admitted, if it is not.
-    fn objection(&self, newcomer: &Introduction) -> Option<DoneReason> {
+    fn refuse(
+        &mut self,
+        now: Now,
+        peer: Introduction,
+        dialled_for: Option<&str>,
+        reason: DoneReason,
+        effects: &mut Vec<Effect>,
+    ) {
+        let id = peer.id;
+        self.ledger.refused(id).assert_held();
+        tracing::debug!(%id, remote = %peer.remote, %reason, "refused");
+        self.named_lost(now, dialled_for, id);
+        self.refused.insert(id, peer.user_agent);
+        effects.push(Effect::Disconnect { id, reason });
+    }
+
+    /// Why this newcomer is not admitted, however much room there is.
+    fn objection(&self, now: Now, newcomer: &Introduction) -> Option<DoneReason> {
         if self.draining {
             return Some(DoneReason::Shutdown);
         }
-        let full = |taken: usize, slots: usize| {
-            let text = || format!("all {slots} {} slots are taken", newcomer.direction);
-            (taken >= slots).then(|| DoneReason::Refused(text()))
+        if self.bans.is_banned(newcomer.remote.ip(), now) {
+            return Some(DoneReason::Banned);
+        }
+        let same = |peer: &Peer| {
+            peer.introduction.remote == newcomer.remote && peer.introduction.direction.is_outgoing()
         };
-        let duplicate = || {
-            let same = |peer: &Peer| {
-                peer.introduction.remote == newcomer.remote
-                    && peer.introduction.direction.is_outgoing()
-            };
-            self.peers
-                .values()
-                .any(same)
-                .then_some(DoneReason::DuplicateConnection)
+        let duplicate = newcomer.direction.is_outgoing() && self.peers.values().any(same);
+        // The remote port of an inbound connection says nothing about who it is.
+        duplicate.then_some(DoneReason::DuplicateConnection)
+    }
+
+    /// Who has to go for this newcomer, or why there is no room.
+    ///
+    /// Inbound peers on their way out do not count against it: whoever is evicted would
+    /// otherwise keep the slot that it was evicted from. They are [`max_leaving`] at most.
+    fn room_for(&self, now: Now, newcomer: &Introduction) -> Result<Option<ConnId>, DoneReason> {
+        let full = |slots: usize| {
+            let text = format!("all {slots} {} slots are taken", newcomer.direction);
+            DoneReason::Refused(text)
         };
         match newcomer.direction {
-            // The remote port of an inbound connection says nothing about who it is.
-            Direction::Inbound => full(self.count(Direction::Inbound), self.config.max_inbound),
-            Direction::Outbound => duplicate()
-                .or_else(|| full(self.count(Direction::Outbound), self.config.max_outbound)),
+            Direction::Inbound => {
+                let slots = self.config.max_inbound;
+                if self.count(Direction::Inbound) >= slots + max_leaving(slots) {
+                    return Err(full(slots));
+                }
+                if !self.inbound_is_full() {
+                    return Ok(None);
+                }
+                let ip = newcomer.remote.ip();
+                if self.discouraged.contains(ip, now) {
+                    return Err(DoneReason::Banned);
+                }
+                let victim = self.pick_victim(now, Group::of(ip));
+                victim.map(Some).ok_or_else(|| full(slots))
+            }
+            Direction::Outbound => {
+                let slots = self.outbound_limit();
+                let room = self.count(Direction::Outbound) < slots;
+                room.then_some(None).ok_or_else(|| full(slots))
+            }
             // The operator's wish; their number was limited when they were dialled.
-            Direction::Manual => duplicate(),
+            Direction::Manual => Ok(None),
         }
     }
 
@@ -142,6 +193,9 @@ impl PeerTable {
             }
         };
         tracing::debug!(%id, %remote, %direction, %reason, "connection ended");
+        if direction != Direction::Manual && reason.discourages(reached) {
+            self.discourage(now, remote.ip(), effects);
+        }
         if self.history.len() == MAX_HISTORY {
             self.history.pop_front();
         }

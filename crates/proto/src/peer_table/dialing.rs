@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::admission::Peer;
+use super::bans::is_unwelcome;
 use super::{Effect, PeerTable};
 use crate::address_book::{Group, canonical};
 use crate::lifecycle::{Direction, DoneReason, Introduction};
@@ -83,17 +84,13 @@ impl PeerTable {
             self.lonely_since.get_or_insert(now.mono);
         }
         self.plan_seeds(now, effects);
+        self.plan_more_peers(now, effects);
         self.plan_outbound(now, effects);
     }
 
     /// Whether we look for peers by ourselves.
     pub(super) fn dials_automatically(&self) -> bool {
         self.config.dial && self.config.connect_only.is_empty() && !self.draining
-    }
-
-    /// Sync does not get on with the peers there are: dials whom it can at once.
-    pub(super) fn look_for_more_peers(&mut self, now: Now) {
-        self.dials.hurry(now);
     }
 
     /// When the next automatic dial may start; `None` while none is wanted.
@@ -104,7 +101,7 @@ impl PeerTable {
             .values()
             .filter(|dial| dial.direction == Direction::Outbound);
         let taken = self.count(Direction::Outbound) + dialling.count();
-        (self.dials_automatically() && taken < self.config.max_outbound).then_some(self.dials.next)
+        (self.dials_automatically() && taken < self.outbound_limit()).then_some(self.dials.next)
     }
 
     fn plan_outbound(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -116,7 +113,9 @@ impl PeerTable {
         let one_per_group = !self.config.allow_private_addresses;
         let allowed = |addr: SocketAddr| {
             let same_group = one_per_group && groups.contains(&Group::of(addr.ip()));
-            !same_group && !busy.contains(&addr)
+            !same_group
+                && !busy.contains(&addr)
+                && !is_unwelcome(&self.bans, &self.discouraged, addr.ip(), now)
         };
         let picked = self.book.pick(now, &mut self.random, allowed);
         self.dials.idle = picked.is_none();

@@ -7,6 +7,7 @@ use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use handfast_wire::Message;
 
+use super::bans::is_unwelcome;
 use super::{Effect, PeerTable};
 use crate::address_book::{Group, Row, Source};
 use crate::lifecycle::{ConnId, Direction};
@@ -91,7 +92,8 @@ impl PeerTable {
         peer.getaddr_answered = true;
         let v2 = peer.introduction.wants_addrv2;
         if self.told.as_ref().is_none_or(|told| told.until <= now.mono) {
-            let rows = self.book.sample(now, &mut self.random);
+            let mut rows = self.book.sample(now, &mut self.random);
+            rows.retain(|row| !is_unwelcome(&self.bans, &self.discouraged, row.addr.ip(), now));
             let more = self.random.below(ANSWER_FOR_MORE.as_secs());
             let until = now.mono + ANSWER_FOR + Duration::from_secs(more);
             // An empty book is not worth remembering.
@@ -123,7 +125,9 @@ impl PeerTable {
         peer.allowance.grow(now);
         let mut learned = 0usize;
         for (addr, services, seen) in heard {
-            if !peer.allowance.take() || !is_useful(services) {
+            let unwelcome =
+                self.bans.is_banned(addr.ip(), now) || self.discouraged.contains(addr.ip(), now);
+            if !peer.allowance.take() || !is_useful(services) || unwelcome {
                 continue;
             }
             let new = self

@@ -199,6 +199,15 @@ impl PeerTable {
         Ok(())
     }
 
+    /// Whoever waits out a pause is dialled now.
+    pub(super) fn hurry_named(&mut self, now: Now) {
+        for node in self.named.values_mut() {
+            if let State::Waiting(at) = &mut node.state {
+                *at = now.mono;
+            }
+        }
+    }
+
     /// Dials the named nodes that are due.
     pub(super) fn plan_named(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let is_due = |node: &Named| node.due().is_some_and(|due| due <= now.mono);
@@ -263,7 +272,8 @@ impl PeerTable {
     }
 
     fn dial_named(&mut self, now: Now, name: String, addr: SocketAddr, effects: &mut Vec<Effect>) {
-        if self.is_outgoing_to(addr) {
+        // A ban may be lifted, a connection may end: it is looked at again.
+        if self.is_outgoing_to(addr) || self.bans.is_banned(addr.ip(), now) {
             self.named_busy(now, &name);
         } else if let Some(node) = self.named.get_mut(&name) {
             node.state = State::Dialling;

@@ -1,4 +1,5 @@
-//! DNS seeds: asked while we are alone, and again until one answers.
+//! DNS seeds: asked while we are alone and again until one answers, and when sync wants
+//! more peers.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ pub(super) struct Seeds {
     round: Option<Round>,
     failures: u32,
     next: Duration,
+    /// Sync wants more peers than we have.
+    wanted: bool,
     told_nobody: bool,
 }
 
@@ -45,8 +48,15 @@ impl Seeds {
             round: None,
             failures: 0,
             next: now.mono,
+            wanted: false,
             told_nobody: false,
         }
+    }
+
+    /// Wants them asked once more though we are not alone, but no sooner than they
+    /// would be asked again otherwise.
+    pub(super) fn ask_again(&mut self) {
+        self.wanted = true;
     }
 }
 
@@ -58,6 +68,7 @@ impl PeerTable {
         }
         match &self.seeds.round {
             Some(round) => Some(round.until),
+            None if self.seeds.wanted => Some(self.seeds.next),
             None => self.lonely_since.map(|since| {
                 let patience = if self.book.is_empty() {
                     Duration::ZERO
@@ -86,6 +97,7 @@ impl PeerTable {
             self.finish_round(now, effects);
             return;
         }
+        self.seeds.wanted = false;
         let hosts = self.config.dns_seeds.clone();
         self.seeds.round = Some(Round {
             asked: hosts.len(),

@@ -1,15 +1,21 @@
 mod admission;
+mod bans;
 mod dialing;
+mod eviction;
 mod gossip;
+mod more_peers;
 mod named;
 mod seeds;
 mod walk;
 
+use std::net::SocketAddr;
+
 use bitcoin::p2p::ServiceFlags;
+use handfast_wire::Message;
 
 use super::*;
 use crate::address_book::Source;
-use crate::lifecycle::Reached;
+use crate::lifecycle::{Direction, DoneReason, Ending, Introduction, Reached};
 use crate::session::full_node;
 
 const START: Now = Now {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
+use crate::bans::{BanOrder, BanTime, Subnet};
 use Direction::{Inbound, Manual, Outbound};
 
 /// What the walk does next; numbers choose among what is possible.
@@ -22,6 +23,15 @@ enum Move {
     AddNode(u8, AddNodeCommand),
     Disconnect(u8),
     SyncDisconnect(u8),
+    /// It brought a new block.
+    Useful(u8),
+    /// Round trips are told; a number per connection, milliseconds.
+    RoundTrips(u8),
+    /// The operator bans an address that strangers or nodes have, or all of the latter.
+    Ban(u8, u16),
+    Unban(u8),
+    ClearBans,
+    MorePeers,
     Wait(u16),
     Drain,
 }
@@ -41,9 +51,25 @@ fn moves() -> impl Strategy<Value = Move> {
         3 => (0u8..4, command).prop_map(|(n, command)| Move::AddNode(n, command)),
         1 => any::<u8>().prop_map(Move::Disconnect),
         1 => any::<u8>().prop_map(Move::SyncDisconnect),
-        6 => (0u16..120).prop_map(Move::Wait),
+        2 => any::<u8>().prop_map(Move::Useful),
+        1 => any::<u8>().prop_map(Move::RoundTrips),
+        2 => (0u8..12, 1u16..600).prop_map(|(n, seconds)| Move::Ban(n, seconds)),
+        1 => (0u8..12).prop_map(Move::Unban),
+        1 => Just(Move::ClearBans),
+        1 => Just(Move::MorePeers),
+        6 => (0u16..400).prop_map(Move::Wait),
         1 => Just(Move::Drain),
     ]
+}
+
+/// A stranger's group, or a node's address; the last ones are all nodes at once.
+fn subnet(n: u8) -> Subnet {
+    let text = match n {
+        0..3 => format!("{}.1.0.0/16", 50 + n),
+        3..11 => format!("{}.1.1.1", 17 + n),
+        11.. => "20.0.0.0/6".to_owned(),
+    };
+    text.parse().expect("a subnet")
 }
 
 #[derive(Clone, Debug)]
@@ -111,7 +137,11 @@ impl Walk {
     fn make(&mut self, step: Move) {
         let input = match step {
             Move::Accept(n) => {
-                self.connect(Inbound, SocketAddr::from(([50, 1, 1, n], 4_000)));
+                // Four groups, of unequal size.
+                self.connect(
+                    Inbound,
+                    SocketAddr::from(([50 + n % 7 / 2, 1, 1, n], 4_000)),
+                );
                 return;
             }
             Move::Dialled(n, ok) => {
@@ -159,7 +189,10 @@ impl Walk {
                     remote,
                     ..
                 } = self.connections.swap_remove(at);
-                let reason = DoneReason::RemoteClosed;
+                let reason = match n {
+                    0..200 => DoneReason::RemoteClosed,
+                    200.. => DoneReason::InvalidHeader("high-hash".to_owned()),
+                };
                 Input::Done(ending(self.table.now, id, direction, remote, reason))
             }
             Move::Speak(n) => Input::Message {
@@ -175,6 +208,22 @@ impl Walk {
                 let (id, reason) = (self.id(n), DoneReason::LowWorkChain);
                 Input::FromSync(SyncOrder::Disconnect { id, reason })
             }
+            Move::Useful(n) => {
+                let id = self.id(n);
+                Input::FromSync(SyncOrder::Useful { id })
+            }
+            Move::RoundTrips(n) => {
+                let took = |c: &Connection| Duration::from_millis((c.id.0 ^ u64::from(n)) % 300);
+                let all = self.connections.iter().map(|c| (c.id, took(c)));
+                Input::RoundTrips(all.collect())
+            }
+            Move::Ban(n, seconds) => Input::Ban(BanOrder::Add {
+                subnet: subnet(n),
+                time: BanTime::For(seconds.into()),
+            }),
+            Move::Unban(n) => Input::Ban(BanOrder::Remove { subnet: subnet(n) }),
+            Move::ClearBans => Input::Ban(BanOrder::Clear),
+            Move::MorePeers => Input::FromSync(SyncOrder::MorePeers),
             Move::Wait(seconds) => {
                 self.table.wait(seconds.into());
                 Input::Tick
@@ -191,10 +240,31 @@ impl Walk {
     }
 
     fn observe(&mut self, effects: Vec<Effect>) {
+        let banned = |remote: SocketAddr| {
+            let bans = self.table.table.bans();
+            bans.is_banned(remote.ip(), self.table.now)
+        };
+        for pair in effects.windows(2) {
+            if let [
+                Effect::Disconnect {
+                    id,
+                    reason: DoneReason::Evicted,
+                },
+                next,
+            ] = pair
+                && self
+                    .connections
+                    .iter()
+                    .any(|c| c.id == *id && c.direction == Inbound)
+            {
+                assert!(matches!(next, Effect::Admit(_)), "{id} went for nobody");
+            }
+        }
         for effect in effects {
             match effect {
                 Effect::Admit(peer) => {
                     self.sync.sync_add(peer.id).assert_held();
+                    assert!(!banned(peer.remote), "{} is banned", peer.remote);
                     assert!(self.admitted.insert(peer.id) && !self.drained);
                 }
                 Effect::Retire { id } => {
@@ -219,9 +289,13 @@ impl Walk {
                     assert!(!self.drained, "dials after Drain");
                     let busy = self.dials.iter().any(|dial| dial.0 == addr);
                     assert!(!busy, "{addr} is being dialled already");
+                    assert!(!banned(addr), "{addr} is banned");
                     self.dials.push_back((addr, direction, name));
                 }
-                Effect::Resolve { .. } | Effect::Reply(_) | Effect::Notice(_) => {}
+                Effect::Resolve { .. }
+                | Effect::Reply(_)
+                | Effect::BansChanged
+                | Effect::Notice(_) => {}
             }
         }
         assert_eq!(
@@ -237,11 +311,21 @@ impl Walk {
                 .filter(|row| row.direction == direction)
                 .count()
         };
-        assert!(count(Inbound) <= 3 && count(Outbound) <= 3);
+        assert!(count(Inbound) <= 3 + max_leaving(3) && count(Outbound) <= 3 + EXTRA_OUTBOUND);
         let automatic = self.dials.iter().filter(|dial| dial.1 == Outbound).count();
-        assert!(count(Outbound) + automatic + self.unadded(Outbound) <= 3);
-        let outgoing = self.table.table.peers();
-        let outgoing = outgoing.iter().filter(|row| row.direction.is_outgoing());
+        let automatic = count(Outbound) + automatic + self.unadded(Outbound);
+        assert!(automatic <= 3 + EXTRA_OUTBOUND);
+        let rows = self.table.table.peers();
+        let staying = |direction| {
+            let of = |row: &&PeerRow| row.direction == direction && !row.closing;
+            rows.iter().filter(of).count()
+        };
+        assert!(staying(Inbound) <= 3, "nobody has two slots");
+        let more_wanted = self.table.table.more.due().is_some();
+        assert!(self.drained || more_wanted || staying(Outbound) <= 3);
+        let unwelcome = rows.iter().find(|row| !row.closing && banned(row.remote));
+        assert_eq!(unwelcome, None, "whoever is banned is told to go");
+        let outgoing = rows.iter().filter(|row| row.direction.is_outgoing());
         let remotes: Vec<SocketAddr> = outgoing.map(|row| row.remote).collect();
         let distinct: BTreeSet<_> = remotes.iter().collect();
         assert_eq!(
@@ -292,7 +376,7 @@ proptest! {
     ) {
         let mut walk = Walk::new();
         for step in steps {
-            if !matches!(step, Move::Drain | Move::AddNode(..)) {
+            if !matches!(step, Move::Drain | Move::AddNode(..) | Move::Ban(..)) {
                 walk.make(step);
             }
         }

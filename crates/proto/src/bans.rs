@@ -1,0 +1,193 @@
+//! Addresses that are not welcome: banned by the operator, or discouraged by what a
+//! peer at them did.
+//!
+//! | | [`BanList`] | [`Discouraged`] |
+//! |---|---|---|
+//! | made by | `setban` | [`DoneReason::discourages`](crate::lifecycle::DoneReason::discourages) |
+//! | names | an address or a subnet | one host |
+//! | lasts | as the operator says, 24 h by default; survives a restart | 24 h, in memory |
+//! | inbound | never admitted | evicted first; refused while all slots are taken |
+//! | dialled | never | never by ourselves; yes when the operator names it |
+//!
+//! The two are apart since an address says little about who is behind it: what we
+//! decide by ourselves must not shut out the neighbours of a misbehaving peer for good.
+
+mod discouraged;
+mod subnet;
+
+pub use discouraged::{DISCOURAGED_FOR, Discouraged, MAX_DISCOURAGED};
+pub use subnet::{Subnet, SubnetError};
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::time::Now;
+
+/// How long a ban lasts when the operator does not say. 24 h; Core `DEFAULT_MISBEHAVING_BANTIME`.
+pub const DEFAULT_BAN_SECONDS: i64 = 24 * 3_600;
+
+/// One ban of the operator's. Times in Unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ban {
+    /// Whom it meets.
+    pub subnet: Subnet,
+    /// When it was made.
+    pub created: i64,
+    /// When it ends.
+    pub until: i64,
+}
+
+/// How long a ban is to last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BanTime {
+    /// [`DEFAULT_BAN_SECONDS`].
+    #[default]
+    Default,
+    /// So many seconds from now. Zero and less: the default, as in Core.
+    For(i64),
+    /// Until this moment, Unix seconds.
+    Until(i64),
+}
+
+/// What the operator wants of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BanOrder {
+    /// `setban add`.
+    Add {
+        /// Whom.
+        subnet: Subnet,
+        /// How long.
+        time: BanTime,
+    },
+    /// `setban remove`.
+    Remove {
+        /// As it was banned.
+        subnet: Subnet,
+    },
+    /// `clearbanned`.
+    Clear,
+}
+
+/// Why the list was not changed. The texts are Core's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum BanError {
+    /// Core error −23, `RPC_CLIENT_NODE_ALREADY_ADDED`.
+    #[error("Error: IP/Subnet already banned")]
+    AlreadyBanned,
+    /// Core error −30, `RPC_CLIENT_INVALID_IP_OR_SUBNET`.
+    #[error("Error: Unban failed. Requested address/subnet was not previously manually banned.")]
+    NotBanned,
+    /// Core error −8, `RPC_INVALID_PARAMETER`.
+    #[error("Error: Absolute timestamp is in the past")]
+    InThePast,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Span {
+    created: i64,
+    until: i64,
+}
+
+/// The operator's bans.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BanList {
+    bans: BTreeMap<Subnet, Span>,
+}
+
+impl BanList {
+    /// The list that was saved as `rows`; what has ended since is left out.
+    #[must_use]
+    pub fn from_rows(rows: impl IntoIterator<Item = Ban>, now: Now) -> Self {
+        let mut list = Self::default();
+        for Ban {
+            subnet,
+            created,
+            until,
+        } in rows
+        {
+            list.bans.insert(subnet, Span { created, until });
+        }
+        list.sweep(now);
+        list
+    }
+
+    /// The bans in force, by subnet.
+    pub fn rows(&self, now: Now) -> impl Iterator<Item = Ban> + '_ {
+        let unix = i64::from(now.unix);
+        self.bans
+            .iter()
+            .filter(move |(_, span)| unix < span.until)
+            .map(|(subnet, span)| Ban {
+                subnet: *subnet,
+                created: span.created,
+                until: span.until,
+            })
+    }
+
+    /// Whether nobody at all is banned.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bans.is_empty()
+    }
+
+    /// Whether a ban in force meets this address. At most one look-up per prefix length,
+    /// and none at all while nobody is banned: it is asked for every connection.
+    #[must_use]
+    pub fn is_banned(&self, ip: IpAddr, now: Now) -> bool {
+        !self.bans.is_empty() && Subnet::all_around(ip).any(|subnet| self.holds(&subnet, now))
+    }
+
+    fn holds(&self, subnet: &Subnet, now: Now) -> bool {
+        let unix = i64::from(now.unix);
+        self.bans.get(subnet).is_some_and(|span| unix < span.until)
+    }
+
+    /// Carries out an order.
+    ///
+    /// As in Core, one address is "already banned" when any ban meets it, a subnet when
+    /// it is on the list itself.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub fn order(&mut self, now: Now, order: BanOrder) -> Result<(), BanError> {
+        self.sweep(now);
+        match order {
+            BanOrder::Add { subnet, time } => self.add(now, subnet, time),
+            BanOrder::Remove { subnet } => match self.bans.remove(&subnet) {
+                Some(_) => Ok(()),
+                None => Err(BanError::NotBanned),
+            },
+            BanOrder::Clear => {
+                self.bans.clear();
+                Ok(())
+            }
+        }
+    }
+
+    fn add(&mut self, now: Now, subnet: Subnet, time: BanTime) -> Result<(), BanError> {
+        let met = match subnet.single() {
+            Some(ip) => self.is_banned(ip, now),
+            None => self.holds(&subnet, now),
+        };
+        if met {
+            return Err(BanError::AlreadyBanned);
+        }
+        let created = i64::from(now.unix);
+        let until = match time {
+            BanTime::Until(at) if at < created => return Err(BanError::InThePast),
+            BanTime::Until(at) => at,
+            BanTime::For(seconds) if seconds > 0 => created.saturating_add(seconds),
+            BanTime::For(_) | BanTime::Default => created + DEFAULT_BAN_SECONDS,
+        };
+        self.bans.insert(subnet, Span { created, until });
+        Ok(())
+    }
+
+    fn sweep(&mut self, now: Now) {
+        let unix = i64::from(now.unix);
+        self.bans.retain(|_, span| unix < span.until);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! Whom the operator banned, and whose peer misbehaved.
+
+use std::net::IpAddr;
+
+use super::{Effect, PeerTable, Reply};
+use crate::bans::{BanList, BanOrder, Discouraged};
+use crate::lifecycle::{ConnId, Direction, DoneReason};
+use crate::time::Now;
+
+impl PeerTable {
+    /// Carries out the operator's order. Whoever is banned is disconnected, manual
+    /// peers too: the ban is the operator's later word.
+    pub(super) fn ban(&mut self, now: Now, order: BanOrder, effects: &mut Vec<Effect>) {
+        let result = self.bans.order(now, order);
+        effects.push(Effect::Reply(Reply::Ban(result)));
+        if result.is_err() {
+            return;
+        }
+        effects.push(Effect::BansChanged);
+        match order {
+            BanOrder::Add { subnet, .. } => {
+                self.close_at(|_, ip| subnet.contains(ip), effects);
+            }
+            BanOrder::Remove { .. } | BanOrder::Clear => {}
+        }
+    }
+
+    /// A peer at `ip` broke rules: it and its likes go, as in Core; but not whom the
+    /// operator named.
+    pub(super) fn discourage(&mut self, now: Now, ip: IpAddr, effects: &mut Vec<Effect>) {
+        if self.discouraged.add(ip, now) {
+            tracing::debug!(%ip, "discouraged");
+            let like = |direction, other| {
+                direction != Direction::Manual && Discouraged::same_host(other, ip)
+            };
+            self.close_at(like, effects);
+        }
+    }
+
+    fn close_at(&mut self, meant: impl Fn(Direction, IpAddr) -> bool, effects: &mut Vec<Effect>) {
+        let ids: Vec<ConnId> = self
+            .peers
+            .values()
+            .map(|peer| &peer.introduction)
+            .filter(|peer| meant(peer.direction, peer.remote.ip()))
+            .map(|peer| peer.id)
+            .collect();
+        for id in ids {
+            self.close(id, DoneReason::Banned, effects);
+        }
+    }
+}
+
+/// Whether an address is neither dialled by ourselves, nor learnt, nor told to others.
+pub(super) fn is_unwelcome(
+    bans: &BanList,
+    discouraged: &Discouraged,
+    ip: IpAddr,
+    now: Now,
+) -> bool {
+    bans.is_banned(ip, now) || discouraged.contains(ip, now)
+}

@@ -1,0 +1,226 @@
+use bitcoin::p2p::address::Address;
+
+use super::*;
+use crate::bans::{BanError, BanOrder, BanTime};
+use Direction::{Inbound, Manual, Outbound};
+
+fn ban(text: &str) -> Input {
+    Input::Ban(BanOrder::Add {
+        subnet: text.parse().expect("a subnet"),
+        time: BanTime::For(3_600),
+    })
+}
+
+fn unban(text: &str) -> Input {
+    let subnet = text.parse().expect("a subnet");
+    Input::Ban(BanOrder::Remove { subnet })
+}
+
+fn done() -> [Effect; 2] {
+    [Effect::Reply(Reply::Ban(Ok(()))), Effect::BansChanged]
+}
+
+/// By id.
+fn told_to_go(effects: &[Effect]) -> BTreeMap<ConnId, DoneReason> {
+    let order = |effect: &Effect| match effect {
+        Effect::Disconnect { id, reason } => Some((*id, reason.clone())),
+        _ => None,
+    };
+    effects.iter().filter_map(order).collect()
+}
+
+fn broke_rules() -> DoneReason {
+    DoneReason::InvalidHeader("high-hash".to_owned())
+}
+
+#[test]
+fn whoever_is_banned_is_disconnected_and_nobody_else_is() {
+    let mut table = Table::new(config());
+    let inbound = table.admit(Inbound, addr(9));
+    let manual = table.admit(Manual, SocketAddr::from(([9, 2, 2, 2], 8333)));
+    table.admit(Outbound, addr(10));
+    let effects = table.step(ban("9.0.0.0/8"));
+    assert_eq!(effects[..2], done());
+    let banned = [inbound, manual].map(|id| (id, DoneReason::Banned));
+    assert_eq!(told_to_go(&effects), BTreeMap::from(banned));
+}
+
+#[test]
+fn whoever_is_banned_is_not_admitted_until_the_ban_ends() {
+    for direction in [Inbound, Outbound, Manual] {
+        let mut table = Table::new(config());
+        assert_eq!(table.step(ban("9.1.1.1")), done());
+        let (id, effects) = table.add(direction, addr(9));
+        assert_eq!(
+            effects,
+            [Effect::Disconnect {
+                id,
+                reason: DoneReason::Banned
+            }]
+        );
+        assert_eq!(
+            table.done(id, direction, addr(9)),
+            [],
+            "sync never heard of it"
+        );
+        table.wait(3_600);
+        table.admit(direction, addr(9));
+    }
+}
+
+#[test]
+fn a_lifted_ban_is_over_at_once() {
+    let mut table = Table::new(config());
+    table.step(ban("9.1.1.1"));
+    table.step(ban("10.0.0.0/8"));
+    assert_eq!(table.step(unban("9.1.1.1")), done());
+    table.admit(Inbound, addr(9));
+    assert_eq!(table.step(Input::Ban(BanOrder::Clear)), done());
+    table.admit(Inbound, addr(10));
+    let refused = Effect::Reply(Reply::Ban(Err(BanError::NotBanned)));
+    assert_eq!(table.step(unban("9.1.1.1")), [refused], "nothing changed");
+}
+
+#[test]
+fn nobody_who_is_banned_is_dialled() {
+    let dialling = PeerTableConfig {
+        dial: true,
+        add_nodes: vec!["40.1.1.1".to_owned()],
+        ..config()
+    };
+    let mut table = Table::with_book(dialling, book(20..24));
+    let mut effects = table.step(ban("20.0.0.0/7"));
+    effects.extend(table.step(ban("40.1.1.1")));
+    effects.extend(table.run(60));
+    assert_eq!(
+        dials(&effects).into_iter().collect::<BTreeSet<_>>(),
+        BTreeSet::from([addr(22), addr(23), addr(40)]),
+        "the named node was dialled before it was banned"
+    );
+    let mut table = Table::with_book(
+        PeerTableConfig {
+            dial: true,
+            ..config()
+        },
+        AddressBook::new(false),
+    );
+    table.step(ban("40.1.1.1"));
+    let name = "40.1.1.1".to_owned();
+    let add = Input::AddNode {
+        name,
+        command: AddNodeCommand::Add,
+    };
+    assert_eq!(dials(&table.step(add)), []);
+    assert_eq!(dials(&table.run(600)), []);
+    table.step(Input::Ban(BanOrder::Clear));
+    assert_eq!(dials(&table.run(60)), [addr(40)], "as soon as it may be");
+}
+
+#[test]
+fn banned_addresses_are_neither_learnt_nor_told() {
+    let mut table = Table::with_book(config(), book(20..60));
+    table.step(ban("20.0.0.0/6"));
+    table.step(ban("24.0.0.0/5"));
+    let id = table.admit(Inbound, addr(9));
+    let effects = table.message(id, Message::GetAddr);
+    let [
+        Effect::Send {
+            message: Message::AddrV2(told),
+            ..
+        },
+    ] = effects.as_slice()
+    else {
+        panic!("no answer: {effects:?}");
+    };
+    assert!(!told.is_empty());
+    for row in told {
+        let told = row.socket_addr().expect("an address").ip();
+        assert!(!table.table.bans().is_banned(told, START), "{told}");
+    }
+    let outbound = table.admit(Outbound, addr(10));
+    for (group, is_learnt) in [(70, true), (25, false)] {
+        let fresh = SocketAddr::from(([group, 2, 2, 2], 8333));
+        let address = Address::new(&fresh, full_node());
+        table.message(outbound, Message::Addr(vec![(START.unix, address)]));
+        assert_eq!(table.table.book().contains(fresh), is_learnt, "{fresh}");
+    }
+}
+
+#[test]
+fn a_rule_breakers_host_is_discouraged_and_its_likes_go() {
+    let mut table = Table::new(config());
+    let liar = table.admit(Inbound, addr(9));
+    let like = table.admit(Inbound, SocketAddr::from(([9, 1, 1, 1], 999)));
+    let named = table.admit(Manual, addr(9));
+    table.admit(Inbound, SocketAddr::from(([9, 1, 1, 2], 8333)));
+    let effects = table.end(liar, Inbound, addr(9), broke_rules());
+    assert_eq!(
+        told_to_go(&effects),
+        BTreeMap::from([(like, DoneReason::Banned)]),
+        "not {named}, which the operator named"
+    );
+    assert!(table.table.discouraged().contains(addr(9).ip(), table.now));
+    table.admit(Inbound, addr(9));
+}
+
+#[test]
+fn only_what_an_honest_node_cannot_do_discourages() {
+    let garbled = || DoneReason::Undecodable("ping: wrong checksum".to_owned());
+    let hash = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).block_hash();
+    let block = DoneReason::InvalidBlock {
+        hash,
+        reason: "bad-cb-amount".to_owned(),
+    };
+    for (reason, reached, discourages) in [
+        (broke_rules(), Reached::Handshake, true),
+        (block, Reached::Handshake, true),
+        (garbled(), Reached::Handshake, true),
+        (garbled(), Reached::Version, false),
+        (garbled(), Reached::Connected, false),
+        (DoneReason::BlockStalled { hash }, Reached::Handshake, false),
+        (DoneReason::HeadersTimeout, Reached::Handshake, false),
+        (DoneReason::PingTimeout, Reached::Handshake, false),
+        (DoneReason::SlowReader, Reached::Handshake, false),
+        (DoneReason::LowWorkChain, Reached::Handshake, false),
+        (DoneReason::HandshakeTimeout, Reached::Connected, false),
+        (DoneReason::RemoteClosed, Reached::Handshake, false),
+    ] {
+        let mut table = Table::new(config());
+        table.next += 1;
+        let ending = Ending {
+            reached,
+            ..ending(START, ConnId(table.next), Inbound, addr(9), reason.clone())
+        };
+        table.step(Input::Done(ending));
+        let is_discouraged = table.table.discouraged().contains(addr(9).ip(), START);
+        assert_eq!(is_discouraged, discourages, "{reason} at {reached}");
+    }
+}
+
+#[test]
+fn neither_this_machine_nor_whom_the_operator_named_is_discouraged() {
+    let mut table = Table::new(config());
+    let local = SocketAddr::from(([127, 0, 0, 1], 999));
+    let id = table.admit(Inbound, local);
+    table.end(id, Inbound, local, broke_rules());
+    let id = table.admit(Manual, addr(9));
+    table.end(id, Manual, addr(9), broke_rules());
+    assert!(table.table.discouraged().is_empty());
+}
+
+#[test]
+fn a_discouraged_address_is_dialled_only_when_the_operator_names_it() {
+    let dialling = PeerTableConfig {
+        dial: true,
+        ..config()
+    };
+    let mut table = Table::with_book(dialling, book(20..21));
+    let id = table.admit(Inbound, SocketAddr::from(([20, 1, 1, 1], 999)));
+    table.end(id, Inbound, addr(20), broke_rules());
+    assert_eq!(dials(&table.run(3_600)), []);
+    let add = Input::AddNode {
+        name: "20.1.1.1".to_owned(),
+        command: AddNodeCommand::OneTry,
+    };
+    assert_eq!(dials(&table.step(add)), [addr(20)]);
+}

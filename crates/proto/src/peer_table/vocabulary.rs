@@ -1,0 +1,242 @@
+//! What the table is told, and what it answers.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use handfast_wire::Message;
+
+use crate::bans::{BanError, BanOrder};
+use crate::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
+
+/// What `addnode` does, as in Core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AddNodeCommand {
+    /// Keep a connection to the node.
+    Add,
+    /// No longer keep it; an open connection stays open.
+    Remove,
+    /// Dial once.
+    OneTry,
+}
+
+/// Why `addnode` was refused. The texts are Core's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum AddNodeError {
+    /// Core error −23, `RPC_CLIENT_NODE_ALREADY_ADDED`.
+    #[error("Error: Node already added")]
+    AlreadyAdded,
+    /// Core error −24, `RPC_CLIENT_NODE_NOT_ADDED`.
+    #[error("Error: Node could not be removed. It has not been added previously.")]
+    NotAdded,
+}
+
+/// Core error −29, `RPC_CLIENT_NODE_NOT_CONNECTED`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("Node not found in connected nodes")]
+pub struct NotConnected;
+
+/// Whom `disconnectnode` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DisconnectTarget {
+    /// The connection with this id.
+    ById(ConnId),
+    /// Every connection to this address and port.
+    ByAddr(SocketAddr),
+}
+
+/// What SyncManager wants of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyncOrder {
+    /// Send it this.
+    Send {
+        /// The peer.
+        id: ConnId,
+        /// The message.
+        message: Message,
+    },
+    /// Close its connection.
+    Disconnect {
+        /// The peer.
+        id: ConnId,
+        /// Why.
+        reason: DoneReason,
+    },
+    /// Sync does not get on with the peers there are: find others.
+    MorePeers,
+    /// It brought a block that was new to us. Told now and then, not for every block.
+    Useful {
+        /// The peer.
+        id: ConnId,
+    },
+}
+
+/// What happens to the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A connection completed its handshake.
+    Add(Introduction),
+    /// A connection has ended; nothing about `id` follows.
+    Done(Ending),
+    /// A peer sent this.
+    Message {
+        /// The peer.
+        id: ConnId,
+        /// The message.
+        message: Message,
+    },
+    /// The answer to [`Effect::Resolve`]; no address means that it failed.
+    Resolved {
+        /// As in the effect.
+        name: String,
+        /// What it stands for.
+        addrs: Vec<SocketAddr>,
+    },
+    /// A dial ended without a connection.
+    DialFailed {
+        /// As in [`Effect::Dial`].
+        addr: SocketAddr,
+        /// As in [`Effect::Dial`].
+        name: Option<String>,
+        /// The operating system's text.
+        error: String,
+    },
+    /// A dial was not even tried, for want of a connection slot: a slot that the table
+    /// counts as free comes home only when SyncManager has handled `Done`. Says
+    /// nothing about the address.
+    NotDialled {
+        /// As in [`Effect::Dial`].
+        addr: SocketAddr,
+        /// As in [`Effect::Dial`].
+        name: Option<String>,
+    },
+    /// The operator's `addnode`. Answered by [`Reply::AddNode`] in the same step.
+    AddNode {
+        /// Address or host, with or without a port.
+        name: String,
+        /// What to do.
+        command: AddNodeCommand,
+    },
+    /// The operator's `disconnectnode`. Answered by [`Reply::Disconnect`] in the same step.
+    Disconnect(DisconnectTarget),
+    /// The operator's `setban` or `clearbanned`. Answered by [`Reply::Ban`] in the same step.
+    Ban(BanOrder),
+    /// The shortest round trip of each peer that has one. Told before an [`Input::Add`]
+    /// for which [`PeerTable::wants_round_trips`](super::PeerTable::wants_round_trips).
+    RoundTrips(Vec<(ConnId, Duration)>),
+    /// SyncManager wants something.
+    FromSync(SyncOrder),
+    /// The node stops: close every peer, dial and admit nobody any more.
+    Drain,
+    /// Time has passed. Harmless when no deadline has.
+    Tick,
+}
+
+/// What the table wants done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Tell SyncManager of a new peer.
+    Admit(Introduction),
+    /// Tell SyncManager that an admitted peer has ended.
+    Retire {
+        /// The peer.
+        id: ConnId,
+    },
+    /// For SyncManager.
+    Forward {
+        /// The peer.
+        id: ConnId,
+        /// What it sent.
+        message: Message,
+    },
+    /// Send to a peer.
+    Send {
+        /// The peer.
+        id: ConnId,
+        /// What to send.
+        message: Message,
+    },
+    /// Close a connection.
+    Disconnect {
+        /// The connection.
+        id: ConnId,
+        /// Why.
+        reason: DoneReason,
+    },
+    /// Dial.
+    Dial {
+        /// Where.
+        addr: SocketAddr,
+        /// [`Direction::Outbound`] or [`Direction::Manual`].
+        direction: Direction,
+        /// The named node that it is for; to be given back in [`Input::DialFailed`].
+        name: Option<String>,
+    },
+    /// Look up a host.
+    Resolve {
+        /// To be given back in [`Input::Resolved`].
+        name: String,
+        /// The host.
+        host: String,
+        /// The port that the addresses get.
+        port: u16,
+        /// A DNS seed, not a named node.
+        seeds: bool,
+    },
+    /// The answer to an operator's order; the first effect of its step.
+    Reply(Reply),
+    /// The list of bans changed: publish it ([`PeerTable::bans`](super::PeerTable::bans)),
+    /// for those who turn connections away before they cost anything.
+    BansChanged,
+    /// Worth a line in the log: see [`Notice`].
+    Notice(Notice),
+}
+
+/// An answer to the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// To [`Input::AddNode`].
+    AddNode(Result<(), AddNodeError>),
+    /// To [`Input::Disconnect`].
+    Disconnect(Result<(), NotConnected>),
+    /// To [`Input::Ban`].
+    Ban(Result<(), BanError>),
+}
+
+/// What an operator should know about finding peers. Its `Display` is one plain line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Notice {
+    /// Every DNS seed failed.
+    NoSeedReached {
+        /// How many were asked.
+        asked: usize,
+        /// When they are asked again.
+        retry_in: Duration,
+    },
+    /// DNS seeds answered.
+    SeedsAnswered {
+        /// With so many addresses.
+        addresses: usize,
+    },
+    /// No address is known, there is no seed to ask and no node was named.
+    NobodyToDial,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSeedReached { asked, retry_in } => write!(
+                f,
+                "none of the {asked} DNS seeds could be reached; trying again in {} s",
+                retry_in.as_secs()
+            ),
+            Self::SeedsAnswered { addresses } => {
+                write!(f, "the DNS seeds named {addresses} addresses")
+            }
+            Self::NobodyToDial => f.write_str(
+                "no peer is known and this network has no DNS seeds; \
+                 name one with --add-node or --connect, or wait for one to connect",
+            ),
+        }
+    }
+}
