@@ -346,8 +346,11 @@ impl Ready {
                 effects.push(Effect::Send(Message::Pong(nonce)));
             }
             Message::Pong(nonce) => self.pong(now, nonce, effects),
-            // A second version or verack changes nothing; unknown commands are ignored.
-            Message::Ping(_) | Message::Version(_) | Message::Verack | Message::Unknown { .. } => {
+            Message::Version(_) => {
+                tracing::debug!(id = %self.id, "a second version changes nothing")
+            }
+            Message::Verack => tracing::debug!(id = %self.id, "a second verack changes nothing"),
+            Message::Ping(_) | Message::Unknown { .. } => {
                 tracing::trace!(id = %self.id, "ignored after the handshake");
             }
             Message::SendAddrV2 | Message::WtxidRelay => {

@@ -1,0 +1,261 @@
+//! Who may still be in the handshake when somebody new is at the door.
+//!
+//! A connection that says nothing costs its remote nothing. If those in the handshake
+//! are few and stay until they time out, whoever opens that many silent connections
+//! keeps everybody out. So a full room does not refuse the newcomer: somebody leaves.
+//!
+//! # Security
+//!
+//! Who leaves is the longest in the handshake of the group (IPv4 /16, IPv6 /32) with
+//! most places, so that a flood displaces itself:
+//!
+//! * Only groups that hold at least an average share of the places lose somebody. A
+//!   group of which fewer are here than of others is left alone, however slow its
+//!   remotes are and however fast a flood from elsewhere renews itself.
+//! * Among those groups, the ones are spared whose connections all are younger than
+//!   [`GRACE`], unless all of them are: an honest remote gets its round trips.
+//!
+//! There is always such a group, so a newcomer always gets a place.
+
+use std::time::Duration;
+
+use crate::address_book::Group;
+use crate::lifecycle::ConnId;
+
+/// Time in which a connection is expected to complete its handshake if nothing is
+/// wrong: two round trips of half a second.
+pub const GRACE: Duration = Duration::from_secs(1);
+
+/// A connection in the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Guest {
+    id: ConnId,
+    group: Group,
+    /// When it was connected, time since node start.
+    since: Duration,
+}
+
+/// What one group holds.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    places: usize,
+    oldest: Guest,
+}
+
+/// The connections in the handshake. See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HandshakeRoom {
+    places: usize,
+    /// Oldest first.
+    guests: Vec<Guest>,
+}
+
+impl HandshakeRoom {
+    /// An empty room with so many places.
+    #[must_use]
+    pub fn new(places: usize) -> Self {
+        Self {
+            places,
+            guests: Vec::new(),
+        }
+    }
+
+    /// Whether somebody would have to leave for a newcomer.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.guests.len() >= self.places
+    }
+
+    /// Lets a newcomer in; who has to leave for it, if the room was full.
+    ///
+    /// Whoever is named has left: what remains is to close its connection.
+    pub fn enter(&mut self, id: ConnId, group: Group, now: Duration) -> Option<ConnId> {
+        let leaves = self.is_full().then(|| self.whom_to_evict(now)).flatten();
+        if let Some(id) = leaves {
+            self.guests.retain(|guest| guest.id != id);
+        }
+        self.guests.push(Guest {
+            id,
+            group,
+            since: now,
+        });
+        leaves
+    }
+
+    /// Strikes out those who completed their handshake or are gone.
+    pub fn keep(&mut self, mut is_here: impl FnMut(ConnId) -> bool) {
+        self.guests.retain(|guest| is_here(guest.id));
+    }
+
+    /// Those in the handshake, oldest first.
+    pub fn guests(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.guests.iter().map(|guest| guest.id)
+    }
+
+    fn whom_to_evict(&self, now: Duration) -> Option<ConnId> {
+        let shares = self.shares();
+        let graced = |share: &Share| now.saturating_sub(share.oldest.since) < GRACE;
+        shares
+            .iter()
+            // At least the average, without a division.
+            .filter(|share| share.places * shares.len() >= self.guests.len())
+            .min_by_key(|share| {
+                let most = usize::MAX - share.places;
+                (graced(share), most, share.oldest.since, share.oldest.id)
+            })
+            .map(|share| share.oldest.id)
+    }
+
+    fn shares(&self) -> Vec<Share> {
+        let mut guests = self.guests.clone();
+        // Stable, so that the first of each group is its oldest.
+        guests.sort_by_key(|guest| guest.group);
+        let of_a_group = guests.chunk_by(|one, other| one.group == other.group);
+        let share = |guests: &[Guest]| Share {
+            places: guests.len(),
+            oldest: guests[0],
+        };
+        of_a_group.map(share).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::random::Random;
+
+    fn group(number: u8) -> Group {
+        Group::V4([127, number])
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A room filled from the groups given, one connection a second.
+    fn filled(groups: &[u8]) -> HandshakeRoom {
+        let mut room = HandshakeRoom::new(groups.len());
+        for (at, number) in (0..).zip(groups) {
+            assert_eq!(room.enter(ConnId(at), group(*number), seconds(at)), None);
+        }
+        room
+    }
+
+    #[test]
+    fn nobody_leaves_while_there_are_places() {
+        let mut room = filled(&[1, 1, 2]);
+        assert!(room.is_full());
+        room.keep(|id| id != ConnId(1));
+        assert!(!room.is_full());
+        assert_eq!(room.enter(ConnId(9), group(1), seconds(9)), None);
+        assert!(room.guests().eq([0, 2, 9].map(ConnId)));
+    }
+
+    #[test]
+    fn the_oldest_of_the_group_with_most_places_leaves() {
+        let mut room = filled(&[1, 2, 2, 2, 1]);
+        assert_eq!(
+            room.enter(ConnId(9), group(3), seconds(60)),
+            Some(ConnId(1))
+        );
+        assert!(room.guests().eq([0, 2, 3, 4, 9].map(ConnId)));
+    }
+
+    #[test]
+    fn of_equal_groups_the_one_with_the_oldest_connection_loses_it() {
+        let mut room = filled(&[3, 1, 3, 1]);
+        assert_eq!(
+            room.enter(ConnId(9), group(2), seconds(60)),
+            Some(ConnId(0))
+        );
+    }
+
+    #[test]
+    fn a_group_of_young_connections_is_spared_while_another_large_one_has_an_old_one() {
+        let mut room = HandshakeRoom::new(4);
+        let late = seconds(60) - GRACE / 2;
+        for (id, number, since) in [
+            (0, 1, seconds(0)),
+            (1, 1, seconds(0)),
+            (2, 2, late),
+            (3, 2, late),
+        ] {
+            room.enter(ConnId(id), group(number), since);
+        }
+        assert_eq!(
+            room.enter(ConnId(9), group(2), seconds(60)),
+            Some(ConnId(0))
+        );
+        // Now group 2 has most, and all of it is young; group 1 is below the average.
+        assert_eq!(
+            room.enter(ConnId(10), group(2), seconds(60)),
+            Some(ConnId(2))
+        );
+    }
+
+    #[test]
+    fn a_room_full_of_young_connections_still_lets_the_newcomer_in() {
+        let mut room = HandshakeRoom::new(3);
+        for id in 0..3 {
+            room.enter(ConnId(id), group(1), seconds(0));
+        }
+        assert_eq!(room.enter(ConnId(3), group(1), seconds(0)), Some(ConnId(0)));
+    }
+
+    #[test]
+    fn a_room_without_places_holds_whoever_came_last() {
+        let mut room = HandshakeRoom::new(0);
+        assert_eq!(room.enter(ConnId(0), group(1), seconds(0)), None);
+        assert_eq!(room.enter(ConnId(1), group(1), seconds(0)), Some(ConnId(0)));
+    }
+
+    #[test]
+    fn a_slow_remote_of_a_small_group_outlives_any_flood() {
+        for seed in 0..100 {
+            let mut random = Random::new(seed);
+            let mut room = HandshakeRoom::new(64);
+            let groups = 1 + random.below(8);
+            let honest = ConnId(u64::MAX);
+            room.enter(honest, group(200), seconds(0));
+            let mut now = Duration::ZERO;
+            for id in 0..2_000 {
+                now += Duration::from_millis(random.below(200));
+                let flood = group(u8::try_from(random.below(groups)).expect("few"));
+                let evicted = room.enter(ConnId(id), flood, now);
+                assert_ne!(evicted, Some(honest), "seed {seed}");
+            }
+            assert_eq!(room.guests().count(), 64);
+        }
+    }
+
+    #[test]
+    fn the_room_never_holds_more_than_its_places_and_names_each_who_leaves_once() {
+        for seed in 0..100 {
+            let mut random = Random::new(seed);
+            let places = 1 + random.index(20);
+            let mut room = HandshakeRoom::new(places);
+            let mut here = BTreeMap::new();
+            let mut now = Duration::ZERO;
+            for id in (0..500).map(ConnId) {
+                now += Duration::from_millis(random.below(1_500));
+                let comes_from = group(u8::try_from(random.below(6)).expect("few"));
+                let was_full = here.len() == places;
+                let evicted = room.enter(id, comes_from, now);
+                assert_eq!(evicted.is_some(), was_full, "seed {seed}");
+                if let Some(id) = evicted {
+                    assert!(here.remove(&id).is_some(), "seed {seed}");
+                }
+                here.insert(id, comes_from);
+                if random.below(3) == 0 {
+                    let at = random.index(here.len());
+                    let left = *here.keys().nth(at).expect("an index of it");
+                    here.remove(&left);
+                    room.keep(|id| id != left);
+                }
+                assert!(room.guests().eq(here.keys().copied()), "seed {seed}");
+            }
+        }
+    }
+}
