@@ -8,6 +8,7 @@ use handfast_tests::generator::empty_blocks;
 use handfast_tests::process::{Node, Setup};
 use handfast_tests::scripted_peer::ScriptedPeer;
 use handfast_tests::served_chain::ServedChain;
+use handfast_tests::usage::Usage;
 use handfast_tests::wait::{wait_for, wait_within};
 use handfast_wire::Network;
 use serde_json::{Value, json};
@@ -34,12 +35,14 @@ fn node(log: &str) -> Node {
         .start()
 }
 
-fn churn(node: &Node, variants: &[Variant]) -> Report {
-    let report = Churn::new(node.p2p(), &Network::Regtest, WAVES, CYCLES)
+/// Churns a node, of which nothing may go wrong.
+fn churn(node: &Node, variants: &[Variant], shape: Shape, cycles: usize) -> Report {
+    let report = Churn::new(node.p2p(), &Network::Regtest, shape, cycles)
         .variants(variants.iter().copied())
         .claiming(CLAIMED_HEIGHT)
         .run();
-    println!("{variants:?}: {report}");
+    assert!(report.failures.is_empty(), "{variants:?}: {report}");
+    assert!(report.cycles >= cycles, "{report}");
     report
 }
 
@@ -84,17 +87,72 @@ fn assert_watchdog_slept(node: &Node) {
     }
 }
 
-fn survives(variants: &[Variant], log: &str) {
-    let node = node(log);
-    let report = churn(&node, variants);
-    assert!(report.failures.is_empty(), "{report}");
-    assert!(report.cycles >= CYCLES);
-    assert_all_home(&node);
-    assert_follows(&node);
-    assert_watchdog_slept(&node);
+/// Waves of these variants, without and with a log that slows the node down and so
+/// widens every window between two steps.
+fn survives(variants: &[Variant]) {
+    for log in ["info", "debug"] {
+        let node = node(log);
+        let report = churn(&node, variants, WAVES, CYCLES);
+        println!("{variants:?}, log {log}: {report}");
+        assert_all_home(&node);
+        assert_follows(&node);
+        assert_watchdog_slept(&node);
+        assert_eq!(node.output().contains("DEBUG"), log == "debug");
+    }
 }
 
 #[test]
-fn waves_that_leave_together_leave_no_ghost() {
-    survives(&[Variant::Orderly], "info");
+fn waves_that_answer_a_ping_and_leave_together_leave_no_ghost() {
+    survives(&[Variant::Orderly]);
+}
+
+#[test]
+fn peers_that_say_all_at_once_leave_no_ghost() {
+    survives(&[Variant::Pipelined]);
+}
+
+#[test]
+fn waves_that_reset_together_leave_no_ghost() {
+    survives(&[Variant::Reset]);
+}
+
+#[test]
+fn peers_that_drop_on_verack_leave_no_ghost() {
+    survives(&[Variant::DropOnVerack]);
+}
+
+#[test]
+fn peers_that_drop_before_their_verack_leave_no_ghost() {
+    survives(&[Variant::BeforeVerack]);
+}
+
+#[test]
+fn peers_that_reset_behind_their_version_leave_no_ghost() {
+    // Some wait for the node, or it would be left behind and run out of slots.
+    survives(&[Variant::AfterVersion, Variant::BeforeVerack]);
+}
+
+#[test]
+fn all_kinds_by_turns_leave_no_ghost() {
+    survives(&Variant::ALL);
+}
+
+#[test]
+fn memory_after_200_000_connections_is_that_after_20_000() {
+    const MANY: usize = 10 * CYCLES;
+    let shape = Shape::Continuous { concurrency: 50 };
+    let node = node("info");
+    let resident = |cycles| {
+        let report = churn(&node, &Variant::ALL, shape, cycles);
+        assert_all_home(&node);
+        let resident = Usage::of(node.pid()).expect("the node runs").resident;
+        println!("{} kB resident after {report}", resident / 1_000);
+        resident
+    };
+    let few = resident(CYCLES);
+    let many = resident(MANY - CYCLES);
+    // The issue's own bound.
+    assert!(many * 10 <= few * 11, "{few} bytes grew to {many}");
+    assert_follows(&node);
+    assert_watchdog_slept(&node);
 }

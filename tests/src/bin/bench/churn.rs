@@ -123,6 +123,15 @@ pub(crate) fn run(runs: usize, cycles: usize) {
     println!();
 }
 
+/// Churns a node on regtest that somebody else started.
+pub(crate) fn against(target: SocketAddr, cycles: usize) {
+    for concurrency in CONCURRENCY {
+        let shape = Shape::Continuous { concurrency };
+        let report = Churn::new(target, &Network::Regtest, shape, cycles).run();
+        println!("{concurrency} at a time: {report}");
+    }
+}
+
 fn measure(subject: Subject, concurrency: usize, cycles: usize) -> Sample {
     let server = subject.start();
     server.churn(concurrency, WARM_UP);

@@ -32,6 +32,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Some(address) = options.against {
+        churn::against(address, options.churn.unwrap_or(options::CYCLES));
+        return ExitCode::SUCCESS;
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!(
         "{} runs of each by turns, medians, {cores} cores\n",

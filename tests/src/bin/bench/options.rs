@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 /// What to measure.
@@ -42,13 +43,16 @@ pub(crate) struct Options {
     pub(crate) chains: Vec<Chain>,
     /// Cycles of each churn; `None`: no churn.
     pub(crate) churn: Option<usize>,
+    /// Churn this node, which is running already, and nothing else: to watch or to
+    /// profile it meanwhile.
+    pub(crate) against: Option<SocketAddr>,
 }
 
 /// Cycles of a churn: about two seconds.
-const CYCLES: usize = 20_000;
+pub(crate) const CYCLES: usize = 20_000;
 
 const USAGE: &str = "usage: bench [--runs N] [--bench sync|churn|all] \
-                     [--chain start|light|signed]... [--cycles N]\n\
+                     [--chain start|light|signed]... [--cycles N] [--against ADDR]\n\
                      default: 3 runs of all; --chain alone means --bench sync";
 
 impl Options {
@@ -57,6 +61,7 @@ impl Options {
         let mut cycles = CYCLES;
         let mut chains = vec![];
         let mut bench = None;
+        let mut against = None;
         while let Some(arg) = args.next() {
             let value = args
                 .next()
@@ -65,6 +70,10 @@ impl Options {
                 "--runs" => runs = number(&arg, &value, 1..=100)?,
                 "--cycles" => cycles = number(&arg, &value, 1_000..=10_000_000)?,
                 "--bench" => bench = Some(value),
+                "--against" => {
+                    let address = value.parse();
+                    against = Some(address.map_err(|_| format!("no address: {value:?}\n{USAGE}"))?);
+                }
                 "--chain" => {
                     let chain = Chain::ALL.into_iter().find(|chain| chain.name() == value);
                     chains.push(
@@ -91,6 +100,7 @@ impl Options {
             runs,
             chains,
             churn: churn.then_some(cycles),
+            against,
         })
     }
 }
@@ -119,6 +129,7 @@ mod tests {
                 runs: 3,
                 chains: Chain::ALL.to_vec(),
                 churn: Some(CYCLES),
+                against: None,
             })
         );
         assert_eq!(parse("--bench all"), parse(""));
@@ -132,6 +143,7 @@ mod tests {
                 runs: 5,
                 chains: vec![Chain::Light],
                 churn: None,
+                against: None,
             })
         );
     }
@@ -144,6 +156,7 @@ mod tests {
                 runs: 3,
                 chains: vec![],
                 churn: Some(5_000),
+                against: None,
             })
         );
     }
@@ -158,6 +171,7 @@ mod tests {
             "--chain heavy",
             "--bench speed",
             "--bench churn --chain light",
+            "--against everybody",
             "--fast 1",
         ] {
             assert!(parse(line).is_err(), "{line}");
