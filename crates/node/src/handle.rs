@@ -13,6 +13,7 @@ use bitcoin::block::Header;
 use bitcoin::p2p::ServiceFlags;
 use bytes::Bytes;
 use handfast_chain::{ReadError, SpentOutput};
+use handfast_proto::bans::{Ban, BanError, BanOrder};
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::peer_table::{
     AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, PeerRow,
@@ -88,6 +89,17 @@ pub enum AddNodeFailure {
     Refused(#[from] AddNodeError),
 }
 
+/// Why `setban` changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum BanFailure {
+    /// The node is not there to answer.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// The list says no.
+    #[error(transparent)]
+    Refused(#[from] BanError),
+}
+
 /// Why `disconnectnode` changed nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DisconnectFailure {
@@ -120,6 +132,8 @@ pub struct LocalAddress {
 pub struct Intake {
     /// Taken out of the accept queue.
     pub accepted: u64,
+    /// Of those, closed at once because the operator banned their address.
+    pub banned: u64,
     /// Of those, closed at once because no slot was free.
     pub no_slot: u64,
     /// Pauses because the system was out of descriptors or memory.
@@ -253,6 +267,31 @@ impl NodeHandle {
         } else {
             Err(DisconnectFailure::NotConnected)
         }
+    }
+
+    /// The operator's bans in force, by subnet, and the moment, Unix seconds. Never waits.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts.
+    pub fn bans(&self) -> Result<(Vec<Ban>, i64), Gone> {
+        self.shared.links()?;
+        let now = self.shared.clock.now();
+        let bans = self.shared.bans.load().rows(now).collect();
+        Ok((bans, now.unix.into()))
+    }
+
+    /// Bans, lifts a ban, or lifts all. Whoever is banned has been told to go, and the
+    /// list is saved, when this answers.
+    ///
+    /// # Errors
+    /// The list's refusal, or [`Gone`].
+    pub async fn ban(&self, order: BanOrder) -> Result<(), BanFailure> {
+        ask(&self.shared.links()?.peers, mail::BanPeers { order }).await??;
+        let shared = self.shared.clone();
+        if let Err(error) = off_the_arbiter(move || shared.save_bans()).await? {
+            tracing::warn!(%error, "cannot save bans.dat; trying again when the bans change, and at the end");
+        }
+        Ok(())
     }
 
     /// Offers a block; answers when the kernel has judged it. The view shows it by then.

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_rt::ArbiterHandle;
+use arc_swap::ArcSwap;
+use handfast_proto::bans::BanList;
 use handfast_proto::lifecycle::{ConnId, Direction};
 
 use crate::lifecycle::Birth;
 use crate::peer::{self, Surroundings};
+use crate::shared::Shared;
 use crate::slots::{HandshakeSlot, Slot, Slots};
 
 /// Gives ids, counts sockets, and hands connections to the `net` arbiters in turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Intake {
     pub(crate) slots: Slots,
+    bans: Arc<ArcSwap<BanList>>,
     around: Arc<Surroundings>,
     net: Arc<[ArbiterHandle]>,
     /// Never given twice (L1).
@@ -22,13 +26,21 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    pub(crate) fn new(slots: Slots, around: Arc<Surroundings>, net: &[ArbiterHandle]) -> Self {
+    pub(crate) fn new(shared: &Shared, around: Arc<Surroundings>, net: &[ArbiterHandle]) -> Self {
         Self {
-            slots,
+            slots: shared.slots.clone(),
+            bans: shared.bans.clone(),
             around,
             net: net.into(),
             next_id: Arc::default(),
         }
+    }
+
+    /// Whether the operator banned this address. PeerManager would refuse it too, but
+    /// only after a handshake.
+    pub(crate) fn is_banned(&self, remote: SocketAddr) -> bool {
+        let bans = self.bans.load();
+        !bans.is_empty() && bans.is_banned(remote.ip(), self.around.clock.now())
     }
 
     /// An accepted socket, with the slots that were taken for it. Like every socket

@@ -11,6 +11,7 @@ pub mod manual;
 mod alarm;
 mod arbiters;
 mod audit;
+mod bans_file;
 mod clock;
 mod connector;
 mod credit;
@@ -45,13 +46,14 @@ mod wiring;
 pub use audit::{Audit, Handled, Invariant, LifecycleQueue};
 pub use config::{NodeConfig, StartError, user_agent};
 pub use handle::{
-    AddNodeFailure, BlockError, ChainView, DisconnectFailure, ExitReason, Gone,
+    AddNodeFailure, BanFailure, BlockError, ChainView, DisconnectFailure, ExitReason, Gone,
     LocalAddress, NetworkInfo, NodeHandle, PeerInfo, Phase,
 };
 pub use node::{BoundNode, Node};
 pub use stats::{Totals, Traffic};
 
 pub use handfast_chain::{OpenError, ReadError, SpentOutput};
+pub use handfast_proto::bans::{Ban, BanError, BanOrder, BanTime, Subnet, SubnetError};
 pub use handfast_proto::headers::{ChainTip, Entry, HeaderTree, Status};
 pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 pub use handfast_proto::peer_table::{

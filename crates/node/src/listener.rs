@@ -30,6 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) accepted: AtomicU64,
+    /// Closed at once: the operator banned the address.
+    pub(crate) banned: AtomicU64,
     /// Closed at once: no slot was free.
     pub(crate) no_slot: AtomicU64,
     /// Pauses because the system was out of descriptors or memory.
@@ -40,6 +42,7 @@ impl Tally {
     pub(crate) fn read(&self) -> Intake {
         Intake {
             accepted: self.accepted.load(Ordering::Relaxed),
+            banned: self.banned.load(Ordering::Relaxed),
             no_slot: self.no_slot.load(Ordering::Relaxed),
             exhausted: self.exhausted.load(Ordering::Relaxed),
         }
@@ -163,6 +166,11 @@ fn drain(socket: &TcpListener, intake: &intake::Intake, tally: &Tally) -> io::Re
             Err(error) => return Err(error),
         };
         tally.accepted.fetch_add(1, Ordering::Relaxed);
+        if intake.is_banned(remote) {
+            tally.banned.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%remote, "banned; closed");
+            continue;
+        }
         let slots = intake
             .slots
             .take(Direction::Inbound)

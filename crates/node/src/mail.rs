@@ -15,6 +15,7 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use handfast_chain::OpenError;
 use handfast_proto::address_book::Row;
+use handfast_proto::bans::{BanError, BanOrder};
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
 use handfast_proto::peer_table::{
     AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, SyncOrder,
@@ -352,8 +353,15 @@ pub(crate) struct DisconnectPeer {
     /// Which.
     pub(crate) target: DisconnectTarget,
 }
+/// The `setban` and `clearbanned` RPCs.
+#[derive(Debug)]
+pub(crate) struct BanPeers {
+    /// What to do.
+    pub(crate) order: BanOrder,
+}
 
 asked! {
+    BanPeers => Result<(), BanError>,
     Peers => Vec<PeerInfo>,
     PeerHistory => Vec<HistoryRow>,
     AddedNodes => Vec<AddedNode>,

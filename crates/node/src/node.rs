@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, System};
 use handfast_chain::{ChainOptions, DirLock, OpenError};
-use handfast_proto::peer_table::MAX_MANUAL;
+use handfast_proto::peer_table::{EXTRA_OUTBOUND, MAX_MANUAL};
 use tokio::sync::watch;
 
 use crate::arbiters::Arbiters;
@@ -124,7 +124,8 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
     let limits = Limits {
         inbound: config.max_inbound,
         handshakes: config.max_handshakes,
-        outbound: config.max_outbound,
+        // One more when sync does not get on with those it has.
+        outbound: config.max_outbound + EXTRA_OUTBOUND,
         manual: MAX_MANUAL.max(config.connect.len()) + config.add_nodes.len(),
     };
     let ctx = Context::<Node>::new();

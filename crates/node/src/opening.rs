@@ -8,8 +8,10 @@ use actix::dev::channel::{AddressReceiver, channel};
 use bitcoin::block::Header;
 use handfast_chain::{Chain, ChainOptions, Event, InitialChain, OpenError};
 use handfast_proto::address_book::Row;
+use handfast_proto::bans::BanList;
 use handfast_proto::headers::HeaderTree;
 
+use crate::bans_file;
 use crate::config::NodeConfig;
 use crate::kernel_events::{Report, report};
 use crate::mail::{ActorDied, Kernel, Opened, post};
@@ -62,6 +64,7 @@ pub(crate) struct Open {
     pub(crate) chain: Chain,
     pub(crate) tree: HeaderTree,
     pub(crate) addresses: Vec<Row>,
+    pub(crate) bans: BanList,
 }
 
 /// Opens on a new thread and posts [`Opened`] to `Node`.
@@ -92,11 +95,16 @@ pub(crate) fn open(
                 path: datadir.join("peers.dat"),
                 source,
             })?;
+            let bans = bans_file::load(&datadir).map_err(|source| OpenError::Io {
+                path: bans_file::path(&datadir),
+                source,
+            })?;
             shared.measure_disk();
             Ok(Box::new(Open {
                 chain,
                 tree: tree(&initial),
                 addresses,
+                bans: BanList::from_rows(bans, shared.clock.now()),
             }))
         });
         post(&shared.node, Opened(opened));

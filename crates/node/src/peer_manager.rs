@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
+use handfast_proto::bans::BanError;
 use handfast_proto::lifecycle::{ConnId, DoneReason, Introduction};
 use handfast_proto::peer_table::{AddNodeError, Effect, Input, PeerTable, Reply};
 use handfast_wire::Message;
@@ -19,9 +20,10 @@ use crate::credit::Credit;
 use crate::ended_log::EndedLog;
 use crate::handle::PeerInfo;
 use crate::mail::{
-    AddNode, AddedNodes, AddressRows, AuditPeers, AuditSync, Dial, DialFailed, Disconnect,
-    DisconnectPeer, Drain, NotDialled, PeerAdd, PeerDone, PeerHistory, PeerInput, Peers, Resolve,
-    Resolved, ServeBlock, Served, StopPeers, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
+    AddNode, AddedNodes, AddressRows, AuditPeers, AuditSync, BanPeers, Dial, DialFailed,
+    Disconnect, DisconnectPeer, Drain, NotDialled, PeerAdd, PeerDone, PeerHistory, PeerInput,
+    Peers, Resolve, Resolved, ServeBlock, Served, StopPeers, SyncAdd, SyncCommand, SyncDone,
+    SyncInput, post,
 };
 use crate::peer::PeerLink;
 use crate::shared::Shared;
@@ -233,7 +235,6 @@ impl Actor for PeerManager {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(0);
         alarm::start(ctx);
-        self.publish_bans();
         // The table may want to dial at once.
         self.step(Input::Tick);
     }
@@ -430,6 +431,16 @@ impl Handler<DisconnectPeer> for PeerManager {
         match self.step(Input::Disconnect(target)) {
             Some(Reply::Disconnect(result)) => result.is_ok(),
             other => unreachable!("disconnectnode is answered in its step, not by {other:?}"),
+        }
+    }
+}
+
+impl Handler<BanPeers> for PeerManager {
+    type Result = Result<(), BanError>;
+    fn handle(&mut self, BanPeers { order }: BanPeers, _: &mut Self::Context) -> Self::Result {
+        match self.step(Input::Ban(order)) {
+            Some(Reply::Ban(result)) => result,
+            other => unreachable!("a ban is answered in its step, not by {other:?}"),
         }
     }
 }

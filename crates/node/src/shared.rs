@@ -1,10 +1,11 @@
 //! What a [`NodeHandle`](crate::NodeHandle) reads: published by the actors,
 //! owned by nobody, never waited for.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use actix::Addr;
 use arc_swap::ArcSwap;
@@ -16,6 +17,7 @@ use handfast_proto::session::full_node;
 use handfast_wire::Network;
 use tokio::sync::watch;
 
+use crate::bans_file;
 use crate::clock::Clock;
 use crate::handle::{ChainView, ExitReason, Gone, LocalAddress, NetworkInfo, Phase};
 use crate::listener::Tally;
@@ -52,6 +54,9 @@ pub(crate) struct Shared {
     pub(crate) intake: Arc<Tally>,
     /// The operator's bans, published by PeerManager.
     pub(crate) bans: Arc<ArcSwap<BanList>>,
+    /// As they are on disk. Held while they are written, so that of two who save at the
+    /// same time the later one writes what is newest.
+    saved_bans: Mutex<BanList>,
     /// Bytes of blocks and undo data when last looked at.
     disk: AtomicU64,
 }
@@ -104,6 +109,7 @@ impl Shared {
             census: Census::default(),
             intake: Arc::default(),
             bans: Arc::default(),
+            saved_bans: Mutex::default(),
             disk: AtomicU64::new(0),
         }
     }
@@ -137,6 +143,33 @@ impl Shared {
 
     pub(crate) fn size_on_disk(&self) -> u64 {
         self.disk.load(Ordering::Relaxed)
+    }
+
+    /// The bans that were found on disk: in force from now on.
+    pub(crate) fn bans_loaded(&self, bans: &BanList) {
+        *self
+            .saved_bans
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = bans.clone();
+        self.bans.store(Arc::new(bans.clone()));
+    }
+
+    /// Saves the bans, if they changed since they were saved last. Blocks on the disk: not
+    /// for an arbiter.
+    ///
+    /// # Errors
+    /// The system's; it is tried again with the next change, and when the node stops.
+    pub(crate) fn save_bans(&self) -> io::Result<()> {
+        let mut saved = self
+            .saved_bans
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let bans = self.bans.load_full();
+        if *saved != *bans {
+            bans_file::save(&self.datadir, bans.rows(self.clock.now()))?;
+            *saved = BanList::clone(&bans);
+        }
+        Ok(())
     }
 
     /// Looks at the block files. Blocks on the disk: not for an arbiter.

@@ -114,6 +114,11 @@ pub(crate) async fn run(
             failures.push(format!("cannot save peers.dat: {error}"));
         }
     }
+    let bans = shared.clone();
+    let saved = phase("bans", FILES, off_thread(move || bans.save_bans())).await;
+    if let Some(Ok(Err(error))) = saved {
+        failures.push(format!("cannot save bans.dat: {error}"));
+    }
     match phase("threads", THREADS, off_thread(move || arbiters.join())).await {
         Some(Ok(panicked)) if panicked.is_empty() => {}
         late => failures.push(format!("threads did not end as they should: {late:?}")),

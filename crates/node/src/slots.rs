@@ -70,7 +70,11 @@ impl Drop for HandshakeSlot {
 /// How many connections of each kind may exist.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Inbound after the handshake, by PeerManager's table.
+    /// Inbound after the handshake, by PeerManager's table. A peer that is evicted for a
+    /// newcomer keeps its slot until its Done has been handled, and the newcomer is admitted
+    /// before that: this is why the pool, inbound and handshakes together, bounds the
+    /// connections and not the table. Of peers on their way out the table bears
+    /// `max_leaving`, so that they do not eat up the places in the handshake.
     pub(crate) inbound: usize,
     /// Inbound in the handshake; they come on top, so that silence keeps nobody out.
     pub(crate) handshakes: usize,

@@ -116,6 +116,7 @@ impl SyncManager {
                     }
                 }
                 Effect::TreeChanged => self.publisher.changed(now, &self.machine),
+                Effect::Useful { id } => self.order(SyncOrder::Useful { id }),
                 Effect::WantPeers => self.order(SyncOrder::MorePeers),
             }
         }

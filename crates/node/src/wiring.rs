@@ -74,14 +74,15 @@ pub(crate) fn start(
         shared,
         drain.clone(),
     ));
-    let intake = Intake::new(shared.slots.clone(), around, &arbiters.net);
+    let intake = Intake::new(shared, around, &arbiters.net);
     let connector = Mailbox::new();
 
     let machine = SyncMachine::new(
         SyncConfig::new(&config.network, config.minimum_work, seeds.of("sync")),
         open.tree,
     );
-    let table = table(&config, &seeds, open.addresses, shared.clock.now());
+    shared.bans_loaded(&open.bans);
+    let table = table(&config, &seeds, open.addresses, shared.clock.now()).with_bans(open.bans);
     // Links first: nobody who was let in finds them missing.
     let reader = chain.reader();
     let linked = shared.links.set(Links {

@@ -48,6 +48,7 @@ mod verdicts;
 
 pub use comparable::{HeaderPlan, PeerPlan};
 pub use manager::SyncManager;
+pub use verdicts::USEFUL_INTERVAL;
 pub use state::{
     Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange, SyncLifecycle,
     SyncState, Wanted, Window,
@@ -285,6 +286,12 @@ pub enum Effect {
     TreeChanged,
     /// Sync does not get on with the peers there are: PeerManager should find others.
     WantPeers,
+    /// The peer brought a block that was new to us: it is worth its slot. At most once in
+    /// [`USEFUL_INTERVAL`] per peer.
+    Useful {
+        /// The connection.
+        id: ConnId,
+    },
 }
 
 /// What became of a submitted block or header; the values of BIP22.

@@ -133,6 +133,8 @@ pub(super) struct PeerBlocks {
     pub(super) reach: u32,
     /// The lowest block of the plan that it keeps.
     pub(super) floor: u32,
+    /// When PeerManager last heard that it brought a new block.
+    pub(super) told_useful: Option<Duration>,
 }
 
 /// What we serve to one peer.

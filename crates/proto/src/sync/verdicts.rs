@@ -17,6 +17,10 @@ const HOLD: Duration = Duration::from_secs(10);
 /// Blocks on disk, not connected, whose sender is remembered. Four windows.
 const MAX_BLOCK_SOURCES: usize = 4_096;
 
+/// Between two times that a peer is called useful: in bulk it brings hundreds of blocks
+/// a second, and PeerManager orders peers by when they did so last.
+pub const USEFUL_INTERVAL: Duration = Duration::from_secs(10);
+
 /// What follows from a refusal.
 struct Consequence {
     /// The block is invalid for good.
@@ -62,6 +66,7 @@ impl SyncManager {
         }
         if let Some(origin) = origin.filter(|_| outcome == BlockOutcome::Stored) {
             self.remember_sender(hash, origin);
+            self.tell_useful(step, origin);
         }
         for change in changes {
             self.apply(step, change);
@@ -211,6 +216,19 @@ impl SyncManager {
         let until = now + HOLD;
         self.download.hold = Some((until, why));
         self.wake_at(until);
+    }
+
+    /// The block's sender may still be connected.
+    fn tell_useful(&mut self, step: &mut Step, id: ConnId) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.leaving) else {
+            return;
+        };
+        let told = &mut peer.blocks.told_useful;
+        let again = |at: Duration| at.saturating_add(USEFUL_INTERVAL) <= step.now.mono;
+        if told.is_none_or(again) {
+            *told = Some(step.now.mono);
+            step.effects.push(Effect::Useful { id });
+        }
     }
 
     fn remember_sender(&mut self, hash: BlockHash, id: ConnId) {

@@ -36,6 +36,8 @@ pub mod code {
     pub const IN_WARMUP: i32 = -28;
     /// `disconnectnode` of a peer that is not connected.
     pub const CLIENT_NODE_NOT_CONNECTED: i32 = -29;
+    /// What is no address and no subnet, or none that is banned.
+    pub const CLIENT_INVALID_IP_OR_SUBNET: i32 = -30;
     /// A bounded list is full.
     pub const CLIENT_NODE_CAPACITY_REACHED: i32 = -34;
 }

@@ -1,5 +1,6 @@
 //! Peers.
 
+mod bans;
 mod reach;
 
 use std::net::SocketAddr;
@@ -53,6 +54,7 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: false,
         run: |call| Box::pin(addnode(call)),
     },
+    bans::CLEARBANNED,
     Method {
         name: "disconnectnode",
         category: Category::Network,
@@ -111,6 +113,8 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: true,
         run: |call| Box::pin(getpeerinfo(call)),
     },
+    bans::LISTBANNED,
+    bans::SETBAN,
 ];
 
 async fn getconnectioncount(call: Rc<Call>) -> Result<Value, Error> {

@@ -1,11 +1,13 @@
 //! What the kernel's answers do.
 
+use std::time::Duration;
+
 use handfast_wire::{Message, Network};
 
 use crate::headers::Status;
 use crate::lifecycle::{Direction, DoneReason};
 
-use super::super::{RejectKind, SyncConfig};
+use super::super::{RejectKind, SyncConfig, USEFUL_INTERVAL};
 use super::chains::Blocks;
 use super::secs;
 use super::world::{Behaviour, World};
@@ -133,4 +135,45 @@ fn a_peer_on_an_invalid_branch_still_gives_the_blocks_before_it() {
     world.leave(source);
     world.add(&good);
     world.sync_to(&good, secs(5));
+}
+
+#[test]
+fn a_peer_that_brings_new_blocks_is_called_useful_now_and_then() {
+    let chain = Blocks::new(300, 1);
+    let mut world = World::new();
+    let slow = Behaviour {
+        latency: Duration::from_secs(1),
+        ..Behaviour::default()
+    };
+    let id = world.add_as(&chain, Direction::Outbound, slow);
+    world.sync_to(&chain, secs(120));
+    let took = world.now.mono;
+    assert!(took > 2 * USEFUL_INTERVAL, "took {took:?}");
+    let times: Vec<Duration> = world.useful.iter().map(|(at, _)| *at).collect();
+    assert!(times.len() > 1 && world.useful.iter().all(|(_, of)| *of == id));
+    assert!(
+        times
+            .windows(2)
+            .all(|pair| pair[1] - pair[0] >= USEFUL_INTERVAL),
+        "{times:?}"
+    );
+}
+
+#[test]
+fn who_brings_nothing_new_is_not_useful() {
+    let good = Blocks::new(20, 1);
+    let bad = good.fork(10, 15, 2);
+    let mut world = World::new();
+    world
+        .kernel
+        .bad
+        .insert(bad.at(11).hash, RejectKind::Consensus);
+    let honest = world.add(&good);
+    world.sync_to(&good, secs(10));
+    let liar = world.add(&bad);
+    let idle = world.add(&good);
+    world.run(secs(30));
+    assert!(world.reason(liar).is_some());
+    let useful = |id| world.useful.iter().any(|(_, of)| *of == id);
+    assert!(useful(honest) && !useful(liar) && !useful(idle));
 }

@@ -96,6 +96,8 @@ pub(crate) struct World {
     pub(crate) steps: usize,
     /// Since when somebody has shown more and nothing is on its way.
     idle_since: Duration,
+    /// Who was called useful, and when.
+    pub(crate) useful: Vec<(Duration, ConnId)>,
 }
 
 impl World {
@@ -132,6 +134,7 @@ impl World {
             most_outstanding: 0,
             steps: 0,
             idle_since: Duration::ZERO,
+            useful: Vec::new(),
         }
     }
 
@@ -239,6 +242,7 @@ impl World {
                 }
                 Effect::Answer { ticket, result } => self.answers.push((ticket, result)),
                 Effect::TreeChanged | Effect::WantPeers => {}
+                Effect::Useful { id } => self.useful.push((self.now.mono, id)),
             }
         }
     }
