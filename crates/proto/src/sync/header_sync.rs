@@ -53,7 +53,7 @@ pub(super) struct HeaderSync {
     pub(super) batches_with_kernel: usize,
     /// When one more peer is asked beside the silent source.
     next_hedge: Option<Duration>,
-    next_tip_check: Option<Duration>,
+    pub(super) next_tip_check: Option<Duration>,
 }
 
 /// The peer that headers are synced from.
@@ -134,7 +134,7 @@ impl SyncManager {
 
     /// Makes the most promising peer the source: one that we dialled before one that
     /// dialled us, one that has answered before, one that has shown more.
-    fn choose_source(&mut self, step: &mut Step, reason: &str) {
+    pub(super) fn choose_source(&mut self, step: &mut Step, reason: &str) {
         let best = self
             .peers
             .iter()
@@ -273,6 +273,15 @@ impl SyncManager {
         }
     }
 
+    /// Asks everybody what they have beyond our best header.
+    pub(super) fn ask_everybody(&mut self, step: &mut Step) {
+        let eligible = self.peers.iter().filter(|(_, peer)| peer.eligible());
+        let ids: Vec<ConnId> = eligible.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.ask_tip(step, id);
+        }
+    }
+
     /// Another than the source brought news. It becomes the source when the source has
     /// kept silent meanwhile, or has ended and this one has still more.
     pub(super) fn take_over(&mut self, step: &mut Step, id: ConnId, more: bool) {
@@ -327,7 +336,7 @@ impl SyncManager {
 
     pub(super) fn header_timers(&mut self, step: &mut Step) {
         self.expire_asks(step);
-        self.expire_asides(step);
+        self.expire_asides(step.now.mono);
         self.hedge(step);
         self.check_tip(step);
     }
@@ -382,8 +391,7 @@ impl SyncManager {
         }
     }
 
-    fn expire_asides(&mut self, step: &mut Step) {
-        let now = step.now.mono;
+    fn expire_asides(&mut self, now: Duration) {
         let mut next = None::<Duration>;
         for peer in self.peers.values_mut() {
             let Some((until, _)) = peer.headers.aside else {
@@ -398,6 +406,11 @@ impl SyncManager {
         if let Some(next) = next {
             self.wake_at(next);
         }
+    }
+
+    /// S3 at the end of every step: a peer that was set aside may be the source again when
+    /// its time is over, or when it answered after all.
+    pub(super) fn fill_source(&mut self, step: &mut Step) {
         if self.headers.source.is_none() && self.peers.values().any(Peer::eligible) {
             self.choose_source(step, "there was none");
         }

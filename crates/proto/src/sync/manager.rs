@@ -11,13 +11,14 @@ use rand_chacha::ChaCha8Rng;
 use crate::headers::HeaderTree;
 use crate::lifecycle::ledger::{AssertHeld, Ledger, Scope};
 use crate::lifecycle::{ConnId, DoneReason, Introduction};
-use crate::time::Now;
+use crate::time::{Now, earliest};
 
 use super::download::Download;
 use super::header_sync::HeaderSync;
 use super::known_work::FIRST_PROBE_PAUSE;
 use super::peer::Peer;
 use super::submit::Submissions;
+use super::watchdog::Watchdog;
 use super::{Effect, Input, KernelEvent, SourceChange, SyncConfig, SyncLifecycle};
 
 /// A tip younger than this ends initial block download, seconds. Core `DEFAULT_MAX_TIP_AGE`.
@@ -46,6 +47,7 @@ pub struct SyncManager {
     pub(super) announced: BlockHash,
     /// Core's latch: initial block download has ended, for good.
     left_initial_download: bool,
+    pub(super) watchdog: Watchdog,
     ledger: Ledger,
     /// No later than the first timer (monotonic); timers that moved are found when it fires.
     wake: Option<Duration>,
@@ -83,6 +85,7 @@ impl SyncManager {
             next_ticket: 0,
             announced,
             left_initial_download: false,
+            watchdog: Watchdog::default(),
             ledger: Ledger::new(Scope::SyncManager),
             wake: None,
             tree_changed: false,
@@ -118,13 +121,17 @@ impl SyncManager {
             self.run_timers(&mut step);
         }
         self.settle(&mut step);
+        if self.watch(&mut step) {
+            self.settle(&mut step);
+        }
         step.effects
     }
 
     /// When the next [`Input::Tick`] is wanted, on the monotonic clock.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        self.wake
+        // The watchdog's own: it must wake though a rule forgot to set `wake`.
+        earliest(self.wake, self.watchdog.next_check())
     }
 
     /// All headers, and the active chain among them.
@@ -192,8 +199,8 @@ impl SyncManager {
     /// A timer that fires late was held up by our own thread, during which answers
     /// may have piled up unread: such time is no peer's fault.
     fn look_at_the_clock(&mut self, now: Now) {
-        let Some(wake) = self.wake else { return };
-        let late = now.mono.saturating_sub(wake);
+        let Some(due) = self.deadline() else { return };
+        let late = now.mono.saturating_sub(due);
         if late < OVERSLEPT {
             return;
         }
@@ -202,6 +209,7 @@ impl SyncManager {
         }
         self.download.pardon(late);
         self.headers.pardon(late);
+        self.watchdog.pardon(late);
     }
 
     fn run_timers(&mut self, step: &mut Step) {
@@ -216,6 +224,7 @@ impl SyncManager {
         self.ledger.sync_add(id).assert_held();
         let before = self.peers.insert(id, Peer::new(intro, FIRST_PROBE_PAUSE));
         assert!(before.is_none(), "L2: {id} is added once");
+        self.watchdog.start(step.now.mono);
         self.latch_initial_download(step.now);
         self.meet_for_headers(step, id);
     }
@@ -253,6 +262,7 @@ impl SyncManager {
         if self.peers.get(&id).is_none_or(|peer| peer.leaving) {
             return;
         }
+        self.watchdog.hear(step.now.mono);
         match message {
             Message::Headers(headers) => self.headers_received(step, id, headers),
             Message::Block(block) => self.block_received(step, id, block),
@@ -309,12 +319,13 @@ impl SyncManager {
             .expect("the caller looked it up in this step")
     }
 
-    /// What every step ends with: the plan follows what was learnt, requests go
+    /// What every step ends with: there is a source, the plan follows what was learnt, requests go
     /// out, a new tip is announced, the ledger is told.
     fn settle(&mut self, step: &mut Step) {
         if self.tip_moved {
             self.latch_initial_download(step.now);
         }
+        self.fill_source(step);
         self.plan_downloads(step.now.mono);
         self.feed(step);
         self.watch_the_window(step.now.mono);

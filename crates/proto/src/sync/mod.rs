@@ -18,6 +18,7 @@
 //! | `announce` | telling peers about a new tip, and hearing of one |
 //! | `serve` | answering `getheaders`, `getblocks` and `getdata` |
 //! | `submit` | blocks and headers of RPC and of the miner |
+//! | `watchdog` | S1 and S3, checked apart from the rules that uphold them |
 //! | `state`, `report` | [`SyncState`]: what is being done, and why |
 //! | `comparable` | [`HeaderPlan`]: what a model checker tells states apart by |
 //!
@@ -45,13 +46,14 @@ mod stalls;
 mod state;
 mod submit;
 mod verdicts;
+mod watchdog;
 
 pub use comparable::{HeaderPlan, PeerPlan};
 pub use manager::SyncManager;
 pub use verdicts::USEFUL_INTERVAL;
 pub use state::{
-    Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange, SyncLifecycle,
-    SyncState, Wanted, Window,
+    Alarm, Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange,
+    SyncLifecycle, SyncState, Wanted, WatchdogState, Window,
 };
 
 use std::fmt;

@@ -83,6 +83,7 @@ impl SyncManager {
                 expected_block: self.download.expected_block,
                 header_batches: self.headers.batches_with_kernel,
             },
+            watchdog: self.watchdog.state(),
         }
     }
 

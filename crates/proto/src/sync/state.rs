@@ -168,6 +168,32 @@ pub struct Backlog {
     pub header_batches: usize,
 }
 
+/// What the watchdog did last.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Alarm {
+    /// When, Unix seconds.
+    pub at: u32,
+    /// What it found.
+    pub reason: String,
+    /// What it did about it.
+    pub action: String,
+}
+
+/// The watchdog over sync.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct WatchdogState {
+    /// Checks made: one every 10 s while there are peers.
+    pub checks: u64,
+    /// Times that it found S1 or S3 broken and put sync on its feet. 0 unless Handfast
+    /// has a bug.
+    pub fired: u64,
+    /// Times that it wanted more peers, since those there are were silent, lacked what is
+    /// missing, or brought no new block for long.
+    pub sought_peers: u64,
+    /// What it did last.
+    pub last: Option<Alarm>,
+}
+
 /// What sync is doing, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SyncState {
@@ -201,6 +227,8 @@ pub struct SyncState {
     pub stall_timeout: Duration,
     /// What is on the way.
     pub backlog: Backlog,
+    /// Whether sync had to be put on its feet.
+    pub watchdog: WatchdogState,
 }
 
 /// What the lifecycle invariants (L1-L4, S3) are about, without headers, blocks and

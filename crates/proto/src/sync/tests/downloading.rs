@@ -186,8 +186,10 @@ fn the_only_peer_with_the_blocks_is_waited_for_and_a_new_one_takes_over_at_once(
         block_answers: 0,
         ..Behaviour::default()
     };
+    world.may_seek_peers = true;
     let only = world.add_as(&chain, Direction::Outbound, mute);
     world.run(secs(300));
+    assert_eq!(world.wanted_peers.len(), 1, "others may have them");
     assert!(world.ended.is_empty());
     let state = world.node.state(world.now);
     assert_eq!(state.phase, Phase::BlockSync);
@@ -205,6 +207,7 @@ fn the_only_peer_is_given_up_after_ten_minutes_of_silence() {
         block_answers: 3,
         ..Behaviour::default()
     };
+    world.may_seek_peers = true;
     let only = world.add_as(&chain, Direction::Manual, mute);
     world.run(secs(599));
     assert!(world.ended.is_empty());

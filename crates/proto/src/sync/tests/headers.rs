@@ -109,6 +109,8 @@ fn a_slow_honest_source_is_not_cut_off() {
 fn a_dialled_peer_that_never_answers_is_disconnected_when_there_is_another() {
     let chain = Blocks::new(5, 1);
     let mut world = World::new();
+    // Nobody says a word.
+    world.may_seek_peers = true;
     let dead = world.add_as(&chain, Direction::Outbound, silent());
     let inbound = world.add_as(&chain, Direction::Inbound, silent());
     world.run(secs(130));
@@ -121,6 +123,7 @@ fn a_dialled_peer_that_never_answers_is_disconnected_when_there_is_another() {
 fn the_only_peer_is_kept_though_it_does_not_answer_and_is_asked_again() {
     let chain = Blocks::new(5, 1);
     let mut world = World::new();
+    world.may_seek_peers = true;
     let only = world.add_as(&chain, Direction::Manual, silent());
     world.run(secs(600));
     assert!(world.ended.is_empty());
@@ -159,6 +162,37 @@ fn losing_the_sync_peer_selects_the_next_in_the_same_step() {
     assert!(matches!(message, Message::GetHeaders(_)));
     let change = world.node.state(world.now).source_changes.pop().unwrap();
     assert_eq!((change.from, change.to), (Some(first), Some(second)));
+}
+
+#[test]
+fn a_peer_set_aside_that_answers_after_all_is_the_source_at_once_when_there_is_none() {
+    let chain = Blocks::new(5, 1);
+    let mut world = World::new();
+    let late = world.add_as(&chain, Direction::Inbound, silent());
+    let other = world.add_as(&chain, Direction::Inbound, Behaviour::default());
+    world.run_until("the first is set aside", secs(125), |world| {
+        world.node.peers[&late].headers.aside.is_some()
+    });
+    world.leave(other);
+    assert_eq!(world.node.sync_peer(), None);
+    world.message(late, Message::Headers(chain.headers()));
+    assert_eq!(world.node.sync_peer(), Some(late));
+    world.run(secs(30));
+    world.leave(late);
+    world.may_seek_peers = true;
+    let late = world.add_as(&chain, Direction::Inbound, silent());
+    let other = world.add_as(&chain, Direction::Inbound, silent());
+    world.run_until("the first is set aside", secs(125), |world| {
+        world.node.peers[&late].headers.aside.is_some()
+    });
+    world.leave(other);
+    assert_eq!(world.node.sync_peer(), None);
+    world.message(late, Message::Headers(Vec::new()));
+    assert_eq!(
+        world.node.sync_peer(),
+        Some(late),
+        "an empty answer is one (S2)"
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod schedules;
 mod serving;
 mod submitting;
 mod verdicts;
+mod watchdog;
 mod world;
 
 use std::time::Duration;

@@ -14,6 +14,7 @@ use crate::headers::HeaderTree;
 use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 use crate::time::Now;
 
+use super::super::peer::Peer;
 use super::super::{Effect, Input, SubmitResult, SyncConfig, SyncManager};
 use super::chains::Blocks;
 use super::kernel::Kernel;
@@ -96,8 +97,14 @@ pub(crate) struct World {
     pub(crate) steps: usize,
     /// Since when somebody has shown more and nothing is on its way.
     idle_since: Duration,
+    /// The test breaks a guard: the watchdog may put sync on its feet.
+    pub(crate) may_fire: bool,
+    /// The test's peers are such that the watchdog may look for others.
+    pub(crate) may_seek_peers: bool,
     /// Who was called useful, and when.
     pub(crate) useful: Vec<(Duration, ConnId)>,
+    /// When the machine wanted more peers.
+    pub(crate) wanted_peers: Vec<Duration>,
 }
 
 impl World {
@@ -134,7 +141,10 @@ impl World {
             most_outstanding: 0,
             steps: 0,
             idle_since: Duration::ZERO,
+            may_fire: false,
             useful: Vec::new(),
+            may_seek_peers: false,
+            wanted_peers: Vec::new(),
         }
     }
 
@@ -241,8 +251,9 @@ impl World {
                     self.served.push((id, ticket, hash, witness));
                 }
                 Effect::Answer { ticket, result } => self.answers.push((ticket, result)),
-                Effect::TreeChanged | Effect::WantPeers => {}
+                Effect::TreeChanged => {}
                 Effect::Useful { id } => self.useful.push((self.now.mono, id)),
+                Effect::WantPeers => self.wanted_peers.push(self.now.mono),
             }
         }
     }
@@ -344,11 +355,35 @@ impl World {
         if !ahead || outstanding > 0 {
             self.idle_since = self.now.mono;
         }
+        self.check_source();
+        let watchdog = self.node.watchdog.state();
+        assert!(
+            self.may_fire || watchdog.fired == 0,
+            "the watchdog fired: {watchdog:?}"
+        );
+        assert!(
+            self.may_seek_peers || watchdog.sought_peers == 0,
+            "the watchdog wanted peers: {watchdog:?}"
+        );
         let idle = self.now.mono - self.idle_since;
         assert!(
             idle <= Duration::from_secs(120),
             "S1: {:#?}",
             self.node.state(self.now)
+        );
+    }
+
+    /// S3: after every step there is a source if there can be one.
+    fn check_source(&self) {
+        if self.may_fire {
+            return;
+        }
+        let eligible = self.node.peers.values().any(Peer::eligible);
+        let source = self.node.sync_peer();
+        assert_eq!(source.is_some(), eligible, "S3: {source:?}");
+        assert!(
+            source.is_none_or(|id| self.node.peers[&id].eligible()),
+            "S3: {source:?} is live and not set aside"
         );
     }
 

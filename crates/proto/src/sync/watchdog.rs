@@ -1,0 +1,499 @@
+//! Checks every ten seconds that sync gets on, and acts when it does not.
+//!
+//! The rules that uphold S1 and S3 act on events: a peer left, a block came, a timer
+//! fired. One forgotten case among them and a node sits idle beside peers that have
+//! what it lacks. So the watchdog follows no event. It looks at the settled state
+//! alone: what peers have shown, what is asked of whom, what the kernel has.
+//!
+//! # What it looks for
+//!
+//! *Broken guards*, which only a bug of ours can cause; each counts in
+//! [`WatchdogState::fired`] and is repaired:
+//!
+//! * a block asked of a connection that is gone, or of none;
+//! * a peer that could be the source, and no source (S3);
+//! * a peer that has shown more work than our tip and keeps the first block that is
+//!   missing, and no block asked for (S1). A hold by trouble of our own and blocks
+//!   with the kernel are reasons, and queryable ones. A `getheaders` on its
+//!   way, though a request, is none: who has shown more is to be asked for blocks;
+//! * for two minutes nobody asked for headers, and no news.
+//!
+//! *Bad company*, where nothing is wrong with us but other peers may help; it counts in
+//! [`WatchdogState::sought_peers`]:
+//!
+//! * what is missing is kept by no peer that there is;
+//! * the blocks asked for are withheld for two minutes, and nobody else has them;
+//! * for two minutes not a word from anybody, though something is asked;
+//! * on a network that is always mined no new tip for three block intervals, as Core's
+//!   `TipMayBeStale`. One block in twenty takes that long, so this is a precaution.
+//!
+//! # When it acts
+//!
+//! A guard must be found broken by two checks in a row, with no progress between them.
+//! One look may fall between two events that belong together; two, ten seconds
+//! apart, cannot. S1 so is restored within 20 s; it asks for 120. A check that
+//! comes late says that we were held up; it starts the count again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+
+use crate::headers::Status;
+use crate::lifecycle::ConnId;
+
+use super::Effect;
+use super::known_work::FIRST_PROBE_PAUSE;
+use super::manager::{Step, SyncManager};
+use super::peer::{Known, Peer};
+use super::state::{Alarm, WatchdogState};
+
+/// Time between two checks while there are peers.
+pub(super) const CHECK: Duration = Duration::from_secs(10);
+/// Checks in a row that must find the same kind of trouble.
+const CHECKS_TO_ACT: u32 = 2;
+/// Time after a repair until the next one, so that a trouble which it does not end does
+/// not rotate the source for ever. Below S1's 120 s.
+const REPAIR_PAUSE: Duration = Duration::from_secs(60);
+/// Time after more peers were wanted until they are again. Core `STALE_CHECK_INTERVAL`.
+pub(super) const SEEK_PAUSE: Duration = Duration::from_secs(600);
+/// Time without a word from any peer, or without a question to any, that is too long:
+/// Core's `HEADERS_RESPONSE_TIME` and twice our own pause between questions. A block of
+/// 4 MB comes within it on 33 KB/s.
+pub(super) const SILENCE: Duration = Duration::from_secs(120);
+/// Block intervals without a new tip that make it doubtful. Core `TipMayBeStale`.
+const STALE_INTERVALS: u32 = 3;
+/// The same finding is logged once in that time.
+const LOG_PAUSE: Duration = Duration::from_secs(600);
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watchdog {
+    /// Monotonic; `None` without peers, so that a node alone is not woken.
+    next_check: Option<Duration>,
+    /// What the last check found, and how many in a row did.
+    suspicion: Option<(Kind, u32)>,
+    progress: Progress,
+    /// When a message about sync last came from anybody, monotonic.
+    heard: Duration,
+    repaired: Option<Duration>,
+    sought: Option<Duration>,
+    logged: BTreeMap<Kind, Duration>,
+    counts: WatchdogState,
+}
+
+/// What changes when sync gets on, and since when it has not.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    mark: Option<(BlockHash, BlockHash, u64)>,
+    since: Duration,
+}
+
+/// What is wrong. See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    RequestLost,
+    NoSource,
+    NothingAsked,
+    HeadersForgotten,
+    Unserved,
+    Withheld,
+    AllSilent,
+    StaleTip,
+}
+
+impl Kind {
+    /// Whether it is a bug of ours, to be repaired.
+    fn is_broken_guard(self) -> bool {
+        match self {
+            Self::RequestLost | Self::NoSource | Self::NothingAsked | Self::HeadersForgotten => {
+                true
+            }
+            Self::Unserved | Self::Withheld | Self::AllSilent | Self::StaleTip => false,
+        }
+    }
+}
+
+/// A kind of trouble with its particulars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finding {
+    RequestLost(BlockHash, ConnId),
+    NoSource(ConnId),
+    NothingAsked(ConnId, u32),
+    HeadersForgotten(Duration),
+    Unserved(ConnId, u32),
+    Withheld(ConnId, Duration),
+    AllSilent(Duration),
+    StaleTip(Duration),
+}
+
+impl Finding {
+    fn kind(self) -> Kind {
+        match self {
+            Self::RequestLost(..) => Kind::RequestLost,
+            Self::NoSource(_) => Kind::NoSource,
+            Self::NothingAsked(..) => Kind::NothingAsked,
+            Self::HeadersForgotten(_) => Kind::HeadersForgotten,
+            Self::Unserved(..) => Kind::Unserved,
+            Self::Withheld(..) => Kind::Withheld,
+            Self::AllSilent(_) => Kind::AllSilent,
+            Self::StaleTip(_) => Kind::StaleTip,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RequestLost(hash, id) => {
+                write!(f, "block {hash} was asked of {id}, which cannot answer")
+            }
+            Self::NoSource(id) => write!(f, "{id} could be the source and there is none"),
+            Self::NothingAsked(id, height) => {
+                write!(
+                    f,
+                    "{id} has block {height} that is missing, and none was asked for"
+                )
+            }
+            Self::HeadersForgotten(since) => {
+                write!(f, "nobody was asked for headers for {since:.0?}")
+            }
+            Self::Unserved(id, height) => {
+                write!(
+                    f,
+                    "{id} has shown more, and no peer can give block {height}"
+                )
+            }
+            Self::Withheld(id, since) => {
+                write!(
+                    f,
+                    "{id} withholds blocks for {since:.0?}, and nobody else has them"
+                )
+            }
+            Self::AllSilent(since) => write!(f, "no peer said anything for {since:.0?}"),
+            Self::StaleTip(since) => write!(f, "no new block for {since:.0?}"),
+        }
+    }
+}
+
+impl Watchdog {
+    pub(super) fn next_check(&self) -> Option<Duration> {
+        self.next_check
+    }
+
+    /// A message about sync came from a peer.
+    pub(super) fn hear(&mut self, now: Duration) {
+        self.heard = now;
+    }
+
+    /// We were held up: nothing that was seen before proves anything now.
+    pub(super) fn pardon(&mut self, late: Duration) {
+        self.suspicion = None;
+        self.heard += late;
+        self.progress.since += late;
+    }
+
+    /// A peer has come.
+    pub(super) fn start(&mut self, now: Duration) {
+        if self.next_check.is_none() {
+            self.next_check = Some(now + CHECK);
+            self.suspicion = None;
+            self.heard = now;
+            self.progress.since = now;
+        }
+    }
+
+    pub(super) fn state(&self) -> WatchdogState {
+        self.counts.clone()
+    }
+
+    /// How often this kind was found in a row, this time included.
+    fn suspect(&mut self, kind: Kind) -> u32 {
+        let before = match self.suspicion {
+            Some((seen, times)) if seen == kind => times,
+            Some(_) | None => 0,
+        };
+        self.suspicion = Some((kind, before + 1));
+        before + 1
+    }
+
+    /// Whether this is to be logged, rather than repeated.
+    fn tells(&mut self, kind: Kind, now: Duration) -> bool {
+        let silent = self
+            .logged
+            .get(&kind)
+            .is_some_and(|at| now < *at + LOG_PAUSE);
+        if !silent {
+            self.logged.insert(kind, now);
+        }
+        !silent
+    }
+}
+
+impl SyncManager {
+    /// Looks, when it is time to. The step has settled. True when something was changed.
+    pub(super) fn watch(&mut self, step: &mut Step) -> bool {
+        let now = step.now.mono;
+        if self.watchdog.next_check.is_none_or(|due| now < due) {
+            return false;
+        }
+        self.watchdog.next_check = (!self.peers.is_empty()).then_some(now + CHECK);
+        self.watchdog.counts.checks += 1;
+        self.mark_progress(now);
+        let Some(finding) = self.find(now) else {
+            self.watchdog.suspicion = None;
+            return false;
+        };
+        let kind = finding.kind();
+        let pause = if kind.is_broken_guard() {
+            self.watchdog.repaired.map(|at| at + REPAIR_PAUSE)
+        } else {
+            self.watchdog.sought.map(|at| at + SEEK_PAUSE)
+        };
+        if self.watchdog.suspect(kind) < CHECKS_TO_ACT || pause.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.watchdog.suspicion = None;
+        self.act(step, finding);
+        true
+    }
+
+    /// Notes since when the chain, its headers, and those that are only looked at stand still.
+    fn mark_progress(&mut self, now: Duration) {
+        let low_work = self
+            .peers
+            .values()
+            .filter_map(|peer| peer.headers.low_work.as_ref());
+        let looked_at = low_work.map(|low_work| u64::from(low_work.height())).sum();
+        let mark = (
+            self.tree.tip().hash,
+            self.tree.best_header().hash,
+            looked_at,
+        );
+        if self.watchdog.progress.mark != Some(mark) {
+            self.watchdog.progress = Progress {
+                mark: Some(mark),
+                since: now,
+            };
+            self.watchdog.suspicion = None;
+        }
+    }
+
+    fn find(&self, now: Duration) -> Option<Finding> {
+        self.request_lost()
+            .or_else(|| self.no_source())
+            .or_else(|| self.nothing_asked(now))
+            .or_else(|| self.headers_forgotten(now))
+            .or_else(|| self.all_silent(now))
+            .or_else(|| self.withheld(now))
+            .or_else(|| self.stale_tip(now))
+    }
+
+    /// Whether the peer that is said to owe this block knows of it and lives.
+    fn is_asked(&self, id: ConnId, hash: &BlockHash) -> bool {
+        let peer = self.peers.get(&id).filter(|peer| !peer.leaving);
+        peer.is_some_and(|peer| peer.blocks.in_flight.iter().any(|(_, asked)| asked == hash))
+    }
+
+    fn request_lost(&self) -> Option<Finding> {
+        let mut flights = self.download.flights.iter();
+        let lost = flights.find(|(hash, flight)| !self.is_asked(flight.peer, hash));
+        lost.map(|(hash, flight)| Finding::RequestLost(*hash, flight.peer))
+    }
+
+    fn no_source(&self) -> Option<Finding> {
+        let source = self.sync_peer().and_then(|id| self.peers.get(&id));
+        if source.is_some_and(Peer::eligible) {
+            return None;
+        }
+        let candidate = self.peers.iter().find(|(_, peer)| peer.eligible());
+        candidate.map(|(id, _)| Finding::NoSource(*id))
+    }
+
+    fn nothing_asked(&self, now: Duration) -> Option<Finding> {
+        let held = self
+            .download
+            .hold
+            .as_ref()
+            .is_some_and(|(until, _)| now < *until);
+        if held || self.download.outstanding() > 0 {
+            return None;
+        }
+        let tip = self.tree.tip();
+        let mut missing = BTreeMap::new();
+        let mut unserved = None;
+        for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.serves_headers()) {
+            let best = peer
+                .known
+                .best
+                .filter(|best| best.work > tip.work && best.work >= self.config.minimum_work);
+            let Some(best) = best else { continue };
+            let first = *missing
+                .entry(best.hash)
+                .or_insert_with(|| self.first_missing(&best));
+            match first {
+                // All is here: the kernel's turn.
+                None => {}
+                Some(height) if peer.serves_blocks() && peer.lowest_kept() <= height => {
+                    return Some(Finding::NothingAsked(*id, height));
+                }
+                Some(height) => unserved = Some(Finding::Unserved(*id, height)),
+            }
+        }
+        unserved
+    }
+
+    /// Height of the first block on the way from our chain to this one that is not here.
+    pub(super) fn first_missing(&self, best: &Known) -> Option<u32> {
+        let tip = self.tree.tip().hash;
+        let mut height = self.tree.fork_point(&best.hash, &tip)?.height + 1;
+        loop {
+            let chunk = self.tree.branch(&best.hash, height, 64);
+            let missing = chunk.iter().find(|entry| entry.status == Status::Header);
+            if let Some(entry) = missing {
+                return Some(entry.height);
+            }
+            height = chunk.last()?.height + 1;
+        }
+    }
+
+    fn headers_forgotten(&self, now: Duration) -> Option<Finding> {
+        let asked = |peer: &Peer| {
+            !peer.leaving && (peer.headers.ask.is_some() || peer.headers.resume.is_some())
+        };
+        if self.headers.batches_with_kernel > 0 || self.peers.values().any(asked) {
+            return None;
+        }
+        let eligible = self.peers.values().filter(|peer| peer.eligible());
+        let last = eligible.map(|peer| peer.headers.last_asked).max()?;
+        let since = now.saturating_sub(last.max(self.watchdog.progress.since));
+        (since >= SILENCE).then_some(Finding::HeadersForgotten(since))
+    }
+
+    fn all_silent(&self, now: Duration) -> Option<Finding> {
+        let waiting = self.peers.values().any(|peer| {
+            let headers = peer.headers.ask.is_some() || peer.known.probe.is_some();
+            !peer.leaving && (headers || !peer.blocks.in_flight.is_empty())
+        });
+        let since = now.saturating_sub(self.watchdog.heard);
+        (waiting && since >= SILENCE).then_some(Finding::AllSilent(since))
+    }
+
+    /// Blocks were asked for, and whoever was asked is late with all of them.
+    fn withheld(&self, now: Duration) -> Option<Finding> {
+        let mut asked = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.blocks.in_flight.is_empty());
+        let (id, latest) = asked.next().map(|(id, peer)| (*id, peer.blocks.progress))?;
+        let latest = asked
+            .map(|(_, peer)| peer.blocks.progress)
+            .fold(latest, Duration::max);
+        let since = now.saturating_sub(latest);
+        let kernel_waits = self.download.with_kernel.is_empty();
+        (kernel_waits && since >= SILENCE).then_some(Finding::Withheld(id, since))
+    }
+
+    fn stale_tip(&self, now: Duration) -> Option<Finding> {
+        let kernel = self.headers.batches_with_kernel + self.download.outstanding();
+        let served = self.peers.values().any(Peer::serves_headers);
+        if !self.config.always_mined || kernel > 0 || !served {
+            return None;
+        }
+        let spacing = Duration::from_secs(self.config.pow.consensus.pow_target_spacing);
+        let since = now.saturating_sub(self.watchdog.progress.since);
+        (since >= spacing * STALE_INTERVALS).then_some(Finding::StaleTip(since))
+    }
+
+    fn act(&mut self, step: &mut Step, finding: Finding) {
+        let now = step.now.mono;
+        let reason = finding.to_string();
+        let kind = finding.kind();
+        let action = match kind {
+            Kind::RequestLost | Kind::NoSource | Kind::NothingAsked | Kind::HeadersForgotten => {
+                self.repair(step, &reason)
+            }
+            Kind::StaleTip => {
+                self.ask_everybody(step);
+                "asked all for headers; more peers wanted".to_owned()
+            }
+            Kind::Unserved | Kind::Withheld | Kind::AllSilent => "more peers wanted".to_owned(),
+        };
+        if kind.is_broken_guard() {
+            self.watchdog.counts.fired += 1;
+            self.watchdog.repaired = Some(now);
+        } else {
+            self.watchdog.counts.sought_peers += 1;
+            self.watchdog.sought = Some(now);
+        }
+        step.effects.push(Effect::WantPeers);
+        if self.watchdog.tells(kind, now) {
+            if kind.is_broken_guard() {
+                tracing::warn!(reason, action, "watchdog: sync did not get on");
+            } else {
+                tracing::info!(reason, action, "watchdog: looking for other peers");
+            }
+        }
+        self.watchdog.counts.last = Some(Alarm {
+            at: step.now.unix,
+            reason,
+            action,
+        });
+    }
+
+    /// Puts sync on its feet without relying on what brought it down: requests that
+    /// nobody can answer are dropped, debts forgiven, the plan made anew, another source
+    /// chosen. `settle` then asks.
+    fn repair(&mut self, step: &mut Step, why: &str) -> String {
+        self.drop_lost_requests();
+        for peer in self.peers.values_mut() {
+            peer.blocks.owed.clear();
+            peer.blocks.owing_since = None;
+            peer.blocks.overdue = false;
+            peer.known.probe_pause = FIRST_PROBE_PAUSE;
+            peer.known.next_probe = Duration::ZERO;
+        }
+        self.download.plan = None;
+        self.download.stall = None;
+        self.download.retarget = true;
+        let before = self.sync_peer();
+        let can_lead = |id: &ConnId| self.peers.get(id).is_some_and(Peer::eligible);
+        let others = self
+            .peers
+            .iter()
+            .any(|(id, peer)| Some(*id) != before && peer.eligible());
+        match before.filter(can_lead) {
+            Some(id) if others => self.set_aside(step, id, "sync did not get on with it"),
+            Some(_) | None => self.choose_source(step, why),
+        }
+        match (before, self.sync_peer()) {
+            (Some(before), Some(after)) if before != after => {
+                format!("replanned; source {before} -> {after}; more peers wanted")
+            }
+            (_, Some(source)) => format!("replanned; asked {source}; more peers wanted"),
+            (_, None) => "replanned; more peers wanted".to_owned(),
+        }
+    }
+
+    /// Makes the two accounts of what was asked of whom agree: what is not in both is
+    /// in neither.
+    fn drop_lost_requests(&mut self) {
+        let flights = &self.download.flights;
+        let lost: Vec<BlockHash> = flights
+            .iter()
+            .filter(|(hash, flight)| !self.is_asked(flight.peer, hash))
+            .map(|(hash, _)| *hash)
+            .collect();
+        for hash in lost {
+            self.download.flights.remove(&hash);
+        }
+        let flights = &self.download.flights;
+        for (id, peer) in &mut self.peers {
+            peer.blocks.in_flight.retain(|(_, hash)| {
+                let flight = flights.get(hash);
+                flight.is_some_and(|flight| flight.peer == *id)
+            });
+        }
+    }
+}
