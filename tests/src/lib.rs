@@ -16,5 +16,6 @@ pub mod process;
 pub mod rpc;
 pub mod scripted_peer;
 pub mod served_chain;
+pub mod sim;
 pub mod usage;
 pub mod wait;

@@ -1,0 +1,180 @@
+//! What goes wrong in a run, and how often: drawn from the seed.
+//!
+//! Every run switches off some kinds altogether and exaggerates others. Runs in
+//! which everything happens a little all look alike, and hide what only a pure
+//! strain of trouble shows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use handfast_proto::random::Random;
+
+/// A stroke of fate that the director deals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stroke {
+    /// The network falls into two parts for a while.
+    Partition,
+    /// A node does not run for a while; its sockets stay open.
+    Pause,
+    /// A node's wall clock jumps.
+    ClockJump,
+    /// The next block takes a node's kernel 60 s.
+    SlowBlock,
+    /// A manager's thread is held up for some seconds.
+    Hold,
+    /// A node stops as it should, and comes back.
+    Restart,
+    /// A node is killed, and comes back with what its kernel had flushed.
+    Crash,
+    /// The operator disconnects, adds or removes a node.
+    Operator,
+    /// A connection is reset.
+    Kill,
+    /// A block cannot be written to disk.
+    DiskFull,
+}
+
+/// All strokes, with the name under which they are counted.
+pub(crate) const STROKES: [(Stroke, &str); 10] = [
+    (Stroke::Partition, "partition"),
+    (Stroke::Pause, "pause"),
+    (Stroke::ClockJump, "clock jump"),
+    (Stroke::SlowBlock, "block of 60 s"),
+    (Stroke::Hold, "manager held up"),
+    (Stroke::Restart, "restart"),
+    (Stroke::Crash, "crash"),
+    (Stroke::Operator, "operator"),
+    (Stroke::Kill, "connection reset"),
+    (Stroke::DiskFull, "disk full"),
+];
+
+/// The ratios of one run. Per mille of the opportunities, where nothing else is said.
+#[derive(Clone, Debug)]
+pub(crate) struct Faults {
+    /// Connections that are lost at some byte.
+    pub(crate) cut: u64,
+    /// Packets that come seconds late.
+    pub(crate) late: u64,
+    /// Writes that arrive in small pieces.
+    pub(crate) split: u64,
+    /// Connections over a line of a few KB/s.
+    pub(crate) thin: u64,
+    /// Mean time between two strokes of the director; `None`: none.
+    pub(crate) every: Option<Duration>,
+    /// How likely each stroke is, relative to the others.
+    pub(crate) weights: Vec<(Stroke, u64)>,
+    /// Strangers that come at the start or during the run.
+    pub(crate) strangers: usize,
+    /// They stay when all else is calm again.
+    pub(crate) strangers_stay: bool,
+    /// A poll of an actor that comes milliseconds late.
+    pub(crate) sluggish: u64,
+}
+
+impl Faults {
+    /// Nothing goes wrong.
+    pub(crate) fn none() -> Self {
+        Self {
+            cut: 0,
+            late: 0,
+            split: 20,
+            thin: 0,
+            every: None,
+            weights: Vec::new(),
+            strangers: 0,
+            strangers_stay: false,
+            sluggish: 20,
+        }
+    }
+
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        let mut ratio = |most: u64| match random.below(3) {
+            0 => 0,
+            1 => random.below(most / 10 + 1),
+            _ => random.below(most + 1),
+        };
+        let (cut, late, split, thin) = (ratio(500), ratio(20), ratio(500), ratio(200));
+        let sluggish = ratio(300);
+        let weights = STROKES.map(|(stroke, _)| (stroke, ratio(100))).to_vec();
+        let every = match random.below(8) {
+            0 => None,
+            1 => Some(Duration::from_secs(1)),
+            _ => Some(Duration::from_secs(3 + random.below(60))),
+        };
+        let strangers = match random.below(4) {
+            0 => 0,
+            1 => 1 + random.index(3),
+            _ => 1 + random.index(12),
+        };
+        Self {
+            cut,
+            late,
+            split,
+            thin,
+            every,
+            weights,
+            strangers,
+            strangers_stay: random.below(2) == 0,
+            sluggish,
+        }
+    }
+
+    /// From now on nothing of the network's and the machines' doing goes wrong.
+    pub(crate) fn calm(&mut self) {
+        *self = Self {
+            strangers_stay: self.strangers_stay,
+            split: self.split,
+            sluggish: self.sluggish.min(50),
+            ..Self::none()
+        };
+    }
+
+    /// The next stroke, by weight.
+    pub(crate) fn stroke(&self, random: &mut Random) -> Option<Stroke> {
+        let total: u64 = self.weights.iter().map(|(_, weight)| weight).sum();
+        let mut at = random.below(total);
+        self.weights.iter().find_map(|(stroke, weight)| {
+            if at < *weight {
+                return Some(*stroke);
+            }
+            at -= weight;
+            None
+        })
+    }
+}
+
+/// How often each thing happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally(BTreeMap<String, u64>);
+
+impl Tally {
+    pub(crate) fn count(&mut self, what: &str) {
+        self.add(what, 1);
+    }
+
+    pub(crate) fn add(&mut self, what: &str, times: u64) {
+        if let Some(count) = self.0.get_mut(what) {
+            *count += times;
+        } else {
+            self.0.insert(what.to_owned(), times);
+        }
+    }
+
+    /// How often this happened.
+    #[must_use]
+    pub fn of(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or(0)
+    }
+
+    /// Adds what happened elsewhere.
+    pub fn merge(&mut self, other: &Self) {
+        for (what, times) in &other.0 {
+            self.add(what, *times);
+        }
+    }
+
+    /// Everything, by name.
+    pub fn rows(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(what, times)| (what.as_str(), *times))
+    }
+}

@@ -1,0 +1,178 @@
+//! A deterministic simulation: whole nodes made of the production machines on a simulated
+//! network, under a seeded scheduler, with an outside observer.
+//!
+//! A run is what its seed says, down to the last byte: time is virtual, chance is drawn
+//! from the seed, nothing depends on the order of a hash map or on a thread. Its trace
+//! proves that; a failure prints the seed, and the seed repeats the failure.
+//!
+//! | file | what |
+//! |---|---|
+//! | `engine` | time, chance, the queue of events, the verdict |
+//! | `net` | connections as byte streams: latency, bandwidth, window, loss, partition |
+//! | `node/` | a node: the machines of `handfast-proto`, the glue of `handfast-node` |
+//! | `stranger` | silent, dishonest and broken peers |
+//! | `faults` | what goes wrong, how often |
+//! | `world` | one run from start to end |
+//! | `trace`, `label` | what happened, one line per event |
+//! | `explore` | many runs on all cores |
+//!
+//! # What must hold
+//!
+//! At every step: L1-L6 by a ledger over both managers, the tables equal to what the ledger
+//! saw handled, every bound. Every five seconds: S1. Always: no honest peer is cut off for a
+//! rule that it did not break (S2 among them), no good block of an honest miner is refused, a
+//! shutdown ends within its time. Once the faults stop: all honest nodes come to the chain
+//! with most work, every queue runs empty, all tables agree, every slot comes home.
+
+mod engine;
+mod explore;
+mod faults;
+mod label;
+mod net;
+mod node;
+mod stranger;
+mod trace;
+mod world;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+pub use engine::Breach;
+pub use explore::{Explored, explore};
+pub use faults::Tally;
+
+use world::World;
+
+/// A mistake built into the glue, never into production: the observer must find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The connection itself tells SyncManager of its end.
+    SeparateSenders,
+    /// `Done` goes to PeerManager by a queue of its own.
+    TwoQueues,
+    /// PeerManager does not pass `Done` on.
+    SyncIsNotTold,
+    /// A slot comes home when `Done` is sent, not when it was handled.
+    SlotFreedWhenSent,
+    /// The drain at shutdown throws away what is queued.
+    DrainDropsMail,
+    /// What a message of sync held of its connection's credit is never given back.
+    CreditIsLost,
+    /// Now and then a verdict of the kernel is lost.
+    VerdictIsLost,
+    /// SyncManager's timer never ends.
+    TimerIsLost,
+    /// SyncManager does not hear that a block was served.
+    ServedIsForgotten,
+}
+
+/// All of them.
+pub const MUTANTS: [Mutant; 9] = [
+    Mutant::SeparateSenders,
+    Mutant::TwoQueues,
+    Mutant::SyncIsNotTold,
+    Mutant::SlotFreedWhenSent,
+    Mutant::DrainDropsMail,
+    Mutant::CreditIsLost,
+    Mutant::VerdictIsLost,
+    Mutant::TimerIsLost,
+    Mutant::ServedIsForgotten,
+];
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Without any fault.
+    pub healthy: bool,
+    /// With this mistake.
+    pub mutant: Option<Mutant>,
+    /// Keeps every line of the trace, not only the last ones.
+    pub keep_trace: bool,
+}
+
+/// What became of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// As given.
+    pub seed: u64,
+    /// What was broken.
+    pub failure: Option<Failure>,
+    /// SHA-256 of the trace.
+    pub digest: String,
+    /// Lines of the trace.
+    pub lines: u64,
+    /// Virtual time that passed.
+    pub lasted: Duration,
+    /// What happened how often.
+    pub tally: Tally,
+    /// The whole trace, when it was to be kept.
+    pub trace: Option<String>,
+}
+
+/// A broken property, with what helps to understand it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The property.
+    pub breach: Breach,
+    /// Virtual time.
+    pub at: Duration,
+    /// The last lines of the trace.
+    pub tail: String,
+    /// One line per node.
+    pub nodes: String,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(failure) = &self.failure else {
+            return write!(
+                f,
+                "seed {}: all held for {:?}; {} lines, {}",
+                self.seed, self.lasted, self.lines, self.digest
+            );
+        };
+        writeln!(f, "{}{}", failure.tail, failure.nodes)?;
+        writeln!(
+            f,
+            "seed {}: {} broken at {:?}: {}",
+            self.seed, failure.breach.property, failure.at, failure.breach.detail
+        )?;
+        write!(f, "replay with: make sim SEED={}", self.seed)
+    }
+}
+
+/// Runs one simulation.
+#[must_use]
+pub fn run(options: &Options) -> Outcome {
+    let mut world = World::new(options);
+    // The machines assert their invariants: a panic is a finding like any other.
+    let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
+    if let Err(panic) = ran {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let text = text.unwrap_or_else(|| "a panic without a text".into());
+        world.engine.breach("assertion", text);
+    }
+    let nodes = catch_unwind(AssertUnwindSafe(|| world.describe())).unwrap_or_default();
+    let engine = world.engine;
+    let failure = engine.breach.map(|breach| Failure {
+        breach,
+        at: engine.now,
+        tail: engine.trace.tail(),
+        nodes,
+    });
+    Outcome {
+        seed: options.seed,
+        failure,
+        digest: engine.trace.digest(),
+        lines: engine.trace.lines(),
+        lasted: engine.now,
+        tally: engine.tally,
+        trace: engine.trace.into_whole(),
+    }
+}

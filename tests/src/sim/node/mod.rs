@@ -1,0 +1,264 @@
+//! A whole node: the production machines, and between them the glue that the actors of
+//! `handfast-node` are, arm by arm.
+//!
+//! | here | stands for |
+//! |---|---|
+//! | `peer` | `node/src/peer.rs`, `lifecycle.rs`, `outbox.rs`, `serve.rs`, `credit.rs` |
+//! | `peers` | `node/src/peer_manager.rs` |
+//! | `sync` | `node/src/sync_manager.rs`, and the kernel's thread |
+//! | `intake` | `node/src/listener.rs`, `connector.rs`, `intake.rs`, `slots.rs` |
+//! | `life` | `node/src/opening.rs`, `wiring.rs`, `shutdown.rs` |
+//! | `watch` | nothing: what an outside observer asks of a node |
+//!
+//! Each actor has one mailbox, FIFO. Which actor runs next, after what delay and for how
+//! many messages, is the scheduler's choice.
+
+mod intake;
+mod life;
+mod peer;
+mod peers;
+mod sync;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::{BlockHash, Work};
+use handfast_proto::address_book::Row;
+use handfast_proto::headers::HeaderTree;
+use handfast_proto::lifecycle::{ConnId, Direction, Ledger};
+use handfast_proto::peer_table::PeerTable;
+use handfast_proto::session::SessionConfig;
+use handfast_proto::sync::SyncManager;
+use handfast_proto::testing::Kernel;
+use handfast_proto::time::{Now, earliest};
+
+use super::engine::{Actor, Engine, Event, Host};
+use super::net::LinkId;
+use intake::{Dial, Slots};
+pub(crate) use life::Stage;
+use peer::Peer;
+use peers::PeersMail;
+pub(crate) use sync::Job;
+use sync::SyncMail;
+
+/// The wall clock at the start of a run, Unix seconds.
+pub(crate) const EPOCH: u32 = 1_400_000_000;
+/// Least time between two alarms of an actor (`node/src/alarm.rs`).
+const LEAST: Duration = Duration::from_millis(1);
+
+/// How a node is configured, for all its lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    pub(crate) addr: SocketAddr,
+    pub(crate) max_inbound: usize,
+    pub(crate) max_handshakes: usize,
+    pub(crate) max_outbound: usize,
+    pub(crate) add_nodes: Vec<String>,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) minimum_work: Option<Work>,
+    pub(crate) seed: u64,
+}
+
+/// What outlives a process.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    /// As the kernel flushed it last.
+    pub(crate) tree: HeaderTree,
+    pub(crate) addresses: Vec<Row>,
+}
+
+/// A machine with a node on it, which may run or not.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) index: usize,
+    pub(crate) profile: Profile,
+    pub(crate) life: u32,
+    /// Its wall clock is so many seconds off.
+    pub(crate) clock_error: i64,
+    /// The process does not run until then.
+    pub(crate) paused_until: Duration,
+    pub(crate) disk: Disk,
+    pub(crate) running: Option<Box<Running>>,
+}
+
+/// When an actor's one timer ends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Timer {
+    set_for: Option<Duration>,
+    not_before: Duration,
+}
+
+/// A process.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) host: Host,
+    profile: Profile,
+    /// When it started; its monotonic clock begins there.
+    born: Duration,
+    pub(crate) clock_error: i64,
+    pub(crate) stage: Stage,
+    table: PeerTable,
+    /// Connections that completed their handshake and have not ended at PeerManager.
+    links: BTreeSet<ConnId>,
+    pub(crate) sync: SyncManager,
+    pub(crate) kernel: Kernel,
+    jobs: VecDeque<Job>,
+    kernel_busy: bool,
+    /// The kernel holds its lock on a block that takes long until then.
+    slow_until: Duration,
+    /// The next block takes long.
+    pub(crate) slow_next: bool,
+    /// No block can be written next time.
+    pub(crate) disk_full_next: bool,
+    peers: BTreeMap<ConnId, Peer>,
+    peers_mail: VecDeque<PeersMail>,
+    /// A second way to PeerManager, for a mutant.
+    peers_express: VecDeque<PeersMail>,
+    sync_mail: VecDeque<SyncMail>,
+    connector_mail: VecDeque<Dial>,
+    dials: BTreeMap<LinkId, Dial>,
+    slots: Slots,
+    next_id: u64,
+    session: Arc<SessionConfig>,
+    polls: BTreeSet<Actor>,
+    timers: BTreeMap<Actor, Timer>,
+    /// Actors whose thread is held up, until when.
+    pub(crate) held: BTreeMap<Actor, Duration>,
+    submitted: BTreeMap<u64, BlockHash>,
+    next_ticket: u64,
+    /// The outside observer's.
+    ledger: Ledger,
+    watch: watch::Watch,
+}
+
+impl Running {
+    /// `Clock::now`.
+    fn now(&self, engine: &Engine) -> Now {
+        let seconds = i64::try_from(engine.now.as_secs()).expect("a run lasts hours");
+        let unix = i64::from(EPOCH) + seconds + self.clock_error;
+        Now {
+            mono: engine.now - self.born,
+            unix: u32::try_from(unix).expect("clocks are off by days at most"),
+        }
+    }
+
+    /// Lets an actor run soon, unless it is about to.
+    fn wake(&mut self, engine: &mut Engine, actor: Actor) {
+        if !self.polls.insert(actor) {
+            return;
+        }
+        let mut delay = if engine.chance(engine.faults.sluggish) {
+            engine.between(Duration::from_micros(50), Duration::from_millis(15))
+        } else {
+            Duration::from_micros(1 + engine.random.below(60))
+        };
+        if let Some(until) = self.held.get(&actor) {
+            delay = delay.max(until.saturating_sub(engine.now));
+        }
+        engine.after(delay, Event::Poll(self.host, actor));
+    }
+
+    /// An actor's thread comes round to it.
+    pub(crate) fn poll(&mut self, engine: &mut Engine, actor: Actor) {
+        self.polls.remove(&actor);
+        if self
+            .held
+            .get(&actor)
+            .is_some_and(|until| *until > engine.now)
+        {
+            return self.wake(engine, actor);
+        }
+        self.held.remove(&actor);
+        match actor {
+            Actor::Peers => self.poll_peers(engine),
+            Actor::Sync => self.poll_sync(engine),
+            Actor::Connector => self.poll_connector(engine),
+            Actor::Peer(id) => self.poll_peer(engine, id),
+        }
+        self.arm(engine, actor);
+        self.check(engine);
+    }
+
+    /// How many messages an actor handles before another comes to its turn.
+    fn portion(engine: &mut Engine) -> usize {
+        match engine.random.below(3) {
+            0 => 1,
+            1 => 1 + engine.random.index(8),
+            _ => usize::MAX,
+        }
+    }
+
+    fn deadline(&self, actor: Actor) -> Option<Duration> {
+        match actor {
+            Actor::Peers => self.table.deadline(),
+            Actor::Sync => self.sync.deadline(),
+            Actor::Connector => None,
+            Actor::Peer(id) => {
+                let peer = self.peers.get(&id)?;
+                earliest(peer.session.deadline(), peer.reads_at())
+            }
+        }
+    }
+
+    /// Sets an actor's timer, as `node/src/alarm.rs` does: one that is set too early ends
+    /// early, and is set anew.
+    fn arm(&mut self, engine: &mut Engine, actor: Actor) {
+        let Some(deadline) = self.deadline(actor) else {
+            return;
+        };
+        let timer = self.timers.entry(actor).or_default();
+        let due = (self.born + deadline).max(timer.not_before).max(engine.now);
+        if timer.set_for.is_none_or(|at| due < at) {
+            timer.set_for = Some(due);
+            engine.at(due, Event::Alarm(self.host, actor));
+        }
+    }
+
+    /// A timer ends.
+    pub(crate) fn alarm(&mut self, engine: &mut Engine, actor: Actor) {
+        let Some(timer) = self.timers.get_mut(&actor) else {
+            return;
+        };
+        if timer.set_for.is_none_or(|at| at > engine.now) {
+            return;
+        }
+        timer.set_for = None;
+        let due = self.deadline(actor);
+        if due.is_some_and(|due| self.born + due <= engine.now) {
+            let timer = self.timers.entry(actor).or_default();
+            timer.not_before = engine.now + LEAST;
+            match actor {
+                Actor::Peers => self.tick_peers(engine),
+                Actor::Sync => self.tick_sync(engine),
+                Actor::Connector => {}
+                Actor::Peer(id) => self.tick_peer(engine, id),
+            }
+        }
+        self.arm(engine, actor);
+        self.check(engine);
+    }
+
+    /// Bytes have come for a connection, or there is room for more.
+    pub(crate) fn readable(&mut self, engine: &mut Engine, id: ConnId) {
+        if self.peers.contains_key(&id) {
+            self.wake(engine, Actor::Peer(id));
+        }
+    }
+
+    /// Whether it lets anybody in.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+}
+
+/// A direction in a word, for the trace.
+fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+        Direction::Manual => "manual",
+    }
+}

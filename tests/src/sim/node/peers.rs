@@ -1,0 +1,299 @@
+//! PeerManager: `node/src/peer_manager.rs`, handler by handler.
+
+use bitcoin::BlockHash;
+use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
+use handfast_proto::peer_table::{
+    AddNodeCommand, DisconnectTarget, Effect, Input, Reply, SyncOrder,
+};
+use handfast_wire::Message;
+use std::net::SocketAddr;
+
+use super::intake::Dial;
+use super::peer::{Credit, PeerMail};
+use super::sync::SyncMail;
+use super::{Running, Stage};
+use crate::sim::Mutant;
+use crate::sim::engine::{Actor, Engine};
+use crate::sim::label::Label;
+
+/// What comes into PeerManager's mailbox.
+#[derive(Debug)]
+pub(super) enum PeersMail {
+    /// With the place in the handshake that it holds.
+    Add(Box<Introduction>, bool),
+    Input(ConnId, Message, Credit),
+    /// With its slot.
+    Done(Ending, Option<Direction>),
+    Order(SyncOrder),
+    Serve {
+        id: ConnId,
+        ticket: u64,
+        hash: BlockHash,
+    },
+    Served(ConnId, u64),
+    DialFailed(Dial, String),
+    NotDialled(Dial),
+    AddNode(String, AddNodeCommand),
+    Disconnect(DisconnectTarget),
+    Drain,
+    Stop,
+}
+
+/// What the input of a step carried.
+#[derive(Debug, Default)]
+struct Carried {
+    credit: Option<Credit>,
+    slot: Option<Direction>,
+}
+
+impl Running {
+    pub(super) fn post_peers(&mut self, engine: &mut Engine, mail: PeersMail) {
+        self.peers_mail.push_back(mail);
+        self.wake(engine, Actor::Peers);
+    }
+
+    pub(super) fn poll_peers(&mut self, engine: &mut Engine) {
+        for _ in 0..Self::portion(engine) {
+            let express = !self.peers_express.is_empty()
+                && (self.peers_mail.is_empty() || engine.random.below(2) == 0);
+            let mail = if express {
+                self.peers_express.pop_front()
+            } else {
+                self.peers_mail.pop_front()
+            };
+            let Some(mail) = mail else { return };
+            self.handle_peers(engine, mail);
+            self.compare_tables(engine);
+            if engine.breach.is_some() {
+                return;
+            }
+        }
+        self.wake(engine, Actor::Peers);
+    }
+
+    fn handle_peers(&mut self, engine: &mut Engine, mail: PeersMail) {
+        match mail {
+            PeersMail::Add(introduction, handshake) => {
+                self.peer_add(engine, *introduction, handshake)
+            }
+            PeersMail::Input(id, message, credit) => {
+                let carried = Carried {
+                    credit: Some(credit),
+                    slot: None,
+                };
+                self.step_peers(engine, Input::Message { id, message }, carried);
+            }
+            PeersMail::Done(ending, slot) => self.peer_done(engine, ending, slot),
+            PeersMail::Order(order) => {
+                self.step_peers(engine, Input::FromSync(order), Carried::default());
+            }
+            PeersMail::Serve { id, ticket, hash } => {
+                if self.links.contains(&id) {
+                    self.post_peer(engine, id, PeerMail::Serve { ticket, hash });
+                }
+            }
+            PeersMail::Served(id, ticket) => {
+                if self.links.contains(&id) && !engine.is_mutant(Mutant::ServedIsForgotten) {
+                    self.post_sync(engine, SyncMail::Served(id, ticket));
+                }
+            }
+            PeersMail::DialFailed(Dial { addr, name, .. }, error) => {
+                let input = Input::DialFailed { addr, name, error };
+                self.step_peers(engine, input, Carried::default());
+            }
+            PeersMail::NotDialled(Dial { addr, name, .. }) => {
+                self.step_peers(engine, Input::NotDialled { addr, name }, Carried::default());
+            }
+            PeersMail::AddNode(name, command) => {
+                let reply =
+                    self.step_peers(engine, Input::AddNode { name, command }, Carried::default());
+                self.expect_reply(engine, matches!(reply, Some(Reply::AddNode(_))));
+            }
+            PeersMail::Disconnect(target) => {
+                let reply = self.step_peers(engine, Input::Disconnect(target), Carried::default());
+                self.expect_reply(engine, matches!(reply, Some(Reply::Disconnect(_))));
+            }
+            PeersMail::Drain => {
+                self.step_peers(engine, Input::Drain, Carried::default());
+            }
+            PeersMail::Stop => self.stop_peers(engine),
+        }
+    }
+
+    fn expect_reply(&self, engine: &mut Engine, replied: bool) {
+        if !replied {
+            engine.breach(
+                "answers",
+                "an operator's order was not answered in its step".into(),
+            );
+        }
+    }
+
+    /// `Handler<PeerAdd>`.
+    fn peer_add(&mut self, engine: &mut Engine, introduction: Introduction, handshake: bool) {
+        let id = introduction.id;
+        engine.line(format_args!("n{} peers: Add({id})", self.host.node));
+        self.observe(engine, |ledger| ledger.peer_add(id));
+        self.links.insert(id);
+        self.step_peers(engine, Input::Add(introduction), Carried::default());
+        if handshake {
+            self.slots.handshakes -= 1;
+        }
+    }
+
+    /// `Handler<PeerDone>`.
+    fn peer_done(&mut self, engine: &mut Engine, ending: Ending, slot: Option<Direction>) {
+        let id = ending.id;
+        engine.line(format_args!("n{} peers: Done({id})", self.host.node));
+        self.observe(engine, |ledger| ledger.peer_done(id));
+        self.links.remove(&id);
+        let carried = Carried { credit: None, slot };
+        self.step_peers(engine, Input::Done(ending), carried);
+    }
+
+    /// `PeerManager::step_with`.
+    fn step_peers(
+        &mut self,
+        engine: &mut Engine,
+        input: Input,
+        mut carried: Carried,
+    ) -> Option<Reply> {
+        let mut reply = None;
+        let added = match &input {
+            Input::Add(introduction) => Some(introduction.id),
+            _ => None,
+        };
+        let effects = self.table.step(self.now(engine), input);
+        if let Some(id) = added {
+            let admitted = effects
+                .iter()
+                .any(|e| matches!(e, Effect::Admit(of) if of.id == id));
+            self.observe(engine, |ledger| {
+                if admitted {
+                    ledger.admitted(id)
+                } else {
+                    ledger.refused(id)
+                }
+            });
+        }
+        for effect in effects {
+            match effect {
+                Effect::Admit(introduction) => {
+                    self.post_sync(engine, SyncMail::Add(Box::new(introduction)));
+                }
+                Effect::Retire { id } => self.retire(engine, id, carried.slot.take()),
+                Effect::Forward { id, message } => {
+                    let credit = carried.credit.take();
+                    let credit = credit.expect("a message is forwarded once, when it arrives");
+                    self.post_sync(engine, SyncMail::Input(id, message, credit));
+                }
+                Effect::Send { id, message } => self.send(engine, id, &message),
+                Effect::Disconnect { id, reason } => self.disconnect(engine, id, reason),
+                Effect::Dial {
+                    addr,
+                    direction,
+                    name,
+                } => {
+                    self.connector_mail.push_back(Dial {
+                        addr,
+                        direction,
+                        name,
+                    });
+                    self.wake(engine, Actor::Connector);
+                }
+                Effect::Resolve { name, .. } => {
+                    engine.breach(
+                        "names",
+                        format!("{name} is an address, and was to be resolved"),
+                    );
+                }
+                Effect::Reply(answer) => reply = Some(answer),
+                // Written to disk by an actor of its own.
+                Effect::BansChanged | Effect::Notice(_) => {}
+            }
+        }
+        if let Some(credit) = carried.credit {
+            self.give_back(engine, credit);
+        }
+        self.slots.free(carried.slot);
+        self.home(engine);
+        reply
+    }
+
+    fn retire(&mut self, engine: &mut Engine, id: ConnId, slot: Option<Direction>) {
+        if engine.is_mutant(Mutant::SyncIsNotTold) {
+            self.slots.free(slot);
+        } else if engine.is_mutant(Mutant::SeparateSenders) {
+            // The connection has told SyncManager by itself.
+            self.slots.free(slot);
+        } else {
+            self.post_sync(engine, SyncMail::Done(id, slot));
+        }
+    }
+
+    /// `PeerManager::send`.
+    fn send(&mut self, engine: &mut Engine, id: ConnId, message: &Message) {
+        if !self.links.contains(&id) {
+            return;
+        }
+        engine.line(format_args!(
+            "n{} {id} is sent {}",
+            self.host.node,
+            Label(message)
+        ));
+        if !self.push_to(engine, id, message) {
+            self.disconnect(engine, id, DoneReason::SlowReader);
+        }
+    }
+
+    fn disconnect(&mut self, engine: &mut Engine, id: ConnId, reason: DoneReason) {
+        if self.links.contains(&id) {
+            engine.line(format_args!(
+                "n{} {id} is told to go: {reason}",
+                self.host.node
+            ));
+            self.post_peer(engine, id, PeerMail::Disconnect(reason));
+        }
+    }
+
+    /// `Timed::on_deadline`.
+    pub(super) fn tick_peers(&mut self, engine: &mut Engine) {
+        self.step_peers(engine, Input::Tick, Carried::default());
+        self.compare_tables(engine);
+    }
+
+    /// `Handler<StopPeers>` after all slots came home.
+    fn stop_peers(&mut self, engine: &mut Engine) {
+        self.table.assert_all_home();
+        if !self.links.is_empty() {
+            engine.breach(
+                "L6",
+                "all slots are home and PeerManager still has links".into(),
+            );
+        }
+        self.stage = Stage::PeersStopped;
+        self.post_sync(engine, SyncMail::Stop);
+    }
+
+    /// The operator's `addnode`.
+    pub(crate) fn add_node(&mut self, engine: &mut Engine, name: String, command: AddNodeCommand) {
+        self.post_peers(engine, PeersMail::AddNode(name, command));
+    }
+
+    /// The operator's `disconnectnode` of one of the connections, if there is one.
+    pub(crate) fn disconnect_some(&mut self, engine: &mut Engine) {
+        let rows = self.table.peers();
+        if rows.is_empty() {
+            return;
+        }
+        let row = &rows[engine.random.index(rows.len())];
+        let (id, remote): (ConnId, SocketAddr) = (row.id, row.remote);
+        let target = if engine.chance(500) {
+            DisconnectTarget::ById(id)
+        } else {
+            DisconnectTarget::ByAddr(remote)
+        };
+        self.watch.disconnected_by_operator += 1;
+        self.post_peers(engine, PeersMail::Disconnect(target));
+    }
+}

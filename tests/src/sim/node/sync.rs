@@ -1,0 +1,274 @@
+//! SyncManager: `node/src/sync_manager.rs`, handler by handler; and the kernel's thread.
+
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use handfast_proto::lifecycle::{ConnId, Direction, Introduction};
+use handfast_proto::peer_table::SyncOrder;
+use handfast_proto::sync::{Effect, Input, KernelEvent, RejectKind, SubmitResult};
+use handfast_proto::testing;
+use handfast_wire::{Message, RawBlock};
+
+use super::peer::Credit;
+use super::peers::PeersMail;
+use super::{Running, Stage};
+use crate::sim::Mutant;
+use crate::sim::engine::{Actor, Engine, Event};
+
+/// How long the block takes that takes long.
+const SLOW_BLOCK: Duration = Duration::from_secs(60);
+
+/// What comes into SyncManager's mailbox.
+#[derive(Debug)]
+pub(super) enum SyncMail {
+    Add(Box<Introduction>),
+    /// With the slot, which is home when this was handled.
+    Done(ConnId, Option<Direction>),
+    Input(ConnId, Message, Credit),
+    Kernel(KernelEvent),
+    Served(ConnId, u64),
+    Submit(u64, RawBlock),
+    Stop,
+}
+
+/// What the kernel is asked for.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Headers(Vec<Header>, Option<ConnId>),
+    Block(RawBlock, Option<ConnId>),
+}
+
+impl Running {
+    pub(super) fn post_sync(&mut self, engine: &mut Engine, mail: SyncMail) {
+        self.sync_mail.push_back(mail);
+        self.wake(engine, Actor::Sync);
+    }
+
+    pub(super) fn poll_sync(&mut self, engine: &mut Engine) {
+        for _ in 0..Self::portion(engine) {
+            let Some(mail) = self.sync_mail.pop_front() else {
+                return;
+            };
+            self.handle_sync(engine, mail);
+            self.compare_tables(engine);
+            if engine.breach.is_some() {
+                return;
+            }
+        }
+        self.wake(engine, Actor::Sync);
+    }
+
+    fn handle_sync(&mut self, engine: &mut Engine, mail: SyncMail) {
+        match mail {
+            SyncMail::Add(introduction) => {
+                let id = introduction.id;
+                engine.line(format_args!("n{} sync: Add({id})", self.host.node));
+                self.observe(engine, |ledger| ledger.sync_add(id));
+                self.step_sync(engine, Input::Added(*introduction));
+            }
+            SyncMail::Done(id, slot) => {
+                engine.line(format_args!("n{} sync: Done({id})", self.host.node));
+                self.observe(engine, |ledger| ledger.sync_done(id));
+                self.step_sync(engine, Input::Done { id });
+                self.watch.forget(id);
+                self.slots.free(slot);
+                self.home(engine);
+            }
+            SyncMail::Input(id, message, credit) => {
+                let shown = self.watch.before(id, &message);
+                self.step_sync(engine, Input::Message { id, message });
+                self.watch.shows(id, shown, self.sync.tree());
+                if !engine.is_mutant(Mutant::CreditIsLost) {
+                    self.give_back(engine, credit);
+                }
+            }
+            SyncMail::Kernel(event) => self.step_sync(engine, Input::Kernel(event)),
+            SyncMail::Served(id, ticket) => self.step_sync(engine, Input::Served { id, ticket }),
+            SyncMail::Submit(ticket, block) => {
+                self.step_sync(engine, Input::Submit { ticket, block });
+            }
+            SyncMail::Stop => self.stop_sync(engine),
+        }
+    }
+
+    /// `SyncManager::step_with`.
+    fn step_sync(&mut self, engine: &mut Engine, input: Input) {
+        for effect in self.sync.step(self.now(engine), input) {
+            match effect {
+                Effect::Send { id, message } => {
+                    self.order(engine, SyncOrder::Send { id, message });
+                }
+                Effect::Disconnect { id, reason } => {
+                    self.order(engine, SyncOrder::Disconnect { id, reason });
+                }
+                Effect::CheckHeaders { headers, origin } => {
+                    self.job(engine, Job::Headers(headers, origin));
+                }
+                Effect::CheckBlock { block, origin } => self.job(engine, Job::Block(block, origin)),
+                Effect::ServeBlock {
+                    id, ticket, hash, ..
+                } => self.post_peers(engine, PeersMail::Serve { id, ticket, hash }),
+                Effect::Answer { ticket, result } => self.answered(engine, ticket, &result),
+                Effect::TreeChanged => {}
+                Effect::Useful { id } => self.order(engine, SyncOrder::Useful { id }),
+                Effect::WantPeers => self.order(engine, SyncOrder::MorePeers),
+            }
+        }
+        let source = self.sync.sync_peer();
+        self.observe(engine, |ledger| ledger.sync_peer(source));
+    }
+
+    fn order(&mut self, engine: &mut Engine, order: SyncOrder) {
+        self.post_peers(engine, PeersMail::Order(order));
+    }
+
+    /// `Timed::on_deadline`.
+    pub(super) fn tick_sync(&mut self, engine: &mut Engine) {
+        if !engine.is_mutant(Mutant::TimerIsLost) {
+            self.step_sync(engine, Input::Tick);
+            self.compare_tables(engine);
+        }
+    }
+
+    /// A block that this node's miner found, on the tip its kernel has.
+    pub(crate) fn mine(&mut self, engine: &mut Engine) -> Option<BlockHash> {
+        if self.stage != Stage::Open {
+            return None;
+        }
+        let parent = self.kernel.tree().tip().header;
+        let time = self.now(engine).unix.max(parent.time + 1);
+        let salt = engine.random.draw();
+        let header = testing::mine(&parent, time, salt);
+        let size = 81 + engine.random.index(600);
+        let block = testing::block(header, size);
+        engine.tally.count("blocks");
+        engine.line(format_args!(
+            "n{} finds {} on height {}",
+            self.host.node,
+            block.hash,
+            self.kernel.tree().tip().height
+        ));
+        engine.blocks.insert(block.hash, block.clone());
+        engine.oracle.block(&block, None);
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.submitted.insert(ticket, block.hash);
+        let hash = block.hash;
+        self.post_sync(engine, SyncMail::Submit(ticket, block));
+        Some(hash)
+    }
+
+    fn answered(&mut self, engine: &mut Engine, ticket: u64, result: &SubmitResult) {
+        let Some(hash) = self.submitted.remove(&ticket) else {
+            return engine.breach("answers", format!("ticket {ticket} was answered twice"));
+        };
+        match result {
+            SubmitResult::Accepted
+            | SubmitResult::Duplicate
+            | SubmitResult::Inconclusive
+            | SubmitResult::DuplicateInconclusive
+            | SubmitResult::Failed(_) => {}
+            // The clock was put back while the block was on its way.
+            SubmitResult::Rejected(reject) if reject.kind == RejectKind::TimeFuture => {}
+            SubmitResult::Rejected(_) | SubmitResult::DuplicateInvalid => {
+                let node = self.host.node;
+                let text = format!("n{node}: its own good block {hash} was refused: {result:?}");
+                engine.breach("honest blocks", text);
+            }
+        }
+    }
+
+    /// `Handler<StopSync>` after all slots came home.
+    fn stop_sync(&mut self, engine: &mut Engine) {
+        let left = self.sync.ids();
+        if !left.is_empty() {
+            let text = format!("all slots are home and SyncManager still knows {left:?}");
+            engine.breach("L6", text);
+        }
+        self.observe(engine, |ledger| ledger.slots_home());
+        self.stage = Stage::Stopped;
+    }
+
+    fn job(&mut self, engine: &mut Engine, job: Job) {
+        self.jobs.push_back(job);
+        self.next_job(engine);
+    }
+
+    /// The kernel's thread takes its next job.
+    fn next_job(&mut self, engine: &mut Engine) {
+        let Some(job) = self.jobs.front().filter(|_| !self.kernel_busy) else {
+            return;
+        };
+        let takes = match job {
+            Job::Headers(headers, _) => Duration::from_micros(20 * headers.len() as u64),
+            Job::Block(..) if std::mem::take(&mut self.slow_next) => {
+                self.slow_until = self.now(engine).mono + SLOW_BLOCK;
+                engine.trouble(self.host.node, engine.now + SLOW_BLOCK);
+                SLOW_BLOCK
+            }
+            Job::Block(..) => Duration::from_micros(50 + engine.random.below(3_000)),
+        };
+        self.kernel_busy = true;
+        engine.after(takes, Event::KernelDone(self.host));
+    }
+
+    /// The kernel has done its job, and posts what came of it.
+    pub(crate) fn kernel_done(&mut self, engine: &mut Engine) {
+        self.kernel_busy = false;
+        self.kernel.unix = Some(self.now(engine).unix);
+        let job = self.jobs.pop_front().expect("it was busy with one");
+        let event = match job {
+            Job::Headers(headers, origin) => self.kernel.headers(&headers, origin),
+            Job::Block(block, origin) => {
+                if std::mem::take(&mut self.disk_full_next) {
+                    self.kernel.trouble.insert(block.hash);
+                }
+                if let Some(kind) = engine.bad.get(&block.hash) {
+                    self.kernel.bad.insert(block.hash, *kind);
+                }
+                if engine.bad_to_connect.contains(&block.hash) {
+                    self.kernel.bad_to_connect.insert(block.hash);
+                }
+                let event = self.kernel.block(&block, origin);
+                engine.line(format_args!(
+                    "n{} kernel: {} {}",
+                    self.host.node,
+                    block.hash,
+                    outcome(&event)
+                ));
+                event
+            }
+        };
+        let lost = engine.is_mutant(Mutant::VerdictIsLost) && engine.chance(20);
+        if !lost {
+            self.post_sync(engine, SyncMail::Kernel(event));
+        }
+        self.next_job(engine);
+    }
+
+    pub(super) fn kernel_is_busy(&self) -> bool {
+        self.kernel_busy
+    }
+
+    /// The blocks of a stranger that tampers with them are not what their headers say.
+    pub(super) fn kernel_meets(&mut self, engine: &Engine, id: ConnId, other: usize) {
+        if engine.tampering.contains(&other) {
+            self.kernel.mutating.insert(id);
+        }
+    }
+
+    /// The end of the active chain, as the kernel has it and as SyncManager does.
+    pub(crate) fn tips(&self) -> [BlockHash; 2] {
+        [self.kernel.tip(), self.sync.tree().tip().hash]
+    }
+}
+
+fn outcome(event: &KernelEvent) -> String {
+    match event {
+        KernelEvent::HeadersChecked { count_ok, .. } => format!("{count_ok} headers"),
+        KernelEvent::BlockChecked {
+            outcome, changes, ..
+        } => format!("{outcome:?}, {} changes", changes.len()),
+    }
+}
