@@ -30,11 +30,13 @@
 
 mod admission;
 mod bans;
+mod comparable;
 mod dialing;
 mod eviction;
 mod gossip;
 mod more_peers;
 mod named;
+mod roster;
 mod rows;
 mod seeds;
 mod vocabulary;
@@ -48,7 +50,7 @@ use crate::lifecycle::{AssertHeld, ConnId, Ledger, Scope};
 use crate::random::Random;
 use crate::time::{Now, earliest};
 
-use admission::Peer;
+pub use comparable::TableLifecycle;
 use dialing::Dials;
 pub use eviction::max_leaving;
 use gossip::Told;
@@ -56,6 +58,7 @@ use more_peers::MorePeers;
 pub use more_peers::{EXTRA_FOR, EXTRA_OUTBOUND};
 use named::Named;
 pub use named::{Target, parse_target};
+use roster::{Peer, Roster};
 pub use rows::{AddedNode, HistoryRow, PeerRow};
 use seeds::Seeds;
 pub use vocabulary::{
@@ -129,7 +132,7 @@ pub struct PeerTable {
     random: Random,
     ledger: Ledger,
     /// The admitted connections, and no others.
-    peers: BTreeMap<ConnId, Peer>,
+    peers: Roster,
     /// Refused connections whose `Done` is still to come, with their user agents.
     refused: BTreeMap<ConnId, String>,
     history: VecDeque<HistoryRow>,
@@ -156,7 +159,7 @@ impl PeerTable {
         let mut table = Self {
             random: Random::new(config.seed),
             ledger: Ledger::new(Scope::PeerManager),
-            peers: BTreeMap::new(),
+            peers: Roster::default(),
             refused: BTreeMap::new(),
             history: VecDeque::new(),
             book,
@@ -214,7 +217,7 @@ impl PeerTable {
             }
             Input::FromSync(SyncOrder::MorePeers) => self.look_for_more_peers(now),
             Input::FromSync(SyncOrder::Useful { id }) => {
-                if let Some(peer) = self.peers.get_mut(&id) {
+                if let Some(peer) = self.peers.get_mut(id) {
                     peer.useful_at = Some(now.mono);
                 }
             }

@@ -1,51 +1,14 @@
 //! Who is in the table, and what its messages are worth.
 
-use std::time::Duration;
-
 use handfast_wire::Message;
 
-use super::gossip::Allowance;
+use super::roster::Peer;
 use super::{
-    DisconnectTarget, Effect, HistoryRow, MAX_HISTORY, NotConnected, PeerRow, PeerTable, Reply,
-    max_leaving,
+    DisconnectTarget, Effect, HistoryRow, MAX_HISTORY, NotConnected, PeerTable, Reply, max_leaving,
 };
 use crate::address_book::Group;
 use crate::lifecycle::{AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Reached};
 use crate::time::Now;
-
-/// An admitted peer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Peer {
-    pub(super) introduction: Introduction,
-    pub(super) admitted_at: Now,
-    /// The named node that it is.
-    pub(super) name: Option<String>,
-    pub(super) closing: bool,
-    pub(super) allowance: Allowance,
-    pub(super) getaddr_answered: bool,
-    pub(super) fee_filter: Option<u64>,
-    /// When it last brought a block that was new to us, as far as sync told.
-    pub(super) useful_at: Option<Duration>,
-    /// Its shortest round trip when it was last asked for.
-    pub(super) round_trip: Option<Duration>,
-}
-
-impl Peer {
-    pub(super) fn row(&self) -> PeerRow {
-        PeerRow {
-            id: self.introduction.id,
-            remote: self.introduction.remote,
-            direction: self.introduction.direction,
-            name: self.name.clone(),
-            introduction: self.introduction.clone(),
-            admitted_at: self.admitted_at,
-            closing: self.closing,
-            fee_filter: self.fee_filter,
-            addresses_processed: self.allowance.processed,
-            addresses_rate_limited: self.allowance.rate_limited,
-        }
-    }
-}
 
 impl PeerTable {
     pub(super) fn add(&mut self, now: Now, peer: Introduction, effects: &mut Vec<Effect>) {
@@ -65,20 +28,7 @@ impl PeerTable {
         }
         self.ledger.admitted(id).assert_held();
         let outgoing = peer.direction.is_outgoing();
-        self.peers.insert(
-            id,
-            Peer {
-                introduction: peer.clone(),
-                admitted_at: now,
-                name: dialled_for,
-                closing: false,
-                allowance: Allowance::new(now, outgoing),
-                getaddr_answered: false,
-                fee_filter: None,
-                useful_at: None,
-                round_trip: None,
-            },
-        );
+        self.peers.insert(Peer::new(peer.clone(), dialled_for, now));
         if outgoing {
             self.book
                 .succeeded(peer.remote, peer.services, now, &mut self.random);
@@ -136,7 +86,7 @@ impl PeerTable {
         match newcomer.direction {
             Direction::Inbound => {
                 let slots = self.config.max_inbound;
-                if self.count(Direction::Inbound) >= slots + max_leaving(slots) {
+                if self.peers.count(Direction::Inbound) >= slots + max_leaving(slots) {
                     return Err(full(slots));
                 }
                 if !self.inbound_is_full() {
@@ -151,20 +101,12 @@ impl PeerTable {
             }
             Direction::Outbound => {
                 let slots = self.outbound_limit();
-                let room = self.count(Direction::Outbound) < slots;
+                let room = self.peers.count(Direction::Outbound) < slots;
                 room.then_some(None).ok_or_else(|| full(slots))
             }
             // The operator's wish; their number was limited when they were dialled.
             Direction::Manual => Ok(None),
         }
-    }
-
-    /// Admitted peers of this direction, closing ones included: their slots are not home yet.
-    pub(super) fn count(&self, direction: Direction) -> usize {
-        self.peers
-            .values()
-            .filter(|peer| peer.introduction.direction == direction)
-            .count()
     }
 
     pub(super) fn done(&mut self, now: Now, ending: Ending, effects: &mut Vec<Effect>) {
@@ -177,7 +119,7 @@ impl PeerTable {
             reason,
         } = ending;
         self.ledger.peer_done(id).assert_held();
-        let admitted = self.peers.remove(&id);
+        let admitted = self.peers.remove(id);
         let (reached, user_agent) = match (admitted, self.refused.remove(&id)) {
             (Some(peer), _) => {
                 effects.push(Effect::Retire { id });
@@ -214,10 +156,7 @@ impl PeerTable {
 
     /// Orders a peer to go, once; the first reason stands.
     pub(super) fn close(&mut self, id: ConnId, reason: DoneReason, effects: &mut Vec<Effect>) {
-        if let Some(peer) = self.peers.get_mut(&id)
-            && !peer.closing
-        {
-            peer.closing = true;
+        if self.peers.begin_closing(id) {
             effects.push(Effect::Disconnect { id, reason });
         }
     }
@@ -260,10 +199,10 @@ impl PeerTable {
         message: Message,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        if peer.closing {
+        if peer.closing() {
             return;
         }
         match message {

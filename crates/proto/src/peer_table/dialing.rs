@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::admission::Peer;
 use super::bans::is_unwelcome;
+use super::roster::Peer;
 use super::{Effect, PeerTable};
 use crate::address_book::{Group, canonical};
 use crate::lifecycle::{Direction, DoneReason, Introduction};
@@ -78,7 +78,7 @@ impl PeerTable {
         }
         self.expire_dials(now);
         self.plan_named(now, effects);
-        if self.count(Direction::Outbound) > 0 {
+        if self.peers.count(Direction::Outbound) > 0 {
             self.lonely_since = None;
         } else {
             self.lonely_since.get_or_insert(now.mono);
@@ -100,7 +100,7 @@ impl PeerTable {
             .pending
             .values()
             .filter(|dial| dial.direction == Direction::Outbound);
-        let taken = self.count(Direction::Outbound) + dialling.count();
+        let taken = self.peers.count(Direction::Outbound) + dialling.count();
         (self.dials_automatically() && taken < self.outbound_limit()).then_some(self.dials.next)
     }
 
@@ -266,6 +266,7 @@ fn rest_after(reason: &DoneReason) -> Duration {
         | DoneReason::Inactive
         | DoneReason::SlowReader
         | DoneReason::HeadersTimeout
+        | DoneReason::StaleChain
         | DoneReason::BlockStalled { .. } => REST_SLOW,
         DoneReason::SelfConnection
         | DoneReason::ObsoleteVersion { .. }

@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::PeerTable;
+use super::roster::Peer;
 use crate::address_book::Group;
 use crate::lifecycle::{ConnId, Direction};
 use crate::random;
@@ -158,19 +159,12 @@ impl PeerTable {
 
     /// All inbound slots are taken by peers that stay.
     pub(super) fn inbound_is_full(&self) -> bool {
-        let staying = self.inbound_staying().count();
-        staying >= self.config.max_inbound
-    }
-
-    fn inbound_staying(&self) -> impl Iterator<Item = &super::Peer> {
-        self.peers
-            .values()
-            .filter(|peer| peer.introduction.direction == Direction::Inbound && !peer.closing)
+        self.peers.count_staying(Direction::Inbound) >= self.config.max_inbound
     }
 
     /// Who goes for a newcomer of this group.
     pub(super) fn pick_victim(&self, now: Now, newcomer: Group) -> Option<ConnId> {
-        let candidate = |peer: &super::Peer| {
+        let candidate = |peer: &Peer| {
             let ip = peer.introduction.remote.ip();
             let group = Group::of(ip);
             Candidate {
@@ -183,14 +177,15 @@ impl PeerTable {
                 discouraged: self.discouraged.contains(ip, now),
             }
         };
-        let candidates: Vec<Candidate> = self.inbound_staying().map(candidate).collect();
+        let inbound = self.peers.staying(Direction::Inbound);
+        let candidates: Vec<Candidate> = inbound.map(candidate).collect();
         victim(&candidates, newcomer)
     }
 
     /// The round trips of peers, as far as they were measured.
     pub(super) fn hear_round_trips(&mut self, round_trips: Vec<(ConnId, Duration)>) {
         for (id, took) in round_trips {
-            if let Some(peer) = self.peers.get_mut(&id) {
+            if let Some(peer) = self.peers.get_mut(id) {
                 peer.round_trip = Some(took);
             }
         }

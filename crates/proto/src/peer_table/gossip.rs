@@ -83,7 +83,7 @@ impl PeerTable {
     /// Answers `getaddr`: inbound peers only (who we dial could plant addresses and
     /// recognise us by them), once per connection.
     pub(super) fn tell_addresses(&mut self, now: Now, id: ConnId, effects: &mut Vec<Effect>) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         if peer.introduction.direction != Direction::Inbound || peer.getaddr_answered {
@@ -116,7 +116,7 @@ impl PeerTable {
         id: ConnId,
         mut heard: Vec<(SocketAddr, ServiceFlags, u32)>,
     ) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let source = Source::Gossip(Group::of(peer.introduction.remote.ip()));

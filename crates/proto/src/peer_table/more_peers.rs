@@ -59,7 +59,7 @@ impl PeerTable {
             return;
         }
         self.more.until = None;
-        let staying = self.outbound_staying().count();
+        let staying = self.peers.count_staying(Direction::Outbound);
         for _ in self.config.max_outbound..staying {
             if let Some(id) = self.least_useful_outbound() {
                 tracing::debug!(%id, "one outbound peer too many");
@@ -68,16 +68,11 @@ impl PeerTable {
         }
     }
 
-    fn outbound_staying(&self) -> impl Iterator<Item = &super::Peer> {
-        self.peers
-            .values()
-            .filter(|peer| peer.introduction.direction == Direction::Outbound && !peer.closing)
-    }
-
     /// Who never brought a block before who did, who did long ago before who did lately,
     /// and of equals the youngest.
     fn least_useful_outbound(&self) -> Option<ConnId> {
-        self.outbound_staying()
+        self.peers
+            .staying(Direction::Outbound)
             .map(|peer| {
                 let age = std::cmp::Reverse((peer.admitted_at.mono, peer.introduction.id));
                 (peer.useful_at, age, peer.introduction.id)

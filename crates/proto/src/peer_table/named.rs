@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::admission::Peer;
+use super::roster::Peer;
 use super::{AddNodeCommand, AddNodeError, AddedNode, Effect, PeerTable};
 use crate::address_book::{backoff, canonical};
 use crate::lifecycle::{ConnId, Direction};

@@ -1,0 +1,41 @@
+//! What admission depends on, in a form that can be compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::PeerTable;
+use crate::lifecycle::{ConnId, Ledger};
+
+/// What the invariants L1-L3 and admission are about, without history, addresses and
+/// what is only shown: two tables of the same configuration and with the same bans that
+/// agree in it do the same with the next `Add`, `Done` or order, while nothing is dialled
+/// and no round trip or block is told of.
+///
+/// For a model checker, which must tell states apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TableLifecycle {
+    /// The admitted peers, and whether each was told to go.
+    pub admitted: BTreeMap<ConnId, bool>,
+    /// Refused connections whose `Done` is awaited.
+    pub refused: BTreeSet<ConnId>,
+    /// Most automatic outbound peers just now.
+    pub outbound_limit: usize,
+    /// The node stops.
+    pub draining: bool,
+    /// The table's own account of the invariants.
+    pub ledger: Ledger,
+}
+
+impl PeerTable {
+    /// See [`TableLifecycle`].
+    #[must_use]
+    pub fn lifecycle(&self) -> TableLifecycle {
+        let admitted = self.peers.iter().map(|(id, peer)| (*id, peer.closing()));
+        TableLifecycle {
+            admitted: admitted.collect(),
+            refused: self.refused.keys().copied().collect(),
+            outbound_limit: self.outbound_limit(),
+            draining: self.draining,
+            ledger: self.ledger.clone(),
+        }
+    }
+}
