@@ -12,7 +12,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 export HANDFAST_BIN ?= $(abspath $(TARGET)/release/handfast)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check interop bench doc setup bitcoind
+.PHONY: help run build test check sim interop bench doc setup bitcoind
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,10 +35,13 @@ check: ## Formatting, clippy with warnings as errors, dependency rules
 	$(CARGO) deny --all-features check bans licenses sources
 	@scripts/advisories
 
+sim: build ## Simulate networks of nodes with faults (SEED=n replays one, RUNS=10000 explores)
+	$(TARGET)/release/sim $(if $(SEED),--seed $(SEED),--runs $(or $(RUNS),200)) $(ARGS)
+
 interop: build bitcoind ## Run the tests against a real bitcoind (built once, about 15 minutes)
 	$(CARGO) test --release --workspace --features handfast-tests/interop --test interop
 
-bench: build bitcoind ## Time syncing two chains beside bitcoind (ARGS="--runs 5 --chain light|signed")
+bench: build bitcoind ## Sync and churn beside bitcoind (ARGS="--bench sync|churn --runs 5 --chain light|signed")
 	$(CARGO) build --release --workspace --examples
 	$(TARGET)/release/bench $(ARGS)
 
