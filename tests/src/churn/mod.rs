@@ -130,3 +130,6 @@ impl Churn {
         Script::new(&self.network, self.claimed_height)
     }
 }
+
+#[cfg(test)]
+mod tests;
