@@ -315,6 +315,81 @@ fn errors_have_the_code_and_the_exit_code_of_core() {
 }
 
 #[test]
+fn bans_are_made_listed_and_lifted_as_in_core_and_outlast_a_restart() {
+    let node = Node::start();
+    for (arguments, code, message) in [
+        (
+            &["setban", "192.0.2.7", "dance"][..],
+            -1,
+            "setban \"subnet\" \"command\"",
+        ),
+        (
+            &["setban", "node.example", "add"],
+            -30,
+            "Error: Invalid IP/Subnet",
+        ),
+        (
+            &["setban", "192.0.2.7/33", "add"],
+            -30,
+            "Error: Invalid IP/Subnet",
+        ),
+        (
+            &["setban", "192.0.2.7", "remove"],
+            -30,
+            "Error: Unban failed. Requested address/subnet was not previously manually banned.",
+        ),
+        (
+            &["setban", "192.0.2.7", "add", "1700000000", "true"],
+            -8,
+            "Error: Absolute timestamp is in the past",
+        ),
+    ] {
+        let output = node.rpc(arguments);
+        let text = String::from_utf8(output.stderr).expect("UTF-8");
+        let wanted = format!("error code: {code}\nerror message:\n{message}");
+        assert!(text.starts_with(&wanted), "{arguments:?}: {text}");
+    }
+    assert_eq!(node.json(&["listbanned"]), json!([]));
+
+    node.result(&["setban", "192.0.2.7/24", "add", "600"]);
+    node.result(&["setban", "2001:470::1", "add"]);
+    node.result(&["setban", "198.51.100.1", "add", "4000000000", "true"]);
+    let again = node.rpc(&["setban", "192.0.2.7", "add"]);
+    let text = String::from_utf8(again.stderr).expect("UTF-8");
+    assert!(
+        text.starts_with("error code: -23\nerror message:\nError: IP/Subnet already banned"),
+        "{text}"
+    );
+    let listed = node.json(&["listbanned"]);
+    let column = |name: &str| -> Vec<Value> {
+        let rows = listed.as_array().expect("a list");
+        rows.iter().map(|row| row[name].clone()).collect()
+    };
+    assert_eq!(
+        column("address"),
+        ["192.0.2.0/24", "198.51.100.1/32", "2001:470::1/128"]
+    );
+    let durations = column("ban_duration");
+    assert_eq!(
+        (&durations[0], &durations[2]),
+        (&json!(600), &json!(86_400))
+    );
+    assert_eq!(column("banned_until")[1], json!(4_000_000_000u64));
+    assert!(
+        column("time_remaining")[0]
+            .as_i64()
+            .is_some_and(|left| left <= 600)
+    );
+
+    let node = Node::start_in(node.stop());
+    assert_eq!(node.json(&["listbanned"]).as_array().map(Vec::len), Some(3));
+    node.result(&["setban", "192.0.2.0/24", "remove"]);
+    assert_eq!(node.json(&["listbanned"]).as_array().map(Vec::len), Some(2));
+    node.result(&["clearbanned"]);
+    assert_eq!(node.json(&["listbanned"]), json!([]));
+}
+
+#[test]
 fn tcp_wants_the_cookie_and_the_unix_socket_does_not() {
     let node = Node::start();
     let call = r#"{"method":"getblockcount","id":"x"}"#;

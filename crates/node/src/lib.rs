@@ -55,7 +55,7 @@ pub use stats::{Totals, Traffic};
 pub use handfast_chain::{OpenError, ReadError, SpentOutput};
 pub use handfast_proto::bans::{Ban, BanError, BanOrder, BanTime, Subnet, SubnetError};
 pub use handfast_proto::headers::{ChainTip, Entry, HeaderTree, Status};
-pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached};
 pub use handfast_proto::peer_table::{
     AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, PeerRow,
 };

@@ -1,5 +1,7 @@
 //! Whole nodes: real arbiters, real sockets on loopback, the real kernel.
 
+mod admission;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -69,7 +71,10 @@ async fn connect(node: &NodeHandle) -> Remote {
 }
 
 async fn handshake(node: &NodeHandle) -> Remote {
-    let mut remote = connect(node).await;
+    shake(connect(node).await).await
+}
+
+async fn shake(mut remote: Remote) -> Remote {
     let nowhere =
         bitcoin::p2p::Address::new(&([0, 0, 0, 0], 0).into(), bitcoin::p2p::ServiceFlags::NONE);
     let version = Version {

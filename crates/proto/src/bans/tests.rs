@@ -157,6 +157,12 @@ fn the_list_refuses_what_core_refuses() {
     );
     assert_eq!(list.order(START, remove("192.0.2.0/25")), Ok(()));
     assert_eq!(
+        list.order(later(60), remove("192.0.2.0/24")),
+        Err(BanError::NotBanned),
+        "it has ended, and with it the list is empty"
+    );
+    assert!(list.is_empty());
+    assert_eq!(
         list.order(later(60), again("192.0.2.0/24")),
         Ok(()),
         "the first ban has ended"

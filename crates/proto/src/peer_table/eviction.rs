@@ -113,28 +113,31 @@ fn unprotected(candidates: &[Candidate]) -> Vec<Candidate> {
 /// Who goes for a newcomer of `newcomer`; nobody: the newcomer is to be refused.
 fn victim(candidates: &[Candidate], newcomer: Group) -> Option<ConnId> {
     let rest = unprotected(candidates);
-    let youngest = |peers: &mut dyn Iterator<Item = &Candidate>| {
-        peers.max_by_key(|peer| (peer.since, peer.id)).cloned()
-    };
     // Whoever misbehaved goes before all others, for anybody.
-    if let Some(peer) = youngest(&mut rest.iter().filter(|peer| peer.discouraged)) {
-        return Some(peer.id);
+    let discouraged = youngest(rest.iter().filter(|peer| peer.discouraged));
+    if discouraged.is_some() {
+        return discouraged;
     }
     let mut sizes = BTreeMap::from([(newcomer, 1usize)]);
     for peer in candidates {
         *sizes.entry(peer.group).or_default() += 1;
     }
-    let loser = rest
-        .iter()
-        .max_by_key(|peer| {
-            let own = peer.group == newcomer;
-            (sizes[&peer.group], own, peer.since, peer.id)
-        })
-        .map(|peer| peer.group)?;
+    // Of two equal groups the newcomer's own, else that of the youngest.
+    let rank = |peer: &&Candidate| {
+        let own = peer.group == newcomer;
+        (sizes[&peer.group], own, peer.since, peer.id)
+    };
+    let loser = rest.iter().max_by_key(rank)?.group;
     if sizes[&newcomer] > sizes[&loser] {
         return None;
     }
-    youngest(&mut rest.iter().filter(|peer| peer.group == loser)).map(|peer| peer.id)
+    youngest(rest.iter().filter(|peer| peer.group == loser))
+}
+
+fn youngest<'a>(peers: impl Iterator<Item = &'a Candidate>) -> Option<ConnId> {
+    peers
+        .max_by_key(|peer| (peer.since, peer.id))
+        .map(|peer| peer.id)
 }
 
 /// Most inbound peers that may be on their way out while others have their slots.

@@ -125,8 +125,7 @@ impl PeerTable {
         peer.allowance.grow(now);
         let mut learned = 0usize;
         for (addr, services, seen) in heard {
-            let unwelcome =
-                self.bans.is_banned(addr.ip(), now) || self.discouraged.contains(addr.ip(), now);
+            let unwelcome = is_unwelcome(&self.bans, &self.discouraged, addr.ip(), now);
             if !peer.allowance.take() || !is_useful(services) || unwelcome {
                 continue;
             }

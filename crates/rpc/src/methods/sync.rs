@@ -101,20 +101,22 @@ async fn audit(call: Rc<Call>) -> Result<Value, Error> {
 }
 
 async fn getpeerhistory(call: Rc<Call>) -> Result<Value, Error> {
-    let row = |row: &HistoryRow| {
-        json!({
-            "id": row.id.0,
-            "addr": row.remote.to_string(),
-            "direction": row.direction.to_string(),
-            "subver": row.user_agent,
-            "reached": row.reached.to_string(),
-            "reason": row.reason.to_string(),
-            "connected": row.connected_at,
-            "duration": real(row.lasted.as_secs_f64()),
-            "ended": row.ended_at,
-        })
-    };
-    Ok(call.node.peer_history().await?.iter().map(row).collect())
+    let history = call.node.peer_history().await?;
+    Ok(history.iter().map(history_row).collect())
+}
+
+fn history_row(row: &HistoryRow) -> Value {
+    json!({
+        "id": row.id.0,
+        "addr": row.remote.to_string(),
+        "direction": row.direction.to_string(),
+        "subver": row.user_agent,
+        "reached": row.reached.to_string(),
+        "reason": row.reason.to_string(),
+        "connected": row.connected_at,
+        "duration": real(row.lasted.as_secs_f64()),
+        "ended": row.ended_at,
+    })
 }
 
 async fn getsyncstate(call: Rc<Call>) -> Result<Value, Error> {
@@ -176,4 +178,44 @@ fn state_to_json(state: &SyncState) -> Value {
         "peers": peers.collect::<Value>(),
         "source_changes": changes.collect::<Value>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use handfast_node::{Direction, DoneReason, Reached};
+
+    use super::*;
+
+    #[test]
+    fn a_finished_connection_is_shown_with_who_how_long_how_far_and_why() {
+        let row = HistoryRow {
+            id: ConnId(7),
+            remote: "192.0.2.7:8333".parse().expect("an address"),
+            direction: Direction::Inbound,
+            user_agent: None,
+            reached: Reached::Version,
+            reason: DoneReason::HandshakeTimeout,
+            connected_at: 1_700_000_000,
+            lasted: Duration::from_millis(20_500),
+            ended_at: 1_700_000_020,
+        };
+        let shown = json!({
+            "id": 7,
+            "addr": "192.0.2.7:8333",
+            "direction": "inbound",
+            "subver": null,
+            "reached": "version received",
+            "reason": "the handshake was not completed in time",
+            "connected": 1_700_000_000,
+            "duration": 20.5,
+            "ended": 1_700_000_020,
+        });
+        let row = history_row(&row);
+        assert_eq!(row.as_object().map(|row| row.len()), Some(9));
+        for (name, value) in shown.as_object().expect("an object") {
+            assert_eq!(row[name].to_string(), value.to_string(), "{name}");
+        }
+    }
 }

@@ -161,8 +161,9 @@ fn who_wants_no_outbound_peers_gets_no_extra_one() {
     ] {
         let mut table = Table::with_book(limits, book(20..30));
         table.admit(Inbound, addr(9));
-        table.step(more());
-        assert_eq!(dials(&table.run(3_600)), []);
+        let mut effects = table.step(more());
+        effects.extend(table.run(3_600));
+        assert_eq!(dials(&effects), []);
     }
 }
 
