@@ -200,7 +200,7 @@ impl Tally {
                 if !matches!(outcome, BlockOutcome::Stored | BlockOutcome::Duplicate) {
                     return Err(format!("{hash}: {outcome:?}"));
                 }
-                let connected = |change: &&Change| matches!(change, Change::Connected(_));
+                let connected = |change: &&Change| matches!(change, Change::Connected(..));
                 self.connected += changes.iter().filter(connected).count();
                 self.busy += busy;
                 Ok(1)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bitcoin::BlockHash;
+use bitcoin::block::Header;
 
 /// One report of the kernel thread. Exactly one `Headers` or `Block` event
 /// answers each job, unless [`Chain::interrupt`](crate::Chain::interrupt) or a
@@ -59,8 +60,10 @@ pub enum BlockOutcome {
 /// A change of the chain state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The block is the new tip of the active chain, one above the old one.
-    Connected(BlockHash),
+    /// The block is the new tip of the active chain, one above the old one. With its
+    /// header: it may have waited on disk, beside the best branch, since before the start,
+    /// and then [`InitialChain`](crate::InitialChain) did not tell of it.
+    Connected(BlockHash, Header),
     /// The block was the tip of the active chain; its parent is now.
     Disconnected(BlockHash),
     /// The kernel has marked the block invalid for good (never for

@@ -17,6 +17,7 @@ use std::cell::RefCell;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bitcoin::BlockHash;
+use bitcoin::block::Header;
 use bitcoinkernel::log::logging::{LoggingOptions, set_logging_options};
 use bitcoinkernel::notifications::types::Warning;
 use bitcoinkernel::prelude::*;
@@ -49,7 +50,7 @@ pub(crate) struct Record {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The block became the tip.
-    Connected(BlockHash),
+    Connected(BlockHash, Header),
     /// The block was the tip.
     Disconnected(BlockHash),
     /// The block failed a check.
@@ -117,7 +118,7 @@ pub(crate) fn listen(builder: ContextBuilder) -> ContextBuilder {
 }
 
 fn connected(_: Block, entry: BlockTreeEntry<'_>) {
-    let step = Step::Connected(convert::hash(&entry.block_hash()));
+    let step = Step::Connected(convert::hash(&entry.block_hash()), convert::header(&entry));
     note(|record| record.steps.push(step));
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn block(
     let mut changes = Vec::with_capacity(record.steps.len());
     for step in &record.steps {
         match *step {
-            Step::Connected(hash) => changes.push(Change::Connected(hash)),
+            Step::Connected(hash, header) => changes.push(Change::Connected(hash, header)),
             Step::Disconnected(hash) => changes.push(Change::Disconnected(hash)),
             Step::Failed {
                 hash,

@@ -210,7 +210,7 @@ impl Worker<'_> {
         }
         for change in &changes {
             match change {
-                Change::Connected(hash) => self.unconnected.remove(hash),
+                Change::Connected(hash, _) => self.unconnected.remove(hash),
                 Change::Disconnected(hash) => self.unconnected.insert(*hash),
                 Change::Invalid(hash, _) => self.unconnected.remove(hash),
             };

@@ -90,9 +90,10 @@ fn follow_the_fork(feed: &Feed, blocks: &[Raw], fork: &[Raw]) {
     assert!(before.iter().all(|answer| answer.changes.is_empty()));
     let left = blocks[13_990..].iter().rev();
     let mut expected: Vec<Change> = left.map(|raw| Change::Disconnected(raw.hash())).collect();
-    expected.extend(fork[..11].iter().map(|raw| Change::Connected(raw.hash())));
+    let connected = |raw: &Raw| Change::Connected(raw.hash(), raw.header);
+    expected.extend(fork[..11].iter().map(connected));
     assert_eq!(after[0].changes, expected);
-    assert_eq!(after[1].changes, [Change::Connected(fork[11].hash())]);
+    assert_eq!(after[1].changes, [connected(&fork[11])]);
     assert!(answers.iter().all(|a| a.outcome == BlockOutcome::Stored));
     assert_eq!(fork[11].hash().to_string(), FORK_TIP);
 }

@@ -76,7 +76,7 @@ fn block_outcome(outcome: chain::BlockOutcome) -> sync::BlockOutcome {
 
 fn change(change: chain::Change) -> sync::Change {
     match change {
-        chain::Change::Connected(hash) => sync::Change::Connected(hash),
+        chain::Change::Connected(hash, header) => sync::Change::Connected(hash, header),
         chain::Change::Disconnected(hash) => sync::Change::Disconnected(hash),
         chain::Change::Invalid(hash, why) => sync::Change::Invalid(hash, reject(why)),
     }

@@ -131,7 +131,7 @@ pub fn connected(answers: &[Answer]) -> Vec<BlockHash> {
     let changes = answers.iter().flat_map(|answer| &answer.changes);
     changes
         .filter_map(|change| match change {
-            Change::Connected(hash) => Some(*hash),
+            Change::Connected(hash, _) => Some(*hash),
             _ => None,
         })
         .collect()

@@ -83,9 +83,11 @@ impl SyncManager {
             (None, None) => Answer::Unasked,
         };
         match first_asked {
-            Answer::To(_) => {
+            Answer::To(ask) => {
                 peer.headers.ask = None;
-                self.headers_ended(step, id);
+                if !self.ask_from_the_tip(step, id, ask) {
+                    self.headers_ended(step, id);
+                }
             }
             Answer::ToProbe(probe) => {
                 peer.known.probe = None;
@@ -93,6 +95,20 @@ impl SyncManager {
             }
             Answer::Unasked => {}
         }
+    }
+
+    /// We have headers beyond our tip, and the peer has nothing beyond those. Whoever
+    /// showed them may be gone and their blocks with him: what this peer has beyond our
+    /// tip is worth more, and an answer from there on shows it. Whether it was asked.
+    fn ask_from_the_tip(&mut self, step: &mut Step, id: ConnId, answered: Ask) -> bool {
+        let tip = self.tree.tip();
+        let peer = &self.peers[&id];
+        let has_shown_more = peer.known.best.is_some_and(|best| best.work > tip.work);
+        if answered.from <= tip.height || has_shown_more || !peer.serves_headers() {
+            return false;
+        }
+        self.ask(step, id, answered.kind, tip.hash);
+        true
     }
 
     /// Proof of work of each, and each builds on the one before it.

@@ -189,8 +189,9 @@ pub enum BlockOutcome {
 /// A change of the chain state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The block is the new tip, one above the old one.
-    Connected(BlockHash),
+    /// The block is the new tip, one above the old one. With its header: it may have
+    /// waited on disk since before the start, on a branch that nobody told us of since.
+    Connected(BlockHash, Header),
     /// The block was the tip; its parent is now.
     Disconnected(BlockHash),
     /// The block is invalid for good, and so are its descendants.

@@ -96,7 +96,7 @@ impl SyncManager {
         let kept = match outcome {
             BlockOutcome::Stored | BlockOutcome::Duplicate => true,
             BlockOutcome::Rejected(_) | BlockOutcome::Failed(_) => changes.iter().any(|change| {
-                let (Change::Connected(of) | Change::Disconnected(of) | Change::Invalid(of, _)) =
+                let (Change::Connected(of, _) | Change::Disconnected(of) | Change::Invalid(of, _)) =
                     change;
                 *of == hash
             }),
@@ -136,10 +136,25 @@ impl SyncManager {
         self.learn_announced();
     }
 
+    /// The kernel has connected a block that it had before we started, and whose header
+    /// nobody has sent us since: the tree of a start holds the active chain and the best
+    /// branch, not what lies beside them on disk.
+    fn adopt_connected(&mut self, hash: BlockHash, header: Header) {
+        if !self.tree.contains(&hash) {
+            let inserted = self.tree.insert_hashed(hash, header);
+            assert!(
+                inserted.is_ok(),
+                "the kernel connects a block to the tip: {hash}"
+            );
+            self.learn_announced();
+        }
+    }
+
     fn apply(&mut self, step: &mut Step, change: Change) {
         self.tree_changed = true;
         match change {
-            Change::Connected(hash) => {
+            Change::Connected(hash, header) => {
+                self.adopt_connected(hash, header);
                 self.tree.connect(&hash);
                 self.download.senders.remove(&hash);
                 self.shorten_timeout();

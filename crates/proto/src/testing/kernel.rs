@@ -184,7 +184,7 @@ impl Kernel {
                 break;
             };
             self.tree.connect(&next.hash);
-            changes.push(Change::Connected(next.hash));
+            changes.push(Change::Connected(next.hash, next.header));
         }
         true
     }
@@ -209,7 +209,7 @@ impl Kernel {
                     continue 'again;
                 }
                 self.tree.connect(&entry.hash);
-                changes.push(Change::Connected(entry.hash));
+                changes.push(Change::Connected(entry.hash, entry.header));
             }
         }
     }

@@ -5,6 +5,7 @@ mod downloading;
 mod headers;
 mod schedules;
 mod serving;
+mod stuck;
 mod submitting;
 mod verdicts;
 mod watchdog;
