@@ -132,6 +132,15 @@ impl Connection {
         }
     }
 
+    /// Our end of the socket: what the node sees as the peer's address.
+    ///
+    /// # Panics
+    /// If the system does not know it.
+    pub fn local_addr(&self) -> SocketAddr {
+        let addr = self.stream.local_addr();
+        addr.expect("a connected socket has an address")
+    }
+
     /// The sending half.
     pub fn sender(&self) -> &Sender {
         &self.sender
@@ -179,6 +188,14 @@ impl Connection {
                 Err(error) => panic!("{error} before {what}"),
             }
         }
+    }
+
+    /// Closes in an orderly way. Dropping the connection would reset it when something of
+    /// the node's is unread.
+    pub fn leave(mut self) {
+        // One that the node has reset is left already.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.is_closed_by_node();
     }
 
     /// Whether the node closes the connection, whatever it says before.

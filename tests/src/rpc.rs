@@ -1,4 +1,7 @@
-//! A JSON-RPC client, small enough to trust: what it sends and accepts is in this file.
+//! A JSON-RPC client, small enough to trust: what it sends and accepts is in this file
+//! and in [`keep_alive`].
+
+mod keep_alive;
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -10,6 +13,8 @@ use std::time::Duration;
 use bitcoin::base64::Engine;
 use bitcoin::base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
+
+pub use keep_alive::{KeepAlive, Outcome, call};
 
 /// How long one answer may take. Loading blocks by `submitblock` waits for validation.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -103,16 +108,15 @@ impl Rpc {
             .unwrap_or_else(|error| panic!("{method}: {error}"))
     }
 
+    /// A connection for many calls, with the credentials of the node that runs now.
+    pub fn keep_alive(&self) -> io::Result<KeepAlive> {
+        let cookie = std::fs::read_to_string(&self.cookie)?;
+        KeepAlive::connect(&self.endpoint, cookie)
+    }
+
     fn post(&self, body: &[u8]) -> Result<(u16, Vec<u8>), RpcError> {
         let cookie = std::fs::read_to_string(&self.cookie)?;
-        let mut request = format!(
-            "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Authorization: Basic {}\r\nContent-Length: {}\r\n\r\n",
-            BASE64_STANDARD.encode(cookie.trim_end()),
-            body.len()
-        )
-        .into_bytes();
-        request.extend_from_slice(body);
+        let request = request(&cookie, "close", body);
         let answer = match &self.endpoint {
             Endpoint::Tcp(address) => {
                 let stream = TcpStream::connect_timeout(address, ANSWER_TIMEOUT)?;
@@ -136,6 +140,19 @@ impl Rpc {
     }
 }
 
+/// An HTTP request with `body`; `connection` is the header of that name.
+fn request(cookie: &str, connection: &str, body: &[u8]) -> Vec<u8> {
+    let mut request = format!(
+        "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\nContent-Type: application/json\r\n\
+         Authorization: Basic {}\r\nContent-Length: {}\r\n\r\n",
+        BASE64_STANDARD.encode(cookie.trim_end()),
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    request
+}
+
 /// Sends the request and reads what comes until the server closes.
 fn exchange(mut stream: impl Read + Write, request: &[u8]) -> io::Result<Vec<u8>> {
     stream.write_all(request)?;
@@ -146,16 +163,25 @@ fn exchange(mut stream: impl Read + Write, request: &[u8]) -> io::Result<Vec<u8>
 
 /// Status and body of an answer with `Content-Length`. `None` if it is cut short.
 fn parse(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let (head, body) = split_head(answer)?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let length: usize = header(head, "content-length")?.parse().ok()?;
+    Some((status, body.get(..length)?.to_vec()))
+}
+
+/// The head of an answer and what came after it. `None` while the head is not whole.
+fn split_head(answer: &[u8]) -> Option<(&str, &[u8])> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).ok()?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    let length: usize = head
-        .lines()
+    Some((head, &answer[end + 4..]))
+}
+
+/// The value of a header.
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines()
         .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, value)| value.trim().parse().ok())?;
-    let body = answer.get(end + 4..end + 4 + length)?;
-    Some((status, body.to_vec()))
+        .find(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use indicatif::ProgressBar;
+use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -23,6 +25,8 @@ struct Targets {
     file: OnceLock<Mutex<File>>,
     /// A bar that has to step aside while a line is printed.
     bar: Mutex<Option<ProgressBar>>,
+    /// The HTTP server is being taken down.
+    http_ends: AtomicBool,
 }
 
 impl Log {
@@ -62,6 +66,16 @@ impl Log {
             .expect("nobody panics while holding the bar") = bar;
     }
 
+    /// From now on the HTTP library's acceptor is not heard. Its threads end in any
+    /// order, and it reports those that ended before it as an error ("No workers").
+    pub(crate) fn http_ends(&self) {
+        self.0.http_ends.store(true, Ordering::SeqCst);
+    }
+
+    fn hears(&self, event: &Metadata<'_>) -> bool {
+        !(event.target() == "actix_server::accept" && self.0.http_ends.load(Ordering::SeqCst))
+    }
+
     /// A full disk or a closed terminal must not end the node: failures are dropped.
     fn write(&self, line: &[u8]) {
         if let Some(file) = self.0.file.get() {
@@ -98,7 +112,8 @@ fn log_panic(info: &PanicHookInfo<'_>) {
 
 /// One event, collected and written whole.
 pub(crate) struct Line {
-    log: Log,
+    /// Where it goes, if it is wanted.
+    log: Option<Log>,
     text: Vec<u8>,
 }
 
@@ -107,7 +122,14 @@ impl<'a> MakeWriter<'a> for Log {
 
     fn make_writer(&'a self) -> Line {
         Line {
-            log: self.clone(),
+            log: Some(self.clone()),
+            text: Vec::new(),
+        }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line {
+        Line {
+            log: self.hears(event).then(|| self.clone()),
             text: Vec::new(),
         }
     }
@@ -126,8 +148,8 @@ impl Write for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        if !self.text.is_empty() {
-            self.log.write(&self.text);
+        if let Some(log) = self.log.as_ref().filter(|_| !self.text.is_empty()) {
+            log.write(&self.text);
         }
     }
 }

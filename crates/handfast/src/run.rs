@@ -70,14 +70,15 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
     let reason = until_stopped(&node, &mut signals).await;
     progress.abort();
     log.around(None);
+    log.http_ends();
     server.stop().await;
-    match reason {
-        ExitReason::Requested(_) => Ok(ExitCode::SUCCESS),
-        ExitReason::Failed(why) => Err(format!(
+    if let ExitReason::Failed(why) = &reason {
+        crate::complain(&format!(
             "the node stopped: {why}; {} tells what led to it",
             log_file.display()
-        )),
+        ));
     }
+    Ok(ExitCode::from(reason.exit_code()))
 }
 
 fn node_config(settings: &RunSettings) -> NodeConfig {

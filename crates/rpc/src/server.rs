@@ -10,6 +10,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use handfast_node::{NodeHandle, Phase};
+use tokio::sync::watch;
 
 use crate::auth::{Cookie, Credentials, FAILED_LOGIN_DELAY};
 use crate::jsonrpc;
@@ -27,8 +28,11 @@ const MAX_BODY: usize = 32 * 1024 * 1024;
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time that an idle connection is kept open.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Time for requests in progress when the server stops, seconds.
-const STOP_TIMEOUT: u64 = 5;
+/// Time for calls in progress when the server stops.
+const CALLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time, after the last call, for answers to go out and idle connections to be closed. Nobody
+/// is owed more: a caller that does not read, or has sent half a request.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +48,45 @@ enum Caller {
 struct Context {
     methods: Methods,
     credentials: Credentials,
+    load: watch::Sender<Load>,
+}
+
+/// What the end of the server waits for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    /// Open connections.
+    connections: usize,
+    /// Calls that have been read and have no answer yet.
+    calls: usize,
+}
+
+/// Counts one connection or call until it is dropped.
+struct Counted {
+    load: watch::Sender<Load>,
+    which: fn(&mut Load) -> &mut usize,
+}
+
+impl Counted {
+    fn new(load: &watch::Sender<Load>, which: fn(&mut Load) -> &mut usize) -> Self {
+        load.send_modify(|load| *which(load) += 1);
+        Self {
+            load: load.clone(),
+            which,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.load.send_modify(|load| *(self.which)(load) -= 1);
+    }
 }
 
 /// A running RPC server, until [`Server::stop`]. Dropping it removes socket and cookie.
 #[derive(Debug)]
 pub struct Server {
     handle: ServerHandle,
+    load: watch::Sender<Load>,
     addresses: Vec<SocketAddr>,
     _cookie: Cookie,
     _socket: Option<SocketFile>,
@@ -76,10 +113,13 @@ impl Server {
             path: config.cookie.clone(),
             source,
         })?;
+        let load = watch::Sender::new(Load::default());
         let context = Context {
             methods: Methods { node },
             credentials: cookie.credentials(),
+            load: load.clone(),
         };
+        let connections = load.clone();
 
         let app = move || {
             App::new()
@@ -91,9 +131,11 @@ impl Server {
             .worker_max_blocking_threads(BLOCKING_THREADS / WORKERS)
             .keep_alive(KEEP_ALIVE)
             .client_request_timeout(READ_TIMEOUT)
-            .shutdown_timeout(STOP_TIMEOUT)
             .disable_signals()
-            .on_connect(remember_caller);
+            .on_connect(move |connection, data| {
+                remember_caller(connection, data);
+                data.insert(Counted::new(&connections, |load| &mut load.connections));
+            });
         for listener in tcp {
             server = server.listen(listener).map_err(RpcError::Server)?;
         }
@@ -109,6 +151,7 @@ impl Server {
         tracing::info!(?addresses, socket = ?config.socket, "RPC server started");
         Ok(Self {
             handle,
+            load,
             addresses,
             _cookie: cookie,
             _socket: socket,
@@ -121,9 +164,28 @@ impl Server {
         &self.addresses
     }
 
-    /// Lets requests in progress finish (5 s at most), then removes socket and cookie.
+    /// Takes no more connections, lets calls in progress finish (5 s at most) and their
+    /// answers go out (1 s), then removes socket and cookie. No answer is cut whose
+    /// caller reads it.
+    ///
+    /// # Ordering
+    /// To be called when the node has stopped: from its phase on every answer closes
+    /// its connection. The process should end next.
     pub async fn stop(self) {
-        self.handle.stop(true).await;
+        self.handle.pause().await;
+        let mut load = self.load.subscribe();
+        let calls = load.wait_for(|load| load.calls == 0);
+        let calls = tokio::time::timeout(CALLS_TIMEOUT, calls).await.is_ok();
+        // Closes idle connections, others after their answer. Its own end is not awaited:
+        // it looks once a second whether it has come, and would wait for half requests.
+        let stopping = self.handle.stop(true);
+        let closed = load.wait_for(|load| load.connections == 0);
+        let closed = tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_ok();
+        drop(stopping);
+        if !(calls && closed) {
+            let Load { connections, calls } = *self.load.borrow();
+            tracing::debug!(connections, calls, "RPC connections cut off at the end");
+        }
     }
 }
 
@@ -166,8 +228,9 @@ async fn handle(
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
+    let call = Counted::new(&context.load, |load| &mut load.calls);
     let answer = jsonrpc::answer(&body, &context.methods).await;
-    drop(body);
+    drop((body, call));
     let status =
         StatusCode::from_u16(answer.status).expect("jsonrpc answers with registered status codes");
     let mut response = HttpResponse::build(status);
