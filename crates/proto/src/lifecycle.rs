@@ -144,6 +144,9 @@ pub enum DoneReason {
     /// Its chain has too little work to be followed.
     #[error("its chain has too little work")]
     LowWorkChain,
+    /// We dialled it for its chain, and that stayed behind ours. Core `ConsiderEviction`.
+    #[error("its chain stayed behind ours")]
+    StaleChain,
     /// It did not deliver headers in time.
     #[error("headers were not delivered in time")]
     HeadersTimeout,
@@ -178,6 +181,7 @@ impl DoneReason {
             Self::Undecodable(_) => reached >= Reached::Handshake,
             Self::ProtocolViolation(_)
             | Self::LowWorkChain
+            | Self::StaleChain
             | Self::HeadersTimeout
             | Self::BlockStalled { .. }
             | Self::RemoteClosed
@@ -226,7 +230,8 @@ impl DoneReason {
             | Self::Banned
             | Self::Requested
             | Self::Shutdown
-            | Self::Panicked => false,
+            | Self::Panicked
+            | Self::StaleChain => false,
         }
     }
 }

@@ -24,8 +24,9 @@ use crate::lifecycle::ConnId;
 
 use super::Effect;
 use super::budget::Budget;
+use super::header_batch::is_from_the_future;
 use super::manager::{Step, SyncManager};
-use super::peer::Peer;
+use super::peer::{Known, Peer};
 use super::plan::Plan;
 use super::stalls::{STALL_TIMEOUT_MIN, Stall};
 use super::submit::Pending;
@@ -223,8 +224,9 @@ impl Download {
 
 impl SyncManager {
     /// Follows what peers have shown: the plan leads to the most work among it. A peer
-    /// that keeps us waiting for its blocks counts only if nobody else has shown more
-    /// than we have, so that withheld blocks never keep us from an honest chain.
+    /// that keeps us waiting for its blocks, or that no longer keeps the first that we lack,
+    /// counts only if nobody else has shown more than we have, so that blocks withheld or
+    /// pruned never keep us from an honest chain.
     pub(super) fn plan_downloads(&mut self, now: Duration) {
         if !std::mem::take(&mut self.download.retarget) {
             return;
@@ -235,9 +237,12 @@ impl SyncManager {
             .peers
             .values()
             .filter(|peer| peer.serves_blocks())
-            .filter_map(|peer| peer.known.best.map(|best| (!peer.blocks.overdue, best)))
+            .filter_map(|peer| peer.known.best.map(|best| (peer, best)))
             .filter(|(_, best)| best.work > tip.work && best.work >= self.config.minimum_work)
-            .max_by_key(|(prompt, best)| (*prompt, best.work, Some(best.hash) == current))
+            .max_by_key(|(peer, best)| {
+                let prompt = !peer.blocks.overdue && self.keeps_first_missing(peer, best);
+                (prompt, best.work, Some(best.hash) == current)
+            })
             .map(|(_, best)| best);
         match (&mut self.download.plan, best) {
             (plan, None) => *plan = None,
@@ -253,6 +258,13 @@ impl SyncManager {
             // Somebody may be able now to give what another is late with.
             self.wake_at(now);
         }
+    }
+
+    /// Whether the peer can give the next block on the way to its best one. A pruned peer
+    /// that cannot would lead us to where nobody may be able to.
+    fn keeps_first_missing(&self, peer: &Peer, best: &Known) -> bool {
+        let lowest = peer.lowest_kept();
+        lowest == 0 || self.first_missing(best).is_none_or(|first| lowest <= first)
     }
 
     /// How far along the plan each peer can give blocks.
@@ -439,9 +451,12 @@ impl SyncManager {
         check_pow(&block.header, self.config.pow.limit()).ok()?;
         let parent = self.tree.get(&block.header.prev_blockhash)?;
         let tip = self.tree.tip();
+        // Its header would be refused: it is no offence, and may come again later.
+        let too_new = is_from_the_future(step.now, &block.header);
         let height = parent.height + 1;
         let work = parent.work + block.header.work();
         let worthy = parent.status != Status::Invalid
+            && !too_new
             && work > tip.work
             && work >= self.config.minimum_work
             && height <= tip.height + MAX_UNASKED_HEIGHT;

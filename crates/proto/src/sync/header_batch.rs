@@ -10,6 +10,7 @@ use crate::headers::{
     Entry, Inserted, LowWork, LowWorkFailure, LowWorkOutcome, Status, anti_dos_threshold, check_pow,
 };
 use crate::lifecycle::{ConnId, Direction, DoneReason};
+use crate::time::Now;
 
 use super::manager::{Step, SyncManager};
 use super::peer::{Ask, Probe};
@@ -28,6 +29,11 @@ enum Answer {
     ToProbe(Probe),
     /// Nothing: an announcement (BIP130), or so late that it was given up.
     Unasked,
+}
+
+/// Whether a header's time is too far ahead of our clock to be accepted now.
+pub(super) fn is_from_the_future(now: Now, header: &Header) -> bool {
+    header.time > now.unix.saturating_add(MAX_FUTURE_BLOCK_TIME)
 }
 
 impl SyncManager {
@@ -179,8 +185,8 @@ impl SyncManager {
     /// Headers whose time is more than two hours ahead are no offence and may be right
     /// later; the kernel would refuse them now.
     fn first_from_the_future(&self, step: &Step, headers: &[Header]) -> Option<usize> {
-        let latest = step.now.unix.saturating_add(MAX_FUTURE_BLOCK_TIME);
-        headers.iter().position(|header| header.time > latest)
+        let too_new = |header: &Header| is_from_the_future(step.now, header);
+        headers.iter().position(too_new)
     }
 
     /// Whether these headers must go through the low-work check before they are kept.
@@ -314,10 +320,11 @@ impl SyncManager {
             .filter(|(other, peer)| **other != id && peer.headers.low_work.is_some())
             .count();
         if !full {
-            if matches!(answer, Answer::To(_)) {
-                self.low_work_ended(step, id);
-            }
-            return;
+            return match answer {
+                Answer::To(_) => self.low_work_ended(step, id),
+                Answer::ToProbe(probe) => self.probe_answered(step.now.mono, id, probe),
+                Answer::Unasked => {}
+            };
         }
         self.take_over(step, id, true);
         if others >= MAX_LOW_WORK_PEERS && !self.headers.is_source(id) {
@@ -462,6 +469,8 @@ impl SyncManager {
             );
             if for_good && self.tree.contains(hash) {
                 self.mark_invalid(hash);
+            } else if reject.kind == RejectKind::TimeFuture {
+                self.unlearn_everywhere(step.now.mono, *hash);
             }
             if let Some(origin) = origin {
                 self.punish_for_header(step, origin, reject);

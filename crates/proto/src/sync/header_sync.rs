@@ -62,6 +62,8 @@ pub(super) struct SourcePeer {
     pub(super) id: ConnId,
     /// When it was chosen, monotonic.
     pub(super) since: Duration,
+    /// The same, Unix seconds.
+    pub(super) at: u32,
     pub(super) why: String,
 }
 
@@ -160,6 +162,7 @@ impl SyncManager {
             SourcePeer {
                 id,
                 since: step.now.mono,
+                at: step.now.unix,
                 why,
             }
         });

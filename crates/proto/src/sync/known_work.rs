@@ -25,7 +25,7 @@ use super::manager::{Step, SyncManager};
 use super::peer::{Known, Peer, Probe};
 
 /// Silence after which a probe is given up.
-const PROBE_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PROBE_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause after the first probe that showed nothing new; doubles each time.
 pub(super) const FIRST_PROBE_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause between probes of a peer that shows nothing new.
@@ -94,6 +94,15 @@ impl SyncManager {
             peer.known.best = parent.as_ref().map(Known::from);
             back_off(peer, now);
             self.download.retarget = true;
+        }
+    }
+
+    /// The block cannot be had now, from nobody: as if no peer had shown it. Whoever shows
+    /// it again is taken at its word.
+    pub(super) fn unlearn_everywhere(&mut self, now: Duration, hash: BlockHash) {
+        let ids: Vec<ConnId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.unlearn(now, id, hash);
         }
     }
 

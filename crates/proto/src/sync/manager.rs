@@ -120,6 +120,9 @@ impl SyncManager {
         if self.wake.is_some_and(|wake| wake <= now.mono) {
             self.run_timers(&mut step);
         }
+        if self.watchdog.is_due(now.mono) {
+            self.consider_evictions(&mut step);
+        }
         self.settle(&mut step);
         if self.watch(&mut step) {
             self.settle(&mut step);

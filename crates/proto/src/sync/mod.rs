@@ -14,12 +14,13 @@
 //! | `download` | which block to ask of whom: window and flow control |
 //! | `plan` | the way to the chain that is being downloaded |
 //! | `stalls` | peers that are late with blocks |
+//! | `chain_sync` | peers we dialled that stay behind our chain |
 //! | `verdicts` | what the kernel's answers do to the tree and to peers |
 //! | `announce` | telling peers about a new tip, and hearing of one |
 //! | `serve` | answering `getheaders`, `getblocks` and `getdata` |
 //! | `submit` | blocks and headers of RPC and of the miner |
 //! | `watchdog` | S1 and S3, checked apart from the rules that uphold them |
-//! | `state`, `report` | [`SyncState`]: what is being done, and why |
+//! | `state`, `report`, `deadlines` | [`SyncState`]: what is being done, and why |
 //! | `comparable` | [`HeaderPlan`]: what a model checker tells states apart by |
 //!
 //! # Invariants
@@ -32,7 +33,9 @@
 
 mod announce;
 mod budget;
+mod chain_sync;
 mod comparable;
+mod deadlines;
 mod download;
 mod header_batch;
 mod header_sync;
@@ -52,7 +55,7 @@ pub use comparable::{HeaderPlan, PeerPlan};
 pub use manager::SyncManager;
 pub use verdicts::USEFUL_INTERVAL;
 pub use state::{
-    Alarm, Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange,
+    Alarm, Backlog, BlockRef, Deadline, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange,
     SyncLifecycle, SyncState, Wanted, WatchdogState, Window,
 };
 

@@ -1,6 +1,7 @@
 //! What sync knows of one peer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
@@ -11,6 +12,7 @@ use crate::headers::{Entry, LowWork};
 use crate::lifecycle::{Direction, Introduction};
 
 use super::HeadersAsk;
+use super::chain_sync::ChainSync;
 
 /// Blocks behind its tip that a pruned peer (BIP159) keeps, less two for races. Core
 /// `NODE_NETWORK_LIMITED_MIN_BLOCKS`.
@@ -66,6 +68,7 @@ pub(super) struct Probe {
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) direction: Direction,
+    pub(super) remote: SocketAddr,
     pub(super) serves: Serves,
     /// It serves witness data; without that no block is asked of it.
     pub(super) witness: bool,
@@ -75,6 +78,7 @@ pub(super) struct Peer {
     pub(super) known: PeerKnown,
     pub(super) blocks: PeerBlocks,
     pub(super) serving: PeerServing,
+    pub(super) chain_sync: ChainSync,
 }
 
 /// Header sync with one peer.
@@ -160,6 +164,7 @@ impl Peer {
         };
         Self {
             direction: intro.direction,
+            remote: intro.remote,
             serves,
             witness: intro.services.has(ServiceFlags::WITNESS),
             leaving: false,
@@ -174,6 +179,7 @@ impl Peer {
             },
             blocks: PeerBlocks::default(),
             serving: PeerServing::default(),
+            chain_sync: ChainSync::default(),
         }
     }
 
@@ -216,6 +222,7 @@ impl Peer {
             probe.at += late;
         }
         self.blocks.progress += late;
+        self.chain_sync.pardon(late);
         if let Some(since) = &mut self.blocks.owing_since {
             *since += late;
         }

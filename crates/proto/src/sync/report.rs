@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::lifecycle::ConnId;
 use crate::time::Now;
 
+use super::chain_sync::ChainSync;
 use super::manager::SyncManager;
 use super::peer::{Known, Peer, Serves};
 use super::state::{
@@ -60,11 +61,13 @@ impl SyncManager {
             best_shown: self.best_shown().map(|(_, best)| best.into()),
             source: self.headers.source.as_ref().map(|source| Source {
                 id: source.id,
+                remote: self.peers[&source.id].remote,
+                at: source.at,
                 since: now.mono.saturating_sub(source.since),
                 why: source.why.clone(),
             }),
             requests,
-            next_deadline: self.deadline().map(|at| at.saturating_sub(now.mono)),
+            next_deadline: self.next_deadline(now.mono),
             peers: self
                 .peers
                 .iter()
@@ -256,6 +259,7 @@ impl SyncManager {
         });
         PeerSync {
             id,
+            remote: peer.remote,
             direction: peer.direction,
             best_known: peer.known.best.map(BlockRef::from),
             common: common.map(|entry| BlockRef {
@@ -270,7 +274,7 @@ impl SyncManager {
                 .collect(),
             oldest: oldest.max(),
             eligible: peer.eligible(),
-            why: self.why_peer(id, peer),
+            why: self.why_peer(id, peer, now),
             presynced: peer
                 .headers
                 .low_work
@@ -279,23 +283,32 @@ impl SyncManager {
         }
     }
 
-    fn why_peer(&self, id: ConnId, peer: &Peer) -> String {
+    fn why_peer(&self, id: ConnId, peer: &Peer, now: Now) -> String {
         if peer.leaving {
             return "being disconnected".into();
         }
         if peer.serves == Serves::Nothing {
             return "serves no blocks".into();
         }
-        if let Some((_, why)) = peer.headers.aside {
-            return format!("not now: {why}");
+        if let Some((until, why)) = peer.headers.aside {
+            let left = until.saturating_sub(now.mono);
+            return format!("not for the next {left:.0?}: {why}");
         }
-        if self.headers.is_source(id) {
-            return "the source".into();
-        }
+        let part = if self.headers.is_source(id) {
+            "the source"
+        } else {
+            "may become the source"
+        };
         if peer.owes() {
-            return "may become the source; owes blocks, gets no more requests for now".into();
+            return format!("{part}; owes blocks, gets no more requests for now");
         }
-        "may become the source".into()
+        match peer.chain_sync {
+            ChainSync::Behind(behind) => {
+                let left = behind.until.saturating_sub(now.mono);
+                format!("{part}; its chain is behind ours, it has {left:.0?} to catch up")
+            }
+            ChainSync::Level | ChainSync::Protected => part.into(),
+        }
     }
 }
 

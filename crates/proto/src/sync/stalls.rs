@@ -27,10 +27,10 @@ const STALL_TIMEOUT_MAX: Duration = Duration::from_secs(64);
 /// Timeouts without any delivery after which a peer's blocks are asked of others.
 const SILENT_TIMEOUTS: u32 = 4;
 /// Time for a peer that owes blocks to deliver one.
-const OWING_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const OWING_PATIENCE: Duration = Duration::from_secs(60);
 /// Time without any delivery from the only peer that has the blocks. Core waits one
 /// block interval too (`BLOCK_DOWNLOAD_TIMEOUT_BASE`).
-const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+pub(super) const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How often it is looked whether others have become idle because of a late peer.
 const LATE_CHECK: Duration = Duration::from_millis(500);

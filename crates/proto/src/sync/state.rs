@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
@@ -49,6 +50,10 @@ impl fmt::Display for Phase {
 pub struct Source {
     /// The connection.
     pub id: ConnId,
+    /// The remote end of its socket.
+    pub remote: SocketAddr,
+    /// When it was chosen, Unix seconds.
+    pub at: u32,
     /// Time since it was chosen.
     pub since: Duration,
     /// Why this one.
@@ -121,11 +126,22 @@ pub struct Request {
     pub age: Duration,
 }
 
+/// Something that is decided when its time comes, unless a message comes before.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Deadline {
+    /// Time until then.
+    pub left: Duration,
+    /// What for, one line.
+    pub what: String,
+}
+
 /// How one peer stands in sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerSync {
     /// The connection.
     pub id: ConnId,
+    /// The remote end of its socket.
+    pub remote: SocketAddr,
     /// Who opened it.
     pub direction: Direction,
     /// The best block it has shown to have. `getpeerinfo`: `synced_headers`.
@@ -215,8 +231,8 @@ pub struct SyncState {
     pub source: Option<Source>,
     /// Unanswered requests, by peer.
     pub requests: Vec<Request>,
-    /// Time until something is decided without a message, if anything is pending.
-    pub next_deadline: Option<Duration>,
+    /// What is decided next without a message, if anything is pending.
+    pub next_deadline: Option<Deadline>,
     /// Every peer.
     pub peers: Vec<PeerSync>,
     /// The last 50 changes of the source, oldest first.

@@ -200,6 +200,10 @@ impl SyncManager {
             self.mark_invalid(&hash);
         } else if reject.kind == RejectKind::Mutated {
             self.want_again(&hash);
+        } else if reject.kind == RejectKind::TimeFuture {
+            // Nothing is wrong with other blocks: no hold. Whoever shows it again
+            // later, when it may be right, is asked again.
+            self.unlearn_everywhere(step.now.mono, hash);
         } else {
             self.hold(step.now.mono, hash, reject.reason.clone());
         }

@@ -182,6 +182,10 @@ impl Watchdog {
         self.next_check
     }
 
+    pub(super) fn is_due(&self, now: Duration) -> bool {
+        self.next_check.is_some_and(|due| due <= now)
+    }
+
     /// A message about sync came from a peer.
     pub(super) fn hear(&mut self, now: Duration) {
         self.heard = now;
@@ -235,7 +239,7 @@ impl SyncManager {
     /// Looks, when it is time to. The step has settled. True when something was changed.
     pub(super) fn watch(&mut self, step: &mut Step) -> bool {
         let now = step.now.mono;
-        if self.watchdog.next_check.is_none_or(|due| now < due) {
+        if !self.watchdog.is_due(now) {
             return false;
         }
         self.watchdog.next_check = (!self.peers.is_empty()).then_some(now + CHECK);

@@ -125,7 +125,13 @@ async fn getsyncstate(call: Rc<Call>) -> Result<Value, Error> {
 
 fn state_to_json(state: &SyncState) -> Value {
     let source = state.source.as_ref().map(|source| {
-        json!({ "peer": source.id.0, "since": real(source.since.as_secs_f64()), "why": source.why })
+        json!({
+            "peer": source.id.0,
+            "addr": source.remote.to_string(),
+            "since": source.at,
+            "age": real(source.since.as_secs_f64()),
+            "why": source.why,
+        })
     });
     let changes = state.source_changes.iter().map(|change| {
         json!({
@@ -145,6 +151,7 @@ fn state_to_json(state: &SyncState) -> Value {
     let peers = state.peers.iter().map(|peer| {
         json!({
             "id": peer.id.0,
+            "addr": peer.remote.to_string(),
             "direction": peer.direction.to_string(),
             "best_known": peer.best_known.map(|block| block!(block)),
             "common": peer.common.map(|block| block!(block)),
@@ -165,7 +172,8 @@ fn state_to_json(state: &SyncState) -> Value {
         "best_shown": state.best_shown.map(|block| block!(block)),
         "source": source,
         "requests": requests.collect::<Value>(),
-        "next_deadline": state.next_deadline.map(|left| real(left.as_secs_f64())),
+        "next_deadline": state.next_deadline.as_ref().map(|next| real(next.left.as_secs_f64())),
+        "next_deadline_for": state.next_deadline.as_ref().map(|next| &next.what),
         "window": { "start": state.window.start, "end": state.window.end },
         "stall_timeout": real(state.stall_timeout.as_secs_f64()),
         "backlog": {
@@ -177,6 +185,16 @@ fn state_to_json(state: &SyncState) -> Value {
         },
         "peers": peers.collect::<Value>(),
         "source_changes": changes.collect::<Value>(),
+        "watchdog": {
+            "checks": state.watchdog.checks,
+            "fired": state.watchdog.fired,
+            "sought_peers": state.watchdog.sought_peers,
+            "last": state.watchdog.last.as_ref().map(|alarm| json!({
+                "at": alarm.at,
+                "reason": alarm.reason,
+                "action": alarm.action,
+            })),
+        },
     })
 }
 

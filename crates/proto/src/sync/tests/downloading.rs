@@ -506,3 +506,58 @@ fn progress_without_headers_is_none_where_blocks_are_found_all_the_time() {
     assert_eq!(of(&Network::Mainnet), 0.0);
     assert_eq!(of(&Network::Regtest), 1.0);
 }
+
+#[test]
+fn a_pruned_peer_with_the_most_work_does_not_keep_us_from_what_others_can_give() {
+    let ours = Blocks::new(100, 1);
+    let pruned_chain = ours.fork(100, 400, 2);
+    let kept_chain = ours.fork(100, 3, 3);
+    let mut world = World::with(&ours, SyncConfig::new(&Network::Regtest, None, 1));
+    // In the end nobody can give the rest.
+    world.may_seek_peers = true;
+    let limited = ServiceFlags::NETWORK_LIMITED | ServiceFlags::WITNESS;
+    world.add_with(
+        &pruned_chain,
+        Direction::Outbound,
+        Behaviour::default(),
+        limited,
+    );
+    world.add_as(&kept_chain, Direction::Inbound, Behaviour::default());
+    world.sync_to(&kept_chain, secs(5));
+    world.run(secs(60));
+    let state = world.node.state(world.now);
+    assert!(
+        state.why.contains("no peer keeps block 101"),
+        "{}",
+        state.why
+    );
+    let archive = world.add_as(&pruned_chain, Direction::Inbound, Behaviour::default());
+    world.sync_to(&pruned_chain, secs(5));
+    assert_eq!(world.reason(archive), None);
+}
+
+#[test]
+fn a_peer_on_a_branch_of_little_work_is_probed_now_and_then_not_without_end() {
+    let chain = Blocks::new(1_000, 1);
+    let mut config = SyncConfig::new(&Network::Regtest, None, 1);
+    let each = chain.tip().work();
+    config.minimum_work = each;
+    for _ in 0..500 {
+        config.minimum_work = config.minimum_work + each;
+    }
+    let mut world = World::with(&Blocks::new(0, 0), config);
+    let stops = Behaviour {
+        block_answers: 20,
+        ..Behaviour::default()
+    };
+    world.add_as(&chain, Direction::Manual, stops);
+    world.run(secs(1));
+    let poor = world.add_as(
+        &Blocks::new(50, 9),
+        Direction::Inbound,
+        Behaviour::default(),
+    );
+    world.run(secs(20));
+    let asked = world.sent_to_peer(poor).len();
+    assert!(asked <= 5, "asked {asked} times");
+}

@@ -1,5 +1,7 @@
 //! Header sync.
 
+use std::time::Duration;
+
 use bitcoin::Work;
 use bitcoin::p2p::ServiceFlags;
 use handfast_wire::{Message, Network};
@@ -146,6 +148,11 @@ fn empty_headers_at_the_tip_for_an_hour_cut_nobody_off() {
     let state = world.node.state(world.now);
     assert_eq!(state.phase, Phase::Synced);
     assert!(state.why.contains("no peer has shown"), "{}", state.why);
+    assert!(
+        state.watchdog.checks >= 359,
+        "it looked: {:?}",
+        state.watchdog
+    );
 }
 
 #[test]
@@ -449,7 +456,12 @@ fn the_state_shows_who_was_asked_for_what_and_since_when() {
     assert_eq!(state.requests[0].what, Wanted::Headers(HeadersAsk::Sync));
     assert_eq!(state.requests[0].age, secs(1));
     assert_eq!(state.why, "waiting 1.0s for headers from peer=0");
-    assert!(state.next_deadline.is_some());
+    let next = state.next_deadline.unwrap();
+    assert_eq!(next.left, Duration::from_millis(500));
+    assert_eq!(next.what, "another is asked beside peer=0");
+    let source = state.source.unwrap();
+    assert_eq!((source.at, source.since), (super::world::START, secs(1)));
+    assert_eq!(source.remote.port(), 18_444);
 }
 
 #[test]

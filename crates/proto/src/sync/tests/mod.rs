@@ -1,8 +1,10 @@
 //! The machine among scripted peers and a fake kernel, on virtual time.
 
 mod announcing;
+mod chain_sync;
 mod downloading;
 mod headers;
+mod losing_the_source;
 mod schedules;
 mod serving;
 mod stuck;

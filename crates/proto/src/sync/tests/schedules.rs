@@ -55,6 +55,7 @@ fn behaviour(plot: &Plot) -> Behaviour {
         block_answers: plot.block_answers.unwrap_or(usize::MAX),
         leaves_after_blocks: plot.leaves_after_blocks,
         lacks_blocks: plot.lacks_blocks,
+        ..Behaviour::default()
     }
 }
 

@@ -7,10 +7,11 @@ use handfast_wire::{Message, Network};
 use crate::headers::Status;
 use crate::lifecycle::{Direction, DoneReason};
 
-use super::super::{RejectKind, SyncConfig, USEFUL_INTERVAL};
-use super::chains::Blocks;
+use super::super::{BlockOutcome, Input, KernelEvent, RejectKind, SyncConfig, USEFUL_INTERVAL};
+use super::chains::{Blocks, block, mine};
+use super::kernel::reject;
 use super::secs;
-use super::world::{Behaviour, World};
+use super::world::{Behaviour, START, World};
 
 #[test]
 fn a_peer_that_sends_an_invalid_block_is_disconnected_and_the_chain_stays_right() {
@@ -176,4 +177,57 @@ fn who_brings_nothing_new_is_not_useful() {
     assert!(world.reason(liar).is_some());
     let useful = |id| world.useful.iter().any(|(_, of)| *of == id);
     assert!(useful(honest) && !useful(liar) && !useful(idle));
+}
+
+#[test]
+fn a_block_that_is_too_new_for_the_kernel_holds_up_nothing_else() {
+    let ours = Blocks::new(20, 1);
+    let too_new = ours.fork(20, 2, 2);
+    let honest = ours.fork(20, 1, 3);
+    let mut world = World::with(&ours, SyncConfig::new(&Network::Regtest, None, 1));
+    world.kernel_time = secs(100);
+    let ahead = world.add(&too_new);
+    let other = world.add(&honest);
+    world.run(secs(1));
+    let hash = too_new.at(21).hash;
+    assert!(world.node.download.with_kernel.contains_key(&hash));
+    let verdict = KernelEvent::BlockChecked {
+        hash,
+        outcome: BlockOutcome::Rejected(reject(RejectKind::TimeFuture)),
+        origin: Some(ahead),
+        changes: Vec::new(),
+        busy: Duration::ZERO,
+    };
+    world.input(Input::Kernel(verdict));
+    assert!(world.node.download.hold.is_none());
+    assert_eq!(world.reason(ahead), None, "a clock may be wrong");
+    let asked = |world: &World, hash| {
+        world
+            .requests
+            .iter()
+            .filter(|(_, _, of)| *of == hash)
+            .count()
+    };
+    assert_eq!(
+        asked(&world, honest.at(21).hash),
+        1,
+        "of {other} in the same step"
+    );
+    world.run(secs(50));
+    assert_eq!(asked(&world, hash), 1, "not every ten seconds");
+}
+
+#[test]
+fn a_pushed_block_from_the_future_is_dropped() {
+    let ours = Blocks::new(20, 1);
+    let mut world = World::with(&ours, SyncConfig::new(&Network::Regtest, None, 1));
+    let id = world.add_as(&ours, Direction::Inbound, Behaviour::default());
+    world.run(secs(1));
+    let tip = ours.tip();
+    for (time, kept) in [(START + 3 * 60 * 60, false), (START + 60 * 60, true)] {
+        let pushed = block(mine(&tip, time, 9), 240);
+        world.message(id, Message::Block(pushed.clone()));
+        assert_eq!(world.node.tree().contains(&pushed.hash), kept);
+    }
+    assert_eq!(world.reason(id), None);
 }

@@ -35,6 +35,10 @@ pub(crate) struct Behaviour {
     pub(crate) leaves_after_blocks: Option<usize>,
     /// Says `notfound` instead of sending blocks.
     pub(crate) lacks_blocks: bool,
+    /// Closes the connection at the first `getheaders`.
+    pub(crate) leaves_at_getheaders: bool,
+    /// Closes the connection at the first `getdata`.
+    pub(crate) leaves_at_getdata: bool,
 }
 
 impl Default for Behaviour {
@@ -45,6 +49,8 @@ impl Default for Behaviour {
             block_answers: usize::MAX,
             leaves_after_blocks: None,
             lacks_blocks: false,
+            leaves_at_getheaders: false,
+            leaves_at_getdata: false,
         }
     }
 }
@@ -291,7 +297,14 @@ impl World {
         if remote.gone {
             return;
         }
+        let latency = remote.behaviour.latency;
         match message {
+            Message::GetHeaders(_) if remote.behaviour.leaves_at_getheaders => {
+                self.schedule(latency, Event::Leave(id));
+            }
+            Message::GetData(_) if remote.behaviour.leaves_at_getdata => {
+                self.schedule(latency, Event::Leave(id));
+            }
             Message::GetHeaders(Locator { hashes, stop })
                 if remote.headers_served < remote.behaviour.headers_answers =>
             {
