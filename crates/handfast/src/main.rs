@@ -45,9 +45,14 @@ fn main() -> ExitCode {
         Err(Usage::Wrong(line)) => Err(line),
     };
     outcome.unwrap_or_else(|line| {
-        eprintln!("handfast: {line}");
+        complain(&line);
         ExitCode::from(FAILURE)
     })
+}
+
+/// Tells on standard error what went wrong.
+fn complain(line: &str) {
+    eprintln!("handfast: {line}");
 }
 
 /// Prints to standard output. Whoever reads there may stop reading (`| head`).

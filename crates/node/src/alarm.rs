@@ -22,15 +22,11 @@ pub(crate) trait Timed: Actor {
 /// Sets the one timer of an actor. It looks at the deadline whenever the actor
 /// did anything, so nobody needs to re-arm it.
 pub(crate) fn start<A: Timed<Context = ActorContext<A>>>(ctx: &mut ActorContext<A>) {
-    ctx.spawn(Alarm {
-        sleep: None,
-        set_for: None,
-        not_before: Instant::now(),
-    });
+    ctx.spawn(Alarm::new());
 }
 
 /// The item of the actor's context that is the timer.
-struct Alarm {
+pub(crate) struct Alarm {
     /// Made when the first deadline is seen.
     sleep: Option<Pin<Box<Sleep>>>,
     /// When `sleep` ends, unless it ended already.
@@ -71,6 +67,15 @@ where
 }
 
 impl Alarm {
+    /// For an actor that polls it as part of an item of its own.
+    pub(crate) fn new() -> Self {
+        Self {
+            sleep: None,
+            set_for: None,
+            not_before: Instant::now(),
+        }
+    }
+
     /// Sleeps until `due` or earlier. A deadline that moved away (as each frame
     /// moves a session's) leaves the timer alone: it ends early once and is set anew.
     fn poll_sleep(&mut self, due: Instant, task: &mut Context<'_>) -> Poll<()> {

@@ -41,7 +41,8 @@ pub struct NodeConfig {
     pub max_inbound: usize,
     /// Automatic outbound connections at most.
     pub max_outbound: usize,
-    /// Inbound connections in the handshake at most.
+    /// Inbound connections in the handshake at most. One more displaces one of them
+    /// (see [`handfast_proto::handshake_room`]).
     pub max_handshakes: usize,
     /// Time for the handshake.
     pub handshake_timeout: Duration,

@@ -170,8 +170,20 @@ pub struct NetworkInfo {
 pub enum ExitReason {
     /// Somebody asked for it; who or why.
     Requested(String),
-    /// Something broke that the node cannot run without: exit code not zero.
+    /// Something broke that the node cannot run without.
     Failed(String),
+}
+
+impl ExitReason {
+    /// What the process ends with: 0 only if somebody asked for the end and everything
+    /// ended as it should.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Requested(_) => 0,
+            Self::Failed(_) => 1,
+        }
+    }
 }
 
 /// A running node. Cheap to clone; may be used from any thread.

@@ -1,38 +1,46 @@
 //! Where sockets become connections: shared by `Listener` and `Connector`.
 
+use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_rt::ArbiterHandle;
 use arc_swap::ArcSwap;
+use handfast_proto::address_book::Group;
 use handfast_proto::bans::BanList;
-use handfast_proto::lifecycle::{ConnId, Direction};
+use handfast_proto::lifecycle::Direction;
 
 use crate::lifecycle::Birth;
 use crate::peer::{self, Surroundings};
+use crate::room::Room;
 use crate::shared::Shared;
-use crate::slots::{HandshakeSlot, Slot, Slots};
+use crate::slots::{Slot, Slots};
 
-/// Gives ids, counts sockets, and hands connections to the `net` arbiters in turn.
+/// Gives ids and places, counts sockets, and hands connections to the `net` arbiters in
+/// turn. Made on the `listener` arbiter, and never leaves it.
 #[derive(Clone, Debug)]
 pub(crate) struct Intake {
     pub(crate) slots: Slots,
     bans: Arc<ArcSwap<BanList>>,
     around: Arc<Surroundings>,
-    net: Arc<[ArbiterHandle]>,
-    /// Never given twice (L1).
-    next_id: Arc<AtomicU64>,
+    net: Rc<[ArbiterHandle]>,
+    room: Rc<RefCell<Room>>,
 }
 
 impl Intake {
-    pub(crate) fn new(shared: &Shared, around: Arc<Surroundings>, net: &[ArbiterHandle]) -> Self {
+    pub(crate) fn new(
+        shared: &Shared,
+        around: Arc<Surroundings>,
+        net: Vec<ArbiterHandle>,
+        room: Room,
+    ) -> Self {
         Self {
             slots: shared.slots.clone(),
             bans: shared.bans.clone(),
             around,
             net: net.into(),
-            next_id: Arc::default(),
+            room: Rc::new(RefCell::new(room)),
         }
     }
 
@@ -43,17 +51,16 @@ impl Intake {
         !bans.is_empty() && bans.is_banned(remote.ip(), self.around.clock.now())
     }
 
-    /// An accepted socket, with the slots that were taken for it. Like every socket
+    /// An accepted socket, with the slot that was taken for it. Like every socket
     /// that comes here it does not block, and does not wait for more to send (`TCP_NODELAY`).
-    pub(crate) fn accepted(
-        &self,
-        socket: TcpStream,
-        remote: SocketAddr,
-        slot: Slot,
-        handshake: HandshakeSlot,
-    ) {
-        let birth = self.birth(Direction::Inbound, remote, slot, Some(handshake));
+    pub(crate) fn accepted(&self, socket: TcpStream, remote: SocketAddr, slot: Slot) {
+        let birth = self.birth(Direction::Inbound, remote, slot);
         self.begin(socket, birth);
+    }
+
+    /// The node stops: connections in the handshake end, and whatever comes now does too.
+    pub(crate) fn close(&self) {
+        self.room.borrow_mut().close();
     }
 
     /// A socket that we connected, with the slot that was taken for it.
@@ -64,24 +71,19 @@ impl Intake {
         remote: SocketAddr,
         slot: Slot,
     ) {
-        let birth = self.birth(direction, remote, slot, None);
+        let birth = self.birth(direction, remote, slot);
         self.begin(socket, birth);
     }
 
-    fn birth(
-        &self,
-        direction: Direction,
-        remote: SocketAddr,
-        slot: Slot,
-        handshake: Option<HandshakeSlot>,
-    ) -> Birth {
-        let id = ConnId(self.next_id.fetch_add(1, Ordering::Relaxed));
+    fn birth(&self, direction: Direction, remote: SocketAddr, slot: Slot) -> Birth {
+        let (group, now) = (Group::of(remote.ip()), self.around.clock.now().mono);
+        let (id, place) = self.room.borrow_mut().enter(direction, group, now);
         Birth {
             id,
             direction,
             remote,
             slot,
-            handshake,
+            place,
             open: self.slots.open(),
         }
     }

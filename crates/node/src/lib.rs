@@ -29,6 +29,7 @@ mod outbox;
 mod peer;
 mod peer_manager;
 mod peers_file;
+mod room;
 mod seeds;
 mod serve;
 mod shared;

@@ -8,7 +8,8 @@ use handfast_proto::time::Now;
 
 use crate::mail::{PeerAdd, PeerDone, post_to};
 use crate::peer::PeerLink;
-use crate::slots::{HandshakeSlot, OpenSocket, Slot};
+use crate::room::Place;
+use crate::slots::{OpenSocket, Slot};
 
 /// Owned by the `Peer` of one connection; sends its `Add` and its `Done`.
 ///
@@ -27,7 +28,6 @@ pub(crate) struct Lifecycle {
     connected_at: Now,
     remote: SocketAddr,
     direction: Direction,
-    handshake: Option<HandshakeSlot>,
     open: OpenSocket,
     /// `None` after `Done` was sent.
     slot: Option<Slot>,
@@ -40,19 +40,20 @@ pub(crate) struct Birth {
     pub(crate) direction: Direction,
     pub(crate) remote: SocketAddr,
     pub(crate) slot: Slot,
-    /// Inbound connections only.
-    pub(crate) handshake: Option<HandshakeSlot>,
+    /// In the handshake.
+    pub(crate) place: Place,
     pub(crate) open: OpenSocket,
 }
 
 impl Lifecycle {
+    /// The guard of a connection, and its place in the handshake.
     pub(crate) fn new(
         birth: Birth,
         now: Now,
         add: Recipient<PeerAdd>,
         done: Recipient<PeerDone>,
-    ) -> Self {
-        Self {
+    ) -> (Self, Place) {
+        let life = Self {
             id: birth.id,
             add,
             done,
@@ -62,10 +63,10 @@ impl Lifecycle {
             connected_at: now,
             remote: birth.remote,
             direction: birth.direction,
-            handshake: birth.handshake,
             open: birth.open,
             slot: Some(birth.slot),
-        }
+        };
+        (life, birth.place)
     }
 
     pub(crate) fn id(&self) -> ConnId {
@@ -84,7 +85,6 @@ impl Lifecycle {
             PeerAdd {
                 introduction,
                 link,
-                handshake: self.handshake.take(),
                 queued: slot.queue(),
             },
         );

@@ -112,6 +112,7 @@ impl Handler<StopIntake> for Listener {
 
     fn handle(&mut self, _: StopIntake, ctx: &mut Self::Context) {
         self.vital.relieved();
+        self.intake.close();
         ctx.stop();
     }
 }
@@ -171,16 +172,12 @@ fn drain(socket: &TcpListener, intake: &intake::Intake, tally: &Tally) -> io::Re
             tracing::debug!(%remote, "banned; closed");
             continue;
         }
-        let slots = intake
-            .slots
-            .take(Direction::Inbound)
-            .zip(intake.slots.take_handshake());
-        let Some((slot, handshake)) = slots else {
+        let Some(slot) = intake.slots.take(Direction::Inbound) else {
             tally.no_slot.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%remote, "no slot is free; closed");
             continue;
         };
-        intake.accepted(stream, remote, slot, handshake);
+        intake.accepted(stream, remote, slot);
     }
 }
 

@@ -29,7 +29,7 @@ use crate::credit::Credit;
 use crate::handle::{Gone, PeerInfo};
 use crate::opening::Open;
 use crate::peer::PeerLink;
-use crate::slots::{HandshakeSlot, Queued, Slot};
+use crate::slots::{Queued, Slot};
 
 /// Why a mailbox cannot grow without limit by one kind of message.
 pub(crate) trait Bound {}
@@ -117,8 +117,6 @@ pub(crate) struct PeerAdd {
     pub(crate) introduction: Introduction,
     /// The way back to it.
     pub(crate) link: PeerLink,
-    /// Its place in the handshake (inbound only); free when this has been handled.
-    pub(crate) handshake: Option<HandshakeSlot>,
     /// Counts it as queued until it, and what it becomes for SyncManager, was handled.
     pub(crate) queued: Queued,
 }

@@ -1,6 +1,9 @@
 //! Whole nodes: real arbiters, real sockets on loopback, the real kernel.
 
 mod admission;
+mod death;
+mod held_up;
+mod silence;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -74,10 +77,10 @@ async fn handshake(node: &NodeHandle) -> Remote {
     shake(connect(node).await).await
 }
 
-async fn shake(mut remote: Remote) -> Remote {
+fn our_version() -> Version {
     let nowhere =
         bitcoin::p2p::Address::new(&([0, 0, 0, 0], 0).into(), bitcoin::p2p::ServiceFlags::NONE);
-    let version = Version {
+    Version {
         version: 70_016,
         services: bitcoin::p2p::ServiceFlags::NETWORK | bitcoin::p2p::ServiceFlags::WITNESS,
         timestamp: 1_700_000_000,
@@ -87,8 +90,12 @@ async fn shake(mut remote: Remote) -> Remote {
         user_agent: "/remote:1/".into(),
         start_height: Some(1_000_000),
         relay: false,
-    };
-    remote.send(Message::Version(version)).await.expect("open");
+    }
+}
+
+async fn shake(mut remote: Remote) -> Remote {
+    let version = Message::Version(our_version());
+    remote.send(version).await.expect("open");
     loop {
         let frame = remote.next().await.expect("open").expect("well-formed");
         if frame.message == Ok(Message::Verack) {
@@ -191,27 +198,6 @@ fn peers_that_come_and_go_leave_no_ghost() {
         },
     );
     assert!(matches!(reason, ExitReason::Requested(_)), "{reason:?}");
-}
-
-#[test]
-fn a_connection_without_a_free_slot_is_closed_at_once() {
-    with_node(
-        |config| (config.max_inbound, config.max_handshakes) = (0, 1),
-        async |node| {
-            let _takes_the_slot = connect(node).await;
-            audit_of(node, 1, 0).await;
-            let mut refused = connect(node).await.into_inner();
-            assert_eq!(
-                refused
-                    .read(&mut [0; 1])
-                    .await
-                    .expect("closed, not hanging"),
-                0
-            );
-            let intake = node.network_info().intake;
-            assert_eq!((intake.accepted, intake.no_slot), (2, 1));
-        },
-    );
 }
 
 #[test]

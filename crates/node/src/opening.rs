@@ -119,7 +119,7 @@ pub(crate) fn open(
 }
 
 /// The header tree of what the kernel has.
-fn tree(initial: &InitialChain) -> HeaderTree {
+pub(crate) fn tree(initial: &InitialChain) -> HeaderTree {
     let mut active = initial.active.iter();
     let genesis = active.next().expect("an open chain has its genesis block");
     let mut tree = HeaderTree::new(*genesis);

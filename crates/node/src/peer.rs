@@ -3,13 +3,17 @@
 //! Input is a metered stream of frames, output a queue emptied by the actor's
 //! own writer; both are items of the actor, so that its end closes the socket.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
+use actix::dev::ContextFut;
 use actix::fut::wrap_future;
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, Running,
-    SpawnHandle, StreamHandler, WrapFuture,
+    Actor, ActorContext, ActorFuture, ActorFutureExt, Addr, AsyncContext, Context, Handler,
+    Recipient, Running, StreamHandler,
 };
 use handfast_proto::lifecycle::{DoneReason, Reached};
 use handfast_proto::session::{Effect, Input, Session, SessionConfig};
@@ -19,14 +23,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::codec::FramedRead;
-use tokio_util::sync::CancellationToken;
 
-use crate::alarm::{self, Timed};
+use crate::alarm::{Alarm, Timed};
 use crate::clock::Clock;
 use crate::credit::{Charged, Credit, Metered};
 use crate::lifecycle::{Birth, Lifecycle};
 use crate::mail::{Disconnect, PeerAdd, PeerDone, PeerInput, ServeBlock, post_to};
 use crate::outbox::{Outbox, outbox, write_queue};
+use crate::room::Place;
 use crate::serve::{Library, serve};
 use crate::stats::{Counters, TotalCounters};
 
@@ -44,9 +48,6 @@ pub(crate) struct Surroundings {
     pub(crate) totals: Arc<TotalCounters>,
     /// Height of our tip, told in `version`.
     pub(crate) height: Arc<AtomicU64>,
-    /// Ends connections that are still in the handshake when the node stops;
-    /// PeerManager knows the others.
-    pub(crate) drain: CancellationToken,
     /// Mixed with the connection's id for its session.
     pub(crate) seed: u64,
 }
@@ -67,8 +68,8 @@ pub(crate) struct Peer {
     around: Arc<Surroundings>,
     outbox: Outbox,
     counters: Arc<Counters>,
-    /// Waits for the drain; only during the handshake.
-    drain: Option<SpawnHandle>,
+    /// Only during the handshake: PeerManager knows those who completed it.
+    place: Option<Place>,
     /// Made with the first order.
     serving: Option<mpsc::UnboundedSender<ServeBlock>>,
 }
@@ -76,6 +77,23 @@ pub(crate) struct Peer {
 /// Starts the actor of one connection on the current arbiter. Every connection
 /// comes to life here, whatever its transport.
 pub(crate) fn spawn<R, W>(around: Arc<Surroundings>, birth: Birth, read: R, write: W) -> Addr<Peer>
+where
+    R: AsyncRead + Unpin + 'static,
+    W: AsyncWrite + Unpin + 'static,
+{
+    let life = future(around, birth, read, write);
+    let addr = life.address();
+    actix_rt::spawn(life);
+    addr
+}
+
+/// The whole life of one connection's actor, to be polled by an executor.
+fn future<R, W>(
+    around: Arc<Surroundings>,
+    birth: Birth,
+    read: R,
+    write: W,
+) -> ContextFut<Peer, Context<Peer>>
 where
     R: AsyncRead + Unpin + 'static,
     W: AsyncWrite + Unpin + 'static,
@@ -106,16 +124,45 @@ where
             peer.step(Input::ReadFailed(error.to_string()), None, ctx);
         }
     }));
-    let life = Lifecycle::new(birth, now, around.add.clone(), around.done.clone());
-    ctx.run(Peer {
+    ctx.spawn(Watch(Alarm::new()));
+    let (life, place) = Lifecycle::new(birth, now, around.add.clone(), around.done.clone());
+    ctx.into_future(Peer {
         life,
         session,
         around,
         outbox,
         counters,
-        drain: None,
+        place: Some(place),
         serving: None,
     })
+}
+
+/// The item of the context that minds the clock, and the place in the handshake.
+///
+/// # Ordering
+/// Spawned after the stream of frames and so polled after it: what has arrived counts
+/// before a deadline and before an order to leave. See [`crate::manual::ordering`].
+struct Watch(Alarm);
+
+impl ActorFuture<Peer> for Watch {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        peer: &mut Peer,
+        ctx: &mut Context<Peer>,
+        task: &mut std::task::Context<'_>,
+    ) -> Poll<()> {
+        if let Some(place) = &mut peer.place
+            && let Poll::Ready(told) = Pin::new(place).poll(task)
+        {
+            peer.place = None;
+            // Without a word only if the room itself is gone: the node ends.
+            let reason = told.unwrap_or(DoneReason::Shutdown);
+            peer.step(Input::Disconnect(reason), None, ctx);
+        }
+        ActorFuture::<Peer>::poll(Pin::new(&mut self.get_mut().0), peer, ctx, task)
+    }
 }
 
 impl Peer {
@@ -132,7 +179,8 @@ impl Peer {
                     slow |= self.outbox.push(message).is_err();
                 }
                 Effect::Ready(introduction) => {
-                    self.drain.take().map(|watch| ctx.cancel_future(watch));
+                    // Given back: nobody is told to leave the handshake any more.
+                    self.place = None;
                     let link = PeerLink {
                         actor: ctx.address(),
                         outbox: self.outbox.clone(),
@@ -168,11 +216,6 @@ impl Actor for Peer {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        alarm::start(ctx);
-        let drain = self.around.drain.clone().cancelled_owned().into_actor(self);
-        self.drain = Some(ctx.spawn(drain.map(|(), peer, ctx| {
-            peer.step(Input::Disconnect(DoneReason::Shutdown), None, ctx);
-        })));
         self.step(Input::Connected, None, ctx);
     }
 
@@ -247,7 +290,7 @@ impl Handler<ServeBlock> for Peer {
 /// the end like any other.
 pub(crate) fn stillborn(around: &Surroundings, birth: Birth, error: &std::io::Error) {
     let now = around.clock.now();
-    let mut life = Lifecycle::new(birth, now, around.add.clone(), around.done.clone());
+    let (mut life, _) = Lifecycle::new(birth, now, around.add.clone(), around.done.clone());
     life.ends(
         Reached::Connected,
         DoneReason::RemoteReset(error.to_string()),

@@ -259,7 +259,6 @@ impl Handler<PeerAdd> for PeerManager {
         PeerAdd {
             introduction,
             link,
-            handshake,
             queued,
         }: PeerAdd,
         _: &mut Self::Context,
@@ -275,7 +274,6 @@ impl Handler<PeerAdd> for PeerManager {
             ..Carried::default()
         };
         self.step_with(Input::Add(introduction), carried);
-        drop(handshake);
     }
 }
 

@@ -59,7 +59,6 @@ pub(crate) async fn run(
         connector,
         peers,
         sync,
-        drain,
         chain,
     } = running;
     let mut failures = Vec::new();
@@ -68,11 +67,7 @@ pub(crate) async fn run(
         let _ = tokio::join!(ask(&listener, StopIntake), ask(&connector, StopIntake));
     })
     .await;
-    phase("drain", ANSWER, async {
-        drain.cancel();
-        let _ = ask(&peers, Drain).await;
-    })
-    .await;
+    phase("drain", ANSWER, ask(&peers, Drain)).await;
     let slots_home = phase("connections", CONNECTIONS, shared.slots.all_home())
         .await
         .is_some();

@@ -54,18 +54,10 @@ impl Drop for Queued {
     }
 }
 
-/// Leave for one inbound connection to be in the handshake; free when its `Add`
-/// (or its Done) has been handled.
-#[derive(Debug)]
-pub(crate) struct HandshakeSlot {
-    pools: Arc<Pools>,
-}
-
-impl Drop for HandshakeSlot {
-    fn drop(&mut self) {
-        self.pools.handshakes.put_back();
-    }
-}
+/// Inbound slots on top of those for peers and for the handshake: for connections that
+/// were told to leave the handshake and whose Done is on its way. With none of them free
+/// the managers are late, and newcomers are closed at once.
+pub(crate) const LEAVING: usize = 32;
 
 /// How many connections of each kind may exist.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +83,6 @@ pub(crate) struct Slots {
 #[derive(Debug)]
 struct Pools {
     inbound: Pool,
-    handshakes: Pool,
     outbound: Pool,
     manual: Pool,
     /// Connections that ever were.
@@ -164,6 +155,9 @@ pub(crate) struct Census {
     pub(crate) sockets: usize,
     pub(crate) in_handshake: usize,
     pub(crate) total: usize,
+    /// Of those, the ones for connections that we open.
+    #[cfg(test)]
+    pub(crate) outgoing: usize,
     pub(crate) taken: usize,
     pub(crate) queued: usize,
     pub(crate) most_queued: usize,
@@ -180,8 +174,7 @@ impl Slots {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             pools: Arc::new(Pools {
-                inbound: Pool::new(limits.inbound + limits.handshakes),
-                handshakes: Pool::new(limits.handshakes),
+                inbound: Pool::new(limits.inbound + limits.handshakes + LEAVING),
                 outbound: Pool::new(limits.outbound),
                 manual: Pool::new(limits.manual),
                 opened: AtomicU64::new(0),
@@ -198,13 +191,6 @@ impl Slots {
         self.pools.of(direction).take().then(|| Slot {
             pools: self.pools.clone(),
             direction,
-        })
-    }
-
-    /// A place in the handshake for one more inbound connection.
-    pub(crate) fn take_handshake(&self) -> Option<HandshakeSlot> {
-        self.pools.handshakes.take().then(|| HandshakeSlot {
-            pools: self.pools.clone(),
         })
     }
 
@@ -227,6 +213,8 @@ impl Slots {
             sockets: pools.sockets.load(Ordering::Relaxed),
             in_handshake: pools.in_handshake.load(Ordering::Relaxed),
             total: pools.total(),
+            #[cfg(test)]
+            outgoing: (pools.outbound.size + pools.manual.size) as usize,
             taken: slots.map(Pool::taken).iter().sum(),
             queued: pools.queued.load(Ordering::Relaxed),
             most_queued: pools.most_queued.load(Ordering::Relaxed),
@@ -253,7 +241,6 @@ impl Slots {
     pub(crate) async fn all_home(&self) {
         for pool in [
             &self.pools.inbound,
-            &self.pools.handshakes,
             &self.pools.outbound,
             &self.pools.manual,
         ] {
@@ -308,7 +295,7 @@ mod tests {
     fn no_more_connections_exist_than_there_are_slots_of_their_kind() {
         let slots = slots();
         let inbound: Vec<_> = std::iter::from_fn(|| slots.take(Direction::Inbound)).collect();
-        assert_eq!(inbound.len(), 3);
+        assert_eq!(inbound.len(), 2 + 1 + LEAVING);
         assert!(
             slots.take(Direction::Outbound).is_some(),
             "kinds do not take each other's slots"
@@ -327,7 +314,6 @@ mod tests {
         drop(last);
         assert_eq!(home.as_mut().poll(&mut context), Poll::Ready(()));
         assert!(slots.take(Direction::Inbound).is_none());
-        assert!(slots.take_handshake().is_none());
     }
 
     #[test]
@@ -351,7 +337,7 @@ mod tests {
         let slots = slots();
         let one = slots.take(Direction::Outbound).expect("all are free");
         let bound = slots.census().bound();
-        assert_eq!(bound, 2 * (3 + 1 + 1));
+        assert_eq!(bound, 2 * (2 + 1 + LEAVING + 1 + 1));
         let queued: Vec<_> = (0..bound).map(|_| one.queue()).collect();
         slots.assert_bounded();
         assert_eq!(slots.census().queued, bound);
@@ -361,11 +347,11 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "L5: 11 lifecycle messages were queued, at most 10 may be")]
+    #[should_panic(expected = "L5: 75 lifecycle messages were queued, at most 74 may be")]
     fn one_lifecycle_message_more_than_two_per_slot_is_a_violation() {
         let slots = slots();
         let one = slots.take(Direction::Outbound).expect("all are free");
-        let _too_many: Vec<_> = (0..11).map(|_| one.queue()).collect();
+        let _too_many: Vec<_> = (0..75).map(|_| one.queue()).collect();
         slots.assert_bounded();
     }
 }

@@ -15,7 +15,6 @@ use handfast_proto::sync::{SyncConfig, SyncManager as SyncMachine};
 use handfast_proto::time::Now;
 use handfast_wire::Network;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use crate::arbiters::Arbiters;
 use crate::config::NodeConfig;
@@ -26,6 +25,7 @@ use crate::listener::Listener;
 use crate::opening::{Mailbox, Mailboxes, Open};
 use crate::peer::Surroundings;
 use crate::peer_manager::PeerManager;
+use crate::room::Room;
 use crate::seeds::Seeds;
 use crate::serve::{Library, READERS};
 use crate::shared::{Links, Shared};
@@ -47,7 +47,6 @@ pub(crate) struct Running {
     pub(crate) connector: Addr<Connector>,
     pub(crate) peers: Addr<PeerManager>,
     pub(crate) sync: Addr<SyncManager>,
-    pub(crate) drain: CancellationToken,
     pub(crate) chain: Arc<Chain>,
 }
 
@@ -65,16 +64,7 @@ pub(crate) fn start(
     } = blueprint;
     let seeds = Seeds::new(config.seed);
     let chain = Arc::new(open.chain);
-    let drain = CancellationToken::new();
-    let around = Arc::new(surroundings(
-        &config,
-        &seeds,
-        &chain,
-        &peers.addr,
-        shared,
-        drain.clone(),
-    ));
-    let intake = Intake::new(shared, around, &arbiters.net);
+    let around = Arc::new(surroundings(&config, &seeds, &chain, &peers.addr, shared));
     let connector = Mailbox::new();
 
     let machine = SyncMachine::new(
@@ -98,7 +88,6 @@ pub(crate) fn start(
         connector: connector.addr.clone(),
         peers: peers.addr.clone(),
         sync: sync.addr.clone(),
-        drain,
         chain: chain.clone(),
     };
     let vital = |who| Vital::new(who, shared.node.clone());
@@ -115,14 +104,24 @@ pub(crate) fn start(
         not_dialled: peers.addr.clone().recipient(),
         resolved: peers.addr.recipient(),
     };
-    let timeout = config.dial_timeout;
-    run_on(&arbiters.listener, connector.messages, {
-        let (intake, vital) = (intake.clone(), vital("Connector"));
-        move || Connector::new(intake, timeout, results, vital)
-    });
-    let (vital, tally) = (vital("Listener"), shared.intake.clone());
-    run_on(&arbiters.listener, listener.messages, move || {
-        Listener::new(sockets, intake, tally, vital)
+    let (timeout, places) = (config.dial_timeout, config.max_handshakes);
+    let (net, shared, tally) = (arbiters.net.clone(), shared.clone(), shared.intake.clone());
+    let (of_connector, of_listener) = (vital("Connector"), vital("Listener"));
+    // Together: they share the handshake room, which stays on their arbiter.
+    arbiters.listener.spawn_fn(move || {
+        let intake = Intake::new(&shared, around, net, Room::new(places));
+        Context::with_receiver(connector.messages).run(Connector::new(
+            intake.clone(),
+            timeout,
+            results,
+            of_connector,
+        ));
+        Context::with_receiver(listener.messages).run(Listener::new(
+            sockets,
+            intake,
+            tally,
+            of_listener,
+        ));
     });
     running
 }
@@ -146,7 +145,6 @@ fn surroundings(
     chain: &Chain,
     peers: &Addr<PeerManager>,
     shared: &Shared,
-    drain: CancellationToken,
 ) -> Surroundings {
     let mut session = SessionConfig::new(config.user_agent.clone(), seeds.key("nonce"));
     session.handshake_timeout = config.handshake_timeout;
@@ -165,7 +163,6 @@ fn surroundings(
         blocks: block_budget(),
         totals: shared.totals.clone(),
         height: shared.height.clone(),
-        drain,
         seed: seeds.of("sessions"),
     }
 }

@@ -11,6 +11,7 @@
 //! | [`lifecycle`] | L1-L6: what may be known of a connection, by whom, when; and the [`lifecycle::Ledger`] that checks it |
 //! | [`handshake`] | `version`/`verack` in both roles |
 //! | [`session`] | one connection: handshake, ping, inactivity |
+//! | [`handshake_room`] | who may be in the handshake at the same time |
 //! | [`peer_table`] | all connections: admission, dialling, addresses |
 //! | [`address_book`] | where other nodes may be found |
 //! | [`bans`] | addresses that are not welcome |
@@ -21,6 +22,7 @@
 pub mod address_book;
 pub mod bans;
 pub mod handshake;
+pub mod handshake_room;
 pub mod headers;
 pub mod lifecycle;
 pub mod peer_table;

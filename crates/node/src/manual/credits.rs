@@ -2,7 +2,8 @@
 //!
 //! | queue | bound | when it is full |
 //! |---|---|---|
-//! | connections | slots: inbound and handshakes, outbound, manual | inbound: the socket is closed and counted; outbound: the dial fails |
+//! | connections | slots: inbound with handshakes and those leaving, outbound, manual | inbound: the socket is closed and counted; outbound: the dial fails |
+//! | connections in the handshake | 256 inbound | the oldest of the largest network group leaves |
 //! | lifecycle messages in both managers | two per slot (L5) | cannot be: the slot rides inside `Done` |
 //! | frames of a connection in the managers' mailboxes | 64 frames, 8 MiB and one frame | its socket is not read; TCP pushes back |
 //! | blocks of all connections that wait for the kernel | 96 MiB | the next block frame waits; other frames of other connections do not |
@@ -34,5 +35,6 @@
 //! A remote that sends faster than we handle slows itself down. One that does not
 //! read is cut off at a bound that an honest slow one does not reach, because what
 //! is big (blocks) waits for room instead of being queued. One that connects and
-//! says nothing holds a handshake slot until the handshake times out; these slots
-//! come on top of those for peers, so that silence takes no peer's place.
+//! says nothing holds a place in the handshake until it times out or a newcomer needs
+//! the place; these places come on top of those for peers, so that silence takes no
+//! peer's place and keeps nobody out.

@@ -7,10 +7,10 @@
 //! | phase | what happens | over when | deadline |
 //! |---|---|---|---|
 //! | (published) | the view says `Stopping`: RPC refuses writes | at once | |
-//! | intake | `Listener` and `Connector` stop; their sockets are closed | both answered | 5 s |
-//! | drain | connections in the handshake end; `PeerManager` disconnects the others and admits nobody | it answered | 5 s |
+//! | intake | `Listener` and `Connector` stop; their sockets are closed; connections in the handshake are told to end | both answered | 5 s |
+//! | drain | `PeerManager` disconnects those it knows and admits nobody | it answered | 5 s |
 //! | connections | | every slot is home, and none can be taken any more (L6) | 10 s |
-//! | managers | both assert that their tables are empty, and stop; `SyncManager` lets go of the kernel | both answered | 5 s |
+//! | managers | both assert that their tables are empty, and stop; `SyncManager` lets go of the kernel; the numbers of connections, `Add`s and `Done`s must add up and are logged (`every connection ended`) | both answered | 5 s |
 //! | kernel | validation is interrupted, databases are flushed and closed, threads joined | the thread that does it is through | 600 s |
 //! | state | `peers.dat` | written and renamed | 10 s |
 //! | threads | arbiters are stopped and joined, `core` last | joined | 5 s |

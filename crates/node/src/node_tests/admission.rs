@@ -16,7 +16,7 @@ fn ban(subnet: &str) -> BanOrder {
 }
 
 /// Connects from another address of this machine.
-async fn connect_from(node: &NodeHandle, from: [u8; 4]) -> Remote {
+pub(super) async fn connect_from(node: &NodeHandle, from: [u8; 4]) -> Remote {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket
         .bind(SocketAddr::from((from, 0)))
