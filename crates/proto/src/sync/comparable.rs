@@ -23,8 +23,27 @@ pub struct HeaderPlan {
     pub next_hedge: Option<Duration>,
     /// When somebody is asked for news, monotonic.
     pub next_tip_check: Option<Duration>,
-    /// No later than the first timer, monotonic.
+    /// No later than the first timer, the watchdog's apart; monotonic.
     pub wake: Option<Duration>,
+    /// What the watchdog is about to do.
+    pub watchdog: WatchdogPlan,
+}
+
+/// How the watchdog stands. All times are monotonic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WatchdogPlan {
+    /// When it looks again.
+    pub next_check: Option<Duration>,
+    /// What it found, by number, and how often in a row.
+    pub suspicion: Option<(usize, u32)>,
+    /// When a message about sync last came.
+    pub heard: Duration,
+    /// Whether it has looked at the chain, and since when that stands still.
+    pub still: (bool, Duration),
+    /// When it last repaired what only a bug of ours can break.
+    pub repaired: Option<Duration>,
+    /// When it last wanted other peers.
+    pub sought: Option<Duration>,
 }
 
 /// How one peer stands in header sync.
@@ -62,7 +81,8 @@ impl SyncManager {
             peers: peers.collect(),
             next_hedge,
             next_tip_check,
-            wake: self.deadline(),
+            wake: self.wake,
+            watchdog: self.watchdog.plan(),
         }
     }
 }

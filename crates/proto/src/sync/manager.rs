@@ -50,7 +50,7 @@ pub struct SyncManager {
     pub(super) watchdog: Watchdog,
     ledger: Ledger,
     /// No later than the first timer (monotonic); timers that moved are found when it fires.
-    wake: Option<Duration>,
+    pub(super) wake: Option<Duration>,
     pub(super) tree_changed: bool,
     pub(super) tip_moved: bool,
 }

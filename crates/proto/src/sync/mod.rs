@@ -51,7 +51,7 @@ mod submit;
 mod verdicts;
 mod watchdog;
 
-pub use comparable::{HeaderPlan, PeerPlan};
+pub use comparable::{HeaderPlan, PeerPlan, WatchdogPlan};
 pub use manager::SyncManager;
 pub use verdicts::USEFUL_INTERVAL;
 pub use state::{

@@ -44,6 +44,7 @@ use crate::headers::Status;
 use crate::lifecycle::ConnId;
 
 use super::Effect;
+use super::comparable::WatchdogPlan;
 use super::known_work::FIRST_PROBE_PAUSE;
 use super::manager::{Step, SyncManager};
 use super::peer::{Known, Peer};
@@ -210,6 +211,18 @@ impl Watchdog {
 
     pub(super) fn state(&self) -> WatchdogState {
         self.counts.clone()
+    }
+
+    /// All that its next check depends on, apart from peers and chain.
+    pub(super) fn plan(&self) -> WatchdogPlan {
+        WatchdogPlan {
+            next_check: self.next_check,
+            suspicion: self.suspicion.map(|(kind, times)| (kind as usize, times)),
+            heard: self.heard,
+            still: (self.progress.mark.is_some(), self.progress.since),
+            repaired: self.repaired,
+            sought: self.sought,
+        }
     }
 
     /// How often this kind was found in a row, this time included.
