@@ -94,11 +94,11 @@ impl Server {
 /// One churn.
 #[derive(Clone, Debug)]
 struct Sample {
-    /// Per 1,000 cycles.
+    /// Per 1,000 whole cycles.
     cpu: Duration,
-    /// The driver's, per 1,000 cycles.
+    /// The driver's, likewise.
     driver: Duration,
-    /// Per second.
+    /// Whole cycles per second.
     rate: f64,
     p50: Duration,
     p99: Duration,
@@ -140,14 +140,17 @@ fn measure(subject: Subject, concurrency: usize, cycles: usize) -> Sample {
     let report = server.churn(concurrency, cycles);
     let (after, driver_after) = (server.usage().cpu, own());
     eprintln!("  {} at {concurrency}: {report}", subject.name());
-    let each = |spent: Duration| spent.mul_f64(1_000.0).div_f64(count(report.cycles));
+    let failures = report.failures.values().sum();
+    // One that was turned away is cheap, and no cycle.
+    let whole = count(report.cycles - failures);
+    let each = |spent: Duration| spent.mul_f64(1_000.0).div_f64(whole);
     Sample {
         cpu: each(after - before),
         driver: each(driver_after - driver_before),
-        rate: report.rate(),
+        rate: whole / report.elapsed.as_secs_f64(),
         p50: report.handshake_percentile(50),
         p99: report.handshake_percentile(99),
-        failures: report.failures.values().sum(),
+        failures,
     }
 }
 
