@@ -24,6 +24,27 @@
 //!   in the order of the effects, and verdicts arrive in the order in which the
 //!   kernel's thread gave them.
 //!
+//! # When everything happens at once
+//!
+//! A connection's actor is one future. In one poll it looks at its sources in this
+//! order: its mailbox (orders of the managers, who know it only after `Add`), its
+//! stream of frames with the end of the stream, its writer, and last its place in the
+//! handshake and its clock. So when several are ready in the same poll, the result
+//! follows from what is ready, not from what became ready first:
+//!
+//! | ready with the `verack` | PeerManager hears | because |
+//! |---|---|---|
+//! | the remote's end of the stream, or an error of the socket | `Add`, `Done` with that reason | the end lies behind the `verack` in the stream |
+//! | the handshake timeout | `Add`; `Done` when the connection ends later | what has arrived counts before the clock |
+//! | the order to leave the handshake (room full, node stops) | the same | the place is given back with `Add`, and an order to leave it is void then; a node that stops disconnects through `PeerManager` |
+//!
+//! If the last byte of the `verack` is not there when one of these is polled, the
+//! connection ends: no `Add`, exactly one `Done`. There is no third result: the decision
+//! is one step of the session's machine, and the guard sends what follows from it.
+//!
+//! One exception for floods: a stream gives way after 16 frames, so a remote that puts
+//! more than those before its `verack` may find the clock, or the order, read first.
+//!
 //! # What is not guaranteed
 //!
 //! * An order of a manager to a connection may find the connection gone. It is
@@ -32,8 +53,10 @@
 //!   blocks are among themselves.
 //! * The `view` that RPC reads may be 10 ms behind the tree, except that it is never
 //!   behind the answer of a submission.
-//! * `audit` asks one actor after the other: on a busy node a connection may be
-//!   counted at one and not yet, or no longer, at the other.
+//! * `audit` counts open sockets beside the tables: on a busy node a socket may be open
+//!   before its connection is in a table, or closed while it still is. The tables
+//!   themselves are compared in one consistent cut, because the question takes the way
+//!   of the lifecycle messages (see [`Audit`](crate::Audit)).
 //!
 //! # What would break it
 //!

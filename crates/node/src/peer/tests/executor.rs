@@ -102,6 +102,14 @@ struct Arrived {
     reader: Option<Waker>,
 }
 
+impl Arrived {
+    fn wake(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
 /// The reading side of a socket, filled by the test: one read gives one chunk at most.
 #[derive(Clone, Default)]
 pub(super) struct Socket(Rc<RefCell<Arrived>>);
@@ -110,13 +118,13 @@ impl Socket {
     pub(super) fn arrive(&self, chunk: Vec<u8>) {
         let mut arrived = self.0.borrow_mut();
         arrived.chunks.push_back(chunk);
-        arrived.reader.take().map(Waker::wake);
+        arrived.wake();
     }
 
     pub(super) fn end(&self, end: End) {
         let mut arrived = self.0.borrow_mut();
         arrived.end.get_or_insert(end);
-        arrived.reader.take().map(Waker::wake);
+        arrived.wake();
     }
 }
 
