@@ -1,0 +1,204 @@
+//! What becomes of a connection that is not wanted, and what is told of each one that
+//! ended: once, with how far it came and why.
+
+use std::collections::BTreeSet;
+use std::net::TcpStream;
+
+use handfast_tests::connection::Connection;
+use handfast_tests::process::{Node, Setup};
+use handfast_tests::wait::wait_for;
+use handfast_wire::{Message, Network};
+use serde_json::{Value, json};
+
+fn node_with_inbound(slots: usize) -> Node {
+    Setup::handfast(Network::Regtest)
+        .arg("--max-inbound")
+        .arg(slots.to_string())
+        .start()
+}
+
+fn connected(node: &Node) -> Connection {
+    let stream = TcpStream::connect(node.p2p()).expect("the backlog has room");
+    Connection::new(stream, &Network::Regtest).expect("a socket can be set up")
+}
+
+/// A peer that the node knows by `name`, handshake complete.
+fn dialled(node: &Node, name: &str) -> Connection {
+    Connection::dial_as(node.p2p(), &Network::Regtest, 1_000_000, name)
+        .expect("the node shakes hands")
+}
+
+/// The node's id for an admitted peer.
+fn id_of(node: &Node, name: &str) -> u64 {
+    wait_for("the peer is in the table", || {
+        let rows = node.peers();
+        let row = rows.iter().find(|row| row["subver"] == name)?;
+        row["id"].as_u64()
+    })
+}
+
+/// The rows of the history, once there are as many as that.
+fn history(node: &Node, count: usize) -> Vec<Value> {
+    wait_for(&format!("{count} connections have ended"), || {
+        let rows = node.peer_history();
+        (rows.len() >= count).then_some(rows)
+    })
+}
+
+fn audit(node: &Node) -> Value {
+    node.rpc().get("audit", json!([]))
+}
+
+/// Waits until no more connections are open than those in the peer table, and says
+/// which. The three tables agree then, and every other slot is home.
+fn settled(node: &Node) -> BTreeSet<u64> {
+    let audit = wait_for("the tables agree", || {
+        let audit = audit(node);
+        let open = audit["peer_table"].as_array()?.len();
+        let counts = [&audit["sockets"], &audit["slots_taken"]];
+        (audit["agrees"] == true && counts.iter().all(|count| **count == open)).then_some(audit)
+    });
+    assert_eq!(audit["peer_table"], audit["sync_table"], "{audit}");
+    if let Some(lines) = audit["invariants"].as_array() {
+        for line in lines {
+            assert_eq!(line["held"], true, "{line}");
+        }
+    }
+    let rows = audit["peer_table"].as_array().expect("a list");
+    rows.iter().filter_map(Value::as_u64).collect()
+}
+
+/// How often SyncManager was told of a peer.
+fn sync_adds(node: &Node) -> u64 {
+    let handled = audit(node)["handled"]["syncmanager"]["adds"].as_u64();
+    handled.expect("audit counts what was handled")
+}
+
+#[test]
+fn the_only_slot_stays_with_its_holder_and_sync_never_hears_of_who_was_refused() {
+    let node = node_with_inbound(1);
+    let holder = dialled(&node, "/holder/");
+    let held = id_of(&node, "/holder/");
+    for round in 1..=5 {
+        let mut refused = dialled(&node, "/refused/");
+        assert!(refused.is_closed_by_node());
+        let rows = history(&node, round);
+        assert_eq!(rows.len(), round, "each ends once");
+        let row = &rows[round - 1];
+        assert_eq!(
+            row["reason"], "refused: all 1 inbound slots are taken",
+            "{row}"
+        );
+        assert_eq!(row["reached"], "handshake completed", "{row}");
+        assert_eq!(row["subver"], "/refused/", "{row}");
+        assert_eq!(settled(&node), BTreeSet::from([held]));
+    }
+    assert_eq!(sync_adds(&node), 1, "the holder and nobody else");
+    // The slot is not lost with its holder.
+    drop(holder);
+    history(&node, 6);
+    let _next = dialled(&node, "/next/");
+    let next = id_of(&node, "/next/");
+    assert_eq!(settled(&node), BTreeSet::from([next]));
+}
+
+#[test]
+fn with_two_slots_the_older_peer_is_safe_and_the_younger_makes_way_for_the_newcomer() {
+    let node = node_with_inbound(2);
+    let _oldest = dialled(&node, "/peer-0/");
+    let oldest = id_of(&node, "/peer-0/");
+    let mut younger = dialled(&node, "/peer-1/");
+    let mut younger_id = id_of(&node, "/peer-1/");
+    for round in 1..=5 {
+        let name = format!("/peer-{}/", round + 1);
+        let newcomer = dialled(&node, &name);
+        assert!(younger.is_closed_by_node());
+        let rows = history(&node, round);
+        assert_eq!(rows.len(), round, "each ends once");
+        let row = &rows[round - 1];
+        assert_eq!(row["id"], younger_id, "{row}");
+        assert_eq!(row["reason"], "evicted in favour of others", "{row}");
+        assert_eq!(row["reached"], "admitted", "{row}");
+        (younger, younger_id) = (newcomer, id_of(&node, &name));
+        assert_eq!(settled(&node), BTreeSet::from([oldest, younger_id]));
+    }
+    assert_eq!(sync_adds(&node), 7, "all of them were admitted");
+}
+
+/// Reads until the node's `wanted` has come.
+fn read_until(connection: &mut Connection, wanted: impl Fn(&Message) -> bool) {
+    connection.expect("the handshake went on", |message| {
+        wanted(&message).then_some(())
+    });
+}
+
+#[test]
+fn the_history_tells_of_each_end_how_far_it_came_how_long_it_took_and_why() {
+    let node = Setup::handfast(Network::Regtest).start();
+    let closed = "the peer closed the connection";
+    let mut told = Vec::new();
+    let mut expect = |reached: &'static str, subver: Option<&str>, reason: &'static str, addr| {
+        told.push((reached, subver.map(str::to_owned), reason, addr));
+        history(&node, told.len());
+    };
+
+    let before_version = connected(&node);
+    let addr = before_version.local_addr();
+    before_version.leave();
+    expect("connected", None, closed, addr);
+
+    let mut after_version = connected(&node);
+    after_version
+        .send_version(0, "/after-version/")
+        .expect("the node reads");
+    read_until(&mut after_version, |message| {
+        matches!(message, Message::Verack)
+    });
+    let addr = after_version.local_addr();
+    after_version.leave();
+    expect("version received", None, closed, addr);
+
+    let after_verack = dialled(&node, "/after-verack/");
+    id_of(&node, "/after-verack/");
+    let addr = after_verack.local_addr();
+    after_verack.leave();
+    expect("admitted", Some("/after-verack/"), closed, addr);
+
+    let mut told_to_go = dialled(&node, "/told-to-go/");
+    let id = id_of(&node, "/told-to-go/");
+    node.rpc().get("disconnectnode", json!(["", id]));
+    assert!(told_to_go.is_closed_by_node());
+    expect(
+        "admitted",
+        Some("/told-to-go/"),
+        "disconnected by request",
+        told_to_go.local_addr(),
+    );
+
+    let mut banned = dialled(&node, "/banned/");
+    id_of(&node, "/banned/");
+    node.rpc().get("setban", json!(["127.0.0.1", "add"]));
+    assert!(banned.is_closed_by_node());
+    expect(
+        "admitted",
+        Some("/banned/"),
+        "its address is banned or misbehaved",
+        banned.local_addr(),
+    );
+
+    let rows = node.peer_history();
+    assert_eq!(rows.len(), told.len(), "each ended once");
+    for (row, (reached, subver, reason, addr)) in rows.iter().zip(told) {
+        assert_eq!(row["reached"], reached, "{row}");
+        assert_eq!(row["subver"], json!(subver), "{row}");
+        assert_eq!(row["reason"], reason, "{row}");
+        assert_eq!(row["addr"], addr.to_string(), "{row}");
+        assert_eq!(row["direction"], "inbound", "{row}");
+        assert!(
+            row["duration"].as_f64().is_some_and(|took| took > 0.0),
+            "{row}"
+        );
+        assert!(row["connected"].as_u64() <= row["ended"].as_u64(), "{row}");
+    }
+    assert_eq!(settled(&node), BTreeSet::new());
+}
