@@ -199,8 +199,13 @@ fn a_discouraged_host_is_forgotten_after_a_day() {
         hosts.contains(ip("203.0.113.7"), later(24 * 3_600)),
         "it did it again"
     );
+    hosts.add(ip("203.0.113.8"), later(24 * 3_600));
+    assert!(
+        hosts.contains(ip("203.0.113.7"), later(24 * 3_600)),
+        "the first time has run out, the second has not"
+    );
     assert!(!hosts.contains(ip("203.0.113.7"), later(48 * 3_600)));
-    hosts.add(ip("203.0.113.9"), later(48 * 3_600));
+    hosts.add(ip("203.0.113.9"), later(72 * 3_600));
     assert_eq!(hosts.len(), 1, "who is forgotten takes no room");
 }
 
