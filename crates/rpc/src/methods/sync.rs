@@ -51,9 +51,17 @@ pub(super) const METHODS: &[Method] = &[
         category: Category::Sync,
         params: &[],
         about: "Tells what sync is doing and why: the peer that headers come from and why it was chosen,\n\
-                what has been asked of whom, what is on its way into the chain, how every peer stands.",
+                what has been asked of whom, what is decided next and when, what is on its way into the chain,\n\
+                how every peer stands, and whether the watchdog had to put sync on its feet.",
         result: "{ phase, why, initialblockdownload, progress, tip, best_header, best_shown, source, requests,\n  \
-                 next_deadline, window, stall_timeout, backlog, peers, source_changes }  times in seconds",
+                 next_deadline, next_deadline_for, window, stall_timeout, backlog, peers, source_changes,\n  \
+                 watchdog }\n\
+                 source: { peer, addr, since, age, why }; requests: [ { peer, what, age }, … ]\n\
+                 peers: [ { id, addr, direction, best_known, common, in_flight, oldest, eligible, why, presynced }, … ]\n\
+                 source_changes: the last 50, [ { at, from, to, reason }, … ]\n\
+                 watchdog: { checks, fired, sought_peers, last: { at, reason, action } }; fired stays 0 unless\n\
+                 Handfast has a bug\n\
+                 since, at: Unix seconds; other times: seconds",
         example: "",
         needs_chain: true,
         run: |call| Box::pin(getsyncstate(call)),
@@ -202,9 +210,109 @@ fn state_to_json(state: &SyncState) -> Value {
 mod tests {
     use std::time::Duration;
 
-    use handfast_node::{Direction, DoneReason, Reached};
+    use bitcoin::p2p::ServiceFlags;
+    use handfast_node::{Direction, DoneReason, HeaderTree, Introduction, Network, Reached};
+    use handfast_proto::sync::{Input, SyncConfig, SyncManager};
+    use handfast_proto::time::Now;
 
     use super::*;
+
+    fn introduction(
+        id: u64,
+        direction: Direction,
+        services: ServiceFlags,
+        at: Now,
+    ) -> Introduction {
+        Introduction {
+            id: ConnId(id),
+            direction,
+            remote: format!("192.0.2.{id}:8333").parse().expect("an address"),
+            version: 70_016,
+            services,
+            user_agent: "/x/".into(),
+            claimed_height: Some(1_000_000),
+            relay: true,
+            wants_addrv2: true,
+            wtxid_relay: true,
+            connected_at: at,
+            time_offset: 0,
+            handshake: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn the_sync_state_names_the_source_and_what_each_peer_was_asked_and_what_comes_next() {
+        let tree = HeaderTree::new(Network::Regtest.genesis());
+        let mut machine = SyncManager::new(SyncConfig::new(&Network::Regtest, None, 1), tree);
+        let start = Now {
+            mono: Duration::from_secs(100),
+            unix: 1_700_000_000,
+        };
+        let full = ServiceFlags::NETWORK | ServiceFlags::WITNESS;
+        for (id, services) in [(3, full), (4, ServiceFlags::NONE)] {
+            let peer = introduction(id, Direction::Outbound, services, start);
+            machine.step(start, Input::Added(peer));
+        }
+        let state = state_to_json(&machine.state(start.after(Duration::from_millis(1_250))));
+        let source = state["source"].to_string();
+        let why = "outbound; there was none";
+        let expected = json!({
+            "peer": 3, "addr": "192.0.2.3:8333", "since": 1_700_000_000, "age": 1.25, "why": why,
+        });
+        assert_eq!(source, expected.to_string());
+        assert_eq!(state["phase"], "syncing headers");
+        assert_eq!(state["why"], "waiting 1.2s for headers from peer=3");
+        let requests = json!([{ "peer": 3, "what": "headers", "age": 1.25 }]);
+        assert_eq!(state["requests"].to_string(), requests.to_string());
+        assert_eq!(state["next_deadline"].to_string(), "0.25");
+        assert_eq!(state["next_deadline_for"], "another is asked beside peer=3");
+        let peers = &state["peers"];
+        assert_eq!(
+            (&peers[0]["eligible"], &peers[0]["why"]),
+            (&json!(true), &json!("the source"))
+        );
+        assert_eq!(peers[1]["addr"], "192.0.2.4:8333");
+        assert_eq!(peers[1]["eligible"], false);
+        assert_eq!(peers[1]["why"], "serves no blocks");
+        let change = &state["source_changes"][0];
+        assert_eq!(
+            (&change["at"], &change["to"]),
+            (&json!(1_700_000_000), &json!(3))
+        );
+        assert_eq!(change["from"], Value::Null);
+        let watchdog = json!({ "checks": 0, "fired": 0, "sought_peers": 0, "last": null });
+        assert_eq!(state["watchdog"], watchdog);
+    }
+
+    #[test]
+    fn the_sync_state_shows_what_the_watchdog_did_last() {
+        let tree = HeaderTree::new(Network::Regtest.genesis());
+        let mut machine = SyncManager::new(SyncConfig::new(&Network::Regtest, None, 1), tree);
+        let mut now = Now {
+            mono: Duration::ZERO,
+            unix: 1_700_000_000,
+        };
+        let services = ServiceFlags::NETWORK | ServiceFlags::WITNESS;
+        let silent = introduction(3, Direction::Inbound, services, now);
+        machine.step(now, Input::Added(silent));
+        while now.unix < 1_700_000_135 {
+            now = now.after(Duration::from_secs(1));
+            if machine.deadline().is_some_and(|due| due <= now.mono) {
+                machine.step(now, Input::Tick);
+            }
+        }
+        let watchdog = &state_to_json(&machine.state(now))["watchdog"];
+        assert_eq!(
+            (&watchdog["fired"], &watchdog["sought_peers"]),
+            (&json!(0), &json!(1))
+        );
+        let last = json!({
+            "at": 1_700_000_130,
+            "reason": "no peer said anything for 130s",
+            "action": "more peers wanted",
+        });
+        assert_eq!(watchdog["last"], last);
+    }
 
     #[test]
     fn a_finished_connection_is_shown_with_who_how_long_how_far_and_why() {
