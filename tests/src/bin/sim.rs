@@ -4,10 +4,11 @@
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use handfast_tests::sim::{Explored, Options, explore, run};
 
-const USAGE: &str = "usage: sim --seed N [--trace] [--healthy] | sim --runs N [--from SEED] [--healthy] [--failures N]";
+const USAGE: &str = "usage: sim --seed N [--trace] [--healthy] [--stop-at SECONDS] | sim --runs N [--from SEED] [--healthy] [--failures N]";
 
 /// What the command line says.
 #[derive(Debug, Default)]
@@ -18,6 +19,7 @@ struct Arguments {
     trace: bool,
     healthy: bool,
     failures: usize,
+    stop_at: Option<u64>,
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
@@ -37,6 +39,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--runs" => arguments.runs = Some(number()?),
             "--from" => arguments.from = number()?,
             "--failures" => arguments.failures = number()? as usize,
+            "--stop-at" => arguments.stop_at = Some(number()?),
             "--trace" => arguments.trace = true,
             "--healthy" => arguments.healthy = true,
             other => return Err(format!("unknown argument {other}")),
@@ -68,6 +71,7 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
         seed,
         healthy: arguments.healthy,
         keep_trace: arguments.trace,
+        stop_at: arguments.stop_at.map(Duration::from_secs),
         ..Options::default()
     });
     if let Some(trace) = &outcome.trace {

@@ -88,6 +88,8 @@ pub(crate) struct Engine {
     pub(crate) faults: Faults,
     pub(crate) breach: Option<Breach>,
     pub(crate) mutant: Option<Mutant>,
+    /// Nothing goes wrong in this run.
+    pub(crate) healthy: bool,
     /// Every block that was ever made.
     pub(crate) blocks: BTreeMap<BlockHash, RawBlock>,
     /// Knows all blocks that honest nodes found, and connects the best chain of them.
@@ -117,6 +119,7 @@ impl Engine {
             faults,
             breach: None,
             mutant: None,
+            healthy: false,
             blocks: BTreeMap::new(),
             oracle,
             bad: BTreeMap::new(),

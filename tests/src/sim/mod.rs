@@ -89,6 +89,8 @@ pub struct Options {
     pub healthy: bool,
     /// With this mistake.
     pub mutant: Option<Mutant>,
+    /// Ends the run at this time and describes every node at length.
+    pub stop_at: Option<Duration>,
     /// Keeps every line of the trace, not only the last ones.
     pub keep_trace: bool,
 }

@@ -295,15 +295,18 @@ impl Engine {
         self.after(Duration::ZERO, Event::Socket(id, side));
     }
 
-    /// What a partition held up is on its way again.
+    /// What a partition held up arrives.
     pub(crate) fn release_held(&mut self) {
         let ids: Vec<LinkId> = self.net.links.keys().copied().collect();
         for id in ids {
             for side in [Side::Dialler, Side::Acceptor] {
-                let link = self.net.links.get_mut(&id).expect("just listed");
+                let Some(link) = self.net.links.get_mut(&id) else {
+                    break;
+                };
                 link.trouble = link.trouble.max(self.now);
+                // At once, so that none overtakes them that are still on the line.
                 for packet in std::mem::take(&mut link.end(side).held) {
-                    self.send(id, side, packet);
+                    self.arrive(id, side, packet);
                 }
             }
         }

@@ -146,7 +146,8 @@ impl Stranger {
         Duration::from_millis(match self.kind {
             Kind::Churner => 150,
             Kind::Trickler => 700,
-            Kind::Garbage | Kind::Flooder | Kind::SlowReader => 4_000,
+            Kind::Garbage => 4_000,
+            Kind::Flooder | Kind::SlowReader => 15_000,
             _ => 9_000,
         })
     }

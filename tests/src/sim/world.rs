@@ -57,6 +57,8 @@ pub(crate) struct World {
     act: Act,
     /// When the act must be over.
     until: Duration,
+    /// The run is cut short then.
+    stop_at: Option<Duration>,
     /// Mean time between two blocks.
     block_every: Duration,
     /// The block that all must end on.
@@ -100,6 +102,7 @@ impl World {
         let trace = Trace::new(options.keep_trace);
         let mut engine = Engine::new(options.seed, oracle, faults, trace);
         engine.mutant = options.mutant;
+        engine.healthy = options.healthy;
         engine.line(format_args!(
             "seed {}, {:?}, {base} blocks",
             options.seed,
@@ -118,6 +121,7 @@ impl World {
             strangers: Vec::new(),
             act: Act::Faults,
             until: last,
+            stop_at: options.stop_at,
             block_every,
             last_block: None,
             quiet: vec![false; count],
@@ -253,6 +257,13 @@ impl World {
             && self.engine.breach.is_none()
             && let Some(event) = self.engine.next()
         {
+            if self.stop_at.is_some_and(|at| self.engine.now >= at) {
+                let nodes = self.nodes.iter().filter_map(|node| node.running.as_ref());
+                let all: Vec<String> = nodes.map(|running| running.dump(&self.engine)).collect();
+                return self
+                    .engine
+                    .breach("stopped to be looked at", all.join("\n"));
+            }
             events += 1;
             self.happen(event);
         }
@@ -651,7 +662,8 @@ impl World {
     fn settled(&self) -> bool {
         let mut works = self.nodes.iter().map(|node| {
             let running = node.running.as_ref()?;
-            running.is_open().then(|| running.kernel.tree().tip().work)
+            let settled = running.is_open() && running.has_no_block_in_hand();
+            settled.then(|| running.kernel.tree().tip().work)
         });
         let first = works.next().flatten();
         first.is_some() && works.all(|work| work == first)

@@ -12,6 +12,8 @@ use crate::sim::net::{LinkId, Side};
 
 /// `DEFAULT_DIAL_TIMEOUT`.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// `slots::LEAVING`.
+const LEAVING: usize = 32;
 
 /// A dial: what PeerManager wants, and what is in flight.
 #[derive(Clone, Debug)]
@@ -27,11 +29,9 @@ pub(super) struct Slots {
     inbound: usize,
     outbound: usize,
     manual: usize,
-    pub(super) handshakes: usize,
     most_inbound: usize,
     most_outbound: usize,
     most_manual: usize,
-    most_handshakes: usize,
 }
 
 impl Slots {
@@ -41,11 +41,9 @@ impl Slots {
             inbound: 0,
             outbound: 0,
             manual: 0,
-            handshakes: 0,
-            most_inbound: profile.max_inbound + profile.max_handshakes,
+            most_inbound: profile.max_inbound + profile.max_handshakes + LEAVING,
             most_outbound: profile.max_outbound,
             most_manual: handfast_proto::peer_table::MAX_MANUAL + profile.add_nodes.len(),
-            most_handshakes: profile.max_handshakes,
         }
     }
 
@@ -76,7 +74,7 @@ impl Slots {
     }
 
     pub(super) fn all_home(&self) -> bool {
-        self.taken() == 0 && self.handshakes == 0
+        self.taken() == 0
     }
 }
 
@@ -86,15 +84,13 @@ impl Running {
         let Some(remote) = engine.net.links.get(&link).map(|link| link.from) else {
             return;
         };
-        let free = self.is_open() && self.slots.handshakes < self.slots.most_handshakes;
-        if !free || !self.slots.take(Direction::Inbound) {
+        if !self.is_open() || !self.slots.take(Direction::Inbound) {
             engine.line(format_args!(
                 "n{} has no slot for link{link}",
                 self.host.node
             ));
             return engine.close(link, Side::Acceptor);
         }
-        self.slots.handshakes += 1;
         self.spawn(engine, link, Side::Acceptor, Direction::Inbound, remote);
     }
 

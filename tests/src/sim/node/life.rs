@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handfast_proto::address_book::AddressBook;
+use handfast_proto::handshake_room::HandshakeRoom;
 use handfast_proto::headers::{HeaderTree, Status};
 use handfast_proto::lifecycle::{Ledger, Scope};
 use handfast_proto::peer_table::{PeerTable, PeerTableConfig};
@@ -102,6 +103,7 @@ impl Node {
             connector_mail: VecDeque::new(),
             dials: BTreeMap::new(),
             slots: Slots::new(&self.profile),
+            room: HandshakeRoom::new(self.profile.max_handshakes),
             next_id: 0,
             session: Arc::new(self.session(seed)),
             polls: BTreeSet::new(),
@@ -162,7 +164,7 @@ impl Node {
             engine.line(format_args!("n{} stops", self.index));
             running.stage = Stage::Draining;
             running.stop_intake(engine);
-            running.cancel_handshakes(engine);
+            running.close_room(engine);
             if engine.is_mutant(Mutant::DrainDropsMail) {
                 running.drop_mail();
             }
@@ -230,10 +232,8 @@ impl Running {
     /// What the mutant does that drains its mailbox instead of handling it.
     fn drop_mail(&mut self) {
         for mail in std::mem::take(&mut self.peers_mail) {
-            match mail {
-                PeersMail::Done(_, slot) => self.slots.free(slot),
-                PeersMail::Add(_, true) => self.slots.handshakes -= 1,
-                _ => {}
+            if let PeersMail::Done(_, slot) = mail {
+                self.slots.free(slot);
             }
         }
     }

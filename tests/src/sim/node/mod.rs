@@ -6,7 +6,7 @@
 //! | `peer` | `node/src/peer.rs`, `lifecycle.rs`, `outbox.rs`, `serve.rs`, `credit.rs` |
 //! | `peers` | `node/src/peer_manager.rs` |
 //! | `sync` | `node/src/sync_manager.rs`, and the kernel's thread |
-//! | `intake` | `node/src/listener.rs`, `connector.rs`, `intake.rs`, `slots.rs` |
+//! | `intake` | `node/src/listener.rs`, `connector.rs`, `intake.rs`, `slots.rs`, `room.rs` |
 //! | `life` | `node/src/opening.rs`, `wiring.rs`, `shutdown.rs` |
 //! | `watch` | nothing: what an outside observer asks of a node |
 //!
@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use bitcoin::{BlockHash, Work};
 use handfast_proto::address_book::Row;
+use handfast_proto::handshake_room::HandshakeRoom;
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::{ConnId, Direction, Ledger};
 use handfast_proto::peer_table::PeerTable;
@@ -121,6 +122,7 @@ pub(crate) struct Running {
     connector_mail: VecDeque<Dial>,
     dials: BTreeMap<LinkId, Dial>,
     slots: Slots,
+    room: HandshakeRoom,
     next_id: u64,
     session: Arc<SessionConfig>,
     polls: BTreeSet<Actor>,

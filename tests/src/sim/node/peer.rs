@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bitcoin::BlockHash;
 use bytes::{Bytes, BytesMut};
+use handfast_proto::address_book::Group;
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Reached};
 use handfast_proto::session::{Effect, Input, Session};
 use handfast_proto::time::Now;
@@ -33,7 +34,12 @@ const STREAM_TURN: usize = 16;
 #[derive(Debug)]
 pub(super) enum PeerMail {
     Disconnect(DoneReason),
-    Serve { ticket: u64, hash: BlockHash },
+    /// The handshake room's: only while the handshake is not complete.
+    Leave(DoneReason),
+    Serve {
+        ticket: u64,
+        hash: BlockHash,
+    },
 }
 
 /// `Credit`: what a frame holds of its connection's share.
@@ -112,8 +118,8 @@ pub(super) struct Peer {
     reads_at: Option<Duration>,
     pub(super) frames: usize,
     frame_bytes: usize,
-    /// It holds a place in the handshake.
-    handshake: bool,
+    /// The shortest round trip so far.
+    min_ping: Option<Duration>,
     reached: Reached,
     ended: Option<DoneReason>,
 }
@@ -165,7 +171,6 @@ impl Running {
             self.host.node,
             super::direction_name(direction)
         ));
-        let handshake = direction == Direction::Inbound;
         self.peers.insert(
             id,
             Peer {
@@ -184,12 +189,15 @@ impl Running {
                 reads_at: None,
                 frames: 0,
                 frame_bytes: 0,
-                handshake,
+                min_ping: None,
                 reached: Reached::Connected,
                 ended: None,
             },
         );
         self.kernel_meets(engine, id, other);
+        if direction == Direction::Inbound {
+            self.enter_room(engine, id, remote);
+        }
         self.step_peer(engine, id, Input::Connected, None);
         self.wake(engine, Actor::Peer(id));
     }
@@ -217,6 +225,11 @@ impl Running {
             match mail {
                 PeerMail::Disconnect(reason) => {
                     self.step_peer(engine, id, Input::Disconnect(reason), None);
+                }
+                PeerMail::Leave(reason) => {
+                    if self.is_in_handshake(id) {
+                        self.step_peer(engine, id, Input::Disconnect(reason), None);
+                    }
                 }
                 PeerMail::Serve { ticket, hash } => {
                     let peer = self.peers.get_mut(&id).expect("its mail was there");
@@ -305,15 +318,16 @@ impl Running {
                 Effect::Send(message) => slow |= !peer.outbox.push(&message),
                 Effect::Ready(introduction) => {
                     peer.reached = Reached::Handshake;
-                    let handshake = std::mem::take(&mut peer.handshake);
                     self.observe(engine, |ledger| ledger.posted(id));
-                    self.post_peers(engine, PeersMail::Add(Box::new(introduction), handshake));
+                    self.post_peers(engine, PeersMail::Add(Box::new(introduction)));
                 }
                 Effect::Deliver(message) => {
                     let credit = credit.take().expect("a frame delivers one message at most");
                     self.post_peers(engine, PeersMail::Input(id, message, credit));
                 }
-                Effect::Rtt(_) => {}
+                Effect::Rtt(took) => {
+                    peer.min_ping = Some(peer.min_ping.map_or(took, |least| least.min(took)));
+                }
                 Effect::Close(reason) => {
                     peer.reached = peer.session.reached();
                     peer.ended = Some(reason);
@@ -343,9 +357,6 @@ impl Running {
         engine.line(format_args!("n{} {id} ends: {reason}", self.host.node));
         let trouble = engine.trouble_between(peer.link, self.host.node, peer.other);
         engine.close(peer.link, peer.side);
-        if peer.handshake {
-            self.slots.handshakes -= 1;
-        }
         let ending = Ending {
             id,
             direction: peer.direction,
@@ -467,14 +478,36 @@ impl Running {
         }
     }
 
-    /// `drain.cancel()`: connections that are still in the handshake end.
-    pub(super) fn cancel_handshakes(&mut self, engine: &mut Engine) {
-        let waiting = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.session.awaiting_handshake());
-        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.post_peer(engine, id, PeerMail::Disconnect(DoneReason::Shutdown));
+    /// `Room::enter`: when the room is full, somebody else is told to leave.
+    pub(super) fn enter_room(&mut self, engine: &mut Engine, id: ConnId, remote: SocketAddr) {
+        if self.room.is_full() {
+            let peers = &self.peers;
+            self.room.keep(|id| {
+                let peer = peers.get(&id);
+                peer.is_some_and(|peer| peer.session.awaiting_handshake())
+            });
         }
+        let now = self.now(engine).mono;
+        if let Some(leaves) = self.room.enter(id, Group::of(remote.ip()), now) {
+            self.post_peer(engine, leaves, PeerMail::Leave(DoneReason::Evicted));
+        }
+    }
+
+    fn is_in_handshake(&self, id: ConnId) -> bool {
+        let peer = self.peers.get(&id);
+        peer.is_some_and(|peer| peer.session.awaiting_handshake())
+    }
+
+    /// `Room::close`: connections that are still in the handshake end.
+    pub(super) fn close_room(&mut self, engine: &mut Engine) {
+        for id in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.post_peer(engine, id, PeerMail::Leave(DoneReason::Shutdown));
+        }
+    }
+
+    /// `PeerManager::round_trips`.
+    pub(super) fn round_trips(&self) -> Vec<(ConnId, Duration)> {
+        let measured = |id: &ConnId| Some((*id, self.peers.get(id)?.min_ping?));
+        self.links.iter().filter_map(measured).collect()
     }
 }

@@ -19,8 +19,7 @@ use crate::sim::label::Label;
 /// What comes into PeerManager's mailbox.
 #[derive(Debug)]
 pub(super) enum PeersMail {
-    /// With the place in the handshake that it holds.
-    Add(Box<Introduction>, bool),
+    Add(Box<Introduction>),
     Input(ConnId, Message, Credit),
     /// With its slot.
     Done(Ending, Option<Direction>),
@@ -73,9 +72,7 @@ impl Running {
 
     fn handle_peers(&mut self, engine: &mut Engine, mail: PeersMail) {
         match mail {
-            PeersMail::Add(introduction, handshake) => {
-                self.peer_add(engine, *introduction, handshake)
-            }
+            PeersMail::Add(introduction) => self.peer_add(engine, *introduction),
             PeersMail::Input(id, message, credit) => {
                 let carried = Carried {
                     credit: Some(credit),
@@ -130,15 +127,16 @@ impl Running {
     }
 
     /// `Handler<PeerAdd>`.
-    fn peer_add(&mut self, engine: &mut Engine, introduction: Introduction, handshake: bool) {
+    fn peer_add(&mut self, engine: &mut Engine, introduction: Introduction) {
         let id = introduction.id;
         engine.line(format_args!("n{} peers: Add({id})", self.host.node));
         self.observe(engine, |ledger| ledger.peer_add(id));
+        if self.table.wants_round_trips(introduction.direction) {
+            let round_trips = Input::RoundTrips(self.round_trips());
+            self.step_peers(engine, round_trips, Carried::default());
+        }
         self.links.insert(id);
         self.step_peers(engine, Input::Add(introduction), Carried::default());
-        if handshake {
-            self.slots.handshakes -= 1;
-        }
     }
 
     /// `Handler<PeerDone>`.
@@ -193,7 +191,7 @@ impl Running {
                     addr,
                     direction,
                     name,
-                } => {
+                } if self.is_open() => {
                     self.connector_mail.push_back(Dial {
                         addr,
                         direction,
@@ -201,6 +199,8 @@ impl Running {
                     });
                     self.wake(engine, Actor::Connector);
                 }
+                // The connector has stopped; what is posted to it is dropped.
+                Effect::Dial { .. } => {}
                 Effect::Resolve { name, .. } => {
                     engine.breach(
                         "names",
@@ -293,7 +293,6 @@ impl Running {
         } else {
             DisconnectTarget::ByAddr(remote)
         };
-        self.watch.disconnected_by_operator += 1;
         self.post_peers(engine, PeersMail::Disconnect(target));
     }
 }

@@ -258,6 +258,11 @@ impl Running {
         }
     }
 
+    /// No block of its own and none of others waits for its kernel.
+    pub(crate) fn has_no_block_in_hand(&self) -> bool {
+        self.jobs.is_empty() && self.submitted.is_empty()
+    }
+
     /// The end of the active chain, as the kernel has it and as SyncManager does.
     pub(crate) fn tips(&self) -> [BlockHash; 2] {
         [self.kernel.tip(), self.sync.tree().tip().hash]

@@ -6,10 +6,11 @@ use std::time::Duration;
 use bitcoin::BlockHash;
 use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_proto::address_book::MAX_ADDRESSES;
-use handfast_proto::headers::{HeaderTree, Status};
+use handfast_proto::headers::{Entry, HeaderTree, Status};
 use handfast_proto::lifecycle::{ConnId, DoneReason, Ending, Ledger, Violation};
 use handfast_proto::peer_table::MAX_HISTORY;
 use handfast_proto::sync::{Phase, SyncState};
+use handfast_proto::time::Now;
 use handfast_wire::Message;
 
 use super::Running;
@@ -21,6 +22,8 @@ const S1_PATIENCE: Duration = Duration::from_secs(120);
 /// Trouble this long ago may still be why a peer was late: headers may take two minutes,
 /// blocks of the only peer that has them ten.
 const TROUBLE_LASTS: Duration = Duration::from_secs(15 * 60);
+/// Seconds that a header may lie ahead of the clock.
+const MAX_FUTURE: u32 = 2 * 60 * 60;
 /// What `why` says when nothing can be asked for, and rightly so.
 const GOOD_REASONS: [&str; 4] = [
     "trouble of our own",
@@ -36,7 +39,8 @@ pub(super) struct Watch {
     shown: BTreeMap<ConnId, BlockHash>,
     /// Since when somebody has shown more, nothing is asked for and no reason is given.
     idle_since: Option<Duration>,
-    pub(super) disconnected_by_operator: usize,
+    /// How often the watchdog over sync has fired, as seen last.
+    fired: u64,
 }
 
 /// What a message shows of its sender's chain.
@@ -170,12 +174,16 @@ impl Running {
         engine
             .tally
             .count(&format!("end: {}", kind(&ending.reason)));
+        if engine.healthy && is_trouble(&ending.reason) {
+            let text = format!("n{}: {}: {}", self.host.node, ending.id, ending.reason);
+            engine.breach("health", text);
+        }
         if !engine.honest.contains(&other) || !ending.reason.breaks_rules() {
             return;
         }
         let excused = match &ending.reason {
             DoneReason::HeadersTimeout | DoneReason::BlockStalled { .. } => {
-                trouble + TROUBLE_LASTS > engine.now && trouble > Duration::ZERO
+                trouble > Duration::ZERO && trouble.saturating_add(TROUBLE_LASTS) > engine.now
             }
             DoneReason::LowWorkChain => self.profile.minimum_work.is_some(),
             _ => false,
@@ -197,24 +205,66 @@ impl Running {
         }
         let now = self.now(engine);
         let state = self.sync.state(now);
-        self.look_at_s1(engine, &state);
+        self.look_at_s1(engine, now, &state);
+        self.look_at_watchdog(engine, &state);
+        self.look_at_discouraged(engine, now);
         if self.table.history().len() > MAX_HISTORY {
             engine.breach("bounds", "the history is over its bound".into());
         }
     }
 
-    /// Whether a live peer has shown a valid chain with more work than the tip.
-    fn somebody_is_ahead(&self) -> bool {
-        let tree = self.sync.tree();
-        let tip = tree.tip().work;
-        let live = self.sync.ids();
-        let shown = self.watch.shown.iter().filter(|(id, _)| live.contains(id));
-        shown
-            .filter_map(|(_, hash)| tree.get(hash))
-            .any(|entry| entry.status != Status::Invalid && entry.work > tip)
+    fn look_at_watchdog(&mut self, engine: &mut Engine, state: &SyncState) {
+        let fired = state.watchdog.fired;
+        if fired > self.watch.fired {
+            engine.tally.add("watchdog fired", fired - self.watch.fired);
+            self.watch.fired = fired;
+            let text = format!("n{}: it fired: {:?}", self.host.node, state.watchdog);
+            engine.line(format_args!("watchdog: {text}"));
+            if engine.healthy {
+                engine.breach("watchdog", text);
+            }
+        }
     }
 
-    fn look_at_s1(&mut self, engine: &mut Engine, state: &SyncState) {
+    /// Nobody honest is discouraged.
+    fn look_at_discouraged(&self, engine: &mut Engine, now: Now) {
+        let discouraged = self.table.discouraged();
+        if discouraged.is_empty() {
+            return;
+        }
+        let honest = engine.net.hosts.iter().find(|(addr, host)| {
+            engine.honest.contains(host) && discouraged.contains(addr.ip(), now)
+        });
+        if let Some((addr, host)) = honest {
+            let text = format!(
+                "n{} discourages honest machine {host} at {addr}",
+                self.host.node
+            );
+            engine.breach("honesty", text);
+        }
+    }
+
+    /// Whether a live peer has shown a chain with more work than the tip that is good, as
+    /// far as this node can tell by its clock.
+    fn somebody_is_ahead(&self, now: Now) -> bool {
+        let tree = self.sync.tree();
+        let tip = tree.tip();
+        let latest = now.unix.saturating_add(MAX_FUTURE);
+        let is_good = |end: &Entry| {
+            let fork = tree.fork_point(&end.hash, &tip.hash);
+            let first = fork.expect("both are in the tree").height + 1;
+            let branch = tree.branch(&end.hash, first, usize::MAX);
+            branch.iter().all(|entry| entry.header.time <= latest)
+        };
+        let live = self.sync.ids();
+        let shown = self.watch.shown.iter().filter(|(id, _)| live.contains(id));
+        let mut better = shown
+            .filter_map(|(_, hash)| tree.get(hash))
+            .filter(|entry| entry.status != Status::Invalid && entry.work > tip.work);
+        better.any(|entry| is_good(&entry))
+    }
+
+    fn look_at_s1(&mut self, engine: &mut Engine, now: Now, state: &SyncState) {
         let live = self.sync.ids();
         let asked = state
             .requests
@@ -225,7 +275,7 @@ impl Running {
             || self.kernel_is_busy();
         let said = state.phase == Phase::Stalled
             && GOOD_REASONS.iter().any(|reason| state.why.contains(reason));
-        if asked || judging || said || !self.somebody_is_ahead() {
+        if asked || judging || said || !self.somebody_is_ahead(now) {
             self.watch.idle_since = None;
             return;
         }
@@ -253,6 +303,15 @@ impl Running {
         self.ledger.queued() == 0 && table == sync && sockets.map(|(id, _)| *id).eq(table)
     }
 
+    /// Everything that the sync machine says of itself.
+    pub(crate) fn dump(&self, engine: &Engine) -> String {
+        format!(
+            "n{}: {:#?}",
+            self.host.node,
+            self.sync.state(self.now(engine))
+        )
+    }
+
     /// One line about what the managers know, for a failure.
     pub(crate) fn describe(&self, engine: &Engine) -> String {
         let state = self.sync.state(self.now(engine));
@@ -268,6 +327,19 @@ impl Running {
             state.phase,
             state.why
         )
+    }
+}
+
+/// Whether it never happens while nothing goes wrong.
+fn is_trouble(reason: &DoneReason) -> bool {
+    match reason {
+        DoneReason::HandshakeTimeout
+        | DoneReason::PingTimeout
+        | DoneReason::Inactive
+        | DoneReason::SlowReader
+        | DoneReason::Panicked
+        | DoneReason::Evicted => true,
+        other => other.breaks_rules(),
     }
 }
 
