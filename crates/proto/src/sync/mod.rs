@@ -53,11 +53,11 @@ mod watchdog;
 
 pub use comparable::{HeaderPlan, PeerPlan, WatchdogPlan};
 pub use manager::SyncManager;
-pub use verdicts::USEFUL_INTERVAL;
 pub use state::{
     Alarm, Backlog, BlockRef, Deadline, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange,
     SyncLifecycle, SyncState, Wanted, WatchdogState, Window,
 };
+pub use verdicts::USEFUL_INTERVAL;
 
 use std::fmt;
 use std::time::Duration;
