@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::PeerTable;
-use crate::lifecycle::{ConnId, Ledger};
+use crate::lifecycle::{ConnId, Direction, Ledger};
 
 /// What the invariants L1-L3 and admission are about, without history, addresses and
 /// what is only shown: two tables of the same configuration and with the same bans that
@@ -13,8 +13,8 @@ use crate::lifecycle::{ConnId, Ledger};
 /// For a model checker, which must tell states apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TableLifecycle {
-    /// The admitted peers, and whether each was told to go.
-    pub admitted: BTreeMap<ConnId, bool>,
+    /// The admitted peers: who dialled, and whether the peer was told to go.
+    pub admitted: BTreeMap<ConnId, (Direction, bool)>,
     /// Refused connections whose `Done` is awaited.
     pub refused: BTreeSet<ConnId>,
     /// Most automatic outbound peers just now.
@@ -29,7 +29,10 @@ impl PeerTable {
     /// See [`TableLifecycle`].
     #[must_use]
     pub fn lifecycle(&self) -> TableLifecycle {
-        let admitted = self.peers.iter().map(|(id, peer)| (*id, peer.closing()));
+        let admitted = self.peers.iter().map(|(id, peer)| {
+            let direction = peer.introduction.direction;
+            (*id, (direction, peer.closing()))
+        });
         TableLifecycle {
             admitted: admitted.collect(),
             refused: self.refused.keys().copied().collect(),

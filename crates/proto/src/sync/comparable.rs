@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::lifecycle::ConnId;
+use crate::lifecycle::{ConnId, Direction};
 
 use super::HeadersAsk;
+use super::chain_sync::ChainSync;
 use super::manager::SyncManager;
 
 /// Everything on which header sync decides while no header, block or kernel event comes:
@@ -49,6 +50,8 @@ pub struct WatchdogPlan {
 /// How one peer stands in header sync.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PeerPlan {
+    /// Who dialled: peers that we chose are preferred, and judged for lagging.
+    pub direction: Direction,
     /// What it was asked and has not answered, and when.
     pub asked: Option<(HeadersAsk, Duration)>,
     /// When it was last asked.
@@ -59,6 +62,12 @@ pub struct PeerPlan {
     pub aside: Option<Duration>,
     /// It announced something while it was being asked.
     pub ask_again: bool,
+    /// It has answered a `getheaders`.
+    pub answered: bool,
+    /// It was level with our chain once, and is never given up for lagging.
+    pub protected: bool,
+    /// Until when it has to reach our tip, and whether it was asked once more.
+    pub behind: Option<(Duration, bool)>,
 }
 
 impl SyncManager {
@@ -68,12 +77,21 @@ impl SyncManager {
         let (next_hedge, next_tip_check) = self.headers.due();
         let peers = self.peers.iter().map(|(id, peer)| {
             let headers = &peer.headers;
+            let (protected, behind) = match peer.chain_sync {
+                ChainSync::Level => (false, None),
+                ChainSync::Protected => (true, None),
+                ChainSync::Behind(behind) => (false, Some((behind.until, behind.asked))),
+            };
             let plan = PeerPlan {
+                direction: peer.direction,
                 asked: headers.ask.map(|ask| (ask.kind, ask.at)),
                 last_asked: headers.last_asked,
                 ended: headers.ended,
                 aside: headers.aside.map(|(until, _)| until),
                 ask_again: headers.ask_again,
+                answered: headers.answered,
+                protected,
+                behind,
             };
             (*id, plan)
         });

@@ -1,0 +1,57 @@
+//! Two managers without any account of what they were told: sets, as btcd has them.
+//! `Done` of somebody unknown is shrugged off. They show what becomes of a wiring that
+//! the production machines would have refuted with a panic: a zombie.
+
+use std::collections::BTreeSet;
+
+use handfast_proto::lifecycle::ConnId;
+use handfast_proto::peer_table;
+use handfast_proto::sync;
+
+/// A set of peers that forwards what it hears.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct NaiveTable {
+    pub(crate) ids: BTreeSet<ConnId>,
+}
+
+impl NaiveTable {
+    pub(crate) fn step(&mut self, input: peer_table::Input) -> Vec<peer_table::Effect> {
+        match input {
+            peer_table::Input::Add(introduction) => {
+                self.ids.insert(introduction.id);
+                vec![peer_table::Effect::Admit(introduction)]
+            }
+            peer_table::Input::Done(ending) => {
+                self.ids.remove(&ending.id);
+                vec![peer_table::Effect::Retire { id: ending.id }]
+            }
+            // Nothing else is fed to it.
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A set of peers, and the one that it syncs from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct NaiveSync {
+    pub(crate) ids: BTreeSet<ConnId>,
+    pub(crate) source: Option<ConnId>,
+}
+
+impl NaiveSync {
+    pub(crate) fn step(&mut self, input: sync::Input) -> Vec<sync::Effect> {
+        match input {
+            sync::Input::Added(introduction) => {
+                self.ids.insert(introduction.id);
+            }
+            sync::Input::Done { id } => {
+                self.ids.remove(&id);
+                self.source = self.source.filter(|source| *source != id);
+            }
+            // Nothing else is fed to it.
+            _ => {}
+        }
+        self.source = self.source.or_else(|| self.ids.first().copied());
+        Vec::new()
+    }
+}

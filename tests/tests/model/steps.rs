@@ -1,0 +1,409 @@
+//! What each action does: the actors' part, which is wiring.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handfast_proto::bans::{BanOrder, BanTime, Subnet};
+use handfast_proto::lifecycle::{ConnId, DoneReason, Ending, Introduction, Reached};
+use handfast_proto::peer_table::{self, DisconnectTarget, SyncOrder};
+use handfast_proto::session;
+use handfast_proto::sync;
+use handfast_proto::time::Now;
+use handfast_wire::Message;
+
+use crate::action::Action;
+use crate::node::Node;
+use crate::remotes::{Conn, Kind, SILENCE, Say};
+use crate::wiring::{Lane, Wiring};
+use crate::world::{Broken, Slot, Stage, ToPeers, ToSync, World, ending};
+
+/// What the message of a step carried, as in the real PeerManager: passed on with an
+/// effect, or home when the step is over.
+#[derive(Default)]
+struct Carried {
+    slot: Option<Slot>,
+    say: Option<Say>,
+}
+
+impl World {
+    /// Does `action`, which is enabled.
+    pub(crate) fn act(&mut self, node: &Node, action: Action) {
+        match action {
+            Action::Opens(kind) => self.open(kind),
+            Action::Version(id) => {
+                let version = self.conns[&id].version(id);
+                self.receive(node, id, version, None);
+            }
+            Action::Verack(id) => self.verack(node, id),
+            Action::Says(id, say) => {
+                self.conn(id).spoke = true;
+                self.receive(node, id, say.message(), Some(say));
+            }
+            Action::Closes(id) => self.session(node, id, Conn::now(), session::Input::RemoteClosed),
+            Action::Timer(id) => {
+                let now = self.conns[&id].timer().expect("an open session has one");
+                self.session(node, id, now, session::Input::Deadline);
+            }
+            Action::Panics(id) => self.drop_guard(node, id, DoneReason::Panicked),
+            Action::Obeys(id) => {
+                let reason = self.conn(id).orders.remove(0);
+                self.session(node, id, Conn::now(), session::Input::Disconnect(reason));
+            }
+            Action::HearsOfTheStop(id) => {
+                let stop = session::Input::Disconnect(DoneReason::Shutdown);
+                self.session(node, id, Conn::now(), stop);
+            }
+            Action::PeerManager(lane) => self.peer_manager(node, lane),
+            Action::SyncManager(lane) => self.sync_manager(node, lane),
+            Action::Silence => self.silence(node),
+            Action::Disconnect(id) => {
+                let order = peer_table::Input::Disconnect(DisconnectTarget::ById(id));
+                self.step_table(node, order, Carried::default());
+            }
+            Action::Ban => {
+                let subnet = Subnet::of(Kind::Inbound.host());
+                let order = BanOrder::Add {
+                    subnet,
+                    time: BanTime::Default,
+                };
+                self.step_table(node, peer_table::Input::Ban(order), Carried::default());
+            }
+            Action::StopIntake => self.stage = Stage::IntakeStopped,
+            Action::Drain => {
+                self.stage = Stage::Draining;
+                self.step_table(node, peer_table::Input::Drain, Carried::default());
+            }
+            Action::AllHome => self.all_home(),
+            Action::AddArrives(id) => {
+                let add = self.underway.remove(&id).expect("it is under way");
+                self.to_peers.post(Lane::First, ToPeers::Add(add));
+            }
+            Action::Callback(id) => self.callback(node, id),
+        }
+    }
+
+    fn conn(&mut self, id: ConnId) -> &mut Conn {
+        self.conns
+            .get_mut(&id)
+            .expect("the action is about one that is")
+    }
+
+    // ---- The connection: `Peer` and its lifecycle guard.
+
+    fn open(&mut self, kind: Kind) {
+        let id = ConnId(self.opened);
+        self.opened += 1;
+        self.free_slots -= 1;
+        self.conns.insert(id, Conn::new(id, kind));
+    }
+
+    fn verack(&mut self, node: &Node, id: ConnId) {
+        if node.wiring != Wiring::FlagBeforeCallback {
+            return self.receive(node, id, Message::Verack, None);
+        }
+        // The connection goes on as if it had not seen it until its callback has run.
+        let mut seen = (*self.conns[&id].session).clone();
+        let effects = seen.step(Conn::now(), session::Input::Received(Message::Verack));
+        let introduction = effects.into_iter().find_map(|effect| match effect {
+            session::Effect::Ready(introduction) => Some(introduction),
+            _ => None,
+        });
+        let introduction = introduction.expect("verack completes the handshake");
+        self.callbacks.insert(id, Arc::new(introduction));
+    }
+
+    /// Mutant (c): the callback runs, whatever has become of the connection.
+    fn callback(&mut self, node: &Node, id: ConnId) {
+        let introduction = self.callbacks.remove(&id).expect("it has not run");
+        if let Some(conn) = self.conns.get_mut(&id) {
+            let session = Arc::make_mut(&mut conn.session);
+            session.step(Conn::now(), session::Input::Received(Message::Verack));
+        }
+        self.post_add(node, introduction);
+    }
+
+    fn receive(&mut self, node: &Node, id: ConnId, message: Message, say: Option<Say>) {
+        let input = session::Input::Received(message);
+        self.session_with(node, id, Conn::now(), input, say);
+    }
+
+    fn session(&mut self, node: &Node, id: ConnId, now: Now, input: session::Input) {
+        self.session_with(node, id, now, input, None);
+    }
+
+    fn session_with(
+        &mut self,
+        node: &Node,
+        id: ConnId,
+        now: Now,
+        input: session::Input,
+        say: Option<Say>,
+    ) {
+        let session = Arc::make_mut(&mut self.conn(id).session);
+        for effect in session.step(now, input) {
+            match effect {
+                session::Effect::Send(_) | session::Effect::Rtt(_) => {}
+                session::Effect::Ready(introduction) => {
+                    self.post_add(node, Arc::new(introduction));
+                }
+                session::Effect::Deliver(_) => {
+                    let say = say.expect("only what the remote says is delivered");
+                    self.to_peers.post(Lane::First, ToPeers::Said(id, say));
+                }
+                session::Effect::Close(reason) => self.drop_guard(node, id, reason),
+            }
+        }
+    }
+
+    fn post_add(&mut self, node: &Node, introduction: Arc<Introduction>) {
+        let id = introduction.id;
+        self.posted(node, id);
+        if node.wiring == Wiring::SeparateSenders {
+            self.underway.insert(id, introduction);
+        } else {
+            self.to_peers.post(Lane::First, ToPeers::Add(introduction));
+        }
+    }
+
+    /// The actor is gone: its mailbox is lost, and its guard sends `Done` with the slot.
+    fn drop_guard(&mut self, node: &Node, id: ConnId, reason: DoneReason) {
+        let conn = self.conns.remove(&id).expect("it ends once");
+        let mut ending = ending(id, &conn, reason);
+        if self.callbacks.contains_key(&id) {
+            ending.reached = Reached::Handshake;
+        }
+        self.posted(node, id);
+        let slot = if node.wiring == Wiring::SlotFreedWhenSent {
+            self.free_slots += 1;
+            None
+        } else {
+            Some(Slot)
+        };
+        let lane = match node.wiring {
+            Wiring::TwoQueuesAtPeers => Lane::Second,
+            _ => Lane::First,
+        };
+        self.to_peers
+            .post(lane, ToPeers::Done(Arc::new(ending), slot));
+    }
+
+    fn posted(&mut self, node: &Node, id: ConnId) {
+        if node.observed {
+            let result = self.ledger.posted(id);
+            self.observe("observer", result);
+        }
+    }
+
+    // ---- PeerManager.
+
+    fn peer_manager(&mut self, node: &Node, lane: Lane) {
+        let mail = self.to_peers.take(lane).expect("enabled with mail only");
+        if node.wiring == Wiring::DrainDropsEvents && self.stage >= Stage::Draining {
+            // Dropping a Done drops its slot, which goes home.
+            if let ToPeers::Done(_, Some(Slot)) = mail {
+                self.free_slots += 1;
+            }
+            return;
+        }
+        match mail {
+            ToPeers::Add(introduction) => self.handle_add(node, &introduction),
+            ToPeers::Said(id, say) => {
+                let message = say.message();
+                let carried = Carried {
+                    say: Some(say),
+                    slot: None,
+                };
+                self.step_table(node, peer_table::Input::Message { id, message }, carried);
+            }
+            ToPeers::Done(ending, slot) => self.handle_done(node, &ending, slot),
+            ToPeers::Order(order) => {
+                let order = peer_table::Input::FromSync((*order).clone());
+                self.step_table(node, order, Carried::default());
+            }
+        }
+    }
+
+    fn handle_add(&mut self, node: &Node, introduction: &Introduction) {
+        let id = introduction.id;
+        if node.observed {
+            let result = self.ledger.peer_add(id);
+            self.observe("observer", result);
+        }
+        let input = peer_table::Input::Add(introduction.clone());
+        self.step_table(node, input, Carried::default());
+        if node.observed && self.broken.is_empty() {
+            let result = if self.table.ids.contains(&id) {
+                self.ledger.admitted(id)
+            } else {
+                self.ledger.refused(id)
+            };
+            self.observe("observer", result);
+        }
+    }
+
+    fn handle_done(&mut self, node: &Node, ending: &Ending, slot: Option<Slot>) {
+        if node.observed {
+            let result = self.ledger.peer_done(ending.id);
+            self.observe("observer", result);
+        }
+        let was_admitted = self.table.ids.contains(&ending.id);
+        let input = peer_table::Input::Done(ending.clone());
+        self.step_table(node, input, Carried { slot, say: None });
+        let by_flag = node.wiring == Wiring::DoneByThePeersFlag;
+        if by_flag && !was_admitted && ending.reached >= Reached::Handshake {
+            self.post_done(node, ending.id, None);
+        }
+    }
+
+    /// One step of the table, and its effects, as the PeerManager actor performs them.
+    fn step_table(&mut self, node: &Node, input: peer_table::Input, mut carried: Carried) {
+        let effects = match self.table.step(self.now(), input) {
+            Ok((table, effects)) => {
+                self.table = table;
+                effects
+            }
+            Err(panicked) => return self.panicked("PeerManager", panicked),
+        };
+        for effect in effects {
+            match effect {
+                peer_table::Effect::Admit(introduction) => {
+                    let added = ToSync::Added(Arc::new(introduction));
+                    self.to_sync.post(Lane::First, added);
+                }
+                peer_table::Effect::Retire { id } => {
+                    let slot = carried.slot.take();
+                    self.post_done(node, id, slot);
+                }
+                peer_table::Effect::Forward { id, message: _ } => {
+                    let say = carried.say.take().expect("forwarded when it arrives");
+                    self.to_sync.post(Lane::First, ToSync::Said(id, say));
+                }
+                peer_table::Effect::Disconnect { id, reason } => {
+                    // A connection that has ended lost its mailbox.
+                    if let Some(conn) = self.conns.get_mut(&id) {
+                        conn.orders.push(reason);
+                    }
+                }
+                peer_table::Effect::Dial { .. } | peer_table::Effect::Resolve { .. } => {
+                    self.broken.push(Broken {
+                        invariant: "?",
+                        text: "PeerManager dials, though it must not".into(),
+                    });
+                }
+                // To the remote, the operator, the log.
+                peer_table::Effect::Send { .. }
+                | peer_table::Effect::Reply(_)
+                | peer_table::Effect::BansChanged
+                | peer_table::Effect::Notice(_) => {}
+            }
+        }
+        self.free_slots += usize::from(carried.slot.is_some());
+    }
+
+    fn post_done(&mut self, node: &Node, id: ConnId, slot: Option<Slot>) {
+        let lane = match node.wiring {
+            Wiring::TwoQueuesAtSync => Lane::Second,
+            _ => Lane::First,
+        };
+        self.to_sync.post(lane, ToSync::Done(id, slot));
+    }
+
+    // ---- SyncManager.
+
+    fn sync_manager(&mut self, node: &Node, lane: Lane) {
+        match self.to_sync.take(lane).expect("enabled with mail only") {
+            ToSync::Added(introduction) => {
+                if node.observed {
+                    let result = self.ledger.sync_add(introduction.id);
+                    self.observe("observer", result);
+                }
+                let input = sync::Input::Added((*introduction).clone());
+                self.step_sync(node, self.now(), input);
+            }
+            ToSync::Said(id, say) => {
+                let message = say.message();
+                self.step_sync(node, self.now(), sync::Input::Message { id, message });
+            }
+            ToSync::Done(id, slot) => {
+                if node.observed {
+                    let result = self.ledger.sync_done(id);
+                    self.observe("observer", result);
+                }
+                self.step_sync(node, self.now(), sync::Input::Done { id });
+                self.free_slots += usize::from(slot.is_some());
+            }
+        }
+    }
+
+    /// One step of the machine, and its effects, as the SyncManager actor performs them.
+    fn step_sync(&mut self, node: &Node, now: Now, input: sync::Input) {
+        let effects = match self.sync.step(now, input) {
+            Ok((sync, effects)) => {
+                self.sync = sync;
+                effects
+            }
+            Err(panicked) => return self.panicked("SyncManager", panicked),
+        };
+        if node.observed {
+            let result = self.ledger.sync_peer(self.sync.source);
+            self.observe("observer", result);
+        }
+        for effect in effects {
+            let order = match effect {
+                sync::Effect::Send { id, message } if node.sends => SyncOrder::Send { id, message },
+                sync::Effect::Disconnect { id, reason } => SyncOrder::Disconnect { id, reason },
+                sync::Effect::Useful { id } => SyncOrder::Useful { id },
+                sync::Effect::WantPeers => SyncOrder::MorePeers,
+                // Nothing is fed that needs the kernel, the disk or RPC.
+                sync::Effect::Send { .. }
+                | sync::Effect::CheckHeaders { .. }
+                | sync::Effect::CheckBlock { .. }
+                | sync::Effect::ServeBlock { .. }
+                | sync::Effect::Answer { .. }
+                | sync::Effect::TreeChanged => continue,
+            };
+            self.to_peers
+                .post(Lane::First, ToPeers::Order(Arc::new(order)));
+        }
+    }
+
+    /// Every timer of SyncManager that falls due in [`SILENCE`] fires on time.
+    fn silence(&mut self, node: &Node) {
+        let end = self.now().after(SILENCE);
+        let begin = self.now();
+        self.silences += 1;
+        while let Some(due) = self.sync.deadline().filter(|due| *due <= end.mono) {
+            let at = begin.after(due.saturating_sub(begin.mono).max(Duration::ZERO));
+            self.step_sync(node, at, sync::Input::Tick);
+            let moved = self.sync.deadline().is_none_or(|next| next > due);
+            if !self.broken.is_empty() || !moved {
+                break;
+            }
+        }
+    }
+
+    // ---- The end.
+
+    /// The barrier is passed: what `StopPeers` and `StopSync` assert.
+    fn all_home(&mut self) {
+        self.stage = Stage::Stopped;
+        if let Err(panicked) = self.table.assert_all_home() {
+            self.panicked("PeerManager", panicked);
+        }
+        let result = self.ledger.slots_home();
+        self.observe("observer", result);
+        let left: BTreeMap<&str, usize> = [
+            ("peers in the peer table", self.table.ids.len()),
+            ("peers in the sync table", self.sync.ids.len()),
+            ("lifecycle messages in mailboxes", self.lifecycle_messages()),
+        ]
+        .into();
+        for (what, count) in left.into_iter().filter(|(_, count)| *count > 0) {
+            self.broken.push(Broken {
+                invariant: "L6",
+                text: format!("all slots are home and there are {count} {what}"),
+            });
+        }
+    }
+}

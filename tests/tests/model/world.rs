@@ -1,0 +1,316 @@
+//! The state: two managers, their mailboxes, the connections, the slots, the observer.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use handfast_proto::lifecycle::{ConnId, DoneReason, Ending, Introduction, Ledger, Violation};
+use handfast_proto::peer_table::SyncOrder;
+use handfast_proto::time::Now;
+
+use crate::machines::{Panicked, START, Sync, Table, key_of};
+use crate::remotes::{Conn, SILENCE, Say};
+use crate::wiring::Lane;
+
+/// A message for PeerManager.
+#[derive(Clone, Debug)]
+pub(crate) enum ToPeers {
+    Add(Arc<Introduction>),
+    Said(ConnId, Say),
+    /// With the connection's slot, unless a wiring freed it already.
+    Done(Arc<Ending>, Option<Slot>),
+    Order(Arc<SyncOrder>),
+}
+
+/// A message for SyncManager.
+#[derive(Clone, Debug, Hash)]
+pub(crate) enum ToSync {
+    Added(Arc<Introduction>),
+    Said(ConnId, Say),
+    Done(ConnId, Option<Slot>),
+}
+
+/// Leave for one connection to exist. Rides in `Done`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Slot;
+
+/// A mailbox: FIFO. The wiring as built uses one lane only.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Mailbox<M> {
+    first: VecDeque<M>,
+    second: VecDeque<M>,
+}
+
+impl<M> Default for Mailbox<M> {
+    fn default() -> Self {
+        Self {
+            first: VecDeque::new(),
+            second: VecDeque::new(),
+        }
+    }
+}
+
+impl<M> Mailbox<M> {
+    pub(crate) fn post(&mut self, lane: Lane, message: M) {
+        self.lane_mut(lane).push_back(message);
+    }
+
+    pub(crate) fn take(&mut self, lane: Lane) -> Option<M> {
+        self.lane_mut(lane).pop_front()
+    }
+
+    pub(crate) fn head(&self, lane: Lane) -> Option<&M> {
+        match lane {
+            Lane::First => self.first.front(),
+            Lane::Second => self.second.front(),
+        }
+    }
+
+    fn lane_mut(&mut self, lane: Lane) -> &mut VecDeque<M> {
+        match lane {
+            Lane::First => &mut self.first,
+            Lane::Second => &mut self.second,
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &M> {
+        self.first.iter().chain(&self.second)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.second.is_empty()
+    }
+}
+
+/// How far the node is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Stage {
+    Running,
+    /// The listener takes nobody any more, and connections in the handshake are told to go.
+    IntakeStopped,
+    /// PeerManager has handled `Drain`.
+    Draining,
+    /// All slots were home, and both managers were asked whether they are empty.
+    Stopped,
+}
+
+/// An invariant that a step broke, as a ledger or a machine said it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Broken {
+    /// `"L1"` to `"L6"`, or `"?"` for a panic that names none.
+    pub(crate) invariant: &'static str,
+    pub(crate) text: String,
+}
+
+/// One state of the model.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    /// Connections that are: from the moment they hold a slot until their guard is dropped.
+    pub(crate) conns: BTreeMap<ConnId, Conn>,
+    /// Connections that ever were; the next id.
+    pub(crate) opened: u64,
+    pub(crate) free_slots: usize,
+    pub(crate) to_peers: Mailbox<ToPeers>,
+    pub(crate) to_sync: Mailbox<ToSync>,
+    /// `Add`s of [`crate::wiring::Wiring::SeparateSenders`] on their way to the mailbox.
+    pub(crate) underway: BTreeMap<ConnId, Arc<Introduction>>,
+    /// Callbacks of [`crate::wiring::Wiring::FlagBeforeCallback`] that have not run.
+    pub(crate) callbacks: BTreeMap<ConnId, Arc<Introduction>>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) sync: Arc<Sync>,
+    /// The outside observer, over both managers and the mailboxes.
+    pub(crate) ledger: Ledger,
+    /// Silences that have passed: the managers' clock.
+    pub(crate) silences: u8,
+    pub(crate) stage: Stage,
+    /// What went wrong in the step that led here: nothing follows then.
+    pub(crate) broken: Vec<Broken>,
+}
+
+impl Hash for ToPeers {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
+        match self {
+            // An introduction follows from the connection's id and kind.
+            Self::Add(introduction) => (introduction.id, introduction.direction).hash(state),
+            Self::Said(id, say) => (id, say).hash(state),
+            Self::Done(ending, slot) => (ending, slot).hash(state),
+            Self::Order(order) => match &**order {
+                // The table passes on whatever it is.
+                SyncOrder::Send { id, message: _ } => (0u8, id).hash(state),
+                SyncOrder::Disconnect { id, reason } => (1u8, id, reason).hash(state),
+                SyncOrder::Useful { id } => (2u8, id).hash(state),
+                SyncOrder::MorePeers => 3u8.hash(state),
+            },
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn new(slots: usize, table: Table, sync: Sync) -> Self {
+        Self {
+            conns: BTreeMap::new(),
+            opened: 0,
+            free_slots: slots,
+            to_peers: Mailbox::default(),
+            to_sync: Mailbox::default(),
+            underway: BTreeMap::new(),
+            callbacks: BTreeMap::new(),
+            table: Arc::new(table),
+            sync: Arc::new(sync),
+            ledger: Ledger::new(handfast_proto::lifecycle::Scope::Whole),
+            silences: 0,
+            stage: Stage::Running,
+            broken: Vec::new(),
+        }
+    }
+
+    /// The managers' clock.
+    pub(crate) fn now(&self) -> Now {
+        START.after(SILENCE * u32::from(self.silences))
+    }
+
+    /// `Add` and `Done` in mailboxes, and on their way to one.
+    pub(crate) fn lifecycle_messages(&self) -> usize {
+        let peers = self.to_peers.iter().filter(|mail| match mail {
+            ToPeers::Add(_) | ToPeers::Done(..) => true,
+            ToPeers::Said(..) | ToPeers::Order(_) => false,
+        });
+        let sync = self.to_sync.iter().filter(|mail| match mail {
+            ToSync::Added(_) | ToSync::Done(..) => true,
+            ToSync::Said(..) => false,
+        });
+        peers.count() + sync.count() + self.underway.len()
+    }
+
+    /// Connections whose `Done` is on its way to SyncManager.
+    pub(crate) fn done_in_flight(&self) -> BTreeSet<ConnId> {
+        let done = self.to_sync.iter().filter_map(|mail| match mail {
+            ToSync::Done(id, _) => Some(*id),
+            ToSync::Added(_) | ToSync::Said(..) => None,
+        });
+        done.collect()
+    }
+
+    /// Nothing is on its way: only the outside can make anything happen.
+    pub(crate) fn at_rest(&self) -> bool {
+        let no_mail = self.to_peers.is_empty() && self.to_sync.is_empty();
+        let no_orders = self.conns.values().all(|conn| conn.orders.is_empty());
+        no_mail
+            && no_orders
+            && self.underway.is_empty()
+            && self.callbacks.is_empty()
+            && !self.conns.values().any(|conn| self.sees_the_drain(conn))
+    }
+
+    /// Whether a connection still in its handshake is about to end because the node stops.
+    pub(crate) fn sees_the_drain(&self, conn: &Conn) -> bool {
+        self.stage >= Stage::IntakeStopped && conn.session.awaiting_handshake()
+    }
+
+    pub(crate) fn is_broken(&self, invariant: &str) -> bool {
+        self.broken.iter().any(|b| b.invariant == invariant)
+    }
+
+    /// What the observer or a manager found.
+    pub(crate) fn observe(&mut self, who: &str, result: Result<(), Violation>) {
+        if let Err(violation) = result {
+            self.broken.push(Broken {
+                invariant: violation.invariant,
+                text: format!("{who}: {violation}"),
+            });
+        }
+    }
+
+    pub(crate) fn panicked(&mut self, who: &str, Panicked(text): Panicked) {
+        const NAMES: [&str; 8] = ["L1", "L2", "L3", "L4", "L5", "L6", "S1", "S3"];
+        let named = NAMES.iter().find(|name| text.contains(*name));
+        self.broken.push(Broken {
+            invariant: named.copied().unwrap_or("?"),
+            text: format!("{who} panics: {text}"),
+        });
+    }
+}
+
+impl Hash for World {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.conns, self.opened, self.free_slots).hash(state);
+        (&self.to_peers, &self.to_sync).hash(state);
+        (&self.underway, &self.callbacks).hash(state);
+        (self.table.key, self.sync.key, &self.ledger).hash(state);
+        (self.silences, self.stage, &self.broken).hash(state);
+    }
+}
+
+impl PartialEq for World {
+    fn eq(&self, other: &Self) -> bool {
+        key_of(self) == key_of(other)
+    }
+}
+
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids = |ids: &mut dyn Iterator<Item = &ConnId>| {
+            let ids: Vec<String> = ids.map(|id| id.0.to_string()).collect();
+            format!("{{{}}}", ids.join(", "))
+        };
+        let conns = ids(&mut self.conns.keys());
+        let (table, sync) = (
+            ids(&mut self.table.ids.iter()),
+            ids(&mut self.sync.ids.iter()),
+        );
+        let source = ids(&mut self.sync.source.iter());
+        write!(
+            f,
+            "connections {conns}, peer table {table}, sync table {sync}, source {source}, "
+        )?;
+        let mail: Vec<String> = self.to_peers.iter().map(|mail| mail.to_string()).collect();
+        write!(f, "to PeerManager [{}], ", mail.join(", "))?;
+        let mail: Vec<String> = self.to_sync.iter().map(|mail| mail.to_string()).collect();
+        write!(f, "to SyncManager [{}], ", mail.join(", "))?;
+        write!(f, "{} slots home", self.free_slots)?;
+        for broken in &self.broken {
+            write!(f, "\n    {}", broken.text)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ToPeers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add(introduction) => write!(f, "Add {}", introduction.id.0),
+            Self::Said(id, _) => write!(f, "message of {}", id.0),
+            Self::Done(ending, _) => write!(f, "Done {}", ending.id.0),
+            Self::Order(order) => match &**order {
+                SyncOrder::Send { id, .. } => write!(f, "something for {}", id.0),
+                SyncOrder::Disconnect { id, .. } => write!(f, "disconnect {}", id.0),
+                SyncOrder::Useful { id } => write!(f, "{} is useful", id.0),
+                SyncOrder::MorePeers => f.write_str("more peers"),
+            },
+        }
+    }
+}
+
+impl fmt::Display for ToSync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Added(introduction) => write!(f, "Add {}", introduction.id.0),
+            Self::Said(id, _) => write!(f, "message of {}", id.0),
+            Self::Done(id, _) => write!(f, "Done {}", id.0),
+        }
+    }
+}
+
+/// Why a connection's guard was dropped.
+pub(crate) fn ending(id: ConnId, conn: &Conn, reason: DoneReason) -> Ending {
+    Ending {
+        id,
+        direction: conn.kind.direction(),
+        remote: conn.kind.remote(id),
+        connected_at: START,
+        reached: conn.reached(),
+        reason,
+    }
+}
