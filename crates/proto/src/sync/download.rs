@@ -11,7 +11,7 @@
 //! number and in bytes (see [`super::budget`]). So whatever was asked for can be read from its socket at once,
 //! and a late block is its sender's doing, never the kernel's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bitcoin::BlockHash;
@@ -26,7 +26,7 @@ use super::Effect;
 use super::budget::Budget;
 use super::header_batch::is_from_the_future;
 use super::manager::{Step, SyncManager};
-use super::peer::{Known, Peer};
+use super::peer::Peer;
 use super::plan::Plan;
 use super::stalls::{STALL_TIMEOUT_MIN, Stall};
 use super::submit::Pending;
@@ -78,6 +78,8 @@ pub(super) struct Download {
     pub(super) senders: BTreeMap<BlockHash, ConnId>,
     /// What peers have shown, or which peers there are, has changed.
     pub(super) retarget: bool,
+    /// Blocks that somebody was late with and that are not here: see [`super::plan`].
+    pub(super) late: BTreeSet<BlockHash>,
     /// Peers that have some block of the plan.
     pub(super) capable: usize,
     /// The peer that was fed last; the next one comes first.
@@ -98,6 +100,7 @@ impl Default for Download {
             hold: None,
             senders: BTreeMap::new(),
             retarget: false,
+            late: BTreeSet::new(),
             capable: 0,
             last_fed: ConnId(0),
         }
@@ -144,6 +147,17 @@ impl Download {
         if more && by_bytes && bound && self.with_kernel.is_empty() {
             self.budget.starved();
         }
+    }
+
+    /// Whether somebody was late with the next block to ask for.
+    fn asks_for_a_late_block(&self) -> bool {
+        let next = |plan: &Plan| {
+            let height = *plan.missing.first()?;
+            plan.window.get((height - plan.base - 1) as usize).copied()
+        };
+        let plan = self.plan.as_ref().filter(|_| !self.late.is_empty());
+        plan.and_then(next)
+            .is_some_and(|next| self.late.contains(&next))
     }
 
     /// Most blocks to ask of one peer: a share of the budget, so that big blocks too come
@@ -223,67 +237,6 @@ impl Download {
 }
 
 impl SyncManager {
-    /// Follows what peers have shown: the plan leads to the most work among it. A peer
-    /// that keeps us waiting for its blocks, or that no longer keeps the first that we lack,
-    /// counts only if nobody else has shown more than we have, so that blocks withheld or
-    /// pruned never keep us from an honest chain.
-    pub(super) fn plan_downloads(&mut self, now: Duration) {
-        if !std::mem::take(&mut self.download.retarget) {
-            return;
-        }
-        let tip = self.tree.tip();
-        let current = self.download.plan.as_ref().map(|plan| plan.target.hash);
-        let best = self
-            .peers
-            .values()
-            .filter(|peer| peer.serves_blocks())
-            .filter_map(|peer| peer.known.best.map(|best| (peer, best)))
-            .filter(|(_, best)| best.work > tip.work && best.work >= self.config.minimum_work)
-            .max_by_key(|(peer, best)| {
-                let prompt = !peer.blocks.overdue && self.keeps_first_missing(peer, best);
-                (prompt, best.work, Some(best.hash) == current)
-            })
-            .map(|(_, best)| best);
-        match (&mut self.download.plan, best) {
-            (plan, None) => *plan = None,
-            (Some(plan), Some(best)) if plan.target.hash == best.hash => {}
-            (Some(plan), Some(best)) if self.tree.is_ancestor(&plan.target.hash, &best.hash) => {
-                plan.target = best;
-            }
-            (plan, Some(best)) => *plan = Some(Plan::new(&self.tree, best)),
-        }
-        self.download.advance(&self.tree);
-        self.measure_reach();
-        if self.peers.values().any(|peer| peer.blocks.overdue) {
-            // Somebody may be able now to give what another is late with.
-            self.wake_at(now);
-        }
-    }
-
-    /// Whether the peer can give the next block on the way to its best one. A pruned peer
-    /// that cannot would lead us to where nobody may be able to.
-    fn keeps_first_missing(&self, peer: &Peer, best: &Known) -> bool {
-        let lowest = peer.lowest_kept();
-        lowest == 0 || self.first_missing(best).is_none_or(|first| lowest <= first)
-    }
-
-    /// How far along the plan each peer can give blocks.
-    fn measure_reach(&mut self) {
-        self.download.capable = 0;
-        let plan = self.download.plan.as_ref();
-        for peer in self.peers.values_mut() {
-            let best = peer.known.best.filter(|_| peer.serves_blocks());
-            let shared = plan
-                .zip(best)
-                .and_then(|(plan, best)| self.tree.fork_point(&plan.target.hash, &best.hash));
-            peer.blocks.reach = shared.map_or(0, |shared| shared.height);
-            peer.blocks.floor = peer.lowest_kept();
-            if plan.is_some_and(|plan| peer.blocks.reach > plan.base) {
-                self.download.capable += 1;
-            }
-        }
-    }
-
     /// Asks for blocks as far as the budget goes, peers in turn.
     pub(super) fn feed(&mut self, step: &mut Step) {
         if self
@@ -305,18 +258,7 @@ impl SyncManager {
         if self.download.room() < batch {
             return;
         }
-        let last = self.download.last_fed;
-        let after = (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
-        let hungry: Vec<ConnId> = self
-            .peers
-            .range(after)
-            .chain(self.peers.range(..=last))
-            .filter(|(_, peer)| {
-                peer.serves_blocks() && !peer.owes() && peer.blocks.in_flight.len() + batch <= share
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in hungry {
+        for id in self.whom_to_feed(batch, share) {
             let room = self.download.room();
             if room < batch {
                 break;
@@ -324,6 +266,27 @@ impl SyncManager {
             self.feed_one(step, id, share, room);
         }
         self.forgive_if_stuck(step);
+    }
+
+    /// Peers that may be asked for `batch` blocks more, in the order to ask them: in turn.
+    ///
+    /// Security: a block that somebody was late with is asked first of those that have
+    /// brought us new blocks, the longest connected before the others. In turn it would
+    /// go from newcomer to newcomer, whose numbers are the greatest, for as long as a
+    /// flood renews itself.
+    fn whom_to_feed(&self, batch: usize, share: usize) -> Vec<ConnId> {
+        let last = self.download.last_fed;
+        let after = (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
+        let in_turn = self.peers.range(after).chain(self.peers.range(..=last));
+        let mut hungry: Vec<(&ConnId, &Peer)> = in_turn
+            .filter(|(_, peer)| {
+                peer.serves_blocks() && !peer.owes() && peer.blocks.in_flight.len() + batch <= share
+            })
+            .collect();
+        if self.download.asks_for_a_late_block() {
+            hungry.sort_by_key(|(id, peer)| (peer.blocks.told_useful.is_none(), **id));
+        }
+        hungry.into_iter().map(|(id, _)| *id).collect()
     }
 
     fn feed_one(&mut self, step: &mut Step, id: ConnId, share: usize, room: usize) {

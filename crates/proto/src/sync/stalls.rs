@@ -96,6 +96,7 @@ impl SyncManager {
             return;
         }
         self.download.stall = None;
+        self.note_late(hash);
         self.lengthen_timeout();
         self.disconnect(step, stall.peer, DoneReason::BlockStalled { hash });
     }
@@ -121,11 +122,12 @@ impl SyncManager {
                 let blocks = &mut self.live(id).blocks;
                 if !blocks.overdue {
                     blocks.overdue = true;
-                    self.download.retarget = true;
+                    self.note_late(hash);
                 }
             }
             Late::Disconnect => self.disconnect(step, id, DoneReason::BlockStalled { hash }),
             Late::Reassign if self.download.stall.is_some_and(|stall| stall.peer == id) => {
+                self.note_late(hash);
                 self.lengthen_timeout();
                 self.disconnect(step, id, DoneReason::BlockStalled { hash });
             }
@@ -143,6 +145,7 @@ impl SyncManager {
         for (height, hash) in &released {
             self.cancel_flight(hash);
             self.download.put_back(*height, hash);
+            self.note_late(*hash);
         }
         let blocks = &mut self.live(id).blocks;
         blocks

@@ -40,14 +40,13 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 
-use crate::headers::Status;
 use crate::lifecycle::ConnId;
 
 use super::Effect;
 use super::comparable::WatchdogPlan;
 use super::known_work::FIRST_PROBE_PAUSE;
 use super::manager::{Step, SyncManager};
-use super::peer::{Known, Peer};
+use super::peer::Peer;
 use super::state::{Alarm, WatchdogState};
 
 /// Time between two checks while there are peers.
@@ -348,7 +347,7 @@ impl SyncManager {
             let Some(best) = best else { continue };
             let first = *missing
                 .entry(best.hash)
-                .or_insert_with(|| self.first_missing(&best));
+                .or_insert_with(|| self.first_missing(&best).map(|entry| entry.height));
             match first {
                 // All is here: the kernel's turn.
                 None => {}
@@ -359,20 +358,6 @@ impl SyncManager {
             }
         }
         unserved
-    }
-
-    /// Height of the first block on the way from our chain to this one that is not here.
-    pub(super) fn first_missing(&self, best: &Known) -> Option<u32> {
-        let tip = self.tree.tip().hash;
-        let mut height = self.tree.fork_point(&best.hash, &tip)?.height + 1;
-        loop {
-            let chunk = self.tree.branch(&best.hash, height, 64);
-            let missing = chunk.iter().find(|entry| entry.status == Status::Header);
-            if let Some(entry) = missing {
-                return Some(entry.height);
-            }
-            height = chunk.last()?.height + 1;
-        }
     }
 
     fn headers_forgotten(&self, now: Duration) -> Option<Finding> {

@@ -2,7 +2,7 @@
 
 use handfast_wire::{Message, Network};
 
-use crate::lifecycle::Direction;
+use crate::lifecycle::{ConnId, Direction};
 
 use super::super::SyncConfig;
 use super::chains::Blocks;
@@ -49,4 +49,64 @@ fn headers_that_nobody_has_any_more_hide_no_chain_that_somebody_has() {
         world.add_as(&honest, direction, Behaviour::default());
     }
     world.sync_to(&honest, secs(5));
+}
+
+/// Simulation, seed 919: newcomers who show a block and keep it renewed themselves, so
+/// that none was late yet, and the rival of that block, of as much work, was never asked for.
+#[test]
+fn a_block_that_its_owners_keep_hides_no_rival_of_as_much_work() {
+    let common = Blocks::new(20, 1);
+    let (kept, honest) = (common.fork(20, 1, 2), common.fork(20, 1, 3));
+    let mut world = World::with(&common, SyncConfig::new(&Network::Regtest, None, 1));
+    let keeps = || Behaviour {
+        block_answers: 0,
+        ..Behaviour::default()
+    };
+    world.add_as(&kept, Direction::Inbound, keeps());
+    world.run(secs(1));
+    world.add_as(&honest, Direction::Outbound, Behaviour::default());
+    for _ in 0..20 {
+        world.add_as(&kept, Direction::Inbound, keeps());
+        world.run(secs(2));
+    }
+    assert_eq!(world.node.tree().tip().hash, honest.tip_hash());
+}
+
+/// Simulation, seed 926: peers that were asked in turn, by number; newcomers have greater
+/// ones, and so the peers that had brought everything before had no turn any more.
+#[test]
+fn newcomers_that_keep_a_block_take_no_turn_from_older_peers() {
+    for proven in [false, true] {
+        let chain = Blocks::new(22, 1);
+        let (begin, before) = (chain.fork(20, 0, 1), chain.fork(21, 0, 1));
+        let mut world = World::with(&begin, SyncConfig::new(&Network::Regtest, None, 1));
+        let keeps = || Behaviour {
+            block_answers: 0,
+            ..Behaviour::default()
+        };
+        // Older peers that keep blocks too are many, where the honest one is proven.
+        let older = if proven { 30 } else { 0 };
+        for _ in 0..older {
+            world.add_as(&begin, Direction::Inbound, keeps());
+        }
+        let honest = world.add_as(&begin, Direction::Outbound, Behaviour::default());
+        if proven {
+            world.set_chain(honest, &before);
+            world.message(honest, Message::Headers(vec![before.at(21).header]));
+            world.sync_to(&before, secs(5));
+        }
+        world.add_as(&chain, Direction::Inbound, keeps());
+        world.run(secs(1));
+        world.set_chain(honest, &chain);
+        for id in 0..=honest.0 {
+            let headers = (21..=22).map(|height| chain.at(height).header).collect();
+            world.message(ConnId(id), Message::Headers(headers));
+        }
+        for _ in 0..15 {
+            world.add_as(&chain, Direction::Inbound, keeps());
+            world.run(secs(1));
+        }
+        let tip = world.node.tree().tip().hash;
+        assert_eq!(tip, chain.tip_hash(), "proven: {proven}");
+    }
 }
