@@ -44,6 +44,15 @@ pub fn reject(kind: RejectKind) -> Reject {
     }
 }
 
+/// Core's `prev-blk-not-found` is not its `bad-prevblk`: nobody is to blame for it. It is
+/// met where our clock was wrong and the parent refused as too far in the future.
+fn orphan(error: &InsertError) -> Reject {
+    reject(match error {
+        InsertError::UnknownParent { .. } => RejectKind::MissingPrev,
+        InsertError::InvalidParent { .. } => RejectKind::InvalidPrev,
+    })
+}
+
 impl Kernel {
     /// A kernel that has what `tree` says.
     #[must_use]
@@ -100,8 +109,8 @@ impl Kernel {
             }
             match self.insert(hash, *header) {
                 Ok(_) => (count_ok, last) = (count_ok + 1, Some(hash)),
-                Err(_) => {
-                    rejected = Some((hash, reject(RejectKind::InvalidPrev)));
+                Err(error) => {
+                    rejected = Some((hash, orphan(&error)));
                     break;
                 }
             }
@@ -144,8 +153,8 @@ impl Kernel {
         if !self.tree.contains(&hash) && self.is_from_the_future(&block.header) {
             return BlockOutcome::Rejected(reject(RejectKind::TimeFuture));
         }
-        if self.insert(hash, block.header).is_err() {
-            return BlockOutcome::Rejected(reject(RejectKind::MissingPrev));
+        if let Err(error) = self.insert(hash, block.header) {
+            return BlockOutcome::Rejected(orphan(&error));
         }
         match self.tree.get(&hash).unwrap().status {
             Status::Header => {}

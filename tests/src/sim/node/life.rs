@@ -62,6 +62,14 @@ fn open_tree(kernel: &HeaderTree) -> HeaderTree {
 }
 
 impl Node {
+    /// What is on the disk, and the rules: a block that was stored before its parent in an
+    /// earlier life is checked when it is connected in this one.
+    fn kernel(&self, engine: &Engine) -> Kernel {
+        let mut kernel = Kernel::new(self.disk.tree.clone());
+        kernel.bad_to_connect.clone_from(&engine.bad_to_connect);
+        kernel
+    }
+
     /// Starts the process, unless it runs.
     pub(crate) fn start(&mut self, engine: &mut Engine) {
         if self.running.is_some() {
@@ -90,7 +98,7 @@ impl Node {
                 SyncConfig::new(&NETWORK, self.profile.minimum_work, seed),
                 open_tree(&self.disk.tree),
             ),
-            kernel: Kernel::new(self.disk.tree.clone()),
+            kernel: self.kernel(engine),
             jobs: VecDeque::new(),
             kernel_busy: false,
             slow_until: Duration::ZERO,
