@@ -14,7 +14,9 @@ pub const DEFAULT_MAX_INBOUND: usize = 115;
 /// Automatic outbound connections. Core: 8 full relay and 2 block relay.
 pub const DEFAULT_MAX_OUTBOUND: usize = 10;
 /// Inbound connections whose handshake is not complete; they come on top of `max_inbound`.
-pub const DEFAULT_MAX_HANDSHAKES: usize = 256;
+/// A burst of as many at one moment is served without anybody being pushed out; silent,
+/// they cost 3 MB together.
+pub const DEFAULT_MAX_HANDSHAKES: usize = 512;
 /// Time from connected to handshake complete. Core `DEFAULT_PEER_CONNECT_TIMEOUT`.
 pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for a dial. Core `DEFAULT_CONNECT_TIMEOUT` (5 s).

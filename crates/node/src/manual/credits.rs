@@ -3,7 +3,7 @@
 //! | queue | bound | when it is full |
 //! |---|---|---|
 //! | connections | slots: inbound with handshakes and those leaving, outbound, manual | inbound: the socket is closed and counted; outbound: the dial fails |
-//! | connections in the handshake | 256 inbound | the oldest of the largest network group leaves |
+//! | connections in the handshake | 512 inbound | the oldest of the largest network group leaves |
 //! | lifecycle messages in both managers | two per slot (L5) | cannot be: the slot rides inside `Done` |
 //! | frames of a connection in the managers' mailboxes | 64 frames, 8 MiB and one frame | its socket is not read; TCP pushes back |
 //! | blocks of all connections that wait for the kernel | 96 MiB | the next block frame waits; other frames of other connections do not |
