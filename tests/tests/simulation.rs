@@ -7,6 +7,8 @@ use handfast_tests::sim::{Explored, MUTANTS, Mutant, Options, explore, run};
 
 /// The fixed set.
 const SEEDS: std::ops::Range<u64> = 0..64;
+/// Where a mistake must be found: what it needs to show is rarer than faults are.
+const MISTAKES: std::ops::Range<u64> = 0..400;
 
 fn all_hold(options: &Options, seeds: std::ops::Range<u64>) -> Explored {
     let explored = explore(seeds, options, 1, |_| {});
@@ -100,15 +102,15 @@ fn two_processes_print_the_same_trace_for_the_same_seed() {
     assert!(once != print("6"));
 }
 
-/// The observer finds this mistake within the fixed set, in one of these properties.
+/// The observer finds this mistake, in one of these properties.
 fn is_found(mutant: Mutant, properties: &[&str]) {
     let options = Options {
         mutant: Some(mutant),
         ..Options::default()
     };
-    let explored = explore(SEEDS, &options, 1, |_| {});
+    let explored = explore(MISTAKES, &options, 1, |_| {});
     let Some(found) = explored.failures.first() else {
-        panic!("{mutant:?} survived the fixed set");
+        panic!("{mutant:?} survived");
     };
     let failure = found.failure.as_ref().expect("only failures are listed");
     let property = failure.breach.property.as_str();
@@ -122,7 +124,7 @@ fn is_found(mutant: Mutant, properties: &[&str]) {
 }
 
 #[test]
-fn the_observer_finds_every_mistake_in_the_glue_within_the_fixed_set() {
+fn the_observer_finds_every_mistake_in_the_glue() {
     for mutant in MUTANTS {
         let properties: &[&str] = match mutant {
             Mutant::SeparateSenders => &["L3", "L2", "L4", "assertion"],

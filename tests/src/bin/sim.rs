@@ -3,7 +3,7 @@
 //! Exits with 1 when a property was broken, and prints the seed that shows it.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use handfast_tests::sim::{Explored, Options, explore, run};
@@ -89,8 +89,12 @@ fn many(runs: u64, arguments: &Arguments) -> ExitCode {
         healthy: arguments.healthy,
         ..Options::default()
     };
-    let told = AtomicU64::new(0);
+    let (told, failed) = (AtomicU64::new(0), AtomicUsize::new(0));
     let progress = |explored: &Explored| {
+        let failures = &explored.failures;
+        for failure in &failures[failed.swap(failures.len(), Ordering::Relaxed)..] {
+            println!("        seed {} failed", failure.seed);
+        }
         let tenths = explored.runs * 10 / runs.max(1);
         if told.fetch_max(tenths, Ordering::Relaxed) < tenths {
             println!(

@@ -159,7 +159,11 @@ impl Kernel {
         match self.tree.get(&hash).unwrap().status {
             Status::Header => {}
             Status::Invalid => return BlockOutcome::Rejected(reject(RejectKind::CachedInvalid)),
-            Status::Stored | Status::Connected => return BlockOutcome::Duplicate,
+            Status::Stored | Status::Connected => {
+                // Core tries to connect what it has, whatever it was given.
+                self.activate(changes);
+                return BlockOutcome::Duplicate;
+            }
         }
         if let Some(kind) = self.bad.get(&hash) {
             self.tree.mark_invalid(&hash);
@@ -196,6 +200,11 @@ impl Kernel {
             changes.push(Change::Connected(next.hash, next.header));
         }
         true
+    }
+
+    /// What a start does: connects what is on the disk and can be connected.
+    pub fn open(&mut self) {
+        self.activate(&mut Vec::new());
     }
 
     /// Connects the stored chain with most work.

@@ -67,6 +67,7 @@ impl Node {
     fn kernel(&self, engine: &Engine) -> Kernel {
         let mut kernel = Kernel::new(self.disk.tree.clone());
         kernel.bad_to_connect.clone_from(&engine.bad_to_connect);
+        kernel.open();
         kernel
     }
 
@@ -86,6 +87,7 @@ impl Node {
             mono: Duration::ZERO,
             unix: EPOCH,
         };
+        let kernel = self.kernel(engine);
         let mut running = Running {
             host,
             profile: self.profile.clone(),
@@ -96,9 +98,9 @@ impl Node {
             links: BTreeSet::new(),
             sync: SyncManager::new(
                 SyncConfig::new(&NETWORK, self.profile.minimum_work, seed),
-                open_tree(&self.disk.tree),
+                open_tree(kernel.tree()),
             ),
-            kernel: self.kernel(engine),
+            kernel,
             jobs: VecDeque::new(),
             kernel_busy: false,
             slow_until: Duration::ZERO,
