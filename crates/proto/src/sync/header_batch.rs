@@ -470,7 +470,7 @@ impl SyncManager {
             if for_good && self.tree.contains(hash) {
                 self.mark_invalid(hash);
             } else if reject.kind == RejectKind::TimeFuture {
-                self.unlearn_everywhere(step.now.mono, *hash);
+                self.unlearn_too_new(step.now.mono, *hash);
             }
             if let Some(origin) = origin {
                 self.punish_for_header(step, origin, reject);

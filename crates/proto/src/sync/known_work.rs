@@ -20,9 +20,11 @@ use handfast_wire::{Locator, Message};
 
 use crate::headers::{Entry, Status};
 use crate::lifecycle::ConnId;
+use crate::time::Now;
 
+use super::header_batch::is_from_the_future;
 use super::manager::{Step, SyncManager};
-use super::peer::{Known, Peer, Probe};
+use super::peer::{Known, Peer, Probe, TooNew};
 
 /// Silence after which a probe is given up.
 pub(super) const PROBE_PATIENCE: Duration = Duration::from_secs(30);
@@ -30,6 +32,9 @@ pub(super) const PROBE_PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const FIRST_PROBE_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause between probes of a peer that shows nothing new.
 const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(160);
+
+/// Pause before a block that was too new for our clock is tried again.
+const TOO_NEW_PAUSE: Duration = Duration::from_secs(20);
 
 impl SyncManager {
     /// The peer has shown to have this block.
@@ -97,12 +102,41 @@ impl SyncManager {
         }
     }
 
-    /// The block cannot be had now, from nobody: as if no peer had shown it. Whoever shows
-    /// it again is taken at its word.
-    pub(super) fn unlearn_everywhere(&mut self, now: Duration, hash: BlockHash) {
+    /// The block is too new for our clock, whoever has it: as if no peer had shown it, until
+    /// the clock says otherwise. Nobody need show it again: a clock that was put right must
+    /// not leave us behind until the next block is found.
+    pub(super) fn unlearn_too_new(&mut self, now: Duration, refused: BlockHash) {
         let ids: Vec<ConnId> = self.peers.keys().copied().collect();
         for id in ids {
-            self.unlearn(now, id, hash);
+            let shown = self.peers[&id].known.best;
+            let shown = shown.filter(|best| self.tree.is_ancestor(&refused, &best.hash));
+            let Some(best) = shown else { continue };
+            self.unlearn(now, id, refused);
+            let again = now + TOO_NEW_PAUSE;
+            self.live(id).known.too_new = Some(TooNew {
+                best: best.hash,
+                refused,
+                again,
+            });
+            self.wake_at(again);
+        }
+    }
+
+    /// Takes the peers at their word again whose blocks are not too new any more.
+    fn relearn_too_new(&mut self, now: Now) {
+        let waiting = self.peers.iter();
+        let waiting: Vec<(ConnId, TooNew)> = waiting
+            .filter_map(|(id, peer)| Some((*id, peer.known.too_new?)))
+            .collect();
+        for (id, too_new) in waiting {
+            let refused = self.tree.get(&too_new.refused);
+            let still = refused.is_some_and(|entry| is_from_the_future(now, &entry.header));
+            if now.mono < too_new.again || still {
+                self.wake_at(too_new.again.max(now.mono + TOO_NEW_PAUSE / 2));
+                continue;
+            }
+            self.live(id).known.too_new = None;
+            self.learn(id, too_new.best);
         }
     }
 
@@ -163,6 +197,7 @@ impl SyncManager {
     }
 
     pub(super) fn known_work_timers(&mut self, step: &mut Step) {
+        self.relearn_too_new(step.now);
         let now = step.now.mono;
         let mut next = None::<Duration>;
         for peer in self.peers.values_mut() {

@@ -64,6 +64,17 @@ pub(super) struct Probe {
     pub(super) at: Duration,
 }
 
+/// A chain with a block whose time was too far ahead of our clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooNew {
+    /// The end of the chain.
+    pub(super) best: BlockHash,
+    /// The block that was refused.
+    pub(super) refused: BlockHash,
+    /// Not to be tried again before, monotonic.
+    pub(super) again: Duration,
+}
+
 /// One admitted peer.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
@@ -111,6 +122,8 @@ pub(super) struct PeerKnown {
     pub(super) best: Option<Known>,
     /// The last block it announced that we have no header of. Core `hashLastUnknownBlock`.
     pub(super) unknown: Option<BlockHash>,
+    /// What it has shown, and cannot be had while our clock says so.
+    pub(super) too_new: Option<TooNew>,
     /// The best header we sent it. Core `pindexBestHeaderSent`.
     pub(super) sent: Option<BlockHash>,
     pub(super) probe: Option<Probe>,
@@ -172,6 +185,7 @@ impl Peer {
             known: PeerKnown {
                 best: None,
                 unknown: None,
+                too_new: None,
                 sent: None,
                 probe: None,
                 next_probe: Duration::ZERO,

@@ -201,9 +201,9 @@ impl SyncManager {
         } else if reject.kind == RejectKind::Mutated {
             self.want_again(&hash);
         } else if reject.kind == RejectKind::TimeFuture {
-            // Nothing is wrong with other blocks: no hold. Whoever shows it again
-            // later, when it may be right, is asked again.
-            self.unlearn_everywhere(step.now.mono, hash);
+            // Nothing is wrong with other blocks: no hold. It is tried again when our
+            // clock allows it.
+            self.unlearn_too_new(step.now.mono, hash);
         } else {
             self.hold(step.now.mono, hash, reject.reason.clone());
         }

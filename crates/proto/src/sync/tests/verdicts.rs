@@ -214,7 +214,7 @@ fn a_block_that_is_too_new_for_the_kernel_holds_up_nothing_else() {
         "of {other} in the same step"
     );
     world.run(secs(50));
-    assert_eq!(asked(&world, hash), 1, "not every ten seconds");
+    assert!(asked(&world, hash) <= 2, "not every ten seconds");
 }
 
 #[test]

@@ -80,6 +80,8 @@ enum Job {
 
 pub(crate) struct World {
     pub(crate) now: Now,
+    /// What the wall clock showed at the begin, as it is set now, Unix seconds.
+    pub(crate) clock: u32,
     pub(crate) node: SyncManager,
     pub(crate) kernel: Kernel,
     /// Time the kernel takes for a job.
@@ -129,6 +131,7 @@ impl World {
                 mono: Duration::ZERO,
                 unix: START,
             },
+            clock: START,
             node: SyncManager::new(config, tree.clone()),
             kernel: Kernel::new(tree),
             kernel_time: Duration::from_micros(50),
@@ -421,7 +424,7 @@ impl World {
 
     fn jump(&mut self, to: Duration) {
         self.now.mono = to;
-        self.now.unix = START + to.as_secs() as u32;
+        self.now.unix = self.clock + to.as_secs() as u32;
     }
 
     fn happen(&mut self, event: Event) {
