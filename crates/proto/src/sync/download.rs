@@ -415,7 +415,7 @@ impl SyncManager {
         let parent = self.tree.get(&block.header.prev_blockhash)?;
         let tip = self.tree.tip();
         // Its header would be refused: it is no offence, and may come again later.
-        let too_new = is_from_the_future(step.now, &block.header);
+        let too_new = is_from_the_future(step.now, block.header.time);
         let height = parent.height + 1;
         let work = parent.work + block.header.work();
         let worthy = parent.status != Status::Invalid

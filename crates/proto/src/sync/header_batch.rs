@@ -31,9 +31,16 @@ enum Answer {
     Unasked,
 }
 
-/// Whether a header's time is too far ahead of our clock to be accepted now.
-pub(super) fn is_from_the_future(now: Now, header: &Header) -> bool {
-    header.time > now.unix.saturating_add(MAX_FUTURE_BLOCK_TIME)
+/// Whether a header's time (Unix seconds) is too far ahead of our clock to be accepted now.
+pub(super) fn is_from_the_future(now: Now, time: u32) -> bool {
+    time > now.unix.saturating_add(MAX_FUTURE_BLOCK_TIME)
+}
+
+/// Headers whose time is more than two hours ahead are no offence and may be right later;
+/// the kernel would refuse them now. Where the first of them is, and its time.
+fn first_from_the_future(now: Now, headers: &[Header]) -> Option<(usize, u32)> {
+    let mut times = headers.iter().map(|header| header.time).enumerate();
+    times.find(|(_, time)| is_from_the_future(now, *time))
 }
 
 impl SyncManager {
@@ -63,7 +70,8 @@ impl SyncManager {
         let answer = self.match_answer(id, last);
         self.live(id).headers.answered = true;
         self.live(id).headers.aside = None;
-        if let Some(at) = self.first_from_the_future(step, &headers) {
+        if let Some((at, time)) = first_from_the_future(step.now, &headers) {
+            self.remember_too_new(step.now.mono, id, last, time);
             headers.truncate(at);
             full = false;
         }
@@ -180,13 +188,6 @@ impl SyncManager {
         };
         let best = self.tree.best_header().hash;
         self.ask(step, id, kind, best);
-    }
-
-    /// Headers whose time is more than two hours ahead are no offence and may be right
-    /// later; the kernel would refuse them now.
-    fn first_from_the_future(&self, step: &Step, headers: &[Header]) -> Option<usize> {
-        let too_new = |header: &Header| is_from_the_future(step.now, header);
-        headers.iter().position(too_new)
     }
 
     /// Whether these headers must go through the low-work check before they are kept.

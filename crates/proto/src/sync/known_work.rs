@@ -20,7 +20,6 @@ use handfast_wire::{Locator, Message};
 
 use crate::headers::{Entry, Status};
 use crate::lifecycle::ConnId;
-use crate::time::Now;
 
 use super::header_batch::is_from_the_future;
 use super::manager::{Step, SyncManager};
@@ -106,37 +105,51 @@ impl SyncManager {
     /// the clock says otherwise. Nobody need show it again: a clock that was put right must
     /// not leave us behind until the next block is found.
     pub(super) fn unlearn_too_new(&mut self, now: Duration, refused: BlockHash) {
+        let Some(time) = self.tree.get(&refused).map(|entry| entry.header.time) else {
+            return;
+        };
         let ids: Vec<ConnId> = self.peers.keys().copied().collect();
         for id in ids {
             let shown = self.peers[&id].known.best;
             let shown = shown.filter(|best| self.tree.is_ancestor(&refused, &best.hash));
-            let Some(best) = shown else { continue };
-            self.unlearn(now, id, refused);
-            let again = now + TOO_NEW_PAUSE;
-            self.live(id).known.too_new = Some(TooNew {
-                best: best.hash,
-                refused,
-                again,
-            });
-            self.wake_at(again);
+            if let Some(best) = shown {
+                self.unlearn(now, id, refused);
+                self.remember_too_new(now, id, best.hash, time);
+            }
         }
     }
 
+    /// The peer has shown a chain that ends with `best` and has a block of that time, which
+    /// is too far ahead of our clock.
+    pub(super) fn remember_too_new(
+        &mut self,
+        now: Duration,
+        id: ConnId,
+        best: BlockHash,
+        time: u32,
+    ) {
+        let again = now + TOO_NEW_PAUSE;
+        self.live(id).known.too_new = Some(TooNew { best, time, again });
+        self.wake_at(again);
+    }
+
     /// Takes the peers at their word again whose blocks are not too new any more.
-    fn relearn_too_new(&mut self, now: Now) {
-        let waiting = self.peers.iter();
+    fn relearn_too_new(&mut self, step: &mut Step) {
+        let waiting = self.peers.iter().filter(|(_, peer)| !peer.leaving);
         let waiting: Vec<(ConnId, TooNew)> = waiting
             .filter_map(|(id, peer)| Some((*id, peer.known.too_new?)))
             .collect();
+        let now = step.now.mono;
         for (id, too_new) in waiting {
-            let refused = self.tree.get(&too_new.refused);
-            let still = refused.is_some_and(|entry| is_from_the_future(now, &entry.header));
-            if now.mono < too_new.again || still {
-                self.wake_at(too_new.again.max(now.mono + TOO_NEW_PAUSE / 2));
+            if now < too_new.again || is_from_the_future(step.now, too_new.time) {
+                self.wake_at(too_new.again.max(now + TOO_NEW_PAUSE / 2));
                 continue;
             }
             self.live(id).known.too_new = None;
             self.learn(id, too_new.best);
+            if !self.tree.contains(&too_new.best) {
+                self.ask_for_announced(step, id);
+            }
         }
     }
 
@@ -197,7 +210,7 @@ impl SyncManager {
     }
 
     pub(super) fn known_work_timers(&mut self, step: &mut Step) {
-        self.relearn_too_new(step.now);
+        self.relearn_too_new(step);
         let now = step.now.mono;
         let mut next = None::<Duration>;
         for peer in self.peers.values_mut() {

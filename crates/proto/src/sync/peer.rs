@@ -69,8 +69,8 @@ pub(super) struct Probe {
 pub(super) struct TooNew {
     /// The end of the chain.
     pub(super) best: BlockHash,
-    /// The block that was refused.
-    pub(super) refused: BlockHash,
+    /// The time of the block that was refused, Unix seconds.
+    pub(super) time: u32,
     /// Not to be tried again before, monotonic.
     pub(super) again: Duration,
 }

@@ -244,9 +244,9 @@ impl Running {
         }
     }
 
-    /// Whether a live peer has shown a chain with more work than the tip that is good, as
+    /// The live peer that has shown a chain with more work than the tip that is good, as
     /// far as this node can tell by its clock.
-    fn somebody_is_ahead(&self, now: Now) -> bool {
+    fn who_is_ahead(&self, now: Now) -> Option<(ConnId, BlockHash)> {
         let tree = self.sync.tree();
         let tip = tree.tip();
         let latest = now.unix.saturating_add(MAX_FUTURE);
@@ -259,9 +259,10 @@ impl Running {
         let live = self.sync.ids();
         let shown = self.watch.shown.iter().filter(|(id, _)| live.contains(id));
         let mut better = shown
-            .filter_map(|(_, hash)| tree.get(hash))
-            .filter(|entry| entry.status != Status::Invalid && entry.work > tip.work);
-        better.any(|entry| is_good(&entry))
+            .filter_map(|(id, hash)| Some((*id, tree.get(hash)?)))
+            .filter(|(_, entry)| entry.status != Status::Invalid && entry.work > tip.work);
+        let ahead = better.find(|(_, entry)| is_good(entry))?;
+        Some((ahead.0, ahead.1.hash))
     }
 
     fn look_at_s1(&mut self, engine: &mut Engine, now: Now, state: &SyncState) {
@@ -275,15 +276,16 @@ impl Running {
             || self.kernel_is_busy();
         let said = state.phase == Phase::Stalled
             && GOOD_REASONS.iter().any(|reason| state.why.contains(reason));
-        if asked || judging || said || !self.somebody_is_ahead(now) {
+        let ahead = self.who_is_ahead(now);
+        let Some((id, hash)) = ahead.filter(|_| !asked && !judging && !said) else {
             self.watch.idle_since = None;
             return;
-        }
+        };
         let since = *self.watch.idle_since.get_or_insert(engine.now);
         let patience = S1_PATIENCE + Duration::from_secs(10);
         if engine.now - since > patience && !engine.had_trouble(self.host.node, patience) {
             let text = format!(
-                "n{}: somebody has shown more work for {:?}, nothing is asked for; phase {}, why: {}",
+                "n{}: {id} has shown more work, {hash}, for {:?}, nothing is asked for; phase {}, why: {}",
                 self.host.node,
                 engine.now - since,
                 state.phase,
