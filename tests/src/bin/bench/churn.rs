@@ -23,6 +23,8 @@ const CONCURRENCY: [usize; 2] = [50, 300];
 const WARM_UP: usize = 2_000;
 /// Idle peers.
 const CROWDS: [usize; 2] = [100, 1_000];
+/// Peers that come and go before memory is read.
+const FIRST_PEERS: usize = 16;
 /// How long idle peers are left alone before memory is read.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -204,9 +206,11 @@ fn idle(runs: usize) {
     }
 }
 
-/// What each crowd added to the memory of a fresh process, per peer, bytes.
+/// What each crowd added to the memory of a process, per peer, bytes. The process has had a
+/// few peers before: the pages of code that the first one touches are not what a peer costs.
 fn crowds(subject: Subject) -> [f64; CROWDS.len()] {
     let server = subject.start();
+    server.churn(8, FIRST_PEERS);
     // Nothing is awaited: it is left alone for a while.
     let _ = poll(SETTLE, || None::<()>);
     let before = server.usage().resident;
