@@ -38,6 +38,9 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
         listen: place.rpc_listen.clone(),
         socket: Some(place.rpc_socket.clone()),
         cookie: place.cookie(),
+        access: settings.rpc.access.clone(),
+        rest: settings.rpc.rest,
+        max_calls: settings.rpc.max_calls,
     });
     let listeners = listeners.map_err(|error| error.to_string())?;
     let mut signals = Signals::new()?;

@@ -60,5 +60,5 @@ pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction,
 pub use handfast_proto::peer_table::{
     AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, PeerRow,
 };
-pub use handfast_proto::sync::{Reject, RejectKind, SubmitResult, SyncState};
+pub use handfast_proto::sync::{Phase as SyncPhase, Reject, RejectKind, SubmitResult, SyncState};
 pub use handfast_wire::{Message, Network, RawBlock};

@@ -1,171 +1,216 @@
-//! Who may call over TCP: whoever can read the cookie file.
+//! Who may call over TCP, and what.
+//!
+//! Callers come from an address that is allowed (this machine always is), and show the
+//! cookie or the password of a user that the operator named. A user may be held to some
+//! methods. The Unix socket needs none of it: its file mode is the lock.
 //!
 //! # Security
-//! The secret lives for one run of the node. It is never logged, and compared
-//! in constant time. The Unix socket needs no secret: its file mode is the lock.
+//! Secrets are never logged, and compared in constant time. A name that nobody has costs
+//! as much as a wrong password, and both cost [`FAILED_LOGIN_DELAY`].
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod cookie;
+mod users;
+
+pub(crate) use cookie::Cookie;
+pub use cookie::{COOKIE_FILE, COOKIE_USER};
+pub use users::{RpcUser, UserError, Whitelist, WhitelistError};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rand::TryRngCore;
-use rand::rngs::OsRng;
+use handfast_node::Subnet;
 
-/// The user name in the cookie file. Core `COOKIEAUTH_USER`.
-pub const COOKIE_USER: &str = "__cookie__";
-/// The name of the cookie file in the network's directory. Core `COOKIEAUTH_FILE`.
-pub const COOKIE_FILE: &str = ".cookie";
 /// What a failed login costs, so that guessing is slow. Core has the same.
 pub(crate) const FAILED_LOGIN_DELAY: Duration = Duration::from_millis(250);
 
-/// Length of the secret, bytes. Core `COOKIE_SIZE`.
-const SECRET_BYTES: usize = 32;
-
-/// The cookie file of this run. Removed when dropped, unless another run has replaced it.
-#[derive(Debug)]
-pub(crate) struct Cookie {
-    path: PathBuf,
-    credentials: Credentials,
+/// What the operator says about callers over TCP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessRules {
+    /// Users besides the one of the cookie. Core `-rpcauth`.
+    pub users: Vec<RpcUser>,
+    /// Methods that users are held to. As soon as one user has such a list, those who have
+    /// none may call nothing, as with Core's `-rpcwhitelistdefault`.
+    pub whitelists: Vec<Whitelist>,
+    /// Addresses that may call, besides this machine. Core `-rpcallowip`.
+    pub allowed: Vec<Subnet>,
 }
 
-/// `user:password` that opens the door.
-#[derive(Clone)]
-pub(crate) struct Credentials(String);
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Credentials(…)")
-    }
+/// The methods that a caller may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rights {
+    /// All of them.
+    All,
+    /// These.
+    Only(Arc<BTreeSet<String>>),
 }
 
-impl Cookie {
-    /// Makes a new secret and writes it to `path`, whole or not at all, readable
-    /// by this user alone.
-    pub(crate) fn write(path: &Path) -> io::Result<Self> {
-        let mut secret = [0u8; SECRET_BYTES];
-        OsRng
-            .try_fill_bytes(&mut secret)
-            .map_err(io::Error::other)?;
-        let credentials = Credentials(format!("{COOKIE_USER}:{}", crate::render::hex(&secret)));
-        let temp = path.with_extension("tmp");
-        let mut file = create_private(&temp)?;
-        file.write_all(credentials.0.as_bytes())?;
-        drop(file);
-        fs::rename(&temp, path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            credentials,
-        })
-    }
-
-    pub(crate) fn credentials(&self) -> Credentials {
-        self.credentials.clone()
-    }
-}
-
-impl Drop for Cookie {
-    fn drop(&mut self) {
-        let ours =
-            fs::read(&self.path).is_ok_and(|content| content == self.credentials.0.as_bytes());
-        if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the cookie file");
+impl Rights {
+    pub(crate) fn allow(&self, method: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(methods) => methods.contains(method),
         }
     }
 }
 
-/// A new file that was never readable by others: an old one's mode would be inherited.
-fn create_private(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
+/// The door of the TCP sockets.
+#[derive(Clone)]
+pub(crate) struct Access {
+    cookie: String,
+    users: Vec<RpcUser>,
+    /// `None`: nobody is held to anything.
+    whitelists: Option<BTreeMap<String, Arc<BTreeSet<String>>>>,
+    allowed: Vec<Subnet>,
 }
 
-impl Credentials {
-    /// Whether an `Authorization` header carries these credentials (RFC 7617).
-    pub(crate) fn accept(&self, header: &str) -> bool {
-        let Some(encoded) = header.strip_prefix("Basic ") else {
-            return false;
-        };
-        let Ok(given) = STANDARD.decode(encoded.trim()) else {
-            return false;
-        };
-        equal_in_constant_time(&given, self.0.as_bytes())
+impl Access {
+    pub(crate) fn new(rules: AccessRules, cookie: &str) -> Self {
+        Self {
+            cookie: cookie.to_owned(),
+            whitelists: users::by_user(&rules.whitelists),
+            users: rules.users,
+            allowed: rules.allowed,
+        }
+    }
+
+    /// Whether somebody at this address may call at all.
+    pub(crate) fn allows(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        ip.is_loopback() || self.allowed.iter().any(|subnet| subnet.contains(ip))
+    }
+
+    /// What the bearer of an `Authorization` header may call (RFC 7617); `None` when it
+    /// opens nothing.
+    pub(crate) fn login(&self, header: &str) -> Option<Rights> {
+        let encoded = header.strip_prefix("Basic ")?;
+        let given = STANDARD.decode(encoded.trim()).ok()?;
+        let given = String::from_utf8(given).ok()?;
+        let (name, password) = given.split_once(':')?;
+        // All are tried, whoever fits: how long it takes says nothing about names.
+        let cookie = COOKIE_USER == name && equal_in_constant_time(password, &self.cookie);
+        let fits = self.users.iter().fold(cookie, |fits, user| {
+            let fit = user.accepts(password);
+            fits | (fit && user.name() == name)
+        });
+        fits.then(|| self.rights(name))
+    }
+
+    fn rights(&self, name: &str) -> Rights {
+        match &self.whitelists {
+            None => Rights::All,
+            Some(lists) => Rights::Only(lists.get(name).cloned().unwrap_or_default()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Access(…)")
     }
 }
 
 /// Takes the same time wherever the difference is. The length is no secret.
-fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
+fn equal_in_constant_time(a: impl AsRef<[u8]>, b: impl AsRef<[u8]>) -> bool {
+    let (a, b) = (a.as_ref(), b.as_ref());
     let difference = a.iter().zip(b).fold(0, |sum, (a, b)| sum | (a ^ b));
     a.len() == b.len() && std::hint::black_box(difference) == 0
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
-    #[test]
-    fn the_cookie_is_private_replaces_an_old_one_and_goes_with_its_run() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = dir.path().join(COOKIE_FILE);
-        fs::write(&path, "__cookie__:of a run that was killed").expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("changed");
+    fn header(text: &str) -> String {
+        format!("Basic {}", STANDARD.encode(text))
+    }
 
-        let cookie = Cookie::write(&path).expect("the cookie is written");
-        let content = fs::read_to_string(&path).expect("it is there");
-        let (user, secret) = content.split_once(':').expect("user:secret");
-        assert_eq!((user, secret.len()), (COOKIE_USER, 2 * SECRET_BYTES));
+    fn access(rules: AccessRules) -> Access {
+        Access::new(rules, "abc")
+    }
+
+    #[test]
+    fn only_the_whole_cookie_opens() {
+        let access = access(AccessRules::default());
         assert_eq!(
-            fs::metadata(&path)
-                .expect("it is there")
-                .permissions()
-                .mode()
-                & 0o777,
-            0o600
+            access.login(&header("__cookie__:abc")),
+            Some(Rights::All),
+            "the cookie"
         );
-        drop(cookie);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn the_cookie_of_a_later_run_is_left_alone() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = dir.path().join(COOKIE_FILE);
-        let first = Cookie::write(&path).expect("written");
-        let second = Cookie::write(&path).expect("written");
-        drop(first);
-        assert!(path.exists());
-        drop(second);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn only_the_whole_secret_opens() {
-        let credentials = Credentials("__cookie__:abc".into());
-        let header = |text: &str| format!("Basic {}", STANDARD.encode(text));
-        assert!(credentials.accept(&header("__cookie__:abc")));
         for wrong in [
             "__cookie__:ab",
             "__cookie__:abcd",
             "__cookie__:abd",
             "other:abc",
+            "__cookie__",
             "",
             ":",
         ] {
-            assert!(!credentials.accept(&header(wrong)), "{wrong}");
+            assert_eq!(access.login(&header(wrong)), None, "{wrong}");
         }
-        assert!(!credentials.accept("Bearer abc"));
-        assert!(!credentials.accept("Basic ***"));
+        for wrong in ["Bearer abc", "Basic ***", "basic", ""] {
+            assert_eq!(access.login(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_named_user_comes_in_by_its_own_password_only() {
+        let bob = RpcUser::new("bob", "salt", "secret:with:colons");
+        let eve = RpcUser::new("eve", "salt", "other");
+        let access = access(AccessRules {
+            users: vec![bob, eve],
+            ..AccessRules::default()
+        });
+        assert!(access.login(&header("bob:secret:with:colons")).is_some());
+        assert!(access.login(&header("eve:other")).is_some());
+        for wrong in [
+            "bob:other",
+            "eve:secret:with:colons",
+            "bob:",
+            "bob:secret",
+            "carol:other",
+        ] {
+            assert_eq!(access.login(&header(wrong)), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn with_a_whitelist_everybody_may_call_what_theirs_says_and_nothing_else() {
+        let access = access(AccessRules {
+            users: vec![RpcUser::new("bob", "s", "p"), RpcUser::new("eve", "s", "p")],
+            whitelists: vec!["bob:getblockcount, getpeerinfo".parse().unwrap()],
+            ..AccessRules::default()
+        });
+        let bob = access.login(&header("bob:p")).unwrap();
+        assert!(bob.allow("getblockcount") && bob.allow("getpeerinfo"));
+        assert!(!bob.allow("stop") && !bob.allow("getblock"));
+        for other in ["eve:p", "__cookie__:abc"] {
+            let rights = access.login(&header(other)).unwrap();
+            assert!(!rights.allow("getblockcount"), "{other}");
+        }
+    }
+
+    #[test]
+    fn this_machine_is_always_allowed_and_others_by_name_of_their_network() {
+        let access = access(AccessRules {
+            allowed: vec!["192.0.2.0/24".parse().unwrap(), "fd00::7".parse().unwrap()],
+            ..AccessRules::default()
+        });
+        for (ip, expected) in [
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("192.0.2.200", true),
+            ("::ffff:192.0.2.1", true),
+            ("192.0.3.1", false),
+            ("fd00::7", true),
+            ("fd00::8", false),
+        ] {
+            assert_eq!(access.allows(ip.parse().unwrap()), expected, "{ip}");
+        }
     }
 }

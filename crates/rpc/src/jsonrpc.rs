@@ -51,6 +51,22 @@ pub async fn answer(body: &[u8], execute: &impl Execute) -> Answer {
     }
 }
 
+/// The first method that is called and not allowed, if any. What cannot be parsed calls
+/// nothing, and gets its error when it is carried out.
+pub(crate) fn first_refused(body: &[u8], allowed: impl Fn(&str) -> bool) -> Option<String> {
+    let text = serde_json::from_slice::<&RawValue>(body).ok()?;
+    let members = match text.get().as_bytes().first() {
+        Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text.get()).ok()?,
+        _ => vec![text],
+    };
+    let called = members.into_iter().filter_map(|member| {
+        let Members(members) = serde_json::from_str(member.get()).ok()?;
+        let (_, method) = members.into_iter().find(|(key, _)| key == "method")?;
+        serde_json::from_str::<String>(method.get()).ok()
+    });
+    called.into_iter().find(|method| !allowed(method))
+}
+
 /// One request on its own: only version 2 hides an error behind status 200.
 async fn single(text: &RawValue, execute: &impl Execute) -> Answer {
     let mut head = Head::default();

@@ -11,10 +11,13 @@
 mod auth;
 pub mod jsonrpc;
 pub mod methods;
+mod metrics;
 mod render;
 mod server;
 mod sockets;
 
-pub use auth::{COOKIE_FILE, COOKIE_USER};
+pub use auth::{
+    AccessRules, COOKIE_FILE, COOKIE_USER, RpcUser, UserError, Whitelist, WhitelistError,
+};
 pub use server::Server;
-pub use sockets::{Listeners, MAX_SOCKET_PATH, RpcConfig, RpcError};
+pub use sockets::{DEFAULT_MAX_CALLS, Listeners, MAX_SOCKET_PATH, RpcConfig, RpcError};

@@ -1,20 +1,31 @@
-//! HTTP around [`crate::jsonrpc`].
+//! HTTP around [`crate::jsonrpc`], and what is had by plain `GET`.
+//!
+//! | path | what | who |
+//! |---|---|---|
+//! | `/` | calls, by `POST` | callers from allowed addresses who log in |
+//! | `/health`, `/ready`, `/metrics` | for those who watch over the node | callers from allowed addresses |
+//! | `/rest/…` | blocks and headers, when switched on | callers from allowed addresses |
 
-use std::any::Any;
+mod call;
+mod gate;
+mod probes;
+mod rest;
+
+pub(crate) use probes::lag;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::{Extensions, ServerHandle};
-use actix_web::http::{Method, StatusCode, header};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
-use handfast_node::{NodeHandle, Phase};
+use actix_web::dev::ServerHandle;
+use actix_web::http::StatusCode;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use handfast_node::NodeHandle;
 use tokio::sync::watch;
 
-use crate::auth::{Cookie, Credentials, FAILED_LOGIN_DELAY};
-use crate::jsonrpc;
+use crate::auth::{Access, Cookie};
 use crate::methods::Methods;
+use crate::metrics::RpcMetrics;
 use crate::sockets::{Listeners, RpcConfig, RpcError, SocketFile};
 
 /// Threads that read requests and run methods. Calls are short, blocking reads
@@ -22,8 +33,6 @@ use crate::sockets::{Listeners, RpcConfig, RpcError, SocketFile};
 const WORKERS: usize = 2;
 /// Blocking reads at once, all workers together: each may hold a few blocks in memory.
 const BLOCKING_THREADS: usize = 8;
-/// Longest request body, bytes. Core `MAX_SIZE`.
-const MAX_BODY: usize = 32 * 1024 * 1024;
 /// Time for a whole request to arrive. Core `DEFAULT_HTTP_SERVER_TIMEOUT`.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time that an idle connection is kept open.
@@ -34,21 +43,17 @@ const CALLS_TIMEOUT: Duration = Duration::from_secs(5);
 /// is owed more: a caller that does not read, or has sent half a request.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Caller {
-    /// The Unix socket: the file's mode let the caller in.
-    Unix,
-    /// TCP: must show the cookie.
-    Tcp(SocketAddr),
-}
-
 /// What every worker has.
 #[derive(Clone)]
 struct Context {
     methods: Methods,
-    credentials: Credentials,
+    access: Arc<Access>,
+    metrics: Arc<RpcMetrics>,
     load: watch::Sender<Load>,
+    /// Calls in progress at most.
+    max_calls: usize,
+    /// Whether `/rest` is served.
+    rest: bool,
 }
 
 /// What the end of the server waits for.
@@ -73,6 +78,19 @@ impl Counted {
             load: load.clone(),
             which,
         }
+    }
+
+    /// One more call, unless there are `most` already.
+    fn call(load: &watch::Sender<Load>, most: usize) -> Option<Self> {
+        let room = load.send_if_modified(|load| {
+            let room = load.calls < most;
+            load.calls += usize::from(room);
+            room
+        });
+        room.then(|| Self {
+            load: load.clone(),
+            which: |load| &mut load.calls,
+        })
     }
 }
 
@@ -116,15 +134,23 @@ impl Server {
         let load = watch::Sender::new(Load::default());
         let context = Context {
             methods: Methods { node },
-            credentials: cookie.credentials(),
+            access: Arc::new(Access::new(config.access.clone(), cookie.secret())),
+            metrics: Arc::new(RpcMetrics::default()),
             load: load.clone(),
+            max_calls: config.max_calls,
+            rest: config.rest,
         };
         let connections = load.clone();
 
         let app = move || {
             App::new()
                 .app_data(web::Data::new(context.clone()))
-                .default_service(web::to(handle))
+                .route("/", web::to(call::handle))
+                .route("/health", web::to(probes::health))
+                .route("/ready", web::to(probes::ready))
+                .route("/metrics", web::to(probes::metrics))
+                .route("/rest/{path:.*}", web::to(rest::handle))
+                .default_service(web::to(async || plain(StatusCode::NOT_FOUND, "")))
         };
         let mut server = HttpServer::new(app)
             .workers(WORKERS)
@@ -133,7 +159,7 @@ impl Server {
             .client_request_timeout(READ_TIMEOUT)
             .disable_signals()
             .on_connect(move |connection, data| {
-                remember_caller(connection, data);
+                gate::remember_caller(connection, data);
                 data.insert(Counted::new(&connections, |load| &mut load.connections));
             });
         for listener in tcp {
@@ -189,121 +215,8 @@ impl Server {
     }
 }
 
-fn remember_caller(connection: &dyn Any, data: &mut Extensions) {
-    if connection.is::<actix_rt::net::UnixStream>() {
-        data.insert(Caller::Unix);
-    } else if let Some(stream) = connection.downcast_ref::<actix_rt::net::TcpStream>()
-        && let Ok(addr) = stream.peer_addr()
-    {
-        data.insert(Caller::Tcp(addr));
-    }
-}
-
-/// One HTTP request. Nothing of the body is read before the caller is known.
-async fn handle(
-    request: HttpRequest,
-    body: web::Payload,
-    context: web::Data<Context>,
-) -> HttpResponse {
-    if request.path() != "/" {
-        return plain(StatusCode::NOT_FOUND, "");
-    }
-    if request.method() != Method::POST {
-        let mut response = plain(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "JSONRPC server handles only POST requests",
-        );
-        response
-            .headers_mut()
-            .insert(header::ALLOW, header::HeaderValue::from_static("POST"));
-        return response;
-    }
-    if let Err(refusal) = admit(&request, &context.credentials).await {
-        return refusal;
-    }
-    if announces_too_much(&request) {
-        return plain(StatusCode::PAYLOAD_TOO_LARGE, "");
-    }
-    let body = match read_body(body).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal,
-    };
-    let call = Counted::new(&context.load, |load| &mut load.calls);
-    let answer = jsonrpc::answer(&body, &context.methods).await;
-    drop((body, call));
-    let status =
-        StatusCode::from_u16(answer.status).expect("jsonrpc answers with registered status codes");
-    let mut response = HttpResponse::build(status);
-    if context.methods.node.phase() == Phase::Stopping {
-        // A connection kept alive would hold up the end of the server.
-        response.force_close();
-    }
-    match answer.body {
-        Some(body) => response.content_type("application/json").body(body),
-        None => response.finish(),
-    }
-}
-
-/// Lets the caller in, or says why not.
-async fn admit(request: &HttpRequest, credentials: &Credentials) -> Result<(), HttpResponse> {
-    let addr = match request.conn_data::<Caller>() {
-        Some(Caller::Unix) => return Ok(()),
-        Some(Caller::Tcp(addr)) => addr,
-        // The peer was gone before its address could be read.
-        None => return Err(plain(StatusCode::FORBIDDEN, "")),
-    };
-    if !addr.ip().to_canonical().is_loopback() {
-        tracing::debug!(%addr, "RPC call from another machine refused");
-        return Err(plain(StatusCode::FORBIDDEN, ""));
-    }
-    let given = request.headers().get(header::AUTHORIZATION);
-    if given
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| credentials.accept(value))
-    {
-        return Ok(());
-    }
-    if given.is_some() {
-        tracing::debug!(%addr, "RPC call with wrong credentials refused");
-        tokio::time::sleep(FAILED_LOGIN_DELAY).await;
-    }
-    let mut response = plain(StatusCode::UNAUTHORIZED, "");
-    let challenge = header::HeaderValue::from_static("Basic realm=\"jsonrpc\"");
-    response
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, challenge);
-    Err(response)
-}
-
-/// Whether the request says that its body is too long, so that nobody waits for it.
-fn announces_too_much(request: &HttpRequest) -> bool {
-    let length = request.headers().get(header::CONTENT_LENGTH);
-    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    length.is_some_and(|length| length > MAX_BODY as u64)
-}
-
-/// The whole body, bounded in size and time.
-async fn read_body(mut payload: web::Payload) -> Result<Bytes, HttpResponse> {
-    let mut body = BytesMut::new();
-    let read = async {
-        while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|_| plain(StatusCode::BAD_REQUEST, ""))?;
-            if body.len() + chunk.len() > MAX_BODY {
-                return Err(plain(StatusCode::PAYLOAD_TOO_LARGE, ""));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(())
-    };
-    match tokio::time::timeout(READ_TIMEOUT, read).await {
-        Ok(Ok(())) => Ok(body.freeze()),
-        Ok(Err(refusal)) => Err(refusal),
-        Err(_) => Err(plain(StatusCode::REQUEST_TIMEOUT, "")),
-    }
-}
-
-fn plain(status: StatusCode, text: &'static str) -> HttpResponse {
+fn plain(status: StatusCode, text: impl Into<String>) -> HttpResponse {
     HttpResponse::build(status)
         .content_type("text/plain; charset=utf-8")
-        .body(text)
+        .body(text.into())
 }

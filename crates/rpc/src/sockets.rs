@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::auth::AccessRules;
+
 /// Longest path of the Unix socket, bytes. The system's limit is 108 or 104.
 pub const MAX_SOCKET_PATH: usize = 100;
 
@@ -19,7 +21,11 @@ pub const MAX_SOCKET_PATH: usize = 100;
 /// The system caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Where the RPC server listens.
+/// Calls in progress at most, unless the operator says otherwise. A call holds its request
+/// and no thread.
+pub const DEFAULT_MAX_CALLS: usize = 4096;
+
+/// Where the RPC server listens, and whom it serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RpcConfig {
     /// TCP addresses; may be empty.
@@ -28,6 +34,13 @@ pub struct RpcConfig {
     pub socket: Option<PathBuf>,
     /// Path of the cookie file.
     pub cookie: PathBuf,
+    /// Who may call over TCP, besides whoever reads the cookie on this machine.
+    pub access: AccessRules,
+    /// Whether blocks and headers are served over plain `GET`. Core `-rest`.
+    pub rest: bool,
+    /// Calls in progress at most: whoever comes then is told to come again. Core
+    /// `-rpcworkqueue`.
+    pub max_calls: usize,
 }
 
 /// Why the RPC server did not start. `Display` is one line: the cause and the remedy.
@@ -218,6 +231,9 @@ mod tests {
             listen: vec![],
             socket: Some(dir.join("node.sock")),
             cookie: dir.join(".cookie"),
+            access: AccessRules::default(),
+            rest: false,
+            max_calls: DEFAULT_MAX_CALLS,
         }
     }
 
@@ -299,6 +315,9 @@ mod tests {
             listen: vec![addr],
             socket: None,
             cookie: PathBuf::new(),
+            access: AccessRules::default(),
+            rest: false,
+            max_calls: DEFAULT_MAX_CALLS,
         };
         let error = Listeners::bind(config).expect_err("occupied").to_string();
         assert!(

@@ -121,6 +121,36 @@ pub(crate) const KEYS: &[Key] = &[
         "Text that peers see in our user agent",
     ),
     key(
+        "rpc-auth",
+        Shape::Many("NAME:SALT$HMAC"),
+        Scope::Run,
+        "A user who may call over TCP, as Bitcoin Core's rpcauth.py prints it",
+    ),
+    key(
+        "rpc-whitelist",
+        Shape::Many("USER:METHODS"),
+        Scope::Run,
+        "Methods, separated by commas, that this user is held to; users without a list may then call none",
+    ),
+    key(
+        "rpc-allow-ip",
+        Shape::Many("NETWORK"),
+        Scope::Run,
+        "Address or network that may call over TCP, besides this machine",
+    ),
+    key(
+        "rpc-work-queue",
+        Shape::One("N"),
+        Scope::Run,
+        "RPC calls in progress at most; more are told to come again [default: 4096]",
+    ),
+    key(
+        "rest",
+        Shape::Flag,
+        Scope::Run,
+        "Serve blocks and headers over plain GET, at /rest on the RPC address",
+    ),
+    key(
         "log",
         Shape::One("FILTER"),
         Scope::Run,

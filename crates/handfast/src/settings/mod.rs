@@ -5,9 +5,11 @@
 
 mod keys;
 mod layers;
+mod rpc;
 
 pub(crate) use keys::{KEYS, Scope, Shape};
 pub(crate) use layers::Layers;
+pub(crate) use rpc::RpcSettings;
 
 use std::fs;
 use std::io;
@@ -108,6 +110,7 @@ pub(crate) struct RunSettings {
     pub(crate) handshake_timeout: Duration,
     pub(crate) user_agent: String,
     pub(crate) log: String,
+    pub(crate) rpc: RpcSettings,
 }
 
 /// Adds the configuration file to what the command line says. `named`: the value of `--config`.
@@ -196,6 +199,7 @@ pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, SettingsError
         ),
         user_agent: user_agent(layers)?,
         log: log_filter(layers)?,
+        rpc: rpc::rpc(layers)?,
         place,
     };
     check_datadir(&datadir(layers)?)?;

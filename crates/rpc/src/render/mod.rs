@@ -10,3 +10,8 @@ mod transaction;
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bitcoin::hex::DisplayHex::to_lower_hex_string(bytes)
 }
+
+/// The bytes that hex digits of either case stand for; `None` when they are none.
+pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
+    bitcoin::hex::FromHex::from_hex(digits).ok()
+}

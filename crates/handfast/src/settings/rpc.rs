@@ -1,0 +1,77 @@
+//! Who may call, and how much.
+
+use std::str::FromStr;
+
+use handfast_rpc::{AccessRules, DEFAULT_MAX_CALLS, RpcUser, Whitelist, WhitelistError};
+
+use super::layers::{Layers, Origin};
+use super::{SettingsError, bad, number};
+
+/// Most calls in progress that may be asked for. Each may hold a request of 32 MiB.
+const MAX_CALLS_LIMIT: usize = 100_000;
+
+/// What the RPC server is told besides where it listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RpcSettings {
+    pub(crate) access: AccessRules,
+    pub(crate) rest: bool,
+    pub(crate) max_calls: usize,
+}
+
+pub(super) fn rpc(layers: &Layers) -> Result<RpcSettings, SettingsError> {
+    let wanted = format!("a number of calls from 1 to {MAX_CALLS_LIMIT}");
+    let max_calls = number(layers, "rpc-work-queue", 1..=MAX_CALLS_LIMIT, &wanted)?;
+    Ok(RpcSettings {
+        access: AccessRules {
+            users: users(layers)?,
+            whitelists: whitelists(layers)?,
+            allowed: each(
+                layers,
+                "rpc-allow-ip",
+                "an IP address or a network, such as 192.168.1.0/24",
+            )?,
+        },
+        rest: layers.flag("rest").is_some(),
+        max_calls: max_calls.unwrap_or(DEFAULT_MAX_CALLS),
+    })
+}
+
+fn each<T: FromStr>(layers: &Layers, key: &str, wanted: &str) -> Result<Vec<T>, SettingsError> {
+    let parse = |(origin, text): (&Origin, &str)| {
+        text.parse()
+            .map_err(|_| bad(origin, key, text, wanted.to_owned()))
+    };
+    layers.many(key).map(parse).collect()
+}
+
+fn users(layers: &Layers) -> Result<Vec<RpcUser>, SettingsError> {
+    let parse = |(origin, text): (&Origin, &str)| {
+        // What is wrong may be a password in the clear: it is not repeated.
+        let name = text.split_once(':').map_or("…", |(name, _)| name);
+        let shown = format!("{name}:…");
+        text.parse().map_err(|_| {
+            bad(
+                origin,
+                "rpc-auth",
+                &shown,
+                "a line of Bitcoin Core's rpcauth.py: NAME:SALT$HMAC, with 64 hexadecimal digits",
+            )
+        })
+    };
+    layers.many("rpc-auth").map(parse).collect()
+}
+
+fn whitelists(layers: &Layers) -> Result<Vec<Whitelist>, SettingsError> {
+    let parse = |(origin, text): (&Origin, &str)| {
+        text.parse().map_err(|error| {
+            let wanted = match error {
+                WhitelistError::Form => "of the form USER:METHOD,METHOD".to_owned(),
+                WhitelistError::Unknown(name) => {
+                    format!("a list of methods: there is no {name:?} (see handfast rpc help)")
+                }
+            };
+            bad(origin, "rpc-whitelist", text, wanted)
+        })
+    };
+    layers.many("rpc-whitelist").map(parse).collect()
+}

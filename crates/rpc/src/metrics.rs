@@ -1,0 +1,90 @@
+//! The page that Prometheus scrapes.
+//!
+//! What calls cost is counted here as it happens. All else is asked of the node when the
+//! page is asked for, so that counting costs the node nothing and no number is kept twice.
+
+mod node;
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use handfast_node::NodeHandle;
+
+/// Upper ends of the buckets, seconds: from an answer out of the snapshot to a full block.
+const BUCKETS: [f64; 10] = [
+    0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0,
+];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Method {
+    method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    method: &'static str,
+    result: &'static str,
+}
+
+/// What calls cost, by method.
+#[derive(Debug)]
+pub(crate) struct RpcMetrics {
+    seconds: Family<Method, Histogram>,
+    calls: Family<Outcome, Counter>,
+    turned_away: Counter,
+}
+
+impl Default for RpcMetrics {
+    fn default() -> Self {
+        Self {
+            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            calls: Family::default(),
+            turned_away: Counter::default(),
+        }
+    }
+}
+
+impl RpcMetrics {
+    /// A call has its answer. `method` must come from the table, not from a caller.
+    pub(crate) fn called(&self, method: &'static str, took: Duration, ok: bool) {
+        self.seconds
+            .get_or_create(&Method { method })
+            .observe(took.as_secs_f64());
+        let result = if ok { "ok" } else { "error" };
+        self.calls.get_or_create(&Outcome { method, result }).inc();
+    }
+
+    /// A caller was told to come again.
+    pub(crate) fn turned_away(&self) {
+        self.turned_away.inc();
+    }
+
+    /// The page, in the OpenMetrics text format.
+    pub(crate) async fn page(&self, node: &NodeHandle) -> String {
+        let mut registry = Registry::with_prefix("handfast");
+        registry.register(
+            "rpc_seconds",
+            "Time that calls took, by method",
+            self.seconds.clone(),
+        );
+        registry.register("rpc_calls", "Calls, by method", self.calls.clone());
+        registry.register(
+            "rpc_turned_away",
+            "Callers that were told to come again",
+            self.turned_away.clone(),
+        );
+        node::register(&mut registry, node).await;
+        let mut page = String::new();
+        if let Err(error) = encode(&mut page, &registry) {
+            let _ = writeln!(page, "# incomplete: {error}");
+        }
+        page
+    }
+}

@@ -1,0 +1,246 @@
+//! What the node says of itself, as gauges and counters.
+
+use std::sync::atomic::AtomicU64;
+
+use handfast_node::{Audit, NodeHandle, Phase, SyncPhase, SyncState};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+
+/// One label and its value.
+type Labels = Vec<(&'static str, String)>;
+type Row = (Labels, f64);
+
+/// Puts everything into the registry that can be told at the moment. While the node starts
+/// or stops the managers answer nothing, and their numbers are missing rather than zero.
+pub(super) async fn register(registry: &mut Registry, node: &NodeHandle) {
+    of_the_process(registry, node);
+    let (sync, audit) = (node.sync_state().await, node.audit().await);
+    if let Ok(sync) = sync {
+        of_sync(registry, node, &sync);
+    }
+    if let Ok(audit) = audit {
+        of_the_lifecycle(registry, &audit);
+    }
+}
+
+fn gauges(registry: &mut Registry, name: &str, help: &str, rows: impl IntoIterator<Item = Row>) {
+    let family = Family::<Labels, Gauge<f64, AtomicU64>>::default();
+    for (labels, value) in rows {
+        family.get_or_create(&labels).set(value);
+    }
+    registry.register(name, help, family);
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: f64) {
+    registry.register(name, help, ConstGauge::new(value));
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    registry.register(name, help, ConstCounter::new(value));
+}
+
+fn row(label: &'static str, is: &str, value: usize) -> Row {
+    (vec![(label, is.to_owned())], value as f64)
+}
+
+fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
+    let (view, network) = (node.view(), node.network_info());
+    let is_up = |phase| usize::from(node.phase() == phase);
+    gauges(
+        registry,
+        "phase",
+        "Where the node is in its life",
+        [
+            row("phase", "starting", is_up(Phase::Starting)),
+            row("phase", "running", is_up(Phase::Running)),
+            row("phase", "stopping", is_up(Phase::Stopping)),
+        ],
+    );
+    let uptime = node.uptime().as_secs_f64();
+    gauge(registry, "uptime_seconds", "Time since the start", uptime);
+    gauges(
+        registry,
+        "peers",
+        "Peers whose handshake is complete, by direction",
+        [
+            row("direction", "inbound", network.connections_in),
+            row("direction", "outbound", network.connections_out),
+        ],
+    );
+    let height = f64::from(view.tree.tip().height);
+    gauge(registry, "blocks", "Height of the validated chain", height);
+    let height = f64::from(view.tree.best_header().height);
+    gauge(registry, "headers", "Height of the best header", height);
+    let progress = view.progress;
+    gauge(
+        registry,
+        "progress",
+        "Estimated share of the chain that is validated",
+        progress,
+    );
+    let size = view.size_on_disk as f64;
+    gauge(registry, "disk_bytes", "Blocks and undo data on disk", size);
+    let intake = network.intake;
+    for (name, help, value) in [
+        (
+            "accepted",
+            "Connections that were accepted",
+            intake.accepted,
+        ),
+        ("refused_banned", "Closed at once: banned", intake.banned),
+        ("refused_no_slot", "Closed at once: no slot", intake.no_slot),
+        (
+            "accept_pauses",
+            "Pauses: no descriptor left",
+            intake.exhausted,
+        ),
+        (
+            "sent_bytes",
+            "Bytes sent to peers",
+            network.totals.bytes_sent,
+        ),
+        (
+            "received_bytes",
+            "Bytes received from peers",
+            network.totals.bytes_received,
+        ),
+        (
+            "sent_messages",
+            "Messages sent to peers",
+            network.totals.messages_sent,
+        ),
+        (
+            "received_messages",
+            "Messages received from peers",
+            network.totals.messages_received,
+        ),
+    ] {
+        counter(registry, &format!("p2p_{name}"), help, value);
+    }
+}
+
+fn of_sync(registry: &mut Registry, node: &NodeHandle, sync: &SyncState) {
+    let phases = [
+        SyncPhase::NoPeers,
+        SyncPhase::HeaderSync,
+        SyncPhase::BlockSync,
+        SyncPhase::Synced,
+        SyncPhase::Stalled,
+    ];
+    let rows = phases.map(|phase| {
+        let is = usize::from(sync.phase == phase);
+        row("phase", &phase.to_string(), is)
+    });
+    gauges(registry, "sync_phase", "What sync is about", rows);
+    let lag = crate::server::lag(&node.view(), sync);
+    for (name, help, value) in [
+        (
+            "sync_lag_blocks",
+            "Blocks that we are behind what peers have shown",
+            lag as usize,
+        ),
+        (
+            "sync_requests",
+            "Requests without an answer",
+            sync.requests.len(),
+        ),
+        (
+            "sync_blocks_asked",
+            "Blocks asked of peers",
+            sync.backlog.in_flight,
+        ),
+        (
+            "kernel_blocks_queued",
+            "Blocks with the consensus engine",
+            sync.backlog.with_kernel,
+        ),
+        (
+            "kernel_bytes_queued",
+            "The same, bytes",
+            sync.backlog.kernel_bytes,
+        ),
+        (
+            "kernel_header_batches_queued",
+            "Header batches with it",
+            sync.backlog.header_batches,
+        ),
+    ] {
+        gauge(registry, name, help, value as f64);
+    }
+    let watchdog = &sync.watchdog;
+    for (name, help, value) in [
+        (
+            "watchdog_checks",
+            "Checks of sync by the watchdog",
+            watchdog.checks,
+        ),
+        ("watchdog_fired", "Times that it had to act", watchdog.fired),
+        (
+            "watchdog_sought_peers",
+            "Times that it sought peers",
+            watchdog.sought_peers,
+        ),
+    ] {
+        counter(registry, name, help, value);
+    }
+}
+
+fn of_the_lifecycle(registry: &mut Registry, audit: &Audit) {
+    gauges(
+        registry,
+        "connections",
+        "Open connections, by state",
+        [
+            row("state", "handshake", audit.in_handshake),
+            row(
+                "state",
+                "ready",
+                audit.sockets - audit.in_handshake.min(audit.sockets),
+            ),
+        ],
+    );
+    gauges(
+        registry,
+        "table_peers",
+        "Peers in the table of each manager",
+        [
+            row("manager", "peers", audit.peer_table.len()),
+            row("manager", "sync", audit.sync_table.len()),
+        ],
+    );
+    for (name, help, value) in [
+        ("slots", "Slots for connections", audit.slots_total),
+        ("slots_taken", "Of those, taken", audit.slots_taken),
+        (
+            "lifecycle_queued",
+            "Lifecycle messages not handled yet",
+            audit.lifecycle.queued,
+        ),
+        (
+            "lifecycle_queued_most",
+            "The most that ever were",
+            audit.lifecycle.most,
+        ),
+        (
+            "lifecycle_queued_bound",
+            "As many may be",
+            audit.lifecycle.bound,
+        ),
+    ] {
+        gauge(registry, name, help, value as f64);
+    }
+    for (manager, handled) in [("peers", audit.peer_manager), ("sync", audit.sync_manager)] {
+        let help = "Lifecycle messages that the manager has handled";
+        counter(registry, &format!("{manager}_adds"), help, handled.adds);
+        counter(registry, &format!("{manager}_dones"), help, handled.dones);
+    }
+    let broken = audit.invariants().iter().filter(|one| !one.held).count();
+    gauge(
+        registry,
+        "invariants_broken",
+        "Lifecycle invariants that do not hold",
+        broken as f64,
+    );
+}

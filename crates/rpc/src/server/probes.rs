@@ -1,0 +1,109 @@
+//! For those who watch over the node: `/health`, `/ready`, `/metrics`.
+
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, web};
+use handfast_node::{ChainView, NodeHandle, Phase, SyncPhase, SyncState};
+
+use super::{Context, gate, plain};
+
+/// Blocks that a node may be behind what its peers have shown and still count as ready.
+const READY_LAG: u32 = 2;
+/// The content type of the page of metrics.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /health`: the process answers. 200, or 503 once it stops.
+pub(super) async fn health(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
+    if let Err(refusal) = enter(&request, &context) {
+        return refusal;
+    }
+    match context.methods.node.phase() {
+        Phase::Starting => plain(StatusCode::OK, "starting\n"),
+        Phase::Running => plain(StatusCode::OK, "running\n"),
+        Phase::Stopping => plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+    }
+}
+
+/// `GET /ready`: somebody could use this node now. 200, or 503 with the reason.
+pub(super) async fn ready(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
+    if let Err(refusal) = enter(&request, &context) {
+        return refusal;
+    }
+    match why_not_ready(&context.methods.node).await {
+        None => plain(StatusCode::OK, "ready\n"),
+        Some(why) => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {why}\n"),
+        ),
+    }
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
+    if let Err(refusal) = enter(&request, &context) {
+        return refusal;
+    }
+    let page = context.metrics.page(&context.methods.node).await;
+    HttpResponse::Ok().content_type(OPEN_METRICS).body(page)
+}
+
+/// `GET` and `HEAD` from an allowed address.
+#[expect(
+    clippy::result_large_err,
+    reason = "the error is the answer to a request, and passed on once"
+)]
+fn enter(request: &HttpRequest, context: &Context) -> Result<(), HttpResponse> {
+    gate::allow(request, &context.access)?;
+    if [Method::GET, Method::HEAD].contains(request.method()) {
+        return Ok(());
+    }
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "");
+    let allowed = header::HeaderValue::from_static("GET, HEAD");
+    response.headers_mut().insert(header::ALLOW, allowed);
+    Err(response)
+}
+
+async fn why_not_ready(node: &NodeHandle) -> Option<String> {
+    let Ok(sync) = node.sync_state().await else {
+        return Some(match node.phase() {
+            Phase::Starting => "the chain is being opened".into(),
+            Phase::Running | Phase::Stopping => "the node stops".into(),
+        });
+    };
+    not_ready(sync.peers.len(), sync.phase, lag(&node.view(), &sync))
+}
+
+fn not_ready(peers: usize, phase: SyncPhase, lag: u32) -> Option<String> {
+    if peers == 0 {
+        return Some("no peer is connected".into());
+    }
+    if phase == SyncPhase::HeaderSync {
+        return Some("headers are being fetched".into());
+    }
+    (lag > READY_LAG).then(|| format!("{lag} blocks behind what peers have shown"))
+}
+
+/// Blocks that we are behind the best chain known.
+pub(crate) fn lag(view: &ChainView, sync: &SyncState) -> u32 {
+    let shown = sync.best_shown.map_or(0, |best| best.height);
+    let best = shown.max(view.tree.best_header().height);
+    best.saturating_sub(view.tree.tip().height)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_ready_with_one_peer_and_two_blocks_behind_at_most() {
+        assert_eq!(not_ready(1, SyncPhase::Synced, 0), None);
+        assert_eq!(not_ready(1, SyncPhase::BlockSync, 2), None);
+        for (peers, phase, lag, why) in [
+            (0, SyncPhase::NoPeers, 0, "no peer"),
+            (1, SyncPhase::BlockSync, 3, "3 blocks behind"),
+            (8, SyncPhase::HeaderSync, 0, "headers"),
+        ] {
+            let said = not_ready(peers, phase, lag).expect("not ready");
+            assert!(said.contains(why), "{said}");
+        }
+    }
+}

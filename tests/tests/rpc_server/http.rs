@@ -1,0 +1,110 @@
+//! HTTP as clients really speak it.
+
+use std::io::{Read, Write};
+
+use crate::exchange::{connect, cookie, exchange, half_close, last_post, node, post, read_to_end};
+
+const CALL: &str = r#"{"method":"getblockcount","id":7}"#;
+const ANSWER: &str = "{\"result\":0,\"error\":null,\"id\":7}\n";
+
+#[test]
+fn a_body_in_chunks_is_read_however_it_is_cut() {
+    let node = node(&[]);
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n{}\r\n",
+        cookie(&node)
+    );
+    for size in [1, 5, CALL.len()] {
+        let mut stream = connect(&node);
+        stream.write_all(head.as_bytes()).expect("written");
+        for chunk in CALL.as_bytes().chunks(size) {
+            let framed = format!("{:x}\r\n", chunk.len());
+            for part in [framed.as_bytes(), chunk, b"\r\n"] {
+                stream.write_all(part).expect("written");
+            }
+        }
+        stream.write_all(b"0\r\n\r\n").expect("written");
+        let answer = read_to_end(&mut stream);
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, ANSWER),
+            "{size}"
+        );
+    }
+}
+
+#[test]
+fn who_asks_whether_to_go_on_is_told_to() {
+    let node = node(&[]);
+    let request = last_post(&format!("Expect: 100-continue\r\n{}", cookie(&node)), CALL);
+    let (head, body) = request.split_at(request.len() - CALL.len());
+    let mut stream = connect(&node);
+    stream.write_all(head.as_bytes()).expect("written");
+    let mut first = [0; 25];
+    stream.read_exact(&mut first).expect("told to go on");
+    assert_eq!(&first, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).expect("written");
+    assert_eq!(read_to_end(&mut stream).text(), ANSWER);
+}
+
+#[test]
+fn who_closes_its_half_after_the_request_still_gets_the_answer() {
+    let node = node(&[]);
+    let request = post(&cookie(&node), CALL);
+    for _ in 0..50 {
+        let mut stream = connect(&node);
+        stream.write_all(request.as_bytes()).expect("written");
+        half_close(&stream);
+        assert_eq!(read_to_end(&mut stream).text(), ANSWER);
+    }
+}
+
+#[test]
+fn http_1_0_is_answered_and_closed() {
+    let node = node(&[]);
+    let length = CALL.len();
+    let login = cookie(&node);
+    let request = format!("POST / HTTP/1.0\r\n{login}Content-Length: {length}\r\n\r\n{CALL}");
+    let answer = exchange(&node, request.as_bytes());
+    assert_eq!((answer.status, answer.text().as_str()), (200, ANSWER));
+}
+
+#[test]
+fn more_headers_than_core_reads_are_refused() {
+    let node = node(&[]);
+    let login = cookie(&node);
+    let with = |bytes: usize| {
+        let filler = format!("X-Filler: {}\r\n", "f".repeat(bytes));
+        exchange(
+            &node,
+            last_post(&format!("{filler}{login}"), CALL).as_bytes(),
+        )
+    };
+    assert_eq!(with(7_000).status, 200);
+    assert_eq!(with(9_000).status, 400);
+}
+
+#[test]
+fn what_is_no_http_is_refused_and_the_next_caller_served() {
+    let node = node(&[]);
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"hello\r\n\r\n",
+        b"POST / HTTP/9.9\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: minus one\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+    ] {
+        let mut stream = connect(&node);
+        stream.write_all(garbage).expect("written");
+        half_close(&stream);
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("a clean end");
+        let text = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.is_empty() || text.starts_with("HTTP/1.1 4"),
+            "{text}"
+        );
+    }
+    let request = last_post(&cookie(&node), CALL);
+    assert_eq!(exchange(&node, request.as_bytes()).text(), ANSWER);
+}

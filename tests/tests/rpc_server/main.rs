@@ -1,0 +1,8 @@
+//! The RPC server of the running binary, byte by byte: HTTP as clients really speak it,
+//! who is let in, and what is had by plain `GET`.
+
+mod access;
+mod exchange;
+mod http;
+mod rest;
+mod watching;
