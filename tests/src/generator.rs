@@ -7,6 +7,7 @@
 //! work are all derived from constants, so the tip's hash is a constant too.
 
 mod blocks;
+mod slow;
 mod wallet;
 
 use std::fs::{self, File};
@@ -20,6 +21,7 @@ use handfast_wire::RawBlock;
 use crate::chain_file::{self, Blocks};
 use crate::data;
 use blocks::ChainBuilder;
+pub use slow::slow_to_connect;
 
 /// Part of the file name: a change to the generator that changes its bytes counts
 /// this up (and states the new tips below), so that no stale file is used.

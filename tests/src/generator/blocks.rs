@@ -88,6 +88,23 @@ impl ChainBuilder {
         self.assemble(vec![transaction], value - paid)
     }
 
+    /// A block that pays the oldest mature coinbase to `count` outputs with this script,
+    /// and the transaction that does.
+    pub(super) fn funding_block(
+        &mut self,
+        script: &ScriptBuf,
+        count: usize,
+    ) -> (Vec<u8>, Transaction) {
+        let (_, coin) = self.coinbases.pop_front().expect("a coinbase is left");
+        let output = TxOut {
+            value: coin.value / (2 * u64::try_from(count).expect("a count is a u64")),
+            script_pubkey: script.clone(),
+        };
+        let transaction = self.wallet.spend(&[coin], vec![output; count]);
+        let block = self.assemble(vec![transaction.clone()], Amount::ZERO);
+        (block, transaction)
+    }
+
     /// A block of `count` transactions that spend the oldest coins, by turns one and two,
     /// and make as many new ones.
     pub(super) fn signed_block(&mut self, count: usize) -> Vec<u8> {
@@ -156,7 +173,7 @@ impl ChainBuilder {
     }
 
     /// Puts a coinbase before `transactions`, mines the block and answers its bytes.
-    fn assemble(&mut self, transactions: Vec<Transaction>, fees: Amount) -> Vec<u8> {
+    pub(super) fn assemble(&mut self, transactions: Vec<Transaction>, fees: Amount) -> Vec<u8> {
         let height = self.height + 1;
         let mut block = Block {
             header: Header {

@@ -4,5 +4,6 @@
 mod access;
 mod exchange;
 mod http;
+mod reads;
 mod rest;
 mod watching;
