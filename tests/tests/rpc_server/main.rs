@@ -4,6 +4,7 @@
 mod access;
 mod exchange;
 mod http;
+mod overload;
 mod reads;
 mod rest;
 mod watching;
