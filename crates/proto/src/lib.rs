@@ -12,6 +12,7 @@
 //! | [`handshake`] | `version`/`verack` in both roles |
 //! | [`session`] | one connection: handshake, ping, inactivity |
 //! | [`handshake_room`] | who may be in the handshake at the same time |
+//! | [`self_probe`] | whether a listening socket still accepts |
 //! | [`peer_table`] | all connections: admission, dialling, addresses |
 //! | [`address_book`] | where other nodes may be found |
 //! | [`bans`] | addresses that are not welcome |
@@ -27,6 +28,7 @@ pub mod headers;
 pub mod lifecycle;
 pub mod peer_table;
 pub mod random;
+pub mod self_probe;
 pub mod session;
 pub mod sync;
 #[cfg(any(test, feature = "testing"))]
