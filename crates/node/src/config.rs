@@ -50,8 +50,11 @@ pub struct NodeConfig {
     pub handshake_timeout: Duration,
     /// Time for a dial, from the first SYN to connected.
     pub dial_timeout: Duration,
-    /// Depth of the accept queue.
+    /// Depth of the accept queue of each address, at most 2^31 - 1; the system may cap it.
     pub backlog: u32,
+    /// Open files that the process is to be allowed besides those that a node of this
+    /// configuration may need: for RPC callers, say. Not insisted on.
+    pub other_descriptors: u64,
     /// BIP14 user agent, e.g. `/Handfast:0.1.0/`.
     pub user_agent: String,
     /// Work below which a header chain is not followed; `None`: the network's own.
@@ -81,6 +84,7 @@ impl NodeConfig {
             handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
             dial_timeout: DEFAULT_DIAL_TIMEOUT,
             backlog: DEFAULT_BACKLOG,
+            other_descriptors: 0,
             user_agent: user_agent(&[]).expect("no comment is always acceptable"),
             minimum_work: None,
             script_threads: None,

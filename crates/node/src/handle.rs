@@ -21,7 +21,9 @@ use handfast_proto::peer_table::{
 use handfast_proto::sync::{SubmitResult, SyncState};
 use handfast_wire::{Network, RawBlock};
 
+use crate::accept_queue::Overflows;
 use crate::audit::Audit;
+use crate::entrance::{EntranceInfo, Entrances};
 use crate::mail::{self, ask};
 use crate::shared::Shared;
 use crate::stats::{Totals, Traffic};
@@ -136,8 +138,20 @@ pub struct Intake {
     pub banned: u64,
     /// Of those, closed at once because no slot was free.
     pub no_slot: u64,
+    /// Of those, closed at once because no descriptor was free.
+    pub no_descriptor: u64,
     /// Pauses because the system was out of descriptors or memory.
     pub exhausted: u64,
+}
+
+/// What `getlistenerinfo` shows.
+#[derive(Clone, Debug)]
+pub struct ListenerInfo {
+    /// Every listening socket, those for peers first.
+    pub sockets: Vec<EntranceInfo>,
+    /// Connections that the system could not queue since the node started, those of all
+    /// programs in its network namespace; `None` where the system does not tell.
+    pub overflows: Option<Overflows>,
 }
 
 /// What `getnetworkinfo` shows.
@@ -366,6 +380,19 @@ impl NodeHandle {
     #[must_use]
     pub fn network_info(&self) -> NetworkInfo {
         self.shared.network_info()
+    }
+
+    /// What is known of every listening socket. Never waits.
+    #[must_use]
+    pub fn listeners(&self) -> ListenerInfo {
+        self.shared.listeners()
+    }
+
+    /// The registry of listening sockets: whoever listens besides the node adds its own, and
+    /// they are probed and shown with the node's.
+    #[must_use]
+    pub fn entrances(&self) -> &Entrances {
+        &self.shared.entrances
     }
 
     /// Time since the node was started.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod handle;
 pub mod manual;
 
+mod accept_queue;
 mod alarm;
 mod arbiters;
 mod audit;
@@ -15,7 +16,9 @@ mod bans_file;
 mod clock;
 mod connector;
 mod credit;
+mod descriptors;
 mod ended_log;
+mod entrance;
 mod intake;
 mod kernel_events;
 mod lifecycle;
@@ -29,6 +32,7 @@ mod outbox;
 mod peer;
 mod peer_manager;
 mod peers_file;
+mod prober;
 mod room;
 mod seeds;
 mod serve;
@@ -44,11 +48,15 @@ mod virtual_time;
 mod vital;
 mod wiring;
 
+pub use accept_queue::{AcceptQueue, Overflows};
 pub use audit::{Audit, Handled, Invariant, LifecycleQueue};
 pub use config::{NodeConfig, StartError, user_agent};
+pub use entrance::{
+    Arrival, Entrance, EntranceInfo, Entrances, Place, Recreate, Recreated, Refused, Registration,
+};
 pub use handle::{
     AddNodeFailure, BanFailure, BlockError, ChainView, DisconnectFailure, ExitReason, Gone,
-    LocalAddress, NetworkInfo, NodeHandle, PeerInfo, Phase,
+    ListenerInfo, LocalAddress, NetworkInfo, NodeHandle, PeerInfo, Phase,
 };
 pub use node::{BoundNode, Node};
 pub use stats::{Totals, Traffic};
@@ -60,5 +68,6 @@ pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction,
 pub use handfast_proto::peer_table::{
     AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, PeerRow,
 };
+pub use handfast_proto::self_probe;
 pub use handfast_proto::sync::{Phase as SyncPhase, Reject, RejectKind, SubmitResult, SyncState};
 pub use handfast_wire::{Message, Network, RawBlock};

@@ -1,53 +1,49 @@
 //! `Listener`: accepts, and nothing else.
 //!
 //! A full accept queue looks like a connection to the remote and is none. So the
-//! queue is deep, and at every wake-up all of it is taken out and handed over.
+//! queue is deep, and at every wake-up all of it is taken out and handed over; without
+//! a descriptor to take it out with, it is emptied all the same (see
+//! [`Reserve`]). And because a socket that is never polled again looks like a healthy
+//! one from inside, the node calls itself: see [`crate::prober`].
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use handfast_proto::lifecycle::Direction;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
+use crate::accept_queue;
+use crate::clock::Clock;
 use crate::config::StartError;
-use crate::handle::Intake;
-use crate::intake;
+use crate::descriptors::Reserve;
+use crate::entrance::{Arrival, Entrance, Entrances, Place, Registration};
+use crate::intake::Intake;
 use crate::mail::StopIntake;
+use crate::prober;
 use crate::vital::Vital;
+
+/// What the sockets for peers are called.
+pub(crate) const NAME: &str = "p2p";
 
 /// First pause when the system has no descriptor or memory for another socket.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// What became of the connections that arrived.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) accepted: AtomicU64,
-    /// Closed at once: the operator banned the address.
-    pub(crate) banned: AtomicU64,
-    /// Closed at once: no slot was free.
-    pub(crate) no_slot: AtomicU64,
-    /// Pauses because the system was out of descriptors or memory.
-    pub(crate) exhausted: AtomicU64,
-}
-
-impl Tally {
-    pub(crate) fn read(&self) -> Intake {
-        Intake {
-            accepted: self.accepted.load(Ordering::Relaxed),
-            banned: self.banned.load(Ordering::Relaxed),
-            no_slot: self.no_slot.load(Ordering::Relaxed),
-            exhausted: self.exhausted.load(Ordering::Relaxed),
-        }
-    }
-}
+/// Connections that are closed for want of a descriptor before there is a pause, at most.
+const SHED_AT_ONCE: usize = 4_096;
+/// Least time between two lines in the log about pauses: remotes can cause them.
+const LOG_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Binds one listening socket. Touches no file.
 pub(crate) fn bind(addr: SocketAddr, backlog: u32) -> Result<TcpListener, StartError> {
@@ -70,26 +66,78 @@ pub(crate) fn bind(addr: SocketAddr, backlog: u32) -> Result<TcpListener, StartE
     listen().map_err(|source| StartError::Listen { addr, source })
 }
 
+/// The order to close the socket and listen anew.
+type Anew = oneshot::Sender<Result<(), String>>;
+
+/// A socket that is listened on, known to the registry, and not yet accepted on.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    socket: TcpListener,
+    entrance: Arc<Entrance>,
+    anew: mpsc::Receiver<Anew>,
+}
+
+impl Bound {
+    /// Makes the socket known to the registry.
+    pub(crate) fn new(socket: TcpListener, backlog: u32, entrances: &Entrances) -> Self {
+        let addr = socket.local_addr();
+        let addr = addr.expect("the system knows the address of a bound socket");
+        // One: the prober waits for the answer before it asks again.
+        let (order, anew) = mpsc::channel::<Anew>(1);
+        let recreate = move || {
+            let order = order.clone();
+            let made: crate::entrance::Recreated = Box::pin(async move {
+                let (answer, wait) = oneshot::channel();
+                let gone = || "nobody accepts here any more".to_owned();
+                order.send(answer).await.map_err(|_| gone())?;
+                wait.await.map_err(|_| gone())?
+            });
+            made
+        };
+        let entrance = entrances.register(Registration {
+            name: NAME,
+            place: Place::Tcp(addr),
+            backlog,
+            recreate: Box::new(recreate),
+        });
+        Self {
+            socket,
+            entrance,
+            anew,
+        }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        match self.entrance.place() {
+            Place::Tcp(addr) => *addr,
+            Place::Unix(path) => unreachable!("{} is no TCP socket", path.display()),
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    sockets: Vec<TcpListener>,
-    intake: intake::Intake,
-    tally: Arc<Tally>,
+    bound: Vec<Bound>,
+    entrances: Entrances,
+    intake: Intake,
+    clock: Clock,
     vital: Vital,
 }
 
 impl Listener {
     pub(crate) fn new(
-        sockets: Vec<TcpListener>,
-        intake: intake::Intake,
-        tally: Arc<Tally>,
+        bound: Vec<Bound>,
+        entrances: Entrances,
+        intake: Intake,
+        clock: Clock,
         vital: Vital,
     ) -> Self {
         Self {
-            sockets,
+            bound,
+            entrances,
             intake,
-            tally,
+            clock,
             vital,
         }
     }
@@ -99,11 +147,13 @@ impl Actor for Listener {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        for socket in std::mem::take(&mut self.sockets) {
-            let intake = self.intake.clone();
-            let tally = self.tally.clone();
-            ctx.spawn(wrap_future(accept(socket, intake, tally)));
+        warn_of_cap(&self.bound);
+        let reserve = Rc::new(Reserve::new());
+        for bound in std::mem::take(&mut self.bound) {
+            let (intake, reserve) = (self.intake.clone(), reserve.clone());
+            ctx.spawn(wrap_future(keep(bound, intake, reserve)));
         }
+        ctx.spawn(wrap_future(prober::run(self.entrances.clone(), self.clock)));
     }
 }
 
@@ -117,71 +167,207 @@ impl Handler<StopIntake> for Listener {
     }
 }
 
-/// Accepts on one socket until dropped.
-async fn accept(socket: TcpListener, intake: intake::Intake, tally: Arc<Tally>) {
-    // Its unsafe successor wants a promise about the type's file descriptor, which
-    // holds for a listener of the standard library.
-    #[allow(
-        deprecated,
-        reason = "sound for this type, and this crate has no unsafe code"
-    )]
-    let socket = AsyncFd::new(socket)
-        .expect("an arbiter has a reactor, and a listening socket can be polled");
-    let mut pause = FIRST_PAUSE;
+/// Says once that the system grants less than was asked for.
+fn warn_of_cap(bound: &[Bound]) {
+    let capped = bound.iter().find_map(|bound| {
+        let granted = accept_queue::of(bound.socket.as_fd())?.granted;
+        let asked = bound.entrance.backlog();
+        (granted < asked).then_some((asked, granted))
+    });
+    if let Some((asked, granted)) = capped {
+        tracing::warn!(
+            asked,
+            granted,
+            "the system caps the accept queue, callers of a burst that exceeds it are dropped; raise net.core.somaxconn (sysctl -w net.core.somaxconn={asked}), or ask for less with --backlog"
+        );
+    }
+}
+
+/// Tells the registry of a socket, until dropped.
+struct Shown<'a>(&'a Entrance);
+
+impl<'a> Shown<'a> {
+    fn new(entrance: &'a Entrance, socket: &Arc<TcpListener>) -> Self {
+        entrance.listens_with(Some(socket.clone()));
+        Self(entrance)
+    }
+}
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        self.0.listens_with(None);
+    }
+}
+
+/// Accepts at one address until dropped, on a new socket whenever the prober asks for one.
+async fn keep(mut bound: Bound, intake: Intake, reserve: Rc<Reserve>) {
+    let addr = bound.addr();
+    let backlog = bound.entrance.backlog();
+    let mut socket = Some(bound.socket);
     loop {
-        let Ok(mut ready) = socket.readable().await else {
-            return;
-        };
-        match drain(socket.get_ref(), &intake, &tally) {
-            Ok(()) => {
-                pause = FIRST_PAUSE;
-                ready.clear_ready();
-            }
-            Err(error) => {
-                // EMFILE, ENFILE, ENOBUFS, ENOMEM: accepting again at once would spin.
-                if tally.exhausted.fetch_add(1, Ordering::Relaxed) == 0 {
-                    tracing::warn!(%error, "cannot accept connections; raise the limit on open files (ulimit -n)");
+        let order = match socket.take().map(Arc::new) {
+            Some(socket) => {
+                let _shown = Shown::new(&bound.entrance, &socket);
+                tokio::select! {
+                    biased;
+                    order = bound.anew.recv() => order,
+                    () = accept(socket, &bound.entrance, &intake, &reserve) => None,
                 }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
             }
+            None => bound.anew.recv().await,
+        };
+        // The socket is closed by now: its address is free for the next one.
+        let Some(answer) = order else { return };
+        let result = match bind(addr, backlog) {
+            Ok(made) => {
+                socket = Some(made);
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let _ = answer.send(result);
+    }
+}
+
+/// Why a connection could not be taken out of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obstacle {
+    /// There is none.
+    Empty,
+    /// This one is gone, or was never whole; the next one may be there.
+    Gone,
+    /// No descriptor is free.
+    Descriptors,
+    /// The system has no memory for it.
+    Memory,
+    /// What no sound listening socket answers.
+    Broken,
+}
+
+impl Obstacle {
+    fn of(error: &io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(Errno::AGAIN) => Self::Empty,
+            Some(Errno::MFILE | Errno::NFILE) => Self::Descriptors,
+            Some(Errno::NOBUFS | Errno::NOMEM) => Self::Memory,
+            // Of the connection, not of the socket: it left while it was queued, a firewall
+            // did not let it in, or Linux tells what the network said of it (accept(2)).
+            Some(
+                Errno::CONNABORTED
+                | Errno::INTR
+                | Errno::PERM
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH,
+            ) => Self::Gone,
+            _ => Self::Broken,
         }
     }
 }
 
-/// Takes out everything that is in the accept queue.
-fn drain(socket: &TcpListener, intake: &intake::Intake, tally: &Tally) -> io::Result<()> {
+/// Accepts on one socket until dropped.
+async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, reserve: &Reserve) {
+    // Its unsafe successor wants a promise about the type's file descriptor, which
+    // holds for a listener of the standard library.
+    #[allow(
+        deprecated,
+        reason = "sound for this type, and this file has no unsafe code"
+    )]
+    let socket = AsyncFd::new(socket)
+        .expect("an arbiter has a reactor, and a listening socket can be polled");
+    let mut pause = FIRST_PAUSE;
+    let mut told: Option<Instant> = None;
+    loop {
+        let Ok(mut ready) = socket.readable().await else {
+            return;
+        };
+        let (obstacle, error) = drain(socket.get_ref(), entrance, intake);
+        match obstacle {
+            Obstacle::Empty | Obstacle::Gone => {
+                pause = FIRST_PAUSE;
+                reserve.fill();
+                ready.clear_ready();
+                continue;
+            }
+            Obstacle::Descriptors => shed(socket.get_ref(), entrance, reserve),
+            Obstacle::Memory => {}
+            Obstacle::Broken => {
+                tracing::debug!(at = %entrance.place(), %error, "accepting fails");
+                entrance.suspect();
+                tokio::time::sleep(LONGEST_PAUSE).await;
+                continue;
+            }
+        }
+        // Accepting again at once would spin.
+        entrance.pauses.fetch_add(1, Ordering::Relaxed);
+        if told.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            told = Some(Instant::now());
+            tracing::warn!(at = %entrance.place(), %error, "cannot accept connections and closes them; raise the limit on open files (ulimit -n)");
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Takes out everything that is in the accept queue; what stopped it.
+fn drain(socket: &TcpListener, entrance: &Entrance, intake: &Intake) -> (Obstacle, io::Error) {
     loop {
         let (stream, remote) = match take_one(socket) {
             Ok(accepted) => accepted,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            // The remote left while it was queued.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                ) =>
-            {
-                continue;
-            }
-            Err(error) => return Err(error),
+            Err(error) => match Obstacle::of(&error) {
+                Obstacle::Gone => continue,
+                obstacle => return (obstacle, error),
+            },
         };
-        tally.accepted.fetch_add(1, Ordering::Relaxed);
+        if entrance.arrived(Some(remote)) == Arrival::SelfProbe {
+            continue;
+        }
         if intake.is_banned(remote) {
-            tally.banned.fetch_add(1, Ordering::Relaxed);
+            entrance.banned.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%remote, "banned; closed");
             continue;
         }
         let Some(slot) = intake.slots.take(Direction::Inbound) else {
-            tally.no_slot.fetch_add(1, Ordering::Relaxed);
+            entrance.no_slot.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%remote, "no slot is free; closed");
+            turn_away(stream);
             continue;
         };
         intake.accepted(stream, remote, slot);
     }
 }
 
-/// Takes one connection out of the accept queue, ready for [`Intake::accepted`](intake::Intake::accepted):
+/// Empties the queue without a descriptor to spare: each connection is taken out with the
+/// reserve, and closed.
+fn shed(socket: &TcpListener, entrance: &Entrance, reserve: &Reserve) {
+    reserve.release();
+    for _ in 0..SHED_AT_ONCE {
+        let (stream, remote) = match take_one(socket) {
+            Ok(accepted) => accepted,
+            Err(error) if Obstacle::of(&error) == Obstacle::Gone => continue,
+            // The queue is empty, or another thread was faster to take the descriptor.
+            Err(_) => break,
+        };
+        if entrance.arrived(Some(remote)) == Arrival::Guest {
+            entrance.no_descriptor.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%remote, "no descriptor is free; closed");
+            turn_away(stream);
+        }
+    }
+    reserve.fill();
+}
+
+/// Closes a connection so that its remote sees an end and not an error: what it has sent
+/// is read first, or closing would reset the connection.
+fn turn_away(stream: TcpStream) {
+    let mut unread = [0; 1_024];
+    let _ = io::Read::read(&mut &stream, &mut unread);
+}
+
+/// Takes one connection out of the accept queue, ready for [`Intake::accepted`]:
 /// in one system call, of which a churning remote causes thousands a second.
 #[cfg(target_os = "linux")]
 fn take_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
@@ -190,7 +376,8 @@ fn take_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (stream, remote) = acceptfrom_with(socket, flags)?;
     let remote = remote.and_then(|remote| SocketAddr::try_from(remote).ok());
-    let remote = remote.expect("the remote end of a TCP socket is an IP address");
+    // Somebody put another kind of socket in the place of ours.
+    let remote = remote.ok_or_else(|| io::Error::from(Errno::NOTSOCK))?;
     Ok((stream.into(), remote))
 }
 
@@ -201,4 +388,26 @@ fn take_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
     Ok((stream, remote))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_accept_is_one_of_the_connection_the_system_or_the_socket() {
+        let obstacle = |errno: Errno| Obstacle::of(&errno.into());
+        assert_eq!(obstacle(Errno::AGAIN), Obstacle::Empty);
+        assert_eq!(obstacle(Errno::CONNABORTED), Obstacle::Gone);
+        assert_eq!(obstacle(Errno::HOSTUNREACH), Obstacle::Gone);
+        assert_eq!(obstacle(Errno::MFILE), Obstacle::Descriptors);
+        assert_eq!(obstacle(Errno::NFILE), Obstacle::Descriptors);
+        assert_eq!(obstacle(Errno::NOBUFS), Obstacle::Memory);
+        assert_eq!(obstacle(Errno::NOMEM), Obstacle::Memory);
+        for broken in [Errno::INVAL, Errno::BADF, Errno::NOTSOCK, Errno::OPNOTSUPP] {
+            assert_eq!(obstacle(broken), Obstacle::Broken, "{broken:?}");
+        }
+        let unknown = io::Error::other("no error of the system");
+        assert_eq!(Obstacle::of(&unknown), Obstacle::Broken);
+    }
 }

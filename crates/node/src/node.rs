@@ -16,13 +16,15 @@ use tokio::sync::watch;
 use crate::arbiters::Arbiters;
 use crate::clock::Clock;
 use crate::config::{NodeConfig, StartError};
+use crate::descriptors::OpenFiles;
+use crate::entrance::Entrances;
 use crate::handle::{ExitReason, NodeHandle, Phase};
 use crate::mail::{ActorDied, AddressRows, Opened, Shutdown, ask};
 use crate::opening::{self, Mailboxes};
 use crate::shared::{self, Shared};
 use crate::slots::{Limits, Slots};
 use crate::wiring::{self, Blueprint, Running};
-use crate::{listener, peers_file, shutdown};
+use crate::{descriptors, listener, peers_file, shutdown};
 
 /// How often the size of the block files is looked at, when the tip moved.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(30);
@@ -56,22 +58,30 @@ enum State {
 #[derive(Debug)]
 pub struct BoundNode {
     config: NodeConfig,
+    files: OpenFiles,
     sockets: Vec<TcpListener>,
 }
 
 impl Node {
-    /// Binds the listening sockets. Changes nothing on disk: a caller with
-    /// sockets of its own binds them next, then calls [`BoundNode::start`].
+    /// Binds the listening sockets, and raises the process's limit on open files to what
+    /// the configuration needs. Changes nothing on disk: a caller with sockets of its own
+    /// binds them next, then calls [`BoundNode::start`].
     ///
     /// # Errors
     /// An address that cannot be listened on.
-    pub fn bind(config: NodeConfig) -> Result<BoundNode, StartError> {
+    pub fn bind(mut config: NodeConfig) -> Result<BoundNode, StartError> {
+        let files = descriptors::raise(&config);
+        descriptors::fit(&mut config, files);
         let sockets = config
             .listen
             .iter()
             .map(|&addr| listener::bind(addr, config.backlog));
         let sockets = sockets.collect::<Result<_, _>>()?;
-        Ok(BoundNode { config, sockets })
+        Ok(BoundNode {
+            config,
+            files,
+            sockets,
+        })
     }
 
     /// Binds and starts.
@@ -118,7 +128,17 @@ impl BoundNode {
 /// Starts the actor and the opening of the kernel.
 fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
     let listen = bound.addresses();
-    let BoundNode { config, sockets } = bound;
+    let BoundNode {
+        config,
+        files,
+        sockets,
+    } = bound;
+    let entrances = Entrances::new();
+    let backlog = config.backlog;
+    let listening = sockets
+        .into_iter()
+        .map(|socket| listener::Bound::new(socket, backlog, &entrances));
+    let listening = listening.collect();
     let clock = Clock::start();
     let (exit, ended) = watch::channel(None);
     let limits = Limits {
@@ -137,6 +157,7 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         node: ctx.address(),
         exit: ended,
         slots: Slots::new(limits),
+        entrances,
         clock,
     }));
     let mut options = ChainOptions::new(config.network.clone(), config.datadir.clone());
@@ -146,7 +167,8 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
     opening::open(options, &config, &mailboxes, shared.clone());
     let blueprint = Box::new(Blueprint {
         config,
-        sockets,
+        files,
+        listening,
         mailboxes,
     });
     ctx.run(Node {

@@ -3,6 +3,7 @@
 mod admission;
 mod death;
 mod held_up;
+mod listening;
 mod silence;
 
 use std::net::SocketAddr;

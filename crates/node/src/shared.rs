@@ -17,10 +17,14 @@ use handfast_proto::session::full_node;
 use handfast_wire::Network;
 use tokio::sync::watch;
 
+use crate::accept_queue::Overflows;
 use crate::bans_file;
 use crate::clock::Clock;
-use crate::handle::{ChainView, ExitReason, Gone, LocalAddress, NetworkInfo, Phase};
-use crate::listener::Tally;
+use crate::entrance::Entrances;
+use crate::handle::{
+    ChainView, ExitReason, Gone, Intake, ListenerInfo, LocalAddress, NetworkInfo, Phase,
+};
+use crate::listener;
 use crate::node::Node;
 use crate::peer_manager::PeerManager;
 use crate::slots::Slots;
@@ -51,7 +55,9 @@ pub(crate) struct Shared {
     /// Height of our tip, for `version` messages.
     pub(crate) height: Arc<AtomicU64>,
     pub(crate) census: Census,
-    pub(crate) intake: Arc<Tally>,
+    pub(crate) entrances: Entrances,
+    /// What the system had counted when the node started.
+    overflows: Option<Overflows>,
     /// The operator's bans, published by PeerManager.
     pub(crate) bans: Arc<ArcSwap<BanList>>,
     /// As they are on disk. Held while they are written, so that of two who save at the
@@ -80,6 +86,7 @@ pub(crate) struct Birth {
     pub(crate) node: Addr<Node>,
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
     pub(crate) slots: Slots,
+    pub(crate) entrances: Entrances,
     pub(crate) clock: Clock,
 }
 
@@ -107,7 +114,8 @@ impl Shared {
             totals: Arc::default(),
             height: Arc::default(),
             census: Census::default(),
-            intake: Arc::default(),
+            entrances: birth.entrances,
+            overflows: Overflows::read(),
             bans: Arc::default(),
             saved_bans: Mutex::default(),
             disk: AtomicU64::new(0),
@@ -204,8 +212,33 @@ impl Shared {
             connections_in: self.census.inbound.load(Ordering::Relaxed),
             connections_out: self.census.outgoing.load(Ordering::Relaxed),
             time_offset: self.census.time_offset.load(Ordering::Relaxed),
-            intake: self.intake.read(),
+            intake: self.intake(),
             totals: self.totals.read(),
         }
+    }
+
+    /// Every listening socket.
+    pub(crate) fn listeners(&self) -> ListenerInfo {
+        let overflows = Overflows::read().zip(self.overflows);
+        ListenerInfo {
+            sockets: self.entrances.all().iter().map(|it| it.info()).collect(),
+            overflows: overflows.map(|(now, at_start)| now.since(at_start)),
+        }
+    }
+
+    /// The sums over the sockets for peers: they alone have slots.
+    fn intake(&self) -> Intake {
+        let mut sum = Intake::default();
+        for entrance in self.entrances.all() {
+            if entrance.name() == listener::NAME {
+                let info = entrance.info();
+                sum.accepted += info.accepted;
+                sum.banned += info.refused.banned;
+                sum.no_slot += info.refused.no_slot;
+                sum.no_descriptor += info.refused.no_descriptor;
+                sum.exhausted += info.pauses;
+            }
+        }
+        sum
     }
 }

@@ -1,6 +1,5 @@
 //! Who knows whom, and what runs where.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 
 use actix::dev::channel::AddressReceiver;
@@ -20,8 +19,9 @@ use crate::arbiters::Arbiters;
 use crate::config::NodeConfig;
 use crate::connector::{Connector, Results};
 use crate::credit::block_budget;
+use crate::descriptors::OpenFiles;
 use crate::intake::Intake;
-use crate::listener::Listener;
+use crate::listener::{Bound, Listener};
 use crate::opening::{Mailbox, Mailboxes, Open};
 use crate::peer::Surroundings;
 use crate::peer_manager::PeerManager;
@@ -36,7 +36,8 @@ use crate::vital::Vital;
 #[derive(Debug)]
 pub(crate) struct Blueprint {
     pub(crate) config: NodeConfig,
-    pub(crate) sockets: Vec<TcpListener>,
+    pub(crate) files: OpenFiles,
+    pub(crate) listening: Vec<Bound>,
     pub(crate) mailboxes: Mailboxes,
 }
 
@@ -59,9 +60,11 @@ pub(crate) fn start(
 ) -> Running {
     let Blueprint {
         config,
-        sockets,
+        files,
+        listening,
         mailboxes: Mailboxes { peers, sync },
     } = blueprint;
+    warn_of_files(files, &config);
     let seeds = Seeds::new(config.seed);
     let chain = Arc::new(open.chain);
     let around = Arc::new(surroundings(&config, &seeds, &chain, &peers.addr, shared));
@@ -105,7 +108,7 @@ pub(crate) fn start(
         resolved: peers.addr.recipient(),
     };
     let (timeout, places) = (config.dial_timeout, config.max_handshakes);
-    let (net, shared, tally) = (arbiters.net.clone(), shared.clone(), shared.intake.clone());
+    let (net, shared) = (arbiters.net.clone(), shared.clone());
     let (of_connector, of_listener) = (vital("Connector"), vital("Listener"));
     // Together: they share the handshake room, which stays on their arbiter.
     arbiters.listener.spawn_fn(move || {
@@ -117,13 +120,27 @@ pub(crate) fn start(
             of_connector,
         ));
         Context::with_receiver(listener.messages).run(Listener::new(
-            sockets,
+            listening,
+            shared.entrances.clone(),
             intake,
-            tally,
+            shared.clock,
             of_listener,
         ));
     });
     running
+}
+
+/// Says what the hard limit on open files costs, if it costs anything.
+fn warn_of_files(files: OpenFiles, config: &NodeConfig) {
+    if !files.suffice() {
+        tracing::warn!(
+            limit = files.limit,
+            needed = files.needed,
+            max_inbound = config.max_inbound,
+            max_handshakes = config.max_handshakes,
+            "the hard limit on open files is too low for this configuration, fewer peers are let in; raise it (ulimit -Hn, or LimitNOFILE= of systemd), or lower --max-inbound"
+        );
+    }
 }
 
 /// Runs an actor, whose mailbox exists, on an arbiter.

@@ -69,6 +69,7 @@ impl House {
             node: absent.0.addr.clone(),
             exit,
             slots: slots.clone(),
+            entrances: crate::entrance::Entrances::new(),
             clock,
         }));
         let Mailboxes { peers, sync } = Mailboxes::new();

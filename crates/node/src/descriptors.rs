@@ -1,0 +1,154 @@
+//! Open files: how many the process may have, and the one that is kept in reserve.
+
+use std::cell::RefCell;
+use std::fs::File;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::NodeConfig;
+use crate::slots::LEAVING;
+
+/// For the kernel's databases and block files, event loops, logs and the files that are
+/// being saved. Core reserves 150 (`MIN_LEVELDB_FDS`) for the databases.
+const OURS: u64 = 250;
+/// Places in the handshake that are given up last.
+const LEAST_HANDSHAKES: usize = 16;
+
+/// What became of the limit on open files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenFiles {
+    /// As many the configuration may need.
+    pub(crate) needed: u64,
+    /// As many there may be.
+    pub(crate) limit: u64,
+}
+
+impl OpenFiles {
+    pub(crate) fn suffice(&self) -> bool {
+        self.limit >= self.needed
+    }
+}
+
+/// Descriptors that a node of this configuration may need at the same time.
+fn needed(config: &NodeConfig) -> u64 {
+    let inbound = config.max_inbound + config.max_handshakes + LEAVING;
+    let named = config.connect.len() + config.add_nodes.len();
+    let sockets = inbound + config.max_outbound + named + config.listen.len();
+    OURS + u64::try_from(sockets).unwrap_or(u64::MAX / 2)
+}
+
+/// Raises the soft limit to what the configuration needs and `besides`, as far as the hard
+/// limit allows. Core `RaiseFileDescriptorLimit`.
+pub(crate) fn raise(config: &NodeConfig) -> OpenFiles {
+    let needed = needed(config);
+    let wanted = needed.saturating_add(config.other_descriptors);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let Some(current) = current else {
+        return OpenFiles {
+            needed,
+            limit: u64::MAX,
+        };
+    };
+    let target = wanted.min(maximum.unwrap_or(u64::MAX));
+    let raised = current < target
+        && setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(target),
+                maximum,
+            },
+        )
+        .is_ok();
+    OpenFiles {
+        needed,
+        limit: if raised { target } else { current },
+    }
+}
+
+/// Gives up places that there would be no descriptors for: first those in the handshake,
+/// then those of inbound peers. A kernel that cannot open a file ends the node; a caller
+/// who is turned away comes again.
+pub(crate) fn fit(config: &mut NodeConfig, files: OpenFiles) {
+    let lacking = files.needed.saturating_sub(files.limit);
+    let lacking = usize::try_from(lacking).unwrap_or(usize::MAX);
+    let spare = config.max_handshakes.saturating_sub(LEAST_HANDSHAKES);
+    let of_handshakes = spare.min(lacking);
+    config.max_handshakes -= of_handshakes;
+    config.max_inbound = config.max_inbound.saturating_sub(lacking - of_handshakes);
+}
+
+/// A descriptor that is kept so that there is one when there is none.
+///
+/// Out of descriptors, `accept` fails and the connection stays in the queue, for as long
+/// as it takes: its remote sees a connection and gets no answer. With the reserve let go,
+/// the connection can be accepted and closed, which is an answer.
+#[derive(Debug)]
+pub(crate) struct Reserve(RefCell<Option<File>>);
+
+impl Reserve {
+    /// A reserve that is filled, if the system has a descriptor for it.
+    pub(crate) fn new() -> Self {
+        let reserve = Self(RefCell::default());
+        reserve.fill();
+        reserve
+    }
+
+    /// Lets the descriptor go, for the caller to use at once.
+    pub(crate) fn release(&self) {
+        self.0.replace(None);
+    }
+
+    /// Takes a descriptor again, if there is none kept and the system has one.
+    pub(crate) fn fill(&self) {
+        let mut kept = self.0.borrow_mut();
+        if kept.is_none() {
+            *kept = File::open("/dev/null").ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handfast_wire::Network;
+
+    use super::*;
+
+    fn config(max_inbound: usize, max_handshakes: usize) -> NodeConfig {
+        let mut config = NodeConfig::new(Network::Regtest, "/nowhere".into());
+        config.max_inbound = max_inbound;
+        config.max_handshakes = max_handshakes;
+        config
+    }
+
+    fn fitted(lacking: u64) -> (usize, usize) {
+        let mut config = config(115, 512);
+        let needed = needed(&config);
+        let limit = needed.saturating_sub(lacking);
+        fit(&mut config, OpenFiles { needed, limit });
+        (config.max_handshakes, config.max_inbound)
+    }
+
+    #[test]
+    fn every_connection_that_may_exist_has_its_descriptor() {
+        let base = needed(&config(0, 0));
+        assert!(base > OURS + LEAVING as u64);
+        assert_eq!(needed(&config(100_000, 512)), base + 100_512);
+    }
+
+    #[test]
+    fn places_in_the_handshake_are_given_up_first_and_then_inbound_peers() {
+        assert_eq!(fitted(0), (512, 115));
+        assert_eq!(fitted(1), (511, 115));
+        assert_eq!(fitted(496), (LEAST_HANDSHAKES, 115));
+        assert_eq!(fitted(500), (LEAST_HANDSHAKES, 111));
+        assert_eq!(fitted(u64::MAX), (LEAST_HANDSHAKES, 0));
+    }
+
+    #[test]
+    fn a_limit_that_suffices_is_left_alone() {
+        let before = getrlimit(Resource::Nofile);
+        let files = raise(&config(0, 0));
+        assert!(files.suffice(), "{files:?}");
+        assert_eq!(getrlimit(Resource::Nofile), before);
+    }
+}

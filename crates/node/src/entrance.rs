@@ -1,0 +1,394 @@
+//! Listening sockets: what came in by each, and the registry of them all.
+//!
+//! An [`Entrance`] is the one record of a listening socket, whoever accepts on it. It
+//! is shared by the one who accepts, who counts; by the prober, who connects and waits to
+//! be seen; and by whoever asks. None of them ever waits for another.
+//!
+//! # Security
+//!
+//! The self-probe's connection is known by its source address, which the prober owns
+//! (it is bound, exclusively, before the entrance is told to expect it, and that is before
+//! the first SYN). Nobody else can come from there: another process of this machine is
+//! refused the port, and another machine the address. So a probe takes no slot and is
+//! subject to no ban, and a remote can neither imitate nor suppress one.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use handfast_proto::self_probe::{Report, SelfProbe};
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::accept_queue::{self, AcceptQueue};
+
+/// Where an entrance is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// TCP; the address is that of the bound socket.
+    Tcp(SocketAddr),
+    /// A Unix socket at this path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => write!(f, "{addr}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Who came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Somebody who wants something.
+    Guest,
+    /// The node itself, to see whether it gets in: to be closed, and not to be counted.
+    SelfProbe,
+}
+
+/// The answer to the order to close a listening socket and listen anew: nothing, or why
+/// it cannot be had.
+pub type Recreated = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// Closes the listening socket of an [`Entrance`] and listens anew, at the same place.
+pub type Recreate = Box<dyn Fn() -> Recreated + Send + Sync>;
+
+/// A listening socket to be watched.
+pub struct Registration {
+    /// What it is for: `"p2p"`, `"rpc"`.
+    pub name: &'static str,
+    /// Where it is.
+    pub place: Place,
+    /// Depth of the accept queue that was asked of the system.
+    pub backlog: u32,
+    /// Called by the prober when the socket has failed.
+    pub recreate: Recreate,
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("name", &self.name)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Connections that came since start and were closed at once, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// The operator banned the address.
+    pub banned: u64,
+    /// No slot was free.
+    pub no_slot: u64,
+    /// The process or the system had no descriptor left.
+    pub no_descriptor: u64,
+}
+
+/// What is known of one listening socket, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntranceInfo {
+    /// What it is for.
+    pub name: &'static str,
+    /// Where it is.
+    pub place: Place,
+    /// Depth of the accept queue that was asked of the system.
+    pub backlog_asked: u32,
+    /// The queue now, with the depth that was granted. `None`: the system does not tell, or
+    /// the socket is not there.
+    pub queue: Option<AcceptQueue>,
+    /// Connections taken out of the accept queue since start, self-probes not counted.
+    pub accepted: u64,
+    /// Of those, the ones that were closed at once.
+    pub refused: Refused,
+    /// Pauses of accepting, because the system had no descriptor or no memory.
+    pub pauses: u64,
+    /// What the self-probe has seen.
+    pub probe: Report,
+}
+
+/// Who is expected to come.
+#[derive(Debug)]
+struct Expected {
+    /// From there; `None`: anybody who comes now shows that somebody accepts.
+    from: Option<SocketAddr>,
+    seen: oneshot::Sender<()>,
+}
+
+/// One listening socket. See the module.
+pub struct Entrance {
+    name: &'static str,
+    place: Place,
+    backlog: u32,
+    recreate: Recreate,
+    /// Kept here to be asked for its queue. `None` while there is none.
+    socket: Mutex<Option<Arc<dyn AsFd + Send + Sync>>>,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) banned: AtomicU64,
+    pub(crate) no_slot: AtomicU64,
+    pub(crate) no_descriptor: AtomicU64,
+    pub(crate) pauses: AtomicU64,
+    /// Whether `expected` is worth a look: so that accepting takes no lock.
+    probing: AtomicBool,
+    expected: Mutex<Option<Expected>>,
+    /// The prober's; locked for moments, and never across a wait.
+    probe: Mutex<SelfProbe>,
+    suspicion: Notify,
+}
+
+impl fmt::Debug for Entrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entrance")
+            .field("name", &self.name)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Entrance {
+    fn new(registration: Registration) -> Self {
+        Self {
+            name: registration.name,
+            place: registration.place,
+            backlog: registration.backlog,
+            recreate: registration.recreate,
+            socket: Mutex::default(),
+            accepted: AtomicU64::new(0),
+            banned: AtomicU64::new(0),
+            no_slot: AtomicU64::new(0),
+            no_descriptor: AtomicU64::new(0),
+            pauses: AtomicU64::new(0),
+            probing: AtomicBool::new(false),
+            expected: Mutex::default(),
+            probe: Mutex::default(),
+            suspicion: Notify::new(),
+        }
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Depth of the accept queue that was asked of the system.
+    #[must_use]
+    pub fn backlog(&self) -> u32 {
+        self.backlog
+    }
+
+    /// A connection was accepted here; `remote`: its other end, for TCP.
+    ///
+    /// To be called for each, by whoever accepts. Counts guests.
+    pub fn arrived(&self, remote: Option<SocketAddr>) -> Arrival {
+        // Before the first SYN the prober sets the flag with its lock held, so a probe's
+        // connection never comes while the flag is not seen.
+        if self.probing.load(Ordering::Acquire) && self.is_expected(remote) {
+            return Arrival::SelfProbe;
+        }
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        Arrival::Guest
+    }
+
+    fn is_expected(&self, remote: Option<SocketAddr>) -> bool {
+        let mut expected = lock(&self.expected);
+        let Some(awaited) = &*expected else {
+            return false;
+        };
+        let (somebody_accepts, is_probe) = match (awaited.from, remote) {
+            (Some(from), Some(remote)) => {
+                // Not the whole of it: scope and flow of IPv6 differ by the side.
+                let same = (from.ip(), from.port()) == (remote.ip(), remote.port());
+                (same, same)
+            }
+            (Some(_), None) => (false, false),
+            (None, _) => (true, false),
+        };
+        if somebody_accepts && let Some(awaited) = expected.take() {
+            self.probing.store(false, Ordering::Release);
+            let _ = awaited.seen.send(());
+        }
+        is_probe
+    }
+
+    /// Resolves with the first connection from `from`, or from anybody, that is accepted
+    /// from now on.
+    pub(crate) fn expect(&self, from: Option<SocketAddr>) -> oneshot::Receiver<()> {
+        let (seen, wait) = oneshot::channel();
+        let mut expected = lock(&self.expected);
+        *expected = Some(Expected { from, seen });
+        self.probing.store(true, Ordering::Release);
+        wait
+    }
+
+    /// Nobody is expected any more.
+    pub(crate) fn expect_nobody(&self) {
+        let mut expected = lock(&self.expected);
+        self.probing.store(false, Ordering::Release);
+        *expected = None;
+    }
+
+    /// This socket is the one that listens here; it is asked for its queue. `None`: there
+    /// is none now. Whoever is not told that the socket is gone keeps it open.
+    pub fn listens_with(&self, socket: Option<Arc<dyn AsFd + Send + Sync>>) {
+        *lock(&self.socket) = socket;
+    }
+
+    /// Accepting gave an error that a sound socket does not give: it is probed soon.
+    pub fn suspect(&self) {
+        self.suspicion.notify_one();
+    }
+
+    pub(crate) async fn suspected(&self) {
+        self.suspicion.notified().await;
+    }
+
+    pub(crate) fn recreate(&self) -> Recreated {
+        (self.recreate)()
+    }
+
+    pub(crate) fn probe(&self) -> MutexGuard<'_, SelfProbe> {
+        lock(&self.probe)
+    }
+
+    /// What is known of it. Never waits.
+    #[must_use]
+    pub fn info(&self) -> EntranceInfo {
+        let queue = lock(&self.socket)
+            .as_ref()
+            .and_then(|socket| accept_queue::of(socket.as_fd()));
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        EntranceInfo {
+            name: self.name,
+            place: self.place.clone(),
+            backlog_asked: self.backlog,
+            queue,
+            accepted: count(&self.accepted),
+            refused: Refused {
+                banned: count(&self.banned),
+                no_slot: count(&self.no_slot),
+                no_descriptor: count(&self.no_descriptor),
+            },
+            pauses: count(&self.pauses),
+            probe: self.probe().report().clone(),
+        }
+    }
+
+    /// The socket itself, for tests that take it away.
+    #[cfg(test)]
+    pub(crate) fn socket(&self) -> Option<Arc<dyn AsFd + Send + Sync>> {
+        lock(&self.socket).clone()
+    }
+}
+
+/// All listening sockets of the process. Cheap to clone: all clones are one.
+#[derive(Clone, Debug)]
+pub struct Entrances {
+    all: Arc<watch::Sender<Vec<Arc<Entrance>>>>,
+}
+
+impl Entrances {
+    pub(crate) fn new() -> Self {
+        Self {
+            all: Arc::new(watch::Sender::new(Vec::new())),
+        }
+    }
+
+    /// Adds a listening socket. It is probed from when the node runs.
+    pub fn register(&self, registration: Registration) -> Arc<Entrance> {
+        let entrance = Arc::new(Entrance::new(registration));
+        self.all.send_modify(|all| all.push(entrance.clone()));
+        entrance
+    }
+
+    /// Every listening socket, in the order in which they were registered.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Entrance>> {
+        self.all.borrow().clone()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Vec<Arc<Entrance>>> {
+        self.all.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entrance() -> Arc<Entrance> {
+        Entrances::new().register(Registration {
+            name: "test",
+            place: Place::Unix("/nowhere".into()),
+            backlog: 1,
+            recreate: Box::new(|| Box::pin(async { Ok(()) })),
+        })
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn only_the_address_that_was_expected_is_the_probe_and_only_once() {
+        let entrance = entrance();
+        let own = address("127.0.0.1:4000");
+        let mut seen = entrance.expect(Some(own));
+        for guest in ["127.0.0.1:4001", "127.0.0.2:4000", "[::1]:4000"] {
+            assert_eq!(entrance.arrived(Some(address(guest))), Arrival::Guest);
+        }
+        assert_eq!(entrance.arrived(None), Arrival::Guest);
+        assert!(seen.try_recv().is_err());
+        assert_eq!(entrance.arrived(Some(own)), Arrival::SelfProbe);
+        assert_eq!(seen.try_recv(), Ok(()));
+        assert_eq!(
+            entrance.arrived(Some(own)),
+            Arrival::Guest,
+            "a later user of the port"
+        );
+        assert_eq!(entrance.info().accepted, 5);
+    }
+
+    #[test]
+    fn the_probe_of_an_address_with_a_scope_is_known_without_it() {
+        let entrance = entrance();
+        let mut seen = entrance.expect(Some(address("[fe80::1%7]:4000")));
+        let remote = Some(address("[fe80::1%3]:4000"));
+        assert_eq!(entrance.arrived(remote), Arrival::SelfProbe);
+        assert_eq!(seen.try_recv(), Ok(()));
+    }
+
+    #[test]
+    fn where_callers_have_no_address_any_of_them_shows_that_somebody_accepts() {
+        let entrance = entrance();
+        let mut seen = entrance.expect(None);
+        assert_eq!(entrance.arrived(None), Arrival::Guest);
+        assert_eq!(seen.try_recv(), Ok(()));
+    }
+
+    #[test]
+    fn who_is_expected_no_more_is_a_guest() {
+        let entrance = entrance();
+        let own = address("127.0.0.1:4000");
+        let mut seen = entrance.expect(Some(own));
+        entrance.expect_nobody();
+        assert_eq!(entrance.arrived(Some(own)), Arrival::Guest);
+        assert!(seen.try_recv().is_err());
+    }
+}
