@@ -16,6 +16,9 @@ use crate::logging::Log;
 use crate::settings::{self, RunSettings};
 use crate::{progress, seeding};
 
+/// Descriptors for RPC callers, if the hard limit on open files allows as many: 10,000
+/// who keep their connections open, and those who come meanwhile.
+const RPC_DESCRIPTORS: u64 = 12_288;
 /// Exit code after a second signal: 128 and SIGINT's number, as shells have it.
 const INTERRUPTED: i32 = 130;
 
@@ -94,6 +97,8 @@ fn node_config(settings: &RunSettings) -> NodeConfig {
     config.add_nodes = settings.add_nodes.clone();
     config.dial = settings.dial;
     config.max_inbound = settings.max_inbound;
+    config.backlog = settings.backlog;
+    config.other_descriptors = RPC_DESCRIPTORS;
     config.handshake_timeout = settings.handshake_timeout;
     config.user_agent = settings.user_agent.clone();
     config.minimum_work = settings.minimum_work;

@@ -103,6 +103,12 @@ pub(crate) const KEYS: &[Key] = &[
         "Inbound peers at most [default: 115]",
     ),
     key(
+        "backlog",
+        Shape::One("N"),
+        Scope::Run,
+        "Callers that may wait to be accepted, on each address; the system caps it at net.core.somaxconn [default: 4096]",
+    ),
+    key(
         "minimum-chain-work",
         Shape::One("HEX"),
         Scope::Run,

@@ -29,6 +29,8 @@ use tracing_subscriber::filter::LevelFilter;
 const DEFAULT_FILE: &str = "handfast.toml";
 /// Most inbound peers that may be asked for. Each takes a file descriptor and a few KB.
 const MAX_INBOUND_LIMIT: usize = 100_000;
+/// Deepest accept queue that may be asked for. Linux keeps it in 32 bits, others in 16.
+const MAX_BACKLOG: u32 = 65_535;
 /// Longest time for the handshake, seconds.
 const MAX_HANDSHAKE_SECONDS: u64 = 3_600;
 
@@ -106,6 +108,7 @@ pub(crate) struct RunSettings {
     pub(crate) add_nodes: Vec<String>,
     pub(crate) dial: bool,
     pub(crate) max_inbound: usize,
+    pub(crate) backlog: u32,
     pub(crate) minimum_work: Option<Work>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) user_agent: String,
@@ -186,12 +189,15 @@ pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, SettingsError
         1..=MAX_HANDSHAKE_SECONDS,
         &wanted_seconds,
     )?;
+    let wanted_backlog = format!("a number from 1 to {MAX_BACKLOG}");
+    let backlog = number(layers, "backlog", 1..=MAX_BACKLOG, &wanted_backlog)?;
     let settings = RunSettings {
         listen: listen(layers, &place.network)?,
         connect: peers(layers, "connect")?,
         add_nodes: peers(layers, "add-node")?,
         dial: layers.flag("no-dial").is_none(),
         max_inbound: max_inbound.unwrap_or(handfast_node::config::DEFAULT_MAX_INBOUND),
+        backlog: backlog.unwrap_or(handfast_node::config::DEFAULT_BACKLOG),
         minimum_work: minimum_work(layers)?,
         handshake_timeout: seconds.map_or(
             handfast_node::config::DEFAULT_HANDSHAKE_TIMEOUT,

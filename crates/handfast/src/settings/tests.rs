@@ -66,10 +66,12 @@ fn every_sample_parses_and_names_its_network() {
 
 #[test]
 fn the_command_line_wins_over_the_file_key_by_key() {
-    let file = "network = 'regtest'\nmax-inbound = 7\nconnect = ['a:1', 'b:2']\nlog = 'debug'";
+    let file = "network = 'regtest'\nbacklog = 9\nmax-inbound = 7\nconnect = ['a:1', 'b:2']\nlog = 'debug'";
     let settings = settle(&[("connect", "c:3"), ("max-inbound", "9")], file).expect("valid");
     assert_eq!(settings.connect, ["c:3"]);
     assert_eq!(settings.max_inbound, 9);
+    assert_eq!(settings.backlog, 9);
+    assert_eq!(settle(&[], "").expect("valid").backlog, 4096);
     assert_eq!(settings.log, "debug");
     assert_eq!(settings.place.network, Network::Regtest);
 }
@@ -150,6 +152,8 @@ fn a_bad_value_is_named_with_file_key_cause_and_remedy() {
         "no-listen = 'yes'",
         &["no-listen must be true or false, not string"],
     );
+    refused(&[], "backlog = 0", &["backlog", "from 1 to 65535"]);
+    refused(&[("backlog", "65536")], "", &["--backlog", "\"65536\""]);
     refused(
         &[],
         "handshake-timeout = 0",
