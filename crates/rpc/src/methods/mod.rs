@@ -3,6 +3,7 @@
 
 mod blockchain;
 mod control;
+mod listeners;
 mod mining;
 mod network;
 mod spec;

@@ -20,7 +20,7 @@ pub enum Category {
     Mining,
     /// Peers.
     Network,
-    /// What Handfast tells beyond Bitcoin Core: sync and its audit.
+    /// What Handfast tells beyond Bitcoin Core: sync and its audit, listening sockets.
     Sync,
 }
 

@@ -1,5 +1,5 @@
 //! What Handfast tells beyond Bitcoin Core: what sync does and why, whether the
-//! tables agree, why connections ended.
+//! tables agree, why connections ended, and whether callers get in.
 
 use std::rc::Rc;
 
@@ -33,6 +33,7 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: true,
         run: |call| Box::pin(audit(call)),
     },
+    super::listeners::GETLISTENERINFO,
     Method {
         name: "getpeerhistory",
         category: Category::Sync,

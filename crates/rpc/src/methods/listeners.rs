@@ -1,0 +1,184 @@
+//! Whether callers get in: `getlistenerinfo`.
+
+use std::rc::Rc;
+
+use handfast_node::self_probe::{Health, Outcome, Report};
+use handfast_node::{EntranceInfo, ListenerInfo};
+use serde_json::{Value, json};
+
+use super::{Call, Category, Method};
+use crate::jsonrpc::Error;
+use crate::render::number::real;
+
+pub(super) const GETLISTENERINFO: Method = Method {
+    name: "getlistenerinfo",
+    category: Category::Sync,
+    params: &[],
+    about: "Tells of every listening socket who came in by it and who was turned away, how many wait to be\n\
+            accepted, and whether the node gets in when it calls itself, which it tries every 30 s.",
+    result: "{ sockets: [ { name, address, backlog: { asked, granted }, accept_queue, accepted,\n  \
+             refused: { banned, no_slot, no_descriptor }, pauses, probe: { state, probes, failures, recreated,\n  \
+             not_recreated, last: { at, result, took, why } } }, … ],\n  \
+             listen_overflows, listen_drops }\n\
+             granted: what the system made of the backlog asked for, see net.core.somaxconn\n\
+             accept_queue: connections that are made and wait to be accepted, now\n\
+             accepted: connections taken out of the queue since start, the self-probe's not counted; refused: those\n\
+             of them that were closed at once; pauses: of accepting, for want of descriptors or memory\n\
+             state: unknown until a probe has ended, then accepting, busy (others get in, the probe did not within\n\
+             2 s) or failing; after 2 failures in a row the socket is made anew (recreated), or cannot be\n\
+             (not_recreated: why)\n\
+             result: accepted, overtaken, failed or not tried; took: seconds; at: Unix seconds\n\
+             listen_overflows, listen_drops: connections that the system dropped since the node started because an\n\
+             accept queue was full, or for any reason; of all programs of this machine (or network namespace),\n\
+             it does not count them apart\n\
+             null: the system does not tell",
+    example: "",
+    needs_chain: false,
+    run: |call| Box::pin(getlistenerinfo(call)),
+};
+
+async fn getlistenerinfo(call: Rc<Call>) -> Result<Value, Error> {
+    Ok(to_json(&call.node.listeners()))
+}
+
+fn to_json(info: &ListenerInfo) -> Value {
+    json!({
+        "sockets": info.sockets.iter().map(socket).collect::<Value>(),
+        "listen_overflows": info.overflows.map(|counted| counted.overflows),
+        "listen_drops": info.overflows.map(|counted| counted.drops),
+    })
+}
+
+fn socket(socket: &EntranceInfo) -> Value {
+    json!({
+        "name": socket.name,
+        "address": socket.place.to_string(),
+        "backlog": {
+            "asked": socket.backlog_asked,
+            "granted": socket.queue.map(|queue| queue.granted),
+        },
+        "accept_queue": socket.queue.map(|queue| queue.now),
+        "accepted": socket.accepted,
+        "refused": {
+            "banned": socket.refused.banned,
+            "no_slot": socket.refused.no_slot,
+            "no_descriptor": socket.refused.no_descriptor,
+        },
+        "pauses": socket.pauses,
+        "probe": probe(&socket.probe),
+    })
+}
+
+fn probe(report: &Report) -> Value {
+    let last = report.last.as_ref().map(|last| {
+        let (result, took, why) = match &last.outcome {
+            Outcome::Accepted(took) => ("accepted", Some(real(took.as_secs_f64())), None),
+            Outcome::Overtaken => ("overtaken", None, None),
+            Outcome::Failed(why) => ("failed", None, Some(why)),
+            Outcome::NotTried(why) => ("not tried", None, Some(why)),
+        };
+        json!({ "at": last.at, "result": result, "took": took, "why": why })
+    });
+    json!({
+        "state": match report.health {
+            Health::Unknown => "unknown",
+            Health::Accepting => "accepting",
+            Health::Busy => "busy",
+            Health::Failing => "failing",
+        },
+        "probes": report.probes,
+        "failures": report.failures,
+        "recreated": report.recreated,
+        "not_recreated": report.not_recreated,
+        "last": last,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use handfast_node::self_probe::{Input, SelfProbe};
+    use handfast_node::{AcceptQueue, Overflows, Place, Refused};
+    use handfast_proto::Now;
+
+    use super::*;
+
+    fn info(probe: &SelfProbe, queue: Option<AcceptQueue>) -> EntranceInfo {
+        EntranceInfo {
+            name: "p2p",
+            place: Place::Tcp("[::1]:8333".parse().expect("an address")),
+            backlog_asked: 4_096,
+            queue,
+            accepted: 9,
+            refused: Refused {
+                banned: 1,
+                no_slot: 2,
+                no_descriptor: 3,
+            },
+            pauses: 4,
+            probe: probe.report().clone(),
+        }
+    }
+
+    #[test]
+    fn a_socket_is_shown_with_its_queue_its_callers_and_its_last_probe() {
+        let now = Now {
+            mono: Duration::from_secs(1),
+            unix: 1_700_000_000,
+        };
+        let mut machine = SelfProbe::new();
+        machine.step(now, Input::Tick);
+        let outcome = Outcome::Accepted(Duration::from_micros(250));
+        machine.step(now, Input::Ended(outcome));
+        let queue = AcceptQueue {
+            now: 5,
+            granted: 128,
+        };
+        let shown = to_json(&ListenerInfo {
+            sockets: vec![info(&machine, Some(queue))],
+            overflows: Some(Overflows {
+                overflows: 6,
+                drops: 7,
+            }),
+        });
+        let expected = r#"{"sockets":[{"name":"p2p","address":"[::1]:8333",
+            "backlog":{"asked":4096,"granted":128},"accept_queue":5,"accepted":9,
+            "refused":{"banned":1,"no_slot":2,"no_descriptor":3},"pauses":4,
+            "probe":{"state":"accepting","probes":1,"failures":0,"recreated":0,"not_recreated":null,
+            "last":{"at":1700000000,"result":"accepted","took":0.00025,"why":null}}}],
+            "listen_overflows":6,"listen_drops":7}"#;
+        let expected: Value = serde_json::from_str(expected).expect("JSON");
+        assert_eq!(shown.to_string(), expected.to_string());
+    }
+
+    #[test]
+    fn what_is_not_known_is_null_and_a_socket_that_was_never_probed_is_unknown() {
+        let shown = to_json(&ListenerInfo {
+            sockets: vec![info(&SelfProbe::new(), None)],
+            overflows: None,
+        });
+        let socket = &shown["sockets"][0];
+        assert_eq!(socket["probe"]["state"], "unknown");
+        assert_eq!(socket["probe"]["last"], Value::Null);
+        assert_eq!(socket["backlog"], json!({ "asked": 4096, "granted": null }));
+        assert_eq!(socket["accept_queue"], Value::Null);
+        assert_eq!(shown["listen_drops"], Value::Null);
+    }
+
+    #[test]
+    fn a_failure_is_shown_with_its_cause() {
+        let now = Now {
+            mono: Duration::from_secs(1),
+            unix: 1_700_000_000,
+        };
+        let mut machine = SelfProbe::new();
+        machine.step(now, Input::Tick);
+        machine.step(now, Input::Ended(Outcome::Failed("refused".into())));
+        let shown = probe(machine.report());
+        assert_eq!(shown["state"], "failing");
+        let last =
+            json!({ "at": 1_700_000_000, "result": "failed", "took": null, "why": "refused" });
+        assert_eq!(shown["last"].to_string(), last.to_string());
+    }
+}
