@@ -10,33 +10,29 @@ mod call;
 mod gate;
 mod probes;
 mod rest;
+mod running;
 
 pub(crate) use probes::lag;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::{App, HttpResponse, HttpServer, web};
 use handfast_node::NodeHandle;
 use tokio::sync::watch;
 
 use crate::auth::{Access, Cookie};
 use crate::methods::Methods;
 use crate::metrics::RpcMetrics;
-use crate::sockets::{Listeners, RpcConfig, RpcError, SocketFile};
+use crate::sockets::{Listeners, RpcConfig, RpcError};
 
-/// Threads that read requests and run methods. Calls are short, blocking reads
-/// have their own pool: two keep one caller from holding up another.
-const WORKERS: usize = 2;
-/// Blocking reads at once, all workers together: each may hold a few blocks in memory.
-const BLOCKING_THREADS: usize = 8;
+use running::Running;
+
 /// Time for a whole request to arrive. Core `DEFAULT_HTTP_SERVER_TIMEOUT`.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time that an idle connection is kept open.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Time for calls in progress when the server stops.
 const CALLS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time, after the last call, for answers to go out and idle connections to be closed. Nobody
@@ -103,11 +99,10 @@ impl Drop for Counted {
 /// A running RPC server, until [`Server::stop`]. Dropping it removes socket and cookie.
 #[derive(Debug)]
 pub struct Server {
-    handle: ServerHandle,
+    running: Rc<Running>,
     load: watch::Sender<Load>,
     addresses: Vec<SocketAddr>,
     _cookie: Cookie,
-    _socket: Option<SocketFile>,
 }
 
 impl Server {
@@ -140,47 +135,15 @@ impl Server {
             max_calls: config.max_calls,
             rest: config.rest,
         };
-        let connections = load.clone();
-
-        let app = move || {
-            App::new()
-                .app_data(web::Data::new(context.clone()))
-                .route("/", web::to(call::handle))
-                .route("/health", web::to(probes::health))
-                .route("/ready", web::to(probes::ready))
-                .route("/metrics", web::to(probes::metrics))
-                .route("/rest/{path:.*}", web::to(rest::handle))
-                .default_service(web::to(async || plain(StatusCode::NOT_FOUND, "")))
-        };
-        let mut server = HttpServer::new(app)
-            .workers(WORKERS)
-            .worker_max_blocking_threads(BLOCKING_THREADS / WORKERS)
-            .keep_alive(KEEP_ALIVE)
-            .client_request_timeout(READ_TIMEOUT)
-            .disable_signals()
-            .on_connect(move |connection, data| {
-                gate::remember_caller(connection, data);
-                data.insert(Counted::new(&connections, |load| &mut load.connections));
-            });
-        for listener in tcp {
-            server = server.listen(listener).map_err(RpcError::Server)?;
-        }
-        let mut socket = None;
-        if let Some(path) = &config.socket {
-            let (file, listener) = SocketFile::listen(path)?;
-            server = server.listen_uds(listener).map_err(RpcError::Server)?;
-            socket = Some(file);
-        }
-        let running = server.run();
-        let handle = running.handle();
-        actix_rt::spawn(running);
-        tracing::info!(?addresses, socket = ?config.socket, "RPC server started");
+        let socket = config.socket.clone();
+        let listeners = Listeners { tcp, config };
+        let running = Running::start(listeners, context)?;
+        tracing::info!(?addresses, ?socket, "RPC server started");
         Ok(Self {
-            handle,
+            running,
             load,
             addresses,
             _cookie: cookie,
-            _socket: socket,
         })
     }
 
@@ -198,13 +161,16 @@ impl Server {
     /// To be called when the node has stopped: from its phase on every answer closes
     /// its connection. The process should end next.
     pub async fn stop(self) {
-        self.handle.pause().await;
+        let Some(handle) = self.running.close() else {
+            return;
+        };
+        handle.pause().await;
         let mut load = self.load.subscribe();
         let calls = load.wait_for(|load| load.calls == 0);
         let calls = tokio::time::timeout(CALLS_TIMEOUT, calls).await.is_ok();
         // Closes idle connections, others after their answer. Its own end is not awaited:
         // it looks once a second whether it has come, and would wait for half requests.
-        let stopping = self.handle.stop(true);
+        let stopping = handle.stop(true);
         let closed = load.wait_for(|load| load.connections == 0);
         let closed = tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_ok();
         drop(stopping);
@@ -212,6 +178,15 @@ impl Server {
             let Load { connections, calls } = *self.load.borrow();
             tracing::debug!(connections, calls, "RPC connections cut off at the end");
         }
+        self.running.remove();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The task that makes sockets anew holds it too.
+        self.running.close();
+        self.running.remove();
     }
 }
 
@@ -220,3 +195,6 @@ fn plain(status: StatusCode, text: impl Into<String>) -> HttpResponse {
         .content_type("text/plain; charset=utf-8")
         .body(text.into())
 }
+
+#[cfg(test)]
+mod tests;

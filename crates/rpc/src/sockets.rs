@@ -19,7 +19,7 @@ pub const MAX_SOCKET_PATH: usize = 100;
 
 /// Depth of the accept queues: bursts of callers wait, they are not refused.
 /// The system caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// Calls in progress at most, unless the operator says otherwise. A call holds its request
 /// and no thread.

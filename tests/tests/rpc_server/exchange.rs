@@ -38,12 +38,17 @@ pub(crate) fn node(arguments: &[&str]) -> Node {
     setup.start()
 }
 
-/// A connection to the node's TCP socket for RPC.
+/// Where the node's TCP socket for RPC is.
+pub(crate) fn rpc_address(node: &Node) -> String {
+    match node.rpc().endpoint() {
+        Endpoint::Tcp(address) => address.to_string(),
+        Endpoint::Unix(path) => panic!("the tests' nodes have RPC over TCP, not {path:?}"),
+    }
+}
+
+/// A connection to it.
 pub(crate) fn connect(node: &Node) -> TcpStream {
-    let Endpoint::Tcp(address) = node.rpc().endpoint() else {
-        panic!("the tests' nodes have RPC over TCP");
-    };
-    let stream = TcpStream::connect(address).expect("the node accepts");
+    let stream = TcpStream::connect(rpc_address(node)).expect("the node accepts");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.set_nodelay(true).expect("a socket option");
     stream

@@ -8,7 +8,7 @@ use handfast_tests::wait::wait_for;
 use handfast_wire::Network;
 use serde_json::json;
 
-use crate::exchange::{exchange, get, node};
+use crate::exchange::{exchange, get, node, rpc_address};
 
 /// The value of the one line that begins so.
 fn metric(page: &str, name: &str) -> f64 {
@@ -78,6 +78,16 @@ fn assert_metrics(node: &Node) {
         );
     }
     assert!(metric(&page, "handfast_p2p_received_bytes_total") > 0.0);
+    let unix = node.setup().network_dir().join("node.sock");
+    for (socket, address, least) in [
+        ("p2p", node.p2p().to_string(), 0.0),
+        ("rpc", rpc_address(node), 1.0),
+        ("rpc", unix.display().to_string(), 0.0),
+    ] {
+        let labels = format!("{{socket=\"{socket}\",address=\"{address}\"}}");
+        let accepted = metric(&page, &format!("handfast_listener_accepted{labels}"));
+        assert!(accepted >= least, "{socket} {address}: {accepted}");
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::AtomicU64;
 
-use handfast_node::{Audit, NodeHandle, Phase, SyncPhase, SyncState};
+use handfast_node::self_probe::Health;
+use handfast_node::{Audit, EntranceInfo, ListenerInfo, NodeHandle, Phase, SyncPhase, SyncState};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -16,6 +17,7 @@ type Row = (Labels, f64);
 /// or stops the managers answer nothing, and their numbers are missing rather than zero.
 pub(super) async fn register(registry: &mut Registry, node: &NodeHandle) {
     of_the_process(registry, node);
+    of_the_sockets(registry, &node.listeners());
     let (sync, audit) = (node.sync_state().await, node.audit().await);
     if let Ok(sync) = sync {
         of_sync(registry, node, &sync);
@@ -118,6 +120,68 @@ fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
         ),
     ] {
         counter(registry, &format!("p2p_{name}"), help, value);
+    }
+}
+
+/// What `getlistenerinfo` tells, by socket.
+fn of_the_sockets(registry: &mut Registry, listeners: &ListenerInfo) {
+    let label = |socket: &EntranceInfo| -> Labels {
+        vec![
+            ("socket", socket.name.to_owned()),
+            ("address", socket.place.to_string()),
+        ]
+    };
+    let told: [(&str, &str, fn(&EntranceInfo) -> Option<f64>); 9] = [
+        ("accepted", "Connections accepted since start", |it| {
+            Some(it.accepted as f64)
+        }),
+        ("refused_banned", "Of those, closed: banned", |it| {
+            Some(it.refused.banned as f64)
+        }),
+        ("refused_no_slot", "Of those, closed: no slot", |it| {
+            Some(it.refused.no_slot as f64)
+        }),
+        (
+            "refused_no_descriptor",
+            "Of those, closed: no descriptor left",
+            |it| Some(it.refused.no_descriptor as f64),
+        ),
+        (
+            "pauses",
+            "Pauses of accepting for want of a descriptor",
+            |it| Some(it.pauses as f64),
+        ),
+        ("queue", "Connections in the accept queue now", |it| {
+            it.queue.map(|queue| f64::from(queue.now))
+        }),
+        (
+            "backlog",
+            "Depth of the accept queue that the system granted",
+            |it| it.queue.map(|queue| f64::from(queue.granted)),
+        ),
+        (
+            "accepts",
+            "Whether the last self-probe got in",
+            |it| match it.probe.health {
+                Health::Unknown => None,
+                Health::Accepting | Health::Busy => Some(1.0),
+                Health::Failing => Some(0.0),
+            },
+        ),
+        ("recreated", "Times that the socket was made anew", |it| {
+            Some(it.probe.recreated as f64)
+        }),
+    ];
+    for (name, help, value) in told {
+        let rows = listeners.sockets.iter();
+        let rows = rows.filter_map(|socket| Some((label(socket), value(socket)?)));
+        gauges(registry, &format!("listener_{name}"), help, rows);
+    }
+    if let Some(overflows) = listeners.overflows {
+        let help = "Accept queues that overflowed since start, of all the system";
+        counter(registry, "listener_overflows", help, overflows.overflows);
+        let help = "Connections dropped by listening sockets since start, of all the system";
+        counter(registry, "listener_drops", help, overflows.drops);
     }
 }
 

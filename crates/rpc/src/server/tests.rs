@@ -1,0 +1,109 @@
+//! A server on a real node: its listening sockets are taken away.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use handfast_node::self_probe::Health;
+use handfast_node::{EntranceInfo, Network, Node, NodeConfig, NodeHandle, Phase};
+use socket2::SockRef;
+
+use super::*;
+use crate::auth::AccessRules;
+use crate::sockets::DEFAULT_MAX_CALLS;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, wait).await;
+    waited.unwrap_or_else(|_| panic!("it never came: {what}"));
+}
+
+fn node(dir: &Path) -> NodeHandle {
+    let mut config = NodeConfig::new(Network::Regtest, dir.to_owned());
+    config.dial = false;
+    Node::start(config).expect("a fresh directory")
+}
+
+fn config(dir: &Path) -> RpcConfig {
+    RpcConfig {
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        socket: Some(dir.join("node.sock")),
+        cookie: dir.join(".cookie"),
+        access: AccessRules::default(),
+        rest: false,
+        max_calls: DEFAULT_MAX_CALLS,
+    }
+}
+
+fn sockets(node: &NodeHandle) -> Vec<EntranceInfo> {
+    let all = node.entrances().all();
+    let of_rpc = all.iter().filter(|entrance| entrance.name() == "rpc");
+    of_rpc.map(|entrance| entrance.info()).collect()
+}
+
+fn healthy(stream: std::io::Result<impl Read + Write>) -> bool {
+    let Ok(mut stream) = stream else { return false };
+    let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut answer = String::new();
+    let exchanged = stream
+        .write_all(request)
+        .and_then(|()| stream.read_to_string(&mut answer));
+    exchanged.is_ok() && answer.starts_with("HTTP/1.1 200") && answer.ends_with("running\n")
+}
+
+/// Both sockets answer.
+async fn answers(addr: SocketAddr, socket: std::path::PathBuf) -> bool {
+    let ask = move || healthy(TcpStream::connect(addr)) && healthy(UnixStream::connect(socket));
+    tokio::task::spawn_blocking(ask).await.expect("no panic")
+}
+
+#[test]
+fn listening_sockets_that_are_taken_away_are_noticed_and_made_anew() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    actix_rt::System::new().block_on(async {
+        let node = node(dir.path());
+        until("the node runs", || node.phase() == Phase::Running).await;
+        let listeners = Listeners::bind(config(dir.path())).expect("free places");
+        let taken = listeners.tcp[0].try_clone().expect("a descriptor is left");
+        let server = Server::start_on(listeners, node.clone()).expect("it starts");
+        let (addr, path) = (server.addresses()[0], dir.path().join("node.sock"));
+
+        until("both were probed", || {
+            sockets(&node).len() == 2
+                && sockets(&node)
+                    .iter()
+                    .all(|it| it.probe.health == Health::Accepting)
+        })
+        .await;
+        assert!(answers(addr, path.clone()).await);
+
+        SockRef::from(&taken)
+            .shutdown(Shutdown::Both)
+            .expect("it listens");
+        drop(taken);
+        assert!(!answers(addr, path.clone()).await, "it is gone");
+        for entrance in node.entrances().all() {
+            // Else the next probe came after half a minute.
+            entrance.suspect();
+        }
+        until("it was made anew and probed", || {
+            let tcp = &sockets(&node)[0].probe;
+            tcp.recreated == 1 && tcp.health == Health::Accepting
+        })
+        .await;
+        assert!(answers(addr, path.clone()).await, "at the same places");
+
+        node.shutdown("the test is over");
+        node.stopped().await;
+        server.stop().await;
+        assert!(!path.exists(), "the new socket goes with the server");
+    });
+}
