@@ -42,6 +42,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Connections that are closed for want of a descriptor before there is a pause, at most.
 const SHED_AT_ONCE: usize = 4_096;
+/// Time that a caller waits for a slot when none is free. With connections on their way
+/// out one comes home within milliseconds; with none in this time the managers are late.
+const SLOT_WAIT: Duration = Duration::from_millis(250);
 /// Least time between two lines in the log about pauses: remotes can cause them.
 const LOG_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -236,6 +239,8 @@ enum Obstacle {
     Empty,
     /// This one is gone, or was never whole; the next one may be there.
     Gone,
+    /// One was taken out, and no slot is free for it.
+    Slots,
     /// No descriptor is free.
     Descriptors,
     /// The system has no memory for it.
@@ -280,19 +285,30 @@ async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, 
         .expect("an arbiter has a reactor, and a listening socket can be polled");
     let mut pause = FIRST_PAUSE;
     let mut told: Option<Instant> = None;
+    let mut caller = None;
     loop {
         let Ok(mut ready) = socket.readable().await else {
             return;
         };
-        let (obstacle, error) = drain(socket.get_ref(), entrance, intake);
+        let (obstacle, error) = drain(socket.get_ref(), entrance, intake, &mut caller);
         match obstacle {
+            Obstacle::Slots => {
+                settle(&mut caller, socket.get_ref(), entrance, intake).await;
+                continue;
+            }
             Obstacle::Empty | Obstacle::Gone => {
                 pause = FIRST_PAUSE;
                 reserve.fill();
                 ready.clear_ready();
                 continue;
             }
-            Obstacle::Descriptors => shed(socket.get_ref(), entrance, reserve),
+            Obstacle::Descriptors => {
+                if shed(socket.get_ref(), entrance, reserve) {
+                    // Nobody waits; the next one to come is noticed.
+                    pause = FIRST_PAUSE;
+                    ready.clear_ready();
+                }
+            }
             Obstacle::Memory => {}
             Obstacle::Broken => {
                 tracing::debug!(at = %entrance.place(), %error, "accepting fails");
@@ -312,8 +328,17 @@ async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, 
     }
 }
 
-/// Takes out everything that is in the accept queue; what stopped it.
-fn drain(socket: &TcpListener, entrance: &Entrance, intake: &Intake) -> (Obstacle, io::Error) {
+/// One who was taken out of the queue.
+type Caller = (TcpStream, SocketAddr);
+
+/// Takes out everything that is in the accept queue; what stopped it. Whoever finds no
+/// slot is left in `caller`.
+fn drain(
+    socket: &TcpListener,
+    entrance: &Entrance,
+    intake: &Intake,
+    caller: &mut Option<Caller>,
+) -> (Obstacle, io::Error) {
     loop {
         let (stream, remote) = match take_one(socket) {
             Ok(accepted) => accepted,
@@ -331,25 +356,60 @@ fn drain(socket: &TcpListener, entrance: &Entrance, intake: &Intake) -> (Obstacl
             continue;
         }
         let Some(slot) = intake.slots.take(Direction::Inbound) else {
-            entrance.no_slot.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(%remote, "no slot is free; closed");
-            turn_away(stream);
-            continue;
+            *caller = Some((stream, remote));
+            return (Obstacle::Slots, io::ErrorKind::WouldBlock.into());
         };
         intake.accepted(stream, remote, slot);
     }
 }
 
+/// Waits for a slot for the caller; those behind it wait in the accept queue, which is deep
+/// for just that. Without one in time it is closed, and with it all who wait.
+///
+/// # Security
+/// Were whoever finds no slot closed at once, a flood that renews itself faster than
+/// its ends are handled would have honest callers closed as well. This way it waits for
+/// its own ends, and everybody's turn comes.
+async fn settle(
+    caller: &mut Option<Caller>,
+    socket: &TcpListener,
+    entrance: &Entrance,
+    intake: &Intake,
+) {
+    let slot = tokio::time::timeout(SLOT_WAIT, intake.slots.next(Direction::Inbound)).await;
+    match (slot, caller.take()) {
+        (Ok(slot), Some((stream, remote))) => intake.accepted(stream, remote, slot),
+        (Ok(_), None) => {}
+        (Err(_), mut waits) => {
+            while let Some((stream, remote)) = waits.take() {
+                entrance.no_slot.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%remote, "no slot is free; closed");
+                turn_away(stream);
+                let _ = drain(socket, entrance, intake, &mut waits);
+            }
+        }
+    }
+}
+
 /// Empties the queue without a descriptor to spare: each connection is taken out with the
-/// reserve, and closed.
-fn shed(socket: &TcpListener, entrance: &Entrance, reserve: &Reserve) {
+/// reserve, and closed. Whether it is empty now; another thread may have been faster to
+/// take the descriptor.
+///
+/// Linux looks for a descriptor before it looks into the queue: without one, an empty
+/// queue gives an error as well.
+fn shed(socket: &TcpListener, entrance: &Entrance, reserve: &Reserve) -> bool {
+    let mut empty = false;
     reserve.release();
     for _ in 0..SHED_AT_ONCE {
         let (stream, remote) = match take_one(socket) {
             Ok(accepted) => accepted,
-            Err(error) if Obstacle::of(&error) == Obstacle::Gone => continue,
-            // The queue is empty, or another thread was faster to take the descriptor.
-            Err(_) => break,
+            Err(error) => match Obstacle::of(&error) {
+                Obstacle::Gone => continue,
+                obstacle => {
+                    empty = obstacle == Obstacle::Empty;
+                    break;
+                }
+            },
         };
         if entrance.arrived(Some(remote)) == Arrival::Guest {
             entrance.no_descriptor.fetch_add(1, Ordering::Relaxed);
@@ -358,6 +418,7 @@ fn shed(socket: &TcpListener, entrance: &Entrance, reserve: &Reserve) {
         }
     }
     reserve.fill();
+    empty
 }
 
 /// Closes a connection so that its remote sees an end and not an error: what it has sent

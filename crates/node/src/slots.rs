@@ -56,7 +56,7 @@ impl Drop for Queued {
 
 /// Inbound slots on top of those for peers and for the handshake: for connections that
 /// were told to leave the handshake and whose Done is on its way. With none of them free
-/// the managers are late, and newcomers are closed at once.
+/// newcomers wait for one, and are closed when the managers are late.
 pub(crate) const LEAVING: usize = 32;
 
 /// How many connections of each kind may exist.
@@ -139,6 +139,15 @@ impl Pool {
         self.size as usize - self.permits.available_permits()
     }
 
+    /// Takes the next permit that comes home, which [`Pool::put_back`] returns.
+    async fn take_next(&self) {
+        match self.permits.acquire().await {
+            Ok(permit) => permit.forget(),
+            // The node stops: there is none to come.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Waits until every permit is home, and keeps them: nothing can be taken any more.
     async fn retire(&self) {
         if let Ok(all) = self.permits.acquire_many(self.size).await {
@@ -192,6 +201,18 @@ impl Slots {
             pools: self.pools.clone(),
             direction,
         })
+    }
+
+    /// The next slot of this kind that comes home. Never, when the node stops.
+    ///
+    /// # Cancel safety
+    /// May be dropped: no slot is lost.
+    pub(crate) async fn next(&self, direction: Direction) -> Slot {
+        self.pools.of(direction).take_next().await;
+        Slot {
+            pools: self.pools.clone(),
+            direction,
+        }
     }
 
     /// Counts a socket as open until the token is dropped.
@@ -302,6 +323,25 @@ mod tests {
         );
         drop(inbound);
         assert!(slots.take(Direction::Inbound).is_some());
+    }
+
+    #[test]
+    fn who_waits_for_a_slot_gets_the_one_that_comes_home_and_loses_none_by_leaving() {
+        let slots = slots();
+        let only = slots.take(Direction::Outbound).expect("all are free");
+        let mut context = Context::from_waker(Waker::noop());
+        let mut impatient = Box::pin(slots.next(Direction::Outbound));
+        let mut next = Box::pin(slots.next(Direction::Outbound));
+        assert!(impatient.as_mut().poll(&mut context).is_pending());
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        drop(only);
+        drop(impatient);
+        let Poll::Ready(slot) = next.as_mut().poll(&mut context) else {
+            panic!("it was given back");
+        };
+        assert!(slots.take(Direction::Outbound).is_none());
+        drop(slot);
+        assert!(slots.take(Direction::Outbound).is_some());
     }
 
     #[test]

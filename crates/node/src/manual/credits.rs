@@ -2,7 +2,8 @@
 //!
 //! | queue | bound | when it is full |
 //! |---|---|---|
-//! | connections | slots: inbound with handshakes and those leaving, outbound, manual | inbound: the socket is closed and counted; outbound: the dial fails |
+//! | connections | slots: inbound with handshakes and those leaving, outbound, manual | inbound: callers wait in the accept queue, and are closed and counted when no slot came home for 250 ms; outbound: the dial fails |
+//! | callers who were not accepted yet | 4,096 for each address, or what the system grants | the system drops them (`ListenOverflows`), and they try again |
 //! | connections in the handshake | 512 inbound | the oldest of the largest network group leaves |
 //! | lifecycle messages in both managers | two per slot (L5) | cannot be: the slot rides inside `Done` |
 //! | frames of a connection in the managers' mailboxes | 64 frames, 8 MiB and one frame | its socket is not read; TCP pushes back |
