@@ -1,12 +1,14 @@
 //! The test kit: what it takes to try whole nodes from outside.
 //!
 //! * [`process`] starts `handfast` and `bitcoind`, [`rpc`] asks them.
+//! * [`callers`] come all at once, or one after another, and want an answer.
 //! * [`churn`] comes and goes thousands of times.
 //! * [`scripted_peer`] plays peers that a test makes honest, silent or dishonest.
 //! * [`data`], [`chain_file`] and [`generator`] have the chains.
 //!
 //! Nothing here speaks to anything but loopback.
 
+pub mod callers;
 pub mod chain_file;
 pub mod churn;
 pub mod connection;

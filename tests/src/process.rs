@@ -96,6 +96,7 @@ pub struct Setup {
     datadir: Arc<TempDir>,
     connect: Vec<SocketAddr>,
     args: Vec<String>,
+    open_files: Option<(u64, u64)>,
 }
 
 impl Setup {
@@ -111,6 +112,7 @@ impl Setup {
             datadir: Arc::new(datadir),
             connect: vec![],
             args: vec![],
+            open_files: None,
         }
     }
 
@@ -139,6 +141,12 @@ impl Setup {
     /// One more argument, in the program's own style.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// With these limits on open files, soft and hard.
+    pub fn open_files(mut self, soft: u64, hard: u64) -> Self {
+        self.open_files = Some((soft, hard));
         self
     }
 
@@ -194,7 +202,8 @@ impl Setup {
             .open(&log)
             .expect("the log can be written");
         let started = Instant::now();
-        let child = Command::new(self.program.path())
+        let child = self
+            .command()
             .args(self.command_line(p2p, rpc))
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a file can be duplicated"))
@@ -219,6 +228,18 @@ impl Setup {
         let mut node = self.spawn();
         node.wait_until_ready();
         node
+    }
+
+    /// The program, through a shell when it is to start with other limits than ours.
+    fn command(&self) -> Command {
+        let program = self.program.path();
+        let Some((soft, hard)) = self.open_files else {
+            return Command::new(program);
+        };
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        shell.arg("-c").arg(script).arg(program);
+        shell
     }
 
     fn command_line(&self, p2p: SocketAddr, rpc: SocketAddr) -> Vec<String> {

@@ -51,7 +51,7 @@ impl Subject {
 
     fn start(self) -> Server {
         match self {
-            Self::Node(program) => Server::Node(roomy(program).start()),
+            Self::Node(program) => Server::Node(Box::new(roomy(program).start())),
             Self::Echo => Server::Echo(Echo::start()),
         }
     }
@@ -67,7 +67,7 @@ fn roomy(program: Program) -> Setup {
 }
 
 enum Server {
-    Node(Node),
+    Node(Box<Node>),
     Echo(Echo),
 }
 
