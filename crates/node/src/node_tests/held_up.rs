@@ -67,7 +67,7 @@ fn sync_manager(links: &Links, hold: Hold) {
 }
 
 #[test]
-fn a_connection_without_a_free_slot_is_closed_at_once() {
+fn a_connection_without_a_slot_is_closed_when_none_comes_home() {
     with_node(
         |config| {
             (config.max_inbound, config.max_handshakes) = (0, 1);
