@@ -4,6 +4,8 @@
 //! of peers and of sync ask the actor that owns them; they wait for the messages
 //! queued before them, which are bounded by the credits, and never for validation.
 
+mod operator;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +17,11 @@ use bytes::Bytes;
 use handfast_chain::{ReadError, SpentOutput};
 use handfast_proto::bans::{Ban, BanError, BanOrder};
 use handfast_proto::headers::HeaderTree;
+use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{
     AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, PeerRow,
 };
-use handfast_proto::sync::{SubmitResult, SyncState};
+use handfast_proto::sync::{FetchRefusal, SubmitResult, SyncState};
 use handfast_wire::{Network, RawBlock};
 
 use crate::accept_queue::Overflows;
@@ -27,6 +30,8 @@ use crate::entrance::{EntranceInfo, Entrances};
 use crate::mail::{self, ask};
 use crate::shared::Shared;
 use crate::stats::{Totals, Traffic};
+
+pub use operator::{AddAddressFailure, ConnectFailure};
 
 /// Where the node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +107,17 @@ pub enum BanFailure {
     Refused(#[from] BanError),
 }
 
+/// Why `getblockfrompeer` asked for nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchFailure {
+    /// The node is not there to answer.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// Sync says no.
+    #[error(transparent)]
+    Refused(#[from] FetchRefusal),
+}
+
 /// Why `disconnectnode` changed nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DisconnectFailure {
@@ -167,6 +183,8 @@ pub struct NetworkInfo {
     pub local_addresses: Vec<LocalAddress>,
     /// Whether peers may connect to us.
     pub listening: bool,
+    /// Whether the operator did not switch the network off.
+    pub active: bool,
     /// Inbound connections, handshake complete.
     pub connections_in: usize,
     /// Outbound and manual connections, handshake complete.
@@ -219,6 +237,26 @@ impl NodeHandle {
     #[must_use]
     pub fn view(&self) -> Arc<ChainView> {
         self.shared.view.load_full()
+    }
+
+    /// Waits until the view satisfies `wanted`, or the node stops, and returns it.
+    /// Waiting holds no thread.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub async fn view_when(&self, wanted: impl Fn(&ChainView) -> bool) -> Arc<ChainView> {
+        let mut news = self.shared.news.subscribe();
+        loop {
+            // Marked as heard before the view is taken: a later one is news again.
+            news.mark_unchanged();
+            let view = self.view();
+            if view.phase == Phase::Stopping || wanted(&view) {
+                return view;
+            }
+            if news.changed().await.is_err() {
+                return view;
+            }
+        }
     }
 
     /// Where the node is in its life. Never waits.
@@ -346,6 +384,15 @@ impl NodeHandle {
             mail::SubmitHeader { header, answer },
         );
         wait.await.map_err(|_| Gone::Stopping)
+    }
+
+    /// Asks a peer for a block whose header is known and whose data is not here.
+    ///
+    /// # Errors
+    /// Why it is not asked, or [`Gone`].
+    pub async fn fetch_block(&self, id: ConnId, hash: BlockHash) -> Result<(), FetchFailure> {
+        ask(&self.shared.links()?.sync, mail::FetchBlock { id, hash }).await??;
+        Ok(())
     }
 
     /// A serialized block from disk, with or without witness data.

@@ -28,6 +28,7 @@ mod node;
 #[cfg(test)]
 mod node_tests;
 mod opening;
+mod operator;
 mod outbox;
 mod peer;
 mod peer_manager;
@@ -55,19 +56,27 @@ pub use entrance::{
     Arrival, Entrance, EntranceInfo, Entrances, Place, Recreate, Recreated, Refused, Registration,
 };
 pub use handle::{
-    AddNodeFailure, BanFailure, BlockError, ChainView, DisconnectFailure, ExitReason, Gone,
-    ListenerInfo, LocalAddress, NetworkInfo, NodeHandle, PeerInfo, Phase,
+    AddAddressFailure, AddNodeFailure, BanFailure, BlockError, ChainView, ConnectFailure,
+    DisconnectFailure, ExitReason, FetchFailure, Gone, ListenerInfo, LocalAddress, NetworkInfo,
+    NodeHandle, PeerInfo, Phase,
 };
 pub use node::{BoundNode, Node};
 pub use stats::{Totals, Traffic};
 
 pub use handfast_chain::{OpenError, ReadError, SpentOutput};
+pub use handfast_proto::address_book::Row as AddressRow;
 pub use handfast_proto::bans::{Ban, BanError, BanOrder, BanTime, Subnet, SubnetError};
-pub use handfast_proto::headers::{ChainTip, Entry, HeaderTree, Status};
+pub use handfast_proto::headers::{
+    ChainTip, DeploymentState, DeploymentStatus, Entry, HeaderTree, Status,
+};
 pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached};
 pub use handfast_proto::peer_table::{
-    AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, PeerRow,
+    AddAddressError, AddNodeCommand, AddNodeError, AddedNode, AtCapacity, DisconnectTarget,
+    HistoryRow, PeerRow,
 };
 pub use handfast_proto::self_probe;
-pub use handfast_proto::sync::{Phase as SyncPhase, Reject, RejectKind, SubmitResult, SyncState};
+pub use handfast_proto::sync::{
+    FetchRefusal, Phase as SyncPhase, Reject, RejectKind, SubmitResult, SyncState,
+};
+pub use handfast_wire::network::{BuriedDeployment, VersionBits};
 pub use handfast_wire::{Message, Network, RawBlock};

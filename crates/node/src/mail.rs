@@ -18,10 +18,11 @@ use handfast_proto::address_book::Row;
 use handfast_proto::bans::{BanError, BanOrder};
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
 use handfast_proto::peer_table::{
-    AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, SyncOrder,
+    AddAddressError, AddNodeCommand, AddNodeError, AddedNode, AtCapacity, DisconnectTarget,
+    HistoryRow, SyncOrder,
 };
-use handfast_proto::sync::{KernelEvent, SubmitResult, SyncState};
-use handfast_wire::{Message as WireMessage, RawBlock};
+use handfast_proto::sync::{FetchRefusal, KernelEvent, SubmitResult, SyncState};
+use handfast_wire::{Encoded, Message as WireMessage, RawBlock};
 use tokio::sync::oneshot;
 
 use crate::audit::{Audit, Handled};
@@ -245,6 +246,10 @@ posted!(Rare: SubmitBlock, SubmitHeader);
 #[derive(Debug)]
 pub(crate) struct Disconnect(pub(crate) DoneReason);
 
+/// Send a `ping`.
+#[derive(Debug)]
+pub(crate) struct Ping;
+
 /// Connect to `addr`.
 #[derive(Debug)]
 pub(crate) struct Dial {
@@ -298,6 +303,7 @@ pub(crate) struct DialFailed {
     pub(crate) error: String,
 }
 
+posted!(Rare: Ping);
 posted!(ByRequest: Disconnect, Dial, Resolve, Resolved, NotDialled, DialFailed);
 
 // ---- The audit. Posted, not asked: it takes the way of the lifecycle messages, so
@@ -337,6 +343,14 @@ pub(crate) struct AddedNodes;
 /// What sync does.
 #[derive(Debug)]
 pub(crate) struct QuerySyncState;
+/// The `getblockfrompeer` RPC.
+#[derive(Debug)]
+pub(crate) struct FetchBlock {
+    /// The peer.
+    pub(crate) id: ConnId,
+    /// The block.
+    pub(crate) hash: BlockHash,
+}
 /// The `addnode` RPC.
 #[derive(Debug)]
 pub(crate) struct AddNode {
@@ -358,12 +372,57 @@ pub(crate) struct BanPeers {
     pub(crate) order: BanOrder,
 }
 
+/// The `ping` RPC.
+#[derive(Debug)]
+pub(crate) struct PingPeers;
+/// The `setnetworkactive` RPC.
+#[derive(Debug)]
+pub(crate) struct SetNetworkActive {
+    /// On or off.
+    pub(crate) active: bool,
+}
+/// The address book, for `getnodeaddresses` and `getaddrmaninfo`.
+#[derive(Debug)]
+pub(crate) struct KnownAddresses {
+    /// Only those worth telling.
+    pub(crate) good: bool,
+}
+/// The `addpeeraddress` RPC.
+#[derive(Debug)]
+pub(crate) struct AddAddress {
+    /// The address.
+    pub(crate) addr: SocketAddr,
+    /// As if we had been connected to it.
+    pub(crate) tried: bool,
+}
+/// The `addconnection` RPC.
+#[derive(Debug)]
+pub(crate) struct Connect {
+    /// Where to.
+    pub(crate) addr: SocketAddr,
+}
+/// The `sendmsgtopeer` RPC. False: no such peer, or its queue is full.
+#[derive(Debug)]
+pub(crate) struct SendFrame {
+    /// The peer.
+    pub(crate) id: ConnId,
+    /// What to write.
+    pub(crate) frame: Encoded,
+}
+
 asked! {
+    PingPeers => (),
+    SetNetworkActive => (),
+    KnownAddresses => Vec<Row>,
+    AddAddress => Result<(), AddAddressError>,
+    Connect => Result<(), AtCapacity>,
+    SendFrame => bool,
     BanPeers => Result<(), BanError>,
     Peers => Vec<PeerInfo>,
     PeerHistory => Vec<HistoryRow>,
     AddedNodes => Vec<AddedNode>,
     QuerySyncState => SyncState,
+    FetchBlock => Result<(), FetchRefusal>,
     AddNode => Result<(), AddNodeError>,
     DisconnectPeer => bool,
 }

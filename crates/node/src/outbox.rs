@@ -84,13 +84,21 @@ impl Outbox {
     /// Queues `message`, unless one of the bounds is reached. A closed connection
     /// takes everything: its end is being reported already.
     pub(crate) fn push(&self, message: Message) -> Result<(), Full> {
-        let room = self
-            .room
-            .clone()
-            .try_acquire_many_owned(share(message.heap_size()));
+        let bytes = message.heap_size();
+        self.try_push(Content::Message(message), bytes)
+    }
+
+    /// The same for a frame that is written as it is.
+    pub(crate) fn push_frame(&self, frame: Encoded) -> Result<(), Full> {
+        let bytes = frame.len();
+        self.try_push(Content::Encoded(frame), bytes)
+    }
+
+    fn try_push(&self, content: Content, bytes: usize) -> Result<(), Full> {
+        let room = self.room.clone().try_acquire_many_owned(share(bytes));
         let Ok(room) = room else { return Err(Full) };
         let outgoing = Box::new(Outgoing {
-            content: Content::Message(message),
+            content,
             _room: room,
         });
         match self.queue.try_send(outgoing) {

@@ -28,7 +28,7 @@ use crate::alarm::{Alarm, Timed};
 use crate::clock::Clock;
 use crate::credit::{Charged, Credit, Metered};
 use crate::lifecycle::{Birth, Lifecycle};
-use crate::mail::{Disconnect, PeerAdd, PeerDone, PeerInput, ServeBlock, post_to};
+use crate::mail::{Disconnect, PeerAdd, PeerDone, PeerInput, Ping, ServeBlock, post_to};
 use crate::outbox::{Outbox, outbox, write_queue};
 use crate::room::Place;
 use crate::serve::{Library, serve};
@@ -267,6 +267,14 @@ impl Handler<Disconnect> for Peer {
 
     fn handle(&mut self, Disconnect(reason): Disconnect, ctx: &mut Self::Context) {
         self.step(Input::Disconnect(reason), None, ctx);
+    }
+}
+
+impl Handler<Ping> for Peer {
+    type Result = ();
+
+    fn handle(&mut self, _: Ping, ctx: &mut Self::Context) {
+        self.step(Input::Ping, None, ctx);
     }
 }
 

@@ -34,15 +34,15 @@ use crate::vital::Vital;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct PeerManager {
-    table: PeerTable,
+    pub(crate) table: PeerTable,
     /// The way to each connection that completed its handshake, admitted or not.
-    links: BTreeMap<ConnId, PeerLink>,
+    pub(crate) links: BTreeMap<ConnId, PeerLink>,
     tally: Tally,
     handled: Handled,
     ended: EndedLog,
     sync: Addr<SyncManager>,
     connector: Addr<Connector>,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     vital: Vital,
 }
 
@@ -77,7 +77,7 @@ impl PeerManager {
         }
     }
 
-    fn step(&mut self, input: Input) -> Option<Reply> {
+    pub(crate) fn step(&mut self, input: Input) -> Option<Reply> {
         self.step_with(input, Carried::default())
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) user_agent: String,
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) view: ArcSwap<ChainView>,
+    /// Told of after every change of `view`.
+    pub(crate) news: watch::Sender<()>,
     pub(crate) links: OnceLock<Links>,
     pub(crate) node: Addr<Node>,
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
@@ -107,6 +109,7 @@ impl Shared {
             user_agent: birth.user_agent,
             listen: birth.listen,
             view: ArcSwap::from_pointee(view),
+            news: watch::Sender::new(()),
             links: OnceLock::new(),
             node: birth.node,
             exit: birth.exit,
@@ -132,14 +135,20 @@ impl Shared {
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {
-        self.view.rcu(|old| ChainView {
+        self.publish(|old| ChainView {
             phase,
             ..ChainView::clone(old)
         });
     }
 
+    /// Changes the view, then wakes those who wait for a change of it.
+    pub(crate) fn publish(&self, change: impl FnMut(&Arc<ChainView>) -> ChainView) {
+        self.view.rcu(change);
+        self.news.send_replace(());
+    }
+
     pub(crate) fn set_warnings(&self, warnings: &[String]) {
-        self.view.rcu(|old| ChainView {
+        self.publish(|old| ChainView {
             warnings: warnings.to_vec(),
             ..ChainView::clone(old)
         });
@@ -209,6 +218,7 @@ impl Shared {
                 .map(|&addr| LocalAddress { addr })
                 .collect(),
             listening: !self.listen.is_empty(),
+            active: self.slots.is_active(),
             connections_in: self.census.inbound.load(Ordering::Relaxed),
             connections_out: self.census.outgoing.load(Ordering::Relaxed),
             time_offset: self.census.time_offset.load(Ordering::Relaxed),

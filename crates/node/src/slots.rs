@@ -6,7 +6,7 @@
 //! messages per slot queued (L5), and all slots home proves every Done handled (L6).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use handfast_proto::lifecycle::Direction;
 use tokio::sync::Semaphore;
@@ -85,6 +85,8 @@ struct Pools {
     inbound: Pool,
     outbound: Pool,
     manual: Pool,
+    /// Whether slots are given away at all: the operator may switch the network off.
+    active: AtomicBool,
     /// Connections that ever were.
     opened: AtomicU64,
     sockets: AtomicUsize,
@@ -186,6 +188,7 @@ impl Slots {
                 inbound: Pool::new(limits.inbound + limits.handshakes + LEAVING),
                 outbound: Pool::new(limits.outbound),
                 manual: Pool::new(limits.manual),
+                active: AtomicBool::new(true),
                 opened: AtomicU64::new(0),
                 sockets: AtomicUsize::new(0),
                 in_handshake: AtomicUsize::new(0),
@@ -195,9 +198,21 @@ impl Slots {
         }
     }
 
+    /// Gives slots away, or none any more: then whoever arrives is closed at once, and
+    /// nobody is dialled.
+    pub(crate) fn set_active(&self, active: bool) {
+        self.pools.active.store(active, Ordering::Relaxed);
+    }
+
+    /// Whether slots are given away.
+    pub(crate) fn is_active(&self) -> bool {
+        self.pools.active.load(Ordering::Relaxed)
+    }
+
     /// A slot for one more connection, unless all of this kind are taken.
     pub(crate) fn take(&self, direction: Direction) -> Option<Slot> {
-        self.pools.of(direction).take().then(|| Slot {
+        let taken = self.is_active() && self.pools.of(direction).take();
+        taken.then(|| Slot {
             pools: self.pools.clone(),
             direction,
         })
@@ -354,6 +369,19 @@ mod tests {
         drop(last);
         assert_eq!(home.as_mut().poll(&mut context), Poll::Ready(()));
         assert!(slots.take(Direction::Inbound).is_none());
+    }
+
+    #[test]
+    fn while_the_network_is_off_no_slot_is_given_and_those_taken_come_home() {
+        let slots = slots();
+        let taken = slots.take(Direction::Inbound);
+        slots.set_active(false);
+        assert!(slots.take(Direction::Inbound).is_none());
+        assert!(slots.take(Direction::Manual).is_none());
+        drop(taken);
+        assert_eq!(slots.census().taken, 0);
+        slots.set_active(true);
+        assert!(slots.take(Direction::Inbound).is_some());
     }
 
     #[test]

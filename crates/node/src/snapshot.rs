@@ -67,7 +67,7 @@ impl Publisher {
         let initial_block_download = machine.initial_block_download(now);
         let progress = machine.progress(now);
         // Only SyncManager writes the tree; phase and warnings have other writers.
-        self.shared.view.rcu(|old| ChainView {
+        self.shared.publish(|old| ChainView {
             tree: tree.clone(),
             initial_block_download,
             progress,

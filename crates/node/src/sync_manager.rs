@@ -9,7 +9,9 @@ use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
 use bitcoin::BlockHash;
 use handfast_chain::Chain;
 use handfast_proto::peer_table::SyncOrder;
-use handfast_proto::sync::{Effect, Input, KernelEvent, SubmitResult, SyncManager as Machine};
+use handfast_proto::sync::{
+    Effect, FetchRefusal, Input, KernelEvent, SubmitResult, SyncManager as Machine,
+};
 use handfast_wire::Message;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -19,8 +21,8 @@ use crate::audit::{Audit, Handled};
 use crate::credit::BlockShare;
 use crate::kernel_events::tag;
 use crate::mail::{
-    AuditSync, Kernel, QuerySyncState, ServeBlock, Served, StopSync, SubmitBlock, SubmitHeader,
-    SyncAdd, SyncCommand, SyncDone, SyncInput, post,
+    AuditSync, FetchBlock, Kernel, QuerySyncState, ServeBlock, Served, StopSync, SubmitBlock,
+    SubmitHeader, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
 };
 use crate::peer_manager::PeerManager;
 use crate::shared::Shared;
@@ -245,6 +247,19 @@ impl Handler<QuerySyncState> for SyncManager {
     type Result = MessageResult<QuerySyncState>;
     fn handle(&mut self, _: QuerySyncState, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.machine.state(self.shared.clock.now()))
+    }
+}
+
+impl Handler<FetchBlock> for SyncManager {
+    type Result = Result<(), FetchRefusal>;
+    fn handle(
+        &mut self,
+        FetchBlock { id, hash }: FetchBlock,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        self.machine.may_fetch(id, &hash)?;
+        self.step(Input::Fetch { id, hash });
+        Ok(())
     }
 }
 

@@ -223,6 +223,19 @@ impl AddressBook {
         self.entries.contains_key(&canonical(addr))
     }
 
+    /// Whether a connection of ours to the address once completed.
+    #[must_use]
+    pub fn is_tried(&self, addr: SocketAddr) -> bool {
+        let entry = self.entries.get(&canonical(addr));
+        entry.is_some_and(|entry| entry.last_success.is_some())
+    }
+
+    /// What is worth telling and dialling, to be shown.
+    pub fn good_rows(&self, now: Now) -> impl Iterator<Item = Row> + '_ {
+        self.rows()
+            .filter(move |row| !self.entries[&row.addr].is_terrible(now.unix))
+    }
+
     /// Learns one address that `source` told, last seen at `claimed_seen`.
     ///
     /// Returns whether it was new. A claim from the future or from before
@@ -355,10 +368,7 @@ impl AddressBook {
     /// [`MAX_SAMPLE`] and [`MAX_SAMPLE_PERCENT`] of the book.
     pub fn sample(&self, now: Now, random: &mut Random) -> Vec<Row> {
         let count = MAX_SAMPLE.min(self.len() * MAX_SAMPLE_PERCENT / 100);
-        let mut rows: Vec<Row> = self
-            .rows()
-            .filter(|row| !self.entries[&row.addr].is_terrible(now.unix))
-            .collect();
+        let mut rows: Vec<Row> = self.good_rows(now).collect();
         random.shuffle_front(&mut rows, count);
         rows.truncate(count);
         rows

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `admission` | who is in the table |
 //! | `eviction` | who leaves it for a newcomer |
+//! | `operator` | what an operator sets apart from names and bans |
 //! | `bans` | whom the operator banned, and who misbehaved |
 //! | `dialing` | whom to dial |
 //! | `more_peers` | what is done when sync does not get on |
@@ -36,6 +37,7 @@ mod eviction;
 mod gossip;
 mod more_peers;
 mod named;
+mod operator;
 mod roster;
 mod rows;
 mod seeds;
@@ -62,8 +64,8 @@ use roster::{Peer, Roster};
 pub use rows::{AddedNode, HistoryRow, PeerRow};
 use seeds::Seeds;
 pub use vocabulary::{
-    AddNodeCommand, AddNodeError, DisconnectTarget, Effect, Input, NotConnected, Notice, Reply,
-    SyncOrder,
+    AddAddressError, AddNodeCommand, AddNodeError, AtCapacity, DisconnectTarget, Effect, Input,
+    NotConnected, Notice, Reply, SyncOrder,
 };
 
 /// Connections that strangers may open. 125 in all less 10, as Core's default.
@@ -147,6 +149,8 @@ pub struct PeerTable {
     /// Since when there is no automatic outbound peer.
     lonely_since: Option<Duration>,
     notice: Option<Notice>,
+    /// The operator did not switch the network off.
+    network_active: bool,
     draining: bool,
 }
 
@@ -172,6 +176,7 @@ impl PeerTable {
             discouraged: Discouraged::default(),
             lonely_since: Some(now.mono),
             notice: None,
+            network_active: true,
             draining: false,
             config,
         };
@@ -221,6 +226,15 @@ impl PeerTable {
                     peer.useful_at = Some(now.mono);
                 }
             }
+            Input::SetNetworkActive(active) => self.set_network_active(active, &mut effects),
+            Input::AddAddress { addr, tried } => {
+                let result = self.add_address(now, addr, tried);
+                effects.push(Effect::Reply(Reply::AddAddress(result)));
+            }
+            Input::Connect(addr) => {
+                let result = self.connect(now, addr, &mut effects);
+                effects.push(Effect::Reply(Reply::Connect(result)));
+            }
             Input::Ban(order) => self.ban(now, order, &mut effects),
             Input::RoundTrips(round_trips) => self.hear_round_trips(round_trips),
             Input::Drain => self.drain(&mut effects),
@@ -235,6 +249,9 @@ impl PeerTable {
     pub fn deadline(&self) -> Option<Duration> {
         if self.draining {
             return None;
+        }
+        if !self.network_active {
+            return self.dials.expiry();
         }
         let named = self.named.values().filter_map(Named::due).min();
         let others = [

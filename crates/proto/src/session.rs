@@ -89,6 +89,9 @@ pub enum Input {
     SlowReader,
     /// A manager wants the connection closed.
     Disconnect(DoneReason),
+    /// The operator wants to know the round trip. Nothing before the handshake, and while an
+    /// earlier `ping` is unanswered: its time is running already.
+    Ping,
     /// Time has passed. Harmless when no deadline has.
     Deadline,
 }
@@ -214,7 +217,11 @@ impl Session {
             (State::Handshaking(handshake), Input::Deadline) => {
                 (handshake.deadline() <= now.mono).then_some(DoneReason::HandshakeTimeout)
             }
-            (State::Ready(_), Input::Connected) => None,
+            (State::Ready(_), Input::Connected) | (State::Handshaking(_), Input::Ping) => None,
+            (State::Ready(ready), Input::Ping) => {
+                ready.next_ping = ready.next_ping.min(now.mono);
+                ready.check(now, &mut self.random, &mut effects)
+            }
             (State::Ready(ready), Input::Received(message)) => {
                 ready.receive(now, message, &mut effects)
             }

@@ -1,7 +1,9 @@
 //! The Bitcoin networks and what differs between them.
 
+mod deployments;
 mod params;
 
+pub use deployments::{BuriedDeployment, VersionBits};
 pub use params::{HeadersSyncParams, PowParams};
 
 use std::fmt;

@@ -7,6 +7,7 @@
 //! | `walk` | ancestors, fork points, median time past |
 //! | `serve` | locators, and the answers to `getheaders` and `getblocks` |
 //! | `tips` | what `getchaintips` shows |
+//! | `version_bits` | [`DeploymentState`]: what `getdeploymentinfo` shows of signalling |
 //! | `pow` | [`check_pow`], next required work, permitted difficulty transitions |
 //! | `low_work` | [`LowWork`]: headers of a chain that has not shown enough work yet |
 //!
@@ -22,6 +23,7 @@ mod pow;
 mod serve;
 mod tips;
 mod tree;
+mod version_bits;
 mod walk;
 
 pub use entry::{Entry, Status};
@@ -32,6 +34,7 @@ pub use pow::{
 };
 pub use tips::{ChainTip, TipStatus};
 pub use tree::{HeaderTree, InsertError, Inserted};
+pub use version_bits::{DeploymentState, DeploymentStatus};
 
 #[cfg(test)]
 mod tests;

@@ -63,6 +63,9 @@ impl PeerTable {
         if self.draining {
             return Some(DoneReason::Shutdown);
         }
+        if !self.network_active {
+            return Some(DoneReason::Requested);
+        }
         if self.bans.is_banned(newcomer.remote.ip(), now) {
             return Some(DoneReason::Banned);
         }

@@ -77,6 +77,9 @@ impl PeerTable {
             return;
         }
         self.expire_dials(now);
+        if !self.network_active {
+            return;
+        }
         self.plan_named(now, effects);
         if self.peers.count(Direction::Outbound) > 0 {
             self.lonely_since = None;
@@ -95,13 +98,18 @@ impl PeerTable {
 
     /// When the next automatic dial may start; `None` while none is wanted.
     pub(super) fn outbound_due(&self) -> Option<Duration> {
+        (self.dials_automatically() && self.has_outbound_room()).then_some(self.dials.next)
+    }
+
+    /// Whether one more automatic outbound connection may be opened.
+    pub(super) fn has_outbound_room(&self) -> bool {
         let dialling = self
             .dials
             .pending
             .values()
             .filter(|dial| dial.direction == Direction::Outbound);
         let taken = self.peers.count(Direction::Outbound) + dialling.count();
-        (self.dials_automatically() && taken < self.outbound_limit()).then_some(self.dials.next)
+        taken < self.outbound_limit()
     }
 
     fn plan_outbound(&mut self, now: Now, effects: &mut Vec<Effect>) {

@@ -5,6 +5,7 @@ mod eviction;
 mod gossip;
 mod more_peers;
 mod named;
+mod operator;
 mod seeds;
 mod walk;
 

@@ -31,6 +31,23 @@ pub enum AddNodeError {
     NotAdded,
 }
 
+/// Why `addpeeraddress` failed. The texts are Core's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum AddAddressError {
+    /// It was known, or is none that can be kept.
+    #[error("failed-adding-to-new")]
+    New,
+    /// It is new now, and not tried.
+    #[error("failed-adding-to-tried")]
+    Tried,
+}
+
+/// All slots for automatic outbound connections are taken. Core error −34,
+/// `RPC_CLIENT_NODE_CAPACITY_REACHED`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("Error: Already at capacity for specified connection type.")]
+pub struct AtCapacity;
+
 /// Core error −29, `RPC_CLIENT_NODE_NOT_CONNECTED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("Node not found in connected nodes")]
@@ -119,6 +136,19 @@ pub enum Input {
     },
     /// The operator's `disconnectnode`. Answered by [`Reply::Disconnect`] in the same step.
     Disconnect(DisconnectTarget),
+    /// The operator's `setnetworkactive`. While it is off every peer is told to go, nobody is
+    /// dialled and nobody admitted.
+    SetNetworkActive(bool),
+    /// The operator's `addpeeraddress`. Answered by [`Reply::AddAddress`] in the same step.
+    AddAddress {
+        /// The address.
+        addr: SocketAddr,
+        /// As if we had been connected to it.
+        tried: bool,
+    },
+    /// The operator's `addconnection`: dial this address like one that was chosen
+    /// automatically. Answered by [`Reply::Connect`] in the same step.
+    Connect(SocketAddr),
     /// The operator's `setban` or `clearbanned`. Answered by [`Reply::Ban`] in the same step.
     Ban(BanOrder),
     /// The shortest round trip of each peer that has one. Told before an [`Input::Add`]
@@ -199,6 +229,10 @@ pub enum Reply {
     AddNode(Result<(), AddNodeError>),
     /// To [`Input::Disconnect`].
     Disconnect(Result<(), NotConnected>),
+    /// To [`Input::AddAddress`].
+    AddAddress(Result<(), AddAddressError>),
+    /// To [`Input::Connect`].
+    Connect(Result<(), AtCapacity>),
     /// To [`Input::Ban`].
     Ban(Result<(), BanError>),
 }

@@ -424,6 +424,28 @@ fn pings_go_out_every_two_minutes_and_measure_the_round_trip() {
 }
 
 #[test]
+fn a_ping_of_the_operator_goes_out_at_once_unless_one_is_unanswered() {
+    let mut session = ready();
+    assert_eq!(
+        session.step(after(5), Input::Ping),
+        [],
+        "the first one is out"
+    );
+    receive(&mut session, after(6), Message::Pong(0));
+    let effects = session.step(after(7), Input::Ping);
+    let nonce = our_ping(&effects).expect("a ping");
+    let effects = receive(&mut session, after(9), Message::Pong(nonce));
+    assert_eq!(effects, [Effect::Rtt(Duration::from_secs(2))]);
+    assert!(our_ping(&session.step(after(9), Input::Ping)).is_some());
+}
+
+#[test]
+fn before_the_handshake_no_ping_is_sent() {
+    let mut session = session(Direction::Inbound, 1);
+    assert_eq!(session.step(after(1), Input::Ping), []);
+}
+
+#[test]
 fn a_foreign_pong_is_ignored_and_a_zero_pong_cancels() {
     let mut session = ready();
     let before = session.clone();

@@ -115,6 +115,7 @@ impl SyncManager {
             Input::SubmitHeader { ticket, header } => {
                 self.submit_header(&mut step, ticket, header);
             }
+            Input::Fetch { id, hash } => self.fetch(&mut step, id, hash),
             Input::Tick => {}
         }
         if self.wake.is_some_and(|wake| wake <= now.mono) {

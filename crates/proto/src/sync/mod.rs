@@ -12,6 +12,7 @@
 //! | `header_batch` | what becomes of a `headers` message |
 //! | `known_work` | which block each peer has shown to have, and probing for it |
 //! | `download` | which block to ask of whom: window and flow control |
+//! | `fetch` | blocks that the operator wants of one peer |
 //! | `plan` | the way to the chain that is being downloaded |
 //! | `stalls` | peers that are late with blocks |
 //! | `chain_sync` | peers we dialled that stay behind our chain |
@@ -37,6 +38,7 @@ mod chain_sync;
 mod comparable;
 mod deadlines;
 mod download;
+mod fetch;
 mod header_batch;
 mod header_sync;
 mod known_work;
@@ -52,6 +54,7 @@ mod verdicts;
 mod watchdog;
 
 pub use comparable::{HeaderPlan, PeerPlan, WatchdogPlan};
+pub use fetch::FetchRefusal;
 pub use manager::SyncManager;
 pub use state::{
     Alarm, Backlog, BlockRef, Deadline, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange,
@@ -141,6 +144,14 @@ pub enum Input {
         ticket: u64,
         /// The header.
         header: Header,
+    },
+    /// The operator wants a block of this peer. Does nothing when
+    /// [`SyncManager::may_fetch`] says no.
+    Fetch {
+        /// The peer.
+        id: ConnId,
+        /// The block, whose header is known.
+        hash: BlockHash,
     },
     /// The deadline has come.
     Tick,

@@ -3,6 +3,7 @@
 mod announcing;
 mod chain_sync;
 mod downloading;
+mod fetching;
 mod headers;
 mod losing_the_source;
 mod schedules;

@@ -1,0 +1,107 @@
+//! What an operator asks of the network for tests and diagnosis.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use handfast_proto::address_book::Row;
+use handfast_proto::lifecycle::ConnId;
+use handfast_proto::peer_table::{AddAddressError, AtCapacity};
+use handfast_wire::limits::MAX_PAYLOAD_BYTES;
+use handfast_wire::{Encoded, checksum, encode_head};
+
+use super::{Gone, NodeHandle};
+use crate::mail::{self, ask};
+
+/// Why `addpeeraddress` changed nothing, or not all.
+#[derive(Debug, thiserror::Error)]
+pub enum AddAddressFailure {
+    /// The node is not there to answer.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// The book says no.
+    #[error(transparent)]
+    Refused(#[from] AddAddressError),
+}
+
+/// Why `addconnection` dialled nobody.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectFailure {
+    /// The node is not there to answer.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// All slots are taken.
+    #[error(transparent)]
+    AtCapacity(#[from] AtCapacity),
+}
+
+impl NodeHandle {
+    /// Measures the round trip to every peer; [`PeerInfo::traffic`] shows it when they have
+    /// answered.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts and after it stopped.
+    pub async fn ping(&self) -> Result<(), Gone> {
+        ask(&self.shared.links()?.peers, mail::PingPeers).await
+    }
+
+    /// Switches the network on or off. Off: every peer is told to go, whoever arrives is
+    /// closed at once, nobody is dialled. A connection whose handshake is not complete ends
+    /// with it, or when its time for it is over.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts and after it stopped.
+    pub async fn set_network_active(&self, active: bool) -> Result<(), Gone> {
+        let order = mail::SetNetworkActive { active };
+        ask(&self.shared.links()?.peers, order).await
+    }
+
+    /// The address book, by address; `good`: only what is worth telling and dialling.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts and after it stopped.
+    pub async fn known_addresses(&self, good: bool) -> Result<Vec<Row>, Gone> {
+        ask(&self.shared.links()?.peers, mail::KnownAddresses { good }).await
+    }
+
+    /// Adds an address to the book as if it had announced itself; `tried`: as if we had been
+    /// connected to it, too.
+    ///
+    /// # Errors
+    /// The book's refusal, or [`Gone`].
+    pub async fn add_address(
+        &self,
+        addr: SocketAddr,
+        tried: bool,
+    ) -> Result<(), AddAddressFailure> {
+        let order = mail::AddAddress { addr, tried };
+        ask(&self.shared.links()?.peers, order).await??;
+        Ok(())
+    }
+
+    /// Dials an address once, as one that was chosen automatically.
+    ///
+    /// # Errors
+    /// No slot is free, or [`Gone`].
+    pub async fn connect(&self, addr: SocketAddr) -> Result<(), ConnectFailure> {
+        ask(&self.shared.links()?.peers, mail::Connect { addr }).await??;
+        Ok(())
+    }
+
+    /// Sends any bytes as a message. `command`: at most 12 bytes of ASCII. False: no such
+    /// peer, it does not read what we send, or no frame carries so much.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts and after it stopped.
+    pub async fn send_raw(&self, id: ConnId, command: &str, body: Bytes) -> Result<bool, Gone> {
+        if body.len() > MAX_PAYLOAD_BYTES {
+            return Ok(false);
+        }
+        let magic = self.view().network.magic();
+        let head = encode_head(magic, command, body.len(), checksum(&body));
+        let frame = Encoded {
+            head: Bytes::copy_from_slice(&head),
+            body,
+        };
+        ask(&self.shared.links()?.peers, mail::SendFrame { id, frame }).await
+    }
+}

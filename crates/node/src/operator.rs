@@ -1,0 +1,76 @@
+//! What an operator asks of PeerManager for tests and diagnosis: see the RPC methods of
+//! these names.
+
+use actix::{Handler, MessageResult};
+use handfast_proto::peer_table::{AddAddressError, AtCapacity, Input, Reply};
+
+use crate::mail::{
+    AddAddress, Connect, KnownAddresses, Ping, PingPeers, SendFrame, SetNetworkActive, post,
+};
+use crate::peer_manager::PeerManager;
+
+impl Handler<PingPeers> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, _: PingPeers, _: &mut Self::Context) {
+        for link in self.links.values() {
+            post(&link.actor, Ping);
+        }
+    }
+}
+
+impl Handler<SetNetworkActive> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, SetNetworkActive { active }: SetNetworkActive, _: &mut Self::Context) {
+        // Before the peers are told to go: nobody takes the slots that they give back.
+        self.shared.slots.set_active(active);
+        self.step(Input::SetNetworkActive(active));
+    }
+}
+
+impl Handler<KnownAddresses> for PeerManager {
+    type Result = MessageResult<KnownAddresses>;
+    fn handle(
+        &mut self,
+        KnownAddresses { good }: KnownAddresses,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let book = self.table.book();
+        MessageResult(if good {
+            book.good_rows(self.shared.clock.now()).collect()
+        } else {
+            book.rows().collect()
+        })
+    }
+}
+
+impl Handler<AddAddress> for PeerManager {
+    type Result = Result<(), AddAddressError>;
+    fn handle(
+        &mut self,
+        AddAddress { addr, tried }: AddAddress,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        match self.step(Input::AddAddress { addr, tried }) {
+            Some(Reply::AddAddress(result)) => result,
+            other => unreachable!("addpeeraddress is answered in its step, not by {other:?}"),
+        }
+    }
+}
+
+impl Handler<Connect> for PeerManager {
+    type Result = Result<(), AtCapacity>;
+    fn handle(&mut self, Connect { addr }: Connect, _: &mut Self::Context) -> Self::Result {
+        match self.step(Input::Connect(addr)) {
+            Some(Reply::Connect(result)) => result,
+            other => unreachable!("addconnection is answered in its step, not by {other:?}"),
+        }
+    }
+}
+
+impl Handler<SendFrame> for PeerManager {
+    type Result = bool;
+    fn handle(&mut self, SendFrame { id, frame }: SendFrame, _: &mut Self::Context) -> bool {
+        let link = self.links.get(&id);
+        link.is_some_and(|link| link.outbox.push_frame(frame).is_ok())
+    }
+}

@@ -1,0 +1,108 @@
+use super::*;
+use Direction::{Inbound, Manual, Outbound};
+
+fn dialled(effects: &[Effect]) -> Vec<SocketAddr> {
+    let order = |effect: &Effect| match effect {
+        Effect::Dial { addr, .. } => Some(*addr),
+        _ => None,
+    };
+    effects.iter().filter_map(order).collect()
+}
+
+fn told_to_go(effects: &[Effect]) -> BTreeSet<ConnId> {
+    let order = |effect: &Effect| match effect {
+        Effect::Disconnect { id, .. } => Some(*id),
+        _ => None,
+    };
+    effects.iter().filter_map(order).collect()
+}
+
+fn named_and_dialling() -> PeerTableConfig {
+    PeerTableConfig {
+        dial: true,
+        add_nodes: vec!["7.1.1.1:8333".into()],
+        ..config()
+    }
+}
+
+#[test]
+fn with_the_network_off_everybody_goes_and_nobody_is_admitted_or_dialled() {
+    let mut table = Table::with_book(named_and_dialling(), book([20, 21, 22]));
+    let peers = [
+        table.admit(Inbound, addr(9)),
+        table.admit(Outbound, addr(10)),
+        table.admit(Manual, addr(11)),
+    ];
+    let off = table.step(Input::SetNetworkActive(false));
+    assert_eq!(told_to_go(&off), BTreeSet::from(peers));
+    assert!(!table.table.network_active());
+    for direction in [Inbound, Outbound, Manual] {
+        let (id, effects) = table.add(direction, addr(12));
+        let reason = DoneReason::Requested;
+        assert_eq!(effects, [Effect::Disconnect { id, reason }]);
+    }
+    // Also nodes that are named meanwhile.
+    table.step(Input::AddNode {
+        name: "8.1.1.1:8333".into(),
+        command: AddNodeCommand::Add,
+    });
+    assert!(dialled(&table.run(3_600)).is_empty());
+    assert_eq!(table.step(Input::SetNetworkActive(false)), []);
+}
+
+#[test]
+fn with_the_network_on_again_dialling_goes_on_at_once() {
+    let mut table = Table::with_book(named_and_dialling(), book([20, 21, 22]));
+    table.step(Input::SetNetworkActive(false));
+    table.run(600);
+    let on = table.step(Input::SetNetworkActive(true));
+    assert!(dialled(&on).contains(&addr(7)), "the named one: {on:?}");
+    let dialled = dialled(&table.run(30)).len() + dialled(&on).len();
+    assert_eq!(dialled, 4, "and those of the book");
+    let peer = table.admit(Inbound, addr(9));
+    assert!(table.table.ids().contains(&peer));
+}
+
+#[test]
+fn an_address_is_added_once_and_becomes_tried_when_that_is_wanted() {
+    let mut table = Table::new(config());
+    let mut add = |addr: SocketAddr, tried| match &table.step(Input::AddAddress { addr, tried })[..]
+    {
+        [Effect::Reply(Reply::AddAddress(result))] => *result,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(add(addr(30), false), Ok(()));
+    assert_eq!(add(addr(30), false), Err(AddAddressError::New));
+    assert_eq!(add(addr(31), true), Ok(()));
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 8333));
+    assert_eq!(add(nowhere, true), Err(AddAddressError::New));
+    let book = table.table.book();
+    assert_eq!((book.len(), book.tried()), (2, 1));
+    assert!(book.is_tried(addr(31)) && !book.is_tried(addr(30)));
+    assert_eq!(book.good_rows(table.now).count(), 2);
+}
+
+#[test]
+fn a_connection_that_the_operator_wants_is_dialled_while_there_is_room() {
+    let mut table = Table::new(PeerTableConfig {
+        max_outbound: 1,
+        ..config()
+    });
+    let reply = |effects: &[Effect]| effects.contains(&Effect::Reply(Reply::Connect(Ok(()))));
+    let effects = table.step(Input::Connect(addr(40)));
+    assert_eq!(dialled(&effects), [addr(40)]);
+    assert!(reply(&effects));
+    let full = Effect::Reply(Reply::Connect(Err(AtCapacity)));
+    assert_eq!(table.step(Input::Connect(addr(41))), [full]);
+    table.step(Input::DialFailed {
+        addr: addr(40),
+        name: None,
+        error: "refused".into(),
+    });
+    table.step(Input::SetNetworkActive(false));
+    let off = table.step(Input::Connect(addr(41)));
+    assert!(
+        reply(&off) && dialled(&off).is_empty(),
+        "as in Core: {off:?}"
+    );
+}
