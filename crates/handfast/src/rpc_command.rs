@@ -94,7 +94,7 @@ fn named_params(method: &str, arguments: &[String]) -> Result<Value, String> {
 /// An argument as the method wants it: JSON for numbers and flags, text for everything else.
 fn read(param: Option<&Param>, text: &str) -> Result<Value, String> {
     match param {
-        Some(param) if param.kind.is_json() => serde_json::from_str(text).map_err(|_| {
+        Some(param) if param.kind.is_json(text) => serde_json::from_str(text).map_err(|_| {
             format!(
                 "argument {:?} must be a JSON value, such as a number or true, not {text:?}",
                 param.names[0]

@@ -1,10 +1,15 @@
 //! Blocks, headers and the state of the chain.
 
+mod deployments;
+mod mempool;
+mod statistics;
+mod waiting;
+
 use std::rc::Rc;
 
 use bitcoin::BlockHash;
 use bitcoin::consensus::encode::serialize_hex;
-use handfast_node::{BlockError, Entry, HeaderTree, ReadError, Status};
+use handfast_node::{BlockError, ConnId, Entry, FetchFailure, HeaderTree, ReadError, Status};
 use serde_json::{Value, json};
 
 use super::{Call, Category, Kind, Method, Need, Param};
@@ -74,6 +79,25 @@ pub(super) const METHODS: &[Method] = &[
         run: |call| Box::pin(async move { Ok(call.node.view().tree.tip().height.into()) }),
     },
     Method {
+        name: "getblockfrompeer",
+        category: Category::Blockchain,
+        params: &[
+            BLOCKHASH,
+            Param {
+                names: &["peer_id"],
+                kind: Kind::Number,
+                need: Need::Required,
+                about: "The peer's id as getpeerinfo shows it",
+            },
+        ],
+        about: "Asks a peer for a block whose header is known and whose data is not here, and nobody else any more.\n\
+                Peers need not send blocks of branches that they left, and one that sends nothing is disconnected.",
+        result: "{ }  the peer has been asked",
+        example: "00000000c937983704a73af28acdec37b049d214adbda81d7e2a3dd146f6ed09 0",
+        needs_chain: true,
+        run: |call| Box::pin(getblockfrompeer(call)),
+    },
+    Method {
         name: "getblockhash",
         category: Category::Blockchain,
         params: &[Param {
@@ -107,6 +131,7 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: true,
         run: |call| Box::pin(getblockheader(call)),
     },
+    statistics::GETBLOCKSTATS,
     Method {
         name: "getchaintips",
         category: Category::Blockchain,
@@ -118,6 +143,28 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: true,
         run: |call| Box::pin(getchaintips(call)),
     },
+    statistics::GETCHAINTXSTATS,
+    deployments::GETDEPLOYMENTINFO,
+    Method {
+        name: "getdifficulty",
+        category: Category::Blockchain,
+        params: &[],
+        about: "Returns how much harder the tip was to find than a block at the easiest target of mainnet.",
+        result: "n  (numeric)",
+        example: "",
+        needs_chain: true,
+        run: |call| {
+            Box::pin(async move {
+                let bits = call.node.view().tree.tip().header.bits;
+                Ok(crate::render::number::work_fields(bits).2)
+            })
+        },
+    },
+    mempool::GETMEMPOOLINFO,
+    mempool::GETRAWMEMPOOL,
+    waiting::WAITFORBLOCK,
+    waiting::WAITFORBLOCKHEIGHT,
+    waiting::WAITFORNEWBLOCK,
 ];
 
 /// A block hash argument, or Core's words for what is wrong with it.
@@ -186,6 +233,20 @@ async fn getblockchaininfo(call: Rc<Call>) -> Result<Value, Error> {
     }
     info["warnings"] = view.warnings.clone().into();
     Ok(info)
+}
+
+async fn getblockfrompeer(call: Rc<Call>) -> Result<Value, Error> {
+    let hash = hash_argument(call.text(0).unwrap_or_default(), "blockhash")?;
+    // Core knows no peer with a negative number, and says so only after it looked at the block.
+    let id = call.integer::<i64>(1)?.unwrap_or(-1);
+    let id = ConnId(u64::try_from(id).unwrap_or(u64::MAX));
+    match call.node.fetch_block(id, hash).await {
+        Ok(()) => Ok(json!({})),
+        Err(FetchFailure::Gone(gone)) => Err(gone.into()),
+        Err(FetchFailure::Refused(refusal)) => {
+            Err(Error::new(code::MISC_ERROR, refusal.to_string()))
+        }
+    }
 }
 
 async fn getblockhash(call: Rc<Call>) -> Result<Value, Error> {

@@ -6,8 +6,10 @@ mod control;
 mod listeners;
 mod mining;
 mod network;
+mod raw_transactions;
 mod spec;
 mod sync;
+mod tools;
 
 pub use spec::{Category, Kind, Method, Need, Param};
 
@@ -21,12 +23,14 @@ use serde_json::Value;
 use crate::jsonrpc::{Error, Execute, Params, code, positional};
 
 /// Every method, by category, then by name: the order in which `help` lists them.
-const TABLE: [&[Method]; 5] = [
+const TABLE: [&[Method]; 7] = [
     blockchain::METHODS,
     control::METHODS,
     mining::METHODS,
     network::METHODS,
+    raw_transactions::METHODS,
     sync::METHODS,
+    tools::METHODS,
 ];
 
 /// Every method.

@@ -20,8 +20,14 @@ pub enum Category {
     Mining,
     /// Peers.
     Network,
+    /// Transactions and scripts, decoded.
+    RawTransactions,
     /// What Handfast tells beyond Bitcoin Core: sync and its audit, listening sockets.
     Sync,
+    /// Tools.
+    Util,
+    /// For tests. As in Core, `help` lists none of these, and explains each when asked for it.
+    Hidden,
 }
 
 impl Category {
@@ -33,7 +39,10 @@ impl Category {
             Self::Control => "Control",
             Self::Mining => "Mining",
             Self::Network => "Network",
+            Self::RawTransactions => "Rawtransactions",
             Self::Sync => "Sync",
+            Self::Util => "Util",
+            Self::Hidden => "Hidden",
         }
     }
 }
@@ -51,15 +60,21 @@ pub enum Kind {
     Flag,
     /// A number or a boolean; the method checks it itself.
     Level,
+    /// The height (a number) or the hash (a string) of a block; the method checks it itself.
+    HashOrHeight,
+    /// A list.
+    List,
 }
 
 impl Kind {
-    /// Whether a command line has to read the argument as JSON rather than as a string.
+    /// Whether a command line has to read `text` as JSON rather than as a string.
     #[must_use]
-    pub fn is_json(self) -> bool {
+    pub fn is_json(self, text: &str) -> bool {
         match self {
             Self::Text | Self::Hex => false,
-            Self::Number | Self::Flag | Self::Level => true,
+            Self::Number | Self::Flag | Self::Level | Self::List => true,
+            // No hash is short enough to be read as a height.
+            Self::HashOrHeight => text.parse::<i64>().is_ok(),
         }
     }
 
@@ -71,6 +86,8 @@ impl Kind {
             Self::Number => "numeric",
             Self::Flag => "boolean",
             Self::Level => "numeric or boolean",
+            Self::HashOrHeight => "string or numeric",
+            Self::List => "json array",
         }
     }
 
@@ -81,6 +98,8 @@ impl Kind {
             Self::Number => (value.is_number(), "number"),
             Self::Flag => (value.is_boolean(), "bool"),
             Self::Level => (true, "number"),
+            Self::HashOrHeight => (true, "string"),
+            Self::List => (value.is_array(), "array"),
         };
         (!fits).then(|| crate::jsonrpc::mismatch(value, wanted))
     }
@@ -185,7 +204,7 @@ impl Method {
                 Need::Hidden => break,
             }
             let name = param.names[0];
-            let quoted = !param.kind.is_json();
+            let quoted = matches!(param.kind, Kind::Text | Kind::Hex);
             line.push_str(&if quoted {
                 format!(" \"{name}\"")
             } else {

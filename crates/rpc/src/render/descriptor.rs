@@ -14,11 +14,7 @@ pub(super) fn infer(script: &Script, template: &Template, address: Option<&str>)
     let text = match template {
         Template::PubKey(key) if is_plain(key) => format!("pk({})", hex(key)),
         Template::Multisig { required, keys } if keys.iter().all(|key| is_plain(key)) => {
-            let mut text = format!("multi({required}");
-            for key in keys {
-                write!(text, ",{}", hex(key)).expect("writing to a String cannot fail");
-            }
-            text + ")"
+            multi(*required, keys)
         }
         Template::WitnessV1Taproot(key) if XOnlyPublicKey::from_slice(key).is_ok() => {
             format!("rawtr({})", hex(key))
@@ -28,7 +24,30 @@ pub(super) fn infer(script: &Script, template: &Template, address: Option<&str>)
             None => format!("raw({})", hex(script.as_bytes())),
         },
     };
-    let sum = checksum(&text);
+    with_checksum(&text)
+}
+
+/// The descriptor of a payment to the hash of a script that is known, when it says more than
+/// the address: of a multisig with compressed keys. Core also knows miniscript.
+pub(super) fn of_witness_script(template: &Template) -> Option<String> {
+    match template {
+        Template::Multisig { required, keys } if keys.iter().all(|key| key.len() == 33) => {
+            Some(with_checksum(&format!("wsh({})", multi(*required, keys))))
+        }
+        _ => None,
+    }
+}
+
+fn multi(required: usize, keys: &[Vec<u8>]) -> String {
+    let mut text = format!("multi({required}");
+    for key in keys {
+        write!(text, ",{}", hex(key)).expect("writing to a String cannot fail");
+    }
+    text + ")"
+}
+
+fn with_checksum(text: &str) -> String {
+    let sum = checksum(text);
     format!("{text}#{sum}")
 }
 

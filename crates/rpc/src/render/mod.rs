@@ -1,10 +1,14 @@
 //! Blocks, transactions and scripts as the JSON that Bitcoin Core makes of them.
 
+pub(crate) mod address;
+mod bech32_errors;
 pub(crate) mod block;
+pub(crate) mod block_stats;
 mod descriptor;
 pub(crate) mod number;
-mod script;
-mod transaction;
+pub(crate) mod script;
+pub(crate) mod transaction;
+pub(crate) mod wrapped;
 
 /// Lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -27,11 +27,13 @@ pub(crate) fn real(value: f64) -> Value {
     number(text)
 }
 
-/// An amount in bitcoin, eight decimals.
+/// An amount in bitcoin, eight decimals. Negative as Core reads it: a transaction that nobody
+/// checked may say anything.
 pub(crate) fn amount(amount: Amount) -> Value {
-    let satoshis = amount.to_sat();
+    let signed = amount.to_sat().cast_signed();
+    let (sign, satoshis) = (if signed < 0 { "-" } else { "" }, signed.unsigned_abs());
     number(format!(
-        "{}.{:08}",
+        "{sign}{}.{:08}",
         satoshis / 100_000_000,
         satoshis % 100_000_000
     ))
@@ -109,6 +111,8 @@ mod tests {
         );
         assert_eq!(amount(Amount::from_sat(1)).to_string(), "0.00000001");
         assert_eq!(amount(Amount::ZERO).to_string(), "0.00000000");
+        let nonsense = Amount::from_sat((-150_000_000i64).cast_unsigned());
+        assert_eq!(amount(nonsense).to_string(), "-1.50000000");
     }
 
     #[test]

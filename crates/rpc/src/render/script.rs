@@ -9,7 +9,11 @@ use super::{descriptor, hex};
 /// Most public keys in a bare multisig. Core `MAX_PUBKEYS_PER_MULTISIG`.
 const MAX_MULTISIG_KEYS: usize = 20;
 /// A longer script cannot be spent. Core `MAX_SCRIPT_SIZE`, bytes.
-const MAX_SCRIPT_SIZE: usize = 10_000;
+pub(crate) const MAX_SCRIPT_SIZE: usize = 10_000;
+/// A longer push fails. Core `MAX_SCRIPT_ELEMENT_SIZE`, bytes.
+const MAX_PUSH: usize = 520;
+/// The highest opcode that means something in a script without a version. Core `MAX_OPCODE`.
+const MAX_OPCODE: u8 = 0xb9;
 
 /// One operation of a script.
 #[derive(Clone, Copy)]
@@ -48,6 +52,20 @@ fn operations(script: &[u8]) -> impl Iterator<Item = Option<Operation<'_>>> {
         rest = after;
         Some(Some(Operation { opcode, data }))
     })
+}
+
+/// Whether every operation is whole and one that a script may have. Core `HasValidOps`.
+pub(crate) fn has_valid_operations(script: &Script) -> bool {
+    let valid = |operation: Operation<'_>| {
+        operation.opcode <= MAX_OPCODE && operation.data.len() <= MAX_PUSH
+    };
+    operations(script.as_bytes()).all(|operation| operation.is_some_and(valid))
+}
+
+/// The opcodes of a script, as far as it can be read.
+pub(super) fn opcodes(script: &Script) -> impl Iterator<Item = u8> {
+    let whole = operations(script.as_bytes()).map_while(|operation| operation);
+    whole.map(|operation| operation.opcode)
 }
 
 /// The kinds of output script. The words are those of `getblock`'s `type`.

@@ -1,14 +1,14 @@
-//! Transactions as `getblock` shows them.
+//! Transactions as `getblock` and `decoderawtransaction` show them.
 
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{Amount, Network, Transaction, TxIn};
+use bitcoin::{Amount, Network, Transaction, TxIn, Weight};
 use handfast_node::SpentOutput;
 use serde_json::{Map, Value, json};
 
 use super::number::amount;
 use super::{hex, script};
 
-/// A transaction in Core's form. `spent`: the outputs that it spends, when they
+/// A transaction of a block, in Core's form. `spent`: the outputs that it spends, when they
 /// are known, which gives the fee; `prevouts`: show them too.
 pub(super) fn transaction_to_json(
     transaction: &Transaction,
@@ -16,7 +16,22 @@ pub(super) fn transaction_to_json(
     prevouts: bool,
     network: Network,
 ) -> Value {
-    let weight = transaction.weight();
+    let mut object = describe(transaction, spent, prevouts, network);
+    if let Some(fee) = spent.and_then(|spent| fee(transaction, spent)) {
+        object["fee"] = amount(fee);
+    }
+    object["hex"] = serialize_hex(transaction).into();
+    object
+}
+
+/// What a transaction says.
+pub(crate) fn describe(
+    transaction: &Transaction,
+    spent: Option<&[SpentOutput]>,
+    prevouts: bool,
+    network: Network,
+) -> Value {
+    let Measure { hash, size, weight } = Measure::of(transaction);
     let inputs = transaction.input.iter().enumerate().map(|(index, input)| {
         let spent = spent
             .and_then(|spent| spent.get(index))
@@ -34,23 +49,47 @@ pub(super) fn transaction_to_json(
                 "scriptPubKey": script::output_script(&output.script_pubkey, network),
             })
         });
-    let mut object = json!({
+    json!({
         "txid": transaction.compute_txid().to_string(),
-        "hash": transaction.compute_wtxid().to_string(),
+        "hash": hash,
         // Unsigned, as Core reads it since version 28.
         "version": transaction.version.0.cast_unsigned(),
-        "size": transaction.total_size(),
+        "size": size,
         "vsize": weight.to_vbytes_ceil(),
         "weight": weight.to_wu(),
         "locktime": transaction.lock_time.to_consensus_u32(),
         "vin": inputs.collect::<Value>(),
         "vout": outputs.collect::<Value>(),
-    });
-    if let Some(fee) = spent.and_then(|spent| fee(transaction, spent)) {
-        object["fee"] = amount(fee);
+    })
+}
+
+/// What depends on how a transaction is serialized.
+struct Measure {
+    hash: String,
+    /// Bytes.
+    size: usize,
+    weight: Weight,
+}
+
+impl Measure {
+    /// Without witness data both forms are one. (`bitcoin` serializes a transaction without
+    /// inputs with a witness marker, lest it be taken for one that has one; Core does not.)
+    fn of(transaction: &Transaction) -> Self {
+        let has_witness = |input: &TxIn| !input.witness.is_empty();
+        if transaction.input.iter().any(has_witness) {
+            return Self {
+                hash: transaction.compute_wtxid().to_string(),
+                size: transaction.total_size(),
+                weight: transaction.weight(),
+            };
+        }
+        let size = transaction.base_size();
+        Self {
+            hash: transaction.compute_txid().to_string(),
+            size,
+            weight: Weight::from_non_witness_data_size(size as u64),
+        }
     }
-    object["hex"] = serialize_hex(transaction).into();
-    object
 }
 
 /// What the inputs are worth more than the outputs. `None` would be a block that the kernel refused.

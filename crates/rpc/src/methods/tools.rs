@@ -1,0 +1,48 @@
+//! Tools: addresses, and the indexes that there are none of.
+
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::{Call, Category, Kind, Method, Need, Param};
+use crate::jsonrpc::Error;
+use crate::render::address;
+
+pub(super) const METHODS: &[Method] = &[
+    Method {
+        name: "getindexinfo",
+        category: Category::Util,
+        params: &[Param {
+            names: &["index_name"],
+            kind: Kind::Text,
+            need: Need::Optional("default: all"),
+            about: "Only this index",
+        }],
+        about: "Returns how far each optional index is. Handfast keeps none.",
+        result: "{ }",
+        example: "",
+        needs_chain: false,
+        run: |_| Box::pin(async { Ok(json!({})) }),
+    },
+    Method {
+        name: "validateaddress",
+        category: Category::Util,
+        params: &[Param {
+            names: &["address"],
+            kind: Kind::Text,
+            need: Need::Required,
+            about: "The address",
+        }],
+        about: "Tells whether a text is an address on this network, and what it pays to.",
+        result: "{ isvalid, address, scriptPubKey, isscript, iswitness, witness_version, witness_program }, or\n\
+                 { isvalid, error_locations, error }  error_locations: characters that are probably wrong, from 0",
+        example: "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+        needs_chain: false,
+        run: |call| Box::pin(validateaddress(call)),
+    },
+];
+
+async fn validateaddress(call: Rc<Call>) -> Result<Value, Error> {
+    let network = call.node.view().network.bitcoin();
+    Ok(address::describe(call.text(0).unwrap_or_default(), network))
+}
