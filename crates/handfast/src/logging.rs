@@ -4,10 +4,11 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use handfast_rpc::LogControl;
 use indicatif::ProgressBar;
 use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
@@ -22,11 +23,25 @@ pub(crate) struct Log(Arc<Targets>);
 
 #[derive(Debug, Default)]
 struct Targets {
-    file: OnceLock<Mutex<File>>,
+    file: OnceLock<(PathBuf, Mutex<File>)>,
+    filter: OnceLock<Filter>,
     /// A bar that has to step aside while a line is printed.
     bar: Mutex<Option<ProgressBar>>,
     /// The HTTP server is being taken down.
     http_ends: AtomicBool,
+}
+
+/// What decides which lines are wanted.
+struct Filter {
+    /// As it was at the start.
+    at_start: String,
+    replace: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Filter").field(&self.at_start).finish()
+    }
 }
 
 impl Log {
@@ -36,10 +51,18 @@ impl Log {
         // What the HTTP library says about itself, unless the filter asks for it.
         let filter = format!("actix_server=warn,actix_http=warn,mio=warn,{filter}");
         let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new(filter))
+            .with_env_filter(EnvFilter::new(&filter))
             .with_ansi(false)
-            .with_writer(log.clone());
+            .with_writer(log.clone())
+            .with_filter_reloading();
+        let handle = subscriber.reload_handle();
+        let replace = move |filter| handle.reload(filter).map_err(|error| error.to_string());
         subscriber.init();
+        let filter = Filter {
+            at_start: filter,
+            replace: Box::new(replace),
+        };
+        log.0.filter.set(filter).expect("the log is started once");
         std::panic::set_hook(Box::new(log_panic));
         log
     }
@@ -52,7 +75,7 @@ impl Log {
         let file = OpenOptions::new().append(true).create(true).open(path)?;
         self.0
             .file
-            .set(Mutex::new(file))
+            .set((path.to_owned(), Mutex::new(file)))
             .expect("there is one log file per process");
         Ok(())
     }
@@ -78,7 +101,7 @@ impl Log {
 
     /// A full disk or a closed terminal must not end the node: failures are dropped.
     fn write(&self, line: &[u8]) {
-        if let Some(file) = self.0.file.get() {
+        if let Some((_, file)) = self.0.file.get() {
             let mut file = file
                 .lock()
                 .expect("nobody panics while holding the log file");
@@ -96,6 +119,23 @@ impl Log {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
+    }
+}
+
+impl LogControl for Log {
+    fn file(&self) -> Option<PathBuf> {
+        self.0.file.get().map(|(path, _)| path.clone())
+    }
+
+    fn adjust(&self, directives: &[String]) -> Result<(), String> {
+        let filter = self.0.filter.get().ok_or("it has not started")?;
+        let mut wanted = filter.at_start.clone();
+        for directive in directives {
+            wanted.push(',');
+            wanted.push_str(directive);
+        }
+        let wanted = EnvFilter::try_new(wanted).map_err(|error| error.to_string())?;
+        (filter.replace)(wanted)
     }
 }
 

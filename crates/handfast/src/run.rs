@@ -54,6 +54,7 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
     let opened = log
         .add_file(&log_file)
         .map_err(|error| format!("cannot write the log {}: {error}", log_file.display()));
+    handfast_rpc::control_log(log.clone());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         network = place.network.name(),

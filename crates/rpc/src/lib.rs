@@ -10,6 +10,7 @@
 
 mod auth;
 pub mod jsonrpc;
+mod log_control;
 pub mod methods;
 mod metrics;
 mod render;
@@ -19,5 +20,6 @@ mod sockets;
 pub use auth::{
     AccessRules, COOKIE_FILE, COOKIE_USER, RpcUser, UserError, Whitelist, WhitelistError,
 };
+pub use log_control::{LogControl, control_log};
 pub use server::Server;
 pub use sockets::{DEFAULT_MAX_CALLS, Listeners, MAX_SOCKET_PATH, RpcConfig, RpcError};

@@ -1,4 +1,8 @@
-//! `help`, `stop`, `uptime`.
+//! The node itself.
+
+pub(super) mod active;
+mod logging;
+mod memory;
 
 use std::rc::Rc;
 
@@ -8,6 +12,8 @@ use super::{Call, Category, Kind, Method, Need, Param, all, find};
 use crate::jsonrpc::Error;
 
 pub(super) const METHODS: &[Method] = &[
+    memory::GETMEMORYINFO,
+    active::GETRPCINFO,
     Method {
         name: "help",
         category: Category::Control,
@@ -23,6 +29,7 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: false,
         run: |call| Box::pin(help(call)),
     },
+    logging::LOGGING,
     Method {
         name: "stop",
         category: Category::Control,
@@ -64,7 +71,8 @@ async fn help(call: Rc<Call>) -> Result<Value, Error> {
 fn overview() -> String {
     let mut text = String::new();
     let mut heading = None;
-    for method in all() {
+    let listed = all().filter(|method| method.category != Category::Hidden);
+    for method in listed {
         if heading != Some(method.category) {
             let gap = if heading.is_some() { "\n" } else { "" };
             text.push_str(&format!("{gap}== {} ==\n", method.category.title()));

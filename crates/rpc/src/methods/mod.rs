@@ -99,6 +99,7 @@ impl Execute for Methods {
             node: self.node.clone(),
             arguments,
         });
+        let _running = control::active::Running::new(method.name);
         // A bug in one method costs its caller an error, not everybody the worker.
         match AssertUnwindSafe((method.run)(call)).catch_unwind().await {
             Ok(result) => result,

@@ -1,0 +1,236 @@
+//! The log of the process, as far as RPC may change it: what is logged in detail.
+//!
+//! There is one log per process, so this is one for all servers in it. Whoever owns the
+//! log hands it over with [`control_log`]; what is here decides which directives its filter
+//! gets, and asks `tracing` itself what is logged.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use tracing::Level;
+
+/// The log of this process.
+pub trait LogControl: Send + Sync {
+    /// The file that it is written to.
+    fn file(&self) -> Option<PathBuf>;
+
+    /// Puts directives (`target=level`) behind those that the log was started with, instead
+    /// of those of the call before.
+    ///
+    /// # Errors
+    /// Why that cannot be done; nothing has changed.
+    fn adjust(&self, directives: &[String]) -> Result<(), String>;
+}
+
+/// Why nothing about the log was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AdjustError {
+    /// No category has this name. The text is Core's.
+    #[error("unknown logging category {0}")]
+    Unknown(String),
+    /// Nobody handed the log over.
+    #[error("the log of this process cannot be changed: it was not set up by the program handfast")]
+    NoLog,
+    /// The log said no.
+    #[error("the log was not changed: {0}")]
+    Failed(String),
+}
+
+struct Category {
+    name: &'static str,
+    /// What its events are called by; those of its modules start so.
+    target: &'static str,
+    is_detailed: fn() -> bool,
+}
+
+macro_rules! categories {
+    ($($name:literal => $target:literal),+ $(,)?) => {
+        &[$(Category {
+            name: $name,
+            target: $target,
+            is_detailed: || tracing::enabled!(target: $target, Level::DEBUG),
+        }),+]
+    };
+}
+
+/// Sorted by name.
+const CATEGORIES: &[Category] = categories! {
+    "chain" => "handfast_chain",
+    "http" => "actix_http",
+    "node" => "handfast_node",
+    "node::connector" => "handfast_node::connector",
+    "node::listener" => "handfast_node::listener",
+    "node::peer_manager" => "handfast_node::peer_manager",
+    "proto" => "handfast_proto",
+    "proto::peer_table" => "handfast_proto::peer_table",
+    "proto::session" => "handfast_proto::session",
+    "proto::sync" => "handfast_proto::sync",
+    "rpc" => "handfast_rpc",
+};
+
+struct Handed {
+    log: Box<dyn LogControl>,
+    /// What was detailed from the start, by target.
+    at_start: BTreeMap<&'static str, bool>,
+    /// What was asked for since, by target.
+    asked: Mutex<BTreeMap<&'static str, bool>>,
+}
+
+static HANDED: OnceLock<Handed> = OnceLock::new();
+
+/// Hands the log over: from now on `logging` can change it, and `getrpcinfo` names its file.
+/// To be called when it logs already; a second call changes nothing.
+pub fn control_log(log: impl LogControl + 'static) {
+    HANDED.get_or_init(|| Handed {
+        log: Box::new(log),
+        at_start: CATEGORIES
+            .iter()
+            .map(|category| (category.target, (category.is_detailed)()))
+            .collect(),
+        asked: Mutex::default(),
+    });
+}
+
+/// The file that is logged to.
+pub(crate) fn file() -> Option<PathBuf> {
+    HANDED.get()?.log.file()
+}
+
+/// Every category, and whether it is logged in detail.
+pub(crate) fn categories() -> impl Iterator<Item = (&'static str, bool)> {
+    CATEGORIES
+        .iter()
+        .map(|category| (category.name, (category.is_detailed)()))
+}
+
+/// Logs categories in detail or not, one change after another; none when one is unknown.
+pub(crate) fn adjust(changes: &[(&str, bool)]) -> Result<(), AdjustError> {
+    let handed = HANDED.get();
+    let asked = handed.map(|handed| &handed.asked);
+    let mut asked = match asked {
+        Some(asked) => asked.lock().unwrap_or_else(PoisonError::into_inner),
+        None => return Err(AdjustError::NoLog),
+    };
+    let next = changed(&asked, changes)?;
+    let handed = handed.ok_or(AdjustError::NoLog)?;
+    let directives = directives(&handed.at_start, &next);
+    handed
+        .log
+        .adjust(&directives)
+        .map_err(AdjustError::Failed)?;
+    *asked = next;
+    Ok(())
+}
+
+/// What is asked for after these changes.
+fn changed(
+    asked: &BTreeMap<&'static str, bool>,
+    changes: &[(&str, bool)],
+) -> Result<BTreeMap<&'static str, bool>, AdjustError> {
+    let mut next = asked.clone();
+    for (name, detailed) in changes {
+        let mut meant = CATEGORIES
+            .iter()
+            .filter(|category| stands_for(name, category));
+        let first = meant
+            .next()
+            .ok_or_else(|| AdjustError::Unknown((*name).to_owned()))?;
+        for category in std::iter::once(first).chain(meant) {
+            next.insert(category.target, *detailed);
+        }
+    }
+    Ok(next)
+}
+
+/// Whether `name` is this category, or one that it is a module of.
+fn stands_for(name: &str, category: &Category) -> bool {
+    let below = |rest: &str| rest.is_empty() || rest.starts_with("::");
+    matches!(name, "all" | "1") || category.name.strip_prefix(name).is_some_and(below)
+}
+
+/// The directives for a filter that was started with other ones, which stay in force for
+/// what is as it was: a level below info must not be raised, nor one above debug lowered.
+fn directives(
+    at_start: &BTreeMap<&'static str, bool>,
+    asked: &BTreeMap<&'static str, bool>,
+) -> Vec<String> {
+    let mut directives = Vec::new();
+    let mut crates = Vec::new();
+    // A crate comes before its modules, and its directive would hold for them.
+    for (target, detailed) in asked {
+        let overruled = crates.iter().any(|one: &&str| target.starts_with(one));
+        if at_start.get(target) != Some(detailed) || overruled {
+            let level = if *detailed { "debug" } else { "info" };
+            directives.push(format!("{target}={level}"));
+            crates.push(*target);
+        }
+    }
+    directives
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(changes: &[(&str, bool)]) -> Vec<(&'static str, bool)> {
+        let asked = changed(&BTreeMap::new(), changes).expect("known");
+        asked.into_iter().collect()
+    }
+
+    #[test]
+    fn a_crate_stands_for_its_modules_and_exclusion_comes_last() {
+        assert_eq!(after(&[("rpc", true)]), [("handfast_rpc", true)]);
+        assert_eq!(
+            after(&[("proto", true), ("proto::session", false)]),
+            [
+                ("handfast_proto", true),
+                ("handfast_proto::peer_table", true),
+                ("handfast_proto::session", false),
+                ("handfast_proto::sync", true),
+            ]
+        );
+        assert_eq!(after(&[("all", true)]).len(), CATEGORIES.len());
+        assert_eq!(after(&[("1", false)]).len(), CATEGORIES.len());
+        for name in ["net", "nod", "node::", "proto::sess", ""] {
+            let error = changed(&BTreeMap::new(), &[("rpc", true), (name, true)]);
+            assert_eq!(error, Err(AdjustError::Unknown(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn what_is_as_it_was_at_the_start_needs_no_directive() {
+        let at_start = BTreeMap::from([("handfast_rpc", true), ("handfast_chain", false)]);
+        let asked = BTreeMap::from([("handfast_rpc", true), ("handfast_chain", false)]);
+        assert!(directives(&at_start, &asked).is_empty());
+        let asked = BTreeMap::from([("handfast_rpc", false), ("handfast_chain", true)]);
+        assert_eq!(
+            directives(&at_start, &asked),
+            ["handfast_chain=debug", "handfast_rpc=info"]
+        );
+    }
+
+    #[test]
+    fn a_module_keeps_its_own_level_when_its_crate_is_changed() {
+        let at_start = CATEGORIES.iter().map(|category| (category.target, false));
+        let changes = [("proto", true), ("proto::sync", false)];
+        let asked = changed(&BTreeMap::new(), &changes).expect("known");
+        assert_eq!(
+            directives(&at_start.collect(), &asked),
+            [
+                "handfast_proto=debug",
+                "handfast_proto::peer_table=debug",
+                "handfast_proto::session=debug",
+                "handfast_proto::sync=info",
+            ]
+        );
+    }
+
+    #[test]
+    fn categories_are_sorted_and_below_each_other_by_name_as_by_target() {
+        assert!(CATEGORIES.is_sorted_by(|one, next| one.name < next.name));
+        for category in CATEGORIES.iter().filter(|category| category.name != "http") {
+            assert_eq!(category.target, format!("handfast_{}", category.name));
+        }
+    }
+}
