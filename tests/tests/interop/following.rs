@@ -16,7 +16,7 @@ use crate::chains::loaded;
 /// of the tests are years old.
 const TALKATIVE: &str = "-maxtipage=1000000000";
 
-fn mine(node: &Node, count: u32) -> BlockHash {
+pub(crate) fn mine(node: &Node, count: u32) -> BlockHash {
     // Any address will do: nobody spends from it. This one pays to OP_TRUE (P2WSH).
     let to = "bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85";
     let hashes = node.rpc().get("generatetoaddress", json!([count, to]));

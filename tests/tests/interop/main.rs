@@ -2,6 +2,7 @@
 //!
 //! Everything stays on loopback: no node is given a peer but those named here.
 
+mod answers;
 mod chains;
 mod following;
 mod kit;

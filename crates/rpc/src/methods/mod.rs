@@ -3,6 +3,7 @@
 
 mod blockchain;
 mod control;
+mod hidden;
 mod listeners;
 mod mining;
 mod network;
@@ -23,7 +24,7 @@ use serde_json::Value;
 use crate::jsonrpc::{Error, Execute, Params, code, positional};
 
 /// Every method, by category, then by name: the order in which `help` lists them.
-const TABLE: [&[Method]; 7] = [
+const TABLE: [&[Method]; 8] = [
     blockchain::METHODS,
     control::METHODS,
     mining::METHODS,
@@ -31,6 +32,7 @@ const TABLE: [&[Method]; 7] = [
     raw_transactions::METHODS,
     sync::METHODS,
     tools::METHODS,
+    hidden::METHODS,
 ];
 
 /// Every method.

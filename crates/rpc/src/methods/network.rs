@@ -1,7 +1,9 @@
 //! Peers.
 
+mod addresses;
 mod bans;
-mod reach;
+pub(super) mod reach;
+mod switches;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -78,6 +80,8 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: false,
         run: |call| Box::pin(disconnectnode(call)),
     },
+    switches::GETADDEDNODEINFO,
+    addresses::GETADDRMANINFO,
     Method {
         name: "getconnectioncount",
         category: Category::Network,
@@ -88,6 +92,7 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: false,
         run: |call| Box::pin(getconnectioncount(call)),
     },
+    switches::GETNETTOTALS,
     Method {
         name: "getnetworkinfo",
         category: Category::Network,
@@ -100,6 +105,7 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: false,
         run: |call| Box::pin(getnetworkinfo(call)),
     },
+    addresses::GETNODEADDRESSES,
     Method {
         name: "getpeerinfo",
         category: Category::Network,
@@ -114,7 +120,9 @@ pub(super) const METHODS: &[Method] = &[
         run: |call| Box::pin(getpeerinfo(call)),
     },
     bans::LISTBANNED,
+    switches::PING,
     bans::SETBAN,
+    switches::SETNETWORKACTIVE,
 ];
 
 async fn getconnectioncount(call: Rc<Call>) -> Result<Value, Error> {
@@ -147,7 +155,7 @@ async fn getnetworkinfo(call: Rc<Call>) -> Result<Value, Error> {
         "localservicesnames": service_names(info.local_services),
         "localrelay": false,
         "timeoffset": info.time_offset,
-        "networkactive": true,
+        "networkactive": info.active,
         "connections": info.connections_in + info.connections_out,
         "connections_in": info.connections_in,
         "connections_out": info.connections_out,

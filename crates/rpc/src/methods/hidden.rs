@@ -1,0 +1,248 @@
+//! Methods for tests, which `help` does not list. As in Core.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use bitcoin::hex::FromHex;
+use bytes::Bytes;
+use handfast_node::{AddAddressFailure, ConnId, ConnectFailure, Network};
+use serde_json::{Value, json};
+
+use super::{Call, Category, Kind, Method, Need, Param, find};
+use crate::jsonrpc::{Error, code};
+
+/// Longest command of a message, bytes.
+const MAX_COMMAND: usize = 12;
+/// Why time cannot be set.
+const NO_MOCK_TIME: &str = "is not offered: the consensus engine reads the system's clock, which \
+    cannot be set for it, so only a part of the node would live in another time";
+
+pub(super) const METHODS: &[Method] = &[
+    Method {
+        name: "addconnection",
+        category: Category::Hidden,
+        params: &[
+            Param {
+                names: &["address"],
+                kind: Kind::Text,
+                need: Need::Required,
+                about: "IP address and port",
+            },
+            Param {
+                names: &["connection_type"],
+                kind: Kind::Text,
+                need: Need::Required,
+                about: "Only outbound-full-relay: Handfast opens no others",
+            },
+            Param {
+                names: &["v2transport"],
+                kind: Kind::Flag,
+                need: Need::Required,
+                about: "Encrypted transport (BIP324), which is not spoken yet: only false",
+            },
+        ],
+        about: "Opens an outbound connection as if the address had been chosen automatically (regtest only).",
+        result: "{ address, connection_type }  it is being dialled",
+        example: "192.168.0.6:18444 outbound-full-relay false",
+        needs_chain: true,
+        run: |call| Box::pin(addconnection(call)),
+    },
+    Method {
+        name: "addpeeraddress",
+        category: Category::Hidden,
+        params: &[
+            Param {
+                names: &["address"],
+                kind: Kind::Text,
+                need: Need::Required,
+                about: "The IP address",
+            },
+            Param {
+                names: &["port"],
+                kind: Kind::Number,
+                need: Need::Required,
+                about: "The port",
+            },
+            Param {
+                names: &["tried"],
+                kind: Kind::Flag,
+                need: Need::Optional("default: false"),
+                about: "As if we had been connected to it",
+            },
+        ],
+        about: "Adds an address of a node to the address book, as if it had announced itself.",
+        result: "{ success } or { error, success }",
+        example: "1.2.3.4 8333 true",
+        needs_chain: true,
+        run: |call| Box::pin(addpeeraddress(call)),
+    },
+    Method {
+        name: "mockscheduler",
+        category: Category::Hidden,
+        params: &[Param {
+            names: &["delta_time"],
+            kind: Kind::Number,
+            need: Need::Required,
+            about: "Seconds",
+        }],
+        about: "Not offered, see setmocktime.",
+        result: "error -32601 with the reason",
+        example: "60",
+        needs_chain: false,
+        run: |_| Box::pin(async { Err(not_offered("mockscheduler")) }),
+    },
+    Method {
+        name: "sendmsgtopeer",
+        category: Category::Hidden,
+        params: &[
+            Param {
+                names: &["peer_id"],
+                kind: Kind::Number,
+                need: Need::Required,
+                about: "The peer's id as getpeerinfo shows it",
+            },
+            Param {
+                names: &["msg_type"],
+                kind: Kind::Text,
+                need: Need::Required,
+                about: "The command, at most 12 bytes of ASCII",
+            },
+            Param {
+                names: &["msg"],
+                kind: Kind::Hex,
+                need: Need::Required,
+                about: "The payload, without a header",
+            },
+        ],
+        about: "Sends any bytes to a peer as a message.",
+        result: "{ }",
+        example: "0 addr ffffff",
+        needs_chain: true,
+        run: |call| Box::pin(sendmsgtopeer(call)),
+    },
+    Method {
+        name: "setmocktime",
+        category: Category::Hidden,
+        params: &[Param {
+            names: &["timestamp"],
+            kind: Kind::Number,
+            need: Need::Required,
+            about: "Unix seconds",
+        }],
+        about: "Not offered: the consensus engine reads the system's clock, which cannot be set for it, so only a part\n\
+                of the node would live in another time.",
+        result: "error -32601 with the reason",
+        example: "0",
+        needs_chain: false,
+        run: |_| Box::pin(async { Err(not_offered("setmocktime")) }),
+    },
+];
+
+fn not_offered(method: &str) -> Error {
+    Error::new(code::METHOD_NOT_FOUND, format!("{method} {NO_MOCK_TIME}"))
+}
+
+async fn addconnection(call: Rc<Call>) -> Result<Value, Error> {
+    let view = call.node.view();
+    if view.network != Network::Regtest {
+        let message = "addconnection is for regression testing (-regtest mode) only.";
+        return Err(Error::new(code::MISC_ERROR, message));
+    }
+    let bad = |message: String| Err(Error::new(code::INVALID_PARAMETER, message));
+    let kind = call.text(1).unwrap_or_default().trim();
+    match kind {
+        "outbound-full-relay" => {}
+        "block-relay-only" | "addr-fetch" | "feeler" => {
+            return bad(format!(
+                "Error: Handfast opens no connections of the type {kind}, only outbound-full-relay"
+            ));
+        }
+        _ => return bad(find("addconnection").map(Method::help).unwrap_or_default()),
+    }
+    if call.flag(2) == Some(true) {
+        let message =
+            "Error: Adding v2transport connections requires -v2transport init flag to be set.";
+        return bad(message.to_owned());
+    }
+    let text = call.text(0).unwrap_or_default();
+    let Some(addr) = address(text, view.network.p2p_port()) else {
+        return bad(format!(
+            "Error: not an IP address with or without a port: {text}"
+        ));
+    };
+    match call.node.connect(addr).await {
+        Ok(()) => Ok(json!({ "address": text, "connection_type": kind })),
+        Err(ConnectFailure::Gone(gone)) => Err(gone.into()),
+        Err(ConnectFailure::AtCapacity(full)) => Err(Error::new(
+            code::CLIENT_NODE_CAPACITY_REACHED,
+            full.to_string(),
+        )),
+    }
+}
+
+fn address(text: &str, default_port: u16) -> Option<SocketAddr> {
+    let with_port = text.parse::<SocketAddr>().ok();
+    with_port.or_else(|| Some((text.parse::<IpAddr>().ok()?, default_port).into()))
+}
+
+async fn addpeeraddress(call: Rc<Call>) -> Result<Value, Error> {
+    let port = call.integer::<u16>(1)?.unwrap_or(0);
+    let Ok(ip) = call.text(0).unwrap_or_default().parse::<IpAddr>() else {
+        let message = "Invalid IP address";
+        return Err(Error::new(code::CLIENT_INVALID_IP_OR_SUBNET, message));
+    };
+    let tried = call.flag(2).unwrap_or(false);
+    match call.node.add_address((ip, port).into(), tried).await {
+        Ok(()) => Ok(json!({ "success": true })),
+        Err(AddAddressFailure::Gone(gone)) => Err(gone.into()),
+        Err(AddAddressFailure::Refused(refusal)) => {
+            Ok(json!({ "error": refusal.to_string(), "success": false }))
+        }
+    }
+}
+
+async fn sendmsgtopeer(call: Rc<Call>) -> Result<Value, Error> {
+    let id = call.integer::<i64>(0)?.unwrap_or(-1);
+    let id = ConnId(u64::try_from(id).unwrap_or(u64::MAX));
+    let bad = |message: String| Err(Error::new(code::INVALID_PARAMETER, message));
+    let command = call.text(1).unwrap_or_default();
+    if command.len() > MAX_COMMAND {
+        return bad(format!(
+            "Error: msg_type too long, max length is {MAX_COMMAND}"
+        ));
+    }
+    let Ok(body) = Vec::<u8>::from_hex(call.text(2).unwrap_or_default()) else {
+        return bad("Error parsing input for msg".to_owned());
+    };
+    if call.node.send_raw(id, command, Bytes::from(body)).await? {
+        Ok(json!({}))
+    } else {
+        let message = "Error: Could not send message to peer";
+        Err(Error::new(code::MISC_ERROR, message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_to_connect_to_may_leave_the_port_out() {
+        let read = |text| address(text, 18_444).map(|addr| addr.to_string());
+        assert_eq!(read("192.0.2.7:9"), Some("192.0.2.7:9".into()));
+        assert_eq!(read("192.0.2.7"), Some("192.0.2.7:18444".into()));
+        assert_eq!(read("2001:db8::1"), Some("[2001:db8::1]:18444".into()));
+        assert_eq!(read("example.org"), None);
+    }
+
+    #[test]
+    fn time_that_cannot_be_set_is_refused_with_the_reason() {
+        let error = not_offered("setmocktime");
+        assert_eq!(error.code, -32601);
+        assert!(
+            error
+                .message
+                .contains("the consensus engine reads the system's clock")
+        );
+    }
+}

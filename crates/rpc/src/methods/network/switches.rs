@@ -1,0 +1,148 @@
+//! Added nodes, traffic in all, the network on and off.
+
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use handfast_node::AddedNode;
+use serde_json::{Value, json};
+
+use super::super::{Call, Category, Kind, Method, Need, Param};
+use crate::jsonrpc::{Error, code};
+
+pub(super) const GETADDEDNODEINFO: Method = Method {
+    name: "getaddednodeinfo",
+    category: Category::Network,
+    params: &[Param {
+        names: &["node"],
+        kind: Kind::Text,
+        need: Need::Optional("default: all"),
+        about: "Only this node, named as it was added",
+    }],
+    about: "Returns the nodes that were added, by addnode or when the node was started, and whether they are\n\
+            connected.",
+    result: "[ { addednode, connected, addresses: [ { address, connected } ] }, … ]\n\
+             addresses: of the connection, if there is one; connected: outbound",
+    example: "",
+    needs_chain: true,
+    run: |call| Box::pin(getaddednodeinfo(call)),
+};
+
+pub(super) const GETNETTOTALS: Method = Method {
+    name: "getnettotals",
+    category: Category::Network,
+    params: &[],
+    about: "Returns the traffic with peers since the start, in bytes. There is no limit to upload, so uploadtarget is\n\
+            that of a node without one.",
+    result: "{ totalbytesrecv, totalbytessent, timemillis, uploadtarget: { timeframe, target, target_reached,\n  \
+             serve_historical_blocks, bytes_left_in_cycle, time_left_in_cycle } }\n\
+             timemillis: now, Unix milliseconds",
+    example: "",
+    needs_chain: false,
+    run: |call| Box::pin(getnettotals(call)),
+};
+
+pub(super) const PING: Method = Method {
+    name: "ping",
+    category: Category::Network,
+    params: &[],
+    about: "Measures the round trip to every peer; getpeerinfo shows it as pingtime, or pingwait while the answer is\n\
+            out. A peer that has yet to answer an earlier ping is not sent another.",
+    result: "null",
+    example: "",
+    needs_chain: true,
+    run: |call| {
+        Box::pin(async move {
+            call.node.ping().await?;
+            Ok(Value::Null)
+        })
+    },
+};
+
+pub(super) const SETNETWORKACTIVE: Method = Method {
+    name: "setnetworkactive",
+    category: Category::Network,
+    params: &[Param {
+        names: &["state"],
+        kind: Kind::Flag,
+        need: Need::Required,
+        about: "true: on; false: off",
+    }],
+    about: "Switches all activity on the P2P network on or off. Off: every peer is disconnected, whoever connects is\n\
+            closed at once, and nobody is dialled. Does not outlast a restart.",
+    result: "true|false  (boolean) the state now",
+    example: "false",
+    needs_chain: true,
+    run: |call| Box::pin(setnetworkactive(call)),
+};
+
+async fn getaddednodeinfo(call: Rc<Call>) -> Result<Value, Error> {
+    let mut nodes = call.node.added_nodes().await?;
+    if let Some(name) = call.text(0) {
+        nodes.retain(|node| node.name == name);
+        if nodes.is_empty() {
+            let message = "Error: Node has not been added.";
+            return Err(Error::new(code::CLIENT_NODE_NOT_ADDED, message));
+        }
+    }
+    Ok(nodes.iter().map(added_node).collect())
+}
+
+fn added_node(node: &AddedNode) -> Value {
+    let address = node
+        .connected
+        .map(|(_, remote)| json!({ "address": remote.to_string(), "connected": "outbound" }));
+    json!({
+        "addednode": node.name,
+        "connected": node.connected.is_some(),
+        "addresses": address.into_iter().collect::<Value>(),
+    })
+}
+
+async fn getnettotals(call: Rc<Call>) -> Result<Value, Error> {
+    let totals = call.node.network_info().totals;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let milliseconds = now.map_or(0, |now| now.as_millis());
+    Ok(json!({
+        "totalbytesrecv": totals.bytes_received,
+        "totalbytessent": totals.bytes_sent,
+        "timemillis": u64::try_from(milliseconds).unwrap_or(u64::MAX),
+        "uploadtarget": {
+            "timeframe": 86_400,
+            "target": 0,
+            "target_reached": false,
+            "serve_historical_blocks": true,
+            "bytes_left_in_cycle": 0,
+            "time_left_in_cycle": 0,
+        },
+    }))
+}
+
+async fn setnetworkactive(call: Rc<Call>) -> Result<Value, Error> {
+    let active = call.flag(0).unwrap_or(true);
+    call.node.set_network_active(active).await?;
+    Ok(call.node.network_info().active.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use handfast_node::ConnId;
+
+    use super::*;
+
+    #[test]
+    fn an_added_node_shows_its_connection_while_there_is_one() {
+        let mut node = AddedNode {
+            name: "example.org".into(),
+            connected: None,
+        };
+        let alone = json!({ "addednode": "example.org", "connected": false, "addresses": [] });
+        assert_eq!(added_node(&node), alone);
+        let remote = "192.0.2.7:8333".parse().expect("an address");
+        node.connected = Some((ConnId(3), remote));
+        assert_eq!(
+            added_node(&node).to_string(),
+            "{\"addednode\":\"example.org\",\"connected\":true,\
+             \"addresses\":[{\"address\":\"192.0.2.7:8333\",\"connected\":\"outbound\"}]}"
+        );
+    }
+}
