@@ -2,10 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::PathBufValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::client::{DEFAULT_TIMEOUT, Patience};
+use crate::rpc_command::{Calls, Manners, Wait};
 use crate::settings::{KEYS, Layers, Scope, Shape};
 
 /// What the user wants.
@@ -13,12 +16,11 @@ use crate::settings::{KEYS, Layers, Scope, Shape};
 pub(crate) enum Order {
     /// Run a node.
     Run(Options),
-    /// Call one RPC method of a running node.
+    /// Call RPC methods of a running node.
     Rpc {
         options: Options,
-        method: String,
-        arguments: Vec<String>,
-        named: bool,
+        calls: Calls,
+        manners: Manners,
     },
     /// Say how a running node is doing.
     Status(Options),
@@ -44,17 +46,8 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Order, 
         "status" => Order::Status(options),
         "rpc" => Order::Rpc {
             options,
-            method: matches
-                .get_one::<String>("METHOD")
-                .expect("clap requires it")
-                .clone(),
-            arguments: matches
-                .get_many("ARGS")
-                .into_iter()
-                .flatten()
-                .cloned()
-                .collect(),
-            named: matches.get_flag("named"),
+            calls: calls(matches),
+            manners: manners(matches),
         },
         other => unreachable!("clap knows no subcommand {other}"),
     })
@@ -119,12 +112,93 @@ fn command() -> Command {
         .subcommand(with_options(rpc_command(), false))
 }
 
+fn calls(matches: &ArgMatches) -> Calls {
+    match matches.get_one::<String>("METHOD") {
+        None => Calls::Batch,
+        Some(method) => Calls::One {
+            method: method.clone(),
+            arguments: matches
+                .get_many("ARGS")
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect(),
+            named: matches.get_flag("named"),
+        },
+    }
+}
+
+fn manners(matches: &ArgMatches) -> Manners {
+    let seconds = |name| matches.get_one::<u64>(name).copied();
+    // 0 is without end, as with `bitcoin-cli -rpcclienttimeout`.
+    let limit = |name| match seconds(name) {
+        None => Some(DEFAULT_TIMEOUT),
+        Some(0) => None,
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+    };
+    Manners {
+        patience: Patience {
+            connect: limit("connect-timeout"),
+            answer: limit("timeout"),
+        },
+        wait: match seconds("wait") {
+            None => Wait::No,
+            Some(0) => Wait::For(None),
+            Some(seconds) => Wait::For(Some(Duration::from_secs(seconds))),
+        },
+    }
+}
+
+const RPC_HELP: &str = "\
+`handfast rpc help` lists the methods, `handfast rpc help METHOD` explains one.
+
+With --batch the calls come from standard input: one per line, a method and its arguments
+as on a command line, or a JSON object with `method` and `params`; empty lines and what
+follows a # are skipped. The answers come in the same order, one JSON object per line,
+with the number of the line as `id` unless the call has one. If the input is a JSON array
+of such objects, so is the output. Nothing is called when a line cannot be read.
+
+  seq 0 9 | sed 's/^/getblockhash /' | handfast rpc --batch | jq -r .result
+
+Exit codes: 0 with a result; 1 when the node is absent, hangs or is another program, with
+one line on standard error; else the code of the RPC error without its sign, modulo 256,
+with its message on standard error. Of a batch, that of the first call that failed.
+";
+
 fn rpc_command() -> Command {
+    // A day: whoever wants to wait longer does not want a limit.
+    let seconds = |name, help| {
+        let values = clap::value_parser!(u64).range(0..=86_400);
+        Arg::new(name)
+            .long(name)
+            .value_name("SECONDS")
+            .value_parser(values)
+            .help(help)
+    };
     Command::new("rpc")
-        .about("Call an RPC method of the running node")
-        .after_help("`handfast rpc help` lists the methods, `handfast rpc help METHOD` explains one.")
+        .about("Call RPC methods of the running node")
+        .after_help(RPC_HELP)
         .arg(Arg::new("named").long("named").action(ArgAction::SetTrue).help("Arguments are NAME=VALUE"))
-        .arg(Arg::new("METHOD").required(true).help("The method, e.g. getblockchaininfo"))
+        .arg(
+            Arg::new("batch")
+                .long("batch")
+                .action(ArgAction::SetTrue)
+                .conflicts_with_all(["METHOD", "named"])
+                .help("Make the calls that come from standard input; see below"),
+        )
+        .arg(seconds("connect-timeout", "Time to connect; 0: without limit [default: 30]"))
+        .arg(seconds("timeout", "Time for an answer; 0: without limit [default: 30]"))
+        .arg(
+            seconds("wait", "Wait for a node that is not there yet or still opens its chain: so many seconds, or as long as it takes")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("0"),
+        )
+        .arg(
+            Arg::new("METHOD")
+                .required_unless_present("batch")
+                .help("The method, e.g. getblockchaininfo"),
+        )
         .arg(
             Arg::new("ARGS")
                 .num_args(0..)

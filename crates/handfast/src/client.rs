@@ -1,34 +1,56 @@
 //! Talks to the running node: over its Unix socket, else over TCP with its cookie.
+//!
+//! A call is made again only when nobody can have carried it out: no connection was made,
+//! nothing was sent on it, the login failed, or the node answered `503` with `Retry-After`,
+//! which it does before it reads a call. Everything else is told to the user, who knows
+//! whether the call may be repeated.
 
-use std::fs;
-use std::io;
-use std::net::SocketAddr;
+mod connect;
+mod exchange;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
-use hyper::rt::{Read, Write};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, UnixStream};
+use hyper::StatusCode;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::settings::Place;
+use connect::connect;
+use exchange::{Answer, Failure};
 
-/// Time to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time to connect, and time for an answer, unless the user says otherwise.
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a node that is not there yet, or takes no connection, is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a call is sent again that nobody read.
+const MOST_UNHEARD: u32 = 20;
+/// Longest pause that an overloaded node is granted, seconds: a clock can add no more than fits.
+const LONGEST_PAUSE: u64 = 86_400;
+
+/// How long a caller waits. `None`: without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// For a connection.
+    pub(crate) connect: Option<Duration>,
+    /// For the whole answer, pauses that an overloaded node asks for included.
+    pub(crate) answer: Option<Duration>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Some(DEFAULT_TIMEOUT),
+            answer: Some(DEFAULT_TIMEOUT),
+        }
+    }
+}
 
 /// Why there is no answer. `Display` is one line: the cause and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error(
-        "no {network} node is running in {} (nobody answers on {} or {tcp}); start one with `handfast run --network {network}`",
+        "no {network} node is running in {} (nobody answers on {} or {tcp}); start one with `handfast run --network {network}`, or wait for it with `handfast rpc --wait`",
         dir.display(), socket.display()
     )]
     NotRunning {
@@ -37,130 +59,168 @@ pub(crate) enum ClientError {
         socket: PathBuf,
         tcp: String,
     },
+    #[error("{at} takes no connection within {} s; the node hangs or is overloaded, see its log", wait.as_secs_f64())]
+    Full { at: String, wait: Duration },
+    #[error("{} may not be used by this user: {source}; call as the user who runs the node", path.display())]
+    Forbidden {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{at} refuses the cookie in {}; another node runs there: name the right --datadir or --rpc-listen", cookie.display())]
     Unauthorized { at: String, cookie: PathBuf },
-    #[error("{at} accepted the call but did not answer within {} s; see the node's log", ANSWER_TIMEOUT.as_secs())]
-    Silent { at: String },
+    #[error("{at} accepted the call but did not answer within {} s; it may yet be carried out: see the node's log, or allow more with `handfast rpc --timeout`", wait.as_secs_f64())]
+    Silent { at: String, wait: Duration },
+    #[error("{at} is overloaded and asks to come back in {after} s, later than --timeout allows")]
+    Busy { at: String, after: u64 },
+    #[error("{at} closes connections before it reads a call; see the node's log")]
+    Unheard { at: String },
     #[error(
-        "{at} does not speak HTTP ({source}); another program runs there: name the right --rpc-listen or --rpc-socket"
+        "{at} closed the connection before its answer was whole; the call may have been carried out: see the node's log"
     )]
-    Http { at: String, source: hyper::Error },
+    Cut { at: String },
+    #[error(
+        "{at} answers without end; another program runs there: name the right --rpc-listen or --rpc-socket"
+    )]
+    Endless { at: String },
+    #[error(
+        "{at} does not speak HTTP ({cause}); another program runs there: name the right --rpc-listen or --rpc-socket"
+    )]
+    Foreign { at: String, cause: String },
     #[error("{at} answered with HTTP status {status} and no JSON-RPC; is it a Handfast node?")]
     Status { at: String, status: u16 },
 }
 
-/// Posts a JSON-RPC body and returns the body of the answer.
-pub(crate) async fn post(place: &Place, body: String) -> Result<Vec<u8>, ClientError> {
-    let socket =
-        tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(&place.rpc_socket)).await;
-    if let Ok(Ok(stream)) = socket {
-        let at = place.rpc_socket.display().to_string();
-        return exchange(stream, place, &at, None, body).await;
-    }
-    let missing = || ClientError::NotRunning {
-        network: place.network.name(),
-        dir: place.network_dir.clone(),
-        socket: place.rpc_socket.clone(),
-        tcp: place
-            .rpc_listen
-            .iter()
-            .map(SocketAddr::to_string)
-            .collect::<Vec<_>>()
-            .join(" or "),
-    };
-    let cookie = fs::read_to_string(place.cookie()).map_err(|_| missing())?;
-    for addr in &place.rpc_listen {
-        let connected =
-            tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(reachable(*addr))).await;
-        if let Ok(Ok(stream)) = connected {
-            return exchange(stream, place, &addr.to_string(), Some(cookie.trim()), body).await;
-        }
-    }
-    Err(missing())
+/// The body of an answer. It begins like JSON.
+#[derive(Debug)]
+pub(crate) struct Posted {
+    pub(crate) body: Vec<u8>,
+    /// Who answered: the path of a socket, or an address.
+    at: String,
 }
 
-/// A node that listens on every address is reached on the loopback one.
-fn reachable(mut addr: SocketAddr) -> SocketAddr {
-    if addr.ip().is_unspecified() {
-        addr.set_ip(match addr {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
+impl Posted {
+    /// It is JSON, but no answer of a node: `what` it is, in one line.
+    pub(crate) fn foreign(&self, what: &str) -> String {
+        format!("{} answered with {what}; is it a Handfast node?", self.at)
     }
-    addr
 }
 
-async fn exchange(
-    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
+/// Posts a JSON-RPC body.
+pub(crate) async fn post(
     place: &Place,
-    at: &str,
-    credentials: Option<&str>,
+    patience: Patience,
     body: String,
-) -> Result<Vec<u8>, ClientError> {
-    let talk = talk(TokioIo::new(stream), credentials, body);
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, talk).await;
-    let answer = answer.map_err(|_| ClientError::Silent { at: at.to_owned() })?;
-    let (status, body) = answer.map_err(|source| ClientError::Http {
-        at: at.to_owned(),
-        source,
-    })?;
-    if status == StatusCode::UNAUTHORIZED {
-        return Err(ClientError::Unauthorized {
-            at: at.to_owned(),
-            cookie: place.cookie(),
-        });
-    }
-    // Whatever the status: JSON-RPC puts its errors into the body.
-    match body.first() {
-        Some(b'{' | b'[') => Ok(body),
-        _ => Err(ClientError::Status {
-            at: at.to_owned(),
-            status: status.as_u16(),
-        }),
-    }
-}
-
-/// One request, one answer, no connection left behind.
-async fn talk(
-    io: impl Read + Write + Unpin + 'static,
-    credentials: Option<&str>,
-    body: String,
-) -> Result<(StatusCode, Vec<u8>), hyper::Error> {
-    let (mut sender, connection) = http1::handshake(io).await?;
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri("/")
-        .header(HOST, "localhost")
-        .header(CONNECTION, "close")
-        .header(CONTENT_TYPE, "application/json");
-    if let Some(credentials) = credentials {
-        request = request.header(
-            AUTHORIZATION,
-            format!("Basic {}", STANDARD.encode(credentials)),
-        );
-    }
-    let request = request
-        .body(Full::new(Bytes::from(body)))
-        .expect("every part is valid: constants and base64");
-    let answer = async move {
-        let answer = sender.send_request(request).await?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await?.to_bytes();
-        Ok((status, body.to_vec()))
-    };
-    // The connection ends by itself once the answer is there; until then it has to be polled.
-    tokio::pin!(answer);
-    tokio::pin!(connection);
-    let mut closed = false;
+) -> Result<Posted, ClientError> {
+    let body = Bytes::from(body);
+    let mut unheard = 0;
+    let mut answer_by = None;
     loop {
-        tokio::select! {
-            result = &mut answer => return result,
-            result = &mut connection, if !closed => {
-                closed = true;
-                // A failure reaches `answer` too, with a better text.
-                drop(result);
+        let connection = connect(place, patience.connect).await?;
+        // Connecting has a limit of its own: what it took does not shorten the answer's.
+        let by = *answer_by.get_or_insert_with(|| patience.answer.map(deadline));
+        let (at, used) = (connection.at, connection.credentials);
+        let talk = exchange::exchange(connection.stream, used.as_deref(), body.clone());
+        let answer = match by {
+            Some(by) => timeout_at(by, talk).await,
+            None => Ok(talk.await),
+        };
+        let Ok(answer) = answer else {
+            let wait = patience.answer.unwrap_or_default();
+            return Err(ClientError::Silent { at, wait });
+        };
+        match judge(answer, &at, used.as_deref(), place)? {
+            Verdict::Answer(body) => return Ok(Posted { body, at }),
+            Verdict::Again if unheard == MOST_UNHEARD => return Err(ClientError::Unheard { at }),
+            Verdict::Again => {
+                unheard += 1;
+                sleep(RETRY_INTERVAL).await;
+            }
+            Verdict::Later(after) => {
+                let resume = Instant::now() + Duration::from_secs(after);
+                if by.is_some_and(|by| resume >= by) {
+                    return Err(ClientError::Busy { at, after });
+                }
+                sleep_until(resume).await;
             }
         }
+    }
+}
+
+fn deadline(wait: Duration) -> Instant {
+    Instant::now() + wait
+}
+
+/// What one attempt leads to.
+enum Verdict {
+    Answer(Vec<u8>),
+    /// Nobody has executed the call: it may be tried at once.
+    Again,
+    /// The same, but not before so many seconds.
+    Later(u64),
+}
+
+fn judge(
+    answer: Result<Answer, Failure>,
+    at: &str,
+    credentials: Option<&str>,
+    place: &Place,
+) -> Result<Verdict, ClientError> {
+    let at = at.to_owned();
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(Failure::NeverSent) => return Ok(Verdict::Again),
+        Err(Failure::Foreign(cause)) => return Err(ClientError::Foreign { at, cause }),
+        Err(Failure::Cut) => return Err(ClientError::Cut { at }),
+        Err(Failure::TooLong) => return Err(ClientError::Endless { at }),
+    };
+    match (answer.status, answer.retry_after) {
+        (StatusCode::UNAUTHORIZED, _) => {
+            let cookie = place.cookie();
+            // A node that has just started wrote a new cookie after ours was read.
+            let now = std::fs::read_to_string(&cookie).ok();
+            match now.as_deref().map(str::trim) {
+                Some(now) if credentials.is_some_and(|used| used != now) => Ok(Verdict::Again),
+                Some(_) | None => Err(ClientError::Unauthorized { at, cookie }),
+            }
+        }
+        (StatusCode::SERVICE_UNAVAILABLE, Some(after)) => {
+            Ok(Verdict::Later(after.min(LONGEST_PAUSE)))
+        }
+        // Whatever the status: JSON-RPC puts its errors into the body.
+        (status, _) => match answer.body.first() {
+            Some(b'{' | b'[') => Ok(Verdict::Answer(answer.body)),
+            _ => Err(ClientError::Status {
+                at,
+                status: status.as_u16(),
+            }),
+        },
+    }
+}
+
+/// Waits and asks again while the node is not there, or `answer` says that it is starting.
+///
+/// # Errors
+/// The last failure, when `limit` is over, or the first one that waiting does not mend.
+pub(crate) async fn wait_while_starting<T, F>(
+    limit: Option<Duration>,
+    mut ask: impl FnMut() -> F,
+    starting: impl Fn(&T) -> bool,
+) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    let by = limit.map(deadline);
+    loop {
+        let outcome = ask().await;
+        let waits = match &outcome {
+            Ok(answer) => starting(answer),
+            Err(ClientError::NotRunning { .. }) => true,
+            Err(_) => false,
+        };
+        if !waits || by.is_some_and(|by| Instant::now() >= by) {
+            return outcome;
+        }
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
@@ -170,6 +230,6 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, String> {
         .enable_all()
         .build();
     let runtime =
-        runtime.map_err(|error: io::Error| format!("cannot start an event loop: {error}"))?;
+        runtime.map_err(|error: std::io::Error| format!("cannot start an event loop: {error}"))?;
     Ok(runtime.block_on(work))
 }

@@ -33,10 +33,9 @@ fn main() -> ExitCode {
         Ok(Order::Run(options)) => run::run(options),
         Ok(Order::Rpc {
             options,
-            method,
-            arguments,
-            named,
-        }) => rpc_command::call(options, &method, &arguments, named),
+            calls,
+            manners,
+        }) => rpc_command::call(options, calls, manners),
         Ok(Order::Status(options)) => status::show(options),
         Err(Usage::Text(text)) => {
             print(&text);

@@ -1,39 +1,116 @@
 //! `handfast rpc METHOD [ARGS]`, with the manners of `bitcoin-cli`.
 
-use std::process::ExitCode;
+mod arguments;
+mod batch;
+mod reply;
 
-use handfast_rpc::methods::{self, Param};
-use serde_json::{Map, Value, json};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::cli::Options;
+use crate::client::{ClientError, Patience};
+use crate::settings::Place;
 use crate::{client, settings};
+use reply::{Reply, RpcFailure};
 
-/// Calls a method and prints its result: a string bare, everything else as indented JSON.
+/// What is to be called.
+#[derive(Clone, Debug)]
+pub(crate) enum Calls {
+    /// One method.
+    One {
+        method: String,
+        arguments: Vec<String>,
+        /// Arguments are `NAME=VALUE`.
+        named: bool,
+    },
+    /// Those on standard input.
+    Batch,
+}
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Manners {
+    pub(crate) patience: Patience,
+    pub(crate) wait: Wait,
+}
+
+/// What to do about a node that is not there or that is still starting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Say so.
+    #[default]
+    No,
+    /// Wait for it; `None`: as long as it takes.
+    For(Option<Duration>),
+}
+
+/// Where calls go.
+struct Target {
+    place: Place,
+    manners: Manners,
+}
+
+/// Makes the calls and prints what came of them.
 pub(crate) fn call(
     mut options: Options,
-    method: &str,
-    arguments: &[String],
-    named: bool,
+    calls: Calls,
+    manners: Manners,
 ) -> Result<ExitCode, String> {
     settings::add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
     let place = settings::place(&options.layers).map_err(|error| error.to_string())?;
-    let params = if named {
-        named_params(method, arguments)?
-    } else {
-        positional_params(method, arguments)?
-    };
+    let target = Target { place, manners };
+    match calls {
+        Calls::One {
+            method,
+            arguments,
+            named,
+        } => one(&target, &method, &arguments, named),
+        Calls::Batch => batch::run(&target, &mut std::io::stdin().lock()),
+    }
+}
+
+/// Calls a method and prints its result: a string bare, everything else as indented JSON.
+fn one(
+    target: &Target,
+    method: &str,
+    arguments: &[String],
+    named: bool,
+) -> Result<ExitCode, String> {
+    let params = arguments::read(method, arguments, named)?;
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-    let answer = client::block_on(client::post(&place, request.to_string()))?
-        .map_err(|error| error.to_string())?;
-    let answer: Value = serde_json::from_slice(&answer)
-        .map_err(|error| format!("the answer is not JSON ({error}); is it a Handfast node?"))?;
-    match answer.get("error") {
-        Some(error) if !error.is_null() => Ok(print_error(error)),
-        Some(_) | None => {
-            print_result(&answer["result"]);
+    match client::block_on(target.one(&request))?? {
+        Ok(result) => {
+            print_result(&result);
             Ok(ExitCode::SUCCESS)
         }
+        Err(failure) => {
+            eprintln!("error code: {}", failure.code);
+            eprintln!("error message:\n{}", failure.message);
+            Ok(failure.exit_code())
+        }
+    }
+}
+
+impl Target {
+    /// One request with the id 1, and its reply.
+    async fn one(&self, request: &Value) -> Result<Reply, String> {
+        let body = request.to_string();
+        let ask = || async {
+            let answer = client::post(&self.place, self.manners.patience, body.clone()).await?;
+            let reply = reply::one(&answer.body);
+            Ok::<_, ClientError>(reply.map_err(|what| answer.foreign(&what)))
+        };
+        let answer = match self.manners.wait {
+            Wait::No => ask().await,
+            Wait::For(limit) => {
+                let starting = |reply: &Result<Reply, String>| matches!(reply, Ok(Err(failure)) if failure.code == RpcFailure::IN_WARMUP);
+                client::wait_while_starting(limit, ask, starting).await
+            }
+        };
+        answer.map_err(|error| error.to_string())?
     }
 }
 
@@ -41,92 +118,7 @@ fn print_result(result: &Value) {
     let text = match result {
         Value::Null => return,
         Value::String(text) => text.clone(),
-        other => serde_json::to_string_pretty(other).expect("a Value always serializes to memory"),
+        other => reply::indented(other),
     };
     crate::print(&(text + "\n"));
-}
-
-/// As `bitcoin-cli`: the exit code is the error code without its sign, as far as the system keeps it.
-fn print_error(error: &Value) -> ExitCode {
-    let code = error["code"].as_i64().unwrap_or(1);
-    eprintln!("error code: {code}");
-    eprintln!(
-        "error message:\n{}",
-        error["message"].as_str().unwrap_or_default()
-    );
-    let low = u8::try_from(code.unsigned_abs() & 0xff).expect("masked to eight bits");
-    ExitCode::from(low.max(1))
-}
-
-fn positional_params(method: &str, arguments: &[String]) -> Result<Value, String> {
-    let params = methods::find(method)
-        .map(|method| method.params)
-        .unwrap_or_default();
-    arguments
-        .iter()
-        .enumerate()
-        .map(|(index, text)| read(params.get(index), text))
-        .collect()
-}
-
-/// `NAME=VALUE`; what has no `=` is a positional argument.
-fn named_params(method: &str, arguments: &[String]) -> Result<Value, String> {
-    let params = methods::find(method)
-        .map(|method| method.params)
-        .unwrap_or_default();
-    let mut named = Map::new();
-    let mut positional = Vec::new();
-    for text in arguments {
-        match text.split_once('=') {
-            None => positional.push(read(params.get(positional.len()), text)?),
-            Some((name, value)) => {
-                let param = params.iter().find(|param| param.names.contains(&name));
-                named.insert(name.to_owned(), read(param, value)?);
-            }
-        }
-    }
-    if !positional.is_empty() {
-        named.insert("args".to_owned(), positional.into());
-    }
-    Ok(named.into())
-}
-
-/// An argument as the method wants it: JSON for numbers and flags, text for everything else.
-fn read(param: Option<&Param>, text: &str) -> Result<Value, String> {
-    match param {
-        Some(param) if param.kind.is_json(text) => serde_json::from_str(text).map_err(|_| {
-            format!(
-                "argument {:?} must be a JSON value, such as a number or true, not {text:?}",
-                param.names[0]
-            )
-        }),
-        Some(_) | None => Ok(text.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn strings(texts: &[&str]) -> Vec<String> {
-        texts.iter().map(|text| (*text).to_owned()).collect()
-    }
-
-    #[test]
-    fn arguments_become_json_where_the_method_wants_it_and_text_elsewhere() {
-        let params = positional_params("getblock", &strings(&["00", "2"])).expect("valid");
-        assert_eq!(params, json!(["00", 2]));
-        let params =
-            positional_params("getblockheader", &strings(&["12", "false"])).expect("valid");
-        assert_eq!(params, json!(["12", false]));
-        let params = positional_params("unheard_of", &strings(&["1", "{}"])).expect("valid");
-        assert_eq!(params, json!(["1", "{}"]));
-        assert!(positional_params("getblockhash", &strings(&["ten"])).is_err());
-    }
-
-    #[test]
-    fn named_arguments_may_follow_positional_ones() {
-        let params = named_params("getblock", &strings(&["00", "verbosity=0"])).expect("valid");
-        assert_eq!(params, json!({ "verbosity": 0, "args": ["00"] }));
-    }
 }

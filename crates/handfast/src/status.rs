@@ -29,16 +29,20 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
         .enumerate()
         .map(|(id, method)| json!({ "jsonrpc": "2.0", "id": id, "method": method }))
         .collect();
-    let answer = client::block_on(client::post(&place, request.to_string()))?
-        .map_err(|error| error.to_string())?;
-    let answers: Vec<Value> = serde_json::from_slice(&answer)
-        .map_err(|error| format!("the answer is not JSON ({error}); is it a Handfast node?"))?;
+    let answer = client::block_on(client::post(
+        &place,
+        client::Patience::default(),
+        request.to_string(),
+    ))?
+    .map_err(|error| error.to_string())?;
+    let answers: Vec<Value> = serde_json::from_slice(&answer.body)
+        .map_err(|error| answer.foreign(&format!("no list of answers ({error})")))?;
     let [chain, network, sync, uptime] = answers.as_slice() else {
-        return Err(format!(
-            "{} answers came for {} questions; is it a Handfast node?",
+        return Err(answer.foreign(&format!(
+            "{} answers to {} questions",
             answers.len(),
             METHODS.len()
-        ));
+        )));
     };
     for answer in &answers {
         if let Some(error) = answer.get("error") {

@@ -1,0 +1,151 @@
+//! The way to a node: its Unix socket, then its TCP addresses.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{ClientError, RETRY_INTERVAL};
+use crate::settings::Place;
+
+/// A byte stream, whichever socket it is.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// A connection on which nothing was sent yet.
+pub(super) struct Connection {
+    pub(super) stream: Box<dyn Stream>,
+    /// The socket's path or address, for messages.
+    pub(super) at: String,
+    /// `user:password`; `None` where the socket's mode is the lock.
+    pub(super) credentials: Option<String>,
+}
+
+/// Why one way is closed.
+enum Closed {
+    /// Nobody listens there.
+    Absent,
+    /// Somebody listens, and the queue of callers is full.
+    Full(String),
+    /// The user may not.
+    Forbidden(ClientError),
+}
+
+/// Connects by the first way that is open. A queue that is full is tried for `wait`
+/// (`None`: without end); that nobody listens anywhere is said at once.
+pub(super) async fn connect(
+    place: &Place,
+    wait: Option<Duration>,
+) -> Result<Connection, ClientError> {
+    let by = wait.map(|wait| Instant::now() + wait);
+    loop {
+        let mut full = None;
+        let mut forbidden = None;
+        let mut note = |closed| match closed {
+            Closed::Absent => {}
+            Closed::Full(at) => full = full.take().or(Some(at)),
+            Closed::Forbidden(error) => forbidden = forbidden.take().or(Some(error)),
+        };
+        match unix(place).await {
+            Ok(connection) => return Ok(connection),
+            Err(closed) => note(closed),
+        }
+        match tcp(place, by).await {
+            Ok(connection) => return Ok(connection),
+            Err(closed) => closed.into_iter().for_each(note),
+        }
+        match (full, forbidden) {
+            (Some(at), _) if by.is_some_and(|by| Instant::now() >= by) => {
+                let wait = wait.unwrap_or_default();
+                return Err(ClientError::Full { at, wait });
+            }
+            (Some(_), _) => sleep(RETRY_INTERVAL).await,
+            (None, Some(error)) => return Err(error),
+            (None, None) => return Err(missing(place)),
+        }
+    }
+}
+
+async fn unix(place: &Place) -> Result<Connection, Closed> {
+    let path = &place.rpc_socket;
+    // Never waits: the system says at once that the queue is full.
+    match UnixStream::connect(path).await {
+        Ok(stream) => Ok(Connection {
+            stream: Box::new(stream),
+            at: path.display().to_string(),
+            credentials: None,
+        }),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(Closed::Full(path.display().to_string()))
+        }
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            let path = path.clone();
+            Err(Closed::Forbidden(ClientError::Forbidden { path, source }))
+        }
+        Err(_) => Err(Closed::Absent),
+    }
+}
+
+async fn tcp(place: &Place, by: Option<Instant>) -> Result<Connection, Vec<Closed>> {
+    let cookie = place.cookie();
+    let cookie = match fs::read_to_string(&cookie) {
+        Ok(cookie) => cookie.trim().to_owned(),
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            let path = cookie;
+            return Err(vec![Closed::Forbidden(ClientError::Forbidden {
+                path,
+                source,
+            })]);
+        }
+        // A node writes it before it answers: there is none.
+        Err(_) => return Err(vec![]),
+    };
+    let mut closed = Vec::new();
+    for addr in &place.rpc_listen {
+        let stream = TcpStream::connect(reachable(*addr));
+        let stream = match by {
+            Some(by) => timeout_at(by, stream).await,
+            None => Ok(stream.await),
+        };
+        match stream {
+            Ok(Ok(stream)) => {
+                return Ok(Connection {
+                    stream: Box::new(stream),
+                    at: addr.to_string(),
+                    credentials: Some(cookie),
+                });
+            }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                closed.push(Closed::Full(addr.to_string()));
+            }
+            Ok(Err(_)) => closed.push(Closed::Absent),
+            Err(_) => closed.push(Closed::Full(addr.to_string())),
+        }
+    }
+    Err(closed)
+}
+
+fn missing(place: &Place) -> ClientError {
+    let tcp: Vec<String> = place.rpc_listen.iter().map(SocketAddr::to_string).collect();
+    ClientError::NotRunning {
+        network: place.network.name(),
+        dir: place.network_dir.clone(),
+        socket: place.rpc_socket.clone(),
+        tcp: tcp.join(" or "),
+    }
+}
+
+/// A node that listens on every address is reached on the loopback one.
+fn reachable(mut addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() {
+        addr.set_ip(match addr {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    addr
+}
