@@ -4,6 +4,7 @@
 //! * [`callers`] come all at once, or one after another, and want an answer.
 //! * [`churn`] comes and goes thousands of times.
 //! * [`scripted_peer`] plays peers that a test makes honest, silent or dishonest.
+//! * [`miner_stand_in`] uses all cores, [`descriptors`] makes room for thousands of sockets.
 //! * [`data`], [`chain_file`] and [`generator`] have the chains.
 //!
 //! Nothing here speaks to anything but loopback.
@@ -13,7 +14,9 @@ pub mod chain_file;
 pub mod churn;
 pub mod connection;
 pub mod data;
+pub mod descriptors;
 pub mod generator;
+pub mod miner_stand_in;
 pub mod process;
 pub mod rpc;
 pub mod scripted_peer;

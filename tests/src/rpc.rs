@@ -1,12 +1,15 @@
-//! A JSON-RPC client, small enough to trust: what it sends and accepts is in this file
-//! and in [`keep_alive`].
+//! JSON-RPC clients, small enough to trust: what they send and accept is in this file and
+//! in those below it.
 
+mod burst;
+pub mod fuzz;
+mod http;
 mod keep_alive;
+mod stream;
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +17,10 @@ use bitcoin::base64::Engine;
 use bitcoin::base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+pub use burst::{Burst, Report};
+pub use http::{HttpAnswer, next_answer};
 pub use keep_alive::{KeepAlive, Outcome, call};
+pub use stream::Stream;
 
 /// How long one answer may take. Loading blocks by `submitblock` waits for validation.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -119,21 +125,38 @@ impl Rpc {
         KeepAlive::connect(&self.endpoint, cookie)
     }
 
+    /// So many callers at the same moment, so many times, with the credentials of the node
+    /// that runs now.
+    ///
+    /// # Panics
+    /// If there is no cookie.
+    pub fn burst(&self, callers: usize, rounds: usize) -> Burst {
+        Burst {
+            endpoint: self.endpoint.clone(),
+            cookie: self.cookie(),
+            callers,
+            rounds,
+        }
+    }
+
+    /// Where the server listens.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// `user:password` of the node that runs now.
+    ///
+    /// # Panics
+    /// If it has not written them.
+    pub fn cookie(&self) -> String {
+        std::fs::read_to_string(&self.cookie).expect("a node that answers has a cookie")
+    }
+
     fn post(&self, body: &[u8]) -> Result<(u16, Vec<u8>), RpcError> {
         let cookie = std::fs::read_to_string(&self.cookie)?;
         let request = request(&cookie, "close", body);
-        let answer = match &self.endpoint {
-            Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect_timeout(address, ANSWER_TIMEOUT)?;
-                stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-                exchange(stream, &request)?
-            }
-            Endpoint::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-                exchange(stream, &request)?
-            }
-        };
+        let stream = Stream::connect(&self.endpoint, ANSWER_TIMEOUT)?;
+        let answer = exchange(stream, &request)?;
         parse(&answer).ok_or_else(|| {
             let text = String::from_utf8_lossy(&answer).into_owned();
             io::Error::new(
@@ -149,13 +172,19 @@ impl Rpc {
 fn request(cookie: &str, connection: &str, body: &[u8]) -> Vec<u8> {
     let mut request = format!(
         "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\nContent-Type: application/json\r\n\
-         Authorization: Basic {}\r\nContent-Length: {}\r\n\r\n",
-        BASE64_STANDARD.encode(cookie.trim_end()),
+         {}Content-Length: {}\r\n\r\n",
+        credentials(cookie),
         body.len()
     )
     .into_bytes();
     request.extend_from_slice(body);
     request
+}
+
+/// The line of a request that logs in.
+pub fn credentials(cookie: &str) -> String {
+    let encoded = BASE64_STANDARD.encode(cookie.trim_end());
+    format!("Authorization: Basic {encoded}\r\n")
 }
 
 /// Sends the request and reads what comes until the server closes.

@@ -1,12 +1,10 @@
 //! Many calls on one connection, told apart by how each of them ended.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
-use super::{ANSWER_TIMEOUT, Endpoint, header, parse, request, split_head};
+use super::{ANSWER_TIMEOUT, Endpoint, Stream, header, parse, request, split_head};
 
 /// What became of one call.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,11 +31,6 @@ pub fn call(method: &str, params: Value) -> Value {
     json!({ "id": "handfast-tests", "method": method, "params": params })
 }
 
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 /// One connection to a server, on which one call follows the other.
 pub struct KeepAlive {
     stream: Stream,
@@ -46,19 +39,7 @@ pub struct KeepAlive {
 
 impl KeepAlive {
     pub(super) fn connect(endpoint: &Endpoint, cookie: String) -> io::Result<Self> {
-        let stream = match endpoint {
-            Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect(address)?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-                Stream::Tcp(stream)
-            }
-            Endpoint::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-                Stream::Unix(stream)
-            }
-        };
+        let stream = Stream::connect(endpoint, ANSWER_TIMEOUT)?;
         Ok(Self { stream, cookie })
     }
 
@@ -74,20 +55,13 @@ impl KeepAlive {
     /// Sends a call, or a list of calls, without waiting for the answer.
     pub fn send(&mut self, calls: &Value) -> io::Result<()> {
         let request = request(&self.cookie, "keep-alive", calls.to_string().as_bytes());
-        self.write(&request)
+        self.stream.write_all(&request)
     }
 
     /// Sends all of a call but its last byte, and leaves it at that.
     pub fn send_half(&mut self, calls: &Value) -> io::Result<()> {
         let request = request(&self.cookie, "keep-alive", calls.to_string().as_bytes());
-        self.write(&request[..request.len() - 1])
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => stream.write_all(bytes),
-            Stream::Unix(stream) => stream.write_all(bytes),
-        }
+        self.stream.write_all(&request[..request.len() - 1])
     }
 
     /// The answer to what was sent. `between` is done before each read.
@@ -99,10 +73,7 @@ impl KeepAlive {
                 return outcome;
             }
             between();
-            let read = match &mut self.stream {
-                Stream::Tcp(stream) => stream.read(&mut chunk),
-                Stream::Unix(stream) => stream.read(&mut chunk),
-            };
+            let read = self.stream.read(&mut chunk);
             match read {
                 Ok(0) if received.is_empty() => {
                     return Outcome::Closed(io::ErrorKind::UnexpectedEof);
