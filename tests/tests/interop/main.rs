@@ -3,6 +3,7 @@
 //! Everything stays on loopback: no node is given a peer but those named here.
 
 mod answers;
+mod bitcoin_cli;
 mod chains;
 mod following;
 mod kit;
