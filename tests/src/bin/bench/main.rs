@@ -4,12 +4,13 @@
 //! data directory, default caches, every script checked (`-assumevalid=0`), one
 //! peer on loopback. The clock runs from process start to the first RPC answer
 //! that names the right best block; CPU and memory are read at that moment.
-//! What connections cost is in [`churn`].
+//! What connections cost is in [`churn`], what callers of the RPC get in [`rpc`].
 
 mod churn;
 mod echo;
 mod options;
 mod report;
+mod rpc;
 mod run;
 
 use std::process::ExitCode;
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
     }
     if let Some(cycles) = options.churn {
         churn::run(options.runs, cycles);
+    }
+    if options.rpc {
+        rpc::run(options.runs);
     }
     ExitCode::SUCCESS
 }

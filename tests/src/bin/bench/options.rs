@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) chains: Vec<Chain>,
     /// Cycles of each churn; `None`: no churn.
     pub(crate) churn: Option<usize>,
+    /// Calls of the RPC.
+    pub(crate) rpc: bool,
     /// Churn this node, which is running already, and nothing else: to watch or to
     /// profile it meanwhile.
     pub(crate) against: Option<SocketAddr>,
@@ -51,7 +53,7 @@ pub(crate) struct Options {
 /// Cycles of a churn: about two seconds.
 pub(crate) const CYCLES: usize = 20_000;
 
-const USAGE: &str = "usage: bench [--runs N] [--bench sync|churn|all] \
+const USAGE: &str = "usage: bench [--runs N] [--bench sync|churn|rpc|all] \
                      [--chain start|light|signed]... [--cycles N] [--against ADDR]\n\
                      default: 3 runs of all; --chain alone means --bench sync";
 
@@ -84,22 +86,24 @@ impl Options {
             }
         }
         let default = if chains.is_empty() { "all" } else { "sync" };
-        let (sync, churn) = match bench.as_deref().unwrap_or(default) {
-            "sync" => (true, false),
-            "churn" => (false, true),
-            "all" => (true, true),
+        let (sync, churn, rpc) = match bench.as_deref().unwrap_or(default) {
+            "sync" => (true, false, false),
+            "churn" => (false, true, false),
+            "rpc" => (false, false, true),
+            "all" => (true, true, true),
             other => return Err(format!("no benchmark is called {other:?}\n{USAGE}")),
         };
         if sync && chains.is_empty() {
             chains.extend(Chain::ALL);
         }
         if !sync && !chains.is_empty() {
-            return Err(format!("a churn has no chain\n{USAGE}"));
+            return Err(format!("only syncs have a chain\n{USAGE}"));
         }
         Ok(Self {
             runs,
             chains,
             churn: churn.then_some(cycles),
+            rpc,
             against,
         })
     }
@@ -129,6 +133,7 @@ mod tests {
                 runs: 3,
                 chains: Chain::ALL.to_vec(),
                 churn: Some(CYCLES),
+                rpc: true,
                 against: None,
             })
         );
@@ -143,6 +148,7 @@ mod tests {
                 runs: 5,
                 chains: vec![Chain::Light],
                 churn: None,
+                rpc: false,
                 against: None,
             })
         );
@@ -156,9 +162,16 @@ mod tests {
                 runs: 3,
                 chains: vec![],
                 churn: Some(5_000),
+                rpc: false,
                 against: None,
             })
         );
+    }
+
+    #[test]
+    fn rpc_alone_can_be_chosen() {
+        let options = parse("--bench rpc --runs 1").expect("valid");
+        assert!(options.rpc && options.churn.is_none() && options.chains.is_empty());
     }
 
     #[test]
@@ -171,6 +184,7 @@ mod tests {
             "--chain heavy",
             "--bench speed",
             "--bench churn --chain light",
+            "--bench rpc --chain light",
             "--against everybody",
             "--fast 1",
         ] {
