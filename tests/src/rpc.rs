@@ -85,11 +85,6 @@ impl Rpc {
         Self { endpoint, cookie }
     }
 
-    /// Where it calls.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
     /// The method's result. `params` is a JSON array.
     pub fn call(&self, method: &str, params: Value) -> Result<Value, RpcError> {
         let body =

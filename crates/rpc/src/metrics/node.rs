@@ -12,6 +12,8 @@ use prometheus_client::registry::Registry;
 /// One label and its value.
 type Labels = Vec<(&'static str, String)>;
 type Row = (Labels, f64);
+/// Name, help, and what a socket has of it.
+type SocketGauge = (&'static str, &'static str, fn(&EntranceInfo) -> Option<f64>);
 
 /// Puts everything into the registry that can be told at the moment. While the node starts
 /// or stops the managers answer nothing, and their numbers are missing rather than zero.
@@ -131,7 +133,7 @@ fn of_the_sockets(registry: &mut Registry, listeners: &ListenerInfo) {
             ("address", socket.place.to_string()),
         ]
     };
-    let told: [(&str, &str, fn(&EntranceInfo) -> Option<f64>); 9] = [
+    let told: [SocketGauge; 9] = [
         ("accepted", "Connections accepted since start", |it| {
             Some(it.accepted as f64)
         }),
