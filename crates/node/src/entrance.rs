@@ -237,7 +237,8 @@ impl Entrance {
         wait
     }
 
-    /// Nobody is expected any more.
+    /// Nobody is expected any more. A probe that comes out of the queue after it was
+    /// given up is a guest who has left: its port may be another's by then.
     pub(crate) fn expect_nobody(&self) {
         let mut expected = lock(&self.expected);
         self.probing.store(false, Ordering::Release);
