@@ -48,8 +48,9 @@ impl Log {
     /// Starts logging to standard error. `filter` has been checked.
     pub(crate) fn start(filter: &str) -> Self {
         let log = Self::default();
-        // What the HTTP library says about itself, unless the filter asks for it.
-        let filter = format!("actix_server=warn,actix_http=warn,mio=warn,{filter}");
+        // What the HTTP library says about itself, unless the filter asks for it. To one
+        // crate every malformed request is an error: a caller could fill the disk.
+        let filter = format!("actix_server=warn,actix_http=off,mio=warn,{filter}");
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(&filter))
             .with_ansi(false)

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::auth::AccessRules;
 
@@ -105,7 +105,8 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// TCP sockets that are bound and a Unix socket path that is free. Nothing is on disk yet.
+/// TCP sockets that are bound and do not listen yet, and a Unix socket path that is free.
+/// Nothing is on disk yet.
 #[derive(Debug)]
 pub struct Listeners {
     pub(crate) tcp: Vec<TcpListener>,
@@ -149,8 +150,21 @@ fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Lets callers of a bound socket in.
+///
+/// # Ordering
+/// After the cookie was written: who came before would find none, or that of a run that
+/// was killed, and be refused for good; `bitcoin-cli -rpcwait` waits only while nobody
+/// listens.
+pub(crate) fn listen(listener: &TcpListener) -> Result<(), RpcError> {
+    let failed = |source| RpcError::Listen {
+        addr: listener.local_addr().unwrap_or_else(|_| ([0; 4], 0).into()),
+        source,
+    };
+    SockRef::from(listener).listen(BACKLOG).map_err(failed)
 }
 
 /// Whether a socket may be made at `path`: it is short enough, and what is there is dead.

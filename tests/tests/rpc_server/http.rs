@@ -107,4 +107,6 @@ fn what_is_no_http_is_refused_and_the_next_caller_served() {
     }
     let request = last_post(&cookie(&node), CALL);
     assert_eq!(exchange(&node, request.as_bytes()).text(), ANSWER);
+    let log = node.output();
+    assert!(!log.contains("ERROR"), "callers write into the log: {log}");
 }

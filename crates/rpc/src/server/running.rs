@@ -19,7 +19,7 @@ use actix_web::{App, HttpServer, web};
 use handfast_node::{Entrance, Entrances, Place, Recreate, Registration};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::sockets::{BACKLOG, Listeners, RpcConfig, RpcError, SocketFile};
+use crate::sockets::{self, BACKLOG, Listeners, RpcConfig, RpcError, SocketFile};
 
 use super::{Context, Counted, READ_TIMEOUT, call, gate, plain, probes, rest};
 
@@ -120,6 +120,7 @@ impl Running {
             });
         let mut entrances = self.entrances.iter();
         for listener in listeners.tcp {
+            sockets::listen(&listener)?;
             if let (Some(entrance), Ok(copy)) = (entrances.next(), listener.try_clone()) {
                 entrance.listens_with(Some(Arc::new(copy)));
             }
