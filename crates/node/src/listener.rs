@@ -355,11 +355,15 @@ fn drain(
             tracing::debug!(%remote, "banned; closed");
             continue;
         }
-        let Some(slot) = intake.slots.take(Direction::Inbound) else {
-            *caller = Some((stream, remote));
-            return (Obstacle::Slots, io::ErrorKind::WouldBlock.into());
-        };
-        intake.accepted(stream, remote, slot);
+        match intake.slots.take(Direction::Inbound) {
+            Some(slot) => intake.accepted(stream, remote, slot),
+            // Nothing to wait for: the operator switched the network off.
+            None if !intake.slots.is_active() => no_slot(entrance, stream, remote),
+            None => {
+                *caller = Some((stream, remote));
+                return (Obstacle::Slots, io::ErrorKind::WouldBlock.into());
+            }
+        }
     }
 }
 
@@ -378,17 +382,23 @@ async fn settle(
 ) {
     let slot = tokio::time::timeout(SLOT_WAIT, intake.slots.next(Direction::Inbound)).await;
     match (slot, caller.take()) {
-        (Ok(slot), Some((stream, remote))) => intake.accepted(stream, remote, slot),
+        (Ok(slot), Some((stream, remote))) if intake.slots.is_active() => {
+            intake.accepted(stream, remote, slot);
+        }
         (Ok(_), None) => {}
-        (Err(_), mut waits) => {
+        (Ok(_) | Err(_), mut waits) => {
             while let Some((stream, remote)) = waits.take() {
-                entrance.no_slot.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(%remote, "no slot is free; closed");
-                turn_away(stream);
+                no_slot(entrance, stream, remote);
                 let _ = drain(socket, entrance, intake, &mut waits);
             }
         }
     }
+}
+
+fn no_slot(entrance: &Entrance, stream: TcpStream, remote: SocketAddr) {
+    entrance.no_slot.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(%remote, "no slot is free; closed");
+    turn_away(stream);
 }
 
 /// Empties the queue without a descriptor to spare: each connection is taken out with the
