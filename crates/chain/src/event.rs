@@ -20,6 +20,8 @@ pub enum Event {
         rejected: Option<(BlockHash, Reject)>,
         /// The last accepted header of the batch.
         last: Option<BlockHash>,
+        /// Time the kernel thread spent on it.
+        busy: Duration,
     },
     /// A block was looked at.
     Block {

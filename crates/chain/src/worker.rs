@@ -147,6 +147,7 @@ impl Worker<'_> {
     }
 
     fn headers(&mut self, manager: &Manager<'_>, headers: Vec<Header>, tag: u64) -> Option<String> {
+        let started = Instant::now();
         let mut fatal = None;
         let mut last = None;
         let mut rejected = None;
@@ -174,6 +175,7 @@ impl Worker<'_> {
             count_ok,
             rejected,
             last: last.map(Header::block_hash),
+            busy: started.elapsed(),
         });
         fatal
     }

@@ -189,6 +189,7 @@ mod tests {
         let block = RawBlock::new(genesis.into()).expect("a block");
         Frame {
             message: Ok(Message::Block(block)),
+            kind: None,
             wire_bytes: bytes,
         }
     }
@@ -224,6 +225,7 @@ mod tests {
         let mut other = metered(vec![block_frame(60)], &blocks);
         let ping = Frame {
             message: Ok(Message::Ping(1)),
+            kind: None,
             wire_bytes: 32,
         };
         let mut third = metered(vec![ping], &blocks);

@@ -27,6 +27,7 @@ use handfast_wire::{Network, RawBlock};
 use crate::accept_queue::Overflows;
 use crate::audit::Audit;
 use crate::entrance::{EntranceInfo, Entrances};
+use crate::kernel_times::KernelTimes;
 use crate::mail::{self, ask};
 use crate::shared::Shared;
 use crate::stats::{Totals, Traffic};
@@ -427,6 +428,12 @@ impl NodeHandle {
     #[must_use]
     pub fn network_info(&self) -> NetworkInfo {
         self.shared.network_info()
+    }
+
+    /// How long the kernel's jobs took so far. Never waits.
+    #[must_use]
+    pub fn kernel_times(&self) -> &KernelTimes {
+        &self.shared.kernel_times
     }
 
     /// What is known of every listening socket. Never waits.

@@ -34,6 +34,7 @@ pub(crate) fn report(event: chain::Event) -> Report {
             count_ok,
             rejected,
             last,
+            busy: _,
         } => {
             let rejected = rejected.map(|(hash, why)| (hash, reject(why)));
             Report::Answer(sync::KernelEvent::HeadersChecked {

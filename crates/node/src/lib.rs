@@ -21,6 +21,7 @@ mod ended_log;
 mod entrance;
 mod intake;
 mod kernel_events;
+mod kernel_times;
 mod lifecycle;
 mod listener;
 mod mail;
@@ -60,8 +61,9 @@ pub use handle::{
     DisconnectFailure, ExitReason, FetchFailure, Gone, ListenerInfo, LocalAddress, NetworkInfo,
     NodeHandle, PeerInfo, Phase,
 };
+pub use kernel_times::KernelTimes;
 pub use node::{BoundNode, Node};
-pub use stats::{Totals, Traffic};
+pub use stats::{ByCommand, Totals, Traffic};
 
 pub use handfast_chain::{OpenError, ReadError, SpentOutput};
 pub use handfast_proto::address_book::Row as AddressRow;

@@ -333,7 +333,8 @@ fn a_submitted_block_is_in_the_view_when_the_answer_comes_and_is_served_to_peers
                 }
             }
             let peers = node.peers().await.expect("it runs");
-            assert!(peers[0].traffic.bytes_sent > 285 && peers[0].traffic.bytes_received > 100);
+            let traffic = peers[0].traffic;
+            assert!(traffic.bytes_sent.sum() > 285 && traffic.bytes_received.sum() > 100);
             let state = node.sync_state().await.expect("it runs");
             assert_eq!(state.tip.hash, block.hash);
         },

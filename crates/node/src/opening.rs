@@ -82,6 +82,7 @@ pub(crate) fn open(
         let on_events = move |list: Vec<Event>| {
             let mut answers = Vec::with_capacity(list.len());
             for event in list {
+                events.kernel_times.count(&event);
                 match report(event) {
                     Report::Answer(answer) => answers.push(answer),
                     Report::Warnings(warnings) => events.set_warnings(&warnings),

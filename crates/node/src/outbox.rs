@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bitcoin::p2p::Magic;
 use bytes::{Buf, Bytes, BytesMut};
-use handfast_wire::{Encoded, HEADER_BYTES, Message};
+use handfast_wire::{Encoded, HEADER_BYTES, Kind, Message};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -141,30 +141,36 @@ pub(crate) async fn write_queue<W>(
 where
     W: AsyncWrite + Unpin,
 {
-    let mut shares = Vec::new();
+    // Of each message of the batch: its kind, its bytes, and its share of the budget.
+    let mut batch: Vec<(Option<Kind>, usize, OwnedSemaphorePermit)> = Vec::new();
     while let Some(first) = outlet.0.recv().await {
         // Nothing is kept between batches: an idle connection holds no buffer.
         let mut small = BytesMut::new();
-        let mut messages = 0;
         let mut next = Some(first);
         let mut block = None;
         while let Some(outgoing) = next.take() {
             let Outgoing { content, _room } = *outgoing;
-            messages += 1;
-            shares.push(_room);
             match content {
-                Content::Message(message) => message.encode_into(magic, &mut small),
-                Content::Encoded(encoded) => block = Some(encoded),
+                Content::Message(message) => {
+                    let before = small.len();
+                    message.encode_into(magic, &mut small);
+                    batch.push((message.kind(), small.len() - before, _room));
+                }
+                Content::Encoded(encoded) => {
+                    batch.push((encoded.kind, encoded.len(), _room));
+                    block = Some(encoded);
+                }
             }
             if block.is_none() && small.len() < BATCH_BYTES {
                 next = outlet.0.try_recv().ok();
             }
         }
         let [head, body] = block.map_or_else(Default::default, Encoded::into_parts);
-        let bytes = small.len() + head.len() + body.len();
         write_all(&mut socket, [small.freeze(), head, body]).await?;
-        counters.sent(messages, bytes, clock.now().unix);
-        shares.clear();
+        let unix = clock.now().unix;
+        for (kind, bytes, _) in batch.drain(..) {
+            counters.sent(kind, bytes, unix);
+        }
     }
     Ok(())
 }
@@ -229,9 +235,11 @@ mod tests {
             assert_eq!(read, sent);
             let traffic = counters.read(std::time::Duration::ZERO);
             assert_eq!(
-                (traffic.messages_sent, traffic.bytes_sent),
+                (traffic.messages_sent, traffic.bytes_sent.sum()),
                 (40, bytes as u64)
             );
+            let commands: Vec<_> = traffic.bytes_sent.rows().map(|(name, _)| name).collect();
+            assert_eq!(commands, ["ping", "block"]);
         });
     }
 
@@ -239,6 +247,7 @@ mod tests {
     fn a_block_waits_for_room_where_a_message_is_refused() {
         let (outbox, mut outlet) = outbox();
         let big = Encoded {
+            kind: None,
             head: Bytes::new(),
             body: vec![0; MAX_BYTES].into(),
         };

@@ -240,9 +240,8 @@ impl StreamHandler<Result<Charged, CodecError>> for Peer {
     fn handle(&mut self, item: Result<Charged, CodecError>, ctx: &mut Self::Context) {
         match item {
             Ok(Charged { frame, credit }) => {
-                let is_block = matches!(frame.message, Ok(Message::Block(_)));
-                self.counters
-                    .received(frame.wire_bytes, is_block, self.around.clock.now().unix);
+                let unix = self.around.clock.now().unix;
+                self.counters.received(frame.kind, frame.wire_bytes, unix);
                 match frame.message {
                     Ok(message) => self.step(Input::Received(message), Some(credit), ctx),
                     Err(garbled) => self.step(Input::Undecodable(garbled.to_string()), None, ctx),

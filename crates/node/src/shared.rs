@@ -24,6 +24,7 @@ use crate::entrance::Entrances;
 use crate::handle::{
     ChainView, ExitReason, Gone, Intake, ListenerInfo, LocalAddress, NetworkInfo, Phase,
 };
+use crate::kernel_times::KernelTimes;
 use crate::listener;
 use crate::node::Node;
 use crate::peer_manager::PeerManager;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
     pub(crate) slots: Slots,
     pub(crate) totals: Arc<TotalCounters>,
+    pub(crate) kernel_times: KernelTimes,
     /// Height of our tip, for `version` messages.
     pub(crate) height: Arc<AtomicU64>,
     pub(crate) census: Census,
@@ -115,6 +117,7 @@ impl Shared {
             exit: birth.exit,
             slots: birth.slots,
             totals: Arc::default(),
+            kernel_times: KernelTimes::default(),
             height: Arc::default(),
             census: Census::default(),
             entrances: birth.entrances,

@@ -1,16 +1,24 @@
 //! What went over a socket, counted where it happens and read without a lock.
 
+mod by_command;
+
+pub use by_command::ByCommand;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use handfast_wire::Kind;
+
+use by_command::Counts;
 
 /// What `getpeerinfo` shows of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Bytes written to the socket.
-    pub bytes_sent: u64,
+    pub bytes_sent: ByCommand,
     /// Bytes of the frames received.
-    pub bytes_received: u64,
+    pub bytes_received: ByCommand,
     /// Messages written.
     pub messages_sent: u64,
     /// Messages received.
@@ -33,31 +41,31 @@ pub struct Traffic {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Bytes written to sockets.
-    pub bytes_sent: u64,
+    pub bytes_sent: ByCommand,
     /// Bytes of the frames received.
-    pub bytes_received: u64,
+    pub bytes_received: ByCommand,
     /// Messages written.
-    pub messages_sent: u64,
+    pub messages_sent: ByCommand,
     /// Messages received.
-    pub messages_received: u64,
+    pub messages_received: ByCommand,
 }
 
 /// The sums, counted by every peer.
 #[derive(Debug, Default)]
 pub(crate) struct TotalCounters {
-    bytes_sent: AtomicU64,
-    bytes_received: AtomicU64,
-    messages_sent: AtomicU64,
-    messages_received: AtomicU64,
+    bytes_sent: Counts,
+    bytes_received: Counts,
+    messages_sent: Counts,
+    messages_received: Counts,
 }
 
 impl TotalCounters {
     pub(crate) fn read(&self) -> Totals {
         Totals {
-            bytes_sent: self.bytes_sent.load(Ordering::Relaxed),
-            bytes_received: self.bytes_received.load(Ordering::Relaxed),
-            messages_sent: self.messages_sent.load(Ordering::Relaxed),
-            messages_received: self.messages_received.load(Ordering::Relaxed),
+            bytes_sent: self.bytes_sent.read(),
+            bytes_received: self.bytes_received.read(),
+            messages_sent: self.messages_sent.read(),
+            messages_received: self.messages_received.read(),
         }
     }
 }
@@ -68,8 +76,8 @@ impl TotalCounters {
 #[derive(Debug)]
 pub(crate) struct Counters {
     totals: Arc<TotalCounters>,
-    bytes_sent: AtomicU64,
-    bytes_received: AtomicU64,
+    bytes_sent: Counts,
+    bytes_received: Counts,
     messages_sent: AtomicU64,
     messages_received: AtomicU64,
     last_send: AtomicU64,
@@ -96,8 +104,8 @@ impl Counters {
     pub(crate) fn new(totals: Arc<TotalCounters>) -> Self {
         Self {
             totals,
-            bytes_sent: AtomicU64::new(0),
-            bytes_received: AtomicU64::new(0),
+            bytes_sent: Counts::default(),
+            bytes_received: Counts::default(),
             messages_sent: AtomicU64::new(0),
             messages_received: AtomicU64::new(0),
             last_send: AtomicU64::new(0),
@@ -109,33 +117,27 @@ impl Counters {
         }
     }
 
-    pub(crate) fn sent(&self, messages: usize, bytes: usize, unix: u32) {
-        self.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.messages_sent
-            .fetch_add(messages as u64, Ordering::Relaxed);
+    /// A message has been written; `bytes` with its frame header.
+    pub(crate) fn sent(&self, kind: Option<Kind>, bytes: usize, unix: u32) {
+        let bytes = bytes as u64;
+        self.bytes_sent.add(kind, bytes);
+        self.messages_sent.fetch_add(1, Ordering::Relaxed);
         self.last_send.store(u64::from(unix), Ordering::Relaxed);
-        self.totals
-            .bytes_sent
-            .fetch_add(bytes as u64, Ordering::Relaxed);
-        self.totals
-            .messages_sent
-            .fetch_add(messages as u64, Ordering::Relaxed);
+        self.totals.bytes_sent.add(kind, bytes);
+        self.totals.messages_sent.add(kind, 1);
     }
 
-    pub(crate) fn received(&self, bytes: usize, is_block: bool, unix: u32) {
-        self.bytes_received
-            .fetch_add(bytes as u64, Ordering::Relaxed);
+    /// A frame has been received; `bytes` with its header.
+    pub(crate) fn received(&self, kind: Option<Kind>, bytes: usize, unix: u32) {
+        let bytes = bytes as u64;
+        self.bytes_received.add(kind, bytes);
         self.messages_received.fetch_add(1, Ordering::Relaxed);
         self.last_receive.store(u64::from(unix), Ordering::Relaxed);
-        if is_block {
+        if kind == Some(Kind::Block) {
             self.last_block.store(u64::from(unix), Ordering::Relaxed);
         }
-        self.totals
-            .bytes_received
-            .fetch_add(bytes as u64, Ordering::Relaxed);
-        self.totals
-            .messages_received
-            .fetch_add(1, Ordering::Relaxed);
+        self.totals.bytes_received.add(kind, bytes);
+        self.totals.messages_received.add(kind, 1);
     }
 
     pub(crate) fn ping_sent(&self, now: Duration) {
@@ -160,8 +162,8 @@ impl Counters {
     pub(crate) fn read(&self, now: Duration) -> Traffic {
         let since = shown(self.ping_since.load(Ordering::Relaxed));
         Traffic {
-            bytes_sent: self.bytes_sent.load(Ordering::Relaxed),
-            bytes_received: self.bytes_received.load(Ordering::Relaxed),
+            bytes_sent: self.bytes_sent.read(),
+            bytes_received: self.bytes_received.read(),
             messages_sent: self.messages_sent.load(Ordering::Relaxed),
             messages_received: self.messages_received.load(Ordering::Relaxed),
             last_send: self.last_send.load(Ordering::Relaxed),
@@ -176,6 +178,7 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
+    use super::by_command::OTHER;
     use super::*;
 
     #[test]
@@ -200,11 +203,18 @@ mod tests {
         let totals = Arc::<TotalCounters>::default();
         for bytes in [10, 20] {
             let counters = Counters::new(totals.clone());
-            counters.received(bytes, true, 9);
-            counters.sent(2, bytes * 2, 9);
+            counters.received(Some(Kind::Block), bytes, 9);
+            counters.sent(Some(Kind::Ping), bytes, 9);
+            counters.sent(None, bytes, 9);
+            let traffic = counters.read(Duration::ZERO);
+            assert_eq!((traffic.last_block, traffic.last_send), (9, 9));
+            assert_eq!(traffic.bytes_sent.sum(), 2 * bytes as u64);
         }
         let sums = totals.read();
-        assert_eq!((sums.bytes_received, sums.messages_received), (30, 2));
-        assert_eq!((sums.bytes_sent, sums.messages_sent), (60, 4));
+        let rows = |counts: ByCommand| counts.rows().collect::<Vec<_>>();
+        assert_eq!(rows(sums.bytes_received), [("block", 30)]);
+        assert_eq!(rows(sums.messages_received), [("block", 2)]);
+        assert_eq!(rows(sums.bytes_sent), [("ping", 30), (OTHER, 30)]);
+        assert_eq!(rows(sums.messages_sent), [("ping", 2), (OTHER, 2)]);
     }
 }

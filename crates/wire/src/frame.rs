@@ -30,6 +30,8 @@ pub const HEADER_BYTES: usize = 24;
 pub struct Frame {
     /// The message, or what is wrong with the frame around it.
     pub message: Result<Message, Garbled>,
+    /// The command, if it is one that we know; also of a frame that is garbled.
+    pub kind: Option<Kind>,
     /// Length of the frame on the wire, header included, bytes.
     pub wire_bytes: usize,
 }
@@ -220,6 +222,7 @@ fn after_header(header: Header) -> State {
         rest: header.len,
         frame: Frame {
             message,
+            kind: None,
             wire_bytes: HEADER_BYTES + header.len,
         },
     }
@@ -239,6 +242,7 @@ fn decode_payload(kind: Kind, announced: [u8; 4], payload: Bytes) -> Result<Fram
     };
     Ok(Frame {
         message,
+        kind: Some(kind),
         wire_bytes,
     })
 }

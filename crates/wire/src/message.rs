@@ -6,7 +6,7 @@ mod kind;
 
 pub(crate) use decode::decode;
 pub use encode::Encoded;
-pub(crate) use kind::Kind;
+pub use kind::Kind;
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
@@ -133,7 +133,8 @@ impl Message {
         }
     }
 
-    fn kind(&self) -> Option<Kind> {
+    /// The command, if it is one that we know.
+    pub fn kind(&self) -> Option<Kind> {
         Some(match self {
             Message::Version(_) => Kind::Version,
             Message::Verack => Kind::Verack,

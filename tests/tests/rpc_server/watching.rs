@@ -77,7 +77,18 @@ fn assert_metrics(node: &Node) {
             "{name}: {page}"
         );
     }
-    assert!(metric(&page, "handfast_p2p_received_bytes_total") > 0.0);
+    // A frame has a header of 24 bytes; a nonce has 8.
+    for (name, least) in [
+        ("sent_messages_total{command=\"getheaders\"}", 1.0),
+        ("sent_bytes_total{command=\"verack\"}", 24.0),
+        ("received_messages_total{command=\"block\"}", 5.0),
+        ("received_bytes_total{command=\"headers\"}", 5.0 * 81.0),
+    ] {
+        let name = format!("handfast_p2p_{name}");
+        assert!(metric(&page, &name) >= least, "{name}: {page}");
+    }
+    assert!(metric(&page, "handfast_kernel_block_seconds_count") >= 5.0);
+    assert!(metric(&page, "handfast_kernel_headers_seconds_sum") > 0.0);
     let unix = node.setup().network_dir().join("node.sock");
     for (socket, address, least) in [
         ("p2p", node.p2p().to_string(), 0.0),

@@ -7,7 +7,7 @@ use handfast_proto::address_book::Row;
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{AddAddressError, AtCapacity};
 use handfast_wire::limits::MAX_PAYLOAD_BYTES;
-use handfast_wire::{Encoded, checksum, encode_head};
+use handfast_wire::{Encoded, Kind, checksum, encode_head};
 
 use super::{Gone, NodeHandle};
 use crate::mail::{self, ask};
@@ -99,6 +99,7 @@ impl NodeHandle {
         let magic = self.view().network.magic();
         let head = encode_head(magic, command, body.len(), checksum(&body));
         let frame = Encoded {
+            kind: Kind::from_name(command),
             head: Bytes::copy_from_slice(&head),
             body,
         };

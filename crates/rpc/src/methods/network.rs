@@ -11,7 +11,7 @@ use std::rc::Rc;
 use bitcoin::Amount;
 use bitcoin::p2p::ServiceFlags;
 use handfast_node::{
-    AddNodeCommand, AddNodeError, AddNodeFailure, ConnId, Direction, DisconnectFailure,
+    AddNodeCommand, AddNodeError, AddNodeFailure, ByCommand, ConnId, Direction, DisconnectFailure,
     DisconnectTarget, PeerInfo,
 };
 use serde_json::{Value, json};
@@ -235,8 +235,8 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
         "lastrecv": traffic.last_receive,
         "last_transaction": 0,
         "last_block": traffic.last_block,
-        "bytessent": traffic.bytes_sent,
-        "bytesrecv": traffic.bytes_received,
+        "bytessent": traffic.bytes_sent.sum(),
+        "bytesrecv": traffic.bytes_received.sum(),
         "conntime": introduction.connected_at.unix,
         "timeoffset": introduction.time_offset,
     });
@@ -269,6 +269,8 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
         "addr_rate_limited": row.addresses_rate_limited,
         "permissions": [],
         "minfeefilter": amount(Amount::from_sat(row.fee_filter.unwrap_or(0))),
+        "bytessent_per_msg": by_command(&traffic.bytes_sent),
+        "bytesrecv_per_msg": by_command(&traffic.bytes_received),
         "connection_type": connection_type,
         "transport_protocol_type": "v1",
         "session_id": "",
@@ -283,6 +285,13 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
         object.extend(rest);
     }
     object
+}
+
+fn by_command(bytes: &ByCommand) -> Value {
+    let rows = bytes.rows();
+    rows.map(|(command, bytes)| (command.to_owned(), bytes.into()))
+        .collect::<serde_json::Map<String, Value>>()
+        .into()
 }
 
 async fn addnode(call: Rc<Call>) -> Result<Value, Error> {

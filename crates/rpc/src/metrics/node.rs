@@ -3,8 +3,10 @@
 use std::sync::atomic::AtomicU64;
 
 use handfast_node::self_probe::Health;
-use handfast_node::{Audit, EntranceInfo, ListenerInfo, NodeHandle, Phase, SyncPhase, SyncState};
-use prometheus_client::metrics::counter::ConstCounter;
+use handfast_node::{
+    Audit, EntranceInfo, ListenerInfo, NodeHandle, Phase, SyncPhase, SyncState, Totals,
+};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
@@ -100,28 +102,43 @@ fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
             "Pauses: no descriptor left",
             intake.exhausted,
         ),
-        (
-            "sent_bytes",
-            "Bytes sent to peers",
-            network.totals.bytes_sent,
-        ),
+    ] {
+        counter(registry, &format!("p2p_{name}"), help, value);
+    }
+    of_the_traffic(registry, &network.totals);
+    let times = node.kernel_times();
+    let help = "Time that the consensus engine spent on a block";
+    registry.register("kernel_block_seconds", help, times.blocks.clone());
+    let help = "Time that it spent on a batch of headers";
+    registry.register("kernel_headers_seconds", help, times.headers.clone());
+}
+
+/// By command, so that their sum over the label is everything.
+fn of_the_traffic(registry: &mut Registry, totals: &Totals) {
+    for (name, help, counts) in [
+        ("sent_bytes", "Bytes sent to peers", &totals.bytes_sent),
         (
             "received_bytes",
             "Bytes received from peers",
-            network.totals.bytes_received,
+            &totals.bytes_received,
         ),
         (
             "sent_messages",
             "Messages sent to peers",
-            network.totals.messages_sent,
+            &totals.messages_sent,
         ),
         (
             "received_messages",
             "Messages received from peers",
-            network.totals.messages_received,
+            &totals.messages_received,
         ),
     ] {
-        counter(registry, &format!("p2p_{name}"), help, value);
+        let family = Family::<Labels, Counter>::default();
+        for (command, count) in counts.rows() {
+            let labels = vec![("command", command.to_owned())];
+            family.get_or_create(&labels).inc_by(count);
+        }
+        registry.register(format!("p2p_{name}"), help, family);
     }
 }
 

@@ -7,7 +7,7 @@ use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{BlockHash, block::Header};
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Locator, Message, Version};
+use super::{Kind, Locator, Message, Version};
 use crate::checksum::checksum;
 use crate::compact_size;
 use crate::frame::{HEADER_BYTES, encode_head};
@@ -23,6 +23,8 @@ const LOCATOR_VERSION: u32 = 70_016;
 /// vectored write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
+    /// The command, if it is one that we know.
+    pub kind: Option<Kind>,
     /// Frame header, and the payload unless that is in `body`.
     pub head: Bytes,
     /// The payload of a block or a transaction.
@@ -58,6 +60,7 @@ impl Message {
             head.put_slice(&frame_header);
         }
         Encoded {
+            kind: self.kind(),
             head: head.freeze(),
             body,
         }

@@ -5,9 +5,13 @@ use crate::limits::{
     MAX_TRAILING_BYTES, MAX_USER_AGENT,
 };
 
-/// A command that is decoded. Everything else becomes `Message::Unknown`.
+/// A command that is decoded. Everything else becomes [`Message::Unknown`](super::Message).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+#[expect(
+    missing_docs,
+    reason = "each is the command of the protocol that it is named after"
+)]
+pub enum Kind {
     Version,
     Verack,
     Ping,
@@ -37,8 +41,8 @@ const ADDRESS: usize = 8 + 16 + 2;
 const COUNT: usize = 3;
 
 impl Kind {
-    #[cfg(test)]
-    pub(crate) const ALL: [Kind; 21] = [
+    /// Every kind, in the order of the enum: `ALL[kind as usize] == kind`.
+    pub const ALL: [Kind; 21] = [
         Kind::Version,
         Kind::Verack,
         Kind::Ping,
@@ -62,7 +66,8 @@ impl Kind {
         Kind::Mempool,
     ];
 
-    pub(crate) fn from_name(name: &str) -> Option<Kind> {
+    /// The kind of the command called `name`.
+    pub fn from_name(name: &str) -> Option<Kind> {
         Some(match name {
             "version" => Kind::Version,
             "verack" => Kind::Verack,
@@ -89,7 +94,8 @@ impl Kind {
         })
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    /// The command as it stands in a frame.
+    pub fn name(self) -> &'static str {
         match self {
             Kind::Version => "version",
             Kind::Verack => "verack",

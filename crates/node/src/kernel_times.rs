@@ -1,0 +1,42 @@
+//! How long the kernel's jobs take.
+
+use std::time::Duration;
+
+use handfast_chain::Event;
+use prometheus_client::metrics::histogram::Histogram;
+
+/// Upper ends of the buckets, seconds: from an empty block to one that fills a slow disk's
+/// caches.
+const BUCKETS: [f64; 10] = [
+    0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0,
+];
+
+/// Time that the kernel's thread spent, by what it was asked.
+#[derive(Clone, Debug)]
+pub struct KernelTimes {
+    /// A block: its checks, storing it, and connecting what could be connected then.
+    pub blocks: Histogram,
+    /// A batch of headers, at most 2,000.
+    pub headers: Histogram,
+}
+
+impl Default for KernelTimes {
+    fn default() -> Self {
+        Self {
+            blocks: Histogram::new(BUCKETS),
+            headers: Histogram::new(BUCKETS),
+        }
+    }
+}
+
+impl KernelTimes {
+    /// Counts the job that `event` answers, if it answers one.
+    pub(crate) fn count(&self, event: &Event) {
+        let observe = |times: &Histogram, busy: &Duration| times.observe(busy.as_secs_f64());
+        match event {
+            Event::Block { busy, .. } => observe(&self.blocks, busy),
+            Event::Headers { busy, .. } => observe(&self.headers, busy),
+            Event::Warnings(_) | Event::Fatal(_) => {}
+        }
+    }
+}
