@@ -5,7 +5,9 @@
 
 mod node;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,6 +18,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use handfast_node::NodeHandle;
+
+use crate::methods;
+
+/// Stands for every method that there is not.
+pub(crate) const UNKNOWN: &str = "unknown";
 
 /// Upper ends of the buckets, seconds: from an answer out of the snapshot to a full block.
 const BUCKETS: [f64; 10] = [
@@ -33,11 +40,22 @@ struct Outcome {
     result: &'static str,
 }
 
+/// What calls of one method cost.
+#[derive(Debug)]
+struct Cost {
+    seconds: Histogram,
+    ok: OnceLock<Counter>,
+    error: OnceLock<Counter>,
+}
+
 /// What calls cost, by method.
 #[derive(Debug)]
 pub(crate) struct RpcMetrics {
     seconds: Family<Method, Histogram>,
     calls: Family<Outcome, Counter>,
+    /// The members of both, so that a call need not look for them under a lock. Made with
+    /// the first call: methods that nobody calls are not on the page.
+    costs: HashMap<&'static str, OnceLock<Cost>>,
     turned_away: Counter,
 }
 
@@ -46,19 +64,36 @@ impl Default for RpcMetrics {
         Self {
             seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             calls: Family::default(),
+            costs: methods::all()
+                .map(|method| method.name)
+                .chain([UNKNOWN])
+                .map(|method| (method, OnceLock::new()))
+                .collect(),
             turned_away: Counter::default(),
         }
     }
 }
 
 impl RpcMetrics {
-    /// A call has its answer. `method` must come from the table, not from a caller.
+    /// A call has its answer. `method`: from the table, or [`UNKNOWN`].
     pub(crate) fn called(&self, method: &'static str, took: Duration, ok: bool) {
-        self.seconds
-            .get_or_create(&Method { method })
-            .observe(took.as_secs_f64());
-        let result = if ok { "ok" } else { "error" };
-        self.calls.get_or_create(&Outcome { method, result }).inc();
+        let Some(cost) = self.costs.get(method) else {
+            return;
+        };
+        let cost = cost.get_or_init(|| Cost {
+            seconds: self.seconds.get_or_create_owned(&Method { method }),
+            ok: OnceLock::new(),
+            error: OnceLock::new(),
+        });
+        cost.seconds.observe(took.as_secs_f64());
+        let (count, result) = match ok {
+            true => (&cost.ok, "ok"),
+            false => (&cost.error, "error"),
+        };
+        let outcome = Outcome { method, result };
+        count
+            .get_or_init(|| self.calls.get_or_create_owned(&outcome))
+            .inc();
     }
 
     /// A caller was told to come again.

@@ -22,7 +22,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use handfast_node::NodeHandle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::auth::{Access, Cookie};
 use crate::methods::Methods;
@@ -45,54 +45,57 @@ struct Context {
     methods: Methods,
     access: Arc<Access>,
     metrics: Arc<RpcMetrics>,
-    load: watch::Sender<Load>,
-    /// Calls in progress at most.
-    max_calls: usize,
+    load: Load,
     /// Whether `/rest` is served.
     rest: bool,
 }
 
 /// What the end of the server waits for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Load {
+    /// A permit for each call that has been read and has no answer yet.
+    calls: Arc<Semaphore>,
+    /// As many as there are permits.
+    most_calls: u32,
     /// Open connections.
-    connections: usize,
-    /// Calls that have been read and have no answer yet.
-    calls: usize,
+    connections: watch::Sender<usize>,
 }
 
-/// Counts one connection or call until it is dropped.
-struct Counted {
-    load: watch::Sender<Load>,
-    which: fn(&mut Load) -> &mut usize,
-}
-
-impl Counted {
-    fn new(load: &watch::Sender<Load>, which: fn(&mut Load) -> &mut usize) -> Self {
-        load.send_modify(|load| *which(load) += 1);
+impl Load {
+    fn new(most_calls: usize) -> Self {
+        let most_calls = most_calls.min(Semaphore::MAX_PERMITS);
+        let most_calls = u32::try_from(most_calls).unwrap_or(u32::MAX);
         Self {
-            load: load.clone(),
-            which,
+            calls: Arc::new(Semaphore::new(most_calls as usize)),
+            most_calls,
+            connections: watch::Sender::new(0),
         }
     }
 
-    /// One more call, unless there are `most` already.
-    fn call(load: &watch::Sender<Load>, most: usize) -> Option<Self> {
-        let room = load.send_if_modified(|load| {
-            let room = load.calls < most;
-            load.calls += usize::from(room);
-            room
-        });
-        room.then(|| Self {
-            load: load.clone(),
-            which: |load| &mut load.calls,
-        })
+    /// One more call, until dropped; `None` when there are as many as may be.
+    fn call(&self) -> Option<SemaphorePermit<'_>> {
+        self.calls.try_acquire().ok()
+    }
+
+    /// Waits until every call has its answer.
+    async fn no_calls(&self) {
+        // Fails only if somebody closed it, which nobody does.
+        let _ = self.calls.acquire_many(self.most_calls).await;
+    }
+
+    /// One more connection, until dropped.
+    fn connection(&self) -> Connected {
+        self.connections.send_modify(|count| *count += 1);
+        Connected(self.connections.clone())
     }
 }
 
-impl Drop for Counted {
+/// Counts one connection.
+struct Connected(watch::Sender<usize>);
+
+impl Drop for Connected {
     fn drop(&mut self) {
-        self.load.send_modify(|load| *(self.which)(load) -= 1);
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -100,7 +103,7 @@ impl Drop for Counted {
 #[derive(Debug)]
 pub struct Server {
     running: Rc<Running>,
-    load: watch::Sender<Load>,
+    load: Load,
     addresses: Vec<SocketAddr>,
     _cookie: Cookie,
 }
@@ -126,13 +129,12 @@ impl Server {
             path: config.cookie.clone(),
             source,
         })?;
-        let load = watch::Sender::new(Load::default());
+        let load = Load::new(config.max_calls);
         let context = Context {
             methods: Methods { node },
             access: Arc::new(Access::new(config.access.clone(), cookie.secret())),
             metrics: Arc::new(RpcMetrics::default()),
             load: load.clone(),
-            max_calls: config.max_calls,
             rest: config.rest,
         };
         let socket = config.socket.clone();
@@ -165,18 +167,22 @@ impl Server {
             return;
         };
         handle.pause().await;
-        let mut load = self.load.subscribe();
-        let calls = load.wait_for(|load| load.calls == 0);
-        let calls = tokio::time::timeout(CALLS_TIMEOUT, calls).await.is_ok();
+        let calls = tokio::time::timeout(CALLS_TIMEOUT, self.load.no_calls());
+        let calls = calls.await.is_ok();
         // Closes idle connections, others after their answer. Its own end is not awaited:
         // it looks once a second whether it has come, and would wait for half requests.
         let stopping = handle.stop(true);
-        let closed = load.wait_for(|load| load.connections == 0);
+        let mut connections = self.load.connections.subscribe();
+        let closed = connections.wait_for(|count| *count == 0);
         let closed = tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_ok();
         drop(stopping);
         if !(calls && closed) {
-            let Load { connections, calls } = *self.load.borrow();
-            tracing::debug!(connections, calls, "RPC connections cut off at the end");
+            let connections = *self.load.connections.borrow();
+            tracing::debug!(
+                connections,
+                calls_ended = calls,
+                "RPC connections cut off at the end"
+            );
         }
         self.running.remove();
     }

@@ -14,14 +14,16 @@ mod tools;
 
 pub use spec::{Category, Kind, Method, Need, Param};
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use futures_util::FutureExt;
 use handfast_node::{Gone, NodeHandle, Phase};
 use serde_json::Value;
 
-use crate::jsonrpc::{Error, Execute, Params, code, positional};
+use crate::jsonrpc::{Error, Params, code, positional};
 
 /// Every method, by category, then by name: the order in which `help` lists them.
 const TABLE: [&[Method]; 8] = [
@@ -43,7 +45,14 @@ pub fn all() -> impl Iterator<Item = &'static Method> {
 /// The method called `name`.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Method> {
-    all().find(|method| method.name == name)
+    static BY_NAME: LazyLock<HashMap<&str, &Method>> =
+        LazyLock::new(|| all().map(|method| (method.name, method)).collect());
+    BY_NAME.get(name).copied()
+}
+
+/// What a caller hears of a method that there is not.
+pub(crate) fn not_found() -> Error {
+    Error::new(code::METHOD_NOT_FOUND, "Method not found")
 }
 
 /// A call whose arguments have been checked against the table.
@@ -88,10 +97,14 @@ pub(crate) struct Methods {
     pub(crate) node: NodeHandle,
 }
 
-impl Execute for Methods {
-    async fn execute(&self, name: &str, params: Params) -> Result<Value, Error> {
-        let method =
-            find(name).ok_or_else(|| Error::new(code::METHOD_NOT_FOUND, "Method not found"))?;
+impl Methods {
+    /// Carries out `method`, or says why not.
+    pub(crate) async fn run(
+        &self,
+        method: &'static Method,
+        params: Params,
+    ) -> Result<Value, Error> {
+        let name = method.name;
         if method.needs_chain && self.node.phase() == Phase::Starting {
             return Err(Error::new(code::IN_WARMUP, "Loading block index…"));
         }

@@ -1,8 +1,8 @@
 //! `POST /`: calls.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use actix_web::http::{Method, StatusCode, header};
+use actix_web::http::{ConnectionType, Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -12,9 +12,9 @@ use serde_json::Value;
 use crate::auth::Rights;
 use crate::jsonrpc::{self, Error, Execute, Params};
 use crate::methods::{self, Methods};
-use crate::metrics::RpcMetrics;
+use crate::metrics::{RpcMetrics, UNKNOWN};
 
-use super::{Context, Counted, READ_TIMEOUT, gate, plain};
+use super::{Context, READ_TIMEOUT, gate, plain};
 
 /// Longest request body, bytes. Core `MAX_SIZE`.
 const MAX_BODY: usize = 32 * 1024 * 1024;
@@ -60,7 +60,7 @@ pub(super) async fn handle(
 }
 
 async fn answer(body: Bytes, context: &Context) -> HttpResponse {
-    let Some(call) = Counted::call(&context.load, context.max_calls) else {
+    let Some(call) = context.load.call() else {
         return turned_away(context);
     };
     let timed = Timed {
@@ -72,8 +72,7 @@ async fn answer(body: Bytes, context: &Context) -> HttpResponse {
     let status =
         StatusCode::from_u16(answer.status).expect("jsonrpc answers with registered status codes");
     let mut response = HttpResponse::build(status);
-    if context.methods.node.phase() == Phase::Stopping {
-        // A connection kept alive would hold up the end of the server.
+    if stopping(context) {
         response.force_close();
     }
     match answer.body {
@@ -82,12 +81,28 @@ async fn answer(body: Bytes, context: &Context) -> HttpResponse {
     }
 }
 
-/// There are as many calls in progress as may be: none of this one was carried out.
+/// A connection kept alive would hold up the end of the server.
+fn stopping(context: &Context) -> bool {
+    context.methods.node.phase() == Phase::Stopping
+}
+
+/// There are as many calls in progress as may be, or the server waits for the last of them
+/// to end: none of this one was carried out.
 pub(super) fn turned_away(context: &Context) -> HttpResponse {
     context.metrics.turned_away();
-    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "Work queue depth exceeded");
+    let ends = stopping(context);
+    let why = match ends {
+        true => "Shutting down",
+        false => "Work queue depth exceeded",
+    };
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, why);
     let retry = header::HeaderValue::from_static(RETRY_AFTER);
     response.headers_mut().insert(header::RETRY_AFTER, retry);
+    if ends {
+        response
+            .head_mut()
+            .set_connection_type(ConnectionType::Close);
+    }
     response
 }
 
@@ -99,12 +114,16 @@ struct Timed<'a> {
 
 impl Execute for Timed<'_> {
     async fn execute(&self, name: &str, params: Params) -> Result<Value, Error> {
-        // What callers make up is counted as one, so that they cannot make the page grow.
-        let method = methods::find(name).map_or("unknown", |method| method.name);
+        let method = methods::find(name);
         let began = Instant::now();
-        let result = self.methods.execute(name, params).await;
-        let took: Duration = began.elapsed();
-        self.metrics.called(method, took, result.is_ok());
+        let result = match method {
+            Some(method) => self.methods.run(method, params).await,
+            None => Err(methods::not_found()),
+        };
+        // What callers make up is counted as one, so that they cannot make the page grow.
+        let counted = method.map_or(UNKNOWN, |method| method.name);
+        self.metrics
+            .called(counted, began.elapsed(), result.is_ok());
         result
     }
 }

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use handfast_node::{BlockError, ChainView, Entry, Phase};
 use serde_json::{Value, json};
 
-use crate::jsonrpc::{Execute, Params};
+use crate::jsonrpc::Params;
+use crate::methods;
 
-use super::{Context, Counted, gate, plain};
+use super::{Context, gate, plain};
 
 /// Most headers in one answer. Core `MAX_REST_HEADERS_RESULTS`.
 const MAX_HEADERS: usize = 2_000;
@@ -50,7 +51,7 @@ pub(super) async fn handle(
         let text = "Service temporarily unavailable: Loading block index…\r\n";
         return plain(StatusCode::SERVICE_UNAVAILABLE, text);
     }
-    let Some(_call) = Counted::call(&context.load, context.max_calls) else {
+    let Some(_call) = context.load.call() else {
         return super::call::turned_away(&context);
     };
     match serve(&path, request.query_string(), &context).await {
@@ -195,10 +196,16 @@ fn hash_at(view: &ChainView, height: &str, format: Format) -> Result<HttpRespons
 
 /// A method of the RPC interface, whose errors become HTTP statuses.
 async fn call(context: &Context, method: &str, params: Vec<Value>) -> Result<Value, Refused> {
-    let result = context.methods.execute(method, Params::Positional(params));
-    result
-        .await
-        .map_err(|error| not_found(error.message.as_ref()))
+    let result = match methods::find(method) {
+        Some(method) => {
+            context
+                .methods
+                .run(method, Params::Positional(params))
+                .await
+        }
+        None => Err(methods::not_found()),
+    };
+    result.map_err(|error| not_found(error.message.as_ref()))
 }
 
 fn parse_hash(text: &str) -> Result<BlockHash, Refused> {

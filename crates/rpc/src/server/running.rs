@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::sockets::{self, BACKLOG, Listeners, RpcConfig, RpcError, SocketFile};
 
-use super::{Context, Counted, READ_TIMEOUT, call, gate, plain, probes, rest};
+use super::{Context, READ_TIMEOUT, call, gate, plain, probes, rest};
 
 /// What the sockets are for, in `getlistenerinfo`.
 const NAME: &str = "rpc";
@@ -116,7 +116,7 @@ impl Running {
             .on_connect(move |connection, data| {
                 arrived(&entrances, connection);
                 gate::remember_caller(connection, data);
-                data.insert(Counted::new(&load, |load| &mut load.connections));
+                data.insert(load.connection());
             });
         let mut entrances = self.entrances.iter();
         for listener in listeners.tcp {
