@@ -7,13 +7,19 @@ use handfast_tests::data::workspace_root;
 use serde_json::Value;
 
 /// Each crate of ours, and those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("handfast-wire", &[]),
+    ("handfast-disk", &[]),
     ("handfast-proto", &["handfast-wire"]),
-    ("handfast-chain", &["handfast-wire"]),
+    ("handfast-chain", &["handfast-wire", "handfast-disk"]),
     (
         "handfast-node",
-        &["handfast-wire", "handfast-proto", "handfast-chain"],
+        &[
+            "handfast-wire",
+            "handfast-disk",
+            "handfast-proto",
+            "handfast-chain",
+        ],
     ),
     ("handfast-rpc", &["handfast-node"]),
     ("handfast", &["handfast-node", "handfast-rpc"]),
@@ -123,7 +129,12 @@ fn only_chain_knows_the_kernel() {
 #[test]
 fn the_pure_crates_know_no_actor_and_no_runtime() {
     let runtime = users_of(|need| need == "tokio" || need.starts_with("actix"));
-    for pure in ["handfast-wire", "handfast-proto", "handfast-chain"] {
+    for pure in [
+        "handfast-wire",
+        "handfast-disk",
+        "handfast-proto",
+        "handfast-chain",
+    ] {
         assert!(
             !runtime.iter().any(|user| user == pure),
             "{pure} uses a runtime"
@@ -132,8 +143,8 @@ fn the_pure_crates_know_no_actor_and_no_runtime() {
 }
 
 #[test]
-fn only_node_saves_state_with_bincode() {
-    assert_eq!(users_of(|need| need == "bincode"), ["handfast-node"]);
+fn only_disk_knows_bincode() {
+    assert_eq!(users_of(|need| need == "bincode"), ["handfast-disk"]);
 }
 
 #[test]

@@ -4,10 +4,9 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use handfast_disk::state_file;
 use handfast_proto::bans::{Ban, Subnet};
 use serde::{Deserialize, Serialize};
-
-use crate::state_file;
 
 /// Raised when [`Saved`] changes its meaning.
 const VERSION: u32 = 1;

@@ -42,7 +42,6 @@ mod shared;
 mod shutdown;
 mod slots;
 mod snapshot;
-mod state_file;
 mod stats;
 mod sync_manager;
 #[cfg(test)]

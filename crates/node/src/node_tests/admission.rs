@@ -100,7 +100,7 @@ fn bans_outlast_a_restart_and_a_damaged_file_does_not_stop_the_node() {
         node.ban(ban("203.0.113.9")).await.expect("it runs");
     });
     assert!(matches!(reason, ExitReason::Requested(_)), "{reason:?}");
-    assert!(datadir.join("bans.dat.damaged").exists());
+    assert!(datadir.join("bans.dat.damaged-1").exists());
 }
 
 #[test]

@@ -1,18 +1,20 @@
-//! Small local state on disk: the one user of bincode.
+//! Small local state: the one user of bincode.
 //!
 //! A file is magic, schema version, length, payload, checksum. It is written to
 //! another name, synced and renamed, so that a crash leaves the old or the new
 //! one. One that cannot be read is set aside, never deleted, and the node goes on
 //! without it. Nothing that came over the network is decoded here.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use bincode::Options;
-use bitcoin::hashes::{Hash, sha256};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::{replace, set_aside};
 
 const MAGIC: [u8; 8] = *b"HANDFAST";
 /// Magic, schema version, payload length.
@@ -42,12 +44,12 @@ fn encoding() -> impl Options {
         .with_limit(MAX_PAYLOAD)
 }
 
-/// Reads `path`; `None` when there is no such file, or none that can be read.
-/// The latter is set aside as `<name>.damaged` with a warning.
+/// Reads `path`; `None` when there is no such file, or none that can be read. The
+/// latter is set aside ([`set_aside`]) with a warning, and the caller begins anew.
 ///
 /// # Errors
 /// The system's, when a file is there and cannot be opened or set aside.
-pub(crate) fn load<T: DeserializeOwned>(path: &Path, version: u32) -> io::Result<Option<T>> {
+pub fn load<T: DeserializeOwned>(path: &Path, version: u32) -> io::Result<Option<T>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -56,8 +58,7 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path, version: u32) -> io::Result
     match decode(&bytes, version) {
         Ok(value) => Ok(Some(value)),
         Err(damage) => {
-            let aside = with_suffix(path, "damaged");
-            fs::rename(path, &aside)?;
+            let aside = set_aside(path)?;
             tracing::warn!(
                 file = %path.display(), aside = %aside.display(), why = %damage,
                 "a state file cannot be read; it was set aside and a new one begins"
@@ -71,25 +72,11 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path, version: u32) -> io::Result
 ///
 /// # Errors
 /// The system's; the old file is intact then.
-pub(crate) fn save<T: Serialize>(path: &Path, version: u32, value: &T) -> io::Result<()> {
-    let bytes = encode(value, version);
-    let temporary = with_suffix(path, "new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    // The rename itself must survive a power cut too.
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".");
-    name.push(suffix);
-    path.with_file_name(name)
+///
+/// # Panics
+/// When the encoding is longer than 64 MiB: the caller's state has no bound.
+pub fn save<T: Serialize>(path: &Path, version: u32, value: &T) -> io::Result<()> {
+    replace(path, &encode(value, version))
 }
 
 fn encode<T: Serialize>(value: &T, version: u32) -> Vec<u8> {
@@ -101,8 +88,8 @@ fn encode<T: Serialize>(value: &T, version: u32) -> Vec<u8> {
     bytes.extend_from_slice(&version.to_le_bytes());
     bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&payload);
-    let checksum = sha256::Hash::hash(&bytes);
-    bytes.extend_from_slice(checksum.as_byte_array());
+    let checksum = Sha256::digest(&bytes);
+    bytes.extend_from_slice(&checksum);
     bytes
 }
 
@@ -123,8 +110,8 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], wanted: u32) -> Result<T, Damage> {
     if u64::from_le_bytes(*length) != payload.len() as u64 {
         return Err(Damage::Length);
     }
-    let computed = sha256::Hash::hash(&bytes[..bytes.len() - CHECKSUM_BYTES]);
-    if computed.as_byte_array() != checksum {
+    let computed = Sha256::digest(&bytes[..bytes.len() - CHECKSUM_BYTES]);
+    if computed[..] != checksum[..] {
         return Err(Damage::Checksum);
     }
     Ok(encoding().deserialize(payload)?)
@@ -181,7 +168,7 @@ mod tests {
         fs::write(&path, b"HANDFAST but not really").expect("writable");
         assert!(load::<Rows>(&path, 1).expect("no system error").is_none());
         assert!(!path.exists());
-        let aside = fs::read(dir.path().join("peers.dat.damaged")).expect("set aside");
+        let aside = fs::read(dir.path().join("peers.dat.damaged-1")).expect("set aside");
         assert_eq!(aside, b"HANDFAST but not really");
     }
 }

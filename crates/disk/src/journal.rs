@@ -1,0 +1,277 @@
+//! Records that are on disk for good when [`Journal::append`] returns.
+//!
+//! ```text
+//! file    magic 8 | version 4 | checksum of these 4 | record…
+//! record  length 4 | checksum of length and place 4 | payload | SHA-256 of the payload 32
+//! ```
+//!
+//! Numbers are little endian. The small checksums are the front of a SHA-256. A
+//! record's head commits to its offset in the file too, so that bytes of an older file
+//! that a file system left behind the end are not taken for records.
+//!
+//! # A torn tail
+//! A process or system that ends within an append leaves a part of it: what follows the
+//! last whole record. Opening cuts it off. Nothing acknowledged is in it, since an
+//! append that did not return has acknowledged nothing. A record in the middle whose
+//! payload is damaged is left out and counted, and those after it are read all the same.
+//!
+//! # After a failure
+//! A write that failed is taken back by cutting the file to its last good record. When
+//! that fails, or when `fsync` failed, nobody knows what of the file is on disk: Linux
+//! drops the pages that it could not write and reports that once, so that a second
+//! `fsync` succeeds without anything being written. The journal is marked then, and the
+//! next append first writes all good records to a new file. The same after opening a file
+//! that is there: the process before us may have ended after such a failure, and what is
+//! read, even the file's name, may be in the system's memory only.
+
+mod record;
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+pub use record::{Format, MAX_RECORD};
+
+use crate::storage::{Storage, StorageFile};
+use record::{Entry, HEAD_BYTES};
+
+/// Copied at once when records move to a new file, bytes.
+const COPY_BYTES: usize = 1 << 20;
+
+/// What opening a journal found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Records that can be read.
+    pub records: usize,
+    /// Bytes of a torn tail that was cut off.
+    pub cut: u64,
+    /// Records in the middle that were damaged and are left out.
+    pub damaged: usize,
+    /// The whole file was not a journal of this format: its new name.
+    pub aside: Option<PathBuf>,
+}
+
+/// An append-only list of records. See the module.
+///
+/// No file is made before the first append.
+pub struct Journal {
+    storage: Box<dyn Storage>,
+    format: Format,
+    file: Option<Box<dyn StorageFile>>,
+    entries: Vec<Entry>,
+    /// Where the next record goes.
+    end: u64,
+    /// What of the file is on disk is not known.
+    doubtful: bool,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("path", &self.storage.name())
+            .field("records", &self.entries.len())
+            .field("bytes", &self.end)
+            .field("doubtful", &self.doubtful)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// Reads the journal in `storage`, from the first record to the last, and cuts off
+    /// a torn tail. No file is an empty journal.
+    ///
+    /// # Errors
+    /// The system's, when a file is there and cannot be read or set aside: what was
+    /// acknowledged is not known then, and nothing has changed.
+    pub fn open(mut storage: Box<dyn Storage>, format: Format) -> io::Result<(Journal, Found)> {
+        let mut found = Found::default();
+        let mut file = storage.open()?;
+        let mut entries = vec![];
+        let mut end = 0;
+        let mut doubtful = false;
+        if let Some(open) = &mut file {
+            match record::scan(&**open, format)? {
+                Some(scanned) => {
+                    let length = open.length()?;
+                    found.cut = length - scanned.end;
+                    found.damaged = scanned.damaged;
+                    if found.cut > 0 {
+                        // Good manners: the next append writes a new file anyway.
+                        let _ = open.set_length(scanned.end).and_then(|()| open.sync());
+                    }
+                    (entries, end) = (scanned.entries, scanned.end);
+                    doubtful = true;
+                }
+                None => {
+                    found.aside = Some(storage.set_aside()?);
+                    file = None;
+                }
+            }
+        }
+        found.records = entries.len();
+        let journal = Journal {
+            storage,
+            format,
+            file,
+            entries,
+            end,
+            doubtful,
+        };
+        Ok((journal, found))
+    }
+
+    /// Records there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Length of the file, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.end
+    }
+
+    /// The file's name, for messages.
+    pub fn path(&self) -> &Path {
+        self.storage.name()
+    }
+
+    /// The length of the payload of record `index`, bytes.
+    ///
+    /// # Panics
+    /// If there is no such record.
+    pub fn payload_length(&self, index: usize) -> usize {
+        self.entries[index].length
+    }
+
+    /// The payload of record `index`, oldest first.
+    ///
+    /// # Errors
+    /// The system's; `InvalidData` when it was damaged since it was written.
+    ///
+    /// # Panics
+    /// If there is no such record.
+    pub fn read(&self, index: usize) -> io::Result<Vec<u8>> {
+        let entry = self.entries[index];
+        let file = self.file.as_deref().expect("records lie in a file");
+        record::payload(file, entry)?.ok_or_else(|| {
+            io::Error::new(
+                ErrorKind::InvalidData,
+                format!("record {index} is damaged: its checksum is wrong"),
+            )
+        })
+    }
+
+    /// Adds records, all or none, and returns when they are on disk for good.
+    ///
+    /// # Errors
+    /// The system's. None of them is in the journal then, and it is as good as before:
+    /// the same call can be made again when the cause has gone.
+    ///
+    /// # Panics
+    /// If one is empty or longer than [`MAX_RECORD`].
+    pub fn append(&mut self, payloads: &[impl AsRef<[u8]>]) -> io::Result<()> {
+        if self.doubtful || self.file.is_none() {
+            self.rewrite()?;
+        }
+        let mut bytes = vec![];
+        let mut entries = vec![];
+        for payload in payloads {
+            let place = self.end + bytes.len() as u64;
+            entries.push(record::encode(payload.as_ref(), place, &mut bytes));
+        }
+        let file = self.file.as_mut().expect("made just now");
+        if let Err(error) = write_all(&mut **file, &bytes, self.end) {
+            // Or it may be what fills the disk, and later records would follow it.
+            self.doubtful = file.set_length(self.end).is_err();
+            return Err(error);
+        }
+        if let Err(error) = file.sync() {
+            self.doubtful = true;
+            return Err(error);
+        }
+        self.end += bytes.len() as u64;
+        self.entries.extend(entries);
+        Ok(())
+    }
+
+    /// Keeps the records `keep`, in this order, and drops the others: they are written to
+    /// a new file, which takes the place of this one.
+    ///
+    /// # Errors
+    /// The system's. No record of `keep` is lost then; the others may be in the file that
+    /// the next opening finds, or not.
+    ///
+    /// # Panics
+    /// If there is no such record.
+    pub fn retain(&mut self, keep: &[usize]) -> io::Result<()> {
+        let mut file = self.storage.create()?;
+        let head = self.format.head();
+        write_all(&mut *file, &head, 0)?;
+        let mut end = HEAD_BYTES as u64;
+        let mut entries = vec![];
+        let mut bytes = vec![];
+        for index in keep {
+            let payload = self.read(*index)?;
+            let place = end + bytes.len() as u64;
+            entries.push(record::encode(&payload, place, &mut bytes));
+            if bytes.len() >= COPY_BYTES {
+                write_all(&mut *file, &bytes, end)?;
+                end += bytes.len() as u64;
+                bytes.clear();
+            }
+        }
+        write_all(&mut *file, &bytes, end)?;
+        end += bytes.len() as u64;
+        file.sync()?;
+        // If only the last step of this fails, the new file may have the name, or after a
+        // loss of power the old one. Both are whole, but nobody may add to either.
+        self.doubtful = true;
+        self.storage.publish()?;
+        self.doubtful = false;
+        self.file = Some(file);
+        self.entries = entries;
+        self.end = end;
+        Ok(())
+    }
+
+    /// Writes all records to a new file: proves that this can be written.
+    ///
+    /// # Errors
+    /// As [`Journal::retain`].
+    pub fn rewrite(&mut self) -> io::Result<()> {
+        let all: Vec<usize> = (0..self.len()).collect();
+        self.retain(&all)
+    }
+
+    /// Drops all records.
+    ///
+    /// # Errors
+    /// As [`Journal::retain`].
+    pub fn clear(&mut self) -> io::Result<()> {
+        self.retain(&[])
+    }
+}
+
+/// Writes all of `bytes`. A system that takes nothing has no room.
+fn write_all(file: &mut dyn StorageFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write_at(bytes, offset) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                offset += written as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

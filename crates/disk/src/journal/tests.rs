@@ -1,0 +1,338 @@
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::FileStorage;
+use crate::testing::{Fault, FaultyDisk};
+
+const FORMAT: Format = Format {
+    magic: *b"HFTESTED",
+    version: 3,
+};
+
+fn open(disk: &FaultyDisk) -> (Journal, Found) {
+    Journal::open(disk.storage(), FORMAT).unwrap()
+}
+
+fn contents(journal: &Journal) -> Vec<Vec<u8>> {
+    let read = |index| journal.read(index).unwrap();
+    (0..journal.len()).map(read).collect()
+}
+
+fn payload(id: usize, length: usize) -> Vec<u8> {
+    (0..length).map(|at| (id * 31 + at) as u8).collect()
+}
+
+#[test]
+fn what_was_appended_is_there_after_a_loss_of_power() {
+    let disk = FaultyDisk::default();
+    let (mut journal, found) = open(&disk);
+    assert_eq!(found, Found::default());
+    assert!(disk.contents().is_none(), "nothing to keep, no file");
+    let payloads = [payload(1, 1), payload(2, 4_000), payload(3, 80)];
+    journal.append(&payloads[..2]).unwrap();
+    journal.append(&payloads[2..]).unwrap();
+    let (journal, found) = open(&disk.crash(0, 0, false));
+    assert_eq!((found.records, found.cut, found.damaged), (3, 0, 0));
+    assert_eq!(contents(&journal), payloads);
+}
+
+#[test]
+fn a_write_cut_short_at_every_byte_of_the_last_record_costs_that_record_alone() {
+    let disk = FaultyDisk::default();
+    let (mut journal, _) = open(&disk);
+    let payloads = [payload(1, 300), payload(2, 171), payload(3, 300)];
+    journal.append(&payloads[..2]).unwrap();
+    let before = disk.contents().unwrap().len();
+    journal.append(&payloads[2..]).unwrap();
+    let whole = disk.contents().unwrap();
+    for cut in before..whole.len() {
+        let torn = FaultyDisk::default();
+        torn.put(&whole[..cut]);
+        let (mut journal, found) = open(&torn);
+        assert_eq!(found.cut, (cut - before) as u64, "cut at {cut}");
+        assert_eq!(contents(&journal), payloads[..2], "cut at {cut}");
+        // And what follows is right, from the same place on.
+        journal.append(&payloads[2..]).unwrap();
+        let (journal, found) = open(&torn.crash(0, 0, false));
+        assert_eq!((found.records, found.cut), (3, 0), "cut at {cut}");
+        assert_eq!(contents(&journal), payloads, "cut at {cut}");
+    }
+}
+
+#[test]
+fn every_damaged_byte_costs_at_most_what_it_is_in_and_is_told() {
+    let disk = FaultyDisk::default();
+    let (mut journal, _) = open(&disk);
+    let payloads = [payload(1, 60), payload(2, 61), payload(3, 62)];
+    for payload in &payloads {
+        journal.append(std::slice::from_ref(payload)).unwrap();
+    }
+    let whole = disk.contents().unwrap();
+    for at in 0..whole.len() {
+        let damaged = FaultyDisk::default();
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x04;
+        damaged.put(&bytes);
+        let (mut journal, found) = open(&damaged);
+        assert!(
+            found.aside.is_some() || found.cut > 0 || found.damaged > 0,
+            "byte {at}"
+        );
+        let left = contents(&journal);
+        assert!(left.iter().all(|left| payloads.contains(left)), "byte {at}");
+        let in_last = at >= whole.len() - (8 + 62 + 32);
+        assert!(!in_last || left == payloads[..2], "byte {at}");
+        journal.append(&[payload(4, 5)]).unwrap();
+        let (journal, found) = open(&damaged.crash(0, 0, false));
+        assert_eq!(found.cut, 0, "byte {at}");
+        assert_eq!(contents(&journal)[left.len()..], [payload(4, 5)]);
+    }
+}
+
+#[test]
+fn a_record_damaged_in_the_middle_does_not_take_the_later_ones_with_it() {
+    let disk = FaultyDisk::default();
+    let (mut journal, _) = open(&disk);
+    journal
+        .append(&[payload(1, 60), payload(2, 61), payload(3, 62)])
+        .unwrap();
+    let mut bytes = disk.contents().unwrap();
+    bytes[16 + 8 + 60 + 32 + 8 + 5] ^= 1;
+    disk.put(&bytes);
+    let (journal, found) = open(&disk);
+    assert_eq!((found.damaged, found.cut), (1, 0));
+    assert_eq!(contents(&journal), [payload(1, 60), payload(3, 62)]);
+}
+
+#[test]
+fn a_file_of_another_kind_or_version_is_set_aside() {
+    for format in [
+        Format {
+            version: 4,
+            ..FORMAT
+        },
+        Format {
+            magic: *b"OTHERONE",
+            ..FORMAT
+        },
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("blocks.journal");
+        let storage = || Box::new(FileStorage::new(&path));
+        let (mut journal, _) = Journal::open(storage(), FORMAT).unwrap();
+        journal.append(&[payload(1, 10)]).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let (mut journal, found) = Journal::open(storage(), format).unwrap();
+        let aside = found.aside.expect("set aside");
+        assert_eq!(fs::read(aside).unwrap(), bytes);
+        assert!(journal.is_empty());
+        journal.append(&[payload(2, 10)]).unwrap();
+        let (journal, _) = Journal::open(storage(), format).unwrap();
+        assert_eq!(contents(&journal), [payload(2, 10)]);
+    }
+}
+
+#[test]
+fn an_append_that_fails_anywhere_can_be_repeated_and_leaves_nothing_behind() {
+    use ErrorKind::{Other, StorageFull};
+    let first = [payload(1, 50)];
+    let second = [payload(2, 70), payload(3, 30)];
+    // A short write at every byte, and then no more room; or a failure at once.
+    let short = (0..(70 + 30 + 2 * 40)).map(Fault::Takes);
+    for fault in short.chain([Fault::Fails(Other), Fault::Fails(StorageFull)]) {
+        let disk = FaultyDisk::default();
+        let (mut journal, _) = open(&disk);
+        journal.append(&first).unwrap();
+        let before = disk.contents().unwrap();
+        disk.plan([fault, Fault::Fails(StorageFull)]);
+        let error = journal.append(&second).unwrap_err();
+        let expected = match fault {
+            Fault::Takes(0) => ErrorKind::WriteZero,
+            Fault::Fails(kind) => kind,
+            Fault::Takes(_) | Fault::None => StorageFull,
+        };
+        assert_eq!(error.kind(), expected);
+        disk.plan([]);
+        if !journal.doubtful {
+            assert_eq!(disk.contents().unwrap(), before, "{fault:?}");
+        }
+        assert_eq!(contents(&journal), first);
+        journal.append(&second).unwrap();
+        let (journal, found) = open(&disk.crash(0, 0, false));
+        assert_eq!((found.records, found.cut), (3, 0), "{fault:?}");
+        assert_eq!(contents(&journal)[1..], second);
+    }
+}
+
+#[test]
+fn when_a_failed_write_cannot_be_taken_back_either_the_next_one_goes_to_a_new_file() {
+    let disk = FaultyDisk::default();
+    let (mut journal, _) = open(&disk);
+    journal.append(&[payload(1, 50)]).unwrap();
+    let full = Fault::Fails(ErrorKind::StorageFull);
+    disk.plan([Fault::Takes(300), full, full]);
+    journal.append(&[payload(2, 2_000)]).unwrap_err();
+    journal.append(&[payload(3, 50)]).unwrap();
+    let (journal, found) = open(&disk.crash(0, 0, false));
+    assert_eq!((found.records, found.cut), (2, 0));
+    assert_eq!(contents(&journal), [payload(1, 50), payload(3, 50)]);
+}
+
+#[test]
+fn a_record_is_none_at_another_place_of_the_file() {
+    let disk = FaultyDisk::default();
+    let (mut journal, _) = open(&disk);
+    journal.append(&[payload(1, 50)]).unwrap();
+    let mut bytes = disk.contents().unwrap();
+    // As if a file system had left it behind the end, of an older file.
+    let old = bytes[16..].to_vec();
+    bytes.extend(&old);
+    disk.put(&bytes);
+    let (journal, found) = open(&disk);
+    assert_eq!((found.records, found.cut), (1, old.len() as u64));
+    assert_eq!(journal.len(), 1);
+}
+
+#[test]
+fn after_a_failed_sync_the_next_append_trusts_nothing_that_was_in_the_file() {
+    let disk = FaultyDisk::default();
+    let (mut journal, _) = open(&disk);
+    journal.append(&[payload(1, 50)]).unwrap();
+    disk.plan([Fault::None, Fault::Fails(ErrorKind::Other)]);
+    journal.append(&[payload(2, 50)]).unwrap_err();
+    // A second sync would succeed and prove nothing: the disk dropped the write.
+    journal.append(&[payload(3, 50)]).unwrap();
+    let (journal, found) = open(&disk.crash(0, 0, false));
+    assert_eq!((found.records, found.cut, found.damaged), (2, 0, 0));
+    assert_eq!(contents(&journal), [payload(1, 50), payload(3, 50)]);
+}
+
+#[test]
+fn a_read_only_directory_fails_every_append_until_it_is_writable_again() {
+    let disk = FaultyDisk::default();
+    let (mut journal, _) = open(&disk);
+    disk.fail_all(Some(ErrorKind::ReadOnlyFilesystem));
+    for _ in 0..3 {
+        let error = journal.append(&[payload(1, 50)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ReadOnlyFilesystem);
+    }
+    disk.fail_all(None);
+    journal.append(&[payload(1, 50)]).unwrap();
+    assert_eq!(
+        contents(&open(&disk.crash(0, 0, false)).0),
+        [payload(1, 50)]
+    );
+}
+
+#[test]
+fn records_are_dropped_and_the_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("blocks.journal");
+    let storage = || Box::new(FileStorage::new(&path));
+    let (mut journal, _) = Journal::open(storage(), FORMAT).unwrap();
+    let payloads: Vec<_> = (0..9).map(|id| payload(id, 400_000)).collect();
+    journal.append(&payloads).unwrap();
+    journal.retain(&[4, 5, 6, 7, 8]).unwrap();
+    assert_eq!(contents(&journal), payloads[4..]);
+    journal.append(&payloads[..1]).unwrap();
+    let (mut journal, found) = Journal::open(storage(), FORMAT).unwrap();
+    assert_eq!((found.records, found.cut), (6, 0));
+    assert_eq!(contents(&journal)[..5], payloads[4..]);
+    assert_eq!(journal.bytes(), fs::metadata(&path).unwrap().len());
+    journal.clear().unwrap();
+    assert!(journal.is_empty());
+    assert_eq!(
+        fs::read_dir(dir.path()).unwrap().count(),
+        1,
+        "no temporary file is left"
+    );
+    assert!(Journal::open(storage(), FORMAT).unwrap().0.is_empty());
+}
+
+/// One thing that happens to a journal.
+#[derive(Clone, Debug)]
+enum Step {
+    Append(Vec<usize>),
+    Drop(usize),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => prop::collection::vec(1..200usize, 1..4).prop_map(Step::Append),
+        2 => (0..4usize).prop_map(Step::Drop),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        12 => Just(Fault::None),
+        1 => Just(Fault::Fails(ErrorKind::StorageFull)),
+        1 => Just(Fault::Fails(ErrorKind::Other)),
+        1 => Just(Fault::Fails(ErrorKind::Interrupted)),
+        2 => (0..300usize).prop_map(Fault::Takes),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The heart of the matter: whatever fails, and whenever the power goes.
+    #[test]
+    fn whatever_fails_and_whenever_the_power_goes_nothing_confirmed_is_lost(
+        steps in prop::collection::vec(step(), 1..14),
+        faults in prop::collection::vec(fault(), 0..80),
+        changes in 0..5usize,
+        bytes in 0..400usize,
+        renamed: bool,
+    ) {
+        let disk = FaultyDisk::default();
+        let (mut journal, _) = open(&disk);
+        disk.plan(faults);
+        // What must be there, and all that ever was given.
+        let mut confirmed: Vec<Vec<u8>> = vec![];
+        let mut given: Vec<Vec<u8>> = vec![];
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Append(lengths) => {
+                    let payloads: Vec<Vec<u8>> = lengths
+                        .iter()
+                        .map(|length| payload(number, *length))
+                        .collect();
+                    given.extend(payloads.clone());
+                    if journal.append(&payloads).is_ok() {
+                        confirmed.extend(payloads);
+                    }
+                }
+                Step::Drop(count) => {
+                    let count = count.min(journal.len());
+                    // If it failed they may be gone or not: nobody relies on them.
+                    let keep: Vec<usize> = (count..journal.len()).collect();
+                    let _ = journal.retain(&keep);
+                    confirmed.drain(..count.min(confirmed.len()));
+                    prop_assert!(journal.len() >= confirmed.len());
+                }
+                Step::Reopen => journal = open(&disk).0,
+            }
+            let present = contents(&journal);
+            prop_assert!(is_within(&confirmed, &present), "{confirmed:?} in {present:?}");
+        }
+        let after = disk.crash(changes, bytes, renamed);
+        let (journal, found) = open(&after);
+        let present = contents(&journal);
+        prop_assert!(found.aside.is_none());
+        prop_assert!(is_within(&confirmed, &present), "{confirmed:?} in {present:?}");
+        prop_assert!(present.iter().all(|present| given.contains(present)));
+    }
+}
+
+/// Whether all of `wanted` are in `present`, in this order.
+fn is_within(wanted: &[Vec<u8>], present: &[Vec<u8>]) -> bool {
+    let mut rest = present.iter();
+    wanted
+        .iter()
+        .all(|wanted| rest.any(|present| present == wanted))
+}

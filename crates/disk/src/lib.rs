@@ -1,0 +1,25 @@
+//! Local files: what a node writes for itself and reads at its next start.
+//!
+//! - [`state_file`]: small state, written whole or not at all, the one user of bincode.
+//! - [`Journal`]: records that are on disk for good when [`Journal::append`] returns.
+//! - [`replace`], [`set_aside`]: what both are made of.
+//!
+//! Nothing that came over the network is decoded here, and nothing here has a clock,
+//! a thread or a retry: callers decide when to try again.
+//!
+//! # What "on disk for good" means
+//! That the system was told to write it through (`fsync`) and said that it has. Then
+//! it survives the end of the process, of the system, and the loss of power, as far
+//! as the drive keeps what it confirmed.
+
+mod aside;
+mod journal;
+pub mod state_file;
+mod storage;
+pub mod testing;
+mod whole;
+
+pub use aside::{MAX_ASIDE, set_aside};
+pub use journal::{Format, Found, Journal, MAX_RECORD};
+pub use storage::{FileStorage, Storage, StorageFile};
+pub use whole::{remove, replace};
