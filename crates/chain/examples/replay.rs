@@ -20,7 +20,7 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
 use bytes::Bytes;
-use handfast_chain::{BlockOutcome, Chain, ChainOptions, Change, Event};
+use handfast_chain::{BlockOutcome, Chain, ChainOptions, Change, Event, Keep};
 use handfast_wire::Network;
 
 /// Blocks in the queue at once, as a downloader's window.
@@ -146,7 +146,7 @@ fn replay(
         while waiting == WINDOW {
             waiting -= tally.take(&events)?;
         }
-        chain.check_block(hash, bytes, 0);
+        chain.check_block(hash, bytes, 0, Keep::No);
         waiting += 1;
     }
     while waiting > 0 {
@@ -210,7 +210,7 @@ impl Tally {
                 ..
             } => Err(format!("{hash}: {reject}")),
             Event::Fatal(text) => Err(text),
-            Event::Headers { .. } | Event::Warnings(_) => Ok(0),
+            Event::Headers { .. } | Event::Warnings(_) | Event::Kept => Ok(0),
         }
     }
 }

@@ -7,16 +7,20 @@ use std::thread::{Builder, JoinHandle};
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bytes::Bytes;
+use handfast_disk::{FileStorage, Storage};
 use handfast_wire::Network;
 
+use crate::keeper::Keeper;
 use crate::kernel::{self, Kernel};
 use crate::queue::{Queue, RawBlock};
 use crate::recent::Recent;
-use crate::worker::{self, Shared};
-use crate::{BlockReader, CloseError, DirLock, Event, InitialChain, OpenError, lock, record};
+use crate::replay::Marker;
+use crate::room::Room;
+use crate::worker::{self, Shared, Start};
+use crate::{BlockReader, CloseError, DirLock, Event, InitialChain, Keep, OpenError, Replay};
+use crate::{keeper, lock, record, replay, room};
 
 /// How to open the chain.
-#[derive(Debug)]
 pub struct ChainOptions {
     /// The network; its rules are the kernel's.
     pub network: Network,
@@ -30,6 +34,25 @@ pub struct ChainOptions {
     /// Whether the decode thread does the checks that need no context, so that the
     /// kernel thread need not. On, except to measure.
     pub precheck: bool,
+    /// Told how far the replay of the journal is, now and then while the chain opens.
+    pub on_replay: Option<Box<dyn Fn(Replay) + Send>>,
+    /// Where the journal lies. A file in `datadir`, except to test what fails.
+    pub journal: Option<Box<dyn Storage>>,
+    /// Length of the journal above which the kernel is made to flush, bytes. 256 MiB,
+    /// except to test that.
+    pub journal_limit: Option<u64>,
+    /// Tells the free space on the disk, bytes. What the file system of `datadir` tells,
+    /// except to test a full one.
+    pub free_space: Option<Box<dyn Fn() -> Option<u64> + Send + Sync>>,
+}
+
+impl std::fmt::Debug for ChainOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChainOptions")
+            .field("network", &self.network)
+            .field("datadir", &self.datadir)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ChainOptions {
@@ -41,6 +64,10 @@ impl ChainOptions {
             script_threads: None,
             lock: None,
             precheck: true,
+            on_replay: None,
+            journal: None,
+            journal_limit: None,
+            free_space: None,
         }
     }
 }
@@ -124,7 +151,30 @@ impl Chain {
         record::connect_log().map_err(|e| failed(e.to_string()))?;
         let script_threads = kernel::script_threads(options.script_threads);
         let kernel = Kernel::open(utf8, &options.network, script_threads).map_err(failed)?;
-        let initial = InitialChain::read(&dir, &kernel.manager().expect("just opened"));
+        let marker = Marker::new(&dir);
+        let unclean = marker.was_left().map_err(|source| OpenError::Io {
+            path: dir.clone(),
+            source,
+        })?;
+        let file = dir.join(keeper::FILE);
+        let storage = options
+            .journal
+            .unwrap_or_else(|| Box::new(FileStorage::new(&file)));
+        let (mut keeper, found) =
+            Keeper::open(storage, options.journal_limit.unwrap_or(keeper::MAX_BYTES))
+                .map_err(|source| OpenError::Io { path: file, source })?;
+        replay::report(&dir, &found);
+        let tell = |how: Replay| options.on_replay.iter().for_each(|tell| tell(how));
+        replay::replay(&kernel, &mut keeper, unclean, &tell).map_err(failed)?;
+        let manager = kernel.manager().expect("just opened");
+        let initial = InitialChain::read(&dir, &manager, keeper.blocks());
+        drop(manager);
+        let start_with = Start {
+            unconnected: initial.on_disk().collect(),
+            keeper,
+            room: Room::new(options.free_space.unwrap_or_else(|| room::of(&dir))),
+            marker,
+        };
         let shared = Arc::new(Shared {
             kernel,
             queue: Queue::default(),
@@ -133,7 +183,7 @@ impl Chain {
             dir: dir.clone(),
             precheck: options.precheck,
         });
-        let threads = start(&shared, &initial).map_err(|source| OpenError::Io {
+        let threads = start(&shared, start_with).map_err(|source| OpenError::Io {
             path: dir.clone(),
             source,
         })?;
@@ -155,15 +205,21 @@ impl Chain {
         self.shared.queue.push_headers(headers, tag);
     }
 
-    /// Has the block `hash`, encoded in `bytes`, judged and stored. Answered by
-    /// [`Event::Block`] with this `tag`. Never blocks.
+    /// Has the block `hash`, encoded in `bytes`, judged and stored, and kept if `keep`
+    /// says so. Answered by [`Event::Block`] with this `tag`. Never blocks.
     ///
     /// # Panics
     /// When the caller lets more wait than the bound of [`Chain::queued`]:
     /// 16,384 blocks or 4 GB. (`hash` is the hash of the first 80 bytes; another
     /// one is our own bug and ends the node.)
-    pub fn check_block(&self, hash: BlockHash, bytes: Bytes, tag: u64) {
-        self.shared.queue.push_block(RawBlock { hash, bytes, tag });
+    pub fn check_block(&self, hash: BlockHash, bytes: Bytes, tag: u64, keep: Keep) {
+        let raw = RawBlock {
+            hash,
+            bytes,
+            tag,
+            keep,
+        };
+        self.shared.queue.push_block(raw);
     }
 
     /// What waits now; for callers that bound themselves, and for operators.
@@ -222,13 +278,12 @@ impl Drop for Chain {
 /// Starts both threads; none is left behind when one cannot be started.
 fn start(
     shared: &Arc<Shared>,
-    initial: &InitialChain,
+    start: Start,
 ) -> std::io::Result<Vec<JoinHandle<Result<(), CloseError>>>> {
-    let unconnected = initial.stored.iter().copied().collect();
     let for_kernel = shared.clone();
     let kernel = Builder::new()
         .name("kernel".into())
-        .spawn(move || worker::validate(&for_kernel, unconnected))?;
+        .spawn(move || worker::validate(&for_kernel, start))?;
     let for_decode = shared.clone();
     let decode = Builder::new()
         .name("decode".into())

@@ -35,14 +35,45 @@ pub enum Event {
         /// appear too: those that waited for this one, and those of a branch
         /// that was left.
         changes: Vec<Change>,
+        /// Whether everything that the kernel has stored, this block included, survives
+        /// the end of the process.
+        kept: Kept,
         /// Time the kernel thread spent on it.
         busy: Duration,
     },
+    /// What was stored so far survives the end of the process, which was not so after
+    /// the last `Block` event.
+    Kept,
     /// The kernel's warnings changed; this is the whole present list.
     Warnings(Vec<String>),
     /// Validation cannot go on (disk full, damaged files, our own panic). No
     /// further job is answered; the node has to stop.
     Fatal(String),
+}
+
+/// Whether a block is to survive the end of the process, when the kernel has stored it:
+/// by itself it forgets what came since its last flush, up to 70 minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// It can be had again: initial sync.
+    No,
+    /// It is to be kept, with all that it builds on. If blocks before it were not, that
+    /// is done when nothing waits for the kernel thread, and told by [`Event::Kept`].
+    Soon,
+    /// The same, before its verdict is reported: somebody waits for that.
+    Now,
+}
+
+/// Whether what the kernel has stored survives the end of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It does: on disk for good, every block with all that it builds on.
+    Yes,
+    /// Not all of it. After a block that is to be kept [`Event::Kept`] follows.
+    Later,
+    /// It should, but could not be written; why, with the remedy. It is tried again,
+    /// and [`Event::Kept`] follows when that worked.
+    Failed(String),
 }
 
 /// The verdict about one block.

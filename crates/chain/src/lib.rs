@@ -14,6 +14,7 @@
 //! - [`Chain::open`]: opens the databases and says what is in them.
 //! - [`Chain`]: two plain OS threads; one [`Event`] per job, in job order per kind.
 //! - [`BlockReader`]: blocks and undo data from any thread, with its hazards.
+//! - [`Keep`], [`Kept`]: which blocks survive the end of the process, and how.
 //!
 //! # Ordering
 //! Header jobs overtake waiting block jobs: a block never has to precede a
@@ -31,6 +32,7 @@ mod chain;
 mod convert;
 mod error;
 mod event;
+mod keeper;
 mod kernel;
 mod lock;
 mod open;
@@ -38,13 +40,16 @@ mod queue;
 mod reader;
 mod recent;
 mod record;
+mod replay;
+mod room;
 mod stored;
 mod verdict;
 mod worker;
 
 pub use chain::{Chain, ChainOptions, Queued};
 pub use error::{CloseError, OpenError, ReadError};
-pub use event::{BlockOutcome, Change, Event, Reject, RejectKind};
+pub use event::{BlockOutcome, Change, Event, Keep, Kept, Reject, RejectKind};
 pub use lock::{DirLock, lock};
 pub use open::{InitialChain, STORED_WINDOW};
 pub use reader::{BlockReader, SpentOutput};
+pub use replay::Replay;

@@ -6,7 +6,7 @@
 //! which has a `.lock`, `blocks` and `chainstate` too) and is left as it is.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use handfast_wire::Network;
@@ -144,11 +144,8 @@ fn check_empty(dir: &Path) -> Result<(), OpenError> {
 
 /// Writes the marker so that it is there whole or not at all.
 fn write_marker(dir: &Path, wanted: &str) -> io::Result<()> {
-    let temp = dir.join(MARKER_TEMP);
-    let mut file = File::create(&temp)?;
-    writeln!(file, "{MARKER_HEAD}\n{wanted}")?;
-    file.sync_all()?;
-    fs::rename(&temp, dir.join(MARKER_FILE))
+    let text = format!("{MARKER_HEAD}\n{wanted}\n");
+    handfast_disk::replace(&dir.join(MARKER_FILE), text.as_bytes())
 }
 
 /// The network as the marker names it. Stable: it is written to disk.

@@ -8,11 +8,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoinkernel::Block;
 use bytes::Bytes;
+
+use crate::Keep;
 
 /// Blocks that may wait: sixteen download windows of 1,024.
 pub(crate) const MAX_BLOCKS: usize = 16_384;
@@ -28,6 +31,7 @@ pub(crate) struct RawBlock {
     pub(crate) hash: BlockHash,
     pub(crate) bytes: Bytes,
     pub(crate) tag: u64,
+    pub(crate) keep: Keep,
 }
 
 /// Work for the kernel thread.
@@ -129,9 +133,9 @@ impl Queue {
         self.wake_kernel(&mut state);
     }
 
-    /// The next job; headers first. Calls `idle` and waits when there is none yet;
-    /// `None` when closed.
-    pub(crate) fn take_job(&self, mut idle: impl FnMut()) -> Option<Job> {
+    /// The next job; headers first. Calls `idle` and waits when there is none yet, and
+    /// again when the moment has come that `idle` gave; `None` when closed.
+    pub(crate) fn take_job(&self, mut idle: impl FnMut() -> Option<Instant>) -> Option<Job> {
         let mut state = self.state();
         loop {
             if state.closed {
@@ -141,13 +145,16 @@ impl Queue {
                 return Some(job);
             }
             drop(state);
-            idle();
+            let again = idle();
             state = self.state();
             if state.closed || !state.headers.is_empty() || !state.ready.is_empty() {
                 continue;
             }
             state.kernel_waits = true;
-            state = wait(&self.kernel, state);
+            state = match again {
+                None => wait(&self.kernel, state),
+                Some(again) => wait_until(&self.kernel, state, again),
+            };
         }
     }
 
@@ -233,6 +240,16 @@ fn wait<'a>(condvar: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, S
     condvar.wait(state).unwrap_or_else(PoisonError::into_inner)
 }
 
+fn wait_until<'a>(
+    condvar: &Condvar,
+    state: MutexGuard<'a, State>,
+    until: Instant,
+) -> MutexGuard<'a, State> {
+    let left = until.saturating_duration_since(Instant::now());
+    let waited = condvar.wait_timeout(state, left);
+    waited.unwrap_or_else(PoisonError::into_inner).0
+}
+
 #[cfg(test)]
 mod tests {
     use bitcoin::hashes::Hash;
@@ -244,6 +261,7 @@ mod tests {
             hash: BlockHash::from_byte_array([id; 32]),
             bytes: vec![id; length].into(),
             tag: u64::from(id),
+            keep: Keep::No,
         }
     }
 
@@ -264,10 +282,10 @@ mod tests {
             let raw = queue.take_raw().unwrap();
             queue.push_ready(raw, None);
         }
-        assert_eq!(tag(queue.take_job(|| {})), 1);
+        assert_eq!(tag(queue.take_job(|| None)), 1);
         queue.push_headers(vec![], 10);
         queue.push_headers(vec![], 11);
-        let order: Vec<u64> = (0..4).map(|_| tag(queue.take_job(|| {}))).collect();
+        let order: Vec<u64> = (0..4).map(|_| tag(queue.take_job(|| None))).collect();
         assert_eq!(order, [10, 11, 2, 3]);
         assert_eq!(queue.lengths(), (0, 0, 0));
     }
@@ -302,7 +320,7 @@ mod tests {
                 }
             });
             for _ in 0..total {
-                queue.take_job(|| {}).expect("the decoder did not stop");
+                queue.take_job(|| None).expect("the decoder did not stop");
             }
             queue.close();
         });
@@ -319,7 +337,7 @@ mod tests {
         queue.push_block(raw(4, 10));
         queue.push_headers(vec![], 5);
         assert!(queue.take_raw().is_none());
-        assert!(queue.take_job(|| {}).is_none());
+        assert!(queue.take_job(|| None).is_none());
         assert_eq!(queue.lengths(), (0, 0, 0));
         assert!(queue.is_closed());
     }
@@ -340,13 +358,14 @@ mod tests {
             hash: BlockHash::all_zeros(),
             bytes: Bytes::from_static(&[0; 300]),
             tag: 0,
+            keep: Keep::No,
         });
         let raw = queue.take_raw().expect("one waits");
         assert_eq!(queue.lengths(), (0, 1, 300));
         assert!(!queue.is_empty());
         queue.push_ready(raw, None);
         assert_eq!(queue.lengths(), (0, 1, 300));
-        assert!(queue.take_job(|| ()).is_some());
+        assert!(queue.take_job(|| None).is_some());
         assert_eq!(queue.lengths(), (0, 0, 0));
         assert!(queue.is_empty());
     }

@@ -26,12 +26,16 @@ use bitcoinkernel::{
     KernelError, Log, LogCategory, LogLevel, Logger, ValidationMode,
 };
 
-use crate::convert;
+use crate::{convert, verdict};
 
 /// Log lines kept per call: of errors, which hold the reasons of refusals, and of
 /// all. One call can connect many blocks, and only an error must not be missed.
 const MAX_ERRORS: usize = 1_024;
 const MAX_LINES: usize = 64;
+
+/// How the last line of a flush begins. The coins are written last, after the block
+/// files and the block index were synced (Bitcoin Core `FlushStateToDisk`).
+const FLUSHED: &str = "Committed ";
 
 /// Everything the kernel said during one call.
 #[derive(Debug, Default)]
@@ -42,6 +46,9 @@ pub(crate) struct Record {
     pub(crate) log: Vec<String>,
     /// Errors after which validation cannot go on.
     pub(crate) fatal: Vec<String>,
+    /// The kernel has flushed: what it had before this call, and the block of this call
+    /// if that had been stored by then, is on disk.
+    pub(crate) flushed: bool,
     /// Warnings raised (`Some` text) and withdrawn (`None`), in order.
     pub(crate) warnings: Vec<(Warning, Option<String>)>,
 }
@@ -141,6 +148,9 @@ impl Log for Sink {
             return;
         }
         let line = message.trim_end();
+        if verdict::body(line).starts_with(FLUSHED) {
+            note(|record| record.flushed = true);
+        }
         let kept = note(|record| {
             let bound = match line.starts_with("[error]") {
                 true => MAX_ERRORS,
@@ -175,6 +185,9 @@ pub(crate) fn connect_log() -> Result<(), KernelError> {
                 ..LoggingOptions::default()
             });
             let logger = Logger::new(Sink).map_err(|e| e.to_string())?;
+            // Tells of flushes, a few lines each, and of nothing else.
+            logger.set_level_category(LogCategory::CoinDb, LogLevel::Debug);
+            logger.enable_category(LogCategory::CoinDb);
             // Lives as long as the process, since the library's logger does.
             Box::leak(Box::new(logger));
             Ok(())

@@ -3,31 +3,36 @@
 //! Blocks arrive out of order, so at a stop some lie on disk that could not be
 //! connected yet. The kernel knows, but its interface does not tell; reading
 //! every candidate would take seconds. So a clean stop writes them down in
-//! `stored`, a text file that the next start consumes:
+//! `stored.dat`, which the next start consumes.
 //!
-//! ```text
-//! best <hash of the best header>
-//! <hash>…
-//! end <number of hashes>
-//! ```
-//!
-//! It counts only when complete and when the best header is still the same, so a
-//! stale one does no harm. Without it (after a crash) the files are asked, for a
-//! limited time; a block that is missed is downloaded twice, nothing worse.
+//! It counts only when the best header is still the same, so a stale one does no
+//! harm. Without it (after a crash) the files are asked, for a limited time; a block
+//! that is missed is downloaded twice, nothing worse.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
 use bitcoinkernel::{BlockTreeEntry, ChainstateManager};
+use handfast_disk::{remove, state_file};
+use serde::{Deserialize, Serialize};
 
 use crate::{STORED_WINDOW, convert, record};
 
-const FILE: &str = "stored";
+const FILE: &str = "stored.dat";
+/// Raised when [`Saved`] changes its meaning.
+const VERSION: u32 = 1;
+
+/// The file's contents.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    /// Hash of the best header.
+    best: [u8; 32],
+    /// Blocks on disk.
+    stored: Vec<[u8; 32]>,
+}
 
 /// Time to look for blocks on disk at a start without the file: RPC has to
 /// answer within 100 ms, and a miss costs some microseconds.
@@ -46,12 +51,11 @@ pub(crate) fn save(dir: &Path, manager: &ChainstateManager, unconnected: &BTreeS
     if stored.is_empty() {
         return;
     }
-    let mut text = format!("best {}\n", convert::hash(&best.block_hash()));
-    for hash in &stored {
-        writeln!(text, "{hash}").expect("writing to a String cannot fail");
-    }
-    writeln!(text, "end {}", stored.len()).expect("writing to a String cannot fail");
-    if let Err(e) = fs::write(dir.join(FILE), text) {
+    let saved = Saved {
+        best: convert::hash(&best.block_hash()).to_byte_array(),
+        stored: stored.iter().map(|hash| hash.to_byte_array()).collect(),
+    };
+    if let Err(e) = state_file::save(&dir.join(FILE), VERSION, &saved) {
         tracing::warn!("cannot write {FILE}: {e}; some blocks will be downloaded again");
     }
 }
@@ -70,39 +74,24 @@ pub(crate) fn load(dir: &Path, manager: &ChainstateManager) -> Vec<BlockHash> {
     }
 }
 
-/// Reads and removes the file. `None` unless it is complete and fits `best`.
+/// Reads and removes the file. `None` unless it fits `best`.
 fn take(dir: &Path, best: BlockHash) -> Option<BTreeSet<BlockHash>> {
     let path = dir.join(FILE);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == ErrorKind::NotFound => return None,
-        Err(e) => {
+    let saved: Option<Saved> = state_file::load(&path, VERSION)
+        // A file that stayed would be believed once more after a crash.
+        .and_then(|saved| remove(&path).map(|()| saved))
+        .unwrap_or_else(|e| {
             tracing::warn!("{}: {e}", path.display());
-            return None;
-        }
-    };
-    if let Err(e) = fs::remove_file(&path) {
-        // It would be believed once more after a crash.
-        tracing::warn!("{}: {e}", path.display());
-        return None;
-    }
-    parse(&text, best)
-}
-
-fn parse(text: &str, best: BlockHash) -> Option<BTreeSet<BlockHash>> {
-    let mut lines = text.lines();
-    let stated = lines.next()?.strip_prefix("best ")?;
-    if stated.parse() != Ok(best) {
-        return None;
-    }
-    let mut hashes = BTreeSet::new();
-    for line in lines {
-        if let Some(count) = line.strip_prefix("end ") {
-            return (count.parse() == Ok(hashes.len())).then_some(hashes);
-        }
-        hashes.insert(line.parse().ok()?);
-    }
-    None
+            None
+        });
+    let saved = saved.filter(|saved| saved.best == best.to_byte_array())?;
+    Some(
+        saved
+            .stored
+            .into_iter()
+            .map(BlockHash::from_byte_array)
+            .collect(),
+    )
 }
 
 /// Asks the files. What cannot be asked in time counts as not there.
@@ -144,19 +133,27 @@ pub(crate) fn fork_height(manager: &ChainstateManager, best: &BlockTreeEntry<'_>
 
 #[cfg(test)]
 mod tests {
-    use bitcoin::hashes::Hash;
-
     use super::*;
 
     #[test]
-    fn a_list_counts_only_when_complete_and_for_the_same_best_header() {
+    fn a_list_counts_once_and_only_for_the_same_best_header() {
         let hash = |id: u8| BlockHash::from_byte_array([id; 32]);
-        let text = format!("best {}\n{}\n{}\nend 2\n", hash(9), hash(1), hash(2));
+        let dir = tempfile::tempdir().unwrap();
+        let saved = Saved {
+            best: [9; 32],
+            stored: vec![[1; 32], [2; 32]],
+        };
+        let save = || state_file::save(&dir.path().join(FILE), VERSION, &saved).unwrap();
+        save();
         let listed = BTreeSet::from([hash(1), hash(2)]);
-        assert_eq!(parse(&text, hash(9)), Some(listed));
-        assert_eq!(parse(&text, hash(8)), None, "another best header");
-        for cut in 0..text.len() - 2 {
-            assert_eq!(parse(&text[..cut], hash(9)), None, "cut at {cut}");
-        }
+        assert_eq!(take(dir.path(), hash(9)), Some(listed));
+        assert_eq!(take(dir.path(), hash(9)), None, "it was consumed");
+        save();
+        assert_eq!(take(dir.path(), hash(8)), None, "another best header");
+        assert_eq!(
+            take(dir.path(), hash(9)),
+            None,
+            "it was consumed all the same"
+        );
     }
 }

@@ -13,11 +13,14 @@ use bitcoin::block::Header;
 use bitcoinkernel::notifications::types::{BlockValidationStateExt, Warning};
 use bitcoinkernel::{Block, ProcessBlockHeaderResult};
 
+use crate::keeper::{Keeper, Stored};
 use crate::kernel::{Kernel, Manager};
 use crate::queue::{Job, Queue, RawBlock};
 use crate::recent::Recent;
 use crate::record::{self, Record};
-use crate::{BlockOutcome, Change, CloseError, Event, Reject, RejectKind};
+use crate::replay::Marker;
+use crate::room::Room;
+use crate::{BlockOutcome, Change, CloseError, Event, Kept, Reject, RejectKind};
 use crate::{convert, stored, verdict};
 
 /// Reason for bytes that are no block; Bitcoin Core's `submitblock` says so too.
@@ -27,6 +30,9 @@ const UNDECODABLE: &str = "block-decode-failed";
 /// goes out alone wakes the receiver's thread, which costs this one several
 /// microseconds, a tenth of an empty block. Never while there is nothing to do.
 const REPORT_EVERY: Duration = Duration::from_millis(1);
+
+/// How often room on a full disk is looked for while no block comes.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
 /// What both threads share with the handle and the readers.
 pub(crate) struct Shared {
@@ -84,18 +90,26 @@ pub(crate) fn decode(shared: &Shared) -> Result<(), CloseError> {
 }
 
 /// Body of the kernel thread: jobs until the queue is closed, then flush.
-pub(crate) fn validate(
-    shared: &Arc<Shared>,
-    unconnected: BTreeSet<BlockHash>,
-) -> Result<(), CloseError> {
+pub(crate) fn validate(shared: &Arc<Shared>, start: Start) -> Result<(), CloseError> {
+    let Start {
+        unconnected,
+        keeper,
+        room,
+        marker,
+    } = start;
     let mut worker = Worker {
         shared,
         unconnected,
+        keeper,
+        room,
         warnings: BTreeMap::new(),
+        failed: false,
         held: vec![],
         reported: Instant::now(),
     };
     let worked = guarded(shared, "kernel", || {
+        // Here, since it takes two writes to the disk, for which nobody has to wait.
+        marker.set();
         worker.run();
         Ok(())
     });
@@ -104,19 +118,45 @@ pub(crate) fn validate(
     {
         stored::save(&shared.dir, &manager, &worker.unconnected);
     }
+    let beside = match shared.kernel.manager().is_some() {
+        true => worker.keeper.beside(&shared.kernel),
+        false => BTreeSet::new(),
+    };
     let flushed = shared.kernel.close();
     worked?;
-    match flushed.into_iter().next() {
-        Some(error) => Err(CloseError::Flush(error)),
-        None => Ok(()),
+    flushed.map_err(CloseError::Flush)?;
+    // After an error of its own the kernel's word is not enough to throw the journal away.
+    if !worker.failed {
+        worker.keeper.kernel_has_all(&beside);
+        marker.clear();
     }
+    Ok(())
 }
+
+/// What the kernel thread begins with.
+pub(crate) struct Start {
+    /// Blocks on disk that are not in the active chain.
+    pub(crate) unconnected: BTreeSet<BlockHash>,
+    pub(crate) keeper: Keeper,
+    pub(crate) room: Room,
+    pub(crate) marker: Marker,
+}
+
+/// Warnings by number: the kernel's two, and ours.
+const RULES: u8 = 0;
+const INVALID_CHAIN: u8 = 1;
+const JOURNAL: u8 = 2;
+const DISK: u8 = 3;
 
 struct Worker<'a> {
     shared: &'a Shared,
     /// Blocks on disk that are not in the active chain, as far as we know.
     unconnected: BTreeSet<BlockHash>,
+    keeper: Keeper,
+    room: Room,
     warnings: BTreeMap<u8, String>,
+    /// The kernel had trouble after which it cannot go on.
+    failed: bool,
     /// Reports not given yet, oldest first.
     held: Vec<Event>,
     /// When reports were given last.
@@ -126,18 +166,13 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn run(&mut self) {
         let shared = self.shared;
-        while let Some(job) = shared.queue.take_job(|| self.report()) {
+        while let Some(job) = shared.queue.take_job(|| self.idle()) {
             let started = Instant::now();
-            let manager = shared.kernel.manager().expect("this thread closes it");
             let fatal = match job {
-                Job::Headers { headers, tag } => self.headers(&manager, headers, tag),
-                Job::Block { raw, block } => self.block(&manager, raw, block),
+                Job::Headers { headers, tag } => self.headers(headers, tag),
+                Job::Block { raw, block } => self.block(raw, block),
             };
-            drop(manager);
-            if let Some(text) = fatal {
-                self.shared.queue.close();
-                self.post(Event::Fatal(text));
-            }
+            self.end_on(fatal);
             if self.reported.elapsed() >= REPORT_EVERY {
                 self.report();
             }
@@ -146,8 +181,48 @@ impl Worker<'_> {
         self.report();
     }
 
-    fn headers(&mut self, manager: &Manager<'_>, headers: Vec<Header>, tag: u64) -> Option<String> {
+    /// Nothing waits: reports, and does what nobody waits for. Returns when it wants to be
+    /// called again.
+    fn idle(&mut self) -> Option<Instant> {
+        self.report();
+        let (kept, again) = match self.keeper.idle(&self.shared.kernel) {
+            Ok(done) => done,
+            Err(fatal) => {
+                self.end_on(Some(fatal));
+                (false, None)
+            }
+        };
+        self.warn(JOURNAL, self.keeper.warning());
+        if kept {
+            self.post(Event::Kept);
+        }
+        let again = match self.warnings.contains_key(&DISK) {
+            true => {
+                let lacking = self.room.lacking().cloned();
+                self.warn(DISK, lacking);
+                let soon = Instant::now() + LOOK_FOR_ROOM;
+                Some(again.map_or(soon, |again| again.min(soon)))
+            }
+            false => again,
+        };
+        self.report();
+        again
+    }
+
+    /// Validation cannot go on.
+    fn end_on(&mut self, fatal: Option<String>) {
+        // When we are told to stop, the kernel may well be interrupted in what it did.
+        if let Some(text) = fatal.filter(|_| !self.shared.queue.is_closed()) {
+            self.failed = true;
+            self.shared.queue.close();
+            self.post(Event::Fatal(text));
+        }
+    }
+
+    fn headers(&mut self, headers: Vec<Header>, tag: u64) -> Option<String> {
         let started = Instant::now();
+        let shared = self.shared;
+        let manager = shared.kernel.manager().expect("this thread closes it");
         let mut fatal = None;
         let mut last = None;
         let mut rejected = None;
@@ -157,7 +232,7 @@ impl Worker<'_> {
             if self.shared.queue.is_closed() {
                 return None;
             }
-            let (reject, record) = check_header(manager, header);
+            let (reject, record) = check_header(&manager, header);
             fatal = self.notice(record).or(fatal);
             match reject {
                 Some(reject) => {
@@ -180,29 +255,15 @@ impl Worker<'_> {
         fatal
     }
 
-    fn block(
-        &mut self,
-        manager: &Manager<'_>,
-        raw: RawBlock,
-        block: Option<Block>,
-    ) -> Option<String> {
+    fn block(&mut self, raw: RawBlock, block: Option<Block>) -> Option<String> {
         let started = Instant::now();
-        let RawBlock { hash, bytes, tag } = raw;
-        let Some(block) = block else {
-            self.post(Event::Block {
-                tag,
-                hash,
-                outcome: BlockOutcome::Rejected(Reject {
-                    kind: RejectKind::Mutated,
-                    reason: UNDECODABLE.into(),
-                }),
-                changes: vec![],
-                busy: started.elapsed(),
-            });
-            return None;
-        };
-        let (result, record) = record::during(|| manager.process_block(&block));
-        let (outcome, changes) = verdict::block(hash, result, &record);
+        let RawBlock {
+            hash,
+            bytes,
+            tag,
+            keep,
+        } = raw;
+        let (outcome, changes, record) = self.judge(hash, block);
         if outcome == BlockOutcome::Stored {
             self.unconnected.insert(hash);
             // While more wait, this is bulk sync: nobody asks for these so soon.
@@ -217,34 +278,86 @@ impl Worker<'_> {
                 Change::Invalid(hash, _) => self.unconnected.remove(hash),
             };
         }
-        let fatal = self.notice(record);
+        if record.flushed {
+            let beside = self.keeper.beside(&self.shared.kernel);
+            self.keeper.kernel_flushed(&beside);
+        }
+        let mut fatal = self.notice(record);
+        let kept = match outcome {
+            BlockOutcome::Stored | BlockOutcome::Duplicate => self.keeper.stored(
+                &self.shared.kernel,
+                Stored {
+                    hash,
+                    bytes: &bytes,
+                    new: outcome == BlockOutcome::Stored,
+                    keep,
+                },
+            ),
+            BlockOutcome::Rejected(_) | BlockOutcome::Failed(_) => Ok(self.keeper.now()),
+        };
+        self.warn(JOURNAL, self.keeper.warning());
+        let kept = kept.unwrap_or_else(|why| {
+            fatal = Some(why.clone());
+            Kept::Failed(why)
+        });
         self.post(Event::Block {
             tag,
             hash,
             outcome,
             changes,
+            kept,
             busy: started.elapsed(),
         });
         fatal
     }
 
+    /// Has the kernel judge and store a block, if there is room for it.
+    fn judge(
+        &mut self,
+        hash: BlockHash,
+        block: Option<Block>,
+    ) -> (BlockOutcome, Vec<Change>, Record) {
+        let Some(block) = block else {
+            let reject = Reject {
+                kind: RejectKind::Mutated,
+                reason: UNDECODABLE.into(),
+            };
+            return (BlockOutcome::Rejected(reject), vec![], Record::default());
+        };
+        let lacking = self.room.lacking().cloned();
+        self.warn(DISK, lacking.clone());
+        if let Some(why) = lacking {
+            return (BlockOutcome::Failed(why), vec![], Record::default());
+        }
+        let shared = self.shared;
+        let manager = shared.kernel.manager().expect("this thread closes it");
+        let (result, record) = record::during(|| manager.process_block(&block));
+        let (outcome, changes) = verdict::block(hash, result, &record);
+        (outcome, changes, record)
+    }
+
     /// Tells of changed warnings; returns the first fatal error.
     fn notice(&mut self, record: Record) -> Option<String> {
-        let before = self.warnings.clone();
         for (id, text) in record.warnings {
             let id = match id {
-                Warning::UnknownNewRulesActivated => 0,
-                Warning::LargeWorkInvalidChain => 1,
+                Warning::UnknownNewRulesActivated => RULES,
+                Warning::LargeWorkInvalidChain => INVALID_CHAIN,
             };
-            match text {
-                Some(text) => self.warnings.insert(id, text),
-                None => self.warnings.remove(&id),
-            };
-        }
-        if self.warnings != before {
-            self.post(Event::Warnings(self.warnings.values().cloned().collect()));
+            self.warn(id, text);
         }
         record.fatal.into_iter().next()
+    }
+
+    /// Raises or withdraws a warning; told when that changes something.
+    fn warn(&mut self, id: u8, text: Option<String>) {
+        if self.warnings.get(&id) == text.as_ref() {
+            return;
+        }
+        match text {
+            Some(text) => self.warnings.insert(id, text),
+            None => self.warnings.remove(&id),
+        };
+        self.post(Event::Warnings(self.warnings.values().cloned().collect()));
     }
 
     fn post(&mut self, event: Event) {

@@ -13,7 +13,9 @@ use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash, Witness};
 use bytes::Bytes;
-use handfast_chain::{Chain, ChainOptions, CloseError, Event, OpenError, Queued, ReadError, lock};
+use handfast_chain::{
+    Chain, ChainOptions, CloseError, Event, Keep, OpenError, Queued, ReadError, lock,
+};
 use handfast_wire::Network;
 use kit::{Feed, connected, mine, mine_chain, mine_with, shared_blocks, signet, tip};
 
@@ -234,7 +236,7 @@ fn an_interrupt_while_busy_drops_the_queue_and_the_chain_closes_in_order() {
     .unwrap();
     let blocks = mine_chain(&initial.active[0], 0, 50, 0);
     let hand_over = |block: &Block| {
-        chain.check_block(block.block_hash(), serialize(block).into(), 0);
+        chain.check_block(block.block_hash(), serialize(block).into(), 0, Keep::No);
     };
     hand_over(&blocks[0]);
     let first = reports.recv().unwrap();
@@ -259,7 +261,8 @@ fn what_was_done_before_an_interrupt_has_been_reported() {
     let dir = tempfile::tempdir().unwrap();
     let feed = Feed::open(&signet(), dir.path());
     for raw in &blocks {
-        feed.chain.check_block(raw.hash(), raw.bytes.clone(), 0);
+        feed.chain
+            .check_block(raw.hash(), raw.bytes.clone(), 0, Keep::No);
     }
     feed.next_block();
     feed.chain.interrupt();
@@ -282,7 +285,7 @@ fn a_panic_on_the_kernel_thread_is_told_and_fails_the_close() {
     )
     .unwrap();
     let block = mine(&initial.active[0], 1, 0);
-    chain.check_block(block.block_hash(), serialize(&block).into(), 0);
+    chain.check_block(block.block_hash(), serialize(&block).into(), 0, Keep::No);
     let Event::Fatal(text) = events.recv().unwrap() else {
         panic!("expected Fatal");
     };
@@ -310,7 +313,7 @@ fn a_block_under_a_wrong_hash_is_our_own_bug_and_is_told() {
     let block = mine(&feed.initial.active[0], 1, 0);
     let wrong = BlockHash::from_byte_array([1; 32]);
     let bytes: Bytes = serialize(&block).into();
-    feed.chain.check_block(wrong, bytes, 0);
+    feed.chain.check_block(wrong, bytes, 0, Keep::No);
     assert!(matches!(feed.next(), Event::Fatal(_)));
     let error = feed.chain.close().unwrap_err();
     assert!(

@@ -6,7 +6,7 @@ mod kit;
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, CompactTarget, TxMerkleNode};
-use handfast_chain::{BlockOutcome, Change, Event, Reject, RejectKind};
+use handfast_chain::{BlockOutcome, Change, Event, Keep, Reject, RejectKind};
 use handfast_wire::Network;
 use kit::{Feed, connected, grind, mine, mine_chain, mine_with};
 
@@ -197,7 +197,7 @@ fn a_header_batch_handed_over_before_a_block_is_judged_before_it() {
     feed.chain.check_headers(headers, 1);
     let last = &chain[299];
     feed.chain
-        .check_block(last.block_hash(), serialize(last).into(), 2);
+        .check_block(last.block_hash(), serialize(last).into(), 2, Keep::No);
     assert!(matches!(
         feed.next(),
         Event::Headers {

@@ -54,6 +54,8 @@ pub struct ChainView {
     pub network: Network,
     /// Where the node is in its life.
     pub phase: Phase,
+    /// What the start is at, one line, while the phase is [`Phase::Starting`].
+    pub starting: String,
     /// Whether the tip is still far behind (Core's sense of the word).
     pub initial_block_download: bool,
     /// Estimated share of the chain that is validated, 0.0 to 1.0.

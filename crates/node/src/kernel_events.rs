@@ -49,6 +49,7 @@ pub(crate) fn report(event: chain::Event) -> Report {
             hash,
             outcome,
             changes,
+            kept,
             busy,
         } => {
             let changes = changes.into_iter().map(change).collect();
@@ -58,9 +59,11 @@ pub(crate) fn report(event: chain::Event) -> Report {
                 outcome,
                 origin: origin(tag),
                 changes,
+                kept: self::kept(kept),
                 busy,
             })
         }
+        chain::Event::Kept => Report::Answer(sync::KernelEvent::Kept),
         chain::Event::Warnings(warnings) => Report::Warnings(warnings),
         chain::Event::Fatal(why) => Report::Fatal(why),
     }
@@ -72,6 +75,23 @@ fn block_outcome(outcome: chain::BlockOutcome) -> sync::BlockOutcome {
         chain::BlockOutcome::Duplicate => sync::BlockOutcome::Duplicate,
         chain::BlockOutcome::Rejected(why) => sync::BlockOutcome::Rejected(reject(why)),
         chain::BlockOutcome::Failed(why) => sync::BlockOutcome::Failed(why),
+    }
+}
+
+/// How a block is to be kept: whoever offered one of our own waits for the answer.
+pub(crate) fn keep(keep: bool, origin: Option<ConnId>) -> chain::Keep {
+    match (keep, origin) {
+        (false, _) => chain::Keep::No,
+        (true, Some(_)) => chain::Keep::Soon,
+        (true, None) => chain::Keep::Now,
+    }
+}
+
+fn kept(kept: chain::Kept) -> sync::Kept {
+    match kept {
+        chain::Kept::Yes => sync::Kept::Yes,
+        chain::Kept::Later => sync::Kept::Later,
+        chain::Kept::Failed(why) => sync::Kept::Failed(why),
     }
 }
 

@@ -36,7 +36,7 @@ impl KernelTimes {
         match event {
             Event::Block { busy, .. } => observe(&self.blocks, busy),
             Event::Headers { busy, .. } => observe(&self.headers, busy),
-            Event::Warnings(_) | Event::Fatal(_) => {}
+            Event::Kept | Event::Warnings(_) | Event::Fatal(_) => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::Addr;
 use actix::dev::channel::{AddressReceiver, channel};
 use bitcoin::block::Header;
-use handfast_chain::{Chain, ChainOptions, Event, InitialChain, OpenError};
+use handfast_chain::{Chain, ChainOptions, Event, InitialChain, OpenError, Replay};
 use handfast_proto::address_book::Row;
 use handfast_proto::bans::BanList;
 use handfast_proto::headers::HeaderTree;
@@ -69,13 +69,15 @@ pub(crate) struct Open {
 
 /// Opens on a new thread and posts [`Opened`] to `Node`.
 pub(crate) fn open(
-    options: ChainOptions,
+    mut options: ChainOptions,
     config: &NodeConfig,
     mailboxes: &Mailboxes,
     shared: Arc<Shared>,
 ) {
     let sync = mailboxes.sync.addr.clone();
     let datadir = config.datadir.clone();
+    let told = shared.clone();
+    options.on_replay = Some(Box::new(move |how| told.set_starting(&replaying(how))));
     let opening = move || {
         let events = shared.clone();
         // Runs on the kernel's thread between two jobs: converts and posts.
@@ -119,6 +121,20 @@ pub(crate) fn open(
     );
 }
 
+/// What the start is at, for those who ask.
+fn replaying(how: Replay) -> String {
+    let Replay {
+        done,
+        total,
+        unclean,
+    } = how;
+    let why = match unclean {
+        true => ": the last run did not end as it should",
+        false => "",
+    };
+    format!("Replaying acknowledged blocks, {done} of {total}{why}…")
+}
+
 /// The header tree of what the kernel has.
 pub(crate) fn tree(initial: &InitialChain) -> HeaderTree {
     let mut active = initial.active.iter();
@@ -140,5 +156,34 @@ pub(crate) fn tree(initial: &InitialChain) -> HeaderTree {
     for hash in &initial.stored {
         tree.mark_stored(hash);
     }
+    for header in &initial.beside {
+        let hash = header.block_hash();
+        // Its parent may be a block that nobody relied on, and that we were not told of.
+        if tree.insert_hashed(hash, *header).is_ok() {
+            tree.mark_stored(&hash);
+        }
+    }
     tree
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_tells_how_far_the_replay_is_and_why_there_is_one() {
+        let how = |unclean| Replay {
+            done: 3,
+            total: 40,
+            unclean,
+        };
+        assert_eq!(
+            replaying(how(true)),
+            "Replaying acknowledged blocks, 3 of 40: the last run did not end as it should…"
+        );
+        assert_eq!(
+            replaying(how(false)),
+            "Replaying acknowledged blocks, 3 of 40…"
+        );
+    }
 }

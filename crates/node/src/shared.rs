@@ -32,6 +32,9 @@ use crate::slots::Slots;
 use crate::stats::TotalCounters;
 use crate::sync_manager::SyncManager;
 
+/// What a start is at first. Core's words.
+const LOADING: &str = "Loading block index…";
+
 /// The actors that answer, once they run.
 #[derive(Debug)]
 pub(crate) struct Links {
@@ -100,6 +103,7 @@ impl Shared {
             tree: HeaderTree::new(birth.network.genesis()),
             network: birth.network,
             phase: Phase::Starting,
+            starting: LOADING.into(),
             initial_block_download: true,
             progress: 0.0,
             size_on_disk: 0,
@@ -148,6 +152,14 @@ impl Shared {
     pub(crate) fn publish(&self, change: impl FnMut(&Arc<ChainView>) -> ChainView) {
         self.view.rcu(change);
         self.news.send_replace(());
+    }
+
+    /// Says what the start is at.
+    pub(crate) fn set_starting(&self, starting: &str) {
+        self.publish(|old| ChainView {
+            starting: starting.to_owned(),
+            ..ChainView::clone(old)
+        });
     }
 
     pub(crate) fn set_warnings(&self, warnings: &[String]) {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::alarm::{self, Timed};
 use crate::audit::{Audit, Handled};
 use crate::credit::BlockShare;
-use crate::kernel_events::tag;
+use crate::kernel_events::{keep, tag};
 use crate::mail::{
     AuditSync, FetchBlock, Kernel, QuerySyncState, ServeBlock, Served, StopSync, SubmitBlock,
     SubmitHeader, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
@@ -87,12 +87,20 @@ impl SyncManager {
                 Effect::CheckHeaders { headers, origin } => {
                     self.chain().check_headers(headers, tag(origin))
                 }
-                Effect::CheckBlock { block, origin } => {
+                Effect::CheckBlock {
+                    block,
+                    origin,
+                    keep: is_kept,
+                } => {
                     if let Some((hash, share)) = share.take_if(|(hash, _)| *hash == block.hash) {
                         self.with_kernel.insert(hash, share);
                     }
-                    self.chain()
-                        .check_block(block.hash, block.bytes, tag(origin));
+                    self.chain().check_block(
+                        block.hash,
+                        block.bytes,
+                        tag(origin),
+                        keep(is_kept, origin),
+                    );
                 }
                 Effect::ServeBlock {
                     id,

@@ -20,7 +20,9 @@ use bitcoin::{
     TxMerkleNode, TxOut, Witness, absolute, script, transaction,
 };
 use bytes::Bytes;
-use handfast_chain::{BlockOutcome, Chain, ChainOptions, Change, Event, InitialChain, Reject};
+use handfast_chain::{
+    BlockOutcome, Chain, ChainOptions, Change, Event, InitialChain, Keep, Reject,
+};
 use handfast_wire::Network;
 
 /// Long enough for a busy machine; reached only by a failure.
@@ -82,7 +84,7 @@ impl Feed {
     }
 
     pub fn bytes(&self, hash: BlockHash, bytes: Bytes) -> Answer {
-        self.chain.check_block(hash, bytes, 0);
+        self.chain.check_block(hash, bytes, 0, Keep::No);
         let answer = self.next_block();
         assert_eq!(answer.hash, hash);
         answer
@@ -98,6 +100,7 @@ impl Feed {
                 count_ok,
                 rejected,
                 last,
+                ..
             } => {
                 let expected = count_ok.checked_sub(1).map(|i| headers[i].block_hash());
                 assert_eq!(last, expected);
@@ -111,7 +114,8 @@ impl Feed {
     pub fn blocks<'a>(&self, blocks: impl IntoIterator<Item = &'a Raw>) -> Vec<Answer> {
         let mut count = 0;
         for raw in blocks {
-            self.chain.check_block(raw.hash(), raw.bytes.clone(), 0);
+            self.chain
+                .check_block(raw.hash(), raw.bytes.clone(), 0, Keep::No);
             count += 1;
         }
         (0..count).map(|_| self.next_block()).collect()
@@ -224,7 +228,8 @@ pub fn mine_with(parent: &Header, height: u32, salt: u8, change: impl FnOnce(&mu
             witness: Witness::new(),
         }],
         output: vec![TxOut {
-            value: Amount::from_int_btc(50),
+            // Regtest halves the subsidy every 150 blocks.
+            value: Amount::from_int_btc(50) / (1 << (height / 150).min(63)),
             script_pubkey: ScriptBuf::from_bytes(vec![0x51]),
         }],
     };

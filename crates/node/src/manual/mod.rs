@@ -16,7 +16,9 @@
 //! - [`ordering`]: what arrives before what, and why it cannot be otherwise.
 //! - [`credits`]: what bounds each queue.
 //! - [`shutdown`]: the phases of the end, and what each one proves.
+//! - [`durability`]: what survives a kill, a loss of power, a full disk.
 
 pub mod credits;
+pub mod durability;
 pub mod ordering;
 pub mod shutdown;

@@ -11,7 +11,7 @@
 //! | drain | `PeerManager` disconnects those it knows and admits nobody | it answered | 5 s |
 //! | connections | | every slot is home, and none can be taken any more (L6) | 10 s |
 //! | managers | both assert that their tables are empty, and stop; `SyncManager` lets go of the kernel; the numbers of connections, `Add`s and `Done`s must add up and are logged (`every connection ended`) | both answered | 5 s |
-//! | kernel | validation is interrupted, databases are flushed and closed, threads joined | the thread that does it is through | 600 s |
+//! | kernel | validation is interrupted, databases are flushed and closed, then the journal is emptied; threads joined | the thread that does it is through | 600 s |
 //! | state | `peers.dat` | written and renamed | 10 s |
 //! | threads | arbiters are stopped and joined, `core` last | joined | 5 s |
 //!
@@ -29,5 +29,6 @@
 //!
 //! # Before everything runs
 //!
-//! While the kernel opens it cannot be interrupted. A shutdown asked for then begins
+//! While the kernel opens, which includes the replay of the journal (see
+//! [`durability`](super::durability)), it cannot be interrupted. A shutdown asked for then begins
 //! when it is open.

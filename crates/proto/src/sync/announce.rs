@@ -11,7 +11,7 @@ use super::manager::{Step, SyncManager};
 
 /// Most headers in an announcement (BIP130); a longer way to the tip is announced by
 /// `inv`. Core `MAX_BLOCKS_TO_ANNOUNCE`.
-const MAX_BLOCKS_TO_ANNOUNCE: u32 = 8;
+pub(super) const MAX_BLOCKS_TO_ANNOUNCE: u32 = 8;
 
 impl SyncManager {
     /// Announces the tip to each peer that does not have it: by `headers` when it asked
@@ -21,7 +21,8 @@ impl SyncManager {
     /// through all of initial block download; on a chain of old blocks that never
     /// ends, and its peers would not hear of new ones.
     pub(super) fn announce(&mut self, step: &mut Step) {
-        if !std::mem::take(&mut self.tip_moved) {
+        // What peers hear of must not be forgotten: the tip waits until it is kept.
+        if !self.kept || !std::mem::take(&mut self.tip_moved) {
             return;
         }
         let tip = self.tree.tip();

@@ -444,10 +444,15 @@ impl SyncManager {
         let waiting = self.download.kernel_bytes;
         self.download.budget.arrived(bytes, waiting);
         self.download.kernel_bytes += bytes;
-        let pending = Pending::new(origin, block.header, bytes, step.now.mono);
+        let keep = self.is_to_be_kept(step.now, &block.hash, origin);
+        let pending = Pending::new(origin, block.header, bytes, step.now.mono, keep);
         let before = self.download.with_kernel.insert(block.hash, pending);
         assert!(before.is_none(), "a block is with the kernel once");
-        step.effects.push(Effect::CheckBlock { block, origin });
+        step.effects.push(Effect::CheckBlock {
+            block,
+            origin,
+            keep,
+        });
     }
 
     /// The peer does not have what it was asked for: others are asked.

@@ -52,7 +52,10 @@ pub struct SyncManager {
     /// No later than the first timer (monotonic); timers that moved are found when it fires.
     pub(super) wake: Option<Duration>,
     pub(super) tree_changed: bool,
+    /// The tip has changed, and no peer was told of it yet.
     pub(super) tip_moved: bool,
+    /// Everything that the kernel has stored survives the end of the process.
+    pub(super) kept: bool,
 }
 
 /// Where a step collects its effects, with the moment it happens at.
@@ -90,6 +93,7 @@ impl SyncManager {
             wake: None,
             tree_changed: false,
             tip_moved: false,
+            kept: true,
         }
     }
 
@@ -309,10 +313,13 @@ impl SyncManager {
                 outcome,
                 origin,
                 changes,
+                kept,
                 busy: _,
             } => {
-                self.block_checked(step, hash, outcome, origin, changes);
+                self.now_kept(&kept);
+                self.block_checked(step, hash, outcome, origin, changes, &kept);
             }
+            KernelEvent::Kept => self.all_kept(),
         }
     }
 

@@ -16,6 +16,7 @@
 //! | `plan` | the way to the chain that is being downloaded |
 //! | `stalls` | peers that are late with blocks |
 //! | `chain_sync` | peers we dialled that stay behind our chain |
+//! | `keep` | which blocks survive the end of the process, and what waits for that |
 //! | `verdicts` | what the kernel's answers do to the tree and to peers |
 //! | `announce` | telling peers about a new tip, and hearing of one |
 //! | `serve` | answering `getheaders`, `getblocks` and `getdata` |
@@ -41,6 +42,7 @@ mod download;
 mod fetch;
 mod header_batch;
 mod header_sync;
+mod keep;
 mod known_work;
 mod manager;
 mod peer;
@@ -158,7 +160,8 @@ pub enum Input {
 }
 
 /// What the kernel answered to a job. Exactly one event per
-/// [`Effect::CheckHeaders`] or [`Effect::CheckBlock`], in any order.
+/// [`Effect::CheckHeaders`] or [`Effect::CheckBlock`], in any order, and
+/// [`KernelEvent::Kept`] beside them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelEvent {
     /// A batch of headers was looked at, up to and including the first bad one.
@@ -182,9 +185,26 @@ pub enum KernelEvent {
         origin: Option<ConnId>,
         /// What the job did to the chain state, oldest first; other blocks may appear.
         changes: Vec<Change>,
+        /// Whether everything that the kernel has stored is kept.
+        kept: Kept,
         /// Time the kernel spent on it.
         busy: Duration,
     },
+    /// Everything that the kernel has stored is kept, which was not so at its last verdict
+    /// about a block. Answers no job.
+    Kept,
+}
+
+/// Whether what the kernel has stored survives the end of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It does.
+    Yes,
+    /// Not all of it. After a block that is to be kept [`KernelEvent::Kept`] follows.
+    Later,
+    /// A block that is to be kept could not be written; why, with the remedy.
+    /// [`KernelEvent::Kept`] follows when that worked.
+    Failed(String),
 }
 
 /// The verdict about one block.
@@ -278,8 +298,10 @@ pub enum Effect {
     CheckBlock {
         /// The block.
         block: RawBlock,
-        /// Who sent it.
+        /// Who sent it; `None`: we did, and somebody waits for the answer.
         origin: Option<ConnId>,
+        /// It is to survive the end of the process, with all that it builds on.
+        keep: bool,
     },
     /// Read a block from disk and send it when the peer has room; then [`Input::Served`].
     ServeBlock {
@@ -326,7 +348,8 @@ pub enum SubmitResult {
     Inconclusive,
     /// Refused; the reason is the answer.
     Rejected(Reject),
-    /// We could not tell, by our own fault.
+    /// By our own fault: we could not tell, or could not keep it. The latter is made up
+    /// for as soon as possible, and the block announced then.
     Failed(String),
 }
 

@@ -12,7 +12,7 @@ use crate::headers::{InsertError, Inserted, Status, check_pow};
 use crate::lifecycle::ConnId;
 
 use super::manager::{Step, SyncManager};
-use super::{BlockOutcome, Effect, Reject, RejectKind, SubmitResult};
+use super::{BlockOutcome, Effect, Kept, Reject, RejectKind, SubmitResult};
 
 /// A block that is with the kernel.
 #[derive(Clone, Debug)]
@@ -23,8 +23,12 @@ pub(super) struct Pending {
     pub(super) since: Duration,
     /// We offered it ourselves.
     own: bool,
+    /// The kernel was asked to keep it.
+    keep: bool,
     /// Who waits for the verdict.
-    tickets: Vec<u64>,
+    pub(super) tickets: Vec<u64>,
+    /// Submitted while the kernel has it as one that is not to be kept.
+    pub(super) again: Option<RawBlock>,
 }
 
 impl Pending {
@@ -33,13 +37,16 @@ impl Pending {
         header: Header,
         bytes: usize,
         since: Duration,
+        keep: bool,
     ) -> Self {
         Self {
             header,
             bytes,
             since,
             own: origin.is_none(),
+            keep,
             tickets: Vec::new(),
+            again: None,
         }
     }
 }
@@ -82,15 +89,21 @@ impl SyncManager {
     }
 
     /// Offers a block. What is known of it already is answered at once, as Core does:
-    /// on disk is `duplicate`, whether it was ever connected or not.
+    /// on disk is `duplicate`, whether it was ever connected or not. But that answer too
+    /// acknowledges it: while not all blocks are kept the kernel is asked first.
     pub(super) fn submit(&mut self, step: &mut Step, ticket: u64, block: RawBlock) {
         let hash = block.hash;
         if let Some(pending) = self.download.with_kernel.get_mut(&hash) {
             pending.tickets.push(ticket);
+            if !pending.keep {
+                pending.again = Some(block);
+            }
             return;
         }
         let known = match self.tree.get(&hash).map(|entry| entry.status) {
-            Some(Status::Connected | Status::Stored) => Some(SubmitResult::Duplicate),
+            Some(Status::Connected | Status::Stored) => {
+                self.kept.then_some(SubmitResult::Duplicate)
+            }
             Some(Status::Invalid) => Some(SubmitResult::DuplicateInvalid),
             Some(Status::Header) | None => self.judge_header(&hash, &block.header),
         };
@@ -102,12 +115,13 @@ impl SyncManager {
             self.download.take_out(entry.height, &hash);
         }
         self.give_to_kernel(step, block, None);
-        let pending = self
-            .download
-            .with_kernel
-            .get_mut(&hash)
-            .expect("just given");
-        pending.tickets.push(ticket);
+        self.wait_for_verdict(hash, vec![ticket]);
+    }
+
+    /// These wait for the verdict about a block that was given to the kernel just now.
+    pub(super) fn wait_for_verdict(&mut self, hash: BlockHash, tickets: Vec<u64>) {
+        let pending = self.download.with_kernel.get_mut(&hash);
+        pending.expect("just given").tickets.extend(tickets);
     }
 
     /// The verdict about a block that somebody waits for. Core `submitblock`.
@@ -117,11 +131,15 @@ impl SyncManager {
         hash: BlockHash,
         pending: &Pending,
         outcome: &BlockOutcome,
+        kept: &Kept,
     ) {
         let connected = self.tree.in_active_chain(&hash);
         for (at, ticket) in pending.tickets.iter().enumerate() {
             let first = pending.own && at == 0;
             let result = match outcome {
+                BlockOutcome::Stored | BlockOutcome::Duplicate if let Kept::Failed(why) = kept => {
+                    SubmitResult::Failed(why.clone())
+                }
                 BlockOutcome::Stored if connected && first => SubmitResult::Accepted,
                 BlockOutcome::Stored if first => SubmitResult::Inconclusive,
                 // Another brought it at the same time.

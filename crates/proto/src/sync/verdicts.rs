@@ -10,7 +10,7 @@ use crate::lifecycle::{ConnId, DoneReason};
 
 use super::manager::{Step, SyncManager};
 use super::submit::Pending;
-use super::{BlockOutcome, Change, Effect, Reject, RejectKind};
+use super::{BlockOutcome, Change, Effect, Kept, Reject, RejectKind};
 
 /// Pause after a block could not be judged for a reason that is not its sender's.
 const HOLD: Duration = Duration::from_secs(10);
@@ -52,6 +52,7 @@ impl SyncManager {
         outcome: BlockOutcome,
         origin: Option<ConnId>,
         changes: Vec<Change>,
+        kept: &Kept,
     ) {
         let pending = self.download.with_kernel.remove(&hash);
         let bytes = pending.as_ref().map_or(0, |pending| pending.bytes);
@@ -80,7 +81,7 @@ impl SyncManager {
             }
         }
         if let Some(pending) = pending {
-            self.answer_submitted(step, hash, &pending, &outcome);
+            self.answer_or_keep(step, hash, pending, &outcome, kept);
         }
         self.download.advance(&self.tree);
     }

@@ -10,7 +10,7 @@ use handfast_wire::RawBlock;
 
 use crate::headers::{HeaderTree, InsertError, Inserted, Status};
 use crate::lifecycle::ConnId;
-use crate::sync::{BlockOutcome, Change, KernelEvent, Reject, RejectKind};
+use crate::sync::{BlockOutcome, Change, Kept, KernelEvent, Reject, RejectKind};
 
 /// Seconds that a header's time may lie ahead of the clock. Core `MAX_FUTURE_BLOCK_TIME`.
 const MAX_FUTURE: u32 = 2 * 60 * 60;
@@ -33,6 +33,8 @@ pub struct Kernel {
     pub trouble: BTreeSet<BlockHash>,
     /// The wall clock, Unix seconds; `None`: no time is in the future.
     pub unix: Option<u32>,
+    /// What it says of whether all that it has stored is kept.
+    pub kept: Kept,
 }
 
 /// The refusal of this class.
@@ -66,6 +68,7 @@ impl Kernel {
             forked: false,
             trouble: BTreeSet::new(),
             unix: None,
+            kept: Kept::Yes,
         }
     }
 
@@ -133,6 +136,7 @@ impl Kernel {
             outcome,
             origin,
             changes,
+            kept: self.kept.clone(),
             busy: Duration::ZERO,
         }
     }

@@ -106,7 +106,8 @@ impl Methods {
     ) -> Result<Value, Error> {
         let name = method.name;
         if method.needs_chain && self.node.phase() == Phase::Starting {
-            return Err(Error::new(code::IN_WARMUP, "Loading block index…"));
+            let starting = self.node.view().starting.clone();
+            return Err(Error::new(code::IN_WARMUP, starting));
         }
         let arguments = positional(params, &method.names())?;
         method.check(&arguments)?;

@@ -105,7 +105,9 @@ impl Running {
                 Effect::CheckHeaders { headers, origin } => {
                     self.job(engine, Job::Headers(headers, origin));
                 }
-                Effect::CheckBlock { block, origin } => self.job(engine, Job::Block(block, origin)),
+                Effect::CheckBlock { block, origin, .. } => {
+                    self.job(engine, Job::Block(block, origin))
+                }
                 Effect::ServeBlock {
                     id, ticket, hash, ..
                 } => self.post_peers(engine, PeersMail::Serve { id, ticket, hash }),
@@ -275,5 +277,6 @@ fn outcome(event: &KernelEvent) -> String {
         KernelEvent::BlockChecked {
             outcome, changes, ..
         } => format!("{outcome:?}, {} changes", changes.len()),
+        KernelEvent::Kept => "all is kept".into(),
     }
 }

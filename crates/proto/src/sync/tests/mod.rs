@@ -5,6 +5,7 @@ mod chain_sync;
 mod downloading;
 mod fetching;
 mod headers;
+mod keeping;
 mod losing_the_source;
 mod schedules;
 mod serving;

@@ -119,6 +119,7 @@ fn a_mutated_block_leaves_no_trace() {
         outcome: super::super::BlockOutcome::Rejected(reject.clone()),
         origin: None,
         changes: vec![],
+        kept: super::super::Kept::Yes,
         busy: secs(0),
     };
     let effects = world.node.step(world.now, Input::Kernel(verdict));

@@ -196,6 +196,7 @@ fn a_block_that_is_too_new_for_the_kernel_holds_up_nothing_else() {
         outcome: BlockOutcome::Rejected(reject(RejectKind::TimeFuture)),
         origin: Some(ahead),
         changes: Vec::new(),
+        kept: super::super::Kept::Yes,
         busy: Duration::ZERO,
     };
     world.input(Input::Kernel(verdict));

@@ -250,7 +250,7 @@ impl World {
                     self.schedule(Duration::from_millis(1), Event::Leave(id));
                 }
                 Effect::CheckHeaders { headers, origin } => self.job(Job::Headers(headers, origin)),
-                Effect::CheckBlock { block, origin } => self.job(Job::Block(block, origin)),
+                Effect::CheckBlock { block, origin, .. } => self.job(Job::Block(block, origin)),
                 Effect::ServeBlock {
                     id,
                     ticket,
