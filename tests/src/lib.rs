@@ -21,6 +21,7 @@ pub mod process;
 pub mod rpc;
 pub mod scripted_peer;
 pub mod served_chain;
+pub mod shifted_clock;
 pub mod sim;
 pub mod usage;
 pub mod wait;

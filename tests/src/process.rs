@@ -97,6 +97,8 @@ pub struct Setup {
     connect: Vec<SocketAddr>,
     args: Vec<String>,
     open_files: Option<(u64, u64)>,
+    environment: Vec<(&'static str, PathBuf)>,
+    disk: Option<u32>,
 }
 
 impl Setup {
@@ -113,6 +115,8 @@ impl Setup {
             connect: vec![],
             args: vec![],
             open_files: None,
+            environment: vec![],
+            disk: None,
         }
     }
 
@@ -148,6 +152,32 @@ impl Setup {
     pub fn open_files(mut self, soft: u64, hard: u64) -> Self {
         self.open_files = Some((soft, hard));
         self
+    }
+
+    /// With these variables in its environment.
+    pub fn environment(
+        mut self,
+        variables: impl IntoIterator<Item = (&'static str, PathBuf)>,
+    ) -> Self {
+        self.environment.extend(variables);
+        self
+    }
+
+    /// With its data directory on a file system of its own, of so many MiB, that is gone
+    /// with the process. What is in it is found by [`Node::inside`].
+    ///
+    /// `None`, with a word about it, where a user may not mount in a name space of his own.
+    pub fn on_a_disk_of(mut self, mebibytes: u32) -> Option<Self> {
+        let allowed = Command::new("unshare")
+            .args(["--map-root-user", "--mount", "true"])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !allowed {
+            eprintln!("skipped: unshare --map-root-user --mount is not allowed here");
+        }
+        self.disk = Some(mebibytes);
+        allowed.then_some(self)
     }
 
     /// Where it keeps its files.
@@ -208,13 +238,18 @@ impl Setup {
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a file can be duplicated"))
             .stderr(output)
+            .envs(self.environment.iter().cloned())
             .spawn()
             .expect("the program starts");
+        let cookie = match self.disk {
+            None => self.cookie(),
+            Some(_) => inside(child.id(), &self.cookie()),
+        };
         Node {
             setup: self.clone(),
             child,
             p2p,
-            rpc: Rpc::new(Endpoint::Tcp(rpc), self.cookie()),
+            rpc: Rpc::new(Endpoint::Tcp(rpc), cookie),
             log,
             started,
         }
@@ -230,9 +265,20 @@ impl Setup {
         node
     }
 
-    /// The program, through a shell when it is to start with other limits than ours.
+    /// The program, through a shell when it is to start with other limits than ours, or
+    /// with another view of the file system.
     fn command(&self) -> Command {
         let program = self.program.path();
+        if let Some(mebibytes) = self.disk {
+            let mut unshare = Command::new("unshare");
+            let script = format!(
+                "mount -t tmpfs -o size={mebibytes}m tmpfs '{}' && exec \"$0\" \"$@\"",
+                self.datadir().display()
+            );
+            unshare.args(["--map-root-user", "--mount", "sh", "-c", &script]);
+            unshare.arg(program);
+            return unshare;
+        }
         let Some((soft, hard)) = self.open_files else {
             return Command::new(program);
         };
@@ -315,6 +361,12 @@ impl Setup {
         }
         args
     }
+}
+
+/// A file as the process sees it.
+fn inside(process: u32, path: &Path) -> PathBuf {
+    let relative = path.strip_prefix("/").expect("an absolute path");
+    PathBuf::from(format!("/proc/{process}/root")).join(relative)
 }
 
 /// A loopback address that nobody listens on.

@@ -47,6 +47,12 @@ impl Node {
         self.child.id()
     }
 
+    /// A file of its data directory, as it sees it itself: for a node that has a file
+    /// system of its own.
+    pub fn inside(&self, name: &str) -> PathBuf {
+        super::inside(self.pid(), &self.setup.network_dir().join(name))
+    }
+
     /// When it was started.
     pub fn started(&self) -> Instant {
         self.started
