@@ -7,7 +7,8 @@ use handfast_tests::data::workspace_root;
 use serde_json::Value;
 
 /// Each crate of ours, and those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
+    ("handfast-sha256d", &[]),
     ("handfast-wire", &[]),
     ("handfast-disk", &[]),
     ("handfast-proto", &["handfast-wire"]),
@@ -17,6 +18,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
         &[
             "handfast-wire",
             "handfast-disk",
+            "handfast-sha256d",
             "handfast-proto",
             "handfast-chain",
         ],
@@ -132,6 +134,7 @@ fn the_pure_crates_know_no_actor_and_no_runtime() {
     for pure in [
         "handfast-wire",
         "handfast-disk",
+        "handfast-sha256d",
         "handfast-proto",
         "handfast-chain",
     ] {

@@ -1,0 +1,27 @@
+//! Double SHA-256 of block headers, and the search for nonces.
+//!
+//! Pure computation: no clock, no thread, no socket. [`Engine`] searches a range of nonces
+//! with the fastest instructions that this processor has; who divides the work, and who
+//! stops it, is `node`'s miner.
+//!
+//! The kernels are safe code, each compiled for certain instructions. Only the choice
+//! between them is `unsafe`, because it vouches for the processor; it is in one place.
+
+mod constants;
+mod engine;
+mod job;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(any(target_arch = "x86_64", test))]
+mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod sha_ni;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::Engine;
