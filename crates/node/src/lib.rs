@@ -7,6 +7,7 @@
 pub mod config;
 pub mod handle;
 pub mod manual;
+pub mod miner;
 
 mod accept_queue;
 mod alarm;

@@ -1,0 +1,3 @@
+//! Mining: threads that hash.
+
+pub mod hash_threads;

@@ -1,0 +1,77 @@
+//! The lowest priority that the system has.
+#![allow(
+    unsafe_code,
+    reason = "sched_setscheduler: what wraps it elsewhere sets a niceness along with it"
+)]
+
+use std::io;
+
+/// The niceness that gives way most.
+const NICEST: i32 = 19;
+
+/// Lets this thread run only when nobody else wants to.
+///
+/// # Errors
+/// Why `SCHED_IDLE` is not to be had. Then the thread runs at nice 19 instead, which
+/// everybody may ask for.
+pub(super) fn lower() -> io::Result<()> {
+    lower_with(idle)
+}
+
+fn lower_with(idle: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    idle().inspect_err(|_| {
+        // Of the thread that calls, on Linux; POSIX would have it of the process.
+        let _ = rustix::process::setpriority_process(None, NICEST);
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn idle() -> io::Result<()> {
+    let calling_thread = 0;
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the call only reads `parameters`, which lives until it returns.
+    let result = unsafe {
+        libc::sched_setscheduler(calling_thread, libc::SCHED_IDLE, &raw const parameters)
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn idle() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// A field of this thread's line in `/proc` (proc(5)), counted from 1.
+    fn field(number: usize) -> String {
+        let line = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux has it");
+        // The name, which may hold anything, is in parentheses and is field 2.
+        let after_name = line.rsplit_once(')').expect("a name").1;
+        let mut fields = after_name.split_ascii_whitespace();
+        fields.nth(number - 3).expect("a field").to_owned()
+    }
+
+    /// On a thread of its own: priorities do not come back.
+    fn on_a_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+        let thread = std::thread::Builder::new().spawn(run).expect("starts");
+        thread.join().expect("no panic")
+    }
+
+    #[test]
+    fn the_thread_that_asks_is_at_nice_19_where_sched_idle_is_refused() {
+        let (before, result, after) = on_a_thread(|| {
+            let refused = || Err(io::Error::from(io::ErrorKind::PermissionDenied));
+            (field(19), lower_with(refused), field(19))
+        });
+        let error = result.expect_err("it was refused");
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(after, "19");
+        assert_eq!(field(19), before, "the others stay as they are");
+    }
+}
