@@ -19,6 +19,7 @@
 //! | [`random`] | seeded choices |
 //! | [`headers`] | the header tree and how headers are received and served |
 //! | [`sync`] | header and block sync over all peers |
+//! | [`mining`] | block templates, and what is mined when |
 
 pub mod address_book;
 pub mod bans;
@@ -26,6 +27,7 @@ pub mod handshake;
 pub mod handshake_room;
 pub mod headers;
 pub mod lifecycle;
+pub mod mining;
 pub mod peer_table;
 pub mod random;
 pub mod self_probe;

@@ -163,6 +163,15 @@ impl Network {
         params::minimum_chain_work(self)
     }
 
+    /// Whether blocks are found on it all the time, so that the clock tells how many there
+    /// must be. Not so on regtest and signets of one's own.
+    pub fn always_mined(&self) -> bool {
+        match self {
+            Network::Mainnet | Network::Testnet4 | Network::Testnet3 | Network::Signet => true,
+            Network::Regtest | Network::CustomSignet { .. } => false,
+        }
+    }
+
     /// Names that resolve to addresses of nodes. Core `vSeeds`; none for private networks.
     pub fn dns_seeds(&self) -> &'static [&'static str] {
         params::dns_seeds(self)

@@ -98,10 +98,7 @@ impl SyncConfig {
             minimum_work: minimum_work.unwrap_or_else(|| network.minimum_chain_work()),
             pow: PowParams::for_network(network),
             low_work: LowWorkParams::default(),
-            always_mined: match network {
-                Network::Mainnet | Network::Testnet4 | Network::Testnet3 | Network::Signet => true,
-                Network::Regtest | Network::CustomSignet { .. } => false,
-            },
+            always_mined: network.always_mined(),
             seed,
         }
     }

@@ -1,0 +1,152 @@
+//! Blocks on demand: one order at a time, one block on top of the other.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bitcoin::BlockHash;
+
+use super::template::Template;
+use super::vocabulary::{GenerateOrder, Generated};
+
+/// Nonces of one search: about 20 ms. Between two the tip is looked at.
+const SLICE: u64 = 1 << 18;
+/// Nonces of a header.
+const ALL: u64 = 1 << 32;
+/// Extra nonces begin here; those of the hash threads begin at 0.
+const FIRST_EXTRA_NONCE: u64 = 1 << 63;
+
+/// The orders that are not answered yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Orders {
+    pub(super) current: Option<Job>,
+    waiting: VecDeque<GenerateOrder>,
+}
+
+impl Orders {
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + usize::from(self.current.is_some())
+    }
+
+    pub(super) fn push(&mut self, order: GenerateOrder) {
+        self.waiting.push_back(order);
+    }
+
+    /// Makes the next order the current one, if there is none.
+    pub(super) fn next(&mut self) -> Option<&mut Job> {
+        if self.current.is_some() {
+            return None;
+        }
+        self.current = self.waiting.pop_front().map(Job::new);
+        self.current.as_mut()
+    }
+
+    pub(super) fn abandon(&mut self, ticket: u64) {
+        self.waiting.retain(|order| order.ticket != ticket);
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|job| job.order.ticket == ticket)
+        {
+            self.current = None;
+        }
+    }
+}
+
+/// The order that is being carried out.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) order: GenerateOrder,
+    tries: u64,
+    made: Vec<BlockHash>,
+    pub(super) step: JobStep,
+}
+
+/// Where a job stands.
+#[derive(Clone, Debug)]
+pub(super) enum JobStep {
+    /// A template is needed.
+    Begin,
+    /// Nonces are being tried.
+    Searching(Search),
+    /// A block was submitted.
+    Judging { submission: u64 },
+}
+
+/// The nonces that are being tried.
+#[derive(Clone, Debug)]
+pub(super) struct Search {
+    pub(super) generation: u64,
+    pub(super) template: Arc<Template>,
+    pub(super) extra_nonce: u64,
+    pub(super) nonces: Range<u64>,
+}
+
+impl Search {
+    /// The header of the nonce that was found.
+    pub(super) fn header(&self, nonce: u32) -> [u8; 80] {
+        let mut header = self.template.header(self.extra_nonce);
+        header[76..].copy_from_slice(&nonce.to_le_bytes());
+        header
+    }
+}
+
+impl Job {
+    fn new(order: GenerateOrder) -> Self {
+        Self {
+            tries: order.max_tries,
+            order,
+            made: Vec::new(),
+            step: JobStep::Begin,
+        }
+    }
+
+    /// What came of it so far.
+    pub(super) fn generated(&mut self) -> Generated {
+        Generated {
+            hashes: std::mem::take(&mut self.made),
+            block: None,
+        }
+    }
+
+    /// Whether nothing is left to do, or nothing to do it with.
+    pub(super) fn is_over(&self) -> bool {
+        self.made.len() >= self.order.count as usize || self.tries == 0
+    }
+
+    pub(super) fn made(&mut self, hash: BlockHash) {
+        self.made.push(hash);
+    }
+
+    /// The first search for a block.
+    pub(super) fn begin(&mut self, generation: u64, template: Arc<Template>) -> Search {
+        Search {
+            generation,
+            template,
+            extra_nonce: FIRST_EXTRA_NONCE,
+            nonces: 0..SLICE.min(self.tries),
+        }
+    }
+
+    /// The search after one that found nothing; `None`: no try is left.
+    pub(super) fn go_on(&mut self, after: &Search) -> Option<Search> {
+        self.spend(after.nonces.end - after.nonces.start);
+        if self.tries == 0 {
+            return None;
+        }
+        let (extra_nonce, start) = match after.nonces.end {
+            ALL => (after.extra_nonce + 1, 0),
+            end => (after.extra_nonce, end),
+        };
+        Some(Search {
+            extra_nonce,
+            nonces: start..(start + SLICE.min(self.tries)).min(ALL),
+            ..after.clone()
+        })
+    }
+
+    /// Counts tries that failed. As in Core the one that succeeds costs nothing.
+    pub(super) fn spend(&mut self, tries: u64) {
+        self.tries = self.tries.saturating_sub(tries);
+    }
+}

@@ -1,0 +1,144 @@
+//! What the chain asks of the header of the next block.
+
+use bitcoin::block::Version;
+use bitcoin::{Amount, BlockHash, CompactTarget, Target};
+use handfast_wire::Network;
+
+use crate::headers::{DeploymentStatus, Entry, HeaderTree, PowParams, next_work};
+
+/// Seconds that the first block of a difficulty period may be timed before its parent
+/// (BIP94). Core `MAX_TIMEWARP`.
+const MAX_TIMEWARP: u32 = 600;
+/// Seconds that a block may be timed ahead of the clock of those who judge it. Core
+/// `MAX_FUTURE_BLOCK_TIME`.
+pub const MAX_TIME_AHEAD: u32 = 2 * 60 * 60;
+/// A version that signals for nothing (BIP9). Core `VERSIONBITS_TOP_BITS`.
+const TOP_BITS: u32 = 0x2000_0000;
+
+/// The place of the next block and what its header must say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextBlock {
+    /// The block that it is built on.
+    pub parent: BlockHash,
+    /// Its height.
+    pub height: u32,
+    /// Its version: signals for what is being signalled for (BIP9).
+    pub version: Version,
+    /// The target that it must meet at `time`.
+    pub bits: CompactTarget,
+    /// Unix seconds: now, or the first moment that is allowed if that is later.
+    pub time: u32,
+    /// The first moment that is allowed: past the median of the last eleven blocks, and
+    /// at the start of a difficulty period at most 600 s before the parent. The latter is a
+    /// rule only where BIP94 is in force; like Core we keep it everywhere.
+    pub min_time: u32,
+    /// From this time on the block may have minimum difficulty, which it has not at `time`
+    /// (test networks: 20 minutes after the parent).
+    pub easier_from: Option<u32>,
+    /// What it may create, without fees.
+    pub subsidy: Amount,
+    /// Whether its coinbase commits to the witnesses: SegWit is in force (BIP141). A block of
+    /// a signet must, even without any transaction: a part of the commitment's output is
+    /// where the solution of the challenge goes (BIP325).
+    pub commits: bool,
+}
+
+impl NextBlock {
+    /// What must be on top of `parent` when the clock says `unix`. `None`: the parent is not
+    /// in the tree.
+    #[must_use]
+    pub fn after(
+        tree: &HeaderTree,
+        parent: &BlockHash,
+        network: &Network,
+        unix: u32,
+    ) -> Option<Self> {
+        let parent = tree.get(parent)?;
+        let height = parent.height + 1;
+        let min_time = min_time(tree, &parent, network)?;
+        let time = unix.max(min_time);
+        let params = PowParams::for_network(network);
+        let bits = next_work(&params, tree, &parent.hash, time)?;
+        let [.., segwit] = network.buried_deployments();
+        Some(Self {
+            parent: parent.hash,
+            height,
+            version: version(tree, &parent, network)?,
+            bits,
+            time,
+            min_time,
+            easier_from: easier_from(&params, &parent, network, bits),
+            subsidy: Amount::from_sat(network.block_subsidy(height)),
+            commits: height >= segwit.height,
+        })
+    }
+
+    /// The target that the hash must not exceed.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        Target::from_compact(self.bits)
+    }
+
+    /// Whether others would refuse the block now for a time too far in the future. So it
+    /// comes when blocks are made faster than one in six seconds for hours: each must be
+    /// timed after the median of the eleven before it.
+    #[must_use]
+    pub fn is_too_far_ahead(&self, unix: u32) -> bool {
+        self.time > unix.saturating_add(MAX_TIME_AHEAD)
+    }
+}
+
+/// Core `GetMinimumTime`.
+fn min_time(tree: &HeaderTree, parent: &Entry, network: &Network) -> Option<u32> {
+    let past_median = tree.median_time_past(&parent.hash)?.saturating_add(1);
+    let starts_period = (parent.height + 1).is_multiple_of(network.pow().adjustment_interval());
+    Some(if starts_period {
+        past_median.max(parent.header.time.saturating_sub(MAX_TIMEWARP))
+    } else {
+        past_median
+    })
+}
+
+/// Core `ComputeBlockVersion`.
+fn version(tree: &HeaderTree, parent: &Entry, network: &Network) -> Option<Version> {
+    let mut version = TOP_BITS;
+    if let Some(rules) = network.version_bits() {
+        match tree.deployment_state(&parent.hash, &rules)?.next {
+            DeploymentStatus::Started | DeploymentStatus::LockedIn => version |= 1 << rules.bit,
+            DeploymentStatus::Defined | DeploymentStatus::Active | DeploymentStatus::Failed => {}
+        }
+    }
+    Some(Version::from_consensus(version.cast_signed()))
+}
+
+fn easier_from(
+    params: &PowParams,
+    parent: &Entry,
+    network: &Network,
+    bits: CompactTarget,
+) -> Option<u32> {
+    let rules = network.pow();
+    let starts_period = (parent.height + 1).is_multiple_of(params.interval());
+    let possible = rules.allow_min_difficulty_blocks
+        && !starts_period
+        && bits != params.limit().to_compact_lossy();
+    possible.then(|| {
+        parent
+            .header
+            .time
+            .saturating_add(2 * rules.target_spacing + 1)
+    })
+}
+
+/// Whether blocks of this network need a signature that only its owners can make: the public
+/// signet, and others whose challenge is more than a constant that is true (`OP_TRUE`).
+#[must_use]
+pub fn signet_needs_a_signature(network: &Network) -> bool {
+    /// `OP_1` to `OP_16`.
+    const TRUE: std::ops::RangeInclusive<u8> = 0x51..=0x60;
+    match network.signet_challenge() {
+        None => false,
+        Some([one]) => !TRUE.contains(one),
+        Some(_) => true,
+    }
+}

@@ -1,0 +1,7 @@
+//! Templates against real blocks and against the `bitcoin` crate; the machine in a world of
+//! its own.
+
+mod generating;
+mod mining;
+mod templates;
+mod world;
