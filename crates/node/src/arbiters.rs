@@ -20,6 +20,8 @@ pub(crate) struct Arbiters {
     pub(crate) core: ArbiterHandle,
     /// `Listener`, `Connector`.
     pub(crate) listener: ArbiterHandle,
+    /// `Miner`.
+    pub(crate) miner: ArbiterHandle,
     /// `Peer`s. At least one; `core` itself when there are none of their own.
     pub(crate) net: Vec<ArbiterHandle>,
     /// In the order in which they are stopped.
@@ -66,6 +68,7 @@ impl Arbiters {
                 .map_err(|source| StartError::Thread { name, source })?;
             Ok::<_, StartError>((name, made))
         };
+        let miner = arbiter("miner")?;
         let listener = arbiter("listener")?;
         let net = (0..net)
             .map(|_| arbiter("net"))
@@ -79,9 +82,14 @@ impl Arbiters {
         };
         Ok(Self {
             core: handle(&core),
+            miner: handle(&miner),
             listener: handle(&listener),
             net: connections,
-            owned: std::iter::once(listener).chain(net).chain([core]).collect(),
+            owned: [miner, listener]
+                .into_iter()
+                .chain(net)
+                .chain([core])
+                .collect(),
         })
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bitcoin::ScriptBuf;
 use bitcoin::pow::Work;
 use handfast_wire::Network;
 
@@ -21,6 +22,8 @@ pub const DEFAULT_MAX_HANDSHAKES: usize = 512;
 pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for a dial. Core `DEFAULT_CONNECT_TIMEOUT` (5 s).
 pub const DEFAULT_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// What our coinbases say when nobody says otherwise.
+pub const DEFAULT_TAG: &[u8] = b"/Handfast/";
 /// Depth of the accept queue asked of the system (which may cap it).
 pub const DEFAULT_BACKLOG: u32 = 4096;
 
@@ -65,6 +68,52 @@ pub struct NodeConfig {
     pub net_arbiters: usize,
     /// Seed of everything that is chosen at random; `None`: from the system.
     pub seed: Option<u64>,
+    /// What blocks of our own are made of, and how fast.
+    pub mining: MiningConfig,
+}
+
+/// How blocks are mined, when they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MiningConfig {
+    /// Mine from the start on. Needs a payout, or a network on which none is needed.
+    pub at_start: bool,
+    /// Hash threads; `None`: one for each core. At least one.
+    pub threads: Option<usize>,
+    /// Least time between two blocks of ours; zero: as fast as they are found.
+    pub interval: Duration,
+    /// Who is paid; `None`: whoever is named when mining is started, else anybody on networks
+    /// without value.
+    pub payout: Option<ScriptBuf>,
+    /// Text in the coinbase, at most [`handfast_proto::mining::MAX_TAG`] bytes.
+    pub tag: Vec<u8>,
+}
+
+impl MiningConfig {
+    /// The defaults for `network`: not from the start on.
+    #[must_use]
+    pub fn new(network: &Network) -> Self {
+        Self {
+            at_start: false,
+            threads: None,
+            interval: default_mine_interval(network),
+            payout: None,
+            tag: DEFAULT_TAG.to_vec(),
+        }
+    }
+}
+
+/// The pace when nobody says: a block takes no time on regtest, and a chain that runs away
+/// is of no use to anybody.
+#[must_use]
+pub fn default_mine_interval(network: &Network) -> Duration {
+    match network {
+        Network::Regtest => Duration::from_secs(5),
+        Network::Mainnet
+        | Network::Testnet4
+        | Network::Testnet3
+        | Network::Signet
+        | Network::CustomSignet { .. } => Duration::ZERO,
+    }
 }
 
 impl NodeConfig {
@@ -72,6 +121,7 @@ impl NodeConfig {
     #[must_use]
     pub fn new(network: Network, datadir: PathBuf) -> Self {
         Self {
+            mining: MiningConfig::new(&network),
             network,
             datadir,
             listen: Vec::new(),

@@ -4,6 +4,7 @@
 //! of peers and of sync ask the actor that owns them; they wait for the messages
 //! queued before them, which are bounded by the credits, and never for validation.
 
+mod mining;
 mod operator;
 
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ use crate::mail::{self, ask};
 use crate::shared::Shared;
 use crate::stats::{Totals, Traffic};
 
+pub(crate) use mining::default_threads;
+pub use mining::{GenerateError, MiningFailure};
 pub use operator::{AddAddressFailure, ConnectFailure};
 
 /// Where the node is in its life.

@@ -52,14 +52,14 @@ mod wiring;
 
 pub use accept_queue::{AcceptQueue, Overflows};
 pub use audit::{Audit, Handled, Invariant, LifecycleQueue};
-pub use config::{NodeConfig, StartError, user_agent};
+pub use config::{MiningConfig, NodeConfig, StartError, user_agent};
 pub use entrance::{
     Arrival, Entrance, EntranceInfo, Entrances, Place, Recreate, Recreated, Refused, Registration,
 };
 pub use handle::{
     AddAddressFailure, AddNodeFailure, BanFailure, BlockError, ChainView, ConnectFailure,
-    DisconnectFailure, ExitReason, FetchFailure, Gone, ListenerInfo, LocalAddress, NetworkInfo,
-    NodeHandle, PeerInfo, Phase,
+    DisconnectFailure, ExitReason, FetchFailure, GenerateError, Gone, ListenerInfo, LocalAddress,
+    MiningFailure, NetworkInfo, NodeHandle, PeerInfo, Phase,
 };
 pub use kernel_times::KernelTimes;
 pub use node::{BoundNode, Node};
@@ -72,6 +72,7 @@ pub use handfast_proto::headers::{
     ChainTip, DeploymentState, DeploymentStatus, Entry, HeaderTree, Status,
 };
 pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached};
+pub use handfast_proto::mining;
 pub use handfast_proto::peer_table::{
     AddAddressError, AddNodeCommand, AddNodeError, AddedNode, AtCapacity, DisconnectTarget,
     HistoryRow, PeerRow,

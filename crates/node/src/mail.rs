@@ -8,15 +8,17 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message, Recipient};
-use bitcoin::BlockHash;
 use bitcoin::block::Header;
+use bitcoin::{BlockHash, ScriptBuf};
 use handfast_chain::OpenError;
 use handfast_proto::address_book::Row;
 use handfast_proto::bans::{BanError, BanOrder};
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
+use handfast_proto::mining::{GenerateFailure, GenerateOrder, Generated, MiningState};
 use handfast_proto::peer_table::{
     AddAddressError, AddNodeCommand, AddNodeError, AddedNode, AtCapacity, DisconnectTarget,
     HistoryRow, SyncOrder,
@@ -28,6 +30,7 @@ use tokio::sync::oneshot;
 use crate::audit::{Audit, Handled};
 use crate::credit::Credit;
 use crate::handle::{Gone, PeerInfo};
+use crate::miner::hash_threads::Solved;
 use crate::opening::Open;
 use crate::peer::PeerLink;
 use crate::slots::{Queued, Slot};
@@ -237,8 +240,53 @@ pub(crate) struct SubmitHeader {
     pub(crate) answer: oneshot::Sender<SubmitResult>,
 }
 
+/// Offers a block of our own, if its parent is the tip when this is handled.
+#[derive(Debug)]
+pub(crate) struct SubmitMined {
+    /// The block.
+    pub(crate) block: RawBlock,
+    /// Gets the verdict; dropped without one: the block is stale, and was not offered.
+    pub(crate) answer: oneshot::Sender<SubmitResult>,
+}
+
 posted!(ByRequest: SyncCommand, Kernel, ServeBlock, Served);
-posted!(Rare: SubmitBlock, SubmitHeader);
+posted!(Rare: SubmitBlock, SubmitHeader, SubmitMined);
+
+// ---- To Miner.
+
+/// A hash thread solved a block. One for each that it was given.
+#[derive(Debug)]
+pub(crate) struct MinerSolved(pub(crate) Solved);
+
+/// Blocks on demand.
+#[derive(Debug)]
+pub(crate) struct GenerateBlocks {
+    /// How many and for whom; the ticket is the miner's to fill in.
+    pub(crate) order: GenerateOrder,
+    /// Gets them. Dropped by the one who asks: the order is void.
+    pub(crate) answer: oneshot::Sender<Result<Generated, GenerateFailure>>,
+}
+
+posted!(ByRequest: MinerSolved);
+posted!(Rare: GenerateBlocks);
+
+/// Mine until told otherwise.
+#[derive(Debug)]
+pub(crate) struct StartMining {
+    /// Hash threads, at least one.
+    pub(crate) threads: usize,
+    /// Who is paid.
+    pub(crate) payout: ScriptBuf,
+}
+
+/// Mine no more.
+#[derive(Debug)]
+pub(crate) struct StopMining;
+
+asked! {
+    StartMining => Result<Arc<MiningState>, std::io::Error>,
+    StopMining => Arc<MiningState>,
+}
 
 // ---- PeerManager → Peer, Connector; Connector → PeerManager.
 
@@ -453,6 +501,9 @@ pub(crate) struct Opened(pub(crate) Result<Box<Open>, OpenError>);
 
 posted!(Rare: Opened);
 
+/// Phase "miner": stop.
+#[derive(Debug)]
+pub(crate) struct StopMiner;
 /// Phase "intake": accept and dial no more.
 #[derive(Debug)]
 pub(crate) struct StopIntake;
@@ -476,6 +527,7 @@ pub(crate) struct StopSync {
 pub(crate) struct AddressRows;
 
 asked! {
+    StopMiner => (),
     StopIntake => (),
     Drain => (),
     StopPeers => (Vec<Row>, Handled),

@@ -1,3 +1,6 @@
-//! Mining: threads that hash.
+//! Mining: the actor, and the threads that hash for it.
 
+mod actor;
 pub mod hash_threads;
+
+pub(crate) use actor::Miner;

@@ -159,6 +159,7 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         slots: Slots::new(limits),
         entrances,
         clock,
+        mining: config.mining.clone(),
     }));
     let mut options = ChainOptions::new(config.network.clone(), config.datadir.clone());
     options.script_threads = config.script_threads;

@@ -4,6 +4,7 @@ mod admission;
 mod death;
 mod held_up;
 mod listening;
+mod mining;
 mod operator;
 mod silence;
 

@@ -13,6 +13,7 @@ use handfast_chain::BlockReader;
 use handfast_proto::bans::BanList;
 use handfast_proto::handshake::PROTOCOL_VERSION;
 use handfast_proto::headers::HeaderTree;
+use handfast_proto::mining::{MiningState, Why};
 use handfast_proto::session::full_node;
 use handfast_wire::Network;
 use tokio::sync::watch;
@@ -20,12 +21,14 @@ use tokio::sync::watch;
 use crate::accept_queue::Overflows;
 use crate::bans_file;
 use crate::clock::Clock;
+use crate::config::MiningConfig;
 use crate::entrance::Entrances;
 use crate::handle::{
     ChainView, ExitReason, Gone, Intake, ListenerInfo, LocalAddress, NetworkInfo, Phase,
 };
 use crate::kernel_times::KernelTimes;
 use crate::listener;
+use crate::miner::Miner;
 use crate::node::Node;
 use crate::peer_manager::PeerManager;
 use crate::slots::Slots;
@@ -40,6 +43,7 @@ const LOADING: &str = "Loading block index…";
 pub(crate) struct Links {
     pub(crate) peers: Addr<PeerManager>,
     pub(crate) sync: Addr<SyncManager>,
+    pub(crate) miner: Addr<Miner>,
     pub(crate) reader: BlockReader,
 }
 
@@ -51,6 +55,11 @@ pub(crate) struct Shared {
     pub(crate) user_agent: String,
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) view: ArcSwap<ChainView>,
+    /// What makes up the view's warnings.
+    warnings: Mutex<Warnings>,
+    /// Published by Miner.
+    pub(crate) mining: ArcSwap<MiningState>,
+    pub(crate) mining_config: MiningConfig,
     /// Told of after every change of `view`.
     pub(crate) news: watch::Sender<()>,
     pub(crate) links: OnceLock<Links>,
@@ -74,6 +83,13 @@ pub(crate) struct Shared {
     disk: AtomicU64,
 }
 
+/// Warnings by who gives them: each replaces his own.
+#[derive(Debug, Default)]
+struct Warnings {
+    kernel: Vec<String>,
+    miner: Option<String>,
+}
+
 /// Admitted connections, published by PeerManager.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
@@ -95,6 +111,7 @@ pub(crate) struct Birth {
     pub(crate) slots: Slots,
     pub(crate) entrances: Entrances,
     pub(crate) clock: Clock,
+    pub(crate) mining: MiningConfig,
 }
 
 impl Shared {
@@ -115,6 +132,9 @@ impl Shared {
             user_agent: birth.user_agent,
             listen: birth.listen,
             view: ArcSwap::from_pointee(view),
+            warnings: Mutex::default(),
+            mining: ArcSwap::from_pointee(MiningState::off(birth.mining.interval)),
+            mining_config: birth.mining,
             news: watch::Sender::new(()),
             links: OnceLock::new(),
             node: birth.node,
@@ -162,9 +182,34 @@ impl Shared {
         });
     }
 
+    /// The kernel's warnings, all of them.
     pub(crate) fn set_warnings(&self, warnings: &[String]) {
+        self.warn(|all| all.kernel = warnings.to_vec());
+    }
+
+    /// The miner ended without having been told to.
+    pub(crate) fn miner_died(&self, how: &str) {
+        let why = Why::Dead(how.to_owned());
+        let text = why.to_string();
+        self.mining.rcu(|old| MiningState {
+            why: why.clone(),
+            hashes: old.hashes,
+            found: old.found,
+            generated: old.generated,
+            stale: old.stale,
+            refused: old.refused,
+            ..MiningState::off(old.interval)
+        });
+        self.warn(|all| all.miner = Some(text));
+    }
+
+    fn warn(&self, change: impl FnOnce(&mut Warnings)) {
+        // Held while they are published, so that of two who do the later one is heard last.
+        let mut all = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut all);
+        let warnings: Vec<String> = all.kernel.iter().chain(&all.miner).cloned().collect();
         self.publish(|old| ChainView {
-            warnings: warnings.to_vec(),
+            warnings: warnings.clone(),
             ..ChainView::clone(old)
         });
     }

@@ -9,7 +9,7 @@ use handfast_chain::Chain;
 
 use crate::arbiters::Arbiters;
 use crate::audit::Handled;
-use crate::mail::{Drain, StopIntake, StopPeers, StopSync, ask};
+use crate::mail::{Drain, StopIntake, StopMiner, StopPeers, StopSync, ask};
 use crate::peers_file;
 use crate::shared::Shared;
 use crate::wiring::Running;
@@ -59,9 +59,13 @@ pub(crate) async fn run(
         connector,
         peers,
         sync,
+        miner,
         chain,
     } = running;
     let mut failures = Vec::new();
+
+    // Over at once when it died before: that was told of then.
+    phase("miner", ANSWER, ask(&miner, StopMiner)).await;
 
     phase("intake", ANSWER, async {
         let _ = tokio::join!(ask(&listener, StopIntake), ask(&connector, StopIntake));

@@ -22,7 +22,7 @@ use crate::credit::BlockShare;
 use crate::kernel_events::{keep, tag};
 use crate::mail::{
     AuditSync, FetchBlock, Kernel, QuerySyncState, ServeBlock, Served, StopSync, SubmitBlock,
-    SubmitHeader, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
+    SubmitHeader, SubmitMined, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
 };
 use crate::peer_manager::PeerManager;
 use crate::shared::Shared;
@@ -240,6 +240,17 @@ impl Handler<SubmitBlock> for SyncManager {
     fn handle(&mut self, SubmitBlock { block, answer }: SubmitBlock, _: &mut Self::Context) {
         let ticket = self.ticket(answer);
         self.step(Input::Submit { ticket, block });
+    }
+}
+
+impl Handler<SubmitMined> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, SubmitMined { block, answer }: SubmitMined, _: &mut Self::Context) {
+        // Else the miner learns from the dropped sender that it was too late.
+        if self.machine.is_on_tip(&block.header) {
+            let ticket = self.ticket(answer);
+            self.step(Input::Submit { ticket, block });
+        }
     }
 }
 

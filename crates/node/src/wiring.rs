@@ -5,8 +5,10 @@ use std::sync::Arc;
 use actix::dev::channel::AddressReceiver;
 use actix::{Actor, Addr, Context};
 use actix_rt::ArbiterHandle;
+use bitcoin::ScriptBuf;
 use handfast_chain::Chain;
 use handfast_proto::address_book::{AddressBook, Row};
+use handfast_proto::mining::{MinerConfig, payout_for_anybody, signet_needs_a_signature};
 use handfast_proto::peer_table::{MAX_MANUAL, PeerTable, PeerTableConfig};
 use handfast_proto::random::Random;
 use handfast_proto::session::SessionConfig;
@@ -20,8 +22,10 @@ use crate::config::NodeConfig;
 use crate::connector::{Connector, Results};
 use crate::credit::block_budget;
 use crate::descriptors::OpenFiles;
+use crate::handle::default_threads;
 use crate::intake::Intake;
 use crate::listener::{Bound, Listener};
+use crate::miner::Miner;
 use crate::opening::{Mailbox, Mailboxes, Open};
 use crate::peer::Surroundings;
 use crate::peer_manager::PeerManager;
@@ -48,6 +52,7 @@ pub(crate) struct Running {
     pub(crate) connector: Addr<Connector>,
     pub(crate) peers: Addr<PeerManager>,
     pub(crate) sync: Addr<SyncManager>,
+    pub(crate) miner: Addr<Miner>,
     pub(crate) chain: Arc<Chain>,
 }
 
@@ -78,9 +83,11 @@ pub(crate) fn start(
     let table = table(&config, &seeds, open.addresses, shared.clock.now()).with_bans(open.bans);
     // Links first: nobody who was let in finds them missing.
     let reader = chain.reader();
+    let miner = Mailbox::new();
     let linked = shared.links.set(Links {
         peers: peers.addr.clone(),
         sync: sync.addr.clone(),
+        miner: miner.addr.clone(),
         reader,
     });
     linked.expect("the node is wired once");
@@ -91,6 +98,7 @@ pub(crate) fn start(
         connector: connector.addr.clone(),
         peers: peers.addr.clone(),
         sync: sync.addr.clone(),
+        miner: miner.addr,
         chain: chain.clone(),
     };
     let vital = |who| Vital::new(who, shared.node.clone());
@@ -98,6 +106,12 @@ pub(crate) fn start(
     // comes before the phase that lets readers look.
     let manager = SyncManager::new(machine, chain, peers.addr.clone(), shared.clone());
     run_on(&arbiters.core, sync.messages, move || manager);
+    run_on(&arbiters.miner, miner.messages, {
+        let (sync, shared) = (sync.addr.clone(), shared.clone());
+        let machine = miner_config(&config, seeds.of("miner"));
+        let at_start = mine_at_start(&config);
+        move || Miner::new(machine, sync, shared, at_start)
+    });
     run_on(&arbiters.core, peers.messages, {
         let (sync, connector, shared) = (sync.addr, connector.addr, shared.clone());
         move || PeerManager::new(table, sync, connector, shared)
@@ -128,6 +142,40 @@ pub(crate) fn start(
         ));
     });
     running
+}
+
+fn miner_config(config: &NodeConfig, seed: u64) -> MinerConfig {
+    MinerConfig {
+        network: config.network.clone(),
+        interval: config.mining.interval,
+        tag: config.mining.tag.clone(),
+        seed,
+    }
+}
+
+/// Threads and payout, if mining is to begin with the node.
+fn mine_at_start(config: &NodeConfig) -> Option<(usize, ScriptBuf)> {
+    let mining = &config.mining;
+    if !mining.at_start {
+        return None;
+    }
+    let payout = mining
+        .payout
+        .clone()
+        .or_else(|| payout_for_anybody(&config.network));
+    if payout.is_none() || signet_needs_a_signature(&config.network) {
+        tracing::error!(
+            "mining does not start: {}",
+            if payout.is_none() {
+                "an address is needed that blocks pay to"
+            } else {
+                "blocks of this signet need a signature"
+            }
+        );
+        return None;
+    }
+    let threads = mining.threads.unwrap_or_else(default_threads);
+    payout.map(|payout| (threads, payout))
 }
 
 /// Says what the hard limit on open files costs, if it costs anything.

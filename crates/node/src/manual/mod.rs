@@ -8,6 +8,7 @@
 //! | `Peer`, one per connection | `net`, one arbiter for two cores | the socket, the session, the lifecycle guard |
 //! | `PeerManager` | `core` | the peer table with its address book |
 //! | `SyncManager` | `core` | the sync machine with the header tree |
+//! | `Miner` | `miner` | the mining machine, the hash threads |
 //!
 //! An arbiter is an OS thread with an event loop. Besides these there are the
 //! kernel's two threads (`decode`, `kernel`) and, while blocks are read for

@@ -7,6 +7,7 @@
 //! | phase | what happens | over when | deadline |
 //! |---|---|---|---|
 //! | (published) | the view says `Stopping`: RPC refuses writes | at once | |
+//! | miner | `Miner` lets go of the hash threads, and of those who wait for blocks on demand; a block that was submitted is judged all the same | it answered | 5 s |
 //! | intake | `Listener` and `Connector` stop; their sockets are closed; connections in the handshake are told to end | both answered | 5 s |
 //! | drain | `PeerManager` disconnects those it knows and admits nobody | it answered | 5 s |
 //! | connections | | every slot is home, and none can be taken any more (L6) | 10 s |
@@ -25,7 +26,9 @@
 //! [`NodeHandle::shutdown`](crate::NodeHandle::shutdown) (RPC `stop`, signals), or
 //! the death of something vital: `PeerManager`, `SyncManager`, `Listener` and
 //! `Connector` hold a guard whose `Drop` tells `Node`, unless they were told to stop;
-//! the kernel reports its own. A `Peer` is not vital: its panic costs one connection.
+//! the kernel reports its own. A `Peer` is not vital: its panic costs one connection. Nor is
+//! `Miner`: its panic costs the mining, and is told of in the log, the warnings and the
+//! mining state.
 //!
 //! # Before everything runs
 //!

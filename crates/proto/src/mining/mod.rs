@@ -23,7 +23,7 @@ mod template;
 mod vocabulary;
 
 pub use miner::{BACK_OFF, Miner, MinerConfig, PROGRESS_INTERVAL, REFRESH};
-pub use next_block::{MAX_TIME_AHEAD, NextBlock, signet_needs_a_signature};
+pub use next_block::{MAX_TIME_AHEAD, NextBlock, payout_for_anybody, signet_needs_a_signature};
 pub use template::{MAX_TAG, Payout, Template};
 pub use vocabulary::{
     Chain, Effect, GenerateFailure, GenerateOrder, Generated, Input, MiningState, News, Why,

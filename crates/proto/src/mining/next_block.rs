@@ -1,7 +1,7 @@
 //! What the chain asks of the header of the next block.
 
 use bitcoin::block::Version;
-use bitcoin::{Amount, BlockHash, CompactTarget, Target};
+use bitcoin::{Amount, BlockHash, CompactTarget, ScriptBuf, Target};
 use handfast_wire::Network;
 
 use crate::headers::{DeploymentStatus, Entry, HeaderTree, PowParams, next_work};
@@ -141,4 +141,12 @@ pub fn signet_needs_a_signature(network: &Network) -> bool {
         Some([one]) => !TRUE.contains(one),
         Some(_) => true,
     }
+}
+
+/// Who is paid when nobody is named: anybody, on networks whose coins are worth nothing to
+/// anybody else. `None` where coins are, or may be, worth something to somebody.
+#[must_use]
+pub fn payout_for_anybody(network: &Network) -> Option<ScriptBuf> {
+    let anybody = ScriptBuf::from_bytes(vec![bitcoin::opcodes::OP_TRUE.to_u8()]);
+    (!network.always_mined()).then_some(anybody)
 }

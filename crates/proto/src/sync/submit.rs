@@ -124,6 +124,12 @@ impl SyncManager {
         pending.expect("just given").tickets.extend(tickets);
     }
 
+    /// Whether a block with this header would be the next one. What was mined is stale else.
+    #[must_use]
+    pub fn is_on_tip(&self, header: &Header) -> bool {
+        self.tree.tip().hash == header.prev_blockhash
+    }
+
     /// The verdict about a block that somebody waits for. Core `submitblock`.
     pub(super) fn answer_submitted(
         &mut self,

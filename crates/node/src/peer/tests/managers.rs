@@ -70,6 +70,7 @@ impl House {
             exit,
             slots: slots.clone(),
             entrances: crate::entrance::Entrances::new(),
+            mining: crate::config::MiningConfig::new(&Network::Regtest),
             clock,
         }));
         let Mailboxes { peers, sync } = Mailboxes::new();
