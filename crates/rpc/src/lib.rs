@@ -13,6 +13,7 @@ pub mod jsonrpc;
 mod log_control;
 pub mod methods;
 mod metrics;
+mod payout;
 mod render;
 mod server;
 mod sockets;

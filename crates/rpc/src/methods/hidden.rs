@@ -8,7 +8,7 @@ use bytes::Bytes;
 use handfast_node::{AddAddressFailure, ConnId, ConnectFailure, Network};
 use serde_json::{Value, json};
 
-use super::{Call, Category, Kind, Method, Need, Param, find};
+use super::{Call, Category, Kind, Method, Need, Param, find, mining};
 use crate::jsonrpc::{Error, code};
 
 /// Longest command of a message, bytes.
@@ -76,6 +76,10 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: true,
         run: |call| Box::pin(addpeeraddress(call)),
     },
+    mining::GENERATE,
+    mining::GENERATEBLOCK,
+    mining::GENERATETOADDRESS,
+    mining::GENERATETODESCRIPTOR,
     Method {
         name: "mockscheduler",
         category: Category::Hidden,

@@ -67,7 +67,7 @@ async fn decoderawtransaction(call: Rc<Call>) -> Result<Value, Error> {
 /// `witness`: with or without witness data; `None`: try both. A transaction without inputs
 /// can look like one with witness data and the other way round: then scripts that make
 /// sense decide. Core `DecodeTx`.
-fn decode(bytes: &[u8], witness: Option<bool>) -> Option<Transaction> {
+pub(super) fn decode(bytes: &[u8], witness: Option<bool>) -> Option<Transaction> {
     let extended = Some(bytes).filter(|_| witness != Some(false));
     let extended = extended.and_then(decode_extended);
     if extended.as_ref().is_some_and(is_sane) {

@@ -87,6 +87,11 @@ impl From<Malformed> for NotAnAddress {
     }
 }
 
+/// The output script that an address stands for; `None` if it is none of this network.
+pub(crate) fn script_of(text: &str, network: Network) -> Option<ScriptBuf> {
+    output_script(text, network).ok()
+}
+
 /// The output script that an address stands for. Core `DecodeDestination`.
 fn output_script(text: &str, network: Network) -> Result<ScriptBuf, NotAnAddress> {
     let prefix = match network {

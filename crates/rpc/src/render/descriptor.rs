@@ -47,8 +47,32 @@ fn multi(required: usize, keys: &[Vec<u8>]) -> String {
 }
 
 fn with_checksum(text: &str) -> String {
-    let sum = checksum(text);
+    let sum = checksum(text).expect("descriptors are built of hex, names and addresses");
     format!("{text}#{sum}")
+}
+
+/// The descriptor without its checksum, which need not be there but must be right; else why
+/// it is not, in Core's words. Core `CheckChecksum`.
+pub(crate) fn without_checksum(text: &str) -> Result<&str, String> {
+    let mut parts = text.split('#');
+    let body = parts.next().unwrap_or_default();
+    let given = parts.next();
+    if parts.next().is_some() {
+        return Err("Multiple '#' symbols".to_owned());
+    }
+    if let Some(given) = given.filter(|given| given.len() != 8) {
+        let length = given.len();
+        return Err(format!(
+            "Expected 8 character checksum, not {length} characters"
+        ));
+    }
+    let computed = checksum(body).ok_or("Invalid characters in payload")?;
+    match given {
+        Some(given) if given != computed => Err(format!(
+            "Provided checksum '{given}' does not match computed checksum '{computed}'"
+        )),
+        _ => Ok(body),
+    }
 }
 
 /// Descriptors have no form for the hybrid encoding of keys (first byte 6 or 7).
@@ -56,19 +80,16 @@ fn is_plain(key: &[u8]) -> bool {
     matches!(key.first(), Some(2..=4))
 }
 
-/// The eight characters that guard a descriptor (BIP380). The text may only
-/// hold characters of the input set, which everything built above does.
-fn checksum(descriptor: &str) -> String {
+/// The eight characters that guard a descriptor (BIP380). `None`: it has a character that
+/// no descriptor has.
+fn checksum(descriptor: &str) -> Option<String> {
     const INPUT: &str = "0123456789()[],'/*abcdefgh@:$%{}\
                          IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~\
                          ijklmnopqrstuvwxyzABCDEFGH`#\"\\ ";
     const OUTPUT: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
 
-    let positions = descriptor.chars().map(|c| {
-        INPUT
-            .find(c)
-            .expect("descriptors are built of hex, names and addresses")
-    });
+    let positions = descriptor.chars().map(|c| INPUT.find(c));
+    let positions = positions.collect::<Option<Vec<_>>>()?;
     let mut state = 1;
     let mut group = 0;
     let mut in_group = 0;
@@ -88,9 +109,8 @@ fn checksum(descriptor: &str) -> String {
         state = step(state, 0);
     }
     state ^= 1;
-    (0..8)
-        .map(|index| char::from(OUTPUT[(state >> (5 * (7 - index)) & 31) as usize]))
-        .collect()
+    let character = |index: u32| char::from(OUTPUT[(state >> (5 * (7 - index)) & 31) as usize]);
+    Some((0..8).map(character).collect())
 }
 
 /// One symbol further in the checksum's polynomial (BIP380).
@@ -117,6 +137,7 @@ mod tests {
 
     #[test]
     fn the_checksum_is_that_of_bip380() {
-        assert_eq!(checksum("raw(deadbeef)"), "89f8spxm");
+        assert_eq!(checksum("raw(deadbeef)").as_deref(), Some("89f8spxm"));
+        assert_eq!(checksum("raw(é)"), None);
     }
 }

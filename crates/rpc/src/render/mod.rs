@@ -4,7 +4,7 @@ pub(crate) mod address;
 mod bech32_errors;
 pub(crate) mod block;
 pub(crate) mod block_stats;
-mod descriptor;
+pub(crate) mod descriptor;
 pub(crate) mod number;
 pub(crate) mod script;
 pub(crate) mod transaction;
