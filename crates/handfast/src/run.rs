@@ -103,6 +103,7 @@ fn node_config(settings: &RunSettings) -> NodeConfig {
     config.handshake_timeout = settings.handshake_timeout;
     config.user_agent = settings.user_agent.clone();
     config.minimum_work = settings.minimum_work;
+    config.mining = settings.mining.clone();
     config
 }
 

@@ -10,10 +10,11 @@ use crate::settings::Place;
 use crate::{client, settings};
 
 /// What is asked, in one batch.
-const METHODS: [&str; 4] = [
+const METHODS: [&str; 5] = [
     "getblockchaininfo",
     "getnetworkinfo",
     "getsyncstate",
+    "getmininginfo",
     "uptime",
 ];
 /// Core's error code while the chain is being opened.
@@ -37,7 +38,7 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
     .map_err(|error| error.to_string())?;
     let answers: Vec<Value> = serde_json::from_slice(&answer.body)
         .map_err(|error| answer.foreign(&format!("no list of answers ({error})")))?;
-    let [chain, network, sync, uptime] = answers.as_slice() else {
+    let [chain, network, sync, mining, uptime] = answers.as_slice() else {
         return Err(answer.foreign(&format!(
             "{} answers to {} questions",
             answers.len(),
@@ -54,6 +55,7 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
         &chain["result"],
         &network["result"],
         &sync["result"],
+        &mining["result"]["handfast"],
         &uptime["result"],
     ));
     Ok(ExitCode::SUCCESS)
@@ -71,7 +73,14 @@ fn refused(place: &Place, error: &Value) -> Result<ExitCode, String> {
     Err(format!("the node does not answer: {message}"))
 }
 
-fn summary(place: &Place, chain: &Value, network: &Value, sync: &Value, uptime: &Value) -> String {
+fn summary(
+    place: &Place,
+    chain: &Value,
+    network: &Value,
+    sync: &Value,
+    mining: &Value,
+    uptime: &Value,
+) -> String {
     let number = |value: &Value| value.as_i64().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let date = bitcoin_date(u32::try_from(number(&chain["time"])).unwrap_or_default());
@@ -100,11 +109,47 @@ fn summary(place: &Place, chain: &Value, network: &Value, sync: &Value, uptime: 
         ),
         format!("Sync      {}: {}", text(&sync["phase"]), text(&sync["why"])),
         format!("Source    {source}"),
+        format!("Mining    {}", mined(mining)),
         format!("Uptime    {}", duration(number(uptime).unsigned_abs())),
     ];
     let warnings = chain["warnings"].as_array().into_iter().flatten();
     lines.extend(warnings.map(|warning| format!("Warning   {}", text(warning))));
     lines.join("\n") + "\n"
+}
+
+/// What the miner does, and what came of it.
+fn mined(mining: &Value) -> String {
+    let count = |name: &str| mining[name].as_u64().unwrap_or_default();
+    let why = mining["why"].as_str().unwrap_or_default();
+    let mut text = match mining["mining"].as_bool() {
+        Some(true) => format!("{why}, {} threads", count("threads")),
+        _ => why.strip_prefix("mining is ").unwrap_or(why).to_owned(),
+    };
+    let rate = mining["hashespersecond"].as_f64().unwrap_or_default();
+    if rate >= 1.0 {
+        text += &format!(", {}", hash_rate(rate));
+    }
+    if count("found") + count("generated") + count("stale") > 0 {
+        text += &format!(
+            "; {} found, {} made on demand, {} stale",
+            count("found"),
+            count("generated"),
+            count("stale")
+        );
+    }
+    if let Some(expected) = mining["expected"].as_f64() {
+        text += &format!("; next in about {}", duration(expected.ceil() as u64));
+    }
+    text
+}
+
+/// `33.1 MH/s`.
+fn hash_rate(per_second: f64) -> String {
+    let units = [(1e9, "GH/s"), (1e6, "MH/s"), (1e3, "kH/s")];
+    match units.into_iter().find(|(unit, _)| per_second >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", per_second / unit),
+        None => format!("{per_second:.0} H/s"),
+    }
 }
 
 /// `3d 4h`, `4h 5m`, `5m 6s`, `6s`.
@@ -121,6 +166,23 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_miner_shows_what_it_does_and_what_came_of_it() {
+        let off = json!({ "mining": false, "why": "mining is off", "found": 0, "expected": null });
+        assert_eq!(mined(&off), "off");
+        let on = json!({
+            "mining": true, "why": "searching for a block", "threads": 2,
+            "hashespersecond": 33_100_000.5, "found": 7, "generated": 101, "stale": 1,
+            "expected": 129.2,
+        });
+        assert_eq!(
+            mined(&on),
+            "searching for a block, 2 threads, 33.1 MH/s; 7 found, 101 made on demand, 1 stale; next in about 2m 10s"
+        );
+        let dead = json!({ "mining": false, "why": "the miner died (it panicked); restart the node to mine again" });
+        assert!(mined(&dead).starts_with("the miner died"));
+    }
 
     #[test]
     fn durations_show_their_two_largest_units() {

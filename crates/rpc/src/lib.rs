@@ -22,5 +22,6 @@ pub use auth::{
     AccessRules, COOKIE_FILE, COOKIE_USER, RpcUser, UserError, Whitelist, WhitelistError,
 };
 pub use log_control::{LogControl, control_log};
+pub use payout::address_script;
 pub use server::Server;
 pub use sockets::{DEFAULT_MAX_CALLS, Listeners, MAX_SOCKET_PATH, RpcConfig, RpcError};

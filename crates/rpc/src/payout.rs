@@ -19,6 +19,12 @@ pub(crate) enum NoPayout {
     Several(&'static str),
 }
 
+/// The output script that an address of this network stands for; `None`: it is none.
+#[must_use]
+pub fn address_script(text: &str, network: Network) -> Option<ScriptBuf> {
+    of_address(text, network).ok()
+}
+
 /// The output script that an address stands for.
 pub(crate) fn of_address(text: &str, network: Network) -> Result<ScriptBuf, NoPayout> {
     address::script_of(text, network).ok_or(NoPayout::Address)
@@ -69,7 +75,7 @@ pub(crate) fn of_descriptor(text: &str, network: Network) -> Result<ScriptBuf, N
         "sortedmulti",
     ];
     let is_known = |name: &&str| body.starts_with(&format!("{name}("));
-    if !known.iter().any(|name| is_known(&name)) {
+    if !known.iter().any(is_known) {
         return Err(bad(format!("'{body}' is not a valid descriptor function")));
     }
     script(&definite(body)?)

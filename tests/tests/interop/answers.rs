@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use crate::following::mine;
 
 /// What a call led to, for comparison: its result, or code and text of the error.
-fn outcome(node: &Node, method: &str, params: &Value) -> Result<Value, String> {
+pub(crate) fn outcome(node: &Node, method: &str, params: &Value) -> Result<Value, String> {
     let called = node.rpc().call(method, params.clone());
     called.map_err(|error| error.to_string())
 }
 
 #[track_caller]
-fn assert_same(core: &Node, ours: &Node, method: &str, params: Value) {
+pub(crate) fn assert_same(core: &Node, ours: &Node, method: &str, params: Value) {
     let theirs = outcome(core, method, &params);
     let own = outcome(ours, method, &params);
     assert_eq!(own, theirs, "{method} {params}");

@@ -7,4 +7,5 @@ mod bitcoin_cli;
 mod chains;
 mod following;
 mod kit;
+mod mining;
 mod restarts;

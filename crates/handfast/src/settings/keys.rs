@@ -157,6 +157,36 @@ pub(crate) const KEYS: &[Key] = &[
         "Serve blocks and headers over plain GET, at /rest on the RPC address",
     ),
     key(
+        "mine",
+        Shape::Flag,
+        Scope::Run,
+        "Mine from the start on; not while the chain of a public network is downloaded",
+    ),
+    key(
+        "mine-interval",
+        Shape::One("SECONDS"),
+        Scope::Run,
+        "Least time between two blocks of ours [default: 5 on regtest, where finding one takes none; else 0]",
+    ),
+    key(
+        "mine-threads",
+        Shape::One("N"),
+        Scope::Run,
+        "Threads that hash, at the lowest priority there is [default: one for each core]",
+    ),
+    key(
+        "mine-address",
+        Shape::One("ADDR"),
+        Scope::Run,
+        "Whom blocks pay [default on regtest and signets of your own: OP_TRUE, which anybody can spend; needed elsewhere]",
+    ),
+    key(
+        "mine-tag",
+        Shape::One("TEXT"),
+        Scope::Run,
+        "Text in the coinbase of our blocks, at most 64 bytes [default: /Handfast/]",
+    ),
+    key(
         "log",
         Shape::One("FILTER"),
         Scope::Run,

@@ -5,6 +5,7 @@
 
 mod keys;
 mod layers;
+mod mining;
 mod rpc;
 
 pub(crate) use keys::{KEYS, Scope, Shape};
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use bitcoin::Work;
 use bitcoin::hex::FromHex;
-use handfast_node::Network;
+use handfast_node::{MiningConfig, Network};
 use layers::{Origin, Reference};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -62,6 +63,12 @@ pub(crate) enum SettingsError {
     Conflict(String, String),
     #[error("{0} needs --network signet; leave it out, or choose that network")]
     ChallengeWithoutSignet(String),
+    #[error(
+        "{0}: blocks of this signet need a signature, which Handfast cannot make; leave it out, or choose a signet whose challenge is OP_TRUE"
+    )]
+    SignetNeedsSignature(String),
+    #[error("{0}: nobody is named whom blocks pay; add --mine-address")]
+    MineForWhom(String),
     #[error("the configuration file {}: {source}; check the path given with --config", file.display())]
     File { file: PathBuf, source: io::Error },
     #[error("{}: datadir cannot be set in the file that is found by it; give --datadir, or name the file with --config", .0.display())]
@@ -114,6 +121,7 @@ pub(crate) struct RunSettings {
     pub(crate) user_agent: String,
     pub(crate) log: String,
     pub(crate) rpc: RpcSettings,
+    pub(crate) mining: MiningConfig,
 }
 
 /// Adds the configuration file to what the command line says. `named`: the value of `--config`.
@@ -206,6 +214,7 @@ pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, SettingsError
         user_agent: user_agent(layers)?,
         log: log_filter(layers)?,
         rpc: rpc::rpc(layers)?,
+        mining: mining::mining(layers, &place.network)?,
         place,
     };
     check_datadir(&datadir(layers)?)?;

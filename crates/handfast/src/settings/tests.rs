@@ -291,3 +291,77 @@ fn the_file_in_the_data_directory_is_found_by_it_and_cannot_move_it() {
     add_config_file(&mut layers, Some(&home.path().join("missing.toml")))
         .expect_err("a file that was named must exist");
 }
+
+#[test]
+fn mining_is_off_and_paced_on_regtest_unless_told_otherwise() {
+    let settings = settle(&[("network", "regtest")], "").expect("valid");
+    assert!(!settings.mining.at_start);
+    assert_eq!(settings.mining.interval, Duration::from_secs(5));
+    let options = [
+        ("network", "regtest"),
+        ("mine", "true"),
+        ("mine-interval", "0.5"),
+    ];
+    let file = "mine-threads = 3\nmine-tag = \"lab\"\n\
+                mine-address = \"bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85\"";
+    let mining = settle(&options, file).expect("valid").mining;
+    assert!(mining.at_start);
+    assert_eq!(mining.interval, Duration::from_millis(500));
+    assert_eq!(
+        (mining.threads, mining.tag.as_slice()),
+        (Some(3), &b"lab"[..])
+    );
+    assert!(mining.payout.expect("an address").is_p2wsh());
+    let mining = settle(&[("network", "mainnet")], "").expect("valid").mining;
+    assert_eq!(mining.interval, Duration::ZERO);
+}
+
+#[test]
+fn mining_that_cannot_be_is_refused_with_the_remedy() {
+    let own = |challenge| {
+        [
+            ("network", "signet"),
+            ("signet-challenge", challenge),
+            ("mine", "true"),
+        ]
+    };
+    assert!(settle(&own("51"), "").expect("valid").mining.at_start);
+    refused(&own("5151"), "", &["--mine", "signature", "OP_TRUE"]);
+    refused(
+        &[("network", "signet"), ("mine", "true")],
+        "",
+        &["--mine", "signature"],
+    );
+    refused(
+        &[("network", "testnet4"), ("mine", "true")],
+        "",
+        &["--mine", "--mine-address"],
+    );
+    let regtest = ("network", "regtest");
+    let foreign = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+    refused(
+        &[regtest, ("mine-address", foreign)],
+        "",
+        &["--mine-address", foreign, "regtest"],
+    );
+    refused(
+        &[regtest, ("mine-threads", "0")],
+        "",
+        &["--mine-threads", "1 to 1024"],
+    );
+    refused(
+        &[regtest, ("mine-interval", "-1")],
+        "",
+        &["--mine-interval", "0 to 86400"],
+    );
+    refused(
+        &[regtest, ("mine-interval", "NaN")],
+        "",
+        &["--mine-interval"],
+    );
+    refused(
+        &[regtest, ("mine-tag", &"x".repeat(65))],
+        "",
+        &["--mine-tag", "64 bytes"],
+    );
+}

@@ -1,11 +1,24 @@
 //! Mining: blocks and headers that are submitted, blocks on demand, and the miner.
 
+mod control;
 mod generating;
+mod info;
 mod submitting;
 
+use control::{STARTMINING, STOPMINING};
 pub(super) use generating::{GENERATE, GENERATEBLOCK, GENERATETOADDRESS, GENERATETODESCRIPTOR};
+use info::{GETMININGINFO, GETNETWORKHASHPS, GETPRIORITISEDTRANSACTIONS, PRIORITISETRANSACTION};
 use submitting::{SUBMITBLOCK, SUBMITHEADER};
 
 use super::{Call, Category, Kind, Method, Need, Param};
 
-pub(super) const METHODS: &[Method] = &[SUBMITBLOCK, SUBMITHEADER];
+pub(super) const METHODS: &[Method] = &[
+    GETMININGINFO,
+    GETNETWORKHASHPS,
+    GETPRIORITISEDTRANSACTIONS,
+    PRIORITISETRANSACTION,
+    STARTMINING,
+    STOPMINING,
+    SUBMITBLOCK,
+    SUBMITHEADER,
+];

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use handfast_node::mining::{MiningState, Why};
 use handfast_node::self_probe::Health;
 use handfast_node::{
     Audit, EntranceInfo, ListenerInfo, NodeHandle, Phase, SyncPhase, SyncState, Totals,
@@ -21,6 +22,7 @@ type SocketGauge = (&'static str, &'static str, fn(&EntranceInfo) -> Option<f64>
 /// or stops the managers answer nothing, and their numbers are missing rather than zero.
 pub(super) async fn register(registry: &mut Registry, node: &NodeHandle) {
     of_the_process(registry, node);
+    of_mining(registry, &node.mining());
     of_the_sockets(registry, &node.listeners());
     let (sync, audit) = (node.sync_state().await, node.audit().await);
     if let Ok(sync) = sync {
@@ -139,6 +141,52 @@ fn of_the_traffic(registry: &mut Registry, totals: &Totals) {
             family.get_or_create(&labels).inc_by(count);
         }
         registry.register(format!("p2p_{name}"), help, family);
+    }
+}
+
+/// What `getmininginfo` tells of our own mining.
+fn of_mining(registry: &mut Registry, mining: &MiningState) {
+    for (name, help, value) in [
+        (
+            "mining",
+            "Whether mining is switched on",
+            f64::from(u8::from(mining.is_on())),
+        ),
+        (
+            "mining_searching",
+            "Whether the hash threads have work",
+            f64::from(u8::from(mining.why == Why::Hashing)),
+        ),
+        ("mining_threads", "Hash threads", mining.threads as f64),
+        (
+            "mining_hashes_per_second",
+            "Hashes per second over the last minute",
+            mining.hashes_per_second,
+        ),
+    ] {
+        gauge(registry, name, help, value);
+    }
+    if let Some(expected) = mining.expected {
+        let help = "Mean time until the next block is found";
+        let seconds = expected.as_secs_f64();
+        gauge(registry, "mining_expected_seconds", help, seconds);
+    }
+    for (name, help, value) in [
+        ("hashes", "Hashes of the hash threads", mining.hashes),
+        ("found", "Blocks mined that became the tip", mining.found),
+        (
+            "generated",
+            "Blocks made on demand that became the tip",
+            mining.generated,
+        ),
+        ("stale", "Blocks that were found too late", mining.stale),
+        (
+            "refused",
+            "Blocks of ours that were refused or not judged",
+            mining.refused,
+        ),
+    ] {
+        counter(registry, &format!("mining_{name}"), help, value);
     }
 }
 

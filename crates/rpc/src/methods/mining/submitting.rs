@@ -84,23 +84,14 @@ async fn submitblock(call: Rc<Call>) -> Result<Value, Error> {
     }
 }
 
-/// First block that SegWit's rules apply to. Core `SegwitHeight`.
-fn segwit_height(network: &Network) -> u32 {
-    match network {
-        Network::Mainnet => 481_824,
-        Network::Testnet3 => 834_624,
-        Network::Testnet4 | Network::Signet | Network::CustomSignet { .. } => 1,
-        Network::Regtest => 0,
-    }
-}
-
 /// Gives a coinbase that commits to witnesses the nonce that it forgot (32 zero
 /// bytes), as Core's `UpdateUncommittedBlockStructures` does for miners' sake.
 /// Tells whether it did.
 fn add_witness_nonce(block: &mut Block, height: u32, network: &Network) -> bool {
     /// `OP_RETURN`, push of 36 bytes, the four bytes that BIP141 gave the commitment.
     const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
-    if height < segwit_height(network) {
+    let [.., segwit] = network.buried_deployments();
+    if height < segwit.height {
         return false;
     }
     let Some(coinbase) = block.txdata.first_mut() else {

@@ -1,0 +1,181 @@
+//! What is known of mining: our own, and the network's.
+
+use std::rc::Rc;
+
+use bitcoin::Work;
+use handfast_node::ChainView;
+use serde_json::{Value, json};
+
+use super::control::describe;
+use super::{Call, Category, Kind, Method, Need, Param};
+use crate::jsonrpc::{Error, code};
+use crate::render::number::{real, work_fields};
+
+/// Blocks that the estimate looks at when nobody says.
+const DEFAULT_LOOKUP: i32 = 120;
+
+pub(super) const GETMININGINFO: Method = Method {
+    name: "getmininginfo",
+    category: Category::Mining,
+    params: &[],
+    about: "Returns what is known of mining. Core's field blockmintxfee is left out: there is no mempool, and blocks\n\
+            hold no transactions but the coinbase.",
+    result: "{ blocks, bits, difficulty, target, networkhashps, pooledtx, chain, next: { height, bits, difficulty, target },\n\
+             signet_challenge, warnings, handfast: {\n  \
+               mining: whether mining is switched on\n  \
+               why: what is done, or why nothing is\n  \
+               threads: hash threads\n  \
+               address, script: whom blocks pay\n  \
+               interval: least seconds between two blocks of ours\n  \
+               hashespersecond: over the last minute\n  \
+               hashes: since start\n  \
+               found, generated: blocks mined, and made on demand, that became the tip, since start\n  \
+               stale: blocks that were found too late, since start\n  \
+               refused: blocks of ours that were refused or could not be judged, since start\n  \
+               height: of the block that is searched for\n  \
+               expected: mean seconds until the next block is found\n  \
+               orders: calls for blocks on demand that are not answered yet } }",
+    example: "",
+    needs_chain: true,
+    run: |call| Box::pin(getmininginfo(call)),
+};
+
+pub(super) const GETNETWORKHASHPS: Method = Method {
+    name: "getnetworkhashps",
+    category: Category::Mining,
+    params: &[
+        Param {
+            names: &["nblocks"],
+            kind: Kind::Number,
+            need: Need::Optional("default: 120"),
+            about: "So many of the last blocks; -1: those since the last change of difficulty",
+        },
+        Param {
+            names: &["height"],
+            kind: Kind::Number,
+            need: Need::Optional("default: -1"),
+            about: "As it was when the block at this height was found",
+        },
+    ],
+    about: "Estimates the hashes per second of the network by the work and the times of its last blocks.",
+    result: "n  hashes per second",
+    example: "144 1000",
+    needs_chain: true,
+    run: |call| Box::pin(getnetworkhashps(call)),
+};
+
+pub(super) const GETPRIORITISEDTRANSACTIONS: Method = Method {
+    name: "getprioritisedtransactions",
+    category: Category::Mining,
+    params: &[],
+    about: "Returns the fee deltas that were set by prioritisetransaction, of which there are none.",
+    result: "{ }",
+    example: "",
+    needs_chain: true,
+    run: |_| Box::pin(async { Ok(json!({})) }),
+};
+
+pub(super) const PRIORITISETRANSACTION: Method = Method {
+    name: "prioritisetransaction",
+    category: Category::Mining,
+    params: &[
+        Param {
+            names: &["txid"],
+            kind: Kind::Hex,
+            need: Need::Required,
+            about: "The transaction",
+        },
+        Param {
+            names: &["dummy"],
+            kind: Kind::Number,
+            need: Need::Optional("ignored"),
+            about: "For compatibility",
+        },
+        Param {
+            names: &["fee_delta"],
+            kind: Kind::Number,
+            need: Need::Optional("ignored"),
+            about: "Satoshis",
+        },
+    ],
+    about: "Not offered: Handfast keeps no transactions, so none can be preferred.",
+    result: "error -32601 with the reason",
+    example: "00 0 10000",
+    needs_chain: true,
+    run: |_| {
+        Box::pin(async {
+            let message = "prioritisetransaction is not offered: Handfast relays no transactions and has no mempool, so that none can be preferred";
+            Err(Error::new(code::METHOD_NOT_FOUND, message))
+        })
+    },
+};
+
+async fn getmininginfo(call: Rc<Call>) -> Result<Value, Error> {
+    let view = call.node.view();
+    let tip = view.tree.tip();
+    let (bits, target, difficulty) = work_fields(tip.header.bits);
+    let mut info = json!({
+        "blocks": tip.height,
+        "bits": bits,
+        "difficulty": difficulty,
+        "target": target,
+        "networkhashps": network_hashes(&view, DEFAULT_LOOKUP, -1)?,
+        "pooledtx": 0,
+        "chain": view.network.core_chain_name(),
+    });
+    let next = call.node.next_block();
+    let (bits, target, difficulty) = work_fields(next.bits);
+    info["next"] = json!({
+        "height": next.height,
+        "bits": bits,
+        "difficulty": difficulty,
+        "target": target,
+    });
+    if let Some(challenge) = view.network.signet_challenge() {
+        info["signet_challenge"] = crate::render::hex(challenge).into();
+    }
+    info["warnings"] = view.warnings.clone().into();
+    info["handfast"] = describe(&call.node.mining(), view.network.bitcoin());
+    Ok(info)
+}
+
+async fn getnetworkhashps(call: Rc<Call>) -> Result<Value, Error> {
+    let lookup = call.integer::<i32>(0)?.unwrap_or(DEFAULT_LOOKUP);
+    let height = call.integer::<i32>(1)?.unwrap_or(-1);
+    network_hashes(&call.node.view(), lookup, height)
+}
+
+/// Core `GetNetworkHashPS`.
+fn network_hashes(view: &ChainView, lookup: i32, height: i32) -> Result<Value, Error> {
+    let bad = |message: &str| Err(Error::new(code::INVALID_PARAMETER, message));
+    if lookup < -1 || lookup == 0 {
+        return bad("Invalid nblocks. Must be a positive number or -1.");
+    }
+    let last = match u32::try_from(height) {
+        Ok(height) => view.tree.at_height(height),
+        Err(_) if height == -1 => Some(view.tree.tip()),
+        Err(_) => None,
+    };
+    let Some(last) = last else {
+        return bad("Block does not exist at specified height");
+    };
+    let interval = view.network.pow().adjustment_interval();
+    let lookup = u32::try_from(lookup).unwrap_or(last.height % interval + 1);
+    let lookup = lookup.min(last.height);
+    let blocks = view
+        .tree
+        .branch(&last.hash, last.height - lookup, lookup as usize + 1);
+    let times = || blocks.iter().map(|block| block.header.time);
+    let seconds = times().max().unwrap_or(0) - times().min().unwrap_or(0);
+    if last.height == 0 || seconds == 0 {
+        return Ok(0.into());
+    }
+    let work = number(last.work) - number(blocks[0].work);
+    Ok(real(work as f64 / f64::from(seconds)))
+}
+
+/// The tree keeps at most 2^128 - 1.
+fn number(work: Work) -> u128 {
+    let bytes = work.to_be_bytes();
+    u128::from_be_bytes(*bytes.last_chunk().expect("32 bytes hold 16"))
+}
