@@ -244,3 +244,148 @@ fn what_is_known_of_mining_is_told_as_bitcoind_tells_it() {
     }
     assert_same(&core, &ours, "getprioritisedtransactions", json!([]));
 }
+
+#[test]
+fn templates_are_those_of_bitcoind() {
+    for network in [Network::Regtest, op_true_signet()] {
+        let core = Setup::bitcoind(network.clone()).start();
+        let ours = Setup::handfast(network.clone()).connect(core.p2p()).start();
+        let signet = network != Network::Regtest;
+        let rules = if signet {
+            json!(["segwit", "signet"])
+        } else {
+            json!(["segwit"])
+        };
+        let request = json!([{ "rules": rules }]);
+        let told = |node: &Node| {
+            let mut told = node.rpc().get("getblocktemplate", request.clone());
+            let fields = told.as_object_mut().expect("an object");
+            let capabilities = fields["capabilities"].take();
+            // What follows the hash is each one's own.
+            let id = fields["longpollid"].take();
+            let tip = fields["previousblockhash"].as_str().expect("a hash");
+            assert!(id.as_str().expect("an id").starts_with(tip));
+            // A second may have passed between the two.
+            let time = fields["curtime"].take().as_u64().expect("Unix seconds");
+            (told.to_string(), capabilities, time)
+        };
+        // Regtest signals from the second period on, and its subsidy halves.
+        for count in [0, 1, 142, 1, 10] {
+            if signet && count > 0 {
+                break;
+            }
+            if count > 0 {
+                let made = generate(&core, "generatetoaddress", json!([count, ADDRESS]));
+                ours.wait_for_tip(made[made.len() - 1]);
+            }
+            let (own, capabilities, time) = told(&ours);
+            let (theirs, _, at) = told(&core);
+            assert_eq!(own, theirs);
+            assert!(at.abs_diff(time) < 10, "{at} {time}");
+            // Nobody can be told that his proposal is valid: see the help.
+            assert_eq!(capabilities, json!([]));
+        }
+        for params in [
+            json!([{ "rules": [] }]),
+            json!([{}]),
+            json!([{ "rules": ["segwit"], "mode": 7 }]),
+            json!([{ "rules": ["segwit"], "mode": "nonsense" }]),
+            json!([{ "rules": ["segwit", "signet"], "longpollid": "nonsense" }]),
+            json!([{ "mode": "proposal" }]),
+            json!([{ "mode": "proposal", "data": 7 }]),
+            json!([{ "mode": "proposal", "data": "zz" }]),
+            json!([7]),
+        ] {
+            assert_same(&core, &ours, "getblocktemplate", params);
+        }
+        if signet {
+            let unsigned = json!([{ "rules": ["segwit"] }]);
+            assert_same(&core, &ours, "getblocktemplate", unsigned);
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_proposal_is_told_in_bitcoinds_words() {
+    let core = Setup::bitcoind(Network::Regtest).start();
+    let ours = Setup::handfast(Network::Regtest)
+        .connect(core.p2p())
+        .start();
+    let made = generate(&core, "generatetoaddress", json!([20, ADDRESS]));
+    ours.wait_for_tip(made[19]);
+    let shown = ours.rpc().get("generateblock", json!([ADDRESS, [], false]));
+    let bytes = Vec::<u8>::from_hex(shown["hex"].as_str().expect("hex")).expect("hex");
+    let good: Block = deserialize(&bytes).expect("a block");
+    let propose = |node: &Node, block: &Block| {
+        let data = bitcoin::consensus::encode::serialize_hex(block);
+        let request = json!([{ "mode": "proposal", "data": data }]);
+        node.rpc().get("getblocktemplate", request)
+    };
+    assert_eq!(propose(&core, &good), Value::Null);
+    assert_eq!(propose(&ours, &good), "inconclusive");
+    type Change = fn(&mut Block);
+    let changes: [(Change, &str); 10] = [
+        (
+            |it| it.header.prev_blockhash = it.header.block_hash(),
+            "inconclusive-not-best-prevblk",
+        ),
+        (|it| it.header.time = 1_296_688_602, "time-too-old"),
+        (|it| it.header.time += 10_000, "time-too-new"),
+        (
+            |it| it.header.bits = bitcoin::CompactTarget::from_consensus(0x207f_fffe),
+            "bad-diffbits",
+        ),
+        (
+            |it| {
+                it.header.merkle_root =
+                    bitcoin::TxMerkleNode::from_raw_hash(it.header.block_hash().to_raw_hash())
+            },
+            "bad-txnmrklroot",
+        ),
+        (
+            |it| {
+                it.txdata[0].output[0].value += bitcoin::Amount::ONE_SAT;
+                it.header.merkle_root = it.compute_merkle_root().expect("a coinbase");
+            },
+            "bad-cb-amount",
+        ),
+        (
+            |it| {
+                it.txdata[0].input[0].script_sig = vec![1, 20].into();
+                it.header.merkle_root = it.compute_merkle_root().expect("a coinbase");
+            },
+            "bad-cb-height",
+        ),
+        (
+            |it| {
+                it.txdata[0].input[0].script_sig = vec![0; 101].into();
+                it.header.merkle_root = it.compute_merkle_root().expect("a coinbase");
+            },
+            "bad-cb-length",
+        ),
+        (
+            |it| {
+                it.txdata[0].input[0].previous_output.vout = 0;
+                it.header.merkle_root = it.compute_merkle_root().expect("a coinbase");
+            },
+            "bad-cb-missing",
+        ),
+        (
+            |it| {
+                it.txdata.push(it.txdata[0].clone());
+                it.txdata[1].output.pop();
+                it.header.merkle_root = it.compute_merkle_root().expect("a coinbase");
+            },
+            "bad-cb-multiple",
+        ),
+    ];
+    for (change, reason) in changes {
+        let mut block = good.clone();
+        change(&mut block);
+        assert_eq!(propose(&core, &block), reason);
+        assert_eq!(propose(&ours, &block), reason);
+    }
+    let tip = block(&core, made[19]);
+    assert_eq!(propose(&core, &tip), "duplicate");
+    assert_eq!(propose(&ours, &tip), "duplicate");
+}

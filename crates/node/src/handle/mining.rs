@@ -58,13 +58,23 @@ impl NodeHandle {
         self.shared.mining.load_full()
     }
 
+    /// The wall clock that blocks are timed by, Unix seconds.
+    #[must_use]
+    pub fn unix(&self) -> u32 {
+        self.shared.clock.now().unix
+    }
+
     /// What the next block of the active chain would be, were it made now. Never waits.
     #[must_use]
     pub fn next_block(&self) -> NextBlock {
         let view = self.view();
-        let unix = self.shared.clock.now().unix;
-        NextBlock::after(&view.tree, &view.tree.tip().hash, &view.network, unix)
-            .expect("the tip is in its tree")
+        NextBlock::after(
+            &view.tree,
+            &view.tree.tip().hash,
+            &view.network,
+            self.unix(),
+        )
+        .expect("the tip is in its tree")
     }
 
     /// Begins to mine, or begins anew. Without `threads` and `payout` those of the

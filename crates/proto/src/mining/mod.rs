@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `next_block` | [`NextBlock`]: where it goes and what its header must say |
+//! | `proposal` | [`objection`]: what can be seen to be wrong with a block that others would mine |
 //! | `template` | [`Template`]: a whole block but for the nonces; the header of every extra nonce |
 //! | `miner` | [`Miner`]: the machine that decides what is worked on, paced and submitted |
 //! | `generate`, `on_demand` | blocks on demand, one order after the other: `generatetoaddress` and its kin |
@@ -17,6 +18,7 @@ mod generate;
 mod miner;
 mod next_block;
 mod on_demand;
+mod proposal;
 mod rate;
 mod report;
 mod template;
@@ -24,6 +26,7 @@ mod vocabulary;
 
 pub use miner::{BACK_OFF, Miner, MinerConfig, PROGRESS_INTERVAL, REFRESH};
 pub use next_block::{MAX_TIME_AHEAD, NextBlock, payout_for_anybody, signet_needs_a_signature};
+pub use proposal::objection;
 pub use template::{MAX_TAG, Payout, Template};
 pub use vocabulary::{
     Chain, Effect, GenerateFailure, GenerateOrder, Generated, Input, MiningState, News, Why,

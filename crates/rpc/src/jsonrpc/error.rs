@@ -24,6 +24,8 @@ pub mod code {
     pub const INVALID_PARAMETER: i32 = -8;
     /// The node is going away.
     pub const CLIENT_NOT_CONNECTED: i32 = -9;
+    /// The chain is still being downloaded.
+    pub const CLIENT_IN_INITIAL_DOWNLOAD: i32 = -10;
     /// Bytes that do not decode.
     pub const DESERIALIZATION_ERROR: i32 = -22;
     /// `addnode add` of a node that is on the list.

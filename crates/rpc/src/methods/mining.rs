@@ -4,15 +4,18 @@ mod control;
 mod generating;
 mod info;
 mod submitting;
+mod template;
 
 use control::{STARTMINING, STOPMINING};
 pub(super) use generating::{GENERATE, GENERATEBLOCK, GENERATETOADDRESS, GENERATETODESCRIPTOR};
 use info::{GETMININGINFO, GETNETWORKHASHPS, GETPRIORITISEDTRANSACTIONS, PRIORITISETRANSACTION};
 use submitting::{SUBMITBLOCK, SUBMITHEADER};
+use template::GETBLOCKTEMPLATE;
 
 use super::{Call, Category, Kind, Method, Need, Param};
 
 pub(super) const METHODS: &[Method] = &[
+    GETBLOCKTEMPLATE,
     GETMININGINFO,
     GETNETWORKHASHPS,
     GETPRIORITISEDTRANSACTIONS,

@@ -64,6 +64,8 @@ pub enum Kind {
     HashOrHeight,
     /// A list.
     List,
+    /// An object.
+    Object,
 }
 
 impl Kind {
@@ -72,7 +74,7 @@ impl Kind {
     pub fn is_json(self, text: &str) -> bool {
         match self {
             Self::Text | Self::Hex => false,
-            Self::Number | Self::Flag | Self::Level | Self::List => true,
+            Self::Number | Self::Flag | Self::Level | Self::List | Self::Object => true,
             // No hash is short enough to be read as a height.
             Self::HashOrHeight => text.parse::<i64>().is_ok(),
         }
@@ -88,6 +90,7 @@ impl Kind {
             Self::Level => "numeric or boolean",
             Self::HashOrHeight => "string or numeric",
             Self::List => "json array",
+            Self::Object => "json object",
         }
     }
 
@@ -100,6 +103,7 @@ impl Kind {
             Self::Level => (true, "number"),
             Self::HashOrHeight => (true, "string"),
             Self::List => (value.is_array(), "array"),
+            Self::Object => (value.is_object(), "object"),
         };
         (!fits).then(|| crate::jsonrpc::mismatch(value, wanted))
     }

@@ -3,5 +3,6 @@
 
 mod generating;
 mod mining;
+mod proposals;
 mod templates;
 mod world;
