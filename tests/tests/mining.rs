@@ -1,5 +1,6 @@
 //! Mining as a user sees it: the running binary, its options, and clients that mine for it.
 
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use bitcoin::{
     Amount, Block, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode,
     TxOut, Witness, transaction,
 };
-use handfast_tests::process::{Node, Setup, op_true_signet};
+use handfast_tests::process::{Node, Program, Setup, op_true_signet};
 use handfast_tests::wait::wait_for;
 use handfast_wire::Network;
 use serde_json::{Value, json};
@@ -162,6 +163,19 @@ fn a_node_mines_from_its_start_and_says_so_wherever_it_is_asked() {
     let script = coinbase["vin"][0]["coinbase"].as_str().expect("hex");
     assert!(script.contains("6120746167206f66206f757273"), "{script}");
     assert!(node.output().contains("found a block"), "{}", node.output());
+
+    let status = Command::new(Program::Handfast.path())
+        .args(["status", "--network", "regtest", "--datadir"])
+        .arg(node.setup().datadir())
+        .output()
+        .expect("it is a program");
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(
+        status
+            .lines()
+            .any(|line| line.starts_with("Mining ") && line.contains("2 threads")),
+        "{status}"
+    );
 
     let off = node.rpc().get("stopmining", json!([]));
     assert_eq!(

@@ -57,6 +57,8 @@ fn assert_metrics(node: &Node) {
         ("handfast_blocks", 5.0),
         ("handfast_headers", 5.0),
         ("handfast_sync_lag_blocks", 0.0),
+        ("handfast_mining", 0.0),
+        ("handfast_mining_found_total", 0.0),
         ("handfast_phase{phase=\"running\"}", 1.0),
         ("handfast_sync_phase{phase=\"synced\"}", 1.0),
         ("handfast_peers{direction=\"outbound\"}", 1.0),

@@ -5,7 +5,9 @@ use handfast_proto::mining::{GenerateFailure, GenerateOrder, MiningState, Why};
 use tokio::time::Instant;
 
 use super::*;
+use crate::SubmitResult;
 use crate::handle::{GenerateError, MiningFailure};
+use crate::mail::SubmitMined;
 use crate::miner::Miner;
 
 impl Handler<Explode> for Miner {
@@ -107,6 +109,36 @@ fn whoever_stops_waiting_ends_an_order_without_end() {
             node.generate(order(1))
                 .await
                 .expect("the next order is carried out");
+        },
+    );
+}
+
+#[test]
+fn a_mined_block_that_is_not_on_the_tip_is_not_even_offered() {
+    with_node(
+        |_| {},
+        async |node| {
+            // It pays to somebody else: the same order makes the same block.
+            let unsubmitted = GenerateOrder {
+                submit: false,
+                payout: ScriptBuf::from_bytes(vec![0x52]),
+                ..order(1)
+            };
+            let made = node.generate(unsubmitted).await.expect("made");
+            let block = made.block.expect("not submitted");
+            node.generate(order(1)).await.expect("another is quicker");
+            let offer = |block| {
+                let (answer, wait) = tokio::sync::oneshot::channel();
+                let sync = &node.shared.links().expect("it runs").sync;
+                post(sync, SubmitMined { block, answer });
+                wait
+            };
+            offer(block.clone()).await.expect_err("it is stale");
+            assert!(!node.view().tree.contains(&block.hash));
+            // A caller who submits it is somebody else: he wants it stored.
+            let result = node.submit_block(block.clone()).await;
+            assert_eq!(result, Ok(SubmitResult::Inconclusive));
+            assert!(node.view().tree.contains(&block.hash));
         },
     );
 }
