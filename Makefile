@@ -41,7 +41,7 @@ sim: build ## Simulate networks of nodes with faults (SEED=n replays one, RUNS=1
 interop: build bitcoind ## Run the tests against a real bitcoind (built once, about 15 minutes)
 	$(CARGO) test --release --workspace --features handfast-tests/interop --test interop
 
-bench: build bitcoind ## Sync, churn and RPC beside bitcoind (ARGS="--bench sync|churn|rpc --runs 5 --chain light|signed")
+bench: build bitcoind ## Sync, churn, RPC beside bitcoind, and mining (ARGS="--bench sync|churn|rpc|mining --runs 5 --chain light|signed")
 	$(CARGO) build --release --workspace --examples
 	$(TARGET)/release/bench $(ARGS)
 

@@ -1,7 +1,7 @@
 //! Four nonces at a time with the SHA instructions.
 //!
-//! One instruction does two rounds in two cycles (Zen 4), but its result is there only after
-//! four, and the next one needs it. So four hashes take turns, and none waits.
+//! One instruction does two rounds. One can begin every cycle (Zen 4), but its result is
+//! there only after four, and the next one needs it: so four hashes take turns.
 //!
 //! The state is in two vectors as the instructions want it, lowest lane first:
 //! `f e b a` and `h g d c`. The message is in vectors of four words.

@@ -4,10 +4,12 @@
 //! data directory, default caches, every script checked (`-assumevalid=0`), one
 //! peer on loopback. The clock runs from process start to the first RPC answer
 //! that names the right best block; CPU and memory are read at that moment.
-//! What connections cost is in [`churn`], what callers of the RPC get in [`rpc`].
+//! What connections cost is in [`churn`], what callers of the RPC get in [`rpc`], how
+//! fast headers are hashed in [`mining`].
 
 mod churn;
 mod echo;
+mod mining;
 mod options;
 mod report;
 mod rpc;
@@ -53,6 +55,9 @@ fn main() -> ExitCode {
     }
     if options.rpc {
         rpc::run(options.runs);
+    }
+    if options.mining {
+        mining::run(options.runs);
     }
     ExitCode::SUCCESS
 }

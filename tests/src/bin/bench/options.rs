@@ -45,6 +45,8 @@ pub(crate) struct Options {
     pub(crate) churn: Option<usize>,
     /// Calls of the RPC.
     pub(crate) rpc: bool,
+    /// Hashes of headers.
+    pub(crate) mining: bool,
     /// Churn this node, which is running already, and nothing else: to watch or to
     /// profile it meanwhile.
     pub(crate) against: Option<SocketAddr>,
@@ -53,7 +55,7 @@ pub(crate) struct Options {
 /// Cycles of a churn: about two seconds.
 pub(crate) const CYCLES: usize = 20_000;
 
-const USAGE: &str = "usage: bench [--runs N] [--bench sync|churn|rpc|all] \
+const USAGE: &str = "usage: bench [--runs N] [--bench sync|churn|rpc|mining|all] \
                      [--chain start|light|signed]... [--cycles N] [--against ADDR]\n\
                      default: 3 runs of all; --chain alone means --bench sync";
 
@@ -86,13 +88,12 @@ impl Options {
             }
         }
         let default = if chains.is_empty() { "all" } else { "sync" };
-        let (sync, churn, rpc) = match bench.as_deref().unwrap_or(default) {
-            "sync" => (true, false, false),
-            "churn" => (false, true, false),
-            "rpc" => (false, false, true),
-            "all" => (true, true, true),
-            other => return Err(format!("no benchmark is called {other:?}\n{USAGE}")),
-        };
+        let bench = bench.as_deref().unwrap_or(default);
+        if !["sync", "churn", "rpc", "mining", "all"].contains(&bench) {
+            return Err(format!("no benchmark is called {bench:?}\n{USAGE}"));
+        }
+        let wanted = |name| bench == name || bench == "all";
+        let sync = wanted("sync");
         if sync && chains.is_empty() {
             chains.extend(Chain::ALL);
         }
@@ -102,8 +103,9 @@ impl Options {
         Ok(Self {
             runs,
             chains,
-            churn: churn.then_some(cycles),
-            rpc,
+            churn: wanted("churn").then_some(cycles),
+            rpc: wanted("rpc"),
+            mining: wanted("mining"),
             against,
         })
     }
@@ -134,6 +136,7 @@ mod tests {
                 chains: Chain::ALL.to_vec(),
                 churn: Some(CYCLES),
                 rpc: true,
+                mining: true,
                 against: None,
             })
         );
@@ -149,6 +152,7 @@ mod tests {
                 chains: vec![Chain::Light],
                 churn: None,
                 rpc: false,
+                mining: false,
                 against: None,
             })
         );
@@ -163,6 +167,7 @@ mod tests {
                 chains: vec![],
                 churn: Some(5_000),
                 rpc: false,
+                mining: false,
                 against: None,
             })
         );
@@ -172,6 +177,14 @@ mod tests {
     fn rpc_alone_can_be_chosen() {
         let options = parse("--bench rpc --runs 1").expect("valid");
         assert!(options.rpc && options.churn.is_none() && options.chains.is_empty());
+        assert!(!options.mining);
+    }
+
+    #[test]
+    fn mining_alone_can_be_chosen() {
+        let options = parse("--bench mining").expect("valid");
+        assert!(options.mining && options.churn.is_none() && options.chains.is_empty());
+        assert!(!options.rpc);
     }
 
     #[test]
@@ -185,6 +198,7 @@ mod tests {
             "--bench speed",
             "--bench churn --chain light",
             "--bench rpc --chain light",
+            "--bench mining --chain light",
             "--against everybody",
             "--fast 1",
         ] {
