@@ -49,11 +49,11 @@ impl Kernel {
 /// | name | at a time | cycles per hash | of its floor |
 /// |---|---|---|---|
 /// | `avx512` | 16 | 112 | 80 % |
-/// | `sha-ni` | 4 | 118 | 61 % |
+/// | `sha-ni` | 4 | 114 | 63 % |
 /// | `avx2` | 8 | 232 | 78 % |
 /// | `portable` | 1 | 235 | |
 ///
-/// Measured on one core of a Zen 4 (32.7, 31.2, 15.7, 15.6 million hashes a second at
+/// Measured on one core of a Zen 4 (32.6, 32.2, 15.7, 15.6 million hashes a second at
 /// 3.68 GHz), where two calls of `compress256` for one nonce after the other take 328
 /// cycles. `portable` is `sha2`'s code, which has the SHA instructions there; without them
 /// it is several times slower. `bench --bench mining` measures it here, and says what the

@@ -77,15 +77,17 @@ struct State {
 #[inline]
 fn rounds(state: State, added: Vectors) -> State {
     let State { feba, hgdc } = state;
-    // Two rounds later what was `f e b a` is `h g d c`.
-    let middle: Vectors = from_fn(|i| _mm_sha256rnds2_epu32(hgdc[i], feba[i], added[i]));
-    let end = from_fn(|i| {
+    // Two rounds later what was `f e b a` is `h g d c`. One hash is done with before the
+    // next: the words of a round have to be in one certain register, and the processor
+    // itself finds what it can do meanwhile.
+    let next: [(__m128i, __m128i); STREAMS] = from_fn(|i| {
+        let middle = _mm_sha256rnds2_epu32(hgdc[i], feba[i], added[i]);
         let upper = _mm_shuffle_epi32::<0b1110>(added[i]);
-        _mm_sha256rnds2_epu32(feba[i], middle[i], upper)
+        (_mm_sha256rnds2_epu32(feba[i], middle, upper), middle)
     });
     State {
-        feba: end,
-        hgdc: middle,
+        feba: next.map(|(feba, _)| feba),
+        hgdc: next.map(|(_, hgdc)| hgdc),
     }
 }
 
