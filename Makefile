@@ -12,15 +12,18 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 export HANDFAST_BIN ?= $(abspath $(TARGET)/release/handfast)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check sim interop bench doc setup bitcoind
+.PHONY: help run testnet build test check sim interop bench doc setup bitcoind
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Builds all, though the node alone would do: cargo builds dependencies once per set of
 # packages, and so `make test` finds them built.
-run: build ## Build, then run a node in the foreground (NETWORK=regtest|testnet4|signet|mainnet, ARGS="...")
-	$(HANDFAST_BIN) run --network $(NETWORK) $(ARGS)
+run: build ## Build, then run a node in the foreground, which mines on regtest (NETWORK=regtest|testnet4|signet|mainnet, ARGS="...")
+	$(HANDFAST_BIN) run --network $(NETWORK) $(if $(filter regtest,$(NETWORK)),--mine) $(ARGS)
+
+testnet: ## Run three nodes in a line, the first mining, with a table of how they are (ARGS="--mine-interval 1")
+	scripts/testnet $(ARGS)
 
 build: setup ## Build everything
 	$(CARGO) build --release --workspace

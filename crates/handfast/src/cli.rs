@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::client::{DEFAULT_TIMEOUT, Patience};
 use crate::rpc_command::{Calls, Manners, Wait};
 use crate::settings::{KEYS, Layers, Scope, Shape};
+use crate::testnet;
 
 /// What the user wants.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) enum Order {
     },
     /// Say how a running node is doing.
     Status(Options),
+    /// Run three nodes that mine and follow.
+    Testnet(testnet::Wishes),
 }
 
 /// The options of a command, unchecked.
@@ -40,6 +44,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Order, 
         .try_get_matches_from(arguments)
         .map_err(Usage::from)?;
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
+    if name == "testnet" {
+        return Ok(Order::Testnet(wishes(matches)));
+    }
     let options = options(matches, name == "run");
     Ok(match name {
         "run" => Order::Run(options),
@@ -110,6 +117,46 @@ fn command() -> Command {
             false,
         ))
         .subcommand(with_options(rpc_command(), false))
+        .subcommand(testnet_command())
+}
+
+/// From one block of a testnet to the next, seconds: as fast as a reader can follow, to an hour.
+const MINE_INTERVAL: RangeInclusive<f64> = 0.1..=3_600.0;
+
+fn mine_interval(text: &str) -> Result<f64, String> {
+    let seconds = text
+        .parse()
+        .ok()
+        .filter(|seconds| MINE_INTERVAL.contains(seconds));
+    let (least, most) = MINE_INTERVAL.into_inner();
+    seconds.ok_or_else(|| format!("it takes {least} to {most}"))
+}
+
+fn testnet_command() -> Command {
+    Command::new("testnet")
+        .about("Run three regtest nodes in a line, the first of which mines, and show how they are")
+        .arg(
+            Arg::new("datadir")
+                .long("datadir")
+                .value_name("DIR")
+                .value_parser(PathBufValueParser::new())
+                .help("Where the nodes keep their files, and leave them [default: a temporary directory, which is removed]"),
+        )
+        .arg(
+            Arg::new("mine-interval")
+                .long("mine-interval")
+                .value_name("SECONDS")
+                .value_parser(mine_interval)
+                .default_value("5")
+                .help("From one block to the next"),
+        )
+}
+
+fn wishes(matches: &ArgMatches) -> testnet::Wishes {
+    testnet::Wishes {
+        datadir: matches.get_one("datadir").cloned(),
+        mine_interval: *matches.get_one("mine-interval").expect("it has a default"),
+    }
 }
 
 fn calls(matches: &ArgMatches) -> Calls {

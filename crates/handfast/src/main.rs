@@ -12,6 +12,7 @@ mod run;
 mod seeding;
 mod settings;
 mod status;
+mod testnet;
 
 /// Where the symbols cannot be replaced, the kernel seeds itself.
 #[cfg(not(quick_seeding))]
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
             manners,
         }) => rpc_command::call(options, calls, manners),
         Ok(Order::Status(options)) => status::show(options),
+        Ok(Order::Testnet(wishes)) => testnet::run(&wishes),
         Err(Usage::Text(text)) => {
             print(&text);
             Ok(ExitCode::SUCCESS)

@@ -125,13 +125,15 @@ async fn until_stopped(node: &NodeHandle, signals: &mut Signals) -> ExitReason {
     }
 }
 
-struct Signals {
+/// The signals by which a user ends a program.
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Self, String> {
+    /// From now on they no longer end the process by themselves.
+    pub(crate) fn new() -> Result<Self, String> {
         let listen =
             |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
         Ok(Self {
@@ -140,7 +142,8 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// The name of the next one.
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",

@@ -112,6 +112,7 @@ fn help_and_version_are_no_errors() {
         &["run", "--help"],
         &["rpc", "--help"],
         &["status", "--help"],
+        &["testnet", "--help"],
         &["--version"],
     ] {
         let output = home.handfast(arguments);
@@ -146,6 +147,10 @@ fn a_bad_option_is_named_with_what_would_be_right() {
         &["run", "--listen", "127.0.0.1", "--no-listen"],
         &["--listen", "--no-listen", "contradict"],
     );
+    for interval in ["0", "-1", "inf", "NaN", "3601", "soon"] {
+        let option = format!("--mine-interval={interval}");
+        home.refused(&["testnet", &option], &["--mine-interval", "0.1 to 3600"]);
+    }
 }
 
 #[test]
