@@ -7,7 +7,7 @@ use handfast_tests::data::workspace_root;
 use serde_json::Value;
 
 /// Each crate of ours, and those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("handfast-sha256d", &[]),
     ("handfast-wire", &[]),
     ("handfast-disk", &[]),
@@ -24,7 +24,11 @@ const ARROWS: [(&str, &[&str]); 8] = [
         ],
     ),
     ("handfast-rpc", &["handfast-node"]),
-    ("handfast", &["handfast-node", "handfast-rpc"]),
+    ("handfast-fuzz", &["handfast-wire", "handfast-disk"]),
+    (
+        "handfast",
+        &["handfast-node", "handfast-rpc", "handfast-fuzz"],
+    ),
 ];
 
 /// What lies at the top, besides names that begin with a dot.

@@ -23,6 +23,27 @@ const CHECKSUM_BYTES: usize = 32;
 /// Longest payload, bytes. The address book has a bound far below.
 const MAX_PAYLOAD: u64 = 64 << 20;
 
+/// Why a file that somebody named cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The system's.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is not what it should be.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// Reads a file that a user named and that must be there. It stays where it is, whatever
+/// it is.
+///
+/// # Errors
+/// It cannot be read, is no state file, damaged, or of another version.
+pub fn read<T: DeserializeOwned>(path: &Path, version: u32) -> Result<T, ReadError> {
+    let bytes = fs::read(path)?;
+    decode(&bytes, version).map_err(|damage| ReadError::Damaged(damage.to_string()))
+}
+
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 enum Damage {

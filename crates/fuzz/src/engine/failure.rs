@@ -1,0 +1,92 @@
+//! What a connection met with that a well target does not do.
+
+use std::fmt;
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::scenario::{Stage, Wrong};
+
+/// What must not happen, and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Failure {
+    /// `connect()` was refused: nobody listens, or a full queue said so.
+    Refused,
+    /// The connection was reset by the target, which owed an answer.
+    Reset(Stage),
+    /// The target closed, and owed an answer.
+    Closed(Stage),
+    /// Nothing came for the run's patience.
+    Unanswered(Stage),
+    /// What came is no frame of this network.
+    Garbled(Stage),
+    /// An answer that is not what it should be.
+    Wrong(Wrong),
+    /// All local ports are in use or in TIME_WAIT: our trouble, not the target's.
+    NoLocalPort,
+    /// We are out of descriptors: our trouble, not the target's.
+    NoDescriptor,
+    /// Any other error of the system, by its kind.
+    Io(Stage, io::ErrorKind),
+}
+
+impl Failure {
+    pub(super) fn of(error: &io::Error, stage: Stage) -> Self {
+        let errno = error.raw_os_error();
+        if [Errno::MFILE, Errno::NFILE]
+            .iter()
+            .any(|one| errno == Some(one.raw_os_error()))
+        {
+            return Self::NoDescriptor;
+        }
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Reset(stage),
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => Self::NoLocalPort,
+            kind => Self::Io(stage, kind),
+        }
+    }
+
+    /// Whether it says something about us rather than about the target.
+    #[must_use]
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::NoLocalPort | Self::NoDescriptor)
+    }
+
+    /// Whether the target did not take the connection: trying on at once makes it worse.
+    pub(super) fn asks_for_a_pause(self) -> bool {
+        self.is_ours()
+            || matches!(
+                self,
+                Self::Refused | Self::Reset(Stage::Connecting) | Self::Wrong(Wrong::Status(503))
+            )
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("connection refused"),
+            Self::Reset(stage) => write!(f, "reset by the target {}", during(*stage)),
+            Self::Closed(stage) => write!(f, "closed by the target {}", during(*stage)),
+            Self::Unanswered(Stage::Connecting) => f.write_str("no answer to connect"),
+            Self::Unanswered(Stage::Closing) => f.write_str("not closed after we had closed"),
+            Self::Unanswered(stage) => write!(f, "no answer {}", during(*stage)),
+            Self::Garbled(stage) => write!(f, "what came is no frame {}", during(*stage)),
+            Self::Wrong(Wrong::Status(status)) => write!(f, "HTTP {status}"),
+            Self::Wrong(Wrong::NoHttp) => f.write_str("the answer is no HTTP"),
+            Self::NoLocalPort => f.write_str("no local port left (ours)"),
+            Self::NoDescriptor => f.write_str("no descriptor left (ours)"),
+            Self::Io(stage, kind) => write!(f, "{kind} {}", during(*stage)),
+        }
+    }
+}
+
+fn during(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Connecting => "while connecting",
+        Stage::Handshake => "during the handshake",
+        Stage::Ready => "after the handshake",
+        Stage::Closing => "while closing",
+    }
+}

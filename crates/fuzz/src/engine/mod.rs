@@ -1,0 +1,474 @@
+//! One thread that holds all connections of a run.
+//!
+//! It must never be what a run shows, so it is one thread around `epoll`, looks at frame
+//! headers only, and sends frames that were made once where it can. It hides nothing: every
+//! error, every connection that ends or falls silent where it should not is counted.
+//!
+//! # Ports
+//! Whoever closes first keeps the connection's ports in TIME_WAIT, and here that is nearly
+//! always us. Our ports (28,232 as Linux is shipped) can be used again a second later on
+//! loopback (`net.ipv4.tcp_tw_reuse` = 2); a range of source addresses has as many more.
+
+mod connection;
+mod failure;
+mod frames;
+mod sources;
+mod tally;
+mod timers;
+
+pub use failure::Failure;
+pub use sources::{NoRange, SourceRange};
+pub use tally::{Counts, Ending, Second, Tally};
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::fd::OwnedFd;
+use socket2::SockAddr;
+
+use crate::plan::{Part, Plan};
+use crate::scenario::{Act, Arrival, Door, Event};
+use crate::trace::{Cue, Record, Recorder};
+use crate::voice::{Memory, Phrases};
+use connection::{Connection, Desk, Next, Notes};
+use timers::{Name, Timers};
+
+/// Events taken from the system at once.
+const EVENTS: usize = 512;
+/// What one read takes, bytes: all that a node says in a handshake, many times over.
+const READ: usize = 64 * 1024;
+/// How often connections that make no progress are looked for, and whoever watches is told.
+const CHECK: Duration = Duration::from_secs(1);
+/// How long connections may take to end once no more begin.
+const DRAIN: Duration = Duration::from_secs(10);
+/// First pause after the target did not take a connection; it doubles from one to the next.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where connections go.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    /// The socket for peers.
+    pub p2p: SockAddr,
+    /// The socket for RPC calls, and the HTTP request of a call.
+    pub rpc: Option<(SockAddr, Bytes)>,
+}
+
+/// A place for a connection. Its events carry its index.
+#[derive(Debug, Default)]
+struct Place {
+    connection: Option<Connection>,
+    /// Connections that were here: tells timers of an earlier one.
+    uses: u64,
+    /// Wishes to be woken: tells an earlier wish.
+    wishes: u64,
+    /// Whether the poller tells when it can be written.
+    writes: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine {
+    plan: Plan,
+    doors: Doors,
+    sources: Option<SourceRange>,
+    desk: Desk,
+    epoll: OwnedFd,
+    places: Vec<Place>,
+    free: Vec<usize>,
+    gathered: BTreeSet<usize>,
+    live: usize,
+    timers: Timers,
+    tally: Tally,
+    begun: u64,
+    started: Instant,
+    checked: Instant,
+    pause: Option<(Instant, Duration)>,
+    /// What is made again; empty: the plan is played.
+    cues: Vec<Cue>,
+}
+
+impl Engine {
+    /// Ready to run.
+    ///
+    /// # Panics
+    /// If the system cannot poll sockets, or the plan plays nothing.
+    #[must_use]
+    pub fn new(plan: Plan, phrases: Phrases, doors: Doors, sources: Option<SourceRange>) -> Self {
+        assert!(
+            plan.concurrency > 0 && !plan.shares.is_empty(),
+            "a plan plays something"
+        );
+        let now = Instant::now();
+        Self {
+            plan,
+            doors,
+            sources,
+            desk: Desk {
+                phrases,
+                memory: Memory::default(),
+                buffer: vec![0; READ],
+                acts: Vec::<Act>::new(),
+                notes: Notes::default(),
+                recorder: None,
+            },
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC).expect("the system can poll"),
+            places: Vec::new(),
+            free: Vec::new(),
+            gathered: BTreeSet::new(),
+            live: 0,
+            timers: Timers::default(),
+            tally: Tally::default(),
+            begun: 0,
+            started: now,
+            checked: now,
+            pause: None,
+            cues: Vec::new(),
+        }
+    }
+
+    /// Makes these connections, at these times, instead of those of the plan.
+    #[must_use]
+    pub fn replaying(mut self, cues: Vec<Cue>) -> Self {
+        self.plan.limit.cycles = cues.len() as u64;
+        self.plan.concurrency = cues.len().max(1);
+        self.cues = cues;
+        self
+    }
+
+    /// Writes down what every connection does.
+    #[must_use]
+    pub fn recording(mut self) -> Self {
+        self.desk.recorder = Some(Recorder::default());
+        self
+    }
+
+    /// Does all connections and tells what became of them. `watch` is called about once a
+    /// second, and ends the run by its break.
+    pub fn run(self, watch: impl FnMut(&Tally) -> ControlFlow<()>) -> Tally {
+        self.run_and_record(watch).0
+    }
+
+    /// The same, with what was written down: the connections, and how many deeds were left
+    /// out since there were too many.
+    pub fn run_and_record(
+        mut self,
+        mut watch: impl FnMut(&Tally) -> ControlFlow<()>,
+    ) -> (Tally, Vec<Record>, u64) {
+        self.started = Instant::now();
+        let mut last_begun = self.started;
+        loop {
+            let now = Instant::now();
+            if self.may_begin(now) {
+                self.begin(now);
+                last_begun = now;
+            }
+            if self.live == 0 && !self.goes_on(now)
+                || now.duration_since(last_begun) > self.grace(now)
+            {
+                break;
+            }
+            self.poll(now);
+            self.wake_due();
+            self.open_barrier();
+            if now.duration_since(self.checked) >= CHECK {
+                self.checked = now;
+                self.give_up_on_the_silent(now);
+                self.tally.elapsed = now.duration_since(self.started);
+                if watch(&self.tally).is_break() {
+                    break;
+                }
+            }
+        }
+        self.tally.elapsed = self.started.elapsed();
+        let recorded = self.desk.recorder.unwrap_or_default();
+        (self.tally, recorded.connections, recorded.left_out)
+    }
+
+    /// Whether more connections are to begin.
+    fn goes_on(&self, now: Instant) -> bool {
+        let limit = self.plan.limit;
+        self.begun < limit.cycles && now.duration_since(self.started) < limit.duration
+    }
+
+    /// How long the last connections may take: as long as they can when all of them were
+    /// wanted, not for ever when it is the time that is over. Those that are cut off are
+    /// counted as begun and not as ended.
+    fn grace(&self, now: Instant) -> Duration {
+        match now.duration_since(self.started) < self.plan.limit.duration {
+            true => self.plan.patience + DRAIN + self.desk.phrases.dialect.handshake_deadline,
+            false => DRAIN,
+        }
+    }
+
+    fn may_begin(&self, now: Instant) -> bool {
+        let room = match self.arrival() {
+            Arrival::Continuous => self.live < self.plan.concurrency,
+            Arrival::Waves => self.live == 0,
+        };
+        room && self.goes_on(now) && self.begins_at().is_none_or(|at| at <= now)
+    }
+
+    /// What is made again comes when it came.
+    fn arrival(&self) -> Arrival {
+        match self.cues.is_empty() {
+            true => self.plan.arrival(),
+            false => Arrival::Continuous,
+        }
+    }
+
+    fn next_cue(&self) -> Option<&Cue> {
+        self.cues.get(usize::try_from(self.begun).ok()?)
+    }
+
+    /// The moment before which nobody may begin.
+    fn begins_at(&self) -> Option<Instant> {
+        if let Some(cue) = self.next_cue() {
+            return Some(self.started + cue.at);
+        }
+        let by_rate = self.plan.rate.map(|rate| {
+            let since = self.begun as f64 / f64::from(rate.max(1));
+            self.started + Duration::from_secs_f64(since)
+        });
+        by_rate.max(self.pause.map(|(until, _)| until))
+    }
+
+    /// Begins as many as there is room for. Those of a wave are all connected before the
+    /// first of them says a word.
+    fn begin(&mut self, now: Instant) {
+        let mut connected = Vec::new();
+        let together = self.arrival() == Arrival::Waves;
+        while self.live < self.plan.concurrency
+            && self.begun < self.plan.limit.cycles
+            && self.begins_at().is_none_or(|at| at <= now)
+        {
+            let Some(index) = self.connect(now) else {
+                continue;
+            };
+            match together {
+                true => connected.push(index),
+                false => self.establish(index, now),
+            }
+        }
+        for index in connected {
+            self.establish(index, now);
+        }
+    }
+
+    /// Begins one connection; its place if it is established already.
+    fn connect(&mut self, now: Instant) -> Option<usize> {
+        let (part, source) = match self.next_cue() {
+            Some(cue) => (cue.part, cue.source),
+            None => {
+                let part = self.plan.part(self.begun);
+                let source = self.sources.map(|range| range.address(part.number));
+                (part, source)
+            }
+        };
+        let index = usize::try_from(self.begun).expect("connections are counted by this machine");
+        self.begun += 1;
+        self.tally.begun(part.scenario);
+        if let Some(recorder) = &mut self.desk.recorder {
+            recorder.begun(part, source, now.duration_since(self.started));
+        }
+        let source = source.map(|source| SockAddr::from(SocketAddr::from((source, 0))));
+        let (target, call, source) = match (part.scenario.door(), &self.doors.rpc) {
+            (Door::P2p, _) | (Door::Rpc, None) => (&self.doors.p2p, Bytes::new(), source),
+            (Door::Rpc, Some((address, call))) => (address, call.clone(), None),
+        };
+        let machine = part.scenario.machine(&call);
+        match Connection::connect(target, source.as_ref(), (index, part), machine, now) {
+            Ok((connection, connected)) => {
+                let index = self.settle_in(connection);
+                connected.then_some(index)
+            }
+            Err(failure) => {
+                self.refused((index, part), failure, now);
+                None
+            }
+        }
+    }
+
+    fn refused(&mut self, (index, part): (usize, Part), failure: Failure, now: Instant) {
+        if let Some(recorder) = &mut self.desk.recorder {
+            recorder.ended(index, Ending::Failed(failure));
+        }
+        let at = now.duration_since(self.started);
+        self.tally.ended(at, part.scenario, Ending::Failed(failure));
+        self.back_off(failure, now);
+    }
+
+    /// The target, or our own machine, wants less: wait longer each time.
+    fn back_off(&mut self, failure: Failure, now: Instant) {
+        if failure.asks_for_a_pause() {
+            let length = self.pause.map_or(FIRST_PAUSE, |(_, length)| length * 2);
+            let length = length.min(LONGEST_PAUSE);
+            self.pause = Some((now + length, length));
+        }
+    }
+
+    fn settle_in(&mut self, connection: Connection) -> usize {
+        let index = self.free.pop().unwrap_or(self.places.len());
+        if index == self.places.len() {
+            self.places.push(Place::default());
+        }
+        let writes = connection.wants_to_write();
+        let data = epoll::EventData::new_u64(index as u64);
+        epoll::add(&self.epoll, connection.socket(), data, interest(writes))
+            .expect("a socket can be polled");
+        let place = &mut self.places[index];
+        place.uses += 1;
+        place.writes = writes;
+        place.connection = Some(connection);
+        self.live += 1;
+        index
+    }
+
+    fn establish(&mut self, index: usize, now: Instant) {
+        self.with(index, now, |connection, desk| {
+            connection.established(desk, now)
+        });
+    }
+
+    /// Waits for the target, or until there is something to do without it.
+    fn poll(&mut self, now: Instant) {
+        let mut until = now + CHECK;
+        until = self.timers.next().map_or(until, |at| until.min(at));
+        if self.live < self.plan.concurrency
+            && let Some(at) = self.begins_at()
+        {
+            until = until.min(at);
+        }
+        let timeout = Timespec::try_from(until.saturating_duration_since(now)).ok();
+        let mut events = Vec::with_capacity(EVENTS);
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("cannot poll: {error}"),
+        }
+        let now = Instant::now();
+        for event in events {
+            let index = usize::try_from(event.data.u64()).expect("an index of ours");
+            self.with(index, now, |connection, desk| connection.look(desk, now));
+        }
+    }
+
+    fn wake_due(&mut self) {
+        let now = Instant::now();
+        while let Some((name, wish)) = self.timers.due(now) {
+            let place = &self.places[name.place];
+            if place.uses == name.use_of_it && place.wishes == wish {
+                self.with(name.place, now, |connection, desk| {
+                    connection.tell(Event::Due, desk, now)
+                });
+            }
+        }
+    }
+
+    /// Opens the barrier when all are there who can be waited for.
+    fn open_barrier(&mut self) {
+        let all_who_are = self.gathered.len() == self.live;
+        let waiting = self.gathered.len();
+        if waiting == 0 || (waiting < self.plan.gathering() && !all_who_are) {
+            return;
+        }
+        let now = Instant::now();
+        for index in std::mem::take(&mut self.gathered) {
+            self.with(index, now, |connection, desk| {
+                connection.tell(Event::Opened, desk, now)
+            });
+        }
+    }
+
+    fn give_up_on_the_silent(&mut self, now: Instant) {
+        for index in 0..self.places.len() {
+            let connection = self.places[index].connection.as_ref();
+            let overdue = connection.and_then(|it| it.overdue(now, self.plan.patience));
+            if let Some(failure) = overdue {
+                self.end(index, Ending::Failed(failure), now);
+            }
+        }
+    }
+
+    /// Lets a connection do something, and does for it what it cannot do itself. It may
+    /// have been ended by an earlier event of the same batch.
+    fn with(
+        &mut self,
+        index: usize,
+        now: Instant,
+        act: impl FnOnce(&mut Connection, &mut Desk) -> Next,
+    ) {
+        let Some(place) = self.places.get_mut(index) else {
+            return;
+        };
+        let Some(connection) = place.connection.as_mut() else {
+            return;
+        };
+        let next = act(connection, &mut self.desk);
+        let notes = std::mem::take(&mut self.desk.notes);
+        if notes.shaken {
+            let took = now.duration_since(connection.begun);
+            self.tally.shaken(now.duration_since(self.started), took);
+            self.pause = None;
+        }
+        for failure in notes.complaints {
+            self.tally.complained(connection.part.scenario, failure);
+        }
+        if let Some(after) = notes.wake {
+            place.wishes += 1;
+            let name = Name {
+                place: index,
+                use_of_it: place.uses,
+            };
+            self.timers.set(now + after, name, place.wishes);
+        }
+        if notes.gathered {
+            self.gathered.insert(index);
+        }
+        match next {
+            Next::Over(how) => self.end(index, how, now),
+            Next::Wait => {
+                let writes = connection.wants_to_write();
+                if writes != place.writes {
+                    place.writes = writes;
+                    let data = epoll::EventData::new_u64(index as u64);
+                    epoll::modify(&self.epoll, connection.socket(), data, interest(writes))
+                        .expect("a socket can be polled");
+                }
+            }
+        }
+    }
+
+    /// Closes the socket.
+    fn end(&mut self, index: usize, how: Ending, now: Instant) {
+        let Some(connection) = self.places[index].connection.take() else {
+            return;
+        };
+        self.live -= 1;
+        self.gathered.remove(&index);
+        self.free.push(index);
+        if let Some(recorder) = &mut self.desk.recorder {
+            recorder.ended(connection.index, how);
+        }
+        let at = now.duration_since(self.started);
+        self.tally.ended(at, connection.part.scenario, how);
+        if let Ending::Failed(failure) = how {
+            self.back_off(failure, now);
+        }
+    }
+}
+
+fn interest(writes: bool) -> epoll::EventFlags {
+    match writes {
+        true => epoll::EventFlags::IN | epoll::EventFlags::OUT,
+        false => epoll::EventFlags::IN,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! The engine against targets of a few lines, over real TCP.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use bytes::BytesMut;
+use handfast_wire::{Codec, Message, Network};
+
+use super::*;
+use crate::plan::{Limit, Share};
+use crate::scenario::{Scenario, Stage};
+use crate::trace::What;
+use crate::voice::Dialect;
+
+/// Listens until the test ends and serves each connection on a thread of its own.
+fn target(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (Ok(stream), serve) = (stream, serve.clone()) else {
+                return;
+            };
+            thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// Does as a node does: shakes hands, answers pings, closes when the other side has.
+fn honest(mut stream: TcpStream) {
+    let mut codec = Codec::new(Network::Regtest.magic());
+    let (mut bytes, mut chunk) = (BytesMut::new(), [0; 4_096]);
+    while let Ok(length @ 1..) = stream.read(&mut chunk) {
+        bytes.extend_from_slice(&chunk[..length]);
+        loop {
+            let answers = match codec.next_frame(&mut bytes) {
+                Ok(None) => break,
+                Err(_) => return,
+                Ok(Some(frame)) => match frame.message {
+                    Ok(version @ Message::Version(_)) => vec![version, Message::Verack],
+                    Ok(Message::Ping(nonce)) => vec![Message::Pong(nonce)],
+                    Ok(_) => vec![],
+                    Err(_) => return,
+                },
+            };
+            for answer in answers {
+                let encoded = answer.encode(Network::Regtest.magic());
+                let all = [&encoded.head[..], &encoded.body[..]].concat();
+                if stream.write_all(&all).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn plan(scenario: Scenario, cycles: u64) -> Plan {
+    Plan {
+        seed: 7,
+        shares: vec![Share {
+            scenario,
+            weight: 1,
+        }],
+        concurrency: 30,
+        limit: Limit {
+            cycles,
+            duration: Duration::from_secs(60),
+        },
+        rate: None,
+        patience: Duration::from_secs(20),
+    }
+}
+
+fn engine(plan: Plan, target: SocketAddr) -> Engine {
+    let mut dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
+    dialect.handshake_deadline = Duration::from_millis(300);
+    let doors = Doors {
+        p2p: target.into(),
+        rpc: None,
+    };
+    Engine::new(plan, Phrases::new(dialect), doors, None)
+}
+
+fn run(plan: Plan, target: SocketAddr) -> Tally {
+    engine(plan, target).run(|_| ControlFlow::Continue(()))
+}
+
+#[test]
+fn an_honest_target_is_well_in_every_scenario() {
+    let target = target(honest);
+    // At the same time: most of them wait most of their time.
+    thread::scope(|scope| {
+        for scenario in Scenario::ALL {
+            if scenario.door() == Door::Rpc {
+                continue;
+            }
+            scope.spawn(move || {
+                let total = run(plan(scenario, 30), target).total();
+                assert_eq!((total.begun, total.ended), (30, 30), "{scenario}");
+                assert_eq!(total.failures, [].into(), "{scenario}");
+            });
+        }
+    });
+}
+
+#[test]
+fn each_way_to_fail_a_peer_is_counted_as_what_it_is() {
+    let closes = target(drop);
+    let total = run(plan(Scenario::Pipelined, 20), closes).total();
+    // It depends on who is faster whether our first write finds it closed.
+    let of_the_handshake = |failure: &Failure| {
+        matches!(
+            failure,
+            Failure::Closed(Stage::Handshake) | Failure::Reset(Stage::Handshake)
+        )
+    };
+    assert!(total.failures.keys().all(of_the_handshake), "{total:?}");
+    assert_eq!(total.failed(), 20);
+
+    let silent = target(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let mut impatient = plan(Scenario::Reset, 5);
+    impatient.patience = Duration::from_millis(100);
+    let total = run(impatient, silent).total();
+    let unanswered = Failure::Unanswered(Stage::Handshake);
+    assert_eq!(total.failures, [(unanswered, 5)].into());
+
+    let foreign = target(|mut stream| {
+        let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let total = run(plan(Scenario::Reset, 5), foreign).total();
+    assert_eq!(
+        total.failures,
+        [(Failure::Garbled(Stage::Handshake), 5)].into()
+    );
+}
+
+#[test]
+fn where_nobody_listens_it_does_not_hammer() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
+    let nobody = listener.local_addr().expect("it is bound");
+    drop(listener);
+    let started = Instant::now();
+    let mut patient = plan(Scenario::Reset, 7);
+    patient.concurrency = 1;
+    let total = run(patient, nobody).total();
+    assert_eq!(total.failures, [(Failure::Refused, 7)].into());
+    // 1 + 2 + 4 + … ms, up to a second.
+    assert!(started.elapsed() >= Duration::from_millis(1 + 2 + 4 + 8 + 16 + 32));
+}
+
+#[test]
+fn a_rate_is_kept_and_whoever_watches_can_end_the_run() {
+    let target = target(honest);
+    let mut slow = plan(Scenario::HandshakeDrop, 50);
+    slow.rate = Some(100);
+    let tally = run(slow.clone(), target);
+    assert!(tally.elapsed >= Duration::from_millis(490), "{tally:?}");
+    assert_eq!(tally.handshakes(), 50);
+
+    slow.limit.cycles = u64::MAX;
+    let tally = engine(slow, target).run(|_| ControlFlow::Break(()));
+    assert!(tally.total().begun < 1_000, "{tally:?}");
+}
+
+#[test]
+fn the_same_seed_sends_the_same_bytes_on_every_connection_and_so_does_a_replay() {
+    let target = target(honest);
+    let sent = |records: Vec<Record>| {
+        let sent = |record: Record| {
+            let bytes = record.deeds.into_iter().filter_map(|deed| match deed.what {
+                sent @ What::Sent { .. } => Some(sent),
+                _ => None,
+            });
+            (record.number, record.scenario, bytes.collect::<Vec<_>>())
+        };
+        let mut all: Vec<_> = records.into_iter().map(sent).collect();
+        all.sort();
+        all
+    };
+    let mut mixed = plan(Scenario::Reset, 100);
+    // What depends on when others come is not in it: the nonce that one learns of another.
+    mixed.shares = Plan::mix(false);
+    mixed.shares.retain(|share| {
+        ![Scenario::SelfConnect, Scenario::NegotiateTimeout].contains(&share.scenario)
+    });
+    let record = |engine: Engine| {
+        let (tally, records, left_out) = engine
+            .recording()
+            .run_and_record(|_| ControlFlow::Continue(()));
+        assert_eq!((tally.total().failed(), left_out), (0, 0));
+        records
+    };
+    let first = record(engine(mixed.clone(), target));
+    let again = record(engine(mixed.clone(), target));
+    let cues = first.iter().map(|record| Cue {
+        part: mixed.part(record.number),
+        source: record.source,
+        at: Duration::from_micros(record.begun),
+    });
+    let replayed = record(engine(mixed.clone(), target).replaying(cues.collect()));
+    let first = sent(first);
+    assert_eq!(first.len(), 100);
+    assert_eq!(sent(again), first);
+    assert_eq!(sent(replayed), first);
+}
+
+#[test]
+fn those_at_the_barrier_leave_together() {
+    let target = target(honest);
+    let tally = run(plan(Scenario::Barrier, 30), target);
+    let total = tally.total();
+    assert_eq!((total.ended, total.failed()), (30, 0), "{total:?}");
+}
+
+#[test]
+fn a_target_that_does_not_close_after_us_is_found() {
+    let keeps = target(|stream| {
+        honest(stream.try_clone().expect("a socket can be cloned"));
+        loop {
+            thread::park();
+        }
+    });
+    let mut impatient = plan(Scenario::Pipelined, 3);
+    impatient.patience = Duration::from_millis(300);
+    let total = run(impatient, keeps).total();
+    assert_eq!(
+        total.failures,
+        [(Failure::Unanswered(Stage::Closing), 3)].into()
+    );
+}

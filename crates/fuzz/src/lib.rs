@@ -1,0 +1,21 @@
+//! Connect/disconnect fuzz runs against any Bitcoin node.
+//!
+//! * [`scenario`]: what one connection does, as small machines without sockets or clocks.
+//! * [`plan`]: which connection plays which scenario. Everything random comes from a seed.
+//! * [`engine`]: one thread that holds all connections and counts what becomes of them.
+//! * [`target`]: whom it may be pointed at.
+
+pub mod engine;
+pub mod oracle;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod shrink;
+pub mod target;
+pub mod trace;
+pub mod voice;
+
+pub use engine::{Doors, Engine, Failure, SourceRange, Tally};
+pub use plan::{Plan, Share};
+pub use scenario::Scenario;

@@ -1,0 +1,201 @@
+//! Whether the target follows a new block, served by a peer that it has never seen.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use bitcoin::hashes::Hash;
+use bitcoin::p2p::message_blockdata::Inventory;
+use handfast_wire::limits::MAX_HEADERS;
+use handfast_wire::{Locator, Message, RawBlock};
+
+use super::blocks;
+use super::visitor::{VisitError, Visitor};
+use crate::voice::Dialect;
+
+/// How often the target is asked whether it has the block.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// What became of a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// It is in the target's active chain, so long after it was announced.
+    After(Duration),
+    /// It is not, after so long; whether the target has asked for it at least.
+    Not {
+        /// How long was waited.
+        waited: Duration,
+        /// The target wanted the block and got it.
+        fetched: bool,
+    },
+}
+
+/// What is known of the target's chain, kept from one probe to the next.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    /// From the genesis block on.
+    chain: Vec<Header>,
+    probes: u64,
+}
+
+impl Follower {
+    /// Knows the genesis block.
+    #[must_use]
+    pub fn new(dialect: &Dialect) -> Self {
+        Self {
+            chain: vec![dialect.genesis],
+            probes: 0,
+        }
+    }
+
+    /// The height of the chain as last seen.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.chain.len() - 1
+    }
+
+    /// Dials, learns the chain, makes a block on top of it, announces and serves it, and
+    /// waits until the target has it in its chain.
+    ///
+    /// # Errors
+    /// The target could not be visited, or closed in the middle.
+    pub fn probe(
+        &mut self,
+        target: SocketAddr,
+        dialect: &Dialect,
+        seed: u64,
+        patience: Duration,
+    ) -> Result<Followed, VisitError> {
+        self.probes += 1;
+        let nonce = seed ^ self.probes.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut visitor = Visitor::dial(target, dialect, nonce, patience)?;
+        visitor.within(patience);
+        self.learn(&mut visitor)?;
+        let height = u32::try_from(self.height()).expect("heights fit 32 bits");
+        let block = blocks::on_top_of(&self.chain, height, dialect.now(), nonce);
+        let begun = Instant::now();
+        visitor.send(&Message::Headers(vec![block.header]))?;
+        let followed = serve(&mut visitor, &block, begun, patience)?;
+        if matches!(followed, Followed::After(_)) {
+            self.chain.push(block.header);
+        }
+        Ok(followed)
+    }
+
+    /// Asks for headers until there are no more.
+    fn learn(&mut self, visitor: &mut Visitor) -> Result<(), VisitError> {
+        loop {
+            visitor.send(&Message::GetHeaders(self.locator()))?;
+            let headers = loop {
+                // It asks, too; what we have is what it has.
+                let said = visitor.receive("while it was asked for headers")?;
+                if let Message::Headers(headers) = said {
+                    break headers;
+                }
+            };
+            let more = headers.len() == MAX_HEADERS;
+            self.adopt(&headers)?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn locator(&self) -> Locator {
+        let mut hashes = Vec::new();
+        let (mut at, mut step) = (self.chain.len() - 1, 1);
+        loop {
+            hashes.push(self.chain[at].block_hash());
+            if at == 0 {
+                break;
+            }
+            if hashes.len() > 10 {
+                step *= 2;
+            }
+            at = at.saturating_sub(step);
+        }
+        Locator {
+            hashes,
+            stop: BlockHash::all_zeros(),
+        }
+    }
+
+    /// Puts headers on top of the one that they follow.
+    fn adopt(&mut self, headers: &[Header]) -> Result<(), VisitError> {
+        let Some(first) = headers.first() else {
+            return Ok(());
+        };
+        let parent = first.prev_blockhash;
+        let at = self
+            .chain
+            .iter()
+            .rposition(|header| header.block_hash() == parent);
+        let Some(at) = at else {
+            let text = "headers that follow none of its own".to_owned();
+            return Err(VisitError::Foreign(text));
+        };
+        self.chain.truncate(at + 1);
+        for header in headers {
+            if header.prev_blockhash != self.chain[self.chain.len() - 1].block_hash() {
+                let text = "headers that do not follow one another".to_owned();
+                return Err(VisitError::Foreign(text));
+            }
+            self.chain.push(*header);
+        }
+        Ok(())
+    }
+}
+
+/// Gives the block to whoever asks, and asks whether it is in the chain now.
+fn serve(
+    visitor: &mut Visitor,
+    block: &RawBlock,
+    begun: Instant,
+    patience: Duration,
+) -> Result<Followed, VisitError> {
+    let mut fetched = false;
+    let question = Message::GetHeaders(Locator {
+        hashes: vec![block.header.prev_blockhash],
+        stop: BlockHash::all_zeros(),
+    });
+    let mut asked = begun;
+    while begun.elapsed() < patience {
+        visitor.within(ASK_EVERY);
+        match visitor.receive("while it was given a block") {
+            Ok(Message::GetData(wanted)) => {
+                let ours = |item: &Inventory| match item {
+                    Inventory::Block(hash)
+                    | Inventory::WitnessBlock(hash)
+                    | Inventory::CompactBlock(hash) => *hash == block.hash,
+                    _ => false,
+                };
+                if wanted.iter().any(ours) {
+                    fetched = true;
+                    visitor.send(&Message::Block(block.clone()))?;
+                }
+            }
+            Ok(Message::GetHeaders(_)) => {
+                visitor.send(&Message::Headers(vec![block.header]))?;
+            }
+            Ok(Message::Headers(headers)) => {
+                if headers
+                    .iter()
+                    .any(|header| header.block_hash() == block.hash)
+                {
+                    return Ok(Followed::After(begun.elapsed()));
+                }
+            }
+            Ok(_) | Err(VisitError::Silent(_)) => {}
+            Err(error) => return Err(error),
+        }
+        if asked.elapsed() >= ASK_EVERY {
+            asked = Instant::now();
+            visitor.send(&question)?;
+        }
+    }
+    Ok(Followed::Not {
+        waited: begun.elapsed(),
+        fetched,
+    })
+}

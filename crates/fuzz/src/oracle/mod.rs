@@ -1,0 +1,191 @@
+//! Whether the target is still well, seen from outside.
+
+mod blocks;
+mod follow;
+pub mod process;
+mod verdict;
+mod visitor;
+
+pub use follow::{Followed, Follower};
+pub use verdict::{Evidence, Health, Judgement, Observations, Verdict, judge};
+pub use visitor::{Introduction, VisitError, Visitor};
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::voice::{Dialect, Dice};
+
+/// How long an honest peer tries to come in, and how long a block may take.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two tries to come in.
+const RETRY: Duration = Duration::from_millis(200);
+/// How often it is asked, before a run, what it counts, and the pause between.
+const READINGS: usize = 5;
+const READ_EVERY: Duration = Duration::from_millis(50);
+/// How often, after a run, the target gets the time of an honest peer to notice that
+/// everybody has gone.
+const SETTLES: u32 = 2;
+
+/// What the target says of itself, when there is a way to ask.
+pub trait Inside {
+    /// How many peers it counts.
+    ///
+    /// # Errors
+    /// Why it does not say.
+    fn peers(&mut self) -> Result<u64, String>;
+
+    /// What its own audit says; `None` where it has none.
+    fn audit(&mut self) -> Option<Result<(), String>>;
+}
+
+/// Looks at the target now and then, as an honest peer.
+pub struct Oracle {
+    target: SocketAddr,
+    dialect: Dialect,
+    dice: Dice,
+    follower: Option<Follower>,
+    inside: Option<Box<dyn Inside + Send>>,
+    process: Option<u32>,
+    started: Instant,
+    patience: Duration,
+}
+
+impl Oracle {
+    /// `mines`: whether blocks can be made on the target's network.
+    #[must_use]
+    pub fn new(
+        target: SocketAddr,
+        dialect: Dialect,
+        seed: u64,
+        mines: bool,
+        inside: Option<Box<dyn Inside + Send>>,
+    ) -> Self {
+        Self {
+            target,
+            // Not the numbers of any connection of the run.
+            dice: Dice::new(!seed),
+            follower: mines.then(|| Follower::new(&dialect)),
+            dialect,
+            inside,
+            process: process::listening_on(target),
+            started: Instant::now(),
+            patience: PATIENCE,
+        }
+    }
+
+    /// The same with less patience, or more.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Who the target says that it is.
+    ///
+    /// # Errors
+    /// It does not answer, or is of another network.
+    pub fn introduce(&mut self) -> Result<Introduction, VisitError> {
+        let nonce = self.dice.any();
+        let visitor = Visitor::dial(self.target, &self.dialect, nonce, self.patience)?;
+        Ok(visitor.introduction)
+    }
+
+    /// How the target is now.
+    pub fn look(&mut self) -> Health {
+        // Before we come in: our own visits are not to be counted.
+        let peers = self.inside.as_mut().and_then(|it| it.peers().ok());
+        let audit = self.inside.as_mut().and_then(|it| it.audit());
+        let usage = self.process.and_then(process::usage);
+        let at = self.started.elapsed();
+        let handshake = self.come_in();
+        let block = match (&handshake, self.follower.is_some()) {
+            (Ok(_), true) => Some(self.follow()),
+            (Ok(_), false) | (Err(_), _) => None,
+        };
+        Health {
+            at,
+            handshake,
+            block,
+            peers,
+            audit,
+            memory: usage.map(|usage| usage.memory),
+            descriptors: usage.map(|usage| usage.descriptors),
+            alive: self.process.map(process::is_alive),
+        }
+    }
+
+    /// How the target is before anybody has come. What it counts is looked at for a moment,
+    /// so that a visit of ours which it is about to forget is not taken for a peer.
+    pub fn look_before(&mut self) -> Health {
+        let counts = |it: &mut Self| {
+            let peers = it.inside.as_mut().and_then(|inside| inside.peers().ok());
+            let usage = it.process.and_then(process::usage);
+            (peers, usage.map(|usage| usage.descriptors))
+        };
+        let mut least = counts(self);
+        for _ in 0..READINGS {
+            thread::park_timeout(READ_EVERY);
+            let (peers, descriptors) = counts(self);
+            least = (least.0.min(peers), least.1.min(descriptors));
+        }
+        let health = self.look();
+        Health {
+            peers: least.0,
+            descriptors: least.1,
+            ..health
+        }
+    }
+
+    /// How the target is when everybody has gone: as soon as it counts no more peers and
+    /// descriptors than `before`, or when it has had its time.
+    pub fn look_when_settled(&mut self, before: &Health) -> Health {
+        let until = Instant::now() + self.patience * SETTLES;
+        while Instant::now() < until && !self.is_settled(before) {
+            thread::park_timeout(RETRY);
+        }
+        self.look()
+    }
+
+    fn is_settled(&mut self, before: &Health) -> bool {
+        let peers = self.inside.as_mut().and_then(|it| it.peers().ok());
+        let descriptors = self.process.and_then(process::usage);
+        let descriptors = descriptors.map(|usage| usage.descriptors);
+        let no_more = |is: Option<u64>, was: Option<u64>| match (is, was) {
+            (Some(is), Some(was)) => is <= was,
+            (None, _) | (_, None) => true,
+        };
+        no_more(peers, before.peers) && no_more(descriptors, before.descriptors)
+    }
+
+    /// Tries to come in until its patience ends. One who is told to go, by a close or a
+    /// reset, comes again, as honest peers do; how long it took in all counts.
+    fn come_in(&mut self) -> Result<Duration, VisitError> {
+        let begun = Instant::now();
+        loop {
+            let nonce = self.dice.any();
+            let left = self.patience.saturating_sub(begun.elapsed()).max(RETRY);
+            match Visitor::dial(self.target, &self.dialect, nonce, left) {
+                Ok(_) => return Ok(begun.elapsed()),
+                Err(error) if begun.elapsed() + RETRY >= self.patience => return Err(error),
+                Err(_) => thread::park_timeout(RETRY),
+            }
+        }
+    }
+
+    /// The same for a block: whoever is sent away before it is through comes again.
+    fn follow(&mut self) -> Result<Followed, VisitError> {
+        let begun = Instant::now();
+        let seed = self.dice.any();
+        let follower = self.follower.as_mut().expect("only where there is one");
+        loop {
+            let left = self.patience.saturating_sub(begun.elapsed()).max(RETRY);
+            match follower.probe(self.target, &self.dialect, seed, left) {
+                Err(error) if begun.elapsed() + RETRY >= self.patience => return Err(error),
+                Err(_) => thread::park_timeout(RETRY),
+                Ok(Followed::After(_)) => return Ok(Followed::After(begun.elapsed())),
+                not @ Ok(Followed::Not { .. }) => return not,
+            }
+        }
+    }
+}

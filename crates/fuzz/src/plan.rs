@@ -1,0 +1,174 @@
+//! Which connection plays which scenario, and with which numbers.
+
+use std::time::Duration;
+
+use crate::scenario::{Arrival, Door, Scenario};
+use crate::voice::Dice;
+
+/// One scenario and how often it is drawn, against the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// At least 1.
+    pub weight: u32,
+}
+
+/// How many connections there are in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Connections at most.
+    pub cycles: u64,
+    /// None begins after so long.
+    pub duration: Duration,
+}
+
+/// A run, as far as it does not depend on what the target does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Everything random comes from it.
+    pub seed: u64,
+    /// What is played. Never empty.
+    pub shares: Vec<Share>,
+    /// Connections open at the same time at most.
+    pub concurrency: usize,
+    /// When it ends.
+    pub limit: Limit,
+    /// Connections that begin in a second at most; `None`: as many as can.
+    pub rate: Option<u32>,
+    /// How long a connection may wait for an answer that is owed to it.
+    pub patience: Duration,
+}
+
+/// The part of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Counts connections from 0.
+    pub number: u64,
+    /// What it plays.
+    pub scenario: Scenario,
+    /// Its random numbers.
+    pub seed: u64,
+}
+
+impl Plan {
+    /// How long an answer may take. Generous: how long answers do take is in the report.
+    pub const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A mix of all scenarios by their weights; those that need an RPC where there is one.
+    #[must_use]
+    pub fn mix(rpc: bool) -> Vec<Share> {
+        let played = |scenario: &Scenario| rpc || scenario.door() == Door::P2p;
+        let share = |scenario: Scenario| Share {
+            scenario,
+            weight: scenario.weight(),
+        };
+        Scenario::ALL
+            .into_iter()
+            .filter(played)
+            .map(share)
+            .collect()
+    }
+
+    /// The part of connection `number`.
+    ///
+    /// # Panics
+    /// If there is no scenario.
+    #[must_use]
+    pub fn part(&self, number: u64) -> Part {
+        let mut dice = Dice::new(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let total: u64 = self
+            .shares
+            .iter()
+            .map(|share| u64::from(share.weight))
+            .sum();
+        let mut drawn = dice.pick(0..total);
+        let share = self.shares.iter().find(|share| {
+            let weight = u64::from(share.weight);
+            let found = drawn < weight;
+            drawn = drawn.saturating_sub(weight);
+            found
+        });
+        Part {
+            number,
+            scenario: share.expect("drawn below the sum of the weights").scenario,
+            seed: dice.any(),
+        }
+    }
+
+    /// How connections follow one another. A mix has its bursts mixed in.
+    #[must_use]
+    pub fn arrival(&self) -> Arrival {
+        match self.shares.as_slice() {
+            [only] => only.scenario.arrival(),
+            _ => Arrival::Continuous,
+        }
+    }
+
+    /// How many wait at the barrier before it opens: all of them, in a mix those who can be
+    /// expected to come.
+    #[must_use]
+    pub fn gathering(&self) -> usize {
+        match self.shares.as_slice() {
+            [_] => self.concurrency,
+            _ => (self.concurrency / 8).max(2),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn plan(seed: u64) -> Plan {
+        Plan {
+            seed,
+            shares: Plan::mix(true),
+            concurrency: 100,
+            limit: Limit {
+                cycles: 1_000,
+                duration: Duration::from_secs(60),
+            },
+            rate: None,
+            patience: Plan::PATIENCE,
+        }
+    }
+
+    #[test]
+    fn the_same_seed_deals_the_same_parts_and_no_two_connections_share_their_numbers() {
+        let parts = |seed| (0..1_000).map(|number| plan(seed).part(number)).collect();
+        let (one, again, other): (Vec<Part>, Vec<Part>, Vec<Part>) = (parts(1), parts(1), parts(2));
+        assert_eq!(one, again);
+        assert_ne!(one, other);
+        let mut seeds: Vec<u64> = one.iter().map(|part| part.seed).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        assert_eq!(seeds.len(), 1_000);
+    }
+
+    #[test]
+    fn a_mix_draws_every_scenario_about_as_often_as_it_weighs() {
+        let mut drawn = BTreeMap::<Scenario, u32>::new();
+        for number in 0..400_000 {
+            *drawn.entry(plan(3).part(number).scenario).or_default() += 1;
+        }
+        let total: u32 = Scenario::ALL.into_iter().map(Scenario::weight).sum();
+        for scenario in Scenario::ALL {
+            let expected = 400_000 * scenario.weight() / total;
+            let is = drawn.get(&scenario).copied().unwrap_or_default();
+            // Five standard deviations of the rarest, and more for all others.
+            assert!(
+                is.abs_diff(expected) < expected / 3,
+                "{scenario}: {is} for {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_an_rpc_nobody_calls() {
+        let calls = |share: &Share| share.scenario == Scenario::RpcBurst;
+        assert!(!Plan::mix(false).iter().any(calls) && Plan::mix(true).iter().any(calls));
+    }
+}

@@ -1,0 +1,111 @@
+//! The report for programs.
+
+use serde_json::{Value, json};
+
+use super::{Report, milliseconds};
+use crate::engine::Counts;
+use crate::oracle::{Followed, Health};
+
+/// Of the document's form. It grows when a member changes its meaning or goes.
+const FORMAT: u32 = 1;
+
+pub(super) fn document(report: &Report<'_>) -> Value {
+    let outcome = report.outcome;
+    let tally = &outcome.seen.tally;
+    let introduction = &outcome.introduction;
+    let evidence: Vec<Value> = outcome
+        .judgement
+        .evidence
+        .iter()
+        .map(|one| json!({ "verdict": one.verdict.to_string(), "text": one.text }))
+        .collect();
+    let scenarios: serde_json::Map<String, Value> = tally
+        .scenarios
+        .iter()
+        .map(|(scenario, counts)| (scenario.to_string(), of_counts(counts)))
+        .collect();
+    let percentile = |percent| milliseconds(tally.handshake_percentile(percent));
+    let seconds: Vec<Value> = tally
+        .seconds
+        .iter()
+        .map(|second| {
+            json!({
+                "ended": second.ended,
+                "failed": second.failed,
+                "handshakes": second.handshakes,
+            })
+        })
+        .collect();
+    json!({
+        "format": FORMAT,
+        "verdict": outcome.judgement.verdict.to_string(),
+        "evidence": evidence,
+        "interrupted": outcome.interrupted,
+        "target": {
+            "address": report.target.to_string(),
+            "network": report.network,
+            "user_agent": introduction.user_agent,
+            "protocol_version": introduction.version,
+            "claimed_height": introduction.height,
+        },
+        "run": {
+            "command": report.command,
+            "scenarios": report.scenarios,
+            "seed": report.seed,
+            "concurrency": report.concurrency,
+            "seconds": tally.elapsed.as_secs_f64(),
+            "cycles_per_second": tally.rate(),
+        },
+        "total": of_counts(&tally.total()),
+        "handshake_ms": {
+            "count": tally.handshakes(),
+            "p50": percentile(50.0),
+            "p90": percentile(90.0),
+            "p99": percentile(99.0),
+            "max": percentile(100.0),
+        },
+        "scenarios": scenarios,
+        "looks": report.looks().map(of_health).collect::<Vec<Value>>(),
+        "by_second": seconds,
+    })
+}
+
+fn of_counts(counts: &Counts) -> Value {
+    let failures: serde_json::Map<String, Value> = counts
+        .failures
+        .iter()
+        .map(|(failure, count)| (failure.to_string(), (*count).into()))
+        .collect();
+    json!({
+        "begun": counts.begun,
+        "ended": counts.ended,
+        "ended_by_target": counts.ended_by_target,
+        "failures": failures,
+    })
+}
+
+fn of_health(health: &Health) -> Value {
+    let handshake = health.handshake.as_ref();
+    let block = match &health.block {
+        None => Value::Null,
+        Some(Ok(Followed::After(took))) => json!({ "followed_ms": milliseconds(*took) }),
+        Some(Ok(Followed::Not { waited, fetched })) => {
+            json!({ "not_followed_ms": milliseconds(*waited), "fetched": fetched })
+        }
+        Some(Err(error)) => json!({ "error": error.to_string() }),
+    };
+    json!({
+        "seconds": health.at.as_secs_f64(),
+        "handshake_ms": handshake.ok().map(|took| milliseconds(*took)),
+        "handshake_error": handshake.err().map(ToString::to_string),
+        "block": block,
+        "peers": health.peers,
+        "audit": health.audit.as_ref().map(|audit| match audit {
+            Ok(()) => "clean".to_owned(),
+            Err(broken) => broken.clone(),
+        }),
+        "memory_bytes": health.memory,
+        "descriptors": health.descriptors,
+        "alive": health.alive,
+    })
+}

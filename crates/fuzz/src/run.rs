@@ -1,0 +1,200 @@
+//! A whole run: the oracle before, during and after, and the engine in between.
+
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::engine::{Doors, Engine, SourceRange, Tally};
+use crate::oracle::{Health, Inside, Introduction, Judgement, Observations, Oracle, VisitError};
+use crate::plan::Plan;
+use crate::trace::{Cue, Record, Trace};
+use crate::voice::{Dialect, Phrases};
+
+/// How often the oracle looks while connections come and go, unless its patience is shorter.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Everything that a run needs.
+pub struct Run {
+    /// What is played.
+    pub plan: Plan,
+    /// What the target is like.
+    pub dialect: Dialect,
+    /// Its socket for peers.
+    pub target: SocketAddr,
+    /// Where connections go.
+    pub doors: Doors,
+    /// Where they come from.
+    pub sources: Option<SourceRange>,
+    /// Whether blocks can be made on the target's network.
+    pub mines: bool,
+    /// A way to ask the target itself.
+    pub inside: Option<Box<dyn Inside + Send>>,
+    /// How long an honest peer may have to wait.
+    pub patience: Duration,
+    /// The name of the target's network, for the trace.
+    pub network: String,
+    /// Connections to be made again, instead of those of the plan; empty: the plan's.
+    pub cues: Vec<Cue>,
+    /// Whether everything is written down.
+    pub records: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Who the target said that it is.
+    pub introduction: Introduction,
+    /// What was seen.
+    pub seen: Observations,
+    /// What is to be said of it.
+    pub judgement: Judgement,
+    /// Somebody ended it before its time.
+    pub interrupted: bool,
+    /// Everything, where it was written down.
+    pub trace: Option<Trace>,
+}
+
+/// Something for whoever watches.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// The target answered; the run begins.
+    Met(&'a Introduction),
+    /// About once a second.
+    Going(&'a Tally),
+    /// The oracle looked.
+    Looked(&'a Health),
+    /// All connections are gone; the target is given time to notice.
+    Settling,
+}
+
+/// The target was not well to begin with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{target} cannot be fuzzed: {cause}; is a node of this network running there?")]
+pub struct NotReachable {
+    /// Where it should be.
+    pub target: SocketAddr,
+    /// What was met with instead.
+    pub cause: VisitError,
+}
+
+impl Run {
+    /// Carries it out. `stop` ends it before its time, with the report of what was done.
+    ///
+    /// # Errors
+    /// The target does not answer to begin with.
+    pub fn carry_out(
+        self,
+        stop: &AtomicBool,
+        mut tell: impl FnMut(News<'_>),
+    ) -> Result<Outcome, NotReachable> {
+        let target = self.target;
+        let unreachable = |cause| NotReachable { target, cause };
+        let dialect = self.dialect.clone();
+        let oracle = Oracle::new(target, dialect, self.plan.seed, self.mines, self.inside);
+        let mut oracle = oracle.patience(self.patience);
+        let look_every = LOOK_EVERY.min(self.patience);
+        let introduction = oracle.introduce().map_err(unreachable)?;
+        tell(News::Met(&introduction));
+        let before = oracle.look_before();
+        if let Err(cause) = &before.handshake {
+            return Err(unreachable(cause.clone()));
+        }
+        tell(News::Looked(&before));
+
+        let seed = self.plan.seed;
+        let phrases = Phrases::new(self.dialect.clone());
+        let mut engine = Engine::new(self.plan, phrases, self.doors, self.sources);
+        if !self.cues.is_empty() {
+            engine = engine.replaying(self.cues);
+        }
+        if self.records {
+            engine = engine.recording();
+        }
+        let mut during = Vec::new();
+        let (tally, connections, left_out) = beside(engine, stop, look_every, |news| match news {
+            Beside::Tally(tally) => tell(News::Going(tally)),
+            Beside::Look => {
+                let health = oracle.look();
+                tell(News::Looked(&health));
+                during.push(health);
+            }
+        });
+        tell(News::Settling);
+        let after = oracle.look_when_settled(&before);
+        tell(News::Looked(&after));
+        let seen = Observations {
+            before,
+            during,
+            after,
+            tally,
+        };
+        let judgement = crate::oracle::judge(&seen);
+        let trace = self.records.then(|| Trace {
+            target: target.to_string(),
+            network: self.network,
+            magic: self.dialect.magic,
+            version: self.dialect.version,
+            time: self.dialect.time,
+            handshake_deadline: u64::try_from(self.dialect.handshake_deadline.as_millis())
+                .unwrap_or(u64::MAX),
+            seed,
+            verdict: judgement.verdict.to_string(),
+            connections,
+            left_out,
+        });
+        Ok(Outcome {
+            introduction,
+            judgement,
+            seen,
+            interrupted: stop.load(Ordering::Relaxed),
+            trace,
+        })
+    }
+}
+
+/// What there is to do beside the engine.
+enum Beside<'a> {
+    Tally(&'a Tally),
+    Look,
+}
+
+/// Runs the engine on a thread of its own, so that a target that hangs does not hang what
+/// looks at it, nor the other way round.
+fn beside(
+    engine: Engine,
+    stop: &AtomicBool,
+    look_every: Duration,
+    mut act: impl FnMut(Beside<'_>),
+) -> (Tally, Vec<Record>, u64) {
+    let (send, receive) = mpsc::channel();
+    thread::scope(|scope| {
+        let running = scope.spawn(move || {
+            engine.run_and_record(|tally| {
+                // Whoever listened may be busy looking: the last one counts.
+                let _ = send.send(tally.clone());
+                match stop.load(Ordering::Relaxed) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            })
+        });
+        let mut next_look = Instant::now() + look_every;
+        loop {
+            match receive.recv_timeout(Duration::from_millis(200)) {
+                Ok(tally) => act(Beside::Tally(&tally)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if Instant::now() >= next_look {
+                act(Beside::Look);
+                next_look = Instant::now() + look_every;
+            }
+        }
+        running
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}

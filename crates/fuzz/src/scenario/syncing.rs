@@ -1,0 +1,174 @@
+//! Those who promise blocks: the target may choose them to sync from, and then they are
+//! gone, or worse, still there.
+
+use bitcoin::BlockHash;
+use bitcoin::block::{Header, Version};
+use bitcoin::hashes::Hash;
+use bitcoin::p2p::message_blockdata::Inventory;
+use handfast_wire::{Kind, Message};
+
+use super::machine::{Event, Expect, Heard, Machine};
+use super::visit::{Reached, Visit};
+use crate::voice::{Dialect, Dice, Voice};
+
+/// Regtest's limit: every second hash meets it.
+const EASY_BITS: u32 = 0x207f_ffff;
+
+/// What is promised, and how the promise is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Promise {
+    /// Claims a great height in its `version`, and is silent once it is asked for headers.
+    HighClaim,
+    /// Answers the first `getheaders`, where it can with a header that has more work than
+    /// the target's chain, and leaves.
+    SyncThenDrop,
+    /// Announces a block and never delivers it.
+    Stall,
+}
+
+/// A peer that promises blocks.
+#[derive(Debug)]
+pub(super) struct Promising {
+    promise: Promise,
+    visit: Visit,
+    /// The handshake is over.
+    ready: bool,
+}
+
+impl Promising {
+    pub(super) fn new(promise: Promise) -> Self {
+        Self {
+            promise,
+            visit: Visit::default(),
+            ready: false,
+        }
+    }
+
+    fn begin(&mut self, voice: &mut Voice<'_>) {
+        let height = voice.dice.pick(1_000_000..1 << 31);
+        let height = i32::try_from(height).expect("below 2^31");
+        voice.version_claiming(height);
+    }
+
+    fn became_ready(&mut self, voice: &mut Voice<'_>) {
+        self.ready = true;
+        let stay = match self.promise {
+            // Long enough to be asked, not so long that a run consists of waiting.
+            Promise::HighClaim | Promise::SyncThenDrop => voice.dice.time(200..3_000),
+            Promise::Stall => {
+                announce(voice);
+                voice.dice.time(500..5_000)
+            }
+        };
+        voice.wake(stay);
+    }
+
+    fn asked(&mut self, heard: Heard<'_>, voice: &mut Voice<'_>) {
+        match (self.promise, heard.kind) {
+            (Promise::SyncThenDrop, Some(Kind::GetHeaders)) => {
+                let headers = better_header(heard, voice);
+                voice.say(&Message::Headers(headers.into_iter().collect()));
+                voice.leave_somehow();
+            }
+            (Promise::Stall, Some(Kind::GetHeaders)) => {
+                let headers = better_header(heard, voice);
+                voice.say(&Message::Headers(headers.into_iter().collect()));
+            }
+            // Silence is what this is about.
+            _ => {}
+        }
+    }
+}
+
+impl Machine for Promising {
+    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
+        match event {
+            Event::Connected => self.begin(voice),
+            Event::Heard(heard) => {
+                let reached = self.visit.hear(heard, voice);
+                if reached == Some(Reached::Ready) {
+                    self.became_ready(voice);
+                } else if self.ready {
+                    self.asked(heard, voice);
+                }
+            }
+            Event::Due => voice.leave_somehow(),
+            Event::Opened | Event::Raw(_) => {}
+        }
+    }
+
+    fn expect(&self) -> Expect {
+        match self.ready {
+            true => Expect::Anything,
+            false => self.visit.expect(),
+        }
+    }
+}
+
+/// Announces a block that nobody has: by a header where one can be made, else by a hash.
+fn announce(voice: &mut Voice<'_>) {
+    let dialect = &voice.phrases.dialect;
+    if dialect.easy_work {
+        let parent = dialect.genesis.block_hash();
+        let time = dialect.genesis.time + 1;
+        let header = easy_header(parent, time, voice.dice);
+        voice.say(&Message::Headers(vec![header]));
+    } else {
+        let hash = random_hash(voice.dice);
+        voice.say(&Message::Inv(vec![Inventory::Block(hash)]));
+    }
+}
+
+/// A header on top of the block that the target asks for more after; none where headers
+/// cost work.
+fn better_header(heard: Heard<'_>, voice: &mut Voice<'_>) -> Option<Header> {
+    let dialect: &Dialect = &voice.phrases.dialect;
+    if !dialect.easy_work {
+        return None;
+    }
+    let payload = bytes::Bytes::copy_from_slice(heard.payload);
+    let Ok(Message::GetHeaders(locator)) = Message::decode(Kind::GetHeaders.name(), payload) else {
+        return None;
+    };
+    let tip = *locator.hashes.first()?;
+    Some(easy_header(tip, dialect.time, voice.dice))
+}
+
+pub(super) fn random_hash(dice: &mut Dice) -> BlockHash {
+    let bytes = dice.bytes(32);
+    BlockHash::from_slice(&bytes).expect("32 bytes")
+}
+
+/// A header with the proof of work that regtest wants, for transactions that do not exist.
+fn easy_header(parent: BlockHash, time: u32, dice: &mut Dice) -> Header {
+    let root = dice.bytes(32);
+    let mut header = Header {
+        version: Version::from_consensus(0x2000_0000),
+        prev_blockhash: parent,
+        merkle_root: bitcoin::TxMerkleNode::from_slice(&root).expect("32 bytes"),
+        time,
+        bits: bitcoin::CompactTarget::from_consensus(EASY_BITS),
+        nonce: 0,
+    };
+    // Two tries on average.
+    while !header.target().is_met_by(header.block_hash()) {
+        header.nonce += 1;
+    }
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promised_header_has_the_work_that_it_claims() {
+        let parent = BlockHash::all_zeros();
+        for seed in 0..50 {
+            let header = easy_header(parent, 1, &mut Dice::new(seed));
+            header
+                .validate_pow(bitcoin::Target::MAX_ATTAINABLE_REGTEST)
+                .expect("it meets the target");
+        }
+    }
+}

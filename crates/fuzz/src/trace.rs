@@ -1,0 +1,399 @@
+//! What was sent, heard and when: enough to do it again, and to be read by people.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use handfast_disk::state_file::{self, ReadError};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Ending;
+use crate::plan::Part;
+use crate::scenario::{Leave, Scenario};
+use crate::voice::Dialect;
+use handfast_wire::Kind;
+
+/// Raised when [`Trace`] changes its meaning.
+const VERSION: u32 = 1;
+/// Deeds that are kept at most, all connections together; what follows is counted.
+const MAX_DEEDS: usize = 1 << 20;
+
+/// A run, written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// What it ran against.
+    pub target: String,
+    /// The name of its network.
+    pub network: String,
+    /// Opens every frame.
+    pub magic: [u8; 4],
+    /// The protocol version that was claimed.
+    pub version: i32,
+    /// The time that was claimed, Unix seconds.
+    pub time: u32,
+    /// After so long the target gives up a handshake, milliseconds.
+    pub handshake_deadline: u64,
+    /// What everything random came from.
+    pub seed: u64,
+    /// The verdict, as it is called.
+    pub verdict: String,
+    /// In the order in which they began.
+    pub connections: Vec<Record>,
+    /// Deeds that are not here since there were too many.
+    pub left_out: u64,
+}
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Counts connections from 0.
+    pub number: u64,
+    /// The name of its scenario.
+    pub scenario: String,
+    /// Its random numbers.
+    pub seed: u64,
+    /// The address that it came from, if one was chosen.
+    pub source: Option<IpAddr>,
+    /// Microseconds since the start of the run.
+    pub begun: u64,
+    /// What it did and was told, in order.
+    pub deeds: Vec<Deed>,
+    /// How it ended; empty if the run ended before.
+    pub ended: String,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deed {
+    /// Microseconds since the connection began.
+    pub at: u64,
+    /// What.
+    pub what: What,
+}
+
+/// What happened on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum What {
+    /// So many bytes were given to the system, with this checksum.
+    Sent {
+        /// How many.
+        bytes: u32,
+        /// The first four bytes of their double SHA-256.
+        digest: u32,
+    },
+    /// A frame came.
+    Heard {
+        /// Its place in `Kind::ALL`; none of them: a command that we do not know.
+        kind: Option<u8>,
+        /// Length of its payload.
+        bytes: u32,
+    },
+    /// It was woken as it had asked.
+    Due,
+    /// The barrier opened.
+    Opened,
+    /// It left: 0 in good order, 1 suddenly, 2 by a reset.
+    Left(u8),
+}
+
+impl What {
+    pub(crate) fn sent(bytes: &[u8]) -> Self {
+        let digest = handfast_wire::checksum(bytes);
+        Self::Sent {
+            bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            digest: u32::from_le_bytes(digest),
+        }
+    }
+
+    pub(crate) fn heard(kind: Option<Kind>, payload: &[u8]) -> Self {
+        Self::Heard {
+            kind: kind.map(|kind| kind as u8),
+            bytes: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    pub(crate) fn left(how: Leave) -> Self {
+        Self::Left(match how {
+            Leave::Orderly => 0,
+            Leave::Drop => 1,
+            Leave::Reset => 2,
+        })
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sent { bytes, digest } => write!(f, "sent {bytes} bytes ({digest:08x})"),
+            Self::Heard { kind, bytes } => {
+                let kind = kind.and_then(|kind| Kind::ALL.get(usize::from(kind)));
+                let name = kind.map_or("an unknown command", |kind| kind.name());
+                write!(f, "heard {name}, {bytes} bytes")
+            }
+            Self::Due => f.write_str("its time came"),
+            Self::Opened => f.write_str("the barrier opened"),
+            Self::Left(0) => f.write_str("left in good order"),
+            Self::Left(1) => f.write_str("left suddenly"),
+            Self::Left(_) => f.write_str("left by a reset"),
+        }
+    }
+}
+
+/// A connection that is to be made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cue {
+    /// What it plays.
+    pub part: Part,
+    /// Where it comes from.
+    pub source: Option<IpAddr>,
+    /// When it begins, since the start of the run.
+    pub at: Duration,
+}
+
+/// A file cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// It could not be read, or is no trace.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why not.
+        source: ReadError,
+    },
+    /// It plays what this version does not know.
+    #[error("{path}: it plays {scenario:?}, which this version of handfast does not know")]
+    Scenario {
+        /// Which file.
+        path: String,
+        /// The name in it.
+        scenario: String,
+    },
+}
+
+impl Trace {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It is not there, damaged, or of another version.
+    pub fn load(path: &Path) -> Result<Self, TraceError> {
+        state_file::read(path, VERSION).map_err(|source| TraceError::File {
+            path: path.display().to_string(),
+            source,
+        })
+    }
+
+    /// Writes a file, whole or not at all.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        state_file::save(path, VERSION, self)
+    }
+
+    /// What is to be done to do it again.
+    ///
+    /// # Errors
+    /// A scenario is not known here.
+    pub fn cues(&self, path: &Path) -> Result<Vec<Cue>, TraceError> {
+        let cue = |record: &Record| {
+            let scenario: Scenario = record.scenario.parse().map_err(|_| TraceError::Scenario {
+                path: path.display().to_string(),
+                scenario: record.scenario.clone(),
+            })?;
+            Ok(Cue {
+                part: Part {
+                    number: record.number,
+                    scenario,
+                    seed: record.seed,
+                },
+                source: record.source,
+                at: Duration::from_micros(record.begun),
+            })
+        };
+        self.connections.iter().map(cue).collect()
+    }
+
+    /// How the target was to be addressed: `like` it, as far as it was another way.
+    #[must_use]
+    pub fn dialect(&self, like: Dialect) -> Dialect {
+        Dialect {
+            magic: self.magic,
+            version: self.version,
+            time: self.time,
+            handshake_deadline: Duration::from_millis(self.handshake_deadline),
+            ..like
+        }
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} connections to {} ({}), seed {}; verdict: {}",
+            self.connections.len(),
+            self.target,
+            self.network,
+            self.seed,
+            self.verdict
+        )?;
+        for record in &self.connections {
+            let from = record.source.map(|source| format!(" from {source}"));
+            writeln!(
+                f,
+                "\n{:>12} {} #{}{}",
+                seconds(record.begun),
+                record.scenario,
+                record.number,
+                from.unwrap_or_default()
+            )?;
+            for deed in &record.deeds {
+                writeln!(f, "{:>12}   {}", seconds(record.begun + deed.at), deed.what)?;
+            }
+            if !record.ended.is_empty() {
+                writeln!(f, "{:>12}   {}", "", record.ended)?;
+            }
+        }
+        if self.left_out > 0 {
+            writeln!(f, "\n{} more deeds were not written down", self.left_out)?;
+        }
+        Ok(())
+    }
+}
+
+fn seconds(micros: u64) -> String {
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+/// Writes down what happens while it happens.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    pub(crate) connections: Vec<Record>,
+    deeds: usize,
+    pub(crate) left_out: u64,
+}
+
+impl Recorder {
+    /// The next connection, in the order in which they begin.
+    pub(crate) fn begun(&mut self, part: Part, source: Option<IpAddr>, at: Duration) {
+        self.connections.push(Record {
+            number: part.number,
+            scenario: part.scenario.name().to_owned(),
+            seed: part.seed,
+            source,
+            begun: micros(at),
+            deeds: Vec::new(),
+            ended: String::new(),
+        });
+    }
+
+    /// Something happened on the connection that began as number `index`.
+    pub(crate) fn did(&mut self, index: usize, since: Duration, what: What) {
+        if self.deeds >= MAX_DEEDS {
+            self.left_out += 1;
+            return;
+        }
+        self.deeds += 1;
+        let at = micros(since);
+        self.connections[index].deeds.push(Deed { at, what });
+    }
+
+    pub(crate) fn ended(&mut self, index: usize, how: Ending) {
+        self.connections[index].ended = match how {
+            Ending::Left => "over".into(),
+            Ending::ByTarget => "closed by the target".into(),
+            Ending::Failed(failure) => format!("failed: {failure}"),
+        };
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace() -> Trace {
+        let mut recorder = Recorder::default();
+        let part = Part {
+            number: 3,
+            scenario: Scenario::Reset,
+            seed: 9,
+        };
+        let source = Some("127.1.0.4".parse().expect("an address"));
+        recorder.begun(part, source, Duration::from_millis(5));
+        recorder.did(0, Duration::ZERO, What::sent(b"version"));
+        let heard = What::heard(Some(Kind::Verack), &[]);
+        recorder.did(0, Duration::from_micros(250), heard);
+        recorder.did(0, Duration::from_micros(300), What::left(Leave::Reset));
+        recorder.ended(0, Ending::Left);
+        Trace {
+            target: "127.0.0.1:18444".into(),
+            network: "regtest".into(),
+            magic: [1, 2, 3, 4],
+            version: 70_016,
+            time: 1_700_000_000,
+            handshake_deadline: 60_000,
+            seed: 7,
+            verdict: "ok".into(),
+            connections: recorder.connections,
+            left_out: recorder.left_out,
+        }
+    }
+
+    #[test]
+    fn a_trace_is_read_as_it_was_written_and_a_damaged_one_is_left_where_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("run.trace");
+        trace().save(&path).expect("it can be written");
+        assert_eq!(Trace::load(&path).expect("it can be read"), trace());
+        let mut bytes = std::fs::read(&path).expect("it is there");
+        bytes[30] ^= 1;
+        std::fs::write(&path, bytes).expect("it can be changed");
+        let error = Trace::load(&path).expect_err("it is damaged").to_string();
+        assert!(error.contains("checksum"), "{error}");
+        assert!(path.exists(), "it is the user's file");
+    }
+
+    #[test]
+    fn cues_say_who_begins_when_from_where_and_with_which_numbers() {
+        let cues = trace().cues(Path::new("x")).expect("known scenarios");
+        let expected = Cue {
+            part: Part {
+                number: 3,
+                scenario: Scenario::Reset,
+                seed: 9,
+            },
+            source: Some("127.1.0.4".parse().expect("an address")),
+            at: Duration::from_millis(5),
+        };
+        assert_eq!(cues, [expected]);
+        let mut foreign = trace();
+        foreign.connections[0].scenario = "moonwalk".into();
+        let error = foreign.cues(Path::new("x")).expect_err("nobody knows it");
+        assert!(error.to_string().contains("moonwalk"), "{error}");
+    }
+
+    #[test]
+    fn people_read_what_happened_in_order() {
+        let text = trace().to_string();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        assert_eq!(
+            lines,
+            [
+                "1 connections to 127.0.0.1:18444 (regtest), seed 7; verdict: ok",
+                "",
+                "0.005000 reset #3 from 127.1.0.4",
+                &format!("0.005000   {}", What::sent(b"version")),
+                "0.005250   heard verack, 0 bytes",
+                "0.005300   left by a reset",
+                "over",
+            ]
+        );
+    }
+}
