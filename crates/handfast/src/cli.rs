@@ -9,6 +9,7 @@ use clap::builder::PathBufValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::client::{DEFAULT_TIMEOUT, Patience};
+use crate::fuzz_command;
 use crate::rpc_command::{Calls, Manners, Wait};
 use crate::settings::{KEYS, Layers, Scope, Shape};
 use crate::testnet;
@@ -28,6 +29,8 @@ pub(crate) enum Order {
     Status(Options),
     /// Run three nodes that mine and follow.
     Testnet(testnet::Wishes),
+    /// Fuzz a node: a command line of its own.
+    Fuzz(ArgMatches),
 }
 
 /// The options of a command, unchecked.
@@ -46,6 +49,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Order, 
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
     if name == "testnet" {
         return Ok(Order::Testnet(wishes(matches)));
+    }
+    if name == fuzz_command::NAME {
+        return Ok(Order::Fuzz(matches.clone()));
     }
     let options = options(matches, name == "run");
     Ok(match name {
@@ -118,6 +124,7 @@ fn command() -> Command {
         ))
         .subcommand(with_options(rpc_command(), false))
         .subcommand(testnet_command())
+        .subcommand(fuzz_command::command())
 }
 
 /// From one block of a testnet to the next, seconds: as fast as a reader can follow, to an hour.

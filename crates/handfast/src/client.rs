@@ -175,7 +175,7 @@ fn judge(
     };
     match (answer.status, answer.retry_after) {
         (StatusCode::UNAUTHORIZED, _) => {
-            let cookie = place.cookie();
+            let cookie = place.cookie.clone();
             // A node that has just started wrote a new cookie after ours was read.
             let now = std::fs::read_to_string(&cookie).ok();
             match now.as_deref().map(str::trim) {

@@ -3,6 +3,7 @@
 
 mod cli;
 mod client;
+mod fuzz_command;
 mod logging;
 mod memory;
 mod progress;
@@ -39,10 +40,12 @@ fn main() -> ExitCode {
         }) => rpc_command::call(options, calls, manners),
         Ok(Order::Status(options)) => status::show(options),
         Ok(Order::Testnet(wishes)) => testnet::run(&wishes),
+        Ok(Order::Fuzz(matches)) => Ok(fuzz_command::obey(&matches)),
         Err(Usage::Text(text)) => {
             print(&text);
             Ok(ExitCode::SUCCESS)
         }
+        Err(Usage::Wrong(line)) if fuzz_command::is_meant() => Ok(fuzz_command::no_run(&line)),
         Err(Usage::Wrong(line)) => Err(line),
     };
     outcome.unwrap_or_else(|line| {

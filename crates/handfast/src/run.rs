@@ -40,7 +40,7 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
     let listeners = Listeners::bind(RpcConfig {
         listen: place.rpc_listen.clone(),
         socket: Some(place.rpc_socket.clone()),
-        cookie: place.cookie(),
+        cookie: place.cookie.clone(),
         access: settings.rpc.access.clone(),
         rest: settings.rpc.rest,
         max_calls: settings.rpc.max_calls,

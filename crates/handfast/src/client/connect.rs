@@ -91,7 +91,7 @@ async fn unix(place: &Place) -> Result<Connection, Closed> {
 }
 
 async fn tcp(place: &Place, by: Option<Instant>) -> Result<Connection, Vec<Closed>> {
-    let cookie = place.cookie();
+    let cookie = place.cookie.clone();
     let cookie = match fs::read_to_string(&cookie) {
         Ok(cookie) => cookie.trim().to_owned(),
         Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {

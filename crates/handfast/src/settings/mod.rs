@@ -98,12 +98,8 @@ pub(crate) struct Place {
     pub(crate) network_dir: PathBuf,
     pub(crate) rpc_listen: Vec<SocketAddr>,
     pub(crate) rpc_socket: PathBuf,
-}
-
-impl Place {
-    pub(crate) fn cookie(&self) -> PathBuf {
-        self.network_dir.join(handfast_rpc::COOKIE_FILE)
-    }
+    /// The file with the name and password for calls over TCP.
+    pub(crate) cookie: PathBuf,
 }
 
 /// Everything that `run` has to know.
@@ -174,6 +170,7 @@ pub(crate) fn place(layers: &Layers) -> Result<Place, SettingsError> {
     };
     Ok(Place {
         network,
+        cookie: network_dir.join(handfast_rpc::COOKIE_FILE),
         network_dir,
         rpc_listen,
         rpc_socket,

@@ -1,0 +1,210 @@
+//! `handfast fuzz`: runs against any node, and what they found.
+
+mod inside;
+mod options;
+mod progress;
+mod shrink;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::ArgMatches;
+use handfast_fuzz::Scenario;
+use handfast_fuzz::oracle::Verdict;
+use handfast_fuzz::report::Report;
+use handfast_fuzz::run::{Outcome, Run};
+
+pub(crate) use options::{NAME, command};
+use options::{Setup, setup};
+use progress::Progress;
+
+/// The target is not well.
+const NOT_WELL: u8 = 1;
+/// Wrong options, or no target to begin with.
+const NO_RUN: u8 = 2;
+
+/// Does what the command line says. Exit code 0: the verdict is `ok`, or nothing was judged.
+pub(crate) fn obey(matches: &ArgMatches) -> ExitCode {
+    let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
+    let done = match name {
+        "scenarios" => scenarios(matches.get_one::<String>("SCENARIO").map(String::as_str)),
+        "run" => run(setup(matches)),
+        "replay" => run(options::replay(matches)),
+        "show" => show(matches),
+        "shrink" => shrink::shrink(matches),
+        other => unreachable!("clap knows no subcommand {other}"),
+    };
+    done.unwrap_or_else(|line| no_run(&line))
+}
+
+/// Says why there was no run.
+pub(crate) fn no_run(line: &str) -> ExitCode {
+    crate::complain(line);
+    ExitCode::from(NO_RUN)
+}
+
+/// Whether a command line that cannot be understood is one of this command.
+pub(crate) fn is_meant() -> bool {
+    std::env::args().nth(1).as_deref() == Some(NAME)
+}
+
+/// Lists the scenarios, or shows the page of one.
+fn scenarios(name: Option<&str>) -> Result<ExitCode, String> {
+    let text = match name {
+        Some(name) => {
+            let scenario: Scenario = name.parse().map_err(|error| format!("{error}"))?;
+            scenario.page().to_owned()
+        }
+        None => Scenario::ALL
+            .into_iter()
+            .map(|scenario| {
+                let first = scenario.page().lines().next().unwrap_or_default();
+                format!("{:18} {first}\n", scenario.name())
+            })
+            .collect(),
+    };
+    crate::print(&text);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a trace for people.
+fn show(matches: &ArgMatches) -> Result<ExitCode, String> {
+    let trace = options::trace(matches)?;
+    crate::print(&trace.to_string());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(setup: Result<Setup, String>) -> Result<ExitCode, String> {
+    let setup = setup?;
+    if let Some(dir) = &setup.report {
+        // Known before the run rather than after it.
+        fs::create_dir_all(dir)
+            .map_err(|error| format!("cannot write reports to {}: {error}", dir.display()))?;
+    }
+    let stop = stop_on_signal()?;
+    let progress = Progress::new(&setup.plan);
+    let outcome = the_run(&setup).carry_out(&stop, |news| progress.tell(&news));
+    let outcome = outcome.map_err(|error| error.to_string())?;
+    progress.end();
+    if let (Some(path), Some(trace)) = (&setup.trace, &outcome.trace) {
+        let failed = |error| format!("cannot write {}: {error}", path.display());
+        trace.save(path).map_err(failed)?;
+    }
+    let report = report(&setup, &outcome);
+    if let Some(dir) = &setup.report {
+        write(dir, "report.html", &report.html())?;
+        write(dir, "report.json", &report.json())?;
+    }
+    crate::print(&summary(&setup, &report));
+    Ok(match outcome.judgement.verdict {
+        Verdict::Ok => ExitCode::SUCCESS,
+        _ => ExitCode::from(NOT_WELL),
+    })
+}
+
+fn the_run(setup: &Setup) -> Run {
+    Run {
+        plan: setup.plan.clone(),
+        dialect: setup.dialect.clone(),
+        target: setup.target,
+        doors: setup.doors.clone(),
+        sources: setup.sources,
+        mines: setup.mines,
+        inside: inside::inside(setup),
+        patience: setup.patience,
+        network: setup.network.name().to_owned(),
+        cues: setup.cues.clone(),
+        records: setup.trace.is_some(),
+    }
+}
+
+fn report<'a>(setup: &'a Setup, outcome: &'a Outcome) -> Report<'a> {
+    Report {
+        outcome,
+        target: setup.target,
+        network: setup.network.name(),
+        scenarios: setup.scenarios.join(", "),
+        seed: setup.plan.seed,
+        concurrency: setup.plan.concurrency,
+        command: setup.command(),
+    }
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> Result<(), String> {
+    let path = dir.join(name);
+    fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// What a person sees at the end: verdict, evidence, figures, and how to do it again.
+fn summary(setup: &Setup, report: &Report<'_>) -> String {
+    let outcome = report.outcome;
+    let tally = &outcome.seen.tally;
+    let total = tally.total();
+    let mut lines = vec![format!("Verdict   {}", outcome.judgement.verdict)];
+    for one in &outcome.judgement.evidence {
+        lines.push(format!("          {}: {}", one.verdict, one.text));
+    }
+    lines.push(format!(
+        "Target    {} {} ({})",
+        report.target, outcome.introduction.user_agent, report.network
+    ));
+    lines.push(format!(
+        "Cycles    {} in {:.1} s, {:.0} a second; {} ended by the target",
+        total.ended,
+        tally.elapsed.as_secs_f64(),
+        tally.rate(),
+        total.ended_by_target
+    ));
+    lines.push(format!(
+        "Handshake p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
+        tally.handshake_percentile(50.0).as_secs_f64() * 1e3,
+        tally.handshake_percentile(99.0).as_secs_f64() * 1e3,
+        tally.handshake_percentile(100.0).as_secs_f64() * 1e3
+    ));
+    for (failure, count) in &total.failures {
+        lines.push(format!("Failed    {count} x {failure}"));
+    }
+    if outcome.interrupted {
+        lines.push("Ended     before its time, by a signal".into());
+    }
+    if let Some(dir) = &setup.report {
+        lines.push(format!("Report    {}", dir.join("report.html").display()));
+    }
+    if let Some(path) = &setup.trace {
+        lines.push(format!("Trace     {}", path.display()));
+    }
+    lines.push(format!("Again     {}", report.command));
+    lines.join("\n") + "\n"
+}
+
+/// Set by the first SIGINT or SIGTERM; a second one ends the process.
+fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = stop.clone();
+    let wait = async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        ) else {
+            return;
+        };
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if told.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || crate::client::block_on(wait))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    Ok(stop)
+}

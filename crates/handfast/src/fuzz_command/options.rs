@@ -1,0 +1,602 @@
+//! The command line of `handfast fuzz`, and what it comes to.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bitcoin::hex::FromHex;
+use clap::builder::PathBufValueParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use handfast_fuzz::plan::Limit;
+use handfast_fuzz::target::permit;
+use handfast_fuzz::trace::{Cue, Trace};
+use handfast_fuzz::voice::Dialect;
+use handfast_fuzz::{Doors, Plan, Scenario, Share, SourceRange};
+use handfast_node::Network;
+use socket2::SockAddr;
+
+use crate::settings::Place;
+
+/// Of the subcommand.
+pub(crate) const NAME: &str = "fuzz";
+/// Plays all scenarios by their weights.
+const MIX: &str = "mix";
+/// Connections at a time, unless the user says otherwise.
+const CONCURRENCY: u64 = 100;
+/// At most: more than one process may have descriptors for.
+const MAX_CONCURRENCY: u64 = 20_000;
+/// Connections in all, unless the user says otherwise.
+const CYCLES: u64 = 10_000;
+/// How long a run takes at most, unless the user says otherwise, seconds.
+const DURATION: u64 = 60;
+/// How long it may take at most, seconds: a day.
+const MAX_DURATION: u64 = 86_400;
+/// The most connections that one may ask for.
+const MAX_CYCLES: u64 = 1_000_000_000;
+
+/// A run, as the user wants it.
+pub(super) struct Setup {
+    pub(super) target: SocketAddr,
+    pub(super) network: Network,
+    pub(super) scenarios: Vec<String>,
+    pub(super) plan: Plan,
+    pub(super) dialect: Dialect,
+    pub(super) doors: Doors,
+    pub(super) sources: Option<SourceRange>,
+    pub(super) mines: bool,
+    pub(super) patience: Duration,
+    pub(super) report: Option<PathBuf>,
+    pub(super) rpc: Option<Place>,
+    /// Where the trace is written.
+    pub(super) trace: Option<PathBuf>,
+    /// What is made again; empty: the plan is played.
+    pub(super) cues: Vec<Cue>,
+    /// The command line as it was given.
+    given: Vec<String>,
+}
+
+impl Setup {
+    /// The command that does the same again: the same words, and the seed.
+    pub(super) fn command(&self) -> String {
+        let mut words = self.given.clone();
+        if !words
+            .iter()
+            .any(|word| word == "--seed" || word.starts_with("--seed="))
+        {
+            words.extend(["--seed".to_owned(), self.plan.seed.to_string()]);
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        shlex::try_join(words).unwrap_or_default()
+    }
+}
+
+const ABOUT: &str = "\
+Opens and closes connections to a node in every way that a peer can, and looks all the while,
+as an honest peer, whether the node is still well.
+
+  handfast fuzz run --target 127.0.0.1:18444 --network regtest --scenario mix --report out
+
+The verdict is one of ok, slow, ghost peers, stuck sync, refuses, unreachable, crashed. The
+exit code is 0 for ok and 1 for any other; 2 if there was no run.
+
+It is a load tool: it goes to this machine and to private networks, and anywhere else only
+with --i-operate-this-node; never to mainnet.
+";
+
+pub(crate) fn command() -> Command {
+    Command::new(NAME)
+        .about("Find out whether a node survives peers that come and go")
+        .after_help(ABOUT)
+        .subcommand_required(true)
+        .subcommand(
+            Command::new("scenarios")
+                .about("List what connections can do, or explain one")
+                .arg(Arg::new("SCENARIO").help("Whose page is shown")),
+        )
+        .subcommand(run_command())
+        .subcommand(replay_command(
+            "replay",
+            "Make the connections of a trace again, at the same times",
+        ))
+        .subcommand(
+            Command::new("show")
+                .about("Print a trace for people")
+                .arg(file("FILE", "The trace")),
+        )
+        .subcommand(shrink_command())
+}
+
+/// A run of what is in a file.
+fn replay_command(name: &'static str, about: &'static str) -> Command {
+    Command::new(name)
+        .about(about)
+        .arg(file("FILE", "The trace"))
+        .arg(text(
+            "target",
+            "HOST:PORT",
+            "Another target than that of the trace",
+        ))
+        .arg(path(
+            "report",
+            "DIR",
+            "Where report.html and report.json are written",
+        ))
+        .arg(patience())
+        .arg(own())
+}
+
+fn shrink_command() -> Command {
+    replay_command(
+        "shrink",
+        "Find a shorter trace that still gets a verdict other than ok",
+    )
+    .arg(
+        text(
+            "start",
+            "COMMAND",
+            "Starts the target, afresh, by a shell; it is killed after each try",
+        )
+        .required(true),
+    )
+    .arg(path("output", "FILE", "Where the shorter trace is written").required(true))
+    .arg(number(
+        "tries",
+        100_000,
+        "Runs at most [default: 200]".into(),
+    ))
+}
+
+fn file(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .required(true)
+        .value_parser(PathBufValueParser::new())
+        .help(help)
+}
+
+fn patience() -> Arg {
+    let help = "Seconds that an honest peer, or a block, may have to wait [default: 30]";
+    number("patience", 3_600, help.into())
+}
+
+fn own() -> Arg {
+    Arg::new("i-operate-this-node")
+        .long("i-operate-this-node")
+        .action(ArgAction::SetTrue)
+        .help("The target has a public address and is mine")
+}
+
+fn number(name: &'static str, most: u64, help: String) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("N")
+        .value_parser(clap::value_parser!(u64).range(1..=most))
+        .help(help)
+}
+
+fn text(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    text(name, value, help).value_parser(PathBufValueParser::new())
+}
+
+fn run_command() -> Command {
+    Command::new("run")
+        .about("Run scenarios against a node")
+        .arg(text("target", "HOST:PORT", "The node's socket for peers").required(true))
+        .arg(text(
+            "network",
+            "NAME",
+            "Its network: regtest, signet, testnet3, testnet4 [default: regtest]",
+        ))
+        .arg(text(
+            "signet-challenge",
+            "HEX",
+            "The challenge of a signet of one's own",
+        ))
+        .arg(
+            text(
+                "scenario",
+                "NAME",
+                "What connections do; can be repeated; mix: all of them [default: mix]",
+            )
+            .action(ArgAction::Append),
+        )
+        .arg(
+            text(
+                "seed",
+                "N",
+                "Where everything random comes from [default: random, and printed]",
+            )
+            .value_parser(clap::value_parser!(u64)),
+        )
+        .arg(number(
+            "concurrency",
+            MAX_CONCURRENCY,
+            format!("Connections at a time [default: {CONCURRENCY}]"),
+        ))
+        .arg(number(
+            "cycles",
+            MAX_CYCLES,
+            format!("Connections in all [default: {CYCLES}, unless --duration is given]"),
+        ))
+        .arg(number(
+            "duration",
+            MAX_DURATION,
+            format!("Seconds after which none begins [default: {DURATION}]"),
+        ))
+        .arg(number(
+            "rate",
+            1_000_000,
+            "Connections a second at most".into(),
+        ))
+        .arg(text(
+            "source-range",
+            "CIDR",
+            "Addresses to come from, by turns, e.g. 127.1.0.0/16",
+        ))
+        .arg(text(
+            "rpc",
+            "URL",
+            "The node's RPC, e.g. http://127.0.0.1:18443: its own count of peers, and rpc-burst",
+        ))
+        .arg(path("rpc-cookie", "FILE", "Its cookie").requires("rpc"))
+        .arg(path("rpc-socket", "PATH", "Its RPC on a Unix socket").conflicts_with("rpc"))
+        .arg(path(
+            "report",
+            "DIR",
+            "Where report.html and report.json are written",
+        ))
+        .arg(text(
+            "magic",
+            "HEX",
+            "The four bytes that open a frame, if they are not the network's",
+        ))
+        .arg(
+            text(
+                "protocol-version",
+                "N",
+                "The version that we claim [default: 70016]",
+            )
+            .value_parser(clap::value_parser!(i32)),
+        )
+        .arg(number(
+            "handshake-deadline",
+            3_600,
+            "Seconds after which the node gives up a handshake [default: 60; btcd: 30]".into(),
+        ))
+        .arg(path(
+            "trace",
+            "FILE",
+            "Where everything that was sent and heard is written down",
+        ))
+        .arg(patience())
+        .arg(own())
+}
+
+/// What the user wants, checked.
+pub(super) fn setup(matches: &ArgMatches) -> Result<Setup, String> {
+    let network = network(matches)?;
+    let target = resolve(word(matches, "target").unwrap_or_default())?;
+    let own = matches.get_flag("i-operate-this-node");
+    permit(target, &network, own).map_err(|error| error.to_string())?;
+    let rpc = rpc(matches, &network)?;
+    for address in rpc.iter().flat_map(|place| &place.rpc_listen) {
+        permit(*address, &network, own).map_err(|error| error.to_string())?;
+    }
+    let names = names(matches);
+    let shares = shares(&names, rpc.is_some())?;
+    let dialect = dialect(matches, &network)?;
+    let wanted = |name| matches.get_one::<u64>(name).copied();
+    let sources = word(matches, "source-range").map(SourceRange::from_str);
+    Ok(Setup {
+        target,
+        scenarios: names,
+        plan: Plan {
+            seed: wanted("seed").unwrap_or_else(rand::random),
+            shares,
+            concurrency: usize::try_from(wanted("concurrency").unwrap_or(CONCURRENCY))
+                .expect("at most 20,000"),
+            limit: limit(wanted("cycles"), wanted("duration")),
+            rate: wanted("rate").map(|rate| u32::try_from(rate).expect("at most a million")),
+            patience: Plan::PATIENCE,
+        },
+        // Signets whose challenge anybody meets are for those who say so.
+        mines: is_minable(&network),
+        doors: Doors {
+            p2p: target.into(),
+            rpc: rpc.as_ref().map(door).transpose()?,
+        },
+        dialect,
+        sources: sources.transpose().map_err(|error| error.to_string())?,
+        patience: Duration::from_secs(wanted("patience").unwrap_or(30)),
+        report: matches.get_one::<PathBuf>("report").cloned(),
+        trace: matches.get_one::<PathBuf>("trace").cloned(),
+        cues: Vec::new(),
+        rpc,
+        network,
+        given: std::env::args().collect(),
+    })
+}
+
+/// Regtest, and signets of one's own: whoever runs one lets anybody find its blocks, or
+/// hears that none was followed.
+fn is_minable(network: &Network) -> bool {
+    matches!(network, Network::Regtest | Network::CustomSignet { .. })
+}
+
+/// The trace in the file that the user named.
+pub(super) fn trace(matches: &ArgMatches) -> Result<Trace, String> {
+    let path = matches
+        .get_one::<PathBuf>("FILE")
+        .expect("clap requires it");
+    Trace::load(path).map_err(|error| error.to_string())
+}
+
+/// The run of a trace once more, against the same target or another one.
+pub(super) fn replay(matches: &ArgMatches) -> Result<Setup, String> {
+    let path = matches
+        .get_one::<PathBuf>("FILE")
+        .expect("clap requires it");
+    let trace = trace(matches)?;
+    let network: Network = trace.network.parse().map_err(|error| format!("{error}"))?;
+    let target = resolve(word(matches, "target").unwrap_or(&trace.target))?;
+    let own = matches.get_flag("i-operate-this-node");
+    permit(target, &network, own).map_err(|error| error.to_string())?;
+    let cues = trace.cues(path).map_err(|error| error.to_string())?;
+    if cues.is_empty() {
+        return Err(format!("{}: there is no connection in it", path.display()));
+    }
+    let calls = |cue: &Cue| cue.part.scenario == Scenario::RpcBurst;
+    if cues.iter().any(calls) {
+        let path = path.display();
+        return Err(format!(
+            "{path}: it has calls of an RPC, which are not replayed"
+        ));
+    }
+    Ok(Setup {
+        target,
+        scenarios: vec![format!("those of {}", path.display())],
+        plan: Plan {
+            seed: trace.seed,
+            shares: Plan::mix(false),
+            concurrency: cues.len(),
+            limit: limit(None, Some(MAX_DURATION)),
+            rate: None,
+            patience: Plan::PATIENCE,
+        },
+        mines: is_minable(&network) && trace.magic == network.magic().to_bytes(),
+        dialect: trace.dialect(Dialect::new(&network, trace.time)),
+        doors: Doors {
+            p2p: target.into(),
+            rpc: None,
+        },
+        sources: None,
+        patience: Duration::from_secs(matches.get_one::<u64>("patience").copied().unwrap_or(30)),
+        report: matches.get_one::<PathBuf>("report").cloned(),
+        trace: None,
+        rpc: None,
+        network,
+        cues,
+        given: std::env::args().collect(),
+    })
+}
+
+fn word<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
+    matches.get_one::<String>(name).map(String::as_str)
+}
+
+/// Whoever names one bound means that one.
+fn limit(cycles: Option<u64>, duration: Option<u64>) -> Limit {
+    let (cycles, duration) = match (cycles, duration) {
+        (Some(cycles), Some(duration)) => (cycles, duration),
+        (Some(cycles), None) => (cycles, MAX_DURATION),
+        (None, Some(duration)) => (u64::MAX, duration),
+        (None, None) => (CYCLES, DURATION),
+    };
+    Limit {
+        cycles,
+        duration: Duration::from_secs(duration),
+    }
+}
+
+fn network(matches: &ArgMatches) -> Result<Network, String> {
+    let name = word(matches, "network").unwrap_or("regtest");
+    let network: Network = name.parse().map_err(|error| format!("{error}"))?;
+    match (network, word(matches, "signet-challenge")) {
+        (network, None) => Ok(network),
+        (Network::Signet, Some(hex)) => {
+            let challenge = Vec::<u8>::from_hex(hex)
+                .map_err(|error| format!("--signet-challenge {hex:?} is no hex: {error}"))?;
+            Ok(Network::CustomSignet { challenge })
+        }
+        (_, Some(_)) => Err("--signet-challenge is for --network signet".into()),
+    }
+}
+
+fn resolve(target: &str) -> Result<SocketAddr, String> {
+    let wrong = |why: String| format!("--target {target:?} is no address: {why}; give HOST:PORT");
+    let mut found = target
+        .to_socket_addrs()
+        .map_err(|error| wrong(error.to_string()))?;
+    found
+        .next()
+        .ok_or_else(|| wrong("nothing was found".into()))
+}
+
+fn names(matches: &ArgMatches) -> Vec<String> {
+    let names = matches.get_many::<String>("scenario");
+    names.map_or_else(|| vec![MIX.to_owned()], |names| names.cloned().collect())
+}
+
+fn shares(names: &[String], rpc: bool) -> Result<Vec<Share>, String> {
+    let mut shares: Vec<Share> = Vec::new();
+    for name in names {
+        if name == MIX {
+            shares.extend(Plan::mix(rpc));
+            continue;
+        }
+        let scenario: Scenario = name.parse().map_err(|error| format!("{error}"))?;
+        if scenario == Scenario::RpcBurst && !rpc {
+            return Err("rpc-burst needs an RPC: name it with --rpc or --rpc-socket".into());
+        }
+        shares.push(Share {
+            scenario,
+            weight: 1,
+        });
+    }
+    Ok(shares)
+}
+
+fn dialect(matches: &ArgMatches, network: &Network) -> Result<Dialect, String> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(u32::MAX));
+    let mut dialect = Dialect::new(network, now);
+    if let Some(hex) = word(matches, "magic") {
+        dialect.magic = <[u8; 4]>::from_hex(hex)
+            .map_err(|_| format!("--magic {hex:?} is not four bytes of hex, e.g. fabfb5da"))?;
+    }
+    if let Some(version) = matches.get_one::<i32>("protocol-version") {
+        dialect.version = *version;
+    }
+    if let Some(seconds) = matches.get_one::<u64>("handshake-deadline") {
+        dialect.handshake_deadline = Duration::from_secs(*seconds);
+    }
+    Ok(dialect)
+}
+
+/// Where the target's RPC is, in the terms of our own client.
+fn rpc(matches: &ArgMatches, network: &Network) -> Result<Option<Place>, String> {
+    let nowhere = PathBuf::new();
+    let place = |listen, socket, cookie| Place {
+        network: network.clone(),
+        network_dir: PathBuf::new(),
+        rpc_listen: listen,
+        rpc_socket: socket,
+        cookie,
+    };
+    if let Some(socket) = matches.get_one::<PathBuf>("rpc-socket") {
+        return Ok(Some(place(vec![], socket.clone(), nowhere)));
+    }
+    let Some(url) = word(matches, "rpc") else {
+        return Ok(None);
+    };
+    let host = url
+        .strip_prefix("http://")
+        .unwrap_or(url)
+        .trim_end_matches('/');
+    let address = host
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut found| found.next());
+    let address = address
+        .ok_or_else(|| format!("--rpc {url:?} is no address; give it as http://127.0.0.1:18443"))?;
+    let cookie = matches.get_one::<PathBuf>("rpc-cookie").cloned();
+    let cookie = cookie.ok_or("--rpc needs --rpc-cookie FILE to log in with")?;
+    Ok(Some(place(vec![address], nowhere, cookie)))
+}
+
+/// Where callers of the RPC connect, and what they send.
+fn door(place: &Place) -> Result<(SockAddr, bytes::Bytes), String> {
+    const BODY: &str = r#"{"id":1,"method":"getblockcount","params":[]}"#;
+    let (address, login) = match place.rpc_listen.first() {
+        Some(address) => {
+            let cookie = std::fs::read_to_string(&place.cookie).map_err(|error| {
+                format!("cannot read the cookie {}: {error}", place.cookie.display())
+            })?;
+            let login = STANDARD.encode(cookie.trim());
+            (
+                SockAddr::from(*address),
+                format!("Authorization: Basic {login}\r\n"),
+            )
+        }
+        None => {
+            let path = &place.rpc_socket;
+            let address = SockAddr::unix(path)
+                .map_err(|error| format!("--rpc-socket {}: {error}", path.display()))?;
+            (address, String::new())
+        }
+    };
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: localhost\r\n{login}Content-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    Ok((address, request.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Setup, String> {
+        let words = format!("fuzz run {line}");
+        let matches = command()
+            .try_get_matches_from(words.split_whitespace())
+            .map_err(|error| error.to_string())?;
+        let (_, matches) = matches.subcommand().expect("run");
+        setup(matches)
+    }
+
+    fn refused(line: &str) -> String {
+        match parsed(line) {
+            Ok(_) => panic!("{line} must be refused"),
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_bounded() {
+        let setup = parsed("--target 127.0.0.1:18444").expect("enough to begin");
+        assert_eq!(setup.plan.limit.cycles, CYCLES);
+        assert_eq!(setup.plan.limit.duration, Duration::from_secs(DURATION));
+        assert_eq!(setup.scenarios, [MIX]);
+        assert!(setup.mines && setup.rpc.is_none());
+        let long = parsed("--target 127.0.0.1:1 --duration 7").expect("a time is a bound");
+        assert_eq!(long.plan.limit.cycles, u64::MAX);
+    }
+
+    #[test]
+    fn wrong_options_are_told_with_what_is_right() {
+        for (line, part) in [
+            ("--target 8.8.8.8:18444", "--i-operate-this-node"),
+            (
+                "--target 127.0.0.1:8333 --network mainnet --i-operate-this-node",
+                "mainnet",
+            ),
+            ("--target nonsense", "HOST:PORT"),
+            ("--target 127.0.0.1:1 --network moon", "regtest"),
+            (
+                "--target 127.0.0.1:1 --scenario nonsense",
+                "handfast fuzz scenarios",
+            ),
+            ("--target 127.0.0.1:1 --scenario rpc-burst", "--rpc-socket"),
+            (
+                "--target 127.0.0.1:1 --rpc http://127.0.0.1:2",
+                "--rpc-cookie",
+            ),
+            ("--target 127.0.0.1:1 --magic fab", "four bytes"),
+            ("--target 127.0.0.1:1 --source-range 10", "127.1.0.0/16"),
+            (
+                "--target 127.0.0.1:1 --signet-challenge 51",
+                "--network signet",
+            ),
+            ("--target 127.0.0.1:1 --concurrency 0", "1..="),
+        ] {
+            let error = refused(line);
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn scenarios_add_up() {
+        let line = "--target 127.0.0.1:1 --scenario reset --scenario burst";
+        let setup = parsed(line).expect("two scenarios");
+        let played: Vec<Scenario> = setup.plan.shares.iter().map(|it| it.scenario).collect();
+        assert_eq!(played, [Scenario::Reset, Scenario::Burst]);
+    }
+}
