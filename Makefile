@@ -12,7 +12,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 export HANDFAST_BIN ?= $(abspath $(TARGET)/release/handfast)
 
 .DEFAULT_GOAL := help
-.PHONY: help run testnet build test check sim interop bench doc setup bitcoind
+.PHONY: help run testnet build test check sim fuzz interop bench doc setup bitcoind
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ check: ## Formatting, clippy with warnings as errors, dependency rules
 
 sim: build ## Simulate networks of nodes with faults (SEED=n replays one, RUNS=10000 explores)
 	$(TARGET)/release/sim $(if $(SEED),--seed $(SEED),--runs $(or $(RUNS),200)) $(ARGS)
+
+fuzz: build ## Fuzz Handfast for long: every scenario 20,000 times, 300 at a time, and all mixed for two minutes
+	FUZZ_CYCLES=20000 FUZZ_CONCURRENCY=300 FUZZ_MIX_SECONDS=120 \
+	$(CARGO) test --release --package handfast-tests --test fuzz_handfast -- --nocapture --test-threads=1
 
 interop: build bitcoind ## Run the tests against a real bitcoind (built once, about 15 minutes)
 	$(CARGO) test --release --workspace --features handfast-tests/interop --test interop

@@ -15,6 +15,8 @@ pub mod churn;
 pub mod connection;
 pub mod data;
 pub mod descriptors;
+pub mod faulty;
+pub mod fuzz_runs;
 pub mod generator;
 pub mod miner_stand_in;
 pub mod process;

@@ -6,6 +6,7 @@ mod answers;
 mod bitcoin_cli;
 mod chains;
 mod following;
+mod fuzz;
 mod kit;
 mod mining;
 mod restarts;

@@ -1,0 +1,117 @@
+//! Who owns peers and chain of a faulty node. It handles what it is told in the order in
+//! which it is told, and believes it: the fault is in who tells.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::thread;
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use bitcoin::hashes::Hash;
+use bitcoin::p2p::message_blockdata::Inventory;
+use handfast_wire::{Locator, Message, Network};
+
+use super::peer::send;
+
+/// What the manager is told.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A peer's handshake is complete.
+    Ready(u64, TcpStream),
+    /// A peer is gone.
+    Done(u64),
+    /// A peer said something.
+    Message(u64, Message),
+}
+
+#[derive(Debug)]
+pub(super) struct Manager {
+    peers: BTreeMap<u64, TcpStream>,
+    /// Whose headers and blocks are followed.
+    source: Option<u64>,
+    /// From the genesis block on.
+    chain: Vec<Header>,
+}
+
+impl Manager {
+    /// Runs until nobody can tell it anything any more.
+    pub(super) fn start() -> mpsc::Sender<Event> {
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let mut manager = Self {
+                peers: BTreeMap::new(),
+                source: None,
+                chain: vec![Network::Regtest.genesis()],
+            };
+            while let Ok(event) = told.recv() {
+                manager.handle(event);
+            }
+        });
+        tell
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Ready(id, stream) => {
+                self.peers.insert(id, stream);
+                self.choose_source();
+            }
+            Event::Done(id) => {
+                self.peers.remove(&id);
+                if self.source == Some(id) {
+                    self.source = None;
+                }
+                self.choose_source();
+            }
+            Event::Message(id, message) => self.message(id, message),
+        }
+    }
+
+    /// Nobody is chosen anew while there is one.
+    fn choose_source(&mut self) {
+        if self.source.is_some() {
+            return;
+        }
+        if let Some((id, stream)) = self.peers.first_key_value() {
+            self.source = Some(*id);
+            let question = Message::GetHeaders(Locator {
+                hashes: vec![self.tip()],
+                stop: BlockHash::all_zeros(),
+            });
+            let _ = send(stream, &question);
+        }
+    }
+
+    fn tip(&self) -> BlockHash {
+        self.chain[self.chain.len() - 1].block_hash()
+    }
+
+    fn message(&mut self, id: u64, message: Message) {
+        let answer = match message {
+            Message::GetHeaders(locator) => {
+                let known =
+                    |hash: &BlockHash| self.chain.iter().position(|it| it.block_hash() == *hash);
+                let at = locator.hashes.iter().find_map(known).unwrap_or(0);
+                Some(Message::Headers(self.chain[at + 1..].to_vec()))
+            }
+            Message::Headers(headers) if self.source == Some(id) => {
+                let next = headers.first();
+                let next = next.filter(|header| header.prev_blockhash == self.tip());
+                next.map(|header| {
+                    Message::GetData(vec![Inventory::WitnessBlock(header.block_hash())])
+                })
+            }
+            Message::Block(block) => {
+                if block.header.prev_blockhash == self.tip() {
+                    self.chain.push(block.header);
+                }
+                None
+            }
+            _ => None,
+        };
+        if let (Some(answer), Some(stream)) = (answer, self.peers.get(&id)) {
+            let _ = send(stream, &answer);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `handfast fuzz run` against a running node, as a user starts it.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::process::{Node, Program};
+use crate::rpc::Endpoint;
+
+/// How much is played. The environment can ask for more: `FUZZ_CYCLES`, `FUZZ_CONCURRENCY`,
+/// `FUZZ_MIX_SECONDS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amount {
+    /// Connections of each scenario.
+    pub cycles: u64,
+    /// Connections at a time.
+    pub concurrency: u64,
+    /// How long the mix goes on.
+    pub mix_seconds: u64,
+}
+
+impl Amount {
+    /// What the environment says, else `self`.
+    ///
+    /// # Panics
+    /// If it says something that is no number.
+    pub fn or_from_environment(self) -> Self {
+        let number = |name: &str, default| {
+            let text = env::var(name).ok();
+            text.map_or(default, |text| text.parse().expect("a number"))
+        };
+        Self {
+            cycles: number("FUZZ_CYCLES", self.cycles),
+            concurrency: number("FUZZ_CONCURRENCY", self.concurrency),
+            mix_seconds: number("FUZZ_MIX_SECONDS", self.mix_seconds),
+        }
+    }
+}
+
+/// What a run said.
+#[derive(Clone, Debug)]
+pub struct Fuzzed {
+    /// The exit code.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub summary: String,
+    /// Standard error.
+    pub progress: String,
+    /// `report.json`.
+    pub report: Value,
+}
+
+/// Runs it with these arguments against `node`, with a report.
+///
+/// # Panics
+/// If it does not start or leaves no report.
+pub fn fuzz(node: &Node, dir: &Path, arguments: &[&str]) -> Fuzzed {
+    let target = node.p2p().to_string();
+    let mut command = Command::new(Program::Handfast.path());
+    command
+        .args(["fuzz", "run", "--target", &target, "--network", "regtest"])
+        .args(rpc(node))
+        .arg("--report")
+        .arg(dir)
+        .args(arguments);
+    let output = command.output().expect("the program starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let progress = text(&output.stderr);
+    let report = std::fs::read(dir.join("report.json"));
+    let report = report.unwrap_or_else(|error| panic!("no report ({error}): {progress}"));
+    Fuzzed {
+        code: output.status.code(),
+        summary: text(&output.stdout),
+        progress,
+        report: serde_json::from_slice(&report).expect("the report is JSON"),
+    }
+}
+
+fn rpc(node: &Node) -> Vec<String> {
+    let dir = node.setup().network_dir();
+    let path = |name: &str| dir.join(name).display().to_string();
+    match node.setup().program() {
+        Program::Handfast => vec!["--rpc-socket".into(), path("node.sock")],
+        Program::Bitcoind => vec![
+            "--rpc".into(),
+            match node.rpc().endpoint() {
+                Endpoint::Tcp(address) => format!("http://{address}"),
+                Endpoint::Unix(_) => unreachable!("bitcoind's RPC is on TCP"),
+            },
+            "--rpc-cookie".into(),
+            path(".cookie"),
+        ],
+    }
+}

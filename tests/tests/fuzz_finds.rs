@@ -1,0 +1,138 @@
+//! The fuzzer finds what it is for, and finds nothing where there is nothing.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use handfast_fuzz::oracle::Verdict;
+use handfast_fuzz::plan::Limit;
+use handfast_fuzz::run::{Outcome, Run};
+use handfast_fuzz::shrink::shrink;
+use handfast_fuzz::trace::Cue;
+use handfast_fuzz::voice::Dialect;
+use handfast_fuzz::{Doors, Plan, Scenario, Share};
+use handfast_tests::faulty::{Fault, FaultyNode};
+use handfast_wire::Network;
+
+/// How long an honest peer waits. Generous against what it takes on a busy machine, short
+/// against the minute in which a fault is to be found.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+fn run(fault: Fault, scenario: Scenario, cycles: u64) -> Outcome {
+    run_with(fault, scenario, cycles, PATIENCE, vec![])
+}
+
+fn run_with(
+    fault: Fault,
+    scenario: Scenario,
+    cycles: u64,
+    patience: Duration,
+    cues: Vec<Cue>,
+) -> Outcome {
+    let program = Path::new(env!("CARGO_BIN_EXE_faulty-node"));
+    let node = FaultyNode::start(program, fault);
+    let target = node.address();
+    let run = Run {
+        plan: Plan {
+            seed: 20_240_817,
+            shares: vec![Share {
+                scenario,
+                weight: 1,
+            }],
+            concurrency: 50,
+            limit: Limit {
+                cycles,
+                duration: Duration::from_secs(30),
+            },
+            rate: None,
+            patience,
+        },
+        dialect: Dialect::new(&Network::Regtest, 1_700_000_000),
+        target,
+        doors: Doors {
+            p2p: target.into(),
+            rpc: None,
+        },
+        sources: None,
+        mines: true,
+        inside: None,
+        patience,
+        network: "regtest".into(),
+        cues,
+        records: true,
+    };
+    let outcome = run.carry_out(&AtomicBool::new(false), |_| {});
+    let outcome = outcome.expect("it is well to begin with");
+    println!("{fault:?}: {:?}", outcome.judgement);
+    outcome
+}
+
+#[test]
+fn a_node_without_a_fault_is_found_well() {
+    for scenario in [Scenario::HandshakeDrop, Scenario::Burst, Scenario::Reset] {
+        let outcome = run(Fault::None, scenario, 1_000);
+        assert_eq!(outcome.judgement.verdict, Verdict::Ok, "{scenario}");
+        assert_eq!(outcome.seen.tally.total().failed(), 0, "{scenario}");
+    }
+}
+
+#[test]
+fn an_end_that_overtakes_its_beginning_is_found_as_stuck_sync() {
+    let outcome = run(Fault::AddDoneRace, Scenario::HandshakeDrop, 3_000);
+    assert_eq!(outcome.judgement.verdict, Verdict::StuckSync);
+}
+
+#[test]
+fn a_run_that_finds_it_is_shrunk_to_under_twenty_connections_that_still_do() {
+    // A block is followed within milliseconds, or never: less patience makes no mistakes
+    // here, since whatever comes out of it is run once more with all of it.
+    let hasty = Duration::from_millis(1_500);
+    let stuck = |cues: &[Cue], patience: Duration| {
+        let cues = cues.to_vec();
+        let outcome = run_with(
+            Fault::AddDoneRace,
+            Scenario::HandshakeDrop,
+            0,
+            patience,
+            cues,
+        );
+        outcome.judgement.verdict == Verdict::StuckSync
+    };
+    let outcome = run(Fault::AddDoneRace, Scenario::HandshakeDrop, 1_000);
+    let trace = outcome.trace.expect("it was written down");
+    let cues = trace.cues(Path::new("trace")).expect("known scenarios");
+    // Whether a race is lost is a matter of luck: more than one try.
+    let shrunk = shrink(cues, 60, |cues| (0..3).any(|_| stuck(cues, hasty)));
+    assert!(shrunk.len() < 20, "{} connections are left", shrunk.len());
+    assert!((0..10).any(|_| stuck(&shrunk, PATIENCE)), "it still fails");
+}
+
+#[test]
+fn descriptors_that_are_never_closed_are_found_as_ghost_peers() {
+    let outcome = run(Fault::LeakedDescriptors, Scenario::Reset, 300);
+    assert_eq!(outcome.judgement.verdict, Verdict::GhostPeers);
+    let evidence = &outcome.judgement.evidence;
+    let descriptors = |text: &str| text.contains("open descriptors");
+    assert!(
+        evidence.iter().any(|one| descriptors(&one.text)),
+        "{evidence:?}"
+    );
+}
+
+#[test]
+fn a_short_accept_queue_is_found_as_refusal() {
+    let outcome = run(Fault::ShortQueue, Scenario::Burst, 200);
+    assert_eq!(outcome.judgement.verdict, Verdict::Refuses);
+}
+
+#[test]
+fn a_lost_listening_socket_is_found_as_refusal() {
+    let outcome = run(Fault::OverwrittenListener, Scenario::HandshakeDrop, 300);
+    assert_eq!(outcome.judgement.verdict, Verdict::Refuses);
+    let evidence = &outcome.judgement.evidence;
+    let unanswered = |text: &str| text.contains("after the run: connected, but no answer");
+    assert!(
+        evidence.iter().any(|one| unanswered(&one.text)),
+        "{evidence:?}"
+    );
+}
