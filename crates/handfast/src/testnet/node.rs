@@ -74,6 +74,7 @@ impl Node {
             place: Place {
                 network: Network::Regtest,
                 rpc_socket: network_dir.join("node.sock"),
+                cookie: network_dir.join(handfast_rpc::COOKIE_FILE),
                 network_dir,
                 // By its socket alone: a port could be somebody else's.
                 rpc_listen: vec![],
