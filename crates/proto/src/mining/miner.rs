@@ -1,8 +1,9 @@
 //! The machine: what is worked on, when, and what becomes of what was found.
 //!
 //! # Stale work
-//! What was found is submitted only if it is on top of the tip: looked at here when it
-//! arrives, and once more by whoever submits it, who asks the owner of the tip. A template
+//! What was found is submitted only if it is on top of the tip: a new tip replaces the work in
+//! the step in which it is told, so that nothing found for the old one is known any more; and
+//! whoever submits asks the owner of the tip, who may know of one since. A template
 //! that a mere refresh replaced is still good: what is found for it is submitted too.
 
 use std::collections::BTreeMap;
@@ -89,9 +90,6 @@ pub(super) struct Mining {
     pub(super) refreshed: Option<Work>,
     /// The next block is searched for from then on.
     pub(super) due: Duration,
-    /// As `due` was before the block that is being judged: if that comes too late, its beat
-    /// is not lost.
-    pub(super) due_before: Duration,
     /// The last one was refused, and `due` is the end of the back-off.
     pub(super) refused: Option<String>,
     /// When the last block was found, or mining began.
@@ -208,7 +206,6 @@ impl Miner {
             activity: Activity::Waiting(Why::Off),
             refreshed: None,
             due,
-            due_before: due,
             refused: None,
             last_found: now.mono,
             last_line: None,
@@ -341,9 +338,10 @@ impl Miner {
             return;
         };
         let next = *template.next();
-        if next.parent != tip {
-            return self.stale(next.height, effects);
-        }
+        assert_eq!(
+            next.parent, tip,
+            "a new tip replaces the work in its own step"
+        );
         let block = template.block(header, extra_nonce);
         self.submissions += 1;
         let submission = self.submissions;
@@ -353,7 +351,6 @@ impl Miner {
         };
         // Now, and not when it is judged: the tip may be seen to move before that. A steady
         // beat, but what was late is not made up for by haste.
-        mining.due_before = mining.due;
         let beat = mining.due + self.config.interval;
         mining.due = if now.mono < beat {
             beat
@@ -467,7 +464,8 @@ impl Miner {
             let why = "it was stored, and did not become the tip".to_owned();
             self.back_off(now, submission, why);
         } else if let Some(mining) = &mut self.mining {
-            mining.due = mining.due.min(mining.due_before.max(now.mono));
+            // It costs no beat.
+            mining.due = mining.due.min(now.mono);
         }
     }
 
