@@ -1,7 +1,5 @@
-//! A load like a miner's, until there is one.
-//!
-//! Harder than the miner that is planned: its threads have the normal priority, and there
-//! is one for every core.
+//! A load like that of somebody else's miner: harder than our own, whose threads get only
+//! what nobody else wants. These have the normal priority, and there is one for every core.
 
 use std::hint::black_box;
 use std::num::NonZero;

@@ -195,7 +195,12 @@ fn a_node_mines_from_its_start_and_says_so_wherever_it_is_asked() {
         mining(&node)["mining"].as_bool() == Some(true),
         "it goes on"
     );
+    let found = mining(&node)["found"].as_u64();
+    let setup = node.setup().clone();
     assert!(node.stop().success(), "a node that mines stops cleanly");
+    let again = setup.start();
+    let counted = mining(&again)["found"].as_u64();
+    assert!(counted >= found, "{counted:?} of {found:?} are remembered");
 }
 
 #[test]

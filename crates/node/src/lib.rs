@@ -26,6 +26,7 @@ mod kernel_times;
 mod lifecycle;
 mod listener;
 mod mail;
+mod mining_file;
 mod node;
 #[cfg(test)]
 mod node_tests;

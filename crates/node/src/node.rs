@@ -206,6 +206,12 @@ impl Node {
     }
 
     fn save(&mut self, ctx: &mut Context<Self>) {
+        let shared = self.shared.clone();
+        drop(tokio::task::spawn_blocking(move || {
+            if let Err(error) = shared.save_mined() {
+                tracing::warn!(%error, "cannot save mining.dat; trying again later");
+            }
+        }));
         let State::Running(running, _) = &self.state else {
             return;
         };

@@ -10,11 +10,13 @@ use handfast_chain::{Chain, ChainOptions, Event, InitialChain, OpenError, Replay
 use handfast_proto::address_book::Row;
 use handfast_proto::bans::BanList;
 use handfast_proto::headers::HeaderTree;
+use handfast_proto::mining::Totals;
 
 use crate::bans_file;
 use crate::config::NodeConfig;
 use crate::kernel_events::{Report, report};
 use crate::mail::{ActorDied, Kernel, Opened, post};
+use crate::mining_file;
 use crate::peer_manager::PeerManager;
 use crate::peers_file;
 use crate::shared::Shared;
@@ -65,6 +67,8 @@ pub(crate) struct Open {
     pub(crate) tree: HeaderTree,
     pub(crate) addresses: Vec<Row>,
     pub(crate) bans: BanList,
+    /// Of the runs before.
+    pub(crate) mined: Totals,
 }
 
 /// Opens on a new thread and posts [`Opened`] to `Node`.
@@ -102,12 +106,17 @@ pub(crate) fn open(
                 path: bans_file::path(&datadir),
                 source,
             })?;
+            let mined = mining_file::load(&datadir).map_err(|source| OpenError::Io {
+                path: mining_file::path(&datadir),
+                source,
+            })?;
             shared.measure_disk();
             Ok(Box::new(Open {
                 chain,
                 tree: tree(&initial),
                 addresses,
                 bans: BanList::from_rows(bans, shared.clock.now()),
+                mined,
             }))
         });
         post(&shared.node, Opened(opened));

@@ -13,7 +13,7 @@ use handfast_chain::BlockReader;
 use handfast_proto::bans::BanList;
 use handfast_proto::handshake::PROTOCOL_VERSION;
 use handfast_proto::headers::HeaderTree;
-use handfast_proto::mining::{MiningState, Why};
+use handfast_proto::mining::{MiningState, Totals, Why};
 use handfast_proto::session::full_node;
 use handfast_wire::Network;
 use tokio::sync::watch;
@@ -29,6 +29,7 @@ use crate::handle::{
 use crate::kernel_times::KernelTimes;
 use crate::listener;
 use crate::miner::Miner;
+use crate::mining_file;
 use crate::node::Node;
 use crate::peer_manager::PeerManager;
 use crate::slots::Slots;
@@ -76,6 +77,8 @@ pub(crate) struct Shared {
     overflows: Option<Overflows>,
     /// The operator's bans, published by PeerManager.
     pub(crate) bans: Arc<ArcSwap<BanList>>,
+    /// What became of blocks of ours, as it is on disk. Held while it is written.
+    saved_mined: Mutex<Totals>,
     /// As they are on disk. Held while they are written, so that of two who save at the
     /// same time the later one writes what is newest.
     saved_bans: Mutex<BanList>,
@@ -148,6 +151,7 @@ impl Shared {
             overflows: Overflows::read(),
             bans: Arc::default(),
             saved_bans: Mutex::default(),
+            saved_mined: Mutex::default(),
             disk: AtomicU64::new(0),
         }
     }
@@ -229,6 +233,39 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = bans.clone();
         self.bans.store(Arc::new(bans.clone()));
+    }
+
+    /// What became of blocks of ours in the runs before this one.
+    pub(crate) fn mined_before(&self, totals: Totals) {
+        *self
+            .saved_mined
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = totals;
+        self.mining.rcu(|state| MiningState {
+            found: totals.found,
+            generated: totals.generated,
+            stale: totals.stale,
+            refused: totals.refused,
+            ..MiningState::clone(state)
+        });
+    }
+
+    /// Saves what became of blocks of ours, if that changed since it was saved last. Blocks
+    /// on the disk: not for an arbiter.
+    ///
+    /// # Errors
+    /// The system's; it is tried again later, and when the node stops.
+    pub(crate) fn save_mined(&self) -> io::Result<()> {
+        let mut saved = self
+            .saved_mined
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let totals = self.mining.load().totals();
+        if *saved != totals {
+            mining_file::save(&self.datadir, totals)?;
+            *saved = totals;
+        }
+        Ok(())
     }
 
     /// Saves the bans, if they changed since they were saved last. Blocks on the disk: not

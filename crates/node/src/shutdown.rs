@@ -113,6 +113,11 @@ pub(crate) async fn run(
             failures.push(format!("cannot save peers.dat: {error}"));
         }
     }
+    let mined = shared.clone();
+    let saved = phase("mined", FILES, off_thread(move || mined.save_mined())).await;
+    if let Some(Ok(Err(error))) = saved {
+        failures.push(format!("cannot save mining.dat: {error}"));
+    }
     let bans = shared.clone();
     let saved = phase("bans", FILES, off_thread(move || bans.save_bans())).await;
     if let Some(Ok(Err(error))) = saved {

@@ -80,6 +80,7 @@ pub(crate) fn start(
         open.tree,
     );
     shared.bans_loaded(&open.bans);
+    shared.mined_before(open.mined);
     let table = table(&config, &seeds, open.addresses, shared.clock.now()).with_bans(open.bans);
     // Links first: nobody who was let in finds them missing.
     let reader = chain.reader();
@@ -109,8 +110,8 @@ pub(crate) fn start(
     run_on(&arbiters.miner, miner.messages, {
         let (sync, shared) = (sync.addr.clone(), shared.clone());
         let machine = miner_config(&config, seeds.of("miner"));
-        let at_start = mine_at_start(&config);
-        move || Miner::new(machine, sync, shared, at_start)
+        let (at_start, totals) = (mine_at_start(&config), open.mined);
+        move || Miner::new(machine, totals, sync, shared, at_start)
     });
     run_on(&arbiters.core, peers.messages, {
         let (sync, connector, shared) = (sync.addr, connector.addr, shared.clone());

@@ -18,7 +18,7 @@ use actix::{
 use bitcoin::ScriptBuf;
 use handfast_proto::mining::{
     Chain, Effect, GenerateFailure, Generated, Input, Miner as Machine, MinerConfig, MiningState,
-    News, Template,
+    News, Template, Totals,
 };
 use handfast_sha256d::Engine;
 use handfast_wire::RawBlock;
@@ -83,13 +83,14 @@ impl Miner {
     /// `at_start`: how many threads are to mine from the start on, and for whom.
     pub(crate) fn new(
         config: MinerConfig,
+        totals: Totals,
         sync: Addr<SyncManager>,
         shared: Arc<Shared>,
         at_start: Option<(usize, ScriptBuf)>,
     ) -> Self {
         let seen = shared.view.load_full();
         Self {
-            machine: Machine::new(config, *chain(&seen)),
+            machine: Machine::new(config, *chain(&seen), totals),
             threads: None,
             sync,
             mortal: Mortal(Some(shared.clone())),

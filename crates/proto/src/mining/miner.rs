@@ -64,12 +64,17 @@ pub struct Miner {
     pub(super) totals: Totals,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Totals {
-    pub(super) found: u64,
-    pub(super) generated: u64,
-    pub(super) stale: u64,
-    pub(super) refused: u64,
+/// What became of blocks of ours; kept from one run of the node to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Mined, and the tip then.
+    pub found: u64,
+    /// Made on demand, and the tip then.
+    pub generated: u64,
+    /// Solved too late.
+    pub stale: u64,
+    /// Refused by the kernel, or not judged.
+    pub refused: u64,
 }
 
 /// A block that is being judged.
@@ -113,9 +118,9 @@ pub(super) struct Work {
 }
 
 impl Miner {
-    /// A machine that does nothing yet.
+    /// A machine that does nothing yet. `totals`: of the runs before.
     #[must_use]
-    pub fn new(config: MinerConfig, chain: Chain) -> Self {
+    pub fn new(config: MinerConfig, chain: Chain, totals: Totals) -> Self {
         let mut random = Random::new(config.seed);
         Self {
             salt: random.draw() as u32,
@@ -129,7 +134,7 @@ impl Miner {
             rate: Rate::default(),
             hashes: 0,
             hashes_before: 0,
-            totals: Totals::default(),
+            totals,
         }
     }
 

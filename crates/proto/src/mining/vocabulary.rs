@@ -8,6 +8,7 @@ use std::time::Duration;
 use bitcoin::{BlockHash, ScriptBuf, Transaction};
 use handfast_wire::RawBlock;
 
+use super::miner::Totals;
 use super::template::Template;
 use crate::headers::HeaderTree;
 use crate::sync::{Reject, SubmitResult};
@@ -282,6 +283,17 @@ pub struct MiningState {
 }
 
 impl MiningState {
+    /// What is kept from one run of the node to the next.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals {
+            found: self.found,
+            generated: self.generated,
+            stale: self.stale,
+            refused: self.refused,
+        }
+    }
+
     /// Before anything was mined.
     #[must_use]
     pub fn off(interval: Duration) -> Self {

@@ -10,10 +10,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use handfast_tests::miner_stand_in::MinerStandIn;
-use handfast_tests::process::{Node, Program, Setup};
+use handfast_tests::process::{Node, Program, Setup, op_true_signet};
 use handfast_tests::rpc::{Endpoint, Report, Rpc, credentials, next_answer};
 use handfast_tests::usage::Usage;
+use handfast_tests::wait::wait_for;
 use handfast_wire::Network;
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::LocalSet;
@@ -128,7 +130,73 @@ pub(crate) fn run(runs: usize) {
             print(load, samples, busy == 0);
         }
     }
+    beside_our_miner(runs);
     println!();
+}
+
+/// Handfast alone, with and without its own miner on all cores, by turns.
+fn beside_our_miner(runs: usize) {
+    let bursts = &LOADS[..2];
+    let mut samples = [false, true].map(|_| LOADS.map(|_| Vec::new()));
+    for _ in 0..runs {
+        for mines in [false, true] {
+            for (load, sample) in measure_own(mines).into_iter().enumerate() {
+                samples[usize::from(mines)][load].push(sample);
+            }
+        }
+    }
+    println!("  beside our own miner, over TCP");
+    for (index, load) in bursts.iter().enumerate() {
+        let p99 = |mines: bool| {
+            let samples = &samples[usize::from(mines)][index];
+            median(samples, |sample| sample.milliseconds(99))
+        };
+        println!(
+            "    {}: p99 {:.2} ms without it, {:.2} ms while it hashes on all cores: {:.2} times",
+            load.title(),
+            p99(false),
+            p99(true),
+            p99(true) / p99(false)
+        );
+    }
+}
+
+/// Bursts on a node of a signet of ours, where hashing takes its time.
+fn measure_own(mines: bool) -> Vec<Sample> {
+    let setup = Setup::handfast(op_true_signet());
+    let setup = match mines {
+        true => setup.arg("--mine"),
+        false => setup,
+    };
+    let node = quiet(setup).start();
+    if mines {
+        wait_for("its hash threads hash", || {
+            let info = node.rpc().get("getmininginfo", json!([]));
+            info["handfast"]["hashes"]
+                .as_u64()
+                .filter(|hashes| *hashes > 0)
+        });
+    }
+    let caller = Caller::of(&node, false);
+    let bursts = LOADS[..2].iter();
+    bursts.map(|load| sample(&caller, *load)).collect()
+}
+
+fn sample(caller: &Caller, load: Load) -> Sample {
+    let own = || Usage::of(std::process::id()).expect("we are alive").cpu;
+    let (begun, before) = (Instant::now(), own());
+    let report = caller.make(load);
+    Sample {
+        elapsed: begun.elapsed(),
+        driver: own().saturating_sub(before),
+        report,
+    }
+}
+
+fn median(all: &[Sample], value: impl Fn(&Sample) -> f64) -> f64 {
+    let mut values: Vec<f64> = all.iter().map(value).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn measure(subject: Subject, busy: usize) -> [Sample; LOADS.len()] {
@@ -136,14 +204,7 @@ fn measure(subject: Subject, busy: usize) -> [Sample; LOADS.len()] {
     let caller = Caller::of(&node, subject.unix);
     let _busy = MinerStandIn::on(busy);
     LOADS.map(|load| {
-        let own = || Usage::of(std::process::id()).expect("we are alive").cpu;
-        let (begun, before) = (Instant::now(), own());
-        let report = caller.make(load);
-        let sample = Sample {
-            elapsed: begun.elapsed(),
-            driver: own().saturating_sub(before),
-            report,
-        };
+        let sample = sample(&caller, load);
         let title = load.title();
         eprintln!(
             "  {}, {busy} busy, {title}: {}",
@@ -155,11 +216,6 @@ fn measure(subject: Subject, busy: usize) -> [Sample; LOADS.len()] {
 
 fn print(load: Load, samples: &[Vec<Sample>; SUBJECTS.len()], quiet: bool) {
     println!("    {}", load.title());
-    let median = |all: &[Sample], value: fn(&Sample) -> f64| {
-        let mut values: Vec<f64> = all.iter().map(value).collect();
-        values.sort_unstable_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
     for (subject, samples) in SUBJECTS.iter().zip(samples) {
         let failed: usize = samples.iter().map(|sample| sample.report.failed()).sum();
         let calls: usize = samples.iter().map(|sample| sample.report.calls).sum();

@@ -8,7 +8,7 @@ use handfast_wire::{Network, RawBlock};
 
 use super::super::{
     Chain, Effect, GenerateFailure, GenerateOrder, Generated, Input, Miner, MinerConfig, News,
-    Template,
+    Template, Totals,
 };
 use crate::headers::HeaderTree;
 use crate::sync::SubmitResult;
@@ -69,7 +69,7 @@ impl World {
             seed: 1,
         };
         Self {
-            miner: Miner::new(config, chain.clone()),
+            miner: Miner::new(config, chain.clone(), Totals::default()),
             now,
             chain,
             work: None,

@@ -29,9 +29,9 @@ pub(super) const GETMININGINFO: Method = Method {
                interval: least seconds between two blocks of ours\n  \
                hashespersecond: over the last minute\n  \
                hashes: since start\n  \
-               found, generated: blocks mined, and made on demand, that became the tip, since start\n  \
-               stale: blocks that were found too late, since start\n  \
-               refused: blocks of ours that were refused or could not be judged, since start\n  \
+               found, generated: blocks mined, and made on demand, that became the tip, in all runs\n  \
+               stale: blocks that were found too late, in all runs\n  \
+               refused: blocks of ours that were refused or could not be judged, in all runs\n  \
                height: of the block that is searched for\n  \
                expected: mean seconds until the next block is found\n  \
                orders: calls for blocks on demand that are not answered yet } }",
