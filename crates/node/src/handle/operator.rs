@@ -35,7 +35,7 @@ pub enum ConnectFailure {
 }
 
 impl NodeHandle {
-    /// Measures the round trip to every peer; [`PeerInfo::traffic`] shows it when they have
+    /// Measures the round trip to every peer; [`PeerInfo::traffic`](super::PeerInfo::traffic) shows it when they have
     /// answered.
     ///
     /// # Errors

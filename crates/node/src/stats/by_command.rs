@@ -1,7 +1,7 @@
 //! Bytes and messages, command by command.
 //!
 //! # Bounds
-//! What a remote makes up is counted together as [`OTHER`]: names are not kept.
+//! What a remote makes up is counted together as `OTHER`: names are not kept.
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,7 +51,8 @@ impl ByCommand {
         self.0.iter().sum()
     }
 
-    /// The commands that occurred, with their counts; [`OTHER`] comes last.
+    /// The commands that occurred, with their counts; those that we do not know come last,
+    /// together, as `*other*`.
     pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let names = Kind::ALL.map(Kind::name).into_iter().chain([OTHER]);
         names.zip(self.0).filter(|(_, count)| *count > 0)

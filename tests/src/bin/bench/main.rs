@@ -5,10 +5,11 @@
 //! peer on loopback. The clock runs from process start to the first RPC answer
 //! that names the right best block; CPU and memory are read at that moment.
 //! What connections cost is in [`churn`], what callers of the RPC get in [`rpc`], how
-//! fast headers are hashed in [`mining`].
+//! fast headers are hashed in [`mining`], what the fuzzer can drive in [`fuzz`].
 
 mod churn;
 mod echo;
+mod fuzz;
 mod mining;
 mod options;
 mod report;
@@ -52,6 +53,9 @@ fn main() -> ExitCode {
     }
     if let Some(cycles) = options.churn {
         churn::run(options.runs, cycles);
+    }
+    if let Some(cycles) = options.fuzz {
+        fuzz::run(options.runs, cycles);
     }
     if options.rpc {
         rpc::run(options.runs);

@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) chains: Vec<Chain>,
     /// Cycles of each churn; `None`: no churn.
     pub(crate) churn: Option<usize>,
+    /// Cycles of the fuzzer; `None`: it is not measured.
+    pub(crate) fuzz: Option<usize>,
     /// Calls of the RPC.
     pub(crate) rpc: bool,
     /// Hashes of headers.
@@ -55,7 +57,7 @@ pub(crate) struct Options {
 /// Cycles of a churn: about two seconds.
 pub(crate) const CYCLES: usize = 20_000;
 
-const USAGE: &str = "usage: bench [--runs N] [--bench sync|churn|rpc|mining|all] \
+const USAGE: &str = "usage: bench [--runs N] [--bench sync|churn|fuzz|rpc|mining|all] \
                      [--chain start|light|signed]... [--cycles N] [--against ADDR]\n\
                      default: 3 runs of all; --chain alone means --bench sync";
 
@@ -89,7 +91,7 @@ impl Options {
         }
         let default = if chains.is_empty() { "all" } else { "sync" };
         let bench = bench.as_deref().unwrap_or(default);
-        if !["sync", "churn", "rpc", "mining", "all"].contains(&bench) {
+        if !["sync", "churn", "fuzz", "rpc", "mining", "all"].contains(&bench) {
             return Err(format!("no benchmark is called {bench:?}\n{USAGE}"));
         }
         let wanted = |name| bench == name || bench == "all";
@@ -104,6 +106,7 @@ impl Options {
             runs,
             chains,
             churn: wanted("churn").then_some(cycles),
+            fuzz: wanted("fuzz").then_some(cycles),
             rpc: wanted("rpc"),
             mining: wanted("mining"),
             against,
@@ -135,6 +138,7 @@ mod tests {
                 runs: 3,
                 chains: Chain::ALL.to_vec(),
                 churn: Some(CYCLES),
+                fuzz: Some(CYCLES),
                 rpc: true,
                 mining: true,
                 against: None,
@@ -151,6 +155,7 @@ mod tests {
                 runs: 5,
                 chains: vec![Chain::Light],
                 churn: None,
+                fuzz: None,
                 rpc: false,
                 mining: false,
                 against: None,
@@ -166,6 +171,7 @@ mod tests {
                 runs: 3,
                 chains: vec![],
                 churn: Some(5_000),
+                fuzz: None,
                 rpc: false,
                 mining: false,
                 against: None,

@@ -1,0 +1,79 @@
+//! What one core of the fuzzer can drive, against the bare exchange: it must never be what a
+//! run shows.
+//!
+//! The server is a process of its own, so what is counted here is the fuzzer's alone: its
+//! processor time for each cycle, and so the cycles that a core of its own could make.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use handfast_fuzz::plan::Limit;
+use handfast_fuzz::voice::{Dialect, Phrases};
+use handfast_fuzz::{Doors, Engine, Plan, Scenario, Share, Tally};
+use handfast_tests::usage::Usage;
+use handfast_wire::Network;
+
+use crate::echo::Echo;
+
+/// What is driven: a handshake and the end; with ping and pong; and those in waves.
+const SCENARIOS: [Scenario; 3] = [Scenario::HandshakeDrop, Scenario::Reset, Scenario::Burst];
+/// Connections at a time.
+const CONCURRENCY: usize = 100;
+
+/// Runs each scenario against the echo.
+pub(crate) fn run(runs: usize, cycles: usize) {
+    println!("fuzz: {cycles} connections, {CONCURRENCY} at a time, against the bare exchange");
+    for scenario in SCENARIOS {
+        let mut micros: Vec<f64> = Vec::new();
+        let mut rates: Vec<f64> = Vec::new();
+        for _ in 0..runs {
+            let echo = Echo::start();
+            let before = own_time();
+            let tally = drive(&echo, scenario, cycles);
+            let took = own_time().saturating_sub(before);
+            let failed = tally.total().failed();
+            assert_eq!(failed, 0, "{scenario}: {:?}", tally.total());
+            #[expect(clippy::cast_precision_loss, reason = "cycles are far below 2^52")]
+            micros.push(took.as_secs_f64() * 1e6 / cycles as f64);
+            rates.push(tally.rate());
+        }
+        micros.sort_unstable_by(f64::total_cmp);
+        rates.sort_unstable_by(f64::total_cmp);
+        let micros = micros[micros.len() / 2];
+        println!(
+            "  {:16} {micros:5.1} µs of processor a cycle: {:6.0} cycles/s on a core of its own; \
+             {:6.0}/s beside the server",
+            scenario.name(),
+            1e6 / micros,
+            rates[rates.len() / 2]
+        );
+    }
+    println!();
+}
+
+fn own_time() -> Duration {
+    Usage::of(std::process::id()).expect("we are alive").cpu
+}
+
+fn drive(echo: &Echo, scenario: Scenario, cycles: usize) -> Tally {
+    let plan = Plan {
+        seed: 1,
+        shares: vec![Share {
+            scenario,
+            weight: 1,
+        }],
+        concurrency: CONCURRENCY,
+        limit: Limit {
+            cycles: cycles as u64,
+            duration: Duration::from_secs(600),
+        },
+        rate: None,
+        patience: Plan::PATIENCE,
+    };
+    let phrases = Phrases::new(Dialect::new(&Network::Regtest, 1_700_000_000));
+    let doors = Doors {
+        p2p: echo.address().into(),
+        rpc: None,
+    };
+    Engine::new(plan, phrases, doors, None).run(|_| ControlFlow::Continue(()))
+}
