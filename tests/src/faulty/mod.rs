@@ -42,6 +42,8 @@ const BACKLOG: i32 = 1_024;
 const SHORT_BACKLOG: i32 = 5;
 /// How long such a node is busy with each connection before it takes the next.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What the thread that tells of a peer does before, in such a node.
+const LOOKS_AROUND: Duration = Duration::from_micros(50);
 /// Connections after which the listening socket is lost.
 const OVERWRITTEN_AFTER: u64 = 150;
 
@@ -165,7 +167,10 @@ impl Node {
         }
         let (ready, manager) = (self.manager.clone(), self.manager.clone());
         let tell_ready = |event| match self.fault {
-            Fault::AddDoneRace => drop(thread::spawn(move || ready.send(event))),
+            Fault::AddDoneRace => drop(thread::spawn(move || {
+                thread::park_timeout(LOOKS_AROUND);
+                ready.send(event)
+            })),
             _ => drop(ready.send(event)),
         };
         peer::converse(id, stream, &manager, tell_ready);
