@@ -93,7 +93,14 @@ impl Run {
         let target = self.target;
         let unreachable = |cause| NotReachable { target, cause };
         let dialect = self.dialect.clone();
-        let oracle = Oracle::new(target, dialect, self.plan.seed, self.mines, self.inside);
+        let oracle = Oracle::new(
+            target,
+            dialect,
+            self.plan.seed,
+            self.mines,
+            self.inside,
+            stop,
+        );
         let mut oracle = oracle.patience(self.patience);
         let look_every = LOOK_EVERY.min(self.patience);
         let introduction = oracle.introduce().map_err(unreachable)?;

@@ -152,8 +152,10 @@ impl Node {
             if self.fault == Fault::ShortQueue {
                 thread::park_timeout(PAUSE);
             }
-            while self.fault == Fault::OverwrittenListener && id >= OVERWRITTEN_AFTER {
-                thread::park();
+            if self.fault == Fault::OverwrittenListener && id >= OVERWRITTEN_AFTER {
+                loop {
+                    thread::park();
+                }
             }
         }
     }
@@ -169,7 +171,7 @@ impl Node {
         let tell_ready = |event| match self.fault {
             Fault::AddDoneRace => drop(thread::spawn(move || {
                 thread::park_timeout(LOOKS_AROUND);
-                ready.send(event)
+                drop(ready.send(event));
             })),
             _ => drop(ready.send(event)),
         };

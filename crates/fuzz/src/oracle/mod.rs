@@ -11,6 +11,7 @@ pub use verdict::{Evidence, Health, Judgement, Observations, Verdict, judge};
 pub use visitor::{Introduction, VisitError, Visitor};
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use crate::voice::{Dialect, Dice};
 
 /// How long an honest peer tries to come in, and how long a block may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The same when somebody wants the run to end.
+const HURRY: Duration = Duration::from_secs(3);
 /// Pause between two tries to come in.
 const RETRY: Duration = Duration::from_millis(200);
 /// How often it is asked, before a run, what it counts, and the pause between.
@@ -40,7 +43,7 @@ pub trait Inside {
 }
 
 /// Looks at the target now and then, as an honest peer.
-pub struct Oracle {
+pub struct Oracle<'a> {
     target: SocketAddr,
     dialect: Dialect,
     dice: Dice,
@@ -49,9 +52,11 @@ pub struct Oracle {
     process: Option<u32>,
     started: Instant,
     patience: Duration,
+    /// Somebody wants the run to end: whatever is still looked at is looked at briefly.
+    hurry: &'a AtomicBool,
 }
 
-impl Oracle {
+impl<'a> Oracle<'a> {
     /// `mines`: whether blocks can be made on the target's network.
     #[must_use]
     pub fn new(
@@ -60,8 +65,10 @@ impl Oracle {
         seed: u64,
         mines: bool,
         inside: Option<Box<dyn Inside + Send>>,
+        hurry: &'a AtomicBool,
     ) -> Self {
         Self {
+            hurry,
             target,
             // Not the numbers of any connection of the run.
             dice: Dice::new(!seed),
@@ -79,6 +86,13 @@ impl Oracle {
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
+    }
+
+    fn patience_now(&self) -> Duration {
+        match self.hurry.load(Ordering::Relaxed) {
+            true => self.patience.min(HURRY),
+            false => self.patience,
+        }
     }
 
     /// Who the target says that it is.
@@ -140,8 +154,8 @@ impl Oracle {
     /// How the target is when everybody has gone: as soon as it counts no more peers and
     /// descriptors than `before`, or when it has had its time.
     pub fn look_when_settled(&mut self, before: &Health) -> Health {
-        let until = Instant::now() + self.patience * SETTLES;
-        while Instant::now() < until && !self.is_settled(before) {
+        let begun = Instant::now();
+        while begun.elapsed() < self.patience_now() * SETTLES && !self.is_settled(before) {
             thread::park_timeout(RETRY);
         }
         self.look()
@@ -164,10 +178,11 @@ impl Oracle {
         let begun = Instant::now();
         loop {
             let nonce = self.dice.any();
-            let left = self.patience.saturating_sub(begun.elapsed()).max(RETRY);
+            let patience = self.patience_now();
+            let left = patience.saturating_sub(begun.elapsed()).max(RETRY);
             match Visitor::dial(self.target, &self.dialect, nonce, left) {
                 Ok(_) => return Ok(begun.elapsed()),
-                Err(error) if begun.elapsed() + RETRY >= self.patience => return Err(error),
+                Err(error) if begun.elapsed() + RETRY >= patience => return Err(error),
                 Err(_) => thread::park_timeout(RETRY),
             }
         }
@@ -177,11 +192,12 @@ impl Oracle {
     fn follow(&mut self) -> Result<Followed, VisitError> {
         let begun = Instant::now();
         let seed = self.dice.any();
-        let follower = self.follower.as_mut().expect("only where there is one");
         loop {
-            let left = self.patience.saturating_sub(begun.elapsed()).max(RETRY);
+            let patience = self.patience_now();
+            let left = patience.saturating_sub(begun.elapsed()).max(RETRY);
+            let follower = self.follower.as_mut().expect("only where there is one");
             match follower.probe(self.target, &self.dialect, seed, left) {
-                Err(error) if begun.elapsed() + RETRY >= self.patience => return Err(error),
+                Err(error) if begun.elapsed() + RETRY >= patience => return Err(error),
                 Err(_) => thread::park_timeout(RETRY),
                 Ok(Followed::After(_)) => return Ok(Followed::After(begun.elapsed())),
                 not @ Ok(Followed::Not { .. }) => return not,
