@@ -20,7 +20,7 @@ help: ## List the targets
 # Builds all, though the node alone would do: cargo builds dependencies once per set of
 # packages, and so `make test` finds them built.
 run: build ## Build, then run a node in the foreground, which mines on regtest (NETWORK=regtest|testnet4|signet|mainnet, ARGS="...")
-	$(HANDFAST_BIN) run --network $(NETWORK) $(if $(filter regtest,$(NETWORK)),--mine) $(ARGS)
+	$(HANDFAST_BIN) run --network $(NETWORK) $(if $(filter regtest,$(NETWORK)),$(if $(filter --mine,$(ARGS)),,--mine)) $(ARGS)
 
 testnet: ## Run three nodes in a line, the first mining, with a table of how they are (ARGS="--mine-interval 1")
 	scripts/testnet $(ARGS)

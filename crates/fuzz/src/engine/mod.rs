@@ -414,11 +414,11 @@ impl Engine {
         if notes.shaken {
             let took = now.duration_since(connection.begun);
             self.tally.shaken(now.duration_since(self.started), took);
-            self.pause = None;
+            if notes.complaints.is_empty() {
+                self.pause = None;
+            }
         }
-        for failure in notes.complaints {
-            self.tally.complained(connection.part.scenario, failure);
-        }
+        let scenario = connection.part.scenario;
         if let Some(after) = notes.wake {
             place.wishes += 1;
             let name = Name {
@@ -441,6 +441,10 @@ impl Engine {
                         .expect("a socket can be polled");
                 }
             }
+        }
+        for failure in notes.complaints {
+            self.tally.complained(scenario, failure);
+            self.back_off(failure, now);
         }
     }
 

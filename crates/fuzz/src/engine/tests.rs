@@ -154,6 +154,28 @@ fn where_nobody_listens_it_does_not_hammer() {
 }
 
 #[test]
+fn whoever_is_told_to_come_again_comes_later() {
+    let overloaded = target(|mut stream| {
+        let _ = stream.read(&mut [0; 4_096]);
+        let answer =
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+        let _ = stream.write_all(answer.as_bytes());
+    });
+    let mut one_by_one = plan(Scenario::RpcBurst, 7);
+    one_by_one.concurrency = 1;
+    let mut engine = engine(one_by_one, overloaded);
+    engine.doors.rpc = Some((
+        overloaded.into(),
+        Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n"),
+    ));
+    let started = Instant::now();
+    let total = engine.run(|_| ControlFlow::Continue(())).total();
+    let told = Failure::Wrong(crate::scenario::Wrong::Status(503));
+    assert_eq!(total.failures, [(told, 7)].into());
+    assert!(started.elapsed() >= Duration::from_millis(1 + 2 + 4 + 8 + 16 + 32));
+}
+
+#[test]
 fn a_rate_is_kept_and_whoever_watches_can_end_the_run() {
     let target = target(honest);
     let mut slow = plan(Scenario::HandshakeDrop, 50);

@@ -108,10 +108,20 @@ pub struct Judgement {
 pub fn judge(seen: &Observations) -> Judgement {
     let mut evidence = Vec::new();
     let mut say = |verdict, text: String| evidence.push(Evidence { verdict, text });
-    for health in &seen.during {
-        of_a_visit(health, "during the run", &mut say);
+    // A block that was not followed before the run says nothing about the run: blocks of
+    // ours are not valid there, or the target is in its initial sync.
+    let follows = matches!(seen.before.block, Some(Ok(Followed::After(_))));
+    for (health, when) in seen
+        .during
+        .iter()
+        .map(|health| (health, "during the run"))
+        .chain([(&seen.after, "after the run")])
+    {
+        of_a_visit(health, when, &mut say);
+        if follows {
+            of_a_block(health, when, &mut say);
+        }
     }
-    of_a_visit(&seen.after, "after the run", &mut say);
     of_what_remains(&seen.before, &seen.after, &mut say);
     of_the_connections(&seen.tally, &mut say);
     // The gravest first; of equal weight in the order in which they were seen.
@@ -145,6 +155,9 @@ fn of_a_visit(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)
             say(verdict, format!("an honest peer {when}: {error}"));
         }
     }
+}
+
+fn of_a_block(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
     match &health.block {
         None | Some(Err(_)) => {}
         Some(Ok(Followed::After(took))) if *took > SLOW_BLOCK => {
@@ -297,6 +310,18 @@ mod tests {
             it.alive = Some(false);
         };
         assert_eq!(verdict_of(gone), Verdict::Crashed);
+    }
+
+    #[test]
+    fn a_block_that_was_not_followed_before_either_says_nothing() {
+        let stuck = Followed::Not {
+            waited: Duration::from_secs(30),
+            fetched: true,
+        };
+        let mut seen = seen(well(9));
+        seen.before.block = Some(Ok(stuck.clone()));
+        seen.after.block = Some(Ok(stuck));
+        assert_eq!(judge(&seen).verdict, Verdict::Ok);
     }
 
     #[test]
