@@ -6,7 +6,9 @@
 use handfast_fuzz::Scenario;
 use handfast_tests::fuzz_runs::{Amount, Fuzzed, fuzz};
 use handfast_tests::process::{Node, Setup};
+use handfast_tests::wait::wait_for;
 use handfast_wire::Network;
+use serde_json::{Value, json};
 
 const SHORT: Amount = Amount {
     cycles: 200,
@@ -88,4 +90,68 @@ fn all_of_them_at_once_leave_the_node_well() {
         "2",
     ];
     assert_well("mix", &fuzz(&node, dir.path(), &arguments));
+}
+
+fn status(node: &Node) -> Value {
+    node.rpc().get("getfuzzstatus", json!([]))
+}
+
+#[test]
+fn a_node_fuzzes_itself_one_run_at_a_time_and_tells_how_it_was() {
+    let node = node();
+    assert_eq!(status(&node), json!({ "state": "none" }));
+    let refusal = node.rpc().call("stopfuzz", json!([])).expect_err("no run");
+    assert_eq!(refusal.to_string(), "error -1: No fuzz run is going on");
+
+    let options = json!({ "cycles": 2_000, "concurrency": 50, "seed": 3 });
+    let begun = node.rpc().get(
+        "startfuzz",
+        json!([["handshake-drop", "rpc-burst"], options]),
+    );
+    assert_eq!(
+        (&begun["state"], &begun["seed"]),
+        (&json!("running"), &json!(3))
+    );
+    let refusal = node
+        .rpc()
+        .call("startfuzz", json!([]))
+        .expect_err("one at a time");
+    assert!(
+        refusal.to_string().contains("going on already"),
+        "{refusal}"
+    );
+    let done = wait_for("the run is over", || {
+        Some(status(&node)).filter(|status| status["state"] == "done")
+    });
+    let report = &done["report"];
+    assert_eq!(report["verdict"], "ok", "{done}");
+    assert_eq!(report["total"]["ended"], 2_000, "{done}");
+    let looks = report["looks"].as_array().expect("it looked");
+    let last = looks.last().expect("it looked");
+    assert_eq!(
+        (&last["audit"], &last["peers"]),
+        (&json!("clean"), &json!(0)),
+        "{last}"
+    );
+
+    node.rpc()
+        .get("startfuzz", json!([["silent"], { "cycles": 100_000 }]));
+    node.rpc().get("stopfuzz", json!([]));
+    let ended = wait_for("it is over before its time", || {
+        Some(status(&node)).filter(|status| status["state"] == "done")
+    });
+    assert_eq!(ended["report"]["interrupted"], true, "{ended}");
+    let refusal = node.rpc().call("startfuzz", json!([["moonwalk"]]));
+    let refusal = refusal.expect_err("no such scenario").to_string();
+    assert!(refusal.contains("moonwalk"), "{refusal}");
+}
+
+#[test]
+fn a_node_of_a_public_network_does_not_fuzz_itself() {
+    let node = Setup::handfast(Network::Testnet4).arg("--no-dial").start();
+    let refusal = node.rpc().call("startfuzz", json!([])).expect_err("public");
+    assert!(
+        refusal.to_string().contains("for regtest and signet"),
+        "{refusal}"
+    );
 }

@@ -31,7 +31,7 @@ const SHOWN: usize = 20;
 
 /// Methods that end the node, reach out to other machines, change its clock or its log, grow
 /// its chain, take its processor, or wait for what will not come.
-const NOT_FOR_HERE: [&str; 15] = [
+const NOT_FOR_HERE: [&str; 16] = [
     "stop",
     "addnode",
     "addconnection",
@@ -42,6 +42,7 @@ const NOT_FOR_HERE: [&str; 15] = [
     "generatetoaddress",
     "generatetodescriptor",
     "generateblock",
+    "startfuzz",
     "startmining",
     "waitforblock",
     "waitforblockheight",

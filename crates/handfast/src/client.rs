@@ -224,6 +224,17 @@ where
     }
 }
 
+/// A call over the Unix socket, as plain as can be.
+pub(crate) fn plain_call() -> Bytes {
+    const BODY: &str = r#"{"id":1,"method":"getblockcount","params":[]}"#;
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    request.into()
+}
+
 /// Runs a client on a runtime of its own.
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -6,6 +6,7 @@ mod client;
 mod fuzz_command;
 mod logging;
 mod memory;
+mod own_fuzzer;
 mod progress;
 mod rpc_command;
 mod run;

@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Options;
 use crate::logging::Log;
+use crate::own_fuzzer::OwnFuzzer;
 use crate::settings::{self, RunSettings};
 use crate::{progress, seeding};
 
@@ -55,6 +56,13 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
         .add_file(&log_file)
         .map_err(|error| format!("cannot write the log {}: {error}", log_file.display()));
     handfast_rpc::control_log(log.clone());
+    handfast_rpc::control_fuzzer(OwnFuzzer::new(
+        node.clone(),
+        place.network.clone(),
+        &peers_at,
+        place.rpc_socket.clone(),
+        settings.handshake_timeout,
+    ));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         network = place.network.name(),

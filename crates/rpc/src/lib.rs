@@ -9,6 +9,7 @@
 //! the chain come from its published view and never wait behind validation.
 
 mod auth;
+mod fuzz_control;
 pub mod jsonrpc;
 mod log_control;
 pub mod methods;
@@ -21,6 +22,7 @@ mod sockets;
 pub use auth::{
     AccessRules, COOKIE_FILE, COOKIE_USER, RpcUser, UserError, Whitelist, WhitelistError,
 };
+pub use fuzz_control::{FuzzControl, FuzzOrder, control_fuzzer};
 pub use log_control::{LogControl, control_log};
 pub use payout::address_script;
 pub use server::Server;

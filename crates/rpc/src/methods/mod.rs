@@ -3,6 +3,7 @@
 
 mod blockchain;
 mod control;
+mod fuzzing;
 mod hidden;
 mod listeners;
 mod mining;
@@ -26,9 +27,10 @@ use serde_json::Value;
 use crate::jsonrpc::{Error, Params, code, positional};
 
 /// Every method, by category, then by name: the order in which `help` lists them.
-const TABLE: [&[Method]; 8] = [
+const TABLE: [&[Method]; 9] = [
     blockchain::METHODS,
     control::METHODS,
+    fuzzing::METHODS,
     mining::METHODS,
     network::METHODS,
     raw_transactions::METHODS,

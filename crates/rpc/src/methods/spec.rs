@@ -16,6 +16,8 @@ pub enum Category {
     Blockchain,
     /// The node itself.
     Control,
+    /// The node against itself.
+    Fuzzing,
     /// Blocks from outside the P2P network.
     Mining,
     /// Peers.
@@ -37,6 +39,7 @@ impl Category {
         match self {
             Self::Blockchain => "Blockchain",
             Self::Control => "Control",
+            Self::Fuzzing => "Fuzzing",
             Self::Mining => "Mining",
             Self::Network => "Network",
             Self::RawTransactions => "Rawtransactions",

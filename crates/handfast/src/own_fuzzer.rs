@@ -1,0 +1,270 @@
+//! The fuzzer of a running node, against itself: what `startfuzz` starts.
+//!
+//! A run has a thread of its own beside the node's arbiters, and goes over loopback like any
+//! other: the node does not know it from strangers.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use handfast_fuzz::oracle::Inside;
+use handfast_fuzz::plan::Limit;
+use handfast_fuzz::report::Report;
+use handfast_fuzz::run::{News, Outcome, Run};
+use handfast_fuzz::voice::Dialect;
+use handfast_fuzz::{Doors, Plan, Scenario, Share, Tally};
+use handfast_node::{Network, NodeHandle};
+use handfast_rpc::{FuzzControl, FuzzOrder};
+use serde_json::{Value, json};
+use socket2::SockAddr;
+
+use crate::client;
+
+/// How long an honest peer, or a block, may have to wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What it is that runs, and where.
+#[derive(Clone)]
+pub(crate) struct OwnFuzzer {
+    node: NodeHandle,
+    network: Network,
+    peers_at: Vec<SocketAddr>,
+    rpc_socket: PathBuf,
+    handshake_timeout: Duration,
+    current: Arc<Mutex<Current>>,
+}
+
+/// The run, or what came of the last one.
+#[derive(Default)]
+struct Current {
+    /// Ends the run that goes on; `None`: none does.
+    stop: Option<Arc<AtomicBool>>,
+    /// As `getfuzzstatus` shows it.
+    shown: Option<Value>,
+}
+
+impl OwnFuzzer {
+    /// Ready, with nothing to do.
+    pub(crate) fn new(
+        node: NodeHandle,
+        network: Network,
+        peers_at: &[SocketAddr],
+        rpc_socket: PathBuf,
+        handshake_timeout: Duration,
+    ) -> Self {
+        Self {
+            node,
+            network,
+            peers_at: peers_at.to_vec(),
+            rpc_socket,
+            handshake_timeout,
+            current: Arc::default(),
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, order: &FuzzOrder, seed: u64) -> Result<Run, String> {
+        let target = self.peers_at.first().copied().map(reachable);
+        let target = target.ok_or("this node listens to no peers")?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(u32::MAX));
+        let rpc = SockAddr::unix(&self.rpc_socket).map_err(|error| error.to_string())?;
+        Ok(Run {
+            plan: Plan {
+                seed,
+                shares: shares(&order.scenarios)?,
+                concurrency: order.concurrency,
+                limit: Limit {
+                    cycles: order.cycles,
+                    duration: Duration::from_secs(order.duration),
+                },
+                rate: None,
+                patience: Plan::PATIENCE,
+            },
+            dialect: Dialect {
+                handshake_deadline: self.handshake_timeout,
+                ..Dialect::new(&self.network, now)
+            },
+            target,
+            doors: Doors {
+                p2p: target.into(),
+                rpc: Some((rpc, client::plain_call())),
+            },
+            sources: None,
+            mines: matches!(
+                self.network,
+                Network::Regtest | Network::CustomSignet { .. }
+            ),
+            inside: Some(Box::new(Own(self.node.clone()))),
+            patience: PATIENCE,
+            network: self.network.name().to_owned(),
+            cues: Vec::new(),
+            records: false,
+        })
+    }
+
+    /// Carries it out, on its own thread.
+    fn carry_out(&self, run: Run, about: &Value, order: &FuzzOrder, seed: u64, stop: &AtomicBool) {
+        let target = run.target;
+        let outcome = run.carry_out(stop, |news| {
+            if let News::Going(tally) = news {
+                self.current().shown = Some(going(about, tally));
+            }
+        });
+        let shown = match outcome {
+            Ok(outcome) => self.done(about, order, seed, target, &outcome),
+            Err(error) => with(about, "failed", &[("error", error.to_string().into())]),
+        };
+        let mut current = self.current();
+        current.stop = None;
+        current.shown = Some(shown);
+    }
+
+    fn done(
+        &self,
+        about: &Value,
+        order: &FuzzOrder,
+        seed: u64,
+        target: SocketAddr,
+        outcome: &Outcome,
+    ) -> Value {
+        let verdict = outcome.judgement.verdict.to_string();
+        tracing::info!(verdict, seed, "the fuzz run has ended");
+        let report = Report {
+            outcome,
+            target,
+            network: self.network.name(),
+            scenarios: order.scenarios.join(", "),
+            seed,
+            concurrency: order.concurrency,
+            command: format!("startfuzz, seed {seed}"),
+        };
+        let report = serde_json::from_str(&report.json()).unwrap_or_default();
+        let tally = &outcome.seen.tally;
+        let mut shown = going(about, tally);
+        shown["state"] = "done".into();
+        shown["report"] = report;
+        shown
+    }
+}
+
+impl FuzzControl for OwnFuzzer {
+    fn start(&self, order: &FuzzOrder) -> Result<(), String> {
+        let mut current = self.current();
+        if current.stop.is_some() {
+            return Err("A fuzz run is going on already: wait, or end it with stopfuzz".into());
+        }
+        let seed = order.seed.unwrap_or_else(rand::random);
+        let run = self.run(order, seed)?;
+        let about = json!({
+            "state": "running",
+            "scenarios": order.scenarios,
+            "seed": seed,
+            "concurrency": order.concurrency,
+            "connections": 0,
+            "seconds": 0,
+            "failed": 0,
+        });
+        let stop = Arc::new(AtomicBool::new(false));
+        let (own, order, shown, ended_by) =
+            (self.clone(), order.clone(), about.clone(), stop.clone());
+        let thread = std::thread::Builder::new().name("fuzz".into());
+        let spawned = thread.spawn(move || own.carry_out(run, &about, &order, seed, &ended_by));
+        spawned.map_err(|error| format!("cannot start a thread: {error}"))?;
+        current.stop = Some(stop);
+        current.shown = Some(shown);
+        tracing::info!(seed, "a fuzz run against this node begins");
+        Ok(())
+    }
+
+    fn status(&self) -> Value {
+        let shown = self.current().shown.clone();
+        shown.unwrap_or_else(|| json!({ "state": "none" }))
+    }
+
+    fn stop(&self) -> bool {
+        let current = self.current();
+        let stop = current.stop.as_ref();
+        stop.inspect(|stop| stop.store(true, Ordering::Relaxed))
+            .is_some()
+    }
+}
+
+/// What is shown while it goes on.
+fn going(about: &Value, tally: &Tally) -> Value {
+    let total = tally.total();
+    with(
+        about,
+        "running",
+        &[
+            ("connections", total.ended.into()),
+            ("seconds", tally.elapsed.as_secs().into()),
+            ("failed", total.failed().into()),
+        ],
+    )
+}
+
+fn with(about: &Value, state: &str, members: &[(&str, Value)]) -> Value {
+    let mut shown = about.clone();
+    shown["state"] = state.into();
+    for (name, value) in members {
+        shown[*name] = value.clone();
+    }
+    shown
+}
+
+fn shares(names: &[String]) -> Result<Vec<Share>, String> {
+    let mut shares = Vec::new();
+    for name in names {
+        if name == "mix" {
+            shares.extend(Plan::mix(true));
+            continue;
+        }
+        let scenario: Scenario = name.parse().map_err(|error| format!("{error}"))?;
+        shares.push(Share {
+            scenario,
+            weight: 1,
+        });
+    }
+    Ok(shares)
+}
+
+/// A node that listens on every address is reached on the loopback one.
+fn reachable(mut addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() {
+        addr.set_ip(match addr {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    addr
+}
+
+/// The node, asked without a detour.
+struct Own(NodeHandle);
+
+impl Inside for Own {
+    fn peers(&mut self) -> Result<u64, String> {
+        let info = self.0.network_info();
+        u64::try_from(info.connections_in + info.connections_out).map_err(|error| error.to_string())
+    }
+
+    fn audit(&mut self) -> Option<Result<(), String>> {
+        let audit = client::block_on(self.0.audit()).ok()?.ok()?;
+        let broken: Vec<String> = audit
+            .invariants()
+            .iter()
+            .filter(|one| !one.held)
+            .map(|one| format!("{one:?}"))
+            .collect();
+        Some(match broken.is_empty() {
+            true => Ok(()),
+            false => Err(broken.join("; ")),
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! The fuzzer of the process, as far as RPC may use it: this node against itself.
+//!
+//! There is one node per process, and one run at a time. Whoever owns the fuzzer hands it
+//! over with [`control_fuzzer`]; without it the methods say that there is none.
+
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// A run, as a caller wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FuzzOrder {
+    /// What connections do: names of scenarios, or `mix`.
+    pub scenarios: Vec<String>,
+    /// Where everything random comes from; `None`: random.
+    pub seed: Option<u64>,
+    /// Connections at a time.
+    pub concurrency: usize,
+    /// Connections in all.
+    pub cycles: u64,
+    /// Seconds after which none begins.
+    pub duration: u64,
+}
+
+/// The fuzzer of this process. Nothing here waits for the target.
+pub trait FuzzControl: Send + Sync {
+    /// Begins a run.
+    ///
+    /// # Errors
+    /// Why not: one runs already, or something in the order is not known.
+    fn start(&self, order: &FuzzOrder) -> Result<(), String>;
+
+    /// How far the run is, or what came of the last one.
+    fn status(&self) -> Value;
+
+    /// Ends the run before its time. False: there is none.
+    fn stop(&self) -> bool;
+}
+
+static HANDED: OnceLock<Box<dyn FuzzControl>> = OnceLock::new();
+
+/// Hands the fuzzer over. Only the first one counts.
+pub fn control_fuzzer(fuzzer: impl FuzzControl + 'static) {
+    let _ = HANDED.set(Box::new(fuzzer));
+}
+
+pub(crate) fn handed() -> Option<&'static dyn FuzzControl> {
+    HANDED.get().map(AsRef::as_ref)
+}

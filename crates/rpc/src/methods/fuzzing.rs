@@ -1,0 +1,201 @@
+//! `startfuzz`, `getfuzzstatus`, `stopfuzz`: the node against itself.
+
+use std::rc::Rc;
+
+use handfast_node::Network;
+use serde_json::{Value, json};
+
+use super::{Call, Category, Kind, Method, Need, Param};
+use crate::fuzz_control::{self, FuzzControl, FuzzOrder};
+use crate::jsonrpc::{Error, code};
+
+/// Bounds and defaults of a run.
+const MAX_CONCURRENCY: u64 = 1_000;
+const CONCURRENCY: u64 = 50;
+const MAX_CYCLES: u64 = 1_000_000;
+const CYCLES: u64 = 10_000;
+const MAX_DURATION: u64 = 3_600;
+const DURATION: u64 = 60;
+
+pub(super) const METHODS: &[Method] = &[GETFUZZSTATUS, STARTFUZZ, STOPFUZZ];
+
+const GETFUZZSTATUS: Method = Method {
+    name: "getfuzzstatus",
+    category: Category::Fuzzing,
+    params: &[],
+    about: "Returns how far the fuzz run of startfuzz is, or what came of the last one.",
+    result: "{ state: \"none\", \"running\", \"done\" or \"failed\", … }\n\
+             running: scenarios, seed, concurrency, connections, seconds, failed\n\
+             done: the same, with report: the verdict, its evidence and figures, as report.json of handfast fuzz has them\n\
+             failed: with error, why there was no run",
+    example: "",
+    needs_chain: true,
+    run: |call| Box::pin(getfuzzstatus(call)),
+};
+
+const STARTFUZZ: Method = Method {
+    name: "startfuzz",
+    category: Category::Fuzzing,
+    params: &[
+        Param {
+            names: &["scenarios"],
+            kind: Kind::List,
+            need: Need::Optional("default: [\"mix\"]"),
+            about: "What connections do; `handfast fuzz scenarios` explains each",
+        },
+        Param {
+            names: &["options"],
+            kind: Kind::Object,
+            need: Need::Optional("default: {}"),
+            about: "{ seed, concurrency (50, at most 1000), cycles (10000, at most 1000000), duration (60 s, at most 3600) }",
+        },
+    ],
+    about: "Opens and closes connections to this node in every way that a peer can, and looks all the while whether it is\n\
+            still well. On regtest and signet only; on regtest, and on signets of your own, blocks are made to see whether\n\
+            they are followed. One run at a time.",
+    result: "what getfuzzstatus returns",
+    example: "'[\"handshake-drop\"]' '{\"cycles\": 20000}'",
+    needs_chain: true,
+    run: |call| Box::pin(startfuzz(call)),
+};
+
+const STOPFUZZ: Method = Method {
+    name: "stopfuzz",
+    category: Category::Fuzzing,
+    params: &[],
+    about: "Ends the fuzz run before its time; getfuzzstatus has the report of what was done, as soon as the node was\n\
+            looked at for the last time.",
+    result: "what getfuzzstatus returns",
+    example: "",
+    needs_chain: true,
+    run: |call| Box::pin(stopfuzz(call)),
+};
+
+fn fuzzer() -> Result<&'static dyn FuzzControl, Error> {
+    fuzz_control::handed().ok_or_else(|| {
+        let message =
+            "There is no fuzzer in this process: it was not set up by the program handfast";
+        Error::new(code::METHOD_NOT_FOUND, message)
+    })
+}
+
+async fn getfuzzstatus(_: Rc<Call>) -> Result<Value, Error> {
+    Ok(fuzzer()?.status())
+}
+
+async fn startfuzz(call: Rc<Call>) -> Result<Value, Error> {
+    let network = &call.node.view().network;
+    match network {
+        Network::Regtest | Network::Signet | Network::CustomSignet { .. } => {}
+        Network::Mainnet | Network::Testnet3 | Network::Testnet4 => {
+            let message = format!(
+                "startfuzz is for regtest and signet, and this node is on {}",
+                network.name()
+            );
+            return Err(Error::new(code::MISC_ERROR, message));
+        }
+    }
+    let order = order(call.value(0), call.value(1))?;
+    let fuzzer = fuzzer()?;
+    let started = fuzzer.start(&order);
+    started.map_err(|why| Error::new(code::INVALID_PARAMETER, why))?;
+    Ok(fuzzer.status())
+}
+
+async fn stopfuzz(_: Rc<Call>) -> Result<Value, Error> {
+    let fuzzer = fuzzer()?;
+    match fuzzer.stop() {
+        true => Ok(fuzzer.status()),
+        false => Err(Error::new(code::MISC_ERROR, "No fuzz run is going on")),
+    }
+}
+
+fn order(scenarios: &Value, options: &Value) -> Result<FuzzOrder, Error> {
+    let wrong = |message: String| Error::new(code::INVALID_PARAMETER, message);
+    let none = vec![json!("mix")];
+    let names = scenarios.as_array().unwrap_or(&none).iter().map(|name| {
+        let text = name.as_str().map(str::to_owned);
+        text.ok_or_else(|| Error::wrong_type(name, "string"))
+    });
+    let scenarios = names.collect::<Result<Vec<String>, Error>>()?;
+    if scenarios.is_empty() {
+        return Err(wrong("scenarios must name at least one".into()));
+    }
+    let empty = serde_json::Map::new();
+    let options = options.as_object().unwrap_or(&empty);
+    let known = ["seed", "concurrency", "cycles", "duration"];
+    if let Some(other) = options.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(wrong(format!("Unexpected key {other}")));
+    }
+    let number = |name: &str, default: u64, most: u64| match options.get(name) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => {
+            let number = value.as_u64().filter(|number| (1..=most).contains(number));
+            number.ok_or_else(|| wrong(format!("{name} must be 1 to {most}")))
+        }
+    };
+    let seed = match options.get("seed") {
+        None | Some(Value::Null) => None,
+        Some(value) => {
+            let seed = value.as_u64();
+            Some(seed.ok_or_else(|| wrong("seed must be a number below 2^64".into()))?)
+        }
+    };
+    Ok(FuzzOrder {
+        scenarios,
+        seed,
+        concurrency: usize::try_from(number("concurrency", CONCURRENCY, MAX_CONCURRENCY)?)
+            .expect("at most 1,000"),
+        cycles: number("cycles", CYCLES, MAX_CYCLES)?,
+        duration: number("duration", DURATION, MAX_DURATION)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_is_bounded_and_what_is_wrong_is_named() {
+        let plain = order(&Value::Null, &Value::Null).expect("defaults");
+        let expected = FuzzOrder {
+            scenarios: vec!["mix".into()],
+            seed: None,
+            concurrency: 50,
+            cycles: 10_000,
+            duration: 60,
+        };
+        assert_eq!(plain, expected);
+        let said = order(
+            &json!(["reset", "burst"]),
+            &json!({ "seed": 7, "concurrency": 3, "cycles": 4, "duration": 5 }),
+        );
+        let expected = FuzzOrder {
+            scenarios: vec!["reset".into(), "burst".into()],
+            seed: Some(7),
+            concurrency: 3,
+            cycles: 4,
+            duration: 5,
+        };
+        assert_eq!(said.expect("all is right"), expected);
+        for (scenarios, options, part) in [
+            (json!([]), json!({}), "at least one"),
+            (json!([1]), json!({}), "not of expected type string"),
+            (
+                json!(["mix"]),
+                json!({ "cycle": 1 }),
+                "Unexpected key cycle",
+            ),
+            (
+                json!(["mix"]),
+                json!({ "cycles": 0 }),
+                "cycles must be 1 to",
+            ),
+            (json!(["mix"]), json!({ "concurrency": 1_001 }), "1000"),
+            (json!(["mix"]), json!({ "seed": -1 }), "seed must be"),
+        ] {
+            let error = order(&scenarios, &options).expect_err("wrong");
+            assert!(error.message.contains(part), "{}", error.message);
+        }
+    }
+}
