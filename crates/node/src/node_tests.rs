@@ -8,6 +8,7 @@ mod mining;
 mod operator;
 mod silence;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -110,12 +111,18 @@ async fn shake(mut remote: Remote) -> Remote {
 }
 
 async fn audit_of(node: &NodeHandle, sockets: usize, ready: usize) -> Audit {
+    let found = RefCell::new(None);
     until(async || {
         let audit = node.audit().await.expect("it runs");
-        audit.agrees() && audit.sockets == sockets && audit.peer_table.len() == ready
+        let settled = audit.agrees()
+            && (audit.sockets, audit.slots_taken) == (sockets, sockets)
+            && audit.peer_table.len() == ready;
+        // This one and no later one: a moment after, the node's own probe may be there.
+        found.replace(settled.then_some(audit));
+        settled
     })
     .await;
-    node.audit().await.expect("it runs")
+    found.into_inner().expect("it was there a moment ago")
 }
 
 /// Makes a manager panic, as a bug in it would.

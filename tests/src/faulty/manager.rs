@@ -32,6 +32,8 @@ pub(super) struct Manager {
     source: Option<u64>,
     /// From the genesis block on.
     chain: Vec<Header>,
+    /// What was said by those of whom nobody has told yet.
+    early: BTreeMap<u64, Vec<Message>>,
 }
 
 impl Manager {
@@ -43,6 +45,7 @@ impl Manager {
                 peers: BTreeMap::new(),
                 source: None,
                 chain: vec![Network::Regtest.genesis()],
+                early: BTreeMap::new(),
             };
             while let Ok(event) = told.recv() {
                 manager.handle(event);
@@ -56,15 +59,22 @@ impl Manager {
             Event::Ready(id, stream) => {
                 self.peers.insert(id, stream);
                 self.choose_source();
+                for message in self.early.remove(&id).unwrap_or_default() {
+                    self.message(id, message);
+                }
             }
             Event::Done(id) => {
+                self.early.remove(&id);
                 self.peers.remove(&id);
                 if self.source == Some(id) {
                     self.source = None;
                 }
                 self.choose_source();
             }
-            Event::Message(id, message) => self.message(id, message),
+            Event::Message(id, message) if self.peers.contains_key(&id) => {
+                self.message(id, message);
+            }
+            Event::Message(id, message) => self.early.entry(id).or_default().push(message),
         }
     }
 

@@ -213,6 +213,8 @@ fn a_new_tip_replaces_the_work_within_50_ms_under_a_load_of_hashing_on_every_cor
             let network = Network::CustomSignet { challenge };
             config.datadir = config.datadir.with_file_name(network.directory());
             config.network = network;
+            // Without a pace: after a block of the threads they go on at once.
+            config.mining.interval = Duration::ZERO;
         },
         async |node| {
             // Blocks of the threads come between, one in a fraction of a second or in seconds.
