@@ -21,6 +21,9 @@ use crate::voice::{Dialect, Dice};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The same when somebody wants the run to end.
 const HURRY: Duration = Duration::from_secs(3);
+/// How long an honest peer stays at least. One that left with its handshake would itself be
+/// what targets are fuzzed with.
+const STAY: Duration = Duration::from_millis(100);
 /// Pause between two tries to come in.
 const RETRY: Duration = Duration::from_millis(200);
 /// How often it is asked, before a run, what it counts, and the pause between.
@@ -102,6 +105,7 @@ impl<'a> Oracle<'a> {
     pub fn introduce(&mut self) -> Result<Introduction, VisitError> {
         let nonce = self.dice.any();
         let visitor = Visitor::dial(self.target, &self.dialect, nonce, self.patience)?;
+        thread::park_timeout(STAY);
         Ok(visitor.introduction)
     }
 
@@ -181,7 +185,11 @@ impl<'a> Oracle<'a> {
             let patience = self.patience_now();
             let left = patience.saturating_sub(begun.elapsed()).max(RETRY);
             match Visitor::dial(self.target, &self.dialect, nonce, left) {
-                Ok(_) => return Ok(begun.elapsed()),
+                Ok(_visitor) => {
+                    let took = begun.elapsed();
+                    thread::park_timeout(STAY);
+                    return Ok(took);
+                }
                 Err(error) if begun.elapsed() + RETRY >= patience => return Err(error),
                 Err(_) => thread::park_timeout(RETRY),
             }

@@ -159,7 +159,17 @@ fn of_a_visit(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)
 
 fn of_a_block(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
     match &health.block {
-        None | Some(Err(_)) => {}
+        None => {}
+        Some(Err(error)) => {
+            let verdict = match error {
+                VisitError::Silent(_) => Verdict::StuckSync,
+                _ => Verdict::Refuses,
+            };
+            say(
+                verdict,
+                format!("an honest peer with a new block {when}: {error}"),
+            );
+        }
         Some(Ok(Followed::After(took))) if *took > SLOW_BLOCK => {
             let text = format!("a new block {when} was followed after {}", seconds(*took));
             say(Verdict::Slow, text);
@@ -295,6 +305,10 @@ mod tests {
         };
         assert_eq!(
             verdict_of(|it| it.block = Some(Ok(stuck))),
+            Verdict::StuckSync
+        );
+        assert_eq!(
+            verdict_of(|it| it.block = Some(Err(VisitError::Silent(patience)))),
             Verdict::StuckSync
         );
         assert_eq!(
