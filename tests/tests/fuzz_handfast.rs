@@ -148,7 +148,7 @@ fn a_node_fuzzes_itself_one_run_at_a_time_and_tells_how_it_was() {
 
 #[test]
 fn a_node_of_a_public_network_does_not_fuzz_itself() {
-    let node = Setup::handfast(Network::Testnet4).arg("--no-dial").start();
+    let node = Setup::handfast(Network::Testnet4).alone().start();
     let refusal = node.rpc().call("startfuzz", json!([])).expect_err("public");
     assert!(
         refusal.to_string().contains("for regtest and signet"),
