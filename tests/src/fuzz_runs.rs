@@ -4,6 +4,7 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
+use handfast_fuzz::Scenario;
 use serde_json::Value;
 
 use crate::process::{Node, Program};
@@ -76,6 +77,28 @@ pub fn fuzz(node: &Node, dir: &Path, arguments: &[&str]) -> Fuzzed {
         progress,
         report: serde_json::from_slice(&report).expect("the report is JSON"),
     }
+}
+
+/// Plays one scenario, with handshakes that are given up after three seconds, as those nodes
+/// do that are started for it.
+///
+/// # Panics
+/// See [`fuzz`].
+pub fn fuzz_scenario(node: &Node, dir: &Path, scenario: Scenario, amount: Amount) -> Fuzzed {
+    let (cycles, concurrency) = (amount.cycles.to_string(), amount.concurrency.to_string());
+    let arguments = [
+        "--scenario",
+        scenario.name(),
+        "--cycles",
+        &cycles,
+        "--concurrency",
+        &concurrency,
+        "--handshake-deadline",
+        "3",
+        "--seed",
+        "1",
+    ];
+    fuzz(node, dir, &arguments)
 }
 
 fn rpc(node: &Node) -> Vec<String> {

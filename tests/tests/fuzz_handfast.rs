@@ -4,7 +4,7 @@
 //! for two minutes.
 
 use handfast_fuzz::Scenario;
-use handfast_tests::fuzz_runs::{Amount, Fuzzed, fuzz};
+use handfast_tests::fuzz_runs::{Amount, Fuzzed, fuzz, fuzz_scenario};
 use handfast_tests::process::{Node, Setup};
 use handfast_tests::wait::wait_for;
 use handfast_wire::Network;
@@ -46,21 +46,8 @@ fn every_scenario_leaves_the_node_well() {
     let amount = SHORT.or_from_environment();
     let node = node();
     let dir = tempfile::tempdir().expect("a directory");
-    let (cycles, concurrency) = (amount.cycles.to_string(), amount.concurrency.to_string());
     for scenario in Scenario::ALL {
-        let arguments = [
-            "--scenario",
-            scenario.name(),
-            "--cycles",
-            &cycles,
-            "--concurrency",
-            &concurrency,
-            "--handshake-deadline",
-            "3",
-            "--seed",
-            "1",
-        ];
-        let fuzzed = fuzz(&node, dir.path(), &arguments);
+        let fuzzed = fuzz_scenario(&node, dir.path(), scenario, amount);
         assert_well(scenario.name(), &fuzzed);
         assert_eq!(fuzzed.report["total"]["ended"], amount.cycles, "{scenario}");
     }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::settings::Place;
 use connect::connect;
+pub(crate) use connect::reachable;
 use exchange::{Answer, Failure};
 
 /// Time to connect, and time for an answer, unless the user says otherwise.
@@ -222,17 +223,6 @@ where
         }
         sleep(RETRY_INTERVAL).await;
     }
-}
-
-/// A call over the Unix socket, as plain as can be.
-pub(crate) fn plain_call() -> Bytes {
-    const BODY: &str = r#"{"id":1,"method":"getblockcount","params":[]}"#;
-    let request = format!(
-        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{BODY}",
-        BODY.len()
-    );
-    request.into()
 }
 
 /// Runs a client on a runtime of its own.

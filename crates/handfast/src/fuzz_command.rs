@@ -4,6 +4,7 @@ mod inside;
 mod options;
 mod progress;
 mod shrink;
+pub(crate) mod terms;
 
 use std::fs;
 use std::path::Path;

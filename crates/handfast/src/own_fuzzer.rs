@@ -3,24 +3,25 @@
 //! A run has a thread of its own beside the node's arbiters, and goes over loopback like any
 //! other: the node does not know it from strangers.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use handfast_fuzz::oracle::Inside;
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::report::Report;
 use handfast_fuzz::run::{News, Outcome, Run};
 use handfast_fuzz::voice::Dialect;
-use handfast_fuzz::{Doors, Plan, Scenario, Share, Tally};
+use handfast_fuzz::{Doors, Plan, Tally};
 use handfast_node::{Network, NodeHandle};
 use handfast_rpc::{FuzzControl, FuzzOrder};
 use serde_json::{Value, json};
 use socket2::SockAddr;
 
-use crate::client;
+use crate::client::{self, reachable};
+use crate::fuzz_command::terms::{call, is_minable, shares, unix_time};
 
 /// How long an honest peer, or a block, may have to wait.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -71,13 +72,11 @@ impl OwnFuzzer {
     fn run(&self, order: &FuzzOrder, seed: u64) -> Result<Run, String> {
         let target = self.peers_at.first().copied().map(reachable);
         let target = target.ok_or("this node listens to no peers")?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(u32::MAX));
         let rpc = SockAddr::unix(&self.rpc_socket).map_err(|error| error.to_string())?;
         Ok(Run {
             plan: Plan {
                 seed,
-                shares: shares(&order.scenarios)?,
+                shares: shares(&order.scenarios, true)?,
                 concurrency: order.concurrency,
                 limit: Limit {
                     cycles: order.cycles,
@@ -88,18 +87,15 @@ impl OwnFuzzer {
             },
             dialect: Dialect {
                 handshake_deadline: self.handshake_timeout,
-                ..Dialect::new(&self.network, now)
+                ..Dialect::new(&self.network, unix_time())
             },
             target,
             doors: Doors {
                 p2p: target.into(),
-                rpc: Some((rpc, client::plain_call())),
+                rpc: Some((rpc, call(""))),
             },
             sources: None,
-            mines: matches!(
-                self.network,
-                Network::Regtest | Network::CustomSignet { .. }
-            ),
+            mines: is_minable(&self.network),
             inside: Some(Box::new(Own(self.node.clone()))),
             patience: PATIENCE,
             network: self.network.name().to_owned(),
@@ -216,33 +212,6 @@ fn with(about: &Value, state: &str, members: &[(&str, Value)]) -> Value {
         shown[*name] = value.clone();
     }
     shown
-}
-
-fn shares(names: &[String]) -> Result<Vec<Share>, String> {
-    let mut shares = Vec::new();
-    for name in names {
-        if name == "mix" {
-            shares.extend(Plan::mix(true));
-            continue;
-        }
-        let scenario: Scenario = name.parse().map_err(|error| format!("{error}"))?;
-        shares.push(Share {
-            scenario,
-            weight: 1,
-        });
-    }
-    Ok(shares)
-}
-
-/// A node that listens on every address is reached on the loopback one.
-fn reachable(mut addr: SocketAddr) -> SocketAddr {
-    if addr.ip().is_unspecified() {
-        addr.set_ip(match addr {
-            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    addr
 }
 
 /// The node, asked without a detour.

@@ -1,7 +1,7 @@
 //! The fuzzer against a real bitcoind: every scenario runs, and comes to a verdict.
 
 use handfast_fuzz::Scenario;
-use handfast_tests::fuzz_runs::{Amount, fuzz};
+use handfast_tests::fuzz_runs::{Amount, fuzz_scenario};
 use handfast_tests::process::Setup;
 use handfast_wire::Network;
 
@@ -19,21 +19,8 @@ fn every_scenario_runs_against_bitcoind_and_comes_to_a_verdict_with_its_figures(
         .arg("-peertimeout=3")
         .start();
     let dir = tempfile::tempdir().expect("a directory");
-    let (cycles, concurrency) = (amount.cycles.to_string(), amount.concurrency.to_string());
     for scenario in Scenario::ALL {
-        let arguments = [
-            "--scenario",
-            scenario.name(),
-            "--cycles",
-            &cycles,
-            "--concurrency",
-            &concurrency,
-            "--handshake-deadline",
-            "3",
-            "--seed",
-            "1",
-        ];
-        let fuzzed = fuzz(&core, dir.path(), &arguments);
+        let fuzzed = fuzz_scenario(&core, dir.path(), scenario, amount);
         println!("{scenario}\n{}", fuzzed.summary);
         let report = &fuzzed.report;
         // How well Bitcoin Core is, is its own business; that we can tell is ours.

@@ -140,7 +140,7 @@ fn missing(place: &Place) -> ClientError {
 }
 
 /// A node that listens on every address is reached on the loopback one.
-fn reachable(mut addr: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
         addr.set_ip(match addr {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use super::terms::{MIX, door, is_minable, shares, unix_time};
+use crate::settings::Place;
 use bitcoin::hex::FromHex;
 use clap::builder::PathBufValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -14,16 +14,11 @@ use handfast_fuzz::plan::Limit;
 use handfast_fuzz::target::permit;
 use handfast_fuzz::trace::{Cue, Trace};
 use handfast_fuzz::voice::Dialect;
-use handfast_fuzz::{Doors, Plan, Scenario, Share, SourceRange};
+use handfast_fuzz::{Doors, Plan, Scenario, SourceRange};
 use handfast_node::Network;
-use socket2::SockAddr;
-
-use crate::settings::Place;
 
 /// Of the subcommand.
 pub(crate) const NAME: &str = "fuzz";
-/// Plays all scenarios by their weights.
-const MIX: &str = "mix";
 /// Connections at a time, unless the user says otherwise.
 const CONCURRENCY: u64 = 100;
 /// At most: more than one process may have descriptors for.
@@ -323,12 +318,6 @@ pub(super) fn setup(matches: &ArgMatches) -> Result<Setup, String> {
     })
 }
 
-/// Regtest, and signets of one's own: whoever runs one lets anybody find its blocks, or
-/// hears that none was followed.
-fn is_minable(network: &Network) -> bool {
-    matches!(network, Network::Regtest | Network::CustomSignet { .. })
-}
-
 /// The trace in the file that the user named.
 pub(super) fn trace(matches: &ArgMatches) -> Result<Trace, String> {
     let path = matches
@@ -433,29 +422,8 @@ fn names(matches: &ArgMatches) -> Vec<String> {
     names.map_or_else(|| vec![MIX.to_owned()], |names| names.cloned().collect())
 }
 
-fn shares(names: &[String], rpc: bool) -> Result<Vec<Share>, String> {
-    let mut shares: Vec<Share> = Vec::new();
-    for name in names {
-        if name == MIX {
-            shares.extend(Plan::mix(rpc));
-            continue;
-        }
-        let scenario: Scenario = name.parse().map_err(|error| format!("{error}"))?;
-        if scenario == Scenario::RpcBurst && !rpc {
-            return Err("rpc-burst needs an RPC: name it with --rpc or --rpc-socket".into());
-        }
-        shares.push(Share {
-            scenario,
-            weight: 1,
-        });
-    }
-    Ok(shares)
-}
-
 fn dialect(matches: &ArgMatches, network: &Network) -> Result<Dialect, String> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(u32::MAX));
-    let mut dialect = Dialect::new(network, now);
+    let mut dialect = Dialect::new(network, unix_time());
     if let Some(hex) = word(matches, "magic") {
         dialect.magic = <[u8; 4]>::from_hex(hex)
             .map_err(|_| format!("--magic {hex:?} is not four bytes of hex, e.g. fabfb5da"))?;
@@ -498,35 +466,6 @@ fn rpc(matches: &ArgMatches, network: &Network) -> Result<Option<Place>, String>
     let cookie = matches.get_one::<PathBuf>("rpc-cookie").cloned();
     let cookie = cookie.ok_or("--rpc needs --rpc-cookie FILE to log in with")?;
     Ok(Some(place(vec![address], nowhere, cookie)))
-}
-
-/// Where callers of the RPC connect, and what they send.
-fn door(place: &Place) -> Result<(SockAddr, bytes::Bytes), String> {
-    const BODY: &str = r#"{"id":1,"method":"getblockcount","params":[]}"#;
-    let (address, login) = match place.rpc_listen.first() {
-        Some(address) => {
-            let cookie = std::fs::read_to_string(&place.cookie).map_err(|error| {
-                format!("cannot read the cookie {}: {error}", place.cookie.display())
-            })?;
-            let login = STANDARD.encode(cookie.trim());
-            (
-                SockAddr::from(*address),
-                format!("Authorization: Basic {login}\r\n"),
-            )
-        }
-        None => {
-            let path = &place.rpc_socket;
-            let address = SockAddr::unix(path)
-                .map_err(|error| format!("--rpc-socket {}: {error}", path.display()))?;
-            (address, String::new())
-        }
-    };
-    let request = format!(
-        "POST / HTTP/1.1\r\nHost: localhost\r\n{login}Content-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{BODY}",
-        BODY.len()
-    );
-    Ok((address, request.into()))
 }
 
 #[cfg(test)]

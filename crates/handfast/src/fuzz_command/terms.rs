@@ -1,0 +1,81 @@
+//! What a run is called by, whoever starts it: the command line, or a node by its RPC.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use handfast_fuzz::{Plan, Scenario, Share};
+use handfast_node::Network;
+use socket2::SockAddr;
+
+use crate::settings::Place;
+
+/// Plays all scenarios by their weights.
+pub(super) const MIX: &str = "mix";
+
+/// Regtest, and signets of one's own: whoever runs one lets anybody find its blocks, or
+/// hears that none was followed.
+pub(crate) fn is_minable(network: &Network) -> bool {
+    matches!(network, Network::Regtest | Network::CustomSignet { .. })
+}
+
+/// The time that connections of a run claim, Unix seconds.
+pub(crate) fn unix_time() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(u32::MAX))
+}
+
+/// The scenarios of these names. `rpc`: whether there is one to be called.
+pub(crate) fn shares(names: &[String], rpc: bool) -> Result<Vec<Share>, String> {
+    let mut shares: Vec<Share> = Vec::new();
+    for name in names {
+        if name == MIX {
+            shares.extend(Plan::mix(rpc));
+            continue;
+        }
+        let scenario: Scenario = name.parse().map_err(|error| format!("{error}"))?;
+        if scenario == Scenario::RpcBurst && !rpc {
+            return Err("rpc-burst needs an RPC: name it with --rpc or --rpc-socket".into());
+        }
+        shares.push(Share {
+            scenario,
+            weight: 1,
+        });
+    }
+    Ok(shares)
+}
+
+/// Where callers of the RPC connect, and what they send.
+pub(crate) fn door(place: &Place) -> Result<(SockAddr, Bytes), String> {
+    let (address, login) = match place.rpc_listen.first() {
+        Some(address) => {
+            let cookie = std::fs::read_to_string(&place.cookie).map_err(|error| {
+                format!("cannot read the cookie {}: {error}", place.cookie.display())
+            })?;
+            let login = STANDARD.encode(cookie.trim());
+            (
+                SockAddr::from(*address),
+                format!("Authorization: Basic {login}\r\n"),
+            )
+        }
+        None => {
+            let path = &place.rpc_socket;
+            let address = SockAddr::unix(path)
+                .map_err(|error| format!("--rpc-socket {}: {error}", path.display()))?;
+            (address, String::new())
+        }
+    };
+    Ok((address, call(&login)))
+}
+
+/// The request of a call, as plain as can be. `login`: a header line, or nothing.
+pub(crate) fn call(login: &str) -> Bytes {
+    const BODY: &str = r#"{"id":1,"method":"getblockcount","params":[]}"#;
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: localhost\r\n{login}Content-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    request.into()
+}
