@@ -92,7 +92,7 @@ fn field(line: &str, name: &str) -> u64 {
 #[derive(Debug, Default)]
 struct Polled {
     answers: usize,
-    /// Calls that the server closed on before an answer began, by how.
+    /// Calls that the server closed on before an answer began, or refused in full, by how.
     closed: BTreeMap<String, usize>,
     /// Neither an answer nor a refusal.
     broken: Vec<String>,
@@ -130,6 +130,10 @@ fn poll(rpc: &Rpc, answers: &AtomicUsize, stopping: &AtomicBool, over: &AtomicBo
                 Outcome::Closed(kind) => {
                     let how = if reused { "reused" } else { "fresh" };
                     note_closed(&mut polled, stopping, format!("{how}: {kind:?}"));
+                    break;
+                }
+                Outcome::TurnedAway => {
+                    note_closed(&mut polled, stopping, "turned away".into());
                     break;
                 }
                 Outcome::Broken(what) => {
@@ -244,7 +248,9 @@ fn whole(outcome: Outcome) -> Value {
             assert_eq!(status, 200, "{answer}");
             answer
         }
-        Outcome::Closed(_) | Outcome::Broken(_) | Outcome::Unanswered => panic!("{outcome:?}"),
+        Outcome::TurnedAway | Outcome::Closed(_) | Outcome::Broken(_) | Outcome::Unanswered => {
+            panic!("{outcome:?}")
+        }
     }
 }
 

@@ -18,6 +18,9 @@ pub enum Outcome {
         /// The server said that it closes now.
         last: bool,
     },
+    /// The server said, in full, that it has no room or is about to end, and closes: the call
+    /// was not carried out.
+    TurnedAway,
     /// The server closed before the first byte of an answer.
     Closed(io::ErrorKind),
     /// The server began an answer and did not end it, or it is none: what came of it.
@@ -102,14 +105,18 @@ fn whole(received: &[u8]) -> Option<Outcome> {
             Some(_) | None => Some(broken(received, "not an answer")),
         };
     };
+    let is =
+        |name, value: &str| header(head, name).is_some_and(|it| it.eq_ignore_ascii_case(value));
+    if status == 503 && is("retry-after", "1") && is("connection", "close") {
+        return Some(Outcome::TurnedAway);
+    }
     let Ok(answer) = serde_json::from_slice(&body) else {
         return Some(broken(received, "not JSON"));
     };
-    let last = header(head, "connection").is_some_and(|text| text.eq_ignore_ascii_case("close"));
     Some(Outcome::Answered {
         status,
         answer,
-        last,
+        last: is("connection", "close"),
     })
 }
 
@@ -132,6 +139,16 @@ mod tests {
             last: true,
         };
         assert_eq!(whole(text), Some(answered));
+        for cut in 0..text.len() {
+            assert_eq!(whole(&text[..cut]), None, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_told_to_come_again_is_told_in_full() {
+        let text = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\
+            connection: close\r\nretry-after: 1\r\n\r\nFull";
+        assert_eq!(whole(text), Some(Outcome::TurnedAway));
         for cut in 0..text.len() {
             assert_eq!(whole(&text[..cut]), None, "cut at {cut}");
         }
