@@ -6,6 +6,7 @@
 //! | `/health`, `/ready`, `/metrics` | for those who watch over the node | callers from allowed addresses |
 //! | `/rest/…` | blocks and headers, when switched on | callers from allowed addresses |
 
+mod attention;
 mod call;
 mod gate;
 mod probes;

@@ -14,7 +14,7 @@ use crate::jsonrpc::{self, Error, Execute, Params};
 use crate::methods::{self, Methods};
 use crate::metrics::{RpcMetrics, UNKNOWN};
 
-use super::{Context, READ_TIMEOUT, gate, plain};
+use super::{Context, READ_TIMEOUT, attention, gate, plain};
 
 /// Longest request body, bytes. Core `MAX_SIZE`.
 const MAX_BODY: usize = 32 * 1024 * 1024;
@@ -69,6 +69,7 @@ async fn answer(body: Bytes, context: &Context) -> HttpResponse {
     };
     let answer = jsonrpc::answer(&body, &timed).await;
     drop((body, call));
+    attention::answered();
     let status =
         StatusCode::from_u16(answer.status).expect("jsonrpc answers with registered status codes");
     let mut response = HttpResponse::build(status);

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::sockets::{self, BACKLOG, Listeners, RpcConfig, RpcError, SocketFile};
 
-use super::{Context, READ_TIMEOUT, call, gate, plain, probes, rest};
+use super::{Context, READ_TIMEOUT, attention, call, gate, plain, probes, rest};
 
 /// What the sockets are for, in `getlistenerinfo`.
 const NAME: &str = "rpc";
@@ -117,6 +117,7 @@ impl Running {
                 arrived(&entrances, connection);
                 gate::remember_caller(connection, data);
                 data.insert(load.connection());
+                data.insert(attention::Present::new());
             });
         let mut entrances = self.entrances.iter();
         for listener in listeners.tcp {
