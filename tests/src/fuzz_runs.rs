@@ -4,7 +4,9 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
+use bitcoin::hex::DisplayHex;
 use handfast_fuzz::Scenario;
+use handfast_wire::Network;
 use serde_json::Value;
 
 use crate::process::{Node, Program};
@@ -61,11 +63,25 @@ pub fn fuzz(node: &Node, dir: &Path, arguments: &[&str]) -> Fuzzed {
     let target = node.p2p().to_string();
     let mut command = Command::new(Program::Handfast.path());
     command
-        .args(["fuzz", "run", "--target", &target, "--network", "regtest"])
+        .args(["fuzz", "run", "--target", &target])
+        .args(network(node.setup().network()))
         .args(rpc(node))
-        .arg("--report")
-        .arg(dir)
         .args(arguments);
+    reported(&mut command, dir)
+}
+
+/// Makes the connections of a trace again, against the node that it names.
+///
+/// # Panics
+/// If it does not start or leaves no report.
+pub fn replay(node: &Node, dir: &Path, trace: &Path) -> Fuzzed {
+    let mut command = Command::new(Program::Handfast.path());
+    command.args(["fuzz", "replay"]).arg(trace).args(rpc(node));
+    reported(&mut command, dir)
+}
+
+fn reported(command: &mut Command, dir: &Path) -> Fuzzed {
+    command.arg("--report").arg(dir);
     let output = command.output().expect("the program starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let progress = text(&output.stderr);
@@ -99,6 +115,17 @@ pub fn fuzz_scenario(node: &Node, dir: &Path, scenario: Scenario, amount: Amount
         "1",
     ];
     fuzz(node, dir, &arguments)
+}
+
+fn network(network: &Network) -> Vec<String> {
+    let mut arguments = vec!["--network".to_owned(), network.name().to_owned()];
+    if let Network::CustomSignet { challenge } = network {
+        arguments.extend([
+            "--signet-challenge".to_owned(),
+            challenge.to_lower_hex_string(),
+        ]);
+    }
+    arguments
 }
 
 fn rpc(node: &Node) -> Vec<String> {

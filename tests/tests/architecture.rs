@@ -24,7 +24,10 @@ const ARROWS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("handfast-rpc", &["handfast-node"]),
-    ("handfast-fuzz", &["handfast-wire", "handfast-disk"]),
+    (
+        "handfast-fuzz",
+        &["handfast-wire", "handfast-disk", "handfast-sha256d"],
+    ),
     (
         "handfast",
         &["handfast-node", "handfast-rpc", "handfast-fuzz"],

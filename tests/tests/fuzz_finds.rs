@@ -57,7 +57,7 @@ fn run_with(
         mines: true,
         inside: None,
         patience,
-        network: "regtest".into(),
+        network: Network::Regtest,
         cues,
         records: true,
     };

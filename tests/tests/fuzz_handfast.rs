@@ -4,8 +4,10 @@
 //! for two minutes.
 
 use handfast_fuzz::Scenario;
-use handfast_tests::fuzz_runs::{Amount, Fuzzed, fuzz, fuzz_scenario};
-use handfast_tests::process::{Node, Setup};
+use std::process::Command;
+
+use handfast_tests::fuzz_runs::{Amount, Fuzzed, fuzz, fuzz_scenario, replay};
+use handfast_tests::process::{Node, Program, Setup, op_true_signet};
 use handfast_tests::wait::wait_for;
 use handfast_wire::Network;
 use serde_json::{Value, json};
@@ -77,6 +79,55 @@ fn all_of_them_at_once_leave_the_node_well() {
         "2",
     ];
     assert_well("mix", &fuzz(&node, dir.path(), &arguments));
+}
+
+#[test]
+fn on_a_signet_of_ones_own_it_makes_blocks_that_are_followed_and_its_trace_is_replayed() {
+    let node = Setup::handfast(op_true_signet()).start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let trace = dir.path().join("run.trace");
+    let file = trace.display().to_string();
+    let arguments = ["--scenario", "handshake-drop", "--cycles", "100"];
+    let arguments = [&arguments[..], &["--seed", "4", "--trace", &file]].concat();
+    assert_well("a signet", &fuzz(&node, dir.path(), &arguments));
+    let height = node.height();
+    assert!(
+        height >= 2,
+        "it was looked before and after, each time with a block"
+    );
+
+    let again = replay(&node, dir.path(), &trace);
+    assert_well("the same again", &again);
+    assert_eq!(again.report["total"]["ended"], 100);
+    assert!(node.height() > height, "the trace knows the challenge");
+}
+
+#[test]
+fn calls_of_the_rpc_are_replayed_where_it_is_named() {
+    let node = node();
+    let dir = tempfile::tempdir().expect("a directory");
+    let trace = dir.path().join("run.trace");
+    let file = trace.display().to_string();
+    let arguments = ["--scenario", "rpc-burst", "--scenario", "reset"];
+    let arguments = [&arguments[..], &["--cycles", "100", "--trace", &file]].concat();
+    assert_well("calls", &fuzz(&node, dir.path(), &arguments));
+
+    let again = replay(&node, dir.path(), &trace);
+    assert_well("the same again", &again);
+    assert_eq!(again.report["total"]["ended"], 100);
+    let answered = &again.report["handshake_ms"]["count"];
+    assert_eq!(*answered, 100, "calls that were answered among them");
+
+    let nameless = Command::new(Program::Handfast.path())
+        .args(["fuzz", "replay", &file])
+        .output()
+        .expect("the program starts");
+    let line = String::from_utf8_lossy(&nameless.stderr);
+    assert_eq!(nameless.status.code(), Some(2), "{line}");
+    assert!(
+        line.contains("name it with --rpc or --rpc-socket"),
+        "{line}"
+    );
 }
 
 fn status(node: &Node) -> Value {

@@ -12,6 +12,7 @@ use crate::oracle::{Health, Inside, Introduction, Judgement, Observations, Oracl
 use crate::plan::Plan;
 use crate::trace::{Cue, Record, Trace};
 use crate::voice::{Dialect, Phrases};
+use handfast_wire::Network;
 
 /// How often the oracle looks while connections come and go, unless its patience is shorter.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -34,8 +35,8 @@ pub struct Run {
     pub inside: Option<Box<dyn Inside + Send>>,
     /// How long an honest peer may have to wait.
     pub patience: Duration,
-    /// The name of the target's network, for the trace.
-    pub network: String,
+    /// The target's network, for the trace.
+    pub network: Network,
     /// Connections to be made again, instead of those of the plan; empty: the plan's.
     pub cues: Vec<Cue>,
     /// Whether everything is written down.
@@ -141,7 +142,8 @@ impl Run {
         let judgement = crate::oracle::judge(&seen);
         let trace = self.records.then(|| Trace {
             target: target.to_string(),
-            network: self.network,
+            network: self.network.name().to_owned(),
+            signet_challenge: self.network.signet_challenge().map(<[u8]>::to_vec),
             magic: self.dialect.magic,
             version: self.dialect.version,
             time: self.dialect.time,

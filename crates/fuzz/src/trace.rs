@@ -13,10 +13,10 @@ use crate::engine::Ending;
 use crate::plan::Part;
 use crate::scenario::{Leave, Scenario};
 use crate::voice::Dialect;
-use handfast_wire::Kind;
+use handfast_wire::{Kind, Network, UnknownNetwork};
 
 /// Raised when [`Trace`] changes its meaning.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Deeds that are kept at most, all connections together; what follows is counted.
 const MAX_DEEDS: usize = 1 << 20;
 
@@ -27,6 +27,8 @@ pub struct Trace {
     pub target: String,
     /// The name of its network.
     pub network: String,
+    /// The challenge that blocks of a signet meet (BIP325).
+    pub signet_challenge: Option<Vec<u8>>,
     /// Opens every frame.
     pub magic: [u8; 4],
     /// The protocol version that was claimed.
@@ -216,6 +218,22 @@ impl Trace {
         self.connections.iter().map(cue).collect()
     }
 
+    /// The network that it ran on.
+    ///
+    /// # Errors
+    /// Its name is not known here.
+    pub fn network(&self) -> Result<Network, UnknownNetwork> {
+        let network: Network = self.network.parse()?;
+        Ok(match &self.signet_challenge {
+            Some(challenge) if network.signet_challenge() != Some(challenge) => {
+                Network::CustomSignet {
+                    challenge: challenge.clone(),
+                }
+            }
+            Some(_) | None => network,
+        })
+    }
+
     /// How the target was to be addressed: `like` it, as far as it was another way.
     #[must_use]
     pub fn dialect(&self, like: Dialect) -> Dialect {
@@ -335,6 +353,7 @@ mod tests {
         Trace {
             target: "127.0.0.1:18444".into(),
             network: "regtest".into(),
+            signet_challenge: None,
             magic: [1, 2, 3, 4],
             version: 70_016,
             time: 1_700_000_000,
@@ -377,6 +396,21 @@ mod tests {
         foreign.connections[0].scenario = "moonwalk".into();
         let error = foreign.cues(Path::new("x")).expect_err("nobody knows it");
         assert!(error.to_string().contains("moonwalk"), "{error}");
+    }
+
+    #[test]
+    fn a_trace_of_a_signet_of_ones_own_knows_its_challenge() {
+        let on = |network: Network| Trace {
+            network: network.name().into(),
+            signet_challenge: network.signet_challenge().map(<[u8]>::to_vec),
+            ..trace()
+        };
+        let own = Network::CustomSignet {
+            challenge: vec![0x51],
+        };
+        for network in [own, Network::Signet, Network::Regtest] {
+            assert_eq!(on(network.clone()).network(), Ok(network));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `handfast fuzz`: runs against any node, and what they found.
 
+mod cli;
 mod inside;
 mod options;
 mod progress;
@@ -18,7 +19,7 @@ use handfast_fuzz::oracle::Verdict;
 use handfast_fuzz::report::Report;
 use handfast_fuzz::run::{Outcome, Run};
 
-pub(crate) use options::{NAME, command};
+pub(crate) use cli::{NAME, command};
 use options::{Setup, setup};
 use progress::Progress;
 
@@ -80,6 +81,7 @@ fn show(matches: &ArgMatches) -> Result<ExitCode, String> {
 
 fn run(setup: Result<Setup, String>) -> Result<ExitCode, String> {
     let setup = setup?;
+    let run = the_run(&setup)?;
     if let Some(dir) = &setup.report {
         // Known before the run rather than after it.
         fs::create_dir_all(dir)
@@ -87,7 +89,7 @@ fn run(setup: Result<Setup, String>) -> Result<ExitCode, String> {
     }
     let stop = stop_on_signal()?;
     let progress = Progress::new(&setup.plan);
-    let outcome = the_run(&setup).carry_out(&stop, |news| progress.tell(&news));
+    let outcome = run.carry_out(&stop, |news| progress.tell(&news));
     let outcome = outcome.map_err(|error| error.to_string())?;
     progress.end();
     if let (Some(path), Some(trace)) = (&setup.trace, &outcome.trace) {
@@ -106,20 +108,20 @@ fn run(setup: Result<Setup, String>) -> Result<ExitCode, String> {
     })
 }
 
-fn the_run(setup: &Setup) -> Run {
-    Run {
+fn the_run(setup: &Setup) -> Result<Run, String> {
+    Ok(Run {
         plan: setup.plan.clone(),
         dialect: setup.dialect.clone(),
         target: setup.target,
-        doors: setup.doors.clone(),
+        doors: setup.doors()?,
         sources: setup.sources,
         mines: setup.mines,
         inside: inside::inside(setup),
         patience: setup.patience,
-        network: setup.network.name().to_owned(),
+        network: setup.network.clone(),
         cues: setup.cues.clone(),
         records: setup.trace.is_some(),
-    }
+    })
 }
 
 fn report<'a>(setup: &'a Setup, outcome: &'a Outcome) -> Report<'a> {

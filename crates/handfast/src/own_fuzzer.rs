@@ -98,7 +98,7 @@ impl OwnFuzzer {
             mines: is_minable(&self.network),
             inside: Some(Box::new(Own(self.node.clone()))),
             patience: PATIENCE,
-            network: self.network.name().to_owned(),
+            network: self.network.clone(),
             cues: Vec::new(),
             records: false,
         })

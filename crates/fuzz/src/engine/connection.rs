@@ -113,11 +113,12 @@ impl Connection {
         }
         let connected = match socket.connect(target) {
             Ok(()) => true,
-            // EINPROGRESS has no kind of its own in stable Rust.
+            // EINPROGRESS has no kind of its own in stable Rust. On loopback the handshake of
+            // TCP was made within the call, and who knows its peer need not wait to hear so.
             Err(error)
                 if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
             {
-                false
+                socket.peer_addr().is_ok()
             }
             Err(error) => return Err(failed(error)),
         };
@@ -128,7 +129,10 @@ impl Connection {
             index,
             begun: now,
             machine,
-            stage: Stage::Connecting,
+            stage: match connected {
+                true => Stage::Handshake,
+                false => Stage::Connecting,
+            },
             moved: now,
             unsent: VecDeque::new(),
             partial: Vec::new(),

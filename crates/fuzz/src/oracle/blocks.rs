@@ -3,13 +3,14 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
-use bitcoin::consensus::serialize;
+use bitcoin::consensus::{Params, serialize};
 use bitcoin::hashes::Hash;
 use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::{
-    Amount, Block, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Witness,
-    WitnessMerkleNode, transaction,
+    Amount, Block, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode,
+    TxOut, Witness, WitnessMerkleNode, transaction,
 };
+use handfast_sha256d::Engine;
 use handfast_wire::RawBlock;
 
 /// `OP_RETURN`, a push of 36 bytes, and what marks a witness commitment (BIP141).
@@ -17,33 +18,63 @@ const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 /// Blocks whose median time a block must be later than. Core `nMedianTimeSpan`.
 pub(super) const MEDIAN_SPAN: usize = 11;
 
-/// A block on top of `chain`, whose last header is at `height`. Its coinbase claims nothing,
-/// so it is valid whatever the subsidy. `tag` makes it unlike any other.
+/// A block on top of `chain`, which is whole, from the genesis block on. Its coinbase claims
+/// nothing, so it is valid whatever the subsidy. `tag` makes it unlike any other.
+///
+/// `easy_work`: see [`Dialect`](crate::voice::Dialect). Without it this is a block of a signet,
+/// and takes five million hashes on average: a fraction of a second.
 ///
 /// # Panics
 /// If the chain is empty.
-pub(super) fn on_top_of(chain: &[Header], height: u32, now: u32, tag: u64) -> RawBlock {
+pub(super) fn on_top_of(chain: &[Header], easy_work: bool, now: u32, tag: u64) -> RawBlock {
     let parent = chain.last().expect("a chain has a genesis block");
-    let coinbase = coinbase(height + 1, tag);
+    let height = u32::try_from(chain.len()).expect("heights fit 32 bits");
+    let coinbase = coinbase(height, tag);
     let mut block = Block {
         header: Header {
             version: Version::from_consensus(0x2000_0000),
             prev_blockhash: parent.block_hash(),
             merkle_root: TxMerkleNode::all_zeros(),
             time: now.max(median_time(chain) + 1),
-            bits: parent.bits,
+            bits: next_bits(chain, easy_work),
             nonce: 0,
         },
         txdata: vec![coinbase],
     };
     block.header.merkle_root = block.compute_merkle_root().expect("it has a transaction");
-    while !block.header.target().is_met_by(block.header.block_hash()) {
-        block.header.nonce = block.header.nonce.checked_add(1).unwrap_or_else(|| {
-            block.header.time += 1;
-            0
-        });
-    }
+    do_the_work(&mut block.header);
     RawBlock::new(serialize(&block).into()).expect("it was a block a moment ago")
+}
+
+/// Searches all nonces, with one time after the other.
+fn do_the_work(header: &mut Header) {
+    let engine = Engine::best();
+    let target = header.target().to_le_bytes();
+    loop {
+        let bytes = serialize(header).try_into().expect("a header has 80 bytes");
+        match engine.search(&bytes, &target, 0..1 << 32) {
+            Some(nonce) => {
+                header.nonce = nonce;
+                return;
+            }
+            None => header.time += 1,
+        }
+    }
+}
+
+/// The bits of the block on top of `chain`. Core `GetNextWorkRequired`, as far as regtest and
+/// signets have it.
+fn next_bits(chain: &[Header], easy_work: bool) -> CompactTarget {
+    let params = Params::SIGNET;
+    let interval = usize::try_from(params.difficulty_adjustment_interval()).expect("2,016");
+    let parent = chain[chain.len() - 1];
+    if easy_work || !chain.len().is_multiple_of(interval) {
+        return parent.bits;
+    }
+    // 2,015 of the 2,016 times between blocks: Core's well-known one too few.
+    let first = chain[chain.len() - interval];
+    let took = parent.time.saturating_sub(first.time);
+    CompactTarget::from_next_work_required(parent.bits, took.into(), params)
 }
 
 fn median_time(chain: &[Header]) -> u32 {
@@ -95,12 +126,14 @@ mod tests {
     fn a_block_is_on_top_of_its_chain_and_later_than_its_median() {
         let genesis = Network::Regtest.genesis();
         let mut chain = vec![genesis];
-        // Below 17, BIP34's height is an opcode of its own.
-        for height in 16..40 {
-            let raw = on_top_of(&chain, height, 5, height.into());
+        // Up to 16, BIP34's height is an opcode, which `bip34_block_height` does not read.
+        for height in 1..40 {
+            let raw = on_top_of(&chain, true, 5, height);
             let block: Block = deserialize(&raw.bytes).expect("a block");
             assert!(block.check_merkle_root() && block.check_witness_commitment());
-            assert_eq!(block.bip34_block_height(), Ok(u64::from(height) + 1));
+            if height > 16 {
+                assert_eq!(block.bip34_block_height(), Ok(height));
+            }
             block
                 .header
                 .validate_pow(block.header.target())
@@ -112,5 +145,30 @@ mod tests {
             assert!(block.header.time > median_time(&chain), "at {height}");
             chain.push(block.header);
         }
+    }
+
+    #[test]
+    fn a_signet_s_block_has_a_signet_s_work_and_every_2016th_a_new_target() {
+        let genesis = Network::Signet.genesis();
+        // Twice as fast as wanted.
+        let chain: Vec<Header> = (0..2_016)
+            .map(|height| Header {
+                time: genesis.time + height * 300,
+                ..genesis
+            })
+            .collect();
+        assert_eq!(next_bits(&chain[..2_015], false), genesis.bits);
+        let next = next_bits(&chain, false);
+        let ratio = |bits: CompactTarget| bitcoin::Target::from(bits).difficulty_float();
+        let harder = ratio(next) / ratio(genesis.bits);
+        assert!((1.99..2.01).contains(&harder), "{harder}");
+        assert_eq!(next_bits(&chain, true), genesis.bits, "regtest stays");
+
+        let block = on_top_of(&[genesis], false, genesis.time + 1, 7);
+        let header = block.header;
+        assert_eq!(header.bits, genesis.bits);
+        header
+            .validate_pow(header.target())
+            .expect("the work is done");
     }
 }

@@ -14,8 +14,9 @@ use super::blocks;
 use super::visitor::{VisitError, Visitor};
 use crate::voice::Dialect;
 
-/// How often the target is asked whether it has the block.
-const ASK_EVERY: Duration = Duration::from_millis(50);
+/// How often the target is asked whether it has the block, and so how exactly it is known
+/// when it had it.
+const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// What became of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +50,6 @@ impl Follower {
         }
     }
 
-    /// The height of the chain as last seen.
-    #[must_use]
-    pub fn height(&self) -> usize {
-        self.chain.len() - 1
-    }
-
     /// Dials, learns the chain, makes a block on top of it, announces and serves it, and
     /// waits until the target has it in its chain.
     ///
@@ -72,8 +67,7 @@ impl Follower {
         let mut visitor = Visitor::dial(target, dialect, nonce, patience)?;
         visitor.within(patience);
         self.learn(&mut visitor)?;
-        let height = u32::try_from(self.height()).expect("heights fit 32 bits");
-        let block = blocks::on_top_of(&self.chain, height, dialect.now(), nonce);
+        let block = blocks::on_top_of(&self.chain, dialect.easy_work, dialect.now(), nonce);
         let begun = Instant::now();
         visitor.send(&Message::Headers(vec![block.header]))?;
         let followed = serve(&mut visitor, &block, begun, patience)?;

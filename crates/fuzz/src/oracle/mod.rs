@@ -155,8 +155,8 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// How the target is when everybody has gone: as soon as it counts no more peers and
-    /// descriptors than `before`, or when it has had its time.
+    /// How the target is when everybody has gone: as soon as it counts no more peers than
+    /// `before`, and no descriptors that connections left open; or when it has had its time.
     pub fn look_when_settled(&mut self, before: &Health) -> Health {
         let begun = Instant::now();
         while begun.elapsed() < self.patience_now() * SETTLES && !self.is_settled(before) {
@@ -169,11 +169,9 @@ impl<'a> Oracle<'a> {
         let peers = self.inside.as_mut().and_then(|it| it.peers().ok());
         let descriptors = self.process.and_then(process::usage);
         let descriptors = descriptors.map(|usage| usage.descriptors);
-        let no_more = |is: Option<u64>, was: Option<u64>| match (is, was) {
-            (Some(is), Some(was)) => is <= was,
-            (None, _) | (_, None) => true,
-        };
-        no_more(peers, before.peers) && no_more(descriptors, before.descriptors)
+        let ghosts = peers.zip(before.peers).is_some_and(|(is, was)| is > was);
+        let open = descriptors.zip(before.descriptors);
+        !ghosts && !open.is_some_and(|(is, was)| verdict::are_left_open(is, was))
     }
 
     /// Tries to come in until its patience ends. One who is told to go, by a close or a

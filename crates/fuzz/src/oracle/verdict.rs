@@ -197,7 +197,7 @@ fn of_what_remains(before: &Health, after: &Health, say: &mut impl FnMut(Verdict
         say(Verdict::GhostPeers, format!("its audit: {broken}"));
     }
     if let (Some(was), Some(is)) = (before.descriptors, after.descriptors)
-        && is > was + was / 10 + SPARE_DESCRIPTORS
+        && are_left_open(is, was)
     {
         let text = format!("{is} open descriptors, {was} before");
         say(Verdict::GhostPeers, text);
@@ -238,6 +238,12 @@ fn of_the_connections(tally: &Tally, say: &mut impl FnMut(Verdict, String)) {
 
 fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
+}
+
+/// Whether so many open descriptors, after so many before, are more than a node opens for
+/// itself meanwhile: a file of its database, a log.
+pub(super) fn are_left_open(is: u64, was: u64) -> bool {
+    is > was + was / 10 + SPARE_DESCRIPTORS
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The command line of `handfast fuzz`, and what it comes to.
+//! What a command line of `handfast fuzz` comes to.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -8,8 +8,7 @@ use std::time::Duration;
 use super::terms::{MIX, door, is_minable, shares, unix_time};
 use crate::settings::Place;
 use bitcoin::hex::FromHex;
-use clap::builder::PathBufValueParser;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::ArgMatches;
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::target::permit;
 use handfast_fuzz::trace::{Cue, Trace};
@@ -17,20 +16,14 @@ use handfast_fuzz::voice::Dialect;
 use handfast_fuzz::{Doors, Plan, Scenario, SourceRange};
 use handfast_node::Network;
 
-/// Of the subcommand.
-pub(crate) const NAME: &str = "fuzz";
 /// Connections at a time, unless the user says otherwise.
-const CONCURRENCY: u64 = 100;
-/// At most: more than one process may have descriptors for.
-const MAX_CONCURRENCY: u64 = 20_000;
+pub(super) const CONCURRENCY: u64 = 100;
 /// Connections in all, unless the user says otherwise.
-const CYCLES: u64 = 10_000;
+pub(super) const CYCLES: u64 = 10_000;
 /// How long a run takes at most, unless the user says otherwise, seconds.
-const DURATION: u64 = 60;
+pub(super) const DURATION: u64 = 60;
 /// How long it may take at most, seconds: a day.
-const MAX_DURATION: u64 = 86_400;
-/// The most connections that one may ask for.
-const MAX_CYCLES: u64 = 1_000_000_000;
+pub(super) const MAX_DURATION: u64 = 86_400;
 
 /// A run, as the user wants it.
 pub(super) struct Setup {
@@ -39,7 +32,6 @@ pub(super) struct Setup {
     pub(super) scenarios: Vec<String>,
     pub(super) plan: Plan,
     pub(super) dialect: Dialect,
-    pub(super) doors: Doors,
     pub(super) sources: Option<SourceRange>,
     pub(super) mines: bool,
     pub(super) patience: Duration,
@@ -54,6 +46,15 @@ pub(super) struct Setup {
 }
 
 impl Setup {
+    /// Where connections go. The cookie is read now: that of a target which was started just
+    /// now, if it was.
+    pub(super) fn doors(&self) -> Result<Doors, String> {
+        Ok(Doors {
+            p2p: self.target.into(),
+            rpc: self.rpc.as_ref().map(door).transpose()?,
+        })
+    }
+
     /// The command that does the same again: the same words, and the seed.
     pub(super) fn command(&self) -> String {
         let mut words = self.given.clone();
@@ -68,224 +69,15 @@ impl Setup {
     }
 }
 
-const ABOUT: &str = "\
-Opens and closes connections to a node in every way that a peer can, and looks all the while,
-as an honest peer, whether the node is still well.
-
-  handfast fuzz run --target 127.0.0.1:18444 --network regtest --scenario mix --report out
-
-The verdict is one of ok, slow, ghost peers, stuck sync, refuses, unreachable, crashed. The
-exit code is 0 for ok and 1 for any other; 2 if there was no run.
-
-It is a load tool: it goes to this machine and to private networks, and anywhere else only
-with --i-operate-this-node; never to mainnet.
-";
-
-pub(crate) fn command() -> Command {
-    Command::new(NAME)
-        .about("Find out whether a node survives peers that come and go")
-        .after_help(ABOUT)
-        .subcommand_required(true)
-        .subcommand(
-            Command::new("scenarios")
-                .about("List what connections can do, or explain one")
-                .arg(Arg::new("SCENARIO").help("Whose page is shown")),
-        )
-        .subcommand(run_command())
-        .subcommand(replay_command(
-            "replay",
-            "Make the connections of a trace again, at the same times",
-        ))
-        .subcommand(
-            Command::new("show")
-                .about("Print a trace for people")
-                .arg(file("FILE", "The trace")),
-        )
-        .subcommand(shrink_command())
-}
-
-/// A run of what is in a file.
-fn replay_command(name: &'static str, about: &'static str) -> Command {
-    Command::new(name)
-        .about(about)
-        .arg(file("FILE", "The trace"))
-        .arg(text(
-            "target",
-            "HOST:PORT",
-            "Another target than that of the trace",
-        ))
-        .arg(path(
-            "report",
-            "DIR",
-            "Where report.html and report.json are written",
-        ))
-        .arg(patience())
-        .arg(own())
-}
-
-fn shrink_command() -> Command {
-    replay_command(
-        "shrink",
-        "Find a shorter trace that still gets a verdict other than ok",
-    )
-    .arg(
-        text(
-            "start",
-            "COMMAND",
-            "Starts the target, afresh, by a shell; it is killed after each try",
-        )
-        .required(true),
-    )
-    .arg(path("output", "FILE", "Where the shorter trace is written").required(true))
-    .arg(number(
-        "tries",
-        100_000,
-        "Runs at most [default: 200]".into(),
-    ))
-}
-
-fn file(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name)
-        .required(true)
-        .value_parser(PathBufValueParser::new())
-        .help(help)
-}
-
-fn patience() -> Arg {
-    let help = "Seconds that an honest peer, or a block, may have to wait [default: 30]";
-    number("patience", 3_600, help.into())
-}
-
-fn own() -> Arg {
-    Arg::new("i-operate-this-node")
-        .long("i-operate-this-node")
-        .action(ArgAction::SetTrue)
-        .help("The target has a public address and is mine")
-}
-
-fn number(name: &'static str, most: u64, help: String) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .value_name("N")
-        .value_parser(clap::value_parser!(u64).range(1..=most))
-        .help(help)
-}
-
-fn text(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(value).help(help)
-}
-
-fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    text(name, value, help).value_parser(PathBufValueParser::new())
-}
-
-fn run_command() -> Command {
-    Command::new("run")
-        .about("Run scenarios against a node")
-        .arg(text("target", "HOST:PORT", "The node's socket for peers").required(true))
-        .arg(text(
-            "network",
-            "NAME",
-            "Its network: regtest, signet, testnet3, testnet4 [default: regtest]",
-        ))
-        .arg(text(
-            "signet-challenge",
-            "HEX",
-            "The challenge of a signet of one's own",
-        ))
-        .arg(
-            text(
-                "scenario",
-                "NAME",
-                "What connections do; can be repeated; mix: all of them [default: mix]",
-            )
-            .action(ArgAction::Append),
-        )
-        .arg(
-            text(
-                "seed",
-                "N",
-                "Where everything random comes from [default: random, and printed]",
-            )
-            .value_parser(clap::value_parser!(u64)),
-        )
-        .arg(number(
-            "concurrency",
-            MAX_CONCURRENCY,
-            format!("Connections at a time [default: {CONCURRENCY}]"),
-        ))
-        .arg(number(
-            "cycles",
-            MAX_CYCLES,
-            format!("Connections in all [default: {CYCLES}, unless --duration is given]"),
-        ))
-        .arg(number(
-            "duration",
-            MAX_DURATION,
-            format!("Seconds after which none begins [default: {DURATION}]"),
-        ))
-        .arg(number(
-            "rate",
-            1_000_000,
-            "Connections a second at most".into(),
-        ))
-        .arg(text(
-            "source-range",
-            "CIDR",
-            "Addresses to come from, by turns, e.g. 127.1.0.0/16",
-        ))
-        .arg(text(
-            "rpc",
-            "URL",
-            "The node's RPC, e.g. http://127.0.0.1:18443: its own count of peers, and rpc-burst",
-        ))
-        .arg(path("rpc-cookie", "FILE", "Its cookie").requires("rpc"))
-        .arg(path("rpc-socket", "PATH", "Its RPC on a Unix socket").conflicts_with("rpc"))
-        .arg(path(
-            "report",
-            "DIR",
-            "Where report.html and report.json are written",
-        ))
-        .arg(text(
-            "magic",
-            "HEX",
-            "The four bytes that open a frame, if they are not the network's",
-        ))
-        .arg(
-            text(
-                "protocol-version",
-                "N",
-                "The version that we claim [default: 70016]",
-            )
-            .value_parser(clap::value_parser!(i32)),
-        )
-        .arg(number(
-            "handshake-deadline",
-            3_600,
-            "Seconds after which the node gives up a handshake [default: 60; btcd: 30]".into(),
-        ))
-        .arg(path(
-            "trace",
-            "FILE",
-            "Where everything that was sent and heard is written down",
-        ))
-        .arg(patience())
-        .arg(own())
-}
-
 /// What the user wants, checked.
 pub(super) fn setup(matches: &ArgMatches) -> Result<Setup, String> {
     let network = network(matches)?;
+    let dialect = dialect(matches, &network)?;
     let target = resolve(word(matches, "target").unwrap_or_default())?;
-    let own = matches.get_flag("i-operate-this-node");
-    permit(target, &network, own).map_err(|error| error.to_string())?;
     let rpc = rpc(matches, &network)?;
-    for address in rpc.iter().flat_map(|place| &place.rpc_listen) {
-        permit(*address, &network, own).map_err(|error| error.to_string())?;
-    }
+    permitted(matches, &network, &dialect, target, rpc.as_ref())?;
     let names = names(matches);
     let shares = shares(&names, rpc.is_some())?;
-    let dialect = dialect(matches, &network)?;
     let wanted = |name| matches.get_one::<u64>(name).copied();
     let sources = word(matches, "source-range").map(SourceRange::from_str);
     Ok(Setup {
@@ -300,12 +92,7 @@ pub(super) fn setup(matches: &ArgMatches) -> Result<Setup, String> {
             rate: wanted("rate").map(|rate| u32::try_from(rate).expect("at most a million")),
             patience: Plan::PATIENCE,
         },
-        // Signets whose challenge anybody meets are for those who say so.
         mines: is_minable(&network),
-        doors: Doors {
-            p2p: target.into(),
-            rpc: rpc.as_ref().map(door).transpose()?,
-        },
         dialect,
         sources: sources.transpose().map_err(|error| error.to_string())?,
         patience: Duration::from_secs(wanted("patience").unwrap_or(30)),
@@ -332,19 +119,20 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<Setup, String> {
         .get_one::<PathBuf>("FILE")
         .expect("clap requires it");
     let trace = trace(matches)?;
-    let network: Network = trace.network.parse().map_err(|error| format!("{error}"))?;
+    let network = trace.network().map_err(|error| format!("{error}"))?;
+    let dialect = trace.dialect(Dialect::new(&network, trace.time));
     let target = resolve(word(matches, "target").unwrap_or(&trace.target))?;
-    let own = matches.get_flag("i-operate-this-node");
-    permit(target, &network, own).map_err(|error| error.to_string())?;
+    let rpc = rpc(matches, &network)?;
+    permitted(matches, &network, &dialect, target, rpc.as_ref())?;
     let cues = trace.cues(path).map_err(|error| error.to_string())?;
     if cues.is_empty() {
         return Err(format!("{}: there is no connection in it", path.display()));
     }
     let calls = |cue: &Cue| cue.part.scenario == Scenario::RpcBurst;
-    if cues.iter().any(calls) {
+    if rpc.is_none() && cues.iter().any(calls) {
         let path = path.display();
         return Err(format!(
-            "{path}: it has calls of an RPC, which are not replayed"
+            "{path}: it has calls of an RPC: name it with --rpc or --rpc-socket"
         ));
     }
     Ok(Setup {
@@ -359,20 +147,38 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<Setup, String> {
             patience: Plan::PATIENCE,
         },
         mines: is_minable(&network) && trace.magic == network.magic().to_bytes(),
-        dialect: trace.dialect(Dialect::new(&network, trace.time)),
-        doors: Doors {
-            p2p: target.into(),
-            rpc: None,
-        },
+        dialect,
         sources: None,
         patience: Duration::from_secs(matches.get_one::<u64>("patience").copied().unwrap_or(30)),
         report: matches.get_one::<PathBuf>("report").cloned(),
         trace: None,
-        rpc: None,
+        rpc,
         network,
         cues,
         given: std::env::args().collect(),
     })
+}
+
+/// Refuses what must not be fuzzed: the target or its RPC.
+fn permitted(
+    matches: &ArgMatches,
+    network: &Network,
+    dialect: &Dialect,
+    target: SocketAddr,
+    rpc: Option<&Place>,
+) -> Result<(), String> {
+    let own = matches.get_flag("i-operate-this-node");
+    // Whatever a network is called, it is the one whose frames it opens.
+    let is_mainnet = dialect.magic == Network::Mainnet.magic().to_bytes();
+    let network = match is_mainnet {
+        true => &Network::Mainnet,
+        false => network,
+    };
+    let of_rpc = rpc.iter().flat_map(|place| &place.rpc_listen).copied();
+    for address in of_rpc.chain([target]) {
+        permit(address, network, own).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 fn word<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
@@ -470,6 +276,7 @@ fn rpc(matches: &ArgMatches, network: &Network) -> Result<Option<Place>, String>
 
 #[cfg(test)]
 mod tests {
+    use super::super::cli::command;
     use super::*;
 
     fn parsed(line: &str) -> Result<Setup, String> {
@@ -519,6 +326,7 @@ mod tests {
                 "--rpc-cookie",
             ),
             ("--target 127.0.0.1:1 --magic fab", "four bytes"),
+            ("--target 127.0.0.1:1 --magic f9beb4d9", "mainnet"),
             ("--target 127.0.0.1:1 --source-range 10", "127.1.0.0/16"),
             (
                 "--target 127.0.0.1:1 --signet-challenge 51",

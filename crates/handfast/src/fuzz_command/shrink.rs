@@ -80,7 +80,7 @@ fn keep(mut trace: Trace, left: &[Cue]) -> Trace {
 /// One try: a fresh target, these connections, a verdict.
 fn verdict(setup: &Setup, start: &str, cues: &[Cue], stop: &AtomicBool) -> Result<Verdict, String> {
     let _target = Started::start(start, setup, stop)?;
-    let mut run = the_run(setup);
+    let mut run = the_run(setup)?;
     run.cues = cues.to_vec();
     let outcome = run.carry_out(stop, |_| {});
     Ok(outcome

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use handfast_fuzz::{Plan, Scenario, Share};
 use handfast_node::Network;
+use handfast_node::mining::signet_needs_a_signature;
 use socket2::SockAddr;
 
 use crate::settings::Place;
@@ -14,10 +15,15 @@ use crate::settings::Place;
 /// Plays all scenarios by their weights.
 pub(super) const MIX: &str = "mix";
 
-/// Regtest, and signets of one's own: whoever runs one lets anybody find its blocks, or
-/// hears that none was followed.
+/// Whether anybody can make blocks of this network, at next to no cost: regtest, and signets
+/// whose challenge everybody meets. A block without the signature that others want would only
+/// show that the target does not follow what is not valid.
 pub(crate) fn is_minable(network: &Network) -> bool {
-    matches!(network, Network::Regtest | Network::CustomSignet { .. })
+    match network {
+        Network::Regtest => true,
+        Network::CustomSignet { .. } => !signet_needs_a_signature(network),
+        Network::Mainnet | Network::Testnet3 | Network::Testnet4 | Network::Signet => false,
+    }
 }
 
 /// The time that connections of a run claim, Unix seconds.
@@ -78,4 +84,21 @@ pub(crate) fn call(login: &str) -> Bytes {
         BODY.len()
     );
     request.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_made_only_where_nobody_s_signature_is_wanted() {
+        let signet = |challenge: &[u8]| Network::CustomSignet {
+            challenge: challenge.to_vec(),
+        };
+        assert!(is_minable(&Network::Regtest));
+        assert!(is_minable(&signet(&[0x51])));
+        assert!(!is_minable(&signet(&[0x51, 0xac])));
+        assert!(!is_minable(&Network::Signet));
+        assert!(!is_minable(&Network::Testnet4));
+    }
 }
