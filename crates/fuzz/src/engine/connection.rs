@@ -20,6 +20,8 @@ use handfast_wire::Kind;
 /// Frames longer than this are not waited for: nothing here asks for a block.
 const MAX_PARTIAL: usize = 8 << 20;
 
+/// For `send`: more follows at once, so that it need not be a packet of its own.
+const MSG_MORE: i32 = 0x8000;
 /// Pieces that are written at once.
 const PIECES: usize = 16;
 
@@ -174,7 +176,7 @@ impl Connection {
             };
         }
         if !self.unsent.is_empty()
-            && let Some(over) = self.flush(now)
+            && let Some(over) = self.flush(self.closes_when_written, now)
         {
             return over;
         }
@@ -263,7 +265,8 @@ impl Connection {
 
     /// Writes what was said, then leaves, if that is next.
     fn carry_out(&mut self, leave: Option<Leave>, now: Instant) -> Next {
-        if let Some(over) = self.flush(now) {
+        let last = matches!(leave, Some(Leave::Orderly | Leave::Drop));
+        if let Some(over) = self.flush(last, now) {
             return match leave {
                 // Whatever was to be said, the target had gone before.
                 Some(_) => Next::Over(Ending::Left),
@@ -326,7 +329,13 @@ impl Connection {
     }
 
     /// Writes as much as the socket takes. `Some`: the target is gone.
-    fn flush(&mut self, now: Instant) -> Option<Next> {
+    ///
+    /// `last`: nothing follows but our end, which goes out with the last word, in one packet.
+    fn flush(&mut self, last: bool, now: Instant) -> Option<Next> {
+        let flags = match last {
+            true => MSG_MORE,
+            false => 0,
+        };
         while !self.unsent.is_empty() {
             let pieces: Vec<IoSlice<'_>> = self
                 .unsent
@@ -334,7 +343,7 @@ impl Connection {
                 .take(PIECES)
                 .map(|piece| IoSlice::new(piece))
                 .collect();
-            match self.socket.send_vectored(&pieces) {
+            match self.socket.send_vectored_with_flags(&pieces, flags) {
                 Ok(sent) => self.written(sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) => return Some(self.closed_by_target(Some(&error))),

@@ -15,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// The argument that makes this program the server.
 pub(crate) const ARGUMENT: &str = "serve-echo";
+/// The argument after it with which the server never sleeps.
+const AWAKE: &str = "awake";
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4_096;
 /// What one read takes, bytes.
@@ -28,9 +30,20 @@ pub(crate) struct Echo {
 
 impl Echo {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One that polls its sockets all the time. Whoever sends to a sleeper pays for waking
+    /// it, on a virtual machine more than for the sending: that is no cost of the sender's.
+    pub(crate) fn start_awake() -> Self {
+        Self::start_with(&[AWAKE])
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
         let own = std::env::current_exe().expect("a process knows its executable");
         let mut child = Command::new(own)
             .arg(ARGUMENT)
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .expect("this program starts");
@@ -73,6 +86,13 @@ pub(crate) fn serve() {
             .expect("a port on loopback");
         let listener = socket.listen(BACKLOG).expect("a listening socket");
         println!("{}", listener.local_addr().expect("it is bound"));
+        if std::env::args().any(|argument| argument == AWAKE) {
+            tokio::task::spawn_local(async {
+                loop {
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
         accept(listener).await;
     });
 }
