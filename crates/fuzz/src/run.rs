@@ -93,10 +93,9 @@ impl Run {
     ) -> Result<Outcome, NotReachable> {
         let target = self.target;
         let unreachable = |cause| NotReachable { target, cause };
-        let dialect = self.dialect.clone();
         let oracle = Oracle::new(
             target,
-            dialect,
+            self.dialect.clone(),
             self.plan.seed,
             self.mines,
             self.inside,
@@ -113,7 +112,11 @@ impl Run {
         tell(News::Looked(&before));
 
         let seed = self.plan.seed;
-        let phrases = Phrases::new(self.dialect.clone());
+        let mut dialect = self.dialect;
+        if self.cues.is_empty() {
+            dialect.height = introduction.height.max(0);
+        }
+        let phrases = Phrases::new(dialect.clone());
         let mut engine = Engine::new(self.plan, phrases, self.doors, self.sources);
         if !self.cues.is_empty() {
             engine = engine.replaying(self.cues);
@@ -144,11 +147,12 @@ impl Run {
             target: target.to_string(),
             network: self.network.name().to_owned(),
             signet_challenge: self.network.signet_challenge().map(<[u8]>::to_vec),
-            magic: self.dialect.magic,
-            version: self.dialect.version,
-            time: self.dialect.time,
-            handshake_deadline: u64::try_from(self.dialect.handshake_deadline.as_millis())
+            magic: dialect.magic,
+            version: dialect.version,
+            time: dialect.time,
+            handshake_deadline: u64::try_from(dialect.handshake_deadline.as_millis())
                 .unwrap_or(u64::MAX),
+            height: dialect.height,
             seed,
             verdict: judgement.verdict.to_string(),
             connections,

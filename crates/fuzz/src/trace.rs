@@ -37,6 +37,8 @@ pub struct Trace {
     pub time: u32,
     /// After so long the target gives up a handshake, milliseconds.
     pub handshake_deadline: u64,
+    /// The height of the target's chain when it began.
+    pub height: i32,
     /// What everything random came from.
     pub seed: u64,
     /// The verdict, as it is called.
@@ -242,6 +244,7 @@ impl Trace {
             version: self.version,
             time: self.time,
             handshake_deadline: Duration::from_millis(self.handshake_deadline),
+            height: self.height,
             ..like
         }
     }
@@ -358,6 +361,7 @@ mod tests {
             version: 70_016,
             time: 1_700_000_000,
             handshake_deadline: 60_000,
+            height: 100,
             seed: 7,
             verdict: "ok".into(),
             connections: recorder.connections,
@@ -392,6 +396,8 @@ mod tests {
             at: Duration::from_millis(5),
         };
         assert_eq!(cues, [expected]);
+        let dialect = trace().dialect(Dialect::new(&Network::Regtest, 1));
+        assert_eq!((dialect.time, dialect.height), (1_700_000_000, 100));
         let mut foreign = trace();
         foreign.connections[0].scenario = "moonwalk".into();
         let error = foreign.cues(Path::new("x")).expect_err("nobody knows it");

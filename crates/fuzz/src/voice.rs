@@ -17,6 +17,9 @@ pub const PROTOCOL_VERSION: i32 = 70_016;
 /// What we say that we are (BIP14).
 const USER_AGENT: &str = "/handfast-fuzz/";
 
+/// Blocks that connections claim to have more than the target: a long run mines fewer.
+const AHEAD: i32 = 10_000;
+
 /// Where the nonce is in the payload of a `version`: after version, services, time and two
 /// addresses.
 const NONCE_AT: usize = 4 + 8 + 8 + 26 + 26;
@@ -40,6 +43,8 @@ pub struct Dialect {
     pub genesis: bitcoin::block::Header,
     /// After so long the target gives up a handshake.
     pub handshake_deadline: Duration,
+    /// The height of the target's chain, as it says itself; 0 until it was asked.
+    pub height: i32,
 }
 
 impl Dialect {
@@ -53,6 +58,7 @@ impl Dialect {
             easy_work: *network == Network::Regtest,
             genesis: network.genesis(),
             handshake_deadline: Duration::from_secs(60),
+            height: 0,
         }
     }
 
@@ -85,7 +91,7 @@ impl Phrases {
     #[must_use]
     pub fn new(dialect: Dialect) -> Self {
         let magic = dialect.bitcoin_magic();
-        let version = encode(magic, &version(&dialect, 0, 0));
+        let version = encode(magic, &version(&dialect, 0, claimed(&dialect)));
         assert_eq!(version[HEADER_BYTES + NONCE_AT..][..8], [0; 8]);
         Self {
             verack: encode(magic, &Message::Verack),
@@ -110,6 +116,13 @@ fn encode(magic: bitcoin::p2p::Magic, message: &Message) -> Bytes {
     frame.freeze()
 }
 
+/// What connections claim, but for those that claim more: enough that a target which chooses
+/// by it takes them for peers to sync from, also when its chain has grown meanwhile. One that
+/// is nobody to sync from is no loss when it leaves.
+fn claimed(dialect: &Dialect) -> i32 {
+    dialect.height.saturating_add(AHEAD)
+}
+
 /// A `version` that wants no transactions (BIP37).
 fn version(dialect: &Dialect, nonce: u64, height: i32) -> Message {
     let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
@@ -127,9 +140,9 @@ fn version(dialect: &Dialect, nonce: u64, height: i32) -> Message {
     })
 }
 
-/// The `version` of a peer who means well.
+/// The `version` of a peer who means well, and may have a block that is new to the target.
 pub(crate) fn honest_version(dialect: &Dialect, nonce: u64) -> Message {
-    version(dialect, nonce, 0)
+    version(dialect, nonce, dialect.height.saturating_add(1))
 }
 
 /// The random numbers of one connection.
@@ -261,7 +274,7 @@ mod tests {
     fn a_patched_version_is_the_one_that_would_have_been_encoded() {
         let phrases = phrases();
         let nonce = 0x0123_4567_89ab_cdef;
-        let expected = version(&phrases.dialect, nonce, 0);
+        let expected = version(&phrases.dialect, nonce, AHEAD);
         let expected = encode(phrases.dialect.bitcoin_magic(), &expected);
         assert_eq!(phrases.version(nonce), expected);
         let payload = expected.slice(HEADER_BYTES..);
@@ -269,6 +282,23 @@ mod tests {
             panic!("it is a version");
         };
         assert_eq!(decoded.nonce, Some(nonce));
+    }
+
+    #[test]
+    fn connections_claim_far_more_than_the_target_has_and_an_honest_peer_one_block() {
+        let dialect = Dialect {
+            height: 500,
+            ..phrases().dialect
+        };
+        let claims =
+            |frame: Bytes| match Message::decode(Kind::Version.name(), frame.slice(HEADER_BYTES..))
+            {
+                Ok(Message::Version(version)) => version.start_height,
+                other => panic!("it is a version: {other:?}"),
+            };
+        let honest = encode(dialect.bitcoin_magic(), &honest_version(&dialect, 1));
+        assert_eq!(claims(honest), Some(501));
+        assert_eq!(claims(Phrases::new(dialect).version(1)), Some(500 + AHEAD));
     }
 
     #[test]

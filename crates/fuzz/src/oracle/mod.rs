@@ -106,6 +106,7 @@ impl<'a> Oracle<'a> {
         let nonce = self.dice.any();
         let visitor = Visitor::dial(self.target, &self.dialect, nonce, self.patience)?;
         thread::park_timeout(STAY);
+        self.dialect.height = visitor.introduction.height.max(0);
         Ok(visitor.introduction)
     }
 
