@@ -31,7 +31,7 @@ use cli::{Order, Usage};
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    memory::limit_arenas();
+    memory::keep_the_heap_small();
     let outcome = match cli::parse(std::env::args_os()) {
         Ok(Order::Run(options)) => run::run(options),
         Ok(Order::Rpc {

@@ -184,7 +184,11 @@ impl Connection {
         match read {
             Ok(0) if self.stage == Stage::Closing => Next::Over(Ending::Left),
             Ok(0) => self.closed_by_target(None),
-            Ok(_) if self.stage == Stage::Closing => Next::Wait,
+            // What it had said before it heard of our end is still on its way.
+            Ok(_) if self.stage == Stage::Closing => {
+                self.moved = now;
+                Next::Wait
+            }
             Ok(length) => {
                 self.moved = now;
                 self.take(length, desk, now)

@@ -140,6 +140,22 @@ fn each_way_to_fail_a_peer_is_counted_as_what_it_is() {
 }
 
 #[test]
+fn a_target_that_still_has_something_to_say_to_one_who_has_left_is_not_one_that_hangs() {
+    let talkative = target(|stream| {
+        let mut late = stream.try_clone().expect("a descriptor");
+        honest(stream);
+        for _ in 0..12 {
+            let _ = late.write_all(&[0; 1_000]);
+            thread::park_timeout(Duration::from_millis(300));
+        }
+    });
+    let mut plan = plan(Scenario::Burst, 5);
+    plan.patience = Duration::from_millis(1_500);
+    let total = run(plan, talkative).total();
+    assert_eq!((total.ended, total.failures), (5, [].into()));
+}
+
+#[test]
 fn where_nobody_listens_it_does_not_hammer() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
     let nobody = listener.local_addr().expect("it is bound");
