@@ -55,13 +55,12 @@ impl Setup {
         })
     }
 
-    /// The command that does the same again: the same words, and the seed.
+    /// The command that does the same again: the same words, and the seed, unless a trace
+    /// has that.
     pub(super) fn command(&self) -> String {
         let mut words = self.given.clone();
-        if !words
-            .iter()
-            .any(|word| word == "--seed" || word.starts_with("--seed="))
-        {
+        let is_seed = |word: &String| word == "--seed" || word.starts_with("--seed=");
+        if self.cues.is_empty() && !words.iter().any(is_seed) {
             words.extend(["--seed".to_owned(), self.plan.seed.to_string()]);
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -337,6 +336,21 @@ mod tests {
             let error = refused(line);
             assert!(error.contains(part), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn the_command_to_do_it_again_has_the_seed_and_that_of_a_replay_has_none() {
+        let line = "--target 127.0.0.1:1";
+        let mut setup = parsed(line).expect("enough to begin");
+        setup.given = vec!["handfast".into(), "fuzz".into()];
+        let seed = setup.plan.seed;
+        assert_eq!(setup.command(), format!("handfast fuzz --seed {seed}"));
+        setup.cues = vec![Cue {
+            part: setup.plan.part(0),
+            source: None,
+            at: Duration::ZERO,
+        }];
+        assert_eq!(setup.command(), "handfast fuzz");
     }
 
     #[test]
