@@ -5,12 +5,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use handfast_rpc::LogControl;
 use indicatif::ProgressBar;
-use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -27,8 +25,6 @@ struct Targets {
     filter: OnceLock<Filter>,
     /// A bar that has to step aside while a line is printed.
     bar: Mutex<Option<ProgressBar>>,
-    /// The HTTP server is being taken down.
-    http_ends: AtomicBool,
 }
 
 /// What decides which lines are wanted.
@@ -50,7 +46,7 @@ impl Log {
         let log = Self::default();
         // What the HTTP library says about itself, unless the filter asks for it. To one
         // crate every malformed request is an error: a caller could fill the disk.
-        let filter = format!("actix_server=warn,actix_http=off,mio=warn,{filter}");
+        let filter = format!("actix_http=off,mio=warn,{filter}");
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(&filter))
             .with_ansi(false)
@@ -88,16 +84,6 @@ impl Log {
             .bar
             .lock()
             .expect("nobody panics while holding the bar") = bar;
-    }
-
-    /// From now on the HTTP library's acceptor is not heard. Its threads end in any
-    /// order, and it reports those that ended before it as an error ("No workers").
-    pub(crate) fn http_ends(&self) {
-        self.0.http_ends.store(true, Ordering::SeqCst);
-    }
-
-    fn hears(&self, event: &Metadata<'_>) -> bool {
-        !(event.target() == "actix_server::accept" && self.0.http_ends.load(Ordering::SeqCst))
     }
 
     /// A full disk or a closed terminal must not end the node: failures are dropped.
@@ -153,8 +139,7 @@ fn log_panic(info: &PanicHookInfo<'_>) {
 
 /// One event, collected and written whole.
 pub(crate) struct Line {
-    /// Where it goes, if it is wanted.
-    log: Option<Log>,
+    log: Log,
     text: Vec<u8>,
 }
 
@@ -163,14 +148,7 @@ impl<'a> MakeWriter<'a> for Log {
 
     fn make_writer(&'a self) -> Line {
         Line {
-            log: Some(self.clone()),
-            text: Vec::new(),
-        }
-    }
-
-    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line {
-        Line {
-            log: self.hears(event).then(|| self.clone()),
+            log: self.clone(),
             text: Vec::new(),
         }
     }
@@ -189,8 +167,8 @@ impl Write for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        if let Some(log) = self.log.as_ref().filter(|_| !self.text.is_empty()) {
-            log.write(&self.text);
+        if !self.text.is_empty() {
+            self.log.write(&self.text);
         }
     }
 }

@@ -85,7 +85,6 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
     let reason = until_stopped(&node, &mut signals).await;
     progress.abort();
     log.around(None);
-    log.http_ends();
     server.stop().await;
     if let ExitReason::Failed(why) = &reason {
         crate::complain(&format!(

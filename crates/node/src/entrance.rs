@@ -13,6 +13,7 @@
 //! subject to no ban, and a remote can neither imitate nor suppress one.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use handfast_proto::self_probe::{Report, SelfProbe};
+use rustix::io::Errno;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::accept_queue::{self, AcceptQueue};
@@ -256,6 +258,21 @@ impl Entrance {
         self.suspicion.notify_one();
     }
 
+    /// Accepting pauses, after this error. Counted where the system had no descriptor or no
+    /// memory for the connection; any other is no error of a sound socket, and it is probed
+    /// soon. Returns whether it was counted.
+    pub fn pauses_after(&self, error: &io::Error) -> bool {
+        let shortage = matches!(
+            Errno::from_io_error(error),
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+        );
+        match shortage {
+            true => _ = self.pauses.fetch_add(1, Ordering::Relaxed),
+            false => self.suspect(),
+        }
+        shortage
+    }
+
     pub(crate) async fn suspected(&self) {
         self.suspicion.notified().await;
     }
@@ -331,6 +348,8 @@ impl Entrances {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn entrance() -> Arc<Entrance> {
@@ -364,6 +383,19 @@ mod tests {
             "a later user of the port"
         );
         assert_eq!(entrance.info().accepted, 5);
+    }
+
+    #[tokio::test]
+    async fn a_shortage_of_descriptors_is_a_pause_and_any_other_error_a_suspicion() {
+        let entrance = entrance();
+        for shortage in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            assert!(entrance.pauses_after(&shortage.into()), "{shortage:?}");
+        }
+        assert_eq!(entrance.info().pauses, 4);
+        assert!(entrance.suspected().now_or_never().is_none());
+        assert!(!entrance.pauses_after(&Errno::INVAL.into()));
+        assert_eq!(entrance.info().pauses, 4);
+        assert!(entrance.suspected().now_or_never().is_some());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod config;
 pub mod handle;
 pub mod manual;
 pub mod miner;
+pub mod scheduling;
 
 mod accept_queue;
 mod alarm;

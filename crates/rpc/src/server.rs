@@ -12,6 +12,7 @@ mod gate;
 mod probes;
 mod rest;
 mod running;
+mod workers;
 
 pub(crate) use probes::lag;
 
@@ -59,7 +60,7 @@ struct Load {
     /// As many as there are permits.
     most_calls: u32,
     /// Open connections.
-    connections: watch::Sender<usize>,
+    connections: Counter,
 }
 
 impl Load {
@@ -69,7 +70,7 @@ impl Load {
         Self {
             calls: Arc::new(Semaphore::new(most_calls as usize)),
             most_calls,
-            connections: watch::Sender::new(0),
+            connections: Counter::default(),
         }
     }
 
@@ -83,18 +84,35 @@ impl Load {
         // Fails only if somebody closed it, which nobody does.
         let _ = self.calls.acquire_many(self.most_calls).await;
     }
+}
 
-    /// One more connection, until dropped.
-    fn connection(&self) -> Connected {
-        self.connections.send_modify(|count| *count += 1);
-        Connected(self.connections.clone())
+/// How many there are of something, to be waited for.
+#[derive(Clone, Debug, Default)]
+struct Counter(watch::Sender<usize>);
+
+impl Counter {
+    /// One more, until dropped.
+    fn one_more(&self) -> Counted {
+        self.0.send_modify(|count| *count += 1);
+        Counted(self.0.clone())
+    }
+
+    fn now(&self) -> usize {
+        *self.0.borrow()
+    }
+
+    /// Waits until there is none.
+    async fn none(&self) {
+        // Fails only when the sender is gone, which is here.
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
     }
 }
 
-/// Counts one connection.
-struct Connected(watch::Sender<usize>);
+/// One of them.
+#[derive(Debug)]
+struct Counted(watch::Sender<usize>);
 
-impl Drop for Connected {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }
@@ -164,21 +182,19 @@ impl Server {
     /// To be called when the node has stopped: from its phase on every answer closes
     /// its connection. The process should end next.
     pub async fn stop(self) {
-        let Some(handle) = self.running.close() else {
+        let Some(workers) = self.running.close() else {
             return;
         };
-        handle.pause().await;
-        let calls = tokio::time::timeout(CALLS_TIMEOUT, self.load.no_calls());
-        let calls = calls.await.is_ok();
-        // Closes idle connections, others after their answer. Its own end is not awaited:
-        // it looks once a second whether it has come, and would wait for half requests.
-        let stopping = handle.stop(true);
-        let mut connections = self.load.connections.subscribe();
-        let closed = connections.wait_for(|count| *count == 0);
+        let calls = async {
+            workers.close().await;
+            self.load.no_calls().await;
+        };
+        let calls = tokio::time::timeout(CALLS_TIMEOUT, calls).await.is_ok();
+        workers.end();
+        let closed = self.load.connections.none();
         let closed = tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_ok();
-        drop(stopping);
         if !(calls && closed) {
-            let connections = *self.load.connections.borrow();
+            let connections = self.load.connections.now();
             tracing::debug!(
                 connections,
                 calls_ended = calls,

@@ -149,6 +149,10 @@ fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // Answers that follow one another do not wait for the caller's acknowledgement. Linux
+    // gives the option to the sockets that are accepted.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     Ok(socket.into())
 }
@@ -211,6 +215,7 @@ impl SocketFile {
             fs::remove_file(path).map_err(failed)?;
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
         socket
             .bind(&SockAddr::unix(path).map_err(failed)?)
             .map_err(failed)?;

@@ -7,4 +7,5 @@ mod http;
 mod overload;
 mod reads;
 mod rest;
+mod scheduling;
 mod watching;

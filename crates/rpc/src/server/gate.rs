@@ -1,9 +1,7 @@
 //! Who is at the other end, and whether it may come in.
 
-use std::any::Any;
 use std::net::SocketAddr;
 
-use actix_web::dev::Extensions;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 
@@ -16,22 +14,11 @@ const MAX_HEADERS: usize = 8 * 1024;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Caller {
+pub(super) enum Caller {
     /// The Unix socket: the file's mode let the caller in.
     Unix,
     /// TCP: must come from an allowed address, and log in.
-    Tcp(SocketAddr),
-}
-
-/// Called once per connection.
-pub(super) fn remember_caller(connection: &dyn Any, data: &mut Extensions) {
-    if connection.is::<actix_rt::net::UnixStream>() {
-        data.insert(Caller::Unix);
-    } else if let Some(stream) = connection.downcast_ref::<actix_rt::net::TcpStream>()
-        && let Ok(addr) = stream.peer_addr()
-    {
-        data.insert(Caller::Tcp(addr));
-    }
+    Tcp,
 }
 
 /// Lets in whoever comes from an allowed address, or says why not. `Some`: over TCP.
@@ -46,15 +33,16 @@ pub(super) fn allow(
     if header_bytes(request) > MAX_HEADERS {
         return Err(plain(StatusCode::BAD_REQUEST, ""));
     }
-    match request.conn_data::<Caller>() {
-        Some(Caller::Unix) => Ok(None),
-        Some(Caller::Tcp(addr)) if access.allows(addr.ip()) => Ok(Some(*addr)),
-        Some(Caller::Tcp(addr)) => {
-            tracing::debug!(%addr, "RPC call from an address that is not allowed refused");
+    match (request.conn_data::<Caller>(), request.peer_addr()) {
+        (Some(Caller::Unix), _) => Ok(None),
+        (Some(Caller::Tcp), Some(addr)) if access.allows(addr.ip()) => Ok(Some(addr)),
+        (Some(Caller::Tcp) | None, addr) => {
+            tracing::debug!(
+                ?addr,
+                "RPC call from an address that is not allowed refused"
+            );
             Err(plain(StatusCode::FORBIDDEN, ""))
         }
-        // The peer was gone before its address could be read.
-        None => Err(plain(StatusCode::FORBIDDEN, "")),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::sockets::DEFAULT_MAX_CALLS;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -26,13 +26,13 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     waited.unwrap_or_else(|_| panic!("it never came: {what}"));
 }
 
-fn node(dir: &Path) -> NodeHandle {
+pub(super) fn node(dir: &Path) -> NodeHandle {
     let mut config = NodeConfig::new(Network::Regtest, dir.to_owned());
     config.dial = false;
     Node::start(config).expect("a fresh directory")
 }
 
-fn config(dir: &Path) -> RpcConfig {
+pub(super) fn config(dir: &Path) -> RpcConfig {
     RpcConfig {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         socket: Some(dir.join("node.sock")),
@@ -49,7 +49,7 @@ fn sockets(node: &NodeHandle) -> Vec<EntranceInfo> {
     of_rpc.map(|entrance| entrance.info()).collect()
 }
 
-fn healthy(stream: std::io::Result<impl Read + Write>) -> bool {
+pub(super) fn healthy(stream: std::io::Result<impl Read + Write>) -> bool {
     let Ok(mut stream) = stream else { return false };
     let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let mut answer = String::new();

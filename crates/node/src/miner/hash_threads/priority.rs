@@ -1,10 +1,8 @@
 //! The lowest priority that the system has.
-#![allow(
-    unsafe_code,
-    reason = "sched_setscheduler: what wraps it elsewhere sets a niceness along with it"
-)]
 
 use std::io;
+
+use crate::scheduling::{Policy, schedule_this_thread};
 
 /// The niceness that gives way most.
 const NICEST: i32 = 19;
@@ -15,7 +13,7 @@ const NICEST: i32 = 19;
 /// Why `SCHED_IDLE` is not to be had. Then the thread runs at nice 19 instead, which
 /// everybody may ask for.
 pub(super) fn lower() -> io::Result<()> {
-    lower_with(idle)
+    lower_with(|| schedule_this_thread(Policy::Idle))
 }
 
 fn lower_with(idle: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
@@ -23,25 +21,6 @@ fn lower_with(idle: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         // Of the thread that calls, on Linux; POSIX would have it of the process.
         let _ = rustix::process::setpriority_process(None, NICEST);
     })
-}
-
-#[cfg(target_os = "linux")]
-fn idle() -> io::Result<()> {
-    let calling_thread = 0;
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the call only reads `parameters`, which lives until it returns.
-    let result = unsafe {
-        libc::sched_setscheduler(calling_thread, libc::SCHED_IDLE, &raw const parameters)
-    };
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn idle() -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(all(test, target_os = "linux"))]
