@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use handfast_tests::callers::{self, Burning, Fates};
 use handfast_tests::connection::Connection;
+use handfast_tests::descriptors::{open_now, set_limit};
 use handfast_tests::process::{Node, Setup, free_address};
 use handfast_tests::rpc::Outcome;
 use handfast_tests::wait::wait_for;
 use handfast_wire::Network;
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, pidfd_getfd, prlimit};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd};
 use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -233,23 +234,6 @@ fn honest_handshakes_take_at_most_a_second_beside_1_024_silent_ones_of_another_n
     honest_peers_get_in_beside(64, 1);
 }
 
-/// How many descriptors a process has open.
-fn descriptors(node: &Node) -> u64 {
-    let open = std::fs::read_dir(format!("/proc/{}/fd", node.pid())).expect("the node runs");
-    open.count() as u64
-}
-
-fn set_limit(node: &Node, current: u64) -> Rlimit {
-    let pid = Pid::from_raw(i32::try_from(node.pid()).expect("a process id"));
-    // The hard limit stays: the soft one is to be raised again.
-    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
-    let limit = Rlimit {
-        current: Some(current),
-        maximum,
-    };
-    prlimit(pid, Resource::Nofile, limit).expect("a child's limits can be set")
-}
-
 #[test]
 fn without_a_descriptor_callers_are_turned_away_and_with_one_they_get_in_again() {
     const CALLERS: usize = 200;
@@ -262,7 +246,7 @@ fn without_a_descriptor_callers_are_turned_away_and_with_one_they_get_in_again()
         other => panic!("{method}: {other:?}"),
     };
     ask("uptime");
-    let before = set_limit(&node, descriptors(&node) + 4);
+    let before = set_limit(&node, open_now(&node) + 4);
 
     let begun = Instant::now();
     let fates = callers::at_once(node.p2p(), &Network::Regtest, CALLERS);
@@ -288,7 +272,7 @@ fn without_a_descriptor_callers_are_turned_away_and_with_one_they_get_in_again()
         "{pauses} pauses, at most {most}"
     );
 
-    set_limit(&node, before.current.expect("the node has a limit"));
+    set_limit(&node, before);
     let fates = callers::at_once(node.p2p(), &Network::Regtest, CALLERS);
     assert_eq!((fates.made, fates.answered), (CALLERS, CALLERS), "{fates}");
     let again = ask("getlistenerinfo")["sockets"][0].take();

@@ -119,12 +119,15 @@ impl Running {
     /// Closes all sockets and listens again, at the same places.
     async fn listen_anew(&self) -> Result<(), String> {
         self.forget_sockets();
-        if let Some(old) = self.current.take() {
-            let closed = tokio::time::timeout(REBIND_PATIENCE, old.workers.close());
-            let _ = closed.await;
+        let workers = |current: &Current| current.workers.clone();
+        let old = self.current.borrow().as_ref().map(workers);
+        if let Some(old) = old {
+            let _ = tokio::time::timeout(REBIND_PATIENCE, old.close()).await;
             // They end when the last of their connections has: not awaited.
-            old.workers.end();
+            old.end();
         }
+        // Until here, so that the end of the server finds them.
+        self.current.take();
         let deadline = tokio::time::Instant::now() + REBIND_PATIENCE;
         loop {
             if self.closed.get() {

@@ -197,20 +197,20 @@ impl Worker {
     /// Begins to accept at every door.
     fn open(self: &Rc<Self>, doors: Vec<Door>, open: &Counter) -> io::Result<()> {
         for Door { socket, entrance } in doors {
-            let (worker, shown) = (self.clone(), open.one_more());
+            let (worker, counted) = (self.clone(), open.one_more());
             match socket {
                 Socket::Tcp(socket) => {
                     let socket = TcpListener::from_std(socket)?;
                     actix_rt::spawn(async move {
                         worker.serve(socket, &entrance).await;
-                        drop(shown);
+                        drop(counted);
                     });
                 }
                 Socket::Unix(socket) => {
                     let socket = UnixListener::from_std(socket)?;
                     actix_rt::spawn(async move {
                         worker.serve(socket, &entrance).await;
-                        drop(shown);
+                        drop(counted);
                     });
                 }
             }
