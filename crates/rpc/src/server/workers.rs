@@ -259,7 +259,7 @@ impl Worker {
         &self,
         caller: Accepted<S>,
         entrance: &Entrance,
-        http: &Rc<impl Service<(S, Option<SocketAddr>), Future: 'static> + 'static>,
+        http: &(impl Service<(S, Option<SocketAddr>), Future: 'static> + 'static),
     ) {
         // A self-probe has seen enough, and closes its connection itself.
         entrance.arrived(caller.addr);
@@ -359,7 +359,7 @@ impl Listening for UnixListener {
 async fn http<L: Listening>(
     context: &Context,
     stage: watch::Receiver<Stage>,
-) -> Rc<impl Service<(L::Stream, Option<SocketAddr>), Future: 'static> + 'static> {
+) -> impl Service<(L::Stream, Option<SocketAddr>), Future: 'static> + 'static {
     let connections = context.load.connections.clone();
     let app = App::new()
         .app_data(web::Data::new(context.clone()))
@@ -383,7 +383,7 @@ async fn http<L: Listening>(
         })
         .h1(map_config(app, |()| AppConfig::default()));
     let made = service.new_service(()).await;
-    Rc::new(made.unwrap_or_else(|()| unreachable!("handlers need nothing to be made")))
+    made.unwrap_or_else(|()| unreachable!("handlers need nothing to be made"))
 }
 
 #[cfg(test)]
