@@ -8,6 +8,7 @@
 
 mod attention;
 mod call;
+mod connection;
 mod gate;
 mod probes;
 mod rest;

@@ -70,28 +70,46 @@ pub(crate) fn half_close(stream: &TcpStream) {
     stream.shutdown(Shutdown::Write).expect("shut down");
 }
 
+/// The only answer until the server closes.
 pub(crate) fn read_to_end(stream: &mut TcpStream) -> Answer {
+    let mut answers = read_all(stream);
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    answers.remove(0)
+}
+
+/// Every answer until the server closes.
+pub(crate) fn read_all(stream: &mut TcpStream) -> Vec<Answer> {
     let mut bytes = Vec::new();
     stream
         .read_to_end(&mut bytes)
         .expect("an answer, then the end, and no reset");
-    parse(&bytes).unwrap_or_else(|| panic!("no HTTP: {}", String::from_utf8_lossy(&bytes)))
+    let mut rest = &bytes[..];
+    let mut answers = Vec::new();
+    while !rest.is_empty() || answers.is_empty() {
+        let (answer, after) =
+            parse(rest).unwrap_or_else(|| panic!("no HTTP: {}", String::from_utf8_lossy(&bytes)));
+        answers.push(answer);
+        rest = after;
+    }
+    answers
 }
 
-fn parse(bytes: &[u8]) -> Option<Answer> {
+/// The first answer and what follows it; without a length all is its body.
+fn parse(bytes: &[u8]) -> Option<(Answer, &[u8])> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = String::from_utf8(bytes[..end].to_vec()).ok()?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let body = bytes[end + 4..].to_vec();
-    let answer = Answer { status, head, body };
-    let length = answer
-        .header("content-length")
-        .map(|length| length.parse::<usize>());
-    match length {
-        Some(Ok(length)) if answer.body.len() != length => None,
-        Some(Err(_)) => None,
-        Some(Ok(_)) | None => Some(answer),
-    }
+    let rest = &bytes[end + 4..];
+    let mut answer = Answer {
+        status,
+        head,
+        body: Vec::new(),
+    };
+    let length = answer.header("content-length").map(str::parse);
+    let length = length.map_or(Some(rest.len()), Result::ok)?;
+    let (body, rest) = rest.split_at_checked(length)?;
+    answer.body = body.to_vec();
+    Some((answer, rest))
 }
 
 /// `Authorization` for these credentials.

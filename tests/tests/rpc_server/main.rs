@@ -5,6 +5,7 @@ mod access;
 mod exchange;
 mod http;
 mod overload;
+mod pipelining;
 mod reads;
 mod rest;
 mod scheduling;

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use crate::auth::{Access, FAILED_LOGIN_DELAY, Rights};
 
 use super::plain;
 
 /// Longest header of a request, bytes, names and values together. Core `MAX_HEADERS_SIZE`.
-const MAX_HEADERS: usize = 8 * 1024;
+pub(super) const MAX_HEADERS: usize = 8 * 1024;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,8 @@ pub(super) fn allow(
     if header_bytes(request) > MAX_HEADERS {
         return Err(plain(StatusCode::BAD_REQUEST, ""));
     }
-    match (request.conn_data::<Caller>(), request.peer_addr()) {
+    let caller = request.extensions().get::<Caller>().copied();
+    match (caller, request.peer_addr()) {
         (Some(Caller::Unix), _) => Ok(None),
         (Some(Caller::Tcp), Some(addr)) if access.allows(addr.ip()) => Ok(Some(addr)),
         (Some(Caller::Tcp) | None, addr) => {

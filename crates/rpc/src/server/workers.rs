@@ -6,7 +6,6 @@
 //! few. Here whoever is awake takes all that are in the queue.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -15,9 +14,10 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use actix_http::HttpService;
+use actix_http::body::BoxBody;
+use actix_http::{Request, Response, ServiceConfig};
 use actix_rt::Arbiter;
-use actix_service::{Service, ServiceFactory, map_config};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory};
 use actix_web::dev::AppConfig;
 use actix_web::{App, web};
 use handfast_node::Entrance;
@@ -28,8 +28,9 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::sockets::BACKLOG;
 
+use super::connection::Serving;
 use super::gate::Caller;
-use super::{Context, Counter, READ_TIMEOUT, attention, call, plain, probes, rest};
+use super::{Context, Counter, attention, call, plain, probes, rest};
 
 /// How many there are. Calls are short, blocking reads have their own pool: two keep one
 /// caller from holding up another.
@@ -40,10 +41,6 @@ const BLOCKING_THREADS: usize = 8;
 const MAX_CONNECTIONS: u32 = 25_600;
 /// Callers in an accept queue, at most.
 const QUEUED: usize = BACKLOG.unsigned_abs() as usize;
-/// Time that an idle connection is kept open.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Time for the caller's end of a connection to be closed when ours has been.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause of accepting when the system has no descriptor or no memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Least time between two lines in the log about that.
@@ -53,7 +50,7 @@ const LAST_CONNECTIONS: Duration = Duration::from_secs(30);
 
 /// What workers do. It only ever advances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+pub(super) enum Stage {
     /// They accept callers.
     Open,
     /// They serve those who are in, and have closed the listening sockets.
@@ -133,6 +130,7 @@ impl Workers {
             let _ = schedule_this_thread(Policy::Batch);
             let worker = Rc::new(Worker {
                 context,
+                config: ServiceConfig::default(),
                 stage,
                 room: Arc::new(Semaphore::new(MAX_CONNECTIONS as usize)),
                 told: Cell::new(None),
@@ -179,13 +177,15 @@ fn event_loop() -> io::Result<tokio::runtime::Runtime> {
 }
 
 /// Returns at that stage; also when nobody is left to tell of it.
-async fn reached(mut now: watch::Receiver<Stage>, stage: Stage) {
+pub(super) async fn reached(mut now: watch::Receiver<Stage>, stage: Stage) {
     let _ = now.wait_for(|now| *now >= stage).await;
 }
 
 /// One of them, on its thread.
 struct Worker {
     context: Context,
+    /// Keeps the clock of answers.
+    config: ServiceConfig,
     stage: watch::Receiver<Stage>,
     /// A permit for each connection that there may be.
     room: Arc<Semaphore>,
@@ -220,7 +220,7 @@ impl Worker {
 
     /// Accepts on one socket until there is to be no more of it.
     async fn serve<L: Listening>(&self, socket: L, entrance: &Entrance) {
-        let http = http::<L>(&self.context, self.stage.clone()).await;
+        let serving = Rc::new(self.serving(L::CALLER).await);
         let closing = reached(self.stage.clone(), Stage::Closed);
         tokio::pin!(closing);
         loop {
@@ -229,7 +229,7 @@ impl Worker {
                 accepted = self.accept(&socket) => accepted,
             };
             match accepted {
-                Ok(caller) => self.welcome(caller, entrance, &http).await,
+                Ok(caller) => self.welcome(caller, entrance, &serving),
                 Err(error) => tokio::select! {
                     () = &mut closing => break,
                     () = self.recover(&error, entrance) => {}
@@ -243,7 +243,7 @@ impl Worker {
                 return;
             };
             let caller = Accepted { stream, addr, room };
-            self.welcome(caller, entrance, &http).await;
+            self.welcome(caller, entrance, &serving);
         }
     }
 
@@ -255,20 +255,21 @@ impl Worker {
         Ok(Accepted { stream, addr, room })
     }
 
-    async fn welcome<S: 'static>(
-        &self,
-        caller: Accepted<S>,
-        entrance: &Entrance,
-        http: &(impl Service<(S, Option<SocketAddr>), Future: 'static> + 'static),
-    ) {
+    fn welcome<S, A>(&self, caller: Accepted<S>, entrance: &Entrance, serving: &Rc<Serving<A>>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+        A: Service<Request> + 'static,
+        A::Response: Into<Response<BoxBody>>,
+        A::Error: Into<Response<BoxBody>>,
+    {
         // A self-probe has seen enough, and closes its connection itself.
         entrance.arrived(caller.addr);
-        let _ = poll_fn(|cx| http.poll_ready(cx)).await;
-        let served = http.call((caller.stream, caller.addr));
+        let serving = serving.clone();
+        let counted = self.context.load.connections.one_more();
         actix_rt::spawn(async move {
-            // What went wrong was said to the caller, or is the caller's own end.
-            let _ = served.await;
-            drop(caller.room);
+            let _present = attention::Present::new();
+            serving.connection(caller.stream, caller.addr).await;
+            drop((counted, caller.room));
         });
     }
 
@@ -286,6 +287,32 @@ impl Worker {
             tracing::warn!(at = %entrance.place(), %error, "cannot accept RPC callers, who wait; raise the limit on open files (ulimit -n)");
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+
+    /// What serves the connections of one socket.
+    async fn serving(
+        &self,
+        caller: Caller,
+    ) -> Serving<
+        impl Service<Request, Response: Into<Response<BoxBody>>, Error: Into<Response<BoxBody>>> + use<>,
+    > {
+        let app = App::new()
+            .app_data(web::Data::new(self.context.clone()))
+            .route("/", web::to(call::handle))
+            .route("/health", web::to(probes::health))
+            .route("/ready", web::to(probes::ready))
+            .route("/metrics", web::to(probes::metrics))
+            .route("/rest/{path:.*}", web::to(rest::handle))
+            .default_service(web::to(async || {
+                plain(actix_web::http::StatusCode::NOT_FOUND, "")
+            }));
+        let app = app.into_factory().new_service(AppConfig::default()).await;
+        Serving {
+            app: app.unwrap_or_else(|()| unreachable!("handlers need nothing to be made")),
+            config: self.config.clone(),
+            stage: self.stage.clone(),
+            caller,
+        }
     }
 
     /// Returns when no connection is left, or they were waited for long enough.
@@ -355,37 +382,6 @@ impl Listening for UnixListener {
     }
 }
 
-/// What serves the connections of one socket.
-async fn http<L: Listening>(
-    context: &Context,
-    stage: watch::Receiver<Stage>,
-) -> impl Service<(L::Stream, Option<SocketAddr>), Future: 'static> + 'static {
-    let connections = context.load.connections.clone();
-    let app = App::new()
-        .app_data(web::Data::new(context.clone()))
-        .route("/", web::to(call::handle))
-        .route("/health", web::to(probes::health))
-        .route("/ready", web::to(probes::ready))
-        .route("/metrics", web::to(probes::metrics))
-        .route("/rest/{path:.*}", web::to(rest::handle))
-        .default_service(web::to(async || {
-            plain(actix_web::http::StatusCode::NOT_FOUND, "")
-        }));
-    let service = HttpService::build()
-        .graceful_shutdown_signal(move || reached(stage.clone(), Stage::Ending))
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(READ_TIMEOUT)
-        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-        .on_connect_ext(move |_: &L::Stream, data| {
-            data.insert(L::CALLER);
-            data.insert(connections.one_more());
-            data.insert(attention::Present::new());
-        })
-        .h1(map_config(app, |()| AppConfig::default()));
-    let made = service.new_service(()).await;
-    made.unwrap_or_else(|()| unreachable!("handlers need nothing to be made"))
-}
-
 #[cfg(test)]
 mod tests {
     use handfast_node::{Phase, Place, Registration};
@@ -416,6 +412,7 @@ mod tests {
                     load: Load::new(config.max_calls),
                     rest: false,
                 },
+                config: ServiceConfig::default(),
                 stage: stage.subscribe(),
                 room: Arc::new(Semaphore::new(2 * EARLY)),
                 told: Cell::new(None),
