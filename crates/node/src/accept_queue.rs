@@ -1,5 +1,8 @@
 //! What the system knows of accept queues.
 
+#[cfg(target_os = "linux")]
+mod unix_socket;
+
 use std::os::fd::BorrowedFd;
 
 /// The accept queue of one listening socket.
@@ -11,9 +14,20 @@ pub struct AcceptQueue {
     pub granted: u32,
 }
 
-/// The queue of a listening TCP socket; `None` where the system does not tell.
+/// The queue of a listening socket, TCP or Unix; `None` where the system does not tell.
 #[cfg(target_os = "linux")]
 pub(crate) fn of(socket: BorrowedFd<'_>) -> Option<AcceptQueue> {
+    of_tcp(socket).or_else(|| unix_socket::of(socket))
+}
+
+/// The queue of a listening socket; `None` where the system does not tell.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn of(_: BorrowedFd<'_>) -> Option<AcceptQueue> {
+    None
+}
+
+#[cfg(target_os = "linux")]
+fn of_tcp(socket: BorrowedFd<'_>) -> Option<AcceptQueue> {
     let info = tcp_info(socket)?;
     // For a listening socket Linux answers the length and the limit of its queue in the
     // fields that count segments otherwise (net/ipv4/tcp.c, tcp_get_info).
@@ -22,12 +36,6 @@ pub(crate) fn of(socket: BorrowedFd<'_>) -> Option<AcceptQueue> {
         now: info.tcpi_unacked,
         granted: info.tcpi_sacked,
     })
-}
-
-/// The queue of a listening TCP socket; `None` where the system does not tell.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn of(_: BorrowedFd<'_>) -> Option<AcceptQueue> {
-    None
 }
 
 #[cfg(target_os = "linux")]
@@ -107,6 +115,7 @@ pub(crate) fn system_limit() -> Option<u32> {
 mod tests {
     use std::net::TcpStream;
     use std::os::fd::AsFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
     use crate::listener::bind;
@@ -127,7 +136,21 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_is_no_listening_tcp_socket_has_no_queue() {
+    fn a_queue_of_a_unix_socket_tells_it_too() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("socket");
+        let listening = UnixListener::bind(&path).expect("a free path");
+        rustix::net::listen(&listening, 7).expect("it is bound");
+        let queue = || of(listening.as_fd()).expect("Linux tells");
+        assert_eq!(queue(), AcceptQueue { now: 0, granted: 7 });
+        let waiting = [(); 3].map(|()| UnixStream::connect(&path).expect("room for 7"));
+        assert_eq!(queue(), AcceptQueue { now: 3, granted: 7 });
+        assert_eq!(of(waiting[0].as_fd()), None, "it does not listen");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_no_listening_socket_has_no_queue() {
         let listening = bind("127.0.0.1:0".parse().expect("an address"), 7).expect("a port");
         let addr = listening.local_addr().expect("bound");
         let connected = TcpStream::connect(addr).expect("it listens");

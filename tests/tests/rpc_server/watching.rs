@@ -98,7 +98,9 @@ fn assert_metrics(node: &Node) {
         ("rpc", unix.display().to_string(), 0.0),
     ] {
         let labels = format!("{{socket=\"{socket}\",address=\"{address}\"}}");
-        let accepted = metric(&page, &format!("handfast_listener_accepted{labels}"));
+        let backlog = metric(&page, &format!("handfast_listener_backlog{labels}"));
+        assert!(backlog >= 1.0, "{socket} {address}: {backlog}");
+        let accepted = metric(&page, &format!("handfast_listener_accepted_total{labels}"));
         assert!(accepted >= least, "{socket} {address}: {accepted}");
     }
 }

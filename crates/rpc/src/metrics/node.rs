@@ -16,6 +16,8 @@ use prometheus_client::registry::Registry;
 type Labels = Vec<(&'static str, String)>;
 type Row = (Labels, f64);
 /// Name, help, and what a socket has of it.
+type SocketCount = (&'static str, &'static str, fn(&EntranceInfo) -> u64);
+/// The same of what may be unknown.
 type SocketGauge = (&'static str, &'static str, fn(&EntranceInfo) -> Option<f64>);
 
 /// Puts everything into the registry that can be told at the moment. While the node starts
@@ -37,6 +39,19 @@ fn gauges(registry: &mut Registry, name: &str, help: &str, rows: impl IntoIterat
     let family = Family::<Labels, Gauge<f64, AtomicU64>>::default();
     for (labels, value) in rows {
         family.get_or_create(&labels).set(value);
+    }
+    registry.register(name, help, family);
+}
+
+fn counters(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    rows: impl IntoIterator<Item = (Labels, u64)>,
+) {
+    let family = Family::<Labels, Counter>::default();
+    for (labels, value) in rows {
+        family.get_or_create(&labels).inc_by(value);
     }
     registry.register(name, help, family);
 }
@@ -198,26 +213,36 @@ fn of_the_sockets(registry: &mut Registry, listeners: &ListenerInfo) {
             ("address", socket.place.to_string()),
         ]
     };
-    let told: [SocketGauge; 9] = [
+    let counted: [SocketCount; 6] = [
         ("accepted", "Connections accepted since start", |it| {
-            Some(it.accepted as f64)
+            it.accepted
         }),
         ("refused_banned", "Of those, closed: banned", |it| {
-            Some(it.refused.banned as f64)
+            it.refused.banned
         }),
         ("refused_no_slot", "Of those, closed: no slot", |it| {
-            Some(it.refused.no_slot as f64)
+            it.refused.no_slot
         }),
         (
             "refused_no_descriptor",
             "Of those, closed: no descriptor left",
-            |it| Some(it.refused.no_descriptor as f64),
+            |it| it.refused.no_descriptor,
         ),
         (
             "pauses",
             "Pauses of accepting for want of a descriptor",
-            |it| Some(it.pauses as f64),
+            |it| it.pauses,
         ),
+        ("recreated", "Times that the socket was made anew", |it| {
+            it.probe.recreated
+        }),
+    ];
+    for (name, help, value) in counted {
+        let rows = listeners.sockets.iter();
+        let rows = rows.map(|socket| (label(socket), value(socket)));
+        counters(registry, &format!("listener_{name}"), help, rows);
+    }
+    let told: [SocketGauge; 3] = [
         ("queue", "Connections in the accept queue now", |it| {
             it.queue.map(|queue| f64::from(queue.now))
         }),
@@ -235,9 +260,6 @@ fn of_the_sockets(registry: &mut Registry, listeners: &ListenerInfo) {
                 Health::Failing => Some(0.0),
             },
         ),
-        ("recreated", "Times that the socket was made anew", |it| {
-            Some(it.probe.recreated as f64)
-        }),
     ];
     for (name, help, value) in told {
         let rows = listeners.sockets.iter();
