@@ -51,15 +51,16 @@ impl Default for Patience {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error(
-        "no {network} node is running in {} (nobody answers on {} or {tcp}); start one with `handfast run --network {network}`, or wait for it with `handfast rpc --wait`",
-        dir.display(), socket.display()
+        "no {network} node is running in {} (nobody answers on {places}); start one with `handfast run --network {network}`, or wait for it with `handfast rpc --wait`",
+        dir.display()
     )]
     NotRunning {
         network: &'static str,
         dir: PathBuf,
-        socket: PathBuf,
-        tcp: String,
+        places: String,
     },
+    #[error("somebody listens on {at}, but there is no cookie {} to log in with; name the --datadir of the node that runs there", path.display())]
+    NoCookie { at: String, path: PathBuf },
     #[error("{at} takes no connection within {} s; the node hangs or is overloaded, see its log", wait.as_secs_f64())]
     Full { at: String, wait: Duration },
     #[error("{} may not be used by this user: {source}; call as the user who runs the node", path.display())]

@@ -60,7 +60,7 @@ pub(crate) fn call(
 ) -> Result<ExitCode, String> {
     settings::add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
-    let place = settings::place(&options.layers).map_err(|error| error.to_string())?;
+    let place = settings::place_to_call(&options.layers).map_err(|error| error.to_string())?;
     let target = Target { place, manners };
     match calls {
         Calls::One {

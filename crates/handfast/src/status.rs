@@ -24,7 +24,7 @@ const IN_WARMUP: i64 = -28;
 pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
     settings::add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
-    let place = settings::place(&options.layers).map_err(|error| error.to_string())?;
+    let place = settings::place_to_call(&options.layers).map_err(|error| error.to_string())?;
     let request: Value = METHODS
         .iter()
         .enumerate()

@@ -50,9 +50,15 @@ impl Home {
         command
     }
 
-    /// Calls over the Unix socket; nobody listens on TCP port 1.
+    /// Over the Unix socket; nobody listens on TCP port 1.
+    fn command_unix(&self) -> Command {
+        let mut command = self.command(&["--rpc-listen", "127.0.0.1:1", "--rpc-socket"]);
+        command.arg(self.socket());
+        command
+    }
+
     fn call(&self, arguments: &[&str]) -> Output {
-        let mut command = self.command(&["--rpc-listen", "127.0.0.1:1"]);
+        let mut command = self.command_unix();
         command.args(arguments).output().expect("the binary runs")
     }
 
@@ -64,8 +70,9 @@ impl Home {
 
     /// Feeds `input` to a batch.
     fn batch(&self, arguments: &[&str], input: &str) -> Output {
-        let mut command = self.command(&["--rpc-listen", "127.0.0.1:1", "--batch"]);
+        let mut command = self.command_unix();
         let mut child = command
+            .arg("--batch")
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -258,7 +265,8 @@ fn a_caller_whom_a_full_queue_turned_away_comes_again() {
     listener.listen(0).expect("listens");
     let first = UnixStream::connect(home.socket()).expect("the first is queued");
     let client = home
-        .command(&["--rpc-listen", "127.0.0.1:1", "uptime"])
+        .command_unix()
+        .arg("uptime")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -336,6 +344,27 @@ fn a_wrong_cookie_is_named() {
 }
 
 #[test]
+fn an_address_that_the_user_names_is_called_and_not_the_socket() {
+    let home = Home::new();
+    let (_tcp, addr) = StandIn::tcp(|_, _| result(&json!("by TCP")));
+    let other = StandIn::unix(&home.socket(), |_, _| result(&json!("by the socket")));
+    assert_result(&home.call_tcp(addr, &["uptime"]), "by TCP\n");
+    assert_eq!(other.requests(), 0);
+    assert_result(&home.call(&["uptime"]), "by the socket\n");
+}
+
+#[test]
+fn somebody_who_listens_where_no_cookie_is_is_not_called_absent() {
+    let home = Home::new();
+    let (node, addr) = StandIn::tcp(|_, _| result(&json!(1)));
+    fs::remove_file(home.dir().join(".cookie")).expect("it was there");
+    let output = home.call_tcp(addr, &["uptime"]);
+    let addr = addr.to_string();
+    assert_one_line(&output, &[&addr, "no cookie", ".cookie", "--datadir"]);
+    assert_eq!(node.requests(), 0);
+}
+
+#[test]
 fn an_overloaded_node_is_asked_again_when_it_says_so_and_no_earlier() {
     let busy: Script = |number, _| match number {
         0 | 1 => AndCloses(
@@ -387,7 +416,7 @@ fn a_node_that_is_starting_is_waited_for() {
         _ => result(&json!(7)),
     };
     let wait = |arguments: &[&str]| {
-        home.command(&["--rpc-listen", "127.0.0.1:1"])
+        home.command_unix()
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -91,19 +91,6 @@ async fn unix(place: &Place) -> Result<Connection, Closed> {
 }
 
 async fn tcp(place: &Place, by: Option<Instant>) -> Result<Connection, Vec<Closed>> {
-    let cookie = place.cookie.clone();
-    let cookie = match fs::read_to_string(&cookie) {
-        Ok(cookie) => cookie.trim().to_owned(),
-        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
-            let path = cookie;
-            return Err(vec![Closed::Forbidden(ClientError::Forbidden {
-                path,
-                source,
-            })]);
-        }
-        // A node writes it before it answers: there is none.
-        Err(_) => return Err(vec![]),
-    };
     let mut closed = Vec::new();
     for addr in &place.rpc_listen {
         let stream = TcpStream::connect(reachable(*addr));
@@ -112,13 +99,17 @@ async fn tcp(place: &Place, by: Option<Instant>) -> Result<Connection, Vec<Close
             None => Ok(stream.await),
         };
         match stream {
-            Ok(Ok(stream)) => {
-                return Ok(Connection {
-                    stream: Box::new(stream),
-                    at: addr.to_string(),
-                    credentials: Some(cookie),
-                });
-            }
+            // A node writes its cookie before it listens.
+            Ok(Ok(stream)) => match cookie(place, addr) {
+                Ok(cookie) => {
+                    return Ok(Connection {
+                        stream: Box::new(stream),
+                        at: addr.to_string(),
+                        credentials: Some(cookie),
+                    });
+                }
+                Err(error) => closed.push(Closed::Forbidden(error)),
+            },
             Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
                 closed.push(Closed::Full(addr.to_string()));
             }
@@ -129,13 +120,28 @@ async fn tcp(place: &Place, by: Option<Instant>) -> Result<Connection, Vec<Close
     Err(closed)
 }
 
+/// What the node wrote for those who call it over TCP.
+fn cookie(place: &Place, addr: &SocketAddr) -> Result<String, ClientError> {
+    let path = place.cookie.clone();
+    match fs::read_to_string(&path) {
+        Ok(cookie) => Ok(cookie.trim().to_owned()),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Err(ClientError::NoCookie {
+            at: addr.to_string(),
+            path,
+        }),
+        Err(source) => Err(ClientError::Forbidden { path, source }),
+    }
+}
+
 fn missing(place: &Place) -> ClientError {
-    let tcp: Vec<String> = place.rpc_listen.iter().map(SocketAddr::to_string).collect();
+    let socket = Some(&place.rpc_socket).filter(|path| !path.as_os_str().is_empty());
+    let socket = socket.map(|path| path.display().to_string());
+    let places = place.rpc_listen.iter().map(SocketAddr::to_string);
+    let places: Vec<String> = socket.into_iter().chain(places).collect();
     ClientError::NotRunning {
         network: place.network.name(),
         dir: place.network_dir.clone(),
-        socket: place.rpc_socket.clone(),
-        tcp: tcp.join(" or "),
+        places: places.join(" or "),
     }
 }
 

@@ -97,6 +97,7 @@ pub(crate) struct Place {
     /// The directory of this network, e.g. `~/.handfast/regtest`.
     pub(crate) network_dir: PathBuf,
     pub(crate) rpc_listen: Vec<SocketAddr>,
+    /// Empty: calls are by TCP alone.
     pub(crate) rpc_socket: PathBuf,
     /// The file with the name and password for calls over TCP.
     pub(crate) cookie: PathBuf,
@@ -177,6 +178,18 @@ pub(crate) fn place(layers: &Layers) -> Result<Place, SettingsError> {
     })
 }
 
+/// Settles where the node is that a client calls. Whoever names an address of it on the
+/// command line, and no socket, means that address: the socket may be another node's.
+pub(crate) fn place_to_call(layers: &Layers) -> Result<Place, SettingsError> {
+    let named = |key| layers.get(key).map(|given| &given.origin) == Some(&Origin::CommandLine);
+    let by_tcp = named("rpc-listen") && !named("rpc-socket");
+    let mut place = place(layers)?;
+    if by_tcp {
+        place.rpc_socket = PathBuf::new();
+    }
+    Ok(place)
+}
+
 /// Settles everything for `run` and looks whether the data directory can be ours.
 pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, SettingsError> {
     let place = place(layers)?;
@@ -215,7 +228,24 @@ pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, SettingsError
         place,
     };
     check_datadir(&datadir(layers)?)?;
+    check_socket_directory(layers, &settings.place)?;
     Ok(settings)
+}
+
+/// The node makes its own directory, and no other.
+fn check_socket_directory(layers: &Layers, place: &Place) -> Result<(), SettingsError> {
+    let Some((origin, path)) = layers.one("rpc-socket") else {
+        return Ok(());
+    };
+    match place.rpc_socket.parent() {
+        Some(dir) if dir.is_dir() || place.network_dir.starts_with(dir) => Ok(()),
+        Some(_) | None => Err(bad(
+            origin,
+            "rpc-socket",
+            path,
+            "a path in a directory that exists",
+        )),
+    }
 }
 
 fn bad(origin: &Origin, key: &str, value: &str, wanted: impl Into<String>) -> SettingsError {
@@ -331,7 +361,16 @@ fn addresses(layers: &Layers, key: &str, port: u16) -> Result<Vec<SocketAddr>, S
             )
         })
     };
-    layers.many(key).map(parse).collect()
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for (origin, text) in layers.many(key) {
+        let addr = parse((origin, text))?;
+        // Port 0 is another port each time.
+        if addr.port() != 0 && found.contains(&addr) {
+            return Err(bad(origin, key, text, "an address that is named once"));
+        }
+        found.push(addr);
+    }
+    Ok(found)
 }
 
 fn listen(layers: &Layers, network: &Network) -> Result<Vec<SocketAddr>, SettingsError> {

@@ -102,16 +102,35 @@ fn listen_and_no_listen_are_one_question_that_the_command_line_answers() {
 
 #[test]
 fn addresses_get_the_port_of_the_network_when_they_have_none() {
-    let file = "network = 'signet'\nlisten = ['127.0.0.1', '::1', '[::1]', '[::1]:9']\nrpc-listen = '127.0.0.2'";
+    let file = "network = 'signet'\nlisten = ['127.0.0.1', '::1', '[::2]', '[::1]:9']\nrpc-listen = '127.0.0.2'";
     let settings = settle(&[], file).expect("valid");
     let shown: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
     assert_eq!(
         shown,
-        ["127.0.0.1:38333", "[::1]:38333", "[::1]:38333", "[::1]:9"]
+        ["127.0.0.1:38333", "[::1]:38333", "[::2]:38333", "[::1]:9"]
     );
     assert_eq!(
         settings.place.rpc_listen,
         ["127.0.0.2:38332".parse().expect("valid")]
+    );
+}
+
+#[test]
+fn an_address_that_is_named_twice_is_refused_before_anything_is_bound() {
+    for key in ["listen", "rpc-listen"] {
+        let file = format!("network = 'regtest'\n{key} = ['127.0.0.1:5', '127.0.0.1:5']");
+        refused(&[], &file, &[key, "127.0.0.1:5", "named once"]);
+        let any_port = format!("network = 'regtest'\n{key} = ['127.0.0.1:0', '127.0.0.1:0']");
+        settle(&[], &any_port).expect("two ports");
+    }
+}
+
+#[test]
+fn a_socket_in_a_directory_that_does_not_exist_is_refused() {
+    refused(
+        &[("rpc-socket", "/nowhere/at/all/node.sock")],
+        "network = 'regtest'",
+        &["--rpc-socket", "/nowhere/at/all/node.sock", "exists"],
     );
 }
 
