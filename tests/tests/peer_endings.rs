@@ -75,6 +75,22 @@ fn sync_adds(node: &Node) -> u64 {
 }
 
 #[test]
+fn both_ends_of_a_connection_are_told_alike_on_both_sides() {
+    let far = Setup::handfast(Network::Regtest).start();
+    let near = Setup::handfast(Network::Regtest)
+        .arg("--connect")
+        .arg(far.p2p().to_string())
+        .start();
+    let row = |node: &Node| wait_for("they are connected", || node.peers().into_iter().next());
+    let (near, far) = (row(&near), row(&far));
+    assert_eq!(near["addrbind"], far["addr"]);
+    assert_eq!(far["addrbind"], near["addr"]);
+    // As the other side says in its `version`.
+    assert_eq!(near["addrlocal"], near["addrbind"]);
+    assert_eq!(far["addrlocal"], far["addrbind"]);
+}
+
+#[test]
 fn the_only_slot_stays_with_its_holder_and_sync_never_hears_of_who_was_refused() {
     let node = node_with_inbound(1);
     let holder = dialled(&node, "/holder/");

@@ -80,6 +80,7 @@ impl Intake {
         let (id, place) = self.room.borrow_mut().enter(direction, group, now);
         Birth {
             id,
+            local: None,
             direction,
             remote,
             slot,
@@ -95,6 +96,8 @@ impl Intake {
         let turn = usize::try_from(birth.id.0).unwrap_or(0) % self.net.len();
         let around = self.around.clone();
         self.net[turn].spawn_fn(move || {
+            let local = socket.local_addr().ok();
+            let birth = Birth { local, ..birth };
             match tokio::net::TcpStream::from_std(socket) {
                 Ok(socket) => {
                     // Not `into_split`: its write half shuts the socket down when it is

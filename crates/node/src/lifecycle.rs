@@ -37,6 +37,8 @@ pub(crate) struct Lifecycle {
 #[derive(Debug)]
 pub(crate) struct Birth {
     pub(crate) id: ConnId,
+    /// Our end of the socket; `None` if there is no socket.
+    pub(crate) local: Option<SocketAddr>,
     pub(crate) direction: Direction,
     pub(crate) remote: SocketAddr,
     pub(crate) slot: Slot,

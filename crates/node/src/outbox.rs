@@ -211,7 +211,7 @@ mod tests {
             let magic = Network::Regtest.magic();
             let (ours, theirs) = tokio::io::duplex(1);
             let (outbox, outlet) = outbox();
-            let counters = Arc::new(Counters::new(Arc::default()));
+            let counters = Arc::new(Counters::new(Arc::default(), None));
             let mut sent = Vec::new();
             for nonce in 0..20 {
                 outbox.push(Message::Ping(nonce)).expect("there is room");

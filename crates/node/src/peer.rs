@@ -113,7 +113,7 @@ where
         now,
     );
     let (outbox, outlet) = outbox();
-    let counters = Arc::new(Counters::new(around.totals.clone()));
+    let counters = Arc::new(Counters::new(around.totals.clone(), birth.local));
 
     let mut ctx = Context::new();
     let frames = FramedRead::with_capacity(read, Codec::new(magic), MIN_READ_AHEAD);

@@ -4,6 +4,7 @@ mod by_command;
 
 pub use by_command::ByCommand;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use by_command::Counts;
 /// What `getpeerinfo` shows of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
+    /// Our end of the socket.
+    pub local: Option<SocketAddr>,
     /// Bytes written to the socket.
     pub bytes_sent: ByCommand,
     /// Bytes of the frames received.
@@ -76,6 +79,7 @@ impl TotalCounters {
 #[derive(Debug)]
 pub(crate) struct Counters {
     totals: Arc<TotalCounters>,
+    local: Option<SocketAddr>,
     bytes_sent: Counts,
     bytes_received: Counts,
     messages_sent: AtomicU64,
@@ -101,9 +105,10 @@ fn shown(micros: u64) -> Option<Duration> {
 }
 
 impl Counters {
-    pub(crate) fn new(totals: Arc<TotalCounters>) -> Self {
+    pub(crate) fn new(totals: Arc<TotalCounters>, local: Option<SocketAddr>) -> Self {
         Self {
             totals,
+            local,
             bytes_sent: Counts::default(),
             bytes_received: Counts::default(),
             messages_sent: AtomicU64::new(0),
@@ -162,6 +167,7 @@ impl Counters {
     pub(crate) fn read(&self, now: Duration) -> Traffic {
         let since = shown(self.ping_since.load(Ordering::Relaxed));
         Traffic {
+            local: self.local,
             bytes_sent: self.bytes_sent.read(),
             bytes_received: self.bytes_received.read(),
             messages_sent: self.messages_sent.load(Ordering::Relaxed),
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn an_unanswered_ping_is_shown_with_its_age_and_an_answered_one_with_its_time() {
-        let counters = Counters::new(Arc::default());
+        let counters = Counters::new(Arc::default(), None);
         counters.ping_sent(Duration::from_secs(5));
         let waiting = counters.read(Duration::from_secs(7));
         assert_eq!(
@@ -202,7 +208,7 @@ mod tests {
     fn totals_are_the_sum_over_connections_that_came_and_went() {
         let totals = Arc::<TotalCounters>::default();
         for bytes in [10, 20] {
-            let counters = Counters::new(totals.clone());
+            let counters = Counters::new(totals.clone(), None);
             counters.received(Some(Kind::Block), bytes, 9);
             counters.sent(Some(Kind::Ping), bytes, 9);
             counters.sent(None, bytes, 9);

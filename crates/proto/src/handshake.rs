@@ -66,6 +66,7 @@ struct Remote {
     claimed_height: Option<i32>,
     relay: bool,
     time_offset: i64,
+    sees_us_at: Option<SocketAddr>,
     wants_addrv2: bool,
     wtxid_relay: bool,
 }
@@ -195,6 +196,7 @@ impl Handshake {
             claimed_height: theirs.start_height,
             relay: theirs.relay,
             time_offset: theirs.timestamp.max(0).saturating_sub(i64::from(now.unix)),
+            sees_us_at: said(&theirs.receiver),
             wants_addrv2: false,
             wtxid_relay: false,
         });
@@ -262,9 +264,16 @@ impl Handshake {
             wtxid_relay: remote.wtxid_relay,
             connected_at: self.started,
             time_offset: remote.time_offset,
+            sees_us_at: remote.sees_us_at,
             handshake: now.mono.saturating_sub(self.started.mono),
         }
     }
+}
+
+/// An address of a `version`, if it says one.
+fn said(address: &Address) -> Option<SocketAddr> {
+    let address = address.socket_addr().ok()?;
+    (!address.ip().is_unspecified()).then_some(address)
 }
 
 /// A nonce of ours: the high half of `random`, and its MAC under `key`.

@@ -266,6 +266,8 @@ pub struct Introduction {
     pub connected_at: Now,
     /// Its clock minus ours, seconds.
     pub time_offset: i64,
+    /// Our address as it says that it sees it; `None` if it does not say. Never to be trusted.
+    pub sees_us_at: Option<SocketAddr>,
     /// Transport connected to handshake complete.
     pub handshake: Duration,
 }

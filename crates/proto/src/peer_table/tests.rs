@@ -111,6 +111,7 @@ impl Table {
             wtxid_relay: true,
             connected_at: self.now,
             time_offset: 0,
+            sees_us_at: None,
             handshake: Duration::ZERO,
         }
     }

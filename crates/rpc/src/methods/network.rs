@@ -226,6 +226,16 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
     let mut object = json!({
         "id": row.id.0,
         "addr": row.name.clone().unwrap_or_else(|| row.remote.to_string()),
+    });
+    for (name, address) in [
+        ("addrbind", traffic.local),
+        ("addrlocal", introduction.sees_us_at),
+    ] {
+        if let Some(address) = address {
+            object[name] = address.to_string().into();
+        }
+    }
+    let times = json!({
         "network": reach::network_name(row.remote.ip()),
         "services": format!("{:016x}", introduction.services.to_u64()),
         "servicesnames": service_names(introduction.services),
@@ -240,6 +250,7 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
         "conntime": introduction.connected_at.unix,
         "timeoffset": introduction.time_offset,
     });
+    extend(&mut object, times);
     for (name, time) in [
         ("pingtime", traffic.ping),
         ("minping", traffic.min_ping),
@@ -281,10 +292,15 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
             "closing": row.closing,
         },
     });
-    if let (Value::Object(object), Value::Object(rest)) = (&mut object, rest) {
-        object.extend(rest);
-    }
+    extend(&mut object, rest);
     object
+}
+
+/// Adds members behind those that are there.
+fn extend(object: &mut Value, more: Value) {
+    if let (Value::Object(object), Value::Object(more)) = (object, more) {
+        object.extend(more);
+    }
 }
 
 fn by_command(bytes: &ByCommand) -> Value {

@@ -237,6 +237,7 @@ mod tests {
             wtxid_relay: true,
             connected_at: at,
             time_offset: 0,
+            sees_us_at: None,
             handshake: Duration::ZERO,
         }
     }

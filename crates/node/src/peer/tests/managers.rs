@@ -118,6 +118,7 @@ impl House {
             .enter(Direction::Inbound, Group::of(IpAddr::from(ip)), now);
         Some(Birth {
             id,
+            local: None,
             direction: Direction::Inbound,
             remote,
             slot,

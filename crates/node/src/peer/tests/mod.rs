@@ -230,6 +230,7 @@ impl World {
         let (id, place) = self.room.enter(Direction::Inbound, group, now);
         Birth {
             id,
+            local: None,
             direction: Direction::Inbound,
             remote: "127.0.0.1:5".parse().expect("an address"),
             slot: self.slots.take(Direction::Inbound).expect("a free slot"),

@@ -206,6 +206,7 @@ impl World {
             wtxid_relay: true,
             connected_at: self.now,
             time_offset: 0,
+            sees_us_at: None,
             handshake: Duration::ZERO,
         };
         self.input(Input::Added(intro));
