@@ -20,8 +20,9 @@ const MAGIC: [u8; 8] = *b"HANDFAST";
 /// Magic, schema version, payload length.
 const HEAD_BYTES: usize = 8 + 4 + 8;
 const CHECKSUM_BYTES: usize = 32;
-/// Longest payload, bytes. The address book has a bound far below.
-const MAX_PAYLOAD: u64 = 64 << 20;
+/// Longest payload, bytes. The address book has a bound far below; whoever writes what grows
+/// counts it with [`encoded_len`].
+pub const MAX_PAYLOAD: u64 = 64 << 20;
 
 /// Why a file that somebody named cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,14 @@ pub enum ReadError {
     /// The system's.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// It is whole, and of another schema version.
+    #[error("it has schema version {got}, not {wanted}")]
+    Version {
+        /// The file's.
+        got: u32,
+        /// The one that is read here.
+        wanted: u32,
+    },
     /// It is not what it should be.
     #[error("{0}")]
     Damaged(String),
@@ -41,7 +50,15 @@ pub enum ReadError {
 /// It cannot be read, is no state file, damaged, or of another version.
 pub fn read<T: DeserializeOwned>(path: &Path, version: u32) -> Result<T, ReadError> {
     let bytes = fs::read(path)?;
-    decode(&bytes, version).map_err(|damage| ReadError::Damaged(damage.to_string()))
+    decode(&bytes, version).map_err(|damage| match damage {
+        Damage::Version { got, wanted } => ReadError::Version { got, wanted },
+        damage => ReadError::Damaged(damage.to_string()),
+    })
+}
+
+/// The bytes that `value` takes in a payload.
+pub fn encoded_len<T: Serialize>(value: &T) -> u64 {
+    encoding().serialized_size(value).unwrap_or(u64::MAX)
 }
 
 /// Why a file was not read.
@@ -92,18 +109,18 @@ pub fn load<T: DeserializeOwned>(path: &Path, version: u32) -> io::Result<Option
 /// Writes `value` to `path`, whole or not at all.
 ///
 /// # Errors
-/// The system's; the old file is intact then.
-///
-/// # Panics
-/// When the encoding is longer than 64 MiB: the caller's state has no bound.
+/// The system's, or [`io::ErrorKind::FileTooLarge`] where the payload would be longer than
+/// [`MAX_PAYLOAD`]; the old file is intact then.
 pub fn save<T: Serialize>(path: &Path, version: u32, value: &T) -> io::Result<()> {
-    replace(path, &encode(value, version))
+    replace(path, &encode(value, version)?)
 }
 
-fn encode<T: Serialize>(value: &T, version: u32) -> Vec<u8> {
-    let payload = encoding()
-        .serialize(value)
-        .expect("plain data below the limit is always encodable");
+fn encode<T: Serialize>(value: &T, version: u32) -> io::Result<Vec<u8>> {
+    // Plain data is always encodable, as long as there is not too much of it.
+    let payload = encoding().serialize(value).map_err(|error| {
+        let text = format!("it does not fit a file of {MAX_PAYLOAD} bytes: {error}");
+        io::Error::new(io::ErrorKind::FileTooLarge, text)
+    })?;
     let mut bytes = Vec::with_capacity(HEAD_BYTES + payload.len() + CHECKSUM_BYTES);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&version.to_le_bytes());
@@ -111,7 +128,7 @@ fn encode<T: Serialize>(value: &T, version: u32) -> Vec<u8> {
     bytes.extend_from_slice(&payload);
     let checksum = Sha256::digest(&bytes);
     bytes.extend_from_slice(&checksum);
-    bytes
+    Ok(bytes)
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8], wanted: u32) -> Result<T, Damage> {
@@ -169,7 +186,7 @@ mod tests {
 
     #[test]
     fn every_single_damaged_byte_and_every_cut_is_noticed() {
-        let whole = encode(&rows(), 1);
+        let whole = encode(&rows(), 1).expect("small");
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x20;
@@ -191,5 +208,20 @@ mod tests {
         assert!(!path.exists());
         let aside = fs::read(dir.path().join("peers.dat.damaged-1")).expect("set aside");
         assert_eq!(aside, b"HANDFAST but not really");
+    }
+
+    #[test]
+    fn what_is_too_long_is_an_error_and_the_old_file_stays() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("run.trace");
+        save(&path, 1, &rows()).expect("writable");
+        let long = vec![0_u64; usize::try_from(MAX_PAYLOAD / 8).expect("64 MiB")];
+        let error = save(&path, 1, &long).expect_err("it has its length besides");
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");
+        assert!(
+            encoded_len(&long) > MAX_PAYLOAD,
+            "whoever asks knows before"
+        );
+        assert_eq!(load::<Rows>(&path, 1).expect("readable"), Some(rows()));
     }
 }

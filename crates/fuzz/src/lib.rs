@@ -8,6 +8,7 @@
 pub mod engine;
 pub mod oracle;
 pub mod plan;
+mod recorder;
 pub mod report;
 pub mod run;
 pub mod scenario;

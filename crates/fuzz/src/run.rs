@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::engine::{Doors, Engine, SourceRange, Tally};
 use crate::oracle::{Health, Inside, Introduction, Judgement, Observations, Oracle, VisitError};
 use crate::plan::Plan;
-use crate::trace::{Cue, Record, Trace};
+use crate::trace::{Cue, LeftOut, Record, Trace};
 use crate::voice::{Dialect, Phrases};
 use handfast_wire::Network;
 
@@ -181,7 +181,7 @@ fn beside(
     stop: &AtomicBool,
     look_every: Duration,
     mut act: impl FnMut(Beside<'_>),
-) -> (Tally, Vec<Record>, u64) {
+) -> (Tally, Vec<Record>, LeftOut) {
     let (send, receive) = mpsc::channel();
     thread::scope(|scope| {
         let running = scope.spawn(move || {

@@ -9,16 +9,14 @@ use std::time::Duration;
 use handfast_disk::state_file::{self, ReadError};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Ending;
 use crate::plan::Part;
+pub use crate::recorder::LeftOut;
 use crate::scenario::{Leave, Scenario};
 use crate::voice::Dialect;
 use handfast_wire::{Kind, Network, UnknownNetwork};
 
 /// Raised when [`Trace`] changes its meaning.
-const VERSION: u32 = 2;
-/// Deeds that are kept at most, all connections together; what follows is counted.
-const MAX_DEEDS: usize = 1 << 20;
+const VERSION: u32 = 3;
 
 /// A run, written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +43,8 @@ pub struct Trace {
     pub verdict: String,
     /// In the order in which they began.
     pub connections: Vec<Record>,
-    /// Deeds that are not here since there were too many.
-    pub left_out: u64,
+    /// What is not here since it would have been too much for a file.
+    pub left_out: LeftOut,
 }
 
 /// One connection.
@@ -167,6 +165,19 @@ pub enum TraceError {
         /// Why not.
         source: ReadError,
     },
+    /// It was written by a version of the tool that wrote other traces.
+    #[error(
+        "{path}: a trace of form {got}, and this version of handfast reads form {wanted}: use \
+         the version that wrote it, or write it anew"
+    )]
+    Version {
+        /// Which file.
+        path: String,
+        /// Its form.
+        got: u32,
+        /// The one that is read here.
+        wanted: u32,
+    },
     /// It plays what this version does not know.
     #[error("{path}: it plays {scenario:?}, which this version of handfast does not know")]
     Scenario {
@@ -183,9 +194,17 @@ impl Trace {
     /// # Errors
     /// It is not there, damaged, or of another version.
     pub fn load(path: &Path) -> Result<Self, TraceError> {
-        state_file::read(path, VERSION).map_err(|source| TraceError::File {
-            path: path.display().to_string(),
-            source,
+        let named = path.display().to_string();
+        state_file::read(path, VERSION).map_err(|source| match source {
+            ReadError::Version { got, wanted } => TraceError::Version {
+                path: named,
+                got,
+                wanted,
+            },
+            source => TraceError::File {
+                path: named,
+                source,
+            },
         })
     }
 
@@ -278,8 +297,8 @@ impl fmt::Display for Trace {
                 writeln!(f, "{:>12}   {}", "", record.ended)?;
             }
         }
-        if self.left_out > 0 {
-            writeln!(f, "\n{} more deeds were not written down", self.left_out)?;
+        if self.left_out != LeftOut::default() {
+            writeln!(f, "\nnot written down: {}", self.left_out)?;
         }
         Ok(())
     }
@@ -289,55 +308,11 @@ fn seconds(micros: u64) -> String {
     format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
-/// Writes down what happens while it happens.
-#[derive(Debug, Default)]
-pub(crate) struct Recorder {
-    pub(crate) connections: Vec<Record>,
-    deeds: usize,
-    pub(crate) left_out: u64,
-}
-
-impl Recorder {
-    /// The next connection, in the order in which they begin.
-    pub(crate) fn begun(&mut self, part: Part, source: Option<IpAddr>, at: Duration) {
-        self.connections.push(Record {
-            number: part.number,
-            scenario: part.scenario.name().to_owned(),
-            seed: part.seed,
-            source,
-            begun: micros(at),
-            deeds: Vec::new(),
-            ended: String::new(),
-        });
-    }
-
-    /// Something happened on the connection that began as number `index`.
-    pub(crate) fn did(&mut self, index: usize, since: Duration, what: What) {
-        if self.deeds >= MAX_DEEDS {
-            self.left_out += 1;
-            return;
-        }
-        self.deeds += 1;
-        let at = micros(since);
-        self.connections[index].deeds.push(Deed { at, what });
-    }
-
-    pub(crate) fn ended(&mut self, index: usize, how: Ending) {
-        self.connections[index].ended = match how {
-            Ending::Left => "over".into(),
-            Ending::ByTarget => "closed by the target".into(),
-            Ending::Failed(failure) => format!("failed: {failure}"),
-        };
-    }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Ending;
+    use crate::recorder::Recorder;
 
     fn trace() -> Trace {
         let mut recorder = Recorder::default();
@@ -381,6 +356,15 @@ mod tests {
         let error = Trace::load(&path).expect_err("it is damaged").to_string();
         assert!(error.contains("checksum"), "{error}");
         assert!(path.exists(), "it is the user's file");
+    }
+
+    #[test]
+    fn a_trace_of_another_form_is_refused_with_what_to_do() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("old.trace");
+        state_file::save(&path, VERSION - 1, &trace()).expect("it can be written");
+        let error = Trace::load(&path).expect_err("it is old").to_string();
+        assert!(error.contains("use the version that wrote it"), "{error}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use handfast_fuzz::Scenario;
 use handfast_fuzz::oracle::Verdict;
 use handfast_fuzz::report::Report;
 use handfast_fuzz::run::{Outcome, Run};
+use handfast_fuzz::trace::LeftOut;
 
 pub(crate) use cli::{NAME, command};
 use options::{Setup, setup};
@@ -176,8 +177,12 @@ fn summary(setup: &Setup, report: &Report<'_>) -> String {
     if let Some(dir) = &setup.report {
         lines.push(format!("Report    {}", dir.join("report.html").display()));
     }
-    if let Some(path) = &setup.trace {
-        lines.push(format!("Trace     {}", path.display()));
+    if let (Some(path), Some(trace)) = (&setup.trace, &outcome.trace) {
+        let cut = match trace.left_out == LeftOut::default() {
+            true => String::new(),
+            false => format!("; not in it: {}", trace.left_out),
+        };
+        lines.push(format!("Trace     {}{cut}", path.display()));
     }
     lines.push(format!("Again     {}", report.command));
     lines.join("\n") + "\n"

@@ -12,8 +12,9 @@ use super::failure::Failure;
 use super::frames;
 use super::tally::Ending;
 use crate::plan::Part;
+use crate::recorder::Recorder;
 use crate::scenario::{Act, Door, Event, Expect, Leave, Machine, Stage};
-use crate::trace::{Recorder, What};
+use crate::trace::What;
 use crate::voice::{Dice, Memory, Phrases, Voice};
 use handfast_wire::Kind;
 

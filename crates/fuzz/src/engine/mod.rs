@@ -32,8 +32,9 @@ use rustix::fd::OwnedFd;
 use socket2::SockAddr;
 
 use crate::plan::{Part, Plan};
+use crate::recorder::{LeftOut, Recorder};
 use crate::scenario::{Act, Arrival, Door, Event};
-use crate::trace::{Cue, Record, Recorder};
+use crate::trace::{Cue, Record};
 use crate::voice::{Memory, Phrases};
 use connection::{Connection, Desk, Next, Notes};
 use timers::{Name, Timers};
@@ -155,12 +156,12 @@ impl Engine {
         self.run_and_record(watch).0
     }
 
-    /// The same, with what was written down: the connections, and how many deeds were left
-    /// out since there were too many.
+    /// The same, with what was written down: the connections, and what was left out since it
+    /// was too much.
     pub fn run_and_record(
         mut self,
         mut watch: impl FnMut(&Tally) -> ControlFlow<()>,
-    ) -> (Tally, Vec<Record>, u64) {
+    ) -> (Tally, Vec<Record>, LeftOut) {
         self.started = Instant::now();
         let mut last_begun = self.started;
         loop {
