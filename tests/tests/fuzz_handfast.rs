@@ -3,8 +3,10 @@
 //! Short by itself; `make fuzz` plays each scenario 20,000 times, 300 at a time, and the mix
 //! for two minutes.
 
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+
 use handfast_fuzz::Scenario;
-use std::process::Command;
 
 use handfast_tests::fuzz_runs::{Amount, Fuzzed, fuzz, fuzz_scenario, replay};
 use handfast_tests::process::{Node, Program, Setup, op_true_signet};
@@ -128,6 +130,41 @@ fn calls_of_the_rpc_are_replayed_where_it_is_named() {
         line.contains("name it with --rpc or --rpc-socket"),
         "{line}"
     );
+}
+
+#[test]
+fn a_report_that_cannot_be_written_any_more_costs_neither_the_verdict_nor_the_trace() {
+    let node = node();
+    let dir = tempfile::tempdir().expect("a directory");
+    let (trace, out) = (dir.path().join("run.trace"), dir.path().join("out"));
+    let mut run = Command::new(Program::Handfast.path())
+        .args(["fuzz", "run", "--target", &node.p2p().to_string()])
+        .args(["--scenario", "reset", "--cycles", "40", "--rate", "20"])
+        .arg("--trace")
+        .arg(&trace)
+        .arg("--report")
+        .arg(&out)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut progress = BufReader::new(run.stderr.take().expect("piped"));
+    let mut line = String::new();
+    progress.read_line(&mut line).expect("it can be read");
+    assert!(line.contains("the run begins"), "{line}");
+    std::fs::remove_dir(&out).expect("it was made, and is empty still");
+
+    progress.read_to_string(&mut line).expect("it can be read");
+    let ended = run.wait_with_output().expect("it ends");
+    let summary = String::from_utf8_lossy(&ended.stdout);
+    assert!(summary.starts_with("Verdict   ok"), "{summary}\n{line}");
+    assert!(
+        summary.contains("\nTrace ") && !summary.contains("\nReport "),
+        "{summary}"
+    );
+    assert!(trace.exists(), "{summary}");
+    assert!(line.contains("cannot write"), "{line}");
+    assert_eq!(ended.status.code(), Some(2), "{line}");
 }
 
 fn status(node: &Node) -> Value {

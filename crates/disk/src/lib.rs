@@ -22,4 +22,4 @@ mod whole;
 pub use aside::{MAX_ASIDE, set_aside};
 pub use journal::{Format, Found, Journal, MAX_RECORD};
 pub use storage::{FileStorage, Storage, StorageFile};
-pub use whole::{remove, replace};
+pub use whole::{remove, replace, try_replace};

@@ -1,7 +1,7 @@
 //! Files that change as a whole.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,27 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     }
     written?;
     rename(&temporary, path)
+}
+
+/// Whether [`replace`] could begin to: for whoever has long to go until it writes. Changes
+/// nothing that stays.
+///
+/// # Errors
+/// Why not.
+pub fn try_replace(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(ErrorKind::IsADirectory.into());
+    }
+    let temporary = beside(path, "new");
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).open(&temporary) {
+        Ok(_) => fs::remove_file(&temporary),
+        // Somebody's, which it would overwrite, but not before it must.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            options.create_new(false).open(&temporary).map(drop)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
@@ -83,5 +104,25 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn whether_a_file_can_be_replaced_is_known_before_and_nothing_is_left_of_the_question() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        try_replace(&path).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        fs::write(dir.path().join("state.new"), b"somebody's").unwrap();
+        try_replace(&path).unwrap();
+        assert_eq!(
+            fs::read(dir.path().join("state.new")).unwrap(),
+            b"somebody's"
+        );
+        fs::remove_file(dir.path().join("state.new")).unwrap();
+
+        assert!(try_replace(&dir.path().join("nowhere/state")).is_err());
+        assert!(try_replace(dir.path()).is_err(), "a directory");
+        fs::create_dir(dir.path().join("state.new")).unwrap();
+        assert!(try_replace(&path).is_err(), "its place is taken");
     }
 }

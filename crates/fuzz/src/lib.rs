@@ -17,6 +17,9 @@ pub mod target;
 pub mod trace;
 pub mod voice;
 
+/// What is left of a run is written as all local files are: whole, or not at all.
+pub use handfast_disk::{replace, try_replace};
+
 pub use engine::{Doors, Engine, Failure, SourceRange, Tally};
 pub use plan::{Plan, Share};
 pub use scenario::Scenario;

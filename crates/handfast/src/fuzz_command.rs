@@ -4,11 +4,10 @@ mod cli;
 mod inside;
 mod options;
 mod progress;
+mod results;
 mod shrink;
 pub(crate) mod terms;
 
-use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,10 +22,11 @@ use handfast_fuzz::trace::LeftOut;
 pub(crate) use cli::{NAME, command};
 use options::{Setup, setup};
 use progress::Progress;
+use results::{Places, Saved};
 
 /// The target is not well.
 const NOT_WELL: u8 = 1;
-/// Wrong options, or no target to begin with.
+/// Wrong options, no target to begin with, or results that could not be written.
 const NO_RUN: u8 = 2;
 
 /// Does what the command line says. Exit code 0: the verdict is `ok`, or nothing was judged.
@@ -83,27 +83,20 @@ fn show(matches: &ArgMatches) -> Result<ExitCode, String> {
 fn run(setup: Result<Setup, String>) -> Result<ExitCode, String> {
     let setup = setup?;
     let run = the_run(&setup)?;
-    if let Some(dir) = &setup.report {
-        // Known before the run rather than after it.
-        fs::create_dir_all(dir)
-            .map_err(|error| format!("cannot write reports to {}: {error}", dir.display()))?;
-    }
+    let _places = Places::try_out(setup.trace.as_deref(), setup.report.as_deref())?;
     let stop = stop_on_signal()?;
     let progress = Progress::new(&setup.plan);
     let outcome = run.carry_out(&stop, |news| progress.tell(&news));
     let outcome = outcome.map_err(|error| error.to_string())?;
     progress.end();
-    if let (Some(path), Some(trace)) = (&setup.trace, &outcome.trace) {
-        let failed = |error| format!("cannot write {}: {error}", path.display());
-        trace.save(path).map_err(failed)?;
-    }
     let report = report(&setup, &outcome);
-    if let Some(dir) = &setup.report {
-        write(dir, "report.html", &report.html())?;
-        write(dir, "report.json", &report.json())?;
+    let saved = results::save(&setup, &report);
+    crate::print(&summary(&setup, &report, &saved));
+    for error in &saved.errors {
+        crate::complain(error);
     }
-    crate::print(&summary(&setup, &report));
     Ok(match outcome.judgement.verdict {
+        _ if !saved.errors.is_empty() => ExitCode::from(NO_RUN),
         Verdict::Ok => ExitCode::SUCCESS,
         _ => ExitCode::from(NOT_WELL),
     })
@@ -137,13 +130,8 @@ fn report<'a>(setup: &'a Setup, outcome: &'a Outcome) -> Report<'a> {
     }
 }
 
-fn write(dir: &Path, name: &str, text: &str) -> Result<(), String> {
-    let path = dir.join(name);
-    fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
-}
-
 /// What a person sees at the end: verdict, evidence, figures, and how to do it again.
-fn summary(setup: &Setup, report: &Report<'_>) -> String {
+fn summary(setup: &Setup, report: &Report<'_>, saved: &Saved) -> String {
     let outcome = report.outcome;
     let tally = &outcome.seen.tally;
     let total = tally.total();
@@ -174,10 +162,11 @@ fn summary(setup: &Setup, report: &Report<'_>) -> String {
     if outcome.interrupted {
         lines.push("Ended     before its time, by a signal".into());
     }
-    if let Some(dir) = &setup.report {
+    if let Some(dir) = setup.report.as_ref().filter(|_| saved.report) {
         lines.push(format!("Report    {}", dir.join("report.html").display()));
     }
-    if let (Some(path), Some(trace)) = (&setup.trace, &outcome.trace) {
+    let trace = outcome.trace.as_ref().filter(|_| saved.trace);
+    if let (Some(path), Some(trace)) = (&setup.trace, trace) {
         let cut = match trace.left_out == LeftOut::default() {
             true => String::new(),
             false => format!("; not in it: {}", trace.left_out),
