@@ -72,7 +72,7 @@ enum Damage {
     Length,
     #[error("its checksum is wrong")]
     Checksum,
-    #[error("its contents cannot be read: {0}")]
+    #[error("it is whole, and the state of something else")]
     Contents(#[from] bincode::Error),
 }
 
@@ -223,5 +223,20 @@ mod tests {
             "whoever asks knows before"
         );
         assert_eq!(load::<Rows>(&path, 1).expect("readable"), Some(rows()));
+    }
+
+    #[test]
+    fn the_whole_state_of_something_else_is_called_that() {
+        // Too short, too long, and of another form: what the decoder has to say of them is for
+        // nobody who only has the file, and for the first of them it is nothing.
+        let long = encode(&rows(), 1).expect("small");
+        for wrong in [
+            decode::<(Rows, Rows)>(&long, 1).map(drop),
+            decode::<u32>(&long, 1).map(drop),
+            decode::<Option<u64>>(&long, 1).map(drop),
+        ] {
+            let error = wrong.expect_err("it is something else").to_string();
+            assert_eq!(error, "it is whole, and the state of something else");
+        }
     }
 }
