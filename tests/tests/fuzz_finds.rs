@@ -1,6 +1,7 @@
 //! The fuzzer finds what it is for, and finds nothing where there is nothing.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use handfast_fuzz::oracle::Verdict;
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::run::{Outcome, Run};
 use handfast_fuzz::shrink::shrink;
-use handfast_fuzz::trace::Cue;
+use handfast_fuzz::trace::{Cue, Trace};
 use handfast_fuzz::voice::Dialect;
 use handfast_fuzz::{Doors, Plan, Scenario, Share};
 use handfast_tests::faulty::{Fault, FaultyNode};
+use handfast_tests::process::Program;
 use handfast_wire::Network;
 
 /// How long an honest peer waits. Generous against what it takes on a busy machine, short
@@ -102,9 +104,72 @@ fn a_run_that_finds_it_is_shrunk_to_under_twenty_connections_that_still_do() {
     let trace = outcome.trace.expect("it was written down");
     let cues = trace.cues(Path::new("trace")).expect("known scenarios");
     // Whether a race is lost is a matter of luck: more than one try.
-    let shrunk = shrink(cues, 60, |cues| (0..3).any(|_| stuck(cues, hasty)));
+    let mut tries = 60;
+    let shrunk = shrink(cues, |cues| {
+        tries -= 1;
+        (tries >= 0).then(|| (0..3).any(|_| stuck(cues, hasty)))
+    });
     assert!(shrunk.len() < 20, "{} connections are left", shrunk.len());
     assert!((0..10).any(|_| stuck(&shrunk, PATIENCE)), "it still fails");
+}
+
+/// `sh` forks for a command that is not its last: what listens is no child of the tool, and
+/// its socket may outlive the shell that is waited for.
+#[test]
+fn a_target_that_is_started_by_a_forking_shell_is_shrunk_run_by_run_as_many_as_were_allowed() {
+    let program = Path::new(env!("CARGO_BIN_EXE_faulty-node"));
+    let node = FaultyNode::start(program, Fault::LeakedDescriptors);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (trace, shorter) = (dir.path().join("run.trace"), dir.path().join("short.trace"));
+    let fuzz = |arguments: &[&str], files: [&Path; 2]| {
+        let output = Command::new(Program::Handfast.path())
+            .args([&["fuzz"], arguments, &["--patience", "1"]].concat())
+            .arg(if arguments[0] == "run" {
+                "--trace"
+            } else {
+                "--output"
+            })
+            .args(files.iter().filter(|file| !file.as_os_str().is_empty()))
+            .output()
+            .expect("the program starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let target = node.address().to_string();
+    let line = "run --scenario reset --cycles 300 --target";
+    let line: Vec<&str> = line.split(' ').chain([&target[..]]).collect();
+    let (code, summary, _) = fuzz(&line, [&trace, Path::new("")]);
+    assert_eq!(code, Some(1), "{summary}");
+    drop(node);
+
+    let port = target.rsplit(':').next().expect("a port");
+    let start = format!("{} leaked-descriptors {port}; true", program.display());
+    let line = ["shrink", "--tries", "6", "--start", &start];
+    let (code, said, progress) = fuzz(&line, [&shorter, &trace]);
+    assert_eq!(code, Some(0), "{said}{progress}");
+    let runs = progress.lines().filter(|it| it.contains(" connections: "));
+    let failed = runs.clone().filter(|it| !it.ends_with(": ok"));
+    assert_eq!(runs.count(), 6, "{progress}");
+    assert!(
+        failed.clone().all(|it| it.ends_with(": ghost peers")),
+        "{progress}"
+    );
+    let best = failed
+        .last()
+        .expect("the first one fails")
+        .split(' ')
+        .next();
+    let best: usize = best.and_then(|it| it.parse().ok()).expect("a count");
+    assert!(best < 300, "{progress}");
+    let kept = Trace::load(&shorter).expect("it was written");
+    assert_eq!(
+        (kept.connections.len(), &kept.verdict[..]),
+        (best, "ghost peers")
+    );
 }
 
 #[test]

@@ -8,7 +8,8 @@ fn main() -> ExitCode {
     let name = std::env::args().nth(1).unwrap_or_default();
     match Fault::ALL.into_iter().find(|fault| fault.name() == name) {
         Some(fault) => {
-            serve(fault);
+            let port = std::env::args().nth(2);
+            serve(fault, port.map_or(0, |port| port.parse().expect("a port")));
             ExitCode::SUCCESS
         }
         None => {

@@ -110,15 +110,16 @@ impl Drop for FaultyNode {
 }
 
 /// Is a node with this fault, and says on standard output where it listens, until it is
-/// killed.
+/// killed. Port 0: any that is free.
 ///
 /// # Panics
-/// If loopback has no port left.
-pub fn serve(fault: Fault) {
-    let listener = listen(match fault {
+/// If the port is taken, or loopback has none left.
+pub fn serve(fault: Fault, port: u16) {
+    let backlog = match fault {
         Fault::ShortQueue => SHORT_BACKLOG,
         _ => BACKLOG,
-    });
+    };
+    let listener = listen(port, backlog);
     println!("{}", listener.local_addr().expect("it is bound"));
     let node = Node {
         fault,
@@ -128,10 +129,12 @@ pub fn serve(fault: Fault) {
     node.accept(&listener);
 }
 
-fn listen(backlog: i32) -> TcpListener {
+fn listen(port: u16, backlog: i32) -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    socket.bind(&any.into()).expect("a port on loopback");
+    // Connections of one who had the port before may still be in TIME_WAIT.
+    socket.set_reuse_address(true).expect("a socket has it");
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    socket.bind(&address.into()).expect("a port on loopback");
     socket.listen(backlog).expect("a bound socket listens");
     socket.into()
 }

@@ -4,6 +4,7 @@ use clap::builder::PathBufValueParser;
 use clap::{Arg, ArgAction, Command};
 
 use super::options::{CONCURRENCY, CYCLES, DURATION, MAX_DURATION};
+use super::shrink::TRIES;
 
 /// Of the subcommand.
 pub(crate) const NAME: &str = "fuzz";
@@ -37,10 +38,13 @@ pub(crate) fn command() -> Command {
                 .arg(Arg::new("SCENARIO").help("Whose page is shown")),
         )
         .subcommand(run_command())
-        .subcommand(replay_command(
-            "replay",
-            "Make the connections of a trace again, at the same times",
-        ))
+        .subcommand(
+            replay_command(
+                "replay",
+                "Make the connections of a trace again, at the same times",
+            )
+            .arg(report()),
+        )
         .subcommand(
             Command::new("show")
                 .about("Print a trace for people")
@@ -58,11 +62,6 @@ fn replay_command(name: &'static str, about: &'static str) -> Command {
             "target",
             "HOST:PORT",
             "Another target than that of the trace",
-        ))
-        .arg(path(
-            "report",
-            "DIR",
-            "Where report.html and report.json are written",
         ))
         .arg(patience())
         .arg(own());
@@ -90,7 +89,7 @@ fn shrink_command() -> Command {
         text(
             "start",
             "COMMAND",
-            "Starts the target, afresh, by a shell; it is killed after each try",
+            "Starts the target, afresh, by a shell, in the foreground; it is killed after each run",
         )
         .required(true),
     )
@@ -98,7 +97,7 @@ fn shrink_command() -> Command {
     .arg(number(
         "tries",
         100_000,
-        "Runs at most [default: 200]".into(),
+        format!("Runs at most, all of them counted [default: {TRIES}]"),
     ))
 }
 
@@ -112,6 +111,11 @@ fn file(name: &'static str, help: &'static str) -> Arg {
 fn patience() -> Arg {
     let help = "Seconds that an honest peer, or a block, may have to wait [default: 30]";
     number("patience", 3_600, help.into())
+}
+
+fn report() -> Arg {
+    let help = "Where report.html and report.json are written";
+    path("report", "DIR", help)
 }
 
 fn own() -> Arg {
@@ -192,11 +196,7 @@ fn run_command() -> Command {
             "CIDR",
             "Addresses to come from, by turns, e.g. 127.1.0.0/16",
         ))
-        .arg(path(
-            "report",
-            "DIR",
-            "Where report.html and report.json are written",
-        ))
+        .arg(report())
         .arg(text(
             "magic",
             "HEX",

@@ -149,7 +149,8 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<Setup, String> {
         dialect,
         sources: None,
         patience: Duration::from_secs(matches.get_one::<u64>("patience").copied().unwrap_or(30)),
-        report: matches.get_one::<PathBuf>("report").cloned(),
+        // Runs that shrink a trace have no report.
+        report: matches.try_get_one("report").ok().flatten().cloned(),
         trace: None,
         rpc,
         network,
@@ -336,6 +337,17 @@ mod tests {
             let error = refused(line);
             assert!(error.contains(part), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn runs_that_shrink_a_trace_leave_no_report_and_do_not_take_its_directory() {
+        let parsed = |more: &[&str]| {
+            let words = ["fuzz", "shrink", "x", "--start", "y", "--output", "z"];
+            command().try_get_matches_from([&words, more].concat())
+        };
+        assert!(parsed(&[]).is_ok());
+        let error = parsed(&["--report", "out"]).expect_err("no report");
+        assert!(error.to_string().contains("--report"), "{error}");
     }
 
     #[test]
