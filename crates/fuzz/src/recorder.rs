@@ -19,6 +19,9 @@ const ROOM: u64 = state_file::MAX_PAYLOAD - (1 << 20);
 /// The end of a connection that has not ended takes so many bytes at most.
 const LONGEST_END: usize = 96;
 
+/// What the number of an opening takes besides its absence.
+const OPENING: u64 = 4;
+
 /// What a trace lacks since a file has an end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
@@ -79,10 +82,11 @@ impl Recorder {
             seed: part.seed,
             source,
             begun: micros(at),
+            opening: None,
             deeds: Vec::new(),
             ended: String::new(),
         };
-        let bytes = state_file::encoded_len(&record) + LONGEST_END as u64;
+        let bytes = state_file::encoded_len(&record) + OPENING + LONGEST_END as u64;
         // One that is left out leaves out all that follow: places are found by counting.
         if self.left_out.connections > 0 || bytes > self.room {
             if self.left_out.connections == 0 {
@@ -93,6 +97,13 @@ impl Recorder {
         }
         self.room -= bytes;
         self.connections.push(record);
+    }
+
+    /// The barrier opened for this one, as it did for all that have the same number.
+    pub(crate) fn opened(&mut self, index: usize, opening: u32) {
+        if let Some(record) = self.connections.get_mut(index) {
+            record.opening = Some(opening);
+        }
     }
 
     /// Something happened on the connection that began as number `index`.
@@ -195,6 +206,7 @@ mod tests {
         }
         let failure = crate::engine::Failure::Garbled(crate::scenario::Stage::Ready);
         for index in 0..1_000 {
+            recorder.opened(index, 0);
             recorder.ended(index, Ending::Failed(failure));
         }
         let bytes: u64 = recorder

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::engine::{Doors, Engine, SourceRange, Tally};
 use crate::oracle::{Health, Inside, Introduction, Judgement, Observations, Oracle, VisitError};
 use crate::plan::Plan;
+use crate::scenario::Arrival;
 use crate::trace::{Cue, LeftOut, Record, Trace};
 use crate::voice::{Dialect, Phrases};
 use handfast_wire::Network;
@@ -117,6 +118,11 @@ impl Run {
             dialect.height = introduction.height.max(0);
         }
         let phrases = Phrases::new(dialect.clone());
+        let concurrency = self.plan.concurrency as u64;
+        let waves = match self.cues.first() {
+            Some(cue) => cue.together,
+            None => self.plan.arrival() == Arrival::Waves,
+        };
         let mut engine = Engine::new(self.plan, phrases, self.doors, self.sources);
         if !self.cues.is_empty() {
             engine = engine.replaying(self.cues);
@@ -154,6 +160,8 @@ impl Run {
                 .unwrap_or(u64::MAX),
             height: dialect.height,
             seed,
+            concurrency,
+            waves,
             verdict: judgement.verdict.to_string(),
             connections,
             left_out,

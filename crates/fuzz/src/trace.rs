@@ -16,7 +16,7 @@ use crate::voice::Dialect;
 use handfast_wire::{Kind, Network, UnknownNetwork};
 
 /// Raised when [`Trace`] changes its meaning.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// A run, written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,10 @@ pub struct Trace {
     pub height: i32,
     /// What everything random came from.
     pub seed: u64,
+    /// Connections at a time.
+    pub concurrency: u64,
+    /// Whether connections came in waves: all of them connected before the first said a word.
+    pub waves: bool,
     /// The verdict, as it is called.
     pub verdict: String,
     /// In the order in which they began.
@@ -60,6 +64,8 @@ pub struct Record {
     pub source: Option<IpAddr>,
     /// Microseconds since the start of the run.
     pub begun: u64,
+    /// Which opening of the barrier it left at, if it did: others have the same.
+    pub opening: Option<u32>,
     /// What it did and was told, in order.
     pub deeds: Vec<Deed>,
     /// How it ended; empty if the run ended before.
@@ -152,6 +158,10 @@ pub struct Cue {
     pub source: Option<IpAddr>,
     /// When it begins, since the start of the run.
     pub at: Duration,
+    /// The opening of the barrier for which it waits, with all others that have the same one.
+    pub opening: Option<u32>,
+    /// Whether all that begin with it are connected before the first of them says a word.
+    pub together: bool,
 }
 
 /// A file cannot be replayed.
@@ -234,6 +244,8 @@ impl Trace {
                 },
                 source: record.source,
                 at: Duration::from_micros(record.begun),
+                opening: record.opening,
+                together: self.waves,
             })
         };
         self.connections.iter().map(cue).collect()
@@ -327,6 +339,7 @@ mod tests {
         let heard = What::heard(Some(Kind::Verack), &[]);
         recorder.did(0, Duration::from_micros(250), heard);
         recorder.did(0, Duration::from_micros(300), What::left(Leave::Reset));
+        recorder.opened(0, 2);
         recorder.ended(0, Ending::Left);
         Trace {
             target: "127.0.0.1:18444".into(),
@@ -338,6 +351,8 @@ mod tests {
             handshake_deadline: 60_000,
             height: 100,
             seed: 7,
+            concurrency: 20,
+            waves: true,
             verdict: "ok".into(),
             connections: recorder.connections,
             left_out: recorder.left_out,
@@ -378,6 +393,8 @@ mod tests {
             },
             source: Some("127.1.0.4".parse().expect("an address")),
             at: Duration::from_millis(5),
+            opening: Some(2),
+            together: true,
         };
         assert_eq!(cues, [expected]);
         let dialect = trace().dialect(Dialect::new(&Network::Regtest, 1));

@@ -9,6 +9,7 @@
 //! always us. Our ports (28,232 as Linux is shipped) can be used again a second later on
 //! loopback (`net.ipv4.tcp_tw_reuse` = 2); a range of source addresses has as many more.
 
+mod barrier;
 mod connection;
 mod failure;
 mod frames;
@@ -20,7 +21,6 @@ pub use failure::Failure;
 pub use sources::{NoRange, SourceRange};
 pub use tally::{Counts, Ending, Second, Tally};
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -36,6 +36,7 @@ use crate::recorder::{LeftOut, Recorder};
 use crate::scenario::{Act, Arrival, Door, Event};
 use crate::trace::{Cue, Record};
 use crate::voice::{Memory, Phrases};
+use barrier::Barrier;
 use connection::{Connection, Desk, Next, Notes};
 use timers::{Name, Timers};
 
@@ -83,7 +84,7 @@ pub struct Engine {
     epoll: OwnedFd,
     places: Vec<Place>,
     free: Vec<usize>,
-    gathered: BTreeSet<usize>,
+    barrier: Barrier,
     live: usize,
     timers: Timers,
     tally: Tally,
@@ -122,7 +123,7 @@ impl Engine {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).expect("the system can poll"),
             places: Vec::new(),
             free: Vec::new(),
-            gathered: BTreeSet::new(),
+            barrier: Barrier::default(),
             live: 0,
             timers: Timers::default(),
             tally: Tally::default(),
@@ -139,6 +140,7 @@ impl Engine {
     pub fn replaying(mut self, cues: Vec<Cue>) -> Self {
         self.plan.limit.cycles = cues.len() as u64;
         self.plan.concurrency = cues.len().max(1);
+        self.barrier = Barrier::replaying(&cues);
         self.cues = cues;
         self
     }
@@ -244,11 +246,12 @@ impl Engine {
     /// first of them says a word.
     fn begin(&mut self, now: Instant) {
         let mut connected = Vec::new();
-        let together = self.arrival() == Arrival::Waves;
         while self.live < self.plan.concurrency
             && self.begun < self.plan.limit.cycles
             && self.begins_at().is_none_or(|at| at <= now)
         {
+            let cue = self.next_cue().map(|cue| cue.together);
+            let together = cue.unwrap_or(self.arrival() == Arrival::Waves);
             let Some(index) = self.connect(now) else {
                 continue;
             };
@@ -300,6 +303,7 @@ impl Engine {
         if let Some(recorder) = &mut self.desk.recorder {
             recorder.ended(index, Ending::Failed(failure));
         }
+        self.barrier.went(None, index);
         let at = now.duration_since(self.started);
         self.tally.ended(at, part.scenario, Ending::Failed(failure));
         self.back_off(failure, now);
@@ -373,16 +377,16 @@ impl Engine {
 
     /// Opens the barrier when all are there who can be waited for.
     fn open_barrier(&mut self) {
-        let all_who_are = self.gathered.len() == self.live;
-        let waiting = self.gathered.len();
-        if waiting == 0 || (waiting < self.plan.gathering() && !all_who_are) {
-            return;
-        }
-        let now = Instant::now();
-        for index in std::mem::take(&mut self.gathered) {
-            self.with(index, now, |connection, desk| {
-                connection.tell(Event::Opened, desk, now)
-            });
+        while let Some((opening, places)) = self.barrier.open(self.plan.gathering(), self.live) {
+            let now = Instant::now();
+            for place in places {
+                self.with(place, now, |connection, desk| {
+                    if let Some(recorder) = &mut desk.recorder {
+                        recorder.opened(connection.index, opening);
+                    }
+                    connection.tell(Event::Opened, desk, now)
+                });
+            }
         }
     }
 
@@ -429,7 +433,7 @@ impl Engine {
             self.timers.set(now + after, name, place.wishes);
         }
         if notes.gathered {
-            self.gathered.insert(index);
+            self.barrier.came(index, connection.index);
         }
         match next {
             Next::Over(how) => self.end(index, how, now),
@@ -455,7 +459,7 @@ impl Engine {
             return;
         };
         self.live -= 1;
-        self.gathered.remove(&index);
+        self.barrier.went(Some(index), connection.index);
         self.free.push(index);
         if let Some(recorder) = &mut self.desk.recorder {
             recorder.ended(connection.index, how);

@@ -239,6 +239,8 @@ fn the_same_seed_sends_the_same_bytes_on_every_connection_and_so_does_a_replay()
         part: mixed.part(record.number),
         source: record.source,
         at: Duration::from_micros(record.begun),
+        opening: record.opening,
+        together: false,
     });
     let replayed = record(engine(mixed.clone(), target).replaying(cues.collect()));
     let first = sent(first);
@@ -253,6 +255,42 @@ fn those_at_the_barrier_leave_together() {
     let tally = run(plan(Scenario::Barrier, 30), target);
     let total = tally.total();
     assert_eq!((total.ended, total.failed()), (30, 0), "{total:?}");
+}
+
+#[test]
+fn those_who_left_together_leave_together_in_a_replay() {
+    let target = target(honest);
+    let left_together = |engine: Engine| {
+        let (tally, records, _) = engine
+            .recording()
+            .run_and_record(|_| ControlFlow::Continue(()));
+        assert_eq!(tally.total().failed(), 0);
+        let mut openings = std::collections::BTreeMap::<_, Vec<u64>>::new();
+        for record in &records {
+            openings
+                .entry(record.opening)
+                .or_default()
+                .push(record.number);
+        }
+        let mut together: Vec<Vec<u64>> = openings.into_values().collect();
+        together.sort();
+        (together, records)
+    };
+    let plan = plan(Scenario::Barrier, 90);
+    let (first, records) = left_together(engine(plan.clone(), target));
+    assert_eq!(first.iter().map(Vec::len).collect::<Vec<_>>(), [30, 30, 30]);
+    // All of them at once: when they come says nothing of who left with whom.
+    let cues = records.iter().map(|record| Cue {
+        part: plan.part(record.number),
+        source: None,
+        at: Duration::ZERO,
+        opening: record.opening,
+        together: false,
+    });
+    let mut replayed = plan.clone();
+    replayed.shares = Plan::mix(false);
+    let engine = engine(replayed, target).replaying(cues.collect());
+    assert_eq!(left_together(engine).0, first);
 }
 
 #[test]

@@ -140,7 +140,9 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<Setup, String> {
         plan: Plan {
             seed: trace.seed,
             shares: Plan::mix(false),
-            concurrency: cues.len(),
+            concurrency: usize::try_from(trace.concurrency)
+                .unwrap_or(cues.len())
+                .max(1),
             limit: limit(None, Some(MAX_DURATION)),
             rate: None,
             patience: Plan::PATIENCE,
@@ -361,6 +363,8 @@ mod tests {
             part: setup.plan.part(0),
             source: None,
             at: Duration::ZERO,
+            opening: None,
+            together: false,
         }];
         assert_eq!(setup.command(), "handfast fuzz");
     }
