@@ -147,7 +147,7 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<Setup, String> {
             rate: None,
             patience: Plan::PATIENCE,
         },
-        mines: is_minable(&network) && trace.magic == network.magic().to_bytes(),
+        mines: is_minable(&network),
         dialect,
         sources: None,
         patience: Duration::from_secs(matches.get_one::<u64>("patience").copied().unwrap_or(30)),
@@ -278,6 +278,8 @@ fn rpc(matches: &ArgMatches, network: &Network) -> Result<Option<Place>, String>
 
 #[cfg(test)]
 mod tests {
+    use handfast_fuzz::trace::{LeftOut, Record};
+
     use super::super::cli::command;
     use super::*;
 
@@ -350,6 +352,56 @@ mod tests {
         assert!(parsed(&[]).is_ok());
         let error = parsed(&["--report", "out"]).expect_err("no report");
         assert!(error.to_string().contains("--report"), "{error}");
+    }
+
+    fn replayed(trace: &Trace) -> Result<Setup, String> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("run.trace");
+        trace.save(&path).expect("writable");
+        let words = ["fuzz", "replay", path.to_str().expect("UTF-8")];
+        let matches = command().try_get_matches_from(words).expect("a file");
+        let (_, matches) = matches.subcommand().expect("replay");
+        replay(matches)
+    }
+
+    fn trace_of(network: &str, magic: [u8; 4]) -> Trace {
+        let record = Record {
+            number: 0,
+            scenario: "reset".into(),
+            seed: 1,
+            source: None,
+            begun: 0,
+            opening: None,
+            deeds: Vec::new(),
+            ended: String::new(),
+        };
+        Trace {
+            target: "127.0.0.1:18444".into(),
+            network: network.into(),
+            signet_challenge: None,
+            magic,
+            version: 70_016,
+            time: 1_700_000_000,
+            handshake_deadline: 60_000,
+            height: 0,
+            seed: 7,
+            concurrency: 20,
+            waves: false,
+            verdict: "stuck sync".into(),
+            connections: vec![record],
+            left_out: LeftOut::default(),
+        }
+    }
+
+    #[test]
+    fn a_replay_on_a_network_of_ones_own_looks_at_blocks_as_the_run_did() {
+        let own = replayed(&trace_of("regtest", [0x0a, 0x0b, 0x0c, 0x0d])).expect("a trace");
+        assert!(own.mines, "what is stuck is found by a block");
+        assert_eq!(own.dialect.magic, [0x0a, 0x0b, 0x0c, 0x0d]);
+        let run = parsed("--target 127.0.0.1:1 --magic 0a0b0c0d").expect("a run");
+        assert_eq!(run.mines, own.mines);
+        let public = replayed(&trace_of("testnet4", [1; 4])).expect("a trace");
+        assert!(!public.mines);
     }
 
     #[test]
