@@ -287,10 +287,16 @@ impl fmt::Display for Trace {
             f,
             "{} connections to {} ({}), seed {}; verdict: {}",
             self.connections.len(),
-            self.target,
-            self.network,
+            Plain(&self.target),
+            Plain(&self.network),
             self.seed,
-            self.verdict
+            Plain(&self.verdict)
+        )?;
+        // What two runs of one seed differ in, and a replay repeats.
+        writeln!(
+            f,
+            "their version said: protocol {}, time {}, and heights that begin at {}",
+            self.version, self.time, self.height
         )?;
         for record in &self.connections {
             let from = record.source.map(|source| format!(" from {source}"));
@@ -298,19 +304,36 @@ impl fmt::Display for Trace {
                 f,
                 "\n{:>12} {} #{}{}",
                 seconds(record.begun),
-                record.scenario,
+                Plain(&record.scenario),
                 record.number,
                 from.unwrap_or_default()
             )?;
             for deed in &record.deeds {
-                writeln!(f, "{:>12}   {}", seconds(record.begun + deed.at), deed.what)?;
+                let at = record.begun.saturating_add(deed.at);
+                writeln!(f, "{:>12}   {}", seconds(at), deed.what)?;
             }
             if !record.ended.is_empty() {
-                writeln!(f, "{:>12}   {}", "", record.ended)?;
+                writeln!(f, "{:>12}   {}", "", Plain(&record.ended))?;
             }
         }
         if self.left_out != LeftOut::default() {
             writeln!(f, "\nnot written down: {}", self.left_out)?;
+        }
+        Ok(())
+    }
+}
+
+/// # Security
+/// A file says what it likes, and a terminal obeys what it is sent.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character.is_control() {
+                true => write!(f, "{}", character.escape_default())?,
+                false => write!(f, "{character}")?,
+            }
         }
         Ok(())
     }
@@ -428,6 +451,7 @@ mod tests {
             lines,
             [
                 "1 connections to 127.0.0.1:18444 (regtest), seed 7; verdict: ok",
+                "their version said: protocol 70016, time 1700000000, and heights that begin at 100",
                 "",
                 "0.005000 reset #3 from 127.1.0.4",
                 &format!("0.005000   {}", What::sent(b"version")),
@@ -436,5 +460,19 @@ mod tests {
                 "over",
             ]
         );
+    }
+
+    #[test]
+    fn a_trace_tells_a_terminal_nothing_but_text() {
+        let mut trace = trace();
+        for text in [&mut trace.target, &mut trace.network, &mut trace.verdict] {
+            text.push_str("\u{1b}]0;owned\u{7}\u{9b}2J");
+        }
+        trace.connections[0].scenario.push_str("\u{1b}[2J");
+        trace.connections[0].ended.push('\r');
+        trace.connections[0].begun = u64::MAX;
+        let text = trace.to_string();
+        let controls = text.chars().filter(|it| it.is_control() && *it != '\n');
+        assert_eq!(controls.count(), 0, "{text:?}");
     }
 }
