@@ -1,5 +1,7 @@
 //! The command line of `handfast fuzz`, as clap knows it.
 
+use std::time::Duration;
+
 use clap::builder::PathBufValueParser;
 use clap::{Arg, ArgAction, Command};
 
@@ -109,8 +111,8 @@ fn file(name: &'static str, help: &'static str) -> Arg {
 }
 
 fn patience() -> Arg {
-    let help = "Seconds that an honest peer, or a block, may have to wait [default: 30]";
-    number("patience", 3_600, help.into())
+    let help = "How long an honest peer, or a block, may have to wait [default: 30s]";
+    time("patience", 3_600, help.into())
 }
 
 fn report() -> Arg {
@@ -131,6 +133,36 @@ fn number(name: &'static str, most: u64, help: String) -> Arg {
         .value_name("N")
         .value_parser(clap::value_parser!(u64).range(1..=most))
         .help(help)
+}
+
+/// A time of a second to `most` seconds.
+fn time(name: &'static str, most: u64, help: String) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("TIME")
+        .value_parser(move |text: &str| span(text, most))
+        .help(help)
+}
+
+/// Seconds, or a number with its unit.
+fn span(text: &str, most: u64) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|it: char| it.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => Some(1_u64),
+        "m" => Some(60),
+        "h" => Some(3_600),
+        _ => None,
+    };
+    let number = digits.parse().ok();
+    let (Some(number), Some(unit)) = (number, unit) else {
+        return Err("a time is a whole number with s, m or h, as 90s, 5m or 2h".into());
+    };
+    let seconds = unit
+        .checked_mul(number)
+        .filter(|it| (1..=most).contains(it));
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("it takes 1s to {}h", most / 3_600))
 }
 
 fn text(name: &'static str, value: &'static str, help: &'static str) -> Arg {
@@ -181,10 +213,13 @@ fn run_command() -> Command {
             MAX_CYCLES,
             format!("Connections in all [default: {CYCLES}, unless --duration is given]"),
         ))
-        .arg(number(
+        .arg(time(
             "duration",
             MAX_DURATION,
-            format!("Seconds after which none begins [default: {DURATION}]"),
+            format!(
+                "How long connections begin, e.g. 90s, 5m or 2h [default: {DURATION}s, unless \
+                 --cycles is given]"
+            ),
         ))
         .arg(number(
             "rate",
@@ -210,10 +245,10 @@ fn run_command() -> Command {
             )
             .value_parser(clap::value_parser!(i32)),
         )
-        .arg(number(
+        .arg(time(
             "handshake-deadline",
             3_600,
-            "Seconds after which the node gives up a handshake [default: 60; btcd: 30]".into(),
+            "How long the node waits for a handshake [default: 60s; btcd: 30s]".into(),
         ))
         .arg(path(
             "trace",
@@ -223,4 +258,31 @@ fn run_command() -> Command {
         .arg(patience())
         .arg(own());
     with_rpc(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit_or_is_seconds_and_is_bounded() {
+        let seconds = |text| span(text, MAX_DURATION).map(|it| it.as_secs());
+        for (text, expected) in [
+            ("7", 7),
+            ("5s", 5),
+            ("2m", 120),
+            ("1h", 3_600),
+            ("24h", 86_400),
+        ] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in ["", "s", "2d", "1.5h", "-1s", "5 s", "2mm", "2\u{20ac}"] {
+            let error = seconds(text).expect_err(text);
+            assert!(error.contains("90s, 5m or 2h"), "{text}: {error}");
+        }
+        for text in ["0", "0h", "25h", "18446744073709551615h"] {
+            let error = seconds(text).expect_err(text);
+            assert!(error.contains("1s to 24h"), "{text}: {error}");
+        }
+    }
 }

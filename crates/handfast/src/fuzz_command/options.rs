@@ -22,6 +22,8 @@ pub(super) const CONCURRENCY: u64 = 100;
 pub(super) const CYCLES: u64 = 10_000;
 /// How long a run takes at most, unless the user says otherwise, seconds.
 pub(super) const DURATION: u64 = 60;
+/// How long an honest peer may have to wait, unless the user says otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take at most, seconds: a day.
 pub(super) const MAX_DURATION: u64 = 86_400;
 
@@ -87,14 +89,14 @@ pub(super) fn setup(matches: &ArgMatches) -> Result<Setup, String> {
             shares,
             concurrency: usize::try_from(wanted("concurrency").unwrap_or(CONCURRENCY))
                 .expect("at most 20,000"),
-            limit: limit(wanted("cycles"), wanted("duration")),
+            limit: limit(wanted("cycles"), span(matches, "duration")),
             rate: wanted("rate").map(|rate| u32::try_from(rate).expect("at most a million")),
             patience: Plan::PATIENCE,
         },
         mines: is_minable(&network),
         dialect,
         sources: sources.transpose().map_err(|error| error.to_string())?,
-        patience: Duration::from_secs(wanted("patience").unwrap_or(30)),
+        patience: span(matches, "patience").unwrap_or(PATIENCE),
         report: matches.get_one::<PathBuf>("report").cloned(),
         trace: matches.get_one::<PathBuf>("trace").cloned(),
         cues: Vec::new(),
@@ -143,14 +145,14 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<Setup, String> {
             concurrency: usize::try_from(trace.concurrency)
                 .unwrap_or(cues.len())
                 .max(1),
-            limit: limit(None, Some(MAX_DURATION)),
+            limit: limit(Some(cues.len() as u64), None),
             rate: None,
             patience: Plan::PATIENCE,
         },
         mines: is_minable(&network),
         dialect,
         sources: None,
-        patience: Duration::from_secs(matches.get_one::<u64>("patience").copied().unwrap_or(30)),
+        patience: span(matches, "patience").unwrap_or(PATIENCE),
         // Runs that shrink a trace have no report.
         report: matches.try_get_one("report").ok().flatten().cloned(),
         trace: None,
@@ -187,18 +189,19 @@ fn word<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
     matches.get_one::<String>(name).map(String::as_str)
 }
 
+fn span(matches: &ArgMatches, name: &str) -> Option<Duration> {
+    matches.get_one::<Duration>(name).copied()
+}
+
 /// Whoever names one bound means that one.
-fn limit(cycles: Option<u64>, duration: Option<u64>) -> Limit {
+fn limit(cycles: Option<u64>, duration: Option<Duration>) -> Limit {
     let (cycles, duration) = match (cycles, duration) {
         (Some(cycles), Some(duration)) => (cycles, duration),
-        (Some(cycles), None) => (cycles, MAX_DURATION),
+        (Some(cycles), None) => (cycles, Duration::from_secs(MAX_DURATION)),
         (None, Some(duration)) => (u64::MAX, duration),
-        (None, None) => (CYCLES, DURATION),
+        (None, None) => (CYCLES, Duration::from_secs(DURATION)),
     };
-    Limit {
-        cycles,
-        duration: Duration::from_secs(duration),
-    }
+    Limit { cycles, duration }
 }
 
 fn network(matches: &ArgMatches) -> Result<Network, String> {
@@ -239,8 +242,8 @@ fn dialect(matches: &ArgMatches, network: &Network) -> Result<Dialect, String> {
     if let Some(version) = matches.get_one::<i32>("protocol-version") {
         dialect.version = *version;
     }
-    if let Some(seconds) = matches.get_one::<u64>("handshake-deadline") {
-        dialect.handshake_deadline = Duration::from_secs(*seconds);
+    if let Some(deadline) = span(matches, "handshake-deadline") {
+        dialect.handshake_deadline = deadline;
     }
     Ok(dialect)
 }
@@ -306,7 +309,8 @@ mod tests {
         assert_eq!(setup.plan.limit.duration, Duration::from_secs(DURATION));
         assert_eq!(setup.scenarios, [MIX]);
         assert!(setup.mines && setup.rpc.is_none());
-        let long = parsed("--target 127.0.0.1:1 --duration 7").expect("a time is a bound");
+        let long = parsed("--target 127.0.0.1:1 --duration 2m").expect("a time is a bound");
+        assert_eq!(long.plan.limit.duration, Duration::from_secs(120));
         assert_eq!(long.plan.limit.cycles, u64::MAX);
     }
 
@@ -337,6 +341,9 @@ mod tests {
                 "--network signet",
             ),
             ("--target 127.0.0.1:1 --concurrency 0", "1..="),
+            ("--target 127.0.0.1:1 --duration 2d", "90s, 5m or 2h"),
+            ("--target 127.0.0.1:1 --patience 2h", "1s to 1h"),
+            ("--target 127.0.0.1:1 --handshake-deadline 0", "1s to 1h"),
         ] {
             let error = refused(line);
             assert!(error.contains(part), "{line}: {error}");

@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use handfast_fuzz::oracle::{Followed, Health};
+use handfast_fuzz::plan::Limit;
 use handfast_fuzz::run::News;
 use handfast_fuzz::{Plan, Tally};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,26 +14,52 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// How often there is a line where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The unit of a bar that counts connections; the other one is time.
+const CONNECTIONS: &str = "connections";
+
+/// How far a run is.
+#[derive(Debug, PartialEq, Eq)]
+struct Extent {
+    position: u64,
+    length: u64,
+    unit: &'static str,
+}
+
+/// In connections, where there is a number of them to come to; else in time.
+fn extent(limit: Limit, ended: u64, elapsed: Duration) -> Extent {
+    match limit.cycles {
+        u64::MAX => Extent {
+            position: elapsed.min(limit.duration).as_secs(),
+            length: limit.duration.as_secs(),
+            unit: "s",
+        },
+        cycles => Extent {
+            position: ended,
+            length: cycles,
+            unit: CONNECTIONS,
+        },
+    }
+}
+
 /// See the module.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
+    limit: Limit,
     last_line: Cell<Option<Instant>>,
 }
 
 impl Progress {
     pub(super) fn new(plan: &Plan) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let template = "{bar:40} {pos}/{len} connections {msg}";
-            let style = ProgressStyle::with_template(template)
-                .expect("the template is valid: it is a constant");
-            let bar = match plan.limit.cycles {
-                u64::MAX => ProgressBar::no_length(),
-                cycles => ProgressBar::new(cycles),
-            };
-            bar.with_style(style)
+            let bar = extent(plan.limit, 0, Duration::ZERO);
+            let template = format!("{{bar:40}} {{pos}}/{{len}} {} {{msg}}", bar.unit);
+            let style = ProgressStyle::with_template(&template)
+                .expect("the template is valid: the units are constants");
+            ProgressBar::new(bar.length).with_style(style)
         });
         Self {
             bar,
+            limit: plan.limit,
             last_line: Cell::new(None),
         }
     }
@@ -54,8 +81,12 @@ impl Progress {
         let text = format!("{:.0} a second, {} failed", tally.rate(), total.failed());
         match &self.bar {
             Some(bar) => {
-                bar.set_position(total.ended);
-                bar.set_message(text);
+                let extent = extent(self.limit, total.ended, tally.elapsed);
+                bar.set_position(extent.position);
+                bar.set_message(match extent.unit {
+                    CONNECTIONS => text,
+                    _ => format!("{} connections, {text}", total.ended),
+                });
             }
             None => {
                 let due = self.last_line.get();
@@ -91,5 +122,30 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_is_bounded_by_time_is_as_far_as_its_time() {
+        let mut limit = Limit {
+            cycles: u64::MAX,
+            duration: Duration::from_secs(120),
+        };
+        let of = |limit, seconds| {
+            let extent = extent(limit, 700, Duration::from_secs(seconds));
+            (extent.position, extent.length, extent.unit)
+        };
+        assert_eq!(of(limit, 30), (30, 120, "s"));
+        assert_eq!(
+            of(limit, 125),
+            (120, 120, "s"),
+            "those that began in time end"
+        );
+        limit.cycles = 1_000;
+        assert_eq!(of(limit, 30), (700, 1_000, CONNECTIONS));
     }
 }
