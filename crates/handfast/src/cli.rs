@@ -81,10 +81,14 @@ impl From<clap::Error> for Usage {
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Text(error.to_string()),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-                Self::Wrong(
-                    "no command given; try `handfast run`, or `handfast --help` for all of them"
+                Self::Wrong(match fuzz_command::is_meant() {
+                    true => "no command given; try `handfast fuzz run --target HOST:PORT`, or \
+                             `handfast fuzz --help` for all of them"
                         .into(),
-                )
+                    false => "no command given; try `handfast run`, or `handfast --help` for all \
+                              of them"
+                        .into(),
+                })
             }
             _ => Self::Wrong(one_line(&error.to_string())),
         }

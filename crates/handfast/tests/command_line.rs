@@ -105,6 +105,14 @@ fn a_command_line_that_is_none_gets_one_line_with_a_hint() {
 }
 
 #[test]
+fn fuzz_without_a_command_of_its_own_is_told_those_of_fuzz() {
+    let output = Home::new().handfast(&["fuzz"]);
+    let line = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert!(line.contains("handfast fuzz run --target"), "{line}");
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     let home = Home::new();
     for arguments in [

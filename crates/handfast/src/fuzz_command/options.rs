@@ -10,7 +10,7 @@ use crate::settings::Place;
 use bitcoin::hex::FromHex;
 use clap::ArgMatches;
 use handfast_fuzz::plan::Limit;
-use handfast_fuzz::target::permit;
+use handfast_fuzz::target::{Refusal, permit};
 use handfast_fuzz::trace::{Cue, Trace};
 use handfast_fuzz::voice::Dialect;
 use handfast_fuzz::{Doors, Plan, Scenario, SourceRange};
@@ -206,7 +206,17 @@ fn limit(cycles: Option<u64>, duration: Option<Duration>) -> Limit {
 
 fn network(matches: &ArgMatches) -> Result<Network, String> {
     let name = word(matches, "network").unwrap_or("regtest");
-    let network: Network = name.parse().map_err(|error| format!("{error}"))?;
+    let of_the_main_one = ["mainnet", "main", "bitcoin"];
+    if of_the_main_one
+        .iter()
+        .any(|it| name.eq_ignore_ascii_case(it))
+    {
+        return Err(Refusal::Mainnet.to_string());
+    }
+    // Not the error of the name itself, which has mainnet among what to choose.
+    let network: Network = name.parse().map_err(|_| {
+        format!("no network is called {name:?}: choose regtest, signet, testnet3 or testnet4")
+    })?;
     match (network, word(matches, "signet-challenge")) {
         (network, None) => Ok(network),
         (Network::Signet, Some(hex)) => {
@@ -322,8 +332,16 @@ mod tests {
                 "--target 127.0.0.1:8333 --network mainnet --i-operate-this-node",
                 "mainnet",
             ),
+            (
+                "--target 127.0.0.1:1 --network MAINNET",
+                "not a network to fuzz",
+            ),
+            (
+                "--target 127.0.0.1:1 --network bitcoin",
+                "not a network to fuzz",
+            ),
             ("--target nonsense", "HOST:PORT"),
-            ("--target 127.0.0.1:1 --network moon", "regtest"),
+            ("--target 127.0.0.1:1 --network moon", "choose regtest"),
             (
                 "--target 127.0.0.1:1 --scenario nonsense",
                 "handfast fuzz scenarios",
