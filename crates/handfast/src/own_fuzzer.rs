@@ -138,7 +138,7 @@ impl OwnFuzzer {
             scenarios: order.scenarios.join(", "),
             seed,
             concurrency: order.concurrency,
-            command: format!("startfuzz, seed {seed}"),
+            command: again(order, seed),
         };
         let report = serde_json::from_str(&report.json()).unwrap_or_default();
         let tally = &outcome.seen.tally;
@@ -191,6 +191,20 @@ impl FuzzControl for OwnFuzzer {
     }
 }
 
+/// The call that does the same again, as a shell takes it.
+fn again(order: &FuzzOrder, seed: u64) -> String {
+    let options = json!({
+        "cycles": order.cycles,
+        "duration": order.duration,
+        "concurrency": order.concurrency,
+        "seed": seed,
+    });
+    format!(
+        "handfast rpc startfuzz '{}' '{options}'",
+        json!(order.scenarios)
+    )
+}
+
 /// What is shown while it goes on.
 fn going(about: &Value, tally: &Tally) -> Value {
     let total = tally.total();
@@ -235,5 +249,29 @@ impl Inside for Own {
             true => Ok(()),
             false => Err(broken.join("; ")),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_the_node_against_itself_can_be_called_for_again() {
+        let order = FuzzOrder {
+            scenarios: vec!["reset".into(), "mix".into()],
+            seed: None,
+            concurrency: 50,
+            cycles: 2_000,
+            duration: 60,
+        };
+        let words = shlex::split(&again(&order, 5)).expect("a shell can read it");
+        assert_eq!(words[..3], ["handfast", "rpc", "startfuzz"]);
+        assert_eq!(words[3], r#"["reset","mix"]"#);
+        let options: Value = serde_json::from_str(&words[4]).expect("JSON");
+        assert_eq!(
+            options,
+            json!({ "cycles": 2_000, "duration": 60, "concurrency": 50, "seed": 5 })
+        );
     }
 }
