@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::engine::{Doors, Engine, SourceRange, Tally};
 use crate::oracle::{Health, Inside, Introduction, Judgement, Observations, Oracle, VisitError};
@@ -53,6 +53,11 @@ pub struct Outcome {
     pub seen: Observations,
     /// What is to be said of it.
     pub judgement: Judgement,
+    /// When it began, Unix seconds.
+    pub at: u64,
+    /// So long after that the first connection began: until then it was looked what the target
+    /// is like. All times that were seen count from the beginning of the run.
+    pub connections_from: Duration,
     /// Somebody ended it before its time.
     pub interrupted: bool,
     /// Everything, where it was written down.
@@ -93,6 +98,7 @@ impl Run {
         mut tell: impl FnMut(News<'_>),
     ) -> Result<Outcome, NotReachable> {
         let target = self.target;
+        let (zero, at) = (Instant::now(), SystemTime::now());
         let unreachable = |cause| NotReachable { target, cause };
         let oracle = Oracle::new(
             target,
@@ -131,6 +137,7 @@ impl Run {
             engine = engine.recording();
         }
         let mut during = Vec::new();
+        let connections_from = zero.elapsed();
         let (tally, connections, left_out) = beside(engine, stop, look_every, |news| match news {
             Beside::Tally(tally) => tell(News::Going(tally)),
             Beside::Look => {
@@ -170,6 +177,10 @@ impl Run {
             introduction,
             judgement,
             seen,
+            at: at
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            connections_from,
             interrupted: stop.load(Ordering::Relaxed),
             trace,
         })

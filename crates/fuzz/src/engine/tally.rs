@@ -11,6 +11,9 @@ use crate::scenario::Scenario;
 /// Longest handshake time that is told from longer ones.
 const LONGEST: Duration = Duration::from_secs(120);
 
+/// Handshake times below this are not told from one another in a picture, microseconds.
+const FIRST_BUCKET: u64 = 125;
+
 /// Connections of one scenario.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -78,7 +81,7 @@ impl Tally {
         self.of(scenario).begun += 1;
     }
 
-    pub(super) fn shaken(&mut self, at: Duration, took: Duration) {
+    pub(crate) fn shaken(&mut self, at: Duration, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.handshakes.saturating_record(micros);
         self.second(at).handshakes += 1;
@@ -138,6 +141,18 @@ impl Tally {
     #[must_use]
     pub fn handshake_percentile(&self, percent: f64) -> Duration {
         Duration::from_micros(self.handshakes.value_at_percentile(percent))
+    }
+
+    /// Handshake times by doublings: up to so long, and how many took that long and no less
+    /// than the one before.
+    #[must_use]
+    pub fn handshake_buckets(&self) -> Vec<(Duration, u64)> {
+        let buckets = self.handshakes.iter_log(FIRST_BUCKET, 2.0);
+        let bucket = buckets.map(|it| {
+            let to = Duration::from_micros(it.value_iterated_to() + 1);
+            (to, it.count_since_last_iteration())
+        });
+        bucket.collect()
     }
 
     /// Connections that ended in a second, on average.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::bars::bars;
 use super::plot::{Line, plot};
-use super::{Report, milliseconds};
+use super::{Report, TOOL, milliseconds, utc};
 use crate::engine::{Counts, Tally};
 use crate::oracle::{Followed, Health, Verdict};
 
@@ -44,7 +45,9 @@ fn head(page: &mut String, report: &Report<'_>) {
         "<h1>Fuzz run against {target}</h1>\n<p class=\"verdict {class}\">{verdict}</p>\n\
          <p>{agent}, protocol version {version}, on {network}. {ended} connections in {seconds:.1} s \
          ({rate:.0} a second, {concurrency} at a time), scenarios: {scenarios}.{interrupted}</p>\n\
+         <p>Begun {at}, by {TOOL}.</p>\n\
          <p>To do the same again: <code>{command}</code></p>\n",
+        at = utc(outcome.at),
         target = report.target,
         verdict = outcome.judgement.verdict,
         agent = escaped(&outcome.introduction.user_agent),
@@ -122,17 +125,20 @@ fn scenarios(page: &mut String, tally: &Tally) {
         let _ = write!(page, "<td>{time:.1} ms</td>");
     }
     page.push_str("</tr></table>\n");
+    let title = "Handshakes by how long they took, up to ms; both axes logarithmic";
+    page.push_str(&bars(title, &tally.handshake_buckets()));
 }
 
 fn plots(page: &mut String, report: &Report<'_>) {
     let tally = &report.outcome.seen.tally;
+    let zero = report.outcome.connections_from.as_secs_f64();
     let by_second = |value: fn(&crate::engine::Second) -> u32| {
         let seconds = tally.seconds.iter().enumerate();
         #[expect(
             clippy::cast_precision_loss,
             reason = "seconds of a run are far below 2^52"
         )]
-        let point = |(at, second)| (at as f64, f64::from(value(second)));
+        let point = |(at, second)| (zero + at as f64, f64::from(value(second)));
         seconds.map(point).collect()
     };
     page.push_str("<h2>Over time</h2>\n");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Report, milliseconds};
+use super::{Report, TOOL, milliseconds, utc};
 use crate::engine::Counts;
 use crate::oracle::{Followed, Health};
 
@@ -36,8 +36,14 @@ pub(super) fn document(report: &Report<'_>) -> Value {
             })
         })
         .collect();
+    let buckets: Vec<Value> = tally
+        .handshake_buckets()
+        .into_iter()
+        .map(|(to, count)| json!({ "to": milliseconds(to), "count": count }))
+        .collect();
     json!({
         "format": FORMAT,
+        "made": { "at": utc(outcome.at), "by": TOOL },
         "verdict": outcome.judgement.verdict.to_string(),
         "evidence": evidence,
         "interrupted": outcome.interrupted,
@@ -54,6 +60,7 @@ pub(super) fn document(report: &Report<'_>) -> Value {
             "seed": report.seed,
             "concurrency": report.concurrency,
             "seconds": tally.elapsed.as_secs_f64(),
+            "connections_from": outcome.connections_from.as_secs_f64(),
             "cycles_per_second": tally.rate(),
         },
         "total": of_counts(&tally.total()),
@@ -63,6 +70,7 @@ pub(super) fn document(report: &Report<'_>) -> Value {
             "p90": percentile(90.0),
             "p99": percentile(99.0),
             "max": percentile(100.0),
+            "buckets": buckets,
         },
         "scenarios": scenarios,
         "looks": report.looks().map(of_health).collect::<Vec<Value>>(),

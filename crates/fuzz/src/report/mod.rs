@@ -1,6 +1,7 @@
 //! What is left of a run for people and programs: a page and a JSON document, both of the
 //! same facts.
 
+mod bars;
 mod html;
 mod json;
 mod plot;
@@ -53,6 +54,26 @@ impl Report<'_> {
             .chain(&seen.during)
             .chain([&seen.after])
     }
+}
+
+/// What made it.
+const TOOL: &str = concat!("handfast ", env!("CARGO_PKG_VERSION"));
+
+/// Unix seconds as people and programs read them (RFC 3339, UTC).
+fn utc(unix: u64) -> String {
+    let (days, second) = (unix / 86_400, unix % 86_400);
+    // Years from March on, so that the day that some have is their last (Hinnant,
+    // `civil_from_days`).
+    let day = days + 719_468;
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let march = (5 * of_year + 2) / 153;
+    let date = of_year - (153 * march + 2) / 5 + 1;
+    let month = if march < 10 { march + 3 } else { march - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -41,6 +41,8 @@ fn outcome() -> Outcome {
                 text: "an honest peer after the run: nothing & nobody".into(),
             }],
         },
+        at: 1_709_210_096,
+        connections_from: Duration::from_millis(2_500),
         interrupted: true,
         trace: None,
     }
@@ -67,6 +69,10 @@ fn the_document_says_everything_that_was_seen() {
     assert_eq!(document["target"]["claimed_height"], 7);
     assert_eq!(document["run"]["seed"], 7);
     assert_eq!(document["interrupted"], true);
+    assert_eq!(document["made"]["at"], "2024-02-29T12:34:56Z");
+    let by = document["made"]["by"].as_str().expect("what made it");
+    assert!(by.starts_with("handfast "), "{by}");
+    assert_eq!(document["run"]["connections_from"], 2.5);
     let looks = document["looks"].as_array().expect("a list");
     assert_eq!(looks.len(), 3);
     assert_eq!(looks[0]["descriptors"], 40);
@@ -89,4 +95,36 @@ fn the_page_says_the_verdict_first_loads_nothing_and_runs_nothing_of_the_targets
     assert!(page.contains("&lt;script&gt;") && page.contains("nothing &amp; nobody"));
     assert!(page.contains("Memory of the target") && page.contains("<polyline"));
     assert!(page.contains("--seed 7"));
+    assert!(page.contains("Begun 2024-02-29T12:34:56Z, by handfast "));
+}
+
+#[test]
+fn connections_and_looks_are_drawn_from_one_zero_and_handshakes_by_their_length() {
+    let mut outcome = outcome();
+    let tally = &mut outcome.seen.tally;
+    for _ in 0..8 {
+        tally.shaken(Duration::ZERO, Duration::from_micros(700));
+    }
+    tally.shaken(Duration::from_secs(1), Duration::from_millis(90));
+    let buckets = tally.handshake_buckets();
+    let counted: Vec<u64> = buckets.iter().map(|it| it.1).filter(|it| *it > 0).collect();
+    assert_eq!(counted, [8, 1]);
+    let page = report(&outcome).html();
+    assert!(page.contains("Handshakes by how long they took") && page.contains("<rect"));
+    // Two seconds of connections, from 2.5 s on, and looks until 9 s would be one picture.
+    let plot = page.split("aria-label=\"Connections per second\"").nth(1);
+    let points = plot
+        .and_then(|it| it.split("points=\"").nth(1))
+        .expect("a line");
+    let first = points.split(',').next().and_then(|x| x.parse().ok());
+    let first: f64 = first.expect("a number");
+    assert!(first > 400.0, "2.5 of 3.5 s is far to the right: {first}");
+}
+
+#[test]
+fn the_first_second_and_the_last_day_of_february_have_their_dates() {
+    assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+    assert_eq!(utc(951_827_696), "2000-02-29T12:34:56Z");
+    assert_eq!(utc(4_107_542_399), "2100-02-28T23:59:59Z");
+    assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00Z");
 }
