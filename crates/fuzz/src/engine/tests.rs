@@ -156,6 +156,37 @@ fn a_target_that_still_has_something_to_say_to_one_who_has_left_is_not_one_that_
 }
 
 #[test]
+fn a_target_that_says_everything_but_what_it_owes_is_one_that_does_not_answer() {
+    // It shakes hands and relays, as nodes do, and never answers a ping.
+    let relays = target(|mut stream| {
+        let mut codec = Codec::new(Network::Regtest.magic());
+        let mut bytes = BytesMut::new();
+        let mut chunk = [0; 4_096];
+        let length = stream.read(&mut chunk).unwrap_or(0);
+        bytes.extend_from_slice(&chunk[..length]);
+        let Ok(Some(frame)) = codec.next_frame(&mut bytes) else {
+            return;
+        };
+        let version = frame.message.expect("the version");
+        let say = |mut stream: &TcpStream, message: &Message| {
+            let encoded = message.encode(Network::Regtest.magic());
+            stream.write_all(&[&encoded.head[..], &encoded.body[..]].concat())
+        };
+        let mut said = say(&stream, &version).and_then(|()| say(&stream, &Message::Verack));
+        while said.is_ok() {
+            thread::park_timeout(Duration::from_millis(20));
+            said = say(&stream, &Message::Inv(vec![]));
+        }
+    });
+    let mut impatient = plan(Scenario::Reset, 3);
+    impatient.patience = Duration::from_millis(300);
+    impatient.limit.duration = Duration::from_secs(5);
+    let total = run(impatient, relays).total();
+    let unanswered = Failure::Unanswered(Stage::Ready);
+    assert_eq!(total.failures, [(unanswered, 3)].into());
+}
+
+#[test]
 fn where_nobody_listens_it_does_not_hammer() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
     let nobody = listener.local_addr().expect("it is bound");
