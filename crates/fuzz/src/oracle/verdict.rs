@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::follow::Followed;
+use super::inside::Unsaid;
 use super::visitor::VisitError;
 use crate::engine::{Failure, Tally};
 use crate::scenario::Stage;
@@ -60,6 +61,8 @@ pub struct Health {
     pub handshake: Result<Duration, VisitError>,
     /// What became of a block; `None` where none can be made.
     pub block: Option<Result<Followed, VisitError>>,
+    /// Whether its RPC answered; `None` where none was named.
+    pub rpc: Option<Result<(), Unsaid>>,
     /// Peers by its own account, ours not counted; `None` without an RPC.
     pub peers: Option<u64>,
     /// What its own audit says; `None` where it has none.
@@ -118,11 +121,13 @@ pub fn judge(seen: &Observations) -> Judgement {
         .chain([(&seen.after, "after the run")])
     {
         of_a_visit(health, when, &mut say);
+        of_the_rpc(&seen.before, health, when, &mut say);
         if follows {
             of_a_block(health, when, &mut say);
         }
     }
     of_what_remains(&seen.before, &seen.after, &mut say);
+    of_a_last_word(&seen.after, &mut say);
     of_the_connections(&seen.tally, &mut say);
     // The gravest first; of equal weight in the order in which they were seen.
     evidence.sort_by_key(|one| std::cmp::Reverse(one.verdict));
@@ -154,6 +159,22 @@ fn of_a_visit(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)
             };
             say(verdict, format!("an honest peer {when}: {error}"));
         }
+    }
+}
+
+/// One that answered calls before the run, and does not answer them any more, is as little
+/// well as one that does not answer peers. Where it is gone altogether, an honest peer says so.
+fn of_the_rpc(before: &Health, health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
+    if let (Some(Ok(())), Some(Err(Unsaid::Not(why)))) = (&before.rpc, &health.rpc) {
+        say(Verdict::Refuses, format!("its RPC {when}: {why}"));
+    }
+}
+
+/// Overload is a reason to be asked later only while there is load.
+fn of_a_last_word(after: &Health, say: &mut impl FnMut(Verdict, String)) {
+    if let Some(Err(Unsaid::Later(why))) = &after.rpc {
+        let text = format!("its RPC after the run, with all of ours gone: {why}");
+        say(Verdict::Refuses, text);
     }
 }
 
@@ -191,6 +212,10 @@ fn of_what_remains(before: &Health, after: &Health, say: &mut impl FnMut(Verdict
         && is > was
     {
         let text = format!("it counts {is} peers, {was} before, and all of ours are gone");
+        say(Verdict::GhostPeers, text);
+    }
+    if before.audit.is_some() && after.audit.is_none() && after.rpc == Some(Ok(())) {
+        let text = "it does not tell its audit any more".to_owned();
         say(Verdict::GhostPeers, text);
     }
     if let Some(Err(broken)) = &after.audit {
@@ -255,6 +280,7 @@ mod tests {
             at: Duration::from_secs(at),
             handshake: Ok(Duration::from_millis(2)),
             block: Some(Ok(Followed::After(Duration::from_millis(30)))),
+            rpc: Some(Ok(())),
             peers: Some(1),
             audit: Some(Ok(())),
             memory: Some(100 << 20),
@@ -330,6 +356,52 @@ mod tests {
             it.alive = Some(false);
         };
         assert_eq!(verdict_of(gone), Verdict::Crashed);
+    }
+
+    fn unsaid(later: bool) -> Option<Result<(), Unsaid>> {
+        let why = "nobody listens".to_owned();
+        Some(Err(match later {
+            true => Unsaid::Later(why),
+            false => Unsaid::Not(why),
+        }))
+    }
+
+    #[test]
+    fn an_rpc_that_answered_and_does_not_any_more_is_a_refusal() {
+        let dead = |it: &mut Health| (it.rpc, it.peers, it.audit) = (unsaid(false), None, None);
+        assert_eq!(verdict_of(dead), Verdict::Refuses);
+        let gone = |it: &mut Health| {
+            dead(it);
+            it.handshake = Err(VisitError::Refused);
+        };
+        assert_eq!(verdict_of(gone), Verdict::Unreachable);
+
+        let mut during = seen(well(9));
+        during.during[0].rpc = unsaid(false);
+        let judgement = judge(&during);
+        assert_eq!(judgement.verdict, Verdict::Refuses);
+        let text = "its RPC during the run: nobody listens";
+        assert_eq!(judgement.evidence[0].text, text);
+
+        // One that never answered was no part of the target.
+        during.before.rpc = None;
+        assert_eq!(judge(&during).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn an_rpc_may_ask_to_come_later_while_there_is_load_and_not_afterwards() {
+        let mut during = seen(well(9));
+        during.during[0].rpc = unsaid(true);
+        assert_eq!(judge(&during).verdict, Verdict::Ok);
+        assert_eq!(verdict_of(|it| it.rpc = unsaid(true)), Verdict::Refuses);
+    }
+
+    #[test]
+    fn an_audit_that_is_not_told_any_more_is_not_clean() {
+        assert_eq!(verdict_of(|it| it.audit = None), Verdict::GhostPeers);
+        let mut other = seen(well(9));
+        (other.before.audit, other.after.audit) = (None, None);
+        assert_eq!(judge(&other).verdict, Verdict::Ok, "a node that has none");
     }
 
     #[test]

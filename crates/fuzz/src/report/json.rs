@@ -99,6 +99,7 @@ fn of_health(health: &Health) -> Value {
         "handshake_ms": handshake.ok().map(|took| milliseconds(*took)),
         "handshake_error": handshake.err().map(ToString::to_string),
         "block": block,
+        "rpc_error": health.rpc.as_ref().and_then(|rpc| rpc.as_ref().err()).map(ToString::to_string),
         "peers": health.peers,
         "audit": health.audit.as_ref().map(|audit| match audit {
             Ok(()) => "clean".to_owned(),

@@ -1,0 +1,127 @@
+//! The RPC that a fuzz run is given is a part of its target: it must answer before the run,
+//! during it and afterwards, and be that of a node that may be called.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use handfast_tests::faulty::{Fault, FaultyNode};
+use handfast_tests::process::Program;
+use handfast_tests::rpc_stand_in::{Says, stand_in};
+use serde_json::json;
+
+/// What a well node on regtest says.
+fn well(method: &str) -> Says {
+    match method {
+        "getblockchaininfo" => Says::Result(json!({ "chain": "regtest" })),
+        "getconnectioncount" | "getblockcount" => Says::Result(json!(0)),
+        _ => Says::NoSuchMethod,
+    }
+}
+
+/// A run against a well node, with these options for its RPC.
+fn fuzz(options: &[&str]) -> Output {
+    let node = FaultyNode::start(Path::new(env!("CARGO_BIN_EXE_faulty-node")), Fault::None);
+    let target = node.address().to_string();
+    let output = Command::new(Program::Handfast.path())
+        .args(["fuzz", "run", "--target", &target, "--seed", "1"])
+        .args(options)
+        .output();
+    output.expect("the program starts")
+}
+
+/// The same with an RPC over TCP, whose cookie is there.
+fn fuzz_with(rpc: SocketAddr, options: &[&str]) -> Output {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cookie = dir.path().join("cookie");
+    std::fs::write(&cookie, "__cookie__:secret").expect("a cookie");
+    let (url, cookie) = (format!("http://{rpc}"), cookie.display().to_string());
+    fuzz(&[&["--rpc", &url, "--rpc-cookie", &cookie], options].concat())
+}
+
+/// There was no run: one line, which says why.
+#[track_caller]
+fn assert_no_run(output: &Output, part: &str) {
+    let line = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert_eq!(line.trim_end().lines().count(), 1, "{line}");
+    assert!(line.contains(part), "{part:?} is missing in: {line}");
+    assert!(output.stdout.is_empty());
+}
+
+#[track_caller]
+fn assert_verdict(output: &Output, verdict: &str, evidence: &str) {
+    let summary = String::from_utf8_lossy(&output.stdout);
+    let expected = i32::from(verdict != "ok");
+    assert_eq!(output.status.code(), Some(expected), "{summary}{output:?}");
+    let first = summary.lines().next().unwrap_or_default();
+    assert_eq!(first, format!("Verdict   {verdict}"), "{summary}");
+    assert!(summary.contains(evidence), "{evidence}: {summary}");
+}
+
+const FEW: [&str; 4] = ["--scenario", "handshake-drop", "--cycles", "20"];
+
+#[test]
+fn an_rpc_that_does_not_answer_is_told_before_the_run_with_its_cause() {
+    let absent = [&["--rpc-socket", "/nonexistent"], &FEW[..]].concat();
+    assert_no_run(&fuzz(&absent), "nobody listens on /nonexistent");
+    let refuses = stand_in(|_| Says::Status("401 Unauthorized"));
+    assert_no_run(&fuzz_with(refuses, &FEW), "refuses the cookie");
+    let mute = stand_in(|_| Says::Hangs);
+    assert_no_run(&fuzz_with(mute, &FEW), "did not answer within 10 s");
+    let denies = stand_in(|_| Says::NoSuchMethod);
+    assert_no_run(&fuzz_with(denies, &FEW), "answers getblockchaininfo with");
+}
+
+#[test]
+fn an_rpc_of_mainnet_or_of_another_network_is_not_called() {
+    for (chain, part) in [("main", "mainnet"), ("signet", "\"regtest\"")] {
+        let called = std::sync::Arc::new(AtomicBool::new(false));
+        let burst = called.clone();
+        let foreign = stand_in(move |method| match method {
+            "getblockchaininfo" => Says::Result(json!({ "chain": chain })),
+            other => {
+                burst.store(true, Ordering::Relaxed);
+                well(other)
+            }
+        });
+        let output = fuzz_with(foreign, &["--scenario", "rpc-burst", "--cycles", "20"]);
+        assert_no_run(&output, part);
+        assert!(!called.load(Ordering::Relaxed), "{chain}: it was called");
+    }
+}
+
+/// Well until it has been asked for its audit, which is the last question before the run.
+fn well_before(then: fn() -> Says) -> SocketAddr {
+    let asked = AtomicBool::new(false);
+    stand_in(move |method| match asked.load(Ordering::Relaxed) {
+        true => then(),
+        false => {
+            asked.store(method == "audit", Ordering::Relaxed);
+            well(method)
+        }
+    })
+}
+
+#[test]
+fn an_rpc_that_answered_before_the_run_and_not_after_it_is_a_refusal() {
+    thread::scope(|scope| {
+        for (then, evidence) in [
+            (
+                (|| Says::Status("401 Unauthorized")) as fn() -> Says,
+                "refuses the cookie",
+            ),
+            (|| Says::Closes, "closed the connection"),
+            (|| Says::Hangs, "did not answer within"),
+        ] {
+            scope.spawn(move || {
+                let output = fuzz_with(well_before(then), &FEW);
+                assert_verdict(&output, "refuses", "refuses: its RPC after the run");
+                assert_verdict(&output, "refuses", evidence);
+            });
+        }
+    });
+    assert_verdict(&fuzz_with(stand_in(well), &FEW), "ok", "Cycles    20");
+}
