@@ -125,3 +125,21 @@ fn an_rpc_that_answered_before_the_run_and_not_after_it_is_a_refusal() {
     });
     assert_verdict(&fuzz_with(stand_in(well), &FEW), "ok", "Cycles    20");
 }
+
+#[test]
+fn calls_of_a_burst_that_fail_are_a_refusal_and_one_that_is_asked_to_come_later_heeds_it() {
+    let burst = ["--scenario", "rpc-burst", "--cycles", "40"];
+    let some = |says: Says| {
+        let number = std::sync::atomic::AtomicU64::new(0);
+        stand_in(move |method| match method {
+            "getblockcount" if number.fetch_add(1, Ordering::Relaxed) == 7 => says.clone(),
+            other => well(other),
+        })
+    };
+    let failed = fuzz_with(some(Says::Status("500 Internal Server Error")), &burst);
+    assert_verdict(&failed, "refuses", "rpc-burst: 1 of 40 HTTP 500");
+    let closed = fuzz_with(some(Says::Closes), &burst);
+    assert_verdict(&closed, "refuses", "rpc-burst: 1 of 40");
+    let later = Says::Status("503 Service Unavailable\r\nRetry-After: 1");
+    assert_verdict(&fuzz_with(some(later), &burst), "ok", "1 x asked to come");
+}

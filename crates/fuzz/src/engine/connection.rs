@@ -179,6 +179,16 @@ impl Connection {
         late.then_some(Failure::Unanswered(stage))
     }
 
+    /// The failure that it is to have no answer at the end of a run, if it is a call.
+    pub(super) fn unanswered_call(&self) -> Option<Failure> {
+        let stage = match self.stage {
+            Stage::Connecting => Stage::Connecting,
+            Stage::Handshake | Stage::Ready | Stage::Closing => self.owed_stage(),
+        };
+        let is_call = self.part.scenario.door() == Door::Rpc;
+        is_call.then_some(Failure::Unanswered(stage))
+    }
+
     /// The poller says that something can be done.
     pub(super) fn look(&mut self, desk: &mut Desk, now: Instant) -> Next {
         if self.stage == Stage::Connecting {

@@ -53,12 +53,20 @@ impl Failure {
         matches!(self, Self::NoLocalPort | Self::NoDescriptor)
     }
 
+    /// Whether it says something bad about the target: one that asks to come later asks well.
+    #[must_use]
+    pub fn is_of_the_target(self) -> bool {
+        !self.is_ours() && self != Self::Wrong(Wrong::Later)
+    }
+
     /// Whether the target did not take the connection: trying on at once makes it worse.
     pub(super) fn asks_for_a_pause(self) -> bool {
         self.is_ours()
             || matches!(
                 self,
-                Self::Refused | Self::Reset(Stage::Connecting) | Self::Wrong(Wrong::Status(503))
+                Self::Refused
+                    | Self::Reset(Stage::Connecting)
+                    | Self::Wrong(Wrong::Later | Wrong::Status(503))
             )
     }
 }
@@ -74,6 +82,7 @@ impl fmt::Display for Failure {
             Self::Unanswered(stage) => write!(f, "no answer {}", during(*stage)),
             Self::Garbled(stage) => write!(f, "what came is no frame {}", during(*stage)),
             Self::Wrong(Wrong::Status(status)) => write!(f, "HTTP {status}"),
+            Self::Wrong(Wrong::Later) => f.write_str("asked to come later (HTTP 503)"),
             Self::Wrong(Wrong::NoHttp) => f.write_str("the answer is no HTTP"),
             Self::NoLocalPort => f.write_str("no local port left (ours)"),
             Self::NoDescriptor => f.write_str("no descriptor left (ours)"),

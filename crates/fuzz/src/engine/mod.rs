@@ -169,9 +169,11 @@ impl Engine {
                 self.begin(now);
                 last_begun = now;
             }
-            if self.live == 0 && !self.goes_on(now)
-                || now.duration_since(last_begun) > self.grace(now)
-            {
+            if self.live == 0 && !self.goes_on(now) {
+                break;
+            }
+            if now.duration_since(last_begun) > self.grace(now) {
+                self.give_up_on_calls(now);
                 break;
             }
             self.poll(now);
@@ -382,6 +384,16 @@ impl Engine {
             self.with(index, now, |connection, desk| {
                 connection.tell(Event::Opened, desk, now)
             });
+        }
+    }
+
+    /// Peers may stay; a call that has had its grace and no answer hangs.
+    fn give_up_on_calls(&mut self, now: Instant) {
+        for index in 0..self.places.len() {
+            let connection = self.places[index].connection.as_ref();
+            if let Some(failure) = connection.and_then(Connection::unanswered_call) {
+                self.end(index, Ending::Failed(failure), now);
+            }
         }
     }
 

@@ -31,7 +31,7 @@ impl Counts {
         let of_the_target = self
             .failures
             .iter()
-            .filter(|(failure, _)| !failure.is_ours());
+            .filter(|(failure, _)| failure.is_of_the_target());
         of_the_target.map(|(_, count)| count).sum()
     }
 }

@@ -217,9 +217,24 @@ fn whoever_is_told_to_come_again_comes_later() {
     ));
     let started = Instant::now();
     let total = engine.run(|_| ControlFlow::Continue(())).total();
-    let told = Failure::Wrong(crate::scenario::Wrong::Status(503));
+    let told = Failure::Wrong(crate::scenario::Wrong::Later);
     assert_eq!(total.failures, [(told, 7)].into());
     assert!(started.elapsed() >= Duration::from_millis(1 + 2 + 4 + 8 + 16 + 32));
+}
+
+#[test]
+fn a_call_that_has_no_answer_when_the_time_is_over_hangs() {
+    let mute = target(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let mut short = plan(Scenario::RpcBurst, 3);
+    short.limit.duration = Duration::from_millis(100);
+    let mut engine = engine(short, mute);
+    let request = Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n");
+    engine.doors.rpc = Some((mute.into(), request));
+    let total = engine.run(|_| ControlFlow::Continue(())).total();
+    let unanswered = Failure::Unanswered(Stage::Ready);
+    assert_eq!((total.ended, total.failures), (3, [(unanswered, 3)].into()));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::follow::Followed;
 use super::inside::Unsaid;
 use super::visitor::VisitError;
 use crate::engine::{Failure, Tally};
-use crate::scenario::Stage;
+use crate::scenario::{Door, Stage};
 
 /// How slow a handshake may be at any time.
 const SLOW_HANDSHAKE: Duration = Duration::from_secs(1);
@@ -241,6 +241,10 @@ fn of_the_connections(tally: &Tally, say: &mut impl FnMut(Verdict, String)) {
     for (scenario, counts) in &tally.scenarios {
         for (failure, count) in &counts.failures {
             let verdict = match failure {
+                // Our own trouble says nothing, and it is no failure to ask for less.
+                failure if !failure.is_of_the_target() => continue,
+                // A call has one end: its answer.
+                _ if scenario.door() == Door::Rpc => Verdict::Refuses,
                 Failure::Unanswered(Stage::Connecting | Stage::Handshake | Stage::Ready) => {
                     Verdict::Refuses
                 }
@@ -274,6 +278,7 @@ pub(super) fn are_left_open(is: u64, was: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::{Scenario, Wrong};
 
     fn well(at: u64) -> Health {
         Health {
@@ -402,6 +407,38 @@ mod tests {
         let mut other = seen(well(9));
         (other.before.audit, other.after.audit) = (None, None);
         assert_eq!(judge(&other).verdict, Verdict::Ok, "a node that has none");
+    }
+
+    #[test]
+    fn a_call_that_failed_is_a_refusal_unless_the_trouble_is_ours_or_it_was_asked_to_come_later() {
+        let with = |scenario, failure| {
+            let mut seen = seen(well(9));
+            let counts = seen.tally.scenarios.entry(scenario).or_default();
+            (counts.begun, counts.ended) = (300, 300);
+            counts.failures.insert(failure, 1);
+            judge(&seen).verdict
+        };
+        for failure in [
+            Failure::Refused,
+            Failure::Reset(Stage::Ready),
+            Failure::Closed(Stage::Ready),
+            Failure::Wrong(Wrong::Status(500)),
+            Failure::Wrong(Wrong::NoHttp),
+            Failure::Unanswered(Stage::Ready),
+        ] {
+            let verdict = with(Scenario::RpcBurst, failure);
+            assert_eq!(verdict, Verdict::Refuses, "{failure}");
+        }
+        for failure in [
+            Failure::NoLocalPort,
+            Failure::NoDescriptor,
+            Failure::Wrong(Wrong::Later),
+        ] {
+            assert_eq!(with(Scenario::RpcBurst, failure), Verdict::Ok, "{failure}");
+        }
+        // A peer may be told to go.
+        let closed = Failure::Closed(Stage::Ready);
+        assert_eq!(with(Scenario::Reset, closed), Verdict::Ok);
     }
 
     #[test]
