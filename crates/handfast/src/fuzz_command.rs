@@ -1,7 +1,7 @@
 //! `handfast fuzz`: runs against any node, and what they found.
 
 mod cli;
-mod inside;
+pub(crate) mod inside;
 mod options;
 mod progress;
 mod shrink;

@@ -22,6 +22,7 @@ use socket2::SockAddr;
 use tokio::time::timeout;
 
 use crate::client::{self, reachable};
+use crate::fuzz_command::inside::differ;
 use crate::fuzz_command::terms::{call, is_minable, shares, unix_time};
 
 /// How long an honest peer, or a block, may have to wait.
@@ -240,12 +241,20 @@ impl Inside for Own {
         let audit = client::block_on(audit).map_err(Unsaid::Not)?;
         let audit = audit.map_err(|_| Unsaid::Not("its audit hangs".into()))?;
         let audit = audit.map_err(|error| Unsaid::Not(error.to_string()))?;
-        let broken: Vec<String> = audit
+        let mut broken: Vec<String> = audit
             .invariants()
             .iter()
             .filter(|one| !one.held)
             .map(|one| format!("{one:?}"))
             .collect();
+        if !audit.agrees() {
+            let sockets = (audit.sockets, audit.in_handshake);
+            broken.push(differ(
+                sockets,
+                audit.peer_table.len(),
+                audit.sync_table.len(),
+            ));
+        }
         Ok(Some(match broken.is_empty() {
             true => Ok(()),
             false => Err(broken.join("; ")),

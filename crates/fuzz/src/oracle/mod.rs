@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::voice::{Dialect, Dice};
-use inside::Asker;
+use inside::{Asker, Said};
 
 /// How long an honest peer tries to come in, and how long a block may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -107,6 +107,10 @@ impl<'a> Oracle<'a> {
     pub fn look(&mut self) -> Health {
         // Before we come in: our own visits are not to be counted.
         let said = self.asker.all();
+        self.look_and_say(said)
+    }
+
+    fn look_and_say(&mut self, said: Said) -> Health {
         let usage = self.process.and_then(process::usage);
         let at = self.started.elapsed();
         let handshake = self.come_in();
@@ -150,13 +154,14 @@ impl<'a> Oracle<'a> {
     }
 
     /// How the target is when everybody has gone: as soon as it counts no more peers than
-    /// `before`, and no descriptors that connections left open; or when it has had its time.
+    /// `before`, its audit is clean, and no descriptors are left open; or when it has had its
+    /// time.
     pub fn look_when_settled(&mut self, before: &Health) -> Health {
         for _ in 0..SETTLES {
             let wait = self.wait();
             while !wait.is_over() {
-                if self.is_settled(before) {
-                    return self.look();
+                if let Some(said) = self.settled(before) {
+                    return self.look_and_say(said);
                 }
                 thread::park_timeout(RETRY);
             }
@@ -164,7 +169,9 @@ impl<'a> Oracle<'a> {
         self.look()
     }
 
-    fn is_settled(&mut self, before: &Health) -> bool {
+    /// What it says when it is settled. An audit may be unclean while connections are on
+    /// their way out.
+    fn settled(&mut self, before: &Health) -> Option<Said> {
         let said = self.asker.all();
         let is_busy = matches!(said.answered, Some(Err(Unsaid::Later(_))));
         let descriptors = self.process.and_then(process::usage);
@@ -174,7 +181,10 @@ impl<'a> Oracle<'a> {
             .zip(before.peers)
             .is_some_and(|(is, was)| is > was);
         let open = descriptors.zip(before.descriptors);
-        !is_busy && !ghosts && !open.is_some_and(|(is, was)| verdict::are_left_open(is, was))
+        let open = open.is_some_and(|(is, was)| verdict::are_left_open(is, was));
+        let unclean = matches!(said.audit, Some(Err(_)));
+        let settled = !is_busy && !ghosts && !open && !unclean;
+        settled.then_some(said)
     }
 
     /// Tries to come in until its patience ends. One who is told to go, by a close or a

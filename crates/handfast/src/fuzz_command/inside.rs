@@ -1,5 +1,6 @@
 //! What the target says of itself, over its RPC.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use handfast_fuzz::oracle::{Inside, Unsaid, Wait};
@@ -143,9 +144,57 @@ fn judged(answer: &Value) -> Option<Result<(), String>> {
         .as_array()?
         .iter()
         .filter(|one| one["held"] == Value::Bool(false));
-    let broken: Vec<String> = broken.map(ToString::to_string).collect();
+    let mut broken: Vec<String> = broken.map(ToString::to_string).collect();
+    if audit["agrees"] == Value::Bool(false) {
+        let count = |name: &str| audit[name].as_array().map_or(0, Vec::len);
+        broken.push(differ(
+            (&audit["sockets"], &audit["in_handshake"]),
+            count("peer_table"),
+            count("sync_table"),
+        ));
+    }
     Some(match broken.is_empty() {
         true => Ok(()),
         false => Err(broken.join("; ")),
     })
+}
+
+/// What it is that does not agree.
+pub(crate) fn differ(
+    (sockets, in_handshake): (impl Display, impl Display),
+    peers: usize,
+    synced: usize,
+) -> String {
+    format!(
+        "{sockets} open sockets ({in_handshake} of them in their handshake), {peers} in the peer \
+         table and {synced} in the sync table do not agree"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn audit(agrees: bool, held: bool) -> Value {
+        json!({ "result": {
+            "agrees": agrees,
+            "sockets": 3,
+            "in_handshake": 1,
+            "peer_table": [4, 5],
+            "sync_table": [4],
+            "invariants": [{ "name": "L1", "held": true }, { "name": "L4", "held": held }],
+        }})
+    }
+
+    #[test]
+    fn an_audit_is_clean_when_all_is_held_and_all_agrees() {
+        assert_eq!(judged(&audit(true, true)), Some(Ok(())));
+        let text = |agrees, held| judged(&audit(agrees, held)).and_then(Result::err);
+        let differs = text(false, true).expect("it does not agree");
+        assert!(differs.starts_with("3 open sockets (1 of"), "{differs}");
+        let broken = text(true, false).expect("it is not held");
+        assert!(broken.contains("L4") && !broken.contains("L1"), "{broken}");
+        let none = json!({ "error": { "code": -32_601, "message": "Method not found" } });
+        assert_eq!(judged(&none), None);
+    }
 }
