@@ -29,7 +29,12 @@ fn target(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAd
 }
 
 /// Does as a node does: shakes hands, answers pings, closes when the other side has.
-fn honest(mut stream: TcpStream) {
+fn honest(stream: TcpStream) {
+    converse(stream, |nonce| vec![Message::Pong(nonce)]);
+}
+
+/// The same with what it answers a ping with.
+fn converse(mut stream: TcpStream, answer_ping: fn(u64) -> Vec<Message>) {
     let mut codec = Codec::new(Network::Regtest.magic());
     let (mut bytes, mut chunk) = (BytesMut::new(), [0; 4_096]);
     while let Ok(length @ 1..) = stream.read(&mut chunk) {
@@ -40,7 +45,7 @@ fn honest(mut stream: TcpStream) {
                 Err(_) => return,
                 Ok(Some(frame)) => match frame.message {
                     Ok(version @ Message::Version(_)) => vec![version, Message::Verack],
-                    Ok(Message::Ping(nonce)) => vec![Message::Pong(nonce)],
+                    Ok(Message::Ping(nonce)) => answer_ping(nonce),
                     Ok(_) => vec![],
                     Err(_) => return,
                 },
@@ -100,6 +105,24 @@ fn an_honest_target_is_well_in_every_scenario() {
                 let total = run(plan(scenario, 30), target).total();
                 assert_eq!((total.begun, total.ended), (30, 30), "{scenario}");
                 assert_eq!(total.failures, [].into(), "{scenario}");
+            });
+        }
+    });
+}
+
+#[test]
+fn those_and_only_those_who_wait_for_a_pong_find_one_that_sends_none() {
+    let answers_no_ping = target(|stream| converse(stream, |_| vec![]));
+    thread::scope(|scope| {
+        for scenario in Scenario::ALL {
+            if scenario.door() == Door::Rpc {
+                continue;
+            }
+            scope.spawn(move || {
+                let mut impatient = plan(scenario, 20);
+                impatient.patience = Duration::from_secs(6);
+                let total = run(impatient, answers_no_ping).total();
+                assert_eq!(total.failed() > 0, scenario.waits_for_pong(), "{scenario}");
             });
         }
     });
