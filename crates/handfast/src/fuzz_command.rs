@@ -161,6 +161,12 @@ fn summary(setup: &Setup, report: &Report<'_>) -> String {
         tally.rate(),
         total.ended_by_target
     ));
+    if total.unfinished() > 0 {
+        let (begun, unfinished) = (total.begun, total.unfinished());
+        lines.push(format!(
+            "Begun     {begun}; {unfinished} had not ended when the run did"
+        ));
+    }
     lines.push(format!(
         "Handshake p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
         tally.handshake_percentile(50.0).as_secs_f64() * 1e3,

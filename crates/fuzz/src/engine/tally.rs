@@ -25,6 +25,12 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Begun, and neither ended nor failed when the run was over.
+    #[must_use]
+    pub fn unfinished(&self) -> u64 {
+        self.begun.saturating_sub(self.ended)
+    }
+
     /// All failures that say something about the target.
     #[must_use]
     pub fn failed(&self) -> u64 {

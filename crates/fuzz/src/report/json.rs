@@ -79,6 +79,7 @@ fn of_counts(counts: &Counts) -> Value {
     json!({
         "begun": counts.begun,
         "ended": counts.ended,
+        "unfinished": counts.unfinished(),
         "ended_by_target": counts.ended_by_target,
         "failures": failures,
     })
