@@ -1,5 +1,6 @@
 //! A whole run: the oracle before, during and after, and the engine in between.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Doors, Engine, SourceRange, Tally};
+use crate::engine::{Doors, Engine, NoSource, SourceRange, Tally, can_come_from};
 use crate::oracle::{
     Health, Inside, Introduction, Judgement, Observations, Oracle, Unsaid, VisitError,
 };
@@ -94,6 +95,9 @@ pub enum NoRun {
     /// The RPC that was named must not be called.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Connections cannot come from where they are to.
+    #[error(transparent)]
+    NoSource(#[from] NoSource),
     /// Somebody ended it before it began.
     #[error("ended by a signal before the run began")]
     Interrupted,
@@ -116,6 +120,7 @@ impl Run {
             false => no_run,
         };
         let unreachable = |cause| or_interrupted(NoRun::NotReachable { target, cause });
+        self.check_sources()?;
         let oracle = Oracle::new(
             target,
             self.dialect.clone(),
@@ -196,6 +201,18 @@ impl Run {
             interrupted: stop.load(Ordering::Relaxed),
             trace,
         })
+    }
+}
+
+impl Run {
+    /// Whether connections can come from where they are to.
+    fn check_sources(&self) -> Result<(), NoSource> {
+        if let Some(range) = &self.sources {
+            range.check(self.target, self.plan.limit.cycles)?;
+        }
+        let of_cues: BTreeSet<_> = self.cues.iter().filter_map(|cue| cue.source).collect();
+        let mut of_cues = of_cues.into_iter();
+        of_cues.try_for_each(|source| can_come_from(source, self.target))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `handfast fuzz`: runs against any node, and what they found.
 
 mod cli;
+mod descriptors;
 pub(crate) mod inside;
 mod options;
 mod progress;
@@ -25,7 +26,7 @@ use progress::Progress;
 
 /// The target is not well.
 const NOT_WELL: u8 = 1;
-/// Wrong options, or no target to begin with.
+/// Wrong options, no target to begin with, or a run that shows nothing.
 const NO_RUN: u8 = 2;
 
 /// Does what the command line says. Exit code 0: the verdict is `ok`, or nothing was judged.
@@ -82,6 +83,7 @@ fn show(matches: &ArgMatches) -> Result<ExitCode, String> {
 fn run(setup: Result<Setup, String>) -> Result<ExitCode, String> {
     let setup = setup?;
     let run = the_run(&setup)?;
+    descriptors::make_room(&setup)?;
     if let Some(dir) = &setup.report {
         // Known before the run rather than after it.
         fs::create_dir_all(dir)
@@ -104,8 +106,15 @@ fn run(setup: Result<Setup, String>) -> Result<ExitCode, String> {
     crate::print(&summary(&setup, &report));
     Ok(match outcome.judgement.verdict {
         Verdict::Ok => ExitCode::SUCCESS,
+        Verdict::Nothing => no_run(&proves_nothing(&outcome)),
         _ => ExitCode::from(NOT_WELL),
     })
+}
+
+fn proves_nothing(outcome: &Outcome) -> String {
+    let evidence = &outcome.judgement.evidence;
+    let why = evidence.first().map_or("", |one| &one.text);
+    format!("the run proves nothing: {why}")
 }
 
 fn the_run(setup: &Setup) -> Result<Run, String> {

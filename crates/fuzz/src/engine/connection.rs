@@ -114,7 +114,8 @@ impl Connection {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new_raw(domain, kind, None).map_err(failed)?;
         if let Some(source) = source {
-            socket.bind(source).map_err(failed)?;
+            let bound = socket.bind(source);
+            bound.map_err(|error| Failure::of_source(&error))?;
         }
         // What is said in two breaths is sent in two packets, a byte if it is a byte.
         if domain != Domain::UNIX {

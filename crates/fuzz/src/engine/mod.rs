@@ -17,7 +17,8 @@ mod tally;
 mod timers;
 
 pub use failure::Failure;
-pub use sources::{NoRange, SourceRange};
+pub(crate) use sources::can_come_from;
+pub use sources::{NoRange, NoSource, SourceRange};
 pub use tally::{Counts, Ending, Second, Tally};
 
 use std::collections::BTreeSet;

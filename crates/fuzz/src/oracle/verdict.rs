@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::follow::Followed;
 use super::inside::Unsaid;
 use super::visitor::VisitError;
-use crate::engine::{Failure, Tally};
+use crate::engine::{Counts, Failure, Tally};
 use crate::scenario::{Door, Stage};
 
 /// How slow a handshake may be at any time.
@@ -19,11 +19,16 @@ const SPARE_DESCRIPTORS: u64 = 16;
 /// caches fill, allocators keep.
 const SPARE_MEMORY: u64 = 64 << 20;
 
+/// Of so many connections one may fail for a reason of our own.
+const MOST_OF_OURS: u64 = 20;
+
 /// In one word. Ordered: of two that apply, the later one is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// It is as well as before.
     Ok,
+    /// Nothing was shown: hardly anything was played.
+    Nothing,
     /// It does all it should, and takes too long for it.
     Slow,
     /// Something remains of connections that are gone: peers, descriptors or memory.
@@ -42,6 +47,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ok => "ok",
+            Self::Nothing => "none",
             Self::Slow => "slow",
             Self::GhostPeers => "ghost peers",
             Self::StuckSync => "stuck sync",
@@ -49,6 +55,14 @@ impl fmt::Display for Verdict {
             Self::Unreachable => "unreachable",
             Self::Crashed => "crashed",
         })
+    }
+}
+
+impl Verdict {
+    /// Whether the target is not well.
+    #[must_use]
+    pub fn is_trouble(self) -> bool {
+        self > Self::Nothing
     }
 }
 
@@ -129,6 +143,7 @@ pub fn judge(seen: &Observations) -> Judgement {
     of_what_remains(&seen.before, &seen.after, &mut say);
     of_a_last_word(&seen.after, &mut say);
     of_the_connections(&seen.tally, &mut say);
+    of_ourselves(&seen.tally.total(), &mut say);
     // The gravest first; of equal weight in the order in which they were seen.
     evidence.sort_by_key(|one| std::cmp::Reverse(one.verdict));
     evidence.dedup();
@@ -178,6 +193,19 @@ fn of_a_last_word(after: &Health, say: &mut impl FnMut(Verdict, String)) {
     }
 }
 
+fn how_it_was_not_followed(followed: &Followed) -> String {
+    match followed {
+        Followed::After(took) => format!("was followed after {}", seconds(*took)),
+        Followed::Not { waited, fetched } => {
+            let how = match fetched {
+                true => "was fetched and not connected",
+                false => "was not even asked for",
+            };
+            format!("{how} within {}", seconds(*waited))
+        }
+    }
+}
+
 fn of_a_block(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
     match &health.block {
         None => {}
@@ -191,18 +219,14 @@ fn of_a_block(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)
                 format!("an honest peer with a new block {when}: {error}"),
             );
         }
-        Some(Ok(Followed::After(took))) if *took > SLOW_BLOCK => {
-            let text = format!("a new block {when} was followed after {}", seconds(*took));
-            say(Verdict::Slow, text);
-        }
-        Some(Ok(Followed::After(_))) => {}
-        Some(Ok(Followed::Not { waited, fetched })) => {
-            let how = match fetched {
-                true => "was fetched and not connected",
-                false => "was not even asked for",
+        Some(Ok(Followed::After(took))) if *took <= SLOW_BLOCK => {}
+        Some(Ok(followed)) => {
+            let verdict = match followed {
+                Followed::After(_) => Verdict::Slow,
+                Followed::Not { .. } => Verdict::StuckSync,
             };
-            let text = format!("a new block {when} {how} within {}", seconds(*waited));
-            say(Verdict::StuckSync, text);
+            let how = how_it_was_not_followed(followed);
+            say(verdict, format!("a new block {when} {how}"));
         }
     }
 }
@@ -255,6 +279,7 @@ fn of_the_connections(tally: &Tally, say: &mut impl FnMut(Verdict, String)) {
                 | Failure::Closed(_)
                 | Failure::Garbled(_)
                 | Failure::Wrong(_)
+                | Failure::NoSource
                 | Failure::NoLocalPort
                 | Failure::NoDescriptor
                 | Failure::Io(..) => continue,
@@ -262,6 +287,32 @@ fn of_the_connections(tally: &Tally, say: &mut impl FnMut(Verdict, String)) {
             let text = format!("{scenario}: {count} of {} {failure}", counts.begun);
             say(verdict, text);
         }
+    }
+}
+
+/// A run that hardly took place is no reason to call anybody well.
+fn of_ourselves(total: &Counts, say: &mut impl FnMut(Verdict, String)) {
+    let Counts { begun, ended, .. } = total;
+    if *ended == 0 {
+        let text = format!(
+            "none of {begun} connections came to its end; give them more time, by --duration or \
+             by --cycles alone"
+        );
+        return say(Verdict::Nothing, text);
+    }
+    let ours = total
+        .failures
+        .iter()
+        .filter(|(failure, _)| failure.is_ours());
+    let count: u64 = ours.clone().map(|(_, count)| count).sum();
+    if count > begun / MOST_OF_OURS {
+        let kinds: Vec<String> = ours.map(|(failure, _)| failure.to_string()).collect();
+        let text = format!(
+            "{count} of {begun} connections were never made: {}; lower --concurrency or --rate, \
+             or come from more addresses with --source-range",
+            kinds.join(", ")
+        );
+        say(Verdict::Nothing, text);
     }
 }
 
@@ -276,199 +327,4 @@ pub(super) fn are_left_open(is: u64, was: u64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scenario::{Scenario, Wrong};
-
-    fn well(at: u64) -> Health {
-        Health {
-            at: Duration::from_secs(at),
-            handshake: Ok(Duration::from_millis(2)),
-            block: Some(Ok(Followed::After(Duration::from_millis(30)))),
-            rpc: Some(Ok(())),
-            peers: Some(1),
-            audit: Some(Ok(())),
-            memory: Some(100 << 20),
-            descriptors: Some(40),
-            alive: Some(true),
-        }
-    }
-
-    fn seen(after: Health) -> Observations {
-        Observations {
-            before: well(0),
-            during: vec![well(5)],
-            after,
-            tally: Tally::default(),
-        }
-    }
-
-    fn verdict_of(change: impl FnOnce(&mut Health)) -> Verdict {
-        let mut after = well(9);
-        change(&mut after);
-        let judgement = judge(&seen(after));
-        assert_eq!(
-            judgement.evidence.is_empty(),
-            judgement.verdict == Verdict::Ok,
-            "no verdict without evidence: {judgement:?}"
-        );
-        judgement.verdict
-    }
-
-    #[test]
-    fn each_trouble_has_its_name() {
-        let patience = Duration::from_secs(30);
-        assert_eq!(verdict_of(|_| {}), Verdict::Ok);
-        assert_eq!(
-            verdict_of(|it| it.handshake = Ok(Duration::from_secs(3))),
-            Verdict::Slow
-        );
-        assert_eq!(verdict_of(|it| it.peers = Some(2)), Verdict::GhostPeers);
-        assert_eq!(
-            verdict_of(|it| it.descriptors = Some(90)),
-            Verdict::GhostPeers
-        );
-        assert_eq!(
-            verdict_of(|it| it.memory = Some(300 << 20)),
-            Verdict::GhostPeers
-        );
-        assert_eq!(
-            verdict_of(|it| it.audit = Some(Err("L4 broken".into()))),
-            Verdict::GhostPeers
-        );
-        let stuck = Followed::Not {
-            waited: patience,
-            fetched: false,
-        };
-        assert_eq!(
-            verdict_of(|it| it.block = Some(Ok(stuck))),
-            Verdict::StuckSync
-        );
-        assert_eq!(
-            verdict_of(|it| it.block = Some(Err(VisitError::Silent(patience)))),
-            Verdict::StuckSync
-        );
-        assert_eq!(
-            verdict_of(|it| it.handshake = Err(VisitError::Silent(patience))),
-            Verdict::Refuses
-        );
-        assert_eq!(
-            verdict_of(|it| it.handshake = Err(VisitError::Refused)),
-            Verdict::Unreachable
-        );
-        let gone = |it: &mut Health| {
-            it.handshake = Err(VisitError::Refused);
-            it.alive = Some(false);
-        };
-        assert_eq!(verdict_of(gone), Verdict::Crashed);
-    }
-
-    fn unsaid(later: bool) -> Option<Result<(), Unsaid>> {
-        let why = "nobody listens".to_owned();
-        Some(Err(match later {
-            true => Unsaid::Later(why),
-            false => Unsaid::Not(why),
-        }))
-    }
-
-    #[test]
-    fn an_rpc_that_answered_and_does_not_any_more_is_a_refusal() {
-        let dead = |it: &mut Health| (it.rpc, it.peers, it.audit) = (unsaid(false), None, None);
-        assert_eq!(verdict_of(dead), Verdict::Refuses);
-        let gone = |it: &mut Health| {
-            dead(it);
-            it.handshake = Err(VisitError::Refused);
-        };
-        assert_eq!(verdict_of(gone), Verdict::Unreachable);
-
-        let mut during = seen(well(9));
-        during.during[0].rpc = unsaid(false);
-        let judgement = judge(&during);
-        assert_eq!(judgement.verdict, Verdict::Refuses);
-        let text = "its RPC during the run: nobody listens";
-        assert_eq!(judgement.evidence[0].text, text);
-
-        // One that never answered was no part of the target.
-        during.before.rpc = None;
-        assert_eq!(judge(&during).verdict, Verdict::Ok);
-    }
-
-    #[test]
-    fn an_rpc_may_ask_to_come_later_while_there_is_load_and_not_afterwards() {
-        let mut during = seen(well(9));
-        during.during[0].rpc = unsaid(true);
-        assert_eq!(judge(&during).verdict, Verdict::Ok);
-        assert_eq!(verdict_of(|it| it.rpc = unsaid(true)), Verdict::Refuses);
-    }
-
-    #[test]
-    fn an_audit_that_is_not_told_any_more_is_not_clean() {
-        assert_eq!(verdict_of(|it| it.audit = None), Verdict::GhostPeers);
-        let mut other = seen(well(9));
-        (other.before.audit, other.after.audit) = (None, None);
-        assert_eq!(judge(&other).verdict, Verdict::Ok, "a node that has none");
-    }
-
-    #[test]
-    fn a_call_that_failed_is_a_refusal_unless_the_trouble_is_ours_or_it_was_asked_to_come_later() {
-        let with = |scenario, failure| {
-            let mut seen = seen(well(9));
-            let counts = seen.tally.scenarios.entry(scenario).or_default();
-            (counts.begun, counts.ended) = (300, 300);
-            counts.failures.insert(failure, 1);
-            judge(&seen).verdict
-        };
-        for failure in [
-            Failure::Refused,
-            Failure::Reset(Stage::Ready),
-            Failure::Closed(Stage::Ready),
-            Failure::Wrong(Wrong::Status(500)),
-            Failure::Wrong(Wrong::NoHttp),
-            Failure::Unanswered(Stage::Ready),
-        ] {
-            let verdict = with(Scenario::RpcBurst, failure);
-            assert_eq!(verdict, Verdict::Refuses, "{failure}");
-        }
-        for failure in [
-            Failure::NoLocalPort,
-            Failure::NoDescriptor,
-            Failure::Wrong(Wrong::Later),
-        ] {
-            assert_eq!(with(Scenario::RpcBurst, failure), Verdict::Ok, "{failure}");
-        }
-        // A peer may be told to go.
-        let closed = Failure::Closed(Stage::Ready);
-        assert_eq!(with(Scenario::Reset, closed), Verdict::Ok);
-    }
-
-    #[test]
-    fn a_block_that_was_not_followed_before_either_says_nothing() {
-        let stuck = Followed::Not {
-            waited: Duration::from_secs(30),
-            fetched: true,
-        };
-        let mut seen = seen(well(9));
-        seen.before.block = Some(Ok(stuck.clone()));
-        seen.after.block = Some(Ok(stuck));
-        assert_eq!(judge(&seen).verdict, Verdict::Ok);
-    }
-
-    #[test]
-    fn a_few_descriptors_and_some_memory_more_are_no_leak() {
-        let verdict = verdict_of(|it| {
-            it.descriptors = Some(40 + 4 + SPARE_DESCRIPTORS);
-            it.memory = Some((100 << 20) + (25 << 20) + SPARE_MEMORY);
-        });
-        assert_eq!(verdict, Verdict::Ok);
-    }
-
-    #[test]
-    fn the_gravest_comes_first_and_nothing_is_left_out() {
-        let mut after = well(9);
-        after.peers = Some(7);
-        after.handshake = Err(VisitError::Closed("during the handshake"));
-        let judgement = judge(&seen(after));
-        let verdicts: Vec<Verdict> = judgement.evidence.iter().map(|one| one.verdict).collect();
-        assert_eq!(verdicts, [Verdict::Refuses, Verdict::GhostPeers]);
-    }
-}
+mod tests;

@@ -41,7 +41,7 @@ pub(super) fn shrink(matches: &ArgMatches) -> Result<ExitCode, String> {
             match verdict(&setup, start, cues, &stop) {
                 Ok(verdict) => {
                     eprintln!("{} connections: {verdict}", cues.len());
-                    verdict != Verdict::Ok
+                    verdict.is_trouble()
                 }
                 Err(error) => {
                     trouble = Some(error);

@@ -1,5 +1,8 @@
-//! The RPC that a fuzz run is given is a part of its target: it must answer before the run,
-//! during it and afterwards, and be that of a node that may be called.
+//! What a fuzz run is given must be right, and what it says must be shown.
+//!
+//! An RPC that is named is a part of the target: it must answer before the run, during it and
+//! afterwards, and be that of a node that may be called. A run that hardly took place is no
+//! reason to call a target well.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,11 +24,22 @@ fn well(method: &str) -> Says {
     }
 }
 
-/// A run against a well node, with these options for its RPC.
+/// A run against a well node, with these options.
 fn fuzz(options: &[&str]) -> Output {
+    fuzz_under("unlimited", options)
+}
+
+/// The same with so many open files: options of `ulimit`.
+fn fuzz_under(files: &str, options: &[&str]) -> Output {
     let node = FaultyNode::start(Path::new(env!("CARGO_BIN_EXE_faulty-node")), Fault::None);
     let target = node.address().to_string();
-    let output = Command::new(Program::Handfast.path())
+    let limited = match files {
+        "unlimited" => r#"exec "$0" "$@""#.to_owned(),
+        files => format!(r#"ulimit {files} && exec "$0" "$@""#),
+    };
+    let output = Command::new("sh")
+        .args(["-c", &limited])
+        .arg(Program::Handfast.path())
         .args(["fuzz", "run", "--target", &target, "--seed", "1"])
         .args(options)
         .output();
@@ -142,4 +156,43 @@ fn calls_of_a_burst_that_fail_are_a_refusal_and_one_that_is_asked_to_come_later_
     assert_verdict(&closed, "refuses", "rpc-burst: 1 of 40");
     let later = Says::Status("503 Service Unavailable\r\nRetry-After: 1");
     assert_verdict(&fuzz_with(some(later), &burst), "ok", "1 x asked to come");
+}
+
+#[test]
+fn addresses_that_are_not_of_this_machine_are_told_before_the_run() {
+    let foreign = [&["--source-range", "192.0.2.0/24"], &FEW[..]].concat();
+    assert_no_run(&fuzz(&foreign), "cannot come from 192.0.2.1");
+    let own = [&["--source-range", "127.1.0.0/16"], &FEW[..]].concat();
+    assert_verdict(&fuzz(&own), "ok", "Cycles    20");
+}
+
+#[test]
+fn as_many_descriptors_as_there_may_be_are_had_and_too_few_are_told_before_the_run() {
+    let many = ["--scenario", "burst", "--cycles", "300"];
+    let many = [&many[..], &["--concurrency", "300"]].concat();
+    assert_no_run(&fuzz_under("-n 64", &many), "lower --concurrency");
+    assert_verdict(&fuzz_under("-Sn 64", &many), "ok", "Cycles    300");
+}
+
+#[test]
+fn a_run_of_which_no_connection_came_to_its_end_proves_nothing_and_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let report = dir.path().display().to_string();
+    let unfinished = ["--scenario", "negotiate-timeout", "--duration", "1"];
+    let output = fuzz(&[&unfinished[..], &["--report", &report]].concat());
+    let line = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    let last = line.lines().last().unwrap_or_default();
+    assert!(last.contains("the run proves nothing: none of"), "{line}");
+    assert!(last.contains("--duration"), "{line}");
+    let summary = String::from_utf8_lossy(&output.stdout);
+    assert!(summary.starts_with("Verdict   none\n"), "{summary}");
+    assert!(
+        summary.contains("had not ended when the run did"),
+        "{summary}"
+    );
+    let report = std::fs::read(dir.path().join("report.json")).expect("a report");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    assert_eq!(report["verdict"], "none");
+    assert_eq!(report["total"]["unfinished"], report["total"]["begun"]);
 }
