@@ -116,7 +116,7 @@ pub struct Evidence {
 pub struct Judgement {
     /// The gravest of the evidence.
     pub verdict: Verdict,
-    /// Empty if all was well.
+    /// Empty if all was well and all was looked at.
     pub evidence: Vec<Evidence>,
 }
 
@@ -128,6 +128,9 @@ pub fn judge(seen: &Observations) -> Judgement {
     // A block that was not followed before the run says nothing about the run: blocks of
     // ours are not valid there, or the target is in its initial sync.
     let follows = matches!(seen.before.block, Some(Ok(Followed::After(_))));
+    if !follows {
+        of_a_void_oracle(&seen.before, &mut say);
+    }
     for (health, when) in seen
         .during
         .iter()
@@ -191,6 +194,20 @@ fn of_a_last_word(after: &Health, say: &mut impl FnMut(Verdict, String)) {
         let text = format!("its RPC after the run, with all of ours gone: {why}");
         say(Verdict::Refuses, text);
     }
+}
+
+/// Whoever reads `ok` is to know what it does not say.
+fn of_a_void_oracle(before: &Health, say: &mut impl FnMut(Verdict, String)) {
+    let why = match &before.block {
+        None | Some(Ok(Followed::After(_))) => return,
+        Some(Ok(not)) => how_it_was_not_followed(not),
+        Some(Err(error)) => format!("met with this: {error}"),
+    };
+    let text = format!(
+        "whether it follows blocks was not judged: a new block before the run {why}; let it \
+         finish its initial sync, on a chain that anybody can mine"
+    );
+    say(Verdict::Ok, text);
 }
 
 fn how_it_was_not_followed(followed: &Followed) -> String {

@@ -196,7 +196,7 @@ fn a_run_of_which_hardly_anything_took_place_shows_nothing() {
 }
 
 #[test]
-fn a_block_that_was_not_followed_before_either_says_nothing() {
+fn a_block_that_was_not_followed_before_either_says_nothing_and_that_is_said() {
     let stuck = Followed::Not {
         waited: Duration::from_secs(30),
         fetched: true,
@@ -204,7 +204,18 @@ fn a_block_that_was_not_followed_before_either_says_nothing() {
     let mut seen = seen(well(9));
     seen.before.block = Some(Ok(stuck.clone()));
     seen.after.block = Some(Ok(stuck));
-    assert_eq!(judge(&seen).verdict, Verdict::Ok);
+    let judgement = judge(&seen);
+    assert_eq!(judgement.verdict, Verdict::Ok);
+    let [only] = &judgement.evidence[..] else {
+        panic!("it is said that nothing was judged: {judgement:?}");
+    };
+    let text = "was not judged: a new block before the run was fetched and not connected";
+    assert!(only.text.contains(text), "{only:?}");
+
+    // Where no block can be made, nobody waits for one.
+    (seen.before.block, seen.after.block) = (None, None);
+    seen.during[0].block = None;
+    assert_eq!(judge(&seen).evidence, []);
 }
 
 #[test]
