@@ -4,15 +4,16 @@
 //! afterwards, and be that of a node that may be called. A run that hardly took place is no
 //! reason to call a target well.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use handfast_tests::faulty::{Fault, FaultyNode};
 use handfast_tests::process::Program;
 use handfast_tests::rpc_stand_in::{Says, stand_in};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 /// What a well node on regtest says.
@@ -156,6 +157,23 @@ fn calls_of_a_burst_that_fail_are_a_refusal_and_one_that_is_asked_to_come_later_
     assert_verdict(&closed, "refuses", "rpc-burst: 1 of 40");
     let later = Says::Status("503 Service Unavailable\r\nRetry-After: 1");
     assert_verdict(&fuzz_with(some(later), &burst), "ok", "1 x asked to come");
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_target_that_is_mute() {
+    let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
+    let target = mute.local_addr().expect("it is bound").to_string();
+    let fuzzer = Command::new(Program::Handfast.path())
+        .args(["fuzz", "run", "--target", &target, "--patience", "3600"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let _held = mute.accept().expect("it comes, and waits for an answer");
+    let id = i32::try_from(fuzzer.id()).ok().and_then(Pid::from_raw);
+    kill_process(id.expect("it runs"), Signal::INT).expect("it runs");
+    let output = fuzzer.wait_with_output().expect("it ends");
+    assert_no_run(&output, "ended by a signal before the run began");
 }
 
 #[test]

@@ -11,8 +11,8 @@ pub(crate) mod terms;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
 use clap::ArgMatches;
 use handfast_fuzz::Scenario;
@@ -203,6 +203,8 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
+    // Until it is listened for, a signal would end the process, and nothing would be said.
+    let (listens, listened) = mpsc::channel();
     let wait = async move {
         let (Ok(mut interrupt), Ok(mut terminate)) = (
             signal(SignalKind::interrupt()),
@@ -210,6 +212,7 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
         ) else {
             return;
         };
+        drop(listens);
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
@@ -224,5 +227,7 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
         .name("signals".into())
         .spawn(move || crate::client::block_on(wait))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
+    // Its end is the message.
+    let _: Result<(), _> = listened.recv();
     Ok(stop)
 }
