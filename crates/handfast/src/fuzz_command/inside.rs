@@ -48,9 +48,12 @@ impl Asked {
     async fn post(&self, method: &str, wait: Wait<'_>) -> Called {
         let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method }).to_string();
         loop {
+            // A little longer than our own, which can be cut short, and is told in round
+            // numbers; this one is for pauses that an overloaded node asks for.
+            let left = Some(Duration::from_secs(wait.left().as_secs() + 1));
             let patience = Patience {
-                connect: Some(wait.left()),
-                answer: Some(wait.left()),
+                connect: left,
+                answer: left,
             };
             match client::post(&self.place, patience, request.clone()).await {
                 Ok(posted) => {
