@@ -21,6 +21,7 @@ pub mod generator;
 pub mod miner_stand_in;
 pub mod process;
 pub mod rpc;
+pub mod rpc_stand_in;
 pub mod scripted_peer;
 pub mod served_chain;
 pub mod shifted_clock;

@@ -1,5 +1,6 @@
 //! A whole run: the oracle before, during and after, and the engine in between.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,10 +8,13 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::engine::{Doors, Engine, SourceRange, Tally};
-use crate::oracle::{Health, Inside, Introduction, Judgement, Observations, Oracle, VisitError};
+use crate::engine::{Doors, Engine, NoSource, SourceRange, Tally, can_come_from};
+use crate::oracle::{
+    Health, Inside, Introduction, Judgement, Observations, Oracle, Unsaid, VisitError,
+};
 use crate::plan::Plan;
 use crate::scenario::Arrival;
+use crate::target::{Refusal, permit_chain};
 use crate::trace::{Cue, LeftOut, Record, Trace};
 use crate::voice::{Dialect, Phrases};
 use handfast_wire::Network;
@@ -77,29 +81,53 @@ pub enum News<'a> {
     Settling,
 }
 
-/// The target was not well to begin with.
+/// Why there was no run. `Display` is one line: the cause and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{target} cannot be fuzzed: {cause}; is a node of this network running there?")]
-pub struct NotReachable {
-    /// Where it should be.
-    pub target: SocketAddr,
-    /// What was met with instead.
-    pub cause: VisitError,
+pub enum NoRun {
+    /// The target was not well to begin with.
+    #[error("{target} cannot be fuzzed: {cause}; is a node of this network running there?")]
+    NotReachable {
+        /// Where it should be.
+        target: SocketAddr,
+        /// What was met with instead.
+        cause: VisitError,
+    },
+    /// The RPC that was named did not answer to begin with.
+    #[error(
+        "the RPC that was named does not answer: {0}; name the right --rpc and --rpc-cookie or \
+         --rpc-socket, or none"
+    )]
+    NoRpc(Unsaid),
+    /// The RPC that was named must not be called.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Connections cannot come from where they are to.
+    #[error(transparent)]
+    NoSource(#[from] NoSource),
+    /// Somebody ended it before it began.
+    #[error("ended by a signal before the run began")]
+    Interrupted,
 }
 
 impl Run {
     /// Carries it out. `stop` ends it before its time, with the report of what was done.
     ///
     /// # Errors
-    /// The target does not answer to begin with.
+    /// The target, or the RPC that was named, does not answer to begin with, or the RPC is
+    /// that of a node that must not be called.
     pub fn carry_out(
         self,
         stop: &AtomicBool,
         mut tell: impl FnMut(News<'_>),
-    ) -> Result<Outcome, NotReachable> {
+    ) -> Result<Outcome, NoRun> {
         let target = self.target;
+        let or_interrupted = |no_run| match stop.load(Ordering::Relaxed) {
+            true => NoRun::Interrupted,
+            false => no_run,
+        };
+        let unreachable = |cause| or_interrupted(NoRun::NotReachable { target, cause });
+        self.check_sources()?;
         let (zero, at) = (Instant::now(), SystemTime::now());
-        let unreachable = |cause| NotReachable { target, cause };
         let oracle = Oracle::new(
             target,
             self.dialect.clone(),
@@ -111,11 +139,19 @@ impl Run {
         let mut oracle = oracle.patience(self.patience);
         let look_every = LOOK_EVERY.min(self.patience);
         let introduction = oracle.introduce().map_err(unreachable)?;
-        tell(News::Met(&introduction));
+        if let Some(chain) = oracle.chain() {
+            let chain = chain.map_err(|unsaid| or_interrupted(NoRun::NoRpc(unsaid)))?;
+            let own_magic = self.dialect.magic != self.network.magic().to_bytes();
+            permit_chain(&chain, &self.network, own_magic)?;
+        }
         let before = oracle.look_before();
         if let Err(cause) = &before.handshake {
             return Err(unreachable(cause.clone()));
         }
+        if let Some(Err(unsaid)) = &before.rpc {
+            return Err(or_interrupted(NoRun::NoRpc(unsaid.clone())));
+        }
+        tell(News::Met(&introduction));
         tell(News::Looked(&before));
 
         let seed = self.plan.seed;
@@ -184,6 +220,18 @@ impl Run {
             interrupted: stop.load(Ordering::Relaxed),
             trace,
         })
+    }
+}
+
+impl Run {
+    /// Whether connections can come from where they are to.
+    fn check_sources(&self) -> Result<(), NoSource> {
+        if let Some(range) = &self.sources {
+            range.check(self.target, self.plan.limit.cycles)?;
+        }
+        let of_cues: BTreeSet<_> = self.cues.iter().filter_map(|cue| cue.source).collect();
+        let mut of_cues = of_cues.into_iter();
+        of_cues.try_for_each(|source| can_come_from(source, self.target))
     }
 }
 

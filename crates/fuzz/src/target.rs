@@ -20,6 +20,18 @@ pub enum Refusal {
          this one, say --i-operate-this-node"
     )]
     Public(SocketAddr),
+    /// An RPC of the main network, whatever the target is.
+    #[error(
+        "the RPC that was named is that of a mainnet node, and mainnet is not a network to fuzz; \
+         name the RPC of the target"
+    )]
+    MainnetRpc,
+    /// An RPC of another network than the target.
+    #[error(
+        "the RPC that was named is that of a node on {0:?}, and the run is on {1:?}: it is not \
+         the target's; name that of the target, or the right --network"
+    )]
+    OtherChain(String, &'static str),
     /// Nobody can be connected to there.
     #[error("{0} is not an address that can be connected to")]
     NotAHost(SocketAddr),
@@ -40,6 +52,27 @@ pub fn permit(target: SocketAddr, network: &Network, own: bool) -> Result<(), Re
     match own || is_local(ip) {
         true => Ok(()),
         false => Err(Refusal::Public(target)),
+    }
+}
+
+/// Whether the node whose RPC this is may be called: it must be on the run's network, by the
+/// name that its `getblockchaininfo` gives. `own_magic`: whether the run's network is one that
+/// we have no name for.
+///
+/// # Errors
+/// Why not.
+pub fn permit_chain(chain: &str, network: &Network, own_magic: bool) -> Result<(), Refusal> {
+    // What btcd calls them.
+    let chain = match chain {
+        "mainnet" => "main",
+        "testnet3" => "test",
+        other => other,
+    };
+    let expected = network.core_chain_name();
+    match chain {
+        "main" => Err(Refusal::MainnetRpc),
+        chain if own_magic || chain == expected => Ok(()),
+        other => Err(Refusal::OtherChain(other.to_owned(), expected)),
     }
 }
 
@@ -100,6 +133,32 @@ mod tests {
         for nowhere in ["0.0.0.0:18444", "127.0.0.1:0", "224.0.0.1:1", "[::]:1"] {
             assert!(!permitted(nowhere, true), "{nowhere}");
         }
+    }
+
+    #[test]
+    fn an_rpc_is_called_only_on_the_network_of_the_run_and_on_mainnet_never() {
+        let signet = Network::CustomSignet {
+            challenge: vec![0x51],
+        };
+        for (chain, network) in [
+            ("regtest", Network::Regtest),
+            ("signet", Network::Signet),
+            ("signet", signet),
+            ("test", Network::Testnet3),
+            ("testnet3", Network::Testnet3),
+            ("testnet4", Network::Testnet4),
+        ] {
+            assert_eq!(permit_chain(chain, &network, false), Ok(()), "{chain}");
+        }
+        for main in ["main", "mainnet"] {
+            for own_magic in [false, true] {
+                let refused = permit_chain(main, &Network::Regtest, own_magic);
+                assert_eq!(refused, Err(Refusal::MainnetRpc));
+            }
+        }
+        let other = Refusal::OtherChain("signet".into(), "regtest");
+        assert_eq!(permit_chain("signet", &Network::Regtest, false), Err(other));
+        assert_eq!(permit_chain("simnet", &Network::Regtest, true), Ok(()));
     }
 
     #[test]

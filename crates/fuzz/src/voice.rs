@@ -14,6 +14,8 @@ use crate::scenario::{Act, Leave, Wrong};
 
 /// Core `PROTOCOL_VERSION` since `wtxidrelay`.
 pub const PROTOCOL_VERSION: i32 = 70_016;
+/// Versions above this are answered `pong` (BIP31). Core `BIP0031_VERSION`.
+pub const PONG_ABOVE_VERSION: i32 = 60_000;
 /// What we say that we are (BIP14).
 const USER_AGENT: &str = "/handfast-fuzz/";
 

@@ -1,7 +1,8 @@
 //! `handfast fuzz`: runs against any node, and what they found.
 
 mod cli;
-mod inside;
+mod descriptors;
+pub(crate) mod inside;
 mod options;
 mod progress;
 mod results;
@@ -9,8 +10,8 @@ mod shrink;
 pub(crate) mod terms;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
 use clap::ArgMatches;
 use handfast_fuzz::Scenario;
@@ -26,7 +27,8 @@ use results::{Places, Saved};
 
 /// The target is not well.
 const NOT_WELL: u8 = 1;
-/// Wrong options, no target to begin with, or results that could not be written.
+/// Wrong options, no target to begin with, a run that shows nothing, or results that could
+/// not be written.
 const NO_RUN: u8 = 2;
 
 /// Does what the command line says. Exit code 0: the verdict is `ok`, or nothing was judged.
@@ -83,6 +85,7 @@ fn show(matches: &ArgMatches) -> Result<ExitCode, String> {
 fn run(setup: Result<Setup, String>) -> Result<ExitCode, String> {
     let setup = setup?;
     let run = the_run(&setup)?;
+    descriptors::make_room(&setup)?;
     let _places = Places::try_out(setup.trace.as_deref(), setup.report.as_deref())?;
     let stop = stop_on_signal()?;
     let progress = Progress::new(&setup.plan);
@@ -98,8 +101,15 @@ fn run(setup: Result<Setup, String>) -> Result<ExitCode, String> {
     Ok(match outcome.judgement.verdict {
         _ if !saved.errors.is_empty() => ExitCode::from(NO_RUN),
         Verdict::Ok => ExitCode::SUCCESS,
+        Verdict::Nothing => no_run(&proves_nothing(&outcome)),
         _ => ExitCode::from(NOT_WELL),
     })
+}
+
+fn proves_nothing(outcome: &Outcome) -> String {
+    let evidence = &outcome.judgement.evidence;
+    let why = evidence.first().map_or("", |one| &one.text);
+    format!("the run proves nothing: {why}")
 }
 
 fn the_run(setup: &Setup) -> Result<Run, String> {
@@ -150,6 +160,12 @@ fn summary(setup: &Setup, report: &Report<'_>, saved: &Saved) -> String {
         tally.rate(),
         total.ended_by_target
     ));
+    if total.unfinished() > 0 {
+        let (begun, unfinished) = (total.begun, total.unfinished());
+        lines.push(format!(
+            "Begun     {begun}; {unfinished} had not ended when the run did"
+        ));
+    }
     lines.push(format!(
         "Handshake p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
         tally.handshake_percentile(50.0).as_secs_f64() * 1e3,
@@ -182,6 +198,8 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
+    // Until it is listened for, a signal would end the process, and nothing would be said.
+    let (listens, listened) = mpsc::channel();
     let wait = async move {
         let (Ok(mut interrupt), Ok(mut terminate)) = (
             signal(SignalKind::interrupt()),
@@ -189,6 +207,7 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
         ) else {
             return;
         };
+        drop(listens);
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
@@ -203,5 +222,7 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
         .name("signals".into())
         .spawn(move || crate::client::block_on(wait))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
+    // Its end is the message.
+    let _: Result<(), _> = listened.recv();
     Ok(stop)
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use handfast_fuzz::oracle::Inside;
+use handfast_fuzz::oracle::{Inside, Unsaid, Wait};
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::report::Report;
 use handfast_fuzz::run::{News, Outcome, Run};
@@ -19,8 +19,10 @@ use handfast_node::{Network, NodeHandle};
 use handfast_rpc::{FuzzControl, FuzzOrder};
 use serde_json::{Value, json};
 use socket2::SockAddr;
+use tokio::time::timeout;
 
 use crate::client::{self, reachable};
+use crate::fuzz_command::inside::differ;
 use crate::fuzz_command::terms::{call, is_minable, shares, unix_time};
 
 /// How long an honest peer, or a block, may have to wait.
@@ -96,7 +98,10 @@ impl OwnFuzzer {
             },
             sources: None,
             mines: is_minable(&self.network),
-            inside: Some(Box::new(Own(self.node.clone()))),
+            inside: Some(Box::new(Own {
+                node: self.node.clone(),
+                network: self.network.clone(),
+            })),
             patience: PATIENCE,
             network: self.network.clone(),
             cues: Vec::new(),
@@ -229,26 +234,45 @@ fn with(about: &Value, state: &str, members: &[(&str, Value)]) -> Value {
 }
 
 /// The node, asked without a detour.
-struct Own(NodeHandle);
+struct Own {
+    node: NodeHandle,
+    network: Network,
+}
 
 impl Inside for Own {
-    fn peers(&mut self) -> Result<u64, String> {
-        let info = self.0.network_info();
-        u64::try_from(info.connections_in + info.connections_out).map_err(|error| error.to_string())
+    fn chain(&mut self, _wait: Wait<'_>) -> Result<String, Unsaid> {
+        Ok(self.network.core_chain_name().to_owned())
     }
 
-    fn audit(&mut self) -> Option<Result<(), String>> {
-        let audit = client::block_on(self.0.audit()).ok()?.ok()?;
-        let broken: Vec<String> = audit
+    fn peers(&mut self, _wait: Wait<'_>) -> Result<u64, Unsaid> {
+        let info = self.node.network_info();
+        let peers = u64::try_from(info.connections_in + info.connections_out);
+        peers.map_err(|error| Unsaid::Not(error.to_string()))
+    }
+
+    fn audit(&mut self, wait: Wait<'_>) -> Result<Option<Result<(), String>>, Unsaid> {
+        let audit = async { timeout(wait.left(), self.node.audit()).await };
+        let audit = client::block_on(audit).map_err(Unsaid::Not)?;
+        let audit = audit.map_err(|_| Unsaid::Not("its audit hangs".into()))?;
+        let audit = audit.map_err(|error| Unsaid::Not(error.to_string()))?;
+        let mut broken: Vec<String> = audit
             .invariants()
             .iter()
             .filter(|one| !one.held)
             .map(|one| format!("{one:?}"))
             .collect();
-        Some(match broken.is_empty() {
+        if !audit.agrees() {
+            let sockets = (audit.sockets, audit.in_handshake);
+            broken.push(differ(
+                sockets,
+                audit.peer_table.len(),
+                audit.sync_table.len(),
+            ));
+        }
+        Ok(Some(match broken.is_empty() {
             true => Ok(()),
             false => Err(broken.join("; ")),
-        })
+        }))
     }
 }
 

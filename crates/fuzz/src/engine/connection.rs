@@ -25,6 +25,8 @@ const MAX_PARTIAL: usize = 8 << 20;
 const MSG_MORE: i32 = 0x8000;
 /// Pieces that are written at once.
 const PIECES: usize = 16;
+/// How many times the run's patience a target may go on talking to one who has closed.
+const LAST_WORDS: u32 = 3;
 
 /// What a connection wants after it was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +84,13 @@ pub(super) struct Connection {
     machine: Box<dyn Machine>,
     dice: Dice,
     stage: Stage,
-    /// When the target last did something, or last came to owe something.
-    moved: Instant,
+    /// What the target owes by its machine.
+    expects: Expect,
+    /// Since when it owes that. Whatever else it says in the meantime does not count: one that
+    /// relays blocks and never answers a ping is no well target.
+    owed_since: Instant,
+    /// When something last came.
+    heard: Instant,
     unsent: VecDeque<Bytes>,
     /// The beginning of a frame whose end is still to come.
     partial: Vec<u8>,
@@ -108,7 +115,8 @@ impl Connection {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new_raw(domain, kind, None).map_err(failed)?;
         if let Some(source) = source {
-            socket.bind(source).map_err(failed)?;
+            let bound = socket.bind(source);
+            bound.map_err(|error| Failure::of_source(&error))?;
         }
         // What is said in two breaths is sent in two packets, a byte if it is a byte.
         if domain != Domain::UNIX {
@@ -131,12 +139,14 @@ impl Connection {
             part,
             index,
             begun: now,
+            expects: machine.expect(),
             machine,
             stage: match connected {
                 true => Stage::Handshake,
                 false => Stage::Connecting,
             },
-            moved: now,
+            owed_since: now,
+            heard: now,
             unsent: VecDeque::new(),
             partial: Vec::new(),
             gathered: false,
@@ -156,14 +166,29 @@ impl Connection {
 
     /// The failure that it is when the target has owed something for `patience`.
     pub(super) fn overdue(&self, now: Instant, patience: Duration) -> Option<Failure> {
-        let stage = match (self.stage, self.machine.expect()) {
-            (Stage::Connecting | Stage::Closing, _) => self.stage,
+        let owed_for = now.duration_since(self.owed_since);
+        let (stage, late) = match (self.stage, self.expects) {
+            (Stage::Connecting, _) => (self.stage, owed_for > patience),
+            // What it had said before it heard of our end is still on its way.
+            (Stage::Closing, _) => {
+                let silent = now.duration_since(self.heard) > patience;
+                (self.stage, silent || owed_for > patience * LAST_WORDS)
+            }
             _ if self.gathered => return None,
-            (_, Expect::Answer(stage)) => stage,
+            (_, Expect::Answer(stage)) => (stage, owed_for > patience),
             (_, Expect::Anything) => return None,
         };
-        let late = now.duration_since(self.moved) > patience;
         late.then_some(Failure::Unanswered(stage))
+    }
+
+    /// The failure that it is to have no answer at the end of a run, if it is a call.
+    pub(super) fn unanswered_call(&self) -> Option<Failure> {
+        let stage = match self.stage {
+            Stage::Connecting => Stage::Connecting,
+            Stage::Handshake | Stage::Ready | Stage::Closing => self.owed_stage(),
+        };
+        let is_call = self.part.scenario.door() == Door::Rpc;
+        is_call.then_some(Failure::Unanswered(stage))
     }
 
     /// The poller says that something can be done.
@@ -185,15 +210,11 @@ impl Connection {
         match read {
             Ok(0) if self.stage == Stage::Closing => Next::Over(Ending::Left),
             Ok(0) => self.closed_by_target(None),
-            // What it had said before it heard of our end is still on its way.
             Ok(_) if self.stage == Stage::Closing => {
-                self.moved = now;
+                self.heard = now;
                 Next::Wait
             }
-            Ok(length) => {
-                self.moved = now;
-                self.take(length, desk, now)
-            }
+            Ok(length) => self.take(length, desk, now),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Next::Wait,
             // It had more to say to one who had gone.
             Err(error)
@@ -209,7 +230,7 @@ impl Connection {
     /// The connection is there.
     pub(super) fn established(&mut self, desk: &mut Desk, now: Instant) -> Next {
         self.stage = Stage::Handshake;
-        self.moved = now;
+        self.owed_since = now;
         self.tell(Event::Connected, desk, now)
     }
 
@@ -226,12 +247,12 @@ impl Connection {
             Event::Opened => desk.record(self, now, || What::Opened),
             Event::Connected | Event::Heard(_) | Event::Raw(_) => {}
         }
-        self.step(event, desk);
+        self.step(event, desk, now);
         let leave = self.note(desk, now);
         self.carry_out(leave, now)
     }
 
-    fn step(&mut self, event: Event<'_>, desk: &mut Desk) {
+    fn step(&mut self, event: Event<'_>, desk: &mut Desk, now: Instant) {
         let mut voice = Voice {
             phrases: &desk.phrases,
             dice: &mut self.dice,
@@ -239,6 +260,12 @@ impl Connection {
             acts: &mut desk.acts,
         };
         self.machine.step(event, &mut voice);
+        // Machines say what they ask for with what they are told: a new debt begins here.
+        let expects = self.machine.expect();
+        if expects != self.expects {
+            self.expects = expects;
+            self.owed_since = now;
+        }
     }
 
     /// Takes note of what the machine said; how it leaves, if it does.
@@ -297,7 +324,7 @@ impl Connection {
     fn take(&mut self, length: usize, desk: &mut Desk, now: Instant) -> Next {
         if self.part.scenario.door() == Door::Rpc {
             let bytes = std::mem::take(&mut desk.buffer);
-            self.step(Event::Raw(&bytes[..length]), desk);
+            self.step(Event::Raw(&bytes[..length]), desk, now);
             desk.buffer = bytes;
             let leave = self.note(desk, now);
             // Whoever calls leaves when the answer is whole.
@@ -316,7 +343,7 @@ impl Connection {
                 Ok(None) | Err(_) => {
                     // Whoever hears no frame may answer with none: Core takes bytes that are
                     // no frame for the beginning of BIP324, and answers with its own.
-                    return Next::Over(match self.machine.expect() {
+                    return Next::Over(match self.expects {
                         Expect::Answer(stage) => Ending::Failed(Failure::Garbled(stage)),
                         Expect::Anything => Ending::Left,
                     });
@@ -324,7 +351,7 @@ impl Connection {
                 Ok(Some(heard)) => {
                     desk.notes.shaken |= heard.kind == Some(Kind::Verack);
                     desk.record(self, now, || What::heard(heard.kind, heard.payload));
-                    self.step(Event::Heard(heard), desk);
+                    self.step(Event::Heard(heard), desk, now);
                     leave = self.note(desk, now);
                 }
             }
@@ -375,7 +402,8 @@ impl Connection {
             return Next::Wait;
         }
         self.stage = Stage::Closing;
-        self.moved = now;
+        self.owed_since = now;
+        self.heard = now;
         match self.socket.shutdown(Shutdown::Write) {
             Ok(()) => Next::Wait,
             // It has left at the same moment.
@@ -385,7 +413,7 @@ impl Connection {
 
     /// The target has ended it: its right, or a failure.
     fn closed_by_target(&self, error: Option<&io::Error>) -> Next {
-        Next::Over(match (self.machine.expect(), error) {
+        Next::Over(match (self.expects, error) {
             _ if self.closes_when_written => Ending::Left,
             (Expect::Anything, _) if !self.gathered => Ending::ByTarget,
             (_, None) => Ending::Failed(Failure::Closed(self.owed_stage())),
@@ -394,7 +422,7 @@ impl Connection {
     }
 
     fn owed_stage(&self) -> Stage {
-        match self.machine.expect() {
+        match self.expects {
             Expect::Answer(stage) => stage,
             Expect::Anything => Stage::Ready,
         }

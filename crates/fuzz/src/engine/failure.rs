@@ -22,6 +22,8 @@ pub enum Failure {
     Garbled(Stage),
     /// An answer that is not what it should be.
     Wrong(Wrong),
+    /// The address to come from is not one of this machine: our trouble.
+    NoSource,
     /// All local ports are in use or in TIME_WAIT: our trouble, not the target's.
     NoLocalPort,
     /// We are out of descriptors: our trouble, not the target's.
@@ -31,6 +33,14 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// That of a socket which was to have an address to come from, and any port.
+    pub(super) fn of_source(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrNotAvailable => Self::NoSource,
+            _ => Self::of(error, Stage::Connecting),
+        }
+    }
+
     pub(super) fn of(error: &io::Error, stage: Stage) -> Self {
         let errno = error.raw_os_error();
         if [Errno::MFILE, Errno::NFILE]
@@ -50,7 +60,16 @@ impl Failure {
     /// Whether it says something about us rather than about the target.
     #[must_use]
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::NoLocalPort | Self::NoDescriptor)
+        matches!(
+            self,
+            Self::NoSource | Self::NoLocalPort | Self::NoDescriptor
+        )
+    }
+
+    /// Whether it says something bad about the target: one that asks to come later asks well.
+    #[must_use]
+    pub fn is_of_the_target(self) -> bool {
+        !self.is_ours() && self != Self::Wrong(Wrong::Later)
     }
 
     /// Whether the target did not take the connection: trying on at once makes it worse.
@@ -58,7 +77,9 @@ impl Failure {
         self.is_ours()
             || matches!(
                 self,
-                Self::Refused | Self::Reset(Stage::Connecting) | Self::Wrong(Wrong::Status(503))
+                Self::Refused
+                    | Self::Reset(Stage::Connecting)
+                    | Self::Wrong(Wrong::Later | Wrong::Status(503))
             )
     }
 }
@@ -74,7 +95,9 @@ impl fmt::Display for Failure {
             Self::Unanswered(stage) => write!(f, "no answer {}", during(*stage)),
             Self::Garbled(stage) => write!(f, "what came is no frame {}", during(*stage)),
             Self::Wrong(Wrong::Status(status)) => write!(f, "HTTP {status}"),
+            Self::Wrong(Wrong::Later) => f.write_str("asked to come later (HTTP 503)"),
             Self::Wrong(Wrong::NoHttp) => f.write_str("the answer is no HTTP"),
+            Self::NoSource => f.write_str("source address not of this machine (ours)"),
             Self::NoLocalPort => f.write_str("no local port left (ours)"),
             Self::NoDescriptor => f.write_str("no descriptor left (ours)"),
             Self::Io(stage, kind) => write!(f, "{kind} {}", during(*stage)),

@@ -18,7 +18,8 @@ mod tally;
 mod timers;
 
 pub use failure::Failure;
-pub use sources::{NoRange, SourceRange};
+pub(crate) use sources::can_come_from;
+pub use sources::{NoRange, NoSource, SourceRange};
 pub use tally::{Counts, Ending, Second, Tally};
 
 use std::net::SocketAddr;
@@ -172,9 +173,11 @@ impl Engine {
                 self.begin(now);
                 last_begun = now;
             }
-            if self.live == 0 && !self.goes_on(now)
-                || now.duration_since(last_begun) > self.grace(now)
-            {
+            if self.live == 0 && !self.goes_on(now) {
+                break;
+            }
+            if now.duration_since(last_begun) > self.grace(now) {
+                self.give_up_on_calls(now);
                 break;
             }
             self.poll(now);
@@ -386,6 +389,16 @@ impl Engine {
                     }
                     connection.tell(Event::Opened, desk, now)
                 });
+            }
+        }
+    }
+
+    /// Peers may stay; a call that has had its grace and no answer hangs.
+    fn give_up_on_calls(&mut self, now: Instant) {
+        for index in 0..self.places.len() {
+            let connection = self.places[index].connection.as_ref();
+            if let Some(failure) = connection.and_then(Connection::unanswered_call) {
+                self.end(index, Ending::Failed(failure), now);
             }
         }
     }

@@ -1,7 +1,10 @@
 //! Addresses that connections come from.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
+
+/// Addresses that are tried at most.
+const TRIED: u64 = 1_024;
 
 /// An IPv4 network whose hosts are used by turns, `127.1.0.0/16` for example. On Linux all
 /// of 127.0.0.0/8 is this machine.
@@ -15,6 +18,33 @@ pub struct SourceRange {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no range of IPv4 addresses to come from; write it as 127.1.0.0/16")]
 pub struct NoRange(String);
+
+/// Nobody can come from an address. `Display` is one line: the cause and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "connections to {target} cannot come from {source_address} ({cause}); choose a --source-range \
+     of addresses of this machine, for a target on loopback 127.1.0.0/16"
+)]
+pub struct NoSource {
+    /// Where they are to go.
+    pub target: SocketAddr,
+    /// Where they cannot come from.
+    pub source_address: IpAddr,
+    /// What the system says.
+    pub cause: String,
+}
+
+/// Whether connections to `target` can come from an address. Asks the routing of this machine
+/// by a UDP socket, which sends nothing by being connected.
+pub(crate) fn can_come_from(source: IpAddr, target: SocketAddr) -> Result<(), NoSource> {
+    let socket = UdpSocket::bind((source, 0));
+    let connected = socket.and_then(|socket| socket.connect(target));
+    connected.map_err(|error| NoSource {
+        target,
+        source_address: source,
+        cause: error.to_string(),
+    })
+}
 
 impl FromStr for SourceRange {
     type Err = NoRange;
@@ -47,11 +77,42 @@ impl SourceRange {
         let offset = u32::try_from(number % u64::from(self.hosts)).expect("below the hosts");
         Ipv4Addr::from(self.first + offset).into()
     }
+
+    /// Whether so many connections to `target` can come from here. Of a large range addresses
+    /// all over it are tried: networks of this machine are whole ones.
+    ///
+    /// # Errors
+    /// An address from which they cannot.
+    pub fn check(&self, target: SocketAddr, connections: u64) -> Result<(), NoSource> {
+        let used = connections.clamp(1, self.hosts.into());
+        let step = usize::try_from(used.div_ceil(TRIED)).expect("at least 1");
+        let tried = (0..used).step_by(step).chain([used - 1]);
+        tried
+            .map(|number| self.address(number))
+            .try_for_each(|source| can_come_from(source, target))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_must_be_of_this_machine_and_lead_to_the_target() {
+        let check = |range: &str, target: &str| {
+            let range: SourceRange = range.parse().expect("a range");
+            range.check(target.parse().expect("an address"), 1_000_000)
+        };
+        assert_eq!(check("127.1.0.0/16", "127.0.0.1:18444"), Ok(()));
+        // In a documentation network (RFC 5737), of which nobody is.
+        for (range, target) in [
+            ("192.0.2.0/24", "127.0.0.1:18444"),
+            ("127.1.0.0/16", "[::1]:18444"),
+        ] {
+            let error = check(range, target).expect_err(range).to_string();
+            assert!(error.contains("--source-range"), "{error}");
+        }
+    }
 
     #[test]
     fn the_hosts_of_a_range_are_used_by_turns() {

@@ -28,13 +28,19 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Begun, and neither ended nor failed when the run was over.
+    #[must_use]
+    pub fn unfinished(&self) -> u64 {
+        self.begun.saturating_sub(self.ended)
+    }
+
     /// All failures that say something about the target.
     #[must_use]
     pub fn failed(&self) -> u64 {
         let of_the_target = self
             .failures
             .iter()
-            .filter(|(failure, _)| !failure.is_ours());
+            .filter(|(failure, _)| failure.is_of_the_target());
         of_the_target.map(|(_, count)| count).sum()
     }
 }

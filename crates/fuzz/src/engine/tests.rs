@@ -29,7 +29,12 @@ fn target(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAd
 }
 
 /// Does as a node does: shakes hands, answers pings, closes when the other side has.
-fn honest(mut stream: TcpStream) {
+fn honest(stream: TcpStream) {
+    converse(stream, |nonce| vec![Message::Pong(nonce)]);
+}
+
+/// The same with what it answers a ping with.
+fn converse(mut stream: TcpStream, answer_ping: fn(u64) -> Vec<Message>) {
     let mut codec = Codec::new(Network::Regtest.magic());
     let (mut bytes, mut chunk) = (BytesMut::new(), [0; 4_096]);
     while let Ok(length @ 1..) = stream.read(&mut chunk) {
@@ -40,7 +45,7 @@ fn honest(mut stream: TcpStream) {
                 Err(_) => return,
                 Ok(Some(frame)) => match frame.message {
                     Ok(version @ Message::Version(_)) => vec![version, Message::Verack],
-                    Ok(Message::Ping(nonce)) => vec![Message::Pong(nonce)],
+                    Ok(Message::Ping(nonce)) => answer_ping(nonce),
                     Ok(_) => vec![],
                     Err(_) => return,
                 },
@@ -106,6 +111,24 @@ fn an_honest_target_is_well_in_every_scenario() {
 }
 
 #[test]
+fn those_and_only_those_who_wait_for_a_pong_find_one_that_sends_none() {
+    let answers_no_ping = target(|stream| converse(stream, |_| vec![]));
+    thread::scope(|scope| {
+        for scenario in Scenario::ALL {
+            if scenario.door() == Door::Rpc {
+                continue;
+            }
+            scope.spawn(move || {
+                let mut impatient = plan(scenario, 20);
+                impatient.patience = Duration::from_secs(6);
+                let total = run(impatient, answers_no_ping).total();
+                assert_eq!(total.failed() > 0, scenario.waits_for_pong(), "{scenario}");
+            });
+        }
+    });
+}
+
+#[test]
 fn each_way_to_fail_a_peer_is_counted_as_what_it_is() {
     let closes = target(drop);
     let total = run(plan(Scenario::Pipelined, 20), closes).total();
@@ -156,6 +179,37 @@ fn a_target_that_still_has_something_to_say_to_one_who_has_left_is_not_one_that_
 }
 
 #[test]
+fn a_target_that_says_everything_but_what_it_owes_is_one_that_does_not_answer() {
+    // It shakes hands and relays, as nodes do, and never answers a ping.
+    let relays = target(|mut stream| {
+        let mut codec = Codec::new(Network::Regtest.magic());
+        let mut bytes = BytesMut::new();
+        let mut chunk = [0; 4_096];
+        let length = stream.read(&mut chunk).unwrap_or(0);
+        bytes.extend_from_slice(&chunk[..length]);
+        let Ok(Some(frame)) = codec.next_frame(&mut bytes) else {
+            return;
+        };
+        let version = frame.message.expect("the version");
+        let say = |mut stream: &TcpStream, message: &Message| {
+            let encoded = message.encode(Network::Regtest.magic());
+            stream.write_all(&[&encoded.head[..], &encoded.body[..]].concat())
+        };
+        let mut said = say(&stream, &version).and_then(|()| say(&stream, &Message::Verack));
+        while said.is_ok() {
+            thread::park_timeout(Duration::from_millis(20));
+            said = say(&stream, &Message::Inv(vec![]));
+        }
+    });
+    let mut impatient = plan(Scenario::Reset, 3);
+    impatient.patience = Duration::from_millis(300);
+    impatient.limit.duration = Duration::from_secs(5);
+    let total = run(impatient, relays).total();
+    let unanswered = Failure::Unanswered(Stage::Ready);
+    assert_eq!(total.failures, [(unanswered, 3)].into());
+}
+
+#[test]
 fn where_nobody_listens_it_does_not_hammer() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
     let nobody = listener.local_addr().expect("it is bound");
@@ -186,9 +240,24 @@ fn whoever_is_told_to_come_again_comes_later() {
     ));
     let started = Instant::now();
     let total = engine.run(|_| ControlFlow::Continue(())).total();
-    let told = Failure::Wrong(crate::scenario::Wrong::Status(503));
+    let told = Failure::Wrong(crate::scenario::Wrong::Later);
     assert_eq!(total.failures, [(told, 7)].into());
     assert!(started.elapsed() >= Duration::from_millis(1 + 2 + 4 + 8 + 16 + 32));
+}
+
+#[test]
+fn a_call_that_has_no_answer_when_the_time_is_over_hangs() {
+    let mute = target(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let mut short = plan(Scenario::RpcBurst, 3);
+    short.limit.duration = Duration::from_millis(100);
+    let mut engine = engine(short, mute);
+    let request = Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n");
+    engine.doors.rpc = Some((mute.into(), request));
+    let total = engine.run(|_| ControlFlow::Continue(())).total();
+    let unanswered = Failure::Unanswered(Stage::Ready);
+    assert_eq!((total.ended, total.failures), (3, [(unanswered, 3)].into()));
 }
 
 #[test]

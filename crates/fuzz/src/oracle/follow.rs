@@ -12,6 +12,7 @@ use handfast_wire::{Locator, Message, RawBlock};
 
 use super::blocks;
 use super::visitor::{VisitError, Visitor};
+use super::wait::Wait;
 use crate::voice::Dialect;
 
 /// How often the target is asked whether it has the block, and so how exactly it is known
@@ -60,17 +61,15 @@ impl Follower {
         target: SocketAddr,
         dialect: &Dialect,
         seed: u64,
-        patience: Duration,
+        wait: Wait<'_>,
     ) -> Result<Followed, VisitError> {
         self.probes += 1;
         let nonce = seed ^ self.probes.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut visitor = Visitor::dial(target, dialect, nonce, patience)?;
-        visitor.within(patience);
+        let mut visitor = Visitor::dial(target, dialect, nonce, wait)?;
         self.learn(&mut visitor)?;
         let block = blocks::on_top_of(&self.chain, dialect.easy_work, dialect.now(), nonce);
-        let begun = Instant::now();
         visitor.send(&Message::Headers(vec![block.header]))?;
-        let followed = serve(&mut visitor, &block, begun, patience)?;
+        let followed = serve(&mut visitor, &block, wait)?;
         if matches!(followed, Followed::After(_)) {
             self.chain.push(block.header);
         }
@@ -78,7 +77,7 @@ impl Follower {
     }
 
     /// Asks for headers until there are no more.
-    fn learn(&mut self, visitor: &mut Visitor) -> Result<(), VisitError> {
+    fn learn(&mut self, visitor: &mut Visitor<'_>) -> Result<(), VisitError> {
         loop {
             visitor.send(&Message::GetHeaders(self.locator()))?;
             let headers = loop {
@@ -142,20 +141,20 @@ impl Follower {
 }
 
 /// Gives the block to whoever asks, and asks whether it is in the chain now.
-fn serve(
-    visitor: &mut Visitor,
+fn serve<'a>(
+    visitor: &mut Visitor<'a>,
     block: &RawBlock,
-    begun: Instant,
-    patience: Duration,
+    wait: Wait<'a>,
 ) -> Result<Followed, VisitError> {
     let mut fetched = false;
+    let begun = Instant::now();
     let question = Message::GetHeaders(Locator {
         hashes: vec![block.header.prev_blockhash],
         stop: BlockHash::all_zeros(),
     });
     let mut asked = begun;
-    while begun.elapsed() < patience {
-        visitor.within(ASK_EVERY);
+    while !wait.is_over() {
+        visitor.within(wait.shorter(ASK_EVERY));
         match visitor.receive("while it was given a block") {
             Ok(Message::GetData(wanted)) => {
                 let ours = |item: &Inventory| match item {

@@ -2,25 +2,28 @@
 
 mod blocks;
 mod follow;
+mod inside;
 pub mod process;
 mod verdict;
 mod visitor;
+mod wait;
 
 pub use follow::{Followed, Follower};
+pub use inside::{Inside, Unsaid};
 pub use verdict::{Evidence, Health, Judgement, Observations, Verdict, judge};
 pub use visitor::{Introduction, VisitError, Visitor};
+pub use wait::Wait;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::voice::{Dialect, Dice};
+use inside::{Asker, Said};
 
 /// How long an honest peer tries to come in, and how long a block may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// The same when somebody wants the run to end.
-const HURRY: Duration = Duration::from_secs(3);
 /// How long an honest peer stays at least. One that left with its handshake would itself be
 /// what targets are fuzzed with.
 const STAY: Duration = Duration::from_millis(100);
@@ -33,25 +36,13 @@ const READ_EVERY: Duration = Duration::from_millis(50);
 /// everybody has gone.
 const SETTLES: u32 = 2;
 
-/// What the target says of itself, when there is a way to ask.
-pub trait Inside {
-    /// How many peers it counts.
-    ///
-    /// # Errors
-    /// Why it does not say.
-    fn peers(&mut self) -> Result<u64, String>;
-
-    /// What its own audit says; `None` where it has none.
-    fn audit(&mut self) -> Option<Result<(), String>>;
-}
-
 /// Looks at the target now and then, as an honest peer.
 pub struct Oracle<'a> {
     target: SocketAddr,
     dialect: Dialect,
     dice: Dice,
     follower: Option<Follower>,
-    inside: Option<Box<dyn Inside + Send>>,
+    asker: Asker<'a>,
     process: Option<u32>,
     started: Instant,
     patience: Duration,
@@ -77,7 +68,7 @@ impl<'a> Oracle<'a> {
             dice: Dice::new(!seed),
             follower: mines.then(|| Follower::new(&dialect)),
             dialect,
-            inside,
+            asker: Asker::new(inside, hurry),
             process: process::listening_on(target),
             started: Instant::now(),
             patience: PATIENCE,
@@ -91,11 +82,8 @@ impl<'a> Oracle<'a> {
         self
     }
 
-    fn patience_now(&self) -> Duration {
-        match self.hurry.load(Ordering::Relaxed) {
-            true => self.patience.min(HURRY),
-            false => self.patience,
-        }
+    fn wait(&self) -> Wait<'a> {
+        Wait::new(self.patience, self.hurry)
     }
 
     /// Who the target says that it is.
@@ -104,17 +92,25 @@ impl<'a> Oracle<'a> {
     /// It does not answer, or is of another network.
     pub fn introduce(&mut self) -> Result<Introduction, VisitError> {
         let nonce = self.dice.any();
-        let visitor = Visitor::dial(self.target, &self.dialect, nonce, self.patience)?;
+        let visitor = Visitor::dial(self.target, &self.dialect, nonce, self.wait())?;
         thread::park_timeout(STAY);
         self.dialect.height = visitor.introduction.height.max(0);
         Ok(visitor.introduction)
     }
 
+    /// The chain that the target is on by its own account; `None` where it cannot be asked.
+    pub fn chain(&mut self) -> Option<Result<String, Unsaid>> {
+        self.asker.chain()
+    }
+
     /// How the target is now.
     pub fn look(&mut self) -> Health {
         // Before we come in: our own visits are not to be counted.
-        let peers = self.inside.as_mut().and_then(|it| it.peers().ok());
-        let audit = self.inside.as_mut().and_then(|it| it.audit());
+        let said = self.asker.all();
+        self.look_and_say(said)
+    }
+
+    fn look_and_say(&mut self, said: Said) -> Health {
         let usage = self.process.and_then(process::usage);
         let at = self.started.elapsed();
         let handshake = self.come_in();
@@ -126,8 +122,9 @@ impl<'a> Oracle<'a> {
             at,
             handshake,
             block,
-            peers,
-            audit,
+            rpc: said.answered,
+            peers: said.peers,
+            audit: said.audit,
             memory: usage.map(|usage| usage.memory),
             descriptors: usage.map(|usage| usage.descriptors),
             alive: self.process.map(process::is_alive),
@@ -138,7 +135,7 @@ impl<'a> Oracle<'a> {
     /// so that a visit of ours which it is about to forget is not taken for a peer.
     pub fn look_before(&mut self) -> Health {
         let counts = |it: &mut Self| {
-            let peers = it.inside.as_mut().and_then(|inside| inside.peers().ok());
+            let peers = it.asker.peers();
             let usage = it.process.and_then(process::usage);
             (peers, usage.map(|usage| usage.descriptors))
         };
@@ -157,39 +154,52 @@ impl<'a> Oracle<'a> {
     }
 
     /// How the target is when everybody has gone: as soon as it counts no more peers than
-    /// `before`, and no descriptors that connections left open; or when it has had its time.
+    /// `before`, its audit is clean, and no descriptors are left open; or when it has had its
+    /// time.
     pub fn look_when_settled(&mut self, before: &Health) -> Health {
-        let begun = Instant::now();
-        while begun.elapsed() < self.patience_now() * SETTLES && !self.is_settled(before) {
-            thread::park_timeout(RETRY);
+        for _ in 0..SETTLES {
+            let wait = self.wait();
+            while !wait.is_over() {
+                if let Some(said) = self.settled(before) {
+                    return self.look_and_say(said);
+                }
+                thread::park_timeout(RETRY);
+            }
         }
         self.look()
     }
 
-    fn is_settled(&mut self, before: &Health) -> bool {
-        let peers = self.inside.as_mut().and_then(|it| it.peers().ok());
+    /// What it says when it is settled. An audit may be unclean while connections are on
+    /// their way out.
+    fn settled(&mut self, before: &Health) -> Option<Said> {
+        let said = self.asker.all();
+        let is_busy = matches!(said.answered, Some(Err(Unsaid::Later(_))));
         let descriptors = self.process.and_then(process::usage);
         let descriptors = descriptors.map(|usage| usage.descriptors);
-        let ghosts = peers.zip(before.peers).is_some_and(|(is, was)| is > was);
+        let ghosts = said
+            .peers
+            .zip(before.peers)
+            .is_some_and(|(is, was)| is > was);
         let open = descriptors.zip(before.descriptors);
-        !ghosts && !open.is_some_and(|(is, was)| verdict::are_left_open(is, was))
+        let open = open.is_some_and(|(is, was)| verdict::are_left_open(is, was));
+        let unclean = matches!(said.audit, Some(Err(_)));
+        let settled = !is_busy && !ghosts && !open && !unclean;
+        settled.then_some(said)
     }
 
     /// Tries to come in until its patience ends. One who is told to go, by a close or a
     /// reset, comes again, as honest peers do; how long it took in all counts.
     fn come_in(&mut self) -> Result<Duration, VisitError> {
-        let begun = Instant::now();
+        let wait = self.wait();
         loop {
             let nonce = self.dice.any();
-            let patience = self.patience_now();
-            let left = patience.saturating_sub(begun.elapsed()).max(RETRY);
-            match Visitor::dial(self.target, &self.dialect, nonce, left) {
+            match Visitor::dial(self.target, &self.dialect, nonce, wait) {
                 Ok(_visitor) => {
-                    let took = begun.elapsed();
+                    let took = wait.took();
                     thread::park_timeout(STAY);
                     return Ok(took);
                 }
-                Err(error) if begun.elapsed() + RETRY >= patience => return Err(error),
+                Err(error) if wait.left() <= RETRY => return Err(error),
                 Err(_) => thread::park_timeout(RETRY),
             }
         }
@@ -197,16 +207,14 @@ impl<'a> Oracle<'a> {
 
     /// The same for a block: whoever is sent away before it is through comes again.
     fn follow(&mut self) -> Result<Followed, VisitError> {
-        let begun = Instant::now();
+        let wait = self.wait();
         let seed = self.dice.any();
         loop {
-            let patience = self.patience_now();
-            let left = patience.saturating_sub(begun.elapsed()).max(RETRY);
             let follower = self.follower.as_mut().expect("only where there is one");
-            match follower.probe(self.target, &self.dialect, seed, left) {
-                Err(error) if begun.elapsed() + RETRY >= patience => return Err(error),
+            match follower.probe(self.target, &self.dialect, seed, wait) {
+                Err(error) if wait.left() <= RETRY => return Err(error),
                 Err(_) => thread::park_timeout(RETRY),
-                Ok(Followed::After(_)) => return Ok(Followed::After(begun.elapsed())),
+                Ok(Followed::After(_)) => return Ok(Followed::After(wait.took())),
                 not @ Ok(Followed::Not { .. }) => return not,
             }
         }

@@ -4,9 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use super::follow::Followed;
+use super::inside::Unsaid;
 use super::visitor::VisitError;
-use crate::engine::{Failure, Tally};
-use crate::scenario::Stage;
+use crate::engine::{Counts, Failure, Tally};
+use crate::scenario::{Door, Stage};
 
 /// How slow a handshake may be at any time.
 const SLOW_HANDSHAKE: Duration = Duration::from_secs(1);
@@ -18,11 +19,16 @@ const SPARE_DESCRIPTORS: u64 = 16;
 /// caches fill, allocators keep.
 const SPARE_MEMORY: u64 = 64 << 20;
 
+/// Of so many connections one may fail for a reason of our own.
+const MOST_OF_OURS: u64 = 20;
+
 /// In one word. Ordered: of two that apply, the later one is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// It is as well as before.
     Ok,
+    /// Nothing was shown: hardly anything was played.
+    Nothing,
     /// It does all it should, and takes too long for it.
     Slow,
     /// Something remains of connections that are gone: peers, descriptors or memory.
@@ -41,6 +47,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ok => "ok",
+            Self::Nothing => "none",
             Self::Slow => "slow",
             Self::GhostPeers => "ghost peers",
             Self::StuckSync => "stuck sync",
@@ -48,6 +55,14 @@ impl fmt::Display for Verdict {
             Self::Unreachable => "unreachable",
             Self::Crashed => "crashed",
         })
+    }
+}
+
+impl Verdict {
+    /// Whether the target is not well.
+    #[must_use]
+    pub fn is_trouble(self) -> bool {
+        self > Self::Nothing
     }
 }
 
@@ -60,6 +75,8 @@ pub struct Health {
     pub handshake: Result<Duration, VisitError>,
     /// What became of a block; `None` where none can be made.
     pub block: Option<Result<Followed, VisitError>>,
+    /// Whether its RPC answered; `None` where none was named.
+    pub rpc: Option<Result<(), Unsaid>>,
     /// Peers by its own account, ours not counted; `None` without an RPC.
     pub peers: Option<u64>,
     /// What its own audit says; `None` where it has none.
@@ -99,7 +116,7 @@ pub struct Evidence {
 pub struct Judgement {
     /// The gravest of the evidence.
     pub verdict: Verdict,
-    /// Empty if all was well.
+    /// Empty if all was well and all was looked at.
     pub evidence: Vec<Evidence>,
 }
 
@@ -111,6 +128,9 @@ pub fn judge(seen: &Observations) -> Judgement {
     // A block that was not followed before the run says nothing about the run: blocks of
     // ours are not valid there, or the target is in its initial sync.
     let follows = matches!(seen.before.block, Some(Ok(Followed::After(_))));
+    if !follows {
+        of_a_void_oracle(&seen.before, &mut say);
+    }
     for (health, when) in seen
         .during
         .iter()
@@ -118,12 +138,15 @@ pub fn judge(seen: &Observations) -> Judgement {
         .chain([(&seen.after, "after the run")])
     {
         of_a_visit(health, when, &mut say);
+        of_the_rpc(&seen.before, health, when, &mut say);
         if follows {
             of_a_block(health, when, &mut say);
         }
     }
     of_what_remains(&seen.before, &seen.after, &mut say);
+    of_a_last_word(&seen.after, &mut say);
     of_the_connections(&seen.tally, &mut say);
+    of_ourselves(&seen.tally.total(), &mut say);
     // The gravest first; of equal weight in the order in which they were seen.
     evidence.sort_by_key(|one| std::cmp::Reverse(one.verdict));
     evidence.dedup();
@@ -157,6 +180,49 @@ fn of_a_visit(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)
     }
 }
 
+/// One that answered calls before the run, and does not answer them any more, is as little
+/// well as one that does not answer peers. Where it is gone altogether, an honest peer says so.
+fn of_the_rpc(before: &Health, health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
+    if let (Some(Ok(())), Some(Err(Unsaid::Not(why)))) = (&before.rpc, &health.rpc) {
+        say(Verdict::Refuses, format!("its RPC {when}: {why}"));
+    }
+}
+
+/// Overload is a reason to be asked later only while there is load.
+fn of_a_last_word(after: &Health, say: &mut impl FnMut(Verdict, String)) {
+    if let Some(Err(Unsaid::Later(why))) = &after.rpc {
+        let text = format!("its RPC after the run, with all of ours gone: {why}");
+        say(Verdict::Refuses, text);
+    }
+}
+
+/// Whoever reads `ok` is to know what it does not say.
+fn of_a_void_oracle(before: &Health, say: &mut impl FnMut(Verdict, String)) {
+    let why = match &before.block {
+        None | Some(Ok(Followed::After(_))) => return,
+        Some(Ok(not)) => how_it_was_not_followed(not),
+        Some(Err(error)) => format!("met with this: {error}"),
+    };
+    let text = format!(
+        "whether it follows blocks was not judged: a new block before the run {why}; let it \
+         finish its initial sync, on a chain that anybody can mine"
+    );
+    say(Verdict::Ok, text);
+}
+
+fn how_it_was_not_followed(followed: &Followed) -> String {
+    match followed {
+        Followed::After(took) => format!("was followed after {}", seconds(*took)),
+        Followed::Not { waited, fetched } => {
+            let how = match fetched {
+                true => "was fetched and not connected",
+                false => "was not even asked for",
+            };
+            format!("{how} within {}", seconds(*waited))
+        }
+    }
+}
+
 fn of_a_block(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
     match &health.block {
         None => {}
@@ -170,18 +236,14 @@ fn of_a_block(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)
                 format!("an honest peer with a new block {when}: {error}"),
             );
         }
-        Some(Ok(Followed::After(took))) if *took > SLOW_BLOCK => {
-            let text = format!("a new block {when} was followed after {}", seconds(*took));
-            say(Verdict::Slow, text);
-        }
-        Some(Ok(Followed::After(_))) => {}
-        Some(Ok(Followed::Not { waited, fetched })) => {
-            let how = match fetched {
-                true => "was fetched and not connected",
-                false => "was not even asked for",
+        Some(Ok(Followed::After(took))) if *took <= SLOW_BLOCK => {}
+        Some(Ok(followed)) => {
+            let verdict = match followed {
+                Followed::After(_) => Verdict::Slow,
+                Followed::Not { .. } => Verdict::StuckSync,
             };
-            let text = format!("a new block {when} {how} within {}", seconds(*waited));
-            say(Verdict::StuckSync, text);
+            let how = how_it_was_not_followed(followed);
+            say(verdict, format!("a new block {when} {how}"));
         }
     }
 }
@@ -191,6 +253,10 @@ fn of_what_remains(before: &Health, after: &Health, say: &mut impl FnMut(Verdict
         && is > was
     {
         let text = format!("it counts {is} peers, {was} before, and all of ours are gone");
+        say(Verdict::GhostPeers, text);
+    }
+    if before.audit.is_some() && after.audit.is_none() && after.rpc == Some(Ok(())) {
+        let text = "it does not tell its audit any more".to_owned();
         say(Verdict::GhostPeers, text);
     }
     if let Some(Err(broken)) = &after.audit {
@@ -216,6 +282,10 @@ fn of_the_connections(tally: &Tally, say: &mut impl FnMut(Verdict, String)) {
     for (scenario, counts) in &tally.scenarios {
         for (failure, count) in &counts.failures {
             let verdict = match failure {
+                // Our own trouble says nothing, and it is no failure to ask for less.
+                failure if !failure.is_of_the_target() => continue,
+                // A call has one end: its answer.
+                _ if scenario.door() == Door::Rpc => Verdict::Refuses,
                 Failure::Unanswered(Stage::Connecting | Stage::Handshake | Stage::Ready) => {
                     Verdict::Refuses
                 }
@@ -226,6 +296,7 @@ fn of_the_connections(tally: &Tally, say: &mut impl FnMut(Verdict, String)) {
                 | Failure::Closed(_)
                 | Failure::Garbled(_)
                 | Failure::Wrong(_)
+                | Failure::NoSource
                 | Failure::NoLocalPort
                 | Failure::NoDescriptor
                 | Failure::Io(..) => continue,
@@ -233,6 +304,32 @@ fn of_the_connections(tally: &Tally, say: &mut impl FnMut(Verdict, String)) {
             let text = format!("{scenario}: {count} of {} {failure}", counts.begun);
             say(verdict, text);
         }
+    }
+}
+
+/// A run that hardly took place is no reason to call anybody well.
+fn of_ourselves(total: &Counts, say: &mut impl FnMut(Verdict, String)) {
+    let Counts { begun, ended, .. } = total;
+    if *ended == 0 {
+        let text = format!(
+            "none of {begun} connections came to its end; give them more time, by --duration or \
+             by --cycles alone"
+        );
+        return say(Verdict::Nothing, text);
+    }
+    let ours = total
+        .failures
+        .iter()
+        .filter(|(failure, _)| failure.is_ours());
+    let count: u64 = ours.clone().map(|(_, count)| count).sum();
+    if count > begun / MOST_OF_OURS {
+        let kinds: Vec<String> = ours.map(|(failure, _)| failure.to_string()).collect();
+        let text = format!(
+            "{count} of {begun} connections were never made: {}; lower --concurrency or --rate, \
+             or come from more addresses with --source-range",
+            kinds.join(", ")
+        );
+        say(Verdict::Nothing, text);
     }
 }
 
@@ -247,119 +344,4 @@ pub(super) fn are_left_open(is: u64, was: u64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn well(at: u64) -> Health {
-        Health {
-            at: Duration::from_secs(at),
-            handshake: Ok(Duration::from_millis(2)),
-            block: Some(Ok(Followed::After(Duration::from_millis(30)))),
-            peers: Some(1),
-            audit: Some(Ok(())),
-            memory: Some(100 << 20),
-            descriptors: Some(40),
-            alive: Some(true),
-        }
-    }
-
-    fn seen(after: Health) -> Observations {
-        Observations {
-            before: well(0),
-            during: vec![well(5)],
-            after,
-            tally: Tally::default(),
-        }
-    }
-
-    fn verdict_of(change: impl FnOnce(&mut Health)) -> Verdict {
-        let mut after = well(9);
-        change(&mut after);
-        let judgement = judge(&seen(after));
-        assert_eq!(
-            judgement.evidence.is_empty(),
-            judgement.verdict == Verdict::Ok,
-            "no verdict without evidence: {judgement:?}"
-        );
-        judgement.verdict
-    }
-
-    #[test]
-    fn each_trouble_has_its_name() {
-        let patience = Duration::from_secs(30);
-        assert_eq!(verdict_of(|_| {}), Verdict::Ok);
-        assert_eq!(
-            verdict_of(|it| it.handshake = Ok(Duration::from_secs(3))),
-            Verdict::Slow
-        );
-        assert_eq!(verdict_of(|it| it.peers = Some(2)), Verdict::GhostPeers);
-        assert_eq!(
-            verdict_of(|it| it.descriptors = Some(90)),
-            Verdict::GhostPeers
-        );
-        assert_eq!(
-            verdict_of(|it| it.memory = Some(300 << 20)),
-            Verdict::GhostPeers
-        );
-        assert_eq!(
-            verdict_of(|it| it.audit = Some(Err("L4 broken".into()))),
-            Verdict::GhostPeers
-        );
-        let stuck = Followed::Not {
-            waited: patience,
-            fetched: false,
-        };
-        assert_eq!(
-            verdict_of(|it| it.block = Some(Ok(stuck))),
-            Verdict::StuckSync
-        );
-        assert_eq!(
-            verdict_of(|it| it.block = Some(Err(VisitError::Silent(patience)))),
-            Verdict::StuckSync
-        );
-        assert_eq!(
-            verdict_of(|it| it.handshake = Err(VisitError::Silent(patience))),
-            Verdict::Refuses
-        );
-        assert_eq!(
-            verdict_of(|it| it.handshake = Err(VisitError::Refused)),
-            Verdict::Unreachable
-        );
-        let gone = |it: &mut Health| {
-            it.handshake = Err(VisitError::Refused);
-            it.alive = Some(false);
-        };
-        assert_eq!(verdict_of(gone), Verdict::Crashed);
-    }
-
-    #[test]
-    fn a_block_that_was_not_followed_before_either_says_nothing() {
-        let stuck = Followed::Not {
-            waited: Duration::from_secs(30),
-            fetched: true,
-        };
-        let mut seen = seen(well(9));
-        seen.before.block = Some(Ok(stuck.clone()));
-        seen.after.block = Some(Ok(stuck));
-        assert_eq!(judge(&seen).verdict, Verdict::Ok);
-    }
-
-    #[test]
-    fn a_few_descriptors_and_some_memory_more_are_no_leak() {
-        let verdict = verdict_of(|it| {
-            it.descriptors = Some(40 + 4 + SPARE_DESCRIPTORS);
-            it.memory = Some((100 << 20) + (25 << 20) + SPARE_MEMORY);
-        });
-        assert_eq!(verdict, Verdict::Ok);
-    }
-
-    #[test]
-    fn the_gravest_comes_first_and_nothing_is_left_out() {
-        let mut after = well(9);
-        after.peers = Some(7);
-        after.handshake = Err(VisitError::Closed("during the handshake"));
-        let judgement = judge(&seen(after));
-        let verdicts: Vec<Verdict> = judgement.evidence.iter().map(|one| one.verdict).collect();
-        assert_eq!(verdicts, [Verdict::Refuses, Verdict::GhostPeers]);
-    }
-}
+mod tests;

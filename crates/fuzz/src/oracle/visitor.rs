@@ -2,12 +2,19 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use handfast_wire::{Codec, Message};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use socket2::{Domain, Socket, Type};
 
+use super::wait::Wait;
 use crate::voice::{Dialect, PROTOCOL_VERSION, honest_version};
+
+/// How often whoever waits looks whether somebody wants the run to end.
+const PIECE: Duration = Duration::from_millis(200);
 
 /// Why a visit came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,12 +52,11 @@ pub struct Introduction {
 
 /// A connection whose handshake is complete.
 #[derive(Debug)]
-pub struct Visitor {
+pub struct Visitor<'a> {
     stream: TcpStream,
     codec: Codec,
     buffer: BytesMut,
-    deadline: Instant,
-    patience: Duration,
+    wait: Wait<'a>,
     magic: bitcoin::p2p::Magic,
     /// What the target said of itself.
     pub introduction: Introduction,
@@ -58,8 +64,8 @@ pub struct Visitor {
     pub handshake: Duration,
 }
 
-impl Visitor {
-    /// Dials and shakes hands, within `patience`. `nonce` must be unlike the target's.
+impl<'a> Visitor<'a> {
+    /// Dials and shakes hands, while `wait` goes on. `nonce` must be unlike the target's.
     ///
     /// # Errors
     /// Why not.
@@ -67,25 +73,26 @@ impl Visitor {
         target: SocketAddr,
         dialect: &Dialect,
         nonce: u64,
-        patience: Duration,
+        wait: Wait<'a>,
     ) -> Result<Self, VisitError> {
-        let begun = Instant::now();
-        let stream =
-            TcpStream::connect_timeout(&target, patience).map_err(|error| match error.kind() {
-                io::ErrorKind::ConnectionRefused => VisitError::Refused,
-                io::ErrorKind::TimedOut => VisitError::NoConnection(patience),
-                _ => VisitError::Io(error.to_string()),
-            })?;
+        // Of its own, where it is one of several tries.
+        let wait = wait.shorter(Duration::MAX);
+        let stream = connect(target, wait).map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => VisitError::Refused,
+            io::ErrorKind::TimedOut => VisitError::NoConnection(wait.took()),
+            _ => VisitError::Io(error.to_string()),
+        })?;
         let failed = |error: io::Error| VisitError::Io(error.to_string());
         stream.set_nodelay(true).map_err(failed)?;
-        stream.set_write_timeout(Some(patience)).map_err(failed)?;
+        // A timeout of zero would be none at all.
+        let written_by = wait.left().max(PIECE);
+        stream.set_write_timeout(Some(written_by)).map_err(failed)?;
         let magic = dialect.bitcoin_magic();
         let mut visitor = Self {
             stream,
             codec: Codec::new(magic),
             buffer: BytesMut::new(),
-            deadline: begun + patience,
-            patience,
+            wait,
             magic,
             introduction: Introduction {
                 user_agent: String::new(),
@@ -96,7 +103,7 @@ impl Visitor {
         };
         visitor.send(&honest_version(dialect, nonce))?;
         visitor.shake_hands()?;
-        visitor.handshake = begun.elapsed();
+        visitor.handshake = wait.took();
         Ok(visitor)
     }
 
@@ -118,10 +125,9 @@ impl Visitor {
         }
     }
 
-    /// Whatever follows must be there in so long.
-    pub fn within(&mut self, patience: Duration) {
-        self.patience = patience;
-        self.deadline = Instant::now() + patience;
+    /// Whatever follows must be there while `wait` goes on.
+    pub fn within(&mut self, wait: Wait<'a>) {
+        self.wait = wait;
     }
 
     /// Sends a message.
@@ -154,9 +160,8 @@ impl Visitor {
     }
 
     fn read(&mut self, when: &'static str) -> Result<(), VisitError> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
         // A read timeout of zero would be none at all.
-        let left = left.max(Duration::from_millis(1));
+        let left = self.wait.left().clamp(Duration::from_millis(1), PIECE);
         let failed = |error: io::Error| VisitError::Io(error.to_string());
         self.stream.set_read_timeout(Some(left)).map_err(failed)?;
         let mut chunk = [0; 64 * 1024];
@@ -167,12 +172,45 @@ impl Visitor {
                 Ok(())
             }
             Err(error) => Err(match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                    VisitError::Silent(self.patience)
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if self.wait.is_over() => {
+                    VisitError::Silent(self.wait.took())
                 }
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Ok(()),
                 io::ErrorKind::Interrupted => return Ok(()),
                 _ => VisitError::Closed(when),
             }),
         }
+    }
+}
+
+/// Connects while `wait` goes on. The system would wait on, whatever anybody wants.
+fn connect(target: SocketAddr, wait: Wait<'_>) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&target.into()) {
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {
+            while !is_writable(&socket)? {
+                if wait.is_over() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+        }
+        done => done?,
+    }
+    socket.set_nonblocking(false)?;
+    Ok(socket.into())
+}
+
+/// Whether it can be written, after a piece of time at most.
+fn is_writable(socket: &Socket) -> io::Result<bool> {
+    let piece = Timespec::try_from(PIECE).expect("a fraction of a second");
+    let mut polled = [PollFd::new(socket, PollFlags::OUT)];
+    match poll(&mut polled, Some(&piece)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

@@ -43,7 +43,7 @@ fn head(page: &mut String, report: &Report<'_>) {
     let _ = write!(
         page,
         "<h1>Fuzz run against {target}</h1>\n<p class=\"verdict {class}\">{verdict}</p>\n\
-         <p>{agent}, protocol version {version}, on {network}. {ended} connections in {seconds:.1} s \
+         <p>{agent}, protocol version {version}, on {network}. {ended} connections{unfinished} in {seconds:.1} s \
          ({rate:.0} a second, {concurrency} at a time), scenarios: {scenarios}.{interrupted}</p>\n\
          <p>Begun {at}, by {TOOL}.</p>\n\
          <p>To do the same again: <code>{command}</code></p>\n",
@@ -54,6 +54,10 @@ fn head(page: &mut String, report: &Report<'_>) {
         version = outcome.introduction.version,
         network = escaped(report.network),
         ended = tally.total().ended,
+        unfinished = match tally.total().unfinished() {
+            0 => String::new(),
+            unfinished => format!(", and {unfinished} that had not ended when the run did,"),
+        },
         seconds = tally.elapsed.as_secs_f64(),
         rate = tally.rate(),
         concurrency = report.concurrency,

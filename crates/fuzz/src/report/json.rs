@@ -87,6 +87,7 @@ fn of_counts(counts: &Counts) -> Value {
     json!({
         "begun": counts.begun,
         "ended": counts.ended,
+        "unfinished": counts.unfinished(),
         "ended_by_target": counts.ended_by_target,
         "failures": failures,
     })
@@ -107,6 +108,7 @@ fn of_health(health: &Health) -> Value {
         "handshake_ms": handshake.ok().map(|took| milliseconds(*took)),
         "handshake_error": handshake.err().map(ToString::to_string),
         "block": block,
+        "rpc_error": health.rpc.as_ref().and_then(|rpc| rpc.as_ref().err()).map(ToString::to_string),
         "peers": health.peers,
         "audit": health.audit.as_ref().map(|audit| match audit {
             Ok(()) => "clean".to_owned(),

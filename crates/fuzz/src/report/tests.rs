@@ -11,6 +11,7 @@ fn health(at: u64) -> Health {
         at: Duration::from_secs(at),
         handshake: Ok(Duration::from_millis(2)),
         block: Some(Ok(Followed::After(Duration::from_millis(40)))),
+        rpc: Some(Ok(())),
         peers: Some(3),
         audit: Some(Ok(())),
         memory: Some(50 << 20),

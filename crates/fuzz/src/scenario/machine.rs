@@ -63,6 +63,9 @@ pub enum Leave {
 pub enum Wrong {
     /// An HTTP status other than 200.
     Status(u16),
+    /// Status 503 and, by `Retry-After`, when to come again: the target says that there are
+    /// too many calls, and does so well.
+    Later,
     /// No HTTP.
     NoHttp,
 }

@@ -190,6 +190,22 @@ impl Scenario {
         }
     }
 
+    /// Whether its connections take a target for hanging that leaves a ping unanswered. Only
+    /// those are answered who claim a version above
+    /// [`PONG_ABOVE_VERSION`](crate::voice::PONG_ABOVE_VERSION).
+    #[must_use]
+    pub fn waits_for_pong(self) -> bool {
+        matches!(
+            self,
+            Self::Pipelined
+                | Self::Reset
+                | Self::Barrier
+                | Self::DoubleVerack
+                | Self::SelfConnect
+                | Self::Burst
+        )
+    }
+
     /// How its connections follow one another when it is played alone.
     #[must_use]
     pub fn arrival(self) -> Arrival {

@@ -22,8 +22,8 @@ as an honest peer, whether the node is still well.
   handfast fuzz run --target 127.0.0.1:18444 --network regtest --scenario mix --report out
 
 The verdict is one of ok, slow, ghost peers, stuck sync, refuses, unreachable, crashed. The
-exit code is 0 for ok and 1 for any other; 2 if there was no run, or if what it left could
-not be written.
+exit code is 0 for ok and 1 for any other; 2 if there was no run, or one that proves nothing,
+or if what it left could not be written.
 
 It is a load tool: it goes to this machine and to private networks, and anywhere else only
 with --i-operate-this-node; never to mainnet.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::terms::{MIX, door, is_minable, shares, unix_time};
+use super::terms::{MIX, answered, door, is_minable, shares, unix_time};
 use crate::settings::Place;
 use bitcoin::hex::FromHex;
 use clap::ArgMatches;
@@ -79,6 +79,7 @@ pub(super) fn setup(matches: &ArgMatches) -> Result<Setup, String> {
     permitted(matches, &network, &dialect, target, rpc.as_ref())?;
     let names = names(matches);
     let shares = shares(&names, rpc.is_some())?;
+    answered(dialect.version, shares.iter().map(|share| share.scenario))?;
     let wanted = |name| matches.get_one::<u64>(name).copied();
     let sources = word(matches, "source-range").map(SourceRange::from_str);
     Ok(Setup {
@@ -129,6 +130,7 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<Setup, String> {
     if cues.is_empty() {
         return Err(format!("{}: there is no connection in it", path.display()));
     }
+    answered(dialect.version, cues.iter().map(|cue| cue.part.scenario))?;
     let calls = |cue: &Cue| cue.part.scenario == Scenario::RpcBurst;
     if rpc.is_none() && cues.iter().any(calls) {
         let path = path.display();
@@ -362,6 +364,11 @@ mod tests {
             ("--target 127.0.0.1:1 --duration 2d", "90s, 5m or 2h"),
             ("--target 127.0.0.1:1 --patience 2h", "1s to 1h"),
             ("--target 127.0.0.1:1 --handshake-deadline 0", "1s to 1h"),
+            (
+                "--target 127.0.0.1:1 --protocol-version 60000 --scenario reset",
+                "no pong (BIP31), for which reset wait",
+            ),
+            ("--target 127.0.0.1:1 --protocol-version 60000", "60001"),
         ] {
             let error = refused(line);
             assert!(error.contains(part), "{line}: {error}");
@@ -444,6 +451,14 @@ mod tests {
             together: false,
         }];
         assert_eq!(setup.command(), "handfast fuzz");
+    }
+
+    #[test]
+    fn whoever_gets_no_pong_can_play_what_waits_for_none() {
+        let line = "--target 127.0.0.1:1 --protocol-version 60000 --scenario handshake-drop";
+        assert!(parsed(line).is_ok());
+        let above = "--target 127.0.0.1:1 --protocol-version 60001";
+        assert!(parsed(above).is_ok());
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Search<'_> {
                 _ if self.stop.load(Ordering::Relaxed) => {}
                 Ok(verdict) => {
                     eprintln!("{} connections: {verdict}", cues.len());
-                    if verdict != Verdict::Ok {
+                    if verdict.is_trouble() {
                         self.keep(cues, verdict)?;
                         return Some(true);
                     }

@@ -1,10 +1,12 @@
 //! What a run is called by, whoever starts it: the command line, or a node by its RPC.
 
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use handfast_fuzz::voice::PONG_ABOVE_VERSION;
 use handfast_fuzz::{Plan, Scenario, Share};
 use handfast_node::Network;
 use handfast_node::mining::signet_needs_a_signature;
@@ -50,6 +52,30 @@ pub(crate) fn shares(names: &[String], rpc: bool) -> Result<Vec<Share>, String> 
         });
     }
     Ok(shares)
+}
+
+/// Refuses scenarios that wait for what a peer of this version does not get.
+pub(super) fn answered(
+    version: i32,
+    scenarios: impl IntoIterator<Item = Scenario>,
+) -> Result<(), String> {
+    if version > PONG_ABOVE_VERSION {
+        return Ok(());
+    }
+    let waiting: BTreeSet<Scenario> = scenarios
+        .into_iter()
+        .filter(|scenario| scenario.waits_for_pong())
+        .collect();
+    let names: Vec<&str> = waiting.into_iter().map(Scenario::name).collect();
+    match names.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "a peer of protocol version {version} gets no pong (BIP31), for which {} wait; claim \
+             --protocol-version {} or above, or play others",
+            names.join(", "),
+            PONG_ABOVE_VERSION + 1
+        )),
+    }
 }
 
 /// Where callers of the RPC connect, and what they send.

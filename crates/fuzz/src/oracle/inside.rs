@@ -1,0 +1,163 @@
+//! What the target says of itself, when there is a way to ask.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::wait::Wait;
+
+/// How long an answer may take: a node under load is asked.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for one that has not answered the last time: a run does not wait for it again
+/// and again.
+const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A way to ask the target itself: its RPC.
+pub trait Inside {
+    /// The chain that it is on, as Core's `getblockchaininfo` calls it.
+    ///
+    /// # Errors
+    /// Why it does not say.
+    fn chain(&mut self, wait: Wait<'_>) -> Result<String, Unsaid>;
+
+    /// How many peers it counts.
+    ///
+    /// # Errors
+    /// Why it does not say.
+    fn peers(&mut self, wait: Wait<'_>) -> Result<u64, Unsaid>;
+
+    /// What its own audit says; `None` where it has none.
+    ///
+    /// # Errors
+    /// Why it does not say.
+    fn audit(&mut self, wait: Wait<'_>) -> Result<Option<Result<(), String>>, Unsaid>;
+}
+
+/// Why the target does not say what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsaid {
+    /// It is overloaded and wants to be asked later, which is its right while it is.
+    #[error("{0}")]
+    Later(String),
+    /// It did not answer, or not in time.
+    #[error("{0}")]
+    Not(String),
+}
+
+/// What was learned by asking once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    /// Whether it answered; `None` where there is no way to ask.
+    pub(super) answered: Option<Result<(), Unsaid>>,
+    pub(super) peers: Option<u64>,
+    pub(super) audit: Option<Result<(), String>>,
+}
+
+/// Who asks.
+pub(super) struct Asker<'a> {
+    inside: Option<Box<dyn Inside + Send>>,
+    hurry: &'a AtomicBool,
+    patience: Duration,
+}
+
+impl<'a> Asker<'a> {
+    pub(super) fn new(inside: Option<Box<dyn Inside + Send>>, hurry: &'a AtomicBool) -> Self {
+        Self {
+            inside,
+            hurry,
+            patience: PATIENCE,
+        }
+    }
+
+    /// The chain that it is on; `None` where there is no way to ask.
+    pub(super) fn chain(&mut self) -> Option<Result<String, Unsaid>> {
+        self.ask(|inside, wait| inside.chain(wait))
+    }
+
+    /// How many peers it counts, alone.
+    pub(super) fn peers(&mut self) -> Option<u64> {
+        self.ask(|inside, wait| inside.peers(wait))?.ok()
+    }
+
+    /// All that it says. Whoever leaves one question unanswered is not asked the next.
+    pub(super) fn all(&mut self) -> Said {
+        let peers = match self.ask(|inside, wait| inside.peers(wait)) {
+            None => return Said::default(),
+            Some(Err(unsaid)) => {
+                return Said {
+                    answered: Some(Err(unsaid)),
+                    ..Said::default()
+                };
+            }
+            Some(Ok(peers)) => Some(peers),
+        };
+        match self.ask(|inside, wait| inside.audit(wait)) {
+            Some(Err(unsaid)) => Said {
+                answered: Some(Err(unsaid)),
+                peers,
+                audit: None,
+            },
+            said => Said {
+                answered: Some(Ok(())),
+                peers,
+                audit: said.and_then(Result::ok).flatten(),
+            },
+        }
+    }
+
+    fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&mut (dyn Inside + Send), Wait<'_>) -> Result<T, Unsaid>,
+    ) -> Option<Result<T, Unsaid>> {
+        let inside = self.inside.as_mut()?;
+        let said = question(inside.as_mut(), Wait::new(self.patience, self.hurry));
+        self.patience = match said {
+            Ok(_) => PATIENCE,
+            Err(_) => LITTLE_PATIENCE,
+        };
+        Some(said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Never answers, and remembers how long it was waited for.
+    struct Mute(Arc<Mutex<Vec<Duration>>>);
+
+    impl Mute {
+        fn asked<T>(&self, wait: Wait<'_>) -> Result<T, Unsaid> {
+            self.0.lock().expect("no panic").push(wait.left());
+            Err(Unsaid::Not("mute".into()))
+        }
+    }
+
+    impl Inside for Mute {
+        fn chain(&mut self, wait: Wait<'_>) -> Result<String, Unsaid> {
+            self.asked(wait)
+        }
+        fn peers(&mut self, wait: Wait<'_>) -> Result<u64, Unsaid> {
+            self.asked(wait)
+        }
+        fn audit(&mut self, wait: Wait<'_>) -> Result<Option<Result<(), String>>, Unsaid> {
+            self.asked(wait)
+        }
+    }
+
+    #[test]
+    fn one_that_does_not_answer_is_asked_once_and_waited_for_less_the_next_time() {
+        let hurry = AtomicBool::new(false);
+        let waits = Arc::default();
+        let mute = Mute(Arc::clone(&waits));
+        let mut asker = Asker::new(Some(Box::new(mute)), &hurry);
+        for _ in 0..2 {
+            let said = asker.all();
+            assert_eq!(said.answered, Some(Err(Unsaid::Not("mute".into()))));
+        }
+        let waits = waits.lock().expect("no panic");
+        assert_eq!(waits.len(), 2, "it was not asked for its audit");
+        assert!(waits[0] > LITTLE_PATIENCE && waits[1] <= LITTLE_PATIENCE);
+    }
+}

@@ -1,0 +1,238 @@
+use super::*;
+use crate::scenario::{Scenario, Wrong};
+
+fn well(at: u64) -> Health {
+    Health {
+        at: Duration::from_secs(at),
+        handshake: Ok(Duration::from_millis(2)),
+        block: Some(Ok(Followed::After(Duration::from_millis(30)))),
+        rpc: Some(Ok(())),
+        peers: Some(1),
+        audit: Some(Ok(())),
+        memory: Some(100 << 20),
+        descriptors: Some(40),
+        alive: Some(true),
+    }
+}
+
+fn seen(after: Health) -> Observations {
+    Observations {
+        before: well(0),
+        during: vec![well(5)],
+        after,
+        tally: tally(Scenario::Reset, 100, 100),
+    }
+}
+
+fn tally(scenario: Scenario, begun: u64, ended: u64) -> Tally {
+    let counts = Counts {
+        begun,
+        ended,
+        ..Counts::default()
+    };
+    let mut tally = Tally::default();
+    tally.scenarios.insert(scenario, counts);
+    tally
+}
+
+fn verdict_of(change: impl FnOnce(&mut Health)) -> Verdict {
+    let mut after = well(9);
+    change(&mut after);
+    let judgement = judge(&seen(after));
+    assert_eq!(
+        judgement.evidence.is_empty(),
+        judgement.verdict == Verdict::Ok,
+        "no verdict without evidence: {judgement:?}"
+    );
+    judgement.verdict
+}
+
+#[test]
+fn each_trouble_has_its_name() {
+    let patience = Duration::from_secs(30);
+    assert_eq!(verdict_of(|_| {}), Verdict::Ok);
+    assert_eq!(
+        verdict_of(|it| it.handshake = Ok(Duration::from_secs(3))),
+        Verdict::Slow
+    );
+    assert_eq!(verdict_of(|it| it.peers = Some(2)), Verdict::GhostPeers);
+    assert_eq!(
+        verdict_of(|it| it.descriptors = Some(90)),
+        Verdict::GhostPeers
+    );
+    assert_eq!(
+        verdict_of(|it| it.memory = Some(300 << 20)),
+        Verdict::GhostPeers
+    );
+    assert_eq!(
+        verdict_of(|it| it.audit = Some(Err("L4 broken".into()))),
+        Verdict::GhostPeers
+    );
+    let stuck = Followed::Not {
+        waited: patience,
+        fetched: false,
+    };
+    assert_eq!(
+        verdict_of(|it| it.block = Some(Ok(stuck))),
+        Verdict::StuckSync
+    );
+    assert_eq!(
+        verdict_of(|it| it.block = Some(Err(VisitError::Silent(patience)))),
+        Verdict::StuckSync
+    );
+    assert_eq!(
+        verdict_of(|it| it.handshake = Err(VisitError::Silent(patience))),
+        Verdict::Refuses
+    );
+    assert_eq!(
+        verdict_of(|it| it.handshake = Err(VisitError::Refused)),
+        Verdict::Unreachable
+    );
+    let gone = |it: &mut Health| {
+        it.handshake = Err(VisitError::Refused);
+        it.alive = Some(false);
+    };
+    assert_eq!(verdict_of(gone), Verdict::Crashed);
+}
+
+fn unsaid(later: bool) -> Option<Result<(), Unsaid>> {
+    let why = "nobody listens".to_owned();
+    Some(Err(match later {
+        true => Unsaid::Later(why),
+        false => Unsaid::Not(why),
+    }))
+}
+
+#[test]
+fn an_rpc_that_answered_and_does_not_any_more_is_a_refusal() {
+    let dead = |it: &mut Health| (it.rpc, it.peers, it.audit) = (unsaid(false), None, None);
+    assert_eq!(verdict_of(dead), Verdict::Refuses);
+    let gone = |it: &mut Health| {
+        dead(it);
+        it.handshake = Err(VisitError::Refused);
+    };
+    assert_eq!(verdict_of(gone), Verdict::Unreachable);
+
+    let mut during = seen(well(9));
+    during.during[0].rpc = unsaid(false);
+    let judgement = judge(&during);
+    assert_eq!(judgement.verdict, Verdict::Refuses);
+    let text = "its RPC during the run: nobody listens";
+    assert_eq!(judgement.evidence[0].text, text);
+
+    // One that never answered was no part of the target.
+    during.before.rpc = None;
+    assert_eq!(judge(&during).verdict, Verdict::Ok);
+}
+
+#[test]
+fn an_rpc_may_ask_to_come_later_while_there_is_load_and_not_afterwards() {
+    let mut during = seen(well(9));
+    during.during[0].rpc = unsaid(true);
+    assert_eq!(judge(&during).verdict, Verdict::Ok);
+    assert_eq!(verdict_of(|it| it.rpc = unsaid(true)), Verdict::Refuses);
+}
+
+#[test]
+fn an_audit_that_is_not_told_any_more_is_not_clean() {
+    assert_eq!(verdict_of(|it| it.audit = None), Verdict::GhostPeers);
+    let mut other = seen(well(9));
+    (other.before.audit, other.after.audit) = (None, None);
+    assert_eq!(judge(&other).verdict, Verdict::Ok, "a node that has none");
+}
+
+#[test]
+fn a_call_that_failed_is_a_refusal_unless_the_trouble_is_ours_or_it_was_asked_to_come_later() {
+    let with = |scenario, failure| {
+        let mut seen = seen(well(9));
+        let counts = seen.tally.scenarios.entry(scenario).or_default();
+        (counts.begun, counts.ended) = (300, 300);
+        counts.failures.insert(failure, 1);
+        judge(&seen).verdict
+    };
+    for failure in [
+        Failure::Refused,
+        Failure::Reset(Stage::Ready),
+        Failure::Closed(Stage::Ready),
+        Failure::Wrong(Wrong::Status(500)),
+        Failure::Wrong(Wrong::NoHttp),
+        Failure::Unanswered(Stage::Ready),
+    ] {
+        let verdict = with(Scenario::RpcBurst, failure);
+        assert_eq!(verdict, Verdict::Refuses, "{failure}");
+    }
+    for failure in [
+        Failure::NoLocalPort,
+        Failure::NoDescriptor,
+        Failure::Wrong(Wrong::Later),
+    ] {
+        assert_eq!(with(Scenario::RpcBurst, failure), Verdict::Ok, "{failure}");
+    }
+    // A peer may be told to go.
+    let closed = Failure::Closed(Stage::Ready);
+    assert_eq!(with(Scenario::Reset, closed), Verdict::Ok);
+}
+
+#[test]
+fn a_run_of_which_hardly_anything_took_place_shows_nothing() {
+    let verdict = |ended, failed| {
+        let mut seen = seen(well(9));
+        seen.tally = tally(Scenario::Reset, 600, ended);
+        let counts = seen.tally.scenarios.values_mut().next().expect("one");
+        counts.failures.insert(Failure::NoDescriptor, failed);
+        let judgement = judge(&seen);
+        assert!(!judgement.verdict.is_trouble());
+        judgement.verdict
+    };
+    assert_eq!(verdict(600, 30), Verdict::Ok, "a small part");
+    assert_eq!(verdict(600, 31), Verdict::Nothing);
+    assert_eq!(verdict(0, 0), Verdict::Nothing);
+
+    // What was seen all the same counts more.
+    let mut seen = seen(well(9));
+    seen.tally = tally(Scenario::Silent, 600, 0);
+    seen.after.peers = Some(7);
+    assert_eq!(judge(&seen).verdict, Verdict::GhostPeers);
+}
+
+#[test]
+fn a_block_that_was_not_followed_before_either_says_nothing_and_that_is_said() {
+    let stuck = Followed::Not {
+        waited: Duration::from_secs(30),
+        fetched: true,
+    };
+    let mut seen = seen(well(9));
+    seen.before.block = Some(Ok(stuck.clone()));
+    seen.after.block = Some(Ok(stuck));
+    let judgement = judge(&seen);
+    assert_eq!(judgement.verdict, Verdict::Ok);
+    let [only] = &judgement.evidence[..] else {
+        panic!("it is said that nothing was judged: {judgement:?}");
+    };
+    let text = "was not judged: a new block before the run was fetched and not connected";
+    assert!(only.text.contains(text), "{only:?}");
+
+    // Where no block can be made, nobody waits for one.
+    (seen.before.block, seen.after.block) = (None, None);
+    seen.during[0].block = None;
+    assert_eq!(judge(&seen).evidence, []);
+}
+
+#[test]
+fn a_few_descriptors_and_some_memory_more_are_no_leak() {
+    let verdict = verdict_of(|it| {
+        it.descriptors = Some(40 + 4 + SPARE_DESCRIPTORS);
+        it.memory = Some((100 << 20) + (25 << 20) + SPARE_MEMORY);
+    });
+    assert_eq!(verdict, Verdict::Ok);
+}
+
+#[test]
+fn the_gravest_comes_first_and_nothing_is_left_out() {
+    let mut after = well(9);
+    after.peers = Some(7);
+    after.handshake = Err(VisitError::Closed("during the handshake"));
+    let judgement = judge(&seen(after));
+    let verdicts: Vec<Verdict> = judgement.evidence.iter().map(|one| one.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Refuses, Verdict::GhostPeers]);
+}

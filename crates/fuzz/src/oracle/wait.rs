@@ -1,0 +1,71 @@
+//! How long something may take.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The most that anything is waited for when somebody wants the run to end.
+const HURRY: Duration = Duration::from_secs(3);
+
+/// A wait that has begun. It gets shorter while it goes on, when somebody wants the run to
+/// end: whoever waits in small pieces, and asks what is left, keeps nobody waiting.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait<'a> {
+    begun: Instant,
+    limit: Duration,
+    hurry: &'a AtomicBool,
+}
+
+impl<'a> Wait<'a> {
+    /// One that begins now.
+    #[must_use]
+    pub fn new(limit: Duration, hurry: &'a AtomicBool) -> Self {
+        Self {
+            begun: Instant::now(),
+            limit,
+            hurry,
+        }
+    }
+
+    /// One that begins now, as long as this one has left at most.
+    #[must_use]
+    pub fn shorter(&self, limit: Duration) -> Self {
+        Self::new(self.left().min(limit), self.hurry)
+    }
+
+    /// How long it still goes on.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        let limit = match self.hurry.load(Ordering::Relaxed) {
+            true => self.limit.min(HURRY),
+            false => self.limit,
+        };
+        limit.saturating_sub(self.begun.elapsed())
+    }
+
+    /// Whether nothing is left of it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// How long it has gone on.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_cut_short_when_somebody_wants_the_run_to_end() {
+        let hurry = AtomicBool::new(false);
+        let wait = Wait::new(Duration::from_secs(3_600), &hurry);
+        assert!(wait.left() > HURRY && wait.shorter(HURRY).left() <= HURRY);
+        hurry.store(true, Ordering::Relaxed);
+        assert!(wait.left() <= HURRY);
+        assert!(Wait::new(Duration::ZERO, &hurry).is_over());
+    }
+}
