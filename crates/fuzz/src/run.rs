@@ -121,11 +121,6 @@ impl Run {
         mut tell: impl FnMut(News<'_>),
     ) -> Result<Outcome, NoRun> {
         let target = self.target;
-        let or_interrupted = |no_run| match stop.load(Ordering::Relaxed) {
-            true => NoRun::Interrupted,
-            false => no_run,
-        };
-        let unreachable = |cause| or_interrupted(NoRun::NotReachable { target, cause });
         self.check_sources()?;
         let (zero, at) = (Instant::now(), SystemTime::now());
         let oracle = Oracle::new(
@@ -138,19 +133,13 @@ impl Run {
         );
         let mut oracle = oracle.patience(self.patience);
         let look_every = LOOK_EVERY.min(self.patience);
-        let introduction = oracle.introduce().map_err(unreachable)?;
-        if let Some(chain) = oracle.chain() {
-            let chain = chain.map_err(|unsaid| or_interrupted(NoRun::NoRpc(unsaid)))?;
-            let own_magic = self.dialect.magic != self.network.magic().to_bytes();
-            permit_chain(&chain, &self.network, own_magic)?;
-        }
-        let before = oracle.look_before();
-        if let Err(cause) = &before.handshake {
-            return Err(unreachable(cause.clone()));
-        }
-        if let Some(Err(unsaid)) = &before.rpc {
-            return Err(or_interrupted(NoRun::NoRpc(unsaid.clone())));
-        }
+        let own_magic = self.dialect.magic != self.network.magic().to_bytes();
+        let met = first_look(&mut oracle, target, &self.network, own_magic);
+        // Whoever ended it knows why nobody answered in time.
+        let (introduction, before) = met.map_err(|no_run| match stop.load(Ordering::Relaxed) {
+            true => NoRun::Interrupted,
+            false => no_run,
+        })?;
         tell(News::Met(&introduction));
         tell(News::Looked(&before));
 
@@ -233,6 +222,28 @@ impl Run {
         let mut of_cues = of_cues.into_iter();
         of_cues.try_for_each(|source| can_come_from(source, self.target))
     }
+}
+
+/// Who the target is and how it is, if connections may be made to it.
+fn first_look(
+    oracle: &mut Oracle<'_>,
+    target: SocketAddr,
+    network: &Network,
+    own_magic: bool,
+) -> Result<(Introduction, Health), NoRun> {
+    let unreachable = |cause| NoRun::NotReachable { target, cause };
+    let introduction = oracle.introduce().map_err(unreachable)?;
+    if let Some(chain) = oracle.chain() {
+        permit_chain(&chain.map_err(NoRun::NoRpc)?, network, own_magic)?;
+    }
+    let before = oracle.look_before();
+    if let Err(cause) = &before.handshake {
+        return Err(unreachable(cause.clone()));
+    }
+    if let Some(Err(unsaid)) = &before.rpc {
+        return Err(NoRun::NoRpc(unsaid.clone()));
+    }
+    Ok((introduction, before))
 }
 
 /// What there is to do beside the engine.
