@@ -173,6 +173,10 @@ impl Engine {
                 self.begin(now);
                 last_begun = now;
             }
+            // When places are taken again: whoever takes one can be waited for too.
+            if self.open_barrier() {
+                continue;
+            }
             if self.live == 0 && !self.goes_on(now) {
                 break;
             }
@@ -182,7 +186,6 @@ impl Engine {
             }
             self.poll(now);
             self.wake_due();
-            self.open_barrier();
             if now.duration_since(self.checked) >= CHECK {
                 self.checked = now;
                 self.give_up_on_the_silent(now);
@@ -378,19 +381,21 @@ impl Engine {
         }
     }
 
-    /// Opens the barrier when all are there who can be waited for.
-    fn open_barrier(&mut self) {
-        while let Some((opening, places)) = self.barrier.open(self.plan.gathering(), self.live) {
-            let now = Instant::now();
-            for place in places {
-                self.with(place, now, |connection, desk| {
-                    if let Some(recorder) = &mut desk.recorder {
-                        recorder.opened(connection.index, opening);
-                    }
-                    connection.tell(Event::Opened, desk, now)
-                });
-            }
+    /// Opens the barrier when all are there who can be waited for; whether it did.
+    fn open_barrier(&mut self) -> bool {
+        let Some((opening, places)) = self.barrier.open(self.plan.gathering(), self.live) else {
+            return false;
+        };
+        let now = Instant::now();
+        for place in places {
+            self.with(place, now, |connection, desk| {
+                if let Some(recorder) = &mut desk.recorder {
+                    recorder.opened(connection.index, opening);
+                }
+                connection.tell(Event::Opened, desk, now)
+            });
         }
+        true
     }
 
     /// Peers may stay; a call that has had its grace and no answer hangs.

@@ -1,7 +1,10 @@
 //! The engine against targets of a few lines, over real TCP.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use bytes::BytesMut;
@@ -326,25 +329,43 @@ fn those_at_the_barrier_leave_together() {
     assert_eq!((total.ended, total.failed()), (30, 0), "{total:?}");
 }
 
+/// The connections that left the barrier together, and what was recorded.
+fn left_together(engine: Engine) -> (Vec<Vec<u64>>, Vec<Record>) {
+    let (tally, records, _) = engine
+        .recording()
+        .run_and_record(|_| ControlFlow::Continue(()));
+    assert_eq!(tally.total().failed(), 0);
+    let mut openings = BTreeMap::<_, Vec<u64>>::new();
+    for record in &records {
+        let together = openings.entry(record.opening).or_default();
+        together.push(record.number);
+    }
+    let mut together: Vec<Vec<u64>> = openings.into_values().collect();
+    together.sort();
+    (together, records)
+}
+
+#[test]
+fn the_barrier_waits_for_who_takes_the_place_of_the_last_to_end() {
+    let left = Arc::new(AtomicU32::new(0));
+    let target = target(move |stream| {
+        honest(stream.try_clone().expect("a socket can be cloned"));
+        // Closes one after the other, so that all others of the next opening wait at the
+        // barrier when the last one ends. Where it is too fast the test misses its point, and
+        // does not fail.
+        let before = left.fetch_add(1, Ordering::Relaxed);
+        if before < 30 {
+            thread::park_timeout(before * Duration::from_millis(20));
+        }
+    });
+    let (together, _) = left_together(engine(plan(Scenario::Barrier, 60), target));
+    let sizes: Vec<_> = together.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [30, 30]);
+}
+
 #[test]
 fn those_who_left_together_leave_together_in_a_replay() {
     let target = target(honest);
-    let left_together = |engine: Engine| {
-        let (tally, records, _) = engine
-            .recording()
-            .run_and_record(|_| ControlFlow::Continue(()));
-        assert_eq!(tally.total().failed(), 0);
-        let mut openings = std::collections::BTreeMap::<_, Vec<u64>>::new();
-        for record in &records {
-            openings
-                .entry(record.opening)
-                .or_default()
-                .push(record.number);
-        }
-        let mut together: Vec<Vec<u64>> = openings.into_values().collect();
-        together.sort();
-        (together, records)
-    };
     let plan = plan(Scenario::Barrier, 90);
     let (first, records) = left_together(engine(plan.clone(), target));
     assert_eq!(first.iter().map(Vec::len).collect::<Vec<_>>(), [30, 30, 30]);
