@@ -10,7 +10,9 @@ mod attention;
 mod call;
 mod connection;
 mod gate;
+mod long_calls;
 mod probes;
+mod queue;
 mod rest;
 mod running;
 mod workers;
@@ -32,6 +34,7 @@ use crate::methods::Methods;
 use crate::metrics::RpcMetrics;
 use crate::sockets::{Listeners, RpcConfig, RpcError};
 
+use long_calls::LongCalls;
 use running::Running;
 
 /// Time for a whole request to arrive. Core `DEFAULT_HTTP_SERVER_TIMEOUT`.
@@ -49,6 +52,7 @@ struct Context {
     access: Arc<Access>,
     metrics: Arc<RpcMetrics>,
     load: Load,
+    long_calls: Arc<LongCalls>,
     /// Whether `/rest` is served.
     rest: bool,
 }
@@ -155,6 +159,7 @@ impl Server {
             access: Arc::new(Access::new(config.access.clone(), cookie.secret())),
             metrics: Arc::new(RpcMetrics::default()),
             load: load.clone(),
+            long_calls: Arc::new(LongCalls::start().map_err(RpcError::Server)?),
             rest: config.rest,
         };
         let socket = config.socket.clone();

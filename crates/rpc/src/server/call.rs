@@ -1,6 +1,7 @@
 //! `POST /`: calls.
 
-use std::time::Instant;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use actix_web::http::{ConnectionType, Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -11,15 +12,17 @@ use serde_json::Value;
 
 use crate::auth::Rights;
 use crate::jsonrpc::{self, Error, Execute, Params};
-use crate::methods::{self, Methods};
-use crate::metrics::{RpcMetrics, UNKNOWN};
+use crate::methods;
+use crate::metrics::UNKNOWN;
 
-use super::{Context, READ_TIMEOUT, attention, gate, plain};
+use super::{Context, READ_TIMEOUT, attention, gate, long_calls, plain};
 
 /// Longest request body, bytes. Core `MAX_SIZE`.
 const MAX_BODY: usize = 32 * 1024 * 1024;
 /// When a caller that was turned away for want of room should come again, seconds.
 const RETRY_AFTER: &str = "1";
+/// After so long the calls of a batch let others on their thread have a turn.
+const TURN: Duration = Duration::from_millis(1);
 
 /// One HTTP request. Nothing of the body is read before the caller is known.
 pub(super) async fn handle(
@@ -48,28 +51,51 @@ pub(super) async fn handle(
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
+    answer(body, rights, context).await
+}
+
+async fn answer(body: Bytes, rights: Rights, context: web::Data<Context>) -> HttpResponse {
+    let Some(call) = context.load.call() else {
+        return turned_away(&context);
+    };
+    let timed = Timed::new(context.clone());
+    let carried_out = match body.len() > long_calls::SHORT {
+        false => Some(carry_out(body, rights, timed).await),
+        true => {
+            let call = move || carry_out(body, rights, timed);
+            context.long_calls.carry_out(call).await
+        }
+    };
+    drop(call);
+    attention::answered();
+    match carried_out {
+        Some(Ok(answer)) => worded(answer, &context),
+        Some(Err(Forbidden)) => plain(StatusCode::FORBIDDEN, ""),
+        None => plain(StatusCode::INTERNAL_SERVER_ERROR, ""),
+    }
+}
+
+/// A method is called that the user may not call.
+struct Forbidden;
+
+/// Everything about a request that takes the longer the longer it is.
+async fn carry_out(
+    body: Bytes,
+    rights: Rights,
+    timed: Timed,
+) -> Result<jsonrpc::Answer, Forbidden> {
     let refused = match &rights {
         Rights::All => None,
         Rights::Only(_) => jsonrpc::first_refused(&body, |method| rights.allow(method)),
     };
     if let Some(method) = refused {
         tracing::debug!(method, "RPC call of a method that the user may not call");
-        return plain(StatusCode::FORBIDDEN, "");
+        return Err(Forbidden);
     }
-    answer(body, &context).await
+    Ok(jsonrpc::answer(&body, &timed).await)
 }
 
-async fn answer(body: Bytes, context: &Context) -> HttpResponse {
-    let Some(call) = context.load.call() else {
-        return turned_away(context);
-    };
-    let timed = Timed {
-        methods: &context.methods,
-        metrics: &context.metrics,
-    };
-    let answer = jsonrpc::answer(&body, &timed).await;
-    drop((body, call));
-    attention::answered();
+fn worded(answer: jsonrpc::Answer, context: &Context) -> HttpResponse {
     let status =
         StatusCode::from_u16(answer.status).expect("jsonrpc answers with registered status codes");
     let mut response = HttpResponse::build(status);
@@ -108,23 +134,37 @@ pub(super) fn turned_away(context: &Context) -> HttpResponse {
 }
 
 /// The methods, with a clock.
-struct Timed<'a> {
-    methods: &'a Methods,
-    metrics: &'a RpcMetrics,
+struct Timed {
+    context: web::Data<Context>,
+    /// When others on the thread had their turn.
+    turn: Cell<Instant>,
 }
 
-impl Execute for Timed<'_> {
+impl Timed {
+    fn new(context: web::Data<Context>) -> Self {
+        Self {
+            context,
+            turn: Cell::new(Instant::now()),
+        }
+    }
+}
+
+impl Execute for Timed {
     async fn execute(&self, name: &str, params: Params) -> Result<Value, Error> {
         let method = methods::find(name);
+        if self.turn.get().elapsed() > TURN {
+            tokio::task::yield_now().await;
+            self.turn.set(Instant::now());
+        }
         let began = Instant::now();
         let result = match method {
-            Some(method) => self.methods.run(method, params).await,
+            Some(method) => self.context.methods.run(method, params).await,
             None => Err(methods::not_found()),
         };
         // What callers make up is counted as one, so that they cannot make the page grow.
         let counted = method.map_or(UNKNOWN, |method| method.name);
-        self.metrics
-            .called(counted, began.elapsed(), result.is_ok());
+        let metrics = &self.context.metrics;
+        metrics.called(counted, began.elapsed(), result.is_ok());
         result
     }
 }
@@ -153,5 +193,99 @@ async fn read_body(mut payload: web::Payload) -> Result<Bytes, HttpResponse> {
         Ok(Ok(())) => Ok(body.freeze()),
         Ok(Err(refusal)) => Err(refusal),
         Err(_) => Err(plain(StatusCode::REQUEST_TIMEOUT, "")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use actix_web::body::to_bytes;
+    use handfast_node::NodeHandle;
+
+    use super::*;
+    use crate::server::tests::{context, node, until};
+
+    const CALL: &str = r#"{"id":1,"method":"getblockcount","params":[]}"#;
+
+    /// What every worker has, of a node that runs until its directory is dropped.
+    async fn scene() -> (web::Data<Context>, NodeHandle, tempfile::TempDir) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let node = node(dir.path());
+        until("the node runs", || node.phase() == Phase::Running).await;
+        (web::Data::new(context(&node)), node, dir)
+    }
+
+    async fn end(node: NodeHandle) {
+        node.shutdown("the test is over");
+        node.stopped().await;
+    }
+
+    /// A call, of so many bytes at least.
+    fn call(length: usize) -> Bytes {
+        let padding = " ".repeat(length.saturating_sub(CALL.len()));
+        Bytes::from(CALL.to_owned() + &padding)
+    }
+
+    async fn is_zero(response: HttpResponse) -> bool {
+        let body = to_bytes(response.into_body()).await;
+        body.expect("it is whole").starts_with(br#"{"result":0,"#)
+    }
+
+    #[actix_rt::test]
+    async fn short_requests_do_not_wait_for_long_ones() {
+        let (context, node, _dir) = scene().await;
+        let (release, released) = mpsc::channel::<()>();
+        let long_calls = context.long_calls.clone();
+        let held = actix_rt::spawn(async move {
+            // Not awaited: a request that is long in the reading.
+            let hold = async move || released.recv();
+            long_calls.carry_out(hold).await
+        });
+        tokio::task::yield_now().await;
+
+        let long = answer(call(long_calls::SHORT + 1), Rights::All, context.clone());
+        tokio::pin!(long);
+        tokio::select! {
+            biased;
+            _ = &mut long => panic!("it was carried out here"),
+            answered = answer(call(0), Rights::All, context.clone()) => {
+                assert!(is_zero(answered).await);
+            }
+        }
+        release.send(()).expect("somebody waits");
+        assert!(is_zero(long.await).await);
+        assert_eq!(held.await.expect("no panic"), Some(Ok(())));
+        end(node).await;
+    }
+
+    #[actix_rt::test]
+    async fn a_long_request_of_who_may_not_is_refused_as_a_short_one_is() {
+        let (context, node, _dir) = scene().await;
+        for length in [0, long_calls::SHORT + 1] {
+            for (allowed, status) in [("getblockcount", 200), ("uptime", 403)] {
+                let rights = Rights::Only(std::sync::Arc::new([allowed.to_owned()].into()));
+                let answered = answer(call(length), rights, context.clone()).await;
+                assert_eq!(answered.status(), status, "{length} bytes");
+            }
+        }
+        end(node).await;
+    }
+
+    #[actix_rt::test]
+    async fn the_calls_of_a_batch_let_others_have_a_turn() {
+        let (context, node, _dir) = scene().await;
+        let call = r#"{"id":1,"method":"help"}"#;
+        let batch = format!("[{}]", [call; 2_000].join(","));
+        assert!(batch.len() <= long_calls::SHORT, "it is carried out here");
+        let batch = answer(batch.into(), Rights::All, context);
+        tokio::pin!(batch);
+        tokio::select! {
+            biased;
+            _ = &mut batch => panic!("nobody else had a turn"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(batch.await.status(), 200);
+        end(node).await;
     }
 }

@@ -43,6 +43,17 @@ pub(super) fn config(dir: &Path) -> RpcConfig {
     }
 }
 
+pub(super) fn context(node: &NodeHandle) -> Context {
+    Context {
+        methods: Methods { node: node.clone() },
+        access: Arc::new(Access::new(AccessRules::default(), "secret")),
+        metrics: Arc::new(RpcMetrics::default()),
+        load: Load::new(DEFAULT_MAX_CALLS),
+        long_calls: Arc::new(LongCalls::start().expect("a thread")),
+        rest: false,
+    }
+}
+
 fn sockets(node: &NodeHandle) -> Vec<EntranceInfo> {
     let all = node.entrances().all();
     let of_rpc = all.iter().filter(|entrance| entrance.name() == "rpc");

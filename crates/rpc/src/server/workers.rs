@@ -3,7 +3,10 @@
 //!
 //! A thread that only accepts would be woken by every caller of a burst, and wake a worker
 //! for each: two changes of context that the callers' own thread waits for where cores are
-//! few. Here whoever is awake takes all that are in the queue.
+//! few. Two workers that accept side by side are woken both by whoever comes, and share few
+//! callers so that both are awake for half as many calls each. So the first takes all, and
+//! keeps up with more callers than there are; the second takes in whom the first has left in
+//! the queue for a while, since one call holds it up, or it has no room.
 
 use std::cell::Cell;
 use std::io;
@@ -23,20 +26,19 @@ use actix_web::{App, web};
 use handfast_node::Entrance;
 use handfast_node::scheduling::{Policy, schedule_this_thread};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 use crate::sockets::BACKLOG;
 
 use super::connection::Serving;
 use super::gate::Caller;
+use super::queue::{Listening, Queue, Turn};
 use super::{Context, Counter, attention, call, plain, probes, rest};
 
-/// How many there are. Calls are short, blocking reads have their own pool: two keep one
-/// caller from holding up another.
-const WORKERS: usize = 2;
-/// Blocking reads at once, all workers together: each may hold a few blocks in memory.
-const BLOCKING_THREADS: usize = 8;
+/// In the order in which they take callers in.
+const WORKERS: [Turn; 2] = [Turn::First, Turn::WhenOverdue];
+/// Blocking reads at once, of a worker: each may hold a few blocks in memory.
+const BLOCKING_THREADS: usize = 4;
 /// Connections of a worker; further callers wait in the accept queue.
 const MAX_CONNECTIONS: u32 = 25_600;
 /// Callers in an accept queue, at most.
@@ -111,15 +113,15 @@ impl Workers {
             stage: watch::Sender::new(Stage::Open),
             open: Counter::default(),
         };
-        for _ in 0..WORKERS {
+        for turn in WORKERS {
             let doors = doors.iter().map(Door::try_clone);
             let doors = doors.collect::<io::Result<Vec<_>>>()?;
-            workers.start_one(doors, context.clone())?;
+            workers.start_one(turn, doors, context.clone())?;
         }
         Ok(workers)
     }
 
-    fn start_one(&self, doors: Vec<Door>, context: Context) -> io::Result<()> {
+    fn start_one(&self, turn: Turn, doors: Vec<Door>, context: Context) -> io::Result<()> {
         let (started, result) = mpsc::sync_channel(1);
         let (stage, open) = (self.stage.subscribe(), self.open.clone());
         let arbiter = Arbiter::try_with_tokio_rt(event_loop)?;
@@ -128,13 +130,7 @@ impl Workers {
             // their connections, makes all others of the burst wait. Where it is refused,
             // bursts are served all the same, only later.
             let _ = schedule_this_thread(Policy::Batch);
-            let worker = Rc::new(Worker {
-                context,
-                config: ServiceConfig::default(),
-                stage,
-                room: Arc::new(Semaphore::new(MAX_CONNECTIONS as usize)),
-                told: Cell::new(None),
-            });
+            let worker = Rc::new(Worker::new(turn, context, stage));
             let opened = worker.open(doors, &open);
             actix_rt::spawn(async move {
                 worker.ended().await;
@@ -169,10 +165,10 @@ impl Workers {
 }
 
 /// Single-threaded, with threads for reads that block.
-fn event_loop() -> io::Result<tokio::runtime::Runtime> {
+pub(super) fn event_loop() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS / WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
 }
 
@@ -183,6 +179,7 @@ pub(super) async fn reached(mut now: watch::Receiver<Stage>, stage: Stage) {
 
 /// One of them, on its thread.
 struct Worker {
+    turn: Turn,
     context: Context,
     /// Keeps the clock of answers.
     config: ServiceConfig,
@@ -194,22 +191,33 @@ struct Worker {
 }
 
 impl Worker {
+    fn new(turn: Turn, context: Context, stage: watch::Receiver<Stage>) -> Self {
+        Self {
+            turn,
+            context,
+            config: ServiceConfig::default(),
+            stage,
+            room: Arc::new(Semaphore::new(MAX_CONNECTIONS as usize)),
+            told: Cell::new(None),
+        }
+    }
+
     /// Begins to accept at every door.
     fn open(self: &Rc<Self>, doors: Vec<Door>, open: &Counter) -> io::Result<()> {
         for Door { socket, entrance } in doors {
             let (worker, counted) = (self.clone(), open.one_more());
             match socket {
                 Socket::Tcp(socket) => {
-                    let socket = TcpListener::from_std(socket)?;
+                    let queue = Queue::new(socket, self.turn)?;
                     actix_rt::spawn(async move {
-                        worker.serve(socket, &entrance).await;
+                        worker.serve(queue, &entrance).await;
                         drop(counted);
                     });
                 }
                 Socket::Unix(socket) => {
-                    let socket = UnixListener::from_std(socket)?;
+                    let queue = Queue::new(socket, self.turn)?;
                     actix_rt::spawn(async move {
-                        worker.serve(socket, &entrance).await;
+                        worker.serve(queue, &entrance).await;
                         drop(counted);
                     });
                 }
@@ -219,14 +227,14 @@ impl Worker {
     }
 
     /// Accepts on one socket until there is to be no more of it.
-    async fn serve<L: Listening>(&self, socket: L, entrance: &Entrance) {
+    async fn serve<L: Listening>(&self, queue: Queue<L>, entrance: &Entrance) {
         let serving = Rc::new(self.serving(L::CALLER).await);
         let closing = reached(self.stage.clone(), Stage::Closed);
         tokio::pin!(closing);
         loop {
             let accepted = tokio::select! {
                 () = &mut closing => break,
-                accepted = self.accept(&socket) => accepted,
+                accepted = self.accept(&queue) => accepted,
             };
             match accepted {
                 Ok(caller) => self.welcome(caller, entrance, &serving),
@@ -238,7 +246,7 @@ impl Worker {
         }
         // Whoever is in the queue has connected, and would be reset with the socket. As many
         // as there can be at once: others may go on to come.
-        for (stream, addr) in socket.last().take(QUEUED) {
+        for (stream, addr) in queue.last().take(QUEUED) {
             let Ok(room) = self.room.clone().try_acquire_owned() else {
                 return;
             };
@@ -248,10 +256,10 @@ impl Worker {
     }
 
     /// The next caller in the queue, when there is room.
-    async fn accept<L: Listening>(&self, socket: &L) -> io::Result<Accepted<L::Stream>> {
+    async fn accept<L: Listening>(&self, queue: &Queue<L>) -> io::Result<Accepted<L::Stream>> {
         let room = self.room.clone().acquire_owned().await;
         let room = room.expect("nobody closes it");
-        let (stream, addr) = socket.accept().await?;
+        let (stream, addr) = queue.next().await?;
         Ok(Accepted { stream, addr, room })
     }
 
@@ -330,115 +338,143 @@ struct Accepted<S> {
     room: tokio::sync::OwnedSemaphorePermit,
 }
 
-/// A socket that callers come by.
-trait Listening {
-    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
-    /// Who comes by it.
-    const CALLER: Caller;
-
-    /// The next one, and where it comes from.
-    async fn accept(&self) -> io::Result<(Self::Stream, Option<SocketAddr>)>;
-
-    /// Those who are in the queue, asked of the system itself: the reactor may not have
-    /// looked since they came.
-    fn last(self) -> impl Iterator<Item = (Self::Stream, Option<SocketAddr>)>;
-}
-
-impl Listening for TcpListener {
-    type Stream = TcpStream;
-    const CALLER: Caller = Caller::Tcp;
-
-    async fn accept(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
-        let (stream, addr) = TcpListener::accept(self).await?;
-        Ok((stream, Some(addr)))
-    }
-
-    fn last(self) -> impl Iterator<Item = (TcpStream, Option<SocketAddr>)> {
-        let socket = self.into_std();
-        std::iter::from_fn(move || {
-            let (stream, addr) = socket.as_ref().ok()?.accept().ok()?;
-            stream.set_nonblocking(true).ok()?;
-            Some((TcpStream::from_std(stream).ok()?, Some(addr)))
-        })
-    }
-}
-
-impl Listening for UnixListener {
-    type Stream = UnixStream;
-    const CALLER: Caller = Caller::Unix;
-
-    async fn accept(&self) -> io::Result<(UnixStream, Option<SocketAddr>)> {
-        let (stream, _) = UnixListener::accept(self).await?;
-        Ok((stream, None))
-    }
-
-    fn last(self) -> impl Iterator<Item = (UnixStream, Option<SocketAddr>)> {
-        let socket = self.into_std();
-        std::iter::from_fn(move || {
-            let (stream, _) = socket.as_ref().ok()?.accept().ok()?;
-            stream.set_nonblocking(true).ok()?;
-            Some((UnixStream::from_std(stream).ok()?, None))
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use handfast_node::{Phase, Place, Registration};
+    use handfast_node::{NodeHandle, Phase, Place, Registration};
 
     use super::*;
-    use crate::auth::Access;
-    use crate::methods::Methods;
-    use crate::metrics::RpcMetrics;
-    use crate::server::Load;
-    use crate::server::tests::{config, healthy, node, until};
+    use crate::server::tests::{config, context, healthy, node, until};
     use crate::sockets::{self, Listeners};
 
-    const EARLY: usize = 100;
+    const CALLERS: usize = 100;
 
-    #[test]
-    fn who_is_in_the_queue_when_the_sockets_are_closed_is_served() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        actix_rt::System::new().block_on(async {
+    /// A node, and a listening socket that is not served.
+    struct Scene {
+        node: NodeHandle,
+        addr: SocketAddr,
+        socket: std::net::TcpListener,
+        entrance: Arc<Entrance>,
+        context: Context,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Scene {
+        async fn set() -> Self {
+            let dir = tempfile::tempdir().expect("a temporary directory");
             let node = node(dir.path());
             until("the node runs", || node.phase() == Phase::Running).await;
-            let config = config(dir.path());
-            let stage = watch::Sender::new(Stage::Closed);
-            let worker = Worker {
-                context: Context {
-                    methods: Methods { node: node.clone() },
-                    access: Arc::new(Access::new(config.access.clone(), "secret")),
-                    metrics: Arc::new(RpcMetrics::default()),
-                    load: Load::new(config.max_calls),
-                    rest: false,
-                },
-                config: ServiceConfig::default(),
-                stage: stage.subscribe(),
-                room: Arc::new(Semaphore::new(2 * EARLY)),
-                told: Cell::new(None),
-            };
-            let mut listeners = Listeners::bind(config).expect("free places");
+            let context = context(&node);
+            let mut listeners = Listeners::bind(config(dir.path())).expect("free places");
             let (addr, socket) = (listeners.addresses()[0], listeners.tcp.remove(0));
             sockets::listen(&socket).expect("it is bound");
-            let connect = || std::net::TcpStream::connect(addr);
-            let early: Vec<_> = (0..EARLY).map(|_| connect()).collect();
-
             let entrance = node.entrances().register(Registration {
                 name: "test",
                 place: Place::Tcp(addr),
                 backlog: BACKLOG.unsigned_abs(),
                 recreate: Box::new(|| Box::pin(async { Ok(()) })),
             });
-            let socket = TcpListener::from_std(socket).expect("a reactor is here");
-            worker.serve(socket, &entrance).await;
+            Self {
+                node,
+                addr,
+                socket,
+                entrance,
+                context,
+                _dir: dir,
+            }
+        }
 
-            let late = connect().expect_err("nobody listens any more");
+        fn worker(&self, turn: Turn, stage: &watch::Sender<Stage>) -> Rc<Worker> {
+            Rc::new(Worker::new(turn, self.context.clone(), stage.subscribe()))
+        }
+
+        fn queue(&self, turn: Turn) -> Queue<std::net::TcpListener> {
+            let socket = self.socket.try_clone().expect("a descriptor is left");
+            Queue::new(socket, turn).expect("a reactor is here")
+        }
+
+        /// As `worker` does on its own thread.
+        fn serve(&self, worker: &Rc<Worker>) -> tokio::task::JoinHandle<()> {
+            let (queue, worker) = (self.queue(worker.turn), worker.clone());
+            let entrance = self.entrance.clone();
+            actix_rt::spawn(async move { worker.serve(queue, &entrance).await })
+        }
+
+        fn connect(&self) -> io::Result<std::net::TcpStream> {
+            std::net::TcpStream::connect(self.addr)
+        }
+
+        async fn end(self) {
+            self.node.shutdown("the test is over");
+            self.node.stopped().await;
+        }
+    }
+
+    /// How many of these connections get an answer, and close.
+    async fn served(callers: Vec<io::Result<std::net::TcpStream>>) -> usize {
+        let served = move || {
+            callers
+                .into_iter()
+                .filter_map(|it| healthy(it).then_some(()))
+        };
+        let served = tokio::task::spawn_blocking(move || served().count()).await;
+        served.expect("no panic")
+    }
+
+    #[actix_rt::test]
+    async fn who_is_in_the_queue_when_the_sockets_are_closed_is_served() {
+        for turn in WORKERS {
+            let mut scene = Scene::set().await;
+            let early: Vec<_> = (0..CALLERS).map(|_| scene.connect()).collect();
+            let stage = watch::Sender::new(Stage::Closed);
+            let worker = scene.worker(turn, &stage);
+            let queue = scene.queue(turn);
+            scene.socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+            worker.serve(queue, &scene.entrance).await;
+
+            let late = scene.connect().expect_err("nobody listens any more");
             assert_eq!(late.kind(), io::ErrorKind::ConnectionRefused);
-            let served = move || early.into_iter().filter_map(|it| healthy(it).then_some(()));
-            let served = tokio::task::spawn_blocking(move || served().count()).await;
-            assert_eq!(served.expect("no panic"), EARLY);
-            node.shutdown("the test is over");
-            node.stopped().await;
-        });
+            assert_eq!(served(early).await, CALLERS);
+            scene.end().await;
+        }
+    }
+
+    #[actix_rt::test]
+    async fn the_first_worker_has_all_callers_as_long_as_it_keeps_up() {
+        let scene = Scene::set().await;
+        let stage = watch::Sender::new(Stage::Open);
+        let workers = WORKERS.map(|turn| scene.worker(turn, &stage));
+        let [first, second] = workers.each_ref().map(|worker| scene.serve(worker));
+        let mut callers = Vec::new();
+        for _ in 0..CALLERS {
+            let caller = tokio::net::TcpStream::connect(scene.addr).await;
+            callers.push(caller.expect("there is room in the queue"));
+        }
+        let load = &scene.context.load;
+        until("all are in", || load.connections.now() == CALLERS).await;
+        // Both hold a permit for the one who comes next.
+        let inside =
+            workers.map(|worker| MAX_CONNECTIONS as usize - worker.room.available_permits() - 1);
+        assert_eq!(inside, [CALLERS, 0]);
+        drop(callers);
+        stage.send_replace(Stage::Closed);
+        for worker in [first, second] {
+            worker.await.expect("no panic");
+        }
+        scene.end().await;
+    }
+
+    #[actix_rt::test]
+    async fn the_second_worker_takes_in_whom_the_first_leaves_in_the_queue() {
+        let scene = Scene::set().await;
+        let stage = watch::Sender::new(Stage::Open);
+        // There is no first one, as if a call held it up for good.
+        let second = scene.serve(&scene.worker(Turn::WhenOverdue, &stage));
+        for _ in 0..2 {
+            let callers = (0..CALLERS).map(|_| scene.connect()).collect();
+            assert_eq!(served(callers).await, CALLERS);
+        }
+        stage.send_replace(Stage::Closed);
+        second.await.expect("no panic");
+        scene.end().await;
     }
 }
