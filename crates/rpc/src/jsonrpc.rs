@@ -18,13 +18,12 @@ use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// What carries out a call.
 pub trait Execute {
-    /// Carries out `method`; the error goes to the caller as it is.
-    fn execute(&self, method: &str, params: Params) -> impl Future<Output = Result<Value, Error>>;
+    /// Carries out `method`: its result as JSON text; the error goes to the caller as it is.
+    fn execute(&self, method: &str, params: Params) -> impl Future<Output = Result<String, Error>>;
 }
 
 /// What goes back over HTTP.
@@ -165,16 +164,21 @@ impl Head<'_> {
         self.id.is_none() && self.version == Version::Two
     }
 
-    fn reply(&self, result: Result<Value, Error>) -> String {
+    fn reply(&self, result: Result<String, Error>) -> String {
         let mut text = String::from("{");
         if self.version == Version::Two {
             text.push_str("\"jsonrpc\":\"2.0\",");
         }
         match (result, self.version) {
-            (Ok(value), Version::One) => {
-                text.push_str(&format!("\"result\":{value},\"error\":null"))
+            (Ok(result), version) => {
+                // With room for what follows, so that a long result is copied once.
+                text.reserve(result.len() + 64);
+                text.push_str("\"result\":");
+                text.push_str(&result);
+                if version == Version::One {
+                    text.push_str(",\"error\":null");
+                }
             }
-            (Ok(value), Version::Two) => text.push_str(&format!("\"result\":{value}")),
             (Err(error), Version::One) => {
                 text.push_str(&format!("\"result\":null,\"error\":{}", error.to_json()))
             }

@@ -9,6 +9,7 @@
 mod attention;
 mod call;
 mod connection;
+mod execution;
 mod gate;
 mod long_calls;
 mod probes;

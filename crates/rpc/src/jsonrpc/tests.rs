@@ -15,10 +15,13 @@ struct Echo {
 }
 
 impl Execute for Echo {
-    async fn execute(&self, method: &str, params: Params) -> Result<Value, Error> {
+    async fn execute(&self, method: &str, params: Params) -> Result<String, Error> {
         self.calls.borrow_mut().push(method.to_owned());
         match method {
-            "echo" => Ok(positional(params, &[&["arg0"], &["arg1", "other"]])?.into()),
+            "echo" => {
+                let arguments = positional(params, &[&["arg0"], &["arg1", "other"]])?;
+                Ok(Value::from(arguments).to_string())
+            }
             "fail" => Err(Error::new(code::INVALID_PARAMETER, "no")),
             _ => Err(Error::new(code::METHOD_NOT_FOUND, "Method not found")),
         }

@@ -1,28 +1,21 @@
 //! `POST /`: calls.
 
-use std::cell::Cell;
-use std::time::{Duration, Instant};
-
 use actix_web::http::{ConnectionType, Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use handfast_node::Phase;
-use serde_json::Value;
 
 use crate::auth::Rights;
-use crate::jsonrpc::{self, Error, Execute, Params};
-use crate::methods;
-use crate::metrics::UNKNOWN;
+use crate::jsonrpc;
 
+use super::execution::Execution;
 use super::{Context, READ_TIMEOUT, attention, gate, long_calls, plain};
 
 /// Longest request body, bytes. Core `MAX_SIZE`.
 const MAX_BODY: usize = 32 * 1024 * 1024;
 /// When a caller that was turned away for want of room should come again, seconds.
 const RETRY_AFTER: &str = "1";
-/// After so long the calls of a batch let others on their thread have a turn.
-const TURN: Duration = Duration::from_millis(1);
 
 /// One HTTP request. Nothing of the body is read before the caller is known.
 pub(super) async fn handle(
@@ -58,11 +51,11 @@ async fn answer(body: Bytes, rights: Rights, context: web::Data<Context>) -> Htt
     let Some(call) = context.load.call() else {
         return turned_away(&context);
     };
-    let timed = Timed::new(context.clone());
+    let execution = Execution::new(context.clone());
     let carried_out = match body.len() > long_calls::SHORT {
-        false => Some(carry_out(body, rights, timed).await),
+        false => Some(carry_out(body, rights, execution).await),
         true => {
-            let call = move || carry_out(body, rights, timed);
+            let call = move || carry_out(body, rights, execution);
             context.long_calls.carry_out(call).await
         }
     };
@@ -82,7 +75,7 @@ struct Forbidden;
 async fn carry_out(
     body: Bytes,
     rights: Rights,
-    timed: Timed,
+    execution: Execution,
 ) -> Result<jsonrpc::Answer, Forbidden> {
     let refused = match &rights {
         Rights::All => None,
@@ -92,7 +85,7 @@ async fn carry_out(
         tracing::debug!(method, "RPC call of a method that the user may not call");
         return Err(Forbidden);
     }
-    Ok(jsonrpc::answer(&body, &timed).await)
+    Ok(jsonrpc::answer(&body, &execution).await)
 }
 
 fn worded(answer: jsonrpc::Answer, context: &Context) -> HttpResponse {
@@ -133,42 +126,6 @@ pub(super) fn turned_away(context: &Context) -> HttpResponse {
     response
 }
 
-/// The methods, with a clock.
-struct Timed {
-    context: web::Data<Context>,
-    /// When others on the thread had their turn.
-    turn: Cell<Instant>,
-}
-
-impl Timed {
-    fn new(context: web::Data<Context>) -> Self {
-        Self {
-            context,
-            turn: Cell::new(Instant::now()),
-        }
-    }
-}
-
-impl Execute for Timed {
-    async fn execute(&self, name: &str, params: Params) -> Result<Value, Error> {
-        let method = methods::find(name);
-        if self.turn.get().elapsed() > TURN {
-            tokio::task::yield_now().await;
-            self.turn.set(Instant::now());
-        }
-        let began = Instant::now();
-        let result = match method {
-            Some(method) => self.context.methods.run(method, params).await,
-            None => Err(methods::not_found()),
-        };
-        // What callers make up is counted as one, so that they cannot make the page grow.
-        let counted = method.map_or(UNKNOWN, |method| method.name);
-        let metrics = &self.context.metrics;
-        metrics.called(counted, began.elapsed(), result.is_ok());
-        result
-    }
-}
-
 /// Whether the request says that its body is too long, so that nobody waits for it.
 fn announces_too_much(request: &HttpRequest) -> bool {
     let length = request.headers().get(header::CONTENT_LENGTH);
@@ -201,25 +158,11 @@ mod tests {
     use std::sync::mpsc;
 
     use actix_web::body::to_bytes;
-    use handfast_node::NodeHandle;
 
     use super::*;
-    use crate::server::tests::{context, node, until};
+    use crate::server::tests::scene;
 
     const CALL: &str = r#"{"id":1,"method":"getblockcount","params":[]}"#;
-
-    /// What every worker has, of a node that runs until its directory is dropped.
-    async fn scene() -> (web::Data<Context>, NodeHandle, tempfile::TempDir) {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let node = node(dir.path());
-        until("the node runs", || node.phase() == Phase::Running).await;
-        (web::Data::new(context(&node)), node, dir)
-    }
-
-    async fn end(node: NodeHandle) {
-        node.shutdown("the test is over");
-        node.stopped().await;
-    }
 
     /// A call, of so many bytes at least.
     fn call(length: usize) -> Bytes {
@@ -234,7 +177,8 @@ mod tests {
 
     #[actix_rt::test]
     async fn short_requests_do_not_wait_for_long_ones() {
-        let (context, node, _dir) = scene().await;
+        let scene = scene().await;
+        let context = scene.context();
         let (release, released) = mpsc::channel::<()>();
         let long_calls = context.long_calls.clone();
         let held = actix_rt::spawn(async move {
@@ -256,12 +200,13 @@ mod tests {
         release.send(()).expect("somebody waits");
         assert!(is_zero(long.await).await);
         assert_eq!(held.await.expect("no panic"), Some(Ok(())));
-        end(node).await;
+        scene.end().await;
     }
 
     #[actix_rt::test]
     async fn a_long_request_of_who_may_not_is_refused_as_a_short_one_is() {
-        let (context, node, _dir) = scene().await;
+        let scene = scene().await;
+        let context = scene.context();
         for length in [0, long_calls::SHORT + 1] {
             for (allowed, status) in [("getblockcount", 200), ("uptime", 403)] {
                 let rights = Rights::Only(std::sync::Arc::new([allowed.to_owned()].into()));
@@ -269,23 +214,6 @@ mod tests {
                 assert_eq!(answered.status(), status, "{length} bytes");
             }
         }
-        end(node).await;
-    }
-
-    #[actix_rt::test]
-    async fn the_calls_of_a_batch_let_others_have_a_turn() {
-        let (context, node, _dir) = scene().await;
-        let call = r#"{"id":1,"method":"help"}"#;
-        let batch = format!("[{}]", [call; 2_000].join(","));
-        assert!(batch.len() <= long_calls::SHORT, "it is carried out here");
-        let batch = answer(batch.into(), Rights::All, context);
-        tokio::pin!(batch);
-        tokio::select! {
-            biased;
-            _ = &mut batch => panic!("nobody else had a turn"),
-            () = std::future::ready(()) => {}
-        }
-        assert_eq!(batch.await.status(), 200);
-        end(node).await;
+        scene.end().await;
     }
 }

@@ -54,6 +54,30 @@ pub(super) fn context(node: &NodeHandle) -> Context {
     }
 }
 
+/// A node that runs, and what every worker of its server has.
+pub(super) struct Scene {
+    node: NodeHandle,
+    _dir: tempfile::TempDir,
+}
+
+pub(super) async fn scene() -> Scene {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let node = node(dir.path());
+    until("the node runs", || node.phase() == Phase::Running).await;
+    Scene { node, _dir: dir }
+}
+
+impl Scene {
+    pub(super) fn context(&self) -> actix_web::web::Data<Context> {
+        actix_web::web::Data::new(context(&self.node))
+    }
+
+    pub(super) async fn end(self) {
+        self.node.shutdown("the test is over");
+        self.node.stopped().await;
+    }
+}
+
 fn sockets(node: &NodeHandle) -> Vec<EntranceInfo> {
     let all = node.entrances().all();
     let of_rpc = all.iter().filter(|entrance| entrance.name() == "rpc");

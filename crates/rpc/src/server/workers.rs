@@ -38,7 +38,7 @@ use super::{Context, Counter, attention, call, plain, probes, rest};
 /// In the order in which they take callers in.
 const WORKERS: [Turn; 2] = [Turn::First, Turn::WhenOverdue];
 /// Blocking reads at once, of a worker: each may hold a few blocks in memory.
-const BLOCKING_THREADS: usize = 4;
+const BLOCKING_THREADS: usize = 8;
 /// Connections of a worker; further callers wait in the accept queue.
 const MAX_CONNECTIONS: u32 = 25_600;
 /// Callers in an accept queue, at most.
