@@ -6,8 +6,8 @@ use crate::exchange::{get, node};
 
 /// `SCHED_BATCH`; sched(7).
 const BATCH: &str = "3";
-/// Of the server: two workers, and the thread of long calls.
-const THREADS: usize = 3;
+/// The thread of long calls.
+const THREADS: usize = 1;
 
 /// Policies of all threads of a process: field 41 of proc(5) `stat`.
 fn policies(pid: u32) -> Vec<String> {
@@ -23,7 +23,7 @@ fn policies(pid: u32) -> Vec<String> {
 }
 
 #[test]
-fn workers_take_the_core_from_nobody_who_is_about_to_call() {
+fn long_requests_take_the_core_from_nobody_who_has_a_short_one() {
     let node = node(&[]);
     assert_eq!(get(&node, "/health").status, 200);
     let policies = policies(node.pid());

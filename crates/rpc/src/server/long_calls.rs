@@ -28,7 +28,8 @@ impl LongCalls {
     pub(super) fn start() -> io::Result<Self> {
         let thread = Arbiter::try_with_tokio_rt(event_loop)?;
         thread.spawn_fn(|| {
-            // As for workers; it has more work than they.
+            // It has much to do, and workers, who have little, should not wait for a core
+            // until it has had its share. Where it is refused, they do.
             let _ = schedule_this_thread(Policy::Batch);
         });
         Ok(Self { thread })

@@ -7,6 +7,9 @@
 //! callers so that both are awake for half as many calls each. So the first takes all, and
 //! keeps up with more callers than there are; the second takes in whom the first has left in
 //! the queue for a while, since one call holds it up, or it has no room.
+//!
+//! They are scheduled as all threads are. `SCHED_BATCH`, under which they would never take
+//! the core of a caller, has them wait for a tick behind somebody else's busy thread.
 
 use std::cell::Cell;
 use std::io;
@@ -24,7 +27,6 @@ use actix_service::{IntoServiceFactory, Service, ServiceFactory};
 use actix_web::dev::AppConfig;
 use actix_web::{App, web};
 use handfast_node::Entrance;
-use handfast_node::scheduling::{Policy, schedule_this_thread};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
@@ -126,10 +128,6 @@ impl Workers {
         let (stage, open) = (self.stage.subscribe(), self.open.clone());
         let arbiter = Arbiter::try_with_tokio_rt(event_loop)?;
         arbiter.spawn_fn(move || {
-            // A worker that takes the core of the callers' thread, to look at the first of
-            // their connections, makes all others of the burst wait. Where it is refused,
-            // bursts are served all the same, only later.
-            let _ = schedule_this_thread(Policy::Batch);
             let worker = Rc::new(Worker::new(turn, context, stage));
             let opened = worker.open(doors, &open);
             actix_rt::spawn(async move {
