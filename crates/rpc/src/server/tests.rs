@@ -26,7 +26,7 @@ pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     waited.unwrap_or_else(|_| panic!("it never came: {what}"));
 }
 
-pub(super) fn node(dir: &Path) -> NodeHandle {
+fn node(dir: &Path) -> NodeHandle {
     let mut config = NodeConfig::new(Network::Regtest, dir.to_owned());
     config.dial = false;
     Node::start(config).expect("a fresh directory")
@@ -43,33 +43,35 @@ pub(super) fn config(dir: &Path) -> RpcConfig {
     }
 }
 
-pub(super) fn context(node: &NodeHandle) -> Context {
-    Context {
-        methods: Methods { node: node.clone() },
-        access: Arc::new(Access::new(AccessRules::default(), "secret")),
-        metrics: Arc::new(RpcMetrics::default()),
-        load: Load::new(DEFAULT_MAX_CALLS),
-        long_calls: Arc::new(LongCalls::start().expect("a thread")),
-        rest: false,
-    }
-}
-
 /// A node that runs, and what every worker of its server has.
 pub(super) struct Scene {
     node: NodeHandle,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 pub(super) async fn scene() -> Scene {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let node = node(dir.path());
     until("the node runs", || node.phase() == Phase::Running).await;
-    Scene { node, _dir: dir }
+    Scene { node, dir }
 }
 
 impl Scene {
     pub(super) fn context(&self) -> actix_web::web::Data<Context> {
-        actix_web::web::Data::new(context(&self.node))
+        actix_web::web::Data::new(Context {
+            methods: Methods {
+                node: self.node.clone(),
+            },
+            access: Arc::new(Access::new(AccessRules::default(), "secret")),
+            metrics: Arc::new(RpcMetrics::default()),
+            load: Load::new(DEFAULT_MAX_CALLS),
+            long_calls: Arc::new(LongCalls::start().expect("a thread")),
+            rest: false,
+        })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(super) async fn end(self) {

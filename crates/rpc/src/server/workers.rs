@@ -338,51 +338,49 @@ struct Accepted<S> {
 
 #[cfg(test)]
 mod tests {
-    use handfast_node::{NodeHandle, Phase, Place, Registration};
+    use handfast_node::{Place, Registration};
 
     use super::*;
-    use crate::server::tests::{config, context, healthy, node, until};
+    use crate::server::tests::{Scene, config, healthy, scene, until};
     use crate::sockets::{self, Listeners};
 
     const CALLERS: usize = 100;
 
     /// A node, and a listening socket that is not served.
-    struct Scene {
-        node: NodeHandle,
+    struct Street {
+        scene: Scene,
+        context: web::Data<Context>,
         addr: SocketAddr,
         socket: std::net::TcpListener,
         entrance: Arc<Entrance>,
-        context: Context,
-        _dir: tempfile::TempDir,
     }
 
-    impl Scene {
-        async fn set() -> Self {
-            let dir = tempfile::tempdir().expect("a temporary directory");
-            let node = node(dir.path());
-            until("the node runs", || node.phase() == Phase::Running).await;
-            let context = context(&node);
-            let mut listeners = Listeners::bind(config(dir.path())).expect("free places");
+    impl Street {
+        async fn lay() -> Self {
+            let scene = scene().await;
+            let context = scene.context();
+            let mut listeners = Listeners::bind(config(scene.dir())).expect("free places");
             let (addr, socket) = (listeners.addresses()[0], listeners.tcp.remove(0));
             sockets::listen(&socket).expect("it is bound");
-            let entrance = node.entrances().register(Registration {
+            let entrances = context.methods.node.entrances();
+            let entrance = entrances.register(Registration {
                 name: "test",
                 place: Place::Tcp(addr),
                 backlog: BACKLOG.unsigned_abs(),
                 recreate: Box::new(|| Box::pin(async { Ok(()) })),
             });
             Self {
-                node,
+                scene,
+                context,
                 addr,
                 socket,
                 entrance,
-                context,
-                _dir: dir,
             }
         }
 
         fn worker(&self, turn: Turn, stage: &watch::Sender<Stage>) -> Rc<Worker> {
-            Rc::new(Worker::new(turn, self.context.clone(), stage.subscribe()))
+            let context = Context::clone(&self.context);
+            Rc::new(Worker::new(turn, context, stage.subscribe()))
         }
 
         fn queue(&self, turn: Turn) -> Queue<std::net::TcpListener> {
@@ -400,11 +398,6 @@ mod tests {
         fn connect(&self) -> io::Result<std::net::TcpStream> {
             std::net::TcpStream::connect(self.addr)
         }
-
-        async fn end(self) {
-            self.node.shutdown("the test is over");
-            self.node.stopped().await;
-        }
     }
 
     /// How many of these connections get an answer, and close.
@@ -421,33 +414,33 @@ mod tests {
     #[actix_rt::test]
     async fn who_is_in_the_queue_when_the_sockets_are_closed_is_served() {
         for turn in WORKERS {
-            let mut scene = Scene::set().await;
-            let early: Vec<_> = (0..CALLERS).map(|_| scene.connect()).collect();
+            let mut street = Street::lay().await;
+            let early: Vec<_> = (0..CALLERS).map(|_| street.connect()).collect();
             let stage = watch::Sender::new(Stage::Closed);
-            let worker = scene.worker(turn, &stage);
-            let queue = scene.queue(turn);
-            scene.socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-            worker.serve(queue, &scene.entrance).await;
+            let worker = street.worker(turn, &stage);
+            let queue = street.queue(turn);
+            street.socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+            worker.serve(queue, &street.entrance).await;
 
-            let late = scene.connect().expect_err("nobody listens any more");
+            let late = street.connect().expect_err("nobody listens any more");
             assert_eq!(late.kind(), io::ErrorKind::ConnectionRefused);
             assert_eq!(served(early).await, CALLERS);
-            scene.end().await;
+            street.scene.end().await;
         }
     }
 
     #[actix_rt::test]
     async fn the_first_worker_has_all_callers_as_long_as_it_keeps_up() {
-        let scene = Scene::set().await;
+        let street = Street::lay().await;
         let stage = watch::Sender::new(Stage::Open);
-        let workers = WORKERS.map(|turn| scene.worker(turn, &stage));
-        let [first, second] = workers.each_ref().map(|worker| scene.serve(worker));
+        let workers = WORKERS.map(|turn| street.worker(turn, &stage));
+        let [first, second] = workers.each_ref().map(|worker| street.serve(worker));
         let mut callers = Vec::new();
         for _ in 0..CALLERS {
-            let caller = tokio::net::TcpStream::connect(scene.addr).await;
+            let caller = tokio::net::TcpStream::connect(street.addr).await;
             callers.push(caller.expect("there is room in the queue"));
         }
-        let load = &scene.context.load;
+        let load = &street.context.load;
         until("all are in", || load.connections.now() == CALLERS).await;
         // Both hold a permit for the one who comes next.
         let inside =
@@ -458,21 +451,21 @@ mod tests {
         for worker in [first, second] {
             worker.await.expect("no panic");
         }
-        scene.end().await;
+        street.scene.end().await;
     }
 
     #[actix_rt::test]
     async fn the_second_worker_takes_in_whom_the_first_leaves_in_the_queue() {
-        let scene = Scene::set().await;
+        let street = Street::lay().await;
         let stage = watch::Sender::new(Stage::Open);
         // There is no first one, as if a call held it up for good.
-        let second = scene.serve(&scene.worker(Turn::WhenOverdue, &stage));
+        let second = street.serve(&street.worker(Turn::WhenOverdue, &stage));
         for _ in 0..2 {
-            let callers = (0..CALLERS).map(|_| scene.connect()).collect();
+            let callers = (0..CALLERS).map(|_| street.connect()).collect();
             assert_eq!(served(callers).await, CALLERS);
         }
         stage.send_replace(Stage::Closed);
         second.await.expect("no panic");
-        scene.end().await;
+        street.scene.end().await;
     }
 }
