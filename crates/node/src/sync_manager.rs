@@ -89,6 +89,7 @@ impl SyncManager {
                 }
                 Effect::CheckBlock {
                     block,
+                    height: _,
                     origin,
                     keep: is_kept,
                 } => {

@@ -448,8 +448,11 @@ impl SyncManager {
         let pending = Pending::new(origin, block.header, bytes, step.now.mono, keep);
         let before = self.download.with_kernel.insert(block.hash, pending);
         assert!(before.is_none(), "a block is with the kernel once");
+        let parent = self.tree.get(&block.header.prev_blockhash);
+        let height = parent.map_or(0, |parent| parent.height + 1);
         step.effects.push(Effect::CheckBlock {
             block,
+            height,
             origin,
             keep,
         });

@@ -295,6 +295,8 @@ pub enum Effect {
     CheckBlock {
         /// The block.
         block: RawBlock,
+        /// Its height, which decides whether it may carry witness data (BIP141).
+        height: u32,
         /// Who sent it; `None`: we did, and somebody waits for the answer.
         origin: Option<ConnId>,
         /// It is to survive the end of the process, with all that it builds on.
