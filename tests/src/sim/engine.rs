@@ -100,8 +100,6 @@ pub(crate) struct Engine {
     pub(crate) bad_to_connect: BTreeSet<BlockHash>,
     /// Machines whose owners break no rule; the nodes, and some strangers.
     pub(crate) honest: BTreeSet<usize>,
-    /// Machines that tamper with the blocks they pass on.
-    pub(crate) tampering: BTreeSet<usize>,
     /// Until when each machine was held up last.
     troubles: BTreeMap<usize, Duration>,
 }
@@ -125,7 +123,6 @@ impl Engine {
             bad: BTreeMap::new(),
             bad_to_connect: BTreeSet::new(),
             honest: BTreeSet::new(),
-            tampering: BTreeSet::new(),
             troubles: BTreeMap::new(),
         }
     }

@@ -40,7 +40,43 @@ pub fn mine(parent: &Header, time: u32, salt: u64) -> Header {
     header
 }
 
-/// A block of `size` bytes; the fake kernel looks at its header alone.
+/// Where a block of these chains says what is wrong with its data: the byte behind the header.
+const MARK: usize = 80;
+
+/// What the data of a block is, beside a header that may be that of a good block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Data {
+    /// What the header commits to.
+    True = 0,
+    /// Other transactions than the header commits to: the merkle root tells.
+    Mutated = 0xf1,
+    /// Bad in a way that the engine finds before it looks at the merkle root, so that nothing
+    /// ties it to the header: `bad-signet-blksig`, `bad-cb-missing` of a 64-byte transaction.
+    BadBeforeMerkleRoot = 0xf2,
+}
+
+/// The same header with other data. Another proof of work is not needed: that is the point.
+#[must_use]
+pub fn forge(block: &RawBlock, data: Data) -> RawBlock {
+    let mut bytes = block.bytes.to_vec();
+    bytes[MARK] = data as u8;
+    RawBlock {
+        bytes: Bytes::from(bytes),
+        ..block.clone()
+    }
+}
+
+/// What the data of this block is.
+#[must_use]
+pub fn data_of(block: &RawBlock) -> Data {
+    match block.bytes.get(MARK) {
+        Some(0xf1) => Data::Mutated,
+        Some(0xf2) => Data::BadBeforeMerkleRoot,
+        Some(_) | None => Data::True,
+    }
+}
+
+/// A block of `size` bytes; the fake kernel looks at its header, and at the byte behind it.
 #[must_use]
 pub fn block(header: Header, size: usize) -> RawBlock {
     let mut bytes = serialize(&header);

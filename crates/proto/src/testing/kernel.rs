@@ -12,6 +12,8 @@ use crate::headers::{HeaderTree, InsertError, Inserted, Status};
 use crate::lifecycle::ConnId;
 use crate::sync::{BlockOutcome, Change, Kept, KernelEvent, Reject, RejectKind};
 
+use super::chains::{Data, data_of};
+
 /// Seconds that a header's time may lie ahead of the clock. Core `MAX_FUTURE_BLOCK_TIME`.
 const MAX_FUTURE: u32 = 2 * 60 * 60;
 
@@ -25,7 +27,7 @@ pub struct Kernel {
     pub bad_to_connect: BTreeSet<BlockHash>,
     /// Headers that are refused.
     pub bad_headers: BTreeMap<BlockHash, RejectKind>,
-    /// Bytes that were tampered with: these senders' blocks are mutated.
+    /// These senders' blocks are mutated, whatever their bytes say.
     pub mutating: BTreeSet<ConnId>,
     /// There is more than one branch.
     forked: bool,
@@ -141,6 +143,18 @@ impl Kernel {
         }
     }
 
+    fn check_data(&self, block: &RawBlock, origin: Option<ConnId>) -> Option<Reject> {
+        let mutating = origin.is_some_and(|origin| self.mutating.contains(&origin));
+        match data_of(block) {
+            Data::True if !mutating => None,
+            Data::True | Data::Mutated => Some(reject(RejectKind::Mutated)),
+            Data::BadBeforeMerkleRoot => Some(Reject {
+                kind: RejectKind::Consensus,
+                reason: "bad-signet-blksig".into(),
+            }),
+        }
+    }
+
     fn look_at(
         &mut self,
         block: &RawBlock,
@@ -151,8 +165,10 @@ impl Kernel {
         if self.trouble.remove(&hash) {
             return BlockOutcome::Failed("disk full".into());
         }
-        if origin.is_some_and(|origin| self.mutating.contains(&origin)) {
-            return BlockOutcome::Rejected(reject(RejectKind::Mutated));
+        // Core's `CheckBlock` comes before the block index is looked at or touched: what it
+        // refuses says something about these bytes, and nothing about the hash.
+        if let Some(reject) = self.check_data(block, origin) {
+            return BlockOutcome::Rejected(reject);
         }
         if !self.tree.contains(&hash) && self.is_from_the_future(&block.header) {
             return BlockOutcome::Rejected(reject(RejectKind::TimeFuture));

@@ -194,7 +194,6 @@ impl Running {
                 ended: None,
             },
         );
-        self.kernel_meets(engine, id, other);
         if direction == Direction::Inbound {
             self.enter_room(engine, id, remote);
         }

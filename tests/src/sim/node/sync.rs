@@ -253,13 +253,6 @@ impl Running {
         self.kernel_busy
     }
 
-    /// The blocks of a stranger that tampers with them are not what their headers say.
-    pub(super) fn kernel_meets(&mut self, engine: &Engine, id: ConnId, other: usize) {
-        if engine.tampering.contains(&other) {
-            self.kernel.mutating.insert(id);
-        }
-    }
-
     /// No block of its own and none of others waits for its kernel.
     pub(crate) fn has_no_block_in_hand(&self) -> bool {
         self.jobs.is_empty() && self.submitted.is_empty()

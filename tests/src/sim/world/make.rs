@@ -77,10 +77,8 @@ impl World {
             let host = nodes + index;
             let (kind, name) = few[random.index(few.len())];
             self.engine.tally.count(&format!("stranger: {name}"));
-            match kind {
-                Kind::Behind => drop(self.engine.honest.insert(host)),
-                Kind::Tamperer => drop(self.engine.tampering.insert(host)),
-                _ => {}
+            if kind == Kind::Behind {
+                self.engine.honest.insert(host);
             }
             self.engine.net.hosts.insert(machine(host), host);
             self.strangers.push(Stranger::new(

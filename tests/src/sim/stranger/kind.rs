@@ -1,0 +1,109 @@
+//! What strangers are up to.
+
+use std::time::Duration;
+
+/// What a stranger is up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Connects and never says a word.
+    Mute,
+    /// Handshakes, claims height 1,000,000, answers pings and nothing else.
+    Claimer,
+    /// Shows the honest chain and never sends a block.
+    NoBlocks,
+    /// The same, and says `notfound`.
+    NotFound,
+    /// Shows a longer chain of its own, whose blocks it keeps.
+    Withholder,
+    /// The same, says `notfound` when asked, and announces the chain again at once.
+    Denier,
+    /// Offers blocks that are found invalid when they are looked at.
+    BadBlocks,
+    /// Offers blocks that are found invalid when they are connected.
+    BadToConnect,
+    /// Sends headers that do not follow one another, or that build on nothing.
+    BadHeaders,
+    /// Gives honest blocks with other data when it is asked for them.
+    Tamperer,
+    /// Pushes the latest honest blocks with other data, unasked.
+    Forger,
+    /// Makes a branch longer that lost a race, gives its first block with other data and the
+    /// later ones true. A node that was restarted may have that block and not know it.
+    Poisoner,
+    /// Answers each `getheaders`: with the beginning of the honest chain, or with nothing.
+    Useless,
+    /// Announces blocks that nobody has.
+    Rumourer,
+    /// Sends garbage, wrong checksums, lengths beyond all bounds.
+    Garbage,
+    /// Connects, handshakes and drops as fast as it can.
+    Churner,
+    /// Asks for the whole chain again and again, and does not read.
+    SlowReader,
+    /// Sends more than anybody could want.
+    Flooder,
+    /// Sends frames as big as they may be: 50,000 items of `inv` and `notfound`, 2,000 headers
+    /// that everybody knows.
+    Bulk,
+    /// Sends a byte now and then.
+    Trickler,
+    /// Closes its side after the handshake.
+    HalfCloser,
+    /// Honest, and has nothing but genesis: its headers are always empty.
+    Behind,
+}
+
+/// All kinds, with the name under which they are counted.
+pub(crate) const KINDS: [(Kind, &str); 22] = [
+    (Kind::Mute, "mute"),
+    (Kind::Claimer, "claims a height"),
+    (Kind::NoBlocks, "sends no blocks"),
+    (Kind::NotFound, "says notfound"),
+    (Kind::Withholder, "withholds a longer chain"),
+    (Kind::Denier, "denies a longer chain"),
+    (Kind::BadBlocks, "invalid blocks"),
+    (Kind::BadToConnect, "blocks that do not connect"),
+    (Kind::BadHeaders, "invalid headers"),
+    (Kind::Tamperer, "tampers with blocks"),
+    (Kind::Forger, "pushes forged blocks"),
+    (Kind::Poisoner, "poisons a branch"),
+    (Kind::Useless, "has only the beginning"),
+    (Kind::Rumourer, "announces what nobody has"),
+    (Kind::Garbage, "garbage"),
+    (Kind::Churner, "churner"),
+    (Kind::SlowReader, "slow reader"),
+    (Kind::Flooder, "flooder"),
+    (Kind::Bulk, "big frames"),
+    (Kind::Trickler, "trickler"),
+    (Kind::HalfCloser, "half-closes"),
+    (Kind::Behind, "behind"),
+];
+
+impl Kind {
+    /// Under which it is counted.
+    pub(crate) fn name(self) -> &'static str {
+        let of = KINDS.iter().find(|(kind, _)| *kind == self);
+        of.expect("all kinds are listed").1
+    }
+
+    /// Connections that it tries to have.
+    pub(super) fn connections(self) -> usize {
+        match self {
+            Self::Churner => 8,
+            Self::Mute => 4,
+            _ => 2,
+        }
+    }
+
+    /// Mean time between two things that it does of its own accord.
+    pub(super) fn interval(self) -> Duration {
+        Duration::from_millis(match self {
+            Self::Churner => 150,
+            Self::Trickler => 700,
+            Self::Denier | Self::Forger => 2_000,
+            Self::Garbage => 4_000,
+            Self::Flooder | Self::SlowReader | Self::Bulk => 15_000,
+            _ => 9_000,
+        })
+    }
+}
