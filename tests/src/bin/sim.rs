@@ -6,9 +6,19 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use handfast_tests::sim::{Explored, Options, explore, run};
+use handfast_tests::sim::{
+    Explored, HOSTILE, Kind, MUTANTS, Mutant, Options, Siege, Who, explore, run,
+};
 
-const USAGE: &str = "usage: sim --seed N [--trace] [--healthy] [--stop-at SECONDS] | sim --runs N [--from SEED] [--healthy] [--failures N]";
+const USAGE: &str = "usage:
+  sim --seed N [--trace] [--stop-at SECONDS] [--healthy | --attack ...]
+  sim --runs N [--from SEED] [--failures N] [--healthy | --attack ...]
+A node under attack, instead of a network with faults; what is not given is drawn:
+  --attack [--kind NAME|mixed] [--hostile 0..114] [--hostile-dialled 0|1] [--honest-dialled 0|1]
+Without --healthy and --attack, a fifth as many attacks are run after the networks, 100 at most.
+  --mutant NAME puts a mistake into the glue.";
+/// Attacks that are run beside networks, when nothing is said of them.
+const MOST_ATTACKS: u64 = 100;
 
 /// What the command line says.
 #[derive(Debug, Default)]
@@ -18,6 +28,8 @@ struct Arguments {
     from: u64,
     trace: bool,
     healthy: bool,
+    siege: Option<Siege>,
+    mutant: Option<Mutant>,
     failures: usize,
     stop_at: Option<u64>,
 }
@@ -28,24 +40,79 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         ..Arguments::default()
     };
     while let Some(word) = words.next() {
-        let mut number = || -> Result<u64, String> {
-            let value = words.next().ok_or(format!("{word} wants a number"))?;
-            value
-                .parse()
-                .map_err(|error| format!("{word} {value}: {error}"))
-        };
+        let mut value = || words.next().ok_or(format!("{word} wants a value"));
+        let siege = arguments.siege.unwrap_or_default();
         match word.as_str() {
-            "--seed" => arguments.seed = Some(number()?),
-            "--runs" => arguments.runs = Some(number()?),
-            "--from" => arguments.from = number()?,
-            "--failures" => arguments.failures = number()? as usize,
-            "--stop-at" => arguments.stop_at = Some(number()?),
             "--trace" => arguments.trace = true,
             "--healthy" => arguments.healthy = true,
-            other => return Err(format!("unknown argument {other}")),
+            "--attack" => arguments.siege = Some(siege),
+            "--kind" => {
+                let who = Some(who(&value()?)?);
+                arguments.siege = Some(Siege { who, ..siege });
+            }
+            "--mutant" => arguments.mutant = Some(mutant(&value()?)?),
+            _ => {
+                let value = value()?;
+                let number: u64 = value
+                    .parse()
+                    .map_err(|error| format!("{word} {value}: {error}"))?;
+                arguments.number(&word, number)?;
+            }
         }
     }
     Ok(arguments)
+}
+
+impl Arguments {
+    fn number(&mut self, word: &str, number: u64) -> Result<(), String> {
+        let siege = self.siege.unwrap_or_default();
+        match word {
+            "--seed" => self.seed = Some(number),
+            "--runs" => self.runs = Some(number),
+            "--from" => self.from = number,
+            "--failures" => self.failures = number as usize,
+            "--stop-at" => self.stop_at = Some(number),
+            "--hostile" => {
+                let hostile = Some(number.min(114) as usize);
+                self.siege = Some(Siege { hostile, ..siege });
+            }
+            "--hostile-dialled" => {
+                let hostile_dialled = Some(number != 0);
+                self.siege = Some(Siege {
+                    hostile_dialled,
+                    ..siege
+                });
+            }
+            "--honest-dialled" => {
+                let honest_dialled = Some(number != 0);
+                self.siege = Some(Siege {
+                    honest_dialled,
+                    ..siege
+                });
+            }
+            other => return Err(format!("unknown argument {other}")),
+        }
+        Ok(())
+    }
+}
+
+fn who(name: &str) -> Result<Who, String> {
+    let all = || {
+        let names: Vec<&str> = HOSTILE.iter().map(|kind| kind.name()).collect();
+        format!("--kind {name}: one of mixed, {}", names.join(", "))
+    };
+    match Kind::of(name) {
+        _ if name == "mixed" => Ok(Who::Mixed),
+        Some(kind) => Ok(Who::All(kind)),
+        None => Err(all()),
+    }
+}
+
+fn mutant(name: &str) -> Result<Mutant, String> {
+    let found = MUTANTS.iter().find(|mutant| format!("{mutant:?}") == name);
+    found
+        .copied()
+        .ok_or(format!("--mutant {name}: one of {MUTANTS:?}"))
 }
 
 fn main() -> ExitCode {
@@ -70,6 +137,8 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
     let outcome = run(&Options {
         seed,
         healthy: arguments.healthy,
+        siege: arguments.siege,
+        mutant: arguments.mutant,
         keep_trace: arguments.trace,
         stop_at: arguments.stop_at.map(Duration::from_secs),
         ..Options::default()
@@ -87,8 +156,22 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
 fn many(runs: u64, arguments: &Arguments) -> ExitCode {
     let options = Options {
         healthy: arguments.healthy,
+        siege: arguments.siege,
+        mutant: arguments.mutant,
         ..Options::default()
     };
+    let networks = explored(runs, arguments, &options);
+    if networks != ExitCode::SUCCESS || options.healthy || options.siege.is_some() {
+        return networks;
+    }
+    let attacks = (runs / 5).min(MOST_ATTACKS);
+    println!("\n{attacks} attacks");
+    let siege = Some(Siege::default());
+    explored(attacks, arguments, &Options { siege, ..options })
+}
+
+/// Runs them and prints what came of it.
+fn explored(runs: u64, arguments: &Arguments, options: &Options) -> ExitCode {
     let (told, failed) = (AtomicU64::new(0), AtomicUsize::new(0));
     let progress = |explored: &Explored| {
         let failures = &explored.failures;
@@ -106,7 +189,7 @@ fn many(runs: u64, arguments: &Arguments) -> ExitCode {
         }
     };
     let seeds = arguments.from..arguments.from.saturating_add(runs);
-    let explored = explore(seeds, &options, arguments.failures, progress);
+    let explored = explore(seeds, options, arguments.failures, progress);
     for (what, times) in explored.tally.rows() {
         println!("{times:>12} {what}");
     }

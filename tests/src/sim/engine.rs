@@ -6,6 +6,7 @@ use std::fmt::Arguments;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
+use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::random::Random;
 use handfast_proto::sync::RejectKind;
@@ -90,10 +91,14 @@ pub(crate) struct Engine {
     pub(crate) mutant: Option<Mutant>,
     /// Nothing goes wrong in this run.
     pub(crate) healthy: bool,
+    /// A node is under attack: its honest peer is never cut off, whatever the reason.
+    pub(crate) siege: bool,
     /// Every block that was ever made.
     pub(crate) blocks: BTreeMap<BlockHash, RawBlock>,
     /// Knows all blocks that honest nodes found, and connects the best chain of them.
     pub(crate) oracle: Kernel,
+    /// All headers that were ever on a wire, with proof of work and a chain before them.
+    pub(crate) seen: HeaderTree,
     /// Blocks that every kernel refuses when it looks at them.
     pub(crate) bad: BTreeMap<BlockHash, RejectKind>,
     /// Blocks that every kernel refuses when it would connect them.
@@ -108,6 +113,7 @@ impl Engine {
     pub(crate) fn new(seed: u64, oracle: Kernel, faults: Faults, trace: Trace) -> Self {
         Self {
             now: Duration::ZERO,
+            seen: oracle.tree().clone(),
             random: Random::new(seed ^ 0x5eed_0f5c_4ed0_1e55),
             queue: BTreeMap::new(),
             queued: 0,
@@ -118,6 +124,7 @@ impl Engine {
             breach: None,
             mutant: None,
             healthy: false,
+            siege: false,
             blocks: BTreeMap::new(),
             oracle,
             bad: BTreeMap::new(),

@@ -137,6 +137,8 @@ pub(crate) struct Net {
     next: LinkId,
     /// Part of the network that each machine is in; all are in part 0 when it is whole.
     pub(crate) part: BTreeMap<usize, u8>,
+    /// What every line is like, where it is not drawn: latency, bytes per second, window.
+    pub(crate) line: Option<(Duration, u64, usize)>,
     /// Where each address leads.
     pub(crate) hosts: BTreeMap<SocketAddr, usize>,
 }
@@ -178,12 +180,13 @@ impl Engine {
             100_000 << self.random.below(7)
         };
         let window = 16_384 << self.random.below(5);
+        let drawn = (latency, bytes_per_second, window);
+        let (latency, bytes_per_second, window) = self.net.line.unwrap_or(drawn);
         self.net.links.insert(
             link,
             Link {
                 ends: [End::new(host), End::new(target)],
                 from,
-
                 latency,
                 bytes_per_second,
                 window,

@@ -15,6 +15,7 @@ use handfast_wire::RawBlock;
 
 mod end;
 mod make;
+mod siege;
 mod strokes;
 
 use super::Options;
@@ -69,6 +70,8 @@ pub(crate) struct World {
     last_block: Option<BlockHash>,
     /// Nodes that were seen quiet in this act.
     quiet: Vec<bool>,
+    /// Of an attack, if this is one.
+    progress: Option<siege::Progress>,
 }
 
 impl World {
@@ -292,6 +295,9 @@ impl World {
 
     /// The observer looks, and the run goes on to its next act when it is time.
     fn observe(&mut self) {
+        if self.progress.is_some() {
+            return self.observe_siege();
+        }
         for node in &mut self.nodes {
             let awake = node.paused_until <= self.engine.now;
             if let Some(running) = node.running.as_mut().filter(|_| awake) {

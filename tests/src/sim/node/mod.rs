@@ -8,13 +8,15 @@
 //! | `sync` | `node/src/sync_manager.rs`, and the kernel's thread |
 //! | `intake` | `node/src/listener.rs`, `connector.rs`, `intake.rs`, `slots.rs`, `room.rs` |
 //! | `life` | `node/src/opening.rs`, `wiring.rs`, `shutdown.rs` |
-//! | `watch` | nothing: what an outside observer asks of a node |
+//! | `mutants` | nothing: mistakes at the border of the sync machine |
+//! | `watch/` | nothing: what an outside observer asks of a node |
 //!
 //! Each actor has one mailbox, FIFO. Which actor runs next, after what delay and for how
 //! many messages, is the scheduler's choice.
 
 mod intake;
 mod life;
+mod mutants;
 mod peer;
 mod peers;
 mod sync;

@@ -102,10 +102,10 @@ impl Outbox {
 pub(super) struct Peer {
     pub(super) link: LinkId,
     pub(super) side: Side,
-    direction: Direction,
+    pub(super) direction: Direction,
     remote: SocketAddr,
     /// The machine at the other end.
-    other: usize,
+    pub(super) other: usize,
     connected_at: Now,
     pub(super) session: Session,
     codec: Codec,
@@ -278,6 +278,7 @@ impl Running {
                     self.host.node,
                     Label(&message)
                 ));
+                self.watch.received(id, &message, engine);
                 Input::Received(message)
             }
             Err(garbled) => Input::Undecodable(garbled.to_string()),
@@ -317,6 +318,7 @@ impl Running {
                 Effect::Send(message) => slow |= !peer.outbox.push(&message),
                 Effect::Ready(introduction) => {
                     peer.reached = Reached::Handshake;
+                    self.watch.begins(id, engine);
                     self.observe(engine, |ledger| ledger.posted(id));
                     self.post_peers(engine, PeersMail::Add(Box::new(introduction)));
                 }
@@ -352,6 +354,7 @@ impl Running {
         let peer = self.peers.remove(&id).expect("the caller looked");
         self.polls.remove(&Actor::Peer(id));
         self.timers.remove(&Actor::Peer(id));
+        self.watch.ends(id);
         let reason = peer.ended.expect("only an ended one is dropped");
         engine.line(format_args!("n{} {id} ends: {reason}", self.host.node));
         let trouble = engine.trouble_between(peer.link, self.host.node, peer.other);

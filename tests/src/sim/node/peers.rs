@@ -241,6 +241,7 @@ impl Running {
             self.host.node,
             Label(message)
         ));
+        self.watch.sent(id, message, engine);
         if !self.push_to(engine, id, message) {
             self.disconnect(engine, id, DoneReason::SlowReader);
         }

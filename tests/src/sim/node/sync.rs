@@ -6,7 +6,9 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use handfast_proto::lifecycle::{ConnId, Direction, Introduction};
 use handfast_proto::peer_table::SyncOrder;
-use handfast_proto::sync::{Effect, Input, KernelEvent, RejectKind, SubmitResult};
+use handfast_proto::sync::{
+    BlockOutcome, Change, Effect, Input, KernelEvent, RejectKind, SubmitResult,
+};
 use handfast_proto::testing;
 use handfast_wire::{Message, RawBlock};
 
@@ -71,14 +73,13 @@ impl Running {
                 engine.line(format_args!("n{} sync: Done({id})", self.host.node));
                 self.observe(engine, |ledger| ledger.sync_done(id));
                 self.step_sync(engine, Input::Done { id });
-                self.watch.forget(id);
                 self.slots.free(slot);
                 self.home(engine);
             }
             SyncMail::Input(id, message, credit) => {
-                let shown = self.watch.before(id, &message);
-                self.step_sync(engine, Input::Message { id, message });
-                self.watch.shows(id, shown, self.sync.tree());
+                if !self.loses_announcement(engine, id, &message) {
+                    self.step_sync(engine, Input::Message { id, message });
+                }
                 if !engine.is_mutant(Mutant::CreditIsLost) {
                     self.give_back(engine, credit);
                 }
@@ -97,7 +98,9 @@ impl Running {
         for effect in self.sync.step(self.now(engine), input) {
             match effect {
                 Effect::Send { id, message } => {
-                    self.order(engine, SyncOrder::Send { id, message });
+                    if !self.loses_request(engine, id, &message) {
+                        self.order(engine, SyncOrder::Send { id, message });
+                    }
                 }
                 Effect::Disconnect { id, reason } => {
                     self.order(engine, SyncOrder::Disconnect { id, reason });
@@ -242,15 +245,21 @@ impl Running {
                 event
             }
         };
+        self.watch_kernel(engine, &event);
         let lost = engine.is_mutant(Mutant::VerdictIsLost) && engine.chance(20);
+        let event = match event {
+            refused if engine.is_mutant(Mutant::VerdictMarksHash) => marked(refused),
+            event => event,
+        };
         if !lost {
             self.post_sync(engine, SyncMail::Kernel(event));
         }
         self.next_job(engine);
     }
 
-    pub(super) fn kernel_is_busy(&self) -> bool {
-        self.kernel_busy
+    /// The kernel is with a block that takes long, or has not got over it.
+    pub(super) fn kernel_is_held_up(&self) -> bool {
+        self.kernel_busy && self.jobs.len() > 1
     }
 
     /// No block of its own and none of others waits for its kernel.
@@ -262,6 +271,20 @@ impl Running {
     pub(crate) fn tips(&self) -> [BlockHash; 2] {
         [self.kernel.tip(), self.sync.tree().tip().hash]
     }
+}
+
+/// What a mutant makes of a verdict: every refusal marks the hash.
+fn marked(mut event: KernelEvent) -> KernelEvent {
+    if let KernelEvent::BlockChecked {
+        hash,
+        outcome: BlockOutcome::Rejected(reject),
+        changes,
+        ..
+    } = &mut event
+    {
+        changes.push(Change::Invalid(*hash, reject.clone()));
+    }
+    event
 }
 
 fn outcome(event: &KernelEvent) -> String {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What a stranger is up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Connects and never says a word.
     Mute,
     /// Handshakes, claims height 1,000,000, answers pings and nothing else.
@@ -80,10 +80,18 @@ pub(crate) const KINDS: [(Kind, &str); 22] = [
 ];
 
 impl Kind {
-    /// Under which it is counted.
-    pub(crate) fn name(self) -> &'static str {
+    /// The name under which it is counted.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         let of = KINDS.iter().find(|(kind, _)| *kind == self);
         of.expect("all kinds are listed").1
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        let of = KINDS.iter().find(|(_, of)| *of == name);
+        of.map(|(kind, _)| *kind)
     }
 
     /// Connections that it tries to have.

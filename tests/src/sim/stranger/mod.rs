@@ -25,7 +25,8 @@ use handfast_wire::{Codec, Message};
 use super::engine::{Engine, Event, NETWORK};
 use super::net::{LinkId, Owner, Read, Side, Unwritten};
 use forged::version;
-pub(crate) use kind::{KINDS, Kind};
+pub(crate) use kind::KINDS;
+pub use kind::Kind;
 
 /// One connection of a stranger.
 #[derive(Debug)]
@@ -96,6 +97,11 @@ impl Stranger {
             connections: 1,
             ..self
         }
+    }
+
+    /// Whether it connects of its own accord.
+    pub(crate) fn dials(&self) -> bool {
+        !self.targets.is_empty()
     }
 
     /// Leaves for good.

@@ -8,7 +8,7 @@ pub(super) fn machine(index: usize) -> SocketAddr {
 }
 
 /// A tree whose active chain is the first `count` blocks.
-fn prefix(chain: &Blocks, count: usize) -> HeaderTree {
+pub(super) fn prefix(chain: &Blocks, count: usize) -> HeaderTree {
     Blocks {
         genesis: chain.genesis,
         blocks: chain.blocks[..count].to_vec(),
@@ -34,38 +34,53 @@ impl World {
         };
         let chain = Blocks::new(base, options.seed);
         let oracle = Kernel::new(chain.tree());
+        let count = 2 + random.index(6);
+        let block_every = Duration::from_secs(15 + random.below(600));
+        let last = Duration::from_secs(600 + random.below(2_400));
+        let mut world = Self::empty(options, oracle, faults, chain.blocks.clone());
+        world.engine.healthy = options.healthy;
+        world.engine.line(format_args!("{base} blocks"));
+        world.until = last;
+        world.block_every = block_every;
+        world.quiet = vec![false; count];
+        world.make_strangers(&mut random, count);
+        world.make_nodes(&mut random, count, &chain);
+        world.schedule(&mut random);
+        world
+    }
+
+    /// Without nodes, strangers and events.
+    pub(super) fn empty(
+        options: &Options,
+        oracle: Kernel,
+        faults: Faults,
+        blocks: Vec<RawBlock>,
+    ) -> Self {
         let trace = Trace::new(options.keep_trace);
         let mut engine = Engine::new(options.seed, oracle, faults, trace);
         engine.mutant = options.mutant;
-        engine.healthy = options.healthy;
         engine.line(format_args!(
-            "seed {}, {:?}, {base} blocks",
+            "seed {}, {:?}",
             options.seed,
             engine.faults.clone()
         ));
         let genesis = bitcoin::consensus::serialize(&NETWORK.genesis_block());
         let genesis = RawBlock::new(genesis.into()).expect("it was serialized just now");
-        for block in chain.blocks.iter().chain([&genesis]) {
-            engine.blocks.insert(block.hash, block.clone());
+        for block in blocks.into_iter().chain([genesis]) {
+            engine.blocks.insert(block.hash, block);
         }
-        let count = 2 + random.index(6);
-        let block_every = Duration::from_secs(15 + random.below(600));
-        let last = Duration::from_secs(600 + random.below(2_400));
-        let mut world = Self {
+        Self {
             nodes: Vec::new(),
             strangers: Vec::new(),
             act: Act::Faults,
-            until: last,
+            until: Duration::ZERO,
             stop_at: options.stop_at,
-            block_every,
+            block_every: Duration::ZERO,
             last_block: None,
-            quiet: vec![false; count],
+            quiet: Vec::new(),
+            progress: None,
             engine,
-        };
-        world.make_strangers(&mut random, count);
-        world.make_nodes(&mut random, count, &chain);
-        world.schedule(&mut random);
-        world
+        }
     }
 
     fn make_strangers(&mut self, random: &mut Random, nodes: usize) {

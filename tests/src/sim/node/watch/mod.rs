@@ -1,102 +1,82 @@
 //! What an outside observer notes of a node, and what it asks at every step.
 
-use std::collections::BTreeMap;
+mod s1;
+mod wire;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
-use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_proto::address_book::MAX_ADDRESSES;
-use handfast_proto::headers::{Entry, HeaderTree, Status};
 use handfast_proto::lifecycle::{ConnId, DoneReason, Ending, Ledger, Violation};
 use handfast_proto::peer_table::MAX_HISTORY;
-use handfast_proto::sync::{Phase, SyncState};
+use handfast_proto::sync::SyncState;
 use handfast_proto::time::Now;
 use handfast_wire::Message;
 
 use super::Running;
 use super::peer::{MAX_BYTES, MAX_FRAMES, MAX_MESSAGES};
 use crate::sim::engine::Engine;
+use wire::Wire;
 
-/// S1: within this time a request is outstanding, or a reason queryable.
-const S1_PATIENCE: Duration = Duration::from_secs(120);
 /// Trouble this long ago may still be why a peer was late: headers may take two minutes,
 /// blocks of the only peer that has them ten.
 const TROUBLE_LASTS: Duration = Duration::from_secs(15 * 60);
-/// Seconds that a header may lie ahead of the clock.
-const MAX_FUTURE: u32 = 2 * 60 * 60;
-/// What `why` says when nothing can be asked for, and rightly so.
-const GOOD_REASONS: [&str; 4] = [
-    "trouble of our own",
-    "below the minimum work",
-    "serves no blocks",
-    "pruned",
-];
-
 /// The observer's notes.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// The best header that each live peer has shown.
-    shown: BTreeMap<ConnId, BlockHash>,
-    /// Since when somebody has shown more, nothing is asked for and no reason is given.
-    idle_since: Option<Duration>,
+    wire: Wire,
+    /// Headers and blocks that the kernel refused for good.
+    refused: BTreeSet<BlockHash>,
     /// How often the watchdog over sync has fired, as seen last.
     fired: u64,
 }
 
-/// What a message shows of its sender's chain.
-pub(super) enum Showing {
-    Has(Vec<BlockHash>),
-    HasNot(Vec<BlockHash>),
-    Nothing,
-}
-
 impl Watch {
-    pub(super) fn before(&self, _: ConnId, message: &Message) -> Showing {
-        match message {
-            Message::Headers(headers) => Showing::Has(
-                headers
-                    .last()
-                    .map(|last| last.block_hash())
-                    .into_iter()
-                    .collect(),
-            ),
-            Message::Inv(items) => Showing::Has(blocks(items)),
-            Message::Block(block) => Showing::Has(vec![block.hash]),
-            Message::NotFound(items) => Showing::HasNot(blocks(items)),
-            _ => Showing::Nothing,
-        }
+    pub(super) fn begins(&mut self, id: ConnId, engine: &Engine) {
+        self.wire.begins(id, engine.now);
     }
 
-    pub(super) fn shows(&mut self, id: ConnId, showing: Showing, tree: &HeaderTree) {
-        match showing {
-            Showing::Has(hashes) => {
-                for hash in hashes {
-                    let work = tree.get(&hash).map(|entry| entry.work);
-                    let before = self.shown.get(&id).and_then(|before| tree.get(before));
-                    if work > before.map(|entry| entry.work) {
-                        self.shown.insert(id, hash);
-                    }
-                }
-            }
-            // It takes back what it has shown.
-            Showing::HasNot(hashes) if !hashes.is_empty() => {
-                self.shown.remove(&id);
-            }
-            Showing::HasNot(_) | Showing::Nothing => {}
-        }
+    pub(super) fn ends(&mut self, id: ConnId) {
+        self.wire.ends(id);
     }
 
-    pub(super) fn forget(&mut self, id: ConnId) {
-        self.shown.remove(&id);
+    pub(super) fn sent(&mut self, id: ConnId, message: &Message, engine: &Engine) {
+        self.wire.sent(id, message, engine.now);
     }
-}
 
-fn blocks(items: &[Inventory]) -> Vec<BlockHash> {
-    let block = |item: &Inventory| match item {
-        Inventory::Block(hash) | Inventory::WitnessBlock(hash) => Some(*hash),
-        _ => None,
-    };
-    items.iter().filter_map(block).collect()
+    /// The peer has a `getheaders` to answer.
+    pub(super) fn awaits_headers(&self, id: ConnId) -> bool {
+        let peer = self.wire.peers.get(&id);
+        // What comes is noted before it is handled.
+        peer.is_some_and(|peer| {
+            peer.headers_asked
+                .is_some_and(|asked| Some(asked) > peer.headers_before)
+        })
+    }
+
+    /// The peer has a `getdata` to answer.
+    pub(super) fn is_owed_by(&self, id: ConnId) -> bool {
+        let peer = self.wire.peers.get(&id);
+        peer.is_some_and(|peer| peer.block_asked.is_some())
+    }
+
+    /// Another peer owes a block for so long.
+    pub(super) fn another_owes(&self, id: ConnId, now: Duration, long: Duration) -> bool {
+        let mut others = self.wire.peers.iter().filter(|(other, _)| **other != id);
+        others.any(|(_, peer)| peer.owes.values().any(|at| *at + long < now))
+    }
+
+    /// Another peer was asked for this block and has not given it.
+    pub(super) fn another_was_asked(&self, id: ConnId, hash: &BlockHash) -> bool {
+        let mut others = self.wire.peers.iter().filter(|(other, _)| **other != id);
+        others.any(|(_, peer)| peer.owes.contains_key(hash))
+    }
+
+    pub(super) fn received(&mut self, id: ConnId, message: &Message, engine: &mut Engine) {
+        let now = engine.now;
+        self.wire.received(id, message, &mut engine.seen, now);
+    }
 }
 
 impl Running {
@@ -178,7 +158,21 @@ impl Running {
             let text = format!("n{}: {}: {}", self.host.node, ending.id, ending.reason);
             engine.breach("health", text);
         }
-        if !engine.honest.contains(&other) || !ending.reason.breaks_rules() {
+        if !engine.honest.contains(&other) {
+            return;
+        }
+        let by_us = !matches!(
+            ending.reason,
+            DoneReason::RemoteClosed | DoneReason::RemoteReset(_) | DoneReason::Shutdown
+        );
+        if engine.siege && by_us {
+            let text = format!(
+                "n{} ended its honest peer: {}",
+                self.host.node, ending.reason
+            );
+            return engine.breach("honesty", text);
+        }
+        if !ending.reason.breaks_rules() {
             return;
         }
         let excused = match &ending.reason {
@@ -205,7 +199,8 @@ impl Running {
         }
         let now = self.now(engine);
         let state = self.sync.state(now);
-        self.look_at_s1(engine, now, &state);
+        self.look_at_verdicts(engine);
+        self.look_at_s1(engine, now);
         self.look_at_watchdog(engine, &state);
         self.look_at_discouraged(engine, now);
         if self.table.history().len() > MAX_HISTORY {
@@ -244,55 +239,10 @@ impl Running {
         }
     }
 
-    /// The live peer that has shown a chain with more work than the tip that is good, as
-    /// far as this node can tell by its clock.
-    fn who_is_ahead(&self, now: Now) -> Option<(ConnId, BlockHash)> {
-        let tree = self.sync.tree();
-        let tip = tree.tip();
-        let latest = now.unix.saturating_add(MAX_FUTURE);
-        let is_good = |end: &Entry| {
-            let fork = tree.fork_point(&end.hash, &tip.hash);
-            let first = fork.expect("both are in the tree").height + 1;
-            let branch = tree.branch(&end.hash, first, usize::MAX);
-            branch.iter().all(|entry| entry.header.time <= latest)
-        };
-        let live = self.sync.ids();
-        let shown = self.watch.shown.iter().filter(|(id, _)| live.contains(id));
-        let mut better = shown
-            .filter_map(|(id, hash)| Some((*id, tree.get(hash)?)))
-            .filter(|(_, entry)| entry.status != Status::Invalid && entry.work > tip.work);
-        let ahead = better.find(|(_, entry)| is_good(entry))?;
-        Some((ahead.0, ahead.1.hash))
-    }
-
-    fn look_at_s1(&mut self, engine: &mut Engine, now: Now, state: &SyncState) {
-        let live = self.sync.ids();
-        let asked = state
-            .requests
-            .iter()
-            .any(|request| live.contains(&request.peer));
-        let judging = state.backlog.with_kernel > 0
-            || state.backlog.header_batches > 0
-            || self.kernel_is_busy();
-        let said = state.phase == Phase::Stalled
-            && GOOD_REASONS.iter().any(|reason| state.why.contains(reason));
-        let ahead = self.who_is_ahead(now);
-        let Some((id, hash)) = ahead.filter(|_| !asked && !judging && !said) else {
-            self.watch.idle_since = None;
-            return;
-        };
-        let since = *self.watch.idle_since.get_or_insert(engine.now);
-        let patience = S1_PATIENCE + Duration::from_secs(10);
-        if engine.now - since > patience && !engine.had_trouble(self.host.node, patience) {
-            let text = format!(
-                "n{}: {id} has shown more work, {hash}, for {:?}, nothing is asked for; phase {}, why: {}",
-                self.host.node,
-                engine.now - since,
-                state.phase,
-                state.why
-            );
-            engine.breach("S1", text);
-        }
+    /// Whether it has shaken hands with a machine.
+    pub(crate) fn has_met(&self, machine: usize) -> bool {
+        let mut met = self.peers.values().filter(|peer| peer.other == machine);
+        met.any(|peer| !peer.session.awaiting_handshake())
     }
 
     /// Nothing is queued, and everybody knows of the same connections.

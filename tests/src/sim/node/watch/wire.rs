@@ -1,0 +1,191 @@
+//! What passes between a node and each of its peers, as anybody could read it who sits on the
+//! wire: what the peer showed and announced, what it was asked for, what it gave.
+//!
+//! Nothing here is taken from the machine that is watched: a machine that forgets a peer
+//! forgets it in its own account too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use bitcoin::p2p::message_blockdata::Inventory;
+use handfast_proto::headers::HeaderTree;
+use handfast_proto::lifecycle::ConnId;
+use handfast_wire::Message;
+
+/// One peer.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// When its handshake was complete.
+    pub(super) ready: Duration,
+    /// The block with most work that it has shown: it sent its header with all before it.
+    pub(super) shown: Option<(BlockHash, Duration)>,
+    /// The last block that it announced whose chain it has not shown.
+    pub(super) announced: Option<(BlockHash, Duration)>,
+    /// What it said it did not have: showing it again is showing nothing.
+    denied: BTreeSet<BlockHash>,
+    /// When it was last asked for headers, last sent some, and the time before that.
+    pub(super) headers_asked: Option<Duration>,
+    pub(super) headers_came: Option<Duration>,
+    pub(super) headers_before: Option<Duration>,
+    /// Blocks that it was asked for and gave no answer to, since when.
+    pub(super) owes: BTreeMap<BlockHash, Duration>,
+    /// When it was last asked for a block.
+    pub(super) block_asked: Option<Duration>,
+    /// Since when it should have been asked for headers, and for a block.
+    pub(super) unasked_headers: Option<Duration>,
+    pub(super) unasked_blocks: Option<Duration>,
+}
+
+impl Seen {
+    fn new(now: Duration) -> Self {
+        Self {
+            ready: now,
+            shown: None,
+            announced: None,
+            denied: BTreeSet::new(),
+            headers_asked: None,
+            headers_came: None,
+            headers_before: None,
+            owes: BTreeMap::new(),
+            block_asked: None,
+            unasked_headers: None,
+            unasked_blocks: None,
+        }
+    }
+
+    /// It has been asked for headers, has not answered, and may still do so.
+    pub(super) fn is_asked_for_headers(&self, now: Duration, patience: Duration) -> bool {
+        self.headers_asked
+            .is_some_and(|at| self.headers_came.is_none_or(|came| came < at) && at + patience > now)
+    }
+
+    fn announces(&mut self, hash: BlockHash, now: Duration) {
+        // The first time counts: who repeats himself is not to wait the longer for it.
+        if self.announced.is_none_or(|(before, _)| before != hash) {
+            self.announced = Some((hash, now));
+        }
+    }
+
+    fn shows(&mut self, hash: BlockHash, headers: &HeaderTree, now: Duration) {
+        let work = headers.get(&hash).map(|entry| entry.work);
+        let before = self.shown.and_then(|(before, _)| headers.get(&before));
+        if work > before.map(|entry| entry.work) && !self.denied.contains(&hash) {
+            self.shown = Some((hash, now));
+        }
+    }
+}
+
+/// All peers of one node in one of its lives.
+#[derive(Debug, Default)]
+pub(super) struct Wire {
+    pub(super) peers: BTreeMap<ConnId, Seen>,
+    /// Hashes of all headers that any peer sent.
+    received: BTreeSet<BlockHash>,
+    /// When a header last came that no peer had sent before, and when a peer last brought a
+    /// block that the kernel stored.
+    pub(super) new_header: Duration,
+    pub(super) new_block: Duration,
+}
+
+impl Wire {
+    pub(super) fn begins(&mut self, id: ConnId, now: Duration) {
+        self.peers.insert(id, Seen::new(now));
+    }
+
+    pub(super) fn ends(&mut self, id: ConnId) {
+        self.peers.remove(&id);
+    }
+
+    /// A peer was sent this.
+    pub(super) fn sent(&mut self, id: ConnId, message: &Message, now: Duration) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        match message {
+            Message::GetHeaders(_) => peer.headers_asked = Some(now),
+            Message::GetData(items) => {
+                for hash in blocks(items) {
+                    peer.owes.entry(hash).or_insert(now);
+                    peer.block_asked = Some(now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A peer sent this. `headers` are all headers that were ever on any wire of the run.
+    pub(super) fn received(
+        &mut self,
+        id: ConnId,
+        message: &Message,
+        headers: &mut HeaderTree,
+        now: Duration,
+    ) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        match message {
+            Message::Headers(batch) => {
+                peer.headers_before = peer.headers_came.replace(now);
+                let Some(last) = batch.last().map(Header::block_hash) else {
+                    return;
+                };
+                if note(headers, batch) {
+                    peer.shows(last, headers, now);
+                    if self.received.insert(last) {
+                        self.new_header = now;
+                        self.received.extend(batch.iter().map(Header::block_hash));
+                    }
+                } else {
+                    peer.announces(last, now);
+                }
+            }
+            Message::Inv(items) => {
+                for hash in blocks(items) {
+                    peer.announces(hash, now);
+                }
+            }
+            Message::Block(block) => {
+                peer.owes.remove(&block.hash);
+                if note(headers, &[block.header]) {
+                    peer.shows(block.hash, headers, now);
+                }
+            }
+            Message::NotFound(items) => {
+                for hash in blocks(items) {
+                    peer.owes.remove(&hash);
+                    let shown = peer
+                        .shown
+                        .filter(|(shown, _)| *shown == hash || headers.is_ancestor(&hash, shown));
+                    if let Some((shown, _)) = shown {
+                        peer.denied.insert(shown);
+                        peer.shown = None;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Puts headers into the tree of all that were seen. False when they are not a chain with
+/// proof of work on something in it.
+fn note(headers: &mut HeaderTree, batch: &[Header]) -> bool {
+    let connected = batch.iter().zip(batch.iter().skip(1));
+    if !{ connected }.all(|(a, b)| b.prev_blockhash == a.block_hash()) {
+        return false;
+    }
+    batch.iter().all(|header| {
+        let hash = header.block_hash();
+        header.target().is_met_by(hash) && headers.insert_hashed(hash, *header).is_ok()
+    })
+}
+
+fn blocks(items: &[Inventory]) -> impl Iterator<Item = BlockHash> {
+    items.iter().filter_map(|item| match item {
+        Inventory::Block(hash) | Inventory::WitnessBlock(hash) => Some(*hash),
+        _ => None,
+    })
+}

@@ -1,0 +1,92 @@
+//! An attack: hostile peers of one kind, or of all, against one node that has one honest peer.
+
+use handfast_proto::random::Random;
+
+use super::stranger::Kind;
+
+/// Kinds of hostile peers.
+pub const HOSTILE: [Kind; 21] = [
+    Kind::Mute,
+    Kind::Claimer,
+    Kind::NoBlocks,
+    Kind::NotFound,
+    Kind::Withholder,
+    Kind::Denier,
+    Kind::BadBlocks,
+    Kind::BadToConnect,
+    Kind::BadHeaders,
+    Kind::Tamperer,
+    Kind::Forger,
+    Kind::Poisoner,
+    Kind::Useless,
+    Kind::Rumourer,
+    Kind::Garbage,
+    Kind::Churner,
+    Kind::SlowReader,
+    Kind::Flooder,
+    Kind::Bulk,
+    Kind::Trickler,
+    Kind::HalfCloser,
+];
+
+/// How many there are: one; as many as a node dials; half of its inbound slots, and all.
+const NUMBERS: [usize; 4] = [1, 8, 60, 114];
+
+/// Who attacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Peers of this kind.
+    All(Kind),
+    /// Peers of all kinds in turn.
+    Mixed,
+}
+
+/// What to run; what is `None` is drawn from the seed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Siege {
+    /// Who attacks.
+    pub who: Option<Who>,
+    /// How many, up to 114.
+    pub hostile: Option<usize>,
+    /// The node dials eight of them (or all, if they are fewer); the others dial it.
+    pub hostile_dialled: Option<bool>,
+    /// The node dials its honest peer, rather than the peer the node.
+    pub honest_dialled: Option<bool>,
+}
+
+/// The same with nothing left open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attack {
+    pub(crate) who: Who,
+    pub(crate) hostile: usize,
+    pub(crate) hostile_dialled: bool,
+    pub(crate) honest_dialled: bool,
+}
+
+impl Siege {
+    /// Fills in what is left open. What is given changes nothing of what is drawn.
+    pub(crate) fn drawn(self, random: &mut Random) -> Attack {
+        let who = match random.index(HOSTILE.len() + 4) {
+            drawn if drawn < HOSTILE.len() => Who::All(HOSTILE[drawn]),
+            _ => Who::Mixed,
+        };
+        let hostile = NUMBERS[random.index(NUMBERS.len())];
+        let (a, b) = (random.below(2) == 0, random.below(2) == 0);
+        Attack {
+            who: self.who.unwrap_or(who),
+            hostile: self.hostile.unwrap_or(hostile),
+            hostile_dialled: self.hostile_dialled.unwrap_or(a),
+            honest_dialled: self.honest_dialled.unwrap_or(b),
+        }
+    }
+}
+
+impl Attack {
+    /// What the stranger of this number does.
+    pub(crate) fn kind(&self, index: usize) -> Kind {
+        match self.who {
+            Who::All(kind) => kind,
+            Who::Mixed => HOSTILE[index % HOSTILE.len()],
+        }
+    }
+}
