@@ -33,7 +33,7 @@ pub use pow::{
     permitted_difficulty_transition,
 };
 pub use tips::{ChainTip, TipStatus};
-pub use tree::{HeaderTree, InsertError, Inserted};
+pub use tree::{Connected, HeaderTree, InsertError, Inserted};
 pub use version_bits::{DeploymentState, DeploymentStatus};
 
 #[cfg(test)]

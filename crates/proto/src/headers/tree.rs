@@ -46,6 +46,17 @@ pub enum Inserted {
     Known,
 }
 
+/// What the kernel's new tip was to the tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Connected {
+    /// One block above the old tip.
+    AsExpected,
+    /// The tree held something else, which was corrected.
+    Adopted,
+    /// Its header is unknown: nothing has changed.
+    Unknown,
+}
+
 /// Why a header was not inserted. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InsertError {
@@ -121,6 +132,23 @@ impl HeaderTree {
         hash: BlockHash,
         header: Header,
     ) -> Result<Inserted, InsertError> {
+        let prev = header.prev_blockhash;
+        let parent = self.slot(&prev);
+        if !self.contains(&hash)
+            && parent.is_some_and(|parent| self.status(parent) == Status::Invalid)
+        {
+            return Err(InsertError::InvalidParent { hash, parent: prev });
+        }
+        self.adopt(hash, header)
+    }
+
+    /// As [`insert_hashed`](Self::insert_hashed), of a header that the kernel has: on an
+    /// invalid parent it is invalid too.
+    ///
+    /// # Errors
+    ///
+    /// The parent is unknown.
+    pub fn adopt(&mut self, hash: BlockHash, header: Header) -> Result<Inserted, InsertError> {
         if self.contains(&hash) {
             return Ok(Inserted::Known);
         }
@@ -128,9 +156,10 @@ impl HeaderTree {
         let Some(parent) = self.slot(&prev) else {
             return Err(InsertError::UnknownParent { hash, parent: prev });
         };
-        if self.marks.get(parent) == Status::Invalid {
-            return Err(InsertError::InvalidParent { hash, parent: prev });
-        }
+        let status = match self.status(parent) {
+            Status::Invalid => Status::Invalid,
+            Status::Header | Status::Stored | Status::Connected => Status::Header,
+        };
         if self.block_work.0 != header.bits {
             self.block_work = (header.bits, block_work(header.bits));
         }
@@ -145,9 +174,9 @@ impl HeaderTree {
         let jump = self.jump_for_child_of(parent);
         self.records
             .push_back(Record::new(hash, &header, height, work, parent, jump));
-        self.marks.push(Status::Header);
+        self.marks.push(status);
         self.index.insert(&hash, slot);
-        if work > self.record(self.best).work {
+        if status != Status::Invalid && work > self.record(self.best).work {
             self.best = slot;
         }
         Ok(Inserted::New)
@@ -175,13 +204,10 @@ impl HeaderTree {
         self.slot(hash).is_some_and(|slot| self.is_active(slot))
     }
 
-    /// The block's data is on disk. No change if more is known already.
-    ///
-    /// # Panics
-    ///
-    /// If the header is unknown: the kernel stores only blocks that we gave it.
+    /// The block's data is on disk. No change if more is known already, or if the header
+    /// is unknown.
     pub fn mark_stored(&mut self, hash: &BlockHash) {
-        let slot = self.known(hash, "mark_stored");
+        let Some(slot) = self.slot(hash) else { return };
         if self.status(slot) == Status::Header {
             self.marks.set(slot, Status::Stored);
         }
@@ -194,16 +220,13 @@ impl HeaderTree {
     /// header is among the fallen: some 50 ms on mainnet at worst, at the price of
     /// an invalid block with valid proof of work.
     ///
-    /// # Panics
-    ///
-    /// If the header is unknown, or in the active chain: the kernel disconnects first.
+    /// Nothing changes if the header is unknown, or while it is in the active chain, which
+    /// the kernel would leave first.
     pub fn mark_invalid(&mut self, hash: &BlockHash) -> usize {
-        let root = self.known(hash, "mark_invalid");
-        assert!(
-            !self.is_active(root),
-            "tree: {hash} is in the active chain, so it is not invalid"
-        );
-        if self.marks.get(root) == Status::Invalid {
+        let Some(root) = self.slot(hash) else {
+            return 0;
+        };
+        if self.is_active(root) || self.marks.get(root) == Status::Invalid {
             return 0;
         }
         self.marks.set(root, Status::Invalid);
@@ -222,41 +245,72 @@ impl HeaderTree {
         fallen
     }
 
-    /// The kernel connected this block to the tip.
-    ///
-    /// # Panics
-    ///
-    /// If the header is unknown or invalid, or does not build on the tip.
-    pub fn connect(&mut self, hash: &BlockHash) {
-        let slot = self.known(hash, "connect");
-        let parent = self.record(slot).parent;
-        assert!(
-            slot != 0 && parent == self.tip_slot(),
-            "tree: the active chain grows by one: {hash} does not build on the tip {}",
-            self.tip().hash,
-        );
-        assert!(
-            self.marks.get(slot) != Status::Invalid,
-            "tree: an invalid block is never active: {hash}"
-        );
-        self.active.push_back(slot);
+    /// The kernel says that this block is the tip now. Its word is adopted whatever the tree
+    /// held: a block that was marked invalid is so no more, nor are those that build on it
+    /// until the kernel says so again, and the active chain is the way to it.
+    pub fn connect(&mut self, hash: &BlockHash) -> Connected {
+        let Some(slot) = self.slot(hash) else {
+            return Connected::Unknown;
+        };
+        let valid = self.marks.get(slot) != Status::Invalid;
+        if slot != 0 && self.record(slot).parent == self.tip_slot() && valid {
+            self.active.push_back(slot);
+            return Connected::AsExpected;
+        }
+        let fork = self.fork_slot(slot, self.tip_slot());
+        while self.tip_slot() != fork {
+            self.pop_tip();
+        }
+        let mut path = Vec::new();
+        let mut at = slot;
+        while at != fork {
+            path.push(at);
+            at = self.record(at).parent;
+        }
+        for slot in path.into_iter().rev() {
+            self.active.push_back(slot);
+        }
+        self.reconsider(slot);
+        Connected::Adopted
     }
 
-    /// The kernel took this block, the tip, off the active chain.
-    ///
-    /// # Panics
-    ///
-    /// If it is not the tip, or is genesis.
+    /// Takes back the marks of this block's ancestors and of all that build on those.
+    fn reconsider(&mut self, slot: Slot) {
+        let mut first = None;
+        let mut at = slot;
+        while self.marks.get(at) == Status::Invalid {
+            self.marks.set(at, Status::Header);
+            first = Some(at);
+            at = self.record(at).parent;
+        }
+        let Some(first) = first else { return };
+        for slot in first + 1..self.records.len() as Slot {
+            let parent = self.record(slot).parent;
+            if parent >= first
+                && self.marks.get(slot) == Status::Invalid
+                && self.marks.get(parent) != Status::Invalid
+            {
+                self.marks.set(slot, Status::Header);
+            }
+        }
+        self.best = self.find_best();
+    }
+
+    /// The kernel took this block, with all above it, off the active chain. Nothing changes
+    /// if it is not in it, or is genesis.
     pub fn disconnect(&mut self, hash: &BlockHash) {
-        let slot = self.known(hash, "disconnect");
-        assert!(slot != 0, "tree: genesis is always active");
-        assert!(
-            slot == self.tip_slot(),
-            "tree: the active chain shrinks from its tip {}, not {hash}",
-            self.tip().hash,
-        );
-        self.active.pop_back();
-        self.marks.set(slot, Status::Connected);
+        let Some(slot) = self.slot(hash).filter(|slot| *slot != 0) else {
+            return;
+        };
+        while self.is_active(slot) {
+            self.pop_tip();
+        }
+    }
+
+    fn pop_tip(&mut self) {
+        if let Some(slot) = self.active.pop_back() {
+            self.marks.set(slot, Status::Connected);
+        }
     }
 
     fn find_best(&self) -> Slot {
@@ -267,13 +321,6 @@ impl HeaderTree {
             }
         }
         best.0
-    }
-
-    fn known(&self, hash: &BlockHash, what: &str) -> Slot {
-        match self.slot(hash) {
-            Some(slot) => slot,
-            None => panic!("tree: {what} of a block whose header is unknown: {hash}"),
-        }
     }
 
     pub(super) fn slot(&self, hash: &BlockHash) -> Option<Slot> {

@@ -59,12 +59,12 @@ impl SyncManager {
         }
     }
 
-    /// Blocks between the tip and the end of the download plan.
+    /// Blocks between the tip and the end of the chain that is being downloaded. One whose
+    /// blocks nobody gives does not count, or its headers would keep us silent.
     pub(super) fn blocks_behind(&self) -> u32 {
         let tip = self.tree.tip();
         self.download
-            .plan
-            .as_ref()
+            .proven_plan()
             .filter(|plan| plan.target.work > tip.work)
             .map_or(0, |plan| {
                 plan.target.height.saturating_sub(tip.height).max(1)
@@ -85,15 +85,8 @@ impl SyncManager {
         if !unknown {
             return;
         }
-        let now = step.now.mono;
-        let syncing = self.headers.source.as_ref().is_some_and(|source| {
-            source.id != id && !self.has_ended(source.id) && !self.is_silent(source.id, now)
-        });
-        if syncing {
-            // Its turn comes when the source has no more.
-            self.live(id).headers.ended = false;
-        } else {
-            self.ask_for_announced(step, id);
-        }
+        // Whatever the source does: it may be one that brings nothing new.
+        self.live(id).headers.ended = false;
+        self.ask_for_announced(step, id);
     }
 }

@@ -60,8 +60,10 @@ pub struct PeerPlan {
     pub ended: bool,
     /// Until when it may not be the source.
     pub aside: Option<Duration>,
-    /// It announced something while it was being asked.
-    pub ask_again: bool,
+    /// Low-work chains of it that were given up.
+    pub given_up: u32,
+    /// Since when it is owed a question about what it announced.
+    pub owed_question: Option<Duration>,
     /// It has answered a `getheaders`.
     pub answered: bool,
     /// It was level with our chain once, and is never given up for lagging.
@@ -87,8 +89,9 @@ impl SyncManager {
                 asked: headers.ask.map(|ask| (ask.kind, ask.at)),
                 last_asked: headers.last_asked,
                 ended: headers.ended,
-                aside: headers.aside.map(|(until, _)| until),
-                ask_again: headers.ask_again,
+                aside: headers.aside.map(|aside| aside.until),
+                given_up: headers.given_up,
+                owed_question: headers.owed_question,
                 answered: headers.answered,
                 protected,
                 behind,

@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::lifecycle::ConnId;
 
 use super::chain_sync::ChainSync;
+use super::download::{DOWNLOAD_TIMEOUT, STALL_PATIENCE};
 use super::header_sync::HEADERS_RESPONSE_TIME;
 use super::known_work::PROBE_PATIENCE;
 use super::manager::SyncManager;
 use super::peer::Peer;
-use super::stalls::{DOWNLOAD_TIMEOUT, OWING_PATIENCE};
 use super::state::Deadline;
 
 impl SyncManager {
@@ -46,13 +46,9 @@ impl SyncManager {
     }
 
     fn download_deadlines(&self) -> Vec<(Duration, String)> {
-        let hold = self.download.hold.as_ref();
+        let hold = self.download.hold();
         let hold = hold.map(|(at, why)| (*at, format!("blocks are asked for again after: {why}")));
-        let stall = self.download.stall.map(|stall| {
-            let at = stall.since + self.download.stall_timeout;
-            (at, format!("{} must have moved the window", stall.peer))
-        });
-        hold.into_iter().chain(stall).collect()
+        hold.into_iter().collect()
     }
 
     fn peer_deadlines(&self, id: ConnId, peer: &Peer, now: Duration) -> Vec<(Duration, String)> {
@@ -61,25 +57,26 @@ impl SyncManager {
             let at = ask.at + HEADERS_RESPONSE_TIME;
             due.push((at, format!("{id} must have answered getheaders")));
         }
-        if let Some((until, _)) = peer.headers.aside {
-            due.push((until, format!("{id} may be the source again")));
+        if let Some(aside) = peer.headers.aside {
+            due.push((aside.until, format!("{id} may be the source again")));
         }
         if let Some(probe) = peer.known.probe {
             let at = probe.at + PROBE_PATIENCE;
             due.push((at, format!("{id} is taken to lack what it was probed for")));
         }
-        if !peer.blocks.in_flight.is_empty() {
-            let first = peer.blocks.progress + self.download.stall_timeout;
+        let asked = !self.download.asked_of(id).is_empty();
+        if let Some(progress) = self.download.progress_of(id).filter(|_| asked) {
+            let first = progress + self.download.timeout_of(id);
             let what = format!("{id} must have delivered a block");
             due.push(if now < first {
                 (first, what)
             } else {
-                (peer.blocks.progress + DOWNLOAD_TIMEOUT, what)
+                (progress + DOWNLOAD_TIMEOUT, what)
             });
         }
-        if let Some(since) = peer.blocks.owing_since {
-            let at = since + OWING_PATIENCE;
-            due.push((at, format!("{id} must have delivered a block that it owes")));
+        if let Some(since) = self.download.stalling_since(id) {
+            let at = since + STALL_PATIENCE;
+            due.push((at, format!("{id} must have delivered a block that is late")));
         }
         match peer.chain_sync {
             ChainSync::Behind(behind) => {

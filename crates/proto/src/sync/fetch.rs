@@ -1,7 +1,6 @@
 //! Blocks that the operator wants of one peer, whatever sync would ask of whom
 //! (`getblockfrompeer`).
 
-use std::time::Duration;
 
 use bitcoin::BlockHash;
 use bitcoin::p2p::message_blockdata::Inventory;
@@ -10,7 +9,7 @@ use handfast_wire::Message;
 use crate::headers::Status;
 use crate::lifecycle::ConnId;
 
-use super::download::{Flight, MAX_IN_FLIGHT};
+use super::download::MAX_IN_FLIGHT;
 use super::manager::{Step, SyncManager};
 
 /// Why a block is not asked of a peer. The texts are Core's, where it has one.
@@ -47,7 +46,7 @@ impl SyncManager {
     pub fn may_fetch(&self, id: ConnId, hash: &BlockHash) -> Result<(), FetchRefusal> {
         let entry = self.tree.get(hash).ok_or(FetchRefusal::HeaderMissing)?;
         match entry.status {
-            Status::Header if self.download.with_kernel.contains_key(hash) => {
+            Status::Header if self.download.with_kernel().contains_key(hash) => {
                 return Err(FetchRefusal::Downloaded);
             }
             Status::Header => {}
@@ -59,11 +58,11 @@ impl SyncManager {
         if !peer.witness {
             return Err(FetchRefusal::NoWitness);
         }
-        let flight = self.download.flights.get(hash);
-        if flight.is_some_and(|flight| flight.peer == id) {
+        let asked = self.download.asked_of(id);
+        if asked.iter().any(|asked| asked.hash == *hash) {
             return Err(FetchRefusal::Requested);
         }
-        if peer.blocks.in_flight.len() >= MAX_IN_FLIGHT {
+        if asked.len() >= MAX_IN_FLIGHT {
             return Err(FetchRefusal::Busy);
         }
         Ok(())
@@ -75,24 +74,11 @@ impl SyncManager {
         if self.may_fetch(id, &hash).is_err() {
             return;
         }
-        let now = step.now.mono;
-        self.cancel_flight(&hash);
         let height = self.tree.get(&hash).map_or(0, |entry| entry.height);
-        self.download.take_out(height, &hash);
-        let blocks = &mut self.live(id).blocks;
-        if blocks.in_flight.is_empty() {
-            blocks.progress = now;
-        }
-        blocks.in_flight.push((height, hash));
-        let flight = Flight {
-            peer: id,
-            height,
-            at: now,
-        };
-        self.download.flights.insert(hash, flight);
+        self.with_download(step.now.mono, |download, view| {
+            download.fetch(view, id, height, hash);
+        });
         tracing::debug!(%id, %hash, "asked for a block that the operator wants");
         step.send(id, Message::GetData(vec![Inventory::WitnessBlock(hash)]));
-        let due: Duration = now + self.download.stall_timeout;
-        self.wake_at(due);
     }
 }

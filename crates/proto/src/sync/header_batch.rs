@@ -1,5 +1,7 @@
 //! What becomes of a `headers` message.
 
+use std::time::Duration;
+
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use handfast_wire::Message;
@@ -13,7 +15,7 @@ use crate::lifecycle::{ConnId, Direction, DoneReason};
 use crate::time::Now;
 
 use super::manager::{Step, SyncManager};
-use super::peer::{Ask, Probe};
+use super::peer::{Ask, Peer, Probe};
 use super::{Effect, HeadersAsk, Reject, RejectKind};
 
 /// Seconds that a header's time may lie ahead of ours. Core `MAX_FUTURE_BLOCK_TIME`.
@@ -21,6 +23,10 @@ const MAX_FUTURE_BLOCK_TIME: u32 = 2 * 60 * 60;
 /// Peers besides the source whose low-work headers are followed at a time; bounds the
 /// memory that peers who came to waste it can take (1.4 MB each, at worst).
 const MAX_LOW_WORK_PEERS: usize = 4;
+/// Time for which a peer's low-work headers are followed before another may take its place.
+const LOW_WORK_TURN: Duration = Duration::from_secs(60);
+/// Times that the low-work headers of a peer may begin again because of announcements.
+const MAX_RESTARTS: u32 = 4;
 
 /// What a `headers` message is the answer to.
 #[derive(Clone, Copy, Debug)]
@@ -68,8 +74,7 @@ impl SyncManager {
             return self.unconnected(step, id, last);
         };
         let answer = self.match_answer(id, last);
-        self.live(id).headers.answered = true;
-        self.live(id).headers.aside = None;
+        self.has_answered(id);
         if let Some((at, time)) = first_from_the_future(step.now, &headers) {
             self.remember_too_new(step.now.mono, id, last, time);
             headers.truncate(at);
@@ -86,10 +91,12 @@ impl SyncManager {
 
     /// An empty answer: the peer has nothing beyond what we asked from (S2).
     fn no_headers(&mut self, step: &mut Step, id: ConnId) {
+        self.has_answered(id);
+        if self.live(id).headers.low_work.take().is_some() {
+            self.live(id).headers.ask = None;
+            return self.low_work_ended(step, id);
+        }
         let peer = self.live(id);
-        peer.headers.answered = true;
-        peer.headers.aside = None;
-        peer.headers.low_work = None;
         let first_asked = match (peer.headers.ask, peer.known.probe) {
             (Some(ask), Some(probe)) if probe.at < ask.at => Answer::ToProbe(probe),
             (Some(ask), _) => Answer::To(ask),
@@ -101,6 +108,7 @@ impl SyncManager {
                 peer.headers.ask = None;
                 if !self.ask_from_the_tip(step, id, ask) {
                     self.headers_ended(step, id);
+                    self.answer_owed_question(step, id);
                 }
             }
             Answer::ToProbe(probe) => {
@@ -109,6 +117,12 @@ impl SyncManager {
             }
             Answer::Unasked => {}
         }
+    }
+
+    fn has_answered(&mut self, id: ConnId) {
+        let headers = &mut self.live(id).headers;
+        headers.answered = true;
+        headers.aside = headers.aside.filter(|aside| !aside.ends_by_answer);
     }
 
     /// We have headers beyond our tip, and the peer has nothing beyond those. Whoever
@@ -165,8 +179,22 @@ impl SyncManager {
     /// A header whose parent we do not know: an announcement of a chain that we have
     /// not seen, most likely. Its beginning is asked for.
     fn unconnected(&mut self, step: &mut Step, id: ConnId, last: BlockHash) {
-        self.learn(id, last);
+        self.announced_unknown(step, id, last);
+    }
+
+    /// The peer announced a block that we do not know, by whatever message.
+    pub(super) fn announced_unknown(&mut self, step: &mut Step, id: ConnId, hash: BlockHash) {
+        self.learn(id, hash);
         self.ask_for_announced(step, id);
+    }
+
+    /// The peer is asked now what it was owed while another question was open.
+    pub(super) fn answer_owed_question(&mut self, step: &mut Step, id: ConnId) {
+        let peer = self.live(id);
+        let owed = peer.headers.owed_question.take().is_some();
+        if owed && peer.known.unknown.is_some() {
+            self.ask_for_announced(step, id);
+        }
     }
 
     /// Asks for what leads to a block that the peer announced. One request at a time.
@@ -176,7 +204,8 @@ impl SyncManager {
             return;
         }
         if peer.headers.ask.is_some() {
-            peer.headers.ask_again = true;
+            let now = step.now.mono;
+            peer.headers.owed_question.get_or_insert(now);
             return;
         }
         let peer_ended = peer.headers.ended;
@@ -298,10 +327,7 @@ impl SyncManager {
             Answer::To(_) if !full || is_source => self.headers_ended(step, id),
             Answer::To(_) | Answer::Unasked => {}
         }
-        let headers = &mut self.live(id).headers;
-        if std::mem::take(&mut headers.ask_again) && self.peers[&id].known.unknown.is_some() {
-            self.ask_for_announced(step, id);
-        }
+        self.answer_owed_question(step, id);
     }
 
     /// A chain of less than the minimum work: followed without being kept while the peer
@@ -315,11 +341,6 @@ impl SyncManager {
         headers: &[Header],
         full: bool,
     ) {
-        let others = self
-            .peers
-            .iter()
-            .filter(|(other, peer)| **other != id && peer.headers.low_work.is_some())
-            .count();
         if !full {
             return match answer {
                 Answer::To(_) => self.low_work_ended(step, id),
@@ -328,7 +349,7 @@ impl SyncManager {
             };
         }
         self.take_over(step, id, true);
-        if others >= MAX_LOW_WORK_PEERS && !self.headers.is_source(id) {
+        if !self.may_follow_low_work(step, id) {
             return;
         }
         let low_work = LowWork::new(
@@ -340,19 +361,61 @@ impl SyncManager {
             step.now.unix,
             self.random.random(),
         );
-        self.live(id).headers.low_work = Some(Box::new(low_work));
+        let headers_of_peer = &mut self.live(id).headers;
+        headers_of_peer.low_work = Some(Box::new(low_work));
+        headers_of_peer.low_work_since = step.now.mono;
         self.continue_low_work(step, id, headers, full);
     }
 
+    /// Whether the low-work headers of this peer may be followed now: it is the source, or
+    /// one of [`MAX_LOW_WORK_PEERS`] others. A newcomer takes the place of the slowest that
+    /// has had [`LOW_WORK_TURN`], so that nobody can keep these places by being slow.
+    fn may_follow_low_work(&mut self, step: &Step, id: ConnId) -> bool {
+        if self.headers.is_source(id) {
+            return true;
+        }
+        // What came to nothing before is not followed again while it is set aside.
+        if self.peers[&id].headers.aside.is_some() {
+            return false;
+        }
+        let now = step.now.mono;
+        let others = self.peers.iter().filter(|(other, peer)| {
+            **other != id && !self.headers.is_source(**other) && peer.headers.low_work.is_some()
+        });
+        if others.clone().count() < MAX_LOW_WORK_PEERS {
+            return true;
+        }
+        let rate = |peer: &Peer| {
+            let low_work = peer.headers.low_work.as_ref();
+            let seen = low_work.map_or(0, |low_work| u64::from(low_work.height()));
+            let time = now.saturating_sub(peer.headers.low_work_since).as_secs();
+            seen / time.max(1)
+        };
+        let slowest = others
+            .filter(|(_, peer)| now >= peer.headers.low_work_since + LOW_WORK_TURN)
+            .min_by_key(|(_, peer)| rate(peer))
+            .map(|(id, _)| *id);
+        let Some(slowest) = slowest else { return false };
+        let headers = &mut self.live(slowest).headers;
+        headers.low_work = None;
+        headers.ask = None;
+        true
+    }
+
     /// The peer's chain ended below the minimum work. One that we dialled to sync from is
-    /// of no use then.
+    /// of no use then; another is not the source again for some time, while we have not come
+    /// to the minimum ourselves.
     fn low_work_ended(&mut self, step: &mut Step, id: ConnId) {
         let automatic = self.peers[&id].direction == Direction::Outbound;
         let below_minimum = self.tree.best_header().work < self.config.minimum_work;
-        if automatic && below_minimum && self.initial_block_download(step.now) {
+        self.live(id).headers.given_up += 1;
+        if !below_minimum {
+            self.headers_ended(step, id);
+        } else if automatic && self.initial_block_download(step.now) {
             self.disconnect(step, id, DoneReason::LowWorkChain);
         } else {
             self.headers_ended(step, id);
+            self.set_aside(step, id, "its chain has too little work", false);
         }
     }
 
@@ -415,10 +478,12 @@ impl SyncManager {
         }
         tracing::debug!(%id, %failure, "low-work headers given up");
         self.live(id).headers.ask = None;
-        // What does not connect is an announcement amidst; the check starts again.
+        self.live(id).headers.given_up += 1;
+        // What does not connect may be an announcement amidst: the check starts again, a few
+        // times.
         let amidst = matches!(failure, LowWorkFailure::NotContinuous { .. });
-        if !amidst && self.headers.is_source(id) {
-            self.set_aside(step, id, "its headers differ between two downloads");
+        if !amidst || self.peers[&id].headers.given_up > MAX_RESTARTS {
+            self.set_aside(step, id, "its headers differ between two downloads", false);
         }
         false
     }
@@ -442,7 +507,7 @@ impl SyncManager {
         if punished {
             self.disconnect(step, id, DoneReason::InvalidHeader(reject.reason.clone()));
         } else if self.headers.is_source(id) {
-            self.set_aside(step, id, "its headers were refused");
+            self.set_aside(step, id, "its headers were refused", false);
         }
     }
 
@@ -471,7 +536,7 @@ impl SyncManager {
             if for_good && self.tree.contains(hash) {
                 self.mark_invalid(hash);
             } else if reject.kind == RejectKind::TimeFuture {
-                self.unlearn_too_new(step.now.mono, *hash);
+                self.unlearn_for_now(step.now.mono, *hash);
             }
             if let Some(origin) = origin {
                 self.punish_for_header(step, origin, reject);

@@ -11,6 +11,14 @@
 //! off early. Instead another peer is asked the same thing as well after
 //! [`FIRST_HEDGE`], then one more per [`NEXT_HEDGE`]; who answers with news first becomes
 //! the source. Three silent peers that claim a great height so cost 3.5 s in all.
+//! Any peer that announces a block that we do not know is asked for what leads to it, at
+//! once or as soon as it has answered what it was asked before, whatever the source does.
+//! A peer that we dialled takes the place of a source that dialled us. A source that brings
+//! nothing new has ended: the others are asked then. One whose headers were followed and
+//! came to nothing (too little work, others than before) is not the source again for some
+//! time, each time longer. All of a header sync has [`MAX_SYNC`] and a millisecond for
+//! each header that must be there.
+//!
 //! After [`HEADERS_RESPONSE_TIME`]: one that we dialled is disconnected when there is
 //! another to ask, since it takes up one of few slots; one that dialled us is set
 //! aside; the only one we have is asked again. Empty or short answers are
@@ -23,9 +31,10 @@ use bitcoin::hashes::Hash;
 use handfast_wire::{Locator, Message};
 
 use crate::lifecycle::{ConnId, Direction, DoneReason};
+use crate::time::Now;
 
 use super::manager::{Step, SyncManager};
-use super::peer::{Ask, Peer};
+use super::peer::{Aside, Ask, Peer};
 use super::{HeadersAsk, SourceChange};
 
 /// Silence of the source after which a second peer is asked too.
@@ -36,6 +45,16 @@ pub(super) const NEXT_HEDGE: Duration = Duration::from_secs(1);
 pub(super) const HEADERS_RESPONSE_TIME: Duration = Duration::from_secs(120);
 /// How long a peer that failed as the source is not chosen again.
 const ASIDE: Duration = Duration::from_secs(120);
+/// The longest such time, for peers that failed again and again.
+const LONGEST_ASIDE: Duration = Duration::from_secs(3_600);
+/// Time for a source to bring all headers, beside [`SYNC_PER_HEADER`]. Core
+/// `HEADERS_DOWNLOAD_TIMEOUT_BASE`.
+const MAX_SYNC: Duration = Duration::from_secs(15 * 60);
+/// Time for each header that must have been found by now. Core
+/// `HEADERS_DOWNLOAD_TIMEOUT_PER_HEADER`.
+const SYNC_PER_HEADER: Duration = Duration::from_millis(1);
+/// A best header younger than this ends the time of a header sync, seconds. As Core.
+const RECENT_HEADER: u32 = 24 * 60 * 60;
 /// The same when there is nobody else.
 const ASIDE_ALONE: Duration = Duration::from_secs(30);
 /// Without any news for that long, one peer is asked whether it has some: an
@@ -64,6 +83,8 @@ pub(super) struct SourcePeer {
     pub(super) since: Duration,
     /// The same, Unix seconds.
     pub(super) at: u32,
+    /// When it must have brought all headers, monotonic.
+    pub(super) until: Duration,
     pub(super) why: String,
 }
 
@@ -111,9 +132,21 @@ impl SyncManager {
         match &self.headers.source {
             None => self.choose_source(step, "there was none"),
             Some(source) if self.has_ended(source.id) => self.ask_tip(step, id),
+            Some(source) if self.is_better_placed(id, source.id) => {
+                self.set_source(step, Some(id), "the source before had dialled us");
+                self.live(id).headers.ended = false;
+                self.ask_sync(step, id);
+            }
             Some(source) if self.is_silent(source.id, step.now.mono) => self.ask_sync(step, id),
             Some(_) => {}
         }
+    }
+
+    /// Whether we dialled the one and not the other: a stranger is not the only one asked
+    /// while there is somebody that we chose.
+    fn is_better_placed(&self, id: ConnId, source: ConnId) -> bool {
+        let is_dialled = |id: ConnId| self.peers[&id].direction.is_outgoing();
+        is_dialled(id) && !is_dialled(source)
     }
 
     /// Whether the peer has kept a request for headers waiting.
@@ -151,6 +184,7 @@ impl SyncManager {
 
     pub(super) fn set_source(&mut self, step: &mut Step, to: Option<ConnId>, reason: &str) {
         let from = self.headers.source.take().map(|source| source.id);
+        let until = step.now.mono + self.time_for_headers(step.now);
         self.headers.source = to.map(|id| {
             let peer = &self.peers[&id];
             let answered = if peer.headers.answered {
@@ -163,6 +197,7 @@ impl SyncManager {
                 id,
                 since: step.now.mono,
                 at: step.now.unix,
+                until,
                 why,
             }
         });
@@ -177,6 +212,45 @@ impl SyncManager {
             reason: reason.to_owned(),
         });
         tracing::debug!(?from, ?to, reason, "sync peer");
+    }
+
+    /// Time for a source to bring the headers that must be there.
+    fn time_for_headers(&self, now: Now) -> Duration {
+        let behind = now.unix.saturating_sub(self.tree.best_header().header.time);
+        let spacing = u32::try_from(self.config.pow.consensus.pow_target_spacing).unwrap_or(600);
+        let headers = if self.config.always_mined {
+            behind / spacing.max(1)
+        } else {
+            0
+        };
+        MAX_SYNC + SYNC_PER_HEADER * headers
+    }
+
+    /// A source that has not come to recent headers in its time is one no more, if there is
+    /// another; one that we dialled is disconnected, as in Core.
+    fn end_long_sync(&mut self, step: &mut Step) {
+        let Some(source) = &self.headers.source else {
+            return;
+        };
+        let (id, until) = (source.id, source.until);
+        let recent = self.tree.best_header().header.time
+            >= step.now.unix.saturating_sub(RECENT_HEADER);
+        if recent || self.has_ended(id) {
+            return;
+        }
+        if step.now.mono < until {
+            return self.wake_at(until);
+        }
+        let mut others = self.peers.iter().filter(|(other, _)| **other != id);
+        if !others.any(|(_, peer)| peer.eligible()) {
+            return;
+        }
+        match self.peers[&id].direction {
+            Direction::Outbound => self.disconnect(step, id, DoneReason::HeadersTimeout),
+            Direction::Inbound | Direction::Manual => {
+                self.set_aside(step, id, "its headers took too long", false);
+            }
+        }
     }
 
     /// Asks a peer for all headers from our best one's parent on. One whose low-work
@@ -242,6 +316,7 @@ impl SyncManager {
         });
         headers.last_asked = now;
         headers.resume = None;
+        headers.owed_question = None;
         step.send(
             id,
             Message::GetHeaders(Locator {
@@ -306,15 +381,31 @@ impl SyncManager {
         }
     }
 
-    /// The peer failed as the source: not to be chosen again for some time.
-    pub(super) fn set_aside(&mut self, step: &mut Step, id: ConnId, why: &'static str) {
+    /// The peer failed as the source: not to be chosen again for some time, or until it
+    /// answers.
+    pub(super) fn set_aside(
+        &mut self,
+        step: &mut Step,
+        id: ConnId,
+        why: &'static str,
+        ends_by_answer: bool,
+    ) {
         let alone = !self
             .peers
             .iter()
             .any(|(other, peer)| *other != id && peer.eligible());
-        let until = step.now.mono + if alone { ASIDE_ALONE } else { ASIDE };
         let headers = &mut self.live(id).headers;
-        headers.aside = Some((until, why));
+        let times = 1 << headers.given_up.min(5);
+        let until = step.now.mono
+            + match alone {
+                true => ASIDE_ALONE,
+                false => (ASIDE * times).min(LONGEST_ASIDE),
+            };
+        headers.aside = Some(Aside {
+            until,
+            why,
+            ends_by_answer,
+        });
         headers.answered = false;
         headers.ask = None;
         headers.low_work = None;
@@ -340,6 +431,7 @@ impl SyncManager {
     pub(super) fn header_timers(&mut self, step: &mut Step) {
         self.expire_asks(step);
         self.expire_asides(step.now.mono);
+        self.end_long_sync(step);
         self.hedge(step);
         self.check_tip(step);
     }
@@ -370,6 +462,7 @@ impl SyncManager {
                     let headers = &mut self.live(id).headers;
                     headers.ask = None;
                     headers.low_work = None;
+                    self.answer_owed_question(step, id);
                 }
             }
         }
@@ -387,7 +480,7 @@ impl SyncManager {
                 headers.answered = false;
                 self.ask_sync(step, id);
             }
-            Direction::Inbound => self.set_aside(step, id, "did not answer getheaders"),
+            Direction::Inbound => self.set_aside(step, id, "did not answer getheaders", true),
             Direction::Outbound | Direction::Manual => {
                 self.disconnect(step, id, DoneReason::HeadersTimeout);
             }
@@ -397,7 +490,7 @@ impl SyncManager {
     fn expire_asides(&mut self, now: Duration) {
         let mut next = None::<Duration>;
         for peer in self.peers.values_mut() {
-            let Some((until, _)) = peer.headers.aside else {
+            let Some(Aside { until, .. }) = peer.headers.aside else {
                 continue;
             };
             if until <= now {

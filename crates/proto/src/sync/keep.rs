@@ -32,7 +32,7 @@ impl SyncManager {
             return true;
         }
         let height = self.tree.get(hash).map_or(0, |entry| entry.height);
-        let plan = self.download.plan.as_ref();
+        let plan = self.download.main_plan();
         plan.is_none_or(|plan| plan.target.height <= height + MAX_BLOCKS_TO_ANNOUNCE)
     }
 

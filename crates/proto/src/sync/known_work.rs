@@ -45,7 +45,7 @@ impl SyncManager {
         match entry {
             Some(entry) if entry.status != Status::Invalid => {
                 if raise(peer, &entry) {
-                    self.download.retarget = true;
+                    self.download.shown(id);
                 }
             }
             Some(_) => {}
@@ -55,7 +55,7 @@ impl SyncManager {
 
     /// Headers were added: what peers had announced before may be known now.
     pub(super) fn learn_announced(&mut self) {
-        for peer in self.peers.values_mut() {
+        for (id, peer) in &mut self.peers {
             let Some(hash) = peer.known.unknown else {
                 continue;
             };
@@ -64,7 +64,7 @@ impl SyncManager {
             };
             peer.known.unknown = None;
             if entry.status != Status::Invalid && raise(peer, &entry) {
-                self.download.retarget = true;
+                self.download.shown(*id);
             }
         }
     }
@@ -84,7 +84,7 @@ impl SyncManager {
             }
             peer.known.best = Some(Known::from(&at));
         }
-        self.download.retarget = true;
+        self.download.replan();
     }
 
     /// The peer says that it does not have this block after all.
@@ -97,14 +97,15 @@ impl SyncManager {
         if self.tree.is_ancestor(&hash, &best.hash) {
             peer.known.best = parent.as_ref().map(Known::from);
             back_off(peer, now);
-            self.download.retarget = true;
+            self.download.shown(id);
         }
     }
 
-    /// The block is too new for our clock, whoever has it: as if no peer had shown it, until
-    /// the clock says otherwise. Nobody need show it again: a clock that was put right must
-    /// not leave us behind until the next block is found.
-    pub(super) fn unlearn_too_new(&mut self, now: Duration, refused: BlockHash) {
+    /// The block cannot be had now, whoever has it (it is too new for our clock, or the
+    /// kernel lacks what it builds on): as if no peer had shown it, for some time and until
+    /// the clock allows it. Nobody need show it again: a clock that was put right must not
+    /// leave us behind until the next block is found.
+    pub(super) fn unlearn_for_now(&mut self, now: Duration, refused: BlockHash) {
         let Some(time) = self.tree.get(&refused).map(|entry| entry.header.time) else {
             return;
         };

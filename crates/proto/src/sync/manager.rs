@@ -13,7 +13,7 @@ use crate::lifecycle::ledger::{AssertHeld, Ledger, Scope};
 use crate::lifecycle::{ConnId, DoneReason, Introduction};
 use crate::time::{Now, earliest};
 
-use super::download::Download;
+use super::download::BlockDownload;
 use super::header_sync::HeaderSync;
 use super::known_work::FIRST_PROBE_PAUSE;
 use super::peer::Peer;
@@ -37,9 +37,11 @@ pub struct SyncManager {
     pub(super) tree: HeaderTree,
     pub(super) peers: BTreeMap<ConnId, Peer>,
     pub(super) headers: HeaderSync,
-    pub(super) download: Download,
+    pub(super) download: BlockDownload,
     pub(super) submissions: Submissions,
     pub(super) random: ChaCha8Rng,
+    /// Who sent the blocks that are on disk and were not connected yet.
+    pub(super) senders: BTreeMap<BlockHash, ConnId>,
     /// The last 50 changes of the sync peer.
     pub(super) source_changes: VecDeque<SourceChange>,
     pub(super) next_ticket: u64,
@@ -81,9 +83,10 @@ impl SyncManager {
             tree,
             peers: BTreeMap::new(),
             headers: HeaderSync::default(),
-            download: Download::default(),
+            download: BlockDownload::default(),
             submissions: Submissions::default(),
             random,
+            senders: BTreeMap::new(),
             source_changes: VecDeque::new(),
             next_ticket: 0,
             announced,
@@ -125,6 +128,9 @@ impl SyncManager {
         if self.wake.is_some_and(|wake| wake <= now.mono) {
             self.run_timers(&mut step);
         }
+        if self.download.wake().is_some_and(|wake| wake <= now.mono) {
+            self.download_timers(&mut step);
+        }
         if self.watchdog.is_due(now.mono) {
             self.consider_evictions(&mut step);
         }
@@ -139,7 +145,8 @@ impl SyncManager {
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         // The watchdog's own: it must wake though a rule forgot to set `wake`.
-        earliest(self.wake, self.watchdog.next_check())
+        let wake = earliest(self.wake, self.download.wake());
+        earliest(wake, self.watchdog.next_check())
     }
 
     /// All headers, and the active chain among them.
@@ -215,7 +222,8 @@ impl SyncManager {
         for peer in self.peers.values_mut() {
             peer.pardon(late);
         }
-        self.download.pardon(late);
+        // A second more, in which what lies unread is read.
+        self.download.extend_deadlines(late + OVERSLEPT);
         self.headers.pardon(late);
         self.watchdog.pardon(late);
     }
@@ -224,7 +232,6 @@ impl SyncManager {
         self.wake = None;
         self.header_timers(step);
         self.known_work_timers(step);
-        self.download_timers(step);
     }
 
     fn added(&mut self, step: &mut Step, intro: &Introduction) {
@@ -232,6 +239,7 @@ impl SyncManager {
         self.ledger.sync_add(id).assert_held();
         let before = self.peers.insert(id, Peer::new(intro, FIRST_PROBE_PAUSE));
         assert!(before.is_none(), "L2: {id} is added once");
+        self.download.added(id);
         self.watchdog.start(step.now.mono);
         self.latch_initial_download(step.now);
         self.meet_for_headers(step, id);
@@ -239,10 +247,9 @@ impl SyncManager {
 
     fn done(&mut self, step: &mut Step, id: ConnId) {
         self.ledger.sync_done(id).assert_held();
-        self.release_blocks(id);
+        self.download.removed(id);
         let peer = self.peers.remove(&id);
         assert!(peer.is_some(), "L3: {id} was added before it is done");
-        self.download.retarget = true;
         self.lose_source(step, id, "it left");
     }
 
@@ -261,8 +268,7 @@ impl SyncManager {
         peer.serving.queue.clear();
         let why = reason.to_string();
         step.effects.push(Effect::Disconnect { id, reason });
-        self.release_blocks(id);
-        self.download.retarget = true;
+        self.download.removed(id);
         self.lose_source(step, id, &why);
     }
 
@@ -337,9 +343,7 @@ impl SyncManager {
             self.latch_initial_download(step.now);
         }
         self.fill_source(step);
-        self.plan_downloads(step.now.mono);
-        self.feed(step);
-        self.watch_the_window(step.now.mono);
+        self.settle_downloads(step);
         self.announce(step);
         if std::mem::take(&mut self.tree_changed) {
             step.effects.push(Effect::TreeChanged);

@@ -11,10 +11,9 @@
 //! | `header_sync` | whom to ask for headers, and whom beside a silent one |
 //! | `header_batch` | what becomes of a `headers` message |
 //! | `known_work` | which block each peer has shown to have, and probing for it |
-//! | `download` | which block to ask of whom: window and flow control |
+//! | `download` | which block to ask of whom, as a part with rules of its own |
+//! | `blocks` | blocks that come, and what download wants done |
 //! | `fetch` | blocks that the operator wants of one peer |
-//! | `plan` | the way to the chain that is being downloaded |
-//! | `stalls` | peers that are late with blocks |
 //! | `chain_sync` | peers we dialled that stay behind our chain |
 //! | `keep` | which blocks survive the end of the process, and what waits for that |
 //! | `verdicts` | what the kernel's answers do to the tree and to peers |
@@ -34,7 +33,7 @@
 //! * **S3** Losing the sync peer selects the next one in the same step.
 
 mod announce;
-mod budget;
+mod blocks;
 mod chain_sync;
 mod comparable;
 mod deadlines;
@@ -46,10 +45,8 @@ mod keep;
 mod known_work;
 mod manager;
 mod peer;
-mod plan;
 mod report;
 mod serve;
-mod stalls;
 mod state;
 mod submit;
 mod verdicts;

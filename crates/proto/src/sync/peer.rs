@@ -1,6 +1,6 @@
 //! What sync knows of one peer.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -57,6 +57,16 @@ pub(super) struct Ask {
     pub(super) from: u32,
 }
 
+/// A peer that is not to be the sync peer for some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Aside {
+    /// Until then, monotonic.
+    pub(super) until: Duration,
+    pub(super) why: &'static str,
+    /// It was silent, so any answer ends it.
+    pub(super) ends_by_answer: bool,
+}
+
 /// A `getheaders` that asks whether the peer has `block`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Probe {
@@ -87,7 +97,8 @@ pub(super) struct Peer {
     pub(super) leaving: bool,
     pub(super) headers: PeerHeaders,
     pub(super) known: PeerKnown,
-    pub(super) blocks: PeerBlocks,
+    /// When PeerManager last heard that it brought a new block.
+    pub(super) told_useful: Option<Duration>,
     pub(super) serving: PeerServing,
     pub(super) chain_sync: ChainSync,
 }
@@ -103,12 +114,17 @@ pub(super) struct PeerHeaders {
     /// Its headers were followed to their end (as of then).
     pub(super) ended: bool,
     /// Not to be the sync peer until then, and why.
-    pub(super) aside: Option<(Duration, &'static str)>,
+    pub(super) aside: Option<Aside>,
+    /// Low-work chains of it that were given up.
+    pub(super) given_up: u32,
+    /// When its low-work headers began to be followed, monotonic.
+    pub(super) low_work_since: Duration,
     /// To be asked on from this header when the kernel has caught up.
     pub(super) resume: Option<(HeadersAsk, BlockHash)>,
     pub(super) low_work: Option<Box<LowWork>>,
-    /// It announced something while it was being asked: to be asked once more.
-    pub(super) ask_again: bool,
+    /// Since when it is owed a question: it announced a block that we do not know, and could
+    /// not be asked at once.
+    pub(super) owed_question: Option<Duration>,
     /// It sent `sendheaders`.
     pub(super) wants_headers: bool,
     /// We sent `sendheaders`.
@@ -131,27 +147,6 @@ pub(super) struct PeerKnown {
     pub(super) next_probe: Duration,
     /// Pause after the next probe that shows nothing new.
     pub(super) probe_pause: Duration,
-}
-
-/// Blocks asked of one peer.
-#[derive(Clone, Debug, Default)]
-pub(super) struct PeerBlocks {
-    /// Asked and not received, in the order asked; at most 16.
-    pub(super) in_flight: Vec<(u32, BlockHash)>,
-    /// When it last delivered a block that we had asked for, or was first asked.
-    pub(super) progress: Duration,
-    /// Asked of it, then of another since it was late; what it still may deliver.
-    pub(super) owed: BTreeSet<BlockHash>,
-    /// Since when it owes those.
-    pub(super) owing_since: Option<Duration>,
-    /// Blocks are late and nobody else has them.
-    pub(super) overdue: bool,
-    /// The highest block of the download plan that it has shown.
-    pub(super) reach: u32,
-    /// The lowest block of the plan that it keeps.
-    pub(super) floor: u32,
-    /// When PeerManager last heard that it brought a new block.
-    pub(super) told_useful: Option<Duration>,
 }
 
 /// What we serve to one peer.
@@ -191,7 +186,7 @@ impl Peer {
                 next_probe: Duration::ZERO,
                 probe_pause: first_probe_pause,
             },
-            blocks: PeerBlocks::default(),
+            told_useful: None,
             serving: PeerServing::default(),
             chain_sync: ChainSync::default(),
         }
@@ -212,11 +207,6 @@ impl Peer {
         self.serves_headers() && self.headers.aside.is_none()
     }
 
-    /// Whether it has been late and was not forgiven.
-    pub(super) fn owes(&self) -> bool {
-        self.blocks.owing_since.is_some()
-    }
-
     /// The lowest height that it keeps.
     pub(super) fn lowest_kept(&self) -> u32 {
         match (self.serves, self.known.best) {
@@ -235,10 +225,6 @@ impl Peer {
         if let Some(probe) = &mut self.known.probe {
             probe.at += late;
         }
-        self.blocks.progress += late;
         self.chain_sync.pardon(late);
-        if let Some(since) = &mut self.blocks.owing_since {
-            *since += late;
-        }
     }
 }

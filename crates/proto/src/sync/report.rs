@@ -29,20 +29,23 @@ impl SyncManager {
     #[must_use]
     pub fn state(&self, now: Now) -> SyncState {
         let (tip, best) = (self.tree.tip(), self.tree.best_header());
-        let plan = self.download.plan.as_ref();
+        let plan = self.download.main_plan();
         let phase = self.phase();
         let mut requests: Vec<Request> = self
             .peers
             .iter()
             .flat_map(|(id, peer)| requests(*id, peer, now.mono))
             .collect();
-        requests.extend(self.download.flights.iter().map(|(hash, flight)| Request {
-            peer: flight.peer,
-            what: Wanted::Block(BlockRef {
-                hash: *hash,
-                height: flight.height,
-            }),
-            age: now.mono.saturating_sub(flight.at),
+        requests.extend(self.peers.keys().flat_map(|id| {
+            let asked = self.download.asked_of(*id).iter();
+            asked.map(|asked| Request {
+                peer: *id,
+                what: Wanted::Block(BlockRef {
+                    hash: asked.hash,
+                    height: asked.height,
+                }),
+                age: now.mono.saturating_sub(asked.at),
+            })
         }));
         requests.sort_by_key(|request| (request.peer, std::cmp::Reverse(request.age)));
         SyncState {
@@ -78,12 +81,12 @@ impl SyncManager {
                 start: plan.base + 1,
                 end: plan.end(),
             }),
-            stall_timeout: self.download.stall_timeout,
+            stall_timeout: self.download.longest_timeout(),
             backlog: Backlog {
-                in_flight: self.download.flights.len(),
-                with_kernel: self.download.with_kernel.len(),
-                kernel_bytes: self.download.kernel_bytes,
-                expected_block: self.download.expected_block,
+                in_flight: self.download.in_flight(),
+                with_kernel: self.download.with_kernel().len(),
+                kernel_bytes: self.download.kernel_bytes(),
+                expected_block: self.download.expected_block(),
                 header_batches: self.headers.batches_with_kernel,
             },
             watchdog: self.watchdog.state(),
@@ -136,7 +139,7 @@ impl SyncManager {
             let headers = &self.peers[&source.id].headers;
             !headers.ended && (headers.ask.is_some() || headers.resume.is_some())
         });
-        if self.download.outstanding() > 0 {
+        if self.download.in_flight() + self.download.with_kernel().len() > 0 {
             return if syncing_headers {
                 Phase::HeaderSync
             } else {
@@ -183,38 +186,28 @@ impl SyncManager {
     }
 
     fn why_blocks(&self, now: Now) -> String {
-        if let Some(stall) = self.download.stall {
-            let since = now.mono.saturating_sub(stall.since);
-            return format!("the window is held up by {} for {since:.1?}", stall.peer);
-        }
-        let late = self
-            .peers
-            .iter()
-            .find(|(_, peer)| peer.blocks.overdue && !peer.blocks.in_flight.is_empty());
-        if let Some((id, peer)) = late {
-            let since = now.mono.saturating_sub(peer.blocks.progress);
+        let in_flight = self.download.in_flight();
+        // As long as other blocks come, one that is withheld is not what we wait for.
+        if let Some((id, since)) = self.download.overdue()
+            && self.download.outstanding() == 0
+        {
+            let since = now.mono.saturating_sub(since);
             return format!("{id} is late with blocks for {since:.0?} and nobody else has them");
         }
-        if self.download.flights.is_empty() {
+        if in_flight == 0 {
             let since = self
                 .download
-                .with_kernel
+                .with_kernel()
                 .values()
                 .map(|pending| pending.since)
                 .min();
             let age = now.mono.saturating_sub(since.unwrap_or(now.mono));
-            let count = self.download.with_kernel.len();
+            let count = self.download.with_kernel().len();
             return format!("the kernel validates {count} blocks, the oldest for {age:.1?}");
         }
-        let peers = self
-            .peers
-            .values()
-            .filter(|peer| !peer.blocks.in_flight.is_empty())
-            .count();
-        format!(
-            "waiting for {} blocks from {peers} peers",
-            self.download.flights.len()
-        )
+        let asked = |id: &&ConnId| !self.download.asked_of(**id).is_empty();
+        let peers = self.peers.keys().filter(asked).count();
+        format!("waiting for {in_flight} blocks from {peers} peers")
     }
 
     /// Somebody has shown more than we have, and nothing is on its way (S1).
@@ -223,7 +216,7 @@ impl SyncManager {
             return "nothing is missing".into();
         };
         let peer = &self.peers[&id];
-        if let Some((until, why)) = &self.download.hold {
+        if let Some((until, why)) = self.download.hold() {
             let left = until.saturating_sub(now.mono);
             return format!("trouble of our own: {why}; next attempt in {left:.0?}");
         }
@@ -233,15 +226,17 @@ impl SyncManager {
         if !peer.serves_blocks() {
             return format!("{id} has shown more but serves no blocks with witness data");
         }
-        let Some(plan) = &self.download.plan else {
+        let Some(plan) = self.download.main_plan() else {
             return format!("{id} has shown height {}; about to ask", best.height);
         };
-        match plan.missing.first() {
+        match plan.missing().first() {
             None => "all blocks are here; the kernel has not connected them".into(),
-            Some(height) if peer.blocks.floor > *height => {
+            Some(height) if self.download.lowest_kept(id) > *height => {
                 format!("no peer keeps block {height} any more (pruned)")
             }
-            Some(height) => format!("{id} has shown block {height} and owes us others"),
+            Some(height) => {
+                format!("{id} has shown block {height} and is late with others; asked again soon")
+            }
         }
     }
 
@@ -251,12 +246,8 @@ impl SyncManager {
             .known
             .best
             .and_then(|best| self.tree.fork_point(&best.hash, &tip));
-        let oldest = peer.blocks.in_flight.iter().filter_map(|(_, hash)| {
-            self.download
-                .flights
-                .get(hash)
-                .map(|flight| now.mono.saturating_sub(flight.at))
-        });
+        let asked = self.download.asked_of(id);
+        let oldest = asked.iter().map(|asked| now.mono.saturating_sub(asked.at));
         PeerSync {
             id,
             remote: peer.remote,
@@ -266,12 +257,7 @@ impl SyncManager {
                 hash: entry.hash,
                 height: entry.height,
             }),
-            in_flight: peer
-                .blocks
-                .in_flight
-                .iter()
-                .map(|(height, _)| *height)
-                .collect(),
+            in_flight: asked.iter().map(|asked| asked.height).collect(),
             oldest: oldest.max(),
             eligible: peer.eligible(),
             why: self.why_peer(id, peer, now),
@@ -290,17 +276,17 @@ impl SyncManager {
         if peer.serves == Serves::Nothing {
             return "serves no blocks".into();
         }
-        if let Some((until, why)) = peer.headers.aside {
-            let left = until.saturating_sub(now.mono);
-            return format!("not for the next {left:.0?}: {why}");
+        if let Some(aside) = peer.headers.aside {
+            let left = aside.until.saturating_sub(now.mono);
+            return format!("not for the next {left:.0?}: {}", aside.why);
         }
         let part = if self.headers.is_source(id) {
             "the source"
         } else {
             "may become the source"
         };
-        if peer.owes() {
-            return format!("{part}; owes blocks, gets no more requests for now");
+        if self.download.is_stalling(id) {
+            return format!("{part}; late with blocks, gets no more requests for now");
         }
         match peer.chain_sync {
             ChainSync::Behind(behind) => {

@@ -29,6 +29,8 @@ pub(super) struct Pending {
     pub(super) tickets: Vec<u64>,
     /// Submitted while the kernel has it as one that is not to be kept.
     pub(super) again: Option<RawBlock>,
+    /// What another peer sent meanwhile, should this be bad data.
+    pub(super) copy: Option<(ConnId, RawBlock)>,
 }
 
 impl Pending {
@@ -47,6 +49,7 @@ impl Pending {
             keep,
             tickets: Vec::new(),
             again: None,
+            copy: None,
         }
     }
 }
@@ -93,7 +96,7 @@ impl SyncManager {
     /// acknowledges it: while not all blocks are kept the kernel is asked first.
     pub(super) fn submit(&mut self, step: &mut Step, ticket: u64, block: RawBlock) {
         let hash = block.hash;
-        if let Some(pending) = self.download.with_kernel.get_mut(&hash) {
+        if let Some(pending) = self.download.pending_mut(&hash) {
             pending.tickets.push(ticket);
             if !pending.keep {
                 pending.again = Some(block);
@@ -110,17 +113,13 @@ impl SyncManager {
         if let Some(result) = known {
             return self.answer(step, ticket, result);
         }
-        self.cancel_flight(&hash);
-        if let Some(entry) = self.tree.get(&hash) {
-            self.download.take_out(entry.height, &hash);
-        }
         self.give_to_kernel(step, block, None);
         self.wait_for_verdict(hash, vec![ticket]);
     }
 
     /// These wait for the verdict about a block that was given to the kernel just now.
     pub(super) fn wait_for_verdict(&mut self, hash: BlockHash, tickets: Vec<u64>) {
-        let pending = self.download.with_kernel.get_mut(&hash);
+        let pending = self.download.pending_mut(&hash);
         pending.expect("just given").tickets.extend(tickets);
     }
 

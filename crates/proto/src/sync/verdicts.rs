@@ -1,11 +1,22 @@
 //! What the kernel's answers do to the tree and to peers.
+//!
+//! # A verdict about data is none about a hash
+//!
+//! A hash commits to a block's header, not to the bytes that somebody sends under it. So a
+//! block that is refused says that *these bytes* are bad: their sender pays, and the block
+//! is asked of another. Only the kernel's own mark of its block index makes a hash invalid:
+//! [`Change::Invalid`], which tells of a new mark, and the two refusals by which it reads a
+//! mark that it has, `CachedInvalid` and `InvalidPrev`. What it says of its active chain
+//! and of marks is adopted as it is; there is no second source of truth.
 
 use std::time::Duration;
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 
-use crate::headers::Inserted;
+use handfast_wire::RawBlock;
+
+use crate::headers::{Connected, Inserted, Status};
 use crate::lifecycle::{ConnId, DoneReason};
 
 use super::manager::{Step, SyncManager};
@@ -21,27 +32,21 @@ const MAX_BLOCK_SOURCES: usize = 4_096;
 /// a second, and PeerManager orders peers by when they did so last.
 pub const USEFUL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What follows from a refusal.
-struct Consequence {
-    /// The block is invalid for good.
-    invalid: bool,
-    /// The sender is to blame; when it dialled us it may be forgiven.
-    punish: bool,
-}
-
-/// Core `MaybePunishNodeForBlock`. Where Core blames a sender for a missing parent we
-/// do not: the header went before the block, so it would be our own fault.
-fn consequence(kind: RejectKind, sender_is_inbound: bool) -> Consequence {
-    let (invalid, punish) = match kind {
-        RejectKind::Consensus | RejectKind::InvalidHeader | RejectKind::InvalidPrev => (true, true),
-        RejectKind::Mutated => (false, true),
-        RejectKind::CachedInvalid => (true, !sender_is_inbound),
+/// Whether a refusal is held against the sender. Core `MaybePunishNodeForBlock`. Where Core
+/// blames a sender for a missing parent we do not: the header went before the block, so it
+/// would be our own fault.
+fn is_punished(kind: RejectKind, sender_is_inbound: bool) -> bool {
+    match kind {
+        RejectKind::Consensus
+        | RejectKind::InvalidHeader
+        | RejectKind::InvalidPrev
+        | RejectKind::Mutated => true,
+        RejectKind::CachedInvalid => !sender_is_inbound,
         RejectKind::MissingPrev
         | RejectKind::TimeFuture
         | RejectKind::HeaderLowWork
-        | RejectKind::Unknown => (false, false),
-    };
-    Consequence { invalid, punish }
+        | RejectKind::Unknown => false,
+    }
 }
 
 impl SyncManager {
@@ -54,16 +59,15 @@ impl SyncManager {
         changes: Vec<Change>,
         kept: &Kept,
     ) {
-        let pending = self.download.with_kernel.remove(&hash);
-        let bytes = pending.as_ref().map_or(0, |pending| pending.bytes);
-        self.download.kernel_bytes -= bytes;
-        self.download.judged();
+        let mut pending = self.download.judged(&hash);
+        let copy = pending.as_mut().and_then(|pending| pending.copy.take());
         if let Some(pending) = &pending {
             self.adopt_header(hash, pending, &outcome, &changes);
         }
         if matches!(outcome, BlockOutcome::Stored | BlockOutcome::Duplicate) {
             self.tree.mark_stored(&hash);
             self.tree_changed = true;
+            self.download.cancel(&hash);
         }
         if let Some(origin) = origin.filter(|_| outcome == BlockOutcome::Stored) {
             self.remember_sender(hash, origin);
@@ -83,7 +87,18 @@ impl SyncManager {
         if let Some(pending) = pending {
             self.answer_or_keep(step, hash, pending, &outcome, kept);
         }
-        self.download.advance(&self.tree);
+        self.download.advance(&self.tree, &hash);
+        self.try_copy(step, hash, copy);
+    }
+
+    /// Looks at a second copy of a block whose first was bad data.
+    fn try_copy(&mut self, step: &mut Step, hash: BlockHash, copy: Option<(ConnId, RawBlock)>) {
+        let entry = self.tree.get(&hash);
+        let wanted = entry.is_some_and(|entry| entry.status == Status::Header);
+        let busy = self.download.with_kernel().contains_key(&hash);
+        if let Some((origin, block)) = copy.filter(|_| wanted && !busy) {
+            self.give_to_kernel(step, block, Some(origin));
+        }
     }
 
     /// The header of a submitted block enters the tree when the kernel has it too.
@@ -102,15 +117,24 @@ impl SyncManager {
                 *of == hash
             }),
         };
-        if kept && !self.tree.contains(&hash) {
-            // An invalid parent is refused by the kernel too; then nothing was kept.
-            let inserted = self.tree.insert_hashed(hash, pending.header);
-            assert!(
-                inserted.is_ok(),
-                "the kernel keeps no block without its parent: {hash}"
-            );
-            self.tree_changed = true;
-            self.learn_announced();
+        if kept {
+            self.adopt(hash, pending.header);
+        }
+    }
+
+    /// The kernel has this header.
+    fn adopt(&mut self, hash: BlockHash, header: Header) {
+        if self.tree.contains(&hash) {
+            return;
+        }
+        match self.tree.adopt(hash, header) {
+            Ok(_) => {
+                self.tree_changed = true;
+                self.learn_announced();
+            }
+            // Its parent is one that the kernel had before the start and that we do not
+            // know; whoever has the chain will show it.
+            Err(error) => tracing::debug!(%hash, %error, "the kernel knows more than we do"),
         }
     }
 
@@ -137,42 +161,35 @@ impl SyncManager {
         self.learn_announced();
     }
 
-    /// The kernel has connected a block that it had before we started, and whose header
-    /// nobody has sent us since: the tree of a start holds the active chain and the best
-    /// branch, not what lies beside them on disk.
-    fn adopt_connected(&mut self, hash: BlockHash, header: Header) {
-        if !self.tree.contains(&hash) {
-            let inserted = self.tree.insert_hashed(hash, header);
-            assert!(
-                inserted.is_ok(),
-                "the kernel connects a block to the tip: {hash}"
-            );
-            self.learn_announced();
-        }
-    }
-
     fn apply(&mut self, step: &mut Step, change: Change) {
         self.tree_changed = true;
         match change {
             Change::Connected(hash, header) => {
-                self.adopt_connected(hash, header);
-                self.tree.connect(&hash);
-                self.download.senders.remove(&hash);
-                self.shorten_timeout();
+                // It may have been on disk since before the start, on a branch that nobody
+                // told us of since.
+                self.adopt(hash, header);
+                match self.tree.connect(&hash) {
+                    Connected::AsExpected => {}
+                    Connected::Adopted => {
+                        tracing::warn!(%hash, "the kernel's chain is not what we took it for; its own word counts");
+                        self.forget_invalid();
+                    }
+                    Connected::Unknown => {
+                        tracing::error!(%hash, "the kernel's chain has a block that we cannot place; restart to read it anew");
+                    }
+                }
+                self.senders.remove(&hash);
                 self.tip_moved = true;
-                let reached = self.download.plan.as_ref().is_some_and(|plan| {
-                    plan.target.hash == hash || plan.target.height <= self.tree.tip().height
-                });
-                self.download.retarget |= reached;
+                self.download.tip_moved();
             }
             Change::Disconnected(hash) => {
                 self.tree.disconnect(&hash);
                 self.tip_moved = true;
-                self.download.retarget = true;
+                self.download.replan();
             }
             Change::Invalid(hash, reject) => {
                 self.mark_invalid(&hash);
-                if let Some(sender) = self.download.senders.remove(&hash) {
+                if let Some(sender) = self.senders.remove(&hash) {
                     self.punish_for_block(step, sender, hash, &reject);
                 }
             }
@@ -196,17 +213,20 @@ impl SyncManager {
         reject: &Reject,
         origin: Option<ConnId>,
     ) {
-        self.download.senders.remove(&hash);
-        if consequence(reject.kind, false).invalid {
-            self.mark_invalid(&hash);
-        } else if reject.kind == RejectKind::Mutated {
-            self.want_again(&hash);
-        } else if reject.kind == RejectKind::TimeFuture {
-            // Nothing is wrong with other blocks: no hold. It is tried again when our
-            // clock allows it.
-            self.unlearn_too_new(step.now.mono, hash);
-        } else {
-            self.hold(step.now.mono, hash, reject.reason.clone());
+        self.senders.remove(&hash);
+        match reject.kind {
+            // The kernel has read its own mark.
+            RejectKind::CachedInvalid | RejectKind::InvalidPrev => self.mark_invalid(&hash),
+            // Bad data, unless a change has marked the hash.
+            RejectKind::Consensus | RejectKind::InvalidHeader | RejectKind::Mutated => {
+                self.want_again(&hash);
+            }
+            // Nothing is wrong with other blocks: no hold. It is tried again later; one
+            // that is too new, when our clock allows it.
+            RejectKind::TimeFuture
+            | RejectKind::MissingPrev
+            | RejectKind::HeaderLowWork
+            | RejectKind::Unknown => self.unlearn_for_now(step.now.mono, hash),
         }
         if let Some(origin) = origin {
             self.punish_for_block(step, origin, hash, reject);
@@ -217,14 +237,17 @@ impl SyncManager {
         let Some(peer) = self.peers.get(&id) else {
             return;
         };
-        if consequence(reject.kind, !peer.direction.is_outgoing()).punish {
+        if is_punished(reject.kind, !peer.direction.is_outgoing()) {
             let reason = reject.reason.clone();
             self.disconnect(step, id, DoneReason::InvalidBlock { hash, reason });
         }
     }
 
+    /// The block is to be had again, if it is not marked.
     fn want_again(&mut self, hash: &BlockHash) {
-        if let Some(entry) = self.tree.get(hash) {
+        if let Some(entry) = self.tree.get(hash)
+            && entry.status == Status::Header
+        {
             self.download.put_back(entry.height, hash);
         }
     }
@@ -233,9 +256,7 @@ impl SyncManager {
     /// after a pause, so that trouble of ours does not become traffic.
     fn hold(&mut self, now: Duration, hash: BlockHash, why: String) {
         self.want_again(&hash);
-        let until = now + HOLD;
-        self.download.hold = Some((until, why));
-        self.wake_at(until);
+        self.download.hold_until(now + HOLD, why);
     }
 
     /// The block's sender may still be connected.
@@ -243,7 +264,7 @@ impl SyncManager {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.leaving) else {
             return;
         };
-        let told = &mut peer.blocks.told_useful;
+        let told = &mut peer.told_useful;
         let again = |at: Duration| at.saturating_add(USEFUL_INTERVAL) <= step.now.mono;
         if told.is_none_or(again) {
             *told = Some(step.now.mono);
@@ -252,9 +273,9 @@ impl SyncManager {
     }
 
     fn remember_sender(&mut self, hash: BlockHash, id: ConnId) {
-        self.download.senders.insert(hash, id);
-        if self.download.senders.len() > MAX_BLOCK_SOURCES {
-            self.download.senders.pop_first();
+        self.senders.insert(hash, id);
+        if self.senders.len() > MAX_BLOCK_SOURCES {
+            self.senders.pop_first();
         }
     }
 }

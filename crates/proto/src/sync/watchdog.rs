@@ -12,10 +12,14 @@
 //!
 //! * a block asked of a connection that is gone, or of none;
 //! * a peer that could be the source, and no source (S3);
-//! * a peer that has shown more work than our tip and keeps the first block that is
-//!   missing, and no block asked for (S1). A hold by trouble of our own and blocks
-//!   with the kernel are reasons, and queryable ones. A `getheaders` on its
-//!   way, though a request, is none: who has shown more is to be asked for blocks;
+//! * a peer that has shown more work than our tip, that keeps the first block which is
+//!   missing on *its* chain and is late with none, and neither is it asked for anything nor
+//!   anybody for that block (S1). A hold by trouble of our own and blocks with the kernel
+//!   are reasons, and queryable ones. A `getheaders` on its way, though a request, is none,
+//!   nor is what others were asked: who has shown more is to be asked for blocks;
+//! * a peer that announced a block which we do not know, and for two minutes was not asked
+//!   what leads to it (S1: it would show a chain if it were asked);
+//! * a source that for two minutes has brought nothing new, and nobody else asked;
 //! * for two minutes nobody asked for headers, and no news.
 //!
 //! *Bad company*, where nothing is wrong with us but other peers may help; it counts in
@@ -44,6 +48,7 @@ use crate::lifecycle::ConnId;
 
 use super::Effect;
 use super::comparable::WatchdogPlan;
+use super::download::{RETRY_PAUSE, first_missing};
 use super::known_work::FIRST_PROBE_PAUSE;
 use super::manager::{Step, SyncManager};
 use super::peer::Peer;
@@ -75,6 +80,8 @@ pub(super) struct Watchdog {
     /// What the last check found, and how many in a row did.
     suspicion: Option<(Kind, u32)>,
     progress: Progress,
+    /// How far low-work headers of any peer ever came.
+    furthest: u64,
     /// When a message about sync last came from anybody, monotonic.
     heard: Duration,
     repaired: Option<Duration>,
@@ -96,6 +103,8 @@ enum Kind {
     RequestLost,
     NoSource,
     NothingAsked,
+    AnnouncementForgotten,
+    UselessSource,
     HeadersForgotten,
     Unserved,
     Withheld,
@@ -107,9 +116,12 @@ impl Kind {
     /// Whether it is a bug of ours, to be repaired.
     fn is_broken_guard(self) -> bool {
         match self {
-            Self::RequestLost | Self::NoSource | Self::NothingAsked | Self::HeadersForgotten => {
-                true
-            }
+            Self::RequestLost
+            | Self::NoSource
+            | Self::NothingAsked
+            | Self::AnnouncementForgotten
+            | Self::UselessSource
+            | Self::HeadersForgotten => true,
             Self::Unserved | Self::Withheld | Self::AllSilent | Self::StaleTip => false,
         }
     }
@@ -121,6 +133,8 @@ enum Finding {
     RequestLost(BlockHash, ConnId),
     NoSource(ConnId),
     NothingAsked(ConnId, u32),
+    AnnouncementForgotten(ConnId, Duration),
+    UselessSource(ConnId, Duration),
     HeadersForgotten(Duration),
     Unserved(ConnId, u32),
     Withheld(ConnId, Duration),
@@ -134,6 +148,8 @@ impl Finding {
             Self::RequestLost(..) => Kind::RequestLost,
             Self::NoSource(_) => Kind::NoSource,
             Self::NothingAsked(..) => Kind::NothingAsked,
+            Self::AnnouncementForgotten(..) => Kind::AnnouncementForgotten,
+            Self::UselessSource(..) => Kind::UselessSource,
             Self::HeadersForgotten(_) => Kind::HeadersForgotten,
             Self::Unserved(..) => Kind::Unserved,
             Self::Withheld(..) => Kind::Withheld,
@@ -154,6 +170,18 @@ impl fmt::Display for Finding {
                 write!(
                     f,
                     "{id} has block {height} that is missing, and none was asked for"
+                )
+            }
+            Self::AnnouncementForgotten(id, since) => {
+                write!(
+                    f,
+                    "{id} announced an unknown block {since:.0?} ago and was not asked for it"
+                )
+            }
+            Self::UselessSource(id, since) => {
+                write!(
+                    f,
+                    "{id} brought nothing new for {since:.0?} and nobody else was asked"
                 )
             }
             Self::HeadersForgotten(since) => {
@@ -281,7 +309,13 @@ impl SyncManager {
             .peers
             .values()
             .filter_map(|peer| peer.headers.low_work.as_ref());
-        let looked_at = low_work.map(|low_work| u64::from(low_work.height())).sum();
+        let looked_at = low_work.map(|low_work| {
+            let second = u64::from(low_work.redownloading());
+            second << 32 | u64::from(low_work.height())
+        });
+        // The furthest ever: to begin again and again is no progress.
+        let looked_at = looked_at.max().unwrap_or(0).max(self.watchdog.furthest);
+        self.watchdog.furthest = looked_at;
         let mark = (
             self.tree.tip().hash,
             self.tree.best_header().hash,
@@ -300,22 +334,17 @@ impl SyncManager {
         self.request_lost()
             .or_else(|| self.no_source())
             .or_else(|| self.nothing_asked(now))
+            .or_else(|| self.announcement_forgotten(now))
+            .or_else(|| self.useless_source(now))
             .or_else(|| self.headers_forgotten(now))
             .or_else(|| self.all_silent(now))
             .or_else(|| self.withheld(now))
             .or_else(|| self.stale_tip(now))
     }
 
-    /// Whether the peer that is said to owe this block knows of it and lives.
-    fn is_asked(&self, id: ConnId, hash: &BlockHash) -> bool {
-        let peer = self.peers.get(&id).filter(|peer| !peer.leaving);
-        peer.is_some_and(|peer| peer.blocks.in_flight.iter().any(|(_, asked)| asked == hash))
-    }
-
     fn request_lost(&self) -> Option<Finding> {
-        let mut flights = self.download.flights.iter();
-        let lost = flights.find(|(hash, flight)| !self.is_asked(flight.peer, hash));
-        lost.map(|(hash, flight)| Finding::RequestLost(*hash, flight.peer))
+        let (hash, id) = self.download.lost_request()?;
+        Some(Finding::RequestLost(hash, id))
     }
 
     fn no_source(&self) -> Option<Finding> {
@@ -328,12 +357,8 @@ impl SyncManager {
     }
 
     fn nothing_asked(&self, now: Duration) -> Option<Finding> {
-        let held = self
-            .download
-            .hold
-            .as_ref()
-            .is_some_and(|(until, _)| now < *until);
-        if held || self.download.outstanding() > 0 {
+        let held = self.download.hold().is_some_and(|(until, _)| now < *until);
+        if held || !self.download.with_kernel().is_empty() {
             return None;
         }
         let tip = self.tree.tip();
@@ -347,17 +372,46 @@ impl SyncManager {
             let Some(best) = best else { continue };
             let first = *missing
                 .entry(best.hash)
-                .or_insert_with(|| self.first_missing(&best).map(|entry| entry.height));
-            match first {
+                .or_insert_with(|| first_missing(&self.tree, &best));
+            let Some((height, hash)) = first else {
                 // All is here: the kernel's turn.
-                None => {}
-                Some(height) if peer.serves_blocks() && peer.lowest_kept() <= height => {
-                    return Some(Finding::NothingAsked(*id, height));
-                }
-                Some(height) => unserved = Some(Finding::Unserved(*id, height)),
+                continue;
+            };
+            let asked = !self.download.asked_of(*id).is_empty();
+            // One that is late is asked again soon, if nobody else has the block.
+            let since = self.download.stalling_since(*id);
+            let late = since.is_some_and(|since| now < since + 2 * RETRY_PAUSE);
+            if asked || late || self.download.is_in_flight(&hash) {
+                continue;
             }
+            if peer.serves_blocks() && peer.lowest_kept() <= height {
+                return Some(Finding::NothingAsked(*id, height));
+            }
+            unserved = Some(Finding::Unserved(*id, height));
         }
-        unserved
+        unserved.filter(|_| self.download.outstanding() == 0)
+    }
+
+    /// S1: who announced a block that we do not know would show a chain if it were asked.
+    fn announcement_forgotten(&self, now: Duration) -> Option<Finding> {
+        let mut owed = self.peers.iter().filter_map(|(id, peer)| {
+            let since = peer.headers.owed_question.filter(|_| peer.serves_headers())?;
+            Some((*id, now.saturating_sub(since)))
+        });
+        let (id, since) = owed.find(|(_, since)| *since >= SILENCE)?;
+        Some(Finding::AnnouncementForgotten(id, since))
+    }
+
+    /// A source that brings nothing new is never the only one asked.
+    fn useless_source(&self, now: Duration) -> Option<Finding> {
+        let source = self.sync_peer().filter(|id| !self.has_ended(*id))?;
+        let since = self.watchdog.progress.since;
+        let still = now.saturating_sub(since);
+        let mut others = self.peers.iter().filter(|(id, _)| **id != source);
+        let asked = |peer: &Peer| peer.headers.last_asked >= since || peer.headers.ask.is_some();
+        let some = others.clone().any(|(_, peer)| peer.eligible());
+        let none_asked = !others.any(|(_, peer)| peer.eligible() && asked(peer));
+        (still >= SILENCE && some && none_asked).then_some(Finding::UselessSource(source, still))
     }
 
     fn headers_forgotten(&self, now: Duration) -> Option<Finding> {
@@ -374,9 +428,9 @@ impl SyncManager {
     }
 
     fn all_silent(&self, now: Duration) -> Option<Finding> {
-        let waiting = self.peers.values().any(|peer| {
+        let waiting = self.peers.iter().any(|(id, peer)| {
             let headers = peer.headers.ask.is_some() || peer.known.probe.is_some();
-            !peer.leaving && (headers || !peer.blocks.in_flight.is_empty())
+            !peer.leaving && (headers || !self.download.asked_of(*id).is_empty())
         });
         let since = now.saturating_sub(self.watchdog.heard);
         (waiting && since >= SILENCE).then_some(Finding::AllSilent(since))
@@ -384,16 +438,13 @@ impl SyncManager {
 
     /// Blocks were asked for, and whoever was asked is late with all of them.
     fn withheld(&self, now: Duration) -> Option<Finding> {
-        let mut asked = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| !peer.blocks.in_flight.is_empty());
-        let (id, latest) = asked.next().map(|(id, peer)| (*id, peer.blocks.progress))?;
-        let latest = asked
-            .map(|(_, peer)| peer.blocks.progress)
-            .fold(latest, Duration::max);
+        let asked = self.peers.keys().filter_map(|id| {
+            let asked = !self.download.asked_of(*id).is_empty();
+            Some((*id, self.download.progress_of(*id).filter(|_| asked)?))
+        });
+        let (id, latest) = asked.max_by_key(|(_, progress)| *progress)?;
         let since = now.saturating_sub(latest);
-        let kernel_waits = self.download.with_kernel.is_empty();
+        let kernel_waits = self.download.with_kernel().is_empty();
         (kernel_waits && since >= SILENCE).then_some(Finding::Withheld(id, since))
     }
 
@@ -413,9 +464,12 @@ impl SyncManager {
         let reason = finding.to_string();
         let kind = finding.kind();
         let action = match kind {
-            Kind::RequestLost | Kind::NoSource | Kind::NothingAsked | Kind::HeadersForgotten => {
-                self.repair(step, &reason)
-            }
+            Kind::RequestLost
+            | Kind::NoSource
+            | Kind::NothingAsked
+            | Kind::AnnouncementForgotten
+            | Kind::UselessSource
+            | Kind::HeadersForgotten => self.repair(step, &reason),
             Kind::StaleTip => {
                 self.ask_everybody(step);
                 "asked all for headers; more peers wanted".to_owned()
@@ -445,20 +499,22 @@ impl SyncManager {
     }
 
     /// Puts sync on its feet without relying on what brought it down: requests that
-    /// nobody can answer are dropped, debts forgiven, the plan made anew, another source
-    /// chosen. `settle` then asks.
+    /// nobody can answer are dropped, nobody counts as late, plans are made anew, another
+    /// source is chosen. `settle` then asks.
     fn repair(&mut self, step: &mut Step, why: &str) -> String {
-        self.drop_lost_requests();
-        for peer in self.peers.values_mut() {
-            peer.blocks.owed.clear();
-            peer.blocks.owing_since = None;
-            peer.blocks.overdue = false;
+        self.download.repair();
+        let mut owed = Vec::new();
+        for (id, peer) in &mut self.peers {
             peer.known.probe_pause = FIRST_PROBE_PAUSE;
             peer.known.next_probe = Duration::ZERO;
+            if peer.headers.owed_question.take().is_some() {
+                owed.push(*id);
+            }
         }
-        self.download.plan = None;
-        self.download.stall = None;
-        self.download.retarget = true;
+        for id in owed {
+            self.live(id).headers.ask = None;
+            self.ask_for_announced(step, id);
+        }
         let before = self.sync_peer();
         let can_lead = |id: &ConnId| self.peers.get(id).is_some_and(Peer::eligible);
         let others = self
@@ -466,7 +522,9 @@ impl SyncManager {
             .iter()
             .any(|(id, peer)| Some(*id) != before && peer.eligible());
         match before.filter(can_lead) {
-            Some(id) if others => self.set_aside(step, id, "sync did not get on with it"),
+            Some(id) if others => {
+                self.set_aside(step, id, "sync did not get on with it", true);
+            }
             Some(_) | None => self.choose_source(step, why),
         }
         match (before, self.sync_peer()) {
@@ -475,27 +533,6 @@ impl SyncManager {
             }
             (_, Some(source)) => format!("replanned; asked {source}; more peers wanted"),
             (_, None) => "replanned; more peers wanted".to_owned(),
-        }
-    }
-
-    /// Makes the two accounts of what was asked of whom agree: what is not in both is
-    /// in neither.
-    fn drop_lost_requests(&mut self) {
-        let flights = &self.download.flights;
-        let lost: Vec<BlockHash> = flights
-            .iter()
-            .filter(|(hash, flight)| !self.is_asked(flight.peer, hash))
-            .map(|(hash, _)| *hash)
-            .collect();
-        for hash in lost {
-            self.download.flights.remove(&hash);
-        }
-        let flights = &self.download.flights;
-        for (id, peer) in &mut self.peers {
-            peer.blocks.in_flight.retain(|(_, hash)| {
-                let flight = flights.get(hash);
-                flight.is_some_and(|flight| flight.peer == *id)
-            });
         }
     }
 }

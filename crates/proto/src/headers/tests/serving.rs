@@ -3,7 +3,9 @@
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, block::Header};
 
-use super::super::{HeaderTree, InsertError, Status, TipStatus, anti_dos_threshold};
+use super::super::{
+    Connected, HeaderTree, InsertError, Inserted, Status, TipStatus, anti_dos_threshold,
+};
 use super::{EASY, child, connect_all, genesis, grow, insert_all};
 use crate::headers::entry::to_work;
 
@@ -263,44 +265,65 @@ fn the_first_of_two_equal_headers_is_best_again_when_the_better_one_falls() {
 }
 
 #[test]
-#[should_panic(expected = "tree: the active chain grows by one")]
-fn a_block_that_skips_its_parent_is_not_connected() {
+fn what_the_kernel_calls_its_tip_becomes_the_tip_whatever_the_tree_held() {
     let Forked {
         mut tree, active, ..
     } = forked();
-    let ahead = grow(&active[29], 2, 5);
-    insert_all(&mut tree, &ahead);
-    tree.connect(&ahead[1].block_hash());
-}
-
-#[test]
-#[should_panic(expected = "tree: an invalid block is never active")]
-fn an_invalid_block_is_not_connected() {
-    let Forked {
-        mut tree, active, ..
-    } = forked();
-    let ahead = grow(&active[29], 1, 5);
+    let ahead = grow(&active[29], 3, 5);
     insert_all(&mut tree, &ahead);
     tree.mark_invalid(&ahead[0].block_hash());
-    tree.connect(&ahead[0].block_hash());
+    assert_eq!(tree.best_header().hash, active[29].block_hash());
+    // It skips its parent, and both are marked.
+    let tip = ahead[1].block_hash();
+    assert_eq!(tree.connect(&tip), Connected::Adopted);
+    assert_eq!(tree.tip().hash, tip);
+    assert!(tree.in_active_chain(&ahead[0].block_hash()));
+    let above = tree.get(&ahead[2].block_hash()).unwrap();
+    assert_eq!(above.status, Status::Header, "its mark came from below");
+    assert_eq!(tree.best_header().hash, above.hash);
+    assert_eq!(tree.connect(&above.hash), Connected::AsExpected);
+    // A tip below the old one.
+    let lower = active[20].block_hash();
+    assert_eq!(tree.connect(&lower), Connected::Adopted);
+    assert_eq!(tree.tip().hash, lower);
+    let unknown = child(&above.header, 7).block_hash();
+    assert_eq!(tree.connect(&unknown), Connected::Unknown);
 }
 
 #[test]
-#[should_panic(expected = "tree: the active chain shrinks from its tip")]
-fn a_block_below_the_tip_is_not_disconnected() {
+fn disconnecting_a_block_takes_all_above_it_off_too_and_never_genesis() {
     let Forked {
         mut tree, active, ..
     } = forked();
     tree.disconnect(&active[28].block_hash());
+    assert_eq!(tree.tip().hash, active[27].block_hash());
+    tree.disconnect(&active[29].block_hash());
+    let genesis = tree.at_height(0).unwrap().hash;
+    tree.disconnect(&genesis);
+    assert_eq!(tree.tip().hash, active[27].block_hash());
 }
 
 #[test]
-#[should_panic(expected = "is in the active chain, so it is not invalid")]
-fn an_active_block_does_not_become_invalid() {
+fn a_block_does_not_become_invalid_while_it_is_active() {
     let Forked {
         mut tree, active, ..
     } = forked();
-    tree.mark_invalid(&active[28].block_hash());
+    let hash = active[28].block_hash();
+    assert_eq!(tree.mark_invalid(&hash), 0);
+    assert_eq!(tree.get(&hash).unwrap().status, Status::Connected);
+}
+
+#[test]
+fn a_header_that_the_kernel_has_is_adopted_on_an_invalid_parent_as_invalid() {
+    let Forked {
+        mut tree, branch, ..
+    } = forked();
+    tree.mark_invalid(&branch[2].block_hash());
+    let header = child(&branch[5], 9);
+    let hash = header.block_hash();
+    assert_eq!(tree.adopt(hash, header), Ok(Inserted::New));
+    assert_eq!(tree.get(&hash).unwrap().status, Status::Invalid);
+    assert_ne!(tree.best_header().hash, hash);
 }
 
 #[test]

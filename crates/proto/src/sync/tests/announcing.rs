@@ -122,7 +122,7 @@ fn an_announced_block_is_fetched_by_way_of_its_header() {
 }
 
 #[test]
-fn an_inv_during_header_sync_does_not_start_a_second_one() {
+fn an_announcement_during_header_sync_asks_one_more_peer_once() {
     let chain = Blocks::new(50, 1);
     let mut world = World::new();
     let mute = Behaviour {
@@ -135,7 +135,12 @@ fn an_inv_during_header_sync_does_not_start_a_second_one() {
         other,
         Message::Inv(vec![Inventory::Block(chain.tip_hash())]),
     );
-    assert_eq!(world.sent_to_peer(other).len(), 0);
+    world.message(
+        other,
+        Message::Inv(vec![Inventory::Block(chain.tip_hash())]),
+    );
+    assert_eq!(world.sent_to_peer(other).len(), 1, "one question at a time");
+    world.sync_to(&chain, secs(1));
 }
 
 #[test]

@@ -242,7 +242,7 @@ fn a_source_with_bad_or_withheld_blocks_passes_to_the_next_in_the_same_step() {
         world,
         (first, second),
         "was not delivered in time",
-        secs(70),
+        secs(90),
     );
 }
 

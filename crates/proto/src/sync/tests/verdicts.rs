@@ -25,6 +25,7 @@ fn a_peer_that_sends_an_invalid_block_is_disconnected_and_the_chain_stays_right(
     let liar = world.add(&bad);
     let honest = world.add(&good);
     world.sync_to(&good, secs(10));
+    world.run(secs(5));
     assert!(matches!(
         world.reason(liar),
         Some(DoneReason::InvalidBlock { hash, .. }) if *hash == bad.at(45).hash
@@ -190,7 +191,7 @@ fn a_block_that_is_too_new_for_the_kernel_holds_up_nothing_else() {
     let other = world.add(&honest);
     world.run(secs(1));
     let hash = too_new.at(21).hash;
-    assert!(world.node.download.with_kernel.contains_key(&hash));
+    assert!(world.node.download.with_kernel().contains_key(&hash));
     let verdict = KernelEvent::BlockChecked {
         hash,
         outcome: BlockOutcome::Rejected(reject(RejectKind::TimeFuture)),
@@ -200,7 +201,7 @@ fn a_block_that_is_too_new_for_the_kernel_holds_up_nothing_else() {
         busy: Duration::ZERO,
     };
     world.input(Input::Kernel(verdict));
-    assert!(world.node.download.hold.is_none());
+    assert!(world.node.download.hold().is_none());
     assert_eq!(world.reason(ahead), None, "a clock may be wrong");
     let asked = |world: &World, hash| {
         world

@@ -53,11 +53,7 @@ fn about_to_download(peers: usize) -> (World, Blocks, Vec<ConnId>) {
 
 /// Nothing is asked of anybody, and nothing is known to be missing.
 fn forget_requests(world: &mut World) {
-    world.node.download.flights.clear();
-    world.node.download.plan.as_mut().unwrap().missing.clear();
-    for peer in world.node.peers.values_mut() {
-        peer.blocks.in_flight.clear();
-    }
+    world.node.download.forget_requests();
 }
 
 #[track_caller]
@@ -95,36 +91,22 @@ fn the_only_peer_is_asked_again_rather_than_set_aside_for_a_forgotten_block() {
 
 #[test]
 fn blocks_asked_of_a_connection_that_is_gone_are_asked_of_another() {
-    let (mut world, chain, ids) = about_to_download(2);
-    for flight in world.node.download.flights.values_mut() {
-        flight.peer = ConnId(999);
-    }
-    for id in ids {
-        world
-            .node
-            .peers
-            .get_mut(&id)
-            .unwrap()
-            .blocks
-            .in_flight
-            .clear();
-    }
+    let (mut world, chain, _) = about_to_download(2);
+    world.node.download.ask_nobody(ConnId(999));
     world.sync_to(&chain, secs(21));
     fired_for(&world, "peer=999, which cannot answer");
 }
 
 #[test]
-fn debts_that_nobody_forgave_are_forgiven() {
+fn peers_that_count_as_late_with_what_nobody_is_asked_for_are_asked_again() {
     let (mut world, chain, ids) = about_to_download(2);
     forget_requests(&mut world);
     let now = world.now.mono;
     for id in &ids {
-        let blocks = &mut world.node.peers.get_mut(id).unwrap().blocks;
-        blocks.owing_since = Some(now);
-        blocks.owed.insert(chain.at(101).hash);
-        blocks.overdue = true;
+        let hash = chain.at(101).hash;
+        world.node.download.make_late(*id, now, 101, hash);
     }
-    world.sync_to(&chain, secs(21));
+    world.sync_to(&chain, secs(45));
     fired_for(&world, "has block 101");
 }
 

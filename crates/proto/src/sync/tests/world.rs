@@ -330,7 +330,11 @@ impl World {
             self.requests.push((self.now.mono, id, *hash));
             let remote = self.remotes.get_mut(&id).unwrap();
             let height = remote.tree.get(hash).map(|entry| entry.height);
-            let height = height.expect("asked only for what the peer has shown");
+            let withholds = remote.behaviour.block_answers == 0;
+            let Some(height) = height else {
+                assert!(withholds, "asked only for what the peer has shown");
+                continue;
+            };
             if remote.behaviour.lacks_blocks {
                 self.reply(id, Message::NotFound(vec![*item]));
                 continue;
@@ -360,16 +364,17 @@ impl World {
                 "L3: the table has the live peers"
             );
         }
+        let in_flight = self.node.download.in_flight();
         let mut ahead = false;
-        for peer in self.node.peers.values() {
-            assert!(peer.blocks.in_flight.len() <= 16);
+        for (id, peer) in &self.node.peers {
+            assert!(self.node.download.asked_of(*id).len() <= 16);
             let more = peer
                 .known
                 .best
                 .is_some_and(|best| best.work > self.node.tree.tip().work);
             ahead |= peer.serves_blocks() && more;
         }
-        if !ahead || outstanding > 0 {
+        if !ahead || outstanding > 0 || in_flight > 0 {
             self.idle_since = self.now.mono;
         }
         self.check_source();

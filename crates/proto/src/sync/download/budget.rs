@@ -14,7 +14,7 @@ pub(super) const MOST: usize = 32 * 1024 * 1024;
 
 /// Bytes of blocks that may be asked for or with the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Budget(usize);
+pub(in crate::sync) struct Budget(usize);
 
 impl Default for Budget {
     fn default() -> Self {
@@ -24,7 +24,7 @@ impl Default for Budget {
 
 impl Budget {
     /// Its present size.
-    pub(super) fn bytes(self) -> usize {
+    pub(in crate::sync) fn bytes(self) -> usize {
         self.0
     }
 

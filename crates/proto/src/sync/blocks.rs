@@ -1,0 +1,160 @@
+//! Blocks that come from peers: what they must show before the kernel sees them.
+
+use std::time::Duration;
+
+use bitcoin::p2p::message_blockdata::Inventory;
+use handfast_wire::{Message, RawBlock};
+
+use crate::headers::{Status, check_pow};
+use crate::lifecycle::{ConnId, DoneReason};
+
+use super::Effect;
+use super::download::{Action, BlockDownload, View};
+use super::header_batch::is_from_the_future;
+use super::manager::{Step, SyncManager};
+use super::submit::Pending;
+
+/// An unasked block is taken only up to that many blocks above the tip. Core
+/// `MIN_BLOCKS_TO_KEEP`.
+const MAX_UNASKED_HEIGHT: u32 = 288;
+/// An unasked block is dropped when that many blocks wait for the kernel.
+const MAX_UNASKED_BACKLOG: usize = 16;
+
+impl SyncManager {
+    /// Has download look at what it needs of the rest.
+    pub(super) fn with_download<T>(
+        &mut self,
+        now: Duration,
+        act: impl FnOnce(&mut BlockDownload, &View<'_>) -> T,
+    ) -> T {
+        let view = View {
+            tree: &self.tree,
+            peers: &self.peers,
+            minimum_work: self.config.minimum_work,
+            now,
+        };
+        act(&mut self.download, &view)
+    }
+
+    /// Plans follow what was learnt, and requests go out.
+    pub(super) fn settle_downloads(&mut self, step: &mut Step) {
+        let mut actions = Vec::new();
+        self.with_download(step.now.mono, |download, view| {
+            download.settle(view, &mut actions);
+        });
+        self.perform(step, actions);
+    }
+
+    pub(super) fn download_timers(&mut self, step: &mut Step) {
+        let mut actions = Vec::new();
+        self.with_download(step.now.mono, |download, view| {
+            download.run_timers(view, &mut actions);
+        });
+        self.perform(step, actions);
+    }
+
+    fn perform(&mut self, step: &mut Step, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Ask(id, hashes) => {
+                    let items = hashes.into_iter().map(Inventory::WitnessBlock).collect();
+                    step.send(id, Message::GetData(items));
+                }
+                Action::Probe(id, block) => self.probe(step, id, block),
+                Action::Disconnect(id, hash) => {
+                    self.disconnect(step, id, DoneReason::BlockStalled { hash });
+                }
+            }
+        }
+    }
+
+    /// A block has come. Whether it was asked of this peer decides what it must show before
+    /// the kernel sees it.
+    ///
+    /// # Security
+    ///
+    /// Requests to others stay until the kernel has stored the block: what came may be bad
+    /// data under the hash of a good block. A copy of a peer that was asked waits for the
+    /// verdict about the first, so that bad data cannot make us drop good data.
+    pub(super) fn block_received(&mut self, step: &mut Step, id: ConnId, block: RawBlock) {
+        let hash = block.hash;
+        let asked = self.with_download(step.now.mono, |download, view| {
+            download.received(view, id, &hash)
+        });
+        if self.download.with_kernel().contains_key(&hash) {
+            if asked {
+                self.download.keep_copy(id, block);
+            }
+            return;
+        }
+        match self.tree.get(&hash) {
+            Some(entry) if entry.status != Status::Header => return,
+            Some(_) if asked => self.download.weigh(block.bytes.len()),
+            _ if self.is_worth_looking_at(step, id, &block) => {}
+            _ => return,
+        }
+        self.give_to_kernel(step, block, Some(id));
+    }
+
+    /// Whether a block that nobody was asked for is worth looking at. Where it is not now,
+    /// its header still announces it.
+    fn is_worth_looking_at(&mut self, step: &mut Step, id: ConnId, block: &RawBlock) -> bool {
+        if check_pow(&block.header, self.config.pow.limit()).is_err() {
+            return false;
+        }
+        let Some(parent) = self.tree.get(&block.header.prev_blockhash) else {
+            self.announced_unknown(step, id, block.hash);
+            return false;
+        };
+        let tip = self.tree.tip();
+        // Its header would be refused: it is no offence, and may come again later.
+        let too_new = is_from_the_future(step.now, block.header.time);
+        let work = parent.work + block.header.work();
+        let worthy = parent.status != Status::Invalid
+            && !too_new
+            && work > tip.work
+            && work >= self.config.minimum_work
+            && parent.height < tip.height + MAX_UNASKED_HEIGHT;
+        if !worthy {
+            return false;
+        }
+        if !self.tree.contains(&block.hash) {
+            self.store_announced_header(step, id, block.hash, block.header);
+        }
+        self.learn(id, block.hash);
+        self.download.with_kernel().len() < MAX_UNASKED_BACKLOG
+    }
+
+    /// Hands a block to the kernel; its header went before it.
+    pub(super) fn give_to_kernel(
+        &mut self,
+        step: &mut Step,
+        block: RawBlock,
+        origin: Option<ConnId>,
+    ) {
+        let keep = self.is_to_be_kept(step.now, &block.hash, origin);
+        let bytes = block.bytes.len();
+        let pending = Pending::new(origin, block.header, bytes, step.now.mono, keep);
+        let parent = self.tree.get(&block.header.prev_blockhash);
+        let height = parent.map_or(0, |parent| parent.height + 1);
+        self.download.given_to_kernel(height, block.hash, pending);
+        step.effects.push(Effect::CheckBlock {
+            block,
+            height,
+            origin,
+            keep,
+        });
+    }
+
+    /// The peer does not have what it was asked for: others are asked.
+    pub(super) fn not_found(&mut self, now: Duration, id: ConnId, items: &[Inventory]) {
+        for item in items {
+            let (Inventory::WitnessBlock(hash) | Inventory::Block(hash)) = item else {
+                continue;
+            };
+            if self.download.not_found(now, id, hash) {
+                self.unlearn(now, id, *hash);
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Peers that are late with blocks.
+//!
+//! How long a block may be out before others are asked for it too:
+//!
+//! * Its holder has not delivered anything yet: [`GRACE`] and the time of a usual block.
+//! * It has: its own timeout, or that of another who has the block and has delivered, if
+//!   that is less. So one who is slow on purpose holds up nobody, and where all are slow
+//!   because our own line is, nobody is asked twice. The timeout doubles (up to 64 s) when
+//!   a block comes after all, and shrinks by 15 % with every block in time (down to 2 s).
+//! * Nobody else has it: it is waited for, and said so; a peer that comes and has it takes
+//!   over at once. Disconnected after [`DOWNLOAD_TIMEOUT`].
+//!
+//! A late peer is asked for nothing until it delivers, and is disconnected after
+//! [`STALL_PATIENCE`] and the time that a usual block takes on a slow line.
+
+use std::time::Duration;
+
+use crate::lifecycle::ConnId;
+
+use super::pace::{Asked, STALL_TIMEOUT_MIN};
+use super::{Action, BlockDownload, View};
+
+/// Time for the first block of a peer, beside that of [`BYTES_PER_SECOND`].
+pub(super) const GRACE: Duration = Duration::from_millis(300);
+/// The line on which a usual block must come as the first of a peer, bytes a second.
+const BYTES_PER_SECOND: usize = 1024 * 1024;
+/// When a request is looked at for the first time.
+pub(super) const FIRST_LOOK: Duration = GRACE;
+/// Time for a peer that is late to deliver something.
+pub(in crate::sync) const STALL_PATIENCE: Duration = Duration::from_secs(60);
+/// The slowest line on which a usual block must come in addition to that, bytes a second.
+const SLOW_BYTES_PER_SECOND: usize = 25 * 1024;
+/// Pause before late peers are asked again when nobody else can be.
+pub(in crate::sync) const RETRY_PAUSE: Duration = Duration::from_secs(10);
+/// Time without any delivery from the only peer that has the blocks. Core waits one
+/// block interval too (`BLOCK_DOWNLOAD_TIMEOUT_BASE`).
+pub(in crate::sync) const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+/// How often it is looked whether somebody else has what a peer is late with.
+const LATE_CHECK: Duration = Duration::from_millis(500);
+
+/// Another who could be asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Helper {
+    pub(super) proven: bool,
+    timeout: Duration,
+}
+
+impl BlockDownload {
+    /// Judges all whose time has come.
+    pub(in crate::sync) fn run_timers(&mut self, view: &View<'_>, actions: &mut Vec<Action>) {
+        self.wake = None;
+        let ids: Vec<ConnId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.judge_waiting(view, id, actions);
+            self.judge_stalling(view, id, actions);
+        }
+        if let Some((until, _)) = &self.hold {
+            self.wake_at(*until);
+        }
+    }
+
+    fn judge_waiting(&mut self, view: &View<'_>, id: ConnId, actions: &mut Vec<Action>) {
+        let peer = &self.peers[&id];
+        let Some((first, since)) = peer.asked().first().copied().zip(peer.waiting_since()) else {
+            return;
+        };
+        let now = view.now;
+        let earliest = since
+            + match peer.is_proven() {
+                true => STALL_TIMEOUT_MIN,
+                false => self.grace(),
+            };
+        if now < peer.look_at.max(earliest) {
+            return self.wake_at(peer.look_at.max(earliest));
+        }
+        let helper = self.helper(view, id, &first);
+        let due = since
+            + match helper {
+                Some(helper) if helper.proven && peer.is_proven() => {
+                    peer.timeout().min(helper.timeout)
+                }
+                _ if !peer.is_proven() => self.grace(),
+                _ => peer.timeout(),
+            };
+        if now < due {
+            return self.wake_at(due);
+        }
+        match helper {
+            Some(_) => self.is_late(view, id),
+            None if now >= since + DOWNLOAD_TIMEOUT => {
+                actions.push(Action::Disconnect(id, first.hash));
+            }
+            None => {
+                let peer = self.peers.get_mut(&id).expect("looked up above");
+                // As before, so that nobody is said to be late who has just been asked.
+                peer.overdue = now >= since + peer.timeout();
+                let look_at = now + LATE_CHECK;
+                peer.look_at = look_at;
+                self.wake_at(look_at);
+            }
+        }
+    }
+
+    /// Time for the first block of a peer.
+    fn grace(&self) -> Duration {
+        GRACE + time_of(self.expected_block, BYTES_PER_SECOND)
+    }
+
+    /// Others are asked for what the peer has not delivered, as far as they have it.
+    fn is_late(&mut self, view: &View<'_>, id: ConnId) {
+        for asked in self.peers[&id].asked().to_vec() {
+            self.ask_others_too(view, id, asked);
+        }
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.stall(view.now);
+        }
+        self.wake_at(view.now + STALL_PATIENCE);
+    }
+
+    fn judge_stalling(&mut self, view: &View<'_>, id: ConnId, actions: &mut Vec<Action>) {
+        let peer = self.peers.get_mut(&id).expect("the caller looked it up");
+        let Some(since) = peer.stalling_since() else {
+            return;
+        };
+        let more = time_of(self.expected_block, SLOW_BYTES_PER_SECOND);
+        let due = since + STALL_PATIENCE + more;
+        if view.now < due {
+            return self.wake_at(due);
+        }
+        match peer.first_late() {
+            Some(hash) => actions.push(Action::Disconnect(id, hash)),
+            // It said that it lacks what it had shown.
+            None => peer.give_another_chance(),
+        }
+    }
+
+    /// Who else could be asked for this block: one who has delivered, the quickest, before
+    /// one who has not.
+    pub(super) fn helper(&self, view: &View<'_>, id: ConnId, asked: &Asked) -> Option<Helper> {
+        let mut best: Option<Helper> = None;
+        for (other, peer) in &self.peers {
+            if *other == id || peer.plan.is_none() || peer.is_stalling() {
+                continue;
+            }
+            let helper = Helper {
+                proven: peer.is_proven(),
+                timeout: peer.timeout(),
+            };
+            let better = best.is_none_or(|best| {
+                (!helper.proven, helper.timeout) < (!best.proven, best.timeout)
+            });
+            if better && self.has(view, *other, asked) && !peer.may_deliver(&asked.hash) {
+                best = Some(helper);
+            }
+        }
+        best
+    }
+
+    /// Whether a peer has shown this block and keeps it.
+    fn has(&self, view: &View<'_>, id: ConnId, asked: &Asked) -> bool {
+        let peer = &self.peers[&id];
+        let plan = peer.plan.and_then(|plan| self.plans.get(&plan));
+        let in_window = |plan: &super::Plan| plan.has(asked.height, &asked.hash);
+        let reaches = peer.floor <= asked.height && asked.height <= peer.reach;
+        reaches
+            && (plan.is_some_and(in_window)
+                || view
+                    .best(id)
+                    .is_some_and(|best| view.tree.is_ancestor(&asked.hash, &best.hash)))
+    }
+
+    /// Somebody may have now what others are late with.
+    pub(super) fn look_at_the_late(&mut self, now: Duration) {
+        for peer in self.peers.values_mut().filter(|peer| !peer.asked().is_empty()) {
+            peer.look_at = peer.look_at.min(now);
+        }
+        self.wake_at(now);
+    }
+}
+
+fn time_of(bytes: usize, per_second: usize) -> Duration {
+    Duration::from_millis((bytes as u64 * 1_000) / per_second as u64)
+}

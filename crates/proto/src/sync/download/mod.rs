@@ -1,0 +1,582 @@
+//! Which block to ask of whom.
+//!
+//! Each peer is asked for the blocks of *its own* best chain, as in Core: a chain with more
+//! work that somebody shows, and whose blocks nobody gives, takes nothing from a chain that
+//! another peer shows. Chains that end in different blocks have a [`Plan`] each; peers that
+//! have shown the same chain, or a part of it, share one.
+//!
+//! | file | what |
+//! |---|---|
+//! | `plan` | the way to one chain, and its window of 1,024 blocks |
+//! | `targets` | which plans there are, and on which of them each peer lies |
+//! | `pace` | what one peer was asked, how promptly it delivers, how much it is trusted with |
+//! | `request` | whom to ask for what, and how often for the same |
+//! | `late` | peers that are late |
+//! | `budget` | how many bytes may be on their way |
+//!
+//! # What one peer can take from others
+//!
+//! | a peer may | bound |
+//! |---|---|
+//! | have in flight | 1 block until it has delivered one, then up to 16 |
+//! | keep others waiting for a block, as long as it has delivered none | [`late::GRACE`] and the time of a usual block |
+//! | the same after it has delivered | 2 s, if another is as quick; then it has to deliver again |
+//! | be late with | 32 blocks, for [`late::STALL_PATIENCE`]; then it is disconnected |
+//! | hold of the common budget | nothing by being late; else what it has in flight |
+//!
+//! # Flow control
+//!
+//! Blocks asked for in time and blocks that wait for the kernel share one budget, in
+//! number and in bytes. So what is on its way can be read from its socket at once, and a
+//! late block is its sender's doing, never the kernel's.
+
+mod budget;
+mod late;
+mod pace;
+mod plan;
+mod request;
+mod targets;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bitcoin::{BlockHash, Work};
+use handfast_wire::RawBlock;
+use handfast_wire::limits::MAX_PAYLOAD_BYTES;
+
+use crate::headers::{HeaderTree, Status};
+use crate::lifecycle::ConnId;
+use crate::time::earliest;
+
+use super::peer::{Known, Peer};
+use super::submit::Pending;
+use budget::Budget;
+pub(super) use late::{DOWNLOAD_TIMEOUT, RETRY_PAUSE, STALL_PATIENCE};
+use pace::{Delivery, PeerDownload};
+pub(super) use pace::{Asked, MAX_IN_FLIGHT, STALL_TIMEOUT_MIN};
+#[cfg(test)]
+pub(super) use plan::WINDOW;
+pub(super) use plan::{Plan, PlanId};
+
+/// Most blocks asked for or with the kernel.
+pub(super) const MAX_OUTSTANDING: usize = 512;
+/// What a block is expected to weigh before any was seen, bytes.
+const FIRST_EXPECTED_BLOCK: usize = 512 * 1024;
+/// The least that a block is expected to weigh, bytes.
+const LEAST_EXPECTED_BLOCK: usize = 256;
+/// Second copies of blocks with the kernel that wait for the verdict about the first.
+const MAX_COPIES_KEPT: usize = 4;
+
+/// What the rules of download look at, and do not own.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) tree: &'a HeaderTree,
+    pub(super) peers: &'a BTreeMap<ConnId, Peer>,
+    /// Chains with less are not downloaded.
+    pub(super) minimum_work: Work,
+    /// Monotonic.
+    pub(super) now: Duration,
+}
+
+impl View<'_> {
+    /// The end of the chain that this peer may be asked for blocks of: it has more work
+    /// than ours.
+    fn best(&self, id: ConnId) -> Option<Known> {
+        let peer = self.peers.get(&id).filter(|peer| peer.serves_blocks())?;
+        peer.known
+            .best
+            .filter(|best| best.work > self.tree.tip().work && best.work >= self.minimum_work)
+    }
+
+    fn is_dialled(&self, id: ConnId) -> bool {
+        let peer = self.peers.get(&id);
+        peer.is_some_and(|peer| peer.direction.is_outgoing())
+    }
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Ask a peer for blocks.
+    Ask(ConnId, Vec<BlockHash>),
+    /// Ask a peer whether it has this block.
+    Probe(ConnId, BlockHash),
+    /// End a connection: the peer had all the time it could want for this block.
+    Disconnect(ConnId, BlockHash),
+}
+
+/// A block that is not here and was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Flight {
+    height: u32,
+    /// Who was asked and is not late.
+    holders: Vec<ConnId>,
+    /// Peers that may be asked at the same time.
+    copies: usize,
+}
+
+/// What has changed since plans were made.
+#[derive(Clone, Debug, Default)]
+struct Changed {
+    everything: bool,
+    tip: bool,
+    /// What these have shown.
+    shown: BTreeSet<ConnId>,
+}
+
+/// Block download over all peers. See the module.
+#[derive(Clone, Debug)]
+pub(super) struct BlockDownload {
+    plans: BTreeMap<PlanId, Plan>,
+    next_plan: u64,
+    peers: BTreeMap<ConnId, PeerDownload>,
+    flights: BTreeMap<BlockHash, Flight>,
+    /// Blocks given to the kernel that await its verdict.
+    with_kernel: BTreeMap<BlockHash, Pending>,
+    kernel_bytes: usize,
+    budget: Budget,
+    /// Running estimate of a block's size, bytes.
+    expected_block: usize,
+    /// Our own trouble: nothing is asked for until then, and why.
+    hold: Option<(Duration, String)>,
+    changed: Changed,
+    /// The peer that was asked last; the next one comes first.
+    last_asked: ConnId,
+    /// When [`BlockDownload::run_timers`] is wanted, monotonic.
+    wake: Option<Duration>,
+}
+
+impl Default for BlockDownload {
+    fn default() -> Self {
+        Self {
+            plans: BTreeMap::new(),
+            next_plan: 0,
+            peers: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            with_kernel: BTreeMap::new(),
+            kernel_bytes: 0,
+            budget: Budget::default(),
+            expected_block: FIRST_EXPECTED_BLOCK,
+            hold: None,
+            changed: Changed::default(),
+            last_asked: ConnId(0),
+            wake: None,
+        }
+    }
+}
+
+/// What sync decides upon and shows.
+impl BlockDownload {
+    /// Requests in time and blocks with the kernel.
+    pub(super) fn outstanding(&self) -> usize {
+        self.in_time() + self.with_kernel.len()
+    }
+
+    /// Requests to peers that are not overdue.
+    fn in_time(&self) -> usize {
+        let in_time = self.peers.values().filter(|peer| !peer.overdue);
+        in_time.map(|peer| peer.asked().len()).sum()
+    }
+
+    /// Blocks asked for and not received, whether in time or not.
+    pub(super) fn in_flight(&self) -> usize {
+        self.peers.values().map(|peer| peer.asked().len()).sum()
+    }
+
+    /// The plan that comes first: the most work among those of which somebody has lately
+    /// delivered blocks, else the most work.
+    pub(super) fn main_plan(&self) -> Option<&Plan> {
+        let (proven, any) = self.best_plans();
+        proven.or(any)
+    }
+
+    /// The same, only if somebody on it has lately delivered blocks. A chain that is shown
+    /// and whose blocks nobody gives tells nothing about how far we are behind.
+    pub(super) fn proven_plan(&self) -> Option<&Plan> {
+        self.best_plans().0
+    }
+
+    fn best_plans(&self) -> (Option<&Plan>, Option<&Plan>) {
+        let proven: BTreeSet<PlanId> = self.proven().collect();
+        let best = |only_proven: bool| {
+            let plans = self.plans.iter();
+            let chosen = plans.filter(|(id, _)| !only_proven || proven.contains(id));
+            chosen
+                .map(|(_, plan)| plan)
+                .max_by_key(|plan| plan.target.work)
+        };
+        (best(true), best(false))
+    }
+
+    fn proven(&self) -> impl Iterator<Item = PlanId> {
+        let proven = self.peers.values().filter(|peer| peer.is_proven());
+        proven.filter_map(|peer| peer.plan)
+    }
+
+    /// What was asked of a peer and has not come, in the order asked.
+    pub(super) fn asked_of(&self, id: ConnId) -> &[Asked] {
+        self.peers.get(&id).map_or(&[], |peer| peer.asked())
+    }
+
+    /// Whether it has been late with blocks and gets no more requests for now.
+    pub(super) fn is_stalling(&self, id: ConnId) -> bool {
+        self.peers.get(&id).is_some_and(PeerDownload::is_stalling)
+    }
+
+    /// A peer that is late with a block that nobody else has, and since when.
+    pub(super) fn overdue(&self) -> Option<(ConnId, Duration)> {
+        let mut peers = self.peers.iter();
+        let late = peers.find(|(_, peer)| peer.overdue && !peer.asked().is_empty());
+        late.map(|(id, peer)| (*id, peer.progress()))
+    }
+
+    /// When a peer last delivered what it was asked for, or was first asked.
+    pub(super) fn progress_of(&self, id: ConnId) -> Option<Duration> {
+        self.peers.get(&id).map(PeerDownload::progress)
+    }
+
+    /// Since when a peer delivers nothing of what it is late with.
+    pub(super) fn stalling_since(&self, id: ConnId) -> Option<Duration> {
+        self.peers.get(&id)?.stalling_since()
+    }
+
+    /// How long the next block of a peer may be out before others are asked.
+    pub(super) fn timeout_of(&self, id: ConnId) -> Duration {
+        let peer = self.peers.get(&id);
+        peer.map_or(STALL_TIMEOUT_MIN, PeerDownload::timeout)
+    }
+
+    /// The longest of these times.
+    pub(super) fn longest_timeout(&self) -> Duration {
+        let timeouts = self.peers.values().map(PeerDownload::timeout);
+        timeouts.max().unwrap_or(STALL_TIMEOUT_MIN)
+    }
+
+    /// The lowest height that a peer keeps of the chain that it has shown.
+    pub(super) fn lowest_kept(&self, id: ConnId) -> u32 {
+        self.peers.get(&id).map_or(0, |peer| peer.floor)
+    }
+
+    /// A block that was asked of a connection which does not know of it.
+    pub(super) fn lost_request(&self) -> Option<(BlockHash, ConnId)> {
+        self.flights.iter().find_map(|(hash, flight)| {
+            let mut holders = flight.holders.iter();
+            let lost = holders.find(|id| {
+                let peer = self.peers.get(id);
+                peer.is_none_or(|peer| !peer.is_asked(hash))
+            });
+            Some((*hash, *lost?))
+        })
+    }
+
+    /// Whether a block was asked for and is still to come.
+    pub(super) fn is_in_flight(&self, hash: &BlockHash) -> bool {
+        let flight = self.flights.get(hash);
+        flight.is_some_and(|flight| !flight.holders.is_empty())
+    }
+
+    pub(super) fn hold(&self) -> Option<&(Duration, String)> {
+        self.hold.as_ref()
+    }
+
+    pub(super) fn expected_block(&self) -> usize {
+        self.expected_block
+    }
+
+    pub(super) fn kernel_bytes(&self) -> usize {
+        self.kernel_bytes
+    }
+
+    /// When [`BlockDownload::run_timers`] is wanted, monotonic.
+    pub(super) fn wake(&self) -> Option<Duration> {
+        self.wake
+    }
+
+    fn wake_at(&mut self, at: Duration) {
+        self.wake = earliest(self.wake, Some(at));
+    }
+}
+
+/// Peers.
+impl BlockDownload {
+    pub(super) fn added(&mut self, id: ConnId) {
+        self.peers.insert(id, PeerDownload::default());
+    }
+
+    /// A peer left, or its end was ordered: what was asked of it is asked of others.
+    pub(super) fn removed(&mut self, id: ConnId) {
+        let Some(peer) = self.peers.remove(&id) else {
+            return;
+        };
+        for asked in peer.asked() {
+            self.release(id, asked.height, &asked.hash);
+        }
+        self.leave_plan(peer.plan, peer.reach);
+    }
+
+    /// What the peer has shown has changed.
+    pub(super) fn shown(&mut self, id: ConnId) {
+        self.changed.shown.insert(id);
+    }
+
+    /// All plans are to be made anew: the active chain went back, headers became invalid.
+    pub(super) fn replan(&mut self) {
+        self.changed.everything = true;
+    }
+
+    /// The active chain has grown.
+    pub(super) fn tip_moved(&mut self) {
+        self.changed.tip = true;
+    }
+
+    /// Shifts every running timer by the time during which we did not look.
+    pub(super) fn extend_deadlines(&mut self, by: Duration) {
+        for peer in self.peers.values_mut() {
+            peer.extend_deadlines(by);
+            peer.look_at += by;
+        }
+    }
+
+    /// Puts download on its feet without relying on what brought it down: requests that are
+    /// not in both accounts are dropped, nobody counts as late, plans are made anew.
+    pub(super) fn repair(&mut self) {
+        let peers = &self.peers;
+        for (hash, flight) in &mut self.flights {
+            let knows = |id: &ConnId| peers.get(id).is_some_and(|peer| peer.is_asked(hash));
+            flight.holders.retain(knows);
+        }
+        for (id, peer) in &mut self.peers {
+            let asked: Vec<BlockHash> = peer.asked().iter().map(|asked| asked.hash).collect();
+            for hash in asked {
+                let flight = self.flights.get(&hash);
+                if flight.is_none_or(|flight| !flight.holders.contains(id)) {
+                    peer.cancel(&hash);
+                }
+            }
+            peer.give_another_chance();
+            peer.overdue = false;
+        }
+        self.flights.retain(|_, flight| !flight.holders.is_empty());
+        self.replan();
+    }
+}
+
+/// Blocks.
+impl BlockDownload {
+    /// A block came from this peer. Whether it had been asked for it.
+    pub(super) fn received(&mut self, view: &View<'_>, id: ConnId, hash: &BlockHash) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return false;
+        };
+        match peer.deliver(view.now, hash) {
+            Delivery::Unasked => false,
+            Delivery::Late => true,
+            Delivery::Asked { left_out } => {
+                self.drop_holder(id, hash);
+                for asked in left_out {
+                    self.ask_others_too(view, id, asked);
+                }
+                true
+            }
+        }
+    }
+
+    /// Nobody is asked for this block any more. What was asked of whom.
+    pub(super) fn cancel(&mut self, hash: &BlockHash) {
+        let Some(flight) = self.flights.remove(hash) else {
+            return;
+        };
+        for id in flight.holders {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.cancel(hash);
+            }
+        }
+    }
+
+    /// The peer says that it does not have the block, which it had shown: that is late, and
+    /// it is asked for nothing for some time, whatever it shows next.
+    pub(super) fn not_found(&mut self, now: Duration, id: ConnId, hash: &BlockHash) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return false;
+        };
+        let asked = peer.asked().iter().find(|asked| asked.hash == *hash);
+        let Some(asked) = asked.copied() else {
+            return false;
+        };
+        peer.cancel(hash);
+        peer.stall(now);
+        self.release(id, asked.height, hash);
+        self.wake_at(now + STALL_PATIENCE);
+        true
+    }
+
+    /// A peer is not asked for this block any more: others may be.
+    fn release(&mut self, id: ConnId, height: u32, hash: &BlockHash) {
+        self.drop_holder(id, hash);
+        self.put_back(height, hash);
+    }
+
+    fn drop_holder(&mut self, id: ConnId, hash: &BlockHash) {
+        if let Some(flight) = self.flights.get_mut(hash) {
+            flight.holders.retain(|holder| *holder != id);
+            if flight.holders.is_empty() && flight.copies <= 1 {
+                self.flights.remove(hash);
+            }
+        }
+    }
+
+    /// A block is to be had again, unless the kernel has it or enough peers are asked.
+    pub(super) fn put_back(&mut self, height: u32, hash: &BlockHash) {
+        if !wanted(&self.flights, &self.with_kernel)(hash) {
+            return;
+        }
+        for plan in self.plans.values_mut() {
+            plan.put_back(height, hash);
+        }
+    }
+
+    /// A block is on its way to the kernel by whatever road: nobody is asked for it.
+    fn take_out(&mut self, height: u32, hash: &BlockHash) {
+        for plan in self.plans.values_mut() {
+            plan.take_out(height, hash);
+        }
+    }
+
+    /// A block was given to the kernel.
+    pub(super) fn given_to_kernel(&mut self, height: u32, hash: BlockHash, pending: Pending) {
+        self.take_out(height, &hash);
+        let bytes = pending.bytes;
+        self.budget.arrived(bytes, self.kernel_bytes);
+        self.kernel_bytes += bytes;
+        let before = self.with_kernel.insert(hash, pending);
+        assert!(before.is_none(), "a block is with the kernel once");
+    }
+
+    /// Another copy of a block that the kernel has, from a peer that was asked for it. It
+    /// waits for the verdict about the first, unless [`MAX_COPIES_KEPT`] do already.
+    pub(super) fn keep_copy(&mut self, id: ConnId, block: RawBlock) {
+        let waiting = self.with_kernel.values();
+        if waiting.filter(|pending| pending.copy.is_some()).count() < MAX_COPIES_KEPT
+            && let Some(pending) = self.with_kernel.get_mut(&block.hash)
+        {
+            pending.copy.get_or_insert((id, block));
+        }
+    }
+
+    /// A block of the chain came that we had asked for: others will weigh as much.
+    pub(super) fn weigh(&mut self, bytes: usize) {
+        let estimate = (self.expected_block * 7 + bytes.min(MAX_PAYLOAD_BYTES)) / 8;
+        self.expected_block = estimate.max(LEAST_EXPECTED_BLOCK);
+    }
+
+    pub(super) fn with_kernel(&self) -> &BTreeMap<BlockHash, Pending> {
+        &self.with_kernel
+    }
+
+    pub(super) fn pending_mut(&mut self, hash: &BlockHash) -> Option<&mut Pending> {
+        self.with_kernel.get_mut(hash)
+    }
+
+    /// The kernel gave its verdict about a block.
+    pub(super) fn judged(&mut self, hash: &BlockHash) -> Option<Pending> {
+        let pending = self.with_kernel.remove(hash);
+        self.kernel_bytes -= pending.as_ref().map_or(0, |pending| pending.bytes);
+        // Had the kernel to wait because the budget kept us from asking?
+        let more = self.plans.values().any(|plan| !plan.missing().is_empty());
+        let by_bytes = self.limit() < MAX_OUTSTANDING;
+        let bound = self.space() == 0 || self.share() < MAX_IN_FLIGHT;
+        if more && by_bytes && bound && self.with_kernel.is_empty() {
+            self.budget.starved();
+        }
+        pending
+    }
+
+    /// The tree has a new status for this block: windows that begin with it move.
+    pub(super) fn advance(&mut self, tree: &HeaderTree, hash: &BlockHash) {
+        let (flights, with_kernel) = (&self.flights, &self.with_kernel);
+        let is_wanted = wanted(flights, with_kernel);
+        for plan in self.plans.values_mut() {
+            if plan.begins_with(hash) {
+                plan.advance(tree, &is_wanted);
+            }
+        }
+    }
+
+    /// Trouble of our own: nothing is asked for until then.
+    pub(super) fn hold_until(&mut self, until: Duration, why: String) {
+        self.hold = Some((until, why));
+        self.wake_at(until);
+    }
+}
+
+/// Whether a block that is not here is to be asked for: it is not on its way.
+fn wanted<'a>(
+    flights: &'a BTreeMap<BlockHash, Flight>,
+    with_kernel: &'a BTreeMap<BlockHash, Pending>,
+) -> impl Fn(&BlockHash) -> bool + 'a {
+    |hash| {
+        let flight = flights.get(hash);
+        let asked = flight.is_some_and(|flight| flight.holders.len() >= flight.copies);
+        !asked && !with_kernel.contains_key(hash)
+    }
+}
+
+/// The first block on the way from our chain to this one that is not here.
+pub(super) fn first_missing(tree: &HeaderTree, best: &Known) -> Option<(u32, BlockHash)> {
+    let tip = tree.tip().hash;
+    let mut height = tree.fork_point(&best.hash, &tip)?.height + 1;
+    loop {
+        let chunk = tree.branch(&best.hash, height, 64);
+        height = chunk.last()?.height + 1;
+        let mut chunk = chunk.into_iter();
+        if let Some(entry) = chunk.find(|entry| entry.status == Status::Header) {
+            return Some((entry.height, entry.hash));
+        }
+    }
+}
+
+/// What tests set and look at.
+#[cfg(test)]
+impl BlockDownload {
+    /// As if many blocks of that size had been seen.
+    pub(super) fn expect_blocks_of(&mut self, bytes: usize) {
+        self.expected_block = bytes;
+    }
+
+    pub(super) fn budget_mut(&mut self) -> &mut Budget {
+        &mut self.budget
+    }
+
+    /// Nothing is asked of anybody, and nothing is known to be missing.
+    pub(super) fn forget_requests(&mut self) {
+        self.flights.clear();
+        self.forget_asked();
+        for plan in self.plans.values_mut() {
+            plan.forget_missing();
+        }
+    }
+
+    /// All requests are another's, who is not here.
+    pub(super) fn ask_nobody(&mut self, id: ConnId) {
+        self.forget_asked();
+        for flight in self.flights.values_mut() {
+            flight.holders = vec![id];
+        }
+    }
+
+    fn forget_asked(&mut self) {
+        for peer in self.peers.values_mut() {
+            for asked in peer.asked().to_vec() {
+                peer.cancel(&asked.hash);
+            }
+        }
+    }
+
+    /// As if the peer had been late with this block just now.
+    pub(super) fn make_late(&mut self, id: ConnId, now: Duration, height: u32, hash: BlockHash) {
+        let peer = self.peers.get_mut(&id).expect("a peer of the test");
+        let at = now;
+        peer.is_late_with(now, Asked { height, hash, at });
+        peer.stall(now);
+    }
+}

@@ -1,0 +1,123 @@
+//! Which plans there are, and on which of them each peer lies.
+
+use crate::lifecycle::ConnId;
+
+use super::super::peer::Known;
+use super::plan::{Plan, PlanId};
+use super::{BlockDownload, View, wanted};
+
+impl BlockDownload {
+    /// Follows what peers have shown since the last time.
+    pub(super) fn follow_targets(&mut self, view: &View<'_>) {
+        let changed = std::mem::take(&mut self.changed);
+        let mut ids = changed.shown;
+        if changed.everything {
+            self.plans.clear();
+            for peer in self.peers.values_mut() {
+                peer.plan = None;
+            }
+            ids.extend(self.peers.keys());
+        } else if changed.tip {
+            let tip = view.tree.tip().work;
+            let ids: Vec<PlanId> = self.plans.keys().copied().collect();
+            for id in ids {
+                if self.plans[&id].target.work <= tip {
+                    self.drop_plan(id);
+                }
+            }
+        }
+        self.changed.shown.extend(ids);
+        // A plan that is dropped leaves its peers to be looked at again.
+        while let Some(id) = self.changed.shown.pop_first() {
+            self.follow_peer(view, id);
+        }
+        if changed.everything || changed.tip {
+            self.forget_flights();
+        }
+    }
+
+    /// Finds or makes the plan on which the peer's best chain lies.
+    fn follow_peer(&mut self, view: &View<'_>, id: ConnId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let (before, reached) = (peer.plan.take(), peer.reach);
+        if let Some(best) = view.best(id) {
+            let plan = self.plan_to(view, best);
+            let floor = view.peers[&id].lowest_kept();
+            let peer = self.peers.get_mut(&id).expect("looked up above");
+            (peer.plan, peer.reach, peer.floor) = (Some(plan), best.height, floor);
+            if before != Some(plan) || best.height > reached {
+                // It may have what another is late with.
+                self.look_at_the_late(view.now);
+            }
+        }
+        self.leave_plan(before, reached);
+    }
+
+    /// The plan that leads to this block or through it.
+    fn plan_to(&mut self, view: &View<'_>, best: Known) -> PlanId {
+        let tree = view.tree;
+        let leads_there = |plan: &Plan| {
+            let to = plan.target;
+            best.height <= to.height && tree.is_ancestor(&best.hash, &to.hash)
+        };
+        let plans = self.plans.iter();
+        if let Some((id, _)) = plans.clone().find(|(_, plan)| leads_there(plan)) {
+            return *id;
+        }
+        let goes_on = |plan: &Plan| {
+            let from = plan.target;
+            from.height < best.height && tree.is_ancestor(&from.hash, &best.hash)
+        };
+        let longer = plans.clone().find(|(_, plan)| goes_on(plan));
+        let id = match longer {
+            Some((id, _)) => *id,
+            None => {
+                let id = PlanId(self.next_plan);
+                self.next_plan += 1;
+                self.plans.insert(id, Plan::new(tree, best));
+                id
+            }
+        };
+        let is_wanted = wanted(&self.flights, &self.with_kernel);
+        let plan = self.plans.get_mut(&id).expect("found or made above");
+        plan.target = best;
+        plan.advance(tree, &is_wanted);
+        id
+    }
+
+    /// A peer whose chain ended at `reach` lies on this plan no more.
+    pub(super) fn leave_plan(&mut self, plan: Option<PlanId>, reach: u32) {
+        let Some(id) = plan else { return };
+        let Some(plan) = self.plans.get(&id) else {
+            return;
+        };
+        let target = plan.target.height;
+        let leads_on = |peer: &super::PeerDownload| peer.plan == Some(id) && peer.reach >= target;
+        if reach >= target && !self.peers.values().any(leads_on) {
+            // Nobody has shown its end any more: those that are left have shorter ways.
+            self.drop_plan(id);
+            self.forget_flights();
+        }
+    }
+
+    fn drop_plan(&mut self, id: PlanId) {
+        self.plans.remove(&id);
+        for (peer, download) in &mut self.peers {
+            if download.plan == Some(id) {
+                download.plan = None;
+                self.changed.shown.insert(*peer);
+            }
+        }
+    }
+
+    /// Blocks that nobody is asked for and that lie in no window are remembered no more.
+    fn forget_flights(&mut self) {
+        let plans = &self.plans;
+        self.flights.retain(|hash, flight| {
+            let mut plans = plans.values();
+            !flight.holders.is_empty() || plans.any(|plan| plan.has(flight.height, hash))
+        });
+    }
+}
