@@ -1,7 +1,6 @@
 //! Blocks that the operator wants of one peer, whatever sync would ask of whom
 //! (`getblockfrompeer`).
 
-
 use bitcoin::BlockHash;
 use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::Message;

@@ -233,8 +233,8 @@ impl SyncManager {
             return;
         };
         let (id, until) = (source.id, source.until);
-        let recent = self.tree.best_header().header.time
-            >= step.now.unix.saturating_sub(RECENT_HEADER);
+        let recent =
+            self.tree.best_header().header.time >= step.now.unix.saturating_sub(RECENT_HEADER);
         if recent || self.has_ended(id) {
             return;
         }

@@ -395,7 +395,10 @@ impl SyncManager {
     /// S1: who announced a block that we do not know would show a chain if it were asked.
     fn announcement_forgotten(&self, now: Duration) -> Option<Finding> {
         let mut owed = self.peers.iter().filter_map(|(id, peer)| {
-            let since = peer.headers.owed_question.filter(|_| peer.serves_headers())?;
+            let since = peer
+                .headers
+                .owed_question
+                .filter(|_| peer.serves_headers())?;
             Some((*id, now.saturating_sub(since)))
         });
         let (id, since) = owed.find(|(_, since)| *since >= SILENCE)?;

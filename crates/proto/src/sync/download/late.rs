@@ -146,9 +146,8 @@ impl BlockDownload {
                 proven: peer.is_proven(),
                 timeout: peer.timeout(),
             };
-            let better = best.is_none_or(|best| {
-                (!helper.proven, helper.timeout) < (!best.proven, best.timeout)
-            });
+            let better = best
+                .is_none_or(|best| (!helper.proven, helper.timeout) < (!best.proven, best.timeout));
             if better && self.has(view, *other, asked) && !peer.may_deliver(&asked.hash) {
                 best = Some(helper);
             }
@@ -171,7 +170,11 @@ impl BlockDownload {
 
     /// Somebody may have now what others are late with.
     pub(super) fn look_at_the_late(&mut self, now: Duration) {
-        for peer in self.peers.values_mut().filter(|peer| !peer.asked().is_empty()) {
+        for peer in self
+            .peers
+            .values_mut()
+            .filter(|peer| !peer.asked().is_empty())
+        {
             peer.look_at = peer.look_at.min(now);
         }
         self.wake_at(now);

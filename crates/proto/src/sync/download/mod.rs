@@ -52,8 +52,8 @@ use super::peer::{Known, Peer};
 use super::submit::Pending;
 use budget::Budget;
 pub(super) use late::{DOWNLOAD_TIMEOUT, RETRY_PAUSE, STALL_PATIENCE};
-use pace::{Delivery, PeerDownload};
 pub(super) use pace::{Asked, MAX_IN_FLIGHT, STALL_TIMEOUT_MIN};
+use pace::{Delivery, PeerDownload};
 #[cfg(test)]
 pub(super) use plan::WINDOW;
 pub(super) use plan::{Plan, PlanId};

@@ -216,7 +216,8 @@ impl BlockDownload {
             let plan = peer.plan.and_then(|id| Some((id, self.plans.get(&id)?)));
             if let Some((id, plan)) = plan {
                 let first = plan.missing().first();
-                let serves = first.is_some_and(|first| peer.floor <= *first && *first <= peer.reach);
+                let serves =
+                    first.is_some_and(|first| peer.floor <= *first && *first <= peer.reach);
                 *served.entry(id).or_default() |= serves;
             }
         }
@@ -226,7 +227,10 @@ impl BlockDownload {
                 continue;
             };
             let is_missing = self.plans.get(&id).is_some_and(|plan| {
-                let first = plan.missing().range(peer.floor..=peer.reach.max(peer.floor)).next();
+                let first = plan
+                    .missing()
+                    .range(peer.floor..=peer.reach.max(peer.floor))
+                    .next();
                 first.is_some()
             });
             if !is_missing || served.get(&id).copied().unwrap_or(false) {

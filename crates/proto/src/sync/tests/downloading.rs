@@ -62,7 +62,11 @@ fn nothing_is_asked_beyond_the_window() {
     let keeps = world.add_as(&chain, Direction::Outbound, keeps);
     world.add_as(&chain, Direction::Outbound, quick);
     world.run(Duration::from_millis(290));
-    assert_eq!(world.node.download.asked_of(keeps).len(), 1, "it has delivered none");
+    assert_eq!(
+        world.node.download.asked_of(keeps).len(),
+        1,
+        "it has delivered none"
+    );
     let highest = world
         .requests
         .iter()
@@ -248,7 +252,10 @@ fn a_busy_kernel_stops_requests_and_nobody_is_blamed() {
     world.add(&chain);
     world.add(&chain);
     world.run(secs(60));
-    assert!(world.most_outstanding <= MAX_OUTSTANDING + 2, "and one a peer");
+    assert!(
+        world.most_outstanding <= MAX_OUTSTANDING + 2,
+        "and one a peer"
+    );
     assert!(world.ended.is_empty(), "{:?}", world.ended);
     assert_eq!(world.asked_twice(), 0);
     world.sync_to(&chain, secs(600));

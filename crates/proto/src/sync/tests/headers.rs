@@ -59,7 +59,11 @@ fn dialled_peers_are_asked_before_those_that_dialled_us_and_claims_do_not_matter
     let mut world = World::new();
     world.add_as(&chain, Direction::Inbound, silent());
     let outbound = world.add_as(&chain, Direction::Outbound, silent());
-    assert_eq!(world.node.sync_peer(), Some(outbound), "though another is asked");
+    assert_eq!(
+        world.node.sync_peer(),
+        Some(outbound),
+        "though another is asked"
+    );
     let manual = world.add_as(&chain, Direction::Manual, silent());
     assert_eq!(world.node.sync_peer(), Some(outbound));
     world.leave(outbound);

@@ -9,6 +9,7 @@ mod keeping;
 mod losing_the_source;
 mod schedules;
 mod serving;
+mod strangers;
 mod stuck;
 mod submitting;
 mod verdicts;
