@@ -38,7 +38,7 @@ check: ## Formatting, clippy with warnings as errors, dependency rules
 	$(CARGO) deny --all-features check bans licenses sources
 	@scripts/advisories
 
-sim: build ## Simulate networks of nodes with faults (SEED=n replays one, RUNS=10000 explores)
+sim: build ## Simulate networks with faults, and attacks on a node (SEED=n replays one, RUNS=10000 explores, ARGS=--attack)
 	$(TARGET)/release/sim $(if $(SEED),--seed $(SEED),--runs $(or $(RUNS),200)) $(ARGS)
 
 fuzz: build ## Fuzz Handfast for long: every scenario 20,000 times, 300 at a time, and all mixed for two minutes

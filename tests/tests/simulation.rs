@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use handfast_tests::sim::{Explored, MUTANTS, Mutant, Options, explore, run};
+use handfast_tests::sim::{Explored, Kind, MUTANTS, Mutant, Options, Siege, Who, explore, run};
 
 /// The fixed set.
 const SEEDS: std::ops::Range<u64> = 0..64;
@@ -44,6 +44,14 @@ fn whatever_goes_wrong_the_invariants_hold_and_all_honest_nodes_come_to_the_best
         "stranger: blocks that do not connect",
         "stranger: invalid headers",
         "stranger: tampers with blocks",
+        "stranger: pushes forged blocks",
+        "stranger: poisons a branch",
+        "stranger: denies a longer chain",
+        "stranger: has only the beginning",
+        "stranger: announces what nobody has",
+        "stranger: big frames",
+        "forged block pushed",
+        "big frame",
         "stranger: garbage",
         "stranger: churner",
         "stranger: slow reader",
@@ -103,9 +111,10 @@ fn two_processes_print_the_same_trace_for_the_same_seed() {
 }
 
 /// The observer finds this mistake, in one of these properties.
-fn is_found(mutant: Mutant, properties: &[&str]) {
+fn is_found(mutant: Mutant, siege: Option<Siege>, properties: &[&str]) {
     let options = Options {
         mutant: Some(mutant),
+        siege,
         ..Options::default()
     };
     let explored = explore(MISTAKES, &options, 1, |_| {});
@@ -136,7 +145,51 @@ fn the_observer_finds_every_mistake_in_the_glue() {
             Mutant::VerdictIsLost | Mutant::TimerIsLost => {
                 &["convergence", "S1", "honesty", "assertion", "audit"]
             }
+            _ => continue,
         };
-        is_found(mutant, properties);
+        is_found(mutant, None, properties);
+    }
+}
+
+/// What the node owes whatever strangers do: without the rule that a mutant takes away, one
+/// of the attacks steers it.
+#[test]
+fn without_any_of_the_rules_against_strangers_an_attack_succeeds() {
+    for mutant in MUTANTS {
+        let all = |kind| Some(Who::All(kind));
+        let (who, properties): (Option<Who>, &[&str]) = match mutant {
+            Mutant::VerdictMarksHash => (all(Kind::Forger), &["V1", "honesty"]),
+            Mutant::AnnouncementIsLost => (all(Kind::Useless), &["following"]),
+            Mutant::OnlySourceIsAsked => (all(Kind::Useless), &["sync in time", "S1"]),
+            Mutant::OnlyBestChainIsFetched => {
+                (all(Kind::Withholder), &["sync in time", "following"])
+            }
+            Mutant::OneIsWaitedFor => (all(Kind::NoBlocks), &["sync in time", "following"]),
+            Mutant::LateIsNotReplaced => (all(Kind::NoBlocks), &["sync in time", "following"]),
+            Mutant::InboundIsNotAsked => (all(Kind::Useless), &["sync in time", "following"]),
+            _ => continue,
+        };
+        let siege = Siege {
+            who,
+            ..Siege::default()
+        };
+        is_found(mutant, Some(siege), properties);
+    }
+}
+
+/// S1 alone, to an observer who does not know how long anything takes without an attack.
+#[test]
+fn s1_alone_tells_when_strangers_hold_up_sync() {
+    for (mutant, kind) in [
+        (Mutant::OnlySourceIsAsked, Kind::Useless),
+        (Mutant::OnlyBestChainIsFetched, Kind::Withholder),
+        (Mutant::OneIsWaitedFor, Kind::NoBlocks),
+    ] {
+        let siege = Siege {
+            who: Some(Who::All(kind)),
+            patient: true,
+            ..Siege::default()
+        };
+        is_found(mutant, Some(siege), &["S1"]);
     }
 }

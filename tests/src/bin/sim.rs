@@ -15,6 +15,7 @@ const USAGE: &str = "usage:
   sim --runs N [--from SEED] [--failures N] [--healthy | --attack ...]
 A node under attack, instead of a network with faults; what is not given is drawn:
   --attack [--kind NAME|mixed] [--hostile 0..114] [--hostile-dialled 0|1] [--honest-dialled 0|1]
+    [--patient 0|1]: S1 alone is the limit
 Without --healthy and --attack, a fifth as many attacks are run after the networks, 100 at most.
   --mutant NAME puts a mistake into the glue.";
 /// Attacks that are run beside networks, when nothing is said of them.
@@ -82,6 +83,10 @@ impl Arguments {
                     hostile_dialled,
                     ..siege
                 });
+            }
+            "--patient" => {
+                let patient = number != 0;
+                self.siege = Some(Siege { patient, ..siege });
             }
             "--honest-dialled" => {
                 let honest_dialled = Some(number != 0);

@@ -135,7 +135,7 @@ pub struct Outcome {
     pub seed: u64,
     /// What was broken.
     pub failure: Option<Failure>,
-    /// It was an attack, and which.
+    /// It was an attack: the arguments that name it.
     pub attack: Option<String>,
     /// SHA-256 of the trace.
     pub digest: String,
@@ -180,7 +180,7 @@ impl fmt::Display for Outcome {
         match &self.attack {
             Some(attack) => write!(
                 f,
-                "{attack}\nreplay with: make sim SEED={} ARGS=--attack",
+                "replay with: make sim SEED={} ARGS=\"{attack}\"",
                 self.seed
             ),
             None => write!(f, "replay with: make sim SEED={}", self.seed),
@@ -207,7 +207,7 @@ fn world(options: &Options) -> (World, Option<String>) {
     alone.run();
     // Without it nothing can be told of the attack: a failure of its own.
     let took = alone.first_sync().unwrap_or_default();
-    let what = format!("{attack:?}, alone {took:?}");
+    let what = attack.to_string();
     (World::besieged(options, &attack, Some(took)), Some(what))
 }
 

@@ -1,5 +1,7 @@
 //! An attack: hostile peers of one kind, or of all, against one node that has one honest peer.
 
+use std::fmt;
+
 use handfast_proto::random::Random;
 
 use super::stranger::Kind;
@@ -52,6 +54,9 @@ pub struct Siege {
     pub hostile_dialled: Option<bool>,
     /// The node dials its honest peer, rather than the peer the node.
     pub honest_dialled: Option<bool>,
+    /// Any time will do for the first sync and to follow a block: S1 alone tells when the node
+    /// was steered. Shows what an observer sees who does not know how long it takes alone.
+    pub patient: bool,
 }
 
 /// The same with nothing left open.
@@ -61,6 +66,7 @@ pub(crate) struct Attack {
     pub(crate) hostile: usize,
     pub(crate) hostile_dialled: bool,
     pub(crate) honest_dialled: bool,
+    pub(crate) patient: bool,
 }
 
 impl Siege {
@@ -77,7 +83,29 @@ impl Siege {
             hostile: self.hostile.unwrap_or(hostile),
             hostile_dialled: self.hostile_dialled.unwrap_or(a),
             honest_dialled: self.honest_dialled.unwrap_or(b),
+            patient: self.patient,
         }
+    }
+}
+
+/// As the arguments that make the simulator run it again.
+impl fmt::Display for Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.who {
+            Who::All(kind) => kind.name(),
+            Who::Mixed => "mixed",
+        };
+        write!(
+            f,
+            "--attack --kind '{kind}' --hostile {} --hostile-dialled {} --honest-dialled {}",
+            self.hostile,
+            u8::from(self.hostile_dialled),
+            u8::from(self.honest_dialled)
+        )?;
+        if self.patient {
+            f.write_str(" --patient 1")?;
+        }
+        Ok(())
     }
 }
 

@@ -43,10 +43,11 @@ impl Stranger {
     /// The honest chain up to a height that never grows: an answer, and no help.
     fn beginning(&mut self, engine: &Engine, locator: &Locator) -> Vec<Header> {
         let tree = engine.oracle.tree();
+        // A full message if there can be one: it looks like more to come.
         let most = u32::try_from(MAX_HEADERS).expect("2,000");
-        let last = *self
-            .last_shown
-            .get_or_insert((tree.tip().height / 2).min(most));
+        let height = tree.tip().height;
+        let begin = if height > most { most } else { height / 2 };
+        let last = *self.last_shown.get_or_insert(begin);
         let after = tree.shared_with(&locator.hashes).height + 1;
         let heights = (after..=last).map_while(|height| tree.at_height(height));
         heights.map(|entry| entry.header).collect()

@@ -3,7 +3,7 @@
 
 use super::make::{machine, prefix};
 use super::*;
-use crate::sim::siege::Attack;
+use crate::sim::siege::{Attack, Who};
 
 /// How often the observer looks.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -42,8 +42,10 @@ pub(super) struct Progress {
     since: Duration,
     rounds: u32,
     synced: bool,
-    /// `None`: it runs alone, to find out.
+    /// For the first sync; `None`: it runs alone, to find out.
     limit: Option<Duration>,
+    /// For a new block.
+    follow: Duration,
     /// When it looks at S1 and at the bounds.
     looks: Duration,
 }
@@ -66,8 +68,11 @@ impl World {
         let mut world = Self::empty(options, oracle, Faults::none(), blocks);
         world.engine.siege = true;
         world.engine.net.line = Some((Duration::from_millis(20), 1_000_000, 256 << 10));
-        world.engine.line(format_args!("{base} blocks, {attack:?}"));
-        let begun = random.below(3) == 0;
+        world.engine.line(format_args!(
+            "{base} blocks, {attack}, alone {:?}",
+            alone.unwrap_or_default()
+        ));
+        let begun = random.below(3) == 0 || attack.who == Who::All(Kind::Poisoner);
         let late = random.below(2) == 0;
         world.besiege(attack);
         for (index, tree) in [
@@ -83,7 +88,14 @@ impl World {
             since: Duration::ZERO,
             rounds: 0,
             synced: false,
-            limit: alone.map(|alone| alone * 3 + GRACE),
+            limit: alone
+                .map(|alone| alone * 3 + GRACE)
+                .map(|limit| if attack.patient { SETTLE } else { limit }),
+            follow: if attack.patient {
+                FOLLOW
+            } else {
+                FOLLOW_AT_TIP
+            },
             looks: Duration::ZERO,
         });
         // Who is dialled must be there; who dials may come last of all.
@@ -240,7 +252,7 @@ impl World {
                     self.rest(progress);
                 }
             }
-            Stage::Following if took > FOLLOW_AT_TIP => {
+            Stage::Following if took > progress.follow => {
                 let text = format!("a new honest block is not followed after {took:?}");
                 self.engine.breach("following", text);
             }
