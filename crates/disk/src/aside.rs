@@ -1,10 +1,11 @@
 //! Damaged files are not deleted: a person may want to look at them.
 
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::whole::{beside, directory_of, rename};
+use crate::whole::{beside, directory_of, rename, sync_directory_of};
 
 /// Damaged files of one name that are kept; the oldest make room, and it is said.
 pub const MAX_ASIDE: usize = 8;
@@ -18,19 +19,59 @@ const SUFFIX: &str = "damaged-";
 /// # Errors
 /// The system's; nothing was renamed then.
 pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let to = aside(path, next(path)?);
+    rename(path, &to)?;
+    Ok(to)
+}
+
+/// Gives the file `path` such a name beside its own, and returns that: for who will put
+/// another file in its place. One that has such a name already gets no other.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn keep_copy(path: &Path) -> io::Result<PathBuf> {
+    let original = fs::metadata(path)?;
+    let same = |other: &Path| {
+        fs::symlink_metadata(other)
+            .is_ok_and(|other| (other.dev(), other.ino()) == (original.dev(), original.ino()))
+    };
+    let mut names = numbers(path)?.into_iter().map(|number| aside(path, number));
+    if let Some(name) = names.find(|name| same(name)) {
+        return Ok(name);
+    }
+    let to = aside(path, next(path)?);
+    if fs::hard_link(path, &to).is_err() {
+        // Not every file system has them.
+        let part = beside(&to, "new");
+        fs::copy(path, &part)?;
+        fs::File::open(&part)?.sync_all()?;
+        fs::rename(&part, &to)?;
+    }
+    sync_directory_of(&to)?;
+    Ok(to)
+}
+
+/// The next number, for which there is room.
+fn next(path: &Path) -> io::Result<u32> {
     let mut numbers = numbers(path)?;
     numbers.sort_unstable();
-    let next = numbers.last().map_or(1, |last| last.saturating_add(1));
+    let next = numbers.last().map_or(Some(1), |last| last.checked_add(1));
+    let next = next.ok_or_else(|| io::Error::other("no number is left for a damaged file"))?;
     let keep = MAX_ASIDE - 1;
     let surplus = numbers.len().saturating_sub(keep);
     for number in &numbers[..surplus] {
         let oldest = aside(path, *number);
+        if fs::symlink_metadata(&oldest)?.is_dir() {
+            // Nobody knows what is in it.
+            continue;
+        }
         tracing::warn!(file = %oldest.display(), "the oldest damaged file of this name makes room for another");
-        fs::remove_file(oldest)?;
+        match fs::remove_file(oldest) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
     }
-    let to = aside(path, next);
-    rename(path, &to)?;
-    Ok(to)
+    Ok(next)
 }
 
 fn aside(path: &Path, number: u32) -> PathBuf {
@@ -44,11 +85,10 @@ fn numbers(path: &Path) -> io::Result<Vec<u32>> {
     let mut numbers = vec![];
     for entry in fs::read_dir(directory_of(path))? {
         let name = entry?.file_name();
-        let number: Option<u32> = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(&*stem))
-            .and_then(|number| number.parse().ok());
-        numbers.extend(number);
+        let digits = name.to_str().and_then(|name| name.strip_prefix(&*stem));
+        let number: Option<u32> = digits.and_then(|digits| digits.parse().ok());
+        // Not "007" or "+7": somebody else's.
+        numbers.extend(number.filter(|number| digits == Some(number.to_string().as_str())));
     }
     Ok(numbers)
 }
@@ -56,6 +96,7 @@ fn numbers(path: &Path) -> io::Result<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{Oddity, put_oddity};
 
     #[test]
     fn damaged_files_are_numbered_never_overwritten_and_bounded() {
@@ -72,5 +113,30 @@ mod tests {
             let kept = fs::read_to_string(dir.path().join(format!("peers.dat.damaged-{n}")));
             assert_eq!(kept.unwrap(), n.to_string());
         }
+    }
+
+    #[test]
+    fn a_copy_stays_as_it_is_when_the_file_is_replaced_and_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("blocks.journal");
+        fs::write(&path, "old").unwrap();
+        let copy = keep_copy(&path).unwrap();
+        assert_eq!(keep_copy(&path).unwrap(), copy);
+        crate::replace(&path, b"new").unwrap();
+        assert_eq!(fs::read(&copy).unwrap(), b"old");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_ne!(keep_copy(&path).unwrap(), copy);
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_a_file_is_set_aside_and_never_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("peers.dat");
+        for _ in 0..=MAX_ASIDE {
+            put_oddity(&path, Oddity::Directory);
+            let to = set_aside(&path).unwrap();
+            assert_eq!(fs::read(to.join("precious")).unwrap(), b"data");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), MAX_ASIDE + 1);
     }
 }

@@ -9,11 +9,12 @@
 //! record's head commits to its offset in the file too, so that bytes of an older file
 //! that a file system left behind the end are not taken for records.
 //!
-//! # A torn tail
-//! A process or system that ends within an append leaves a part of it: what follows the
-//! last whole record. Opening cuts it off. Nothing acknowledged is in it, since an
-//! append that did not return has acknowledged nothing. A record in the middle whose
-//! payload is damaged is left out and counted, and those after it are read all the same.
+//! # What cannot be read
+//! A process or system that ends within an append leaves a part of it behind the last
+//! whole record, and a drive can damage any byte. The one cannot be told from the other, so
+//! nothing is said of what it was: opening looks for whole records in all of the file,
+//! behind damage too, and leaves out what is none. The file keeps a second name, under
+//! which it stays as it was, before the first append writes the records to a new one.
 //!
 //! # After a failure
 //! A write that failed is taken back by cutting the file to its last good record. When
@@ -32,8 +33,8 @@ use std::path::{Path, PathBuf};
 
 pub use record::{Format, MAX_RECORD};
 
-use crate::storage::{Storage, StorageFile};
-use record::{Entry, HEAD_BYTES};
+use crate::storage::{Opened, Storage, StorageFile};
+use record::{Entry, HEAD_BYTES, Scan, Scanned};
 
 /// Copied at once when records move to a new file, bytes.
 const COPY_BYTES: usize = 1 << 20;
@@ -43,10 +44,12 @@ const COPY_BYTES: usize = 1 << 20;
 pub struct Found {
     /// Records that can be read.
     pub records: usize,
-    /// Bytes of a torn tail that was cut off.
-    pub cut: u64,
-    /// Records in the middle that were damaged and are left out.
+    /// Bytes behind the last record that can be read: a write that was cut short, or damage.
+    pub unread: u64,
+    /// Places before it where something is damaged: a record, several, or the head.
     pub damaged: usize,
+    /// The name under which the file stays as it was, if one of these is not zero.
+    pub copy: Option<PathBuf>,
     /// The whole file was not a journal of this format: its new name.
     pub aside: Option<PathBuf>,
 }
@@ -77,45 +80,41 @@ impl fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// Reads the journal in `storage`, from the first record to the last, and cuts off
-    /// a torn tail. No file is an empty journal.
+    /// Reads the journal in `storage`, from the first record to the last. No file is an
+    /// empty journal. Where not all of the file can be read, it keeps a second name under
+    /// which it stays as it is.
     ///
     /// # Errors
-    /// The system's, when a file is there and cannot be read or set aside: what was
-    /// acknowledged is not known then, and nothing has changed.
+    /// The system's, when a file is there and cannot be read, be set aside or get that name:
+    /// what was acknowledged is not known then, and nothing has changed.
     pub fn open(mut storage: Box<dyn Storage>, format: Format) -> io::Result<(Journal, Found)> {
         let mut found = Found::default();
-        let mut file = storage.open()?;
-        let mut entries = vec![];
-        let mut end = 0;
-        let mut doubtful = false;
-        if let Some(open) = &mut file {
-            match record::scan(&**open, format)? {
-                Some(scanned) => {
-                    let length = open.length()?;
-                    found.cut = length - scanned.end;
-                    found.damaged = scanned.damaged;
-                    if found.cut > 0 {
-                        // Good manners: the next append writes a new file anyway.
-                        let _ = open.set_length(scanned.end).and_then(|()| open.sync());
+        let mut scanned = Scanned::default();
+        let mut file = None;
+        match storage.open()? {
+            Opened::Absent => {}
+            Opened::NotAFile => found.aside = Some(storage.set_aside()?),
+            Opened::File(open) => match record::scan(&*open, format)? {
+                Scan::Journal(journal) => {
+                    found.unread = open.length()?.saturating_sub(journal.end);
+                    found.damaged = journal.damaged;
+                    if found.unread > 0 || found.damaged > 0 {
+                        found.copy = Some(storage.keep_copy()?);
                     }
-                    (entries, end) = (scanned.entries, scanned.end);
-                    doubtful = true;
+                    scanned = journal;
+                    file = Some(open);
                 }
-                None => {
-                    found.aside = Some(storage.set_aside()?);
-                    file = None;
-                }
-            }
+                Scan::Foreign => found.aside = Some(storage.set_aside()?),
+            },
         }
-        found.records = entries.len();
+        found.records = scanned.entries.len();
         let journal = Journal {
             storage,
             format,
+            doubtful: file.is_some(),
             file,
-            entries,
-            end,
-            doubtful,
+            entries: scanned.entries,
+            end: scanned.end,
         };
         Ok((journal, found))
     }
@@ -157,7 +156,7 @@ impl Journal {
     /// If there is no such record.
     pub fn read(&self, index: usize) -> io::Result<Vec<u8>> {
         let entry = self.entries[index];
-        let file = self.file.as_deref().expect("records lie in a file");
+        let file = self.file.as_deref().ok_or(ErrorKind::NotFound)?;
         record::payload(file, entry)?.ok_or_else(|| {
             io::Error::new(
                 ErrorKind::InvalidData,
@@ -169,11 +168,9 @@ impl Journal {
     /// Adds records, all or none, and returns when they are on disk for good.
     ///
     /// # Errors
-    /// The system's. None of them is in the journal then, and it is as good as before:
-    /// the same call can be made again when the cause has gone.
-    ///
-    /// # Panics
-    /// If one is empty or longer than [`MAX_RECORD`].
+    /// The system's; `InvalidInput` if one is empty or longer than [`MAX_RECORD`]. None of
+    /// them is in the journal then, and it is as good as before: the same call can be made
+    /// again when the cause has gone.
     pub fn append(&mut self, payloads: &[impl AsRef<[u8]>]) -> io::Result<()> {
         if self.doubtful || self.file.is_none() {
             self.rewrite()?;
@@ -182,9 +179,9 @@ impl Journal {
         let mut entries = vec![];
         for payload in payloads {
             let place = self.end + bytes.len() as u64;
-            entries.push(record::encode(payload.as_ref(), place, &mut bytes));
+            entries.push(record::encode(payload.as_ref(), place, &mut bytes)?);
         }
-        let file = self.file.as_mut().expect("made just now");
+        let file = self.file.as_mut().ok_or(ErrorKind::NotFound)?;
         if let Err(error) = write_all(&mut **file, &bytes, self.end) {
             // Or it may be what fills the disk, and later records would follow it.
             self.doubtful = file.set_length(self.end).is_err();
@@ -218,7 +215,7 @@ impl Journal {
         for index in keep {
             let payload = self.read(*index)?;
             let place = end + bytes.len() as u64;
-            entries.push(record::encode(&payload, place, &mut bytes));
+            entries.push(record::encode(&payload, place, &mut bytes)?);
             if bytes.len() >= COPY_BYTES {
                 write_all(&mut *file, &bytes, end)?;
                 end += bytes.len() as u64;

@@ -2,7 +2,7 @@
 //!
 //! - [`state_file`]: small state, written whole or not at all, the one user of bincode.
 //! - [`Journal`]: records that are on disk for good when [`Journal::append`] returns.
-//! - [`replace`], [`set_aside`]: what both are made of.
+//! - [`read()`], [`replace`], [`set_aside`]: what both are made of.
 //!
 //! Nothing that came over the network is decoded here, and nothing here has a clock,
 //! a thread or a retry: callers decide when to try again.
@@ -14,6 +14,7 @@
 
 mod aside;
 mod journal;
+mod read;
 pub mod state_file;
 mod storage;
 pub mod testing;
@@ -21,5 +22,6 @@ mod whole;
 
 pub use aside::{MAX_ASIDE, set_aside};
 pub use journal::{Format, Found, Journal, MAX_RECORD};
-pub use storage::{FileStorage, Storage, StorageFile};
+pub use read::{Unreadable, check_place, read, read_text};
+pub use storage::{FileStorage, Opened, Storage, StorageFile};
 pub use whole::{remove, replace, try_replace};

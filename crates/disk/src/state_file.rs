@@ -5,7 +5,6 @@
 //! one. One that cannot be read is set aside, never deleted, and the node goes on
 //! without it. Nothing that came over the network is decoded here.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -14,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use crate::{replace, set_aside};
+use crate::{Unreadable, read as read_file, replace, set_aside};
 
 const MAGIC: [u8; 8] = *b"HANDFAST";
 /// Magic, schema version, payload length.
@@ -23,6 +22,9 @@ const CHECKSUM_BYTES: usize = 32;
 /// Longest payload, bytes. The address book has a bound far below; whoever writes what grows
 /// counts it with [`encoded_len`].
 pub const MAX_PAYLOAD: u64 = 64 << 20;
+
+/// Longest file, bytes.
+const MAX_FILE: u64 = MAX_PAYLOAD + (HEAD_BYTES + CHECKSUM_BYTES) as u64;
 
 /// Why a file that somebody named cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +51,11 @@ pub enum ReadError {
 /// # Errors
 /// It cannot be read, is no state file, damaged, or of another version.
 pub fn read<T: DeserializeOwned>(path: &Path, version: u32) -> Result<T, ReadError> {
-    let bytes = fs::read(path)?;
+    let bytes = match read_file(path, MAX_FILE) {
+        Ok(bytes) => bytes,
+        Err(Unreadable::Io(error)) => return Err(error.into()),
+        Err(other) => return Err(ReadError::Damaged(other.to_string())),
+    };
     decode(&bytes, version).map_err(|damage| match damage {
         Damage::Version { got, wanted } => ReadError::Version { got, wanted },
         damage => ReadError::Damaged(damage.to_string()),
@@ -72,6 +78,8 @@ enum Damage {
     Length,
     #[error("its checksum is wrong")]
     Checksum,
+    #[error("{0}")]
+    Unreadable(Unreadable),
     #[error("it is whole, and the state of something else")]
     Contents(#[from] bincode::Error),
 }
@@ -82,18 +90,19 @@ fn encoding() -> impl Options {
         .with_limit(MAX_PAYLOAD)
 }
 
-/// Reads `path`; `None` when there is no such file, or none that can be read. The
-/// latter is set aside ([`set_aside`]) with a warning, and the caller begins anew.
+/// Reads `path`; `None` when there is no such file, or none that can be read (damaged, of
+/// another version, too long, or no file at all). The latter is set aside ([`set_aside`]) with a warning, and the caller begins anew.
 ///
 /// # Errors
 /// The system's, when a file is there and cannot be opened or set aside.
 pub fn load<T: DeserializeOwned>(path: &Path, version: u32) -> io::Result<Option<T>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+    let decoded = match read_file(path, MAX_FILE) {
+        Ok(bytes) => decode(&bytes, version),
+        Err(error) if error.is_absent() => return Ok(None),
+        Err(Unreadable::Io(error)) => return Err(error),
+        Err(other) => Err(Damage::Unreadable(other)),
     };
-    match decode(&bytes, version) {
+    match decoded {
         Ok(value) => Ok(Some(value)),
         Err(damage) => {
             let aside = set_aside(path)?;
@@ -157,7 +166,10 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], wanted: u32) -> Result<T, Damage> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::testing::{Oddity, put_oddity};
 
     type Rows = Vec<(u32, String)>;
 
@@ -208,6 +220,24 @@ mod tests {
         assert!(!path.exists());
         let aside = fs::read(dir.path().join("peers.dat.damaged-1")).expect("set aside");
         assert_eq!(aside, b"HANDFAST but not really");
+    }
+
+    #[test]
+    fn what_is_no_state_file_at_all_is_set_aside_as_it_is_and_a_new_one_begins() {
+        for oddity in Oddity::ALL {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let path = dir.path().join("peers.dat");
+            put_oddity(&path, oddity);
+            assert!(read::<Rows>(&path, 1).is_err(), "{oddity:?}");
+            let loaded = load::<Rows>(&path, 1);
+            assert!(loaded.expect("no system error").is_none(), "{oddity:?}");
+            let aside = dir.path().join("peers.dat.damaged-1");
+            assert!(fs::symlink_metadata(aside).is_ok(), "{oddity:?}");
+            // Its temporary name can be taken by the same.
+            put_oddity(&dir.path().join("peers.dat.new"), oddity);
+            let saved = save(&path, 1, &rows());
+            assert_eq!(saved.is_ok(), oddity != Oddity::Directory, "{oddity:?}");
+        }
     }
 
     #[test]

@@ -5,16 +5,18 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::aside::keep_copy;
+use crate::read::{Unreadable, check_place, regular};
 use crate::set_aside;
-use crate::whole::{beside, rename};
+use crate::whole::{beside, create_new, rename};
 
 /// A place for one file that can be exchanged as a whole.
 pub trait Storage: Send {
-    /// The file that is there, if there is one.
+    /// What is there.
     ///
     /// # Errors
     /// The system's.
-    fn open(&mut self) -> io::Result<Option<Box<dyn StorageFile>>>;
+    fn open(&mut self) -> io::Result<Opened>;
 
     /// A new, empty file beside it. An earlier one that was not published is gone.
     ///
@@ -29,14 +31,40 @@ pub trait Storage: Send {
     /// The system's; then either file may be there after a loss of power.
     fn publish(&mut self) -> io::Result<()>;
 
-    /// Gives the file that is there another name, and returns that.
+    /// Gives what is there another name, and returns that.
     ///
     /// # Errors
     /// The system's.
     fn set_aside(&mut self) -> io::Result<PathBuf>;
+    /// Gives the file that is there a second name, under which it stays as it is when
+    /// another is published in its place, and returns that.
+    ///
+    /// # Errors
+    /// The system's; nothing has changed then.
+    fn keep_copy(&mut self) -> io::Result<PathBuf>;
 
     /// Its name, for messages.
     fn name(&self) -> &Path;
+}
+
+/// What a [`Storage`] holds.
+pub enum Opened {
+    /// Nothing.
+    Absent,
+    /// A file.
+    File(Box<dyn StorageFile>),
+    /// Something else, where the file belongs.
+    NotAFile,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Opened::Absent => "Absent",
+            Opened::File(_) => "File",
+            Opened::NotAFile => "NotAFile",
+        })
+    }
 }
 
 /// An open file.
@@ -87,18 +115,22 @@ impl FileStorage {
 }
 
 impl Storage for FileStorage {
-    fn open(&mut self) -> io::Result<Option<Box<dyn StorageFile>>> {
+    fn open(&mut self) -> io::Result<Opened> {
+        match check_place(&self.path) {
+            Ok(()) => {}
+            Err(Unreadable::NotAFile(_)) => return Ok(Opened::NotAFile),
+            Err(error) => return Err(error.into()),
+        }
         match OpenOptions::new().read(true).write(true).open(&self.path) {
-            Ok(file) => Ok(Some(Box::new(file))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Ok(file) if regular(&file).is_err() => Ok(Opened::NotAFile),
+            Ok(file) => Ok(Opened::File(Box::new(file))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Opened::Absent),
             Err(error) => Err(error),
         }
     }
 
     fn create(&mut self) -> io::Result<Box<dyn StorageFile>> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
-        Ok(Box::new(options.open(beside(&self.path, "new"))?))
+        Ok(Box::new(create_new(&beside(&self.path, "new"))?))
     }
 
     fn publish(&mut self) -> io::Result<()> {
@@ -107,6 +139,10 @@ impl Storage for FileStorage {
 
     fn set_aside(&mut self) -> io::Result<PathBuf> {
         set_aside(&self.path)
+    }
+
+    fn keep_copy(&mut self) -> io::Result<PathBuf> {
+        keep_copy(&self.path)
     }
 
     fn name(&self) -> &Path {

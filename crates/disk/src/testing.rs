@@ -7,11 +7,63 @@
 //! worst that "unknown" can mean.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::storage::{Storage, StorageFile};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::storage::{Opened, Storage, StorageFile};
+
+/// What can lie where a file belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// A directory with something in it.
+    Directory,
+    /// A named pipe without a writer.
+    Pipe,
+    /// A socket.
+    Socket,
+    /// A device that has no end.
+    Device,
+    /// A symbolic link to itself.
+    Loop,
+    /// A file of a terabyte, of which nothing was ever written.
+    Enormous,
+}
+
+impl Oddity {
+    /// All of them.
+    pub const ALL: [Oddity; 6] = [
+        Oddity::Directory,
+        Oddity::Pipe,
+        Oddity::Socket,
+        Oddity::Device,
+        Oddity::Loop,
+        Oddity::Enormous,
+    ];
+}
+
+/// Puts it at `path`, where nothing is.
+///
+/// # Panics
+/// When the file system does not allow it.
+pub fn put_oddity(path: &Path, oddity: Oddity) {
+    let made = match oddity {
+        Oddity::Directory => {
+            fs::create_dir(path).and_then(|()| fs::write(path.join("precious"), "data"))
+        }
+        Oddity::Pipe => {
+            mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).map_err(io::Error::from)
+        }
+        Oddity::Socket => std::os::unix::net::UnixListener::bind(path).map(drop),
+        Oddity::Device => std::os::unix::fs::symlink("/dev/zero", path),
+        Oddity::Loop => std::os::unix::fs::symlink(path, path),
+        Oddity::Enormous => fs::File::create(path).and_then(|file| file.set_len(1 << 40)),
+    };
+    made.unwrap_or_else(|error| panic!("{oddity:?} at {}: {error}", path.display()));
+}
 
 /// What becomes of an operation that changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +107,8 @@ struct Disk {
     faults: VecDeque<Fault>,
     /// What applies when the list is at its end.
     rest: Option<ErrorKind>,
-    asides: usize,
+    /// Copies that were kept of damaged files.
+    asides: Vec<Vec<u8>>,
     changes: usize,
 }
 
@@ -108,6 +161,11 @@ impl FaultyDisk {
         disk.current.as_ref().map(|inode| lock(inode).cache.clone())
     }
 
+    /// The damaged files that were set aside or kept a copy of, oldest first.
+    pub fn asides(&self) -> Vec<Vec<u8>> {
+        lock(&self.disk).asides.clone()
+    }
+
     /// Puts a file there that is on the platter.
     pub fn put(&self, bytes: &[u8]) {
         let inode = Inode {
@@ -144,6 +202,21 @@ impl FaultyDisk {
         after
     }
 
+    fn aside(&self, moved: bool) -> io::Result<PathBuf> {
+        let mut disk = lock(&self.disk);
+        let inode = match moved {
+            true => disk.current.take(),
+            false => disk.current.clone(),
+        };
+        let inode = inode.ok_or(ErrorKind::NotFound)?;
+        let bytes = lock(&inode).cache.clone();
+        disk.asides.push(bytes);
+        Ok(PathBuf::from(format!(
+            "memory.damaged-{}",
+            disk.asides.len()
+        )))
+    }
+
     /// What becomes of the operation that is being done.
     fn fault(&self) -> Fault {
         let mut disk = lock(&self.disk);
@@ -168,9 +241,12 @@ impl FaultyDisk {
 }
 
 impl Storage for FaultyDisk {
-    fn open(&mut self) -> io::Result<Option<Box<dyn StorageFile>>> {
+    fn open(&mut self) -> io::Result<Opened> {
         let inode = lock(&self.disk).current.clone();
-        Ok(inode.map(|inode| self.file(&inode)))
+        Ok(match inode {
+            Some(inode) => Opened::File(self.file(&inode)),
+            None => Opened::Absent,
+        })
     }
 
     fn create(&mut self) -> io::Result<Box<dyn StorageFile>> {
@@ -196,10 +272,12 @@ impl Storage for FaultyDisk {
 
     fn set_aside(&mut self) -> io::Result<PathBuf> {
         self.works()?;
-        let mut disk = lock(&self.disk);
-        disk.current = None;
-        disk.asides += 1;
-        Ok(PathBuf::from(format!("memory.damaged-{}", disk.asides)))
+        self.aside(true)
+    }
+
+    fn keep_copy(&mut self) -> io::Result<PathBuf> {
+        self.works()?;
+        self.aside(false)
     }
 
     fn name(&self) -> &Path {

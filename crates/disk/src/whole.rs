@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
+
 /// Replaces the contents of `path`, or makes it: whoever reads it, also after a loss
 /// of power, finds the old contents or the new ones.
 ///
@@ -37,16 +39,31 @@ pub fn try_replace(path: &Path) -> io::Result<()> {
         Ok(_) => fs::remove_file(&temporary),
         // Somebody's, which it would overwrite, but not before it must.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            options.create_new(false).open(&temporary).map(drop)
+            match fs::symlink_metadata(&temporary)?.is_dir() {
+                true => Err(ErrorKind::IsADirectory.into()),
+                false => Ok(access(directory_of(path), Access::WRITE_OK)?),
+            }
         }
         Err(error) => Err(error),
     }
 }
 
 fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = create_new(path)?;
     file.write_all(contents)?;
     file.sync_all()
+}
+
+/// A new file at a temporary name. What is there is of an earlier attempt, or no file at
+/// all: a pipe would be waited for, a symbolic link followed.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).open(path)
 }
 
 /// Removes `path`, if it is there, so that it stays removed.
@@ -67,7 +84,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_directory_of(to)
 }
 
-fn sync_directory_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(directory_of(path))?.sync_all()
 }
 

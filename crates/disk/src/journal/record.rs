@@ -14,6 +14,11 @@ pub(super) const HEAD_BYTES: usize = 8 + 4 + 4;
 /// Length, checksum.
 const RECORD_HEAD_BYTES: usize = 4 + 4;
 const CHECKSUM_BYTES: usize = 32;
+/// Read at once when records are looked for behind damage, bytes.
+const SEARCH_BYTES: u64 = 1 << 20;
+/// What lies further in a file is not looked at: no journal grows to that, but a broken file
+/// system can claim any length. Bytes.
+const MAX_SCAN: u64 = 1 << 30;
 
 /// What a journal holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,16 +60,15 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
     pub(super) entries: Vec<Entry>,
-    /// Damaged records before the last good one.
+    /// Gaps before the last good one, each of a damaged record or of several.
     pub(super) damaged: usize,
     /// Behind the last good record.
     pub(super) end: u64,
 }
 
 fn short_checksum(bytes: &[u8]) -> [u8; 4] {
-    *Sha256::digest(bytes)
-        .first_chunk()
-        .expect("it has 32 bytes")
+    let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(bytes).into();
+    [a, b, c, d]
 }
 
 fn head(length: u32, place: u64) -> [u8; RECORD_HEAD_BYTES] {
@@ -78,20 +82,25 @@ fn head(length: u32, place: u64) -> [u8; RECORD_HEAD_BYTES] {
 }
 
 /// Adds the record of `payload` to `bytes`; its first byte has the offset `place`.
-pub(super) fn encode(payload: &[u8], place: u64, bytes: &mut Vec<u8>) -> Entry {
+///
+/// # Errors
+/// `InvalidInput`: no record can be so short or so long.
+pub(super) fn encode(payload: &[u8], place: u64, bytes: &mut Vec<u8>) -> io::Result<Entry> {
     let length = payload.len();
-    assert!(
-        (1..=MAX_RECORD).contains(&length),
-        "a record has 1 to {MAX_RECORD} bytes, not {length}"
-    );
+    if !(1..=MAX_RECORD).contains(&length) {
+        return Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            format!("a record has 1 to {MAX_RECORD} bytes, not {length}"),
+        ));
+    }
     bytes.reserve(RECORD_HEAD_BYTES + length + CHECKSUM_BYTES);
     bytes.extend_from_slice(&head(length as u32, place));
     bytes.extend_from_slice(payload);
     bytes.extend_from_slice(&Sha256::digest(payload));
-    Entry {
+    Ok(Entry {
         at: place + RECORD_HEAD_BYTES as u64,
         length,
-    }
+    })
 }
 
 /// The payload of a record; `None` when it is not the one that was written.
@@ -102,58 +111,141 @@ pub(super) fn payload(file: &dyn StorageFile, entry: Entry) -> io::Result<Option
     Ok((Sha256::digest(&bytes)[..] == checksum[..]).then_some(bytes))
 }
 
-/// Reads a whole file; `None` when it is not of this format.
-pub(super) fn scan(file: &dyn StorageFile, format: Format) -> io::Result<Option<Scanned>> {
-    let length = file.length()?;
-    let mut start = [0; HEAD_BYTES];
-    if length < HEAD_BYTES as u64 {
-        return Ok(None);
-    }
-    file.read_at(&mut start, 0)?;
-    if start[..] != format.head()[..] {
-        return Ok(None);
-    }
+/// What a scan found.
+#[derive(Debug)]
+pub(super) enum Scan {
+    /// Records, or the head of a file without any.
+    Journal(Scanned),
+    /// Neither.
+    Foreign,
+}
+
+/// Looks for records in a whole file, behind damage too.
+///
+/// A head commits to its length and its offset, and the payload has a checksum of its own.
+/// So a record is known as one wherever what is before it has become of, and none is taken
+/// for one that is not.
+pub(super) fn scan(file: &dyn StorageFile, format: Format) -> io::Result<Scan> {
+    let length = file.length()?.min(MAX_SCAN);
     let mut scanned = Scanned {
         end: HEAD_BYTES as u64,
         ..Scanned::default()
     };
+    let whole_head = match head_of(file, length)? {
+        FileHead::Whole(head) if head == format.head() => true,
+        // Of another kind or version, and so are its records.
+        FileHead::Whole(_) => return Ok(Scan::Foreign),
+        FileHead::Damaged => false,
+    };
     let mut place = scanned.end;
-    let mut damaged = 0;
-    while let Some(entry) = entry_at(file, place, length)? {
-        place = entry.end();
-        match payload(file, entry)? {
-            Some(_) => {
-                scanned.entries.push(entry);
-                scanned.damaged = damaged;
-                scanned.end = place;
+    let mut damaged = usize::from(!whole_head);
+    while place < length {
+        let found = match record_at(file, place, length)? {
+            At::Record(entry) => Some(entry),
+            At::Damaged(entry) => {
+                damaged += 1;
+                // Its head is whole, so the next one is most likely behind it.
+                match record_at(file, entry.end(), length)? {
+                    At::Record(next) => Some(next),
+                    At::Damaged(_) | At::Nothing => next_record(file, place + 1, length)?,
+                }
             }
-            // Counted when a good one follows; else it is the torn tail.
-            None => damaged += 1,
-        }
+            At::Nothing => {
+                damaged += 1;
+                next_record(file, place + 1, length)?
+            }
+        };
+        let Some(entry) = found else { break };
+        scanned.entries.push(entry);
+        scanned.damaged = damaged;
+        scanned.end = entry.end();
+        place = entry.end();
     }
-    Ok(Some(scanned))
+    match whole_head || !scanned.entries.is_empty() {
+        true => Ok(Scan::Journal(scanned)),
+        false => Ok(Scan::Foreign),
+    }
 }
 
-/// The record that begins at `place`, if there is one that is not cut short.
-fn entry_at(file: &dyn StorageFile, place: u64, file_length: u64) -> io::Result<Option<Entry>> {
-    let at = place + RECORD_HEAD_BYTES as u64;
-    if at > file_length {
-        return Ok(None);
+/// The front of a file.
+enum FileHead {
+    /// The head of some journal.
+    Whole(Vec<u8>),
+    Damaged,
+}
+
+fn head_of(file: &dyn StorageFile, length: u64) -> io::Result<FileHead> {
+    let mut head = vec![0; HEAD_BYTES];
+    if length < HEAD_BYTES as u64 {
+        return Ok(FileHead::Damaged);
     }
+    file.read_at(&mut head, 0)?;
+    let (covered, checksum) = head.split_at(HEAD_BYTES - 4);
+    Ok(match short_checksum(covered) == checksum {
+        true => FileHead::Whole(head),
+        false => FileHead::Damaged,
+    })
+}
+
+/// What is at a place of a file.
+enum At {
+    Record(Entry),
+    /// A head whose payload is not the one that was written.
+    Damaged(Entry),
+    Nothing,
+}
+
+fn record_at(file: &dyn StorageFile, place: u64, length: u64) -> io::Result<At> {
     let mut found = [0; RECORD_HEAD_BYTES];
-    match file.read_at(&mut found, place) {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error),
+    if place + RECORD_HEAD_BYTES as u64 > length {
+        return Ok(At::Nothing);
     }
-    let (length, _) = found.split_first_chunk().expect("it has eight bytes");
+    file.read_at(&mut found, place)?;
+    let Some(entry) = entry(found, place, length) else {
+        return Ok(At::Nothing);
+    };
+    Ok(match payload(file, entry)? {
+        Some(_) => At::Record(entry),
+        None => At::Damaged(entry),
+    })
+}
+
+/// The first whole record at `from` or behind.
+fn next_record(file: &dyn StorageFile, from: u64, length: u64) -> io::Result<Option<Entry>> {
+    let mut buffer = vec![];
+    let mut start = from;
+    while start + (RECORD_HEAD_BYTES as u64) <= length {
+        let wanted = SEARCH_BYTES.min(length - start);
+        buffer.resize(usize::try_from(wanted).unwrap_or(0), 0);
+        file.read_at(&mut buffer, start)?;
+        for (offset, head) in buffer.windows(RECORD_HEAD_BYTES).enumerate() {
+            let place = start + offset as u64;
+            let Some(head) = head.first_chunk() else {
+                break;
+            };
+            if let Some(entry) = entry(*head, place, length)
+                && payload(file, entry)?.is_some()
+            {
+                return Ok(Some(entry));
+            }
+        }
+        // The last bytes may be the front of a head.
+        start += wanted - (RECORD_HEAD_BYTES as u64 - 1);
+    }
+    Ok(None)
+}
+
+/// The record whose head this is, if it is one and not cut short.
+fn entry(found: [u8; RECORD_HEAD_BYTES], place: u64, file_length: u64) -> Option<Entry> {
+    let (length, _) = found.split_first_chunk()?;
     let length = u32::from_le_bytes(*length);
     let entry = Entry {
-        at,
+        at: place + RECORD_HEAD_BYTES as u64,
         length: length as usize,
     };
-    let whole = found == head(length, place)
-        && (1..=MAX_RECORD).contains(&entry.length)
-        && entry.end() <= file_length;
-    Ok(whole.then_some(entry))
+    // What costs nothing first: nearly every place in a file fails it.
+    let whole = (1..=MAX_RECORD).contains(&entry.length)
+        && entry.end() <= file_length
+        && found == head(length, place);
+    whole.then_some(entry)
 }

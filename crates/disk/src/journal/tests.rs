@@ -34,7 +34,7 @@ fn what_was_appended_is_there_after_a_loss_of_power() {
     journal.append(&payloads[..2]).unwrap();
     journal.append(&payloads[2..]).unwrap();
     let (journal, found) = open(&disk.crash(0, 0, false));
-    assert_eq!((found.records, found.cut, found.damaged), (3, 0, 0));
+    assert_eq!((found.records, found.unread, found.damaged), (3, 0, 0));
     assert_eq!(contents(&journal), payloads);
 }
 
@@ -51,44 +51,155 @@ fn a_write_cut_short_at_every_byte_of_the_last_record_costs_that_record_alone() 
         let torn = FaultyDisk::default();
         torn.put(&whole[..cut]);
         let (mut journal, found) = open(&torn);
-        assert_eq!(found.cut, (cut - before) as u64, "cut at {cut}");
+        assert_eq!(found.unread, (cut - before) as u64, "cut at {cut}");
         assert_eq!(contents(&journal), payloads[..2], "cut at {cut}");
         // And what follows is right, from the same place on.
         journal.append(&payloads[2..]).unwrap();
         let (journal, found) = open(&torn.crash(0, 0, false));
-        assert_eq!((found.records, found.cut), (3, 0), "cut at {cut}");
+        assert_eq!((found.records, found.unread), (3, 0), "cut at {cut}");
         assert_eq!(contents(&journal), payloads, "cut at {cut}");
     }
 }
 
-#[test]
-fn every_damaged_byte_costs_at_most_what_it_is_in_and_is_told() {
+/// Three records in a file, and where they begin and end in it.
+fn three_records() -> (Vec<u8>, [Vec<u8>; 3], [std::ops::Range<usize>; 3]) {
     let disk = FaultyDisk::default();
     let (mut journal, _) = open(&disk);
     let payloads = [payload(1, 60), payload(2, 61), payload(3, 62)];
+    let mut ends = vec![];
     for payload in &payloads {
         journal.append(std::slice::from_ref(payload)).unwrap();
+        ends.push(disk.contents().unwrap().len());
     }
-    let whole = disk.contents().unwrap();
-    for at in 0..whole.len() {
-        let damaged = FaultyDisk::default();
+    let places = [16..ends[0], ends[0]..ends[1], ends[1]..ends[2]];
+    (disk.contents().unwrap(), payloads, places)
+}
+
+/// Opens `bytes`, in which only the records `intact` are as they were written: all of them
+/// are found and no other, nothing of the file is lost, and what follows works.
+fn opens_with(bytes: &[u8], payloads: &[Vec<u8>], intact: &[usize], what: &str) {
+    let disk = FaultyDisk::default();
+    disk.put(bytes);
+    let (mut journal, found) = open(&disk);
+    let expected: Vec<_> = intact.iter().map(|at| payloads[*at].clone()).collect();
+    assert_eq!(contents(&journal), expected, "{what}");
+    assert!(
+        found.aside.is_some() || found.unread > 0 || found.damaged > 0,
+        "{what}: it is said"
+    );
+    // Before anything can be lost there is a copy, and then it is as it was.
+    assert_eq!(disk.asides(), [bytes], "{what}");
+    journal.append(&[payload(4, 5)]).unwrap();
+    assert_eq!(disk.asides(), [bytes], "{what}");
+    let (journal, found) = open(&disk.crash(0, 0, false));
+    assert_eq!((found.unread, found.damaged), (0, 0), "{what}");
+    let expected = [expected, vec![payload(4, 5)]].concat();
+    assert_eq!(contents(&journal), expected, "{what}");
+}
+
+#[test]
+fn every_flipped_bit_costs_the_record_it_is_in_and_no_other() {
+    let (whole, payloads, places) = three_records();
+    for bit in 0..whole.len() * 8 {
         let mut bytes = whole.clone();
-        bytes[at] ^= 0x04;
-        damaged.put(&bytes);
-        let (mut journal, found) = open(&damaged);
-        assert!(
-            found.aside.is_some() || found.cut > 0 || found.damaged > 0,
-            "byte {at}"
-        );
-        let left = contents(&journal);
-        assert!(left.iter().all(|left| payloads.contains(left)), "byte {at}");
-        let in_last = at >= whole.len() - (8 + 62 + 32);
-        assert!(!in_last || left == payloads[..2], "byte {at}");
-        journal.append(&[payload(4, 5)]).unwrap();
-        let (journal, found) = open(&damaged.crash(0, 0, false));
-        assert_eq!(found.cut, 0, "byte {at}");
-        assert_eq!(contents(&journal)[left.len()..], [payload(4, 5)]);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let intact: Vec<usize> = (0..3)
+            .filter(|at| !places[*at].contains(&(bit / 8)))
+            .collect();
+        opens_with(&bytes, &payloads, &intact, &format!("bit {bit}"));
     }
+}
+
+#[test]
+fn every_cut_costs_the_records_it_cuts_and_no_other() {
+    let (whole, payloads, places) = three_records();
+    for length in 0..whole.len() {
+        let intact: Vec<usize> = (0..3).filter(|at| places[*at].end <= length).collect();
+        let at_a_seam = length == 16 || places.iter().any(|place| place.end == length);
+        if at_a_seam {
+            // As it was before the next record was written.
+            let disk = FaultyDisk::default();
+            disk.put(&whole[..length]);
+            let (journal, found) = open(&disk);
+            assert_eq!(contents(&journal), payloads[..intact.len()]);
+            assert_eq!((found.unread, found.damaged, found.copy), (0, 0, None));
+        } else {
+            opens_with(
+                &whole[..length],
+                &payloads,
+                &intact,
+                &format!("cut at {length}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_cannot_be_kept_stops_the_start_and_changes_nothing() {
+    let (whole, payloads, _) = three_records();
+    let disk = FaultyDisk::default();
+    disk.put(&whole[..whole.len() - 1]);
+    disk.fail_all(Some(ErrorKind::StorageFull));
+    let error = Journal::open(disk.storage(), FORMAT).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    assert_eq!(disk.contents().unwrap(), whole[..whole.len() - 1]);
+    disk.fail_all(None);
+    assert_eq!(contents(&open(&disk).0), payloads[..2]);
+}
+
+#[test]
+fn what_is_no_journal_file_is_set_aside_and_never_waited_for() {
+    use crate::testing::{Oddity, put_oddity};
+    for oddity in Oddity::ALL {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("blocks.journal");
+        put_oddity(&path, oddity);
+        let storage = || Box::new(FileStorage::new(&path));
+        let (mut journal, found) = Journal::open(storage(), FORMAT).unwrap();
+        let aside = found.aside.expect("set aside");
+        assert!(fs::symlink_metadata(aside).is_ok(), "{oddity:?}");
+        journal.append(&[payload(1, 10)]).unwrap();
+        let (journal, _) = Journal::open(storage(), FORMAT).unwrap();
+        assert_eq!(contents(&journal), [payload(1, 10)], "{oddity:?}");
+    }
+}
+
+#[test]
+fn a_damaged_file_keeps_its_bytes_under_another_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("blocks.journal");
+    let (mut bytes, payloads, places) = three_records();
+    bytes[places[1].start] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let storage = || Box::new(FileStorage::new(&path));
+    for _ in 0..2 {
+        // Until something is appended the file stays as it is, and has one copy.
+        let (journal, found) = Journal::open(storage(), FORMAT).unwrap();
+        assert_eq!((found.records, found.damaged, found.unread), (2, 1, 0));
+        assert_eq!(
+            contents(&journal),
+            [payloads[0].clone(), payloads[2].clone()]
+        );
+        assert_eq!(fs::read(found.copy.expect("a copy")).unwrap(), bytes);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+    let (mut journal, found) = Journal::open(storage(), FORMAT).unwrap();
+    journal.append(&[payload(4, 5)]).unwrap();
+    assert_eq!(fs::read(found.copy.expect("a copy")).unwrap(), bytes);
+    let (_, found) = Journal::open(storage(), FORMAT).unwrap();
+    assert_eq!((found.records, found.damaged, found.unread), (3, 0, 0));
+}
+
+#[test]
+fn records_of_a_length_that_none_can_have_are_refused_and_leave_no_trace() {
+    let disk = FaultyDisk::default();
+    let (mut journal, _) = open(&disk);
+    for wrong in [vec![], vec![0; MAX_RECORD + 1]] {
+        let error = journal.append(&[payload(1, 10), wrong]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+    journal.append(&[payload(2, 10)]).unwrap();
+    assert_eq!(contents(&open(&disk).0), [payload(2, 10)]);
 }
 
 #[test]
@@ -102,7 +213,7 @@ fn a_record_damaged_in_the_middle_does_not_take_the_later_ones_with_it() {
     bytes[16 + 8 + 60 + 32 + 8 + 5] ^= 1;
     disk.put(&bytes);
     let (journal, found) = open(&disk);
-    assert_eq!((found.damaged, found.cut), (1, 0));
+    assert_eq!((found.damaged, found.unread), (1, 0));
     assert_eq!(contents(&journal), [payload(1, 60), payload(3, 62)]);
 }
 
@@ -161,7 +272,7 @@ fn an_append_that_fails_anywhere_can_be_repeated_and_leaves_nothing_behind() {
         assert_eq!(contents(&journal), first);
         journal.append(&second).unwrap();
         let (journal, found) = open(&disk.crash(0, 0, false));
-        assert_eq!((found.records, found.cut), (3, 0), "{fault:?}");
+        assert_eq!((found.records, found.unread), (3, 0), "{fault:?}");
         assert_eq!(contents(&journal)[1..], second);
     }
 }
@@ -176,7 +287,7 @@ fn when_a_failed_write_cannot_be_taken_back_either_the_next_one_goes_to_a_new_fi
     journal.append(&[payload(2, 2_000)]).unwrap_err();
     journal.append(&[payload(3, 50)]).unwrap();
     let (journal, found) = open(&disk.crash(0, 0, false));
-    assert_eq!((found.records, found.cut), (2, 0));
+    assert_eq!((found.records, found.unread), (2, 0));
     assert_eq!(contents(&journal), [payload(1, 50), payload(3, 50)]);
 }
 
@@ -191,7 +302,7 @@ fn a_record_is_none_at_another_place_of_the_file() {
     bytes.extend(&old);
     disk.put(&bytes);
     let (journal, found) = open(&disk);
-    assert_eq!((found.records, found.cut), (1, old.len() as u64));
+    assert_eq!((found.records, found.unread), (1, old.len() as u64));
     assert_eq!(journal.len(), 1);
 }
 
@@ -205,7 +316,7 @@ fn after_a_failed_sync_the_next_append_trusts_nothing_that_was_in_the_file() {
     // A second sync would succeed and prove nothing: the disk dropped the write.
     journal.append(&[payload(3, 50)]).unwrap();
     let (journal, found) = open(&disk.crash(0, 0, false));
-    assert_eq!((found.records, found.cut, found.damaged), (2, 0, 0));
+    assert_eq!((found.records, found.unread, found.damaged), (2, 0, 0));
     assert_eq!(contents(&journal), [payload(1, 50), payload(3, 50)]);
 }
 
@@ -238,7 +349,7 @@ fn records_are_dropped_and_the_others_stay() {
     assert_eq!(contents(&journal), payloads[4..]);
     journal.append(&payloads[..1]).unwrap();
     let (mut journal, found) = Journal::open(storage(), FORMAT).unwrap();
-    assert_eq!((found.records, found.cut), (6, 0));
+    assert_eq!((found.records, found.unread), (6, 0));
     assert_eq!(contents(&journal)[..5], payloads[4..]);
     assert_eq!(journal.bytes(), fs::metadata(&path).unwrap().len());
     journal.clear().unwrap();
@@ -315,7 +426,14 @@ proptest! {
                     confirmed.drain(..count.min(confirmed.len()));
                     prop_assert!(journal.len() >= confirmed.len());
                 }
-                Step::Reopen => journal = open(&disk).0,
+                Step::Reopen => {
+                    // A copy of what cannot be read may fail; it is tried until it works.
+                    journal = loop {
+                        if let Ok((journal, _)) = Journal::open(disk.storage(), FORMAT) {
+                            break journal;
+                        }
+                    };
+                }
             }
             let present = contents(&journal);
             prop_assert!(is_within(&confirmed, &present), "{confirmed:?} in {present:?}");
@@ -326,6 +444,44 @@ proptest! {
         prop_assert!(found.aside.is_none());
         prop_assert!(is_within(&confirmed, &present), "{confirmed:?} in {present:?}");
         prop_assert!(present.iter().all(|present| given.contains(present)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_overwritten_every_intact_record_is_found_in_order(
+        lengths in prop::collection::vec(1..300usize, 1..12),
+        damages in prop::collection::vec((any::<prop::sample::Index>(), 1..400usize, any::<u8>()), 1..4),
+        kept in any::<prop::sample::Index>(),
+    ) {
+        let disk = FaultyDisk::default();
+        let (mut journal, _) = open(&disk);
+        let mut records = vec![];
+        let mut start = 16;
+        for (id, length) in lengths.into_iter().enumerate() {
+            journal.append(&[payload(id, length)]).unwrap();
+            let end = disk.contents().unwrap().len();
+            records.push((start..end, payload(id, length)));
+            start = end;
+        }
+        let whole = disk.contents().unwrap();
+        let mut bytes = whole.clone();
+        for (at, length, with) in damages {
+            let at = at.index(bytes.len());
+            let end = bytes.len().min(at + length);
+            bytes[at..end].fill(with);
+        }
+        bytes.truncate(bytes.len() - kept.index(bytes.len() / 4));
+        let intact = |place: &std::ops::Range<usize>| bytes.get(place.clone()) == Some(&whole[place.clone()]);
+        let expected: Vec<_> = records.iter().filter(|(place, _)| intact(place)).map(|(_, payload)| payload.clone()).collect();
+        let disk = FaultyDisk::default();
+        disk.put(&bytes);
+        let (journal, found) = open(&disk);
+        prop_assert_eq!(contents(&journal), expected);
+        // Nothing is said of a file that is as it was before some record was written.
+        prop_assert!(whole.starts_with(&bytes) && found.copy.is_none() || disk.asides() == [bytes]);
     }
 }
 
