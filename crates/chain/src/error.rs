@@ -37,15 +37,36 @@ pub enum OpenError {
         /// The network asked for.
         wanted: String,
     },
-    /// The marker file is not one that this version can read.
+    /// The marker file is of a later format.
     #[error(
-        "{}: cannot be read by this version ({found:?}); it was written by a newer Handfast or is damaged: use that version or another --datadir",
+        "{}: cannot be read by this version ({found:?}); it was written by a newer Handfast: use that version or another --datadir",
         file.display()
     )]
     Marker {
         /// The marker file.
         file: PathBuf,
         /// Its first line.
+        found: String,
+    },
+    /// The marker file is none that any version wrote.
+    #[error(
+        "{}: damaged ({found:?}); if this directory belongs to network {wanted}, write the two lines {head:?} and {wanted:?} into the file, else choose another --datadir",
+        file.display(), head = crate::lock::MARKER_HEAD
+    )]
+    DamagedMarker {
+        /// The marker file.
+        file: PathBuf,
+        /// What of it is not as it should be.
+        found: String,
+        /// The network asked for, as the file names it.
+        wanted: String,
+    },
+    /// Something else lies where a file of Handfast's belongs.
+    #[error("{}: {found}; move it away, or choose another --datadir", path.display())]
+    NotAFile {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
         found: String,
     },
     /// The kernel's C interface takes UTF-8 paths only.
@@ -58,6 +79,14 @@ pub enum OpenError {
         path: PathBuf,
         /// The system's own words.
         source: std::io::Error,
+    },
+    /// Our own fault.
+    #[error("{}: opening it ended in a fault of Handfast's own ({message}); the log tells more, please report it", dir.display())]
+    Panicked {
+        /// The data directory.
+        dir: PathBuf,
+        /// What the panic said.
+        message: String,
     },
     /// The kernel did not open its databases.
     #[error(

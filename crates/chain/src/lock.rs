@@ -9,6 +9,9 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use bitcoin::hashes::{Hash, sha256};
+use bitcoin::hex::DisplayHex;
+use handfast_disk::{Unreadable, check_place, read_text};
 use handfast_wire::Network;
 
 use crate::OpenError;
@@ -18,7 +21,11 @@ const MARKER_FILE: &str = "network";
 const MARKER_TEMP: &str = "network.new";
 
 /// First line of the marker: format 1 of the directory layout.
-const MARKER_HEAD: &str = "handfast data directory, format 1";
+pub(crate) const MARKER_HEAD: &str = "handfast data directory, format 1";
+const MARKER_HEAD_FRONT: &str = "handfast data directory, format ";
+const FORMAT: u32 = 1;
+/// Longest marker: a challenge has 10,000 bytes at most. Bytes.
+const MARKER_BYTES: u64 = 32 << 10;
 
 /// Entries that may lie in a directory of ours before it has its marker: what a
 /// start that was cut short leaves, a log or configuration file put there first,
@@ -63,6 +70,7 @@ pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
     fs::create_dir_all(dir).map_err(io(dir))?;
 
     let path = dir.join(LOCK_FILE);
+    check_place(&path).map_err(|found| unreadable(path.clone(), found))?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -88,36 +96,72 @@ pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
 /// Whether `dir` carries our marker for the wanted network already. Reads only.
 fn inspect(dir: &Path, wanted: &str) -> Result<bool, OpenError> {
     let marker = dir.join(MARKER_FILE);
-    match fs::read_to_string(&marker) {
+    match read_text(&marker, MARKER_BYTES) {
         Ok(text) => check_marker(dir, marker, &text, wanted).map(|()| true),
-        Err(e) if e.kind() == ErrorKind::NotFound => check_empty(dir).map(|()| false),
-        Err(e) if e.kind() == ErrorKind::InvalidData => Err(OpenError::Foreign {
-            dir: dir.to_path_buf(),
-            found: MARKER_FILE.into(),
-        }),
-        Err(source) => Err(OpenError::Io {
-            path: marker,
-            source,
-        }),
+        Err(error) if error.is_absent() => check_empty(dir).map(|()| false),
+        Err(Unreadable::NotText) => Err(damaged(marker, wanted, "bytes that are no text")),
+        Err(found @ Unreadable::TooLong { .. }) => Err(damaged(marker, wanted, &found.to_string())),
+        Err(found) => Err(unreadable(marker, found)),
     }
 }
 
+fn unreadable(path: PathBuf, found: Unreadable) -> OpenError {
+    match found {
+        Unreadable::Io(source) => OpenError::Io { path, source },
+        found => OpenError::NotAFile {
+            path,
+            found: found.to_string(),
+        },
+    }
+}
+
+fn damaged(file: PathBuf, wanted: &str, found: &str) -> OpenError {
+    OpenError::DamagedMarker {
+        file,
+        found: found.chars().take(80).collect(),
+        wanted: wanted.into(),
+    }
+}
+
+/// # Errors
+/// A marker says that a directory belongs to another network only when it is whole: one
+/// flipped bit must not send an operator away from his data.
 fn check_marker(dir: &Path, file: PathBuf, text: &str, wanted: &str) -> Result<(), OpenError> {
     let mut lines = text.lines();
     let head = lines.next().unwrap_or_default();
     if head != MARKER_HEAD {
-        let found = head.chars().take(80).collect();
-        return Err(OpenError::Marker { file, found });
+        let version = head.strip_prefix(MARKER_HEAD_FRONT);
+        let later = version.and_then(|version| version.parse().ok()) > Some(FORMAT);
+        let of_this_format = lines.next().map(checksum).as_deref() == lines.next();
+        return Err(match later && !of_this_format {
+            true => OpenError::Marker {
+                file,
+                found: head.into(),
+            },
+            false => damaged(file, wanted, head),
+        });
     }
     let found = lines.next().unwrap_or_default();
-    if found != wanted {
-        return Err(OpenError::WrongNetwork {
+    // Earlier versions wrote none.
+    let sound = lines.next().is_none_or(|line| line == checksum(found));
+    if found == wanted && sound {
+        return Ok(());
+    }
+    match sound && is_label(found) {
+        true => Err(OpenError::WrongNetwork {
             dir: dir.to_path_buf(),
             found: found.into(),
             wanted: wanted.into(),
-        });
+        }),
+        false => Err(damaged(file, wanted, found)),
     }
-    Ok(())
+}
+
+/// The last line of the marker: the front of the SHA-256 of the others.
+fn checksum(label: &str) -> String {
+    let hash = sha256::Hash::hash(format!("{MARKER_HEAD}\n{label}\n").as_bytes());
+    let [a, b, c, d, ..] = hash.to_byte_array();
+    format!("checksum {a:02x}{b:02x}{c:02x}{d:02x}")
 }
 
 fn check_empty(dir: &Path) -> Result<(), OpenError> {
@@ -144,9 +188,12 @@ fn check_empty(dir: &Path) -> Result<(), OpenError> {
 
 /// Writes the marker so that it is there whole or not at all.
 fn write_marker(dir: &Path, wanted: &str) -> io::Result<()> {
-    let text = format!("{MARKER_HEAD}\n{wanted}\n");
+    let text = format!("{MARKER_HEAD}\n{wanted}\n{}\n", checksum(wanted));
     handfast_disk::replace(&dir.join(MARKER_FILE), text.as_bytes())
 }
+
+/// What the marker says before the challenge of a signet of its own.
+const CHALLENGE: &str = "signet challenge ";
 
 /// The network as the marker names it. Stable: it is written to disk.
 fn label(network: &Network) -> String {
@@ -157,19 +204,31 @@ fn label(network: &Network) -> String {
         Network::Signet => "signet".into(),
         Network::Regtest => "regtest".into(),
         Network::CustomSignet { challenge } => {
-            use std::fmt::Write;
-            challenge
-                .iter()
-                .fold(String::from("signet challenge "), |mut text, byte| {
-                    write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-                    text
-                })
+            format!("{CHALLENGE}{:x}", challenge.as_slice().as_hex())
         }
     }
 }
 
+/// Whether some network is named so.
+fn is_label(text: &str) -> bool {
+    let builtin = [
+        Network::Mainnet,
+        Network::Testnet4,
+        Network::Testnet3,
+        Network::Signet,
+        Network::Regtest,
+    ];
+    let hex = |digits: &str| {
+        digits.len().is_multiple_of(2) && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    };
+    builtin.iter().any(|network| label(network) == text)
+        || text.strip_prefix(CHALLENGE).is_some_and(hex)
+}
+
 #[cfg(test)]
 mod tests {
+    use handfast_disk::testing::{Oddity, put_oddity};
+
     use super::*;
 
     fn names(dir: &Path) -> Vec<String> {
@@ -240,5 +299,63 @@ mod tests {
         let refused = lock(dir.path(), &Network::Regtest);
         assert!(matches!(refused, Err(OpenError::Marker { .. })));
         assert_eq!(names(dir.path()), [MARKER_FILE]);
+    }
+
+    #[test]
+    fn a_marker_of_an_earlier_version_has_no_checksum_and_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let earlier = format!("{MARKER_HEAD}\nregtest\n");
+        fs::write(dir.path().join(MARKER_FILE), earlier).unwrap();
+        lock(dir.path(), &Network::Regtest).unwrap();
+        let refused = lock(dir.path(), &Network::Signet);
+        assert!(matches!(refused, Err(OpenError::WrongNetwork { .. })));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_the_marker_is_told_as_damage_with_its_remedy() {
+        let signet = Network::CustomSignet {
+            challenge: vec![0x51],
+        };
+        for network in [Network::Regtest, signet] {
+            let dir = tempfile::tempdir().unwrap();
+            lock(dir.path(), &network).unwrap();
+            let marker = dir.path().join(MARKER_FILE);
+            let whole = fs::read(&marker).unwrap();
+            for bit in 0..whole.len() * 8 {
+                let mut flipped = whole.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                fs::write(&marker, &flipped).unwrap();
+                let error = lock(dir.path(), &network).expect_err("it is damaged");
+                let text = error.to_string();
+                let remedy = format!("{MARKER_HEAD:?} and {:?}", label(&network));
+                assert!(text.contains(&remedy), "bit {bit}: {text}");
+                assert_eq!(fs::read(&marker).unwrap(), flipped);
+            }
+            // The remedy works.
+            let remedy = format!("{MARKER_HEAD}\n{}\n", label(&network));
+            fs::write(&marker, remedy).unwrap();
+            lock(dir.path(), &network).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_by_name_and_never_waited_for() {
+        for name in [MARKER_FILE, LOCK_FILE] {
+            for oddity in Oddity::ALL {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join(name);
+                put_oddity(&path, oddity);
+                let refused = lock(dir.path(), &Network::Regtest);
+                if oddity == Oddity::Enormous {
+                    // What is in a lock file matters to nobody.
+                    assert_eq!(refused.is_ok(), name == LOCK_FILE);
+                    continue;
+                }
+                let error = refused.expect_err("it is no file");
+                assert!(matches!(error, OpenError::NotAFile { .. }), "{error}");
+                let text = error.to_string();
+                assert!(text.starts_with(path.to_str().unwrap()), "{text}");
+            }
+        }
     }
 }

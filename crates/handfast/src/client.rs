@@ -12,10 +12,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use handfast_node::files::{Unreadable, read_text};
 use hyper::StatusCode;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::settings::Place;
+pub(crate) use connect::MAX_COOKIE;
 use connect::connect;
 pub(crate) use connect::reachable;
 use exchange::{Answer, Failure};
@@ -63,6 +65,8 @@ pub(crate) enum ClientError {
     NoCookie { at: String, path: PathBuf },
     #[error("{at} takes no connection within {} s; the node hangs or is overloaded, see its log", wait.as_secs_f64())]
     Full { at: String, wait: Duration },
+    #[error("{} should be the cookie of a node, and {found}; remove it and start the node again", path.display())]
+    NotACookie { path: PathBuf, found: Unreadable },
     #[error("{} may not be used by this user: {source}; call as the user who runs the node", path.display())]
     Forbidden {
         path: PathBuf,
@@ -179,7 +183,7 @@ fn judge(
         (StatusCode::UNAUTHORIZED, _) => {
             let cookie = place.cookie.clone();
             // A node that has just started wrote a new cookie after ours was read.
-            let now = std::fs::read_to_string(&cookie).ok();
+            let now = read_text(&cookie, MAX_COOKIE).ok();
             match now.as_deref().map(str::trim) {
                 Some(now) if credentials.is_some_and(|used| used != now) => Ok(Verdict::Again),
                 Some(_) | None => Err(ClientError::Unauthorized { at, cookie }),

@@ -7,6 +7,7 @@ use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use handfast_node::files::check_place;
 use handfast_rpc::LogControl;
 use indicatif::ProgressBar;
 use tracing_subscriber::EnvFilter;
@@ -66,6 +67,8 @@ impl Log {
 
     /// From now on also to `path`, behind what is there.
     pub(crate) fn add_file(&self, path: &Path) -> io::Result<()> {
+        // Opening a pipe would wait for its reader.
+        check_place(path)?;
         if fs::metadata(path).is_ok_and(|found| found.len() > PUT_ASIDE_ABOVE) {
             fs::rename(path, path.with_extension("log.old"))?;
         }

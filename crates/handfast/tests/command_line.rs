@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use handfast_disk::testing::{Oddity, put_oddity};
 use tempfile::TempDir;
 
 /// A home directory of its own, and what lies in it before and after.
@@ -102,6 +103,51 @@ fn a_command_line_that_is_none_gets_one_line_with_a_hint() {
     home.refused(&["run", "--no-dial=maybe"], &["--no-dial", "--help"]);
     home.refused(&["rpc"], &["METHOD", "--help"]);
     home.refused(&["status", "now"], &["now", "--help"]);
+}
+
+#[test]
+fn a_configuration_that_is_no_file_is_refused_by_name_and_never_waited_for() {
+    for oddity in Oddity::ALL {
+        let home = Home::new();
+        let file = home.path().join("my.toml");
+        put_oddity(&file, oddity);
+        let named = file.to_str().expect("UTF-8");
+        home.refused(&run(&["--config", named]), &[named, "it "]);
+        let data = home.path().join("data");
+        fs::create_dir(&data).expect("made");
+        put_oddity(&data.join("handfast.toml"), oddity);
+        let data = data.to_str().expect("UTF-8");
+        home.refused(&run(&["--datadir", data]), &["handfast.toml", "it "]);
+    }
+}
+
+#[test]
+fn a_damaged_network_file_is_refused_with_the_words_that_mend_it() {
+    let home = Home::new();
+    let dir = home.path().join("data/regtest");
+    fs::create_dir_all(&dir).expect("made");
+    fs::write(dir.join("blocks.journal"), "precious").expect("written");
+    let data = home.path().join("data");
+    let data = data.to_str().expect("UTF-8");
+    let head = "handfast data directory, format 1";
+    for damaged in [
+        format!("{head}\nregtesu\n").into_bytes(),
+        format!("{head}\n\u{fffd}").into_bytes(),
+        b"handfast da\xf4a directory, format 1\nregtest\n".to_vec(),
+        vec![],
+    ] {
+        fs::write(dir.join("network"), damaged).expect("written");
+        home.refused(
+            &run(&["--datadir", data]),
+            &["regtest/network: damaged", head, "\"regtest\""],
+        );
+    }
+    fs::remove_file(dir.join("network")).expect("it was there");
+    put_oddity(&dir.join("network"), Oddity::Pipe);
+    home.refused(
+        &run(&["--datadir", data]),
+        &["network: it is a pipe", "move it away"],
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use handfast_disk::testing::{Oddity, put_oddity};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -526,6 +527,61 @@ fn a_node_that_was_killed_is_started_again_over_its_stale_files() {
     let node = Node::start_in(home);
     assert_eq!(node.result(&["getblockcount"]), "0");
     drop(node.stop());
+}
+
+#[test]
+fn a_node_starts_whatever_lies_in_the_place_of_its_state_files() {
+    const FILES: [&str; 8] = [
+        "peers.dat",
+        "bans.dat",
+        "mining.dat",
+        "stored.dat",
+        "running",
+        "blocks.journal",
+        "branches.journal",
+        ".cookie",
+    ];
+    for oddity in Oddity::ALL {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let dir = home.path().join("data/regtest");
+        fs::create_dir_all(&dir).expect("made");
+        let marker = "handfast data directory, format 1\nregtest\n";
+        fs::write(dir.join("network"), marker).expect("written");
+        let cookie_can_go = oddity != Oddity::Directory;
+        for file in &FILES[..FILES.len() - usize::from(!cookie_can_go)] {
+            put_oddity(&dir.join(file), oddity);
+        }
+        let mut node = Node::start_in(home);
+        assert_eq!(node.result(&["getblockcount"]), "0");
+        node.signal("-TERM");
+        assert_eq!(node.wait(), Some(0), "{oddity:?}: {}", node.log());
+        for file in &FILES[..7] {
+            let aside = dir.join(format!("{file}.damaged-1"));
+            assert!(fs::symlink_metadata(aside).is_ok(), "{oddity:?}: {file}");
+        }
+    }
+}
+
+#[test]
+fn a_cookie_that_is_no_file_is_told_to_a_caller_at_once() {
+    for oddity in Oddity::ALL {
+        let mut node = Node::start();
+        node.signal("-KILL");
+        node.wait();
+        // Something listens where the node did, so that the cookie is wanted.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("it has one").to_string();
+        fs::remove_file(node.dir().join("node.sock")).expect("it was there");
+        fs::remove_file(node.dir().join(".cookie")).expect("it was there");
+        put_oddity(&node.dir().join(".cookie"), oddity);
+        let output = command(&node.home, "rpc")
+            .args(["--rpc-listen", &port, "getblockcount"])
+            .output()
+            .expect("the binary runs");
+        let line = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(!output.status.success());
+        assert!(line.contains(".cookie should be the cookie"), "{line}");
+    }
 }
 
 #[test]

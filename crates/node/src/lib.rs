@@ -83,5 +83,9 @@ pub use handfast_proto::self_probe;
 pub use handfast_proto::sync::{
     FetchRefusal, Phase as SyncPhase, Reject, RejectKind, SubmitResult, SyncState,
 };
+/// Reading files that may be anything.
+pub mod files {
+    pub use handfast_disk::{Unreadable, check_place, read, read_text};
+}
 pub use handfast_wire::network::{BuriedDeployment, VersionBits};
 pub use handfast_wire::{Message, Network, RawBlock};

@@ -1,10 +1,10 @@
 //! The way to a node: its Unix socket, then its TCP addresses.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use handfast_node::files::{Unreadable, read_text};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -120,16 +120,20 @@ async fn tcp(place: &Place, by: Option<Instant>) -> Result<Connection, Vec<Close
     Err(closed)
 }
 
+/// Longest file with a name and a password, bytes.
+pub(crate) const MAX_COOKIE: u64 = 4_096;
+
 /// What the node wrote for those who call it over TCP.
 fn cookie(place: &Place, addr: &SocketAddr) -> Result<String, ClientError> {
     let path = place.cookie.clone();
-    match fs::read_to_string(&path) {
+    match read_text(&path, MAX_COOKIE) {
         Ok(cookie) => Ok(cookie.trim().to_owned()),
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Err(ClientError::NoCookie {
+        Err(error) if error.is_absent() => Err(ClientError::NoCookie {
             at: addr.to_string(),
             path,
         }),
-        Err(source) => Err(ClientError::Forbidden { path, source }),
+        Err(Unreadable::Io(source)) => Err(ClientError::Forbidden { path, source }),
+        Err(found) => Err(ClientError::NotACookie { path, found }),
     }
 }
 

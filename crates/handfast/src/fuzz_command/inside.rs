@@ -4,11 +4,12 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use handfast_fuzz::oracle::{Inside, Unsaid, Wait};
+use handfast_node::files::read_text;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::options::Setup;
-use crate::client::{self, ClientError, Patience};
+use crate::client::{self, ClientError, MAX_COOKIE, Patience};
 use crate::settings::Place;
 
 /// How long nobody may listen: a target that was started a moment ago takes peers before it
@@ -84,7 +85,7 @@ impl Asked {
     fn unsaid(&self, error: &ClientError) -> Unsaid {
         let cookie = &self.place.cookie;
         let unread = (!self.place.rpc_listen.is_empty())
-            .then(|| std::fs::read_to_string(cookie).err())
+            .then(|| read_text(cookie, MAX_COOKIE).err())
             .flatten();
         match (error, unread) {
             (ClientError::NotRunning { .. }, Some(unread)) => Unsaid::Not(format!(

@@ -9,9 +9,11 @@ use bytes::Bytes;
 use handfast_fuzz::voice::PONG_ABOVE_VERSION;
 use handfast_fuzz::{Plan, Scenario, Share};
 use handfast_node::Network;
+use handfast_node::files::read_text;
 use handfast_node::mining::signet_needs_a_signature;
 use socket2::SockAddr;
 
+use crate::client::MAX_COOKIE;
 use crate::settings::Place;
 
 /// Plays all scenarios by their weights.
@@ -82,7 +84,7 @@ pub(super) fn answered(
 pub(crate) fn door(place: &Place) -> Result<(SockAddr, Bytes), String> {
     let (address, login) = match place.rpc_listen.first() {
         Some(address) => {
-            let cookie = std::fs::read_to_string(&place.cookie).map_err(|error| {
+            let cookie = read_text(&place.cookie, MAX_COOKIE).map_err(|error| {
                 format!("cannot read the cookie {}: {error}", place.cookie.display())
             })?;
             let login = STANDARD.encode(cookie.trim());

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use bitcoin::Work;
 use bitcoin::hex::FromHex;
+use handfast_node::files::read_text;
 use handfast_node::{MiningConfig, Network};
 use layers::{Origin, Reference};
 use tracing_subscriber::EnvFilter;
@@ -69,7 +70,7 @@ pub(crate) enum SettingsError {
     SignetNeedsSignature(String),
     #[error("{0}: nobody is named whom blocks pay; add --mine-address")]
     MineForWhom(String),
-    #[error("the configuration file {}: {source}; check the path given with --config", file.display())]
+    #[error("the configuration file {}: {source}; correct it, or name another with --config", file.display())]
     File { file: PathBuf, source: io::Error },
     #[error("{}: datadir cannot be set in the file that is found by it; give --datadir, or name the file with --config", .0.display())]
     DatadirInDefaultFile(PathBuf),
@@ -121,30 +122,31 @@ pub(crate) struct RunSettings {
     pub(crate) mining: MiningConfig,
 }
 
+/// Longest configuration file, bytes.
+const MAX_FILE: u64 = 1 << 20;
+
 /// Adds the configuration file to what the command line says. `named`: the value of `--config`.
 pub(crate) fn add_config_file(
     layers: &mut Layers,
     named: Option<&Path>,
 ) -> Result<(), SettingsError> {
     if let Some(file) = named {
-        let text = fs::read_to_string(file).map_err(|source| SettingsError::File {
+        let text = read_text(file, MAX_FILE).map_err(|error| SettingsError::File {
             file: file.to_owned(),
-            source,
+            source: error.into(),
         })?;
         return layers.add_file(file, &text);
     }
     let file = datadir(layers)?.join(DEFAULT_FILE);
-    let text = match fs::read_to_string(&file) {
+    let text = match read_text(&file, MAX_FILE) {
         Ok(text) => text,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            return Ok(());
+        Err(error) => {
+            let source = io::Error::from(error);
+            return match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(()),
+                _ => Err(SettingsError::File { file, source }),
+            };
         }
-        Err(source) => return Err(SettingsError::File { file, source }),
     };
     let mut own = Layers::default();
     own.add_file(&file, &text)?;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use handfast_node::files::read;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 
@@ -14,6 +15,8 @@ pub const COOKIE_USER: &str = "__cookie__";
 pub const COOKIE_FILE: &str = ".cookie";
 /// Length of the secret, bytes. Core `COOKIE_SIZE`.
 const SECRET_BYTES: usize = 32;
+/// A longer file is none of ours, bytes.
+const MAX_BYTES: u64 = 1_024;
 
 /// The cookie file of this run. Removed when dropped, unless another run has replaced it.
 pub(crate) struct Cookie {
@@ -60,8 +63,8 @@ impl std::fmt::Debug for Cookie {
 
 impl Drop for Cookie {
     fn drop(&mut self) {
-        let ours =
-            fs::read(&self.path).is_ok_and(|found| found == content(&self.secret).as_bytes());
+        let ours = read(&self.path, MAX_BYTES)
+            .is_ok_and(|found| found == content(&self.secret).as_bytes());
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the cookie file");
         }
