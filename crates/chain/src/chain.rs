@@ -1,6 +1,6 @@
 //! The handle.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use handfast_disk::{FileStorage, Storage};
 use handfast_wire::Network;
 
+use crate::branches::{self, Branches};
 use crate::keeper::Keeper;
 use crate::kernel::{self, Kernel};
 use crate::queue::{Queue, RawBlock};
@@ -18,7 +19,7 @@ use crate::replay::Marker;
 use crate::room::Room;
 use crate::worker::{self, Shared, Start};
 use crate::{BlockReader, CloseError, DirLock, Event, InitialChain, Keep, OpenError, Replay};
-use crate::{keeper, lock, record, replay, room};
+use crate::{convert, keeper, lock, record, replay, room};
 
 /// How to open the chain.
 pub struct ChainOptions {
@@ -150,7 +151,8 @@ impl Chain {
         };
         record::connect_log().map_err(|e| failed(e.to_string()))?;
         let script_threads = kernel::script_threads(options.script_threads);
-        let kernel = Kernel::open(utf8, &options.network, script_threads).map_err(failed)?;
+        let (kernel, left) =
+            Kernel::open(utf8, &options.network, script_threads).map_err(failed)?;
         let marker = Marker::new(&dir);
         let unclean = marker.was_left().map_err(|source| OpenError::Io {
             path: dir.clone(),
@@ -163,15 +165,26 @@ impl Chain {
         let (mut keeper, found) =
             Keeper::open(storage, options.journal_limit.unwrap_or(keeper::MAX_BYTES))
                 .map_err(|source| OpenError::Io { path: file, source })?;
-        replay::report(&dir, &found);
+        replay::report(keeper::FILE, &dir, &found);
+        let mut branches = open_branches(&dir)?;
+        let mut before = left;
+        if let Some(manager) = kernel.manager() {
+            before.push(convert::hash(&manager.active_chain().tip().block_hash()));
+            branches.looked(&manager, []);
+        }
         let tell = |how: Replay| options.on_replay.iter().for_each(|tell| tell(how));
         replay::replay(&kernel, &mut keeper, unclean, &tell).map_err(failed)?;
-        let manager = kernel.manager().expect("just opened");
-        let initial = InitialChain::read(&dir, &manager, keeper.blocks());
-        drop(manager);
+        let initial = {
+            let manager = kernel
+                .manager()
+                .ok_or_else(|| failed("it is closed".into()))?;
+            branches.looked(&manager, before);
+            InitialChain::read(&dir, &manager, keeper.blocks(), branches.tips())
+        };
         let start_with = Start {
             unconnected: initial.on_disk().collect(),
             keeper,
+            branches,
             room: Room::new(options.free_space.unwrap_or_else(|| room::of(&dir))),
             marker,
         };
@@ -205,19 +218,35 @@ impl Chain {
         self.shared.queue.push_headers(headers, tag);
     }
 
-    /// Has the block `hash`, encoded in `bytes`, judged and stored, and kept if `keep`
-    /// says so. Answered by [`Event::Block`] with this `tag`. Never blocks.
+    /// Has the block `hash`, encoded at the front of `bytes`, judged and stored, and kept if
+    /// `keep` says so. Answered by [`Event::Block`] with this `tag`. Never blocks.
+    ///
+    /// What follows the block in `bytes` is dropped. `height` is the block's, where it is
+    /// known: with it, data that does not belong to the header is told from a block that
+    /// breaks a rule before the kernel has it ([`RejectKind::Mutated`](crate::RejectKind));
+    /// without it that is so but for witness data, which the kernel is left to tell.
+    ///
+    /// While 16,384 blocks or 4 GB wait ([`Chain::queued`]), others are answered by
+    /// [`BlockOutcome::Failed`](crate::BlockOutcome::Failed).
     ///
     /// # Panics
-    /// When the caller lets more wait than the bound of [`Chain::queued`]:
-    /// 16,384 blocks or 4 GB. (`hash` is the hash of the first 80 bytes; another
-    /// one is our own bug and ends the node.)
-    pub fn check_block(&self, hash: BlockHash, bytes: Bytes, tag: u64, keep: Keep) {
+    /// The decode thread does, and the node ends, if `hash` is not the hash of the first 80
+    /// bytes: our own bug.
+    pub fn check_block(
+        &self,
+        hash: BlockHash,
+        bytes: Bytes,
+        height: Option<u32>,
+        tag: u64,
+        keep: Keep,
+    ) {
         let raw = RawBlock {
             hash,
             bytes,
+            height,
             tag,
             keep,
+            refused: false,
         };
         self.shared.queue.push_block(raw);
     }
@@ -273,6 +302,15 @@ impl Drop for Chain {
             tracing::error!("the chain did not close cleanly: {error}");
         }
     }
+}
+
+fn open_branches(dir: &Path) -> Result<Branches, OpenError> {
+    let path = dir.join(branches::FILE);
+    let storage = Box::new(FileStorage::new(&path));
+    let (branches, found) =
+        Branches::open(storage).map_err(|source| OpenError::Io { path, source })?;
+    replay::report(branches::FILE, dir, &found);
+    Ok(branches)
 }
 
 /// Starts both threads; none is left behind when one cannot be started.

@@ -98,10 +98,24 @@ pub enum Change {
     /// and then [`InitialChain`](crate::InitialChain) did not tell of it.
     Connected(BlockHash, Header),
     /// The block was the tip of the active chain; its parent is now.
-    Disconnected(BlockHash),
-    /// The kernel has marked the block invalid for good (never for
-    /// [`RejectKind::Mutated`]); so are its descendants.
-    Invalid(BlockHash, Reject),
+    Disconnected(BlockHash, Header),
+    /// The block index of the kernel has the block marked invalid, for good, and so are its
+    /// descendants. Given exactly when the kernel says so itself, whether this job made it
+    /// set the mark or found it set; a block that was refused without this may have been
+    /// spoilt on its way, and says nothing about its hash. With its header, since the mark
+    /// may be older than what the caller knows.
+    Invalid(BlockHash, Header, Reject),
+}
+
+impl Change {
+    /// The block that it is about.
+    pub fn hash(&self) -> BlockHash {
+        match self {
+            Change::Connected(hash, _)
+            | Change::Disconnected(hash, _)
+            | Change::Invalid(hash, ..) => *hash,
+        }
+    }
 }
 
 /// Why the kernel refused a block or a header.
@@ -128,9 +142,9 @@ pub enum RejectKind {
     Mutated,
     /// The header breaks a rule (proof of work, difficulty, time, version).
     InvalidHeader,
-    /// It was found invalid earlier.
+    /// It was found invalid earlier: the kernel's block index has it marked.
     CachedInvalid,
-    /// It builds on an invalid block.
+    /// It builds on an invalid block: the kernel's block index has its parent marked.
     InvalidPrev,
     /// Its parent is not known.
     MissingPrev,

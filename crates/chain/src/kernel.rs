@@ -6,13 +6,17 @@ use std::sync::{Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWrit
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use bitcoinkernel::core::block_check_flags::BLOCK_CHECK_ALL;
+use bitcoin::BlockHash;
+use bitcoinkernel::core::block_check_flags::{BLOCK_CHECK_ALL, BLOCK_CHECK_MERKLE};
+use bitcoinkernel::prelude::*;
 use bitcoinkernel::{
-    Block, ChainParams, ChainType, ChainstateManager, Context, ContextBuilder, KernelError,
+    Block, BlockCheckFlags, BlockCheckResult, BlockValidationResult, ChainParams, ChainType,
+    ChainstateManager, Context, ContextBuilder, KernelError,
 };
 use handfast_wire::Network;
 
-use crate::record::{self, Record};
+use crate::mutated::{Checked, Rules};
+use crate::record::{self, Record, Step};
 use crate::verdict;
 
 /// Bitcoin Core's `MAX_SCRIPTCHECK_THREADS`.
@@ -33,6 +37,7 @@ pub(crate) struct Kernel {
     flushed: AtomicBool,
     context: Context,
     params: ChainParams,
+    pub(crate) rules: Rules,
     dir: String,
     blocks: String,
     script_threads: i32,
@@ -44,13 +49,15 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// Opens the databases under `dir`, creating them when missing.
     ///
+    /// Also tells which blocks left the active chain meanwhile.
+    ///
     /// The kernel keeps `chainstate/` and `blocks/index/` in its data directory
     /// and `blk*.dat`, `rev*.dat` in its blocks directory.
     pub(crate) fn open(
         dir: &str,
         network: &Network,
         script_threads: i32,
-    ) -> Result<Kernel, String> {
+    ) -> Result<(Kernel, Vec<BlockHash>), String> {
         let (params, builder) = match network {
             Network::Mainnet => builtin(ChainType::Mainnet),
             Network::Testnet3 => builtin(ChainType::Testnet),
@@ -63,13 +70,14 @@ impl Kernel {
             ),
         };
         let blocks = Path::new(dir).join("blocks");
-        let blocks = blocks.to_str().expect("a UTF-8 path and a UTF-8 name");
+        let blocks = blocks.to_string_lossy();
         let context = record::listen(builder).build().map_err(|e| e.to_string())?;
         let kernel = Kernel {
             manager: RwLock::new(None),
             flushed: AtomicBool::new(false),
             context,
             params,
+            rules: rules(network),
             dir: dir.into(),
             blocks: blocks.into(),
             script_threads,
@@ -77,9 +85,13 @@ impl Kernel {
             turn: Mutex::new(()),
             reader_left: Condvar::new(),
         };
-        let (manager, _) = kernel.build()?;
+        let (manager, opening) = kernel.build()?;
         *kernel.writing() = Some(manager);
-        Ok(kernel)
+        let left = opening.steps.iter().filter_map(|step| match step {
+            Step::Disconnected(hash, _) => Some(*hash),
+            Step::Connected(..) | Step::Failed { .. } => None,
+        });
+        Ok((kernel, left.collect()))
     }
 
     /// Opens the databases.
@@ -127,15 +139,38 @@ impl Kernel {
         guard.is_some().then_some(Manager(guard))
     }
 
-    /// The context-free checks, whose success the kernel remembers in the block
-    /// itself (`CBlock::fChecked`), so that it need not repeat them while it holds
-    /// the chain lock. A failure is not remembered: `process_block` finds it again
-    /// and gives the verdict.
+    /// The context-free checks, or of them that of the merkle root alone, whose success the
+    /// kernel remembers in the block itself (`CBlock::fChecked`, `m_checked_merkle_root`), so
+    /// that it need not repeat them while it holds the chain lock. A failure is not
+    /// remembered: `process_block` finds it again and gives the verdict.
     ///
     /// The mark is plain memory, so this must have returned before another thread
     /// sees the block; the queue between the threads makes it so.
-    pub(crate) fn check(&self, block: &Block) {
-        let _ = block.check(&self.params, BLOCK_CHECK_ALL);
+    pub(crate) fn check(&self, block: &Block, merkle_root_alone: bool) -> Checked {
+        let merkle_root = || self.failure(block, BLOCK_CHECK_MERKLE);
+        let failure = match merkle_root_alone {
+            true => merkle_root(),
+            false => self.failure(block, BLOCK_CHECK_ALL),
+        };
+        match failure {
+            None => Checked::Valid,
+            Some(BlockValidationResult::Mutated) => Checked::MerkleRoot { first: true },
+            // Of these checks only that of the proof of work gives this class.
+            Some(BlockValidationResult::InvalidHeader) => Checked::Header,
+            // It may have failed before the merkle root was looked at: signet's solution.
+            Some(_) => match merkle_root() {
+                Some(BlockValidationResult::Mutated) => Checked::MerkleRoot { first: false },
+                Some(_) | None => Checked::Other,
+            },
+        }
+    }
+
+    /// The class of the first check that fails.
+    fn failure(&self, block: &Block, checks: BlockCheckFlags) -> Option<BlockValidationResult> {
+        match block.check(&self.params, checks) {
+            BlockCheckResult::Valid => None,
+            BlockCheckResult::Invalid(state) => Some(state.result()),
+        }
     }
 
     /// Makes the kernel return soon from whatever it is doing; for good.
@@ -226,6 +261,14 @@ impl Drop for Reading<'_> {
     }
 }
 
+fn rules(network: &Network) -> Rules {
+    let [.., segwit] = network.buried_deployments();
+    Rules {
+        signet: matches!(network, Network::Signet | Network::CustomSignet { .. }),
+        segwit_height: segwit.height,
+    }
+}
+
 fn builtin(chain: ChainType) -> (ChainParams, ContextBuilder) {
     (
         ChainParams::new(chain),
@@ -248,7 +291,8 @@ mod tests {
     fn the_kernel_says_when_it_has_flushed() {
         let dir = tempfile::tempdir().unwrap();
         record::connect_log().unwrap();
-        let kernel = Kernel::open(dir.path().to_str().unwrap(), &Network::Regtest, 0).unwrap();
+        let path = dir.path().to_str().unwrap();
+        let (kernel, _) = Kernel::open(path, &Network::Regtest, 0).unwrap();
         // What the journal's records are dropped upon: if this fails with a new version of
         // the kernel, look for the line in `CCoinsViewDB::BatchWrite`.
         assert_eq!(kernel.reopen(), Ok(()));

@@ -28,13 +28,16 @@
 //! decode thread 46. Opening takes 20 ms. The kernel formats a log line for each
 //! connected block whether or not anybody reads it; only its time stamp is saved.
 
+mod branches;
 mod chain;
 mod convert;
 mod error;
 mod event;
 mod keeper;
 mod kernel;
+mod layout;
 mod lock;
+mod mutated;
 mod open;
 mod queue;
 mod reader;
@@ -46,6 +49,7 @@ mod stored;
 mod verdict;
 mod worker;
 
+pub use branches::SideHeader;
 pub use chain::{Chain, ChainOptions, Queued};
 pub use error::{CloseError, OpenError, ReadError};
 pub use event::{BlockOutcome, Change, Event, Keep, Kept, Reject, RejectKind};

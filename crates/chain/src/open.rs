@@ -1,10 +1,15 @@
 //! What a freshly opened chain holds.
 
+use std::collections::BTreeSet;
+
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
-use bitcoinkernel::{BlockTreeEntry, ChainstateManager};
+use bitcoinkernel::BlockTreeEntry;
 
-use crate::{convert, record, stored};
+use crate::branches::{self, SideHeader};
+use crate::convert;
+use crate::kernel::Manager;
+use crate::stored::{self, OnDisk};
 
 /// Blocks of the best branch whose presence on disk is told at the start: one
 /// download window.
@@ -23,72 +28,57 @@ pub struct InitialChain {
     /// Those of the first [`STORED_WINDOW`] blocks of `best_branch` whose data is
     /// on disk. After a crash it may miss some.
     pub stored: Vec<BlockHash>,
-    /// Headers of blocks on disk beside these two, as far as the journal has them, a
-    /// parent before its children. Nobody relied on a parent that is not among these.
-    pub beside: Vec<Header>,
+    /// The headers beside these two, a parent before its children. It may miss some, of
+    /// which the kernel may still speak.
+    pub beside: Vec<SideHeader>,
 }
 
 impl InitialChain {
     /// Blocks on disk that are not in the active chain, as far as is known.
     pub(crate) fn on_disk(&self) -> impl Iterator<Item = BlockHash> {
-        let beside = self.beside.iter().map(Header::block_hash);
+        let beside = self.beside.iter().filter(|side| side.stored);
+        let beside = beside.map(|side| side.header.block_hash());
         self.stored.iter().copied().chain(beside)
     }
 
+    /// `journaled`: blocks of the journal; `tips`: ends of other branches.
     pub(crate) fn read(
         dir: &std::path::Path,
-        manager: &ChainstateManager,
+        manager: &Manager<'_>,
         journaled: &[BlockHash],
+        tips: &[BlockHash],
     ) -> InitialChain {
         let tip = manager.active_chain().tip();
         let active = ending_at(&tip, -1);
         let best = manager.best_entry().unwrap_or(tip);
         let fork = stored::fork_height(manager, &best);
+        let OnDisk { ahead, all } = stored::load(dir, manager);
+        let journaled = journaled.iter().copied();
+        let on_disk: BTreeSet<BlockHash> = journaled.chain(all).collect();
+        let ends = on_disk.iter().chain(tips).copied();
         InitialChain {
             active,
             best_branch: ending_at(&best, fork),
-            fork_height: u32::try_from(fork).expect("heights are not negative"),
-            stored: stored::load(dir, manager),
-            beside: beside(manager, &best, journaled),
+            fork_height: u32::try_from(fork).unwrap_or(0),
+            stored: ahead,
+            beside: branches::read(manager, ends, &on_disk),
         }
     }
-}
-
-/// Headers of those blocks that the kernel has, and that are neither in the active chain
-/// nor on the way to `best`, lowest first.
-fn beside(
-    manager: &ChainstateManager,
-    best: &BlockTreeEntry<'_>,
-    journaled: &[BlockHash],
-) -> Vec<Header> {
-    let active = manager.active_chain();
-    let mut found = vec![];
-    for hash in journaled {
-        let (entry, _) =
-            record::during(|| manager.get_block_tree_entry(&convert::kernel_hash(hash)));
-        let Some(entry) = entry else { continue };
-        let there = best.ancestor(entry.height());
-        let on_best = there.is_some_and(|there| convert::hash(&there.block_hash()) == *hash);
-        if !on_best && !active.contains(&entry) {
-            found.push((entry.height(), convert::header(&entry)));
-        }
-    }
-    found.sort_by_key(|(height, _)| *height);
-    found.into_iter().map(|(_, header)| header).collect()
 }
 
 /// Headers of the entries from above height `below` up to `end`, lowest first.
 fn ending_at(end: &BlockTreeEntry<'_>, below: i32) -> Vec<Header> {
-    let count = usize::try_from(end.height() - below).expect("`below` is an ancestor's height");
+    let count = usize::try_from(end.height() - below).unwrap_or(0);
     let mut headers = Vec::with_capacity(count);
     let mut entry = *end;
     while entry.height() > below {
         headers.push(convert::header(&entry));
         // Not asked of the genesis block: the kernel logs that it has none.
-        match entry.height() {
-            0 => break,
-            _ => entry = entry.prev().expect("only the genesis block has no parent"),
-        }
+        let parent = (entry.height() > 0).then(|| entry.prev());
+        let Some(parent) = parent.flatten() else {
+            break;
+        };
+        entry = parent;
     }
     headers.reverse();
     headers

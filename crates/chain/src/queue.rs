@@ -2,9 +2,9 @@
 //!
 //! # Bounds
 //! What waits in front is bounded by the callers: they ask peers for blocks, so
-//! they know how many can arrive. [`MAX_BLOCKS`] and [`MAX_BYTES`] are asserted,
-//! not enforced. What is decoded ahead, and takes two to three times the bytes, is
-//! bounded here.
+//! they know how many can arrive. What comes above [`MAX_BLOCKS`] or [`MAX_BYTES`] is
+//! answered without having been looked at, its bytes dropped. What is decoded ahead, and
+//! takes two to three times the bytes, is bounded here.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use bitcoin::block::Header;
 use bitcoinkernel::Block;
 use bytes::Bytes;
 
-use crate::Keep;
+use crate::{BlockOutcome, Keep};
 
 /// Blocks that may wait: sixteen download windows of 1,024.
 pub(crate) const MAX_BLOCKS: usize = 16_384;
@@ -30,21 +30,20 @@ const AHEAD_BYTES: usize = 1_000_000;
 pub(crate) struct RawBlock {
     pub(crate) hash: BlockHash,
     pub(crate) bytes: Bytes,
+    pub(crate) height: Option<u32>,
     pub(crate) tag: u64,
     pub(crate) keep: Keep,
+    /// Too much waited when it came: its bytes are gone.
+    pub(crate) refused: bool,
 }
+
+/// A decoded block; or why the kernel need not see the bytes.
+pub(crate) type Decoded = Result<Block, BlockOutcome>;
 
 /// Work for the kernel thread.
 pub(crate) enum Job {
-    Headers {
-        headers: Vec<Header>,
-        tag: u64,
-    },
-    Block {
-        raw: RawBlock,
-        /// `None`: the bytes are not a block.
-        block: Option<Block>,
-    },
+    Headers { headers: Vec<Header>, tag: u64 },
+    Block { raw: RawBlock, block: Decoded },
 }
 
 #[derive(Default)]
@@ -54,7 +53,7 @@ struct State {
     raw_bytes: usize,
     /// Bytes of the block at the decode thread, between the two queues.
     decoding: Option<usize>,
-    ready: VecDeque<(RawBlock, Option<Block>)>,
+    ready: VecDeque<(RawBlock, Decoded)>,
     ready_bytes: usize,
     closed: bool,
     decoder_waits: bool,
@@ -81,19 +80,17 @@ impl Queue {
     }
 
     /// Adds a block. After [`Queue::close`] it is dropped.
-    pub(crate) fn push_block(&self, raw: RawBlock) {
+    pub(crate) fn push_block(&self, mut raw: RawBlock) {
         let mut state = self.state();
         if state.closed {
             return;
         }
+        if state.raw.len() >= MAX_BLOCKS || state.raw_bytes + raw.bytes.len() > MAX_BYTES {
+            raw.bytes = Bytes::new();
+            raw.refused = true;
+        }
         state.raw_bytes += raw.bytes.len();
         state.raw.push_back(raw);
-        assert!(
-            state.raw.len() <= MAX_BLOCKS && state.raw_bytes <= MAX_BYTES,
-            "callers bound what they ask for: {} blocks of {} bytes wait",
-            state.raw.len(),
-            state.raw_bytes
-        );
         // With more than this one, the decoder waits for room, and is woken for it.
         if state.raw.len() == 1 && state.has_room() {
             self.wake_decoder(&mut state);
@@ -122,7 +119,7 @@ impl Queue {
 
     /// Hands a decoded block on. Only the decode thread calls this, after
     /// [`Queue::take_raw`] saw room, so it never waits.
-    pub(crate) fn push_ready(&self, raw: RawBlock, block: Option<Block>) {
+    pub(crate) fn push_ready(&self, raw: RawBlock, block: Decoded) {
         let mut state = self.state();
         if state.closed {
             return;
@@ -260,9 +257,15 @@ mod tests {
         RawBlock {
             hash: BlockHash::from_byte_array([id; 32]),
             bytes: vec![id; length].into(),
+            height: None,
             tag: u64::from(id),
             keep: Keep::No,
+            refused: false,
         }
+    }
+
+    fn no_block() -> Decoded {
+        Err(BlockOutcome::Failed("no block".into()))
     }
 
     fn tag(job: Option<Job>) -> u64 {
@@ -280,7 +283,7 @@ mod tests {
         }
         for _ in 0..3 {
             let raw = queue.take_raw().unwrap();
-            queue.push_ready(raw, None);
+            queue.push_ready(raw, no_block());
         }
         assert_eq!(tag(queue.take_job(|| None)), 1);
         queue.push_headers(vec![], 10);
@@ -299,7 +302,7 @@ mod tests {
             }
             let mut ahead = 0;
             while queue.state().has_room() {
-                queue.push_ready(queue.take_raw().unwrap(), None);
+                queue.push_ready(queue.take_raw().unwrap(), no_block());
                 ahead += 1;
             }
             assert_eq!(ahead, bound, "blocks of {length} bytes");
@@ -316,7 +319,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while let Some(raw) = queue.take_raw() {
-                    queue.push_ready(raw, None);
+                    queue.push_ready(raw, no_block());
                 }
             });
             for _ in 0..total {
@@ -333,7 +336,7 @@ mod tests {
         queue.push_headers(vec![], 2);
         let (decoding, _) = (queue.take_raw().unwrap(), queue.push_block(raw(3, 10)));
         queue.close();
-        queue.push_ready(decoding, None);
+        queue.push_ready(decoding, no_block());
         queue.push_block(raw(4, 10));
         queue.push_headers(vec![], 5);
         assert!(queue.take_raw().is_none());
@@ -343,12 +346,18 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "callers bound what they ask for")]
-    fn a_caller_without_a_bound_is_a_bug() {
+    fn what_comes_above_the_bound_is_refused_and_holds_no_memory() {
         let queue = Queue::default();
         for _ in 0..=MAX_BLOCKS {
             queue.push_block(raw(1, 1));
         }
+        assert_eq!(queue.lengths(), (0, MAX_BLOCKS + 1, MAX_BLOCKS));
+        let taken = || queue.take_raw().expect("one waits");
+        assert!((0..MAX_BLOCKS).all(|_| !taken().refused));
+        assert!(taken().refused);
+        // One that is alone has room, as long as it fits at all.
+        queue.push_block(raw(1, 1));
+        assert!(!taken().refused);
     }
 
     #[test]
@@ -357,13 +366,15 @@ mod tests {
         queue.push_block(RawBlock {
             hash: BlockHash::all_zeros(),
             bytes: Bytes::from_static(&[0; 300]),
+            height: None,
             tag: 0,
             keep: Keep::No,
+            refused: false,
         });
         let raw = queue.take_raw().expect("one waits");
         assert_eq!(queue.lengths(), (0, 1, 300));
         assert!(!queue.is_empty());
-        queue.push_ready(raw, None);
+        queue.push_ready(raw, no_block());
         assert_eq!(queue.lengths(), (0, 1, 300));
         assert!(queue.take_job(|| None).is_some());
         assert_eq!(queue.lengths(), (0, 0, 0));

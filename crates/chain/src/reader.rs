@@ -5,10 +5,9 @@ use std::sync::Arc;
 use bitcoin::consensus::{self, Encodable};
 use bitcoin::{BlockHash, TxOut, Witness};
 use bitcoinkernel::core::{BlockSpentOutputsExt, TransactionSpentOutputsExt};
-use bitcoinkernel::{Block, BlockTreeEntry, KernelError};
+use bitcoinkernel::{BlockTreeEntry, KernelError};
 use bytes::Bytes;
 
-use crate::recent::Found;
 use crate::record::{self, Record};
 use crate::worker::Shared;
 use crate::{ReadError, convert, verdict};
@@ -56,15 +55,8 @@ impl BlockReader {
     /// # Errors
     /// See [`ReadError`].
     pub fn read(&self, hash: &BlockHash) -> Result<Bytes, ReadError> {
-        match self.shared.recent.get(hash) {
-            Some(Found::Exact(bytes)) => return Ok(bytes),
-            Some(Found::AsReceived(bytes)) => {
-                if let Some(encoding) = encode(&bytes) {
-                    self.shared.recent.settle(hash, &encoding);
-                    return Ok(encoding);
-                }
-            }
-            None => {}
+        if let Some(bytes) = self.shared.recent.get(hash) {
+            return Ok(bytes);
         }
         self.with_entry(hash, |manager, entry| {
             manager.read_block_data(entry)?.consensus_encode()
@@ -141,16 +133,6 @@ fn failure(hash: BlockHash, record: &Record) -> ReadError {
         .to_owned();
     tracing::error!(%hash, "cannot read block: {detail}");
     ReadError::Io { hash, detail }
-}
-
-/// Exactly the block's encoding, from bytes that start with it.
-fn encode(bytes: &Bytes) -> Option<Bytes> {
-    let encoding = Block::new(bytes).ok()?.consensus_encode().ok()?;
-    // Share what is kept rather than keep a second copy.
-    Some(match encoding.len() == bytes.len() {
-        true => bytes.clone(),
-        false => encoding.into(),
-    })
 }
 
 /// Leaves the witnesses out. One transaction at a time, so that the block is never

@@ -1,4 +1,4 @@
-//! The blocks stored last, as they came: peers ask for a new tip within moments,
+//! The blocks stored last: peers ask for a new tip within moments,
 //! many at once, and while the next block keeps the chain lock busy.
 
 use std::collections::VecDeque;
@@ -30,21 +30,10 @@ struct Kept {
 struct Entry {
     hash: BlockHash,
     bytes: Bytes,
-    exact: bool,
-}
-
-/// A kept block.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// Exactly the block's encoding.
-    Exact(Bytes),
-    /// As a peer sent it: the encoding, perhaps with bytes after it, which
-    /// decoders tolerate and we must not pass on.
-    AsReceived(Bytes),
 }
 
 impl Recent {
-    /// Keeps a block as it was received.
+    /// Keeps a block: exactly its encoding.
     pub(crate) fn insert(&self, hash: BlockHash, bytes: &Bytes) {
         if bytes.len() > MAX_BYTES {
             return;
@@ -55,37 +44,18 @@ impl Recent {
         };
         let mut kept = self.kept();
         kept.bytes += bytes.len();
-        kept.blocks.push_back(Entry {
-            hash,
-            bytes,
-            exact: false,
-        });
+        kept.blocks.push_back(Entry { hash, bytes });
         while kept.blocks.len() > MAX_BLOCKS || kept.bytes > MAX_BYTES {
             let oldest = kept.blocks.pop_front().expect("over a limit, so not empty");
             kept.bytes -= oldest.bytes.len();
         }
     }
 
-    /// The block, if it is kept.
-    pub(crate) fn get(&self, hash: &BlockHash) -> Option<Found> {
+    /// The block's encoding, if it is kept.
+    pub(crate) fn get(&self, hash: &BlockHash) -> Option<Bytes> {
         let kept = self.kept();
         let entry = kept.blocks.iter().rev().find(|entry| entry.hash == *hash)?;
-        let bytes = entry.bytes.clone();
-        Some(match entry.exact {
-            true => Found::Exact(bytes),
-            false => Found::AsReceived(bytes),
-        })
-    }
-
-    /// Replaces a kept block by its exact encoding, which is never longer.
-    pub(crate) fn settle(&self, hash: &BlockHash, encoding: &Bytes) {
-        let mut kept = self.kept();
-        let kept = &mut *kept;
-        if let Some(entry) = kept.blocks.iter_mut().find(|entry| entry.hash == *hash) {
-            kept.bytes = kept.bytes - entry.bytes.len() + encoding.len();
-            entry.bytes = encoding.clone();
-            entry.exact = true;
-        }
+        Some(entry.bytes.clone())
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -117,17 +87,5 @@ mod tests {
         recent.insert(hash(101), &Bytes::from(vec![1; MAX_BYTES + 1]));
         assert_eq!(recent.get(&hash(101)), None);
         assert!(recent.get(&hash(100)).is_some());
-    }
-
-    #[test]
-    fn a_settled_block_is_given_as_settled_and_counted_as_such() {
-        let recent = Recent::default();
-        let received = Bytes::from_static(b"block and more");
-        recent.insert(hash(1), &received);
-        assert_eq!(recent.get(&hash(1)), Some(Found::AsReceived(received)));
-        let encoding = Bytes::from_static(b"block");
-        recent.settle(&hash(1), &encoding);
-        assert_eq!(recent.get(&hash(1)), Some(Found::Exact(encoding)));
-        assert_eq!(recent.kept().bytes, 5);
     }
 }

@@ -59,7 +59,7 @@ pub(crate) enum Step {
     /// The block became the tip.
     Connected(BlockHash, Header),
     /// The block was the tip.
-    Disconnected(BlockHash),
+    Disconnected(BlockHash, Header),
     /// The block failed a check.
     Failed {
         /// The block.
@@ -130,7 +130,7 @@ fn connected(_: Block, entry: BlockTreeEntry<'_>) {
 }
 
 fn disconnected(_: Block, entry: BlockTreeEntry<'_>) {
-    let step = Step::Disconnected(convert::hash(&entry.block_hash()));
+    let step = Step::Disconnected(convert::hash(&entry.block_hash()), convert::header(&entry));
     note(|record| record.steps.push(step));
 }
 

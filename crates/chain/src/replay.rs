@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
 use bitcoinkernel::Block;
+use bitcoinkernel::prelude::*;
 use handfast_disk::{Found, remove, state_file};
 use serde::{Deserialize, Serialize};
 
-use crate::keeper::{FILE, Fatal, Keeper};
-use crate::kernel::Kernel;
-use crate::{BlockOutcome, Reject, RejectKind, convert, record, verdict};
+use crate::keeper::{Fatal, Keeper};
+use crate::kernel::{Kernel, Manager};
+use crate::{BlockOutcome, Reject, RejectKind, convert, layout, mutated, record, verdict};
 
 /// Between two reports of how far it is.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
@@ -156,8 +157,11 @@ fn offer(
     };
     let hash = convert::hash(&block.hash());
     let manager = kernel.manager().expect("it was opened just now");
+    if let Some(reject) = mutated_record(kernel, &manager, &bytes, &block) {
+        return skip(&format!("{hash}: {reject}"));
+    }
     let (result, record) = record::during(|| manager.process_block(&block));
-    let (outcome, _) = verdict::block(hash, result, &record);
+    let (outcome, _) = verdict::block(hash, result, &record, |_| None);
     if let Some(fatal) = record.fatal.into_iter().next() {
         return Err(fatal);
     }
@@ -173,23 +177,42 @@ fn offer(
     Ok((Some(hash), offered))
 }
 
+/// Whether a record's data does not belong to its header.
+fn mutated_record(
+    kernel: &Kernel,
+    manager: &Manager<'_>,
+    bytes: &[u8],
+    block: &Block,
+) -> Option<Reject> {
+    let layout = layout::scan(bytes)?;
+    let parent = convert::hash(&block.header().prev_hash());
+    let (height, _) = record::during(|| {
+        let parent = manager.get_block_tree_entry(&convert::kernel_hash(&parent))?;
+        u32::try_from(parent.height() + 1).ok()
+    });
+    mutated::find(
+        bytes,
+        &layout,
+        kernel.check(block, false),
+        height,
+        kernel.rules,
+    )
+}
+
 /// Says what the disk had for us, where that is not what it should be.
-pub(crate) fn report(dir: &Path, found: &Found) {
-    let file = dir.join(FILE);
+pub(crate) fn report(name: &str, dir: &Path, found: &Found) {
+    let file = dir.join(name);
     let file = file.display();
     if let Some(aside) = &found.aside {
         tracing::warn!(aside = %aside.display(), "{file} is not a journal of this version or is damaged; it was set aside and a new one begins");
     }
-    if found.cut > 0 {
+    if let Some(copy) = &found.copy {
         tracing::warn!(
-            bytes = found.cut,
-            "{file}: a write that was cut short is removed; nothing in it had been acknowledged"
-        );
-    }
-    if found.damaged > 0 {
-        tracing::warn!(
-            records = found.damaged,
-            "{file}: damaged records are left out; those blocks have to be downloaded again"
+            copy = %copy.display(),
+            records = found.records,
+            damaged = found.damaged,
+            unread_bytes_at_end = found.unread,
+            "{file}: not all of it can be read (a write that was cut short, or damage); what can be is used, the rest may have been acknowledged and has to be downloaded again, and the file as it was stays under another name"
         );
     }
 }
@@ -217,7 +240,11 @@ impl Marker {
 
     /// Whether an earlier run left it. A damaged one was left, too.
     pub(crate) fn was_left(&self) -> io::Result<bool> {
-        let there = self.path.try_exists()?;
+        let there = match std::fs::symlink_metadata(&self.path) {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
         let running: Option<Running> = state_file::load(&self.path, Self::VERSION)?;
         if let Some(Running { process }) = running {
             tracing::debug!(process, "the marker of the run before is there");

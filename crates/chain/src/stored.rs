@@ -1,4 +1,4 @@
-//! Which blocks ahead of the tip are on disk already.
+//! Which blocks that are not in the active chain are on disk already.
 //!
 //! Blocks arrive out of order, so at a stop some lie on disk that could not be
 //! connected yet. The kernel knows, but its interface does not tell; reading
@@ -38,19 +38,34 @@ struct Saved {
 /// answer within 100 ms, and a miss costs some microseconds.
 const PROBE_TIME: Duration = Duration::from_millis(20);
 
-/// Writes down which of the blocks that follow the active chain on the way to the
-/// best header are among `unconnected`. Best effort.
+/// Blocks on disk that are not in the active chain.
+#[derive(Debug, Default)]
+pub(crate) struct OnDisk {
+    /// Those of the first [`STORED_WINDOW`] blocks that follow the active chain on the way
+    /// to the best header.
+    pub(crate) ahead: Vec<BlockHash>,
+    /// These and others, as far as is known.
+    pub(crate) all: BTreeSet<BlockHash>,
+}
+
+/// Hashes written at most: those of the window, and others.
+const MAX_SAVED: usize = 16_384;
+
+/// Writes down the `unconnected` blocks, first those that follow the active chain on the way
+/// to the best header. Best effort.
 pub(crate) fn save(dir: &Path, manager: &ChainstateManager, unconnected: &BTreeSet<BlockHash>) {
     let Some(best) = manager.best_entry() else {
         return;
     };
-    let stored: Vec<BlockHash> = window(manager, &best)
+    if unconnected.is_empty() {
+        return;
+    }
+    let ahead: BTreeSet<BlockHash> = window(manager, &best)
         .map(|entry| convert::hash(&entry.block_hash()))
         .filter(|hash| unconnected.contains(hash))
         .collect();
-    if stored.is_empty() {
-        return;
-    }
+    let others = unconnected.difference(&ahead);
+    let stored: Vec<&BlockHash> = ahead.iter().chain(others).take(MAX_SAVED).collect();
     let saved = Saved {
         best: convert::hash(&best.block_hash()).to_byte_array(),
         stored: stored.iter().map(|hash| hash.to_byte_array()).collect(),
@@ -60,17 +75,24 @@ pub(crate) fn save(dir: &Path, manager: &ChainstateManager, unconnected: &BTreeS
     }
 }
 
-/// The blocks of the window that are on disk. Removes the file.
-pub(crate) fn load(dir: &Path, manager: &ChainstateManager) -> Vec<BlockHash> {
+/// The blocks that are on disk. Removes the file.
+pub(crate) fn load(dir: &Path, manager: &ChainstateManager) -> OnDisk {
     let Some(best) = manager.best_entry() else {
-        return vec![];
+        return OnDisk::default();
     };
     match take(dir, convert::hash(&best.block_hash())) {
-        Some(listed) => window(manager, &best)
-            .map(|entry| convert::hash(&entry.block_hash()))
-            .filter(|hash| listed.contains(hash))
-            .collect(),
-        None => probe(manager, &best),
+        Some(all) => OnDisk {
+            ahead: window(manager, &best)
+                .map(|entry| convert::hash(&entry.block_hash()))
+                .filter(|hash| all.contains(hash))
+                .collect(),
+            all,
+        },
+        None => {
+            let ahead = probe(manager, &best);
+            let all = ahead.iter().copied().collect();
+            OnDisk { ahead, all }
+        }
     }
 }
 

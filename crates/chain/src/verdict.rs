@@ -5,6 +5,7 @@
 //! stands only in the log.
 
 use bitcoin::BlockHash;
+use bitcoin::block::Header;
 use bitcoinkernel::{BlockValidationResult, ProcessBlockResult};
 
 use crate::record::{Record, Step};
@@ -27,11 +28,13 @@ pub(crate) fn kind(class: BlockValidationResult) -> RejectKind {
     }
 }
 
-/// The verdict about block `own` and the changes its job made.
+/// The verdict about block `own` and the changes its job made. `marked`: the header of a
+/// block that the kernel's index has marked invalid.
 pub(crate) fn block(
     own: BlockHash,
     result: ProcessBlockResult,
     record: &Record,
+    marked: impl Fn(&BlockHash) -> Option<Header>,
 ) -> (BlockOutcome, Vec<Change>) {
     let mut refusal = None;
     let mut trouble = None;
@@ -39,7 +42,7 @@ pub(crate) fn block(
     for step in &record.steps {
         match *step {
             Step::Connected(hash, header) => changes.push(Change::Connected(hash, header)),
-            Step::Disconnected(hash) => changes.push(Change::Disconnected(hash)),
+            Step::Disconnected(hash, header) => changes.push(Change::Disconnected(hash, header)),
             Step::Failed {
                 hash,
                 broken_rule: true,
@@ -51,8 +54,8 @@ pub(crate) fn block(
                     kind: kind(class),
                     reason: reason.unwrap_or(UNKNOWN_REASON).to_owned(),
                 };
-                if is_marked(&reject, connecting.is_some(), &record.log) {
-                    changes.push(Change::Invalid(hash, reject.clone()));
+                if let Some(header) = marked(&hash) {
+                    changes.push(Change::Invalid(hash, header, reject.clone()));
                 }
                 if hash == own {
                     refusal = Some(reject);
@@ -72,18 +75,6 @@ pub(crate) fn block(
         }
     };
     (outcome, changes)
-}
-
-/// Whether the kernel marks the block invalid in its index: always when it fails
-/// to connect or fails the checks after its header was accepted, except that
-/// mutated data says nothing about the block, and that a failure before that
-/// leaves no trace at all.
-fn is_marked(reject: &Reject, connecting: bool, log: &[String]) -> bool {
-    let accepted = || {
-        log.iter()
-            .any(|line| body(line).starts_with("AcceptBlock: "))
-    };
-    reject.kind != RejectKind::Mutated && (connecting || accepted())
 }
 
 /// `ConnectTip: ConnectBlock <hash> failed, <token>[, <detail>]`
@@ -219,7 +210,7 @@ mod tests {
             ]),
             ..Record::default()
         };
-        let (outcome, changes) = block(own, ProcessBlockResult::Rejected, &record);
+        let (outcome, changes) = block(own, ProcessBlockResult::Rejected, &record, |_| None);
         assert!(matches!(outcome, BlockOutcome::Failed(_)));
         assert!(changes.is_empty());
         assert!(errors(&record.log).starts_with("Disk space is too low!; "));

@@ -11,20 +11,24 @@ use std::time::{Duration, Instant};
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoinkernel::notifications::types::{BlockValidationStateExt, Warning};
-use bitcoinkernel::{Block, ProcessBlockHeaderResult};
+use bitcoinkernel::{Block, BlockValidationResult, ProcessBlockHeaderResult};
+use bytes::Bytes;
 
+use crate::branches::Branches;
 use crate::keeper::{Keeper, Stored};
 use crate::kernel::{Kernel, Manager};
-use crate::queue::{Job, Queue, RawBlock};
+use crate::queue::{Decoded, Job, Queue, RawBlock};
 use crate::recent::Recent;
 use crate::record::{self, Record};
 use crate::replay::Marker;
 use crate::room::Room;
 use crate::{BlockOutcome, Change, CloseError, Event, Kept, Reject, RejectKind};
-use crate::{convert, stored, verdict};
+use crate::{convert, layout, mutated, stored, verdict};
 
 /// Reason for bytes that are no block; Bitcoin Core's `submitblock` says so too.
 const UNDECODABLE: &str = "block-decode-failed";
+/// Why a block was not looked at.
+const CROWDED: &str = "too many blocks wait for the consensus engine; try again";
 
 /// Reports of short jobs are held back this long, to go out together: each that
 /// goes out alone wakes the receiver's thread, which costs this one several
@@ -75,18 +79,45 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// Body of the decode thread.
 pub(crate) fn decode(shared: &Shared) -> Result<(), CloseError> {
-    while let Some(raw) = shared.queue.take_raw() {
-        let block = Block::new(&raw.bytes).ok();
-        if let Some(block) = &block {
-            let hash = convert::hash(&block.hash());
-            assert_eq!(hash, raw.hash, "callers name a block by its hash");
-            if shared.precheck {
-                shared.kernel.check(block);
-            }
-        }
+    while let Some(mut raw) = shared.queue.take_raw() {
+        let block = decode_one(shared, &mut raw);
         shared.queue.push_ready(raw, block);
     }
     Ok(())
+}
+
+/// Decodes a block, leaves nothing but it in `raw`, and finds out whether its data belongs
+/// to its header.
+fn decode_one(shared: &Shared, raw: &mut RawBlock) -> Decoded {
+    let kernel = &shared.kernel;
+    if raw.refused {
+        return Err(BlockOutcome::Failed(CROWDED.into()));
+    }
+    let block = Block::new(&raw.bytes).map_err(|_| {
+        BlockOutcome::Rejected(Reject {
+            kind: RejectKind::Mutated,
+            reason: UNDECODABLE.into(),
+        })
+    })?;
+    let hash = convert::hash(&block.hash());
+    assert_eq!(hash, raw.hash, "callers name a block by its hash");
+    let checked = kernel.check(&block, !shared.precheck);
+    let Some(layout) = layout::scan(&raw.bytes) else {
+        // The kernel has decoded it, so that the fault is ours, and its word goes.
+        tracing::error!(%hash, "a block's parts were not found");
+        if let Ok(encoding) = block.consensus_encode() {
+            raw.bytes = encoding.into();
+        }
+        return Ok(block);
+    };
+    if layout.length < raw.bytes.len() {
+        // Core tolerates what follows; it is not to be stored, and not to be held either.
+        raw.bytes = Bytes::copy_from_slice(&raw.bytes[..layout.length]);
+    }
+    match mutated::find(&raw.bytes, &layout, checked, raw.height, kernel.rules) {
+        Some(reject) => Err(BlockOutcome::Rejected(reject)),
+        None => Ok(block),
+    }
 }
 
 /// Body of the kernel thread: jobs until the queue is closed, then flush.
@@ -94,6 +125,7 @@ pub(crate) fn validate(shared: &Arc<Shared>, start: Start) -> Result<(), CloseEr
     let Start {
         unconnected,
         keeper,
+        branches,
         room,
         marker,
     } = start;
@@ -101,6 +133,7 @@ pub(crate) fn validate(shared: &Arc<Shared>, start: Start) -> Result<(), CloseEr
         shared,
         unconnected,
         keeper,
+        branches,
         room,
         warnings: BTreeMap::new(),
         failed: false,
@@ -117,6 +150,7 @@ pub(crate) fn validate(shared: &Arc<Shared>, start: Start) -> Result<(), CloseEr
         && let Some(manager) = shared.kernel.manager()
     {
         stored::save(&shared.dir, &manager, &worker.unconnected);
+        worker.branches.write(&manager);
     }
     let beside = match shared.kernel.manager().is_some() {
         true => worker.keeper.beside(&shared.kernel),
@@ -138,6 +172,7 @@ pub(crate) struct Start {
     /// Blocks on disk that are not in the active chain.
     pub(crate) unconnected: BTreeSet<BlockHash>,
     pub(crate) keeper: Keeper,
+    pub(crate) branches: Branches,
     pub(crate) room: Room,
     pub(crate) marker: Marker,
 }
@@ -153,6 +188,7 @@ struct Worker<'a> {
     /// Blocks on disk that are not in the active chain, as far as we know.
     unconnected: BTreeSet<BlockHash>,
     keeper: Keeper,
+    branches: Branches,
     room: Room,
     warnings: BTreeMap<u8, String>,
     /// The kernel had trouble after which it cannot go on.
@@ -205,8 +241,14 @@ impl Worker<'_> {
             }
             false => again,
         };
+        let write = self.write_branches();
         self.report();
-        again
+        again.into_iter().chain(write).min()
+    }
+
+    fn write_branches(&mut self) -> Option<Instant> {
+        let manager = self.shared.kernel.manager()?;
+        self.branches.idle(&manager)
     }
 
     /// Validation cannot go on.
@@ -245,23 +287,29 @@ impl Worker<'_> {
                 }
             }
         }
+        let refused = rejected.as_ref().map(|(hash, _)| *hash);
+        let last = last.map(Header::block_hash);
+        self.branches
+            .looked(&manager, last.into_iter().chain(refused));
         self.post(Event::Headers {
             tag,
             count_ok,
             rejected,
-            last: last.map(Header::block_hash),
+            last,
             busy: started.elapsed(),
         });
         fatal
     }
 
-    fn block(&mut self, raw: RawBlock, block: Option<Block>) -> Option<String> {
+    fn block(&mut self, raw: RawBlock, block: Decoded) -> Option<String> {
         let started = Instant::now();
         let RawBlock {
             hash,
             bytes,
+            height: _,
             tag,
             keep,
+            refused: _,
         } = raw;
         let (outcome, changes, record) = self.judge(hash, block);
         if outcome == BlockOutcome::Stored {
@@ -274,8 +322,8 @@ impl Worker<'_> {
         for change in &changes {
             match change {
                 Change::Connected(hash, _) => self.unconnected.remove(hash),
-                Change::Disconnected(hash) => self.unconnected.insert(*hash),
-                Change::Invalid(hash, _) => self.unconnected.remove(hash),
+                Change::Disconnected(hash, _) => self.unconnected.insert(*hash),
+                Change::Invalid(hash, ..) => self.unconnected.remove(hash),
             };
         }
         if record.flushed {
@@ -312,17 +360,10 @@ impl Worker<'_> {
     }
 
     /// Has the kernel judge and store a block, if there is room for it.
-    fn judge(
-        &mut self,
-        hash: BlockHash,
-        block: Option<Block>,
-    ) -> (BlockOutcome, Vec<Change>, Record) {
-        let Some(block) = block else {
-            let reject = Reject {
-                kind: RejectKind::Mutated,
-                reason: UNDECODABLE.into(),
-            };
-            return (BlockOutcome::Rejected(reject), vec![], Record::default());
+    fn judge(&mut self, hash: BlockHash, block: Decoded) -> (BlockOutcome, Vec<Change>, Record) {
+        let block = match block {
+            Ok(block) => block,
+            Err(outcome) => return (outcome, vec![], Record::default()),
         };
         let lacking = self.room.lacking().cloned();
         self.warn(DISK, lacking.clone());
@@ -332,7 +373,18 @@ impl Worker<'_> {
         let shared = self.shared;
         let manager = shared.kernel.manager().expect("this thread closes it");
         let (result, record) = record::during(|| manager.process_block(&block));
-        let (outcome, changes) = verdict::block(hash, result, &record);
+        let (outcome, changes) =
+            verdict::block(hash, result, &record, |hash| marked(&manager, hash));
+        let connected = matches!(&changes[..], [Change::Connected(tip, _)] if *tip == hash);
+        if connected {
+            self.branches.looked(&manager, []);
+        } else {
+            let touched = changes.iter().map(Change::hash).chain([hash]);
+            self.branches.looked(&manager, touched);
+        }
+        if record.flushed {
+            self.branches.write(&manager);
+        }
         (outcome, changes, record)
     }
 
@@ -371,6 +423,28 @@ impl Worker<'_> {
         }
         self.reported = Instant::now();
     }
+}
+
+/// The header of `hash`, if the kernel's block index has it marked invalid.
+///
+/// The interface does not tell the mark, but the kernel refuses the header of such a block
+/// with a class of its own. Only asked of a header that is in the index: another would
+/// enter it.
+pub(crate) fn marked(manager: &Manager<'_>, hash: &BlockHash) -> Option<Header> {
+    let (header, _) = record::during(|| {
+        let entry = manager.get_block_tree_entry(&convert::kernel_hash(hash))?;
+        let header = convert::header(&entry);
+        let asked = manager.process_block_header(&convert::kernel_header(&header));
+        match asked {
+            Ok(ProcessBlockHeaderResult::Invalid(state))
+                if state.result() == BlockValidationResult::CachedInvalid =>
+            {
+                Some(header)
+            }
+            _ => None,
+        }
+    });
+    header
 }
 
 /// Lets the kernel judge one header; `None`: accepted.

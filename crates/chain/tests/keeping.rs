@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use bitcoin::consensus::serialize;
 use bitcoin::{Block, BlockHash};
-use handfast_chain::{BlockOutcome, Chain, ChainOptions, Event, InitialChain, Keep, Kept, Replay};
+use handfast_chain::{
+    BlockOutcome, Chain, ChainOptions, Event, InitialChain, Keep, Kept, Replay, SideHeader,
+};
 use handfast_disk::testing::FaultyDisk;
 use handfast_wire::Network;
 use kit::{Feed, mine_chain, tip};
@@ -69,7 +71,8 @@ impl Node {
 
     fn give(&self, block: &Block, keep: Keep) {
         let bytes = serialize(block).into();
-        self.chain.check_block(block.block_hash(), bytes, 0, keep);
+        self.chain
+            .check_block(block.block_hash(), bytes, None, 0, keep);
     }
 
     /// The next event that is no warning.
@@ -148,6 +151,32 @@ fn a_kept_block_is_there_after_a_kill_and_another_is_forgotten() {
 }
 
 #[test]
+fn what_follows_a_block_is_not_written_to_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let node = Node::on_disk(dir.path(), &disk);
+    let blocks = blocks(&node.initial, 2);
+    let mut lengths = vec![];
+    for (block, garbage) in blocks.iter().zip([0, 50_000]) {
+        let mut bytes = serialize(block);
+        bytes.resize(bytes.len() + garbage, 0xee);
+        let hash = block.block_hash();
+        node.chain
+            .check_block(hash, bytes.into(), None, 0, Keep::Now);
+        assert!(matches!(
+            node.next(),
+            Event::Block {
+                kept: Kept::Yes,
+                ..
+            }
+        ));
+        lengths.push(disk.contents().unwrap().len());
+    }
+    let [first, second] = [0, 1].map(|at| serialize(&blocks[at]).len());
+    assert_eq!(lengths[1] - lengths[0], lengths[0] - 16 - first + second);
+}
+
+#[test]
 fn after_a_clean_stop_nothing_is_replayed() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::open(dir.path());
@@ -189,7 +218,11 @@ fn a_block_beside_the_active_chain_is_known_after_a_kill_and_after_a_clean_stop(
     for block in blocks.iter().chain(&beside) {
         assert_eq!(node.kept(block, Keep::Now), Kept::Yes);
     }
-    let expected = [beside[0].header, beside[1].header];
+    let expected = [0, 1].map(|at| SideHeader {
+        header: beside[at].header,
+        stored: true,
+        invalid: false,
+    });
     let left = node.killed(dir.path());
     // Once replayed by the journal, and once after it has been shortened.
     for _ in 0..2 {
@@ -393,7 +426,7 @@ fn readers_wait_while_the_kernel_flushes_and_get_their_blocks() {
     let last = &blocks[1_100];
     let bytes = serialize(last).into();
     feed.chain
-        .check_block(last.block_hash(), bytes, 0, Keep::Now);
+        .check_block(last.block_hash(), bytes, None, 0, Keep::Now);
     let first = blocks[0].block_hash();
     loop {
         assert_eq!(reader.read(&first).unwrap(), serialize(&blocks[0]));

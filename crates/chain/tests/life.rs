@@ -236,7 +236,13 @@ fn an_interrupt_while_busy_drops_the_queue_and_the_chain_closes_in_order() {
     .unwrap();
     let blocks = mine_chain(&initial.active[0], 0, 50, 0);
     let hand_over = |block: &Block| {
-        chain.check_block(block.block_hash(), serialize(block).into(), 0, Keep::No);
+        chain.check_block(
+            block.block_hash(),
+            serialize(block).into(),
+            None,
+            0,
+            Keep::No,
+        );
     };
     hand_over(&blocks[0]);
     let first = reports.recv().unwrap();
@@ -262,7 +268,7 @@ fn what_was_done_before_an_interrupt_has_been_reported() {
     let feed = Feed::open(&signet(), dir.path());
     for raw in &blocks {
         feed.chain
-            .check_block(raw.hash(), raw.bytes.clone(), 0, Keep::No);
+            .check_block(raw.hash(), raw.bytes.clone(), None, 0, Keep::No);
     }
     feed.next_block();
     feed.chain.interrupt();
@@ -285,7 +291,13 @@ fn a_panic_on_the_kernel_thread_is_told_and_fails_the_close() {
     )
     .unwrap();
     let block = mine(&initial.active[0], 1, 0);
-    chain.check_block(block.block_hash(), serialize(&block).into(), 0, Keep::No);
+    chain.check_block(
+        block.block_hash(),
+        serialize(&block).into(),
+        None,
+        0,
+        Keep::No,
+    );
     let Event::Fatal(text) = events.recv().unwrap() else {
         panic!("expected Fatal");
     };
@@ -313,7 +325,7 @@ fn a_block_under_a_wrong_hash_is_our_own_bug_and_is_told() {
     let block = mine(&feed.initial.active[0], 1, 0);
     let wrong = BlockHash::from_byte_array([1; 32]);
     let bytes: Bytes = serialize(&block).into();
-    feed.chain.check_block(wrong, bytes, 0, Keep::No);
+    feed.chain.check_block(wrong, bytes, None, 0, Keep::No);
     assert!(matches!(feed.next(), Event::Fatal(_)));
     let error = feed.chain.close().unwrap_err();
     assert!(

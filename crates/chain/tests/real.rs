@@ -89,7 +89,9 @@ fn follow_the_fork(feed: &Feed, blocks: &[Raw], fork: &[Raw]) {
     let (before, after) = answers.split_at(10);
     assert!(before.iter().all(|answer| answer.changes.is_empty()));
     let left = blocks[13_990..].iter().rev();
-    let mut expected: Vec<Change> = left.map(|raw| Change::Disconnected(raw.hash())).collect();
+    let mut expected: Vec<Change> = left
+        .map(|raw| Change::Disconnected(raw.hash(), raw.header))
+        .collect();
     let connected = |raw: &Raw| Change::Connected(raw.hash(), raw.header);
     expected.extend(fork[..11].iter().map(connected));
     assert_eq!(after[0].changes, expected);

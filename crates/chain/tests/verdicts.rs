@@ -34,11 +34,15 @@ fn a_block_that_pays_its_miner_too_much_is_invalid_for_good() {
     let why = reject(RejectKind::Consensus, "bad-cb-amount");
     let answer = feed.block(&bad);
     assert_eq!(answer.outcome, BlockOutcome::Rejected(why.clone()));
-    assert_eq!(answer.changes, [Change::Invalid(bad.block_hash(), why)]);
+    let marked = Change::Invalid(bad.block_hash(), bad.header, why);
+    assert_eq!(answer.changes, [marked]);
 
+    // The mark is told again: who asks may not know of it.
     let again = feed.block(&bad);
     let why = reject(RejectKind::CachedInvalid, "duplicate-invalid");
     assert_eq!(again.outcome, BlockOutcome::Rejected(why.clone()));
+    let marked = Change::Invalid(bad.block_hash(), bad.header, why.clone());
+    assert_eq!(again.changes, [marked]);
     let headers = feed.headers(&[bad.header]);
     assert_eq!(headers, (0, Some((bad.block_hash(), why))));
 
@@ -99,7 +103,8 @@ fn a_failure_after_the_header_was_accepted_marks_the_block() {
     let answer = feed.block(&wrong_height);
     let why = reject(RejectKind::Consensus, "bad-cb-height");
     assert_eq!(answer.outcome, BlockOutcome::Rejected(why.clone()));
-    let marked = [Change::Invalid(wrong_height.block_hash(), why)];
+    let (hash, header) = (wrong_height.block_hash(), wrong_height.header);
+    let marked = [Change::Invalid(hash, header, why)];
     assert_eq!(answer.changes, marked);
 }
 
@@ -183,7 +188,7 @@ fn another_block_found_invalid_on_the_way_is_reported_with_its_own_reason() {
     assert!(
         answer
             .changes
-            .contains(&Change::Invalid(bad.block_hash(), why))
+            .contains(&Change::Invalid(bad.block_hash(), bad.header, why))
     );
     assert_eq!(connected(&[answer]), [first.block_hash()]);
 }
@@ -197,7 +202,7 @@ fn a_header_batch_handed_over_before_a_block_is_judged_before_it() {
     feed.chain.check_headers(headers, 1);
     let last = &chain[299];
     feed.chain
-        .check_block(last.block_hash(), serialize(last).into(), 2, Keep::No);
+        .check_block(last.block_hash(), serialize(last).into(), None, 2, Keep::No);
     assert!(matches!(
         feed.next(),
         Event::Headers {

@@ -78,6 +78,13 @@ fn block_outcome(outcome: chain::BlockOutcome) -> sync::BlockOutcome {
     }
 }
 
+/// The height with which a block goes to the kernel. 0 is genesis, which is never given:
+/// the parent is not known. Of what RPC and the miner submit the kernel tells alone whether
+/// the witness data fits, so that a caller gets the answer in the order of Core's checks.
+pub(crate) fn known_height(height: u32, origin: Option<ConnId>) -> Option<u32> {
+    (height > 0 && origin.is_some()).then_some(height)
+}
+
 /// How a block is to be kept: whoever offered one of our own waits for the answer.
 pub(crate) fn keep(keep: bool, origin: Option<ConnId>) -> chain::Keep {
     match (keep, origin) {
@@ -98,8 +105,8 @@ fn kept(kept: chain::Kept) -> sync::Kept {
 fn change(change: chain::Change) -> sync::Change {
     match change {
         chain::Change::Connected(hash, header) => sync::Change::Connected(hash, header),
-        chain::Change::Disconnected(hash) => sync::Change::Disconnected(hash),
-        chain::Change::Invalid(hash, why) => sync::Change::Invalid(hash, reject(why)),
+        chain::Change::Disconnected(hash, _) => sync::Change::Disconnected(hash),
+        chain::Change::Invalid(hash, _, why) => sync::Change::Invalid(hash, reject(why)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Opening the kernel, on a thread of its own: it may have blocks to connect
 //! first, and RPC answers "starting" meanwhile.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use actix::Addr;
@@ -81,6 +82,7 @@ pub(crate) fn open(
     let sync = mailboxes.sync.addr.clone();
     let datadir = config.datadir.clone();
     let told = shared.clone();
+    let (node, path) = (shared.node.clone(), datadir.clone());
     options.on_replay = Some(Box::new(move |how| told.set_starting(&replaying(how))));
     let opening = move || {
         let events = shared.clone();
@@ -97,37 +99,48 @@ pub(crate) fn open(
             }
             post(&sync, Kernel(answers));
         };
-        let opened = Chain::open_batched(options, on_events).and_then(|(chain, initial)| {
-            let addresses = peers_file::load(&datadir).map_err(|source| OpenError::Io {
-                path: datadir.join("peers.dat"),
-                source,
-            })?;
-            let bans = bans_file::load(&datadir).map_err(|source| OpenError::Io {
-                path: bans_file::path(&datadir),
-                source,
-            })?;
-            let mined = mining_file::load(&datadir).map_err(|source| OpenError::Io {
-                path: mining_file::path(&datadir),
-                source,
-            })?;
-            shared.measure_disk();
-            Ok(Box::new(Open {
-                chain,
-                tree: tree(&initial),
-                addresses,
-                bans: BanList::from_rows(bans, shared.clock.now()),
-                mined,
-            }))
+        let open = || {
+            Chain::open_batched(options, on_events).and_then(|(chain, initial)| {
+                let addresses = peers_file::load(&datadir).map_err(|source| OpenError::Io {
+                    path: datadir.join("peers.dat"),
+                    source,
+                })?;
+                let bans = bans_file::load(&datadir).map_err(|source| OpenError::Io {
+                    path: bans_file::path(&datadir),
+                    source,
+                })?;
+                let mined = mining_file::load(&datadir).map_err(|source| OpenError::Io {
+                    path: mining_file::path(&datadir),
+                    source,
+                })?;
+                shared.measure_disk();
+                Ok(Box::new(Open {
+                    chain,
+                    tree: tree(&initial),
+                    addresses,
+                    bans: BanList::from_rows(bans, shared.clock.now()),
+                    mined,
+                }))
+            })
+        };
+        // Nobody else would hear of it, and the start would never end.
+        let opened = catch_unwind(AssertUnwindSafe(open));
+        let opened = opened.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(OpenError::Panicked {
+                dir: datadir.clone(),
+                message: text.unwrap_or_else(|| "no message".into()),
+            })
         });
         post(&shared.node, Opened(opened));
     };
     let thread = std::thread::Builder::new()
         .name("open".into())
         .spawn(opening);
-    assert!(
-        thread.is_ok(),
-        "the arbiters' threads were just made; this one cannot be refused: {thread:?}"
-    );
+    if let Err(source) = thread {
+        post(&node, Opened(Err(OpenError::Io { path, source })));
+    }
 }
 
 /// What the start is at, for those who ask.
@@ -165,10 +178,15 @@ pub(crate) fn tree(initial: &InitialChain) -> HeaderTree {
     for hash in &initial.stored {
         tree.mark_stored(hash);
     }
-    for header in &initial.beside {
-        let hash = header.block_hash();
-        // Its parent may be a block that nobody relied on, and that we were not told of.
-        if tree.insert_hashed(hash, *header).is_ok() {
+    for side in &initial.beside {
+        let hash = side.header.block_hash();
+        // It refuses what follows an invalid one, and so does the kernel.
+        if tree.insert_hashed(hash, side.header).is_err() {
+            continue;
+        }
+        if side.invalid {
+            tree.mark_invalid(&hash);
+        } else if side.stored {
             tree.mark_stored(&hash);
         }
     }
@@ -177,7 +195,48 @@ pub(crate) fn tree(initial: &InitialChain) -> HeaderTree {
 
 #[cfg(test)]
 mod tests {
+    use handfast_chain::SideHeader;
+    use handfast_proto::headers::Status;
+
     use super::*;
+
+    #[test]
+    fn the_tree_of_a_start_holds_all_that_the_kernel_told_and_its_marks() {
+        let genesis = handfast_wire::Network::Regtest.genesis();
+        let on = |parent: &Header, nonce| Header {
+            prev_blockhash: parent.block_hash(),
+            nonce,
+            ..genesis
+        };
+        let active = on(&genesis, 1);
+        let best = on(&active, 2);
+        let stored = on(&genesis, 3);
+        let bad = on(&stored, 4);
+        let on_bad = on(&bad, 5);
+        let side = |header, stored, invalid| SideHeader {
+            header,
+            stored,
+            invalid,
+        };
+        let tree = tree(&InitialChain {
+            active: vec![genesis, active],
+            best_branch: vec![best],
+            fork_height: 1,
+            stored: vec![],
+            beside: vec![
+                side(stored, true, false),
+                side(bad, true, true),
+                side(on_bad, false, true),
+            ],
+        });
+        let status = |header: &Header| tree.get(&header.block_hash()).map(|entry| entry.status);
+        assert_eq!(status(&active), Some(Status::Connected));
+        assert_eq!(status(&best), Some(Status::Header));
+        assert_eq!(status(&stored), Some(Status::Stored));
+        assert_eq!(status(&bad), Some(Status::Invalid));
+        // The tree refuses what builds on an invalid block, so it need not hold it.
+        assert_eq!(status(&on_bad), None);
+    }
 
     #[test]
     fn a_start_tells_how_far_the_replay_is_and_why_there_is_one() {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::alarm::{self, Timed};
 use crate::audit::{Audit, Handled};
 use crate::credit::BlockShare;
-use crate::kernel_events::{keep, tag};
+use crate::kernel_events::{keep, known_height, tag};
 use crate::mail::{
     AuditSync, FetchBlock, Kernel, QuerySyncState, ServeBlock, Served, StopSync, SubmitBlock,
     SubmitHeader, SubmitMined, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
@@ -89,7 +89,7 @@ impl SyncManager {
                 }
                 Effect::CheckBlock {
                     block,
-                    height: _,
+                    height,
                     origin,
                     keep: is_kept,
                 } => {
@@ -99,6 +99,7 @@ impl SyncManager {
                     self.chain().check_block(
                         block.hash,
                         block.bytes,
+                        known_height(height, origin),
                         tag(origin),
                         keep(is_kept, origin),
                     );

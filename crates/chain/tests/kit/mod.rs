@@ -84,7 +84,11 @@ impl Feed {
     }
 
     pub fn bytes(&self, hash: BlockHash, bytes: Bytes) -> Answer {
-        self.chain.check_block(hash, bytes, 0, Keep::No);
+        self.bytes_at(hash, bytes, None)
+    }
+
+    pub fn bytes_at(&self, hash: BlockHash, bytes: Bytes, height: Option<u32>) -> Answer {
+        self.chain.check_block(hash, bytes, height, 0, Keep::No);
         let answer = self.next_block();
         assert_eq!(answer.hash, hash);
         answer
@@ -115,7 +119,7 @@ impl Feed {
         let mut count = 0;
         for raw in blocks {
             self.chain
-                .check_block(raw.hash(), raw.bytes.clone(), 0, Keep::No);
+                .check_block(raw.hash(), raw.bytes.clone(), None, 0, Keep::No);
             count += 1;
         }
         (0..count).map(|_| self.next_block()).collect()

@@ -28,13 +28,14 @@
 //! | loss of power, crash of the system | the same | all, if the drive keeps what it confirmed to `fsync` | the same |
 //! | disk full | node goes on serving; takes no blocks below 128 MiB of free space | none is acknowledged that is not on disk | the old file is intact |
 //! | journal not writable | goes on, in memory and the kernel's files | none since then; made up for when it can be written | |
-//! | a file damaged | | damaged records of the journal are left out and told | set aside as `<name>.damaged-<n>`, eight at most; begun anew |
+//! | a file damaged | | damaged records of the journal are left out and told; a copy stays | set aside as `<name>.damaged-<n>`, eight at most; begun anew |
 //!
 //! # The journal
 //!
 //! Its format, and what becomes of it when a write or a sync fails, is described in
-//! `handfast_disk`'s `Journal`; which blocks are in it in `chain`'s `keeper`. In short: a torn tail is cut
-//! off at the next start, with a warning (nothing in it was acknowledged); after a failed
+//! `handfast_disk`'s `Journal`; which blocks are in it in `chain`'s `keeper`. In short: every
+//! record that is whole is found again, whatever is damaged before it; what cannot be read is
+//! told, and the file as it was stays under another name; after a failed
 //! `fsync` nothing of the file is believed and it is written anew; a write that failed is
 //! tried again after one second, then after two, up to every ten.
 //!
@@ -58,7 +59,6 @@
 //! |---|---|---|
 //! | `blocks.journal cannot be written (…)`, as the error of `submitblock` (-25) and as a warning of `getblockchaininfo` and `status` | no space, a read-only file system, an error of the drive | make space or make it writable; the node finds out by itself within ten seconds, writes what is missing and announces it |
 //! | `the disk is full: … MiB are free` | less than 128 MiB are free | make space; the node goes on within ten seconds |
-//! | `a write that was cut short is removed` | the process or the system ended within a write | none needed |
-//! | `damaged records are left out` | the drive gave back something else than was written | check the drive; those blocks are downloaded again |
+//! | `blocks.journal: not all of it can be read` | the process or the system ended within a write, or (with `damaged` above 0) the drive gave back something else than was written | in the second case check the drive; the blocks that are missing are downloaded again |
 //! | `some blocks of blocks.journal cannot be taken yet` | the clock was set back, or `blocks/` was removed | set the clock right; start again |
 //! | `a state file cannot be read; it was set aside` | the drive, or a newer version wrote it | none needed |
