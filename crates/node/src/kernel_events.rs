@@ -133,6 +133,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_kernel_alone_judges_witness_data_of_our_own_and_of_blocks_without_a_known_parent() {
+        assert_eq!(known_height(7, Some(ConnId(0))), Some(7));
+        assert_eq!(known_height(7, None), None);
+        assert_eq!(known_height(0, Some(ConnId(0))), None);
+    }
+
+    #[test]
     fn the_origin_of_a_job_comes_back_with_its_verdict() {
         for sender in [None, Some(ConnId(0)), Some(ConnId(17))] {
             assert_eq!(origin(tag(sender)), sender);
