@@ -180,8 +180,9 @@ pub(crate) fn tree(initial: &InitialChain) -> HeaderTree {
     }
     for side in &initial.beside {
         let hash = side.header.block_hash();
-        // It refuses what follows an invalid one, and so does the kernel.
-        if tree.insert_hashed(hash, side.header).is_err() {
+        // Adopted: on an invalid parent it is invalid too.
+        if let Err(error) = tree.adopt(hash, side.header) {
+            tracing::debug!(%hash, %error, "a header beside the chain has no place");
             continue;
         }
         if side.invalid {
@@ -234,8 +235,7 @@ mod tests {
         assert_eq!(status(&best), Some(Status::Header));
         assert_eq!(status(&stored), Some(Status::Stored));
         assert_eq!(status(&bad), Some(Status::Invalid));
-        // The tree refuses what builds on an invalid block, so it need not hold it.
-        assert_eq!(status(&on_bad), None);
+        assert_eq!(status(&on_bad), Some(Status::Invalid));
     }
 
     #[test]
