@@ -56,7 +56,8 @@ pub struct NodeConfig {
     /// Depth of the accept queue of each address, at most 2^31 - 1; the system may cap it.
     pub backlog: u32,
     /// Open files that the process is to be allowed besides those that a node of this
-    /// configuration may need: for RPC callers, say. Not insisted on.
+    /// configuration may need: for RPC callers, say. How many of them there are is told by
+    /// [`crate::BoundNode::other_descriptors`].
     pub other_descriptors: u64,
     /// BIP14 user agent, e.g. `/Handfast:0.1.0/`.
     pub user_agent: String,

@@ -13,6 +13,9 @@ use crate::slots::LEAVING;
 const OURS: u64 = 250;
 /// Places in the handshake that are given up last.
 const LEAST_HANDSHAKES: usize = 16;
+/// What others of the process have (see [`NodeConfig::other_descriptors`]) whatever the
+/// limit is.
+const LEAST_OTHERS: u64 = 128;
 
 /// What became of the limit on open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,19 +32,32 @@ impl OpenFiles {
     }
 }
 
-/// Descriptors that a node of this configuration may need at the same time.
-fn needed(config: &NodeConfig) -> u64 {
+/// Descriptors that the node itself may need at the same time.
+fn for_the_node(config: &NodeConfig) -> u64 {
     let inbound = config.max_inbound + config.max_handshakes + LEAVING;
     let named = config.connect.len() + config.add_nodes.len();
     let sockets = inbound + config.max_outbound + named + config.listen.len();
     OURS + u64::try_from(sockets).unwrap_or(u64::MAX / 2)
 }
 
-/// Raises the soft limit to what the configuration needs and `besides`, as far as the hard
-/// limit allows. Core `RaiseFileDescriptorLimit`.
+/// The same, and the least that the others of the process have.
+fn needed(config: &NodeConfig) -> u64 {
+    for_the_node(config).saturating_add(config.other_descriptors.min(LEAST_OTHERS))
+}
+
+/// How many of the descriptors are for the others of the process, once [`fit`] has had its
+/// say: whoever takes no more leaves those of the peers and of the files alone.
+pub(crate) fn for_others(config: &NodeConfig, files: OpenFiles) -> u64 {
+    let least = config.other_descriptors.min(LEAST_OTHERS);
+    let left = files.limit.saturating_sub(for_the_node(config));
+    left.clamp(least, config.other_descriptors)
+}
+
+/// Raises the soft limit to what the configuration needs and the others of the process
+/// would like, as far as the hard limit allows. Core `RaiseFileDescriptorLimit`.
 pub(crate) fn raise(config: &NodeConfig) -> OpenFiles {
     let needed = needed(config);
-    let wanted = needed.saturating_add(config.other_descriptors);
+    let wanted = for_the_node(config).saturating_add(config.other_descriptors);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let Some(current) = current else {
         return OpenFiles {
@@ -142,6 +158,33 @@ mod tests {
         assert_eq!(fitted(496), (LEAST_HANDSHAKES, 115));
         assert_eq!(fitted(500), (LEAST_HANDSHAKES, 111));
         assert_eq!(fitted(u64::MAX), (LEAST_HANDSHAKES, 0));
+    }
+
+    #[test]
+    fn others_have_what_the_node_leaves_and_a_few_in_any_case() {
+        let mut config = config(115, 512);
+        config.other_descriptors = 12_288;
+        let node = for_the_node(&config);
+        for (limit, others) in [
+            (node + 20_000, 12_288),
+            (node + 12_288, 12_288),
+            (node + 5_000, 5_000),
+            (node + 128, 128),
+            (node, 128),
+            (0, 128),
+        ] {
+            let needed = needed(&config);
+            let files = OpenFiles { needed, limit };
+            let mut fitted = config.clone();
+            fit(&mut fitted, files);
+            assert_eq!(for_others(&fitted, files), others, "{limit}");
+            if limit >= node {
+                assert!(for_the_node(&fitted) + others <= limit, "{limit}");
+            }
+        }
+        config.other_descriptors = 5;
+        let needed = needed(&config);
+        assert_eq!(for_others(&config, OpenFiles { needed, limit: 0 }), 5);
     }
 
     #[test]

@@ -57,7 +57,11 @@ pub struct ChainView {
     pub network: Network,
     /// Where the node is in its life.
     pub phase: Phase,
-    /// What the start is at, one line, while the phase is [`Phase::Starting`].
+    /// Whether `tree` and what is said of the chain below is what the kernel has. Not while
+    /// the node starts, and never when the start fails or is given up: `tree` is the
+    /// genesis block then, and nobody is to be told that this is the chain.
+    pub open: bool,
+    /// What the start is at, one line, as long as the chain is not open.
     pub starting: String,
     /// Whether the tip is still far behind (Core's sense of the word).
     pub initial_block_download: bool,

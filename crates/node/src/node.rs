@@ -106,6 +106,13 @@ impl BoundNode {
             .collect()
     }
 
+    /// Open files that the rest of the process may have without taking them from peers and
+    /// from the chain: at most as many as [`NodeConfig::other_descriptors`] asked for.
+    #[must_use]
+    pub fn other_descriptors(&self) -> u64 {
+        descriptors::for_others(&self.config, self.files)
+    }
+
     /// Takes the data directory and starts. Returns at once: the kernel opens on
     /// its own thread, and [`NodeHandle::phase`] says when everything runs.
     ///
@@ -289,6 +296,8 @@ impl Node {
     }
 
     fn opening_failed(&mut self, error: &OpenError, ctx: &mut Context<Self>) {
+        self.shared
+            .set_starting(&format!("The start has failed: {error}"));
         self.shared.set_phase(Phase::Stopping);
         self.why = Some(ExitReason::Failed(error.to_string()));
         if let State::Opening(_, arbiters) = std::mem::replace(&mut self.state, State::Stopping) {

@@ -123,6 +123,7 @@ impl Shared {
             tree: HeaderTree::new(birth.network.genesis()),
             network: birth.network,
             phase: Phase::Starting,
+            open: false,
             starting: LOADING.into(),
             initial_block_download: true,
             progress: 0.0,

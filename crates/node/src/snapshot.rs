@@ -69,6 +69,7 @@ impl Publisher {
         // Only SyncManager writes the tree; phase and warnings have other writers.
         self.shared.publish(|old| ChainView {
             tree: tree.clone(),
+            open: true,
             initial_block_download,
             progress,
             size_on_disk: self.shared.size_on_disk(),
