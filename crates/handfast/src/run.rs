@@ -18,7 +18,7 @@ use crate::settings::{self, RunSettings};
 use crate::{progress, seeding};
 
 /// Descriptors for RPC callers, if the hard limit on open files allows as many: 10,000
-/// who keep their connections open, and those who come meanwhile.
+/// who keep their connections open, half of them over TCP, and those who come meanwhile.
 const RPC_DESCRIPTORS: u64 = 12_288;
 /// Exit code after a second signal: 128 and SIGINT's number, as shells have it.
 const INTERRUPTED: i32 = 130;
@@ -45,6 +45,7 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
         access: settings.rpc.access.clone(),
         rest: settings.rpc.rest,
         max_calls: settings.rpc.max_calls,
+        max_connections: usize::try_from(bound.other_descriptors()).unwrap_or(usize::MAX),
     });
     let listeners = listeners.map_err(|error| error.to_string())?;
     let mut signals = Signals::new()?;

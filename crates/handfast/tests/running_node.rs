@@ -179,7 +179,7 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> (u16, String) {
 
 fn post(path: &str, authorization: &str, body: &str) -> String {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{authorization}Content-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
@@ -419,7 +419,7 @@ fn http_statuses_are_those_of_core() {
     let node = Node::start();
     let status = |request: &str| node.unix(request).0;
     assert_eq!(
-        status("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+        status("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
         405
     );
     assert_eq!(status(&post("/wallet/x", "", "{}")), 404);
@@ -446,8 +446,7 @@ fn http_statuses_are_those_of_core() {
         )),
         204
     );
-    let too_long =
-        "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 33554433\r\n\r\n";
+    let too_long = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 33554433\r\n\r\n";
     assert_eq!(status(too_long), 413);
 }
 
@@ -458,7 +457,7 @@ fn one_connection_carries_many_calls_whole_split_and_pipelined() {
     let request = |id: u32, close: &str| {
         let body = format!(r#"{{"method":"uptime","id":{id}}}"#);
         format!(
-            "POST / HTTP/1.1\r\nHost: x\r\n{close}Content-Length: {}\r\n\r\n{body}",
+            "POST / HTTP/1.1\r\nHost: localhost\r\n{close}Content-Length: {}\r\n\r\n{body}",
             body.len()
         )
     };

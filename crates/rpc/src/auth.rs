@@ -6,26 +6,25 @@
 //!
 //! # Security
 //! Secrets are never logged, and compared in constant time. A name that nobody has costs
-//! as much as a wrong password, and both cost [`FAILED_LOGIN_DELAY`].
+//! as much as a wrong password, and both cost [`guesses::FAILED_LOGIN_DELAY`].
 
 mod cookie;
+mod guesses;
+mod host;
 mod users;
 
 pub(crate) use cookie::Cookie;
 pub use cookie::{COOKIE_FILE, COOKIE_USER};
+pub(crate) use guesses::Guesses;
 pub use users::{RpcUser, UserError, Whitelist, WhitelistError};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use handfast_node::Subnet;
-
-/// What a failed login costs, so that guessing is slow. Core has the same.
-pub(crate) const FAILED_LOGIN_DELAY: Duration = Duration::from_millis(250);
 
 /// What the operator says about callers over TCP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +36,9 @@ pub struct AccessRules {
     pub whitelists: Vec<Whitelist>,
     /// Addresses that may call, besides this machine. Core `-rpcallowip`.
     pub allowed: Vec<Subnet>,
+    /// Host names by which callers without a password may call this machine, besides
+    /// `localhost` and its addresses.
+    pub hosts: Vec<String>,
 }
 
 /// The methods that a caller may call.
@@ -65,6 +67,7 @@ pub(crate) struct Access {
     /// `None`: nobody is held to anything.
     whitelists: Option<BTreeMap<String, Arc<BTreeSet<String>>>>,
     allowed: Vec<Subnet>,
+    hosts: Vec<String>,
 }
 
 impl Access {
@@ -74,7 +77,14 @@ impl Access {
             whitelists: users::by_user(&rules.whitelists),
             users: rules.users,
             allowed: rules.allowed,
+            hosts: rules.hosts,
         }
+    }
+
+    /// Whether a `Host` header stands for this machine, and not for whatever a page in
+    /// somebody's browser came from.
+    pub(crate) fn is_own_host(&self, host: &str) -> bool {
+        host::is_ours(host, &self.hosts)
     }
 
     /// Whether somebody at this address may call at all.

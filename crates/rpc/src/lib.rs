@@ -8,6 +8,7 @@
 //! This crate sees the node through [`handfast_node::NodeHandle`] alone. Reads of
 //! the chain come from its published view and never wait behind validation.
 
+mod address_group;
 mod auth;
 mod fuzz_control;
 pub mod jsonrpc;

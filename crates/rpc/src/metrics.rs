@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -57,6 +57,25 @@ pub(crate) struct RpcMetrics {
     /// the first call: methods that nobody calls are not on the page.
     costs: HashMap<&'static str, OnceLock<Cost>>,
     turned_away: Counter,
+    refused: Family<Refused, Counter>,
+}
+
+/// Why a caller was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Its address may not call.
+    Address,
+    /// It calls this machine by a name that is none of its own.
+    Host,
+    /// No such user, or a wrong password.
+    Login,
+    /// So many logins from its address have failed that it was not looked at.
+    Guesses,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    reason: &'static str,
 }
 
 impl Default for RpcMetrics {
@@ -70,6 +89,7 @@ impl Default for RpcMetrics {
                 .map(|method| (method, OnceLock::new()))
                 .collect(),
             turned_away: Counter::default(),
+            refused: Family::default(),
         }
     }
 }
@@ -101,8 +121,20 @@ impl RpcMetrics {
         self.turned_away.inc();
     }
 
-    /// The page, in the OpenMetrics text format.
-    pub(crate) async fn page(&self, node: &NodeHandle) -> String {
+    /// A caller was refused.
+    pub(crate) fn refused(&self, why: Refusal) {
+        let reason = match why {
+            Refusal::Address => "address",
+            Refusal::Host => "host",
+            Refusal::Login => "login",
+            Refusal::Guesses => "guesses",
+        };
+        self.refused.get_or_create(&Refused { reason }).inc();
+    }
+
+    /// The page, in the OpenMetrics text format. `evicted`: connections that were ended so
+    /// that other callers could come.
+    pub(crate) async fn page(&self, node: &NodeHandle, evicted: u64) -> String {
         let mut registry = Registry::with_prefix("handfast");
         registry.register(
             "rpc_seconds",
@@ -114,6 +146,16 @@ impl RpcMetrics {
             "rpc_turned_away",
             "Callers that were told to come again",
             self.turned_away.clone(),
+        );
+        registry.register(
+            "rpc_refused",
+            "Callers that were refused, by reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "rpc_evicted",
+            "Connections that were ended so that other callers could come",
+            ConstCounter::new(evicted),
         );
         node::register(&mut registry, node).await;
         let mut page = String::new();

@@ -5,6 +5,19 @@
 //! | `/` | calls, by `POST` | callers from allowed addresses who log in |
 //! | `/health`, `/ready`, `/metrics` | for those who watch over the node | callers from allowed addresses |
 //! | `/rest/…` | blocks and headers, when switched on | callers from allowed addresses |
+//!
+//! What a caller without a password can hold or burn:
+//!
+//! | what | bound | of one address | where |
+//! |---|---|---|---|
+//! | connections, and their descriptors | half of what peers and files leave, and nobody's when others want them | the largest makes room first | [`share`] |
+//! | time of a connection on which nothing is asked | 30 s to its first request, 75 s between two, 30 s for an answer of which nothing is read | | [`connection`] |
+//! | memory for heads of requests | 4 KB each; longer ones: 512 at once | the largest makes room first | [`share`] |
+//! | memory for bodies | none: no body is read before the login | | [`call`] |
+//! | pages of metrics, looks at sync | one at a time, for all who wait | | [`once`] |
+//! | blocks and headers by `/rest` | 16 at once, until they are read; after 30 s others may have their turn | the largest makes room first | [`rest`] |
+//! | guesses of passwords | 64 addresses told apart, the others together | four a second | [`Guesses`] |
+//! | lines in the log | one of a kind in ten minutes | | [`seldom`] |
 
 mod attention;
 mod call;
@@ -12,14 +25,18 @@ mod connection;
 mod execution;
 mod gate;
 mod long_calls;
+mod once;
 mod probes;
 mod queue;
 mod rest;
 mod running;
+mod seldom;
+mod share;
 mod workers;
 
 pub(crate) use probes::lag;
 
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,19 +44,25 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use bytes::Bytes;
 use handfast_node::NodeHandle;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use crate::auth::{Access, Cookie};
+use crate::auth::{Access, Cookie, Guesses};
 use crate::methods::Methods;
 use crate::metrics::RpcMetrics;
 use crate::sockets::{Listeners, RpcConfig, RpcError};
 
 use long_calls::LongCalls;
+use once::Once;
 use running::Running;
+use seldom::Seldom;
+use share::Share;
 
 /// Time for a whole request to arrive. Core `DEFAULT_HTTP_SERVER_TIMEOUT`.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// An answer is sent in pieces of about this many bytes.
+const PIECE: usize = 64 * 1024;
 /// Time for calls in progress when the server stops.
 const CALLS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time, after the last call, for answers to go out and idle connections to be closed. Nobody
@@ -51,11 +74,93 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 struct Context {
     methods: Methods,
     access: Arc<Access>,
+    guesses: Arc<Guesses>,
+    shares: Shares,
+    logs: Arc<Logs>,
     metrics: Arc<RpcMetrics>,
     load: Load,
     long_calls: Arc<LongCalls>,
     /// Whether `/rest` is served.
     rest: bool,
+    /// The page of metrics, and what `/ready` says.
+    page: Arc<Once<Bytes>>,
+    ready: Arc<Once<Option<String>>>,
+}
+
+impl Context {
+    fn new(config: &RpcConfig, cookie: &str, node: NodeHandle) -> io::Result<Self> {
+        Ok(Self {
+            methods: Methods { node },
+            access: Arc::new(Access::new(config.access.clone(), cookie)),
+            guesses: Arc::default(),
+            shares: Shares::new(config),
+            logs: Arc::default(),
+            metrics: Arc::default(),
+            load: Load::new(config.max_calls),
+            long_calls: Arc::new(LongCalls::start()?),
+            rest: config.rest,
+            page: Arc::default(),
+            ready: Arc::default(),
+        })
+    }
+}
+
+/// Who may have how many connections, of all workers together.
+#[derive(Clone, Debug)]
+struct Shares {
+    tcp: Arc<Share>,
+    unix: Arc<Share>,
+    /// Of those over TCP, the ones in the middle of a request whose head is long.
+    long_heads: Arc<Share>,
+    /// Of those over TCP who have not logged in, the ones whose answer by `/rest` is made or
+    /// being sent.
+    rest: Arc<Share>,
+}
+
+/// An idle caller who has logged in may be asked to leave after so long.
+const IDLE: Duration = Duration::from_secs(1);
+/// Answers by `/rest` to callers who have not logged in, at most; each may be a block.
+const REST_ANSWERS: usize = 16;
+/// Time for such an answer to be made and read, when others wait for theirs.
+const REST_PATIENCE: Duration = Duration::from_secs(30);
+/// Callers in the middle of a request whose head is long, at most; each has up to 20 KB of
+/// it here.
+const LONG_HEADS: usize = 512;
+/// Connections that may have been accepted, and are refused or not yet let in.
+const BEFORE_ADMISSION: usize = 8;
+
+impl Shares {
+    /// Halves, unless there is one kind of callers only.
+    fn new(config: &RpcConfig) -> Self {
+        let most = config.max_connections.saturating_sub(BEFORE_ADMISSION);
+        let (tcp, unix) = match (config.listen.is_empty(), &config.socket) {
+            (false, Some(_)) => (most - most / 2, most / 2),
+            (_, None) => (most, 0),
+            (true, Some(_)) => (0, most),
+        };
+        Self {
+            tcp: Share::new(tcp, IDLE),
+            unix: Share::new(unix, IDLE),
+            long_heads: Share::new(LONG_HEADS, IDLE),
+            rest: Share::new(REST_ANSWERS, REST_PATIENCE),
+        }
+    }
+
+    fn evicted(&self) -> u64 {
+        [&self.tcp, &self.unix, &self.long_heads, &self.rest]
+            .map(|share| share.evicted())
+            .iter()
+            .sum()
+    }
+}
+
+/// Lines that callers could fill the log with.
+#[derive(Debug, Default)]
+struct Logs {
+    address: Seldom,
+    host: Seldom,
+    login: Seldom,
+    guesses: Seldom,
 }
 
 /// What the end of the server waits for.
@@ -154,15 +259,8 @@ impl Server {
             path: config.cookie.clone(),
             source,
         })?;
-        let load = Load::new(config.max_calls);
-        let context = Context {
-            methods: Methods { node },
-            access: Arc::new(Access::new(config.access.clone(), cookie.secret())),
-            metrics: Arc::new(RpcMetrics::default()),
-            load: load.clone(),
-            long_calls: Arc::new(LongCalls::start().map_err(RpcError::Server)?),
-            rest: config.rest,
-        };
+        let context = Context::new(&config, cookie.secret(), node).map_err(RpcError::Server)?;
+        let load = context.load.clone();
         let socket = config.socket.clone();
         let listeners = Listeners { tcp, config };
         let running = Running::start(listeners, context)?;

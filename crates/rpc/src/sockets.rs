@@ -41,6 +41,9 @@ pub struct RpcConfig {
     /// Calls in progress at most: whoever comes then is told to come again. Core
     /// `-rpcworkqueue`.
     pub max_calls: usize,
+    /// Connections at most, half of them over TCP and half over the Unix socket: as many
+    /// descriptors as nothing else in the process needs.
+    pub max_connections: usize,
 }
 
 /// Why the RPC server did not start. `Display` is one line: the cause and the remedy.
@@ -253,6 +256,7 @@ mod tests {
             access: AccessRules::default(),
             rest: false,
             max_calls: DEFAULT_MAX_CALLS,
+            max_connections: 1_000,
         }
     }
 
@@ -337,6 +341,7 @@ mod tests {
             access: AccessRules::default(),
             rest: false,
             max_calls: DEFAULT_MAX_CALLS,
+            max_connections: 1_000,
         };
         let error = Listeners::bind(config).expect_err("occupied").to_string();
         assert!(

@@ -62,7 +62,7 @@ pub(crate) fn exchange(node: &Node, request: &[u8]) -> Answer {
 }
 
 pub(crate) fn get(node: &Node, path: &str) -> Answer {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     exchange(node, request.as_bytes())
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn cookie(node: &Node) -> String {
 /// A `POST` with these headers; each ends with a line break.
 pub(crate) fn post(headers: &str, body: &str) -> String {
     let length = body.len();
-    format!("POST / HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+    format!("POST / HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
 }
 
 /// The same on a connection that is closed after it.

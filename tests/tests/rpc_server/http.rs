@@ -11,7 +11,7 @@ const ANSWER: &str = "{\"result\":0,\"error\":null,\"id\":7}\n";
 fn a_body_in_chunks_is_read_however_it_is_cut() {
     let node = node(&[]);
     let head = format!(
-        "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n{}\r\n",
+        "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n{}\r\n",
         cookie(&node)
     );
     for size in [1, 5, CALL.len()] {

@@ -9,4 +9,5 @@ mod pipelining;
 mod reads;
 mod rest;
 mod scheduling;
+mod strangers;
 mod watching;

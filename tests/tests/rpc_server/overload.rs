@@ -75,7 +75,7 @@ fn callers_wait_while_no_descriptor_is_free_and_are_served_then() {
     let before = set_limit(&node, open_now(&node));
 
     let begun = Instant::now();
-    let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut callers: Vec<_> = (0..CALLERS).map(|_| connect(&node)).collect();
     for caller in &mut callers {
         caller.write_all(request).expect("the queue holds it");

@@ -126,7 +126,7 @@ fn these_pages_are_read_and_not_written() {
     let node = node(&[]);
     for path in ["/health", "/ready", "/metrics"] {
         let post = format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         );
         let answer = exchange(&node, post.as_bytes());
         assert_eq!(

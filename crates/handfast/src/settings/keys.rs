@@ -145,6 +145,12 @@ pub(crate) const KEYS: &[Key] = &[
         "Address or network that may call over TCP, besides this machine",
     ),
     key(
+        "rpc-allow-host",
+        Shape::Many("NAME"),
+        Scope::Run,
+        "Host name by which callers without a password may call this machine, besides localhost",
+    ),
+    key(
         "rpc-work-queue",
         Shape::One("N"),
         Scope::Run,

@@ -30,6 +30,7 @@ pub(super) fn rpc(layers: &Layers) -> Result<RpcSettings, SettingsError> {
                 "rpc-allow-ip",
                 "an IP address or a network, such as 192.168.1.0/24",
             )?,
+            hosts: hosts(layers)?,
         },
         rest: layers.flag("rest").is_some(),
         max_calls: max_calls.unwrap_or(DEFAULT_MAX_CALLS),
@@ -42,6 +43,20 @@ fn each<T: FromStr>(layers: &Layers, key: &str, wanted: &str) -> Result<Vec<T>, 
             .map_err(|_| bad(origin, key, text, wanted.to_owned()))
     };
     layers.many(key).map(parse).collect()
+}
+
+/// Names as they are in a `Host` header, without a port.
+fn hosts(layers: &Layers) -> Result<Vec<String>, SettingsError> {
+    let parse = |(origin, text): (&Origin, &str)| {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || !name.chars().all(is_name) {
+            let wanted = "a host name without a port, such as node.lan";
+            return Err(bad(origin, "rpc-allow-host", text, wanted));
+        }
+        Ok(name.to_owned())
+    };
+    layers.many("rpc-allow-host").map(parse).collect()
 }
 
 fn users(layers: &Layers) -> Result<Vec<RpcUser>, SettingsError> {

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use futures_util::FutureExt;
-use handfast_node::{Gone, NodeHandle, Phase};
+use handfast_node::{ChainView, Gone, NodeHandle, Phase};
 use serde_json::Value;
 
 use crate::jsonrpc::{Error, Params, code, positional};
@@ -50,6 +50,12 @@ pub fn find(name: &str) -> Option<&'static Method> {
     static BY_NAME: LazyLock<HashMap<&str, &Method>> =
         LazyLock::new(|| all().map(|method| (method.name, method)).collect());
     BY_NAME.get(name).copied()
+}
+
+/// Whether what a view says of the chain is so: the node has opened it. Not while it starts,
+/// nor when the start has failed or was given up and the process is about to end.
+pub(crate) fn is_open(view: &ChainView) -> bool {
+    view.open && view.phase != Phase::Starting
 }
 
 /// What a caller hears of a method that there is not.
@@ -107,9 +113,11 @@ impl Methods {
         params: Params,
     ) -> Result<Value, Error> {
         let name = method.name;
-        if method.needs_chain && self.node.phase() == Phase::Starting {
-            let starting = self.node.view().starting.clone();
-            return Err(Error::new(code::IN_WARMUP, starting));
+        if method.needs_chain {
+            let view = self.node.view();
+            if !is_open(&view) {
+                return Err(Error::new(code::IN_WARMUP, view.starting.clone()));
+            }
         }
         let arguments = positional(params, &method.names())?;
         method.check(&arguments)?;

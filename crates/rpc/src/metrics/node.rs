@@ -5,12 +5,14 @@ use std::sync::atomic::AtomicU64;
 use handfast_node::mining::{MiningState, Why};
 use handfast_node::self_probe::Health;
 use handfast_node::{
-    Audit, EntranceInfo, ListenerInfo, NodeHandle, Phase, SyncPhase, SyncState, Totals,
+    Audit, ChainView, EntranceInfo, ListenerInfo, NodeHandle, Phase, SyncPhase, SyncState, Totals,
 };
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
+
+use crate::methods;
 
 /// One label and its value.
 type Labels = Vec<(&'static str, String)>;
@@ -21,7 +23,8 @@ type SocketCount = (&'static str, &'static str, fn(&EntranceInfo) -> u64);
 type SocketGauge = (&'static str, &'static str, fn(&EntranceInfo) -> Option<f64>);
 
 /// Puts everything into the registry that can be told at the moment. While the node starts
-/// or stops the managers answer nothing, and their numbers are missing rather than zero.
+/// or stops the managers answer nothing, and their numbers are missing rather than zero; so
+/// are those of the chain as long as it is not open.
 pub(super) async fn register(registry: &mut Registry, node: &NodeHandle) {
     of_the_process(registry, node);
     of_mining(registry, &node.mining());
@@ -92,19 +95,9 @@ fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
             row("direction", "outbound", network.connections_out),
         ],
     );
-    let height = f64::from(view.tree.tip().height);
-    gauge(registry, "blocks", "Height of the validated chain", height);
-    let height = f64::from(view.tree.best_header().height);
-    gauge(registry, "headers", "Height of the best header", height);
-    let progress = view.progress;
-    gauge(
-        registry,
-        "progress",
-        "Estimated share of the chain that is validated",
-        progress,
-    );
-    let size = view.size_on_disk as f64;
-    gauge(registry, "disk_bytes", "Blocks and undo data on disk", size);
+    if methods::is_open(&view) {
+        of_the_chain(registry, &view);
+    }
     let intake = network.intake;
     for (name, help, value) in [
         (
@@ -128,6 +121,22 @@ fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
     registry.register("kernel_block_seconds", help, times.blocks.clone());
     let help = "Time that it spent on a batch of headers";
     registry.register("kernel_headers_seconds", help, times.headers.clone());
+}
+
+fn of_the_chain(registry: &mut Registry, view: &ChainView) {
+    let height = f64::from(view.tree.tip().height);
+    gauge(registry, "blocks", "Height of the validated chain", height);
+    let height = f64::from(view.tree.best_header().height);
+    gauge(registry, "headers", "Height of the best header", height);
+    let progress = view.progress;
+    gauge(
+        registry,
+        "progress",
+        "Estimated share of the chain that is validated",
+        progress,
+    );
+    let size = view.size_on_disk as f64;
+    gauge(registry, "disk_bytes", "Blocks and undo data on disk", size);
 }
 
 /// By command, so that their sum over the label is everything.

@@ -33,9 +33,8 @@ pub(super) async fn handle(
             .insert(header::ALLOW, header::HeaderValue::from_static("POST"));
         return response;
     }
-    let rights = match gate::admit(&request, &context.access).await {
-        Ok(rights) => rights,
-        Err(refusal) => return refusal,
+    let Some(rights) = gate::entered(&request) else {
+        return gate::unauthorized("");
     };
     if announces_too_much(&request) {
         return plain(StatusCode::PAYLOAD_TOO_LARGE, "");

@@ -13,7 +13,6 @@ mod wire;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -26,20 +25,20 @@ use actix_http::{
 use actix_service::Service;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::READ_TIMEOUT;
-use super::gate::Caller;
+use super::gate::{self, Visitor};
 use super::workers::{Stage, reached};
+use super::{Context, PIECE, READ_TIMEOUT};
 
 use wire::{Body, Broken, Wire};
 
 /// Time that an idle connection is kept open.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Time in which a caller reads a [`PIECE`] of its answer.
+const SEND_TIMEOUT: Duration = READ_TIMEOUT;
 /// Time for the caller to read a refusal before its connection is cut.
 const LINGER: Duration = Duration::from_secs(1);
-/// An answer is sent in pieces of about this many bytes.
-const PIECE: usize = 64 * 1024;
 
 /// What serves the connections of one socket.
 pub(super) struct Serving<A> {
@@ -48,8 +47,7 @@ pub(super) struct Serving<A> {
     /// Shared, since it keeps the clock of all answers.
     pub(super) config: ServiceConfig,
     pub(super) stage: watch::Receiver<Stage>,
-    /// Who comes by the socket.
-    pub(super) caller: Caller,
+    pub(super) context: Context,
 }
 
 type Shared<S> = Rc<RefCell<Wire<S>>>;
@@ -69,16 +67,36 @@ where
     A::Response: Into<Response<BoxBody>>,
     A::Error: Into<Response<BoxBody>>,
 {
-    /// Serves one connection to its end.
-    pub(super) async fn connection<S>(&self, stream: S, addr: Option<SocketAddr>)
+    /// Serves one connection to its end, or until somebody else needs its seat.
+    pub(super) async fn connection<S>(&self, stream: S, visitor: &Visitor)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        tokio::select! {
+            () = visitor.seat.cut() => {}
+            () = self.requests(stream, visitor) => {}
+        }
+    }
+
+    async fn requests<S>(&self, stream: S, visitor: &Visitor)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let wire = Rc::new(RefCell::new(Wire::new(stream, self.config.clone())));
-        let mut ending = pin!(reached(self.stage.clone(), Stage::Ending));
-        let mut patience = READ_TIMEOUT;
+        let seat = &visitor.seat;
+        let mut ending = pin!(async {
+            tokio::select! {
+                () = reached(self.stage.clone(), Stage::Ending) => {}
+                () = seat.asked_to_leave() => {}
+            }
+        });
+        // For the whole head of the first request, and for the beginning of later ones.
+        let mut patience = (READ_TIMEOUT, Duration::ZERO);
         loop {
-            let request = match next(&wire, patience, ending.as_mut()).await {
+            seat.idles(true);
+            let next = self.next(&wire, visitor, patience, ending.as_mut()).await;
+            seat.idles(false);
+            let request = match next {
                 Next::Request(request) => request,
                 Next::Over => return,
                 Next::Refused(status) => {
@@ -90,14 +108,15 @@ where
                 }
             };
             let asked = request.head().connection_type();
-            let Some(response) = self.carry_out(&wire, request, addr).await else {
+            let Some(response) = self.carry_out(&wire, request, visitor).await else {
                 return;
             };
             let body_read = wire.borrow_mut().skip_body();
             let stays = asked == ConnectionType::KeepAlive
                 && response.head().connection_type() != ConnectionType::Close
                 && body_read
-                && *self.stage.borrow() < Stage::Ending;
+                && *self.stage.borrow() < Stage::Ending
+                && !seat.is_leaving();
             let last = match stays {
                 true => ConnectionType::KeepAlive,
                 false => ConnectionType::Close,
@@ -108,7 +127,62 @@ where
             if !stays {
                 return linger(&wire).await;
             }
-            patience = KEEP_ALIVE;
+            patience = (KEEP_ALIVE, READ_TIMEOUT);
+        }
+    }
+
+    /// Waits for the head of a request: `begins` for its first byte, and `ends` after that
+    /// for the rest.
+    async fn next<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        wire: &Shared<S>,
+        visitor: &Visitor,
+        (begins, ends): (Duration, Duration),
+        mut ending: Pin<&mut impl Future>,
+    ) -> Next {
+        let deadline = Instant::now() + begins;
+        let arrived = poll_fn(|cx| {
+            if let Poll::Ready(arrived) = wire.borrow_mut().poll_arrived(cx) {
+                return Poll::Ready(arrived);
+            }
+            ending.as_mut().poll(cx).map(|_| false)
+        });
+        match timeout_at(deadline, arrived).await {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return Next::Over,
+        }
+        visitor.seat.idles(false);
+        let deadline = match ends {
+            Duration::ZERO => deadline,
+            ends => Instant::now() + ends,
+        };
+        match timeout_at(deadline, self.head(wire, visitor)).await {
+            Ok(Ok(request)) => Next::Request(request),
+            Ok(Err(Broken::Gone)) => Next::Over,
+            Ok(Err(Broken::Malformed | Broken::Long)) => Next::Refused(StatusCode::BAD_REQUEST),
+            Err(_) => Next::Refused(StatusCode::REQUEST_TIMEOUT),
+        }
+    }
+
+    /// The head of a request, of which something is there.
+    async fn head<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        wire: &Shared<S>,
+        visitor: &Visitor,
+    ) -> Result<Request, Broken> {
+        let head = poll_fn(|cx| wire.borrow_mut().poll_head(false, cx)).await;
+        match head {
+            Err(Broken::Long) => {}
+            head => return head,
+        }
+        // Strangers with a long head are few at a time, and the next one takes the place of
+        // one of them.
+        let long = self.context.shares.long_heads.seat(visitor.seat.group());
+        let long = long.await;
+        let head = poll_fn(|cx| wire.borrow_mut().poll_head(true, cx));
+        tokio::select! {
+            head = head => head,
+            () = long.cut() => Err(Broken::Gone),
         }
     }
 
@@ -117,52 +191,36 @@ where
         &self,
         wire: &Shared<S>,
         mut request: Request,
-        addr: Option<SocketAddr>,
+        visitor: &Visitor,
     ) -> Option<Response<BoxBody>>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        request.head_mut().peer_addr = addr;
-        request.extensions_mut().insert(self.caller);
+        request.head_mut().peer_addr = visitor.addr;
         if wire.borrow_mut().has_body(request.head().expect()) {
             let payload = Box::pin(Body(wire.clone()));
             *request.payload() = Payload::Stream { payload };
         }
-        let mut call = pin!(self.app.call(request));
+        let mut call = pin!(async {
+            let entered = match gate::enter(request.head(), visitor, &self.context).await {
+                Ok(entered) => entered,
+                Err(refusal) => return refusal.into(),
+            };
+            if entered.0.is_some() {
+                wire.borrow_mut().logged_in();
+            }
+            request.extensions_mut().insert(entered);
+            let result = self.app.call(request).await;
+            result.map_or_else(Into::into, Into::into)
+        });
         poll_fn(|cx| {
-            if let Poll::Ready(result) = call.as_mut().poll(cx) {
-                let response = result.map_or_else(Into::into, Into::into);
+            if let Poll::Ready(response) = call.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
             }
             // Who has gone needs no answer, and the call is given up.
             wire.borrow_mut().poll_gone(cx).map(|()| None)
         })
         .await
-    }
-}
-
-/// Waits for the head of a request: `patience` for its first byte, then [`READ_TIMEOUT`].
-async fn next<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &Shared<S>,
-    patience: Duration,
-    mut ending: Pin<&mut impl Future>,
-) -> Next {
-    let arrived = poll_fn(|cx| {
-        if let Poll::Ready(arrived) = wire.borrow_mut().poll_arrived(cx) {
-            return Poll::Ready(arrived);
-        }
-        ending.as_mut().poll(cx).map(|_| false)
-    });
-    match timeout(patience, arrived).await {
-        Ok(true) => {}
-        Ok(false) | Err(_) => return Next::Over,
-    }
-    let head = poll_fn(|cx| wire.borrow_mut().poll_head(cx));
-    match timeout(READ_TIMEOUT, head).await {
-        Ok(Ok(request)) => Next::Request(request),
-        Ok(Err(Broken::Gone)) => Next::Over,
-        Ok(Err(Broken::Malformed)) => Next::Refused(StatusCode::BAD_REQUEST),
-        Err(_) => Next::Refused(StatusCode::REQUEST_TIMEOUT),
     }
 }
 
@@ -180,17 +238,27 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     wire.borrow_mut().encode_head(head, body.size())?;
     if !body.size().is_eof() {
         while let Some(bytes) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
-            let bytes = bytes.map_err(|_| Broken::Gone)?;
-            wire.borrow_mut().encode_body(Some(bytes))?;
-            if wire.borrow().unsent() > PIECE {
-                poll_fn(|cx| wire.borrow_mut().poll_send(cx)).await?;
+            let mut bytes = bytes.map_err(|_| Broken::Gone)?;
+            while !bytes.is_empty() {
+                let piece = bytes.split_to(bytes.len().min(PIECE));
+                wire.borrow_mut().encode_body(Some(piece))?;
+                if wire.borrow().unsent() > PIECE {
+                    flush(wire).await?;
+                }
             }
         }
         wire.borrow_mut().encode_body(None)?;
     }
-    poll_fn(|cx| wire.borrow_mut().poll_send(cx)).await?;
+    flush(wire).await?;
     wire.borrow_mut().release();
     Ok(())
+}
+
+/// Sends what is encoded, to a caller who reads.
+async fn flush<S: AsyncRead + AsyncWrite + Unpin>(wire: &Shared<S>) -> Result<(), Broken> {
+    let sent = poll_fn(|cx| wire.borrow_mut().poll_send(cx));
+    let sent = timeout(SEND_TIMEOUT, sent).await;
+    sent.unwrap_or(Err(Broken::Gone))
 }
 
 /// Closes our half and, where the caller may still be sending, its half too, or waits for

@@ -1,77 +1,155 @@
 //! Who is at the other end, and whether it may come in.
+//!
+//! Addresses are judged when a connection is accepted ([`Visitor`] has one that may call),
+//! and every request before it is routed, whatever its path: there is no route behind which
+//! [`enter`] has not been.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use actix_http::{HttpMessage, RequestHead};
+use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
-use crate::auth::{Access, FAILED_LOGIN_DELAY, Rights};
+use crate::auth::Rights;
+use crate::metrics::Refusal;
 
-use super::plain;
+use super::share::Seat;
+use super::{Context, plain};
 
 /// Longest header of a request, bytes, names and values together. Core `MAX_HEADERS_SIZE`.
 pub(super) const MAX_HEADERS: usize = 8 * 1024;
+/// Time that a caller waits at most for the answer to its failed login, behind those of
+/// others at its address.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// When a caller who was not looked at should come again, seconds.
+const RETRY_AFTER: &str = "1";
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
-    /// The Unix socket: the file's mode let the caller in.
-    Unix,
-    /// TCP: must come from an allowed address, and log in.
-    Tcp,
+pub(super) struct Visitor {
+    /// `None`: over the Unix socket; the file's mode let it in.
+    pub(super) addr: Option<SocketAddr>,
+    pub(super) seat: Seat,
 }
 
-/// Lets in whoever comes from an allowed address, or says why not. `Some`: over TCP.
-#[expect(
-    clippy::result_large_err,
-    reason = "the error is the answer to a request, and passed on once"
-)]
-pub(super) fn allow(
-    request: &HttpRequest,
-    access: &Access,
-) -> Result<Option<SocketAddr>, HttpResponse> {
+/// What whoever sent a request may call, for the handlers. `None`: it has shown no password.
+#[derive(Clone, Debug)]
+pub(super) struct Entered(pub(super) Option<Rights>);
+
+/// Lets a request in, or says why not.
+///
+/// # Security
+/// A request that brings a password is judged by it on every path, also on those that need
+/// none. One without is judged by how it calls this machine: see
+/// [`Access::is_own_host`](crate::auth::Access::is_own_host).
+pub(super) async fn enter(
+    request: &RequestHead,
+    visitor: &Visitor,
+    context: &Context,
+) -> Result<Entered, HttpResponse> {
     if header_bytes(request) > MAX_HEADERS {
         return Err(plain(StatusCode::BAD_REQUEST, ""));
     }
-    let caller = request.extensions().get::<Caller>().copied();
-    match (caller, request.peer_addr()) {
-        (Some(Caller::Unix), _) => Ok(None),
-        (Some(Caller::Tcp), Some(addr)) if access.allows(addr.ip()) => Ok(Some(addr)),
-        (Some(Caller::Tcp) | None, addr) => {
-            tracing::debug!(
-                ?addr,
-                "RPC call from an address that is not allowed refused"
-            );
-            Err(plain(StatusCode::FORBIDDEN, ""))
-        }
+    let Some(addr) = visitor.addr else {
+        return Ok(Entered(Some(Rights::All)));
+    };
+    if let Some(given) = request.headers.get(header::AUTHORIZATION) {
+        let rights = login(given, addr, &visitor.seat, context).await?;
+        return Ok(Entered(Some(rights)));
     }
+    if !is_own_host(request, context) {
+        context.metrics.refused(Refusal::Host);
+        if let Some(left_out) = context.logs.host.now() {
+            tracing::warn!(%addr, left_out, "RPC caller without a password refused, who calls this machine by a name that it does not know; log in, use an address or localhost, or allow the name with --rpc-allow-host");
+        }
+        let text = "This host name is not known here. Log in, use an IP address or localhost, \
+                    or start the node with --rpc-allow-host NAME.\n";
+        return Err(unauthorized(text));
+    }
+    Ok(Entered(None))
 }
 
-/// Lets a caller of methods in, and says which; or says why not.
-pub(super) async fn admit(request: &HttpRequest, access: &Access) -> Result<Rights, HttpResponse> {
-    let Some(addr) = allow(request, access)? else {
-        return Ok(Rights::All);
-    };
-    let given = request.headers().get(header::AUTHORIZATION);
-    let login = given.and_then(|value| access.login(value.to_str().ok()?));
-    if let Some(rights) = login {
+/// What the bearer of these credentials may call; or the answer to a login that failed, when
+/// its time has come.
+async fn login(
+    given: &header::HeaderValue,
+    addr: SocketAddr,
+    seat: &Seat,
+    context: &Context,
+) -> Result<Rights, HttpResponse> {
+    let guesses = &context.guesses;
+    // Who has logged in on this connection is not one of those who guess.
+    if seat.is_stranger() && !guesses.may_try(seat.group(), Instant::now()) {
+        context.metrics.refused(Refusal::Guesses);
+        if let Some(left_out) = context.logs.guesses.now() {
+            tracing::warn!(%addr, left_out, "too many failed RPC logins: those of this address are not looked at for now; stop whoever guesses there, or call over the Unix socket");
+        }
+        return Err(come_again("Too many failed logins from this address"));
+    }
+    let rights = given
+        .to_str()
+        .ok()
+        .and_then(|given| context.access.login(given));
+    if let Some(rights) = rights {
+        if !seat.logged_in() {
+            // The connection is being cut, and nothing is begun on it.
+            std::future::pending::<()>().await;
+        }
         return Ok(rights);
     }
-    if given.is_some() {
-        tracing::debug!(%addr, "RPC call with wrong credentials refused");
-        tokio::time::sleep(FAILED_LOGIN_DELAY).await;
+    tracing::debug!(%addr, "RPC call with wrong credentials refused");
+    context.metrics.refused(Refusal::Login);
+    if let Some(left_out) = context.logs.login.now() {
+        tracing::warn!(%addr, left_out, "RPC login failed: no such user, or a wrong password; the cookie is new at every start of the node");
     }
-    let mut response = plain(StatusCode::UNAUTHORIZED, "");
+    seat.login_failed();
+    let answer = guesses.failed(seat.group(), Instant::now());
+    let wait = answer.saturating_duration_since(Instant::now());
+    tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
+    Err(match wait > LONGEST_WAIT {
+        false => unauthorized(""),
+        true => come_again("Too many failed logins from this address"),
+    })
+}
+
+/// What a caller hears who has shown no password where one is needed.
+pub(super) fn unauthorized(text: &'static str) -> HttpResponse {
+    let mut response = plain(StatusCode::UNAUTHORIZED, text);
     let challenge = header::HeaderValue::from_static("Basic realm=\"jsonrpc\"");
     response
         .headers_mut()
         .insert(header::WWW_AUTHENTICATE, challenge);
-    Err(response)
+    response
 }
 
-fn header_bytes(request: &HttpRequest) -> usize {
-    let lines = request.headers().iter();
+fn come_again(text: &'static str) -> HttpResponse {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    let retry = header::HeaderValue::from_static(RETRY_AFTER);
+    response.headers_mut().insert(header::RETRY_AFTER, retry);
+    response
+}
+
+/// By its `Host`, by every one if there are several, and by the request line if that names
+/// one.
+fn is_own_host(request: &RequestHead, context: &Context) -> bool {
+    let in_headers = request.headers.get_all(header::HOST);
+    let all_are = in_headers.into_iter().all(|host| {
+        let host = host.to_str();
+        host.is_ok_and(|host| context.access.is_own_host(host))
+    });
+    let in_line = request.uri.host();
+    all_are && in_line.is_none_or(|host| context.access.is_own_host(host))
+}
+
+fn header_bytes(request: &RequestHead) -> usize {
+    let lines = request.headers.iter();
     lines
         .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
         .sum()
+}
+
+/// What [`enter`] has found; nothing without it.
+pub(super) fn entered(request: &actix_web::HttpRequest) -> Option<Rights> {
+    let entered = request.extensions().get::<Entered>().cloned();
+    entered.and_then(|entered| entered.0)
 }

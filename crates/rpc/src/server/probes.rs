@@ -2,9 +2,10 @@
 
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
 use handfast_node::{ChainView, NodeHandle, Phase, SyncPhase, SyncState};
 
-use super::{Context, gate, plain};
+use super::{Context, plain};
 
 /// Blocks that a node may be behind what its peers have shown and still count as ready.
 const READY_LAG: u32 = 2;
@@ -13,7 +14,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// `GET /health`: the process answers. 200, or 503 once it stops.
 pub(super) async fn health(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
-    if let Err(refusal) = enter(&request, &context) {
+    if let Err(refusal) = is_read(&request) {
         return refusal;
     }
     match context.methods.node.phase() {
@@ -25,10 +26,11 @@ pub(super) async fn health(request: HttpRequest, context: web::Data<Context>) ->
 
 /// `GET /ready`: somebody could use this node now. 200, or 503 with the reason.
 pub(super) async fn ready(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
-    if let Err(refusal) = enter(&request, &context) {
+    if let Err(refusal) = is_read(&request) {
         return refusal;
     }
-    match why_not_ready(&context.methods.node).await {
+    let look = || why_not_ready(&context.methods.node);
+    match &*context.ready.get(look).await {
         None => plain(StatusCode::OK, "ready\n"),
         Some(why) => plain(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -39,20 +41,26 @@ pub(super) async fn ready(request: HttpRequest, context: web::Data<Context>) -> 
 
 /// `GET /metrics`.
 pub(super) async fn metrics(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
-    if let Err(refusal) = enter(&request, &context) {
+    if let Err(refusal) = is_read(&request) {
         return refusal;
     }
-    let page = context.metrics.page(&context.methods.node).await;
-    HttpResponse::Ok().content_type(OPEN_METRICS).body(page)
+    let evicted = context.shares.evicted();
+    let make = async || {
+        let page = context.metrics.page(&context.methods.node, evicted).await;
+        Bytes::from(page)
+    };
+    let page = context.page.get(make).await;
+    HttpResponse::Ok()
+        .content_type(OPEN_METRICS)
+        .body(Bytes::clone(&page))
 }
 
-/// `GET` and `HEAD` from an allowed address.
+/// `GET` and `HEAD`.
 #[expect(
     clippy::result_large_err,
     reason = "the error is the answer to a request, and passed on once"
 )]
-fn enter(request: &HttpRequest, context: &Context) -> Result<(), HttpResponse> {
-    gate::allow(request, &context.access)?;
+fn is_read(request: &HttpRequest) -> Result<(), HttpResponse> {
     if [Method::GET, Method::HEAD].contains(request.method()) {
         return Ok(());
     }
@@ -69,6 +77,9 @@ async fn why_not_ready(node: &NodeHandle) -> Option<String> {
             Phase::Running | Phase::Stopping => "the node stops".into(),
         });
     };
+    if !node.view().open {
+        return Some("the chain is being opened".into());
+    }
     not_ready(sync.peers.len(), sync.phase, lag(&node.view(), &sync))
 }
 

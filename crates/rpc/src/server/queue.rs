@@ -4,7 +4,7 @@
     reason = "what tokio has for listening sockets takes a caller out of the queue to see that there is one"
 )]
 
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
@@ -12,8 +12,6 @@ use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
-
-use super::gate::Caller;
 
 /// Time in the queue after which the second worker takes callers in. A burst of hundreds is
 /// through in less than half of that.
@@ -66,7 +64,7 @@ impl<L: Listening> Queue<L> {
     ///
     /// # Errors
     /// Of `accept`.
-    pub(super) async fn next(&self) -> io::Result<(L::Stream, Option<SocketAddr>)> {
+    pub(super) async fn next(&self) -> io::Result<(L::Accepted, Option<SocketAddr>)> {
         loop {
             match self.socket().accept() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.turn().await?,
@@ -76,7 +74,7 @@ impl<L: Listening> Queue<L> {
     }
 
     /// Those who are in the queue now, as far as they can be accepted.
-    pub(super) fn last(&self) -> impl Iterator<Item = (L::Stream, Option<SocketAddr>)> {
+    pub(super) fn last(&self) -> impl Iterator<Item = (L::Accepted, Option<SocketAddr>)> {
         std::iter::from_fn(|| self.socket().accept().ok())
     }
 
@@ -99,32 +97,56 @@ impl<L: Listening> Queue<L> {
 
 /// A socket that callers come by.
 pub(super) trait Listening: AsFd + AsRawFd {
+    /// A connection that nobody reads yet.
+    type Accepted;
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
-    /// Who comes by it.
-    const CALLER: Caller;
 
-    /// The next caller in the queue, who is not waited for, and where it comes from.
-    fn accept(&self) -> io::Result<(Self::Stream, Option<SocketAddr>)>;
+    /// The next caller in the queue, who is not waited for, and where it comes from. `None`:
+    /// callers of this socket have no addresses, and its file's mode has let them in.
+    fn accept(&self) -> io::Result<(Self::Accepted, Option<SocketAddr>)>;
+
+    /// The connection, to be read and written.
+    fn open(accepted: Self::Accepted) -> io::Result<Self::Stream>;
+
+    /// Closes the connection, unread, with these as the last words.
+    fn refuse(accepted: Self::Accepted, last: &[u8]);
 }
 
 impl Listening for std::net::TcpListener {
+    type Accepted = std::net::TcpStream;
     type Stream = TcpStream;
-    const CALLER: Caller = Caller::Tcp;
 
-    fn accept(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+    fn accept(&self) -> io::Result<(std::net::TcpStream, Option<SocketAddr>)> {
         let (stream, addr) = std::net::TcpListener::accept(self)?;
         stream.set_nonblocking(true)?;
-        Ok((TcpStream::from_std(stream)?, Some(addr)))
+        Ok((stream, Some(addr)))
+    }
+
+    fn open(accepted: std::net::TcpStream) -> io::Result<TcpStream> {
+        TcpStream::from_std(accepted)
+    }
+
+    fn refuse(mut accepted: std::net::TcpStream, last: &[u8]) {
+        // A new socket has room for it. Whoever has left does not read it.
+        let _ = accepted.write_all(last);
     }
 }
 
 impl Listening for std::os::unix::net::UnixListener {
+    type Accepted = std::os::unix::net::UnixStream;
     type Stream = UnixStream;
-    const CALLER: Caller = Caller::Unix;
 
-    fn accept(&self) -> io::Result<(UnixStream, Option<SocketAddr>)> {
+    fn accept(&self) -> io::Result<(Self::Accepted, Option<SocketAddr>)> {
         let (stream, _) = std::os::unix::net::UnixListener::accept(self)?;
         stream.set_nonblocking(true)?;
-        Ok((UnixStream::from_std(stream)?, None))
+        Ok((stream, None))
+    }
+
+    fn open(accepted: Self::Accepted) -> io::Result<UnixStream> {
+        UnixStream::from_std(accepted)
+    }
+
+    fn refuse(mut accepted: Self::Accepted, last: &[u8]) {
+        let _ = accepted.write_all(last);
     }
 }

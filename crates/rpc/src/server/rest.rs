@@ -3,18 +3,24 @@
 //! As in Core: `block`, `block/notxdetails`, `headers`, `blockhashbyheight`, `chaininfo`,
 //! each with `.bin`, `.hex` or `.json` at its end. The JSON is that of the RPC methods.
 
+use std::pin::Pin;
+use std::task::{Poll, ready};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bitcoin::BlockHash;
 use bitcoin::consensus::encode::serialize;
 use bytes::Bytes;
-use handfast_node::{BlockError, ChainView, Entry, Phase};
+use handfast_node::{BlockError, ChainView, Entry};
 use serde_json::{Value, json};
 
+use crate::address_group::AddressGroup;
 use crate::jsonrpc::Params;
 use crate::methods;
 
-use super::{Context, gate, plain};
+use super::share::Seat;
+use super::{Context, PIECE, gate, plain};
 
 /// Most headers in one answer. Core `MAX_REST_HEADERS_RESULTS`.
 const MAX_HEADERS: usize = 2_000;
@@ -41,22 +47,81 @@ pub(super) async fn handle(
     if !context.rest {
         return plain(StatusCode::NOT_FOUND, "");
     }
-    if let Err(refusal) = gate::allow(&request, &context.access) {
-        return refusal;
-    }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "");
     }
-    if context.methods.node.phase() == Phase::Starting {
+    if !methods::is_open(&context.methods.node.view()) {
         let text = "Service temporarily unavailable: Loading block index…\r\n";
         return plain(StatusCode::SERVICE_UNAVAILABLE, text);
     }
+    // Before the permit for a call: strangers who wait for each other take none from others.
+    let seat = match gate::entered(&request).is_some() {
+        true => None,
+        false => Some(seat(&request, &context).await),
+    };
     let Some(_call) = context.load.call() else {
         return super::call::turned_away(&context);
     };
-    match serve(&path, request.query_string(), &context).await {
+    let response = match serve(&path, request.query_string(), &context).await {
         Ok(response) => response,
         Err((status, text)) => plain(status, text + "\r\n"),
+    };
+    match seat {
+        None => response,
+        Some(seat) => response.map_body(|_, body| {
+            let bytes = Bytes::new();
+            BoxBody::new(Held { body, bytes, seat })
+        }),
+    }
+}
+
+/// One of the seats for those who have not logged in, who wait for each other.
+async fn seat(request: &HttpRequest, context: &Context) -> Seat {
+    let addr = request.peer_addr();
+    let group = addr.map_or(AddressGroup::Unix, |addr| addr.ip().into());
+    loop {
+        let seat = context.shares.rest.seat(group).await;
+        // As if it had logged in: not to be cut now, and to be asked to leave in a while.
+        // Unless somebody was quicker.
+        if seat.logged_in() {
+            seat.idles(true);
+            return seat;
+        }
+    }
+}
+
+/// The body of an answer, which keeps its seat until it is sent, or until others who wait
+/// have waited for long enough.
+struct Held {
+    body: BoxBody,
+    /// Taken out of the body and not sent.
+    bytes: Bytes,
+    seat: Seat,
+}
+
+impl MessageBody for Held {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if self.seat.is_leaving() {
+            return Poll::Ready(Some(Err("others have waited for long enough".into())));
+        }
+        if self.bytes.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_next(cx)) {
+                Some(Ok(bytes)) => self.bytes = bytes,
+                end => return Poll::Ready(end),
+            }
+        }
+        // In pieces, so that it is seen between them whether others wait.
+        let piece = self.bytes.len().min(PIECE);
+        Poll::Ready(Some(Ok(self.bytes.split_to(piece))))
     }
 }
 

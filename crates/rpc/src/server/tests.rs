@@ -40,6 +40,7 @@ pub(super) fn config(dir: &Path) -> RpcConfig {
         access: AccessRules::default(),
         rest: false,
         max_calls: DEFAULT_MAX_CALLS,
+        max_connections: 1_000,
     }
 }
 
@@ -58,16 +59,9 @@ pub(super) async fn scene() -> Scene {
 
 impl Scene {
     pub(super) fn context(&self) -> actix_web::web::Data<Context> {
-        actix_web::web::Data::new(Context {
-            methods: Methods {
-                node: self.node.clone(),
-            },
-            access: Arc::new(Access::new(AccessRules::default(), "secret")),
-            metrics: Arc::new(RpcMetrics::default()),
-            load: Load::new(DEFAULT_MAX_CALLS),
-            long_calls: Arc::new(LongCalls::start().expect("a thread")),
-            rest: false,
-        })
+        let config = config(self.dir());
+        let context = Context::new(&config, "secret", self.node.clone());
+        actix_web::web::Data::new(context.expect("a thread"))
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -86,9 +80,9 @@ fn sockets(node: &NodeHandle) -> Vec<EntranceInfo> {
     of_rpc.map(|entrance| entrance.info()).collect()
 }
 
-pub(super) fn healthy(stream: std::io::Result<impl Read + Write>) -> bool {
+pub(super) fn healthy(stream: io::Result<impl Read + Write>) -> bool {
     let Ok(mut stream) = stream else { return false };
-    let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut answer = String::new();
     let exchanged = stream
         .write_all(request)
@@ -100,6 +94,59 @@ pub(super) fn healthy(stream: std::io::Result<impl Read + Write>) -> bool {
 async fn answers(addr: SocketAddr, socket: std::path::PathBuf) -> bool {
     let ask = move || healthy(TcpStream::connect(addr)) && healthy(UnixStream::connect(socket));
     tokio::task::spawn_blocking(ask).await.expect("no panic")
+}
+
+/// A directory whose chain cannot be opened: the start fails after the RPC server runs.
+fn with_a_damaged_chain() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    actix_rt::System::new().block_on(async {
+        let node = node(dir.path());
+        until("the node runs", || node.phase() == Phase::Running).await;
+        node.shutdown("its files are to be damaged");
+        node.stopped().await;
+    });
+    for database in ["blocks/index", "chainstate"] {
+        let current = dir.path().join(database).join("CURRENT");
+        std::fs::write(&current, "damaged").expect("it is there");
+    }
+    dir
+}
+
+#[test]
+fn a_start_that_fails_is_never_taken_for_a_chain_without_blocks() {
+    let dir = with_a_damaged_chain();
+    actix_rt::System::new().block_on(async {
+        let node = node(dir.path());
+        let reason = node.stopped().await;
+        assert!(
+            matches!(reason, handfast_node::ExitReason::Failed(_)),
+            "{reason:?}"
+        );
+        // What the server answers until the process ends.
+        let methods = Methods { node: node.clone() };
+        let depend = crate::methods::all().filter(|method| method.needs_chain);
+        let mut count = 0;
+        for method in depend {
+            let params = crate::jsonrpc::Params::Positional(Vec::new());
+            let error = methods.run(method, params).await.expect_err(method.name);
+            assert_eq!(error.code, crate::jsonrpc::code::IN_WARMUP, "{error}");
+            assert!(error.message.contains("failed"), "{error}");
+            count += 1;
+        }
+        assert!(count > 20, "{count}");
+        let page = RpcMetrics::default().page(&node, 0).await;
+        for absent in [
+            "handfast_blocks ",
+            "handfast_headers ",
+            "handfast_progress ",
+        ] {
+            assert!(!page.contains(&format!("\n{absent}")), "{absent}");
+        }
+        assert!(
+            page.contains("handfast_phase{phase=\"stopping\"} 1"),
+            "{page}"
+        );
+    });
 }
 
 #[test]

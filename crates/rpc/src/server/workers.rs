@@ -25,32 +25,46 @@ use actix_http::{Request, Response, ServiceConfig};
 use actix_rt::Arbiter;
 use actix_service::{IntoServiceFactory, Service, ServiceFactory};
 use actix_web::dev::AppConfig;
-use actix_web::{App, web};
-use handfast_node::Entrance;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, watch};
+use actix_web::{App, Route, web};
+use handfast_node::{Arrival, Entrance};
+use tokio::sync::watch;
 
+use crate::address_group::AddressGroup;
+use crate::metrics::Refusal;
 use crate::sockets::BACKLOG;
 
 use super::connection::Serving;
-use super::gate::Caller;
+use super::gate::Visitor;
 use super::queue::{Listening, Queue, Turn};
+use super::share::Share;
 use super::{Context, Counter, attention, call, plain, probes, rest};
 
 /// In the order in which they take callers in.
 const WORKERS: [Turn; 2] = [Turn::First, Turn::WhenOverdue];
 /// Blocking reads at once, of a worker: each may hold a few blocks in memory.
 const BLOCKING_THREADS: usize = 8;
-/// Connections of a worker; further callers wait in the accept queue.
-const MAX_CONNECTIONS: u32 = 25_600;
 /// Callers in an accept queue, at most.
 const QUEUED: usize = BACKLOG.unsigned_abs() as usize;
 /// Pause of accepting when the system has no descriptor or no memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Least time between two lines in the log about that.
 const LOG_INTERVAL: Duration = Duration::from_secs(600);
+/// What callers hear from whose address nobody may call.
+const FORBIDDEN: &[u8] =
+    b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 /// Time that a worker stays for its last connections, after it was told to end.
 const LAST_CONNECTIONS: Duration = Duration::from_secs(30);
+
+/// A path, and what serves it.
+type Served = (&'static str, fn() -> Route);
+/// Everything that is served, to those whom [`super::gate::enter`] has let in.
+const ROUTES: [Served; 5] = [
+    ("/", || web::to(call::handle)),
+    ("/health", || web::to(probes::health)),
+    ("/ready", || web::to(probes::ready)),
+    ("/metrics", || web::to(probes::metrics)),
+    ("/rest/{path:.*}", || web::to(rest::handle)),
+];
 
 /// What workers do. It only ever advances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,8 +196,8 @@ struct Worker {
     /// Keeps the clock of answers.
     config: ServiceConfig,
     stage: watch::Receiver<Stage>,
-    /// A permit for each connection that there may be.
-    room: Arc<Semaphore>,
+    /// Connections that it has.
+    inside: Counter,
     /// When the log was told that accepting pauses.
     told: Cell<Option<Instant>>,
 }
@@ -195,7 +209,7 @@ impl Worker {
             context,
             config: ServiceConfig::default(),
             stage,
-            room: Arc::new(Semaphore::new(MAX_CONNECTIONS as usize)),
+            inside: Counter::default(),
             told: Cell::new(None),
         }
     }
@@ -226,56 +240,117 @@ impl Worker {
 
     /// Accepts on one socket until there is to be no more of it.
     async fn serve<L: Listening>(&self, queue: Queue<L>, entrance: &Entrance) {
-        let serving = Rc::new(self.serving(L::CALLER).await);
+        let serving = Rc::new(self.serving().await);
         let closing = reached(self.stage.clone(), Stage::Closed);
         tokio::pin!(closing);
         loop {
             let accepted = tokio::select! {
                 () = &mut closing => break,
-                accepted = self.accept(&queue) => accepted,
+                accepted = queue.next() => accepted,
             };
-            match accepted {
-                Ok(caller) => self.welcome(caller, entrance, &serving),
-                Err(error) => tokio::select! {
-                    () = &mut closing => break,
-                    () = self.recover(&error, entrance) => {}
-                },
+            let (stream, addr) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tokio::select! {
+                        () = &mut closing => break,
+                        () = self.recover(&error, entrance) => continue,
+                    }
+                }
+            };
+            let Some(stream) = self.judged::<L>(stream, addr, entrance) else {
+                tokio::task::consume_budget().await;
+                continue;
+            };
+            let (share, group) = self.share_of(addr);
+            let (seat, closes) = tokio::select! {
+                biased;
+                seat = share.seat(group) => (Some(seat), false),
+                () = &mut closing => (share.try_seat(group), true),
+            };
+            if let Some(seat) = seat {
+                self.welcome::<L, _>(stream, Visitor { addr, seat }, &serving);
             }
+            if closes {
+                break;
+            }
+            // Those who are in have their turn beside those who come.
+            tokio::task::consume_budget().await;
         }
         // Whoever is in the queue has connected, and would be reset with the socket. As many
         // as there can be at once: others may go on to come.
         for (stream, addr) in queue.last().take(QUEUED) {
-            let Ok(room) = self.room.clone().try_acquire_owned() else {
+            let Some(stream) = self.judged::<L>(stream, addr, entrance) else {
+                continue;
+            };
+            let (share, group) = self.share_of(addr);
+            let Some(seat) = share.try_seat(group) else {
                 return;
             };
-            let caller = Accepted { stream, addr, room };
-            self.welcome(caller, entrance, &serving);
+            self.welcome::<L, _>(stream, Visitor { addr, seat }, &serving);
         }
     }
 
-    /// The next caller in the queue, when there is room.
-    async fn accept<L: Listening>(&self, queue: &Queue<L>) -> io::Result<Accepted<L::Stream>> {
-        let room = self.room.clone().acquire_owned().await;
-        let room = room.expect("nobody closes it");
-        let (stream, addr) = queue.next().await?;
-        Ok(Accepted { stream, addr, room })
+    /// The connection, if whoever made it may call at all: judged by the address alone, before
+    /// anything is read, or held for it.
+    fn judged<L: Listening>(
+        &self,
+        stream: L::Accepted,
+        addr: Option<SocketAddr>,
+        entrance: &Entrance,
+    ) -> Option<L::Accepted> {
+        // The self-probe has seen enough, and may come from an address that may not call.
+        if entrance.arrived(addr) == Arrival::SelfProbe {
+            return None;
+        }
+        let Some(addr) = addr.filter(|addr| !self.context.access.allows(addr.ip())) else {
+            return Some(stream);
+        };
+        L::refuse(stream, FORBIDDEN);
+        self.context.metrics.refused(Refusal::Address);
+        tracing::debug!(%addr, "RPC caller from an address that is not allowed refused");
+        if let Some(left_out) = self.context.logs.address.now() {
+            tracing::warn!(%addr, left_out, "RPC caller refused: its address may not call; allow it with --rpc-allow-ip");
+        }
+        None
     }
 
-    fn welcome<S, A>(&self, caller: Accepted<S>, entrance: &Entrance, serving: &Rc<Serving<A>>)
+    /// Where somebody from there has a seat, and among whom.
+    fn share_of(&self, addr: Option<SocketAddr>) -> (&Arc<Share>, AddressGroup) {
+        let shares = &self.context.shares;
+        match addr {
+            Some(addr) => (&shares.tcp, addr.ip().into()),
+            None => (&shares.unix, AddressGroup::Unix),
+        }
+    }
+
+    fn welcome<L, A>(&self, stream: L::Accepted, visitor: Visitor, serving: &Rc<Serving<A>>)
     where
-        S: AsyncRead + AsyncWrite + Unpin + 'static,
+        L: Listening,
         A: Service<Request> + 'static,
         A::Response: Into<Response<BoxBody>>,
         A::Error: Into<Response<BoxBody>>,
     {
-        // A self-probe has seen enough, and closes its connection itself.
-        entrance.arrived(caller.addr);
+        let stream = match L::open(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "an RPC connection cannot be watched");
+                return;
+            }
+        };
+        if visitor.addr.is_none() {
+            // The mode of the socket's file has let it in.
+            visitor.seat.logged_in();
+        }
         let serving = serving.clone();
-        let counted = self.context.load.connections.one_more();
+        let counted = (
+            self.context.load.connections.one_more(),
+            self.inside.one_more(),
+        );
         actix_rt::spawn(async move {
             let _present = attention::Present::new();
-            serving.connection(caller.stream, caller.addr).await;
-            drop((counted, caller.room));
+            serving.connection(stream, &visitor).await;
+            // Its descriptor is closed.
+            drop((visitor, counted));
         });
     }
 
@@ -298,174 +373,31 @@ impl Worker {
     /// What serves the connections of one socket.
     async fn serving(
         &self,
-        caller: Caller,
     ) -> Serving<
         impl Service<Request, Response: Into<Response<BoxBody>>, Error: Into<Response<BoxBody>>> + use<>,
     > {
-        let app = App::new()
-            .app_data(web::Data::new(self.context.clone()))
-            .route("/", web::to(call::handle))
-            .route("/health", web::to(probes::health))
-            .route("/ready", web::to(probes::ready))
-            .route("/metrics", web::to(probes::metrics))
-            .route("/rest/{path:.*}", web::to(rest::handle))
-            .default_service(web::to(async || {
-                plain(actix_web::http::StatusCode::NOT_FOUND, "")
-            }));
+        let app = App::new().app_data(web::Data::new(self.context.clone()));
+        let app = ROUTES
+            .iter()
+            .fold(app, |app, (path, route)| app.route(path, route()));
+        let app = app.default_service(web::to(async || {
+            plain(actix_web::http::StatusCode::NOT_FOUND, "")
+        }));
         let app = app.into_factory().new_service(AppConfig::default()).await;
         Serving {
             app: app.unwrap_or_else(|()| unreachable!("handlers need nothing to be made")),
             config: self.config.clone(),
             stage: self.stage.clone(),
-            caller,
+            context: self.context.clone(),
         }
     }
 
     /// Returns when no connection is left, or they were waited for long enough.
     async fn ended(&self) {
         reached(self.stage.clone(), Stage::Ending).await;
-        let last = self.room.acquire_many(MAX_CONNECTIONS);
-        let _ = tokio::time::timeout(LAST_CONNECTIONS, last).await;
+        let _ = tokio::time::timeout(LAST_CONNECTIONS, self.inside.none()).await;
     }
-}
-
-/// A connection, and the room that it takes.
-struct Accepted<S> {
-    stream: S,
-    addr: Option<SocketAddr>,
-    room: tokio::sync::OwnedSemaphorePermit,
 }
 
 #[cfg(test)]
-mod tests {
-    use handfast_node::{Place, Registration};
-
-    use super::*;
-    use crate::server::tests::{Scene, config, healthy, scene, until};
-    use crate::sockets::{self, Listeners};
-
-    const CALLERS: usize = 100;
-
-    /// A node, and a listening socket that is not served.
-    struct Street {
-        scene: Scene,
-        context: web::Data<Context>,
-        addr: SocketAddr,
-        socket: std::net::TcpListener,
-        entrance: Arc<Entrance>,
-    }
-
-    impl Street {
-        async fn lay() -> Self {
-            let scene = scene().await;
-            let context = scene.context();
-            let mut listeners = Listeners::bind(config(scene.dir())).expect("free places");
-            let (addr, socket) = (listeners.addresses()[0], listeners.tcp.remove(0));
-            sockets::listen(&socket).expect("it is bound");
-            let entrances = context.methods.node.entrances();
-            let entrance = entrances.register(Registration {
-                name: "test",
-                place: Place::Tcp(addr),
-                backlog: BACKLOG.unsigned_abs(),
-                recreate: Box::new(|| Box::pin(async { Ok(()) })),
-            });
-            Self {
-                scene,
-                context,
-                addr,
-                socket,
-                entrance,
-            }
-        }
-
-        fn worker(&self, turn: Turn, stage: &watch::Sender<Stage>) -> Rc<Worker> {
-            let context = Context::clone(&self.context);
-            Rc::new(Worker::new(turn, context, stage.subscribe()))
-        }
-
-        fn queue(&self, turn: Turn) -> Queue<std::net::TcpListener> {
-            let socket = self.socket.try_clone().expect("a descriptor is left");
-            Queue::new(socket, turn).expect("a reactor is here")
-        }
-
-        /// As `worker` does on its own thread.
-        fn serve(&self, worker: &Rc<Worker>) -> tokio::task::JoinHandle<()> {
-            let (queue, worker) = (self.queue(worker.turn), worker.clone());
-            let entrance = self.entrance.clone();
-            actix_rt::spawn(async move { worker.serve(queue, &entrance).await })
-        }
-
-        fn connect(&self) -> io::Result<std::net::TcpStream> {
-            std::net::TcpStream::connect(self.addr)
-        }
-    }
-
-    /// How many of these connections get an answer, and close.
-    async fn served(callers: Vec<io::Result<std::net::TcpStream>>) -> usize {
-        let served = move || {
-            callers
-                .into_iter()
-                .filter_map(|it| healthy(it).then_some(()))
-        };
-        let served = tokio::task::spawn_blocking(move || served().count()).await;
-        served.expect("no panic")
-    }
-
-    #[actix_rt::test]
-    async fn who_is_in_the_queue_when_the_sockets_are_closed_is_served() {
-        for turn in WORKERS {
-            let mut street = Street::lay().await;
-            let early: Vec<_> = (0..CALLERS).map(|_| street.connect()).collect();
-            let stage = watch::Sender::new(Stage::Closed);
-            let worker = street.worker(turn, &stage);
-            let queue = street.queue(turn);
-            street.socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-            worker.serve(queue, &street.entrance).await;
-
-            let late = street.connect().expect_err("nobody listens any more");
-            assert_eq!(late.kind(), io::ErrorKind::ConnectionRefused);
-            assert_eq!(served(early).await, CALLERS);
-            street.scene.end().await;
-        }
-    }
-
-    #[actix_rt::test]
-    async fn the_first_worker_has_all_callers_as_long_as_it_keeps_up() {
-        let street = Street::lay().await;
-        let stage = watch::Sender::new(Stage::Open);
-        let workers = WORKERS.map(|turn| street.worker(turn, &stage));
-        let [first, second] = workers.each_ref().map(|worker| street.serve(worker));
-        let mut callers = Vec::new();
-        for _ in 0..CALLERS {
-            let caller = tokio::net::TcpStream::connect(street.addr).await;
-            callers.push(caller.expect("there is room in the queue"));
-        }
-        let load = &street.context.load;
-        until("all are in", || load.connections.now() == CALLERS).await;
-        // Both hold a permit for the one who comes next.
-        let inside =
-            workers.map(|worker| MAX_CONNECTIONS as usize - worker.room.available_permits() - 1);
-        assert_eq!(inside, [CALLERS, 0]);
-        drop(callers);
-        stage.send_replace(Stage::Closed);
-        for worker in [first, second] {
-            worker.await.expect("no panic");
-        }
-        street.scene.end().await;
-    }
-
-    #[actix_rt::test]
-    async fn the_second_worker_takes_in_whom_the_first_leaves_in_the_queue() {
-        let street = Street::lay().await;
-        let stage = watch::Sender::new(Stage::Open);
-        // There is no first one, as if a call held it up for good.
-        let second = street.serve(&street.worker(Turn::WhenOverdue, &stage));
-        for _ in 0..2 {
-            let callers = (0..CALLERS).map(|_| street.connect()).collect();
-            assert_eq!(served(callers).await, CALLERS);
-        }
-        stage.send_replace(Stage::Closed);
-        second.await.expect("no panic");
-        street.scene.end().await;
-    }
-}
+mod tests;

@@ -20,6 +20,9 @@ use super::super::gate::MAX_HEADERS;
 
 /// Room for what is received next, bytes.
 const READ: usize = 8 * 1024;
+/// The same before the caller has logged in: such a head is one of an ordinary request, and
+/// there may be thousands of callers who send a part of one and no more.
+pub(super) const SHORT_HEAD: usize = 4 * 1024;
 /// With less room than this more is made.
 const LEAST_READ: usize = 1024;
 /// Room for parts of a long body, bytes.
@@ -27,7 +30,8 @@ const READ_BODY: usize = 64 * 1024;
 /// Longest request line, bytes: a path and what REST is asked with.
 const MAX_REQUEST_LINE: usize = 8 * 1024;
 /// What is received of later requests while one is carried out, bytes, at most. The rest
-/// stays with the system, and then with the caller.
+/// stays with the system, and then with the caller. Of a stranger no more than
+/// [`SHORT_HEAD`].
 const MAX_AHEAD: usize = 16 * 1024;
 /// Buffers that have grown beyond this are given back after an answer, bytes.
 const KEPT: usize = 32 * 1024;
@@ -39,6 +43,8 @@ pub(super) enum Broken {
     Gone,
     /// What was received is no request that is understood.
     Malformed,
+    /// The head of the request is longer than it may be so far.
+    Long,
 }
 
 impl From<io::Error> for Broken {
@@ -57,6 +63,8 @@ pub(super) struct Wire<S> {
     ended: bool,
     /// The caller waits for `100 Continue` before it sends the body.
     hesitates: bool,
+    /// The caller has not logged in.
+    stranger: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -68,7 +76,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             sending: BytesMut::new(),
             ended: false,
             hesitates: false,
+            stranger: true,
         }
+    }
+
+    /// The caller has logged in.
+    pub(super) fn logged_in(&mut self) {
+        self.stranger = false;
     }
 
     /// Whether something of a request is there; not if there never will be.
@@ -79,8 +93,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.poll_receive(cx).map(|count| matches!(count, Ok(1..)))
     }
 
-    /// The head of the next request.
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Request, Broken>> {
+    /// The head of the next request. Of a stranger it may have [`SHORT_HEAD`], unless it `may_be_long`.
+    pub(super) fn poll_head(
+        &mut self,
+        may_be_long: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Request, Broken>> {
         loop {
             match self.codec.decode(&mut self.received) {
                 Ok(Some(Message::Item(request))) => return Poll::Ready(Ok(request)),
@@ -93,6 +111,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             }
             if self.received.len() > MAX_REQUEST_LINE + MAX_HEADERS {
                 return Poll::Ready(Err(Broken::Malformed));
+            }
+            if self.stranger && !may_be_long && self.received.len() >= SHORT_HEAD {
+                return Poll::Ready(Err(Broken::Long));
             }
             if ready!(self.poll_receive(cx))? == 0 {
                 let broken = match self.received.is_empty() {
@@ -152,8 +173,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Ready when the caller can get no answer any more. Who only sends no more can.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let ahead = if self.stranger { SHORT_HEAD } else { MAX_AHEAD };
         // The body is the call's to read.
-        while !self.ended && !self.body_is_due() && self.received.len() < MAX_AHEAD {
+        while !self.ended && !self.body_is_due() && self.received.len() < ahead {
             if ready!(self.poll_receive(cx)).is_err() {
                 return Poll::Ready(());
             }
@@ -168,6 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if self.received.capacity() - self.received.len() < LEAST_READ {
             self.received.reserve(match self.body_is_due() {
                 true => READ_BODY,
+                false if self.stranger => SHORT_HEAD,
                 false => READ,
             });
         }
