@@ -151,45 +151,36 @@ fn the_observer_finds_every_mistake_in_the_glue() {
     }
 }
 
-/// What the node owes whatever strangers do: without the rule that a mutant takes away, one
-/// of the attacks steers it.
-#[test]
-fn without_any_of_the_rules_against_strangers_an_attack_succeeds() {
-    for mutant in MUTANTS {
-        let all = |kind| Some(Who::All(kind));
-        let (who, properties): (Option<Who>, &[&str]) = match mutant {
-            Mutant::VerdictMarksHash => (all(Kind::Forger), &["V1", "honesty"]),
-            Mutant::AnnouncementIsLost => (all(Kind::Useless), &["following"]),
-            Mutant::OnlySourceIsAsked => (all(Kind::Useless), &["sync in time", "S1"]),
-            Mutant::OnlyBestChainIsFetched => {
-                (all(Kind::Withholder), &["sync in time", "following"])
-            }
-            Mutant::OneIsWaitedFor => (all(Kind::NoBlocks), &["sync in time", "following"]),
-            Mutant::LateIsNotReplaced => (all(Kind::NoBlocks), &["sync in time", "following"]),
-            Mutant::InboundIsNotAsked => (all(Kind::Useless), &["sync in time", "following"]),
-            _ => continue,
-        };
-        let siege = Siege {
-            who,
-            ..Siege::default()
-        };
-        is_found(mutant, Some(siege), properties);
-    }
+/// Eight peers of this kind.
+fn eight(kind: Kind, patient: bool) -> Option<Siege> {
+    Some(Siege {
+        who: Some(Who::All(kind)),
+        hostile: Some(8),
+        patient,
+        ..Siege::default()
+    })
 }
 
-/// S1 alone, to an observer who does not know how long anything takes without an attack.
+/// What the node owes whatever strangers do: without the rule that a mutant takes away, one
+/// of the attacks steers it. S1 tells even an observer who does not know how long anything
+/// takes without an attack.
 #[test]
-fn s1_alone_tells_when_strangers_hold_up_sync() {
-    for (mutant, kind) in [
-        (Mutant::OnlySourceIsAsked, Kind::Useless),
-        (Mutant::OnlyBestChainIsFetched, Kind::Withholder),
-        (Mutant::OneIsWaitedFor, Kind::NoBlocks),
-    ] {
-        let siege = Siege {
-            who: Some(Who::All(kind)),
-            patient: true,
-            ..Siege::default()
+fn without_any_of_the_rules_against_strangers_an_attack_succeeds_and_s1_tells() {
+    for mutant in MUTANTS {
+        let kind = match mutant {
+            Mutant::VerdictMarksHash => {
+                is_found(mutant, eight(Kind::Forger, false), &["V1", "honesty"]);
+                continue;
+            }
+            Mutant::AnnouncementIsLost | Mutant::OnlySourceIsAsked | Mutant::InboundIsNotAsked => {
+                Kind::Useless
+            }
+            Mutant::OnlyBestChainIsFetched => Kind::Withholder,
+            Mutant::OneIsWaitedFor | Mutant::LateIsNotReplaced => Kind::NoBlocks,
+            _ => continue,
         };
-        is_found(mutant, Some(siege), &["S1"]);
+        let late = ["sync in time", "following"];
+        is_found(mutant, eight(kind, false), &late);
+        is_found(mutant, eight(kind, true), &["S1"]);
     }
 }

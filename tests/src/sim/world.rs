@@ -256,9 +256,13 @@ impl World {
     }
 
     fn stranger(&mut self, index: usize) {
-        let stays = self.act == Act::Faults
-            || (self.engine.faults.strangers_stay && self.act != Act::Stopping);
         let stranger = &mut self.strangers[index];
+        // A poisoner's blocks are good: its branch would be the best chain that all follow,
+        // instead of the block that the run awaits.
+        let stays = self.act == Act::Faults
+            || (self.engine.faults.strangers_stay
+                && self.act != Act::Stopping
+                && stranger.kind != Kind::Poisoner);
         if stays {
             stranger.here = true;
             stranger.tick(&mut self.engine);

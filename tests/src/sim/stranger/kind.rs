@@ -110,7 +110,8 @@ impl Kind {
             Self::Trickler => 700,
             Self::Denier | Self::Forger => 2_000,
             Self::Garbage => 4_000,
-            Self::Flooder | Self::SlowReader | Self::Bulk => 15_000,
+            Self::Flooder => 15_000,
+            Self::SlowReader | Self::Bulk => 40_000,
             _ => 9_000,
         })
     }
