@@ -18,6 +18,8 @@ use super::{Engine, Kind, LinkId, NETWORK, Stranger};
 
 /// Times that a chain is denied and announced again in one go.
 const DENIALS: u32 = 4;
+/// Most blocks of a branch that it takes up: no race is longer.
+const RACE: u32 = 10;
 /// Blocks below the tip within which a race was lost that a poisoner takes up.
 const OLD: u32 = 100;
 
@@ -277,7 +279,7 @@ fn lost_race(engine: &mut Engine) -> Option<BlockHash> {
         .chain_tips()
         .iter()
         .filter(|end| matches!(end.status, TipStatus::ValidFork | TipStatus::ValidHeaders))
-        .filter(|end| end.height > least)
+        .filter(|end| end.height > least && end.branch_len <= RACE)
         .map(|end| end.hash)
         .collect();
     if lost.is_empty() {

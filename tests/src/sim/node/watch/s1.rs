@@ -8,6 +8,8 @@
 //!
 //! * Headers: who announced a block that the node does not have, or showed one that it did not
 //!   take, is asked for headers. So is everybody, once, when no new header came from anybody.
+//!   Who gave a full message of headers is asked on from there when blocks are missing and
+//!   nobody brings them.
 //! * Blocks: who has shown more work than the tip is asked for one, or owes one, when no new
 //!   block came from anybody since it has shown that.
 
@@ -122,6 +124,16 @@ impl Running {
         }
         let last = self.watch.wire.new_header.max(peer.ready);
         let quiet = engine.now.saturating_sub(last) > PATIENCE;
+        let kernel = self.kernel.tree();
+        let stuck = quiet
+            && kernel.best_header().work > kernel.tip().work
+            && engine.now.saturating_sub(self.watch.wire.new_block) > PATIENCE;
+        if let Some(hash) = peer.more_after.filter(|_| stuck) {
+            return Some(format!(
+                "gave a full message of headers up to {hash} and was not asked on from there, and \
+                 nobody brings what is missing"
+            ));
+        }
         let never = peer.headers_asked.is_none();
         (quiet && never).then(|| "was never asked what it has, and nobody brings more".into())
     }

@@ -13,6 +13,7 @@ use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::ConnId;
 use handfast_wire::Message;
+use handfast_wire::limits::MAX_HEADERS;
 
 /// One peer.
 #[derive(Debug)]
@@ -23,6 +24,9 @@ pub(super) struct Seen {
     pub(super) shown: Option<(BlockHash, Duration)>,
     /// The last block that it announced whose chain it has not shown.
     pub(super) announced: Option<(BlockHash, Duration)>,
+    /// The end of a full message of headers of it, from which it was not asked on: it looks as
+    /// if it had more.
+    pub(super) more_after: Option<BlockHash>,
     /// What it said it did not have: showing it again is showing nothing.
     denied: BTreeSet<BlockHash>,
     /// When it was last asked for headers, last sent some, and the time before that.
@@ -44,6 +48,7 @@ impl Seen {
             ready: now,
             shown: None,
             announced: None,
+            more_after: None,
             denied: BTreeSet::new(),
             headers_asked: None,
             headers_came: None,
@@ -104,7 +109,12 @@ impl Wire {
             return;
         };
         match message {
-            Message::GetHeaders(_) => peer.headers_asked = Some(now),
+            Message::GetHeaders(locator) => {
+                peer.headers_asked = Some(now);
+                if locator.hashes.first() == peer.more_after.as_ref() {
+                    peer.more_after = None;
+                }
+            }
             Message::GetData(items) => {
                 for hash in blocks(items) {
                     peer.owes.entry(hash).or_insert(now);
@@ -134,6 +144,11 @@ impl Wire {
                 };
                 if note(headers, batch) {
                     peer.shows(last, headers, now);
+                    if batch.len() == MAX_HEADERS {
+                        peer.more_after = Some(last);
+                    } else if peer.shown.is_some_and(|(shown, _)| shown == last) {
+                        peer.more_after = None;
+                    }
                     if self.received.insert(last) {
                         self.new_header = now;
                         self.received.extend(batch.iter().map(Header::block_hash));
