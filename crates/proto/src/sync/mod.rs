@@ -26,11 +26,16 @@
 //!
 //! # Invariants
 //!
-//! * **S1** Whenever a live peer has shown (not claimed) a header chain with more
-//!   work than our tip, then within 120 s a request to a live peer is outstanding,
-//!   or a reason why not is in [`SyncState::why`].
+//! * **S1** When a live peer has shown (not claimed) a chain with more work than our tip, or
+//!   announced a block that we do not know, it (or another that showed the same) is asked
+//!   for it within 120 s, or a reason why not is in [`SyncState::why`] or the peer's
+//!   [`PeerSync::why`]. A source that brings nothing new is never the only one asked.
 //! * **S2** Empty or short `headers` at the tip are no stall.
 //! * **S3** Losing the sync peer selects the next one in the same step.
+//! * **V1** Only the kernel's own mark of its block index makes a hash invalid; bad data
+//!   costs its sender, and the block is asked for elsewhere (see `verdicts`).
+//! * **V3** No peer keeps another from being asked: what one may hold up is its own
+//!   (see `download` for blocks, `header_sync` for headers).
 
 mod announce;
 mod blocks;
