@@ -113,7 +113,7 @@ impl SyncManager {
             }
             Answer::ToProbe(probe) => {
                 peer.known.probe = None;
-                self.probe_answered(step.now.mono, id, probe);
+                self.probe_answered(step, id, probe);
             }
             Answer::Unasked => {}
         }
@@ -323,7 +323,7 @@ impl SyncManager {
             return self.ask(step, id, kind, last.hash);
         }
         match answer {
-            Answer::ToProbe(probe) => self.probe_answered(step.now.mono, id, probe),
+            Answer::ToProbe(probe) => self.probe_answered(step, id, probe),
             Answer::To(_) if !full || is_source => self.headers_ended(step, id),
             Answer::To(_) | Answer::Unasked => {}
         }
@@ -344,7 +344,7 @@ impl SyncManager {
         if !full {
             return match answer {
                 Answer::To(_) => self.low_work_ended(step, id),
-                Answer::ToProbe(probe) => self.probe_answered(step.now.mono, id, probe),
+                Answer::ToProbe(probe) => self.probe_answered(step, id, probe),
                 Answer::Unasked => {}
             };
         }

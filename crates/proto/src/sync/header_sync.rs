@@ -253,13 +253,14 @@ impl SyncManager {
         }
     }
 
-    /// Asks a peer for all headers from our best one's parent on. One whose low-work
-    /// headers are on their way is asked already.
+    /// Asks a peer for all headers from our best one's parent on. One that was asked just
+    /// now, or whose low-work headers are on their way, is asked already: two answers to the
+    /// same question would be taken for one that does not go on.
     fn ask_sync(&mut self, step: &mut Step, id: ConnId) {
         let now = step.now.mono;
         let headers = &mut self.live(id).headers;
         match &mut headers.ask {
-            Some(ask) if headers.low_work.is_some() => {
+            Some(ask) if headers.low_work.is_some() || now < ask.at + FIRST_HEDGE => {
                 ask.kind = HeadersAsk::Sync;
                 self.headers.next_hedge = Some(now + FIRST_HEDGE);
                 self.wake_at(now + FIRST_HEDGE);

@@ -21,6 +21,7 @@ use handfast_wire::{Locator, Message};
 use crate::headers::{Entry, Status};
 use crate::lifecycle::ConnId;
 
+use super::HeadersAsk;
 use super::header_batch::is_from_the_future;
 use super::manager::{Step, SyncManager};
 use super::peer::{Known, Peer, Probe, TooNew};
@@ -193,8 +194,11 @@ impl SyncManager {
         self.wake_at(now + PROBE_PATIENCE);
     }
 
-    /// The answer to a probe has come and was learnt: is it what we hoped for?
-    pub(super) fn probe_answered(&mut self, now: Duration, id: ConnId, probe: Probe) {
+    /// The answer to a probe has come and was learnt: is it what we hoped for? If not, the
+    /// peer is asked what it has beyond what it has shown: it may well have less than the
+    /// block that it was probed for, and more than we have.
+    pub(super) fn probe_answered(&mut self, step: &mut Step, id: ConnId, probe: Probe) {
+        let now = step.now.mono;
         let Some(peer) = self.peers.get(&id) else {
             return;
         };
@@ -207,6 +211,12 @@ impl SyncManager {
             peer.known.next_probe = now;
         } else {
             back_off(peer, now);
+            let busy = peer.headers.ask.is_some() || peer.headers.low_work.is_some();
+            let from = peer.known.best.map(|best| best.hash);
+            if !busy && peer.serves_headers() {
+                let from = from.unwrap_or(self.tree.tip().hash);
+                self.ask(step, id, HeadersAsk::Tip, from);
+            }
         }
     }
 

@@ -342,3 +342,55 @@ fn a_longer_branch_that_nobody_gives_does_not_keep_us_from_announcing_our_blocks
         });
     assert!(told);
 }
+
+/// Simulation, attack seed 55: the honest peer showed the first two thousand headers, and
+/// was probed for a block of the stranger's that it does not have, for ever.
+#[test]
+fn a_peer_that_has_more_than_it_has_shown_is_asked_on_though_it_lacks_the_best_header() {
+    let honest_chain = Blocks::new(5_400, 1);
+    let stranger_chain = honest_chain.fork(5_400, 3, 2);
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        let mut world = World::new();
+        world.add_as(&stranger_chain, direction, withholds());
+        world.run_until("all headers", secs(5), |world| {
+            world.node.tree().best_header().height == 5_403
+        });
+        let honest = world.add_as(&honest_chain, Direction::Inbound, Behaviour::default());
+        let took = world.sync_to(&honest_chain, secs(20));
+        assert!(took < secs(15), "{took:?}");
+        assert_eq!(world.reason(honest), None);
+    }
+}
+
+/// Simulation, attack seed 2007: dialled peers that shake hands and go, each the source for
+/// a moment; the honest one was asked anew each time, and its two answers mixed.
+#[test]
+fn sources_that_come_and_go_do_not_begin_the_headers_of_an_honest_peer_anew() {
+    let chain = Blocks::new(5_500, 1);
+    let each = chain.tip().work();
+    let mut minimum = each;
+    for _ in 1..5_000 {
+        minimum = minimum + each;
+    }
+    let mut config = SyncConfig::new(&Network::Regtest, Some(minimum), 7);
+    config.low_work = LowWorkParams {
+        commitment_period: 7,
+        lookahead: 100,
+    };
+    let mut world = World::with(&Blocks::new(0, 0), config);
+    let slow = Behaviour {
+        latency: Duration::from_millis(400),
+        ..Behaviour::default()
+    };
+    world.add_as(&chain, Direction::Inbound, slow);
+    let goes = Behaviour {
+        leaves_at_getheaders: true,
+        latency: Duration::from_millis(100),
+        ..withholds()
+    };
+    for _ in 0..40 {
+        world.add_as(&chain, Direction::Outbound, goes.clone());
+        world.run(Duration::from_millis(300));
+    }
+    assert_eq!(world.node.tree().best_header().height, 5_500);
+}
