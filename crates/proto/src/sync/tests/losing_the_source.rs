@@ -168,8 +168,8 @@ fn passes_to_the_second(
     let asked = world.sent.iter().any(|(at, to, message)| {
         *at == world.now.mono && *to == second && matches!(message, Message::GetHeaders(_))
     });
-    let low_work = world.node.peers[&second].headers.low_work.is_some();
-    assert!(asked || low_work, "the second is asked in the same step");
+    let is_asked = world.node.peers[&second].headers.ask.is_some();
+    assert!(asked || is_asked, "the second is asked by the end of the step");
 }
 
 /// Two peers with 20 blocks that we lack, both silent until told otherwise.
