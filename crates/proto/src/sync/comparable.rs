@@ -22,6 +22,8 @@ pub struct HeaderPlan {
     pub peers: BTreeMap<ConnId, PeerPlan>,
     /// When one more peer is asked beside a silent source, monotonic.
     pub next_hedge: Option<Duration>,
+    /// How often others were asked beside it since headers last came.
+    pub hedges: u32,
     /// When somebody is asked for news, monotonic.
     pub next_tip_check: Option<Duration>,
     /// No later than the first timer, the watchdog's apart; monotonic.
@@ -101,6 +103,7 @@ impl SyncManager {
         HeaderPlan {
             peers: peers.collect(),
             next_hedge,
+            hedges: self.headers.hedges(),
             next_tip_check,
             wake: self.wake,
             watchdog: self.watchdog.plan(),

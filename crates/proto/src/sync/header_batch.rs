@@ -281,6 +281,7 @@ impl SyncManager {
         let new = headers.split_off(known);
         let count = new.len();
         if count > 0 {
+            self.headers.have_come();
             self.tree_changed = true;
             self.headers.batches_with_kernel += 1;
             step.effects.push(Effect::CheckHeaders {
@@ -457,6 +458,7 @@ impl SyncManager {
         }
         match (result.next, hashes.last()) {
             (Some(next), _) => {
+                self.headers.have_come();
                 let mut locator = vec![next];
                 locator.extend(self.tree.locator(&low_work.locator_start()));
                 let height = low_work.height();

@@ -9,7 +9,8 @@
 //!
 //! A peer may be slow, dead, or silent on purpose; we cannot tell, so nobody is cut
 //! off early. Instead another peer is asked the same thing as well after
-//! [`FIRST_HEDGE`], then one more per [`NEXT_HEDGE`]; who answers with news first becomes
+//! [`FIRST_HEDGE`], then others per [`NEXT_HEDGE`], twice as many each
+//! time; who answers with news first becomes
 //! the source. Three silent peers that claim a great height so cost 3.5 s in all.
 //! Any peer that announces a block that we do not know is asked for what leads to it, at
 //! once or as soon as it has answered what it was asked before, whatever the source does.
@@ -39,7 +40,9 @@ use super::{HeadersAsk, SourceChange};
 
 /// Silence of the source after which a second peer is asked too.
 pub(super) const FIRST_HEDGE: Duration = Duration::from_millis(1_500);
-/// Time until one more peer is asked.
+/// Peers asked at once are doubled that often.
+const MOST_DOUBLINGS: u32 = 5;
+/// Time until more peers are asked.
 pub(super) const NEXT_HEDGE: Duration = Duration::from_secs(1);
 /// Time in which `getheaders` must be answered. Core `HEADERS_RESPONSE_TIME`.
 pub(super) const HEADERS_RESPONSE_TIME: Duration = Duration::from_secs(120);
@@ -70,8 +73,10 @@ const SOURCE_CHANGES: usize = 50;
 pub(super) struct HeaderSync {
     pub(super) source: Option<SourcePeer>,
     pub(super) batches_with_kernel: usize,
-    /// When one more peer is asked beside the silent source.
+    /// When more peers are asked beside the silent source.
     next_hedge: Option<Duration>,
+    /// How often that was done since headers last came.
+    hedges: u32,
     pub(super) next_tip_check: Option<Duration>,
 }
 
@@ -99,7 +104,18 @@ impl HeaderSync {
         self.source.as_ref().is_some_and(|source| source.id == id)
     }
 
-    /// When one more peer is asked beside the source, and when somebody is asked for news.
+    /// Headers came: nobody keeps us waiting.
+    pub(super) fn have_come(&mut self) {
+        self.next_hedge = None;
+        self.hedges = 0;
+    }
+
+    /// How often others were asked beside a silent source.
+    pub(super) fn hedges(&self) -> u32 {
+        self.hedges
+    }
+
+    /// When others are asked beside the source, and when somebody is asked for news.
     pub(super) fn due(&self) -> (Option<Duration>, Option<Duration>) {
         (self.next_hedge, self.next_tip_check)
     }
@@ -262,8 +278,7 @@ impl SyncManager {
         match &mut headers.ask {
             Some(ask) if headers.low_work.is_some() || now < ask.at + FIRST_HEDGE => {
                 ask.kind = HeadersAsk::Sync;
-                self.headers.next_hedge = Some(now + FIRST_HEDGE);
-                self.wake_at(now + FIRST_HEDGE);
+                self.hedge_soon(now);
             }
             _ => self.ask_beyond_best(step, id, HeadersAsk::Sync),
         }
@@ -327,9 +342,15 @@ impl SyncManager {
         );
         self.wake_at(now + HEADERS_RESPONSE_TIME);
         if self.headers.is_source(id) {
-            self.headers.next_hedge = Some(now + FIRST_HEDGE);
-            self.wake_at(now + FIRST_HEDGE);
+            self.hedge_soon(now);
         }
+    }
+
+    /// Others are asked soon if no headers come. Not put off by another source or another
+    /// question: sources that come and go would put it off for ever.
+    fn hedge_soon(&mut self, now: Duration) {
+        let at = *self.headers.next_hedge.get_or_insert(now + FIRST_HEDGE);
+        self.wake_at(at);
     }
 
     /// The peer has no more headers than we know now. At the end of the source's, the
@@ -513,7 +534,8 @@ impl SyncManager {
         }
     }
 
-    /// Asks one more peer while the source keeps us waiting.
+    /// Asks more peers while no headers come: one, then twice as many each time, so that the
+    /// one that answers is found soon among many that do not.
     fn hedge(&mut self, step: &mut Step) {
         let now = step.now.mono;
         let waiting = self.headers.source.as_ref().is_some_and(|source| {
@@ -521,7 +543,7 @@ impl SyncManager {
             ask.is_some_and(|ask| ask.kind == HeadersAsk::Sync)
         });
         let Some(due) = self.headers.next_hedge.filter(|_| waiting) else {
-            self.headers.next_hedge = None;
+            self.headers.have_come();
             return;
         };
         if now < due {
@@ -535,15 +557,23 @@ impl SyncManager {
                 .is_some_and(|ask| ask.kind == HeadersAsk::Sync)
                 || peer.headers.resume.is_some()
         };
-        let candidate = self
+        let mut candidates: Vec<(ConnId, &Peer)> = self
             .peers
             .iter()
+            .map(|(id, peer)| (*id, peer))
             .filter(|(_, peer)| peer.eligible() && !is_asked(peer))
             .filter(|(_, peer)| peer.headers.low_work.is_none())
-            .max_by_key(|(id, peer)| rank(**id, peer))
-            .map(|(id, _)| *id);
-        let Some(id) = candidate else { return };
-        self.ask_sync(step, id);
+            .collect();
+        candidates.sort_by_key(|(id, peer)| std::cmp::Reverse(rank(*id, peer)));
+        let number = 1 << self.headers.hedges.min(MOST_DOUBLINGS);
+        let ids: Vec<ConnId> = candidates.iter().map(|(id, _)| *id).take(number).collect();
+        if ids.is_empty() {
+            return;
+        }
+        self.headers.hedges += 1;
+        for id in ids {
+            self.ask_sync(step, id);
+        }
         self.headers.next_hedge = Some(now + NEXT_HEDGE);
         self.wake_at(now + NEXT_HEDGE);
     }

@@ -169,7 +169,10 @@ fn passes_to_the_second(
         *at == world.now.mono && *to == second && matches!(message, Message::GetHeaders(_))
     });
     let is_asked = world.node.peers[&second].headers.ask.is_some();
-    assert!(asked || is_asked, "the second is asked by the end of the step");
+    assert!(
+        asked || is_asked,
+        "the second is asked by the end of the step"
+    );
 }
 
 /// Two peers with 20 blocks that we lack, both silent until told otherwise.

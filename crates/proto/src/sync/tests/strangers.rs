@@ -394,3 +394,30 @@ fn sources_that_come_and_go_do_not_begin_the_headers_of_an_honest_peer_anew() {
     }
     assert_eq!(world.node.tree().best_header().height, 5_500);
 }
+
+/// Simulation, attack seed 42: peers that come, are cut off for bad headers and come again;
+/// each put off the moment at which the honest one would have been asked.
+#[test]
+fn sources_that_are_cut_off_one_after_the_other_put_off_nobody_elses_turn() {
+    let chain = Blocks::new(300, 1);
+    let mut world = World::new();
+    let silent = || Behaviour {
+        headers_answers: 0,
+        ..withholds()
+    };
+    for _ in 0..45 {
+        world.add_as(&Blocks::new(0, 0), Direction::Inbound, silent());
+    }
+    world.add_as(&chain, Direction::Inbound, Behaviour::default());
+    let goes = Behaviour {
+        leaves_at_getheaders: true,
+        latency: Duration::from_millis(50),
+        ..withholds()
+    };
+    let tip = chain.tip_hash();
+    for _ in 0..40 {
+        world.add_as(&chain, Direction::Outbound, goes.clone());
+        world.run(Duration::from_millis(200));
+    }
+    assert_eq!(world.node.tree().tip().hash, tip, "within eight seconds");
+}
