@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use handfast_fuzz::oracle::Verdict;
+use handfast_fuzz::oracle::{GRACE, Verdict};
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::run::{Outcome, Run};
 use handfast_fuzz::shrink::shrink;
@@ -21,7 +21,7 @@ use handfast_wire::Network;
 const PATIENCE: Duration = Duration::from_secs(6);
 
 fn run(fault: Fault, scenario: Scenario, cycles: u64) -> Outcome {
-    run_with(fault, scenario, cycles, PATIENCE, vec![])
+    run_with(fault, scenario, cycles, PATIENCE, 50, vec![])
 }
 
 fn run_with(
@@ -29,6 +29,7 @@ fn run_with(
     scenario: Scenario,
     cycles: u64,
     patience: Duration,
+    concurrency: usize,
     cues: Vec<Cue>,
 ) -> Outcome {
     let program = Path::new(env!("CARGO_BIN_EXE_faulty-node"));
@@ -41,7 +42,7 @@ fn run_with(
                 scenario,
                 weight: 1,
             }],
-            concurrency: 50,
+            concurrency,
             limit: Limit {
                 cycles,
                 duration: Duration::from_secs(30),
@@ -96,6 +97,7 @@ fn a_run_that_finds_it_is_shrunk_to_under_twenty_connections_that_still_do() {
             Scenario::HandshakeDrop,
             0,
             patience,
+            50,
             cues,
         );
         outcome.judgement.verdict == Verdict::StuckSync
@@ -200,4 +202,90 @@ fn a_lost_listening_socket_is_found_as_refusal() {
         evidence.iter().any(|one| unanswered(&one.text)),
         "{evidence:?}"
     );
+}
+
+#[test]
+fn a_node_that_only_shakes_hands_refuses_and_is_waited_for_no_longer_than_was_wanted() {
+    let program = Path::new(env!("CARGO_BIN_EXE_faulty-node"));
+    let node = FaultyNode::start(program, Fault::OnlyShakesHands);
+    let target = node.address().to_string();
+    let begun = Instant::now();
+    let output = Command::new(Program::Handfast.path())
+        .args(["fuzz", "run", "--target", &target, "--seed", "1"])
+        .args(["--scenario", "handshake-drop", "--duration", "6s"])
+        .output()
+        .expect("the program starts");
+    let took = begun.elapsed();
+    let summary = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{summary}");
+    assert!(summary.starts_with("Verdict   refuses\n"), "{summary}");
+    for when in ["before", "after"] {
+        let line = format!(
+            "refuses: an honest peer {when} the run shook hands, and its ping was not answered"
+        );
+        assert!(summary.contains(&line), "{summary}");
+    }
+    // The start of the program is not the run's.
+    let bound = Duration::from_secs(6) + GRACE + Duration::from_secs(5);
+    assert!(took < bound, "{took:?} for 6 s: {summary}");
+}
+
+/// What steers a target needs time for it: a few seconds, of which most are waited.
+fn steered(fault: Fault, scenario: Scenario) -> Outcome {
+    run(fault, scenario, 100)
+}
+
+#[test]
+fn a_node_that_blames_a_hash_for_what_came_under_it_is_found_as_stuck_sync() {
+    let outcome = steered(Fault::BlamesTheHash, Scenario::TamperedBlock);
+    assert_eq!(outcome.judgement.verdict, Verdict::StuckSync);
+}
+
+#[test]
+fn a_node_that_waits_for_one_peer_while_another_could_deliver_is_found_as_stuck_sync() {
+    for scenario in [Scenario::WithheldBranch, Scenario::WithheldChain] {
+        let outcome = steered(Fault::AsksOnce, scenario);
+        assert_eq!(outcome.judgement.verdict, Verdict::StuckSync, "{scenario}");
+    }
+}
+
+#[test]
+fn a_node_that_keeps_what_every_connection_promises_is_found_by_its_memory() {
+    let outcome = run_with(Fault::None, Scenario::HalfFrame, 300, PATIENCE, 150, vec![]);
+    assert_eq!(outcome.judgement.verdict, Verdict::MemoryGrowth);
+}
+
+#[test]
+fn a_node_that_is_not_steered_is_found_well() {
+    for scenario in [
+        Scenario::TamperedBlock,
+        Scenario::StaleSource,
+        Scenario::WithheldBranch,
+        Scenario::NotFoundBranch,
+        Scenario::WithheldChain,
+    ] {
+        let outcome = steered(Fault::None, scenario);
+        assert_eq!(outcome.judgement.verdict, Verdict::Ok, "{scenario}");
+    }
+}
+
+#[test]
+fn a_run_that_steered_a_node_does_so_again_and_is_shrunk() {
+    let scenario = Scenario::TamperedBlock;
+    let again = |cues: &[Cue], patience: Duration| {
+        let cues = cues.to_vec();
+        let outcome = run_with(Fault::BlamesTheHash, scenario, 0, patience, 50, cues);
+        outcome.judgement.verdict == Verdict::StuckSync
+    };
+    let outcome = run(Fault::BlamesTheHash, scenario, 60);
+    let trace = outcome.trace.expect("it was written down");
+    let cues = trace.cues(Path::new("trace")).expect("known scenarios");
+    assert!(again(&cues, PATIENCE), "the replay knows what was spoilt");
+    let hasty = Duration::from_millis(1_500);
+    let mut tries = 5;
+    let shrunk = shrink(cues, |cues| {
+        tries -= 1;
+        (tries >= 0).then(|| again(cues, hasty))
+    });
+    assert!(shrunk.len() <= 30, "{} connections are left", shrunk.len());
 }

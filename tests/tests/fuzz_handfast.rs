@@ -104,6 +104,16 @@ fn on_a_signet_of_ones_own_it_makes_blocks_that_are_followed_and_its_trace_is_re
     assert!(node.height() > height, "the trace knows the challenge");
 }
 
+/// A signet looks for its solution in the coinbase before it looks at the merkle root.
+#[test]
+fn a_block_that_peers_tamper_with_on_a_signet_is_taken_from_an_honest_one() {
+    let node = Setup::handfast(op_true_signet()).start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let arguments = ["--scenario", "tampered-block", "--cycles", "60"];
+    let arguments = [&arguments[..], &["--concurrency", "30", "--seed", "5"]].concat();
+    assert_well("a signet", &fuzz(&node, dir.path(), &arguments));
+}
+
 #[test]
 fn calls_of_the_rpc_are_replayed_where_it_is_named() {
     let node = node();

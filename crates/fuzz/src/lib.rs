@@ -5,6 +5,7 @@
 //! * [`engine`]: one thread that holds all connections and counts what becomes of them.
 //! * [`target`]: whom it may be pointed at.
 
+mod blocks;
 pub mod engine;
 pub mod oracle;
 pub mod plan;
@@ -13,6 +14,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+mod tamper;
 pub mod target;
 pub mod trace;
 pub mod voice;

@@ -13,7 +13,7 @@ use crate::oracle::{
     Health, Inside, Introduction, Judgement, Observations, Oracle, Unsaid, VisitError,
 };
 use crate::plan::Plan;
-use crate::scenario::Arrival;
+use crate::scenario::{Arrival, Scenario};
 use crate::target::{Refusal, permit_chain};
 use crate::trace::{Cue, LeftOut, Record, Trace};
 use crate::voice::{Dialect, Phrases};
@@ -21,6 +21,8 @@ use handfast_wire::Network;
 
 /// How often the oracle looks while connections come and go, unless its patience is shorter.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// When it looks first: a run that is shorter than that is over before anybody could suffer.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// Everything that a run needs.
 pub struct Run {
@@ -122,18 +124,23 @@ impl Run {
     ) -> Result<Outcome, NoRun> {
         let target = self.target;
         self.check_sources()?;
+        let mut dialect = self.dialect;
+        dialect.mines = self.mines;
         let (zero, at) = (Instant::now(), SystemTime::now());
         let oracle = Oracle::new(
             target,
-            self.dialect.clone(),
+            dialect.clone(),
             self.plan.seed,
             self.mines,
             self.inside,
             stop,
         );
-        let mut oracle = oracle.patience(self.patience);
+        let played = played(&self.plan, &self.cues);
+        let duration = self.plan.limit.duration;
+        let oracle = oracle.patience(self.patience).bounded(duration);
+        let mut oracle = oracle.beside(&played);
         let look_every = LOOK_EVERY.min(self.patience);
-        let own_magic = self.dialect.magic != self.network.magic().to_bytes();
+        let own_magic = dialect.magic != self.network.magic().to_bytes();
         let met = first_look(&mut oracle, target, &self.network, own_magic);
         // Whoever ended it knows why nobody answered in time.
         let (introduction, before) = met.map_err(|no_run| match stop.load(Ordering::Relaxed) {
@@ -144,7 +151,6 @@ impl Run {
         tell(News::Looked(&before));
 
         let seed = self.plan.seed;
-        let mut dialect = self.dialect;
         if self.cues.is_empty() {
             dialect.height = introduction.height.max(0);
         }
@@ -154,7 +160,11 @@ impl Run {
             Some(cue) => cue.together,
             None => self.plan.arrival() == Arrival::Waves,
         };
-        let mut engine = Engine::new(self.plan, phrases, self.doors, self.sources);
+        let mut plan = self.plan;
+        // What was needed to look is a part of it.
+        plan.limit.duration = duration.saturating_sub(zero.elapsed()).max(duration / 2);
+        oracle.begin();
+        let mut engine = Engine::new(plan, phrases, self.doors, self.sources);
         if !self.cues.is_empty() {
             engine = engine.replaying(self.cues);
         }
@@ -166,9 +176,10 @@ impl Run {
         let (tally, connections, left_out) = beside(engine, stop, look_every, |news| match news {
             Beside::Tally(tally) => tell(News::Going(tally)),
             Beside::Look => {
-                let health = oracle.look();
-                tell(News::Looked(&health));
-                during.push(health);
+                if let Some(health) = oracle.look() {
+                    tell(News::Looked(&health));
+                    during.push(health);
+                }
             }
         });
         tell(News::Settling);
@@ -224,6 +235,14 @@ impl Run {
     }
 }
 
+/// What connections of the run do.
+fn played(plan: &Plan, cues: &[Cue]) -> BTreeSet<Scenario> {
+    match cues {
+        [] => plan.shares.iter().map(|share| share.scenario).collect(),
+        cues => cues.iter().map(|cue| cue.part.scenario).collect(),
+    }
+}
+
 /// Who the target is and how it is, if connections may be made to it.
 fn first_look(
     oracle: &mut Oracle<'_>,
@@ -272,7 +291,7 @@ fn beside(
                 }
             })
         });
-        let mut next_look = Instant::now() + look_every;
+        let mut next_look = Instant::now() + look_every.min(FIRST_LOOK);
         loop {
             match receive.recv_timeout(Duration::from_millis(200)) {
                 Ok(tally) => act(Beside::Tally(&tally)),

@@ -1,16 +1,21 @@
 //! What connections say: messages to bytes, random numbers from the connection's seed.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use bitcoin::hashes::Hash;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::Address;
 use bytes::{Bytes, BytesMut};
-use handfast_wire::{HEADER_BYTES, Message, Network, Version, checksum};
+use handfast_wire::{HEADER_BYTES, Message, Network, RawBlock, Version, checksum};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::scenario::{Act, Leave, Wrong};
+use crate::blocks;
+use crate::scenario::{Act, Frames, Leave, Wrong};
 
 /// Core `PROTOCOL_VERSION` since `wtxidrelay`.
 pub const PROTOCOL_VERSION: i32 = 70_016;
@@ -41,8 +46,10 @@ pub struct Dialect {
     /// Whether blocks can be made for the asking: the target's proof-of-work limit is that
     /// of regtest.
     pub easy_work: bool,
+    /// Whether blocks of ours are valid there, at whatever cost.
+    pub mines: bool,
     /// The genesis block, which every node of the network knows.
-    pub genesis: bitcoin::block::Header,
+    pub genesis: Header,
     /// After so long the target gives up a handshake.
     pub handshake_deadline: Duration,
     /// The height of the target's chain, as it says itself; 0 until it was asked.
@@ -58,6 +65,7 @@ impl Dialect {
             version: PROTOCOL_VERSION,
             time,
             easy_work: *network == Network::Regtest,
+            mines: *network == Network::Regtest,
             genesis: network.genesis(),
             handshake_deadline: Duration::from_secs(60),
             height: 0,
@@ -86,6 +94,8 @@ pub struct Phrases {
     /// With a nonce of zero.
     version: Bytes,
     verack: Bytes,
+    /// Those of some megabytes.
+    pub(crate) heavy: Frames,
 }
 
 impl Phrases {
@@ -97,6 +107,7 @@ impl Phrases {
         assert_eq!(version[HEADER_BYTES + NONCE_AT..][..8], [0; 8]);
         Self {
             verack: encode(magic, &Message::Verack),
+            heavy: Frames::default(),
             version,
             dialect,
         }
@@ -186,7 +197,13 @@ impl Dice {
 pub struct Memory {
     /// The nonce of the target's latest `version`.
     pub nonce: Option<u64>,
+    /// Blocks that were made, by what they are on top of and their number: where they cost work
+    /// they are made once. What is in it follows from what it is found by.
+    mined: BTreeMap<(BlockHash, u64), RawBlock>,
 }
+
+/// Blocks that are kept at most.
+const MINED: usize = 256;
 
 /// How a machine acts: in messages, or in bytes where a message would be too well-formed.
 #[derive(Debug)]
@@ -201,6 +218,21 @@ impl Voice<'_> {
     /// What the target is like.
     pub(crate) fn dialect(&self) -> &Dialect {
         &self.phrases.dialect
+    }
+
+    /// See [`blocks::shown`].
+    pub(crate) fn shown(&mut self, chain: &[Header], number: u64) -> RawBlock {
+        let parent = chain.last().map(Header::block_hash);
+        let key = (parent.unwrap_or(BlockHash::all_zeros()), number);
+        if let Some(block) = self.memory.mined.get(&key) {
+            return block.clone();
+        }
+        if self.memory.mined.len() >= MINED {
+            self.memory.mined.clear();
+        }
+        let block = blocks::shown(chain, &self.phrases.dialect, number);
+        self.memory.mined.insert(key, block.clone());
+        block
     }
 
     pub(crate) fn say(&mut self, message: &Message) {

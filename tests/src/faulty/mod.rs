@@ -1,8 +1,7 @@
 //! Nodes with a fault on purpose, small and over real TCP, for the fuzzer to find.
 //!
 //! Each has one of the faults that Handfast grew from. They shake hands, answer pings, and
-//! follow the headers and blocks of the one peer that they sync from: enough for their
-//! trouble to be seen from outside.
+//! follow headers and blocks: enough for their trouble to be seen from outside.
 
 mod manager;
 mod peer;
@@ -34,6 +33,13 @@ pub enum Fault {
     /// A table of sockets that nobody owns: after some connections the place of the
     /// listening socket is taken by one of them, and it is never looked at again.
     OverwrittenListener,
+    /// It shakes hands, and never says another word.
+    OnlyShakesHands,
+    /// A block that does not hold what its header says makes the hash of the header invalid, for
+    /// good.
+    BlamesTheHash,
+    /// It asks for the blocks of one branch at a time, and waits for ever for them.
+    AsksOnce,
 }
 
 /// Places in the accept queue of a node that has thought about it.
@@ -49,12 +55,15 @@ const OVERWRITTEN_AFTER: u64 = 150;
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::None,
         Self::AddDoneRace,
         Self::LeakedDescriptors,
         Self::ShortQueue,
         Self::OverwrittenListener,
+        Self::OnlyShakesHands,
+        Self::BlamesTheHash,
+        Self::AsksOnce,
     ];
 
     /// What it is called on the command line of `faulty-node`.
@@ -65,6 +74,9 @@ impl Fault {
             Self::LeakedDescriptors => "leaked-descriptors",
             Self::ShortQueue => "short-queue",
             Self::OverwrittenListener => "overwritten-listener",
+            Self::OnlyShakesHands => "only-shakes-hands",
+            Self::BlamesTheHash => "blames-the-hash",
+            Self::AsksOnce => "asks-once",
         }
     }
 }
@@ -123,7 +135,7 @@ pub fn serve(fault: Fault, port: u16) {
     println!("{}", listener.local_addr().expect("it is bound"));
     let node = Node {
         fault,
-        manager: Manager::start(),
+        manager: Manager::start(fault),
         leaked: Arc::default(),
     };
     node.accept(&listener);
@@ -178,7 +190,8 @@ impl Node {
             })),
             _ => drop(ready.send(event)),
         };
-        peer::converse(id, stream, &manager, tell_ready);
+        let mute = self.fault == Fault::OnlyShakesHands;
+        peer::converse(id, stream, mute, &manager, tell_ready);
         // The manager ends with the test.
         let _ = manager.send(Event::Done(id));
     }

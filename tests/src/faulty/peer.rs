@@ -9,10 +9,12 @@ use handfast_wire::{Codec, Message, Network};
 
 use super::manager::Event;
 
-/// Talks until the other side goes. `ready` is called once, when the handshake is complete.
+/// Talks until the other side goes; one that is `mute` says nothing after the handshake.
+/// `ready` is called once, when that is complete.
 pub(super) fn converse(
     id: u64,
     mut stream: &TcpStream,
+    mute: bool,
     manager: &mpsc::Sender<Event>,
     ready: impl FnOnce(Event),
 ) {
@@ -38,6 +40,7 @@ pub(super) fn converse(
                 version @ Message::Version(_) => {
                     send(stream, &version).and_then(|()| send(stream, &Message::Verack))
                 }
+                _ if mute => Ok(()),
                 Message::Ping(nonce) => send(stream, &Message::Pong(nonce)),
                 Message::Verack => {
                     if let (Some(ready), Ok(stream)) = (ready.take(), stream.try_clone()) {

@@ -48,7 +48,7 @@ const READ: usize = 64 * 1024;
 /// How often connections that make no progress are looked for, and whoever watches is told.
 const CHECK: Duration = Duration::from_secs(1);
 /// How long connections may take to end once no more begin.
-const DRAIN: Duration = Duration::from_secs(10);
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 /// First pause after the target did not take a connection; it doubles from one to the next.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// Longest pause.
@@ -253,7 +253,8 @@ impl Engine {
     fn begin(&mut self, now: Instant) {
         let mut connected = Vec::new();
         while self.live < self.plan.concurrency
-            && self.begun < self.plan.limit.cycles
+            // The time of the run is over also while one connection after the other fails.
+            && self.goes_on(Instant::now())
             && self.begins_at().is_none_or(|at| at <= now)
         {
             let cue = self.next_cue().map(|cue| cue.together);

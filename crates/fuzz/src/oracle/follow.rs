@@ -10,9 +10,9 @@ use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::limits::MAX_HEADERS;
 use handfast_wire::{Locator, Message, RawBlock};
 
-use super::blocks;
 use super::visitor::{VisitError, Visitor};
 use super::wait::Wait;
+use crate::blocks::{self, Variety, block_hash};
 use crate::voice::Dialect;
 
 /// How often the target is asked whether it has the block, and so how exactly it is known
@@ -33,6 +33,26 @@ pub enum Followed {
     },
 }
 
+/// What is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Offer {
+    /// A block on top of its chain that nobody has seen.
+    Fresh,
+    /// One that connections of the run show, and spoil or withhold.
+    Shown,
+    /// A branch with more work of which they do the same.
+    Branch,
+}
+
+/// How it is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announce {
+    /// By its header (BIP130).
+    Headers,
+    /// By its hash, so that the target must ask for the header.
+    Inv,
+}
+
 /// What is known of the target's chain, kept from one probe to the next.
 #[derive(Clone, Debug)]
 pub struct Follower {
@@ -51,15 +71,16 @@ impl Follower {
         }
     }
 
-    /// Dials, learns the chain, makes a block on top of it, announces and serves it, and
-    /// waits until the target has it in its chain.
+    /// Dials, learns the chain, makes blocks on top of it, announces and serves them, and waits
+    /// until the target has the last of them in its chain.
     ///
     /// # Errors
     /// The target could not be visited, or closed in the middle.
-    pub fn probe(
+    pub(super) fn probe(
         &mut self,
         target: SocketAddr,
         dialect: &Dialect,
+        (offer, announce): (Offer, Announce),
         seed: u64,
         wait: Wait<'_>,
     ) -> Result<Followed, VisitError> {
@@ -67,11 +88,33 @@ impl Follower {
         let nonce = seed ^ self.probes.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut visitor = Visitor::dial(target, dialect, nonce, wait)?;
         self.learn(&mut visitor)?;
-        let block = blocks::on_top_of(&self.chain, dialect.easy_work, dialect.now(), nonce);
-        visitor.send(&Message::Headers(vec![block.header]))?;
-        let followed = serve(&mut visitor, &block, wait)?;
+        let (now, variety) = (dialect.now(), Variety::of(dialect));
+        let offered = match offer {
+            Offer::Fresh => vec![blocks::on_top_of(
+                &self.chain,
+                dialect.easy_work,
+                now,
+                nonce,
+            )],
+            Offer::Shown => {
+                let number = self.probes % variety.shown;
+                vec![blocks::shown(&self.chain, dialect, number)]
+            }
+            Offer::Branch => {
+                let number = self.probes % variety.branches;
+                blocks::branch(&self.chain, number, |chain, number| {
+                    blocks::shown(chain, dialect, number)
+                })
+            }
+        };
+        let headers: Vec<Header> = offered.iter().map(|block| block.header).collect();
+        visitor.send(&match (announce, offered.last()) {
+            (Announce::Inv, Some(last)) => Message::Inv(vec![Inventory::Block(last.hash)]),
+            (Announce::Headers, _) | (Announce::Inv, None) => Message::Headers(headers.clone()),
+        })?;
+        let followed = serve(&mut visitor, &offered, &headers, wait)?;
         if matches!(followed, Followed::After(_)) {
-            self.chain.push(block.header);
+            self.adopt(&headers)?;
         }
         Ok(followed)
     }
@@ -82,7 +125,7 @@ impl Follower {
             visitor.send(&Message::GetHeaders(self.locator()))?;
             let headers = loop {
                 // It asks, too; what we have is what it has.
-                let said = visitor.receive("while it was asked for headers")?;
+                let said = visitor.receive_up_to_date("while it was asked for headers")?;
                 if let Message::Headers(headers) = said {
                     break headers;
                 }
@@ -140,42 +183,41 @@ impl Follower {
     }
 }
 
-/// Gives the block to whoever asks, and asks whether it is in the chain now.
+/// Gives the blocks to whoever asks, and asks whether the last is in the chain now.
 fn serve<'a>(
     visitor: &mut Visitor<'a>,
-    block: &RawBlock,
+    offered: &[RawBlock],
+    headers: &[Header],
     wait: Wait<'a>,
 ) -> Result<Followed, VisitError> {
     let mut fetched = false;
     let begun = Instant::now();
+    let (Some(first), Some(last)) = (offered.first(), offered.last()) else {
+        return Ok(Followed::After(Duration::ZERO));
+    };
+    // Of a branch the target knows no more than what it leaves, until it follows it.
     let question = Message::GetHeaders(Locator {
-        hashes: vec![block.header.prev_blockhash],
+        hashes: vec![last.header.prev_blockhash, first.header.prev_blockhash],
         stop: BlockHash::all_zeros(),
     });
     let mut asked = begun;
     while !wait.is_over() {
         visitor.within(wait.shorter(ASK_EVERY));
-        match visitor.receive("while it was given a block") {
+        let said = visitor.receive("while it was given a block");
+        match said {
             Ok(Message::GetData(wanted)) => {
-                let ours = |item: &Inventory| match item {
-                    Inventory::Block(hash)
-                    | Inventory::WitnessBlock(hash)
-                    | Inventory::CompactBlock(hash) => *hash == block.hash,
-                    _ => false,
-                };
-                if wanted.iter().any(ours) {
+                let wanted = wanted.iter().filter_map(block_hash);
+                let ours = wanted.filter_map(|hash| offered.iter().find(|it| it.hash == hash));
+                for block in ours {
                     fetched = true;
-                    visitor.send(&Message::Block(block.clone()))?;
+                    unless_over(visitor.send(&Message::Block(block.clone())))?;
                 }
             }
             Ok(Message::GetHeaders(_)) => {
-                visitor.send(&Message::Headers(vec![block.header]))?;
+                unless_over(visitor.send(&Message::Headers(headers.to_vec())))?;
             }
-            Ok(Message::Headers(headers)) => {
-                if headers
-                    .iter()
-                    .any(|header| header.block_hash() == block.hash)
-                {
+            Ok(Message::Headers(theirs)) => {
+                if theirs.iter().any(|header| header.block_hash() == last.hash) {
                     return Ok(Followed::After(begun.elapsed()));
                 }
             }
@@ -184,11 +226,20 @@ fn serve<'a>(
         }
         if asked.elapsed() >= ASK_EVERY {
             asked = Instant::now();
-            visitor.send(&question)?;
+            unless_over(visitor.send(&question))?;
         }
     }
     Ok(Followed::Not {
         waited: begun.elapsed(),
         fetched,
     })
+}
+
+/// That the time is over while something is said is no news: the loop ends by it, and says what
+/// became of the block.
+fn unless_over(sent: Result<(), VisitError>) -> Result<(), VisitError> {
+    match sent {
+        Err(VisitError::Silent(_)) => Ok(()),
+        sent => sent,
+    }
 }

@@ -1,7 +1,7 @@
 //! What the target says of itself, when there is a way to ask.
 
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::wait::Wait;
 
@@ -69,18 +69,18 @@ impl<'a> Asker<'a> {
     }
 
     /// The chain that it is on; `None` where there is no way to ask.
-    pub(super) fn chain(&mut self) -> Option<Result<String, Unsaid>> {
-        self.ask(|inside, wait| inside.chain(wait))
+    pub(super) fn chain(&mut self, ends: Instant) -> Option<Result<String, Unsaid>> {
+        self.ask(ends, |inside, wait| inside.chain(wait))
     }
 
     /// How many peers it counts, alone.
-    pub(super) fn peers(&mut self) -> Option<u64> {
-        self.ask(|inside, wait| inside.peers(wait))?.ok()
+    pub(super) fn peers(&mut self, ends: Instant) -> Option<u64> {
+        self.ask(ends, |inside, wait| inside.peers(wait))?.ok()
     }
 
     /// All that it says. Whoever leaves one question unanswered is not asked the next.
-    pub(super) fn all(&mut self) -> Said {
-        let peers = match self.ask(|inside, wait| inside.peers(wait)) {
+    pub(super) fn all(&mut self, ends: Instant) -> Said {
+        let peers = match self.ask(ends, |inside, wait| inside.peers(wait)) {
             None => return Said::default(),
             Some(Err(unsaid)) => {
                 return Said {
@@ -90,7 +90,7 @@ impl<'a> Asker<'a> {
             }
             Some(Ok(peers)) => Some(peers),
         };
-        match self.ask(|inside, wait| inside.audit(wait)) {
+        match self.ask(ends, |inside, wait| inside.audit(wait)) {
             Some(Err(unsaid)) => Said {
                 answered: Some(Err(unsaid)),
                 peers,
@@ -104,12 +104,15 @@ impl<'a> Asker<'a> {
         }
     }
 
+    /// `ends`: no answer is waited for any longer.
     fn ask<T>(
         &mut self,
+        ends: Instant,
         question: impl FnOnce(&mut (dyn Inside + Send), Wait<'_>) -> Result<T, Unsaid>,
     ) -> Option<Result<T, Unsaid>> {
         let inside = self.inside.as_mut()?;
-        let said = question(inside.as_mut(), Wait::new(self.patience, self.hurry));
+        let wait = Wait::until(self.patience, ends, self.hurry);
+        let said = question(inside.as_mut(), wait);
         self.patience = match said {
             Ok(_) => PATIENCE,
             Err(_) => LITTLE_PATIENCE,
@@ -152,8 +155,9 @@ mod tests {
         let waits = Arc::default();
         let mute = Mute(Arc::clone(&waits));
         let mut asker = Asker::new(Some(Box::new(mute)), &hurry);
+        let ends = Instant::now() + 2 * PATIENCE;
         for _ in 0..2 {
-            let said = asker.all();
+            let said = asker.all(ends);
             assert_eq!(said.answered, Some(Err(Unsaid::Not("mute".into()))));
         }
         let waits = waits.lock().expect("no panic");

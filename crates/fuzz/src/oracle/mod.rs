@@ -1,6 +1,6 @@
 //! Whether the target is still well, seen from outside.
 
-mod blocks;
+mod answers;
 mod follow;
 mod inside;
 pub mod process;
@@ -8,18 +8,23 @@ mod verdict;
 mod visitor;
 mod wait;
 
+pub use answers::{Answers, Served};
 pub use follow::{Followed, Follower};
 pub use inside::{Inside, Unsaid};
 pub use verdict::{Evidence, Health, Judgement, Observations, Verdict, judge};
 pub use visitor::{Introduction, VisitError, Visitor};
 pub use wait::Wait;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::engine::DRAIN;
+use crate::scenario::Scenario;
 use crate::voice::{Dialect, Dice};
+use follow::{Announce, Offer};
 use inside::{Asker, Said};
 
 /// How long an honest peer tries to come in, and how long a block may take.
@@ -35,6 +40,31 @@ const READ_EVERY: Duration = Duration::from_millis(50);
 /// How often, after a run, the target gets the time of an honest peer to notice that
 /// everybody has gone.
 const SETTLES: u32 = 2;
+/// How long an answer may take of one that has not answered the last time: a run does not wait
+/// for it again and again.
+const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A run that is bounded by time takes so much longer than that at most: for connections to
+/// end, for the target to settle, and for the last look at it.
+pub const GRACE: Duration = Duration::from_secs(20);
+/// Of that, what is left for the last look: longer than anything may take of a target that is
+/// not slow.
+const LAST_LOOK: Duration = Duration::from_secs(10);
+/// What has no bound has that.
+const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
+/// How long the look before a run may take, however short the run is.
+const LEAST_FIRST_LOOK: Duration = Duration::from_secs(3);
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Before,
+    During,
+    After,
+}
+
+/// What became of a block that was offered.
+type Block = Result<Followed, VisitError>;
 
 /// Looks at the target now and then, as an honest peer.
 pub struct Oracle<'a> {
@@ -46,6 +76,17 @@ pub struct Oracle<'a> {
     process: Option<u32>,
     started: Instant,
     patience: Duration,
+    phase: Phase,
+    /// How long the run goes on, its [`GRACE`] not counted.
+    duration: Duration,
+    /// What new blocks are offered in, by turns, while the run goes on.
+    offers: Vec<Offer>,
+    /// Whether they are announced by their hash as well.
+    by_hash: bool,
+    /// Looks so far.
+    looks: usize,
+    /// What it was last answered: it is not waited again and again for what does not come.
+    last: Answers,
     /// Somebody wants the run to end: whatever is still looked at is looked at briefly.
     hurry: &'a AtomicBool,
 }
@@ -72,7 +113,33 @@ impl<'a> Oracle<'a> {
             process: process::listening_on(target),
             started: Instant::now(),
             patience: PATIENCE,
+            phase: Phase::Before,
+            duration: A_YEAR,
+            offers: vec![Offer::Fresh],
+            by_hash: false,
+            looks: 0,
+            last: Answers::default(),
         }
+    }
+
+    /// The same for a run of these scenarios: what they do to a block is done to those that
+    /// are offered.
+    #[must_use]
+    pub fn beside(mut self, played: &BTreeSet<Scenario>) -> Self {
+        let any = |some: &[Scenario]| some.iter().any(|one| played.contains(one));
+        let mut offers = Vec::new();
+        if any(&[Scenario::TamperedBlock, Scenario::WithheldChain]) {
+            offers.push(Offer::Shown);
+        }
+        if any(&[Scenario::PoisonedBranch]) {
+            offers.push(Offer::Branch);
+        }
+        if offers.is_empty() {
+            offers.push(Offer::Fresh);
+        }
+        self.offers = offers;
+        self.by_hash = any(&[Scenario::StaleSource]);
+        self
     }
 
     /// The same with less patience, or more.
@@ -82,8 +149,38 @@ impl<'a> Oracle<'a> {
         self
     }
 
+    /// The same for a run that is to take so long, and [`GRACE`] longer at most.
+    #[must_use]
+    pub fn bounded(mut self, duration: Duration) -> Self {
+        self.duration = duration.min(A_YEAR);
+        self
+    }
+
+    /// The first connection is about to be made.
+    pub fn begin(&mut self) {
+        self.phase = Phase::During;
+    }
+
+    /// Nothing is waited for longer than until then. A look that is under way when the last
+    /// connection has ended goes on until then, too.
+    fn ends(&self) -> Instant {
+        self.started
+            + match self.phase {
+                Phase::Before => (self.duration / 2).max(LEAST_FIRST_LOOK),
+                Phase::During => self.duration + DRAIN,
+                Phase::After => self.duration + GRACE,
+            }
+    }
+
     fn wait(&self) -> Wait<'a> {
-        Wait::new(self.patience, self.hurry)
+        Wait::until(self.patience, self.ends(), self.hurry)
+    }
+
+    /// Whether a wait that begins now ends before even a slow target has had its time: what
+    /// has not come then says nothing.
+    fn is_cut_short(&self) -> bool {
+        let left = self.ends().saturating_duration_since(Instant::now());
+        self.phase != Phase::Before && left < self.patience.min(verdict::SLOW_BLOCK)
     }
 
     /// Who the target says that it is.
@@ -100,42 +197,66 @@ impl<'a> Oracle<'a> {
 
     /// The chain that the target is on by its own account; `None` where it cannot be asked.
     pub fn chain(&mut self) -> Option<Result<String, Unsaid>> {
-        self.asker.chain()
+        self.asker.chain(self.ends())
     }
 
-    /// How the target is now.
-    pub fn look(&mut self) -> Health {
+    /// How the target is now; `None`: the run is over before that can be said.
+    pub fn look(&mut self) -> Option<Health> {
         // Before we come in: our own visits are not to be counted.
-        let said = self.asker.all();
-        self.look_and_say(said)
+        let said = self.asker.all(self.ends());
+        let short = self.is_cut_short();
+        let health = self.look_and_say(said);
+        let in_time = !short || health.handshake.is_ok();
+        in_time.then_some(health)
     }
 
     fn look_and_say(&mut self, said: Said) -> Health {
         let usage = self.process.and_then(process::usage);
         let at = self.started.elapsed();
-        let handshake = self.come_in();
-        let block = match (&handshake, self.follower.is_some()) {
-            (Ok(_), true) => Some(self.follow()),
-            (Ok(_), false) | (Err(_), _) => None,
-        };
+        let (handshake, answers, block) = self.visit();
+        self.looks += 1;
         Health {
             at,
             handshake,
+            answers,
             block,
             rpc: said.answered,
             peers: said.peers,
             audit: said.audit,
             memory: usage.map(|usage| usage.memory),
+            // Of this look, too.
+            peak: self.process.and_then(process::usage).map(|it| it.peak),
             descriptors: usage.map(|usage| usage.descriptors),
             alive: self.process.map(process::is_alive),
         }
+    }
+
+    /// What an honest peer meets with: whether it is let in, what it is answered, and what
+    /// becomes of its block. One that gets no answers has no block to offer.
+    fn visit(&mut self) -> (Result<Duration, VisitError>, Answers, Option<Block>) {
+        let (handshake, visitor) = match self.come_in() {
+            Err(error) => return (Err(error), Answers::default(), None),
+            Ok(came) => came,
+        };
+        let short = self.is_cut_short();
+        let answers = self.ask(visitor);
+        if short && answers.unanswered().is_some() {
+            return (Ok(handshake), Answers::default(), None);
+        }
+        self.last = answers.clone();
+        let block = match (&self.follower, answers.unanswered()) {
+            (None, _) => None,
+            (Some(_), Some(error)) => Some(Err(error.clone())),
+            (Some(_), None) => self.follow(),
+        };
+        (Ok(handshake), answers, block)
     }
 
     /// How the target is before anybody has come. What it counts is looked at for a moment,
     /// so that a visit of ours which it is about to forget is not taken for a peer.
     pub fn look_before(&mut self) -> Health {
         let counts = |it: &mut Self| {
-            let peers = it.asker.peers();
+            let peers = it.asker.peers(it.ends());
             let usage = it.process.and_then(process::usage);
             (peers, usage.map(|usage| usage.descriptors))
         };
@@ -145,7 +266,8 @@ impl<'a> Oracle<'a> {
             let (peers, descriptors) = counts(self);
             least = (least.0.min(peers), least.1.min(descriptors));
         }
-        let health = self.look();
+        let said = self.asker.all(self.ends());
+        let health = self.look_and_say(said);
         Health {
             peers: least.0,
             descriptors: least.1,
@@ -157,8 +279,10 @@ impl<'a> Oracle<'a> {
     /// `before`, its audit is clean, and no descriptors are left open; or when it has had its
     /// time.
     pub fn look_when_settled(&mut self, before: &Health) -> Health {
+        self.phase = Phase::After;
+        let settled_by = self.ends() - LAST_LOOK;
         for _ in 0..SETTLES {
-            let wait = self.wait();
+            let wait = Wait::until(self.patience, settled_by, self.hurry);
             while !wait.is_over() {
                 if let Some(said) = self.settled(before) {
                     return self.look_and_say(said);
@@ -166,13 +290,14 @@ impl<'a> Oracle<'a> {
                 thread::park_timeout(RETRY);
             }
         }
-        self.look()
+        let said = self.asker.all(self.ends());
+        self.look_and_say(said)
     }
 
     /// What it says when it is settled. An audit may be unclean while connections are on
     /// their way out.
     fn settled(&mut self, before: &Health) -> Option<Said> {
-        let said = self.asker.all();
+        let said = self.asker.all(self.ends());
         let is_busy = matches!(said.answered, Some(Err(Unsaid::Later(_))));
         let descriptors = self.process.and_then(process::usage);
         let descriptors = descriptors.map(|usage| usage.descriptors);
@@ -189,15 +314,15 @@ impl<'a> Oracle<'a> {
 
     /// Tries to come in until its patience ends. One who is told to go, by a close or a
     /// reset, comes again, as honest peers do; how long it took in all counts.
-    fn come_in(&mut self) -> Result<Duration, VisitError> {
+    fn come_in(&mut self) -> Result<(Duration, Visitor<'a>), VisitError> {
         let wait = self.wait();
         loop {
             let nonce = self.dice.any();
             match Visitor::dial(self.target, &self.dialect, nonce, wait) {
-                Ok(_visitor) => {
+                Ok(visitor) => {
                     let took = wait.took();
                     thread::park_timeout(STAY);
-                    return Ok(took);
+                    return Ok((took, visitor));
                 }
                 Err(error) if wait.left() <= RETRY => return Err(error),
                 Err(_) => thread::park_timeout(RETRY),
@@ -205,15 +330,71 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// The same for a block: whoever is sent away before it is through comes again.
-    fn follow(&mut self) -> Result<Followed, VisitError> {
+    /// Asks what an honest peer asks. One who is sent away before it is answered comes again.
+    fn ask(&mut self, mut visitor: Visitor<'a>) -> Answers {
+        let wait = self.wait();
+        let within = |silent: bool| match silent {
+            true => LITTLE_PATIENCE,
+            false => self.patience,
+        };
+        let pongs = within(matches!(self.last.pong, Some(Err(_))));
+        let headers = within(matches!(self.last.headers, Some(Err(_))));
+        loop {
+            let waits = (wait.shorter(pongs), wait.shorter(headers));
+            let answers = answers::ask(&mut visitor, &self.dialect, &mut self.dice, waits);
+            if !answers.were_cut_off() {
+                return answers;
+            }
+            visitor = loop {
+                if wait.left() <= RETRY {
+                    return answers;
+                }
+                thread::park_timeout(RETRY);
+                let nonce = self.dice.any();
+                if let Ok(visitor) = Visitor::dial(self.target, &self.dialect, nonce, wait) {
+                    break visitor;
+                }
+            };
+        }
+    }
+
+    /// Offers a block. `None`: the run is over before there is anything to be said of it.
+    fn follow(&mut self) -> Option<Block> {
+        let offer = match self.phase {
+            Phase::Before => Offer::Fresh,
+            // What connections spoil is what is on top of the chain as they know it: after the
+            // run one block shows whether they have.
+            Phase::During | Phase::After => self.offers[self.looks % self.offers.len()],
+        };
+        let short = self.is_cut_short();
+        let followed = self.follow_an(offer);
+        let is_followed = matches!(followed, Ok(Followed::After(_)));
+        (is_followed || !short).then_some(followed)
+    }
+
+    /// Whoever is sent away before it is through comes again.
+    fn follow_an(&mut self, offer: Offer) -> Block {
         let wait = self.wait();
         let seed = self.dice.any();
+        let announce = match self.by_hash && self.looks % 2 == 1 {
+            true => Announce::Inv,
+            false => Announce::Headers,
+        };
+        // Why it was sent away is told, not that its last try had no time left.
+        let mut sent_away = None;
         loop {
-            let follower = self.follower.as_mut().expect("only where there is one");
-            match follower.probe(self.target, &self.dialect, seed, wait) {
-                Err(error) if wait.left() <= RETRY => return Err(error),
-                Err(_) => thread::park_timeout(RETRY),
+            let Some(follower) = self.follower.as_mut() else {
+                return Ok(Followed::After(Duration::ZERO));
+            };
+            let (target, what) = (self.target, (offer, announce));
+            match follower.probe(target, &self.dialect, what, seed, wait) {
+                Err(error) if wait.left() <= RETRY => return Err(sent_away.unwrap_or(error)),
+                Err(error) => {
+                    if matches!(error, VisitError::Closed(_) | VisitError::Foreign(_)) {
+                        sent_away = Some(error);
+                    }
+                    thread::park_timeout(RETRY);
+                }
                 Ok(Followed::After(_)) => return Ok(Followed::After(wait.took())),
                 not @ Ok(Followed::Not { .. }) => return not,
             }

@@ -12,6 +12,8 @@ const LISTEN: &str = "0A";
 pub struct Usage {
     /// Resident memory, bytes.
     pub memory: u64,
+    /// The most of it that there ever was, bytes.
+    pub peak: u64,
     /// Open descriptors.
     pub descriptors: u64,
 }
@@ -34,12 +36,14 @@ pub fn listening_on(target: SocketAddr) -> Option<u32> {
 pub fn usage(id: u32) -> Option<Usage> {
     let descriptors = fs::read_dir(format!("/proc/{id}/fd")).ok()?.count();
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(kilobytes * 1_024)
+    };
     Some(Usage {
-        memory: kilobytes * 1_024,
+        memory: bytes("VmRSS:")?,
+        peak: bytes("VmHWM:")?,
         descriptors: u64::try_from(descriptors).ok()?,
     })
 }
@@ -123,6 +127,7 @@ mod tests {
         }
         let usage = usage(std::process::id()).expect("we may look at ourselves");
         assert!(usage.memory > 100_000 && usage.descriptors > 2, "{usage:?}");
+        assert!(usage.peak > 100_000, "{usage:?}");
         assert!(is_alive(std::process::id()) && !is_alive(u32::MAX));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::answers::{Answers, Served};
 use super::follow::Followed;
 use super::inside::Unsaid;
 use super::visitor::VisitError;
@@ -11,13 +12,19 @@ use crate::scenario::{Door, Stage};
 
 /// How slow a handshake may be at any time.
 const SLOW_HANDSHAKE: Duration = Duration::from_secs(1);
-/// How slow a new block may be followed, when nothing else is going on.
-const SLOW_BLOCK: Duration = Duration::from_secs(10);
+/// How slow pings of an honest peer may be answered at any time, at the median.
+const SLOW_PING: Duration = Duration::from_millis(500);
+/// How slow a new block may be followed at any time.
+pub(super) const SLOW_BLOCK: Duration = Duration::from_secs(5);
 /// Descriptors that a target may have more than before, besides one in ten of what it had.
 const SPARE_DESCRIPTORS: u64 = 16;
 /// Memory that it may have more than before, besides a quarter of what it had, bytes:
 /// caches fill, allocators keep.
 const SPARE_MEMORY: u64 = 64 << 20;
+
+/// Memory that it may hold at any time during a run more than before, besides a quarter of what
+/// it had, bytes.
+const SPARE_PEAK: u64 = 256 << 20;
 
 /// Of so many connections one may fail for a reason of our own.
 const MOST_OF_OURS: u64 = 20;
@@ -31,6 +38,8 @@ pub enum Verdict {
     Nothing,
     /// It does all it should, and takes too long for it.
     Slow,
+    /// It holds far more memory while connections are there than it may for them.
+    MemoryGrowth,
     /// Something remains of connections that are gone: peers, descriptors or memory.
     GhostPeers,
     /// It takes connections, and does not follow a new block.
@@ -49,6 +58,7 @@ impl fmt::Display for Verdict {
             Self::Ok => "ok",
             Self::Nothing => "none",
             Self::Slow => "slow",
+            Self::MemoryGrowth => "memory growth",
             Self::GhostPeers => "ghost peers",
             Self::StuckSync => "stuck sync",
             Self::Refuses => "refuses",
@@ -73,6 +83,8 @@ pub struct Health {
     pub at: Duration,
     /// How long a handshake took, waiting included.
     pub handshake: Result<Duration, VisitError>,
+    /// What it answered an honest peer.
+    pub answers: Answers,
     /// What became of a block; `None` where none can be made.
     pub block: Option<Result<Followed, VisitError>>,
     /// Whether its RPC answered; `None` where none was named.
@@ -83,6 +95,8 @@ pub struct Health {
     pub audit: Option<Result<(), String>>,
     /// Resident memory, bytes.
     pub memory: Option<u64>,
+    /// The most of it that there ever was, bytes.
+    pub peak: Option<u64>,
     /// Open descriptors.
     pub descriptors: Option<u64>,
     /// Whether the process is there; `None` where that cannot be told.
@@ -125,6 +139,8 @@ pub struct Judgement {
 pub fn judge(seen: &Observations) -> Judgement {
     let mut evidence = Vec::new();
     let mut say = |verdict, text: String| evidence.push(Evidence { verdict, text });
+    of_a_ping(&seen.before, "before the run", &mut say);
+    of_what_is_not_served(&seen.before, &mut say);
     // A block that was not followed before the run says nothing about the run: blocks of
     // ours are not valid there, or the target is in its initial sync.
     let follows = matches!(seen.before.block, Some(Ok(Followed::After(_))));
@@ -138,12 +154,16 @@ pub fn judge(seen: &Observations) -> Judgement {
         .chain([(&seen.after, "after the run")])
     {
         of_a_visit(health, when, &mut say);
+        of_a_ping(health, when, &mut say);
+        of_headers(&seen.before, health, when, &mut say);
         of_the_rpc(&seen.before, health, when, &mut say);
         if follows {
             of_a_block(health, when, &mut say);
         }
     }
     of_what_remains(&seen.before, &seen.after, &mut say);
+    of_the_peak(&seen.before, &seen.after, &mut say);
+    of_nothing_done(seen, &mut say);
     of_a_last_word(&seen.after, &mut say);
     of_the_connections(&seen.tally, &mut say);
     of_ourselves(&seen.tally.total(), &mut say);
@@ -177,6 +197,83 @@ fn of_a_visit(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)
             };
             say(verdict, format!("an honest peer {when}: {error}"));
         }
+    }
+}
+
+/// To shake hands is not enough: a peer that gets no pong takes the target for gone.
+fn of_a_ping(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
+    match &health.answers.pong {
+        None => {}
+        Some(Ok(took)) if *took <= SLOW_PING => {}
+        Some(Ok(took)) => {
+            let text = format!(
+                "pings of an honest peer {when} were answered after {} at the median",
+                seconds(*took)
+            );
+            say(Verdict::Slow, text);
+        }
+        Some(Err(error)) => {
+            let text = format!(
+                "an honest peer {when} shook hands, and its ping was not answered: {error}"
+            );
+            say(Verdict::Refuses, text);
+        }
+    }
+}
+
+/// One that served headers before the run serves them afterwards.
+fn of_headers(before: &Health, health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
+    let Some(Ok(was)) = &before.answers.headers else {
+        return;
+    };
+    match &health.answers.headers {
+        Some(Err(error)) => {
+            let text = format!("getheaders of an honest peer {when} was not answered: {error}");
+            say(Verdict::Refuses, text);
+        }
+        Some(Ok(Served { headers: 0, .. })) if was.headers > 0 => {
+            let text = format!(
+                "an honest peer {when} was served no headers, and {} before the run",
+                was.headers
+            );
+            say(Verdict::Refuses, text);
+        }
+        Some(Ok(_)) | None => {}
+    }
+}
+
+/// A node need not serve headers in its initial sync or below its minimum work: whoever reads
+/// `ok` is to know that this was not judged.
+fn of_what_is_not_served(before: &Health, say: &mut impl FnMut(Verdict, String)) {
+    let how = match &before.answers.headers {
+        Some(Err(error)) => format!("left getheaders unanswered ({error})"),
+        Some(Ok(Served {
+            headers: 0,
+            claimed,
+        })) if *claimed > 0 => {
+            format!("answered getheaders with no header at height {claimed}")
+        }
+        Some(Ok(_)) | None => return,
+    };
+    let text = format!(
+        "whether it serves headers was not judged: before the run it {how}, as nodes do in their          initial sync or below their minimum work"
+    );
+    say(Verdict::Ok, text);
+}
+
+/// Nobody is well of whom nothing was seen.
+fn of_nothing_done(seen: &Observations, say: &mut impl FnMut(Verdict, String)) {
+    let looks = [&seen.before, &seen.after];
+    let looks = looks.into_iter().chain(&seen.during);
+    let does = |it: &Health| {
+        matches!(it.answers.pong, Some(Ok(_)))
+            || matches!(it.answers.headers, Some(Ok(_)))
+            || matches!(it.block, Some(Ok(Followed::After(_))))
+    };
+    let comes_in = seen.after.handshake.is_ok();
+    if comes_in && !looks.into_iter().any(does) {
+        let text = "it was seen to shake hands and to do nothing else".to_owned();
+        say(Verdict::Nothing, text);
     }
 }
 
@@ -273,6 +370,23 @@ fn of_what_remains(before: &Health, after: &Health, say: &mut impl FnMut(Verdict
     {
         let text = format!("{} MiB of memory, {} before", is >> 20, was >> 20);
         say(Verdict::GhostPeers, text);
+    }
+}
+
+/// What it held at its most, if that was during the run: what each of many connections may
+/// cost is bounded over all of them.
+fn of_the_peak(before: &Health, after: &Health, say: &mut impl FnMut(Verdict, String)) {
+    let (Some(was), Some(peak_before), Some(peak)) = (before.memory, before.peak, after.peak)
+    else {
+        return;
+    };
+    if peak > peak_before && peak > was + was / 4 + SPARE_PEAK {
+        let text = format!(
+            "{} MiB of memory at the most during the run, {} before",
+            peak >> 20,
+            was >> 20
+        );
+        say(Verdict::MemoryGrowth, text);
     }
 }
 

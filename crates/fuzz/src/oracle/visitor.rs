@@ -57,6 +57,8 @@ pub struct Visitor<'a> {
     codec: Codec,
     buffer: BytesMut,
     wait: Wait<'a>,
+    /// How long a write may take: what the whole visit has, not a piece of it.
+    whole: Wait<'a>,
     magic: bitcoin::p2p::Magic,
     /// What the target said of itself.
     pub introduction: Introduction,
@@ -84,15 +86,13 @@ impl<'a> Visitor<'a> {
         })?;
         let failed = |error: io::Error| VisitError::Io(error.to_string());
         stream.set_nodelay(true).map_err(failed)?;
-        // A timeout of zero would be none at all.
-        let written_by = wait.left().max(PIECE);
-        stream.set_write_timeout(Some(written_by)).map_err(failed)?;
         let magic = dialect.bitcoin_magic();
         let mut visitor = Self {
             stream,
             codec: Codec::new(magic),
             buffer: BytesMut::new(),
             wait,
+            whole: wait,
             magic,
             introduction: Introduction {
                 user_agent: String::new(),
@@ -136,10 +136,34 @@ impl<'a> Visitor<'a> {
     /// The target is gone, or does not read.
     pub fn send(&mut self, message: &Message) -> Result<(), VisitError> {
         let encoded = message.encode(self.magic);
-        let all = [&encoded.head[..], &encoded.body[..]].concat();
-        self.stream
-            .write_all(&all)
-            .map_err(|_| VisitError::Closed("while we wrote"))
+        self.write(&encoded.head)?;
+        self.write(&encoded.body)
+    }
+
+    /// Piece by piece: a target that takes one byte a second must not begin the wait anew
+    /// with every one of them.
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), VisitError> {
+        while !bytes.is_empty() {
+            if self.whole.is_over() {
+                return Err(VisitError::Silent(self.whole.took()));
+            }
+            // A timeout of zero would be none at all.
+            let left = self.whole.left().clamp(Duration::from_millis(1), PIECE);
+            let failed = |error: io::Error| VisitError::Io(error.to_string());
+            self.stream.set_write_timeout(Some(left)).map_err(failed)?;
+            match self.stream.write(bytes) {
+                Ok(written @ 1..) => bytes = &bytes[written..],
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock
+                            | io::ErrorKind::TimedOut
+                            | io::ErrorKind::Interrupted
+                    ) => {}
+                Ok(_) | Err(_) => return Err(VisitError::Closed("while we wrote")),
+            }
+        }
+        Ok(())
     }
 
     /// The next message. Answers pings on the way.
@@ -159,7 +183,25 @@ impl<'a> Visitor<'a> {
         }
     }
 
+    /// The same of one who has nothing that the target has not: its `getheaders` is answered, as
+    /// honest peers do. Bitcoin Core asks a peer for no more while one is unanswered.
+    ///
+    /// # Errors
+    /// See [`Self::receive`].
+    pub(super) fn receive_up_to_date(&mut self, when: &'static str) -> Result<Message, VisitError> {
+        loop {
+            match self.receive(when)? {
+                Message::GetHeaders(_) => self.send(&Message::Headers(Vec::new()))?,
+                message => return Ok(message),
+            }
+        }
+    }
+
     fn read(&mut self, when: &'static str) -> Result<(), VisitError> {
+        // Also of one that talks without a pause, and never says what it was asked.
+        if self.wait.is_over() {
+            return Err(VisitError::Silent(self.wait.took()));
+        }
         // A read timeout of zero would be none at all.
         let left = self.wait.left().clamp(Duration::from_millis(1), PIECE);
         let failed = |error: io::Error| VisitError::Io(error.to_string());
@@ -212,5 +254,48 @@ fn is_writable(socket: &Socket) -> io::Result<bool> {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use handfast_wire::Network;
+
+    use super::*;
+
+    /// Shakes hands, and then talks without a pause until it is left alone.
+    fn chatterbox(dialect: Dialect) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
+        let address = listener.local_addr().expect("it is bound");
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("it comes");
+            let mut say = |message: &Message| {
+                let encoded = message.encode(dialect.bitcoin_magic());
+                stream.write_all(&[&encoded.head[..], &encoded.body[..]].concat())
+            };
+            let mut said = say(&honest_version(&dialect, 1)).and_then(|()| say(&Message::Verack));
+            while said.is_ok() {
+                said = say(&Message::Verack);
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn a_target_that_talks_without_a_pause_is_waited_for_no_longer_than_one_that_is_silent() {
+        let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
+        let hurry = AtomicBool::new(false);
+        let wait = Wait::new(Duration::from_secs(20), &hurry);
+        let target = chatterbox(dialect.clone());
+        let mut visitor = Visitor::dial(target, &dialect, 2, wait).expect("it shakes hands");
+        visitor.within(Wait::new(Duration::from_millis(300), &hurry));
+        let error = visitor
+            .receive("while it talked")
+            .expect_err("nothing but pings");
+        assert!(matches!(error, VisitError::Silent(_)), "{error}");
     }
 }

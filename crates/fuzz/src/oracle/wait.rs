@@ -26,6 +26,13 @@ impl<'a> Wait<'a> {
         }
     }
 
+    /// One that begins now, and is over at `ends` at the latest.
+    #[must_use]
+    pub fn until(limit: Duration, ends: Instant, hurry: &'a AtomicBool) -> Self {
+        let left = ends.saturating_duration_since(Instant::now());
+        Self::new(limit.min(left), hurry)
+    }
+
     /// One that begins now, as long as this one has left at most.
     #[must_use]
     pub fn shorter(&self, limit: Duration) -> Self {
@@ -67,5 +74,7 @@ mod tests {
         hurry.store(true, Ordering::Relaxed);
         assert!(wait.left() <= HURRY);
         assert!(Wait::new(Duration::ZERO, &hurry).is_over());
+        let past = Wait::until(HURRY, Instant::now(), &AtomicBool::new(false)).is_over();
+        assert!(past, "nothing is waited for after the end of a run");
     }
 }

@@ -175,6 +175,11 @@ fn plots(page: &mut String, report: &Report<'_>) {
         it.handshake.as_ref().ok().map(|took| milliseconds(*took))
     });
     page.push_str(&plot("Handshake of an honest peer", "ms", &handshake));
+    let ping = seen("ping", |it| match it.answers.pong {
+        Some(Ok(took)) => Some(milliseconds(took)),
+        Some(Err(_)) | None => None,
+    });
+    page.push_str(&plot("Ping of an honest peer, median of five", "ms", &ping));
     let block = seen("block", |it| match it.block {
         Some(Ok(Followed::After(took))) => Some(milliseconds(took)),
         _ => None,
@@ -196,12 +201,17 @@ fn plots(page: &mut String, report: &Report<'_>) {
 fn looks(page: &mut String, report: &Report<'_>) {
     page.push_str(
         "<h2>What an honest peer saw</h2>\n<table><tr><th>at</th><th>handshake</th>\
-         <th>new block</th><th>peers</th><th>audit</th></tr>\n",
+         <th>ping</th><th>new block</th><th>peers</th><th>audit</th></tr>\n",
     );
     for health in report.looks() {
         let handshake = match &health.handshake {
             Ok(took) => format!("{:.1} ms", milliseconds(*took)),
             Err(error) => escaped(&error.to_string()),
+        };
+        let ping = match &health.answers.pong {
+            None => "–".to_owned(),
+            Some(Ok(took)) => format!("{:.1} ms", milliseconds(*took)),
+            Some(Err(error)) => escaped(&error.to_string()),
         };
         let block = match &health.block {
             None => "–".to_owned(),
@@ -221,7 +231,7 @@ fn looks(page: &mut String, report: &Report<'_>) {
         };
         let _ = writeln!(
             page,
-            "<tr><td>{:.1} s</td><td>{handshake}</td><td>{block}</td><td>{peers}</td><td>{audit}</td></tr>",
+            "<tr><td>{:.1} s</td><td>{handshake}</td><td>{ping}</td><td>{block}</td><td>{peers}</td><td>{audit}</td></tr>",
             health.at.as_secs_f64()
         );
     }

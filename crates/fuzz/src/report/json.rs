@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Report, TOOL, milliseconds, utc};
 use crate::engine::Counts;
-use crate::oracle::{Followed, Health};
+use crate::oracle::{Followed, Health, VisitError};
 
 /// Of the document's form. It grows when a member changes its meaning or goes.
 const FORMAT: u32 = 1;
@@ -103,10 +103,17 @@ fn of_health(health: &Health) -> Value {
         }
         Some(Err(error)) => json!({ "error": error.to_string() }),
     };
+    let ping = health.answers.pong.as_ref();
+    let headers = health.answers.headers.as_ref();
+    let error = |error: &VisitError| error.to_string();
     json!({
         "seconds": health.at.as_secs_f64(),
         "handshake_ms": handshake.ok().map(|took| milliseconds(*took)),
         "handshake_error": handshake.err().map(ToString::to_string),
+        "ping_ms": ping.and_then(|it| it.as_ref().ok()).map(|took| milliseconds(*took)),
+        "ping_error": ping.and_then(|it| it.as_ref().err()).map(error),
+        "headers": headers.and_then(|it| it.as_ref().ok()).map(|served| served.headers),
+        "headers_error": headers.and_then(|it| it.as_ref().err()).map(error),
         "block": block,
         "rpc_error": health.rpc.as_ref().and_then(|rpc| rpc.as_ref().err()).map(ToString::to_string),
         "peers": health.peers,
@@ -115,6 +122,7 @@ fn of_health(health: &Health) -> Value {
             Err(broken) => broken.clone(),
         }),
         "memory_bytes": health.memory,
+        "peak_memory_bytes": health.peak,
         "descriptors": health.descriptors,
         "alive": health.alive,
     })

@@ -3,18 +3,26 @@ use serde_json::Value;
 use super::*;
 use crate::engine::Tally;
 use crate::oracle::{
-    Evidence, Followed, Introduction, Judgement, Observations, Verdict, VisitError,
+    Answers, Evidence, Followed, Introduction, Judgement, Observations, Served, Verdict, VisitError,
 };
 
 fn health(at: u64) -> Health {
     Health {
         at: Duration::from_secs(at),
         handshake: Ok(Duration::from_millis(2)),
+        answers: Answers {
+            pong: Some(Ok(Duration::from_millis(3))),
+            headers: Some(Ok(Served {
+                headers: 12,
+                claimed: 12,
+            })),
+        },
         block: Some(Ok(Followed::After(Duration::from_millis(40)))),
         rpc: Some(Ok(())),
         peers: Some(3),
         audit: Some(Ok(())),
         memory: Some(50 << 20),
+        peak: Some(60 << 20),
         descriptors: Some(40),
         alive: Some(true),
     }
@@ -77,6 +85,11 @@ fn the_document_says_everything_that_was_seen() {
     let looks = document["looks"].as_array().expect("a list");
     assert_eq!(looks.len(), 3);
     assert_eq!(looks[0]["descriptors"], 40);
+    assert_eq!(
+        (&looks[0]["ping_ms"], &looks[0]["headers"]),
+        (&3.0.into(), &12.into())
+    );
+    assert_eq!(looks[0]["peak_memory_bytes"], 60 << 20);
     assert_eq!(looks[2]["handshake_ms"], Value::Null);
     let error = looks[2]["handshake_error"].as_str().expect("why not");
     assert!(error.contains("no answer within 30 s"), "{error}");

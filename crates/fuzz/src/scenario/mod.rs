@@ -7,8 +7,11 @@
 mod broken;
 mod calls;
 mod floods;
+mod heavy;
+mod learned;
 mod leaving;
 mod machine;
+mod steering;
 mod syncing;
 mod twisted;
 mod visit;
@@ -24,7 +27,10 @@ use crate::voice::Voice;
 use broken::{Broken, Kin};
 use calls::Caller;
 use floods::{Flood, Flooding};
+pub(crate) use heavy::Frames;
+use heavy::{HalfFrame, LegalFlood};
 use leaving::{AtTheDeadline, Leaving, Moment, Silent, SlowLoris};
+use steering::{Steer, Steering};
 use syncing::{Promise, Promising};
 use twisted::{Twist, Twisted};
 
@@ -73,6 +79,22 @@ pub enum Scenario {
     InvFlood,
     /// Asks for a hundred thousand blocks that nobody has.
     GetDataFlood,
+    /// Sends a block with the header of a valid one and other content.
+    TamperedBlock,
+    /// Announces a branch with more work whose first block it delivers tampered with.
+    PoisonedBranch,
+    /// Answers every `getheaders` with headers that the target knows.
+    StaleSource,
+    /// Shows a branch of its own with more work and gives none of its blocks.
+    WithheldBranch,
+    /// The same, says `notfound`, and announces it again.
+    NotFoundBranch,
+    /// Shows the next block of the chain and does not give it.
+    WithheldChain,
+    /// Promises a long block and keeps back its last byte.
+    HalfFrame,
+    /// Floods with the most that messages may carry.
+    LegalFlood,
     /// Connects at the same instant as all others.
     Burst,
     /// Calls the RPC at the same instant as all others.
@@ -95,7 +117,7 @@ pub struct UnknownScenario(pub String);
 
 impl Scenario {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 31] = [
         Self::HandshakeDrop,
         Self::PreVerack,
         Self::HalfOpen,
@@ -117,6 +139,14 @@ impl Scenario {
         Self::PingFlood,
         Self::InvFlood,
         Self::GetDataFlood,
+        Self::TamperedBlock,
+        Self::PoisonedBranch,
+        Self::StaleSource,
+        Self::WithheldBranch,
+        Self::NotFoundBranch,
+        Self::WithheldChain,
+        Self::HalfFrame,
+        Self::LegalFlood,
         Self::Burst,
         Self::RpcBurst,
     ];
@@ -146,6 +176,14 @@ impl Scenario {
             Self::PingFlood => "ping-flood",
             Self::InvFlood => "inv-flood",
             Self::GetDataFlood => "getdata-flood",
+            Self::TamperedBlock => "tampered-block",
+            Self::PoisonedBranch => "poisoned-branch",
+            Self::StaleSource => "stale-source",
+            Self::WithheldBranch => "withheld-branch",
+            Self::NotFoundBranch => "notfound-branch",
+            Self::WithheldChain => "withheld-chain",
+            Self::HalfFrame => "half-frame",
+            Self::LegalFlood => "legal-flood",
             Self::Burst => "burst",
             Self::RpcBurst => "rpc-burst",
         }
@@ -176,6 +214,14 @@ impl Scenario {
             Self::PingFlood => include_str!("pages/ping-flood.md"),
             Self::InvFlood => include_str!("pages/inv-flood.md"),
             Self::GetDataFlood => include_str!("pages/getdata-flood.md"),
+            Self::TamperedBlock => include_str!("pages/tampered-block.md"),
+            Self::PoisonedBranch => include_str!("pages/poisoned-branch.md"),
+            Self::StaleSource => include_str!("pages/stale-source.md"),
+            Self::WithheldBranch => include_str!("pages/withheld-branch.md"),
+            Self::NotFoundBranch => include_str!("pages/notfound-branch.md"),
+            Self::WithheldChain => include_str!("pages/withheld-chain.md"),
+            Self::HalfFrame => include_str!("pages/half-frame.md"),
+            Self::LegalFlood => include_str!("pages/legal-flood.md"),
             Self::Burst => include_str!("pages/burst.md"),
             Self::RpcBurst => include_str!("pages/rpc-burst.md"),
         }
@@ -229,6 +275,14 @@ impl Scenario {
             Self::SyncThenDrop | Self::HalfOpen | Self::Oversize | Self::PingFlood => 20,
             Self::HighClaim | Self::Stall | Self::SlowLoris | Self::Silent => 10,
             Self::AddrFlood | Self::InvFlood | Self::GetDataFlood => 5,
+            // Seconds each, and much to do for the target.
+            Self::TamperedBlock
+            | Self::PoisonedBranch
+            | Self::StaleSource
+            | Self::WithheldBranch
+            | Self::NotFoundBranch
+            | Self::WithheldChain => 4,
+            Self::HalfFrame | Self::LegalFlood => 2,
             // A minute each.
             Self::NegotiateTimeout => 1,
             // Played only where an RPC is named.
@@ -262,6 +316,14 @@ impl Scenario {
             Self::PingFlood => Box::new(Flooding::new(Flood::Ping)),
             Self::InvFlood => Box::new(Flooding::new(Flood::Inv)),
             Self::GetDataFlood => Box::new(Flooding::new(Flood::GetData)),
+            Self::TamperedBlock => Box::new(Steering::new(Steer::TamperedBlock)),
+            Self::PoisonedBranch => Box::new(Steering::new(Steer::PoisonedBranch)),
+            Self::StaleSource => Box::new(Steering::new(Steer::StaleSource)),
+            Self::WithheldBranch => Box::new(Steering::new(Steer::WithheldBranch)),
+            Self::NotFoundBranch => Box::new(Steering::new(Steer::NotFoundBranch)),
+            Self::WithheldChain => Box::new(Steering::new(Steer::WithheldChain)),
+            Self::HalfFrame => Box::new(HalfFrame::default()),
+            Self::LegalFlood => Box::new(LegalFlood::default()),
             Self::RpcBurst => Box::new(Caller::new(call.clone())),
         }
     }

@@ -1,8 +1,15 @@
 use std::time::Duration;
 
-use handfast_wire::{Codec, HEADER_BYTES, Kind, Message, Network};
+use std::collections::BTreeSet;
+
+use bitcoin::block::Header;
+use bitcoin::consensus::deserialize;
+use bitcoin::p2p::message_blockdata::Inventory;
+use bitcoin::{Block, BlockHash};
+use handfast_wire::{Codec, HEADER_BYTES, Kind, Message, Network, RawBlock};
 
 use super::*;
+use crate::blocks::{self, Variety};
 use crate::voice::{Dialect, Dice, Memory, Phrases};
 
 /// A target made of what an honest node says, that answers without delay.
@@ -88,6 +95,17 @@ impl Stage {
     }
 }
 
+/// What such a node has.
+fn chain() -> Vec<Header> {
+    let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
+    let mut chain = vec![dialect.genesis];
+    for number in 0..20 {
+        let block = blocks::on_top_of(&chain, true, 5, number);
+        chain.push(block.header);
+    }
+    chain
+}
+
 const HTTP: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull";
 
 /// What an honest node answers to these bytes.
@@ -112,6 +130,7 @@ fn answers(said: &[u8]) -> Vec<(Kind, Vec<u8>)> {
                 stop: bitcoin::hashes::Hash::all_zeros(),
             })),
             Ok(Message::Ping(nonce)) => answer(Message::Pong(nonce)),
+            Ok(Message::GetHeaders(_)) => answer(Message::Headers(chain()[1..].to_vec())),
             _ => {}
         }
     }
@@ -187,4 +206,211 @@ fn whoever_waits_at_the_barrier_answers_pings_and_goes_when_it_opens() {
     assert_eq!(stage.left, None);
     stage.tell(Event::Opened);
     assert!(stage.left.is_some());
+}
+
+/// Frames of what was said.
+fn messages(said: &[u8]) -> Vec<Message> {
+    let mut bytes = BytesMut::from(said);
+    let mut codec = Codec::new(Network::Regtest.magic());
+    let mut messages = Vec::new();
+    while let Ok(Some(frame)) = codec.next_frame(&mut bytes) {
+        messages.extend(frame.message);
+    }
+    messages
+}
+
+/// Shakes hands and serves the chain; what was said after that.
+fn after_the_chain_was_learned(stage: &mut Stage) -> Vec<Message> {
+    let mut said = stage.tell(Event::Connected);
+    let mut all = Vec::new();
+    for _ in 0..4 {
+        let mut more = Bytes::new();
+        for (kind, payload) in answers(&said) {
+            // What the target asks of us is another matter.
+            if kind != Kind::GetHeaders {
+                more = [more, hear(stage, kind, &payload)].concat().into();
+            }
+        }
+        all.extend(messages(&more));
+        said = more;
+    }
+    all
+}
+
+fn hear(stage: &mut Stage, kind: Kind, payload: &[u8]) -> Bytes {
+    let kind = Some(kind);
+    stage.tell(Event::Heard(Heard { kind, payload }))
+}
+
+fn hear_message(stage: &mut Stage, message: &Message) -> Vec<Message> {
+    let encoded = message.encode(Network::Regtest.magic());
+    let all = [&encoded.head[..], &encoded.body[..]].concat();
+    let kind = message.kind().expect("we know what we say");
+    messages(&hear(stage, kind, &all[HEADER_BYTES..]))
+}
+
+fn headers(messages: &[Message]) -> Vec<Header> {
+    let headers = |message: &Message| match message {
+        Message::Headers(headers) => headers.clone(),
+        _ => vec![],
+    };
+    messages.iter().flat_map(headers).collect()
+}
+
+fn blocks_of(messages: &[Message]) -> Vec<RawBlock> {
+    let block = |message: &Message| match message {
+        Message::Block(block) => Some(block.clone()),
+        _ => None,
+    };
+    messages.iter().filter_map(block).collect()
+}
+
+fn want(hash: BlockHash) -> Message {
+    Message::GetData(vec![Inventory::WitnessBlock(hash)])
+}
+
+#[test]
+fn a_tampered_block_has_the_header_of_one_that_an_honest_peer_offers() {
+    let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
+    let offered: Vec<RawBlock> = (0..Variety::of(&dialect).shown)
+        .map(|number| blocks::shown(&chain(), &dialect, number))
+        .collect();
+    let mut spoilt = BTreeSet::new();
+    for seed in 0..100 {
+        let mut stage = Stage::new(Scenario::TamperedBlock, seed);
+        let mut said = after_the_chain_was_learned(&mut stage);
+        let wants_the_tip = |message: &Message| matches!(message, Message::GetData(_));
+        if said.iter().any(wants_the_tip) {
+            let tip = blocks::on_top_of(&chain()[..20], true, 5, 19);
+            assert_eq!(tip.header, chain()[20]);
+            said = hear_message(&mut stage, &Message::Block(tip.clone()));
+            let sent = blocks_of(&said);
+            assert_eq!(sent[0].hash, tip.hash, "seed {seed}");
+            assert_ne!(sent[0].bytes, tip.bytes, "seed {seed}");
+            continue;
+        }
+        let sent = blocks_of(&said);
+        let true_one = offered.iter().find(|block| block.hash == sent[0].hash);
+        let true_one = true_one.expect("an honest peer has it");
+        assert_ne!(sent[0].bytes, true_one.bytes, "seed {seed}");
+        spoilt.insert(true_one.hash);
+    }
+    assert_eq!(spoilt.len(), offered.len(), "all that are offered");
+}
+
+#[test]
+fn a_poisoned_branch_has_more_work_and_nothing_but_its_first_block_is_tampered_with() {
+    let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
+    for seed in 0..30 {
+        let mut stage = Stage::new(Scenario::PoisonedBranch, seed);
+        let said = after_the_chain_was_learned(&mut stage);
+        let shown = headers(&said);
+        assert_eq!(shown.len(), 3);
+        assert_eq!(shown[0].prev_blockhash, chain()[19].block_hash());
+        let offered = (0..Variety::of(&dialect).branches).map(|number| {
+            let shown = |chain: &[Header], number| blocks::shown(chain, &dialect, number);
+            blocks::branch(&chain(), number, shown)
+        });
+        let branch = offered.into_iter().find(|it| it[0].header == shown[0]);
+        let branch = branch.expect("an honest peer has it");
+        let mut delivered = |at: usize| {
+            let said = hear_message(&mut stage, &want(branch[at].hash));
+            let block = blocks_of(&said).pop().expect("it is delivered");
+            assert_eq!(block.hash, branch[at].hash);
+            block.bytes
+        };
+        assert_ne!(delivered(0), branch[0].bytes, "seed {seed}");
+        for later in [1, 2] {
+            assert_eq!(delivered(later), branch[later].bytes, "seed {seed}");
+            let block: Block = deserialize(&branch[later].bytes).expect("a block");
+            assert!(block.check_merkle_root() && block.check_witness_commitment());
+        }
+    }
+}
+
+#[test]
+fn a_stale_source_says_what_is_known_and_nothing_by_turns_for_ever() {
+    let mut stage = Stage::new(Scenario::StaleSource, 3);
+    let said = after_the_chain_was_learned(&mut stage);
+    assert_eq!(headers(&said), chain()[1..]);
+    let question = Message::GetHeaders(handfast_wire::Locator {
+        hashes: vec![chain()[20].block_hash()],
+        stop: bitcoin::hashes::Hash::all_zeros(),
+    });
+    for round in 0..20 {
+        let said = hear_message(&mut stage, &question);
+        let expected = match round % 2 {
+            0 => vec![],
+            _ => chain()[1..].to_vec(),
+        };
+        assert_eq!(said, [Message::Headers(expected)], "round {round}");
+    }
+    assert_eq!(stage.left, None);
+}
+
+#[test]
+fn a_branch_that_is_withheld_has_more_work_than_a_block_and_is_repeated_and_not_given() {
+    let mut branches = BTreeSet::new();
+    for seed in 0..200 {
+        let mut stage = Stage::new(Scenario::WithheldBranch, seed);
+        let shown = headers(&after_the_chain_was_learned(&mut stage));
+        assert_eq!(shown.len(), 2);
+        assert_eq!(shown[0].prev_blockhash, chain()[20].block_hash());
+        assert_eq!(shown[1].prev_blockhash, shown[0].block_hash());
+        assert_eq!(hear_message(&mut stage, &want(shown[0].block_hash())), []);
+        branches.insert(shown[1].block_hash());
+    }
+    assert_eq!(branches.len(), 24, "they are many and not without bound");
+
+    let mut stage = Stage::new(Scenario::NotFoundBranch, 1);
+    let shown = headers(&after_the_chain_was_learned(&mut stage));
+    for _ in 0..5 {
+        let items = vec![Inventory::WitnessBlock(shown[0].block_hash())];
+        let said = hear_message(&mut stage, &Message::GetData(items.clone()));
+        let expected = [Message::NotFound(items), Message::Headers(shown.clone())];
+        assert_eq!(said, expected);
+    }
+}
+
+#[test]
+fn a_chain_that_is_withheld_is_the_one_that_an_honest_peer_offers() {
+    let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
+    let offered = (0..Variety::of(&dialect).shown)
+        .map(|number| blocks::shown(&chain(), &dialect, number).header);
+    let offered: Vec<Header> = offered.collect();
+    for seed in 0..30 {
+        let mut stage = Stage::new(Scenario::WithheldChain, seed);
+        let shown = headers(&after_the_chain_was_learned(&mut stage));
+        assert!(
+            shown.len() == 1 && offered.contains(&shown[0]),
+            "seed {seed}"
+        );
+        assert_eq!(hear_message(&mut stage, &want(shown[0].block_hash())), []);
+    }
+}
+
+#[test]
+fn where_blocks_cost_work_those_who_steer_say_what_the_target_said() {
+    for scenario in [
+        Scenario::TamperedBlock,
+        Scenario::PoisonedBranch,
+        Scenario::StaleSource,
+        Scenario::WithheldBranch,
+        Scenario::NotFoundBranch,
+        Scenario::WithheldChain,
+    ] {
+        let mut stage = Stage::new(scenario, 5);
+        stage.phrases.dialect.easy_work = false;
+        stage.phrases.dialect.mines = false;
+        let said = after_the_chain_was_learned(&mut stage);
+        let known = headers(&said).iter().all(|header| chain().contains(header));
+        assert!(known, "{scenario}");
+        let acts = said.iter().any(|message| {
+            matches!(
+                message,
+                Message::Headers(_) | Message::Inv(_) | Message::GetData(_)
+            )
+        });
+        assert!(acts, "{scenario}: {said:?}");
+    }
 }

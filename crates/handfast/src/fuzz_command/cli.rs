@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::builder::PathBufValueParser;
 use clap::{Arg, ArgAction, Command};
+use handfast_fuzz::oracle::GRACE;
 
 use super::options::{CONCURRENCY, CYCLES, DURATION, MAX_DURATION};
 use super::shrink::TRIES;
@@ -21,8 +22,8 @@ as an honest peer, whether the node is still well.
 
   handfast fuzz run --target 127.0.0.1:18444 --network regtest --scenario mix --report out
 
-The verdict is one of ok, slow, ghost peers, stuck sync, refuses, unreachable, crashed. The
-exit code is 0 for ok and 1 for any other; 2 if there was no run, or one that proves nothing,
+The verdict is one of ok, slow, memory growth, ghost peers, stuck sync, refuses, unreachable,
+crashed. The exit code is 0 for ok and 1 for any other; 2 if there was no run, or one that proves nothing,
 or if what it left could not be written.
 
 It is a load tool: it goes to this machine and to private networks, and anywhere else only
@@ -217,8 +218,9 @@ fn run_command() -> Command {
             "duration",
             MAX_DURATION,
             format!(
-                "How long connections begin, e.g. 90s, 5m or 2h [default: {DURATION}s, unless \
-                 --cycles is given]"
+                "How long connections begin, e.g. 90s, 5m or 2h; the whole run takes {} s longer \
+                 at most [default: {DURATION}s, unless --cycles is given]",
+                GRACE.as_secs()
             ),
         ))
         .arg(number(

@@ -103,6 +103,9 @@ impl Progress {
         if let Err(error) = &health.handshake {
             self.line(&format!("an honest peer: {error}"));
         }
+        if let Some(Err(error)) = &health.answers.pong {
+            self.line(&format!("a ping of an honest peer: {error}"));
+        }
         if let Some(Ok(Followed::Not { waited, .. })) = &health.block {
             let waited = waited.as_secs_f64();
             self.line(&format!(

@@ -5,11 +5,19 @@ fn well(at: u64) -> Health {
     Health {
         at: Duration::from_secs(at),
         handshake: Ok(Duration::from_millis(2)),
+        answers: Answers {
+            pong: Some(Ok(Duration::from_millis(1))),
+            headers: Some(Ok(Served {
+                headers: 7,
+                claimed: 7,
+            })),
+        },
         block: Some(Ok(Followed::After(Duration::from_millis(30)))),
         rpc: Some(Ok(())),
         peers: Some(1),
         audit: Some(Ok(())),
         memory: Some(100 << 20),
+        peak: Some(120 << 20),
         descriptors: Some(40),
         alive: Some(true),
     }
@@ -235,4 +243,93 @@ fn the_gravest_comes_first_and_nothing_is_left_out() {
     let judgement = judge(&seen(after));
     let verdicts: Vec<Verdict> = judgement.evidence.iter().map(|one| one.verdict).collect();
     assert_eq!(verdicts, [Verdict::Refuses, Verdict::GhostPeers]);
+}
+
+#[test]
+fn a_target_that_shakes_hands_and_answers_no_ping_refuses_whenever_it_does() {
+    let mute = |it: &mut Health| {
+        it.answers = Answers {
+            pong: Some(Err(VisitError::Silent(Duration::from_secs(3)))),
+            headers: None,
+        };
+        it.block = Some(Err(VisitError::Silent(Duration::from_secs(3))));
+    };
+    assert_eq!(verdict_of(mute), Verdict::Refuses);
+    // Also when it never answered: `ok` would say that somebody had looked at it.
+    let mut seen = seen(well(9));
+    for health in [&mut seen.before, &mut seen.during[0], &mut seen.after] {
+        mute(health);
+    }
+    let judgement = judge(&seen);
+    assert_eq!(judgement.verdict, Verdict::Refuses);
+    let text = "an honest peer before the run shook hands, and its ping was not answered";
+    assert!(
+        judgement.evidence[0].text.starts_with(text),
+        "{judgement:?}"
+    );
+}
+
+#[test]
+fn a_target_of_which_nothing_but_a_handshake_was_seen_is_not_well() {
+    let mut seen = seen(well(9));
+    let deaf = |it: &mut Health| {
+        // A peer of our version is owed no pong.
+        it.answers.pong = None;
+        it.answers.headers = Some(Err(VisitError::Silent(Duration::from_secs(3))));
+        it.block = None;
+    };
+    for health in [&mut seen.before, &mut seen.during[0], &mut seen.after] {
+        deaf(health);
+    }
+    let judgement = judge(&seen);
+    assert_eq!(judgement.verdict, Verdict::Nothing, "{judgement:?}");
+    let text = "it was seen to shake hands and to do nothing else";
+    assert_eq!(judgement.evidence[0].text, text);
+    seen.after.answers.pong = Some(Ok(Duration::from_millis(1)));
+    assert_eq!(judge(&seen).verdict, Verdict::Ok, "one answer is one");
+}
+
+#[test]
+fn headers_that_were_not_served_before_either_are_not_judged_and_that_is_said() {
+    for headers in [
+        Err(VisitError::Silent(Duration::from_secs(3))),
+        Ok(Served {
+            headers: 0,
+            claimed: 400,
+        }),
+    ] {
+        let mut seen = seen(well(9));
+        seen.before.answers.headers = Some(headers.clone());
+        seen.after.answers.headers = Some(headers);
+        let judgement = judge(&seen);
+        assert_eq!(judgement.verdict, Verdict::Ok, "{judgement:?}");
+        let text = "whether it serves headers was not judged";
+        assert!(
+            judgement.evidence[0].text.starts_with(text),
+            "{judgement:?}"
+        );
+    }
+    let unanswered = |it: &mut Health| {
+        it.answers.headers = Some(Err(VisitError::Closed("before it answered getheaders")));
+    };
+    assert_eq!(verdict_of(unanswered), Verdict::Refuses);
+    let none = |it: &mut Health| {
+        it.answers.headers = Some(Ok(Served {
+            headers: 0,
+            claimed: 7,
+        }));
+    };
+    assert_eq!(verdict_of(none), Verdict::Refuses);
+}
+
+#[test]
+fn pings_that_wait_behind_others_and_memory_that_others_cost_are_found() {
+    let slow = |it: &mut Health| it.answers.pong = Some(Ok(Duration::from_millis(600)));
+    assert_eq!(verdict_of(slow), Verdict::Slow);
+    let grown = |it: &mut Health| it.peak = Some(400 << 20);
+    assert_eq!(verdict_of(grown), Verdict::MemoryGrowth);
+    // What it once held before the run says nothing of the run.
+    let mut seen = seen(well(9));
+    (seen.before.peak, seen.after.peak) = (Some(900 << 20), Some(900 << 20));
+    assert_eq!(judge(&seen).verdict, Verdict::Ok);
 }

@@ -5,28 +5,118 @@ use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
 use bitcoin::consensus::{Params, serialize};
 use bitcoin::hashes::Hash;
+use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::{
-    Amount, Block, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode,
-    TxOut, Witness, WitnessMerkleNode, transaction,
+    Amount, Block, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
+    TxMerkleNode, TxOut, Witness, WitnessMerkleNode, transaction,
 };
 use handfast_sha256d::Engine;
 use handfast_wire::RawBlock;
 
+use crate::voice::Dialect;
+
 /// `OP_RETURN`, a push of 36 bytes, and what marks a witness commitment (BIP141).
 const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 /// Blocks whose median time a block must be later than. Core `nMedianTimeSpan`.
-pub(super) const MEDIAN_SPAN: usize = 11;
+const MEDIAN_SPAN: usize = 11;
+
+/// Blocks of a branch that connections and the oracle know alike: it leaves the chain below the
+/// tip, and has two more.
+const BRANCH_LENGTH: usize = 3;
+
+/// How many different blocks, or branches, connections and the oracle of a run know alike. They
+/// are few: see `BESIDE_EACH_OTHER` in the scenarios, and where blocks cost work each of them
+/// takes a fraction of a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Variety {
+    /// Blocks on top of the tip that are shown or spoilt.
+    pub(crate) shown: u64,
+    /// Branches that leave the chain below the tip.
+    pub(crate) branches: u64,
+    /// Branches on top of the tip that are withheld: many enough for most of the connections
+    /// that are there at a time to have one of their own.
+    pub(crate) withheld: u64,
+}
+
+impl Variety {
+    pub(crate) fn of(dialect: &Dialect) -> Self {
+        match dialect.easy_work {
+            true => Self {
+                shown: 8,
+                branches: 4,
+                withheld: 24,
+            },
+            false => Self {
+                shown: 1,
+                branches: 1,
+                withheld: 2,
+            },
+        }
+    }
+}
+
+/// The block of a number on top of `chain`. Whoever knows the chain, the time that the run
+/// claims and the number makes the same one: what connections show and spoil is what the oracle
+/// offers.
+///
+/// # Panics
+/// If the chain is empty.
+pub(crate) fn shown(chain: &[Header], dialect: &Dialect, number: u64) -> RawBlock {
+    on_top_of(chain, dialect.easy_work, dialect.time, number)
+}
+
+/// The branch of a number that leaves `chain` below its tip and has more work, of blocks that
+/// `shown` makes. In the same way the same for all who know the chain.
+///
+/// # Panics
+/// If the chain is empty.
+pub(crate) fn branch(
+    chain: &[Header],
+    number: u64,
+    shown: impl FnMut(&[Header], u64) -> RawBlock,
+) -> Vec<RawBlock> {
+    let fork = chain.len().saturating_sub(1).max(1);
+    // Not the numbers of blocks on top of the chain itself.
+    row(&chain[..fork], BRANCH_LENGTH, !number, shown)
+}
+
+/// So many blocks in a row.
+pub(crate) fn row(
+    chain: &[Header],
+    length: usize,
+    number: u64,
+    mut shown: impl FnMut(&[Header], u64) -> RawBlock,
+) -> Vec<RawBlock> {
+    let mut chain = chain.to_vec();
+    let mut row = Vec::with_capacity(length);
+    for _ in 0..length {
+        let block = shown(&chain, number);
+        chain.push(block.header);
+        row.push(block);
+    }
+    row
+}
+
+/// The block that an inventory item stands for.
+pub(crate) fn block_hash(item: &Inventory) -> Option<BlockHash> {
+    match item {
+        Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
+            Some(*hash)
+        }
+        _ => None,
+    }
+}
 
 /// A block on top of `chain`, which is whole, from the genesis block on. Its coinbase claims
 /// nothing, so it is valid whatever the subsidy. `tag` makes it unlike any other.
 ///
-/// `easy_work`: see [`Dialect`](crate::voice::Dialect). Without it this is a block of a signet,
+/// `easy_work`: see [`Dialect`]. Without it this is a block of a signet,
 /// and takes five million hashes on average: a fraction of a second.
 ///
 /// # Panics
 /// If the chain is empty.
-pub(super) fn on_top_of(chain: &[Header], easy_work: bool, now: u32, tag: u64) -> RawBlock {
+pub(crate) fn on_top_of(chain: &[Header], easy_work: bool, now: u32, tag: u64) -> RawBlock {
     let parent = chain.last().expect("a chain has a genesis block");
     let height = u32::try_from(chain.len()).expect("heights fit 32 bits");
     let coinbase = coinbase(height, tag);
