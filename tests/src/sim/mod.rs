@@ -205,10 +205,12 @@ fn world(options: &Options) -> (World, Option<String>) {
     };
     let mut alone = World::besieged(&healthy, &nobody, None);
     alone.run();
-    // Without it nothing can be told of the attack: a failure of its own.
-    let took = alone.first_sync().unwrap_or_default();
-    let what = attack.to_string();
-    (World::besieged(options, &attack, Some(took)), Some(what))
+    let what = Some(attack.to_string());
+    match alone.first_sync() {
+        Some(took) => (World::besieged(options, &attack, Some(took)), what),
+        // It failed without an attack: that is what came of it.
+        None => (alone, what),
+    }
 }
 
 /// Runs one simulation.

@@ -140,7 +140,8 @@ impl Stranger {
     /// One of the latest honest blocks with other data.
     fn push_forged(&mut self, engine: &mut Engine, link: LinkId) {
         let tip = engine.oracle.tree().tip();
-        let height = tip.height.saturating_sub(engine.random.below(3) as u32);
+        let below = u32::try_from(engine.random.below(3)).expect("0, 1 or 2");
+        let height = tip.height.saturating_sub(below);
         let entry = engine.oracle.tree().at_height(height);
         let entry = entry.filter(|entry| entry.height > 0);
         let block = entry.and_then(|entry| engine.blocks.get(&entry.hash).cloned());

@@ -188,8 +188,8 @@ impl Wire {
 /// Puts headers into the tree of all that were seen. False when they are not a chain with
 /// proof of work on something in it.
 fn note(headers: &mut HeaderTree, batch: &[Header]) -> bool {
-    let connected = batch.iter().zip(batch.iter().skip(1));
-    if !{ connected }.all(|(a, b)| b.prev_blockhash == a.block_hash()) {
+    let mut pairs = batch.windows(2);
+    if !pairs.all(|pair| pair[1].prev_blockhash == pair[0].block_hash()) {
         return false;
     }
     batch.iter().all(|header| {
