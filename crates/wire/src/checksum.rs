@@ -12,3 +12,26 @@ pub fn checksum(payload: &[u8]) -> [u8; 4] {
     let hash = sha256d(payload);
     [hash[0], hash[1], hash[2], hash[3]]
 }
+
+/// The checksum of a payload that arrives in pieces.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Checksum {
+    hasher: Sha256,
+    /// Bytes of the payload that were hashed.
+    hashed: usize,
+}
+
+impl Checksum {
+    /// Hashes what has arrived since the last call; `arrived`: all of it, from the start.
+    pub(crate) fn extend_to(&mut self, arrived: &[u8]) {
+        self.hasher.update(&arrived[self.hashed..]);
+        self.hashed = arrived.len();
+    }
+
+    /// The checksum of the whole payload.
+    pub(crate) fn finish(mut self, payload: &[u8]) -> [u8; 4] {
+        self.extend_to(payload);
+        let hash = Sha256::digest(self.hasher.finalize());
+        [hash[0], hash[1], hash[2], hash[3]]
+    }
+}

@@ -24,6 +24,21 @@ pub enum DecodeError {
         /// Longest length allowed, bytes.
         max: usize,
     },
+    /// Before the handshake was complete the frame announced a payload of more than
+    /// [`crate::limits::MAX_EARLY_PAYLOAD`], or was one too many
+    /// ([`crate::limits::MAX_EARLY_BYTES`]). Nothing of it was buffered.
+    #[error("{command}: payload of {got} bytes ({in_all} bytes in all) before the handshake")]
+    TooEarly {
+        /// The command of the frame.
+        command: String,
+        /// Announced length, bytes.
+        got: usize,
+        /// Length of all frames so far with this one, bytes.
+        in_all: usize,
+    },
+    /// A `tx` came to a codec that reads none. Nothing of it was buffered.
+    #[error("tx: a transaction, though our version said that we want none (BIP37)")]
+    Transaction,
     /// A list has more entries than the protocol allows. None of them was read.
     #[error("{command}: {got} entries, at most {max}")]
     TooManyEntries {
@@ -50,6 +65,21 @@ pub enum DecodeError {
         /// The field with that value.
         field: &'static str,
     },
+}
+
+impl DecodeError {
+    /// Whether the frame is well-formed as far as it was read, and came when it must not.
+    #[must_use]
+    pub fn is_out_of_place(&self) -> bool {
+        match self {
+            Self::TooEarly { .. } | Self::Transaction => true,
+            Self::WrongMagic { .. }
+            | Self::PayloadTooLong { .. }
+            | Self::TooManyEntries { .. }
+            | Self::Truncated { .. }
+            | Self::Invalid { .. } => false,
+        }
+    }
 }
 
 /// Why [`crate::Codec`] yields no more frames.

@@ -7,6 +7,21 @@
 //! announced; it leaves the codec with the payload. Payloads that nobody will
 //! look at are discarded as they arrive. Between frames the codec holds
 //! [`MIN_READ_AHEAD`], more (up to [`MAX_READ_AHEAD`]) while reads fill it.
+//! [`Codec::payload`] tells the caller of a long payload before it is read.
+//!
+//! # Before the handshake is complete
+//!
+//! A codec made by [`Codec::for_handshake`] refuses every frame of more than
+//! [`MAX_EARLY_PAYLOAD`] by its header, and more than [`MAX_EARLY_BYTES`] in all,
+//! until `version` and `verack` have arrived. Bitcoin Core reads what comes too early
+//! and ignores it, up to 4 MB a connection; so a small message that comes too early
+//! is left to the session here too, which ignores it.
+//!
+//! # Transactions
+//!
+//! A codec made by [`Codec::without_transactions`] refuses `tx` by its header: who was
+//! told in `version` that we want none (BIP37) sends none. Bitcoin Core disconnects
+//! such a peer too, when it has read the transaction.
 
 mod buffer;
 
@@ -16,9 +31,9 @@ use bitcoin::p2p::Magic;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-use crate::checksum::checksum;
+use crate::checksum::Checksum;
 use crate::error::{CodecError, DecodeError};
-use crate::limits::MAX_PAYLOAD_BYTES;
+use crate::limits::{MAX_EARLY_BYTES, MAX_EARLY_PAYLOAD, MAX_PAYLOAD_BYTES};
 use crate::message::{Kind, Message, decode};
 use buffer::ReadBuffer;
 
@@ -71,6 +86,23 @@ pub struct Codec {
     magic: Magic,
     state: State,
     buffer: ReadBuffer,
+    progress: Progress,
+    transactions: bool,
+}
+
+/// How far the remote's handshake is.
+#[derive(Clone, Copy, Debug)]
+enum Progress {
+    AwaitVersion {
+        /// Bytes of all frames so far.
+        early: usize,
+    },
+    AwaitVerack {
+        /// Bytes of all frames so far.
+        early: usize,
+    },
+    /// Over, or none of the codec's business.
+    Complete,
 }
 
 #[derive(Debug)]
@@ -81,7 +113,10 @@ enum State {
     Payload {
         kind: Kind,
         len: usize,
-        checksum: [u8; 4],
+        announced: [u8; 4],
+        /// Of what has arrived of a long payload, so that its last byte costs no more
+        /// than any other.
+        checksum: Checksum,
     },
     /// The rest of a frame that will not be decoded is discarded as it comes.
     Skip { rest: usize, frame: Frame },
@@ -97,12 +132,42 @@ struct Header {
 }
 
 impl Codec {
-    /// A codec for one connection on the network with this magic.
+    /// A codec for the network with this magic that reads every frame at any time.
     pub fn new(magic: Magic) -> Self {
         Codec {
             magic,
             state: State::Header,
             buffer: ReadBuffer::new(),
+            progress: Progress::Complete,
+            transactions: true,
+        }
+    }
+
+    /// A codec for a connection on which the remote's `version` is still to come. See
+    /// the module.
+    pub fn for_handshake(magic: Magic) -> Self {
+        Codec {
+            progress: Progress::AwaitVersion { early: 0 },
+            ..Codec::new(magic)
+        }
+    }
+
+    /// The same codec, which refuses transactions. See the module.
+    #[must_use]
+    pub fn without_transactions(self) -> Self {
+        Codec {
+            transactions: false,
+            ..self
+        }
+    }
+
+    /// The command and the length (bytes) of the payload that is being received: its
+    /// header was accepted, and it is not complete. `None` between frames, and while a
+    /// payload is discarded.
+    pub fn payload(&self) -> Option<(Kind, usize)> {
+        match self.state {
+            State::Payload { kind, len, .. } => Some((kind, len)),
+            State::Header | State::Skip { .. } | State::Failed(_) => None,
         }
     }
 
@@ -126,23 +191,31 @@ impl Codec {
                 }
                 State::Header => {
                     let header = parse_header(self.magic, src)?;
+                    self.admit(&header)?;
                     src.advance(HEADER_BYTES);
                     self.buffer.consumed(HEADER_BYTES);
                     self.state = after_header(header);
                 }
-                State::Payload { len, .. } if src.len() < *len => {
+                State::Payload { len, checksum, .. } if src.len() < *len => {
+                    if *len > MAX_READ_AHEAD {
+                        checksum.extend_to(src);
+                    }
                     self.buffer.make_room(src, *len);
                     return Ok(None);
                 }
                 State::Payload {
                     kind,
                     len,
+                    announced,
                     checksum,
                 } => {
-                    let (kind, announced) = (*kind, *checksum);
+                    let (kind, announced) = (*kind, *announced);
+                    let computed = std::mem::take(checksum).finish(&src[..*len]);
                     let payload = self.buffer.split(src, *len);
                     self.state = State::Header;
-                    return decode_payload(kind, announced, payload).map(Some);
+                    let frame = decode_payload(kind, announced, computed, payload)?;
+                    self.note(&frame);
+                    return Ok(Some(frame));
                 }
                 State::Skip { rest, .. } if src.len() < *rest => {
                     *rest -= src.len();
@@ -164,6 +237,40 @@ impl Codec {
                 State::Failed(error) => return Err(error.clone()),
             }
         }
+    }
+}
+
+impl Codec {
+    /// Whether a frame may come now.
+    fn admit(&mut self, header: &Header) -> Result<(), DecodeError> {
+        let kind = command_text(&header.command).and_then(Kind::from_name);
+        if kind == Some(Kind::Tx) && !self.transactions {
+            return Err(DecodeError::Transaction);
+        }
+        let early = match &mut self.progress {
+            Progress::AwaitVersion { early } | Progress::AwaitVerack { early } => early,
+            Progress::Complete => return Ok(()),
+        };
+        *early = early.saturating_add(HEADER_BYTES + header.len);
+        if header.len > MAX_EARLY_PAYLOAD || *early > MAX_EARLY_BYTES {
+            return Err(DecodeError::TooEarly {
+                command: printable(&header.command),
+                got: header.len,
+                in_all: *early,
+            });
+        }
+        Ok(())
+    }
+
+    /// Follows the remote's handshake, as the session does: `verack` counts after `version`.
+    fn note(&mut self, frame: &Frame) {
+        self.progress = match (self.progress, &frame.message) {
+            (Progress::AwaitVersion { early }, Ok(Message::Version(_))) => {
+                Progress::AwaitVerack { early }
+            }
+            (Progress::AwaitVerack { .. }, Ok(Message::Verack)) => Progress::Complete,
+            (unchanged, _) => unchanged,
+        };
     }
 }
 
@@ -209,7 +316,8 @@ fn after_header(header: Header) -> State {
                 return State::Payload {
                     kind,
                     len: header.len,
-                    checksum: header.checksum,
+                    announced: header.checksum,
+                    checksum: Checksum::default(),
                 };
             }
             None => Ok(Message::unknown(text)),
@@ -228,9 +336,13 @@ fn after_header(header: Header) -> State {
     }
 }
 
-fn decode_payload(kind: Kind, announced: [u8; 4], payload: Bytes) -> Result<Frame, DecodeError> {
+fn decode_payload(
+    kind: Kind,
+    announced: [u8; 4],
+    computed: [u8; 4],
+    payload: Bytes,
+) -> Result<Frame, DecodeError> {
     let wire_bytes = HEADER_BYTES + payload.len();
-    let computed = checksum(&payload);
     let message = if computed == announced {
         Ok(decode(kind, payload)?)
     } else {

@@ -25,6 +25,14 @@ pub const MAX_ADDRV2_BYTES: usize = 512;
 /// be extended; it does so up to [`MAX_PAYLOAD_BYTES`]. Nobody ever appended
 /// more than a few bytes.
 pub const MAX_TRAILING_BYTES: usize = 1_024;
+/// Longest payload of a frame before the remote's handshake is complete, bytes: a
+/// `version` (1,368), and a `getheaders` that comes too early and is ignored (up to 4,325).
+///
+/// Bitcoin Core takes up to [`MAX_PAYLOAD_BYTES`], whatever the command, and ignores it.
+pub const MAX_EARLY_PAYLOAD: usize = 5_000;
+/// All frames of a connection before the remote's handshake is complete, bytes with
+/// headers. A handshake takes less than 2,000. Bitcoin Core has no such limit.
+pub const MAX_EARLY_BYTES: usize = 32 * 1_024;
 /// Largest amount of money, satoshi. Core `MAX_MONEY`.
 pub const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
 

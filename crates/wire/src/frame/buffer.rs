@@ -12,7 +12,7 @@ pub const MAX_READ_AHEAD: usize = 16 * 1_024;
 /// First allocation for a payload longer than [`MAX_READ_AHEAD`], bytes; it grows
 /// fourfold whenever it is full. So a remote makes us reserve at most this much,
 /// or four times what it has really sent.
-const FIRST_RESERVE: usize = 256 * 1_024;
+const FIRST_RESERVE: usize = 64 * 1_024;
 
 /// Book-keeping about the buffer that the caller reads into.
 #[derive(Debug)]

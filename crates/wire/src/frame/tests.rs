@@ -1,5 +1,6 @@
 //! Tests of the frame codec.
 
+mod early;
 mod memory;
 
 use proptest::prelude::*;

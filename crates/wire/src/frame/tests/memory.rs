@@ -12,7 +12,7 @@ use tokio_util::codec::FramedRead;
 use super::*;
 use crate::message::RawBlock;
 
-const FIRST_RESERVE: usize = 256 * 1_024;
+const FIRST_RESERVE: usize = 64 * 1_024;
 
 /// Hands out `bytes`, at most `segment` at a time, and counts the reads.
 struct Wire<'a> {
