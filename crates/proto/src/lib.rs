@@ -17,12 +17,15 @@
 //! | [`address_book`] | where other nodes may be found |
 //! | [`bans`] | addresses that are not welcome |
 //! | [`random`] | seeded choices |
+//! | [`receiving`] | when a socket is read, and how much memory large frames may take |
+//! | [`fair_queue`] | in which order a manager handles what peers sent |
 //! | [`headers`] | the header tree and how headers are received and served |
 //! | [`sync`] | header and block sync over all peers |
 //! | [`mining`] | block templates, and what is mined when |
 
 pub mod address_book;
 pub mod bans;
+pub mod fair_queue;
 pub mod handshake;
 pub mod handshake_room;
 pub mod headers;
@@ -30,6 +33,7 @@ pub mod lifecycle;
 pub mod mining;
 pub mod peer_table;
 pub mod random;
+pub mod receiving;
 pub mod self_probe;
 pub mod session;
 pub mod sync;

@@ -1,0 +1,28 @@
+//! What may be received of whom: the parts that decide when a socket is read, and how
+//! much memory a connection may take.
+//!
+//! | part | what it bounds |
+//! |---|---|
+//! | [`Requested`] | what a peer may send because we asked for it |
+//! | [`UnaskedRate`] | bytes a second that a peer sends without having been asked |
+//! | [`LargeFrames`] | memory of large frames, over all connections; also of blocks that are sent |
+//! | [`queue_limit`] | memory of messages to remotes that do not read |
+//!
+//! They are the caller's to put together, since none of them reads a socket: a frame
+//! of a command that [`Requested`] has outstanding counts against no rate and takes its
+//! permit from the part of [`LargeFrames`] that is kept for such frames.
+
+mod large_frames;
+mod requested;
+mod send_queue;
+mod unasked_rate;
+
+pub use large_frames::{
+    Claim, ClaimId, Event, LargeFrames, MAX_INBOUND_BYTES, MAX_OUTGOING_BYTES, MAX_UNASKED_BYTES,
+    Pool, RECHECK, SMALL_FRAME,
+};
+pub use requested::{Requested, answers_large};
+pub use send_queue::{LEAST_QUEUED, MOST_QUEUED, SHARED_QUEUED, queue_limit};
+pub use unasked_rate::{
+    LEAST_UNASKED, MOST_UNASKED, SHARED_UNASKED, UNASKED_BURST, UnaskedRate, unasked_rate,
+};
