@@ -121,6 +121,9 @@ pub enum DoneReason {
     /// The peer does not read what we send.
     #[error("the peer reads too slowly")]
     SlowReader,
+    /// A large message of the peer stayed unfinished while others waited to send theirs.
+    #[error("the peer sends too slowly while others wait")]
+    SlowSender,
     /// The peer table did not admit it.
     #[error("refused: {0}")]
     Refused(String),
@@ -194,6 +197,7 @@ impl DoneReason {
             | Self::PingTimeout
             | Self::Inactive
             | Self::SlowReader
+            | Self::SlowSender
             | Self::Refused(_)
             | Self::Evicted
             | Self::Banned
@@ -225,6 +229,7 @@ impl DoneReason {
             | Self::PingTimeout
             | Self::Inactive
             | Self::SlowReader
+            | Self::SlowSender
             | Self::Refused(_)
             | Self::Evicted
             | Self::Banned

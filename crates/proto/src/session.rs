@@ -1,8 +1,9 @@
 //! One connection: handshake, ping, inactivity.
 //!
 //! The machine behind a `Peer` actor. It answers `ping` and consumes `pong`
-//! itself; everything else that arrives after the handshake goes up by
-//! [`Effect::Deliver`]. [`Effect::Close`] is the last effect that a session ever
+//! itself; everything else that arrives after the handshake and is of use goes up by
+//! [`Effect::Deliver`]: of an `inv` no more than [`MAX_ANNOUNCED`] entries, no `notfound` of
+//! more than [`MAX_NOT_FOUND`], nothing about transactions, since we asked for none. [`Effect::Close`] is the last effect that a session ever
 //! has: it is emitted exactly once, and nothing follows it.
 //!
 //! # Ordering
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::p2p::ServiceFlags;
+use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::Message;
 
 use crate::handshake::{
@@ -33,6 +35,13 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(120);
 pub const INACTIVITY_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// From connected transport to `verack`. 60 s; Core `DEFAULT_PEER_CONNECT_TIMEOUT`.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Blocks of one `inv` that are looked at: the last ones, which are the highest. 500, what
+/// a node announces in answer to `getblocks`.
+pub const MAX_ANNOUNCED: usize = 500;
+/// Entries of a `notfound` that are looked at; a longer one is dropped, as it answers
+/// nothing that we asked for. Core: 5,016, most of them for transactions.
+pub const MAX_NOT_FOUND: usize = 500;
 
 /// What all sessions of a node share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -81,12 +90,16 @@ pub enum Input {
     Received(Message),
     /// The bytes were no valid frame or message; the decoder's text.
     Undecodable(String),
+    /// A well-formed frame came that must not come there; the decoder's text.
+    OutOfPlace(String),
     /// The remote closed its side.
     RemoteClosed,
     /// Reading or writing failed; the operating system's text.
     ReadFailed(String),
     /// The send queue is full: the remote does not read.
     SlowReader,
+    /// A large message stays unfinished, and others wait to send theirs.
+    SlowSender,
     /// A manager wants the connection closed.
     Disconnect(DoneReason),
     /// The operator wants to know the round trip. Nothing before the handshake, and while an
@@ -231,6 +244,12 @@ impl Session {
             (State::Handshaking(_) | State::Ready(_), Input::Undecodable(why)) => {
                 Some(DoneReason::Undecodable(why))
             }
+            (State::Handshaking(_) | State::Ready(_), Input::OutOfPlace(what)) => {
+                Some(DoneReason::ProtocolViolation(what))
+            }
+            (State::Handshaking(_) | State::Ready(_), Input::SlowSender) => {
+                Some(DoneReason::SlowSender)
+            }
             (State::Handshaking(_) | State::Ready(_), Input::RemoteClosed) => {
                 Some(DoneReason::RemoteClosed)
             }
@@ -364,6 +383,23 @@ impl Ready {
                 let what = "a feature message after verack (BIP155, BIP339)";
                 return Some(DoneReason::ProtocolViolation(what.to_owned()));
             }
+            // We said relay=false (BIP37). As Core with -blocksonly: the connection ends.
+            Message::Tx(_) => return Some(unwanted_transaction()),
+            Message::Inv(items) if items.iter().any(is_transaction) => {
+                return Some(unwanted_transaction());
+            }
+            Message::Inv(mut items) => {
+                if let Some(excess) = items.len().checked_sub(MAX_ANNOUNCED) {
+                    // A list of its own: the long one is not kept for its end.
+                    items = items.split_off(excess);
+                }
+                effects.push(Effect::Deliver(Message::Inv(items)));
+            }
+            Message::NotFound(items) if items.len() > MAX_NOT_FOUND => {
+                tracing::debug!(id = %self.id, count = items.len(), "notfound of what we never asked for");
+            }
+            // We have no mempool and no compact blocks, and said so.
+            Message::SendCmpct { .. } | Message::Mempool => {}
             other => effects.push(Effect::Deliver(other)),
         }
         None
@@ -379,6 +415,18 @@ impl Ready {
             self.outstanding = None;
         }
     }
+}
+
+fn is_transaction(item: &Inventory) -> bool {
+    matches!(
+        item,
+        Inventory::Transaction(_) | Inventory::WTx(_) | Inventory::WitnessTransaction(_)
+    )
+}
+
+fn unwanted_transaction() -> DoneReason {
+    let what = "a transaction, though our version said that we want none (BIP37)";
+    DoneReason::ProtocolViolation(what.to_owned())
 }
 
 #[cfg(test)]

@@ -273,6 +273,7 @@ fn rest_after(reason: &DoneReason) -> Duration {
         | DoneReason::PingTimeout
         | DoneReason::Inactive
         | DoneReason::SlowReader
+        | DoneReason::SlowSender
         | DoneReason::HeadersTimeout
         | DoneReason::StaleChain
         | DoneReason::BlockStalled { .. } => REST_SLOW,

@@ -1,3 +1,5 @@
+mod unwanted;
+
 use bitcoin::p2p::address::Address;
 use handfast_wire::message::{Locator, Version};
 use proptest::prelude::*;
