@@ -47,6 +47,7 @@ mod slots;
 mod snapshot;
 mod stats;
 mod sync_manager;
+mod turns;
 #[cfg(test)]
 mod virtual_time;
 mod vital;

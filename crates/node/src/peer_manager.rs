@@ -1,5 +1,8 @@
 //! `PeerManager`: owns the peer table. Everything about a connection passes here,
-//! in the order in which the connection sent it.
+//! in the order in which the connection sent it, and in turns with the others
+//! ([`crate::turns`]).
+
+mod queue;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +11,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
 use handfast_proto::bans::BanError;
+use handfast_proto::fair_queue::FairQueue;
 use handfast_proto::lifecycle::{ConnId, DoneReason, Introduction};
 use handfast_proto::peer_table::{AddNodeError, Effect, Input, PeerTable, Reply};
 use handfast_wire::Message;
@@ -20,15 +24,15 @@ use crate::credit::Credit;
 use crate::ended_log::EndedLog;
 use crate::handle::PeerInfo;
 use crate::mail::{
-    AddNode, AddedNodes, AddressRows, AuditPeers, AuditSync, BanPeers, Dial, DialFailed,
-    Disconnect, DisconnectPeer, Drain, NotDialled, PeerAdd, PeerDone, PeerHistory, PeerInput,
-    Peers, Resolve, Resolved, ServeBlock, Served, StopPeers, SyncAdd, SyncCommand, SyncDone,
-    SyncInput, post,
+    AddNode, AddedNodes, AddressRows, BanPeers, Dial, DialFailed, Disconnect, DisconnectPeer,
+    Drain, NotDialled, PeerHistory, Peers, Resolve, Resolved, ServeBlock, Served, StopPeers,
+    SyncAdd, SyncCommand, SyncDone, SyncInput, post,
 };
 use crate::peer::PeerLink;
 use crate::shared::Shared;
 use crate::slots::{Queued, Slot};
 use crate::sync_manager::SyncManager;
+use crate::turns;
 use crate::vital::Vital;
 
 /// See the module.
@@ -40,6 +44,7 @@ pub(crate) struct PeerManager {
     tally: Tally,
     handled: Handled,
     ended: EndedLog,
+    queue: FairQueue<queue::FromPeer>,
     sync: Addr<SyncManager>,
     connector: Addr<Connector>,
     pub(crate) shared: Arc<Shared>,
@@ -70,6 +75,7 @@ impl PeerManager {
             tally: Tally::default(),
             handled: Handled::default(),
             ended: EndedLog::default(),
+            queue: FairQueue::default(),
             sync,
             connector,
             shared,
@@ -234,6 +240,7 @@ impl Actor for PeerManager {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(0);
+        turns::start(ctx);
         alarm::start(ctx);
         // The table may want to dial at once.
         self.step(Input::Tick);
@@ -249,76 +256,6 @@ impl Timed for PeerManager {
 
     fn on_deadline(&mut self, _: &mut Self::Context) {
         self.step(Input::Tick);
-    }
-}
-
-impl Handler<PeerAdd> for PeerManager {
-    type Result = ();
-    fn handle(
-        &mut self,
-        PeerAdd {
-            introduction,
-            link,
-            queued,
-        }: PeerAdd,
-        _: &mut Self::Context,
-    ) {
-        self.shared.slots.assert_bounded();
-        self.handled.adds += 1;
-        if self.table.wants_round_trips(introduction.direction) {
-            self.step(Input::RoundTrips(self.round_trips()));
-        }
-        self.links.insert(introduction.id, link);
-        let carried = Carried {
-            queued: Some(queued),
-            ..Carried::default()
-        };
-        self.step_with(Input::Add(introduction), carried);
-    }
-}
-
-impl Handler<PeerInput> for PeerManager {
-    type Result = ();
-    fn handle(
-        &mut self,
-        PeerInput {
-            id,
-            message,
-            credit,
-        }: PeerInput,
-        _: &mut Self::Context,
-    ) {
-        self.step_with(
-            Input::Message { id, message },
-            Carried {
-                credit: Some(credit),
-                ..Carried::default()
-            },
-        );
-    }
-}
-
-impl Handler<PeerDone> for PeerManager {
-    type Result = ();
-    fn handle(&mut self, done: PeerDone, _: &mut Self::Context) {
-        let PeerDone {
-            ending,
-            queued,
-            slot,
-        } = done;
-        self.shared.slots.assert_bounded();
-        self.handled.dones += 1;
-        let now = self.shared.clock.now();
-        self.ended.tell(now.mono, &ending);
-        self.links.remove(&ending.id);
-        self.step_with(
-            Input::Done(ending),
-            Carried {
-                credit: None,
-                queued: Some(queued),
-                slot: Some(slot),
-            },
-        );
     }
 }
 
@@ -394,18 +331,6 @@ impl Handler<AddedNodes> for PeerManager {
     type Result = MessageResult<AddedNodes>;
     fn handle(&mut self, _: AddedNodes, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.table.added_nodes())
-    }
-}
-
-impl Handler<AuditPeers> for PeerManager {
-    type Result = ();
-    fn handle(&mut self, AuditPeers { answer }: AuditPeers, _: &mut Self::Context) {
-        let seen = AuditSync {
-            peer_table: self.table.ids(),
-            peer_manager: self.handled,
-            answer,
-        };
-        post(&self.sync, seen);
     }
 }
 

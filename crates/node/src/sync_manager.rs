@@ -1,6 +1,7 @@
 //! `SyncManager`: owns the sync machine, and through it the header tree.
 //!
-//! Messages in, effects out, in the order in which the machine gives them.
+//! Messages in, effects out, in the order in which the machine gives them. What
+//! connections sent is handled in turns ([`crate::turns`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
 use bitcoin::BlockHash;
 use handfast_chain::Chain;
+use handfast_proto::fair_queue::{FairQueue, LIFECYCLE, cost};
 use handfast_proto::peer_table::SyncOrder;
 use handfast_proto::sync::{
     Effect, FetchRefusal, Input, KernelEvent, SubmitResult, SyncManager as Machine,
@@ -27,6 +29,7 @@ use crate::mail::{
 use crate::peer_manager::PeerManager;
 use crate::shared::Shared;
 use crate::snapshot::Publisher;
+use crate::turns::{self, TakesTurns};
 use crate::vital::Vital;
 
 /// See the module.
@@ -44,6 +47,7 @@ pub(crate) struct SyncManager {
     submitters: BTreeMap<u64, oneshot::Sender<SubmitResult>>,
     next_ticket: u64,
     handled: Handled,
+    queue: FairQueue<FromPeers>,
     vital: Vital,
 }
 
@@ -66,6 +70,7 @@ impl SyncManager {
             submitters: BTreeMap::new(),
             next_ticket: 0,
             handled: Handled::default(),
+            queue: FairQueue::default(),
             vital: Vital::new("SyncManager", shared.node.clone()),
             shared,
         }
@@ -155,6 +160,7 @@ impl Actor for SyncManager {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(0);
+        turns::start(ctx);
         alarm::start(ctx);
     }
 }
@@ -175,9 +181,34 @@ impl Timed for SyncManager {
     }
 }
 
-impl Handler<SyncAdd> for SyncManager {
-    type Result = ();
-    fn handle(&mut self, add: SyncAdd, _: &mut Self::Context) {
+/// What goes through the queue.
+#[derive(Debug)]
+pub(crate) enum FromPeers {
+    Add(Box<SyncAdd>),
+    Input(SyncInput),
+    Done(SyncDone),
+    Audit(AuditSync),
+}
+
+impl TakesTurns for SyncManager {
+    type Item = FromPeers;
+
+    fn queue(&mut self) -> &mut FairQueue<FromPeers> {
+        &mut self.queue
+    }
+
+    fn handle_item(&mut self, item: FromPeers) {
+        match item {
+            FromPeers::Add(add) => self.added(*add),
+            FromPeers::Input(input) => self.received(input),
+            FromPeers::Done(done) => self.ended(done),
+            FromPeers::Audit(question) => self.audit(question),
+        }
+    }
+}
+
+impl SyncManager {
+    fn added(&mut self, add: SyncAdd) {
         let SyncAdd {
             introduction,
             queued,
@@ -187,11 +218,8 @@ impl Handler<SyncAdd> for SyncManager {
         self.step(Input::Added(introduction));
         drop(queued);
     }
-}
 
-impl Handler<SyncDone> for SyncManager {
-    type Result = ();
-    fn handle(&mut self, SyncDone { id, queued, slot }: SyncDone, _: &mut Self::Context) {
+    fn ended(&mut self, SyncDone { id, queued, slot }: SyncDone) {
         self.shared.slots.assert_bounded();
         self.handled.dones += 1;
         self.step(Input::Done { id });
@@ -199,11 +227,8 @@ impl Handler<SyncDone> for SyncManager {
         drop(queued);
         drop(slot);
     }
-}
 
-impl Handler<SyncInput> for SyncManager {
-    type Result = ();
-    fn handle(&mut self, input: SyncInput, _: &mut Self::Context) {
+    fn received(&mut self, input: SyncInput) {
         let SyncInput {
             id,
             message,
@@ -215,6 +240,45 @@ impl Handler<SyncInput> for SyncManager {
         };
         self.step_with(Input::Message { id, message }, share);
         drop(credit);
+    }
+
+    fn audit(&self, question: AuditSync) {
+        let AuditSync {
+            peer_table,
+            peer_manager,
+            answer,
+        } = question;
+        let audit = Audit::new(
+            self.shared.slots.census(),
+            (peer_table, peer_manager),
+            (self.machine.ids(), self.machine.sync_peer(), self.handled),
+        );
+        // Whoever asked may not wait any more.
+        let _ = answer.send(audit);
+    }
+}
+
+impl Handler<SyncAdd> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, add: SyncAdd, _: &mut Self::Context) {
+        let id = add.introduction.id;
+        self.queue
+            .push(id, LIFECYCLE, FromPeers::Add(Box::new(add)));
+    }
+}
+
+impl Handler<SyncDone> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, done: SyncDone, _: &mut Self::Context) {
+        self.queue.push(done.id, LIFECYCLE, FromPeers::Done(done));
+    }
+}
+
+impl Handler<SyncInput> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, input: SyncInput, _: &mut Self::Context) {
+        let cost = cost(&input.message);
+        self.queue.push(input.id, cost, FromPeers::Input(input));
     }
 }
 
@@ -287,18 +351,7 @@ impl Handler<FetchBlock> for SyncManager {
 impl Handler<AuditSync> for SyncManager {
     type Result = ();
     fn handle(&mut self, question: AuditSync, _: &mut Self::Context) {
-        let AuditSync {
-            peer_table,
-            peer_manager,
-            answer,
-        } = question;
-        let audit = Audit::new(
-            self.shared.slots.census(),
-            (peer_table, peer_manager),
-            (self.machine.ids(), self.machine.sync_peer(), self.handled),
-        );
-        // Whoever asked may not wait any more.
-        let _ = answer.send(audit);
+        self.queue.push_barrier(FromPeers::Audit(question));
     }
 }
 
@@ -316,6 +369,8 @@ impl Handler<StopSync> for SyncManager {
                 "L6: all slots are home and SyncManager still knows {left:?}"
             );
         }
+        // Without the kernel nothing more can be handled.
+        self.queue.clear();
         self.chain = None;
         self.vital.relieved();
         ctx.stop();

@@ -20,6 +20,13 @@
 //! * `SyncManager` hears of connections from `PeerManager` alone. Whether it hears
 //!   of one at all is decided in `PeerManager`'s table (L3); no flag in the `Peer`
 //!   takes part.
+//! * A manager does not handle its mailbox oldest first: what connections sent goes
+//!   into a queue with a line for each connection, and the lines take turns
+//!   ([`handfast_proto::fair_queue`]). Of one connection nothing overtakes: `Add`, messages
+//!   and `Done` are handled in the order in which they were posted, by both managers.
+//!   Between connections no order was ever promised. What is no connection's (verdicts,
+//!   questions, commands, the clock) is handled when it comes, before what is queued; the
+//!   audit waits for all that was queued before it and goes before the rest.
 //! * An effect list of a machine is performed from front to back. Kernel jobs leave
 //!   in the order of the effects, and verdicts arrive in the order in which the
 //!   kernel's thread gave them.
@@ -42,8 +49,9 @@
 //! connection ends: no `Add`, exactly one `Done`. There is no third result: the decision
 //! is one step of the session's machine, and the guard sends what follows from it.
 //!
-//! One exception for floods: a stream gives way after 16 frames, so a remote that puts
-//! more than those before its `verack` may find the clock, or the order, read first.
+//! One exception for floods: a stream gives way after 16 frames or one costly one, so a
+//! remote that puts more than those before its `verack` may find the clock, or the order,
+//! read first.
 //!
 //! # What is not guaranteed
 //!
@@ -53,6 +61,8 @@
 //!   blocks are among themselves.
 //! * The `view` that RPC reads may be 10 ms behind the tree, except that it is never
 //!   behind the answer of a submission.
+//! * A deadline of a machine may be handled while a message that would have met it is
+//!   queued: for some milliseconds, since each line has its turn. Deadlines are seconds.
 //! * `audit` counts open sockets beside the tables: on a busy node a socket may be open
 //!   before its connection is in a table, or closed while it still is. The tables
 //!   themselves are compared in one consistent cut, because the question takes the way

@@ -72,7 +72,9 @@ fn a_verack_without_a_version_opens_nothing() {
     for message in [Message::Verack, version()] {
         assert_eq!(read(&mut codec, &encoded(&message)), (1, Ok(())));
     }
-    assert!(too_early(read(&mut codec, &announce(b"block", 3_990_000)).1));
+    assert!(too_early(
+        read(&mut codec, &announce(b"block", 3_990_000)).1
+    ));
 }
 
 #[test]
@@ -118,6 +120,9 @@ fn the_checksum_of_a_long_payload_is_the_same_in_whatever_pieces_it_comes() {
         assert!(in_pieces(&bytes, step)[0].message.is_ok(), "step {step}");
         *bytes.last_mut().expect("not empty") ^= 1;
         let garbled = &in_pieces(&bytes, step)[0].message;
-        assert!(matches!(garbled, Err(Garbled::Checksum { .. })), "step {step}");
+        assert!(
+            matches!(garbled, Err(Garbled::Checksum { .. })),
+            "step {step}"
+        );
     }
 }

@@ -1,0 +1,141 @@
+//! What connections sent, on its way through the manager's queue.
+
+use actix::Handler;
+use handfast_proto::fair_queue::{FairQueue, LIFECYCLE, cost};
+use handfast_proto::peer_table::Input;
+use handfast_wire::Message;
+
+use super::{Carried, PeerManager};
+use crate::mail::{AuditPeers, AuditSync, PeerAdd, PeerDone, PeerInput, post};
+use crate::turns::TakesTurns;
+
+/// What goes through the queue.
+#[derive(Debug)]
+pub(crate) enum FromPeer {
+    Add(Box<PeerAdd>),
+    Input(PeerInput),
+    Done(Box<PeerDone>),
+    Audit(AuditPeers),
+}
+
+impl TakesTurns for PeerManager {
+    type Item = FromPeer;
+
+    fn queue(&mut self) -> &mut FairQueue<FromPeer> {
+        &mut self.queue
+    }
+
+    fn handle_item(&mut self, item: FromPeer) {
+        match item {
+            FromPeer::Add(add) => self.added(*add),
+            FromPeer::Input(input) => self.received(input),
+            FromPeer::Done(done) => self.ended(*done),
+            FromPeer::Audit(question) => self.audit(question),
+        }
+    }
+}
+
+impl PeerManager {
+    fn added(&mut self, add: PeerAdd) {
+        let PeerAdd {
+            introduction,
+            link,
+            queued,
+        } = add;
+        self.shared.slots.assert_bounded();
+        self.handled.adds += 1;
+        if self.table.wants_round_trips(introduction.direction) {
+            self.step(Input::RoundTrips(self.round_trips()));
+        }
+        self.links.insert(introduction.id, link);
+        let carried = Carried {
+            queued: Some(queued),
+            ..Carried::default()
+        };
+        self.step_with(Input::Add(introduction), carried);
+    }
+
+    fn received(&mut self, input: PeerInput) {
+        let PeerInput {
+            id,
+            message,
+            credit,
+        } = input;
+        let carried = Carried {
+            credit: Some(credit),
+            ..Carried::default()
+        };
+        self.step_with(Input::Message { id, message }, carried);
+    }
+
+    fn ended(&mut self, done: PeerDone) {
+        let PeerDone {
+            ending,
+            queued,
+            slot,
+        } = done;
+        self.shared.slots.assert_bounded();
+        self.handled.dones += 1;
+        let now = self.shared.clock.now();
+        self.ended.tell(now.mono, &ending);
+        self.links.remove(&ending.id);
+        let carried = Carried {
+            credit: None,
+            queued: Some(queued),
+            slot: Some(slot),
+        };
+        self.step_with(Input::Done(ending), carried);
+    }
+
+    fn audit(&self, AuditPeers { answer }: AuditPeers) {
+        let seen = AuditSync {
+            peer_table: self.table.ids(),
+            peer_manager: self.handled,
+            answer,
+        };
+        post(&self.sync, seen);
+    }
+}
+
+impl Handler<PeerAdd> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, add: PeerAdd, _: &mut Self::Context) {
+        let id = add.introduction.id;
+        self.queue.push(id, LIFECYCLE, FromPeer::Add(Box::new(add)));
+    }
+}
+
+impl Handler<PeerInput> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, input: PeerInput, _: &mut Self::Context) {
+        let cost = table_cost(&input.message);
+        self.queue.push(input.id, cost, FromPeer::Input(input));
+    }
+}
+
+impl Handler<PeerDone> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, done: PeerDone, _: &mut Self::Context) {
+        let id = done.ending.id;
+        self.queue
+            .push(id, LIFECYCLE, FromPeer::Done(Box::new(done)));
+    }
+}
+
+/// What a message costs here: addresses are handled, most others passed on as they are.
+fn table_cost(message: &Message) -> u64 {
+    match message {
+        Message::Addr(_) | Message::AddrV2(_) | Message::GetAddr => cost(message),
+        _ => PASSED_ON,
+    }
+}
+
+/// A message that is passed on, in units of [`cost`].
+const PASSED_ON: u64 = 2;
+
+impl Handler<AuditPeers> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, question: AuditPeers, _: &mut Self::Context) {
+        self.queue.push_barrier(FromPeer::Audit(question));
+    }
+}
