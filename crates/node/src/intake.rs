@@ -13,6 +13,7 @@ use handfast_proto::lifecycle::Direction;
 
 use crate::lifecycle::Birth;
 use crate::peer::{self, Surroundings};
+use crate::peer_socket::PeerSocket;
 use crate::room::Room;
 use crate::shared::Shared;
 use crate::slots::{Slot, Slots};
@@ -102,7 +103,7 @@ impl Intake {
                 Ok(socket) => {
                     // Not `into_split`: its write half shuts the socket down when it is
                     // dropped, one more system call where closing it does the same.
-                    let (read, write) = tokio::io::split(socket);
+                    let (read, write) = tokio::io::split(PeerSocket::new(socket));
                     peer::spawn(around, birth, read, write);
                 }
                 Err(error) => peer::stillborn(&around, birth, &error),

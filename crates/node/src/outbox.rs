@@ -1,30 +1,29 @@
 //! The way down to a remote: a bounded queue and the future that writes it.
 //!
-//! Two bounds, messages and bytes. Whoever may not wait (the managers, the
-//! session) pushes and learns that the queue is full: the remote reads too
-//! slowly and is disconnected. Whoever may wait (the future that serves blocks)
-//! waits for room, and only for that one remote.
+//! Messages are bounded by number and by bytes ([`queue_limit`]); whoever sends them (the
+//! managers, the session) may not wait and learns that the queue is full: the remote reads
+//! too slowly and is disconnected. Blocks are bounded by the future that serves them: it
+//! queues the next ones when these were written ([`crate::serve`]).
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::p2p::Magic;
 use bytes::{Buf, Bytes, BytesMut};
+use handfast_proto::receiving::{Requested, queue_limit};
 use handfast_wire::{Encoded, HEADER_BYTES, Kind, Message};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::large_frames::Meter;
 use crate::stats::Counters;
 
 /// Messages queued for one remote at most.
 pub(crate) const MAX_MESSAGES: usize = 1_000;
-/// Bytes queued for one remote at most: a full block and ten full `headers` messages.
-pub(crate) const MAX_BYTES: usize = 6 << 20;
 /// Small messages are written together up to this size, bytes.
 const BATCH_BYTES: usize = 64 << 10;
-
-const _: () = assert!(MAX_BYTES > handfast_wire::limits::MAX_PAYLOAD_BYTES + HEADER_BYTES);
 
 /// The queue is full: the remote does not read what we send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,87 +39,193 @@ pub(crate) struct Closed;
 enum Content {
     Message(Message),
     /// A block, its checksum computed off the arbiter.
-    Encoded(Encoded),
+    Block(Encoded, Arc<Batch>),
 }
 
 /// Boxed: the channel keeps room for 32 entries per connection.
 #[derive(Debug)]
 struct Outgoing {
     content: Content,
-    /// Its share of the byte budget, given back when it was written.
-    _room: OwnedSemaphorePermit,
+    /// Its share of what may be queued, given back when it was written.
+    share: Share,
+}
+
+/// Bytes of messages that are queued: to one remote, and to all.
+#[derive(Clone, Debug, Default)]
+struct Queued {
+    here: Arc<AtomicUsize>,
+    all: Arc<AtomicUsize>,
+}
+
+/// The share of one message in [`Queued`]; given back by `Drop`.
+#[derive(Debug)]
+struct Share {
+    queued: Queued,
+    bytes: usize,
+}
+
+impl Queued {
+    /// A share for a message, unless too much is queued. What the queue is empty of may
+    /// have any length: frames have a limit of their own.
+    fn take(&self, bytes: usize) -> Result<Share, Full> {
+        let bytes = bytes.saturating_add(HEADER_BYTES);
+        let here = self.here.load(Ordering::Relaxed);
+        let limit = queue_limit(self.all.load(Ordering::Relaxed));
+        if here > 0 && here.saturating_add(bytes) > limit {
+            return Err(Full);
+        }
+        Ok(self.share(bytes))
+    }
+
+    fn share(&self, bytes: usize) -> Share {
+        self.here.fetch_add(bytes, Ordering::Relaxed);
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+        Share {
+            queued: self.clone(),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.queued.here.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.queued.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Blocks that were queued together, until the last of them was written.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    written: AtomicUsize,
+    /// Tells how fast they are written, when they hold a permit.
+    meter: Option<Meter>,
+    _all_written: oneshot::Sender<()>,
+}
+
+impl Batch {
+    /// A batch, and what resolves (with an error: nothing is sent) when all was written.
+    pub(crate) fn new(meter: Option<Meter>) -> (Arc<Self>, oneshot::Receiver<()>) {
+        let (all_written, wait) = oneshot::channel();
+        let batch = Self {
+            written: AtomicUsize::new(0),
+            meter,
+            _all_written: all_written,
+        };
+        (Arc::new(batch), wait)
+    }
+
+    fn written(&self, bytes: usize) {
+        let before = self.written.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(meter) = &self.meter {
+            meter.progress(before + bytes);
+        }
+    }
+}
+
+/// What was asked of one connection and has not come. All clones are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Expected(Arc<Mutex<Requested>>);
+
+impl Expected {
+    fn lock(&self) -> MutexGuard<'_, Requested> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what is about to be sent; takes the lock for requests only.
+    fn sent(&self, message: &Message) {
+        if let Message::GetData(_) | Message::GetHeaders(_) | Message::GetAddr = message {
+            self.lock().sent(message);
+        }
+    }
+
+    /// Whether a frame of this command would be an answer.
+    pub(crate) fn expects(&self, kind: Kind) -> bool {
+        self.lock().expects(kind)
+    }
+
+    /// This has come. Whether it is an answer.
+    pub(crate) fn received(&self, message: &Message) -> bool {
+        let answers = matches!(
+            message,
+            Message::Block(_)
+                | Message::NotFound(_)
+                | Message::Headers(_)
+                | Message::Addr(_)
+                | Message::AddrV2(_)
+        );
+        answers && self.lock().received(message)
+    }
 }
 
 /// The sending end of one connection's queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
     queue: mpsc::Sender<Box<Outgoing>>,
-    room: Arc<Semaphore>,
+    queued: Queued,
+    expected: Expected,
 }
 
 /// The end that the writer empties.
 #[derive(Debug)]
 pub(crate) struct Outlet(mpsc::Receiver<Box<Outgoing>>);
 
-pub(crate) fn outbox() -> (Outbox, Outlet) {
-    let (queue, outlet) = mpsc::channel(MAX_MESSAGES);
-    (
-        Outbox {
-            queue,
-            room: Arc::new(Semaphore::new(MAX_BYTES)),
-        },
-        Outlet(outlet),
-    )
-}
+/// Bytes of messages queued to all remotes of a node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct QueuedToAll(Arc<AtomicUsize>);
 
-/// The share of `bytes` of a message in the budget; at least a frame header, at
-/// most the whole budget.
-fn share(bytes: usize) -> u32 {
-    let bytes = bytes.saturating_add(HEADER_BYTES).min(MAX_BYTES);
-    u32::try_from(bytes).expect("the budget fits 32 bits")
+/// A queue; `all` is what the node's queues share.
+pub(crate) fn outbox(all: &QueuedToAll) -> (Outbox, Outlet) {
+    let (queue, outlet) = mpsc::channel(MAX_MESSAGES);
+    let queued = Queued {
+        here: Arc::default(),
+        all: all.0.clone(),
+    };
+    let outbox = Outbox {
+        queue,
+        queued,
+        expected: Expected::default(),
+    };
+    (outbox, Outlet(outlet))
 }
 
 impl Outbox {
     /// Queues `message`, unless one of the bounds is reached. A closed connection
     /// takes everything: its end is being reported already.
     pub(crate) fn push(&self, message: Message) -> Result<(), Full> {
-        let bytes = message.heap_size();
-        self.try_push(Content::Message(message), bytes)
+        let share = self.queued.take(message.heap_size())?;
+        self.expected.sent(&message);
+        self.try_push(Content::Message(message), share)
+    }
+
+    /// What the remote was asked for through this queue.
+    pub(crate) fn expected(&self) -> Expected {
+        self.expected.clone()
     }
 
     /// The same for a frame that is written as it is.
     pub(crate) fn push_frame(&self, frame: Encoded) -> Result<(), Full> {
-        let bytes = frame.len();
-        self.try_push(Content::Encoded(frame), bytes)
+        let share = self.queued.take(frame.len())?;
+        let (batch, _) = Batch::new(None);
+        self.try_push(Content::Block(frame, batch), share)
     }
 
-    fn try_push(&self, content: Content, bytes: usize) -> Result<(), Full> {
-        let room = self.room.clone().try_acquire_many_owned(share(bytes));
-        let Ok(room) = room else { return Err(Full) };
-        let outgoing = Box::new(Outgoing {
-            content,
-            _room: room,
-        });
-        match self.queue.try_send(outgoing) {
+    fn try_push(&self, content: Content, share: Share) -> Result<(), Full> {
+        match self.queue.try_send(Box::new(Outgoing { content, share })) {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Full),
         }
     }
 
-    /// Waits for room, then queues a frame.
+    /// Queues a block of `batch`, when the number of messages allows it. Its bytes are
+    /// counted by whoever serves blocks, and not here.
     ///
     /// # Cancel safety
-    /// When dropped, the frame is either queued whole or not at all.
-    pub(crate) async fn send(&self, encoded: Encoded) -> Result<(), Closed> {
-        let room = self
-            .room
-            .clone()
-            .acquire_many_owned(share(encoded.len()))
-            .await
-            .map_err(|_| Closed)?;
+    /// When dropped, the block is either queued whole or not at all.
+    pub(crate) async fn send(&self, block: Encoded, batch: Arc<Batch>) -> Result<(), Closed> {
         let outgoing = Box::new(Outgoing {
-            content: Content::Encoded(encoded),
-            _room: room,
+            content: Content::Block(block, batch),
+            share: self.queued.share(0),
         });
         self.queue.send(outgoing).await.map_err(|_| Closed)
     }
@@ -141,34 +246,36 @@ pub(crate) async fn write_queue<W>(
 where
     W: AsyncWrite + Unpin,
 {
-    // Of each message of the batch: its kind, its bytes, and its share of the budget.
-    let mut batch: Vec<(Option<Kind>, usize, OwnedSemaphorePermit)> = Vec::new();
+    // Of each message: its kind, its bytes, and its share of what may be queued.
+    let mut written: Vec<(Option<Kind>, usize, Share)> = Vec::new();
     while let Some(first) = outlet.0.recv().await {
-        // Nothing is kept between batches: an idle connection holds no buffer.
+        // Nothing is kept between rounds: an idle connection holds no buffer.
         let mut small = BytesMut::new();
         let mut next = Some(first);
         let mut block = None;
         while let Some(outgoing) = next.take() {
-            let Outgoing { content, _room } = *outgoing;
+            let Outgoing { content, share } = *outgoing;
             match content {
                 Content::Message(message) => {
                     let before = small.len();
                     message.encode_into(magic, &mut small);
-                    batch.push((message.kind(), small.len() - before, _room));
+                    written.push((message.kind(), small.len() - before, share));
                 }
-                Content::Encoded(encoded) => {
-                    batch.push((encoded.kind, encoded.len(), _room));
-                    block = Some(encoded);
+                Content::Block(encoded, batch) => {
+                    written.push((encoded.kind, encoded.len(), share));
+                    block = Some((encoded, batch));
                 }
             }
             if block.is_none() && small.len() < BATCH_BYTES {
                 next = outlet.0.try_recv().ok();
             }
         }
+        let (block, batch) = block.unzip();
         let [head, body] = block.map_or_else(Default::default, Encoded::into_parts);
-        write_all(&mut socket, [small.freeze(), head, body]).await?;
+        let parts = [small.freeze(), head, body];
+        write_all(&mut socket, parts, batch.as_deref()).await?;
         let unix = clock.now().unix;
-        for (kind, bytes, _) in batch.drain(..) {
+        for (kind, bytes, _) in written.drain(..) {
             counters.sent(kind, bytes, unix);
         }
     }
@@ -176,12 +283,19 @@ where
 }
 
 /// Writes all parts in order with as few system calls as the socket takes.
-async fn write_all<W: AsyncWrite + Unpin>(socket: &mut W, mut parts: [Bytes; 3]) -> io::Result<()> {
+async fn write_all<W: AsyncWrite + Unpin>(
+    socket: &mut W,
+    mut parts: [Bytes; 3],
+    batch: Option<&Batch>,
+) -> io::Result<()> {
     while parts.iter().any(|part| !part.is_empty()) {
         let slices = parts.each_ref().map(|part| IoSlice::new(part));
         let mut written = socket.write_vectored(&slices).await?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
+        }
+        if let Some(batch) = batch {
+            batch.written(written);
         }
         for part in &mut parts {
             let of_this = written.min(part.len());
@@ -194,7 +308,8 @@ async fn write_all<W: AsyncWrite + Unpin>(socket: &mut W, mut parts: [Bytes; 3])
 
 #[cfg(test)]
 mod tests {
-    use futures_util::{FutureExt, StreamExt};
+    use futures_util::StreamExt;
+    use handfast_proto::receiving::{LEAST_QUEUED, SHARED_QUEUED};
     use handfast_wire::{Codec, Network, RawBlock};
     use tokio_util::codec::FramedRead;
 
@@ -210,13 +325,13 @@ mod tests {
         crate::virtual_time::run(async {
             let magic = Network::Regtest.magic();
             let (ours, theirs) = tokio::io::duplex(1);
-            let (outbox, outlet) = outbox();
+            let (outbox, outlet) = outbox(&QueuedToAll::default());
             let counters = Arc::new(Counters::new(Arc::default(), None));
             let mut sent = Vec::new();
             for nonce in 0..20 {
                 outbox.push(Message::Ping(nonce)).expect("there is room");
                 outbox
-                    .send(Message::Block(block()).encode(magic))
+                    .send(Message::Block(block()).encode(magic), Batch::new(None).0)
                     .await
                     .expect("there is room");
                 sent.extend([Message::Ping(nonce), Message::Block(block())]);
@@ -244,17 +359,72 @@ mod tests {
     }
 
     #[test]
-    fn a_block_waits_for_room_where_a_message_is_refused() {
-        let (outbox, mut outlet) = outbox();
-        let big = Encoded {
-            kind: None,
-            head: Bytes::new(),
-            body: vec![0; MAX_BYTES].into(),
+    fn a_remote_may_have_much_queued_while_others_have_little_and_else_its_least() {
+        let headers = || Message::Headers(vec![Network::Regtest.genesis_block().header; 2_000]);
+        let all = QueuedToAll::default();
+        let fill = |outbox: &Outbox| {
+            (0..100)
+                .take_while(|_| outbox.push(headers()).is_ok())
+                .count()
         };
-        assert_eq!(outbox.send(big.clone()).now_or_never(), Some(Ok(())));
+        let (first, first_outlet) = outbox(&all);
+        assert_eq!(fill(&first), 11, "of 2 MiB, less what it takes itself");
+        let others: Vec<_> = (0..160).map(|_| outbox(&all)).collect();
+        let queued: Vec<usize> = others.iter().map(|(outbox, _)| fill(outbox)).collect();
+        assert_eq!(queued.last(), Some(&(LEAST_QUEUED / 160_024)));
+        let bytes = all.0.load(Ordering::Relaxed);
+        assert!(bytes <= SHARED_QUEUED + 161 * LEAST_QUEUED, "{bytes}");
+        drop((others, first_outlet, first));
+        assert_eq!(
+            all.0.load(Ordering::Relaxed),
+            0,
+            "all shares are given back"
+        );
+    }
+
+    #[test]
+    fn a_long_message_is_taken_when_nothing_is_queued() {
+        let all = QueuedToAll::default();
+        all.0.store(usize::MAX / 2, Ordering::Relaxed);
+        let (outbox, mut outlet) = outbox(&all);
+        let nothing = bitcoin::p2p::message_blockdata::Inventory::Error;
+        let long = || Message::NotFound(vec![nothing; 50_000]);
+        assert_eq!(outbox.push(long()), Ok(()));
         assert_eq!(outbox.push(Message::Verack), Err(Full));
-        assert_eq!(outbox.send(big).now_or_never(), None);
         drop(outlet.0.try_recv().expect("it was queued"));
         assert_eq!(outbox.push(Message::Verack), Ok(()));
+    }
+
+    #[test]
+    fn a_batch_of_blocks_tells_when_the_last_byte_was_written() {
+        crate::virtual_time::run(async {
+            let magic = Network::Regtest.magic();
+            let (ours, theirs) = tokio::io::duplex(1_000);
+            let (outbox, outlet) = outbox(&QueuedToAll::default());
+            let counters = Arc::new(Counters::new(Arc::default(), None));
+            let writer = write_queue(outlet, ours, magic, Clock::start(), counters);
+            let writer = actix_rt::spawn(writer);
+            let (batch, mut all_written) = Batch::new(None);
+            let encoded = Message::Block(block()).encode(magic);
+            for _ in 0..10 {
+                outbox
+                    .send(encoded.clone(), batch.clone())
+                    .await
+                    .expect("the connection is open");
+            }
+            drop(batch);
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            assert!(
+                all_written
+                    .try_recv()
+                    .is_err_and(|e| e == oneshot::error::TryRecvError::Empty)
+            );
+            let reader = FramedRead::new(theirs, Codec::new(magic));
+            let read = actix_rt::spawn(reader.take(10).collect::<Vec<_>>());
+            // The sender is dropped with the last block.
+            assert!(all_written.await.is_err());
+            assert_eq!(read.await.expect("no panic").len(), 10);
+            writer.abort();
+        });
     }
 }

@@ -1,6 +1,6 @@
 //! `Peer`: one connection. Owns its socket and its lifecycle guard.
 //!
-//! Input is a metered stream of frames, output a queue emptied by the actor's
+//! Input is a stream of frames that is read as fast as it may be, output a queue emptied by the actor's
 //! own writer; both are items of the actor, so that its end closes the socket.
 
 use std::future::Future;
@@ -15,21 +15,23 @@ use actix::{
     Actor, ActorContext, ActorFuture, ActorFutureExt, Addr, AsyncContext, Context, Handler,
     Recipient, Running, StreamHandler,
 };
+use handfast_proto::address_book::Group;
 use handfast_proto::lifecycle::{DoneReason, Reached};
+use handfast_proto::receiving::Pool;
 use handfast_proto::session::{Effect, Input, Session, SessionConfig};
-use handfast_wire::frame::MIN_READ_AHEAD;
 use handfast_wire::{Codec, CodecError, Message};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
-use tokio_util::codec::FramedRead;
 
 use crate::alarm::{Alarm, Timed};
 use crate::clock::Clock;
-use crate::credit::{Charged, Credit, Metered};
+use crate::credit::{Charged, Credit};
+use crate::frame_reader::{Exceeding, FrameReader, ReadError, Remote, Shares};
+use crate::large_frames::LargeFrames;
 use crate::lifecycle::{Birth, Lifecycle};
 use crate::mail::{Disconnect, PeerAdd, PeerDone, PeerInput, Ping, ServeBlock, post_to};
-use crate::outbox::{Outbox, outbox, write_queue};
+use crate::outbox::{Outbox, QueuedToAll, outbox, write_queue};
 use crate::room::Place;
 use crate::serve::{Library, serve};
 use crate::stats::{Counters, TotalCounters};
@@ -45,11 +47,42 @@ pub(crate) struct Surroundings {
     pub(crate) library: Library,
     /// The node's budget for blocks that wait for the kernel.
     pub(crate) blocks: Arc<Semaphore>,
+    /// The node's permits for large frames.
+    pub(crate) large: Arc<LargeFrames>,
+    /// Connections that send too much.
+    pub(crate) exceeding: Exceeding,
+    /// Bytes of messages that are queued to remotes.
+    pub(crate) queued: QueuedToAll,
     pub(crate) totals: Arc<TotalCounters>,
     /// Height of our tip, told in `version`.
     pub(crate) height: Arc<AtomicU64>,
     /// Mixed with the connection's id for its session.
     pub(crate) seed: u64,
+}
+
+impl Surroundings {
+    fn shares(&self) -> Shares {
+        Shares {
+            large: self.large.clone(),
+            blocks: self.blocks.clone(),
+            exceeding: self.exceeding.clone(),
+            clock: self.clock,
+        }
+    }
+}
+
+impl Remote {
+    fn new(birth: &Birth) -> Self {
+        let pool = if birth.direction.is_outgoing() {
+            Pool::Outgoing
+        } else {
+            Pool::Inbound
+        };
+        Self {
+            group: Group::of(birth.remote.ip()),
+            pool,
+        }
+    }
 }
 
 /// The managers' way to one connection.
@@ -68,6 +101,7 @@ pub(crate) struct Peer {
     around: Arc<Surroundings>,
     outbox: Outbox,
     counters: Arc<Counters>,
+    remote: Remote,
     /// Only during the handshake: PeerManager knows those who completed it.
     place: Option<Place>,
     /// Made with the first order.
@@ -112,12 +146,18 @@ where
         seed,
         now,
     );
-    let (outbox, outlet) = outbox();
+    let remote = Remote::new(&birth);
+    let (outbox, outlet) = outbox(&around.queued);
     let counters = Arc::new(Counters::new(around.totals.clone(), birth.local));
 
     let mut ctx = Context::new();
-    let frames = FramedRead::with_capacity(read, Codec::new(magic), MIN_READ_AHEAD);
-    ctx.add_stream(Metered::new(frames, around.blocks.clone()));
+    ctx.add_stream(FrameReader::new(
+        read,
+        Codec::for_handshake(magic).without_transactions(),
+        remote,
+        outbox.expected(),
+        around.shares(),
+    ));
     let writer = write_queue(outlet, write, magic, around.clock, counters.clone());
     ctx.spawn(wrap_future::<_, Peer>(writer).map(|result, peer, ctx| {
         if let Err(error) = result {
@@ -132,6 +172,7 @@ where
         around,
         outbox,
         counters,
+        remote,
         place: Some(place),
         serving: None,
     })
@@ -236,8 +277,8 @@ impl Timed for Peer {
     }
 }
 
-impl StreamHandler<Result<Charged, CodecError>> for Peer {
-    fn handle(&mut self, item: Result<Charged, CodecError>, ctx: &mut Self::Context) {
+impl StreamHandler<Result<Charged, ReadError>> for Peer {
+    fn handle(&mut self, item: Result<Charged, ReadError>, ctx: &mut Self::Context) {
         match item {
             Ok(Charged { frame, credit }) => {
                 let unix = self.around.clock.now().unix;
@@ -247,12 +288,18 @@ impl StreamHandler<Result<Charged, CodecError>> for Peer {
                     Err(garbled) => self.step(Input::Undecodable(garbled.to_string()), None, ctx),
                 }
             }
-            Err(CodecError::Decode(error)) => {
-                self.step(Input::Undecodable(error.to_string()), None, ctx)
+            Err(ReadError::Codec(CodecError::Decode(error))) => {
+                let input = if error.is_out_of_place() {
+                    Input::OutOfPlace(error.to_string())
+                } else {
+                    Input::Undecodable(error.to_string())
+                };
+                self.step(input, None, ctx)
             }
-            Err(CodecError::Io(error)) => {
+            Err(ReadError::Codec(CodecError::Io(error))) => {
                 self.step(Input::ReadFailed(error.to_string()), None, ctx)
             }
+            Err(ReadError::SlowSender) => self.step(Input::SlowSender, None, ctx),
         }
     }
 
@@ -285,7 +332,12 @@ impl Handler<ServeBlock> for Peer {
             let (orders, todo) = mpsc::unbounded_channel();
             let library = self.around.library.clone();
             let outbox = self.outbox.clone();
-            ctx.spawn(wrap_future(serve(todo, library, order.id, outbox)));
+            let serving = wrap_future::<_, Self>(serve(todo, library, self.remote, outbox));
+            ctx.spawn(serving.map(|result, peer, ctx| {
+                if result.is_err() {
+                    peer.step(Input::SlowReader, None, ctx);
+                }
+            }));
             orders
         });
         // Fails only when the connection is ending.

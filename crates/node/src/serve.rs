@@ -1,4 +1,13 @@
-//! Serving blocks to one remote: read, wait for room, queue, report.
+//! Serving blocks to one remote: read, wait for memory, queue, report.
+//!
+//! # Memory
+//!
+//! One batch of a connection is in memory at a time: up to [`BATCH_BYTES`], or one block
+//! that is longer. Beyond [`SMALL_FRAME`] it holds a permit of the node
+//! ([`handfast_proto::receiving`], as large frames do that are received: 16 MB for
+//! inbound peers, 40 MB for those that we dialled) until its last byte was written. A
+//! remote that does not read loses its connection when others wait for the memory, and
+//! only then.
 
 use std::sync::Arc;
 
@@ -7,18 +16,22 @@ use bitcoin::p2p::Magic;
 use bytes::Bytes;
 use handfast_chain::{BlockReader, ReadError};
 use handfast_proto::lifecycle::ConnId;
+use handfast_proto::receiving::SMALL_FRAME;
 use handfast_wire::{Encoded, Message, RawBlock};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::clock::Clock;
+use crate::frame_reader::Remote;
+use crate::large_frames::{LargeFrames, Permit};
 use crate::mail::{ServeBlock, Served, post_to};
-use crate::outbox::Outbox;
+use crate::outbox::{Batch, Outbox};
 
 /// Threads that read blocks for remotes at the same time, all connections together.
 pub(crate) const READERS: usize = 2;
 /// Blocks read in one go, when that many are asked for.
 const BATCH: usize = 16;
 /// No further block is read in the same go once this much was, bytes.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 256 << 10;
 
 /// Where blocks are read from. Blocks its thread.
 pub(crate) trait BlockSource: Send + Sync + std::fmt::Debug {
@@ -42,12 +55,53 @@ pub(crate) struct Library {
     pub(crate) readers: Arc<Semaphore>,
     pub(crate) magic: Magic,
     pub(crate) served: actix::Recipient<Served>,
+    /// Memory for blocks that are being sent.
+    pub(crate) memory: Arc<LargeFrames>,
+    pub(crate) clock: Clock,
+}
+
+/// The remote does not read, and others wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlowReader;
+
+/// A batch that was queued, until it was written.
+#[derive(Debug)]
+struct Sending {
+    permit: Option<Permit>,
+    all_written: oneshot::Receiver<()>,
+}
+
+impl Sending {
+    /// Waits until all of it was written.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    async fn written(&mut self) -> Result<(), SlowReader> {
+        let Self {
+            permit,
+            all_written,
+        } = self;
+        let lost = async {
+            match permit {
+                Some(permit) => permit.lost().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = all_written => Ok(()),
+            () = lost => Err(SlowReader),
+        }
+    }
 }
 
 /// Serves the orders of one connection in their order, until it is gone.
 ///
-/// Disk reads and checksums run on a blocking thread. The only thing waited for
-/// besides is room in this connection's queue: a slow reader delays itself.
+/// Disk reads and checksums run on a blocking thread. The only things waited for
+/// besides are this connection's writer, and memory: a slow reader delays itself.
+///
+/// # Errors
+/// The remote does not read what others wait for: its connection must end.
 ///
 /// # Cancel safety
 /// Dropped with its `Peer`: what was not queued is not sent, and nobody waits
@@ -55,39 +109,85 @@ pub(crate) struct Library {
 pub(crate) async fn serve(
     mut orders: mpsc::UnboundedReceiver<ServeBlock>,
     library: Library,
-    id: ConnId,
+    remote: Remote,
     outbox: Outbox,
-) {
+) -> Result<(), SlowReader> {
     let mut batch = Vec::with_capacity(BATCH);
-    while orders.recv_many(&mut batch, BATCH).await > 0 {
-        while !batch.is_empty() {
-            let Ok(turn) = library.readers.clone().acquire_owned().await else {
-                return;
-            };
-            let (reader, magic) = (library.reader.clone(), library.magic);
-            let todo = std::mem::take(&mut batch);
-            let read = move || {
-                let read = read_batch(&*reader, magic, todo);
-                drop(turn);
-                read
-            };
-            let Ok((read, rest)) = tokio::task::spawn_blocking(read).await else {
-                return;
-            };
-            batch = rest;
-            for (ticket, frame) in read {
-                if let Some(frame) = frame
-                    && outbox.send(frame).await.is_err()
-                {
-                    return;
+    let mut sending: Option<Sending> = None;
+    loop {
+        // What is being sent is minded while there is nothing to do.
+        while let Some(current) = &mut sending {
+            if batch.is_empty() {
+                tokio::select! {
+                    biased;
+                    written = current.written() => written?,
+                    count = orders.recv_many(&mut batch, BATCH) => {
+                        if count == 0 {
+                            return Ok(());
+                        }
+                        continue;
+                    }
                 }
-                post_to(&library.served, Served { id, ticket });
+            } else {
+                current.written().await?;
             }
+            sending = None;
         }
+        if batch.is_empty() && orders.recv_many(&mut batch, BATCH).await == 0 {
+            return Ok(());
+        }
+        let Some((read, permit)) = read(&library, remote, &mut batch).await else {
+            return Ok(());
+        };
+        let (together, all_written) = Batch::new(permit.as_ref().map(Permit::meter));
+        for (id, ticket, frame) in read {
+            if let Some(frame) = frame
+                && outbox.send(frame, together.clone()).await.is_err()
+            {
+                return Ok(());
+            }
+            post_to(&library.served, Served { id, ticket });
+        }
+        sending = Some(Sending {
+            permit,
+            all_written,
+        });
     }
 }
 
-type Read = (u64, Option<Encoded>);
+/// Reads some blocks of `batch`, which keeps the others, and takes memory for them.
+/// `None`: the node ends.
+///
+/// The turn to read is kept until there is memory: what was read and has none is
+/// bounded by the turns.
+async fn read(
+    library: &Library,
+    remote: Remote,
+    batch: &mut Vec<ServeBlock>,
+) -> Option<(Vec<Read>, Option<Permit>)> {
+    let turn = library.readers.clone().acquire_owned().await.ok()?;
+    let (reader, magic) = (library.reader.clone(), library.magic);
+    let todo = std::mem::take(batch);
+    // The turn is the thread's while it reads, also when nobody waits for it any more.
+    let reading = move || (read_batch(&*reader, magic, todo), turn);
+    let ((read, rest), turn) = tokio::task::spawn_blocking(reading).await.ok()?;
+    *batch = rest;
+    let frames = read.iter().filter_map(|(_, _, frame)| frame.as_ref());
+    let bytes: usize = frames.map(Encoded::len).sum();
+    let permit = if bytes > SMALL_FRAME {
+        let Remote { group, pool } = remote;
+        let mut permit = LargeFrames::claim(&library.memory, library.clock, group, pool, bytes);
+        // Lost is what was granted before.
+        permit.granted().await.ok()?;
+        Some(permit)
+    } else {
+        None
+    };
+    drop(turn);
+    Some((read, permit))
+}
+
+type Read = (ConnId, u64, Option<Encoded>);
 
 /// Reads orders from the front until [`BATCH_BYTES`]; returns those not looked at too.
 fn read_batch(
@@ -101,17 +201,21 @@ fn read_batch(
     while bytes < BATCH_BYTES
         && let Some(order) = orders.next()
     {
-        let frame = read(reader, magic, &order).inspect_err(|error| {
+        let frame = read_one(reader, magic, &order).inspect_err(|error| {
             // The order was for a block that is on disk: our own trouble.
             tracing::warn!(block = %order.hash, peer = order.id.0, %error, "cannot serve a block");
         });
         bytes += frame.as_ref().map_or(0, Encoded::len);
-        done.push((order.ticket, frame.ok()));
+        done.push((order.id, order.ticket, frame.ok()));
     }
     (done, orders.collect())
 }
 
-fn read(reader: &dyn BlockSource, magic: Magic, order: &ServeBlock) -> Result<Encoded, ReadError> {
+fn read_one(
+    reader: &dyn BlockSource,
+    magic: Magic,
+    order: &ServeBlock,
+) -> Result<Encoded, ReadError> {
     let bytes = reader.read(&order.hash, order.witness)?;
     let block = RawBlock::new(bytes).map_err(|error| ReadError::Io {
         hash: order.hash,

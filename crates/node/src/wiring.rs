@@ -22,11 +22,13 @@ use crate::config::NodeConfig;
 use crate::connector::{Connector, Results};
 use crate::credit::block_budget;
 use crate::descriptors::OpenFiles;
+use crate::frame_reader::Exceeding;
 use crate::handle::default_threads;
 use crate::intake::Intake;
 use crate::listener::{Bound, Listener};
 use crate::miner::Miner;
 use crate::opening::{Mailbox, Mailboxes, Open};
+use crate::outbox::QueuedToAll;
 use crate::peer::Surroundings;
 use crate::peer_manager::PeerManager;
 use crate::room::Room;
@@ -225,8 +227,13 @@ fn surroundings(
             readers: Arc::new(Semaphore::new(READERS)),
             magic: config.network.magic(),
             served: peers.clone().recipient(),
+            memory: Arc::default(),
+            clock: shared.clock,
         },
         blocks: block_budget(),
+        large: Arc::default(),
+        exceeding: Exceeding::default(),
+        queued: QueuedToAll::default(),
         totals: shared.totals.clone(),
         height: shared.height.clone(),
         seed: seeds.of("sessions"),

@@ -1,22 +1,37 @@
 //! Credits and bounds: nothing that a remote can fill is without one.
 //!
-//! | queue | bound | when it is full |
+//! | what a remote can make us hold | per connection | per address group | in all | held by the test |
+//! |---|---|---|---|---|
+//! | connections | | handshakes: the largest group loses its oldest | slots: inbound 115, in the handshake 512, leaving 32, outbound 10, manual 8 | `a_full_room_tells_the_oldest_to_leave…` |
+//! | callers who were not accepted yet | | | 4,096 for each address, or what the system grants | |
+//! | frames before `verack` | 5,000 bytes each, 32 KiB together; longer ones end the connection by their header | | 512 times that | `a_frame_head_of_a_block_before_version…` |
+//! | read buffer between frames | 1 to 16 KiB | | | `a_connection_that_falls_silent_gives_its_buffer_back` |
+//! | small frame that is being received | 32 KiB | | 165 connections: 5.3 MB | |
+//! | large frame, from its header until it was handled, that we asked for | one | all | 40 MB from peers that we dialled; 16 MB from inbound ones | `memory_of_unfinished_frames_is_bounded_over_all_connections`, `a_block_that_we_asked_for_comes_through…` |
+//! | large frame that nobody asked for | one | one | 8 MB | `of_what_nobody_asked_for_a_group_sends_one_large_frame_at_a_time` |
+//! | frames in the managers' mailboxes and queues | 64 frames, 64 KiB and one frame (large ones count above) | | 165 connections: 10 MB | `without_credit_nothing_more_is_taken_off_the_socket` |
+//! | blocks that wait for the kernel | | | 32 MiB | `a_block_waits_for_the_nodes_budget_and_other_frames_do_not` |
+//! | messages to a remote that does not read | 1,000 messages; 256 KiB to 2 MiB, by how much others have queued | | 16 MiB, and 256 KiB of each connection | `a_remote_may_have_much_queued_while_others_have_little…` |
+//! | blocks that are being sent to it | 256 KiB, or one longer block | all | 40 MB to peers that we dialled, 16 MB to inbound ones; two more that were read and wait | `who_does_not_read_blocks_makes_way…` |
+//! | orders to serve | the sync machine's own bound | | | |
+//! | lifecycle messages in both managers | two per slot (L5) | | two per slot | `assert_bounded`, in release builds too |
+//! | snapshots | | | one, published every 10 ms at most | |
+//!
+//! | what a remote can make us do | per connection | in all |
 //! |---|---|---|
-//! | connections | slots: inbound with handshakes and those leaving, outbound, manual | inbound: callers wait in the accept queue, and are closed and counted when no slot came home for 250 ms; outbound: the dial fails |
-//! | callers who were not accepted yet | 4,096 for each address, or what the system grants | the system drops them (`ListenOverflows`), and they try again |
-//! | connections in the handshake | 512 inbound | the oldest of the largest network group leaves |
-//! | lifecycle messages in both managers | two per slot (L5) | cannot be: the slot rides inside `Done` |
-//! | frames of a connection in the managers' mailboxes | 64 frames, 8 MiB and one frame | its socket is not read; TCP pushes back |
-//! | blocks of all connections that wait for the kernel | 96 MiB | the next block frame waits; other frames of other connections do not |
-//! | messages to a remote | 1,000 messages, 6 MiB | managers and session: it is cut off (`SlowReader`); served blocks wait |
-//! | blocks read for remotes | 2 threads, 1 MiB or one block each | the next order waits |
-//! | orders to serve | the sync machine's own bound per peer | |
-//! | snapshots | one, published every 10 ms at most | |
+//! | read what nobody asked for | 256 KiB a second (1 MiB while few do) after a burst of 4 MiB: then its socket is read later ([`UnaskedRate`]) | 8 MiB a second, or 256 KiB of each |
+//! | handle messages | one costly message, or 500 units of work, in a turn (`frame_reader.rs`, `turns.rs`) | each manager serves connections by deficit round robin ([`FairQueue`]), and gives way after each turn |
+//! | look through an `inv` | its last 500 entries | |
+//! | look through a `notfound` | none with more than 500 entries | |
+//! | hash a transaction | none: a `tx` ends the connection by its header, since we said `relay=false` | |
+//! | hash what is ignored | none: payloads of commands that we do not know are dropped as they come | |
+//!
+//! What inbound peers can make us hold by all of these together is 140 MB.
 //!
 //! # Credit
 //!
 //! A frame takes credit of its connection as it leaves the decoder, and carries it
-//! through every mailbox; the credit goes home when the message that holds it is
+//! through every mailbox and queue; the credit goes home when the message that holds it is
 //! dropped, which is after it was handled. A panic on the way drops it as well. So
 //! there is no path on which credit is lost and a connection stops for ever.
 //!
@@ -24,18 +39,34 @@
 //! `SyncManager` until the kernel's verdict if the machine gave the block to the
 //! kernel, and goes home at once if it did not.
 //!
+//! # Large frames
+//!
+//! Bitcoin Core lets each connection hold a message of 4 MB: 114 peers that each send a
+//! header and all bytes but one hold 456 MB. Here a frame of more than 32 KiB is read
+//! while its connection has a permit, and the permits of what we asked of peers that we
+//! dialled, of what we asked of inbound peers, and of what nobody asked for are three
+//! pools. Within one, who sends slowest while others wait loses its permit and its
+//! connection (`SlowSender`, which discourages nobody), so that none can be held for
+//! ever: see [`LargeFrames`].
+//!
 //! # Who may wait
 //!
 //! Waiting points only downstream: a connection's stream waits for the managers and
-//! the kernel; the future that serves blocks waits for room to its own remote. The
-//! managers and the kernel's thread wait for nobody: they post, or find a bound
-//! reached and act on it. The wait graph has no cycle, so nothing can deadlock.
+//! the kernel, or for a permit; the future that serves blocks waits for its own remote, and
+//! for memory. The managers and the kernel's thread wait for nobody: they post, or find a
+//! bound reached and act on it. Who holds a permit waits for nothing but its own remote
+//! and, when its frame is complete, for the managers and the kernel. The wait graph has
+//! no cycle, so nothing can deadlock.
 //!
 //! # Security
 //!
 //! A remote that sends faster than we handle slows itself down. One that does not
 //! read is cut off at a bound that an honest slow one does not reach, because what
-//! is big (blocks) waits for room instead of being queued. One that connects and
+//! is big (blocks) waits for memory instead of being queued. One that connects and
 //! says nothing holds a place in the handshake until it times out or a newcomer needs
 //! the place; these places come on top of those for peers, so that silence takes no
 //! peer's place and keeps nobody out.
+//!
+//! [`UnaskedRate`]: handfast_proto::receiving::UnaskedRate
+//! [`LargeFrames`]: handfast_proto::receiving::LargeFrames
+//! [`FairQueue`]: handfast_proto::fair_queue::FairQueue

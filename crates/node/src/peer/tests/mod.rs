@@ -8,6 +8,7 @@ mod lifecycle;
 mod managers;
 mod queues;
 mod rounds;
+mod shares;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -72,6 +73,7 @@ impl Handler<PeerInput> for Clerk {
             Message::GetAddr => "getaddr",
             Message::Block(_) => "block",
             Message::GetHeaders(_) => "getheaders",
+            Message::Inv(_) => "inv",
             other => panic!("the test did not send {other:?}"),
         };
         self.heard
@@ -141,9 +143,10 @@ struct Managers {
 
 /// What connections need, with a library that has `block` and no other.
 fn surroundings(managers: Managers, block: Bytes) -> Arc<Surroundings> {
+    let clock = Clock::virtual_from(1_700_000_000);
     Arc::new(Surroundings {
         session: Arc::new(SessionConfig::new("/test:1/".into(), [7; 16])),
-        clock: Clock::virtual_from(1_700_000_000),
+        clock,
         add: managers.add,
         input: managers.input,
         done: managers.done,
@@ -152,8 +155,13 @@ fn surroundings(managers: Managers, block: Bytes) -> Arc<Surroundings> {
             readers: Arc::new(Semaphore::new(1)),
             magic: Network::Regtest.magic(),
             served: managers.served,
+            memory: Arc::default(),
+            clock,
         },
         blocks: block_budget(),
+        large: Arc::default(),
+        exceeding: Exceeding::default(),
+        queued: QueuedToAll::default(),
         totals: Arc::default(),
         height: Arc::default(),
         seed: 5,
@@ -241,7 +249,12 @@ impl World {
 
     /// A new inbound connection, and its remote end.
     fn connect(&mut self) -> (Addr<Peer>, Remote) {
-        let (ours, theirs) = duplex(4096);
+        self.connect_by(4096)
+    }
+
+    /// The same with a socket that takes so many bytes without being read.
+    fn connect_by(&mut self, socket: usize) -> (Addr<Peer>, Remote) {
+        let (ours, theirs) = duplex(socket);
         let (read, write) = tokio::io::split(ours);
         let birth = self.birth();
         let actor = spawn(self.around.clone(), birth, read, write);

@@ -1,0 +1,325 @@
+//! Reads the frames of one connection, as fast as they may be read.
+//!
+//! What is asked before each read, and what happens when the answer is no:
+//!
+//! | question | bound | until then |
+//! |---|---|---|
+//! | has the connection credit? | [`crate::credit`] | its socket is not read |
+//! | has it sent too much that nobody asked for? | [`UnaskedRate`] | the same |
+//! | may it send a large frame? | [`crate::large_frames`] | the same; its head was read |
+//! | has it had its turn? | [`TURN`] | others of this thread run first |
+//!
+//! Nothing is dropped for it: TCP makes the remote wait. Only who sent too much and left
+//! has its connection ended with the rest of it unread: it would keep its slot else
+//! ([`crate::peer_socket`]).
+//!
+//! # Turns
+//!
+//! A turn ends by the work it has caused, not by a number of frames: after one costly
+//! message, or half a megabyte, or hundreds of small ones, whatever comes first. The
+//! connection is polled again when every other that is ready has had its turn.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use futures_util::Stream;
+use handfast_proto::address_book::Group;
+use handfast_proto::fair_queue::{TURN, cost};
+use handfast_proto::receiving::{Pool, SMALL_FRAME, UnaskedRate, answers_large, unasked_rate};
+use handfast_wire::frame::MIN_READ_AHEAD;
+use handfast_wire::{Codec, CodecError, Frame, Kind, Message};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::sync::Semaphore;
+use tokio::time::Sleep;
+use tokio_util::sync::PollSemaphore;
+
+use crate::clock::Clock;
+use crate::credit::{Charged, Credit, Gate, MAX_BLOCK_BYTES};
+use crate::large_frames::{LargeFrames, Lost, Permit};
+use crate::outbox::Expected;
+
+/// Bytes whose reading and hashing is a unit of [`cost`].
+const BYTES_PER_UNIT: usize = 1_024;
+
+/// How often a socket that is not read is asked whether its remote has left.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Bytes read at a time: half a turn.
+const MAX_READ: usize = 256 << 10;
+
+/// Why a connection yields no more frames.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// The remote broke the format, or the socket failed.
+    Codec(CodecError),
+    /// Its large frame was in the way of others.
+    SlowSender,
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Codec(error.into())
+    }
+}
+
+/// What the connections of a node share for reading.
+#[derive(Clone, Debug)]
+pub(crate) struct Shares {
+    /// Memory for large frames.
+    pub(crate) large: Arc<LargeFrames>,
+    /// Memory for blocks that wait for the kernel.
+    pub(crate) blocks: Arc<Semaphore>,
+    /// Connections that have exceeded their burst.
+    pub(crate) exceeding: Exceeding,
+    pub(crate) clock: Clock,
+}
+
+/// How many connections sent so much that nobody asked for that they are paused.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Exceeding(Arc<AtomicUsize>);
+
+/// Counts one of them until it is dropped.
+#[derive(Debug)]
+struct Exceeds(Exceeding);
+
+impl Exceeding {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn one_more(&self) -> Exceeds {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Exceeds(self.clone())
+    }
+}
+
+impl Drop for Exceeds {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whose frames these are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remote {
+    pub(crate) group: Group,
+    /// Where a large frame belongs that we asked for.
+    pub(crate) pool: Pool,
+}
+
+/// A frame that waits for its share of the node's budget for blocks.
+#[derive(Debug)]
+struct WaitingBlock {
+    frame: Frame,
+    credit: Credit,
+    /// Its memory, until the share is there.
+    permit: Option<Permit>,
+}
+
+/// The stream of frames. See the module.
+#[derive(Debug)]
+pub(crate) struct FrameReader<R> {
+    socket: R,
+    codec: Codec,
+    buffer: BytesMut,
+    at_end: bool,
+    gate: Arc<Gate>,
+    expected: Expected,
+    rate: UnaskedRate,
+    exceeds: Option<Exceeds>,
+    remote: Remote,
+    shares: Shares,
+    blocks: PollSemaphore,
+    /// Of the large frame that is being received.
+    permit: Option<Permit>,
+    block: Option<WaitingBlock>,
+    /// Ends when `rate` allows to read on.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// Work of this turn, in units of [`cost`].
+    turn: u64,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    pub(crate) fn new(
+        socket: R,
+        codec: Codec,
+        remote: Remote,
+        expected: Expected,
+        shares: Shares,
+    ) -> Self {
+        Self {
+            socket,
+            codec,
+            buffer: BytesMut::with_capacity(MIN_READ_AHEAD),
+            at_end: false,
+            gate: Arc::default(),
+            expected,
+            rate: UnaskedRate::default(),
+            exceeds: None,
+            remote,
+            blocks: PollSemaphore::new(shares.blocks.clone()),
+            shares,
+            permit: None,
+            block: None,
+            pause: None,
+            turn: 0,
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Charged, ReadError>>> {
+        loop {
+            if self.turn >= TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if self.block.is_some() {
+                return self.poll_block(cx).map(|charged| Some(Ok(charged)));
+            }
+            // A frame that has begun is read to its end: what holds up its last bytes then
+            // is the remote, and not we.
+            if self.codec.payload().is_none() {
+                ready!(self.gate.poll_open(cx));
+            }
+            match self.codec.next_frame(&mut self.buffer) {
+                Ok(Some(frame)) => match self.charge(frame) {
+                    Some(charged) => return Poll::Ready(Some(Ok(charged))),
+                    // A block: it waits for its share.
+                    None => continue,
+                },
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(ReadError::Codec(error.into())))),
+            }
+            if self.at_end {
+                return Poll::Ready(None);
+            }
+            ready!(self.poll_rate(cx));
+            if self.at_end {
+                // What is left of it is too much that nobody asked for.
+                return Poll::Ready(None);
+            }
+            if ready!(self.poll_permit(cx)).is_err() {
+                return Poll::Ready(Some(Err(ReadError::SlowSender)));
+            }
+            let mut space = (&mut self.buffer).limit(MAX_READ);
+            // It keeps nothing between polls: it may be made anew for each.
+            let read = pin!(self.socket.read_buf(&mut space));
+            match ready!(read.poll(cx)) {
+                Ok(0) => self.at_end = true,
+                Ok(read) => self.turn += units(read),
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+        }
+    }
+
+    /// Counts a frame that is complete. `None`: it is a block.
+    fn charge(&mut self, frame: Frame) -> Option<Charged> {
+        let message = frame.message.as_ref().ok();
+        self.turn += 2 + message.map_or(0, cost);
+        let asked = message.is_some_and(|message| self.expected.received(message));
+        if !asked {
+            self.rate
+                .received(self.shares.clock.now(), frame.wire_bytes);
+        }
+        let permit = self.permit.take();
+        if let Some(permit) = &permit {
+            permit.complete();
+        }
+        let credit = self.gate.charge(frame.wire_bytes);
+        if matches!(frame.message, Ok(Message::Block(_))) {
+            self.block = Some(WaitingBlock {
+                frame,
+                credit,
+                permit,
+            });
+            return None;
+        }
+        let credit = credit.with_permit(permit);
+        Some(Charged { frame, credit })
+    }
+
+    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Charged> {
+        let bytes = self.block.as_ref().map_or(0, |block| {
+            u32::try_from(block.frame.wire_bytes.min(MAX_BLOCK_BYTES)).expect("fits 32 bits")
+        });
+        let share = ready!(self.blocks.poll_acquire_many(cx, bytes));
+        let block = self.block.take().expect("the caller looked");
+        // From here on it counts as a block that waits for the kernel.
+        drop(block.permit);
+        Poll::Ready(Charged {
+            frame: block.frame,
+            credit: block.credit.with_block_share(share),
+        })
+    }
+
+    /// Ready when the connection has not sent too much that nobody asked for, or the remote
+    /// has left meanwhile.
+    fn poll_rate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let clock = self.shares.clock;
+        while let Some(until) = self.rate.pauses_until(clock.now()) {
+            let exceeding = &self.shares.exceeding;
+            self.exceeds.get_or_insert_with(|| exceeding.one_more());
+            let now = clock.now();
+            self.rate.set_rate(now, unasked_rate(exceeding.count()));
+            let until = until.min(now.mono + LOOK_EVERY);
+            let pause = self
+                .pause
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(clock.instant(until))));
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+            let mut nothing = ReadBuf::new(&mut []);
+            let looked = Pin::new(&mut self.socket).poll_read(cx, &mut nothing);
+            if let Poll::Ready(Err(_)) = looked {
+                self.at_end = true;
+                break;
+            }
+        }
+        self.pause = None;
+        self.exceeds = None;
+        Poll::Ready(())
+    }
+
+    /// Ready when the frame that is being received may be, as far as its length goes.
+    fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        let Some((kind, bytes)) = self.codec.payload().filter(|(_, len)| *len > SMALL_FRAME) else {
+            return Poll::Ready(Ok(()));
+        };
+        let pool = self.pool(kind);
+        let permit = self.permit.get_or_insert_with(|| {
+            let Remote { group, .. } = self.remote;
+            LargeFrames::claim(&self.shares.large, self.shares.clock, group, pool, bytes)
+        });
+        permit.poll_granted(cx, self.buffer.len())
+    }
+
+    fn pool(&self, kind: Kind) -> Pool {
+        if answers_large(kind) && self.expected.expects(kind) {
+            self.remote.pool
+        } else {
+            Pool::Unasked
+        }
+    }
+}
+
+fn units(bytes: usize) -> u64 {
+    u64::try_from(bytes.div_ceil(BYTES_PER_UNIT)).unwrap_or(TURN)
+}
+
+impl<R: AsyncRead + Unpin> Stream for FrameReader<R> {
+    type Item = Result<Charged, ReadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let polled = this.poll_frame(cx);
+        if polled.is_pending() {
+            this.turn = 0;
+        }
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests;

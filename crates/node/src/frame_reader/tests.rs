@@ -1,0 +1,318 @@
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
+use bitcoin::p2p::message_blockdata::Inventory;
+use futures_util::{FutureExt, StreamExt};
+use handfast_proto::receiving::{
+    MAX_INBOUND_BYTES, MAX_UNASKED_BYTES, MOST_UNASKED, UNASKED_BURST,
+};
+use handfast_wire::{Network, RawBlock, encode_head};
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
+use super::*;
+use crate::credit::block_budget;
+use crate::outbox::{Outbox, Outlet, QueuedToAll, outbox};
+
+/// What a socket takes without being read, bytes: all that a test sends.
+const SOCKET: usize = 8 << 20;
+/// The same where a remote sends in its own task.
+const SMALL_SOCKET: usize = 64 << 10;
+
+fn shares() -> Shares {
+    Shares {
+        large: Arc::default(),
+        blocks: block_budget(),
+        exceeding: Exceeding::default(),
+        clock: Clock::virtual_from(1_700_000_000),
+    }
+}
+
+/// A connection after its handshake: its reader, the remote's end, our queue to it.
+struct Connection {
+    reader: FrameReader<DuplexStream>,
+    remote: DuplexStream,
+    outbox: Outbox,
+    _outlet: Outlet,
+}
+
+impl Connection {
+    fn new(shares: &Shares) -> Self {
+        Self::by(SOCKET, shares)
+    }
+
+    fn by(socket: usize, shares: &Shares) -> Self {
+        let (ours, remote) = duplex(socket);
+        let (outbox, outlet) = outbox(&QueuedToAll::default());
+        let whose = Remote {
+            group: Group::V4([127, 0]),
+            pool: Pool::Inbound,
+        };
+        let codec = Codec::new(Network::Regtest.magic());
+        Self {
+            reader: FrameReader::new(ours, codec, whose, outbox.expected(), shares.clone()),
+            remote,
+            outbox,
+            _outlet: outlet,
+        }
+    }
+
+    async fn send(&mut self, message: &Message) {
+        let mut bytes = BytesMut::new();
+        message.encode_into(Network::Regtest.magic(), &mut bytes);
+        let sent = self.remote.write_all(&bytes).await;
+        sent.expect("the connection is open");
+    }
+
+    /// A remote that sends a `block` of which the last byte does not come.
+    fn all_but_the_last_byte(shares: &Shares) -> Self {
+        let bytes = 3_990_000;
+        let mut connection = Self::by(SMALL_SOCKET, shares);
+        let mut remote = std::mem::replace(&mut connection.remote, duplex(1).0);
+        actix_rt::spawn(async move {
+            let head = encode_head(Network::Regtest.magic(), "block", bytes, [0; 4]);
+            let zeros = [0; 10_000];
+            let mut rest = bytes - 1;
+            let mut open = remote.write_all(&head).await.is_ok();
+            while open && rest > 0 {
+                let now = rest.min(zeros.len());
+                open = remote.write_all(&zeros[..now]).await.is_ok();
+                rest -= now;
+            }
+            std::future::pending::<()>().await;
+        });
+        connection
+    }
+
+    fn ask_for_a_block(&self) {
+        let hash = BlockHash::all_zeros();
+        let wanted = Message::GetData(vec![Inventory::WitnessBlock(hash)]);
+        self.outbox.push(wanted).expect("the queue is empty");
+    }
+
+    /// The next frame, if it comes in the current turn.
+    fn now(&mut self) -> Option<Charged> {
+        let item = self.reader.next().now_or_never()?;
+        Some(item.expect("the connection is open").expect("well-formed"))
+    }
+
+    /// Turns until the next frame is there, that one included.
+    async fn turns(&mut self) -> usize {
+        for turns in 1..10_000 {
+            if self.now().is_some() {
+                return turns;
+            }
+            // Else the runtime lets this task read nothing after a while.
+            tokio::task::yield_now().await;
+        }
+        panic!("no frame comes");
+    }
+}
+
+fn inv(entries: usize) -> Message {
+    let hash = BlockHash::from_byte_array([7; 32]);
+    Message::Inv(vec![Inventory::Block(hash); entries])
+}
+
+fn block(bytes: usize) -> Message {
+    let genesis = Network::Regtest.genesis_block();
+    let mut serialized = bitcoin::consensus::serialize(&genesis);
+    serialized.resize(bytes, 0);
+    Message::Block(RawBlock::new(serialized.into()).expect("a block"))
+}
+
+#[test]
+fn a_turn_has_one_costly_frame_and_many_small_ones() {
+    crate::virtual_time::run(async {
+        let mut connection = Connection::new(&shares());
+        for _ in 0..3 {
+            connection.send(&inv(10_000)).await;
+        }
+        assert!(connection.now().is_some());
+        for _ in 0..2 {
+            assert!(connection.now().is_none(), "the turn is over");
+            assert!(connection.now().is_some());
+        }
+        for nonce in 0..100 {
+            connection.send(&Message::Ping(nonce)).await;
+        }
+        assert!(connection.now().is_none(), "the turn is over");
+        let in_one_turn = (0..100).map_while(|_| connection.now()).count();
+        assert_eq!(in_one_turn, 100);
+    });
+}
+
+#[test]
+fn a_long_frame_takes_several_turns_to_read() {
+    crate::virtual_time::run(async {
+        let mut connection = Connection::new(&shares());
+        connection.ask_for_a_block();
+        connection.send(&block(4_000_000)).await;
+        let turns = connection.turns().await;
+        assert!((4..=12).contains(&turns), "{turns}");
+    });
+}
+
+#[test]
+fn what_nobody_asked_for_is_read_at_its_rate() {
+    crate::virtual_time::run(async {
+        let shares = shares();
+        let mut connection = Connection::new(&shares);
+        let one = inv(1_000);
+        let bytes = 36_027_u64;
+        let mut remote = std::mem::replace(&mut connection.remote, duplex(1).0);
+        let flood = actix_rt::spawn(async move {
+            let mut frame = BytesMut::new();
+            one.encode_into(Network::Regtest.magic(), &mut frame);
+            while remote.write_all(&frame).await.is_ok() {}
+        });
+        let seconds = 60;
+        let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
+        let mut frames = 0;
+        while let Ok(frame) = tokio::time::timeout_at(end, connection.reader.next()).await {
+            frame.expect("the connection is open").expect("well-formed");
+            frames += 1;
+        }
+        let fair = UNASKED_BURST + seconds * MOST_UNASKED;
+        let read = frames * bytes;
+        assert!(read.abs_diff(fair) < 3 * bytes, "{read} instead of {fair}");
+        flood.abort();
+    });
+}
+
+#[test]
+fn blocks_that_we_asked_for_are_read_without_a_pause() {
+    crate::virtual_time::run(async {
+        let shares = shares();
+        let mut connection = Connection::new(&shares);
+        let before = tokio::time::Instant::now();
+        for _ in 0..40 {
+            connection.ask_for_a_block();
+            connection.send(&block(1_000_000)).await;
+            connection.turns().await;
+        }
+        assert_eq!(tokio::time::Instant::now(), before);
+        // Nobody asked for these, and one more is too much.
+        for _ in 0..5 {
+            connection.send(&block(1_000_000)).await;
+            connection.turns().await;
+        }
+        connection.send(&block(1_000_000)).await;
+        assert!((0..100).all(|_| connection.now().is_none()));
+    });
+}
+
+#[test]
+fn a_block_waits_for_the_nodes_budget_and_other_frames_do_not() {
+    crate::virtual_time::run(async {
+        let shares = Shares {
+            blocks: Arc::new(Semaphore::new(500)),
+            ..shares()
+        };
+        let mut one = Connection::new(&shares);
+        let mut other = Connection::new(&shares);
+        let mut third = Connection::new(&shares);
+        one.send(&block(400)).await;
+        other.send(&block(300)).await;
+        third.send(&Message::Ping(1)).await;
+        let mut first = one.now().expect("the whole budget is free");
+        assert!(other.now().is_none());
+        assert!(third.now().is_some());
+        let share = first
+            .credit
+            .take_block_share()
+            .expect("a block has a share");
+        drop(first);
+        assert!(other.now().is_none(), "the kernel still has the block");
+        drop(share);
+        assert!(other.now().is_some());
+    });
+}
+
+/// Reads what comes until the connection must end.
+async fn read_on(mut connection: Connection) -> ReadError {
+    loop {
+        match connection.reader.next().await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return error,
+            None => unreachable!("the remote keeps its end open"),
+        }
+    }
+}
+
+#[test]
+fn memory_of_unfinished_frames_is_bounded_over_all_connections() {
+    crate::virtual_time::run(async {
+        let shares = shares();
+        let mut connections = Vec::new();
+        for at in 0..114 {
+            let connection = Connection::all_but_the_last_byte(&shares);
+            if at % 2 == 0 {
+                connection.ask_for_a_block();
+            }
+            connections.push(connection);
+        }
+        for _ in 0..400 {
+            for connection in &mut connections {
+                assert!(connection.now().is_none());
+            }
+            tokio::task::yield_now().await;
+        }
+        let buffered = |connection: &Connection| connection.reader.buffer.capacity();
+        let bytes: usize = connections.iter().map(buffered).sum();
+        let small = connections.len() * 2 * SMALL_FRAME;
+        assert!(
+            bytes <= MAX_INBOUND_BYTES + MAX_UNASKED_BYTES + small,
+            "{bytes}"
+        );
+        assert!(shares.large.bytes() <= MAX_INBOUND_BYTES + MAX_UNASKED_BYTES);
+        assert!(bytes > MAX_INBOUND_BYTES * 3 / 4, "{bytes}: they are read");
+    });
+}
+
+#[test]
+fn a_block_that_we_asked_for_comes_through_beside_those_who_hold_all_permits() {
+    crate::virtual_time::run(async {
+        let shares = shares();
+        let mut hostile = Vec::new();
+        for _ in 0..60 {
+            let connection = Connection::all_but_the_last_byte(&shares);
+            connection.ask_for_a_block();
+            hostile.push(actix_rt::spawn(read_on(connection)));
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let mut honest = Connection::new(&shares);
+        honest.ask_for_a_block();
+        honest.send(&block(3_990_000)).await;
+        let came = tokio::time::timeout(Duration::from_secs(20), honest.reader.next()).await;
+        let charged = came.expect("it waits for a moment").expect("open");
+        assert!(charged.is_ok(), "{charged:?}");
+        let ended = hostile.iter().filter(|peer| peer.is_finished()).count();
+        assert!(ended > 0, "somebody made way");
+        for peer in hostile.into_iter().filter(|peer| peer.is_finished()) {
+            let error = peer.await.expect("it did not panic");
+            assert!(matches!(error, ReadError::SlowSender), "{error:?}");
+        }
+    });
+}
+
+#[test]
+fn a_frame_that_has_begun_is_read_to_its_end_without_credit() {
+    crate::virtual_time::run(async {
+        let mut connection = Connection::new(&shares());
+        let mut bytes = BytesMut::new();
+        inv(3).encode_into(Network::Regtest.magic(), &mut bytes);
+        let sent = connection.remote.write_all(&bytes[..100]).await;
+        sent.expect("open");
+        assert!(connection.now().is_none());
+        // What came before it is not handled yet.
+        let _others: Vec<Credit> = (0..crate::credit::MAX_FRAMES)
+            .map(|_| connection.reader.gate.charge(1))
+            .collect();
+        let sent = connection.remote.write_all(&bytes[100..]).await;
+        sent.expect("open");
+        assert!(connection.now().is_some());
+        connection.send(&Message::Verack).await;
+        assert!(connection.now().is_none(), "the next one waits for credit");
+    });
+}
