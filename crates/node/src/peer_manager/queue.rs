@@ -13,7 +13,7 @@ use crate::turns::TakesTurns;
 #[derive(Debug)]
 pub(crate) enum FromPeer {
     Add(Box<PeerAdd>),
-    Input(PeerInput),
+    Input(Box<PeerInput>),
     Done(Box<PeerDone>),
     Audit(AuditPeers),
 }
@@ -28,7 +28,7 @@ impl TakesTurns for PeerManager {
     fn handle_item(&mut self, item: FromPeer) {
         match item {
             FromPeer::Add(add) => self.added(*add),
-            FromPeer::Input(input) => self.received(input),
+            FromPeer::Input(input) => self.received(*input),
             FromPeer::Done(done) => self.ended(*done),
             FromPeer::Audit(question) => self.audit(question),
         }
@@ -109,7 +109,8 @@ impl Handler<PeerInput> for PeerManager {
     type Result = ();
     fn handle(&mut self, input: PeerInput, _: &mut Self::Context) {
         let cost = table_cost(&input.message);
-        self.queue.push(input.id, cost, FromPeer::Input(input));
+        let id = input.id;
+        self.queue.push(id, cost, FromPeer::Input(Box::new(input)));
     }
 }
 
