@@ -9,7 +9,9 @@
 //! | `manager` | [`SyncManager`]: takes an input apart, runs the rules below, keeps the invariants |
 //! | `peer` | what is known of one peer |
 //! | `header_sync` | whom to ask for headers, and whom beside a silent one |
+//! | `header_timers` | the same when time passes and no headers come |
 //! | `header_batch` | what becomes of a `headers` message |
+//! | `low_work_sync` | following chains that have not shown enough work yet |
 //! | `known_work` | which block each peer has shown to have, and probing for it |
 //! | `download` | which block to ask of whom, as a part with rules of its own |
 //! | `blocks` | blocks that come, and what download wants done |
@@ -46,8 +48,10 @@ mod download;
 mod fetch;
 mod header_batch;
 mod header_sync;
+mod header_timers;
 mod keep;
 mod known_work;
+mod low_work_sync;
 mod manager;
 mod peer;
 mod report;

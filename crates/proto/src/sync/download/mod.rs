@@ -12,6 +12,7 @@
 //! | `pace` | what one peer was asked, how promptly it delivers, how much it is trusted with |
 //! | `request` | whom to ask for what, and how often for the same |
 //! | `late` | peers that are late |
+//! | `state` | what sync decides upon and shows |
 //! | `budget` | how many bytes may be on their way |
 //!
 //! # What one peer can take from others
@@ -35,6 +36,7 @@ mod late;
 mod pace;
 mod plan;
 mod request;
+mod state;
 mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,13 +48,12 @@ use handfast_wire::limits::MAX_PAYLOAD_BYTES;
 
 use crate::headers::{HeaderTree, Status};
 use crate::lifecycle::ConnId;
-use crate::time::earliest;
 
 use super::peer::{Known, Peer};
 use super::submit::Pending;
 use budget::Budget;
 pub(super) use late::{DOWNLOAD_TIMEOUT, RETRY_PAUSE, STALL_PATIENCE};
-pub(super) use pace::{Asked, MAX_IN_FLIGHT, STALL_TIMEOUT_MIN};
+pub(super) use pace::{Asked, MAX_IN_FLIGHT};
 use pace::{Delivery, PeerDownload};
 #[cfg(test)]
 pub(super) use plan::WINDOW;
@@ -162,138 +163,6 @@ impl Default for BlockDownload {
             last_asked: ConnId(0),
             wake: None,
         }
-    }
-}
-
-/// What sync decides upon and shows.
-impl BlockDownload {
-    /// Requests in time and blocks with the kernel.
-    pub(super) fn outstanding(&self) -> usize {
-        self.in_time() + self.with_kernel.len()
-    }
-
-    /// Requests to peers that are not overdue.
-    fn in_time(&self) -> usize {
-        let in_time = self.peers.values().filter(|peer| !peer.overdue);
-        in_time.map(|peer| peer.asked().len()).sum()
-    }
-
-    /// Blocks asked for and not received, whether in time or not.
-    pub(super) fn in_flight(&self) -> usize {
-        self.peers.values().map(|peer| peer.asked().len()).sum()
-    }
-
-    /// The plan that comes first: the most work among those of which somebody has lately
-    /// delivered blocks, else the most work.
-    pub(super) fn main_plan(&self) -> Option<&Plan> {
-        let (proven, any) = self.best_plans();
-        proven.or(any)
-    }
-
-    /// The same, only if somebody on it has lately delivered blocks. A chain that is shown
-    /// and whose blocks nobody gives tells nothing about how far we are behind.
-    pub(super) fn proven_plan(&self) -> Option<&Plan> {
-        self.best_plans().0
-    }
-
-    fn best_plans(&self) -> (Option<&Plan>, Option<&Plan>) {
-        let proven: BTreeSet<PlanId> = self.proven().collect();
-        let best = |only_proven: bool| {
-            let plans = self.plans.iter();
-            let chosen = plans.filter(|(id, _)| !only_proven || proven.contains(id));
-            chosen
-                .map(|(_, plan)| plan)
-                .max_by_key(|plan| plan.target.work)
-        };
-        (best(true), best(false))
-    }
-
-    fn proven(&self) -> impl Iterator<Item = PlanId> {
-        let proven = self.peers.values().filter(|peer| peer.is_proven());
-        proven.filter_map(|peer| peer.plan)
-    }
-
-    /// What was asked of a peer and has not come, in the order asked.
-    pub(super) fn asked_of(&self, id: ConnId) -> &[Asked] {
-        self.peers.get(&id).map_or(&[], |peer| peer.asked())
-    }
-
-    /// Whether it has been late with blocks and gets no more requests for now.
-    pub(super) fn is_stalling(&self, id: ConnId) -> bool {
-        self.peers.get(&id).is_some_and(PeerDownload::is_stalling)
-    }
-
-    /// A peer that is late with a block that nobody else has, and since when.
-    pub(super) fn overdue(&self) -> Option<(ConnId, Duration)> {
-        let mut peers = self.peers.iter();
-        let late = peers.find(|(_, peer)| peer.overdue && !peer.asked().is_empty());
-        late.map(|(id, peer)| (*id, peer.progress()))
-    }
-
-    /// When a peer last delivered what it was asked for, or was first asked.
-    pub(super) fn progress_of(&self, id: ConnId) -> Option<Duration> {
-        self.peers.get(&id).map(PeerDownload::progress)
-    }
-
-    /// Since when a peer delivers nothing of what it is late with.
-    pub(super) fn stalling_since(&self, id: ConnId) -> Option<Duration> {
-        self.peers.get(&id)?.stalling_since()
-    }
-
-    /// How long the next block of a peer may be out before others are asked.
-    pub(super) fn timeout_of(&self, id: ConnId) -> Duration {
-        let peer = self.peers.get(&id);
-        peer.map_or(STALL_TIMEOUT_MIN, PeerDownload::timeout)
-    }
-
-    /// The longest of these times.
-    pub(super) fn longest_timeout(&self) -> Duration {
-        let timeouts = self.peers.values().map(PeerDownload::timeout);
-        timeouts.max().unwrap_or(STALL_TIMEOUT_MIN)
-    }
-
-    /// The lowest height that a peer keeps of the chain that it has shown.
-    pub(super) fn lowest_kept(&self, id: ConnId) -> u32 {
-        self.peers.get(&id).map_or(0, |peer| peer.floor)
-    }
-
-    /// A block that was asked of a connection which does not know of it.
-    pub(super) fn lost_request(&self) -> Option<(BlockHash, ConnId)> {
-        self.flights.iter().find_map(|(hash, flight)| {
-            let mut holders = flight.holders.iter();
-            let lost = holders.find(|id| {
-                let peer = self.peers.get(id);
-                peer.is_none_or(|peer| !peer.is_asked(hash))
-            });
-            Some((*hash, *lost?))
-        })
-    }
-
-    /// Whether a block was asked for and is still to come.
-    pub(super) fn is_in_flight(&self, hash: &BlockHash) -> bool {
-        let flight = self.flights.get(hash);
-        flight.is_some_and(|flight| !flight.holders.is_empty())
-    }
-
-    pub(super) fn hold(&self) -> Option<&(Duration, String)> {
-        self.hold.as_ref()
-    }
-
-    pub(super) fn expected_block(&self) -> usize {
-        self.expected_block
-    }
-
-    pub(super) fn kernel_bytes(&self) -> usize {
-        self.kernel_bytes
-    }
-
-    /// When [`BlockDownload::run_timers`] is wanted, monotonic.
-    pub(super) fn wake(&self) -> Option<Duration> {
-        self.wake
-    }
-
-    fn wake_at(&mut self, at: Duration) {
-        self.wake = earliest(self.wake, Some(at));
     }
 }
 
