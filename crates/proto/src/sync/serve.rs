@@ -14,6 +14,11 @@ use super::manager::{Step, SyncManager};
 const MAX_GETBLOCKS: usize = 500;
 /// Blocks that are read and sent to one peer at a time.
 const MAX_SERVING: usize = 4;
+/// Blocks queued for all peers, 33 bytes each, above which one may have [`FEW_QUEUED`].
+const MANY_QUEUED: usize = 4 * MAX_INV;
+/// Blocks that may be queued for a peer while there are many for others: as many as it
+/// learns of by one `getblocks`.
+const FEW_QUEUED: usize = MAX_GETBLOCKS;
 
 impl SyncManager {
     /// As Core: while our chain is below the minimum work the answer is empty, so that
@@ -53,8 +58,19 @@ impl SyncManager {
     }
 
     /// Queues the blocks asked for; what we do not have is said at once. The queue is
-    /// bounded by what one `getdata` may hold; what goes beyond is not found either.
+    /// bounded by what one `getdata` may hold, and by less while others have much queued;
+    /// what goes beyond is not found either.
     pub(super) fn serve_data(&mut self, step: &mut Step, id: ConnId, items: &[Inventory]) {
+        let queued: usize = self
+            .peers
+            .values()
+            .map(|peer| peer.serving.queue.len())
+            .sum();
+        let most = if queued < MANY_QUEUED {
+            MAX_INV
+        } else {
+            FEW_QUEUED
+        };
         let mut lacking = Vec::new();
         for item in items {
             let (hash, witness) = match item {
@@ -71,7 +87,7 @@ impl SyncManager {
             };
             let served = self.tree.may_serve(hash);
             let serving = &mut self.live(id).serving;
-            if served && serving.queue.len() < MAX_INV {
+            if served && serving.queue.len() < most {
                 serving.queue.push_back((*hash, witness));
             } else {
                 lacking.push(*item);

@@ -53,7 +53,9 @@ use super::peer::{Known, Peer};
 use super::submit::Pending;
 use budget::Budget;
 pub(super) use late::{DOWNLOAD_TIMEOUT, RETRY_PAUSE, STALL_PATIENCE};
-pub(super) use pace::{Asked, MAX_IN_FLIGHT};
+#[cfg(test)]
+use pace::Asked;
+pub(super) use pace::MAX_IN_FLIGHT;
 use pace::{Delivery, PeerDownload};
 #[cfg(test)]
 pub(super) use plan::WINDOW;

@@ -168,3 +168,22 @@ fn a_peer_that_left_while_it_was_served_is_forgotten() {
     world.input(Input::Served { id, ticket: 0 });
     assert_eq!(world.served.len(), 4);
 }
+
+#[test]
+fn while_others_have_much_queued_a_peer_may_have_as_much_as_one_getblocks_tells() {
+    let chain = Blocks::new(5, 1);
+    let (mut world, _) = serving(&chain);
+    let item = Inventory::WitnessBlock(chain.at(5).hash);
+    for _ in 0..20 {
+        let id = world.add_as(&chain, Direction::Inbound, Behaviour::default());
+        world.message(id, Message::GetData(vec![item; 50_000]));
+    }
+    let queues = world
+        .node
+        .peers
+        .values()
+        .map(|peer| peer.serving.queue.len());
+    let queues: Vec<usize> = queues.collect();
+    assert_eq!(queues.iter().filter(|queued| **queued > 600).count(), 5);
+    assert!(queues.iter().sum::<usize>() < 260_000, "{queues:?}");
+}
