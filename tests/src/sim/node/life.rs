@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handfast_proto::address_book::AddressBook;
+use handfast_proto::fair_queue::FairQueue;
 use handfast_proto::handshake_room::HandshakeRoom;
 use handfast_proto::headers::{HeaderTree, Status};
 use handfast_proto::lifecycle::{Ledger, Scope};
@@ -108,8 +109,10 @@ impl Node {
             disk_full_next: false,
             peers: BTreeMap::new(),
             peers_mail: VecDeque::new(),
+            peers_queue: FairQueue::default(),
             peers_express: VecDeque::new(),
             sync_mail: VecDeque::new(),
+            sync_queue: FairQueue::default(),
             connector_mail: VecDeque::new(),
             dials: BTreeMap::new(),
             slots: Slots::new(&self.profile),
@@ -241,7 +244,12 @@ impl Running {
 
     /// What the mutant does that drains its mailbox instead of handling it.
     fn drop_mail(&mut self) {
-        for mail in std::mem::take(&mut self.peers_mail) {
+        let queued = std::iter::from_fn(|| Some(self.peers_queue.pop()?.1));
+        let queued: Vec<PeersMail> = queued.collect();
+        for mail in queued
+            .into_iter()
+            .chain(std::mem::take(&mut self.peers_mail))
+        {
             if let PeersMail::Done(_, slot) = mail {
                 self.slots.free(slot);
             }

@@ -11,7 +11,8 @@
 //! | `mutants` | nothing: mistakes at the border of the sync machine |
 //! | `watch/` | nothing: what an outside observer asks of a node |
 //!
-//! Each actor has one mailbox, FIFO. Which actor runs next, after what delay and for how
+//! Each actor has one mailbox, FIFO; what connections sent to a manager is sorted from it into
+//! a queue in which they take turns. Which actor runs next, after what delay and for how
 //! many messages, is the scheduler's choice.
 
 mod intake;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use bitcoin::{BlockHash, Work};
 use handfast_proto::address_book::Row;
+use handfast_proto::fair_queue::FairQueue;
 use handfast_proto::handshake_room::HandshakeRoom;
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::{ConnId, Direction, Ledger};
@@ -118,9 +120,12 @@ pub(crate) struct Running {
     pub(crate) disk_full_next: bool,
     peers: BTreeMap<ConnId, Peer>,
     peers_mail: VecDeque<PeersMail>,
+    /// Where it is sorted, so that connections are served in turns.
+    peers_queue: FairQueue<PeersMail>,
     /// A second way to PeerManager, for a mutant.
     peers_express: VecDeque<PeersMail>,
     sync_mail: VecDeque<SyncMail>,
+    sync_queue: FairQueue<SyncMail>,
     connector_mail: VecDeque<Dial>,
     dials: BTreeMap<LinkId, Dial>,
     slots: Slots,

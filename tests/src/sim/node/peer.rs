@@ -26,7 +26,7 @@ pub(super) const MAX_BYTES: usize = 6 << 20;
 const BATCH_BYTES: usize = 64 << 10;
 /// `node/src/credit.rs`.
 pub(super) const MAX_FRAMES: usize = 64;
-const MAX_FRAME_BYTES: usize = 8 << 20;
+const MAX_FRAME_BYTES: usize = 64 << 10;
 /// Items that a stream gives before others get their turn.
 const STREAM_TURN: usize = 16;
 
@@ -181,7 +181,7 @@ impl Running {
                 other,
                 connected_at: now,
                 session,
-                codec: Codec::new(NETWORK.magic()),
+                codec: Codec::for_handshake(NETWORK.magic()).without_transactions(),
                 inbuf: BytesMut::new(),
                 outbox: Outbox::default(),
                 mail: VecDeque::new(),
@@ -258,6 +258,7 @@ impl Running {
                     Read::Eof => Input::RemoteClosed,
                     Read::Reset => Input::ReadFailed("connection reset by peer".into()),
                 },
+                Err(error) if error.is_out_of_place() => Input::OutOfPlace(error.to_string()),
                 Err(error) => Input::Undecodable(error.to_string()),
             };
             return self.step_peer(engine, id, input, None);

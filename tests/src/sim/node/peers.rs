@@ -1,6 +1,7 @@
 //! PeerManager: `node/src/peer_manager.rs`, handler by handler.
 
 use bitcoin::BlockHash;
+use handfast_proto::fair_queue::{LIFECYCLE, cost};
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
 use handfast_proto::peer_table::{
     AddNodeCommand, DisconnectTarget, Effect, Input, Reply, SyncOrder,
@@ -38,6 +39,18 @@ pub(super) enum PeersMail {
     Stop,
 }
 
+impl PeersMail {
+    /// The connection that sent it, and what it costs to handle.
+    fn flow(&self) -> Option<(ConnId, u64)> {
+        match self {
+            Self::Add(introduction) => Some((introduction.id, LIFECYCLE)),
+            Self::Input(id, message, _) => Some((*id, cost(message))),
+            Self::Done(ending, _) => Some((ending.id, LIFECYCLE)),
+            _ => None,
+        }
+    }
+}
+
 /// What the input of a step carried.
 #[derive(Debug, Default)]
 struct Carried {
@@ -51,15 +64,29 @@ impl Running {
         self.wake(engine, Actor::Peers);
     }
 
+    /// `node/src/turns.rs`: what connections sent goes from the mailbox into the queue, and is
+    /// handled in turns; the rest is handled as it comes.
+    fn next_peers_mail(&mut self, engine: &mut Engine) -> Option<PeersMail> {
+        loop {
+            let waits = self.peers_mail.is_empty() || engine.random.below(2) == 0;
+            if waits && let Some((_, mail)) = self.peers_queue.pop() {
+                return Some(mail);
+            }
+            let mail = self.peers_mail.pop_front()?;
+            match mail.flow() {
+                Some((id, cost)) => self.peers_queue.push(id, cost, mail),
+                None => return Some(mail),
+            }
+        }
+    }
+
     pub(super) fn poll_peers(&mut self, engine: &mut Engine) {
         for _ in 0..Self::portion(engine) {
-            let express = !self.peers_express.is_empty()
-                && (self.peers_mail.is_empty() || engine.random.below(2) == 0);
-            let mail = if express {
-                self.peers_express.pop_front()
-            } else {
-                self.peers_mail.pop_front()
-            };
+            let express = engine.is_mutant(Mutant::TwoQueues) && engine.random.below(2) == 0;
+            let mail = express.then(|| self.peers_express.pop_front()).flatten();
+            let mail = mail
+                .or_else(|| self.next_peers_mail(engine))
+                .or_else(|| self.peers_express.pop_front());
             let Some(mail) = mail else { return };
             self.handle_peers(engine, mail);
             self.compare_tables(engine);

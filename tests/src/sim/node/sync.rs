@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
+use handfast_proto::fair_queue::{LIFECYCLE, cost};
 use handfast_proto::lifecycle::{ConnId, Direction, Introduction};
 use handfast_proto::peer_table::SyncOrder;
 use handfast_proto::sync::{
@@ -34,6 +35,18 @@ pub(super) enum SyncMail {
     Stop,
 }
 
+impl SyncMail {
+    /// The connection that sent it, and what it costs to handle.
+    fn flow(&self) -> Option<(ConnId, u64)> {
+        match self {
+            Self::Add(introduction) => Some((introduction.id, LIFECYCLE)),
+            Self::Input(id, message, _) => Some((*id, cost(message))),
+            Self::Done(id, _) => Some((*id, LIFECYCLE)),
+            Self::Kernel(_) | Self::Served(..) | Self::Submit(..) | Self::Stop => None,
+        }
+    }
+}
+
 /// What the kernel is asked for.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -47,9 +60,24 @@ impl Running {
         self.wake(engine, Actor::Sync);
     }
 
+    /// `node/src/turns.rs`, as at PeerManager.
+    fn next_sync_mail(&mut self, engine: &mut Engine) -> Option<SyncMail> {
+        loop {
+            let waits = self.sync_mail.is_empty() || engine.random.below(2) == 0;
+            if waits && let Some((_, mail)) = self.sync_queue.pop() {
+                return Some(mail);
+            }
+            let mail = self.sync_mail.pop_front()?;
+            match mail.flow() {
+                Some((id, cost)) => self.sync_queue.push(id, cost, mail),
+                None => return Some(mail),
+            }
+        }
+    }
+
     pub(super) fn poll_sync(&mut self, engine: &mut Engine) {
         for _ in 0..Self::portion(engine) {
-            let Some(mail) = self.sync_mail.pop_front() else {
+            let Some(mail) = self.next_sync_mail(engine) else {
                 return;
             };
             self.handle_sync(engine, mail);
@@ -192,6 +220,7 @@ impl Running {
             engine.breach("L6", text);
         }
         self.observe(engine, |ledger| ledger.slots_home());
+        self.sync_queue.clear();
         self.stage = Stage::Stopped;
     }
 
