@@ -146,7 +146,6 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
         mutant: arguments.mutant,
         keep_trace: arguments.trace,
         stop_at: arguments.stop_at.map(Duration::from_secs),
-        ..Options::default()
     });
     if let Some(trace) = &outcome.trace {
         print!("{trace}");
