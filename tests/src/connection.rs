@@ -96,7 +96,8 @@ impl Connection {
 
     /// Sends nothing but our `version`.
     pub fn send_version(&self, height: usize, user_agent: &str) -> io::Result<()> {
-        self.send(&version(height, user_agent))
+        // Not zero and unlike any nonce of the node's: it must not take us for itself.
+        self.send(&version(height, user_agent, 0x6861_6e64_6661_7374))
     }
 
     /// Answers a node that dialled us, and claims `height`.
@@ -120,7 +121,8 @@ impl Connection {
         Ok(connection)
     }
 
-    fn finish_handshake(&mut self) -> io::Result<()> {
+    /// Reads what the node says until the handshake is done, and does our part of it.
+    pub(crate) fn finish_handshake(&mut self) -> io::Result<()> {
         loop {
             match self.receive()? {
                 Some(Message::Version(_)) => self.send(&Message::Verack)?,
@@ -215,7 +217,8 @@ impl Connection {
     }
 }
 
-fn version(height: usize, user_agent: &str) -> Message {
+/// A `version` that claims `height`. The nonce must be unlike any of the node's.
+pub(crate) fn version(height: usize, user_agent: &str, nonce: u64) -> Message {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("the clock is past 1970")
@@ -230,8 +233,7 @@ fn version(height: usize, user_agent: &str) -> Message {
         timestamp: i64::try_from(now).expect("the year is before 292 billion"),
         receiver: nowhere.clone(),
         sender: Some(nowhere),
-        // Not zero and unlike any nonce of the node's: it must not take us for itself.
-        nonce: Some(now ^ 0x6861_6e64_6661_7374),
+        nonce: Some(nonce),
         user_agent: user_agent.to_owned(),
         start_height: Some(i32::try_from(height).expect("a test chain is short")),
         relay: false,

@@ -4,11 +4,13 @@
 //! * [`callers`] come all at once, or one after another, and want an answer.
 //! * [`churn`] comes and goes thousands of times.
 //! * [`scripted_peer`] plays peers that a test makes honest, silent or dishonest.
+//! * [`adversary`] plays many hostile peers at once, and the honest one beside them.
 //! * [`miner_stand_in`] uses all cores, [`descriptors`] makes room for thousands of sockets.
 //! * [`data`], [`chain_file`] and [`generator`] have the chains.
 //!
 //! Nothing here speaks to anything but loopback.
 
+pub mod adversary;
 pub mod callers;
 pub mod chain_file;
 pub mod churn;

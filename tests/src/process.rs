@@ -95,6 +95,7 @@ pub struct Setup {
     network: Network,
     datadir: Arc<TempDir>,
     connect: Vec<SocketAddr>,
+    dials: bool,
     args: Vec<String>,
     open_files: Option<(u64, u64)>,
     environment: Vec<(&'static str, PathBuf)>,
@@ -113,6 +114,7 @@ impl Setup {
             network,
             datadir: Arc::new(datadir),
             connect: vec![],
+            dials: false,
             args: vec![],
             open_files: None,
             environment: vec![],
@@ -133,6 +135,13 @@ impl Setup {
     /// Also connects to `peer`, and keeps trying.
     pub fn connect(mut self, peer: SocketAddr) -> Self {
         self.connect.push(peer);
+        self
+    }
+
+    /// Dials peers of its own choice. On regtest, which has no seeds, it finds those that
+    /// `addpeeraddress` names.
+    pub fn dialling(mut self) -> Self {
+        self.dials = true;
         self
     }
 
@@ -319,7 +328,7 @@ impl Setup {
         for peer in &self.connect {
             option("--connect", peer.to_string());
         }
-        if self.connect.is_empty() {
+        if self.connect.is_empty() && !self.dials {
             args.push("--no-dial".to_owned());
         }
         args
@@ -356,6 +365,7 @@ impl Setup {
         args.push(format!("-rpcbind={rpc}"));
         args.push(format!("-rpcport={}", rpc.port()));
         match self.connect.as_slice() {
+            [] if self.dials => {}
             [] => args.push("-connect=0".into()),
             peers => args.extend(peers.iter().map(|peer| format!("-connect={peer}"))),
         }
