@@ -48,7 +48,7 @@ fuzz: build ## Fuzz Handfast for long: every scenario 20,000 times, 300 at a tim
 interop: build bitcoind ## Run the tests against a real bitcoind (built once, about 15 minutes)
 	$(CARGO) test --release --workspace --features handfast-tests/interop --test interop
 
-bench: build bitcoind ## Sync, churn, RPC beside bitcoind, mining and the fuzzer (ARGS="--bench sync|churn|fuzz|rpc|mining --runs 5 --chain light|signed")
+bench: build bitcoind ## Sync, churn, RPC beside bitcoind, mining and the fuzzer (ARGS="--bench sync|churn|fuzz|rpc|mining --runs 5 --chain light|signed"; ARGS="--bench attack": hostile peers)
 	$(CARGO) build --release --workspace --examples
 	$(TARGET)/release/bench $(ARGS)
 

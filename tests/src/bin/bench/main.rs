@@ -5,8 +5,10 @@
 //! peer on loopback. The clock runs from process start to the first RPC answer
 //! that names the right best block; CPU and memory are read at that moment.
 //! What connections cost is in [`churn`], what callers of the RPC get in [`rpc`], how
-//! fast headers are hashed in [`mining`], what the fuzzer can drive in [`fuzz`].
+//! fast headers are hashed in [`mining`], what the fuzzer can drive in [`fuzz`],
+//! what hostile peers can do in [`attack`].
 
+mod attack;
 mod churn;
 mod echo;
 mod fuzz;
@@ -29,6 +31,10 @@ fn main() -> ExitCode {
         echo::serve();
         return ExitCode::SUCCESS;
     }
+    if std::env::args().nth(1).as_deref() == Some(attack::child::ARGUMENT) {
+        attack::child::serve();
+        return ExitCode::SUCCESS;
+    }
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(message) => {
@@ -38,6 +44,10 @@ fn main() -> ExitCode {
     };
     if let Some(address) = options.against {
         churn::against(address, options.churn.unwrap_or(options::CYCLES));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(choice) = &options.attack {
+        attack::run(choice);
         return ExitCode::SUCCESS;
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -3,6 +3,10 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
+use handfast_tests::process::Program;
+
+use crate::attack::Choice;
+
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chain {
@@ -49,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) rpc: bool,
     /// Hashes of headers.
     pub(crate) mining: bool,
+    /// Hostile peers; `None`: not tried. Takes half an hour, so not a part of all.
+    pub(crate) attack: Option<Choice>,
     /// Churn this node, which is running already, and nothing else: to watch or to
     /// profile it meanwhile.
     pub(crate) against: Option<SocketAddr>,
@@ -57,9 +63,16 @@ pub(crate) struct Options {
 /// Cycles of a churn: about two seconds.
 pub(crate) const CYCLES: usize = 20_000;
 
-const USAGE: &str = "usage: bench [--runs N] [--bench sync|churn|fuzz|rpc|mining|all] \
+/// Within which the attacks that nobody chose begin, minutes.
+const ATTACK_MINUTES: usize = 40;
+
+const BENCHES: [&str; 7] = ["sync", "churn", "fuzz", "rpc", "mining", "attack", "all"];
+
+const USAGE: &str = "usage: bench [--runs N] [--bench sync|churn|fuzz|rpc|mining|attack|all] \
                      [--chain start|light|signed]... [--cycles N] [--against ADDR]\n\
-                     default: 3 runs of all; --chain alone means --bench sync";
+                     with --bench attack: [--attack NAME]... [--hostile N]... \
+                     [--program handfast|bitcoind] [--minutes N] [--quick] [--public]\n\
+                     default: 3 runs of all but attack; --chain alone means --bench sync";
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
@@ -68,7 +81,20 @@ impl Options {
         let mut chains = vec![];
         let mut bench = None;
         let mut against = None;
+        let mut attack = Choice {
+            minutes: ATTACK_MINUTES,
+            ..Choice::default()
+        };
+        let unchosen = attack.clone();
         while let Some(arg) = args.next() {
+            if arg == "--quick" {
+                attack.quick = true;
+                continue;
+            }
+            if arg == "--public" {
+                attack.public = true;
+                continue;
+            }
             let value = args
                 .next()
                 .ok_or_else(|| format!("{arg} needs a value\n{USAGE}"))?;
@@ -76,6 +102,15 @@ impl Options {
                 "--runs" => runs = number(&arg, &value, 1..=100)?,
                 "--cycles" => cycles = number(&arg, &value, 1_000..=10_000_000)?,
                 "--bench" => bench = Some(value),
+                "--attack" => {
+                    let chosen = value.parse();
+                    attack
+                        .attacks
+                        .push(chosen.map_err(|why| format!("{why}\n{USAGE}"))?);
+                }
+                "--hostile" => attack.counts.push(number(&arg, &value, 0..=1_000)?),
+                "--minutes" => attack.minutes = number(&arg, &value, 1..=1_000)?,
+                "--program" => attack.programs.push(program(&value)?),
                 "--against" => {
                     let address = value.parse();
                     against = Some(address.map_err(|_| format!("no address: {value:?}\n{USAGE}"))?);
@@ -91,7 +126,7 @@ impl Options {
         }
         let default = if chains.is_empty() { "all" } else { "sync" };
         let bench = bench.as_deref().unwrap_or(default);
-        if !["sync", "churn", "fuzz", "rpc", "mining", "all"].contains(&bench) {
+        if !BENCHES.contains(&bench) {
             return Err(format!("no benchmark is called {bench:?}\n{USAGE}"));
         }
         let wanted = |name| bench == name || bench == "all";
@@ -102,6 +137,10 @@ impl Options {
         if !sync && !chains.is_empty() {
             return Err(format!("only syncs have a chain\n{USAGE}"));
         }
+        let attacking = bench == "attack";
+        if !attacking && attack != unchosen {
+            return Err(format!("only attacks are chosen so\n{USAGE}"));
+        }
         Ok(Self {
             runs,
             chains,
@@ -109,9 +148,18 @@ impl Options {
             fuzz: wanted("fuzz").then_some(cycles),
             rpc: wanted("rpc"),
             mining: wanted("mining"),
+            attack: attacking.then_some(attack),
             against,
         })
     }
+}
+
+fn program(name: &str) -> Result<Program, String> {
+    let programs = [Program::Handfast, Program::Bitcoind];
+    let found = programs
+        .into_iter()
+        .find(|program| crate::report::name(*program) == name);
+    found.ok_or_else(|| format!("no program is called {name:?}\n{USAGE}"))
 }
 
 fn number(name: &str, value: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
@@ -141,6 +189,7 @@ mod tests {
                 fuzz: Some(CYCLES),
                 rpc: true,
                 mining: true,
+                attack: None,
                 against: None,
             })
         );
@@ -158,6 +207,7 @@ mod tests {
                 fuzz: None,
                 rpc: false,
                 mining: false,
+                attack: None,
                 against: None,
             })
         );
@@ -174,6 +224,7 @@ mod tests {
                 fuzz: None,
                 rpc: false,
                 mining: false,
+                attack: None,
                 against: None,
             })
         );
@@ -194,6 +245,20 @@ mod tests {
     }
 
     #[test]
+    fn attacks_can_be_chosen_by_name_number_and_program() {
+        let line = "--bench attack --attack withhold --hostile 8 --program handfast --quick";
+        let options = parse(line).expect("valid");
+        let choice = options.attack.expect("they are wanted");
+        assert_eq!(
+            choice.attacks,
+            [handfast_tests::adversary::Attack::Withhold]
+        );
+        assert_eq!(choice.counts, [8]);
+        assert_eq!(choice.programs, [Program::Handfast]);
+        assert!(choice.quick && options.chains.is_empty() && !options.rpc);
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for line in [
             "--runs",
@@ -207,6 +272,10 @@ mod tests {
             "--bench mining --chain light",
             "--against everybody",
             "--fast 1",
+            "--bench attack --attack everybody",
+            "--bench attack --program btcd",
+            "--bench rpc --attack withhold",
+            "--quick",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
