@@ -279,7 +279,7 @@ mod tests {
             };
             let mut said = say(&honest_version(&dialect, 1)).and_then(|()| say(&Message::Verack));
             while said.is_ok() {
-                said = say(&Message::Verack);
+                said = say(&Message::Ping(7));
             }
         });
         address
