@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ const SEED: u64 = 4;
 const CASES: u64 = 100_000;
 /// Cases after which memory has its usual size: all buffers have been as long as they get.
 const WARM_UP: u64 = 20_000;
-/// Threads that send. Many, since a wrong login costs its caller a quarter of a second.
+/// Threads that send. Many, and each from an address of its own, since wrong logins of one
+/// address are answered one after the other, a quarter of a second each.
 const SENDERS: u64 = 64;
 /// Silence after which a server is said to hang. It bounds a hang, and measures nothing.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -105,8 +107,11 @@ fn whatever_is_sent_gets_a_well_formed_answer_or_a_clean_close() {
     assert!(node.stop().success());
 }
 
+#[derive(Clone)]
 struct Target {
     endpoint: Endpoint,
+    /// Where calls over TCP come from.
+    from: Option<IpAddr>,
     ingredients: Ingredients,
 }
 
@@ -127,12 +132,14 @@ impl Target {
         };
         Self {
             endpoint: rpc.endpoint().clone(),
+            from: None,
             ingredients,
         }
     }
 
     fn connect(&self) -> Result<Stream, String> {
-        Stream::connect(&self.endpoint, PATIENCE).map_err(|error| format!("connect: {error}"))
+        Stream::connect_from(&self.endpoint, self.from, PATIENCE)
+            .map_err(|error| format!("connect: {error}"))
     }
 }
 
@@ -159,8 +166,14 @@ fn run(seed: u64, cases: Range<u64>, targets: &[Target; 2]) -> Seen {
     thread::scope(|scope| {
         let senders: Vec<_> = (cases.start..cases.start + SENDERS)
             .map(|first| {
+                let from =
+                    Ipv4Addr::new(127, 0, 1, u8::try_from(first % SENDERS + 1).expect("few"));
+                let targets = targets.each_ref().map(|target| Target {
+                    from: Some(from.into()),
+                    ..target.clone()
+                });
                 let cases = (first..cases.end).step_by(usize::try_from(SENDERS).expect("few"));
-                scope.spawn(move || send(seed, cases, targets))
+                scope.spawn(move || send(seed, cases, &targets))
             })
             .collect();
         for sender in senders {

@@ -1,9 +1,11 @@
 //! A blocking connection, whichever socket it is.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use super::Endpoint;
 
@@ -19,9 +21,23 @@ pub enum Stream {
 impl Stream {
     /// Connects; a read that gets nothing for `patience` fails.
     pub fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Self> {
+        Self::connect_from(endpoint, None, patience)
+    }
+
+    /// The same, over TCP from this address of the machine.
+    pub fn connect_from(
+        endpoint: &Endpoint,
+        from: Option<IpAddr>,
+        patience: Duration,
+    ) -> io::Result<Self> {
         match endpoint {
             Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect_timeout(address, patience)?;
+                let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+                if let Some(from) = from {
+                    socket.bind(&SocketAddr::new(from, 0).into())?;
+                }
+                socket.connect_timeout(&(*address).into(), patience)?;
+                let stream = TcpStream::from(socket);
                 stream.set_nodelay(true)?;
                 stream.set_read_timeout(Some(patience))?;
                 Ok(Self::Tcp(stream))
