@@ -106,10 +106,12 @@ impl Credit {
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        let was_shut = !self.gate.is_open();
         self.gate.frames.fetch_sub(1, Ordering::AcqRel);
         self.gate.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
-        if was_shut {
+        // Judged after it came back, whether or not the gate was shut before: the reader may
+        // have charged another frame and gone to wait in between, on its own thread, and
+        // nobody else would wake it. Costs next to nothing while nobody waits.
+        if self.gate.is_open() {
             self.gate.reader.wake();
         }
     }

@@ -240,6 +240,7 @@ impl SyncManager {
         mut headers: Vec<Header>,
         hashes: &[BlockHash],
     ) -> Result<usize, Reject> {
+        let best = self.tree.best_header().hash;
         let mut known = 0;
         for (header, hash) in headers.iter().zip(hashes) {
             match self.tree.insert_hashed(*hash, *header) {
@@ -269,7 +270,6 @@ impl SyncManager {
         let new = headers.split_off(known);
         let count = new.len();
         if count > 0 {
-            self.headers.have_come();
             self.tree_changed = true;
             self.headers.batches_with_kernel += 1;
             step.effects.push(Effect::CheckHeaders {
@@ -277,8 +277,11 @@ impl SyncManager {
                 origin: Some(id),
             });
             self.learn_announced();
-            let check = self.headers.put_off_tip_check(step.now.mono);
-            self.wake_at(check);
+            // Only by headers that matter, or side branches would put it off for ever.
+            if self.tree.best_header().hash != best {
+                let check = self.headers.put_off_tip_check(step.now.mono);
+                self.wake_at(check);
+            }
         }
         Ok(count)
     }
@@ -301,6 +304,10 @@ impl SyncManager {
         if new > 0 && !matches!(answer, Answer::ToProbe(_)) {
             self.take_over(step, id, full);
         }
+        if new > 0 && self.headers.is_source(id) {
+            // What others bring does not make up for the silence of the source.
+            self.headers.have_come();
+        }
         let advanced = new > 0 || matches!(answer, Answer::To(ask) if last.height > ask.from);
         let is_source = self.headers.is_source(id);
         if full && advanced && (is_source || new > 0) {
@@ -314,6 +321,8 @@ impl SyncManager {
         match answer {
             Answer::ToProbe(probe) => self.probe_answered(step, id, probe),
             Answer::To(_) if !full || is_source => self.headers_ended(step, id),
+            // It became the source by news that nobody had asked for, and is asked nothing.
+            Answer::Unasked if is_source => self.headers_ended(step, id),
             Answer::To(_) | Answer::Unasked => {}
         }
         self.answer_owed_question(step, id);

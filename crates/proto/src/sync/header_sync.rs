@@ -141,6 +141,7 @@ impl SyncManager {
                 self.ask_sync(step, id);
             }
             Some(source) if self.is_silent(source.id, step.now.mono) => self.ask_sync(step, id),
+            Some(source) if self.is_asked_nothing(source.id) => self.ask_tip(step, id),
             Some(_) => {}
         }
     }
@@ -150,6 +151,11 @@ impl SyncManager {
     fn is_better_placed(&self, id: ConnId, source: ConnId) -> bool {
         let is_dialled = |id: ConnId| self.peers[&id].direction.is_outgoing();
         is_dialled(id) && !is_dialled(source)
+    }
+
+    fn is_asked_nothing(&self, id: ConnId) -> bool {
+        let headers = &self.peers[&id].headers;
+        headers.ask.is_none() && headers.resume.is_none()
     }
 
     /// Whether the peer has kept a request for headers waiting.

@@ -244,9 +244,9 @@ impl SyncManager {
 
 /// Whether the peer has shown more than before.
 fn raise(peer: &mut Peer, entry: &Entry) -> bool {
-    let raised = peer.known.best.is_none_or(|best| {
-        entry.work > best.work || (entry.work == best.work && entry.hash != best.hash)
-    });
+    // As much work is no news: a peer that names two such blocks by turns would have plans
+    // made anew each time.
+    let raised = peer.known.best.is_none_or(|best| entry.work > best.work);
     if raised {
         peer.known.best = Some(Known::from(entry));
         peer.known.probe_pause = FIRST_PROBE_PAUSE;

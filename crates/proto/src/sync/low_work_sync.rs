@@ -45,7 +45,8 @@ impl SyncManager {
             };
         }
         self.take_over(step, id, true);
-        if !self.may_follow_low_work(step, id) {
+        let asked = !matches!(answer, Answer::Unasked);
+        if !self.may_follow_low_work(step, id, asked) {
             return;
         }
         let low_work = LowWork::new(
@@ -65,8 +66,10 @@ impl SyncManager {
 
     /// Whether the low-work headers of this peer may be followed now: it is the source, or
     /// one of [`MAX_LOW_WORK_PEERS`] others. A newcomer takes the place of the slowest that
-    /// has had [`LOW_WORK_TURN`], so that nobody can keep these places by being slow.
-    fn may_follow_low_work(&mut self, step: &Step, id: ConnId) -> bool {
+    /// has had [`LOW_WORK_TURN`], so that nobody can keep these places by being slow: not of
+    /// one whose headers come for the second time while there is another, and only for
+    /// headers that were asked for.
+    fn may_follow_low_work(&mut self, step: &Step, id: ConnId, asked: bool) -> bool {
         if self.headers.is_source(id) {
             return true;
         }
@@ -81,6 +84,13 @@ impl SyncManager {
         if others.clone().count() < MAX_LOW_WORK_PEERS {
             return true;
         }
+        if !asked {
+            return false;
+        }
+        let second_time = |peer: &Peer| {
+            let low_work = peer.headers.low_work.as_ref();
+            low_work.is_some_and(|low_work| low_work.redownloading())
+        };
         let rate = |peer: &Peer| {
             let low_work = peer.headers.low_work.as_ref();
             let seen = low_work.map_or(0, |low_work| u64::from(low_work.height()));
@@ -89,7 +99,7 @@ impl SyncManager {
         };
         let slowest = others
             .filter(|(_, peer)| now >= peer.headers.low_work_since + LOW_WORK_TURN)
-            .min_by_key(|(_, peer)| rate(peer))
+            .min_by_key(|(_, peer)| (second_time(peer), rate(peer)))
             .map(|(id, _)| *id);
         let Some(slowest) = slowest else { return false };
         let headers = &mut self.live(slowest).headers;
@@ -153,7 +163,9 @@ impl SyncManager {
         }
         match (result.next, hashes.last()) {
             (Some(next), _) => {
-                self.headers.have_come();
+                if is_source {
+                    self.headers.have_come();
+                }
                 let mut locator = vec![next];
                 locator.extend(self.tree.locator(&low_work.locator_start()));
                 let height = low_work.height();

@@ -37,6 +37,8 @@ pub(in crate::sync) const RETRY_PAUSE: Duration = Duration::from_secs(10);
 pub(in crate::sync) const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 /// How often it is looked whether somebody else has what a peer is late with.
 const LATE_CHECK: Duration = Duration::from_millis(500);
+/// Least time between two looks because of what peers have shown.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Another who could be asked.
 #[derive(Clone, Copy, Debug)]
@@ -168,8 +170,13 @@ impl BlockDownload {
                     .is_some_and(|best| view.tree.is_ancestor(&asked.hash, &best.hash)))
     }
 
-    /// Somebody may have now what others are late with.
+    /// Somebody may have now what others are late with. Looked at now and then however often
+    /// peers show something: the look compares all of them with each other.
     pub(super) fn look_at_the_late(&mut self, now: Duration) {
+        if self.looked_at_late <= now {
+            self.looked_at_late = now.max(self.looked_at_late + LOOK_PAUSE);
+        }
+        let now = self.looked_at_late;
         for peer in self
             .peers
             .values_mut()

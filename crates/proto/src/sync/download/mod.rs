@@ -147,6 +147,8 @@ pub(super) struct BlockDownload {
     last_asked: ConnId,
     /// When [`BlockDownload::run_timers`] is wanted, monotonic.
     wake: Option<Duration>,
+    /// When late peers are, or were, looked at because of what others have shown, monotonic.
+    looked_at_late: Duration,
 }
 
 impl Default for BlockDownload {
@@ -164,6 +166,7 @@ impl Default for BlockDownload {
             changed: Changed::default(),
             last_asked: ConnId(0),
             wake: None,
+            looked_at_late: Duration::ZERO,
         }
     }
 }
