@@ -140,7 +140,7 @@ fn the_observer_finds_every_mistake_in_the_glue() {
             Mutant::TwoQueues => &["L1", "L2", "assertion"],
             Mutant::SyncIsNotTold => &["L4", "L5", "L6", "audit", "assertion", "convergence"],
             Mutant::SlotFreedWhenSent => &["L5", "L6", "bounds", "assertion"],
-            Mutant::DrainDropsMail => &["L6", "bounds", "shutdown", "assertion"],
+            Mutant::DrainDropsMail => &["L5", "L6", "bounds", "shutdown", "assertion"],
             Mutant::CreditIsLost | Mutant::ServedIsForgotten => &["convergence", "honesty", "S1"],
             Mutant::VerdictIsLost | Mutant::TimerIsLost => {
                 &["convergence", "S1", "honesty", "assertion", "audit"]
