@@ -3,6 +3,7 @@
 use crate::lifecycle::ConnId;
 
 use super::super::peer::Known;
+use super::pace::Asked;
 use super::plan::{Plan, PlanId};
 use super::{BlockDownload, View, wanted};
 
@@ -51,8 +52,27 @@ impl BlockDownload {
                 // It may have what another is late with.
                 self.look_at_the_late(view.now);
             }
+            self.let_go_of_other_chains(view, id, &best);
         }
         self.leave_plan(before, reached);
+    }
+
+    /// The peer has gone over to another chain: what it was asked of the old one may still
+    /// come, and keeps it from being asked for the new one no longer.
+    fn let_go_of_other_chains(&mut self, view: &View<'_>, id: ConnId, best: &Known) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let on_it = |asked: &Asked| view.tree.is_ancestor(&asked.hash, &best.hash);
+        let asked = peer.asked().iter().copied();
+        let gone: Vec<Asked> = asked.filter(|asked| !on_it(asked)).collect();
+        for asked in &gone {
+            peer.is_late_with(view.now, *asked);
+            peer.overdue = false;
+        }
+        for asked in gone {
+            self.release(id, asked.height, &asked.hash);
+        }
     }
 
     /// The plan that leads to this block or through it.

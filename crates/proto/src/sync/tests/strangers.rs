@@ -421,3 +421,20 @@ fn sources_that_are_cut_off_one_after_the_other_put_off_nobody_elses_turn() {
     }
     assert_eq!(world.node.tree().tip().hash, tip, "within eight seconds");
 }
+
+/// Simulation, seed 184: a peer that withheld a block and went over to another chain was not
+/// asked for that, since the request of the old one was still open.
+#[test]
+fn a_peer_that_goes_over_to_another_chain_is_asked_for_that_though_it_keeps_a_block() {
+    let old = Blocks::new(20, 1);
+    let (kept, other) = (old.fork(20, 2, 2), old.fork(20, 3, 3));
+    let mut world = World::with(&old, config());
+    let id = world.add_as(&kept, Direction::Inbound, withholds());
+    world.run(secs(5));
+    assert_eq!(world.node.download.asked_of(id).len(), 1);
+    world.remotes.get_mut(&id).unwrap().behaviour = Behaviour::default();
+    world.set_chain(id, &other);
+    announce(&mut world, id, &other, 20);
+    world.sync_to(&other, secs(1));
+    assert_eq!(world.reason(id), None);
+}
