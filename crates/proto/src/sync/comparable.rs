@@ -64,8 +64,8 @@ pub struct PeerPlan {
     pub aside: Option<Duration>,
     /// Low-work chains of it that were given up.
     pub given_up: u32,
-    /// Since when it is owed a question about what it announced.
-    pub owed_question: Option<Duration>,
+    /// Since when an announcement of it waits to be asked about.
+    pub unasked_announcement: Option<Duration>,
     /// It has answered a `getheaders`.
     pub answered: bool,
     /// It was level with our chain once, and is never given up for lagging.
@@ -93,7 +93,7 @@ impl SyncManager {
                 ended: headers.ended,
                 aside: headers.aside.map(|aside| aside.until),
                 given_up: headers.given_up,
-                owed_question: headers.owed_question,
+                unasked_announcement: headers.unasked_announcement,
                 answered: headers.answered,
                 protected,
                 behind,

@@ -96,7 +96,7 @@ impl SyncManager {
                 peer.headers.ask = None;
                 if !self.ask_from_the_tip(step, id, ask) {
                     self.headers_ended(step, id);
-                    self.answer_owed_question(step, id);
+                    self.ask_about_announcement(step, id);
                 }
             }
             Answer::ToProbe(probe) => {
@@ -176,11 +176,11 @@ impl SyncManager {
         self.ask_for_announced(step, id);
     }
 
-    /// The peer is asked now what it was owed while another question was open.
-    pub(super) fn answer_owed_question(&mut self, step: &mut Step, id: ConnId) {
+    /// The peer is asked now about what it announced while another question was open.
+    pub(super) fn ask_about_announcement(&mut self, step: &mut Step, id: ConnId) {
         let peer = self.live(id);
-        let owed = peer.headers.owed_question.take().is_some();
-        if owed && peer.known.unknown.is_some() {
+        let waiting = peer.headers.unasked_announcement.take().is_some();
+        if waiting && peer.known.unknown.is_some() {
             self.ask_for_announced(step, id);
         }
     }
@@ -193,7 +193,7 @@ impl SyncManager {
         }
         if peer.headers.ask.is_some() {
             let now = step.now.mono;
-            peer.headers.owed_question.get_or_insert(now);
+            peer.headers.unasked_announcement.get_or_insert(now);
             return;
         }
         let peer_ended = peer.headers.ended;
@@ -325,7 +325,7 @@ impl SyncManager {
             Answer::Unasked if is_source => self.headers_ended(step, id),
             Answer::To(_) | Answer::Unasked => {}
         }
-        self.answer_owed_question(step, id);
+        self.ask_about_announcement(step, id);
     }
 
     /// Core `MaybePunishNodeForBlock`, for headers.

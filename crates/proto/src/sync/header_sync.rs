@@ -286,7 +286,7 @@ impl SyncManager {
         });
         headers.last_asked = now;
         headers.resume = None;
-        headers.owed_question = None;
+        headers.unasked_announcement = None;
         step.send(
             id,
             Message::GetHeaders(Locator {

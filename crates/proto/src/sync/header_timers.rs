@@ -97,7 +97,7 @@ impl SyncManager {
                     let headers = &mut self.live(id).headers;
                     headers.ask = None;
                     headers.low_work = None;
-                    self.answer_owed_question(step, id);
+                    self.ask_about_announcement(step, id);
                 }
             }
         }

@@ -122,9 +122,9 @@ pub(super) struct PeerHeaders {
     /// To be asked on from this header when the kernel has caught up.
     pub(super) resume: Option<(HeadersAsk, BlockHash)>,
     pub(super) low_work: Option<Box<LowWork>>,
-    /// Since when it is owed a question: it announced a block that we do not know, and could
-    /// not be asked at once.
-    pub(super) owed_question: Option<Duration>,
+    /// Since when an announcement of it waits: it named a block that we do not know, and
+    /// could not be asked for its headers at once.
+    pub(super) unasked_announcement: Option<Duration>,
     /// It sent `sendheaders`.
     pub(super) wants_headers: bool,
     /// We sent `sendheaders`.

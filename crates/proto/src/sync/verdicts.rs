@@ -133,7 +133,7 @@ impl SyncManager {
                 self.learn_announced();
             }
             // Its parent is one that the kernel had before the start and that we do not
-            // know; whoever has the chain will show it.
+            // know; a peer that has the chain will show it.
             Err(error) => tracing::debug!(%hash, %error, "the kernel knows more than we do"),
         }
     }

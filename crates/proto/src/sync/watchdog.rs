@@ -379,7 +379,7 @@ impl SyncManager {
         for (id, peer) in &mut self.peers {
             peer.known.probe_pause = FIRST_PROBE_PAUSE;
             peer.known.next_probe = Duration::ZERO;
-            if peer.headers.owed_question.take().is_some() {
+            if peer.headers.unasked_announcement.take().is_some() {
                 owed.push(*id);
             }
         }

@@ -76,7 +76,7 @@ impl SyncManager {
         let mut owed = self.peers.iter().filter_map(|(id, peer)| {
             let since = peer
                 .headers
-                .owed_question
+                .unasked_announcement
                 .filter(|_| peer.serves_headers())?;
             Some((*id, now.saturating_sub(since)))
         });
