@@ -5,6 +5,11 @@
 //! they know how many can arrive. What comes above [`MAX_BLOCKS`] or [`MAX_BYTES`] is
 //! answered without having been looked at, its bytes dropped. What is decoded ahead, and
 //! takes two to three times the bytes, is bounded here.
+//!
+//! # Ordering
+//! Jobs are done in the order in which they came, so that neither headers nor blocks starve
+//! the other. A block never overtakes headers that came before it, which it may need;
+//! headers overtake a block only while that is being decoded.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -46,14 +51,19 @@ pub(crate) enum Job {
     Block { raw: RawBlock, block: Decoded },
 }
 
+/// Where a job came in the order of all.
+type Turn = u64;
+
 #[derive(Default)]
 struct State {
-    headers: VecDeque<(Vec<Header>, u64)>,
-    raw: VecDeque<RawBlock>,
+    /// The turn of the next job.
+    turn: Turn,
+    headers: VecDeque<(Turn, Vec<Header>, u64)>,
+    raw: VecDeque<(Turn, RawBlock)>,
     raw_bytes: usize,
-    /// Bytes of the block at the decode thread, between the two queues.
-    decoding: Option<usize>,
-    ready: VecDeque<(RawBlock, Decoded)>,
+    /// Turn and bytes of the block at the decode thread, between the two queues.
+    decoding: Option<(Turn, usize)>,
+    ready: VecDeque<(Turn, RawBlock, Decoded)>,
     ready_bytes: usize,
     closed: bool,
     decoder_waits: bool,
@@ -75,7 +85,8 @@ impl Queue {
         if state.closed {
             return;
         }
-        state.headers.push_back((headers, tag));
+        let turn = state.next_turn();
+        state.headers.push_back((turn, headers, tag));
         self.wake_kernel(&mut state);
     }
 
@@ -90,7 +101,8 @@ impl Queue {
             raw.refused = true;
         }
         state.raw_bytes += raw.bytes.len();
-        state.raw.push_back(raw);
+        let turn = state.next_turn();
+        state.raw.push_back((turn, raw));
         // With more than this one, the decoder waits for room, and is woken for it.
         if state.raw.len() == 1 && state.has_room() {
             self.wake_decoder(&mut state);
@@ -106,10 +118,10 @@ impl Queue {
                 return None;
             }
             if state.has_room()
-                && let Some(raw) = state.raw.pop_front()
+                && let Some((turn, raw)) = state.raw.pop_front()
             {
                 state.raw_bytes -= raw.bytes.len();
-                state.decoding = Some(raw.bytes.len());
+                state.decoding = Some((turn, raw.bytes.len()));
                 return Some(raw);
             }
             state.decoder_waits = true;
@@ -124,13 +136,15 @@ impl Queue {
         if state.closed {
             return;
         }
-        state.decoding = None;
+        let Some((turn, _)) = state.decoding.take() else {
+            return;
+        };
         state.ready_bytes += raw.bytes.len();
-        state.ready.push_back((raw, block));
+        state.ready.push_back((turn, raw, block));
         self.wake_kernel(&mut state);
     }
 
-    /// The next job; headers first. Calls `idle` and waits when there is none yet, and
+    /// The next job, in the order in which they came. Calls `idle` and waits when there is none yet, and
     /// again when the moment has come that `idle` gave; `None` when closed.
     pub(crate) fn take_job(&self, mut idle: impl FnMut() -> Option<Instant>) -> Option<Job> {
         let mut state = self.state();
@@ -156,10 +170,14 @@ impl Queue {
     }
 
     fn pop(&self, state: &mut State) -> Option<Job> {
-        if let Some((headers, tag)) = state.headers.pop_front() {
+        let block = state.ready.front().map(|(turn, ..)| *turn);
+        if let Some((_, headers, tag)) = state
+            .headers
+            .pop_front_if(|(turn, ..)| block.is_none_or(|block| *turn < block))
+        {
             return Some(Job::Headers { headers, tag });
         }
-        let (raw, block) = state.ready.pop_front()?;
+        let (_, raw, block) = state.ready.pop_front()?;
         state.ready_bytes -= raw.bytes.len();
         // Woken at half, so that the two threads do not wake each other for every
         // block.
@@ -212,7 +230,7 @@ impl Queue {
     /// Header batches, blocks (decoded or not) and their bytes that wait.
     pub(crate) fn lengths(&self) -> (usize, usize, usize) {
         let state = self.state();
-        let decoding = state.decoding.unwrap_or(0);
+        let decoding = state.decoding.map_or(0, |(_, bytes)| bytes);
         let blocks = state.raw.len() + usize::from(state.decoding.is_some()) + state.ready.len();
         let bytes = state.raw_bytes + decoding + state.ready_bytes;
         (state.headers.len(), blocks, bytes)
@@ -224,6 +242,11 @@ impl Queue {
 }
 
 impl State {
+    fn next_turn(&mut self) -> Turn {
+        self.turn += 1;
+        self.turn
+    }
+
     fn has_room(&self) -> bool {
         self.ready.is_empty() || (self.ready.len() < AHEAD_BLOCKS && self.ready_bytes < AHEAD_BYTES)
     }
@@ -276,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_keep_their_order_and_headers_overtake_them() {
+    fn jobs_are_done_in_the_order_in_which_they_came() {
         let queue = Queue::default();
         for id in 1..=3 {
             queue.push_block(raw(id, 100));
@@ -287,10 +310,26 @@ mod tests {
         }
         assert_eq!(tag(queue.take_job(|| None)), 1);
         queue.push_headers(vec![], 10);
+        queue.push_block(raw(4, 100));
         queue.push_headers(vec![], 11);
-        let order: Vec<u64> = (0..4).map(|_| tag(queue.take_job(|| None))).collect();
-        assert_eq!(order, [10, 11, 2, 3]);
+        let last = queue.take_raw().unwrap();
+        queue.push_ready(last, no_block());
+        let order: Vec<u64> = (0..5).map(|_| tag(queue.take_job(|| None))).collect();
+        assert_eq!(order, [2, 3, 10, 4, 11]);
         assert_eq!(queue.lengths(), (0, 0, 0));
+    }
+
+    #[test]
+    fn headers_do_not_wait_for_a_block_that_is_being_decoded_and_it_waits_for_those_before_it() {
+        let queue = Queue::default();
+        queue.push_headers(vec![], 10);
+        queue.push_block(raw(1, 100));
+        queue.push_headers(vec![], 11);
+        let decoding = queue.take_raw().unwrap();
+        assert_eq!(tag(queue.take_job(|| None)), 10);
+        assert_eq!(tag(queue.take_job(|| None)), 11);
+        queue.push_ready(decoding, no_block());
+        assert_eq!(tag(queue.take_job(|| None)), 1);
     }
 
     #[test]

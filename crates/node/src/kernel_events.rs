@@ -33,7 +33,7 @@ pub(crate) fn report(event: chain::Event) -> Report {
             tag,
             count_ok,
             rejected,
-            last,
+            last: _,
             busy: _,
         } => {
             let rejected = rejected.map(|(hash, why)| (hash, reject(why)));
@@ -41,7 +41,6 @@ pub(crate) fn report(event: chain::Event) -> Report {
                 count_ok,
                 rejected,
                 origin: origin(tag),
-                last,
             })
         }
         chain::Event::Block {

@@ -27,15 +27,13 @@ use rand_chacha::ChaCha8Rng;
 
 use super::entry::{Entry, from_work};
 use super::pow::{PowError, PowParams, block_work, check_pow, permitted_difficulty_transition};
+use super::rules::MAX_FUTURE_BLOCK_TIME;
 use super::tree::HeaderTree;
 use store::{Bits, Waiting};
 
 /// Most blocks in a second that consensus permits in the long run: with the least
 /// increase of median time past, six blocks share a second.
 const MAX_BLOCKS_PER_SECOND: u64 = 6;
-
-/// Seconds that a header's time may lie ahead. Core `MAX_FUTURE_BLOCK_TIME`.
-const MAX_FUTURE_BLOCK_TIME: u64 = 2 * 60 * 60;
 
 /// Sizes of the two buffers. The same for all networks; smaller in tests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,7 +170,8 @@ impl LowWork {
         let start_time = tree
             .median_time_past(&chain_start.hash)
             .expect("the chain start is in the tree");
-        let seconds = u64::from(now_unix.saturating_sub(start_time)) + MAX_FUTURE_BLOCK_TIME;
+        let seconds =
+            u64::from(now_unix.saturating_sub(start_time)) + u64::from(MAX_FUTURE_BLOCK_TIME);
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let start = Link {
             hash: chain_start.hash,

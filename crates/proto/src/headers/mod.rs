@@ -9,20 +9,24 @@
 //! | `tips` | what `getchaintips` shows |
 //! | `version_bits` | [`DeploymentState`]: what `getdeploymentinfo` shows of signalling |
 //! | `pow` | [`check_pow`], next required work, permitted difficulty transitions |
+//! | `rules` | [`HeaderRules`]: what a header must be beside its parent
+//! | `unsent` | headers that the engine was not given yet
 //! | `low_work` | [`LowWork`]: headers of a chain that has not shown enough work yet |
 //!
-//! Nothing here is consensus: the kernel decides which header and which block is
-//! valid. The tree repeats the kernel's verdicts, and the proof-of-work checks
-//! only keep an attacker from filling memory for nothing.
+//! Nothing here decides what the chain is: the kernel decides which block is valid, and the
+//! tree repeats its verdicts. Proof of work and what a header must be beside its parent are
+//! checked here too, so that what the kernel would refuse is never stored.
 
 mod entry;
 mod index;
 mod low_work;
 mod marks;
 mod pow;
+mod rules;
 mod serve;
 mod tips;
 mod tree;
+mod unsent;
 mod version_bits;
 mod walk;
 
@@ -32,6 +36,7 @@ pub use pow::{
     PowError, PowParams, anti_dos_threshold, block_work, check_pow, next_work,
     permitted_difficulty_transition,
 };
+pub use rules::{HeaderFault, HeaderRules, MAX_FUTURE_BLOCK_TIME, is_too_new};
 pub use tips::{ChainTip, TipStatus};
 pub use tree::{Connected, HeaderTree, InsertError, Inserted};
 pub use version_bits::{DeploymentState, DeploymentStatus};

@@ -52,8 +52,31 @@ impl PowParams {
         u32::try_from(self.consensus.difficulty_adjustment_interval()).expect("a few thousand")
     }
 
-    fn limit_bits(&self) -> CompactTarget {
+    pub(super) fn limit_bits(&self) -> CompactTarget {
         self.limit().to_compact_lossy()
+    }
+
+    /// The bits of the first block after a period: `first` and `last` are the times (Unix
+    /// seconds) and bits of its first and last block.
+    pub(super) fn required_after_period(
+        &self,
+        first: (u32, CompactTarget),
+        last: (u32, CompactTarget),
+    ) -> CompactTarget {
+        if self.consensus.no_pow_retargeting {
+            return last.1;
+        }
+        let base = if self.bip94 { first.1 } else { last.1 };
+        // A period can end before it began; then it counts as the shortest one.
+        let timespan = last.0.saturating_sub(first.0);
+        self.retarget(base, timespan.into())
+    }
+
+    /// Whether a block of that time may be of minimum difficulty on a test network: it comes
+    /// more than 20 minutes after its parent.
+    pub(super) fn is_exception(&self, parent: u32, time: u32) -> bool {
+        let pause = 2 * self.consensus.pow_target_spacing;
+        u64::from(time) > u64::from(parent) + pause
     }
 
     /// The target after a period of `timespan` seconds that was aimed at by `bits`.
@@ -140,18 +163,11 @@ pub fn next_work(
             parent.header.bits
         });
     }
-    if params.consensus.no_pow_retargeting {
-        return Some(parent.header.bits);
-    }
     let first = tree.ancestor(&parent.hash, parent.height - (params.interval() - 1))?;
-    let base = if params.bip94 {
-        first.header.bits
-    } else {
-        parent.header.bits
-    };
-    // A period can end before it began; then it counts as the shortest one.
-    let timespan = parent.header.time.saturating_sub(first.header.time);
-    Some(params.retarget(base, timespan.into()))
+    Some(params.required_after_period(
+        (first.header.time, first.header.bits),
+        (parent.header.time, parent.header.bits),
+    ))
 }
 
 /// Test networks: a block more than 20 minutes after its parent may be of minimum
@@ -163,8 +179,7 @@ fn bits_with_exceptions(
     time: u32,
 ) -> CompactTarget {
     let limit = params.limit_bits();
-    let patience = 2 * params.consensus.pow_target_spacing;
-    if u64::from(time) > u64::from(parent.header.time) + patience {
+    if params.is_exception(parent.header.time, time) {
         return limit;
     }
     let mut block = parent;

@@ -8,6 +8,7 @@ use super::entry::{Entry, Record, Slot, Status, to_work};
 use super::index::HashIndex;
 use super::marks::Marks;
 use super::pow::block_work;
+use super::unsent::Unsent;
 
 /// A tree of headers with genesis at its root, and the active chain in it.
 ///
@@ -27,6 +28,7 @@ pub struct HeaderTree {
     /// By slot. `Connected` is written when a block leaves the active chain; a
     /// block in it is known by `active`.
     marks: Marks,
+    pub(super) unsent: Unsent,
     index: HashIndex,
     /// Slot by height.
     pub(super) active: Vector<Slot>,
@@ -90,6 +92,7 @@ impl HeaderTree {
         Self {
             records: Vector::unit(Record::new(hash, &genesis, 0, work, 0, 0)),
             marks,
+            unsent: Unsent::default(),
             index,
             active: Vector::unit(0),
             best: 0,
@@ -139,7 +142,7 @@ impl HeaderTree {
         {
             return Err(InsertError::InvalidParent { hash, parent: prev });
         }
-        self.adopt(hash, header)
+        self.add(hash, header)
     }
 
     /// As [`insert_hashed`](Self::insert_hashed), of a header that the kernel has: on an
@@ -149,6 +152,13 @@ impl HeaderTree {
     ///
     /// The parent is unknown.
     pub fn adopt(&mut self, hash: BlockHash, header: Header) -> Result<Inserted, InsertError> {
+        let inserted = self.add(hash, header)?;
+        self.mark_sent(&header.prev_blockhash);
+        self.mark_sent(&hash);
+        Ok(inserted)
+    }
+
+    fn add(&mut self, hash: BlockHash, header: Header) -> Result<Inserted, InsertError> {
         if self.contains(&hash) {
             return Ok(Inserted::Known);
         }

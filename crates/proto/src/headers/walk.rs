@@ -13,7 +13,7 @@ use super::entry::{Entry, Slot};
 use super::tree::HeaderTree;
 
 /// Headers whose median time is the time that a block must exceed. Core `nMedianTimeSpan`.
-const MEDIAN_TIME_SPAN: usize = 11;
+pub(super) const MEDIAN_TIME_SPAN: usize = 11;
 
 impl HeaderTree {
     /// The block at `height` on the branch that ends in `of`. O(log n).

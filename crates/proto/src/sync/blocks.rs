@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bitcoin::BlockHash;
 use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::{Message, RawBlock};
 
@@ -81,6 +82,9 @@ impl SyncManager {
         let asked = self.with_download(step.now.mono, |download, view| {
             download.received(view, id, &hash)
         });
+        if asked && let Some(peer) = self.peers.get_mut(&id) {
+            peer.known.lacked = 0;
+        }
         if self.download.with_kernel().contains_key(&hash) {
             if asked {
                 self.download.keep_copy(id, block);
@@ -118,14 +122,16 @@ impl SyncManager {
         if !worthy {
             return false;
         }
-        if !self.tree.contains(&block.hash) {
-            self.store_announced_header(step, id, block.hash, block.header);
+        if let Err(reject) = self.store_headers(step, &[block.header], &[block.hash]) {
+            self.punish_for_header(step, id, &reject);
+            return false;
         }
         self.learn(id, block.hash);
         self.download.with_kernel().len() < MAX_UNASKED_BACKLOG
     }
 
-    /// Hands a block to the kernel; its header went before it.
+    /// Hands a block to the kernel, with the headers that lead to it before it, and with some
+    /// of the chain that its sender has shown behind it.
     pub(super) fn give_to_kernel(
         &mut self,
         step: &mut Step,
@@ -135,15 +141,35 @@ impl SyncManager {
         let keep = self.is_to_be_kept(step.now, &block.hash, origin);
         let bytes = block.bytes.len();
         let pending = Pending::new(origin, block.header, bytes, step.now.mono, keep);
-        let parent = self.tree.get(&block.header.prev_blockhash);
+        let prev = block.header.prev_blockhash;
+        let parent = self.tree.get(&prev);
         let height = parent.map_or(0, |parent| parent.height + 1);
-        self.download.given_to_kernel(height, block.hash, pending);
+        let hash = block.hash;
+        self.download.given_to_kernel(height, hash, pending);
+        for headers in self.engine_headers.before_block(&mut self.tree, &prev) {
+            step.effects.push(Effect::CheckHeaders { headers, origin });
+        }
         step.effects.push(Effect::CheckBlock {
             block,
             height,
             origin,
             keep,
         });
+        self.give_headers_ahead(step, &hash, origin);
+    }
+
+    /// Headers behind a block, of the chain that its sender has shown.
+    fn give_headers_ahead(&mut self, step: &mut Step, hash: &BlockHash, origin: Option<ConnId>) {
+        let sender = origin.and_then(|id| self.peers.get(&id));
+        let Some(best) = sender.and_then(|peer| peer.known.best) else {
+            return;
+        };
+        if !self.tree.is_unsent(&best.hash) || !self.tree.is_ancestor(hash, &best.hash) {
+            return;
+        }
+        if let Some(headers) = self.engine_headers.ahead(&mut self.tree, &best.hash) {
+            step.effects.push(Effect::CheckHeaders { headers, origin });
+        }
     }
 
     /// The peer does not have what it was asked for: others are asked.
@@ -153,7 +179,7 @@ impl SyncManager {
                 continue;
             };
             if self.download.not_found(now, id, hash) {
-                self.unlearn(now, id, *hash);
+                self.lacks(now, id, *hash);
             }
         }
     }

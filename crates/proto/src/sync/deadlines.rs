@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use crate::lifecycle::ConnId;
+use crate::lifecycle::{ConnId, Direction};
 
+use super::HeadersAsk;
 use super::chain_sync::ChainSync;
 use super::download::{DOWNLOAD_TIMEOUT, STALL_PATIENCE};
 use super::header_sync::HEADERS_RESPONSE_TIME;
@@ -55,7 +56,14 @@ impl SyncManager {
         let mut due = Vec::new();
         if let Some(ask) = peer.headers.ask {
             let at = ask.at + HEADERS_RESPONSE_TIME;
-            due.push((at, format!("{id} must have answered getheaders")));
+            let then = match (peer.direction, ask.kind) {
+                (Direction::Outbound | Direction::Manual, HeadersAsk::Sync) => {
+                    "is disconnected, if another can be asked,"
+                }
+                (Direction::Inbound, HeadersAsk::Sync) => "is the source no more",
+                _ => "is taken to have no news",
+            };
+            due.push((at, format!("{id} {then} unless it answers getheaders")));
         }
         if let Some(aside) = peer.headers.aside {
             due.push((aside.until, format!("{id} may be the source again")));
@@ -67,20 +75,29 @@ impl SyncManager {
         let asked = !self.download.asked_of(id).is_empty();
         if let Some(progress) = self.download.progress_of(id).filter(|_| asked) {
             let first = progress + self.download.timeout_of(id);
-            let what = format!("{id} must have delivered a block");
             due.push(if now < first {
+                let what = format!("others are asked for the blocks that {id} has not delivered");
                 (first, what)
             } else {
+                let what = format!("{id} is disconnected unless it delivers a block");
                 (progress + DOWNLOAD_TIMEOUT, what)
             });
         }
-        if let Some(since) = self.download.stalling_since(id) {
+        if let Some(since) = self.download.stalling_since(id)
+            && peer.direction != Direction::Manual
+        {
             let at = since + STALL_PATIENCE;
-            due.push((at, format!("{id} must have delivered a block that is late")));
+            let what = format!("{id} is disconnected unless it delivers a block that is late");
+            due.push((at, what));
+        }
+        if let Some(retry) = peer.known.retry {
+            let what = format!("{id} is asked again for a block that it lacked");
+            due.push((retry.again, what));
         }
         match peer.chain_sync {
             ChainSync::Behind(behind) => {
-                due.push((behind.until, format!("{id} must have reached our tip")));
+                let what = format!("{id} is disconnected unless it has reached our tip");
+                due.push((behind.until, what));
             }
             ChainSync::Level | ChainSync::Protected => {}
         }

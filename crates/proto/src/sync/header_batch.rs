@@ -5,16 +5,15 @@ use bitcoin::block::Header;
 use handfast_wire::Message;
 use handfast_wire::limits::MAX_HEADERS;
 
-use crate::headers::{Entry, Inserted, Status, anti_dos_threshold, check_pow};
+use crate::headers::{
+    Entry, HeaderFault, HeaderRules, InsertError, Status, anti_dos_threshold, check_pow, is_too_new,
+};
 use crate::lifecycle::{ConnId, DoneReason};
 use crate::time::Now;
 
 use super::manager::{Step, SyncManager};
 use super::peer::{Ask, Probe};
-use super::{Effect, HeadersAsk, Reject, RejectKind};
-
-/// Seconds that a header's time may lie ahead of ours. Core `MAX_FUTURE_BLOCK_TIME`.
-const MAX_FUTURE_BLOCK_TIME: u32 = 2 * 60 * 60;
+use super::{HeadersAsk, Reject, RejectKind};
 
 /// What a `headers` message is the answer to.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +26,7 @@ pub(super) enum Answer {
 
 /// Whether a header's time (Unix seconds) is too far ahead of our clock to be accepted now.
 pub(super) fn is_from_the_future(now: Now, time: u32) -> bool {
-    time > now.unix.saturating_add(MAX_FUTURE_BLOCK_TIME)
+    is_too_new(time, now.unix)
 }
 
 /// Headers whose time is more than two hours ahead are no offence and may be right later;
@@ -64,14 +63,14 @@ impl SyncManager {
         let answer = self.match_answer(id, last);
         self.has_answered(id);
         if let Some((at, time)) = first_from_the_future(step.now, &headers) {
-            self.remember_too_new(step.now.mono, id, last, time);
+            self.is_too_new(step.now.mono, id, last, time);
             headers.truncate(at);
             full = false;
         }
         if headers.is_empty() || self.lacks_work(&start, &headers, &hashes) {
             return self.low_work_batch(step, id, answer, &start, &headers, full);
         }
-        match self.store_headers(step, id, headers, &hashes) {
+        match self.store_headers(step, &headers, &hashes) {
             Ok(new) => self.batch_stored(step, id, answer, &hashes, new, full),
             Err(reject) => self.punish_for_header(step, id, &reject),
         }
@@ -231,29 +230,20 @@ impl SyncManager {
         work < anti_dos_threshold(&self.tree, self.config.minimum_work)
     }
 
-    /// Takes the headers into the tree and hands the new ones to the kernel. Returns how
-    /// many were new.
+    /// Takes the headers into the tree. Returns how many were new. What breaks a rule is
+    /// refused before anything of the message is stored.
     pub(super) fn store_headers(
         &mut self,
         step: &mut Step,
-        id: ConnId,
-        mut headers: Vec<Header>,
+        headers: &[Header],
         hashes: &[BlockHash],
     ) -> Result<usize, Reject> {
         let best = self.tree.best_header().hash;
-        let mut known = 0;
-        for (header, hash) in headers.iter().zip(hashes) {
-            match self.tree.insert_hashed(*hash, *header) {
-                Ok(Inserted::New) => {}
-                Ok(Inserted::Known) => known += 1,
-                Err(error) => {
-                    let reason = error.to_string();
-                    return Err(Reject {
-                        kind: RejectKind::InvalidPrev,
-                        reason,
-                    });
-                }
-            }
+        let known = hashes.partition_point(|hash| self.tree.contains(hash));
+        let new = &headers[known.min(headers.len())..];
+        self.check_rules(step.now, new)?;
+        for (header, hash) in new.iter().zip(&hashes[known..]) {
+            self.insert(*hash, *header)?;
         }
         let last = &hashes[headers.len() - 1];
         if self
@@ -267,15 +257,8 @@ impl SyncManager {
                 reason,
             });
         }
-        let new = headers.split_off(known);
-        let count = new.len();
-        if count > 0 {
+        if !new.is_empty() {
             self.tree_changed = true;
-            self.headers.batches_with_kernel += 1;
-            step.effects.push(Effect::CheckHeaders {
-                headers: new,
-                origin: Some(id),
-            });
             self.learn_announced();
             // Only by headers that matter, or side branches would put it off for ever.
             if self.tree.best_header().hash != best {
@@ -283,7 +266,30 @@ impl SyncManager {
                 self.wake_at(check);
             }
         }
-        Ok(count)
+        Ok(new.len())
+    }
+
+    /// Whether new headers, which build on each other, keep the rules that need no engine.
+    pub(super) fn check_rules(&self, now: Now, headers: &[Header]) -> Result<(), Reject> {
+        let Some(first) = headers.first() else {
+            return Ok(());
+        };
+        let (pow, parent) = (&self.config.pow, &first.prev_blockhash);
+        let Some(mut rules) = HeaderRules::after(pow, &self.tree, parent, now.unix) else {
+            return Err(Reject {
+                kind: RejectKind::MissingPrev,
+                reason: "prev-blk-not-found".into(),
+            });
+        };
+        let mut checked = headers.iter().map(|header| rules.check(header));
+        checked.try_for_each(|fault| fault.map_err(Reject::from))
+    }
+
+    /// A new header, which keeps the rules, enters the tree.
+    pub(super) fn insert(&mut self, hash: BlockHash, header: Header) -> Result<(), Reject> {
+        self.tree.insert_hashed(hash, header)?;
+        self.tree.mark_unsent(&hash);
+        Ok(())
     }
 
     fn batch_stored(
@@ -351,41 +357,45 @@ impl SyncManager {
         }
     }
 
-    /// The kernel has looked at a batch.
+    /// The kernel has looked at a batch. It refuses none that keeps the rules, but for marks
+    /// of its own that we do not know, and clocks that were set.
     pub(super) fn headers_checked(
         &mut self,
         step: &mut Step,
         rejected: Option<(BlockHash, Reject)>,
         origin: Option<ConnId>,
-        last: Option<BlockHash>,
     ) {
-        if origin.is_some() {
-            let batches = &mut self.headers.batches_with_kernel;
-            *batches = batches
-                .checked_sub(1)
-                .expect("the kernel answers each batch once");
+        self.engine_headers.answered();
+        let Some((hash, reject)) = rejected else {
+            return;
+        };
+        let for_good = matches!(
+            reject.kind,
+            RejectKind::Consensus
+                | RejectKind::InvalidHeader
+                | RejectKind::InvalidPrev
+                | RejectKind::CachedInvalid
+        );
+        if for_good {
+            self.mark_invalid(&hash);
+        } else {
+            self.give_again(&hash);
+            self.unlearn_for_now(step.now.mono, hash);
         }
-        if let Some((hash, reject)) = &rejected {
-            let for_good = matches!(
-                reject.kind,
-                RejectKind::Consensus
-                    | RejectKind::InvalidHeader
-                    | RejectKind::InvalidPrev
-                    | RejectKind::CachedInvalid
-            );
-            if for_good && self.tree.contains(hash) {
-                self.mark_invalid(hash);
-            } else if reject.kind == RejectKind::TimeFuture {
-                self.unlearn_for_now(step.now.mono, *hash);
-            }
-            if let Some(origin) = origin {
-                self.punish_for_header(step, origin, reject);
-            }
+        if let Some(origin) = origin {
+            self.punish_for_header(step, origin, &reject);
         }
-        if origin.is_none() {
-            self.answer_submitted_header(step, rejected, last);
+    }
+
+    /// The kernel lacks this header or what leads to it: all from the active chain on is given
+    /// again with the next block that needs it.
+    pub(super) fn give_again(&mut self, hash: &BlockHash) {
+        let tip = self.tree.tip().hash;
+        if let Some(fork) = self.tree.fork_point(hash, &tip)
+            && let Some(first) = self.tree.ancestor(hash, fork.height + 1)
+        {
+            self.tree.mark_unsent(&first.hash);
         }
-        self.resume_headers(step);
     }
 
     /// BIP130: asks the peer to announce blocks by `headers`, once it has shown a chain
@@ -396,6 +406,35 @@ impl SyncManager {
         if !peer.headers.told_sendheaders && peer.known.best.is_some_and(|b| b.work > minimum) {
             peer.headers.told_sendheaders = true;
             step.send(id, Message::SendHeaders);
+        }
+    }
+}
+
+impl From<HeaderFault> for Reject {
+    fn from(fault: HeaderFault) -> Self {
+        let kind = match fault {
+            HeaderFault::TooNew { .. } => RejectKind::TimeFuture,
+            HeaderFault::Bits { .. }
+            | HeaderFault::TooOld { .. }
+            | HeaderFault::Timewarp { .. }
+            | HeaderFault::Version(_) => RejectKind::InvalidHeader,
+        };
+        Self {
+            kind,
+            reason: fault.to_string(),
+        }
+    }
+}
+
+impl From<InsertError> for Reject {
+    fn from(error: InsertError) -> Self {
+        let (kind, reason) = match error {
+            InsertError::UnknownParent { .. } => (RejectKind::MissingPrev, "prev-blk-not-found"),
+            InsertError::InvalidParent { .. } => (RejectKind::InvalidPrev, "bad-prevblk"),
+        };
+        Self {
+            kind,
+            reason: reason.into(),
         }
     }
 }

@@ -50,8 +50,6 @@ const ASIDE_ALONE: Duration = Duration::from_secs(30);
 /// Without any news for that long, one peer is asked whether it has some: an
 /// announcement may have been lost, and a peer in initial download makes none.
 const TIP_CHECK: Duration = Duration::from_secs(60);
-/// Batches of headers with the kernel at which no more are asked for (160 KB each).
-const MAX_BATCHES_WITH_KERNEL: usize = 32;
 /// Changes of the source that are remembered.
 const SOURCE_CHANGES: usize = 50;
 
@@ -59,7 +57,6 @@ const SOURCE_CHANGES: usize = 50;
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeaderSync {
     pub(super) source: Option<SourcePeer>,
-    pub(super) batches_with_kernel: usize,
     /// When more peers are asked beside the silent source.
     pub(super) next_hedge: Option<Duration>,
     /// How often that was done since headers last came.
@@ -155,7 +152,7 @@ impl SyncManager {
 
     fn is_asked_nothing(&self, id: ConnId) -> bool {
         let headers = &self.peers[&id].headers;
-        headers.ask.is_none() && headers.resume.is_none()
+        headers.ask.is_none()
     }
 
     /// Whether the peer has kept a request for headers waiting.
@@ -251,15 +248,8 @@ impl SyncManager {
         self.ask(step, id, kind, from.hash);
     }
 
-    /// Sends `getheaders` for what follows `from`, a header of the tree. Puts it off
-    /// while the kernel has too many headers to check.
+    /// Sends `getheaders` for what follows `from`, a header of the tree.
     pub(super) fn ask(&mut self, step: &mut Step, id: ConnId, kind: HeadersAsk, from: BlockHash) {
-        if self.headers.batches_with_kernel >= MAX_BATCHES_WITH_KERNEL {
-            let peer = self.live(id);
-            peer.headers.ask = None;
-            peer.headers.resume = Some((kind, from));
-            return;
-        }
         let hashes = self.tree.locator(&from);
         let height = self
             .tree
@@ -285,7 +275,6 @@ impl SyncManager {
             from,
         });
         headers.last_asked = now;
-        headers.resume = None;
         headers.unasked_announcement = None;
         step.send(
             id,
@@ -387,21 +376,6 @@ impl SyncManager {
         headers.low_work = None;
         self.wake_at(until);
         self.lose_source(step, id, why);
-    }
-
-    /// The kernel works off its headers: peers that waited for it are asked on.
-    pub(super) fn resume_headers(&mut self, step: &mut Step) {
-        if self.headers.batches_with_kernel >= MAX_BATCHES_WITH_KERNEL {
-            return;
-        }
-        let waiting: Vec<_> = self
-            .peers
-            .iter()
-            .filter_map(|(id, peer)| peer.headers.resume.map(|resume| (*id, resume)))
-            .collect();
-        for (id, (kind, from)) in waiting {
-            self.ask(step, id, kind, from);
-        }
     }
 
     /// S3 at the end of every step: a peer that was set aside may be the source again when

@@ -157,10 +157,8 @@ impl SyncManager {
         }
         self.headers.next_hedge = None;
         let is_asked = |peer: &Peer| {
-            peer.headers
-                .ask
-                .is_some_and(|ask| ask.kind == HeadersAsk::Sync)
-                || peer.headers.resume.is_some()
+            let ask = peer.headers.ask;
+            ask.is_some_and(|ask| ask.kind == HeadersAsk::Sync)
         };
         let mut candidates: Vec<(ConnId, &Peer)> = self
             .peers
@@ -198,7 +196,7 @@ impl SyncManager {
             .peers
             .iter()
             .filter(|(_, peer)| peer.eligible() && peer.headers.ask.is_none())
-            .filter(|(_, peer)| peer.headers.low_work.is_none() && peer.headers.resume.is_none())
+            .filter(|(_, peer)| peer.headers.low_work.is_none())
             .min_by_key(|(id, peer)| (peer.headers.last_asked, **id))
             .map(|(id, _)| *id);
         if let Some(id) = candidate {

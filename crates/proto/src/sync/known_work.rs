@@ -24,7 +24,7 @@ use crate::lifecycle::ConnId;
 use super::HeadersAsk;
 use super::header_batch::is_from_the_future;
 use super::manager::{Step, SyncManager};
-use super::peer::{Known, Peer, Probe, TooNew};
+use super::peer::{Known, Peer, Probe, Retry};
 
 /// Silence after which a probe is given up.
 pub(super) const PROBE_PATIENCE: Duration = Duration::from_secs(30);
@@ -35,6 +35,11 @@ const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(160);
 
 /// Pause before a block that was too new for our clock is tried again.
 const TOO_NEW_PAUSE: Duration = Duration::from_secs(20);
+/// Pause before a peer that lacked a block that it had shown is taken at its word again;
+/// doubles each time until it delivers one.
+pub(super) const FIRST_LACK_PAUSE: Duration = Duration::from_secs(2);
+/// Most doublings of that: 128 s.
+const MOST_LACK_DOUBLINGS: u32 = 6;
 
 impl SyncManager {
     /// The peer has shown to have this block.
@@ -102,6 +107,21 @@ impl SyncManager {
         }
     }
 
+    /// The peer does not have a block that it had shown. That is between the two: it may have
+    /// it a moment later, so that it is taken at its word again after a pause.
+    pub(super) fn lacks(&mut self, now: Duration, id: ConnId, hash: BlockHash) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some(best) = peer.known.best else { return };
+        let pause = FIRST_LACK_PAUSE * (1 << peer.known.lacked.min(MOST_LACK_DOUBLINGS));
+        peer.known.lacked += 1;
+        self.unlearn(now, id, hash);
+        if self.peers[&id].known.best != Some(best) {
+            self.retry_later(id, best.hash, 0, now + pause);
+        }
+    }
+
     /// The block cannot be had now, whoever has it (it is too new for our clock, or the
     /// kernel lacks what it builds on): as if no peer had shown it, for some time and until
     /// the clock allows it. Nobody need show it again: a clock that was put right must not
@@ -116,40 +136,43 @@ impl SyncManager {
             let shown = shown.filter(|best| self.tree.is_ancestor(&refused, &best.hash));
             if let Some(best) = shown {
                 self.unlearn(now, id, refused);
-                self.remember_too_new(now, id, best.hash, time);
+                self.retry_later(id, best.hash, time, now + TOO_NEW_PAUSE);
             }
         }
     }
 
-    /// The peer has shown a chain that ends with `best` and has a block of that time, which
-    /// is too far ahead of our clock.
-    pub(super) fn remember_too_new(
-        &mut self,
-        now: Duration,
-        id: ConnId,
-        best: BlockHash,
-        time: u32,
-    ) {
-        let again = now + TOO_NEW_PAUSE;
-        self.live(id).known.too_new = Some(TooNew { best, time, again });
+    /// The peer has shown a chain that ends with `best`, and a block of it cannot be had
+    /// before `again`, nor before our clock allows a block of that time.
+    pub(super) fn retry_later(&mut self, id: ConnId, best: BlockHash, time: u32, again: Duration) {
+        self.live(id).known.retry = Some(Retry { best, time, again });
         self.wake_at(again);
     }
 
-    /// Takes the peers at their word again whose blocks are not too new any more.
-    fn relearn_too_new(&mut self, step: &mut Step) {
+    /// The same, of a block that is too new for our clock.
+    pub(super) fn is_too_new(&mut self, now: Duration, id: ConnId, best: BlockHash, time: u32) {
+        self.retry_later(id, best, time, now + TOO_NEW_PAUSE);
+    }
+
+    /// Takes peers at their word again whose time has come.
+    fn take_at_their_word(&mut self, step: &mut Step) {
         let waiting = self.peers.iter().filter(|(_, peer)| !peer.leaving);
-        let waiting: Vec<(ConnId, TooNew)> = waiting
-            .filter_map(|(id, peer)| Some((*id, peer.known.too_new?)))
+        let waiting: Vec<(ConnId, Retry)> = waiting
+            .filter_map(|(id, peer)| Some((*id, peer.known.retry?)))
             .collect();
         let now = step.now.mono;
-        for (id, too_new) in waiting {
-            if now < too_new.again || is_from_the_future(step.now, too_new.time) {
-                self.wake_at(too_new.again.max(now + TOO_NEW_PAUSE / 2));
+        for (id, retry) in waiting {
+            if now < retry.again {
+                self.wake_at(retry.again);
                 continue;
             }
-            self.live(id).known.too_new = None;
-            self.learn(id, too_new.best);
-            if !self.tree.contains(&too_new.best) {
+            if is_from_the_future(step.now, retry.time) {
+                self.wake_at(now + TOO_NEW_PAUSE / 2);
+                continue;
+            }
+            self.live(id).known.retry = None;
+            self.download.ask_again(id);
+            self.learn(id, retry.best);
+            if !self.tree.contains(&retry.best) {
                 self.ask_for_announced(step, id);
             }
         }
@@ -221,7 +244,7 @@ impl SyncManager {
     }
 
     pub(super) fn known_work_timers(&mut self, step: &mut Step) {
-        self.relearn_too_new(step);
+        self.take_at_their_word(step);
         let now = step.now.mono;
         let mut next = None::<Duration>;
         for peer in self.peers.values_mut() {

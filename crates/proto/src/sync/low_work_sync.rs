@@ -153,7 +153,7 @@ impl SyncManager {
         let accepted = result.accepted;
         let hashes: Vec<BlockHash> = accepted.iter().map(Header::block_hash).collect();
         if !accepted.is_empty() {
-            match self.store_headers(step, id, accepted, &hashes) {
+            match self.store_headers(step, &accepted, &hashes) {
                 Ok(_) => self.learn(id, *hashes.last().expect("not empty")),
                 Err(reject) => {
                     self.punish_for_header(step, id, &reject);

@@ -14,10 +14,10 @@ use crate::lifecycle::{ConnId, DoneReason, Introduction};
 use crate::time::{Now, earliest};
 
 use super::download::BlockDownload;
+use super::engine_headers::EngineHeaders;
 use super::header_sync::HeaderSync;
 use super::known_work::FIRST_PROBE_PAUSE;
 use super::peer::Peer;
-use super::submit::Submissions;
 use super::watchdog::Watchdog;
 use super::{Effect, Input, KernelEvent, SourceChange, SyncConfig, SyncLifecycle};
 
@@ -37,8 +37,8 @@ pub struct SyncManager {
     pub(super) tree: HeaderTree,
     pub(super) peers: BTreeMap<ConnId, Peer>,
     pub(super) headers: HeaderSync,
+    pub(super) engine_headers: EngineHeaders,
     pub(super) download: BlockDownload,
-    pub(super) submissions: Submissions,
     pub(super) random: ChaCha8Rng,
     /// Who sent the blocks that are on disk and were not connected yet.
     pub(super) senders: BTreeMap<BlockHash, ConnId>,
@@ -83,8 +83,8 @@ impl SyncManager {
             tree,
             peers: BTreeMap::new(),
             headers: HeaderSync::default(),
+            engine_headers: EngineHeaders::default(),
             download: BlockDownload::default(),
-            submissions: Submissions::default(),
             random,
             senders: BTreeMap::new(),
             source_changes: VecDeque::new(),
@@ -262,7 +262,6 @@ impl SyncManager {
         tracing::debug!(%id, %reason, "disconnecting");
         peer.leaving = true;
         peer.headers.ask = None;
-        peer.headers.resume = None;
         peer.headers.low_work = None;
         peer.known.probe = None;
         peer.serving.queue.clear();
@@ -310,10 +309,7 @@ impl SyncManager {
                 count_ok: _,
                 rejected,
                 origin,
-                last,
-            } => {
-                self.headers_checked(step, rejected, origin, last);
-            }
+            } => self.headers_checked(step, rejected, origin),
             KernelEvent::BlockChecked {
                 hash,
                 outcome,

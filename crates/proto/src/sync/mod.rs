@@ -11,6 +11,7 @@
 //! | `header_sync` | whom to ask for headers, and whom beside a silent one |
 //! | `header_timers` | the same when time passes and no headers come |
 //! | `header_batch` | what becomes of a `headers` message |
+//! | `engine_headers` | headers on their way to the engine, with the blocks that need them
 //! | `low_work_sync` | following chains that have not shown enough work yet |
 //! | `known_work` | which block each peer has shown to have, and probing for it |
 //! | `download` | which block to ask of whom, as a part with rules of its own |
@@ -45,6 +46,7 @@ mod chain_sync;
 mod comparable;
 mod deadlines;
 mod download;
+mod engine_headers;
 mod fetch;
 mod header_batch;
 mod header_sync;
@@ -173,10 +175,8 @@ pub enum KernelEvent {
         count_ok: usize,
         /// The first header that was refused; those after it were not tried.
         rejected: Option<(BlockHash, Reject)>,
-        /// Who sent the batch; `None`: we did (RPC).
+        /// Who sent the block that needs them; `None`: we did (RPC, miner).
         origin: Option<ConnId>,
-        /// The last accepted header of the batch.
-        last: Option<BlockHash>,
     },
     /// A block was looked at.
     BlockChecked {
@@ -294,7 +294,7 @@ pub enum Effect {
     CheckHeaders {
         /// The batch; each builds on the one before it.
         headers: Vec<Header>,
-        /// Who sent it.
+        /// Who sent the block that needs them; `None`: we did (RPC, miner).
         origin: Option<ConnId>,
     },
     /// Kernel job: accept this block. Its header was accepted or goes before it.

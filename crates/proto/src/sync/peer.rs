@@ -74,12 +74,13 @@ pub(super) struct Probe {
     pub(super) at: Duration,
 }
 
-/// A chain with a block whose time was too far ahead of our clock.
+/// A chain that a peer has shown, with a block that could not be had of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooNew {
+pub(super) struct Retry {
     /// The end of the chain.
     pub(super) best: BlockHash,
-    /// The time of the block that was refused, Unix seconds.
+    /// The time of a block that was too far ahead of our clock, Unix seconds; 0 if that was
+    /// not the reason.
     pub(super) time: u32,
     /// Not to be tried again before, monotonic.
     pub(super) again: Duration,
@@ -119,8 +120,6 @@ pub(super) struct PeerHeaders {
     pub(super) given_up: u32,
     /// When its low-work headers began to be followed, monotonic.
     pub(super) low_work_since: Duration,
-    /// To be asked on from this header when the kernel has caught up.
-    pub(super) resume: Option<(HeadersAsk, BlockHash)>,
     pub(super) low_work: Option<Box<LowWork>>,
     /// Since when an announcement of it waits: it named a block that we do not know, and
     /// could not be asked for its headers at once.
@@ -138,8 +137,10 @@ pub(super) struct PeerKnown {
     pub(super) best: Option<Known>,
     /// The last block it announced that we have no header of. Core `hashLastUnknownBlock`.
     pub(super) unknown: Option<BlockHash>,
-    /// What it has shown, and cannot be had while our clock says so.
-    pub(super) too_new: Option<TooNew>,
+    /// What it has shown, and cannot be had for now.
+    pub(super) retry: Option<Retry>,
+    /// How often it has lacked a block that it had shown, since it last delivered one.
+    pub(super) lacked: u32,
     /// The best header we sent it. Core `pindexBestHeaderSent`.
     pub(super) sent: Option<BlockHash>,
     pub(super) probe: Option<Probe>,
@@ -180,7 +181,8 @@ impl Peer {
             known: PeerKnown {
                 best: None,
                 unknown: None,
-                too_new: None,
+                retry: None,
+                lacked: 0,
                 sent: None,
                 probe: None,
                 next_probe: Duration::ZERO,

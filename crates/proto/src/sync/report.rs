@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::headers::Status;
 use crate::lifecycle::ConnId;
 use crate::time::Now;
 
@@ -87,7 +88,7 @@ impl SyncManager {
                 with_kernel: self.download.with_kernel().len(),
                 kernel_bytes: self.download.kernel_bytes(),
                 expected_block: self.download.expected_block(),
-                header_batches: self.headers.batches_with_kernel,
+                header_batches: self.engine_headers.waiting(),
             },
             watchdog: self.watchdog.state(),
         }
@@ -117,12 +118,23 @@ impl SyncManager {
         (f64::from(self.tree.tip().height) / f64::from(goal)).min(1.0)
     }
 
-    /// The most work that a live peer has shown.
+    /// The most work that a live peer has shown, whether its blocks can be had now or not.
     fn best_shown(&self) -> Option<(ConnId, Known)> {
-        let shown = self.peers.iter().filter(|(_, peer)| !peer.leaving);
-        shown
-            .filter_map(|(id, peer)| peer.known.best.map(|best| (*id, best)))
-            .max_by_key(|(_, best)| best.work)
+        let live = self.peers.iter().filter(|(_, peer)| !peer.leaving);
+        let shown = live.flat_map(|(id, peer)| {
+            let retried = peer
+                .known
+                .retry
+                .and_then(|retry| self.tree.get(&retry.best));
+            let retried = retried.filter(|entry| entry.status != Status::Invalid);
+            let retried = retried.as_ref().map(Known::from);
+            peer.known
+                .best
+                .into_iter()
+                .chain(retried)
+                .map(|best| (*id, best))
+        });
+        shown.max_by_key(|(_, best)| best.work)
     }
 
     /// A peer that has shown a chain with more work than ours.
@@ -137,7 +149,7 @@ impl SyncManager {
         }
         let syncing_headers = self.headers.source.as_ref().is_some_and(|source| {
             let headers = &self.peers[&source.id].headers;
-            !headers.ended && (headers.ask.is_some() || headers.resume.is_some())
+            !headers.ended && headers.ask.is_some()
         });
         if self.download.in_flight() + self.download.with_kernel().len() > 0 {
             return if syncing_headers {
@@ -172,7 +184,7 @@ impl SyncManager {
         };
         let headers = &self.peers[&source.id].headers;
         match headers.ask {
-            None => "the kernel has enough headers to check; asking on when it has".into(),
+            None => format!("{} is asked next", source.id),
             Some(ask) => {
                 let age = now.mono.saturating_sub(ask.at);
                 let what = if headers.low_work.is_some() {
@@ -225,6 +237,13 @@ impl SyncManager {
         }
         if !peer.serves_blocks() {
             return format!("{id} has shown more but serves no blocks with witness data");
+        }
+        if let Some(retry) = peer.known.retry.filter(|retry| retry.best == best.hash) {
+            let left = retry.again.saturating_sub(now.mono);
+            return match retry.time {
+                0 => format!("{id} lacked a block that it had shown; asked again in {left:.0?}"),
+                _ => format!("{id} has shown a block more than two hours ahead of our clock"),
+            };
         }
         let Some(plan) = self.download.main_plan() else {
             return format!("{id} has shown height {}; about to ask", best.height);

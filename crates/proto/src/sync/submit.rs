@@ -1,14 +1,13 @@
 //! Blocks and headers that RPC and the miner offer. They go the same road as those of
 //! peers; the kernel's verdict is the answer.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use handfast_wire::RawBlock;
 
-use crate::headers::{InsertError, Inserted, Status, check_pow};
+use crate::headers::{Status, check_pow};
 use crate::lifecycle::ConnId;
 
 use super::manager::{Step, SyncManager};
@@ -52,12 +51,6 @@ impl Pending {
             copy: None,
         }
     }
-}
-
-/// Submitted headers that are with the kernel.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Submissions {
-    headers: BTreeMap<BlockHash, Vec<u64>>,
 }
 
 fn refused(kind: RejectKind, reason: &str) -> SubmitResult {
@@ -173,41 +166,10 @@ impl SyncManager {
         if let Some(result) = known {
             return self.answer(step, ticket, result);
         }
-        match self.tree.insert_hashed(hash, header) {
-            Ok(Inserted::New | Inserted::Known) => {}
-            Err(
-                error @ (InsertError::UnknownParent { .. } | InsertError::InvalidParent { .. }),
-            ) => {
-                let result = refused(RejectKind::InvalidPrev, &error.to_string());
-                return self.answer(step, ticket, result);
-            }
-        }
-        self.tree_changed = true;
-        self.learn_announced();
-        self.submissions
-            .headers
-            .entry(hash)
-            .or_default()
-            .push(ticket);
-        step.effects.push(Effect::CheckHeaders {
-            headers: vec![header],
-            origin: None,
-        });
-    }
-
-    pub(super) fn answer_submitted_header(
-        &mut self,
-        step: &mut Step,
-        rejected: Option<(BlockHash, Reject)>,
-        last: Option<BlockHash>,
-    ) {
-        let (hash, result) = match (rejected, last) {
-            (Some((hash, reject)), _) => (hash, SubmitResult::Rejected(reject)),
-            (None, Some(hash)) => (hash, SubmitResult::Accepted),
-            (None, None) => return,
+        let result = match self.store_headers(step, &[header], &[hash]) {
+            Ok(_) => SubmitResult::Accepted,
+            Err(reject) => SubmitResult::Rejected(reject),
         };
-        for ticket in self.submissions.headers.remove(&hash).unwrap_or_default() {
-            self.answer(step, ticket, result.clone());
-        }
+        self.answer(step, ticket, result);
     }
 }

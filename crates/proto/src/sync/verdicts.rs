@@ -124,11 +124,9 @@ impl SyncManager {
 
     /// The kernel has this header.
     fn adopt(&mut self, hash: BlockHash, header: Header) {
-        if self.tree.contains(&hash) {
-            return;
-        }
         match self.tree.adopt(hash, header) {
-            Ok(_) => {
+            Ok(Inserted::Known) => {}
+            Ok(Inserted::New) => {
                 self.tree_changed = true;
                 self.learn_announced();
             }
@@ -136,29 +134,6 @@ impl SyncManager {
             // know; a peer that has the chain will show it.
             Err(error) => tracing::debug!(%hash, %error, "the kernel knows more than we do"),
         }
-    }
-
-    /// A block pushed to us brought a new header: into the tree, and to the kernel first.
-    pub(super) fn store_announced_header(
-        &mut self,
-        step: &mut Step,
-        id: ConnId,
-        hash: BlockHash,
-        header: Header,
-    ) {
-        let inserted = self.tree.insert_hashed(hash, header);
-        assert_eq!(
-            inserted,
-            Ok(Inserted::New),
-            "the caller looked: new, with a valid parent"
-        );
-        self.tree_changed = true;
-        self.headers.batches_with_kernel += 1;
-        step.effects.push(Effect::CheckHeaders {
-            headers: vec![header],
-            origin: Some(id),
-        });
-        self.learn_announced();
     }
 
     fn apply(&mut self, step: &mut Step, change: Change) {
@@ -226,7 +201,12 @@ impl SyncManager {
             RejectKind::TimeFuture
             | RejectKind::MissingPrev
             | RejectKind::HeaderLowWork
-            | RejectKind::Unknown => self.unlearn_for_now(step.now.mono, hash),
+            | RejectKind::Unknown => {
+                if reject.kind == RejectKind::MissingPrev {
+                    self.give_again(&hash);
+                }
+                self.unlearn_for_now(step.now.mono, hash);
+            }
         }
         if let Some(origin) = origin {
             self.punish_for_block(step, origin, hash, reject);

@@ -24,14 +24,20 @@ pub struct Blocks {
 /// A header on `parent` that meets its target; `salt` makes it unlike others.
 #[must_use]
 pub fn mine(parent: &Header, time: u32, salt: u64) -> Header {
+    mine_at(parent, time, salt, EASY)
+}
+
+/// The same with these bits, whatever the chain requires.
+#[must_use]
+pub fn mine_at(parent: &Header, time: u32, salt: u64, bits: u32) -> Header {
     let mut root = [0; 32];
     root[..8].copy_from_slice(&salt.to_le_bytes());
     let mut header = Header {
-        version: Version::TWO,
+        version: Version::NO_SOFT_FORK_SIGNALLING,
         prev_blockhash: parent.block_hash(),
         merkle_root: TxMerkleNode::from_byte_array(root),
         time,
-        bits: CompactTarget::from_consensus(EASY),
+        bits: CompactTarget::from_consensus(bits),
         nonce: 0,
     };
     while !header.target().is_met_by(header.block_hash()) {

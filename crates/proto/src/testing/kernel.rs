@@ -100,7 +100,6 @@ impl Kernel {
     /// Looks at a batch of headers, up to the first that it refuses.
     pub fn headers(&mut self, headers: &[Header], origin: Option<ConnId>) -> KernelEvent {
         let mut count_ok = 0;
-        let mut last = None;
         let mut rejected = None;
         for header in headers {
             let hash = header.block_hash();
@@ -113,7 +112,7 @@ impl Kernel {
                 break;
             }
             match self.insert(hash, *header) {
-                Ok(_) => (count_ok, last) = (count_ok + 1, Some(hash)),
+                Ok(_) => count_ok += 1,
                 Err(error) => {
                     rejected = Some((hash, orphan(&error)));
                     break;
@@ -124,7 +123,6 @@ impl Kernel {
             count_ok,
             rejected,
             origin,
-            last,
         }
     }
 

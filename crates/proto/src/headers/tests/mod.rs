@@ -4,7 +4,9 @@ mod low_work;
 mod model;
 mod pow;
 mod real_chain;
+mod rules;
 mod serving;
+mod unsent;
 
 use bitcoin::block::{Header, Version};
 use bitcoin::consensus::encode::deserialize;

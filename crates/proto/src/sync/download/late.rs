@@ -11,7 +11,8 @@
 //!   over at once. Disconnected after [`DOWNLOAD_TIMEOUT`].
 //!
 //! A late peer is asked for nothing until it delivers, and is disconnected after
-//! [`STALL_PATIENCE`] and the time that a usual block takes on a slow line.
+//! [`STALL_PATIENCE`] and the time that a usual block takes on a slow line. One that the
+//! operator named stays connected.
 
 use std::time::Duration;
 
@@ -130,6 +131,8 @@ impl BlockDownload {
             return self.wake_at(due);
         }
         match peer.first_late() {
+            // Others have been asked for what it is late with, and it may be as slow as it is.
+            Some(_) if view.is_manual(id) => {}
             Some(hash) => actions.push(Action::Disconnect(id, hash)),
             // It said that it lacks what it had shown.
             None => peer.give_another_chance(),

@@ -22,7 +22,7 @@
 //! | have in flight | 1 block until it has delivered one, then up to 16 |
 //! | keep others waiting for a block, as long as it has delivered none | [`late::GRACE`] and the time of a usual block |
 //! | the same after it has delivered | 2 s, if another is as quick; then it has to deliver again |
-//! | be late with | 32 blocks, for [`late::STALL_PATIENCE`]; then it is disconnected |
+//! | be late with | 32 blocks, for [`late::STALL_PATIENCE`]; then it is disconnected, unless the operator named it |
 //! | hold of the common budget | nothing by being late; else what it has in flight |
 //!
 //! # Flow control
@@ -47,7 +47,7 @@ use handfast_wire::RawBlock;
 use handfast_wire::limits::MAX_PAYLOAD_BYTES;
 
 use crate::headers::{HeaderTree, Status};
-use crate::lifecycle::ConnId;
+use crate::lifecycle::{ConnId, Direction};
 
 use super::peer::{Known, Peer};
 use super::submit::Pending;
@@ -89,6 +89,12 @@ impl View<'_> {
         peer.known
             .best
             .filter(|best| best.work > self.tree.tip().work && best.work >= self.minimum_work)
+    }
+
+    /// Whether the operator named this peer: it may be as slow as it is.
+    fn is_manual(&self, id: ConnId) -> bool {
+        let peer = self.peers.get(&id);
+        peer.is_some_and(|peer| peer.direction == Direction::Manual)
     }
 
     fn is_dialled(&self, id: ConnId) -> bool {
@@ -252,6 +258,15 @@ impl BlockDownload {
                 }
                 true
             }
+        }
+    }
+
+    /// A peer that lacked a block may be asked again, unless it is late with others.
+    pub(super) fn ask_again(&mut self, id: ConnId) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && peer.first_late().is_none()
+        {
+            peer.give_another_chance();
         }
     }
 

@@ -9,7 +9,7 @@ use crate::headers::LowWorkParams;
 use crate::lifecycle::{ConnId, Direction, DoneReason};
 
 use super::super::{Phase, RejectKind, SyncConfig};
-use super::chains::Blocks;
+use super::chains::{Blocks, mine_at};
 use super::secs;
 use super::world::{Behaviour, World};
 
@@ -205,15 +205,12 @@ fn a_source_that_leaves_or_breaks_a_rule_of_headers_passes_to_the_next_in_the_sa
     world.message(ids.0, Message::Headers(headers));
     passes_to_the_second(world, ids, "do not build on each other", secs(0));
 
-    for (kind, reason) in [
-        (RejectKind::InvalidHeader, "invalid header"),
-        (RejectKind::TimeFuture, "its headers were refused"),
-    ] {
-        let (mut world, chain, ids) = two(Direction::Outbound);
-        world.kernel.bad_headers.insert(chain.at(7).hash, kind);
-        world.message(ids.0, Message::Headers(chain.headers()));
-        passes_to_the_second(world, ids, reason, secs(1));
-    }
+    let (mut world, chain, ids) = two(Direction::Outbound);
+    let mut headers = chain.headers();
+    let parent = headers[18];
+    headers[19] = mine_at(&parent, parent.time + 600, 1, 0x207f_fffe);
+    world.message(ids.0, Message::Headers(headers));
+    passes_to_the_second(world, ids, "bad-diffbits", secs(0));
 }
 
 #[test]

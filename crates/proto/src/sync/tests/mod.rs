@@ -3,6 +3,7 @@
 mod announcing;
 mod chain_sync;
 mod downloading;
+mod engine_headers;
 mod fetching;
 mod headers;
 mod keeping;

@@ -5,7 +5,7 @@ use handfast_wire::{Message, Network};
 use crate::headers::Status;
 
 use super::super::{Effect, Input, Reject, RejectKind, SubmitResult, SyncConfig};
-use super::chains::{Blocks, block, mine};
+use super::chains::{Blocks, block, mine, mine_at};
 use super::secs;
 use super::world::{Behaviour, World};
 
@@ -187,7 +187,7 @@ fn a_block_submitted_while_a_peer_is_asked_for_it_is_asked_of_nobody() {
 }
 
 #[test]
-fn a_header_is_accepted_once_its_parent_is_known() {
+fn a_header_is_accepted_once_its_parent_is_known_and_is_not_stored_when_it_breaks_a_rule() {
     let chain = Blocks::new(10, 1);
     let mut world = node(&chain);
     let longer = chain.fork(10, 2, 1);
@@ -201,16 +201,27 @@ fn a_header_is_accepted_once_its_parent_is_known() {
     assert_eq!(header(&mut world, 1, 12), (1, missing));
     assert_eq!(header(&mut world, 2, 11), (2, SubmitResult::Accepted));
     assert_eq!(header(&mut world, 3, 11), (3, SubmitResult::Accepted));
-    world
-        .kernel
-        .bad_headers
-        .insert(longer.at(12).hash, RejectKind::InvalidHeader);
-    let refused = rejected(RejectKind::InvalidHeader, "test-invalidheader");
-    assert_eq!(header(&mut world, 4, 12), (4, refused));
-    assert_eq!(
-        header(&mut world, 5, 12),
-        (5, SubmitResult::DuplicateInvalid)
-    );
+    let parent = longer.at(11).header;
+    let wrong = [
+        (
+            "bad-diffbits",
+            mine_at(&parent, parent.time + 600, 1, 0x207f_fffe),
+        ),
+        ("time-too-old", mine(&parent, parent.time - 4_000, 1)),
+        ("time-too-new", mine(&parent, world.now.unix + 7_201, 1)),
+    ];
+    for (reason, header) in wrong {
+        world.input(Input::SubmitHeader { ticket: 4, header });
+        let kind = match reason {
+            "time-too-new" => RejectKind::TimeFuture,
+            _ => RejectKind::InvalidHeader,
+        };
+        assert_eq!(*world.answers.last().unwrap(), (4, rejected(kind, reason)));
+        assert!(
+            !world.node.tree().contains(&header.block_hash()),
+            "{reason}"
+        );
+    }
     assert_eq!(world.node.tree().best_header().height, 11);
     assert!(
         world

@@ -97,10 +97,8 @@ impl SyncManager {
     }
 
     fn headers_forgotten(&self, now: Duration) -> Option<Finding> {
-        let asked = |peer: &Peer| {
-            !peer.leaving && (peer.headers.ask.is_some() || peer.headers.resume.is_some())
-        };
-        if self.headers.batches_with_kernel > 0 || self.peers.values().any(asked) {
+        let asked = |peer: &Peer| !peer.leaving && peer.headers.ask.is_some();
+        if self.peers.values().any(asked) {
             return None;
         }
         let eligible = self.peers.values().filter(|peer| peer.eligible());
@@ -131,7 +129,7 @@ impl SyncManager {
     }
 
     fn stale_tip(&self, now: Duration) -> Option<Finding> {
-        let kernel = self.headers.batches_with_kernel + self.download.outstanding();
+        let kernel = self.engine_headers.waiting() + self.download.outstanding();
         let served = self.peers.values().any(Peer::serves_headers);
         if !self.config.always_mined || kernel > 0 || !served {
             return None;

@@ -1,0 +1,73 @@
+//! Headers on their way to the engine.
+//!
+//! A header that a peer sends enters the tree when it keeps the rules that can be checked
+//! without the engine. The engine is given it with the first block that needs it: what leads
+//! to the block before it, and behind the block some more of the chain that its sender has
+//! shown, since the engine skips the scripts of old blocks only when it has the headers of
+//! later ones (`assumevalid`).
+//!
+//! # Bounds
+//!
+//! So headers cannot keep blocks waiting, whoever sends them and however: at most
+//! [`MAX_BATCHES_AHEAD`] batches wait that no block needs. A chain whose blocks nobody gives
+//! costs the engine nothing.
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+
+use crate::headers::HeaderTree;
+
+/// Headers in one job of the engine at most: what one `headers` message holds.
+const BATCH: usize = 2_000;
+/// Batches that wait at which no more are given that no block needs yet.
+const MAX_BATCHES_AHEAD: usize = 4;
+
+/// Headers on their way to the engine. See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EngineHeaders {
+    /// Batches given that it has not answered.
+    waiting: usize,
+}
+
+impl EngineHeaders {
+    /// What the engine must be given before a block that builds on `parent`, in order.
+    pub(super) fn before_block(
+        &mut self,
+        tree: &mut HeaderTree,
+        parent: &BlockHash,
+    ) -> Vec<Vec<Header>> {
+        let mut batches = Vec::new();
+        loop {
+            let batch = tree.take_unsent(parent, BATCH);
+            if batch.is_empty() {
+                return batches;
+            }
+            self.waiting += 1;
+            batches.push(batch);
+        }
+    }
+
+    /// The next headers on the way to `end`, unless enough wait.
+    pub(super) fn ahead(&mut self, tree: &mut HeaderTree, end: &BlockHash) -> Option<Vec<Header>> {
+        if self.waiting >= MAX_BATCHES_AHEAD {
+            return None;
+        }
+        let batch = tree.take_unsent(end, BATCH);
+        if batch.is_empty() {
+            return None;
+        }
+        self.waiting += 1;
+        Some(batch)
+    }
+
+    /// The engine has looked at a batch.
+    pub(super) fn answered(&mut self) {
+        let waiting = self.waiting.checked_sub(1);
+        self.waiting = waiting.expect("the engine answers each batch once");
+    }
+
+    /// Batches given that the engine has not answered.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+}
