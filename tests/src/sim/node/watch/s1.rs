@@ -103,6 +103,11 @@ impl Running {
             && !branch().iter().any(is_bad)
     }
 
+    /// Whether the node has this header. The kernel is given it with blocks that need it.
+    fn has_header(&self, hash: &BlockHash) -> bool {
+        self.kernel.tree().contains(hash) || self.sync.tree().contains(hash)
+    }
+
     /// Why this peer should be asked for headers, and is not.
     fn lacks_a_question(&self, engine: &Engine, peer: &Seen, now: Now) -> Option<String> {
         if peer.is_asked_for_headers(engine.now, PATIENCE) {
@@ -112,21 +117,19 @@ impl Running {
         if let Some((hash, at)) = peer.announced {
             // What is not better, as far as anybody can tell, need not be had.
             let may_be_better = !engine.seen.contains(&hash) || self.is_better(engine, &hash, now);
-            if !self.kernel.tree().contains(&hash) && may_be_better && !asked_since(at) {
+            if !self.has_header(&hash) && may_be_better && !asked_since(at) {
                 return Some(format!("announced {hash}"));
             }
         }
         if let Some((hash, at)) = peer.shown {
-            let known = self.kernel.tree().contains(&hash);
-            if !known && self.is_better(engine, &hash, now) && !asked_since(at) {
+            if !self.has_header(&hash) && self.is_better(engine, &hash, now) && !asked_since(at) {
                 return Some(format!("has shown {hash}, which was not taken"));
             }
         }
         let last = self.watch.wire.new_header.max(peer.ready);
         let quiet = engine.now.saturating_sub(last) > PATIENCE;
-        let kernel = self.kernel.tree();
         let stuck = quiet
-            && kernel.best_header().work > kernel.tip().work
+            && self.sync.tree().best_header().work > self.kernel.tree().tip().work
             && engine.now.saturating_sub(self.watch.wire.new_block) > PATIENCE;
         if let Some(hash) = peer.more_after.filter(|_| stuck) {
             return Some(format!(
@@ -141,8 +144,7 @@ impl Running {
     /// The block that this peer should be asked for, and is not.
     fn lacks_a_request(&self, engine: &Engine, peer: &Seen, now: Now) -> Option<BlockHash> {
         let (hash, at) = peer.shown?;
-        let kernel = self.kernel.tree();
-        if !kernel.contains(&hash) || !self.is_better(engine, &hash, now) {
+        if !self.has_header(&hash) || !self.is_better(engine, &hash, now) {
             return None;
         }
         let since = at.max(self.watch.wire.new_block);
@@ -150,9 +152,13 @@ impl Running {
         if owes || peer.block_asked.is_some_and(|asked| asked >= since) {
             return None;
         }
-        let fork = kernel.fork_point(&hash, &kernel.tip().hash)?;
-        let way = kernel.branch(&hash, fork.height + 1, usize::MAX);
-        let missing = way.iter().find(|entry| entry.status == Status::Header);
+        let (seen, kernel) = (&engine.seen, self.kernel.tree());
+        let fork = seen.fork_point(&hash, &kernel.tip().hash)?;
+        let way = seen.branch(&hash, fork.height + 1, usize::MAX);
+        let missing = way.iter().find(|entry| {
+            let known = kernel.get(&entry.hash);
+            known.is_none_or(|known| known.status == Status::Header)
+        });
         missing.map(|entry| entry.hash)
     }
 
