@@ -28,6 +28,21 @@
 //!
 //! What inbound peers can make us hold by all of these together is 140 MB.
 //!
+//! | what the machines remember of remotes | per connection | per source | in all | held by the test |
+//! |---|---|---|---|---|
+//! | headers that keep the rules, 112 bytes each and 40 in the index | one `getheaders` at a time | | as much as there is proof of work for above the minimum; without a minimum (regtest) no bound, as in Core | `a_header_that_breaks_a_rule_is_stored_on_no_way_in` |
+//! | headers of a chain with too little work | 1.5 MB | | four peers at a time | `one_sync_of_mainnet_holds_at_most_a_megabyte_and_a_half` |
+//! | headers that wait for the engine and that no block needs | | | 4 batches of 2,000 | `blocks_are_judged_while_headers_still_come…` |
+//! | the way to the chain that it has shown | 1,024 hashes | | one for each chain | `blocks_that_are_withheld_do_not_keep_us_from_an_honest_chain` |
+//! | blocks asked of it, and blocks that it is late with | 1 to 16, and 32 | | 512 | `download` in `proto`, which asserts it |
+//! | blocks that it asked us for | 500 while others have 200,000, else one `getdata` | | 200,000 and 500 of each | `while_others_have_much_queued_a_peer_may_have_as_much_as_one_getblocks_tells` |
+//! | senders of blocks that are not connected yet | | | 4,096 | |
+//! | ends of side branches, over a restart | | | 1,024 | `chain` |
+//! | addresses | | 512 of one | 16,384 | `one_source_cannot_fill_the_book` |
+//! | discouraged hosts | | a /64 of IPv6 is one | 8,192 | `who_owns_a_slash_64_takes_one_place_and_the_memory_is_bounded` |
+//!
+//! What callers of the RPC can hold or burn is listed beside its server, in `rpc`.
+//!
 //! # Credit
 //!
 //! A frame takes credit of its connection as it leaves the decoder, and carries it

@@ -140,15 +140,17 @@ impl SyncManager {
     ) {
         let keep = self.is_to_be_kept(step.now, &block.hash, origin);
         let bytes = block.bytes.len();
-        let pending = Pending::new(origin, block.header, bytes, step.now.mono, keep);
+        let mut pending = Pending::new(origin, block.header, bytes, step.now.mono, keep);
         let prev = block.header.prev_blockhash;
         let parent = self.tree.get(&prev);
         let height = parent.map_or(0, |parent| parent.height + 1);
         let hash = block.hash;
-        self.download.given_to_kernel(height, hash, pending);
         for headers in self.engine_headers.before_block(&mut self.tree, &prev) {
             step.effects.push(Effect::CheckHeaders { headers, origin });
         }
+        pending.brings_header = self.tree.is_unsent(&hash);
+        self.tree.mark_sent(&hash);
+        self.download.given_to_kernel(height, hash, pending);
         step.effects.push(Effect::CheckBlock {
             block,
             height,
@@ -160,6 +162,9 @@ impl SyncManager {
 
     /// Headers behind a block, of the chain that its sender has shown.
     fn give_headers_ahead(&mut self, step: &mut Step, hash: &BlockHash, origin: Option<ConnId>) {
+        if !self.config.assumes_valid {
+            return;
+        }
         let sender = origin.and_then(|id| self.peers.get(&id));
         let Some(best) = sender.and_then(|peer| peer.known.best) else {
             return;

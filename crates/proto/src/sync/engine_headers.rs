@@ -2,9 +2,9 @@
 //!
 //! A header that a peer sends enters the tree when it keeps the rules that can be checked
 //! without the engine. The engine is given it with the first block that needs it: what leads
-//! to the block before it, and behind the block some more of the chain that its sender has
-//! shown, since the engine skips the scripts of old blocks only when it has the headers of
-//! later ones (`assumevalid`).
+//! to the block before it, and, where the network has an `assumevalid` block, some more of
+//! the chain that the block's sender has shown: the engine skips the scripts of old blocks
+//! only when it has the headers of later ones.
 //!
 //! # Bounds
 //!

@@ -94,6 +94,9 @@ pub struct SyncConfig {
     /// Whether blocks are found on it all the time, so that the clock tells how many there
     /// must be. Not so on regtest and signets of one's own.
     pub always_mined: bool,
+    /// Whether the engine has a block below which it skips scripts once it has the headers of
+    /// later ones (`assumevalid`), so that these are worth giving to it early.
+    pub assumes_valid: bool,
     /// Seeds everything that is chosen at random.
     pub seed: u64,
 }
@@ -107,6 +110,8 @@ impl SyncConfig {
             pow: PowParams::for_network(network),
             low_work: LowWorkParams::default(),
             always_mined: network.always_mined(),
+            // The same networks: nobody vouches for blocks of regtest or a signet of one's own.
+            assumes_valid: network.always_mined(),
             seed,
         }
     }

@@ -24,6 +24,8 @@ pub(super) struct Pending {
     own: bool,
     /// The kernel was asked to keep it.
     keep: bool,
+    /// The kernel had not been given its header before.
+    pub(super) brings_header: bool,
     /// Who waits for the verdict.
     pub(super) tickets: Vec<u64>,
     /// Submitted while the kernel has it as one that is not to be kept.
@@ -46,6 +48,7 @@ impl Pending {
             since,
             own: origin.is_none(),
             keep,
+            brings_header: false,
             tickets: Vec::new(),
             again: None,
             copy: None,

@@ -62,6 +62,11 @@ impl SyncManager {
         let mut pending = self.download.judged(&hash);
         let copy = pending.as_mut().and_then(|pending| pending.copy.take());
         if let Some(pending) = &pending {
+            let stored = matches!(outcome, BlockOutcome::Stored | BlockOutcome::Duplicate);
+            if pending.brings_header && !stored {
+                // What is refused for its data leaves no header behind.
+                self.tree.mark_unsent(&hash);
+            }
             self.adopt_header(hash, pending, &outcome, &changes);
         }
         if matches!(outcome, BlockOutcome::Stored | BlockOutcome::Duplicate) {

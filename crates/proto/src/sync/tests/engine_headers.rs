@@ -100,7 +100,9 @@ fn the_engine_is_given_no_header_of_a_chain_whose_blocks_nobody_gives() {
 #[test]
 fn blocks_are_judged_while_headers_still_come_and_the_engine_gets_all_headers_in_the_end() {
     let chain = Blocks::new(9_000, 1);
-    let mut world = World::new();
+    let mut config = config();
+    config.assumes_valid = true;
+    let mut world = World::with(&Blocks::new(0, 1), config);
     // A slow engine, for which headers are work too.
     world.kernel_time = Duration::from_millis(20);
     let slow = Behaviour {
