@@ -36,7 +36,7 @@
 //! | the way to the chain that it has shown | 1,024 hashes | | one for each chain | `blocks_that_are_withheld_do_not_keep_us_from_an_honest_chain` |
 //! | blocks asked of it, and blocks that it is late with | 1 to 16, and 32 | | 512 | `download` in `proto`, which asserts it |
 //! | blocks that it asked us for | 500 while others have 200,000, else one `getdata` | | 200,000 and 500 of each | `while_others_have_much_queued_a_peer_may_have_as_much_as_one_getblocks_tells` |
-//! | senders of blocks that are not connected yet | | | 4,096 | |
+//! | senders of blocks that are not connected yet | | | 4,096 | `the_block_that_came_first_is_forgotten_first_and_the_memory_is_bounded` |
 //! | ends of side branches, over a restart | | | 1,024 | `chain` |
 //! | addresses | | 512 of one | 16,384 | `one_source_cannot_fill_the_book` |
 //! | discouraged hosts | | a /64 of IPv6 is one | 8,192 | `who_owns_a_slash_64_takes_one_place_and_the_memory_is_bounded` |

@@ -18,6 +18,7 @@ use super::engine_headers::EngineHeaders;
 use super::header_sync::HeaderSync;
 use super::known_work::FIRST_PROBE_PAUSE;
 use super::peer::Peer;
+use super::senders::Senders;
 use super::watchdog::Watchdog;
 use super::{Effect, Input, KernelEvent, SourceChange, SyncConfig, SyncLifecycle};
 
@@ -41,7 +42,7 @@ pub struct SyncManager {
     pub(super) download: BlockDownload,
     pub(super) random: ChaCha8Rng,
     /// Who sent the blocks that are on disk and were not connected yet.
-    pub(super) senders: BTreeMap<BlockHash, ConnId>,
+    pub(super) senders: Senders,
     /// The last 50 changes of the sync peer.
     pub(super) source_changes: VecDeque<SourceChange>,
     pub(super) next_ticket: u64,
@@ -86,7 +87,7 @@ impl SyncManager {
             engine_headers: EngineHeaders::default(),
             download: BlockDownload::default(),
             random,
-            senders: BTreeMap::new(),
+            senders: Senders::default(),
             source_changes: VecDeque::new(),
             next_ticket: 0,
             announced,

@@ -19,6 +19,7 @@
 //! | `fetch` | blocks that the operator wants of one peer |
 //! | `chain_sync` | peers we dialled that stay behind our chain |
 //! | `keep` | which blocks survive the end of the process, and what waits for that |
+//! | `senders` | who sent the blocks that are not connected yet |
 //! | `verdicts` | what the kernel's answers do to the tree and to peers |
 //! | `announce` | telling peers about a new tip, and hearing of one |
 //! | `serve` | answering `getheaders`, `getblocks` and `getdata` |
@@ -57,6 +58,7 @@ mod low_work_sync;
 mod manager;
 mod peer;
 mod report;
+mod senders;
 mod serve;
 mod state;
 mod submit;

@@ -25,8 +25,6 @@ use super::{BlockOutcome, Change, Effect, Kept, Reject, RejectKind};
 
 /// Pause after a block could not be judged for a reason that is not its sender's.
 const HOLD: Duration = Duration::from_secs(10);
-/// Blocks on disk, not connected, whose sender is remembered. Four windows.
-const MAX_BLOCK_SOURCES: usize = 4_096;
 
 /// Between two times that a peer is called useful: in bulk it brings hundreds of blocks
 /// a second, and PeerManager orders peers by when they did so last.
@@ -75,7 +73,7 @@ impl SyncManager {
             self.download.cancel(&hash);
         }
         if let Some(origin) = origin.filter(|_| outcome == BlockOutcome::Stored) {
-            self.remember_sender(hash, origin);
+            self.senders.remember(hash, origin);
             self.tell_useful(step, origin);
         }
         for change in changes {
@@ -158,7 +156,7 @@ impl SyncManager {
                         tracing::error!(%hash, "the kernel's chain has a block that we cannot place; restart to read it anew");
                     }
                 }
-                self.senders.remove(&hash);
+                self.senders.take(&hash);
                 self.tip_moved = true;
                 self.download.tip_moved();
             }
@@ -169,7 +167,7 @@ impl SyncManager {
             }
             Change::Invalid(hash, reject) => {
                 self.mark_invalid(&hash);
-                if let Some(sender) = self.senders.remove(&hash) {
+                if let Some(sender) = self.senders.take(&hash) {
                     self.punish_for_block(step, sender, hash, &reject);
                 }
             }
@@ -193,7 +191,7 @@ impl SyncManager {
         reject: &Reject,
         origin: Option<ConnId>,
     ) {
-        self.senders.remove(&hash);
+        self.senders.take(&hash);
         match reject.kind {
             // The kernel has read its own mark.
             RejectKind::CachedInvalid | RejectKind::InvalidPrev => self.mark_invalid(&hash),
@@ -254,13 +252,6 @@ impl SyncManager {
         if told.is_none_or(again) {
             *told = Some(step.now.mono);
             step.effects.push(Effect::Useful { id });
-        }
-    }
-
-    fn remember_sender(&mut self, hash: BlockHash, id: ConnId) {
-        self.senders.insert(hash, id);
-        if self.senders.len() > MAX_BLOCK_SOURCES {
-            self.senders.pop_first();
         }
     }
 }

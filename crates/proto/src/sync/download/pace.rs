@@ -8,7 +8,6 @@
 //! that takes longer. All times are the peer's own: a peer that keeps us waiting takes
 //! nothing from another, neither time nor requests.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
@@ -55,8 +54,8 @@ pub(super) enum Delivery {
 pub(super) struct PeerDownload {
     /// In the order asked; at most [`MAX_IN_FLIGHT`].
     asked: Vec<Asked>,
-    /// Asked of it, then of others since it was late; what it still may deliver.
-    late: BTreeMap<BlockHash, u32>,
+    /// Asked of it, then of others since it was late; what it still may deliver, in that order.
+    late: Vec<BlockHash>,
     /// Since when it has delivered nothing of what it is late with. It is asked for nothing
     /// meanwhile.
     stalling: Option<Duration>,
@@ -83,7 +82,7 @@ impl Default for PeerDownload {
     fn default() -> Self {
         Self {
             asked: Vec::new(),
-            late: BTreeMap::new(),
+            late: Vec::new(),
             stalling: None,
             progress: Duration::ZERO,
             allowance: 1,
@@ -109,12 +108,12 @@ impl PeerDownload {
 
     /// Whether it was asked for the block and may still deliver it.
     pub(super) fn may_deliver(&self, hash: &BlockHash) -> bool {
-        self.late.contains_key(hash) || self.is_asked(hash)
+        self.late.contains(hash) || self.is_asked(hash)
     }
 
     /// A block that it is late with.
     pub(super) fn first_late(&self) -> Option<BlockHash> {
-        self.late.keys().next().copied()
+        self.late.first().copied()
     }
 
     pub(super) fn stalling_since(&self) -> Option<Duration> {
@@ -188,7 +187,8 @@ impl PeerDownload {
             self.went_on(now);
             return Delivery::Asked { left_out };
         }
-        if self.late.remove(hash).is_some() {
+        if let Some(at) = self.late.iter().position(|late| late == hash) {
+            self.late.remove(at);
             // The line is slow, its own or ours: it gets more time before others are asked.
             self.timeout = (self.timeout * 2).min(STALL_TIMEOUT_MAX);
             self.delivered = self.delivered.max(1);
@@ -219,9 +219,11 @@ impl PeerDownload {
     /// Another is asked for this block: it was left out, or did not come in time.
     pub(super) fn is_late_with(&mut self, now: Duration, asked: Asked) {
         self.asked.retain(|one| one.hash != asked.hash);
-        self.late.insert(asked.hash, asked.height);
+        if !self.late.contains(&asked.hash) {
+            self.late.push(asked.hash);
+        }
         if self.late.len() > MAX_LATE {
-            self.late.pop_first();
+            self.late.remove(0);
             self.stall(now);
         }
     }
