@@ -377,7 +377,7 @@ impl SyncManager {
                 | RejectKind::CachedInvalid
         );
         if for_good {
-            self.mark_invalid(&hash);
+            self.adopt_mark(&hash, reject.kind);
         } else {
             self.give_again(&hash);
             self.unlearn_for_now(step.now.mono, hash);

@@ -174,6 +174,16 @@ impl SyncManager {
         }
     }
 
+    /// The kernel has refused a block or header because of a mark that it has: on itself, or
+    /// on what it builds on.
+    pub(super) fn adopt_mark(&mut self, hash: &BlockHash, kind: RejectKind) {
+        let parent = self.tree.parent(hash).map(|parent| parent.hash);
+        match (kind, parent) {
+            (RejectKind::InvalidPrev, Some(parent)) => self.mark_invalid(&parent),
+            _ => self.mark_invalid(hash),
+        }
+    }
+
     pub(super) fn mark_invalid(&mut self, hash: &BlockHash) {
         if self.tree.contains(hash) && self.tree.mark_invalid(hash) > 0 {
             self.tree_changed = true;
@@ -193,8 +203,9 @@ impl SyncManager {
     ) {
         self.senders.take(&hash);
         match reject.kind {
-            // The kernel has read its own mark.
-            RejectKind::CachedInvalid | RejectKind::InvalidPrev => self.mark_invalid(&hash),
+            RejectKind::CachedInvalid | RejectKind::InvalidPrev => {
+                self.adopt_mark(&hash, reject.kind);
+            }
             // Bad data, unless a change has marked the hash.
             RejectKind::Consensus | RejectKind::InvalidHeader | RejectKind::Mutated => {
                 self.want_again(&hash);

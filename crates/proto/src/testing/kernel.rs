@@ -111,6 +111,11 @@ impl Kernel {
                 rejected = Some((hash, reject(RejectKind::TimeFuture)));
                 break;
             }
+            let known = self.tree.get(&hash);
+            if known.is_some_and(|entry| entry.status == Status::Invalid) {
+                rejected = Some((hash, reject(RejectKind::CachedInvalid)));
+                break;
+            }
             match self.insert(hash, *header) {
                 Ok(_) => count_ok += 1,
                 Err(error) => {

@@ -5,5 +5,5 @@
 pub mod chains;
 pub mod kernel;
 
-pub use chains::{Blocks, Data, block, data_of, forge, mine, mine_at};
+pub use chains::{Blocks, Data, EASY, block, data_of, forge, mine, mine_at};
 pub use kernel::{Kernel, reject};

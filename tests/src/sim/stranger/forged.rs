@@ -32,7 +32,7 @@ pub(super) fn bad_headers(engine: &mut Engine) -> Vec<Header> {
     let tip = engine.oracle.tree().tip().header;
     let (a, b) = (engine.random.draw(), engine.random.draw());
     let good = testing::mine(&tip, tip.time + 1, a);
-    match engine.random.below(3) {
+    match engine.random.below(5) {
         // They do not follow one another.
         0 => vec![good, testing::mine(&tip, tip.time + 2, b)],
         // Without proof of work.
@@ -43,6 +43,9 @@ pub(super) fn bad_headers(engine: &mut Engine) -> Vec<Header> {
             }
             vec![bad]
         }
+        // Of other bits than the chain requires, or too old, with proof of work for that.
+        2 => vec![testing::mine_at(&tip, tip.time + 1, a, testing::EASY - 1)],
+        3 => vec![testing::mine(&tip, tip.time - 7_200, a)],
         // They build on nothing.
         _ => vec![testing::mine(&good, tip.time + 2, b)],
     }

@@ -19,6 +19,7 @@ use bitcoin::BlockHash;
 use handfast_proto::headers::{Entry, HeaderTree, Status};
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::sync::{BlockOutcome, Change, KernelEvent, RejectKind};
+use handfast_proto::testing::EASY;
 use handfast_proto::time::Now;
 
 use super::super::Running;
@@ -213,6 +214,13 @@ impl Running {
         let node = self.host.node;
         for end in tree.chain_tips() {
             let mut at = tree.get(&end.hash).expect("it is of this tree");
+            let median = tree.median_time_past(&at.header.prev_blockhash);
+            let is_wrong = at.header.bits.to_consensus() != EASY
+                || median.is_some_and(|median| at.header.time <= median);
+            if at.height > 0 && is_wrong {
+                let text = format!("n{node} has stored {}, which breaks a rule", at.hash);
+                engine.breach("V2", text);
+            }
             let theirs = kernel.get(&at.hash).map(|entry| entry.status);
             match at.status {
                 Status::Invalid => {
