@@ -146,7 +146,7 @@ fn replay(
         while waiting == WINDOW {
             waiting -= tally.take(&events)?;
         }
-        chain.check_block(hash, bytes, None, 0, Keep::No);
+        chain.check_block(hash, bytes, None, vec![], 0, Keep::No);
         waiting += 1;
     }
     while waiting > 0 {

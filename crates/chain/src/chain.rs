@@ -226,6 +226,10 @@ impl Chain {
     /// breaks a rule before the kernel has it ([`RejectKind::Mutated`](crate::RejectKind));
     /// without it that is so but for witness data, which the kernel is left to tell.
     ///
+    /// `before`: headers that lead to the block and that the kernel was not given yet, oldest
+    /// first. It is given them once the block's data was found to belong to its header, so
+    /// that they cost nothing where it does not; if one is refused, so is the block.
+    ///
     /// While 16,384 blocks or 4 GB wait ([`Chain::queued`]), others are answered by
     /// [`BlockOutcome::Failed`](crate::BlockOutcome::Failed).
     ///
@@ -237,6 +241,7 @@ impl Chain {
         hash: BlockHash,
         bytes: Bytes,
         height: Option<u32>,
+        before: Vec<Header>,
         tag: u64,
         keep: Keep,
     ) {
@@ -244,6 +249,7 @@ impl Chain {
             hash,
             bytes,
             height,
+            before,
             tag,
             keep,
             refused: false,

@@ -17,10 +17,10 @@
 //! - [`Keep`], [`Kept`]: which blocks survive the end of the process, and how.
 //!
 //! # Ordering
-//! Header jobs overtake waiting block jobs: a block never has to precede a
-//! header, and a header batch must not wait behind a thousand blocks. Header jobs
-//! keep their order among themselves, and so do block jobs. A header handed over
-//! before a block is always processed before that block.
+//! Jobs are done in the order in which they came, headers and blocks alike. Headers that a
+//! block needs go along with it and are given to the kernel once its data was found to
+//! belong to its header. What went along with a block that was refused is remembered, up to
+//! a bound, for blocks behind it that build on it (`skipped`).
 //!
 //! # Cost
 //! Measured on two cores, fed from memory (`examples/replay.rs`): 32 to 38 µs per
@@ -45,6 +45,7 @@ mod recent;
 mod record;
 mod replay;
 mod room;
+mod skipped;
 mod stored;
 mod verdict;
 mod worker;

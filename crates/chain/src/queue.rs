@@ -7,9 +7,8 @@
 //! takes two to three times the bytes, is bounded here.
 //!
 //! # Ordering
-//! Jobs are done in the order in which they came, so that neither headers nor blocks starve
-//! the other. A block never overtakes headers that came before it, which it may need;
-//! headers overtake a block only while that is being decoded.
+//! Jobs are done in the order in which they came, also while the next block is still being
+//! decoded: headers may build on the header that a block before them brings.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -36,6 +35,8 @@ pub(crate) struct RawBlock {
     pub(crate) hash: BlockHash,
     pub(crate) bytes: Bytes,
     pub(crate) height: Option<u32>,
+    /// Headers that lead to it and that the kernel was not given yet, oldest first.
+    pub(crate) before: Vec<Header>,
     pub(crate) tag: u64,
     pub(crate) keep: Keep,
     /// Too much waited when it came: its bytes are gone.
@@ -158,7 +159,7 @@ impl Queue {
             drop(state);
             let again = idle();
             state = self.state();
-            if state.closed || !state.headers.is_empty() || !state.ready.is_empty() {
+            if state.closed || state.has_job() {
                 continue;
             }
             state.kernel_waits = true;
@@ -170,11 +171,8 @@ impl Queue {
     }
 
     fn pop(&self, state: &mut State) -> Option<Job> {
-        let block = state.ready.front().map(|(turn, ..)| *turn);
-        if let Some((_, headers, tag)) = state
-            .headers
-            .pop_front_if(|(turn, ..)| block.is_none_or(|block| *turn < block))
-        {
+        if state.headers_are_next() {
+            let (_, headers, tag) = state.headers.pop_front()?;
             return Some(Job::Headers { headers, tag });
         }
         let (_, raw, block) = state.ready.pop_front()?;
@@ -242,6 +240,24 @@ impl Queue {
 }
 
 impl State {
+    /// The turn of the oldest block, decoded or not.
+    fn oldest_block(&self) -> Option<Turn> {
+        let ready = self.ready.front().map(|(turn, ..)| *turn);
+        let decoding = self.decoding.map(|(turn, _)| turn);
+        let raw = self.raw.front().map(|(turn, _)| *turn);
+        ready.or(decoding).or(raw)
+    }
+
+    /// Whether headers came before all blocks that are here.
+    fn headers_are_next(&self) -> bool {
+        let headers = self.headers.front().map(|(turn, ..)| *turn);
+        headers.is_some_and(|headers| self.oldest_block().is_none_or(|block| headers < block))
+    }
+
+    fn has_job(&self) -> bool {
+        self.headers_are_next() || !self.ready.is_empty()
+    }
+
     fn next_turn(&mut self) -> Turn {
         self.turn += 1;
         self.turn
@@ -281,6 +297,7 @@ mod tests {
             hash: BlockHash::from_byte_array([id; 32]),
             bytes: vec![id; length].into(),
             height: None,
+            before: vec![],
             tag: u64::from(id),
             keep: Keep::No,
             refused: false,
@@ -320,16 +337,22 @@ mod tests {
     }
 
     #[test]
-    fn headers_do_not_wait_for_a_block_that_is_being_decoded_and_it_waits_for_those_before_it() {
+    fn headers_wait_for_a_block_before_them_that_is_not_decoded_yet() {
         let queue = Queue::default();
         queue.push_headers(vec![], 10);
         queue.push_block(raw(1, 100));
         queue.push_headers(vec![], 11);
-        let decoding = queue.take_raw().unwrap();
         assert_eq!(tag(queue.take_job(|| None)), 10);
-        assert_eq!(tag(queue.take_job(|| None)), 11);
+        let waits = || {
+            let state = queue.state();
+            assert!(!state.headers_are_next() && !state.has_job());
+        };
+        waits();
+        let decoding = queue.take_raw().unwrap();
+        waits();
         queue.push_ready(decoding, no_block());
         assert_eq!(tag(queue.take_job(|| None)), 1);
+        assert_eq!(tag(queue.take_job(|| None)), 11);
     }
 
     #[test]
@@ -406,6 +429,7 @@ mod tests {
             hash: BlockHash::all_zeros(),
             bytes: Bytes::from_static(&[0; 300]),
             height: None,
+            before: vec![],
             tag: 0,
             keep: Keep::No,
             refused: false,

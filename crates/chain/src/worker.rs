@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
+use bitcoin::consensus::encode::deserialize_partial;
 use bitcoinkernel::notifications::types::{BlockValidationStateExt, Warning};
 use bitcoinkernel::{Block, BlockValidationResult, ProcessBlockHeaderResult};
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use crate::recent::Recent;
 use crate::record::{self, Record};
 use crate::replay::Marker;
 use crate::room::Room;
+use crate::skipped::Skipped;
 use crate::{BlockOutcome, Change, CloseError, Event, Kept, Reject, RejectKind};
 use crate::{convert, layout, mutated, stored, verdict};
 
@@ -135,6 +137,7 @@ pub(crate) fn validate(shared: &Arc<Shared>, start: Start) -> Result<(), CloseEr
         keeper,
         branches,
         room,
+        skipped: Skipped::default(),
         warnings: BTreeMap::new(),
         failed: false,
         held: vec![],
@@ -190,6 +193,7 @@ struct Worker<'a> {
     keeper: Keeper,
     branches: Branches,
     room: Room,
+    skipped: Skipped,
     warnings: BTreeMap<u8, String>,
     /// The kernel had trouble after which it cannot go on.
     failed: bool,
@@ -269,6 +273,12 @@ impl Worker<'_> {
         let mut last = None;
         let mut rejected = None;
         let mut count_ok = 0;
+        let way = headers.first().map(|first| first.prev_blockhash);
+        let way = way.map(|to| self.skipped.take_way_to(&to));
+        for header in way.into_iter().flatten() {
+            let (_, record) = check_header(&manager, &header);
+            fatal = self.notice(record).or(fatal);
+        }
         for header in &headers {
             // Stopping: the answer would come too late, the work would not.
             if self.shared.queue.is_closed() {
@@ -307,11 +317,28 @@ impl Worker<'_> {
             hash,
             bytes,
             height: _,
+            before,
             tag,
             keep,
             refused: _,
         } = raw;
-        let (outcome, changes, record) = self.judge(hash, block);
+        let header = deserialize_partial::<Header>(&bytes)
+            .ok()
+            .map(|(header, _)| header);
+        let (refused, fatal_header) = match &block {
+            Ok(_) => self.give_before(header.map(|header| header.prev_blockhash), &before),
+            Err(_) => (None, None),
+        };
+        let (outcome, changes, record) = match refused {
+            Some(reject) => (BlockOutcome::Rejected(reject), vec![], Record::default()),
+            None => self.judge(hash, block),
+        };
+        match outcome {
+            BlockOutcome::Stored | BlockOutcome::Duplicate => {}
+            BlockOutcome::Rejected(_) | BlockOutcome::Failed(_) => {
+                self.skipped.remember(before.into_iter().chain(header));
+            }
+        }
         if outcome == BlockOutcome::Stored {
             self.unconnected.insert(hash);
             // While more wait, this is bulk sync: nobody asks for these so soon.
@@ -330,7 +357,7 @@ impl Worker<'_> {
             let beside = self.keeper.beside(&self.shared.kernel);
             self.keeper.kernel_flushed(&beside);
         }
-        let mut fatal = self.notice(record);
+        let mut fatal = self.notice(record).or(fatal_header);
         let kept = match outcome {
             BlockOutcome::Stored | BlockOutcome::Duplicate => self.keeper.stored(
                 &self.shared.kernel,
@@ -357,6 +384,36 @@ impl Worker<'_> {
             busy: started.elapsed(),
         });
         fatal
+    }
+
+    /// Gives the kernel the headers that lead to a block on `prev`. Returns why the block is
+    /// refused because of them, and the first fatal error.
+    fn give_before(
+        &mut self,
+        prev: Option<BlockHash>,
+        before: &[Header],
+    ) -> (Option<Reject>, Option<String>) {
+        let first = before.first().map(|first| first.prev_blockhash).or(prev);
+        let skipped = first.map(|to| self.skipped.take_way_to(&to));
+        let skipped = skipped.unwrap_or_default();
+        if skipped.is_empty() && before.is_empty() {
+            return (None, None);
+        }
+        let manager = self.shared.kernel.manager().expect("this thread closes it");
+        let mut fatal = None;
+        for header in skipped.iter().chain(before) {
+            let (reject, record) = check_header(&manager, header);
+            fatal = self.notice(record).or(fatal);
+            if let Some(reject) = reject {
+                let kind = match reject.kind {
+                    // The mark is one of what the block builds on.
+                    RejectKind::CachedInvalid => RejectKind::InvalidPrev,
+                    kind => kind,
+                };
+                return (Some(Reject { kind, ..reject }), fatal);
+            }
+        }
+        (None, fatal)
     }
 
     /// Has the kernel judge and store a block, if there is room for it.

@@ -72,7 +72,7 @@ impl Node {
     fn give(&self, block: &Block, keep: Keep) {
         let bytes = serialize(block).into();
         self.chain
-            .check_block(block.block_hash(), bytes, None, 0, keep);
+            .check_block(block.block_hash(), bytes, None, vec![], 0, keep);
     }
 
     /// The next event that is no warning.
@@ -162,7 +162,7 @@ fn what_follows_a_block_is_not_written_to_the_journal() {
         bytes.resize(bytes.len() + garbage, 0xee);
         let hash = block.block_hash();
         node.chain
-            .check_block(hash, bytes.into(), None, 0, Keep::Now);
+            .check_block(hash, bytes.into(), None, vec![], 0, Keep::Now);
         assert!(matches!(
             node.next(),
             Event::Block {
@@ -426,7 +426,7 @@ fn readers_wait_while_the_kernel_flushes_and_get_their_blocks() {
     let last = &blocks[1_100];
     let bytes = serialize(last).into();
     feed.chain
-        .check_block(last.block_hash(), bytes, None, 0, Keep::Now);
+        .check_block(last.block_hash(), bytes, None, vec![], 0, Keep::Now);
     let first = blocks[0].block_hash();
     loop {
         assert_eq!(reader.read(&first).unwrap(), serialize(&blocks[0]));

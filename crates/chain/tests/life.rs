@@ -240,6 +240,7 @@ fn an_interrupt_while_busy_drops_the_queue_and_the_chain_closes_in_order() {
             block.block_hash(),
             serialize(block).into(),
             None,
+            vec![],
             0,
             Keep::No,
         );
@@ -268,7 +269,7 @@ fn what_was_done_before_an_interrupt_has_been_reported() {
     let feed = Feed::open(&signet(), dir.path());
     for raw in &blocks {
         feed.chain
-            .check_block(raw.hash(), raw.bytes.clone(), None, 0, Keep::No);
+            .check_block(raw.hash(), raw.bytes.clone(), None, vec![], 0, Keep::No);
     }
     feed.next_block();
     feed.chain.interrupt();
@@ -295,6 +296,7 @@ fn a_panic_on_the_kernel_thread_is_told_and_fails_the_close() {
         block.block_hash(),
         serialize(&block).into(),
         None,
+        vec![],
         0,
         Keep::No,
     );
@@ -325,7 +327,8 @@ fn a_block_under_a_wrong_hash_is_our_own_bug_and_is_told() {
     let block = mine(&feed.initial.active[0], 1, 0);
     let wrong = BlockHash::from_byte_array([1; 32]);
     let bytes: Bytes = serialize(&block).into();
-    feed.chain.check_block(wrong, bytes, None, 0, Keep::No);
+    feed.chain
+        .check_block(wrong, bytes, None, vec![], 0, Keep::No);
     assert!(matches!(feed.next(), Event::Fatal(_)));
     let error = feed.chain.close().unwrap_err();
     assert!(

@@ -3,6 +3,7 @@
 
 mod kit;
 
+use bitcoin::block::Header;
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, CompactTarget, TxMerkleNode};
@@ -201,8 +202,14 @@ fn a_header_batch_handed_over_before_a_block_is_judged_before_it() {
     let headers = chain.iter().map(|block| block.header).collect();
     feed.chain.check_headers(headers, 1);
     let last = &chain[299];
-    feed.chain
-        .check_block(last.block_hash(), serialize(last).into(), None, 2, Keep::No);
+    feed.chain.check_block(
+        last.block_hash(),
+        serialize(last).into(),
+        None,
+        vec![],
+        2,
+        Keep::No,
+    );
     assert!(matches!(
         feed.next(),
         Event::Headers {
@@ -212,6 +219,62 @@ fn a_header_batch_handed_over_before_a_block_is_judged_before_it() {
         }
     ));
     assert_eq!(feed.next_block().outcome, BlockOutcome::Stored);
+}
+
+/// The same header with another coinbase: the merkle root tells.
+fn mutated(block: &bitcoin::Block) -> bitcoin::Block {
+    let mut bad = block.clone();
+    bad.txdata[0].output[0].value = Amount::from_sat(1);
+    bad
+}
+
+#[test]
+fn a_block_brings_the_headers_that_lead_to_it_and_one_with_bad_data_brings_none() {
+    let (_dir, feed) = regtest();
+    let chain = mine_chain(&feed.initial.active[0], 0, 6, 0);
+    let before = |range: std::ops::Range<usize>| -> Vec<Header> {
+        chain[range].iter().map(|block| block.header).collect()
+    };
+    let offer = |block: &bitcoin::Block, before: Vec<Header>| {
+        let (hash, bytes) = (block.block_hash(), serialize(block).into());
+        feed.chain
+            .check_block(hash, bytes, None, before, 0, Keep::No);
+        feed.next_block().outcome
+    };
+    let bad = offer(&mutated(&chain[3]), before(0..3));
+    let BlockOutcome::Rejected(why) = bad else {
+        panic!("{bad:?}");
+    };
+    assert_eq!(why.kind, RejectKind::Mutated);
+    // The kernel has none of the headers; asking would enter one, so a child is asked about.
+    let orphan = mine(&chain[5].header, 7, 0);
+    let lacks = feed.headers(&[orphan.header]).1.expect("refused");
+    assert_eq!(lacks.1.kind, RejectKind::MissingPrev);
+    // The block behind it was handed over without them.
+    assert_eq!(offer(&chain[4], vec![]), BlockOutcome::Stored);
+    assert_eq!(offer(&chain[3], vec![]), BlockOutcome::Stored);
+    assert_eq!(offer(&chain[5], vec![]), BlockOutcome::Stored);
+}
+
+#[test]
+fn a_block_whose_headers_are_refused_is_refused_for_the_same_reason() {
+    let (_dir, feed) = regtest();
+    let genesis = feed.initial.active[0];
+    let mut wrong = mine(&genesis, 1, 0);
+    wrong.header.bits = CompactTarget::from_consensus(0x207f_fffe);
+    grind(&mut wrong.header);
+    let block = mine(&wrong.header, 2, 0);
+    let bytes = serialize(&block).into();
+    feed.chain.check_block(
+        block.block_hash(),
+        bytes,
+        None,
+        vec![wrong.header],
+        0,
+        Keep::No,
+    );
+    let why = reject(RejectKind::InvalidHeader, "bad-diffbits");
+    assert_eq!(feed.next_block().outcome, BlockOutcome::Rejected(why));
 }
 
 #[test]

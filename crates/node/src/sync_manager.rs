@@ -95,6 +95,7 @@ impl SyncManager {
                 Effect::CheckBlock {
                     block,
                     height,
+                    before,
                     origin,
                     keep: is_kept,
                 } => {
@@ -105,6 +106,7 @@ impl SyncManager {
                         block.hash,
                         block.bytes,
                         known_height(height, origin),
+                        before,
                         tag(origin),
                         keep(is_kept, origin),
                     );

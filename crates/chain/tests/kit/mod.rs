@@ -88,7 +88,8 @@ impl Feed {
     }
 
     pub fn bytes_at(&self, hash: BlockHash, bytes: Bytes, height: Option<u32>) -> Answer {
-        self.chain.check_block(hash, bytes, height, 0, Keep::No);
+        self.chain
+            .check_block(hash, bytes, height, vec![], 0, Keep::No);
         let answer = self.next_block();
         assert_eq!(answer.hash, hash);
         answer
@@ -119,7 +120,7 @@ impl Feed {
         let mut count = 0;
         for raw in blocks {
             self.chain
-                .check_block(raw.hash(), raw.bytes.clone(), None, 0, Keep::No);
+                .check_block(raw.hash(), raw.bytes.clone(), None, vec![], 0, Keep::No);
             count += 1;
         }
         (0..count).map(|_| self.next_block()).collect()

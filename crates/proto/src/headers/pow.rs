@@ -182,14 +182,16 @@ fn bits_with_exceptions(
     if params.is_exception(parent.header.time, time) {
         return limit;
     }
-    let mut block = parent;
-    while !block.height.is_multiple_of(params.interval()) && block.header.bits == limit {
-        match tree.parent(&block.hash) {
-            Some(before) => block = before,
-            None => break,
+    let Some(mut at) = tree.slot(&parent.hash) else {
+        return parent.header.bits;
+    };
+    loop {
+        let record = tree.record(at);
+        if record.height.is_multiple_of(params.interval()) || record.bits != limit {
+            return record.bits;
         }
+        at = record.parent;
     }
-    block.header.bits
 }
 
 /// Whether a header at `height` may claim `new` after one that claimed `old`, whatever

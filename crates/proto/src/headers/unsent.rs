@@ -52,9 +52,11 @@ impl HeaderTree {
     /// The engine was not given this header, nor what builds on it. No change if the header
     /// is unknown.
     ///
-    /// Looks at each header that came later.
+    /// Looks at each header that came later, unless it was so already.
     pub fn mark_unsent(&mut self, hash: &BlockHash) {
-        let Some(root) = self.slot(hash) else { return };
+        let Some(root) = self.slot(hash).filter(|slot| !self.unsent.has(*slot)) else {
+            return;
+        };
         self.unsent.set(root, true);
         for slot in root + 1..self.records.len() as Slot {
             let parent = self.record(slot).parent;

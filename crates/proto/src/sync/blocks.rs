@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bitcoin::BlockHash;
+use bitcoin::block::Header;
 use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::{Message, RawBlock};
 
@@ -130,8 +131,8 @@ impl SyncManager {
         self.download.with_kernel().len() < MAX_UNASKED_BACKLOG
     }
 
-    /// Hands a block to the kernel, with the headers that lead to it before it, and with some
-    /// of the chain that its sender has shown behind it.
+    /// Hands a block to the kernel, with the headers that lead to it, and with some of the chain
+    /// that its sender has shown behind it.
     pub(super) fn give_to_kernel(
         &mut self,
         step: &mut Step,
@@ -145,15 +146,15 @@ impl SyncManager {
         let parent = self.tree.get(&prev);
         let height = parent.map_or(0, |parent| parent.height + 1);
         let hash = block.hash;
-        for headers in self.engine_headers.before_block(&mut self.tree, &prev) {
-            step.effects.push(Effect::CheckHeaders { headers, origin });
-        }
-        pending.brings_header = self.tree.is_unsent(&hash);
+        let before = self.tree.take_unsent(&prev, usize::MAX);
+        let own = self.tree.is_unsent(&hash).then_some(hash);
+        pending.brings = before.first().map(Header::block_hash).or(own);
         self.tree.mark_sent(&hash);
         self.download.given_to_kernel(height, hash, pending);
         step.effects.push(Effect::CheckBlock {
             block,
             height,
+            before,
             origin,
             keep,
         });

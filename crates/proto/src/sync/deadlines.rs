@@ -11,7 +11,7 @@ use super::download::{DOWNLOAD_TIMEOUT, STALL_PATIENCE};
 use super::header_sync::HEADERS_RESPONSE_TIME;
 use super::known_work::PROBE_PATIENCE;
 use super::manager::SyncManager;
-use super::peer::Peer;
+use super::peer::{Peer, Unavailable};
 use super::state::Deadline;
 
 impl SyncManager {
@@ -90,9 +90,21 @@ impl SyncManager {
             let what = format!("{id} is disconnected unless it delivers a block that is late");
             due.push((at, what));
         }
-        if let Some(retry) = peer.known.retry {
-            let what = format!("{id} is asked again for a block that it lacked");
-            due.push((retry.again, what));
+        match peer.known.retry.map(|retry| (retry.why, retry.again)) {
+            Some((Unavailable::Lacked, again)) => {
+                due.push((
+                    again,
+                    format!("{id} is asked again for a block that it lacked"),
+                ));
+            }
+            Some((Unavailable::Unjudged, again)) => {
+                due.push((
+                    again,
+                    format!("{id} is asked again for a block that was not judged"),
+                ));
+            }
+            // When the clock allows it, which the monotonic one does not tell.
+            Some((Unavailable::TooNew(_), _)) | None => {}
         }
         match peer.chain_sync {
             ChainSync::Behind(behind) => {

@@ -2,7 +2,7 @@
 //!
 //! A header that a peer sends enters the tree when it keeps the rules that can be checked
 //! without the engine. The engine is given it with the first block that needs it: what leads
-//! to the block before it, and, where the network has an `assumevalid` block, some more of
+//! to the block goes along with it, and, where the network has an `assumevalid` block, some more of
 //! the chain that the block's sender has shown: the engine skips the scripts of old blocks
 //! only when it has the headers of later ones.
 //!
@@ -30,23 +30,6 @@ pub(super) struct EngineHeaders {
 }
 
 impl EngineHeaders {
-    /// What the engine must be given before a block that builds on `parent`, in order.
-    pub(super) fn before_block(
-        &mut self,
-        tree: &mut HeaderTree,
-        parent: &BlockHash,
-    ) -> Vec<Vec<Header>> {
-        let mut batches = Vec::new();
-        loop {
-            let batch = tree.take_unsent(parent, BATCH);
-            if batch.is_empty() {
-                return batches;
-            }
-            self.waiting += 1;
-            batches.push(batch);
-        }
-    }
-
     /// The next headers on the way to `end`, unless enough wait.
     pub(super) fn ahead(&mut self, tree: &mut HeaderTree, end: &BlockHash) -> Option<Vec<Header>> {
         if self.waiting >= MAX_BATCHES_AHEAD {

@@ -31,7 +31,7 @@ pub(super) fn is_from_the_future(now: Now, time: u32) -> bool {
 
 /// Headers whose time is more than two hours ahead are no offence and may be right later;
 /// the kernel would refuse them now. Where the first of them is, and its time.
-fn first_from_the_future(now: Now, headers: &[Header]) -> Option<(usize, u32)> {
+pub(super) fn first_from_the_future(now: Now, headers: &[Header]) -> Option<(usize, u32)> {
     let mut times = headers.iter().map(|header| header.time).enumerate();
     times.find(|(_, time)| is_from_the_future(now, *time))
 }
@@ -380,7 +380,13 @@ impl SyncManager {
             self.adopt_mark(&hash, reject.kind);
         } else {
             self.give_again(&hash);
-            self.unlearn_for_now(step.now.mono, hash);
+        }
+        if reject.kind == RejectKind::MissingPrev {
+            // What leads to it went along with a block that was refused.
+            return;
+        }
+        if !for_good {
+            self.unlearn_for_now(step.now.mono, hash, reject.kind);
         }
         if let Some(origin) = origin {
             self.punish_for_header(step, origin, &reject);
@@ -391,6 +397,12 @@ impl SyncManager {
     /// again with the next block that needs it.
     pub(super) fn give_again(&mut self, hash: &BlockHash) {
         let tip = self.tree.tip().hash;
+        if self.tree.is_unsent(hash) {
+            let parent = self.tree.parent(hash);
+            if parent.is_none_or(|parent| self.tree.is_unsent(&parent.hash)) {
+                return;
+            }
+        }
         if let Some(fork) = self.tree.fork_point(hash, &tip)
             && let Some(first) = self.tree.ancestor(hash, fork.height + 1)
         {

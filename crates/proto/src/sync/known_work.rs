@@ -21,10 +21,10 @@ use handfast_wire::{Locator, Message};
 use crate::headers::{Entry, Status};
 use crate::lifecycle::ConnId;
 
-use super::HeadersAsk;
 use super::header_batch::is_from_the_future;
 use super::manager::{Step, SyncManager};
-use super::peer::{Known, Peer, Probe, Retry};
+use super::peer::{Known, Peer, Probe, Retry, Unavailable};
+use super::{HeadersAsk, RejectKind};
 
 /// Silence after which a probe is given up.
 pub(super) const PROBE_PATIENCE: Duration = Duration::from_secs(30);
@@ -115,10 +115,16 @@ impl SyncManager {
         };
         let Some(best) = peer.known.best else { return };
         let pause = FIRST_LACK_PAUSE * (1 << peer.known.lacked.min(MOST_LACK_DOUBLINGS));
-        peer.known.lacked += 1;
         self.unlearn(now, id, hash);
-        if self.peers[&id].known.best != Some(best) {
-            self.retry_later(id, best.hash, 0, now + pause);
+        let peer = self.live(id);
+        if peer.known.best != Some(best) {
+            // What was asked for at the same time counts once.
+            let asked = peer
+                .known
+                .retry
+                .is_some_and(|retry| retry.why == Unavailable::Lacked);
+            peer.known.lacked += u32::from(!asked);
+            self.retry_later(id, best.hash, Unavailable::Lacked, now + pause);
         }
     }
 
@@ -126,9 +132,13 @@ impl SyncManager {
     /// kernel lacks what it builds on): as if no peer had shown it, for some time and until
     /// the clock allows it. Nobody need show it again: a clock that was put right must not
     /// leave us behind until the next block is found.
-    pub(super) fn unlearn_for_now(&mut self, now: Duration, refused: BlockHash) {
+    pub(super) fn unlearn_for_now(&mut self, now: Duration, refused: BlockHash, kind: RejectKind) {
         let Some(time) = self.tree.get(&refused).map(|entry| entry.header.time) else {
             return;
+        };
+        let why = match kind {
+            RejectKind::TimeFuture => Unavailable::TooNew(time),
+            _ => Unavailable::Unjudged,
         };
         let ids: Vec<ConnId> = self.peers.keys().copied().collect();
         for id in ids {
@@ -136,21 +146,32 @@ impl SyncManager {
             let shown = shown.filter(|best| self.tree.is_ancestor(&refused, &best.hash));
             if let Some(best) = shown {
                 self.unlearn(now, id, refused);
-                self.retry_later(id, best.hash, time, now + TOO_NEW_PAUSE);
+                self.retry_later(id, best.hash, why, now + TOO_NEW_PAUSE);
             }
         }
     }
 
     /// The peer has shown a chain that ends with `best`, and a block of it cannot be had
-    /// before `again`, nor before our clock allows a block of that time.
-    pub(super) fn retry_later(&mut self, id: ConnId, best: BlockHash, time: u32, again: Duration) {
-        self.live(id).known.retry = Some(Retry { best, time, again });
+    /// before `again`. A longer chain that waits already is not forgotten for a part of it.
+    pub(super) fn retry_later(
+        &mut self,
+        id: ConnId,
+        best: BlockHash,
+        why: Unavailable,
+        again: Duration,
+    ) {
+        let before = self.peers.get(&id).and_then(|peer| peer.known.retry);
+        let longer = before.filter(|before| self.tree.is_ancestor(&best, &before.best));
+        let best = longer.map_or(best, |longer| longer.best);
+        let again = longer.map_or(again, |longer| again.max(longer.again));
+        self.live(id).known.retry = Some(Retry { best, why, again });
         self.wake_at(again);
     }
 
     /// The same, of a block that is too new for our clock.
     pub(super) fn is_too_new(&mut self, now: Duration, id: ConnId, best: BlockHash, time: u32) {
-        self.retry_later(id, best, time, now + TOO_NEW_PAUSE);
+        let again = now + TOO_NEW_PAUSE;
+        self.retry_later(id, best, Unavailable::TooNew(time), again);
     }
 
     /// Takes peers at their word again whose time has come.
@@ -165,7 +186,9 @@ impl SyncManager {
                 self.wake_at(retry.again);
                 continue;
             }
-            if is_from_the_future(step.now, retry.time) {
+            if let Unavailable::TooNew(time) = retry.why
+                && is_from_the_future(step.now, time)
+            {
                 self.wake_at(now + TOO_NEW_PAUSE / 2);
                 continue;
             }

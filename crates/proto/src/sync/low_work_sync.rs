@@ -13,7 +13,7 @@ use crate::headers::{Entry, LowWork, LowWorkFailure, LowWorkOutcome, anti_dos_th
 use crate::lifecycle::{ConnId, Direction, DoneReason};
 
 use super::HeadersAsk;
-use super::header_batch::Answer;
+use super::header_batch::{Answer, first_from_the_future};
 use super::manager::{Step, SyncManager};
 use super::peer::Peer;
 
@@ -150,7 +150,12 @@ impl SyncManager {
         let peer = self.live(id);
         peer.headers.ask = None;
         peer.headers.answered = true;
-        let accepted = result.accepted;
+        let mut accepted = result.accepted;
+        if let Some((at, time)) = first_from_the_future(step.now, &accepted) {
+            let last = accepted[accepted.len() - 1].block_hash();
+            self.is_too_new(step.now.mono, id, last, time);
+            accepted.truncate(at);
+        }
         let hashes: Vec<BlockHash> = accepted.iter().map(Header::block_hash).collect();
         if !accepted.is_empty() {
             match self.store_headers(step, &accepted, &hashes) {

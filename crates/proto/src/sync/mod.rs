@@ -182,7 +182,7 @@ pub enum KernelEvent {
         count_ok: usize,
         /// The first header that was refused; those after it were not tried.
         rejected: Option<(BlockHash, Reject)>,
-        /// Who sent the block that needs them; `None`: we did (RPC, miner).
+        /// Who has shown them.
         origin: Option<ConnId>,
     },
     /// A block was looked at.
@@ -297,19 +297,22 @@ pub enum Effect {
         /// Why.
         reason: DoneReason,
     },
-    /// Kernel job: accept these headers, oldest first.
+    /// Kernel job: accept these headers, oldest first, which no block needs yet.
     CheckHeaders {
         /// The batch; each builds on the one before it.
         headers: Vec<Header>,
-        /// Who sent the block that needs them; `None`: we did (RPC, miner).
+        /// Who has shown them.
         origin: Option<ConnId>,
     },
-    /// Kernel job: accept this block. Its header was accepted or goes before it.
+    /// Kernel job: accept this block.
     CheckBlock {
         /// The block.
         block: RawBlock,
         /// Its height, which decides whether it may carry witness data (BIP141).
         height: u32,
+        /// Headers that lead to it and that the kernel was not given yet, oldest first. To be
+        /// given if the block's data belongs to its header.
+        before: Vec<Header>,
         /// Who sent it; `None`: we did, and somebody waits for the answer.
         origin: Option<ConnId>,
         /// It is to survive the end of the process, with all that it builds on.

@@ -74,14 +74,23 @@ pub(super) struct Probe {
     pub(super) at: Duration,
 }
 
+/// Why a block that a peer has shown could not be had of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unavailable {
+    /// It said that it does not have it.
+    Lacked,
+    /// Its time, Unix seconds, is too far ahead of our clock.
+    TooNew(u32),
+    /// The engine could not judge it.
+    Unjudged,
+}
+
 /// A chain that a peer has shown, with a block that could not be had of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Retry {
     /// The end of the chain.
     pub(super) best: BlockHash,
-    /// The time of a block that was too far ahead of our clock, Unix seconds; 0 if that was
-    /// not the reason.
-    pub(super) time: u32,
+    pub(super) why: Unavailable,
     /// Not to be tried again before, monotonic.
     pub(super) again: Duration,
 }

@@ -8,7 +8,7 @@ use crate::time::Now;
 
 use super::chain_sync::ChainSync;
 use super::manager::SyncManager;
-use super::peer::{Known, Peer, Serves};
+use super::peer::{Known, Peer, Serves, Unavailable};
 use super::state::{
     Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SyncState, Wanted, Window,
 };
@@ -240,9 +240,18 @@ impl SyncManager {
         }
         if let Some(retry) = peer.known.retry.filter(|retry| retry.best == best.hash) {
             let left = retry.again.saturating_sub(now.mono);
-            return match retry.time {
-                0 => format!("{id} lacked a block that it had shown; asked again in {left:.0?}"),
-                _ => format!("{id} has shown a block more than two hours ahead of our clock"),
+            return match retry.why {
+                Unavailable::Lacked => {
+                    format!("{id} lacked a block that it had shown; asked again in {left:.0?}")
+                }
+                Unavailable::TooNew(_) => {
+                    format!("{id} has shown a block more than two hours ahead of our clock")
+                }
+                Unavailable::Unjudged => {
+                    format!(
+                        "a block that {id} has shown could not be judged; tried again in {left:.0?}"
+                    )
+                }
             };
         }
         let Some(plan) = self.download.main_plan() else {

@@ -24,8 +24,9 @@ pub(super) struct Pending {
     own: bool,
     /// The kernel was asked to keep it.
     keep: bool,
-    /// The kernel had not been given its header before.
-    pub(super) brings_header: bool,
+    /// The first header that goes along with it and that the kernel had not been given
+    /// before.
+    pub(super) brings: Option<BlockHash>,
     /// Who waits for the verdict.
     pub(super) tickets: Vec<u64>,
     /// Submitted while the kernel has it as one that is not to be kept.
@@ -48,7 +49,7 @@ impl Pending {
             since,
             own: origin.is_none(),
             keep,
-            brings_header: false,
+            brings: None,
             tickets: Vec::new(),
             again: None,
             copy: None,

@@ -61,9 +61,9 @@ impl SyncManager {
         let copy = pending.as_mut().and_then(|pending| pending.copy.take());
         if let Some(pending) = &pending {
             let stored = matches!(outcome, BlockOutcome::Stored | BlockOutcome::Duplicate);
-            if pending.brings_header && !stored {
+            if let Some(first) = pending.brings.filter(|_| !stored) {
                 // What is refused for its data leaves no header behind.
-                self.tree.mark_unsent(&hash);
+                self.tree.mark_unsent(&first);
             }
             self.adopt_header(hash, pending, &outcome, &changes);
         }
@@ -207,19 +207,24 @@ impl SyncManager {
                 self.adopt_mark(&hash, reject.kind);
             }
             // Bad data, unless a change has marked the hash.
-            RejectKind::Consensus | RejectKind::InvalidHeader | RejectKind::Mutated => {
+            RejectKind::Consensus | RejectKind::Mutated => self.want_again(&hash),
+            // A verdict about a header is one about its hash. Only headers that keep the same
+            // rules are stored, so that one of the two is wrong about them.
+            RejectKind::InvalidHeader => {
+                if self.tree.contains(&hash) {
+                    tracing::error!(%hash, %reject, "the consensus engine refuses a header that Handfast holds for valid");
+                }
+                self.mark_invalid(&hash);
+            }
+            // The headers before it went along with another block, which was refused.
+            RejectKind::MissingPrev => {
+                self.give_again(&hash);
                 self.want_again(&hash);
             }
             // Nothing is wrong with other blocks: no hold. It is tried again later; one
             // that is too new, when our clock allows it.
-            RejectKind::TimeFuture
-            | RejectKind::MissingPrev
-            | RejectKind::HeaderLowWork
-            | RejectKind::Unknown => {
-                if reject.kind == RejectKind::MissingPrev {
-                    self.give_again(&hash);
-                }
-                self.unlearn_for_now(step.now.mono, hash);
+            RejectKind::TimeFuture | RejectKind::HeaderLowWork | RejectKind::Unknown => {
+                self.unlearn_for_now(step.now.mono, hash, reject.kind);
             }
         }
         if let Some(origin) = origin {

@@ -29,6 +29,8 @@ pub struct Kernel {
     pub bad_headers: BTreeMap<BlockHash, RejectKind>,
     /// These senders' blocks are mutated, whatever their bytes say.
     pub mutating: BTreeSet<ConnId>,
+    /// Headers that went along with blocks which were refused.
+    skipped: BTreeMap<BlockHash, Header>,
     /// There is more than one branch.
     forked: bool,
     /// Blocks that fail by our own fault, once each.
@@ -67,6 +69,7 @@ impl Kernel {
             bad_to_connect: BTreeSet::new(),
             bad_headers: BTreeMap::new(),
             mutating: BTreeSet::new(),
+            skipped: BTreeMap::new(),
             forked: false,
             trouble: BTreeSet::new(),
             unix: None,
@@ -133,9 +136,24 @@ impl Kernel {
 
     /// Looks at a block, and connects what can be connected.
     pub fn block(&mut self, block: &RawBlock, origin: Option<ConnId>) -> KernelEvent {
+        self.block_behind(&[], block, origin)
+    }
+
+    /// The same of a block that comes with the headers that lead to it.
+    pub fn block_behind(
+        &mut self,
+        before: &[Header],
+        block: &RawBlock,
+        origin: Option<ConnId>,
+    ) -> KernelEvent {
         let hash = block.hash;
         let mut changes = Vec::new();
-        let outcome = self.look_at(block, origin, &mut changes);
+        let outcome = self.look_at(before, block, origin, &mut changes);
+        if !matches!(outcome, BlockOutcome::Stored | BlockOutcome::Duplicate) {
+            let along = before.iter().chain([&block.header]);
+            self.skipped
+                .extend(along.map(|header| (header.block_hash(), *header)));
+        }
         KernelEvent::BlockChecked {
             hash,
             outcome,
@@ -158,8 +176,31 @@ impl Kernel {
         }
     }
 
+    /// The headers that lead to a block, also those that went along with blocks which were
+    /// refused. Why the block is refused because of them.
+    fn give_before(&mut self, before: &[Header], block: &RawBlock) -> Option<Reject> {
+        let mut way: Vec<Header> = before.to_vec();
+        let first = way
+            .first()
+            .map_or(block.header.prev_blockhash, |first| first.prev_blockhash);
+        let mut at = first;
+        while let Some(header) = self.skipped.remove(&at) {
+            at = header.prev_blockhash;
+            way.insert(0, header);
+        }
+        let KernelEvent::HeadersChecked { rejected, .. } = self.headers(&way, None) else {
+            return None;
+        };
+        let (_, mut reject) = rejected?;
+        if reject.kind == RejectKind::CachedInvalid {
+            reject.kind = RejectKind::InvalidPrev;
+        }
+        Some(reject)
+    }
+
     fn look_at(
         &mut self,
+        before: &[Header],
         block: &RawBlock,
         origin: Option<ConnId>,
         changes: &mut Vec<Change>,
@@ -171,6 +212,9 @@ impl Kernel {
         // Core's `CheckBlock` comes before the block index is looked at or touched: what it
         // refuses says something about these bytes, and nothing about the hash.
         if let Some(reject) = self.check_data(block, origin) {
+            return BlockOutcome::Rejected(reject);
+        }
+        if let Some(reject) = self.give_before(before, block) {
             return BlockOutcome::Rejected(reject);
         }
         if !self.tree.contains(&hash) && self.is_from_the_future(&block.header) {

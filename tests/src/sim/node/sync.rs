@@ -51,7 +51,7 @@ impl SyncMail {
 #[derive(Debug)]
 pub(crate) enum Job {
     Headers(Vec<Header>, Option<ConnId>),
-    Block(RawBlock, Option<ConnId>),
+    Block(Vec<Header>, RawBlock, Option<ConnId>),
 }
 
 impl Running {
@@ -136,9 +136,12 @@ impl Running {
                 Effect::CheckHeaders { headers, origin } => {
                     self.job(engine, Job::Headers(headers, origin));
                 }
-                Effect::CheckBlock { block, origin, .. } => {
-                    self.job(engine, Job::Block(block, origin))
-                }
+                Effect::CheckBlock {
+                    block,
+                    before,
+                    origin,
+                    ..
+                } => self.job(engine, Job::Block(before, block, origin)),
                 Effect::ServeBlock {
                     id, ticket, hash, ..
                 } => self.post_peers(engine, PeersMail::Serve { id, ticket, hash }),
@@ -254,7 +257,7 @@ impl Running {
         let job = self.jobs.pop_front().expect("it was busy with one");
         let event = match job {
             Job::Headers(headers, origin) => self.kernel.headers(&headers, origin),
-            Job::Block(block, origin) => {
+            Job::Block(before, block, origin) => {
                 if std::mem::take(&mut self.disk_full_next) {
                     self.kernel.trouble.insert(block.hash);
                 }
@@ -264,7 +267,7 @@ impl Running {
                 if engine.bad_to_connect.contains(&block.hash) {
                     self.kernel.bad_to_connect.insert(block.hash);
                 }
-                let event = self.kernel.block(&block, origin);
+                let event = self.kernel.block_behind(&before, &block, origin);
                 engine.line(format_args!(
                     "n{} kernel: {} {}",
                     self.host.node,

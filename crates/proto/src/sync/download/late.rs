@@ -12,7 +12,8 @@
 //!
 //! A late peer is asked for nothing until it delivers, and is disconnected after
 //! [`STALL_PATIENCE`] and the time that a usual block takes on a slow line. One that the
-//! operator named stays connected.
+//! operator named is asked for one block again then, and stays connected as long as others
+//! can be asked, or it delivers something within [`DOWNLOAD_TIMEOUT`].
 
 use std::time::Duration;
 
@@ -132,7 +133,7 @@ impl BlockDownload {
         }
         match peer.first_late() {
             // Others have been asked for what it is late with, and it may be as slow as it is.
-            Some(_) if view.is_manual(id) => {}
+            Some(_) if view.is_manual(id) => peer.give_another_chance(),
             Some(hash) => actions.push(Action::Disconnect(id, hash)),
             // It said that it lacks what it had shown.
             None => peer.give_another_chance(),

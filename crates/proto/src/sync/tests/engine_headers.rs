@@ -8,7 +8,7 @@ use handfast_wire::{Message, Network};
 use crate::lifecycle::{ConnId, Direction, DoneReason};
 
 use super::super::{Effect, Input, SyncConfig};
-use super::chains::{Blocks, block, mine, mine_at};
+use super::chains::{Blocks, Data, block, forge, mine, mine_at};
 use super::secs;
 use super::world::{Behaviour, START, World};
 
@@ -141,12 +141,55 @@ fn a_block_of_ours_on_headers_that_the_engine_lacks_goes_behind_them() {
     let jobs: Vec<usize> = effects
         .iter()
         .filter_map(|effect| match effect {
-            Effect::CheckHeaders { headers, .. } => Some(headers.len()),
-            Effect::CheckBlock { .. } => Some(0),
+            Effect::CheckHeaders { .. } => Some(usize::MAX),
+            Effect::CheckBlock { before, .. } => Some(before.len()),
             _ => None,
         })
         .collect();
-    assert_eq!(jobs, [8, 0], "heights 5 to 12, then the block");
+    assert_eq!(jobs, [8], "heights 5 to 12 go along with the block");
+}
+
+#[test]
+fn a_junk_block_takes_no_header_of_its_chain_to_the_engine() {
+    let chain = Blocks::new(10, 1);
+    let branch = chain.fork(0, 200, 2);
+    let mut world = World::with(&chain, config());
+    let id = world.add_as(&branch, Direction::Inbound, withholds());
+    world.run(secs(1));
+    // At the end of its branch, where nobody asked for it.
+    let junk = forge(branch.at(200), Data::Mutated);
+    world.message(id, Message::Block(junk));
+    world.run(secs(1));
+    assert!(world.reason(id).is_some());
+    assert_eq!(engine_has(&world, &branch), 0);
+    let honest = world.add(&branch);
+    world.sync_to(&branch, secs(5));
+    assert_eq!(world.reason(honest), None);
+}
+
+#[test]
+fn a_bad_copy_of_a_block_costs_those_that_wait_behind_it_nothing() {
+    let chain = Blocks::new(100, 1);
+    let mut world = World::new();
+    // What comes piles up before the kernel.
+    world.kernel_time = Duration::from_millis(400);
+    let bad = world.add(&chain);
+    let good = world.add(&chain);
+    world.kernel.mutating.insert(bad);
+    world.run_until("the bad copy is found", secs(30), |world| {
+        world.reason(bad).is_some()
+    });
+    let waits = world.node.download.with_kernel().len();
+    world.sync_to(&chain, secs(100));
+    assert_eq!(world.reason(good), None);
+    let of_good = world
+        .requests
+        .iter()
+        .filter(|(_, of, _)| *of == good)
+        .count();
+    assert!(of_good <= 100, "{of_good} requests; {waits} waited");
+    let state = world.node.state(world.now);
+    assert_eq!(state.watchdog.fired, 0);
 }
 
 #[test]

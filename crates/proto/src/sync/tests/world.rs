@@ -75,7 +75,7 @@ enum Event {
 
 enum Job {
     Headers(Vec<Header>, Option<ConnId>),
-    Block(RawBlock, Option<ConnId>),
+    Block(Vec<Header>, RawBlock, Option<ConnId>),
 }
 
 pub(crate) struct World {
@@ -251,7 +251,12 @@ impl World {
                     self.schedule(Duration::from_millis(1), Event::Leave(id));
                 }
                 Effect::CheckHeaders { headers, origin } => self.job(Job::Headers(headers, origin)),
-                Effect::CheckBlock { block, origin, .. } => self.job(Job::Block(block, origin)),
+                Effect::CheckBlock {
+                    block,
+                    before,
+                    origin,
+                    ..
+                } => self.job(Job::Block(before, block, origin)),
                 Effect::ServeBlock {
                     id,
                     ticket,
@@ -440,7 +445,9 @@ impl World {
             Event::Kernel => {
                 let event = match self.jobs.remove(0) {
                     Job::Headers(headers, origin) => self.kernel.headers(&headers, origin),
-                    Job::Block(block, origin) => self.kernel.block(&block, origin),
+                    Job::Block(before, block, origin) => {
+                        self.kernel.block_behind(&before, &block, origin)
+                    }
                 };
                 if self.jobs.is_empty() {
                     self.kernel_busy = false;
