@@ -29,6 +29,8 @@ use crate::{convert, layout, mutated, stored, verdict};
 
 /// Reason for bytes that are no block; Bitcoin Core's `submitblock` says so too.
 const UNDECODABLE: &str = "block-decode-failed";
+/// Core's reason for a block that builds on an invalid one.
+const BAD_PARENT: &str = "bad-prevblk";
 /// Why a block was not looked at.
 const CROWDED: &str = "too many blocks wait for the consensus engine; try again";
 
@@ -273,12 +275,6 @@ impl Worker<'_> {
         let mut last = None;
         let mut rejected = None;
         let mut count_ok = 0;
-        let way = headers.first().map(|first| first.prev_blockhash);
-        let way = way.map(|to| self.skipped.take_way_to(&to));
-        for header in way.into_iter().flatten() {
-            let (_, record) = check_header(&manager, &header);
-            fatal = self.notice(record).or(fatal);
-        }
         for header in &headers {
             // Stopping: the answer would come too late, the work would not.
             if self.shared.queue.is_closed() {
@@ -405,12 +401,15 @@ impl Worker<'_> {
             let (reject, record) = check_header(&manager, header);
             fatal = self.notice(record).or(fatal);
             if let Some(reject) = reject {
-                let kind = match reject.kind {
+                let reject = match reject.kind {
                     // The mark is one of what the block builds on.
-                    RejectKind::CachedInvalid => RejectKind::InvalidPrev,
-                    kind => kind,
+                    RejectKind::CachedInvalid => Reject {
+                        kind: RejectKind::InvalidPrev,
+                        reason: BAD_PARENT.into(),
+                    },
+                    _ => reject,
                 };
-                return (Some(Reject { kind, ..reject }), fatal);
+                return (Some(reject), fatal);
             }
         }
         (None, fatal)

@@ -125,7 +125,7 @@ fn a_bad_header_names_its_rule_and_ends_its_batch() {
     assert_eq!(found, (1, Some((low_work.block_hash(), why))));
 
     assert_eq!(feed.headers(&headers), (12, None));
-    type Change = fn(&mut bitcoin::block::Header);
+    type Change = fn(&mut Header);
     let cases: [(Change, RejectKind, &str); 4] = [
         (
             |h| h.time -= 600 * 8,
