@@ -8,9 +8,10 @@ use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::limits::{MAX_ADDR, MAX_INV};
 use handfast_wire::{Kind, Message};
 
-use super::machine::{Event, Expect, Leave, Machine};
+use super::behaviour::Behaviour;
+use super::machine::{Heard, Leave};
 use super::syncing::random_hash;
-use super::visit::{Reached, Visit, ping};
+use super::visit::ping;
 use crate::voice::Voice;
 
 /// What there is too much of.
@@ -30,9 +31,6 @@ pub(super) enum Flood {
 #[derive(Debug)]
 pub(super) struct Flooding {
     flood: Flood,
-    visit: Visit,
-    /// The flood has begun: the target may close, or read slowly.
-    flooding: bool,
     /// Pings without an answer.
     unanswered: u64,
 }
@@ -41,14 +39,13 @@ impl Flooding {
     pub(super) fn new(flood: Flood) -> Self {
         Self {
             flood,
-            visit: Visit::default(),
-            flooding: false,
             unanswered: 0,
         }
     }
+}
 
-    fn pour(&mut self, voice: &mut Voice<'_>) {
-        self.flooding = true;
+impl Behaviour for Flooding {
+    fn ready(&mut self, voice: &mut Voice<'_>) {
         match self.flood {
             Flood::Addr => {
                 for _ in 0..voice.dice.pick(1..10) {
@@ -70,32 +67,13 @@ impl Flooding {
         let stay = voice.dice.time(100..2_000);
         voice.wake(stay);
     }
-}
 
-impl Machine for Flooding {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
-        match event {
-            Event::Connected => voice.version(),
-            Event::Heard(heard) => {
-                let reached = self.visit.hear(heard, voice);
-                if reached == Some(Reached::Ready) {
-                    self.pour(voice);
-                } else if self.flooding && heard.kind == Some(Kind::Pong) {
-                    self.unanswered = self.unanswered.saturating_sub(1);
-                    if self.flood == Flood::Ping && self.unanswered == 0 {
-                        voice.leave(Leave::Orderly);
-                    }
-                }
+    fn heard(&mut self, heard: Heard<'_>, voice: &mut Voice<'_>) {
+        if heard.kind == Some(Kind::Pong) {
+            self.unanswered = self.unanswered.saturating_sub(1);
+            if self.flood == Flood::Ping && self.unanswered == 0 {
+                voice.leave(Leave::Orderly);
             }
-            Event::Due => voice.leave_somehow(),
-            Event::Opened | Event::Raw(_) => {}
-        }
-    }
-
-    fn expect(&self) -> Expect {
-        match self.flooding {
-            true => Expect::Anything,
-            false => self.visit.expect(),
         }
     }
 }

@@ -15,9 +15,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use handfast_wire::limits::{MAX_INV, MAX_PAYLOAD_BYTES};
 use handfast_wire::{Message, encode_head};
 
+use super::behaviour::Behaviour;
 use super::learned::Learned;
-use super::machine::{Event, Expect, Machine};
-use super::visit::{Reached, Visit};
+use super::machine::Heard;
 use crate::voice::{Dice, Voice};
 
 /// What the head of a half frame promises, bytes.
@@ -99,50 +99,20 @@ fn half_a_frame(magic: bitcoin::p2p::Magic) -> Bytes {
 
 /// Promises a block and keeps back its last byte, by its seed before its `version` or after
 /// the handshake.
-#[derive(Debug, Default)]
-pub(super) struct HalfFrame {
-    visit: Visit,
-    after_the_handshake: bool,
-    /// It said what it has to say.
-    spoken: bool,
-}
+#[derive(Debug)]
+pub(super) struct HalfFrame;
 
-impl HalfFrame {
-    fn speak(&mut self, voice: &mut Voice<'_>) {
-        self.spoken = true;
+impl Behaviour for HalfFrame {
+    fn skips_the_handshake(&mut self, voice: &mut Voice<'_>) -> bool {
+        voice.dice.pick(0..2) != 0
+    }
+
+    fn ready(&mut self, voice: &mut Voice<'_>) {
         let magic = voice.dialect().bitcoin_magic();
         let half = voice.phrases.heavy.made(magic).half.clone();
         voice.raw(half);
         let stay = voice.dice.time(1_000..4_000);
         voice.wake(stay);
-    }
-}
-
-impl Machine for HalfFrame {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
-        match event {
-            Event::Connected => {
-                self.after_the_handshake = voice.dice.pick(0..2) == 0;
-                match self.after_the_handshake {
-                    true => voice.version(),
-                    false => self.speak(voice),
-                }
-            }
-            Event::Heard(heard) if self.after_the_handshake => {
-                if self.visit.hear(heard, voice) == Some(Reached::Ready) {
-                    self.speak(voice);
-                }
-            }
-            Event::Due => voice.leave_somehow(),
-            Event::Heard(_) | Event::Opened | Event::Raw(_) => {}
-        }
-    }
-
-    fn expect(&self) -> Expect {
-        match self.after_the_handshake && !self.spoken {
-            true => self.visit.expect(),
-            false => Expect::Anything,
-        }
     }
 }
 
@@ -162,7 +132,6 @@ enum Kin {
 /// A peer that floods with what is allowed.
 #[derive(Debug, Default)]
 pub(super) struct LegalFlood {
-    visit: Visit,
     learned: Learned,
     /// By its seed.
     kin: Option<Kin>,
@@ -171,21 +140,6 @@ pub(super) struct LegalFlood {
 }
 
 impl LegalFlood {
-    fn begin(&mut self, voice: &mut Voice<'_>) {
-        let kin = match voice.dice.pick(0..4) {
-            0 => Kin::Inv,
-            1 => Kin::NotFound,
-            2 => Kin::Tx,
-            _ => Kin::KnownHeaders,
-        };
-        self.kin = Some(kin);
-        self.frames = voice.dice.pick(4..12);
-        if kin == Kin::KnownHeaders {
-            self.learned.begin(voice);
-        }
-        self.pour(voice);
-    }
-
     /// A frame, and the next one a little later.
     fn pour(&mut self, voice: &mut Voice<'_>) {
         let Some(kin) = self.kin.filter(|_| self.frames > 0) else {
@@ -209,28 +163,30 @@ impl LegalFlood {
     }
 }
 
-impl Machine for LegalFlood {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
-        match event {
-            Event::Connected => voice.version(),
-            Event::Heard(heard) => {
-                let reached = self.visit.hear(heard, voice);
-                if reached == Some(Reached::Ready) {
-                    self.begin(voice);
-                } else if self.kin == Some(Kin::KnownHeaders) {
-                    self.learned.hear(heard, voice);
-                }
-            }
-            Event::Due => self.pour(voice),
-            Event::Opened | Event::Raw(_) => {}
+impl Behaviour for LegalFlood {
+    fn ready(&mut self, voice: &mut Voice<'_>) {
+        let kin = match voice.dice.pick(0..4) {
+            0 => Kin::Inv,
+            1 => Kin::NotFound,
+            2 => Kin::Tx,
+            _ => Kin::KnownHeaders,
+        };
+        self.kin = Some(kin);
+        self.frames = voice.dice.pick(4..12);
+        if kin == Kin::KnownHeaders {
+            self.learned.begin(voice);
+        }
+        self.pour(voice);
+    }
+
+    fn heard(&mut self, heard: Heard<'_>, voice: &mut Voice<'_>) {
+        if self.kin == Some(Kin::KnownHeaders) {
+            self.learned.hear(heard, voice);
         }
     }
 
-    fn expect(&self) -> Expect {
-        match self.kin {
-            Some(_) => Expect::Anything,
-            None => self.visit.expect(),
-        }
+    fn due(&mut self, voice: &mut Voice<'_>) {
+        self.pour(voice);
     }
 }
 

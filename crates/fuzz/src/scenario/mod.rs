@@ -4,6 +4,7 @@
 //! to do, with random numbers from its own seed. It knows no socket and no clock, so the
 //! same seed and the same answers of the target give the same bytes.
 
+mod behaviour;
 mod broken;
 mod calls;
 mod floods;
@@ -24,6 +25,7 @@ use std::str::FromStr;
 use bytes::{Bytes, BytesMut};
 
 use crate::voice::Voice;
+use behaviour::{AfterHandshake, Behaviour};
 use broken::{Broken, Kin};
 use calls::Caller;
 use floods::{Flood, Flooding};
@@ -309,21 +311,21 @@ impl Scenario {
             Self::Silent => Box::new(Silent),
             Self::Garbage => Box::new(Broken::new(Kin::Garbage)),
             Self::Oversize => Box::new(Broken::new(Kin::Oversize)),
-            Self::HighClaim => Box::new(Promising::new(Promise::HighClaim)),
-            Self::SyncThenDrop => Box::new(Promising::new(Promise::SyncThenDrop)),
-            Self::Stall => Box::new(Promising::new(Promise::Stall)),
-            Self::AddrFlood => Box::new(Flooding::new(Flood::Addr)),
-            Self::PingFlood => Box::new(Flooding::new(Flood::Ping)),
-            Self::InvFlood => Box::new(Flooding::new(Flood::Inv)),
-            Self::GetDataFlood => Box::new(Flooding::new(Flood::GetData)),
-            Self::TamperedBlock => Box::new(Steering::new(Steer::TamperedBlock)),
-            Self::PoisonedBranch => Box::new(Steering::new(Steer::PoisonedBranch)),
-            Self::StaleSource => Box::new(Steering::new(Steer::StaleSource)),
-            Self::WithheldBranch => Box::new(Steering::new(Steer::WithheldBranch)),
-            Self::NotFoundBranch => Box::new(Steering::new(Steer::NotFoundBranch)),
-            Self::WithheldChain => Box::new(Steering::new(Steer::WithheldChain)),
-            Self::HalfFrame => Box::new(HalfFrame::default()),
-            Self::LegalFlood => Box::new(LegalFlood::default()),
+            Self::HighClaim => drive(Promising(Promise::HighClaim)),
+            Self::SyncThenDrop => drive(Promising(Promise::SyncThenDrop)),
+            Self::Stall => drive(Promising(Promise::Stall)),
+            Self::AddrFlood => drive(Flooding::new(Flood::Addr)),
+            Self::PingFlood => drive(Flooding::new(Flood::Ping)),
+            Self::InvFlood => drive(Flooding::new(Flood::Inv)),
+            Self::GetDataFlood => drive(Flooding::new(Flood::GetData)),
+            Self::TamperedBlock => drive(Steering::new(Steer::TamperedBlock)),
+            Self::PoisonedBranch => drive(Steering::new(Steer::PoisonedBranch)),
+            Self::StaleSource => drive(Steering::new(Steer::StaleSource)),
+            Self::WithheldBranch => drive(Steering::new(Steer::WithheldBranch)),
+            Self::NotFoundBranch => drive(Steering::new(Steer::NotFoundBranch)),
+            Self::WithheldChain => drive(Steering::new(Steer::WithheldChain)),
+            Self::HalfFrame => drive(HalfFrame),
+            Self::LegalFlood => drive(LegalFlood::default()),
             Self::RpcBurst => Box::new(Caller::new(call.clone())),
         }
     }
@@ -342,6 +344,11 @@ impl FromStr for Scenario {
         let found = Self::ALL.into_iter().find(|one| one.name() == name);
         found.ok_or_else(|| UnknownScenario(name.to_owned()))
     }
+}
+
+/// The machine of a behaviour after the handshake.
+fn drive(behaviour: impl Behaviour + 'static) -> Box<dyn Machine> {
+    Box::new(AfterHandshake::new(behaviour))
 }
 
 /// Takes back what has been said since there were `before` acts.

@@ -5,10 +5,10 @@ use bitcoin::block::Header;
 use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::{Kind, Message, RawBlock};
 
+use super::behaviour::Behaviour;
 use super::learned::{Learned, decode};
-use super::machine::{Event, Expect, Heard, Machine};
+use super::machine::Heard;
 use super::syncing::random_hash;
-use super::visit::{Reached, Visit};
 use crate::blocks::{self, Variety, block_hash};
 use crate::tamper::Tamper;
 use crate::voice::Voice;
@@ -40,8 +40,6 @@ pub(super) enum Steer {
 #[derive(Debug)]
 pub(super) struct Steering {
     steer: Steer,
-    visit: Visit,
-    ready: bool,
     learned: Learned,
     /// What it announces and repeats.
     shown: Vec<Header>,
@@ -63,8 +61,6 @@ impl Steering {
     pub(super) fn new(steer: Steer) -> Self {
         Self {
             steer,
-            visit: Visit::default(),
-            ready: false,
             learned: Learned::default(),
             shown: Vec::new(),
             blocks: Vec::new(),
@@ -72,14 +68,6 @@ impl Steering {
             answered: 0,
             not_found: NOT_FOUND,
         }
-    }
-
-    fn became_ready(&mut self, voice: &mut Voice<'_>) {
-        self.ready = true;
-        // Long enough to be asked and to keep others waiting.
-        let stay = voice.dice.time(1_000..4_000);
-        voice.wake(stay);
-        self.learned.begin(voice);
     }
 
     /// The target's chain is known.
@@ -210,8 +198,17 @@ impl Steering {
             | Steer::WithheldChain => {}
         }
     }
+}
 
-    fn told(&mut self, heard: Heard<'_>, voice: &mut Voice<'_>) {
+impl Behaviour for Steering {
+    fn ready(&mut self, voice: &mut Voice<'_>) {
+        // Long enough to be asked and to keep others waiting.
+        let stay = voice.dice.time(1_000..4_000);
+        voice.wake(stay);
+        self.learned.begin(voice);
+    }
+
+    fn heard(&mut self, heard: Heard<'_>, voice: &mut Voice<'_>) {
         if self.learned.hear(heard, voice) {
             return self.learned(voice);
         }
@@ -225,31 +222,6 @@ impl Steering {
                 }
             }
             _ => {}
-        }
-    }
-}
-
-impl Machine for Steering {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
-        match event {
-            Event::Connected => voice.version(),
-            Event::Heard(heard) => {
-                let reached = self.visit.hear(heard, voice);
-                if reached == Some(Reached::Ready) {
-                    self.became_ready(voice);
-                } else if self.ready {
-                    self.told(heard, voice);
-                }
-            }
-            Event::Due => voice.leave_somehow(),
-            Event::Opened | Event::Raw(_) => {}
-        }
-    }
-
-    fn expect(&self) -> Expect {
-        match self.ready {
-            true => Expect::Anything,
-            false => self.visit.expect(),
         }
     }
 }

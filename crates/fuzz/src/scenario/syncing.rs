@@ -7,8 +7,8 @@ use bitcoin::hashes::Hash;
 use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::{Kind, Message};
 
-use super::machine::{Event, Expect, Heard, Machine};
-use super::visit::{Reached, Visit};
+use super::behaviour::Behaviour;
+use super::machine::Heard;
 use crate::voice::{Dialect, Dice, Voice};
 
 /// Different headers on top of one block at most, all connections together.
@@ -35,31 +35,17 @@ pub(super) enum Promise {
 
 /// A peer that promises blocks.
 #[derive(Debug)]
-pub(super) struct Promising {
-    promise: Promise,
-    visit: Visit,
-    /// The handshake is over.
-    ready: bool,
-}
+pub(super) struct Promising(pub(super) Promise);
 
-impl Promising {
-    pub(super) fn new(promise: Promise) -> Self {
-        Self {
-            promise,
-            visit: Visit::default(),
-            ready: false,
-        }
-    }
-
-    fn begin(&mut self, voice: &mut Voice<'_>) {
+impl Behaviour for Promising {
+    fn version(&mut self, voice: &mut Voice<'_>) {
         let height = voice.dice.pick(1_000_000..1 << 31);
         let height = i32::try_from(height).expect("below 2^31");
         voice.version_claiming(height);
     }
 
-    fn became_ready(&mut self, voice: &mut Voice<'_>) {
-        self.ready = true;
-        let stay = match self.promise {
+    fn ready(&mut self, voice: &mut Voice<'_>) {
+        let stay = match self.0 {
             // Long enough to be asked, not so long that a run consists of waiting.
             Promise::HighClaim | Promise::SyncThenDrop => voice.dice.time(200..3_000),
             Promise::Stall => {
@@ -70,8 +56,8 @@ impl Promising {
         voice.wake(stay);
     }
 
-    fn asked(&mut self, heard: Heard<'_>, voice: &mut Voice<'_>) {
-        match (self.promise, heard.kind) {
+    fn heard(&mut self, heard: Heard<'_>, voice: &mut Voice<'_>) {
+        match (self.0, heard.kind) {
             (Promise::SyncThenDrop, Some(Kind::GetHeaders)) => {
                 let headers = better_header(heard, voice);
                 voice.say(&Message::Headers(headers.into_iter().collect()));
@@ -83,31 +69,6 @@ impl Promising {
             }
             // Silence is what this is about.
             _ => {}
-        }
-    }
-}
-
-impl Machine for Promising {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
-        match event {
-            Event::Connected => self.begin(voice),
-            Event::Heard(heard) => {
-                let reached = self.visit.hear(heard, voice);
-                if reached == Some(Reached::Ready) {
-                    self.became_ready(voice);
-                } else if self.ready {
-                    self.asked(heard, voice);
-                }
-            }
-            Event::Due => voice.leave_somehow(),
-            Event::Opened | Event::Raw(_) => {}
-        }
-    }
-
-    fn expect(&self) -> Expect {
-        match self.ready {
-            true => Expect::Anything,
-            false => self.visit.expect(),
         }
     }
 }
