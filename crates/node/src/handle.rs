@@ -7,7 +7,7 @@
 mod mining;
 mod operator;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -289,6 +289,17 @@ impl NodeHandle {
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn peer_history(&self) -> Result<Vec<HistoryRow>, Gone> {
         ask(&self.shared.links()?.peers, mail::PeerHistory).await
+    }
+
+    /// Leaves inbound connections from `host` out of [`Self::peer_history`] from now on, and
+    /// puts those from any other into it; `None`: all are in it. For a caller whose own
+    /// connections would push those of others out: `host` is an address of this machine that
+    /// only such a caller uses.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts and after it stopped.
+    pub async fn leave_out_of_history(&self, host: Option<IpAddr>) -> Result<(), Gone> {
+        ask(&self.shared.links()?.peers, mail::LeaveOutOfHistory(host)).await
     }
 
     /// The addresses that the operator named, and whether they are connected.

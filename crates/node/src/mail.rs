@@ -7,7 +7,7 @@
 //! bans the methods of `Addr` everywhere else.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use actix::dev::ToEnvelope;
@@ -385,6 +385,10 @@ pub(crate) struct Peers;
 /// The connections that ended last.
 #[derive(Debug)]
 pub(crate) struct PeerHistory;
+/// Inbound connections from this address are left out of the history from now on, and those
+/// from any other are in it.
+#[derive(Debug)]
+pub(crate) struct LeaveOutOfHistory(pub(crate) Option<IpAddr>);
 /// The operator's addresses.
 #[derive(Debug)]
 pub(crate) struct AddedNodes;
@@ -468,6 +472,7 @@ asked! {
     BanPeers => Result<(), BanError>,
     Peers => Vec<PeerInfo>,
     PeerHistory => Vec<HistoryRow>,
+    LeaveOutOfHistory => (),
     AddedNodes => Vec<AddedNode>,
     QuerySyncState => SyncState,
     FetchBlock => Result<(), FetchRefusal>,

@@ -25,8 +25,8 @@ use crate::ended_log::EndedLog;
 use crate::handle::PeerInfo;
 use crate::mail::{
     AddNode, AddedNodes, AddressRows, BanPeers, Dial, DialFailed, Disconnect, DisconnectPeer,
-    Drain, NotDialled, PeerHistory, Peers, Resolve, Resolved, ServeBlock, Served, StopPeers,
-    SyncAdd, SyncCommand, SyncDone, SyncInput, post,
+    Drain, LeaveOutOfHistory, NotDialled, PeerHistory, Peers, Resolve, Resolved, ServeBlock,
+    Served, StopPeers, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
 };
 use crate::peer::PeerLink;
 use crate::shared::Shared;
@@ -324,6 +324,13 @@ impl Handler<PeerHistory> for PeerManager {
     type Result = MessageResult<PeerHistory>;
     fn handle(&mut self, _: PeerHistory, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.table.history())
+    }
+}
+
+impl Handler<LeaveOutOfHistory> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, LeaveOutOfHistory(host): LeaveOutOfHistory, _: &mut Self::Context) {
+        self.table.leave_out_of_history(host);
     }
 }
 

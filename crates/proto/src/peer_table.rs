@@ -44,6 +44,7 @@ mod seeds;
 mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::address_book::AddressBook;
@@ -138,6 +139,8 @@ pub struct PeerTable {
     /// Refused connections whose `Done` is still to come, with their user agents.
     refused: BTreeMap<ConnId, String>,
     history: VecDeque<HistoryRow>,
+    /// Inbound connections from there are not in the history.
+    unrecorded: Option<IpAddr>,
     book: AddressBook,
     told: Option<Told>,
     dials: Dials,
@@ -166,6 +169,7 @@ impl PeerTable {
             peers: Roster::default(),
             refused: BTreeMap::new(),
             history: VecDeque::new(),
+            unrecorded: None,
             book,
             told: None,
             dials: Dials::new(now),
@@ -267,6 +271,12 @@ impl PeerTable {
     #[must_use]
     pub fn peers(&self) -> Vec<PeerRow> {
         self.peers.values().map(Peer::row).collect()
+    }
+
+    /// Leaves inbound connections from `host`, and from no other, out of [`Self::history`];
+    /// `None`: all are in it.
+    pub fn leave_out_of_history(&mut self, host: Option<IpAddr>) {
+        self.unrecorded = host;
     }
 
     /// The last [`MAX_HISTORY`] ended connections, oldest first.

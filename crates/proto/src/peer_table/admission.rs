@@ -141,6 +141,9 @@ impl PeerTable {
         if direction != Direction::Manual && reason.discourages(reached) {
             self.discourage(now, remote.ip(), effects);
         }
+        if direction == Direction::Inbound && self.unrecorded == Some(remote.ip()) {
+            return;
+        }
         if self.history.len() == MAX_HISTORY {
             self.history.pop_front();
         }

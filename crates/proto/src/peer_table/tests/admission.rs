@@ -214,6 +214,25 @@ fn the_operator_disconnects_by_id_and_by_address() {
 }
 
 #[test]
+fn inbound_connections_of_a_host_that_is_left_out_push_nobody_out_of_the_history() {
+    let mut table = Table::new(config());
+    table.fail_handshake(Inbound, addr(8));
+    table.table.leave_out_of_history(Some(addr(9).ip()));
+    for _ in 0..2 * MAX_HISTORY {
+        table.fail_handshake(Inbound, addr(9));
+    }
+    table.fail_handshake(Inbound, addr(10));
+    let hosts = |table: &Table| {
+        let rows = table.table.history();
+        rows.iter().map(|row| row.remote.ip()).collect::<Vec<_>>()
+    };
+    assert_eq!(hosts(&table), [addr(8).ip(), addr(10).ip()]);
+    table.table.leave_out_of_history(None);
+    table.fail_handshake(Inbound, addr(9));
+    assert_eq!(hosts(&table).last(), Some(&addr(9).ip()));
+}
+
+#[test]
 fn the_history_keeps_the_last_thousand_with_reasons() {
     let mut table = Table::new(config());
     for _ in 0..1_250 {
