@@ -81,7 +81,7 @@ pub fn replay(node: &Node, dir: &Path, trace: &Path) -> Fuzzed {
 }
 
 fn reported(command: &mut Command, dir: &Path) -> Fuzzed {
-    command.arg("--report").arg(dir);
+    command.arg("--report").arg(dir).arg("--overwrite");
     let output = command.output().expect("the program starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let progress = text(&output.stderr);

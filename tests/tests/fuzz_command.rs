@@ -4,9 +4,10 @@
 //! afterwards, and be that of a node that may be called. A run that hardly took place is no
 //! reason to call a target well.
 
+use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -170,8 +171,7 @@ fn a_signal_ends_the_wait_for_a_target_that_is_mute() {
         .spawn()
         .expect("the program starts");
     let _held = mute.accept().expect("it comes, and waits for an answer");
-    let id = i32::try_from(fuzzer.id()).ok().and_then(Pid::from_raw);
-    kill_process(id.expect("it runs"), Signal::INT).expect("it runs");
+    kill_process(id(&fuzzer), Signal::INT).expect("it runs");
     let output = fuzzer.wait_with_output().expect("it ends");
     assert_no_run(&output, "ended by a signal before the run began");
 }
@@ -213,4 +213,147 @@ fn a_run_of_which_no_connection_came_to_its_end_proves_nothing_and_says_so() {
     let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
     assert_eq!(report["verdict"], "none");
     assert_eq!(report["total"]["unfinished"], report["total"]["begun"]);
+}
+
+/// Starts a run against `target` with these options.
+fn started(target: SocketAddr, options: &[&str]) -> Child {
+    Command::new(Program::Handfast.path())
+        .args(["fuzz", "run", "--target", &target.to_string()])
+        .args(["--seed", "1", "--scenario", "reset"])
+        .args(options)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts")
+}
+
+/// Reads what it says of its progress until there is `part`.
+#[track_caller]
+fn read_until(progress: &mut impl BufRead, part: &str) {
+    let mut all = String::new();
+    while !all.contains(part) {
+        let read = progress.read_line(&mut all).expect("it can be read");
+        assert!(read > 0, "{part:?} was never said: {all}");
+    }
+}
+
+fn id(child: &Child) -> Pid {
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    id.expect("it runs")
+}
+
+#[test]
+fn a_target_that_had_no_time_to_answer_since_a_signal_ended_the_run_gets_no_verdict() {
+    let node = FaultyNode::start(Path::new(env!("CARGO_BIN_EXE_faulty-node")), Fault::None);
+    let mut run = started(node.address(), &["--duration", "1h", "--rate", "50"]);
+    let mut progress = BufReader::new(run.stderr.take().expect("piped"));
+    read_until(&mut progress, " connections, ");
+    // It answers nobody any more, and would not be blamed before half a minute is over.
+    kill_process(node.id(), Signal::STOP).expect("it runs");
+    kill_process(id(&run), Signal::INT).expect("it runs");
+    let mut rest = String::new();
+    progress.read_to_string(&mut rest).expect("it can be read");
+    let ended = run.wait_with_output().expect("it ends");
+    kill_process(node.id(), Signal::CONT).expect("it is there");
+    let summary = String::from_utf8_lossy(&ended.stdout);
+    assert!(summary.starts_with("Verdict   none\n"), "{summary}{rest}");
+    assert!(summary.contains("the run was ended before"), "{summary}");
+    assert_eq!(ended.status.code(), Some(2), "{summary}{rest}");
+}
+
+#[test]
+fn two_signals_in_a_breath_are_one_and_the_report_is_written() {
+    let node = FaultyNode::start(Path::new(env!("CARGO_BIN_EXE_faulty-node")), Fault::None);
+    let dir = tempfile::tempdir().expect("a directory");
+    let report = dir.path().display().to_string();
+    let options = ["--duration", "1h", "--rate", "50", "--report", &report];
+    let mut run = started(node.address(), &options);
+    let mut progress = BufReader::new(run.stderr.take().expect("piped"));
+    read_until(&mut progress, " connections, ");
+    // Two of one kind would become one before they arrive.
+    for signal in [Signal::TERM, Signal::INT] {
+        kill_process(id(&run), signal).expect("it runs");
+    }
+    let mut rest = String::new();
+    progress.read_to_string(&mut rest).expect("it can be read");
+    let ended = run.wait_with_output().expect("it ends");
+    let summary = String::from_utf8_lossy(&ended.stdout);
+    assert!(summary.starts_with("Verdict   ok\n"), "{summary}{rest}");
+    assert_eq!(ended.status.code(), Some(0), "{summary}{rest}");
+    assert!(dir.path().join("report.html").exists(), "{summary}");
+}
+
+#[test]
+fn a_run_ends_when_its_target_is_gone_and_says_when_that_was() {
+    let node = FaultyNode::start(Path::new(env!("CARGO_BIN_EXE_faulty-node")), Fault::None);
+    let mut run = started(node.address(), &["--duration", "10m", "--rate", "50"]);
+    let mut progress = BufReader::new(run.stderr.take().expect("piped"));
+    read_until(&mut progress, " connections, ");
+    drop(node);
+    read_until(&mut progress, "the target is gone; the run ends");
+    let mut rest = String::new();
+    progress.read_to_string(&mut rest).expect("it can be read");
+    let ended = run.wait_with_output().expect("it ends");
+    let summary = String::from_utf8_lossy(&ended.stdout);
+    assert!(
+        summary.starts_with("Verdict   crashed\n"),
+        "{summary}{rest}"
+    );
+    assert!(
+        summary.contains("crashed: its process was gone at "),
+        "{summary}"
+    );
+}
+
+#[test]
+fn a_scenario_that_had_no_time_is_named_and_what_was_waited_for_is_told() {
+    let played = ["--scenario", "negotiate-timeout", "--scenario", "reset"];
+    let output = fuzz(&[&played[..], &["--duration", "1", "--rate", "40"]].concat());
+    assert_verdict(
+        &output,
+        "ok",
+        "ok: negotiate-timeout was not judged: none of",
+    );
+    let summary = String::from_utf8_lossy(&output.stdout);
+    let waited = summary.lines().find(|it| it.starts_with("Waited    "));
+    let waited = waited.unwrap_or_else(|| panic!("{summary}"));
+    assert!(
+        waited.contains(" s for connections to end: ")
+            && waited.contains(" negotiate-timeout (until the handshake deadline)"),
+        "{waited}"
+    );
+    let progress = String::from_utf8_lossy(&output.stderr);
+    assert!(progress.contains("waiting for "), "{progress}");
+
+    let in_time = ["--handshake-deadline", "1", "--duration", "1"];
+    let output = fuzz(&[&played[..], &in_time, &["--rate", "40"]].concat());
+    assert_verdict(&output, "ok", "Cycles ");
+    let summary = String::from_utf8_lossy(&output.stdout);
+    let unjudged = "negotiate-timeout was not judged";
+    assert!(!summary.contains(unjudged), "{summary}");
+}
+
+#[test]
+fn connections_that_are_slow_on_purpose_say_nothing_of_how_fast_a_target_is() {
+    let options = ["--scenario", "slow-loris", "--cycles", "20"];
+    let output = fuzz(&options);
+    assert_verdict(
+        &output,
+        "ok",
+        "Handshake none that the target was to answer",
+    );
+}
+
+#[test]
+fn a_report_of_an_earlier_run_is_not_overwritten_unless_that_is_wanted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let report = dir.path().display().to_string();
+    let again = [&FEW[..], &["--report", &report]].concat();
+    assert_verdict(&fuzz(&again), "ok", "Report ");
+    let before = std::fs::read(dir.path().join("report.json")).expect("a report");
+    assert_no_run(&fuzz(&again), "report.html is there already");
+    let after = std::fs::read(dir.path().join("report.json")).expect("a report");
+    assert_eq!(before, after);
+    let wanted = [&again[..], &["--overwrite"]].concat();
+    assert_verdict(&fuzz(&wanted), "ok", "Report ");
 }

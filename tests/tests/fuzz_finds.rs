@@ -57,6 +57,7 @@ fn run_with(
             rpc: None,
         },
         sources: None,
+        visits_from: None,
         mines: true,
         inside: None,
         patience,

@@ -177,6 +177,43 @@ fn a_report_that_cannot_be_written_any_more_costs_neither_the_verdict_nor_the_tr
     assert_eq!(ended.status.code(), Some(2), "{line}");
 }
 
+#[test]
+fn a_target_that_mines_faster_than_the_fuzzer_is_not_called_stuck() {
+    let node = Setup::handfast(op_true_signet()).arg("--mine").start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let arguments = ["--scenario", "handshake-drop", "--duration", "8"];
+    let arguments = [&arguments[..], &["--rate", "50", "--seed", "6"]].concat();
+    let fuzzed = fuzz(&node, dir.path(), &arguments);
+    println!("{}", fuzzed.summary);
+    assert_eq!(fuzzed.report["verdict"], "ok", "{fuzzed:?}");
+    // That of a node which does not follow blocks at all.
+    assert!(!fuzzed.summary.contains("initial sync"), "{fuzzed:?}");
+}
+
+#[test]
+fn a_node_that_fuzzes_itself_tells_its_own_connections_and_blocks_from_others() {
+    let node = node();
+    let height = node.height();
+    let options = json!({ "cycles": 1_500, "concurrency": 50, "seed": 3 });
+    let played = ["reset", "half-open", "stall", "sync-then-drop"];
+    node.rpc().get("startfuzz", json!([played, options]));
+    let done = wait_for("the run is over", || {
+        Some(status(&node)).filter(|status| status["state"] == "done")
+    });
+    assert_eq!(done["report"]["verdict"], "ok", "{done}");
+    assert_eq!(done["report"]["total"]["ended"], 1_500, "{done}");
+    assert_eq!(node.rpc().get("getpeerhistory", json!([])), json!([]));
+
+    assert!(node.height() > height, "blocks of the fuzzer were followed");
+    let tips = node.rpc().get("getchaintips", json!([]));
+    let tips = tips.as_array().expect("a list");
+    assert!(tips.len() > 1, "headers without blocks were left: {tips:?}");
+    for tip in tips {
+        let header = node.rpc().get("getblockheader", json!([tip["hash"]]));
+        assert_eq!(header["versionHex"], "46555a5a", "{tip}: {header}");
+    }
+}
+
 fn status(node: &Node) -> Value {
     node.rpc().get("getfuzzstatus", json!([]))
 }
@@ -187,6 +224,10 @@ fn a_node_fuzzes_itself_one_run_at_a_time_and_tells_how_it_was() {
     assert_eq!(status(&node), json!({ "state": "none" }));
     let refusal = node.rpc().call("stopfuzz", json!([])).expect_err("no run");
     assert_eq!(refusal.to_string(), "error -1: No fuzz run is going on");
+
+    let page = || node.rpc().call("getfuzzstatus", json!(["html"]));
+    let refusal = page().expect_err("no run yet").to_string();
+    assert!(refusal.contains("There is no report"), "{refusal}");
 
     let options = json!({ "cycles": 2_000, "concurrency": 50, "seed": 3 });
     let begun = node.rpc().get(
@@ -218,6 +259,16 @@ fn a_node_fuzzes_itself_one_run_at_a_time_and_tells_how_it_was() {
         (&json!("clean"), &json!(0)),
         "{last}"
     );
+
+    let page = page().expect("the run has ended");
+    let page = page.as_str().expect("a text");
+    assert!(
+        page.starts_with("<!doctype html>") && page.contains("verdict good\">ok"),
+        "{page}"
+    );
+    let refusal = node.rpc().call("getfuzzstatus", json!(["pdf"]));
+    let refusal = refusal.expect_err("no such format").to_string();
+    assert!(refusal.contains("json or html"), "{refusal}");
 
     node.rpc()
         .get("startfuzz", json!([["silent"], { "cycles": 100_000 }]));

@@ -16,10 +16,18 @@ use handfast_wire::RawBlock;
 
 use crate::voice::Dialect;
 
+/// What stands in the coinbase of every block that the tool makes.
+const COINBASE_TEXT: &[u8; 13] = b"handfast-fuzz";
 /// `OP_RETURN`, a push of 36 bytes, and what marks a witness commitment (BIP141).
 const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 /// Blocks whose median time a block must be later than. Core `nMedianTimeSpan`.
 const MEDIAN_SPAN: usize = 11;
+
+/// The version of every header that the tool makes, the letters `FUZZ`: whoever finds such a
+/// tip, in `getchaintips` and by `getblockheader`, can tell that it is none of the network's
+/// own. It is no version of BIP9, whose bits nodes count and warn of, and above those that
+/// BIP34, BIP65 and BIP66 forbid.
+pub(crate) const BLOCK_VERSION: i32 = 0x4655_5a5a;
 
 /// Blocks of a branch that connections and the oracle know alike: it leaves the chain below the
 /// tip, and has two more.
@@ -56,14 +64,38 @@ impl Variety {
     }
 }
 
-/// The block of a number on top of `chain`. Whoever knows the chain, the time that the run
-/// claims and the number makes the same one: what connections show and spoil is what the oracle
-/// offers.
+/// Hashes that one block may take on average where all connections of a run wait for it. Those
+/// of a young signet take five million, and four times as many after each 2,016 that came too
+/// fast.
+const MOST_HASHES: f64 = 20e6;
+/// Nonces of a header.
+const NONCES: u64 = 1 << 32;
+/// Hashes between two looks whether a block is still wanted: a tenth of a second.
+const HASHES_AT_ONCE: u64 = 1 << 21;
+
+/// Whether a block on top of `chain` is made in a moment.
 ///
 /// # Panics
 /// If the chain is empty.
-pub(crate) fn shown(chain: &[Header], dialect: &Dialect, number: u64) -> RawBlock {
-    on_top_of(chain, dialect.easy_work, dialect.time, number)
+pub(crate) fn is_cheap(chain: &[Header], easy_work: bool) -> bool {
+    let target = bitcoin::Target::from(next_bits(chain, easy_work));
+    // What is expected of a difficulty of 1.
+    target.difficulty_float() * f64::from(u32::MAX) < MOST_HASHES
+}
+
+/// The block of a number on top of `chain`. Whoever knows the chain, the time that the run
+/// claims and the number makes the same one: what connections show and spoil is what the oracle
+/// offers. `None`: it does not go on.
+///
+/// # Panics
+/// If the chain is empty.
+pub(crate) fn shown(
+    chain: &[Header],
+    dialect: &Dialect,
+    number: u64,
+    goes_on: impl Fn() -> bool,
+) -> Option<RawBlock> {
+    on_top_of(chain, dialect.easy_work, dialect.time, number, goes_on)
 }
 
 /// The branch of a number that leaves `chain` below its tip and has more work, of blocks that
@@ -74,28 +106,28 @@ pub(crate) fn shown(chain: &[Header], dialect: &Dialect, number: u64) -> RawBloc
 pub(crate) fn branch(
     chain: &[Header],
     number: u64,
-    shown: impl FnMut(&[Header], u64) -> RawBlock,
-) -> Vec<RawBlock> {
+    shown: impl FnMut(&[Header], u64) -> Option<RawBlock>,
+) -> Option<Vec<RawBlock>> {
     let fork = chain.len().saturating_sub(1).max(1);
     // Not the numbers of blocks on top of the chain itself.
     row(&chain[..fork], BRANCH_LENGTH, !number, shown)
 }
 
-/// So many blocks in a row.
+/// So many blocks in a row; `None`: one of them was not made.
 pub(crate) fn row(
     chain: &[Header],
     length: usize,
     number: u64,
-    mut shown: impl FnMut(&[Header], u64) -> RawBlock,
-) -> Vec<RawBlock> {
+    mut shown: impl FnMut(&[Header], u64) -> Option<RawBlock>,
+) -> Option<Vec<RawBlock>> {
     let mut chain = chain.to_vec();
     let mut row = Vec::with_capacity(length);
     for _ in 0..length {
-        let block = shown(&chain, number);
+        let block = shown(&chain, number)?;
         chain.push(block.header);
         row.push(block);
     }
-    row
+    Some(row)
 }
 
 /// The block that an inventory item stands for.
@@ -112,17 +144,24 @@ pub(crate) fn block_hash(item: &Inventory) -> Option<BlockHash> {
 /// nothing, so it is valid whatever the subsidy. `tag` makes it unlike any other.
 ///
 /// `easy_work`: see [`Dialect`]. Without it this is a block of a signet,
-/// and takes five million hashes on average: a fraction of a second.
+/// and takes five million hashes on average: a fraction of a second. While it is not found, it
+/// goes on as long as `goes_on` says; `None`: no longer.
 ///
 /// # Panics
 /// If the chain is empty.
-pub(crate) fn on_top_of(chain: &[Header], easy_work: bool, now: u32, tag: u64) -> RawBlock {
+pub(crate) fn on_top_of(
+    chain: &[Header],
+    easy_work: bool,
+    now: u32,
+    tag: u64,
+    goes_on: impl Fn() -> bool,
+) -> Option<RawBlock> {
     let parent = chain.last().expect("a chain has a genesis block");
     let height = u32::try_from(chain.len()).expect("heights fit 32 bits");
     let coinbase = coinbase(height, tag);
     let mut block = Block {
         header: Header {
-            version: Version::from_consensus(0x2000_0000),
+            version: Version::from_consensus(BLOCK_VERSION),
             prev_blockhash: parent.block_hash(),
             merkle_root: TxMerkleNode::all_zeros(),
             time: now.max(median_time(chain) + 1),
@@ -132,23 +171,29 @@ pub(crate) fn on_top_of(chain: &[Header], easy_work: bool, now: u32, tag: u64) -
         txdata: vec![coinbase],
     };
     block.header.merkle_root = block.compute_merkle_root().expect("it has a transaction");
-    do_the_work(&mut block.header);
-    RawBlock::new(serialize(&block).into()).expect("it was a block a moment ago")
+    do_the_work(&mut block.header, goes_on)?;
+    Some(RawBlock::new(serialize(&block).into()).expect("it was a block a moment ago"))
 }
 
-/// Searches all nonces, with one time after the other.
-fn do_the_work(header: &mut Header) {
+/// Searches all nonces, with one time after the other, while it goes on.
+fn do_the_work(header: &mut Header, goes_on: impl Fn() -> bool) -> Option<()> {
     let engine = Engine::best();
     let target = header.target().to_le_bytes();
     loop {
         let bytes = serialize(header).try_into().expect("a header has 80 bytes");
-        match engine.search(&bytes, &target, 0..1 << 32) {
-            Some(nonce) => {
+        let mut from = 0;
+        while from < NONCES {
+            let to = (from + HASHES_AT_ONCE).min(NONCES);
+            if let Some(nonce) = engine.search(&bytes, &target, from..to) {
                 header.nonce = nonce;
-                return;
+                return Some(());
             }
-            None => header.time += 1,
+            if !goes_on() {
+                return None;
+            }
+            from = to;
         }
+        header.time += 1;
     }
 }
 
@@ -194,6 +239,7 @@ fn coinbase(height: u32, tag: u64) -> Transaction {
             script_sig: Builder::new()
                 .push_int(height.into())
                 .push_slice(tag)
+                .push_slice(COINBASE_TEXT)
                 .into_script(),
             sequence: Sequence::MAX,
             witness: Witness::from_slice(&[nonce]),
@@ -218,7 +264,7 @@ mod tests {
         let mut chain = vec![genesis];
         // Up to 16, BIP34's height is an opcode, which `bip34_block_height` does not read.
         for height in 1..40 {
-            let raw = on_top_of(&chain, true, 5, height);
+            let raw = on_top_of(&chain, true, 5, height, || true).expect("nobody ends it");
             let block: Block = deserialize(&raw.bytes).expect("a block");
             assert!(block.check_merkle_root() && block.check_witness_commitment());
             if height > 16 {
@@ -254,7 +300,8 @@ mod tests {
         assert!((1.99..2.01).contains(&harder), "{harder}");
         assert_eq!(next_bits(&chain, true), genesis.bits, "regtest stays");
 
-        let block = on_top_of(&[genesis], false, genesis.time + 1, 7);
+        let time = genesis.time + 1;
+        let block = on_top_of(&[genesis], false, time, 7, || true).expect("nobody ends it");
         let header = block.header;
         assert_eq!(header.bits, genesis.bits);
         header

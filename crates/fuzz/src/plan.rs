@@ -51,7 +51,17 @@ pub struct Part {
     pub seed: u64,
 }
 
+/// The greatest seed that users give or are given: JSON has numbers that all programs read
+/// alike up to there.
+pub const MAX_SEED: u64 = (1 << 53) - 1;
+
 impl Plan {
+    /// Any seed up to [`MAX_SEED`].
+    #[must_use]
+    pub fn any_seed() -> u64 {
+        rand::random::<u64>() & MAX_SEED
+    }
+
     /// How long an answer may take. Generous: how long answers do take is in the report.
     pub const PATIENCE: Duration = Duration::from_secs(30);
 

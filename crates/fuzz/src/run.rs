@@ -1,7 +1,7 @@
 //! A whole run: the oracle before, during and after, and the engine in between.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::engine::{Doors, Engine, NoSource, SourceRange, Tally, can_come_from};
 use crate::oracle::{
-    Health, Inside, Introduction, Judgement, Observations, Oracle, Unsaid, VisitError,
+    Health, Inside, Introduction, Judgement, Observations, Oracle, Settling, Unsaid, VisitError,
 };
 use crate::plan::Plan;
 use crate::scenario::{Arrival, Scenario};
@@ -36,6 +36,8 @@ pub struct Run {
     pub doors: Doors,
     /// Where they come from.
     pub sources: Option<SourceRange>,
+    /// Where the honest peers come from that look at the target; `None`: the system chooses.
+    pub visits_from: Option<IpAddr>,
     /// Whether blocks can be made on the target's network.
     pub mines: bool,
     /// A way to ask the target itself.
@@ -66,6 +68,8 @@ pub struct Outcome {
     pub connections_from: Duration,
     /// Somebody ended it before its time.
     pub interrupted: bool,
+    /// What was waited for between the last connection and the last look.
+    pub settling: Settling,
     /// Everything, where it was written down.
     pub trace: Option<Trace>,
 }
@@ -79,6 +83,8 @@ pub enum News<'a> {
     Going(&'a Tally),
     /// The oracle looked.
     Looked(&'a Health),
+    /// The target is gone; the run ends.
+    Gone,
     /// All connections are gone; the target is given time to notice.
     Settling,
 }
@@ -138,6 +144,7 @@ impl Run {
         let played = played(&self.plan, &self.cues);
         let duration = self.plan.limit.duration;
         let oracle = oracle.patience(self.patience).bounded(duration);
+        let oracle = oracle.coming_from(self.visits_from);
         let mut oracle = oracle.beside(&played);
         let look_every = LOOK_EVERY.min(self.patience);
         let own_magic = dialect.magic != self.network.magic().to_bytes();
@@ -173,23 +180,37 @@ impl Run {
         }
         let mut during = Vec::new();
         let connections_from = zero.elapsed();
-        let (tally, connections, left_out) = beside(engine, stop, look_every, |news| match news {
-            Beside::Tally(tally) => tell(News::Going(tally)),
-            Beside::Look => {
-                if let Some(health) = oracle.look() {
-                    tell(News::Looked(&health));
-                    during.push(health);
+        let mut gone = None;
+        let (tally, connections, left_out) = beside(engine, stop, look_every, |news| {
+            match news {
+                Beside::Tally(tally) => tell(News::Going(tally)),
+                Beside::Look => {
+                    if let Some(health) = oracle.look() {
+                        tell(News::Looked(&health));
+                        during.push(health);
+                    }
                 }
+                Beside::Tick => {}
             }
+            if gone.is_none() && oracle.is_gone() {
+                gone = Some(zero.elapsed());
+            }
+            let is_over = gone.is_some() || is_unreachable(&during);
+            if is_over {
+                tell(News::Gone);
+            }
+            is_over
         });
         tell(News::Settling);
-        let after = oracle.look_when_settled(&before);
+        let (after, settling) = oracle.look_when_settled(&before);
         tell(News::Looked(&after));
         let seen = Observations {
             before,
             during,
             after,
             tally,
+            gone,
+            let_settle: !settling.was_cut,
         };
         let judgement = crate::oracle::judge(&seen);
         let trace = self.records.then(|| Trace {
@@ -218,6 +239,7 @@ impl Run {
                 .map_or(0, |since| since.as_secs()),
             connections_from,
             interrupted: stop.load(Ordering::Relaxed),
+            settling,
             trace,
         })
     }
@@ -265,27 +287,43 @@ fn first_look(
     Ok((introduction, before))
 }
 
+/// Whether nobody listens any more, for as long as an honest peer tries, or connections were
+/// not answered for twice as long: there is nothing more to be found out about the target.
+fn is_unreachable(looks: &[Health]) -> bool {
+    let mut latest = looks.iter().rev().map(|health| &health.handshake);
+    match latest.next() {
+        Some(Err(VisitError::Refused)) => true,
+        Some(Err(VisitError::NoConnection(_))) => {
+            matches!(latest.next(), Some(Err(VisitError::NoConnection(_))))
+        }
+        _ => false,
+    }
+}
+
 /// What there is to do beside the engine.
 enum Beside<'a> {
     Tally(&'a Tally),
     Look,
+    /// A moment has gone by.
+    Tick,
 }
 
 /// Runs the engine on a thread of its own, so that a target that hangs does not hang what
-/// looks at it, nor the other way round.
+/// looks at it, nor the other way round. `act` says whether the run is over before its time.
 fn beside(
     engine: Engine,
     stop: &AtomicBool,
     look_every: Duration,
-    mut act: impl FnMut(Beside<'_>),
+    mut act: impl FnMut(Beside<'_>) -> bool,
 ) -> (Tally, Vec<Record>, LeftOut) {
     let (send, receive) = mpsc::channel();
+    let over = &AtomicBool::new(false);
     thread::scope(|scope| {
         let running = scope.spawn(move || {
             engine.run_and_record(|tally| {
                 // Whoever listened may be busy looking: the last one counts.
                 let _ = send.send(tally.clone());
-                match stop.load(Ordering::Relaxed) {
+                match stop.load(Ordering::Relaxed) || over.load(Ordering::Relaxed) {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
                 }
@@ -293,13 +331,17 @@ fn beside(
         });
         let mut next_look = Instant::now() + look_every.min(FIRST_LOOK);
         loop {
-            match receive.recv_timeout(Duration::from_millis(200)) {
+            let is_over = match receive.recv_timeout(Duration::from_millis(200)) {
                 Ok(tally) => act(Beside::Tally(&tally)),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => act(Beside::Tick),
                 Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let looks = !is_over && Instant::now() >= next_look;
+            if is_over || (looks && act(Beside::Look)) {
+                over.store(true, Ordering::Relaxed);
+                break;
             }
-            if Instant::now() >= next_look {
-                act(Beside::Look);
+            if looks {
                 next_look = Instant::now() + look_every;
             }
         }

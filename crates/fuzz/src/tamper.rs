@@ -125,7 +125,7 @@ mod tests {
 
     fn block() -> RawBlock {
         let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
-        blocks::shown(&[dialect.genesis], &dialect, 3)
+        blocks::shown(&[dialect.genesis], &dialect, 3, || true).expect("nobody ends it")
     }
 
     #[test]

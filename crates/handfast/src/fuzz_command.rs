@@ -12,11 +12,12 @@ pub(crate) mod terms;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use clap::ArgMatches;
 use handfast_fuzz::Scenario;
 use handfast_fuzz::oracle::Verdict;
-use handfast_fuzz::report::Report;
+use handfast_fuzz::report::{Report, in_words};
 use handfast_fuzz::run::{Outcome, Run};
 use handfast_fuzz::trace::LeftOut;
 
@@ -86,7 +87,11 @@ fn run(setup: Result<Setup, String>) -> Result<ExitCode, String> {
     let setup = setup?;
     let run = the_run(&setup)?;
     descriptors::make_room(&setup)?;
-    let _places = Places::try_out(setup.trace.as_deref(), setup.report.as_deref())?;
+    let _places = Places::try_out(
+        setup.trace.as_deref(),
+        setup.report.as_deref(),
+        setup.overwrite,
+    )?;
     let stop = stop_on_signal()?;
     let progress = Progress::new(&setup.plan);
     let outcome = run.carry_out(&stop, |news| progress.tell(&news));
@@ -119,6 +124,7 @@ fn the_run(setup: &Setup) -> Result<Run, String> {
         target: setup.target,
         doors: setup.doors()?,
         sources: setup.sources,
+        visits_from: None,
         mines: setup.mines,
         inside: inside::inside(setup),
         patience: setup.patience,
@@ -161,17 +167,26 @@ fn summary(setup: &Setup, report: &Report<'_>, saved: &Saved) -> String {
         total.ended_by_target
     ));
     if total.unfinished() > 0 {
-        let (begun, unfinished) = (total.begun, total.unfinished());
         lines.push(format!(
-            "Begun     {begun}; {unfinished} had not ended when the run did"
+            "Begun     {}; {} had not ended when the run did: {}",
+            total.begun,
+            total.unfinished(),
+            in_words(&tally.unfinished())
         ));
     }
-    lines.push(format!(
-        "Handshake p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
-        tally.handshake_percentile(50.0).as_secs_f64() * 1e3,
-        tally.handshake_percentile(99.0).as_secs_f64() * 1e3,
-        tally.handshake_percentile(100.0).as_secs_f64() * 1e3
-    ));
+    for wait in report.waits() {
+        lines.push(format!("Waited    {wait}"));
+    }
+    let handshake = |percent| tally.handshake_percentile(percent).as_secs_f64() * 1e3;
+    lines.push(match tally.handshakes() {
+        0 => "Handshake none that the target was to answer at once".to_owned(),
+        _ => format!(
+            "Handshake p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
+            handshake(50.0),
+            handshake(99.0),
+            handshake(100.0)
+        ),
+    });
     for (failure, count) in &total.failures {
         lines.push(format!("Failed    {count} x {failure}"));
     }
@@ -193,7 +208,11 @@ fn summary(setup: &Setup, report: &Report<'_>, saved: &Saved) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Set by the first SIGINT or SIGTERM; a second one ends the process.
+/// A signal so soon after the first is the same one: GNU `timeout` sends two, to its child and
+/// to the group of both.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
+/// Set by the first SIGINT or SIGTERM; another one ends the process.
 fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = Arc::new(AtomicBool::new(false));
@@ -208,14 +227,17 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
             return;
         };
         drop(listens);
+        let mut first: Option<Instant> = None;
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if told.swap(true, Ordering::Relaxed) {
+            told.store(true, Ordering::Relaxed);
+            if first.is_some_and(|first| first.elapsed() >= SAME_SIGNAL) {
                 std::process::exit(130);
             }
+            first.get_or_insert_with(Instant::now);
         }
     };
     std::thread::Builder::new()

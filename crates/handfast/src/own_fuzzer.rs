@@ -1,9 +1,12 @@
 //! The fuzzer of a running node, against itself: what `startfuzz` starts.
 //!
 //! A run has a thread of its own beside the node's arbiters, and goes over loopback like any
-//! other: the node does not know it from strangers.
+//! other: the node does not treat it differently from strangers. It comes from an address of
+//! its own, [`OWN_ADDRESS`], and what comes from there is not in `getpeerhistory`: ten thousand
+//! connections would leave nothing of those that an operator wants to read about.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +17,7 @@ use handfast_fuzz::plan::Limit;
 use handfast_fuzz::report::Report;
 use handfast_fuzz::run::{News, Outcome, Run};
 use handfast_fuzz::voice::Dialect;
-use handfast_fuzz::{Doors, Plan, Tally};
+use handfast_fuzz::{Doors, Plan, SourceRange, Tally};
 use handfast_node::{Network, NodeHandle};
 use handfast_rpc::{FuzzControl, FuzzOrder};
 use serde_json::{Value, json};
@@ -27,6 +30,10 @@ use crate::fuzz_command::terms::{call, is_minable, shares, unix_time};
 
 /// How long an honest peer, or a block, may have to wait.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where connections of a run come from, if the node listens on IPv4: an address of this
+/// machine that nothing else uses.
+const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 70, 85, 90);
 
 /// What it is that runs, and where.
 #[derive(Clone)]
@@ -46,6 +53,8 @@ struct Current {
     stop: Option<Arc<AtomicBool>>,
     /// As `getfuzzstatus` shows it.
     shown: Option<Value>,
+    /// The report of the last run as a page.
+    page: Option<String>,
 }
 
 impl OwnFuzzer {
@@ -74,6 +83,9 @@ impl OwnFuzzer {
     fn run(&self, order: &FuzzOrder, seed: u64) -> Result<Run, String> {
         let target = self.peers_at.first().copied().map(reachable);
         let target = target.ok_or("this node listens to no peers")?;
+        // Nobody comes from an address of IPv4 to one of IPv6.
+        let sources = SourceRange::from(OWN_ADDRESS);
+        let sources = Some(sources).filter(|it| it.check(target, 1).is_ok());
         let rpc = SockAddr::unix(&self.rpc_socket).map_err(|error| error.to_string())?;
         Ok(Run {
             plan: Plan {
@@ -96,7 +108,8 @@ impl OwnFuzzer {
                 p2p: target.into(),
                 rpc: Some((rpc, call(""))),
             },
-            sources: None,
+            sources,
+            visits_from: sources.map(|_| OWN_ADDRESS.into()),
             mines: is_minable(&self.network),
             inside: Some(Box::new(Own {
                 node: self.node.clone(),
@@ -112,18 +125,33 @@ impl OwnFuzzer {
     /// Carries it out, on its own thread.
     fn carry_out(&self, run: Run, about: &Value, order: &FuzzOrder, seed: u64, stop: &AtomicBool) {
         let target = run.target;
-        let outcome = run.carry_out(stop, |news| {
-            if let News::Going(tally) = news {
-                self.current().shown = Some(going(about, tally));
-            }
-        });
-        let shown = match outcome {
-            Ok(outcome) => self.done(about, order, seed, target, &outcome),
-            Err(error) => with(about, "failed", &[("error", error.to_string().into())]),
+        if run.visits_from.is_some() {
+            // From now on: its last connections end after the run.
+            let leave_out = self.node.leave_out_of_history(Some(OWN_ADDRESS.into()));
+            // A node that is gone has no history.
+            let _ = client::block_on(leave_out);
+        }
+        let run = || {
+            run.carry_out(stop, |news| {
+                if let News::Going(tally) = news {
+                    self.current().shown = Some(going(about, tally));
+                }
+            })
+        };
+        let failed = |error: String| with(about, "failed", &[("error", error.into())]);
+        // A bug in it must not leave a run that goes on for ever in the eyes of callers.
+        let (shown, page) = match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(outcome)) => self.done(about, order, seed, target, &outcome),
+            Ok(Err(error)) => (failed(error.to_string()), None),
+            Err(_) => (
+                failed("the fuzzer panicked: the log says where".into()),
+                None,
+            ),
         };
         let mut current = self.current();
         current.stop = None;
         current.shown = Some(shown);
+        current.page = page;
     }
 
     fn done(
@@ -133,7 +161,7 @@ impl OwnFuzzer {
         seed: u64,
         target: SocketAddr,
         outcome: &Outcome,
-    ) -> Value {
+    ) -> (Value, Option<String>) {
         let verdict = outcome.judgement.verdict.to_string();
         tracing::info!(verdict, seed, "the fuzz run has ended");
         let report = Report {
@@ -145,12 +173,13 @@ impl OwnFuzzer {
             concurrency: order.concurrency,
             command: again(order, seed),
         };
+        let page = report.html();
         let report = serde_json::from_str(&report.json()).unwrap_or_default();
         let tally = &outcome.seen.tally;
         let mut shown = going(about, tally);
         shown["state"] = "done".into();
         shown["report"] = report;
-        shown
+        (shown, Some(page))
     }
 }
 
@@ -160,7 +189,7 @@ impl FuzzControl for OwnFuzzer {
         if current.stop.is_some() {
             return Err("A fuzz run is going on already: wait, or end it with stopfuzz".into());
         }
-        let seed = order.seed.unwrap_or_else(rand::random);
+        let seed = order.seed.unwrap_or_else(Plan::any_seed);
         let run = self.run(order, seed)?;
         let about = json!({
             "state": "running",
@@ -186,6 +215,10 @@ impl FuzzControl for OwnFuzzer {
     fn status(&self) -> Value {
         let shown = self.current().shown.clone();
         shown.unwrap_or_else(|| json!({ "state": "none" }))
+    }
+
+    fn page(&self) -> Option<String> {
+        self.current().page.clone()
     }
 
     fn stop(&self) -> bool {
@@ -253,7 +286,10 @@ impl Inside for Own {
     fn audit(&mut self, wait: Wait<'_>) -> Result<Option<Result<(), String>>, Unsaid> {
         let audit = async { timeout(wait.left(), self.node.audit()).await };
         let audit = client::block_on(audit).map_err(Unsaid::Not)?;
-        let audit = audit.map_err(|_| Unsaid::Not("its audit hangs".into()))?;
+        let audit = audit.map_err(|_| match wait.is_cut() {
+            true => Unsaid::Ended,
+            false => Unsaid::Not("its audit hangs".into()),
+        })?;
         let audit = audit.map_err(|error| Unsaid::Not(error.to_string()))?;
         let mut broken: Vec<String> = audit
             .invariants()

@@ -12,7 +12,7 @@ use serde_json::Value;
 pub struct FuzzOrder {
     /// What connections do: names of scenarios, or `mix`.
     pub scenarios: Vec<String>,
-    /// Where everything random comes from; `None`: random.
+    /// Where everything random comes from, below 2^53; `None`: random.
     pub seed: Option<u64>,
     /// Connections at a time.
     pub concurrency: usize,
@@ -32,6 +32,10 @@ pub trait FuzzControl: Send + Sync {
 
     /// How far the run is, or what came of the last one.
     fn status(&self) -> Value;
+
+    /// The report of the last run as an HTML page that loads nothing; `None`: none has ended
+    /// with a report.
+    fn page(&self) -> Option<String>;
 
     /// Ends the run before its time. False: there is none.
     fn stop(&self) -> bool;

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use socket2::{Domain, Socket, Type};
 
 use manager::{Event, Manager};
@@ -106,6 +107,15 @@ impl FaultyNode {
             .expect("it says where it listens");
         let address = line.trim().parse().expect("an address");
         Self { address, child }
+    }
+
+    /// The number of its process.
+    ///
+    /// # Panics
+    /// Never: a process that was started has one.
+    pub fn id(&self) -> Pid {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        id.expect("a process has a number")
     }
 
     /// Where it listens.

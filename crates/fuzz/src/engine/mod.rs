@@ -13,6 +13,7 @@ mod barrier;
 mod connection;
 mod failure;
 mod frames;
+mod pace;
 mod sources;
 mod tally;
 mod timers;
@@ -34,7 +35,7 @@ use socket2::SockAddr;
 
 use crate::plan::{Part, Plan};
 use crate::recorder::{LeftOut, Recorder};
-use crate::scenario::{Act, Arrival, Door, Event};
+use crate::scenario::{Act, Arrival, Door, Event, Scenario};
 use crate::trace::{Cue, Record};
 use crate::voice::{Memory, Phrases};
 use barrier::Barrier;
@@ -49,6 +50,10 @@ const READ: usize = 64 * 1024;
 const CHECK: Duration = Duration::from_secs(1);
 /// How long connections may take to end once no more begin.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+/// How long one connection may act. Where it takes longer, as it makes a block that costs work,
+/// the handshakes of others that were under way took that long by our fault, and say nothing
+/// about the target.
+const BUSY: Duration = Duration::from_millis(20);
 /// First pause after the target did not take a connection; it doubles from one to the next.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// Longest pause.
@@ -93,6 +98,8 @@ pub struct Engine {
     started: Instant,
     checked: Instant,
     pause: Option<(Instant, Duration)>,
+    /// When one connection last kept all others waiting: see [`BUSY`].
+    busy_until: Instant,
     /// What is made again; empty: the plan is played.
     cues: Vec<Cue>,
 }
@@ -132,6 +139,7 @@ impl Engine {
             started: now,
             checked: now,
             pause: None,
+            busy_until: now,
             cues: Vec::new(),
         }
     }
@@ -169,6 +177,7 @@ impl Engine {
         let mut last_begun = self.started;
         loop {
             let now = Instant::now();
+            self.note_the_wait(now);
             if self.may_begin(now) {
                 self.begin(now);
                 last_begun = now;
@@ -200,52 +209,13 @@ impl Engine {
         (self.tally, recorded.connections, recorded.left_out)
     }
 
-    /// Whether more connections are to begin.
-    fn goes_on(&self, now: Instant) -> bool {
-        let limit = self.plan.limit;
-        self.begun < limit.cycles && now.duration_since(self.started) < limit.duration
-    }
-
-    /// How long the last connections may take: as long as they can when all of them were
-    /// wanted, not for ever when it is the time that is over. Those that are cut off are
-    /// counted as begun and not as ended.
-    fn grace(&self, now: Instant) -> Duration {
-        match now.duration_since(self.started) < self.plan.limit.duration {
-            true => self.plan.patience + DRAIN + self.desk.phrases.dialect.handshake_deadline,
-            false => DRAIN,
+    /// From the moment at which no more connections are to begin, those that are there are
+    /// waited for.
+    fn note_the_wait(&mut self, now: Instant) {
+        if self.tally.waits_from.is_none() && !self.goes_on(now) {
+            self.tally.waits_from = Some(now.duration_since(self.started));
+            self.tally.waited_for = self.tally.unfinished();
         }
-    }
-
-    fn may_begin(&self, now: Instant) -> bool {
-        let room = match self.arrival() {
-            Arrival::Continuous => self.live < self.plan.concurrency,
-            Arrival::Waves => self.live == 0,
-        };
-        room && self.goes_on(now) && self.begins_at().is_none_or(|at| at <= now)
-    }
-
-    /// What is made again comes when it came.
-    fn arrival(&self) -> Arrival {
-        match self.cues.is_empty() {
-            true => self.plan.arrival(),
-            false => Arrival::Continuous,
-        }
-    }
-
-    fn next_cue(&self) -> Option<&Cue> {
-        self.cues.get(usize::try_from(self.begun).ok()?)
-    }
-
-    /// The moment before which nobody may begin.
-    fn begins_at(&self) -> Option<Instant> {
-        if let Some(cue) = self.next_cue() {
-            return Some(self.started + cue.at);
-        }
-        let by_rate = self.plan.rate.map(|rate| {
-            let since = self.begun as f64 / f64::from(rate.max(1));
-            self.started + Duration::from_secs_f64(since)
-        });
-        by_rate.max(self.pause.map(|(until, _)| until))
     }
 
     /// Begins as many as there is room for. Those of a wave are all connected before the
@@ -384,10 +354,14 @@ impl Engine {
 
     /// Opens the barrier when all are there who can be waited for; whether it did.
     fn open_barrier(&mut self) -> bool {
-        let Some((opening, places)) = self.barrier.open(self.plan.gathering(), self.live) else {
+        let now = Instant::now();
+        let live = match self.goes_on(now) {
+            true => self.live,
+            false => self.still_to_come(),
+        };
+        let Some((opening, places)) = self.barrier.open(self.plan.gathering(), live) else {
             return false;
         };
-        let now = Instant::now();
         for place in places {
             self.with(place, now, |connection, desk| {
                 if let Some(recorder) = &mut desk.recorder {
@@ -397,6 +371,14 @@ impl Engine {
             });
         }
         true
+    }
+
+    /// Connections that are at the barrier or may come to it. At the end of a run nobody takes
+    /// the places of others, who may have a minute to stay.
+    fn still_to_come(&self) -> usize {
+        let connections = self.places.iter().filter_map(|it| it.connection.as_ref());
+        let gathers = |it: &&Connection| it.part.scenario == Scenario::Barrier;
+        connections.filter(gathers).count()
     }
 
     /// Peers may stay; a call that has had its grace and no answer hangs.
@@ -433,11 +415,18 @@ impl Engine {
         let Some(connection) = place.connection.as_mut() else {
             return;
         };
+        let acted = Instant::now();
         let next = act(connection, &mut self.desk);
         let notes = std::mem::take(&mut self.desk.notes);
+        if acted.elapsed() >= BUSY {
+            self.busy_until = Instant::now();
+        }
         if notes.shaken {
+            let counts = connection.begun >= self.busy_until;
             let took = now.duration_since(connection.begun);
-            self.tally.shaken(now.duration_since(self.started), took);
+            let at = now.duration_since(self.started);
+            let took = counts.then_some(took);
+            self.tally.shaken(at, connection.part.scenario, took);
             if notes.complaints.is_empty() {
                 self.pause = None;
             }

@@ -70,6 +70,16 @@ impl FromStr for SourceRange {
     }
 }
 
+impl From<Ipv4Addr> for SourceRange {
+    /// That address and no other.
+    fn from(address: Ipv4Addr) -> Self {
+        Self {
+            first: address.into(),
+            hosts: 1,
+        }
+    }
+}
+
 impl SourceRange {
     /// The address of connection `number`.
     #[must_use]

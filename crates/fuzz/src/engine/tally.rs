@@ -65,8 +65,13 @@ pub struct Tally {
     pub seconds: Vec<Second>,
     /// From the first connection to the end.
     pub elapsed: Duration,
+    /// So long after the first connection the last one had begun, and all that were there were
+    /// waited for; `None`: more are to begin.
+    pub waits_from: Option<Duration>,
+    /// Those that were there then.
+    pub waited_for: BTreeMap<Scenario, u64>,
     /// From `connect()` to the target's `verack`, or to the whole answer to a call,
-    /// microseconds.
+    /// microseconds; of scenarios that take their time on purpose none.
     handshakes: Histogram<u64>,
 }
 
@@ -77,6 +82,8 @@ impl Default for Tally {
             scenarios: BTreeMap::new(),
             seconds: Vec::new(),
             elapsed: Duration::ZERO,
+            waits_from: None,
+            waited_for: BTreeMap::new(),
             handshakes: Histogram::new_with_max(longest, 3).expect("valid bounds"),
         }
     }
@@ -87,9 +94,12 @@ impl Tally {
         self.of(scenario).begun += 1;
     }
 
-    pub(crate) fn shaken(&mut self, at: Duration, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.handshakes.saturating_record(micros);
+    /// `took`: `None` if that says nothing about the target.
+    pub(crate) fn shaken(&mut self, at: Duration, scenario: Scenario, took: Option<Duration>) {
+        if let Some(took) = took.filter(|_| !scenario.takes_its_time()) {
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            self.handshakes.saturating_record(micros);
+        }
         self.second(at).handshakes += 1;
     }
 
@@ -137,7 +147,23 @@ impl Tally {
         total
     }
 
-    /// Handshakes that got as far as the target's `verack`.
+    /// Connections that have begun and not ended.
+    #[must_use]
+    pub fn unfinished(&self) -> BTreeMap<Scenario, u64> {
+        let of = |(scenario, counts): (&Scenario, &Counts)| (*scenario, counts.unfinished());
+        let all = self.scenarios.iter().map(of);
+        all.filter(|(_, unfinished)| *unfinished > 0).collect()
+    }
+
+    /// How long connections were waited for after the last one had begun.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        let from = self.waits_from.unwrap_or(self.elapsed);
+        self.elapsed.saturating_sub(from)
+    }
+
+    /// Handshakes that got as far as the target's `verack`, and calls that were answered; of
+    /// scenarios that take their time on purpose none.
     #[must_use]
     pub fn handshakes(&self) -> u64 {
         self.handshakes.len()

@@ -364,6 +364,40 @@ fn the_barrier_waits_for_who_takes_the_place_of_the_last_to_end() {
 }
 
 #[test]
+fn at_the_end_the_barrier_does_not_wait_for_those_who_never_come_to_it() {
+    let share = |scenario| Share {
+        scenario,
+        weight: 1,
+    };
+    let of_seed = |seed| Plan {
+        seed,
+        shares: [Scenario::Barrier, Scenario::NegotiateTimeout]
+            .map(share)
+            .to_vec(),
+        ..plan(Scenario::Barrier, 3)
+    };
+    let at_the_barrier = |plan: &Plan| {
+        let parts = (0..3).map(|number| plan.part(number).scenario);
+        parts.filter(|it| *it == Scenario::Barrier).count()
+    };
+    // Fewer than it would wait for in the middle of a run.
+    let plan = (0..).map(of_seed).find(|plan| at_the_barrier(plan) == 2);
+    let mut plan = plan.expect("one of two seeds or so");
+    assert!(plan.gathering() > 2);
+    plan.limit.duration = Duration::from_secs(1);
+    let mut engine = engine(plan, target(honest));
+    engine.desk.phrases.dialect.handshake_deadline = Duration::from_secs(60);
+    let tally = engine.run(|_| ControlFlow::Continue(()));
+    let ended = |scenario| tally.scenarios[&scenario].ended;
+    assert_eq!(
+        (ended(Scenario::Barrier), ended(Scenario::NegotiateTimeout)),
+        (2, 0)
+    );
+    assert_eq!(tally.waited_for[&Scenario::NegotiateTimeout], 1);
+    assert!(tally.waits_from.is_some());
+}
+
+#[test]
 fn those_who_left_together_leave_together_in_a_replay() {
     let target = target(honest);
     let plan = plan(Scenario::Barrier, 90);

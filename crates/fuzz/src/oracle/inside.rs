@@ -41,6 +41,9 @@ pub enum Unsaid {
     /// It did not answer, or not in time.
     #[error("{0}")]
     Not(String),
+    /// It did not answer before somebody ended the run.
+    #[error("the run was ended before it answered")]
+    Ended,
 }
 
 /// What was learned by asking once.

@@ -12,10 +12,11 @@ pub use answers::{Answers, Served};
 pub use follow::{Followed, Follower};
 pub use inside::{Inside, Unsaid};
 pub use verdict::{Evidence, Health, Judgement, Observations, Verdict, judge};
-pub use visitor::{Introduction, VisitError, Visitor};
+pub use visitor::{Introduction, Route, VisitError, Visitor};
 pub use wait::Wait;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -63,12 +64,23 @@ enum Phase {
     After,
 }
 
+/// The time between the last connection and the last look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settling {
+    /// How long the target was given to let go of what connections had left.
+    pub took: Duration,
+    /// What was waited for, one line each; empty: nothing.
+    pub waited_for: Vec<String>,
+    /// Somebody ended the wait before its time, and there was something to wait for.
+    pub was_cut: bool,
+}
+
 /// What became of a block that was offered.
 type Block = Result<Followed, VisitError>;
 
 /// Looks at the target now and then, as an honest peer.
 pub struct Oracle<'a> {
-    target: SocketAddr,
+    route: Route,
     dialect: Dialect,
     dice: Dice,
     follower: Option<Follower>,
@@ -104,7 +116,10 @@ impl<'a> Oracle<'a> {
     ) -> Self {
         Self {
             hurry,
-            target,
+            route: Route {
+                target,
+                source: None,
+            },
             // Not the numbers of any connection of the run.
             dice: Dice::new(!seed),
             follower: mines.then(|| Follower::new(&dialect)),
@@ -142,6 +157,13 @@ impl<'a> Oracle<'a> {
         self
     }
 
+    /// The same that comes from an address of this machine.
+    #[must_use]
+    pub fn coming_from(mut self, source: Option<IpAddr>) -> Self {
+        self.route.source = source;
+        self
+    }
+
     /// The same with less patience, or more.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
@@ -176,11 +198,27 @@ impl<'a> Oracle<'a> {
         Wait::until(self.patience, self.ends(), self.hurry)
     }
 
+    /// Whether the process of the target is gone, as far as that can be told.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.process.is_some_and(|id| !process::is_alive(id))
+    }
+
+    /// Whether it is of no use to try once more.
+    fn is_hopeless(&self, wait: &Wait<'_>) -> bool {
+        wait.left() <= RETRY || self.is_gone()
+    }
+
     /// Whether a wait that begins now ends before even a slow target has had its time: what
     /// has not come then says nothing.
     fn is_cut_short(&self) -> bool {
         let left = self.ends().saturating_duration_since(Instant::now());
-        self.phase != Phase::Before && left < self.patience.min(verdict::SLOW_BLOCK)
+        self.phase != Phase::Before && self.is_short(left)
+    }
+
+    /// Whether even a slow target needs more time than that.
+    fn is_short(&self, time: Duration) -> bool {
+        time < self.patience.min(verdict::SLOW_BLOCK)
     }
 
     /// Who the target says that it is.
@@ -189,7 +227,7 @@ impl<'a> Oracle<'a> {
     /// It does not answer, or is of another network.
     pub fn introduce(&mut self) -> Result<Introduction, VisitError> {
         let nonce = self.dice.any();
-        let visitor = Visitor::dial(self.target, &self.dialect, nonce, self.wait())?;
+        let visitor = Visitor::dial(self.route, &self.dialect, nonce, self.wait())?;
         thread::park_timeout(STAY);
         self.dialect.height = visitor.introduction.height.max(0);
         Ok(visitor.introduction)
@@ -206,7 +244,8 @@ impl<'a> Oracle<'a> {
         let said = self.asker.all(self.ends());
         let short = self.is_cut_short();
         let health = self.look_and_say(said);
-        let in_time = !short || health.handshake.is_ok();
+        let ended = health.handshake == Err(VisitError::Ended);
+        let in_time = !ended && (!short || health.handshake.is_ok());
         in_time.then_some(health)
     }
 
@@ -278,38 +317,54 @@ impl<'a> Oracle<'a> {
     /// How the target is when everybody has gone: as soon as it counts no more peers than
     /// `before`, its audit is clean, and no descriptors are left open; or when it has had its
     /// time.
-    pub fn look_when_settled(&mut self, before: &Health) -> Health {
+    pub fn look_when_settled(&mut self, before: &Health) -> (Health, Settling) {
         self.phase = Phase::After;
         let settled_by = self.ends() - LAST_LOOK;
+        let begun = Instant::now();
+        let mut settling = Settling::default();
         for _ in 0..SETTLES {
             let wait = Wait::until(self.patience, settled_by, self.hurry);
             while !wait.is_over() {
-                if let Some(said) = self.settled(before) {
-                    return self.look_and_say(said);
+                let (said, remains) = self.what_remains(before);
+                settling.took = begun.elapsed();
+                if remains.is_empty() {
+                    return (self.look_and_say(said), settling);
                 }
+                settling.waited_for = remains;
                 thread::park_timeout(RETRY);
             }
+            settling.was_cut |= wait.is_cut();
         }
-        let said = self.asker.all(self.ends());
-        self.look_and_say(said)
+        let (said, remains) = self.what_remains(before);
+        settling.was_cut &= !remains.is_empty();
+        settling.took = begun.elapsed();
+        (self.look_and_say(said), settling)
     }
 
-    /// What it says when it is settled. An audit may be unclean while connections are on
-    /// their way out.
-    fn settled(&mut self, before: &Health) -> Option<Said> {
+    /// What it says, and what there is to wait for. An audit may be unclean while connections
+    /// are on their way out.
+    fn what_remains(&mut self, before: &Health) -> (Said, Vec<String>) {
         let said = self.asker.all(self.ends());
-        let is_busy = matches!(said.answered, Some(Err(Unsaid::Later(_))));
-        let descriptors = self.process.and_then(process::usage);
-        let descriptors = descriptors.map(|usage| usage.descriptors);
-        let ghosts = said
-            .peers
-            .zip(before.peers)
-            .is_some_and(|(is, was)| is > was);
-        let open = descriptors.zip(before.descriptors);
-        let open = open.is_some_and(|(is, was)| verdict::are_left_open(is, was));
-        let unclean = matches!(said.audit, Some(Err(_)));
-        let settled = !is_busy && !ghosts && !open && !unclean;
-        settled.then_some(said)
+        let mut remains = Vec::new();
+        if matches!(said.answered, Some(Err(Unsaid::Later(_)))) {
+            remains.push("its RPC asks to come later".to_owned());
+        }
+        if let (Some(is), Some(was)) = (said.peers, before.peers)
+            && is > was
+        {
+            remains.push(format!("it counts {is} peers, {was} before"));
+        }
+        let usage = self.process.and_then(process::usage);
+        if let (Some(usage), Some(was)) = (usage, before.descriptors)
+            && verdict::are_left_open(usage.descriptors, was)
+        {
+            let is = usage.descriptors;
+            remains.push(format!("it has {is} open descriptors, {was} before"));
+        }
+        if matches!(said.audit, Some(Err(_))) {
+            remains.push("its audit is not clean".to_owned());
+        }
+        (said, remains)
     }
 
     /// Tries to come in until its patience ends. One who is told to go, by a close or a
@@ -318,13 +373,13 @@ impl<'a> Oracle<'a> {
         let wait = self.wait();
         loop {
             let nonce = self.dice.any();
-            match Visitor::dial(self.target, &self.dialect, nonce, wait) {
+            match Visitor::dial(self.route, &self.dialect, nonce, wait) {
                 Ok(visitor) => {
                     let took = wait.took();
                     thread::park_timeout(STAY);
                     return Ok((took, visitor));
                 }
-                Err(error) if wait.left() <= RETRY => return Err(error),
+                Err(error) if self.is_hopeless(&wait) => return Err(error),
                 Err(_) => thread::park_timeout(RETRY),
             }
         }
@@ -346,12 +401,12 @@ impl<'a> Oracle<'a> {
                 return answers;
             }
             visitor = loop {
-                if wait.left() <= RETRY {
+                if self.is_hopeless(&wait) {
                     return answers;
                 }
                 thread::park_timeout(RETRY);
                 let nonce = self.dice.any();
-                if let Ok(visitor) = Visitor::dial(self.target, &self.dialect, nonce, wait) {
+                if let Ok(visitor) = Visitor::dial(self.route, &self.dialect, nonce, wait) {
                     break visitor;
                 }
             };
@@ -372,7 +427,9 @@ impl<'a> Oracle<'a> {
         (is_followed || !short).then_some(followed)
     }
 
-    /// Whoever is sent away before it is through comes again.
+    /// Whoever is sent away before it is through comes again, and whoever is overtaken makes
+    /// another block. The time that making blocks takes, and that of those which came too late,
+    /// is none of the target's.
     fn follow_an(&mut self, offer: Offer) -> Block {
         let wait = self.wait();
         let seed = self.dice.any();
@@ -382,21 +439,51 @@ impl<'a> Oracle<'a> {
         };
         // Why it was sent away is told, not that its last try had no time left.
         let mut sent_away = None;
+        let (mut grown, mut ours) = (0, Duration::ZERO);
         loop {
+            let begun = Instant::now();
+            let hopeless = self.is_gone();
             let Some(follower) = self.follower.as_mut() else {
                 return Ok(Followed::After(Duration::ZERO));
             };
-            let (target, what) = (self.target, (offer, announce));
-            match follower.probe(target, &self.dialect, what, seed, wait) {
-                Err(error) if wait.left() <= RETRY => return Err(sent_away.unwrap_or(error)),
+            let (route, what) = (self.route, (offer, announce));
+            let probed = follower.probe(route, &self.dialect, what, seed, wait);
+            let overtaken = |blocks| Followed::Overtaken {
+                waited: wait.took(),
+                blocks,
+            };
+            let over = hopeless || wait.left() <= RETRY;
+            match probed {
+                Err(error) if over => {
+                    return match sent_away {
+                        Some(error) => Err(error),
+                        None if grown > 0 && !hopeless => Ok(overtaken(grown)),
+                        None => Err(error),
+                    };
+                }
                 Err(error) => {
                     if matches!(error, VisitError::Closed(_) | VisitError::Foreign(_)) {
                         sent_away = Some(error);
                     }
                     thread::park_timeout(RETRY);
                 }
-                Ok(Followed::After(_)) => return Ok(Followed::After(wait.took())),
-                not @ Ok(Followed::Not { .. }) => return not,
+                Ok(Followed::After(_)) => {
+                    let ours = ours + follower.making;
+                    return Ok(Followed::After(wait.took().saturating_sub(ours)));
+                }
+                Ok(Followed::Overtaken { blocks, .. }) => {
+                    grown += blocks;
+                    ours += begun.elapsed();
+                    if over {
+                        return Ok(overtaken(grown));
+                    }
+                }
+                // Of the last of several there is something to be said if it had its time.
+                Ok(Followed::Not { waited, .. }) if grown > 0 && self.is_short(waited) => {
+                    return Ok(overtaken(grown));
+                }
+                Ok(Followed::Unmade { .. }) if grown > 0 => return Ok(overtaken(grown)),
+                not @ Ok(Followed::Not { .. } | Followed::Unmade { .. }) => return not,
             }
         }
     }

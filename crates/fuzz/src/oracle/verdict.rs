@@ -1,5 +1,7 @@
 //! What is to be said of the target. Pure: observations in, a verdict with its evidence out.
 
+mod unjudged;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -9,6 +11,9 @@ use super::inside::Unsaid;
 use super::visitor::VisitError;
 use crate::engine::{Counts, Failure, Tally};
 use crate::scenario::{Door, Stage};
+use unjudged::{
+    of_an_early_end, of_those_that_did_not_end, of_what_is_not_served, of_what_was_not_followed,
+};
 
 /// How slow a handshake may be at any time.
 const SLOW_HANDSHAKE: Duration = Duration::from_secs(1);
@@ -114,6 +119,11 @@ pub struct Observations {
     pub after: Health,
     /// What became of the connections.
     pub tally: Tally,
+    /// The target's process was found to be gone so long after the start of the run.
+    pub gone: Option<Duration>,
+    /// Whether the target had its time, after the last connection, to let go of what was
+    /// theirs, or needed none. Not if somebody ended the run before.
+    pub let_settle: bool,
 }
 
 /// One thing that was seen, and what it stands for.
@@ -141,12 +151,10 @@ pub fn judge(seen: &Observations) -> Judgement {
     let mut say = |verdict, text: String| evidence.push(Evidence { verdict, text });
     of_a_ping(&seen.before, "before the run", &mut say);
     of_what_is_not_served(&seen.before, &mut say);
-    // A block that was not followed before the run says nothing about the run: blocks of
-    // ours are not valid there, or the target is in its initial sync.
-    let follows = matches!(seen.before.block, Some(Ok(Followed::After(_))));
-    if !follows {
-        of_a_void_oracle(&seen.before, &mut say);
-    }
+    of_what_was_not_followed(seen, &mut say);
+    // Before one was followed, a block that is not says nothing about the run: blocks of ours
+    // are not valid there, or the target is in its initial sync.
+    let mut follows = is_followed(&seen.before);
     for (health, when) in seen
         .during
         .iter()
@@ -160,12 +168,18 @@ pub fn judge(seen: &Observations) -> Judgement {
         if follows {
             of_a_block(health, when, &mut say);
         }
+        follows |= is_followed(health);
     }
-    of_what_remains(&seen.before, &seen.after, &mut say);
+    of_its_end(seen, &mut say);
+    if seen.let_settle {
+        of_what_remains(&seen.before, &seen.after, &mut say);
+        of_a_last_word(&seen.after, &mut say);
+    }
+    of_an_early_end(seen, &mut say);
     of_the_peak(&seen.before, &seen.after, &mut say);
     of_nothing_done(seen, &mut say);
-    of_a_last_word(&seen.after, &mut say);
     of_the_connections(&seen.tally, &mut say);
+    of_those_that_did_not_end(&seen.tally, &mut say);
     of_ourselves(&seen.tally.total(), &mut say);
     // The gravest first; of equal weight in the order in which they were seen.
     evidence.sort_by_key(|one| std::cmp::Reverse(one.verdict));
@@ -177,9 +191,6 @@ pub fn judge(seen: &Observations) -> Judgement {
 }
 
 fn of_a_visit(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
-    if health.alive == Some(false) {
-        say(Verdict::Crashed, format!("its process is gone {when}"));
-    }
     match &health.handshake {
         Ok(took) if *took > SLOW_HANDSHAKE => {
             let text = format!("a handshake {when} took {}", seconds(*took));
@@ -194,6 +205,7 @@ fn of_a_visit(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)
                 VisitError::Silent(_) | VisitError::Closed(_) | VisitError::Foreign(_) => {
                     Verdict::Refuses
                 }
+                VisitError::Ended => return,
             };
             say(verdict, format!("an honest peer {when}: {error}"));
         }
@@ -212,6 +224,7 @@ fn of_a_ping(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String))
             );
             say(Verdict::Slow, text);
         }
+        Some(Err(VisitError::Ended)) => {}
         Some(Err(error)) => {
             let text = format!(
                 "an honest peer {when} shook hands, and its ping was not answered: {error}"
@@ -227,6 +240,7 @@ fn of_headers(before: &Health, health: &Health, when: &str, say: &mut impl FnMut
         return;
     };
     match &health.answers.headers {
+        Some(Err(VisitError::Ended)) => {}
         Some(Err(error)) => {
             let text = format!("getheaders of an honest peer {when} was not answered: {error}");
             say(Verdict::Refuses, text);
@@ -240,25 +254,6 @@ fn of_headers(before: &Health, health: &Health, when: &str, say: &mut impl FnMut
         }
         Some(Ok(_)) | None => {}
     }
-}
-
-/// A node need not serve headers in its initial sync or below its minimum work: whoever reads
-/// `ok` is to know that this was not judged.
-fn of_what_is_not_served(before: &Health, say: &mut impl FnMut(Verdict, String)) {
-    let how = match &before.answers.headers {
-        Some(Err(error)) => format!("left getheaders unanswered ({error})"),
-        Some(Ok(Served {
-            headers: 0,
-            claimed,
-        })) if *claimed > 0 => {
-            format!("answered getheaders with no header at height {claimed}")
-        }
-        Some(Ok(_)) | None => return,
-    };
-    let text = format!(
-        "whether it serves headers was not judged: before the run it {how}, as nodes do in their          initial sync or below their minimum work"
-    );
-    say(Verdict::Ok, text);
 }
 
 /// Nobody is well of whom nothing was seen.
@@ -293,18 +288,22 @@ fn of_a_last_word(after: &Health, say: &mut impl FnMut(Verdict, String)) {
     }
 }
 
-/// Whoever reads `ok` is to know what it does not say.
-fn of_a_void_oracle(before: &Health, say: &mut impl FnMut(Verdict, String)) {
-    let why = match &before.block {
-        None | Some(Ok(Followed::After(_))) => return,
-        Some(Ok(not)) => how_it_was_not_followed(not),
-        Some(Err(error)) => format!("met with this: {error}"),
-    };
-    let text = format!(
-        "whether it follows blocks was not judged: a new block before the run {why}; let it \
-         finish its initial sync, on a chain that anybody can mine"
-    );
-    say(Verdict::Ok, text);
+/// The process is gone: when, and after how many connections.
+fn of_its_end(seen: &Observations, say: &mut impl FnMut(Verdict, String)) {
+    if let Some(at) = seen.gone {
+        let text = format!(
+            "its process was gone at {}, after {} connections",
+            seconds(at),
+            seen.tally.total().begun
+        );
+        return say(Verdict::Crashed, text);
+    }
+    let looks = seen.during.iter().map(|it| (it, "during the run"));
+    for (health, when) in looks.chain([(&seen.after, "after the run")]) {
+        if health.alive == Some(false) {
+            say(Verdict::Crashed, format!("its process is gone {when}"));
+        }
+    }
 }
 
 fn how_it_was_not_followed(followed: &Followed) -> String {
@@ -317,12 +316,25 @@ fn how_it_was_not_followed(followed: &Followed) -> String {
             };
             format!("{how} within {}", seconds(*waited))
         }
+        Followed::Overtaken { waited, blocks } => format!(
+            "came too late each time, as its own chain grew by {blocks} blocks in {}",
+            seconds(*waited)
+        ),
+        Followed::Unmade { waited } => {
+            format!("could not be made within {}", seconds(*waited))
+        }
     }
+}
+
+fn is_followed(health: &Health) -> bool {
+    matches!(health.block, Some(Ok(Followed::After(_))))
 }
 
 fn of_a_block(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
     match &health.block {
-        None => {}
+        // Of a chain that grows by itself faster, and of a run that was ended, nothing is said.
+        None | Some(Err(VisitError::Ended)) => {}
+        Some(Ok(Followed::Overtaken { .. } | Followed::Unmade { .. })) => {}
         Some(Err(error)) => {
             let verdict = match error {
                 VisitError::Silent(_) => Verdict::StuckSync,
@@ -337,7 +349,7 @@ fn of_a_block(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)
         Some(Ok(followed)) => {
             let verdict = match followed {
                 Followed::After(_) => Verdict::Slow,
-                Followed::Not { .. } => Verdict::StuckSync,
+                _ => Verdict::StuckSync,
             };
             let how = how_it_was_not_followed(followed);
             say(verdict, format!("a new block {when} {how}"));

@@ -1,7 +1,7 @@
 //! An honest peer for a moment: dials, shakes hands, asks, leaves.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -34,9 +34,31 @@ pub enum VisitError {
     /// What it says is not of this network.
     #[error("what it says is not of this network: {0}")]
     Foreign(String),
+    /// Nothing came, and the run was ended before the time for it was over.
+    #[error("the run was ended before there was an answer")]
+    Ended,
     /// Any other error of the system.
     #[error("{0}")]
     Io(String),
+}
+
+impl VisitError {
+    /// Nothing came while `wait` went on.
+    pub(super) fn silent(wait: &Wait<'_>) -> Self {
+        match wait.is_cut() {
+            true => Self::Ended,
+            false => Self::Silent(wait.took()),
+        }
+    }
+}
+
+/// Where a visit goes, and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The target's socket for peers.
+    pub target: SocketAddr,
+    /// An address of this machine; `None`: the system chooses.
+    pub source: Option<IpAddr>,
 }
 
 /// What a node says of itself in its `version`.
@@ -72,15 +94,16 @@ impl<'a> Visitor<'a> {
     /// # Errors
     /// Why not.
     pub fn dial(
-        target: SocketAddr,
+        route: Route,
         dialect: &Dialect,
         nonce: u64,
         wait: Wait<'a>,
     ) -> Result<Self, VisitError> {
         // Of its own, where it is one of several tries.
         let wait = wait.shorter(Duration::MAX);
-        let stream = connect(target, wait).map_err(|error| match error.kind() {
+        let stream = connect(route, wait).map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => VisitError::Refused,
+            io::ErrorKind::TimedOut if wait.is_cut() => VisitError::Ended,
             io::ErrorKind::TimedOut => VisitError::NoConnection(wait.took()),
             _ => VisitError::Io(error.to_string()),
         })?;
@@ -145,7 +168,7 @@ impl<'a> Visitor<'a> {
     fn write(&mut self, mut bytes: &[u8]) -> Result<(), VisitError> {
         while !bytes.is_empty() {
             if self.whole.is_over() {
-                return Err(VisitError::Silent(self.whole.took()));
+                return Err(VisitError::silent(&self.whole));
             }
             // A timeout of zero would be none at all.
             let left = self.whole.left().clamp(Duration::from_millis(1), PIECE);
@@ -200,7 +223,7 @@ impl<'a> Visitor<'a> {
     fn read(&mut self, when: &'static str) -> Result<(), VisitError> {
         // Also of one that talks without a pause, and never says what it was asked.
         if self.wait.is_over() {
-            return Err(VisitError::Silent(self.wait.took()));
+            return Err(VisitError::silent(&self.wait));
         }
         // A read timeout of zero would be none at all.
         let left = self.wait.left().clamp(Duration::from_millis(1), PIECE);
@@ -215,7 +238,7 @@ impl<'a> Visitor<'a> {
             }
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if self.wait.is_over() => {
-                    VisitError::Silent(self.wait.took())
+                    VisitError::silent(&self.wait)
                 }
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Ok(()),
                 io::ErrorKind::Interrupted => return Ok(()),
@@ -226,9 +249,12 @@ impl<'a> Visitor<'a> {
 }
 
 /// Connects while `wait` goes on. The system would wait on, whatever anybody wants.
-fn connect(target: SocketAddr, wait: Wait<'_>) -> io::Result<TcpStream> {
+fn connect(Route { target, source }: Route, wait: Wait<'_>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
     match socket.connect(&target.into()) {
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {
             while !is_writable(&socket)? {
@@ -290,8 +316,11 @@ mod tests {
         let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
         let hurry = AtomicBool::new(false);
         let wait = Wait::new(Duration::from_secs(20), &hurry);
-        let target = chatterbox(dialect.clone());
-        let mut visitor = Visitor::dial(target, &dialect, 2, wait).expect("it shakes hands");
+        let route = Route {
+            target: chatterbox(dialect.clone()),
+            source: None,
+        };
+        let mut visitor = Visitor::dial(route, &dialect, 2, wait).expect("it shakes hands");
         visitor.within(Wait::new(Duration::from_millis(300), &hurry));
         let error = visitor
             .receive("while it talked")

@@ -12,6 +12,8 @@ const HURRY: Duration = Duration::from_secs(3);
 pub struct Wait<'a> {
     begun: Instant,
     limit: Duration,
+    /// How long it would go on if nobody wanted the run to end.
+    wanted: Duration,
     hurry: &'a AtomicBool,
 }
 
@@ -22,6 +24,7 @@ impl<'a> Wait<'a> {
         Self {
             begun: Instant::now(),
             limit,
+            wanted: limit,
             hurry,
         }
     }
@@ -36,7 +39,18 @@ impl<'a> Wait<'a> {
     /// One that begins now, as long as this one has left at most.
     #[must_use]
     pub fn shorter(&self, limit: Duration) -> Self {
-        Self::new(self.left().min(limit), self.hurry)
+        let wanted = self.wanted.saturating_sub(self.begun.elapsed());
+        Self {
+            wanted: wanted.min(limit),
+            ..Self::new(self.left().min(limit), self.hurry)
+        }
+    }
+
+    /// Whether it ends before its time, since somebody wants the run to end: what has not come
+    /// until now might have come, and says nothing.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.hurry.load(Ordering::Relaxed) && self.begun.elapsed() < self.wanted
     }
 
     /// How long it still goes on.
@@ -73,6 +87,8 @@ mod tests {
         assert!(wait.left() > HURRY && wait.shorter(HURRY).left() <= HURRY);
         hurry.store(true, Ordering::Relaxed);
         assert!(wait.left() <= HURRY);
+        assert!(wait.is_cut() && wait.shorter(2 * HURRY).is_cut());
+        assert!(!wait.shorter(Duration::ZERO).is_cut(), "it had its time");
         assert!(Wait::new(Duration::ZERO, &hurry).is_over());
         let past = Wait::until(HURRY, Instant::now(), &AtomicBool::new(false)).is_over();
         assert!(past, "nothing is waited for after the end of a run");

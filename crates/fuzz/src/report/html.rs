@@ -45,9 +45,12 @@ fn head(page: &mut String, report: &Report<'_>) {
         "<h1>Fuzz run against {target}</h1>\n<p class=\"verdict {class}\">{verdict}</p>\n\
          <p>{agent}, protocol version {version}, on {network}. {ended} connections{unfinished} in {seconds:.1} s \
          ({rate:.0} a second, {concurrency} at a time), scenarios: {scenarios}.{interrupted}</p>\n\
-         <p>Begun {at}, by {TOOL}.</p>\n\
+         <p>Begun {at}, by {TOOL}.{waits}</p>\n\
          <p>To do the same again: <code>{command}</code></p>\n",
         at = utc(outcome.at),
+        waits = report.waits().iter().fold(String::new(), |all, wait| {
+            format!("{all} Waited {}.", escaped(wait))
+        }),
         target = report.target,
         verdict = outcome.judgement.verdict,
         agent = escaped(&outcome.introduction.user_agent),
@@ -94,15 +97,18 @@ fn evidence(page: &mut String, report: &Report<'_>) {
 
 fn scenarios(page: &mut String, tally: &Tally) {
     page.push_str(
-        "<h2>Connections</h2>\n<table><tr><th>scenario</th><th>ended</th>\
-         <th>by the target</th><th>failed</th></tr>\n",
+        "<h2>Connections</h2>\n<table><tr><th>scenario</th><th>begun</th><th>ended</th>\
+         <th>unfinished</th><th>by the target</th><th>failed</th></tr>\n",
     );
     let mut row = |name: &str, counts: &Counts| {
         let failures: u64 = counts.failures.values().sum();
         let _ = writeln!(
             page,
-            "<tr><td>{name}</td><td>{}</td><td>{}</td><td>{failures}</td></tr>",
-            counts.ended, counts.ended_by_target
+            "<tr><td>{name}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{failures}</td></tr>",
+            counts.begun,
+            counts.ended,
+            counts.unfinished(),
+            counts.ended_by_target
         );
     };
     for (scenario, counts) in &tally.scenarios {
@@ -218,6 +224,13 @@ fn looks(page: &mut String, report: &Report<'_>) {
             Some(Ok(Followed::After(took))) => format!("{:.0} ms", milliseconds(*took)),
             Some(Ok(Followed::Not { waited, .. })) => {
                 format!("not within {:.0} s", waited.as_secs_f64())
+            }
+            Some(Ok(Followed::Overtaken { waited, blocks })) => {
+                let seconds = waited.as_secs_f64();
+                format!("overtaken: {blocks} blocks of its own in {seconds:.0} s")
+            }
+            Some(Ok(Followed::Unmade { waited })) => {
+                format!("none made within {:.0} s", waited.as_secs_f64())
             }
             Some(Err(error)) => escaped(&error.to_string()),
         };

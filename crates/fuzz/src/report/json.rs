@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{Report, TOOL, milliseconds, utc};
 use crate::engine::Counts;
 use crate::oracle::{Followed, Health, VisitError};
+use crate::plan::MAX_SEED;
 
 /// Of the document's form. It grows when a member changes its meaning or goes.
 const FORMAT: u32 = 1;
@@ -57,11 +58,21 @@ pub(super) fn document(report: &Report<'_>) -> Value {
         "run": {
             "command": report.command,
             "scenarios": report.scenarios,
-            "seed": report.seed,
+            "seed": seed(report.seed),
             "concurrency": report.concurrency,
             "seconds": tally.elapsed.as_secs_f64(),
             "connections_from": outcome.connections_from.as_secs_f64(),
             "cycles_per_second": tally.rate(),
+        },
+        "waits": {
+            "connections_seconds": tally.waited().as_secs_f64(),
+            "connections": tally
+                .waited_for
+                .iter()
+                .map(|(scenario, count)| (scenario.to_string(), (*count).into()))
+                .collect::<serde_json::Map<String, Value>>(),
+            "settling_seconds": outcome.settling.took.as_secs_f64(),
+            "settling": outcome.settling.waited_for,
         },
         "total": of_counts(&tally.total()),
         "handshake_ms": {
@@ -76,6 +87,15 @@ pub(super) fn document(report: &Report<'_>) -> Value {
         "looks": report.looks().map(of_health).collect::<Vec<Value>>(),
         "by_second": seconds,
     })
+}
+
+/// A number, as all that are given now; a trace of an older version may have a greater one
+/// than programs read exactly, which is a text.
+fn seed(seed: u64) -> Value {
+    match seed <= MAX_SEED {
+        true => seed.into(),
+        false => seed.to_string().into(),
+    }
 }
 
 fn of_counts(counts: &Counts) -> Value {
@@ -101,6 +121,10 @@ fn of_health(health: &Health) -> Value {
         Some(Ok(Followed::Not { waited, fetched })) => {
             json!({ "not_followed_ms": milliseconds(*waited), "fetched": fetched })
         }
+        Some(Ok(Followed::Overtaken { waited, blocks })) => {
+            json!({ "overtaken_ms": milliseconds(*waited), "blocks": blocks })
+        }
+        Some(Ok(Followed::Unmade { waited })) => json!({ "unmade_ms": milliseconds(*waited) }),
         Some(Err(error)) => json!({ "error": error.to_string() }),
     };
     let ping = health.answers.pong.as_ref();

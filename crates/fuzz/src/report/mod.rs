@@ -6,11 +6,13 @@ mod html;
 mod json;
 mod plot;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::oracle::Health;
 use crate::run::Outcome;
+use crate::scenario::Scenario;
 
 /// What a report says besides the outcome.
 #[derive(Clone, Debug)]
@@ -47,6 +49,24 @@ impl Report<'_> {
         html::page(self)
     }
 
+    /// What was waited for at the end, for how long and why, one line each: a second or more.
+    #[must_use]
+    pub fn waits(&self) -> Vec<String> {
+        let (tally, settling) = (&self.outcome.seen.tally, &self.outcome.settling);
+        let mut waits = Vec::new();
+        if tally.waited() >= TOLD {
+            let connections = in_words(&tally.waited_for);
+            let time = tally.waited().as_secs_f64();
+            waits.push(format!("{time:.1} s for connections to end: {connections}"));
+        }
+        if settling.took >= TOLD && !settling.waited_for.is_empty() {
+            let time = settling.took.as_secs_f64();
+            let why = settling.waited_for.join(", ");
+            waits.push(format!("{time:.1} s for the target to settle: {why}"));
+        }
+        waits
+    }
+
     /// Everything that the oracle saw, in order.
     fn looks(&self) -> impl Iterator<Item = &Health> {
         let seen = &self.outcome.seen;
@@ -54,6 +74,25 @@ impl Report<'_> {
             .chain(&seen.during)
             .chain([&seen.after])
     }
+}
+
+/// Waits that are told.
+const TOLD: Duration = Duration::from_secs(1);
+
+/// So many connections of each scenario, the most first.
+#[must_use]
+pub fn in_words(connections: &BTreeMap<Scenario, u64>) -> String {
+    let mut each: Vec<(Scenario, u64)> = connections.iter().map(|(it, n)| (*it, *n)).collect();
+    each.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let words = each.iter().map(|(scenario, count)| {
+        // What takes long for a reason that is not the target's.
+        let why = match scenario {
+            Scenario::NegotiateTimeout => " (until the handshake deadline)",
+            _ => "",
+        };
+        format!("{count} {scenario}{why}")
+    });
+    words.collect::<Vec<String>>().join(", ")
 }
 
 /// What made it.

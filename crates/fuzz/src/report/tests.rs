@@ -3,8 +3,10 @@ use serde_json::Value;
 use super::*;
 use crate::engine::Tally;
 use crate::oracle::{
-    Answers, Evidence, Followed, Introduction, Judgement, Observations, Served, Verdict, VisitError,
+    Answers, Evidence, Followed, Introduction, Judgement, Observations, Served, Settling, Verdict,
+    VisitError,
 };
+use crate::plan::{MAX_SEED, Plan};
 
 fn health(at: u64) -> Health {
     Health {
@@ -42,6 +44,8 @@ fn outcome() -> Outcome {
             during: vec![health(5)],
             after,
             tally: Tally::default(),
+            gone: None,
+            let_settle: true,
         },
         judgement: Judgement {
             verdict: Verdict::Refuses,
@@ -53,6 +57,7 @@ fn outcome() -> Outcome {
         at: 1_709_210_096,
         connections_from: Duration::from_millis(2_500),
         interrupted: true,
+        settling: Settling::default(),
         trace: None,
     }
 }
@@ -96,6 +101,51 @@ fn the_document_says_everything_that_was_seen() {
 }
 
 #[test]
+fn a_seed_is_a_number_that_all_programs_read_alike_or_a_text() {
+    let outcome = outcome();
+    let of = |seed| {
+        let report = Report {
+            seed,
+            ..report(&outcome)
+        };
+        let document: Value = serde_json::from_str(&report.json()).expect("JSON");
+        document["run"]["seed"].clone()
+    };
+    assert_eq!(of(MAX_SEED), 9_007_199_254_740_991_u64);
+    assert_eq!(of(MAX_SEED + 1), "9007199254740992");
+    for _ in 0..1_000 {
+        assert!(Plan::any_seed() <= MAX_SEED);
+    }
+}
+
+#[test]
+fn what_was_waited_for_at_the_end_is_told_with_its_time_and_its_reason() {
+    let mut outcome = outcome();
+    let tally = &mut outcome.seen.tally;
+    tally.elapsed = Duration::from_secs(70);
+    tally.waits_from = Some(Duration::from_millis(11_500));
+    tally.waited_for = [(Scenario::Silent, 2), (Scenario::NegotiateTimeout, 7)].into();
+    outcome.settling = Settling {
+        took: Duration::from_secs(4),
+        waited_for: vec!["it counts 3 peers, 0 before".into()],
+        was_cut: false,
+    };
+    let connections = "58.5 s for connections to end: 7 negotiate-timeout (until the handshake deadline), 2 silent";
+    let settling = "4.0 s for the target to settle: it counts 3 peers, 0 before";
+    assert_eq!(report(&outcome).waits(), [connections, settling]);
+    let page = report(&outcome).html();
+    assert!(page.contains(connections) && page.contains(settling));
+    let document: Value = serde_json::from_str(&report(&outcome).json()).expect("JSON");
+    assert_eq!(document["waits"]["connections_seconds"], 58.5);
+    assert_eq!(document["waits"]["connections"]["negotiate-timeout"], 7);
+
+    // Nobody wants to read of a moment.
+    outcome.seen.tally.elapsed = Duration::from_secs(12);
+    outcome.settling.took = Duration::from_millis(200);
+    assert_eq!(report(&outcome).waits(), Vec::<String>::new());
+}
+
+#[test]
 fn the_page_says_the_verdict_first_loads_nothing_and_runs_nothing_of_the_targets() {
     let outcome = outcome();
     let page = report(&outcome).html();
@@ -117,9 +167,15 @@ fn connections_and_looks_are_drawn_from_one_zero_and_handshakes_by_their_length(
     let mut outcome = outcome();
     let tally = &mut outcome.seen.tally;
     for _ in 0..8 {
-        tally.shaken(Duration::ZERO, Duration::from_micros(700));
+        let short = Some(Duration::from_micros(700));
+        tally.shaken(Duration::ZERO, Scenario::Reset, short);
     }
-    tally.shaken(Duration::from_secs(1), Duration::from_millis(90));
+    let at = Duration::from_secs(1);
+    tally.shaken(at, Scenario::Reset, Some(Duration::from_millis(90)));
+    // Of one that is slow on purpose nothing is said.
+    for slow in [Scenario::NegotiateTimeout, Scenario::SlowLoris] {
+        tally.shaken(at, slow, Some(Duration::from_secs(60)));
+    }
     let buckets = tally.handshake_buckets();
     let counted: Vec<u64> = buckets.iter().map(|it| it.1).filter(|it| *it > 0).collect();
     assert_eq!(counted, [8, 1]);

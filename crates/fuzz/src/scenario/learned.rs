@@ -7,6 +7,7 @@ use handfast_wire::limits::MAX_HEADERS;
 use handfast_wire::{Kind, Locator, Message};
 
 use super::machine::Heard;
+use crate::blocks;
 use crate::voice::{Dialect, Voice};
 
 /// Messages of headers that are asked for at most. A chain that is longer is known up to there:
@@ -65,10 +66,12 @@ impl Learned {
         self.complete
     }
 
-    /// What is known of it, if blocks can be made on top, and its end was seen.
+    /// What is known of it, if blocks can be made on top in a moment, and its end was seen: all
+    /// connections wait while one of them makes a block.
     pub(super) fn to_build_on(&self, dialect: &Dialect) -> Option<&[Header]> {
         let ends = self.complete && self.heard < MESSAGES;
-        (ends && dialect.mines).then_some(&self.chain)
+        let makes = ends && dialect.mines && blocks::is_cheap(&self.chain, dialect.easy_work);
+        makes.then_some(&self.chain)
     }
 
     /// Its first headers, as many as a message holds.

@@ -254,6 +254,13 @@ impl Scenario {
         )
     }
 
+    /// Whether its connections delay their own handshake: how long it took says nothing about
+    /// the target.
+    #[must_use]
+    pub fn takes_its_time(self) -> bool {
+        matches!(self, Self::NegotiateTimeout | Self::SlowLoris)
+    }
+
     /// How its connections follow one another when it is played alone.
     #[must_use]
     pub fn arrival(self) -> Arrival {

@@ -94,8 +94,9 @@ impl Steering {
             }
             Steer::WithheldChain => {
                 let number = voice.dice.pick(0..variety.shown);
-                let next =
-                    self.on_the_chain(voice, |chain, voice| vec![voice.shown(chain, number)]);
+                let next = self.on_the_chain(voice, |chain, voice| {
+                    Some(vec![voice.shown(chain, number)?])
+                });
                 self.show(next, voice);
             }
         }
@@ -108,12 +109,11 @@ impl Steering {
     fn on_the_chain(
         &self,
         voice: &mut Voice<'_>,
-        make: impl FnOnce(&[Header], &mut Voice<'_>) -> Vec<RawBlock>,
+        make: impl FnOnce(&[Header], &mut Voice<'_>) -> Option<Vec<RawBlock>>,
     ) -> Vec<RawBlock> {
-        match self.learned.to_build_on(voice.dialect()) {
-            Some(chain) => make(chain, voice),
-            None => Vec::new(),
-        }
+        let chain = self.learned.to_build_on(voice.dialect());
+        let made = chain.and_then(|chain| make(chain, voice));
+        made.unwrap_or_default()
     }
 
     /// Announces blocks. Where none can be made: headers that the target has, or a block that
@@ -143,7 +143,9 @@ impl Steering {
         let (own, number) = (voice.dice.pick(0..4) > 0, voice.dice.pick(0..variety.shown));
         let tip = self.learned.last(1).first().map(Header::block_hash);
         let next = match own || tip.is_none() {
-            true => self.on_the_chain(voice, |chain, voice| vec![voice.shown(chain, number)]),
+            true => self.on_the_chain(voice, |chain, voice| {
+                Some(vec![voice.shown(chain, number)?])
+            }),
             false => Vec::new(),
         };
         match (next.into_iter().next(), tip) {

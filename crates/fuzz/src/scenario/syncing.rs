@@ -9,6 +9,7 @@ use handfast_wire::{Kind, Message};
 
 use super::behaviour::Behaviour;
 use super::machine::Heard;
+use crate::blocks::BLOCK_VERSION;
 use crate::voice::{Dialect, Dice, Voice};
 
 /// Different headers on top of one block at most, all connections together.
@@ -18,6 +19,11 @@ use crate::voice::{Dialect, Dice, Voice};
 /// a header, in which it connects no block. That says nothing of the target, nor of any
 /// network where a header costs work.
 const BESIDE_EACH_OTHER: u64 = 16;
+/// How much later than the beginning of the run a promised header is, seconds. It must be later
+/// than the median of the eleven blocks before it, of which the fuzzer makes one every few
+/// seconds, or it is refused at once and promises nothing; and at most two hours later than the
+/// target's clock. Core `MAX_FUTURE_BLOCK_TIME`.
+const LATER: u32 = 3_600;
 /// Regtest's limit: every second hash meets it.
 const EASY_BITS: u32 = 0x207f_ffff;
 
@@ -99,7 +105,8 @@ fn better_header(heard: Heard<'_>, voice: &mut Voice<'_>) -> Option<Header> {
         return None;
     };
     let tip = *locator.hashes.first()?;
-    Some(easy_header(tip, dialect.time, voice.dice))
+    let time = dialect.time.saturating_add(LATER);
+    Some(easy_header(tip, time, voice.dice))
 }
 
 pub(super) fn random_hash(dice: &mut Dice) -> BlockHash {
@@ -112,7 +119,7 @@ fn easy_header(parent: BlockHash, time: u32, dice: &mut Dice) -> Header {
     let mut root = [0x68; 32];
     root[0] = u8::try_from(dice.pick(0..BESIDE_EACH_OTHER)).expect("they are few");
     let mut header = Header {
-        version: Version::from_consensus(0x2000_0000),
+        version: Version::from_consensus(BLOCK_VERSION),
         prev_blockhash: parent,
         merkle_root: bitcoin::TxMerkleNode::from_slice(&root).expect("32 bytes"),
         time,
@@ -128,7 +135,10 @@ fn easy_header(parent: BlockHash, time: u32, dice: &mut Dice) -> Header {
 
 #[cfg(test)]
 mod tests {
+    use handfast_wire::{Locator, Network};
+
     use super::*;
+    use crate::voice::{Memory, Phrases};
 
     #[test]
     fn few_headers_are_beside_each_other_and_are_different_on_every_block() {
@@ -152,5 +162,28 @@ mod tests {
                 .validate_pow(bitcoin::Target::MAX_ATTAINABLE_REGTEST)
                 .expect("it meets the target");
         }
+    }
+
+    #[test]
+    fn a_promised_header_is_later_than_the_blocks_that_the_fuzzer_makes_within_an_hour() {
+        let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
+        let locator = Message::GetHeaders(Locator {
+            hashes: vec![dialect.genesis.block_hash()],
+            stop: BlockHash::all_zeros(),
+        });
+        let encoded = locator.encode(dialect.bitcoin_magic());
+        let heard = Heard {
+            kind: Some(Kind::GetHeaders),
+            payload: &encoded.body,
+        };
+        let phrases = Phrases::new(dialect);
+        let mut voice = Voice {
+            phrases: &phrases,
+            dice: &mut Dice::new(1),
+            memory: &mut Memory::default(),
+            acts: &mut Vec::new(),
+        };
+        let header = better_header(heard, &mut voice).expect("they cost no work");
+        assert_eq!(header.time, 1_700_000_000 + 3_600);
     }
 }

@@ -100,10 +100,14 @@ fn chain() -> Vec<Header> {
     let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
     let mut chain = vec![dialect.genesis];
     for number in 0..20 {
-        let block = blocks::on_top_of(&chain, true, 5, number);
+        let block = blocks::on_top_of(&chain, true, 5, number, || true).expect("nobody ends it");
         chain.push(block.header);
     }
     chain
+}
+
+fn shown(chain: &[Header], dialect: &Dialect, number: u64) -> RawBlock {
+    blocks::shown(chain, dialect, number, || true).expect("nobody ends it")
 }
 
 const HTTP: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull";
@@ -273,7 +277,7 @@ fn want(hash: BlockHash) -> Message {
 fn a_tampered_block_has_the_header_of_one_that_an_honest_peer_offers() {
     let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
     let offered: Vec<RawBlock> = (0..Variety::of(&dialect).shown)
-        .map(|number| blocks::shown(&chain(), &dialect, number))
+        .map(|number| shown(&chain(), &dialect, number))
         .collect();
     let mut spoilt = BTreeSet::new();
     for seed in 0..100 {
@@ -281,7 +285,8 @@ fn a_tampered_block_has_the_header_of_one_that_an_honest_peer_offers() {
         let mut said = after_the_chain_was_learned(&mut stage);
         let wants_the_tip = |message: &Message| matches!(message, Message::GetData(_));
         if said.iter().any(wants_the_tip) {
-            let tip = blocks::on_top_of(&chain()[..20], true, 5, 19);
+            let tip =
+                blocks::on_top_of(&chain()[..20], true, 5, 19, || true).expect("nobody ends it");
             assert_eq!(tip.header, chain()[20]);
             said = hear_message(&mut stage, &Message::Block(tip.clone()));
             let sent = blocks_of(&said);
@@ -308,8 +313,8 @@ fn a_poisoned_branch_has_more_work_and_nothing_but_its_first_block_is_tampered_w
         assert_eq!(shown.len(), 3);
         assert_eq!(shown[0].prev_blockhash, chain()[19].block_hash());
         let offered = (0..Variety::of(&dialect).branches).map(|number| {
-            let shown = |chain: &[Header], number| blocks::shown(chain, &dialect, number);
-            blocks::branch(&chain(), number, shown)
+            let shown = |chain: &[Header], number| blocks::shown(chain, &dialect, number, || true);
+            blocks::branch(&chain(), number, shown).expect("nobody ends it")
         });
         let branch = offered.into_iter().find(|it| it[0].header == shown[0]);
         let branch = branch.expect("an honest peer has it");
@@ -375,8 +380,8 @@ fn a_branch_that_is_withheld_has_more_work_than_a_block_and_is_repeated_and_not_
 #[test]
 fn a_chain_that_is_withheld_is_the_one_that_an_honest_peer_offers() {
     let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
-    let offered = (0..Variety::of(&dialect).shown)
-        .map(|number| blocks::shown(&chain(), &dialect, number).header);
+    let offered =
+        (0..Variety::of(&dialect).shown).map(|number| shown(&chain(), &dialect, number).header);
     let offered: Vec<Header> = offered.collect();
     for seed in 0..30 {
         let mut stage = Stage::new(Scenario::WithheldChain, seed);

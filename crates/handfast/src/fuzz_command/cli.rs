@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::builder::PathBufValueParser;
 use clap::{Arg, ArgAction, Command};
 use handfast_fuzz::oracle::GRACE;
+use handfast_fuzz::plan::MAX_SEED;
 
 use super::options::{CONCURRENCY, CYCLES, DURATION, MAX_DURATION};
 use super::shrink::TRIES;
@@ -46,7 +47,8 @@ pub(crate) fn command() -> Command {
                 "replay",
                 "Make the connections of a trace again, at the same times",
             )
-            .arg(report()),
+            .arg(report())
+            .arg(overwrite()),
         )
         .subcommand(
             Command::new("show")
@@ -97,6 +99,7 @@ fn shrink_command() -> Command {
         .required(true),
     )
     .arg(path("output", "FILE", "Where the shorter trace is written").required(true))
+    .arg(overwrite())
     .arg(number(
         "tries",
         100_000,
@@ -119,6 +122,13 @@ fn patience() -> Arg {
 fn report() -> Arg {
     let help = "Where report.html and report.json are written";
     path("report", "DIR", help)
+}
+
+fn overwrite() -> Arg {
+    Arg::new("overwrite")
+        .long("overwrite")
+        .action(ArgAction::SetTrue)
+        .help("Replaces what is there of an earlier run")
 }
 
 fn own() -> Arg {
@@ -200,9 +210,9 @@ fn run_command() -> Command {
             text(
                 "seed",
                 "N",
-                "Where everything random comes from [default: random, and printed]",
+                "Where everything random comes from, below 2^53 [default: random, and printed]",
             )
-            .value_parser(clap::value_parser!(u64)),
+            .value_parser(clap::value_parser!(u64).range(0..=MAX_SEED)),
         )
         .arg(number(
             "concurrency",
@@ -234,6 +244,7 @@ fn run_command() -> Command {
             "Addresses to come from, by turns, e.g. 127.1.0.0/16",
         ))
         .arg(report())
+        .arg(overwrite())
         .arg(text(
             "magic",
             "HEX",

@@ -38,9 +38,12 @@ impl Asked {
             tokio::select! {
                 biased;
                 answer = self.post(method, wait) => answer,
-                () = until_over(wait) => Err(Unsaid::Not(format!(
-                    "{} did not answer within {} s", self.at(), wait.took().as_secs()
-                ))),
+                () = until_over(wait) => Err(match wait.is_cut() {
+                    true => Unsaid::Ended,
+                    false => Unsaid::Not(format!(
+                        "{} did not answer within {} s", self.at(), wait.took().as_secs()
+                    )),
+                }),
             }
         });
         called.map_err(Unsaid::Not)?

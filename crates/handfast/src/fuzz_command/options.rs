@@ -20,8 +20,9 @@ use handfast_node::Network;
 pub(super) const CONCURRENCY: u64 = 100;
 /// Connections in all, unless the user says otherwise.
 pub(super) const CYCLES: u64 = 10_000;
-/// How long a run takes at most, unless the user says otherwise, seconds.
-pub(super) const DURATION: u64 = 60;
+/// How long a run takes at most, unless the user says otherwise, seconds: so long that those
+/// come to their end which wait until the target's handshake deadline, as a rule 60 s.
+pub(super) const DURATION: u64 = 90;
 /// How long an honest peer may have to wait, unless the user says otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take at most, seconds: a day.
@@ -39,6 +40,8 @@ pub(super) struct Setup {
     pub(super) patience: Duration,
     pub(super) report: Option<PathBuf>,
     pub(super) rpc: Option<Place>,
+    /// Whether what is there of an earlier run is replaced.
+    pub(super) overwrite: bool,
     /// Where the trace is written.
     pub(super) trace: Option<PathBuf>,
     /// What is made again; empty: the plan is played.
@@ -86,7 +89,7 @@ pub(super) fn setup(matches: &ArgMatches) -> Result<Setup, String> {
         target,
         scenarios: names,
         plan: Plan {
-            seed: wanted("seed").unwrap_or_else(rand::random),
+            seed: wanted("seed").unwrap_or_else(Plan::any_seed),
             shares,
             concurrency: usize::try_from(wanted("concurrency").unwrap_or(CONCURRENCY))
                 .expect("at most 20,000"),
@@ -99,6 +102,7 @@ pub(super) fn setup(matches: &ArgMatches) -> Result<Setup, String> {
         sources: sources.transpose().map_err(|error| error.to_string())?,
         patience: span(matches, "patience").unwrap_or(PATIENCE),
         report: matches.get_one::<PathBuf>("report").cloned(),
+        overwrite: matches.get_flag("overwrite"),
         trace: matches.get_one::<PathBuf>("trace").cloned(),
         cues: Vec::new(),
         rpc,
@@ -157,6 +161,7 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<Setup, String> {
         patience: span(matches, "patience").unwrap_or(PATIENCE),
         // Runs that shrink a trace have no report.
         report: matches.try_get_one("report").ok().flatten().cloned(),
+        overwrite: matches.get_flag("overwrite"),
         trace: None,
         rpc,
         network,

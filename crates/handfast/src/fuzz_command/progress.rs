@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use handfast_fuzz::oracle::{Followed, Health};
 use handfast_fuzz::plan::Limit;
+use handfast_fuzz::report::in_words;
 use handfast_fuzz::run::News;
 use handfast_fuzz::{Plan, Tally};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -72,13 +73,21 @@ impl Progress {
             )),
             News::Going(tally) => self.going(tally),
             News::Looked(health) => self.looked(health),
-            News::Settling => self.line("all connections have ended; looking what remains"),
+            News::Gone => self.line("the target is gone; the run ends"),
+            News::Settling => self.line("the connections are over; looking what remains"),
         }
     }
 
     fn going(&self, tally: &Tally) {
         let total = tally.total();
-        let text = format!("{:.0} a second, {} failed", tally.rate(), total.failed());
+        let text = match tally.waits_from {
+            None => format!("{:.0} a second, {} failed", tally.rate(), total.failed()),
+            Some(_) => format!(
+                "{} failed; waiting for {} to end",
+                total.failed(),
+                in_words(&tally.unfinished())
+            ),
+        };
         match &self.bar {
             Some(bar) => {
                 let extent = extent(self.limit, total.ended, tally.elapsed);
@@ -106,11 +115,21 @@ impl Progress {
         if let Some(Err(error)) = &health.answers.pong {
             self.line(&format!("a ping of an honest peer: {error}"));
         }
-        if let Some(Ok(Followed::Not { waited, .. })) = &health.block {
-            let waited = waited.as_secs_f64();
-            self.line(&format!(
-                "a new block was not followed within {waited:.0} s"
-            ));
+        match &health.block {
+            Some(Ok(Followed::Not { waited, .. })) => {
+                let waited = waited.as_secs_f64();
+                self.line(&format!(
+                    "a new block was not followed within {waited:.0} s"
+                ));
+            }
+            Some(Ok(Followed::Overtaken { waited, blocks })) => {
+                let waited = waited.as_secs_f64();
+                self.line(&format!(
+                    "new blocks came too late: the target's own chain grew by {blocks} in \
+                     {waited:.0} s"
+                ));
+            }
+            _ => {}
         }
     }
 

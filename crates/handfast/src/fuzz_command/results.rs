@@ -20,19 +20,30 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Tries whether everything that is wanted of a run can be written.
-    pub(super) fn try_out(trace: Option<&Path>, report: Option<&Path>) -> Result<Self, String> {
+    /// Tries whether everything that is wanted of a run can be written. What is there of an
+    /// earlier one is not, unless it is to be overwritten.
+    pub(super) fn try_out(
+        trace: Option<&Path>,
+        report: Option<&Path>,
+        overwrite: bool,
+    ) -> Result<Self, String> {
         let mut places = Self::default();
+        let try_out = |path: &Path| {
+            try_replace(path).map_err(|error| cannot_write(path, &error))?;
+            match path.is_file() && !overwrite {
+                true => Err(is_there(path)),
+                false => Ok(()),
+            }
+        };
         if let Some(trace) = trace {
-            try_replace(trace).map_err(|error| cannot_write(trace, &error))?;
+            try_out(trace)?;
         }
         if let Some(dir) = report {
             places
                 .make(dir)
                 .map_err(|error| format!("cannot make the directory {}: {error}", dir.display()))?;
             for name in [PAGE, DOCUMENT] {
-                let path = dir.join(name);
-                try_replace(&path).map_err(|error| cannot_write(&path, &error))?;
+                try_out(&dir.join(name))?;
             }
         }
         Ok(places)
@@ -88,6 +99,13 @@ pub(super) fn save(setup: &Setup, report: &Report<'_>) -> Saved {
     saved
 }
 
+fn is_there(path: &Path) -> String {
+    format!(
+        "{} is there already, of an earlier run: name another place, or say --overwrite",
+        path.display()
+    )
+}
+
 fn cannot_write(path: &Path, error: &std::io::Error) -> String {
     format!("cannot write {}: {error}", path.display())
 }
@@ -106,7 +124,7 @@ mod tests {
         let path = |name: &str| home.path().join(name);
         let refused = |trace: Option<&Path>, report: Option<&Path>, part: &str| {
             let before = count(home.path());
-            let error = Places::try_out(trace, report).expect_err("it cannot be written");
+            let error = Places::try_out(trace, report, true).expect_err("it cannot be written");
             assert!(error.contains(part), "{error}");
             assert_eq!(count(home.path()), before, "{error}");
         };
@@ -124,11 +142,32 @@ mod tests {
     fn directories_for_a_report_go_again_without_one_and_stay_with_one() {
         let home = tempfile::tempdir().expect("a directory");
         let dir = home.path().join("a/b");
-        drop(Places::try_out(None, Some(&dir)).expect("writable"));
+        drop(Places::try_out(None, Some(&dir), false).expect("writable"));
         assert_eq!(count(home.path()), 0);
-        let places = Places::try_out(None, Some(&dir)).expect("writable");
+        let places = Places::try_out(None, Some(&dir), false).expect("writable");
         fs::write(dir.join(PAGE), b"a report").expect("it was made");
         drop(places);
         assert_eq!(count(&dir), 1);
+    }
+
+    #[test]
+    fn what_is_left_of_an_earlier_run_is_overwritten_only_by_somebody_who_says_so() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| home.path().join(name);
+        fs::create_dir(path("out")).expect("writable");
+        for name in ["out/report.html", "out/report.json", "run.trace"] {
+            fs::write(path(name), b"an earlier run").expect("writable");
+            let (trace, report) = (path("run.trace"), path("out"));
+            let places = |overwrite| Places::try_out(Some(&trace), Some(&report), overwrite);
+            let error = places(false).expect_err("it is there");
+            assert!(
+                error.contains(name) && error.contains("--overwrite"),
+                "{error}"
+            );
+            drop(places(true).expect("that was said"));
+            let kept = fs::read(path(name)).expect("nothing was written yet");
+            assert_eq!(kept, b"an earlier run");
+            fs::remove_file(path(name)).expect("it is there");
+        }
     }
 }

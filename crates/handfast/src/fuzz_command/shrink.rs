@@ -28,7 +28,7 @@ const STARTS: usize = 3;
 pub(super) fn shrink(matches: &ArgMatches) -> Result<ExitCode, String> {
     let setup = options::replay(matches)?;
     let output = matches.get_one::<PathBuf>("output").expect("required");
-    let _places = Places::try_out(Some(output), None)?;
+    let _places = Places::try_out(Some(output), None, setup.overwrite)?;
     let stop = stop_on_signal()?;
     let all = setup.cues.clone();
     let mut search = Search {

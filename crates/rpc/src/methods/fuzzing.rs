@@ -15,6 +15,8 @@ const CONCURRENCY: u64 = 50;
 const MAX_CYCLES: u64 = 1_000_000;
 const CYCLES: u64 = 10_000;
 const MAX_DURATION: u64 = 3_600;
+/// Numbers of JSON that all programs read alike end there.
+const MAX_SEED: u64 = (1 << 53) - 1;
 const DURATION: u64 = 60;
 
 pub(super) const METHODS: &[Method] = &[GETFUZZSTATUS, STARTFUZZ, STOPFUZZ];
@@ -22,13 +24,19 @@ pub(super) const METHODS: &[Method] = &[GETFUZZSTATUS, STARTFUZZ, STOPFUZZ];
 const GETFUZZSTATUS: Method = Method {
     name: "getfuzzstatus",
     category: Category::Fuzzing,
-    params: &[],
+    params: &[Param {
+        names: &["format"],
+        kind: Kind::Text,
+        need: Need::Optional("default: json"),
+        about: "html: the report of the last run as a page, which loads nothing, as report.html of handfast fuzz",
+    }],
     about: "Returns how far the fuzz run of startfuzz is, or what came of the last one.",
     result: "{ state: \"none\", \"running\", \"done\" or \"failed\", … }\n\
              running: scenarios, seed, concurrency, connections, seconds, failed\n\
              done: the same, with report: the verdict, its evidence and figures, as report.json of handfast fuzz has them\n\
-             failed: with error, why there was no run",
-    example: "",
+             failed: with error, why there was no run\n\
+             format html: the page, a string",
+    example: "html",
     needs_chain: true,
     run: |call| Box::pin(getfuzzstatus(call)),
 };
@@ -47,12 +55,13 @@ const STARTFUZZ: Method = Method {
             names: &["options"],
             kind: Kind::Object,
             need: Need::Optional("default: {}"),
-            about: "{ seed, concurrency (50, at most 1000), cycles (10000, at most 1000000), duration (60 s, at most 3600) }",
+            about: "{ seed (below 2^53), concurrency (50, at most 1000), cycles (10000, at most 1000000), duration (60 s, at most 3600) }",
         },
     ],
     about: "Opens and closes connections to this node in every way that a peer can, and looks all the while whether it is\n\
             still well. On regtest and signet only; on regtest, and on signets of your own, blocks are made to see whether\n\
-            they are followed. One run at a time.",
+            they are followed: their versionHex is 46555a5a, the letters FUZZ. Connections come from 127.70.85.90, and\n\
+            getpeerhistory leaves them out, unless the node listens on IPv6 alone. One run at a time.",
     result: "what getfuzzstatus returns",
     example: "'[\"handshake-drop\"]' '{\"cycles\": 20000}'",
     needs_chain: true,
@@ -79,8 +88,19 @@ fn fuzzer() -> Result<&'static dyn FuzzControl, Error> {
     })
 }
 
-async fn getfuzzstatus(_: Rc<Call>) -> Result<Value, Error> {
-    Ok(fuzzer()?.status())
+async fn getfuzzstatus(call: Rc<Call>) -> Result<Value, Error> {
+    let fuzzer = fuzzer()?;
+    match call.value(0).as_str() {
+        None | Some("json") => Ok(fuzzer.status()),
+        Some("html") => fuzzer.page().map(Value::String).ok_or_else(|| {
+            let message = "There is no report: no run of startfuzz has ended with one";
+            Error::new(code::MISC_ERROR, message)
+        }),
+        Some(other) => {
+            let message = format!("format must be json or html, not {other:?}");
+            Err(Error::new(code::INVALID_PARAMETER, message))
+        }
+    }
 }
 
 async fn startfuzz(call: Rc<Call>) -> Result<Value, Error> {
@@ -137,8 +157,8 @@ fn order(scenarios: &Value, options: &Value) -> Result<FuzzOrder, Error> {
     let seed = match options.get("seed") {
         None | Some(Value::Null) => None,
         Some(value) => {
-            let seed = value.as_u64();
-            Some(seed.ok_or_else(|| wrong("seed must be a number below 2^64".into()))?)
+            let seed = value.as_u64().filter(|seed| *seed <= MAX_SEED);
+            Some(seed.ok_or_else(|| wrong("seed must be a number below 2^53".into()))?)
         }
     };
     Ok(FuzzOrder {
@@ -193,6 +213,11 @@ mod tests {
             ),
             (json!(["mix"]), json!({ "concurrency": 1_001 }), "1000"),
             (json!(["mix"]), json!({ "seed": -1 }), "seed must be"),
+            (
+                json!(["mix"]),
+                json!({ "seed": 1_u64 << 53 }),
+                "number below 2^53",
+            ),
         ] {
             let error = order(&scenarios, &options).expect_err("wrong");
             assert!(error.message.contains(part), "{}", error.message);

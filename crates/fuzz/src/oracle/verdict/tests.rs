@@ -29,6 +29,8 @@ fn seen(after: Health) -> Observations {
         during: vec![well(5)],
         after,
         tally: tally(Scenario::Reset, 100, 100),
+        gone: None,
+        let_settle: true,
     }
 }
 
@@ -332,4 +334,123 @@ fn pings_that_wait_behind_others_and_memory_that_others_cost_are_found() {
     let mut seen = seen(well(9));
     (seen.before.peak, seen.after.peak) = (Some(900 << 20), Some(900 << 20));
     assert_eq!(judge(&seen).verdict, Verdict::Ok);
+}
+
+/// The only thing that is said, with a verdict that is no trouble.
+#[track_caller]
+fn assert_only_told(judgement: &Judgement, verdict: Verdict, part: &str) {
+    assert_eq!(judgement.verdict, verdict, "{judgement:?}");
+    let [only] = &judgement.evidence[..] else {
+        panic!("one thing is to be said: {judgement:?}");
+    };
+    assert!(only.text.contains(part), "{part}: {only:?}");
+}
+
+#[test]
+fn a_target_that_mines_faster_than_the_fuzzer_is_not_stuck_and_its_miner_is_named() {
+    let overtaken = || {
+        Some(Ok(Followed::Overtaken {
+            waited: Duration::from_secs(30),
+            blocks: 57,
+        }))
+    };
+    let mut seen = seen(well(9));
+    seen.during[0].block = overtaken();
+    assert_eq!(
+        judge(&seen).evidence,
+        [],
+        "it was seen to follow afterwards"
+    );
+    seen.after.block = overtaken();
+    let text = "a new block after the run came too late each time, as its own chain grew by 57 \
+                blocks in 30.0 s; its miner is faster than the fuzzer's: stop it";
+    assert_only_told(&judge(&seen), Verdict::Ok, text);
+    seen.before.block = overtaken();
+    assert_only_told(
+        &judge(&seen),
+        Verdict::Ok,
+        "a new block before the run came",
+    );
+
+    // It follows during the run, and no more afterwards: that is judged, whatever was before.
+    seen.during[0].block = Some(Ok(Followed::After(Duration::from_millis(30))));
+    seen.after.block = Some(Ok(Followed::Not {
+        waited: Duration::from_secs(30),
+        fetched: false,
+    }));
+    assert_eq!(judge(&seen).verdict, Verdict::StuckSync);
+}
+
+#[test]
+fn a_chain_whose_blocks_cost_too_much_says_so() {
+    let mut seen = seen(well(9));
+    let unmade = Followed::Unmade {
+        waited: Duration::from_secs(30),
+    };
+    for health in [&mut seen.before, &mut seen.during[0], &mut seen.after] {
+        health.block = Some(Ok(unmade.clone()));
+    }
+    assert_only_told(&judge(&seen), Verdict::Ok, "cost too much work");
+}
+
+#[test]
+fn what_a_signal_left_no_time_to_see_is_told_and_no_verdict() {
+    let mut unanswered = seen(well(9));
+    unanswered.after.answers.pong = Some(Err(VisitError::Ended));
+    unanswered.after.block = Some(Err(VisitError::Ended));
+    let text = "ended before it was seen whether it answers pings, it follows a new block";
+    assert_only_told(&judge(&unanswered), Verdict::Ok, text);
+
+    let mut unserved = seen(well(9));
+    unserved.after.answers.headers = Some(Err(VisitError::Ended));
+    unserved.after.rpc = Some(Err(Unsaid::Ended));
+    let text = "whether it serves headers, its RPC answers";
+    assert_only_told(&judge(&unserved), Verdict::Ok, text);
+
+    let mut absent = seen(well(9));
+    absent.after.handshake = Err(VisitError::Ended);
+    absent.after.answers = Answers::default();
+    absent.after.block = None;
+    let text = "ended before an honest peer was answered";
+    assert_only_told(&judge(&absent), Verdict::Nothing, text);
+
+    // What was left of connections may have been on its way out.
+    let mut unsettled = seen(well(9));
+    unsettled.after.peers = Some(7);
+    unsettled.after.audit = Some(Err("L4 broken".into()));
+    unsettled.after.descriptors = Some(90);
+    assert_eq!(judge(&unsettled).verdict, Verdict::GhostPeers);
+    unsettled.let_settle = false;
+    let text = "it lets go of connections that have ended";
+    assert_only_told(&judge(&unsettled), Verdict::Ok, text);
+}
+
+#[test]
+fn a_process_that_is_gone_is_told_with_the_time_and_the_connections_until_then() {
+    let mut seen = seen(well(9));
+    seen.after.handshake = Err(VisitError::Refused);
+    seen.after.alive = Some(false);
+    seen.gone = Some(Duration::from_millis(4_300));
+    let judgement = judge(&seen);
+    assert_eq!(judgement.verdict, Verdict::Crashed);
+    let text = "its process was gone at 4.3 s, after 100 connections";
+    assert_eq!(judgement.evidence[0].text, text);
+    assert_eq!(judgement.evidence[1].verdict, Verdict::Unreachable);
+    assert_eq!(judgement.evidence.len(), 2, "{judgement:?}");
+}
+
+#[test]
+fn a_scenario_of_which_no_connection_came_to_its_end_is_named() {
+    let mut seen = seen(well(9));
+    let counts = Counts {
+        begun: 3,
+        ..Counts::default()
+    };
+    let scenarios = &mut seen.tally.scenarios;
+    scenarios.insert(Scenario::NegotiateTimeout, counts);
+    let text = "negotiate-timeout was not judged: none of its 3 connections came to its end";
+    assert_only_told(&judge(&seen), Verdict::Ok, text);
+    let counts = seen.tally.scenarios.get_mut(&Scenario::NegotiateTimeout);
+    counts.expect("it is there").ended = 1;
+    assert_eq!(judge(&seen).evidence, [], "one was played");
 }
