@@ -79,20 +79,31 @@ impl Report<'_> {
 /// Waits that are told.
 const TOLD: Duration = Duration::from_secs(1);
 
-/// So many connections of each scenario, the most first.
+/// Scenarios that are named where connections are counted in words.
+const NAMED: usize = 5;
+
+/// So many connections of each scenario: first those that take long for a reason of their own,
+/// then the most; of more than a few kinds the rest together.
 #[must_use]
 pub fn in_words(connections: &BTreeMap<Scenario, u64>) -> String {
+    let reason = |scenario: Scenario| match scenario {
+        Scenario::NegotiateTimeout => " (until the handshake deadline)",
+        _ => "",
+    };
     let mut each: Vec<(Scenario, u64)> = connections.iter().map(|(it, n)| (*it, *n)).collect();
-    each.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let words = each.iter().map(|(scenario, count)| {
-        // What takes long for a reason that is not the target's.
-        let why = match scenario {
-            Scenario::NegotiateTimeout => " (until the handshake deadline)",
-            _ => "",
-        };
-        format!("{count} {scenario}{why}")
+    each.sort_by_key(|(scenario, count)| {
+        let is_ordinary = reason(*scenario).is_empty();
+        (is_ordinary, std::cmp::Reverse(*count))
     });
-    words.collect::<Vec<String>>().join(", ")
+    let rest: u64 = each.iter().skip(NAMED).map(|(_, count)| count).sum();
+    let named = each.iter().take(NAMED);
+    let mut words: Vec<String> = named
+        .map(|(scenario, count)| format!("{count} {scenario}{}", reason(*scenario)))
+        .collect();
+    if rest > 0 {
+        words.push(format!("{rest} of other scenarios"));
+    }
+    words.join(", ")
 }
 
 /// What made it.

@@ -139,6 +139,16 @@ fn what_was_waited_for_at_the_end_is_told_with_its_time_and_its_reason() {
     assert_eq!(document["waits"]["connections_seconds"], 58.5);
     assert_eq!(document["waits"]["connections"]["negotiate-timeout"], 7);
 
+    // Of all scenarios a few are named, one that takes long for a reason among them.
+    let all = Scenario::ALL.into_iter().map(|scenario| (scenario, 2));
+    let words = in_words(&all.collect());
+    assert!(words.starts_with("2 negotiate-timeout (until"), "{words}");
+    let rest = 2 * (Scenario::ALL.len() - 5);
+    assert!(
+        words.ends_with(&format!(", {rest} of other scenarios")),
+        "{words}"
+    );
+
     // Nobody wants to read of a moment.
     outcome.seen.tally.elapsed = Duration::from_secs(12);
     outcome.settling.took = Duration::from_millis(200);
