@@ -1,6 +1,6 @@
 //! Why opening, reading or closing failed, in words for an operator.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bitcoin::BlockHash;
 
@@ -90,8 +90,8 @@ pub enum OpenError {
     },
     /// The kernel did not open its databases.
     #[error(
-        "{}: the block database cannot be opened ({detail}); if it is damaged, remove {}/chainstate to rebuild it from the stored blocks, or also {}/blocks to download everything again",
-        dir.display(), dir.display(), dir.display()
+        "{}: the block database cannot be opened ({detail}); {}",
+        dir.display(), database_remedy(detail, dir)
     )]
     Kernel {
         /// The data directory.
@@ -99,6 +99,32 @@ pub enum OpenError {
         /// What the kernel logged.
         detail: String,
     },
+}
+
+/// What to do about a database that does not open. Rebuilding it takes hours to days: it is
+/// advised only when the kernel's words name no cause that has a simpler remedy.
+fn database_remedy(detail: &str, dir: &Path) -> String {
+    let detail = detail.to_ascii_lowercase();
+    let said = |words: &[&str]| words.iter().any(|word| detail.contains(word));
+    let simple = if said(&["from the future", "date and time"]) {
+        "set the clock of this machine, then start again; nothing has to be removed"
+    } else if said(&["no space left", "disk space", "disk quota"]) {
+        "free disk space, then start again; nothing has to be removed"
+    } else if said(&["permission denied", "read-only", "operation not permitted"]) {
+        "make the directory writable for this user, then start again; nothing has to be removed"
+    } else if said(&["too many open files"]) {
+        "raise the limit on open files (ulimit -n), then start again; nothing has to be removed"
+    } else if said(&["resource temporarily unavailable"]) {
+        "another program uses it: stop that, then start again; nothing has to be removed"
+    } else {
+        let dir = dir.display();
+        return format!(
+            "if the clock, the disk and its permissions are right it may be damaged: remove \
+             '{dir}/chainstate' to rebuild it from the stored blocks, or also '{dir}/blocks' to \
+             download everything again"
+        );
+    };
+    simple.to_owned()
 }
 
 /// A block or its undo data cannot be read.
@@ -139,4 +165,29 @@ pub enum CloseError {
     /// The kernel reported an error while it wrote its state.
     #[error("the kernel could not save its state: {0}")]
     Flush(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_advised_to_be_removed_only_when_no_simpler_cause_is_named() {
+        let remedy = |detail: &str| database_remedy(detail, Path::new("/d"));
+        for (detail, part) in [
+            (
+                "The block database contains a block which appears to be from the future",
+                "clock",
+            ),
+            ("IO error: /d/x.ldb: No space left on device", "disk space"),
+            ("IO error: /d/LOCK: Permission denied", "writable"),
+            ("IO error: /d/7.log: Too many open files", "ulimit -n"),
+        ] {
+            let remedy = remedy(detail);
+            assert!(remedy.contains(part), "{detail}: {remedy}");
+            assert!(!remedy.contains("/d/chainstate"), "{detail}: {remedy}");
+        }
+        let damaged = remedy("Corruption: bad magic");
+        assert!(damaged.contains("'/d/chainstate'"), "{damaged}");
+    }
 }

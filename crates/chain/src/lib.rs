@@ -54,7 +54,7 @@ pub use branches::SideHeader;
 pub use chain::{Chain, ChainOptions, Queued};
 pub use error::{CloseError, OpenError, ReadError};
 pub use event::{BlockOutcome, Change, Event, Keep, Kept, Reject, RejectKind};
-pub use lock::{DirLock, lock};
+pub use lock::{DirLock, is_in_use, lock, look};
 pub use open::{InitialChain, STORED_WINDOW};
 pub use reader::{BlockReader, SpentOutput};
 pub use replay::Replay;

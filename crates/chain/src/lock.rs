@@ -8,6 +8,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::hex::DisplayHex;
@@ -37,6 +38,10 @@ const HARMLESS: [&str; 5] = [
     "handfast.toml",
     "lost+found",
 ];
+
+/// Before a lock that is held is tried once more: a start that only looks ([`look`]) holds it
+/// for a moment.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The exclusive right to a data directory. Given up when dropped, and by the
 /// operating system when the process dies.
@@ -78,7 +83,12 @@ pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
         .truncate(false)
         .open(&path)
         .map_err(io(&path))?;
-    match file.try_lock() {
+    let mut locked = file.try_lock();
+    if matches!(locked, Err(TryLockError::WouldBlock)) {
+        std::thread::sleep(LOOK_AGAIN);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(dir.to_path_buf())),
         Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
@@ -91,6 +101,35 @@ pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
         dir: dir.to_path_buf(),
         _file: file,
     })
+}
+
+/// Whether the data directory `dir` could be taken now, without taking it: for a start that
+/// has more to refuse, and wants to name the cause before its consequences (the ports of the
+/// node that uses the directory are taken, too).
+///
+/// # Errors
+/// As [`lock`]. Nothing is created or changed, whatever the result.
+pub fn look(dir: &Path, network: &Network) -> Result<(), OpenError> {
+    inspect(dir, &label(network))?;
+    let path = dir.join(LOCK_FILE);
+    if let Err(found) = check_place(&path) {
+        return Err(unreadable(path, found));
+    }
+    match is_in_use(dir) {
+        true => Err(OpenError::InUse(dir.to_path_buf())),
+        false => Ok(()),
+    }
+}
+
+/// Whether a node holds the data directory `dir` now. Not if that cannot be found out; what
+/// keeps from it is told of when the directory is taken.
+pub fn is_in_use(dir: &Path) -> bool {
+    let path = dir.join(LOCK_FILE);
+    if check_place(&path).is_err() {
+        return false;
+    }
+    let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    File::open(&path).is_ok_and(held)
 }
 
 /// Whether `dir` carries our marker for the wanted network already. Reads only.
