@@ -93,12 +93,12 @@ async fn dial(
     let socket = connect
         .await
         .map_err(|_| "timed out".to_owned())?
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| plain(&error))?;
     // Leaves this arbiter's reactor; its own arbiter registers it again.
     let socket = socket
         .set_nodelay(true)
         .and_then(|()| socket.into_std())
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| plain(&error))?;
     intake.dialled(socket, direction, addr, slot);
     Ok(())
 }
@@ -119,27 +119,39 @@ impl Handler<Resolve> for Connector {
         let resolved = self.resolved.clone();
         ctx.spawn(wrap_future(async move {
             let addrs = resolve(&host, port).await;
-            tracing::debug!(name, seeds, found = addrs.len(), "resolved");
+            match &addrs {
+                Ok(addrs) => tracing::debug!(name, seeds, found = addrs.len(), "resolved"),
+                Err(error) => tracing::debug!(name, seeds, error, "cannot resolve"),
+            }
             post_to(&resolved, Resolved { name, addrs });
         }));
     }
 }
 
-/// The addresses of a name; none when it has none or the resolver does not answer.
-async fn resolve(host: &str, port: u16) -> Vec<SocketAddr> {
+/// The addresses of a name.
+///
+/// # Errors
+/// The resolver's text, also when it does not answer in time.
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     // The system's resolver blocks: tokio runs it on a blocking thread.
     let lookup = tokio::time::timeout(RESOLVE_TIMEOUT, lookup_host((host, port)));
     match lookup.await {
-        Ok(Ok(found)) => found.take(MAX_ADDRESSES).collect(),
-        Ok(Err(error)) => {
-            tracing::debug!(host, %error, "cannot resolve");
-            Vec::new()
-        }
-        Err(_) => {
-            tracing::debug!(host, "the resolver did not answer in time");
-            Vec::new()
-        }
+        Ok(Ok(found)) => Ok(found.take(MAX_ADDRESSES).collect()),
+        Ok(Err(error)) => Err(plain(&error)),
+        Err(_) => Err("the resolver did not answer in time".to_owned()),
     }
+}
+
+/// The system's text for an error, without what the standard library puts around it.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text
+        .strip_prefix("failed to lookup address information: ")
+        .unwrap_or(&text);
+    let text = text.split_once(" (os error").map_or(text, |(text, _)| text);
+    let mut letters = text.chars();
+    let first = letters.next().into_iter().flat_map(char::to_lowercase);
+    first.chain(letters).collect()
 }
 
 impl Handler<StopIntake> for Connector {
@@ -149,5 +161,23 @@ impl Handler<StopIntake> for Connector {
     fn handle(&mut self, _: StopIntake, ctx: &mut Self::Context) {
         self.vital.relieved();
         ctx.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_dials_and_look_ups_are_the_systems_words_alone() {
+        let refused =
+            std::io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
+        assert_eq!(plain(&refused), "connection refused");
+        let name = "failed to lookup address information: Name or service not known";
+        assert_eq!(
+            plain(&std::io::Error::other(name)),
+            "name or service not known"
+        );
+        assert_eq!(plain(&std::io::Error::other("")), "");
     }
 }

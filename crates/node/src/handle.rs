@@ -20,9 +20,10 @@ use handfast_proto::bans::{Ban, BanError, BanOrder};
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{
-    AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, PeerRow,
+    AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, Outlook, PeerRow,
 };
-use handfast_proto::sync::{FetchRefusal, SubmitResult, SyncState};
+use handfast_proto::sync::{self, FetchRefusal, SubmitResult, SyncState};
+use handfast_proto::time::Now;
 use handfast_wire::{Network, RawBlock};
 
 use crate::accept_queue::Overflows;
@@ -315,7 +316,21 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn sync_state(&self) -> Result<SyncState, Gone> {
-        ask(&self.shared.links()?.sync, mail::QuerySyncState).await
+        let mut state = ask(&self.shared.links()?.sync, mail::QuerySyncState).await?;
+        if state.phase == sync::Phase::NoPeers {
+            let (outlook, now) = self.outlook();
+            if let Some(trouble) = outlook.trouble(now) {
+                state.why = format!("{}: {trouble}", state.why);
+            }
+        }
+        Ok(state)
+    }
+
+    /// What keeps the node from connecting to peers, and the moment at which this is asked.
+    /// Never waits.
+    #[must_use]
+    pub fn outlook(&self) -> (Arc<Outlook>, Now) {
+        (self.shared.outlook.load_full(), self.shared.clock.now())
     }
 
     /// Whether sockets, peer table and sync table agree.

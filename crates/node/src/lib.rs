@@ -19,7 +19,6 @@ mod clock;
 mod connector;
 mod credit;
 mod descriptors;
-mod ended_log;
 mod entrance;
 mod frame_reader;
 mod intake;
@@ -36,7 +35,9 @@ mod node_tests;
 mod opening;
 mod operator;
 mod outbox;
+mod outlook_log;
 mod peer;
+mod peer_log;
 mod peer_manager;
 mod peer_socket;
 mod peers_file;
@@ -49,6 +50,7 @@ mod shutdown;
 mod slots;
 mod snapshot;
 mod stats;
+mod sync_log;
 mod sync_manager;
 mod turns;
 #[cfg(test)]
@@ -71,7 +73,8 @@ pub use kernel_times::KernelTimes;
 pub use node::{BoundNode, Node};
 pub use stats::{ByCommand, Totals, Traffic};
 
-pub use handfast_chain::{OpenError, ReadError, SpentOutput};
+pub use handfast_chain::{OpenError, ReadError, SpentOutput, is_in_use};
+pub use handfast_proto::Now;
 pub use handfast_proto::address_book::Row as AddressRow;
 pub use handfast_proto::bans::{Ban, BanError, BanOrder, BanTime, Subnet, SubnetError};
 pub use handfast_proto::headers::{
@@ -80,8 +83,8 @@ pub use handfast_proto::headers::{
 pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached};
 pub use handfast_proto::mining;
 pub use handfast_proto::peer_table::{
-    AddAddressError, AddNodeCommand, AddNodeError, AddedNode, AtCapacity, DisconnectTarget,
-    HistoryRow, PeerRow,
+    AddAddressError, AddNodeCommand, AddNodeError, AddedNode, AtCapacity, Attempt, DialFailure,
+    DisconnectTarget, HistoryRow, ManualPeer, Outlook, PeerRow, SeedRow,
 };
 pub use handfast_proto::self_probe;
 pub use handfast_proto::sync::{

@@ -322,13 +322,13 @@ pub(crate) struct Resolve {
     pub(crate) seeds: bool,
 }
 
-/// The addresses of a name; none: it could not be resolved.
+/// The addresses of a name, or why it could not be looked up.
 #[derive(Debug)]
 pub(crate) struct Resolved {
     /// The name.
     pub(crate) name: String,
     /// Its addresses.
-    pub(crate) addrs: Vec<SocketAddr>,
+    pub(crate) addrs: Result<Vec<SocketAddr>, String>,
 }
 
 /// A dial was not tried: no slot is free.

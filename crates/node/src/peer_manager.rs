@@ -21,14 +21,15 @@ use crate::alarm::{self, Timed};
 use crate::audit::Handled;
 use crate::connector::Connector;
 use crate::credit::Credit;
-use crate::ended_log::EndedLog;
 use crate::handle::PeerInfo;
 use crate::mail::{
     AddNode, AddedNodes, AddressRows, BanPeers, Dial, DialFailed, Disconnect, DisconnectPeer,
     Drain, LeaveOutOfHistory, NotDialled, PeerHistory, Peers, Resolve, Resolved, ServeBlock,
     Served, StopPeers, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
 };
+use crate::outlook_log;
 use crate::peer::PeerLink;
+use crate::peer_log::PeerLog;
 use crate::shared::Shared;
 use crate::slots::{Queued, Slot};
 use crate::sync_manager::SyncManager;
@@ -43,7 +44,7 @@ pub(crate) struct PeerManager {
     pub(crate) links: BTreeMap<ConnId, PeerLink>,
     tally: Tally,
     handled: Handled,
-    ended: EndedLog,
+    log: PeerLog,
     queue: FairQueue<queue::FromPeer>,
     sync: Addr<SyncManager>,
     connector: Addr<Connector>,
@@ -74,7 +75,7 @@ impl PeerManager {
             links: BTreeMap::new(),
             tally: Tally::default(),
             handled: Handled::default(),
-            ended: EndedLog::default(),
+            log: PeerLog::default(),
             queue: FairQueue::default(),
             sync,
             connector,
@@ -93,6 +94,8 @@ impl PeerManager {
         for effect in self.table.step(self.shared.clock.now(), input) {
             match effect {
                 Effect::Admit(introduction) => {
+                    self.log
+                        .connected(self.shared.clock.now().mono, &introduction);
                     self.tally.admitted(&introduction);
                     self.publish_census();
                     let queued = carried
@@ -192,6 +195,20 @@ impl PeerManager {
         }
     }
 
+    /// Publishes and logs what keeps us from peers, after a step that may have changed it.
+    fn publish_outlook(&self) {
+        let now = self.shared.clock.now();
+        let new = self.table.outlook();
+        let old = self.shared.outlook.load_full();
+        if *old == new {
+            return;
+        }
+        for line in outlook_log::news(&old, &new, now) {
+            tracing::warn!("{line}");
+        }
+        self.shared.set_outlook(new);
+    }
+
     /// Publishes whom to turn away, for those who accept connections.
     fn publish_bans(&self) {
         self.shared.bans.store(Arc::new(self.table.bans().clone()));
@@ -244,18 +261,20 @@ impl Actor for PeerManager {
         alarm::start(ctx);
         // The table may want to dial at once.
         self.step(Input::Tick);
+        self.publish_outlook();
     }
 }
 
 impl Timed for PeerManager {
     fn deadline(&self) -> Option<Instant> {
-        self.table
-            .deadline()
+        handfast_proto::time::earliest(self.table.deadline(), self.log.deadline())
             .map(|mono| self.shared.clock.instant(mono))
     }
 
     fn on_deadline(&mut self, _: &mut Self::Context) {
+        self.log.tick(self.shared.clock.now().mono);
         self.step(Input::Tick);
+        self.publish_outlook();
     }
 }
 
@@ -288,8 +307,12 @@ impl Handler<Served> for PeerManager {
 impl Handler<DialFailed> for PeerManager {
     type Result = ();
     fn handle(&mut self, DialFailed { addr, name, error }: DialFailed, _: &mut Self::Context) {
-        tracing::debug!(%addr, name, error, "cannot connect");
+        if name.is_none() {
+            self.log
+                .dial_failed(self.shared.clock.now().mono, addr, &error);
+        }
         self.step(Input::DialFailed { addr, name, error });
+        self.publish_outlook();
     }
 }
 
@@ -297,13 +320,18 @@ impl Handler<NotDialled> for PeerManager {
     type Result = ();
     fn handle(&mut self, NotDialled { addr, name }: NotDialled, _: &mut Self::Context) {
         self.step(Input::NotDialled { addr, name });
+        self.publish_outlook();
     }
 }
 
 impl Handler<Resolved> for PeerManager {
     type Result = ();
     fn handle(&mut self, Resolved { name, addrs }: Resolved, _: &mut Self::Context) {
-        self.step(Input::Resolved { name, addrs });
+        self.step(match addrs {
+            Ok(addrs) => Input::Resolved { name, addrs },
+            Err(error) => Input::ResolveFailed { name, error },
+        });
+        self.publish_outlook();
     }
 }
 
@@ -348,7 +376,9 @@ impl Handler<AddNode> for PeerManager {
         AddNode { name, command }: AddNode,
         _: &mut Self::Context,
     ) -> Self::Result {
-        match self.step(Input::AddNode { name, command }) {
+        let reply = self.step(Input::AddNode { name, command });
+        self.publish_outlook();
+        match reply {
             Some(Reply::AddNode(result)) => result,
             other => unreachable!("addnode is answered in its step, not by {other:?}"),
         }
@@ -369,7 +399,13 @@ impl Handler<BanPeers> for PeerManager {
     type Result = Result<(), BanError>;
     fn handle(&mut self, BanPeers { order }: BanPeers, _: &mut Self::Context) -> Self::Result {
         match self.step(Input::Ban(order)) {
-            Some(Reply::Ban(result)) => result,
+            Some(Reply::Ban(result)) => {
+                if result.is_ok() {
+                    let bans = self.table.bans().rows(self.shared.clock.now()).count();
+                    tracing::info!(bans, "an operator changed the list of bans");
+                }
+                result
+            }
             other => unreachable!("a ban is answered in its step, not by {other:?}"),
         }
     }
@@ -386,6 +422,7 @@ impl Handler<Drain> for PeerManager {
     type Result = ();
     fn handle(&mut self, _: Drain, _: &mut Self::Context) {
         self.step(Input::Drain);
+        self.publish_outlook();
     }
 }
 

@@ -14,6 +14,7 @@ use handfast_proto::bans::BanList;
 use handfast_proto::handshake::PROTOCOL_VERSION;
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::mining::{MiningState, Totals, Why};
+use handfast_proto::peer_table::Outlook;
 use handfast_proto::session::full_node;
 use handfast_wire::Network;
 use tokio::sync::watch;
@@ -75,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) entrances: Entrances,
     /// What the system had counted when the node started.
     overflows: Option<Overflows>,
+    /// What keeps us from peers, published by PeerManager.
+    pub(crate) outlook: ArcSwap<Outlook>,
     /// The operator's bans, published by PeerManager.
     pub(crate) bans: Arc<ArcSwap<BanList>>,
     /// What became of blocks of ours, as it is on disk. Held while it is written.
@@ -91,6 +94,8 @@ pub(crate) struct Shared {
 struct Warnings {
     kernel: Vec<String>,
     miner: Option<String>,
+    /// Of the peer table: nobody can be reached.
+    network: Option<String>,
 }
 
 /// Admitted connections, published by PeerManager.
@@ -150,6 +155,7 @@ impl Shared {
             census: Census::default(),
             entrances: birth.entrances,
             overflows: Overflows::read(),
+            outlook: ArcSwap::default(),
             bans: Arc::default(),
             saved_bans: Mutex::default(),
             saved_mined: Mutex::default(),
@@ -208,11 +214,23 @@ impl Shared {
         self.warn(|all| all.miner = Some(text));
     }
 
+    /// Publishes what keeps us from peers; as a warning too, while there is no peer that we
+    /// dialled.
+    pub(crate) fn set_outlook(&self, outlook: Outlook) {
+        let cause = outlook.cause().filter(|_| outlook.alone);
+        self.outlook.store(Arc::new(outlook));
+        self.warn(|all| all.network = cause);
+    }
+
     fn warn(&self, change: impl FnOnce(&mut Warnings)) {
         // Held while they are published, so that of two who do the later one is heard last.
         let mut all = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut all);
-        let warnings: Vec<String> = all.kernel.iter().chain(&all.miner).cloned().collect();
+        let own = all.miner.iter().chain(&all.network);
+        let warnings: Vec<String> = all.kernel.iter().chain(own).cloned().collect();
+        if self.view.load().warnings == warnings {
+            return;
+        }
         self.publish(|old| ChainView {
             warnings: warnings.clone(),
             ..ChainView::clone(old)

@@ -35,10 +35,12 @@ async fn phase<T>(
     let began = tokio::time::Instant::now();
     let done = tokio::time::timeout(deadline, work).await.ok();
     match &done {
-        Some(_) => tracing::debug!(phase = name, took = ?began.elapsed(), "shutdown phase over"),
+        Some(_) => {
+            tracing::debug!(phase = name, took = %format_args!("{:.1?}", began.elapsed()), "shutdown phase over")
+        }
         None => tracing::warn!(
             phase = name,
-            ?deadline,
+            deadline = %format_args!("{} s", deadline.as_secs()),
             "shutdown phase is late; going on without it"
         ),
     }
@@ -159,7 +161,6 @@ fn settle(connections: u64, peers: Handled, sync: Handled) -> Result<(), String>
         dones = peers.dones,
         sync_adds = sync.adds,
         sync_dones = sync.dones,
-        slots = "home",
         "every connection ended"
     );
     Ok(())

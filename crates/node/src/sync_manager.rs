@@ -29,6 +29,7 @@ use crate::mail::{
 use crate::peer_manager::PeerManager;
 use crate::shared::Shared;
 use crate::snapshot::Publisher;
+use crate::sync_log::SyncLog;
 use crate::turns::{self, TakesTurns};
 use crate::vital::Vital;
 
@@ -41,6 +42,7 @@ pub(crate) struct SyncManager {
     peers: Addr<PeerManager>,
     shared: Arc<Shared>,
     publisher: Publisher,
+    log: SyncLog,
     /// Shares of the node's block budget, kept until the kernel's verdict.
     with_kernel: BTreeMap<BlockHash, BlockShare>,
     /// Who waits for the answer of a submission.
@@ -62,6 +64,7 @@ impl SyncManager {
         let mut publisher = Publisher::new(shared.clone());
         publisher.publish(shared.clock.now(), &machine);
         Self {
+            log: SyncLog::new(&machine),
             machine,
             chain: Some(chain),
             peers,
@@ -139,6 +142,7 @@ impl SyncManager {
                 Effect::WantPeers => self.order(SyncOrder::MorePeers),
             }
         }
+        self.log.stepped(now, &self.machine);
     }
 
     fn chain(&self) -> &Chain {
@@ -171,12 +175,14 @@ impl Timed for SyncManager {
     fn deadline(&self) -> Option<Instant> {
         let due =
             handfast_proto::time::earliest(self.machine.deadline(), self.publisher.deadline());
+        let due = handfast_proto::time::earliest(due, self.log.deadline());
         due.map(|mono| self.shared.clock.instant(mono))
     }
 
     fn on_deadline(&mut self, _: &mut Self::Context) {
         let now = self.shared.clock.now();
         self.publisher.tick(now, &self.machine);
+        self.log.tick(now.mono);
         if self.machine.deadline().is_some_and(|due| due <= now.mono) {
             self.step(Input::Tick);
         }

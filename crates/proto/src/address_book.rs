@@ -318,6 +318,13 @@ impl AddressBook {
         }
     }
 
+    /// Leaves `addr` alone no longer than `pause`: what failed says nothing about it.
+    pub fn retry_within(&mut self, addr: SocketAddr, pause: Duration, now: Now) {
+        if let Some(entry) = self.entries.get_mut(&canonical(addr)) {
+            entry.rest_until = entry.rest_until.min(now.mono.saturating_add(pause));
+        }
+    }
+
     /// Leaves `addr` alone for `pause`.
     pub fn rest(&mut self, addr: SocketAddr, pause: Duration, now: Now) {
         if let Some(entry) = self.entries.get_mut(&canonical(addr)) {

@@ -14,6 +14,7 @@
 //! | `more_peers` | what is done when sync does not get on |
 //! | `named` | the nodes that an operator named |
 //! | `seeds` | when to ask DNS seeds |
+//! | `outlook` | what keeps us from peers, to be shown |
 //! | `gossip` | peers that ask for addresses or send some |
 //! | `vocabulary`, `rows` | what goes in and out |
 //!
@@ -25,7 +26,8 @@
 //! * Every [`Effect::Dial`] is answered: by [`Input::DialFailed`] or
 //!   [`Input::NotDialled`], or by a
 //!   connection with that `remote`, which ends in [`Input::Done`] like any other.
-//! * Every [`Effect::Resolve`] is answered by [`Input::Resolved`].
+//! * Every [`Effect::Resolve`] is answered by [`Input::Resolved`] or
+//!   [`Input::ResolveFailed`].
 //!
 //! An answer that never comes costs its dial or look-up no more than a timeout.
 
@@ -38,6 +40,7 @@ mod gossip;
 mod more_peers;
 mod named;
 mod operator;
+mod outlook;
 mod roster;
 mod rows;
 mod seeds;
@@ -61,6 +64,7 @@ use more_peers::MorePeers;
 pub use more_peers::{EXTRA_FOR, EXTRA_OUTBOUND};
 use named::Named;
 pub use named::{Target, parse_target};
+pub use outlook::{Attempt, DialFailure, ManualPeer, Outlook, SeedRow};
 use roster::{Peer, Roster};
 pub use rows::{AddedNode, HistoryRow, PeerRow};
 use seeds::Seeds;
@@ -206,6 +210,9 @@ impl PeerTable {
             Input::Done(ending) => self.done(now, ending, &mut effects),
             Input::Message { id, message } => self.message(now, id, message, &mut effects),
             Input::Resolved { name, addrs } => self.resolved(now, &name, &addrs, &mut effects),
+            Input::ResolveFailed { name, error } => {
+                self.resolve_failed(now, &name, &error, &mut effects);
+            }
             Input::DialFailed { addr, name, error } => {
                 self.dial_failed(now, addr, name.as_deref(), &error);
             }
@@ -292,6 +299,12 @@ impl PeerTable {
             .iter()
             .filter_map(|(name, node)| node.row(name, &self.peers))
             .collect()
+    }
+
+    /// Whether the connection is one of the admitted peers.
+    #[must_use]
+    pub fn is_admitted(&self, id: ConnId) -> bool {
+        self.peers.contains_key(&id)
     }
 
     /// The ids of the admitted peers.

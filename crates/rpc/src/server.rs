@@ -264,7 +264,10 @@ impl Server {
         let socket = config.socket.clone();
         let listeners = Listeners { tcp, config };
         let running = Running::start(listeners, context)?;
-        tracing::info!(?addresses, ?socket, "RPC server started");
+        let socket = socket
+            .as_ref()
+            .map(|path| tracing::field::display(path.display()));
+        tracing::info!(?addresses, socket, "RPC server started");
         Ok(Self {
             running,
             load,

@@ -2,11 +2,13 @@
 
 use bitcoin::p2p::Magic;
 
+use crate::Network;
+
 /// The remote broke the wire format. Every variant ends the connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The frame is of another network, or not a frame at all.
-    #[error("wrong magic: {got:x} instead of {expected:x}")]
+    #[error("wrong magic: {} instead of {}", name_of(*got), name_of(*expected))]
     WrongMagic {
         /// What the frame began with.
         got: Magic,
@@ -91,4 +93,13 @@ pub enum CodecError {
     /// The stream below failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+/// The magic, and which network has it: an operator who mixes networks up recognizes those.
+fn name_of(magic: Magic) -> String {
+    let named = Network::ALL.iter().find(|network| network.magic() == magic);
+    named.map_or_else(
+        || format!("{magic:x}"),
+        |network| format!("{magic:x} ({network})"),
+    )
 }

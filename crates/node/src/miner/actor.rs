@@ -281,10 +281,11 @@ fn tell(news: &News, state: &MiningState) {
         } => {
             // Of threads that wait most of the time it says nothing.
             let rate = state.interval.is_zero().then(|| rate(state));
+            let took = format_args!("{took:.1?}");
             if *crowded {
-                tracing::debug!(%hash, height, ?took, found, rate, "found a block");
+                tracing::debug!(%hash, height, %took, found, rate, "found a block");
             } else {
-                tracing::info!(%hash, height, ?took, found, rate, "found a block");
+                tracing::info!(%hash, height, %took, found, rate, "found a block");
             }
         }
         News::Stale { height, stale } => {
@@ -298,8 +299,11 @@ fn tell(news: &News, state: &MiningState) {
             rate = rate(state),
             found = state.found,
             stale = state.stale,
-            expected = ?state.expected,
-            "mining: {}", state.why
+            expected = state
+                .expected
+                .map(|expected| format!("{} s", expected.as_secs())),
+            "mining: {}",
+            state.why
         ),
     }
 }

@@ -47,12 +47,17 @@ impl PeerManager {
         if self.table.wants_round_trips(introduction.direction) {
             self.step(Input::RoundTrips(self.round_trips()));
         }
+        let outgoing = introduction.direction.is_outgoing();
         self.links.insert(introduction.id, link);
         let carried = Carried {
             queued: Some(queued),
             ..Carried::default()
         };
         self.step_with(Input::Add(introduction), carried);
+        // Who dials us may be the first whom we know.
+        if outgoing || self.shared.outlook.load().nobody_known {
+            self.publish_outlook();
+        }
     }
 
     fn received(&mut self, input: PeerInput) {
@@ -77,7 +82,9 @@ impl PeerManager {
         self.shared.slots.assert_bounded();
         self.handled.dones += 1;
         let now = self.shared.clock.now();
-        self.ended.tell(now.mono, &ending);
+        let admitted = self.table.is_admitted(ending.id);
+        let outgoing = ending.direction.is_outgoing();
+        self.log.ended(now.mono, &ending, admitted);
         self.links.remove(&ending.id);
         let carried = Carried {
             credit: None,
@@ -85,6 +92,9 @@ impl PeerManager {
             slot: Some(slot),
         };
         self.step_with(Input::Done(ending), carried);
+        if outgoing {
+            self.publish_outlook();
+        }
     }
 
     fn audit(&self, AuditPeers { answer }: AuditPeers) {

@@ -53,7 +53,7 @@ impl PeerTable {
         let id = peer.id;
         self.ledger.refused(id).assert_held();
         tracing::debug!(%id, remote = %peer.remote, %reason, "refused");
-        self.named_lost(now, dialled_for, id);
+        self.named_lost(now, dialled_for, id, &reason.to_string());
         self.refused.insert(id, peer.user_agent);
         effects.push(Effect::Disconnect { id, reason });
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::bans::is_unwelcome;
+use super::named::RECONNECT_LONGEST;
 use super::roster::Peer;
 use super::{Effect, PeerTable};
 use crate::address_book::{Group, canonical};
@@ -17,6 +18,10 @@ const DIAL_INTERVAL: Duration = Duration::from_millis(500);
 const NOBODY_INTERVAL: Duration = Duration::from_secs(5);
 /// Failures say something about addresses while at least this many others are connected.
 const PROOF_OF_NETWORK: usize = 2;
+
+/// Longest before an address is dialled again that failed while nobody was connected whom we
+/// dialled: most likely our own network was down, and its return is to be noticed at once.
+const RETRY_ALONE: Duration = Duration::from_secs(15);
 
 /// Before a peer whose connection ended is dialled again.
 const REST: Duration = Duration::from_secs(120);
@@ -197,7 +202,9 @@ impl PeerTable {
         error: &str,
     ) {
         tracing::debug!(%addr, name, error, "dial failed");
-        self.end_dial(now, canonical(addr));
+        if let Some(name) = self.end_dial(now, canonical(addr)) {
+            self.named_unreachable(now, &name, error);
+        }
     }
 
     /// A dial was not tried: nobody is to blame, and it is tried again.
@@ -213,23 +220,26 @@ impl PeerTable {
     pub(super) fn handshake_failed(&mut self, now: Now, remote: SocketAddr, reason: &DoneReason) {
         let addr = canonical(remote);
         self.dials.pace(now);
-        self.end_dial(now, addr);
+        if let Some(name) = self.end_dial(now, addr) {
+            self.named_failed(now, &name, &reason.to_string(), RECONNECT_LONGEST);
+        }
         self.book.rest(addr, rest_after(reason), now);
     }
 
-    fn end_dial(&mut self, now: Now, addr: SocketAddr) {
-        let Some(dial) = self.dials.pending.remove(&addr) else {
-            return;
-        };
-        if let Some(name) = &dial.name {
-            self.named_failed(now, name);
-        }
+    /// The dial to `addr` came to nothing. Returns the named node that it was for.
+    fn end_dial(&mut self, now: Now, addr: SocketAddr) -> Option<String> {
+        let dial = self.dials.pending.remove(&addr)?;
         let connected = self
             .peers
             .values()
             .filter(|p| p.introduction.direction.is_outgoing());
-        let counts = connected.count() >= PROOF_OF_NETWORK;
+        let connected = connected.count();
+        let counts = connected >= PROOF_OF_NETWORK;
         self.book.failed(addr, counts, now, &mut self.random);
+        if connected == 0 {
+            self.book.retry_within(addr, RETRY_ALONE, now);
+        }
+        dial.name
     }
 
     fn expire_dials(&mut self, now: Now) {
@@ -242,14 +252,17 @@ impl PeerTable {
             .map(|(addr, _)| *addr)
         {
             tracing::warn!(%addr, "nobody answered for a dial");
-            self.end_dial(now, addr);
+            if let Some(name) = self.end_dial(now, addr) {
+                self.named_unreachable(now, &name, "the dial was never answered");
+            }
         }
     }
 
     /// A peer that we had dialled is gone.
     pub(super) fn outgoing_ended(&mut self, now: Now, peer: &Peer, reason: &DoneReason) {
         let introduction = &peer.introduction;
-        self.named_lost(now, peer.name.as_deref(), introduction.id);
+        let why = reason.to_string();
+        self.named_lost(now, peer.name.as_deref(), introduction.id, &why);
         if introduction.direction.is_outgoing() {
             self.dials.pace(now);
             self.book.rest(introduction.remote, rest_after(reason), now);

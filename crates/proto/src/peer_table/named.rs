@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::outlook::{Attempt, DialFailure, ManualPeer};
 use super::roster::Peer;
 use super::{AddNodeCommand, AddNodeError, AddedNode, Effect, PeerTable};
 use crate::address_book::{backoff, canonical};
@@ -14,6 +15,10 @@ use crate::time::Now;
 pub(super) const RECONNECT_FIRST: Duration = Duration::from_secs(5);
 /// The longest such pause; up to a fifth is added.
 pub(super) const RECONNECT_LONGEST: Duration = Duration::from_secs(60);
+/// The longest pause while no dial leads anywhere and nobody is connected by one: then it
+/// is most likely our own network that is down, and its return is to be noticed at once.
+/// Core tries `-connect` peers every few seconds, too.
+pub(super) const RECONNECT_ALONE: Duration = Duration::from_secs(10);
 /// A connection that lasted this long was a success: the pauses start anew.
 const LASTED: Duration = Duration::from_secs(60);
 /// Before it is looked at again whether a node can be dialled that could not for
@@ -96,6 +101,8 @@ pub(super) struct Named {
     given: Given,
     target: Target,
     failures: u32,
+    /// The last failure since it was connected.
+    failure: Option<DialFailure>,
     state: State,
 }
 
@@ -105,6 +112,7 @@ impl Named {
             given,
             target,
             failures: 0,
+            failure: None,
             state: State::Waiting(now.mono),
         }
     }
@@ -134,8 +142,24 @@ impl Named {
         let row = AddedNode {
             name: name.to_owned(),
             connected,
+            failure: self.failure.clone(),
         };
         (self.given == Given::Added).then_some(row)
+    }
+
+    /// As it is shown, whoever named it and however.
+    pub(super) fn manual(&self, name: &str) -> ManualPeer {
+        let attempt = match self.state {
+            State::Waiting(until) => Attempt::Waiting { until },
+            State::Resolving(_) => Attempt::LookingUp,
+            State::Dialling => Attempt::Connecting,
+            State::Connected { id, .. } => Attempt::Connected(id),
+        };
+        ManualPeer {
+            name: name.to_owned(),
+            attempt,
+            failure: self.failure.clone(),
+        }
     }
 }
 
@@ -216,7 +240,9 @@ impl PeerTable {
         for name in due {
             match self.named[&name].state {
                 State::Waiting(_) => self.try_named(now, name, effects),
-                State::Resolving(_) => self.named_failed(now, &name),
+                State::Resolving(_) => {
+                    self.named_unreachable(now, &name, "the name was not looked up in time");
+                }
                 State::Dialling | State::Connected { .. } => {}
             }
         }
@@ -267,7 +293,15 @@ impl PeerTable {
         let turn = usize::try_from(node.failures).unwrap_or(0);
         match addrs.get(turn % addrs.len().max(1)) {
             Some(addr) => self.dial_named(now, name.to_owned(), canonical(*addr), effects),
-            None => self.named_failed(now, name),
+            None => self.named_unreachable(now, name, "the name has no address"),
+        }
+    }
+
+    /// A named host could not be looked up.
+    pub(super) fn named_resolve_failed(&mut self, now: Now, name: &str, error: &str) {
+        let resolving = |node: &Named| matches!(node.state, State::Resolving(_));
+        if self.named.get(name).is_some_and(resolving) {
+            self.named_unreachable(now, name, error);
         }
     }
 
@@ -300,6 +334,7 @@ impl PeerTable {
         if node.given == Given::Once {
             self.named.remove(name);
         } else {
+            node.failure = None;
             node.state = State::Connected {
                 id,
                 since: now.mono,
@@ -308,7 +343,7 @@ impl PeerTable {
     }
 
     /// The connection `id` to a named node is over.
-    pub(super) fn named_lost(&mut self, now: Now, name: Option<&str>, id: ConnId) {
+    pub(super) fn named_lost(&mut self, now: Now, name: Option<&str>, id: ConnId, why: &str) {
         let Some(name) = name else { return };
         let Some(node) = self.named.get_mut(name) else {
             return;
@@ -322,11 +357,22 @@ impl PeerTable {
         if now.mono.saturating_sub(since) >= LASTED {
             node.failures = 0;
         }
-        self.named_failed(now, name);
+        let why = format!("the connection was lost: {why}");
+        self.named_failed(now, name, &why, RECONNECT_LONGEST);
+    }
+
+    /// No connection to a named node came about.
+    pub(super) fn named_unreachable(&mut self, now: Now, name: &str, why: &str) {
+        let alone = self.peers.count(Direction::Outbound) + self.peers.count(Direction::Manual);
+        let longest = match alone {
+            0 => RECONNECT_ALONE,
+            _ => RECONNECT_LONGEST,
+        };
+        self.named_failed(now, name, why, longest);
     }
 
     /// Dials a named node again after a pause, or forgets it when it was to be tried once.
-    pub(super) fn named_failed(&mut self, now: Now, name: &str) {
+    pub(super) fn named_failed(&mut self, now: Now, name: &str, why: &str, longest: Duration) {
         let Some(node) = self.named.get_mut(name) else {
             return;
         };
@@ -335,12 +381,8 @@ impl PeerTable {
             return;
         }
         node.failures = node.failures.saturating_add(1);
-        let pause = backoff(
-            RECONNECT_FIRST,
-            RECONNECT_LONGEST,
-            node.failures,
-            &mut self.random,
-        );
+        node.failure = Some(DialFailure::after(node.failure.take(), why, now));
+        let pause = backoff(RECONNECT_FIRST, longest, node.failures, &mut self.random);
         node.state = State::Waiting(now.mono.saturating_add(pause));
     }
 }

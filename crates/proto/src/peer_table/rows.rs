@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::DialFailure;
 use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached};
 use crate::time::Now;
 
@@ -61,4 +62,6 @@ pub struct AddedNode {
     pub name: String,
     /// Its connection, while there is one.
     pub connected: Option<(ConnId, SocketAddr)>,
+    /// Why it is not, if an attempt failed or a connection was lost.
+    pub failure: Option<DialFailure>,
 }

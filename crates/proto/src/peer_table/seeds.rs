@@ -1,19 +1,23 @@
 //! DNS seeds: asked while we are alone and again until one answers, and when sync wants
 //! more peers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Effect, Notice, PeerTable};
+use super::{Effect, Notice, PeerTable, SeedRow};
 use crate::address_book::Source;
 use crate::session::full_node;
 use crate::time::Now;
 
-/// Before seeds are asked again after all failed, the first time; doubles.
-pub(super) const SEED_RETRY_FIRST: Duration = Duration::from_secs(60);
+/// After all seeds failed one of them is asked this often, in turn: most likely our own
+/// network is down, and its return is to be noticed at once. A seed among nine is asked once
+/// in 90 s then, and what fails for want of a network asks nobody.
+pub(super) const SEED_RETRY: Duration = Duration::from_secs(10);
+/// That seeds still fail is told again after this, the first time; doubles.
+const TELL_FIRST: Duration = Duration::from_secs(60);
 /// The longest such pause.
-pub(super) const SEED_RETRY_LONGEST: Duration = Duration::from_secs(600);
+const TELL_LONGEST: Duration = Duration::from_secs(3_600);
 /// Before seeds that answered are asked again, should their addresses be of no use.
 const ASKED_ENOUGH: Duration = Duration::from_secs(300);
 /// How long the addresses we know are tried before seeds are asked.
@@ -26,7 +30,6 @@ const MAX_PER_SEED: usize = 256;
 /// Look-ups in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Round {
-    asked: usize,
     waiting: BTreeSet<String>,
     found: usize,
     until: Duration,
@@ -35,7 +38,12 @@ struct Round {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Seeds {
     round: Option<Round>,
+    /// What each answered last.
+    answers: BTreeMap<String, Result<usize, String>>,
     failures: u32,
+    /// When it is told again that seeds fail.
+    tell_at: Duration,
+    told: u32,
     next: Duration,
     /// Sync wants more peers than we have.
     wanted: bool,
@@ -46,7 +54,10 @@ impl Seeds {
     pub(super) fn new(now: Now) -> Self {
         Self {
             round: None,
+            answers: BTreeMap::new(),
             failures: 0,
+            tell_at: Duration::ZERO,
+            told: 0,
             next: now.mono,
             wanted: false,
             told_nobody: false,
@@ -98,9 +109,12 @@ impl PeerTable {
             return;
         }
         self.seeds.wanted = false;
-        let hosts = self.config.dns_seeds.clone();
+        let mut hosts = self.config.dns_seeds.clone();
+        if let Some(turn) = self.seeds.failures.checked_sub(1) {
+            let turn = usize::try_from(turn).unwrap_or(0) % hosts.len();
+            hosts = vec![hosts.swap_remove(turn)];
+        }
         self.seeds.round = Some(Round {
-            asked: hosts.len(),
             waiting: hosts.iter().cloned().collect(),
             found: 0,
             until: now.mono.saturating_add(ROUND_TIMEOUT),
@@ -135,17 +149,67 @@ impl PeerTable {
         addrs: &[SocketAddr],
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(round) = &mut self.seeds.round
-            && round.waiting.remove(name)
-        {
-            round.found += addrs.len().min(MAX_PER_SEED);
-            let over = round.waiting.is_empty();
+        let answer = match addrs.len().min(MAX_PER_SEED) {
+            0 => Err("the name has no address".to_owned()),
+            found => Ok(found),
+        };
+        if self.seed_answered(name, answer) {
             self.learn_from_seed(now, addrs);
-            if over {
-                self.finish_round(now, effects);
-            }
+            self.finish_if_over(now, effects);
         }
         self.named_resolved(now, name, addrs, effects);
+    }
+
+    /// A name could not be looked up: a seed, a named node, or both.
+    pub(super) fn resolve_failed(
+        &mut self,
+        now: Now,
+        name: &str,
+        error: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.seed_answered(name, Err(error.to_owned())) {
+            self.finish_if_over(now, effects);
+        }
+        self.named_resolve_failed(now, name, error);
+    }
+
+    /// Notes what a seed answered that a round waits for; whether one did.
+    fn seed_answered(&mut self, name: &str, answer: Result<usize, String>) -> bool {
+        let Some(round) = &mut self.seeds.round else {
+            return false;
+        };
+        if !round.waiting.remove(name) {
+            return false;
+        }
+        round.found += answer.as_ref().copied().unwrap_or(0);
+        self.seeds.answers.insert(name.to_owned(), answer);
+        true
+    }
+
+    fn finish_if_over(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let over = |round: &Round| round.waiting.is_empty();
+        if self.seeds.round.as_ref().is_some_and(over) {
+            self.finish_round(now, effects);
+        }
+    }
+
+    /// Every seed that may be asked, and what it answered last.
+    pub(super) fn seed_rows(&self) -> Vec<SeedRow> {
+        if !self.dials_automatically() {
+            return Vec::new();
+        }
+        let row = |host: &String| SeedRow {
+            host: host.clone(),
+            answer: self.seeds.answers.get(host).cloned(),
+        };
+        self.config.dns_seeds.iter().map(row).collect()
+    }
+
+    /// When seeds are asked again because none could be reached.
+    pub(super) fn seeds_again(&self) -> Option<Duration> {
+        let failed = matches!(self.notice, Some(Notice::NoSeedReached { .. }));
+        failed.then_some(self.seeds.next)
     }
 
     /// Seeds tell no times; their addresses count as 3 to 7 days old, as in Core, so
@@ -165,8 +229,14 @@ impl PeerTable {
         let Some(round) = self.seeds.round.take() else {
             return;
         };
+        for host in round.waiting {
+            let late = Err("no answer in time".to_owned());
+            self.seeds.answers.insert(host, late);
+        }
         if round.found > 0 {
             self.seeds.failures = 0;
+            self.seeds.told = 0;
+            self.seeds.tell_at = now.mono;
             self.seeds.next = now.mono.saturating_add(ASKED_ENOUGH);
             self.notice = None;
             effects.push(Effect::Notice(Notice::SeedsAnswered {
@@ -174,15 +244,18 @@ impl PeerTable {
             }));
             return;
         }
-        let doubled = SEED_RETRY_FIRST.saturating_mul(1 << self.seeds.failures.min(10));
-        let retry_in = doubled.min(SEED_RETRY_LONGEST);
         self.seeds.failures = self.seeds.failures.saturating_add(1);
-        self.seeds.next = now.mono.saturating_add(retry_in);
+        self.seeds.next = now.mono.saturating_add(SEED_RETRY);
         let notice = Notice::NoSeedReached {
-            asked: round.asked,
-            retry_in,
+            asked: self.config.dns_seeds.len(),
+            retry_in: SEED_RETRY,
         };
         self.notice = Some(notice);
-        effects.push(Effect::Notice(notice));
+        if self.seeds.tell_at <= now.mono {
+            let doubled = TELL_FIRST.saturating_mul(1 << self.seeds.told.min(10));
+            self.seeds.told = self.seeds.told.saturating_add(1);
+            self.seeds.tell_at = now.mono.saturating_add(doubled.min(TELL_LONGEST));
+            effects.push(Effect::Notice(notice));
+        }
     }
 }

@@ -102,12 +102,19 @@ pub enum Input {
         /// The message.
         message: Message,
     },
-    /// The answer to [`Effect::Resolve`]; no address means that it failed.
+    /// The answer to [`Effect::Resolve`]; no address: the name has none.
     Resolved {
         /// As in the effect.
         name: String,
         /// What it stands for.
         addrs: Vec<SocketAddr>,
+    },
+    /// The other answer to [`Effect::Resolve`]: it failed.
+    ResolveFailed {
+        /// As in the effect.
+        name: String,
+        /// The resolver's text.
+        error: String,
     },
     /// A dial ended without a connection.
     DialFailed {
@@ -204,7 +211,7 @@ pub enum Effect {
     },
     /// Look up a host.
     Resolve {
-        /// To be given back in [`Input::Resolved`].
+        /// To be given back in [`Input::Resolved`] or [`Input::ResolveFailed`].
         name: String,
         /// The host.
         host: String,

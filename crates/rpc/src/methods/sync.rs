@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use handfast_node::{ConnId, Handled, HistoryRow, SyncState};
+use handfast_node::{Attempt, ConnId, Handled, HistoryRow, Now, Outlook, SyncState};
 use serde_json::{Value, json};
 
 use super::{Call, Category, Method};
@@ -56,13 +56,15 @@ pub(super) const METHODS: &[Method] = &[
                 how every peer stands, and whether the watchdog had to put sync on its feet.",
         result: "{ phase, why, initialblockdownload, progress, tip, best_header, best_shown, source, requests,\n  \
                  next_deadline, next_deadline_for, window, stall_timeout, backlog, peers, source_changes,\n  \
-                 watchdog }\n\
+                 watchdog, manual_peers, dns_seeds }\n\
                  source: { peer, addr, since, age, why }; requests: [ { peer, what, age }, … ]\n\
                  peers: [ { id, addr, direction, best_known, common, in_flight, oldest, eligible, why, presynced }, … ]\n\
                  source_changes: the last 50, [ { at, from, to, reason }, … ]\n\
                  watchdog: { checks, fired, sought_peers, last: { at, reason, action } }; fired stays 0 unless\n\
                  Handfast has a bug\n\
-                 since, at: Unix seconds; other times: seconds",
+                 manual_peers: those of --connect, --add-node and addnode, [ { node, state, peer, next_attempt,\n  \
+                 error, failures, failed_at }, … ]; dns_seeds: { seeds: [ { host, addresses, error }, … ], next_attempt }\n\
+                 since, at, failed_at: Unix seconds; other times: seconds",
         example: "",
         needs_chain: true,
         run: |call| Box::pin(getsyncstate(call)),
@@ -129,7 +131,50 @@ fn history_row(row: &HistoryRow) -> Value {
 }
 
 async fn getsyncstate(call: Rc<Call>) -> Result<Value, Error> {
-    Ok(state_to_json(&call.node.sync_state().await?))
+    let mut state = state_to_json(&call.node.sync_state().await?);
+    let (outlook, now) = call.node.outlook();
+    state["manual_peers"] = manual_peers(&outlook, now);
+    state["dns_seeds"] = dns_seeds(&outlook, now);
+    Ok(state)
+}
+
+fn manual_peers(outlook: &Outlook, now: Now) -> Value {
+    let row = |peer: &handfast_node::ManualPeer| {
+        let (state, next, id) = match peer.attempt {
+            Attempt::Waiting { until } => ("waiting", Some(until.saturating_sub(now.mono)), None),
+            Attempt::LookingUp => ("looking up the name", None, None),
+            Attempt::Connecting => ("connecting", None, None),
+            Attempt::Connected(id) => ("connected", None, Some(id.0)),
+        };
+        let failure = peer.failure.as_ref();
+        json!({
+            "node": peer.name,
+            "state": state,
+            "peer": id,
+            "next_attempt": next.map(|left| real(left.as_secs_f64())),
+            "error": failure.map(|failure| &failure.error),
+            "failures": failure.map_or(0, |failure| failure.count),
+            "failed_at": failure.map(|failure| failure.at),
+        })
+    };
+    outlook.manual.iter().map(row).collect()
+}
+
+fn dns_seeds(outlook: &Outlook, now: Now) -> Value {
+    let again = outlook
+        .seeds_again
+        .map(|again| again.saturating_sub(now.mono));
+    let rows = outlook.seeds.iter().map(|seed| {
+        json!({
+            "host": seed.host,
+            "addresses": seed.answer.as_ref().and_then(|answer| answer.as_ref().ok()),
+            "error": seed.answer.as_ref().and_then(|answer| answer.as_ref().err()),
+        })
+    });
+    json!({
+        "seeds": rows.collect::<Value>(),
+        "next_attempt": again.map(|left| real(left.as_secs_f64())),
+    })
 }
 
 fn state_to_json(state: &SyncState) -> Value {
@@ -284,6 +329,43 @@ mod tests {
         assert_eq!(change["from"], Value::Null);
         let watchdog = json!({ "checks": 0, "fired": 0, "sought_peers": 0, "last": null });
         assert_eq!(state["watchdog"], watchdog);
+    }
+
+    #[test]
+    fn manual_peers_and_dns_seeds_show_their_errors_and_the_next_attempt() {
+        let now = Now {
+            mono: Duration::from_secs(100),
+            unix: 1_700_000_000,
+        };
+        let until = Duration::from_secs(105);
+        let failure = handfast_node::DialFailure {
+            error: "connection refused".into(),
+            at: 1_699_999_999,
+            count: 2,
+        };
+        let outlook = Outlook {
+            manual: vec![handfast_node::ManualPeer {
+                name: "192.0.2.7".into(),
+                attempt: Attempt::Waiting { until },
+                failure: Some(failure),
+            }],
+            seeds: vec![handfast_node::SeedRow {
+                host: "seed.example".into(),
+                answer: Some(Err("no such name".into())),
+            }],
+            seeds_again: Some(Duration::from_secs(110)),
+            ..Outlook::default()
+        };
+        let manual = json!([{
+            "node": "192.0.2.7", "state": "waiting", "peer": null, "next_attempt": 5,
+            "error": "connection refused", "failures": 2, "failed_at": 1_699_999_999,
+        }]);
+        assert_eq!(manual_peers(&outlook, now).to_string(), manual.to_string());
+        let seeds = json!({
+            "seeds": [{ "host": "seed.example", "addresses": null, "error": "no such name" }],
+            "next_attempt": 10,
+        });
+        assert_eq!(dns_seeds(&outlook, now).to_string(), seeds.to_string());
     }
 
     #[test]

@@ -80,13 +80,13 @@ async fn why_not_ready(node: &NodeHandle) -> Option<String> {
     if !node.view().open {
         return Some("the chain is being opened".into());
     }
-    not_ready(sync.peers.len(), sync.phase, lag(&node.view(), &sync))
+    if sync.peers.is_empty() {
+        return Some(sync.why);
+    }
+    not_ready(sync.phase, lag(&node.view(), &sync))
 }
 
-fn not_ready(peers: usize, phase: SyncPhase, lag: u32) -> Option<String> {
-    if peers == 0 {
-        return Some("no peer is connected".into());
-    }
+fn not_ready(phase: SyncPhase, lag: u32) -> Option<String> {
     if phase == SyncPhase::HeaderSync {
         return Some("headers are being fetched".into());
     }
@@ -105,15 +105,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_is_ready_with_one_peer_and_two_blocks_behind_at_most() {
-        assert_eq!(not_ready(1, SyncPhase::Synced, 0), None);
-        assert_eq!(not_ready(1, SyncPhase::BlockSync, 2), None);
-        for (peers, phase, lag, why) in [
-            (0, SyncPhase::NoPeers, 0, "no peer"),
-            (1, SyncPhase::BlockSync, 3, "3 blocks behind"),
-            (8, SyncPhase::HeaderSync, 0, "headers"),
+    fn a_node_with_a_peer_is_ready_two_blocks_behind_at_most() {
+        assert_eq!(not_ready(SyncPhase::Synced, 0), None);
+        assert_eq!(not_ready(SyncPhase::BlockSync, 2), None);
+        for (phase, lag, why) in [
+            (SyncPhase::BlockSync, 3, "3 blocks behind"),
+            (SyncPhase::HeaderSync, 0, "headers"),
         ] {
-            let said = not_ready(peers, phase, lag).expect("not ready");
+            let said = not_ready(phase, lag).expect("not ready");
             assert!(said.contains(why), "{said}");
         }
     }

@@ -55,7 +55,15 @@ fn another_magic_ends_the_connection() {
     let error = only_frame(&bytes).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "wrong magic: fabfb5db instead of fabfb5da"
+        "wrong magic: fabfb5db instead of fabfb5da (regtest)"
+    );
+    let of_signet = DecodeError::WrongMagic {
+        got: Network::Signet.magic(),
+        expected: Network::Mainnet.magic(),
+    };
+    assert_eq!(
+        of_signet.to_string(),
+        "wrong magic: 0a03cf40 (signet) instead of f9beb4d9 (mainnet)"
     );
 }
 

@@ -55,6 +55,7 @@ fn an_added_node_is_dialled_at_once_and_listed() {
     let row = |connected| AddedNode {
         name: "1.2.3.4".to_owned(),
         connected,
+        failure: None,
     };
     assert_eq!(table.table.added_nodes(), [row(None)]);
     let id = table.admit(Manual, addr);
@@ -115,12 +116,76 @@ fn onetry_dials_once_and_is_never_listed() {
 fn a_failing_named_node_is_dialled_after_5_10_20_40_and_60_seconds() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
+    table.admit(Outbound, socket("9.9.9.9:8333"));
     table.step(add("1.2.3.4", AddNodeCommand::Add));
     for pause in [5, 10, 20, 40, 60, 60, 60] {
         table.fail_dial(addr, Some("1.2.3.4"));
         assert_eq!(dials(&table.run(pause - 1)), [], "{pause} s");
         assert_eq!(dials(&table.run(1 + pause / 5)), [addr], "{pause} s");
     }
+}
+
+#[test]
+fn a_named_node_is_dialled_every_ten_seconds_while_no_dial_leads_anywhere() {
+    let mut table = Table::new(config());
+    let addr = socket("1.2.3.4:8333");
+    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    for pause in [5, 10, 10, 10, 10] {
+        table.fail_dial(addr, Some("1.2.3.4"));
+        assert_eq!(dials(&table.run(pause - 1)), [], "{pause} s");
+        assert_eq!(dials(&table.run(1 + pause / 5)), [addr], "{pause} s");
+    }
+}
+
+#[test]
+fn why_a_named_node_is_not_connected_is_told_until_it_is() {
+    let mut table = Table::new(PeerTableConfig {
+        connect_only: vec!["1.2.3.4".to_owned()],
+        ..config()
+    });
+    let addr = socket("1.2.3.4:8333");
+    table.tick();
+    table.fail_dial(addr, Some("1.2.3.4"));
+    table.run(7);
+    table.end(ConnId(90), Manual, addr, DoneReason::HandshakeTimeout);
+    let failure = |table: &Table| table.table.outlook().manual[0].failure.clone();
+    let failed = failure(&table).expect("two attempts failed");
+    assert_eq!(failed.count, 2);
+    assert_eq!(failed.error, DoneReason::HandshakeTimeout.to_string());
+    assert!(matches!(
+        table.table.outlook().manual[0].attempt,
+        Attempt::Waiting { .. }
+    ));
+    table.run(15);
+    let id = table.admit(Manual, addr);
+    assert_eq!(failure(&table), None);
+    assert_eq!(
+        table.table.outlook().manual[0].attempt,
+        Attempt::Connected(id)
+    );
+    table.end(id, Manual, addr, DoneReason::PingTimeout);
+    let lost = failure(&table).expect("it was lost");
+    assert_eq!(
+        (lost.count, lost.error),
+        (
+            1,
+            format!("the connection was lost: {}", DoneReason::PingTimeout)
+        )
+    );
+}
+
+#[test]
+fn a_host_that_cannot_be_looked_up_keeps_the_resolvers_error() {
+    let mut table = Table::new(config());
+    table.step(add("node.example", AddNodeCommand::Add));
+    let (name, error) = ("node.example".to_owned(), "no such name".to_owned());
+    table.step(Input::ResolveFailed { name, error });
+    let row = table.table.added_nodes().pop().expect("it was added");
+    assert_eq!(
+        row.failure.map(|failure| failure.error).as_deref(),
+        Some("no such name")
+    );
+    assert_eq!(lookups(&table.run(6)), ["node.example"]);
 }
 
 #[test]

@@ -17,17 +17,11 @@ fn answer(name: &str, addrs: Vec<SocketAddr>) -> Input {
     }
 }
 
-/// Fails both look-ups; returns the pause until the next try.
-fn fail_round(table: &mut Table) -> u64 {
-    assert_eq!(table.step(answer("a.example", Vec::new())), []);
-    let effects = table.step(answer("b.example", Vec::new()));
-    let [Effect::Notice(notice @ Notice::NoSeedReached { asked: 2, retry_in })] =
-        effects.as_slice()
-    else {
-        panic!("{effects:?}")
-    };
-    assert_eq!(table.table.notice(), Some(*notice), "it can be queried");
-    retry_in.as_secs()
+fn failure(name: &str) -> Input {
+    Input::ResolveFailed {
+        name: name.to_owned(),
+        error: format!("{name} is silent"),
+    }
 }
 
 #[test]
@@ -46,13 +40,78 @@ fn seeds_are_asked_at_once_when_the_book_is_empty() {
 }
 
 #[test]
-fn unreachable_seeds_are_asked_again_after_1_2_4_8_and_10_minutes() {
+fn after_all_seeds_failed_one_of_them_is_asked_every_ten_seconds_in_turn() {
     let mut table = Table::new(seeded());
     assert_eq!(lookups(&table.tick()).len(), 2);
-    for pause in [60, 120, 240, 480, 600, 600] {
-        assert_eq!(fail_round(&mut table), pause);
-        assert_eq!(lookups(&table.run(pause - 1)), Vec::<String>::new());
-        assert_eq!(lookups(&table.run(1)).len(), 2);
+    assert_eq!(table.step(failure("a.example")), []);
+    let notice = Notice::NoSeedReached {
+        asked: 2,
+        retry_in: Duration::from_secs(10),
+    };
+    assert_eq!(table.step(failure("b.example")), [Effect::Notice(notice)]);
+    assert_eq!(table.table.notice(), Some(notice), "it can be queried");
+    for host in ["a.example", "b.example", "a.example", "b.example"] {
+        assert_eq!(lookups(&table.run(9)), Vec::<String>::new());
+        assert_eq!(lookups(&table.run(1)), [host]);
+        assert_eq!(table.step(failure(host)), [], "it was told already");
+    }
+    table.run(10);
+    let back = table.step(answer("a.example", vec![addr(20)]));
+    assert_eq!(dials(&back), [addr(20)], "at once");
+    assert_eq!(table.table.notice(), None);
+}
+
+#[test]
+fn that_seeds_still_fail_is_told_after_1_more_minute_then_2_then_4() {
+    let mut table = Table::new(seeded());
+    table.tick();
+    table.step(failure("a.example"));
+    table.step(failure("b.example"));
+    let (start, mut told) = (table.now.mono, Vec::new());
+    while told.len() < 3 {
+        for host in lookups(&table.run(10)) {
+            if !table.step(failure(&host)).is_empty() {
+                told.push((table.now.mono - start).as_secs());
+            }
+        }
+    }
+    assert_eq!(told, [60, 180, 420]);
+}
+
+#[test]
+fn what_each_seed_answered_is_shown_with_its_error_and_the_next_attempt() {
+    let mut table = Table::new(seeded());
+    table.tick();
+    let answers = |table: &Table| -> Vec<_> {
+        let seeds = table.table.outlook().seeds;
+        seeds.into_iter().map(|seed| seed.answer).collect()
+    };
+    assert_eq!(answers(&table), [None, None]);
+    table.step(failure("a.example"));
+    let error = "a.example is silent".to_owned();
+    assert_eq!(answers(&table), [Some(Err(error.clone())), None]);
+    table.run(60);
+    let late = Some(Err("no answer in time".to_owned()));
+    assert_eq!(answers(&table), [Some(Err(error)), late.clone()]);
+    let outlook = table.table.outlook();
+    let again = table.now.mono + Duration::from_secs(10);
+    assert_eq!(outlook.seeds_again, Some(again));
+    let lookups = lookups(&table.run(10));
+    assert_eq!(lookups, ["a.example"]);
+    table.step(answer("a.example", vec![addr(20), addr(21)]));
+    assert_eq!(answers(&table), [Some(Ok(2)), late]);
+    assert_eq!(table.table.outlook().seeds_again, None);
+}
+
+#[test]
+fn an_address_that_failed_without_a_network_is_dialled_again_within_15_seconds() {
+    let mut table = Table::with_book(seeded(), book([20]));
+    let dialled = dials(&table.tick());
+    table.fail_dial(dialled[0], None);
+    for _ in 0..5 {
+        let again = dials(&table.run(20));
+        assert_eq!(again, dialled, "15 s, and 5 s until it is looked at");
+        table.fail_dial(again[0], None);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use handfast_node::AddedNode;
+use handfast_node::{AddedNode, DialFailure};
 use serde_json::{Value, json};
 
 use super::super::{Call, Category, Kind, Method, Need, Param};
@@ -20,8 +20,9 @@ pub(super) const GETADDEDNODEINFO: Method = Method {
     }],
     about: "Returns the nodes that were added, by addnode or when the node was started, and whether they are\n\
             connected.",
-    result: "[ { addednode, connected, addresses: [ { address, connected } ] }, … ]\n\
-             addresses: of the connection, if there is one; connected: outbound",
+    result: "[ { addednode, connected, addresses: [ { address, connected } ], handfast: { error, failures, failed_at } }, … ]\n\
+             addresses: of the connection, if there is one; connected: outbound\n\
+             handfast: there while attempts to connect fail: the last error, how many, when (Unix seconds)",
     example: "",
     needs_chain: true,
     run: |call| Box::pin(getaddednodeinfo(call)),
@@ -91,11 +92,15 @@ fn added_node(node: &AddedNode) -> Value {
     let address = node
         .connected
         .map(|(_, remote)| json!({ "address": remote.to_string(), "connected": "outbound" }));
-    json!({
+    let mut row = json!({
         "addednode": node.name,
         "connected": node.connected.is_some(),
         "addresses": address.into_iter().collect::<Value>(),
-    })
+    });
+    if let Some(DialFailure { error, at, count }) = &node.failure {
+        row["handfast"] = json!({ "error": error, "failures": count, "failed_at": at });
+    }
+    row
 }
 
 async fn getnettotals(call: Rc<Call>) -> Result<Value, Error> {
@@ -134,9 +139,19 @@ mod tests {
         let mut node = AddedNode {
             name: "example.org".into(),
             connected: None,
+            failure: None,
         };
         let alone = json!({ "addednode": "example.org", "connected": false, "addresses": [] });
         assert_eq!(added_node(&node), alone);
+        node.failure = Some(DialFailure {
+            error: "connection refused".into(),
+            at: 1_700_000_000,
+            count: 3,
+        });
+        let failed =
+            json!({ "error": "connection refused", "failures": 3, "failed_at": 1_700_000_000 });
+        assert_eq!(added_node(&node)["handfast"], failed);
+        node.failure = None;
         let remote = "192.0.2.7:8333".parse().expect("an address");
         node.connected = Some((ConnId(3), remote));
         assert_eq!(
