@@ -85,32 +85,63 @@ impl From<clap::Error> for Usage {
                     true => "no command given; try `handfast fuzz run --target HOST:PORT`, or \
                              `handfast fuzz --help` for all of them"
                         .into(),
-                    false => "no command given; try `handfast run`, or `handfast --help` for all \
+                    false => "no command given; try `handfast run --network regtest`, or `handfast --help` for all \
                               of them"
                         .into(),
                 })
             }
-            _ => Self::Wrong(one_line(&error.to_string())),
+            _ => Self::Wrong(one_line(&error)),
         }
     }
 }
 
-/// clap's message without its decoration: the cause, its tip, where to look.
-fn one_line(message: &str) -> String {
-    let end = message.find("\n\nUsage").unwrap_or(message.len());
+/// clap's message without its decoration: the cause, what was meant, where to look.
+///
+/// clap's own tips are left out: it takes `start` for `status`, and tells to write `--` before
+/// an option that there is not. What is similar by no more than two slips is named instead.
+fn one_line(error: &clap::Error) -> String {
+    use clap::error::ContextKind;
+    let message = error.to_string();
+    let end = message.find("\n\n").unwrap_or(message.len());
     let text = message[..end].trim_start_matches("error: ");
     let words: Vec<&str> = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .collect();
-    let hint = "see `handfast --help`";
     let text = words.join("; ").replace(":; ", ": ");
     let text = text
         .split("; For more information")
         .next()
         .unwrap_or_default();
-    format!("{text}; {hint}")
+    let given = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand]
+        .into_iter()
+        .find_map(|kind| error.get(kind));
+    let suggested = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand]
+        .into_iter()
+        .filter_map(|kind| error.get(kind));
+    let meant = given
+        .map(ToString::to_string)
+        .and_then(|given| nearest(&given, suggested.flat_map(words_of).collect()));
+    let meant = meant.map_or_else(String::new, |name| format!(" (is {name} meant?)"));
+    format!("{text}{meant}; see `handfast --help`")
+}
+
+fn words_of(value: &clap::error::ContextValue) -> Vec<String> {
+    use clap::error::ContextValue;
+    match value {
+        ContextValue::String(word) => vec![word.clone()],
+        ContextValue::Strings(words) => words.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// The word that differs from `given` by no more than two slips.
+fn nearest(given: &str, words: Vec<String>) -> Option<String> {
+    const SLIPS: usize = 2;
+    let distance = |word: &String| strsim::damerau_levenshtein(given, word);
+    let nearest = words.into_iter().min_by_key(distance)?;
+    (distance(&nearest) <= SLIPS).then_some(nearest)
 }
 
 fn command() -> Command {

@@ -53,13 +53,14 @@ impl Default for Patience {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error(
-        "no {network} node is running in {} (nobody answers on {places}); start one with `handfast run --network {network}`, or wait for it with `handfast rpc --wait`",
+        "no {network} node is running in {} (nobody answers on {places}); {remedy}",
         dir.display()
     )]
     NotRunning {
         network: &'static str,
         dir: PathBuf,
         places: String,
+        remedy: String,
     },
     #[error("somebody listens on {at}, but there is no cookie {} to log in with; name the --datadir of the node that runs there", path.display())]
     NoCookie { at: String, path: PathBuf },

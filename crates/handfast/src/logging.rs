@@ -3,9 +3,10 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use handfast_node::files::check_place;
 use handfast_rpc::LogControl;
@@ -72,7 +73,7 @@ impl Log {
         if fs::metadata(path).is_ok_and(|found| found.len() > PUT_ASIDE_ABOVE) {
             fs::rename(path, path.with_extension("log.old"))?;
         }
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        let file = open(path)?;
         self.0
             .file
             .set((path.to_owned(), Mutex::new(file)))
@@ -80,32 +81,39 @@ impl Log {
         Ok(())
     }
 
+    /// Opens the log file anew, by its name: whoever rotates logs renamed it, and waits for
+    /// that. Lines go to one of the two files, never to none; if the new one cannot be
+    /// opened, to the old one.
+    ///
+    /// # Errors
+    /// Its path and the system's error.
+    pub(crate) fn reopen(&self) -> Result<(), String> {
+        let Some((path, file)) = self.0.file.get() else {
+            return Ok(());
+        };
+        let new = check_place(path)
+            .map_err(|found| found.to_string())
+            .and_then(|()| open(path).map_err(|error| error.to_string()))
+            .map_err(|why| format!("{}: {why}", path.display()))?;
+        *file.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
     /// Lines step around `bar` from now on; `None`: there is none any more.
     pub(crate) fn around(&self, bar: Option<ProgressBar>) {
-        *self
-            .0
-            .bar
-            .lock()
-            .expect("nobody panics while holding the bar") = bar;
+        *self.0.bar.lock().unwrap_or_else(PoisonError::into_inner) = bar;
     }
 
     /// A full disk or a closed terminal must not end the node: failures are dropped.
     fn write(&self, line: &[u8]) {
         if let Some((_, file)) = self.0.file.get() {
-            let mut file = file
-                .lock()
-                .expect("nobody panics while holding the log file");
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = file.write_all(line);
         }
         let print = || {
             let _ = io::stderr().lock().write_all(line);
         };
-        match &*self
-            .0
-            .bar
-            .lock()
-            .expect("nobody panics while holding the bar")
-        {
+        match &*self.0.bar.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
@@ -127,6 +135,13 @@ impl LogControl for Log {
         let wanted = EnvFilter::try_new(wanted).map_err(|error| error.to_string())?;
         (filter.replace)(wanted)
     }
+}
+
+/// For appending, so that a file that is cut short by whoever copied it goes on at its new
+/// end; readable by this user alone, since log lines name peers and callers.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600).open(path)
 }
 
 /// A panic is our own bug: it goes to the log file too, where it will be looked for.

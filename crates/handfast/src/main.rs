@@ -13,8 +13,10 @@ mod run;
 #[cfg(quick_seeding)]
 mod seeding;
 mod settings;
+mod signals;
 mod status;
 mod testnet;
+mod text;
 
 /// Where the symbols cannot be replaced, the kernel seeds itself.
 #[cfg(not(quick_seeding))]

@@ -295,7 +295,7 @@ impl Inside for Own {
             .invariants()
             .iter()
             .filter(|one| !one.held)
-            .map(|one| format!("{one:?}"))
+            .map(|one| format!("{}: {}", one.name, one.says))
             .collect();
         if !audit.agrees() {
             let sockets = (audit.sockets, audit.in_handshake);

@@ -1,134 +1,249 @@
-//! Progress of the sync: a bar on a terminal, a line every ten seconds elsewhere.
+//! Progress of the sync: stages in the log, and a bar on a terminal.
+
+mod pace;
+mod stall;
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use handfast_node::{ChainView, NodeHandle, Phase};
+use handfast_node::{ChainView, NodeHandle, Phase, SyncPhase, SyncState};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
 
 use crate::logging::Log;
+use crate::text::duration;
+use pace::Pace;
+use stall::{News, Stall};
 
-/// How often the bar moves.
-const BAR_INTERVAL: Duration = Duration::from_millis(500);
-/// How often a line is logged where there is no terminal.
+/// How often is looked, and the bar moves.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// From one line of the log to the next where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// The same beside a bar: the lines are for the log file.
+const LINE_INTERVAL_BESIDE_BAR: Duration = Duration::from_secs(60);
+/// Blocks by which a chain may be longer than ours without our being behind: those that were
+/// just found.
+const NEW_BLOCKS: u32 = 3;
+/// Target time between two blocks on every network that is always mined, seconds.
+const SPACING: u32 = 600;
+/// The same for headers: blocks come irregularly, so the clock is that much off.
+const NEW_HEADERS: u32 = 24;
 
-/// Reports until it is aborted. Says nothing while nothing moves.
+/// Reports until it is aborted. Says nothing while nothing is behind.
 pub(crate) async fn report(node: NodeHandle, log: Log) {
     let terminal = std::io::stderr().is_terminal();
-    let mut interval = tokio::time::interval(if terminal {
-        BAR_INTERVAL
-    } else {
-        LINE_INTERVAL
-    });
+    let line_interval = match terminal {
+        true => LINE_INTERVAL_BESIDE_BAR,
+        false => LINE_INTERVAL,
+    };
+    let mut interval = tokio::time::interval(LOOK_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut bar: Option<ProgressBar> = None;
-    let mut last = Heights::default();
-    let mut syncing = false;
+    let mut pace = Pace::default();
+    let mut last: Option<Stage> = None;
+    let mut said_at = Instant::now();
+    let mut stall = Stall::default();
     loop {
         interval.tick().await;
-        let view = node.view();
-        if view.phase != Phase::Running {
+        let Some((look, why)) = look(&node).await else {
             continue;
+        };
+        match stall.look(Instant::now(), look.phase == SyncPhase::Stalled) {
+            Some(News::Stalled) => tracing::warn!("sync is stalled: {why}"),
+            Some(News::GoesOn) => tracing::info!("sync goes on: {why}"),
+            None => {}
         }
-        let now = Heights::of(&view);
-        let moved = now != last && last != Heights::default();
-        last = now;
-        // Level and still for a whole interval: no batch of headers is on its way.
-        if syncing && !moved && now.blocks == now.headers {
-            syncing = false;
+        let stage = stage(&look, last);
+        if stage != last {
+            pace = Pace::default();
+            said_at = Instant::now();
+            tell_stage(last, stage, &look);
+            last = stage;
+        }
+        let Some(stage) = stage else {
             if let Some(bar) = bar.take() {
                 log.around(None);
                 bar.finish_and_clear();
             }
-            tracing::info!(height = now.blocks, "sync is complete: following the chain");
-        } else if moved && view.initial_block_download {
-            syncing = true;
-            if terminal {
-                draw(bar.get_or_insert_with(|| new_bar(&log)), &view, now);
-            } else {
-                line(&node, &view, now);
-            }
+            continue;
+        };
+        let at = position(stage, &look);
+        pace.add(Instant::now(), at.done);
+        let left = at.goal.and_then(|goal| pace.left(goal));
+        let text = text(stage, at, left);
+        if terminal {
+            draw(bar.get_or_insert_with(|| new_bar(&log)), at, &text);
+        }
+        if said_at.elapsed() >= line_interval {
+            said_at = Instant::now();
+            let peers = look.peers;
+            tracing::info!(peers, "syncing {text}");
         }
     }
 }
 
-/// What moves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Heights {
+/// What there is to report on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    phase: SyncPhase,
     headers: u32,
     blocks: u32,
+    /// Headers that must have been found by now, where the clock tells.
+    expected: Option<u32>,
+    /// Headers whose work is being added up, before any are kept.
+    presynced: Option<u32>,
+    peers: usize,
 }
 
-impl Heights {
-    fn of(view: &ChainView) -> Self {
+/// And what the node says that it waits for. `None` while the chain is not open.
+async fn look(node: &NodeHandle) -> Option<(Look, String)> {
+    let view = node.view();
+    if view.phase != Phase::Running || !view.open {
+        return None;
+    }
+    let state = node.sync_state().await.ok()?;
+    Some((Look::of(&view, &state, unix_now()), state.why))
+}
+
+fn unix_now() -> u32 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(u32::MAX))
+}
+
+impl Look {
+    fn of(view: &ChainView, state: &SyncState, unix: u32) -> Self {
+        let best = view.tree.best_header();
+        let since = unix.saturating_sub(best.header.time) / SPACING;
+        let presynced = state.peers.iter().filter_map(|peer| peer.presynced).max();
         Self {
-            headers: view.tree.best_header().height,
+            phase: state.phase,
+            headers: best.height,
             blocks: view.tree.tip().height,
+            expected: view
+                .network
+                .always_mined()
+                .then_some(best.height.saturating_add(since)),
+            presynced,
+            peers: state.peers.len(),
         }
+    }
+}
+
+/// What is being caught up on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Headers are looked at for their work, and not kept yet.
+    Presync,
+    Headers,
+    Blocks,
+}
+
+/// What the node is behind with; `None`: it follows the chain, or has nobody to sync with.
+/// `last`: what it was. A stage ends only when all is there, but begins only with more than
+/// a block or two missing.
+fn stage(look: &Look, last: Option<Stage>) -> Option<Stage> {
+    if look.phase == SyncPhase::NoPeers {
+        return None;
+    }
+    if look.presynced.is_some() {
+        return Some(Stage::Presync);
+    }
+    let missing = look.expected.unwrap_or(0).saturating_sub(look.headers);
+    if look.phase == SyncPhase::HeaderSync && missing > NEW_HEADERS {
+        return Some(Stage::Headers);
+    }
+    let behind = look.headers.saturating_sub(look.blocks);
+    let begun = last == Some(Stage::Blocks);
+    (behind > NEW_BLOCKS || (begun && behind > 0)).then_some(Stage::Blocks)
+}
+
+/// How far a stage is. `goal` is `None` where nobody can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    done: u32,
+    goal: Option<u32>,
+}
+
+fn position(stage: Stage, look: &Look) -> Position {
+    match stage {
+        Stage::Presync => Position {
+            done: look.presynced.unwrap_or(0),
+            goal: look.expected.filter(|goal| *goal > 0),
+        },
+        Stage::Headers => Position {
+            done: look.headers,
+            goal: look.expected,
+        },
+        Stage::Blocks => Position {
+            done: look.blocks,
+            goal: Some(look.headers),
+        },
+    }
+}
+
+/// One line of at most 50 columns.
+fn text(stage: Stage, at: Position, left: Option<Duration>) -> String {
+    let what = match stage {
+        Stage::Presync => "headers (1 of 2)",
+        Stage::Headers => "headers",
+        Stage::Blocks => "blocks",
+    };
+    let Position { done, goal } = at;
+    let mut text = format!("{what} {done}");
+    if let Some(goal) = goal.map(|goal| goal.max(done)) {
+        // Not rounded up: 100 % is when all is there.
+        let tenths = u64::from(done) * 1_000 / u64::from(goal.max(1));
+        text += &format!("/{goal} {}.{}%", tenths / 10, tenths % 10);
+    }
+    if let Some(left) = left {
+        // Under a second it is over before it is read.
+        text += &format!(", {} left", duration(left.as_secs().max(1)));
+    }
+    text
+}
+
+fn tell_stage(last: Option<Stage>, stage: Option<Stage>, look: &Look) {
+    let Look {
+        headers,
+        blocks,
+        peers,
+        ..
+    } = *look;
+    match (last, stage) {
+        (_, Some(Stage::Presync)) => {
+            tracing::info!(
+                peers,
+                "adding up the work of a peer's headers before they are kept"
+            );
+        }
+        (_, Some(Stage::Headers)) => tracing::info!(headers, peers, "syncing headers"),
+        (_, Some(Stage::Blocks)) => tracing::info!(blocks, headers, peers, "syncing blocks"),
+        (Some(_), None) if look.phase == SyncPhase::NoPeers => {
+            tracing::info!(blocks, headers, "sync waits: no peer serves blocks");
+        }
+        (Some(_), None) => {
+            tracing::info!(height = blocks, "sync is complete: following the chain");
+        }
+        (None, None) => {}
     }
 }
 
 fn new_bar(log: &Log) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} blocks ({percent}%) {msg}")
+    // The bar takes what the text leaves: nothing wraps in a narrow terminal.
+    let style = ProgressStyle::with_template("{wide_bar} {msg}")
         .expect("the template is valid: it is a constant");
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style);
     log.around(Some(bar.clone()));
     bar
 }
 
-fn draw(bar: &ProgressBar, view: &ChainView, now: Heights) {
-    bar.set_length(u64::from(now.headers));
-    bar.set_position(u64::from(now.blocks));
-    let age = bitcoin_date(view.tree.tip().header.time);
-    bar.set_message(format!("at {age}, {} left", bar_eta(bar)));
-}
-
-/// The bar's own estimate, as words.
-fn bar_eta(bar: &ProgressBar) -> String {
-    indicatif::HumanDuration(bar.eta()).to_string()
-}
-
-fn line(node: &NodeHandle, view: &ChainView, now: Heights) {
-    let peers = node.network_info();
-    tracing::info!(
-        headers = now.headers,
-        blocks = now.blocks,
-        progress = format!("{:.2}%", view.progress * 100.0),
-        peers = peers.connections_in + peers.connections_out,
-        "syncing"
-    );
-}
-
-/// The UTC date of a block's time, `YYYY-MM-DD`.
-pub(crate) fn bitcoin_date(unix: u32) -> String {
-    // Days since 1970 to a date of the Gregorian calendar; years begin in March, so
-    // that the leap day is the last of its year.
-    let days = u64::from(unix) / 86_400 + 719_468;
-    let era = days / 146_097;
-    let of_era = days % 146_097;
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+fn draw(bar: &ProgressBar, at: Position, text: &str) {
+    // Without a goal it stays empty.
+    let goal = at.goal.map_or(u64::MAX, |goal| u64::from(goal.max(1)));
+    bar.set_length(goal);
+    bar.set_position(u64::from(at.done));
+    bar.set_message(text.to_owned());
 }
 
 #[cfg(test)]
-mod tests {
-    use super::bitcoin_date;
-
-    #[test]
-    fn block_times_become_dates_across_leap_years() {
-        assert_eq!(bitcoin_date(0), "1970-01-01");
-        assert_eq!(bitcoin_date(1_231_006_505), "2009-01-03");
-        assert_eq!(bitcoin_date(1_709_164_800), "2024-02-29");
-        assert_eq!(bitcoin_date(1_709_251_200), "2024-03-01");
-        assert_eq!(bitcoin_date(u32::MAX), "2106-02-07");
-    }
-}
+mod tests;

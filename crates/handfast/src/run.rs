@@ -2,19 +2,19 @@
 //!
 //! # Ordering
 //! Everything that can be refused is looked at before anything is written:
-//! settings, P2P ports, RPC ports and socket path, then the lock of the data
-//! directory, and only then cookie, socket file and log.
+//! settings, the data directory, P2P ports, RPC ports and socket path, then the lock of
+//! the data directory, and only then cookie, socket file and log.
 
 use std::process::ExitCode;
 
 use handfast_node::{ExitReason, Node, NodeConfig, NodeHandle};
 use handfast_rpc::{Listeners, RpcConfig, Server};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Options;
 use crate::logging::Log;
 use crate::own_fuzzer::OwnFuzzer;
 use crate::settings::{self, RunSettings};
+use crate::signals::{Signals, Wish, keep_files_private};
 use crate::{progress, seeding};
 
 /// Descriptors for RPC callers, if the hard limit on open files allows as many: 10,000
@@ -30,11 +30,14 @@ pub(crate) fn run(mut options: Options) -> Result<ExitCode, String> {
         settings::run_settings(&options.layers)
     };
     let settings = settle(&mut options).map_err(|error| error.to_string())?;
+    keep_files_private();
     seeding::seed();
     actix_rt::System::new().block_on(run_node(settings))
 }
 
 async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
+    // First: a terminal that is closed while the chain is being opened ends nothing either.
+    let mut signals = Signals::new()?;
     let log = Log::start(&settings.log);
     let place = &settings.place;
     let bound = Node::bind(node_config(&settings)).map_err(|error| error.to_string())?;
@@ -48,7 +51,6 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
         max_connections: usize::try_from(bound.other_descriptors()).unwrap_or(usize::MAX),
     });
     let listeners = listeners.map_err(|error| error.to_string())?;
-    let mut signals = Signals::new()?;
     let peers_at = bound.addresses();
     let node = bound.start().map_err(|error| error.to_string())?;
 
@@ -83,7 +85,7 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
         }
     };
     let progress = actix_rt::spawn(progress::report(node.clone(), log.clone()));
-    let reason = until_stopped(&node, &mut signals).await;
+    let reason = until_stopped(&node, &mut signals, &log).await;
     progress.abort();
     log.around(None);
     server.stop().await;
@@ -117,44 +119,33 @@ fn node_config(settings: &RunSettings) -> NodeConfig {
 
 /// Waits for the end of the node. The first signal asks for a clean stop; the
 /// second one ends the process, whatever it is doing.
-async fn until_stopped(node: &NodeHandle, signals: &mut Signals) -> ExitReason {
-    let name = tokio::select! {
-        reason = node.stopped() => return reason,
-        name = signals.next() => name,
-    };
-    tracing::info!("{name} received: stopping; a second one stops at once");
-    node.shutdown(name);
-    tokio::select! {
-        reason = node.stopped() => reason,
-        name = signals.next() => {
-            tracing::warn!("{name} received again: the end. What was not saved will be downloaded again");
-            std::process::exit(INTERRUPTED);
+async fn until_stopped(node: &NodeHandle, signals: &mut Signals, log: &Log) -> ExitReason {
+    let mut stopping = false;
+    loop {
+        let wish = tokio::select! {
+            reason = node.stopped() => return reason,
+            wish = signals.next() => wish,
+        };
+        match wish {
+            Wish::Reopen => reopen(log),
+            Wish::Stop(name) if stopping => {
+                tracing::warn!(
+                    "{name} received again: the end. What was not saved will be downloaded again"
+                );
+                std::process::exit(INTERRUPTED);
+            }
+            Wish::Stop(name) => {
+                stopping = true;
+                tracing::info!("{name} received: stopping; a second one stops at once");
+                node.shutdown(name);
+            }
         }
     }
 }
 
-/// The signals by which a user ends a program.
-pub(crate) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// From now on they no longer end the process by themselves.
-    pub(crate) fn new() -> Result<Self, String> {
-        let listen =
-            |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    /// The name of the next one.
-    pub(crate) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
+fn reopen(log: &Log) {
+    match log.reopen() {
+        Ok(()) => tracing::info!("SIGHUP received: the log file is opened anew"),
+        Err(why) => tracing::warn!("SIGHUP received, and the log goes on in its old file: {why}"),
     }
 }

@@ -1,18 +1,21 @@
 //! `handfast status`: how the node is doing, for a person.
 
+mod sources;
+
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
 use crate::cli::Options;
-use crate::progress::bitcoin_date;
 use crate::settings::Place;
+use crate::text::{bitcoin_date, duration};
 use crate::{client, settings};
 
 /// What is asked, in one batch.
-const METHODS: [&str; 5] = [
+const METHODS: [&str; 6] = [
     "getblockchaininfo",
     "getnetworkinfo",
+    "getpeerinfo",
     "getsyncstate",
     "getmininginfo",
     "uptime",
@@ -38,7 +41,7 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
     .map_err(|error| error.to_string())?;
     let answers: Vec<Value> = serde_json::from_slice(&answer.body)
         .map_err(|error| answer.foreign(&format!("no list of answers ({error})")))?;
-    let [chain, network, sync, mining, uptime] = answers.as_slice() else {
+    let [chain, network, peers, sync, mining, uptime] = answers.as_slice() else {
         return Err(answer.foreign(&format!(
             "{} answers to {} questions",
             answers.len(),
@@ -54,6 +57,7 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
         &place,
         &chain["result"],
         &network["result"],
+        &sources::lines(&sync["result"], &peers["result"], unix_now()),
         &sync["result"],
         &mining["result"]["handfast"],
         &uptime["result"],
@@ -77,6 +81,7 @@ fn summary(
     place: &Place,
     chain: &Value,
     network: &Value,
+    sources: &[String],
     sync: &Value,
     mining: &Value,
     uptime: &Value,
@@ -85,10 +90,6 @@ fn summary(
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let date = bitcoin_date(u32::try_from(number(&chain["time"])).unwrap_or_default());
     let progress = chain["verificationprogress"].as_f64().unwrap_or_default() * 100.0;
-    let source = match &sync["source"] {
-        Value::Null => "none".to_owned(),
-        source => format!("peer {}: {}", source["peer"], text(&source["why"])),
-    };
     let mut lines = vec![
         format!(
             "Network   {} ({})",
@@ -107,14 +108,26 @@ fn summary(
             number(&network["connections_in"]),
             number(&network["connections_out"])
         ),
-        format!("Sync      {}: {}", text(&sync["phase"]), text(&sync["why"])),
-        format!("Source    {source}"),
-        format!("Mining    {}", mined(mining)),
-        format!("Uptime    {}", duration(number(uptime).unsigned_abs())),
+        sources::readable(&format!(
+            "Sync      {}: {}",
+            text(&sync["phase"]),
+            text(&sync["why"])
+        )),
     ];
+    lines.extend_from_slice(sources);
+    lines.push(format!("Mining    {}", mined(mining)));
+    lines.push(format!(
+        "Uptime    {}",
+        duration(number(uptime).unsigned_abs())
+    ));
     let warnings = chain["warnings"].as_array().into_iter().flatten();
     lines.extend(warnings.map(|warning| format!("Warning   {}", text(warning))));
     lines.join("\n") + "\n"
+}
+
+fn unix_now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
 }
 
 /// What the miner does, and what came of it.
@@ -152,17 +165,6 @@ fn hash_rate(per_second: f64) -> String {
     }
 }
 
-/// `3d 4h`, `4h 5m`, `5m 6s`, `6s`.
-fn duration(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
-        (0, ..) => format!("{hours}h {minutes}m"),
-        _ => format!("{days}d {hours}h"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,17 +184,5 @@ mod tests {
         );
         let dead = json!({ "mining": false, "why": "the miner died (it panicked); restart the node to mine again" });
         assert!(mined(&dead).starts_with("the miner died"));
-    }
-
-    #[test]
-    fn durations_show_their_two_largest_units() {
-        for (seconds, text) in [
-            (6, "6s"),
-            (306, "5m 6s"),
-            (14_700, "4h 5m"),
-            (273_600, "3d 4h"),
-        ] {
-            assert_eq!(duration(seconds), text);
-        }
     }
 }

@@ -16,11 +16,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::client;
-use crate::run::Signals;
+use crate::signals::{Signals, Wish};
 use node::Node;
 use table::{Row, Table};
 
@@ -50,17 +49,16 @@ pub(crate) fn run(wishes: &Wishes) -> Result<ExitCode, String> {
 
 async fn run_in(home: &Path, wishes: &Wishes) -> Result<(), String> {
     let mut signals = Signals::new()?;
-    let hangup = signal(SignalKind::hangup());
-    let mut hangup = hangup.map_err(|error| format!("cannot listen for signals: {error}"))?;
     let mut nodes = Vec::with_capacity(NODES);
     let outcome = tokio::select! {
         failure = live(home, wishes, &mut nodes) => Err(failure),
-        name = signals.next() => {
-            eprintln!("{name}: ending the nodes; a second one ends them at once");
+        wish = signals.next() => {
+            // After a hangup nobody is there to read.
+            if let Wish::Stop(name) = wish {
+                eprintln!("{name}: ending the nodes; a second one ends them at once");
+            }
             Ok(())
         }
-        // Nobody is there to read.
-        _ = hangup.recv() => Ok(()),
     };
     let ended = end(nodes, &mut signals).await;
     outcome.and(ended)
@@ -131,7 +129,7 @@ async fn end(mut nodes: Vec<Node>, signals: &mut Signals) -> Result<(), String> 
     };
     let in_time = tokio::select! {
         outcome = timeout(PATIENCE, all_ended) => outcome.ok(),
-        _ = signals.next() => None,
+        () = signals.stop() => None,
     };
     if let Some(outcome) = in_time {
         return outcome;

@@ -305,6 +305,77 @@ fn a_missing_or_foreign_data_directory_is_left_as_it_is() {
 }
 
 #[test]
+fn a_directory_that_somebody_else_uses_is_refused() {
+    let home = Home::new();
+    let etc = home.path().join("etc");
+    fs::create_dir(&etc).expect("made");
+    fs::write(etc.join("passwd"), "root").expect("written");
+    home.refused(&run(&["--datadir", "etc"]), &["\"passwd\"", "--datadir"]);
+    // A configuration and the output of the first start are no reason.
+    let own = home.path().join("own");
+    fs::create_dir(&own).expect("made");
+    fs::write(own.join("handfast.toml"), "max-inbound = 'x'").expect("written");
+    fs::write(own.join("first.log"), "").expect("written");
+    home.refused(&run(&["--datadir", "own"]), &["line 1: max-inbound"]);
+}
+
+#[test]
+fn a_path_that_cannot_be_names_its_own_option() {
+    let home = Home::new();
+    home.refused(&run(&["--rpc-socket", ""]), &["--rpc-socket: \"\""]);
+    let endless = "x".repeat(300);
+    home.refused(&run(&["--datadir", &endless]), &["--datadir: ", "too long"]);
+    std::os::unix::fs::symlink("circle", home.path().join("circle")).expect("made");
+    for command in [
+        &run(&["--datadir", "circle"])[..],
+        &["status", "--datadir", "circle"],
+    ] {
+        home.refused(command, &["--datadir: ", "circle", "symbolic links"]);
+    }
+    let long = "y".repeat(100);
+    home.refused(
+        &run(&["--datadir", &long]),
+        &["--datadir: the RPC socket", "at most 100"],
+    );
+}
+
+#[test]
+fn a_slip_is_answered_with_what_was_meant_and_nothing_else_is_guessed() {
+    let home = Home::new();
+    home.refused(&["run", "--max-inbond", "3"], &["is --max-inbound meant?"]);
+    home.refused(&["stauts"], &["is status meant?"]);
+    for guessed in [
+        &["start"][..],
+        &["run", "--zzz"],
+        &["rpc", "--zzz", "uptime"],
+    ] {
+        let output = home.handfast(guessed);
+        let line = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        for misleading in ["status", "meant", "as a value", "tip:"] {
+            assert!(!line.contains(misleading), "{guessed:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_hint_keeps_the_directory_and_names_no_network_that_was_not_named() {
+    let home = Home::new();
+    let dir = home.path().join("my data");
+    let named = ["status", "--network", "signet", "--datadir", "my data"];
+    let kept = format!(
+        "handfast run --network signet --datadir '{}'`",
+        dir.display()
+    );
+    home.refused(&named, &[&kept]);
+    let output = home.handfast(&["status"]);
+    let line = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(line.contains("handfast run --network NAME`"), "{line}");
+    assert!(!line.contains("--network mainnet"), "{line}");
+    home.refused(&[], &["handfast run --network regtest"]);
+}
+
+#[test]
 fn calls_to_a_node_that_does_not_run_say_so_and_how_to_start_one() {
     let home = Home::new();
     for command in [

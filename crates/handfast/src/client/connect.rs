@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bitcoin::hex::DisplayHex;
 use handfast_node::files::{Unreadable, read_text};
+use handfast_node::{Network, is_in_use};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -146,7 +148,52 @@ fn missing(place: &Place) -> ClientError {
         network: place.network.name(),
         dir: place.network_dir.clone(),
         places: places.join(" or "),
+        remedy: remedy(place),
     }
+}
+
+/// What to do about a node that does not run. It names a network to start only if the caller
+/// did: whoever leaves it out in a call does not ask for a node on mainnet.
+fn remedy(place: &Place) -> String {
+    let elsewhere = Network::ALL
+        .into_iter()
+        .filter(|network| *network != place.network)
+        .filter(|network| {
+            let beside = place.network_dir.parent();
+            beside.is_some_and(|dir| is_in_use(&dir.join(network.directory())))
+        });
+    let elsewhere: Vec<String> = elsewhere
+        .map(|network| format!("--network {}", network.name()))
+        .collect();
+    if !elsewhere.is_empty() {
+        let options = elsewhere.join(" or ");
+        return format!("another network's node is running there: call it with {options}");
+    }
+    let datadir = place.hints.datadir.as_deref().map(|dir| {
+        let dir = dir.to_string_lossy();
+        let quoted = shlex::try_quote(&dir).map_or_else(|_| dir.clone(), |quoted| quoted);
+        format!(" --datadir {quoted}")
+    });
+    let datadir = datadir.unwrap_or_default();
+    if !place.hints.network {
+        return format!(
+            "name its network with --network, or start one with `handfast run --network \
+             NAME{datadir}`: regtest is a network of your own, testnet4 and signet are for tests"
+        );
+    }
+    let network = match &place.network {
+        Network::CustomSignet { challenge } => {
+            format!(
+                "signet --signet-challenge {}",
+                challenge.to_lower_hex_string()
+            )
+        }
+        network => network.name().to_owned(),
+    };
+    format!(
+        "start one with `handfast run --network {network}{datadir}`, or wait for it with \
+         `handfast rpc --wait`"
+    )
 }
 
 /// A node that listens on every address is reached on the loopback one.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::terms::{MIX, answered, door, is_minable, shares, unix_time};
-use crate::settings::Place;
+use crate::settings::{Hints, Place, network_called};
 use bitcoin::hex::FromHex;
 use clap::ArgMatches;
 use handfast_fuzz::plan::Limit;
@@ -221,7 +221,7 @@ fn network(matches: &ArgMatches) -> Result<Network, String> {
         return Err(Refusal::Mainnet.to_string());
     }
     // Not the error of the name itself, which has mainnet among what to choose.
-    let network: Network = name.parse().map_err(|_| {
+    let network = network_called(name).ok_or_else(|| {
         format!("no network is called {name:?}: choose regtest, signet, testnet3 or testnet4")
     })?;
     match (network, word(matches, "signet-challenge")) {
@@ -274,6 +274,7 @@ fn rpc(matches: &ArgMatches, network: &Network) -> Result<Option<Place>, String>
         rpc_listen: listen,
         rpc_socket: socket,
         cookie,
+        hints: Hints::default(),
     };
     if let Some(socket) = matches.get_one::<PathBuf>("rpc-socket") {
         return Ok(Some(place(vec![], socket.clone(), nowhere)));

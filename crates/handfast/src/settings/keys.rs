@@ -200,6 +200,16 @@ pub(crate) const KEYS: &[Key] = &[
     ),
 ];
 
+/// The key that was most likely meant by `name`, which is none.
+pub(crate) fn similar(name: &str) -> Option<&'static str> {
+    let name = name.replace('_', "-").to_lowercase();
+    let distance = |key: &Key| strsim::damerau_levenshtein(&name, key.name);
+    let nearest = KEYS.iter().min_by_key(|key| distance(key))?;
+    // Two slips; in a short name one makes another word of it.
+    let most = if nearest.name.len() > 5 { 2 } else { 1 };
+    (distance(nearest) <= most).then_some(nearest.name)
+}
+
 /// The key called `name`.
 pub(crate) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)

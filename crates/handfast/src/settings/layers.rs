@@ -4,14 +4,24 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use toml::de::DeTable;
+
 use super::SettingsError;
-use super::keys::{Shape, find};
+use super::keys::{Shape, find, similar};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     CommandLine,
-    File(PathBuf),
+    /// A configuration file, and the line, counted from 1.
+    File(PathBuf, usize),
+}
+
+impl Origin {
+    /// Whether both are of the command line, or of the file.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        matches!(self, Self::CommandLine) == matches!(other, Self::CommandLine)
+    }
 }
 
 /// The values of one key.
@@ -28,7 +38,9 @@ impl fmt::Display for Reference<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Origin::CommandLine => write!(f, "--{}", self.1),
-            Origin::File(file) => write!(f, "{}: {}", file.display(), self.1),
+            Origin::File(file, line) => {
+                write!(f, "{}: line {line}: {}", file.display(), self.1)
+            }
         }
     }
 }
@@ -79,24 +91,26 @@ impl Layers {
 
     /// Adds what the configuration file at `path` says and the command line does not.
     pub(crate) fn add_file(&mut self, path: &Path, text: &str) -> Result<(), SettingsError> {
-        let table: toml::Table =
-            text.parse()
-                .map_err(|error: toml::de::Error| SettingsError::Syntax {
-                    file: path.to_owned(),
-                    line: error.span().map_or(1, |span| {
-                        1 + text[..span.start.min(text.len())].matches('\n').count()
-                    }),
-                    message: error.message().lines().collect::<Vec<_>>().join(" "),
-                })?;
+        let syntax = |error: toml::de::Error| SettingsError::Syntax {
+            file: path.to_owned(),
+            line: error.span().map_or(1, |span| line_at(text, span.start)),
+            message: error.message().lines().collect::<Vec<_>>().join(" "),
+        };
+        let table: toml::Table = text.parse().map_err(syntax)?;
+        let lines = lines(text).map_err(syntax)?;
         for (name, value) in &table {
+            let line = lines.get(name).copied().unwrap_or(1);
             let Some(key) = find(name) else {
                 return Err(SettingsError::UnknownKey {
                     file: path.to_owned(),
+                    line,
                     key: name.clone(),
+                    similar: similar(name),
                 });
             };
             let values = read(key.shape, value).ok_or_else(|| SettingsError::Type {
                 file: path.to_owned(),
+                line,
                 key: key.name,
                 found: value.type_str(),
                 wanted: match key.shape {
@@ -106,13 +120,28 @@ impl Layers {
                 },
             })?;
             let given = Given {
-                origin: Origin::File(path.to_owned()),
+                origin: Origin::File(path.to_owned(), line),
                 values,
             };
             self.0.entry(key.name).or_insert(given);
         }
         Ok(())
     }
+}
+
+/// The line of the byte at `offset`, counted from 1.
+fn line_at(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().iter().take(offset);
+    1 + before.filter(|byte| **byte == b'\n').count()
+}
+
+/// The line of each key.
+fn lines(text: &str) -> Result<BTreeMap<String, usize>, toml::de::Error> {
+    let table = DeTable::parse(text)?;
+    let keys = table.get_ref().keys();
+    Ok(keys
+        .map(|key| (key.to_string(), line_at(text, key.span().start)))
+        .collect())
 }
 
 /// The value in the form that the command line would have given it.

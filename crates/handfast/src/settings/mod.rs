@@ -51,11 +51,17 @@ pub(crate) enum SettingsError {
         line: usize,
         message: String,
     },
-    #[error("{}: there is no key {key:?}; the keys are the long options of `handfast run --help` without the dashes", file.display())]
-    UnknownKey { file: PathBuf, key: String },
-    #[error("{}: {key} must be {wanted}, not {found}", file.display())]
+    #[error("{}: line {line}: there is no key {key:?}{}; the keys are the long options of `handfast run --help` without the dashes", file.display(), meant(*similar))]
+    UnknownKey {
+        file: PathBuf,
+        line: usize,
+        key: String,
+        similar: Option<&'static str>,
+    },
+    #[error("{}: line {line}: {key} must be {wanted}, not {found}", file.display())]
     Type {
         file: PathBuf,
+        line: usize,
         key: &'static str,
         found: &'static str,
         wanted: &'static str,
@@ -78,8 +84,18 @@ pub(crate) enum SettingsError {
     NoParent { dir: PathBuf, parent: PathBuf },
     #[error("the data directory {} is not a directory; choose another --datadir", .0.display())]
     NotADirectory(PathBuf),
-    #[error("{} holds {found:?} and looks like the data directory of another program; choose another --datadir", dir.display())]
-    Foreign { dir: PathBuf, found: &'static str },
+    #[error("{reference}: {} cannot be used: {source}; choose another directory", dir.display())]
+    BadPath {
+        reference: String,
+        dir: PathBuf,
+        source: io::Error,
+    },
+    #[error("--datadir: the RPC socket in {} would have a path of {length} bytes, at most {most} are possible; choose a shorter --datadir, or a place for the socket with --rpc-socket", dir.display(), most = handfast_rpc::MAX_SOCKET_PATH)]
+    DatadirTooLong { dir: PathBuf, length: usize },
+    #[error("several nodes are running in {}: {}; say which by --network", dir.display(), networks.join(", "))]
+    Several { dir: PathBuf, networks: Vec<String> },
+    #[error("the data directory {} holds {found:?}, which is not Handfast's; choose an empty or new --datadir", dir.display())]
+    Foreign { dir: PathBuf, found: String },
     #[error(
         "there is no home directory ($HOME is not set); say where to keep the data with --datadir"
     )]
@@ -102,6 +118,15 @@ pub(crate) struct Place {
     pub(crate) rpc_socket: PathBuf,
     /// The file with the name and password for calls over TCP.
     pub(crate) cookie: PathBuf,
+    pub(crate) hints: Hints,
+}
+
+/// What the user said of the place, for hints that are to lead there too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hints {
+    pub(crate) network: bool,
+    /// `--datadir`, or that of a configuration file.
+    pub(crate) datadir: Option<PathBuf>,
 }
 
 /// Everything that `run` has to know.
@@ -137,14 +162,19 @@ pub(crate) fn add_config_file(
         })?;
         return layers.add_file(file, &text);
     }
-    let file = datadir(layers)?.join(DEFAULT_FILE);
+    let dir = datadir(layers)?;
+    let file = dir.join(DEFAULT_FILE);
     let text = match read_text(&file, MAX_FILE) {
         Ok(text) => text,
         Err(error) => {
             let source = io::Error::from(error);
             return match source.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(()),
-                _ => Err(SettingsError::File { file, source }),
+                _ => match fs::metadata(&dir) {
+                    Ok(_) => Err(SettingsError::File { file, source }),
+                    // The directory is at fault, not a file in it that nobody named.
+                    Err(source) => Err(bad_datadir(layers, dir, source)),
+                },
             };
         }
     };
@@ -163,7 +193,7 @@ pub(crate) fn place(layers: &Layers) -> Result<Place, SettingsError> {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, network.rpc_port()));
     let listen = addresses(layers, "rpc-listen", network.rpc_port())?;
     let rpc_socket = match layers.one("rpc-socket") {
-        Some((_, path)) => absolute(path)?,
+        Some((origin, path)) => absolute(origin, "rpc-socket", path)?,
         None => network_dir.join("node.sock"),
     };
     let rpc_listen = if listen.is_empty() {
@@ -177,19 +207,50 @@ pub(crate) fn place(layers: &Layers) -> Result<Place, SettingsError> {
         network_dir,
         rpc_listen,
         rpc_socket,
+        hints: Hints {
+            network: layers.get("network").is_some(),
+            datadir: layers.get("datadir").and(datadir(layers).ok()),
+        },
     })
 }
 
-/// Settles where the node is that a client calls. Whoever names an address of it on the
+/// Settles where the node is that a client calls: on the network that is named, or else on
+/// that of the one node that is running there. Whoever names an address of it on the
 /// command line, and no socket, means that address: the socket may be another node's.
 pub(crate) fn place_to_call(layers: &Layers) -> Result<Place, SettingsError> {
     let named = |key| layers.get(key).map(|given| &given.origin) == Some(&Origin::CommandLine);
     let by_tcp = named("rpc-listen") && !named("rpc-socket");
-    let mut place = place(layers)?;
+    let mut place = match layers.get("network") {
+        Some(_) => place(layers)?,
+        None => running_place(layers)?,
+    };
     if by_tcp {
         place.rpc_socket = PathBuf::new();
     }
     Ok(place)
+}
+
+/// The place of the node that is running, for callers that name no network. On mainnet if
+/// one is running there, or none anywhere.
+fn running_place(layers: &Layers) -> Result<Place, SettingsError> {
+    let dir = datadir(layers)?;
+    let running: Vec<Network> = Network::ALL
+        .into_iter()
+        .filter(|network| handfast_node::is_in_use(&dir.join(network.directory())))
+        .collect();
+    match running.as_slice() {
+        [only] => {
+            let mut layers = layers.clone();
+            layers.command_line("network", vec![only.name().to_owned()]);
+            place(&layers)
+        }
+        [] => place(layers),
+        several if several.contains(&Network::Mainnet) => place(layers),
+        several => Err(SettingsError::Several {
+            dir,
+            networks: several.iter().map(|it| it.name().to_owned()).collect(),
+        }),
+    }
 }
 
 /// Settles everything for `run` and looks whether the data directory can be ours.
@@ -229,7 +290,7 @@ pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, SettingsError
         mining: mining::mining(layers, &place.network)?,
         place,
     };
-    check_datadir(&datadir(layers)?)?;
+    check_datadir(layers, &datadir(layers)?)?;
     check_socket_directory(layers, &settings.place)?;
     Ok(settings)
 }
@@ -237,6 +298,11 @@ pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, SettingsError
 /// The node makes its own directory, and no other.
 fn check_socket_directory(layers: &Layers, place: &Place) -> Result<(), SettingsError> {
     let Some((origin, path)) = layers.one("rpc-socket") else {
+        let length = place.rpc_socket.as_os_str().len();
+        if length > handfast_rpc::MAX_SOCKET_PATH {
+            let dir = place.network_dir.clone();
+            return Err(SettingsError::DatadirTooLong { dir, length });
+        }
         return Ok(());
     };
     match place.rpc_socket.parent() {
@@ -258,10 +324,18 @@ fn bad(origin: &Origin, key: &str, value: &str, wanted: impl Into<String>) -> Se
     }
 }
 
+/// The network of this name, and no other: Bitcoin Core's `test` is the third test network,
+/// which hardly anybody means who writes it.
+pub(crate) fn network_called(name: &str) -> Option<Network> {
+    Network::from_str(name)
+        .ok()
+        .filter(|network| network.name() == name)
+}
+
 fn network(layers: &Layers) -> Result<Network, SettingsError> {
     let network = match layers.one("network") {
         None => Network::Mainnet,
-        Some((origin, name)) => Network::from_str(name).map_err(|_| {
+        Some((origin, name)) => network_called(name).ok_or_else(|| {
             bad(
                 origin,
                 "network",
@@ -297,17 +371,31 @@ fn network(layers: &Layers) -> Result<Network, SettingsError> {
     })
 }
 
-fn absolute(path: &str) -> Result<PathBuf, SettingsError> {
-    std::path::absolute(path).map_err(|source| SettingsError::File {
-        file: path.into(),
+fn absolute(origin: &Origin, key: &str, path: &str) -> Result<PathBuf, SettingsError> {
+    std::path::absolute(path).map_err(|_| bad(origin, key, path, "a path"))
+}
+
+/// What is said after a key that there is not.
+fn meant(similar: Option<&str>) -> String {
+    similar.map_or_else(String::new, |key| format!(" (is {key} meant?)"))
+}
+
+fn bad_datadir(layers: &Layers, dir: PathBuf, source: io::Error) -> SettingsError {
+    let reference = layers.one("datadir").map_or_else(
+        || "$HOME".to_owned(),
+        |(origin, _)| Reference(origin, "datadir").to_string(),
+    );
+    SettingsError::BadPath {
+        reference,
+        dir,
         source,
-    })
+    }
 }
 
 fn datadir(layers: &Layers) -> Result<PathBuf, SettingsError> {
     match layers.one("datadir") {
         Some((origin, "")) => Err(bad(origin, "datadir", "", "a directory")),
-        Some((_, dir)) => absolute(dir),
+        Some((origin, dir)) => absolute(origin, "datadir", dir),
         None => match std::env::var_os("HOME").filter(|home| !home.is_empty()) {
             Some(home) => Ok(PathBuf::from(home).join(".handfast")),
             None => Err(SettingsError::NoHome),
@@ -317,10 +405,16 @@ fn datadir(layers: &Layers) -> Result<PathBuf, SettingsError> {
 
 /// Refuses a directory that cannot be made, or that is somebody else's. The
 /// network's own directory below it is checked again under its lock.
-fn check_datadir(dir: &Path) -> Result<(), SettingsError> {
+fn check_datadir(layers: &Layers, dir: &Path) -> Result<(), SettingsError> {
     match fs::metadata(dir) {
         Ok(found) if !found.is_dir() => return Err(SettingsError::NotADirectory(dir.to_owned())),
         Ok(_) => {}
+        Err(source)
+            if source.kind() != io::ErrorKind::NotFound
+                && source.kind() != io::ErrorKind::NotADirectory =>
+        {
+            return Err(bad_datadir(layers, dir.to_owned(), source));
+        }
         Err(_) => {
             let parent = dir.parent().unwrap_or(dir);
             if !parent.is_dir() {
@@ -331,17 +425,50 @@ fn check_datadir(dir: &Path) -> Result<(), SettingsError> {
             }
         }
     }
-    // Bitcoin Core keeps these at the top, Handfast one level below.
-    match ["bitcoin.conf", "chainstate", "blocks"]
-        .into_iter()
-        .find(|name| dir.join(name).exists())
-    {
+    match foreign_entry(dir) {
         Some(found) => Err(SettingsError::Foreign {
             dir: dir.to_owned(),
             found,
         }),
         None => Ok(()),
     }
+}
+
+/// What lies in a directory that no node of ours has used, and that no node of ours would
+/// put there. A directory with the marker of a network is ours, whatever else it holds; the
+/// marker itself is read when the directory is taken.
+fn foreign_entry(dir: &Path) -> Option<String> {
+    // Bitcoin Core keeps these at the top, Handfast one level below.
+    let core = ["bitcoin.conf", "chainstate", "blocks"]
+        .into_iter()
+        .find(|name| dir.join(name).exists());
+    if let Some(core) = core {
+        return Some(core.to_owned());
+    }
+    let mut foreign = None;
+    for entry in fs::read_dir(dir).ok()?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if is_network_directory(&name) && entry.path().join("network").exists() {
+            return None;
+        }
+        if !is_harmless(&name) {
+            foreign = foreign.or(Some(name));
+        }
+    }
+    foreign
+}
+
+fn is_network_directory(name: &str) -> bool {
+    let plain = Network::ALL.iter().any(|network| network.name() == name);
+    plain || name.starts_with("signet-")
+}
+
+/// What may lie there before the first start: a configuration, the output of that start, and
+/// what a fresh file system carries.
+fn is_harmless(name: &str) -> bool {
+    is_network_directory(name)
+        || name == "lost+found"
+        || [".toml", ".log"].iter().any(|end| name.ends_with(end))
 }
 
 /// An address with a port, or without: then it is `port`.
@@ -381,7 +508,7 @@ fn listen(layers: &Layers, network: &Network) -> Result<Vec<SocketAddr>, Setting
         layers.flag("no-listen"),
         layers.get("listen").map(|given| &given.origin),
     ) {
-        (Some(a), Some(b)) if a == b && !given.is_empty() => Err(SettingsError::Conflict(
+        (Some(a), Some(b)) if a.is_beside(b) && !given.is_empty() => Err(SettingsError::Conflict(
             Reference(b, "listen").to_string(),
             Reference(a, "no-listen").to_string(),
         )),
@@ -409,35 +536,53 @@ fn default_listen(network: &Network) -> Vec<SocketAddr> {
 
 /// Names or addresses of peers; what they resolve to is found out later.
 fn peers(layers: &Layers, key: &str) -> Result<Vec<String>, SettingsError> {
-    let check = |(origin, text): (&Origin, &str)| {
-        let host = match text.rsplit_once(':') {
-            // More than one colon and no bracket: an IPv6 address without a port.
-            Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
-                text.parse::<IpAddr>().ok().map(|_| text)
-            }
-            Some(_) if text.ends_with(']') => Some(text),
-            Some((host, port)) => port
-                .parse::<u16>()
-                .ok()
-                .filter(|port| *port != 0)
-                .map(|_| host),
-            None => Some(text),
-        };
-        let plausible = host.is_some_and(|host| {
-            !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/')
-        });
-        if plausible {
-            Ok(text.to_owned())
-        } else {
-            Err(bad(
-                origin,
-                key,
-                text,
-                "a host name or IP address with an optional port, such as 192.0.2.7:8333",
-            ))
-        }
+    let check = |(origin, text): (&Origin, &str)| match is_peer(text) {
+        true => Ok(text.to_owned()),
+        false => Err(bad(
+            origin,
+            key,
+            text,
+            "a host name or IP address with an optional port, such as 192.0.2.7:8333",
+        )),
     };
     layers.many(key).map(check).collect()
+}
+
+/// Whether `text` is `ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`, `HOST` or `HOST:PORT`.
+fn is_peer(text: &str) -> bool {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    if bare.unwrap_or(text).parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return addr.port() != 0;
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().unwrap_or(0)),
+        None => (text, 1),
+    };
+    port != 0u16 && is_host_name(host)
+}
+
+/// Whether it can be a host name (RFC 1123; underscores are seen in the wild). What ends in
+/// a number is an IP address or nothing, as for browsers: `300.1.1.1` has no other meaning.
+fn is_host_name(host: &str) -> bool {
+    const MAX_NAME: usize = 253;
+    const MAX_LABEL: usize = 63;
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let label = |label: &str| {
+        let letters = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        (1..=MAX_LABEL).contains(&label.len())
+            && label.chars().all(letters)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    host.len() <= MAX_NAME
+        && host.split('.').all(label)
+        && !last.chars().all(|c| c.is_ascii_digit())
 }
 
 fn number<T: FromStr + PartialOrd>(

@@ -96,7 +96,7 @@ fn listen_and_no_listen_are_one_question_that_the_command_line_answers() {
     refused(
         &[],
         "listen = '127.0.0.1:5'\nno-listen = true",
-        &["handfast.toml: listen", "no-listen", "contradict"],
+        &["handfast.toml: line 1: listen", "no-listen", "contradict"],
     );
 }
 
@@ -151,7 +151,7 @@ fn a_bad_value_is_named_with_file_key_cause_and_remedy() {
         &[],
         "max-inbound = 'many'",
         &[
-            "handfast.toml: max-inbound",
+            "handfast.toml: line 1: max-inbound",
             "\"many\"",
             "a number from 0 to",
         ],
@@ -159,7 +159,7 @@ fn a_bad_value_is_named_with_file_key_cause_and_remedy() {
     refused(
         &[],
         "max-inbound = -1",
-        &["handfast.toml: max-inbound", "\"-1\""],
+        &["handfast.toml: line 1: max-inbound", "\"-1\""],
     );
     refused(
         &[],
@@ -181,7 +181,7 @@ fn a_bad_value_is_named_with_file_key_cause_and_remedy() {
     refused(
         &[],
         "network = 'main net'",
-        &["handfast.toml: network", "testnet4"],
+        &["handfast.toml: line 1: network", "testnet4"],
     );
     refused(&[], "listen = 'localhost'", &["listen", "127.0.0.1:8333"]);
     refused(
@@ -200,7 +200,7 @@ fn a_bad_value_is_named_with_file_key_cause_and_remedy() {
     refused(
         &[],
         "user-agent-comment = 'a/b'",
-        &["handfast.toml: user-agent-comment", "'/'"],
+        &["handfast.toml: line 1: user-agent-comment", "'/'"],
     );
     refused(
         &[],
@@ -219,10 +219,65 @@ fn a_bad_value_is_named_with_file_key_cause_and_remedy() {
     );
     refused(
         &[],
+        "network = 'regtest'\n\nmax_inbund = 3",
+        &[
+            "handfast.toml: line 3",
+            "\"max_inbund\"",
+            "is max-inbound meant?",
+        ],
+    );
+    refused(
+        &[],
+        "network = 'regtest'\nno-dial = 'yes'",
+        &["handfast.toml: line 2: no-dial must be"],
+    );
+    let no_guess = settle(&[], "colour = 'blue'")
+        .expect_err("no key")
+        .to_string();
+    assert!(!no_guess.contains("meant"), "{no_guess}");
+    refused(
+        &[],
         "network = 'regtest'\nlisten = [",
         &["handfast.toml: line 2"],
     );
     refused(&[("max-inbound", "x")], "", &["--max-inbound", "\"x\""]);
+}
+
+#[test]
+fn a_peer_that_can_be_no_host_and_no_address_is_refused_at_the_start() {
+    for peer in [
+        "300.1.1.1",
+        "192.0.2.7:99999",
+        "192.0.2.7:0",
+        "[::1]:0",
+        "::1:8333x",
+        "[192.0.2",
+        "a..b",
+        "-a.example",
+        "a-.example:1",
+        "http://a.example",
+        "a b",
+        "",
+        ":8333",
+        "ä.example",
+    ] {
+        refused(&[("connect", peer)], "", &["--connect", "192.0.2.7:8333"]);
+        refused(&[("add-node", peer)], "", &["--add-node"]);
+    }
+    for peer in ["a_b.example.:1", "xn--4ca.example", "a1", "1a"] {
+        settle(&[("connect", peer)], "").expect(peer);
+    }
+}
+
+#[test]
+fn a_network_has_one_name_and_core_s_short_ones_are_refused() {
+    for name in ["test", "main", "Regtest"] {
+        refused(
+            &[("network", name)],
+            "",
+            &["--network", "testnet3", "regtest"],
+        );
+    }
 }
 
 #[test]
@@ -287,7 +342,7 @@ fn a_data_directory_is_refused_before_anything_is_made() {
     refused(
         &[("datadir", &core.display().to_string())],
         "",
-        &["chainstate", "another program"],
+        &["chainstate", "not Handfast's"],
     );
 }
 

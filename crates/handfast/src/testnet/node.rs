@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::bond::ends_with_us;
 use crate::client::{self, Patience};
-use crate::settings::Place;
+use crate::settings::{Hints, Place};
 
 /// Time for a node to start.
 const START: Duration = Duration::from_secs(120);
@@ -78,6 +78,7 @@ impl Node {
                 network_dir,
                 // By its socket alone: a port could be somebody else's.
                 rpc_listen: vec![],
+                hints: Hints::default(),
             },
             datadir,
             output,

@@ -1,0 +1,82 @@
+//! How fast something goes, and when it will be there.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What is looked back on: long enough to level out batches, short enough to follow a change.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Nothing is foretold from less.
+const LEAST: Duration = Duration::from_secs(3);
+/// Nobody plans with more, and it is no more than a guess.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+/// The positions of the last minute.
+#[derive(Debug, Default)]
+pub(super) struct Pace(VecDeque<(Instant, u32)>);
+
+impl Pace {
+    /// Notes a position. One below the last begins anew.
+    pub(super) fn add(&mut self, now: Instant, done: u32) {
+        if self.0.back().is_some_and(|(_, last)| *last > done) {
+            self.0.clear();
+        }
+        self.0.push_back((now, done));
+        // One from before the window stays, so that the window is covered.
+        while self
+            .0
+            .get(1)
+            .is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW)
+        {
+            self.0.pop_front();
+        }
+    }
+
+    /// Time until `goal`; `None` while that cannot be known: too early, or nothing moves.
+    pub(super) fn left(&self, goal: u32) -> Option<Duration> {
+        let ((from, first), (to, last)) = (self.0.front()?, self.0.back()?);
+        let span = to.duration_since(*from);
+        let done = last.saturating_sub(*first);
+        if span < LEAST || done == 0 {
+            return None;
+        }
+        let rate = f64::from(done) / span.as_secs_f64();
+        let seconds = f64::from(goal.saturating_sub(*last)) / rate;
+        Duration::try_from_secs_f64(seconds)
+            .ok()
+            .filter(|left| *left <= LONGEST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_is_unknown_until_something_has_moved_for_some_seconds() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        assert_eq!(pace.left(100), None);
+        pace.add(start, 10);
+        assert_eq!(pace.left(100), None);
+        pace.add(start + Duration::from_secs(2), 20);
+        assert_eq!(pace.left(100), None, "too early");
+        pace.add(start + Duration::from_secs(5), 20);
+        assert_eq!(pace.left(100), Some(Duration::from_secs(40)), "2 a second");
+    }
+
+    #[test]
+    fn what_stands_still_for_a_minute_has_no_time_left() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        pace.add(start, 0);
+        pace.add(start + Duration::from_secs(5), 50);
+        assert!(pace.left(100).is_some());
+        for second in 6..=70 {
+            pace.add(start + Duration::from_secs(second), 50);
+        }
+        assert_eq!(pace.left(100), None);
+        assert!(pace.0.len() < 70, "{}", pace.0.len());
+    }
+}

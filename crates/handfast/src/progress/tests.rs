@@ -1,0 +1,78 @@
+use super::*;
+
+fn look(phase: SyncPhase, headers: u32, blocks: u32) -> Look {
+    Look {
+        phase,
+        headers,
+        blocks,
+        expected: None,
+        presynced: None,
+        peers: 1,
+    }
+}
+
+#[test]
+fn a_node_that_follows_the_chain_shows_no_progress_and_one_that_is_behind_does() {
+    for (looked, shown) in [
+        (look(SyncPhase::Synced, 100, 100), None),
+        (look(SyncPhase::BlockSync, 101, 100), None),
+        (look(SyncPhase::HeaderSync, 100, 100), None),
+        (look(SyncPhase::NoPeers, 900, 100), None),
+        (look(SyncPhase::BlockSync, 900, 100), Some(Stage::Blocks)),
+        (look(SyncPhase::Stalled, 900, 100), Some(Stage::Blocks)),
+        (look(SyncPhase::HeaderSync, 900, 0), Some(Stage::Blocks)),
+    ] {
+        assert_eq!(stage(&looked, None), shown, "{looked:?}");
+    }
+    let nearly = look(SyncPhase::BlockSync, 101, 100);
+    assert_eq!(stage(&nearly, Some(Stage::Blocks)), Some(Stage::Blocks));
+    let done = look(SyncPhase::BlockSync, 101, 101);
+    assert_eq!(stage(&done, Some(Stage::Blocks)), None);
+}
+
+#[test]
+fn headers_are_shown_while_the_clock_says_that_many_are_missing() {
+    let at = |headers, presynced| Look {
+        expected: Some(900_000),
+        presynced,
+        ..look(SyncPhase::HeaderSync, headers, 0)
+    };
+    assert_eq!(stage(&at(0, Some(4_000)), None), Some(Stage::Presync));
+    assert_eq!(stage(&at(2_000, None), None), Some(Stage::Headers));
+    assert_eq!(stage(&at(899_990, None), None), Some(Stage::Blocks));
+}
+
+#[test]
+fn the_line_is_short_and_never_says_that_no_time_is_left() {
+    let at = |done, goal| Position { done, goal };
+    let hours = Duration::from_secs(3 * 3_600 + 720);
+    for (stage, at, left, shown) in [
+        (
+            Stage::Blocks,
+            at(812_345, Some(900_123)),
+            Some(hours),
+            "blocks 812345/900123 90.2%, 3h 12m left",
+        ),
+        (
+            Stage::Presync,
+            at(1_812_345, Some(1_900_123)),
+            Some(hours),
+            "headers (1 of 2) 1812345/1900123 95.3%, 3h 12m left",
+        ),
+        (Stage::Headers, at(2_000, None), None, "headers 2000"),
+        (
+            Stage::Blocks,
+            at(999_999, Some(1_000_000)),
+            Some(Duration::ZERO),
+            "blocks 999999/1000000 99.9%, 1s left",
+        ),
+        (Stage::Blocks, at(0, Some(0)), None, "blocks 0/0 0.0%"),
+    ] {
+        let text = text(stage, at, left);
+        assert_eq!(text, shown);
+        assert!(
+            text.len() <= 52,
+            "{text}: a bar fits beside it in 60 columns"
+        );
+    }
+}

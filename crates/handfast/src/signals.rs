@@ -1,0 +1,100 @@
+//! The signals that a user sends: to stop, and to open the log anew.
+
+use std::time::Duration;
+
+use rustix::fs::Mode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+
+/// What comes this soon after the signal that stops is the same wish: GNU `timeout` sends
+/// two at once, and Ctrl-C reaches a process both from the terminal and through its parent.
+const SAME_WISH: Duration = Duration::from_millis(500);
+
+/// The signals by which a user ends a program.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    /// When the first one that stops came.
+    stopped_at: Option<Instant>,
+}
+
+/// What a signal means to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Stop; the signal's name.
+    Stop(&'static str),
+    /// Open the log file anew (SIGHUP), as other daemons do. A terminal that is closed sends
+    /// this too, and ends no node.
+    Reopen,
+}
+
+impl Signals {
+    /// From now on they no longer end the process by themselves.
+    pub(crate) fn new() -> Result<Self, String> {
+        let listen =
+            |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+            stopped_at: None,
+        })
+    }
+
+    /// The next one.
+    ///
+    /// # Cancel safety
+    /// A signal is lost only with the whole value.
+    pub(crate) async fn next(&mut self) -> Wish {
+        loop {
+            let wish = tokio::select! {
+                _ = self.interrupt.recv() => Wish::Stop("SIGINT"),
+                _ = self.terminate.recv() => Wish::Stop("SIGTERM"),
+                _ = self.hangup.recv() => Wish::Reopen,
+            };
+            if wish == Wish::Reopen || self.is_new() {
+                return wish;
+            }
+        }
+    }
+
+    /// Waits for one that stops.
+    pub(crate) async fn stop(&mut self) {
+        while self.next().await == Wish::Reopen {}
+    }
+
+    /// Whether a signal that stops is another wish than the one before it.
+    fn is_new(&mut self) -> bool {
+        let now = Instant::now();
+        match self.stopped_at {
+            Some(first) => now.duration_since(first) >= SAME_WISH,
+            None => {
+                self.stopped_at = Some(now);
+                true
+            }
+        }
+    }
+}
+
+/// What this process creates from now on is for this user alone, files 0600 and directories
+/// 0700, whatever it was started with: blocks tell nothing, but the cookie, the log and the
+/// peers do.
+pub(crate) fn keep_files_private() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_within_half_a_second_is_the_same_wish() {
+        let mut signals = Signals::new().expect("signals can be listened for");
+        assert!(signals.is_new());
+        tokio::time::advance(Duration::from_millis(499)).await;
+        assert!(!signals.is_new());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(signals.is_new(), "whoever insists is obeyed");
+    }
+}

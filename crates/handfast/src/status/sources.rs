@@ -1,0 +1,184 @@
+//! The lines of `handfast status` about whom headers and blocks come from, what happens next,
+//! and which manual peers cannot be reached.
+
+use serde_json::Value;
+
+use crate::text::duration;
+
+/// Peers that are named for the blocks asked of them; the others are counted.
+const NAMED: usize = 2;
+
+/// Made of the answers to `getsyncstate` and `getpeerinfo`. `unix`: now, Unix seconds.
+pub(super) fn lines(sync: &Value, peers: &Value, unix: u64) -> Vec<String> {
+    let mut lines = vec![
+        format!("Source    {}", source(sync, peers)),
+        format!("Blocks by {}", deliverers(sync, peers, unix)),
+    ];
+    if let (Some(left), Some(what)) = (
+        sync["next_deadline"].as_f64(),
+        sync["next_deadline_for"].as_str(),
+    ) {
+        let left = duration(whole(left));
+        lines.push(readable(&format!("Next      in {left}: {what}")));
+    }
+    let manual = sync["manual_peers"].as_array().into_iter().flatten();
+    lines.extend(manual.filter_map(manual_peer));
+    lines
+}
+
+/// As people write it: `peer 3`, as in the other lines.
+pub(super) fn readable(text: &str) -> String {
+    text.replace("peer=", "peer ")
+}
+
+/// Seconds, rounded up: what is due is not over yet.
+fn whole(seconds: f64) -> u64 {
+    seconds.max(0.0).ceil() as u64
+}
+
+/// Who headers come from, since when, and why.
+fn source(sync: &Value, peers: &Value) -> String {
+    let source = &sync["source"];
+    let Some(id) = source["peer"].as_u64() else {
+        return "none".to_owned();
+    };
+    let since = duration(source["age"].as_f64().unwrap_or_default() as u64);
+    let why = source["why"].as_str().unwrap_or_default();
+    format!(
+        "headers come from {} for {since}: {why}",
+        peer(id, source["addr"].as_str(), peers)
+    )
+}
+
+/// `peer 3 (192.0.2.7:8333 /Satoshi:29.0.0/)`.
+fn peer(id: u64, addr: Option<&str>, peers: &Value) -> String {
+    let row = peers.as_array().into_iter().flatten();
+    let row = row.into_iter().find(|row| row["id"].as_u64() == Some(id));
+    let text = |field: &str| row.and_then(|row| row[field].as_str());
+    let parts = [addr.or(text("addr")), text("subver")];
+    let parts: Vec<&str> = parts
+        .into_iter()
+        .flatten()
+        .filter(|part| !part.is_empty())
+        .collect();
+    format!("peer {id} ({})", parts.join(" "))
+}
+
+/// Of whom blocks are asked, or who brought the last one.
+fn deliverers(sync: &Value, peers: &Value, unix: u64) -> String {
+    let rows = sync["peers"].as_array().into_iter().flatten();
+    let mut asked: Vec<(usize, u64, Option<&str>)> = rows
+        .filter_map(|row| {
+            let count = row["in_flight"].as_array()?.len();
+            (count > 0).then_some((count, row["id"].as_u64()?, row["addr"].as_str()))
+        })
+        .collect();
+    if asked.is_empty() {
+        return last_deliverer(peers, unix);
+    }
+    asked.sort_by_key(|(count, id, _)| (std::cmp::Reverse(*count), *id));
+    let mut parts: Vec<String> = asked
+        .iter()
+        .take(NAMED)
+        .map(|(count, id, addr)| format!("{}: {count} asked for", peer(*id, *addr, peers)))
+        .collect();
+    if let Some(more) = asked.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        parts.push(format!("{more} more"));
+    }
+    parts.join(", ")
+}
+
+fn last_deliverer(peers: &Value, unix: u64) -> String {
+    let rows = peers.as_array().into_iter().flatten();
+    let last = rows
+        .filter_map(|row| {
+            let at = row["last_block"].as_u64().filter(|at| *at > 0)?;
+            Some((at, row["id"].as_u64()?))
+        })
+        .max();
+    match last {
+        None => "no peer so far".to_owned(),
+        Some((at, id)) => format!(
+            "{}: the last one {} ago",
+            peer(id, None, peers),
+            duration(unix.saturating_sub(at))
+        ),
+    }
+}
+
+/// A manual peer that is not connected, and why.
+fn manual_peer(row: &Value) -> Option<String> {
+    let error = row["error"].as_str()?;
+    let next = match row["next_attempt"].as_f64() {
+        Some(left) => format!("next attempt in {}", duration(whole(left))),
+        None => "trying again".to_owned(),
+    };
+    Some(format!(
+        "Manual    {}: {error}; {} failed, {next}",
+        row["node"].as_str().unwrap_or_default(),
+        row["failures"]
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn peers() -> Value {
+        json!([
+            { "id": 3, "addr": "192.0.2.3:8333", "subver": "/Satoshi:29.0.0/", "last_block": 100 },
+            { "id": 4, "addr": "192.0.2.4:8333", "subver": "", "last_block": 160 },
+            { "id": 5, "addr": "192.0.2.5:8333", "subver": "/x/", "last_block": 0 },
+        ])
+    }
+
+    #[test]
+    fn whom_headers_and_blocks_come_from_is_told_with_address_user_agent_and_since_when() {
+        let asked = |id: u64, count: usize| json!({ "id": id, "addr": format!("192.0.2.{id}:8333"), "in_flight": vec![7; count] });
+        let sync = json!({
+            "source": { "peer": 3, "addr": "192.0.2.3:8333", "age": 306.5, "why": "outbound" },
+            "peers": [asked(3, 2), asked(4, 16), asked(5, 1)],
+            "next_deadline": 57.2,
+            "next_deadline_for": "peer=4 must have delivered a block",
+        });
+        assert_eq!(
+            lines(&sync, &peers(), 200),
+            [
+                "Source    headers come from peer 3 (192.0.2.3:8333 /Satoshi:29.0.0/) for 5m 6s: outbound",
+                "Blocks by peer 4 (192.0.2.4:8333): 16 asked for, \
+                 peer 3 (192.0.2.3:8333 /Satoshi:29.0.0/): 2 asked for, 1 more",
+                "Next      in 58s: peer 4 must have delivered a block",
+            ]
+        );
+    }
+
+    #[test]
+    fn while_nothing_is_asked_for_the_peer_that_brought_the_last_block_is_told() {
+        let sync = json!({ "source": null, "peers": [], "next_deadline": null });
+        assert_eq!(
+            lines(&sync, &peers(), 172),
+            [
+                "Source    none",
+                "Blocks by peer 4 (192.0.2.4:8333): the last one 12s ago"
+            ]
+        );
+        assert_eq!(
+            lines(&sync, &json!([]), 172).last().map(String::as_str),
+            Some("Blocks by no peer so far")
+        );
+    }
+
+    #[test]
+    fn a_manual_peer_that_cannot_be_reached_is_shown_with_its_error() {
+        let sync = json!({ "manual_peers": [
+            { "node": "a:1", "error": null, "failures": 0, "next_attempt": null },
+            { "node": "b:2", "error": "connection refused", "failures": 3, "next_attempt": 4.2 },
+        ] });
+        assert_eq!(
+            lines(&sync, &json!([]), 0).last().map(String::as_str),
+            Some("Manual    b:2: connection refused; 3 failed, next attempt in 5s")
+        );
+    }
+}
