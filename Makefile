@@ -12,7 +12,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 export HANDFAST_BIN ?= $(abspath $(TARGET)/release/handfast)
 
 .DEFAULT_GOAL := help
-.PHONY: help run testnet build test check sim fuzz interop bench doc setup bitcoind
+.PHONY: help run testnet build install test check sim fuzz interop bench doc setup bitcoind
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ testnet: ## Run three nodes in a line, the first mining, with a table of how the
 
 build: setup ## Build everything
 	$(CARGO) build --release --workspace
+
+install: build ## Put the command `handfast` where cargo puts commands (PREFIX=/usr/local: into its bin)
+	install -D -m 755 $(HANDFAST_BIN) $(or $(PREFIX:%=%/bin),$(or $(CARGO_HOME),$(HOME)/.cargo)/bin)/handfast
 
 test: build ## Run every test that needs no other node
 	$(CARGO) test --release --workspace
@@ -43,7 +46,7 @@ sim: build ## Simulate networks with faults, and attacks on a node (SEED=n repla
 
 fuzz: build ## Fuzz Handfast for long: every scenario 20,000 times, 300 at a time, and all mixed for two minutes
 	FUZZ_CYCLES=20000 FUZZ_CONCURRENCY=300 FUZZ_MIX_SECONDS=120 \
-	$(CARGO) test --release --package handfast-tests --test fuzz_handfast -- --nocapture --test-threads=1
+	$(CARGO) test --release --workspace --test fuzz_handfast -- --nocapture --test-threads=1
 
 interop: build bitcoind ## Run the tests against a real bitcoind (built once, about 15 minutes)
 	$(CARGO) test --release --workspace --features handfast-tests/interop --test interop

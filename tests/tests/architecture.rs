@@ -1,6 +1,7 @@
 //! The house keeps its shape: what may depend on what, and what lies at the top.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use handfast_tests::data::workspace_root;
@@ -173,4 +174,99 @@ fn the_top_level_holds_what_it_should_and_nothing_else() {
         .collect();
     found.sort_unstable();
     assert_eq!(found, TOP_LEVEL);
+}
+
+/// The features that each package is built with for `cargo build --workspace` (`edges`:
+/// without those of tests) or `cargo test --workspace`.
+fn features(edges: &str) -> BTreeMap<String, String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--workspace", "--no-dedupe"])
+        .args(["--prefix", "none", "--format", "{p}|{f}", "--edges", edges])
+        .current_dir(workspace_root())
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let line = |line: &str| {
+        let (package, features) = line.split_once('|')?;
+        Some((package.to_owned(), features.to_owned()))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+#[test]
+fn tests_build_no_dependency_anew_that_the_node_was_built_with() {
+    let (built, tested) = (features("normal,build"), features("normal,build,dev"));
+    assert!(built.len() > 100, "{}", built.len());
+    let differ = built
+        .iter()
+        .filter(|(package, features)| tested.get(*package) != Some(features));
+    let differ: Vec<_> = differ.collect();
+    assert!(
+        differ.is_empty(),
+        "name these features in tests/Cargo.toml, as others are: {differ:?}"
+    );
+}
+
+/// The Rust sources below `dir`.
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .flat_map(|entry| {
+            let path = entry.path();
+            match path.is_dir() {
+                true => sources(&path),
+                false => vec![path],
+            }
+        })
+        .filter(|path| path.extension().is_some_and(|end| end == "rs"))
+        .collect()
+}
+
+/// The arguments of every call of the macro `name` in `text`.
+fn calls<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let after = text
+        .match_indices(name)
+        .map(|(at, _)| &text[at + name.len()..]);
+    after
+        .map(|rest| {
+            let mut open = 0;
+            let end = rest.find(|c: char| {
+                open += i32::from(c == '(') - i32::from(c == ')');
+                open == 0
+            });
+            &rest[..end.unwrap_or(rest.len())]
+        })
+        .collect()
+}
+
+/// A list of addresses is read as easily in Rust's form as in any other.
+const LISTS_OF_ADDRESSES: [&str; 2] = ["?addresses", "?peers_at"];
+
+#[test]
+fn what_operators_read_in_the_log_is_not_in_the_form_that_rust_gives_to_programmers() {
+    let sources = sources(&workspace_root().join("crates"));
+    let mut seen = 0;
+    for path in sources
+        .iter()
+        .filter(|path| path.iter().any(|part| part == "src"))
+    {
+        let text = std::fs::read_to_string(path).expect("readable");
+        for level in ["tracing::info!", "tracing::warn!", "tracing::error!"] {
+            for call in calls(&text, level) {
+                seen += 1;
+                let debug = call
+                    .split([' ', '(', ',', '\n'])
+                    .find(|word| word.starts_with('?') && !LISTS_OF_ADDRESSES.contains(word));
+                let place = path.display();
+                assert_eq!(debug, None, "{place}: {call}");
+                assert!(!call.contains(":?}"), "{place}: {call}");
+            }
+        }
+    }
+    assert!(seen > 50, "{seen} calls were found");
 }
