@@ -153,6 +153,8 @@ pub struct PeerTable {
     more: MorePeers,
     bans: BanList,
     discouraged: Discouraged,
+    /// Failed dials to addresses of the book since a peer was connected that we dialled.
+    dial_failure: Option<DialFailure>,
     /// Since when there is no automatic outbound peer.
     lonely_since: Option<Duration>,
     notice: Option<Notice>,
@@ -182,6 +184,7 @@ impl PeerTable {
             more: MorePeers::default(),
             bans: BanList::default(),
             discouraged: Discouraged::default(),
+            dial_failure: None,
             lonely_since: Some(now.mono),
             notice: None,
             network_active: true,

@@ -30,6 +30,7 @@ impl PeerTable {
         let outgoing = peer.direction.is_outgoing();
         self.peers.insert(Peer::new(peer.clone(), dialled_for, now));
         if outgoing {
+            self.dial_failure = None;
             self.book
                 .succeeded(peer.remote, peer.services, now, &mut self.random);
         }

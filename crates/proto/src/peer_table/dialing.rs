@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bans::is_unwelcome;
 use super::named::RECONNECT_LONGEST;
 use super::roster::Peer;
-use super::{Effect, PeerTable};
+use super::{DialFailure, Effect, PeerTable};
 use crate::address_book::{Group, canonical};
 use crate::lifecycle::{Direction, DoneReason, Introduction};
 use crate::time::Now;
@@ -202,8 +202,15 @@ impl PeerTable {
         error: &str,
     ) {
         tracing::debug!(%addr, name, error, "dial failed");
-        if let Some(name) = self.end_dial(now, canonical(addr)) {
-            self.named_unreachable(now, &name, error);
+        match (self.end_dial(now, canonical(addr)), name) {
+            (Some(name), _) => self.named_unreachable(now, &name, error),
+            // The answer to a named dial that had been given up.
+            (None, Some(_)) => {}
+            (None, None) => {
+                let error = format!("{addr}: {error}");
+                let earlier = self.dial_failure.take();
+                self.dial_failure = Some(DialFailure::after(earlier, &error, now));
+            }
         }
     }
 

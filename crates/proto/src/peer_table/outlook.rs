@@ -87,6 +87,9 @@ pub struct Outlook {
     /// When DNS seeds are asked again because none could be reached, time since the node
     /// started; `None` while that is not the case.
     pub seeds_again: Option<Duration>,
+    /// Failed dials to addresses of the address book, while no peer is connected that we
+    /// dialled.
+    pub dials: Option<DialFailure>,
     /// Nobody is known, and there is nobody to ask.
     pub nobody_known: bool,
     /// Whether no peer that we dialled is connected.
@@ -106,7 +109,13 @@ impl Outlook {
             };
             return Some(format!("{}{more}", peer.cause()?));
         }
-        self.seeds_again?;
+        if self.seeds_again.is_none() {
+            let DialFailure { error, count, .. } = self.dials.as_ref()?;
+            return Some(match count {
+                1 => format!("cannot connect to {error}"),
+                count => format!("{count} addresses could not be connected to (last {error})"),
+            });
+        }
         let error = self.seeds.iter().find_map(|seed| match &seed.answer {
             Some(Err(error)) => Some(format!(" ({}: {error})", seed.host)),
             Some(Ok(_)) | None => None,
@@ -124,6 +133,7 @@ impl Outlook {
         let next = match (self.failing().next(), self.seeds_again) {
             (Some(peer), _) => peer.attempt.next(now),
             (None, Some(again)) => next_try(again, now),
+            (None, None) if self.dials.is_some() => "trying others".to_owned(),
             (None, None) => {
                 return self.nobody_known.then(|| Notice::NobodyToDial.to_string());
             }
@@ -184,6 +194,7 @@ impl PeerTable {
                 .collect(),
             seeds: self.seed_rows(),
             seeds_again: self.seeds_again(),
+            dials: self.dial_failure.clone().filter(|_| outgoing == 0),
             nobody_known: self.notice == Some(Notice::NobodyToDial),
             alone: outgoing == 0,
         }
@@ -251,6 +262,24 @@ mod tests {
                 "none of the 2 DNS seeds could be reached (b.example: no answer); next attempt in 10 s"
             )
         );
+    }
+
+    #[test]
+    fn addresses_that_all_fail_are_told_with_how_many_and_the_last_error() {
+        let fail =
+            |earlier| DialFailure::after(earlier, "192.0.2.7:8333: timed out", Now::default());
+        let mut outlook = Outlook {
+            dials: Some(fail(None)),
+            ..Outlook::default()
+        };
+        let trouble = |outlook: &Outlook| outlook.trouble(Now::default());
+        let one = "cannot connect to 192.0.2.7:8333: timed out; trying others";
+        assert_eq!(trouble(&outlook).as_deref(), Some(one));
+        let earlier = outlook.dials.take();
+        outlook.dials = Some(fail(earlier));
+        let two = "2 addresses could not be connected to (last 192.0.2.7:8333: timed out); \
+                   trying others";
+        assert_eq!(trouble(&outlook).as_deref(), Some(two));
     }
 
     #[test]

@@ -101,6 +101,19 @@ fn a_failed_address_is_not_dialled_again_before_its_pause() {
 }
 
 #[test]
+fn that_no_address_can_be_reached_is_shown_until_one_is() {
+    let mut table = Table::with_book(automatic(2), book([20, 30]));
+    for dialled in dials(&table.run(2)) {
+        table.fail_dial(dialled, None);
+    }
+    let failed = table.table.outlook().dials.expect("both failed");
+    assert_eq!(failed.count, 2);
+    assert!(failed.error.ends_with(":8333: refused"), "{}", failed.error);
+    table.admit(Direction::Manual, addr(90));
+    assert_eq!(table.table.outlook().dials, None);
+}
+
+#[test]
 fn without_proof_of_a_network_no_address_is_given_up() {
     let mut table = Table::with_book(automatic(3), book([20]));
     for _ in 0..6 {
