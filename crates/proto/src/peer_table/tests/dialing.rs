@@ -86,7 +86,7 @@ fn one_group_gets_one_outbound_connection_except_on_private_networks() {
 fn a_failed_address_is_not_dialled_again_before_its_pause() {
     let mut table = Table::with_book(automatic(1), book([20]));
     // Without any such peer it would be our own network that is down.
-    table.admit(Direction::Manual, addr(90));
+    table.admit(Manual, addr(90));
     let addr = dials(&table.tick())[0];
     assert_eq!(table.fail_dial(addr, None), []);
     assert_eq!(dials(&table.run(59)), []);
@@ -109,7 +109,7 @@ fn that_no_address_can_be_reached_is_shown_until_one_is() {
     let failed = table.table.outlook().dials.expect("both failed");
     assert_eq!(failed.count, 2);
     assert!(failed.error.ends_with(":8333: refused"), "{}", failed.error);
-    table.admit(Direction::Manual, addr(90));
+    table.admit(Manual, addr(90));
     assert_eq!(table.table.outlook().dials, None);
 }
 
