@@ -42,6 +42,7 @@ use crate::clock::Clock;
 use crate::credit::{Charged, Credit, Gate, MAX_BLOCK_BYTES};
 use crate::large_frames::{LargeFrames, Lost, Permit};
 use crate::outbox::Expected;
+use crate::stats::Counters;
 
 /// Bytes whose reading and hashing is a unit of [`cost`].
 const BYTES_PER_UNIT: usize = 1_024;
@@ -133,6 +134,7 @@ pub(crate) struct FrameReader<R> {
     exceeds: Option<Exceeds>,
     remote: Remote,
     shares: Shares,
+    counters: Arc<Counters>,
     blocks: PollSemaphore,
     /// Of the large frame that is being received.
     permit: Option<Permit>,
@@ -150,6 +152,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         remote: Remote,
         expected: Expected,
         shares: Shares,
+        counters: Arc<Counters>,
     ) -> Self {
         Self {
             socket,
@@ -163,6 +166,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             remote,
             blocks: PollSemaphore::new(shares.blocks.clone()),
             shares,
+            counters,
             permit: None,
             block: None,
             pause: None,
@@ -209,7 +213,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             let read = pin!(self.socket.read_buf(&mut space));
             match ready!(read.poll(cx)) {
                 Ok(0) => self.at_end = true,
-                Ok(read) => self.turn += units(read),
+                Ok(read) => {
+                    self.turn += units(read);
+                    let unix = self.shares.clock.now().unix;
+                    self.counters.read_bytes(read, unix);
+                }
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
         }

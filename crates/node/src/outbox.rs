@@ -273,7 +273,7 @@ where
         let (block, batch) = block.unzip();
         let [head, body] = block.map_or_else(Default::default, Encoded::into_parts);
         let parts = [small.freeze(), head, body];
-        write_all(&mut socket, parts, batch.as_deref()).await?;
+        write_all(&mut socket, parts, batch.as_deref(), &counters).await?;
         let unix = clock.now().unix;
         for (kind, bytes, _) in written.drain(..) {
             counters.sent(kind, bytes, unix);
@@ -287,6 +287,7 @@ async fn write_all<W: AsyncWrite + Unpin>(
     socket: &mut W,
     mut parts: [Bytes; 3],
     batch: Option<&Batch>,
+    counters: &Counters,
 ) -> io::Result<()> {
     while parts.iter().any(|part| !part.is_empty()) {
         let slices = parts.each_ref().map(|part| IoSlice::new(part));
@@ -294,6 +295,7 @@ async fn write_all<W: AsyncWrite + Unpin>(
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
+        counters.wrote(written);
         if let Some(batch) = batch {
             batch.written(written);
         }
@@ -353,6 +355,7 @@ mod tests {
                 (traffic.messages_sent, traffic.bytes_sent.sum()),
                 (40, bytes as u64)
             );
+            assert_eq!(traffic.sent, bytes as u64);
             let commands: Vec<_> = traffic.bytes_sent.rows().map(|(name, _)| name).collect();
             assert_eq!(commands, ["ping", "block"]);
         });

@@ -157,6 +157,7 @@ where
         remote,
         outbox.expected(),
         around.shares(),
+        counters.clone(),
     ));
     let writer = write_queue(outlet, write, magic, around.clock, counters.clone());
     ctx.spawn(wrap_future::<_, Peer>(writer).map(|result, peer, ctx| {
@@ -282,19 +283,14 @@ impl StreamHandler<Result<Charged, ReadError>> for Peer {
         match item {
             Ok(Charged { frame, credit }) => {
                 let unix = self.around.clock.now().unix;
-                self.counters.received(frame.kind, frame.wire_bytes, unix);
+                self.counters.received(&frame, unix);
                 match frame.message {
                     Ok(message) => self.step(Input::Received(message), Some(credit), ctx),
-                    Err(garbled) => self.step(Input::Undecodable(garbled.to_string()), None, ctx),
+                    Err(garbled) => self.step(Input::Malformed(garbled.to_string()), None, ctx),
                 }
             }
             Err(ReadError::Codec(CodecError::Decode(error))) => {
-                let input = if error.is_out_of_place() {
-                    Input::OutOfPlace(error.to_string())
-                } else {
-                    Input::Undecodable(error.to_string())
-                };
-                self.step(input, None, ctx)
+                self.step(Input::of(&error), None, ctx);
             }
             Err(ReadError::Codec(CodecError::Io(error))) => {
                 self.step(Input::ReadFailed(error.to_string()), None, ctx)

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bitcoin::BlockHash;
 use bitcoin::p2p::Magic;
+use bitcoin::p2p::message_blockdata::Inventory;
 use bytes::Bytes;
 use handfast_chain::{BlockReader, ReadError};
 use handfast_proto::lifecycle::ConnId;
@@ -141,9 +142,7 @@ pub(crate) async fn serve(
         };
         let (together, all_written) = Batch::new(permit.as_ref().map(Permit::meter));
         for (id, ticket, frame) in read {
-            if let Some(frame) = frame
-                && outbox.send(frame, together.clone()).await.is_err()
-            {
+            if outbox.send(frame, together.clone()).await.is_err() {
                 return Ok(());
             }
             post_to(&library.served, Served { id, ticket });
@@ -172,8 +171,7 @@ async fn read(
     let reading = move || (read_batch(&*reader, magic, todo), turn);
     let ((read, rest), turn) = tokio::task::spawn_blocking(reading).await.ok()?;
     *batch = rest;
-    let frames = read.iter().filter_map(|(_, _, frame)| frame.as_ref());
-    let bytes: usize = frames.map(Encoded::len).sum();
+    let bytes: usize = read.iter().map(|(_, _, frame)| frame.len()).sum();
     let permit = if bytes > SMALL_FRAME {
         let Remote { group, pool } = remote;
         let mut permit = LargeFrames::claim(&library.memory, library.clock, group, pool, bytes);
@@ -187,7 +185,7 @@ async fn read(
     Some((read, permit))
 }
 
-type Read = (ConnId, u64, Option<Encoded>);
+type Read = (ConnId, u64, Encoded);
 
 /// Reads orders from the front until [`BATCH_BYTES`]; returns those not looked at too.
 fn read_batch(
@@ -201,14 +199,25 @@ fn read_batch(
     while bytes < BATCH_BYTES
         && let Some(order) = orders.next()
     {
-        let frame = read_one(reader, magic, &order).inspect_err(|error| {
+        let frame = read_one(reader, magic, &order).unwrap_or_else(|error| {
             // The order was for a block that is on disk: our own trouble.
             tracing::warn!(block = %order.hash, peer = order.id.0, %error, "cannot serve a block");
+            not_found(magic, &order)
         });
-        bytes += frame.as_ref().map_or(0, Encoded::len);
-        done.push((order.id, order.ticket, frame.ok()));
+        bytes += frame.len();
+        done.push((order.id, order.ticket, frame));
     }
     (done, orders.collect())
+}
+
+/// Tells the remote to ask somebody else. Core, which says nothing of a block that it cannot
+/// read, ends the connection.
+fn not_found(magic: Magic, order: &ServeBlock) -> Encoded {
+    let item = match order.witness {
+        true => Inventory::WitnessBlock(order.hash),
+        false => Inventory::Block(order.hash),
+    };
+    Message::NotFound(vec![item]).encode(magic)
 }
 
 fn read_one(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use handfast_wire::Kind;
+use handfast_wire::{Frame, Garbled, Kind};
 
 use by_command::Counts;
 
@@ -18,17 +18,23 @@ use by_command::Counts;
 pub struct Traffic {
     /// Our end of the socket.
     pub local: Option<SocketAddr>,
-    /// Bytes written to the socket.
+    /// Bytes written to the socket, as far as it took them.
+    pub sent: u64,
+    /// Bytes read from the socket, of frames that are not complete too.
+    pub received: u64,
+    /// Bytes of the frames written.
     pub bytes_sent: ByCommand,
     /// Bytes of the frames received.
     pub bytes_received: ByCommand,
+    /// Messages that could not be read and were dropped.
+    pub malformed: u64,
     /// Messages written.
     pub messages_sent: u64,
     /// Messages received.
     pub messages_received: u64,
     /// Last write, Unix seconds; 0: never.
     pub last_send: u64,
-    /// Last frame received, Unix seconds; 0: never.
+    /// Last time that bytes were read, Unix seconds; 0: never.
     pub last_receive: u64,
     /// Last `block` received, Unix seconds; 0: never.
     pub last_block: u64,
@@ -43,7 +49,13 @@ pub struct Traffic {
 /// Sums over all connections since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Bytes written to sockets.
+    /// Bytes written to sockets, as far as they took them.
+    pub sent: u64,
+    /// Bytes read from sockets, of frames that are not complete too.
+    pub received: u64,
+    /// Messages that could not be read and were dropped.
+    pub malformed: u64,
+    /// Bytes of the frames written.
     pub bytes_sent: ByCommand,
     /// Bytes of the frames received.
     pub bytes_received: ByCommand,
@@ -56,6 +68,9 @@ pub struct Totals {
 /// The sums, counted by every peer.
 #[derive(Debug, Default)]
 pub(crate) struct TotalCounters {
+    sent: AtomicU64,
+    received: AtomicU64,
+    malformed: AtomicU64,
     bytes_sent: Counts,
     bytes_received: Counts,
     messages_sent: Counts,
@@ -65,6 +80,9 @@ pub(crate) struct TotalCounters {
 impl TotalCounters {
     pub(crate) fn read(&self) -> Totals {
         Totals {
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+            malformed: self.malformed.load(Ordering::Relaxed),
             bytes_sent: self.bytes_sent.read(),
             bytes_received: self.bytes_received.read(),
             messages_sent: self.messages_sent.read(),
@@ -80,6 +98,9 @@ impl TotalCounters {
 pub(crate) struct Counters {
     totals: Arc<TotalCounters>,
     local: Option<SocketAddr>,
+    sent: AtomicU64,
+    received: AtomicU64,
+    malformed: AtomicU64,
     bytes_sent: Counts,
     bytes_received: Counts,
     messages_sent: AtomicU64,
@@ -109,6 +130,9 @@ impl Counters {
         Self {
             totals,
             local,
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            malformed: AtomicU64::new(0),
             bytes_sent: Counts::default(),
             bytes_received: Counts::default(),
             messages_sent: AtomicU64::new(0),
@@ -132,12 +156,34 @@ impl Counters {
         self.totals.messages_sent.add(kind, 1);
     }
 
-    /// A frame has been received; `bytes` with its header.
-    pub(crate) fn received(&self, kind: Option<Kind>, bytes: usize, unix: u32) {
+    /// The socket took so many bytes.
+    pub(crate) fn wrote(&self, bytes: usize) {
         let bytes = bytes as u64;
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.totals.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes were read from the socket.
+    pub(crate) fn read_bytes(&self, bytes: usize, unix: u32) {
+        let bytes = bytes as u64;
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+        self.totals.received.fetch_add(bytes, Ordering::Relaxed);
+        self.last_receive.store(u64::from(unix), Ordering::Relaxed);
+    }
+
+    /// A frame is complete. One that is broken counts for no command, as in Core.
+    pub(crate) fn received(&self, frame: &Frame, unix: u32) {
+        let kind = match &frame.message {
+            Ok(_) | Err(Garbled::Payload(_)) => frame.kind,
+            Err(Garbled::Checksum { .. } | Garbled::InvalidCommand { .. }) => None,
+        };
+        if frame.message.is_err() {
+            self.malformed.fetch_add(1, Ordering::Relaxed);
+            self.totals.malformed.fetch_add(1, Ordering::Relaxed);
+        }
+        let bytes = frame.wire_bytes as u64;
         self.bytes_received.add(kind, bytes);
         self.messages_received.fetch_add(1, Ordering::Relaxed);
-        self.last_receive.store(u64::from(unix), Ordering::Relaxed);
         if kind == Some(Kind::Block) {
             self.last_block.store(u64::from(unix), Ordering::Relaxed);
         }
@@ -168,6 +214,9 @@ impl Counters {
         let since = shown(self.ping_since.load(Ordering::Relaxed));
         Traffic {
             local: self.local,
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+            malformed: self.malformed.load(Ordering::Relaxed),
             bytes_sent: self.bytes_sent.read(),
             bytes_received: self.bytes_received.read(),
             messages_sent: self.messages_sent.load(Ordering::Relaxed),
@@ -184,6 +233,8 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
+    use handfast_wire::{DecodeError, Message};
+
     use super::by_command::OTHER;
     use super::*;
 
@@ -209,7 +260,12 @@ mod tests {
         let totals = Arc::<TotalCounters>::default();
         for bytes in [10, 20] {
             let counters = Counters::new(totals.clone(), None);
-            counters.received(Some(Kind::Block), bytes, 9);
+            let frame = Frame {
+                message: Ok(Message::Verack),
+                kind: Some(Kind::Block),
+                wire_bytes: bytes,
+            };
+            counters.received(&frame, 9);
             counters.sent(Some(Kind::Ping), bytes, 9);
             counters.sent(None, bytes, 9);
             let traffic = counters.read(Duration::ZERO);
@@ -222,5 +278,32 @@ mod tests {
         assert_eq!(rows(sums.messages_received), [("block", 2)]);
         assert_eq!(rows(sums.bytes_sent), [("ping", 30), (OTHER, 30)]);
         assert_eq!(rows(sums.messages_sent), [("ping", 2), (OTHER, 2)]);
+    }
+
+    #[test]
+    fn a_broken_frame_counts_for_no_command_and_one_that_cannot_be_read_for_its_own() {
+        let totals = Arc::<TotalCounters>::default();
+        let counters = Counters::new(totals.clone(), None);
+        let garbled = |garbled| Frame {
+            message: Err(garbled),
+            kind: Some(Kind::Ping),
+            wire_bytes: 32,
+        };
+        let checksum = Garbled::Checksum {
+            command: "ping",
+            announced: [0; 4],
+            computed: [1; 4],
+        };
+        let payload = DecodeError::Truncated {
+            command: "ping",
+            field: "nonce",
+        };
+        for garbling in [checksum, Garbled::Payload(payload)] {
+            counters.received(&garbled(garbling), 9);
+        }
+        let traffic = counters.read(Duration::ZERO);
+        let rows: Vec<_> = traffic.bytes_received.rows().collect();
+        assert_eq!(rows, [("ping", 32), (OTHER, 32)]);
+        assert_eq!((traffic.malformed, totals.read().malformed), (2, 2));
     }
 }

@@ -106,9 +106,19 @@ pub enum DoneReason {
     /// Another connection to the same address exists.
     #[error("already connected to this address")]
     DuplicateConnection,
-    /// The bytes were no valid frame or message; the decoder's text.
+    /// The bytes were no frame of our network; the decoder's text.
     #[error("undecodable: {0}")]
     Undecodable(String),
+    /// Too many messages that could not be read and were dropped.
+    #[error("too many malformed messages, the last one: {0}")]
+    MalformedFlood(String),
+    /// A message that no honest node sends. Core `Misbehaving`.
+    #[error("misbehaving: {0}")]
+    Misbehaving(String),
+    /// It asked for a service that our `version` does not offer; the command. So it tries
+    /// somebody else (BIP35, BIP111, BIP157).
+    #[error("it wants a service that we do not offer: {0}")]
+    ServiceNotOffered(String),
     /// A well-formed message that the protocol does not allow there.
     #[error("protocol violation: {0}")]
     ProtocolViolation(String),
@@ -174,15 +184,18 @@ impl DoneReason {
     /// Whether the remote's host is discouraged for it ([`crate::bans`]), having come so far.
     ///
     /// As Core: for what an honest node cannot send, but not for lateness, silence or a
-    /// chain with little work, nor for features announced too late. What cannot be decoded
-    /// counts once the handshake is complete; before, it is most likely no Bitcoin node of
-    /// our network at all.
+    /// chain with little work, nor for features announced too late, nor for bytes that are no
+    /// frame or message: they cost little and are no lie. What misbehaves before its handshake
+    /// is complete is most likely no Bitcoin node of our network at all.
     #[must_use]
     pub fn discourages(&self, reached: Reached) -> bool {
         match self {
             Self::InvalidHeader(_) | Self::InvalidBlock { .. } => true,
-            Self::Undecodable(_) => reached >= Reached::Handshake,
-            Self::ProtocolViolation(_)
+            Self::Misbehaving(_) => reached >= Reached::Handshake,
+            Self::Undecodable(_)
+            | Self::MalformedFlood(_)
+            | Self::ServiceNotOffered(_)
+            | Self::ProtocolViolation(_)
             | Self::LowWorkChain
             | Self::StaleChain
             | Self::HeadersTimeout
@@ -213,12 +226,16 @@ impl DoneReason {
     pub fn breaks_rules(&self) -> bool {
         match self {
             Self::Undecodable(_)
+            | Self::MalformedFlood(_)
+            | Self::Misbehaving(_)
             | Self::ProtocolViolation(_)
             | Self::InvalidHeader(_)
             | Self::InvalidBlock { .. }
             | Self::LowWorkChain
             | Self::HeadersTimeout
             | Self::BlockStalled { .. } => true,
+            // A light client does so, in good faith.
+            Self::ServiceNotOffered(_) => false,
             Self::RemoteClosed
             | Self::RemoteReset(_)
             | Self::HandshakeTimeout

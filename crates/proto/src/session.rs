@@ -6,6 +6,15 @@
 //! more than [`MAX_NOT_FOUND`], nothing about transactions, since we asked for none. [`Effect::Close`] is the last effect that a session ever
 //! has: it is emitted exactly once, and nothing follows it.
 //!
+//! # What cannot be read
+//!
+//! | what came | then, as in Core |
+//! |---|---|
+//! | a wrong checksum, an invalid command, a payload that ends early | it is dropped and counted, up to [`MALFORMED_BURST`] and one in [`MALFORMED_INTERVAL`] |
+//! | other magic, a length that no frame has | the connection ends |
+//! | a service that we do not offer (BIP35, BIP111, BIP157) | the connection ends |
+//! | a list longer than the protocol allows | the connection ends, and the host is discouraged |
+//!
 //! # Ordering
 //!
 //! `Ready` and `Close` leave through the same list in the order in which they
@@ -19,7 +28,7 @@ use std::time::Duration;
 
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message_blockdata::Inventory;
-use handfast_wire::Message;
+use handfast_wire::{DecodeError, Fault, Kind, Message};
 
 use crate::handshake::{
     Handshake, MIN_PEER_VERSION, PONG_ABOVE_VERSION, PROTOCOL_VERSION, Progress,
@@ -28,6 +37,11 @@ use crate::handshake::{
 use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached};
 use crate::random::Random;
 use crate::time::Now;
+
+mod malformed;
+
+use malformed::Malformed;
+pub use malformed::{MALFORMED_BURST, MALFORMED_INTERVAL};
 
 /// Silence after which we send `ping`. 120 s; Core `PING_INTERVAL`.
 pub const PING_INTERVAL: Duration = Duration::from_secs(120);
@@ -88,8 +102,12 @@ pub enum Input {
     Connected,
     /// A message was decoded.
     Received(Message),
-    /// The bytes were no valid frame or message; the decoder's text.
+    /// The bytes were no frame of our network; the decoder's text.
     Undecodable(String),
+    /// A frame came whose content cannot be read; the decoder's text.
+    Malformed(String),
+    /// A message came that no honest node sends; the decoder's text.
+    Misbehaving(String),
     /// A well-formed frame came that must not come there; the decoder's text.
     OutOfPlace(String),
     /// The remote closed its side.
@@ -107,6 +125,20 @@ pub enum Input {
     Ping,
     /// Time has passed. Harmless when no deadline has.
     Deadline,
+}
+
+impl Input {
+    /// The decoder's error, as what happened to the connection.
+    #[must_use]
+    pub fn of(error: &DecodeError) -> Self {
+        let text = error.to_string();
+        match error.fault() {
+            Fault::Malformed => Self::Malformed(text),
+            Fault::Framing => Self::Undecodable(text),
+            Fault::OutOfPlace => Self::OutOfPlace(text),
+            Fault::Misbehaving => Self::Misbehaving(text),
+        }
+    }
 }
 
 /// What a session wants done, in this order.
@@ -155,6 +187,7 @@ pub struct Session {
     state: State,
     reached: Reached,
     random: Random,
+    malformed: Malformed,
 }
 
 impl Session {
@@ -186,6 +219,7 @@ impl Session {
             state: State::Handshaking(Box::new(handshake)),
             reached: Reached::Connected,
             random,
+            malformed: Malformed::default(),
         }
     }
 
@@ -244,6 +278,12 @@ impl Session {
             (State::Handshaking(_) | State::Ready(_), Input::Undecodable(why)) => {
                 Some(DoneReason::Undecodable(why))
             }
+            (State::Handshaking(_) | State::Ready(_), Input::Malformed(why)) => {
+                self.malformed(now, why)
+            }
+            (State::Handshaking(_) | State::Ready(_), Input::Misbehaving(what)) => {
+                Some(DoneReason::Misbehaving(what))
+            }
             (State::Handshaking(_) | State::Ready(_), Input::OutOfPlace(what)) => {
                 Some(DoneReason::ProtocolViolation(what))
             }
@@ -266,6 +306,18 @@ impl Session {
             effects.push(Effect::Close(reason));
         }
         effects
+    }
+
+    /// A message is dropped, unless there were too many of these. Something came all the same.
+    fn malformed(&mut self, now: Now, why: String) -> Option<DoneReason> {
+        if let State::Ready(ready) = &mut self.state {
+            ready.last_received = now.mono;
+        }
+        if self.malformed.exceeds(now.mono) {
+            return Some(DoneReason::MalformedFlood(why));
+        }
+        tracing::debug!(why, "a malformed message is dropped");
+        None
     }
 
     fn handshake(
@@ -376,6 +428,13 @@ impl Ready {
                 tracing::debug!(id = %self.id, "a second version changes nothing")
             }
             Message::Verack => tracing::debug!(id = %self.id, "a second verack changes nothing"),
+            Message::Unknown { command } if wants_service(&command) => {
+                return Some(DoneReason::ServiceNotOffered(command));
+            }
+            Message::Mempool => {
+                let command = Kind::Mempool.name().to_owned();
+                return Some(DoneReason::ServiceNotOffered(command));
+            }
             Message::Ping(_) | Message::Unknown { .. } => {
                 tracing::trace!(id = %self.id, "ignored after the handshake");
             }
@@ -398,8 +457,8 @@ impl Ready {
             Message::NotFound(items) if items.len() > MAX_NOT_FOUND => {
                 tracing::debug!(id = %self.id, count = items.len(), "notfound of what we never asked for");
             }
-            // We have no mempool and no compact blocks, and said so.
-            Message::SendCmpct { .. } | Message::Mempool => {}
+            // We have no compact blocks, and said so.
+            Message::SendCmpct { .. } => {}
             other => effects.push(Effect::Deliver(other)),
         }
         None
@@ -415,6 +474,20 @@ impl Ready {
             self.outstanding = None;
         }
     }
+}
+
+/// Whether a command asks for what `NODE_BLOOM` (BIP111) or `NODE_COMPACT_FILTERS` (BIP157)
+/// would offer. `mempool` (BIP35) belongs to them.
+fn wants_service(command: &str) -> bool {
+    matches!(
+        command,
+        "filterload"
+            | "filteradd"
+            | "filterclear"
+            | "getcfilters"
+            | "getcfheaders"
+            | "getcfcheckpt"
+    )
 }
 
 fn is_transaction(item: &Inventory) -> bool {

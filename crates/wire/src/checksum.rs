@@ -28,9 +28,13 @@ impl Checksum {
         self.hashed = arrived.len();
     }
 
-    /// The checksum of the whole payload.
-    pub(crate) fn finish(mut self, payload: &[u8]) -> [u8; 4] {
-        self.extend_to(payload);
+    /// Hashes the next piece of a payload that is not kept.
+    pub(crate) fn extend_by(&mut self, piece: &[u8]) {
+        self.hasher.update(piece);
+    }
+
+    /// The checksum of what was hashed.
+    pub(crate) fn done(self) -> [u8; 4] {
         let hash = Sha256::digest(self.hasher.finalize());
         [hash[0], hash[1], hash[2], hash[3]]
     }

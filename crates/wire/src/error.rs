@@ -4,7 +4,9 @@ use bitcoin::p2p::Magic;
 
 use crate::Network;
 
-/// The remote broke the wire format. Every variant ends the connection.
+/// What is wrong with the bytes of a remote.
+///
+/// What it costs the remote is Bitcoin Core's answer to the same bytes: [`DecodeError::fault`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The frame is of another network, or not a frame at all.
@@ -15,8 +17,8 @@ pub enum DecodeError {
         /// The magic of our network.
         expected: Magic,
     },
-    /// The frame announced a payload longer than its command allows
-    /// ([`crate::limits::max_payload`]). Nothing of it was buffered.
+    /// The frame announced a payload longer than any may be
+    /// ([`crate::limits::MAX_PAYLOAD_BYTES`]). Nothing of it was buffered.
     #[error("{command}: payload of {got} bytes, at most {max}")]
     PayloadTooLong {
         /// The command of the frame.
@@ -41,7 +43,8 @@ pub enum DecodeError {
     /// A `tx` came to a codec that reads none. Nothing of it was buffered.
     #[error("tx: a transaction, though our version said that we want none (BIP37)")]
     Transaction,
-    /// A list has more entries than the protocol allows. None of them was read.
+    /// A list that is there whole has more entries than the protocol allows. None of them
+    /// was read.
     #[error("{command}: {got} entries, at most {max}")]
     TooManyEntries {
         /// The command of the frame.
@@ -67,19 +70,60 @@ pub enum DecodeError {
         /// The field with that value.
         field: &'static str,
     },
+    /// The payload is longer than any well-formed one of its command
+    /// ([`crate::limits::max_payload`]), and too long to be kept on the chance that the rest
+    /// is to be ignored. It was discarded as it came.
+    #[error("{command}: payload of {got} bytes, of which at most {max} mean something")]
+    Overlong {
+        /// The command of the frame.
+        command: &'static str,
+        /// Announced length, bytes.
+        got: usize,
+        /// Longest length that is read, bytes.
+        max: usize,
+    },
+    /// A field has a value that its type allows and the protocol forbids.
+    #[error("{command}: {field} has a value that the protocol forbids")]
+    Forbidden {
+        /// The command of the frame.
+        command: &'static str,
+        /// The field with that value.
+        field: &'static str,
+    },
+}
+
+/// What a remote's error means for its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The message is dropped and the connection goes on, as where Core's deserialization
+    /// throws in `ProcessMessages`.
+    Malformed,
+    /// No frame of our network: the connection ends, as where Core's `V1Transport` returns
+    /// an error.
+    Framing,
+    /// Well-formed as far as it was read, and not to be sent there or so: the connection
+    /// ends, and nothing is held against the host.
+    OutOfPlace,
+    /// What no honest node sends: Core `Misbehaving`.
+    Misbehaving,
 }
 
 impl DecodeError {
-    /// Whether the frame is well-formed as far as it was read, and came when it must not.
+    /// What it means for the connection.
     #[must_use]
-    pub fn is_out_of_place(&self) -> bool {
+    pub fn fault(&self) -> Fault {
         match self {
-            Self::TooEarly { .. } | Self::Transaction => true,
-            Self::WrongMagic { .. }
-            | Self::PayloadTooLong { .. }
-            | Self::TooManyEntries { .. }
-            | Self::Truncated { .. }
-            | Self::Invalid { .. } => false,
+            Self::Truncated { .. } | Self::Invalid { .. } | Self::Overlong { .. } => {
+                Fault::Malformed
+            }
+            Self::WrongMagic { .. } | Self::PayloadTooLong { .. } => Fault::Framing,
+            Self::TooEarly { .. } | Self::Transaction => Fault::OutOfPlace,
+            // Core ends the connection of who sends a long locator, and no more.
+            Self::TooManyEntries {
+                command: "getheaders" | "getblocks",
+                ..
+            } => Fault::OutOfPlace,
+            Self::TooManyEntries { .. } | Self::Forbidden { .. } => Fault::Misbehaving,
         }
     }
 }

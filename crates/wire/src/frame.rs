@@ -5,7 +5,8 @@
 //! A length is judged before anything is buffered for it. A long payload gets an
 //! allocation of its own that grows with what arrives and never beyond what was
 //! announced; it leaves the codec with the payload. Payloads that nobody will
-//! look at are discarded as they arrive. Between frames the codec holds
+//! look at are discarded as they arrive, as is what comes behind the longest message of a
+//! command ([`max_payload`](crate::limits::max_payload)). Between frames the codec holds
 //! [`MIN_READ_AHEAD`], more (up to [`MAX_READ_AHEAD`]) while reads fill it.
 //! [`Codec::payload`] tells the caller of a long payload before it is read.
 //!
@@ -32,8 +33,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::checksum::Checksum;
-use crate::error::{CodecError, DecodeError};
-use crate::limits::{MAX_EARLY_BYTES, MAX_EARLY_PAYLOAD, MAX_PAYLOAD_BYTES};
+use crate::error::{CodecError, DecodeError, Fault};
+use crate::limits::{LONGEST_PREFIX, MAX_EARLY_BYTES, MAX_EARLY_PAYLOAD, MAX_PAYLOAD_BYTES};
 use crate::message::{Kind, Message, decode};
 use buffer::ReadBuffer;
 
@@ -54,9 +55,8 @@ pub struct Frame {
 /// What is wrong with a frame whose end is known all the same, so that the next
 /// one can be read.
 ///
-/// What follows is the caller's decision. Bitcoin Core goes on; Handfast ends the
-/// connection, since TCP delivers bytes as they were sent: whoever sent these is
-/// broken or testing us.
+/// Bitcoin Core drops such a message and goes on, however many there are. What follows here
+/// is the caller's decision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Garbled {
     /// The payload is not what the header's checksum promises.
@@ -75,12 +75,15 @@ pub enum Garbled {
         /// As it came.
         command: [u8; 12],
     },
+    /// The payload is not one of its command ([`Fault::Malformed`]).
+    #[error(transparent)]
+    Payload(DecodeError),
 }
 
 /// The v1 transport: bytes to [`Frame`]s, [`Message`]s to bytes.
 ///
 /// After an error every further call returns the same error: the position of the
-/// next frame is lost.
+/// next frame is lost, or the connection is to end.
 #[derive(Debug)]
 pub struct Codec {
     magic: Magic,
@@ -112,10 +115,23 @@ enum State {
     /// The header of a frame that will be decoded has been read.
     Payload {
         kind: Kind,
+        /// Bytes that are kept.
         len: usize,
+        /// Bytes that follow and are ignored.
+        ignored: usize,
         announced: [u8; 4],
         /// Of what has arrived of a long payload, so that its last byte costs no more
         /// than any other.
+        checksum: Checksum,
+    },
+    /// What is behind the longest message of the command is hashed and discarded as it comes.
+    Ignore {
+        kind: Kind,
+        payload: Bytes,
+        ignored: usize,
+        /// Of `ignored`, the bytes that are still to come.
+        rest: usize,
+        announced: [u8; 4],
         checksum: Checksum,
     },
     /// The rest of a frame that will not be decoded is discarded as it comes.
@@ -162,12 +178,12 @@ impl Codec {
     }
 
     /// The command and the length (bytes) of the payload that is being received: its
-    /// header was accepted, and it is not complete. `None` between frames, and while a
-    /// payload is discarded.
+    /// header was accepted, and what is kept of it is not complete. `None` between frames, and
+    /// while bytes are discarded.
     pub fn payload(&self) -> Option<(Kind, usize)> {
         match self.state {
             State::Payload { kind, len, .. } => Some((kind, len)),
-            State::Header | State::Skip { .. } | State::Failed(_) => None,
+            State::Header | State::Ignore { .. } | State::Skip { .. } | State::Failed(_) => None,
         }
     }
 
@@ -203,25 +219,21 @@ impl Codec {
                     self.buffer.make_room(src, *len);
                     return Ok(None);
                 }
-                State::Payload {
-                    kind,
-                    len,
-                    announced,
-                    checksum,
-                } => {
-                    let (kind, announced) = (*kind, *announced);
-                    let computed = std::mem::take(checksum).finish(&src[..*len]);
-                    let payload = self.buffer.split(src, *len);
-                    self.state = State::Header;
-                    let frame = decode_payload(kind, announced, computed, payload)?;
-                    self.note(&frame);
-                    return Ok(Some(frame));
+                State::Payload { .. } => {
+                    if let Some(frame) = self.kept(src)? {
+                        return Ok(Some(frame));
+                    }
                 }
+                State::Ignore { rest, checksum, .. } if src.len() < *rest => {
+                    checksum.extend_by(src);
+                    *rest -= src.len();
+                    self.discard(src);
+                    return Ok(None);
+                }
+                State::Ignore { .. } => return self.ignored(src).map(Some),
                 State::Skip { rest, .. } if src.len() < *rest => {
                     *rest -= src.len();
-                    self.buffer.consumed(src.len());
-                    src.clear();
-                    self.buffer.make_room(src, 1);
+                    self.discard(src);
                     return Ok(None);
                 }
                 State::Skip { rest, .. } => {
@@ -241,6 +253,74 @@ impl Codec {
 }
 
 impl Codec {
+    /// Everything that was read goes, and more of it may come.
+    fn discard(&mut self, src: &mut BytesMut) {
+        self.buffer.consumed(src.len());
+        src.clear();
+        self.buffer.make_room(src, 1);
+    }
+
+    /// What is kept of a payload has arrived. `None`: bytes follow that are ignored.
+    fn kept(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
+        let State::Payload {
+            kind,
+            len,
+            ignored,
+            announced,
+            mut checksum,
+        } = std::mem::replace(&mut self.state, State::Header)
+        else {
+            unreachable!("the caller matched it");
+        };
+        checksum.extend_to(&src[..len]);
+        let payload = self.buffer.split(src, len);
+        if ignored == 0 {
+            return self.whole(kind, announced, checksum, payload, 0).map(Some);
+        }
+        self.state = State::Ignore {
+            kind,
+            payload,
+            ignored,
+            rest: ignored,
+            announced,
+            checksum,
+        };
+        Ok(None)
+    }
+
+    /// The last of the bytes that are ignored has arrived.
+    fn ignored(&mut self, src: &mut BytesMut) -> Result<Frame, DecodeError> {
+        let State::Ignore {
+            kind,
+            payload,
+            ignored,
+            rest,
+            announced,
+            mut checksum,
+        } = std::mem::replace(&mut self.state, State::Header)
+        else {
+            unreachable!("the caller matched it");
+        };
+        checksum.extend_by(&src[..rest]);
+        src.advance(rest);
+        self.buffer.consumed(rest);
+        self.whole(kind, announced, checksum, payload, ignored)
+    }
+
+    /// A payload is complete.
+    fn whole(
+        &mut self,
+        kind: Kind,
+        announced: [u8; 4],
+        checksum: Checksum,
+        payload: Bytes,
+        ignored: usize,
+    ) -> Result<Frame, DecodeError> {
+        let frame = decode_payload(kind, announced, checksum.done(), payload, ignored)?;
+        self.note(&frame);
+        Ok(frame)
+    }
+
     /// Whether a frame may come now.
     fn admit(&mut self, header: &Header) -> Result<(), DecodeError> {
         let kind = command_text(&header.command).and_then(Kind::from_name);
@@ -292,14 +372,11 @@ fn parse_header(expected: Magic, src: &[u8]) -> Result<Header, DecodeError> {
     if got != expected {
         return Err(DecodeError::WrongMagic { got, expected });
     }
-    let max = command_text(&command)
-        .and_then(Kind::from_name)
-        .map_or(MAX_PAYLOAD_BYTES, Kind::max_payload);
-    if len > max {
+    if len > MAX_PAYLOAD_BYTES {
         return Err(DecodeError::PayloadTooLong {
             command: printable(&command),
             got: len,
-            max,
+            max: MAX_PAYLOAD_BYTES,
         });
     }
     Ok(Header {
@@ -310,19 +387,28 @@ fn parse_header(expected: Magic, src: &[u8]) -> Result<Header, DecodeError> {
 }
 
 fn after_header(header: Header) -> State {
-    let message = match command_text(&header.command) {
-        Some(text) => match Kind::from_name(text) {
-            Some(kind) => {
+    let text = command_text(&header.command);
+    let kind = text.and_then(Kind::from_name);
+    let message = match (kind, text) {
+        (Some(kind), _) => {
+            let max = kind.max_payload();
+            if header.len <= max || max <= LONGEST_PREFIX {
                 return State::Payload {
                     kind,
-                    len: header.len,
+                    len: header.len.min(max),
+                    ignored: header.len.saturating_sub(max),
                     announced: header.checksum,
                     checksum: Checksum::default(),
                 };
             }
-            None => Ok(Message::unknown(text)),
-        },
-        None => Err(Garbled::InvalidCommand {
+            Err(Garbled::Payload(DecodeError::Overlong {
+                command: kind.name(),
+                got: header.len,
+                max,
+            }))
+        }
+        (None, Some(text)) => Ok(Message::unknown(text)),
+        (None, None) => Err(Garbled::InvalidCommand {
             command: header.command,
         }),
     };
@@ -330,21 +416,26 @@ fn after_header(header: Header) -> State {
         rest: header.len,
         frame: Frame {
             message,
-            kind: None,
+            kind,
             wire_bytes: HEADER_BYTES + header.len,
         },
     }
 }
 
+/// The frame of a payload, of which the last `ignored` bytes were not kept.
 fn decode_payload(
     kind: Kind,
     announced: [u8; 4],
     computed: [u8; 4],
     payload: Bytes,
+    ignored: usize,
 ) -> Result<Frame, DecodeError> {
-    let wire_bytes = HEADER_BYTES + payload.len();
+    let wire_bytes = HEADER_BYTES + payload.len() + ignored;
     let message = if computed == announced {
-        Ok(decode(kind, payload)?)
+        match decode(kind, payload, ignored) {
+            Err(error) if error.fault() == Fault::Malformed => Err(Garbled::Payload(error)),
+            decoded => Ok(decoded?),
+        }
     } else {
         Err(Garbled::Checksum {
             command: kind.name(),

@@ -19,7 +19,7 @@ pub mod network;
 mod testing;
 
 pub use checksum::checksum;
-pub use error::{CodecError, DecodeError};
+pub use error::{CodecError, DecodeError, Fault};
 pub use frame::{Codec, Frame, Garbled, HEADER_BYTES, MAX_READ_AHEAD, MIN_READ_AHEAD, encode_head};
 pub use message::{Encoded, Kind, Locator, Message, RawBlock, Version};
 pub use network::{Network, UnknownNetwork};

@@ -22,9 +22,15 @@ pub const MAX_ADDRV2_BYTES: usize = 512;
 /// Bytes tolerated after the longest well-formed payload of a command.
 ///
 /// Bitcoin Core ignores what follows the fields it knows, so that messages can
-/// be extended; it does so up to [`MAX_PAYLOAD_BYTES`]. Nobody ever appended
-/// more than a few bytes.
+/// be extended; it does so up to [`MAX_PAYLOAD_BYTES`]. So do we, without keeping it: of a
+/// short command what goes beyond is hashed and discarded as it comes, and of a long one
+/// ([`LONGEST_PREFIX`]) the whole message. Nobody ever appended more than a few bytes.
 pub const MAX_TRAILING_BYTES: usize = 1_024;
+/// Longest [`max_payload`] of a command whose overlong payload is read as far as that and
+/// the rest ignored, bytes; that of a command with a longer one is dropped. Core reads all.
+pub const LONGEST_PREFIX: usize = 32 * 1_024;
+/// Largest count that a list may announce. Core `MAX_SIZE`, above which reading it fails.
+pub const MAX_COUNT: u64 = 0x0200_0000;
 /// Longest payload of a frame before the remote's handshake is complete, bytes: a
 /// `version` (1,368), and a `getheaders` that comes too early and is ignored (up to 4,325).
 ///
@@ -36,7 +42,7 @@ pub const MAX_EARLY_BYTES: usize = 32 * 1_024;
 /// Largest amount of money, satoshi. Core `MAX_MONEY`.
 pub const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
 
-/// The longest payload that a frame of `command` may announce, bytes.
+/// The longest payload of a frame of `command` that is kept, bytes.
 ///
 /// Commands that we do not know, and blocks and transactions, may use all of
 /// [`MAX_PAYLOAD_BYTES`].

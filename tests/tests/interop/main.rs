@@ -8,5 +8,6 @@ mod chains;
 mod following;
 mod fuzz;
 mod kit;
+mod malformed;
 mod mining;
 mod restarts;

@@ -33,6 +33,7 @@ struct Connection {
     reader: FrameReader<DuplexStream>,
     remote: DuplexStream,
     outbox: Outbox,
+    counters: Arc<Counters>,
     _outlet: Outlet,
 }
 
@@ -49,10 +50,13 @@ impl Connection {
             pool: Pool::Inbound,
         };
         let codec = Codec::new(Network::Regtest.magic());
+        let counters = Arc::new(Counters::new(Arc::default(), None));
+        let (expected, shares) = (outbox.expected(), shares.clone());
         Self {
-            reader: FrameReader::new(ours, codec, whose, outbox.expected(), shares.clone()),
+            reader: FrameReader::new(ours, codec, whose, expected, shares, counters.clone()),
             remote,
             outbox,
+            counters,
             _outlet: outlet,
         }
     }
@@ -314,5 +318,22 @@ fn a_frame_that_has_begun_is_read_to_its_end_without_credit() {
         assert!(connection.now().is_some());
         connection.send(&Message::Verack).await;
         assert!(connection.now().is_none(), "the next one waits for credit");
+    });
+}
+
+#[test]
+fn bytes_are_counted_as_they_come_and_not_when_their_frame_is_complete() {
+    crate::virtual_time::run(async {
+        let mut connection = Connection::new(&shares());
+        let mut bytes = BytesMut::new();
+        Message::Ping(7).encode_into(Network::Regtest.magic(), &mut bytes);
+        let remote = &mut connection.remote;
+        remote.write_all(&bytes[..31]).await.expect("it is open");
+        assert!(connection.now().is_none(), "the last byte is missing");
+        let traffic = connection.counters.read(Duration::ZERO);
+        assert_eq!(
+            (traffic.received, traffic.last_receive),
+            (31, 1_700_000_000)
+        );
     });
 }

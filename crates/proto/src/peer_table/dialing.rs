@@ -301,6 +301,9 @@ fn rest_after(reason: &DoneReason) -> Duration {
         | DoneReason::ObsoleteVersion { .. }
         | DoneReason::MissingServices
         | DoneReason::Undecodable(_)
+        | DoneReason::MalformedFlood(_)
+        | DoneReason::Misbehaving(_)
+        | DoneReason::ServiceNotOffered(_)
         | DoneReason::ProtocolViolation(_)
         | DoneReason::InvalidHeader(_)
         | DoneReason::InvalidBlock { .. }

@@ -507,6 +507,8 @@ fn anything() -> impl Strategy<Value = (u64, Input)> {
         1 => Just(Input::RemoteClosed),
         1 => Just(Input::SlowReader),
         1 => Just(Input::Undecodable("garbage".to_owned())),
+        1 => Just(Input::Malformed("a wrong checksum".to_owned())),
+        1 => Just(Input::Misbehaving("a long list".to_owned())),
         1 => Just(Input::ReadFailed("reset".to_owned())),
         1 => Just(Input::Disconnect(DoneReason::Requested)),
     ];

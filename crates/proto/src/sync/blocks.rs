@@ -108,7 +108,11 @@ impl SyncManager {
             return false;
         }
         let Some(parent) = self.tree.get(&block.header.prev_blockhash) else {
-            self.announced_unknown(step, id, block.hash);
+            let what = format!(
+                "block {} was not asked for, and its parent is unknown",
+                block.hash
+            );
+            self.disconnect(step, id, DoneReason::Misbehaving(what));
             return false;
         };
         let tip = self.tree.tip();

@@ -112,9 +112,9 @@ pub(super) const METHODS: &[Method] = &[
         params: &[],
         about: "Returns what is known of each peer. Fields as in Bitcoin Core, as far as they mean something in a\n\
                 node without a mempool. The member handfast is our own: who opened the connection, the height that\n\
-                the peer claims (not to be trusted), how long its handshake took (seconds), whether it has been told\n\
-                to go, and what part it has in sync.",
-        result: "[ { id, addr, …, handfast: { direction, claimed_height, handshake, closing, sync } }, … ]",
+                the peer claims (not to be trusted), how long its handshake took (seconds), how many of its messages\n\
+                could not be read and were dropped, whether it has been told to go, and what part it has in sync.",
+        result: "[ { id, addr, …, handfast: { direction, claimed_height, handshake, malformed, closing, sync } }, … ]",
         example: "",
         needs_chain: true,
         run: |call| Box::pin(getpeerinfo(call)),
@@ -245,8 +245,8 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
         "lastrecv": traffic.last_receive,
         "last_transaction": 0,
         "last_block": traffic.last_block,
-        "bytessent": traffic.bytes_sent.sum(),
-        "bytesrecv": traffic.bytes_received.sum(),
+        "bytessent": traffic.sent,
+        "bytesrecv": traffic.received,
         "conntime": introduction.connected_at.unix,
         "timeoffset": introduction.time_offset,
     });
@@ -289,6 +289,7 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
             "direction": row.direction.to_string(),
             "claimed_height": introduction.claimed_height,
             "handshake": real(introduction.handshake.as_secs_f64()),
+            "malformed": traffic.malformed,
             "closing": row.closing,
         },
     });

@@ -166,6 +166,8 @@ fn of_the_traffic(registry: &mut Registry, totals: &Totals) {
         }
         registry.register(format!("p2p_{name}"), help, family);
     }
+    let help = "Messages that could not be read and were dropped";
+    counter(registry, "p2p_malformed_messages", help, totals.malformed);
 }
 
 /// What `getmininginfo` tells of our own mining.

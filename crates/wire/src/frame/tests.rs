@@ -79,18 +79,71 @@ fn after_an_error_nothing_is_read_any_more() {
 fn an_announced_length_is_judged_by_the_header_alone() {
     for kind in Kind::ALL {
         let command = kind.name();
-        let max = max_payload(command);
-        let at = announce(command.as_bytes(), max);
+        let at = announce(command.as_bytes(), MAX_PAYLOAD_BYTES);
         assert_eq!(only_frame(&at), Ok(None), "{command} at its limit");
-        let past = announce(command.as_bytes(), max + 1);
+        let past = announce(command.as_bytes(), MAX_PAYLOAD_BYTES + 1);
         assert_eq!(
             only_frame(&past),
             Err(DecodeError::PayloadTooLong {
                 command: command.to_owned(),
-                got: max + 1,
-                max
+                got: MAX_PAYLOAD_BYTES + 1,
+                max: MAX_PAYLOAD_BYTES
             })
         );
+    }
+}
+
+#[test]
+fn what_follows_the_longest_message_of_a_short_command_is_ignored_and_not_kept() {
+    for rest in [2_000, 3_000_000] {
+        let mut payload = 7_u64.to_le_bytes().to_vec();
+        payload.resize(rest, 0xab);
+        let mut bytes = frame("ping", &payload);
+        bytes.unsplit(frame("verack", &[]));
+        for step in [1_000, 65_536, bytes.len()] {
+            let frames = in_pieces(&bytes, step);
+            assert_eq!(frames[0].message, Ok(Message::Ping(7)));
+            assert_eq!(frames[0].wire_bytes, HEADER_BYTES + rest);
+            assert_eq!(frames[1].message, Ok(Message::Verack));
+        }
+        let last = HEADER_BYTES + rest - 1;
+        bytes[last] ^= 1;
+        let garbled = &in_pieces(&bytes, 65_536)[0].message;
+        assert!(matches!(garbled, Err(Garbled::Checksum { .. })), "{rest}");
+    }
+}
+
+#[test]
+fn a_payload_longer_than_any_list_of_its_command_is_dropped_and_the_next_frame_is_read() {
+    for command in ["inv", "getdata", "notfound", "headers", "addrv2"] {
+        let mut bytes = frame(command, &vec![0xfe; max_payload(command) + 1]);
+        bytes.unsplit(frame("verack", &[]));
+        let frames = in_pieces(&bytes, 65_536);
+        let Err(Garbled::Payload(error)) = &frames[0].message else {
+            panic!("{command}: {:?}", frames[0].message);
+        };
+        assert_eq!(error.fault(), Fault::Malformed);
+        assert_eq!(frames[1].message, Ok(Message::Verack));
+    }
+}
+
+#[test]
+fn a_payload_that_ends_early_drops_the_frame_and_the_next_one_is_read() {
+    let cases: [(&str, &[u8]); 6] = [
+        ("inv", &[5; 37]),
+        ("headers", &[]),
+        ("feefilter", &[1, 2, 3]),
+        ("addrv2", &[1, 0, 0, 0, 0, 0, 1, 3, 1, 2, 3, 0, 1]),
+        ("block", &[7; 80]),
+        ("notfound", &[]),
+    ];
+    for (command, payload) in cases {
+        let mut bytes = frame(command, payload);
+        bytes.unsplit(frame("verack", &[]));
+        let frames = in_pieces(&bytes, bytes.len());
+        let dropped = &frames[0].message;
+        assert!(matches!(dropped, Err(Garbled::Payload(_))), "{command}");
+        assert_eq!(frames[1].message, Ok(Message::Verack), "{command}");
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Tolerated: bytes after the last field, payloads of commands that have none, a
 //! `version` that ends after any of its optional parts, a `ping` without nonce
-//! (BIP31), transaction counts other than zero in `headers`.
+//! (BIP31), transaction counts other than zero in `headers`, a `notfound` of any length.
+//!
+//! Where this fails, Core does: what its deserialization throws at is [`DecodeError::Truncated`]
+//! or [`DecodeError::Invalid`], and what it calls misbehaving is neither.
 //!
 //! # Security
 //!
@@ -22,7 +25,8 @@ use bytes::Bytes;
 use super::{Kind, Locator, Message, RawBlock, Version};
 use crate::error::DecodeError;
 use crate::limits::{
-    MAX_ADDR, MAX_ADDRV2_BYTES, MAX_HEADERS, MAX_INV, MAX_LOCATOR, MAX_MONEY, MAX_USER_AGENT,
+    MAX_ADDR, MAX_ADDRV2_BYTES, MAX_COUNT, MAX_HEADERS, MAX_INV, MAX_LOCATOR, MAX_MONEY,
+    MAX_USER_AGENT,
 };
 
 impl Message {
@@ -31,7 +35,7 @@ impl Message {
     /// Blocks and transactions keep `payload` itself; nothing is copied.
     pub fn decode(command: &str, payload: Bytes) -> Result<Message, DecodeError> {
         match Kind::from_name(command) {
-            Some(kind) => decode(kind, payload),
+            Some(kind) => decode(kind, payload, 0),
             None => Ok(Message::unknown(command)),
         }
     }
@@ -43,8 +47,12 @@ impl Message {
     }
 }
 
-pub(crate) fn decode(kind: Kind, payload: Bytes) -> Result<Message, DecodeError> {
-    let reader = &mut Reader::new(kind.name(), &payload);
+/// `ignored`: bytes of the payload that came after `payload` and were not kept.
+pub(crate) fn decode(kind: Kind, payload: Bytes, ignored: usize) -> Result<Message, DecodeError> {
+    let reader = &mut Reader {
+        ignored,
+        ..Reader::new(kind.name(), &payload)
+    };
     Ok(match kind {
         Kind::Version => Message::Version(version(reader)?),
         Kind::Verack => Message::Verack,
@@ -67,10 +75,15 @@ pub(crate) fn decode(kind: Kind, payload: Bytes) -> Result<Message, DecodeError>
         Kind::AddrV2 => Message::AddrV2(reader.list(MAX_ADDR, 9, addr_v2)?),
         Kind::Inv => Message::Inv(reader.list(MAX_INV, 36, inventory)?),
         Kind::GetData => Message::GetData(reader.list(MAX_INV, 36, inventory)?),
-        Kind::NotFound => Message::NotFound(reader.list(MAX_INV, 36, inventory)?),
+        Kind::NotFound => match reader.list(MAX_INV, 36, inventory) {
+            Ok(items) => Message::NotFound(items),
+            // Core passes over one that is longer than any answer to what it asked for.
+            Err(DecodeError::TooManyEntries { .. }) => Message::unknown(kind.name()),
+            Err(error) => return Err(error),
+        },
         Kind::GetHeaders => Message::GetHeaders(locator(reader)?),
         Kind::GetBlocks => Message::GetBlocks(locator(reader)?),
-        Kind::Headers => Message::Headers(reader.list(MAX_HEADERS, 81, counted_header)?),
+        Kind::Headers => Message::Headers(headers(reader)?),
         Kind::Block => Message::Block(RawBlock::new(payload)?),
         Kind::Tx => Message::Tx(payload),
         Kind::Mempool => Message::Mempool,
@@ -106,7 +119,7 @@ fn version(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
     }
     let mut user_agent = String::new();
     if !reader.is_empty() {
-        let len = reader.count("user agent", MAX_USER_AGENT)?;
+        let len = reader.length("user agent", MAX_USER_AGENT)?;
         user_agent = sanitize(reader.take(len, "user agent")?);
     }
     let mut start_height = None;
@@ -143,7 +156,13 @@ fn send_cmpct(reader: &mut Reader<'_>) -> Result<Message, DecodeError> {
     let announce = match reader.u8("announce")? {
         0 => false,
         1 => true,
-        _ => return Err(reader.invalid("announce")),
+        _ => {
+            reader.u64("version")?;
+            return Err(DecodeError::Forbidden {
+                command: reader.command,
+                field: "announce",
+            });
+        }
     };
     let version = reader.u64("version")?;
     Ok(Message::SendCmpct { announce, version })
@@ -168,7 +187,7 @@ fn addr_v2(reader: &mut Reader<'_>) -> Result<AddrV2Message, DecodeError> {
     let time = reader.u32("time")?;
     let services = ServiceFlags::from(reader.compact_size("services")?);
     let network = reader.u8("network")?;
-    let len = reader.count("address", MAX_ADDRV2_BYTES)?;
+    let len = reader.length("address", MAX_ADDRV2_BYTES)?;
     let bytes = reader.take(len, "address")?;
     let Some(addr) = addr_of(network, bytes) else {
         return Err(reader.invalid("address length"));
@@ -245,6 +264,15 @@ fn header(reader: &mut Reader<'_>) -> Result<Header, DecodeError> {
     Ok(bitcoin::consensus::deserialize(bytes).expect("every 80 bytes are a header"))
 }
 
+/// Core judges the count of headers before it reads any, that of other lists afterwards.
+fn headers(reader: &mut Reader<'_>) -> Result<Vec<Header>, DecodeError> {
+    let got = reader.count("count")?;
+    if got > MAX_HEADERS as u64 {
+        return Err(reader.too_many(got, MAX_HEADERS));
+    }
+    reader.entries(got, MAX_HEADERS, 81, counted_header)
+}
+
 fn counted_header(reader: &mut Reader<'_>) -> Result<Header, DecodeError> {
     let header = header(reader)?;
     // Always zero, for no transactions follow. Core reads and ignores it.
@@ -256,11 +284,17 @@ fn counted_header(reader: &mut Reader<'_>) -> Result<Header, DecodeError> {
 struct Reader<'a> {
     command: &'static str,
     rest: &'a [u8],
+    /// Bytes that came behind `rest` and were not kept.
+    ignored: usize,
 }
 
 impl<'a> Reader<'a> {
     fn new(command: &'static str, rest: &'a [u8]) -> Self {
-        Reader { command, rest }
+        Reader {
+            command,
+            rest,
+            ignored: 0,
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -329,32 +363,60 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// A count that is at most `max`.
-    fn count(&mut self, field: &'static str, max: usize) -> Result<usize, DecodeError> {
+    /// A count as Core reads one; larger ones are no counts.
+    fn count(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let got = self.compact_size(field)?;
+        if got > MAX_COUNT {
+            return Err(self.invalid(field));
+        }
+        Ok(got)
+    }
+
+    /// The length of a field that has at most `max` bytes.
+    fn length(&mut self, field: &'static str, max: usize) -> Result<usize, DecodeError> {
+        let got = self.count(field)?;
         match usize::try_from(got) {
-            Ok(count) if count <= max => Ok(count),
-            _ => Err(DecodeError::TooManyEntries {
-                command: self.command,
-                got,
-                max,
-            }),
+            Ok(length) if length <= max => Ok(length),
+            _ => Err(self.invalid(field)),
         }
     }
 
-    /// A counted list. `least` is the length of the shortest entry, bytes: the
-    /// allocation is never larger than the payload can fill.
+    fn too_many(&self, got: u64, max: usize) -> DecodeError {
+        DecodeError::TooManyEntries {
+            command: self.command,
+            got,
+            max,
+        }
+    }
+
+    /// A counted list. `least` is the length of the shortest entry, bytes.
     fn list<T>(
         &mut self,
         max: usize,
         least: usize,
+        entry: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let got = self.count("count")?;
+        self.entries(got, max, least, entry)
+    }
+
+    /// The entries of a list: the allocation is never larger than the payload can fill.
+    fn entries<T>(
+        &mut self,
+        got: u64,
+        max: usize,
+        least: usize,
         mut entry: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
-        let count = self.count("count", max)?;
-        if count > self.rest.len() / least {
+        let there = self.rest.len().saturating_add(self.ignored) / least;
+        let count = usize::try_from(got).unwrap_or(usize::MAX);
+        if count > there {
             return Err(self.truncated("entries"));
         }
-        let mut list = Vec::with_capacity(count);
+        if count > max {
+            return Err(self.too_many(got, max));
+        }
+        let mut list = Vec::with_capacity(count.min(self.rest.len() / least));
         for _ in 0..count {
             list.push(entry(self)?);
         }

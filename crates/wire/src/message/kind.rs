@@ -121,7 +121,8 @@ impl Kind {
         }
     }
 
-    /// The longest payload, bytes: the longest well-formed one and what may follow it.
+    /// The longest payload that is kept, bytes: the longest well-formed one and what may
+    /// follow it.
     pub(crate) const fn max_payload(self) -> usize {
         let well_formed = match self {
             Kind::Block | Kind::Tx => return MAX_PAYLOAD_BYTES,

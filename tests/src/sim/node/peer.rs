@@ -258,8 +258,7 @@ impl Running {
                     Read::Eof => Input::RemoteClosed,
                     Read::Reset => Input::ReadFailed("connection reset by peer".into()),
                 },
-                Err(error) if error.is_out_of_place() => Input::OutOfPlace(error.to_string()),
-                Err(error) => Input::Undecodable(error.to_string()),
+                Err(error) => Input::of(&error),
             };
             return self.step_peer(engine, id, input, None);
         }
@@ -282,7 +281,7 @@ impl Running {
                 self.watch.received(id, &message, engine);
                 Input::Received(message)
             }
-            Err(garbled) => Input::Undecodable(garbled.to_string()),
+            Err(garbled) => Input::Malformed(garbled.to_string()),
         };
         self.step_peer(engine, id, input, Some(credit));
     }

@@ -119,12 +119,18 @@ impl Handler<Explode> for Peer {
     }
 }
 
-/// Has every block, and it is always this one.
+/// Has every block, and it is always this one; if it is empty, none can be read.
 #[derive(Debug)]
 struct OneBlock(Bytes);
 
 impl BlockSource for OneBlock {
-    fn read(&self, _: &BlockHash, _: bool) -> Result<Bytes, ReadError> {
+    fn read(&self, hash: &BlockHash, _: bool) -> Result<Bytes, ReadError> {
+        if self.0.is_empty() {
+            return Err(ReadError::Io {
+                hash: *hash,
+                detail: "the disk is broken".into(),
+            });
+        }
         Ok(self.0.clone())
     }
 }

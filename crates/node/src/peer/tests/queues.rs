@@ -133,3 +133,27 @@ fn served_blocks_come_in_order_and_wait_for_a_slow_reader_who_is_not_cut_off() {
         assert_eq!(served, (0..BLOCKS).map(Heard::Served).collect::<Vec<_>>());
     });
 }
+
+#[test]
+fn a_block_that_cannot_be_read_is_answered_with_notfound() {
+    crate::virtual_time::run(async {
+        let mut world = World::serving(Bytes::new());
+        let (actor, mut remote) = world.ready().await;
+        order_block(&actor, ConnId(0), 7);
+        let is_answer = |message: &Message| matches!(message, Message::NotFound(_));
+        let Message::NotFound(items) = wait_for(&mut remote, is_answer).await else {
+            unreachable!("waited for it");
+        };
+        let hash = genesis().block_hash();
+        assert_eq!(
+            items,
+            [bitcoin::p2p::message_blockdata::Inventory::WitnessBlock(
+                hash
+            )]
+        );
+        while world.heard().len() < 2 {
+            settle().await;
+        }
+        assert_eq!(world.heard()[1], Heard::Served(7));
+    });
+}

@@ -165,7 +165,8 @@ fn a_rule_breakers_host_is_discouraged_and_its_likes_go() {
 
 #[test]
 fn only_what_an_honest_node_cannot_do_discourages() {
-    let garbled = || DoneReason::Undecodable("ping: wrong checksum".to_owned());
+    let misbehaving = || DoneReason::Misbehaving("inv: 50001 entries".to_owned());
+    let text = || "a text".to_owned();
     let hash = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).block_hash();
     let block = DoneReason::InvalidBlock {
         hash,
@@ -174,9 +175,20 @@ fn only_what_an_honest_node_cannot_do_discourages() {
     for (reason, reached, discourages) in [
         (broke_rules(), Reached::Handshake, true),
         (block, Reached::Handshake, true),
-        (garbled(), Reached::Handshake, true),
-        (garbled(), Reached::Version, false),
-        (garbled(), Reached::Connected, false),
+        (misbehaving(), Reached::Handshake, true),
+        (misbehaving(), Reached::Version, false),
+        (misbehaving(), Reached::Connected, false),
+        (DoneReason::Undecodable(text()), Reached::Handshake, false),
+        (
+            DoneReason::MalformedFlood(text()),
+            Reached::Handshake,
+            false,
+        ),
+        (
+            DoneReason::ServiceNotOffered(text()),
+            Reached::Handshake,
+            false,
+        ),
         (DoneReason::BlockStalled { hash }, Reached::Handshake, false),
         (DoneReason::HeadersTimeout, Reached::Handshake, false),
         (DoneReason::PingTimeout, Reached::Handshake, false),

@@ -83,3 +83,58 @@ fn a_frame_out_of_place_and_one_that_holds_up_others_have_reasons_that_discourag
         }
     }
 }
+
+#[test]
+fn what_cannot_be_read_is_dropped_until_there_is_too_much_of_it() {
+    for mut session in [ready(), session(Direction::Inbound, 1)] {
+        let malformed = || Input::Malformed("inv: payload ends inside entries".into());
+        for _ in 0..MALFORMED_BURST {
+            assert_eq!(session.step(after(1), malformed()), []);
+        }
+        let reasons = closes(&session.step(after(1), malformed()));
+        assert!(
+            matches!(&reasons[..], [DoneReason::MalformedFlood(_)]),
+            "{reasons:?}"
+        );
+        assert!(!reasons[0].discourages(Reached::Admitted));
+    }
+}
+
+#[test]
+fn a_peer_that_sends_nothing_that_can_be_read_is_not_silent() {
+    let mut session = ready();
+    receive(&mut session, after(600), Message::Pong(0));
+    assert!(our_ping(&session.step(after(700), Input::Deadline)).is_some());
+    let malformed = Input::Malformed("ping: wrong checksum".into());
+    session.step(after(1_000), malformed);
+    let before_the_ping_times_out = session.step(after(1_801), Input::Deadline);
+    assert_eq!(before_the_ping_times_out, []);
+}
+
+#[test]
+fn a_service_that_we_do_not_offer_ends_the_connection_and_discourages_nobody() {
+    let unknown = |command: &str| Message::Unknown {
+        command: command.to_owned(),
+    };
+    let wanted = [
+        "filterload",
+        "filteradd",
+        "filterclear",
+        "getcfilters",
+        "getcfheaders",
+        "getcfcheckpt",
+    ];
+    let messages = wanted.map(unknown).into_iter().chain([Message::Mempool]);
+    for message in messages {
+        let mut early = session(Direction::Inbound, 1);
+        assert_eq!(receive(&mut early, after(1), message.clone()), []);
+        let mut session = ready();
+        let command = message.command().to_owned();
+        let expected = DoneReason::ServiceNotOffered(command);
+        let reasons = closes(&receive(&mut session, after(1), message));
+        assert_eq!(reasons, std::slice::from_ref(&expected));
+        assert!(!expected.discourages(Reached::Admitted));
+    }
+    let mut session = ready();
+    assert_eq!(receive(&mut session, after(1), unknown("cmpctblock")), []);
+}

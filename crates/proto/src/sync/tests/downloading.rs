@@ -415,16 +415,28 @@ fn an_unasked_block_is_taken_only_when_it_may_be_the_next_tip() {
     let beside = ours.fork(390, 5, 2);
     let steps_before = world.node.tree().len();
     world.message(id, Message::Block(beside.at(391).clone()));
-    world.message(id, Message::Block(next.at(402).clone()));
-    assert_eq!(
-        world.node.tree().len(),
-        steps_before,
-        "no more work, or no known parent"
-    );
+    assert_eq!(world.node.tree().len(), steps_before, "no more work");
     world.message(id, Message::Block(next.at(401).clone()));
     world.run(secs(1));
     assert_eq!(world.node.tree().tip().hash, next.at(401).hash);
     assert!(world.ended.is_empty());
+}
+
+#[test]
+fn an_unasked_block_whose_parent_is_unknown_is_an_offence() {
+    let ours = Blocks::new(40, 1);
+    let mut world = World::with(&ours, SyncConfig::new(&Network::Regtest, None, 1));
+    let id = world.add(&ours);
+    world.run(secs(1));
+    let mut next = ours.clone();
+    next.grow(2, 1);
+    world.message(id, Message::Block(next.at(42).clone()));
+    let reason = world.reason(id);
+    assert!(
+        matches!(reason, Some(DoneReason::Misbehaving(_))),
+        "{reason:?}"
+    );
+    assert!(!world.node.tree().contains(&next.at(42).hash));
 }
 
 #[test]

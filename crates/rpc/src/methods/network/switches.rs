@@ -108,8 +108,8 @@ async fn getnettotals(call: Rc<Call>) -> Result<Value, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let milliseconds = now.map_or(0, |now| now.as_millis());
     Ok(json!({
-        "totalbytesrecv": totals.bytes_received.sum(),
-        "totalbytessent": totals.bytes_sent.sum(),
+        "totalbytesrecv": totals.received,
+        "totalbytessent": totals.sent,
         "timemillis": u64::try_from(milliseconds).unwrap_or(u64::MAX),
         "uploadtarget": {
             "timeframe": 86_400,

@@ -4,9 +4,10 @@ use bytes::BufMut;
 
 use super::*;
 use crate::compact_size;
+use crate::error::Fault;
 use crate::limits::{
-    MAX_ADDR, MAX_ADDRV2_BYTES, MAX_HEADERS, MAX_INV, MAX_LOCATOR, MAX_MONEY, MAX_USER_AGENT,
-    max_payload,
+    MAX_ADDR, MAX_ADDRV2_BYTES, MAX_COUNT, MAX_HEADERS, MAX_INV, MAX_LOCATOR, MAX_MONEY,
+    MAX_USER_AGENT, max_payload,
 };
 
 /// A list of `count` entries, each `entry`, between `before` and `after`.
@@ -54,22 +55,67 @@ fn lists_are_full_at_the_limit_and_refused_one_past_it() {
         let message = decode_bytes(command, &full).expect(command);
         assert_eq!(payload_of(&message).len(), full.len(), "{command}");
         let overfull = list(before, max + 1, entry, after);
-        assert_eq!(decode_bytes(command, &overfull), too_many(command, max));
+        let refused = match command {
+            // Core looks at none that is longer than what it asked for.
+            "notfound" => Ok(Message::unknown("notfound")),
+            _ => too_many(command, max),
+        };
+        assert_eq!(decode_bytes(command, &overfull), refused);
     }
 }
 
 #[test]
-fn an_announced_count_is_refused_before_the_entries_are_looked_at() {
-    let mut payload = Vec::new();
-    compact_size::write(&mut payload, u64::MAX);
+fn too_many_headers_are_refused_by_their_count_and_other_lists_when_they_are_there() {
+    let mut count = Vec::new();
+    compact_size::write(&mut count, MAX_HEADERS as u64 + 1);
     assert_eq!(
-        decode_bytes("headers", &payload),
-        Err(DecodeError::TooManyEntries {
-            command: "headers",
-            got: u64::MAX,
-            max: MAX_HEADERS
-        })
+        decode_bytes("headers", &count),
+        too_many("headers", MAX_HEADERS)
     );
+    for (command, max) in [("inv", MAX_INV), ("getdata", MAX_INV), ("addr", MAX_ADDR)] {
+        let mut count = Vec::new();
+        compact_size::write(&mut count, max as u64 + 1);
+        let decoded = decode_bytes(command, &count);
+        assert!(
+            matches!(decoded, Err(DecodeError::Truncated { .. })),
+            "{command}: {decoded:?}"
+        );
+    }
+}
+
+#[test]
+fn what_was_not_kept_counts_as_there() {
+    let whole = list(&[], MAX_ADDR + 1, &[3; 30], &[]);
+    let (kept, ignored) = whole.split_at(max_payload("addr").min(whole.len()) - 40);
+    let decoded = decode(Kind::Addr, kept.to_vec().into(), ignored.len());
+    assert_eq!(decoded, too_many("addr", MAX_ADDR));
+}
+
+#[test]
+fn what_is_held_against_a_sender_is_what_core_holds_against_it() {
+    let fault = |command, payload: &[u8]| {
+        let error = decode_bytes(command, payload).expect_err("it is wrong");
+        error.fault()
+    };
+    for (command, max, entry) in [
+        ("headers", MAX_HEADERS, 81),
+        ("inv", MAX_INV, 36),
+        ("getdata", MAX_INV, 36),
+        ("addr", MAX_ADDR, 30),
+    ] {
+        let overfull = list(&[], max + 1, &vec![0; entry], &[]);
+        assert_eq!(fault(command, &overfull), Fault::Misbehaving, "{command}");
+    }
+    for command in ["getheaders", "getblocks"] {
+        let overfull = list(&[0; 4], MAX_LOCATOR + 1, &[4; 32], &[0; 32]);
+        assert_eq!(fault(command, &overfull), Fault::OutOfPlace, "{command}");
+    }
+    let announces_twice = [2, 2, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(fault("sendcmpct", &announces_twice), Fault::Misbehaving);
+    assert_eq!(fault("sendcmpct", &announces_twice[..8]), Fault::Malformed);
+    let mut endless = Vec::new();
+    compact_size::write(&mut endless, MAX_COUNT + 1);
+    assert_eq!(fault("headers", &endless), Fault::Malformed);
 }
 
 #[test]
@@ -109,7 +155,10 @@ fn a_user_agent_has_at_most_256_bytes() {
     let version = list(&[0; 80], MAX_USER_AGENT + 1, b"a", &[]);
     assert_eq!(
         decode_bytes("version", &version),
-        too_many("version", MAX_USER_AGENT)
+        Err(DecodeError::Invalid {
+            command: "version",
+            field: "user agent"
+        })
     );
 }
 
@@ -119,7 +168,10 @@ fn an_address_has_at_most_512_bytes() {
     let payload = list(&[], 1, &entry, &[]);
     assert_eq!(
         decode_bytes("addrv2", &payload),
-        too_many("addrv2", MAX_ADDRV2_BYTES)
+        Err(DecodeError::Invalid {
+            command: "addrv2",
+            field: "address"
+        })
     );
 }
 

@@ -133,7 +133,7 @@ fn sendcmpct_announces_or_does_not() {
     let payload = [2, 2, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(
         decode_bytes("sendcmpct", &payload),
-        Err(DecodeError::Invalid {
+        Err(DecodeError::Forbidden {
             command: "sendcmpct",
             field: "announce"
         })
