@@ -104,6 +104,7 @@ fn node_config(settings: &RunSettings) -> NodeConfig {
         settings.place.network_dir.clone(),
     );
     config.listen = settings.listen.clone();
+    config.external = settings.external.clone();
     config.connect = settings.connect.clone();
     config.add_nodes = settings.add_nodes.clone();
     config.dial = settings.dial;

@@ -36,6 +36,9 @@ pub struct NodeConfig {
     pub datadir: PathBuf,
     /// Addresses to listen on for peers; empty: accept nobody.
     pub listen: Vec<SocketAddr>,
+    /// Where peers can reach us, as the operator says (`--external-ip`); port 0: that of the
+    /// first address of `listen`. Empty: found out from `listen` and from what peers see.
+    pub external: Vec<SocketAddr>,
     /// When not empty: connect to these and to nobody else.
     pub connect: Vec<String>,
     /// Addresses to stay connected to, besides the automatic ones.
@@ -118,6 +121,17 @@ pub fn default_mine_interval(network: &Network) -> Duration {
 }
 
 impl NodeConfig {
+    /// Where the operator says that we are, with the ports that were left out; `listen`: the
+    /// bound addresses.
+    pub(crate) fn external_addresses(&self, listen: &[SocketAddr]) -> Vec<SocketAddr> {
+        let listening = listen.first().map_or(0, SocketAddr::port);
+        let with_port = |addr: &SocketAddr| match addr.port() {
+            0 => SocketAddr::new(addr.ip(), listening),
+            _ => *addr,
+        };
+        self.external.iter().map(with_port).collect()
+    }
+
     /// The defaults for `network` in `datadir`: listens nowhere, dials.
     #[must_use]
     pub fn new(network: Network, datadir: PathBuf) -> Self {
@@ -126,6 +140,7 @@ impl NodeConfig {
             network,
             datadir,
             listen: Vec::new(),
+            external: Vec::new(),
             connect: Vec::new(),
             add_nodes: Vec::new(),
             dial: true,

@@ -169,6 +169,11 @@ pub struct Intake {
     pub no_descriptor: u64,
     /// Pauses because the system was out of descriptors or memory.
     pub exhausted: u64,
+    /// Peers that lost their slot to a newcomer.
+    pub evicted: u64,
+    /// Newcomers that were refused after their handshake, since all slots were taken by peers
+    /// that are worth more or have just come.
+    pub turned_away: u64,
 }
 
 /// What `getlistenerinfo` shows.
@@ -192,6 +197,8 @@ pub struct NetworkInfo {
     pub local_services: ServiceFlags,
     /// The sockets that we accept peers on.
     pub local_addresses: Vec<LocalAddress>,
+    /// Where peers can reach us, as the operator says.
+    pub external_addresses: Vec<SocketAddr>,
     /// Whether peers may connect to us.
     pub listening: bool,
     /// Whether the operator did not switch the network off.

@@ -91,6 +91,8 @@ impl PeerManager {
     /// One step of the table, and its effects.
     fn step_with(&mut self, input: Input, mut carried: Carried) -> Option<Reply> {
         let mut reply = None;
+        let initial_download = self.shared.view.load().initial_block_download;
+        self.table.set_initial_download(initial_download);
         for effect in self.table.step(self.shared.clock.now(), input) {
             match effect {
                 Effect::Admit(introduction) => {
@@ -212,6 +214,15 @@ impl PeerManager {
     /// Publishes whom to turn away, for those who accept connections.
     fn publish_bans(&self) {
         self.shared.bans.store(Arc::new(self.table.bans().clone()));
+    }
+
+    /// Publishes what became of those for whom there was no slot.
+    fn publish_displaced(&self) {
+        let displaced = self.table.displaced();
+        let census = &self.shared.census;
+        census.evicted.store(displaced.evicted, Ordering::Relaxed);
+        let turned_away = displaced.turned_away;
+        census.turned_away.store(turned_away, Ordering::Relaxed);
     }
 
     /// Publishes how many peers there are, for those who do not want to ask.

@@ -15,7 +15,7 @@ use handfast_proto::handshake::PROTOCOL_VERSION;
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::mining::{MiningState, Totals, Why};
 use handfast_proto::peer_table::Outlook;
-use handfast_proto::session::full_node;
+use handfast_proto::session::offered;
 use handfast_wire::Network;
 use tokio::sync::watch;
 
@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) datadir: PathBuf,
     pub(crate) user_agent: String,
     pub(crate) listen: Vec<SocketAddr>,
+    /// Where peers can reach us, as the operator says.
+    pub(crate) external: Vec<SocketAddr>,
     pub(crate) view: ArcSwap<ChainView>,
     /// What makes up the view's warnings.
     warnings: Mutex<Warnings>,
@@ -103,6 +105,10 @@ struct Warnings {
 pub(crate) struct Census {
     pub(crate) inbound: AtomicUsize,
     pub(crate) outgoing: AtomicUsize,
+    /// Peers that were evicted for others, since start.
+    pub(crate) evicted: AtomicU64,
+    /// Newcomers that were refused since all inbound slots were taken, since start.
+    pub(crate) turned_away: AtomicU64,
     /// Median of the outgoing peers' clocks minus ours, seconds.
     pub(crate) time_offset: AtomicI64,
 }
@@ -114,6 +120,7 @@ pub(crate) struct Birth {
     pub(crate) datadir: PathBuf,
     pub(crate) user_agent: String,
     pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) external: Vec<SocketAddr>,
     pub(crate) node: Addr<Node>,
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
     pub(crate) slots: Slots,
@@ -140,6 +147,7 @@ impl Shared {
             datadir: birth.datadir,
             user_agent: birth.user_agent,
             listen: birth.listen,
+            external: birth.external,
             view: ArcSwap::from_pointee(view),
             warnings: Mutex::default(),
             mining: ArcSwap::from_pointee(MiningState::off(birth.mining.interval)),
@@ -327,18 +335,23 @@ impl Shared {
         NetworkInfo {
             user_agent: self.user_agent.clone(),
             protocol_version: PROTOCOL_VERSION,
-            local_services: full_node(),
+            local_services: offered(),
             local_addresses: self
                 .listen
                 .iter()
                 .map(|&addr| LocalAddress { addr })
                 .collect(),
+            external_addresses: self.external.clone(),
             listening: !self.listen.is_empty(),
             active: self.slots.is_active(),
             connections_in: self.census.inbound.load(Ordering::Relaxed),
             connections_out: self.census.outgoing.load(Ordering::Relaxed),
             time_offset: self.census.time_offset.load(Ordering::Relaxed),
-            intake: self.intake(),
+            intake: Intake {
+                evicted: self.census.evicted.load(Ordering::Relaxed),
+                turned_away: self.census.turned_away.load(Ordering::Relaxed),
+                ..self.intake()
+            },
             totals: self.totals.read(),
         }
     }

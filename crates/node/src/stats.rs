@@ -205,6 +205,11 @@ impl Counters {
         }
     }
 
+    /// Our end of the socket.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        self.local
+    }
+
     /// The shortest round trip of a ping so far.
     pub(crate) fn min_ping(&self) -> Option<Duration> {
         shown(self.min_ping.load(Ordering::Relaxed))

@@ -1,5 +1,6 @@
 //! Who knows whom, and what runs where.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::dev::channel::AddressReceiver;
@@ -8,6 +9,7 @@ use actix_rt::ArbiterHandle;
 use bitcoin::ScriptBuf;
 use handfast_chain::Chain;
 use handfast_proto::address_book::{AddressBook, Row};
+use handfast_proto::address_relay::OwnAddresses;
 use handfast_proto::mining::{MinerConfig, payout_for_anybody, signet_needs_a_signature};
 use handfast_proto::peer_table::{MAX_MANUAL, PeerTable, PeerTableConfig};
 use handfast_proto::random::Random;
@@ -83,7 +85,9 @@ pub(crate) fn start(
     );
     shared.bans_loaded(&open.bans);
     shared.mined_before(open.mined);
-    let table = table(&config, &seeds, open.addresses, shared.clock.now()).with_bans(open.bans);
+    let own = own_addresses(shared);
+    let now = shared.clock.now();
+    let table = table(&config, own, &seeds, open.addresses, now).with_bans(open.bans);
     // Links first: nobody who was let in finds them missing.
     let reader = chain.reader();
     let miner = Mailbox::new();
@@ -240,7 +244,22 @@ fn surroundings(
     }
 }
 
-fn table(config: &NodeConfig, seeds: &Seeds, addresses: Vec<Row>, now: Now) -> PeerTable {
+/// Where we are.
+fn own_addresses(shared: &Shared) -> OwnAddresses {
+    OwnAddresses {
+        port: shared.listen.first().map(SocketAddr::port),
+        named: shared.external.clone(),
+        bound: shared.listen.clone(),
+    }
+}
+
+fn table(
+    config: &NodeConfig,
+    own: OwnAddresses,
+    seeds: &Seeds,
+    addresses: Vec<Row>,
+    now: Now,
+) -> PeerTable {
     let network = &config.network;
     let allow_private_addresses = matches!(network, Network::Regtest);
     let settings = PeerTableConfig {
@@ -256,6 +275,7 @@ fn table(config: &NodeConfig, seeds: &Seeds, addresses: Vec<Row>, now: Now) -> P
             .map(|&seed| seed.to_owned())
             .collect(),
         allow_private_addresses,
+        own,
         ..PeerTableConfig::new(network.p2p_port(), seeds.of("peer table"))
     };
     let mut random = Random::new(seeds.of("address book"));

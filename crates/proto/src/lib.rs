@@ -15,6 +15,7 @@
 //! | [`self_probe`] | whether a listening socket still accepts |
 //! | [`peer_table`] | all connections: admission, dialling, addresses |
 //! | [`address_book`] | where other nodes may be found |
+//! | [`address_relay`] | which address goes on to whom, and when our own is announced |
 //! | [`bans`] | addresses that are not welcome |
 //! | [`random`] | seeded choices |
 //! | [`receiving`] | when a socket is read, and how much memory large frames may take |
@@ -24,6 +25,7 @@
 //! | [`mining`] | block templates, and what is mined when |
 
 pub mod address_book;
+pub mod address_relay;
 pub mod bans;
 pub mod fair_queue;
 pub mod handshake;

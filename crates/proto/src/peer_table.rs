@@ -18,9 +18,6 @@
 //! | `gossip` | peers that ask for addresses or send some |
 //! | `vocabulary`, `rows` | what goes in and out |
 //!
-//! Left out for now: telling others our own address, and relaying fresh addresses
-//! from peer to peer (addresses are told to those who ask with `getaddr`).
-//!
 //! # Contract with the caller
 //!
 //! * Every [`Effect::Dial`] is answered: by [`Input::DialFailed`] or
@@ -47,19 +44,23 @@ mod seeds;
 mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use bitcoin::p2p::ServiceFlags;
+
 use crate::address_book::AddressBook;
+use crate::address_relay::{AddressRelay, OwnAddresses};
 use crate::bans::{BanList, Discouraged};
 use crate::lifecycle::{AssertHeld, ConnId, Ledger, Scope};
 use crate::random::Random;
+use crate::session::offered;
 use crate::time::{Now, earliest};
 
 pub use comparable::TableLifecycle;
 use dialing::Dials;
-pub use eviction::max_leaving;
-use gossip::Told;
+pub use eviction::{Displaced, NEWCOMER_GRACE, max_leaving};
+use gossip::Answers;
 use more_peers::MorePeers;
 pub use more_peers::{EXTRA_FOR, EXTRA_OUTBOUND};
 use named::Named;
@@ -105,6 +106,10 @@ pub struct PeerTableConfig {
     pub default_port: u16,
     /// Learn loopback and private addresses, and dial several of one group (regtest).
     pub allow_private_addresses: bool,
+    /// Where we are, to be announced to peers.
+    pub own: OwnAddresses,
+    /// What we offer, announced with it.
+    pub services: ServiceFlags,
     /// After this, a dial that nobody answered for is forgotten. Must exceed
     /// connect and handshake timeout together.
     pub dial_timeout: Duration,
@@ -126,6 +131,8 @@ impl PeerTableConfig {
             dns_seeds: Vec::new(),
             default_port,
             allow_private_addresses: false,
+            own: OwnAddresses::default(),
+            services: offered(),
             dial_timeout: Duration::from_secs(600),
             seed,
         }
@@ -146,7 +153,8 @@ pub struct PeerTable {
     /// Inbound connections from there are not in the history.
     unrecorded: Option<IpAddr>,
     book: AddressBook,
-    told: Option<Told>,
+    answers: Answers,
+    relay: AddressRelay,
     dials: Dials,
     named: BTreeMap<String, Named>,
     seeds: Seeds,
@@ -158,6 +166,7 @@ pub struct PeerTable {
     /// Since when there is no automatic outbound peer.
     lonely_since: Option<Duration>,
     notice: Option<Notice>,
+    displaced: Displaced,
     /// The operator did not switch the network off.
     network_active: bool,
     draining: bool,
@@ -177,7 +186,8 @@ impl PeerTable {
             history: VecDeque::new(),
             unrecorded: None,
             book,
-            told: None,
+            answers: Answers::default(),
+            relay: AddressRelay::new(config.own.clone(), config.services, config.seed),
             dials: Dials::new(now),
             named: BTreeMap::new(),
             seeds: Seeds::new(now),
@@ -187,6 +197,7 @@ impl PeerTable {
             dial_failure: None,
             lonely_since: Some(now.mono),
             notice: None,
+            displaced: Displaced::default(),
             network_active: true,
             draining: false,
             config,
@@ -273,6 +284,7 @@ impl PeerTable {
             self.dials.expiry(),
             self.seeds_due(),
             self.more.due(),
+            self.relay.deadline(),
         ];
         others.into_iter().fold(named, earliest)
     }
@@ -280,7 +292,32 @@ impl PeerTable {
     /// The admitted peers, for `getpeerinfo`.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerRow> {
-        self.peers.values().map(Peer::row).collect()
+        let row = |peer: &Peer| PeerRow {
+            relays_addresses: self.relay.is_taking_part(peer.introduction.id),
+            ..peer.row()
+        };
+        self.peers.values().map(row).collect()
+    }
+
+    /// Our end of the socket of an admitted peer. To be told after its [`Input::Add`], if it is
+    /// known.
+    pub fn set_local_address(&mut self, id: ConnId, local: SocketAddr) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.local = Some(local);
+        }
+    }
+
+    /// Whether the node is in its initial download, in which it does not announce itself. It
+    /// is until told otherwise; what is due then is sent in the next step.
+    pub fn set_initial_download(&mut self, initial_download: bool) {
+        self.relay.set_initial_download(initial_download);
+    }
+
+    /// Inbound connections that were evicted for others, and ones that were refused since all
+    /// slots were taken, since the start.
+    #[must_use]
+    pub fn displaced(&self) -> Displaced {
+        self.displaced
     }
 
     /// Leaves inbound connections from `host`, and from no other, out of [`Self::history`];

@@ -4,6 +4,8 @@
 //! does not know the seed cannot foretell a choice from earlier ones, and the
 //! whole state is two integers, so that a machine stays `Clone + Eq + Hash`.
 
+use std::time::Duration;
+
 use bitcoin::hashes::siphash24;
 
 /// A generator owned by one machine.
@@ -39,6 +41,15 @@ impl Random {
     pub fn index(&mut self, len: usize) -> usize {
         let bound = u64::try_from(len).expect("a usize fits in 64 bits");
         usize::try_from(self.below(bound)).expect("below a usize")
+    }
+
+    /// A waiting time of a Poisson process whose events are `mean` apart on average, to the
+    /// millisecond.
+    pub fn exponential(&mut self, mean: Duration) -> Duration {
+        // 53 bits fit a double exactly; above zero, so that the logarithm is finite.
+        let uniform = ((self.draw() >> 11) + 1) as f64 / (1u64 << 53) as f64;
+        let millis = mean.as_secs_f64() * 1_000.0 * -uniform.ln();
+        Duration::from_millis(millis as u64)
     }
 
     /// Moves a uniform choice of `count` items to the front of `items`, in random order.
@@ -81,6 +92,19 @@ mod tests {
         }
         assert!(seen.iter().all(|n| (800..1_200).contains(n)), "{seen:?}");
         assert_eq!((random.below(0), random.below(1)), (0, 0));
+    }
+
+    #[test]
+    fn waiting_times_have_their_mean_and_no_memory() {
+        let mut random = Random::new(5);
+        let mean = Duration::from_secs(30);
+        let times: Vec<Duration> = (0..10_000).map(|_| random.exponential(mean)).collect();
+        let sum: Duration = times.iter().sum();
+        assert!((280_000..320_000).contains(&sum.as_secs()), "{sum:?}");
+        // Of an exponential distribution e^-1 is beyond the mean, and e^-2 beyond twice it.
+        let beyond = |limit| times.iter().filter(|time| **time > limit).count();
+        assert!((3_500..3_860).contains(&beyond(mean)));
+        assert!((1_250..1_460).contains(&beyond(2 * mean)));
     }
 
     #[test]

@@ -80,13 +80,20 @@ impl SessionConfig {
     pub fn new(user_agent: String, nonce_key: [u8; 16]) -> Self {
         Self {
             network_min_version: MIN_PEER_VERSION,
-            services: full_node(),
+            services: offered(),
             required_services: full_node(),
             user_agent,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             nonce_key,
         }
     }
+}
+
+/// What our `version` offers: the whole chain with witnesses, and hence the last 288 blocks
+/// (`NODE_NETWORK_LIMITED`, BIP159), which a node offers beside `NODE_NETWORK` as Core does.
+#[must_use]
+pub fn offered() -> ServiceFlags {
+    full_node() | ServiceFlags::NETWORK_LIMITED
 }
 
 /// `NODE_NETWORK | NODE_WITNESS`: serves the whole chain with witnesses.

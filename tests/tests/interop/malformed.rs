@@ -186,6 +186,7 @@ fn orphan() -> Vec<u8> {
     let time = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("the clock is past 1970");
+    // A child of a child of the genesis block, which is not there.
     block.header.prev_blockhash = block.block_hash();
     block.header.prev_blockhash = block.block_hash();
     block.header.time = u32::try_from(time.as_secs()).expect("before 2106");

@@ -77,6 +77,12 @@ pub(crate) const KEYS: &[Key] = &[
         Scope::Run,
         "Address to accept peers on [default: every address and the network's port; regtest: 127.0.0.1 only]",
     ),
+    key(
+        "external-ip",
+        Shape::Many("ADDR"),
+        Scope::Run,
+        "Where peers can reach this node, with the port if it is another than the one it listens on; told to peers [default: found out]",
+    ),
     key("no-listen", Shape::Flag, Scope::Run, "Accept no peers"),
     key(
         "connect",

@@ -22,7 +22,7 @@ use std::time::Duration;
 use bitcoin::Work;
 use bitcoin::hex::FromHex;
 use handfast_node::files::read_text;
-use handfast_node::{MiningConfig, Network};
+use handfast_node::{MiningConfig, Network, is_routable};
 use layers::{Origin, Reference};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -134,6 +134,8 @@ pub(crate) struct Hints {
 pub(crate) struct RunSettings {
     pub(crate) place: Place,
     pub(crate) listen: Vec<SocketAddr>,
+    /// Port 0: that of the first address of `listen`.
+    pub(crate) external: Vec<SocketAddr>,
     pub(crate) connect: Vec<String>,
     pub(crate) add_nodes: Vec<String>,
     pub(crate) dial: bool,
@@ -274,6 +276,7 @@ pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, SettingsError
     let backlog = number(layers, "backlog", 1..=MAX_BACKLOG, &wanted_backlog)?;
     let settings = RunSettings {
         listen: listen(layers, &place.network)?,
+        external: external(layers, &place.network)?,
         connect: peers(layers, "connect")?,
         add_nodes: peers(layers, "add-node")?,
         dial: layers.flag("no-dial").is_none(),
@@ -517,6 +520,26 @@ fn listen(layers: &Layers, network: &Network) -> Result<Vec<SocketAddr>, Setting
         (Some(_), _) => Ok(Vec::new()),
         (None, _) if given.is_empty() => Ok(default_listen(network)),
         (None, _) => Ok(given),
+    }
+}
+
+/// Where peers can reach us. On regtest that may be anywhere.
+fn external(layers: &Layers, network: &Network) -> Result<Vec<SocketAddr>, SettingsError> {
+    let key = "external-ip";
+    let found = addresses(layers, key, 0)?;
+    let useless = |addr: &SocketAddr| {
+        let ip = addr.ip();
+        let private = *network != Network::Regtest && !is_routable(ip);
+        private || ip.is_unspecified() || ip.is_multicast()
+    };
+    match layers.many(key).zip(&found).find(|(_, addr)| useless(addr)) {
+        Some(((origin, text), _)) => Err(bad(
+            origin,
+            key,
+            text,
+            "an address by which other machines can reach this one over the internet",
+        )),
+        None => Ok(found),
     }
 }
 

@@ -48,7 +48,8 @@ impl PeerManager {
             self.step(Input::RoundTrips(self.round_trips()));
         }
         let outgoing = introduction.direction.is_outgoing();
-        self.links.insert(introduction.id, link);
+        let (id, local) = (introduction.id, link.counters.local());
+        self.links.insert(id, link);
         let carried = Carried {
             queued: Some(queued),
             ..Carried::default()
@@ -58,6 +59,10 @@ impl PeerManager {
         if outgoing || self.shared.outlook.load().nobody_known {
             self.publish_outlook();
         }
+        if let Some(local) = local {
+            self.table.set_local_address(id, local);
+        }
+        self.publish_displaced();
     }
 
     fn received(&mut self, input: PeerInput) {

@@ -2,6 +2,8 @@
 
 use handfast_wire::Message;
 
+use super::eviction::NoVictim;
+use super::gossip::from_v1;
 use super::roster::Peer;
 use super::{
     DisconnectTarget, Effect, HistoryRow, MAX_HISTORY, NotConnected, PeerTable, Reply, max_leaving,
@@ -20,9 +22,16 @@ impl PeerTable {
             .map_or_else(|| self.room_for(now, &peer), Err);
         let victim = match verdict {
             Ok(victim) => victim,
-            Err(reason) => return self.refuse(now, peer, dialled_for.as_deref(), reason, effects),
+            Err(reason) => {
+                let inbound = peer.direction == Direction::Inbound;
+                if inbound && matches!(reason, DoneReason::Refused(_)) {
+                    self.displaced.turned_away += 1;
+                }
+                return self.refuse(now, peer, dialled_for.as_deref(), reason, effects);
+            }
         };
         if let Some(victim) = victim {
+            self.displaced.evicted += 1;
             tracing::debug!(%id, %victim, "evicted for a newcomer");
             self.close(victim, DoneReason::Evicted, effects);
         }
@@ -34,6 +43,7 @@ impl PeerTable {
             self.book
                 .succeeded(peer.remote, peer.services, now, &mut self.random);
         }
+        self.relay.connected(now, &peer);
         effects.push(Effect::Admit(peer));
         if outgoing {
             effects.push(Effect::Send {
@@ -101,7 +111,13 @@ impl PeerTable {
                     return Err(DoneReason::Banned);
                 }
                 let victim = self.pick_victim(now, Group::of(ip));
-                victim.map(Some).ok_or_else(|| full(slots))
+                victim.map(Some).map_err(|why| match why {
+                    NoVictim::AllSafe => full(slots),
+                    NoVictim::JustCame => {
+                        let text = "all inbound slots are taken, one by a peer that has just come";
+                        DoneReason::Refused(text.to_owned())
+                    }
+                })
             }
             Direction::Outbound => {
                 let slots = self.outbound_limit();
@@ -126,6 +142,7 @@ impl PeerTable {
         let admitted = self.peers.remove(id);
         let (reached, user_agent) = match (admitted, self.refused.remove(&id)) {
             (Some(peer), _) => {
+                self.relay.disconnected(id);
                 effects.push(Effect::Retire { id });
                 self.outgoing_ended(now, &peer, &reason);
                 (Reached::Admitted, Some(peer.introduction.user_agent))
@@ -214,18 +231,8 @@ impl PeerTable {
         }
         match message {
             Message::GetAddr => self.tell_addresses(now, id, effects),
-            Message::Addr(addrs) => {
-                let heard = addrs.iter().filter_map(|(seen, addr)| {
-                    Some((addr.socket_addr().ok()?, addr.services, *seen))
-                });
-                self.hear_addresses(now, id, heard.collect());
-            }
-            Message::AddrV2(addrs) => {
-                let heard = addrs
-                    .iter()
-                    .filter_map(|addr| Some((addr.socket_addr().ok()?, addr.services, addr.time)));
-                self.hear_addresses(now, id, heard.collect());
-            }
+            Message::Addr(addrs) => self.hear_addresses(now, id, from_v1(&addrs)),
+            Message::AddrV2(addrs) => self.hear_addresses(now, id, addrs),
             Message::FeeFilter(rate) => peer.fee_filter = Some(rate),
             Message::Headers(_)
             | Message::Inv(_)
@@ -235,8 +242,8 @@ impl PeerTable {
             | Message::GetBlocks(_)
             | Message::GetData(_)
             | Message::SendHeaders => effects.push(Effect::Forward { id, message }),
-            // We have no mempool and no compact blocks, and said so.
-            Message::SendCmpct { .. } | Message::Tx(_) | Message::Mempool => {}
+            // We have no compact blocks and want no transactions, and said so.
+            Message::SendCmpct { .. } | Message::Tx(_) => {}
             // The session's, never delivered.
             Message::Version(_)
             | Message::Verack
@@ -244,6 +251,7 @@ impl PeerTable {
             | Message::Pong(_)
             | Message::SendAddrV2
             | Message::WtxidRelay
+            | Message::Mempool
             | Message::Unknown { .. } => {}
         }
     }

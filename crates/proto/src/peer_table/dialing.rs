@@ -94,6 +94,7 @@ impl PeerTable {
         self.plan_seeds(now, effects);
         self.plan_more_peers(now, effects);
         self.plan_outbound(now, effects);
+        self.send_addresses(now, effects);
     }
 
     /// Whether we look for peers by ourselves.
@@ -127,6 +128,7 @@ impl PeerTable {
         let allowed = |addr: SocketAddr| {
             let same_group = one_per_group && groups.contains(&Group::of(addr.ip()));
             !same_group
+                && !self.relay.is_own(addr)
                 && !busy.contains(&addr)
                 && !is_unwelcome(&self.bans, &self.discouraged, addr.ip(), now)
         };

@@ -17,6 +17,14 @@
 //! 115 peers 66 are protected, of 8 6, of 2 the older one. With a single slot its
 //! holder keeps it and newcomers are refused.
 //!
+//! # No revolving door
+//!
+//! A newcomer is the youngest of its group, and so the first to go for the next one: with all
+//! slots taken a stream of callers from one group would be let in and pushed out one by one,
+//! and none of them would get anything done. So who has just been admitted
+//! ([`NEWCOMER_GRACE`]) goes for nobody whose group is as large as its own or larger: these are
+//! turned away. A newcomer of a smaller group is let in as ever.
+//!
 //! # Where this differs from Core
 //!
 //! * A group's size counts all its inbound peers, protected or not, and the newcomer
@@ -44,6 +52,27 @@ const NEAREST: usize = 8;
 /// Peers protected by the blocks they brought. Core: 4.
 const USEFUL: usize = 4;
 
+/// How long an admitted peer is not evicted for others like it. Core has no such time.
+pub const NEWCOMER_GRACE: Duration = Duration::from_secs(10);
+
+/// What became of inbound connections since the start because all slots were taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Displaced {
+    /// Peers that were evicted for others.
+    pub evicted: u64,
+    /// Newcomers that were refused.
+    pub turned_away: u64,
+}
+
+/// Why nobody goes for a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoVictim {
+    /// Everybody is worth more.
+    AllSafe,
+    /// Who would go has been admitted less than [`NEWCOMER_GRACE`] ago.
+    JustCame,
+}
+
 /// An inbound peer that could go.
 #[derive(Clone, Debug)]
 struct Candidate {
@@ -52,6 +81,8 @@ struct Candidate {
     /// Of the group, under this process's key.
     keyed_group: u64,
     since: Duration,
+    /// It has been admitted less than [`NEWCOMER_GRACE`] ago.
+    just_came: bool,
     round_trip: Option<Duration>,
     useful_at: Option<Duration>,
     discouraged: bool,
@@ -110,13 +141,12 @@ fn unprotected(candidates: &[Candidate]) -> Vec<Candidate> {
     rest
 }
 
-/// Who goes for a newcomer of `newcomer`; nobody: the newcomer is to be refused.
-fn victim(candidates: &[Candidate], newcomer: Group) -> Option<ConnId> {
+/// Who goes for a newcomer of `newcomer`, or why it is to be refused.
+fn victim(candidates: &[Candidate], newcomer: Group) -> Result<ConnId, NoVictim> {
     let rest = unprotected(candidates);
     // Whoever misbehaved goes before all others, for anybody.
-    let discouraged = youngest(rest.iter().filter(|peer| peer.discouraged));
-    if discouraged.is_some() {
-        return discouraged;
+    if let Some(discouraged) = youngest(rest.iter().filter(|peer| peer.discouraged)) {
+        return Ok(discouraged.id);
     }
     let mut sizes = BTreeMap::from([(newcomer, 1usize)]);
     for peer in candidates {
@@ -127,17 +157,20 @@ fn victim(candidates: &[Candidate], newcomer: Group) -> Option<ConnId> {
         let own = peer.group == newcomer;
         (sizes[&peer.group], own, peer.since, peer.id)
     };
-    let loser = rest.iter().max_by_key(rank)?.group;
+    let loser = rest.iter().max_by_key(rank).ok_or(NoVictim::AllSafe)?.group;
     if sizes[&newcomer] > sizes[&loser] {
-        return None;
+        return Err(NoVictim::AllSafe);
     }
-    youngest(rest.iter().filter(|peer| peer.group == loser))
+    let chosen = youngest(rest.iter().filter(|peer| peer.group == loser));
+    let chosen = chosen.ok_or(NoVictim::AllSafe)?;
+    if chosen.just_came && sizes[&newcomer] == sizes[&loser] {
+        return Err(NoVictim::JustCame);
+    }
+    Ok(chosen.id)
 }
 
-fn youngest<'a>(peers: impl Iterator<Item = &'a Candidate>) -> Option<ConnId> {
-    peers
-        .max_by_key(|peer| (peer.since, peer.id))
-        .map(|peer| peer.id)
+fn youngest<'a>(peers: impl Iterator<Item = &'a Candidate>) -> Option<&'a Candidate> {
+    peers.max_by_key(|peer| (peer.since, peer.id))
 }
 
 /// Most inbound peers that may be on their way out while others have their slots.
@@ -165,8 +198,8 @@ impl PeerTable {
         self.peers.count_staying(Direction::Inbound) >= self.config.max_inbound
     }
 
-    /// Who goes for a newcomer of this group.
-    pub(super) fn pick_victim(&self, now: Now, newcomer: Group) -> Option<ConnId> {
+    /// Who goes for a newcomer of this group, or why nobody does.
+    pub(super) fn pick_victim(&self, now: Now, newcomer: Group) -> Result<ConnId, NoVictim> {
         let candidate = |peer: &Peer| {
             let ip = peer.introduction.remote.ip();
             let group = Group::of(ip);
@@ -175,6 +208,7 @@ impl PeerTable {
                 group,
                 keyed_group: keyed(self.config.seed, group),
                 since: peer.introduction.connected_at.mono,
+                just_came: now.mono.saturating_sub(peer.admitted_at.mono) < NEWCOMER_GRACE,
                 round_trip: peer.round_trip,
                 useful_at: peer.useful_at,
                 discouraged: self.discouraged.contains(ip, now),

@@ -4,6 +4,7 @@
 //! by looking at each of them: with 300 peers that was a third of a step's work.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -23,6 +24,10 @@ pub(super) struct Peer {
     closing: bool,
     pub(super) allowance: Allowance,
     pub(super) getaddr_answered: bool,
+    /// We asked it for addresses, and its answer is not over.
+    pub(super) getaddr_pending: bool,
+    /// Our end of its socket.
+    pub(super) local: Option<SocketAddr>,
     pub(super) fee_filter: Option<u64>,
     /// When it last brought a block that was new to us, as far as sync told.
     pub(super) useful_at: Option<Duration>,
@@ -40,6 +45,8 @@ impl Peer {
             closing: false,
             allowance: Allowance::new(now, outgoing),
             getaddr_answered: false,
+            getaddr_pending: outgoing,
+            local: None,
             fee_filter: None,
             useful_at: None,
             round_trip: None,
@@ -61,6 +68,7 @@ impl Peer {
             admitted_at: self.admitted_at,
             closing: self.closing,
             fee_filter: self.fee_filter,
+            relays_addresses: false,
             addresses_processed: self.allowance.processed,
             addresses_rate_limited: self.allowance.rate_limited,
         }

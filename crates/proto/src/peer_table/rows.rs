@@ -26,6 +26,8 @@ pub struct PeerRow {
     pub closing: bool,
     /// The lowest fee rate it wants transactions announced for, satoshi per 1,000 vbytes (BIP133).
     pub fee_filter: Option<u64>,
+    /// It is told addresses of other nodes.
+    pub relays_addresses: bool,
     /// Addresses it sent that were looked at.
     pub addresses_processed: u64,
     /// Addresses it sent that were dropped because there were too many.

@@ -83,7 +83,8 @@ fn who_dialled_speaks_first_and_completes_on_verack() {
         (ours.version, ours.start_height, ours.relay),
         (PROTOCOL_VERSION, Some(321), false)
     );
-    assert_eq!(ours.services, full_node());
+    assert_eq!(ours.services, offered());
+    assert!(ours.services.has(ServiceFlags::NETWORK_LIMITED));
 
     let sent = receive(&mut session, after(1), Message::Version(their_version()));
     assert_eq!(

@@ -25,6 +25,9 @@ use crate::render::number::{amount, real};
 const CORE_INTERFACE: u32 = 319_900;
 /// The score of an address that was bound by name. Core `LOCAL_BIND`.
 const LOCAL_BIND: u32 = 2;
+/// The score of an address that the operator names; then others are not listed. Core
+/// `LOCAL_MANUAL`.
+const LOCAL_MANUAL: u32 = 4;
 
 pub(super) const METHODS: &[Method] = &[
     Method {
@@ -146,7 +149,12 @@ async fn getnetworkinfo(call: Rc<Call>) -> Result<Value, Error> {
         .iter()
         .map(|local| local.addr)
         .filter(|addr| reach::is_routable(addr.ip()));
-    let local = |addr: SocketAddr| json!({ "address": addr.ip(), "port": addr.port(), "score": LOCAL_BIND });
+    let local = |addr: SocketAddr, score: u32| json!({ "address": addr.ip(), "port": addr.port(), "score": score });
+    let named = info.external_addresses.iter();
+    let local: Value = match info.external_addresses.is_empty() {
+        true => bound.map(|addr| local(addr, LOCAL_BIND)).collect(),
+        false => named.map(|addr| local(*addr, LOCAL_MANUAL)).collect(),
+    };
     Ok(json!({
         "version": CORE_INTERFACE,
         "subversion": info.user_agent,
@@ -166,7 +174,7 @@ async fn getnetworkinfo(call: Rc<Call>) -> Result<Value, Error> {
             network("i2p", false),
             network("cjdns", false),
         ],
-        "localaddresses": bound.map(local).collect::<Value>(),
+        "localaddresses": local,
         "warnings": call.node.view().warnings.clone(),
     }))
 }
@@ -275,7 +283,7 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
         "synced_headers": -1,
         "synced_blocks": -1,
         "inflight": [],
-        "addr_relay_enabled": true,
+        "addr_relay_enabled": row.relays_addresses,
         "addr_processed": row.addresses_processed,
         "addr_rate_limited": row.addresses_rate_limited,
         "permissions": [],

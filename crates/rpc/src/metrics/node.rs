@@ -108,6 +108,16 @@ fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
         ("refused_banned", "Closed at once: banned", intake.banned),
         ("refused_no_slot", "Closed at once: no slot", intake.no_slot),
         (
+            "refused_full",
+            "Closed after the handshake: all slots are taken",
+            intake.turned_away,
+        ),
+        (
+            "evicted",
+            "Inbound peers that lost their slot to a newcomer",
+            intake.evicted,
+        ),
+        (
             "accept_pauses",
             "Pauses: no descriptor left",
             intake.exhausted,

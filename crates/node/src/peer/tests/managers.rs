@@ -66,6 +66,7 @@ impl House {
             datadir: "unused".into(),
             user_agent: "/test:1/".into(),
             listen: Vec::new(),
+            external: Vec::new(),
             node: absent.0.addr.clone(),
             exit,
             slots: slots.clone(),

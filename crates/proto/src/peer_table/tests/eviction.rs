@@ -30,9 +30,14 @@ enum Outcome {
 }
 
 impl Table {
-    /// A newcomer a second later; whoever is evicted for it is gone at once.
+    /// A newcomer when those before it have had their grace; whoever is evicted for it is gone
+    /// at once.
     fn knock(&mut self, remote: SocketAddr) -> (ConnId, Outcome) {
-        self.wait(1);
+        self.wait(NEWCOMER_GRACE.as_secs());
+        self.knock_now(remote)
+    }
+
+    fn knock_now(&mut self, remote: SocketAddr) -> (ConnId, Outcome) {
         let (id, effects) = self.add(Inbound, remote);
         let outcome = match effects.as_slice() {
             [Effect::Admit(_)] => Outcome::Admitted,
@@ -238,6 +243,55 @@ fn a_newcomer_of_the_largest_group_costs_only_its_own_group() {
     let (newest, outcome) = table.knock(at(0x0900, 77));
     assert_eq!(outcome, Outcome::AdmittedFor(ids[3]));
     assert_eq!(table.knock(at(0x0900, 78)).1, Outcome::AdmittedFor(newest));
+}
+
+#[test]
+fn newcomers_in_a_row_do_not_push_each_other_out() {
+    let mut table = slots(8);
+    for host in 0..8 {
+        table.knock(at(0x0900, host));
+    }
+    table.wait(NEWCOMER_GRACE.as_secs());
+    let (first, outcome) = table.knock_now(at(0x0900, 100));
+    assert!(matches!(outcome, Outcome::AdmittedFor(_)), "{outcome:?}");
+    for host in 101..150 {
+        let (_, outcome) = table.knock_now(at(0x0900, host));
+        assert_eq!(outcome, Outcome::Refused, "host {host}");
+    }
+    assert!(table.table.ids().contains(&first));
+    let displaced = Displaced {
+        evicted: 1,
+        turned_away: 49,
+    };
+    assert_eq!(table.table.displaced(), displaced);
+    let (_, outcome) = table.knock(at(0x0900, 200));
+    assert_eq!(outcome, Outcome::AdmittedFor(first), "its time is over");
+}
+
+#[test]
+fn a_newcomer_of_a_smaller_group_is_let_in_however_lately_others_came() {
+    let mut table = slots(8);
+    for host in 0..8 {
+        table.knock(at(0x0900, host));
+    }
+    let (of_the_crowd, _) = table.knock(at(0x0900, 100));
+    let (_, outcome) = table.knock_now(at(group(1), 1));
+    assert_eq!(outcome, Outcome::AdmittedFor(of_the_crowd));
+}
+
+#[test]
+fn newcomers_of_as_many_groups_do_not_push_each_other_out_either() {
+    let mut table = slots(8);
+    for n in 0..8 {
+        table.knock(at(group(n), 1));
+    }
+    let (first, outcome) = table.knock(at(group(100), 1));
+    assert!(matches!(outcome, Outcome::AdmittedFor(_)), "{outcome:?}");
+    for n in 101..150 {
+        let (_, outcome) = table.knock_now(at(group(n), 1));
+        assert_eq!(outcome, Outcome::Refused, "group {n}");
+    }
+    assert!(table.table.ids().contains(&first));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 
 use super::*;
-use Direction::{Inbound, Outbound};
+use Direction::{Inbound, Manual, Outbound};
 
 /// `count` full nodes in different groups, none of them in a test's own.
 fn crowd(count: u16) -> Vec<(u32, Address)> {
@@ -72,6 +72,126 @@ fn everybody_gets_the_same_answer_for_a_day() {
     assert_eq!(ask(&mut table), first);
     table.wait(8 * 3_600);
     assert_ne!(ask(&mut table), first);
+}
+
+#[test]
+fn there_is_an_answer_for_each_network_and_each_address_of_ours() {
+    let mut table = filled(20..220);
+    let mut ask = |remote: &str, local: Option<&str>| {
+        let id = table.admit(Inbound, remote.parse().expect("an address"));
+        if let Some(local) = local {
+            let local = local.parse().expect("an address");
+            table.table.set_local_address(id, local);
+        }
+        told(&table.message(id, Message::GetAddr)).expect("an answer")
+    };
+    let (v4, v6, private) = ("9.1.1.1:999", "[2600::1]:999", "10.0.0.1:999");
+    let answers = [
+        ask(v4, Some("8.8.8.8:8333")),
+        ask(v4, Some("8.8.8.9:8333")),
+        ask(v4, Some("8.8.8.8:8334")),
+        ask(v6, Some("8.8.8.8:8333")),
+        ask(private, Some("8.8.8.8:8333")),
+        ask(v4, None),
+    ];
+    let different: BTreeSet<_> = answers.iter().collect();
+    assert_eq!(different.len(), answers.len());
+    assert_eq!(ask("9.2.2.2:7", Some("8.8.8.8:8333")), answers[0]);
+    assert_eq!(ask(v6, Some("8.8.8.8:8333")), answers[3]);
+}
+
+#[test]
+fn addresses_of_ours_without_end_do_not_read_the_book_out() {
+    let mut table = filled(20..220);
+    let mut answers = BTreeSet::new();
+    for port in 1..200 {
+        let id = table.admit(Inbound, addr(9));
+        let local = SocketAddr::from(([8, 8, 8, 8], port));
+        table.table.set_local_address(id, local);
+        answers.insert(told(&table.message(id, Message::GetAddr)).expect("an answer"));
+        table.done(id, Inbound, addr(9));
+    }
+    assert!(answers.len() <= 17, "{}", answers.len());
+}
+
+/// Whom an address went to, within ten minutes.
+fn passed_on(table: &mut Table) -> BTreeSet<ConnId> {
+    let sent = table
+        .run(600)
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Send {
+                id,
+                message: Message::AddrV2(_) | Message::Addr(_),
+            } => Some(id),
+            _ => None,
+        });
+    sent.collect()
+}
+
+/// A table with ten outgoing peers in groups 10 to 19 whose answers to `getaddr` are over.
+fn connected_table() -> (Table, Vec<ConnId>) {
+    let mut table = Table::new(PeerTableConfig {
+        max_outbound: 10,
+        ..config()
+    });
+    let ids: Vec<ConnId> = (10..20).map(|n| table.admit(Outbound, addr(n))).collect();
+    for id in &ids {
+        table.message(*id, Message::Addr(Vec::new()));
+    }
+    (table, ids)
+}
+
+fn seen(n: u8, time: u32) -> (u32, Address) {
+    (time, Address::new(&addr(n), full_node()))
+}
+
+#[test]
+fn a_fresh_address_is_passed_on_to_two_peers() {
+    let (mut table, ids) = connected_table();
+    let effects = table.message(ids[0], Message::Addr(vec![seen(30, START.unix)]));
+    let at_once = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { id, .. } => Some(*id),
+        _ => None,
+    });
+    let mut told: BTreeSet<ConnId> = at_once.collect();
+    told.extend(passed_on(&mut table));
+    assert_eq!(told.len(), 2);
+    assert!(!told.contains(&ids[0]));
+}
+
+#[test]
+fn what_is_old_or_many_or_private_or_useless_or_an_answer_is_not_passed_on() {
+    let time = START.unix;
+    let many = (30..41).map(|n| seen(n, time)).collect();
+    let local = SocketAddr::from(([192, 168, 1, 1], 8333));
+    let private = vec![(time, Address::new(&local, full_node()))];
+    let useless = vec![(time, Address::new(&addr(30), ServiceFlags::WITNESS))];
+    for addrs in [
+        vec![seen(30, time - 601)],
+        vec![seen(30, time + 1_000)],
+        many,
+        private,
+        useless,
+    ] {
+        let (mut table, ids) = connected_table();
+        table.message(ids[0], Message::Addr(addrs.clone()));
+        assert_eq!(passed_on(&mut table), BTreeSet::new(), "{addrs:?}");
+    }
+    let (mut table, _) = connected_table();
+    let id = table.admit(Manual, addr(50));
+    table.message(id, Message::Addr(vec![seen(30, time)]));
+    assert_eq!(passed_on(&mut table), BTreeSet::new(), "we had asked it");
+}
+
+#[test]
+fn a_banned_address_is_not_passed_on() {
+    let (mut table, ids) = connected_table();
+    let subnet = "30.1.1.1".parse().expect("an address");
+    let time = crate::bans::BanTime::Default;
+    table.step(Input::Ban(crate::bans::BanOrder::Add { subnet, time }));
+    table.message(ids[0], Message::Addr(vec![seen(30, START.unix)]));
+    assert_eq!(passed_on(&mut table), BTreeSet::new());
 }
 
 #[test]

@@ -1,0 +1,62 @@
+//! Which addresses a peer knows, as far as we have seen.
+
+use std::collections::BTreeSet;
+
+/// Addresses of a generation; two are kept. Core's filter remembers the last 5,000.
+const GENERATION: usize = 2_500;
+
+/// The last 2,500 to 5,000 addresses that went to or came from a peer, by 32 bits of a keyed
+/// hash: about 80 KB when full, and one address in a million is taken for known that is not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Known {
+    now: BTreeSet<u32>,
+    before: BTreeSet<u32>,
+}
+
+impl Known {
+    /// Whether it is remembered.
+    pub(super) fn contains(&self, hash: u64) -> bool {
+        let hash = fold(hash);
+        self.now.contains(&hash) || self.before.contains(&hash)
+    }
+
+    /// Remembers it. Whether it was not.
+    pub(super) fn insert(&mut self, hash: u64) -> bool {
+        if self.contains(hash) {
+            return false;
+        }
+        if self.now.len() == GENERATION {
+            self.before = std::mem::take(&mut self.now);
+        }
+        self.now.insert(fold(hash))
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn fold(hash: u64) -> u32 {
+    u32::try_from(hash >> 32).expect("32 bits are left")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_addresses_are_known_and_what_is_kept_is_bounded() {
+        let hash = |at: u64| at << 32;
+        let mut known = Known::default();
+        for at in 0..20_000 {
+            assert!(known.insert(hash(at)));
+            assert!(!known.insert(hash(at)));
+            assert!(known.contains(hash(at.saturating_sub(2_499))));
+            assert!(known.now.len() + known.before.len() <= 2 * GENERATION);
+        }
+        assert!(!known.contains(hash(0)));
+        known.clear();
+        assert!(!known.contains(hash(19_999)));
+    }
+}

@@ -1,0 +1,371 @@
+use super::*;
+use crate::lifecycle::Direction;
+use crate::session::{full_node, offered};
+
+const START: Now = Now {
+    mono: Duration::from_secs(100),
+    unix: 1_700_000_000,
+};
+
+fn own() -> OwnAddresses {
+    OwnAddresses {
+        port: Some(8_333),
+        named: vec!["9.9.9.9:8333".parse().expect("an address")],
+        bound: Vec::new(),
+    }
+}
+
+/// A relay, its clock, and what it sent.
+struct World {
+    relay: AddressRelay,
+    now: Now,
+    sent: Vec<(Duration, ConnId, Message)>,
+}
+
+impl World {
+    fn new(own: OwnAddresses) -> Self {
+        Self {
+            relay: AddressRelay::new(own, offered(), 7),
+            now: START,
+            sent: Vec::new(),
+        }
+    }
+
+    /// A relay that announces nothing, with so many outgoing peers.
+    fn silent(peers: u64) -> Self {
+        let mut world = Self::new(OwnAddresses::default());
+        for id in 0..peers {
+            world.connect(id, Direction::Outbound);
+        }
+        world
+    }
+
+    fn connect(&mut self, id: u64, direction: Direction) {
+        self.connect_as(introduction(id, direction));
+    }
+
+    fn connect_as(&mut self, introduction: Introduction) {
+        self.relay.connected(self.now, &introduction);
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        let due = self.relay.due(self.now).into_iter();
+        let at = self.now.mono;
+        self.sent.extend(due.map(|(id, message)| (at, id, message)));
+    }
+
+    /// Lets time pass, and sends what is due when it is.
+    fn run(&mut self, time: Duration) {
+        let end = self.now.after(time);
+        while let Some(at) = self.relay.deadline().filter(|at| *at <= end.mono) {
+            self.now = self.now.after(at.saturating_sub(self.now.mono));
+            self.collect();
+        }
+        self.now = end;
+    }
+
+    fn hear(&mut self, from: u64, entry: &AddrV2Message) {
+        self.relay.knows(ConnId(from), entry);
+        self.relay.relay(self.now, ConnId(from), entry);
+        self.run(Duration::from_secs(600));
+    }
+
+    /// Who was sent what since the last call.
+    fn taken(&mut self) -> BTreeSet<u64> {
+        let taken = std::mem::take(&mut self.sent);
+        taken.into_iter().map(|(_, id, _)| id.0).collect()
+    }
+}
+
+fn introduction(id: u64, direction: Direction) -> Introduction {
+    Introduction {
+        id: ConnId(id),
+        direction,
+        remote: SocketAddr::from(([20, 1, 1, 1], 8_333)),
+        version: 70_016,
+        services: full_node(),
+        user_agent: "/peer/".to_owned(),
+        claimed_height: Some(1),
+        relay: true,
+        wants_addrv2: true,
+        wtxid_relay: true,
+        connected_at: START,
+        time_offset: 0,
+        sees_us_at: None,
+        handshake: Duration::ZERO,
+    }
+}
+
+fn entry(n: u16) -> AddrV2Message {
+    let [a, b] = n.to_be_bytes();
+    AddrV2Message {
+        time: START.unix,
+        services: full_node(),
+        addr: AddrV2::Ipv4([8, 8, a, b].into()),
+        port: 8_333,
+    }
+}
+
+fn onion(n: u8) -> AddrV2Message {
+    AddrV2Message {
+        addr: AddrV2::TorV3([n; 32]),
+        ..entry(1)
+    }
+}
+
+fn entries(message: &Message) -> Vec<AddrV2Message> {
+    match message {
+        Message::AddrV2(entries) => entries.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_address_goes_to_two_others_and_for_a_day_to_the_same() {
+    let mut world = World::silent(50);
+    world.hear(0, &entry(1));
+    let first = world.taken();
+    assert_eq!(first.len(), 2);
+    assert!(!first.contains(&0), "not back to where it came from");
+    // The same address again, by whoever it comes: they know it by now.
+    for from in [0, 1, 2] {
+        world.hear(from, &entry(1));
+    }
+    assert!(world.taken().is_subset(&first));
+    // Two days later others are chosen.
+    world.run(2 * ROTATION);
+    world.hear(0, &entry(1));
+    let later = world.taken();
+    assert_eq!(later.len(), 2);
+    assert_ne!(later, first);
+}
+
+#[test]
+fn who_is_chosen_depends_on_the_address_and_on_a_secret() {
+    let chosen = |seed, n| {
+        let mut world = World::silent(50);
+        world.relay.seed = seed;
+        world.hear(0, &entry(n));
+        world.taken()
+    };
+    let first: Vec<_> = (0..20).map(|n| chosen(1, n)).collect();
+    let again: Vec<_> = (0..20).map(|n| chosen(1, n)).collect();
+    let other: Vec<_> = (0..20).map(|n| chosen(2, n)).collect();
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+    let everybody: BTreeSet<u64> = first.into_iter().flatten().collect();
+    assert!(everybody.len() > 20, "{everybody:?}");
+}
+
+#[test]
+fn an_address_that_we_could_not_dial_goes_to_one_or_two() {
+    let mut counts = [0; 3];
+    for n in 0..100 {
+        let mut world = World::silent(20);
+        world.hear(0, &onion(n));
+        counts[world.taken().len()] += 1;
+    }
+    assert_eq!(counts[0], 0);
+    assert!(counts[1] > 25 && counts[2] > 25, "{counts:?}");
+}
+
+#[test]
+fn what_is_no_address_of_a_known_network_goes_to_nobody() {
+    let mut world = World::silent(20);
+    for addr in [AddrV2::TorV2([1; 10]), AddrV2::Unknown(77, vec![1; 5])] {
+        world.hear(0, &AddrV2Message { addr, ..entry(1) });
+    }
+    assert_eq!(world.taken(), BTreeSet::new());
+}
+
+#[test]
+fn an_older_peer_is_told_ip_addresses_in_its_form_and_no_others() {
+    let mut world = World::silent(1);
+    let old = Introduction {
+        wants_addrv2: false,
+        ..introduction(9, Direction::Outbound)
+    };
+    world.connect_as(old);
+    world.hear(0, &onion(1));
+    assert_eq!(world.sent, []);
+    world.hear(0, &entry(1));
+    let [(_, ConnId(9), Message::Addr(told))] = &world.sent[..] else {
+        panic!("{:?}", world.sent)
+    };
+    assert_eq!(told[0].1.socket_addr().ok(), entry(1).socket_addr().ok());
+}
+
+#[test]
+fn an_inbound_peer_is_told_nothing_until_it_says_something_about_addresses() {
+    let mut world = World::new(own());
+    world.relay.set_initial_download(false);
+    world.connect(0, Direction::Outbound);
+    world.connect(1, Direction::Inbound);
+    world.taken();
+    world.hear(0, &entry(1));
+    assert_eq!(world.taken(), BTreeSet::new());
+    world.relay.takes_part(ConnId(1));
+    world.collect();
+    let [(_, ConnId(1), own)] = &world.sent[..] else {
+        panic!("{:?}", world.sent)
+    };
+    assert_eq!(entries(own)[0].addr, AddrV2::Ipv4([9, 9, 9, 9].into()));
+    world.taken();
+    world.hear(0, &entry(2));
+    assert_eq!(world.taken(), [1].into());
+}
+
+#[test]
+fn addresses_for_a_peer_are_collected_and_sent_together() {
+    let mut world = World::silent(2);
+    // The first goes at once, and begins the pause.
+    world.relay.relay(world.now, ConnId(0), &entry(0));
+    world.collect();
+    assert_eq!(world.sent.len(), 1);
+    for n in 1..=20 {
+        world.relay.relay(world.now, ConnId(0), &entry(n));
+        world.collect();
+    }
+    assert_eq!(world.sent.len(), 1, "they wait");
+    world.run(Duration::from_secs(600));
+    let [_, (_, ConnId(1), message)] = &world.sent[..] else {
+        panic!("{:?}", world.sent)
+    };
+    assert_eq!(entries(message).len(), 20);
+}
+
+#[test]
+fn what_waits_for_a_peer_is_bounded_and_gone_with_it() {
+    let mut world = World::silent(2);
+    for n in 0..5_000 {
+        world.relay.relay(world.now, ConnId(0), &entry(n));
+    }
+    assert_eq!(world.relay.peers[&ConnId(1)].queue.len(), MAX_QUEUED);
+    for id in [0, 1] {
+        world.relay.disconnected(ConnId(id));
+    }
+    assert!(world.relay.peers.is_empty() && world.relay.schedule.is_empty());
+    assert_eq!(world.relay.deadline(), None);
+}
+
+#[test]
+fn our_own_address_is_announced_at_once_alone_and_then_about_once_a_day() {
+    let mut world = World::new(own());
+    world.relay.set_initial_download(false);
+    for id in 0..20 {
+        world.connect(id, Direction::Outbound);
+    }
+    assert_eq!(
+        world.sent.len(),
+        20,
+        "one each, in the step of its admission"
+    );
+    for (_, _, message) in &world.sent {
+        let [own] = &entries(message)[..] else {
+            panic!("{message:?}")
+        };
+        assert_eq!(own.socket_addr().ok(), "9.9.9.9:8333".parse().ok());
+        assert_eq!((own.services, own.time), (offered(), START.unix));
+    }
+    world.taken();
+    let days = 30;
+    world.run(days * OWN_INTERVAL);
+    let each = world.sent.len() / 20;
+    let expected = usize::try_from(days).expect("small");
+    assert!((expected - 5..=expected + 5).contains(&each), "{each}");
+}
+
+#[test]
+fn nothing_is_announced_by_who_accepts_nobody_or_has_no_address_or_is_downloading() {
+    let nobody_is_accepted = OwnAddresses {
+        port: None,
+        ..own()
+    };
+    let unknown = OwnAddresses {
+        named: Vec::new(),
+        ..own()
+    };
+    let local = OwnAddresses {
+        named: Vec::new(),
+        bound: ["0.0.0.0:8333", "127.0.0.1:8333", "192.168.0.7:8333"]
+            .map(|addr| addr.parse().expect("an address"))
+            .into(),
+        ..own()
+    };
+    for own in [nobody_is_accepted, unknown, local] {
+        let mut world = World::new(own);
+        world.relay.set_initial_download(false);
+        world.connect(0, Direction::Outbound);
+        world.run(5 * OWN_INTERVAL);
+        assert_eq!(world.sent, []);
+    }
+    let mut world = World::new(own());
+    world.connect(0, Direction::Outbound);
+    world.run(5 * OWN_INTERVAL);
+    assert_eq!(world.sent, []);
+    world.relay.set_initial_download(false);
+    world.collect();
+    assert_eq!(world.taken(), [0].into(), "as soon as that is over");
+}
+
+#[test]
+fn a_peer_is_told_the_address_by_which_it_reaches_us() {
+    let mut random = Random::new(3);
+    let mut told = |own: &OwnAddresses, direction, remote: &str, sees: Option<&str>| {
+        let peer = Introduction {
+            remote: remote.parse().expect("an address"),
+            sees_us_at: sees.map(|sees| sees.parse().expect("an address")),
+            ..introduction(1, direction)
+        };
+        let told: BTreeSet<String> = (0..64)
+            .filter_map(|_| own.for_peer(&peer, &mut random))
+            .map(|own| own.to_string())
+            .collect();
+        told.into_iter().collect::<Vec<_>>()
+    };
+    let (v4, v6) = ("8.8.4.4:8333", "[2600::4]:8333");
+    let both = OwnAddresses {
+        port: Some(8_333),
+        named: Vec::new(),
+        bound: vec![v4.parse().expect("v4"), v6.parse().expect("v6")],
+    };
+    let (near, far) = ("20.1.1.1:8333", "[2601::1]:8333");
+    assert_eq!(told(&both, Direction::Inbound, near, None), [v4]);
+    assert_eq!(told(&both, Direction::Inbound, far, None), [v6]);
+    // What a peer sees is told to half of them; if it dialled us, with the port too.
+    let seen = Some("7.7.7.7:1234");
+    let inbound = told(&both, Direction::Inbound, near, seen);
+    assert_eq!(inbound, ["7.7.7.7:1234", v4]);
+    let outbound = told(&both, Direction::Outbound, near, seen);
+    assert_eq!(outbound, ["7.7.7.7:8333", v4]);
+    // It is all there is behind a router, and no reason to tell a private address.
+    let behind = OwnAddresses {
+        bound: Vec::new(),
+        ..both.clone()
+    };
+    assert_eq!(
+        told(&behind, Direction::Outbound, near, seen),
+        ["7.7.7.7:8333"]
+    );
+    let private = Some("10.0.0.1:8333");
+    assert!(told(&behind, Direction::Outbound, near, private).is_empty());
+    assert!(told(&behind, Direction::Outbound, "10.0.0.2:8333", seen).is_empty());
+    // What the operator names is all that anybody is told.
+    assert_eq!(
+        told(&own(), Direction::Inbound, near, seen),
+        ["9.9.9.9:8333"]
+    );
+}
+
+#[test]
+fn an_answer_to_getaddr_takes_the_place_of_what_waits_and_is_known_from_then_on() {
+    let mut world = World::silent(2);
+    world.relay.relay(world.now, ConnId(0), &entry(1));
+    world.relay.answered(ConnId(1), &[entry(2)]);
+    world.run(Duration::from_secs(600));
+    world.hear(0, &entry(2));
+    assert_eq!(world.sent, []);
+    world.hear(0, &entry(1));
+    assert_eq!(world.taken(), [1].into());
+}
