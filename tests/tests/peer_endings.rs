@@ -118,27 +118,59 @@ fn the_only_slot_stays_with_its_holder_and_sync_never_hears_of_who_was_refused()
     assert_eq!(settled(&node), BTreeSet::from([next]));
 }
 
+/// The user agents of the peers in the table.
+fn names(node: &Node) -> BTreeSet<String> {
+    let rows = node.peers().into_iter();
+    rows.filter_map(|row| Some(row["subver"].as_str()?.to_owned()))
+        .collect()
+}
+
 #[test]
-fn with_two_slots_the_older_peer_is_safe_and_the_younger_makes_way_for_the_newcomer() {
+fn newcomers_do_not_push_each_other_out_and_the_younger_peer_makes_way_in_time() {
     let node = node_with_inbound(2);
-    let _oldest = dialled(&node, "/peer-0/");
-    let oldest = id_of(&node, "/peer-0/");
-    let mut younger = dialled(&node, "/peer-1/");
-    let mut younger_id = id_of(&node, "/peer-1/");
-    for round in 1..=5 {
-        let name = format!("/peer-{}/", round + 1);
-        let newcomer = dialled(&node, &name);
-        assert!(younger.is_closed_by_node());
-        let rows = history(&node, round);
-        assert_eq!(rows.len(), round, "each ends once");
-        let row = &rows[round - 1];
-        assert_eq!(row["id"], younger_id, "{row}");
-        assert_eq!(row["reason"], "evicted in favour of others", "{row}");
-        assert_eq!(row["reached"], "admitted", "{row}");
-        (younger, younger_id) = (newcomer, id_of(&node, &name));
-        assert_eq!(settled(&node), BTreeSet::from([oldest, younger_id]));
+    let _oldest = dialled(&node, "/oldest/");
+    let oldest = id_of(&node, "/oldest/");
+    let mut younger = dialled(&node, "/younger/");
+    let younger_id = id_of(&node, "/younger/");
+    let mut turned_away = 0;
+    // Fifty of them at once, and then one until it gets in.
+    let mut callers: Vec<Connection> = (0..50)
+        .map(|n| dialled(&node, &format!("/newcomer-{n}/")))
+        .collect();
+    let admitted = loop {
+        for mut caller in callers.drain(..) {
+            assert!(caller.is_closed_by_node());
+            turned_away += 1;
+        }
+        let name = format!("/newcomer-{}/", 50 + turned_away);
+        let mut caller = dialled(&node, &name);
+        let is_in = wait_for("it is admitted or closed", || {
+            let is_in = names(&node).contains(&name);
+            let refused = node.peer_history().iter().any(|row| row["subver"] == name);
+            (is_in || refused).then_some(is_in)
+        });
+        if is_in {
+            break caller;
+        }
+        assert!(caller.is_closed_by_node());
+        turned_away += 1;
+    };
+    assert!(younger.is_closed_by_node());
+    let rows = history(&node, turned_away + 1);
+    let (evicted, refused): (Vec<&Value>, Vec<&Value>) = rows
+        .iter()
+        .partition(|row| row["reason"] == "evicted in favour of others");
+    assert_eq!(evicted.len(), 1, "{evicted:?}");
+    assert_eq!(evicted[0]["id"], younger_id);
+    let why = "refused: all inbound slots are taken, one by a peer that has just come";
+    for row in &refused {
+        assert_eq!(row["reason"], why, "{row}");
     }
-    assert_eq!(sync_adds(&node), 7, "all of them were admitted");
+    assert_eq!(refused.len(), turned_away);
+    let open = settled(&node);
+    assert!(open.contains(&oldest) && open.len() == 2, "{open:?}");
+    assert_eq!(sync_adds(&node), 3, "of the newcomers one was admitted");
+    drop(admitted);
 }
 
 /// Reads until the node's `wanted` has come.

@@ -84,7 +84,7 @@ pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction,
 pub use handfast_proto::mining;
 pub use handfast_proto::peer_table::{
     AddAddressError, AddNodeCommand, AddNodeError, AddedNode, AtCapacity, Attempt, DialFailure,
-    DisconnectTarget, HistoryRow, ManualPeer, Outlook, PeerRow, SeedRow,
+    DisconnectTarget, HistoryRow, ManualPeer, Outlook, PeerRow, SeedRow, Target, parse_target,
 };
 pub use handfast_proto::self_probe;
 pub use handfast_proto::sync::{

@@ -32,8 +32,10 @@ use crate::session::full_node;
 use crate::time::Now;
 
 mod routable;
+mod spelling;
 
 pub use routable::{canonical, is_routable};
+pub use spelling::{overlay_network, read_ip};
 
 /// Most addresses in the book.
 pub const MAX_ADDRESSES: usize = 16_384;

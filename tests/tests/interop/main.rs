@@ -2,6 +2,7 @@
 //!
 //! Everything stays on loopback: no node is given a peer but those named here.
 
+mod addresses;
 mod answers;
 mod bitcoin_cli;
 mod chains;

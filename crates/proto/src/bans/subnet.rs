@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use crate::address_book::read_ip;
+
 /// All addresses that share their first bits. Its `Display` is `ADDRESS/BITS`, as in Core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subnet {
@@ -95,31 +97,24 @@ impl fmt::Display for Subnet {
 impl FromStr for Subnet {
     type Err = SubnetError;
 
-    /// Reads `ADDRESS`, `ADDRESS/BITS` or `ADDRESS/MASK`; no host names.
+    /// Reads `ADDRESS`, `ADDRESS/BITS` or `ADDRESS/MASK`, addresses in every spelling; no host
+    /// names.
     fn from_str(text: &str) -> Result<Self, SubnetError> {
         let Some((address, mask)) = text.rsplit_once('/') else {
-            let ip = parse_ip(text).filter(is_an_address).ok_or(SubnetError)?;
+            let ip = read_ip(text).filter(is_an_address).ok_or(SubnetError)?;
             return Ok(Self::of(ip));
         };
-        let ip = parse_ip(address).ok_or(SubnetError)?;
+        let ip = read_ip(address).ok_or(SubnetError)?;
         let digits = !mask.is_empty() && mask.bytes().all(|byte| byte.is_ascii_digit());
         let prefix = if digits {
             mask.parse().ok()
         } else {
-            parse_ip(mask).and_then(|mask| mask_bits(ip, mask))
+            read_ip(mask).and_then(|mask| mask_bits(ip, mask))
         };
         prefix
             .and_then(|prefix| Self::new(ip, prefix))
             .ok_or(SubnetError)
     }
-}
-
-fn parse_ip(text: &str) -> Option<IpAddr> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
-    bare.parse().ok().map(|ip: IpAddr| ip.to_canonical())
 }
 
 /// Whether a peer can have this address at all. Core `CNetAddr::IsValid`.

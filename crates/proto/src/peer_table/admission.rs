@@ -8,7 +8,7 @@ use super::roster::Peer;
 use super::{
     DisconnectTarget, Effect, HistoryRow, MAX_HISTORY, NotConnected, PeerTable, Reply, max_leaving,
 };
-use crate::address_book::Group;
+use crate::address_book::{Group, canonical};
 use crate::lifecycle::{AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Reached};
 use crate::time::Now;
 
@@ -191,7 +191,9 @@ impl PeerTable {
             .iter()
             .filter(|(id, peer)| match target {
                 DisconnectTarget::ById(wanted) => **id == wanted,
-                DisconnectTarget::ByAddr(addr) => peer.introduction.remote == addr,
+                DisconnectTarget::ByAddr(addr) => {
+                    canonical(peer.introduction.remote) == canonical(addr)
+                }
             })
             .map(|(id, _)| *id)
             .collect();

@@ -1,13 +1,13 @@
 //! The nodes that an operator named: `--connect`, `--add-node`, `addnode`.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::outlook::{Attempt, DialFailure, ManualPeer};
 use super::roster::Peer;
 use super::{AddNodeCommand, AddNodeError, AddedNode, Effect, PeerTable};
-use crate::address_book::{backoff, canonical};
+use crate::address_book::{backoff, canonical, overlay_network, read_ip};
 use crate::lifecycle::{ConnId, Direction};
 use crate::time::Now;
 
@@ -41,7 +41,8 @@ pub enum Target {
     },
 }
 
-/// Reads `ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`, `HOST` or `HOST:PORT`.
+/// Reads `ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`, `HOST` or `HOST:PORT`; of an address every
+/// spelling ([`read_ip`]).
 ///
 /// Total: what is no address is a host, and one that cannot exist fails when it is
 /// looked up.
@@ -51,12 +52,8 @@ pub fn parse_target(name: &str, default_port: u16) -> Target {
     if let Ok(addr) = name.parse::<SocketAddr>() {
         return Target::Address(canonical(addr));
     }
-    let bare = name
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(name);
-    if let Ok(ip) = bare.parse::<IpAddr>() {
-        return Target::Address(canonical(SocketAddr::new(ip, default_port)));
+    if let Some(ip) = read_ip(name) {
+        return Target::Address(SocketAddr::new(ip, default_port));
     }
     let (host, port) = match name.rsplit_once(':') {
         Some((host, port)) => match port.parse() {
@@ -65,6 +62,9 @@ pub fn parse_target(name: &str, default_port: u16) -> Target {
         },
         None => (name, default_port),
     };
+    if let Some(ip) = read_ip(host) {
+        return Target::Address(SocketAddr::new(ip, port));
+    }
     Target::Host {
         host: host.to_owned(),
         port,
@@ -192,6 +192,12 @@ impl PeerTable {
         command: AddNodeCommand,
     ) -> Result<(), AddNodeError> {
         let target = parse_target(&name, self.config.default_port);
+        if let Target::Host { host, .. } = &target
+            && let Some(network) = overlay_network(host)
+            && command != AddNodeCommand::Remove
+        {
+            return Err(AddNodeError::Unreachable(network));
+        }
         let known = self
             .named
             .iter_mut()
@@ -264,6 +270,10 @@ impl PeerTable {
         }
         match node.target.clone() {
             Target::Address(addr) => self.dial_named(now, name, addr, effects),
+            // Whoever asks DNS for it tells the resolver whom he wants to meet.
+            Target::Host { host, .. } if overlay_network(&host).is_some() => {
+                self.named_failed(now, &name);
+            }
             Target::Host { host, port } => {
                 node.state = State::Resolving(now.mono.saturating_add(RESOLVE_TIMEOUT));
                 effects.push(Effect::Resolve {

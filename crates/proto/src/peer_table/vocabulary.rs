@@ -29,6 +29,10 @@ pub enum AddNodeError {
     /// Core error −24, `RPC_CLIENT_NODE_NOT_ADDED`.
     #[error("Error: Node could not be removed. It has not been added previously.")]
     NotAdded,
+    /// An address of a network that we do not reach, `onion` or `i2p`. Core, which may reach
+    /// them by a proxy, takes such names, and fails to dial them while it has none.
+    #[error("Error: {0} addresses cannot be reached: Handfast has no proxy for that network")]
+    Unreachable(&'static str),
 }
 
 /// Why `addpeeraddress` failed. The texts are Core's.

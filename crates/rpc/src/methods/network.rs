@@ -12,7 +12,7 @@ use bitcoin::Amount;
 use bitcoin::p2p::ServiceFlags;
 use handfast_node::{
     AddNodeCommand, AddNodeError, AddNodeFailure, ByCommand, ConnId, Direction, DisconnectFailure,
-    DisconnectTarget, PeerInfo,
+    DisconnectTarget, PeerInfo, Target, parse_target,
 };
 use serde_json::{Value, json};
 
@@ -248,6 +248,8 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
         "services": format!("{:016x}", introduction.services.to_u64()),
         "servicesnames": service_names(introduction.services),
         "relaytxes": false,
+        // As Core's for a peer to which it relays no transactions.
+        "last_inv_sequence": 0,
         "inv_to_send": 0,
         "lastsend": traffic.last_send,
         "lastrecv": traffic.last_receive,
@@ -341,6 +343,7 @@ async fn addnode(call: Rc<Call>) -> Result<Value, Error> {
             let code = match refusal {
                 AddNodeError::AlreadyAdded => code::CLIENT_NODE_ALREADY_ADDED,
                 AddNodeError::NotAdded => code::CLIENT_NODE_NOT_ADDED,
+                AddNodeError::Unreachable(_) => code::INVALID_PARAMETER,
             };
             Err(Error::new(code, refusal.to_string()))
         }
@@ -372,14 +375,18 @@ async fn disconnectnode(call: Rc<Call>) -> Result<Value, Error> {
 
 /// An address, or the name under which a peer was added: what `getpeerinfo` shows as `addr`.
 async fn by_address(call: &Call, text: &str) -> Result<Option<DisconnectTarget>, Error> {
-    if let Ok(addr) = text.parse() {
-        return Ok(Some(DisconnectTarget::ByAddr(addr)));
-    }
     let peers = call.node.peers().await?;
     let named = peers
         .iter()
         .find(|peer| peer.row.name.as_deref() == Some(text));
-    Ok(named.map(|peer| DisconnectTarget::ById(peer.row.id)))
+    if let Some(peer) = named {
+        return Ok(Some(DisconnectTarget::ById(peer.row.id)));
+    }
+    let port = call.node.view().network.p2p_port();
+    match parse_target(text, port) {
+        Target::Address(addr) => Ok(Some(DisconnectTarget::ByAddr(addr))),
+        Target::Host { .. } => Ok(None),
+    }
 }
 
 #[cfg(test)]

@@ -32,12 +32,42 @@ fn names_are_read_as_addresses_where_they_are_some() {
         ("[::1]", Target::Address(socket("[::1]:8333"))),
         ("[::1]:5", Target::Address(socket("[::1]:5"))),
         ("[::ffff:1.2.3.4]:5", Target::Address(socket("1.2.3.4:5"))),
+        ("1.772", Target::Address(socket("1.0.3.4:8333"))),
+        ("127.1:5", Target::Address(socket("127.0.0.1:5"))),
+        ("0x7f.1:5", Target::Address(socket("127.0.0.1:5"))),
         ("node.example", host("node.example", 8333)),
         ("node.example:5", host("node.example", 5)),
         ("node.example:port", host("node.example:port", 8333)),
         ("", host("", 8333)),
     ] {
         assert_eq!(parse_target(name, 8333), target, "{name:?}");
+    }
+}
+
+#[test]
+fn a_node_that_was_added_is_known_in_every_spelling() {
+    let mut table = Table::new(config());
+    let step = |table: &mut Table, name: &str, command| reply(&table.step(add(name, command)));
+    assert_eq!(step(&mut table, "127.1", AddNodeCommand::Add), Ok(()));
+    for name in ["127.0.0.1", "127.0.0.1:8333", "[::ffff:127.0.0.1]:8333"] {
+        let again = step(&mut table, name, AddNodeCommand::Add);
+        assert_eq!(again, Err(AddNodeError::AlreadyAdded), "{name}");
+    }
+    let other_port = step(&mut table, "127.1:5", AddNodeCommand::Add);
+    assert_eq!(other_port, Ok(()));
+    let removed = step(&mut table, "0x7f000001", AddNodeCommand::Remove);
+    assert_eq!(removed, Ok(()));
+}
+
+#[test]
+fn an_onion_is_refused_and_never_looked_up() {
+    let mut table = Table::new(config());
+    for (name, network) in [("abcd.onion", "onion"), ("abcd.b32.i2p:0", "i2p")] {
+        for command in [AddNodeCommand::Add, AddNodeCommand::OneTry] {
+            let effects = table.step(add(name, command));
+            assert_eq!(reply(&effects), Err(AddNodeError::Unreachable(network)));
+            assert_eq!(lookups(&effects), [""; 0], "{name}");
+        }
     }
 }
 

@@ -1,0 +1,85 @@
+//! Addresses that go from one program to the other.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use handfast_tests::connection::Connection;
+use handfast_tests::process::{Node, Setup};
+use handfast_tests::wait::wait_for;
+use handfast_wire::{Message, Network};
+use serde_json::json;
+
+use crate::following::mine;
+
+fn knows(node: &Node, address: &str) -> bool {
+    let rows = node.rpc().get("getnodeaddresses", json!([0]));
+    let rows = rows.as_array().expect("a list").clone();
+    rows.iter().any(|row| row["address"] == address)
+}
+
+/// A client that asks for addresses, and so is told others as they come; what it reads.
+fn listener(node: &Node) -> Connection {
+    let client = Connection::dial(node.p2p(), &Network::Regtest).expect("it shakes hands");
+    client.send(&Message::GetAddr).expect("it reads");
+    client
+}
+
+/// Waits until the client is told this address.
+fn is_told(client: &mut Connection, address: &str) {
+    let ip: std::net::IpAddr = address.parse().expect("an address");
+    client.expect(&format!("it is told of {address}"), |message| {
+        let told = match message {
+            Message::Addr(list) => list
+                .iter()
+                .any(|(_, addr)| addr.socket_addr().is_ok_and(|addr| addr.ip() == ip)),
+            Message::AddrV2(list) => list
+                .iter()
+                .any(|addr| addr.socket_addr().is_ok_and(|addr| addr.ip() == ip)),
+            _ => false,
+        };
+        told.then_some(())
+    });
+}
+
+#[test]
+fn handfast_and_bitcoind_learn_where_the_other_is_and_pass_it_on() {
+    let core = Setup::bitcoind(Network::Regtest)
+        .arg("-externalip=8.8.4.4")
+        .start();
+    let mut at_core = listener(&core);
+    let ours = Setup::handfast(Network::Regtest)
+        .connect(core.p2p())
+        .arg("--external-ip")
+        .arg("9.9.9.9:8333")
+        .start();
+    let mut at_ours = listener(&ours);
+    // What a peer announces is passed on if it dialled us, and not as the answer to what we
+    // asked it: by both programs.
+    let guest = Setup::bitcoind(Network::Regtest)
+        .arg("-externalip=7.7.7.7")
+        .connect(ours.p2p())
+        .start();
+    wait_for("they are connected", || {
+        (ours.peers().len() == 3).then_some(())
+    });
+    // None is in its initial download then.
+    let tip = mine(&core, 1);
+    for node in [&ours, &guest] {
+        node.wait_for_tip(tip);
+    }
+    wait_for("bitcoind knows where Handfast is", || {
+        knows(&core, "9.9.9.9").then_some(())
+    });
+    for address in ["8.8.4.4", "7.7.7.7"] {
+        wait_for(&format!("Handfast knows of {address}"), || {
+            knows(&ours, address).then_some(())
+        });
+    }
+    is_told(&mut at_ours, "7.7.7.7");
+    // It waits half a minute on average before it sends addresses.
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("the clock is past 1970");
+    let later = now.as_secs() + 600;
+    core.rpc().get("setmocktime", json!([later]));
+    is_told(&mut at_core, "9.9.9.9");
+}
