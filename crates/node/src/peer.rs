@@ -16,7 +16,7 @@ use actix::{
     Recipient, Running, StreamHandler,
 };
 use handfast_proto::address_book::Group;
-use handfast_proto::lifecycle::{DoneReason, Reached};
+use handfast_proto::lifecycle::{Direction, DoneReason, Reached};
 use handfast_proto::receiving::Pool;
 use handfast_proto::session::{Effect, Input, Session, SessionConfig};
 use handfast_wire::{Codec, CodecError, Message};
@@ -73,10 +73,10 @@ impl Surroundings {
 
 impl Remote {
     fn new(birth: &Birth) -> Self {
-        let pool = if birth.direction.is_outgoing() {
-            Pool::Outgoing
-        } else {
-            Pool::Inbound
+        let pool = match birth.direction {
+            Direction::Inbound => Pool::Inbound,
+            Direction::Outbound => Pool::Outgoing,
+            Direction::Manual => Pool::Manual,
         };
         Self {
             group: Group::of(birth.remote.ip()),

@@ -5,7 +5,7 @@
 //! One batch of a connection is in memory at a time: up to [`BATCH_BYTES`], or one block
 //! that is longer. Beyond [`SMALL_FRAME`] it holds a permit of the node
 //! ([`handfast_proto::receiving`], as large frames do that are received: 16 MB for
-//! inbound peers, 40 MB for those that we dialled) until its last byte was written. A
+//! inbound peers, 40 MB for those that we chose, 32 MB for those that the operator named) until its last byte was written. A
 //! remote that does not read loses its connection when others wait for the memory, and
 //! only then.
 

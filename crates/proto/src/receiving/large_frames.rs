@@ -2,12 +2,13 @@
 //!
 //! A frame of up to [`SMALL_FRAME`] is always read: each connection has that much for
 //! itself. A longer one is read while its connection holds a permit for it. There are
-//! three pools, so that those who were not asked take nothing from those who were, and
+//! four pools, so that those who were not asked take nothing from those who were, and
 //! strangers nothing from peers that we chose:
 //!
 //! | pool | for | bytes in all | one group |
 //! |---|---|---|---|
-//! | [`Pool::Outgoing`] | what we asked of peers that we dialled | 40 MB | all |
+//! | [`Pool::Outgoing`] | what we asked of peers that we chose and dialled | 40 MB | all |
+//! | [`Pool::Manual`] | what we asked of peers that the operator named | 32 MB | all |
 //! | [`Pool::Inbound`] | what we asked of inbound peers | 16 MB | all |
 //! | [`Pool::Unasked`] | everything else | 8 MB | one frame |
 //!
@@ -18,7 +19,7 @@
 //! of these would hold all. So *while another connection waits*, the holder that sends
 //! slowest loses its connection, once it had time to show how fast it is: the permit
 //! goes on to who waits. Slow is what is below [`Pool::slow`]; nobody loses
-//! anything while there is enough for all. A frame that is complete waits for us, and
+//! anything while there is enough for all, and a peer that the operator named never. A frame that is complete waits for us, and
 //! loses nothing.
 //!
 //! Bitcoin Core has no such bound: each connection may hold 4 MB.
@@ -32,6 +33,8 @@ use crate::address_book::Group;
 pub const SMALL_FRAME: usize = 32 << 10;
 /// [`Pool::Outgoing`] in all, bytes: the longest block of each of ten peers.
 pub const MAX_OUTGOING_BYTES: usize = 40_000_000;
+/// [`Pool::Manual`] in all, bytes: the longest block of each of eight peers.
+pub const MAX_MANUAL_BYTES: usize = 32_000_000;
 /// [`Pool::Inbound`] in all, bytes: the longest blocks of four peers.
 pub const MAX_INBOUND_BYTES: usize = 16_000_000;
 /// [`Pool::Unasked`] in all, bytes.
@@ -46,8 +49,11 @@ const SPAN: Duration = Duration::from_millis(500);
 /// Whose memory a frame takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pool {
-    /// An answer to what we asked of a peer that we dialled.
+    /// An answer to what we asked of a peer that we chose and dialled.
     Outgoing,
+    /// The same of a peer that the operator named. However slow it is, it stays: others are
+    /// asked for what it does not bring in time.
+    Manual,
     /// An answer to what we asked of an inbound peer.
     Inbound,
     /// What nobody asked for.
@@ -55,12 +61,13 @@ pub enum Pool {
 }
 
 impl Pool {
-    const ALL: [Self; 3] = [Self::Outgoing, Self::Inbound, Self::Unasked];
+    const ALL: [Self; 4] = [Self::Outgoing, Self::Manual, Self::Inbound, Self::Unasked];
 
     /// Bytes in all.
     fn bytes(self) -> usize {
         match self {
             Self::Outgoing => MAX_OUTGOING_BYTES,
+            Self::Manual => MAX_MANUAL_BYTES,
             Self::Inbound => MAX_INBOUND_BYTES,
             Self::Unasked => MAX_UNASKED_BYTES,
         }
@@ -73,6 +80,7 @@ impl Pool {
     pub fn slow(self) -> u64 {
         match self {
             Self::Outgoing => 32_000,
+            Self::Manual => 0,
             Self::Inbound | Self::Unasked => 125_000,
         }
     }

@@ -18,8 +18,8 @@ mod send_queue;
 mod unasked_rate;
 
 pub use large_frames::{
-    Claim, ClaimId, Event, LargeFrames, MAX_INBOUND_BYTES, MAX_OUTGOING_BYTES, MAX_UNASKED_BYTES,
-    Pool, RECHECK, SMALL_FRAME,
+    Claim, ClaimId, Event, LargeFrames, MAX_INBOUND_BYTES, MAX_MANUAL_BYTES, MAX_OUTGOING_BYTES,
+    MAX_UNASKED_BYTES, Pool, RECHECK, SMALL_FRAME,
 };
 pub use requested::{Requested, answers_large};
 pub use send_queue::{LEAST_QUEUED, MOST_QUEUED, SHARED_QUEUED, queue_limit};
