@@ -32,9 +32,14 @@ fn dialled(node: &Node, name: &str) -> Connection {
 fn id_of(node: &Node, name: &str) -> u64 {
     wait_for("the peer is in the table", || {
         let rows = node.peers();
-        let row = rows.iter().find(|row| row["subver"] == name)?;
-        row["id"].as_u64()
+        let admitted = |row: &&Value| row["subver"] == name && !is_half_open(row);
+        rows.iter().find(admitted)?["id"].as_u64()
     })
+}
+
+/// Whether the handshake of a row of `getpeerinfo` goes on.
+fn is_half_open(row: &Value) -> bool {
+    row["handfast"]["half_open"] == true
 }
 
 /// The rows of the history, once there are as many as that.
@@ -120,7 +125,7 @@ fn the_only_slot_stays_with_its_holder_and_sync_never_hears_of_who_was_refused()
 
 /// The user agents of the peers in the table.
 fn names(node: &Node) -> BTreeSet<String> {
-    let rows = node.peers().into_iter();
+    let rows = node.peers().into_iter().filter(|row| !is_half_open(row));
     rows.filter_map(|row| Some(row["subver"].as_str()?.to_owned()))
         .collect()
 }
@@ -171,6 +176,42 @@ fn newcomers_do_not_push_each_other_out_and_the_younger_peer_makes_way_in_time()
     assert!(open.contains(&oldest) && open.len() == 2, "{open:?}");
     assert_eq!(sync_adds(&node), 3, "of the newcomers one was admitted");
     drop(admitted);
+}
+
+#[test]
+fn a_connection_in_the_handshake_is_listed_with_what_it_has_said() {
+    let node = node_with_inbound(8);
+    let silent = connected(&node);
+    let half = connected(&node);
+    half.send_version(7, "/half/").expect("the node reads");
+    let _whole = dialled(&node, "/whole/");
+    id_of(&node, "/whole/");
+    let rows = wait_for("the version was read", || {
+        let rows = node.peers();
+        let said = |name: &str| rows.iter().any(|row| row["subver"] == name);
+        (rows.len() == 3 && said("/half/")).then_some(rows)
+    });
+    let shown: BTreeSet<(String, u64, bool)> = rows
+        .iter()
+        .map(|row| {
+            let name = row["subver"].as_str().expect("a text").to_owned();
+            let version = row["version"].as_u64().expect("a number");
+            (name, version, is_half_open(row))
+        })
+        .collect();
+    let expected = [
+        ("", 0, true),
+        ("/half/", 70_016, true),
+        ("/whole/", 70_016, false),
+    ];
+    let expected = expected.map(|(name, version, half)| (name.to_owned(), version, half));
+    assert_eq!(shown, BTreeSet::from(expected));
+    let connected = silent.local_addr().to_string();
+    assert!(rows.iter().any(|row| row["addr"] == connected));
+    drop((silent, half));
+    wait_for("they are listed no more", || {
+        (node.peers().len() == 1).then_some(())
+    });
 }
 
 /// Reads until the node's `wanted` has come.

@@ -147,6 +147,8 @@ pub struct PeerInfo {
     pub row: PeerRow,
     /// Bytes, times, ping.
     pub traffic: Traffic,
+    /// Its handshake is not complete: the table does not know it yet.
+    pub half_open: bool,
 }
 
 /// One address that peers can reach us at.

@@ -6,6 +6,7 @@ use actix::Recipient;
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction, Reached};
 use handfast_proto::time::Now;
 
+use crate::half_open::Listed;
 use crate::mail::{PeerAdd, PeerDone, post_to};
 use crate::peer::PeerLink;
 use crate::room::Place;
@@ -76,7 +77,7 @@ impl Lifecycle {
     }
 
     /// The handshake is complete: sends `Add`.
-    pub(crate) fn ready(&mut self, introduction: Introduction, link: PeerLink) {
+    pub(crate) fn ready(&mut self, introduction: Introduction, link: PeerLink, listed: Listed) {
         let Some(slot) = &self.slot else {
             panic!("L2: Add after Done of {}", self.id)
         };
@@ -85,6 +86,7 @@ impl Lifecycle {
         post_to(
             &self.add,
             PeerAdd {
+                listed,
                 introduction,
                 link,
                 queued: slot.queue(),

@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 
 use crate::audit::{Audit, Handled};
 use crate::credit::Credit;
+use crate::half_open::Listed;
 use crate::handle::{Gone, PeerInfo};
 use crate::miner::hash_threads::Solved;
 use crate::opening::Open;
@@ -117,6 +118,8 @@ macro_rules! asked {
 /// A connection completed its handshake.
 #[derive(Debug)]
 pub(crate) struct PeerAdd {
+    /// Until it was handled the connection is shown as one in the handshake.
+    pub(crate) listed: Listed,
     /// What it said of itself.
     pub(crate) introduction: Introduction,
     /// The way back to it.

@@ -28,6 +28,7 @@ use crate::alarm::{Alarm, Timed};
 use crate::clock::Clock;
 use crate::credit::{Charged, Credit};
 use crate::frame_reader::{Exceeding, FrameReader, ReadError, Remote, Shares};
+use crate::half_open::{HalfOpen, Listed};
 use crate::large_frames::LargeFrames;
 use crate::lifecycle::{Birth, Lifecycle};
 use crate::mail::{Disconnect, PeerAdd, PeerDone, PeerInput, Ping, ServeBlock, post_to};
@@ -56,6 +57,8 @@ pub(crate) struct Surroundings {
     pub(crate) totals: Arc<TotalCounters>,
     /// Height of our tip, told in `version`.
     pub(crate) height: Arc<AtomicU64>,
+    /// Where connections in the handshake are listed.
+    pub(crate) half_open: HalfOpen,
     /// Mixed with the connection's id for its session.
     pub(crate) seed: u64,
 }
@@ -104,6 +107,8 @@ pub(crate) struct Peer {
     remote: Remote,
     /// Only during the handshake: PeerManager knows those who completed it.
     place: Option<Place>,
+    /// While the handshake goes on.
+    listed: Option<Listed>,
     /// Made with the first order.
     serving: Option<mpsc::UnboundedSender<ServeBlock>>,
 }
@@ -150,6 +155,9 @@ where
     let (outbox, outlet) = outbox(&around.queued);
     let counters = Arc::new(Counters::new(around.totals.clone(), birth.local));
 
+    let listed = around
+        .half_open
+        .list(birth.id, direction, birth.remote, now, counters.clone());
     let mut ctx = Context::new();
     ctx.add_stream(FrameReader::new(
         read,
@@ -175,6 +183,7 @@ where
         counters,
         remote,
         place: Some(place),
+        listed: Some(listed),
         serving: None,
     })
 }
@@ -212,7 +221,13 @@ impl Peer {
     fn step(&mut self, input: Input, mut credit: Option<Credit>, ctx: &mut Context<Self>) {
         let now = self.around.clock.now();
         let mut slow = false;
-        for effect in self.session.step(now, input) {
+        let effects = self.session.step(now, input);
+        if let Some(listed) = &self.listed
+            && let Some(introduction) = self.session.introduced(now)
+        {
+            listed.introduced(introduction);
+        }
+        for effect in effects {
             match effect {
                 Effect::Send(message) => {
                     if matches!(message, Message::Ping(_)) {
@@ -228,7 +243,9 @@ impl Peer {
                         outbox: self.outbox.clone(),
                         counters: self.counters.clone(),
                     };
-                    self.life.ready(introduction, link);
+                    if let Some(listed) = self.listed.take() {
+                        self.life.ready(introduction, link, listed);
+                    }
                 }
                 Effect::Deliver(message) => {
                     let credit = credit.take().expect("a frame delivers one message at most");

@@ -349,13 +349,29 @@ impl Handler<Resolved> for PeerManager {
 impl Handler<Peers> for PeerManager {
     type Result = MessageResult<Peers>;
     fn handle(&mut self, _: Peers, _: &mut Self::Context) -> Self::Result {
-        let now = self.shared.clock.now().mono;
+        let now = self.shared.clock.now();
         let info = |row: handfast_proto::peer_table::PeerRow| {
             let link = self.links.get(&row.id);
-            let traffic = link.map(|link| link.counters.read(now)).unwrap_or_default();
-            PeerInfo { row, traffic }
+            let traffic = link
+                .map(|link| link.counters.read(now.mono))
+                .unwrap_or_default();
+            PeerInfo {
+                row,
+                traffic,
+                half_open: false,
+            }
         };
-        MessageResult(self.table.peers().into_iter().map(info).collect())
+        let ids = self.table.ids();
+        let mut rows: Vec<PeerInfo> = self.table.peers().into_iter().map(info).collect();
+        let half_open = &self.shared.half_open;
+        let half_open = half_open.rows(now, |id| ids.contains(&id)).into_iter();
+        rows.extend(half_open.map(|(row, traffic)| PeerInfo {
+            row,
+            traffic,
+            half_open: true,
+        }));
+        rows.sort_by_key(|info| info.row.id);
+        MessageResult(rows)
     }
 }
 

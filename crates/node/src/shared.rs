@@ -24,6 +24,7 @@ use crate::bans_file;
 use crate::clock::Clock;
 use crate::config::MiningConfig;
 use crate::entrance::Entrances;
+use crate::half_open::HalfOpen;
 use crate::handle::{
     ChainView, ExitReason, Gone, Intake, ListenerInfo, LocalAddress, NetworkInfo, Phase,
 };
@@ -71,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
     pub(crate) slots: Slots,
     pub(crate) totals: Arc<TotalCounters>,
+    /// Connections in the handshake, listed by themselves.
+    pub(crate) half_open: HalfOpen,
     pub(crate) kernel_times: KernelTimes,
     /// Height of our tip, for `version` messages.
     pub(crate) height: Arc<AtomicU64>,
@@ -158,6 +161,7 @@ impl Shared {
             exit: birth.exit,
             slots: birth.slots,
             totals: Arc::default(),
+            half_open: HalfOpen::default(),
             kernel_times: KernelTimes::default(),
             height: Arc::default(),
             census: Census::default(),

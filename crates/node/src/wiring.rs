@@ -240,6 +240,7 @@ fn surroundings(
         queued: QueuedToAll::default(),
         totals: shared.totals.clone(),
         height: shared.height.clone(),
+        half_open: shared.half_open.clone(),
         seed: seeds.of("sessions"),
     }
 }

@@ -126,6 +126,14 @@ impl Handshake {
         matches!(self.state, State::AwaitVerack(_))
     }
 
+    /// What the remote's `version` said, while its `verack` is to come.
+    pub(crate) fn introduced(&self, now: Now) -> Option<Introduction> {
+        match &self.state {
+            State::AwaitVerack(remote) => Some(self.introduce(now, remote.clone())),
+            State::Dialled | State::AwaitVersion | State::Over => None,
+        }
+    }
+
     /// When the handshake must be complete, time since node start.
     pub(crate) fn deadline(&self) -> Duration {
         self.started

@@ -236,6 +236,15 @@ impl Session {
         matches!(self.state, State::Handshaking(_))
     }
 
+    /// What the remote said of itself, while its `verack` is to come.
+    #[must_use]
+    pub fn introduced(&self, now: Now) -> Option<Introduction> {
+        match &self.state {
+            State::Handshaking(handshake) => handshake.introduced(now),
+            State::Ready(_) | State::Closed => None,
+        }
+    }
+
     /// How far the connection came, also after its end.
     #[must_use]
     pub fn reached(&self) -> Reached {

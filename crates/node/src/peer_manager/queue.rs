@@ -38,6 +38,7 @@ impl TakesTurns for PeerManager {
 impl PeerManager {
     fn added(&mut self, add: PeerAdd) {
         let PeerAdd {
+            listed,
             introduction,
             link,
             queued,
@@ -63,6 +64,7 @@ impl PeerManager {
             self.table.set_local_address(id, local);
         }
         self.publish_displaced();
+        drop(listed);
     }
 
     fn received(&mut self, input: PeerInput) {

@@ -115,9 +115,9 @@ pub(super) const METHODS: &[Method] = &[
         params: &[],
         about: "Returns what is known of each peer. Fields as in Bitcoin Core, as far as they mean something in a\n\
                 node without a mempool. The member handfast is our own: who opened the connection, the height that\n\
-                the peer claims (not to be trusted), how long its handshake took (seconds), how many of its messages\n\
+                the peer claims (not to be trusted), how long its handshake took (seconds), or lasts if half_open, how many of its messages\n\
                 could not be read and were dropped, whether it has been told to go, and what part it has in sync.",
-        result: "[ { id, addr, …, handfast: { direction, claimed_height, handshake, malformed, closing, sync } }, … ]",
+        result: "[ { id, addr, …, handfast: { direction, claimed_height, handshake, half_open, malformed, closing, sync } }, … ]",
         example: "",
         needs_chain: true,
         run: |call| Box::pin(getpeerinfo(call)),
@@ -229,7 +229,11 @@ async fn getpeerinfo(call: Rc<Call>) -> Result<Value, Error> {
 
 /// Everything but the part that sync knows, whose members are there already to keep Core's order.
 fn peer_to_json(peer: &PeerInfo) -> Value {
-    let PeerInfo { row, traffic } = peer;
+    let PeerInfo {
+        row,
+        traffic,
+        half_open,
+    } = peer;
     let introduction = &row.introduction;
     let mut object = json!({
         "id": row.id.0,
@@ -299,6 +303,7 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
             "direction": row.direction.to_string(),
             "claimed_height": introduction.claimed_height,
             "handshake": real(introduction.handshake.as_secs_f64()),
+            "half_open": half_open,
             "malformed": traffic.malformed,
             "closing": row.closing,
         },

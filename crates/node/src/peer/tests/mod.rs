@@ -170,6 +170,7 @@ fn surroundings(managers: Managers, block: Bytes) -> Arc<Surroundings> {
         queued: QueuedToAll::default(),
         totals: Arc::default(),
         height: Arc::default(),
+        half_open: Default::default(),
         seed: 5,
     })
 }
