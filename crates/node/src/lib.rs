@@ -5,8 +5,8 @@
 //! this crate owes is order, bounds and endings; [`manual`] says how.
 
 pub mod config;
-pub mod half_open;
-mod handle;
+mod half_open;
+pub mod handle;
 pub mod manual;
 pub mod miner;
 pub mod scheduling;

@@ -243,9 +243,9 @@ impl Peer {
                         outbox: self.outbox.clone(),
                         counters: self.counters.clone(),
                     };
-                    if let Some(listed) = self.listed.take() {
-                        self.life.ready(introduction, link, listed);
-                    }
+                    let listed = self.listed.take();
+                    let listed = listed.expect("a handshake is completed once");
+                    self.life.ready(introduction, link, listed);
                 }
                 Effect::Deliver(message) => {
                     let credit = credit.take().expect("a frame delivers one message at most");

@@ -106,6 +106,8 @@ pub struct PeerTableConfig {
     pub default_port: u16,
     /// Learn loopback and private addresses, and dial several of one group (regtest).
     pub allow_private_addresses: bool,
+    /// How long an inbound newcomer is not evicted for others like it.
+    pub newcomer_grace: Duration,
     /// Where we are, to be announced to peers.
     pub own: OwnAddresses,
     /// What we offer, announced with it.
@@ -131,6 +133,7 @@ impl PeerTableConfig {
             dns_seeds: Vec::new(),
             default_port,
             allow_private_addresses: false,
+            newcomer_grace: NEWCOMER_GRACE,
             own: OwnAddresses::default(),
             services: offered(),
             dial_timeout: Duration::from_secs(600),

@@ -79,6 +79,8 @@ impl Table {
         config.max_inbound = max_inbound;
         config.max_outbound = 1;
         config.dial = false;
+        // The clock of the model stands still: nobody would be evicted.
+        config.newcomer_grace = Duration::ZERO;
         let table = PeerTable::new(config, AddressBook::new(false), START);
         Self::of(TableKind::Production(Box::new(table)))
     }

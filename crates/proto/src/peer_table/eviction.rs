@@ -200,6 +200,7 @@ impl PeerTable {
 
     /// Who goes for a newcomer of this group, or why nobody does.
     pub(super) fn pick_victim(&self, now: Now, newcomer: Group) -> Result<ConnId, NoVictim> {
+        let grace = self.config.newcomer_grace;
         let candidate = |peer: &Peer| {
             let ip = peer.introduction.remote.ip();
             let group = Group::of(ip);
@@ -208,7 +209,7 @@ impl PeerTable {
                 group,
                 keyed_group: keyed(self.config.seed, group),
                 since: peer.introduction.connected_at.mono,
-                just_came: now.mono.saturating_sub(peer.admitted_at.mono) < NEWCOMER_GRACE,
+                just_came: now.mono.saturating_sub(peer.admitted_at.mono) < grace,
                 round_trip: peer.round_trip,
                 useful_at: peer.useful_at,
                 discouraged: self.discouraged.contains(ip, now),

@@ -55,6 +55,51 @@ fn a_garbled_frame_ends_the_connection_with_its_reason() {
     });
 }
 
+/// A `ping` whose checksum is wrong.
+fn garbled_ping() -> Vec<u8> {
+    let magic = Network::Regtest.magic();
+    let mut bytes = handfast_wire::encode_head(magic, "ping", 8, [0; 4]).to_vec();
+    bytes.extend_from_slice(&[7; 8]);
+    bytes
+}
+
+#[test]
+fn a_frame_with_a_wrong_checksum_is_dropped_and_counted() {
+    crate::virtual_time::run(async {
+        let mut world = World::new();
+        let (_actor, mut remote) = world.ready().await;
+        let socket = remote.get_mut();
+        let sent = socket.write_all(&garbled_ping()).await;
+        sent.expect("the connection is open");
+        send(&mut remote, Message::Ping(9)).await;
+        wait_for(&mut remote, |message| *message == Message::Pong(9)).await;
+        assert_eq!(world.heard(), [Heard::Add(0)]);
+        let traffic = world.links.borrow()[0].counters.read(Duration::ZERO);
+        assert_eq!(traffic.malformed, 1);
+    });
+}
+
+#[test]
+fn a_flood_of_malformed_frames_ends_the_connection() {
+    crate::virtual_time::run(async {
+        let mut world = World::new();
+        let (_actor, remote) = world.ready().await;
+        let mut socket = remote.into_inner();
+        let flood = garbled_ping().repeat(200);
+        // Fails when the connection is closed before it has taken everything.
+        let _ = socket.write_all(&flood).await;
+        settle().await;
+        let heard = world.heard();
+        assert!(
+            matches!(
+                &heard[..],
+                [Heard::Add(0), Heard::Done(0, DoneReason::MalformedFlood(_))]
+            ),
+            "{heard:?}"
+        );
+    });
+}
+
 #[test]
 fn a_panic_costs_one_connection() {
     crate::virtual_time::run(async {
