@@ -288,40 +288,37 @@ fn bytes_that_are_no_frame_cost_their_sender_the_connection() {
     );
 }
 
-#[test]
-fn a_payload_that_is_no_message_costs_its_sender_the_connection() {
+/// Sends a frame that cannot be read: it is dropped and counted, and a flood of them ends the
+/// connection.
+fn assert_dropped(frame: &[u8]) {
     assert_disconnected(
         |attacker, _| {
-            // Promises two headers and carries none.
-            let payload = [2];
-            let checksum = handfast_wire::checksum(&payload);
-            let head = handfast_wire::encode_head(
-                Network::Regtest.magic(),
-                "headers",
-                payload.len(),
-                checksum,
-            );
-            attacker
-                .sender()
-                .send_bytes(&[&head[..], &payload[..]].concat())
-                .expect("the node reads");
+            attacker.sender().send_bytes(frame).expect("the node reads");
+            attacker.send(&Message::Ping(7)).expect("the node reads");
+            attacker.expect("the connection goes on", |message| {
+                (message == Message::Pong(7)).then_some(())
+            });
+            // The node may close before all of it was sent.
+            let _ = attacker.sender().send_bytes(&frame.repeat(200));
         },
-        "undecodable",
+        "too many malformed messages",
     );
 }
 
 #[test]
-fn a_frame_with_a_wrong_checksum_costs_its_sender_the_connection() {
-    assert_disconnected(
-        |attacker, _| {
-            let head = handfast_wire::encode_head(Network::Regtest.magic(), "ping", 8, [0; 4]);
-            attacker
-                .sender()
-                .send_bytes(&[&head[..], &[1; 8][..]].concat())
-                .expect("the node reads");
-        },
-        "ping: wrong checksum",
-    );
+fn a_payload_that_is_no_message_is_dropped_and_a_flood_of_them_costs_the_connection() {
+    // Promises two headers and carries none.
+    let payload = [2];
+    let checksum = handfast_wire::checksum(&payload);
+    let head =
+        handfast_wire::encode_head(Network::Regtest.magic(), "headers", payload.len(), checksum);
+    assert_dropped(&[&head[..], &payload[..]].concat());
+}
+
+#[test]
+fn a_frame_with_a_wrong_checksum_is_dropped_and_a_flood_of_them_costs_the_connection() {
+    let head = handfast_wire::encode_head(Network::Regtest.magic(), "ping", 8, [0xff; 4]);
+    assert_dropped(&[&head[..], &[7; 8]].concat());
 }
 
 #[test]
