@@ -272,7 +272,8 @@ impl PeerTable {
             Target::Address(addr) => self.dial_named(now, name, addr, effects),
             // Whoever asks DNS for it tells the resolver whom he wants to meet.
             Target::Host { host, .. } if overlay_network(&host).is_some() => {
-                self.named_failed(now, &name);
+                let why = "addresses of Tor and I2P cannot be dialled yet";
+                self.named_failed(now, &name, why, RECONNECT_LONGEST);
             }
             Target::Host { host, port } => {
                 node.state = State::Resolving(now.mono.saturating_add(RESOLVE_TIMEOUT));
