@@ -85,6 +85,7 @@ pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
         .map_err(io(&path))?;
     let mut locked = file.try_lock();
     if matches!(locked, Err(TryLockError::WouldBlock)) {
+        #[expect(clippy::disallowed_methods, reason = "another process tells nothing")]
         std::thread::sleep(LOOK_AGAIN);
         locked = file.try_lock();
     }

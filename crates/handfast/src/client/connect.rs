@@ -171,7 +171,7 @@ fn remedy(place: &Place) -> String {
     }
     let datadir = place.hints.datadir.as_deref().map(|dir| {
         let dir = dir.to_string_lossy();
-        let quoted = shlex::try_quote(&dir).map_or_else(|_| dir.clone(), |quoted| quoted);
+        let quoted = shlex::try_quote(&dir).unwrap_or_else(|_| dir.clone());
         format!(" --datadir {quoted}")
     });
     let datadir = datadir.unwrap_or_default();

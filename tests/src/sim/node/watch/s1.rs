@@ -122,10 +122,12 @@ impl Running {
                 return Some(format!("announced {hash}"));
             }
         }
-        if let Some((hash, at)) = peer.shown {
-            if !self.has_header(&hash) && self.is_better(engine, &hash, now) && !asked_since(at) {
-                return Some(format!("has shown {hash}, which was not taken"));
-            }
+        if let Some((hash, at)) = peer.shown
+            && !self.has_header(&hash)
+            && self.is_better(engine, &hash, now)
+            && !asked_since(at)
+        {
+            return Some(format!("has shown {hash}, which was not taken"));
         }
         let last = self.watch.wire.new_header.max(peer.ready);
         let quiet = engine.now.saturating_sub(last) > PATIENCE;
