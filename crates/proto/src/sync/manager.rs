@@ -48,8 +48,9 @@ pub struct SyncManager {
     pub(super) next_ticket: u64,
     /// The tip that was announced last.
     pub(super) announced: BlockHash,
-    /// Core's latch: initial block download has ended, for good.
-    left_initial_download: bool,
+    /// Core's latch: whether initial block download goes on, and the tip that this was judged
+    /// by. `None`: not judged yet.
+    initial_download: Option<(bool, BlockHash)>,
     pub(super) watchdog: Watchdog,
     ledger: Ledger,
     /// No later than the first timer (monotonic); timers that moved are found when it fires.
@@ -91,7 +92,7 @@ impl SyncManager {
             source_changes: VecDeque::new(),
             next_ticket: 0,
             announced,
-            left_initial_download: false,
+            initial_download: None,
             watchdog: Watchdog::default(),
             ledger: Ledger::new(Scope::SyncManager),
             wake: None,
@@ -113,6 +114,7 @@ impl SyncManager {
             effects: Vec::new(),
         };
         self.look_at_the_clock(now);
+        self.opened(now);
         match input {
             Input::Added(intro) => self.added(&mut step, &intro),
             Input::Done { id } => self.done(&mut step, id),
@@ -188,9 +190,23 @@ impl SyncManager {
 
     /// Whether we are far behind, as Bitcoin Core reports it: true until the tip
     /// has once had the minimum work and been younger than a day; then never again.
+    ///
+    /// As in Core (`UpdateIBDStatus`) that is judged when the chain has been opened and when
+    /// there is a new tip, not by the clock alone: a tip that has grown old is no reason to
+    /// begin again, nor is a clock that was put back one to end.
     #[must_use]
     pub fn initial_block_download(&self, now: Now) -> bool {
-        !self.left_initial_download && !self.tip_is_recent(now)
+        match self.initial_download {
+            Some((goes_on, _)) => goes_on,
+            None => !self.tip_is_recent(now),
+        }
+    }
+
+    /// The chain has been opened. Every step does this, if nobody did before.
+    pub fn opened(&mut self, now: Now) {
+        if self.initial_download.is_none() {
+            self.judge_initial_download(now);
+        }
     }
 
     fn tip_is_recent(&self, now: Now) -> bool {
@@ -199,9 +215,15 @@ impl SyncManager {
             && tip.header.time >= now.unix.saturating_sub(MAX_TIP_AGE)
     }
 
+    fn judge_initial_download(&mut self, now: Now) {
+        self.initial_download = Some((!self.tip_is_recent(now), self.tree.tip().hash));
+    }
+
+    /// Judges a new tip, until there was a recent one.
     fn latch_initial_download(&mut self, now: Now) {
-        if !self.left_initial_download {
-            self.left_initial_download = self.tip_is_recent(now);
+        let tip = self.tree.tip().hash;
+        if matches!(self.initial_download, Some((true, judged)) if judged != tip) {
+            self.judge_initial_download(now);
         }
     }
 
@@ -242,7 +264,6 @@ impl SyncManager {
         assert!(before.is_none(), "L2: {id} is added once");
         self.download.added(id);
         self.watchdog.start(step.now.mono);
-        self.latch_initial_download(step.now);
         self.meet_for_headers(step, id);
     }
 
@@ -336,9 +357,7 @@ impl SyncManager {
     /// What every step ends with: there is a source, the plan follows what was learnt, requests go
     /// out, a new tip is announced, the ledger is told.
     fn settle(&mut self, step: &mut Step) {
-        if self.tip_moved {
-            self.latch_initial_download(step.now);
-        }
+        self.latch_initial_download(step.now);
         self.fill_source(step);
         self.settle_downloads(step);
         self.announce(step);

@@ -218,3 +218,29 @@ fn initial_download_ends_with_a_recent_tip_and_never_begins_again() {
     world.run(secs(3 * 24 * 60 * 60));
     assert!(!world.node.initial_block_download(world.now));
 }
+
+#[test]
+fn a_start_with_a_recent_tip_ends_initial_download_though_nobody_connects_for_days() {
+    let mut chain = Blocks::new(5, 1);
+    let header = mine(&chain.tip(), super::world::START - 60, 1);
+    chain.blocks.push(block(header, 100));
+    let mut world = World::with(&chain, SyncConfig::new(&Network::Regtest, None, 1));
+    world.node.opened(world.now);
+    let later = world.now.after(secs(3 * 24 * 60 * 60));
+    assert!(!world.node.initial_block_download(later));
+}
+
+#[test]
+fn a_clock_that_is_put_back_does_not_end_initial_download() {
+    let chain = Blocks::new(5, 1);
+    let mut world = World::with(&chain, SyncConfig::new(&Network::Regtest, None, 1));
+    world.run(secs(1));
+    assert!(world.node.initial_block_download(world.now));
+    let mut then = world.now;
+    then.unix = chain.tip().time;
+    world.node.step(then, Input::Tick);
+    assert!(
+        world.node.initial_block_download(then),
+        "only a new tip can"
+    );
+}
