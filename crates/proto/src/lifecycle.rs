@@ -220,6 +220,38 @@ impl DoneReason {
         }
     }
 
+    /// The kind of reason in one word, without what a remote had to say: for counting.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::RemoteClosed => "remote_closed",
+            Self::RemoteReset(_) => "remote_reset",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::SelfConnection => "self_connection",
+            Self::ObsoleteVersion { .. } => "obsolete_version",
+            Self::MissingServices => "missing_services",
+            Self::DuplicateConnection => "duplicate_connection",
+            Self::Undecodable(_) => "undecodable",
+            Self::ProtocolViolation(_) => "protocol_violation",
+            Self::PingTimeout => "ping_timeout",
+            Self::Inactive => "inactive",
+            Self::SlowReader => "slow_reader",
+            Self::SlowSender => "slow_sender",
+            Self::Refused(_) => "refused",
+            Self::Evicted => "evicted",
+            Self::Banned => "banned",
+            Self::InvalidHeader(_) => "invalid_header",
+            Self::InvalidBlock { .. } => "invalid_block",
+            Self::LowWorkChain => "low_work_chain",
+            Self::StaleChain => "stale_chain",
+            Self::HeadersTimeout => "headers_timeout",
+            Self::BlockStalled { .. } => "block_stalled",
+            Self::Requested => "requested",
+            Self::Shutdown => "shutdown",
+            Self::Panicked => "panicked",
+        }
+    }
+
     /// Whether the remote did what the protocol forbids, or withheld what it owed:
     /// what an operator wants to hear of.
     #[must_use]
