@@ -13,6 +13,7 @@ use handfast_wire::Network;
 use crate::branches::{self, Branches};
 use crate::keeper::Keeper;
 use crate::kernel::{self, Kernel};
+use crate::progress::Progress;
 use crate::queue::{Queue, RawBlock};
 use crate::recent::Recent;
 use crate::replay::Marker;
@@ -255,6 +256,11 @@ impl Chain {
             refused: false,
         };
         self.shared.queue.push_block(raw);
+    }
+
+    /// How far validation is.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.shared.kernel.progress.clone()
     }
 
     /// What waits now; for callers that bound themselves, and for operators.

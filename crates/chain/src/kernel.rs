@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use bitcoinkernel::{
 use handfast_wire::Network;
 
 use crate::mutated::{Checked, Rules};
+use crate::progress::Progress;
 use crate::record::{self, Record, Step};
 use crate::verdict;
 
@@ -35,6 +36,8 @@ pub(crate) struct Kernel {
     manager: RwLock<Option<ChainstateManager>>,
     /// Whether everything was on disk when it was closed last.
     flushed: AtomicBool,
+    /// Written by the callbacks of `context`.
+    pub(crate) progress: Arc<Progress>,
     context: Context,
     params: ChainParams,
     pub(crate) rules: Rules,
@@ -71,10 +74,14 @@ impl Kernel {
         };
         let blocks = Path::new(dir).join("blocks");
         let blocks = blocks.to_string_lossy();
-        let context = record::listen(builder).build().map_err(|e| e.to_string())?;
+        let progress = Arc::<Progress>::default();
+        let context = record::listen(builder, progress.clone())
+            .build()
+            .map_err(|e| e.to_string())?;
         let kernel = Kernel {
             manager: RwLock::new(None),
             flushed: AtomicBool::new(false),
+            progress,
             context,
             params,
             rules: rules(network),

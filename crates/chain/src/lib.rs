@@ -30,6 +30,7 @@
 
 mod branches;
 mod chain;
+pub mod clock;
 mod convert;
 mod error;
 mod event;
@@ -39,6 +40,7 @@ mod layout;
 mod lock;
 mod mutated;
 mod open;
+mod progress;
 mod queue;
 mod reader;
 mod recent;
@@ -56,5 +58,6 @@ pub use error::{CloseError, OpenError, ReadError};
 pub use event::{BlockOutcome, Change, Event, Keep, Kept, Reject, RejectKind};
 pub use lock::{DirLock, is_in_use, lock, look};
 pub use open::{InitialChain, STORED_WINDOW};
+pub use progress::{Progress, Stand};
 pub use reader::{BlockReader, SpentOutput};
 pub use replay::Replay;

@@ -14,18 +14,19 @@
 //! nothing that panics.
 
 use std::cell::RefCell;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoinkernel::log::logging::{LoggingOptions, set_logging_options};
-use bitcoinkernel::notifications::types::Warning;
+use bitcoinkernel::notifications::types::{SynchronizationState, Warning};
 use bitcoinkernel::prelude::*;
 use bitcoinkernel::{
     Block, BlockTreeEntry, BlockValidationResult, BlockValidationStateRef, ContextBuilder,
     KernelError, Log, LogCategory, LogLevel, Logger, ValidationMode,
 };
 
+use crate::progress::{self, Progress};
 use crate::{convert, verdict};
 
 /// Log lines kept per call: of errors, which hold the reasons of refusals, and of
@@ -51,6 +52,8 @@ pub(crate) struct Record {
     pub(crate) flushed: bool,
     /// Warnings raised (`Some` text) and withdrawn (`None`), in order.
     pub(crate) warnings: Vec<(Warning, Option<String>)>,
+    /// The last tip of this call, and the number of transactions of its chain.
+    pub(crate) transactions: Option<(BlockHash, u64)>,
 }
 
 /// One callback of the validation interface.
@@ -99,8 +102,11 @@ fn note(f: impl FnOnce(&mut Record)) -> bool {
 }
 
 /// Registers every callback we listen to.
-pub(crate) fn listen(builder: ContextBuilder) -> ContextBuilder {
+pub(crate) fn listen(builder: ContextBuilder, progress: Arc<Progress>) -> ContextBuilder {
     builder
+        .with_block_tip_notification(move |_: SynchronizationState, hash, share: f64| {
+            new_tip(&progress, convert::hash(&hash), share);
+        })
         .with_block_checked_validation(|block: Block, state: BlockValidationStateRef<'_>| {
             if state.mode() == ValidationMode::Valid {
                 return;
@@ -124,6 +130,14 @@ pub(crate) fn listen(builder: ContextBuilder) -> ContextBuilder {
         .with_fatal_error_notification(fatal)
 }
 
+/// Told at every new tip, and once when the databases are opened.
+fn new_tip(progress: &Progress, hash: BlockHash, share: f64) {
+    let mut told = None;
+    note(|record| told = record.transactions);
+    let transactions = told.filter(|(tip, _)| *tip == hash).map(|(_, count)| count);
+    progress.tip(hash, transactions, share);
+}
+
 fn connected(_: Block, entry: BlockTreeEntry<'_>) {
     let step = Step::Connected(convert::hash(&entry.block_hash()), convert::header(&entry));
     note(|record| record.steps.push(step));
@@ -145,6 +159,8 @@ impl Log for Sink {
     fn log(&self, message: &str) {
         // One per connected block, and told better by our own progress line.
         if message.starts_with("UpdateTip:") {
+            let told = progress::of_log_line(message);
+            note(|record| record.transactions = told);
             return;
         }
         let line = message.trim_end();
