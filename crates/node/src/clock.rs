@@ -1,6 +1,6 @@
 //! The one place that reads the time.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use handfast_proto::Now;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ pub(crate) struct Clock {
 
 #[derive(Clone, Copy, Debug)]
 enum Wall {
-    /// The system's clock, which may jump.
+    /// The engine's clock: the system's, which may jump, or on regtest the one that was set.
     System,
     /// Unix seconds at the start; moves with monotonic time. For virtual time.
     #[cfg(test)]
@@ -44,16 +44,14 @@ impl Clock {
     pub(crate) fn now(&self) -> Now {
         let mono = self.start.elapsed();
         let unix = match self.wall {
-            Wall::System => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
+            Wall::System => handfast_chain::clock::unix(),
             #[cfg(test)]
-            Wall::From(unix) => u64::from(unix) + mono.as_secs(),
+            Wall::From(unix) => {
+                let passed = u32::try_from(mono.as_secs()).unwrap_or(u32::MAX);
+                unix.saturating_add(passed)
+            }
         };
-        Now {
-            mono,
-            unix: u32::try_from(unix).unwrap_or(u32::MAX),
-        }
+        Now { mono, unix }
     }
 
     /// The instant of a machine's deadline (time since the node started).

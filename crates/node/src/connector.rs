@@ -8,6 +8,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 use handfast_proto::lifecycle::Direction;
 use tokio::net::{TcpStream, lookup_host};
 
+use crate::event_counts::Dialled;
 use crate::intake::Intake;
 use crate::mail::{Dial, DialFailed, NotDialled, Resolve, Resolved, StopIntake, post_to};
 use crate::slots::Slot;
@@ -69,6 +70,7 @@ impl Handler<Dial> for Connector {
         let failed = self.failed.clone();
         // Before the first SYN: no connection without a slot.
         let Some(slot) = self.intake.slots.take(direction) else {
+            self.intake.events.dialled(Dialled::NoSlot);
             post_to(&self.not_dialled, NotDialled { addr, name });
             return;
         };
@@ -90,8 +92,13 @@ async fn dial(
     slot: Slot,
 ) -> Result<(), String> {
     let connect = tokio::time::timeout(timeout, TcpStream::connect(addr));
-    let socket = connect
-        .await
+    let connected = connect.await;
+    intake.events.dialled(match &connected {
+        Ok(Ok(_)) => Dialled::Connected,
+        Ok(Err(error)) => Dialled::of(error),
+        Err(_) => Dialled::TimedOut,
+    });
+    let socket = connected
         .map_err(|_| "timed out".to_owned())?
         .map_err(|error| plain(&error))?;
     // Leaves this arbiter's reactor; its own arbiter registers it again.

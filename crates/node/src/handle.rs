@@ -15,7 +15,7 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::p2p::ServiceFlags;
 use bytes::Bytes;
-use handfast_chain::{ReadError, SpentOutput};
+use handfast_chain::{ReadError, SpentOutput, Stand};
 use handfast_proto::bans::{Ban, BanError, BanOrder};
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::ConnId;
@@ -29,6 +29,7 @@ use handfast_wire::{Network, RawBlock};
 use crate::accept_queue::Overflows;
 use crate::audit::Audit;
 use crate::entrance::{EntranceInfo, Entrances};
+use crate::event_counts::EventCounts;
 use crate::kernel_times::KernelTimes;
 use crate::mail::{self, ask};
 use crate::shared::Shared;
@@ -36,7 +37,7 @@ use crate::stats::{Totals, Traffic};
 
 pub(crate) use mining::default_threads;
 pub use mining::{GenerateError, MiningFailure};
-pub use operator::{AddAddressFailure, ConnectFailure};
+pub use operator::{AddAddressFailure, ConnectFailure, NotRegtest};
 
 /// Where the node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,7 +67,7 @@ pub struct ChainView {
     pub starting: String,
     /// Whether the tip is still far behind (Core's sense of the word).
     pub initial_block_download: bool,
-    /// Estimated share of the chain that is validated, 0.0 to 1.0.
+    /// Share of the known chain that is validated, by heights, 0.0 to 1.0.
     pub progress: f64,
     /// Bytes of blocks and undo data on disk.
     pub size_on_disk: u64,
@@ -279,6 +280,24 @@ impl NodeHandle {
         }
     }
 
+    /// Estimated share of the chain that is validated, 0.0 to 1.0, as Bitcoin Core estimates
+    /// it: by transactions, and by the clock. Never waits.
+    #[must_use]
+    pub fn verification_progress(&self) -> f64 {
+        let Some(progress) = self.shared.progress.get() else {
+            return 0.0;
+        };
+        let view = self.view();
+        let tip = view.tree.tip();
+        let stand = Stand {
+            hash: tip.hash,
+            height: tip.height,
+            time: tip.header.time,
+            best_header: view.tree.best_header().height,
+        };
+        progress.guess(&view.network, &stand, self.shared.clock.now().unix)
+    }
+
     /// Where the node is in its life. Never waits.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -478,6 +497,18 @@ impl NodeHandle {
     #[must_use]
     pub fn kernel_times(&self) -> &KernelTimes {
         &self.shared.kernel_times
+    }
+
+    /// What happened to connections since the start. Waits for an addition at most.
+    #[must_use]
+    pub fn event_counts(&self) -> EventCounts {
+        self.shared.events.read()
+    }
+
+    /// Unix seconds of the node's clock, which on regtest can be set.
+    #[must_use]
+    pub fn unix_time(&self) -> u32 {
+        self.shared.clock.now().unix
     }
 
     /// What is known of every listening socket. Never waits.

@@ -11,6 +11,7 @@ use handfast_proto::address_book::Group;
 use handfast_proto::bans::BanList;
 use handfast_proto::lifecycle::Direction;
 
+use crate::event_counts::EventCounters;
 use crate::lifecycle::Birth;
 use crate::peer::{self, Surroundings};
 use crate::peer_socket::PeerSocket;
@@ -27,6 +28,7 @@ pub(crate) struct Intake {
     around: Arc<Surroundings>,
     net: Rc<[ArbiterHandle]>,
     room: Rc<RefCell<Room>>,
+    pub(crate) events: Arc<EventCounters>,
 }
 
 impl Intake {
@@ -42,6 +44,7 @@ impl Intake {
             around,
             net: net.into(),
             room: Rc::new(RefCell::new(room)),
+            events: shared.events.clone(),
         }
     }
 

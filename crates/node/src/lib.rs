@@ -21,6 +21,7 @@ mod connector;
 mod credit;
 mod descriptors;
 mod entrance;
+mod event_counts;
 mod frame_reader;
 mod intake;
 mod kernel_events;
@@ -65,10 +66,11 @@ pub use config::{MiningConfig, NodeConfig, StartError, user_agent};
 pub use entrance::{
     Arrival, Entrance, EntranceInfo, Entrances, Place, Recreate, Recreated, Refused, Registration,
 };
+pub use event_counts::EventCounts;
 pub use handle::{
     AddAddressFailure, AddNodeFailure, BanFailure, BlockError, ChainView, ConnectFailure,
     DisconnectFailure, ExitReason, FetchFailure, GenerateError, Gone, ListenerInfo, LocalAddress,
-    MiningFailure, NetworkInfo, NodeHandle, PeerInfo, Phase,
+    MiningFailure, NetworkInfo, NodeHandle, NotRegtest, PeerInfo, Phase,
 };
 pub use kernel_times::KernelTimes;
 pub use node::{BoundNode, Node};

@@ -114,6 +114,8 @@ pub(crate) fn open(
                     source,
                 })?;
                 shared.measure_disk();
+                // Opened once in the life of a node.
+                let _ = shared.progress.set(chain.progress());
                 Ok(Box::new(Open {
                     chain,
                     tree: tree(&initial),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
 use handfast_proto::bans::BanError;
 use handfast_proto::fair_queue::FairQueue;
-use handfast_proto::lifecycle::{ConnId, DoneReason, Introduction};
+use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 use handfast_proto::peer_table::{AddNodeError, Effect, Input, PeerTable, Reply};
 use handfast_wire::Message;
 use tokio::time::Instant;
@@ -123,6 +123,9 @@ impl PeerManager {
                     post(&self.sync, SyncDone { id, queued, slot });
                 }
                 Effect::Forward { id, message } => {
+                    if matches!(message, Message::Block(_)) {
+                        self.shared.events.block(self.tally.direction(id));
+                    }
                     let credit = carried
                         .credit
                         .take()
@@ -229,7 +232,8 @@ impl PeerManager {
     fn publish_census(&self) {
         let Tally { inbound, outgoing } = &self.tally;
         // As in Core, only those whom we chose have a say in what time it is.
-        let mut offsets: Vec<i64> = outgoing.values().copied().collect();
+        let offsets = outgoing.values().map(|(_, offset)| *offset);
+        let mut offsets: Vec<i64> = offsets.collect();
         offsets.sort_unstable();
         let median = offsets.get(offsets.len() / 2).copied().unwrap_or(0);
         let census = &self.shared.census;
@@ -243,17 +247,24 @@ impl PeerManager {
 #[derive(Debug, Default)]
 struct Tally {
     inbound: usize,
-    /// Their clocks minus ours, seconds.
-    outgoing: BTreeMap<ConnId, i64>,
+    /// Their direction, and their clocks minus ours, seconds.
+    outgoing: BTreeMap<ConnId, (Direction, i64)>,
 }
 
 impl Tally {
     fn admitted(&mut self, peer: &Introduction) {
         if peer.direction.is_outgoing() {
-            self.outgoing.insert(peer.id, peer.time_offset);
+            let about = (peer.direction, peer.time_offset);
+            self.outgoing.insert(peer.id, about);
         } else {
             self.inbound += 1;
         }
+    }
+
+    /// Of an admitted peer.
+    fn direction(&self, id: ConnId) -> Direction {
+        let outgoing = self.outgoing.get(&id);
+        outgoing.map_or(Direction::Inbound, |(direction, _)| *direction)
     }
 
     fn retired(&mut self, id: ConnId) {

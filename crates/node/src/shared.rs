@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use actix::Addr;
 use arc_swap::ArcSwap;
-use handfast_chain::BlockReader;
+use handfast_chain::{BlockReader, Progress};
 use handfast_proto::bans::BanList;
 use handfast_proto::handshake::PROTOCOL_VERSION;
 use handfast_proto::headers::HeaderTree;
@@ -24,6 +24,7 @@ use crate::bans_file;
 use crate::clock::Clock;
 use crate::config::MiningConfig;
 use crate::entrance::Entrances;
+use crate::event_counts::EventCounters;
 use crate::half_open::HalfOpen;
 use crate::handle::{
     ChainView, ExitReason, Gone, Intake, ListenerInfo, LocalAddress, NetworkInfo, Phase,
@@ -75,6 +76,9 @@ pub(crate) struct Shared {
     /// Connections in the handshake, listed by themselves.
     pub(crate) half_open: HalfOpen,
     pub(crate) kernel_times: KernelTimes,
+    pub(crate) events: Arc<EventCounters>,
+    /// Known once the chain is open.
+    pub(crate) progress: OnceLock<Arc<Progress>>,
     /// Height of our tip, for `version` messages.
     pub(crate) height: Arc<AtomicU64>,
     pub(crate) census: Census,
@@ -163,6 +167,8 @@ impl Shared {
             totals: Arc::default(),
             half_open: HalfOpen::default(),
             kernel_times: KernelTimes::default(),
+            events: Arc::default(),
+            progress: OnceLock::new(),
             height: Arc::default(),
             census: Census::default(),
             entrances: birth.entrances,

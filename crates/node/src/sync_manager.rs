@@ -56,13 +56,15 @@ pub(crate) struct SyncManager {
 impl SyncManager {
     /// Publishes the machine's tree before it returns.
     pub(crate) fn new(
-        machine: Machine,
+        mut machine: Machine,
         chain: Arc<Chain>,
         peers: Addr<PeerManager>,
         shared: Arc<Shared>,
     ) -> Self {
         let mut publisher = Publisher::new(shared.clone());
-        publisher.publish(shared.clock.now(), &machine);
+        let now = shared.clock.now();
+        machine.opened(now);
+        publisher.publish(now, &machine);
         Self {
             log: SyncLog::new(&machine),
             machine,

@@ -7,7 +7,7 @@ use handfast_proto::address_book::Row;
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{AddAddressError, AtCapacity};
 use handfast_wire::limits::MAX_PAYLOAD_BYTES;
-use handfast_wire::{Encoded, Kind, checksum, encode_head};
+use handfast_wire::{Encoded, Kind, Network, checksum, encode_head};
 
 use super::{Gone, NodeHandle};
 use crate::mail::{self, ask};
@@ -23,6 +23,11 @@ pub enum AddAddressFailure {
     Refused(#[from] AddAddressError),
 }
 
+/// What is asked for is only for regtest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("for regression testing (-regtest mode) only")]
+pub struct NotRegtest;
+
 /// Why `addconnection` dialled nobody.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectFailure {
@@ -35,6 +40,21 @@ pub enum ConnectFailure {
 }
 
 impl NodeHandle {
+    /// Sets the clock of the consensus engine, of the machines and of the node to `unix`
+    /// seconds, where it stands until it is set again; 0 gives it back to the system. All
+    /// nodes of the process share it. Time-outs of connections run on the monotonic clock,
+    /// which goes on.
+    ///
+    /// # Errors
+    /// [`NotRegtest`]: elsewhere blocks are judged by the time that it is.
+    pub fn set_time(&self, unix: u32) -> Result<(), NotRegtest> {
+        if self.view().network != Network::Regtest {
+            return Err(NotRegtest);
+        }
+        handfast_chain::clock::set(unix);
+        Ok(())
+    }
+
     /// Measures the round trip to every peer; [`PeerInfo::traffic`](super::PeerInfo::traffic) shows it when they have
     /// answered.
     ///

@@ -92,6 +92,7 @@ impl PeerManager {
         let admitted = self.table.is_admitted(ending.id);
         let outgoing = ending.direction.is_outgoing();
         self.log.ended(now.mono, &ending, admitted);
+        self.shared.events.disconnected(&ending.reason);
         self.links.remove(&ending.id);
         let carried = Carried {
             credit: None,
