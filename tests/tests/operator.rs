@@ -141,11 +141,10 @@ fn whoever_waits_for_a_block_is_answered_when_the_node_stops() {
 }
 
 #[test]
-fn the_memory_that_is_told_is_that_of_the_process() {
+fn memory_is_told_by_type_alone_as_typed_clients_read_it() {
     let node = node();
     let info = node.rpc().get("getmemoryinfo", json!([]));
+    let members: Vec<_> = info.as_object().expect("an object").keys().collect();
+    assert_eq!(members, ["locked"], "each member is of the same type");
     assert_eq!(info["locked"]["used"], 0);
-    let size = |name: &str| info["handfast"][name].as_u64().expect("Linux tells it");
-    assert!(size("resident") > 1 << 20, "{info}");
-    assert!(size("peak") >= size("resident") && size("virtual") >= size("resident"));
 }

@@ -10,12 +10,14 @@
 
 mod address_group;
 mod auth;
+mod descriptor;
 mod fuzz_control;
 pub mod jsonrpc;
 mod log_control;
 pub mod methods;
 mod metrics;
 mod payout;
+mod policy;
 mod render;
 mod server;
 mod sockets;

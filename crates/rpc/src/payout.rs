@@ -1,12 +1,9 @@
 //! Where blocks pay to: addresses, and descriptors of one output (BIP380 and following).
 
-use bitcoin::key::TweakedPublicKey;
-use bitcoin::secp256k1::Secp256k1;
 use bitcoin::{Network, ScriptBuf};
-use miniscript::descriptor::{DefiniteDescriptorKey, Descriptor, DescriptorPublicKey};
-use miniscript::{ForEachKey, ToPublicKey};
 
-use crate::render::{address, descriptor, unhex};
+use crate::descriptor;
+use crate::render::address;
 
 /// A text names no single output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,88 +28,33 @@ pub(crate) fn of_address(text: &str, network: Network) -> Result<ScriptBuf, NoPa
 }
 
 /// The one output script that a descriptor stands for. Of `combo()` that which Core mines to:
-/// the witness key hash, or for an uncompressed key its plain one.
+/// the witness key hash, or for an uncompressed key the hash of the key.
 pub(crate) fn of_descriptor(text: &str, network: Network) -> Result<ScriptBuf, NoPayout> {
-    let body = descriptor::without_checksum(text).map_err(NoPayout::Descriptor)?;
-    let inside = |name: &str| {
-        body.strip_prefix(name)?
-            .strip_prefix('(')?
-            .strip_suffix(')')
-    };
-    if let Some(hex) = inside("raw") {
-        let bytes = unhex(hex).ok_or_else(|| bad("Raw script is not hex"))?;
-        return Ok(ScriptBuf::from_bytes(bytes));
-    }
-    if let Some(text) = inside("addr") {
-        return address::script_of(text, network).ok_or_else(|| bad("Address is not valid"));
-    }
-    if let Some(key) = inside("combo") {
-        return definite(&format!("wpkh({key})"))
-            .or_else(|error| match error {
-                NoPayout::Descriptor(_) => definite(&format!("pkh({key})")),
-                other => Err(other),
-            })
-            .and_then(|descriptor| script(&descriptor));
-    }
-    if let Some(key) = inside("rawtr") {
-        return match definite(&format!("tr({key})"))? {
-            Descriptor::Tr(output) if output.tap_tree().is_none() => {
-                let key = output.internal_key().to_x_only_pubkey();
-                let key = TweakedPublicKey::dangerous_assume_tweaked(key);
-                Ok(ScriptBuf::new_p2tr_tweaked(key))
-            }
-            _ => Err(bad("rawtr() takes one key")),
-        };
-    }
-    let known = [
-        "pk",
-        "pkh",
-        "wpkh",
-        "sh",
-        "wsh",
-        "tr",
-        "multi",
-        "sortedmulti",
-    ];
-    let is_known = |name: &&str| body.starts_with(&format!("{name}("));
-    if !known.iter().any(is_known) {
-        return Err(bad(format!("'{body}' is not a valid descriptor function")));
-    }
-    script(&definite(body)?)
-}
-
-fn bad(message: impl Into<String>) -> NoPayout {
-    NoPayout::Descriptor(message.into())
-}
-
-/// Parses what `miniscript` knows, with keys public or private.
-fn definite(text: &str) -> Result<Descriptor<DefiniteDescriptorKey>, NoPayout> {
-    let secp = Secp256k1::new();
-    let parsed = Descriptor::<DescriptorPublicKey>::parse_descriptor(&secp, text);
-    let (descriptor, _) = parsed.map_err(|error| bad(error.to_string()))?;
-    if descriptor.is_multipath() {
+    let parsed = descriptor::parse(text, false, network).map_err(NoPayout::Descriptor)?;
+    if parsed.branches() > 1 {
         return Err(NoPayout::Several("Multipath descriptor not accepted"));
     }
-    if descriptor.has_wildcard() {
+    if parsed.is_ranged() {
         return Err(NoPayout::Several(
             "Ranged descriptor not accepted. Maybe pass through deriveaddresses first?",
         ));
     }
-    if descriptor.for_any_key(DescriptorPublicKey::has_hardened_step) {
-        return Err(bad("Cannot derive script without private keys"));
-    }
-    let definite = descriptor.at_derivation_index(0);
-    definite.map_err(|error| bad(error.to_string()))
-}
-
-fn script(descriptor: &Descriptor<DefiniteDescriptorKey>) -> Result<ScriptBuf, NoPayout> {
-    Ok(descriptor.script_pubkey())
+    let scripts = parsed.scripts(0, 0).map_err(NoPayout::Descriptor)?;
+    // All but combo() stand for one.
+    let place = match scripts.len() {
+        4 => 2,
+        2 => 1,
+        _ => 0,
+    };
+    let script = scripts.into_iter().nth(place);
+    script.ok_or_else(|| NoPayout::Descriptor("no output".to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use bitcoin::PublicKey;
-    use bitcoin::key::XOnlyPublicKey;
+    use bitcoin::key::{TweakedPublicKey, XOnlyPublicKey};
+    use bitcoin::secp256k1::Secp256k1;
 
     use super::*;
 

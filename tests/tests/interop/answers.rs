@@ -294,14 +294,14 @@ fn what_is_empty_is_empty_in_bitcoinds_form() {
     ] {
         assert_same(&core, &ours, method, params);
     }
-    let theirs = core.rpc().get("getmempoolinfo", json!([]));
-    let own = ours.rpc().get("getmempoolinfo", json!([]));
-    for (name, value) in own.as_object().expect("an object") {
-        // Core's memory is never quite zero, and it would take transactions.
-        if !["usage", "maxmempool"].contains(&name.as_str()) {
-            assert_eq!(value, &theirs[name], "{name}");
-        }
+    let mut own = ours.rpc().get("getmempoolinfo", json!([]));
+    let mut theirs = core.rpc().get("getmempoolinfo", json!([]));
+    // Core's memory is never quite zero, and it would take transactions.
+    for member in ["usage", "maxmempool"] {
+        own[member].take();
+        theirs[member].take();
     }
+    assert_eq!(own.to_string(), theirs.to_string());
 }
 
 #[test]
@@ -416,13 +416,11 @@ fn a_connection_is_opened_and_a_message_sent_on_demand() {
         let bytes = row["bytesrecv_per_msg"]["ping"].as_u64()?;
         (bytes >= 2 * 32).then_some(())
     });
-    for method in ["setmocktime", "mockscheduler"] {
-        let refusal = outcome(&ours, method, &json!([1])).expect_err("it must fail");
-        assert!(
-            refusal.starts_with("error -32601:") && refusal.contains("clock"),
-            "{refusal}"
-        );
-    }
+    let refusal = outcome(&ours, "mockscheduler", &json!([1])).expect_err("it must fail");
+    assert!(
+        refusal.starts_with("error -32601:") && refusal.contains("scheduler"),
+        "{refusal}"
+    );
 }
 
 #[test]

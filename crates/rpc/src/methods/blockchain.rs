@@ -1,5 +1,6 @@
 //! Blocks, headers and the state of the chain.
 
+mod chainstates;
 mod deployments;
 mod mempool;
 mod statistics;
@@ -132,6 +133,7 @@ pub(super) const METHODS: &[Method] = &[
         run: |call| Box::pin(getblockheader(call)),
     },
     statistics::GETBLOCKSTATS,
+    chainstates::GETCHAINSTATES,
     Method {
         name: "getchaintips",
         category: Category::Blockchain,
@@ -222,7 +224,7 @@ async fn getblockchaininfo(call: Rc<Call>) -> Result<Value, Error> {
         "difficulty": difficulty,
         "time": tip.header.time,
         "mediantime": view.tree.median_time_past(&tip.hash),
-        "verificationprogress": real(view.progress),
+        "verificationprogress": real(call.node.verification_progress()),
         "initialblockdownload": view.initial_block_download,
         "chainwork": crate::render::number::work_hex(tip.work),
         "size_on_disk": view.size_on_disk,

@@ -1,5 +1,7 @@
 //! Methods for tests, which `help` does not list. As in Core.
 
+mod echo;
+
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
@@ -13,9 +15,9 @@ use crate::jsonrpc::{Error, code};
 
 /// Longest command of a message, bytes.
 const MAX_COMMAND: usize = 12;
-/// Why time cannot be set.
-const NO_MOCK_TIME: &str = "is not offered: the consensus engine reads the system's clock, which \
-    cannot be set for it, so only a part of the node would live in another time";
+/// Why the timers cannot be moved.
+const NO_SCHEDULER: &str = "mockscheduler is not offered: Handfast has no scheduler of tasks; its timers \
+    run on the system's monotonic clock, which nothing moves";
 
 pub(super) const METHODS: &[Method] = &[
     Method {
@@ -76,6 +78,8 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: true,
         run: |call| Box::pin(addpeeraddress(call)),
     },
+    echo::ECHO,
+    echo::ECHOJSON,
     mining::GENERATE,
     mining::GENERATEBLOCK,
     mining::GENERATETOADDRESS,
@@ -89,11 +93,11 @@ pub(super) const METHODS: &[Method] = &[
             need: Need::Required,
             about: "Seconds",
         }],
-        about: "Not offered, see setmocktime.",
+        about: "Not offered: there is no scheduler of tasks whose time could be moved. The clock can be set, see setmocktime.",
         result: "error -32601 with the reason",
         example: "60",
         needs_chain: false,
-        run: |_| Box::pin(async { Err(not_offered("mockscheduler")) }),
+        run: |_| Box::pin(async { Err(Error::new(code::METHOD_NOT_FOUND, NO_SCHEDULER)) }),
     },
     Method {
         name: "sendmsgtopeer",
@@ -131,19 +135,33 @@ pub(super) const METHODS: &[Method] = &[
             names: &["timestamp"],
             kind: Kind::Number,
             need: Need::Required,
-            about: "Unix seconds",
+            about: "Unix seconds, at which the clock then stands; 0: the system's clock again",
         }],
-        about: "Not offered: the consensus engine reads the system's clock, which cannot be set for it, so only a part\n\
-                of the node would live in another time.",
-        result: "error -32601 with the reason",
+        about: "Sets the clock (regtest only) of the consensus engine and of the node alike: what is too far ahead, initial\n\
+                block download, block templates, addresses, bans. Time-outs of connections are not affected.",
+        result: "null",
         example: "0",
         needs_chain: false,
-        run: |_| Box::pin(async { Err(not_offered("setmocktime")) }),
+        run: |call| Box::pin(setmocktime(call)),
     },
+    echo::SYNCWITHVALIDATIONINTERFACEQUEUE,
 ];
 
-fn not_offered(method: &str) -> Error {
-    Error::new(code::METHOD_NOT_FOUND, format!("{method} {NO_MOCK_TIME}"))
+async fn setmocktime(call: Rc<Call>) -> Result<Value, Error> {
+    if call.node.view().network != Network::Regtest {
+        let message = "setmocktime is for regression testing (-regtest mode) only";
+        return Err(Error::new(code::MISC_ERROR, message));
+    }
+    let time = call.integer::<i64>(0)?.unwrap_or(0);
+    let Ok(unix) = u32::try_from(time) else {
+        let most = u32::MAX;
+        let message = format!("Mocktime must be in the range [0, {most}], not {time}.");
+        return Err(Error::new(code::INVALID_PARAMETER, message));
+    };
+    match call.node.set_time(unix) {
+        Ok(()) => Ok(Value::Null),
+        Err(refusal) => Err(Error::new(code::MISC_ERROR, refusal.to_string())),
+    }
 }
 
 async fn addconnection(call: Rc<Call>) -> Result<Value, Error> {
@@ -237,16 +255,5 @@ mod tests {
         assert_eq!(read("192.0.2.7"), Some("192.0.2.7:18444".into()));
         assert_eq!(read("2001:db8::1"), Some("[2001:db8::1]:18444".into()));
         assert_eq!(read("example.org"), None);
-    }
-
-    #[test]
-    fn time_that_cannot_be_set_is_refused_with_the_reason() {
-        let error = not_offered("setmocktime");
-        assert_eq!(error.code, -32601);
-        assert!(
-            error
-                .message
-                .contains("the consensus engine reads the system's clock")
-        );
     }
 }

@@ -76,6 +76,16 @@ impl Call {
         self.arguments.get(index).unwrap_or(&Value::Null)
     }
 
+    /// How many arguments were given, `null` among them.
+    pub(crate) fn given(&self) -> usize {
+        self.arguments.len()
+    }
+
+    /// All arguments.
+    pub(crate) fn arguments(&self) -> &[Value] {
+        &self.arguments
+    }
+
     /// A string argument.
     pub(crate) fn text(&self, index: usize) -> Option<&str> {
         self.value(index).as_str()

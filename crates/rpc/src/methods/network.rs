@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::{Call, Category, Kind, Method, Need, Param, find};
 use crate::jsonrpc::{Error, code};
+use crate::policy;
 use crate::render::number::{amount, real};
 
 /// The version of Bitcoin Core whose RPC interface this is, in Core's own
@@ -103,7 +104,8 @@ pub(super) const METHODS: &[Method] = &[
         about: "Returns what this node is on the P2P network.\n\
                 version: the Bitcoin Core version whose RPC interface this is; subversion: the node's own name.",
         result: "{ version, subversion, protocolversion, localservices, localservicesnames, localrelay, timeoffset,\n  \
-                 networkactive, connections, connections_in, connections_out, networks, localaddresses, warnings }",
+                 networkactive, connections, connections_in, connections_out, networks, relayfee, incrementalfee,\n  \
+                 localaddresses, warnings }",
         example: "",
         needs_chain: false,
         run: |call| Box::pin(getnetworkinfo(call)),
@@ -174,6 +176,8 @@ async fn getnetworkinfo(call: Rc<Call>) -> Result<Value, Error> {
             network("i2p", false),
             network("cjdns", false),
         ],
+        "relayfee": amount(policy::MIN_RELAY_FEE),
+        "incrementalfee": amount(policy::INCREMENTAL_RELAY_FEE),
         "localaddresses": local,
         "warnings": call.node.view().warnings.clone(),
     }))

@@ -1,4 +1,6 @@
-//! Transactions and scripts that the caller brings along.
+//! Transactions and scripts that the caller brings along, and transactions of blocks.
+
+mod lookup;
 
 use std::rc::Rc;
 
@@ -54,6 +56,7 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: false,
         run: |call| Box::pin(decodescript(call)),
     },
+    lookup::GETRAWTRANSACTION,
 ];
 
 async fn decoderawtransaction(call: Rc<Call>) -> Result<Value, Error> {

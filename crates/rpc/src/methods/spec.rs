@@ -65,6 +65,12 @@ pub enum Kind {
     Level,
     /// The height (a number) or the hash (a string) of a block; the method checks it itself.
     HashOrHeight,
+    /// A number, or a list of two; the method checks it itself.
+    Range,
+    /// Anything; a command line reads it as a string.
+    Any,
+    /// Anything; a command line reads it as JSON.
+    Json,
     /// A list.
     List,
     /// An object.
@@ -76,7 +82,8 @@ impl Kind {
     #[must_use]
     pub fn is_json(self, text: &str) -> bool {
         match self {
-            Self::Text | Self::Hex => false,
+            Self::Text | Self::Hex | Self::Any => false,
+            Self::Range | Self::Json => true,
             Self::Number | Self::Flag | Self::Level | Self::List | Self::Object => true,
             // No hash is short enough to be read as a height.
             Self::HashOrHeight => text.parse::<i64>().is_ok(),
@@ -92,6 +99,9 @@ impl Kind {
             Self::Flag => "boolean",
             Self::Level => "numeric or boolean",
             Self::HashOrHeight => "string or numeric",
+            Self::Range => "numeric or json array",
+            Self::Any => "any",
+            Self::Json => "json",
             Self::List => "json array",
             Self::Object => "json object",
         }
@@ -104,7 +114,8 @@ impl Kind {
             Self::Number => (value.is_number(), "number"),
             Self::Flag => (value.is_boolean(), "bool"),
             Self::Level => (true, "number"),
-            Self::HashOrHeight => (true, "string"),
+            Self::HashOrHeight | Self::Any | Self::Json => (true, "string"),
+            Self::Range => (true, "number"),
             Self::List => (value.is_array(), "array"),
             Self::Object => (value.is_object(), "object"),
         };

@@ -1,4 +1,10 @@
-//! Tools: addresses, and the indexes that there are none of.
+//! Tools: addresses, descriptors, signed messages, fee estimates, and the indexes that there
+//! are none of.
+
+mod descriptors;
+mod fees;
+mod messages;
+mod multisig;
 
 use std::rc::Rc;
 
@@ -9,6 +15,10 @@ use crate::jsonrpc::Error;
 use crate::render::address;
 
 pub(super) const METHODS: &[Method] = &[
+    multisig::CREATEMULTISIG,
+    descriptors::DERIVEADDRESSES,
+    fees::ESTIMATESMARTFEE,
+    descriptors::GETDESCRIPTORINFO,
     Method {
         name: "getindexinfo",
         category: Category::Util,
@@ -24,6 +34,7 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: false,
         run: |_| Box::pin(async { Ok(json!({})) }),
     },
+    messages::SIGNMESSAGEWITHPRIVKEY,
     Method {
         name: "validateaddress",
         category: Category::Util,
@@ -40,6 +51,7 @@ pub(super) const METHODS: &[Method] = &[
         needs_chain: false,
         run: |call| Box::pin(validateaddress(call)),
     },
+    messages::VERIFYMESSAGE,
 ];
 
 async fn validateaddress(call: Rc<Call>) -> Result<Value, Error> {

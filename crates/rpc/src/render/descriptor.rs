@@ -38,7 +38,8 @@ pub(super) fn of_witness_script(template: &Template) -> Option<String> {
     }
 }
 
-fn multi(required: usize, keys: &[Vec<u8>]) -> String {
+/// `multi()` without a checksum.
+pub(crate) fn multi(required: usize, keys: &[Vec<u8>]) -> String {
     let mut text = format!("multi({required}");
     for key in keys {
         write!(text, ",{}", hex(key)).expect("writing to a String cannot fail");
@@ -46,9 +47,12 @@ fn multi(required: usize, keys: &[Vec<u8>]) -> String {
     text + ")"
 }
 
-fn with_checksum(text: &str) -> String {
-    let sum = checksum(text).expect("descriptors are built of hex, names and addresses");
-    format!("{text}#{sum}")
+/// A descriptor with its checksum behind it. Only for text that descriptors can be made of.
+pub(crate) fn with_checksum(text: &str) -> String {
+    match checksum(text) {
+        Some(sum) => format!("{text}#{sum}"),
+        None => text.to_owned(),
+    }
 }
 
 /// The descriptor without its checksum, which need not be there but must be right; else why
@@ -76,13 +80,13 @@ pub(crate) fn without_checksum(text: &str) -> Result<&str, String> {
 }
 
 /// Descriptors have no form for the hybrid encoding of keys (first byte 6 or 7).
-fn is_plain(key: &[u8]) -> bool {
+pub(crate) fn is_plain(key: &[u8]) -> bool {
     matches!(key.first(), Some(2..=4))
 }
 
 /// The eight characters that guard a descriptor (BIP380). `None`: it has a character that
 /// no descriptor has.
-fn checksum(descriptor: &str) -> Option<String> {
+pub(crate) fn checksum(descriptor: &str) -> Option<String> {
     const INPUT: &str = "0123456789()[],'/*abcdefgh@:$%{}\
                          IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~\
                          ijklmnopqrstuvwxyzABCDEFGH`#\"\\ ";

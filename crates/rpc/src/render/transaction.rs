@@ -10,7 +10,7 @@ use super::{hex, script};
 
 /// A transaction of a block, in Core's form. `spent`: the outputs that it spends, when they
 /// are known, which gives the fee; `prevouts`: show them too.
-pub(super) fn transaction_to_json(
+pub(crate) fn transaction_to_json(
     transaction: &Transaction,
     spent: Option<&[SpentOutput]>,
     prevouts: bool,

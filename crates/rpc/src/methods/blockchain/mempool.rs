@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::{Call, Category, Kind, Method, Need, Param};
 use crate::jsonrpc::{Error, code};
+use crate::policy;
 use crate::render::number::amount;
 
 /// Core's number before any transaction came or went.
@@ -17,10 +18,10 @@ pub(super) const GETMEMPOOLINFO: Method = Method {
     category: Category::Blockchain,
     params: &[],
     about: "Returns the state of the mempool. Handfast relays no transactions and keeps none: it is empty, and\n\
-            takes no byte. Core's fields about what would be accepted and relayed (mempoolminfee, minrelaytxfee,\n\
-            incrementalrelayfee, permitbaremultisig, maxdatacarriersize, limitclustercount, limitclustersize)\n\
-            are left out: nothing would.",
-    result: "{ loaded, size, bytes, usage, total_fee, maxmempool, unbroadcastcount, optimal }",
+            takes no byte, nor may it (maxmempool). Fee rates and limits are those of the consensus engine's policy,\n\
+            which other nodes relay by.",
+    result: "{ loaded, size, bytes, usage, total_fee, maxmempool, mempoolminfee, minrelaytxfee, incrementalrelayfee,\n  \
+             unbroadcastcount, permitbaremultisig, maxdatacarriersize, limitclustercount, limitclustersize, optimal }",
     example: "",
     needs_chain: true,
     run: |_| {
@@ -32,7 +33,14 @@ pub(super) const GETMEMPOOLINFO: Method = Method {
                 "usage": 0,
                 "total_fee": amount(Amount::ZERO),
                 "maxmempool": 0,
+                "mempoolminfee": amount(policy::MIN_RELAY_FEE),
+                "minrelaytxfee": amount(policy::MIN_RELAY_FEE),
+                "incrementalrelayfee": amount(policy::INCREMENTAL_RELAY_FEE),
                 "unbroadcastcount": 0,
+                "permitbaremultisig": policy::PERMIT_BARE_MULTISIG,
+                "maxdatacarriersize": policy::MAX_DATA_CARRIER,
+                "limitclustercount": policy::CLUSTER_COUNT,
+                "limitclustersize": policy::CLUSTER_SIZE,
                 "optimal": true,
             }))
         })

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::control::describe;
 use super::{Call, Category, Kind, Method, Need, Param};
 use crate::jsonrpc::{Error, code};
-use crate::render::number::{real, work_fields};
+use crate::policy;
+use crate::render::number::{amount, real, work_fields};
 
 /// Blocks that the estimate looks at when nobody says.
 const DEFAULT_LOOKUP: i32 = 120;
@@ -18,9 +19,9 @@ pub(super) const GETMININGINFO: Method = Method {
     name: "getmininginfo",
     category: Category::Mining,
     params: &[],
-    about: "Returns what is known of mining. Core's field blockmintxfee is left out: there is no mempool, and blocks\n\
-            hold no transactions but the coinbase.",
-    result: "{ blocks, bits, difficulty, target, networkhashps, pooledtx, chain, next: { height, bits, difficulty, target },\n\
+    about: "Returns what is known of mining. There is no mempool, so that blocks of ours hold no transactions but the\n\
+            coinbase; blockmintxfee is that of the consensus engine's policy.",
+    result: "{ blocks, bits, difficulty, target, networkhashps, pooledtx, blockmintxfee, chain, next: { height, bits, difficulty, target },\n\
              signet_challenge, warnings, handfast: {\n  \
                mining: whether mining is switched on\n  \
                why: what is done, or why nothing is\n  \
@@ -121,6 +122,7 @@ async fn getmininginfo(call: Rc<Call>) -> Result<Value, Error> {
         "target": target,
         "networkhashps": network_hashes(&view, DEFAULT_LOOKUP, -1)?,
         "pooledtx": 0,
+        "blockmintxfee": amount(policy::BLOCK_MIN_FEE),
         "chain": view.network.core_chain_name(),
     });
     let next = call.node.next_block();
