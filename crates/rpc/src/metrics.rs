@@ -3,7 +3,11 @@
 //! What calls cost is counted here as it happens. All else is asked of the node when the
 //! page is asked for, so that counting costs the node nothing and no number is kept twice.
 
+mod format;
 mod node;
+mod process;
+
+pub(crate) use format::Format;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,7 +15,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -132,7 +136,8 @@ impl RpcMetrics {
         self.refused.get_or_create(&Refused { reason }).inc();
     }
 
-    /// The page, in the OpenMetrics text format. `evicted`: connections that were ended so
+    /// The page, in the OpenMetrics text format ([`Format::write`] turns it into the plain
+    /// one). `evicted`: connections that were ended so
     /// that other callers could come.
     pub(crate) async fn page(&self, node: &NodeHandle, evicted: u64) -> String {
         let mut registry = Registry::with_prefix("handfast");
@@ -158,8 +163,13 @@ impl RpcMetrics {
             ConstCounter::new(evicted),
         );
         node::register(&mut registry, node).await;
+        let mut of_process = Registry::default();
+        process::register(&mut of_process);
         let mut page = String::new();
-        if let Err(error) = encode(&mut page, &registry) {
+        let encoded = encode_registry(&mut page, &registry)
+            .and_then(|()| encode_registry(&mut page, &of_process))
+            .and_then(|()| encode_eof(&mut page));
+        if let Err(error) = encoded {
             let _ = writeln!(page, "# incomplete: {error}");
         }
         page

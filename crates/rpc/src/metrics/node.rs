@@ -96,7 +96,7 @@ fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
         ],
     );
     if methods::is_open(&view) {
-        of_the_chain(registry, &view);
+        of_the_chain(registry, node, &view);
     }
     let intake = network.intake;
     for (name, help, value) in [
@@ -126,6 +126,7 @@ fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
         counter(registry, &format!("p2p_{name}"), help, value);
     }
     of_the_traffic(registry, &network.totals);
+    of_connections(registry, node);
     let times = node.kernel_times();
     let help = "Time that the consensus engine spent on a block";
     registry.register("kernel_block_seconds", help, times.blocks.clone());
@@ -133,20 +134,55 @@ fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
     registry.register("kernel_headers_seconds", help, times.headers.clone());
 }
 
-fn of_the_chain(registry: &mut Registry, view: &ChainView) {
+fn of_the_chain(registry: &mut Registry, node: &NodeHandle, view: &ChainView) {
     let height = f64::from(view.tree.tip().height);
     gauge(registry, "blocks", "Height of the validated chain", height);
     let height = f64::from(view.tree.best_header().height);
     gauge(registry, "headers", "Height of the best header", height);
-    let progress = view.progress;
+    let progress = node.verification_progress();
     gauge(
         registry,
         "progress",
         "Estimated share of the chain that is validated",
         progress,
     );
+    let age = f64::from(node.unix_time()) - f64::from(view.tree.tip().header.time);
+    let help = "Time since the block time of the tip; below 0 when that is ahead";
+    gauge(registry, "tip_age_seconds", help, age);
+    let ibd = f64::from(u8::from(view.initial_block_download));
+    let help = "Whether the tip has never been recent yet";
+    gauge(registry, "initial_block_download", help, ibd);
     let size = view.size_on_disk as f64;
     gauge(registry, "disk_bytes", "Blocks and undo data on disk", size);
+}
+
+/// What became of connections, and who delivers blocks.
+fn of_connections(registry: &mut Registry, node: &NodeHandle) {
+    let counts = node.event_counts();
+    for (name, help, label, counts) in [
+        (
+            "disconnects",
+            "Connections that ended, by reason",
+            "reason",
+            &counts.disconnects,
+        ),
+        (
+            "dials",
+            "Attempts to connect, by outcome",
+            "outcome",
+            &counts.dials,
+        ),
+        (
+            "blocks",
+            "Blocks that peers sent, by the class of the connection",
+            "class",
+            &counts.blocks,
+        ),
+    ] {
+        let rows = counts.iter();
+        let rows = rows.map(|(is, count)| (vec![(label, (*is).to_owned())], *count));
+        counters(registry, &format!("p2p_{name}"), help, rows);
+    }
 }
 
 /// By command, so that their sum over the label is everything.

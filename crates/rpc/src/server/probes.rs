@@ -6,11 +6,10 @@ use bytes::Bytes;
 use handfast_node::{ChainView, NodeHandle, Phase, SyncPhase, SyncState};
 
 use super::{Context, plain};
+use crate::metrics::Format;
 
 /// Blocks that a node may be behind what its peers have shown and still count as ready.
 const READY_LAG: u32 = 2;
-/// The content type of the page of metrics.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /health`: the process answers. 200, or 503 once it stops.
 pub(super) async fn health(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
@@ -39,7 +38,7 @@ pub(super) async fn ready(request: HttpRequest, context: web::Data<Context>) -> 
     }
 }
 
-/// `GET /metrics`.
+/// `GET /metrics`, in the format that the caller accepts.
 pub(super) async fn metrics(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if let Err(refusal) = is_read(&request) {
         return refusal;
@@ -50,9 +49,16 @@ pub(super) async fn metrics(request: HttpRequest, context: web::Data<Context>) -
         Bytes::from(page)
     };
     let page = context.page.get(make).await;
+    let accept = request.headers().get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept.unwrap_or_default());
+    let page = match format {
+        Format::OpenMetrics => Bytes::clone(&page),
+        Format::Plain => Bytes::from(format.write(&String::from_utf8_lossy(&page))),
+    };
     HttpResponse::Ok()
-        .content_type(OPEN_METRICS)
-        .body(Bytes::clone(&page))
+        .content_type(format.content_type())
+        .body(page)
 }
 
 /// `GET` and `HEAD`.
