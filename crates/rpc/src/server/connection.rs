@@ -9,6 +9,7 @@
 //!
 //! It also says `100 Continue` only when somebody wants the body: after login and length.
 
+mod host;
 mod wire;
 
 use std::cell::RefCell;

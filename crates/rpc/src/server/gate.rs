@@ -17,7 +17,8 @@ use crate::metrics::Refusal;
 use super::share::Seat;
 use super::{Context, plain};
 
-/// Longest header of a request, bytes, names and values together. Core `MAX_HEADERS_SIZE`.
+/// Longest header of a request, bytes, names and values together, and longest request line.
+/// Core `MAX_HEADERS_SIZE`.
 pub(super) const MAX_HEADERS: usize = 8 * 1024;
 /// Time that a caller waits at most for the answer to its failed login, behind those of
 /// others at its address.
@@ -47,7 +48,7 @@ pub(super) async fn enter(
     visitor: &Visitor,
     context: &Context,
 ) -> Result<Entered, HttpResponse> {
-    if header_bytes(request) > MAX_HEADERS {
+    if header_bytes(request) > MAX_HEADERS || line_bytes(request) > MAX_HEADERS {
         return Err(plain(StatusCode::BAD_REQUEST, ""));
     }
     let Some(addr) = visitor.addr else {
@@ -139,6 +140,13 @@ fn is_own_host(request: &RequestHead, context: &Context) -> bool {
     });
     let in_line = request.uri.host();
     all_are && in_line.is_none_or(|host| context.access.is_own_host(host))
+}
+
+/// The request line, without its end.
+fn line_bytes(request: &RequestHead) -> usize {
+    let target = request.uri.path_and_query();
+    let target = target.map_or(0, |target| target.as_str().len());
+    request.method.as_str().len() + target + "  HTTP/1.1".len()
 }
 
 fn header_bytes(request: &RequestHead) -> usize {

@@ -17,6 +17,7 @@ use tokio_util::codec::{Decoder, Encoder};
 use tokio_util::io::poll_read_buf;
 
 use super::super::gate::MAX_HEADERS;
+use super::host;
 
 /// Room for what is received next, bytes.
 const READ: usize = 8 * 1024;
@@ -100,6 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Request, Broken>> {
         loop {
+            host::complete(&mut self.received);
             match self.codec.decode(&mut self.received) {
                 Ok(Some(Message::Item(request))) => return Poll::Ready(Ok(request)),
                 Ok(Some(Message::Chunk(_))) => {
