@@ -9,10 +9,11 @@ ARGS    ?=
 CARGO   ?= cargo
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 
+export HANDFAST_CLIENTS ?= $(abspath $(TARGET)/clients/release/handfast-clients)
 export HANDFAST_BIN ?= $(abspath $(TARGET)/release/handfast)
 
 .DEFAULT_GOAL := help
-.PHONY: help run testnet build install test check sim fuzz interop bench doc setup bitcoind
+.PHONY: help run testnet build install test check sim fuzz interop bench doc setup bitcoind clients
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +38,7 @@ test: build ## Run every test that needs no other node
 check: ## Formatting, clippy with warnings as errors, dependency rules
 	@scripts/setup check
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path tests/clients/Cargo.toml -- --check
 	$(CARGO) clippy --release --workspace --all-targets --all-features -- -D warnings
 	$(CARGO) deny --all-features check bans licenses sources
 	@scripts/advisories
@@ -48,7 +50,7 @@ fuzz: build ## Fuzz Handfast for long: every scenario 20,000 times, 300 at a tim
 	FUZZ_CYCLES=20000 FUZZ_CONCURRENCY=300 FUZZ_MIX_SECONDS=120 \
 	$(CARGO) test --release --workspace --test fuzz_handfast -- --nocapture --test-threads=1
 
-interop: build bitcoind ## Run the tests against a real bitcoind (built once, about 15 minutes)
+interop: build bitcoind clients ## Run the tests against a real bitcoind (built once, about 15 minutes) and with other people's clients
 	$(CARGO) test --release --workspace --features handfast-tests/interop --test interop
 
 bench: build bitcoind ## Sync, churn, RPC beside bitcoind, mining and the fuzzer (ARGS="--bench sync|churn|fuzz|rpc|mining --runs 5 --chain light|signed"; ARGS="--bench attack": hostile peers)
@@ -63,3 +65,7 @@ setup: ## Install what is missing (Debian, Ubuntu)
 
 bitcoind: setup ## Build the bitcoind that interop and bench use
 	@scripts/bitcoind
+
+# A workspace of its own: see its Cargo.toml.
+clients: setup ## Build the clients of others that interop runs
+	$(CARGO) build --release --locked --manifest-path tests/clients/Cargo.toml --target-dir $(TARGET)/clients
