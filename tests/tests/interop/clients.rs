@@ -10,8 +10,9 @@ use std::process::Command;
 
 use handfast_tests::process::{Node, Setup};
 use handfast_tests::rpc::Endpoint;
-use handfast_tests::wait::wait_for;
 use handfast_wire::Network;
+
+use crate::following::mine;
 
 /// Where the clients are; `None`: they were not built.
 fn program() -> Option<PathBuf> {
@@ -43,7 +44,7 @@ fn outcomes(program: &PathBuf, client: &str, node: &Node) -> BTreeMap<String, St
     lines.collect()
 }
 
-/// Compares one client with both nodes, each connected to the other program's like.
+/// Compares what one client can read of both nodes, each of which follows the same third.
 fn assert_client_works(client: &str) {
     let Some(program) = program() else {
         eprintln!("skipped: tests/clients is not built (make interop does it)");
@@ -51,11 +52,11 @@ fn assert_client_works(client: &str) {
     };
     let network = Network::Regtest;
     let far = Setup::bitcoind(network.clone()).start();
+    let tip = mine(&far, 20);
     let core = Setup::bitcoind(network.clone()).connect(far.p2p()).start();
     let ours = Setup::handfast(network).connect(far.p2p()).start();
-    wait_for("both are connected", || {
-        (far.peers().len() == 2).then_some(())
-    });
+    core.wait_for_tip(tip);
+    ours.wait_for_tip(tip);
     let theirs = outcomes(&program, client, &core);
     let own = outcomes(&program, client, &ours);
     let calls: Vec<&String> = theirs.keys().collect();
