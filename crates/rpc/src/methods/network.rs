@@ -289,6 +289,8 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
         "inbound": row.direction == Direction::Inbound,
         "bip152_hb_to": false,
         "bip152_hb_from": false,
+        // Dropped by Core since version 31, and read by clients of earlier ones.
+        "startingheight": introduction.claimed_height.unwrap_or(-1),
         "presynced_headers": -1,
         "synced_headers": -1,
         "synced_blocks": -1,

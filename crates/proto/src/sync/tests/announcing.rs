@@ -234,7 +234,7 @@ fn a_start_with_a_recent_tip_ends_initial_download_though_nobody_connects_for_da
 fn a_clock_that_is_put_back_does_not_end_initial_download() {
     let chain = Blocks::new(5, 1);
     let mut world = World::with(&chain, SyncConfig::new(&Network::Regtest, None, 1));
-    world.run(secs(1));
+    world.node.opened(world.now);
     assert!(world.node.initial_block_download(world.now));
     let mut then = world.now;
     then.unix = chain.tip().time;

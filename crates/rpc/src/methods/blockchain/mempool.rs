@@ -21,7 +21,7 @@ pub(super) const GETMEMPOOLINFO: Method = Method {
             takes no byte, nor may it (maxmempool). Fee rates and limits are those of the consensus engine's policy,\n\
             which other nodes relay by.",
     result: "{ loaded, size, bytes, usage, total_fee, maxmempool, mempoolminfee, minrelaytxfee, incrementalrelayfee,\n  \
-             unbroadcastcount, permitbaremultisig, maxdatacarriersize, limitclustercount, limitclustersize, optimal }",
+             unbroadcastcount, permitbaremultisig, maxdatacarriersize, limitclustercount, limitclustersize, optimal, fullrbf }",
     example: "",
     needs_chain: true,
     run: |_| {
@@ -42,6 +42,9 @@ pub(super) const GETMEMPOOLINFO: Method = Method {
                 "limitclustercount": policy::CLUSTER_COUNT,
                 "limitclustersize": policy::CLUSTER_SIZE,
                 "optimal": true,
+                // Dropped by Core since version 31, and read by every client of 24 to 31: a
+                // transaction may always be replaced.
+                "fullrbf": true,
             }))
         })
     },
