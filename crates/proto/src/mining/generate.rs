@@ -1,4 +1,5 @@
-//! Blocks on demand: one order at a time, one block on top of the other.
+//! Blocks on demand: one search at a time, and orders take turns, so that one without end keeps
+//! nobody waiting.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -20,7 +21,7 @@ const FIRST_EXTRA_NONCE: u64 = 1 << 63;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Orders {
     pub(super) current: Option<Job>,
-    waiting: VecDeque<GenerateOrder>,
+    waiting: VecDeque<Job>,
 }
 
 impl Orders {
@@ -29,7 +30,7 @@ impl Orders {
     }
 
     pub(super) fn push(&mut self, order: GenerateOrder) {
-        self.waiting.push_back(order);
+        self.waiting.push_back(Job::new(order));
     }
 
     /// Makes the next order the current one, if there is none.
@@ -37,12 +38,27 @@ impl Orders {
         if self.current.is_some() {
             return None;
         }
-        self.current = self.waiting.pop_front().map(Job::new);
+        self.current = self.waiting.pop_front();
         self.current.as_mut()
     }
 
+    /// Whether there is more than the current order.
+    pub(super) fn others_wait(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Lets the next order have its turn, if the current one has nothing under way.
+    pub(super) fn take_turns(&mut self) {
+        let under_way = |job: &mut Job| !matches!(job.step, JobStep::Begin | JobStep::Paused(_));
+        if self.others_wait()
+            && let Some(job) = self.current.take_if(|job| !under_way(job))
+        {
+            self.waiting.push_back(job);
+        }
+    }
+
     pub(super) fn abandon(&mut self, ticket: u64) {
-        self.waiting.retain(|order| order.ticket != ticket);
+        self.waiting.retain(|job| job.order.ticket != ticket);
         if self
             .current
             .as_ref()
@@ -69,6 +85,8 @@ pub(super) enum JobStep {
     Begin,
     /// Nonces are being tried.
     Searching(Search),
+    /// These nonces are next, when other orders have had their turn.
+    Paused(Search),
     /// A block was submitted.
     Judging { submission: u64 },
 }

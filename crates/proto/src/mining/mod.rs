@@ -6,7 +6,7 @@
 //! | `proposal` | [`objection`]: what can be seen to be wrong with a block that others would mine |
 //! | `template` | [`Template`]: a whole block but for the nonces; the header of every extra nonce |
 //! | `miner` | [`Miner`]: the machine that decides what is worked on, paced and submitted |
-//! | `generate`, `on_demand` | blocks on demand, one order after the other: `generatetoaddress` and its kin |
+//! | `generate`, `on_demand` | blocks on demand, orders by turns: `generatetoaddress` and its kin |
 //! | `report` | what it tells of itself |
 //! | `rate` | hashes per second over the last minute |
 //! | `vocabulary` | the machine's inputs, effects and what it tells |

@@ -43,17 +43,24 @@ impl Miner {
         }
     }
 
-    /// Begins the next block of the current order, or the next order, until one of them has
+    /// Begins the next block of the next order, or goes on with it, until one of them has
     /// something to wait for.
     pub(super) fn carry_on(&mut self, now: Now, effects: &mut Vec<Effect>) {
         loop {
+            self.orders.take_turns();
             if self.orders.next().is_none() && self.orders.current.is_none() {
                 return;
             }
-            let running = self.chain.running;
+            let (running, tip) = (self.chain.running, self.tip());
             let job = self.orders.current.as_mut().expect("looked at above");
-            if !matches!(job.step, JobStep::Begin) {
-                return;
+            match &job.step {
+                JobStep::Begin => {}
+                JobStep::Searching(_) | JobStep::Judging { .. } => return,
+                JobStep::Paused(search) if running && search.template.next().parent == tip => {
+                    let search = search.clone();
+                    return self.search(search, effects);
+                }
+                JobStep::Paused(_) => job.step = JobStep::Begin,
             }
             let ticket = job.order.ticket;
             if !running || job.is_over() {
@@ -119,7 +126,10 @@ impl Miner {
         }
         let search = search.clone();
         let Some(nonce) = found else {
+            let others_wait = self.orders.others_wait();
+            let job = self.orders.current.as_mut().expect("looked at above");
             match job.go_on(&search) {
+                Some(next) if others_wait => job.step = JobStep::Paused(next),
                 Some(next) if search.template.next().parent == tip => self.search(next, effects),
                 Some(_) | None => job.step = JobStep::Begin,
             }

@@ -47,7 +47,7 @@ fn hashes(result: &Result<Generated, GenerateFailure>) -> Vec<BlockHash> {
 }
 
 #[test]
-fn as_many_blocks_are_made_as_ordered_one_on_the_other_and_orders_wait_their_turn() {
+fn as_many_blocks_are_made_as_ordered_one_on_the_other_and_orders_take_turns() {
     let mut world = World::new(Duration::from_secs(60));
     let (first, second, none) = (
         world.order(1, 5, 1_000_000),
@@ -63,10 +63,11 @@ fn as_many_blocks_are_made_as_ordered_one_on_the_other_and_orders_wait_their_tur
     assert_eq!(made.len(), 8);
     assert_eq!(world.chain.tree.tip().height, 18);
     let tickets: Vec<u64> = world.answers.iter().map(|(ticket, _)| *ticket).collect();
-    assert_eq!(tickets, [1, 2, 3]);
-    assert_eq!(hashes(&world.answers[0].1), made[..5]);
-    assert_eq!(hashes(&world.answers[1].1), made[5..]);
-    assert!(hashes(&world.answers[2].1).is_empty());
+    assert_eq!(tickets, [3, 2, 1]);
+    let of = |indices: &[usize]| -> Vec<_> { indices.iter().map(|index| made[*index]).collect() };
+    assert!(hashes(&world.answers[0].1).is_empty());
+    assert_eq!(hashes(&world.answers[1].1), of(&[1, 3, 5]));
+    assert_eq!(hashes(&world.answers[2].1), of(&[0, 2, 4, 6, 7]));
     let state = world.miner.state(world.now);
     assert_eq!((state.generated, state.found, state.orders), (8, 0, 0));
 }
@@ -214,6 +215,41 @@ fn an_order_that_nobody_waits_for_is_dropped_and_the_next_one_begins() {
     assert_eq!(run(&mut world).len(), 1);
     assert_eq!(world.answers.len(), 1);
     assert_eq!(world.answers[0].0, 3);
+}
+
+#[test]
+fn a_search_that_finds_nothing_lets_others_have_their_turn_and_goes_on_where_it_was() {
+    let network = Network::Mainnet;
+    let tree = HeaderTree::new(network.genesis());
+    let mut world = World::on(network, Duration::ZERO, tree);
+    for ticket in 1..=3 {
+        let order = world.order(ticket, 1, u64::MAX);
+        world.step(Input::Generate(order));
+    }
+    let mut seen = Vec::new();
+    for _ in 0..7 {
+        let Some(Effect::Search {
+            ticket,
+            generation,
+            nonces,
+            ..
+        }) = world.searches.pop()
+        else {
+            panic!("one of them searches");
+        };
+        assert!(world.searches.is_empty(), "one at a time");
+        seen.push((ticket, nonces.start / (nonces.end - nonces.start)));
+        let found = None;
+        world.step(Input::Searched { generation, found });
+        if seen.len() == 5 {
+            // Its second search is under way, and changes nothing.
+            assert_eq!(world.searches.len(), 1);
+            world.searches.clear();
+            world.step(Input::Abandon { ticket: 3 });
+        }
+    }
+    let by_turns = [(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (1, 2), (2, 2)];
+    assert_eq!(seen, by_turns);
 }
 
 #[test]
