@@ -4,6 +4,7 @@
 //! input of its machine (`proto`), calls `step`, and performs the effects. What
 //! this crate owes is order, bounds and endings; [`manual`] says how.
 
+pub mod allocator;
 pub mod config;
 mod half_open;
 pub mod handle;
