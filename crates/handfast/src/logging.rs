@@ -46,9 +46,8 @@ impl Log {
     /// Starts logging to standard error. `filter` has been checked.
     pub(crate) fn start(filter: &str) -> Self {
         let log = Self::default();
-        // What the HTTP library says about itself, unless the filter asks for it. To one
-        // crate every malformed request is an error: a caller could fill the disk.
-        let filter = format!("actix_http=off,mio=warn,{filter}");
+        // What a library says about itself only if the filter asks for it.
+        let filter = format!("mio=warn,{filter}");
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(&filter))
             .with_ansi(false)

@@ -1,5 +1,9 @@
 //! JSON-RPC 1.0, 1.1 and 2.0 as Bitcoin Core speaks them. Pure: bytes in, bytes out.
 //!
+//! A request takes no more memory here than its text, however many calls or values it is
+//! made of: the calls of a batch are parsed one after the other, [`MAX_VALUES`] bounds the
+//! arguments of one, and [`Execute::relieve`] may take answers away before all are there.
+//!
 //! Version 1 (no `jsonrpc` member, or `"1.0"`) answers an error with an HTTP
 //! status and always carries both `result` and `error`. Version 2 answers `200`
 //! with one of the two, and nothing at all to a notification (no `id`).
@@ -8,22 +12,28 @@
 
 mod arguments;
 mod error;
+mod members;
+mod pieces;
 
-pub use arguments::{Params, positional};
+pub use arguments::{MAX_VALUES, Params, positional};
 pub(crate) use error::mismatch;
 pub use error::{Error, code};
+use members::{Fields, elements};
+pub use pieces::Pieces;
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// What carries out a call.
 pub trait Execute {
     /// Carries out `method`: its result as JSON text; the error goes to the caller as it is.
     fn execute(&self, method: &str, params: Params) -> impl Future<Output = Result<String, Error>>;
+
+    /// Between two calls of a batch: may take what is answered so far, to send it ahead.
+    fn relieve(&self, _answered: &mut Pieces) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
 }
 
 /// What goes back over HTTP.
@@ -31,8 +41,9 @@ pub trait Execute {
 pub struct Answer {
     /// The HTTP status: 200, 204, 400, 404 or 500.
     pub status: u16,
-    /// The body, ending with a newline; `None` when there is nothing to say.
-    pub body: Option<String>,
+    /// The body, ending with a newline, or its end if [`Execute::relieve`] has taken the
+    /// beginning; `None` when there is nothing to say.
+    pub body: Option<Pieces>,
 }
 
 /// Parses a request or a batch, carries it out in order, and words the answer.
@@ -53,17 +64,28 @@ pub async fn answer(body: &[u8], execute: &impl Execute) -> Answer {
 /// The first method that is called and not allowed, if any. What cannot be parsed calls
 /// nothing, and gets its error when it is carried out.
 pub(crate) fn first_refused(body: &[u8], allowed: impl Fn(&str) -> bool) -> Option<String> {
+    called(body)?.find(|method| !allowed(method))
+}
+
+/// Whether the request is one call of `method`, and no batch.
+pub(crate) fn calls_only(body: &[u8], method: &str) -> bool {
+    !is_batch(body) && called(body).is_some_and(|mut called| called.any(|it| it == method))
+}
+
+/// Whether the request is a batch, if it can be parsed.
+pub(crate) fn is_batch(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'[')
+}
+
+/// The methods that a request calls, as far as it can be parsed.
+fn called(body: &[u8]) -> Option<impl Iterator<Item = String>> {
     let text = serde_json::from_slice::<&RawValue>(body).ok()?;
-    let members = match text.get().as_bytes().first() {
-        Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text.get()).ok()?,
-        _ => vec![text],
-    };
-    let called = members.into_iter().filter_map(|member| {
-        let Members(members) = serde_json::from_str(member.get()).ok()?;
-        let (_, method) = members.into_iter().find(|(key, _)| key == "method")?;
-        serde_json::from_str::<String>(method.get()).ok()
-    });
-    called.into_iter().find(|method| !allowed(method))
+    let one = (!is_batch(body)).then_some(text);
+    let several = is_batch(body).then(|| elements(text)).into_iter().flatten();
+    Some(one.into_iter().chain(several).filter_map(|call| {
+        let fields: Fields<'_> = serde_json::from_str(call.get()).ok()?;
+        serde_json::from_str::<String>(fields.method?.get()).ok()
+    }))
 }
 
 /// One request on its own: only version 2 hides an error behind status 200.
@@ -71,12 +93,7 @@ async fn single(text: &RawValue, execute: &impl Execute) -> Answer {
     let mut head = Head::default();
     let request = match Request::parse(text, &mut head) {
         Ok(request) => request,
-        Err(error) => {
-            return Answer {
-                status: error.http_status(),
-                body: Some(head.reply(Err(error)) + "\n"),
-            };
-        }
+        Err(error) => return head.answer(error.http_status(), Err(error)),
     };
     let result = execute.execute(&request.method, request.params).await;
     if head.is_notification() {
@@ -89,50 +106,45 @@ async fn single(text: &RawValue, execute: &impl Execute) -> Answer {
         (Err(error), Version::One) => error.http_status(),
         (Ok(_), _) | (Err(_), Version::Two) => 200,
     };
-    Answer {
-        status,
-        body: Some(head.reply(result) + "\n"),
-    }
+    head.answer(status, result)
 }
 
 /// A batch is answered with status 200 whatever happened to its members.
 async fn batch(text: &RawValue, execute: &impl Execute) -> Answer {
-    let Ok(members) = serde_json::from_str::<Vec<&RawValue>>(text.get()) else {
-        return refuse(&Error::new(code::PARSE_ERROR, "Parse error"));
-    };
-    let mut replies = Vec::new();
-    for member in &members {
+    let (mut body, mut any, mut replied) = (Pieces::default(), false, false);
+    for call in elements(text) {
+        any = true;
         let mut head = Head::default();
-        let result = match Request::parse(member, &mut head) {
+        let result = match Request::parse(call, &mut head) {
             Ok(request) => execute.execute(&request.method, request.params).await,
             Err(error) => Err(error),
         };
         if !head.is_notification() {
-            replies.push(head.reply(result));
+            body.push_str(if replied { "," } else { "[" });
+            replied = true;
+            head.reply(result, &mut body);
+            execute.relieve(&mut body).await;
         }
     }
     // An empty batch names no version, so it gets an answer that version 1 understands.
-    if replies.is_empty() && !members.is_empty() {
-        return Answer {
-            status: 204,
-            body: None,
-        };
+    match (replied, any) {
+        (false, true) => {
+            return Answer {
+                status: 204,
+                body: None,
+            };
+        }
+        (false, false) => body.push_str("[]\n"),
+        (true, _) => body.push_str("]\n"),
     }
     Answer {
         status: 200,
-        body: Some(format!("[{}]\n", replies.join(","))),
+        body: Some(body),
     }
 }
 
 fn refuse(error: &Error) -> Answer {
-    let head = Head {
-        id: Some("null".into()),
-        version: Version::One,
-    };
-    Answer {
-        status: error.http_status(),
-        body: Some(head.reply(Err(error.clone())) + "\n"),
-    }
+    Head::default().answer(error.http_status(), Err(error.clone()))
 }
 
 /// How an answer is worded.
@@ -164,32 +176,39 @@ impl Head<'_> {
         self.id.is_none() && self.version == Version::Two
     }
 
-    fn reply(&self, result: Result<String, Error>) -> String {
-        let mut text = String::from("{");
+    fn answer(&self, status: u16, result: Result<String, Error>) -> Answer {
+        let mut body = Pieces::default();
+        self.reply(result, &mut body);
+        body.push_str("\n");
+        Answer {
+            status,
+            body: Some(body),
+        }
+    }
+
+    fn reply(&self, result: Result<String, Error>, text: &mut Pieces) {
+        text.push_str("{");
         if self.version == Version::Two {
             text.push_str("\"jsonrpc\":\"2.0\",");
         }
         match (result, self.version) {
             (Ok(result), version) => {
-                // With room for what follows, so that a long result is copied once.
-                text.reserve(result.len() + 64);
                 text.push_str("\"result\":");
-                text.push_str(&result);
+                text.push(result);
                 if version == Version::One {
                     text.push_str(",\"error\":null");
                 }
             }
             (Err(error), Version::One) => {
-                text.push_str(&format!("\"result\":null,\"error\":{}", error.to_json()))
+                text.push(format!("\"result\":null,\"error\":{}", error.to_json()));
             }
-            (Err(error), Version::Two) => text.push_str(&format!("\"error\":{}", error.to_json())),
+            (Err(error), Version::Two) => text.push(format!("\"error\":{}", error.to_json())),
         }
         if let Some(id) = &self.id {
             text.push_str(",\"id\":");
             text.push_str(id);
         }
-        text.push('}');
-        text
+        text.push_str("}");
     }
 }
 
@@ -204,18 +223,13 @@ impl Request {
     /// still answered with its own id and version.
     fn parse<'a>(text: &'a RawValue, head: &mut Head<'a>) -> Result<Self, Error> {
         let invalid = |message: &str| Error::new(code::INVALID_REQUEST, message);
-        let Ok(Members(members)) = serde_json::from_str::<Members<'a>>(text.get()) else {
+        let Ok(fields) = serde_json::from_str::<Fields<'a>>(text.get()) else {
             return Err(invalid("Invalid Request object"));
         };
-        let find = |name: &str| {
-            members
-                .iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.get())
-        };
+        let text_of = |field: Option<&'a RawValue>| field.map(RawValue::get);
 
-        head.id = find("id").map(Cow::Borrowed);
-        head.version = match find("jsonrpc") {
+        head.id = text_of(fields.id).map(Cow::Borrowed);
+        head.version = match text_of(fields.jsonrpc) {
             None | Some("null") => Version::One,
             Some(text) => match serde_json::from_str::<String>(text).as_deref() {
                 Ok("1.0") => Version::One,
@@ -224,39 +238,14 @@ impl Request {
                 Err(_) => return Err(invalid("jsonrpc field must be a string")),
             },
         };
-        let method = match find("method") {
+        let method = match text_of(fields.method) {
             None | Some("null") => return Err(invalid("Missing method")),
             Some(text) => {
                 serde_json::from_str(text).map_err(|_| invalid("Method must be a string"))?
             }
         };
-        let params = Params::parse(find("params").unwrap_or("null"))?;
+        let params = Params::parse(text_of(fields.params).unwrap_or("null"))?;
         Ok(Self { method, params })
-    }
-}
-
-/// The members of an object, in order, repeated names included.
-pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Object)
     }
 }
 

@@ -12,18 +12,30 @@
 //! |---|---|---|---|
 //! | connections, and their descriptors | half of what peers and files leave, and nobody's when others want them | the largest makes room first | [`share`] |
 //! | time of a connection on which nothing is asked | 30 s to its first request, 75 s between two, 30 s for an answer of which nothing is read | | [`connection`] |
-//! | memory for heads of requests | 4 KB each; longer ones: 512 at once | the largest makes room first | [`share`] |
+//! | memory for heads of requests | 8 KB each; longer ones: 512 at once | the largest makes room first | [`share`] |
 //! | memory for bodies | none: no body is read before the login | | [`call`] |
 //! | pages of metrics, looks at sync | one at a time, for all who wait | | [`once`] |
 //! | blocks and headers by `/rest` | 16 at once, until they are read; after 30 s others may have their turn | the largest makes room first | [`rest`] |
 //! | guesses of passwords | 64 addresses told apart, the others together | four a second | [`Guesses`] |
 //! | lines in the log | one of a kind in ten minutes | | [`seldom`] |
+//!
+//! And one with a password:
+//!
+//! | what | bound | where |
+//! |---|---|---|
+//! | calls in progress | those of `--rpc-work-queue`; more are told to come again, unless it is `stop` | [`call`] |
+//! | calls that wait for a block or a found nonce | a quarter of the connections, apart from the work queue; the oldest yields | [`waits`] |
+//! | memory for bodies of requests | 64 KB each; longer ones: 128 MB in all | [`call`] |
+//! | values of a call | 200,000 | [`crate::jsonrpc`] |
+//! | blocks as JSON being made | 2 at once | [`large`] |
+//! | long answers | 16 at once, until they are read; after 5 s without a byte others may have their turn. A batch is sent ahead from 8 MB on | [`execution`], [`content`] |
 
-mod attention;
 mod call;
 mod connection;
+mod content;
 mod execution;
 mod gate;
+mod large;
 mod long_calls;
 mod once;
 mod probes;
@@ -32,6 +44,7 @@ mod rest;
 mod running;
 mod seldom;
 mod share;
+mod waits;
 mod workers;
 
 pub(crate) use probes::lag;
@@ -40,34 +53,36 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use bytes::Bytes;
 use handfast_node::NodeHandle;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::auth::{Access, Cookie, Guesses};
 use crate::methods::Methods;
 use crate::metrics::RpcMetrics;
 use crate::sockets::{Listeners, RpcConfig, RpcError};
 
+use large::Large;
 use long_calls::LongCalls;
 use once::Once;
 use running::Running;
 use seldom::Seldom;
 use share::Share;
+use waits::Waits;
 
 /// Time for a whole request to arrive. Core `DEFAULT_HTTP_SERVER_TIMEOUT`.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer is sent in pieces of about this many bytes.
 const PIECE: usize = 64 * 1024;
-/// Time for calls in progress when the server stops.
-const CALLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for calls in progress when the server stops: the node has stopped before that, so that
+/// nothing is left to wait for but what is being written.
+const CALLS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time, after the last call, for answers to go out and idle connections to be closed. Nobody
 /// is owed more: a caller that does not read, or has sent half a request.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What every worker has.
 #[derive(Clone)]
@@ -79,6 +94,7 @@ struct Context {
     logs: Arc<Logs>,
     metrics: Arc<RpcMetrics>,
     load: Load,
+    waits: Arc<Waits>,
     long_calls: Arc<LongCalls>,
     /// Whether `/rest` is served.
     rest: bool,
@@ -97,6 +113,7 @@ impl Context {
             logs: Arc::default(),
             metrics: Arc::default(),
             load: Load::new(config.max_calls),
+            waits: Arc::new(Waits::new(most_waits(config))),
             long_calls: Arc::new(LongCalls::start()?),
             rest: config.rest,
             page: Arc::default(),
@@ -115,6 +132,8 @@ struct Shares {
     /// Of those over TCP who have not logged in, the ones whose answer by `/rest` is made or
     /// being sent.
     rest: Arc<Share>,
+    /// Of those who have logged in, the ones whose long answer is made or being sent.
+    answers: Arc<Share>,
 }
 
 /// An idle caller who has logged in may be asked to leave after so long.
@@ -123,6 +142,10 @@ const IDLE: Duration = Duration::from_secs(1);
 const REST_ANSWERS: usize = 16;
 /// Time for such an answer to be made and read, when others wait for theirs.
 const REST_PATIENCE: Duration = Duration::from_secs(30);
+/// Long answers to callers who have logged in, at most.
+const ANSWERS: usize = 16;
+/// Time in which something of such an answer is read, when others wait for theirs.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// Callers in the middle of a request whose head is long, at most; each has up to 20 KB of
 /// it here.
 const LONG_HEADS: usize = 512;
@@ -143,15 +166,26 @@ impl Shares {
             unix: Share::new(unix, IDLE),
             long_heads: Share::new(LONG_HEADS, IDLE),
             rest: Share::new(REST_ANSWERS, REST_PATIENCE),
+            answers: Share::new(ANSWERS, ANSWER_PATIENCE),
         }
     }
 
     fn evicted(&self) -> u64 {
-        [&self.tcp, &self.unix, &self.long_heads, &self.rest]
-            .map(|share| share.evicted())
-            .iter()
-            .sum()
+        let all = [
+            &self.tcp,
+            &self.unix,
+            &self.long_heads,
+            &self.rest,
+            &self.answers,
+        ];
+        all.iter().map(|share| share.evicted()).sum()
     }
+}
+
+/// Calls that wait, at most: no more than the work queue has places, and than leave half of
+/// the connections of either kind to others.
+fn most_waits(config: &RpcConfig) -> usize {
+    config.max_calls.min(config.max_connections / 4)
 }
 
 /// Lines that callers could fill the log with.
@@ -163,13 +197,24 @@ struct Logs {
     guesses: Seldom,
 }
 
-/// What the end of the server waits for.
+/// Memory for bodies of long requests, bytes: of four as long as they may be, or of dozens
+/// with a block each.
+const MEMORY: usize = 128 * 1024 * 1024;
+/// The unit in which it is given out, bytes.
+const MEMORY_UNIT: usize = 1024;
+
+/// What is carried out, by all workers together.
 #[derive(Clone, Debug)]
 struct Load {
-    /// A permit for each call that has been read and has no answer yet.
+    /// The work queue: a permit for each call that has been read and has no answer yet,
+    /// unless it waits for something to happen.
     calls: Arc<Semaphore>,
-    /// As many as there are permits.
-    most_calls: u32,
+    /// Results that are made of whole blocks.
+    large: Arc<Large>,
+    /// A permit for each [`MEMORY_UNIT`].
+    memory: Arc<Semaphore>,
+    /// Calls that have no answer yet. The end of the server waits for them.
+    in_progress: InProgress,
     /// Open connections.
     connections: Counter,
 }
@@ -177,23 +222,62 @@ struct Load {
 impl Load {
     fn new(most_calls: usize) -> Self {
         let most_calls = most_calls.min(Semaphore::MAX_PERMITS);
-        let most_calls = u32::try_from(most_calls).unwrap_or(u32::MAX);
         Self {
-            calls: Arc::new(Semaphore::new(most_calls as usize)),
-            most_calls,
+            calls: Arc::new(Semaphore::new(most_calls)),
+            large: Arc::default(),
+            memory: Arc::new(Semaphore::new(MEMORY / MEMORY_UNIT)),
+            in_progress: InProgress::default(),
             connections: Counter::default(),
         }
     }
 
     /// One more call, until dropped; `None` when there are as many as may be.
-    fn call(&self) -> Option<SemaphorePermit<'_>> {
-        self.calls.try_acquire().ok()
+    fn call(&self) -> Option<OwnedSemaphorePermit> {
+        self.calls.clone().try_acquire_owned().ok()
     }
 
-    /// Waits until every call has its answer.
-    async fn no_calls(&self) {
+    /// Whether there are as many calls as may be.
+    fn is_full(&self) -> bool {
+        self.calls.available_permits() == 0
+    }
+
+    /// Memory for a body of so many bytes, when it is there.
+    async fn memory(&self, length: usize) -> Option<OwnedSemaphorePermit> {
+        let units = length.min(MEMORY).div_ceil(MEMORY_UNIT);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
         // Fails only if somebody closed it, which nobody does.
-        let _ = self.calls.acquire_many(self.most_calls).await;
+        self.memory.clone().acquire_many_owned(units).await.ok()
+    }
+}
+
+/// How many calls are carried out. Counted with each, so that it has to cost nothing, and
+/// waited for once.
+#[derive(Clone, Debug, Default)]
+struct InProgress(Arc<AtomicUsize>);
+
+/// One of them.
+struct OneCall<'a>(&'a AtomicUsize);
+
+/// How often it is looked whether there is none.
+const LOOK: Duration = Duration::from_millis(5);
+
+impl InProgress {
+    fn one_more(&self) -> OneCall<'_> {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        OneCall(&self.0)
+    }
+
+    /// Waits until there is none.
+    async fn none(&self) {
+        while self.0.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+impl Drop for OneCall<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -282,8 +366,8 @@ impl Server {
         &self.addresses
     }
 
-    /// Takes no more connections, lets calls in progress finish (5 s at most) and their
-    /// answers go out (1 s), then removes socket and cookie. No answer is cut whose
+    /// Takes no more connections, lets calls in progress finish (1 s at most) and their
+    /// answers go out (0.5 s), then removes socket and cookie. No answer is cut whose
     /// caller reads it.
     ///
     /// # Ordering
@@ -295,7 +379,7 @@ impl Server {
         };
         let calls = async {
             workers.close().await;
-            self.load.no_calls().await;
+            self.load.in_progress.none().await;
         };
         let calls = tokio::time::timeout(CALLS_TIMEOUT, calls).await.is_ok();
         workers.end();
@@ -319,12 +403,6 @@ impl Drop for Server {
         self.running.close();
         self.running.remove();
     }
-}
-
-fn plain(status: StatusCode, text: impl Into<String>) -> HttpResponse {
-    HttpResponse::build(status)
-        .content_type("text/plain; charset=utf-8")
-        .body(text.into())
 }
 
 #[cfg(test)]

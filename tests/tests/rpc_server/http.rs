@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 
-use crate::exchange::{connect, cookie, exchange, half_close, last_post, node, post, read_to_end};
+use crate::exchange::{
+    connect, cookie, exchange, half_close, last_post, node, post, read_all, read_to_end,
+};
 
 const CALL: &str = r#"{"method":"getblockcount","id":7}"#;
 const ANSWER: &str = "{\"result\":0,\"error\":null,\"id\":7}\n";
@@ -67,6 +69,59 @@ fn http_1_0_is_answered_and_closed() {
     let request = format!("POST / HTTP/1.0\r\n{login}Content-Length: {length}\r\n\r\n{CALL}");
     let answer = exchange(&node, request.as_bytes());
     assert_eq!((answer.status, answer.text().as_str()), (200, ANSWER));
+}
+
+#[test]
+fn who_speaks_http_1_0_changes_nothing_for_who_speaks_http_1_1() {
+    let node = node(&[]);
+    let login = cookie(&node);
+    let old = b"GET /health HTTP/1.0\r\n\r\n";
+    for _ in 0..100 {
+        assert_eq!(exchange(&node, old).header("connection"), None);
+    }
+    let two = post(&login, CALL) + &last_post(&login, CALL);
+    for number in 0..100 {
+        let mut stream = connect(&node);
+        stream.write_all(two.as_bytes()).expect("written");
+        let answers = read_all(&mut stream);
+        let said: Vec<_> = answers
+            .iter()
+            .map(|it| {
+                (
+                    it.head.starts_with("HTTP/1.1 200 "),
+                    it.header("connection"),
+                )
+            })
+            .collect();
+        assert_eq!(
+            said,
+            [(true, None), (true, Some("close"))],
+            "connection {number}"
+        );
+    }
+}
+
+#[test]
+fn http_1_1_without_a_host_is_served_as_core_serves_it_and_two_hosts_are_refused() {
+    let node = node(&[]);
+    let length = CALL.len();
+    let with = |hosts: &str| {
+        let login = cookie(&node);
+        let request = format!(
+            "POST / HTTP/1.1\r\n{hosts}Connection: close\r\n{login}Content-Length: {length}\r\n\r\n{CALL}"
+        );
+        exchange(&node, request.as_bytes())
+    };
+    assert_eq!(with("").text(), ANSWER);
+    assert_eq!(with("Host: localhost\r\nHost: localhost\r\n").status, 400);
+}
+
+#[test]
+fn a_request_line_that_is_too_long_is_refused_as_malformed() {
+    let node = node(&[]);
+    let path = "a".repeat(20_000);
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(exchange(&node, request.as_bytes()).status, 400);
 }
 
 #[test]

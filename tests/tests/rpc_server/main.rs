@@ -4,6 +4,8 @@
 mod access;
 mod exchange;
 mod http;
+mod large;
+mod leaving;
 mod overload;
 mod pipelining;
 mod reads;

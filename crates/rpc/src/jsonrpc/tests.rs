@@ -45,7 +45,7 @@ fn ask_of(echo: &Echo, body: &str) -> Answer {
 fn expect(body: &str, status: u16, answer: &str) {
     let expected = Answer {
         status,
-        body: Some(format!("{answer}\n")),
+        body: Some(format!("{answer}\n").into()),
     };
     assert_eq!(ask(body), expected, "{body}");
 }
@@ -250,6 +250,7 @@ fn named_arguments_find_their_places_and_gaps_are_null() {
         ask(&format!(r#"{{"method":"echo","params":{params}}}"#))
             .body
             .expect("answered")
+            .text()
     };
     let ok = |result: &str| format!(r#"{{"result":{result},"error":null}}"#) + "\n";
     assert_eq!(call(r#"{"arg1":2,"arg0":1}"#), ok("[1,2]"));
@@ -285,4 +286,55 @@ fn numbers_keep_their_digits_on_the_way_through() {
         r#"{"result":[50.00000000,18446744073709551616],"error":null,"id":1}"#,
     );
     assert_eq!(json!(0.5).to_string(), "0.5");
+}
+
+/// Takes away what is answered after each call.
+struct Relieved {
+    echo: Echo,
+    taken: RefCell<Vec<bytes::Bytes>>,
+}
+
+impl Execute for Relieved {
+    async fn execute(&self, method: &str, params: Params) -> Result<String, Error> {
+        self.echo.execute(method, params).await
+    }
+
+    async fn relieve(&self, answered: &mut Pieces) {
+        self.taken.borrow_mut().extend(answered.take());
+    }
+}
+
+#[test]
+fn what_is_taken_from_the_answer_to_a_batch_and_what_is_left_are_the_whole_answer() {
+    let batch = r#"[{"method":"echo","id":1},5,{"method":"fail","id":2}]"#;
+    let whole = ask(batch).body.expect("answered").text();
+    let relieved = Relieved {
+        echo: Echo::default(),
+        taken: RefCell::default(),
+    };
+    let answer = pin!(answer(batch.as_bytes(), &relieved));
+    let Poll::Ready(rest) = answer.poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("the echo never waits");
+    };
+    let taken = relieved.taken.take();
+    assert_eq!(taken.len(), 3, "after each call");
+    let rest = rest.body.expect("answered").text();
+    assert_eq!(rest, "]\n");
+    assert_eq!(String::from_utf8_lossy(&taken.concat()) + &*rest, whole);
+}
+
+#[test]
+fn a_request_is_one_call_of_a_method_or_it_is_not() {
+    let stop = |body: &str| calls_only(body.as_bytes(), "stop");
+    assert!(stop(r#" {"method":"stop"}"#) && stop(r#"{"id":1,"m\u0065thod":"st\u006fp"}"#));
+    for other in [
+        r#"[{"method":"stop"}]"#,
+        r#"{"method":"help","method":"stop"}"#,
+        r#"{"method":"stop""#,
+        r#"{"params":["stop"]}"#,
+        "\"stop\"",
+        "",
+    ] {
+        assert!(!stop(other), "{other}");
+    }
 }

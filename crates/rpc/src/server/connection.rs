@@ -1,274 +1,341 @@
-//! One connection: its requests are read, carried out and answered one after the other.
+//! One connection: hyper reads its requests one after the other and sends the answers.
 //!
-//! actix-http decodes requests and encodes answers; the loop around them is ours. Its own
-//! looks ahead: it decodes what a caller sends who does not wait for answers, and answers
-//! all of it as the last request asks. Three calls of which the last says `Connection:
-//! close` get three answers that say it, and of a call that ends its connection and one
-//! behind it both are carried out. A caller who goes by RFC 9112 then repeats what was done.
-//! Here a request is looked at when the one before it has its answer.
+//! Around it is what hyper does not know of: how long callers may take and how much they may
+//! send (`pipe`), that others may need the connection's seat, and callers who leave.
 //!
-//! It also says `100 Continue` only when somebody wants the body: after login and length.
+//! | the caller | Unix socket | TCP |
+//! |---|---|---|
+//! | has closed | it is gone | looks like the next one; a reset tells it, when something was sent |
+//! | sends no more, and reads | gets its answer | gets its answer; of a call that waits it is taken for gone |
+//!
+//! Of who is gone the call is dropped where it waits, and its place and descriptor are free.
 
-mod host;
-mod wire;
+mod pipe;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::{Arc, Weak};
+use std::task::{Context as Poller, Poll, ready};
 use std::time::Duration;
 
-use actix_http::body::{BoxBody, MessageBody};
-use actix_http::{
-    ConnectionType, HttpMessage, Payload, Request, Response, ServiceConfig, StatusCode,
-};
-use actix_service::Service;
-use tokio::io::{AsyncRead, AsyncWrite};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_LENGTH, EXPECT};
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use crate::address_group::AddressGroup;
+use crate::auth::Rights;
+
+use super::content::{Answered, Response, empty};
+use super::execution::Progress;
 use super::gate::{self, Visitor};
+use super::share::{Seat, Share};
 use super::workers::{Stage, reached};
-use super::{Context, PIECE, READ_TIMEOUT};
+use super::{Context, call, probes, rest};
 
-use wire::{Body, Broken, Wire};
+pub(super) use pipe::Stream;
+use pipe::{Alarm, Io, Pipe};
 
-/// Time that an idle connection is kept open.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Time in which a caller reads a [`PIECE`] of its answer.
-const SEND_TIMEOUT: Duration = READ_TIMEOUT;
+/// What hyper has of one connection in its buffers, each way, bytes.
+const BUFFER: usize = 32 * 1024;
 /// Time for the caller to read a refusal before its connection is cut.
 const LINGER: Duration = Duration::from_secs(1);
+/// Time for the rest of a short body that nobody wants, so that the connection can stay.
+const SETTLE: Duration = Duration::from_millis(100);
+/// A longer body that nobody wants is not read, bytes.
+const SETTLED: usize = 64 * 1024;
 
-/// What serves the connections of one socket.
-pub(super) struct Serving<A> {
-    /// The routes.
-    pub(super) app: A,
-    /// Shared, since it keeps the clock of all answers.
-    pub(super) config: ServiceConfig,
-    pub(super) stage: watch::Receiver<Stage>,
-    pub(super) context: Context,
+/// Who is at the other end of a connection, and what is done for it.
+pub(super) struct Client {
+    visitor: Visitor,
+    progress: Arc<Progress>,
+    /// Of the long answer that is being sent.
+    seat: RefCell<Weak<Seat>>,
 }
 
-type Shared<S> = Rc<RefCell<Wire<S>>>;
+impl Client {
+    fn new(visitor: Visitor) -> Rc<Self> {
+        Rc::new(Self {
+            visitor,
+            progress: Arc::default(),
+            seat: RefCell::default(),
+        })
+    }
 
-/// What became of the wait for a request.
-enum Next {
-    Request(Request),
-    /// There will be none: the connection is idle, the caller has left, or the server ends.
-    Over,
-    /// It cannot be read.
-    Refused(StatusCode),
-}
+    pub(super) fn group(&self) -> AddressGroup {
+        self.visitor.seat.group()
+    }
 
-impl<A> Serving<A>
-where
-    A: Service<Request>,
-    A::Response: Into<Response<BoxBody>>,
-    A::Error: Into<Response<BoxBody>>,
-{
-    /// Serves one connection to its end, or until somebody else needs its seat.
-    pub(super) async fn connection<S>(&self, stream: S, visitor: &Visitor)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        tokio::select! {
-            () = visitor.seat.cut() => {}
-            () = self.requests(stream, visitor) => {}
+    /// Of the request that is carried out.
+    pub(super) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// Something of an answer went out.
+    fn has_read(&self) {
+        // A caller without a password has its time whether it reads or not.
+        if !self.visitor.seat.is_stranger()
+            && let Some(seat) = self.seat.borrow().upgrade()
+        {
+            seat.idles(true);
         }
     }
 
-    async fn requests<S>(&self, stream: S, visitor: &Visitor)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        let wire = Rc::new(RefCell::new(Wire::new(stream, self.config.clone())));
-        let seat = &visitor.seat;
+    /// Whether others need the seat of its answer.
+    fn is_to_leave(&self) -> bool {
+        let seat = self.seat.borrow().upgrade();
+        seat.is_some_and(|seat| seat.is_leaving())
+    }
+}
+
+/// What serves connections.
+#[derive(Clone)]
+pub(super) struct Serving {
+    http: http1::Builder,
+    stage: watch::Receiver<Stage>,
+    context: Arc<Context>,
+}
+
+/// How a connection ended.
+enum End {
+    /// In order, but the caller may still be sending.
+    Unread,
+    /// In order.
+    Closed,
+    /// What was sent is no request; the caller is told.
+    Refused(StatusCode),
+    /// There is nobody to be told.
+    Cut,
+}
+
+impl Serving {
+    pub(super) fn new(stage: watch::Receiver<Stage>, context: Context) -> Self {
+        let mut http = http1::Builder::new();
+        // Of a caller who only sends no more the answer is sent: see `pipe`.
+        http.half_close(true)
+            .header_read_timeout(None)
+            .max_buf_size(BUFFER);
+        Self {
+            http,
+            stage,
+            context: Arc::new(context),
+        }
+    }
+
+    /// Serves one connection to its end, or until somebody else needs its seat.
+    pub(super) async fn connection<S: Stream>(&self, stream: S, visitor: Visitor) {
+        let client = Client::new(visitor);
+        tokio::select! {
+            () = client.visitor.seat.cut() => {}
+            () = self.requests(stream, &client) => {}
+        }
+    }
+
+    async fn requests<S: Stream>(&self, stream: S, client: &Rc<Client>) {
+        let pipe = Rc::new(Pipe::new(stream, client.clone()));
+        let end = self.until_the_end(&pipe, client).await;
+        let refusal = match end {
+            End::Closed | End::Cut => return,
+            End::Unread => None,
+            End::Refused(status) => Some(status),
+        };
+        // What arrives at a closed socket resets it, and the caller loses the answer. It is
+        // over in any case.
+        let _ = timeout(LINGER, pipe.say_last(refusal)).await;
+    }
+
+    async fn until_the_end<S: Stream>(&self, pipe: &Rc<Pipe<S>>, client: &Rc<Client>) -> End {
+        let service = service_fn(move |request| async move {
+            Answered::Ok(self.answer(request, pipe, client).await)
+        });
+        let io = TokioIo::new(Io(pipe.clone()));
+        let mut http = self.http.serve_connection(io, service);
+        let seat = &client.visitor.seat;
         let mut ending = pin!(async {
             tokio::select! {
                 () = reached(self.stage.clone(), Stage::Ending) => {}
                 () = seat.asked_to_leave() => {}
             }
         });
-        // For the whole head of the first request, and for the beginning of later ones.
-        let mut patience = (READ_TIMEOUT, Duration::ZERO);
-        loop {
-            seat.idles(true);
-            let next = self.next(&wire, visitor, patience, ending.as_mut()).await;
-            seat.idles(false);
-            let request = match next {
-                Next::Request(request) => request,
-                Next::Over => return,
-                Next::Refused(status) => {
-                    let refusal = Response::with_body(status, BoxBody::new(()));
-                    if send(&wire, refusal, ConnectionType::Close).await.is_ok() {
-                        linger(&wire).await;
-                    }
-                    return;
+        let mut long_head = None;
+        let mut alarm = pin!(sleep_until(pipe.next_alarm().unwrap_or_else(Instant::now)));
+        let (mut is_ending, mut told) = (false, false);
+        let ended = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
+                    return Poll::Ready(Ok(result));
                 }
-            };
-            let asked = request.head().connection_type();
-            let Some(response) = self.carry_out(&wire, request, visitor).await else {
-                return;
-            };
-            let body_read = wire.borrow_mut().skip_body();
-            let stays = asked == ConnectionType::KeepAlive
-                && response.head().connection_type() != ConnectionType::Close
-                && body_read
-                && *self.stage.borrow() < Stage::Ending
-                && !seat.is_leaving();
-            let last = match stays {
-                true => ConnectionType::KeepAlive,
-                false => ConnectionType::Close,
-            };
-            if send(&wire, response, last).await.is_err() {
-                return;
+                if pipe.poll_gone(cx).is_ready() {
+                    return Poll::Ready(Err(End::Cut));
+                }
+                let long_heads = &self.context.shares.long_heads;
+                if let Poll::Ready(end) = poll_long_head(&mut long_head, pipe, long_heads, cx) {
+                    return Poll::Ready(Err(end));
+                }
+                if pipe.goes_on() {
+                    continue;
+                }
+                is_ending = is_ending || ending.as_mut().poll(cx).is_ready();
+                if is_ending && !told && !pipe.is_in_head() {
+                    told = true;
+                    Pin::new(&mut http).graceful_shutdown();
+                    continue;
+                }
+                return poll_alarm(pipe, alarm.as_mut(), cx).map(Err);
             }
-            if !stays {
-                return linger(&wire).await;
-            }
-            patience = (KEEP_ALIVE, READ_TIMEOUT);
-        }
-    }
-
-    /// Waits for the head of a request: `begins` for its first byte, and `ends` after that
-    /// for the rest.
-    async fn next<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        wire: &Shared<S>,
-        visitor: &Visitor,
-        (begins, ends): (Duration, Duration),
-        mut ending: Pin<&mut impl Future>,
-    ) -> Next {
-        let deadline = Instant::now() + begins;
-        let arrived = poll_fn(|cx| {
-            if let Poll::Ready(arrived) = wire.borrow_mut().poll_arrived(cx) {
-                return Poll::Ready(arrived);
-            }
-            ending.as_mut().poll(cx).map(|_| false)
-        });
-        match timeout_at(deadline, arrived).await {
-            Ok(true) => {}
-            Ok(false) | Err(_) => return Next::Over,
-        }
-        visitor.seat.idles(false);
-        let deadline = match ends {
-            Duration::ZERO => deadline,
-            ends => Instant::now() + ends,
-        };
-        match timeout_at(deadline, self.head(wire, visitor)).await {
-            Ok(Ok(request)) => Next::Request(request),
-            Ok(Err(Broken::Gone)) => Next::Over,
-            Ok(Err(Broken::Malformed | Broken::Long)) => Next::Refused(StatusCode::BAD_REQUEST),
-            Err(_) => Next::Refused(StatusCode::REQUEST_TIMEOUT),
-        }
-    }
-
-    /// The head of a request, of which something is there.
-    async fn head<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        wire: &Shared<S>,
-        visitor: &Visitor,
-    ) -> Result<Request, Broken> {
-        let head = poll_fn(|cx| wire.borrow_mut().poll_head(false, cx)).await;
-        match head {
-            Err(Broken::Long) => {}
-            head => return head,
-        }
-        // Strangers with a long head are few at a time, and the next one takes the place of
-        // one of them.
-        let long = self.context.shares.long_heads.seat(visitor.seat.group());
-        let long = long.await;
-        let head = poll_fn(|cx| wire.borrow_mut().poll_head(true, cx));
-        tokio::select! {
-            head = head => head,
-            () = long.cut() => Err(Broken::Gone),
-        }
-    }
-
-    /// The answer; `None` if the caller has gone.
-    async fn carry_out<S>(
-        &self,
-        wire: &Shared<S>,
-        mut request: Request,
-        visitor: &Visitor,
-    ) -> Option<Response<BoxBody>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        request.head_mut().peer_addr = visitor.addr;
-        if wire.borrow_mut().has_body(request.head().expect()) {
-            let payload = Box::pin(Body(wire.clone()));
-            *request.payload() = Payload::Stream { payload };
-        }
-        let mut call = pin!(async {
-            let entered = match gate::enter(request.head(), visitor, &self.context).await {
-                Ok(entered) => entered,
-                Err(refusal) => return refusal.into(),
-            };
-            if entered.0.is_some() {
-                wire.borrow_mut().logged_in();
-            }
-            request.extensions_mut().insert(entered);
-            let result = self.app.call(request).await;
-            result.map_or_else(Into::into, Into::into)
-        });
-        poll_fn(|cx| {
-            if let Poll::Ready(response) = call.as_mut().poll(cx) {
-                return Poll::Ready(Some(response));
-            }
-            // Who has gone needs no answer, and the call is given up.
-            wire.borrow_mut().poll_gone(cx).map(|()| None)
         })
-        .await
+        .await;
+        let unread = pipe.has_unread() || !http.into_parts().read_buf.is_empty();
+        match ended {
+            Ok(Ok(())) if unread => End::Unread,
+            Ok(Ok(())) => End::Closed,
+            // hyper has said that it is no request.
+            Ok(Err(error)) if error.is_parse() => End::Unread,
+            Ok(Err(_)) => End::Cut,
+            Err(end) => end,
+        }
+    }
+
+    /// The answer to one request.
+    async fn answer<S: Stream>(
+        &self,
+        request: Request<Incoming>,
+        pipe: &Pipe<S>,
+        client: &Client,
+    ) -> Response {
+        pipe.called();
+        let (head, mut body) = request.into_parts();
+        let mut response = match gate::enter(&head, &client.visitor, &self.context).await {
+            Ok(rights) => route(&head, &mut body, rights, client, &self.context).await,
+            Err(refusal) => refusal,
+        };
+        let settled = settle(&head, &mut body).await;
+        let ends = *self.stage.borrow() >= Stage::Ending || client.visitor.seat.is_leaving();
+        if !settled || ends {
+            call::last(&mut response);
+        }
+        let seat = response.extensions_mut().remove::<Arc<Seat>>();
+        let seat = seat.as_ref().map(Arc::downgrade).unwrap_or_default();
+        client.seat.replace(seat);
+        pipe.answered(settled);
+        response
     }
 }
 
-/// Sends a whole answer, which says whether the connection stays.
-async fn send<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &Shared<S>,
-    response: Response<BoxBody>,
-    last: ConnectionType,
-) -> Result<(), Broken> {
-    let (mut head, body) = response.into_parts();
-    if last == ConnectionType::Close {
-        head.head_mut().set_connection_type(last);
+/// Everything that is served, to those whom [`gate::enter`] has let in. What is rare is in a
+/// box, for hyper keeps room for the longest of all futures with each connection.
+async fn route(
+    request: &Parts,
+    body: &mut Incoming,
+    rights: Option<Rights>,
+    client: &Client,
+    context: &Arc<Context>,
+) -> Response {
+    match request.uri.path() {
+        "/" => call::handle(request, body, rights, client, context).await,
+        "/health" => probes::health(request, context),
+        "/ready" => Box::pin(probes::ready(request, context)).await,
+        "/metrics" => Box::pin(probes::metrics(request, context)).await,
+        path => match path.strip_prefix("/rest/") {
+            Some(path) => Box::pin(rest::handle(path, request, rights, client, context)).await,
+            None => empty(StatusCode::NOT_FOUND),
+        },
     }
-    let mut body = pin!(body);
-    wire.borrow_mut().encode_head(head, body.size())?;
-    if !body.size().is_eof() {
-        while let Some(bytes) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
-            let mut bytes = bytes.map_err(|_| Broken::Gone)?;
-            while !bytes.is_empty() {
-                let piece = bytes.split_to(bytes.len().min(PIECE));
-                wire.borrow_mut().encode_body(Some(piece))?;
-                if wire.borrow().unsent() > PIECE {
-                    flush(wire).await?;
-                }
+}
+
+/// Passes over what nobody has read of the body; whether all of it is gone, and the next
+/// request follows. Of who asks first whether to send it nothing is read.
+async fn settle(request: &Parts, body: &mut Incoming) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    let length = request.headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    let is_long = length.is_some_and(|length: u64| length > SETTLED as u64);
+    if is_long || request.headers.contains_key(EXPECT) {
+        return false;
+    }
+    let skip = async {
+        let mut skipped = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            skipped += frame.data_ref().map_or(0, |chunk| chunk.len());
+            if skipped > SETTLED {
+                return false;
             }
         }
-        wire.borrow_mut().encode_body(None)?;
-    }
-    flush(wire).await?;
-    wire.borrow_mut().release();
-    Ok(())
-}
-
-/// Sends what is encoded, to a caller who reads.
-async fn flush<S: AsyncRead + AsyncWrite + Unpin>(wire: &Shared<S>) -> Result<(), Broken> {
-    let sent = poll_fn(|cx| wire.borrow_mut().poll_send(cx));
-    let sent = timeout(SEND_TIMEOUT, sent).await;
-    sent.unwrap_or(Err(Broken::Gone))
-}
-
-/// Closes our half and, where the caller may still be sending, its half too, or waits for
-/// that: what arrives at a closed socket resets it, and the caller loses the answer.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(wire: &Shared<S>) {
-    let close = async {
-        poll_fn(|cx| wire.borrow_mut().poll_close(cx)).await?;
-        poll_fn(|cx| wire.borrow_mut().poll_discard(cx)).await
+        body.is_end_stream()
     };
-    // It is over in any case.
-    let _ = timeout(LINGER, close).await;
+    Box::pin(timeout(SETTLE, skip)).await.unwrap_or(false)
+}
+
+/// Strangers with a long head are few at a time, and the next one takes the place of one of
+/// them. Ready when somebody did, or when the head is longer than any may be.
+fn poll_long_head<S: Stream>(
+    long_head: &mut Option<Pin<Box<dyn Future<Output = ()>>>>,
+    pipe: &Rc<Pipe<S>>,
+    share: &Arc<Share>,
+    cx: &mut Poller<'_>,
+) -> Poll<End> {
+    if pipe.is_too_long() {
+        return Poll::Ready(End::Refused(StatusCode::BAD_REQUEST));
+    }
+    if !pipe.is_in_head() {
+        *long_head = None;
+        return Poll::Pending;
+    }
+    if pipe.is_long() && long_head.is_none() {
+        let (pipe, share) = (pipe.clone(), share.clone());
+        *long_head = Some(Box::pin(async move {
+            let seat = share.seat(pipe.group()).await;
+            pipe.go_on();
+            seat.cut().await;
+        }));
+    }
+    let Some(long_head) = long_head else {
+        return Poll::Pending;
+    };
+    long_head.as_mut().poll(cx).map(|()| End::Cut)
+}
+
+/// Ready when the caller's time is up. Set anew only when that is sooner than before, or when
+/// it goes off: most requests do not touch it.
+fn poll_alarm<S: Stream>(
+    pipe: &Pipe<S>,
+    mut alarm: Pin<&mut Sleep>,
+    cx: &mut Poller<'_>,
+) -> Poll<End> {
+    loop {
+        let Some(due) = pipe.next_alarm() else {
+            return Poll::Pending;
+        };
+        if due < alarm.deadline() || alarm.is_elapsed() {
+            alarm.as_mut().reset(due);
+        }
+        ready!(alarm.as_mut().poll(cx));
+        match pipe.alarm(Instant::now()) {
+            Some(Alarm::Slow) => return Poll::Ready(End::Refused(StatusCode::REQUEST_TIMEOUT)),
+            Some(Alarm::Over) => return Poll::Ready(End::Cut),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+impl Client {
+    /// Somebody over the Unix socket.
+    pub(super) fn over_unix(context: &Context) -> Rc<Self> {
+        let seat = context.shares.unix.try_seat(AddressGroup::Unix);
+        Self::new(Visitor {
+            addr: None,
+            seat: seat.expect("there is room"),
+        })
+    }
 }

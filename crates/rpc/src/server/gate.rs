@@ -7,18 +7,17 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use actix_http::{HttpMessage, RequestHead};
-use actix_web::HttpResponse;
-use actix_web::http::{StatusCode, header};
+use hyper::http::request::Parts;
+use hyper::{StatusCode, header};
 
 use crate::auth::Rights;
 use crate::metrics::Refusal;
 
+use super::Context;
+use super::content::{Response, plain};
 use super::share::Seat;
-use super::{Context, plain};
 
-/// Longest header of a request, bytes, names and values together, and longest request line.
-/// Core `MAX_HEADERS_SIZE`.
+/// Longest header of a request, bytes, names and values together. Core `MAX_HEADERS_SIZE`.
 pub(super) const MAX_HEADERS: usize = 8 * 1024;
 /// Time that a caller waits at most for the answer to its failed login, behind those of
 /// others at its address.
@@ -33,30 +32,27 @@ pub(super) struct Visitor {
     pub(super) seat: Seat,
 }
 
-/// What whoever sent a request may call, for the handlers. `None`: it has shown no password.
-#[derive(Clone, Debug)]
-pub(super) struct Entered(pub(super) Option<Rights>);
-
-/// Lets a request in, or says why not.
+/// Lets a request in, or says why not. What whoever sent it may call; `None`: it has shown no
+/// password.
 ///
 /// # Security
 /// A request that brings a password is judged by it on every path, also on those that need
 /// none. One without is judged by how it calls this machine: see
 /// [`Access::is_own_host`](crate::auth::Access::is_own_host).
 pub(super) async fn enter(
-    request: &RequestHead,
+    request: &Parts,
     visitor: &Visitor,
     context: &Context,
-) -> Result<Entered, HttpResponse> {
-    if header_bytes(request) > MAX_HEADERS || line_bytes(request) > MAX_HEADERS {
+) -> Result<Option<Rights>, Response> {
+    if header_bytes(request) > MAX_HEADERS || has_several_hosts(request) {
         return Err(plain(StatusCode::BAD_REQUEST, ""));
     }
     let Some(addr) = visitor.addr else {
-        return Ok(Entered(Some(Rights::All)));
+        return Ok(Some(Rights::All));
     };
     if let Some(given) = request.headers.get(header::AUTHORIZATION) {
         let rights = login(given, addr, &visitor.seat, context).await?;
-        return Ok(Entered(Some(rights)));
+        return Ok(Some(rights));
     }
     if !is_own_host(request, context) {
         context.metrics.refused(Refusal::Host);
@@ -67,7 +63,7 @@ pub(super) async fn enter(
                     or start the node with --rpc-allow-host NAME.\n";
         return Err(unauthorized(text));
     }
-    Ok(Entered(None))
+    Ok(None)
 }
 
 /// What the bearer of these credentials may call; or the answer to a login that failed, when
@@ -77,7 +73,7 @@ async fn login(
     addr: SocketAddr,
     seat: &Seat,
     context: &Context,
-) -> Result<Rights, HttpResponse> {
+) -> Result<Rights, Response> {
     let guesses = &context.guesses;
     // Who has logged in on this connection is not one of those who guess.
     if seat.is_stranger() && !guesses.may_try(seat.group(), Instant::now()) {
@@ -114,7 +110,7 @@ async fn login(
 }
 
 /// What a caller hears who has shown no password where one is needed.
-pub(super) fn unauthorized(text: &'static str) -> HttpResponse {
+pub(super) fn unauthorized(text: &'static str) -> Response {
     let mut response = plain(StatusCode::UNAUTHORIZED, text);
     let challenge = header::HeaderValue::from_static("Basic realm=\"jsonrpc\"");
     response
@@ -123,7 +119,7 @@ pub(super) fn unauthorized(text: &'static str) -> HttpResponse {
     response
 }
 
-fn come_again(text: &'static str) -> HttpResponse {
+fn come_again(text: &'static str) -> Response {
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
     let retry = header::HeaderValue::from_static(RETRY_AFTER);
     response.headers_mut().insert(header::RETRY_AFTER, retry);
@@ -132,7 +128,7 @@ fn come_again(text: &'static str) -> HttpResponse {
 
 /// By its `Host`, by every one if there are several, and by the request line if that names
 /// one.
-fn is_own_host(request: &RequestHead, context: &Context) -> bool {
+fn is_own_host(request: &Parts, context: &Context) -> bool {
     let in_headers = request.headers.get_all(header::HOST);
     let all_are = in_headers.into_iter().all(|host| {
         let host = host.to_str();
@@ -142,22 +138,14 @@ fn is_own_host(request: &RequestHead, context: &Context) -> bool {
     all_are && in_line.is_none_or(|host| context.access.is_own_host(host))
 }
 
-/// The request line, without its end.
-fn line_bytes(request: &RequestHead) -> usize {
-    let target = request.uri.path_and_query();
-    let target = target.map_or(0, |target| target.as_str().len());
-    request.method.as_str().len() + target + "  HTTP/1.1".len()
+/// Of two hosts (RFC 9112, 3.2) one program may look at the first and another at the second.
+fn has_several_hosts(request: &Parts) -> bool {
+    request.headers.get_all(header::HOST).iter().count() > 1
 }
 
-fn header_bytes(request: &RequestHead) -> usize {
+fn header_bytes(request: &Parts) -> usize {
     let lines = request.headers.iter();
     lines
         .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
         .sum()
-}
-
-/// What [`enter`] has found; nothing without it.
-pub(super) fn entered(request: &actix_web::HttpRequest) -> Option<Rights> {
-    let entered = request.extensions().get::<Entered>().cloned();
-    entered.and_then(|entered| entered.0)
 }

@@ -1,19 +1,20 @@
 //! For those who watch over the node: `/health`, `/ready`, `/metrics`.
 
-use actix_web::http::{Method, StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use handfast_node::{ChainView, NodeHandle, Phase, SyncPhase, SyncState};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode, header};
 
-use super::{Context, plain};
+use super::Context;
+use super::content::{self, Response, plain};
 use crate::metrics::Format;
 
 /// Blocks that a node may be behind what its peers have shown and still count as ready.
 const READY_LAG: u32 = 2;
 
 /// `GET /health`: the process answers. 200, or 503 once it stops.
-pub(super) async fn health(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
-    if let Err(refusal) = is_read(&request) {
+pub(super) fn health(request: &Parts, context: &Context) -> Response {
+    if let Err(refusal) = is_read(request) {
         return refusal;
     }
     match context.methods.node.phase() {
@@ -24,9 +25,13 @@ pub(super) async fn health(request: HttpRequest, context: web::Data<Context>) ->
 }
 
 /// `GET /ready`: somebody could use this node now. 200, or 503 with the reason.
-pub(super) async fn ready(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
-    if let Err(refusal) = is_read(&request) {
+pub(super) async fn ready(request: &Parts, context: &Context) -> Response {
+    if let Err(refusal) = is_read(request) {
         return refusal;
+    }
+    if context.load.is_full() {
+        let text = "not ready: the RPC work queue is full\n";
+        return plain(StatusCode::SERVICE_UNAVAILABLE, text);
     }
     let look = || why_not_ready(&context.methods.node);
     match &*context.ready.get(look).await {
@@ -39,8 +44,8 @@ pub(super) async fn ready(request: HttpRequest, context: web::Data<Context>) -> 
 }
 
 /// `GET /metrics`, in the format that the caller accepts.
-pub(super) async fn metrics(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
-    if let Err(refusal) = is_read(&request) {
+pub(super) async fn metrics(request: &Parts, context: &Context) -> Response {
+    if let Err(refusal) = is_read(request) {
         return refusal;
     }
     let evicted = context.shares.evicted();
@@ -49,16 +54,14 @@ pub(super) async fn metrics(request: HttpRequest, context: web::Data<Context>) -
         Bytes::from(page)
     };
     let page = context.page.get(make).await;
-    let accept = request.headers().get(header::ACCEPT);
+    let accept = request.headers.get(header::ACCEPT);
     let accept = accept.and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept.unwrap_or_default());
     let page = match format {
         Format::OpenMetrics => Bytes::clone(&page),
         Format::Plain => Bytes::from(format.write(&String::from_utf8_lossy(&page))),
     };
-    HttpResponse::Ok()
-        .content_type(format.content_type())
-        .body(page)
+    content::answer(StatusCode::OK, format.content_type(), page)
 }
 
 /// `GET` and `HEAD`.
@@ -66,8 +69,8 @@ pub(super) async fn metrics(request: HttpRequest, context: web::Data<Context>) -
     clippy::result_large_err,
     reason = "the error is the answer to a request, and passed on once"
 )]
-fn is_read(request: &HttpRequest) -> Result<(), HttpResponse> {
-    if [Method::GET, Method::HEAD].contains(request.method()) {
+fn is_read(request: &Parts) -> Result<(), Response> {
+    if [Method::GET, Method::HEAD].contains(&request.method) {
         return Ok(());
     }
     let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "");

@@ -1,17 +1,14 @@
 //! The accept queue of a listening socket, as one of its workers sees it.
-#![allow(
-    unsafe_code,
-    reason = "what tokio has for listening sockets takes a caller out of the queue to see that there is one"
-)]
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UdpSocket, UnixStream};
+
+use super::connection::Stream;
 
 /// Time in the queue after which the second worker takes callers in. A burst of hundreds is
 /// through in less than half of that.
@@ -29,16 +26,36 @@ pub(super) enum Turn {
 /// A socket, and how those who come are noticed.
 #[derive(Debug)]
 pub(super) enum Queue<L: Listening> {
-    First(AsyncFd<L>),
+    First(L, Watched),
     WhenOverdue(L),
 }
 
-/// Registers a listening socket with the thread's event loop.
-fn watch<L: AsRawFd>(socket: L) -> io::Result<AsyncFd<L>> {
-    // SAFETY: `L` is one of the two listening sockets of the standard library or a borrow of
-    // one. Their descriptor is always the same, and open until they are dropped, which
-    // `AsyncFd` does after it has taken it out of the event loop.
-    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
+/// A copy of a listening socket's descriptor, in the thread's event loop. Accepting by a
+/// listener of tokio would do for the first worker, but takes a caller out of the queue to
+/// see that there is one, which the second must not.
+///
+/// A datagram socket in name only: it is the one kind whose readiness tokio tells without
+/// anything else that it takes for granted.
+#[derive(Debug)]
+pub(super) struct Watched(UdpSocket);
+
+impl Watched {
+    fn new(socket: &impl AsFd) -> io::Result<Self> {
+        let copy = socket.as_fd().try_clone_to_owned()?;
+        Ok(Self(UdpSocket::from_std(copy.into())?))
+    }
+
+    /// Waits until somebody is in the queue, or was since it was last found empty.
+    async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
+    /// The queue was found empty.
+    fn is_empty(&self) {
+        let empty = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        // The error is the one that is made here.
+        let _ = self.0.try_io(Interest::READABLE, empty);
+    }
 }
 
 impl<L: Listening> Queue<L> {
@@ -48,15 +65,17 @@ impl<L: Listening> Queue<L> {
     /// Of the system, which may have no more to watch sockets with.
     pub(super) fn new(socket: L, turn: Turn) -> io::Result<Self> {
         Ok(match turn {
-            Turn::First => Self::First(watch(socket)?),
+            Turn::First => {
+                let watched = Watched::new(&socket)?;
+                Self::First(socket, watched)
+            }
             Turn::WhenOverdue => Self::WhenOverdue(socket),
         })
     }
 
     fn socket(&self) -> &L {
         match self {
-            Self::First(socket) => socket.get_ref(),
-            Self::WhenOverdue(socket) => socket,
+            Self::First(socket, _) | Self::WhenOverdue(socket) => socket,
         }
     }
 
@@ -78,15 +97,19 @@ impl<L: Listening> Queue<L> {
         std::iter::from_fn(|| self.socket().accept().ok())
     }
 
-    /// Waits until it is this worker's turn to look into the queue.
+    /// Waits until it is this worker's turn to look into the queue, which was empty.
     async fn turn(&self) -> io::Result<()> {
         match self {
-            Self::First(socket) => socket.readable().await?.clear_ready(),
+            Self::First(_, watched) => {
+                // Who came since then is told by a new event.
+                watched.is_empty();
+                watched.readable().await?;
+            }
             Self::WhenOverdue(socket) => {
                 // Watched for the first who comes. To be woken by all others too, only to
                 // leave them to the first worker, would cost them more than it is worth.
-                let watched = watch(socket.as_fd())?;
-                drop(watched.readable().await?);
+                let watched = Watched::new(socket)?;
+                watched.readable().await?;
                 drop(watched);
                 tokio::time::sleep(OVERDUE).await;
             }
@@ -96,10 +119,10 @@ impl<L: Listening> Queue<L> {
 }
 
 /// A socket that callers come by.
-pub(super) trait Listening: AsFd + AsRawFd {
+pub(super) trait Listening: AsFd {
     /// A connection that nobody reads yet.
     type Accepted;
-    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+    type Stream: Stream;
 
     /// The next caller in the queue, who is not waited for, and where it comes from. `None`:
     /// callers of this socket have no addresses, and its file's mode has let them in.

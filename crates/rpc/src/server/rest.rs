@@ -3,24 +3,24 @@
 //! As in Core: `block`, `block/notxdetails`, `headers`, `blockhashbyheight`, `chaininfo`,
 //! each with `.bin`, `.hex` or `.json` at its end. The JSON is that of the RPC methods.
 
-use std::pin::Pin;
-use std::task::{Poll, ready};
+use std::sync::Arc;
 
-use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpRequest, HttpResponse, web};
 use bitcoin::BlockHash;
 use bitcoin::consensus::encode::serialize;
 use bytes::Bytes;
 use handfast_node::{BlockError, ChainView, Entry};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::address_group::AddressGroup;
+use crate::auth::Rights;
 use crate::jsonrpc::Params;
 use crate::methods;
 
+use super::connection::Client;
+use super::content::{self, Response, Whole, empty, plain};
 use super::share::Seat;
-use super::{Context, PIECE, gate, plain};
+use super::{Context, PIECE};
 
 /// Most headers in one answer. Core `MAX_REST_HEADERS_RESULTS`.
 const MAX_HEADERS: usize = 2_000;
@@ -38,94 +38,70 @@ enum Format {
 /// A refusal, or the text of an error.
 type Refused = (StatusCode, String);
 
-/// One request.
+/// One request, for what is behind `/rest/`.
 pub(super) async fn handle(
-    request: HttpRequest,
-    path: web::Path<String>,
-    context: web::Data<Context>,
-) -> HttpResponse {
+    path: &str,
+    request: &Parts,
+    rights: Option<Rights>,
+    client: &Client,
+    context: &Context,
+) -> Response {
     if !context.rest {
-        return plain(StatusCode::NOT_FOUND, "");
+        return empty(StatusCode::NOT_FOUND);
     }
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return plain(StatusCode::METHOD_NOT_ALLOWED, "");
+    if ![Method::GET, Method::HEAD].contains(&request.method) {
+        return empty(StatusCode::METHOD_NOT_ALLOWED);
     }
     if !methods::is_open(&context.methods.node.view()) {
         let text = "Service temporarily unavailable: Loading block index…\r\n";
         return plain(StatusCode::SERVICE_UNAVAILABLE, text);
     }
-    // Before the permit for a call: strangers who wait for each other take none from others.
-    let seat = match gate::entered(&request).is_some() {
-        true => None,
-        false => Some(seat(&request, &context).await),
-    };
+    // Before the permit for a call: those who wait for each other take none from others.
+    let seat = seat(rights.is_none(), client, context).await;
     let Some(_call) = context.load.call() else {
-        return super::call::turned_away(&context);
+        return super::call::turned_away(context);
     };
-    let response = match serve(&path, request.query_string(), &context).await {
-        Ok(response) => response,
-        Err((status, text)) => plain(status, text + "\r\n"),
-    };
-    match seat {
-        None => response,
-        Some(seat) => response.map_body(|_, body| {
-            let bytes = Bytes::new();
-            BoxBody::new(Held { body, bytes, seat })
-        }),
-    }
-}
-
-/// One of the seats for those who have not logged in, who wait for each other.
-async fn seat(request: &HttpRequest, context: &Context) -> Seat {
-    let addr = request.peer_addr();
-    let group = addr.map_or(AddressGroup::Unix, |addr| addr.ip().into());
-    loop {
-        let seat = context.shares.rest.seat(group).await;
-        // As if it had logged in: not to be cut now, and to be asked to leave in a while.
-        // Unless somebody was quicker.
-        if seat.logged_in() {
-            seat.idles(true);
-            return seat;
-        }
-    }
-}
-
-/// The body of an answer, which keeps its seat until it is sent, or until others who wait
-/// have waited for long enough.
-struct Held {
-    body: BoxBody,
-    /// Taken out of the body and not sent.
-    bytes: Bytes,
-    seat: Seat,
-}
-
-impl MessageBody for Held {
-    type Error = Box<dyn std::error::Error>;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        if self.seat.is_leaving() {
-            return Poll::Ready(Some(Err("others have waited for long enough".into())));
-        }
-        if self.bytes.is_empty() {
-            match ready!(Pin::new(&mut self.body).poll_next(cx)) {
-                Some(Ok(bytes)) => self.bytes = bytes,
-                end => return Poll::Ready(end),
+    let query = request.uri.query().unwrap_or_default();
+    let served = serve(path, query, context);
+    match context.load.large.make(served).await {
+        Ok(served) => {
+            if served.body.len() > PIECE {
+                context.load.large.give_back_soon();
             }
+            let whole: Whole = content::kept(served.body, seat.clone()).into();
+            let mut response = content::answer(StatusCode::OK, served.kind, whole);
+            seat.idles(true);
+            response.extensions_mut().insert(seat);
+            response
         }
-        // In pieces, so that it is seen between them whether others wait.
-        let piece = self.bytes.len().min(PIECE);
-        Poll::Ready(Some(Ok(self.bytes.split_to(piece))))
+        Err((status, text)) => plain(status, text + "\r\n"),
     }
 }
 
-async fn serve(path: &str, query: &str, context: &Context) -> Result<HttpResponse, Refused> {
+/// One of the seats for long answers, of which those who have not logged in have a few.
+async fn seat(stranger: bool, client: &Client, context: &Context) -> Arc<Seat> {
+    let share = match stranger {
+        true => &context.shares.rest,
+        false => &context.shares.answers,
+    };
+    loop {
+        let seat = share.seat(client.group()).await;
+        // As if it had logged in: not to be cut, and to be asked to leave in a while. Unless
+        // somebody was quicker.
+        if seat.logged_in() {
+            seat.idles(stranger);
+            return Arc::new(seat);
+        }
+    }
+}
+
+/// What was asked for.
+struct Served {
+    kind: &'static str,
+    body: Bytes,
+}
+
+async fn serve(path: &str, query: &str, context: &Context) -> Result<Served, Refused> {
     let (path, format) = split_format(path);
     let parts: Vec<&str> = path.split('/').collect();
     match (parts.as_slice(), format) {
@@ -140,11 +116,10 @@ async fn serve(path: &str, query: &str, context: &Context) -> Result<HttpRespons
             headers(context, hash, Some(count), format).await
         }
         (["blockhashbyheight", height], Some(format)) => {
-            hash_at(&context.methods.node.view(), height, format)
+            hash_at(&context.methods.node.view(), height, format).await
         }
         (["chaininfo"], Some(Format::Json)) => {
-            let info = call(context, "getblockchaininfo", Vec::new()).await?;
-            Ok(json(&info))
+            json(call(context, "getblockchaininfo", Vec::new()).await?).await
         }
         (["chaininfo"], _) => Err(not_found("output format not found (available: json)")),
         (["block" | "headers" | "blockhashbyheight", ..], None) => Err(not_found(
@@ -179,7 +154,7 @@ async fn block(
     hash: &str,
     format: Format,
     verbosity: u8,
-) -> Result<HttpResponse, Refused> {
+) -> Result<Served, Refused> {
     let hash = parse_hash(hash)?;
     let node = &context.methods.node;
     if node.view().tree.get(&hash).is_none() {
@@ -187,7 +162,7 @@ async fn block(
     }
     if format == Format::Json {
         let arguments = vec![hash.to_string().into(), verbosity.into()];
-        return Ok(json(&call(context, "getblock", arguments).await?));
+        return json(call(context, "getblock", arguments).await?).await;
     }
     match node.block(hash, true).await {
         Ok(bytes) => Ok(raw(format, bytes)),
@@ -203,7 +178,7 @@ async fn headers(
     hash: &str,
     count: Option<&str>,
     format: Format,
-) -> Result<HttpResponse, Refused> {
+) -> Result<Served, Refused> {
     let count = match count {
         None => DEFAULT_HEADERS,
         Some(text) => match text.parse() {
@@ -229,7 +204,7 @@ async fn headers(
         let arguments = vec![entry.hash.to_string().into()];
         rows.push(call(context, "getblockheader", arguments).await?);
     }
-    Ok(json(&Value::Array(rows)))
+    json(Value::Array(rows)).await
 }
 
 /// Blocks of the active chain from this one on; none when it is not in it.
@@ -244,7 +219,7 @@ fn active_from(view: &ChainView, hash: &BlockHash, count: usize) -> Vec<Entry> {
         .collect()
 }
 
-fn hash_at(view: &ChainView, height: &str, format: Format) -> Result<HttpResponse, Refused> {
+async fn hash_at(view: &ChainView, height: &str, format: Format) -> Result<Served, Refused> {
     let invalid = || bad(&format!("Invalid height: {height}"));
     let number: i32 = height.parse().map_err(|_| invalid())?;
     let number = u32::try_from(number).map_err(|_| invalid())?;
@@ -255,7 +230,7 @@ fn hash_at(view: &ChainView, height: &str, format: Format) -> Result<HttpRespons
     Ok(match format {
         Format::Binary => raw(format, serialize(&hash).into()),
         Format::Hex => text(hash.to_string()),
-        Format::Json => json(&json!({ "blockhash": hash.to_string() })),
+        Format::Json => return json(json!({ "blockhash": hash.to_string() })).await,
     })
 }
 
@@ -286,25 +261,37 @@ fn bad(text: &str) -> Refused {
     (StatusCode::BAD_REQUEST, text.to_owned())
 }
 
-fn raw(format: Format, bytes: Bytes) -> HttpResponse {
+fn raw(format: Format, bytes: Bytes) -> Served {
     match format {
-        Format::Binary => HttpResponse::Ok()
-            .content_type("application/octet-stream")
-            .body(bytes),
+        Format::Binary => Served {
+            kind: "application/octet-stream",
+            body: bytes,
+        },
         Format::Hex | Format::Json => text(crate::render::hex(&bytes)),
     }
 }
 
-fn text(line: String) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/plain")
-        .body(line + "\n")
+fn text(line: String) -> Served {
+    Served {
+        kind: "text/plain",
+        body: (line + "\n").into(),
+    }
 }
 
-fn json(value: &Value) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("application/json")
-        .body(format!("{value}\n"))
+/// On a thread for that: a block takes a tenth of a second.
+async fn json(value: Value) -> Result<Served, Refused> {
+    let write = move || {
+        let mut text = value.to_string();
+        text.push('\n');
+        text.shrink_to_fit();
+        text
+    };
+    let text = tokio::task::spawn_blocking(write).await;
+    let text = text.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, String::new()))?;
+    Ok(Served {
+        kind: "application/json",
+        body: text.into(),
+    })
 }
 
 #[cfg(test)]

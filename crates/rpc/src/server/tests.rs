@@ -58,10 +58,10 @@ pub(super) async fn scene() -> Scene {
 }
 
 impl Scene {
-    pub(super) fn context(&self) -> actix_web::web::Data<Context> {
+    pub(super) fn context(&self) -> Context {
         let config = config(self.dir());
         let context = Context::new(&config, "secret", self.node.clone());
-        actix_web::web::Data::new(context.expect("a thread"))
+        context.expect("a thread")
     }
 
     pub(super) fn dir(&self) -> &Path {

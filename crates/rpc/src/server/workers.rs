@@ -20,12 +20,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use actix_http::body::BoxBody;
-use actix_http::{Request, Response, ServiceConfig};
 use actix_rt::Arbiter;
-use actix_service::{IntoServiceFactory, Service, ServiceFactory};
-use actix_web::dev::AppConfig;
-use actix_web::{App, Route, web};
 use handfast_node::{Arrival, Entrance};
 use tokio::sync::watch;
 
@@ -37,7 +32,7 @@ use super::connection::Serving;
 use super::gate::Visitor;
 use super::queue::{Listening, Queue, Turn};
 use super::share::Share;
-use super::{Context, Counter, attention, call, plain, probes, rest};
+use super::{Context, Counter};
 
 /// In the order in which they take callers in.
 const WORKERS: [Turn; 2] = [Turn::First, Turn::WhenOverdue];
@@ -54,17 +49,6 @@ const FORBIDDEN: &[u8] =
     b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 /// Time that a worker stays for its last connections, after it was told to end.
 const LAST_CONNECTIONS: Duration = Duration::from_secs(30);
-
-/// A path, and what serves it.
-type Served = (&'static str, fn() -> Route);
-/// Everything that is served, to those whom [`super::gate::enter`] has let in.
-const ROUTES: [Served; 5] = [
-    ("/", || web::to(call::handle)),
-    ("/health", || web::to(probes::health)),
-    ("/ready", || web::to(probes::ready)),
-    ("/metrics", || web::to(probes::metrics)),
-    ("/rest/{path:.*}", || web::to(rest::handle)),
-];
 
 /// What workers do. It only ever advances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,6 +128,7 @@ impl Workers {
         arbiter.spawn_fn(move || {
             let worker = Rc::new(Worker::new(turn, context, stage));
             let opened = worker.open(doors, &open);
+            actix_rt::spawn(beat());
             actix_rt::spawn(async move {
                 worker.ended().await;
                 Arbiter::current().stop();
@@ -176,6 +161,18 @@ impl Workers {
     }
 }
 
+/// Less than any time that a connection is given.
+const BEAT: Duration = Duration::from_secs(10);
+
+/// Never ends. tokio wakes its event loop by a system call when a timer is set that goes off
+/// before all others, also from the loop's own thread: on a worker without other timers each
+/// new connection would cost one. Behind this timer it costs none.
+async fn beat() {
+    loop {
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
 /// Single-threaded, with threads for reads that block.
 pub(super) fn event_loop() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
@@ -193,8 +190,6 @@ pub(super) async fn reached(mut now: watch::Receiver<Stage>, stage: Stage) {
 struct Worker {
     turn: Turn,
     context: Context,
-    /// Keeps the clock of answers.
-    config: ServiceConfig,
     stage: watch::Receiver<Stage>,
     /// Connections that it has.
     inside: Counter,
@@ -207,7 +202,6 @@ impl Worker {
         Self {
             turn,
             context,
-            config: ServiceConfig::default(),
             stage,
             inside: Counter::default(),
             told: Cell::new(None),
@@ -240,7 +234,7 @@ impl Worker {
 
     /// Accepts on one socket until there is to be no more of it.
     async fn serve<L: Listening>(&self, queue: Queue<L>, entrance: &Entrance) {
-        let serving = Rc::new(self.serving().await);
+        let serving = Rc::new(self.serving());
         let closing = reached(self.stage.clone(), Stage::Closed);
         tokio::pin!(closing);
         loop {
@@ -268,7 +262,7 @@ impl Worker {
                 () = &mut closing => (share.try_seat(group), true),
             };
             if let Some(seat) = seat {
-                self.welcome::<L, _>(stream, Visitor { addr, seat }, &serving);
+                self.welcome::<L>(stream, Visitor { addr, seat }, &serving);
             }
             if closes {
                 break;
@@ -286,7 +280,7 @@ impl Worker {
             let Some(seat) = share.try_seat(group) else {
                 return;
             };
-            self.welcome::<L, _>(stream, Visitor { addr, seat }, &serving);
+            self.welcome::<L>(stream, Visitor { addr, seat }, &serving);
         }
     }
 
@@ -323,13 +317,7 @@ impl Worker {
         }
     }
 
-    fn welcome<L, A>(&self, stream: L::Accepted, visitor: Visitor, serving: &Rc<Serving<A>>)
-    where
-        L: Listening,
-        A: Service<Request> + 'static,
-        A::Response: Into<Response<BoxBody>>,
-        A::Error: Into<Response<BoxBody>>,
-    {
+    fn welcome<L: Listening>(&self, stream: L::Accepted, visitor: Visitor, serving: &Rc<Serving>) {
         let stream = match L::open(stream) {
             Ok(stream) => stream,
             Err(error) => {
@@ -347,10 +335,8 @@ impl Worker {
             self.inside.one_more(),
         );
         actix_rt::spawn(async move {
-            let _present = attention::Present::new();
-            serving.connection(stream, &visitor).await;
-            // Its descriptor is closed.
-            drop((visitor, counted));
+            serving.connection(stream, visitor).await;
+            drop(counted);
         });
     }
 
@@ -370,26 +356,9 @@ impl Worker {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
-    /// What serves the connections of one socket.
-    async fn serving(
-        &self,
-    ) -> Serving<
-        impl Service<Request, Response: Into<Response<BoxBody>>, Error: Into<Response<BoxBody>>> + use<>,
-    > {
-        let app = App::new().app_data(web::Data::new(self.context.clone()));
-        let app = ROUTES
-            .iter()
-            .fold(app, |app, (path, route)| app.route(path, route()));
-        let app = app.default_service(web::to(async || {
-            plain(actix_web::http::StatusCode::NOT_FOUND, "")
-        }));
-        let app = app.into_factory().new_service(AppConfig::default()).await;
-        Serving {
-            app: app.unwrap_or_else(|()| unreachable!("handlers need nothing to be made")),
-            config: self.config.clone(),
-            stage: self.stage.clone(),
-            context: self.context.clone(),
-        }
+    /// What serves the connections.
+    fn serving(&self) -> Serving {
+        Serving::new(self.stage.clone(), self.context.clone())
     }
 
     /// Returns when no connection is left, or they were waited for long enough.

@@ -8,13 +8,22 @@ use crate::server::READ_TIMEOUT;
 use crate::server::tests::{Scene, config, healthy, scene, until};
 use crate::sockets::{self, Listeners};
 
+/// Everything that is served, and what is not.
+const PATHS: [&str; 6] = [
+    "/",
+    "/health",
+    "/ready",
+    "/metrics",
+    "/rest/chaininfo.json",
+    "/moon",
+];
 const CALLERS: usize = 100;
 const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7);
 
 /// A node, and a listening socket that is not served.
 struct Street {
     scene: Scene,
-    context: web::Data<Context>,
+    context: Context,
     addr: SocketAddr,
     socket: std::net::TcpListener,
     entrance: Arc<Entrance>,
@@ -44,7 +53,7 @@ impl Street {
     }
 
     fn worker(&self, turn: Turn, stage: &watch::Sender<Stage>) -> Rc<Worker> {
-        let context = Context::clone(&self.context);
+        let context = self.context.clone();
         Rc::new(Worker::new(turn, context, stage.subscribe()))
     }
 
@@ -131,9 +140,8 @@ async fn no_route_is_there_for_who_calls_this_machine_by_a_strange_name() {
     let street = Street::lay().await;
     let stage = watch::Sender::new(Stage::Open);
     let worker = street.worker(Turn::First, &stage);
-    let serving = worker.serving().await;
-    let paths = ROUTES.iter().map(|(path, _)| *path).chain(["/moon"]);
-    for path in paths.map(|path| path.replace("{path:.*}", "chaininfo.json")) {
+    let serving = worker.serving();
+    for path in PATHS {
         for (host, refused) in [("evil.example", true), ("localhost", false)] {
             let request =
                 format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
@@ -145,7 +153,7 @@ async fn no_route_is_there_for_who_calls_this_machine_by_a_strange_name() {
                 theirs.read_to_string(&mut answer).await?;
                 io::Result::Ok(answer)
             };
-            let ((), answer) = tokio::join!(serving.connection(ours, &visitor), answer);
+            let ((), answer) = tokio::join!(serving.connection(ours, visitor), answer);
             let answer = answer.expect("an answer, then the end");
             let unauthorized = answer.starts_with("HTTP/1.1 401 ");
             assert_eq!(unauthorized, refused, "{path} of {host}: {answer}");
@@ -195,13 +203,13 @@ async fn lives<F: Future>(
     let street = Street::lay().await;
     let stage = watch::Sender::new(Stage::Open);
     let worker = street.worker(Turn::First, &stage);
-    let serving = worker.serving().await;
+    let serving = worker.serving();
     let (theirs, ours) = tokio::io::duplex(room);
     let visitor = visitor(&street.context);
     tokio::time::pause();
     let begun = tokio::time::Instant::now();
     tokio::select! {
-        () = serving.connection(ours, &visitor) => {}
+        () = serving.connection(ours, visitor) => {}
         _ = stranger(theirs) => panic!("it does so for ever"),
     }
     let lived = begun.elapsed();
@@ -241,10 +249,10 @@ async fn who_does_not_read_its_answer_has_half_a_minute() {
 async fn strangers_who_do_not_read_what_rest_serves_take_no_permit_for_calls() {
     let street = Street::lay().await;
     let stage = watch::Sender::new(Stage::Open);
-    let mut context = Context::clone(&street.context);
+    let mut context = street.context.clone();
     context.rest = true;
     let worker = Worker::new(Turn::First, context.clone(), stage.subscribe());
-    let serving = worker.serving().await;
+    let serving = worker.serving();
     let request = b"GET /rest/chaininfo.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let (context, serving) = (&context, &serving);
     let strangers = (0..100).map(|_| async move {
@@ -254,11 +262,11 @@ async fn strangers_who_do_not_read_what_rest_serves_take_no_permit_for_calls() {
             theirs.write_all(request).await.expect("it is read");
             std::future::pending::<()>().await;
         };
-        tokio::join!(serving.connection(ours, &visitor), ask)
+        tokio::join!(serving.connection(ours, visitor), ask)
     });
     let others = async {
         let permits = || context.load.calls.available_permits();
-        let most = context.load.most_calls as usize;
+        let most = config(std::path::Path::new("")).max_calls;
         until("the first are answered", || {
             context.shares.rest.try_seat(AddressGroup::Unix).is_none() && permits() == most
         })

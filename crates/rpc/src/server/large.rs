@@ -1,0 +1,97 @@
+//! Results that are made of whole blocks: a hundred megabytes in memory where a block is
+//! full, in millions of pieces. They are made a few at a time, and what they took is given
+//! back to the system a moment after.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use handfast_node::allocator;
+use tokio::sync::Semaphore;
+
+/// Made at the same time, at most.
+const MOST: usize = 2;
+/// After so long without another one memory is given back; others who come before that use
+/// it again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Large {
+    turns: Semaphore,
+    /// Memory will be given back.
+    planned: AtomicBool,
+}
+
+impl Default for Large {
+    fn default() -> Self {
+        Self {
+            turns: Semaphore::new(MOST),
+            planned: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Large {
+    /// Makes a result when its turn has come.
+    pub(super) async fn make<T>(&self, make: impl Future<Output = T>) -> T {
+        // Nobody closes it.
+        let _turn = self.turns.acquire().await.ok();
+        make.await
+    }
+
+    /// A result was long: gives back what it took, in a moment.
+    pub(super) fn give_back_soon(self: &Arc<Self>) {
+        if !self.planned.swap(true, Ordering::Relaxed) {
+            let large = self.clone();
+            actix_rt::spawn(async move {
+                tokio::time::sleep(PAUSE).await;
+                large.planned.store(false, Ordering::Relaxed);
+                // The server may end before it is done, which does no harm.
+                let _ = tokio::task::spawn_blocking(allocator::give_back).await;
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn no_more_are_made_at_once_than_may_be_and_all_are_made() {
+        let (large, now, peak) = (Large::default(), Cell::new(0), Cell::new(0));
+        let make = || async {
+            now.set(now.get() + 1);
+            peak.set(now.get().max(peak.get()));
+            tokio::task::yield_now().await;
+            now.set(now.get() - 1);
+            1
+        };
+        let made = join_all((0..20).map(|_| large.make(make()))).await;
+        assert_eq!(made.iter().sum::<usize>(), 20);
+        assert_eq!(peak.get(), MOST);
+    }
+
+    #[actix_rt::test]
+    async fn memory_is_given_back_once_for_all_results_of_a_moment() {
+        let large = Arc::new(Large::default());
+        tokio::time::pause();
+        for _ in 0..3 {
+            large.give_back_soon();
+            large.give_back_soon();
+            assert_eq!(Arc::strong_count(&large), 2, "one task");
+            tokio::time::sleep(PAUSE * 2).await;
+            assert!(!large.planned.load(Ordering::Relaxed));
+            tokio::time::resume();
+            while Arc::strong_count(&large) > 1 {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::pause();
+        }
+    }
+}
