@@ -19,6 +19,8 @@ use super::share::Seat;
 
 /// Longest header of a request, bytes, names and values together. Core `MAX_HEADERS_SIZE`.
 pub(super) const MAX_HEADERS: usize = 8 * 1024;
+/// Longest path and query of a request, bytes: what REST is asked with, and much more.
+pub(super) const MAX_TARGET: usize = 8 * 1024;
 /// Time that a caller waits at most for the answer to its failed login, behind those of
 /// others at its address.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -44,7 +46,8 @@ pub(super) async fn enter(
     visitor: &Visitor,
     context: &Context,
 ) -> Result<Option<Rights>, Response> {
-    if header_bytes(request) > MAX_HEADERS || has_several_hosts(request) {
+    let is_long = target_bytes(request) > MAX_TARGET || header_bytes(request) > MAX_HEADERS;
+    if is_long || has_several_hosts(request) {
         return Err(plain(StatusCode::BAD_REQUEST, ""));
     }
     let Some(addr) = visitor.addr else {
@@ -141,6 +144,11 @@ fn is_own_host(request: &Parts, context: &Context) -> bool {
 /// Of two hosts (RFC 9112, 3.2) one program may look at the first and another at the second.
 fn has_several_hosts(request: &Parts) -> bool {
     request.headers.get_all(header::HOST).iter().count() > 1
+}
+
+fn target_bytes(request: &Parts) -> usize {
+    let target = request.uri.path_and_query();
+    target.map_or(0, |target| target.as_str().len())
 }
 
 fn header_bytes(request: &Parts) -> usize {

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::address_group::AddressGroup;
 
 use super::super::READ_TIMEOUT;
-use super::super::gate::MAX_HEADERS;
+use super::super::gate::{MAX_HEADERS, MAX_TARGET};
 use super::Client;
 
 /// Time that an idle connection is kept open.
@@ -31,10 +31,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const SEND_TIMEOUT: Duration = READ_TIMEOUT;
 /// How often it is looked whether a caller is there, where the system does not tell it.
 const LOOK: Duration = Duration::from_secs(1);
-/// Longest request line, bytes: a path and what REST is asked with.
-const MAX_REQUEST_LINE: usize = 8 * 1024;
 /// Longest head of a request, bytes.
-const LONG_HEAD: usize = MAX_REQUEST_LINE + MAX_HEADERS;
+const LONG_HEAD: usize = MAX_TARGET + MAX_HEADERS;
 /// The same before the caller has logged in: such a head is one of an ordinary request, and
 /// there may be thousands of callers who send a part of one and no more.
 const SHORT_HEAD: usize = 8 * 1024;
