@@ -24,7 +24,7 @@
 //! | what | bound | where |
 //! |---|---|---|
 //! | calls in progress | those of `--rpc-work-queue`; more are told to come again, unless it is `stop` | [`call`] |
-//! | calls that wait for a block or a found nonce | a quarter of the connections, apart from the work queue; the oldest yields | [`waits`] |
+//! | calls that wait for a block | a quarter of the connections, apart from the work queue; the oldest yields | [`waits`] |
 //! | memory for bodies of requests | 64 KB each; longer ones: 128 MB in all | [`call`] |
 //! | values of a call | 200,000 | [`crate::jsonrpc`] |
 //! | blocks as JSON being made | 2 at once | [`large`] |
@@ -207,7 +207,7 @@ const MEMORY_UNIT: usize = 1024;
 #[derive(Clone, Debug)]
 struct Load {
     /// The work queue: a permit for each call that has been read and has no answer yet,
-    /// unless it waits for something to happen.
+    /// unless it waits for a block.
     calls: Arc<Semaphore>,
     /// Results that are made of whole blocks.
     large: Arc<Large>,

@@ -42,7 +42,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Whether one of its calls waits for something to happen.
+    /// Whether one of its calls waits for something to happen, or works for long.
     pub(super) fn waits(&self) -> bool {
         self.waits.load(Ordering::Relaxed)
     }
@@ -107,8 +107,10 @@ impl Execution {
 
     /// Carries out a call, with its result as text.
     async fn run(&self, method: &'static Method, params: Params) -> Result<String, Error> {
-        if let Some(kind) = waits::kind(method.name, &params) {
-            return Box::pin(self.wait(kind, method, params)).await;
+        match waits::kind(method.name, &params) {
+            None => {}
+            Some(waits::Kind::Work) => return Box::pin(self.work(method, params)).await,
+            Some(kind) => return Box::pin(self.wait(kind, method, params)).await,
         }
         if LARGE.contains(&method.name) {
             return Box::pin(self.make_large(method, params)).await;
@@ -170,14 +172,18 @@ impl Execution {
             let permit = self.context.load.calls.clone().acquire_owned().await;
             self.permit.replace(permit.ok());
         }
-        let result = match (waited, at_once) {
-            (Some(result), _) => result,
-            (None, Some(at_once)) => self.context.methods.run(method, at_once).await,
-            (None, None) => Err(Error::new(
-                code::MISC_ERROR,
-                "Given up: too many calls wait. What was made stays.",
-            )),
+        let result = match waited {
+            Some(result) => result,
+            None => self.context.methods.run(method, at_once).await,
         };
+        self.write(result?).await
+    }
+
+    /// Carries out a call that may work for long, and not for a caller who has left.
+    async fn work(&self, method: &'static Method, params: Params) -> Result<String, Error> {
+        self.progress.waits.store(true, Ordering::Relaxed);
+        let result = self.context.methods.run(method, params).await;
+        self.progress.waits.store(false, Ordering::Relaxed);
         self.write(result?).await
     }
 

@@ -1,4 +1,4 @@
-//! Calls that wait for something to happen: a block, or luck in mining.
+//! Calls that wait for a block.
 //!
 //! They hold none of the places of the work queue while they wait, or impatient callers on a
 //! quiet chain would take them all. They have places of their own, and when those are taken
@@ -80,18 +80,19 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// How a method waits.
+/// How a method takes its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// For a block, at most for as long as its argument of this number says.
     Block { timeout: usize },
     /// For another tip, if it is given an id.
     LongPoll,
-    /// It works until it has what it was asked for, and nothing can be said before.
+    /// It works until it has what it was asked for. It has a place of the work queue, as
+    /// other calls that have work to do, but goes on only for a caller who is there.
     Work,
 }
 
-/// The methods that wait.
+/// The methods that wait, or work for long.
 const METHODS: [(&str, Kind); 7] = [
     ("waitfornewblock", Kind::Block { timeout: 0 }),
     ("waitforblock", Kind::Block { timeout: 1 }),
@@ -106,7 +107,7 @@ const TIMEOUT: &str = "timeout";
 /// The member of the argument of [`Kind::LongPoll`].
 const LONG_POLL_ID: &str = "longpollid";
 
-/// How a call waits; `None`: it does not.
+/// How a call waits or works; `None`: it does neither for long.
 pub(super) fn kind(method: &str, params: &Params) -> Option<Kind> {
     let (_, kind) = METHODS.iter().find(|(name, _)| *name == method)?;
     let has_id = |value: &Value| !value[LONG_POLL_ID].is_null();
@@ -116,12 +117,12 @@ pub(super) fn kind(method: &str, params: &Params) -> Option<Kind> {
     }
 }
 
-/// The same call, whose time is up at once. `None`: there is none.
-pub(super) fn without_wait(kind: Kind, params: &Params) -> Option<Params> {
+/// The same call, whose time is up at once.
+pub(super) fn without_wait(kind: Kind, params: &Params) -> Params {
     let at_once = Value::Number(Number::from(1));
     let mut params = params.clone();
     match (kind, &mut params) {
-        (Kind::Work, _) => return None,
+        (Kind::Work, _) => {}
         (Kind::LongPoll, _) => each(&mut params, &mut |value| {
             if let Value::Object(members) = value {
                 members.remove(LONG_POLL_ID);
@@ -141,7 +142,7 @@ pub(super) fn without_wait(kind: Kind, params: &Params) -> Option<Params> {
             }
         }
     }
-    Some(params)
+    params
 }
 
 /// Argument number `index` among those that `args` gives by position.
@@ -247,7 +248,7 @@ mod tests {
                 named(json!({ "args": [9], "timeout": 1 })),
             ),
         ] {
-            assert_eq!(without_wait(block, &given), Some(made));
+            assert_eq!(without_wait(block, &given), made);
         }
         let request = json!({ "longpollid": "00", "rules": ["segwit"] });
         let left = json!({ "rules": ["segwit"] });
@@ -263,8 +264,7 @@ mod tests {
             ),
         ] {
             assert_eq!(kind("getblocktemplate", &given), Some(Kind::LongPoll));
-            assert_eq!(without_wait(Kind::LongPoll, &given), Some(made));
+            assert_eq!(without_wait(Kind::LongPoll, &given), made);
         }
-        assert_eq!(without_wait(Kind::Work, &positional(json!([]))), None);
     }
 }
