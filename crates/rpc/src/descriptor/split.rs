@@ -50,8 +50,8 @@ impl Function<'_> {
     }
 
     fn takes_number(&self) -> bool {
-        matches!(fragment(self.name), "thresh" | "older" | "after") && self.argument == 0
-            || self.is_multi() && self.argument == 0
+        let first = matches!(fragment(self.name), "thresh" | "older" | "after");
+        self.argument == 0 && (first || self.is_multi())
     }
 }
 
