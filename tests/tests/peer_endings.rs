@@ -159,6 +159,10 @@ fn newcomers_do_not_push_each_other_out_and_the_younger_peer_makes_way_in_time()
         }
         assert!(caller.is_closed_by_node());
         turned_away += 1;
+        // The history has 1,000 rows: one try a second.
+        let uptime = || node.rpc().get("uptime", json!([])).as_u64();
+        let before = uptime();
+        wait_for("a second has passed", || (uptime() > before).then_some(()));
     };
     assert!(younger.is_closed_by_node());
     let rows = history(&node, turned_away + 1);

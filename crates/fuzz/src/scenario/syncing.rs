@@ -171,10 +171,11 @@ mod tests {
             hashes: vec![dialect.genesis.block_hash()],
             stop: BlockHash::all_zeros(),
         });
-        let encoded = locator.encode(dialect.bitcoin_magic());
+        let mut payload = bytes::BytesMut::new();
+        locator.encode_payload(&mut payload);
         let heard = Heard {
             kind: Some(Kind::GetHeaders),
-            payload: &encoded.body,
+            payload: &payload,
         };
         let phrases = Phrases::new(dialect);
         let mut voice = Voice {

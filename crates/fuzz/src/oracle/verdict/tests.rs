@@ -213,6 +213,9 @@ fn a_block_that_was_not_followed_before_either_says_nothing_and_that_is_said() {
     };
     let mut seen = seen(well(9));
     seen.before.block = Some(Ok(stuck.clone()));
+    for health in &mut seen.during {
+        health.block = Some(Ok(stuck.clone()));
+    }
     seen.after.block = Some(Ok(stuck));
     let judgement = judge(&seen);
     assert_eq!(judgement.verdict, Verdict::Ok);

@@ -85,9 +85,9 @@ fn one_group_gets_one_outbound_connection_except_on_private_networks() {
 #[test]
 fn a_failed_address_is_not_dialled_again_before_its_pause() {
     let mut table = Table::with_book(automatic(1), book([20]));
-    // Without any such peer it would be our own network that is down.
-    table.admit(Manual, addr(90));
     let addr = dials(&table.tick())[0];
+    // Without any such peer it would be our own network that is down.
+    table.admit(Manual, super::addr(90));
     assert_eq!(table.fail_dial(addr, None), []);
     assert_eq!(dials(&table.run(59)), []);
     assert_eq!(
