@@ -3,17 +3,17 @@
 //! | what a remote can make us hold | per connection | per address group | in all | held by the test |
 //! |---|---|---|---|---|
 //! | connections | | handshakes: the largest group loses its oldest | slots: inbound 115, in the handshake 512, leaving 32, outbound 10, manual 8 | `a_full_room_tells_the_oldest_to_leave…` |
-//! | callers who were not accepted yet | | | 4,096 for each address, or what the system grants | |
+//! | callers who were not accepted yet | | | 4,096 for each address, or what the system grants | `an_accept_queue_that_the_system_caps_is_one_warning…` |
 //! | frames before `verack` | 5,000 bytes each, 32 KiB together; longer ones end the connection by their header | | 512 times that | `a_frame_head_of_a_block_before_version…` |
 //! | read buffer between frames | 1 to 16 KiB | | | `a_connection_that_falls_silent_gives_its_buffer_back` |
-//! | small frame that is being received | 32 KiB | | 165 connections: 5.3 MB | |
+//! | small frame that is being received | 32 KiB | | 165 connections: 5.3 MB | `memory_of_unfinished_frames_is_bounded_over_all_connections` |
 //! | large frame, from its header until it was handled, that we asked for | one | all | 40 MB from peers that we dialled; 16 MB from inbound ones | `memory_of_unfinished_frames_is_bounded_over_all_connections`, `a_block_that_we_asked_for_comes_through…` |
 //! | large frame that nobody asked for | one | one | 8 MB | `of_what_nobody_asked_for_a_group_sends_one_large_frame_at_a_time` |
 //! | frames in the managers' mailboxes and queues | 64 frames, 64 KiB and one frame (large ones count above) | | 165 connections: 10 MB | `without_credit_nothing_more_is_taken_off_the_socket` |
 //! | blocks that wait for the kernel | | | 32 MiB | `a_block_waits_for_the_nodes_budget_and_other_frames_do_not` |
 //! | messages to a remote that does not read | 1,000 messages; 256 KiB to 2 MiB, by how much others have queued | | 16 MiB, and 256 KiB of each connection | `a_remote_may_have_much_queued_while_others_have_little…` |
 //! | blocks that are being sent to it | 256 KiB, or one longer block | all | 40 MB to peers that we dialled, 16 MB to inbound ones; two more that were read and wait | `who_does_not_read_blocks_makes_way…` |
-//! | orders to serve | the sync machine's own bound | | | |
+//! | orders to serve | the sync machine's own bound, below | | | `while_others_have_much_queued_a_peer_may_have_as_much_as_one_getblocks_tells` |
 //! | lifecycle messages in both managers | two per slot (L5) | | two per slot | `assert_bounded`, in release builds too |
 //! | snapshots | | | one, published every 10 ms at most | |
 //!
