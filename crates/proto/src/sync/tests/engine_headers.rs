@@ -3,26 +3,15 @@
 use std::time::Duration;
 
 use bitcoin::block::Header;
-use handfast_wire::{Message, Network};
+use handfast_wire::Message;
 
 use crate::lifecycle::{ConnId, Direction, DoneReason};
 
-use super::super::{Effect, Input, SyncConfig};
+use super::super::{Effect, Input};
 use super::chains::{Blocks, Data, block, forge, mine, mine_at};
 use super::secs;
+use super::strangers::{config, withholds};
 use super::world::{Behaviour, START, World};
-
-fn config() -> SyncConfig {
-    SyncConfig::new(&Network::Regtest, None, 1)
-}
-
-/// Answers `getheaders`, and gives no blocks.
-fn withholds() -> Behaviour {
-    Behaviour {
-        block_answers: 0,
-        ..Behaviour::default()
-    }
-}
 
 /// Headers on `parent` that break a rule which only their place in the chain tells, and
 /// whether their sender is to blame.

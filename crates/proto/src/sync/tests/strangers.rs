@@ -14,12 +14,12 @@ use super::kernel::Kernel;
 use super::secs;
 use super::world::{Behaviour, World};
 
-fn config() -> SyncConfig {
+pub(super) fn config() -> SyncConfig {
     SyncConfig::new(&Network::Regtest, None, 1)
 }
 
 /// Shows its chain, and gives no block of it.
-fn withholds() -> Behaviour {
+pub(super) fn withholds() -> Behaviour {
     Behaviour {
         block_answers: 0,
         ..Behaviour::default()
