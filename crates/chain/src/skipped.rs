@@ -9,7 +9,7 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 
 /// Headers remembered: two windows of download. With one more all are forgotten, and the
-/// blocks behind them are refused for want of a parent, to be had again.
+/// blocks behind them are refused because their parent is missing, and fetched again.
 const MOST: usize = 2_048;
 
 /// Headers by hash. See the module.

@@ -80,7 +80,7 @@ impl Log {
         Ok(())
     }
 
-    /// Opens the log file anew, by its name: whoever rotates logs renamed it, and waits for
+    /// Opens the log file anew, by its name: a program that rotates logs renamed it, and waits for
     /// that. Lines go to one of the two files, never to none; if the new one cannot be
     /// opened, to the old one.
     ///
@@ -136,7 +136,7 @@ impl LogControl for Log {
     }
 }
 
-/// For appending, so that a file that is cut short by whoever copied it goes on at its new
+/// For appending, so that a file that is cut short by the program that copied it goes on at its new
 /// end; readable by this user alone, since log lines name peers and callers.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();

@@ -153,7 +153,7 @@ fn missing(place: &Place) -> ClientError {
 }
 
 /// What to do about a node that does not run. It names a network to start only if the caller
-/// did: whoever leaves it out in a call does not ask for a node on mainnet.
+/// did: a call without it does not ask for a node on mainnet.
 fn remedy(place: &Place) -> String {
     let elsewhere = Network::ALL
         .into_iter()

@@ -1,4 +1,4 @@
-//! The lines of `handfast status` about whom headers and blocks come from, what happens next,
+//! The lines of `handfast status` about the peers that headers and blocks come from, what happens next,
 //! and which manual peers cannot be reached.
 
 use serde_json::Value;
@@ -64,7 +64,7 @@ fn peer(id: u64, addr: Option<&str>, peers: &Value) -> String {
     format!("peer {id} ({})", parts.join(" "))
 }
 
-/// Of whom blocks are asked, or who brought the last one.
+/// The peers that blocks are asked of, or the one that brought the last.
 fn deliverers(sync: &Value, peers: &Value, unix: u64) -> String {
     let rows = sync["peers"].as_array().into_iter().flatten();
     let mut asked: Vec<(usize, u64, Option<&str>)> = rows

@@ -147,7 +147,7 @@ impl Named {
         (self.given == Given::Added).then_some(row)
     }
 
-    /// As it is shown, whoever named it and however.
+    /// As it is shown, by whichever option or call it was named.
     pub(super) fn manual(&self, name: &str) -> ManualPeer {
         let attempt = match self.state {
             State::Waiting(until) => Attempt::Waiting { until },
@@ -270,7 +270,7 @@ impl PeerTable {
         }
         match node.target.clone() {
             Target::Address(addr) => self.dial_named(now, name, addr, effects),
-            // Whoever asks DNS for it tells the resolver whom he wants to meet.
+            // A DNS query for it would tell the resolver which peer this node wants.
             Target::Host { host, .. } if overlay_network(&host).is_some() => {
                 let why = "addresses of Tor and I2P cannot be dialled yet";
                 self.named_failed(now, &name, why, RECONNECT_LONGEST);

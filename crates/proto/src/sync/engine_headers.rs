@@ -8,7 +8,7 @@
 //!
 //! # Bounds
 //!
-//! So headers cannot keep blocks waiting, whoever sends them and however: at most
+//! So headers cannot keep blocks waiting, by which peer and message they come: at most
 //! [`MAX_BATCHES_AHEAD`] batches wait that no block needs. A chain whose blocks nobody gives
 //! costs the engine nothing.
 

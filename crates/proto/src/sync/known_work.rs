@@ -128,7 +128,7 @@ impl SyncManager {
         }
     }
 
-    /// The block cannot be had now, whoever has it (it is too new for our clock, or the
+    /// The block cannot be had now of any peer (it is too new for our clock, or the
     /// kernel lacks what it builds on): as if no peer had shown it, for some time and until
     /// the clock allows it. Nobody need show it again: a clock that was put right must not
     /// leave us behind until the next block is found.

@@ -82,7 +82,7 @@ async fn login(
     if seat.is_stranger() && !guesses.may_try(seat.group(), Instant::now()) {
         context.metrics.refused(Refusal::Guesses);
         if let Some(left_out) = context.logs.guesses.now() {
-            tracing::warn!(%addr, left_out, "too many failed RPC logins: those of this address are not looked at for now; stop whoever guesses there, or call over the Unix socket");
+            tracing::warn!(%addr, left_out, "too many failed RPC logins: those of this address are not looked at for now; stop the program that guesses there, or call over the Unix socket");
         }
         return Err(come_again("Too many failed logins from this address"));
     }

@@ -1,4 +1,4 @@
-//! What could not be judged, and why: whoever reads `ok` is to know what it does not say.
+//! What could not be judged, and why: the reader of `ok` is to know what it does not say.
 
 use super::{Health, Observations, Verdict, how_it_was_not_followed, is_followed};
 use crate::engine::Tally;
@@ -7,7 +7,7 @@ use crate::oracle::follow::Followed;
 use crate::oracle::inside::Unsaid;
 use crate::oracle::visitor::VisitError;
 
-/// Whoever reads `ok` is to know what it does not say.
+/// Says why following blocks was not judged.
 pub(super) fn of_what_was_not_followed(seen: &Observations, say: &mut impl FnMut(Verdict, String)) {
     let looks = || [&seen.before].into_iter().chain(&seen.during);
     let (health, when) = match looks().chain([&seen.after]).any(is_followed) {
