@@ -151,6 +151,10 @@ fn a_junk_block_takes_no_header_of_its_chain_to_the_engine() {
     world.run(secs(1));
     assert!(world.reason(id).is_some());
     assert_eq!(engine_has(&world, &branch), 0);
+    // They go along with the next block again.
+    for height in [1, 199, 200] {
+        assert!(world.node.tree().is_unsent(&branch.at(height).hash));
+    }
     let honest = world.add(&branch);
     world.sync_to(&branch, secs(5));
     assert_eq!(world.reason(honest), None);
