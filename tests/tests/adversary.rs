@@ -33,9 +33,13 @@ const AHEAD: Duration = Duration::from_millis(200);
 const MEMORY: u64 = 200_000_000;
 
 fn regtest(length: usize) -> Ground {
+    Ground::regtest(length, unix_now())
+}
+
+fn unix_now() -> u32 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.expect("the clock is past 1970").as_secs();
-    Ground::regtest(length, u32::try_from(now).expect("it is before 2106"))
+    u32::try_from(now).expect("it is before 2106")
 }
 
 /// A node with attackers and an honest peer.
@@ -313,6 +317,19 @@ fn frames_that_are_never_finished_hold_no_memory_to_speak_of() {
     println!("most that was resident: {} MB", peak / 1_000_000);
     assert!(peak < MEMORY, "{peak}");
     siege.is_well();
+}
+
+#[test]
+fn peers_that_send_large_blocks_at_a_megabit_a_second_keep_none_of_others_waiting() {
+    for side in [Side::Inbound, Side::Dialled] {
+        let ground = Ground::regtest_of_large_blocks(LENGTH, unix_now());
+        let crew = (Attack::Trickle, HOSTILE, side);
+        let mut siege = Siege::begin(&fresh(), ground, crew, Side::Inbound);
+        siege.holds();
+        let peak = Usage::of(siege.node.pid()).expect("it runs").peak_resident;
+        assert!(peak < MEMORY, "{peak}");
+        siege.is_well();
+    }
 }
 
 #[test]

@@ -244,7 +244,11 @@ fn a_node_that_blames_a_hash_for_what_came_under_it_is_found_as_stuck_sync() {
 
 #[test]
 fn a_node_that_waits_for_one_peer_while_another_could_deliver_is_found_as_stuck_sync() {
-    for scenario in [Scenario::WithheldBranch, Scenario::WithheldChain] {
+    for scenario in [
+        Scenario::WithheldBranch,
+        Scenario::WithheldChain,
+        Scenario::SlowBlock,
+    ] {
         // Longer than what an honest block is waited for: peers that stay for seconds hold it
         // up one after the other.
         let outcome = run(Fault::AsksOnce, scenario, 300);
@@ -266,6 +270,7 @@ fn a_node_that_is_not_steered_is_found_well() {
         Scenario::WithheldBranch,
         Scenario::NotFoundBranch,
         Scenario::WithheldChain,
+        Scenario::SlowBlock,
     ] {
         let outcome = steered(Fault::None, scenario);
         assert_eq!(outcome.judgement.verdict, Verdict::Ok, "{scenario}");

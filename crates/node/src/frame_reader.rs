@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | has the connection credit? | [`crate::credit`] | its socket is not read |
 //! | has it sent too much that nobody asked for? | [`UnaskedRate`] | the same |
-//! | may it send a large frame? | [`crate::large_frames`] | the same; its head was read |
+//! | may it send a large frame? | [`crate::large_frames`] | the same; its head was read. What we asked for never waits: without memory for it, it goes to [disk](crate::spill) |
 //! | has it had its turn? | [`TURN`] | others of this thread run first |
 //!
 //! Nothing is dropped for it: TCP makes the remote wait. Only who sent too much and left
@@ -40,9 +40,10 @@ use tokio_util::sync::PollSemaphore;
 
 use crate::clock::Clock;
 use crate::credit::{Charged, Credit, Gate, MAX_BLOCK_BYTES};
-use crate::large_frames::{LargeFrames, Lost, Permit};
+use crate::large_frames::{LargeFrames, Lost, Permit, Room};
 use crate::outbox::Expected;
 use crate::stats::Counters;
+use spilled::{Spilled, Step};
 
 /// Bytes whose reading and hashing is a unit of [`cost`].
 const BYTES_PER_UNIT: usize = 1_024;
@@ -57,7 +58,7 @@ const MAX_READ: usize = 256 << 10;
 pub(crate) enum ReadError {
     /// The remote broke the format, or the socket failed.
     Codec(CodecError),
-    /// Its large frame was in the way of others.
+    /// Its large frame, which nobody asked for, was in the way of others.
     SlowSender,
 }
 
@@ -138,6 +139,8 @@ pub(crate) struct FrameReader<R> {
     blocks: PollSemaphore,
     /// Of the large frame that is being received.
     permit: Option<Permit>,
+    /// The same frame, while it lies on disk.
+    spilled: Option<Spilled>,
     block: Option<WaitingBlock>,
     /// Ends when `rate` allows to read on.
     pause: Option<Pin<Box<Sleep>>>,
@@ -168,6 +171,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             shares,
             counters,
             permit: None,
+            spilled: None,
             block: None,
             pause: None,
             turn: 0,
@@ -205,22 +209,66 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 // What is left of it is too much that nobody asked for.
                 return Poll::Ready(None);
             }
-            if ready!(self.poll_permit(cx)).is_err() {
-                return Poll::Ready(Some(Err(ReadError::SlowSender)));
-            }
-            let mut space = (&mut self.buffer).limit(MAX_READ);
-            // It keeps nothing between polls: it may be made anew for each.
-            let read = pin!(self.socket.read_buf(&mut space));
-            match ready!(read.poll(cx)) {
-                Ok(0) => self.at_end = true,
-                Ok(read) => {
-                    self.turn += units(read);
-                    let unix = self.shares.clock.now().unix;
-                    self.counters.read_bytes(read, unix);
-                }
-                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            let room = match ready!(self.poll_room(cx)) {
+                Ok(room) => room,
+                Err(Lost) => return Poll::Ready(Some(Err(ReadError::SlowSender))),
+            };
+            let read = match room {
+                Room::Memory => ready!(self.poll_socket(cx)),
+                Room::Disk => ready!(self.poll_spilled(cx)),
+            };
+            if let Err(error) = read {
+                return Poll::Ready(Some(Err(error.into())));
             }
         }
+    }
+
+    /// Reads from the socket into the buffer.
+    fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = (&mut self.buffer).limit(MAX_READ);
+        // It keeps nothing between polls: it may be made anew for each.
+        let read = pin!(self.socket.read_buf(&mut space));
+        match ready!(read.poll(cx))? {
+            0 => self.at_end = true,
+            read => self.received(read),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Goes on with a frame for which there was no memory.
+    fn poll_spilled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let payload = self.codec.payload().map_or(0, |(_, len)| len);
+        let spilled = match &mut self.spilled {
+            Some(spilled) => spilled,
+            none => {
+                let place = self.shares.large.spill().place().map_err(no_room)?;
+                none.insert(Spilled::new(
+                    place,
+                    payload - self.buffer.len().min(payload),
+                ))
+            }
+        };
+        let (large, clock) = (&self.shares.large, self.shares.clock);
+        let group = self.remote.group;
+        let claim = || LargeFrames::claim(large, clock, group, Pool::Returned, payload);
+        let step = ready!(spilled.poll_step(cx, &mut self.socket, &mut self.buffer, claim));
+        match step? {
+            Step::Received(read) => self.received(read),
+            Step::Closed => self.at_end = true,
+            Step::Returned(read) => self.turn += units(read),
+            Step::Whole(read, memory) => {
+                self.turn += units(read);
+                self.spilled = None;
+                self.permit = Some(memory);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn received(&mut self, bytes: usize) {
+        self.turn += units(bytes);
+        let unix = self.shares.clock.now().unix;
+        self.counters.read_bytes(bytes, unix);
     }
 
     /// Counts a frame that is complete. `None`: it is a block.
@@ -290,17 +338,25 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Poll::Ready(())
     }
 
-    /// Ready when the frame that is being received may be, as far as its length goes.
-    fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+    /// Ready when the frame that is being received may be, as far as its length goes: and
+    /// where to.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<Room, Lost>> {
+        if self.spilled.is_some() {
+            return Poll::Ready(Ok(Room::Disk));
+        }
         let Some((kind, bytes)) = self.codec.payload().filter(|(_, len)| *len > SMALL_FRAME) else {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(Room::Memory));
         };
         let pool = self.pool(kind);
         let permit = self.permit.get_or_insert_with(|| {
             let Remote { group, .. } = self.remote;
             LargeFrames::claim(&self.shares.large, self.shares.clock, group, pool, bytes)
         });
-        permit.poll_granted(cx, self.buffer.len())
+        let room = ready!(permit.poll_granted(cx, self.buffer.len()));
+        if room == Ok(Room::Disk) {
+            self.permit = None;
+        }
+        Poll::Ready(room)
     }
 
     fn pool(&self, kind: Kind) -> Pool {
@@ -310,6 +366,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             Pool::Unasked
         }
     }
+}
+
+/// The disk does not take what has no place in memory.
+fn no_room(error: io::Error) -> io::Error {
+    let what = format!("no room on disk for a large message: {error}");
+    io::Error::new(error.kind(), what)
 }
 
 fn units(bytes: usize) -> u64 {
@@ -329,5 +391,6 @@ impl<R: AsyncRead + Unpin> Stream for FrameReader<R> {
     }
 }
 
+mod spilled;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
-//! Permits for large frames: the machine that all connections of a node share, and how
-//! each waits for it.
+//! Memory for large frames: the machine that all connections of a node share, how each
+//! waits for it, and the file for what has no place in memory.
 //!
 //! Connections run on several threads, so the machine is behind a lock, held for
 //! moments and never across a wait. Whoever waits also checks, now and then, whether a
@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -17,15 +18,25 @@ use handfast_proto::receiving::{Claim, ClaimId, Event, LargeFrames as Machine, P
 use tokio::time::Sleep;
 
 use crate::clock::Clock;
+use crate::spill::SpillFile;
 
-/// The permit was taken back: others waited for it, and the frame did not come.
+/// The memory was taken back: others waited for it, and the frame did not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lost;
+
+/// Where a frame belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It holds memory.
+    Memory,
+    /// There is none for it: on disk.
+    Disk,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Waits,
-    Granted,
+    Has(Room),
     Lost,
 }
 
@@ -47,7 +58,8 @@ impl Inner {
     fn apply(&mut self, events: Vec<Event>) {
         for event in events {
             let (id, standing) = match event {
-                Event::Granted(id) => (id, Standing::Granted),
+                Event::Granted(id) => (id, Standing::Has(Room::Memory)),
+                Event::Spill(id) => (id, Standing::Has(Room::Disk)),
                 Event::Lost(id) => (id, Standing::Lost),
             };
             if let Some(entry) = self.entries.get_mut(&id) {
@@ -60,18 +72,32 @@ impl Inner {
     }
 }
 
-/// The permits of a node. See [`handfast_proto::receiving`].
-#[derive(Debug, Default)]
+/// The memory for large frames of a node. See [`handfast_proto::receiving`].
+#[derive(Debug)]
 pub(crate) struct LargeFrames {
     inner: Mutex<Inner>,
+    spill: Arc<SpillFile>,
 }
 
 impl LargeFrames {
+    /// Nothing is held yet; what spills goes to a file in this directory.
+    pub(crate) fn spilling_to(directory: &Path) -> Self {
+        Self {
+            inner: Mutex::default(),
+            spill: Arc::new(SpillFile::within(directory)),
+        }
+    }
+
+    /// Where frames go that have no memory.
+    pub(crate) fn spill(&self) -> &Arc<SpillFile> {
+        &self.spill
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for a permit, which [`Permit::poll_granted`] waits for.
+    /// Claims memory, which [`Permit::poll_granted`] waits for.
     pub(crate) fn claim(
         this: &Arc<Self>,
         clock: Clock,
@@ -104,14 +130,14 @@ impl LargeFrames {
         }
     }
 
-    /// Bytes of frames that hold a permit.
+    /// Bytes of frames that hold memory.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.lock().machine.bytes()
     }
 }
 
-/// One frame's permit, or its place among those who wait; given back by `Drop`.
+/// One frame's claim: what it holds, or its turn among those who wait. Given back by `Drop`.
 #[derive(Debug)]
 pub(crate) struct Permit {
     id: ClaimId,
@@ -123,18 +149,18 @@ pub(crate) struct Permit {
 
 impl Permit {
     /// Ready when the frame may be read on, of which so many bytes have come. The task is
-    /// woken when that changes, also when the permit is lost while it waits for the socket.
+    /// woken when that changes, also when the memory is lost while it waits for the socket.
     pub(crate) fn poll_granted(
         &mut self,
         cx: &mut Context<'_>,
         received: usize,
-    ) -> Poll<Result<(), Lost>> {
+    ) -> Poll<Result<Room, Lost>> {
         loop {
             let standing = self.look(cx, received);
             match standing {
-                Standing::Granted => {
+                Standing::Has(room) => {
                     self.recheck = None;
-                    return Poll::Ready(Ok(()));
+                    return Poll::Ready(Ok(room));
                 }
                 Standing::Lost => return Poll::Ready(Err(Lost)),
                 Standing::Waits => {}
@@ -153,15 +179,11 @@ impl Permit {
         }
     }
 
+    /// How it stands; the task is woken when that changes.
     fn look(&self, cx: &Context<'_>, received: usize) -> Standing {
         let now = self.now();
-        self.all.lock().machine.progress(now, self.id, received);
-        self.register(cx)
-    }
-
-    /// How it stands; the task is woken when that changes.
-    fn register(&self, cx: &Context<'_>) -> Standing {
         let mut inner = self.all.lock();
+        inner.machine.progress(now, self.id, received);
         let Some(entry) = inner.entries.get_mut(&self.id) else {
             return Standing::Lost;
         };
@@ -172,27 +194,11 @@ impl Permit {
         entry.standing
     }
 
-    /// Waits for [`Permit::poll_granted`].
-    pub(crate) async fn granted(&mut self) -> Result<(), Lost> {
-        std::future::poll_fn(|cx| self.poll_granted(cx, 0)).await
-    }
-
-    /// Resolves when the permit is lost, after it was granted.
-    pub(crate) async fn lost(&self) {
-        std::future::poll_fn(|cx| match self.register(cx) {
-            Standing::Lost => Poll::Ready(()),
-            Standing::Waits | Standing::Granted => Poll::Pending,
-        })
-        .await;
-    }
-
-    /// To tell how much was moved, from where that is known.
-    pub(crate) fn meter(&self) -> Meter {
-        Meter {
-            id: self.id,
-            clock: self.clock,
-            all: self.all.clone(),
-        }
+    /// Whether it holds memory.
+    pub(crate) fn has_memory(&self) -> bool {
+        let inner = self.all.lock();
+        let entry = inner.entries.get(&self.id);
+        entry.is_some_and(|entry| entry.standing == Standing::Has(Room::Memory))
     }
 
     /// The frame is complete: nobody waits for the remote any more.
@@ -205,22 +211,6 @@ impl Permit {
     }
 }
 
-/// Tells how much of what holds a permit was moved.
-#[derive(Clone, Debug)]
-pub(crate) struct Meter {
-    id: ClaimId,
-    clock: Clock,
-    all: Arc<LargeFrames>,
-}
-
-impl Meter {
-    /// So much in all, bytes.
-    pub(crate) fn progress(&self, bytes: usize) {
-        let now = self.clock.now().mono;
-        self.all.lock().machine.progress(now, self.id, bytes);
-    }
-}
-
 impl Drop for Permit {
     fn drop(&mut self) {
         let now = self.now();
@@ -228,5 +218,12 @@ impl Drop for Permit {
         inner.entries.remove(&self.id);
         let events = inner.machine.release(now, self.id);
         inner.apply(events);
+    }
+}
+
+#[cfg(test)]
+impl Default for LargeFrames {
+    fn default() -> Self {
+        Self::spilling_to(&std::env::temp_dir())
     }
 }

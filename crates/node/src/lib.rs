@@ -52,6 +52,7 @@ mod shared;
 mod shutdown;
 mod slots;
 mod snapshot;
+mod spill;
 mod stats;
 mod sync_log;
 mod sync_manager;

@@ -17,7 +17,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::large_frames::Meter;
+use crate::spill::{PIECE, Place};
 use crate::stats::Counters;
 
 /// Messages queued for one remote at most.
@@ -40,6 +40,28 @@ enum Content {
     Message(Message),
     /// A block, its checksum computed off the arbiter.
     Block(Encoded, Arc<Batch>),
+    /// The same on disk.
+    Spilled(Spilled, Arc<Batch>),
+}
+
+/// A frame that lies on disk until it is written.
+#[derive(Debug)]
+pub(crate) struct Spilled {
+    /// What it is, for the counters.
+    pub(crate) kind: Option<Kind>,
+    /// Where it lies, together with others of its batch.
+    pub(crate) place: Arc<Place>,
+    /// Where it begins in the place.
+    pub(crate) offset: usize,
+    /// Its length, the header with it.
+    pub(crate) bytes: usize,
+}
+
+/// What is sent of a batch.
+#[derive(Debug)]
+pub(crate) enum Block {
+    InMemory(Encoded),
+    OnDisk(Spilled),
 }
 
 /// Boxed: the channel keeps room for 32 entries per connection.
@@ -97,29 +119,17 @@ impl Drop for Share {
 /// Blocks that were queued together, until the last of them was written.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    written: AtomicUsize,
-    /// Tells how fast they are written, when they hold a permit.
-    meter: Option<Meter>,
     _all_written: oneshot::Sender<()>,
 }
 
 impl Batch {
     /// A batch, and what resolves (with an error: nothing is sent) when all was written.
-    pub(crate) fn new(meter: Option<Meter>) -> (Arc<Self>, oneshot::Receiver<()>) {
+    pub(crate) fn new() -> (Arc<Self>, oneshot::Receiver<()>) {
         let (all_written, wait) = oneshot::channel();
         let batch = Self {
-            written: AtomicUsize::new(0),
-            meter,
             _all_written: all_written,
         };
         (Arc::new(batch), wait)
-    }
-
-    fn written(&self, bytes: usize) {
-        let before = self.written.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(meter) = &self.meter {
-            meter.progress(before + bytes);
-        }
     }
 }
 
@@ -206,7 +216,7 @@ impl Outbox {
     /// The same for a frame that is written as it is.
     pub(crate) fn push_frame(&self, frame: Encoded) -> Result<(), Full> {
         let share = self.queued.take(frame.len())?;
-        let (batch, _) = Batch::new(None);
+        let (batch, _) = Batch::new();
         self.try_push(Content::Block(frame, batch), share)
     }
 
@@ -222,9 +232,12 @@ impl Outbox {
     ///
     /// # Cancel safety
     /// When dropped, the block is either queued whole or not at all.
-    pub(crate) async fn send(&self, block: Encoded, batch: Arc<Batch>) -> Result<(), Closed> {
+    pub(crate) async fn send(&self, block: Block, batch: Arc<Batch>) -> Result<(), Closed> {
         let outgoing = Box::new(Outgoing {
-            content: Content::Block(block, batch),
+            content: match block {
+                Block::InMemory(block) => Content::Block(block, batch),
+                Block::OnDisk(block) => Content::Spilled(block, batch),
+            },
             share: self.queued.share(0),
         });
         self.queue.send(outgoing).await.map_err(|_| Closed)
@@ -253,6 +266,7 @@ where
         let mut small = BytesMut::new();
         let mut next = Some(first);
         let mut block = None;
+        let mut spilled = None;
         while let Some(outgoing) = next.take() {
             let Outgoing { content, share } = *outgoing;
             match content {
@@ -265,15 +279,21 @@ where
                     written.push((encoded.kind, encoded.len(), share));
                     block = Some((encoded, batch));
                 }
+                Content::Spilled(frame, batch) => {
+                    written.push((frame.kind, frame.bytes, share));
+                    spilled = Some((frame, batch));
+                }
             }
-            if block.is_none() && small.len() < BATCH_BYTES {
+            if block.is_none() && spilled.is_none() && small.len() < BATCH_BYTES {
                 next = outlet.0.try_recv().ok();
             }
         }
-        let (block, batch) = block.unzip();
+        let (block, _batch) = block.unzip();
         let [head, body] = block.map_or_else(Default::default, Encoded::into_parts);
-        let parts = [small.freeze(), head, body];
-        write_all(&mut socket, parts, batch.as_deref(), &counters).await?;
+        write_all(&mut socket, [small.freeze(), head, body], &counters).await?;
+        if let Some((frame, _batch)) = spilled {
+            write_spilled(&mut socket, frame, &counters).await?;
+        }
         let unix = clock.now().unix;
         for (kind, bytes, _) in written.drain(..) {
             counters.sent(kind, bytes, unix);
@@ -286,7 +306,6 @@ where
 async fn write_all<W: AsyncWrite + Unpin>(
     socket: &mut W,
     mut parts: [Bytes; 3],
-    batch: Option<&Batch>,
     counters: &Counters,
 ) -> io::Result<()> {
     while parts.iter().any(|part| !part.is_empty()) {
@@ -296,9 +315,6 @@ async fn write_all<W: AsyncWrite + Unpin>(
             return Err(io::ErrorKind::WriteZero.into());
         }
         counters.wrote(written);
-        if let Some(batch) = batch {
-            batch.written(written);
-        }
         for part in &mut parts {
             let of_this = written.min(part.len());
             part.advance(of_this);
@@ -306,6 +322,30 @@ async fn write_all<W: AsyncWrite + Unpin>(
         }
     }
     socket.flush().await
+}
+
+/// Writes a frame from disk, a piece at a time.
+async fn write_spilled<W: AsyncWrite + Unpin>(
+    socket: &mut W,
+    frame: Spilled,
+    counters: &Counters,
+) -> io::Result<()> {
+    let Spilled {
+        place,
+        offset,
+        bytes,
+        ..
+    } = frame;
+    let end = offset + bytes;
+    let mut at = offset;
+    while at < end {
+        let (from, len) = (place.clone(), PIECE.min(end - at));
+        let piece = tokio::task::spawn_blocking(move || from.read(at, len)).await;
+        let piece = piece.map_err(io::Error::other)??;
+        write_all(socket, [piece.into(), Bytes::new(), Bytes::new()], counters).await?;
+        at += len;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -333,7 +373,10 @@ mod tests {
             for nonce in 0..20 {
                 outbox.push(Message::Ping(nonce)).expect("there is room");
                 outbox
-                    .send(Message::Block(block()).encode(magic), Batch::new(None).0)
+                    .send(
+                        Block::InMemory(Message::Block(block()).encode(magic)),
+                        Batch::new().0,
+                    )
                     .await
                     .expect("there is room");
                 sent.extend([Message::Ping(nonce), Message::Block(block())]);
@@ -407,11 +450,11 @@ mod tests {
             let counters = Arc::new(Counters::new(Arc::default(), None));
             let writer = write_queue(outlet, ours, magic, Clock::start(), counters);
             let writer = actix_rt::spawn(writer);
-            let (batch, mut all_written) = Batch::new(None);
+            let (batch, mut all_written) = Batch::new();
             let encoded = Message::Block(block()).encode(magic);
             for _ in 0..10 {
                 outbox
-                    .send(encoded.clone(), batch.clone())
+                    .send(Block::InMemory(encoded.clone()), batch.clone())
                     .await
                     .expect("the connection is open");
             }

@@ -48,7 +48,7 @@ pub(crate) struct Surroundings {
     pub(crate) library: Library,
     /// The node's budget for blocks that wait for the kernel.
     pub(crate) blocks: Arc<Semaphore>,
-    /// The node's permits for large frames.
+    /// The node's memory for large frames.
     pub(crate) large: Arc<LargeFrames>,
     /// Connections that send too much.
     pub(crate) exceeding: Exceeding,
@@ -78,8 +78,7 @@ impl Remote {
     fn new(birth: &Birth) -> Self {
         let pool = match birth.direction {
             Direction::Inbound => Pool::Inbound,
-            Direction::Outbound => Pool::Outgoing,
-            Direction::Manual => Pool::Manual,
+            Direction::Outbound | Direction::Manual => Pool::Chosen,
         };
         Self {
             group: Group::of(birth.remote.ip()),
@@ -345,12 +344,7 @@ impl Handler<ServeBlock> for Peer {
             let (orders, todo) = mpsc::unbounded_channel();
             let library = self.around.library.clone();
             let outbox = self.outbox.clone();
-            let serving = wrap_future::<_, Self>(serve(todo, library, self.remote, outbox));
-            ctx.spawn(serving.map(|result, peer, ctx| {
-                if result.is_err() {
-                    peer.step(Input::SlowReader, None, ctx);
-                }
-            }));
+            ctx.spawn(wrap_future(serve(todo, library, self.remote, outbox)));
             orders
         });
         // Fails only when the connection is ending.

@@ -1,14 +1,15 @@
-//! Serving blocks to one remote: read, wait for memory, queue, report.
+//! Serving blocks to one remote: read, queue, report.
 //!
 //! # Memory
 //!
-//! One batch of a connection is in memory at a time: up to [`BATCH_BYTES`], or one block
-//! that is longer. Beyond [`SMALL_FRAME`] it holds a permit of the node
+//! One batch of a connection is held at a time: up to [`BATCH_BYTES`], or one block that is
+//! longer. Beyond [`SMALL_FRAME`] it claims memory of the node
 //! ([`handfast_proto::receiving`], as large frames do that are received: 16 MB for
-//! inbound peers, 40 MB for those that we chose, 32 MB for those that the operator named) until its last byte was written. A
-//! remote that does not read loses its connection when others wait for the memory, and
-//! only then.
+//! inbound peers, 40 MB for those that we chose) until its last byte was written. When
+//! there is none, it goes to [disk](crate::spill) and is written from there: how fast a
+//! remote reads delays nobody but itself.
 
+use std::io;
 use std::sync::Arc;
 
 use bitcoin::BlockHash;
@@ -19,13 +20,14 @@ use handfast_chain::{BlockReader, ReadError};
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::receiving::SMALL_FRAME;
 use handfast_wire::{Encoded, Message, RawBlock};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock::Clock;
 use crate::frame_reader::Remote;
 use crate::large_frames::{LargeFrames, Permit};
 use crate::mail::{ServeBlock, Served, post_to};
-use crate::outbox::{Batch, Outbox};
+use crate::outbox::{Batch, Block, Outbox, Spilled};
+use crate::spill::{Place, SpillFile};
 
 /// Threads that read blocks for remotes at the same time, all connections together.
 pub(crate) const READERS: usize = 2;
@@ -61,48 +63,10 @@ pub(crate) struct Library {
     pub(crate) clock: Clock,
 }
 
-/// The remote does not read, and others wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SlowReader;
-
-/// A batch that was queued, until it was written.
-#[derive(Debug)]
-struct Sending {
-    permit: Option<Permit>,
-    all_written: oneshot::Receiver<()>,
-}
-
-impl Sending {
-    /// Waits until all of it was written.
-    ///
-    /// # Cancel safety
-    /// May be dropped and called again.
-    async fn written(&mut self) -> Result<(), SlowReader> {
-        let Self {
-            permit,
-            all_written,
-        } = self;
-        let lost = async {
-            match permit {
-                Some(permit) => permit.lost().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            _ = all_written => Ok(()),
-            () = lost => Err(SlowReader),
-        }
-    }
-}
-
 /// Serves the orders of one connection in their order, until it is gone.
 ///
-/// Disk reads and checksums run on a blocking thread. The only things waited for
-/// besides are this connection's writer, and memory: a slow reader delays itself.
-///
-/// # Errors
-/// The remote does not read what others wait for: its connection must end.
+/// Disk reads and checksums run on a blocking thread. The only thing waited for besides is
+/// this connection's writer: a slow reader delays itself.
 ///
 /// # Cancel safety
 /// Dropped with its `Peer`: what was not queued is not sent, and nobody waits
@@ -112,87 +76,114 @@ pub(crate) async fn serve(
     library: Library,
     remote: Remote,
     outbox: Outbox,
-) -> Result<(), SlowReader> {
+) {
     let mut batch = Vec::with_capacity(BATCH);
-    let mut sending: Option<Sending> = None;
     loop {
-        // What is being sent is minded while there is nothing to do.
-        while let Some(current) = &mut sending {
-            if batch.is_empty() {
-                tokio::select! {
-                    biased;
-                    written = current.written() => written?,
-                    count = orders.recv_many(&mut batch, BATCH) => {
-                        if count == 0 {
-                            return Ok(());
-                        }
-                        continue;
-                    }
-                }
-            } else {
-                current.written().await?;
-            }
-            sending = None;
-        }
         if batch.is_empty() && orders.recv_many(&mut batch, BATCH).await == 0 {
-            return Ok(());
+            return;
         }
-        let Some((read, permit)) = read(&library, remote, &mut batch).await else {
-            return Ok(());
+        let Some((read, memory)) = read(&library, remote, &mut batch).await else {
+            return;
         };
-        let (together, all_written) = Batch::new(permit.as_ref().map(Permit::meter));
-        for (id, ticket, frame) in read {
-            if outbox.send(frame, together.clone()).await.is_err() {
-                return Ok(());
+        let (together, all_written) = Batch::new();
+        for (id, ticket, block) in read {
+            if outbox.send(block, together.clone()).await.is_err() {
+                return;
             }
             post_to(&library.served, Served { id, ticket });
         }
-        sending = Some(Sending {
-            permit,
-            all_written,
-        });
+        drop(together);
+        // An error: nothing is ever sent, and the sender is gone with the last block.
+        let _ = all_written.await;
+        drop(memory);
     }
 }
 
-/// Reads some blocks of `batch`, which keeps the others, and takes memory for them.
-/// `None`: the node ends.
-///
-/// The turn to read is kept until there is memory: what was read and has none is
-/// bounded by the turns.
+/// Reads some blocks of `batch`, which keeps the others, and claims memory for them: they
+/// are on disk if there is none. `None`: the node ends.
 async fn read(
     library: &Library,
     remote: Remote,
     batch: &mut Vec<ServeBlock>,
 ) -> Option<(Vec<Read>, Option<Permit>)> {
     let turn = library.readers.clone().acquire_owned().await.ok()?;
-    let (reader, magic) = (library.reader.clone(), library.magic);
+    let library = library.clone();
     let todo = std::mem::take(batch);
     // The turn is the thread's while it reads, also when nobody waits for it any more.
-    let reading = move || (read_batch(&*reader, magic, todo), turn);
-    let ((read, rest), turn) = tokio::task::spawn_blocking(reading).await.ok()?;
-    *batch = rest;
-    let bytes: usize = read.iter().map(|(_, _, frame)| frame.len()).sum();
-    let permit = if bytes > SMALL_FRAME {
-        let Remote { group, pool } = remote;
-        let mut permit = LargeFrames::claim(&library.memory, library.clock, group, pool, bytes);
-        // Lost is what was granted before.
-        permit.granted().await.ok()?;
-        Some(permit)
-    } else {
-        None
+    let reading = move || {
+        let _turn = turn;
+        let (read, rest) = read_batch(&*library.reader, library.magic, todo);
+        (library.hold(remote, read), rest)
     };
-    drop(turn);
-    Some((read, permit))
+    let (held, rest) = tokio::task::spawn_blocking(reading).await.ok()?;
+    *batch = rest;
+    Some(held)
 }
 
-type Read = (ConnId, u64, Encoded);
+impl Library {
+    /// Finds room for what was read: in memory, or on disk. What has neither is not sent.
+    fn hold(
+        &self,
+        remote: Remote,
+        read: Vec<(ServeBlock, Encoded)>,
+    ) -> (Vec<Read>, Option<Permit>) {
+        let bytes: usize = read.iter().map(|(_, frame)| frame.len()).sum();
+        let Remote { group, pool } = remote;
+        let memory = (bytes > SMALL_FRAME)
+            .then(|| LargeFrames::claim(&self.memory, self.clock, group, pool, bytes));
+        if memory.as_ref().is_none_or(Permit::has_memory) {
+            let block = |(order, frame): (ServeBlock, Encoded)| {
+                (order.id, order.ticket, Block::InMemory(frame))
+            };
+            return (read.into_iter().map(block).collect(), memory);
+        }
+        let mut spill = Spill::default();
+        let one = |(order, frame): (ServeBlock, Encoded)| {
+            let block = spill.add(self.memory.spill(), frame).unwrap_or_else(|error| {
+                tracing::warn!(block = %order.hash, peer = order.id.0, %error, "cannot serve a block: there is no room on disk to keep it until the peer has read it");
+                Block::InMemory(not_found(self.magic, &order))
+            });
+            (order.id, order.ticket, block)
+        };
+        (read.into_iter().map(one).collect(), None)
+    }
+}
+
+/// Frames of one batch on disk, one behind the other.
+#[derive(Debug, Default)]
+struct Spill {
+    place: Option<Arc<Place>>,
+    bytes: usize,
+}
+
+impl Spill {
+    fn add(&mut self, file: &Arc<SpillFile>, frame: Encoded) -> io::Result<Block> {
+        let place = match &self.place {
+            Some(place) => place.clone(),
+            None => self.place.insert(Arc::new(file.place()?)).clone(),
+        };
+        let (kind, bytes, offset) = (frame.kind, frame.len(), self.bytes);
+        let [head, body] = frame.into_parts();
+        place.write(offset, &head)?;
+        place.write(offset + head.len(), &body)?;
+        self.bytes += bytes;
+        Ok(Block::OnDisk(Spilled {
+            kind,
+            place,
+            offset,
+            bytes,
+        }))
+    }
+}
+
+type Read = (ConnId, u64, Block);
 
 /// Reads orders from the front until [`BATCH_BYTES`]; returns those not looked at too.
 fn read_batch(
     reader: &dyn BlockSource,
     magic: Magic,
     orders: Vec<ServeBlock>,
-) -> (Vec<Read>, Vec<ServeBlock>) {
+) -> (Vec<(ServeBlock, Encoded)>, Vec<ServeBlock>) {
     let mut done = Vec::with_capacity(orders.len());
     let mut bytes = 0;
     let mut orders = orders.into_iter();
@@ -205,7 +196,7 @@ fn read_batch(
             not_found(magic, &order)
         });
         bytes += frame.len();
-        done.push((order.id, order.ticket, frame));
+        done.push((order, frame));
     }
     (done, orders.collect())
 }

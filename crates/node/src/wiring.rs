@@ -27,6 +27,7 @@ use crate::descriptors::OpenFiles;
 use crate::frame_reader::Exceeding;
 use crate::handle::default_threads;
 use crate::intake::Intake;
+use crate::large_frames::LargeFrames;
 use crate::listener::{Bound, Listener};
 use crate::miner::Miner;
 use crate::opening::{Mailbox, Mailboxes, Open};
@@ -220,6 +221,7 @@ fn surroundings(
 ) -> Surroundings {
     let mut session = SessionConfig::new(config.user_agent.clone(), seeds.key("nonce"));
     session.handshake_timeout = config.handshake_timeout;
+    let large_frames = || Arc::new(LargeFrames::spilling_to(&config.datadir));
     Surroundings {
         session: Arc::new(session),
         clock: shared.clock,
@@ -231,11 +233,11 @@ fn surroundings(
             readers: Arc::new(Semaphore::new(READERS)),
             magic: config.network.magic(),
             served: peers.clone().recipient(),
-            memory: Arc::default(),
+            memory: large_frames(),
             clock: shared.clock,
         },
         blocks: block_budget(),
-        large: Arc::default(),
+        large: large_frames(),
         exceeding: Exceeding::default(),
         queued: QueuedToAll::default(),
         totals: shared.totals.clone(),

@@ -31,7 +31,7 @@ impl Common {
         Self {
             whole: ground.served(ground.news.len()),
             side: ground.served_side(),
-            unfinished: match does(Attack::HalfFrames) {
+            unfinished: match does(Attack::HalfFrames) || does(Attack::Trickle) {
                 true => frames::unfinished(&ground.network),
                 false => Bytes::new(),
             },
@@ -56,7 +56,8 @@ pub(super) struct Behaviour {
     branch: Option<Arc<ServedChain>>,
     /// News that the peer knows of.
     told: usize,
-    /// The whole burst of [`Attack::Poisoned`] is sent once.
+    /// The whole burst of [`Attack::Poisoned`], or the frame of [`Attack::Trickle`], is sent
+    /// once.
     poured: bool,
 }
 
@@ -100,7 +101,7 @@ impl Behaviour {
                 sent.extend(self.tampered(&self.common.ground.trunk[0]));
                 sent
             }
-            Attack::Branches | Attack::NotFound | Attack::Withhold => {
+            Attack::Branches | Attack::NotFound | Attack::Withhold | Attack::Trickle => {
                 vec![self.announce(self.known_tip())]
             }
             Attack::Poisoned => {
@@ -129,7 +130,7 @@ impl Behaviour {
                 sent.push(self.announce(block.header));
                 sent
             }
-            Attack::Withhold => vec![self.announce(block.header)],
+            Attack::Withhold | Attack::Trickle => vec![self.announce(block.header)],
             Attack::Branches | Attack::NotFound => vec![self.announce(self.known_tip())],
             Attack::Poisoned => self.pour(),
             Attack::Useless | Attack::HalfFrames | Attack::Big | Attack::Mix => vec![],
@@ -155,6 +156,7 @@ impl Behaviour {
             | Attack::TamperedSignet
             | Attack::Withhold
             | Attack::HalfFrames
+            | Attack::Trickle
             | Attack::Big
             | Attack::Mix => {
                 let mut headers = common.whole.headers_after(locator);
@@ -175,6 +177,8 @@ impl Behaviour {
                 blocks.filter_map(|block| self.tampered(block)).collect()
             }
             Attack::Poisoned => self.pour(),
+            Attack::Trickle if std::mem::replace(&mut self.poured, true) => vec![],
+            Attack::Trickle => vec![self.common.unfinished.clone()],
             Attack::NotFound => vec![
                 self.frame(&Message::NotFound(wanted.to_vec())),
                 self.announce(self.known_tip()),

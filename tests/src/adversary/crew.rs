@@ -24,6 +24,8 @@ use crate::served_chain::ServedChain;
 const PAUSE: Duration = Duration::from_millis(500);
 /// The same of one whose next try costs 4 MB.
 const LONG_PAUSE: Duration = Duration::from_secs(3);
+/// Bytes that [`Attack::Trickle`] sends at a time, and how often: 130 kB/s.
+const DROP: (usize, Duration) = (13_000, Duration::from_millis(100));
 /// Connections without a handshake for each peer of [`Attack::HalfFrames`] that dials.
 const NAMELESS: usize = 4;
 /// Frames that a peer holds which the node does not read.
@@ -392,6 +394,12 @@ impl Peer {
                 false => waiting.try_recv().ok(),
             };
             match queued {
+                Some(frame) if self.attack == Attack::Trickle && frame.len() > DROP.0 => {
+                    for piece in frame.chunks(DROP.0) {
+                        writer.write_all(piece).await?;
+                        tokio::time::sleep(DROP.1).await;
+                    }
+                }
                 Some(frame) => {
                     writer.write_all(&frame).await?;
                     self.shared.counts.written.fetch_add(1, Ordering::Relaxed);

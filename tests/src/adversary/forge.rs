@@ -90,7 +90,12 @@ pub(super) enum Content {
     Joinable(u32),
     /// Payments of the coins of these two heights.
     Two(u32, u32),
+    /// Nothing, and the coinbase has so many bytes that it is no small message.
+    Large,
 }
+
+/// Bytes in the coinbase of [`Content::Large`]: frames of them are large ones.
+const LARGE: usize = 120_000;
 
 /// A regtest block on `parent`. Coins of heights up to 100 below may be spent.
 pub(super) fn block_on(
@@ -101,13 +106,19 @@ pub(super) fn block_on(
     content: Content,
 ) -> RawBlock {
     let payments = match content {
-        Content::Coinbase => vec![],
+        Content::Coinbase | Content::Large => vec![],
         Content::Joinable(of) => vec![joined::second_half(of, coin(of), subsidy(of))],
         Content::Two(one, other) => vec![payment(one), payment(other)],
     };
     let mut extra = 0;
     let coinbase = loop {
-        let coinbase = coinbase(height, label, extra, &payments);
+        let mut coinbase = coinbase(height, label, extra, &payments);
+        if matches!(content, Content::Large) {
+            coinbase.output.push(TxOut {
+                value: Amount::ZERO,
+                script_pubkey: ScriptBuf::from_bytes(vec![0x6a; LARGE]),
+            });
+        }
         let joinable = matches!(content, Content::Joinable(_));
         if !joinable || joined::is_first_half(coinbase.compute_txid()) {
             break coinbase;

@@ -7,7 +7,7 @@ use bitcoin::block::Header;
 use handfast_wire::{Network, RawBlock};
 
 use super::forge::{Content, TRUNK, bare_header_on, block_on};
-use super::{Addresses, Honest, Tamper};
+use super::{Addresses, Attack, Honest, Tamper};
 use crate::data;
 use crate::process::{Node, op_true_signet};
 use crate::served_chain::ServedChain;
@@ -30,6 +30,8 @@ const SIDE_MORE: usize = 80;
 const SIDE_TRUNK: usize = 200;
 /// Blocks below the trunk's last one where hostile branches leave it.
 const BRANCH_DEPTH: usize = 10;
+/// Blocks of [`Ground::regtest_of_large_blocks`] that are large.
+const LARGE: usize = 240;
 /// Headers of such a branch: more work than the trunk with all news.
 const BRANCH_LENGTH: usize = BRANCH_DEPTH + NEWS + 30;
 
@@ -54,6 +56,30 @@ impl Ground {
     /// # Panics
     /// If it is shorter than 250 blocks.
     pub fn regtest(length: usize, now: u32) -> Self {
+        Self::on_regtest(length, 0, now)
+    }
+
+    /// The same, and the last blocks of the trunk and those that are found afterwards are
+    /// large.
+    ///
+    /// # Panics
+    /// As [`Self::regtest`].
+    pub fn regtest_of_large_blocks(length: usize, now: u32) -> Self {
+        Self::on_regtest(length, LARGE, now)
+    }
+
+    /// What an attack is about. `None` if its data is not there.
+    pub fn of(attack: Attack, length: usize, now: u32) -> Option<Self> {
+        match attack {
+            Attack::TamperedSignet => Self::signet(),
+            Attack::Trickle => Some(Self::regtest_of_large_blocks(length, now)),
+            _ => Some(Self::regtest(length, now)),
+        }
+    }
+
+    /// A chain of which the last `large` blocks are large; with some, those found
+    /// afterwards, too.
+    fn on_regtest(length: usize, large: usize, now: u32) -> Self {
         assert!(
             length >= SIDE_FORK + SIDE_STORED + SIDE_MORE,
             "the side branch must not win"
@@ -63,12 +89,19 @@ impl Ground {
         let begin = now - TIP_AGE - blocks * SPACING;
         let mut line = Line::new(network.genesis(), 0, begin);
         let trunk: Vec<_> = (0..length)
-            .map(|_| line.next(TRUNK, Content::Coinbase))
+            .map(|number| {
+                let is_large = number + large >= length;
+                line.next(
+                    TRUNK,
+                    [Content::Coinbase, Content::Large][usize::from(is_large)],
+                )
+            })
             .collect();
         let news = (0..).take(NEWS).map(|number| {
             line.next(
                 TRUNK,
                 match number % 2 {
+                    _ if large > 0 => Content::Large,
                     0 => Content::Joinable(1 + number / 2),
                     _ => Content::Two(10 + number, 20 + number),
                 },

@@ -48,6 +48,9 @@ pub enum Attack {
     Withhold,
     /// All bytes but one of frames of 4 MB, before the handshake and after it.
     HalfFrames,
+    /// The right chain, whose blocks are large, and when one is asked for a frame of 4 MB at
+    /// a megabit a second, of which the last byte does not come.
+    Trickle,
     /// `inv` and `notfound` of 50,000, transactions of 4 MB, known headers, without a pause;
     /// otherwise as an honest peer.
     Big,
@@ -56,8 +59,8 @@ pub enum Attack {
 }
 
 impl Attack {
-    /// All of them, in the order of issue 14.
-    pub const ALL: [Self; 10] = [
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 11] = [
         Self::Tampered,
         Self::TamperedSignet,
         Self::Poisoned,
@@ -66,12 +69,13 @@ impl Attack {
         Self::NotFound,
         Self::Withhold,
         Self::HalfFrames,
+        Self::Trickle,
         Self::Big,
         Self::Mix,
     ];
 
     /// What the peers of [`Attack::Mix`] do by turns.
-    const MIXED: [Self; 7] = [
+    const MIXED: [Self; 8] = [
         Self::Withhold,
         Self::Branches,
         Self::Tampered,
@@ -79,6 +83,7 @@ impl Attack {
         Self::NotFound,
         Self::Poisoned,
         Self::HalfFrames,
+        Self::Trickle,
     ];
 
     /// As the command line and the table name it.
@@ -92,6 +97,7 @@ impl Attack {
             Self::NotFound => "notfound",
             Self::Withhold => "withhold",
             Self::HalfFrames => "half",
+            Self::Trickle => "trickle",
             Self::Big => "big",
             Self::Mix => "mix",
         }

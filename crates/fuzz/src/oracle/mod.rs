@@ -143,7 +143,12 @@ impl<'a> Oracle<'a> {
     pub fn beside(mut self, played: &BTreeSet<Scenario>) -> Self {
         let any = |some: &[Scenario]| some.iter().any(|one| played.contains(one));
         let mut offers = Vec::new();
-        if any(&[Scenario::TamperedBlock, Scenario::WithheldChain]) {
+        let shown = [
+            Scenario::TamperedBlock,
+            Scenario::WithheldChain,
+            Scenario::SlowBlock,
+        ];
+        if any(&shown) {
             offers.push(Offer::Shown);
         }
         if any(&[Scenario::PoisonedBranch]) {

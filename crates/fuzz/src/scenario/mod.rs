@@ -93,6 +93,8 @@ pub enum Scenario {
     NotFoundBranch,
     /// Shows the next block of the chain and does not give it.
     WithheldChain,
+    /// The same, and answers for the block with a long one, slowly.
+    SlowBlock,
     /// Promises a long block and keeps back its last byte.
     HalfFrame,
     /// Floods with the most that messages may carry.
@@ -119,7 +121,7 @@ pub struct UnknownScenario(pub String);
 
 impl Scenario {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::HandshakeDrop,
         Self::PreVerack,
         Self::HalfOpen,
@@ -147,6 +149,7 @@ impl Scenario {
         Self::WithheldBranch,
         Self::NotFoundBranch,
         Self::WithheldChain,
+        Self::SlowBlock,
         Self::HalfFrame,
         Self::LegalFlood,
         Self::Burst,
@@ -184,6 +187,7 @@ impl Scenario {
             Self::WithheldBranch => "withheld-branch",
             Self::NotFoundBranch => "notfound-branch",
             Self::WithheldChain => "withheld-chain",
+            Self::SlowBlock => "slow-block",
             Self::HalfFrame => "half-frame",
             Self::LegalFlood => "legal-flood",
             Self::Burst => "burst",
@@ -222,6 +226,7 @@ impl Scenario {
             Self::WithheldBranch => include_str!("pages/withheld-branch.md"),
             Self::NotFoundBranch => include_str!("pages/notfound-branch.md"),
             Self::WithheldChain => include_str!("pages/withheld-chain.md"),
+            Self::SlowBlock => include_str!("pages/slow-block.md"),
             Self::HalfFrame => include_str!("pages/half-frame.md"),
             Self::LegalFlood => include_str!("pages/legal-flood.md"),
             Self::Burst => include_str!("pages/burst.md"),
@@ -290,7 +295,8 @@ impl Scenario {
             | Self::StaleSource
             | Self::WithheldBranch
             | Self::NotFoundBranch
-            | Self::WithheldChain => 4,
+            | Self::WithheldChain
+            | Self::SlowBlock => 4,
             Self::HalfFrame | Self::LegalFlood => 2,
             // A minute each.
             Self::NegotiateTimeout => 1,
@@ -331,6 +337,7 @@ impl Scenario {
             Self::WithheldBranch => drive(Steering::new(Steer::WithheldBranch)),
             Self::NotFoundBranch => drive(Steering::new(Steer::NotFoundBranch)),
             Self::WithheldChain => drive(Steering::new(Steer::WithheldChain)),
+            Self::SlowBlock => drive(Steering::new(Steer::SlowBlock)),
             Self::HalfFrame => drive(HalfFrame),
             Self::LegalFlood => drive(LegalFlood::default()),
             Self::RpcBurst => Box::new(Caller::new(call.clone())),

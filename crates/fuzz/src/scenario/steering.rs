@@ -1,8 +1,11 @@
 //! Those who steer: what they say is right, or could be, and they say it so that the target
 //! does not get or does not take the blocks that others have.
 
+use std::time::Duration;
+
 use bitcoin::block::Header;
 use bitcoin::p2p::message_blockdata::Inventory;
+use bytes::Bytes;
 use handfast_wire::{Kind, Message, RawBlock};
 
 use super::behaviour::Behaviour;
@@ -34,7 +37,15 @@ pub(super) enum Steer {
     NotFoundBranch,
     /// Shows the next block of the chain itself and does not give it.
     WithheldChain,
+    /// The same, and answers for it with a block of 4 MB at a megabit a second, of which the
+    /// last byte does not come.
+    SlowBlock,
 }
+
+/// Bytes that [`Steer::SlowBlock`] sends at a time.
+const PIECE: usize = 13_000;
+/// Between two pieces.
+const BETWEEN_PIECES: Duration = Duration::from_millis(100);
 
 /// A peer that steers.
 #[derive(Debug)]
@@ -52,6 +63,10 @@ pub(super) struct Steering {
     /// How often it says `notfound` before it is silent: a target that asks again at once
     /// would be asked and would ask as fast as both of us can.
     not_found: u64,
+    /// What is to come of the frame of [`Steer::SlowBlock`].
+    rest: Bytes,
+    /// Time that it still stays.
+    stay: Duration,
 }
 
 /// See there.
@@ -67,6 +82,8 @@ impl Steering {
             asked: false,
             answered: 0,
             not_found: NOT_FOUND,
+            rest: Bytes::new(),
+            stay: Duration::ZERO,
         }
     }
 
@@ -92,7 +109,7 @@ impl Steering {
                 });
                 self.show(row, voice);
             }
-            Steer::WithheldChain => {
+            Steer::WithheldChain | Steer::SlowBlock => {
                 let number = voice.dice.pick(0..variety.shown);
                 let next = self.on_the_chain(voice, |chain, voice| {
                     Some(vec![voice.shown(chain, number)?])
@@ -194,20 +211,40 @@ impl Steering {
                     }
                 }
             }
+            Steer::SlowBlock if self.rest.is_empty() => {
+                let magic = voice.dialect().bitcoin_magic();
+                self.rest = voice.phrases.heavy.made(magic).half.clone();
+                self.send_piece(voice);
+            }
             Steer::StaleSource
             | Steer::WithheldBranch
             | Steer::NotFoundBranch
-            | Steer::WithheldChain => {}
+            | Steer::WithheldChain
+            | Steer::SlowBlock => {}
         }
+    }
+
+    /// The next piece of the frame, if the time for which it stays is not over.
+    fn send_piece(&mut self, voice: &mut Voice<'_>) {
+        if self.rest.is_empty() || self.stay.is_zero() {
+            return voice.leave_somehow();
+        }
+        self.stay = self.stay.saturating_sub(BETWEEN_PIECES);
+        voice.raw(self.rest.split_to(PIECE.min(self.rest.len())));
+        voice.wake(BETWEEN_PIECES);
     }
 }
 
 impl Behaviour for Steering {
     fn ready(&mut self, voice: &mut Voice<'_>) {
         // Long enough to be asked and to keep others waiting.
-        let stay = voice.dice.time(1_000..4_000);
-        voice.wake(stay);
+        self.stay = voice.dice.time(1_000..4_000);
+        voice.wake(self.stay);
         self.learned.begin(voice);
+    }
+
+    fn due(&mut self, voice: &mut Voice<'_>) {
+        self.send_piece(voice);
     }
 
     fn heard(&mut self, heard: Heard<'_>, voice: &mut Voice<'_>) {

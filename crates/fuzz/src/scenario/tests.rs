@@ -395,6 +395,23 @@ fn a_chain_that_is_withheld_is_the_one_that_an_honest_peer_offers() {
 }
 
 #[test]
+fn a_block_that_is_asked_for_comes_slowly_and_never_whole() {
+    let mut stage = Stage::new(Scenario::SlowBlock, 3);
+    let shown = headers(&after_the_chain_was_learned(&mut stage));
+    let asked = want(shown[0].block_hash()).encode(Network::Regtest.magic());
+    let asked = [&asked.head[..], &asked.body[..]].concat();
+    let mut sent = hear(&mut stage, Kind::GetData, &asked[HEADER_BYTES..]).len();
+    let mut pieces = 1;
+    while stage.left.is_none() {
+        let more = stage.tell(Event::Due).len();
+        pieces += usize::from(more > 0);
+        sent += more;
+    }
+    assert!((10..=41).contains(&pieces), "{pieces} pieces in 1 to 4 s");
+    assert_eq!(sent, 13_000 * pieces);
+}
+
+#[test]
 fn where_blocks_cost_work_those_who_steer_say_what_the_target_said() {
     for scenario in [
         Scenario::TamperedBlock,
@@ -403,6 +420,7 @@ fn where_blocks_cost_work_those_who_steer_say_what_the_target_said() {
         Scenario::WithheldBranch,
         Scenario::NotFoundBranch,
         Scenario::WithheldChain,
+        Scenario::SlowBlock,
     ] {
         let mut stage = Stage::new(scenario, 5);
         stage.phrases.dialect.easy_work = false;

@@ -5,7 +5,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::p2p::message_blockdata::Inventory;
 use futures_util::{FutureExt, StreamExt};
 use handfast_proto::receiving::{
-    MAX_INBOUND_BYTES, MAX_UNASKED_BYTES, MOST_UNASKED, UNASKED_BURST,
+    MAX_INBOUND_BYTES, MAX_RETURNED_BYTES, MAX_UNASKED_BYTES, MOST_UNASKED, UNASKED_BURST,
 };
 use handfast_wire::{Network, RawBlock, encode_head};
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
@@ -13,9 +13,12 @@ use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use super::*;
 use crate::credit::block_budget;
 use crate::outbox::{Outbox, Outlet, QueuedToAll, outbox};
+use crate::spill::PIECE;
 
 /// What a socket takes without being read, bytes: all that a test sends.
 const SOCKET: usize = 8 << 20;
+/// Blocks of [`Connection::all_but_the_last_byte`] for which there is memory.
+const FIT: usize = MAX_INBOUND_BYTES / 3_990_000;
 /// The same where a remote sends in its own task.
 const SMALL_SOCKET: usize = 64 << 10;
 
@@ -264,39 +267,170 @@ fn memory_of_unfinished_frames_is_bounded_over_all_connections() {
         }
         let buffered = |connection: &Connection| connection.reader.buffer.capacity();
         let bytes: usize = connections.iter().map(buffered).sum();
-        let small = connections.len() * 2 * SMALL_FRAME;
+        // What begins a long frame, and a piece on its way to disk.
+        let small = connections.len() * (2 * SMALL_FRAME + PIECE);
         assert!(
             bytes <= MAX_INBOUND_BYTES + MAX_UNASKED_BYTES + small,
             "{bytes}"
         );
         assert!(shares.large.bytes() <= MAX_INBOUND_BYTES + MAX_UNASKED_BYTES);
         assert!(bytes > MAX_INBOUND_BYTES * 3 / 4, "{bytes}: they are read");
+        let asked = connections.len() / 2;
+        assert_eq!(shares.large.spill().taken(), asked - FIT);
+        drop(connections);
+        assert_eq!(shares.large.spill().taken(), 0);
+    });
+}
+
+/// As many of those who were asked and send all bytes but one as have memory.
+fn hold_all_memory(shares: &Shares) -> Vec<Connection> {
+    let hostile = || {
+        let mut connection = Connection::all_but_the_last_byte(shares);
+        connection.ask_for_a_block();
+        assert!(connection.now().is_none());
+        connection
+    };
+    std::iter::repeat_with(hostile).take(FIT).collect()
+}
+
+async fn settled(shares: &Shares, hostile: &mut [Connection]) {
+    while shares.large.bytes() < FIT * 3_990_000 {
+        for connection in &mut *hostile {
+            assert!(connection.now().is_none());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn a_block_that_we_asked_for_comes_through_beside_those_who_hold_all_memory() {
+    crate::virtual_time::run(async {
+        let shares = shares();
+        let mut hostile = hold_all_memory(&shares);
+        settled(&shares, &mut hostile).await;
+        let mut honest = Connection::new(&shares);
+        let before = tokio::time::Instant::now();
+        for bytes in [3_990_000, SMALL_FRAME + 1, 2_000_000] {
+            honest.ask_for_a_block();
+            honest.send(&block(bytes)).await;
+            honest.send(&Message::Ping(9)).await;
+            let charged = honest.reader.next().await.expect("open").expect("intact");
+            let Ok(Message::Block(came)) = charged.frame.message else {
+                panic!("{:?}", charged.frame.message);
+            };
+            drop(charged.credit);
+            let Message::Block(sent) = block(bytes) else {
+                unreachable!("it is one");
+            };
+            assert_eq!(came.bytes, sent.bytes);
+            let next = honest.reader.next().await.expect("open").expect("intact");
+            assert_eq!(next.frame.message, Ok(Message::Ping(9)));
+        }
+        let waited = tokio::time::Instant::now() - before;
+        assert_eq!(waited, Duration::ZERO, "for nobody");
+        assert_eq!(shares.large.spill().taken(), 0);
     });
 }
 
 #[test]
-fn a_block_that_we_asked_for_comes_through_beside_those_who_hold_all_permits() {
+fn a_remote_that_closes_in_the_middle_of_a_spilled_frame_leaves_nothing_behind() {
     crate::virtual_time::run(async {
         let shares = shares();
-        let mut hostile = Vec::new();
-        for _ in 0..60 {
-            let connection = Connection::all_but_the_last_byte(&shares);
-            connection.ask_for_a_block();
-            hostile.push(actix_rt::spawn(read_on(connection)));
+        let mut hostile = hold_all_memory(&shares);
+        settled(&shares, &mut hostile).await;
+        let mut leaving = Connection::new(&shares);
+        leaving.ask_for_a_block();
+        let mut bytes = BytesMut::new();
+        block(3_000_000).encode_into(Network::Regtest.magic(), &mut bytes);
+        let half = leaving.remote.write_all(&bytes[..1_500_000]).await;
+        half.expect("the socket takes it");
+        leaving.remote = duplex(1).0;
+        assert!(leaving.reader.next().await.is_none());
+        drop(leaving);
+        // A write that is under way keeps the place until it is done.
+        while shares.large.spill().taken() > 0 {
+            tokio::task::yield_now().await;
         }
+        assert_eq!(shares.large.bytes(), FIT * 3_990_000);
+    });
+}
+
+#[test]
+fn a_spilled_frame_that_is_complete_waits_for_others_to_be_handled() {
+    crate::virtual_time::run(async {
+        let shares = Shares {
+            blocks: Arc::new(Semaphore::new(0)),
+            ..shares()
+        };
+        let mut hostile = hold_all_memory(&shares);
+        settled(&shares, &mut hostile).await;
+        let mut complete = Vec::new();
+        for _ in 0..4 {
+            let mut connection = Connection::new(&shares);
+            connection.ask_for_a_block();
+            connection.send(&block(3_990_000)).await;
+            complete.push(connection);
+        }
+        let held = FIT * 3_990_000;
+        for _ in 0..2_000 {
+            for connection in &mut complete {
+                assert!(connection.now().is_none());
+            }
+            assert!(shares.large.bytes() <= held + MAX_RETURNED_BYTES);
+            tokio::task::yield_now().await;
+        }
+        shares.blocks.add_permits(2 * 3_990_024);
+        for connection in &mut complete {
+            let charged = connection
+                .reader
+                .next()
+                .await
+                .expect("open")
+                .expect("intact");
+            assert!(matches!(charged.frame.message, Ok(Message::Block(_))));
+        }
+    });
+}
+
+#[test]
+fn who_holds_up_what_nobody_asked_for_makes_way() {
+    crate::virtual_time::run(async {
+        let shares = shares();
+        let first = actix_rt::spawn(read_on(Connection::all_but_the_last_byte(&shares)));
         tokio::time::sleep(Duration::from_secs(5)).await;
+        let mut second = Connection::new(&shares);
+        second.send(&block(3_990_000)).await;
+        let came = second.reader.next().await.expect("open");
+        assert!(came.is_ok(), "{came:?}");
+        let error = first.await.expect("it did not panic");
+        assert!(matches!(error, ReadError::SlowSender), "{error:?}");
+    });
+}
+
+#[test]
+fn without_room_on_disk_the_connection_ends_and_says_why() {
+    crate::virtual_time::run(async {
+        let directory = tempfile::tempdir().expect("a directory");
+        let missing = directory.path().join("missing");
+        let shares = Shares {
+            large: Arc::new(LargeFrames::spilling_to(&missing)),
+            ..shares()
+        };
+        let mut hostile = hold_all_memory(&shares);
+        settled(&shares, &mut hostile).await;
         let mut honest = Connection::new(&shares);
         honest.ask_for_a_block();
         honest.send(&block(3_990_000)).await;
-        let came = tokio::time::timeout(Duration::from_secs(20), honest.reader.next()).await;
-        let charged = came.expect("it waits for a moment").expect("open");
-        assert!(charged.is_ok(), "{charged:?}");
-        let ended = hostile.iter().filter(|peer| peer.is_finished()).count();
-        assert!(ended > 0, "somebody made way");
-        for peer in hostile.into_iter().filter(|peer| peer.is_finished()) {
-            let error = peer.await.expect("it did not panic");
-            assert!(matches!(error, ReadError::SlowSender), "{error:?}");
-        }
+        let error = honest
+            .reader
+            .next()
+            .await
+            .expect("an item")
+            .expect_err("no room");
+        let ReadError::Codec(CodecError::Io(error)) = error else {
+            panic!("{error:?}");
+        };
+        assert!(error.to_string().contains("no room on disk"), "{error}");
     });
 }
 

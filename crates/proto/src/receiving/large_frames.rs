@@ -1,26 +1,27 @@
-//! Permits for large frames: memory that all connections share.
+//! Memory for large frames, which all connections share.
 //!
-//! A frame of up to [`SMALL_FRAME`] is always read: each connection has that much for
-//! itself. A longer one is read while its connection holds a permit for it. There are
-//! four pools, so that those who were not asked take nothing from those who were, and
-//! strangers nothing from peers that we chose:
+//! A frame of up to [`SMALL_FRAME`] is always read into memory: each connection has that
+//! much for itself. A longer one claims memory of one of four pools:
 //!
-//! | pool | for | bytes in all | one group |
+//! | pool | for | bytes in all | when it is full |
 //! |---|---|---|---|
-//! | [`Pool::Outgoing`] | what we asked of peers that we chose and dialled | 40 MB | all |
-//! | [`Pool::Manual`] | what we asked of peers that the operator named | 32 MB | all |
-//! | [`Pool::Inbound`] | what we asked of inbound peers | 16 MB | all |
-//! | [`Pool::Unasked`] | everything else | 8 MB | one frame |
+//! | [`Pool::Chosen`] | what we asked of peers that we dialled or the operator named | 40 MB | the frame is [spilled](Event::Spill) |
+//! | [`Pool::Inbound`] | what we asked of inbound peers | 16 MB | the same |
+//! | [`Pool::Returned`] | spilled frames that are complete, until they were handled | 8 MB | the frame waits for others to be handled |
+//! | [`Pool::Unasked`] | everything else, one frame of an address group at a time | 8 MB | the frame waits, and who holds it up may lose its connection |
 //!
-//! # Holding without sending
+//! # Nobody waits for a remote
 //!
-//! A permit is held from the header of a frame to its last byte, and on until it was
-//! handled. Who sends a header and all bytes but one would hold it for ever, and some
-//! of these would hold all. So *while another connection waits*, the holder that sends
-//! slowest loses its connection, once it had time to show how fast it is: the permit
-//! goes on to who waits. Slow is what is below [`Pool::slow`]; nobody loses
-//! anything while there is enough for all, and a peer that the operator named never. A frame that is complete waits for us, and
-//! loses nothing.
+//! Memory is held from the header of a frame to its last byte, and on until it was
+//! handled. A remote decides how long that takes, so what one holds another must not
+//! need. A frame that we asked for is therefore never kept waiting: when its pool is full,
+//! its bytes go to a file, where each connection has a place of its own, and claim
+//! memory of [`Pool::Returned`] when the last of them is there. Frames of that pool are
+//! complete: they wait for us alone.
+//!
+//! What nobody asked for may wait. *While another connection waits*, the holder that sends
+//! slowest, below [`SLOW_UNASKED`], loses its connection, once it had time to show how
+//! fast it is.
 //!
 //! Bitcoin Core has no such bound: each connection may hold 4 MB.
 
@@ -31,14 +32,17 @@ use crate::address_book::Group;
 
 /// Longest payload that needs no permit, bytes: each connection may hold that much.
 pub const SMALL_FRAME: usize = 32 << 10;
-/// [`Pool::Outgoing`] in all, bytes: the longest block of each of ten peers.
-pub const MAX_OUTGOING_BYTES: usize = 40_000_000;
-/// [`Pool::Manual`] in all, bytes: the longest block of each of eight peers.
-pub const MAX_MANUAL_BYTES: usize = 32_000_000;
+/// [`Pool::Chosen`] in all, bytes: the longest block of each of ten peers.
+pub const MAX_CHOSEN_BYTES: usize = 40_000_000;
 /// [`Pool::Inbound`] in all, bytes: the longest blocks of four peers.
 pub const MAX_INBOUND_BYTES: usize = 16_000_000;
+/// [`Pool::Returned`] in all, bytes: the longest blocks of two peers.
+pub const MAX_RETURNED_BYTES: usize = 8_000_000;
 /// [`Pool::Unasked`] in all, bytes.
 pub const MAX_UNASKED_BYTES: usize = 8_000_000;
+/// Bytes a second below which a holder of [`Pool::Unasked`] makes way for those who wait:
+/// 1 Mbit/s, at which the longest frame takes half a minute.
+pub const SLOW_UNASKED: u64 = 125_000;
 /// How often [`LargeFrames::check`] is to be called while somebody waits.
 pub const RECHECK: Duration = Duration::from_millis(100);
 
@@ -49,43 +53,38 @@ const SPAN: Duration = Duration::from_millis(500);
 /// Whose memory a frame takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pool {
-    /// An answer to what we asked of a peer that we chose and dialled.
-    Outgoing,
-    /// The same of a peer that the operator named. However slow it is, it stays: others are
-    /// asked for what it does not bring in time.
-    Manual,
+    /// An answer to what we asked of a peer that we dialled or that the operator named.
+    Chosen,
     /// An answer to what we asked of an inbound peer.
     Inbound,
+    /// A frame that was spilled and is complete.
+    Returned,
     /// What nobody asked for.
     Unasked,
 }
 
 impl Pool {
-    const ALL: [Self; 4] = [Self::Outgoing, Self::Manual, Self::Inbound, Self::Unasked];
+    const ALL: [Self; 4] = [Self::Chosen, Self::Inbound, Self::Returned, Self::Unasked];
 
     /// Bytes in all.
     fn bytes(self) -> usize {
         match self {
-            Self::Outgoing => MAX_OUTGOING_BYTES,
-            Self::Manual => MAX_MANUAL_BYTES,
+            Self::Chosen => MAX_CHOSEN_BYTES,
             Self::Inbound => MAX_INBOUND_BYTES,
+            Self::Returned => MAX_RETURNED_BYTES,
             Self::Unasked => MAX_UNASKED_BYTES,
         }
     }
 
-    /// Bytes a second below which a holder is slow. We dialled few and chose them, so
-    /// that a bad line is borne longer there. At the others' limit, 1 Mbit/s, the longest
-    /// frame takes half a minute.
-    #[must_use]
-    pub fn slow(self) -> u64 {
+    /// Whether a frame without memory goes to disk instead of waiting.
+    fn spills(self) -> bool {
         match self {
-            Self::Outgoing => 32_000,
-            Self::Manual => 0,
-            Self::Inbound | Self::Unasked => 125_000,
+            Self::Chosen | Self::Inbound => true,
+            Self::Returned | Self::Unasked => false,
         }
     }
 
-    /// Whether one address group holds one permit at most.
+    /// Whether one address group holds one frame at most.
     fn one_for_each_group(self) -> bool {
         self == Self::Unasked
     }
@@ -111,9 +110,11 @@ pub struct Claim {
 /// What became of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// The frame may be read.
+    /// The frame may be read into memory.
     Granted(ClaimId),
-    /// The permit was taken back, since others waited for it: the connection must end.
+    /// There is no memory now: the frame may be read, to disk. The claim is over.
+    Spill(ClaimId),
+    /// The memory was taken back, since others waited for it: the connection must end.
     Lost(ClaimId),
 }
 
@@ -160,7 +161,7 @@ struct Holder {
     complete: bool,
 }
 
-/// The permits. See the module.
+/// Who holds the memory, and who waits for it. See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LargeFrames {
     holders: BTreeMap<ClaimId, Holder>,
@@ -169,8 +170,8 @@ pub struct LargeFrames {
 }
 
 impl LargeFrames {
-    /// A frame is about to be read. It may be when [`Event::Granted`] says so, which may
-    /// be at once.
+    /// A frame is about to be read. It may be when an event says so: at once for what we
+    /// asked for.
     ///
     /// # Panics
     /// When the id was used before: the caller's bug.
@@ -178,6 +179,9 @@ impl LargeFrames {
         let is_new = !self.holders.contains_key(&claim.id)
             && !self.waiting.iter().any(|other| other.id == claim.id);
         assert!(is_new, "a claim is made once");
+        if claim.pool.spills() && !self.fits(&claim) {
+            return vec![Event::Spill(claim.id)];
+        }
         self.waiting.push(claim);
         let mut events = Vec::new();
         self.grant(now, &mut events);
@@ -199,7 +203,7 @@ impl LargeFrames {
         }
     }
 
-    /// The frame was handled, or its connection is gone. Harmless when it has no permit.
+    /// The frame was handled, or its connection is gone. Harmless when it holds nothing.
     pub fn release(&mut self, now: Duration, id: ClaimId) -> Vec<Event> {
         let mut events = Vec::new();
         self.waiting.retain(|claim| claim.id != id);
@@ -209,52 +213,48 @@ impl LargeFrames {
         events
     }
 
-    /// Takes permits from those who hold them up. To be called every [`RECHECK`] while a
-    /// claim waits.
+    /// Takes memory from who holds up others. To be called every [`RECHECK`] while a claim
+    /// waits.
     pub fn check(&mut self, now: Duration) -> Vec<Event> {
         let mut events = Vec::new();
         for holder in self.holders.values_mut() {
             holder.speed.look(now);
         }
-        for pool in Pool::ALL {
-            if self.waiting.iter().any(|claim| claim.pool == pool)
-                && let Some(slowest) = self.slowest(now, pool)
-            {
-                self.holders.remove(&slowest);
-                events.push(Event::Lost(slowest));
-            }
-        }
-        if !events.is_empty() {
+        if let Some(slowest) = self.slowest(now) {
+            self.holders.remove(&slowest);
+            events.push(Event::Lost(slowest));
             self.grant(now, &mut events);
         }
         events
     }
 
-    /// Bytes of frames that hold a permit.
+    /// Bytes of frames that hold memory.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.holders.values().map(|holder| holder.claim.bytes).sum()
     }
 
-    /// Who is in the way of those who wait, if anybody is.
-    fn slowest(&self, now: Duration, pool: Pool) -> Option<ClaimId> {
-        // Where a group holds one permit at most, who waits for that is held up by its own
-        // group alone; everybody else is held up by all.
+    /// Who is in the way of those who wait to send what nobody asked for, if anybody is.
+    fn slowest(&self, now: Duration) -> Option<ClaimId> {
+        let pool = Pool::Unasked;
         let waiting = || self.waiting.iter().filter(|claim| claim.pool == pool);
         let groups: BTreeSet<Group> = waiting().map(|claim| claim.group).collect();
+        // Who waits for its own group to finish is held up by that alone, anybody else by all.
         let holding = self.holding(pool);
-        let by_its_own =
-            |claim: &Claim| pool.one_for_each_group() && holding.contains(&claim.group);
-        let all_are = waiting().any(|claim| !by_its_own(claim));
+        let all_are = !groups.is_subset(&holding);
         self.holders
             .values()
             .filter(|holder| holder.claim.pool == pool && !holder.complete)
             .filter(|holder| all_are || groups.contains(&holder.claim.group))
             .filter(|holder| now.saturating_sub(holder.since) >= SPAN)
             .map(|holder| (holder.speed.rate(now), holder.claim.id))
-            .filter(|(rate, _)| *rate < pool.slow())
+            .filter(|(rate, _)| *rate < SLOW_UNASKED)
             .min()
             .map(|(_, id)| id)
+    }
+
+    fn fits(&self, claim: &Claim) -> bool {
+        self.used(claim.pool) + claim.bytes <= claim.pool.bytes()
     }
 
     fn used(&self, pool: Pool) -> usize {
@@ -265,7 +265,7 @@ impl LargeFrames {
             .sum()
     }
 
-    /// The groups that hold a permit.
+    /// The groups that hold memory of a pool.
     fn holding(&self, pool: Pool) -> BTreeSet<Group> {
         let of_pool = self.holders.values().map(|holder| &holder.claim);
         of_pool
@@ -307,7 +307,7 @@ impl LargeFrames {
             found => found,
         };
         let (at, claim) = next?;
-        (self.used(pool) + claim.bytes <= pool.bytes()).then_some(at)
+        self.fits(claim).then_some(at)
     }
 }
 

@@ -9,8 +9,8 @@
 //! | [`queue_limit`] | memory of messages to remotes that do not read |
 //!
 //! They are the caller's to put together, since none of them reads a socket: a frame
-//! of a command that [`Requested`] has outstanding counts against no rate and takes its
-//! permit from the part of [`LargeFrames`] that is kept for such frames.
+//! of a command that [`Requested`] has outstanding counts against no rate, and takes its
+//! memory from the part of [`LargeFrames`] that is kept for such frames.
 
 mod large_frames;
 mod requested;
@@ -18,8 +18,8 @@ mod send_queue;
 mod unasked_rate;
 
 pub use large_frames::{
-    Claim, ClaimId, Event, LargeFrames, MAX_INBOUND_BYTES, MAX_MANUAL_BYTES, MAX_OUTGOING_BYTES,
-    MAX_UNASKED_BYTES, Pool, RECHECK, SMALL_FRAME,
+    Claim, ClaimId, Event, LargeFrames, MAX_CHOSEN_BYTES, MAX_INBOUND_BYTES, MAX_RETURNED_BYTES,
+    MAX_UNASKED_BYTES, Pool, RECHECK, SLOW_UNASKED, SMALL_FRAME,
 };
 pub use requested::{Requested, answers_large};
 pub use send_queue::{LEAST_QUEUED, MOST_QUEUED, SHARED_QUEUED, queue_limit};

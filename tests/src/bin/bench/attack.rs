@@ -209,6 +209,7 @@ impl Alone {
         let attack = match cell.attack {
             Attack::TamperedSignet => Attack::TamperedSignet,
             Attack::Useless => Attack::Useless,
+            Attack::Trickle => Attack::Trickle,
             Attack::Poisoned | Attack::Mix => Attack::Poisoned,
             _ => Attack::Withhold,
         };

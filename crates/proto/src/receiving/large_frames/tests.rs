@@ -5,6 +5,8 @@ use super::*;
 const BLOCK: usize = 3_990_000;
 /// Blocks of inbound peers for which there is memory.
 const FIT: u64 = 4;
+/// Blocks that nobody asked for, for which there is memory.
+const UNASKED_FIT: u64 = 2;
 
 fn claim(id: u64, pool: Pool) -> Claim {
     of_group(id, pool, [10, 0])
@@ -22,7 +24,7 @@ fn of_group(id: u64, pool: Pool, group: [u8; 2]) -> Claim {
 fn granted(events: &[Event]) -> Vec<u64> {
     let granted = |event: &Event| match event {
         Event::Granted(id) => Some(id.0),
-        Event::Lost(_) => None,
+        Event::Lost(_) | Event::Spill(_) => None,
     };
     events.iter().filter_map(granted).collect()
 }
@@ -30,7 +32,7 @@ fn granted(events: &[Event]) -> Vec<u64> {
 fn lost(events: &[Event]) -> Vec<u64> {
     let lost = |event: &Event| match event {
         Event::Lost(id) => Some(id.0),
-        Event::Granted(_) => None,
+        Event::Granted(_) | Event::Spill(_) => None,
     };
     events.iter().filter_map(lost).collect()
 }
@@ -40,7 +42,7 @@ fn millis(millis: u64) -> Duration {
 }
 
 #[test]
-fn those_who_were_not_asked_and_strangers_take_nothing_from_peers_that_we_dialled() {
+fn those_who_were_not_asked_and_strangers_take_nothing_from_peers_that_we_chose() {
     let mut frames = LargeFrames::default();
     for id in 0..200 {
         let pool = [Pool::Inbound, Pool::Unasked][usize::from(id % 2 == 0)];
@@ -49,106 +51,100 @@ fn those_who_were_not_asked_and_strangers_take_nothing_from_peers_that_we_dialle
     }
     assert!(frames.bytes() <= MAX_INBOUND_BYTES + MAX_UNASKED_BYTES);
     for id in 200..210 {
-        let events = frames.claim(Duration::ZERO, claim(id, Pool::Outgoing));
+        let events = frames.claim(Duration::ZERO, claim(id, Pool::Chosen));
         assert_eq!(granted(&events), [id]);
     }
 }
 
 #[test]
-fn a_block_that_we_asked_for_is_read_though_114_peers_send_all_bytes_but_one() {
+fn what_we_asked_for_never_waits_and_costs_nobody_its_connection() {
     let mut frames = LargeFrames::default();
     for id in 0..114 {
-        frames.claim(Duration::ZERO, claim(id, Pool::Inbound));
-        frames.progress(Duration::ZERO, ClaimId(id), BLOCK - 1);
+        let events = frames.claim(Duration::ZERO, claim(id, Pool::Inbound));
+        let expected = match id < FIT {
+            true => Event::Granted(ClaimId(id)),
+            false => Event::Spill(ClaimId(id)),
+        };
+        assert_eq!(events, [expected]);
     }
     assert!(frames.bytes() <= MAX_INBOUND_BYTES);
-    let honest = 999;
-    frames.claim(Duration::ZERO, claim(honest, Pool::Inbound));
-    let mut now = Duration::ZERO;
-    loop {
-        now += RECHECK;
-        assert!(
-            now < Duration::from_secs(30),
-            "the honest one waits in vain"
-        );
-        let events = frames.check(now);
-        for id in granted(&events) {
-            if id == honest {
-                return;
-            }
-            // At full speed, up to the last byte.
-            frames.progress(now, ClaimId(id), BLOCK - 1);
-        }
-        assert!(!lost(&events).contains(&honest));
-    }
+    assert!(frames.waiting.is_empty());
+    assert_eq!(frames.check(Duration::from_secs(3_600)), []);
+    // What made way can be used again.
+    assert_eq!(frames.release(Duration::from_secs(3_600), ClaimId(0)), []);
+    let events = frames.claim(Duration::from_secs(3_600), claim(999, Pool::Inbound));
+    assert_eq!(granted(&events), [999]);
 }
 
 #[test]
-fn nobody_loses_a_permit_while_nobody_waits() {
+fn spilled_frames_that_are_complete_wait_for_those_before_them_alone() {
     let mut frames = LargeFrames::default();
-    for id in 0..FIT {
-        frames.claim(Duration::ZERO, claim(id, Pool::Inbound));
+    for id in 0..200 {
+        let pool =
+            [Pool::Inbound, Pool::Unasked, Pool::Chosen][usize::try_from(id % 3).expect("small")];
+        frames.claim(Duration::ZERO, claim(id, pool));
     }
-    assert_eq!(frames.check(Duration::from_secs(3_600)), []);
-    frames.claim(Duration::from_secs(3_600), claim(FIT, Pool::Inbound));
-    let events = frames.check(Duration::from_secs(3_600));
-    assert_eq!((lost(&events), granted(&events)), (vec![0], vec![FIT]));
+    for id in 200..203 {
+        let events = frames.claim(Duration::ZERO, claim(id, Pool::Returned));
+        assert_eq!(granted(&events).len(), usize::from(id < 202));
+    }
+    assert_eq!(granted(&frames.release(millis(1), ClaimId(201))), [202]);
 }
 
 #[test]
-fn a_peer_that_the_operator_named_is_never_too_slow() {
+fn nobody_loses_its_connection_while_nobody_waits() {
     let mut frames = LargeFrames::default();
-    let fit = u64::try_from(MAX_MANUAL_BYTES / BLOCK).expect("small");
-    for id in 0..=fit {
-        frames.claim(Duration::ZERO, claim(id, Pool::Manual));
+    let group = |id| [u8::try_from(id).expect("small"), 0];
+    for id in 0..UNASKED_FIT {
+        frames.claim(Duration::ZERO, of_group(id, Pool::Unasked, group(id)));
     }
-    assert_eq!(frames.waiting.len(), 1);
-    assert_eq!(frames.check(Duration::from_secs(3_600)), []);
-    // And it holds up nobody but its like.
-    for (id, pool) in [(100, Pool::Outgoing), (101, Pool::Inbound)] {
-        let events = frames.claim(Duration::from_secs(3_600), claim(id, pool));
-        assert_eq!(granted(&events), [id]);
-    }
+    let later = Duration::from_secs(3_600);
+    assert_eq!(frames.check(later), []);
+    let next = of_group(UNASKED_FIT, Pool::Unasked, group(UNASKED_FIT));
+    frames.claim(later, next);
+    let events = frames.check(later);
+    assert_eq!(
+        (lost(&events), granted(&events)),
+        (vec![0], vec![UNASKED_FIT])
+    );
 }
 
 #[test]
 fn the_slowest_goes_and_who_trickles_is_slower_than_a_bad_line() {
     let mut frames = LargeFrames::default();
-    for id in 0..FIT {
-        frames.claim(Duration::ZERO, claim(id, Pool::Inbound));
+    let group = |id| [u8::try_from(id).expect("small"), 0];
+    for id in 0..=UNASKED_FIT {
+        frames.claim(Duration::ZERO, of_group(id, Pool::Unasked, group(id)));
     }
-    frames.claim(Duration::ZERO, claim(FIT, Pool::Inbound));
     let mut events = Vec::new();
     for tenth in 1..20 {
         let now = RECHECK * tenth;
         let tenth = usize::try_from(tenth).expect("small");
-        for id in 0..FIT {
-            // The third sends nearly all at once and then a byte at a time.
-            let received = match id {
-                2 => BLOCK - 100 + tenth,
-                _ => 20_000 * tenth,
-            };
-            frames.progress(now, ClaimId(id), received);
-        }
+        frames.progress(now, ClaimId(0), 20_000 * tenth);
+        // The other sends nearly all at once and then a byte at a time.
+        frames.progress(now, ClaimId(1), BLOCK - 100 + tenth);
         events.extend(frames.check(now));
         if !events.is_empty() {
             break;
         }
     }
-    assert_eq!(lost(&events), [2]);
-    assert_eq!(granted(&events), [FIT]);
+    assert_eq!(lost(&events), [1]);
+    assert_eq!(granted(&events), [UNASKED_FIT]);
 }
 
 #[test]
 fn a_complete_frame_waits_for_us_and_loses_nothing() {
     let mut frames = LargeFrames::default();
-    for id in 0..FIT {
-        frames.claim(Duration::ZERO, claim(id, Pool::Inbound));
+    let group = |id| [u8::try_from(id).expect("small"), 0];
+    for id in 0..=UNASKED_FIT {
+        frames.claim(Duration::ZERO, of_group(id, Pool::Unasked, group(id)));
         frames.complete(ClaimId(id));
     }
-    frames.claim(Duration::ZERO, claim(FIT, Pool::Inbound));
     assert_eq!(frames.check(Duration::from_secs(60)), []);
-    assert_eq!(granted(&frames.release(millis(1), ClaimId(3))), [FIT]);
+    assert_eq!(
+        granted(&frames.release(millis(1), ClaimId(1))),
+        [UNASKED_FIT]
+    );
 }
 
 #[test]
@@ -172,12 +168,12 @@ fn of_what_nobody_asked_for_a_group_sends_one_large_frame_at_a_time() {
 }
 
 #[test]
-fn a_group_without_a_permit_is_served_before_one_that_has_some() {
+fn a_group_that_has_no_frame_in_hand_is_served_before_one_that_has_some() {
     let mut frames = LargeFrames::default();
     for id in 0..20 {
-        frames.claim(Duration::ZERO, of_group(id, Pool::Inbound, [1, 1]));
+        frames.claim(Duration::ZERO, of_group(id, Pool::Returned, [1, 1]));
     }
-    frames.claim(Duration::ZERO, of_group(99, Pool::Inbound, [2, 2]));
+    frames.claim(Duration::ZERO, of_group(99, Pool::Returned, [2, 2]));
     assert_eq!(granted(&frames.release(Duration::ZERO, ClaimId(0))), [99]);
 }
 
@@ -209,18 +205,26 @@ proptest! {
                 }
                 _ => frames.check(now),
             };
-            for id in lost(&events) {
-                open.remove(&ClaimId(id));
+            for event in events {
+                if let Event::Lost(id) | Event::Spill(id) = event {
+                    open.remove(&id);
+                }
             }
             for pool in Pool::ALL {
                 prop_assert!(frames.used(pool) <= pool.bytes());
             }
         }
-        // With nobody sending anything, each gets its turn, but for those who may take theirs.
+        prop_assert!(frames.waiting.iter().all(|claim| !claim.pool.spills()));
+        // With nobody sending anything and all that is complete handled, each gets its turn.
         for _ in 0..1_000 {
             now += RECHECK;
             frames.check(now);
+            let holds = frames.holders.values().map(|holder| holder.claim);
+            let complete: Vec<_> = holds.filter(|claim| claim.pool == Pool::Returned).collect();
+            for claim in complete {
+                frames.release(now, claim.id);
+            }
         }
-        prop_assert!(frames.waiting.iter().all(|claim| claim.pool == Pool::Manual));
+        prop_assert!(frames.waiting.is_empty());
     }
 }

@@ -12,7 +12,7 @@ use handfast_tests::usage::Usage;
 use handfast_tests::wait::{poll, poll_every};
 use serde_json::json;
 
-use super::child::{Attackers, ground};
+use super::child::Attackers;
 use crate::run::quiet;
 
 /// Blocks of the honest chain on regtest: more than one message of headers has, and not
@@ -78,7 +78,7 @@ pub(crate) struct Outcome {
 /// `None` if the chain's data is not there.
 pub(crate) fn run(program: Program, cell: &Cell, limit: Duration) -> Option<Outcome> {
     let now = unix_now();
-    let ground = ground(cell.attack, LENGTH, now)?;
+    let ground = Ground::of(cell.attack, LENGTH, now)?;
     let (mut node, mut attackers) = begin(program, cell, &ground, now);
     attackers.attack(node.p2p());
     gather(&mut attackers, cell);
@@ -151,7 +151,7 @@ fn follow_apart(program: Program, cell: &Cell, ground: &Ground, now: u32) -> Opt
 
 /// How long the honest peer's chain takes without attackers. `None` as for [`run`].
 pub(crate) fn alone(program: Program, attack: Attack, honest: Side) -> Option<Duration> {
-    let ground = ground(attack, LENGTH, unix_now())?;
+    let ground = Ground::of(attack, LENGTH, unix_now())?;
     let mut node = prepared(program, attack, &ground).start();
     let began = Instant::now();
     let _honest = join(&node, &ground, honest, Addresses::Loopback);

@@ -14,14 +14,6 @@ pub(crate) const ARGUMENT: &str = "serve-adversary";
 /// How much the scheduler is to prefer everything else.
 const NICE: i32 = 19;
 
-/// The ground of an attack, as it is told to the process that must know the same.
-pub(super) fn ground(attack: Attack, length: usize, now: u32) -> Option<Ground> {
-    match attack {
-        Attack::TamperedSignet => Ground::signet(),
-        _ => Some(Ground::regtest(length, now)),
-    }
-}
-
 /// Running attackers. They are killed when it is dropped.
 pub(super) struct Attackers {
     child: Child,
@@ -134,7 +126,7 @@ pub(crate) fn serve() {
         panic!("{ARGUMENT} takes attack, count, length, time, side and addresses");
     };
     let attack: Attack = attack.parse().expect("an attack");
-    let ground = ground(
+    let ground = Ground::of(
         attack,
         length.parse().expect("a length"),
         now.parse().expect("a time"),
