@@ -46,6 +46,11 @@ impl fmt::Debug for Frames {
 }
 
 impl Frames {
+    /// A block of nearly 4 MB without its last byte.
+    pub(super) fn half(&self, magic: bitcoin::p2p::Magic) -> Bytes {
+        self.made(magic).half.clone()
+    }
+
     fn made(&self, magic: bitcoin::p2p::Magic) -> &Made {
         self.0.get_or_init(|| {
             let encode = |message: &Message| {
@@ -109,7 +114,7 @@ impl Behaviour for HalfFrame {
 
     fn ready(&mut self, voice: &mut Voice<'_>) {
         let magic = voice.dialect().bitcoin_magic();
-        let half = voice.phrases.heavy.made(magic).half.clone();
+        let half = voice.phrases.heavy.half(magic);
         voice.raw(half);
         let stay = voice.dice.time(1_000..4_000);
         voice.wake(stay);

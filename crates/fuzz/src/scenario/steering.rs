@@ -213,7 +213,7 @@ impl Steering {
             }
             Steer::SlowBlock if self.rest.is_empty() => {
                 let magic = voice.dialect().bitcoin_magic();
-                self.rest = voice.phrases.heavy.made(magic).half.clone();
+                self.rest = voice.phrases.heavy.half(magic);
                 self.send_piece(voice);
             }
             Steer::StaleSource
