@@ -333,6 +333,12 @@ fn peers_that_send_large_blocks_at_a_megabit_a_second_keep_none_of_others_waitin
 }
 
 #[test]
+fn sixty_peers_that_give_each_block_just_in_time_keep_none_of_others_waiting() {
+    let crew = (Attack::Late, 60, Side::Inbound);
+    Siege::begin(&fresh(), regtest(LENGTH), crew, Side::Inbound).holds();
+}
+
+#[test]
 fn peers_that_flood_with_the_largest_messages_keep_nobody_waiting() {
     for side in [Side::Inbound, Side::Dialled] {
         let crew = (Attack::Big, HOSTILE, side);

@@ -101,9 +101,11 @@ impl Behaviour {
                 sent.extend(self.tampered(&self.common.ground.trunk[0]));
                 sent
             }
-            Attack::Branches | Attack::NotFound | Attack::Withhold | Attack::Trickle => {
-                vec![self.announce(self.known_tip())]
-            }
+            Attack::Branches
+            | Attack::NotFound
+            | Attack::Withhold
+            | Attack::Trickle
+            | Attack::Late => vec![self.announce(self.known_tip())],
             Attack::Poisoned => {
                 let fork = self.common.ground.side[0].header.prev_blockhash;
                 let locator = Locator {
@@ -130,7 +132,9 @@ impl Behaviour {
                 sent.push(self.announce(block.header));
                 sent
             }
-            Attack::Withhold | Attack::Trickle => vec![self.announce(block.header)],
+            Attack::Withhold | Attack::Trickle | Attack::Late => {
+                vec![self.announce(block.header)]
+            }
             Attack::Branches | Attack::NotFound => vec![self.announce(self.known_tip())],
             Attack::Poisoned => self.pour(),
             Attack::Useless | Attack::HalfFrames | Attack::Big | Attack::Mix => vec![],
@@ -157,6 +161,7 @@ impl Behaviour {
             | Attack::Withhold
             | Attack::HalfFrames
             | Attack::Trickle
+            | Attack::Late
             | Attack::Big
             | Attack::Mix => {
                 let mut headers = common.whole.headers_after(locator);
@@ -184,7 +189,7 @@ impl Behaviour {
                 self.announce(self.known_tip()),
             ],
             // It does what it may, and gives what it has, so it is never cut off for silence.
-            Attack::Big => {
+            Attack::Big | Attack::Late => {
                 let blocks = wanted.iter().filter_map(block_hash);
                 let blocks = blocks.filter_map(|hash| self.common.whole.block(&hash));
                 let frames = blocks.map(|block| self.frame(&Message::Block(block.clone())));

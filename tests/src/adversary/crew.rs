@@ -26,6 +26,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LONG_PAUSE: Duration = Duration::from_secs(3);
 /// Bytes that [`Attack::Trickle`] sends at a time, and how often: 130 kB/s.
 const DROP: (usize, Duration) = (13_000, Duration::from_millis(100));
+/// How long [`Attack::Late`] keeps a block that it is asked for.
+const LATENESS: Duration = Duration::from_millis(1_900);
 /// Connections without a handshake for each peer of [`Attack::HalfFrames`] that dials.
 const NAMELESS: usize = 4;
 /// Frames that a peer holds which the node does not read.
@@ -166,6 +168,19 @@ impl Drop for Adversary {
             let _ = thread.join();
         }
     }
+}
+
+/// Sends these when [`LATENESS`] is over, and nothing now.
+fn later(queue: &mpsc::Sender<Bytes>, frames: Vec<Bytes>) -> Vec<Bytes> {
+    let queue = queue.clone();
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(LATENESS).await;
+        for frame in frames {
+            // An error is the end of the connection.
+            let _ = queue.send(frame).await;
+        }
+    });
+    vec![]
 }
 
 async fn over(mut heard: watch::Receiver<Orders>) {
@@ -344,7 +359,14 @@ impl Peer {
             }
             frames = tokio::select! {
                 message = messages.next() => match message? {
-                    Some(message) => self.answer(&mut behaviour, message),
+                    Some(message) => {
+                        let asked = matches!(message, Message::GetData(_));
+                        let answer = self.answer(&mut behaviour, message);
+                        match asked && self.attack == Attack::Late {
+                            true => later(queue, answer),
+                            false => answer,
+                        }
+                    }
                     None => return Ok(()),
                 },
                 changed = heard.changed() => {

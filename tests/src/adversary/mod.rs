@@ -51,6 +51,8 @@ pub enum Attack {
     /// The right chain, whose blocks are large, and when one is asked for a frame of 4 MB at
     /// a megabit a second, of which the last byte does not come.
     Trickle,
+    /// The right chain, and each of its blocks just in time, 1.9 s after it was asked for.
+    Late,
     /// `inv` and `notfound` of 50,000, transactions of 4 MB, known headers, without a pause;
     /// otherwise as an honest peer.
     Big,
@@ -60,7 +62,7 @@ pub enum Attack {
 
 impl Attack {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Tampered,
         Self::TamperedSignet,
         Self::Poisoned,
@@ -70,12 +72,13 @@ impl Attack {
         Self::Withhold,
         Self::HalfFrames,
         Self::Trickle,
+        Self::Late,
         Self::Big,
         Self::Mix,
     ];
 
     /// What the peers of [`Attack::Mix`] do by turns.
-    const MIXED: [Self; 8] = [
+    const MIXED: [Self; 9] = [
         Self::Withhold,
         Self::Branches,
         Self::Tampered,
@@ -84,6 +87,7 @@ impl Attack {
         Self::Poisoned,
         Self::HalfFrames,
         Self::Trickle,
+        Self::Late,
     ];
 
     /// As the command line and the table name it.
@@ -98,6 +102,7 @@ impl Attack {
             Self::Withhold => "withhold",
             Self::HalfFrames => "half",
             Self::Trickle => "trickle",
+            Self::Late => "late",
             Self::Big => "big",
             Self::Mix => "mix",
         }

@@ -7,6 +7,8 @@
 //!   that is less. So one who is slow on purpose holds up nobody, and where all are slow
 //!   because our own line is, nobody is asked twice. The timeout doubles (up to 64 s) when
 //!   a block comes after all, and shrinks by 15 % with every block in time (down to 2 s).
+//! * It has, and the block is one of the last of its chain: as long as one that has not, for
+//!   the first [`FEW`]. At the tip a copy costs little, and a block that is late costs more.
 //! * Nobody else has it: it is waited for, and said so; a peer that comes and has it takes
 //!   over at once. Disconnected after [`DOWNLOAD_TIMEOUT`].
 //!
@@ -37,6 +39,12 @@ pub(in crate::sync) const RETRY_PAUSE: Duration = Duration::from_secs(10);
 /// Time without any delivery from the only peer that has the blocks. Core waits one
 /// block interval too (`BLOCK_DOWNLOAD_TIMEOUT_BASE`).
 pub(in crate::sync) const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+/// Peers that are asked for a block one after the other, where they have delivered before:
+/// that all of them are late is not because our own line is slow. Core asks three for a
+/// block at the tip (`MAX_CMPCTBLOCKS_INFLIGHT_PER_BLOCK`).
+pub(super) const FEW: usize = 3;
+/// Blocks below the end of a chain that are at its tip.
+const NEAR_THE_END: u32 = 1;
 /// How often it is looked whether somebody else has what a peer is late with.
 const LATE_CHECK: Duration = Duration::from_millis(500);
 /// Least time between two looks because of what peers have shown.
@@ -69,8 +77,9 @@ impl BlockDownload {
             return;
         };
         let now = view.now;
+        let at_the_tip = self.is_near_the_end(id, &first);
         let earliest = since
-            + match peer.is_proven() {
+            + match peer.is_proven() && !at_the_tip {
                 true => STALL_TIMEOUT_MIN,
                 false => self.grace(),
             };
@@ -80,6 +89,7 @@ impl BlockDownload {
         let helper = self.helper(view, id, &first);
         let due = since
             + match helper {
+                Some(_) if at_the_tip => self.grace(),
                 Some(helper) if helper.proven && peer.is_proven() => {
                     peer.timeout().min(helper.timeout)
                 }
@@ -103,6 +113,14 @@ impl BlockDownload {
                 self.wake_at(look_at);
             }
         }
+    }
+
+    /// Whether the block is one of the last of the chain that its peer has shown, and few were
+    /// asked for it.
+    fn is_near_the_end(&self, id: ConnId, asked: &Asked) -> bool {
+        let few = self.flights.get(&asked.hash);
+        let few = few.is_some_and(|flight| flight.tries < FEW);
+        few && self.peers[&id].reach <= asked.height + NEAR_THE_END
     }
 
     /// Time for the first block of a peer.

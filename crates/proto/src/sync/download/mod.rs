@@ -122,6 +122,8 @@ struct Flight {
     holders: Vec<ConnId>,
     /// Peers that may be asked at the same time.
     copies: usize,
+    /// How many peers were asked for it in all.
+    tries: usize,
 }
 
 /// What has changed since plans were made.

@@ -162,7 +162,9 @@ impl BlockDownload {
             height,
             holders: Vec::new(),
             copies: 1,
+            tries: 0,
         });
+        flight.tries += 1;
         flight.holders.push(id);
         if flight.holders.len() >= flight.copies {
             self.take_out(height, &hash);
@@ -185,8 +187,8 @@ impl BlockDownload {
     }
 
     /// A peer that was asked for this block is late with it: others are asked too. While
-    /// none of these has ever delivered, twice as many each time, since one honest peer
-    /// among many that are not must be found soon.
+    /// none of these has ever delivered, or when [`late::FEW`] did not deliver this one, twice
+    /// as many each time, since one honest peer among many that are not must be found soon.
     pub(super) fn ask_others_too(&mut self, view: &View<'_>, id: ConnId, asked: Asked) -> bool {
         let Some(helper) = self.helper(view, id, &asked) else {
             return false;
@@ -196,7 +198,7 @@ impl BlockDownload {
         }
         if let Some(flight) = self.flights.get_mut(&asked.hash) {
             flight.holders.retain(|holder| *holder != id);
-            flight.copies = match helper.proven {
+            flight.copies = match helper.proven && flight.tries < late::FEW {
                 true => 1,
                 false => (flight.copies * 2).min(MAX_COPIES),
             };

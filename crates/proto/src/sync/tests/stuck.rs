@@ -158,3 +158,57 @@ fn a_header_that_was_too_new_is_asked_for_once_our_clock_is_right() {
     world.run(secs(30));
     assert_eq!(world.node.tree().tip().hash, chain.tip_hash());
 }
+
+/// Peers that had delivered once and then gave each new block after 1.9 s kept every one of them
+/// from the node for that long, and two in turn for longer.
+#[test]
+fn at_the_tip_another_is_asked_before_two_seconds_though_the_first_has_delivered_before() {
+    let chain = Blocks::new(22, 1);
+    let (begin, before) = (chain.fork(20, 0, 1), chain.fork(21, 0, 1));
+    let mut world = World::with(&begin, SyncConfig::new(&Network::Regtest, None, 1));
+    let once = Behaviour {
+        block_answers: 1,
+        ..Behaviour::default()
+    };
+    let slow = world.add_as(&begin, Direction::Outbound, once);
+    let other = world.add_as(&begin, Direction::Inbound, Behaviour::default());
+    world.set_chain(slow, &before);
+    world.message(slow, Message::Headers(vec![before.at(21).header]));
+    world.sync_to(&before, secs(5));
+    for id in [slow, other] {
+        world.set_chain(id, &chain);
+        world.message(id, Message::Headers(vec![chain.at(22).header]));
+    }
+    world.sync_to(&chain, secs(1));
+}
+
+/// Those who had delivered once were asked for a block that they kept one after the other,
+/// two seconds each.
+#[test]
+fn many_who_have_delivered_before_keep_a_block_for_seconds_and_not_for_minutes() {
+    const HOSTILE: u32 = 60;
+    let chain = Blocks::new(21 + HOSTILE as usize, 1);
+    let up_to = |height: u32| chain.fork(height as usize, 0, 1);
+    let mut world = World::with(&up_to(20), SyncConfig::new(&Network::Regtest, None, 1));
+    let once = || Behaviour {
+        block_answers: 1,
+        ..Behaviour::default()
+    };
+    let hostile: Vec<ConnId> = (0..HOSTILE)
+        .map(|_| world.add_as(&up_to(20), Direction::Inbound, once()))
+        .collect();
+    let honest = world.add_as(&up_to(20), Direction::Inbound, Behaviour::default());
+    let show = |world: &mut World, id: ConnId, height: u32| {
+        world.set_chain(id, &up_to(height));
+        world.message(id, Message::Headers(vec![chain.at(height).header]));
+    };
+    // Each of them delivers a block, and is trusted for it.
+    for (height, id) in (21..).zip(&hostile) {
+        show(&mut world, *id, height);
+        world.sync_to(&up_to(height), secs(5));
+    }
+    for id in hostile.into_iter().chain([honest]) {
+        show(&mut world, id, 21 + HOSTILE);
+    }
+    world.sync_to(&chain, secs(20));
+}
