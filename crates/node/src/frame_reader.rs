@@ -32,9 +32,9 @@ use handfast_proto::address_book::Group;
 use handfast_proto::fair_queue::{TURN, cost};
 use handfast_proto::receiving::{Pool, SMALL_FRAME, UnaskedRate, answers_large, unasked_rate};
 use handfast_wire::frame::MIN_READ_AHEAD;
-use handfast_wire::{Codec, CodecError, Frame, Kind, Message};
+use handfast_wire::{Codec, CodecError, Frame, HEADER_BYTES, Kind, Message};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tokio_util::sync::PollSemaphore;
 
@@ -43,7 +43,7 @@ use crate::credit::{Charged, Credit, Gate, MAX_BLOCK_BYTES};
 use crate::large_frames::{LargeFrames, Lost, Permit, Room};
 use crate::outbox::Expected;
 use crate::stats::Counters;
-use spilled::{Spilled, Step};
+use spilled::{Received, Spilled};
 
 /// Bytes whose reading and hashing is a unit of [`cost`].
 const BYTES_PER_UNIT: usize = 1_024;
@@ -120,6 +120,8 @@ struct WaitingBlock {
     credit: Credit,
     /// Its memory, until the share is there.
     permit: Option<Permit>,
+    /// The share, if it is there already.
+    share: Option<Option<OwnedSemaphorePermit>>,
 }
 
 /// The stream of frames. See the module.
@@ -141,6 +143,8 @@ pub(crate) struct FrameReader<R> {
     permit: Option<Permit>,
     /// The same frame, while it lies on disk.
     spilled: Option<Spilled>,
+    /// If it is a block, its share of the node's budget, when that was acquired already.
+    share: Option<Option<OwnedSemaphorePermit>>,
     block: Option<WaitingBlock>,
     /// Ends when `rate` allows to read on.
     pause: Option<Pin<Box<Sleep>>>,
@@ -172,6 +176,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             counters,
             permit: None,
             spilled: None,
+            share: None,
             block: None,
             pause: None,
             turn: 0,
@@ -237,32 +242,56 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Goes on with a frame for which there was no memory.
     fn poll_spilled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let payload = self.codec.payload().map_or(0, |(_, len)| len);
-        let spilled = match &mut self.spilled {
-            Some(spilled) => spilled,
-            none => {
-                let place = self.shares.large.spill().place().map_err(no_room)?;
-                none.insert(Spilled::new(
-                    place,
-                    payload - self.buffer.len().min(payload),
-                ))
-            }
+        let Some((kind, payload)) = self.codec.payload() else {
+            self.spilled = None;
+            return Poll::Ready(Ok(()));
         };
-        let (large, clock) = (&self.shares.large, self.shares.clock);
-        let group = self.remote.group;
-        let claim = || LargeFrames::claim(large, clock, group, Pool::Returned, payload);
-        let step = ready!(spilled.poll_step(cx, &mut self.socket, &mut self.buffer, claim));
-        match step? {
-            Step::Received(read) => self.received(read),
-            Step::Closed => self.at_end = true,
-            Step::Returned(read) => self.turn += units(read),
-            Step::Whole(read, memory) => {
-                self.turn += units(read);
-                self.spilled = None;
-                self.permit = Some(memory);
+        let missing = payload.saturating_sub(self.buffer.len());
+        let spill = self.shares.large.spill();
+        let spilled = self
+            .spilled
+            .get_or_insert_with(|| Spilled::new(spill.clone(), missing));
+        if !spilled.is_complete() {
+            match ready!(spilled.poll_receive(cx, &mut self.socket))? {
+                Received::Bytes(read) => self.received(read),
+                Received::Closed => self.at_end = true,
+                Received::All => {}
+                Received::NoRoom => self.spilled = None,
             }
+            return Poll::Ready(Ok(()));
         }
+        ready!(self.poll_memory_of_whole(cx, kind, payload));
+        if let Some(spilled) = &mut self.spilled {
+            let read = ready!(spilled.poll_return(cx, &mut self.buffer))?;
+            self.turn += units(read);
+        }
+        self.spilled.take_if(|spilled| spilled.is_returned());
         Poll::Ready(Ok(()))
+    }
+
+    /// Ready when there is memory for a frame that is complete: its share of the budget for
+    /// blocks, so that it keeps nothing else waiting while the kernel is busy, or one of
+    /// [`Pool::Returned`].
+    fn poll_memory_of_whole(
+        &mut self,
+        cx: &mut Context<'_>,
+        kind: Kind,
+        payload: usize,
+    ) -> Poll<()> {
+        if kind == Kind::Block {
+            if self.share.is_none() {
+                let bytes = block_share(payload + HEADER_BYTES);
+                self.share = Some(ready!(self.blocks.poll_acquire_many(cx, bytes)));
+            }
+            return Poll::Ready(());
+        }
+        let Remote { group, .. } = self.remote;
+        let permit = self.permit.get_or_insert_with(|| {
+            let (large, clock) = (&self.shares.large, self.shares.clock);
+            LargeFrames::claim(large, clock, group, Pool::Returned, payload)
+        });
+        // Nobody takes it back: a frame that is complete holds up nobody.
+        permit.poll_granted(cx, payload).map(|_| ())
     }
 
     fn received(&mut self, bytes: usize) {
@@ -275,7 +304,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     fn charge(&mut self, frame: Frame) -> Option<Charged> {
         let message = frame.message.as_ref().ok();
         self.turn += 2 + message.map_or(0, cost);
-        let asked = message.is_some_and(|message| self.expected.received(message));
+        let asked = match message {
+            Some(message) => self.expected.received(message),
+            None => {
+                self.expected.garbled(frame.kind);
+                false
+            }
+        };
         if !asked {
             self.rate
                 .received(self.shares.clock.now(), frame.wire_bytes);
@@ -284,12 +319,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if let Some(permit) = &permit {
             permit.complete();
         }
+        let share = self.share.take();
         let credit = self.gate.charge(frame.wire_bytes);
         if matches!(frame.message, Ok(Message::Block(_))) {
             self.block = Some(WaitingBlock {
                 frame,
                 credit,
                 permit,
+                share,
             });
             return None;
         }
@@ -298,10 +335,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Charged> {
-        let bytes = self.block.as_ref().map_or(0, |block| {
-            u32::try_from(block.frame.wire_bytes.min(MAX_BLOCK_BYTES)).expect("fits 32 bits")
-        });
-        let share = ready!(self.blocks.poll_acquire_many(cx, bytes));
+        let block = self.block.as_mut().expect("the caller looked");
+        let share = match block.share.take() {
+            Some(share) => share,
+            None => {
+                let bytes = block_share(block.frame.wire_bytes);
+                ready!(self.blocks.poll_acquire_many(cx, bytes))
+            }
+        };
         let block = self.block.take().expect("the caller looked");
         // From here on it counts as a block that waits for the kernel.
         drop(block.permit);
@@ -368,10 +409,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
-/// The disk does not take what has no place in memory.
-fn no_room(error: io::Error) -> io::Error {
-    let what = format!("no room on disk for a large message: {error}");
-    io::Error::new(error.kind(), what)
+/// What a block of so many bytes takes of the node's budget.
+fn block_share(bytes: usize) -> u32 {
+    u32::try_from(bytes.min(MAX_BLOCK_BYTES)).unwrap_or(u32::MAX)
 }
 
 fn units(bytes: usize) -> u64 {

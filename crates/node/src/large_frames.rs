@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -80,11 +79,11 @@ pub(crate) struct LargeFrames {
 }
 
 impl LargeFrames {
-    /// Nothing is held yet; what spills goes to a file in this directory.
-    pub(crate) fn spilling_to(directory: &Path) -> Self {
+    /// Nothing is held yet.
+    pub(crate) fn spilling_to(spill: Arc<SpillFile>) -> Self {
         Self {
             inner: Mutex::default(),
-            spill: Arc::new(SpillFile::within(directory)),
+            spill,
         }
     }
 
@@ -224,6 +223,6 @@ impl Drop for Permit {
 #[cfg(test)]
 impl Default for LargeFrames {
     fn default() -> Self {
-        Self::spilling_to(&std::env::temp_dir())
+        Self::spilling_to(Arc::new(SpillFile::within(&std::env::temp_dir())))
     }
 }

@@ -168,6 +168,16 @@ impl Expected {
     }
 }
 
+impl Expected {
+    /// A frame of this command has come that cannot be read: it was not the answer, and
+    /// nothing better is to be expected.
+    pub(crate) fn garbled(&self, kind: Option<Kind>) {
+        if let Some(kind) = kind {
+            self.lock().garbled(kind);
+        }
+    }
+}
+
 /// The sending end of one connection's queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {

@@ -11,6 +11,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bitcoin::BlockHash;
 use bitcoin::p2p::Magic;
@@ -27,7 +28,7 @@ use crate::frame_reader::Remote;
 use crate::large_frames::{LargeFrames, Permit};
 use crate::mail::{ServeBlock, Served, post_to};
 use crate::outbox::{Batch, Block, Outbox, Spilled};
-use crate::spill::{Place, SpillFile};
+use crate::spill::SpillFile;
 
 /// Threads that read blocks for remotes at the same time, all connections together.
 pub(crate) const READERS: usize = 2;
@@ -35,6 +36,9 @@ pub(crate) const READERS: usize = 2;
 const BATCH: usize = 16;
 /// No further block is read in the same go once this much was, bytes.
 const BATCH_BYTES: usize = 256 << 10;
+
+/// Before room for what was read is looked for again.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where blocks are read from. Blocks its thread.
 pub(crate) trait BlockSource: Send + Sync + std::fmt::Debug {
@@ -101,81 +105,72 @@ pub(crate) async fn serve(
 
 /// Reads some blocks of `batch`, which keeps the others, and claims memory for them: they
 /// are on disk if there is none. `None`: the node ends.
-async fn read(
-    library: &Library,
-    remote: Remote,
-    batch: &mut Vec<ServeBlock>,
-) -> Option<(Vec<Read>, Option<Permit>)> {
+async fn read(library: &Library, remote: Remote, batch: &mut Vec<ServeBlock>) -> Option<Held> {
     let turn = library.readers.clone().acquire_owned().await.ok()?;
-    let library = library.clone();
+    let (reader, magic) = (library.reader.clone(), library.magic);
     let todo = std::mem::take(batch);
     // The turn is the thread's while it reads, also when nobody waits for it any more.
-    let reading = move || {
-        let _turn = turn;
-        let (read, rest) = read_batch(&*library.reader, library.magic, todo);
-        (library.hold(remote, read), rest)
-    };
-    let (held, rest) = tokio::task::spawn_blocking(reading).await.ok()?;
+    let reading = move || (read_batch(&*reader, magic, todo), turn);
+    let ((mut read, rest), mut turn) = tokio::task::spawn_blocking(reading).await.ok()?;
     *batch = rest;
-    Some(held)
+    loop {
+        // What was read and has no room is bounded by the turns, too.
+        let library = library.clone();
+        let holding = move || (library.hold(remote, read), turn);
+        let (held, same_turn) = tokio::task::spawn_blocking(holding).await.ok()?;
+        match held {
+            Ok(held) => return Some(held),
+            Err(back) => read = back,
+        }
+        turn = same_turn;
+        tokio::time::sleep(NO_ROOM_PAUSE).await;
+    }
 }
 
 impl Library {
-    /// Finds room for what was read: in memory, or on disk. What has neither is not sent.
-    fn hold(
-        &self,
-        remote: Remote,
-        read: Vec<(ServeBlock, Encoded)>,
-    ) -> (Vec<Read>, Option<Permit>) {
+    /// Finds room for what was read: in memory, or on disk. An error gives it back: there is
+    /// neither now.
+    fn hold(&self, remote: Remote, read: Vec<Framed>) -> Result<Held, Vec<Framed>> {
         let bytes: usize = read.iter().map(|(_, frame)| frame.len()).sum();
         let Remote { group, pool } = remote;
         let memory = (bytes > SMALL_FRAME)
             .then(|| LargeFrames::claim(&self.memory, self.clock, group, pool, bytes));
         if memory.as_ref().is_none_or(Permit::has_memory) {
-            let block = |(order, frame): (ServeBlock, Encoded)| {
-                (order.id, order.ticket, Block::InMemory(frame))
-            };
-            return (read.into_iter().map(block).collect(), memory);
+            let block = |(order, frame): Framed| (order.id, order.ticket, Block::InMemory(frame));
+            return Ok((read.into_iter().map(block).collect(), memory));
         }
-        let mut spill = Spill::default();
-        let one = |(order, frame): (ServeBlock, Encoded)| {
-            let block = spill.add(self.memory.spill(), frame).unwrap_or_else(|error| {
-                tracing::warn!(block = %order.hash, peer = order.id.0, %error, "cannot serve a block: there is no room on disk to keep it until the peer has read it");
-                Block::InMemory(not_found(self.magic, &order))
-            });
-            (order.id, order.ticket, block)
-        };
-        (read.into_iter().map(one).collect(), None)
+        match spill(self.memory.spill(), &read) {
+            Ok(read) => Ok((read, None)),
+            Err(_) => Err(read),
+        }
     }
 }
 
-/// Frames of one batch on disk, one behind the other.
-#[derive(Debug, Default)]
-struct Spill {
-    place: Option<Arc<Place>>,
-    bytes: usize,
-}
-
-impl Spill {
-    fn add(&mut self, file: &Arc<SpillFile>, frame: Encoded) -> io::Result<Block> {
-        let place = match &self.place {
-            Some(place) => place.clone(),
-            None => self.place.insert(Arc::new(file.place()?)).clone(),
-        };
-        let (kind, bytes, offset) = (frame.kind, frame.len(), self.bytes);
-        let [head, body] = frame.into_parts();
-        place.write(offset, &head)?;
-        place.write(offset + head.len(), &body)?;
-        self.bytes += bytes;
-        Ok(Block::OnDisk(Spilled {
+/// Writes a batch to disk, one frame behind the other.
+fn spill(file: &Arc<SpillFile>, read: &[Framed]) -> io::Result<Vec<Read>> {
+    let place = Arc::new(file.place()?);
+    let mut offset = 0;
+    let mut spilled = Vec::with_capacity(read.len());
+    for (order, frame) in read {
+        let (kind, bytes) = (frame.kind, frame.len());
+        place.write(offset, &frame.head)?;
+        place.write(offset + frame.head.len(), &frame.body)?;
+        let block = Spilled {
             kind,
-            place,
+            place: place.clone(),
             offset,
             bytes,
-        }))
+        };
+        spilled.push((order.id, order.ticket, Block::OnDisk(block)));
+        offset += bytes;
     }
+    Ok(spilled)
 }
 
+/// What was read for an order.
+type Framed = (ServeBlock, Encoded);
+/// What is sent, and the memory that it holds.
+type Held = (Vec<Read>, Option<Permit>);
 type Read = (ConnId, u64, Block);
 
 /// Reads orders from the front until [`BATCH_BYTES`]; returns those not looked at too.
@@ -183,7 +178,7 @@ fn read_batch(
     reader: &dyn BlockSource,
     magic: Magic,
     orders: Vec<ServeBlock>,
-) -> (Vec<(ServeBlock, Encoded)>, Vec<ServeBlock>) {
+) -> (Vec<Framed>, Vec<ServeBlock>) {
     let mut done = Vec::with_capacity(orders.len());
     let mut bytes = 0;
     let mut orders = orders.into_iter();

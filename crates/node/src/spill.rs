@@ -6,15 +6,17 @@
 //!
 //! The file has no name, lies in the node's directory and is gone with the process, also
 //! when that is killed. Its places are [`PLACE`] long, two for each connection at most (one
-//! to receive, one to send, each in a file of its own), and it is closed when the last of
-//! them is given back.
+//! to receive, one to send), and it is closed when the last of them is given back. It takes
+//! no room that the chain needs: below [`LEAST_FREE`] there is no place, and frames wait for
+//! memory.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use handfast_wire::limits::MAX_PAYLOAD_BYTES;
 
@@ -25,11 +27,19 @@ const PLACE: usize = MAX_PAYLOAD_BYTES + (512 << 10);
 /// spilled holds this much.
 pub(crate) const PIECE: usize = 64 << 10;
 
+/// Free space that is left whatever is spilled, bytes: more than what the chain needs to
+/// take blocks.
+const LEAST_FREE: u64 = 256 << 20;
+/// How often it is said that there is no room.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
 /// The file. All clones of its [`Arc`] share it.
 #[derive(Debug)]
 pub(crate) struct SpillFile {
     directory: PathBuf,
     open: Mutex<Open>,
+    /// When it was last said that there is no room.
+    said: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -44,22 +54,42 @@ impl SpillFile {
         Self {
             directory: directory.to_owned(),
             open: Mutex::default(),
+            said: Mutex::default(),
         }
     }
 
-    /// A place of its own. Blocks for a moment when the file is not open yet.
+    /// A place of its own. Blocks its thread.
     ///
     /// # Errors
-    /// The file cannot be made.
+    /// There is too little room on the disk, or the file cannot be made; it is also logged.
     pub(crate) fn place(self: &Arc<Self>) -> io::Result<Place> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = match &open.file {
-            Some(file) => file.clone(),
+        let place = self.take();
+        if let Err(error) = &place {
+            self.say(error);
+        }
+        place
+    }
+
+    fn take(self: &Arc<Self>) -> io::Result<Place> {
+        let (made, taken) = {
+            let open = self.lock();
+            (open.file.clone(), open.taken.len())
+        };
+        let stat = rustix::fs::statvfs(&self.directory)?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let wanted = u64::try_from((taken + 1) * PLACE).unwrap_or(u64::MAX);
+        if free < wanted.saturating_add(LEAST_FREE) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        // Not while others want the lock: making a file may take its time.
+        let file = match made {
+            Some(file) => file,
             None => Arc::new(tempfile::tempfile_in(&self.directory)?),
         };
-        open.file = Some(file.clone());
+        let mut open = self.lock();
+        let file = open.file.get_or_insert(file).clone();
         let free = |index: &u64| !open.taken.contains(index);
-        let index = (0..).find(free).expect("the set is finite");
+        let index = (0..).find(free).unwrap_or(u64::MAX);
         open.taken.insert(index);
         Ok(Place {
             file,
@@ -68,12 +98,32 @@ impl SpillFile {
         })
     }
 
-    fn give_back(&self, index: u64) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.taken.remove(&index);
-        if open.taken.is_empty() {
-            open.file = None;
+    /// Logs that there is no room, now and then.
+    fn say(&self, error: &io::Error) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+            *said = Some(Instant::now());
+            let directory = self.directory.display();
+            tracing::warn!(
+                "no room on disk for large messages of peers ({error}): they wait for memory; free disk space in {directory}"
+            );
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file is closed with the last of its places, when nobody holds the lock.
+    fn give_back(&self, index: u64) {
+        let mut open = self.lock();
+        open.taken.remove(&index);
+        let unused = match open.taken.is_empty() {
+            true => open.file.take(),
+            false => None,
+        };
+        drop(open);
+        drop(unused);
     }
 
     /// Places that are in use.

@@ -38,6 +38,7 @@ use crate::room::Room;
 use crate::seeds::Seeds;
 use crate::serve::{Library, READERS};
 use crate::shared::{Links, Shared};
+use crate::spill::SpillFile;
 use crate::sync_manager::SyncManager;
 use crate::vital::Vital;
 
@@ -221,7 +222,8 @@ fn surroundings(
 ) -> Surroundings {
     let mut session = SessionConfig::new(config.user_agent.clone(), seeds.key("nonce"));
     session.handshake_timeout = config.handshake_timeout;
-    let large_frames = || Arc::new(LargeFrames::spilling_to(&config.datadir));
+    let spill = Arc::new(SpillFile::within(&config.datadir));
+    let large_frames = || Arc::new(LargeFrames::spilling_to(spill.clone()));
     Surroundings {
         session: Arc::new(session),
         clock: shared.clock,

@@ -5,40 +5,47 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::Sleep;
 
-use super::{MAX_READ, no_room};
-use crate::large_frames::Permit;
-use crate::spill::{PIECE, Place};
+use super::MAX_READ;
+use crate::spill::{PIECE, Place, SpillFile};
 
-/// What a poll has brought.
+/// Pause of a connection for whose frame the disk has no room, before it is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What a poll has brought of the socket.
 #[derive(Debug)]
-pub(super) enum Step {
-    /// So many bytes of the socket.
-    Received(usize),
+pub(super) enum Received {
+    /// So many bytes.
+    Bytes(usize),
     /// The remote closed before the frame was complete.
     Closed,
-    /// So many bytes from disk, into the reader's buffer.
-    Returned(usize),
-    /// The same, and they were the last: the whole frame is in the buffer, for which this
-    /// claim holds memory.
-    Whole(usize, Permit),
+    /// The whole frame is on disk, but for what lies in the reader's buffer.
+    All,
+    /// The disk has no room, and nothing was taken of the socket yet: there may be memory
+    /// by now.
+    NoRoom,
 }
 
 /// A transfer on a blocking thread.
 #[derive(Debug)]
 enum Transfer {
-    Write(JoinHandle<io::Result<usize>>),
+    Place(JoinHandle<io::Result<Place>>),
+    /// Gives the piece back.
+    Write(JoinHandle<(BytesMut, io::Result<()>)>),
     Read(JoinHandle<io::Result<Vec<u8>>>),
 }
 
 /// The part of a payload that does not lie in the reader's buffer. See the module.
 #[derive(Debug)]
 pub(super) struct Spilled {
-    place: Arc<Place>,
+    file: Arc<SpillFile>,
+    place: Option<Arc<Place>>,
     /// Bytes that the socket has still to bring.
     missing: usize,
     /// What came last and is not on disk yet, up to [`PIECE`].
@@ -47,110 +54,149 @@ pub(super) struct Spilled {
     /// Of those on disk, the bytes that are back in the buffer.
     returned: usize,
     transfer: Option<Transfer>,
-    /// Claimed when the frame is complete.
-    memory: Option<Permit>,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Spilled {
     /// Nothing of `missing` bytes has come.
-    pub(super) fn new(place: Place, missing: usize) -> Self {
+    pub(super) fn new(file: Arc<SpillFile>, missing: usize) -> Self {
         Self {
-            place: Arc::new(place),
+            file,
+            place: None,
             missing,
             piece: BytesMut::new(),
             on_disk: 0,
             returned: 0,
             transfer: None,
-            memory: None,
+            pause: None,
         }
     }
 
-    /// Goes on with the frame. `claim` makes the claim for its memory, `buffer` takes what
-    /// comes back, within its capacity.
-    ///
-    /// # Errors
-    /// Of the socket, or of the disk.
-    pub(super) fn poll_step<R: AsyncRead + Unpin>(
+    /// Whether all of it is on disk.
+    pub(super) fn is_complete(&self) -> bool {
+        self.missing == 0 && self.piece.is_empty() && self.transfer.is_none()
+            || self.returned > 0
+            || matches!(self.transfer, Some(Transfer::Read(_)))
+    }
+
+    /// Whether all of it is back in memory.
+    pub(super) fn is_returned(&self) -> bool {
+        self.missing == 0 && self.returned == self.on_disk
+    }
+
+    /// Goes on until something has come of the socket, or all is on disk. A disk that has no
+    /// room is tried again: the frame waits, and nobody is to blame.
+    pub(super) fn poll_receive<R: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut R,
-        buffer: &mut BytesMut,
-        claim: impl FnOnce() -> Permit,
-    ) -> Poll<io::Result<Step>> {
-        let mut back = ready!(self.poll_transfer(cx))?;
-        if back.is_none() {
-            if self.missing > 0 {
+    ) -> Poll<io::Result<Received>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+                if self.place.is_none() {
+                    return Poll::Ready(Ok(Received::NoRoom));
+                }
+            }
+            if self.transfer.is_some() {
+                ready!(self.poll_to_disk(cx))?;
+            } else if self.place.is_none() {
+                let file = self.file.clone();
+                self.transfer = Some(Transfer::Place(spawn_blocking(move || file.place())));
+            } else if self.is_complete() {
+                return Poll::Ready(Ok(Received::All));
+            } else if self.missing == 0 || self.piece.len() == PIECE {
+                self.write_piece();
+            } else {
                 return self.poll_socket(cx, socket);
             }
-            let memory = self.memory.get_or_insert_with(claim);
-            if ready!(memory.poll_granted(cx, 0)).is_err() {
-                let gone = "the memory for a complete message was taken back";
-                return Poll::Ready(Err(io::Error::other(gone)));
-            }
-            self.read_back(buffer.capacity() - buffer.len());
-            back = ready!(self.poll_transfer(cx))?;
         }
-        let back = back.unwrap_or_default();
-        buffer.extend_from_slice(&back);
-        self.returned += back.len();
-        let last = self.returned == self.on_disk;
-        let memory = if last { self.memory.take() } else { None };
-        Poll::Ready(Ok(match memory {
-            Some(memory) => Step::Whole(back.len(), memory),
-            None => Step::Returned(back.len()),
-        }))
     }
 
-    /// Ready when nothing is under way; with the bytes if some were read.
-    fn poll_transfer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Vec<u8>>>> {
+    fn poll_to_disk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let done = match &mut self.transfer {
-            None => return Poll::Ready(Ok(None)),
-            Some(Transfer::Write(job)) => {
-                let written = ready!(Pin::new(job).poll(cx)).map_err(io::Error::other)?;
-                self.on_disk += written.map_err(no_room)?;
-                None
-            }
-            Some(Transfer::Read(job)) => {
-                let read = ready!(Pin::new(job).poll(cx)).map_err(io::Error::other)?;
-                Some(read?)
-            }
+            Some(Transfer::Place(job)) => ready!(Pin::new(job).poll(cx)).map(|place| {
+                let place = place.map(|place| self.place = Some(Arc::new(place)));
+                place.is_ok()
+            }),
+            Some(Transfer::Write(job)) => ready!(Pin::new(job).poll(cx)).map(|(piece, written)| {
+                match written {
+                    Ok(()) => self.on_disk += piece.len(),
+                    Err(_) => self.piece = piece,
+                }
+                written.is_ok()
+            }),
+            Some(Transfer::Read(_)) | None => Ok(true),
         };
         self.transfer = None;
-        Poll::Ready(Ok(done))
+        if !done.map_err(io::Error::other)? {
+            self.pause = Some(Box::pin(tokio::time::sleep(RETRY)));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_socket<R: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut R,
-    ) -> Poll<io::Result<Step>> {
+    ) -> Poll<io::Result<Received>> {
         let room = (PIECE - self.piece.len()).min(self.missing);
         self.piece.reserve(room);
         let mut space = (&mut self.piece).limit(room);
         // It keeps nothing between polls: it may be made anew for each.
         let read = pin!(socket.read_buf(&mut space));
         let read = ready!(read.poll(cx))?;
-        if read == 0 {
-            return Poll::Ready(Ok(Step::Closed));
-        }
         self.missing -= read;
-        if self.missing == 0 || self.piece.len() == PIECE {
-            self.write_piece();
-        }
-        Poll::Ready(Ok(Step::Received(read)))
+        Poll::Ready(Ok(match read {
+            0 => Received::Closed,
+            read => Received::Bytes(read),
+        }))
     }
 
     fn write_piece(&mut self) {
-        let (place, offset) = (self.place.clone(), self.on_disk);
+        let (Some(place), offset) = (self.place.clone(), self.on_disk) else {
+            return;
+        };
         let piece = std::mem::take(&mut self.piece);
-        let write = move || place.write(offset, &piece).map(|()| piece.len());
-        self.transfer = Some(Transfer::Write(tokio::task::spawn_blocking(write)));
+        let write = move || {
+            let written = place.write(offset, &piece);
+            (piece, written)
+        };
+        self.transfer = Some(Transfer::Write(spawn_blocking(write)));
     }
 
-    fn read_back(&mut self, room: usize) {
-        let (place, offset) = (self.place.clone(), self.returned);
-        let len = (self.on_disk - offset).min(MAX_READ).min(room.max(1));
-        let read = move || place.read(offset, len);
-        self.transfer = Some(Transfer::Read(tokio::task::spawn_blocking(read)));
+    /// Brings some of it back into `buffer`, within its capacity. How many bytes.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub(super) fn poll_return(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        let room = buffer.capacity() - buffer.len();
+        let job = match &mut self.transfer {
+            Some(Transfer::Read(job)) => job,
+            _ => {
+                let Some(place) = self.place.clone() else {
+                    let missing = "a message on disk has no place";
+                    return Poll::Ready(Err(io::Error::other(missing)));
+                };
+                let offset = self.returned;
+                let len = (self.on_disk - offset).min(MAX_READ).min(room.max(1));
+                let job = spawn_blocking(move || place.read(offset, len));
+                match self.transfer.insert(Transfer::Read(job)) {
+                    Transfer::Read(job) => job,
+                    Transfer::Place(_) | Transfer::Write(_) => unreachable!("just inserted"),
+                }
+            }
+        };
+        let read = ready!(Pin::new(job).poll(cx));
+        self.transfer = None;
+        let read = read.map_err(io::Error::other)??;
+        buffer.extend_from_slice(&read);
+        self.returned += read.len();
+        Poll::Ready(Ok(read.len()))
     }
 }

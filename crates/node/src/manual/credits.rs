@@ -7,13 +7,13 @@
 //! | frames before `verack` | 5,000 bytes each, 32 KiB together; longer ones end the connection by their header | | 512 times that | `a_frame_head_of_a_block_before_version…` |
 //! | read buffer between frames | 1 to 16 KiB | | | `a_connection_that_falls_silent_gives_its_buffer_back` |
 //! | small frame that is being received | 32 KiB | | 165 connections: 5.3 MB | `memory_of_unfinished_frames_is_bounded_over_all_connections` |
-//! | large frame, from its header until it was handled, that we asked for | one | all | 40 MB from peers that we chose; 16 MB from inbound ones; what has no place there is on disk, 4.5 MB of each connection, and 64 KiB of it in memory | `memory_of_unfinished_frames_is_bounded_over_all_connections`, `a_block_that_we_asked_for_comes_through…` |
-//! | the same, complete and read back from disk | one | all | 8 MB; the others wait for these to be handled | `a_spilled_frame_that_is_complete_waits_for_others_to_be_handled` |
+//! | large frame, from its header until it was handled, that we asked for | one | all | 40 MB from peers that we chose; 16 MB from inbound ones; what has no place there is on disk, 4.5 MB of each connection while 256 MiB are free, and 128 KiB of it in memory | `memory_of_unfinished_frames_is_bounded_over_all_connections`, `a_block_that_we_asked_for_comes_through…` |
+//! | the same, complete and read back from disk | one | all | 8 MB, the others wait for these to be handled; blocks are among those that wait for the kernel | `a_spilled_block_that_is_complete_waits_for_the_kernel…` |
 //! | large frame that nobody asked for | one | one | 8 MB | `of_what_nobody_asked_for_a_group_sends_one_large_frame_at_a_time` |
 //! | frames in the managers' mailboxes and queues | 64 frames, 64 KiB and one frame (large ones count above) | | 165 connections: 10 MB | `without_credit_nothing_more_is_taken_off_the_socket` |
 //! | blocks that wait for the kernel | | | 32 MiB | `a_block_waits_for_the_nodes_budget_and_other_frames_do_not` |
 //! | messages to a remote that does not read | 1,000 messages; 256 KiB to 2 MiB, by how much others have queued | | 16 MiB, and 256 KiB of each connection | `a_remote_may_have_much_queued_while_others_have_little…` |
-//! | blocks that are being sent to it | 256 KiB, or one longer block | all | 40 MB to peers that we chose, 16 MB to inbound ones; what has no place there is on disk, 4.5 MB of each connection; two more that were read | `who_does_not_read_blocks_delays_nobody_but_itself` |
+//! | blocks that are being sent to it | 256 KiB, or one longer block | all | 40 MB to peers that we chose, 16 MB to inbound ones; what has no place there is on disk, 4.5 MB of each connection while 256 MiB are free, and 64 KiB of it in memory; two more that were read | `who_does_not_read_blocks_delays_nobody_but_itself` |
 //! | orders to serve | the sync machine's own bound, below | | | `while_others_have_much_queued_a_peer_may_have_as_much_as_one_getblocks_tells` |
 //! | lifecycle messages in both managers | two per slot (L5) | | two per slot | `assert_bounded`, in release builds too |
 //! | snapshots | | | one, published every 10 ms at most | |
@@ -27,7 +27,7 @@
 //! | hash a transaction | none: a `tx` ends the connection by its header, since we said `relay=false` | |
 //! | hash what is ignored | none: payloads of commands that we do not know are dropped as they come | |
 //!
-//! What inbound peers can make us hold by all of these together is 140 MB.
+//! What inbound peers can make us hold by all of these together is 170 MB.
 //!
 //! | what the machines remember of remotes | per connection | per source | in all | held by the test |
 //! |---|---|---|---|---|

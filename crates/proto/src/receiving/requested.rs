@@ -74,6 +74,19 @@ impl Requested {
     }
 }
 
+impl Requested {
+    /// The peer sent a frame of this command that cannot be read. It takes the place of an
+    /// answer: else a peer that was asked once might send such frames without end.
+    pub fn garbled(&mut self, kind: Kind) {
+        match kind {
+            Kind::Block => self.blocks = self.blocks.saturating_sub(1),
+            Kind::Headers => self.headers = self.headers.saturating_sub(1),
+            Kind::Addr | Kind::AddrV2 => self.addresses = false,
+            _ => {}
+        }
+    }
+}
+
 /// Addresses that a node relays at a time, at most. Core `ADDR_RELAY`: ten and less.
 const FEW_ADDRESSES: usize = 11;
 
@@ -114,6 +127,19 @@ mod tests {
         assert!(requested.received(&Message::NotFound(items(1))));
         assert!(requested.received(&block()));
         assert!(!requested.received(&block()));
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_not_expected_again() {
+        let mut requested = Requested::default();
+        requested.sent(&Message::GetData(items(2)));
+        requested.garbled(Kind::Block);
+        assert!(requested.received(&block()));
+        assert!(!requested.expects(Kind::Block));
+        requested.garbled(Kind::Block);
+        requested.sent(&Message::GetAddr);
+        requested.garbled(Kind::AddrV2);
+        assert_eq!(requested, Requested::default());
     }
 
     #[test]
