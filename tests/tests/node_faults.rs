@@ -239,6 +239,26 @@ fn a_header_without_proof_of_work_costs_its_sender_the_connection() {
 }
 
 #[test]
+fn a_block_that_nobody_asked_for_without_proof_of_work_costs_its_sender_the_connection() {
+    assert_disconnected(
+        |attacker, blocks| {
+            let mut block = overpaying_block(blocks[49].header, 50);
+            while solves(&block.header) {
+                block.header.nonce += 1;
+            }
+            block.hash = block.header.block_hash();
+            let mut bytes = bitcoin::consensus::serialize(&block.header);
+            bytes.extend_from_slice(&block.bytes[bytes.len()..]);
+            block.bytes = bytes.into();
+            attacker
+                .send(&Message::Block(block))
+                .expect("the node reads");
+        },
+        "invalid header",
+    );
+}
+
+#[test]
 fn a_header_that_only_consensus_can_refuse_costs_its_sender_the_connection() {
     assert_disconnected(
         |attacker, blocks| {
