@@ -15,6 +15,9 @@ use crate::wait::PATIENCE;
 /// The protocol version we speak. Core `PROTOCOL_VERSION` since `wtxidrelay`.
 const PROTOCOL_VERSION: i32 = 70_016;
 
+/// Not zero and unlike any nonce of the node's: it must not take us for itself.
+const NONCE: u64 = 0x6861_6e64_6661_7374;
+
 /// The sending half, shared between threads.
 #[derive(Clone, Debug)]
 pub struct Sender {
@@ -94,10 +97,25 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Connects to a node and says in our `version` that it was reached at `receiver`.
+    pub fn dial_seeing(
+        address: SocketAddr,
+        network: &Network,
+        receiver: SocketAddr,
+    ) -> io::Result<Self> {
+        let mut connection = Self::new(TcpStream::connect(address)?, network)?;
+        let mut version = version(0, "/handfast-tests:seeing/", NONCE);
+        if let Message::Version(version) = &mut version {
+            version.receiver = Address::new(&receiver, ServiceFlags::NONE);
+        }
+        connection.send(&version)?;
+        connection.finish_handshake()?;
+        Ok(connection)
+    }
+
     /// Sends nothing but our `version`.
     pub fn send_version(&self, height: usize, user_agent: &str) -> io::Result<()> {
-        // Not zero and unlike any nonce of the node's: it must not take us for itself.
-        self.send(&version(height, user_agent, 0x6861_6e64_6661_7374))
+        self.send(&version(height, user_agent, NONCE))
     }
 
     /// Answers a node that dialled us, and claims `height`.

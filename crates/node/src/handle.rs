@@ -16,6 +16,7 @@ use bitcoin::block::Header;
 use bitcoin::p2p::ServiceFlags;
 use bytes::Bytes;
 use handfast_chain::{ReadError, SpentOutput, Stand};
+use handfast_proto::address_relay::OwnAddress;
 use handfast_proto::bans::{Ban, BanError, BanOrder};
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::ConnId;
@@ -152,7 +153,7 @@ pub struct PeerInfo {
     pub half_open: bool,
 }
 
-/// One address that peers can reach us at.
+/// A socket that we accept peers on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalAddress {
     /// The bound address.
@@ -200,8 +201,8 @@ pub struct NetworkInfo {
     pub local_services: ServiceFlags,
     /// The sockets that we accept peers on.
     pub local_addresses: Vec<LocalAddress>,
-    /// Where peers can reach us, as the operator says.
-    pub external_addresses: Vec<SocketAddr>,
+    /// Where peers can reach us, by address: what is announced to them is chosen from these.
+    pub own_addresses: Vec<OwnAddress>,
     /// Whether peers may connect to us.
     pub listening: bool,
     /// Whether the operator did not switch the network off.

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
+use handfast_proto::address_relay::OwnAddress;
 use handfast_proto::bans::BanError;
 use handfast_proto::fair_queue::FairQueue;
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
@@ -228,6 +229,14 @@ impl PeerManager {
         census.turned_away.store(turned_away, Ordering::Relaxed);
     }
 
+    /// Publishes where peers can reach us, if that has changed.
+    fn publish_own_addresses(&self) {
+        let own: Vec<OwnAddress> = self.table.own_addresses().collect();
+        if *self.shared.own.load_full() != own {
+            self.shared.own.store(Arc::new(own));
+        }
+    }
+
     /// Publishes how many peers there are, for those who do not want to ask.
     fn publish_census(&self) {
         let Tally { inbound, outgoing } = &self.tally;
@@ -284,6 +293,7 @@ impl Actor for PeerManager {
         // The table may want to dial at once.
         self.step(Input::Tick);
         self.publish_outlook();
+        self.publish_own_addresses();
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use actix::Addr;
 use arc_swap::ArcSwap;
 use handfast_chain::{BlockReader, Progress};
+use handfast_proto::address_relay::OwnAddress;
 use handfast_proto::bans::BanList;
 use handfast_proto::handshake::PROTOCOL_VERSION;
 use handfast_proto::headers::HeaderTree;
@@ -58,8 +59,8 @@ pub(crate) struct Shared {
     pub(crate) datadir: PathBuf,
     pub(crate) user_agent: String,
     pub(crate) listen: Vec<SocketAddr>,
-    /// Where peers can reach us, as the operator says.
-    pub(crate) external: Vec<SocketAddr>,
+    /// Where peers can reach us, published by PeerManager.
+    pub(crate) own: ArcSwap<Vec<OwnAddress>>,
     pub(crate) view: ArcSwap<ChainView>,
     /// What makes up the view's warnings.
     warnings: Mutex<Warnings>,
@@ -127,7 +128,6 @@ pub(crate) struct Birth {
     pub(crate) datadir: PathBuf,
     pub(crate) user_agent: String,
     pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) external: Vec<SocketAddr>,
     pub(crate) node: Addr<Node>,
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
     pub(crate) slots: Slots,
@@ -154,7 +154,7 @@ impl Shared {
             datadir: birth.datadir,
             user_agent: birth.user_agent,
             listen: birth.listen,
-            external: birth.external,
+            own: ArcSwap::default(),
             view: ArcSwap::from_pointee(view),
             warnings: Mutex::default(),
             mining: ArcSwap::from_pointee(MiningState::off(birth.mining.interval)),
@@ -351,7 +351,7 @@ impl Shared {
                 .iter()
                 .map(|&addr| LocalAddress { addr })
                 .collect(),
-            external_addresses: self.external.clone(),
+            own_addresses: self.own.load().to_vec(),
             listening: !self.listen.is_empty(),
             active: self.slots.is_active(),
             connections_in: self.census.inbound.load(Ordering::Relaxed),
