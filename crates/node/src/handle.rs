@@ -207,9 +207,13 @@ pub struct NetworkInfo {
     pub listening: bool,
     /// Whether the operator did not switch the network off.
     pub active: bool,
-    /// Inbound connections, handshake complete.
+    /// Inbound peers: their handshake is complete.
+    pub peers_in: usize,
+    /// Outbound and manual peers: their handshake is complete.
+    pub peers_out: usize,
+    /// Inbound connections, those in the handshake among them.
     pub connections_in: usize,
-    /// Outbound and manual connections, handshake complete.
+    /// Outbound and manual connections, those in the handshake among them.
     pub connections_out: usize,
     /// What became of connections that arrived.
     pub intake: Intake,

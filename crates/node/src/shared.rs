@@ -74,7 +74,8 @@ pub(crate) struct Shared {
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
     pub(crate) slots: Slots,
     pub(crate) totals: Arc<TotalCounters>,
-    /// Connections in the handshake, listed by themselves.
+    /// Connections in the handshake, listed by themselves. `census` is published under its lock
+    /// when one of them is admitted.
     pub(crate) half_open: HalfOpen,
     pub(crate) kernel_times: KernelTimes,
     pub(crate) events: Arc<EventCounters>,
@@ -342,6 +343,10 @@ impl Shared {
     }
 
     pub(crate) fn network_info(&self) -> NetworkInfo {
+        let (connections_in, connections_out) = self.half_open.count(|| {
+            let counts = [&self.census.inbound, &self.census.outgoing];
+            counts.map(|count| count.load(Ordering::Relaxed)).into()
+        });
         NetworkInfo {
             user_agent: self.user_agent.clone(),
             protocol_version: PROTOCOL_VERSION,
@@ -354,8 +359,10 @@ impl Shared {
             own_addresses: self.own.load().to_vec(),
             listening: !self.listen.is_empty(),
             active: self.slots.is_active(),
-            connections_in: self.census.inbound.load(Ordering::Relaxed),
-            connections_out: self.census.outgoing.load(Ordering::Relaxed),
+            peers_in: self.census.inbound.load(Ordering::Relaxed),
+            peers_out: self.census.outgoing.load(Ordering::Relaxed),
+            connections_in,
+            connections_out,
             time_offset: self.census.time_offset.load(Ordering::Relaxed),
             intake: Intake {
                 evicted: self.census.evicted.load(Ordering::Relaxed),

@@ -84,7 +84,7 @@ pub(super) const METHODS: &[Method] = &[
         name: "getconnectioncount",
         category: Category::Network,
         params: &[],
-        about: "Returns the number of peers.",
+        about: "Returns the number of connections to other nodes, those whose handshake is not complete among them.",
         result: "n  (numeric)",
         example: "",
         needs_chain: false,
