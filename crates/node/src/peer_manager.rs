@@ -460,8 +460,8 @@ impl Handler<BanPeers> for PeerManager {
         match self.step(Input::Ban(order)) {
             Some(Reply::Ban(result)) => {
                 if result.is_ok() {
-                    if let BanOrder::Add { subnet, .. } = order {
-                        let meant = |peer: &Introduction| subnet.contains(peer.remote.ip());
+                    if let BanOrder::Add { target, .. } = order {
+                        let meant = |peer: &Introduction| target.contains(peer.remote.ip());
                         self.disconnect_half_open(meant, DoneReason::Banned);
                     }
                     let bans = self.table.bans().rows(self.shared.clock.now()).count();

@@ -120,3 +120,47 @@ fn an_address_of_ours_gains_by_peers_that_came_by_it_as_with_bitcoind() {
         });
     }
 }
+
+#[test]
+fn a_ban_is_read_and_shown_as_bitcoind_does_it_in_every_spelling() {
+    let core = Setup::bitcoind(Network::Regtest).start();
+    let ours = Setup::handfast(Network::Regtest).start();
+    let onion = "aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dyp3kead.onion";
+    let i2p = "ukeu3k5oycgaauneqgtnvselmt4yemvoilkln7jpvamvfx7dnkdq.b32.i2p";
+    for spelling in [
+        "127.1",
+        "0x7f.1",
+        "2130706433",
+        "[::ffff:7f00:1]",
+        "127.1/8",
+        "1.2.3.4/08",
+        "::ffff:1.2.3.0/24",
+        "1.2.3.4:8333",
+        "fc00::1",
+        "fd87:d87e:eb43::1",
+        "fd6b:88c0:8724::1",
+        onion,
+        &onion.to_ascii_uppercase(),
+        &format!("{onion}."),
+        &format!("{onion}:8333"),
+        &format!("{onion}/0"),
+        &onion.replacen('a', "b", 1),
+        i2p,
+        &i2p.to_ascii_uppercase(),
+        "aaaaaaaaaaaaaaaa.onion",
+        "",
+    ] {
+        let answers = [&core, &ours].map(|node| {
+            let ban = |command: &str| {
+                let answer = node.rpc().call("setban", json!([spelling, command]));
+                answer.map_err(|error| error.to_string())
+            };
+            let (added, again) = (ban("add"), ban("add"));
+            let shown = node.rpc().get("listbanned", json!([]));
+            let shown = shown.as_array().expect("a list").iter();
+            let shown: Vec<_> = shown.map(|row| row["address"].clone()).collect();
+            (added, again, shown, ban("remove"))
+        });
+        assert_eq!(answers[0], answers[1], "{spelling:?}");
+    }
+}
