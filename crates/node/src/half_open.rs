@@ -90,10 +90,10 @@ impl HalfOpen {
     pub(crate) fn count(&self, admitted: impl FnOnce() -> (usize, usize)) -> (usize, usize) {
         let entries = self.lock();
         let (inbound, outgoing) = admitted();
-        let all = entries.values();
-        let half_open = all.filter(|it| it.introduction.direction.is_outgoing());
-        let half_open = half_open.count();
-        (inbound + entries.len() - half_open, outgoing + half_open)
+        let is_dialled = |it: &&Entry| it.introduction.direction.is_outgoing();
+        let dialled = entries.values().filter(is_dialled).count();
+        let accepted = entries.len() - dialled;
+        (inbound + accepted, outgoing + dialled)
     }
 
     /// Ends those that are `meant`. Whether there is one.
