@@ -36,6 +36,10 @@ struct Line {
 
 impl Line {
     /// Writes these bytes in pieces of a tenth of a second.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the pace of the line is what is wanted, and no condition"
+    )]
     fn write(&self, mut stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
         let Some(rate) = self.rate else {
             return stream.write_all(bytes);
