@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::Address;
@@ -15,37 +15,72 @@ use crate::wait::PATIENCE;
 /// The protocol version we speak. Core `PROTOCOL_VERSION` since `wtxidrelay`.
 const PROTOCOL_VERSION: i32 = 70_016;
 
+/// Not zero and unlike any nonce of the node's: it must not take us for itself.
+const NONCE: u64 = 0x6861_6e64_6661_7374;
+
 /// The sending half, shared between threads.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    stream: Arc<Mutex<TcpStream>>,
+    stream: Arc<TcpStream>,
+    /// Held by the thread that sends: messages do not mix.
+    line: Arc<Mutex<Line>>,
     network: Network,
+}
+
+/// What a line carries.
+#[derive(Debug, Default)]
+struct Line {
+    /// Bytes a second; `None`: as fast as the socket takes them.
+    rate: Option<u32>,
+}
+
+impl Line {
+    /// Writes these bytes in pieces of a tenth of a second.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the pace of the line is what is wanted, and no condition"
+    )]
+    fn write(&self, mut stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(rate) = self.rate else {
+            return stream.write_all(bytes);
+        };
+        let piece = (rate as usize / 10).max(1);
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(piece.min(bytes.len()));
+            stream.write_all(now)?;
+            std::thread::sleep(Duration::from_secs(now.len() as u64) / rate);
+            bytes = later;
+        }
+        Ok(())
+    }
 }
 
 impl Sender {
     /// Sends one message.
     pub fn send(&self, message: &Message) -> io::Result<()> {
         let encoded = message.encode(self.network.magic());
-        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        stream.write_all(&encoded.head)?;
-        stream.write_all(&encoded.body)
+        let line = self.line();
+        line.write(&self.stream, &encoded.head)?;
+        line.write(&self.stream, &encoded.body)
     }
 
     /// Sends bytes that need not be a message.
     pub fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
-        self.stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write_all(bytes)
+        self.line().write(&self.stream, bytes)
     }
 
-    /// Ends the connection in both directions, also for a thread that reads from it.
+    /// From now on the line carries so many bytes a second, at least one.
+    pub fn throttle(&self, bytes_per_second: u32) {
+        self.line().rate = Some(bytes_per_second.max(1));
+    }
+
+    /// Ends the connection in both directions, also for a thread that reads from it or sends.
     pub fn close(&self) {
-        let _ = self
-            .stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .shutdown(Shutdown::Both);
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -65,7 +100,8 @@ impl Connection {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let sender = Sender {
-            stream: Arc::new(Mutex::new(stream.try_clone()?)),
+            stream: Arc::new(stream.try_clone()?),
+            line: Arc::default(),
             network: network.clone(),
         };
         Ok(Self {
@@ -94,10 +130,25 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Connects to a node and says in our `version` that it was reached at `receiver`.
+    pub fn dial_seeing(
+        address: SocketAddr,
+        network: &Network,
+        receiver: SocketAddr,
+    ) -> io::Result<Self> {
+        let mut connection = Self::new(TcpStream::connect(address)?, network)?;
+        let mut version = version(0, "/handfast-tests:seeing/", NONCE);
+        if let Message::Version(version) = &mut version {
+            version.receiver = Address::new(&receiver, ServiceFlags::NONE);
+        }
+        connection.send(&version)?;
+        connection.finish_handshake()?;
+        Ok(connection)
+    }
+
     /// Sends nothing but our `version`.
     pub fn send_version(&self, height: usize, user_agent: &str) -> io::Result<()> {
-        // Not zero and unlike any nonce of the node's: it must not take us for itself.
-        self.send(&version(height, user_agent, 0x6861_6e64_6661_7374))
+        self.send(&version(height, user_agent, NONCE))
     }
 
     /// Answers a node that dialled us, and claims `height`.

@@ -15,6 +15,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use bitcoin::block::Header;
+use bitcoin::constants::genesis_block;
 use bitcoin::{BlockHash, Network};
 use handfast_wire::RawBlock;
 
@@ -160,6 +161,12 @@ pub fn empty_blocks(
 ) -> Vec<RawBlock> {
     let mut chain = ChainBuilder::on(parent, height, label);
     (0..count).map(|_| raw(chain.coinbase_block())).collect()
+}
+
+/// `count` valid regtest blocks of about `bytes` each, at most 900,000, on the genesis block.
+pub fn large_blocks(count: usize, bytes: usize) -> Vec<RawBlock> {
+    let mut chain = ChainBuilder::on(genesis_block(Network::Regtest).header, 0, "large");
+    (0..count).map(|_| raw(chain.padded_block(bytes))).collect()
 }
 
 /// A regtest block on `parent` at `height` that is valid but for a coinbase which

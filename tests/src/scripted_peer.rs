@@ -61,6 +61,8 @@ struct Shared {
     ending: AtomicBool,
     /// The height that its `version` claims, if not that of its chain.
     claim: Option<usize>,
+    /// What its line carries when it is dialled, bytes a second, if it is a slow one.
+    rate: Option<u32>,
     script: Box<Script>,
 }
 
@@ -88,14 +90,28 @@ impl ScriptedPeer {
         chain: ServedChain,
         script: impl Fn(&Message, &Record, &Sender) -> Reaction + Send + Sync + 'static,
     ) -> Self {
-        Self::start(network, name, chain, None, Box::new(script))
+        Self::start(network, name, chain, None, None, Box::new(script))
+    }
+
+    /// An honest peer that is dialled by a line of so many bytes a second.
+    pub fn throttled(network: &Network, chain: ServedChain, bytes_per_second: u32) -> Self {
+        let script = |_: &Message, _: &Record, _: &Sender| Reaction::Honest;
+        let rate = Some(bytes_per_second);
+        Self::start(network, "throttled", chain, None, rate, Box::new(script))
     }
 
     /// A peer that completes handshakes, claims `height`, and never says another word.
     pub fn silent(network: &Network, height: usize) -> Self {
         let chain = ServedChain::new(network, []);
         let script = |_: &Message, _: &Record, _: &Sender| Reaction::Silence;
-        Self::start(network, "silent", chain, Some(height), Box::new(script))
+        Self::start(
+            network,
+            "silent",
+            chain,
+            Some(height),
+            None,
+            Box::new(script),
+        )
     }
 
     fn start(
@@ -103,6 +119,7 @@ impl ScriptedPeer {
         name: &str,
         chain: ServedChain,
         claim: Option<usize>,
+        rate: Option<u32>,
         script: Box<Script>,
     ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
@@ -117,6 +134,7 @@ impl ScriptedPeer {
             open: Mutex::default(),
             ending: AtomicBool::new(false),
             claim,
+            rate,
             script,
         });
         let acceptor = std::thread::spawn({
@@ -209,6 +227,9 @@ impl Shared {
     fn answer_call(&self, stream: TcpStream) {
         let height = self.height();
         if let Ok(connection) = Connection::accept(stream, &self.network, height, &self.name) {
+            if let Some(rate) = self.rate {
+                connection.sender().throttle(rate);
+            }
             self.keep(&connection);
             self.converse(connection);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bitcoin::Target;
 use bitcoin::block::Header;
 use handfast_tests::connection::Connection;
-use handfast_tests::generator::{empty_blocks, overpaying_block};
+use handfast_tests::generator::{empty_blocks, large_blocks, overpaying_block};
 use handfast_tests::process::{Node, Setup};
 use handfast_tests::scripted_peer::{Reaction, ScriptedPeer};
 use handfast_tests::served_chain::ServedChain;
@@ -130,6 +130,104 @@ fn a_peer_that_never_delivers_a_block_does_not_keep_the_chain_away() {
     node.wait_for_tip_within(STALL_PATIENCE, tip);
 }
 
+/// Ends of connections to this peer, and why.
+fn endings(node: &Node, peer: &ScriptedPeer) -> Vec<serde_json::Value> {
+    let rows = node.peer_history().into_iter();
+    rows.filter(|row| row["addr"] == peer.address().to_string())
+        .collect()
+}
+
+/// Whether the peer is connected and was from the beginning.
+fn assert_stayed(node: &Node, peer: &ScriptedPeer) {
+    assert_eq!(endings(node, peer), Vec::<serde_json::Value>::new());
+    assert_eq!(peer.record().connections, 1);
+    let rows = node.peers();
+    let row = rows
+        .iter()
+        .find(|row| row["addr"] == peer.address().to_string());
+    assert!(row.is_some(), "{rows:?}");
+}
+
+#[test]
+fn a_named_peer_at_20_kilobytes_a_second_stays_while_a_quick_one_brings_the_chain() {
+    // At that pace the chain would take eleven minutes, and a block twenty seconds.
+    let blocks = large_blocks(32, 400_000);
+    let tip = blocks.last().expect("there are blocks").hash;
+    let slow = ScriptedPeer::throttled(&Network::Regtest, served(&blocks), 20_000);
+    let node = Setup::handfast(Network::Regtest)
+        .connect(slow.address())
+        .start();
+    wait_for("the slow peer is asked for a block", || {
+        (slow.record().requests() > 0).then_some(())
+    });
+    let quick = ScriptedPeer::honest(&Network::Regtest, served(&blocks));
+    node.rpc().get(
+        "addnode",
+        serde_json::json!([quick.address().to_string(), "add"]),
+    );
+    node.wait_for_tip(tip);
+    let (slow_one, quick_one) = (slow.record(), quick.record());
+    assert_eq!(
+        quick_one.sent.len(),
+        blocks.len(),
+        "every block came from it"
+    );
+    assert!(slow_one.requests() < 3, "its blocks went to the other");
+    // The block that it was asked for is long there when it has sent it.
+    wait_for("the slow peer has sent it", || {
+        let rows = node.peers();
+        let row = rows
+            .iter()
+            .find(|row| row["addr"] == slow.address().to_string())?;
+        (row["last_block"].as_u64()? > 0).then_some(())
+    });
+    assert_stayed(&node, &slow);
+    assert_stayed(&node, &quick);
+}
+
+#[test]
+fn a_named_peer_stays_that_is_so_slow_that_another_is_disconnected_for_it() {
+    // A block takes 100 s, of which 68 s are borne with in a peer that nobody named.
+    let blocks = large_blocks(32, 200_000);
+    let tip = blocks.last().expect("there are blocks").hash;
+    let slow = || ScriptedPeer::throttled(&Network::Regtest, served(&blocks), 2_000);
+    let asked = |peer: &ScriptedPeer| {
+        wait_for("it is asked for a block", || {
+            (peer.record().requests() > 0).then_some(())
+        });
+    };
+    let named = slow();
+    let node = Setup::handfast(Network::Regtest)
+        .connect(named.address())
+        .start();
+    asked(&named);
+    let automatic = slow();
+    node.rpc().get(
+        "addconnection",
+        serde_json::json!([
+            automatic.address().to_string(),
+            "outbound-full-relay",
+            false
+        ]),
+    );
+    asked(&automatic);
+    let quick = ScriptedPeer::honest(&Network::Regtest, served(&blocks));
+    node.rpc().get(
+        "addnode",
+        serde_json::json!([quick.address().to_string(), "add"]),
+    );
+    node.wait_for_tip(tip);
+    // It was asked after the other, and so has more time.
+    let ended = wait_within(
+        Duration::from_secs(120),
+        "the other is disconnected",
+        || endings(&node, &automatic).pop(),
+    );
+    let reason = ended["reason"].as_str().expect("a text");
+    assert!(reason.contains("not delivered"), "{reason}");
+    assert_stayed(&node, &named);
+}
+
 #[test]
 fn while_the_only_peer_is_silent_the_node_says_what_it_waits_for() {
     let blocks = trunk(3);
@@ -232,6 +330,26 @@ fn a_header_without_proof_of_work_costs_its_sender_the_connection() {
             }
             attacker
                 .send(&Message::Headers(vec![header]))
+                .expect("the node reads");
+        },
+        "invalid header",
+    );
+}
+
+#[test]
+fn a_block_that_nobody_asked_for_without_proof_of_work_costs_its_sender_the_connection() {
+    assert_disconnected(
+        |attacker, blocks| {
+            let mut block = overpaying_block(blocks[49].header, 50);
+            while solves(&block.header) {
+                block.header.nonce += 1;
+            }
+            block.hash = block.header.block_hash();
+            let mut bytes = bitcoin::consensus::serialize(&block.header);
+            bytes.extend_from_slice(&block.bytes[bytes.len()..]);
+            block.bytes = bytes.into();
+            attacker
+                .send(&Message::Block(block))
                 .expect("the node reads");
         },
         "invalid header",

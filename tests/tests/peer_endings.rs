@@ -86,7 +86,11 @@ fn both_ends_of_a_connection_are_told_alike_on_both_sides() {
         .arg("--connect")
         .arg(far.p2p().to_string())
         .start();
-    let row = |node: &Node| wait_for("they are connected", || node.peers().into_iter().next());
+    let row = |node: &Node| {
+        wait_for("they are connected", || {
+            node.peers().into_iter().find(|row| !is_half_open(row))
+        })
+    };
     let (near, far) = (row(&near), row(&far));
     assert_eq!(near["addrbind"], far["addr"]);
     assert_eq!(far["addrbind"], near["addr"]);
@@ -216,6 +220,76 @@ fn a_connection_in_the_handshake_is_listed_with_what_it_has_said() {
     wait_for("they are listed no more", || {
         (node.peers().len() == 1).then_some(())
     });
+}
+
+/// What is said of the number of connections: all of them, and those that came in.
+fn counted(node: &Node) -> Value {
+    let info = node.rpc().get("getnetworkinfo", json!([]));
+    let count = node.rpc().get("getconnectioncount", json!([]));
+    assert_eq!(info["connections"], count);
+    json!([count, info["connections_in"], info["connections_out"]])
+}
+
+#[test]
+fn a_connection_in_the_handshake_is_counted_and_ended_by_id_by_address_by_a_ban_and_by_the_switch()
+{
+    let node = node_with_inbound(8);
+    let [mut by_id, mut by_address, mut banned] = [(); 3].map(|()| connected(&node));
+    by_id.send_version(7, "/half/").expect("the node reads");
+    let _whole = dialled(&node, "/whole/");
+    let half_open = |subver: &str| {
+        let rows = node.peers();
+        let row = rows
+            .iter()
+            .find(|row| row["subver"] == subver && is_half_open(row));
+        row.map(|row| row["id"].clone())
+    };
+    wait_for("all are counted", || {
+        (counted(&node) == json!([4, 4, 0]) && half_open("/half/").is_some()).then_some(())
+    });
+    let id = half_open("/half/").expect("it is listed");
+    let disconnect = |params: Value| node.rpc().call("disconnectnode", params);
+    disconnect(json!(["", id])).expect("it is connected");
+    assert!(by_id.is_closed_by_node());
+    wait_for("it is counted no more", || {
+        (counted(&node) == json!([3, 3, 0])).then_some(())
+    });
+    let gone = disconnect(json!(["", id]))
+        .expect_err("it has gone")
+        .to_string();
+    assert_eq!(gone, "error -29: Node not found in connected nodes");
+
+    // In another spelling than that of `getpeerinfo`.
+    let port = by_address.local_addr().port();
+    let spelling = format!("[::ffff:127.0.0.1]:{port}");
+    disconnect(json!([spelling])).expect("it is connected");
+    assert!(by_address.is_closed_by_node());
+    node.rpc().get("setban", json!(["127.1", "add"]));
+    assert!(banned.is_closed_by_node());
+    node.rpc().get("clearbanned", json!([]));
+    wait_for("none is left", || {
+        (counted(&node) == json!([0, 0, 0])).then_some(())
+    });
+
+    let mut switched_off = connected(&node);
+    wait_for("it is counted", || {
+        (counted(&node) == json!([1, 1, 0])).then_some(())
+    });
+    node.rpc().get("setnetworkactive", json!([false]));
+    assert!(switched_off.is_closed_by_node());
+    let reasons: BTreeSet<(String, String)> = history(&node, 5)
+        .iter()
+        .filter(|row| row["reached"] != "admitted")
+        .map(|row| (row["reached"].to_string(), row["reason"].to_string()))
+        .collect();
+    let row = |reached: &str, reason: &str| (format!("{reached:?}"), format!("{reason:?}"));
+    let expected = [
+        row("connected", "disconnected by request"),
+        row("connected", "its address is banned or misbehaved"),
+        row("version received", "disconnected by request"),
+    ];
+    assert_eq!(reasons, BTreeSet::from(expected));
+    assert_eq!(settled(&node), BTreeSet::new());
 }
 
 /// Reads until the node's `wanted` has come.

@@ -105,6 +105,7 @@ fn node_config(settings: &RunSettings) -> NodeConfig {
     );
     config.listen = settings.listen.clone();
     config.external = settings.external.clone();
+    config.discover = settings.discover;
     config.connect = settings.connect.clone();
     config.add_nodes = settings.add_nodes.clone();
     config.dial = settings.dial;

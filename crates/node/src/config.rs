@@ -37,8 +37,11 @@ pub struct NodeConfig {
     /// Addresses to listen on for peers; empty: accept nobody.
     pub listen: Vec<SocketAddr>,
     /// Where peers can reach us, as the operator says (`--external-ip`); port 0: that of the
-    /// first address of `listen`. Empty: found out from `listen` and from what peers see.
+    /// first address of `listen`.
     pub external: Vec<SocketAddr>,
+    /// Whether to find out where peers can reach us: from `listen`, the machine's interfaces and
+    /// what peers see. `None`: unless `external` says it. Core `-discover`.
+    pub discover: Option<bool>,
     /// When not empty: connect to these and to nobody else.
     pub connect: Vec<String>,
     /// Addresses to stay connected to, besides the automatic ones.
@@ -141,6 +144,7 @@ impl NodeConfig {
             datadir,
             listen: Vec::new(),
             external: Vec::new(),
+            discover: None,
             connect: Vec::new(),
             add_nodes: Vec::new(),
             dial: true,

@@ -1,4 +1,10 @@
-//! Connections whose handshake is not complete, to be shown: PeerManager does not know them.
+//! Connections whose handshake is not complete: PeerManager's table does not know them. They are
+//! shown and counted with the admitted peers, as in Bitcoin Core, and an operator disconnects
+//! them by the same calls.
+//!
+//! # Ordering
+//! A connection is taken off the list in the step that admits it, together with the counts
+//! that are published then: it is never counted twice, nor left out.
 //!
 //! # Bounds
 //! A connection has one entry at most, and its slot before that.
@@ -8,17 +14,21 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use actix::Addr;
 use bitcoin::p2p::ServiceFlags;
-use handfast_proto::lifecycle::{ConnId, Direction, Introduction};
+use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 use handfast_proto::peer_table::PeerRow;
 use handfast_proto::time::Now;
 
+use crate::mail::{Disconnect, post};
+use crate::peer::Peer;
 use crate::stats::{Counters, Traffic};
 
 #[derive(Debug)]
 struct Entry {
     introduction: Introduction,
     counters: Arc<Counters>,
+    actor: Addr<Peer>,
 }
 
 type Entries = BTreeMap<ConnId, Entry>;
@@ -47,10 +57,12 @@ impl HalfOpen {
         remote: SocketAddr,
         connected_at: Now,
         counters: Arc<Counters>,
+        actor: Addr<Peer>,
     ) -> Listed {
         let entry = Entry {
             introduction: nothing_said(id, direction, remote, connected_at),
             counters,
+            actor,
         };
         self.lock().insert(id, entry);
         Listed {
@@ -59,15 +71,45 @@ impl HalfOpen {
         }
     }
 
-    /// Those that are not among `admitted`, oldest first, as they would be in the table.
-    pub(crate) fn rows(
-        &self,
-        now: Now,
-        admitted: impl Fn(ConnId) -> bool,
-    ) -> Vec<(PeerRow, Traffic)> {
+    /// All of them, oldest first, as they would be in the table.
+    pub(crate) fn rows(&self, now: Now) -> Vec<(PeerRow, Traffic)> {
         let entries = self.lock();
-        let shown = entries.values().filter(|it| !admitted(it.introduction.id));
-        shown.map(|entry| row(entry, now.mono)).collect()
+        entries.values().map(|entry| row(entry, now.mono)).collect()
+    }
+
+    /// A connection was admitted: it is taken off the list while `publish` publishes the new
+    /// counts of admitted peers.
+    pub(crate) fn admitted(&self, id: ConnId, publish: impl FnOnce()) {
+        let mut entries = self.lock();
+        publish();
+        entries.remove(&id);
+    }
+
+    /// How many inbound and how many outgoing connections there are, these and the `admitted`
+    /// ones together.
+    pub(crate) fn count(&self, admitted: impl FnOnce() -> (usize, usize)) -> (usize, usize) {
+        let entries = self.lock();
+        let (inbound, outgoing) = admitted();
+        let is_dialled = |it: &&Entry| it.introduction.direction.is_outgoing();
+        let dialled = entries.values().filter(is_dialled).count();
+        let accepted = entries.len() - dialled;
+        (inbound + accepted, outgoing + dialled)
+    }
+
+    /// Ends those that are `meant`. Whether there is one.
+    pub(crate) fn disconnect(
+        &self,
+        meant: impl Fn(&Introduction) -> bool,
+        reason: &DoneReason,
+    ) -> bool {
+        let entries = self.lock();
+        let meant = entries.values().filter(|entry| meant(&entry.introduction));
+        let actors: Vec<Addr<Peer>> = meant.map(|entry| entry.actor.clone()).collect();
+        drop(entries);
+        for actor in &actors {
+            post(actor, Disconnect(reason.clone()));
+        }
+        !actors.is_empty()
     }
 }
 
@@ -114,6 +156,7 @@ fn row(entry: &Entry, now: Duration) -> (PeerRow, Traffic) {
     let Entry {
         introduction,
         counters,
+        ..
     } = entry;
     let connected_at = introduction.connected_at;
     let introduction = Introduction {
@@ -138,7 +181,21 @@ fn row(entry: &Entry, now: Duration) -> (PeerRow, Traffic) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use actix::{AsyncContext, Context};
+
     use super::*;
+
+    const REMOTE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8333);
+
+    fn list(all: &HalfOpen, id: u64, direction: Direction) -> Listed {
+        let counters = Arc::new(Counters::new(Arc::default(), None));
+        let actor = Context::<Peer>::new().address();
+        let now = Now::default();
+        all.list(ConnId(id), direction, REMOTE, now, counters, actor)
+    }
 
     #[test]
     fn a_connection_is_listed_until_it_is_admitted_or_ends() {
@@ -147,33 +204,52 @@ mod tests {
             mono: Duration::from_secs(7),
             unix: 1_700_000_007,
         };
-        let remote = "192.0.2.7:8333".parse().expect("an address");
-        let list = |id| {
-            let counters = Arc::new(Counters::new(Arc::default(), None));
-            all.list(
-                ConnId(id),
-                Direction::Inbound,
-                remote,
-                Now::default(),
-                counters,
-            )
-        };
-        let (first, second) = (list(1), list(2));
-        let ids = |admitted: u64| {
-            let rows = all.rows(now, |id| id.0 == admitted);
+        let (first, second) = (
+            list(&all, 1, Direction::Inbound),
+            list(&all, 2, Direction::Inbound),
+        );
+        let ids = || {
+            let rows = all.rows(now);
             rows.iter().map(|(row, _)| row.id.0).collect::<Vec<_>>()
         };
-        assert_eq!(ids(0), [1, 2]);
-        assert_eq!(ids(2), [1]);
-        let said = nothing_said(ConnId(1), Direction::Inbound, remote, Now::default());
+        assert_eq!(ids(), [1, 2]);
+        let said = nothing_said(ConnId(1), Direction::Inbound, REMOTE, Now::default());
         first.introduced(Introduction {
             version: 70_016,
             ..said
         });
-        let (row, _) = &all.rows(now, |_| false)[0];
+        let (row, _) = &all.rows(now)[0];
         assert_eq!(row.introduction.version, 70_016);
         assert_eq!(row.introduction.handshake, Duration::from_secs(7));
+        all.admitted(ConnId(2), || {});
+        assert_eq!(ids(), [1]);
         drop((first, second));
-        assert_eq!(ids(0), [0; 0]);
+        assert_eq!(ids(), [0; 0]);
+    }
+
+    #[test]
+    fn a_connection_is_counted_once_in_the_handshake_and_after_it() {
+        let all = HalfOpen::default();
+        let admitted = Cell::new((10, 20));
+        let count = || all.count(|| admitted.get());
+        let directions = [Direction::Inbound, Direction::Outbound, Direction::Manual];
+        let numbered = (1..).zip(directions);
+        let listed: Vec<_> = numbered
+            .map(|(id, direction)| list(&all, id, direction))
+            .collect();
+        assert_eq!(count(), (11, 22));
+        all.admitted(ConnId(2), || admitted.set((10, 21)));
+        assert_eq!(count(), (11, 22));
+        drop(listed);
+        assert_eq!(count(), (10, 21));
+    }
+
+    #[test]
+    fn only_those_that_are_meant_are_told_to_go() {
+        let all = HalfOpen::default();
+        let _listed = list(&all, 1, Direction::Inbound);
+        let told = |id| all.disconnect(|peer| peer.id == ConnId(id), &DoneReason::Requested);
+        assert!(told(1));
+        assert!(!told(2));
     }
 }

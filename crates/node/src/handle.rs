@@ -16,6 +16,7 @@ use bitcoin::block::Header;
 use bitcoin::p2p::ServiceFlags;
 use bytes::Bytes;
 use handfast_chain::{ReadError, SpentOutput, Stand};
+use handfast_proto::address_relay::OwnAddress;
 use handfast_proto::bans::{Ban, BanError, BanOrder};
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::ConnId;
@@ -152,7 +153,7 @@ pub struct PeerInfo {
     pub half_open: bool,
 }
 
-/// One address that peers can reach us at.
+/// A socket that we accept peers on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalAddress {
     /// The bound address.
@@ -200,15 +201,19 @@ pub struct NetworkInfo {
     pub local_services: ServiceFlags,
     /// The sockets that we accept peers on.
     pub local_addresses: Vec<LocalAddress>,
-    /// Where peers can reach us, as the operator says.
-    pub external_addresses: Vec<SocketAddr>,
+    /// Where peers can reach us, by address: what is announced to them is chosen from these.
+    pub own_addresses: Vec<OwnAddress>,
     /// Whether peers may connect to us.
     pub listening: bool,
     /// Whether the operator did not switch the network off.
     pub active: bool,
-    /// Inbound connections, handshake complete.
+    /// Inbound peers: their handshake is complete.
+    pub peers_in: usize,
+    /// Outbound and manual peers: their handshake is complete.
+    pub peers_out: usize,
+    /// Inbound connections, those in the handshake among them.
     pub connections_in: usize,
-    /// Outbound and manual connections, handshake complete.
+    /// Outbound and manual connections, those in the handshake among them.
     pub connections_out: usize,
     /// What became of connections that arrived.
     pub intake: Intake,

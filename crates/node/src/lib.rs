@@ -25,6 +25,7 @@ mod entrance;
 mod event_counts;
 mod frame_reader;
 mod intake;
+mod interfaces;
 mod kernel_events;
 mod kernel_times;
 mod large_frames;
@@ -81,7 +82,8 @@ pub use stats::{ByCommand, Totals, Traffic};
 pub use handfast_chain::{OpenError, ReadError, SpentOutput, is_in_use};
 pub use handfast_proto::Now;
 pub use handfast_proto::address_book::{Row as AddressRow, is_routable};
-pub use handfast_proto::bans::{Ban, BanError, BanOrder, BanTime, Subnet, SubnetError};
+pub use handfast_proto::address_relay::OwnAddress;
+pub use handfast_proto::bans::{Ban, BanError, BanOrder, BanTarget, BanTime, Subnet, SubnetError};
 pub use handfast_proto::headers::{
     ChainTip, DeploymentState, DeploymentStatus, Entry, HeaderTree, Status,
 };

@@ -162,7 +162,6 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         network: config.network.clone(),
         datadir: config.datadir.clone(),
         user_agent: config.user_agent.clone(),
-        external: config.external_addresses(&listen),
         listen,
         node: ctx.address(),
         exit: ended,

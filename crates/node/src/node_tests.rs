@@ -162,7 +162,8 @@ fn shutdown_with_live_peers_closes_them_and_leaves_both_tables_empty() {
             let silent = connect(node).await;
             let audit = audit_of(node, 4, 3).await;
             assert_eq!((audit.in_handshake, audit.slots_taken), (1, 4));
-            assert_eq!(node.network_info().connections_in, 3);
+            let info = node.network_info();
+            assert_eq!((info.peers_in, info.connections_in), (3, 4));
             node.shutdown("with live peers");
             // That the tables are empty is asserted by the managers: a violation
             // would make the reason of the exit a failure.
@@ -288,7 +289,7 @@ fn a_node_dials_the_address_that_it_is_told_to_connect_to() {
             config.connect = vec![address(server).to_string()];
             let client = Node::start(config).expect("a fresh directory");
             audit_of(server, 1, 1).await;
-            until(async || client.network_info().connections_out == 1).await;
+            until(async || client.network_info().peers_out == 1).await;
             client.shutdown("the test is over");
             assert!(matches!(client.stopped().await, ExitReason::Requested(_)));
             audit_of(server, 0, 0).await;

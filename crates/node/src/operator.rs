@@ -2,6 +2,7 @@
 //! these names.
 
 use actix::{Handler, MessageResult};
+use handfast_proto::lifecycle::DoneReason;
 use handfast_proto::peer_table::{AddAddressError, AtCapacity, Input, Reply};
 
 use crate::mail::{
@@ -24,6 +25,9 @@ impl Handler<SetNetworkActive> for PeerManager {
         // Before the peers are told to go: nobody takes the slots that they give back.
         self.shared.slots.set_active(active);
         self.step(Input::SetNetworkActive(active));
+        if !active {
+            self.disconnect_half_open(|_| true, DoneReason::Requested);
+        }
     }
 }
 

@@ -154,10 +154,16 @@ where
     let (outbox, outlet) = outbox(&around.queued);
     let counters = Arc::new(Counters::new(around.totals.clone(), birth.local));
 
-    let listed = around
-        .half_open
-        .list(birth.id, direction, birth.remote, now, counters.clone());
     let mut ctx = Context::new();
+    let (all, address) = (&around.half_open, ctx.address());
+    let listed = all.list(
+        birth.id,
+        direction,
+        birth.remote,
+        now,
+        counters.clone(),
+        address,
+    );
     ctx.add_stream(FrameReader::new(
         read,
         Codec::for_handshake(magic).without_transactions(),

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
-use handfast_proto::bans::BanError;
+use handfast_proto::address_relay::OwnAddress;
+use handfast_proto::bans::{BanError, BanOrder};
 use handfast_proto::fair_queue::FairQueue;
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 use handfast_proto::peer_table::{AddNodeError, Effect, Input, PeerTable, Reply};
@@ -99,7 +100,8 @@ impl PeerManager {
                     self.log
                         .connected(self.shared.clock.now().mono, &introduction);
                     self.tally.admitted(&introduction);
-                    self.publish_census();
+                    let half_open = &self.shared.half_open;
+                    half_open.admitted(introduction.id, || self.publish_census());
                     let queued = carried
                         .queued
                         .take()
@@ -200,6 +202,15 @@ impl PeerManager {
         }
     }
 
+    /// Ends connections whose handshake is not complete. Whether there is one that is `meant`.
+    pub(crate) fn disconnect_half_open(
+        &self,
+        meant: impl Fn(&Introduction) -> bool,
+        reason: DoneReason,
+    ) -> bool {
+        self.shared.half_open.disconnect(meant, &reason)
+    }
+
     /// Publishes and logs what keeps us from peers, after a step that may have changed it.
     fn publish_outlook(&self) {
         let now = self.shared.clock.now();
@@ -226,6 +237,14 @@ impl PeerManager {
         census.evicted.store(displaced.evicted, Ordering::Relaxed);
         let turned_away = displaced.turned_away;
         census.turned_away.store(turned_away, Ordering::Relaxed);
+    }
+
+    /// Publishes where peers can reach us, if that has changed.
+    fn publish_own_addresses(&self) {
+        let own: Vec<OwnAddress> = self.table.own_addresses().collect();
+        if *self.shared.own.load_full() != own {
+            self.shared.own.store(Arc::new(own));
+        }
     }
 
     /// Publishes how many peers there are, for those who do not want to ask.
@@ -284,6 +303,7 @@ impl Actor for PeerManager {
         // The table may want to dial at once.
         self.step(Input::Tick);
         self.publish_outlook();
+        self.publish_own_addresses();
     }
 }
 
@@ -372,10 +392,9 @@ impl Handler<Peers> for PeerManager {
                 half_open: false,
             }
         };
-        let ids = self.table.ids();
         let mut rows: Vec<PeerInfo> = self.table.peers().into_iter().map(info).collect();
         let half_open = &self.shared.half_open;
-        let half_open = half_open.rows(now, |id| ids.contains(&id)).into_iter();
+        let half_open = half_open.rows(now).into_iter();
         rows.extend(half_open.map(|(row, traffic)| PeerInfo {
             row,
             traffic,
@@ -426,10 +445,12 @@ impl Handler<AddNode> for PeerManager {
 impl Handler<DisconnectPeer> for PeerManager {
     type Result = bool;
     fn handle(&mut self, DisconnectPeer { target }: DisconnectPeer, _: &mut Self::Context) -> bool {
-        match self.step(Input::Disconnect(target)) {
+        let admitted = match self.step(Input::Disconnect(target)) {
             Some(Reply::Disconnect(result)) => result.is_ok(),
             other => unreachable!("disconnectnode is answered in its step, not by {other:?}"),
-        }
+        };
+        let half_open = self.disconnect_half_open(|peer| target.means(peer), DoneReason::Requested);
+        admitted || half_open
     }
 }
 
@@ -439,6 +460,10 @@ impl Handler<BanPeers> for PeerManager {
         match self.step(Input::Ban(order)) {
             Some(Reply::Ban(result)) => {
                 if result.is_ok() {
+                    if let BanOrder::Add { target, .. } = order {
+                        let meant = |peer: &Introduction| target.contains(peer.remote.ip());
+                        self.disconnect_half_open(meant, DoneReason::Banned);
+                    }
                     let bans = self.table.bans().rows(self.shared.clock.now()).count();
                     tracing::info!(bans, "an operator changed the list of bans");
                 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use actix::Addr;
 use arc_swap::ArcSwap;
 use handfast_chain::{BlockReader, Progress};
+use handfast_proto::address_relay::OwnAddress;
 use handfast_proto::bans::BanList;
 use handfast_proto::handshake::PROTOCOL_VERSION;
 use handfast_proto::headers::HeaderTree;
@@ -58,8 +59,8 @@ pub(crate) struct Shared {
     pub(crate) datadir: PathBuf,
     pub(crate) user_agent: String,
     pub(crate) listen: Vec<SocketAddr>,
-    /// Where peers can reach us, as the operator says.
-    pub(crate) external: Vec<SocketAddr>,
+    /// Where peers can reach us, published by PeerManager.
+    pub(crate) own: ArcSwap<Vec<OwnAddress>>,
     pub(crate) view: ArcSwap<ChainView>,
     /// What makes up the view's warnings.
     warnings: Mutex<Warnings>,
@@ -73,7 +74,8 @@ pub(crate) struct Shared {
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
     pub(crate) slots: Slots,
     pub(crate) totals: Arc<TotalCounters>,
-    /// Connections in the handshake, listed by themselves.
+    /// Connections in the handshake, listed by themselves. `census` is published under its lock
+    /// when one of them is admitted.
     pub(crate) half_open: HalfOpen,
     pub(crate) kernel_times: KernelTimes,
     pub(crate) events: Arc<EventCounters>,
@@ -127,7 +129,6 @@ pub(crate) struct Birth {
     pub(crate) datadir: PathBuf,
     pub(crate) user_agent: String,
     pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) external: Vec<SocketAddr>,
     pub(crate) node: Addr<Node>,
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
     pub(crate) slots: Slots,
@@ -154,7 +155,7 @@ impl Shared {
             datadir: birth.datadir,
             user_agent: birth.user_agent,
             listen: birth.listen,
-            external: birth.external,
+            own: ArcSwap::default(),
             view: ArcSwap::from_pointee(view),
             warnings: Mutex::default(),
             mining: ArcSwap::from_pointee(MiningState::off(birth.mining.interval)),
@@ -342,6 +343,10 @@ impl Shared {
     }
 
     pub(crate) fn network_info(&self) -> NetworkInfo {
+        let (connections_in, connections_out) = self.half_open.count(|| {
+            let counts = [&self.census.inbound, &self.census.outgoing];
+            counts.map(|count| count.load(Ordering::Relaxed)).into()
+        });
         NetworkInfo {
             user_agent: self.user_agent.clone(),
             protocol_version: PROTOCOL_VERSION,
@@ -351,11 +356,13 @@ impl Shared {
                 .iter()
                 .map(|&addr| LocalAddress { addr })
                 .collect(),
-            external_addresses: self.external.clone(),
+            own_addresses: self.own.load().to_vec(),
             listening: !self.listen.is_empty(),
             active: self.slots.is_active(),
-            connections_in: self.census.inbound.load(Ordering::Relaxed),
-            connections_out: self.census.outgoing.load(Ordering::Relaxed),
+            peers_in: self.census.inbound.load(Ordering::Relaxed),
+            peers_out: self.census.outgoing.load(Ordering::Relaxed),
+            connections_in,
+            connections_out,
             time_offset: self.census.time_offset.load(Ordering::Relaxed),
             intake: Intake {
                 evicted: self.census.evicted.load(Ordering::Relaxed),

@@ -9,7 +9,7 @@ use actix_rt::ArbiterHandle;
 use bitcoin::ScriptBuf;
 use handfast_chain::Chain;
 use handfast_proto::address_book::{AddressBook, Row};
-use handfast_proto::address_relay::OwnAddresses;
+use handfast_proto::address_relay::{Origin, OwnAddresses};
 use handfast_proto::mining::{MinerConfig, payout_for_anybody, signet_needs_a_signature};
 use handfast_proto::peer_table::{MAX_MANUAL, PeerTable, PeerTableConfig};
 use handfast_proto::random::Random;
@@ -27,6 +27,7 @@ use crate::descriptors::OpenFiles;
 use crate::frame_reader::Exceeding;
 use crate::handle::default_threads;
 use crate::intake::Intake;
+use crate::interfaces;
 use crate::large_frames::LargeFrames;
 use crate::listener::{Bound, Listener};
 use crate::miner::Miner;
@@ -87,7 +88,7 @@ pub(crate) fn start(
     );
     shared.bans_loaded(&open.bans);
     shared.mined_before(open.mined);
-    let own = own_addresses(shared);
+    let own = own_addresses(&config, &shared.listen);
     let now = shared.clock.now();
     let table = table(&config, own, &seeds, open.addresses, now).with_bans(open.bans);
     // Links first: nobody who was let in finds them missing.
@@ -250,12 +251,15 @@ fn surroundings(
 }
 
 /// Where we are.
-fn own_addresses(shared: &Shared) -> OwnAddresses {
-    OwnAddresses {
-        port: shared.listen.first().map(SocketAddr::port),
-        named: shared.external.clone(),
-        bound: shared.listen.clone(),
+fn own_addresses(config: &NodeConfig, listen: &[SocketAddr]) -> OwnAddresses {
+    let discovers = config.discover.unwrap_or(config.external.is_empty());
+    let mut own = OwnAddresses::new(listen, &config.external_addresses(listen), discovers);
+    if discovers {
+        for addr in interfaces::discover(listen) {
+            own.add(addr, Origin::Interface);
+        }
     }
+    own
 }
 
 fn table(

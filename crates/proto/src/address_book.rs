@@ -31,9 +31,11 @@ use crate::random::Random;
 use crate::session::full_node;
 use crate::time::Now;
 
+mod overlay;
 mod routable;
 mod spelling;
 
+pub use overlay::{Overlay, OverlayError};
 pub use routable::{canonical, is_routable};
 pub use spelling::{overlay_network, read_ip};
 

@@ -8,7 +8,7 @@
 //!   brings it no further. One on a network that we do not reach goes to one or two.
 //! * To a peer go addresses that it is not known to know, together, about every 30 s.
 //! * Our own is announced when a connection begins, alone, and about once a day. Not while we
-//!   do not accept connections, nor during the initial download.
+//!   do not accept connections, nor during the initial download. Which one: [`OwnAddresses`].
 //! * An inbound peer takes part when it has sent a message about addresses.
 //!
 //! # Bounds
@@ -19,6 +19,7 @@
 
 mod known;
 mod own;
+mod reach;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -29,12 +30,12 @@ use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use handfast_wire::Message;
 use handfast_wire::limits::MAX_ADDR;
 
-use crate::lifecycle::{ConnId, Introduction};
+use crate::lifecycle::{ConnId, Direction, Introduction};
 use crate::random::{Random, keyed};
 use crate::time::Now;
 
 use known::Known;
-pub use own::OwnAddresses;
+pub use own::{Origin, OwnAddress, OwnAddresses};
 
 /// Mean time between two messages with addresses to one peer. 30 s; Core
 /// `AVG_ADDRESS_BROADCAST_INTERVAL`.
@@ -101,6 +102,11 @@ impl AddressRelay {
         self.schedule.first().map(|(at, _)| *at)
     }
 
+    /// Our own addresses, to be shown.
+    pub fn own(&self) -> impl Iterator<Item = OwnAddress> + '_ {
+        self.own.rows()
+    }
+
     /// Whether an address is our own.
     #[must_use]
     pub fn is_own(&self, addr: SocketAddr) -> bool {
@@ -118,9 +124,14 @@ impl AddressRelay {
         }
     }
 
-    /// A peer was admitted.
+    /// A peer was admitted. If it dialled us, the address by which it did is known to work.
     pub fn connected(&mut self, now: Now, introduction: &Introduction) {
         let id = introduction.id;
+        if introduction.direction == Direction::Inbound
+            && let Some(addr) = introduction.sees_us_at
+        {
+            self.own.seen(addr);
+        }
         let peer = Peer {
             introduction: introduction.clone(),
             takes_part: introduction.direction.is_outgoing(),
@@ -291,7 +302,7 @@ impl AddressRelay {
 
     /// Whether our own address is announced to anybody just now.
     fn announces(&self) -> bool {
-        self.own.port.is_some() && !self.initial_download
+        self.own.accepts() && !self.initial_download
     }
 
     /// Puts the peer into the schedule by what is to be done about it.

@@ -4,7 +4,7 @@
 //! | | [`BanList`] | [`Discouraged`] |
 //! |---|---|---|
 //! | made by | `setban` | [`DoneReason::discourages`](crate::lifecycle::DoneReason::discourages) |
-//! | names | an address or a subnet | one host |
+//! | names | an address, a subnet, an onion service or an address of I2P | one host |
 //! | lasts | as the operator says, 24 h by default; survives a restart | 24 h, in memory |
 //! | inbound | never admitted | evicted first; refused while all slots are taken |
 //! | dialled | never | never by ourselves; yes when the operator names it |
@@ -14,13 +14,16 @@
 
 mod discouraged;
 mod subnet;
+mod target;
 
 pub use discouraged::{DISCOURAGED_FOR, Discouraged, MAX_DISCOURAGED};
 pub use subnet::{Subnet, SubnetError};
+pub use target::BanTarget;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::address_book::Overlay;
 use crate::time::Now;
 
 /// How long a ban lasts when the operator does not say. 24 h; Core `DEFAULT_MISBEHAVING_BANTIME`.
@@ -30,7 +33,7 @@ pub const DEFAULT_BAN_SECONDS: i64 = 24 * 3_600;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ban {
     /// Whom it meets.
-    pub subnet: Subnet,
+    pub target: BanTarget,
     /// When it was made.
     pub created: i64,
     /// When it ends.
@@ -55,14 +58,14 @@ pub enum BanOrder {
     /// `setban add`.
     Add {
         /// Whom.
-        subnet: Subnet,
+        target: BanTarget,
         /// How long.
         time: BanTime,
     },
     /// `setban remove`.
     Remove {
         /// As it was banned.
-        subnet: Subnet,
+        target: BanTarget,
     },
     /// `clearbanned`.
     Clear,
@@ -91,7 +94,7 @@ struct Span {
 /// The operator's bans.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BanList {
-    bans: BTreeMap<Subnet, Span>,
+    bans: BTreeMap<BanTarget, Span>,
 }
 
 impl BanList {
@@ -100,25 +103,25 @@ impl BanList {
     pub fn from_rows(rows: impl IntoIterator<Item = Ban>, now: Now) -> Self {
         let mut list = Self::default();
         for Ban {
-            subnet,
+            target,
             created,
             until,
         } in rows
         {
-            list.bans.insert(subnet, Span { created, until });
+            list.bans.insert(target, Span { created, until });
         }
         list.sweep(now);
         list
     }
 
-    /// The bans in force, by subnet.
+    /// The bans in force, by whom they meet.
     pub fn rows(&self, now: Now) -> impl Iterator<Item = Ban> + '_ {
         let unix = i64::from(now.unix);
         self.bans
             .iter()
             .filter(move |(_, span)| unix < span.until)
-            .map(|(subnet, span)| Ban {
-                subnet: *subnet,
+            .map(|(target, span)| Ban {
+                target: *target,
                 created: span.created,
                 until: span.until,
             })
@@ -134,12 +137,19 @@ impl BanList {
     /// and none at all while nobody is banned: it is asked for every connection.
     #[must_use]
     pub fn is_banned(&self, ip: IpAddr, now: Now) -> bool {
-        !self.bans.is_empty() && Subnet::all_around(ip).any(|subnet| self.holds(&subnet, now))
+        let mut around = Subnet::all_around(ip).map(BanTarget::Subnet);
+        !self.bans.is_empty() && around.any(|target| self.holds(&target, now))
     }
 
-    fn holds(&self, subnet: &Subnet, now: Now) -> bool {
+    /// Whether a ban in force meets this address of another network than IP.
+    #[must_use]
+    pub fn is_overlay_banned(&self, address: Overlay, now: Now) -> bool {
+        self.holds(&BanTarget::Overlay(address), now)
+    }
+
+    fn holds(&self, target: &BanTarget, now: Now) -> bool {
         let unix = i64::from(now.unix);
-        self.bans.get(subnet).is_some_and(|span| unix < span.until)
+        self.bans.get(target).is_some_and(|span| unix < span.until)
     }
 
     /// Carries out an order.
@@ -152,8 +162,8 @@ impl BanList {
     pub fn order(&mut self, now: Now, order: BanOrder) -> Result<(), BanError> {
         self.sweep(now);
         match order {
-            BanOrder::Add { subnet, time } => self.add(now, subnet, time),
-            BanOrder::Remove { subnet } => match self.bans.remove(&subnet) {
+            BanOrder::Add { target, time } => self.add(now, target, time),
+            BanOrder::Remove { target } => match self.bans.remove(&target) {
                 Some(_) => Ok(()),
                 None => Err(BanError::NotBanned),
             },
@@ -164,10 +174,14 @@ impl BanList {
         }
     }
 
-    fn add(&mut self, now: Now, subnet: Subnet, time: BanTime) -> Result<(), BanError> {
-        let met = match subnet.single() {
+    fn add(&mut self, now: Now, target: BanTarget, time: BanTime) -> Result<(), BanError> {
+        let single = match target {
+            BanTarget::Subnet(subnet) => subnet.single(),
+            BanTarget::Overlay(_) => None,
+        };
+        let met = match single {
             Some(ip) => self.is_banned(ip, now),
-            None => self.holds(&subnet, now),
+            None => self.holds(&target, now),
         };
         if met {
             return Err(BanError::AlreadyBanned);
@@ -179,7 +193,7 @@ impl BanList {
             BanTime::For(seconds) if seconds > 0 => created.saturating_add(seconds),
             BanTime::For(_) | BanTime::Default => created + DEFAULT_BAN_SECONDS,
         };
-        self.bans.insert(subnet, Span { created, until });
+        self.bans.insert(target, Span { created, until });
         Ok(())
     }
 

@@ -50,7 +50,7 @@ use std::time::Duration;
 use bitcoin::p2p::ServiceFlags;
 
 use crate::address_book::AddressBook;
-use crate::address_relay::{AddressRelay, OwnAddresses};
+use crate::address_relay::{AddressRelay, OwnAddress, OwnAddresses};
 use crate::bans::{BanList, Discouraged};
 use crate::lifecycle::{AssertHeld, ConnId, Ledger, Scope};
 use crate::random::Random;
@@ -360,6 +360,11 @@ impl PeerTable {
     #[must_use]
     pub fn book(&self) -> &AddressBook {
         &self.book
+    }
+
+    /// Where peers can reach us, by address, with how sure that is.
+    pub fn own_addresses(&self) -> impl Iterator<Item = OwnAddress> + '_ {
+        self.relay.own()
     }
 
     /// The operator's bans.

@@ -23,6 +23,8 @@ const SPACING: u32 = 600;
 const HALVING: u32 = 150;
 /// Core `MAX_BLOCK_WEIGHT`.
 const MAX_WEIGHT: u64 = 4_000_000;
+/// Bytes in one output that nobody can spend.
+pub(super) const BULK_OUTPUT: usize = 9_000;
 
 /// Extends a chain from regtest's genesis block.
 pub(super) struct ChainBuilder {
@@ -36,6 +38,8 @@ pub(super) struct ChainBuilder {
     coins: VecDeque<Coin>,
     /// Counts coins ever made, to give each its owner.
     owners: u64,
+    /// Outputs that the next coinbase has besides, each of [`BULK_OUTPUT`] bytes.
+    padding: usize,
 }
 
 impl ChainBuilder {
@@ -54,6 +58,7 @@ impl ChainBuilder {
             coinbases: VecDeque::new(),
             coins: VecDeque::new(),
             owners: 0,
+            padding: 0,
         }
     }
 
@@ -64,6 +69,15 @@ impl ChainBuilder {
     /// A block with nothing but its coinbase.
     pub(super) fn coinbase_block(&mut self) -> Vec<u8> {
         self.assemble(vec![], Amount::ZERO)
+    }
+
+    /// A block of about so many bytes, of which nearly all are outputs of the coinbase that
+    /// nobody can spend.
+    pub(super) fn padded_block(&mut self, bytes: usize) -> Vec<u8> {
+        self.padding = bytes / BULK_OUTPUT;
+        let block = self.coinbase_block();
+        self.padding = 0;
+        block
     }
 
     /// A block whose coinbase takes a satoshi more than it may: `bad-cb-amount`.
@@ -227,11 +241,22 @@ impl ChainBuilder {
                 sequence: Sequence::MAX,
                 witness: Witness::from_slice(&[[0; 32]]),
             }],
-            output: vec![TxOut {
+            output: std::iter::once(TxOut {
                 value: subsidy + fees,
                 script_pubkey: self.wallet.script(Owner::MINER).clone(),
-            }],
+            })
+            .chain(std::iter::repeat_n(bulk_output(), self.padding))
+            .collect(),
         }
+    }
+}
+
+/// [`BULK_OUTPUT`] bytes that nobody can spend.
+pub(super) fn bulk_output() -> TxOut {
+    let filler = PushBytesBuf::try_from(vec![0; BULK_OUTPUT]).expect("it can be pushed");
+    TxOut {
+        value: Amount::ZERO,
+        script_pubkey: ScriptBuf::new_op_return(filler),
     }
 }
 

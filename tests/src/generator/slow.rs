@@ -4,20 +4,18 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::constants::{COINBASE_MATURITY, genesis_block};
 use bitcoin::opcodes::all::{OP_CHECKSIG, OP_CODESEPARATOR, OP_DROP};
-use bitcoin::script::{Builder, PushBytesBuf};
+use bitcoin::script::Builder;
 use bitcoin::transaction::Version as TxVersion;
-use bitcoin::{Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
+use bitcoin::{Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, Witness};
 use handfast_wire::RawBlock;
 
-use super::blocks::ChainBuilder;
+use super::blocks::{BULK_OUTPUT, ChainBuilder, bulk_output};
 use super::raw;
 
 /// Signatures checked per input: three operations each, of 201 that a script may have.
 const CHECKS: usize = 67;
 /// Bytes that each of them hashes, about.
 const BULK: usize = 900_000;
-/// Bytes in one output that nobody can spend.
-const BULK_OUTPUT: usize = 9_000;
 
 /// Regtest blocks from genesis, of which the last one takes about 50 ms of hashing for each
 /// of its `inputs` (250 at most).
@@ -59,11 +57,6 @@ fn spend_all(funding: &Transaction) -> Transaction {
         sequence: Sequence::MAX,
         witness: Witness::new(),
     };
-    let filler = PushBytesBuf::try_from(vec![0; BULK_OUTPUT]).expect("it can be pushed");
-    let bulk = TxOut {
-        value: Amount::ZERO,
-        script_pubkey: ScriptBuf::new_op_return(filler),
-    };
     Transaction {
         version: TxVersion::ONE,
         lock_time: LockTime::ZERO,
@@ -71,6 +64,6 @@ fn spend_all(funding: &Transaction) -> Transaction {
             .zip(&funding.output)
             .map(|(vout, _)| input(vout))
             .collect(),
-        output: vec![bulk; BULK / BULK_OUTPUT],
+        output: vec![bulk_output(); BULK / BULK_OUTPUT],
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bitcoin::Block;
 use handfast_tests::connection::Connection;
 use handfast_tests::process::{Node, Setup};
 use handfast_wire::{HEADER_BYTES, Message, Network, checksum, encode_head};
@@ -164,6 +165,11 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Then)> {
             Ends,
         ),
         ("a block without a parent", frame("block", &orphan()), Ends),
+        (
+            "a block without proof of work",
+            frame("block", &unsolved()),
+            Ends,
+        ),
     ];
     for command in [
         "filterload",
@@ -180,24 +186,38 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Then)> {
     cases
 }
 
-/// A block of right work and form whose parent nobody knows.
-fn orphan() -> Vec<u8> {
+/// The header of a block on the genesis block that is as good as the engine's own, once it has
+/// the nonce for it.
+fn child() -> Block {
     let mut block = Network::Regtest.genesis_block();
     let time = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("the clock is past 1970");
-    // A child of a child of the genesis block, which is not there.
-    block.header.prev_blockhash = block.block_hash();
     block.header.prev_blockhash = block.block_hash();
     block.header.time = u32::try_from(time.as_secs()).expect("before 2106");
-    while block
-        .header
-        .validate_pow(bitcoin::Target::MAX_ATTAINABLE_REGTEST)
-        .is_err()
-    {
+    block
+}
+
+/// The block with the first nonce whose hash is, or is not, a proof of work.
+fn with_nonce(mut block: Block, solves: bool) -> Vec<u8> {
+    let limit = bitcoin::Target::MAX_ATTAINABLE_REGTEST;
+    while block.header.validate_pow(limit).is_ok() != solves {
         block.header.nonce += 1;
     }
     bitcoin::consensus::serialize(&block)
+}
+
+/// A block of right work and form whose parent nobody knows.
+fn orphan() -> Vec<u8> {
+    let mut block = child();
+    // A child of a child of the genesis block, which is not there.
+    block.header.prev_blockhash = block.block_hash();
+    with_nonce(block, true)
+}
+
+/// A block whose parent is known and whose hash is no proof of work.
+fn unsolved() -> Vec<u8> {
+    with_nonce(child(), false)
 }
 
 /// Whether a node does with these bytes what is expected: it answers the ping behind them, or

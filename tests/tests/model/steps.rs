@@ -62,9 +62,9 @@ impl World {
                 self.step_table(node, order, Carried::default());
             }
             Action::Ban => {
-                let subnet = Subnet::of(Kind::Inbound.host());
+                let target = Subnet::of(Kind::Inbound.host()).into();
                 let order = BanOrder::Add {
-                    subnet,
+                    target,
                     time: BanTime::Default,
                 };
                 self.step_table(node, peer_table::Input::Ban(order), Carried::default());

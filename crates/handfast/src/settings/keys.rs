@@ -83,6 +83,18 @@ pub(crate) const KEYS: &[Key] = &[
         Scope::Run,
         "Where peers can reach this node, with the port if it is another than the one it listens on; told to peers [default: found out]",
     ),
+    key(
+        "discover",
+        Shape::Flag,
+        Scope::Run,
+        "Find out where peers can reach this node besides what --external-ip says: from the machine's interfaces and from what peers see",
+    ),
+    key(
+        "no-discover",
+        Shape::Flag,
+        Scope::Run,
+        "Tell peers no address of this node but what --external-ip says",
+    ),
     key("no-listen", Shape::Flag, Scope::Run, "Accept no peers"),
     key(
         "connect",

@@ -136,6 +136,8 @@ pub(crate) struct RunSettings {
     pub(crate) listen: Vec<SocketAddr>,
     /// Port 0: that of the first address of `listen`.
     pub(crate) external: Vec<SocketAddr>,
+    /// `None`: unless `external` says where peers can reach us.
+    pub(crate) discover: Option<bool>,
     pub(crate) connect: Vec<String>,
     pub(crate) add_nodes: Vec<String>,
     pub(crate) dial: bool,
@@ -277,6 +279,7 @@ pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, SettingsError
     let settings = RunSettings {
         listen: listen(layers, &place.network)?,
         external: external(layers, &place.network)?,
+        discover: discover(layers)?,
         connect: peers(layers, "connect")?,
         add_nodes: peers(layers, "add-node")?,
         dial: layers.flag("no-dial").is_none(),
@@ -540,6 +543,20 @@ fn external(layers: &Layers, network: &Network) -> Result<Vec<SocketAddr>, Setti
             "an address by which other machines can reach this one over the internet",
         )),
         None => Ok(found),
+    }
+}
+
+/// Whether to find out where peers can reach us, if anybody says.
+fn discover(layers: &Layers) -> Result<Option<bool>, SettingsError> {
+    match (layers.flag("discover"), layers.flag("no-discover")) {
+        (Some(a), Some(b)) if a.is_beside(b) => Err(SettingsError::Conflict(
+            Reference(a, "discover").to_string(),
+            Reference(b, "no-discover").to_string(),
+        )),
+        // The command line wins over the file, whichever of the two it says.
+        (Some(Origin::CommandLine), _) | (Some(_), None) => Ok(Some(true)),
+        (_, Some(_)) => Ok(Some(false)),
+        (None, None) => Ok(None),
     }
 }
 

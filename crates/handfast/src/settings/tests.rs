@@ -101,6 +101,25 @@ fn listen_and_no_listen_are_one_question_that_the_command_line_answers() {
 }
 
 #[test]
+fn whether_to_discover_our_addresses_is_open_until_somebody_says() {
+    let discover = |options: &[(&'static str, &str)], file: &str| {
+        settle(options, file).expect("valid").discover
+    };
+    assert_eq!(discover(&[], ""), None);
+    assert_eq!(discover(&[], "discover = true"), Some(true));
+    assert_eq!(discover(&[], "no-discover = true"), Some(false));
+    let off = [("no-discover", "true")];
+    assert_eq!(discover(&off, "discover = true"), Some(false));
+    let on = [("discover", "true")];
+    assert_eq!(discover(&on, "no-discover = true"), Some(true));
+    refused(
+        &[],
+        "discover = true\nno-discover = true",
+        &["line 1: discover", "no-discover", "contradict"],
+    );
+}
+
+#[test]
 fn addresses_get_the_port_of_the_network_when_they_have_none() {
     let file = "network = 'signet'\nlisten = ['127.0.0.1', '::1', '[::2]', '[::1]:9']\nrpc-listen = '127.0.0.2'";
     let settings = settle(&[], file).expect("valid");

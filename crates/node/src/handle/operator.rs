@@ -65,8 +65,7 @@ impl NodeHandle {
     }
 
     /// Switches the network on or off. Off: every peer is told to go, whoever arrives is
-    /// closed at once, nobody is dialled. A connection whose handshake is not complete ends
-    /// with it, or when its time for it is over.
+    /// closed at once, nobody is dialled. Connections in the handshake end too.
     ///
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.

@@ -10,7 +10,7 @@ use crate::{BanOrder, BanTime, Direction, DoneReason};
 
 fn ban(subnet: &str) -> BanOrder {
     BanOrder::Add {
-        subnet: subnet.parse().expect("a subnet"),
+        target: subnet.parse().expect("a subnet"),
         time: BanTime::For(3_600),
     }
 }
@@ -79,7 +79,7 @@ fn bans_outlast_a_restart_and_a_damaged_file_does_not_stop_the_node() {
     });
     with_node(here(), async |node| {
         let (bans, now) = node.bans().expect("it runs");
-        let subnets: Vec<String> = bans.iter().map(|ban| ban.subnet.to_string()).collect();
+        let subnets: Vec<String> = bans.iter().map(|ban| ban.target.to_string()).collect();
         assert_eq!(subnets, ["192.0.2.0/24", "198.51.100.7/32"]);
         assert!(bans.iter().all(|ban| ban.until - ban.created == 3_600));
         assert!(
@@ -87,7 +87,7 @@ fn bans_outlast_a_restart_and_a_damaged_file_does_not_stop_the_node() {
                 .all(|ban| (ban.created..ban.until).contains(&now))
         );
         let order = BanOrder::Remove {
-            subnet: bans[0].subnet,
+            target: bans[0].target,
         };
         node.ban(order).await.expect("it runs");
     });

@@ -63,7 +63,7 @@ fn a_probe_gets_in_where_everybody_is_banned_and_every_slot_is_taken() {
         async |node| {
             accepting(node, 0, 0).await;
             let everybody = BanOrder::Add {
-                subnet: "127.0.0.0/8".parse().expect("a subnet"),
+                target: "127.0.0.0/8".parse().expect("a subnet"),
                 time: BanTime::For(3_600),
             };
             node.ban(everybody).await.expect("it runs");

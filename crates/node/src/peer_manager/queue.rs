@@ -64,6 +64,7 @@ impl PeerManager {
             self.table.set_local_address(id, local);
         }
         self.publish_displaced();
+        self.publish_own_addresses();
         drop(listed);
     }
 

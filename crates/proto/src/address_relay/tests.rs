@@ -7,12 +7,22 @@ const START: Now = Now {
     unix: 1_700_000_000,
 };
 
+fn addr(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+/// A node that the operator names.
 fn own() -> OwnAddresses {
-    OwnAddresses {
-        port: Some(8_333),
-        named: vec!["9.9.9.9:8333".parse().expect("an address")],
-        bound: Vec::new(),
+    OwnAddresses::new(&[addr("0.0.0.0:8333")], &[addr("9.9.9.9:8333")], false)
+}
+
+/// A node that finds out where it is, and has these interfaces.
+fn discovering(interfaces: &[&str]) -> OwnAddresses {
+    let mut own = OwnAddresses::new(&[addr("0.0.0.0:8333")], &[], true);
+    for interface in interfaces {
+        own.add(addr(interface), Origin::Interface);
     }
+    own
 }
 
 /// A relay, its clock, and what it sent.
@@ -278,21 +288,13 @@ fn our_own_address_is_announced_at_once_alone_and_then_about_once_a_day() {
 
 #[test]
 fn nothing_is_announced_by_who_accepts_nobody_or_has_no_address_or_is_downloading() {
-    let nobody_is_accepted = OwnAddresses {
-        port: None,
-        ..own()
-    };
-    let unknown = OwnAddresses {
-        named: Vec::new(),
-        ..own()
-    };
-    let local = OwnAddresses {
-        named: Vec::new(),
-        bound: ["0.0.0.0:8333", "127.0.0.1:8333", "192.168.0.7:8333"]
-            .map(|addr| addr.parse().expect("an address"))
-            .into(),
-        ..own()
-    };
+    let nobody_is_accepted = OwnAddresses::new(&[], &[addr("9.9.9.9:8333")], true);
+    let unknown = discovering(&[]);
+    let local = OwnAddresses::new(
+        &["0.0.0.0:8333", "127.0.0.1:8333", "192.168.0.7:8333"].map(addr),
+        &[],
+        true,
+    );
     for own in [nobody_is_accepted, unknown, local] {
         let mut world = World::new(own);
         world.relay.set_initial_download(false);
@@ -309,53 +311,94 @@ fn nothing_is_announced_by_who_accepts_nobody_or_has_no_address_or_is_downloadin
     assert_eq!(world.taken(), [0].into(), "as soon as that is over");
 }
 
-#[test]
-fn a_peer_is_told_the_address_by_which_it_reaches_us() {
+/// What a peer is told of our addresses, and how often in 1,000 times.
+fn told(
+    own: &OwnAddresses,
+    direction: Direction,
+    remote: &str,
+    sees: Option<&str>,
+) -> BTreeMap<String, u32> {
     let mut random = Random::new(3);
-    let mut told = |own: &OwnAddresses, direction, remote: &str, sees: Option<&str>| {
-        let peer = Introduction {
-            remote: remote.parse().expect("an address"),
-            sees_us_at: sees.map(|sees| sees.parse().expect("an address")),
-            ..introduction(1, direction)
-        };
-        let told: BTreeSet<String> = (0..64)
-            .filter_map(|_| own.for_peer(&peer, &mut random))
-            .map(|own| own.to_string())
-            .collect();
-        told.into_iter().collect::<Vec<_>>()
+    let peer = Introduction {
+        remote: addr(remote),
+        sees_us_at: sees.map(addr),
+        ..introduction(1, direction)
     };
+    let mut told = BTreeMap::new();
+    for own in (0..1_000).filter_map(|_| own.for_peer(&peer, &mut random)) {
+        *told.entry(own.to_string()).or_default() += 1;
+    }
+    told
+}
+
+const NEAR: &str = "20.1.1.1:8333";
+const FAR: &str = "[2601::1]:8333";
+
+fn keys(told: &BTreeMap<String, u32>) -> Vec<&str> {
+    told.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn a_peer_is_told_the_address_that_it_reaches_best_and_of_these_the_surest() {
     let (v4, v6) = ("8.8.4.4:8333", "[2600::4]:8333");
-    let both = OwnAddresses {
-        port: Some(8_333),
-        named: Vec::new(),
-        bound: vec![v4.parse().expect("v4"), v6.parse().expect("v6")],
-    };
-    let (near, far) = ("20.1.1.1:8333", "[2601::1]:8333");
-    assert_eq!(told(&both, Direction::Inbound, near, None), [v4]);
-    assert_eq!(told(&both, Direction::Inbound, far, None), [v6]);
-    // What a peer sees is told to half of them; if it dialled us, with the port too.
+    let mut both = discovering(&[v4, "8.8.5.5:8333", v6]);
+    assert_eq!(keys(&told(&both, Direction::Inbound, NEAR, None)), [v4]);
+    assert_eq!(keys(&told(&both, Direction::Inbound, FAR, None)), [v6]);
+    // A peer reached us by the other one of IPv4.
+    assert!(both.seen(addr("8.8.5.5:8333")));
+    let surer = told(&both, Direction::Inbound, NEAR, None);
+    assert_eq!(keys(&surer), ["8.8.5.5:8333"]);
+    assert_eq!(keys(&told(&both, Direction::Inbound, FAR, None)), [v6]);
+}
+
+#[test]
+fn what_a_peer_sees_is_told_to_it_half_of_the_time_with_the_port_that_it_can_know() {
+    let v4 = "8.8.4.4:9000";
+    let known = discovering(&[v4]);
     let seen = Some("7.7.7.7:1234");
-    let inbound = told(&both, Direction::Inbound, near, seen);
-    assert_eq!(inbound, ["7.7.7.7:1234", v4]);
-    let outbound = told(&both, Direction::Outbound, near, seen);
-    assert_eq!(outbound, ["7.7.7.7:8333", v4]);
+    let inbound = told(&known, Direction::Inbound, NEAR, seen);
+    assert_eq!(keys(&inbound), ["7.7.7.7:1234", v4]);
+    assert!((400..600).contains(&inbound[v4]), "{inbound:?}");
+    let outbound = told(&known, Direction::Outbound, NEAR, seen);
+    assert_eq!(keys(&outbound), ["7.7.7.7:9000", v4]);
     // It is all there is behind a router, and no reason to tell a private address.
-    let behind = OwnAddresses {
-        bound: Vec::new(),
-        ..both.clone()
-    };
-    assert_eq!(
-        told(&behind, Direction::Outbound, near, seen),
-        ["7.7.7.7:8333"]
-    );
+    let behind = discovering(&[]);
+    let outbound = told(&behind, Direction::Outbound, NEAR, seen);
+    assert_eq!(keys(&outbound), ["7.7.7.7:8333"]);
     let private = Some("10.0.0.1:8333");
-    assert!(told(&behind, Direction::Outbound, near, private).is_empty());
+    assert!(told(&behind, Direction::Outbound, NEAR, private).is_empty());
     assert!(told(&behind, Direction::Outbound, "10.0.0.2:8333", seen).is_empty());
-    // What the operator names is all that anybody is told.
-    assert_eq!(
-        told(&own(), Direction::Inbound, near, seen),
-        ["9.9.9.9:8333"]
-    );
+}
+
+#[test]
+fn what_the_operator_names_is_all_that_is_told_unless_we_discover_besides() {
+    let (named, seen) = ("9.9.9.9:8333", "7.7.7.7:1234");
+    let alone = told(&own(), Direction::Inbound, NEAR, Some(seen));
+    assert_eq!(keys(&alone), [named]);
+    let mut besides = discovering(&["8.8.4.4:8333"]);
+    besides.add(addr(named), Origin::Manual);
+    let half = told(&besides, Direction::Inbound, NEAR, Some(seen));
+    assert_eq!(keys(&half), [seen, named]);
+    // Peers reach us there: what one of them sees has less to say.
+    assert!(besides.seen(addr(named)));
+    let eighth = told(&besides, Direction::Inbound, NEAR, Some(seen));
+    assert!((50..200).contains(&eighth[seen]), "{eighth:?}");
+}
+
+#[test]
+fn an_inbound_peer_raises_the_score_of_the_address_by_which_it_came() {
+    let mut world = World::new(discovering(&["8.8.4.4:8333"]));
+    let sees = |id, direction| Introduction {
+        sees_us_at: Some(addr("8.8.4.4:50000")),
+        ..introduction(id, direction)
+    };
+    world.connect_as(sees(0, Direction::Outbound));
+    world.connect(1, Direction::Inbound);
+    let score = |world: &World| world.relay.own().next().map(|own| own.score);
+    assert_eq!(score(&world), Some(1), "we dialled, or it does not say");
+    world.connect_as(sees(2, Direction::Inbound));
+    world.connect_as(sees(3, Direction::Inbound));
+    assert_eq!(score(&world), Some(3));
 }
 
 #[test]

@@ -121,7 +121,15 @@ impl FromStr for Subnet {
 fn is_an_address(ip: &IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_broadcast(),
-        IpAddr::V6(ip) => !ip.is_unspecified() && ip.segments()[..2] != [0x2001, 0x0db8],
+        IpAddr::V6(ip) => {
+            let [a, b, c, ..] = ip.segments();
+            // What Core keeps for onion services of version 2, and for names of its own.
+            let reserved = matches!(
+                [a, b, c],
+                [0xfd87, 0xd87e, 0xeb43] | [0xfd6b, 0x88c0, 0x8724]
+            );
+            !ip.is_unspecified() && [a, b] != [0x2001, 0x0db8] && !reserved
+        }
     }
 }
 

@@ -19,8 +19,8 @@ fn subnet(text: &str) -> Subnet {
 }
 
 fn add(text: &str, time: BanTime) -> BanOrder {
-    let subnet = subnet(text);
-    BanOrder::Add { subnet, time }
+    let target = text.parse().expect("an address");
+    BanOrder::Add { target, time }
 }
 
 fn later(seconds: u64) -> Now {
@@ -68,10 +68,30 @@ fn subnets_are_read_and_written_as_core_does_it() {
         "255.255.255.255",
         "::",
         "2001:db8::1",
+        "fd87:d87e:eb43::1",
+        "fd6b:88c0:8724::1",
         "192.0.2.7:8333",
     ] {
         assert_eq!(text.parse::<Subnet>(), Err(SubnetError), "{text}");
     }
+}
+
+#[test]
+fn an_address_of_another_network_is_banned_by_its_name_and_meets_nobody_of_ip() {
+    let name = "aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dyp3kead.onion";
+    let address: Overlay = name.parse().expect("an address");
+    let mut list = BanList::default();
+    assert_eq!(list.order(START, add(name, BanTime::Default)), Ok(()));
+    let again = list.order(START, add(name, BanTime::Default));
+    assert_eq!(again, Err(BanError::AlreadyBanned));
+    assert!(list.is_overlay_banned(address, START));
+    assert!(!list.is_overlay_banned(Overlay::I2p([0; 32]), START));
+    assert!(!list.is_banned([192, 0, 2, 7].into(), START));
+    let shown: Vec<String> = list.rows(START).map(|ban| ban.target.to_string()).collect();
+    assert_eq!(shown, [name]);
+    let target = BanTarget::Overlay(address);
+    assert_eq!(list.order(START, BanOrder::Remove { target }), Ok(()));
+    assert!(!list.is_overlay_banned(address, START));
 }
 
 #[test]
@@ -154,7 +174,7 @@ fn the_list_refuses_what_core_refuses() {
         "another subnet"
     );
     let remove = |text| BanOrder::Remove {
-        subnet: subnet(text),
+        target: subnet(text).into(),
     };
     assert_eq!(
         list.order(START, remove("192.0.2.7")),
@@ -269,7 +289,7 @@ proptest! {
             .filter_map(|(n, prefix)| Subnet::new(spread(n), prefix))
             .collect();
         for subnet in &subnets {
-            let _ = list.order(START, BanOrder::Add { subnet: *subnet, time: BanTime::Default });
+            let _ = list.order(START, BanOrder::Add { target: (*subnet).into(), time: BanTime::Default });
         }
         let met = subnets.iter().any(|subnet| subnet.contains(spread(asked)));
         prop_assert_eq!(list.is_banned(spread(asked), START), met);

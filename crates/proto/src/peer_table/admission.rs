@@ -8,7 +8,7 @@ use super::roster::Peer;
 use super::{
     DisconnectTarget, Effect, HistoryRow, MAX_HISTORY, NotConnected, PeerTable, Reply, max_leaving,
 };
-use crate::address_book::{Group, canonical};
+use crate::address_book::Group;
 use crate::lifecycle::{AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Reached};
 use crate::time::Now;
 
@@ -189,12 +189,7 @@ impl PeerTable {
         let meant: Vec<ConnId> = self
             .peers
             .iter()
-            .filter(|(id, peer)| match target {
-                DisconnectTarget::ById(wanted) => **id == wanted,
-                DisconnectTarget::ByAddr(addr) => {
-                    canonical(peer.introduction.remote) == canonical(addr)
-                }
-            })
+            .filter(|(_, peer)| target.means(&peer.introduction))
             .map(|(id, _)| *id)
             .collect();
         let result = if meant.is_empty() {

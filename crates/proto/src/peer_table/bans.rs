@@ -18,8 +18,8 @@ impl PeerTable {
         }
         effects.push(Effect::BansChanged);
         match order {
-            BanOrder::Add { subnet, .. } => {
-                self.close_at(|_, ip| subnet.contains(ip), effects);
+            BanOrder::Add { target, .. } => {
+                self.close_at(|_, ip| target.contains(ip), effects);
             }
             BanOrder::Remove { .. } | BanOrder::Clear => {}
         }

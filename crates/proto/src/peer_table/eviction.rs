@@ -27,6 +27,12 @@
 //!
 //! # Where this differs from Core
 //!
+//! * Core evicts, or refuses, when it accepts a connection, which is a peer from then on. Here a
+//!   slot is taken by who has completed the handshake, so that callers who say nothing cost
+//!   nobody a slot; before that a caller holds a permit of the handshake limiter
+//!   ([`crate::handshake_room`]). So a newcomer for whom nobody goes is refused after its
+//!   handshake and not at accept: it costs us the few hundred bytes of that, and is counted
+//!   ([`Displaced`]) and in the history with the reason.
 //! * A group's size counts all its inbound peers, protected or not, and the newcomer
 //!   itself. A newcomer of a group that is larger than any group which could lose
 //!   somebody is refused: a flood from one group displaces the flood, and at most one

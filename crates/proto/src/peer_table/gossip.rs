@@ -10,7 +10,7 @@ use handfast_wire::Message;
 
 use super::bans::is_unwelcome;
 use super::{Effect, PeerTable};
-use crate::address_book::{Group, MAX_SAMPLE, Row, Source, canonical, is_routable};
+use crate::address_book::{Group, MAX_SAMPLE, Overlay, Row, Source, canonical, is_routable};
 use crate::address_relay::in_v1;
 use crate::lifecycle::{ConnId, Direction};
 use crate::time::Now;
@@ -183,7 +183,9 @@ impl PeerTable {
             let addr = entry.socket_addr().ok().map(canonical);
             let unwelcome = addr
                 .is_some_and(|addr| is_unwelcome(&self.bans, &self.discouraged, addr.ip(), now));
-            if unwelcome {
+            let banned = Overlay::of(&entry.addr)
+                .is_some_and(|address| self.bans.is_overlay_banned(address, now));
+            if unwelcome || banned {
                 continue;
             }
             peer.allowance.processed += 1;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use handfast_wire::Message;
 
+use crate::address_book::canonical;
 use crate::bans::{BanError, BanOrder};
 use crate::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
 
@@ -64,6 +65,17 @@ pub enum DisconnectTarget {
     ById(ConnId),
     /// Every connection to this address and port.
     ByAddr(SocketAddr),
+}
+
+impl DisconnectTarget {
+    /// Whether a connection is meant. An address is the same in every spelling.
+    #[must_use]
+    pub fn means(&self, peer: &Introduction) -> bool {
+        match self {
+            Self::ById(id) => peer.id == *id,
+            Self::ByAddr(addr) => canonical(peer.remote) == canonical(*addr),
+        }
+    }
 }
 
 /// What SyncManager wants of a peer.

@@ -102,9 +102,11 @@ impl SyncManager {
     }
 
     /// Whether a block that nobody was asked for is worth looking at. Where it is not now,
-    /// its header still announces it.
+    /// its header still announces it. A header without proof of work costs the sender the
+    /// connection, like one in `headers`: making it costs nothing, and no honest node has it.
     fn is_worth_looking_at(&mut self, step: &mut Step, id: ConnId, block: &RawBlock) -> bool {
-        if check_pow(&block.header, self.config.pow.limit()).is_err() {
+        if let Err(error) = check_pow(&block.header, self.config.pow.limit()) {
+            self.disconnect(step, id, DoneReason::InvalidHeader(error.to_string()));
             return false;
         }
         let Some(parent) = self.tree.get(&block.header.prev_blockhash) else {

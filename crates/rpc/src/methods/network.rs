@@ -5,14 +5,13 @@ mod bans;
 pub(super) mod reach;
 mod switches;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bitcoin::Amount;
 use bitcoin::p2p::ServiceFlags;
 use handfast_node::{
     AddNodeCommand, AddNodeError, AddNodeFailure, ByCommand, ConnId, Direction, DisconnectFailure,
-    DisconnectTarget, PeerInfo, Target, parse_target,
+    DisconnectTarget, OwnAddress, PeerInfo, Target, parse_target,
 };
 use serde_json::{Value, json};
 
@@ -24,11 +23,6 @@ use crate::render::number::{amount, real};
 /// The version of Bitcoin Core whose RPC interface this is, in Core's own
 /// counting (31.99.0). Clients decide by it what they may ask.
 const CORE_INTERFACE: u32 = 319_900;
-/// The score of an address that was bound by name. Core `LOCAL_BIND`.
-const LOCAL_BIND: u32 = 2;
-/// The score of an address that the operator names; then others are not listed. Core
-/// `LOCAL_MANUAL`.
-const LOCAL_MANUAL: u32 = 4;
 
 pub(super) const METHODS: &[Method] = &[
     Method {
@@ -90,7 +84,7 @@ pub(super) const METHODS: &[Method] = &[
         name: "getconnectioncount",
         category: Category::Network,
         params: &[],
-        about: "Returns the number of peers.",
+        about: "Returns the number of connections to other nodes, those whose handshake is not complete among them.",
         result: "n  (numeric)",
         example: "",
         needs_chain: false,
@@ -146,17 +140,8 @@ async fn getnetworkinfo(call: Rc<Call>) -> Result<Value, Error> {
             "proxy_randomize_credentials": false,
         })
     };
-    let bound = info
-        .local_addresses
-        .iter()
-        .map(|local| local.addr)
-        .filter(|addr| reach::is_routable(addr.ip()));
-    let local = |addr: SocketAddr, score: u32| json!({ "address": addr.ip(), "port": addr.port(), "score": score });
-    let named = info.external_addresses.iter();
-    let local: Value = match info.external_addresses.is_empty() {
-        true => bound.map(|addr| local(addr, LOCAL_BIND)).collect(),
-        false => named.map(|addr| local(*addr, LOCAL_MANUAL)).collect(),
-    };
+    let local = |own: &OwnAddress| json!({ "address": own.addr.ip(), "port": own.addr.port(), "score": own.score });
+    let local: Value = info.own_addresses.iter().map(local).collect();
     Ok(json!({
         "version": CORE_INTERFACE,
         "subversion": info.user_agent,

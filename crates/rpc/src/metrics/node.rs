@@ -91,8 +91,8 @@ fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
         "peers",
         "Peers whose handshake is complete, by direction",
         [
-            row("direction", "inbound", network.connections_in),
-            row("direction", "outbound", network.connections_out),
+            row("direction", "inbound", network.peers_in),
+            row("direction", "outbound", network.peers_out),
         ],
     );
     if methods::is_open(&view) {

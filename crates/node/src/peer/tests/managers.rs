@@ -66,7 +66,6 @@ impl House {
             datadir: "unused".into(),
             user_agent: "/test:1/".into(),
             listen: Vec::new(),
-            external: Vec::new(),
             node: absent.0.addr.clone(),
             exit,
             slots: slots.clone(),

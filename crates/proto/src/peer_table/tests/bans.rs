@@ -6,14 +6,14 @@ use Direction::{Inbound, Manual, Outbound};
 
 fn ban(text: &str) -> Input {
     Input::Ban(BanOrder::Add {
-        subnet: text.parse().expect("a subnet"),
+        target: text.parse().expect("a subnet"),
         time: BanTime::For(3_600),
     })
 }
 
 fn unban(text: &str) -> Input {
-    let subnet = text.parse().expect("a subnet");
-    Input::Ban(BanOrder::Remove { subnet })
+    let target = text.parse().expect("a subnet");
+    Input::Ban(BanOrder::Remove { target })
 }
 
 fn done() -> [Effect; 2] {

@@ -114,18 +114,17 @@ fn addresses_of_ours_without_end_do_not_read_the_book_out() {
     assert!(answers.len() <= 17, "{}", answers.len());
 }
 
-/// Whom an address went to, within ten minutes.
-fn passed_on(table: &mut Table) -> BTreeSet<ConnId> {
-    let sent = table
-        .run(600)
-        .into_iter()
-        .filter_map(|effect| match effect {
-            Effect::Send {
-                id,
-                message: Message::AddrV2(_) | Message::Addr(_),
-            } => Some(id),
-            _ => None,
-        });
+/// To whom the addresses that a peer sends go, at once or within ten minutes.
+fn passed_on(table: &mut Table, from: ConnId, message: Message) -> BTreeSet<ConnId> {
+    let mut effects = table.message(from, message);
+    effects.extend(table.run(600));
+    let sent = effects.into_iter().filter_map(|effect| match effect {
+        Effect::Send {
+            id,
+            message: Message::AddrV2(_) | Message::Addr(_),
+        } => Some(id),
+        _ => None,
+    });
     sent.collect()
 }
 
@@ -149,13 +148,8 @@ fn seen(n: u8, time: u32) -> (u32, Address) {
 #[test]
 fn a_fresh_address_is_passed_on_to_two_peers() {
     let (mut table, ids) = connected_table();
-    let effects = table.message(ids[0], Message::Addr(vec![seen(30, START.unix)]));
-    let at_once = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { id, .. } => Some(*id),
-        _ => None,
-    });
-    let mut told: BTreeSet<ConnId> = at_once.collect();
-    told.extend(passed_on(&mut table));
+    let fresh = Message::Addr(vec![seen(30, START.unix)]);
+    let told = passed_on(&mut table, ids[0], fresh);
     assert_eq!(told.len(), 2);
     assert!(!told.contains(&ids[0]));
 }
@@ -175,23 +169,42 @@ fn what_is_old_or_many_or_private_or_useless_or_an_answer_is_not_passed_on() {
         useless,
     ] {
         let (mut table, ids) = connected_table();
-        table.message(ids[0], Message::Addr(addrs.clone()));
-        assert_eq!(passed_on(&mut table), BTreeSet::new(), "{addrs:?}");
+        let told = passed_on(&mut table, ids[0], Message::Addr(addrs.clone()));
+        assert_eq!(told, BTreeSet::new(), "{addrs:?}");
     }
     let (mut table, _) = connected_table();
     let id = table.admit(Manual, addr(50));
-    table.message(id, Message::Addr(vec![seen(30, time)]));
-    assert_eq!(passed_on(&mut table), BTreeSet::new(), "we had asked it");
+    let answer = Message::Addr(vec![seen(30, time)]);
+    let told = passed_on(&mut table, id, answer);
+    assert_eq!(told, BTreeSet::new(), "we had asked it");
 }
 
 #[test]
 fn a_banned_address_is_not_passed_on() {
     let (mut table, ids) = connected_table();
-    let subnet = "30.1.1.1".parse().expect("an address");
+    let target = "30.1.1.1".parse().expect("an address");
     let time = crate::bans::BanTime::Default;
-    table.step(Input::Ban(crate::bans::BanOrder::Add { subnet, time }));
-    table.message(ids[0], Message::Addr(vec![seen(30, START.unix)]));
-    assert_eq!(passed_on(&mut table), BTreeSet::new());
+    table.step(Input::Ban(crate::bans::BanOrder::Add { target, time }));
+    let banned = Message::Addr(vec![seen(30, START.unix)]);
+    assert_eq!(passed_on(&mut table, ids[0], banned), BTreeSet::new());
+}
+
+#[test]
+fn a_banned_onion_service_is_not_passed_on() {
+    let (mut table, ids) = connected_table();
+    let target = crate::bans::BanTarget::Overlay(crate::address_book::Overlay::Onion([1; 32]));
+    let time = crate::bans::BanTime::Default;
+    table.step(Input::Ban(crate::bans::BanOrder::Add { target, time }));
+    for (key, is_passed_on) in [([1; 32], false), ([2; 32], true)] {
+        let entry = AddrV2Message {
+            time: table.now.unix,
+            services: full_node(),
+            addr: AddrV2::TorV3(key),
+            port: 8333,
+        };
+        let told = passed_on(&mut table, ids[0], Message::AddrV2(vec![entry]));
+        assert_eq!(!told.is_empty(), is_passed_on, "{key:?}");
+    }
 }
 
 #[test]

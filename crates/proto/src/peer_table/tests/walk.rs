@@ -218,10 +218,12 @@ impl Walk {
                 Input::RoundTrips(all.collect())
             }
             Move::Ban(n, seconds) => Input::Ban(BanOrder::Add {
-                subnet: subnet(n),
+                target: subnet(n).into(),
                 time: BanTime::For(seconds.into()),
             }),
-            Move::Unban(n) => Input::Ban(BanOrder::Remove { subnet: subnet(n) }),
+            Move::Unban(n) => Input::Ban(BanOrder::Remove {
+                target: subnet(n).into(),
+            }),
             Move::ClearBans => Input::Ban(BanOrder::Clear),
             Move::MorePeers => Input::FromSync(SyncOrder::MorePeers),
             Move::Wait(seconds) => {

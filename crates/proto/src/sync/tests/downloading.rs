@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use bitcoin::BlockHash;
+use bitcoin::block::Header;
 use bitcoin::p2p::ServiceFlags;
 use handfast_wire::{Message, Network};
 
-use crate::headers::HeaderTree;
+use crate::headers::{HeaderTree, check_pow};
 use crate::lifecycle::{ConnId, Direction, DoneReason};
 use crate::time::Now;
 
 use super::super::download::{MAX_OUTSTANDING, WINDOW};
 use super::super::{Input, Phase, SyncConfig, SyncManager};
-use super::chains::{Blocks, block};
+use super::chains::{Blocks, block, mine, mine_at};
 use super::kernel::Kernel;
 use super::secs;
-use super::world::{Behaviour, World};
+use super::world::{Behaviour, START, World};
 
 #[test]
 fn a_chain_is_synced_from_one_peer_with_each_block_asked_for_once() {
@@ -437,6 +438,36 @@ fn an_unasked_block_whose_parent_is_unknown_is_an_offence() {
         "{reason:?}"
     );
     assert!(!world.node.tree().contains(&next.at(42).hash));
+}
+
+#[test]
+fn a_block_without_proof_of_work_costs_its_sender_the_connection_and_is_kept_nowhere() {
+    let chain = Blocks::new(10, 1);
+    let config = SyncConfig::new(&Network::Regtest, None, 1);
+    let limit = config.pow.limit();
+    let mut world = World::with(&chain, config);
+    let unsolved = |parent: &Header| {
+        let mut header = mine(parent, parent.time + 600, 2);
+        while check_pow(&header, limit).is_ok() {
+            header.nonce += 1;
+        }
+        header
+    };
+    let child = unsolved(&chain.tip());
+    // Its parent is unknown, which would be an offence of its own.
+    let orphan = unsolved(&child);
+    // The target that it claims is above that of the network.
+    let easier = mine_at(&chain.tip(), START, 2, 0x2100_ffff);
+    for header in [child, orphan, easier] {
+        let id = world.add_as(&chain, Direction::Inbound, Behaviour::default());
+        world.message(id, Message::Block(block(header, 300)));
+        let reason = world.reason(id);
+        assert!(
+            matches!(reason, Some(DoneReason::InvalidHeader(_))),
+            "{reason:?}"
+        );
+        assert!(!world.node.tree().contains(&header.block_hash()));
+    }
 }
 
 #[test]

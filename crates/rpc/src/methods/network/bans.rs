@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use handfast_node::{Ban, BanError, BanFailure, BanOrder, BanTime, Subnet, SubnetError};
+use handfast_node::{Ban, BanError, BanFailure, BanOrder, BanTarget, BanTime, SubnetError};
 use serde_json::{Value, json};
 
 use super::super::{Call, Category, Kind, Method, Need, Param, find};
@@ -39,7 +39,7 @@ pub(super) const SETBAN: Method = Method {
             names: &["subnet"],
             kind: Kind::Text,
             need: Need::Required,
-            about: "An IP address, or a subnet as ADDRESS/BITS or ADDRESS/MASK",
+            about: "An IP address, or a subnet as ADDRESS/BITS or ADDRESS/MASK; or an address of an onion service (version 3) or of I2P, which is not passed on then",
         },
         Param {
             names: &["command"],
@@ -73,7 +73,7 @@ async fn setban(call: Rc<Call>) -> Result<Value, Error> {
         let help = find("setban").map(Method::help).unwrap_or_default();
         return Err(Error::new(code::MISC_ERROR, help));
     }
-    let subnet: Subnet =
+    let target: BanTarget =
         call.text(0)
             .unwrap_or_default()
             .parse()
@@ -84,9 +84,9 @@ async fn setban(call: Rc<Call>) -> Result<Value, Error> {
         let time = call.integer::<i64>(2)?;
         let absolute = call.flag(3).unwrap_or(false);
         let time = ban_time(time, absolute);
-        BanOrder::Add { subnet, time }
+        BanOrder::Add { target, time }
     } else {
-        BanOrder::Remove { subnet }
+        BanOrder::Remove { target }
     };
     carry_out(&call, order).await
 }
@@ -129,7 +129,7 @@ async fn listbanned(call: Rc<Call>) -> Result<Value, Error> {
 /// `now`: Unix seconds.
 fn row(ban: &Ban, now: i64) -> Value {
     json!({
-        "address": ban.subnet.to_string(),
+        "address": ban.target.to_string(),
         "ban_created": ban.created,
         "banned_until": ban.until,
         "ban_duration": ban.until.saturating_sub(ban.created),
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_ban_has_the_fields_of_core_in_its_order() {
         let ban = Ban {
-            subnet: "192.0.2.7/24".parse().expect("a subnet"),
+            target: "192.0.2.7/24".parse().expect("a subnet"),
             created: 1_700_000_000,
             until: 1_700_000_600,
         };

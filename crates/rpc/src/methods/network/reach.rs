@@ -12,7 +12,7 @@ pub(super) fn network_name(ip: IpAddr) -> &'static str {
 }
 
 /// Whether the public internet leads to an address. Core `CNetAddr::IsRoutable`.
-pub(super) fn is_routable(ip: IpAddr) -> bool {
+fn is_routable(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_routable_v4(ip),
         IpAddr::V6(ip) => is_routable_v6(ip),
