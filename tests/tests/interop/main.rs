@@ -11,6 +11,7 @@ mod clock;
 mod electrumx;
 mod following;
 mod fuzz;
+mod indexes;
 mod kit;
 mod malformed;
 mod mining;
