@@ -10,7 +10,8 @@ use serde_json::json;
 use crate::electrum_server::{ElectrumServer, installed, rpc_address};
 use crate::following::mine;
 
-/// The last version that needs no index of the node.
+/// The last version that starts on a node without an index; only with that of transactions
+/// does it serve them.
 pub(crate) const OLD: &str = "1.19.0";
 /// The newest, which ends at once on a node without two indexes.
 pub(crate) const NEW: &str = "2.0.0";
@@ -43,9 +44,10 @@ pub(crate) fn start(version: &str, node: &Node) -> Option<ElectrumServer> {
 /// A node as a version needs it.
 pub(crate) fn node(version: &str) -> Node {
     let setup = Setup::handfast(Network::Regtest);
+    let setup = setup.arg("--txindex");
     match version {
         OLD => setup.start(),
-        _ => setup.arg("--txindex").arg("--txospenderindex").start(),
+        _ => setup.arg("--txospenderindex").start(),
     }
 }
 

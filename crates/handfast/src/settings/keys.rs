@@ -178,7 +178,7 @@ pub(crate) const KEYS: &[Key] = &[
         "txospenderindex",
         Shape::Flag,
         Scope::Run,
-        "Keep an index of all transactions by the outputs that they spend, for gettxspendingprevout; built in the background",
+        "Keep an index of all transactions by the outputs that they spend, for gettxspendingprevout and ElectrumX 2.0; built in the background",
     ),
     key(
         "mine",
