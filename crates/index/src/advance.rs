@@ -1,7 +1,7 @@
 //! The index itself: follows a chain, step by step.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -254,10 +254,29 @@ impl Index {
     fn open(&self) -> Result<(), StoreError> {
         let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
         if store.is_none() {
-            fs::create_dir_all(&self.dir)?;
+            if !self.dir.exists() {
+                self.make()?;
+            }
             *store = Some(Store::open(&self.dir)?);
         }
         Ok(())
+    }
+
+    /// Makes an empty database. It has its name once it is complete: one that was half made
+    /// when the process ended or the disk was full would be taken for a damaged one.
+    fn make(&self) -> Result<(), StoreError> {
+        let new = beside(&self.dir, "new");
+        remove_all(&new)?;
+        fs::create_dir_all(&new)?;
+        let made = Store::open(&new).and_then(|store| store.sync());
+        made.map_err(|error| match error {
+            // Nobody else wrote it: to set it aside and make another would go on for ever.
+            StoreError::Damaged(why) => StoreError::Io {
+                source: io::Error::other(why),
+            },
+            error => error,
+        })?;
+        Ok(fs::rename(new, &self.dir)?)
     }
 
     fn open_store(&self) -> RwLockReadGuard<'_, Option<Store>> {
@@ -267,11 +286,8 @@ impl Index {
     /// Moves the closed database out of the way. One that was moved before makes room: it can
     /// be as large as the chain's undo data, and holds nothing that is not in the blocks.
     fn set_aside(&self, why: &str) -> Result<(), IndexError> {
-        let to = aside(&self.dir);
-        let moved = match fs::remove_dir_all(&to) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => fs::rename(&self.dir, &to),
-        };
+        let to = beside(&self.dir, "damaged");
+        let moved = remove_all(&to).and_then(|()| fs::rename(&self.dir, &to));
         moved.map_err(|source| self.failed(StoreError::Io { source }))?;
         tracing::error!(
             aside = %to.display(),
@@ -290,10 +306,19 @@ impl Index {
     }
 }
 
-fn aside(dir: &Path) -> PathBuf {
+/// The path `dir` with another ending of the name.
+fn beside(dir: &Path, ending: &str) -> PathBuf {
     let mut name = dir.file_name().unwrap_or_default().to_owned();
-    name.push(".damaged");
+    name.push(format!(".{ending}"));
     dir.with_file_name(name)
+}
+
+/// Removes a directory with all that is in it, if it is there.
+fn remove_all(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 #[cfg(test)]

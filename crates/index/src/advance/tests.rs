@@ -239,6 +239,7 @@ fn a_disk_that_is_full_is_an_error_with_the_remedy_and_the_index_goes_on_when_th
         assert_eq!(height_of(&index, &chain.transaction(height)), Some(height));
     }
     assert!(!dir.join("txindex.damaged").exists());
+    assert!(!dir.join("txindex.new").exists());
 }
 
 #[test]
