@@ -13,7 +13,7 @@ export HANDFAST_CLIENTS ?= $(abspath $(TARGET)/clients/release/handfast-clients)
 export HANDFAST_BIN ?= $(abspath $(TARGET)/release/handfast)
 
 .DEFAULT_GOAL := help
-.PHONY: help run testnet build install test check sim fuzz interop bench doc setup bitcoind clients
+.PHONY: help run testnet build install test check sim fuzz interop bench doc setup bitcoind clients servers
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ fuzz: build ## Fuzz Handfast for long: every scenario 20,000 times, 300 at a tim
 	FUZZ_CYCLES=20000 FUZZ_CONCURRENCY=300 FUZZ_MIX_SECONDS=120 \
 	$(CARGO) test --release --workspace --test fuzz_handfast -- --nocapture --test-threads=1
 
-interop: build bitcoind clients ## Run the tests against a real bitcoind (built once, about 15 minutes) and with other people's clients
+interop: build bitcoind clients servers ## Run the tests against a real bitcoind (built once, about 15 minutes) and with other people's clients
 	$(CARGO) test --release --workspace --features handfast-tests/interop --test interop
 
 bench: build bitcoind ## Sync, churn, RPC beside bitcoind, mining and the fuzzer (ARGS="--bench sync|churn|fuzz|rpc|mining --runs 5 --chain light|signed"; ARGS="--bench attack": hostile peers)
@@ -69,3 +69,9 @@ bitcoind: setup ## Build the bitcoind that interop and bench use
 # A workspace of its own: see its Cargo.toml.
 clients: setup ## Build the clients of others that interop runs
 	$(CARGO) build --release --locked --manifest-path tests/clients/Cargo.toml --target-dir $(TARGET)/clients
+
+# Where one cannot be had its tests say so and do nothing.
+servers: ## Install the Electrum servers, and the wallet, that interop runs (electrs is built once, about 3 minutes)
+	@for it in "electrumx 1.19.0" "electrumx 2.0.0" electrs electrum; do \
+		scripts/$$it >/dev/null || echo "make: no $$it here: its tests are skipped" >&2; \
+	done

@@ -8,12 +8,13 @@ use handfast_tests::data::workspace_root;
 use serde_json::Value;
 
 /// Each crate of ours, and those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("handfast-sha256d", &[]),
     ("handfast-wire", &[]),
     ("handfast-disk", &[]),
     ("handfast-proto", &["handfast-wire"]),
     ("handfast-chain", &["handfast-wire", "handfast-disk"]),
+    ("handfast-index", &["handfast-chain"]),
     (
         "handfast-node",
         &[
@@ -22,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "handfast-sha256d",
             "handfast-proto",
             "handfast-chain",
+            "handfast-index",
         ],
     ),
     ("handfast-rpc", &["handfast-node"]),
@@ -145,6 +147,7 @@ fn the_pure_crates_know_no_actor_and_no_runtime() {
         "handfast-sha256d",
         "handfast-proto",
         "handfast-chain",
+        "handfast-index",
     ] {
         assert!(
             !runtime.iter().any(|user| user == pure),

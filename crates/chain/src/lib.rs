@@ -14,6 +14,7 @@
 //! - [`Chain::open`]: opens the databases and says what is in them.
 //! - [`Chain`]: two plain OS threads; one [`Event`] per job, in job order per kind.
 //! - [`BlockReader`]: blocks and undo data from any thread, with its hazards.
+//! - [`Transactions`]: those of an encoded block, and their ids.
 //! - [`Keep`], [`Kept`]: which blocks survive the end of the process, and how.
 //!
 //! # Ordering
@@ -49,6 +50,7 @@ mod replay;
 mod room;
 mod skipped;
 mod stored;
+mod transactions;
 mod verdict;
 mod worker;
 
@@ -61,3 +63,4 @@ pub use open::{InitialChain, STORED_WINDOW};
 pub use progress::{Progress, Stand};
 pub use reader::{BlockReader, SpentOutput};
 pub use replay::Replay;
+pub use transactions::Transactions;

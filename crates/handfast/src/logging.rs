@@ -47,7 +47,7 @@ impl Log {
     pub(crate) fn start(filter: &str) -> Self {
         let log = Self::default();
         // What a library says about itself only if the filter asks for it.
-        let filter = format!("mio=warn,{filter}");
+        let filter = format!("mio=warn,fjall=error,lsm_tree=error,{filter}");
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(&filter))
             .with_ansi(false)

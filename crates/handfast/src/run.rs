@@ -116,6 +116,7 @@ fn node_config(settings: &RunSettings) -> NodeConfig {
     config.user_agent = settings.user_agent.clone();
     config.minimum_work = settings.minimum_work;
     config.mining = settings.mining.clone();
+    config.indexes = settings.indexes.clone();
     config
 }
 

@@ -9,6 +9,7 @@ use bitcoin::pow::Work;
 use handfast_wire::Network;
 
 use crate::arbiters::net_arbiters;
+use crate::indexer::IndexName;
 
 /// Inbound connections at most. Core: 125 in all, of which 10 are outbound.
 pub const DEFAULT_MAX_INBOUND: usize = 115;
@@ -77,6 +78,8 @@ pub struct NodeConfig {
     pub seed: Option<u64>,
     /// What blocks of our own are made of, and how fast.
     pub mining: MiningConfig,
+    /// The indexes to keep. Others that are there stay as they are.
+    pub indexes: Vec<IndexName>,
 }
 
 /// How blocks are mined, when they are.
@@ -160,6 +163,7 @@ impl NodeConfig {
             script_threads: None,
             net_arbiters: net_arbiters(),
             seed: None,
+            indexes: Vec::new(),
         }
     }
 }

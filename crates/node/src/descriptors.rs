@@ -11,6 +11,8 @@ use crate::slots::LEAVING;
 /// For the kernel's databases and block files, event loops, logs and the files that are
 /// being saved. Core reserves 150 (`MIN_LEVELDB_FDS`) for the databases.
 const OURS: u64 = 250;
+/// For an index: 64 tables, journals, and those that are being written.
+const INDEX: u64 = 100;
 /// Places in the handshake that are given up last.
 const LEAST_HANDSHAKES: usize = 16;
 /// What others of the process have (see [`NodeConfig::other_descriptors`]) whatever the
@@ -37,7 +39,8 @@ fn for_the_node(config: &NodeConfig) -> u64 {
     let inbound = config.max_inbound + config.max_handshakes + LEAVING;
     let named = config.connect.len() + config.add_nodes.len();
     let sockets = inbound + config.max_outbound + named + config.listen.len();
-    OURS + u64::try_from(sockets).unwrap_or(u64::MAX / 2)
+    let indexes = INDEX * u64::try_from(config.indexes.len()).unwrap_or(0);
+    OURS + indexes + u64::try_from(sockets).unwrap_or(u64::MAX / 2)
 }
 
 /// The same, and the least that the others of the process have.

@@ -4,6 +4,7 @@
 //! of peers and of sync ask the actor that owns them; they wait for the messages
 //! queued before them, which are bounded by the credits, and never for validation.
 
+mod index;
 mod mining;
 mod operator;
 
@@ -36,6 +37,7 @@ use crate::mail::{self, ask};
 use crate::shared::Shared;
 use crate::stats::{Totals, Traffic};
 
+pub use index::FindError;
 pub(crate) use mining::default_threads;
 pub use mining::{GenerateError, MiningFailure};
 pub use operator::{AddAddressFailure, ConnectFailure, NotRegtest};

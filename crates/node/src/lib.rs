@@ -24,6 +24,7 @@ mod descriptors;
 mod entrance;
 mod event_counts;
 mod frame_reader;
+mod indexer;
 mod intake;
 mod interfaces;
 mod kernel_events;
@@ -72,14 +73,16 @@ pub use entrance::{
 pub use event_counts::EventCounts;
 pub use handle::{
     AddAddressFailure, AddNodeFailure, BanFailure, BlockError, ChainView, ConnectFailure,
-    DisconnectFailure, ExitReason, FetchFailure, GenerateError, Gone, ListenerInfo, LocalAddress,
-    MiningFailure, NetworkInfo, NodeHandle, NotRegtest, PeerInfo, Phase,
+    DisconnectFailure, ExitReason, FetchFailure, FindError, GenerateError, Gone, ListenerInfo,
+    LocalAddress, MiningFailure, NetworkInfo, NodeHandle, NotRegtest, PeerInfo, Phase,
 };
+pub use indexer::IndexName;
 pub use kernel_times::KernelTimes;
 pub use node::{BoundNode, Node};
 pub use stats::{ByCommand, Totals, Traffic};
 
-pub use handfast_chain::{OpenError, ReadError, SpentOutput, is_in_use};
+pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions, is_in_use};
+pub use handfast_index::{IndexError, Location, Standing, Subject};
 pub use handfast_proto::Now;
 pub use handfast_proto::address_book::{Row as AddressRow, is_routable};
 pub use handfast_proto::address_relay::OwnAddress;

@@ -24,7 +24,7 @@ use crate::opening::{self, Mailboxes};
 use crate::shared::{self, Shared};
 use crate::slots::{Limits, Slots};
 use crate::wiring::{self, Blueprint, Running};
-use crate::{descriptors, listener, peers_file, shutdown};
+use crate::{descriptors, indexer, listener, peers_file, shutdown};
 
 /// How often the size of the block files is looked at, when the tip moved.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(30);
@@ -169,6 +169,7 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         entrances,
         clock,
         mining: config.mining.clone(),
+        indexes: indexer::wanted(&config),
     }));
     let mut options = ChainOptions::new(config.network.clone(), config.datadir.clone());
     options.script_threads = config.script_threads;

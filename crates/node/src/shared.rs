@@ -1,6 +1,7 @@
 //! What a [`NodeHandle`](crate::NodeHandle) reads: published by the actors,
 //! owned by nobody, never waited for.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use crate::half_open::HalfOpen;
 use crate::handle::{
     ChainView, ExitReason, Gone, Intake, ListenerInfo, LocalAddress, NetworkInfo, Phase,
 };
+use crate::indexer::{IndexName, Indexed};
 use crate::kernel_times::KernelTimes;
 use crate::listener;
 use crate::miner::Miner;
@@ -81,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) events: Arc<EventCounters>,
     /// Known once the chain is open.
     pub(crate) progress: OnceLock<Arc<Progress>>,
+    /// Those that the operator wants.
+    pub(crate) indexes: Vec<Indexed>,
     /// Height of our tip, for `version` messages.
     pub(crate) height: Arc<AtomicU64>,
     pub(crate) census: Census,
@@ -107,6 +111,8 @@ struct Warnings {
     miner: Option<String>,
     /// Of the peer table: nobody can be reached.
     network: Option<String>,
+    /// Of indexes that cannot be kept up.
+    indexes: BTreeMap<IndexName, String>,
 }
 
 /// Admitted connections, published by PeerManager.
@@ -135,6 +141,7 @@ pub(crate) struct Birth {
     pub(crate) entrances: Entrances,
     pub(crate) clock: Clock,
     pub(crate) mining: MiningConfig,
+    pub(crate) indexes: Vec<Indexed>,
 }
 
 impl Shared {
@@ -170,6 +177,7 @@ impl Shared {
             kernel_times: KernelTimes::default(),
             events: Arc::default(),
             progress: OnceLock::new(),
+            indexes: birth.indexes,
             height: Arc::default(),
             census: Census::default(),
             entrances: birth.entrances,
@@ -241,11 +249,25 @@ impl Shared {
         self.warn(|all| all.network = cause);
     }
 
+    /// An index cannot be kept up, or can again.
+    pub(crate) fn set_index_warning(&self, name: IndexName, warning: Option<String>) {
+        self.warn(|all| match warning {
+            Some(warning) => drop(all.indexes.insert(name, warning)),
+            None => drop(all.indexes.remove(&name)),
+        });
+    }
+
+    /// The index called so, if the operator wants it.
+    pub(crate) fn index(&self, name: IndexName) -> Option<&Indexed> {
+        self.indexes.iter().find(|indexed| indexed.name == name)
+    }
+
     fn warn(&self, change: impl FnOnce(&mut Warnings)) {
         // Held while they are published, so that of two who do the later one is heard last.
         let mut all = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut all);
         let own = all.miner.iter().chain(&all.network);
+        let own = own.chain(all.indexes.values());
         let warnings: Vec<String> = all.kernel.iter().chain(own).cloned().collect();
         if self.view.load().warnings == warnings {
             return;

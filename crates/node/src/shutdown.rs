@@ -21,6 +21,8 @@ const CONNECTIONS: Duration = Duration::from_secs(10);
 /// For the block in progress and the flush. The databases of a full main network
 /// node on a slow disk take minutes; what is cut off is downloaded again.
 const KERNEL: Duration = Duration::from_secs(600);
+/// For the step that an index is at, and for its database to close.
+const INDEXES: Duration = Duration::from_secs(60);
 /// For small files.
 const FILES: Duration = Duration::from_secs(10);
 /// For threads whose work is over.
@@ -63,6 +65,7 @@ pub(crate) async fn run(
         sync,
         miner,
         chain,
+        indexers,
     } = running;
     let mut failures = Vec::new();
 
@@ -98,6 +101,10 @@ pub(crate) async fn run(
         None => failures.push("a manager did not end as it should".into()),
     }
     let rows = answers.map(|((rows, _), _)| rows);
+    // Before the kernel: they read blocks. They heard of the stop with the phase, and one that
+    // panicked has been told of.
+    let join = move || indexers.into_iter().for_each(|it| drop(it.join()));
+    phase("indexes", INDEXES, off_thread(join)).await;
     match phase("kernel", KERNEL, off_thread(move || close(chain))).await {
         Some(Ok(Ok(()))) => {}
         Some(Ok(Err(failure)) | Err(failure)) => failures.push(failure),

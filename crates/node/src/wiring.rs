@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use actix::dev::channel::AddressReceiver;
 use actix::{Actor, Addr, Context};
@@ -26,6 +27,7 @@ use crate::credit::block_budget;
 use crate::descriptors::OpenFiles;
 use crate::frame_reader::Exceeding;
 use crate::handle::default_threads;
+use crate::indexer;
 use crate::intake::Intake;
 use crate::interfaces;
 use crate::large_frames::LargeFrames;
@@ -61,6 +63,8 @@ pub(crate) struct Running {
     pub(crate) sync: Addr<SyncManager>,
     pub(crate) miner: Addr<Miner>,
     pub(crate) chain: Arc<Chain>,
+    /// The threads of indexes, which end by themselves when the node stops.
+    pub(crate) indexers: Vec<JoinHandle<()>>,
 }
 
 /// Starts the actors: first those that receive, last those that let anybody in.
@@ -103,18 +107,21 @@ pub(crate) fn start(
     linked.expect("the node is wired once");
 
     let listener = Mailbox::new();
-    let running = Running {
+    let mut running = Running {
         listener: listener.addr,
         connector: connector.addr.clone(),
         peers: peers.addr.clone(),
         sync: sync.addr.clone(),
         miner: miner.addr,
         chain: chain.clone(),
+        indexers: vec![],
     };
     let vital = |who| Vital::new(who, shared.node.clone());
     // Made here, and not on its arbiter: it publishes what the kernel has, and that
     // comes before the phase that lets readers look.
+    let reader = chain.reader();
     let manager = SyncManager::new(machine, chain, peers.addr.clone(), shared.clone());
+    running.indexers = indexer::start(shared, &reader);
     run_on(&arbiters.core, sync.messages, move || manager);
     run_on(&arbiters.miner, miner.messages, {
         let (sync, shared) = (sync.addr.clone(), shared.clone());

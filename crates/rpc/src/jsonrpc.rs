@@ -16,8 +16,8 @@ mod members;
 mod pieces;
 
 pub use arguments::{MAX_VALUES, Params, positional};
-pub(crate) use error::mismatch;
 pub use error::{Error, code};
+pub(crate) use error::{mismatch, type_name};
 use members::{Fields, elements};
 pub use pieces::Pieces;
 

@@ -181,6 +181,18 @@ pub(crate) const KEYS: &[Key] = &[
         "Serve blocks and headers over plain GET, at /rest on the RPC address",
     ),
     key(
+        "txindex",
+        Shape::Flag,
+        Scope::Run,
+        "Keep an index of all transactions by their ids, for getrawtransaction and for servers such as ElectrumX; built in the background",
+    ),
+    key(
+        "txospenderindex",
+        Shape::Flag,
+        Scope::Run,
+        "Keep an index of all transactions by the outputs that they spend, for gettxspendingprevout and ElectrumX 2.0; built in the background",
+    ),
+    key(
         "mine",
         Shape::Flag,
         Scope::Run,

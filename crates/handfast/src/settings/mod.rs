@@ -22,7 +22,7 @@ use std::time::Duration;
 use bitcoin::Work;
 use bitcoin::hex::FromHex;
 use handfast_node::files::read_text;
-use handfast_node::{MiningConfig, Network, is_routable};
+use handfast_node::{IndexName, MiningConfig, Network, is_routable};
 use layers::{Origin, Reference};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -149,6 +149,7 @@ pub(crate) struct RunSettings {
     pub(crate) log: String,
     pub(crate) rpc: RpcSettings,
     pub(crate) mining: MiningConfig,
+    pub(crate) indexes: Vec<IndexName>,
 }
 
 /// Longest configuration file, bytes.
@@ -294,6 +295,10 @@ pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, SettingsError
         log: log_filter(layers)?,
         rpc: rpc::rpc(layers)?,
         mining: mining::mining(layers, &place.network)?,
+        indexes: IndexName::ALL
+            .into_iter()
+            .filter(|index| layers.flag(index.text()).is_some())
+            .collect(),
         place,
     };
     check_datadir(layers, &datadir(layers)?)?;

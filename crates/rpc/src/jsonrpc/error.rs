@@ -87,13 +87,18 @@ impl Error {
 
 /// Core's words for a value of the wrong type.
 pub(crate) fn mismatch(got: &Value, wanted: &str) -> String {
-    let got = match got {
+    let got = type_name(got);
+    format!("JSON value of type {got} is not of expected type {wanted}")
+}
+
+/// Core's word for the type of a value.
+pub(crate) fn type_name(value: &Value) -> &'static str {
+    match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
         Value::Number(_) => "number",
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
-    };
-    format!("JSON value of type {got} is not of expected type {wanted}")
+    }
 }

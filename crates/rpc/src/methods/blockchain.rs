@@ -3,6 +3,7 @@
 mod chainstates;
 mod deployments;
 mod mempool;
+mod spenders;
 mod statistics;
 mod waiting;
 
@@ -164,6 +165,7 @@ pub(super) const METHODS: &[Method] = &[
     },
     mempool::GETMEMPOOLINFO,
     mempool::GETRAWMEMPOOL,
+    spenders::GETTXSPENDINGPREVOUT,
     waiting::WAITFORBLOCK,
     waiting::WAITFORBLOCKHEIGHT,
     waiting::WAITFORNEWBLOCK,

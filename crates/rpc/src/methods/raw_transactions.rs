@@ -2,6 +2,8 @@
 
 mod lookup;
 
+pub(super) use lookup::{Which, read};
+
 use std::rc::Rc;
 
 use bitcoin::absolute::LockTime;

@@ -1,5 +1,4 @@
-//! Tools: addresses, descriptors, signed messages, fee estimates, and the indexes that there
-//! are none of.
+//! Tools: addresses, descriptors, signed messages, fee estimates, and how far indexes are.
 
 mod descriptors;
 mod fees;
@@ -8,6 +7,7 @@ mod multisig;
 
 use std::rc::Rc;
 
+use handfast_node::IndexName;
 use serde_json::{Value, json};
 
 use super::{Call, Category, Kind, Method, Need, Param};
@@ -28,11 +28,11 @@ pub(super) const METHODS: &[Method] = &[
             need: Need::Optional("default: all"),
             about: "Only this index",
         }],
-        about: "Returns how far each optional index is. Handfast keeps none.",
-        result: "{ }",
-        example: "",
+        about: "Returns how far each index is that the node keeps: txindex, txospenderindex.",
+        result: "{ NAME: { synced, best_block_height } … }",
+        example: "txindex",
         needs_chain: false,
-        run: |_| Box::pin(async { Ok(json!({})) }),
+        run: |call| Box::pin(async move { Ok(getindexinfo(&call)) }),
     },
     messages::SIGNMESSAGEWITHPRIVKEY,
     Method {
@@ -53,6 +53,21 @@ pub(super) const METHODS: &[Method] = &[
     },
     messages::VERIFYMESSAGE,
 ];
+
+fn getindexinfo(call: &Call) -> Value {
+    let mut all = json!({});
+    for name in IndexName::ALL {
+        // As in Core an empty name stands for all.
+        let wanted = call.text(0).unwrap_or_default();
+        if let Some(standing) = call.node.index(name)
+            && (wanted.is_empty() || wanted == name.text())
+        {
+            let (synced, height) = (standing.synced, standing.height);
+            all[name.text()] = json!({ "synced": synced, "best_block_height": height });
+        }
+    }
+    all
+}
 
 async fn validateaddress(call: Rc<Call>) -> Result<Value, Error> {
     let network = call.node.view().network.bitcoin();

@@ -62,6 +62,7 @@ impl House {
         });
         let (_, exit) = watch::channel(None);
         let shared = Arc::new(Shared::new(shared::Birth {
+            indexes: vec![],
             network: Network::Regtest,
             datadir: "unused".into(),
             user_agent: "/test:1/".into(),

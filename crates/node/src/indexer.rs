@@ -1,0 +1,253 @@
+//! The threads that keep indexes, each a consumer of published views like any other.
+//!
+//! They read blocks back from disk (those that came last, from memory), so validation neither
+//! waits for them nor keeps blocks for them. While one is far behind it takes its share of a
+//! core and no more: it is scheduled as work that is not urgent.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use handfast_chain::{BlockReader, ReadError};
+use handfast_index::{ActiveChain, Index, IndexError, Kind, Standing, Step};
+use handfast_proto::headers::HeaderTree;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::NodeConfig;
+use crate::handle::Phase;
+use crate::scheduling::{Policy, schedule_this_thread};
+use crate::shared::Shared;
+
+/// Where they lie in the network's directory, as in Bitcoin Core's.
+const DIRECTORY: &str = "indexes";
+/// After a failure, until it is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+/// Between two lines of the log about progress.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+
+/// An index, and news of how far it is.
+#[derive(Debug)]
+pub(crate) struct Indexed {
+    pub(crate) name: IndexName,
+    pub(crate) index: Index,
+    pub(crate) standing: watch::Sender<Standing>,
+}
+
+/// An index that a node can keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IndexName {
+    /// Transactions by their ids.
+    Transactions,
+    /// Transactions by the outputs that they spend.
+    Spenders,
+}
+
+impl IndexName {
+    /// All of them, in the order in which Bitcoin Core lists them.
+    pub const ALL: [Self; 2] = [Self::Transactions, Self::Spenders];
+
+    /// Its name in options, directories and `getindexinfo`, which is Bitcoin Core's.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Transactions => "txindex",
+            Self::Spenders => "txospenderindex",
+        }
+    }
+
+    fn directory(self, datadir: &Path) -> PathBuf {
+        datadir.join(DIRECTORY).join(self.text())
+    }
+}
+
+/// The indexes that the operator wants. Touches nothing. Of one that is there and not wanted
+/// it says so: it takes space, and only the operator knows whether the option was left out on
+/// purpose.
+pub(crate) fn wanted(config: &NodeConfig) -> Vec<Indexed> {
+    let mut all = vec![];
+    for name in IndexName::ALL {
+        let dir = name.directory(&config.datadir);
+        if config.indexes.contains(&name) {
+            let kind = match name {
+                IndexName::Transactions => Kind::Transactions,
+                IndexName::Spenders => Kind::Spenders,
+            };
+            all.push(Indexed {
+                name,
+                index: Index::new(kind, dir),
+                standing: watch::Sender::default(),
+            });
+        } else if dir.is_dir() {
+            let name = name.text();
+            tracing::info!(
+                directory = %dir.display(),
+                "there is the index {name}, which is not kept up now: --{name} uses it, and goes on where it is; remove the directory to free its space"
+            );
+        }
+    }
+    all
+}
+
+/// The active chain of one view.
+struct Active<'a>(&'a HeaderTree);
+
+impl ActiveChain for Active<'_> {
+    fn tip_height(&self) -> u32 {
+        self.0.tip().height
+    }
+    fn at_height(&self, height: u32) -> Option<BlockHash> {
+        self.0.at_height(height).map(|entry| entry.hash)
+    }
+    fn contains(&self, hash: &BlockHash) -> bool {
+        self.0.in_active_chain(hash)
+    }
+}
+
+/// Starts a thread for each index that is wanted. They end when the node stops.
+pub(crate) fn start(shared: &Arc<Shared>, reader: &BlockReader) -> Vec<JoinHandle<()>> {
+    let mut threads = vec![];
+    for (at, indexed) in shared.indexes.iter().enumerate() {
+        let name = indexed.name;
+        let (with, reader) = (shared.clone(), reader.clone());
+        let thread = Builder::new().name(name.text().into()).spawn(move || {
+            let keep = || run(&with, &with.indexes[at], &reader);
+            // Neither validation nor peers need an index: without it the node goes on.
+            if catch_unwind(AssertUnwindSafe(keep)).is_err() {
+                let why = "a fault of Handfast's own, which the log tells of; please report it";
+                with.set_index_warning(name, Some(not_kept_up(name, why)));
+            }
+        });
+        match thread {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                let text = not_kept_up(name, &format!("there is no thread for it ({error})"));
+                tracing::error!("{text}");
+                shared.set_index_warning(name, Some(text));
+            }
+        }
+    }
+    threads
+}
+
+fn not_kept_up(name: IndexName, why: &str) -> String {
+    format!("the index {} is not kept up: {why}", name.text())
+}
+
+fn run(shared: &Shared, indexed: &Indexed, reader: &BlockReader) {
+    // The database's threads are started by this one, and take over its policy. Without it
+    // an index is as urgent as anything else.
+    if let Err(error) = schedule_this_thread(Policy::Batch) {
+        tracing::debug!("an index is scheduled like other work: {error}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let text = not_kept_up(indexed.name, &error.to_string());
+            tracing::error!("{text}");
+            return shared.set_index_warning(indexed.name, Some(text));
+        }
+    };
+    runtime.block_on(follow(shared, indexed, reader));
+    indexed.index.close();
+}
+
+fn is_stopping(shared: &Shared) -> bool {
+    shared.view.load().phase == Phase::Stopping
+}
+
+/// Indexes until the node stops. Blocks its thread, which is its own.
+async fn follow(shared: &Shared, indexed: &Indexed, reader: &BlockReader) {
+    let mut news = shared.news.subscribe();
+    let mut log = Log::new(indexed.name);
+    loop {
+        // Marked as heard before the view is taken: a later one is news again.
+        news.mark_unchanged();
+        let view = shared.view.load_full();
+        if view.phase == Phase::Stopping {
+            return;
+        }
+        let chain = Active(&view.tree);
+        let step = indexed
+            .index
+            .advance(&chain, reader, &|| is_stopping(shared));
+        let standing = indexed.index.standing();
+        indexed.standing.send_replace(standing);
+        match step {
+            Ok(step) => {
+                shared.set_index_warning(indexed.name, None);
+                log.went_on(&standing, chain.tip_height());
+                if step == Step::AtTip && news.changed().await.is_err() {
+                    return;
+                }
+            }
+            // The node stops.
+            Err(IndexError::Block(ReadError::Closed)) => return,
+            Err(error) => {
+                let text = not_kept_up(indexed.name, &format!("{error}; it is tried again"));
+                log.failed(&text);
+                shared.set_index_warning(indexed.name, Some(text));
+                pause(shared, &mut news).await;
+            }
+        }
+    }
+}
+
+/// Waits until it is time to try again, or the node stops.
+async fn pause(shared: &Shared, news: &mut watch::Receiver<()>) {
+    let stopping = async { while !is_stopping(shared) && news.changed().await.is_ok() {} };
+    let _ = tokio::time::timeout(RETRY, stopping).await;
+}
+
+/// What is said of it in the log.
+struct Log {
+    index: &'static str,
+    told: Option<Instant>,
+    synced: bool,
+    failure: String,
+}
+
+impl Log {
+    fn new(name: IndexName) -> Self {
+        Self {
+            index: name.text(),
+            told: None,
+            synced: false,
+            failure: String::new(),
+        }
+    }
+
+    fn went_on(&mut self, standing: &Standing, tip: u32) {
+        if !std::mem::take(&mut self.failure).is_empty() {
+            tracing::info!(index = self.index, "the index is kept up again");
+        }
+        if standing.synced {
+            if !std::mem::replace(&mut self.synced, true) {
+                let height = standing.height;
+                tracing::info!(index = self.index, height, "the index is at the tip");
+            }
+            return;
+        }
+        // It is built anew when it was damaged.
+        self.synced = false;
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
+            let height = standing.height;
+            tracing::info!(index = self.index, height, of = tip, "building the index");
+        }
+    }
+
+    /// Once for each failure, however often it is tried.
+    fn failed(&mut self, text: &str) {
+        if self.failure != text {
+            tracing::error!("{text}");
+            text.clone_into(&mut self.failure);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! `gettxspendingprevout`: which transactions spend given outputs, by the index of spenders.
+//! There is no mempool, so that nothing is spent there.
+
+use std::rc::Rc;
+
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{OutPoint, Transaction, Txid};
+use handfast_node::{BlockError, IndexName, ReadError, Subject};
+use serde_json::{Map, Value};
+
+use super::super::raw_transactions::{Which, read};
+use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::hash_argument;
+use crate::jsonrpc::{Error, code, type_name};
+
+pub(super) const GETTXSPENDINGPREVOUT: Method = Method {
+    name: "gettxspendingprevout",
+    category: Category::Blockchain,
+    params: &[
+        Param {
+            names: &["outputs"],
+            kind: Kind::List,
+            need: Need::Required,
+            about: "The outputs, each { txid, vout }",
+        },
+        Param {
+            names: &["options"],
+            kind: Kind::Object,
+            need: Need::Optional("default: {}"),
+            about: "{ mempool_only, return_spending_tx }; mempool_only is false only with --txospenderindex, unless it is given, and no transaction is in a mempool",
+        },
+    ],
+    about: "Tells which transactions spend the given outputs.",
+    result: "[ { txid, vout, spendingtxid, spendingtx, blockhash } … ]  the last three only if it is spent",
+    example: "'[{\"txid\":\"a08e6907dbbd3d809776dbfc5d82e371b764ed838b5655e72f463568df1aadf0\",\"vout\":3}]'",
+    needs_chain: true,
+    run: |call| Box::pin(gettxspendingprevout(call)),
+};
+
+/// An output that is asked for, and the object that named it.
+struct Asked<'a> {
+    output: OutPoint,
+    named: &'a Map<String, Value>,
+}
+
+async fn gettxspendingprevout(call: Rc<Call>) -> Result<Value, Error> {
+    let outputs = call.value(0).as_array().map_or(&[][..], Vec::as_slice);
+    if outputs.is_empty() {
+        let message = "Invalid parameter, outputs are missing";
+        return Err(Error::new(code::INVALID_PARAMETER, message));
+    }
+    let none = Map::new();
+    let options = call.value(1).as_object().unwrap_or(&none);
+    let known = ["mempool_only", "return_spending_tx"];
+    check_members(options, &known, Value::is_boolean, "bool", true)?;
+    no_others(options, &known)?;
+    let has_index = call.node.index(IndexName::Spenders).is_some();
+    let option = |name: &str| options.get(name).and_then(Value::as_bool);
+    let mempool_only = option("mempool_only").unwrap_or(!has_index);
+    let whole = option("return_spending_tx").unwrap_or(false);
+    let asked = outputs.iter().map(asked).collect::<Result<Vec<_>, _>>()?;
+    if !mempool_only && !call.node.index_at_tip(IndexName::Spenders).await {
+        let message = "Mempool lacks a relevant spend, and txospenderindex is unavailable.";
+        return Err(Error::new(code::MISC_ERROR, message));
+    }
+    let mut all = vec![];
+    for Asked { output, named } in asked {
+        let mut object = named.clone();
+        if !mempool_only && let Some((spender, block)) = spender(&call, output).await? {
+            object.insert(
+                "spendingtxid".into(),
+                spender.compute_txid().to_string().into(),
+            );
+            if whole {
+                object.insert("spendingtx".into(), serialize_hex(&spender).into());
+            }
+            object.insert("blockhash".into(), block.into());
+        }
+        all.push(object.into());
+    }
+    Ok(Value::Array(all))
+}
+
+/// The transaction of the active chain that spends `output`, and its block's hash.
+async fn spender(call: &Call, output: OutPoint) -> Result<Option<(Transaction, String)>, Error> {
+    let places = call
+        .node
+        .find(IndexName::Spenders, Subject::Spender(output))
+        .await?;
+    for place in places {
+        // The index keeps what was spent in blocks that the chain has left.
+        if !call.node.view().tree.in_active_chain(&place.block) {
+            continue;
+        }
+        let found = read(call, place.block, Which::At(place.position)).await;
+        let found = found.map_err(|error| match error {
+            BlockError::Read(ReadError::Io { .. }) => unreadable(&output),
+            other => other.into(),
+        })?;
+        let transaction = found.ok_or_else(|| unreadable(&output))?.transaction;
+        let mut inputs = transaction.input.iter();
+        if inputs.any(|input| input.previous_output == output) {
+            return Ok(Some((transaction, place.block.to_string())));
+        }
+    }
+    Ok(None)
+}
+
+fn unreadable(output: &OutPoint) -> Error {
+    let message = format!(
+        "IO error finding spending tx for outpoint {}:{}.",
+        output.txid, output.vout
+    );
+    Error::new(code::MISC_ERROR, message)
+}
+
+fn asked(value: &Value) -> Result<Asked<'_>, Error> {
+    let named = value.as_object();
+    let named = named.ok_or_else(|| Error::wrong_type(value, "object"))?;
+    check_members(named, &["txid"], Value::is_string, "string", false)?;
+    check_members(named, &["vout"], Value::is_number, "number", false)?;
+    no_others(named, &["txid", "vout"])?;
+    let text = |name: &str| named.get(name).and_then(Value::as_str).unwrap_or_default();
+    let txid = hash_argument(text("txid"), "txid")?.to_string();
+    let txid: Txid = txid
+        .parse()
+        .map_err(|_| Error::new(code::INTERNAL_ERROR, "a hash is no transaction id"))?;
+    let vout = named.get("vout").map(ToString::to_string);
+    let vout: Result<i32, _> = vout.unwrap_or_default().parse();
+    let vout = vout.map_err(|_| Error::new(code::MISC_ERROR, "JSON integer out of range"))?;
+    let vout = u32::try_from(vout).map_err(|_| {
+        let message = "Invalid parameter, vout cannot be negative";
+        Error::new(code::INVALID_PARAMETER, message)
+    })?;
+    Ok(Asked {
+        output: OutPoint { txid, vout },
+        named,
+    })
+}
+
+/// Core `RPCTypeCheckObj`, of members of one type, in their order.
+fn check_members(
+    object: &Map<String, Value>,
+    names: &[&str],
+    fits: impl Fn(&Value) -> bool,
+    wanted: &str,
+    may_be_missing: bool,
+) -> Result<(), Error> {
+    for name in names {
+        let value = object.get(*name).unwrap_or(&Value::Null);
+        let message = match value {
+            Value::Null if may_be_missing => continue,
+            Value::Null => format!("Missing {name}"),
+            value if fits(value) => continue,
+            value => format!(
+                "JSON value of type {} for field {name} is not of expected type {wanted}",
+                type_name(value)
+            ),
+        };
+        return Err(Error::new(code::TYPE_ERROR, message));
+    }
+    Ok(())
+}
+
+fn no_others(object: &Map<String, Value>, names: &[&str]) -> Result<(), Error> {
+    let other = object.keys().find(|key| !names.contains(&key.as_str()));
+    match other {
+        Some(key) => Err(Error::new(
+            code::TYPE_ERROR,
+            format!("Unexpected key {key}"),
+        )),
+        None => Ok(()),
+    }
+}
