@@ -28,7 +28,7 @@ const OUTPUTS: usize = 30_000;
 const MEMORY: u64 = 900_000_000;
 
 /// A chain with one large block; its hash.
-fn large_block(node: &Node) -> String {
+pub(crate) fn large_block(node: &Node) -> String {
     let blocks = node
         .rpc()
         .get("generatetodescriptor", json!([101, "raw(51)"]));
@@ -61,7 +61,7 @@ fn peak(node: &Node) -> u64 {
     Usage::of(node.pid()).expect("the node runs").peak_resident
 }
 
-fn getblock(node: &Node, hash: &str) -> String {
+pub(crate) fn getblock(node: &Node, hash: &str) -> String {
     let call = json!({ "method": "getblock", "params": [hash, 2] }).to_string();
     last_post(&cookie(node), &call)
 }

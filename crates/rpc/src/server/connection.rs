@@ -6,7 +6,7 @@
 //! | the caller | Unix socket | TCP |
 //! |---|---|---|
 //! | has closed | it is gone | looks like the next one; a reset tells it, when something was sent |
-//! | sends no more, and reads | gets its answer | gets its answer; of a call that waits it is taken for gone |
+//! | sends no more, and reads | gets its answer | gets its answer; of a call that waits, also for its turn, or a batch that takes long, it is taken for gone |
 //!
 //! Of who is gone the call is dropped where it waits, and its place and descriptor are free.
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use futures_util::FutureExt;
 use hyper::StatusCode;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
@@ -50,29 +50,45 @@ pub(in crate::server) trait Stream:
 {
     /// Whether the system has told that nobody can read at the other end.
     fn is_gone(&self) -> bool;
+
+    /// Whether the system has told that the other end sends no more, however much of what it
+    /// has sent is not read.
+    fn has_ended(&self) -> bool;
 }
 
-/// Whether nothing can be written, by what the event loop was told. Not waited for.
-fn is_write_closed(ready: impl Future<Output = io::Result<tokio::io::Ready>>) -> bool {
+/// What the event loop was told. Not waited for.
+fn told(ready: impl Future<Output = io::Result<Ready>>) -> Ready {
     let ready = ready.now_or_never();
-    matches!(ready, Some(Ok(ready)) if ready.is_write_closed())
+    ready.and_then(Result::ok).unwrap_or(Ready::EMPTY)
 }
 
 impl Stream for TcpStream {
     fn is_gone(&self) -> bool {
-        is_write_closed(self.ready(Interest::WRITABLE))
+        told(self.ready(Interest::WRITABLE)).is_write_closed()
+    }
+
+    fn has_ended(&self) -> bool {
+        told(self.ready(Interest::READABLE)).is_read_closed()
     }
 }
 
 impl Stream for UnixStream {
     fn is_gone(&self) -> bool {
-        is_write_closed(self.ready(Interest::WRITABLE))
+        told(self.ready(Interest::WRITABLE)).is_write_closed()
+    }
+
+    fn has_ended(&self) -> bool {
+        told(self.ready(Interest::READABLE)).is_read_closed()
     }
 }
 
 #[cfg(test)]
 impl Stream for tokio::io::DuplexStream {
     fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn has_ended(&self) -> bool {
         false
     }
 }
@@ -274,7 +290,9 @@ impl<S: Stream> Pipe<S> {
         }
         if state.is_looked_after() && state.looked + LOOK <= now {
             state.looked = now;
-            let left = state.ended && self.has_left() || self.stream.borrow().is_gone();
+            // Behind as much as is read ahead the end is not read.
+            let ended = state.ended || self.stream.borrow().has_ended();
+            let left = ended && self.has_left() || self.stream.borrow().is_gone();
             return (left || self.client.is_to_leave()).then_some(Alarm::Over);
         }
         None
