@@ -36,6 +36,32 @@ fn a_body_in_chunks_is_read_however_it_is_cut() {
 }
 
 #[test]
+fn a_connection_stays_after_a_body_in_chunks() {
+    let node = node(&[]);
+    let login = cookie(&node);
+    let chunks = format!("{:x}\r\n{CALL}\r\n0\r\n", CALL.len());
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{login}");
+    // Also when it was refused before its body was read.
+    let stranger = head.replace(&login, "");
+    let trailer = format!("{head}\r\n{chunks}X-Trailer: 1\r\n\r\n");
+    let mut requests = [&head, &stranger]
+        .map(|head| format!("{head}\r\n{chunks}\r\n"))
+        .concat();
+    requests += &trailer;
+    requests += &last_post(&login, CALL);
+    let mut stream = connect(&node);
+    stream.write_all(requests.as_bytes()).expect("written");
+    let answers = read_all(&mut stream);
+    let told: Vec<_> = answers
+        .iter()
+        .map(|it| (it.status, it.header("connection")))
+        .collect();
+    let last = (200, Some("close"));
+    assert_eq!(told, [(200, None), (401, None), (200, None), last]);
+}
+
+#[test]
 fn who_asks_whether_to_go_on_is_told_to() {
     let node = node(&[]);
     let request = last_post(&format!("Expect: 100-continue\r\n{}", cookie(&node)), CALL);

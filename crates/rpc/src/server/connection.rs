@@ -265,13 +265,15 @@ async fn settle(request: &Parts, body: &mut Incoming) -> bool {
     }
     let skip = async {
         let mut skipped = 0;
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
             skipped += frame.data_ref().map_or(0, |chunk| chunk.len());
             if skipped > SETTLED {
                 return false;
             }
         }
-        body.is_end_stream()
+        // Of a body in chunks only this tells that it has ended.
+        true
     };
     Box::pin(timeout(SETTLE, skip)).await.unwrap_or(false)
 }
