@@ -169,6 +169,34 @@ fn more_headers_than_core_reads_are_refused() {
     };
     assert_eq!(with(7_000).status, 200);
     assert_eq!(with(9_000).status, 400);
+    // Their number does not matter, as long as they are short enough together.
+    let lines = |count: usize| {
+        let filler = "X: 1\r\n".repeat(count);
+        let request = last_post(&format!("{filler}{login}"), CALL);
+        exchange(&node, request.as_bytes()).status
+    };
+    assert_eq!((lines(400), lines(1_200)), (200, 200));
+    assert_eq!((lines(1_500), lines(5_000)), (400, 400));
+}
+
+#[test]
+fn a_request_line_without_an_end_is_refused_before_it_is_long() {
+    let node = node(&[]);
+    let line = format!("GET /{}", "a".repeat(9_000));
+    let mut stranger = connect(&node);
+    stranger.write_all(line.as_bytes()).expect("written");
+    assert_eq!(read_to_end(&mut stranger).status, 400);
+    let mut caller = connect(&node);
+    let call = post(&cookie(&node), CALL);
+    caller.write_all(call.as_bytes()).expect("written");
+    let mut answer = Vec::new();
+    while !answer.ends_with(ANSWER.as_bytes()) {
+        let mut byte = [0];
+        caller.read_exact(&mut byte).expect("its answer");
+        answer.push(byte[0]);
+    }
+    caller.write_all(line.as_bytes()).expect("written");
+    assert_eq!(read_to_end(&mut caller).status, 400, "who has logged in");
 }
 
 #[test]

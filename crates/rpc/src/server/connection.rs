@@ -13,7 +13,7 @@
 mod pipe;
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -37,7 +37,7 @@ use crate::auth::Rights;
 use super::content::{Answered, Response, empty};
 use super::execution::Progress;
 use super::gate::{self, Visitor};
-use super::share::{Seat, Share};
+use super::share::Seat;
 use super::workers::{Stage, reached};
 use super::{Context, call, probes, rest};
 
@@ -46,6 +46,8 @@ use pipe::{Alarm, Io, Pipe};
 
 /// What hyper has of one connection in its buffers, each way, bytes.
 const BUFFER: usize = 32 * 1024;
+/// Lines of a head that hyper takes: as many as fit, so that the length is what is judged.
+const MOST_LINES: usize = gate::MAX_HEAD / "a:\n".len();
 /// Time for the caller to read a refusal before its connection is cut.
 const LINGER: Duration = Duration::from_secs(1);
 /// Time for the rest of a short body that nobody wants, so that the connection can stay.
@@ -122,6 +124,7 @@ impl Serving {
         // Of a caller who only sends no more the answer is sent: see `pipe`.
         http.half_close(true)
             .header_read_timeout(None)
+            .max_headers(MOST_LINES)
             .max_buf_size(BUFFER);
         Self {
             http,
@@ -165,7 +168,6 @@ impl Serving {
                 () = seat.asked_to_leave() => {}
             }
         });
-        let mut long_head = None;
         let mut alarm = pin!(sleep_until(pipe.next_alarm().unwrap_or_else(Instant::now)));
         let (mut is_ending, mut told) = (false, false);
         let ended = poll_fn(|cx| {
@@ -176,12 +178,8 @@ impl Serving {
                 if pipe.poll_gone(cx).is_ready() {
                     return Poll::Ready(Err(End::Cut));
                 }
-                let long_heads = &self.context.shares.long_heads;
-                if let Poll::Ready(end) = poll_long_head(&mut long_head, pipe, long_heads, cx) {
-                    return Poll::Ready(Err(end));
-                }
-                if pipe.goes_on() {
-                    continue;
+                if pipe.is_too_long() {
+                    return Poll::Ready(Err(End::Refused(StatusCode::BAD_REQUEST)));
                 }
                 is_ending = is_ending || ending.as_mut().poll(cx).is_ready();
                 if is_ending && !told && !pipe.is_in_head() {
@@ -276,35 +274,6 @@ async fn settle(request: &Parts, body: &mut Incoming) -> bool {
         true
     };
     Box::pin(timeout(SETTLE, skip)).await.unwrap_or(false)
-}
-
-/// Strangers with a long head are few at a time, and the next one takes the place of one of
-/// them. Ready when somebody did, or when the head is longer than any may be.
-fn poll_long_head<S: Stream>(
-    long_head: &mut Option<Pin<Box<dyn Future<Output = ()>>>>,
-    pipe: &Rc<Pipe<S>>,
-    share: &Arc<Share>,
-    cx: &mut Poller<'_>,
-) -> Poll<End> {
-    if pipe.is_too_long() {
-        return Poll::Ready(End::Refused(StatusCode::BAD_REQUEST));
-    }
-    if !pipe.is_in_head() {
-        *long_head = None;
-        return Poll::Pending;
-    }
-    if pipe.is_long() && long_head.is_none() {
-        let (pipe, share) = (pipe.clone(), share.clone());
-        *long_head = Some(Box::pin(async move {
-            let seat = share.seat(pipe.group()).await;
-            pipe.go_on();
-            seat.cut().await;
-        }));
-    }
-    let Some(long_head) = long_head else {
-        return Poll::Pending;
-    };
-    long_head.as_mut().poll(cx).map(|()| End::Cut)
 }
 
 /// Ready when the caller's time is up. Set anew only when that is sooner than before, or when

@@ -19,10 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use crate::address_group::AddressGroup;
-
 use super::super::READ_TIMEOUT;
-use super::super::gate::{MAX_HEADERS, MAX_TARGET};
+use super::super::gate::MAX_HEAD;
 use super::Client;
 
 /// Time that an idle connection is kept open.
@@ -31,11 +29,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const SEND_TIMEOUT: Duration = READ_TIMEOUT;
 /// How often it is looked whether a caller is there, where the system does not tell it.
 const LOOK: Duration = Duration::from_secs(1);
-/// Longest head of a request, bytes.
-const LONG_HEAD: usize = MAX_TARGET + MAX_HEADERS;
-/// The same before the caller has logged in: such a head is one of an ordinary request, and
-/// there may be thousands of callers who send a part of one and no more.
-const SHORT_HEAD: usize = 8 * 1024;
 /// What is received of later requests while one is carried out, bytes, at most. The rest
 /// stays with the system, and then with the caller.
 const MAX_AHEAD: usize = 16 * 1024;
@@ -127,13 +120,11 @@ struct State {
     /// When it began; of the first request: when the connection did.
     since: Instant,
     first: bool,
-    /// Bytes of the head that is being read, and how many it may have.
+    /// Bytes of the head that is being read, but for those that came with the end of the
+    /// request before it.
     head: usize,
-    most: usize,
-    /// It has as many, and is not whole.
-    full: bool,
-    /// It was full, and may have more now.
-    goes_on: bool,
+    /// It has as many as it may have, and is not whole.
+    too_long: bool,
     /// hyper waits for bytes.
     wanted: bool,
     /// Received before hyper wanted it.
@@ -160,9 +151,7 @@ impl<S: Stream> Pipe<S> {
             since: now,
             first: true,
             head: 0,
-            most: most(&client),
-            full: false,
-            goes_on: false,
+            too_long: false,
             wanted: false,
             ahead: BytesMut::new(),
             ended: false,
@@ -175,10 +164,6 @@ impl<S: Stream> Pipe<S> {
             state: RefCell::new(state),
             client,
         }
-    }
-
-    pub(super) fn group(&self) -> AddressGroup {
-        self.client.group()
     }
 
     /// A request has come, and is carried out now.
@@ -195,7 +180,6 @@ impl<S: Stream> Pipe<S> {
         let mut state = self.state.borrow_mut();
         state.phase = Phase::Answer;
         state.body_left = !settled;
-        state.most = most(&self.client);
     }
 
     /// Whether a part of a request is there, and no more.
@@ -203,27 +187,9 @@ impl<S: Stream> Pipe<S> {
         self.state.borrow().phase == Phase::Head
     }
 
-    /// Whether the head is longer than those of strangers may be, who have no seat for it.
-    pub(super) fn is_long(&self) -> bool {
-        self.state.borrow().full
-    }
-
-    /// Whether it is longer than any may be.
+    /// Whether the head is longer than any may be, be it one line that does not end.
     pub(super) fn is_too_long(&self) -> bool {
-        let state = self.state.borrow();
-        state.full && state.most == LONG_HEAD
-    }
-
-    /// The head may be long.
-    pub(super) fn go_on(&self) {
-        let mut state = self.state.borrow_mut();
-        state.most = LONG_HEAD;
-        state.goes_on = std::mem::take(&mut state.full);
-    }
-
-    /// Whether hyper has to look again, since it may have more.
-    pub(super) fn goes_on(&self) -> bool {
-        std::mem::take(&mut self.state.borrow_mut().goes_on)
+        self.state.borrow().too_long
     }
 
     /// Whether the caller has sent what hyper has not read.
@@ -331,14 +297,6 @@ impl<S: Stream> Pipe<S> {
     }
 }
 
-/// Bytes that the head of the next request may have.
-fn most(client: &Client) -> usize {
-    match client.visitor.seat.is_stranger() {
-        true => SHORT_HEAD,
-        false => LONG_HEAD,
-    }
-}
-
 impl State {
     /// When the caller has had its time for what the connection is at.
     fn phase_ends(&self) -> Option<Instant> {
@@ -384,8 +342,8 @@ impl<S: Stream> AsyncRead for Io<S> {
             state.since = Instant::now();
             pipe.client.visitor.seat.idles(true);
         }
-        if state.phase == Phase::Head && state.head >= state.most {
-            state.full = true;
+        if state.phase == Phase::Head && state.head >= MAX_HEAD {
+            state.too_long = true;
             return Poll::Pending;
         }
         let before = buf.filled().len();
