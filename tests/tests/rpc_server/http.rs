@@ -1,6 +1,7 @@
 //! HTTP as clients really speak it.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use crate::exchange::{
     connect, cookie, exchange, half_close, last_post, node, post, read_all, read_to_end,
@@ -156,6 +157,16 @@ fn a_request_line_that_is_too_long_is_refused_as_malformed() {
     }
 }
 
+/// Reads up to the end of [`ANSWER`], on a connection that stays.
+fn read_answer(stream: &mut TcpStream) {
+    let mut answer = Vec::new();
+    while !answer.ends_with(ANSWER.as_bytes()) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("an answer");
+        answer.push(byte[0]);
+    }
+}
+
 #[test]
 fn more_headers_than_core_reads_are_refused() {
     let node = node(&[]);
@@ -177,6 +188,16 @@ fn more_headers_than_core_reads_are_refused() {
     };
     assert_eq!((lines(400), lines(1_200)), (200, 200));
     assert_eq!((lines(1_500), lines(5_000)), (400, 400));
+    // Neither of the first request of a connection alone, nor when they come by and by.
+    let mut stream = connect(&node);
+    let filler = "X: 1\r\n".repeat(400);
+    let many = post(&format!("{filler}{login}"), CALL);
+    for request in [&post(&login, CALL), &many, &post(&login, CALL), &many] {
+        for part in request.as_bytes().chunks(1_000) {
+            stream.write_all(part).expect("written");
+        }
+        read_answer(&mut stream);
+    }
 }
 
 #[test]
@@ -189,12 +210,7 @@ fn a_request_line_without_an_end_is_refused_before_it_is_long() {
     let mut caller = connect(&node);
     let call = post(&cookie(&node), CALL);
     caller.write_all(call.as_bytes()).expect("written");
-    let mut answer = Vec::new();
-    while !answer.ends_with(ANSWER.as_bytes()) {
-        let mut byte = [0];
-        caller.read_exact(&mut byte).expect("its answer");
-        answer.push(byte[0]);
-    }
+    read_answer(&mut caller);
     caller.write_all(line.as_bytes()).expect("written");
     assert_eq!(read_to_end(&mut caller).status, 400, "who has logged in");
 }

@@ -64,7 +64,7 @@ fn callers_who_hang_up_in_the_queue_for_a_large_answer_are_gone_and_it_is_not_ma
 
 #[test]
 fn a_batch_whose_caller_has_hung_up_is_not_carried_out_to_its_end() {
-    const CALLS: usize = 3_000;
+    const CALLS: usize = 800;
     let node = node(&[]);
     let hash = large_block(&node);
     let quiet = open_now(&node);

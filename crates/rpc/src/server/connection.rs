@@ -46,7 +46,7 @@ use pipe::{Alarm, Io, Pipe};
 
 /// What hyper has of one connection in its buffers, each way, bytes.
 const BUFFER: usize = 32 * 1024;
-/// Lines of a head that hyper takes: as many as fit, so that the length is what is judged.
+/// Lines of a head at most: as many as fit, so that the length is what is judged.
 const MOST_LINES: usize = gate::MAX_HEAD / "a:\n".len();
 /// Time for the caller to read a refusal before its connection is cut.
 const LINGER: Duration = Duration::from_secs(1);
@@ -102,6 +102,8 @@ impl Client {
 #[derive(Clone)]
 pub(super) struct Serving {
     http: http1::Builder,
+    /// For heads of many lines.
+    many_lines: http1::Builder,
     stage: watch::Receiver<Stage>,
     context: Arc<Context>,
 }
@@ -124,10 +126,12 @@ impl Serving {
         // Of a caller who only sends no more the answer is sent: see `pipe`.
         http.half_close(true)
             .header_read_timeout(None)
-            .max_headers(MOST_LINES)
             .max_buf_size(BUFFER);
+        let mut many_lines = http.clone();
+        many_lines.max_headers(MOST_LINES);
         Self {
             http,
+            many_lines,
             stage,
             context: Arc::new(context),
         }
@@ -156,11 +160,13 @@ impl Serving {
     }
 
     async fn until_the_end<S: Stream>(&self, pipe: &Rc<Pipe<S>>, client: &Rc<Client>) -> End {
-        let service = service_fn(move |request| async move {
-            Answered::Ok(self.answer(request, pipe, client).await)
-        });
-        let io = TokioIo::new(Io(pipe.clone()));
-        let mut http = self.http.serve_connection(io, service);
+        let serve = |http: &http1::Builder| {
+            let service = service_fn(move |request| async move {
+                Answered::Ok(self.answer(request, pipe, client).await)
+            });
+            http.serve_connection(TokioIo::new(Io(pipe.clone())), service)
+        };
+        let mut http = serve(&self.http);
         let seat = &client.visitor.seat;
         let mut ending = pin!(async {
             tokio::select! {
@@ -177,6 +183,11 @@ impl Serving {
                 }
                 if pipe.poll_gone(cx).is_ready() {
                     return Poll::Ready(Err(End::Cut));
+                }
+                if pipe.has_many_lines() {
+                    let few = std::mem::replace(&mut http, serve(&self.many_lines));
+                    pipe.give_again(&few.into_parts().read_buf);
+                    continue;
                 }
                 if pipe.is_too_long() {
                     return Poll::Ready(Err(End::Refused(StatusCode::BAD_REQUEST)));

@@ -479,9 +479,14 @@ mod tests {
     #[actix_rt::test]
     async fn who_queues_waits_and_who_need_not_queue_does_not() {
         let scene = scene().await;
-        let execution = execution(&scene);
-        let (context, progress) = (execution.context.clone(), execution.progress.clone());
-        let call = || jsonrpc::answer(br#"{"method":"getblockstats","params":[0]}"#, &execution);
+        let context = Arc::new(scene.context());
+        let progress = Arc::<Progress>::default();
+        let call = || {
+            let (context, progress) = (context.clone(), progress.clone());
+            let execution = Execution::new(context, AddressGroup::Unix, None, progress);
+            let call = br#"{"method":"getblockstats","params":[0]}"#;
+            async move { jsonrpc::answer(call, &execution).await }
+        };
         assert_eq!(call().await.status, 200);
         assert!(!progress.waits());
         // For its turn.
@@ -512,7 +517,6 @@ mod tests {
         drop(queued);
         assert!(!progress.waits(), "nor does who has left");
         drop(seats);
-        drop((execution, context));
         scene.end().await;
     }
 

@@ -34,6 +34,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const MAX_AHEAD: usize = 16 * 1024;
 /// The same of a caller who has not logged in.
 const MAX_AHEAD_OF_STRANGER: usize = 4 * 1024;
+/// Lines of a head that hyper takes by itself.
+const FEW_LINES: usize = 100;
 /// Read at once of what is ahead, bytes.
 const READ_AHEAD: usize = 4 * 1024;
 
@@ -125,6 +127,9 @@ struct State {
     head: usize,
     /// It has as many as it may have, and is not whole.
     too_long: bool,
+    lines: Lines,
+    /// hyper takes any number of lines: see [`Pipe::has_many_lines`].
+    many_lines: bool,
     /// hyper waits for bytes.
     wanted: bool,
     /// Received before hyper wanted it.
@@ -152,6 +157,8 @@ impl<S: Stream> Pipe<S> {
             first: true,
             head: 0,
             too_long: false,
+            lines: Lines::default(),
+            many_lines: false,
             wanted: false,
             ahead: BytesMut::new(),
             ended: false,
@@ -172,6 +179,7 @@ impl<S: Stream> Pipe<S> {
         let mut state = self.state.borrow_mut();
         state.phase = Phase::Call;
         state.head = 0;
+        state.lines = Lines::default();
         state.first = false;
     }
 
@@ -190,6 +198,22 @@ impl<S: Stream> Pipe<S> {
     /// Whether the head is longer than any may be, be it one line that does not end.
     pub(super) fn is_too_long(&self) -> bool {
         self.state.borrow().too_long
+    }
+
+    /// Whether the head has more lines than hyper takes without a price: room for so many as a
+    /// head can have costs each request 40 µs. True once; hyper is to be made anew then, with
+    /// that room, and gets all of the head again by [`Pipe::give_again`].
+    pub(super) fn has_many_lines(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let many = state.lines.count > FEW_LINES && state.blocked.is_none();
+        many && !std::mem::replace(&mut state.many_lines, true)
+    }
+
+    /// hyper is given these bytes again, before all others.
+    pub(super) fn give_again(&self, bytes: &[u8]) {
+        let mut state = self.state.borrow_mut();
+        state.give_back(bytes);
+        state.head = 0;
     }
 
     /// Whether the caller has sent what hyper has not read.
@@ -297,7 +321,40 @@ impl<S: Stream> Pipe<S> {
     }
 }
 
+/// The lines of a head, as its bytes go by.
+#[derive(Default)]
+struct Lines {
+    count: usize,
+    /// Nothing of the present one is there; not so of the first one.
+    is_empty: bool,
+    /// An empty line has ended the head.
+    over: bool,
+}
+
+impl Lines {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                _ if self.over => return,
+                b'\n' => {
+                    self.count += 1;
+                    self.over = std::mem::replace(&mut self.is_empty, true);
+                }
+                b'\r' => {}
+                _ => self.is_empty = false,
+            }
+        }
+    }
+}
+
 impl State {
+    /// These bytes are before all others that were received.
+    fn give_back(&mut self, bytes: &[u8]) {
+        let mut all = BytesMut::from(bytes);
+        all.extend_from_slice(&self.ahead);
+        self.ahead = all;
+    }
+
     /// When the caller has had its time for what the connection is at.
     fn phase_ends(&self) -> Option<Instant> {
         match self.phase {
@@ -359,6 +416,15 @@ impl<S: Stream> AsyncRead for Io<S> {
             let mut stream = pipe.stream.borrow_mut();
             ready!(Pin::new(&mut *stream).poll_read(cx, buf))?;
             state.ended = buf.filled().len() == before;
+        }
+        if matches!(state.phase, Phase::Idle | Phase::Head) && !state.many_lines {
+            state.lines.add(&buf.filled()[before..]);
+            // What hyper has not sent yet would be lost with it.
+            if state.lines.count > FEW_LINES && state.blocked.is_none() {
+                state.give_back(&buf.filled()[before..]);
+                buf.set_filled(before);
+                return Poll::Pending;
+            }
         }
         state.wanted = false;
         let count = buf.filled().len() - before;
