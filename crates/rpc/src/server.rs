@@ -106,7 +106,7 @@ struct Context {
 impl Context {
     fn new(config: &RpcConfig, cookie: &str, node: NodeHandle) -> io::Result<Self> {
         Ok(Self {
-            methods: Methods { node },
+            methods: Methods::new(node),
             access: Arc::new(Access::new(config.access.clone(), cookie)),
             guesses: Arc::default(),
             shares: Shares::new(config),

@@ -486,3 +486,52 @@ fn answers_have_every_member_that_bitcoinds_have_in_its_order() {
     let fee = "blockmintxfee";
     assert_eq!(own[fee].to_string(), theirs[fee].to_string(), "{fee}");
 }
+
+#[test]
+fn fee_estimates_a_template_and_categories_of_the_log_are_those_of_bitcoind() {
+    let (core, ours) = two();
+    for target in [0, 1, 12, 13, 48, 49, 1_008, 1_009] {
+        assert_same(&core, &ours, "estimaterawfee", json!([target]));
+    }
+    for threshold in [
+        json!(0.5),
+        json!(0),
+        json!(1),
+        json!(1.1),
+        json!(-1),
+        json!("x"),
+    ] {
+        assert_same(&core, &ours, "estimaterawfee", json!([6, threshold]));
+    }
+    let of =
+        |node: &Node, method: &str, member: &str| node.rpc().get(method, json!([]))[member].clone();
+    let of_block = ["currentblockweight", "currentblocktx"];
+    for member in of_block {
+        assert_eq!(of(&ours, "getmininginfo", member), Value::Null, "{member}");
+    }
+    let request = json!([{ "rules": ["segwit"] }]);
+    let template = |node: &Node| node.rpc().get("getblocktemplate", request.clone());
+    assert_eq!(
+        template(&ours)["capabilities"],
+        template(&core)["capabilities"]
+    );
+    for member in of_block {
+        let theirs = of(&core, "getmininginfo", member);
+        assert_eq!(of(&ours, "getmininginfo", member), theirs, "{member}");
+        assert!(theirs.is_number());
+    }
+    let most = of(&core, "getmempoolinfo", "maxmempool");
+    assert_eq!(of(&ours, "getmempoolinfo", "maxmempool"), most);
+    // Every category of Core's is one here, and all that have something to log are switched.
+    let all = core.rpc().get("logging", json!([]));
+    for category in all.as_object().expect("categories").keys() {
+        let now = ours.rpc().get("logging", json!([[category]]));
+        assert!(now[category].is_boolean(), "{category}");
+    }
+    let now = ours.rpc().get("logging", json!([["net"], ["validation"]]));
+    assert_eq!(
+        (&now["net"], &now["validation"]),
+        (&json!(true), &json!(false))
+    );
+    assert_same(&core, &ours, "logging", json!([["nonsense"]]));
+}

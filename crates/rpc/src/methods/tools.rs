@@ -6,6 +6,8 @@ mod fees;
 mod messages;
 mod multisig;
 
+pub(super) use fees::ESTIMATERAWFEE;
+
 use std::rc::Rc;
 
 use serde_json::{Value, json};
