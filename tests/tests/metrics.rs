@@ -11,6 +11,7 @@ use handfast_tests::process::{Node, Setup, free_address};
 use handfast_tests::rpc::Endpoint;
 use handfast_tests::scripted_peer::ScriptedPeer;
 use handfast_tests::served_chain::ServedChain;
+use handfast_tests::skipped;
 use handfast_tests::wait::wait_for;
 use handfast_wire::Network;
 use serde_json::json;
@@ -192,7 +193,7 @@ fn promtool() -> Option<PathBuf> {
 #[test]
 fn promtool_finds_nothing_to_say_about_the_page() {
     let Some(promtool) = promtool() else {
-        eprintln!("skipped: promtool is not installed");
+        skipped("promtool is not installed; name it with PROMTOOL");
         return;
     };
     let page = plain(&busy());

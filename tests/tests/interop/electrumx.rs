@@ -113,7 +113,7 @@ impl Server {
 #[test]
 fn electrumx_indexes_our_chain_and_follows_it() {
     let Some(programs) = programs() else {
-        eprintln!("skipped: ElectrumX cannot be installed here");
+        handfast_tests::skipped("ElectrumX cannot be installed here");
         return;
     };
     let node = Setup::handfast(Network::Regtest).start();
