@@ -82,7 +82,7 @@ fn nothing_follows(rest: &str) -> Result<(), String> {
 fn script(text: &str, place: Place) -> Result<(), String> {
     use Place::{Leaf, P2sh, P2wsh, Top};
     let Some((name, inside)) = function(text) else {
-        return fragment(text, text, place);
+        return fragment(text, None, place);
     };
     let only = |name: &str, where_: &str| Err(format!("Can only have {name} {where_}"));
     match (name, place) {
@@ -109,7 +109,7 @@ fn script(text: &str, place: Place) -> Result<(), String> {
             _ => Err("rawtr(): only one key expected.".to_owned()),
         },
         ("tr" | "rawtr", _) => only(name, "at top level"),
-        _ => fragment(text, name, place),
+        _ => fragment(text, Some(name), place),
     }
 }
 
@@ -181,10 +181,13 @@ fn take(text: &mut &str, mark: char) -> bool {
     rest.is_some()
 }
 
-/// Miniscript, if it can be: with wrappers before a colon.
-fn fragment(text: &str, name: &str, place: Place) -> Result<(), String> {
-    let name = name.rsplit(':').next().unwrap_or(name);
-    let known = FRAGMENTS.contains(&name) || name == text && ["0", "1"].contains(&name);
+/// Miniscript, if it can be: with wrappers before a colon. Without a name it is no function.
+fn fragment(text: &str, name: Option<&str>, place: Place) -> Result<(), String> {
+    let bare = |name: &str| name.rsplit(':').next().unwrap_or(name).to_owned();
+    let known = match name {
+        Some(name) => FRAGMENTS.contains(&bare(name).as_str()),
+        None => ["0", "1"].contains(&bare(text).as_str()),
+    };
     match place {
         Place::P2wsh | Place::Leaf if known && is_closed(text) => Ok(()),
         Place::Top | Place::P2sh if known && is_closed(text) => {
@@ -264,6 +267,8 @@ mod tests {
             ),
             ("rawtr(K,pk(K))", "rawtr(): only one key expected."),
             (")", "'' is not a valid descriptor function"),
+            ("pkh", "'pkh' is not a valid descriptor function"),
+            ("wsh(pk)", "A function is needed within P2WSH"),
             // Here Core says nothing at all, or knows how to derive it.
             ("pkh(K))", "Nothing is expected where ')' follows"),
             (
