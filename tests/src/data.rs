@@ -21,7 +21,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
     if path.is_file() {
         return Some(path);
     }
-    eprintln!("SKIPPED: {} is not there", path.display());
+    crate::skipped(&format!("{} is not there", path.display()));
     None
 }
 

@@ -16,10 +16,10 @@ pub fn make_room(count: u64) -> bool {
         return true;
     }
     if !enough(limit.maximum) {
-        eprintln!(
-            "skipped: {count} open files are needed, {} are allowed (ulimit -Hn)",
-            limit.maximum.unwrap_or_default()
-        );
+        let allowed = limit.maximum.unwrap_or_default();
+        crate::skipped(&format!(
+            "{count} open files are needed, {allowed} are allowed (ulimit -Hn)"
+        ));
         return false;
     }
     let wanted = Rlimit {

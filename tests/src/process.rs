@@ -183,7 +183,7 @@ impl Setup {
             .status()
             .is_ok_and(|status| status.success());
         if !allowed {
-            eprintln!("skipped: unshare --map-root-user --mount is not allowed here");
+            crate::skipped("unshare --map-root-user --mount is not allowed here");
         }
         self.disk = Some(mebibytes);
         allowed.then_some(self)

@@ -75,7 +75,7 @@ impl ShiftedClock {
         match compiler.status() {
             Ok(status) => assert!(status.success(), "cc: {status}"),
             Err(error) => {
-                eprintln!("skipped: no C compiler ({error})");
+                crate::skipped(&format!("no C compiler ({error})"));
                 return None;
             }
         }

@@ -313,7 +313,9 @@ fn a_running_node_whose_listening_socket_is_taken_away_notices_and_listens_anew(
     match listening_socket(&node, node.p2p()) {
         Ok(socket) => rustix::net::shutdown(socket, rustix::net::Shutdown::Both),
         Err(error) => {
-            eprintln!("SKIPPED: this system does not let us at the socket: {error}");
+            handfast_tests::skipped(&format!(
+                "this system does not let us at the socket: {error}"
+            ));
             return;
         }
     }
@@ -376,7 +378,7 @@ fn an_accept_queue_that_the_system_caps_is_one_warning_that_names_the_remedy() {
     let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("Linux tells");
     let limit: usize = limit.trim().parse().expect("a number");
     if limit >= 65_535 {
-        eprintln!("SKIPPED: net.core.somaxconn is {limit}, nothing is capped");
+        handfast_tests::skipped(&format!("net.core.somaxconn is {limit}, nothing is capped"));
         return;
     }
     let _alone = alone();

@@ -250,7 +250,8 @@ fn a_target_that_had_no_time_to_answer_since_a_signal_ended_the_run_gets_no_verd
     read_until(&mut progress, " connections, ");
     // It answers nobody any more, and would not be blamed before half a minute is over.
     kill_process(node.id(), Signal::STOP).expect("it runs");
-    kill_process(id(&run), Signal::INT).expect("it runs");
+    // As a terminal does that is closed.
+    kill_process(id(&run), Signal::HUP).expect("it runs");
     let mut rest = String::new();
     progress.read_to_string(&mut rest).expect("it can be read");
     let ended = run.wait_with_output().expect("it ends");

@@ -195,7 +195,13 @@ fn a_node_that_fuzzes_itself_tells_its_own_connections_and_blocks_from_others() 
     let node = node();
     let height = node.height();
     let options = json!({ "cycles": 1_500, "concurrency": 50, "seed": 3 });
-    let played = ["reset", "half-open", "stall", "sync-then-drop"];
+    let played = [
+        "reset",
+        "half-open",
+        "stall",
+        "sync-then-drop",
+        "addr-flood",
+    ];
     node.rpc().get("startfuzz", json!([played, options]));
     let done = wait_for("the run is over", || {
         Some(status(&node)).filter(|status| status["state"] == "done")
@@ -204,6 +210,8 @@ fn a_node_that_fuzzes_itself_tells_its_own_connections_and_blocks_from_others() 
     assert_eq!(done["report"]["total"]["ended"], 1_500, "{done}");
     assert_eq!(node.rpc().get("getpeerhistory", json!([])), json!([]));
 
+    // The addresses that it makes up can be nobody's.
+    assert_eq!(node.rpc().get("getnodeaddresses", json!([0])), json!([]));
     assert!(node.height() > height, "blocks of the fuzzer were followed");
     let tips = node.rpc().get("getchaintips", json!([]));
     let tips = tips.as_array().expect("a list");

@@ -58,7 +58,10 @@ fn the_log_is_made_detailed_and_plain_again_while_the_node_runs() {
     assert_eq!(detailed_lines(&node), 0);
 
     let some = logging(json!([["proto", "rpc"], ["proto::session"]]));
-    let expected = ["proto", "proto::peer_table", "proto::sync", "rpc"];
+    // With the categories of Core that stand for them.
+    let of_core = ["addrman", "cmpctblock", "http"];
+    let own = ["proto", "proto::peer_table", "proto::sync", "rpc"];
+    let expected = [&of_core[..], &own].concat();
     assert_eq!(on(&some), expected);
     visit(&node);
     let lines = detailed_lines(&node);

@@ -212,7 +212,8 @@ fn summary(setup: &Setup, report: &Report<'_>, saved: &Saved) -> String {
 /// to the group of both.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
-/// Set by the first SIGINT or SIGTERM; another one ends the process.
+/// Set by the first SIGINT, SIGTERM or SIGHUP, which a terminal that is closed sends; another
+/// one ends the process.
 fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = Arc::new(AtomicBool::new(false));
@@ -220,9 +221,10 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
     // Until it is listened for, a signal would end the process, and nothing would be said.
     let (listens, listened) = mpsc::channel();
     let wait = async move {
-        let (Ok(mut interrupt), Ok(mut terminate)) = (
+        let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = (
             signal(SignalKind::interrupt()),
             signal(SignalKind::terminate()),
+            signal(SignalKind::hangup()),
         ) else {
             return;
         };
@@ -232,6 +234,7 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
             }
             told.store(true, Ordering::Relaxed);
             if first.is_some_and(|first| first.elapsed() >= SAME_SIGNAL) {

@@ -27,6 +27,16 @@ pub(crate) enum Dialled {
 }
 
 impl Dialled {
+    /// Every outcome.
+    const ALL: [Self; 6] = [
+        Self::Connected,
+        Self::Refused,
+        Self::TimedOut,
+        Self::Unreachable,
+        Self::Failed,
+        Self::NoSlot,
+    ];
+
     /// The outcome that an error stands for.
     pub(crate) fn of(error: &io::Error) -> Self {
         match error.kind() {
@@ -49,8 +59,9 @@ impl Dialled {
     }
 }
 
-/// The counts, by label.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The counts, by label: every label there is, also before its first event, since a monitor
+/// sees no rise of what was not there before.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventCounts {
     /// Connections that ended, by [`DoneReason::label`].
     pub disconnects: BTreeMap<&'static str, u64>,
@@ -58,6 +69,27 @@ pub struct EventCounts {
     pub dials: BTreeMap<&'static str, u64>,
     /// Blocks that peers sent, asked for or not, by the direction of the connection.
     pub blocks: BTreeMap<&'static str, u64>,
+}
+
+impl Default for EventCounts {
+    fn default() -> Self {
+        let zero = |label| (label, 0);
+        Self {
+            disconnects: DoneReason::LABELS.into_iter().map(zero).collect(),
+            dials: Dialled::ALL.map(Dialled::label).map(zero).into(),
+            blocks: DIRECTIONS.map(class).map(zero).into(),
+        }
+    }
+}
+
+const DIRECTIONS: [Direction; 3] = [Direction::Inbound, Direction::Outbound, Direction::Manual];
+
+fn class(over: Direction) -> &'static str {
+    match over {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+        Direction::Manual => "manual",
+    }
 }
 
 /// Written by the actors, read by metrics.
@@ -83,12 +115,7 @@ impl EventCounters {
     }
 
     pub(crate) fn block(&self, over: Direction) {
-        let class = match over {
-            Direction::Inbound => "inbound",
-            Direction::Outbound => "outbound",
-            Direction::Manual => "manual",
-        };
-        *self.counts().blocks.entry(class).or_default() += 1;
+        *self.counts().blocks.entry(class(over)).or_default() += 1;
     }
 }
 
@@ -107,9 +134,25 @@ mod tests {
         counters.dialled(Dialled::of(&io::ErrorKind::BrokenPipe.into()));
         counters.block(Direction::Manual);
         let counts = counters.read();
-        let disconnects = [("evicted", 1), ("undecodable", 2)];
-        assert_eq!(counts.disconnects, disconnects.into());
-        assert_eq!(counts.dials, [("refused", 1), ("failed", 1)].into());
-        assert_eq!(counts.blocks, [("manual", 1)].into());
+        let seen = |counts: &BTreeMap<&'static str, u64>| -> Vec<(&str, u64)> {
+            let seen = counts.iter().filter(|(_, count)| **count > 0);
+            seen.map(|(label, count)| (*label, *count)).collect()
+        };
+        assert_eq!(
+            seen(&counts.disconnects),
+            [("evicted", 1), ("undecodable", 2)]
+        );
+        assert_eq!(seen(&counts.dials), [("failed", 1), ("refused", 1)]);
+        assert_eq!(seen(&counts.blocks), [("manual", 1)]);
+        let labels = EventCounts::default();
+        assert_eq!(
+            counts.disconnects.len(),
+            labels.disconnects.len(),
+            "all were there before"
+        );
+        assert_eq!(
+            (counts.dials.len(), counts.blocks.len()),
+            (Dialled::ALL.len(), 3)
+        );
     }
 }

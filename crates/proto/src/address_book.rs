@@ -17,8 +17,8 @@
 //! * gossip never displaces a tried address, and never changes what we know of it
 //!   from a connection of our own.
 //!
-//! Private, loopback and otherwise unroutable addresses are never learned, except
-//! on a network where they are all there is (regtest). Tor, I2P and CJDNS addresses
+//! Addresses that are not routable are never learned, but for private ones and those of this
+//! machine on a network where they are all there is (regtest). Tor, I2P and CJDNS addresses
 //! (BIP155) are not kept: we could not dial them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +36,7 @@ mod routable;
 mod spelling;
 
 pub use overlay::{Overlay, OverlayError};
-pub use routable::{canonical, is_routable};
+pub use routable::{canonical, is_local, is_routable};
 pub use spelling::{overlay_network, read_ip};
 
 /// Most addresses in the book.
@@ -152,7 +152,8 @@ pub struct AddressBook {
 }
 
 impl AddressBook {
-    /// An empty book. `allow_private`: also learn unroutable addresses (regtest).
+    /// An empty book. `allow_private`: also learn private addresses and those of this machine
+    /// (regtest).
     #[must_use]
     pub fn new(allow_private: bool) -> Self {
         Self {
@@ -388,8 +389,8 @@ impl AddressBook {
     /// The address in its one form, if it may be in the book at all.
     fn acceptable(&self, addr: SocketAddr) -> Option<SocketAddr> {
         let addr = canonical(addr);
-        let usable = addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast();
-        (usable && (self.allow_private || is_routable(addr.ip()))).then_some(addr)
+        let may_be = self.allow_private && is_local(addr.ip()) || is_routable(addr.ip());
+        (addr.port() != 0 && may_be).then_some(addr)
     }
 
     /// Inserts an absent address, making room by the rules of the module.

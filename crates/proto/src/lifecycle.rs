@@ -220,6 +220,38 @@ impl DoneReason {
         }
     }
 
+    /// Every [`DoneReason::label`].
+    pub const LABELS: [&'static str; 28] = [
+        "remote_closed",
+        "remote_reset",
+        "handshake_timeout",
+        "self_connection",
+        "obsolete_version",
+        "missing_services",
+        "duplicate_connection",
+        "undecodable",
+        "malformed_flood",
+        "misbehaving",
+        "service_not_offered",
+        "protocol_violation",
+        "ping_timeout",
+        "inactive",
+        "slow_reader",
+        "slow_sender",
+        "refused",
+        "evicted",
+        "banned",
+        "invalid_header",
+        "invalid_block",
+        "low_work_chain",
+        "stale_chain",
+        "headers_timeout",
+        "block_stalled",
+        "requested",
+        "shutdown",
+        "panicked",
+    ];
+
     /// The kind of reason in one word, without what a remote had to say: for counting.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -369,4 +401,18 @@ pub struct Ending {
     pub reached: Reached,
     /// Why it ended.
     pub reason: DoneReason,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_of_a_reason_is_listed() {
+        let source = include_str!("lifecycle.rs");
+        let (_, from) = source.split_once("pub fn label(").expect("it is there");
+        let (label, _) = from.split_once("\n    }\n").expect("it ends");
+        let written: Vec<&str> = label.split('"').skip(1).step_by(2).collect();
+        assert_eq!(written, DoneReason::LABELS);
+    }
 }

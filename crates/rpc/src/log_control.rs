@@ -57,7 +57,6 @@ macro_rules! categories {
 /// Sorted by name.
 const CATEGORIES: &[Category] = categories! {
     "chain" => "handfast_chain",
-    "http" => "actix_http",
     "node" => "handfast_node",
     "node::connector" => "handfast_node::connector",
     "node::listener" => "handfast_node::listener",
@@ -68,6 +67,39 @@ const CATEGORIES: &[Category] = categories! {
     "proto::sync" => "handfast_proto::sync",
     "rpc" => "handfast_rpc",
 };
+
+/// Core's categories, sorted by name, and those of ours that have what they are about. Of one
+/// without any there is nothing to log. Core's `rpc` is ours.
+const OF_CORE: &[(&str, &[&str])] = &[
+    ("addrman", &["proto::peer_table"]),
+    ("bench", &[]),
+    ("blockstorage", &["chain"]),
+    ("cmpctblock", &["proto::sync"]),
+    ("coindb", &["chain"]),
+    ("estimatefee", &[]),
+    ("http", &["rpc"]),
+    ("i2p", &[]),
+    ("ipc", &[]),
+    ("kernel", &["chain"]),
+    ("leveldb", &["chain"]),
+    ("mempool", &[]),
+    ("mempoolrej", &[]),
+    ("net", &["node", "proto"]),
+    ("privatebroadcast", &[]),
+    ("proxy", &[]),
+    ("prune", &["chain"]),
+    ("qt", &[]),
+    ("rand", &[]),
+    ("reindex", &["chain"]),
+    ("scan", &[]),
+    ("selectcoins", &[]),
+    ("tor", &[]),
+    ("txpackages", &[]),
+    ("txreconciliation", &[]),
+    ("validation", &["chain"]),
+    ("walletdb", &[]),
+    ("zmq", &[]),
+];
 
 struct Handed {
     log: Box<dyn LogControl>,
@@ -97,11 +129,17 @@ pub(crate) fn file() -> Option<PathBuf> {
     HANDED.get()?.log.file()
 }
 
-/// Every category, and whether it is logged in detail.
+/// Every category, Core's among them, sorted by name, and whether it is logged in detail.
 pub(crate) fn categories() -> impl Iterator<Item = (&'static str, bool)> {
-    CATEGORIES
-        .iter()
-        .map(|category| (category.name, (category.is_detailed)()))
+    let own = CATEGORIES.iter();
+    let own = own.map(|category| (category.name, (category.is_detailed)()));
+    let of_core = OF_CORE.iter().map(|(name, ours)| {
+        let mut meant = CATEGORIES.iter().filter(|one| ours.contains(&one.name));
+        let detailed = !ours.is_empty() && meant.all(|one| (one.is_detailed)());
+        (*name, detailed)
+    });
+    let all: BTreeMap<_, _> = own.chain(of_core).collect();
+    all.into_iter()
 }
 
 /// Logs categories in detail or not, one change after another; none when one is unknown.
@@ -130,15 +168,14 @@ fn changed(
 ) -> Result<BTreeMap<&'static str, bool>, AdjustError> {
     let mut next = asked.clone();
     for (name, detailed) in changes {
-        let mut meant = CATEGORIES
-            .iter()
-            .filter(|category| stands_for(name, category));
-        let first = meant
-            .next()
-            .ok_or_else(|| AdjustError::Unknown((*name).to_owned()))?;
-        for category in std::iter::once(first).chain(meant) {
-            next.insert(category.target, *detailed);
+        let of_core = OF_CORE.iter().find(|(of_core, _)| of_core == name);
+        let ours = of_core.map_or(std::slice::from_ref(name), |(_, ours)| *ours);
+        let is_meant = |category: &&Category| ours.iter().any(|one| stands_for(one, category));
+        let meant: Vec<&Category> = CATEGORIES.iter().filter(is_meant).collect();
+        if meant.is_empty() && of_core.is_none() {
+            return Err(AdjustError::Unknown((*name).to_owned()));
         }
+        next.extend(meant.iter().map(|category| (category.target, *detailed)));
     }
     Ok(next)
 }
@@ -192,9 +229,25 @@ mod tests {
         );
         assert_eq!(after(&[("all", true)]).len(), CATEGORIES.len());
         assert_eq!(after(&[("1", false)]).len(), CATEGORIES.len());
-        for name in ["net", "nod", "node::", "proto::sess", ""] {
+        for name in ["none", "nod", "node::", "proto::sess", ""] {
             let error = changed(&BTreeMap::new(), &[("rpc", true), (name, true)]);
             assert_eq!(error, Err(AdjustError::Unknown(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn categories_of_core_stand_for_ours_where_there_are_any() {
+        assert_eq!(after(&[("http", true)]), after(&[("rpc", true)]));
+        let net = after(&[("net", true)]);
+        assert_eq!(net, after(&[("node", true), ("proto", true)]));
+        assert!(net.len() > 6, "with their modules");
+        assert!(after(&[("mempool", true)]).is_empty(), "there is none");
+        let names: Vec<_> = categories().map(|(name, _)| name).collect();
+        assert!(names.is_sorted() && names.contains(&"net") && names.contains(&"node::listener"));
+        for (name, ours) in OF_CORE {
+            let is_one = |one: &&str| CATEGORIES.iter().any(|category| category.name == *one);
+            assert!(ours.iter().all(|one| is_one(one)), "{name}");
+            assert!(!is_one(name), "{name} is one of ours");
         }
     }
 
@@ -229,7 +282,7 @@ mod tests {
     #[test]
     fn categories_are_sorted_and_below_each_other_by_name_as_by_target() {
         assert!(CATEGORIES.is_sorted_by(|one, next| one.name < next.name));
-        for category in CATEGORIES.iter().filter(|category| category.name != "http") {
+        for category in CATEGORIES {
             assert_eq!(category.target, format!("handfast_{}", category.name));
         }
     }

@@ -82,8 +82,27 @@ struct Refused {
     reason: &'static str,
 }
 
+impl Refusal {
+    const ALL: [Self; 4] = [Self::Address, Self::Host, Self::Login, Self::Guesses];
+
+    fn label(self) -> Refused {
+        let reason = match self {
+            Self::Address => "address",
+            Self::Host => "host",
+            Self::Login => "login",
+            Self::Guesses => "guesses",
+        };
+        Refused { reason }
+    }
+}
+
 impl Default for RpcMetrics {
     fn default() -> Self {
+        let refused = Family::<Refused, Counter>::default();
+        for why in Refusal::ALL {
+            // At 0 from the start.
+            drop(refused.get_or_create(&why.label()));
+        }
         Self {
             seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             calls: Family::default(),
@@ -93,7 +112,7 @@ impl Default for RpcMetrics {
                 .map(|method| (method, OnceLock::new()))
                 .collect(),
             turned_away: Counter::default(),
-            refused: Family::default(),
+            refused,
         }
     }
 }
@@ -127,13 +146,7 @@ impl RpcMetrics {
 
     /// A caller was refused.
     pub(crate) fn refused(&self, why: Refusal) {
-        let reason = match why {
-            Refusal::Address => "address",
-            Refusal::Host => "host",
-            Refusal::Login => "login",
-            Refusal::Guesses => "guesses",
-        };
-        self.refused.get_or_create(&Refused { reason }).inc();
+        self.refused.get_or_create(&why.label()).inc();
     }
 
     /// The page, in the OpenMetrics text format ([`Format::write`] turns it into the plain

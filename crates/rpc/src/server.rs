@@ -12,7 +12,7 @@
 //! |---|---|---|---|
 //! | connections, and their descriptors | half of what peers and files leave, and nobody's when others want them | the largest makes room first | [`share`] |
 //! | time of a connection on which nothing is asked | 30 s to its first request, 75 s between two, 30 s for an answer of which nothing is read | | [`connection`] |
-//! | memory for heads of requests | 8 KB each; longer ones: 512 at once | the largest makes room first | [`share`] |
+//! | memory for heads of requests | 8 KB each | | [`connection`] |
 //! | memory for bodies | none: no body is read before the login | | [`call`] |
 //! | pages of metrics, looks at sync | one at a time, for all who wait | | [`once`] |
 //! | blocks and headers by `/rest` | 16 at once, until they are read; after 30 s others may have their turn | the largest makes room first | [`rest`] |
@@ -106,7 +106,7 @@ struct Context {
 impl Context {
     fn new(config: &RpcConfig, cookie: &str, node: NodeHandle) -> io::Result<Self> {
         Ok(Self {
-            methods: Methods { node },
+            methods: Methods::new(node),
             access: Arc::new(Access::new(config.access.clone(), cookie)),
             guesses: Arc::default(),
             shares: Shares::new(config),
@@ -127,8 +127,6 @@ impl Context {
 struct Shares {
     tcp: Arc<Share>,
     unix: Arc<Share>,
-    /// Of those over TCP, the ones in the middle of a request whose head is long.
-    long_heads: Arc<Share>,
     /// Of those over TCP who have not logged in, the ones whose answer by `/rest` is made or
     /// being sent.
     rest: Arc<Share>,
@@ -146,9 +144,6 @@ const REST_PATIENCE: Duration = Duration::from_secs(30);
 const ANSWERS: usize = 16;
 /// Time in which something of such an answer is read, when others wait for theirs.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// Callers in the middle of a request whose head is long, at most; each has up to 20 KB of
-/// it here.
-const LONG_HEADS: usize = 512;
 /// Connections that may have been accepted, and are refused or not yet let in.
 const BEFORE_ADMISSION: usize = 8;
 
@@ -164,20 +159,13 @@ impl Shares {
         Self {
             tcp: Share::new(tcp, IDLE),
             unix: Share::new(unix, IDLE),
-            long_heads: Share::new(LONG_HEADS, IDLE),
             rest: Share::new(REST_ANSWERS, REST_PATIENCE),
             answers: Share::new(ANSWERS, ANSWER_PATIENCE),
         }
     }
 
     fn evicted(&self) -> u64 {
-        let all = [
-            &self.tcp,
-            &self.unix,
-            &self.long_heads,
-            &self.rest,
-            &self.answers,
-        ];
+        let all = [&self.tcp, &self.unix, &self.rest, &self.answers];
         all.iter().map(|share| share.evicted()).sum()
     }
 }

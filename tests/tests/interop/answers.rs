@@ -432,6 +432,81 @@ fn a_connection_is_opened_and_a_message_sent_on_demand() {
     );
 }
 
+/// Where nodes of one's own can be: the book of a regtest node takes them, and Core's does not.
+const LOCAL: [&str; 8] = [
+    "10.0.0.1",
+    "127.0.0.1",
+    "169.254.0.1",
+    "172.31.255.255",
+    "192.168.0.1",
+    "::1",
+    "fc00::1",
+    "fe80::1",
+];
+
+#[test]
+fn what_bitcoind_does_not_route_is_in_our_address_book_neither() {
+    let core = Setup::bitcoind(Network::Regtest).start();
+    let ours = Setup::handfast(Network::Regtest).start();
+    let refused = json!({ "error": "failed-adding-to-new", "success": false });
+    let of = |node: &Node, ip: &str| node.rpc().get("addpeeraddress", json!([ip, 8333]));
+    for ip in [
+        "0.0.0.0",
+        "0.255.255.255",
+        "100.64.0.0",
+        "100.127.255.255",
+        "192.0.2.0",
+        "192.0.2.255",
+        "198.18.0.0",
+        "198.19.255.255",
+        "198.51.100.0",
+        "198.51.100.255",
+        "203.0.113.0",
+        "203.0.113.255",
+        "255.255.255.255",
+        "::",
+        "2001:10::1",
+        "2001:2f:ffff::1",
+        "2001:db8::1",
+        "2001:db8:ffff::1",
+    ] {
+        assert_eq!(
+            (of(&core, ip), of(&ours, ip)),
+            (refused.clone(), refused.clone()),
+            "{ip}"
+        );
+    }
+    for ip in LOCAL {
+        let taken = json!({ "success": true });
+        assert_eq!(
+            (of(&core, ip), of(&ours, ip)),
+            (refused.clone(), taken),
+            "{ip}"
+        );
+    }
+    // Beside them; each of another group, that bitcoind has a place for it.
+    for ip in [
+        "9.255.255.255",
+        "11.0.0.1",
+        "100.63.255.255",
+        "100.128.0.1",
+        "126.255.255.255",
+        "169.255.0.1",
+        "172.32.0.1",
+        "192.0.3.1",
+        "192.88.99.1",
+        "192.169.0.1",
+        "198.20.0.1",
+        "198.51.101.1",
+        "203.0.114.1",
+        "2001:30::1",
+        "2001:db9::1",
+        "2600::1",
+    ] {
+        assert_same(&core, &ours, "addpeeraddress", json!([ip, 8333]));
+    }
+}
+
 #[test]
 fn the_address_book_is_filled_and_shown_as_bitcoinds() {
     let core = Setup::bitcoind(Network::Regtest).start();

@@ -47,7 +47,7 @@ fn outcomes(program: &PathBuf, client: &str, node: &Node) -> BTreeMap<String, St
 /// Compares what one client can read of both nodes, each of which follows the same third.
 fn assert_client_works(client: &str) {
     let Some(program) = program() else {
-        eprintln!("skipped: tests/clients is not built (make interop does it)");
+        handfast_tests::skipped("tests/clients is not built (make interop does it)");
         return;
     };
     let network = Network::Regtest;

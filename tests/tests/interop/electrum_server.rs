@@ -26,7 +26,9 @@ pub(crate) fn installed(name: &str, version: Option<&str>) -> Option<PathBuf> {
         .output()
         .expect("the script runs");
     if !output.status.success() {
-        eprintln!("skipped: there is no {name} here (make servers installs it)");
+        handfast_tests::skipped(&format!(
+            "there is no {name} here (make servers installs it)"
+        ));
         return None;
     }
     let path = String::from_utf8(output.stdout).expect("a path in UTF-8");

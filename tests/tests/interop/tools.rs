@@ -44,6 +44,8 @@ fn descriptors_are_described_and_derived_as_bitcoind_does() {
         format!("sh(multi(1,{XPUB}/<3;7>/0,{KEY}))"),
         format!("wsh(sortedmulti(02,{OTHER},{KEY}))"),
         format!("multi(1,{KEY},{OTHER})"),
+        format!("sortedmulti(2,{KEY},{OTHER})"),
+        format!("sortedmulti(1,{LONG},{XPUB}/0/*,{KEY})"),
         format!("wsh(and_v(v:pk({KEY}),older(0144)))"),
         format!("wsh(or_d(pk({KEY}),and_v(v:pkh({XPUB}/1/*),older(144))))"),
         format!("wsh(and_v(v:pk({KEY}),sha256({})))", "AB".repeat(32)),
@@ -133,6 +135,115 @@ fn what_is_no_descriptor_is_refused_as_bitcoind_refuses_it() {
     ] {
         assert_same(&core, &ours, "deriveaddresses", json!([ranged, range]));
     }
+}
+
+#[test]
+fn a_function_in_the_wrong_place_and_a_bracket_too_few_are_refused_as_bitcoind_refuses_them() {
+    let (core, ours) = two();
+    // K stands for a key and X for one of taproot.
+    for form in [
+        "raw()",
+        "raw(5)",
+        "addr()",
+        "sh(sh(pkh(K)))",
+        "wsh(wsh(pkh(K)))",
+        "wsh(sh(pkh(K)))",
+        "sh(wsh(sh(pkh(K))))",
+        "sh(wsh(wpkh(K)))",
+        "wsh(wpkh(K))",
+        "sh(tr(X))",
+        "wsh(tr(X))",
+        "tr(X,tr(X))",
+        "tr(X,wpkh(K))",
+        "sh(addr(x))",
+        "sh(raw(51))",
+        "sh(combo(K))",
+        "wsh(raw(51))",
+        "sh(rawtr(X))",
+        "tr(X,rawtr(X))",
+        "tr(X,wsh(pk(X)))",
+        "tr(X,sh(pk(X)))",
+        "tr(X,multi(1,X))",
+        "wsh(multi_a(1,K))",
+        "multi_a(1,K)",
+        "wpkh(musig(K,K))",
+        "pkh(K",
+        "pkh(K)x",
+        "pkhK",
+        "pkh",
+        "(",
+        ")",
+        "pkh()",
+        "pkh(K,K)",
+        "wsh(pkh(K)",
+        "sh(wsh(pkh(K))",
+        "sh(",
+        "sh()",
+        "wsh()",
+        "tr()",
+        "tr(X",
+        "tr(X,",
+        "tr(X,)",
+        "tr(X,pk(X)",
+        "tr(X,{pk(X),pk(X)}",
+        "tr(X,{pk(X)})",
+        "tr(X,{pk(X),pk(X))",
+        "tr(X,pk(X),pk(X))",
+        "tr(X,pk(X)})",
+        "tr(X,{pk(X),})",
+        "tr(X,{})",
+        "multi(1,K",
+        "multi()",
+        "multi(1,)",
+        "multi(1,K,)",
+        "sh(multi(1,K)",
+        "raw(51",
+        "raw(51)51",
+        "addr(x",
+        "rawtr(X",
+        "rawtr(X,pk(X))",
+        "rawtr()",
+        " pkh(K)",
+        "pkh(K )",
+        "wsh(pk(K",
+        "wsh(and_v(v:pk(K),pk(K))",
+        "wsh(foo(K))",
+        "sh(and_v(v:pk(K),pk(K)))",
+        "sh(pk(K)x)",
+        "sh(xpk(K))",
+        "tr(X,foo(X))",
+        "sh(sh(",
+        "sh(pkh",
+        "wsh(K)",
+        "sh(K)",
+        "sh(sh(pkh(K))",
+        "wsh(multi(1,K)",
+    ] {
+        let text = form.replace('K', KEY).replace('X', &KEY[2..]);
+        assert_same(&core, &ours, "getdescriptorinfo", json!([text]));
+    }
+    // Of brackets too many bitcoind says nothing but that the descriptor is refused.
+    for form in [
+        "pkh(K))",
+        "wsh(pkh(K)))",
+        "wsh(pk(K),pk(K))",
+        "tr(X))",
+        "multi(1,K))",
+        "raw(51))",
+    ] {
+        let text = form.replace('K', KEY).replace('X', &KEY[2..]);
+        let refused =
+            |node: &Node| outcome(node, "getdescriptorinfo", &json!([text])).expect_err(form);
+        let (theirs, said) = (refused(&core), refused(&ours));
+        assert!(
+            said.starts_with(&theirs) && said.contains("follows"),
+            "{form}: {theirs:?}, {said}"
+        );
+    }
+    // What bitcoind derives and the library cannot is refused by its name.
+    let musig = json!([format!("tr(musig({KEY},{OTHER}))")]);
+    let refusal = outcome(&ours, "getdescriptorinfo", &musig).expect_err("not supported");
+    assert!(refusal.contains("musig() is not supported"), "{refusal}");
 }
 
 #[test]
@@ -374,4 +485,53 @@ fn answers_have_every_member_that_bitcoinds_have_in_its_order() {
     let [own, theirs] = [&ours, &core].map(|node| node.rpc().get("getmininginfo", json!([])));
     let fee = "blockmintxfee";
     assert_eq!(own[fee].to_string(), theirs[fee].to_string(), "{fee}");
+}
+
+#[test]
+fn fee_estimates_a_template_and_categories_of_the_log_are_those_of_bitcoind() {
+    let (core, ours) = two();
+    for target in [0, 1, 12, 13, 48, 49, 1_008, 1_009] {
+        assert_same(&core, &ours, "estimaterawfee", json!([target]));
+    }
+    for threshold in [
+        json!(0.5),
+        json!(0),
+        json!(1),
+        json!(1.1),
+        json!(-1),
+        json!("x"),
+    ] {
+        assert_same(&core, &ours, "estimaterawfee", json!([6, threshold]));
+    }
+    let of =
+        |node: &Node, method: &str, member: &str| node.rpc().get(method, json!([]))[member].clone();
+    let of_block = ["currentblockweight", "currentblocktx"];
+    for member in of_block {
+        assert_eq!(of(&ours, "getmininginfo", member), Value::Null, "{member}");
+    }
+    let request = json!([{ "rules": ["segwit"] }]);
+    let template = |node: &Node| node.rpc().get("getblocktemplate", request.clone());
+    assert_eq!(
+        template(&ours)["capabilities"],
+        template(&core)["capabilities"]
+    );
+    for member in of_block {
+        let theirs = of(&core, "getmininginfo", member);
+        assert_eq!(of(&ours, "getmininginfo", member), theirs, "{member}");
+        assert!(theirs.is_number());
+    }
+    let most = of(&core, "getmempoolinfo", "maxmempool");
+    assert_eq!(of(&ours, "getmempoolinfo", "maxmempool"), most);
+    // Every category of Core's is one here, and all that have something to log are switched.
+    let all = core.rpc().get("logging", json!([]));
+    for category in all.as_object().expect("categories").keys() {
+        let now = ours.rpc().get("logging", json!([[category]]));
+        assert!(now[category].is_boolean(), "{category}");
+    }
+    let now = ours.rpc().get("logging", json!([["net"], ["validation"]]));
+    assert_eq!(
+        (&now["net"], &now["validation"]),
+        (&json!(true), &json!(false))
+    );
+    assert_same(&core, &ours, "logging", json!([["nonsense"]]));
 }

@@ -1,6 +1,7 @@
 //! HTTP as clients really speak it.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use crate::exchange::{
     connect, cookie, exchange, half_close, last_post, node, post, read_all, read_to_end,
@@ -33,6 +34,32 @@ fn a_body_in_chunks_is_read_however_it_is_cut() {
             "{size}"
         );
     }
+}
+
+#[test]
+fn a_connection_stays_after_a_body_in_chunks() {
+    let node = node(&[]);
+    let login = cookie(&node);
+    let chunks = format!("{:x}\r\n{CALL}\r\n0\r\n", CALL.len());
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{login}");
+    // Also when it was refused before its body was read.
+    let stranger = head.replace(&login, "");
+    let trailer = format!("{head}\r\n{chunks}X-Trailer: 1\r\n\r\n");
+    let mut requests = [&head, &stranger]
+        .map(|head| format!("{head}\r\n{chunks}\r\n"))
+        .concat();
+    requests += &trailer;
+    requests += &last_post(&login, CALL);
+    let mut stream = connect(&node);
+    stream.write_all(requests.as_bytes()).expect("written");
+    let answers = read_all(&mut stream);
+    let told: Vec<_> = answers
+        .iter()
+        .map(|it| (it.status, it.header("connection")))
+        .collect();
+    let last = (200, Some("close"));
+    assert_eq!(told, [(200, None), (401, None), (200, None), last]);
 }
 
 #[test]
@@ -130,6 +157,16 @@ fn a_request_line_that_is_too_long_is_refused_as_malformed() {
     }
 }
 
+/// Reads up to the end of [`ANSWER`], on a connection that stays.
+fn read_answer(stream: &mut TcpStream) {
+    let mut answer = Vec::new();
+    while !answer.ends_with(ANSWER.as_bytes()) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("an answer");
+        answer.push(byte[0]);
+    }
+}
+
 #[test]
 fn more_headers_than_core_reads_are_refused() {
     let node = node(&[]);
@@ -143,6 +180,39 @@ fn more_headers_than_core_reads_are_refused() {
     };
     assert_eq!(with(7_000).status, 200);
     assert_eq!(with(9_000).status, 400);
+    // Their number does not matter, as long as they are short enough together.
+    let lines = |count: usize| {
+        let filler = "X: 1\r\n".repeat(count);
+        let request = last_post(&format!("{filler}{login}"), CALL);
+        exchange(&node, request.as_bytes()).status
+    };
+    assert_eq!((lines(400), lines(1_200)), (200, 200));
+    assert_eq!((lines(1_500), lines(5_000)), (400, 400));
+    // Neither of the first request of a connection alone, nor when they come by and by.
+    let mut stream = connect(&node);
+    let filler = "X: 1\r\n".repeat(400);
+    let many = post(&format!("{filler}{login}"), CALL);
+    for request in [&post(&login, CALL), &many, &post(&login, CALL), &many] {
+        for part in request.as_bytes().chunks(1_000) {
+            stream.write_all(part).expect("written");
+        }
+        read_answer(&mut stream);
+    }
+}
+
+#[test]
+fn a_request_line_without_an_end_is_refused_before_it_is_long() {
+    let node = node(&[]);
+    let line = format!("GET /{}", "a".repeat(9_000));
+    let mut stranger = connect(&node);
+    stranger.write_all(line.as_bytes()).expect("written");
+    assert_eq!(read_to_end(&mut stranger).status, 400);
+    let mut caller = connect(&node);
+    let call = post(&cookie(&node), CALL);
+    caller.write_all(call.as_bytes()).expect("written");
+    read_answer(&mut caller);
+    caller.write_all(line.as_bytes()).expect("written");
+    assert_eq!(read_to_end(&mut caller).status, 400, "who has logged in");
 }
 
 #[test]

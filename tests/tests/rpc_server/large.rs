@@ -27,8 +27,11 @@ const OUTPUTS: usize = 30_000;
 /// Two blocks as they are put together, sixteen as text, and what the node has anyway, bytes.
 const MEMORY: u64 = 900_000_000;
 
+/// What the node may keep of that a while after, bytes: less than four answers as text.
+const KEPT: u64 = 40_000_000;
+
 /// A chain with one large block; its hash.
-fn large_block(node: &Node) -> String {
+pub(crate) fn large_block(node: &Node) -> String {
     let blocks = node
         .rpc()
         .get("generatetodescriptor", json!([101, "raw(51)"]));
@@ -61,7 +64,7 @@ fn peak(node: &Node) -> u64 {
     Usage::of(node.pid()).expect("the node runs").peak_resident
 }
 
-fn getblock(node: &Node, hash: &str) -> String {
+pub(crate) fn getblock(node: &Node, hash: &str) -> String {
     let call = json!({ "method": "getblock", "params": [hash, 2] }).to_string();
     last_post(&cookie(node), &call)
 }
@@ -90,6 +93,11 @@ fn many_callers_of_a_whole_block_take_the_memory_of_a_few() {
     assert!(lengths.iter().all(|length| *length == lengths[0]));
     let peak = after.peak_resident;
     assert!(peak < MEMORY, "{peak} bytes");
+    wait_for("the memory is given back", || {
+        let now = Usage::of(node.pid()).expect("the node runs").resident;
+        (now < before + KEPT)
+            .then(|| println!("{} MB kept", now.saturating_sub(before) / 1_000_000))
+    });
     let rest = get(&node, &format!("/rest/block/{hash}.json"));
     let whole: Value = serde_json::from_slice(&rest.body).expect("JSON");
     assert_eq!(

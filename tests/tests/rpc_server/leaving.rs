@@ -23,7 +23,7 @@ fn call(method: &str, params: Value) -> String {
 }
 
 /// Calls of this method that have no answer yet.
-fn in_progress(node: &Node, method: &str) -> usize {
+pub(crate) fn in_progress(node: &Node, method: &str) -> usize {
     let info = node.rpc().get("getrpcinfo", json!([]));
     let commands = info["active_commands"].as_array().expect("a list");
     let of_it = commands.iter().filter(|it| it["method"] == method);
@@ -86,6 +86,39 @@ fn callers_who_hang_up_while_they_wait_hold_no_place_no_call_and_no_descriptor()
         (open_now(&node) <= quiet + 4).then_some(())
     });
     assert!(node.stop().success());
+}
+
+#[test]
+fn who_hangs_up_behind_more_than_is_read_ahead_is_gone_too() {
+    let node = node(&[]);
+    let login = cookie(&node);
+    let quiet = open_now(&node);
+    let behind = post(&login, &call("echo", json!(["x".repeat(60_000)])));
+    let leave = |method: &str, params: Value| {
+        let mut stream = connect(&node);
+        let request = post(&login, &call(method, params)) + &behind;
+        stream.write_all(request.as_bytes()).expect("written");
+        stream
+    };
+    let waiting: Vec<_> = (0..20)
+        .map(|_| leave("waitfornewblock", json!([])))
+        .collect();
+    wait_for("they wait", || {
+        (in_progress(&node, "waitfornewblock") == 20).then_some(())
+    });
+    drop(waiting);
+    wait_for("they are gone, and no block has come", || {
+        (in_progress(&node, "waitfornewblock") == 0).then_some(())
+    });
+    assert_eq!(node.height(), 0);
+    let endless = leave("generatetodescriptor", json!([i32::MAX, "raw(51)"]));
+    wait_for("blocks are made", || (node.height() > 0).then_some(()));
+    drop(endless);
+    let orders = || node.rpc().get("getmininginfo", json!([]))["handfast"]["orders"].as_u64();
+    wait_for("nobody is there", || (orders() == Some(0)).then_some(()));
+    wait_for("their descriptors are free", || {
+        (open_now(&node) <= quiet + 4).then_some(())
+    });
 }
 
 #[test]

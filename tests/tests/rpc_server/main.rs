@@ -8,6 +8,7 @@ mod large;
 mod leaving;
 mod overload;
 mod pipelining;
+mod queueing;
 mod reads;
 mod rest;
 mod scheduling;

@@ -54,8 +54,14 @@ impl ByCommand {
     /// The commands that occurred, with their counts; those that we do not know come last,
     /// together, as `*other*`.
     pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.all().filter(|(_, count)| *count > 0)
+    }
+
+    /// Every command there is, with its count, 0 among them: for monitors, which see no rise
+    /// of what was not there before.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let names = Kind::ALL.map(Kind::name).into_iter().chain([OTHER]);
-        names.zip(self.0).filter(|(_, count)| *count > 0)
+        names.zip(self.0)
     }
 }
 
@@ -88,5 +94,7 @@ mod tests {
         let counts = Counts::default();
         counts.add(Some(Kind::Ping), 32);
         assert_eq!(counts.read().rows().collect::<Vec<_>>(), [("ping", 32)]);
+        let all: Vec<_> = counts.read().all().collect();
+        assert!(all.len() == PLACES && all.contains(&("pong", 0)) && all.contains(&("ping", 32)));
     }
 }

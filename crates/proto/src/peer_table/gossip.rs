@@ -10,7 +10,9 @@ use handfast_wire::Message;
 
 use super::bans::is_unwelcome;
 use super::{Effect, PeerTable};
-use crate::address_book::{Group, MAX_SAMPLE, Overlay, Row, Source, canonical, is_routable};
+use crate::address_book::{
+    Group, MAX_SAMPLE, Overlay, Row, Source, canonical, is_local, is_routable,
+};
 use crate::address_relay::in_v1;
 use crate::lifecycle::{ConnId, Direction};
 use crate::time::Now;
@@ -193,7 +195,7 @@ impl PeerTable {
             let private = self.config.allow_private_addresses;
             let routable = addr.is_none_or(|addr| {
                 let ip = addr.ip();
-                is_routable(ip) || private && !ip.is_unspecified() && !ip.is_multicast()
+                is_routable(ip) || private && is_local(ip)
             });
             if passed_on && routable && is_fresh(entry.time, now.unix) {
                 self.relay.relay(now, id, &entry);

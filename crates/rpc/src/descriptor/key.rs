@@ -71,9 +71,6 @@ impl Key {
     /// Reads a key expression, or says what is wrong with it. The words are those of Core
     /// (`ParsePubkey`), so that callers can tell the same mistakes apart.
     pub(super) fn parse(text: &str, rules: KeyRules, network: Network) -> Result<Self, String> {
-        if text.starts_with("musig(") {
-            return Err("musig() is not supported".to_owned());
-        }
         let mut apostrophe = false;
         let (origin, rest) = match text.split_once(']') {
             None => (None, text),

@@ -6,6 +6,7 @@
 //! What it means is the business of `miniscript`, which reads one such definite text at a time.
 
 mod key;
+mod shape;
 mod split;
 
 use bitcoin::key::TweakedPublicKey;
@@ -34,6 +35,9 @@ enum Form {
     Combo,
     /// A taproot output key.
     RawTaproot,
+    /// A multisig whose keys are sorted, with nothing around it: `miniscript` knows it within
+    /// `sh()`.
+    SortedMulti,
     /// One that `miniscript` knows.
     Other,
 }
@@ -65,7 +69,8 @@ pub(crate) fn parse(
         return Err("Missing checksum".to_owned());
     }
     let body = checksum::without_checksum(text)?;
-    let form = form(body)?;
+    shape::check(body)?;
+    let form = form(body);
     let pieces = split::split(body, network)?;
     let descriptor = Descriptor {
         form,
@@ -76,16 +81,16 @@ pub(crate) fn parse(
     Ok(descriptor)
 }
 
-fn form(body: &str) -> Result<Form, String> {
+fn form(body: &str) -> Form {
     let (name, _) = body.split_once('(').unwrap_or((body, ""));
-    Ok(match name {
+    match name {
         "raw" => Form::Raw,
         "addr" => Form::Address,
         "combo" => Form::Combo,
         "rawtr" => Form::RawTaproot,
-        "pk" | "pkh" | "wpkh" | "sh" | "wsh" | "tr" | "multi" | "sortedmulti" => Form::Other,
-        _ => return Err(format!("'{body}' is not a valid descriptor function")),
-    })
+        "sortedmulti" => Form::SortedMulti,
+        _ => Form::Other,
+    }
 }
 
 impl Descriptor {
@@ -143,7 +148,8 @@ impl Descriptor {
         let script = |text: &str| Ok::<_, String>(definite(text)?.script_pubkey());
         Ok(match self.form {
             Form::Raw => {
-                let bytes = unhex(argument).ok_or("Raw script is not hex")?;
+                let bytes = unhex(argument).filter(|bytes| !bytes.is_empty());
+                let bytes = bytes.ok_or("Raw script is not hex")?;
                 vec![ScriptBuf::from_bytes(bytes)]
             }
             Form::Address => {
@@ -163,6 +169,11 @@ impl Descriptor {
                 scripts
             }
             Form::RawTaproot => vec![raw_taproot(argument)?],
+            Form::SortedMulti => {
+                let within = definite(&format!("sh({body})"))?;
+                let script = within.explicit_script();
+                vec![script.map_err(|error| error.to_string())?]
+            }
             Form::Other => vec![script(&body)?],
         })
     }
@@ -178,10 +189,8 @@ impl Descriptor {
         match self.form {
             Form::Raw | Form::Address => self.scripts(0, 0).map(drop),
             Form::Combo => read(&format!("pkh({argument})")).map(drop),
-            Form::RawTaproot if argument.contains(',') => {
-                Err("rawtr(): only one key expected.".to_owned())
-            }
             Form::RawTaproot => read(&format!("tr({argument})")).map(drop),
+            Form::SortedMulti => read(&format!("sh({body})")).map(drop),
             Form::Other => read(&body).map(drop),
         }
     }
@@ -275,6 +284,26 @@ mod tests {
                 .scripts(0, 0)
                 .map(|all| all.len()),
             Ok(2)
+        );
+    }
+
+    #[test]
+    fn a_bare_multisig_has_its_keys_in_their_order_whatever_order_they_are_given_in() {
+        const OTHER: &str = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5";
+        let sorted = |first: &str, second: &str| {
+            let descriptor = parsed(&format!("sortedmulti(1,{first},{second})"));
+            assert!(descriptor.is_solvable());
+            descriptor.scripts(0, 0).expect("it is definite")
+        };
+        assert_eq!(sorted(KEY, OTHER), sorted(OTHER, KEY));
+        let plain = parsed(&format!("multi(1,{KEY},{OTHER})"));
+        assert_eq!(
+            sorted(OTHER, KEY),
+            plain.scripts(0, 0).expect("it is definite")
+        );
+        assert_eq!(
+            parse("raw()", false, Network::Regtest).map(drop),
+            Err("Raw script is not hex".to_owned())
         );
     }
 

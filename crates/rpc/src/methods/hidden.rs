@@ -10,7 +10,7 @@ use bytes::Bytes;
 use handfast_node::{AddAddressFailure, ConnId, ConnectFailure, Network};
 use serde_json::{Value, json};
 
-use super::{Call, Category, Kind, Method, Need, Param, find, mining};
+use super::{Call, Category, Kind, Method, Need, Param, find, mining, tools};
 use crate::jsonrpc::{Error, code};
 
 /// Longest command of a message, bytes.
@@ -80,6 +80,7 @@ pub(super) const METHODS: &[Method] = &[
     },
     echo::ECHO,
     echo::ECHOJSON,
+    tools::ESTIMATERAWFEE,
     mining::GENERATE,
     mining::GENERATEBLOCK,
     mining::GENERATETOADDRESS,

@@ -18,7 +18,8 @@ pub use spec::{Category, Kind, Method, Need, Param};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use futures_util::FutureExt;
 use handfast_node::{ChainView, Gone, NodeHandle, Phase};
@@ -67,6 +68,7 @@ pub(crate) fn not_found() -> Error {
 pub(crate) struct Call {
     /// The node.
     pub(crate) node: NodeHandle,
+    templates: Arc<AtomicBool>,
     arguments: Vec<Value>,
 }
 
@@ -79,6 +81,16 @@ impl Call {
     /// How many arguments were given, `null` among them.
     pub(crate) fn given(&self) -> usize {
         self.arguments.len()
+    }
+
+    /// A template of a block was made.
+    pub(crate) fn made_template(&self) {
+        self.templates.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one was made since the start.
+    pub(crate) fn has_made_template(&self) -> bool {
+        self.templates.load(Ordering::Relaxed)
     }
 
     /// All arguments.
@@ -113,9 +125,16 @@ impl Call {
 #[derive(Clone)]
 pub(crate) struct Methods {
     pub(crate) node: NodeHandle,
+    /// Whether a template of a block was made since the start: Core tells of the last one.
+    templates: Arc<AtomicBool>,
 }
 
 impl Methods {
+    pub(crate) fn new(node: NodeHandle) -> Self {
+        let templates = Arc::default();
+        Self { node, templates }
+    }
+
     /// Carries out `method`, or says why not.
     pub(crate) async fn run(
         &self,
@@ -133,6 +152,7 @@ impl Methods {
         method.check(&arguments)?;
         let call = Rc::new(Call {
             node: self.node.clone(),
+            templates: self.templates.clone(),
             arguments,
         });
         let _running = control::active::Running::new(method.name);

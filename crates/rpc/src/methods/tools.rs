@@ -5,6 +5,8 @@ mod fees;
 mod messages;
 mod multisig;
 
+pub(super) use fees::ESTIMATERAWFEE;
+
 use std::rc::Rc;
 
 use handfast_node::IndexName;

@@ -206,7 +206,7 @@ fn of_the_traffic(registry: &mut Registry, totals: &Totals) {
         ),
     ] {
         let family = Family::<Labels, Counter>::default();
-        for (command, count) in counts.rows() {
+        for (command, count) in counts.all() {
             let labels = vec![("command", command.to_owned())];
             family.get_or_create(&labels).inc_by(count);
         }

@@ -87,52 +87,7 @@ pub(crate) fn is_plain(key: &[u8]) -> bool {
 /// The eight characters that guard a descriptor (BIP380). `None`: it has a character that
 /// no descriptor has.
 pub(crate) fn checksum(descriptor: &str) -> Option<String> {
-    const INPUT: &str = "0123456789()[],'/*abcdefgh@:$%{}\
-                         IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~\
-                         ijklmnopqrstuvwxyzABCDEFGH`#\"\\ ";
-    const OUTPUT: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-
-    let positions = descriptor.chars().map(|c| INPUT.find(c));
-    let positions = positions.collect::<Option<Vec<_>>>()?;
-    let mut state = 1;
-    let mut group = 0;
-    let mut in_group = 0;
-    for position in positions {
-        state = step(state, position as u64 & 31);
-        group = group * 3 + (position as u64 >> 5);
-        in_group += 1;
-        if in_group == 3 {
-            state = step(state, group);
-            (group, in_group) = (0, 0);
-        }
-    }
-    if in_group > 0 {
-        state = step(state, group);
-    }
-    for _ in 0..8 {
-        state = step(state, 0);
-    }
-    state ^= 1;
-    let character = |index: u32| char::from(OUTPUT[(state >> (5 * (7 - index)) & 31) as usize]);
-    Some((0..8).map(character).collect())
-}
-
-/// One symbol further in the checksum's polynomial (BIP380).
-fn step(state: u64, symbol: u64) -> u64 {
-    const GENERATOR: [u64; 5] = [
-        0xf5_dee5_1989,
-        0xa9_fdca_3312,
-        0x1b_ab10_e32d,
-        0x37_06b1_677a,
-        0x64_4d62_6ffd,
-    ];
-    let high = state >> 35;
-    let shifted = (state & 0x7_ffff_ffff) << 5 ^ symbol;
-    GENERATOR
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| high >> bit & 1 == 1)
-        .fold(shifted, |sum, (_, term)| sum ^ term)
+    miniscript::descriptor::checksum::desc_checksum(descriptor).ok()
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub(super) async fn handle(
         // Nobody waits for it.
         return plain(StatusCode::PAYLOAD_TOO_LARGE, "");
     }
-    let body = match read_body(body, announced, context).await {
+    let body = match read_body(body, announced, client, context).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
@@ -258,14 +258,16 @@ fn announced(request: &Parts) -> Option<u64> {
 async fn read_body(
     body: &mut Incoming,
     announced: Option<u64>,
+    client: &Client,
     context: &Context,
 ) -> Result<Body, Response> {
+    let memory_of = |length| client.progress().queued(context.load.memory(length));
     let announced = announced.and_then(|length| usize::try_from(length).ok());
     let mut memory = None;
     if let Some(length) = announced
         && length > long_calls::SHORT
     {
-        memory = context.load.memory(length).await;
+        memory = memory_of(length).await;
     }
     let mut bytes = BytesMut::with_capacity(announced.unwrap_or(0).min(MAX_BODY));
     loop {
@@ -273,7 +275,7 @@ async fn read_body(
         let read = read_on(body, &mut bytes, memory.is_none());
         match tokio::time::timeout(READ_TIMEOUT, read).await {
             Ok(Ok(true)) => break,
-            Ok(Ok(false)) => memory = context.load.memory(MAX_BODY).await,
+            Ok(Ok(false)) => memory = memory_of(MAX_BODY).await,
             Ok(Err(refusal)) => return Err(refusal),
             Err(_) => return Err(plain(StatusCode::REQUEST_TIMEOUT, "")),
         }

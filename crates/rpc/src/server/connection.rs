@@ -6,14 +6,14 @@
 //! | the caller | Unix socket | TCP |
 //! |---|---|---|
 //! | has closed | it is gone | looks like the next one; a reset tells it, when something was sent |
-//! | sends no more, and reads | gets its answer | gets its answer; of a call that waits it is taken for gone |
+//! | sends no more, and reads | gets its answer | gets its answer; of a call that waits, also for its turn, or a batch that takes long, it is taken for gone |
 //!
 //! Of who is gone the call is dropped where it waits, and its place and descriptor are free.
 
 mod pipe;
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -37,7 +37,7 @@ use crate::auth::Rights;
 use super::content::{Answered, Response, empty};
 use super::execution::Progress;
 use super::gate::{self, Visitor};
-use super::share::{Seat, Share};
+use super::share::Seat;
 use super::workers::{Stage, reached};
 use super::{Context, call, probes, rest};
 
@@ -46,6 +46,8 @@ use pipe::{Alarm, Io, Pipe};
 
 /// What hyper has of one connection in its buffers, each way, bytes.
 const BUFFER: usize = 32 * 1024;
+/// Lines of a head at most: as many as fit, so that the length is what is judged.
+const MOST_LINES: usize = gate::MAX_HEAD / "a:\n".len();
 /// Time for the caller to read a refusal before its connection is cut.
 const LINGER: Duration = Duration::from_secs(1);
 /// Time for the rest of a short body that nobody wants, so that the connection can stay.
@@ -100,6 +102,8 @@ impl Client {
 #[derive(Clone)]
 pub(super) struct Serving {
     http: http1::Builder,
+    /// For heads of many lines.
+    many_lines: http1::Builder,
     stage: watch::Receiver<Stage>,
     context: Arc<Context>,
 }
@@ -123,8 +127,11 @@ impl Serving {
         http.half_close(true)
             .header_read_timeout(None)
             .max_buf_size(BUFFER);
+        let mut many_lines = http.clone();
+        many_lines.max_headers(MOST_LINES);
         Self {
             http,
+            many_lines,
             stage,
             context: Arc::new(context),
         }
@@ -153,11 +160,13 @@ impl Serving {
     }
 
     async fn until_the_end<S: Stream>(&self, pipe: &Rc<Pipe<S>>, client: &Rc<Client>) -> End {
-        let service = service_fn(move |request| async move {
-            Answered::Ok(self.answer(request, pipe, client).await)
-        });
-        let io = TokioIo::new(Io(pipe.clone()));
-        let mut http = self.http.serve_connection(io, service);
+        let serve = |http: &http1::Builder| {
+            let service = service_fn(move |request| async move {
+                Answered::Ok(self.answer(request, pipe, client).await)
+            });
+            http.serve_connection(TokioIo::new(Io(pipe.clone())), service)
+        };
+        let mut http = serve(&self.http);
         let seat = &client.visitor.seat;
         let mut ending = pin!(async {
             tokio::select! {
@@ -165,7 +174,6 @@ impl Serving {
                 () = seat.asked_to_leave() => {}
             }
         });
-        let mut long_head = None;
         let mut alarm = pin!(sleep_until(pipe.next_alarm().unwrap_or_else(Instant::now)));
         let (mut is_ending, mut told) = (false, false);
         let ended = poll_fn(|cx| {
@@ -176,12 +184,13 @@ impl Serving {
                 if pipe.poll_gone(cx).is_ready() {
                     return Poll::Ready(Err(End::Cut));
                 }
-                let long_heads = &self.context.shares.long_heads;
-                if let Poll::Ready(end) = poll_long_head(&mut long_head, pipe, long_heads, cx) {
-                    return Poll::Ready(Err(end));
-                }
-                if pipe.goes_on() {
+                if pipe.has_many_lines() {
+                    let few = std::mem::replace(&mut http, serve(&self.many_lines));
+                    pipe.give_again(&few.into_parts().read_buf);
                     continue;
+                }
+                if pipe.is_too_long() {
+                    return Poll::Ready(Err(End::Refused(StatusCode::BAD_REQUEST)));
                 }
                 is_ending = is_ending || ending.as_mut().poll(cx).is_ready();
                 if is_ending && !told && !pipe.is_in_head() {
@@ -265,44 +274,17 @@ async fn settle(request: &Parts, body: &mut Incoming) -> bool {
     }
     let skip = async {
         let mut skipped = 0;
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
             skipped += frame.data_ref().map_or(0, |chunk| chunk.len());
             if skipped > SETTLED {
                 return false;
             }
         }
-        body.is_end_stream()
+        // Of a body in chunks only this tells that it has ended.
+        true
     };
     Box::pin(timeout(SETTLE, skip)).await.unwrap_or(false)
-}
-
-/// Strangers with a long head are few at a time, and the next one takes the place of one of
-/// them. Ready when somebody did, or when the head is longer than any may be.
-fn poll_long_head<S: Stream>(
-    long_head: &mut Option<Pin<Box<dyn Future<Output = ()>>>>,
-    pipe: &Rc<Pipe<S>>,
-    share: &Arc<Share>,
-    cx: &mut Poller<'_>,
-) -> Poll<End> {
-    if pipe.is_too_long() {
-        return Poll::Ready(End::Refused(StatusCode::BAD_REQUEST));
-    }
-    if !pipe.is_in_head() {
-        *long_head = None;
-        return Poll::Pending;
-    }
-    if pipe.is_long() && long_head.is_none() {
-        let (pipe, share) = (pipe.clone(), share.clone());
-        *long_head = Some(Box::pin(async move {
-            let seat = share.seat(pipe.group()).await;
-            pipe.go_on();
-            seat.cut().await;
-        }));
-    }
-    let Some(long_head) = long_head else {
-        return Poll::Pending;
-    };
-    long_head.as_mut().poll(cx).map(|()| End::Cut)
 }
 
 /// Ready when the caller's time is up. Set anew only when that is sooner than before, or when

@@ -1,11 +1,13 @@
 //! The methods, as callers who share a thread can bear them.
 
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -19,6 +21,8 @@ use super::{Context, PIECE, content, waits};
 
 /// After so long the calls of a batch let others on their thread have a turn.
 const TURN: Duration = Duration::from_millis(1);
+/// A batch that was carried out for so long goes on only for a caller who is there.
+const LONG_BATCH: Duration = Duration::from_millis(100);
 /// A result is written on a thread for that when it is longer than this, bytes, as counted by
 /// [`is_long`]: to write so much takes about a fifth of a millisecond.
 const LONG: usize = 64 * 1024;
@@ -37,14 +41,42 @@ const LARGE: [&str; 4] = [
 /// What is known of a caller's request while it is carried out, wherever that is.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    waits: AtomicBool,
+    /// Calls and queues in which it is waited, or worked for long.
+    waits: AtomicUsize,
+    /// It is a batch that was carried out for [`LONG_BATCH`].
+    long_batch: AtomicBool,
     seat: Mutex<Option<Arc<Seat>>>,
 }
 
+/// A request waits, until dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Progress {
-    /// Whether one of its calls waits for something to happen, or works for long.
+    /// Whether it is carried out only for a caller who is there: it waits for something to
+    /// happen or for its turn, or takes long.
     pub(super) fn waits(&self) -> bool {
-        self.waits.load(Ordering::Relaxed)
+        self.waits.load(Ordering::Relaxed) > 0 || self.long_batch.load(Ordering::Relaxed)
+    }
+
+    fn wait(&self) -> Waits<'_> {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        Waits(&self.waits)
+    }
+
+    /// Awaits something that others have, with no wait to be seen where it is free.
+    pub(super) async fn queued<T>(&self, turn: impl Future<Output = T>) -> T {
+        let mut turn = pin!(turn);
+        if let Some(free) = turn.as_mut().now_or_never() {
+            return free;
+        }
+        let _waits = self.wait();
+        turn.await
     }
 
     /// The seat of a long answer.
@@ -73,6 +105,8 @@ pub(super) struct Execution {
     permit: RefCell<Option<OwnedSemaphorePermit>>,
     /// For what is sent before all is there, if anything may be.
     ahead: Option<mpsc::Sender<Bytes>>,
+    /// When the first of the calls was begun.
+    began: Cell<Option<Instant>>,
     /// When others on the thread had their turn.
     turn: Cell<Instant>,
     /// The answer is a long one, as far as it is there.
@@ -93,6 +127,7 @@ impl Execution {
             progress,
             permit: RefCell::new(permit),
             ahead: None,
+            began: Cell::new(None),
             turn: Cell::new(Instant::now()),
             long: Cell::new(false),
         }
@@ -129,7 +164,7 @@ impl Execution {
             let value = self.context.methods.run(method, params).await?;
             self.write(value).await
         };
-        let text = self.context.load.large.make(make).await;
+        let text = self.context.load.large.make(&self.progress, make).await;
         if matches!(&text, Ok(text) if text.len() > LONG) {
             self.context.load.large.give_back_soon();
         }
@@ -149,7 +184,7 @@ impl Execution {
         let at_once = waits::without_wait(kind, &params);
         let had_permit = self.permit.take().is_some();
         let waiting = self.context.waits.begin();
-        self.progress.waits.store(true, Ordering::Relaxed);
+        let waits = self.progress.wait();
         self.may_leave(true);
         let seat = self.progress.seat();
         let asked_to_leave = async {
@@ -164,12 +199,12 @@ impl Execution {
             // What was answered before it in this batch is long, and others want the seat.
             () = asked_to_leave => None,
         };
-        drop(waiting);
-        self.progress.waits.store(false, Ordering::Relaxed);
+        drop((waiting, waits));
         self.may_leave(false);
         if had_permit {
             // Nobody closes it.
-            let permit = self.context.load.calls.clone().acquire_owned().await;
+            let place = self.context.load.calls.clone().acquire_owned();
+            let permit = self.progress.queued(place).await;
             self.permit.replace(permit.ok());
         }
         let result = match waited {
@@ -181,9 +216,9 @@ impl Execution {
 
     /// Carries out a call that may work for long, and not for a caller who has left.
     async fn work(&self, method: &'static Method, params: Params) -> Result<String, Error> {
-        self.progress.waits.store(true, Ordering::Relaxed);
+        let waits = self.progress.wait();
         let result = self.context.methods.run(method, params).await;
-        self.progress.waits.store(false, Ordering::Relaxed);
+        drop(waits);
         self.write(result?).await
     }
 
@@ -192,8 +227,9 @@ impl Execution {
         if self.progress.seat().is_some() {
             return;
         }
+        let answers = &self.context.shares.answers;
         let seat = loop {
-            let seat = self.context.shares.answers.seat(self.group).await;
+            let seat = self.progress.queued(answers.seat(self.group)).await;
             // Not to be cut, and asked to leave only while it waits for its caller. Unless
             // somebody was quicker.
             if seat.logged_in() {
@@ -234,8 +270,22 @@ impl Execution {
     }
 }
 
+impl Drop for Execution {
+    /// What is left to do is to send the answer.
+    fn drop(&mut self) {
+        self.progress.long_batch.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Execute for Execution {
     async fn execute(&self, name: &str, params: Params) -> Result<String, Error> {
+        match self.began.get() {
+            None => self.began.set(Some(Instant::now())),
+            Some(began) if began.elapsed() > LONG_BATCH => {
+                self.progress.long_batch.store(true, Ordering::Relaxed);
+            }
+            Some(_) => {}
+        }
         if self.turn.get().elapsed() > TURN {
             tokio::task::yield_now().await;
             self.turn.set(Instant::now());
@@ -423,6 +473,50 @@ mod tests {
         let answers: Vec<&serde_json::value::RawValue> =
             serde_json::from_slice(&bytes).expect("a list");
         assert_eq!(answers.len(), calls);
+        scene.end().await;
+    }
+
+    #[actix_rt::test]
+    async fn who_queues_waits_and_who_need_not_queue_does_not() {
+        let scene = scene().await;
+        let context = Arc::new(scene.context());
+        let progress = Arc::<Progress>::default();
+        let call = || {
+            let (context, progress) = (context.clone(), progress.clone());
+            let execution = Execution::new(context, AddressGroup::Unix, None, progress);
+            let call = br#"{"method":"getblockstats","params":[0]}"#;
+            async move { jsonrpc::answer(call, &execution).await }
+        };
+        assert_eq!(call().await.status, 200);
+        assert!(!progress.waits());
+        // For its turn.
+        let large = context.load.large.clone();
+        let forever = || {
+            let (large, progress) = (large.clone(), Arc::<Progress>::default());
+            async move { large.make(&progress, std::future::pending::<()>()).await }
+        };
+        let held: Vec<_> = (0..2)
+            .map(|_| {
+                let mut made = Box::pin(forever());
+                assert!((&mut made).now_or_never().is_none());
+                made
+            })
+            .collect();
+        let mut queued = Box::pin(call());
+        assert!((&mut queued).now_or_never().is_none() && progress.waits());
+        drop(held);
+        assert_eq!(queued.await.status, 200);
+        assert!(!progress.waits());
+        // For a seat.
+        let answers = &context.shares.answers;
+        let seats: Vec<_> = std::iter::from_fn(|| answers.try_seat(AddressGroup::Unix))
+            .inspect(|seat| assert!(seat.logged_in()))
+            .collect();
+        let mut queued = Box::pin(call());
+        assert!((&mut queued).now_or_never().is_none() && progress.waits());
+        drop(queued);
+        assert!(!progress.waits(), "nor does who has left");
+        drop(seats);
         scene.end().await;
     }
 

@@ -17,10 +17,9 @@ use super::Context;
 use super::content::{Response, plain};
 use super::share::Seat;
 
-/// Longest header of a request, bytes, names and values together. Core `MAX_HEADERS_SIZE`.
-pub(super) const MAX_HEADERS: usize = 8 * 1024;
-/// Longest path and query of a request, bytes: what REST is asked with, and much more.
-pub(super) const MAX_TARGET: usize = 8 * 1024;
+/// Longest head of a request, bytes: its line and its headers, however many these are. Core
+/// `MAX_HEADERS_SIZE`, which bounds both together too.
+pub(super) const MAX_HEAD: usize = 8 * 1024;
 /// Time that a caller waits at most for the answer to its failed login, behind those of
 /// others at its address.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -46,8 +45,7 @@ pub(super) async fn enter(
     visitor: &Visitor,
     context: &Context,
 ) -> Result<Option<Rights>, Response> {
-    let is_long = target_bytes(request) > MAX_TARGET || header_bytes(request) > MAX_HEADERS;
-    if is_long || has_several_hosts(request) {
+    if head_bytes(request) > MAX_HEAD || has_several_hosts(request) {
         return Err(plain(StatusCode::BAD_REQUEST, ""));
     }
     let Some(addr) = visitor.addr else {
@@ -146,14 +144,13 @@ fn has_several_hosts(request: &Parts) -> bool {
     request.headers.get_all(header::HOST).iter().count() > 1
 }
 
-fn target_bytes(request: &Parts) -> usize {
+/// As most callers write them; one space more or less does not matter.
+fn head_bytes(request: &Parts) -> usize {
     let target = request.uri.path_and_query();
-    target.map_or(0, |target| target.as_str().len())
-}
-
-fn header_bytes(request: &Parts) -> usize {
+    let target = target.map_or(0, |target| target.as_str().len());
     let lines = request.headers.iter();
-    lines
+    let headers: usize = lines
         .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
-        .sum()
+        .sum();
+    request.method.as_str().len() + target + "  HTTP/1.1\r\n".len() + headers + "\r\n".len()
 }

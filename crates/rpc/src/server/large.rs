@@ -9,6 +9,8 @@ use std::time::Duration;
 use handfast_node::allocator;
 use tokio::sync::Semaphore;
 
+use super::execution::Progress;
+
 /// Made at the same time, at most.
 const MOST: usize = 2;
 /// After so long without another one memory is given back; others who come before that use
@@ -33,10 +35,10 @@ impl Default for Large {
 }
 
 impl Large {
-    /// Makes a result when its turn has come.
-    pub(super) async fn make<T>(&self, make: impl Future<Output = T>) -> T {
+    /// Makes a result when its turn has come, until when the request waits.
+    pub(super) async fn make<T>(&self, of: &Progress, make: impl Future<Output = T>) -> T {
         // Nobody closes it.
-        let _turn = self.turns.acquire().await.ok();
+        let _turn = of.queued(self.turns.acquire()).await.ok();
         make.await
     }
 
@@ -65,6 +67,7 @@ mod tests {
     #[actix_rt::test]
     async fn no_more_are_made_at_once_than_may_be_and_all_are_made() {
         let (large, now, peak) = (Large::default(), Cell::new(0), Cell::new(0));
+        let progress = Progress::default();
         let make = || async {
             now.set(now.get() + 1);
             peak.set(now.get().max(peak.get()));
@@ -72,7 +75,7 @@ mod tests {
             now.set(now.get() - 1);
             1
         };
-        let made = join_all((0..20).map(|_| large.make(make()))).await;
+        let made = join_all((0..20).map(|_| large.make(&progress, make()))).await;
         assert_eq!(made.iter().sum::<usize>(), 20);
         assert_eq!(peak.get(), MOST);
     }

@@ -63,7 +63,7 @@ pub(super) async fn handle(
     };
     let query = request.uri.query().unwrap_or_default();
     let served = serve(path, query, context);
-    match context.load.large.make(served).await {
+    match context.load.large.make(client.progress(), served).await {
         Ok(served) => {
             if served.body.len() > PIECE {
                 context.load.large.give_back_soon();
@@ -85,7 +85,8 @@ async fn seat(stranger: bool, client: &Client, context: &Context) -> Arc<Seat> {
         false => &context.shares.answers,
     };
     loop {
-        let seat = share.seat(client.group()).await;
+        let free = share.seat(client.group());
+        let seat = client.progress().queued(free).await;
         // As if it had logged in: not to be cut, and to be asked to leave in a while. Unless
         // somebody was quicker.
         if seat.logged_in() {

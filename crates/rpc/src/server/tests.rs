@@ -123,7 +123,7 @@ fn a_start_that_fails_is_never_taken_for_a_chain_without_blocks() {
             "{reason:?}"
         );
         // What the server answers until the process ends.
-        let methods = Methods { node: node.clone() };
+        let methods = Methods::new(node.clone());
         let depend = crate::methods::all().filter(|method| method.needs_chain);
         let mut count = 0;
         for method in depend {

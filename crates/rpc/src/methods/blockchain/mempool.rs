@@ -18,8 +18,8 @@ pub(super) const GETMEMPOOLINFO: Method = Method {
     category: Category::Blockchain,
     params: &[],
     about: "Returns the state of the mempool. Handfast relays no transactions and keeps none: it is empty, and\n\
-            takes no byte, nor may it (maxmempool). Fee rates and limits are those of the consensus engine's policy,\n\
-            which other nodes relay by.",
+            takes no byte. Fee rates and limits, maxmempool among them, are those of the consensus engine's policy, which\n\
+            other nodes relay by.",
     result: "{ loaded, size, bytes, usage, total_fee, maxmempool, mempoolminfee, minrelaytxfee, incrementalrelayfee,\n  \
              unbroadcastcount, permitbaremultisig, maxdatacarriersize, limitclustercount, limitclustersize, optimal, fullrbf }",
     example: "",
@@ -32,7 +32,7 @@ pub(super) const GETMEMPOOLINFO: Method = Method {
                 "bytes": 0,
                 "usage": 0,
                 "total_fee": amount(Amount::ZERO),
-                "maxmempool": 0,
+                "maxmempool": policy::MAX_MEMPOOL,
                 "mempoolminfee": amount(policy::MIN_RELAY_FEE),
                 "minrelaytxfee": amount(policy::MIN_RELAY_FEE),
                 "incrementalrelayfee": amount(policy::INCREMENTAL_RELAY_FEE),

@@ -27,9 +27,12 @@ pub(super) const LOGGING: Method = Method {
     ],
     about: "Returns which parts of the node log in detail (level debug), and changes it until the node stops. What is\n\
             not logged in detail is logged as --log says, at most at level info.\n\
-            The categories are our crates, and modules of them: chain, http (the HTTP library), node,\n\
-            node::connector, node::listener, node::peer_manager, proto, proto::peer_table, proto::session,\n\
-            proto::sync, rpc. A crate stands for its modules too; all (or 1) for everything.",
+            The categories are our crates, and modules of them: chain, node, node::connector, node::listener,\n\
+            node::peer_manager, proto, proto::peer_table, proto::session, proto::sync, rpc. A crate stands for its\n\
+            modules too; all (or 1) for everything. Those of Bitcoin Core stand for ours: net for node and proto,\n\
+            addrman for proto::peer_table, cmpctblock for proto::sync, http for rpc, and blockstorage, coindb, kernel,\n\
+            leveldb, prune, reindex and validation for chain. Of the others there is nothing to log: they are taken,\n\
+            and stay false.",
     result: "{ category: true|false, … }  whether it is logged in detail",
     example: "'[\"proto\"]' '[\"proto::session\"]'",
     needs_chain: false,

@@ -177,6 +177,7 @@ async fn generate(
         transactions: Vec::new(),
         submit: true,
     };
+    call.made_template();
     let Generated { hashes, .. } = call.node.generate(order).await?;
     Ok(hashes.iter().map(ToString::to_string).collect())
 }
@@ -202,6 +203,7 @@ async fn generateblock(call: Rc<Call>) -> Result<Value, Error> {
         transactions,
         submit,
     };
+    call.made_template();
     let Generated { hashes, block } = call.node.generate(order).await.map_err(judged)?;
     let Some(hash) = hashes.first() else {
         return Err(Error::new(code::MISC_ERROR, "Failed to make block."));

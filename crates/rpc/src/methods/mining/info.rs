@@ -20,8 +20,9 @@ pub(super) const GETMININGINFO: Method = Method {
     category: Category::Mining,
     params: &[],
     about: "Returns what is known of mining. There is no mempool, so that blocks of ours hold no transactions but the\n\
-            coinbase; blockmintxfee is that of the consensus engine's policy.",
-    result: "{ blocks, bits, difficulty, target, networkhashps, pooledtx, blockmintxfee, chain, next: { height, bits, difficulty, target },\n\
+            coinbase; blockmintxfee is that of the consensus engine's policy. currentblockweight and currentblocktx are\n\
+            those of the last template, if one was made since the start: what is reserved for the coinbase, and none.",
+    result: "{ blocks, currentblockweight, currentblocktx, bits, difficulty, target, networkhashps, pooledtx, blockmintxfee, chain, next: { height, bits, difficulty, target },\n\
              signet_challenge, warnings, handfast: {\n  \
                mining: whether mining is switched on\n  \
                why: what is done, or why nothing is\n  \
@@ -115,16 +116,18 @@ async fn getmininginfo(call: Rc<Call>) -> Result<Value, Error> {
     let view = call.node.view();
     let tip = view.tree.tip();
     let (bits, target, difficulty) = work_fields(tip.header.bits);
-    let mut info = json!({
-        "blocks": tip.height,
-        "bits": bits,
-        "difficulty": difficulty,
-        "target": target,
-        "networkhashps": network_hashes(&view, DEFAULT_LOOKUP, -1)?,
-        "pooledtx": 0,
-        "blockmintxfee": amount(policy::BLOCK_MIN_FEE),
-        "chain": view.network.core_chain_name(),
-    });
+    let mut info = json!({ "blocks": tip.height });
+    if call.has_made_template() || call.node.mining().is_on() {
+        info["currentblockweight"] = policy::RESERVED_WEIGHT.into();
+        info["currentblocktx"] = 0.into();
+    }
+    info["bits"] = bits.into();
+    info["difficulty"] = difficulty;
+    info["target"] = target.into();
+    info["networkhashps"] = network_hashes(&view, DEFAULT_LOOKUP, -1)?;
+    info["pooledtx"] = 0.into();
+    info["blockmintxfee"] = amount(policy::BLOCK_MIN_FEE);
+    info["chain"] = view.network.core_chain_name().into();
     let next = call.node.next_block();
     let (bits, target, difficulty) = work_fields(next.bits);
     info["next"] = json!({

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::{Call, Category, Kind, Method, Need, Param};
 use crate::jsonrpc::{Error, code};
+use crate::render::number::real;
 
 /// The most blocks that an estimate may look ahead. Core: the longest horizon of
 /// `CBlockPolicyEstimator`, 42 periods of 24 blocks.
@@ -38,14 +39,87 @@ pub(super) const ESTIMATESMARTFEE: Method = Method {
     run: |call| Box::pin(estimatesmartfee(call)),
 };
 
+pub(in crate::methods) const ESTIMATERAWFEE: Method = Method {
+    name: "estimaterawfee",
+    category: Category::Hidden,
+    params: &[
+        Param {
+            names: &["conf_target"],
+            kind: Kind::Number,
+            need: Need::Required,
+            about: "Blocks within which the transaction is to be confirmed, 1 to 1008",
+        },
+        Param {
+            names: &["threshold"],
+            kind: Kind::Number,
+            need: Need::Optional("default: 0.95"),
+            about: "The part of the transactions of a fee rate that was confirmed in time, 0 to 1",
+        },
+    ],
+    about: "Returns what fee estimates are made of. There is no estimator yet, so that the answer is what Bitcoin\n\
+            Core's is as long as it has seen nothing.",
+    result: "{ short, medium, long: { decay, scale, fail, errors } }  those that look as far ahead",
+    example: "6 0.9",
+    needs_chain: true,
+    run: |call| Box::pin(estimaterawfee(call)),
+};
+
+/// What estimates are kept for: the name, the decay of what was seen, by block, the blocks of
+/// a period, and the periods. Core `CBlockPolicyEstimator`.
+const HORIZONS: [(&str, f64, i32, i32); 3] = [
+    ("short", 0.962, 1, 12),
+    ("medium", 0.9952, 2, 24),
+    ("long", 0.99931, 24, 42),
+];
+/// A fee rate that is higher than any. Core `INF_FEERATE`.
+const INFINITE: f64 = 1e99;
+
+async fn estimaterawfee(call: Rc<Call>) -> Result<Value, Error> {
+    let target = target(&call)?;
+    let threshold = call.value(1).as_f64().unwrap_or(0.95);
+    if !(0.0..=1.0).contains(&threshold) {
+        return Err(Error::new(code::INVALID_PARAMETER, "Invalid threshold"));
+    }
+    let mut answer = json!({});
+    for (name, decay, scale, periods) in HORIZONS {
+        if target <= scale * periods {
+            answer[name] = nothing_seen(decay, scale);
+        }
+    }
+    Ok(answer)
+}
+
+fn nothing_seen(decay: f64, scale: i32) -> Value {
+    json!({
+        "decay": real(decay),
+        "scale": scale,
+        "fail": {
+            "startrange": 0,
+            "endrange": real(INFINITE),
+            "withintarget": 0,
+            "totalconfirmed": 0,
+            "inmempool": 0,
+            "leftmempool": 0,
+        },
+        "errors": ["Insufficient data or no feerate found which meets threshold"],
+    })
+}
+
+/// The first argument of both. Core `ParseConfirmTarget`.
+fn target(call: &Call) -> Result<i32, Error> {
+    let target: i32 = call.integer(0)?.unwrap_or(0);
+    match (1..=MAX_TARGET).contains(&target) {
+        true => Ok(target),
+        false => {
+            let message = format!("Invalid conf_target, must be between 1 and {MAX_TARGET}");
+            Err(Error::new(code::INVALID_PARAMETER, message))
+        }
+    }
+}
+
 async fn estimatesmartfee(call: Rc<Call>) -> Result<Value, Error> {
     let bad = |message: String| Err(Error::new(code::INVALID_PARAMETER, message));
-    let target: i32 = call.integer(0)?.unwrap_or(0);
-    if !(1..=MAX_TARGET).contains(&target) {
-        return bad(format!(
-            "Invalid conf_target, must be between 1 and {MAX_TARGET}"
-        ));
-    }
+    target(&call)?;
     let mode = call.text(1).unwrap_or("economical");
     if !MODES.iter().any(|known| known.eq_ignore_ascii_case(mode)) {
         let modes = MODES.join("\", \"");

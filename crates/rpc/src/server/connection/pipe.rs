@@ -15,14 +15,12 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use futures_util::FutureExt;
 use hyper::StatusCode;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use crate::address_group::AddressGroup;
-
 use super::super::READ_TIMEOUT;
-use super::super::gate::{MAX_HEADERS, MAX_TARGET};
+use super::super::gate::MAX_HEAD;
 use super::Client;
 
 /// Time that an idle connection is kept open.
@@ -31,16 +29,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const SEND_TIMEOUT: Duration = READ_TIMEOUT;
 /// How often it is looked whether a caller is there, where the system does not tell it.
 const LOOK: Duration = Duration::from_secs(1);
-/// Longest head of a request, bytes.
-const LONG_HEAD: usize = MAX_TARGET + MAX_HEADERS;
-/// The same before the caller has logged in: such a head is one of an ordinary request, and
-/// there may be thousands of callers who send a part of one and no more.
-const SHORT_HEAD: usize = 8 * 1024;
 /// What is received of later requests while one is carried out, bytes, at most. The rest
 /// stays with the system, and then with the caller.
 const MAX_AHEAD: usize = 16 * 1024;
 /// The same of a caller who has not logged in.
 const MAX_AHEAD_OF_STRANGER: usize = 4 * 1024;
+/// Lines of a head that hyper takes by itself.
+const FEW_LINES: usize = 100;
 /// Read at once of what is ahead, bytes.
 const READ_AHEAD: usize = 4 * 1024;
 
@@ -50,29 +45,45 @@ pub(in crate::server) trait Stream:
 {
     /// Whether the system has told that nobody can read at the other end.
     fn is_gone(&self) -> bool;
+
+    /// Whether the system has told that the other end sends no more, however much of what it
+    /// has sent is not read.
+    fn has_ended(&self) -> bool;
 }
 
-/// Whether nothing can be written, by what the event loop was told. Not waited for.
-fn is_write_closed(ready: impl Future<Output = io::Result<tokio::io::Ready>>) -> bool {
+/// What the event loop was told. Not waited for.
+fn told(ready: impl Future<Output = io::Result<Ready>>) -> Ready {
     let ready = ready.now_or_never();
-    matches!(ready, Some(Ok(ready)) if ready.is_write_closed())
+    ready.and_then(Result::ok).unwrap_or(Ready::EMPTY)
 }
 
 impl Stream for TcpStream {
     fn is_gone(&self) -> bool {
-        is_write_closed(self.ready(Interest::WRITABLE))
+        told(self.ready(Interest::WRITABLE)).is_write_closed()
+    }
+
+    fn has_ended(&self) -> bool {
+        told(self.ready(Interest::READABLE)).is_read_closed()
     }
 }
 
 impl Stream for UnixStream {
     fn is_gone(&self) -> bool {
-        is_write_closed(self.ready(Interest::WRITABLE))
+        told(self.ready(Interest::WRITABLE)).is_write_closed()
+    }
+
+    fn has_ended(&self) -> bool {
+        told(self.ready(Interest::READABLE)).is_read_closed()
     }
 }
 
 #[cfg(test)]
 impl Stream for tokio::io::DuplexStream {
     fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn has_ended(&self) -> bool {
         false
     }
 }
@@ -111,13 +122,14 @@ struct State {
     /// When it began; of the first request: when the connection did.
     since: Instant,
     first: bool,
-    /// Bytes of the head that is being read, and how many it may have.
+    /// Bytes of the head that is being read, but for those that came with the end of the
+    /// request before it.
     head: usize,
-    most: usize,
-    /// It has as many, and is not whole.
-    full: bool,
-    /// It was full, and may have more now.
-    goes_on: bool,
+    /// It has as many as it may have, and is not whole.
+    too_long: bool,
+    lines: Lines,
+    /// hyper takes any number of lines: see [`Pipe::has_many_lines`].
+    many_lines: bool,
     /// hyper waits for bytes.
     wanted: bool,
     /// Received before hyper wanted it.
@@ -144,9 +156,9 @@ impl<S: Stream> Pipe<S> {
             since: now,
             first: true,
             head: 0,
-            most: most(&client),
-            full: false,
-            goes_on: false,
+            too_long: false,
+            lines: Lines::default(),
+            many_lines: false,
             wanted: false,
             ahead: BytesMut::new(),
             ended: false,
@@ -161,16 +173,13 @@ impl<S: Stream> Pipe<S> {
         }
     }
 
-    pub(super) fn group(&self) -> AddressGroup {
-        self.client.group()
-    }
-
     /// A request has come, and is carried out now.
     pub(super) fn called(&self) {
         self.client.visitor.seat.idles(false);
         let mut state = self.state.borrow_mut();
         state.phase = Phase::Call;
         state.head = 0;
+        state.lines = Lines::default();
         state.first = false;
     }
 
@@ -179,7 +188,6 @@ impl<S: Stream> Pipe<S> {
         let mut state = self.state.borrow_mut();
         state.phase = Phase::Answer;
         state.body_left = !settled;
-        state.most = most(&self.client);
     }
 
     /// Whether a part of a request is there, and no more.
@@ -187,27 +195,25 @@ impl<S: Stream> Pipe<S> {
         self.state.borrow().phase == Phase::Head
     }
 
-    /// Whether the head is longer than those of strangers may be, who have no seat for it.
-    pub(super) fn is_long(&self) -> bool {
-        self.state.borrow().full
-    }
-
-    /// Whether it is longer than any may be.
+    /// Whether the head is longer than any may be, be it one line that does not end.
     pub(super) fn is_too_long(&self) -> bool {
-        let state = self.state.borrow();
-        state.full && state.most == LONG_HEAD
+        self.state.borrow().too_long
     }
 
-    /// The head may be long.
-    pub(super) fn go_on(&self) {
+    /// Whether the head has more lines than hyper takes without a price: room for so many as a
+    /// head can have costs each request 40 µs. True once; hyper is to be made anew then, with
+    /// that room, and gets all of the head again by [`Pipe::give_again`].
+    pub(super) fn has_many_lines(&self) -> bool {
         let mut state = self.state.borrow_mut();
-        state.most = LONG_HEAD;
-        state.goes_on = std::mem::take(&mut state.full);
+        let many = state.lines.count > FEW_LINES && state.blocked.is_none();
+        many && !std::mem::replace(&mut state.many_lines, true)
     }
 
-    /// Whether hyper has to look again, since it may have more.
-    pub(super) fn goes_on(&self) -> bool {
-        std::mem::take(&mut self.state.borrow_mut().goes_on)
+    /// hyper is given these bytes again, before all others.
+    pub(super) fn give_again(&self, bytes: &[u8]) {
+        let mut state = self.state.borrow_mut();
+        state.give_back(bytes);
+        state.head = 0;
     }
 
     /// Whether the caller has sent what hyper has not read.
@@ -274,7 +280,9 @@ impl<S: Stream> Pipe<S> {
         }
         if state.is_looked_after() && state.looked + LOOK <= now {
             state.looked = now;
-            let left = state.ended && self.has_left() || self.stream.borrow().is_gone();
+            // Behind as much as is read ahead the end is not read.
+            let ended = state.ended || self.stream.borrow().has_ended();
+            let left = ended && self.has_left() || self.stream.borrow().is_gone();
             return (left || self.client.is_to_leave()).then_some(Alarm::Over);
         }
         None
@@ -313,15 +321,40 @@ impl<S: Stream> Pipe<S> {
     }
 }
 
-/// Bytes that the head of the next request may have.
-fn most(client: &Client) -> usize {
-    match client.visitor.seat.is_stranger() {
-        true => SHORT_HEAD,
-        false => LONG_HEAD,
+/// The lines of a head, as its bytes go by.
+#[derive(Default)]
+struct Lines {
+    count: usize,
+    /// Nothing of the present one is there; not so of the first one.
+    is_empty: bool,
+    /// An empty line has ended the head.
+    over: bool,
+}
+
+impl Lines {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                _ if self.over => return,
+                b'\n' => {
+                    self.count += 1;
+                    self.over = std::mem::replace(&mut self.is_empty, true);
+                }
+                b'\r' => {}
+                _ => self.is_empty = false,
+            }
+        }
     }
 }
 
 impl State {
+    /// These bytes are before all others that were received.
+    fn give_back(&mut self, bytes: &[u8]) {
+        let mut all = BytesMut::from(bytes);
+        all.extend_from_slice(&self.ahead);
+        self.ahead = all;
+    }
+
     /// When the caller has had its time for what the connection is at.
     fn phase_ends(&self) -> Option<Instant> {
         match self.phase {
@@ -366,8 +399,8 @@ impl<S: Stream> AsyncRead for Io<S> {
             state.since = Instant::now();
             pipe.client.visitor.seat.idles(true);
         }
-        if state.phase == Phase::Head && state.head >= state.most {
-            state.full = true;
+        if state.phase == Phase::Head && state.head >= MAX_HEAD {
+            state.too_long = true;
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -383,6 +416,15 @@ impl<S: Stream> AsyncRead for Io<S> {
             let mut stream = pipe.stream.borrow_mut();
             ready!(Pin::new(&mut *stream).poll_read(cx, buf))?;
             state.ended = buf.filled().len() == before;
+        }
+        if matches!(state.phase, Phase::Idle | Phase::Head) && !state.many_lines {
+            state.lines.add(&buf.filled()[before..]);
+            // What hyper has not sent yet would be lost with it.
+            if state.lines.count > FEW_LINES && state.blocked.is_none() {
+                state.give_back(&buf.filled()[before..]);
+                buf.set_filled(before);
+                return Poll::Pending;
+            }
         }
         state.wanted = false;
         let count = buf.filled().len() - before;
