@@ -24,6 +24,7 @@ impl Handler<SetNetworkActive> for PeerManager {
         // Before the peers are told to go: nobody takes the slots that they give back.
         self.shared.slots.set_active(active);
         self.step(Input::SetNetworkActive(active));
+        self.publish_outlook();
     }
 }
 
