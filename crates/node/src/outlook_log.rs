@@ -6,7 +6,9 @@ use handfast_proto::peer_table::{Attempt, ManualPeer, Outlook, SeedRow};
 
 /// What became worth a line between two outlooks.
 pub(crate) fn news(old: &Outlook, new: &Outlook, now: Now) -> Vec<String> {
-    let manual = new.manual.iter().filter_map(|peer| {
+    // That nobody is dialled while the network is off is no news of each.
+    let manual = new.manual.iter().filter(|_| !new.network_off);
+    let manual = manual.filter_map(|peer| {
         let before = old.manual.iter().find(|old| old.name == peer.name);
         manual_news(before, peer, now)
     });
@@ -88,6 +90,20 @@ mod tests {
         let other = news(&failing("refused", 4), &failing("timed out", 5), now);
         assert_eq!(other.len(), 1, "{other:?}");
         assert!(news(&failing("refused", 4), &failing("refused", 4), now).is_empty());
+    }
+
+    #[test]
+    fn a_network_that_is_switched_off_is_told_instead_of_each_peer_that_it_costs() {
+        let now = Now::default();
+        let off = Outlook {
+            network_off: true,
+            ..failing("the connection was lost", 1)
+        };
+        let lines = news(&Outlook::default(), &off, now);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("switched off"), "{lines:?}");
+        let on = news(&off, &Outlook::default(), now);
+        assert_eq!(on, ["the network is switched on again"]);
     }
 
     #[test]
