@@ -389,7 +389,7 @@ fn an_overloaded_node_is_asked_again_when_it_says_so_and_no_earlier() {
             )
         },
         &["uptime"],
-        &["overloaded", "60 s"],
+        &["overloaded", "60s"],
     );
 }
 

@@ -85,9 +85,11 @@ fn number(text: String) -> Value {
     )
 }
 
-/// A time in seconds, to the millisecond: what a node measures is no more exact.
+/// A time in seconds, to the millisecond: what a node measures is no more exact. Less than one
+/// is shown as one, so that something that took time is told from what took none.
 pub(crate) fn seconds(time: Duration) -> Value {
-    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let least = u128::from(!time.is_zero());
+    let millis = u64::try_from(time.as_millis().max(least)).unwrap_or(u64::MAX);
     real(millis as f64 / 1_000.0)
 }
 
@@ -97,7 +99,12 @@ mod tests {
 
     #[test]
     fn times_are_printed_to_the_millisecond() {
-        for (micros, text) in [(5_832_145, "5.832"), (0, "0"), (1_000_000, "1"), (999, "0")] {
+        for (micros, text) in [
+            (5_832_145, "5.832"),
+            (0, "0"),
+            (1_000_000, "1"),
+            (999, "0.001"),
+        ] {
             assert_eq!(seconds(Duration::from_micros(micros)).to_string(), text);
         }
     }
