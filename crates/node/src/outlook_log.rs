@@ -16,7 +16,7 @@ pub(crate) fn news(old: &Outlook, new: &Outlook, now: Now) -> Vec<String> {
         let before = old.seeds.iter().find(|old| old.host == seed.host);
         seed_news(before, seed)
     });
-    let switched = (new.network_off != old.network_off).then(|| match new.network_off {
+    let switched = (new.network_off != old.network_off).then_some(match new.network_off {
         true => "the network is switched off (setnetworkactive): nobody is dialled or admitted",
         false => "the network is switched on again",
     });
