@@ -349,7 +349,7 @@ fn the_history_tells_of_each_end_how_far_it_came_how_long_it_took_and_why() {
     expect(
         "admitted",
         Some("/banned/"),
-        "its address is banned or misbehaved",
+        "its address is banned (setban)",
         banned.local_addr(),
     );
 

@@ -52,6 +52,12 @@ fn give(order: Order, node: &Node) {
     }
 }
 
+/// A node whose log says how many lifecycle messages its managers handled.
+fn counting() -> Setup {
+    let setup = Setup::handfast(Network::Regtest);
+    setup.arg("--log").arg("info,handfast_node::shutdown=debug")
+}
+
 /// Stops the node and sees that it ends as it should; how long it took.
 fn stop_in_order(node: &mut Node, order: Order) -> Duration {
     let began = Instant::now();
@@ -196,7 +202,7 @@ fn under_churn_and_three_pollers_it_ends_in_two_seconds_and_leaves_no_answer_hal
     let mut closed = BTreeMap::<String, usize>::new();
     let mut answers = 0;
     for round in 0..ROUNDS {
-        let mut node = Setup::handfast(Network::Regtest).start();
+        let mut node = counting().start();
         let (p2p, rpcs) = (
             node.p2p(),
             [node.rpc().clone(), node.unix_rpc(), node.rpc().clone()],
@@ -257,7 +263,7 @@ fn whole(outcome: Outcome) -> Value {
 #[test]
 fn callers_that_are_idle_or_have_sent_half_a_request_do_not_hold_up_the_end() {
     for order in [Order::Rpc, Order::Signal] {
-        let mut node = Setup::handfast(Network::Regtest).start();
+        let mut node = counting().start();
         let mut callers = Vec::new();
         for rpc in [node.rpc().clone(), node.unix_rpc()] {
             let mut idle = keep_alive(&rpc);
@@ -283,7 +289,7 @@ fn callers_that_are_idle_or_have_sent_half_a_request_do_not_hold_up_the_end() {
 
 #[test]
 fn a_call_that_is_being_answered_when_the_node_stops_is_answered_in_full() {
-    let mut node = Setup::handfast(Network::Regtest).start();
+    let mut node = counting().start();
     // Its answer is not given before the rest of the node has ended.
     let mut patient = keep_alive(node.rpc());
     let sent = patient.send(&call("stop", json!([700])));
@@ -300,7 +306,7 @@ fn a_long_answer_that_is_on_its_way_when_the_node_stops_arrives_in_full() {
     /// About ten megabytes: more than the sockets hold between server and caller.
     const CALLS: usize = 5_000;
     for order in [Order::Rpc, Order::Signal] {
-        let mut node = Setup::handfast(Network::Regtest).start();
+        let mut node = counting().start();
         for rpc in [node.rpc().clone(), node.unix_rpc()] {
             let calls = vec![call("help", json!(["getsyncstate"])); CALLS];
             let mut caller = keep_alive(&rpc);
@@ -333,7 +339,7 @@ fn served(blocks: &[RawBlock]) -> ServedChain {
 fn in_the_middle_of_validation_and_while_the_kernel_opens_it_ends_as_well() {
     let blocks = trunk(4_000);
     let peer = ScriptedPeer::honest(&Network::Regtest, served(&blocks));
-    let setup = Setup::handfast(Network::Regtest).connect(peer.address());
+    let setup = counting().connect(peer.address());
     let mut opening = 0;
     for round in 0..6 {
         let order = Order::nth(round);
@@ -381,9 +387,7 @@ fn in_the_middle_of_a_header_sync_it_ends_as_well() {
                 _ => Reaction::Honest,
             },
         );
-        let mut node = Setup::handfast(Network::Regtest)
-            .connect(peer.address())
-            .start();
+        let mut node = counting().connect(peer.address()).start();
         wait_for("headers are being synced", || {
             let state = node.rpc().get("getsyncstate", json!([]));
             let here = state["best_header"]["height"] == 4_000;

@@ -1,6 +1,8 @@
 //! Why opening, reading or closing failed, in words for an operator.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bitcoin::BlockHash;
 
@@ -116,6 +118,8 @@ fn database_remedy(detail: &str, dir: &Path) -> String {
         "raise the limit on open files (ulimit -n), then start again; nothing has to be removed"
     } else if said(&["resource temporarily unavailable"]) {
         "another program uses it: stop that, then start again; nothing has to be removed"
+    } else if let Some(cause) = cause_on_disk(dir) {
+        return format!("{cause}; nothing has to be removed");
     } else {
         let dir = dir.display();
         return format!(
@@ -125,6 +129,38 @@ fn database_remedy(detail: &str, dir: &Path) -> String {
         );
     };
     simple.to_owned()
+}
+
+/// A cause outside the database that can be seen: a part of the directory that leads nowhere or
+/// that this user may not use, a full disk, a clock that was never set.
+fn cause_on_disk(dir: &Path) -> Option<String> {
+    /// No clock is right that shows an earlier time: 2024.
+    const EARLIEST: Duration = Duration::from_secs(1_704_067_200);
+    for path in [dir.join("chainstate"), dir.join("blocks")] {
+        let shown = path.display();
+        let target = std::fs::read_link(&path).ok();
+        match (std::fs::read_dir(&path), target) {
+            (Err(error), Some(target)) if error.kind() == ErrorKind::NotFound => {
+                let target = target.display();
+                return Some(format!(
+                    "'{shown}' is a link to '{target}', which does not exist: mount the disk \
+                     that it is on, or correct the link"
+                ));
+            }
+            (Err(error), _) if error.kind() == ErrorKind::PermissionDenied => {
+                return Some(format!(
+                    "make '{shown}' readable and writable for this user"
+                ));
+            }
+            _ => {}
+        }
+    }
+    if rustix::fs::statvfs(dir).is_ok_and(|disk| disk.f_bavail == 0) {
+        return Some("free disk space, then start again".to_owned());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let unset = now.map_or(true, |now| now < EARLIEST);
+    unset.then(|| "set the clock of this machine, then start again".to_owned())
 }
 
 /// A block or its undo data cannot be read.
@@ -170,6 +206,16 @@ pub enum CloseError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_told_instead_of_advising_to_remove_it() {
+        let home = tempfile::tempdir().unwrap();
+        let away = home.path().join("unmounted");
+        std::os::unix::fs::symlink(&away, home.path().join("chainstate")).unwrap();
+        let remedy = database_remedy("Corruption: bad magic", home.path());
+        assert!(remedy.contains("unmounted"), "{remedy}");
+        assert!(remedy.contains("nothing has to be removed"), "{remedy}");
+    }
 
     #[test]
     fn a_database_is_advised_to_be_removed_only_when_no_simpler_cause_is_named() {

@@ -308,7 +308,9 @@ impl Keeper {
         let Loose::Few(hashes, _) = &mut self.loose else {
             // Ends the node if there is no room, which a small file finds out first.
             self.journal.rewrite()?;
-            tracing::info!("end of initial sync: the chain is flushed");
+            tracing::info!(
+                "the chain is flushed to disk; from here on blocks are kept in blocks.journal too"
+            );
             kernel.reopen().map_err(Failure::Fatal)?;
             self.kernel_has_all(&self.beside(kernel));
             return Ok(());
@@ -328,7 +330,7 @@ impl Keeper {
     fn failed(&mut self, error: &io::Error) -> Kept {
         let path = self.journal.path().display();
         let why = format!(
-            "{path} cannot be written ({error}); free disk space or make it writable, it is tried again every {} s",
+            "{path} cannot be written ({error}); free disk space or make it writable, it is tried again every {}s",
             PAUSE_MAX.as_secs()
         );
         let pause = match &self.trouble {

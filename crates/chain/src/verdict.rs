@@ -139,10 +139,24 @@ pub(crate) fn errors(log: &[String]) -> String {
         .filter(|line| line.starts_with("[error]"))
         .map(|line| body(line))
         .collect();
+    let errors = each_once(errors);
     match errors.is_empty() {
         true => last_line(log),
         false => errors.join("; "),
     }
+}
+
+/// Without those that an earlier one tells in other words: what LevelDB says is logged by it,
+/// and again by its caller.
+fn each_once(errors: Vec<&str>) -> Vec<&str> {
+    let mut told: Vec<&str> = Vec::new();
+    for error in errors {
+        let cause = error.split_once(": ").map_or(error, |(_, cause)| cause);
+        if !told.iter().any(|earlier| earlier.contains(cause)) {
+            told.push(error);
+        }
+    }
+    told
 }
 
 /// The line without its `[category:level] ` prefix.
@@ -169,6 +183,20 @@ mod tests {
 
     fn log(lines: &[&str]) -> Vec<String> {
         lines.iter().map(|&line| line.to_owned()).collect()
+    }
+
+    #[test]
+    fn an_error_that_is_logged_by_two_is_told_once() {
+        let log = [
+            "[error] Fatal LevelDB error: IO error: /d/LOCK: Permission denied".to_owned(),
+            "[error] IO error: /d/LOCK: Permission denied".to_owned(),
+            "[error] Failed to open the block database".to_owned(),
+        ];
+        assert_eq!(
+            errors(&log),
+            "Fatal LevelDB error: IO error: /d/LOCK: Permission denied; \
+             Failed to open the block database"
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::client::{DEFAULT_TIMEOUT, Patience};
 use crate::fuzz_command;
 use crate::rpc_command::{Calls, Manners, Wait};
-use crate::settings::{KEYS, Layers, Scope, Shape};
+use crate::settings::{KEYS, Layers, Scope, Shape, network_called};
 use crate::testnet;
 
 /// What the user wants.
@@ -43,11 +43,12 @@ pub(crate) struct Options {
 /// Parses the command line. A wrong one gives one line with a hint; `--help`
 /// and `--version` give their text and no error.
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Order, Usage> {
+    let arguments: Vec<OsString> = arguments.collect();
     let matches = command()
-        .try_get_matches_from(arguments)
-        .map_err(Usage::from)?;
+        .try_get_matches_from(&arguments)
+        .map_err(|error| Usage::of(&error, &arguments))?;
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
-    if name == "testnet" {
+    if name == testnet::NAME {
         return Ok(Order::Testnet(wishes(matches)));
     }
     if name == fuzz_command::NAME {
@@ -75,8 +76,8 @@ pub(crate) enum Usage {
     Wrong(String),
 }
 
-impl From<clap::Error> for Usage {
-    fn from(error: clap::Error) -> Self {
+impl Usage {
+    fn of(error: &clap::Error, arguments: &[OsString]) -> Self {
         use clap::error::ErrorKind;
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Text(error.to_string()),
@@ -90,7 +91,7 @@ impl From<clap::Error> for Usage {
                         .into(),
                 })
             }
-            _ => Self::Wrong(one_line(&error)),
+            _ => Self::Wrong(one_line(error, arguments)),
         }
     }
 }
@@ -98,8 +99,8 @@ impl From<clap::Error> for Usage {
 /// clap's message without its decoration: the cause, what was meant, where to look.
 ///
 /// clap's own tips are left out: it takes `start` for `status`, and tells to write `--` before
-/// an option that there is not. What is similar by no more than two slips is named instead.
-fn one_line(error: &clap::Error) -> String {
+/// an option that there is not. What is similar by a slip or two is named instead.
+fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
     use clap::error::ContextKind;
     let message = error.to_string();
     let end = message.find("\n\n").unwrap_or(message.len());
@@ -114,34 +115,68 @@ fn one_line(error: &clap::Error) -> String {
         .split("; For more information")
         .next()
         .unwrap_or_default();
-    let given = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand]
-        .into_iter()
-        .find_map(|kind| error.get(kind));
-    let suggested = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand]
-        .into_iter()
-        .filter_map(|kind| error.get(kind));
-    let meant = given
-        .map(ToString::to_string)
-        .and_then(|given| nearest(&given, suggested.flat_map(words_of).collect()));
+    let root = command();
+    let (named, path) = named_command(&root, arguments);
+    let given = |kind| error.get(kind).map(ToString::to_string);
+    let meant = match (
+        given(ContextKind::InvalidSubcommand),
+        given(ContextKind::InvalidArg),
+    ) {
+        (Some(given), _) => {
+            let names = named.get_subcommands().map(|known| known.get_name());
+            nearest(&given, names.map(str::to_owned).collect())
+        }
+        (None, Some(given)) => {
+            let options = named.get_arguments().filter_map(Arg::get_long);
+            let options: Vec<String> = options.map(|name| format!("--{name}")).collect();
+            single_dash(arguments, &options).or_else(|| nearest(&given, options))
+        }
+        (None, None) => None,
+    };
     let meant = meant.map_or_else(String::new, |name| format!(" (is {name} meant?)"));
-    format!("{text}{meant}; see `handfast --help`")
+    format!("{text}{meant}; see `{path} --help`")
 }
 
-fn words_of(value: &clap::error::ContextValue) -> Vec<String> {
-    use clap::error::ContextValue;
-    match value {
-        ContextValue::String(word) => vec![word.clone()],
-        ContextValue::Strings(words) => words.clone(),
-        _ => Vec::new(),
+/// The command that the arguments begin with, and how it is called.
+fn named_command<'a>(root: &'a Command, arguments: &[OsString]) -> (&'a Command, String) {
+    let mut named = root;
+    let mut path = root.get_name().to_owned();
+    for argument in arguments.iter().skip(1) {
+        let Some(next) = argument
+            .to_str()
+            .and_then(|name| named.find_subcommand(name))
+        else {
+            break;
+        };
+        named = next;
+        path = format!("{path} {}", next.get_name());
     }
+    (named, path)
 }
 
-/// The word that differs from `given` by no more than two slips.
+/// What is meant by an option in Bitcoin Core's form: `-regtest`, `-datadir=DIR`.
+fn single_dash(arguments: &[OsString], options: &[String]) -> Option<String> {
+    arguments.iter().skip(1).find_map(|argument| {
+        let word = argument.to_str()?.strip_prefix('-')?;
+        let name = word.split('=').next().filter(|name| name.len() > 1)?;
+        if name.starts_with('-') || !options.contains(&"--network".to_owned()) {
+            return None;
+        }
+        match name {
+            "testnet" => Some("--network testnet3".to_owned()),
+            name if network_called(name).is_some() => Some(format!("--network {name}")),
+            name => nearest(&format!("--{name}"), options.to_vec()),
+        }
+    })
+}
+
+/// The word that differs from `given` by no more than two slips; in a short one, one makes
+/// another word of it.
 fn nearest(given: &str, words: Vec<String>) -> Option<String> {
-    const SLIPS: usize = 2;
+    let slips = |word: &str| if word.len() > 5 { 2 } else { 1 };
     let distance = |word: &String| strsim::damerau_levenshtein(given, word);
     let nearest = words.into_iter().min_by_key(distance)?;
-    (distance(&nearest) <= SLIPS).then_some(nearest)
+    (distance(&nearest) <= slips(&nearest)).then_some(nearest)
 }
 
 fn command() -> Command {
@@ -175,7 +210,7 @@ fn mine_interval(text: &str) -> Result<f64, String> {
 }
 
 fn testnet_command() -> Command {
-    Command::new("testnet")
+    Command::new(testnet::NAME)
         .about("Run three regtest nodes in a line, the first of which mines, and show how they are")
         .arg(
             Arg::new("datadir")

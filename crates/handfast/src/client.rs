@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use handfast_node::files::{Unreadable, read_text};
+use handfast_node::text::passed;
 use hyper::StatusCode;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -62,9 +63,13 @@ pub(crate) enum ClientError {
         places: String,
         remedy: String,
     },
-    #[error("somebody listens on {at}, but there is no cookie {} to log in with; name the --datadir of the node that runs there", path.display())]
-    NoCookie { at: String, path: PathBuf },
-    #[error("{at} takes no connection within {} s; the node hangs or is overloaded, see its log", wait.as_secs_f64())]
+    #[error("somebody listens on {at}, but there is no cookie {} to log in with; {remedy}", path.display())]
+    NoCookie {
+        at: String,
+        path: PathBuf,
+        remedy: String,
+    },
+    #[error("{at} takes no connection within {}; the node hangs or is overloaded, see its log", passed(*wait))]
     Full { at: String, wait: Duration },
     #[error("{} should be the cookie of a node, and {found}; remove it and start the node again", path.display())]
     NotACookie { path: PathBuf, found: Unreadable },
@@ -75,9 +80,9 @@ pub(crate) enum ClientError {
     },
     #[error("{at} refuses the cookie in {}; another node runs there: name the right --datadir or --rpc-listen", cookie.display())]
     Unauthorized { at: String, cookie: PathBuf },
-    #[error("{at} accepted the call but did not answer within {} s; it may yet be carried out: see the node's log, or allow more with `handfast rpc --timeout`", wait.as_secs_f64())]
+    #[error("{at} accepted the call but did not answer within {}; it may yet be carried out: see the node's log, or allow more with `handfast rpc --timeout`", passed(*wait))]
     Silent { at: String, wait: Duration },
-    #[error("{at} is overloaded and asks to come back in {after} s, later than --timeout allows")]
+    #[error("{at} is overloaded and asks to come back in {after}s, later than --timeout allows")]
     Busy { at: String, after: u64 },
     #[error("{at} closes connections before it reads a call; see the node's log")]
     Unheard { at: String },

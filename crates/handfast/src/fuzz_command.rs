@@ -25,6 +25,7 @@ pub(crate) use cli::{NAME, command};
 use options::{Setup, setup};
 use progress::Progress;
 use results::{Places, Saved};
+use terms::MIX;
 
 /// The target is not well.
 const NOT_WELL: u8 = 1;
@@ -60,6 +61,10 @@ pub(crate) fn is_meant() -> bool {
 /// Lists the scenarios, or shows the page of one.
 fn scenarios(name: Option<&str>) -> Result<ExitCode, String> {
     let text = match name {
+        Some(MIX) => format!(
+            "Plays every scenario, the common ones more often; what `{NAME} run` does unless \
+             --scenario names others.\n"
+        ),
         Some(name) => {
             let scenario: Scenario = name.parse().map_err(|error| format!("{error}"))?;
             scenario.page().to_owned()

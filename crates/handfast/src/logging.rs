@@ -1,6 +1,7 @@
 //! Log lines: to standard error, and to a file once its directory is ours.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt::{self, Write as _};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,10 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use handfast_node::files::check_place;
+use handfast_node::text::without_error_numbers;
 use handfast_rpc::LogControl;
 use indicatif::ProgressBar;
+use tracing::field::{Field, Visit};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::{RecordFields, VisitOutput};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{DefaultVisitor, FormatFields, Writer};
 
 /// A log file longer than this is put aside (`handfast.log.old`) at the next start, bytes.
 const PUT_ASIDE_ABOVE: u64 = 64 * 1024 * 1024;
@@ -36,8 +41,8 @@ struct Filter {
     replace: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
 }
 
-impl std::fmt::Debug for Filter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Filter").field(&self.at_start).finish()
     }
 }
@@ -51,6 +56,7 @@ impl Log {
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(&filter))
             .with_ansi(false)
+            .fmt_fields(Plain)
             .with_writer(log.clone())
             .with_filter_reloading();
         let handle = subscriber.reload_handle();
@@ -154,6 +160,43 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     }
 }
 
+/// Fields as people read them: text without the quotes of a Rust string.
+#[derive(Clone, Copy, Debug)]
+struct Plain;
+
+impl<'w> FormatFields<'w> for Plain {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut visitor = PlainVisitor(DefaultVisitor::new(writer, true));
+        fields.record(&mut visitor);
+        visitor.0.finish()
+    }
+}
+
+struct PlainVisitor<'w>(DefaultVisitor<'w>);
+
+impl Visit for PlainVisitor<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0
+            .record_debug(field, &format_args!("{}", OneLine(value)));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.record_debug(field, value);
+    }
+}
+
+/// Text whose control characters are escaped: an event is one line.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_default()),
+            false => f.write_char(c),
+        })
+    }
+}
+
 /// One event, collected and written whole.
 pub(crate) struct Line {
     log: Log,
@@ -185,7 +228,38 @@ impl Write for Line {
 impl Drop for Line {
     fn drop(&mut self) {
         if !self.text.is_empty() {
-            self.log.write(&self.text);
+            let text = String::from_utf8_lossy(&self.text);
+            self.log.write(without_error_numbers(&text).as_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_log_has_no_quotes_around_text_and_no_number_of_an_error() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("handfast.log");
+        let log = Log::default();
+        log.add_file(&path).expect("it can be written");
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .fmt_fields(Plain)
+            .with_writer(log)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let error = io::Error::from_raw_os_error(104);
+            tracing::info!(rate = "0 H/s", forged = "a\nb", "cannot read: {error}");
+        });
+        let text = fs::read_to_string(&path).expect("it is there");
+        assert!(text.contains("rate=0 H/s forged=a\\nb"), "{text}");
+        assert!(
+            text.contains("cannot read: Connection reset by peer"),
+            "{text}"
+        );
+        assert!(!text.contains("os error"), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
     }
 }

@@ -28,11 +28,17 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use cli::{Order, Usage};
+use handfast_node::text::without_error_numbers;
 
 /// Every failure that is not an RPC error.
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
+    // First: a hangup while the command line is read would end what lives on otherwise.
+    let command = std::env::args_os().nth(1);
+    if command.is_some_and(|command| command == "run" || command == testnet::NAME) {
+        signals::survive_hangups();
+    }
     memory::keep_the_heap_small();
     let outcome = match cli::parse(std::env::args_os()) {
         Ok(Order::Run(options)) => run::run(options),
@@ -59,7 +65,13 @@ fn main() -> ExitCode {
 
 /// Tells on standard error what went wrong.
 fn complain(line: &str) {
-    eprintln!("handfast: {line}");
+    tell(&format!("handfast: {}", without_error_numbers(line)));
+}
+
+/// Prints a line to standard error. A terminal that is gone must not end the program, as
+/// `eprintln!` does.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Prints to standard output. Whoever reads there may stop reading (`| head`).

@@ -43,11 +43,13 @@ pub(crate) async fn report(node: NodeHandle, log: Log) {
     let mut last: Option<Stage> = None;
     let mut said_at = Instant::now();
     let mut stall = Stall::default();
+    let mut looked: Option<SyncPhase> = None;
     loop {
         interval.tick().await;
-        let Some((look, why)) = look(&node).await else {
+        let Some((mut look, why)) = look(&node).await else {
             continue;
         };
+        look.lasts = looked.replace(look.phase) == Some(look.phase);
         match stall.look(Instant::now(), look.phase == SyncPhase::Stalled) {
             Some(News::Stalled) => tracing::warn!("sync is stalled: {why}"),
             Some(News::GoesOn) => tracing::info!("sync goes on: {why}"),
@@ -86,6 +88,8 @@ pub(crate) async fn report(node: NodeHandle, log: Log) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Look {
     phase: SyncPhase,
+    /// Whether the phase was the same when it was looked at before.
+    lasts: bool,
     headers: u32,
     blocks: u32,
     /// Headers that must have been found by now, where the clock tells.
@@ -102,7 +106,9 @@ async fn look(node: &NodeHandle) -> Option<(Look, String)> {
         return None;
     }
     let state = node.sync_state().await.ok()?;
-    Some((Look::of(&view, &state, unix_now()), state.why))
+    // As `status` writes it.
+    let why = state.why.replace("peer=", "peer ");
+    Some((Look::of(&view, &state, unix_now()), why))
 }
 
 fn unix_now() -> u32 {
@@ -117,6 +123,7 @@ impl Look {
         let presynced = state.peers.iter().filter_map(|peer| peer.presynced).max();
         Self {
             phase: state.phase,
+            lasts: false,
             headers: best.height,
             blocks: view.tree.tip().height,
             expected: view
@@ -154,7 +161,12 @@ fn stage(look: &Look, last: Option<Stage>) -> Option<Stage> {
     }
     let behind = look.headers.saturating_sub(look.blocks);
     let begun = last == Some(Stage::Blocks);
-    (behind > NEW_BLOCKS || (begun && behind > 0)).then_some(Stage::Blocks)
+    if behind > NEW_BLOCKS || (begun && behind > 0) {
+        return Some(Stage::Blocks);
+    }
+    // Where the clock tells nothing, headers that are being waited for are counted.
+    let counted = look.expected.is_none() && look.lasts;
+    (look.phase == SyncPhase::HeaderSync && counted).then_some(Stage::Headers)
 }
 
 /// How far a stage is. `goal` is `None` where nobody can know.
@@ -195,7 +207,8 @@ fn text(stage: Stage, at: Position, left: Option<Duration>) -> String {
         let tenths = u64::from(done) * 1_000 / u64::from(goal.max(1));
         text += &format!("/{goal} {}.{}%", tenths / 10, tenths % 10);
     }
-    if let Some(left) = left {
+    // A goal that was guessed and is reached tells nothing about the rest.
+    if let Some(left) = left.filter(|_| goal.is_some_and(|goal| done < goal)) {
         // Under a second it is over before it is read.
         text += &format!(", {} left", duration(left.as_secs().max(1)));
     }

@@ -77,6 +77,20 @@ impl Signals {
     }
 }
 
+/// From now on a hangup ends nothing; [`Signals`] hear those that come later. For the first
+/// moments of a program: a terminal may be closed while it starts.
+pub(crate) fn survive_hangups() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build();
+    // Without a runtime the start fails soon, and says why.
+    if let Ok(runtime) = runtime {
+        let _inside = runtime.enter();
+        // The handler stays when this is dropped.
+        let _ = signal(SignalKind::hangup());
+    }
+}
+
 /// What this process creates from now on is for this user alone, files 0600 and directories
 /// 0700, whatever it was started with: blocks tell nothing, but the cookie, the log and the
 /// peers do.
@@ -87,6 +101,29 @@ pub(crate) fn keep_files_private() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Runs alone in a process of its own: a handler of another test would hide that there is
+    /// none.
+    #[test]
+    #[ignore = "run by the test below"]
+    fn a_hangup_after_the_first_moment() {
+        survive_hangups();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP)
+            .expect("a process may signal itself");
+    }
+
+    #[test]
+    fn a_hangup_during_the_start_ends_nothing() {
+        let this = std::env::current_exe().expect("the tests have a path");
+        let child = std::process::Command::new(this)
+            .args(["--ignored", "--exact"])
+            .arg("signals::tests::a_hangup_after_the_first_moment")
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success(), "{}: {said}", child.status);
+        assert!(said.contains("1 passed"), "{said}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_second_signal_within_half_a_second_is_the_same_wish() {

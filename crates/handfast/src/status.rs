@@ -10,6 +10,7 @@ use crate::cli::Options;
 use crate::settings::Place;
 use crate::text::{bitcoin_date, duration};
 use crate::{client, settings};
+use handfast_node::text::count as plural;
 
 /// What is asked, in one batch.
 const METHODS: [&str; 6] = [
@@ -135,7 +136,7 @@ fn mined(mining: &Value) -> String {
     let count = |name: &str| mining[name].as_u64().unwrap_or_default();
     let why = mining["why"].as_str().unwrap_or_default();
     let mut text = match mining["mining"].as_bool() {
-        Some(true) => format!("{why}, {} threads", count("threads")),
+        Some(true) => format!("{why}, {}", plural(count("threads"), "thread")),
         _ => why.strip_prefix("mining is ").unwrap_or(why).to_owned(),
     };
     let rate = mining["hashespersecond"].as_f64().unwrap_or_default();

@@ -23,6 +23,8 @@ use crate::signals::{Signals, Wish};
 use node::Node;
 use table::{Row, Table};
 
+/// The command.
+pub(crate) const NAME: &str = "testnet";
 /// How many nodes.
 const NODES: usize = 3;
 /// How often they are asked.
@@ -53,10 +55,12 @@ async fn run_in(home: &Path, wishes: &Wishes) -> Result<(), String> {
     let outcome = tokio::select! {
         failure = live(home, wishes, &mut nodes) => Err(failure),
         wish = signals.next() => {
-            // After a hangup nobody is there to read.
-            if let Wish::Stop(name) = wish {
-                eprintln!("{name}: ending the nodes; a second one ends them at once");
-            }
+            let name = match wish {
+                Wish::Stop(name) => name,
+                // Nothing is left that shows the table.
+                Wish::Reopen => "SIGHUP",
+            };
+            crate::tell(&format!("{name}: ending the nodes; SIGINT or SIGTERM ends them at once"));
             Ok(())
         }
     };
@@ -71,7 +75,7 @@ async fn live(home: &Path, wishes: &Wishes, nodes: &mut Vec<Node>) -> String {
         Err(failure) => return failure,
     }
     crate::print(&format!(
-        "{NODES} regtest nodes in a line; node 1 mines a block every {} s. Ctrl-C ends them.\n\
+        "{NODES} regtest nodes in a line; node 1 mines a block every {}s. Ctrl-C ends them.\n\
          Ask one: handfast rpc --network regtest --datadir {} getblockchaininfo\n\n",
         wishes.mine_interval,
         nodes[0].datadir().display()

@@ -344,6 +344,10 @@ fn a_slip_is_answered_with_what_was_meant_and_nothing_else_is_guessed() {
     let home = Home::new();
     home.refused(&["run", "--max-inbond", "3"], &["is --max-inbound meant?"]);
     home.refused(&["stauts"], &["is status meant?"]);
+    home.refused(&["rnu"], &["is run meant?", "see `handfast --help`"]);
+    let meant = "is --network regtest meant?";
+    home.refused(&["run", "-regtest"], &[meant, "see `handfast run --help`"]);
+    home.refused(&["run", "-datadir=x"], &["is --datadir meant?"]);
     for guessed in [
         &["start"][..],
         &["run", "--zzz"],

@@ -151,10 +151,7 @@ fn a_manual_peer_that_refuses_is_told_everywhere_with_the_error_and_connected_wh
 
     let state = node.rpc(&["getsyncstate"]);
     let why = state["why"].as_str().unwrap_or_default();
-    assert!(
-        why.starts_with("no peer is connected: ") && why.contains(&error),
-        "{why}"
-    );
+    assert!(why.starts_with(&error), "{why}");
     let row = &state["manual_peers"][0];
     assert_eq!(
         (&row["node"], &row["error"]),
@@ -193,6 +190,25 @@ fn a_manual_peer_that_refuses_is_told_everywhere_with_the_error_and_connected_wh
     let listener = TcpListener::bind(&peer).expect("the port is free still");
     listener.set_nonblocking(true).expect("it can be polled");
     wait_for("a connection", || node.log(), || listener.accept().ok());
+}
+
+#[test]
+fn a_network_that_was_switched_off_is_told_everywhere_until_it_is_on_again() {
+    let node = Node::start(&["--no-dial"]);
+    node.text("rpc", &["setnetworkactive", "false"]);
+    let off = "the network is switched off (setnetworkactive)";
+    let line = node.logged(&["the network is switched off"]);
+    assert!(line.contains(" WARN "), "{line}");
+    let why = node.rpc(&["getsyncstate"])["why"].to_string();
+    assert!(why.contains(off), "{why}");
+    let status = node.text("status", &[]);
+    assert!(status.contains(off), "{status}");
+    let info = node.rpc(&["getnetworkinfo"]);
+    assert!(info["warnings"].to_string().contains(off), "{info}");
+    node.text("rpc", &["setnetworkactive", "true"]);
+    node.logged(&["the network is switched on again"]);
+    let status = node.text("status", &[]);
+    assert!(!status.contains(off), "{status}");
 }
 
 #[test]

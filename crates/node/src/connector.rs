@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix::fut::wrap_future;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 use handfast_proto::lifecycle::Direction;
+use handfast_proto::text::system_words;
 use tokio::net::{TcpStream, lookup_host};
 
 use crate::event_counts::Dialled;
@@ -100,12 +101,12 @@ async fn dial(
     });
     let socket = connected
         .map_err(|_| "timed out".to_owned())?
-        .map_err(|error| plain(&error))?;
+        .map_err(|error| system_words(&error))?;
     // Leaves this arbiter's reactor; its own arbiter registers it again.
     let socket = socket
         .set_nodelay(true)
         .and_then(|()| socket.into_std())
-        .map_err(|error| plain(&error))?;
+        .map_err(|error| system_words(&error))?;
     intake.dialled(socket, direction, addr, slot);
     Ok(())
 }
@@ -144,21 +145,9 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     let lookup = tokio::time::timeout(RESOLVE_TIMEOUT, lookup_host((host, port)));
     match lookup.await {
         Ok(Ok(found)) => Ok(found.take(MAX_ADDRESSES).collect()),
-        Ok(Err(error)) => Err(plain(&error)),
+        Ok(Err(error)) => Err(system_words(&error)),
         Err(_) => Err("the resolver did not answer in time".to_owned()),
     }
-}
-
-/// The system's text for an error, without what the standard library puts around it.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text
-        .strip_prefix("failed to lookup address information: ")
-        .unwrap_or(&text);
-    let text = text.split_once(" (os error").map_or(text, |(text, _)| text);
-    let mut letters = text.chars();
-    let first = letters.next().into_iter().flat_map(char::to_lowercase);
-    first.chain(letters).collect()
 }
 
 impl Handler<StopIntake> for Connector {
@@ -168,23 +157,5 @@ impl Handler<StopIntake> for Connector {
     fn handle(&mut self, _: StopIntake, ctx: &mut Self::Context) {
         self.vital.relieved();
         ctx.stop();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_of_dials_and_look_ups_are_the_systems_words_alone() {
-        let refused =
-            std::io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
-        assert_eq!(plain(&refused), "connection refused");
-        let name = "failed to lookup address information: Name or service not known";
-        assert_eq!(
-            plain(&std::io::Error::other(name)),
-            "name or service not known"
-        );
-        assert_eq!(plain(&std::io::Error::other("")), "");
     }
 }

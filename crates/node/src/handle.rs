@@ -70,8 +70,6 @@ pub struct ChainView {
     pub starting: String,
     /// Whether the tip is still far behind (Core's sense of the word).
     pub initial_block_download: bool,
-    /// Share of the known chain that is validated, by heights, 0.0 to 1.0.
-    pub progress: f64,
     /// Bytes of blocks and undo data on disk.
     pub size_on_disk: u64,
     /// What an operator should know, one line each.
@@ -355,7 +353,10 @@ impl NodeHandle {
         if state.phase == sync::Phase::NoPeers {
             let (outlook, now) = self.outlook();
             if let Some(trouble) = outlook.trouble(now) {
-                state.why = format!("{}: {trouble}", state.why);
+                state.why = match state.peers.is_empty() {
+                    true => trouble,
+                    false => format!("{}; {trouble}", state.why),
+                };
             }
         }
         Ok(state)

@@ -84,7 +84,9 @@ pub use stats::{ByCommand, Totals, Traffic};
 pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions, is_in_use};
 pub use handfast_index::{IndexError, Location, Standing, Subject};
 pub use handfast_proto::Now;
-pub use handfast_proto::address_book::{Row as AddressRow, is_routable};
+pub use handfast_proto::address_book::{
+    Row as AddressRow, is_peer_name, is_routable, overlay_network,
+};
 pub use handfast_proto::address_relay::OwnAddress;
 pub use handfast_proto::bans::{Ban, BanError, BanOrder, BanTarget, BanTime, Subnet, SubnetError};
 pub use handfast_proto::headers::{
@@ -100,6 +102,7 @@ pub use handfast_proto::self_probe;
 pub use handfast_proto::sync::{
     FetchRefusal, Phase as SyncPhase, Reject, RejectKind, SubmitResult, SyncState,
 };
+pub use handfast_proto::text;
 /// Reading files that may be anything.
 pub mod files {
     pub use handfast_disk::{Unreadable, check_place, read, read_text};

@@ -28,6 +28,7 @@ impl Handler<SetNetworkActive> for PeerManager {
         if !active {
             self.disconnect_half_open(|_| true, DoneReason::Requested);
         }
+        self.publish_outlook();
     }
 }
 

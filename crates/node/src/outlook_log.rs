@@ -6,7 +6,9 @@ use handfast_proto::peer_table::{Attempt, ManualPeer, Outlook, SeedRow};
 
 /// What became worth a line between two outlooks.
 pub(crate) fn news(old: &Outlook, new: &Outlook, now: Now) -> Vec<String> {
-    let manual = new.manual.iter().filter_map(|peer| {
+    // That nobody is dialled while the network is off is no news of each.
+    let manual = new.manual.iter().filter(|_| !new.network_off);
+    let manual = manual.filter_map(|peer| {
         let before = old.manual.iter().find(|old| old.name == peer.name);
         manual_news(before, peer, now)
     });
@@ -14,7 +16,12 @@ pub(crate) fn news(old: &Outlook, new: &Outlook, now: Now) -> Vec<String> {
         let before = old.seeds.iter().find(|old| old.host == seed.host);
         seed_news(before, seed)
     });
-    manual.chain(seeds).collect()
+    let switched = (new.network_off != old.network_off).then_some(match new.network_off {
+        true => "the network is switched off (setnetworkactive): nobody is dialled or admitted",
+        false => "the network is switched on again",
+    });
+    let switched = switched.map(str::to_owned);
+    switched.into_iter().chain(manual).chain(seeds).collect()
 }
 
 /// The first failure, each with another error, and then the second, fourth, eighth and so on.
@@ -36,7 +43,12 @@ fn seed_news(before: Option<&SeedRow>, seed: &SeedRow) -> Option<String> {
     let error = seed.answer.as_ref()?.as_ref().err()?;
     let before = before.and_then(|before| before.answer.as_ref());
     let same = matches!(before, Some(Err(before)) if before == error);
-    (!same).then(|| format!("DNS seed {} gives no addresses: {error}", seed.host))
+    (!same).then(|| {
+        format!(
+            "DNS seed {} gives no address to connect to: {error}",
+            seed.host
+        )
+    })
 }
 
 #[cfg(test)]
@@ -69,10 +81,7 @@ mod tests {
      {
         let now = Now::default();
         let first = news(&Outlook::default(), &failing("refused", 1), now);
-        assert_eq!(
-            first,
-            ["not connected to a:1: refused; next attempt in 5 s"]
-        );
+        assert_eq!(first, ["not connected to a:1: refused; next attempt in 5s"]);
         let lines = (2..=100).map(|count| {
             let (old, new) = (failing("refused", count - 1), failing("refused", count));
             news(&old, &new, now).len()
@@ -81,6 +90,20 @@ mod tests {
         let other = news(&failing("refused", 4), &failing("timed out", 5), now);
         assert_eq!(other.len(), 1, "{other:?}");
         assert!(news(&failing("refused", 4), &failing("refused", 4), now).is_empty());
+    }
+
+    #[test]
+    fn a_network_that_is_switched_off_is_told_instead_of_each_peer_that_it_costs() {
+        let now = Now::default();
+        let off = Outlook {
+            network_off: true,
+            ..failing("the connection was lost", 1)
+        };
+        let lines = news(&Outlook::default(), &off, now);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("switched off"), "{lines:?}");
+        let on = news(&off, &Outlook::default(), now);
+        assert_eq!(on, ["the network is switched on again"]);
     }
 
     #[test]
@@ -96,7 +119,7 @@ mod tests {
         let failed = with(Some(Err("no such name".to_owned())));
         assert_eq!(
             news(&with(None), &failed, now),
-            ["DNS seed seed.example gives no addresses: no such name"]
+            ["DNS seed seed.example gives no address to connect to: no such name"]
         );
         assert!(news(&failed, &failed, now).is_empty());
         let timed_out = with(Some(Err("no answer in time".to_owned())));

@@ -19,6 +19,7 @@ use handfast_proto::address_book::Group;
 use handfast_proto::lifecycle::{Direction, DoneReason, Reached};
 use handfast_proto::receiving::Pool;
 use handfast_proto::session::{Effect, Input, Session, SessionConfig};
+use handfast_proto::text::system_words;
 use handfast_wire::{Codec, CodecError, Message};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc};
@@ -175,7 +176,7 @@ where
     let writer = write_queue(outlet, write, magic, around.clock, counters.clone());
     ctx.spawn(wrap_future::<_, Peer>(writer).map(|result, peer, ctx| {
         if let Err(error) = result {
-            peer.step(Input::ReadFailed(error.to_string()), None, ctx);
+            peer.step(Input::ReadFailed(system_words(&error)), None, ctx);
         }
     }));
     ctx.spawn(Watch(Alarm::new()));
@@ -315,7 +316,7 @@ impl StreamHandler<Result<Charged, ReadError>> for Peer {
                 self.step(Input::of(&error), None, ctx);
             }
             Err(ReadError::Codec(CodecError::Io(error))) => {
-                self.step(Input::ReadFailed(error.to_string()), None, ctx)
+                self.step(Input::ReadFailed(system_words(&error)), None, ctx)
             }
             Err(ReadError::SlowSender) => self.step(Input::SlowSender, None, ctx),
         }
@@ -365,7 +366,7 @@ pub(crate) fn stillborn(around: &Surroundings, birth: Birth, error: &std::io::Er
     let (mut life, _) = Lifecycle::new(birth, now, around.add.clone(), around.done.clone());
     life.ends(
         Reached::Connected,
-        DoneReason::RemoteReset(error.to_string()),
+        DoneReason::RemoteReset(system_words(error)),
     );
 }
 

@@ -11,13 +11,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use handfast_proto::lifecycle::{Direction, DoneReason, Ending, Introduction, Reached};
+use handfast_proto::text::count;
+use handfast_proto::time::earliest;
 
 /// Lines of a kind at `info` per minute.
 const PER_MINUTE: u32 = 20;
 const MINUTE: Duration = Duration::from_secs(60);
-/// From one summary of failed dials to the next: of the addresses of a public network most
-/// lead nowhere.
-const DIALS_EVERY: Duration = Duration::from_secs(600);
 /// Different errors of dials that are counted; the system has about a dozen.
 const MAX_ERRORS: usize = 16;
 
@@ -49,8 +48,9 @@ pub(crate) struct PeerLog {
 /// Dials to addresses of the address book that failed, by error.
 #[derive(Debug, Default)]
 struct Dials {
+    /// Start of the minute in which those of `failed` were counted, monotonic.
     since: Duration,
-    /// Of errors that have been told once.
+    /// Those that were not told, of errors that have been told once.
     failed: BTreeMap<String, u64>,
 }
 
@@ -111,26 +111,28 @@ impl PeerLog {
     /// Tells of a dial to an address of the address book that failed: the first with an
     /// error, and then how many there were.
     pub(crate) fn dial_failed(&mut self, mono: Duration, addr: SocketAddr, error: &str) {
-        if self.dials.is_first(error) {
+        self.tick(mono);
+        if self.dials.is_first(mono, error) {
             tracing::info!(%addr, error, "cannot connect; more such failures are counted");
         } else {
             tracing::debug!(%addr, error, "cannot connect");
-        }
-        if let Some(text) = self.dials.turn(mono) {
-            tracing::info!("connections that could not be opened in the last ten minutes: {text}");
         }
     }
 
     /// When [`PeerLog::tick`] is due.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let left_out = self.counts.iter().any(|count| count.left_out > 0);
-        left_out.then_some(self.since + MINUTE)
+        let peers = left_out.then_some(self.since + MINUTE);
+        earliest(peers, self.dials.deadline())
     }
 
     /// Begins a new minute when the last one is over, and tells what it left out.
     pub(crate) fn tick(&mut self, mono: Duration) {
         if let Some(text) = self.turn(mono) {
             tracing::info!("not shown of the last minute: {text}; they are logged at debug");
+        }
+        if let Some(text) = self.dials.turn(mono) {
+            tracing::info!("more attempts to connect that failed in the last minute: {text}");
         }
     }
 
@@ -145,9 +147,9 @@ impl PeerLog {
             (lost.left_out, "disconnected"),
             (broke_rules.left_out, "turned away for breaking rules"),
         ];
-        let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+        let parts = parts.into_iter().filter(|(left_out, _)| *left_out > 0);
         let parts: Vec<String> = parts
-            .map(|(count, what)| format!("{count} peers {what}"))
+            .map(|(left_out, what)| format!("{} {what}", count(left_out, "peer")))
             .collect();
         (!parts.is_empty()).then(|| parts.join(", "))
     }
@@ -165,9 +167,17 @@ impl PeerLog {
 }
 
 impl Dials {
-    /// Counts a failure; whether it is the first with this error since the last summary that
-    /// had none.
-    fn is_first(&mut self, error: &str) -> bool {
+    /// When failures that were counted are told.
+    fn deadline(&self) -> Option<Duration> {
+        let counted = self.failed.values().any(|count| *count > 0);
+        counted.then_some(self.since + MINUTE)
+    }
+
+    /// Counts a failure; whether it is the first with this error.
+    fn is_first(&mut self, mono: Duration, error: &str) -> bool {
+        if self.deadline().is_none() {
+            self.since = mono;
+        }
         if let Some(count) = self.failed.get_mut(error) {
             *count += 1;
             return false;
@@ -181,12 +191,11 @@ impl Dials {
         true
     }
 
-    /// The failures that were counted and not told, when ten minutes are over.
+    /// The failures that were counted and not told, when the minute is over.
     fn turn(&mut self, mono: Duration) -> Option<String> {
-        if mono < self.since + DIALS_EVERY {
+        if self.deadline().is_none_or(|due| mono < due) {
             return None;
         }
-        self.since = mono;
         let counted = self.failed.iter().filter(|(_, count)| **count > 0);
         let parts: Vec<String> = counted
             .map(|(error, count)| format!("{count} ({error})"))
@@ -246,19 +255,28 @@ mod tests {
     }
 
     #[test]
-    fn of_failed_dials_the_first_with_an_error_is_told_and_the_rest_counted() {
-        let mut dials = Dials::default();
-        assert!(dials.is_first("timed out"));
-        assert!(!dials.is_first("timed out"));
-        assert!(dials.is_first("connection refused"));
-        assert!(!dials.is_first("timed out"));
-        let ten_minutes = Duration::from_secs(600);
-        assert_eq!(dials.turn(ten_minutes / 2), None);
-        assert_eq!(dials.turn(ten_minutes).as_deref(), Some("2 (timed out)"));
-        assert_eq!(dials.turn(ten_minutes * 2), None, "none since");
+    fn of_failed_dials_the_first_with_an_error_is_told_and_the_rest_each_minute_with_their_number()
+    {
+        let mut log = PeerLog::default();
+        let at = Duration::from_secs(500);
+        let addr = "192.0.2.7:8333".parse().expect("an address");
+        log.dial_failed(at, addr, "timed out");
+        assert_eq!(log.deadline(), None, "it was told");
+        log.dial_failed(at, addr, "timed out");
+        log.dial_failed(at, addr, "connection refused");
+        log.dial_failed(at + MINUTE / 2, addr, "timed out");
+        assert_eq!(
+            log.deadline(),
+            Some(at + MINUTE),
+            "told though no more fail"
+        );
+        assert_eq!(log.dials.turn(at + MINUTE / 2), None);
+        let text = log.dials.turn(at + MINUTE);
+        assert_eq!(text.as_deref(), Some("2 (timed out)"));
+        assert_eq!(log.dials.turn(at + MINUTE * 2), None, "none since");
         for n in 0..100 {
-            dials.is_first(&format!("error {n}"));
+            log.dials.is_first(at, &format!("error {n}"));
         }
-        assert!(dials.failed.len() <= MAX_ERRORS + 1);
+        assert!(log.dials.failed.len() <= MAX_ERRORS + 1);
     }
 }

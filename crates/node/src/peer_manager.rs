@@ -212,7 +212,7 @@ impl PeerManager {
     }
 
     /// Publishes and logs what keeps us from peers, after a step that may have changed it.
-    fn publish_outlook(&self) {
+    pub(crate) fn publish_outlook(&self) {
         let now = self.shared.clock.now();
         let new = self.table.outlook();
         let old = self.shared.outlook.load_full();

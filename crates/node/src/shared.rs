@@ -153,7 +153,6 @@ impl Shared {
             open: false,
             starting: LOADING.into(),
             initial_block_download: true,
-            progress: 0.0,
             size_on_disk: 0,
             warnings: Vec::new(),
         };

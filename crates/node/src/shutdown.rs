@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handfast_chain::Chain;
+use handfast_proto::text::passed;
 
 use crate::arbiters::Arbiters;
 use crate::audit::Handled;
@@ -42,7 +43,7 @@ async fn phase<T>(
         }
         None => tracing::warn!(
             phase = name,
-            deadline = %format_args!("{} s", deadline.as_secs()),
+            deadline = %passed(deadline),
             "shutdown phase is late; going on without it"
         ),
     }
@@ -159,10 +160,12 @@ async fn off_thread<T: Send + 'static>(
 fn settle(connections: u64, peers: Handled, sync: Handled) -> Result<(), String> {
     if peers.dones != connections || sync.dones != sync.adds {
         return Err(format!(
-            "L2: of {connections} connections PeerManager handled {peers:?} and SyncManager {sync:?}"
+            "L2: of {connections} connections PeerManager handled {} Adds and {} Dones, SyncManager {} \
+             and {}",
+            peers.adds, peers.dones, sync.adds, sync.dones
         ));
     }
-    tracing::info!(
+    tracing::debug!(
         connections,
         adds = peers.adds,
         dones = peers.dones,
@@ -170,6 +173,7 @@ fn settle(connections: u64, peers: Handled, sync: Handled) -> Result<(), String>
         sync_dones = sync.dones,
         "every connection ended"
     );
+    tracing::info!("stopping: no connection is left, of {connections} since the start");
     Ok(())
 }
 

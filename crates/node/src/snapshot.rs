@@ -65,13 +65,11 @@ impl Publisher {
         let tree = machine.tree().clone();
         self.shared.tip_moved(tree.tip().height);
         let initial_block_download = machine.initial_block_download(now);
-        let progress = machine.progress(now);
         // Only SyncManager writes the tree; phase and warnings have other writers.
         self.shared.publish(|old| ChainView {
             tree: tree.clone(),
             open: true,
             initial_block_download,
-            progress,
             size_on_disk: self.shared.size_on_disk(),
             ..ChainView::clone(old)
         });

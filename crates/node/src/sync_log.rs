@@ -11,6 +11,7 @@ use handfast_proto::Now;
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::sync::{SourceChange, SyncManager as Machine};
+use handfast_proto::text::count;
 
 /// Lines of a kind per minute.
 const PER_MINUTE: u32 = 20;
@@ -79,10 +80,16 @@ impl SyncLog {
             && (blocks, changes) != (0, 0)
         {
             let height = self.tip.1;
-            tracing::info!(
-                height,
-                "not shown of the last minute: {blocks} new tips, {changes} changes of the headers' source"
-            );
+            let parts = [
+                (blocks, "new tip"),
+                (changes, "change of the headers' source"),
+            ];
+            let parts = parts.into_iter().filter(|(left_out, _)| *left_out > 0);
+            let parts: Vec<String> = parts
+                .map(|(left_out, what)| count_of(left_out, what))
+                .collect();
+            let text = parts.join(", ");
+            tracing::info!(height, "not shown of the last minute: {text}");
         }
     }
 
@@ -95,11 +102,12 @@ impl SyncLog {
         let state = machine.state(now);
         let reason = state.source_changes.last();
         let reason = reason.map_or("", |SourceChange { reason, .. }| reason.as_str());
+        let reason = reason.replace("peer=", "peer ");
         match &state.source {
             Some(source) => {
-                tracing::info!(peer = source.id.0, remote = %source.remote, "headers come from this peer now: {reason}");
+                tracing::info!(peer = source.id.0, remote = %source.remote, "headers come from this peer now ({reason})");
             }
-            None => tracing::info!("headers come from no peer now: {reason}"),
+            None => tracing::info!("headers come from no peer now ({reason})"),
         }
     }
 
@@ -114,10 +122,19 @@ impl SyncLog {
             .fork_point(&old.0, &hash)
             .map_or(0, |fork| old.1.saturating_sub(fork.height));
         if left > 0 {
-            tracing::info!(height, %hash, "new tip on another branch; {left} blocks left the chain");
+            let left = count(left, "block");
+            tracing::info!(height, %hash, "new tip on another branch; {left} left the chain");
         } else {
             tracing::info!(height, %hash, "new tip");
         }
+    }
+}
+
+/// `1 change of the headers' source`, `2 changes of the headers' source`.
+fn count_of(number: u64, what: &str) -> String {
+    match what.split_once(" of ") {
+        Some((noun, whose)) => format!("{} of {whose}", count(number, noun)),
+        None => count(number, what),
     }
 }
 

@@ -37,7 +37,7 @@ mod spelling;
 
 pub use overlay::{Overlay, OverlayError};
 pub use routable::{canonical, is_local, is_routable};
-pub use spelling::{overlay_network, read_ip};
+pub use spelling::{is_peer_name, overlay_network, read_ip};
 
 /// Most addresses in the book.
 pub const MAX_ADDRESSES: usize = 16_384;
@@ -384,6 +384,12 @@ impl AddressBook {
         random.shuffle_front(&mut rows, count);
         rows.truncate(count);
         rows
+    }
+
+    /// Whether an address is of a kind that may be dialled.
+    #[must_use]
+    pub fn may_hold(&self, addr: SocketAddr) -> bool {
+        self.acceptable(addr).is_some()
     }
 
     /// The address in its one form, if it may be in the book at all.

@@ -41,6 +41,7 @@ pub mod session;
 pub mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod text;
 pub mod time;
 
 pub use lifecycle::{ConnId, Direction, DoneReason, Introduction};

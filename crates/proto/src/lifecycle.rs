@@ -107,7 +107,7 @@ pub enum DoneReason {
     #[error("already connected to this address")]
     DuplicateConnection,
     /// The bytes were no frame of our network; the decoder's text.
-    #[error("undecodable: {0}")]
+    #[error("what it sent is no message of our network: {0}")]
     Undecodable(String),
     /// Too many messages that could not be read and were dropped.
     #[error("too many malformed messages, the last one: {0}")]
@@ -140,9 +140,12 @@ pub enum DoneReason {
     /// Its slot was wanted for others, who were worth more.
     #[error("evicted in favour of others")]
     Evicted,
-    /// The operator banned its address, or a peer at its address broke rules before.
-    #[error("its address is banned or misbehaved")]
+    /// The operator banned its address.
+    #[error("its address is banned (setban)")]
     Banned,
+    /// A peer at its address broke rules before.
+    #[error("its address is discouraged: a peer there broke the protocol before")]
+    Discouraged,
     /// It sent an invalid header.
     #[error("invalid header: {0}")]
     InvalidHeader(String),
@@ -214,6 +217,7 @@ impl DoneReason {
             | Self::Refused(_)
             | Self::Evicted
             | Self::Banned
+            | Self::Discouraged
             | Self::Requested
             | Self::Shutdown
             | Self::Panicked => false,
@@ -275,6 +279,7 @@ impl DoneReason {
             Self::Refused(_) => "refused",
             Self::Evicted => "evicted",
             Self::Banned => "banned",
+            Self::Discouraged => "discouraged",
             Self::InvalidHeader(_) => "invalid_header",
             Self::InvalidBlock { .. } => "invalid_block",
             Self::LowWorkChain => "low_work_chain",
@@ -317,6 +322,7 @@ impl DoneReason {
             | Self::Refused(_)
             | Self::Evicted
             | Self::Banned
+            | Self::Discouraged
             | Self::Requested
             | Self::Shutdown
             | Self::Panicked

@@ -47,8 +47,6 @@ mod share;
 mod waits;
 mod workers;
 
-pub(crate) use probes::lag;
-
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;

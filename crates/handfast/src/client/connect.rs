@@ -133,6 +133,8 @@ fn cookie(place: &Place, addr: &SocketAddr) -> Result<String, ClientError> {
         Err(error) if error.is_absent() => Err(ClientError::NoCookie {
             at: addr.to_string(),
             path,
+            remedy: elsewhere(place)
+                .unwrap_or_else(|| "name the --datadir of the node that runs there".to_owned()),
         }),
         Err(Unreadable::Io(source)) => Err(ClientError::Forbidden { path, source }),
         Err(found) => Err(ClientError::NotACookie { path, found }),
@@ -155,19 +157,8 @@ fn missing(place: &Place) -> ClientError {
 /// What to do about a node that does not run. It names a network to start only if the caller
 /// did: a call without it does not ask for a node on mainnet.
 fn remedy(place: &Place) -> String {
-    let elsewhere = Network::ALL
-        .into_iter()
-        .filter(|network| *network != place.network)
-        .filter(|network| {
-            let beside = place.network_dir.parent();
-            beside.is_some_and(|dir| is_in_use(&dir.join(network.directory())))
-        });
-    let elsewhere: Vec<String> = elsewhere
-        .map(|network| format!("--network {}", network.name()))
-        .collect();
-    if !elsewhere.is_empty() {
-        let options = elsewhere.join(" or ");
-        return format!("another network's node is running there: call it with {options}");
+    if let Some(elsewhere) = elsewhere(place) {
+        return elsewhere;
     }
     let datadir = place.hints.datadir.as_deref().map(|dir| {
         let dir = dir.to_string_lossy();
@@ -192,8 +183,25 @@ fn remedy(place: &Place) -> String {
     };
     format!(
         "start one with `handfast run --network {network}{datadir}`, or wait for it with \
-         `handfast rpc --wait`"
+         `handfast rpc --network {network}{datadir} --wait`"
     )
+}
+
+/// What to say where another network's node runs in this data directory.
+fn elsewhere(place: &Place) -> Option<String> {
+    let elsewhere = Network::ALL
+        .into_iter()
+        .filter(|network| *network != place.network)
+        .filter(|network| {
+            let beside = place.network_dir.parent();
+            beside.is_some_and(|dir| is_in_use(&dir.join(network.directory())))
+        });
+    let elsewhere: Vec<String> = elsewhere
+        .map(|network| format!("--network {}", network.name()))
+        .collect();
+    let options = elsewhere.join(" or ");
+    (!elsewhere.is_empty())
+        .then(|| format!("another network's node is running there: call it with {options}"))
 }
 
 /// A node that listens on every address is reached on the loopback one.

@@ -68,6 +68,11 @@ impl Setup {
         if self.cues.is_empty() && !words.iter().any(is_seed) {
             words.extend(["--seed".to_owned(), self.plan.seed.to_string()]);
         }
+        // What this run wrote is in the way of the next.
+        let writes = self.report.is_some() || self.trace.is_some();
+        if writes && !words.iter().any(|word| word == "--overwrite") {
+            words.push("--overwrite".to_owned());
+        }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         shlex::try_join(words).unwrap_or_default()
     }
@@ -237,9 +242,13 @@ fn network(matches: &ArgMatches) -> Result<Network, String> {
 
 fn resolve(target: &str) -> Result<SocketAddr, String> {
     let wrong = |why: String| format!("--target {target:?} is no address: {why}; give HOST:PORT");
+    let port = target.rsplit_once(':').map(|(_, port)| port);
+    if port.is_none_or(|port| port.parse::<u16>().is_err()) {
+        return Err(wrong("it names no port".to_owned()));
+    }
     let mut found = target
         .to_socket_addrs()
-        .map_err(|error| wrong(error.to_string()))?;
+        .map_err(|error| wrong(handfast_node::text::system_words(&error)))?;
     found
         .next()
         .ok_or_else(|| wrong("nothing was found".into()))
@@ -333,6 +342,17 @@ mod tests {
     }
 
     #[test]
+    fn the_command_that_is_printed_does_the_same_again_over_what_the_run_wrote() {
+        let mut setup = parsed("--target 127.0.0.1:1 --report out").expect("right");
+        let again = |setup: &Setup| setup.command();
+        assert!(again(&setup).ends_with(" --overwrite"), "{}", again(&setup));
+        setup.given.push("--overwrite".to_owned());
+        assert_eq!(again(&setup).matches("--overwrite").count(), 1);
+        let none = parsed("--target 127.0.0.1:1").expect("right");
+        assert!(!again(&none).contains("--overwrite"), "{}", again(&none));
+    }
+
+    #[test]
     fn wrong_options_are_told_with_what_is_right() {
         for (line, part) in [
             ("--target 8.8.8.8:18444", "--i-operate-this-node"),
@@ -348,7 +368,7 @@ mod tests {
                 "--target 127.0.0.1:1 --network bitcoin",
                 "not a network to fuzz",
             ),
-            ("--target nonsense", "HOST:PORT"),
+            ("--target nonsense", "it names no port; give HOST:PORT"),
             ("--target 127.0.0.1:1 --network moon", "choose regtest"),
             (
                 "--target 127.0.0.1:1 --scenario nonsense",

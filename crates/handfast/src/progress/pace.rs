@@ -9,36 +9,47 @@ use tokio::time::Instant;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Nothing is foretold from less.
 const LEAST: Duration = Duration::from_secs(3);
+/// What has not moved for so long may not move again: the pace before says nothing then.
+const STILL: Duration = Duration::from_secs(5);
 /// Nobody plans with more, and it is no more than a guess.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 /// The positions of the last minute.
 #[derive(Debug, Default)]
-pub(super) struct Pace(VecDeque<(Instant, u32)>);
+pub(super) struct Pace {
+    positions: VecDeque<(Instant, u32)>,
+    /// When the last one was first seen.
+    moved: Option<Instant>,
+}
 
 impl Pace {
     /// Notes a position. One below the last begins anew.
     pub(super) fn add(&mut self, now: Instant, done: u32) {
-        if self.0.back().is_some_and(|(_, last)| *last > done) {
-            self.0.clear();
+        let last = self.positions.back().map(|(_, last)| *last);
+        if last.is_some_and(|last| last > done) {
+            self.positions.clear();
         }
-        self.0.push_back((now, done));
+        if last != Some(done) {
+            self.moved = Some(now);
+        }
+        self.positions.push_back((now, done));
         // One from before the window stays, so that the window is covered.
         while self
-            .0
+            .positions
             .get(1)
             .is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW)
         {
-            self.0.pop_front();
+            self.positions.pop_front();
         }
     }
 
     /// Time until `goal`; `None` while that cannot be known: too early, or nothing moves.
     pub(super) fn left(&self, goal: u32) -> Option<Duration> {
-        let ((from, first), (to, last)) = (self.0.front()?, self.0.back()?);
+        let ((from, first), (to, last)) = (self.positions.front()?, self.positions.back()?);
         let span = to.duration_since(*from);
         let done = last.saturating_sub(*first);
-        if span < LEAST || done == 0 {
+        let still = to.duration_since(self.moved?) >= STILL;
+        if span < LEAST || done == 0 || still {
             return None;
         }
         let rate = f64::from(done) / span.as_secs_f64();
@@ -67,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_still_for_a_minute_has_no_time_left() {
+    fn what_stands_still_for_some_seconds_has_no_time_left_until_it_moves_again() {
         let start = Instant::now();
         let mut pace = Pace::default();
         pace.add(start, 0);
@@ -75,8 +86,12 @@ mod tests {
         assert!(pace.left(100).is_some());
         for second in 6..=70 {
             pace.add(start + Duration::from_secs(second), 50);
+            let known = pace.left(100).is_some();
+            assert_eq!(known, second < 10, "after {second} s");
         }
-        assert_eq!(pace.left(100), None);
-        assert!(pace.0.len() < 70, "{}", pace.0.len());
+        let kept = pace.positions.len();
+        assert!(kept < 70, "{kept}");
+        pace.add(start + Duration::from_secs(71), 60);
+        assert!(pace.left(100).is_some());
     }
 }

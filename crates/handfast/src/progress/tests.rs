@@ -3,6 +3,7 @@ use super::*;
 fn look(phase: SyncPhase, headers: u32, blocks: u32) -> Look {
     Look {
         phase,
+        lasts: false,
         headers,
         blocks,
         expected: None,
@@ -43,6 +44,23 @@ fn headers_are_shown_while_the_clock_says_that_many_are_missing() {
 }
 
 #[test]
+fn headers_are_counted_without_a_goal_where_the_clock_tells_none() {
+    let first = look(SyncPhase::HeaderSync, 0, 0);
+    assert_eq!(stage(&first, None), None, "it may be over in a moment");
+    let second = Look {
+        lasts: true,
+        ..first
+    };
+    assert_eq!(stage(&second, None), Some(Stage::Headers));
+    assert_eq!(position(Stage::Headers, &second).goal, None);
+    let synced = Look {
+        lasts: true,
+        ..look(SyncPhase::Synced, 9, 9)
+    };
+    assert_eq!(stage(&synced, Some(Stage::Headers)), None);
+}
+
+#[test]
 fn the_line_is_short_and_never_says_that_no_time_is_left() {
     let at = |done, goal| Position { done, goal };
     let hours = Duration::from_secs(3 * 3_600 + 720);
@@ -65,6 +83,12 @@ fn the_line_is_short_and_never_says_that_no_time_is_left() {
             at(999_999, Some(1_000_000)),
             Some(Duration::ZERO),
             "blocks 999999/1000000 99.9%, 1s left",
+        ),
+        (
+            Stage::Headers,
+            at(900_001, Some(900_000)),
+            Some(Duration::ZERO),
+            "headers 900001/900001 100.0%",
         ),
         (Stage::Blocks, at(0, Some(0)), None, "blocks 0/0 0.0%"),
     ] {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use super::SettingsError;
 use super::keys::{Shape, find, similar};
@@ -29,6 +29,8 @@ impl Origin {
 pub(crate) struct Given {
     pub(crate) origin: Origin,
     pub(crate) values: Vec<String>,
+    /// Where each value of a list in a file is; empty: all at `origin`.
+    places: Vec<Origin>,
 }
 
 /// How a message refers to a key: an option or a line of a file.
@@ -57,6 +59,7 @@ impl Layers {
             Given {
                 origin: Origin::CommandLine,
                 values,
+                places: Vec::new(),
             },
         );
     }
@@ -74,10 +77,10 @@ impl Layers {
     /// All values of `key`.
     pub(crate) fn many<'a>(&'a self, key: &str) -> impl Iterator<Item = (&'a Origin, &'a str)> {
         let values = |given: &'a Given| {
-            given
-                .values
-                .iter()
-                .map(|value| (&given.origin, value.as_str()))
+            given.values.iter().enumerate().map(|(at, value)| {
+                let origin = given.places.get(at).unwrap_or(&given.origin);
+                (origin, value.as_str())
+            })
         };
         self.get(key).into_iter().flat_map(values)
     }
@@ -99,7 +102,7 @@ impl Layers {
         let table: toml::Table = text.parse().map_err(syntax)?;
         let lines = lines(text).map_err(syntax)?;
         for (name, value) in &table {
-            let line = lines.get(name).copied().unwrap_or(1);
+            let (line, of_values) = lines.get(name).cloned().unwrap_or((1, Vec::new()));
             let Some(key) = find(name) else {
                 return Err(SettingsError::UnknownKey {
                     file: path.to_owned(),
@@ -122,6 +125,10 @@ impl Layers {
             let given = Given {
                 origin: Origin::File(path.to_owned(), line),
                 values,
+                places: of_values
+                    .into_iter()
+                    .map(|line| Origin::File(path.to_owned(), line))
+                    .collect(),
             };
             self.0.entry(key.name).or_insert(given);
         }
@@ -135,13 +142,18 @@ fn line_at(text: &str, offset: usize) -> usize {
     1 + before.filter(|byte| **byte == b'\n').count()
 }
 
-/// The line of each key.
-fn lines(text: &str) -> Result<BTreeMap<String, usize>, toml::de::Error> {
+/// The line of each key, and of each value in its list if it has one.
+fn lines(text: &str) -> Result<BTreeMap<String, (usize, Vec<usize>)>, toml::de::Error> {
     let table = DeTable::parse(text)?;
-    let keys = table.get_ref().keys();
-    Ok(keys
-        .map(|key| (key.to_string(), line_at(text, key.span().start)))
-        .collect())
+    let line = |span: std::ops::Range<usize>| line_at(text, span.start);
+    let entries = table.get_ref().iter().map(|(key, value)| {
+        let of_values = match value.get_ref() {
+            DeValue::Array(list) => list.iter().map(|value| line(value.span())).collect(),
+            _ => Vec::new(),
+        };
+        (key.get_ref().to_string(), (line(key.span()), of_values))
+    });
+    Ok(entries.collect())
 }
 
 /// The value in the form that the command line would have given it.

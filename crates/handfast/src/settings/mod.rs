@@ -22,7 +22,7 @@ use std::time::Duration;
 use bitcoin::Work;
 use bitcoin::hex::FromHex;
 use handfast_node::files::read_text;
-use handfast_node::{IndexName, MiningConfig, Network, is_routable};
+use handfast_node::{IndexName, MiningConfig, Network, is_peer_name, is_routable, overlay_network};
 use layers::{Origin, Reference};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -82,6 +82,8 @@ pub(crate) enum SettingsError {
     DatadirInDefaultFile(PathBuf),
     #[error("the data directory {0} cannot be made: {parent} does not exist; create that first, or choose another --datadir", .dir.display(), parent = .parent.display())]
     NoParent { dir: PathBuf, parent: PathBuf },
+    #[error("the data directory {} cannot be made: {} is a file; choose another --datadir", .dir.display(), .file.display())]
+    BelowAFile { dir: PathBuf, file: PathBuf },
     #[error("the data directory {} is not a directory; choose another --datadir", .0.display())]
     NotADirectory(PathBuf),
     #[error("{reference}: {} cannot be used: {source}; choose another directory", dir.display())]
@@ -427,6 +429,16 @@ fn check_datadir(layers: &Layers, dir: &Path) -> Result<(), SettingsError> {
             return Err(bad_datadir(layers, dir.to_owned(), source));
         }
         Err(_) => {
+            let above = dir.ancestors().skip(1);
+            let file = above
+                .into_iter()
+                .find(|path| path.exists() && !path.is_dir());
+            if let Some(file) = file {
+                return Err(SettingsError::BelowAFile {
+                    dir: dir.to_owned(),
+                    file: file.to_owned(),
+                });
+            }
             let parent = dir.parent().unwrap_or(dir);
             if !parent.is_dir() {
                 return Err(SettingsError::NoParent {
@@ -581,53 +593,23 @@ fn default_listen(network: &Network) -> Vec<SocketAddr> {
 
 /// Names or addresses of peers; what they resolve to is found out later.
 fn peers(layers: &Layers, key: &str) -> Result<Vec<String>, SettingsError> {
-    let check = |(origin, text): (&Origin, &str)| match is_peer(text) {
-        true => Ok(text.to_owned()),
-        false => Err(bad(
-            origin,
-            key,
-            text,
-            "a host name or IP address with an optional port, such as 192.0.2.7:8333",
-        )),
+    let check = |(origin, text): (&Origin, &str)| {
+        let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+        if overlay_network(host).is_some() {
+            let wanted = "an address that Handfast can dial: it has no proxy for onion and i2p";
+            return Err(bad(origin, key, text, wanted));
+        }
+        match is_peer_name(text) {
+            true => Ok(text.to_owned()),
+            false => Err(bad(
+                origin,
+                key,
+                text,
+                "a host name or IP address with an optional port, such as 192.0.2.7:8333",
+            )),
+        }
     };
     layers.many(key).map(check).collect()
-}
-
-/// Whether `text` is `ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`, `HOST` or `HOST:PORT`.
-fn is_peer(text: &str) -> bool {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    if bare.unwrap_or(text).parse::<IpAddr>().is_ok() {
-        return true;
-    }
-    if let Ok(addr) = text.parse::<SocketAddr>() {
-        return addr.port() != 0;
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().unwrap_or(0)),
-        None => (text, 1),
-    };
-    port != 0u16 && is_host_name(host)
-}
-
-/// Whether it can be a host name (RFC 1123; underscores are seen in the wild). What ends in
-/// a number is an IP address or nothing, as for browsers: `300.1.1.1` has no other meaning.
-fn is_host_name(host: &str) -> bool {
-    const MAX_NAME: usize = 253;
-    const MAX_LABEL: usize = 63;
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let label = |label: &str| {
-        let letters = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        (1..=MAX_LABEL).contains(&label.len())
-            && label.chars().all(letters)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let last = host.rsplit('.').next().unwrap_or_default();
-    host.len() <= MAX_NAME
-        && host.split('.').all(label)
-        && !last.chars().all(|c| c.is_ascii_digit())
 }
 
 fn number<T: FromStr + PartialOrd>(

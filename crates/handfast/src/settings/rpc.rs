@@ -1,5 +1,6 @@
 //! Who may call, and how much.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use handfast_rpc::{AccessRules, DEFAULT_MAX_CALLS, RpcUser, Whitelist, WhitelistError};
@@ -25,11 +26,7 @@ pub(super) fn rpc(layers: &Layers) -> Result<RpcSettings, SettingsError> {
         access: AccessRules {
             users: users(layers)?,
             whitelists: whitelists(layers)?,
-            allowed: each(
-                layers,
-                "rpc-allow-ip",
-                "an IP address or a network, such as 192.168.1.0/24",
-            )?,
+            allowed: allowed(layers)?,
             hosts: hosts(layers)?,
         },
         rest: layers.flag("rest").is_some(),
@@ -37,12 +34,19 @@ pub(super) fn rpc(layers: &Layers) -> Result<RpcSettings, SettingsError> {
     })
 }
 
-fn each<T: FromStr>(layers: &Layers, key: &str, wanted: &str) -> Result<Vec<T>, SettingsError> {
+fn allowed<T: FromStr>(layers: &Layers) -> Result<Vec<T>, SettingsError> {
     let parse = |(origin, text): (&Origin, &str)| {
+        let unspecified = text.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        let wanted = match unspecified {
+            true => {
+                "the address of a caller; write 0.0.0.0/0 for all of IPv4, or ::/0 for all of IPv6"
+            }
+            false => "an IP address or a network, such as 192.168.1.0/24",
+        };
         text.parse()
-            .map_err(|_| bad(origin, key, text, wanted.to_owned()))
+            .map_err(|_| bad(origin, "rpc-allow-ip", text, wanted))
     };
-    layers.many(key).map(parse).collect()
+    layers.many("rpc-allow-ip").map(parse).collect()
 }
 
 /// Names as they are in a `Host` header, without a port.

@@ -458,3 +458,37 @@ fn mining_that_cannot_be_is_refused_with_the_remedy() {
         &["--mine-tag", "64 bytes"],
     );
 }
+
+#[test]
+fn a_value_of_a_list_over_several_lines_is_named_by_its_own_line() {
+    let file = "network = \"regtest\"\nconnect = [\n  \"127.0.0.1:1\",\n  \"1.2.3.4:99999\",\n]\n";
+    refused(
+        &[],
+        file,
+        &["handfast.toml: line 4: connect", "1.2.3.4:99999"],
+    );
+}
+
+#[test]
+fn a_peer_that_cannot_be_dialled_is_refused_at_the_start() {
+    for (key, value, part) in [
+        ("connect", "abc.onion", "no proxy"),
+        ("add-node", "abc.b32.i2p:1", "no proxy"),
+        ("connect", "1.2.3.4:99999", "optional port"),
+    ] {
+        refused(&[(key, value)], "", &[key, value, part]);
+    }
+    refused(&[("rpc-allow-ip", "0.0.0.0")], "", &["0.0.0.0/0"]);
+}
+
+#[test]
+fn a_directory_below_a_file_is_refused_as_that() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let file = home.path().join("file");
+    fs::write(&file, "").expect("it can be written");
+    for below in ["sub", "sub/sub"] {
+        let below = file.join(below).display().to_string();
+        let said = format!("{} is a file", file.display());
+        refused(&[("datadir", &below)], "", &[&said]);
+    }
+}

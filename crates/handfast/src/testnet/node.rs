@@ -110,7 +110,7 @@ impl Node {
             }
             if Instant::now() >= by {
                 return Err(format!(
-                    "node {} does not answer within {} s{}",
+                    "node {} does not answer within {}s{}",
                     self.number,
                     START.as_secs(),
                     self.last_words()

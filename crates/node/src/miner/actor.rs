@@ -20,6 +20,7 @@ use handfast_proto::mining::{
     Chain, Effect, GenerateFailure, Generated, Input, Miner as Machine, MinerConfig, MiningState,
     News, Template, Totals,
 };
+use handfast_proto::text::passed;
 use handfast_sha256d::Engine;
 use handfast_wire::RawBlock;
 use tokio::sync::oneshot;
@@ -299,9 +300,7 @@ fn tell(news: &News, state: &MiningState) {
             rate = rate(state),
             found = state.found,
             stale = state.stale,
-            expected = state
-                .expected
-                .map(|expected| format!("{} s", expected.as_secs())),
+            expected = state.expected.map(passed),
             "mining: {}",
             state.why
         ),

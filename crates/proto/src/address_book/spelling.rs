@@ -1,6 +1,6 @@
 //! The spellings of one address.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Reads an address in any spelling that the system's `inet_aton` and `inet_pton` know, as
 /// Bitcoin Core does: `127.0.0.1`, `127.1`, `0x7f.1`, `2130706433`, `::ffff:127.0.0.1` and
@@ -60,9 +60,75 @@ pub fn overlay_network(host: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether `text` is `ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`, `HOST` or `HOST:PORT`: what can
+/// be looked up or dialled. An address may be in any spelling of [`read_ip`].
+#[must_use]
+pub fn is_peer_name(text: &str) -> bool {
+    let text = text.trim();
+    if read_ip(text).is_some() {
+        return true;
+    }
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return addr.port() != 0;
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().unwrap_or(0)),
+        None => (text, 1),
+    };
+    port != 0u16 && (read_ip(host).is_some_and(|ip| ip.is_ipv4()) || is_host_name(host))
+}
+
+/// Whether it can be a host name (RFC 1123; underscores are seen in the wild). What ends in
+/// a number is an IP address or nothing, as for browsers: `300.1.1.1` has no other meaning.
+fn is_host_name(host: &str) -> bool {
+    const MAX_NAME: usize = 253;
+    const MAX_LABEL: usize = 63;
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let label = |label: &str| {
+        let letters = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        (1..=MAX_LABEL).contains(&label.len())
+            && label.chars().all(letters)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    host.len() <= MAX_NAME
+        && host.split('.').all(label)
+        && !last.chars().all(|c| c.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_is_named_by_a_host_or_address_with_a_port_that_there_is() {
+        for name in [
+            "192.0.2.7",
+            "192.0.2.7:8333",
+            "127.1:18444",
+            "[2001:470::7]:8333",
+            "2001:470::7",
+            "node.example",
+            "node.example:1",
+            "a_b.example.",
+        ] {
+            assert!(is_peer_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "1.2.3.4:99999",
+            "1.2.3.4:0",
+            "1.2.3.4:",
+            "300.1.1.1",
+            "node.example:port",
+            "-a.example",
+            "a b",
+            "[2001:470::7]:70000",
+        ] {
+            assert!(!is_peer_name(name), "{name}");
+        }
+    }
 
     #[test]
     fn every_spelling_of_an_address_is_that_address() {

@@ -108,7 +108,7 @@ impl PeerTable {
                 }
                 let ip = newcomer.remote.ip();
                 if self.discouraged.contains(ip, now) {
-                    return Err(DoneReason::Banned);
+                    return Err(DoneReason::Discouraged);
                 }
                 let victim = self.pick_victim(now, Group::of(ip));
                 victim.map(Some).map_err(|why| match why {

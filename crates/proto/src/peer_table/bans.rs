@@ -19,7 +19,8 @@ impl PeerTable {
         effects.push(Effect::BansChanged);
         match order {
             BanOrder::Add { target, .. } => {
-                self.close_at(|_, ip| target.contains(ip), effects);
+                let banned = |_, ip| target.contains(ip);
+                self.close_at(banned, &DoneReason::Banned, effects);
             }
             BanOrder::Remove { .. } | BanOrder::Clear => {}
         }
@@ -33,11 +34,16 @@ impl PeerTable {
             let like = |direction, other| {
                 direction != Direction::Manual && Discouraged::same_host(other, ip)
             };
-            self.close_at(like, effects);
+            self.close_at(like, &DoneReason::Discouraged, effects);
         }
     }
 
-    fn close_at(&mut self, meant: impl Fn(Direction, IpAddr) -> bool, effects: &mut Vec<Effect>) {
+    fn close_at(
+        &mut self,
+        meant: impl Fn(Direction, IpAddr) -> bool,
+        reason: &DoneReason,
+        effects: &mut Vec<Effect>,
+    ) {
         let ids: Vec<ConnId> = self
             .peers
             .values()
@@ -46,7 +52,7 @@ impl PeerTable {
             .map(|peer| peer.id)
             .collect();
         for id in ids {
-            self.close(id, DoneReason::Banned, effects);
+            self.close(id, reason.clone(), effects);
         }
     }
 }

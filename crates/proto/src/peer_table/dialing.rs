@@ -107,6 +107,13 @@ impl PeerTable {
         (self.dials_automatically() && self.has_outbound_room()).then_some(self.dials.next)
     }
 
+    /// When an address of the address book is dialled next; `None` while one is being dialled.
+    pub(super) fn next_dial(&self) -> Option<Duration> {
+        let automatic = |dial: &Dial| dial.direction == Direction::Outbound;
+        let dialling = self.dials.pending.values().any(automatic);
+        self.outbound_due().filter(|_| !dialling)
+    }
+
     /// Whether one more automatic outbound connection may be opened.
     pub(super) fn has_outbound_room(&self) -> bool {
         let dialling = self
@@ -288,6 +295,7 @@ fn rest_after(reason: &DoneReason) -> Duration {
         | DoneReason::Refused(_)
         | DoneReason::Evicted
         | DoneReason::Banned
+        | DoneReason::Discouraged
         | DoneReason::Requested
         | DoneReason::Shutdown
         | DoneReason::Panicked => REST,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::outlook::{Attempt, DialFailure, ManualPeer};
 use super::roster::Peer;
 use super::{AddNodeCommand, AddNodeError, AddedNode, Effect, PeerTable};
-use crate::address_book::{backoff, canonical, overlay_network, read_ip};
+use crate::address_book::{backoff, canonical, is_peer_name, overlay_network, read_ip};
 use crate::lifecycle::{ConnId, Direction};
 use crate::time::Now;
 
@@ -197,6 +197,10 @@ impl PeerTable {
             && command != AddNodeCommand::Remove
         {
             return Err(AddNodeError::Unreachable(network));
+        }
+        // One that is on the list is removed however it is spelled.
+        if command != AddNodeCommand::Remove && !is_peer_name(&name) {
+            return Err(AddNodeError::Malformed);
         }
         let known = self
             .named

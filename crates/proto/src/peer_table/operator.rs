@@ -21,7 +21,7 @@ impl PeerTable {
         if std::mem::replace(&mut self.network_active, active) == active {
             return;
         }
-        tracing::info!(active, "the operator switched the network");
+        tracing::debug!(active, "the operator switched the network");
         if !active {
             for id in self.ids() {
                 self.close(id, DoneReason::Requested, effects);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Notice, PeerTable};
 use crate::lifecycle::{ConnId, Direction};
+use crate::text::{count, left};
 use crate::time::Now;
 
 /// Longest text of an error that is kept, bytes. A reason can quote what a peer sent.
@@ -80,6 +81,8 @@ pub struct SeedRow {
 /// What keeps us from peers. See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Outlook {
+    /// The operator has switched the network off: nobody is dialled or admitted.
+    pub network_off: bool,
     /// Every manual peer, by name.
     pub manual: Vec<ManualPeer>,
     /// Every DNS seed that this node may ask.
@@ -90,6 +93,9 @@ pub struct Outlook {
     /// Failed dials to addresses of the address book, while no peer is connected that we
     /// dialled.
     pub dials: Option<DialFailure>,
+    /// When an address of the address book is dialled next, after such failures; `None` while
+    /// one is being dialled.
+    pub dials_again: Option<Duration>,
     /// Nobody is known, and there is nobody to ask.
     pub nobody_known: bool,
     /// Whether no peer that we dialled is connected.
@@ -101,6 +107,9 @@ impl Outlook {
     /// A network without seeds on which nobody was named is no failure.
     #[must_use]
     pub fn cause(&self) -> Option<String> {
+        if self.network_off {
+            return Some("the network is switched off (setnetworkactive)".to_owned());
+        }
         if let Some(peer) = self.failing().next() {
             let more = match self.failing().skip(1).count() {
                 0 => String::new(),
@@ -113,7 +122,8 @@ impl Outlook {
             let DialFailure { error, count, .. } = self.dials.as_ref()?;
             return Some(match count {
                 1 => format!("cannot connect to {error}"),
-                count => format!("{count} addresses could not be connected to (last {error})"),
+                // Attempts: an address may be dialled again.
+                count => format!("{count} attempts to connect failed, the last to {error}"),
             });
         }
         let error = self.seeds.iter().find_map(|seed| match &seed.answer {
@@ -121,8 +131,8 @@ impl Outlook {
             Some(Ok(_)) | None => None,
         });
         Some(format!(
-            "none of the {} DNS seeds could be reached{}",
-            self.seeds.len(),
+            "none of {} gave an address to connect to{}",
+            count(self.seeds.len(), "DNS seed"),
             error.unwrap_or_default(),
         ))
     }
@@ -130,10 +140,19 @@ impl Outlook {
     /// The same, with what is done about it and when.
     #[must_use]
     pub fn trouble(&self, now: Now) -> Option<String> {
+        if self.network_off {
+            return Some(format!(
+                "{}; `setnetworkactive true` ends that",
+                self.cause()?
+            ));
+        }
         let next = match (self.failing().next(), self.seeds_again) {
             (Some(peer), _) => peer.attempt.next(now),
             (None, Some(again)) => next_try(again, now),
-            (None, None) if self.dials.is_some() => "trying others".to_owned(),
+            (None, None) if self.dials.is_some() => match self.dials_again {
+                Some(again) => next_try(again, now),
+                None => "trying another".to_owned(),
+            },
             (None, None) => {
                 return self.nobody_known.then(|| Notice::NobodyToDial.to_string());
             }
@@ -175,10 +194,11 @@ impl Attempt {
 }
 
 fn next_try(at: Duration, now: Now) -> String {
-    // Rounded up: "in 0 s" is no time to wait for.
-    let left = at.saturating_sub(now.mono);
-    let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-    format!("next attempt in {seconds} s")
+    match at.saturating_sub(now.mono) {
+        // It is overdue by less than it takes to tell.
+        Duration::ZERO => "trying again".to_owned(),
+        time => format!("next attempt in {}", left(time)),
+    }
 }
 
 impl PeerTable {
@@ -186,7 +206,9 @@ impl PeerTable {
     #[must_use]
     pub fn outlook(&self) -> Outlook {
         let outgoing = self.peers.count(Direction::Outbound) + self.peers.count(Direction::Manual);
+        let dials = self.dial_failure.clone().filter(|_| outgoing == 0);
         Outlook {
+            network_off: !self.network_active,
             manual: self
                 .named
                 .iter()
@@ -194,7 +216,8 @@ impl PeerTable {
                 .collect(),
             seeds: self.seed_rows(),
             seeds_again: self.seeds_again(),
-            dials: self.dial_failure.clone().filter(|_| outgoing == 0),
+            dials_again: dials.as_ref().and_then(|_| self.next_dial()),
+            dials,
             nobody_known: self.notice == Some(Notice::NobodyToDial),
             alone: outgoing == 0,
         }
@@ -229,7 +252,7 @@ mod tests {
             nobody_known: true,
             ..Outlook::default()
         };
-        let text = "not connected to b:2: refused (3 times); next attempt in 12 s";
+        let text = "not connected to b:2: refused (3 times); next attempt in 12s";
         assert_eq!(outlook.trouble(now).as_deref(), Some(text));
         outlook.manual.push(peer("c:3", Attempt::Connecting, 1));
         let trouble = outlook.trouble(now).expect("two fail");
@@ -259,13 +282,27 @@ mod tests {
         assert_eq!(
             outlook.trouble(Now::default()).as_deref(),
             Some(
-                "none of the 2 DNS seeds could be reached (b.example: no answer); next attempt in 10 s"
+                "none of 2 DNS seeds gave an address to connect to (b.example: no answer); next attempt in 10s"
             )
         );
     }
 
     #[test]
-    fn addresses_that_all_fail_are_told_with_how_many_and_the_last_error() {
+    fn a_network_that_the_operator_switched_off_is_the_cause_before_all_others() {
+        let outlook = Outlook {
+            network_off: true,
+            manual: vec![peer("b:2", Attempt::Connecting, 3)],
+            nobody_known: true,
+            ..Outlook::default()
+        };
+        let cause = "the network is switched off (setnetworkactive)";
+        assert_eq!(outlook.cause().as_deref(), Some(cause));
+        let trouble = outlook.trouble(Now::default()).expect("it is off");
+        assert!(trouble.starts_with(cause), "{trouble}");
+    }
+
+    #[test]
+    fn attempts_that_all_fail_are_told_with_how_many_the_last_error_and_the_next() {
         let fail =
             |earlier| DialFailure::after(earlier, "192.0.2.7:8333: timed out", Now::default());
         let mut outlook = Outlook {
@@ -273,12 +310,13 @@ mod tests {
             ..Outlook::default()
         };
         let trouble = |outlook: &Outlook| outlook.trouble(Now::default());
-        let one = "cannot connect to 192.0.2.7:8333: timed out; trying others";
+        let one = "cannot connect to 192.0.2.7:8333: timed out; trying another";
         assert_eq!(trouble(&outlook).as_deref(), Some(one));
         let earlier = outlook.dials.take();
         outlook.dials = Some(fail(earlier));
-        let two = "2 addresses could not be connected to (last 192.0.2.7:8333: timed out); \
-                   trying others";
+        let two = "2 attempts to connect failed, the last to 192.0.2.7:8333: timed out; \
+                   next attempt in 7s";
+        outlook.dials_again = Some(Duration::from_millis(6_500));
         assert_eq!(trouble(&outlook).as_deref(), Some(two));
     }
 

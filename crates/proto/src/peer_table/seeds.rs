@@ -149,8 +149,10 @@ impl PeerTable {
         addrs: &[SocketAddr],
         effects: &mut Vec<Effect>,
     ) {
-        let answer = match addrs.len().min(MAX_PER_SEED) {
-            0 => Err("the name has no address".to_owned()),
+        let usable = addrs.iter().filter(|addr| self.book.may_hold(**addr));
+        let answer = match usable.count().min(MAX_PER_SEED) {
+            0 if addrs.is_empty() => Err("the name has no address".to_owned()),
+            0 => Err("none of its addresses can be dialled: they are not public".to_owned()),
             found => Ok(found),
         };
         if self.seed_answered(name, answer) {

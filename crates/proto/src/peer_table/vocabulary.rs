@@ -9,6 +9,7 @@ use handfast_wire::Message;
 use crate::address_book::canonical;
 use crate::bans::{BanError, BanOrder};
 use crate::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
+use crate::text::{count, left};
 
 /// What `addnode` does, as in Core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +31,12 @@ pub enum AddNodeError {
     /// Core error −24, `RPC_CLIENT_NODE_NOT_ADDED`.
     #[error("Error: Node could not be removed. It has not been added previously.")]
     NotAdded,
+    /// Neither a host name nor an address, or a port that there is not. Core takes such a name
+    /// and never connects to it.
+    #[error(
+        "Error: that is no host name or IP address with an optional port, such as 192.0.2.7:8333"
+    )]
+    Malformed,
     /// An address of a network that we do not reach, `onion` or `i2p`. Core, which may reach
     /// them by a proxy, takes such names, and fails to dial them while it has none.
     #[error("Error: {0} addresses cannot be reached: Handfast has no proxy for that network")]
@@ -263,7 +270,7 @@ pub enum Reply {
 /// What an operator should know about finding peers. Its `Display` is one plain line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
-    /// Every DNS seed failed.
+    /// Every DNS seed failed, or gave no address that can be dialled.
     NoSeedReached {
         /// How many were asked.
         asked: usize,
@@ -284,12 +291,14 @@ impl fmt::Display for Notice {
         match self {
             Self::NoSeedReached { asked, retry_in } => write!(
                 f,
-                "none of the {asked} DNS seeds could be reached; trying again in {} s",
-                retry_in.as_secs()
+                "none of {} gave an address to connect to; next attempt in {}",
+                count(*asked, "DNS seed"),
+                left(*retry_in)
             ),
-            Self::SeedsAnswered { addresses } => {
-                write!(f, "the DNS seeds named {addresses} addresses")
-            }
+            Self::SeedsAnswered { addresses } => match addresses {
+                1 => f.write_str("the DNS seeds gave 1 address"),
+                _ => write!(f, "the DNS seeds gave {addresses} addresses"),
+            },
             Self::NobodyToDial => f.write_str(
                 "no peer is known and this network has no DNS seeds; \
                  name one with --add-node or --connect, or wait for one to connect",

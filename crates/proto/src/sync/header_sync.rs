@@ -50,6 +50,8 @@ const ASIDE_ALONE: Duration = Duration::from_secs(30);
 /// Without any news for that long, one peer is asked whether it has some: an
 /// announcement may have been lost, and a peer in initial download makes none.
 const TIP_CHECK: Duration = Duration::from_secs(60);
+/// Why a peer is chosen while no other is the source.
+const FIRST: &str = "the first with headers";
 /// Changes of the source that are remembered.
 const SOURCE_CHANGES: usize = 50;
 
@@ -130,7 +132,7 @@ impl SyncManager {
             return;
         }
         match &self.headers.source {
-            None => self.choose_source(step, "there was none"),
+            None => self.choose_source(step, FIRST),
             Some(source) if self.has_ended(source.id) => self.ask_tip(step, id),
             Some(source) if self.is_better_placed(id, source.id) => {
                 self.set_source(step, Some(id), "the source before had dialled us");
@@ -198,7 +200,7 @@ impl SyncManager {
             } else {
                 ""
             };
-            let why = format!("{}{answered}; {reason}", peer.direction);
+            let why = format!("{} peer{answered}; {reason}", peer.direction);
             SourcePeer {
                 id,
                 since: step.now.mono,
@@ -382,7 +384,7 @@ impl SyncManager {
     /// its time is over, or when it answered after all.
     pub(super) fn fill_source(&mut self, step: &mut Step) {
         if self.headers.source.is_none() && self.peers.values().any(Peer::eligible) {
-            self.choose_source(step, "there was none");
+            self.choose_source(step, FIRST);
         }
     }
 }

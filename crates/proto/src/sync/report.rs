@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use crate::headers::Status;
 use crate::lifecycle::ConnId;
+use crate::text::{count, left, passed};
 use crate::time::Now;
 
 use super::chain_sync::ChainSync;
 use super::manager::SyncManager;
-use super::peer::{Known, Peer, Serves, Unavailable};
+use super::peer::{Ask, Known, Peer, Serves, Unavailable};
 use super::state::{
     Backlog, BlockRef, HeadersAsk, PeerSync, Phase, Request, Source, SyncState, Wanted, Window,
 };
 
-/// Blocks by which the clock may run ahead of a tip that is the tip all the same.
-const RECENT_BLOCKS: u32 = 24;
+/// Silence of a source that was asked for headers after which sync counts as stalled: others
+/// have been asked beside it for long, if there are any.
+const HEADERS_LATE: Duration = Duration::from_secs(15);
 
 impl From<Known> for BlockRef {
     fn from(known: Known) -> Self {
@@ -31,7 +33,7 @@ impl SyncManager {
     pub fn state(&self, now: Now) -> SyncState {
         let (tip, best) = (self.tree.tip(), self.tree.best_header());
         let plan = self.download.main_plan();
-        let phase = self.phase();
+        let phase = self.phase(now.mono);
         let mut requests: Vec<Request> = self
             .peers
             .iter()
@@ -53,7 +55,8 @@ impl SyncManager {
             phase,
             why: self.why(phase, now),
             initial_block_download: self.initial_block_download(now),
-            progress: self.progress(now),
+            missing: self.missing(),
+            headers_to_come: self.headers_asked().is_some(),
             tip: BlockRef {
                 hash: tip.hash,
                 height: tip.height,
@@ -94,28 +97,12 @@ impl SyncManager {
         }
     }
 
-    /// Share of the known chain that is validated. While headers are still few of what
-    /// there must be by now, Core's estimate by time would say more; a private
-    /// chain of old blocks makes that estimate worthless, so heights are compared.
-    /// The share of the chain that is validated, by height. Where headers are behind
-    /// the clock, the blocks that must have been found since are added to the goal, so
-    /// that the beginning of header sync does not look like the end.
-    #[must_use]
-    pub fn progress(&self, now: Now) -> f64 {
-        let best = self.tree.best_header();
-        let spacing = u32::try_from(self.config.pow.consensus.pow_target_spacing)
-            .expect("a network's block spacing is some minutes");
-        let age = now.unix.saturating_sub(best.header.time);
-        // A tip of the last hours is the tip: blocks are irregular.
-        let behind = match age / spacing {
-            behind if self.config.always_mined && behind > RECENT_BLOCKS => behind,
-            _ => 0,
-        };
-        let goal = best.height + behind;
-        if goal == 0 {
-            return 1.0;
-        }
-        (f64::from(self.tree.tip().height) / f64::from(goal)).min(1.0)
+    /// Blocks that the chain lacks of the best one known: of the best header, or of what a
+    /// live peer has shown if that is higher.
+    fn missing(&self) -> u32 {
+        let shown = self.best_shown().map_or(0, |(_, best)| best.height);
+        let known = self.tree.best_header().height.max(shown);
+        known.saturating_sub(self.tree.tip().height)
     }
 
     /// The most work that a live peer has shown, whether its blocks can be had now or not.
@@ -143,25 +130,38 @@ impl SyncManager {
             .filter(|(_, best)| best.work > self.tree.tip().work)
     }
 
-    fn phase(&self) -> Phase {
+    /// Whether headers are known whose blocks the chain lacks, whoever has shown them: a peer
+    /// that left took its blocks along, not the knowledge that they are.
+    fn headers_ahead(&self) -> bool {
+        self.tree.best_header().work > self.tree.tip().work
+    }
+
+    /// The request for headers that the source has not answered; a source that has no more is
+    /// asked for none.
+    fn headers_asked(&self) -> Option<(ConnId, Option<Ask>)> {
+        let id = self.headers.source.as_ref()?.id;
+        let headers = &self.peers.get(&id)?.headers;
+        let with_engine = self.engine_headers.waiting() > 0;
+        let fetching = !headers.ended && (headers.ask.is_some() || with_engine);
+        fetching.then_some((id, headers.ask))
+    }
+
+    fn phase(&self, now: Duration) -> Phase {
         if !self.peers.values().any(Peer::serves_headers) {
             return Phase::NoPeers;
         }
-        let syncing_headers = self.headers.source.as_ref().is_some_and(|source| {
-            let headers = &self.peers[&source.id].headers;
-            !headers.ended && headers.ask.is_some()
-        });
-        if self.download.in_flight() + self.download.with_kernel().len() > 0 {
-            return if syncing_headers {
-                Phase::HeaderSync
-            } else {
-                Phase::BlockSync
-            };
-        }
-        match (syncing_headers, self.ahead()) {
-            (true, _) => Phase::HeaderSync,
-            (false, Some(_)) => Phase::Stalled,
-            (false, None) => Phase::Synced,
+        let asked = self.headers_asked();
+        // A request that is late keeps nothing going.
+        let late = |ask: Ask| now.saturating_sub(ask.at) >= HEADERS_LATE;
+        let headers_come = asked.is_some_and(|(_, ask)| !ask.is_some_and(late));
+        let blocks_come = self.download.outstanding() > 0;
+        match asked {
+            Some(_) if headers_come || blocks_come => Phase::HeaderSync,
+            None if blocks_come => Phase::BlockSync,
+            Some(_) => Phase::Stalled,
+            None if self.download.in_flight() > 0 => Phase::Stalled,
+            None if self.ahead().is_some() || self.headers_ahead() => Phase::Stalled,
+            None => Phase::Synced,
         }
     }
 
@@ -179,58 +179,64 @@ impl SyncManager {
     }
 
     fn why_headers(&self, now: Now) -> String {
-        let Some(source) = &self.headers.source else {
-            return "choosing a peer".into();
-        };
-        let headers = &self.peers[&source.id].headers;
-        match headers.ask {
-            None => format!("{} is asked next", source.id),
-            Some(ask) => {
-                let age = now.mono.saturating_sub(ask.at);
-                let what = if headers.low_work.is_some() {
-                    "headers that have not shown the minimum work yet"
-                } else {
-                    "headers"
+        match self.headers_asked() {
+            None => "choosing a peer".into(),
+            Some((id, None)) => format!("headers of {id} are being checked"),
+            Some((id, Some(ask))) => {
+                let age = passed(now.mono.saturating_sub(ask.at));
+                let low_work = self.peers[&id].headers.low_work.is_some();
+                let what = match low_work {
+                    true => "headers that have not shown the minimum work yet",
+                    false => "headers",
                 };
-                format!("waiting {age:.1?} for {what} from {}", source.id)
+                format!("waiting for {what} from {id}, asked {age} ago")
             }
         }
     }
 
     fn why_blocks(&self, now: Now) -> String {
         let in_flight = self.download.in_flight();
-        // As long as other blocks come, one that is withheld is not what we wait for.
-        if let Some((id, since)) = self.download.overdue()
-            && self.download.outstanding() == 0
-        {
-            let since = now.mono.saturating_sub(since);
-            return format!("{id} is late with blocks for {since:.0?} and nobody else has them");
+        if in_flight > 0 {
+            let asked = |id: &&ConnId| !self.download.asked_of(**id).is_empty();
+            let peers = self.peers.keys().filter(asked).count();
+            let (blocks, peers) = (count(in_flight, "block"), count(peers, "peer"));
+            return format!("waiting for {blocks} from {peers}");
         }
-        if in_flight == 0 {
-            let since = self
-                .download
-                .with_kernel()
-                .values()
-                .map(|pending| pending.since)
-                .min();
-            let age = now.mono.saturating_sub(since.unwrap_or(now.mono));
-            let count = self.download.with_kernel().len();
-            return format!("the kernel validates {count} blocks, the oldest for {age:.1?}");
-        }
-        let asked = |id: &&ConnId| !self.download.asked_of(**id).is_empty();
-        let peers = self.peers.keys().filter(asked).count();
-        format!("waiting for {in_flight} blocks from {peers} peers")
+        let pending = self.download.with_kernel();
+        let since = pending.values().map(|pending| pending.since).min();
+        let age = passed(now.mono.saturating_sub(since.unwrap_or(now.mono)));
+        let blocks = count(pending.len(), "block");
+        format!("validating {blocks}, the oldest for {age}")
     }
 
-    /// Somebody has shown more than we have, and nothing is on its way (S1).
+    /// Requests that are late, if there are any.
+    fn why_late(&self, now: Now) -> Option<String> {
+        let since = |at: Duration| passed(now.mono.saturating_sub(at));
+        if let Some((id, progress)) = self.download.overdue() {
+            let (remote, since) = (self.peers[&id].remote, since(progress));
+            return Some(format!(
+                "{id} ({remote}) is late with blocks for {since}, and no other peer can be asked"
+            ));
+        }
+        let (id, ask) = self.headers_asked()?;
+        let (remote, since) = (self.peers[&id].remote, since(ask?.at));
+        Some(format!(
+            "{id} ({remote}) has not answered getheaders for {since}"
+        ))
+    }
+
+    /// More is known than we have, and nothing is on its way (S1).
     fn why_stalled(&self, now: Now) -> String {
+        if let Some(late) = self.why_late(now) {
+            return late;
+        }
         let Some((id, best)) = self.ahead() else {
-            return "nothing is missing".into();
+            return self.why_unserved();
         };
         let peer = &self.peers[&id];
         if let Some((until, why)) = self.download.hold() {
-            let left = until.saturating_sub(now.mono);
-            return format!("trouble of our own: {why}; next attempt in {left:.0?}");
+            let again = left(until.saturating_sub(now.mono));
+            return format!("trouble of our own: {why}; next attempt in {again}");
         }
         if best.work < self.config.minimum_work {
             return format!("the chain that {id} has shown is below the minimum work");
@@ -239,17 +245,17 @@ impl SyncManager {
             return format!("{id} has shown more but serves no blocks with witness data");
         }
         if let Some(retry) = peer.known.retry.filter(|retry| retry.best == best.hash) {
-            let left = retry.again.saturating_sub(now.mono);
+            let again = left(retry.again.saturating_sub(now.mono));
             return match retry.why {
                 Unavailable::Lacked => {
-                    format!("{id} lacked a block that it had shown; asked again in {left:.0?}")
+                    format!("{id} lacked a block that it had shown; asked again in {again}")
                 }
                 Unavailable::TooNew(_) => {
                     format!("{id} has shown a block more than two hours ahead of our clock")
                 }
                 Unavailable::Unjudged => {
                     format!(
-                        "a block that {id} has shown could not be judged; tried again in {left:.0?}"
+                        "a block that {id} has shown could not be judged; tried again in {again}"
                     )
                 }
             };
@@ -258,7 +264,7 @@ impl SyncManager {
             return format!("{id} has shown height {}; about to ask", best.height);
         };
         match plan.missing().first() {
-            None => "all blocks are here; the kernel has not connected them".into(),
+            None => "all blocks are here and await validation".into(),
             Some(height) if self.download.lowest_kept(id) > *height => {
                 format!("no peer keeps block {height} any more (pruned)")
             }
@@ -266,6 +272,20 @@ impl SyncManager {
                 format!("{id} has shown block {height} and is late with others; asked again soon")
             }
         }
+    }
+
+    /// Headers are known that no connected peer has shown.
+    fn why_unserved(&self) -> String {
+        let best = self.tree.best_header();
+        if best.work < self.config.minimum_work {
+            return "the best headers known are below the minimum work".into();
+        }
+        let blocks = count(best.height.saturating_sub(self.tree.tip().height), "block");
+        format!(
+            "headers to height {} are known, and no connected peer has shown that it has the \
+             {blocks} that are missing",
+            best.height
+        )
     }
 
     fn peer_row(&self, id: ConnId, peer: &Peer, now: Now) -> PeerSync {
@@ -305,21 +325,24 @@ impl SyncManager {
             return "serves no blocks".into();
         }
         if let Some(aside) = peer.headers.aside {
-            let left = aside.until.saturating_sub(now.mono);
-            return format!("not for the next {left:.0?}: {}", aside.why);
+            let again = left(aside.until.saturating_sub(now.mono));
+            return format!("not for the next {again}: {}", aside.why);
         }
         let part = if self.headers.is_source(id) {
             "the source"
         } else {
             "may become the source"
         };
+        if self.download.is_overdue(id) {
+            return format!("{part}; late with blocks, and no other peer can be asked");
+        }
         if self.download.is_stalling(id) {
             return format!("{part}; late with blocks, gets no more requests for now");
         }
         match peer.chain_sync {
             ChainSync::Behind(behind) => {
-                let left = behind.until.saturating_sub(now.mono);
-                format!("{part}; its chain is behind ours, it has {left:.0?} to catch up")
+                let left = left(behind.until.saturating_sub(now.mono));
+                format!("{part}; its chain is behind ours, it has {left} to catch up")
             }
             ChainSync::Level | ChainSync::Protected => part.into(),
         }

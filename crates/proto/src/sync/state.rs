@@ -27,9 +27,10 @@ pub enum Phase {
     HeaderSync,
     /// All headers that peers have shown are here, their blocks are not.
     BlockSync,
-    /// Nobody has shown more than we have.
+    /// No peer has shown more than we have, and we know of no headers without their blocks.
     Synced,
-    /// Somebody has shown more than we have and nothing is on its way; see `why`.
+    /// There is more than we have, and nothing is on its way or all that is on its way is
+    /// late; see `why`.
     Stalled,
 }
 
@@ -219,8 +220,10 @@ pub struct SyncState {
     pub why: String,
     /// Whether we are far behind, in Bitcoin Core's sense.
     pub initial_block_download: bool,
-    /// Share of the known chain that is validated, 0.0 to 1.0.
-    pub progress: f64,
+    /// Blocks that the chain lacks of the best one known.
+    pub missing: u32,
+    /// The source was asked for headers, and has not said that it has no more.
+    pub headers_to_come: bool,
     /// The end of the active chain.
     pub tip: BlockRef,
     /// The header with most work.
@@ -231,7 +234,8 @@ pub struct SyncState {
     pub source: Option<Source>,
     /// Unanswered requests, by peer.
     pub requests: Vec<Request>,
-    /// What is decided next without a message, if anything is pending.
+    /// What becomes of a request that is not answered, or else what is decided next without a
+    /// message.
     pub next_deadline: Option<Deadline>,
     /// Every peer.
     pub peers: Vec<PeerSync>,

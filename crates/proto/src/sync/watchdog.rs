@@ -47,6 +47,7 @@ use std::time::Duration;
 use bitcoin::BlockHash;
 
 use crate::lifecycle::ConnId;
+use crate::text::passed;
 
 use super::Effect;
 use super::comparable::WatchdogPlan;
@@ -176,17 +177,19 @@ impl fmt::Display for Finding {
             Self::AnnouncementForgotten(id, since) => {
                 write!(
                     f,
-                    "{id} announced an unknown block {since:.0?} ago and was not asked for it"
+                    "{id} announced an unknown block {} ago and was not asked for it",
+                    passed(*since)
                 )
             }
             Self::UselessSource(id, since) => {
                 write!(
                     f,
-                    "{id} brought nothing new for {since:.0?} and nobody else was asked"
+                    "{id} brought nothing new for {} and no other peer was asked",
+                    passed(*since)
                 )
             }
             Self::HeadersForgotten(since) => {
-                write!(f, "nobody was asked for headers for {since:.0?}")
+                write!(f, "no peer was asked for headers for {}", passed(*since))
             }
             Self::Unserved(id, height) => {
                 write!(
@@ -197,11 +200,12 @@ impl fmt::Display for Finding {
             Self::Withheld(id, since) => {
                 write!(
                     f,
-                    "{id} withholds blocks for {since:.0?}, and nobody else has them"
+                    "{id} withholds blocks for {}, and no other peer has them",
+                    passed(*since)
                 )
             }
-            Self::AllSilent(since) => write!(f, "no peer said anything for {since:.0?}"),
-            Self::StaleTip(since) => write!(f, "no new block for {since:.0?}"),
+            Self::AllSilent(since) => write!(f, "no peer said anything for {}", passed(*since)),
+            Self::StaleTip(since) => write!(f, "no new block for {}", passed(*since)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Error codes of Bitcoin Core (`rpc/protocol.h`) and what HTTP makes of them.
 
+use handfast_node::text::without_error_numbers;
 use serde_json::{Value, json};
 
 /// The codes in use. Names and numbers are Core's.
@@ -58,9 +59,10 @@ impl Error {
     /// An error with one of the [`code`]s.
     #[must_use]
     pub fn new(code: i32, message: impl Into<String>) -> Self {
+        let message = message.into();
         Self {
             code,
-            message: message.into(),
+            message: without_error_numbers(&message).into_owned(),
         }
     }
 

@@ -339,7 +339,7 @@ async fn addnode(call: Rc<Call>) -> Result<Value, Error> {
             let code = match refusal {
                 AddNodeError::AlreadyAdded => code::CLIENT_NODE_ALREADY_ADDED,
                 AddNodeError::NotAdded => code::CLIENT_NODE_NOT_ADDED,
-                AddNodeError::Unreachable(_) => code::INVALID_PARAMETER,
+                AddNodeError::Unreachable(_) | AddNodeError::Malformed => code::INVALID_PARAMETER,
             };
             Err(Error::new(code, refusal.to_string()))
         }

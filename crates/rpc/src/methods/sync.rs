@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Call, Category, Method};
 use crate::jsonrpc::Error;
-use crate::render::number::real;
+use crate::render::number::{real, seconds};
 
 /// A block by hash and height.
 macro_rules! block {
@@ -54,9 +54,11 @@ pub(super) const METHODS: &[Method] = &[
         about: "Tells what sync is doing and why: the peer that headers come from and why it was chosen,\n\
                 what has been asked of whom, what is decided next and when, what is on its way into the chain,\n\
                 how every peer stands, and whether the watchdog had to put sync on its feet.",
-        result: "{ phase, why, initialblockdownload, progress, tip, best_header, best_shown, source, requests,\n  \
+        result: "{ phase, why, initialblockdownload, progress, missing, tip, best_header, best_shown, source, requests,\n  \
                  next_deadline, next_deadline_for, window, stall_timeout, backlog, peers, source_changes,\n  \
                  watchdog, manual_peers, dns_seeds }\n\
+                 progress: that of getblockchaininfo; missing: blocks that the chain lacks of the best one known\n\
+                 next_deadline_for: what becomes of what is not answered, or else what is decided next\n\
                  source: { peer, addr, since, age, why }; requests: [ { peer, what, age }, … ]\n\
                  peers: [ { id, addr, direction, best_known, common, in_flight, oldest, eligible, why, presynced }, … ]\n\
                  source_changes: the last 50, [ { at, from, to, reason }, … ]\n\
@@ -64,7 +66,7 @@ pub(super) const METHODS: &[Method] = &[
                  Handfast has a bug\n\
                  manual_peers: those of --connect, --add-node and addnode, [ { node, state, peer, next_attempt,\n  \
                  error, failures, failed_at }, … ]; dns_seeds: { seeds: [ { host, addresses, error }, … ], next_attempt }\n\
-                 since, at, failed_at: Unix seconds; other times: seconds",
+                 since, at, failed_at: Unix seconds; other times: seconds, to the millisecond",
         example: "",
         needs_chain: true,
         run: |call| Box::pin(getsyncstate(call)),
@@ -125,7 +127,7 @@ fn history_row(row: &HistoryRow) -> Value {
         "reached": row.reached.to_string(),
         "reason": row.reason.to_string(),
         "connected": row.connected_at,
-        "duration": real(row.lasted.as_secs_f64()),
+        "duration": seconds(row.lasted),
         "ended": row.ended_at,
     })
 }
@@ -133,6 +135,8 @@ fn history_row(row: &HistoryRow) -> Value {
 async fn getsyncstate(call: Rc<Call>) -> Result<Value, Error> {
     let mut state = state_to_json(&call.node.sync_state().await?);
     let (outlook, now) = call.node.outlook();
+    // The same figure as that of getblockchaininfo.
+    state["progress"] = real(call.node.verification_progress());
     state["manual_peers"] = manual_peers(&outlook, now);
     state["dns_seeds"] = dns_seeds(&outlook, now);
     Ok(state)
@@ -151,7 +155,7 @@ fn manual_peers(outlook: &Outlook, now: Now) -> Value {
             "node": peer.name,
             "state": state,
             "peer": id,
-            "next_attempt": next.map(|left| real(left.as_secs_f64())),
+            "next_attempt": next.map(seconds),
             "error": failure.map(|failure| &failure.error),
             "failures": failure.map_or(0, |failure| failure.count),
             "failed_at": failure.map(|failure| failure.at),
@@ -173,7 +177,7 @@ fn dns_seeds(outlook: &Outlook, now: Now) -> Value {
     });
     json!({
         "seeds": rows.collect::<Value>(),
-        "next_attempt": again.map(|left| real(left.as_secs_f64())),
+        "next_attempt": again.map(seconds),
     })
 }
 
@@ -183,7 +187,7 @@ fn state_to_json(state: &SyncState) -> Value {
             "peer": source.id.0,
             "addr": source.remote.to_string(),
             "since": source.at,
-            "age": real(source.since.as_secs_f64()),
+            "age": seconds(source.since),
             "why": source.why,
         })
     });
@@ -199,7 +203,7 @@ fn state_to_json(state: &SyncState) -> Value {
         json!({
             "peer": request.peer.0,
             "what": request.what.to_string(),
-            "age": real(request.age.as_secs_f64()),
+            "age": seconds(request.age),
         })
     });
     let peers = state.peers.iter().map(|peer| {
@@ -210,7 +214,7 @@ fn state_to_json(state: &SyncState) -> Value {
             "best_known": peer.best_known.map(|block| block!(block)),
             "common": peer.common.map(|block| block!(block)),
             "in_flight": peer.in_flight,
-            "oldest": peer.oldest.map(|age| real(age.as_secs_f64())),
+            "oldest": peer.oldest.map(seconds),
             "eligible": peer.eligible,
             "why": peer.why,
             "presynced": peer.presynced,
@@ -220,16 +224,17 @@ fn state_to_json(state: &SyncState) -> Value {
         "phase": state.phase.to_string(),
         "why": state.why,
         "initialblockdownload": state.initial_block_download,
-        "progress": real(state.progress),
+        "progress": null,
+        "missing": state.missing,
         "tip": block!(state.tip),
         "best_header": block!(state.best_header),
         "best_shown": state.best_shown.map(|block| block!(block)),
         "source": source,
         "requests": requests.collect::<Value>(),
-        "next_deadline": state.next_deadline.as_ref().map(|next| real(next.left.as_secs_f64())),
+        "next_deadline": state.next_deadline.as_ref().map(|next| seconds(next.left)),
         "next_deadline_for": state.next_deadline.as_ref().map(|next| &next.what),
         "window": { "start": state.window.start, "end": state.window.end },
-        "stall_timeout": real(state.stall_timeout.as_secs_f64()),
+        "stall_timeout": seconds(state.stall_timeout),
         "backlog": {
             "in_flight": state.backlog.in_flight,
             "with_kernel": state.backlog.with_kernel,
@@ -302,17 +307,21 @@ mod tests {
         }
         let state = state_to_json(&machine.state(start.after(Duration::from_millis(1_250))));
         let source = state["source"].to_string();
-        let why = "outbound; there was none";
+        let why = "outbound peer; the first with headers";
         let expected = json!({
             "peer": 3, "addr": "192.0.2.3:8333", "since": 1_700_000_000, "age": 1.25, "why": why,
         });
         assert_eq!(source, expected.to_string());
         assert_eq!(state["phase"], "syncing headers");
-        assert_eq!(state["why"], "waiting 1.2s for headers from peer=3");
+        assert_eq!(
+            state["why"],
+            "waiting for headers from peer=3, asked 1s ago"
+        );
         let requests = json!([{ "peer": 3, "what": "headers", "age": 1.25 }]);
         assert_eq!(state["requests"].to_string(), requests.to_string());
-        assert_eq!(state["next_deadline"].to_string(), "0.25");
-        assert_eq!(state["next_deadline_for"], "another is asked beside peer=3");
+        assert_eq!(state["next_deadline"].to_string(), "118.75");
+        let then = "is disconnected, if another can be asked, unless it answers getheaders";
+        assert_eq!(state["next_deadline_for"], format!("peer=3 {then}"));
         let peers = &state["peers"];
         assert_eq!(
             (&peers[0]["eligible"], &peers[0]["why"]),
@@ -392,7 +401,7 @@ mod tests {
         );
         let last = json!({
             "at": 1_700_000_130,
-            "reason": "no peer said anything for 130s",
+            "reason": "no peer said anything for 2m 10s",
             "action": "more peers wanted",
         });
         assert_eq!(watchdog["last"], last);

@@ -12,6 +12,23 @@ fn the_table_is_sorted_and_every_name_is_there_once() {
 }
 
 #[test]
+fn the_readme_lists_every_method_and_no_other() {
+    let readme = include_str!("../../../../README.md");
+    let (_, table) = readme.split_once("\n| | methods |\n").expect("the table");
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let listed: Vec<&str> = rows
+        .flat_map(|row| row.split('`').skip(1).step_by(2))
+        .flat_map(str::split_whitespace)
+        .collect();
+    for method in all() {
+        assert!(listed.contains(&method.name), "{} is missing", method.name);
+    }
+    for word in listed {
+        assert!(find(word).is_some(), "{word} is no method");
+    }
+}
+
+#[test]
 fn every_method_explains_itself_and_its_arguments() {
     for method in all() {
         let help = method.help();

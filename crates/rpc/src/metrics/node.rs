@@ -31,7 +31,7 @@ pub(super) async fn register(registry: &mut Registry, node: &NodeHandle) {
     of_the_sockets(registry, &node.listeners());
     let (sync, audit) = (node.sync_state().await, node.audit().await);
     if let Ok(sync) = sync {
-        of_sync(registry, node, &sync);
+        of_sync(registry, &sync);
     }
     if let Ok(audit) = audit {
         of_the_lifecycle(registry, &audit);
@@ -331,7 +331,7 @@ fn of_the_sockets(registry: &mut Registry, listeners: &ListenerInfo) {
     }
 }
 
-fn of_sync(registry: &mut Registry, node: &NodeHandle, sync: &SyncState) {
+fn of_sync(registry: &mut Registry, sync: &SyncState) {
     let phases = [
         SyncPhase::NoPeers,
         SyncPhase::HeaderSync,
@@ -344,12 +344,11 @@ fn of_sync(registry: &mut Registry, node: &NodeHandle, sync: &SyncState) {
         row("phase", &phase.to_string(), is)
     });
     gauges(registry, "sync_phase", "What sync is about", rows);
-    let lag = crate::server::lag(&node.view(), sync);
     for (name, help, value) in [
         (
             "sync_lag_blocks",
-            "Blocks that we are behind what peers have shown",
-            lag as usize,
+            "Blocks that the chain lacks of the best one known",
+            sync.missing as usize,
         ),
         (
             "sync_requests",

@@ -1,5 +1,7 @@
 //! Numbers with the digits that Bitcoin Core prints.
 
+use std::time::Duration;
+
 use bitcoin::{Amount, CompactTarget, Target, Work};
 use serde_json::{Number, Value};
 
@@ -83,9 +85,29 @@ fn number(text: String) -> Value {
     )
 }
 
+/// A time in seconds, to the millisecond: what a node measures is no more exact. Less than one
+/// is shown as one, so that something that took time is told from what took none.
+pub(crate) fn seconds(time: Duration) -> Value {
+    let least = u128::from(!time.is_zero());
+    let millis = u64::try_from(time.as_millis().max(least)).unwrap_or(u64::MAX);
+    real(millis as f64 / 1_000.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_printed_to_the_millisecond() {
+        for (micros, text) in [
+            (5_832_145, "5.832"),
+            (0, "0"),
+            (1_000_000, "1"),
+            (999, "0.001"),
+        ] {
+            assert_eq!(seconds(Duration::from_micros(micros)).to_string(), text);
+        }
+    }
 
     #[test]
     fn reals_are_printed_with_sixteen_significant_digits_and_no_idle_zeros() {

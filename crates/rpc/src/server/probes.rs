@@ -1,7 +1,7 @@
 //! For those who watch over the node: `/health`, `/ready`, `/metrics`.
 
 use bytes::Bytes;
-use handfast_node::{ChainView, NodeHandle, Phase, SyncPhase, SyncState};
+use handfast_node::{NodeHandle, Phase, SyncState};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, header};
 
@@ -92,37 +92,46 @@ async fn why_not_ready(node: &NodeHandle) -> Option<String> {
     if sync.peers.is_empty() {
         return Some(sync.why);
     }
-    not_ready(sync.phase, lag(&node.view(), &sync))
+    not_ready(&sync)
 }
 
-fn not_ready(phase: SyncPhase, lag: u32) -> Option<String> {
-    if phase == SyncPhase::HeaderSync {
-        return Some("headers are being fetched".into());
+/// In the words of `getsyncstate`: what is counted here is counted there.
+fn not_ready(sync: &SyncState) -> Option<String> {
+    let SyncState { phase, why, .. } = sync;
+    if sync.missing > READY_LAG {
+        let missing = sync.missing;
+        return Some(format!("{missing} blocks behind; {phase}: {why}"));
     }
-    (lag > READY_LAG).then(|| format!("{lag} blocks behind what peers have shown"))
-}
-
-/// Blocks that we are behind the best chain known.
-pub(crate) fn lag(view: &ChainView, sync: &SyncState) -> u32 {
-    let shown = sync.best_shown.map_or(0, |best| best.height);
-    let best = shown.max(view.tree.best_header().height);
-    best.saturating_sub(view.tree.tip().height)
+    sync.headers_to_come.then(|| format!("{phase}: {why}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use handfast_node::{HeaderTree, Network, Now};
+    use handfast_proto::sync::{SyncConfig, SyncManager};
+
     use super::*;
 
     #[test]
-    fn a_node_with_a_peer_is_ready_two_blocks_behind_at_most() {
-        assert_eq!(not_ready(SyncPhase::Synced, 0), None);
-        assert_eq!(not_ready(SyncPhase::BlockSync, 2), None);
-        for (phase, lag, why) in [
-            (SyncPhase::BlockSync, 3, "3 blocks behind"),
-            (SyncPhase::HeaderSync, 0, "headers"),
-        ] {
-            let said = not_ready(phase, lag).expect("not ready");
-            assert!(said.contains(why), "{said}");
-        }
+    fn a_node_is_ready_two_blocks_behind_at_most_and_says_why_not_as_getsyncstate_does() {
+        let tree = HeaderTree::new(Network::Regtest.genesis());
+        let machine = SyncManager::new(SyncConfig::new(&Network::Regtest, None, 1), tree);
+        let now = Now {
+            mono: Duration::ZERO,
+            unix: 1_700_000_000,
+        };
+        let mut state = machine.state(now);
+        state.missing = 2;
+        assert_eq!(not_ready(&state), None);
+        state.missing = 3;
+        let said = not_ready(&state).expect("not ready");
+        assert!(said.starts_with("3 blocks behind; "), "{said}");
+        assert!(said.ends_with(&state.why), "{said}");
+        state.missing = 0;
+        state.headers_to_come = true;
+        let said = not_ready(&state).expect("headers are to come");
+        assert!(said.ends_with(&state.why), "{said}");
     }
 }

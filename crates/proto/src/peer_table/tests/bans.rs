@@ -156,7 +156,7 @@ fn a_rule_breakers_host_is_discouraged_and_its_likes_go() {
     let effects = table.end(liar, Inbound, addr(9), broke_rules());
     assert_eq!(
         told_to_go(&effects),
-        BTreeMap::from([(like, DoneReason::Banned)]),
+        BTreeMap::from([(like, DoneReason::Discouraged)]),
         "not {named}, which the operator named"
     );
     assert!(table.table.discouraged().contains(addr(9).ip(), table.now));

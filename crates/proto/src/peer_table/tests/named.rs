@@ -409,3 +409,15 @@ fn the_end_of_an_earlier_connection_does_not_disturb_the_present_one() {
     assert_eq!(row.and_then(|row| row.connected), Some((second, new)));
     assert_eq!(table.run(3_600), []);
 }
+
+#[test]
+fn a_name_that_can_never_be_dialled_is_refused_instead_of_tried_for_ever() {
+    let mut table = Table::new(config());
+    for name in ["1.2.3.4:99999", "300.1.1.1", "a b"] {
+        for command in [AddNodeCommand::Add, AddNodeCommand::OneTry] {
+            let refused = reply(&table.step(add(name, command)));
+            assert_eq!(refused, Err(AddNodeError::Malformed), "{name}");
+        }
+    }
+    assert!(table.table.added_nodes().is_empty());
+}

@@ -104,6 +104,26 @@ fn what_each_seed_answered_is_shown_with_its_error_and_the_next_attempt() {
 }
 
 #[test]
+fn seeds_whose_addresses_cannot_be_dialled_have_failed_and_are_asked_again() {
+    let config = PeerTableConfig {
+        allow_private_addresses: false,
+        ..seeded()
+    };
+    let mut table = Table::new(config);
+    table.tick();
+    let private = || vec!["10.0.0.1:8333".parse().unwrap()];
+    table.step(answer("a.example", private()));
+    table.step(answer("b.example", private()));
+    let outlook = table.table.outlook();
+    assert!(outlook.seeds_again.is_some(), "the next attempt is known");
+    let trouble = outlook.trouble(table.now).expect("it is told");
+    assert!(
+        trouble.contains("none of its addresses can be dialled"),
+        "{trouble}"
+    );
+}
+
+#[test]
 fn an_address_that_failed_without_a_network_is_dialled_again_within_15_seconds() {
     let mut table = Table::with_book(seeded(), book([20]));
     let dialled = dials(&table.tick());
@@ -123,7 +143,7 @@ fn the_notice_is_one_plain_line() {
     };
     assert_eq!(
         notice.to_string(),
-        "none of the 9 DNS seeds could be reached; trying again in 60 s"
+        "none of 9 DNS seeds gave an address to connect to; next attempt in 1m 0s"
     );
 }
 

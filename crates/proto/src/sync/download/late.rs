@@ -140,15 +140,13 @@ impl BlockDownload {
     }
 
     fn judge_stalling(&mut self, view: &View<'_>, id: ConnId, actions: &mut Vec<Action>) {
-        let peer = self.peers.get_mut(&id).expect("the caller looked it up");
-        let Some(since) = peer.stalling_since() else {
+        let Some(due) = self.stalling_until(id) else {
             return;
         };
-        let more = time_of(self.expected_block, SLOW_BYTES_PER_SECOND);
-        let due = since + STALL_PATIENCE + more;
         if view.now < due {
             return self.wake_at(due);
         }
+        let peer = self.peers.get_mut(&id).expect("it is stalling");
         match peer.first_late() {
             // Others have been asked for what it is late with, and it may be as slow as it is.
             Some(_) if view.is_manual(id) => peer.give_another_chance(),
@@ -156,6 +154,16 @@ impl BlockDownload {
             // It said that it lacks what it had shown.
             None => peer.give_another_chance(),
         }
+    }
+
+    /// Time for a late peer to deliver something.
+    fn stall_patience(&self) -> Duration {
+        STALL_PATIENCE + time_of(self.expected_block, SLOW_BYTES_PER_SECOND)
+    }
+
+    /// Until when a late peer must deliver something of what others were asked for too.
+    pub(in crate::sync) fn stalling_until(&self, id: ConnId) -> Option<Duration> {
+        Some(self.stalling_since(id)? + self.stall_patience())
     }
 
     /// Who else could be asked for this block: one who has delivered, the quickest, before

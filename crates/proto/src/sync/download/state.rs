@@ -76,6 +76,12 @@ impl BlockDownload {
         late.map(|(id, peer)| (*id, peer.progress()))
     }
 
+    /// Whether it is late with blocks that no other peer can be asked for.
+    pub(in crate::sync) fn is_overdue(&self, id: ConnId) -> bool {
+        let peer = self.peers.get(&id);
+        peer.is_some_and(|peer| peer.overdue && !peer.asked().is_empty())
+    }
+
     /// When a peer last delivered what it was asked for, or was first asked.
     pub(in crate::sync) fn progress_of(&self, id: ConnId) -> Option<Duration> {
         self.peers.get(&id).map(PeerDownload::progress)

@@ -7,9 +7,8 @@ use bitcoin::block::Header;
 use bitcoin::p2p::ServiceFlags;
 use handfast_wire::{Message, Network};
 
-use crate::headers::{HeaderTree, check_pow};
+use crate::headers::check_pow;
 use crate::lifecycle::{ConnId, Direction, DoneReason};
-use crate::time::Now;
 
 use super::super::download::{MAX_OUTSTANDING, WINDOW};
 use super::super::{Input, Phase, SyncConfig, SyncManager};
@@ -189,8 +188,9 @@ fn the_only_peer_with_the_blocks_is_waited_for_and_a_new_one_takes_over_at_once(
     assert_eq!(world.wanted_peers.len(), 1, "others may have them");
     assert!(world.ended.is_empty());
     let state = world.node.state(world.now);
-    assert_eq!(state.phase, Phase::BlockSync);
-    assert!(state.why.contains("nobody else has them"), "{}", state.why);
+    assert_eq!(state.phase, Phase::Stalled);
+    let why = &state.why;
+    assert!(why.contains("no other peer can be asked"), "{why}");
     world.add(&chain);
     world.sync_to(&chain, secs(1));
     assert_eq!(world.reason(only), None);
@@ -528,22 +528,6 @@ fn fourteen_thousand_tiny_blocks_cost_few_steps_and_few_messages() {
         world.getdata_messages
     );
     assert_eq!(world.asked_twice(), 0);
-}
-
-#[test]
-fn progress_without_headers_is_none_where_blocks_are_found_all_the_time() {
-    let of = |network: &Network| {
-        let tree = HeaderTree::new(network.genesis());
-        let node = SyncManager::new(SyncConfig::new(network, None, 1), tree);
-        let now = Now {
-            mono: Duration::ZERO,
-            unix: 1_790_000_000,
-        };
-        assert_eq!(node.progress(now), node.state(now).progress);
-        node.progress(now)
-    };
-    assert_eq!(of(&Network::Mainnet), 0.0);
-    assert_eq!(of(&Network::Regtest), 1.0);
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Header sync.
 
-use std::time::Duration;
-
 use bitcoin::Work;
 use bitcoin::p2p::ServiceFlags;
 use handfast_wire::{Message, Network};
@@ -134,7 +132,8 @@ fn the_only_peer_is_kept_though_it_does_not_answer_and_is_asked_again() {
     assert_eq!(world.node.sync_peer(), Some(only));
     let asked = world.sent_to_peer(only).len();
     assert_eq!(asked, 6, "at the start and every 120 s");
-    assert_eq!(world.node.state(world.now).phase, Phase::HeaderSync);
+    world.run(secs(20));
+    assert_eq!(world.node.state(world.now).phase, Phase::Stalled);
 }
 
 #[test]
@@ -459,10 +458,11 @@ fn the_state_shows_who_was_asked_for_what_and_since_when() {
     assert_eq!(state.requests[0].peer, id);
     assert_eq!(state.requests[0].what, Wanted::Headers(HeadersAsk::Sync));
     assert_eq!(state.requests[0].age, secs(1));
-    assert_eq!(state.why, "waiting 1.0s for headers from peer=0");
+    assert_eq!(state.why, "waiting for headers from peer=0, asked 1s ago");
     let next = state.next_deadline.unwrap();
-    assert_eq!(next.left, Duration::from_millis(500));
-    assert_eq!(next.what, "another is asked beside peer=0");
+    assert_eq!(next.left, secs(119));
+    let then = "is disconnected, if another can be asked, unless it answers getheaders";
+    assert_eq!(next.what, format!("{id} {then}"));
     let source = state.source.unwrap();
     assert_eq!((source.at, source.since), (super::world::START, secs(1)));
     assert_eq!(source.remote.port(), 18_444);

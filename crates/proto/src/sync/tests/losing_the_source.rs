@@ -57,7 +57,13 @@ fn source_drops(dropping: Behaviour, shows: fn(&Blocks) -> Message) {
     let next = find_two(&mut world, live);
     world.sync_to(&next, secs(10));
     assert_eq!(world.reason(live), None);
-    assert_eq!(world.node.state(world.now).phase, Phase::Synced);
+    // Headers that came before it left are not forgotten.
+    let state = world.node.state(world.now);
+    let phase = match state.missing {
+        0 => Phase::Synced,
+        _ => Phase::Stalled,
+    };
+    assert_eq!(state.phase, phase, "{}", state.why);
 }
 
 #[test]
@@ -117,11 +123,14 @@ fn the_only_peer_that_keeps_silent_is_named_and_the_next_that_comes_is_taken() {
     let only = world.add_as(&chain, Direction::Outbound, silent());
     world.run(secs(77));
     let state = world.node.state(world.now);
-    assert_eq!(state.phase, Phase::HeaderSync);
-    assert_eq!(state.why, format!("waiting 77.0s for headers from {only}"));
+    assert_eq!(state.phase, Phase::Stalled);
+    let remote = state.peers[0].remote;
+    let named = format!("{only} ({remote}) has not answered getheaders for 1m 17s");
+    assert_eq!(state.why, named);
     assert_eq!(state.requests[0].age, secs(77));
     let next = state.next_deadline.unwrap();
-    assert_eq!(next.what, "the watchdog looks");
+    let then = "is disconnected, if another can be asked, unless it answers getheaders";
+    assert_eq!((next.what, next.left), (format!("{only} {then}"), secs(43)));
     let next = world.add_as(&chain, Direction::Inbound, Behaviour::default());
     world.sync_to(&chain, secs(1));
     assert_eq!(world.node.sync_peer(), Some(next));
@@ -140,12 +149,46 @@ fn the_only_peer_that_keeps_its_blocks_is_named_and_the_next_that_comes_is_taken
     let only = world.add_as(&chain, Direction::Outbound, withholds);
     world.run(secs(50));
     let state = world.node.state(world.now);
-    assert_eq!(state.phase, Phase::BlockSync);
-    let named = format!("{only} is late with blocks for 50s and nobody else has them");
-    assert_eq!(state.why, named);
+    assert_eq!(state.phase, Phase::Stalled);
+    let remote = state.peers[0].remote;
+    let late = "is late with blocks for 49s, and no other peer can be asked";
+    assert_eq!(state.why, format!("{only} ({remote}) {late}"));
+    let next = state.next_deadline.unwrap();
+    let then = format!("{only} is disconnected unless it delivers a block");
+    assert_eq!((next.what, next.left.as_secs()), (then, 550));
     world.add(&chain);
     world.sync_to(&chain, secs(1));
     assert_eq!(world.node.state(world.now).phase, Phase::Synced);
+}
+
+#[test]
+fn headers_without_their_blocks_are_no_synced_chain_though_the_peer_that_showed_them_left() {
+    let ours = Blocks::new(40, 1);
+    let longer = ours.fork(40, 60, 2);
+    let mut world = World::with(&ours, config());
+    world.may_seek_peers = true;
+    let withholds = Behaviour {
+        block_answers: 0,
+        ..Behaviour::default()
+    };
+    let shows = world.add_as(&longer, Direction::Outbound, withholds);
+    world.run_until("its headers", secs(5), |world| {
+        world.node.tree().best_header().height == 100
+    });
+    world.leave(shows);
+    world.add(&ours);
+    world.run(secs(5));
+    let state = world.node.state(world.now);
+    assert_eq!((state.phase, state.missing), (Phase::Stalled, 60));
+    assert!(
+        state.why.contains("the 60 blocks that are missing"),
+        "{}",
+        state.why
+    );
+    world.add(&longer);
+    world.sync_to(&longer, secs(5));
+    let state = world.node.state(world.now);
+    assert_eq!((state.phase, state.missing), (Phase::Synced, 0));
 }
 
 /// Two peers; `lose` does what must cost the first its place. World asserts at every

@@ -18,8 +18,8 @@ pub(super) const GETADDEDNODEINFO: Method = Method {
         need: Need::Optional("default: all"),
         about: "Only this node, named as it was added",
     }],
-    about: "Returns the nodes that were added, by addnode or when the node was started, and whether they are\n\
-            connected.",
+    about: "Returns the nodes that were added, by addnode or --add-node, and whether they are connected. As in\n\
+            Bitcoin Core those of --connect are not among them; getsyncstate shows both (manual_peers).",
     result: "[ { addednode, connected, addresses: [ { address, connected } ], handfast: { error, failures, failed_at } }, … ]\n\
              addresses: of the connection, if there is one; connected: outbound\n\
              handfast: there while attempts to connect fail: the last error, how many, when (Unix seconds)",
