@@ -237,9 +237,9 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn append(&self, blocks: &[IndexedBlock]) -> Result<(), StoreError> {
-        let mut next = self.last()?.map_or(0, |last| last.number + 1);
+        let next = self.last()?.map_or(0, |last| last.number + 1);
         let mut batch = self.database.batch();
-        for block in blocks {
+        for (next, block) in (next..).zip(blocks) {
             let number = next.to_be_bytes();
             let mut value = [0; 36];
             value[..32].copy_from_slice(block.hash.as_byte_array());
@@ -261,7 +261,6 @@ impl Store {
                     }
                 }
             }
-            next += 1;
         }
         Ok(batch.commit()?)
     }

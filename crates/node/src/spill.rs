@@ -16,9 +16,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use handfast_wire::limits::MAX_PAYLOAD_BYTES;
+use tokio::time::Instant;
 
 /// Length of a place, bytes: the longest payload, and what one batch of blocks may have
 /// before its last block.

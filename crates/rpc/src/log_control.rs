@@ -246,7 +246,7 @@ mod tests {
         assert!(names.is_sorted() && names.contains(&"net") && names.contains(&"node::listener"));
         for (name, ours) in OF_CORE {
             let is_one = |one: &&str| CATEGORIES.iter().any(|category| category.name == *one);
-            assert!(ours.iter().all(|one| is_one(one)), "{name}");
+            assert!(ours.iter().all(&is_one), "{name}");
             assert!(!is_one(name), "{name} is one of ours");
         }
     }
