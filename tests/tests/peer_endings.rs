@@ -285,7 +285,7 @@ fn a_connection_in_the_handshake_is_counted_and_ended_by_id_by_address_by_a_ban_
     let row = |reached: &str, reason: &str| (format!("{reached:?}"), format!("{reason:?}"));
     let expected = [
         row("connected", "disconnected by request"),
-        row("connected", "its address is banned or misbehaved"),
+        row("connected", "its address is banned (setban)"),
         row("version received", "disconnected by request"),
     ];
     assert_eq!(reasons, BTreeSet::from(expected));

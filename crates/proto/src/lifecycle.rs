@@ -225,7 +225,7 @@ impl DoneReason {
     }
 
     /// Every [`DoneReason::label`].
-    pub const LABELS: [&'static str; 28] = [
+    pub const LABELS: [&'static str; 29] = [
         "remote_closed",
         "remote_reset",
         "handshake_timeout",
@@ -245,6 +245,7 @@ impl DoneReason {
         "refused",
         "evicted",
         "banned",
+        "discouraged",
         "invalid_header",
         "invalid_block",
         "low_work_chain",
