@@ -36,8 +36,8 @@ pub(super) const GETBLOCKTEMPLATE: Method = Method {
             holds no transactions. With longpollid it answers when the tip is another one than that of the template\n\
             which had this id.\n\
             With mode proposal and data, a block in hex: why it would be refused, as far as that can be seen without\n\
-            taking it in, or inconclusive. Never null: the consensus engine judges only what it takes in. submitblock\n\
-            tells for certain.",
+            taking it in, or inconclusive. Never null: the consensus engine judges only what it takes in, so that\n\
+            proposal is not among the capabilities. submitblock tells for certain.",
     result: "{ capabilities, version, rules, vbavailable, vbrequired, previousblockhash, transactions, coinbaseaux,\n\
              coinbasevalue, longpollid, target, mintime, mutable, noncerange, sigoplimit, sizelimit, weightlimit,\n\
              curtime, bits, height, signet_challenge, default_witness_commitment }\n\
@@ -137,7 +137,7 @@ fn template(view: &ChainView, next: &NextBlock) -> Value {
     rules.extend(version_rules);
     let scale = if next.commits { 1 } else { WITNESS_SCALE };
     let mut answer = json!({
-        "capabilities": ["proposal"],
+        "capabilities": [],
         "version": next.version.to_consensus(),
         "rules": rules,
         "vbavailable": available,
