@@ -65,6 +65,8 @@ pub(super) struct PeerDownload {
     allowance: usize,
     /// Blocks delivered in time since it was last late.
     delivered: u32,
+    /// The last of what it delivered took longer than [`PROMPT`].
+    slow: bool,
     /// How long the next block may be out.
     timeout: Duration,
     /// It is late, and nobody else has the block.
@@ -87,6 +89,7 @@ impl Default for PeerDownload {
             progress: Duration::ZERO,
             allowance: 1,
             delivered: 0,
+            slow: false,
             timeout: STALL_TIMEOUT_MIN,
             overdue: false,
             look_at: Duration::ZERO,
@@ -127,6 +130,11 @@ impl PeerDownload {
     /// Whether it has delivered, and was not late since.
     pub(super) fn is_proven(&self) -> bool {
         self.delivered > 0 && !self.is_stalling()
+    }
+
+    /// Whether others who have the block are asked before it: it may be slow on purpose.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow
     }
 
     pub(super) fn timeout(&self) -> Duration {
@@ -192,6 +200,7 @@ impl PeerDownload {
             // The line is slow, its own or ours: it gets more time before others are asked.
             self.timeout = (self.timeout * 2).min(STALL_TIMEOUT_MAX);
             self.delivered = self.delivered.max(1);
+            self.slow = true;
             self.allowance = self.allowance.max(1);
             self.went_on(now);
             return Delivery::Late;
@@ -201,7 +210,8 @@ impl PeerDownload {
 
     fn delivered_in_time(&mut self, took: Duration) {
         self.delivered = self.delivered.saturating_add(1);
-        if took <= PROMPT {
+        self.slow = took > PROMPT;
+        if !self.slow {
             self.allowance = (self.allowance + 1).min(MAX_IN_FLIGHT);
         } else {
             // Two, so that the line is never empty between two blocks.

@@ -1,11 +1,12 @@
 //! Whom to ask for what.
 //!
 //! Peers are asked in this order: those that we dialled and that have delivered; other
-//! dialled ones; those that dialled us and have delivered; the rest, the longest connected
-//! first. Each of them is asked for blocks of its own best chain. What they may have in
-//! flight beyond the first block comes out of the common budget. The first block does not,
-//! so that no peer can keep another from being tried: a dialled peer may always have it, one
-//! that dialled us while the kernel has nothing to do.
+//! dialled ones; those that dialled us and have delivered; those of both whose last block
+//! took long, so that one who is slow on purpose is not asked while a prompt one has the
+//! block; the rest, the longest connected first. Each of them is asked for blocks of its own
+//! best chain. What they may have in flight beyond the first block comes out of the common
+//! budget. The first block does not, so that no peer can keep another from being tried: a
+//! dialled peer may always have it, one that dialled us while the kernel has nothing to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -111,15 +112,18 @@ impl BlockDownload {
         let last = self.last_asked;
         let after = (Bound::Excluded(last), Bound::Unbounded);
         let in_turn = self.peers.range(after).chain(self.peers.range(..=last));
-        let mut ids: Vec<(bool, bool, ConnId)> = in_turn
+        let mut ids: Vec<(u8, bool, ConnId)> = in_turn
             .filter(|(_, peer)| peer.plan.is_some() && peer.capacity(offer.share) > 0)
-            .map(|(id, peer)| (!view.is_dialled(*id), !peer.is_proven(), *id))
+            .map(|(id, peer)| {
+                let rank = rank(view.is_dialled(*id), peer);
+                (rank, !peer.is_proven(), *id)
+            })
             .collect();
         // Newcomers are not asked in turn: their numbers are the greatest, so a flood that
         // renews itself would always come next.
         let turn = |unproven: bool, id: ConnId| if unproven { id } else { ConnId(0) };
-        ids.sort_by_key(|(inbound, unproven, id)| (*inbound, *unproven, turn(*unproven, *id)));
-        ids.into_iter().map(|(_, _, id)| id).collect()
+        ids.sort_by_key(|(rank, unproven, id)| (*rank, turn(*unproven, *id)));
+        ids.into_iter().map(|(.., id)| id).collect()
     }
 
     fn ask_one(
@@ -249,6 +253,18 @@ impl BlockDownload {
         if let Some(wake) = wake {
             self.wake_at(wake);
         }
+    }
+}
+
+/// The order of the module; the least is asked first.
+fn rank(is_dialled: bool, peer: &PeerDownload) -> u8 {
+    match (is_dialled, peer.is_proven(), peer.is_slow()) {
+        (true, true, false) => 0,
+        (true, false, _) => 1,
+        (false, true, false) => 2,
+        (true, true, true) => 3,
+        (false, true, true) => 4,
+        (false, false, _) => 5,
     }
 }
 

@@ -1,5 +1,7 @@
 //! States that whole nodes came into under the simulator and did not leave, or died of.
 
+use std::time::Duration;
+
 use handfast_wire::{Message, Network};
 
 use crate::lifecycle::{ConnId, Direction};
@@ -211,4 +213,35 @@ fn many_who_have_delivered_before_keep_a_block_for_seconds_and_not_for_minutes()
         show(&mut world, id, 21 + HOSTILE);
     }
     world.sync_to(&chain, secs(20));
+}
+
+/// Those who give each block in the last moment were asked in turn with those who do not.
+#[test]
+fn who_is_slow_is_asked_after_who_is_prompt() {
+    const SLOW: u32 = 8;
+    let chain = Blocks::new(22 + SLOW as usize, 1);
+    let up_to = |height: u32| chain.fork(height as usize, 0, 1);
+    let mut world = World::with(&up_to(20), SyncConfig::new(&Network::Regtest, None, 1));
+    let slow = || Behaviour {
+        latency: Duration::from_millis(1_500),
+        ..Behaviour::default()
+    };
+    let show = |world: &mut World, id: ConnId, height: u32| {
+        world.set_chain(id, &up_to(height));
+        world.message(id, Message::Headers(vec![chain.at(height).header]));
+    };
+    let prompt = world.add_as(&up_to(20), Direction::Inbound, Behaviour::default());
+    show(&mut world, prompt, 21);
+    world.sync_to(&up_to(21), secs(5));
+    let slow: Vec<ConnId> = (0..SLOW)
+        .map(|_| world.add_as(&up_to(21), Direction::Inbound, slow()))
+        .collect();
+    for (height, id) in (22..).zip(&slow) {
+        show(&mut world, *id, height);
+        world.sync_to(&up_to(height), secs(5));
+    }
+    for id in slow.into_iter().chain([prompt]) {
+        show(&mut world, id, 22 + SLOW);
+    }
+    world.sync_to(&chain, Duration::from_millis(600));
 }
