@@ -144,8 +144,13 @@ impl Index {
     /// The database's.
     pub fn find(&self, subject: &Subject) -> Result<Vec<Location>, IndexError> {
         let store = self.open_store();
-        let found = store.as_ref().map(|store| store.find(subject));
-        found.unwrap_or(Ok(vec![])).map_err(|error| {
+        let found = match store.as_ref() {
+            Some(store) => store.find(subject),
+            // It was there, and what it has is not known now: nothing would be a wrong answer.
+            None if self.standing().synced => Err(StoreError::Closed),
+            None => Ok(vec![]),
+        };
+        found.map_err(|error| {
             if matches!(error, StoreError::Damaged(_)) {
                 self.damaged.store(true, Ordering::Relaxed);
             }
@@ -286,6 +291,7 @@ impl Index {
     /// Moves the closed database out of the way. One that was moved before makes room: it can
     /// be as large as the chain's undo data, and holds nothing that is not in the blocks.
     fn set_aside(&self, why: &str) -> Result<(), IndexError> {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = Standing::default();
         let to = beside(&self.dir, "damaged");
         let moved = remove_all(&to).and_then(|()| fs::rename(&self.dir, &to));
         moved.map_err(|source| self.failed(StoreError::Io { source }))?;
@@ -294,7 +300,6 @@ impl Index {
             "the index {} is damaged ({why}): it was set aside, which you may remove, and is built anew",
             self.dir.display()
         );
-        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = Standing::default();
         Ok(())
     }
 

@@ -81,6 +81,10 @@ impl From<fjall::Error> for StoreError {
                 source.into()
             }
             fjall::Error::Poisoned => StoreError::Closed,
+            // Another program has it open, a backup for instance.
+            fjall::Error::Locked => StoreError::Io {
+                source: ErrorKind::WouldBlock.into(),
+            },
             other => StoreError::Damaged(other.to_string()),
         }
     }
@@ -204,9 +208,12 @@ impl Store {
             }
             Subject::Spender(output) => {
                 let hash = self.hash(output);
-                let keys = self.spenders.prefix(hash).take(MAX_PLACES);
-                keys.map(|found| self.location(&found.key()?[hash.len()..]))
-                    .collect()
+                // The newest, among which that of the active chain is.
+                let keys = self.spenders.prefix(hash).rev().take(MAX_PLACES);
+                let places = keys.map(|found| self.location(&found.key()?[hash.len()..]));
+                let mut places = places.collect::<Result<Vec<_>, StoreError>>()?;
+                places.reverse();
+                Ok(places)
             }
         }
     }

@@ -104,33 +104,38 @@ pub(crate) async fn serve(
 }
 
 /// Reads some blocks of `batch`, which keeps the others, and claims memory for them: they
-/// are on disk if there is none. `None`: the node ends.
+/// are on disk if there is none, and not read yet if there is no room there. `None`: the node
+/// ends.
 async fn read(library: &Library, remote: Remote, batch: &mut Vec<ServeBlock>) -> Option<Held> {
     let turn = library.readers.clone().acquire_owned().await.ok()?;
     let (reader, magic) = (library.reader.clone(), library.magic);
     let todo = std::mem::take(batch);
     // The turn is the thread's while it reads, also when nobody waits for it any more.
     let reading = move || (read_batch(&*reader, magic, todo), turn);
-    let ((mut read, rest), mut turn) = tokio::task::spawn_blocking(reading).await.ok()?;
-    *batch = rest;
-    loop {
-        // What was read and has no room is bounded by the turns, too.
-        let library = library.clone();
-        let holding = move || (library.hold(remote, read), turn);
-        let (held, same_turn) = tokio::task::spawn_blocking(holding).await.ok()?;
-        match held {
-            Ok(held) => return Some(held),
-            Err(back) => read = back,
+    let ((read, mut rest), turn) = tokio::task::spawn_blocking(reading).await.ok()?;
+    let library = library.clone();
+    let holding = move || (library.hold(remote, read), turn);
+    let (held, turn) = tokio::task::spawn_blocking(holding).await.ok()?;
+    drop(turn);
+    match held {
+        Ok(held) => {
+            *batch = rest;
+            Some(held)
         }
-        turn = same_turn;
-        tokio::time::sleep(NO_ROOM_PAUSE).await;
+        Err(mut back) => {
+            // Read again later: neither the turn nor memory is kept from others meanwhile.
+            back.append(&mut rest);
+            *batch = back;
+            tokio::time::sleep(NO_ROOM_PAUSE).await;
+            Some((vec![], None))
+        }
     }
 }
 
 impl Library {
-    /// Finds room for what was read: in memory, or on disk. An error gives it back: there is
-    /// neither now.
-    fn hold(&self, remote: Remote, read: Vec<Framed>) -> Result<Held, Vec<Framed>> {
+    /// Finds room for what was read: in memory, or on disk. An error gives the orders back:
+    /// there is neither now.
+    fn hold(&self, remote: Remote, read: Vec<Framed>) -> Result<Held, Vec<ServeBlock>> {
         let bytes: usize = read.iter().map(|(_, frame)| frame.len()).sum();
         let Remote { group, pool } = remote;
         let memory = (bytes > SMALL_FRAME)
@@ -141,7 +146,7 @@ impl Library {
         }
         match spill(self.memory.spill(), &read) {
             Ok(read) => Ok((read, None)),
-            Err(_) => Err(read),
+            Err(_) => Err(read.into_iter().map(|(order, _)| order).collect()),
         }
     }
 }

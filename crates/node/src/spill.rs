@@ -124,7 +124,11 @@ impl SpillFile {
             false => None,
         };
         drop(open);
-        drop(unused);
+        // To free the space of a large file takes its time.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(unused))),
+            Err(_) => drop(unused),
+        }
     }
 
     /// Places that are in use.

@@ -10,6 +10,8 @@ use crate::indexer::IndexName;
 /// How long a caller waits for an index to reach the tip: it is a block behind for some
 /// milliseconds, and for longer only when the disk cannot be written.
 const CATCH_UP: Duration = Duration::from_secs(10);
+/// Blocks that an index may lack of the chain for its being waited for.
+const FAR_BEHIND: u32 = 16;
 
 /// Why an index has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -41,11 +43,19 @@ impl NodeHandle {
             return false;
         };
         let asked = self.view().tree.tip();
+        // It would not be there in time, and the caller holds a place meanwhile.
+        if indexed.index.standing().height + FAR_BEHIND < asked.height {
+            return false;
+        }
         let has_it = |standing: &Standing| {
             // The chain may have left the tip that was there when the caller came.
             let at_tip = || standing.block == Some(self.view().tree.tip().hash);
             let at_asked = standing.block == Some(asked.hash) || asked.height == 0;
-            at_asked || standing.height > asked.height || at_tip()
+            let beyond = || {
+                let block = standing.block.filter(|_| standing.height > asked.height);
+                block.is_some_and(|block| self.view().tree.in_active_chain(&block))
+            };
+            at_asked || beyond() || at_tip()
         };
         let mut standing = indexed.standing.subscribe();
         let wait = standing.wait_for(|now| !now.synced || has_it(now));

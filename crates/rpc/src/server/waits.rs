@@ -93,7 +93,7 @@ pub(super) enum Kind {
 }
 
 /// The methods that wait, or work for long.
-const METHODS: [(&str, Kind); 7] = [
+const METHODS: [(&str, Kind); 8] = [
     ("waitfornewblock", Kind::Block { timeout: 0 }),
     ("waitforblock", Kind::Block { timeout: 1 }),
     ("waitforblockheight", Kind::Block { timeout: 1 }),
@@ -101,6 +101,8 @@ const METHODS: [(&str, Kind); 7] = [
     ("generatetoaddress", Kind::Work),
     ("generatetodescriptor", Kind::Work),
     ("generateblock", Kind::Work),
+    // Reads a block for each output that it is asked for.
+    ("gettxspendingprevout", Kind::Work),
 ];
 /// The argument of [`Kind::Block`] by name.
 const TIMEOUT: &str = "timeout";

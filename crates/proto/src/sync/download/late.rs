@@ -77,7 +77,11 @@ impl BlockDownload {
             return;
         };
         let now = view.now;
-        let at_the_tip = self.is_near_the_end(id, &first);
+        let tries = self
+            .flights
+            .get(&first.hash)
+            .map_or(0, |flight| flight.tries);
+        let at_the_tip = tries < FEW && self.is_near_the_end(id, &first);
         let earliest = since
             + match peer.is_proven() && !at_the_tip {
                 true => STALL_TIMEOUT_MIN,
@@ -115,12 +119,10 @@ impl BlockDownload {
         }
     }
 
-    /// Whether the block is one of the last of the chain that its peer has shown, and few were
-    /// asked for it.
-    fn is_near_the_end(&self, id: ConnId, asked: &Asked) -> bool {
-        let few = self.flights.get(&asked.hash);
-        let few = few.is_some_and(|flight| flight.tries < FEW);
-        few && self.peers[&id].reach <= asked.height + NEAR_THE_END
+    /// Whether the block is one of the last of the chain that its peer has shown.
+    pub(super) fn is_near_the_end(&self, id: ConnId, asked: &Asked) -> bool {
+        let peer = self.peers.get(&id);
+        peer.is_some_and(|peer| peer.reach <= asked.height + NEAR_THE_END)
     }
 
     /// Time for the first block of a peer.

@@ -191,7 +191,7 @@ impl BlockDownload {
     }
 
     /// A peer that was asked for this block is late with it: others are asked too. While
-    /// none of these has ever delivered, or when [`late::FEW`] did not deliver this one, twice
+    /// none of these has ever delivered, or at the tip when [`late::FEW`] did not deliver this one, twice
     /// as many each time, since one honest peer among many that are not must be found soon.
     pub(super) fn ask_others_too(&mut self, view: &View<'_>, id: ConnId, asked: Asked) -> bool {
         let Some(helper) = self.helper(view, id, &asked) else {
@@ -200,9 +200,11 @@ impl BlockDownload {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.is_late_with(view.now, asked);
         }
+        let near_the_end = self.is_near_the_end(id, &asked);
         if let Some(flight) = self.flights.get_mut(&asked.hash) {
             flight.holders.retain(|holder| *holder != id);
-            flight.copies = match helper.proven && flight.tries < late::FEW {
+            let many_at_the_tip = near_the_end && flight.tries >= late::FEW;
+            flight.copies = match helper.proven && !many_at_the_tip {
                 true => 1,
                 false => (flight.copies * 2).min(MAX_COPIES),
             };

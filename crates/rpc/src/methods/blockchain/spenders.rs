@@ -37,6 +37,10 @@ pub(super) const GETTXSPENDINGPREVOUT: Method = Method {
     run: |call| Box::pin(gettxspendingprevout(call)),
 };
 
+/// Characters of spending transactions in one answer: eight blocks of the longest. A caller
+/// may name an output any number of times.
+const MOST_HEX: usize = 64_000_000;
+
 /// An output that is asked for, and the object that named it.
 struct Asked<'a> {
     output: OutPoint,
@@ -64,6 +68,7 @@ async fn gettxspendingprevout(call: Rc<Call>) -> Result<Value, Error> {
         return Err(Error::new(code::MISC_ERROR, message));
     }
     let mut all = vec![];
+    let mut bytes = 0;
     for Asked { output, named } in asked {
         let mut object = named.clone();
         if !mempool_only && let Some((spender, block)) = spender(&call, output).await? {
@@ -72,7 +77,13 @@ async fn gettxspendingprevout(call: Rc<Call>) -> Result<Value, Error> {
                 spender.compute_txid().to_string().into(),
             );
             if whole {
-                object.insert("spendingtx".into(), serialize_hex(&spender).into());
+                let hex = serialize_hex(&spender);
+                bytes += hex.len();
+                if bytes > MOST_HEX {
+                    let message = "The spending transactions are too long for one answer, ask for fewer outputs";
+                    return Err(Error::new(code::INVALID_PARAMETER, message));
+                }
+                object.insert("spendingtx".into(), hex.into());
             }
             object.insert("blockhash".into(), block.into());
         }
