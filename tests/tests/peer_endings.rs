@@ -224,10 +224,13 @@ fn a_connection_in_the_handshake_is_listed_with_what_it_has_said() {
 
 /// What is said of the number of connections: all of them, and those that came in.
 fn counted(node: &Node) -> Value {
-    let info = node.rpc().get("getnetworkinfo", json!([]));
-    let count = node.rpc().get("getconnectioncount", json!([]));
-    assert_eq!(info["connections"], count);
-    json!([count, info["connections_in"], info["connections_out"]])
+    // Between two questions one may come or go.
+    wait_for("both counts are the same", || {
+        let info = node.rpc().get("getnetworkinfo", json!([]));
+        let count = node.rpc().get("getconnectioncount", json!([]));
+        let parts = [&info["connections_in"], &info["connections_out"]];
+        (info["connections"] == count).then(|| json!([count, parts[0], parts[1]]))
+    })
 }
 
 #[test]
