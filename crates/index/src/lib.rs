@@ -7,7 +7,7 @@
 //! - [`Standing`]: how far it is.
 //! - [`Store`]: the database, whose every write is atomic.
 //!
-//! Whoever owns an index calls [`Index::advance`] on a thread that may wait for the disk;
+//! The owner of an index calls [`Index::advance`] on a thread that may wait for the disk;
 //! lookups may be made on any other meanwhile. Nothing here has a thread, a clock or a socket
 //! (the database has threads of its own, which flush and compact).
 //!
@@ -15,7 +15,7 @@
 //! Blocks that the chain has left stay in the index, as in Bitcoin Core's index of
 //! transactions: one that was only there is still found, in a block that is not in the active
 //! chain. One that is in both branches is found in the block that was indexed last, which is
-//! the active one. Spenders are found in both, and whoever asks tells them apart.
+//! the active one. Spenders are found in both; the caller tells them apart.
 
 mod advance;
 mod resume;

@@ -12,7 +12,7 @@
 //! eight bytes and not 36. Numbers have four bytes and are big-endian: keys are in their order.
 //!
 //! An output has 36 bytes, and mainnet has spent more than three billion: so of each only a
-//! hash is kept, as Bitcoin Core does, and whoever asks reads the transactions that are named.
+//! hash is kept, as Bitcoin Core does; the caller reads the transactions that are named.
 //! The salt is this store's own: nobody can make outputs of one hash.
 //!
 //! # Crash safety

@@ -35,7 +35,7 @@ pub fn left(time: Duration) -> String {
 }
 
 /// The system's words for an error without the number that Rust puts behind them, ` (os error
-/// 104)`: whoever reads a log looks for words. The rest of `text` is as it was.
+/// 104)`: the reader of a log looks for words. The rest of `text` is as it was.
 #[must_use]
 pub fn without_error_numbers(text: &str) -> Cow<'_, str> {
     const HEAD: &str = " (os error ";

@@ -130,7 +130,7 @@ impl SyncManager {
             .filter(|(_, best)| best.work > self.tree.tip().work)
     }
 
-    /// Whether headers are known whose blocks the chain lacks, whoever has shown them: a peer
+    /// Whether headers are known whose blocks the chain lacks, from any peer: one
     /// that left took its blocks along, not the knowledge that they are.
     fn headers_ahead(&self) -> bool {
         self.tree.best_header().work > self.tree.tip().work

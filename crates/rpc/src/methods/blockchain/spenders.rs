@@ -37,9 +37,9 @@ pub(super) const GETTXSPENDINGPREVOUT: Method = Method {
     run: |call| Box::pin(gettxspendingprevout(call)),
 };
 
-/// Characters of spending transactions in one answer: eight blocks of the longest. A caller
-/// may name an output any number of times.
-const MOST_HEX: usize = 64_000_000;
+/// Characters of spending transactions in one answer: two of the longest. A caller may name
+/// an output any number of times, and several callers may ask at once.
+const MOST_HEX: usize = 16_000_000;
 
 /// An output that is asked for, and the object that named it.
 struct Asked<'a> {
