@@ -23,6 +23,7 @@
 //! | [`headers`] | the header tree and how headers are received and served |
 //! | [`sync`] | header and block sync over all peers |
 //! | [`mining`] | block templates, and what is mined when |
+//! | [`timers`] | when a machine wants to be woken |
 
 pub mod address_book;
 pub mod address_relay;
@@ -43,6 +44,7 @@ pub mod sync;
 pub mod testing;
 pub mod text;
 pub mod time;
+pub mod timers;
 
 pub use lifecycle::{ConnId, Direction, DoneReason, Introduction};
 pub use time::Now;
