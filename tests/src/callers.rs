@@ -137,7 +137,7 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 
 fn encoded_version(network: &Network) -> Arc<[u8]> {
     let encoded = version(0).encode(network.magic());
-    [&encoded.head[..], &encoded.body[..]].concat().into()
+    encoded[..].into()
 }
 
 async fn timed_call(target: SocketAddr, version: Arc<[u8]>) -> (Fate, Duration) {

@@ -60,8 +60,7 @@ impl Sender {
     pub fn send(&self, message: &Message) -> io::Result<()> {
         let encoded = message.encode(self.network.magic());
         let line = self.line();
-        line.write(&self.stream, &encoded.head)?;
-        line.write(&self.stream, &encoded.body)
+        line.write(&self.stream, &encoded)
     }
 
     /// Sends bytes that need not be a message.

@@ -13,10 +13,11 @@ use crate::plan::Part;
 pub use crate::recorder::LeftOut;
 use crate::scenario::{Leave, Scenario};
 use crate::voice::Dialect;
+use handfast_wire::limits::MAX_COMMAND;
 use handfast_wire::{Kind, Network, UnknownNetwork};
 
 /// Raised when [`Trace`] changes its meaning.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// A run, written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,8 +94,9 @@ pub enum What {
     },
     /// A frame came.
     Heard {
-        /// Its place in `Kind::ALL`; none of them: a command that we do not know.
-        kind: Option<u8>,
+        /// Its command, padded with zeros; all zeros: one that we do not know. By name, so that
+        /// a message that is new to us renames none in an old trace.
+        command: [u8; MAX_COMMAND],
         /// Length of its payload.
         bytes: u32,
     },
@@ -117,7 +119,7 @@ impl What {
 
     pub(crate) fn heard(kind: Option<Kind>, payload: &[u8]) -> Self {
         Self::Heard {
-            kind: kind.map(|kind| kind as u8),
+            command: kind.map_or([0; MAX_COMMAND], padded),
             bytes: u32::try_from(payload.len()).unwrap_or(u32::MAX),
         }
     }
@@ -131,14 +133,21 @@ impl What {
     }
 }
 
+fn padded(kind: Kind) -> [u8; MAX_COMMAND] {
+    let mut command = [0; MAX_COMMAND];
+    command[..kind.name().len()].copy_from_slice(kind.name().as_bytes());
+    command
+}
+
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sent { bytes, digest } => write!(f, "sent {bytes} bytes ({digest:08x})"),
-            Self::Heard { kind, bytes } => {
-                let kind = kind.and_then(|kind| Kind::ALL.get(usize::from(kind)));
-                let name = kind.map_or("an unknown command", |kind| kind.name());
-                write!(f, "heard {name}, {bytes} bytes")
+            Self::Heard { command, bytes } => {
+                let name = command.split(|byte| *byte == 0).next();
+                let name = name.filter(|name| !name.is_empty());
+                let name = name.map_or("an unknown command".into(), String::from_utf8_lossy);
+                write!(f, "heard {}, {bytes} bytes", Plain(&name))
             }
             Self::Due => f.write_str("its time came"),
             Self::Opened => f.write_str("the barrier opened"),
@@ -441,6 +450,20 @@ mod tests {
         for network in [own, Network::Signet, Network::Regtest] {
             assert_eq!(on(network.clone()).network(), Ok(network));
         }
+    }
+
+    #[test]
+    fn a_command_is_read_from_a_trace_by_name_also_where_no_table_has_it() {
+        let heard = |command: &[u8; MAX_COMMAND]| What::Heard {
+            command: *command,
+            bytes: 7,
+        };
+        assert_eq!(
+            heard(b"cmpctblock\0\0").to_string(),
+            "heard cmpctblock, 7 bytes"
+        );
+        let unknown = What::heard(None, &[0; 7]);
+        assert_eq!(unknown.to_string(), "heard an unknown command, 7 bytes");
     }
 
     #[test]

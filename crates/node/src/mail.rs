@@ -24,7 +24,7 @@ use handfast_proto::peer_table::{
     HistoryRow, SyncOrder,
 };
 use handfast_proto::sync::{FetchRefusal, KernelEvent, SubmitResult, SyncState};
-use handfast_wire::{Encoded, Message as WireMessage, RawBlock};
+use handfast_wire::{Message as WireMessage, Packet, RawBlock};
 use tokio::sync::oneshot;
 
 use crate::audit::{Audit, Handled};
@@ -458,11 +458,11 @@ pub(crate) struct Connect {
 }
 /// The `sendmsgtopeer` RPC. False: no such peer, or its queue is full.
 #[derive(Debug)]
-pub(crate) struct SendFrame {
+pub(crate) struct SendPacket {
     /// The peer.
     pub(crate) id: ConnId,
-    /// What to write.
-    pub(crate) frame: Encoded,
+    /// What to send.
+    pub(crate) packet: Packet,
 }
 
 asked! {
@@ -471,7 +471,7 @@ asked! {
     KnownAddresses => Vec<Row>,
     AddAddress => Result<(), AddAddressError>,
     Connect => Result<(), AtCapacity>,
-    SendFrame => bool,
+    SendPacket => bool,
     BanPeers => Result<(), BanError>,
     Peers => Vec<PeerInfo>,
     PeerHistory => Vec<HistoryRow>,

@@ -6,7 +6,7 @@ use handfast_proto::lifecycle::DoneReason;
 use handfast_proto::peer_table::{AddAddressError, AtCapacity, Input, Reply};
 
 use crate::mail::{
-    AddAddress, Connect, KnownAddresses, Ping, PingPeers, SendFrame, SetNetworkActive, post,
+    AddAddress, Connect, KnownAddresses, Ping, PingPeers, SendPacket, SetNetworkActive, post,
 };
 use crate::peer_manager::PeerManager;
 
@@ -72,10 +72,10 @@ impl Handler<Connect> for PeerManager {
     }
 }
 
-impl Handler<SendFrame> for PeerManager {
+impl Handler<SendPacket> for PeerManager {
     type Result = bool;
-    fn handle(&mut self, SendFrame { id, frame }: SendFrame, _: &mut Self::Context) -> bool {
+    fn handle(&mut self, SendPacket { id, packet }: SendPacket, _: &mut Self::Context) -> bool {
         let link = self.links.get(&id);
-        link.is_some_and(|link| link.outbox.push_frame(frame).is_ok())
+        link.is_some_and(|link| link.outbox.push_packet(packet).is_ok())
     }
 }

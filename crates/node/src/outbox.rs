@@ -9,10 +9,9 @@ use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bitcoin::p2p::Magic;
 use bytes::{Buf, Bytes, BytesMut};
 use handfast_proto::receiving::{Requested, queue_limit};
-use handfast_wire::{Encoded, HEADER_BYTES, Kind, Message};
+use handfast_wire::{Exchange, HEADER_BYTES, Kind, Message, Packet, PacketHead, Transport};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,28 +38,26 @@ pub(crate) struct Closed;
 enum Content {
     Message(Message),
     /// A block, its checksum computed off the arbiter.
-    Block(Encoded, Arc<Batch>),
+    Packet(Packet, Arc<Batch>),
     /// The same on disk.
     Spilled(Spilled, Arc<Batch>),
 }
 
-/// A frame that lies on disk until it is written.
+/// A packet whose payload lies on disk until it is written.
 #[derive(Debug)]
 pub(crate) struct Spilled {
-    /// What it is, for the counters.
-    pub(crate) kind: Option<Kind>,
-    /// Where it lies, together with others of its batch.
+    /// The packet without its payload.
+    pub(crate) head: PacketHead,
+    /// Where the payload lies, together with others of its batch.
     pub(crate) place: Arc<Place>,
     /// Where it begins in the place.
     pub(crate) offset: usize,
-    /// Its length, the header with it.
-    pub(crate) bytes: usize,
 }
 
 /// What is sent of a batch.
 #[derive(Debug)]
 pub(crate) enum Block {
-    InMemory(Encoded),
+    InMemory(Packet),
     OnDisk(Spilled),
 }
 
@@ -144,7 +141,7 @@ impl Expected {
 
     /// Notes what is about to be sent; takes the lock for requests only.
     fn sent(&self, message: &Message) {
-        if let Message::GetData(_) | Message::GetHeaders(_) | Message::GetAddr = message {
+        if message.kind().map(Kind::exchange) == Some(Exchange::Request) {
             self.lock().sent(message);
         }
     }
@@ -156,14 +153,7 @@ impl Expected {
 
     /// This has come. Whether it is an answer.
     pub(crate) fn received(&self, message: &Message) -> bool {
-        let answers = matches!(
-            message,
-            Message::Block(_)
-                | Message::NotFound(_)
-                | Message::Headers(_)
-                | Message::Addr(_)
-                | Message::AddrV2(_)
-        );
+        let answers = message.kind().map(Kind::exchange) == Some(Exchange::Answer);
         answers && self.lock().received(message)
     }
 }
@@ -223,11 +213,11 @@ impl Outbox {
         self.expected.clone()
     }
 
-    /// The same for a frame that is written as it is.
-    pub(crate) fn push_frame(&self, frame: Encoded) -> Result<(), Full> {
-        let share = self.queued.take(frame.len())?;
+    /// The same for any bytes.
+    pub(crate) fn push_packet(&self, packet: Packet) -> Result<(), Full> {
+        let share = self.queued.take(packet.payload.len())?;
         let (batch, _) = Batch::new();
-        self.try_push(Content::Block(frame, batch), share)
+        self.try_push(Content::Packet(packet, batch), share)
     }
 
     fn try_push(&self, content: Content, share: Share) -> Result<(), Full> {
@@ -245,7 +235,7 @@ impl Outbox {
     pub(crate) async fn send(&self, block: Block, batch: Arc<Batch>) -> Result<(), Closed> {
         let outgoing = Box::new(Outgoing {
             content: match block {
-                Block::InMemory(block) => Content::Block(block, batch),
+                Block::InMemory(block) => Content::Packet(block, batch),
                 Block::OnDisk(block) => Content::Spilled(block, batch),
             },
             share: self.queued.share(0),
@@ -262,7 +252,7 @@ impl Outbox {
 pub(crate) async fn write_queue<W>(
     mut outlet: Outlet,
     mut socket: W,
-    magic: Magic,
+    mut transport: Transport,
     clock: Clock,
     counters: Arc<Counters>,
 ) -> io::Result<()>
@@ -275,34 +265,37 @@ where
         // Nothing is kept between rounds: an idle connection holds no buffer.
         let mut small = BytesMut::new();
         let mut next = Some(first);
-        let mut block = None;
+        let mut packet = None;
         let mut spilled = None;
         while let Some(outgoing) = next.take() {
             let Outgoing { content, share } = *outgoing;
             match content {
                 Content::Message(message) => {
                     let before = small.len();
-                    message.encode_into(magic, &mut small);
+                    transport.frame(&message, &mut small);
                     written.push((message.kind(), small.len() - before, share));
                 }
-                Content::Block(encoded, batch) => {
-                    written.push((encoded.kind, encoded.len(), share));
-                    block = Some((encoded, batch));
+                Content::Packet(this, batch) => {
+                    let bytes = transport.wire_bytes(this.payload.len());
+                    written.push((this.head.kind(), bytes, share));
+                    packet = Some((transport.frame_packet(this, &mut small), batch));
                 }
-                Content::Spilled(frame, batch) => {
-                    written.push((frame.kind, frame.bytes, share));
-                    spilled = Some((frame, batch));
+                Content::Spilled(this, batch) => {
+                    let bytes = transport.wire_bytes(this.head.payload_len());
+                    written.push((this.head.kind(), bytes, share));
+                    transport.frame_head(&this.head, &mut small);
+                    spilled = Some((this, batch));
                 }
             }
-            if block.is_none() && spilled.is_none() && small.len() < BATCH_BYTES {
+            if packet.is_none() && spilled.is_none() && small.len() < BATCH_BYTES {
                 next = outlet.0.try_recv().ok();
             }
         }
-        let (block, _batch) = block.unzip();
-        let [head, body] = block.map_or_else(Default::default, Encoded::into_parts);
-        write_all(&mut socket, [small.freeze(), head, body], &counters).await?;
-        if let Some((frame, _batch)) = spilled {
-            write_spilled(&mut socket, frame, &counters).await?;
+        let (payload, _batch) = packet.unzip();
+        let parts = [small.freeze(), payload.unwrap_or_default()];
+        write_all(&mut socket, parts, &counters).await?;
+        if let Some((packet, _batch)) = spilled {
+            write_spilled(&mut socket, packet, &counters).await?;
         }
         let unix = clock.now().unix;
         for (kind, bytes, _) in written.drain(..) {
@@ -315,7 +308,7 @@ where
 /// Writes all parts in order with as few system calls as the socket takes.
 async fn write_all<W: AsyncWrite + Unpin>(
     socket: &mut W,
-    mut parts: [Bytes; 3],
+    mut parts: [Bytes; 2],
     counters: &Counters,
 ) -> io::Result<()> {
     while parts.iter().any(|part| !part.is_empty()) {
@@ -334,25 +327,24 @@ async fn write_all<W: AsyncWrite + Unpin>(
     socket.flush().await
 }
 
-/// Writes a frame from disk, a piece at a time.
+/// Writes a payload from disk, a piece at a time.
 async fn write_spilled<W: AsyncWrite + Unpin>(
     socket: &mut W,
-    frame: Spilled,
+    packet: Spilled,
     counters: &Counters,
 ) -> io::Result<()> {
     let Spilled {
+        head,
         place,
         offset,
-        bytes,
-        ..
-    } = frame;
-    let end = offset + bytes;
+    } = packet;
+    let end = offset + head.payload_len();
     let mut at = offset;
     while at < end {
         let (from, len) = (place.clone(), PIECE.min(end - at));
         let piece = tokio::task::spawn_blocking(move || from.read(at, len)).await;
         let piece = piece.map_err(io::Error::other)??;
-        write_all(socket, [piece.into(), Bytes::new(), Bytes::new()], counters).await?;
+        write_all(socket, [piece.into(), Bytes::new()], counters).await?;
         at += len;
     }
     Ok(())
@@ -384,7 +376,7 @@ mod tests {
                 outbox.push(Message::Ping(nonce)).expect("there is room");
                 outbox
                     .send(
-                        Block::InMemory(Message::Block(block()).encode(magic)),
+                        Block::InMemory(Message::Block(block()).packet()),
                         Batch::new().0,
                     )
                     .await
@@ -392,7 +384,8 @@ mod tests {
                 sent.extend([Message::Ping(nonce), Message::Block(block())]);
             }
             drop(outbox);
-            let writer = write_queue(outlet, ours, magic, Clock::start(), counters.clone());
+            let v1 = Transport::v1(magic);
+            let writer = write_queue(outlet, ours, v1, Clock::start(), counters.clone());
             let reader =
                 FramedRead::new(theirs, Codec::new(magic)).map(|frame| frame.expect("well-formed"));
             let (written, read) = tokio::join!(writer, reader.collect::<Vec<_>>());
@@ -458,13 +451,14 @@ mod tests {
             let (ours, theirs) = tokio::io::duplex(1_000);
             let (outbox, outlet) = outbox(&QueuedToAll::default());
             let counters = Arc::new(Counters::new(Arc::default(), None));
-            let writer = write_queue(outlet, ours, magic, Clock::start(), counters);
+            let v1 = Transport::v1(magic);
+            let writer = write_queue(outlet, ours, v1, Clock::start(), counters);
             let writer = actix_rt::spawn(writer);
             let (batch, mut all_written) = Batch::new();
-            let encoded = Message::Block(block()).encode(magic);
+            let packet = Message::Block(block()).packet();
             for _ in 0..10 {
                 outbox
-                    .send(Block::InMemory(encoded.clone()), batch.clone())
+                    .send(Block::InMemory(packet.clone()), batch.clone())
                     .await
                     .expect("the connection is open");
             }

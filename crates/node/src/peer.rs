@@ -15,12 +15,13 @@ use actix::{
     Actor, ActorContext, ActorFuture, ActorFutureExt, Addr, AsyncContext, Context, Handler,
     Recipient, Running, StreamHandler,
 };
+use bitcoin::p2p::Magic;
 use handfast_proto::address_book::Group;
 use handfast_proto::lifecycle::{Direction, DoneReason, Reached};
 use handfast_proto::receiving::Pool;
 use handfast_proto::session::{Effect, Input, Session, SessionConfig};
 use handfast_proto::text::system_words;
-use handfast_wire::{Codec, CodecError, Message};
+use handfast_wire::{Codec, CodecError, Message, Transport};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
@@ -62,6 +63,8 @@ pub(crate) struct Surroundings {
     pub(crate) half_open: HalfOpen,
     /// Mixed with the connection's id for its session.
     pub(crate) seed: u64,
+    /// Opens every frame of the network.
+    pub(crate) magic: Magic,
 }
 
 impl Surroundings {
@@ -138,7 +141,7 @@ where
     W: AsyncWrite + Unpin + 'static,
 {
     let now = around.clock.now();
-    let magic = around.library.magic;
+    let magic = around.magic;
     let direction = birth.direction;
     let height = u32::try_from(around.height.load(Ordering::Relaxed)).expect("heights fit 32 bits");
     let seed = around.seed ^ birth.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -173,7 +176,8 @@ where
         around.shares(),
         counters.clone(),
     ));
-    let writer = write_queue(outlet, write, magic, around.clock, counters.clone());
+    let transport = Transport::v1(magic);
+    let writer = write_queue(outlet, write, transport, around.clock, counters.clone());
     ctx.spawn(wrap_future::<_, Peer>(writer).map(|result, peer, ctx| {
         if let Err(error) = result {
             peer.step(Input::ReadFailed(system_words(&error)), None, ctx);

@@ -14,13 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
-use bitcoin::p2p::Magic;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bytes::Bytes;
 use handfast_chain::{BlockReader, ReadError};
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::receiving::SMALL_FRAME;
-use handfast_wire::{Encoded, Message, RawBlock};
+use handfast_wire::{Message, Packet, RawBlock};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock::Clock;
@@ -60,7 +59,6 @@ impl BlockSource for BlockReader {
 pub(crate) struct Library {
     pub(crate) reader: Arc<dyn BlockSource>,
     pub(crate) readers: Arc<Semaphore>,
-    pub(crate) magic: Magic,
     pub(crate) served: actix::Recipient<Served>,
     /// Memory for blocks that are being sent.
     pub(crate) memory: Arc<LargeFrames>,
@@ -108,10 +106,10 @@ pub(crate) async fn serve(
 /// ends.
 async fn read(library: &Library, remote: Remote, batch: &mut Vec<ServeBlock>) -> Option<Held> {
     let turn = library.readers.clone().acquire_owned().await.ok()?;
-    let (reader, magic) = (library.reader.clone(), library.magic);
+    let reader = library.reader.clone();
     let todo = std::mem::take(batch);
     // The turn is the thread's while it reads, also when nobody waits for it any more.
-    let reading = move || (read_batch(&*reader, magic, todo), turn);
+    let reading = move || (read_batch(&*reader, todo), turn);
     let ((read, mut rest), turn) = tokio::task::spawn_blocking(reading).await.ok()?;
     let library = library.clone();
     let holding = move || (library.hold(remote, read), turn);
@@ -135,13 +133,13 @@ async fn read(library: &Library, remote: Remote, batch: &mut Vec<ServeBlock>) ->
 impl Library {
     /// Finds room for what was read: in memory, or on disk. An error gives the orders back:
     /// there is neither now.
-    fn hold(&self, remote: Remote, read: Vec<Framed>) -> Result<Held, Vec<ServeBlock>> {
-        let bytes: usize = read.iter().map(|(_, frame)| frame.len()).sum();
+    fn hold(&self, remote: Remote, read: Vec<Found>) -> Result<Held, Vec<ServeBlock>> {
+        let bytes: usize = read.iter().map(|(_, packet)| packet.payload.len()).sum();
         let Remote { group, pool } = remote;
         let memory = (bytes > SMALL_FRAME)
             .then(|| LargeFrames::claim(&self.memory, self.clock, group, pool, bytes));
         if memory.as_ref().is_none_or(Permit::has_memory) {
-            let block = |(order, frame): Framed| (order.id, order.ticket, Block::InMemory(frame));
+            let block = |(order, packet): Found| (order.id, order.ticket, Block::InMemory(packet));
             return Ok((read.into_iter().map(block).collect(), memory));
         }
         match spill(self.memory.spill(), &read) {
@@ -151,75 +149,64 @@ impl Library {
     }
 }
 
-/// Writes a batch to disk, one frame behind the other.
-fn spill(file: &Arc<SpillFile>, read: &[Framed]) -> io::Result<Vec<Read>> {
+/// Writes a batch to disk, one payload behind the other.
+fn spill(file: &Arc<SpillFile>, read: &[Found]) -> io::Result<Vec<Read>> {
     let place = Arc::new(file.place()?);
     let mut offset = 0;
     let mut spilled = Vec::with_capacity(read.len());
-    for (order, frame) in read {
-        let (kind, bytes) = (frame.kind, frame.len());
-        place.write(offset, &frame.head)?;
-        place.write(offset + frame.head.len(), &frame.body)?;
+    for (order, packet) in read {
+        place.write(offset, &packet.payload)?;
         let block = Spilled {
-            kind,
+            head: packet.head,
             place: place.clone(),
             offset,
-            bytes,
         };
         spilled.push((order.id, order.ticket, Block::OnDisk(block)));
-        offset += bytes;
+        offset += packet.payload.len();
     }
     Ok(spilled)
 }
 
 /// What was read for an order.
-type Framed = (ServeBlock, Encoded);
+type Found = (ServeBlock, Packet);
 /// What is sent, and the memory that it holds.
 type Held = (Vec<Read>, Option<Permit>);
 type Read = (ConnId, u64, Block);
 
 /// Reads orders from the front until [`BATCH_BYTES`]; returns those not looked at too.
-fn read_batch(
-    reader: &dyn BlockSource,
-    magic: Magic,
-    orders: Vec<ServeBlock>,
-) -> (Vec<Framed>, Vec<ServeBlock>) {
+fn read_batch(reader: &dyn BlockSource, orders: Vec<ServeBlock>) -> (Vec<Found>, Vec<ServeBlock>) {
     let mut done = Vec::with_capacity(orders.len());
     let mut bytes = 0;
     let mut orders = orders.into_iter();
     while bytes < BATCH_BYTES
         && let Some(order) = orders.next()
     {
-        let frame = read_one(reader, magic, &order).unwrap_or_else(|error| {
+        let packet = read_one(reader, &order).unwrap_or_else(|error| {
             // The order was for a block that is on disk: our own trouble.
             tracing::warn!(block = %order.hash, peer = order.id.0, %error, "cannot serve a block");
-            not_found(magic, &order)
+            not_found(&order)
         });
-        bytes += frame.len();
-        done.push((order, frame));
+        bytes += packet.payload.len();
+        done.push((order, packet));
     }
     (done, orders.collect())
 }
 
 /// Tells the remote to ask somebody else. Core, which says nothing of a block that it cannot
 /// read, ends the connection.
-fn not_found(magic: Magic, order: &ServeBlock) -> Encoded {
+fn not_found(order: &ServeBlock) -> Packet {
     let item = match order.witness {
         true => Inventory::WitnessBlock(order.hash),
         false => Inventory::Block(order.hash),
     };
-    Message::NotFound(vec![item]).encode(magic)
+    Message::NotFound(vec![item]).packet()
 }
 
-fn read_one(
-    reader: &dyn BlockSource,
-    magic: Magic,
-    order: &ServeBlock,
-) -> Result<Encoded, ReadError> {
+fn read_one(reader: &dyn BlockSource, order: &ServeBlock) -> Result<Packet, ReadError> {
     let bytes = reader.read(&order.hash, order.witness)?;
     let block = RawBlock::new(bytes).map_err(|error| ReadError::Io {
         hash: order.hash,
         detail: error.to_string(),
     })?;
-    Ok(Message::Block(block).encode(magic))
+    Ok(Message::Block(block).packet())
 }

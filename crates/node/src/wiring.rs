@@ -241,7 +241,6 @@ fn surroundings(
         library: Library {
             reader: Arc::new(chain.reader()),
             readers: Arc::new(Semaphore::new(READERS)),
-            magic: config.network.magic(),
             served: peers.clone().recipient(),
             memory: large_frames(),
             clock: shared.clock,
@@ -254,6 +253,7 @@ fn surroundings(
         height: shared.height.clone(),
         half_open: shared.half_open.clone(),
         seed: seeds.of("sessions"),
+        magic: config.network.magic(),
     }
 }
 

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use handfast_wire::Message;
+use handfast_wire::{Kind, Message};
 
 use crate::lifecycle::ConnId;
 
@@ -29,38 +29,18 @@ pub const LIFECYCLE: u64 = 20;
 /// Most that one message counts for. It bounds the rounds that a connection pays for it.
 const MOST: u64 = 100 * QUANTUM;
 
-/// What handling a message takes, about a microsecond a unit.
-///
-/// By what the managers do for each: headers are hashed, addresses are looked up and
-/// shuffled, inventories are looked up. A block is handed to the engine as it is.
+/// What handling a message takes, about a microsecond a unit: see [`handfast_wire::Cost`].
 #[must_use]
 pub fn cost(message: &Message) -> u64 {
-    let entries = |count: usize, each: u64| 2 + u64::try_from(count).unwrap_or(MOST) * each / 10;
-    match message {
-        Message::Headers(list) => entries(list.len(), 5),
-        Message::Inv(list) => entries(list.len(), 2),
-        Message::GetData(list) => entries(list.len(), 2),
-        Message::NotFound(list) => entries(list.len(), 2),
-        Message::Addr(list) => entries(list.len(), 5),
-        Message::AddrV2(list) => entries(list.len(), 5),
-        // Answered with up to 2,000 headers, 500 hashes, 1,000 addresses.
-        Message::GetHeaders(_) => 200,
-        Message::GetBlocks(_) | Message::GetAddr => 50,
-        Message::Block(_) => 20,
-        Message::Version(_)
-        | Message::Verack
-        | Message::Ping(_)
-        | Message::Pong(_)
-        | Message::SendHeaders
-        | Message::SendAddrV2
-        | Message::WtxidRelay
-        | Message::SendCmpct { .. }
-        | Message::FeeFilter(_)
-        | Message::Tx(_)
-        | Message::Mempool
-        | Message::Unknown { .. } => 2,
-    }
+    let Some(cost) = message.kind().map(Kind::cost) else {
+        return UNKNOWN;
+    };
+    let entries = u64::try_from(message.entries()).unwrap_or(MOST);
+    cost.base + entries * cost.ten_entries / 10
 }
+
+/// A command that we do not know.
+const UNKNOWN: u64 = 2;
 
 /// One entry with its number and its cost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

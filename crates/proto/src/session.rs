@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message_blockdata::Inventory;
-use handfast_wire::{DecodeError, Fault, Kind, Message};
+use handfast_wire::{DecodeError, Fault, HandledBy, Message, When, asks_for_service};
 
 use crate::handshake::{
     Handshake, MIN_PEER_VERSION, PONG_ABOVE_VERSION, PROTOCOL_VERSION, Progress,
@@ -440,24 +440,6 @@ impl Ready {
                 effects.push(Effect::Send(Message::Pong(nonce)));
             }
             Message::Pong(nonce) => self.pong(now, nonce, effects),
-            Message::Version(_) => {
-                tracing::debug!(id = %self.id, "a second version changes nothing")
-            }
-            Message::Verack => tracing::debug!(id = %self.id, "a second verack changes nothing"),
-            Message::Unknown { command } if wants_service(&command) => {
-                return Some(DoneReason::ServiceNotOffered(command));
-            }
-            Message::Mempool => {
-                let command = Kind::Mempool.name().to_owned();
-                return Some(DoneReason::ServiceNotOffered(command));
-            }
-            Message::Ping(_) | Message::Unknown { .. } => {
-                tracing::trace!(id = %self.id, "ignored after the handshake");
-            }
-            Message::SendAddrV2 | Message::WtxidRelay => {
-                let what = "a feature message after verack (BIP155, BIP339)";
-                return Some(DoneReason::ProtocolViolation(what.to_owned()));
-            }
             // We said relay=false (BIP37). As Core with -blocksonly: the connection ends.
             Message::Tx(_) => return Some(unwanted_transaction()),
             Message::Inv(items) if items.iter().any(is_transaction) => {
@@ -473,11 +455,42 @@ impl Ready {
             Message::NotFound(items) if items.len() > MAX_NOT_FOUND => {
                 tracing::debug!(id = %self.id, count = items.len(), "notfound of what we never asked for");
             }
-            // We have no compact blocks, and said so.
-            Message::SendCmpct { .. } => {}
-            other => effects.push(Effect::Deliver(other)),
+            Message::Unknown { command } if asks_for_service(&command) => {
+                return Some(DoneReason::ServiceNotOffered(command));
+            }
+            other => return self.by_table(other, effects),
         }
         None
+    }
+
+    /// What becomes of a message that needs no look inside: its row in the table of messages
+    /// says it.
+    fn by_table(&self, message: Message, effects: &mut Vec<Effect>) -> Option<DoneReason> {
+        let Some(kind) = message.kind() else {
+            tracing::trace!(id = %self.id, "an unknown command is ignored");
+            return None;
+        };
+        match (kind.when(), kind.handled_by()) {
+            (When::BeforeVerack, _) => {
+                let what = "a feature message after verack (BIP155, BIP339)";
+                Some(DoneReason::ProtocolViolation(what.to_owned()))
+            }
+            (When::AfterVerack, HandledBy::NotOffered) => {
+                Some(DoneReason::ServiceNotOffered(kind.name().to_owned()))
+            }
+            (When::AfterVerack, HandledBy::PeerManager | HandledBy::SyncManager) => {
+                effects.push(Effect::Deliver(message));
+                None
+            }
+            (When::Handshake, _) => {
+                tracing::debug!(id = %self.id, "a second {} changes nothing", kind.name());
+                None
+            }
+            (When::AfterVerack, HandledBy::Session | HandledBy::Nobody) => {
+                tracing::trace!(id = %self.id, "{} is ignored", kind.name());
+                None
+            }
+        }
     }
 
     /// As Core: an unknown nonce is an old answer and ignored, zero cancels the ping.
@@ -490,20 +503,6 @@ impl Ready {
             self.outstanding = None;
         }
     }
-}
-
-/// Whether a command asks for what `NODE_BLOOM` (BIP111) or `NODE_COMPACT_FILTERS` (BIP157)
-/// would offer. `mempool` (BIP35) belongs to them.
-fn wants_service(command: &str) -> bool {
-    matches!(
-        command,
-        "filterload"
-            | "filteradd"
-            | "filterclear"
-            | "getcfilters"
-            | "getcfheaders"
-            | "getcfcheckpt"
-    )
 }
 
 fn is_transaction(item: &Inventory) -> bool {

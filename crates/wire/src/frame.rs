@@ -34,7 +34,9 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use crate::checksum::Checksum;
 use crate::error::{CodecError, DecodeError, Fault};
-use crate::limits::{LONGEST_PREFIX, MAX_EARLY_BYTES, MAX_EARLY_PAYLOAD, MAX_PAYLOAD_BYTES};
+use crate::limits::{
+    LONGEST_PREFIX, MAX_COMMAND, MAX_EARLY_BYTES, MAX_EARLY_PAYLOAD, MAX_PAYLOAD_BYTES,
+};
 use crate::message::{Kind, Message, decode};
 use buffer::ReadBuffer;
 
@@ -73,7 +75,7 @@ pub enum Garbled {
     #[error("invalid command \"{}\"", command.escape_ascii())]
     InvalidCommand {
         /// As it came.
-        command: [u8; 12],
+        command: [u8; MAX_COMMAND],
     },
     /// The payload is not one of its command ([`Fault::Malformed`]).
     #[error(transparent)]
@@ -142,7 +144,7 @@ enum State {
 
 /// A frame header whose magic and length have been accepted.
 struct Header {
-    command: [u8; 12],
+    command: [u8; MAX_COMMAND],
     len: usize,
     checksum: [u8; 4],
 }
@@ -363,7 +365,7 @@ fn parse_header(expected: Magic, src: &[u8]) -> Result<Header, DecodeError> {
         <[u8; 4]>::try_from(four).expect("split at 4")
     };
     let got = Magic::from_bytes(four());
-    let mut command = [0; 12];
+    let mut command = [0; MAX_COMMAND];
     command[..4].copy_from_slice(&four());
     command[4..8].copy_from_slice(&four());
     command[8..].copy_from_slice(&four());
@@ -451,8 +453,11 @@ fn decode_payload(
 }
 
 /// The command without its padding; `None` unless it is printable ASCII, then zeros only.
-fn command_text(command: &[u8; 12]) -> Option<&str> {
-    let end = command.iter().position(|&byte| byte == 0).unwrap_or(12);
+fn command_text(command: &[u8; MAX_COMMAND]) -> Option<&str> {
+    let end = command
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(MAX_COMMAND);
     let (text, padding) = command.split_at(end);
     let printable = text.iter().all(|byte| (b' '..=b'~').contains(byte));
     if !printable || padding.iter().any(|&byte| byte != 0) {
@@ -462,7 +467,7 @@ fn command_text(command: &[u8; 12]) -> Option<&str> {
 }
 
 /// A command fit for a log, whatever it holds.
-fn printable(command: &[u8; 12]) -> String {
+fn printable(command: &[u8; MAX_COMMAND]) -> String {
     let text = command_text(command).map(str::to_owned);
     text.unwrap_or_else(|| command.escape_ascii().to_string())
 }
@@ -471,7 +476,7 @@ fn printable(command: &[u8; 12]) -> String {
 ///
 /// # Panics
 ///
-/// When `command` has more than 12 bytes or `payload_len` is more than any frame
+/// When `command` has more than [`MAX_COMMAND`] bytes or `payload_len` is more than any frame
 /// may carry: what we send is ours to get right.
 pub fn encode_head(
     magic: Magic,
@@ -479,12 +484,23 @@ pub fn encode_head(
     payload_len: usize,
     checksum: [u8; 4],
 ) -> [u8; HEADER_BYTES] {
-    assert!(command.len() <= 12, "a command has at most 12 bytes");
+    let mut padded = [0; MAX_COMMAND];
+    padded[..command.len()].copy_from_slice(command.as_bytes());
+    head(magic, padded, payload_len, checksum)
+}
+
+/// The same for a command that is padded with zeros.
+pub(crate) fn head(
+    magic: Magic,
+    command: [u8; MAX_COMMAND],
+    payload_len: usize,
+    checksum: [u8; 4],
+) -> [u8; HEADER_BYTES] {
     assert!(payload_len <= MAX_PAYLOAD_BYTES, "no frame carries more");
     let len = u32::try_from(payload_len).expect("4,000,000 fits");
     let mut header = [0; HEADER_BYTES];
     header[..4].copy_from_slice(&magic.to_bytes());
-    header[4..4 + command.len()].copy_from_slice(command.as_bytes());
+    header[4..16].copy_from_slice(&command);
     header[16..20].copy_from_slice(&len.to_le_bytes());
     header[20..].copy_from_slice(&checksum);
     header

@@ -2,6 +2,8 @@
 
 use crate::message::Kind;
 
+/// Longest command, bytes. Core `CMessageHeader::MESSAGE_TYPE_SIZE`.
+pub const MAX_COMMAND: usize = 12;
 /// Longest payload of any message, bytes. Core `MAX_PROTOCOL_MESSAGE_LENGTH`.
 pub const MAX_PAYLOAD_BYTES: usize = 4_000_000;
 /// Headers in one `headers` message. Core `MAX_HEADERS_RESULTS`.

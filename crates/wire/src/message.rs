@@ -1,76 +1,25 @@
 //! The messages of the Bitcoin P2P protocol that Handfast speaks.
+//!
+//! [`table`] has a row for each; [`forms`] reads and writes their payloads.
 
-mod decode;
+mod define;
 mod encode;
-mod kind;
+mod forms;
+mod reader;
+mod table;
 
-pub(crate) use decode::decode;
-pub use encode::Encoded;
-pub use kind::Kind;
+pub use encode::{Packet, PacketHead};
+pub(crate) use table::decode;
+pub use table::{Cost, Exchange, HandledBy, Kind, Message, When, asks_for_service};
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::p2p::ServiceFlags;
-use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
-use bitcoin::p2p::message_blockdata::Inventory;
+use bitcoin::p2p::address::Address;
 use bytes::Bytes;
 
-/// One message, decoded or to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// First message in both directions.
-    Version(Version),
-    /// Accepts the other side's `version`.
-    Verack,
-    /// Wants the same nonce back (BIP31).
-    Ping(u64),
-    /// Answers a `ping` (BIP31).
-    Pong(u64),
-    /// Announce blocks to me by `headers` (BIP130).
-    SendHeaders,
-    /// I understand `addrv2` (BIP155); before `verack` only.
-    SendAddrV2,
-    /// I relay transactions by wtxid (BIP339); before `verack` only.
-    WtxidRelay,
-    /// Compact block preference (BIP152).
-    SendCmpct {
-        /// Announce new blocks by `cmpctblock`.
-        announce: bool,
-        /// Compact block version, 1 or 2.
-        version: u64,
-    },
-    /// Do not announce transactions below this fee rate, satoshi per 1,000 vbytes (BIP133).
-    FeeFilter(u64),
-    /// Send me addresses.
-    GetAddr,
-    /// Addresses with the time (Unix seconds) each was last seen.
-    Addr(Vec<(u32, Address)>),
-    /// The same for every network (BIP155).
-    AddrV2(Vec<AddrV2Message>),
-    /// I have these.
-    Inv(Vec<Inventory>),
-    /// Send me these.
-    GetData(Vec<Inventory>),
-    /// I do not have these.
-    NotFound(Vec<Inventory>),
-    /// Send headers after the first locator hash that you know.
-    GetHeaders(Locator),
-    /// Send an `inv` of blocks after the first locator hash that you know.
-    GetBlocks(Locator),
-    /// Block headers, oldest first.
-    Headers(Vec<Header>),
-    /// A block, as it came off the wire.
-    Block(RawBlock),
-    /// A transaction, undecoded.
-    Tx(Bytes),
-    /// Send an `inv` of your mempool (BIP35).
-    Mempool,
-    /// A command that we do not know or do not use; its payload was dropped.
-    Unknown {
-        /// The command as text, at most 12 printable characters.
-        command: String,
-    },
-}
+use crate::error::DecodeError;
+use crate::limits::{MAX_PAYLOAD_BYTES, MAX_TRAILING_BYTES};
 
 /// A `version` message. What a short one left out is `None`, as Bitcoin Core tolerates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +42,15 @@ pub struct Version {
     pub start_height: Option<i32>,
     /// Whether transactions are to be announced (BIP37); `true` when absent.
     pub relay: bool,
+}
+
+/// A `sendcmpct` message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendCmpct {
+    /// Announce new blocks by `cmpctblock`.
+    pub announce: bool,
+    /// Compact block version, 1 or 2.
+    pub version: u64,
 }
 
 /// The hashes of a `getheaders` or `getblocks`.
@@ -125,6 +83,22 @@ impl std::fmt::Debug for RawBlock {
 }
 
 impl Message {
+    /// Decodes the payload of one frame.
+    ///
+    /// Blocks and transactions keep `payload` itself; nothing is copied.
+    pub fn decode(command: &str, payload: Bytes) -> Result<Message, DecodeError> {
+        match Kind::from_name(command) {
+            Some(kind) => decode(kind, payload, 0),
+            None => Ok(Message::unknown(command)),
+        }
+    }
+
+    pub(crate) fn unknown(command: &str) -> Message {
+        Message::Unknown {
+            command: command.to_owned(),
+        }
+    }
+
     /// The command as it stands in a frame.
     pub fn command(&self) -> &str {
         match self {
@@ -132,77 +106,19 @@ impl Message {
             known => known.kind().expect("only Unknown has no kind").name(),
         }
     }
-
-    /// The command, if it is one that we know.
-    pub fn kind(&self) -> Option<Kind> {
-        Some(match self {
-            Message::Version(_) => Kind::Version,
-            Message::Verack => Kind::Verack,
-            Message::Ping(_) => Kind::Ping,
-            Message::Pong(_) => Kind::Pong,
-            Message::SendHeaders => Kind::SendHeaders,
-            Message::SendAddrV2 => Kind::SendAddrV2,
-            Message::WtxidRelay => Kind::WtxidRelay,
-            Message::SendCmpct { .. } => Kind::SendCmpct,
-            Message::FeeFilter(_) => Kind::FeeFilter,
-            Message::GetAddr => Kind::GetAddr,
-            Message::Addr(_) => Kind::Addr,
-            Message::AddrV2(_) => Kind::AddrV2,
-            Message::Inv(_) => Kind::Inv,
-            Message::GetData(_) => Kind::GetData,
-            Message::NotFound(_) => Kind::NotFound,
-            Message::GetHeaders(_) => Kind::GetHeaders,
-            Message::GetBlocks(_) => Kind::GetBlocks,
-            Message::Headers(_) => Kind::Headers,
-            Message::Block(_) => Kind::Block,
-            Message::Tx(_) => Kind::Tx,
-            Message::Mempool => Kind::Mempool,
-            Message::Unknown { .. } => return None,
-        })
-    }
-
-    /// Memory that the message holds besides its own size, bytes; for byte budgets.
-    ///
-    /// A block that shares a read buffer with its neighbours counts its own
-    /// bytes only; the buffer it keeps alive is at most
-    /// [`MAX_READ_AHEAD`](crate::MAX_READ_AHEAD) longer.
-    pub fn heap_size(&self) -> usize {
-        match self {
-            Message::Version(version) => version.user_agent.capacity(),
-            Message::Addr(list) => vec_bytes(list),
-            Message::AddrV2(list) => {
-                let unknown = list.iter().map(|entry| match &entry.addr {
-                    AddrV2::Unknown(_, bytes) => bytes.capacity(),
-                    _ => 0,
-                });
-                vec_bytes(list) + unknown.sum::<usize>()
-            }
-            Message::Inv(list) | Message::GetData(list) | Message::NotFound(list) => {
-                vec_bytes(list)
-            }
-            Message::GetHeaders(locator) | Message::GetBlocks(locator) => {
-                vec_bytes(&locator.hashes)
-            }
-            Message::Headers(list) => vec_bytes(list),
-            Message::Block(block) => block.bytes.len(),
-            Message::Tx(bytes) => bytes.len(),
-            Message::Unknown { command } => command.capacity(),
-            Message::Verack
-            | Message::Ping(_)
-            | Message::Pong(_)
-            | Message::SendHeaders
-            | Message::SendAddrV2
-            | Message::WtxidRelay
-            | Message::SendCmpct { .. }
-            | Message::FeeFilter(_)
-            | Message::GetAddr
-            | Message::Mempool => 0,
-        }
-    }
 }
 
-fn vec_bytes<T>(list: &Vec<T>) -> usize {
-    list.capacity() * size_of::<T>()
+impl Kind {
+    /// The longest payload that is kept, bytes: the longest well-formed one and what may
+    /// follow it.
+    pub(crate) const fn max_payload(self) -> usize {
+        let longest = self.longest() + MAX_TRAILING_BYTES;
+        if longest < MAX_PAYLOAD_BYTES {
+            longest
+        } else {
+            MAX_PAYLOAD_BYTES
+        }
+    }
 }
 
 #[cfg(test)]

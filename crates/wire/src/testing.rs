@@ -14,7 +14,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use crate::message::{Locator, Message, RawBlock, Version};
+use crate::message::{Locator, Message, RawBlock, SendCmpct, Version};
 use crate::{Network, checksum, encode_head};
 
 /// Every property of this crate is tried on the same cases in every run.
@@ -70,7 +70,7 @@ pub(crate) fn any_message() -> impl Strategy<Value = Message> {
         any::<u64>().prop_map(Message::Ping),
         any::<u64>().prop_map(Message::Pong),
         (any::<bool>(), any::<u64>())
-            .prop_map(|(announce, version)| Message::SendCmpct { announce, version }),
+            .prop_map(|(announce, version)| Message::SendCmpct(SendCmpct { announce, version })),
         (0..=crate::limits::MAX_MONEY).prop_map(Message::FeeFilter),
         vec((any::<u32>(), any_address()), 0..300).prop_map(Message::Addr),
         vec(any_addr_v2(), 0..40).prop_map(Message::AddrV2),

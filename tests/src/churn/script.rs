@@ -68,7 +68,7 @@ impl Script {
     pub(super) fn new(network: &Network, claimed_height: i32) -> Self {
         let bytes = |message: &Message| {
             let encoded = message.encode(network.magic());
-            [&encoded.head[..], &encoded.body[..]].concat()
+            encoded.to_vec()
         };
         let version = bytes(&version(claimed_height));
         let verack = bytes(&Message::Verack);

@@ -59,7 +59,7 @@ fn in_messages(connection: &Connection, messages: &[Message]) {
 fn in_single_bytes(connection: &Connection, messages: &[Message]) {
     for message in messages {
         let encoded = message.encode(NETWORK.magic());
-        for byte in [&encoded.head[..], &encoded.body[..]].concat() {
+        for byte in encoded {
             let _ = connection.sender().send_bytes(&[byte]);
         }
     }

@@ -62,5 +62,5 @@ pub(super) fn converse(
 
 pub(super) fn send(mut stream: &TcpStream, message: &Message) -> std::io::Result<()> {
     let encoded = message.encode(Network::Regtest.magic());
-    stream.write_all(&[&encoded.head[..], &encoded.body[..]].concat())
+    stream.write_all(&encoded)
 }

@@ -41,8 +41,7 @@ mod tests {
     #[test]
     fn frames_come_whole_or_not_at_all() {
         let magic = Network::Regtest.magic();
-        let encoded = Message::Ping(7).encode(magic);
-        let frame = [&encoded.head[..], &encoded.body[..]].concat();
+        let frame = Message::Ping(7).encode(magic);
         for cut in 0..frame.len() {
             let mut bytes = &frame[..cut];
             assert_eq!(next(&mut bytes, magic.to_bytes()), Ok(None), "cut at {cut}");

@@ -54,8 +54,7 @@ fn converse(mut stream: TcpStream, answer_ping: fn(u64) -> Vec<Message>) {
                 },
             };
             for answer in answers {
-                let encoded = answer.encode(Network::Regtest.magic());
-                let all = [&encoded.head[..], &encoded.body[..]].concat();
+                let all = answer.encode(Network::Regtest.magic());
                 if stream.write_all(&all).is_err() {
                     return;
                 }
@@ -196,7 +195,7 @@ fn a_target_that_says_everything_but_what_it_owes_is_one_that_does_not_answer() 
         let version = frame.message.expect("the version");
         let say = |mut stream: &TcpStream, message: &Message| {
             let encoded = message.encode(Network::Regtest.magic());
-            stream.write_all(&[&encoded.head[..], &encoded.body[..]].concat())
+            stream.write_all(&encoded)
         };
         let mut said = say(&stream, &version).and_then(|()| say(&stream, &Message::Verack));
         while said.is_ok() {

@@ -159,8 +159,7 @@ impl<'a> Visitor<'a> {
     /// The target is gone, or does not read.
     pub fn send(&mut self, message: &Message) -> Result<(), VisitError> {
         let encoded = message.encode(self.magic);
-        self.write(&encoded.head)?;
-        self.write(&encoded.body)
+        self.write(&encoded)
     }
 
     /// Piece by piece: a target that takes one byte a second must not begin the wait anew
@@ -301,7 +300,7 @@ mod tests {
             let (mut stream, _) = listener.accept().expect("it comes");
             let mut say = |message: &Message| {
                 let encoded = message.encode(dialect.bitcoin_magic());
-                stream.write_all(&[&encoded.head[..], &encoded.body[..]].concat())
+                stream.write_all(&encoded)
             };
             let mut said = say(&honest_version(&dialect, 1)).and_then(|()| say(&Message::Verack));
             while said.is_ok() {

@@ -118,8 +118,7 @@ fn answers(said: &[u8]) -> Vec<(Kind, Vec<u8>)> {
     let mut codec = Codec::new(Network::Regtest.magic());
     let mut answers = Vec::new();
     let mut answer = |message: Message| {
-        let encoded = message.encode(Network::Regtest.magic());
-        let all = [&encoded.head[..], &encoded.body[..]].concat();
+        let all = message.encode(Network::Regtest.magic());
         let kind = message.kind().expect("we know what we say");
         answers.push((kind, all[HEADER_BYTES..].to_vec()));
     };
@@ -247,8 +246,7 @@ fn hear(stage: &mut Stage, kind: Kind, payload: &[u8]) -> Bytes {
 }
 
 fn hear_message(stage: &mut Stage, message: &Message) -> Vec<Message> {
-    let encoded = message.encode(Network::Regtest.magic());
-    let all = [&encoded.head[..], &encoded.body[..]].concat();
+    let all = message.encode(Network::Regtest.magic());
     let kind = message.kind().expect("we know what we say");
     messages(&hear(stage, kind, &all[HEADER_BYTES..]))
 }
@@ -399,7 +397,6 @@ fn a_block_that_is_asked_for_comes_slowly_and_never_whole() {
     let mut stage = Stage::new(Scenario::SlowBlock, 3);
     let shown = headers(&after_the_chain_was_learned(&mut stage));
     let asked = want(shown[0].block_hash()).encode(Network::Regtest.magic());
-    let asked = [&asked.head[..], &asked.body[..]].concat();
     let mut sent = hear(&mut stage, Kind::GetData, &asked[HEADER_BYTES..]).len();
     let mut pieces = 1;
     while stage.left.is_none() {

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use handfast_proto::address_book::Row;
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{AddAddressError, AtCapacity};
-use handfast_wire::limits::MAX_PAYLOAD_BYTES;
-use handfast_wire::{Encoded, Kind, Network, checksum, encode_head};
+use handfast_wire::{Network, Packet};
 
 use super::{Gone, NodeHandle};
 use crate::mail::{self, ask};
@@ -112,16 +111,9 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn send_raw(&self, id: ConnId, command: &str, body: Bytes) -> Result<bool, Gone> {
-        if body.len() > MAX_PAYLOAD_BYTES {
+        let Some(packet) = Packet::new(command, body) else {
             return Ok(false);
-        }
-        let magic = self.view().network.magic();
-        let head = encode_head(magic, command, body.len(), checksum(&body));
-        let frame = Encoded {
-            kind: Kind::from_name(command),
-            head: Bytes::copy_from_slice(&head),
-            body,
         };
-        ask(&self.shared.links()?.peers, mail::SendFrame { id, frame }).await
+        ask(&self.shared.links()?.peers, mail::SendPacket { id, packet }).await
     }
 }

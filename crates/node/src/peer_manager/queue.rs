@@ -3,7 +3,7 @@
 use actix::Handler;
 use handfast_proto::fair_queue::{FairQueue, LIFECYCLE, cost};
 use handfast_proto::peer_table::Input;
-use handfast_wire::Message;
+use handfast_wire::{HandledBy, Kind, Message};
 
 use super::{Carried, PeerManager};
 use crate::mail::{AuditPeers, AuditSync, PeerAdd, PeerDone, PeerInput, post};
@@ -144,8 +144,8 @@ impl Handler<PeerDone> for PeerManager {
 
 /// What a message costs here: addresses are handled, most others passed on as they are.
 fn table_cost(message: &Message) -> u64 {
-    match message {
-        Message::Addr(_) | Message::AddrV2(_) | Message::GetAddr => cost(message),
+    match message.kind().map(Kind::handled_by) {
+        Some(HandledBy::PeerManager) => cost(message),
         _ => PASSED_ON,
     }
 }

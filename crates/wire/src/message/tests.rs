@@ -4,14 +4,17 @@ mod differential;
 mod limits;
 mod tolerance;
 
+use bitcoin::p2p::address::{AddrV2, AddrV2Message};
+use bitcoin::p2p::message_blockdata::Inventory;
 use bytes::BytesMut;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
 use super::*;
 use crate::checksum;
 use crate::error::DecodeError;
 use crate::testing::{any_message, cases};
-use crate::{HEADER_BYTES, Network};
+use crate::{HEADER_BYTES, Network, Transport};
 
 fn payload_of(message: &Message) -> Bytes {
     let mut payload = BytesMut::new();
@@ -32,6 +35,30 @@ fn every_kind_is_found_by_its_own_name() {
 }
 
 #[test]
+fn every_row_of_the_table_has_a_generator() {
+    let mut runner = proptest::test_runner::TestRunner::new(cases());
+    let mut missing = Kind::ALL.to_vec();
+    for _ in 0..10_000 {
+        let message = any_message()
+            .new_tree(&mut runner)
+            .expect("none is refused");
+        missing.retain(|kind| Some(*kind) != message.current().kind());
+    }
+    assert_eq!(missing, []);
+}
+
+#[test]
+fn any_bytes_make_a_packet_unless_no_frame_carries_them() {
+    let packet = Packet::new("twelve bytes", Bytes::from_static(b"any"));
+    let head = packet.expect("it fits").head;
+    assert_eq!((head.kind(), head.payload_len()), (None, 3));
+    assert_eq!(&head.command(), b"twelve bytes");
+    assert_eq!(Packet::new("thirteen byte", Bytes::new()), None);
+    let long = Bytes::from(vec![0; MAX_PAYLOAD_BYTES + 1]);
+    assert_eq!(Packet::new("block", long), None);
+}
+
+#[test]
 fn a_block_is_encoded_and_decoded_without_a_copy() {
     let genesis = bitcoin::consensus::serialize(&Network::Mainnet.genesis_block());
     let bytes = Bytes::from(genesis);
@@ -41,10 +68,12 @@ fn a_block_is_encoded_and_decoded_without_a_copy() {
     assert_eq!(block.bytes.as_ptr(), bytes.as_ptr());
     assert_eq!(block.header, Network::Mainnet.genesis());
     assert_eq!(block.hash, block.header.block_hash());
-    let encoded = Message::Block(block).encode(Network::Mainnet.magic());
-    assert_eq!(encoded.body.as_ptr(), bytes.as_ptr());
-    assert_eq!(encoded.head.len(), HEADER_BYTES);
-    assert_eq!(encoded.head[20..], checksum(&bytes));
+    let mut head = BytesMut::new();
+    let mut v1 = Transport::v1(Network::Mainnet.magic());
+    let payload = v1.frame_packet(Message::Block(block).packet(), &mut head);
+    assert_eq!(payload.as_ptr(), bytes.as_ptr());
+    assert_eq!(head.len(), HEADER_BYTES);
+    assert_eq!(head[20..], checksum(&bytes));
 }
 
 #[test]
@@ -84,17 +113,19 @@ proptest! {
     fn what_is_encoded_decodes_to_itself(message in any_message()) {
         let payload = payload_of(&message);
         prop_assert_eq!(payload.len(), message.payload_len());
+        let longest = message.kind().map(Kind::longest);
+        prop_assert!(longest.is_some_and(|longest| payload.len() <= longest));
         prop_assert_eq!(Message::decode(message.command(), payload), Ok(message));
     }
 
     #[test]
     fn both_ways_to_encode_write_the_same_frame(message in any_message()) {
-        let magic = Network::Signet.magic();
-        let mut whole = BytesMut::new();
-        message.encode_into(magic, &mut whole);
-        let encoded = message.encode(magic);
-        prop_assert_eq!(encoded.len(), whole.len());
-        prop_assert_eq!(encoded.into_parts().concat(), &whole[..]);
+        let mut v1 = Transport::v1(Network::Signet.magic());
+        let (mut whole, mut head) = (BytesMut::new(), BytesMut::new());
+        v1.frame(&message, &mut whole);
+        let rest = v1.frame_packet(message.packet(), &mut head);
+        prop_assert_eq!([&head[..], &rest].concat(), &whole[..]);
+        prop_assert_eq!(v1.wire_bytes(message.payload_len()), whole.len());
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl Replies {
 
 fn bytes(message: &Message) -> Vec<u8> {
     let encoded = message.encode(Network::Regtest.magic());
-    [&encoded.head[..], &encoded.body[..]].concat()
+    encoded.to_vec()
 }
 
 /// One connection until the other side closes.

@@ -47,7 +47,7 @@ impl Miner {
             while let Ok(Some(frame)) = codec.next_frame(&mut bytes) {
                 for answer in self.answers(frame.message.expect("it is well-formed")) {
                     let encoded = answer.encode(magic);
-                    stream.write_all(&[&encoded.head[..], &encoded.body[..]].concat())?;
+                    stream.write_all(&encoded)?;
                 }
             }
             match stream.read(&mut chunk)? {

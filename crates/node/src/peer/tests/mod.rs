@@ -159,7 +159,6 @@ fn surroundings(managers: Managers, block: Bytes) -> Arc<Surroundings> {
         library: Library {
             reader: Arc::new(OneBlock(block)),
             readers: Arc::new(Semaphore::new(1)),
-            magic: Network::Regtest.magic(),
             served: managers.served,
             memory: Arc::default(),
             clock,
@@ -172,6 +171,7 @@ fn surroundings(managers: Managers, block: Bytes) -> Arc<Surroundings> {
         height: Arc::default(),
         half_open: Default::default(),
         seed: 5,
+        magic: Network::Regtest.magic(),
     })
 }
 

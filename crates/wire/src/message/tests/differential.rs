@@ -29,10 +29,12 @@ fn theirs(message: &Message) -> NetworkMessage {
         Message::SendHeaders => NetworkMessage::SendHeaders,
         Message::SendAddrV2 => NetworkMessage::SendAddrV2,
         Message::WtxidRelay => NetworkMessage::WtxidRelay,
-        Message::SendCmpct { announce, version } => NetworkMessage::SendCmpct(SendCmpct {
-            send_compact: announce,
-            version,
-        }),
+        Message::SendCmpct(crate::SendCmpct { announce, version }) => {
+            NetworkMessage::SendCmpct(SendCmpct {
+                send_compact: announce,
+                version,
+            })
+        }
         Message::FeeFilter(rate) => NetworkMessage::FeeFilter(rate as i64),
         Message::GetAddr => NetworkMessage::GetAddr,
         Message::Addr(list) => NetworkMessage::Addr(list),
@@ -81,7 +83,7 @@ proptest! {
     #[test]
     fn the_bitcoin_crate_reads_what_we_write(message in any_message()) {
         let magic = Network::Regtest.magic();
-        let bytes = message.encode(magic).into_parts().concat();
+        let bytes = message.encode(magic);
         let raw: RawNetworkMessage = deserialize(&bytes).unwrap();
         prop_assert_eq!(raw.payload(), &theirs(&message));
         prop_assert_eq!(raw.cmd(), message.command());

@@ -81,10 +81,10 @@ fn bytes_after_the_last_field_are_ignored() {
         Message::Ping(1),
         Message::Pong(2),
         Message::FeeFilter(3),
-        Message::SendCmpct {
+        Message::SendCmpct(SendCmpct {
             announce: true,
             version: 2,
-        },
+        }),
         Message::Verack,
         Message::SendHeaders,
         Message::SendAddrV2,

@@ -1,0 +1,153 @@
+//! Every message of the protocol that is decoded, a row each.
+//!
+//! A message that is new needs a row here, a form for its payload if no form fits
+//! ([`super::forms`]), a generator in the tests of this crate, and a handler where the column
+//! "handled by" says. Everything else (names, limits, decoding, encoding, counters, what its
+//! handling costs) follows from the row.
+
+use super::define::messages;
+use super::forms::{
+    AddrEntry, AddrV2Entry, FeeRate, Form, Headers, InventoryEntry, List, Nonce, PongNonce,
+    RawBlockForm, SendCmpctForm, TooManyIgnored, TxForm, VersionForm, locator,
+};
+use super::reader::Reader;
+use super::{Locator, RawBlock, SendCmpct, Version};
+use crate::error::DecodeError;
+use crate::limits::{MAX_ADDR, MAX_INV};
+use bitcoin::block::Header;
+use bitcoin::p2p::address::{AddrV2Message, Address};
+use bitcoin::p2p::message_blockdata::Inventory;
+use bytes::{Bytes, BytesMut};
+
+/// When a message may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// It makes up the handshake. After `verack` it changes nothing.
+    Handshake,
+    /// It negotiates a feature, between `version` and `verack` only: later it is an offence.
+    BeforeVerack,
+    /// After `verack`. Before it, it is ignored.
+    AfterVerack,
+}
+
+/// Who handles a message after the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandledBy {
+    /// The connection's own session.
+    Session,
+    /// PeerManager: addresses and what is shown of a peer.
+    PeerManager,
+    /// SyncManager: headers and blocks.
+    SyncManager,
+    /// Nobody: it announces what we do not use.
+    Nobody,
+    /// It asks for a service that we do not offer, which ends the connection.
+    NotOffered,
+}
+
+/// Whether a message asks for another or is what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// It asks for data.
+    Request,
+    /// It can be the answer to a request.
+    Answer,
+    /// Neither.
+    Neither,
+}
+
+/// What handling a message costs a manager, about a microsecond a unit: headers are hashed,
+/// addresses are looked up and shuffled, inventories are looked up, a block is handed to the
+/// engine as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Of the message.
+    pub base: u64,
+    /// Of ten entries of its list.
+    pub ten_entries: u64,
+}
+
+/// A small message.
+const SMALL: Cost = cost(2);
+
+const fn cost(base: u64) -> Cost {
+    Cost {
+        base,
+        ten_entries: 0,
+    }
+}
+
+/// A list: so much for ten entries.
+const fn list(ten_entries: u64) -> Cost {
+    Cost {
+        base: 2,
+        ten_entries,
+    }
+}
+
+/// Commands without a row that ask for what `NODE_BLOOM` (BIP111) or `NODE_COMPACT_FILTERS`
+/// (BIP157) would offer.
+const SERVICES_NOT_OFFERED: [&str; 6] = [
+    "filterload",
+    "filteradd",
+    "filterclear",
+    "getcfilters",
+    "getcfheaders",
+    "getcfcheckpt",
+];
+
+/// Whether `command`, which has no row, asks for a service that we do not offer.
+pub fn asks_for_service(command: &str) -> bool {
+    SERVICES_NOT_OFFERED.contains(&command)
+}
+
+messages! {
+    // name         command        may come      handled by    exchange  cost
+    without payload {
+        /// Accepts the other side's `version`.
+        Verack      "verack"       Handshake     Session       Neither   SMALL;
+        /// Announce blocks to me by `headers` (BIP130).
+        SendHeaders "sendheaders"  AfterVerack   SyncManager   Neither   SMALL;
+        /// I understand `addrv2` (BIP155); before `verack` only.
+        SendAddrV2  "sendaddrv2"   BeforeVerack  Session       Neither   SMALL;
+        /// I relay transactions by wtxid (BIP339); before `verack` only.
+        WtxidRelay  "wtxidrelay"   BeforeVerack  Session       Neither   SMALL;
+        /// Send me addresses.
+        GetAddr     "getaddr"      AfterVerack   PeerManager   Request   cost(50);
+        /// Send an `inv` of your mempool (BIP35).
+        Mempool     "mempool"      AfterVerack   NotOffered    Neither   SMALL;
+    }
+    // name and payload                 command       may come     handled by   exchange cost        form of the payload
+    with payload {
+        /// First message in both directions.
+        Version(Version)                "version"     Handshake    Session      Neither  SMALL,      VersionForm;
+        /// Wants the same nonce back (BIP31).
+        Ping(u64)                       "ping"        AfterVerack  Session      Neither  SMALL,      Nonce;
+        /// Answers a `ping` (BIP31).
+        Pong(u64)                       "pong"        AfterVerack  Session      Neither  SMALL,      PongNonce;
+        /// Compact block preference (BIP152).
+        SendCmpct(SendCmpct)            "sendcmpct"   AfterVerack  Nobody       Neither  SMALL,      SendCmpctForm;
+        /// Do not announce transactions below this fee rate, satoshi per 1,000 vbytes (BIP133).
+        FeeFilter(u64)                  "feefilter"   AfterVerack  PeerManager  Neither  SMALL,      FeeRate;
+        /// Addresses with the time (Unix seconds) each was last seen.
+        Addr(Vec<(u32, Address)>)       "addr"        AfterVerack  PeerManager  Answer   list(5),    List<AddrEntry, MAX_ADDR>;
+        /// The same for every network (BIP155).
+        AddrV2(Vec<AddrV2Message>)      "addrv2"      AfterVerack  PeerManager  Answer   list(5),    List<AddrV2Entry, MAX_ADDR>;
+        /// I have these.
+        Inv(Vec<Inventory>)             "inv"         AfterVerack  SyncManager  Neither  list(2),    List<InventoryEntry, MAX_INV>;
+        /// Send me these.
+        GetData(Vec<Inventory>)         "getdata"     AfterVerack  SyncManager  Request  list(2),    List<InventoryEntry, MAX_INV>;
+        /// I do not have these.
+        NotFound(Vec<Inventory>)        "notfound"    AfterVerack  SyncManager  Answer   list(2),    TooManyIgnored<List<InventoryEntry, MAX_INV>>;
+        /// Send headers after the first locator hash that you know: 2,000 at most.
+        GetHeaders(Locator)             "getheaders"  AfterVerack  SyncManager  Request  cost(200),  locator::Form;
+        /// Send an `inv` of blocks after the first locator hash that you know: 500 at most.
+        GetBlocks(Locator)              "getblocks"   AfterVerack  SyncManager  Neither  cost(50),   locator::Form;
+        /// Block headers, oldest first.
+        Headers(Vec<Header>)            "headers"     AfterVerack  SyncManager  Answer   list(5),    Headers;
+        /// A block, as it came off the wire.
+        Block(RawBlock)                 "block"       AfterVerack  SyncManager  Answer   cost(20),   RawBlockForm;
+        /// A transaction, undecoded.
+        Tx(Bytes)                       "tx"          AfterVerack  Session      Neither  SMALL,      TxForm;
+    }
+}
