@@ -402,7 +402,7 @@ fn bytes_that_are_no_frame_cost_their_sender_the_connection() {
                 .send_bytes(&[0x5a; 200])
                 .expect("the node reads")
         },
-        "no message of our network",
+        "cannot be read",
     );
 }
 

@@ -57,7 +57,7 @@ fn whatever_goes_wrong_the_invariants_hold_and_all_honest_nodes_come_to_the_best
         "stranger: slow reader",
         "end: the peer reads too slowly",
         "end: the handshake was not completed in time",
-        "end: what it sent is no message of our network",
+        "end: what it sent cannot be read",
         "end: invalid block",
         "end: invalid header",
     ] {

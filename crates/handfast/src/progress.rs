@@ -51,8 +51,15 @@ pub(crate) async fn report(node: NodeHandle, log: Log) {
         };
         look.lasts = looked.replace(look.phase) == Some(look.phase);
         match stall.look(Instant::now(), look.phase == SyncPhase::Stalled) {
-            Some(News::Stalled) => tracing::warn!("sync is stalled: {why}"),
-            Some(News::GoesOn) => tracing::info!("sync goes on: {why}"),
+            Some(News::Stalled) => {
+                let warning = format!("sync is stalled: {why}");
+                tracing::warn!("{warning}");
+                node.warn_of_sync(Some(warning));
+            }
+            Some(News::GoesOn) => {
+                tracing::info!("sync goes on: {why}");
+                node.warn_of_sync(None);
+            }
             None => {}
         }
         let stage = stage(&look, last);
@@ -106,9 +113,8 @@ async fn look(node: &NodeHandle) -> Option<(Look, String)> {
         return None;
     }
     let state = node.sync_state().await.ok()?;
-    // As `status` writes it.
-    let why = state.why.replace("peer=", "peer ");
-    Some((Look::of(&view, &state, unix_now()), why))
+    let look = Look::of(&view, &state, unix_now());
+    Some((look, state.why))
 }
 
 fn unix_now() -> u32 {
@@ -233,6 +239,9 @@ fn tell_stage(last: Option<Stage>, stage: Option<Stage>, look: &Look) {
         (_, Some(Stage::Blocks)) => tracing::info!(blocks, headers, peers, "syncing blocks"),
         (Some(_), None) if look.phase == SyncPhase::NoPeers => {
             tracing::info!(blocks, headers, "sync waits: no peer serves blocks");
+        }
+        (Some(_), None) if look.phase == SyncPhase::Stalled => {
+            tracing::info!(blocks, headers, "sync waits for later blocks");
         }
         (Some(_), None) => {
             tracing::info!(height = blocks, "sync is complete: following the chain");

@@ -109,11 +109,7 @@ fn summary(
             number(&network["connections_in"]),
             number(&network["connections_out"])
         ),
-        sources::readable(&format!(
-            "Sync      {}: {}",
-            text(&sync["phase"]),
-            text(&sync["why"])
-        )),
+        format!("Sync      {}: {}", text(&sync["phase"]), text(&sync["why"])),
     ];
     lines.extend_from_slice(sources);
     lines.push(format!("Mining    {}", mined(mining)));

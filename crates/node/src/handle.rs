@@ -362,6 +362,12 @@ impl NodeHandle {
         Ok(state)
     }
 
+    /// Warns that sync is stalled, until `None` says that it goes on: for whoever watches the
+    /// sync and tells the log, so that both say the same at the same time.
+    pub fn warn_of_sync(&self, warning: Option<String>) {
+        self.shared.set_sync_warning(warning);
+    }
+
     /// What keeps the node from connecting to peers, and the moment at which this is asked.
     /// Never waits.
     #[must_use]

@@ -111,6 +111,8 @@ struct Warnings {
     miner: Option<String>,
     /// Of the peer table: nobody can be reached.
     network: Option<String>,
+    /// Sync is stalled.
+    sync: Option<String>,
     /// Of indexes that cannot be kept up.
     indexes: BTreeMap<IndexName, String>,
 }
@@ -240,12 +242,16 @@ impl Shared {
         self.warn(|all| all.miner = Some(text));
     }
 
-    /// Publishes what keeps us from peers; as a warning too, while there is no peer that we
-    /// dialled.
+    /// Publishes what keeps us from peers, as a warning too.
     pub(crate) fn set_outlook(&self, outlook: Outlook) {
-        let cause = outlook.cause().filter(|_| outlook.alone);
+        let cause = outlook.warning();
         self.outlook.store(Arc::new(outlook));
         self.warn(|all| all.network = cause);
+    }
+
+    /// Sync is stalled, or goes on.
+    pub(crate) fn set_sync_warning(&self, warning: Option<String>) {
+        self.warn(|all| all.sync = warning);
     }
 
     /// An index cannot be kept up, or can again.
@@ -265,7 +271,7 @@ impl Shared {
         // Held while they are published, so that of two who do the later one is heard last.
         let mut all = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut all);
-        let own = all.miner.iter().chain(&all.network);
+        let own = all.miner.iter().chain(&all.network).chain(&all.sync);
         let own = own.chain(all.indexes.values());
         let warnings: Vec<String> = all.kernel.iter().chain(own).cloned().collect();
         if self.view.load().warnings == warnings {

@@ -102,7 +102,6 @@ impl SyncLog {
         let state = machine.state(now);
         let reason = state.source_changes.last();
         let reason = reason.map_or("", |SourceChange { reason, .. }| reason.as_str());
-        let reason = reason.replace("peer=", "peer ");
         match &state.source {
             Some(source) => {
                 tracing::info!(peer = source.id.0, remote = %source.remote, "headers come from this peer now ({reason})");

@@ -337,6 +337,17 @@ impl AddressBook {
         }
     }
 
+    /// When the first of the addresses that `allowed` allows may be dialled, time since the node
+    /// started; `None`: there is none.
+    #[must_use]
+    pub fn first_rested(&self, allowed: impl Fn(SocketAddr) -> bool) -> Option<Duration> {
+        let rested = self.entries.iter().filter_map(|(addr, entry)| {
+            let known = entry.services.has(full_node()) && allowed(*addr);
+            known.then_some(entry.rest_until)
+        });
+        rested.min()
+    }
+
     /// An address to dial now, of those that `allowed` allows.
     ///
     /// Tried and new ones with equal chance: tried ones mostly answer, new ones

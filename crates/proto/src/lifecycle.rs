@@ -41,7 +41,7 @@ pub struct ConnId(pub u64);
 
 impl fmt::Display for ConnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "peer={}", self.0)
+        write!(f, "peer {}", self.0)
     }
 }
 
@@ -106,8 +106,8 @@ pub enum DoneReason {
     /// Another connection to the same address exists.
     #[error("already connected to this address")]
     DuplicateConnection,
-    /// The bytes were no frame of our network; the decoder's text.
-    #[error("what it sent is no message of our network: {0}")]
+    /// The bytes were no frame that can be read; the decoder's text.
+    #[error("what it sent cannot be read: {0}")]
     Undecodable(String),
     /// Too many messages that could not be read and were dropped.
     #[error("too many malformed messages, the last one: {0}")]

@@ -19,16 +19,11 @@ pub(super) fn lines(sync: &Value, peers: &Value, unix: u64) -> Vec<String> {
         sync["next_deadline_for"].as_str(),
     ) {
         let left = duration(whole(left));
-        lines.push(readable(&format!("Next      in {left}: {what}")));
+        lines.push(format!("Next      in {left}: {what}"));
     }
     let manual = sync["manual_peers"].as_array().into_iter().flatten();
     lines.extend(manual.filter_map(manual_peer));
     lines
-}
-
-/// As people write it: `peer 3`, as in the other lines.
-pub(super) fn readable(text: &str) -> String {
-    text.replace("peer=", "peer ")
 }
 
 /// Seconds, rounded up: what is due is not over yet.
@@ -141,7 +136,7 @@ mod tests {
             "source": { "peer": 3, "addr": "192.0.2.3:8333", "age": 306.5, "why": "outbound" },
             "peers": [asked(3, 2), asked(4, 16), asked(5, 1)],
             "next_deadline": 57.2,
-            "next_deadline_for": "peer=4 must have delivered a block",
+            "next_deadline_for": "peer 4 must have delivered a block",
         });
         assert_eq!(
             lines(&sync, &peers(), 200),

@@ -34,7 +34,7 @@ pub const MAX_RUNS: usize = 4_096;
 pub struct Violation {
     /// Which invariant, `"L1"` to `"L6"`.
     pub invariant: &'static str,
-    /// What happened, e.g. `"peer_done(peer=3)"`.
+    /// What happened, e.g. `"peer_done(peer 3)"`.
     pub event: String,
     /// Why it must not happen.
     pub detail: &'static str,

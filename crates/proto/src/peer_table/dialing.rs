@@ -19,8 +19,8 @@ const NOBODY_INTERVAL: Duration = Duration::from_secs(5);
 /// Failures say something about addresses while at least this many others are connected.
 const PROOF_OF_NETWORK: usize = 2;
 
-/// Longest before an address is dialled again that failed while nobody was connected whom we
-/// dialled: most likely our own network was down, and its return is to be noticed at once.
+/// Longest before an address is dialled again that failed while no address of the book was
+/// connected: most likely our own network was down, and its return is to be noticed at once.
 const RETRY_ALONE: Duration = Duration::from_secs(15);
 
 /// Before a peer whose connection ended is dialled again.
@@ -111,7 +111,10 @@ impl PeerTable {
     pub(super) fn next_dial(&self) -> Option<Duration> {
         let automatic = |dial: &Dial| dial.direction == Direction::Outbound;
         let dialling = self.dials.pending.values().any(automatic);
-        self.outbound_due().filter(|_| !dialling)
+        let due = self.outbound_due().filter(|_| !dialling)?;
+        // Addresses that rest are looked at, and not dialled.
+        let first = self.book.first_rested(|addr| !self.relay.is_own(addr))?;
+        Some(due.max(first))
     }
 
     /// Whether one more automatic outbound connection may be opened.
@@ -215,12 +218,31 @@ impl PeerTable {
             (Some(name), _) => self.named_unreachable(now, &name, error),
             // The answer to a named dial that had been given up.
             (None, Some(_)) => {}
-            (None, None) => {
-                let error = format!("{addr}: {error}");
-                let earlier = self.dial_failure.take();
-                self.dial_failure = Some(DialFailure::after(earlier, &error, now));
-            }
+            (None, None) => self.note_failure(now, addr, error),
         }
+    }
+
+    fn note_failure(&mut self, now: Now, addr: SocketAddr, error: &str) {
+        let error = format!("{addr}: {error}");
+        let earlier = self.dial_failure.take();
+        self.dial_failure = Some(DialFailure::after(earlier, &error, now));
+    }
+
+    /// Leaves an address alone for as long as the end of its connection asks for. While no
+    /// address of the book is connected, most likely our own network is or was down: then what
+    /// it looks like from outside, silence and closed connections, says little about a peer.
+    fn rest(&mut self, now: Now, addr: SocketAddr, reason: &DoneReason) {
+        let rest = match self.is_alone() && may_be_the_network(reason) {
+            true => RETRY_ALONE,
+            false => rest_after(reason),
+        };
+        self.book.rest(addr, rest, now);
+    }
+
+    /// Whether no address of the book is connected. Manual peers are no proof of a network:
+    /// they may be in the next room.
+    fn is_alone(&self) -> bool {
+        self.peers.count(Direction::Outbound) == 0
     }
 
     /// A dial was not tried: nobody is to blame, and it is tried again.
@@ -236,10 +258,11 @@ impl PeerTable {
     pub(super) fn handshake_failed(&mut self, now: Now, remote: SocketAddr, reason: &DoneReason) {
         let addr = canonical(remote);
         self.dials.pace(now);
-        if let Some(name) = self.end_dial(now, addr) {
-            self.named_failed(now, &name, &reason.to_string(), RECONNECT_LONGEST);
+        match self.end_dial(now, addr) {
+            Some(name) => self.named_failed(now, &name, &reason.to_string(), RECONNECT_LONGEST),
+            None => self.note_failure(now, addr, &reason.to_string()),
         }
-        self.book.rest(addr, rest_after(reason), now);
+        self.rest(now, addr, reason);
     }
 
     /// The dial to `addr` came to nothing. Returns the named node that it was for.
@@ -252,7 +275,7 @@ impl PeerTable {
         let connected = connected.count();
         let counts = connected >= PROOF_OF_NETWORK;
         self.book.failed(addr, counts, now, &mut self.random);
-        if connected == 0 {
+        if self.is_alone() {
             self.book.retry_within(addr, RETRY_ALONE, now);
         }
         dial.name
@@ -281,9 +304,22 @@ impl PeerTable {
         self.named_lost(now, peer.name.as_deref(), introduction.id, &why);
         if introduction.direction.is_outgoing() {
             self.dials.pace(now);
-            self.book.rest(introduction.remote, rest_after(reason), now);
+            self.rest(now, introduction.remote, reason);
         }
     }
+}
+
+/// Whether a connection may have ended so because our own network went down.
+fn may_be_the_network(reason: &DoneReason) -> bool {
+    matches!(
+        reason,
+        DoneReason::RemoteClosed
+            | DoneReason::RemoteReset(_)
+            | DoneReason::HandshakeTimeout
+            | DoneReason::PingTimeout
+            | DoneReason::Inactive
+            | DoneReason::HeadersTimeout
+    )
 }
 
 /// How long a peer whose connection ended so is left alone by automatic dialling.

@@ -93,8 +93,8 @@ pub struct Outlook {
     /// Failed dials to addresses of the address book, while no peer is connected that we
     /// dialled.
     pub dials: Option<DialFailure>,
-    /// When an address of the address book is dialled next, after such failures; `None` while
-    /// one is being dialled.
+    /// When an address of the address book is dialled next, while no peer is connected that we
+    /// dialled; `None` while one is being dialled.
     pub dials_again: Option<Duration>,
     /// Nobody is known, and there is nobody to ask.
     pub nobody_known: bool,
@@ -137,6 +137,14 @@ impl Outlook {
         ))
     }
 
+    /// What an operator is warned of: that nobody is connected whom we dialled, or that a
+    /// manual peer cannot be.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let told = self.alone || self.network_off || self.failing().next().is_some();
+        self.cause().filter(|_| told)
+    }
+
     /// The same, with what is done about it and when.
     #[must_use]
     pub fn trouble(&self, now: Now) -> Option<String> {
@@ -153,8 +161,12 @@ impl Outlook {
                 Some(again) => next_try(again, now),
                 None => "trying another".to_owned(),
             },
+            (None, None) if self.nobody_known => {
+                return Some(Notice::NobodyToDial.to_string());
+            }
             (None, None) => {
-                return self.nobody_known.then(|| Notice::NobodyToDial.to_string());
+                let again = self.dials_again.filter(|_| self.alone)?;
+                return Some(format!("no peer is connected; {}", next_try(again, now)));
             }
         };
         Some(format!("{}; {next}", self.cause()?))
@@ -216,7 +228,7 @@ impl PeerTable {
                 .collect(),
             seeds: self.seed_rows(),
             seeds_again: self.seeds_again(),
-            dials_again: dials.as_ref().and_then(|_| self.next_dial()),
+            dials_again: self.next_dial().filter(|_| outgoing == 0),
             dials,
             nobody_known: self.notice == Some(Notice::NobodyToDial),
             alone: outgoing == 0,

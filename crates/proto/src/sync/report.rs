@@ -33,7 +33,7 @@ impl SyncManager {
     pub fn state(&self, now: Now) -> SyncState {
         let (tip, best) = (self.tree.tip(), self.tree.best_header());
         let plan = self.download.main_plan();
-        let phase = self.phase(now.mono);
+        let phase = self.phase(now);
         let mut requests: Vec<Request> = self
             .peers
             .iter()
@@ -146,13 +146,19 @@ impl SyncManager {
         fetching.then_some((id, headers.ask))
     }
 
-    fn phase(&self, now: Duration) -> Phase {
+    /// Whether the clock says that there are blocks that no peer has shown: blocks are found
+    /// all the time on this network, and no tip of this run was less than a day old.
+    fn lacks_time(&self, now: Now) -> bool {
+        self.config.always_mined && self.initial_block_download(now)
+    }
+
+    fn phase(&self, now: Now) -> Phase {
         if !self.peers.values().any(Peer::serves_headers) {
             return Phase::NoPeers;
         }
         let asked = self.headers_asked();
         // A request that is late keeps nothing going.
-        let late = |ask: Ask| now.saturating_sub(ask.at) >= HEADERS_LATE;
+        let late = |ask: Ask| now.mono.saturating_sub(ask.at) >= HEADERS_LATE;
         let headers_come = asked.is_some_and(|(_, ask)| !ask.is_some_and(late));
         let blocks_come = self.download.outstanding() > 0;
         match asked {
@@ -161,6 +167,7 @@ impl SyncManager {
             Some(_) => Phase::Stalled,
             None if self.download.in_flight() > 0 => Phase::Stalled,
             None if self.ahead().is_some() || self.headers_ahead() => Phase::Stalled,
+            None if self.lacks_time(now) => Phase::Stalled,
             None => Phase::Synced,
         }
     }
@@ -231,7 +238,10 @@ impl SyncManager {
             return late;
         }
         let Some((id, best)) = self.ahead() else {
-            return self.why_unserved();
+            return match self.headers_ahead() {
+                true => self.why_unserved(),
+                false => self.why_old(now),
+            };
         };
         let peer = &self.peers[&id];
         if let Some((until, why)) = self.download.hold() {
@@ -272,6 +282,19 @@ impl SyncManager {
                 format!("{id} has shown block {height} and is late with others; asked again soon")
             }
         }
+    }
+
+    /// No peer has shown what the clock says that there must be.
+    fn why_old(&self, now: Now) -> String {
+        let tip = self.tree.tip();
+        let age = passed(Duration::from_secs(
+            now.unix.saturating_sub(tip.header.time).into(),
+        ));
+        format!(
+            "the latest block is {age} old (height {}), and no connected peer has shown a later \
+             one with enough work",
+            tip.height
+        )
     }
 
     /// Headers are known that no connected peer has shown.

@@ -315,13 +315,13 @@ mod tests {
         assert_eq!(state["phase"], "syncing headers");
         assert_eq!(
             state["why"],
-            "waiting for headers from peer=3, asked 1s ago"
+            "waiting for headers from peer 3, asked 1s ago"
         );
         let requests = json!([{ "peer": 3, "what": "headers", "age": 1.25 }]);
         assert_eq!(state["requests"].to_string(), requests.to_string());
         assert_eq!(state["next_deadline"].to_string(), "118.75");
         let then = "is disconnected, if another can be asked, unless it answers getheaders";
-        assert_eq!(state["next_deadline_for"], format!("peer=3 {then}"));
+        assert_eq!(state["next_deadline_for"], format!("peer 3 {then}"));
         let peers = &state["peers"];
         assert_eq!(
             (&peers[0]["eligible"], &peers[0]["why"]),

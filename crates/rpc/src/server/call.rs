@@ -97,12 +97,14 @@ async fn batch(
         biased;
         answer = &mut call => worded(answer, progress.take_seat(), context),
         Some(first) = pieces.recv() => {
-            let of_maker = progress.clone();
+            let (of_maker, with) = (progress.clone(), context.clone());
             let maker = Box::pin(async move {
                 let answer = call.await;
                 let seat = of_maker.take_seat();
                 match answer {
-                    Some(Ok(answer)) => Some(with_seat(answer.body.unwrap_or_default(), &seat)),
+                    Some(Ok(answer)) => {
+                        Some(with_seat(answer.body.unwrap_or_default(), &seat, &with))
+                    }
                     Some(Err(Forbidden)) | None => None,
                 }
             });
@@ -167,7 +169,7 @@ fn worded(
     let mut response = match answer.body {
         None => content::empty(status),
         Some(body) => {
-            let whole: content::Whole = with_seat(body, &seat).into_iter().collect();
+            let whole: content::Whole = with_seat(body, &seat, context).into_iter().collect();
             let mut response = content::answer(status, "application/json", whole);
             keep(&mut response, seat);
             response
@@ -180,12 +182,12 @@ fn worded(
 }
 
 /// The pieces of a body, which keep the seat that they were made on.
-fn with_seat(mut body: jsonrpc::Pieces, seat: &Option<Arc<Seat>>) -> Vec<Bytes> {
+fn with_seat(mut body: jsonrpc::Pieces, seat: &Option<Arc<Seat>>, context: &Context) -> Vec<Bytes> {
     let pieces = body.take();
     let Some(seat) = seat else {
         return pieces;
     };
-    let kept = |piece| content::kept(piece, seat.clone());
+    let kept = |piece| content::kept(piece, seat.clone(), &context.load.large);
     pieces.into_iter().map(kept).collect()
 }
 

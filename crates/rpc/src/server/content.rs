@@ -16,6 +16,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::mpsc;
 
 use super::PIECE;
+use super::large::{GiveBack, Large};
 use super::share::Seat;
 
 /// An answer over HTTP.
@@ -182,10 +183,13 @@ pub(super) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response {
     answer(status, "text/plain; charset=utf-8", text)
 }
 
-/// The same bytes, with which the seat is kept.
-pub(super) fn kept(bytes: Bytes, seat: Arc<Seat>) -> Bytes {
+/// The same bytes, with which the seat is kept. When they were sent or thrown away, however
+/// much later than they were made, their memory is given back.
+pub(super) fn kept(bytes: Bytes, seat: Arc<Seat>, large: &Arc<Large>) -> Bytes {
+    /// In the order in which they are dropped.
     struct Kept(
         Bytes,
+        #[expect(dead_code, reason = "it is there to be dropped")] GiveBack,
         #[expect(dead_code, reason = "it is there to be dropped")] Arc<Seat>,
     );
     impl AsRef<[u8]> for Kept {
@@ -193,7 +197,7 @@ pub(super) fn kept(bytes: Bytes, seat: Arc<Seat>) -> Bytes {
             &self.0
         }
     }
-    Bytes::from_owner(Kept(bytes, seat))
+    Bytes::from_owner(Kept(bytes, GiveBack(large.clone()), seat))
 }
 
 /// For services that cannot fail.
@@ -223,7 +227,8 @@ pub(super) mod tests {
         let share = Share::new(1, std::time::Duration::from_secs(1));
         let seat = Arc::new(share.seat(AddressGroup::Unix).await);
         let text = "0123456789".repeat(PIECE / 5);
-        let bytes = kept(text.clone().into(), seat);
+        let large = Arc::new(Large::default());
+        let bytes = kept(text.clone().into(), seat, &large);
         let mut content = Content::Whole(bytes.into());
         assert_eq!(content.size_hint().exact(), Some(text.len() as u64));
         let mut pieces = Vec::new();
@@ -235,7 +240,9 @@ pub(super) mod tests {
         assert_eq!(pieces.concat(), text.as_bytes());
         pieces.truncate(1);
         assert!(share.try_seat(AddressGroup::Unix).is_none());
+        assert!(!large.is_planned());
         pieces.clear();
+        assert!(large.is_planned(), "memory is given back");
         assert!(share.try_seat(AddressGroup::Unix).is_some());
     }
 

@@ -165,9 +165,6 @@ impl Execution {
             self.write(value).await
         };
         let text = self.context.load.large.make(&self.progress, make).await;
-        if matches!(&text, Ok(text) if text.len() > LONG) {
-            self.context.load.large.give_back_soon();
-        }
         if !self.long.get() {
             self.progress.set_seat(None);
         }
@@ -316,7 +313,9 @@ impl Execute for Execution {
             self.may_leave(true);
             for piece in answered.take() {
                 // It fails when the caller has gone, and then this ends, too.
-                let _ = ahead.send(content::kept(piece, seat.clone())).await;
+                let _ = ahead
+                    .send(content::kept(piece, seat.clone(), &self.context.load.large))
+                    .await;
             }
             self.may_leave(false);
         }

@@ -42,17 +42,37 @@ impl Large {
         make.await
     }
 
-    /// A result was long: gives back what it took, in a moment.
-    pub(super) fn give_back_soon(self: &Arc<Self>) {
+    /// Gives back what a long result took, in a moment.
+    fn give_back_soon(self: &Arc<Self>) {
+        // Without a runtime the process ends.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
         if !self.planned.swap(true, Ordering::Relaxed) {
             let large = self.clone();
-            actix_rt::spawn(async move {
+            runtime.spawn(async move {
                 tokio::time::sleep(PAUSE).await;
                 large.planned.store(false, Ordering::Relaxed);
                 // The server may end before it is done, which does no harm.
                 let _ = tokio::task::spawn_blocking(allocator::give_back).await;
             });
         }
+    }
+
+    /// Whether memory will be given back.
+    #[cfg(test)]
+    pub(super) fn is_planned(&self) -> bool {
+        self.planned.load(Ordering::Relaxed)
+    }
+}
+
+/// Gives memory back when dropped.
+#[derive(Debug)]
+pub(super) struct GiveBack(pub(super) Arc<Large>);
+
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        self.0.give_back_soon();
     }
 }
 

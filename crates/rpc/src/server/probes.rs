@@ -1,7 +1,7 @@
 //! For those who watch over the node: `/health`, `/ready`, `/metrics`.
 
 use bytes::Bytes;
-use handfast_node::{NodeHandle, Phase, SyncState};
+use handfast_node::{NodeHandle, Phase, SyncPhase, SyncState};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, header};
 
@@ -102,7 +102,8 @@ fn not_ready(sync: &SyncState) -> Option<String> {
         let missing = sync.missing;
         return Some(format!("{missing} blocks behind; {phase}: {why}"));
     }
-    sync.headers_to_come.then(|| format!("{phase}: {why}"))
+    let stale = *phase == SyncPhase::Stalled && sync.missing == 0;
+    (sync.headers_to_come || stale).then(|| format!("{phase}: {why}"))
 }
 
 #[cfg(test)]
@@ -130,6 +131,10 @@ mod tests {
         assert!(said.starts_with("3 blocks behind; "), "{said}");
         assert!(said.ends_with(&state.why), "{said}");
         state.missing = 0;
+        state.phase = SyncPhase::Stalled;
+        let said = not_ready(&state).expect("later blocks must exist");
+        assert!(said.starts_with("stalled: "), "{said}");
+        state.phase = SyncPhase::Synced;
         state.headers_to_come = true;
         let said = not_ready(&state).expect("headers are to come");
         assert!(said.ends_with(&state.why), "{said}");

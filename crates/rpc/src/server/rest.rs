@@ -17,10 +17,10 @@ use crate::auth::Rights;
 use crate::jsonrpc::Params;
 use crate::methods;
 
+use super::Context;
 use super::connection::Client;
 use super::content::{self, Response, Whole, empty, plain};
 use super::share::Seat;
-use super::{Context, PIECE};
 
 /// Most headers in one answer. Core `MAX_REST_HEADERS_RESULTS`.
 const MAX_HEADERS: usize = 2_000;
@@ -65,10 +65,8 @@ pub(super) async fn handle(
     let served = serve(path, query, context);
     match context.load.large.make(client.progress(), served).await {
         Ok(served) => {
-            if served.body.len() > PIECE {
-                context.load.large.give_back_soon();
-            }
-            let whole: Whole = content::kept(served.body, seat.clone()).into();
+            let body = content::kept(served.body, seat.clone(), &context.load.large);
+            let whole: Whole = body.into();
             let mut response = content::answer(StatusCode::OK, served.kind, whole);
             seat.idles(true);
             response.extensions_mut().insert(seat);

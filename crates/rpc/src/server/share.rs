@@ -13,9 +13,14 @@
 //!    so for longest, of the address that has most connections. Its connection is closed as
 //!    any idle one is: a call that is on its way is answered first.
 //!
+//! Who waits is let in by address ([`waiting`]), and an address that has more seats than the one
+//! that waits gives one up when it was idle for a second.
+//!
 //! So whoever has no password holds connections only as long as nobody else wants them, an
 //! address that opens thousands pays with its own, and a call that is carried out is never
 //! cut for somebody else.
+
+mod waiting;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,17 +28,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 use crate::address_group::AddressGroup;
+use waiting::{Permit, Turn, Waiting};
 
 /// How often somebody is looked for who can make room, while there is nobody.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Who has logged in and been idle for so long may be asked to leave for an address that has
+/// fewer seats, however long the share lets others be idle.
+const IDLE_FOR_OTHERS: Duration = Duration::from_secs(1);
 
 /// So many connections, and who has them.
 #[derive(Debug)]
 pub(super) struct Share {
-    free: Arc<Semaphore>,
     table: Mutex<Table>,
     /// Who has logged in and been idle for so long may be asked to leave.
     idle: Duration,
@@ -46,6 +54,7 @@ struct Table {
     last: u64,
     strangers: Groups,
     callers: Groups,
+    waiting: Waiting,
     /// Connections that were told to end so that others could come.
     evicted: u64,
 }
@@ -86,15 +95,18 @@ pub(super) struct Seat {
     number: u64,
     signals: Arc<Signals>,
     stranger: AtomicBool,
-    _permit: OwnedSemaphorePermit,
+    /// After the seat was taken off the table.
+    _permit: Permit,
 }
 
 impl Share {
     /// Of so many; who has logged in and been `idle` for so long may be asked to leave.
     pub(super) fn new(most: usize, idle: Duration) -> Arc<Self> {
         Arc::new(Self {
-            free: Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS))),
-            table: Mutex::default(),
+            table: Mutex::new(Table {
+                waiting: Waiting::of(most.max(1)),
+                ..Table::default()
+            }),
             idle,
             began: Instant::now(),
         })
@@ -111,7 +123,7 @@ impl Share {
 
     /// A seat for a stranger, if one is free.
     pub(super) fn try_seat(self: &Arc<Self>, group: AddressGroup) -> Option<Seat> {
-        let permit = self.free.clone().try_acquire_owned().ok()?;
+        let permit = Permit::take(self)?;
         Some(self.take(group, permit))
     }
 
@@ -123,22 +135,19 @@ impl Share {
         if let Some(seat) = self.try_seat(group) {
             return seat;
         }
-        let mut permit = std::pin::pin!(self.free.clone().acquire_owned());
+        let mut turn = Turn::new(self, group);
         let mut asked = false;
         loop {
             // One for each who waits, so that no more leave than come.
-            asked = asked || self.make_room();
+            asked = asked || self.make_room(group);
             tokio::select! {
-                permit = &mut permit => {
-                    let permit = permit.expect("nobody closes it");
-                    return self.take(group, permit);
-                }
+                permit = turn.come() => return self.take(group, permit),
                 () = tokio::time::sleep(LOOK_AGAIN), if !asked => {}
             }
         }
     }
 
-    fn take(self: &Arc<Self>, group: AddressGroup, permit: OwnedSemaphorePermit) -> Seat {
+    fn take(self: &Arc<Self>, group: AddressGroup, permit: Permit) -> Seat {
         let mut table = self.table();
         table.last += 1;
         let (number, signals) = (table.last, Arc::<Signals>::default());
@@ -153,11 +162,21 @@ impl Share {
         }
     }
 
-    /// Tells somebody to end its connection; `false`: there is nobody to be told.
-    fn make_room(&self) -> bool {
-        let least = u64::try_from(self.idle.as_millis()).unwrap_or(u64::MAX);
-        let idle_before = self.now().saturating_sub(least);
+    /// Tells somebody to end its connection for one of `newcomer`; `false`: there is nobody to
+    /// be told.
+    fn make_room(&self, newcomer: AddressGroup) -> bool {
+        let before = |idle: Duration| {
+            let least = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+            self.now().saturating_sub(least)
+        };
+        let for_any = before(self.idle);
+        let for_fewer = before(self.idle.min(IDLE_FOR_OTHERS));
         let mut table = self.table();
+        let own = table.seats_of(newcomer);
+        let idle_before = |seats: usize| match seats > own + 1 {
+            true => for_fewer,
+            false => for_any,
+        };
         if let Some(stranger) = table.strangers.take_worst() {
             stranger.cut.notify_one();
         } else if let Some(caller) = table.callers.take_most_idle(idle_before) {
@@ -173,6 +192,13 @@ impl Share {
     fn now(&self) -> u64 {
         let now = self.began.elapsed().as_millis();
         u64::try_from(now).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+impl Table {
+    fn seats_of(&self, group: AddressGroup) -> usize {
+        let of = |groups: &Groups| groups.members.get(&group).map_or(0, |it| it.all.len());
+        of(&self.strangers) + of(&self.callers)
     }
 }
 
@@ -222,9 +248,11 @@ impl Groups {
         self.remove(group, number)
     }
 
-    /// The one that has been idle for longest, of the largest group that has any.
-    fn take_most_idle(&mut self, before: u64) -> Option<Arc<Signals>> {
+    /// The one that has been idle for longest, of the largest group that has any: since
+    /// `before`, which depends on the size of the group.
+    fn take_most_idle(&mut self, before: impl Fn(usize) -> u64) -> Option<Arc<Signals>> {
         let idle = |members: &Members| {
+            let before = before(members.all.len());
             let since = |signals: &Signals| signals.idle_since.load(Ordering::Relaxed);
             let idle = members.all.iter().map(|(number, it)| (since(it), *number));
             idle.filter(|(since, _)| (1..=before).contains(since)).min()
@@ -361,7 +389,7 @@ mod tests {
             seats[failed].login_failed();
         }
         let told = |share: &Share| {
-            assert!(share.make_room());
+            assert!(share.make_room(address(9)));
             seats.iter().position(cut)
         };
         // As many as there are: those of the largest group, the failed ones from the back.
@@ -375,7 +403,7 @@ mod tests {
         // Both groups have one.
         assert_eq!(told(&share), Some(3), "it has been there for longer");
         assert_eq!(told(&share), Some(4));
-        assert!(!share.make_room());
+        assert!(!share.make_room(address(9)));
         assert!(!seats[3].logged_in());
         drop(seats);
         assert!(share.table().strangers.members.is_empty());
@@ -397,11 +425,11 @@ mod tests {
         seats[2].signals.idle_since.store(1, Ordering::Relaxed);
         seats[1].signals.idle_since.store(2, Ordering::Relaxed);
         let now = 1_000;
-        let told = share.table().callers.take_most_idle(now);
+        let told = share.table().callers.take_most_idle(|_| now);
         assert!(Arc::ptr_eq(&told.expect("one is idle"), &seats[1].signals));
-        let told = share.table().callers.take_most_idle(now);
+        let told = share.table().callers.take_most_idle(|_| now);
         assert!(Arc::ptr_eq(&told.expect("another is"), &seats[2].signals));
-        assert!(share.table().callers.take_most_idle(now).is_none());
+        assert!(share.table().callers.take_most_idle(|_| now).is_none());
         assert!(!seats.iter().any(cut));
     }
 
@@ -428,8 +456,58 @@ mod tests {
         }
         tokio::task::yield_now().await;
         assert_eq!(share.evicted(), 4);
-        assert_eq!(share.free.available_permits(), 0);
+        assert_eq!(share.table().waiting.free, 0);
         let left = inside.iter().filter(|it| it.is_finished()).count();
         assert_eq!(left, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_without_a_seat_goes_before_the_many_of_one_that_has_all() {
+        let share = Share::new(2, Duration::from_secs(5));
+        let mut seats = full(&share, &[1, 1]);
+        for seat in &seats {
+            assert!(seat.logged_in());
+            seat.idles(false);
+        }
+        let waits = |number| {
+            let share = share.clone();
+            tokio::spawn(async move { (number, share.seat(address(number)).await) })
+        };
+        let crowd: Vec<_> = (0..50).map(|_| waits(1)).collect();
+        tokio::task::yield_now().await;
+        let other = waits(2);
+        tokio::task::yield_now().await;
+        seats.pop();
+        let (number, seat) = other.await.expect("no panic");
+        assert_eq!(number, 2);
+        // Who gave up is passed over, and nothing is lost by it.
+        for waiter in &crowd[..49] {
+            waiter.abort();
+        }
+        tokio::task::yield_now().await;
+        drop((seat, seats));
+        let last = crowd.into_iter().last().expect("fifty");
+        drop(last.await.expect("no panic"));
+        assert_eq!(share.table().waiting.free, 2);
+    }
+
+    #[tokio::test]
+    async fn of_an_address_with_more_seats_one_that_was_idle_for_a_second_makes_room() {
+        let share = Share::new(3, Duration::from_secs(3_600));
+        let seats = full(&share, &[1, 1, 2]);
+        for seat in &seats {
+            assert!(seat.logged_in());
+            // As if since long.
+            seat.signals.idle_since.store(1, Ordering::Relaxed);
+        }
+        let long_ago = Instant::now() - Duration::from_secs(2);
+        let share = Arc::new(Share {
+            table: Mutex::new(std::mem::take(&mut *share.table())),
+            idle: share.idle,
+            began: long_ago,
+        });
+        assert!(!share.make_room(address(2)), "it has one, the other two");
+        assert!(share.make_room(address(3)));
+        assert!(!share.make_room(address(3)), "each has one");
     }
 }

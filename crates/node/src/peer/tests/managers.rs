@@ -238,7 +238,7 @@ fn a_second_verack_is_logged_and_changes_nothing() {
     let lines: Vec<&str> = lines.collect();
     assert_eq!(lines.len(), 2, "{log}");
     assert!(
-        lines[0].contains("DEBUG") && lines[0].contains("peer=0"),
+        lines[0].contains("DEBUG") && lines[0].contains("peer 0"),
         "{lines:?}"
     );
 }

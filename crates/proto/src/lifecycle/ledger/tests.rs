@@ -153,7 +153,7 @@ fn the_ends_of_the_id_space_do_not_overflow() {
 }
 
 #[test]
-#[should_panic(expected = "lifecycle L2 broken by peer_done(peer=1)")]
+#[should_panic(expected = "lifecycle L2 broken by peer_done(peer 1)")]
 fn assert_held_names_the_invariant() {
     let mut ledger = whole();
     ledger.peer_done(A).assert_held();

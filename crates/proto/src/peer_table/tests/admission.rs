@@ -93,7 +93,7 @@ fn many_inbound_connections_from_one_host_are_admitted() {
 }
 
 #[test]
-#[should_panic(expected = "lifecycle L1 broken by peer_add(peer=1)")]
+#[should_panic(expected = "lifecycle L1 broken by peer_add(peer 1)")]
 fn an_add_after_done_names_the_invariant() {
     let mut table = Table::new(config());
     let introduction = table.introduction(Inbound, addr(9));
@@ -102,7 +102,7 @@ fn an_add_after_done_names_the_invariant() {
 }
 
 #[test]
-#[should_panic(expected = "lifecycle L2 broken by peer_done(peer=1)")]
+#[should_panic(expected = "lifecycle L2 broken by peer_done(peer 1)")]
 fn a_second_done_names_the_invariant() {
     let mut table = Table::new(config());
     let id = table.admit(Inbound, addr(9));

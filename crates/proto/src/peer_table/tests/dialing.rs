@@ -84,10 +84,10 @@ fn one_group_gets_one_outbound_connection_except_on_private_networks() {
 
 #[test]
 fn a_failed_address_is_not_dialled_again_before_its_pause() {
-    let mut table = Table::with_book(automatic(1), book([20]));
+    let mut table = Table::with_book(automatic(2), book([20]));
     let addr = dials(&table.tick())[0];
     // Without any such peer it would be our own network that is down.
-    table.admit(Manual, super::addr(90));
+    table.admit(Outbound, super::addr(90));
     assert_eq!(table.fail_dial(addr, None), []);
     assert_eq!(dials(&table.run(59)), []);
     assert_eq!(
@@ -212,4 +212,52 @@ fn a_dial_that_found_no_slot_is_nobodys_failure() {
     assert!(dialled > 50, "tried again soon: {dialled}");
     let row = table.table.book().rows().find(|row| row.addr == addr(20));
     assert_eq!(row.map(|row| row.failures), Some(0));
+}
+
+#[test]
+fn peers_lost_with_the_network_are_dialled_again_within_seconds_of_its_return() {
+    for reason in [
+        DoneReason::RemoteClosed,
+        DoneReason::RemoteReset("connection reset".to_owned()),
+        DoneReason::PingTimeout,
+        DoneReason::Inactive,
+    ] {
+        let mut table = Table::with_book(automatic(1), book([20]));
+        let remote = dials(&table.tick())[0];
+        // It may be in the next room, and proves nothing.
+        table.admit(Manual, addr(90));
+        let id = table.admit(Outbound, remote);
+        table.wait(3_600);
+        table.end(id, Outbound, remote, reason.clone());
+        assert_eq!(dials(&table.run(20)), [remote], "{reason}");
+    }
+}
+
+#[test]
+fn handshakes_that_time_out_while_nobody_else_is_connected_are_tried_again_within_seconds() {
+    let mut table = Table::with_book(automatic(1), book([20]));
+    let remote = dials(&table.tick())[0];
+    for _ in 0..20 {
+        table.fail_handshake(Outbound, remote);
+        let failed = table.table.outlook().dials.expect("it is shown");
+        assert!(failed.error.starts_with("20.1.1.1:8333: "), "{failed:?}");
+        assert_eq!(dials(&table.run(20)), [remote]);
+    }
+}
+
+#[test]
+fn a_node_without_peers_tells_when_it_dials_next() {
+    let mut table = Table::with_book(automatic(1), book([20]));
+    let remote = dials(&table.tick())[0];
+    let id = table.admit(Outbound, remote);
+    assert_eq!(table.table.outlook().trouble(table.now), None);
+    table.end(id, Outbound, remote, DoneReason::RemoteClosed);
+    let trouble = table.table.outlook().trouble(table.now);
+    let expected = "no peer is connected; next attempt in 15s";
+    assert_eq!(trouble.as_deref(), Some(expected));
+    assert_eq!(
+        table.table.outlook().warning(),
+        None,
+        "it is no failure yet"
+    );
 }

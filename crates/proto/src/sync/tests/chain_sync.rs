@@ -169,3 +169,24 @@ fn nobody_is_judged_by_a_chain_below_the_minimum_work() {
     world.run(secs(60 * MINUTE));
     assert!(world.ended.is_empty(), "{:?}", world.ended);
 }
+
+#[test]
+fn a_chain_that_the_clock_says_is_old_is_not_synced_though_no_peer_has_shown_more() {
+    let chain = Blocks::new(20, 1);
+    let mut world = node(&chain, true);
+    add(&mut world, &chain, Direction::Outbound);
+    world.run(secs(10));
+    let state = world.node.state(world.now);
+    assert_eq!((state.phase, state.missing), (Phase::Stalled, 0));
+    assert!(
+        state.why.starts_with("the latest block is "),
+        "{}",
+        state.why
+    );
+    assert!(state.why.contains("old (height 20), and no connected peer"));
+    // Where nobody mines the clock says nothing.
+    let mut world = node(&chain, false);
+    add(&mut world, &chain, Direction::Outbound);
+    world.run(secs(10));
+    assert_eq!(world.node.state(world.now).phase, Phase::Synced);
+}

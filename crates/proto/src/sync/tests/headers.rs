@@ -458,7 +458,7 @@ fn the_state_shows_who_was_asked_for_what_and_since_when() {
     assert_eq!(state.requests[0].peer, id);
     assert_eq!(state.requests[0].what, Wanted::Headers(HeadersAsk::Sync));
     assert_eq!(state.requests[0].age, secs(1));
-    assert_eq!(state.why, "waiting for headers from peer=0, asked 1s ago");
+    assert_eq!(state.why, "waiting for headers from peer 0, asked 1s ago");
     let next = state.next_deadline.unwrap();
     assert_eq!(next.left, secs(119));
     let then = "is disconnected, if another can be asked, unless it answers getheaders";

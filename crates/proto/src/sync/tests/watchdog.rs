@@ -94,7 +94,7 @@ fn blocks_asked_of_a_connection_that_is_gone_are_asked_of_another() {
     let (mut world, chain, _) = about_to_download(2);
     world.node.download.ask_nobody(ConnId(999));
     world.sync_to(&chain, secs(21));
-    fired_for(&world, "peer=999, which cannot answer");
+    fired_for(&world, "peer 999, which cannot answer");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_source_that_is_on_its_way_out_is_replaced() {
     world.node.peers.get_mut(&first).unwrap().leaving = true;
     assert_eq!(world.node.sync_peer(), Some(first));
     world.run(secs(21));
-    fired_for(&world, "peer=1 could be the source and there is none");
+    fired_for(&world, "peer 1 could be the source and there is none");
     assert_eq!(world.node.sync_peer(), Some(second));
 }
 
@@ -258,7 +258,7 @@ fn other_peers_are_looked_for_while_nobody_keeps_or_gives_what_is_missing() {
     world.run(secs(145));
     assert_eq!(world.wanted_peers.len(), 1);
     let last = world.node.state(world.now).watchdog.last.unwrap();
-    assert!(last.reason.contains("peer=0 withholds blocks"), "{last:?}");
+    assert!(last.reason.contains("peer 0 withholds blocks"), "{last:?}");
     assert_eq!(world.reason(id), None);
 }
 
