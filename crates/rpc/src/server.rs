@@ -76,11 +76,12 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer is sent in pieces of about this many bytes.
 const PIECE: usize = 64 * 1024;
 /// Time for calls in progress when the server stops: the node has stopped before that, so that
-/// nothing is left to wait for but what is being written.
-const CALLS_TIMEOUT: Duration = Duration::from_secs(1);
+/// nothing is left to wait for but what is being written. With [`CLOSE_TIMEOUT`] it is half of
+/// the two seconds in which a node has stopped, whatever its callers do.
+const CALLS_TIMEOUT: Duration = Duration::from_millis(700);
 /// Time, after the last call, for answers to go out and idle connections to be closed. Nobody
 /// is owed more: a caller that does not read, or has sent half a request.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// What every worker has.
 #[derive(Clone)]
