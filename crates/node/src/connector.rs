@@ -1,5 +1,7 @@
 //! `Connector`: dials and resolves names, and owns what is in flight.
 
+pub(crate) mod messages;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,9 +11,11 @@ use handfast_proto::lifecycle::Direction;
 use handfast_proto::text::system_words;
 use tokio::net::{TcpStream, lookup_host};
 
+use crate::connector::messages::{Dial, Resolve, StopIntake};
 use crate::event_counts::Dialled;
 use crate::intake::Intake;
-use crate::mail::{Dial, DialFailed, NotDialled, Resolve, Resolved, StopIntake, post_to};
+use crate::peer_manager::messages::{DialFailed, NotDialled, Resolved};
+use crate::post::post_to;
 use crate::slots::Slot;
 use crate::vital::Vital;
 

@@ -20,8 +20,9 @@ use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 use handfast_proto::peer_table::PeerRow;
 use handfast_proto::time::Now;
 
-use crate::mail::{Disconnect, post};
 use crate::peer::Peer;
+use crate::peer::messages::Disconnect;
+use crate::post::post;
 use crate::stats::{Counters, Traffic};
 
 #[derive(Debug)]

@@ -8,84 +8,38 @@ mod index;
 mod mining;
 mod operator;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
-use bitcoin::p2p::ServiceFlags;
 use bytes::Bytes;
 use handfast_chain::{ReadError, SpentOutput, Stand};
-use handfast_proto::address_relay::OwnAddress;
 use handfast_proto::bans::{Ban, BanError, BanOrder};
-use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{
-    AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, Outlook, PeerRow,
+    AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, Outlook,
 };
 use handfast_proto::sync::{self, FetchRefusal, SubmitResult, SyncState};
 use handfast_proto::time::Now;
-use handfast_wire::{Network, RawBlock};
+use handfast_wire::RawBlock;
 
-use crate::accept_queue::Overflows;
 use crate::audit::Audit;
-use crate::entrance::{EntranceInfo, Entrances};
+use crate::entrance::Entrances;
 use crate::event_counts::EventCounts;
 use crate::kernel_times::KernelTimes;
-use crate::mail::{self, ask};
+use crate::node::messages as to_node;
+use crate::peer_manager::messages as to_peers;
+use crate::post::{ask, post};
 use crate::shared::Shared;
-use crate::stats::{Totals, Traffic};
+use crate::sync_manager::messages as to_sync;
+use crate::view::{ChainView, ExitReason, Gone, ListenerInfo, NetworkInfo, PeerInfo, Phase};
 
 pub use index::FindError;
 pub(crate) use mining::default_threads;
 pub use mining::{GenerateError, MiningFailure};
 pub use operator::{AddAddressFailure, ConnectFailure, NotRegtest};
-
-/// Where the node is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Phase {
-    /// The block index is being opened; nothing can be answered yet (RPC error -28).
-    Starting,
-    /// Everything runs.
-    Running,
-    /// The node shuts down: nothing new is accepted.
-    Stopping,
-}
-
-/// What is known of the chain, at one moment. Cheap to take, never changes once taken.
-#[derive(Clone, Debug)]
-pub struct ChainView {
-    /// Every header known, with the active chain (O(1) snapshot).
-    pub tree: HeaderTree,
-    /// The network.
-    pub network: Network,
-    /// Where the node is in its life.
-    pub phase: Phase,
-    /// Whether `tree` and what is said of the chain below is what the kernel has. Not while
-    /// the node starts, and never when the start fails or is given up: `tree` is the
-    /// genesis block then, and nobody is to be told that this is the chain.
-    pub open: bool,
-    /// What the start is at, one line, as long as the chain is not open.
-    pub starting: String,
-    /// Whether the tip is still far behind (Core's sense of the word).
-    pub initial_block_download: bool,
-    /// Bytes of blocks and undo data on disk.
-    pub size_on_disk: u64,
-    /// What an operator should know, one line each.
-    pub warnings: Vec<String>,
-}
-
-/// The node is not there to answer: not yet, or no longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Gone {
-    /// The block index is still being opened.
-    #[error("the node is starting")]
-    Starting,
-    /// It shuts down or has stopped.
-    #[error("the node is shutting down")]
-    Stopping,
-}
 
 /// Why a block could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -140,108 +94,6 @@ pub enum DisconnectFailure {
     /// No peer matches.
     #[error("no such peer is connected")]
     NotConnected,
-}
-
-/// A peer: what the table knows of it, and what went over its socket.
-#[derive(Clone, Debug)]
-pub struct PeerInfo {
-    /// The table's row: address, direction, version, services, claims.
-    pub row: PeerRow,
-    /// Bytes, times, ping.
-    pub traffic: Traffic,
-    /// Its handshake is not complete: the table does not know it yet.
-    pub half_open: bool,
-}
-
-/// A socket that we accept peers on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LocalAddress {
-    /// The bound address.
-    pub addr: SocketAddr,
-}
-
-/// Connections that arrived since start, all listening sockets together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Intake {
-    /// Taken out of the accept queue.
-    pub accepted: u64,
-    /// Of those, closed at once because the operator banned their address.
-    pub banned: u64,
-    /// Of those, closed at once because no slot was free.
-    pub no_slot: u64,
-    /// Of those, closed at once because no descriptor was free.
-    pub no_descriptor: u64,
-    /// Pauses because the system was out of descriptors or memory.
-    pub exhausted: u64,
-    /// Peers that lost their slot to a newcomer.
-    pub evicted: u64,
-    /// Newcomers that were refused after their handshake, since all slots were taken by peers
-    /// that are worth more or have just come.
-    pub turned_away: u64,
-}
-
-/// What `getlistenerinfo` shows.
-#[derive(Clone, Debug)]
-pub struct ListenerInfo {
-    /// Every listening socket, those for peers first.
-    pub sockets: Vec<EntranceInfo>,
-    /// Connections that the system could not queue since the node started, those of all
-    /// programs in its network namespace; `None` where the system does not tell.
-    pub overflows: Option<Overflows>,
-}
-
-/// What `getnetworkinfo` shows.
-#[derive(Clone, Debug)]
-pub struct NetworkInfo {
-    /// BIP14 user agent.
-    pub user_agent: String,
-    /// The protocol version that we speak.
-    pub protocol_version: i32,
-    /// What we offer.
-    pub local_services: ServiceFlags,
-    /// The sockets that we accept peers on.
-    pub local_addresses: Vec<LocalAddress>,
-    /// Where peers can reach us, by address: what is announced to them is chosen from these.
-    pub own_addresses: Vec<OwnAddress>,
-    /// Whether peers may connect to us.
-    pub listening: bool,
-    /// Whether the operator did not switch the network off.
-    pub active: bool,
-    /// Inbound peers: their handshake is complete.
-    pub peers_in: usize,
-    /// Outbound and manual peers: their handshake is complete.
-    pub peers_out: usize,
-    /// Inbound connections, those in the handshake among them.
-    pub connections_in: usize,
-    /// Outbound and manual connections, those in the handshake among them.
-    pub connections_out: usize,
-    /// What became of connections that arrived.
-    pub intake: Intake,
-    /// Seconds by which the clocks of peers that we dialled differ from ours (median); never used.
-    pub time_offset: i64,
-    /// Bytes and messages since start, all connections that ever were.
-    pub totals: Totals,
-}
-
-/// Why the node ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ExitReason {
-    /// Somebody asked for it; who or why.
-    Requested(String),
-    /// Something broke that the node cannot run without.
-    Failed(String),
-}
-
-impl ExitReason {
-    /// What the process ends with: 0 only if somebody asked for the end and everything
-    /// ended as it should.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Requested(_) => 0,
-            Self::Failed(_) => 1,
-        }
-    }
 }
 
 /// A running node. Cheap to clone; may be used from any thread.
@@ -314,7 +166,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn peers(&self) -> Result<Vec<PeerInfo>, Gone> {
-        ask(&self.shared.links()?.peers, mail::Peers).await
+        ask(&self.shared.links()?.peers, to_peers::Peers).await
     }
 
     /// The connections that ended last, newest last.
@@ -322,7 +174,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn peer_history(&self) -> Result<Vec<HistoryRow>, Gone> {
-        ask(&self.shared.links()?.peers, mail::PeerHistory).await
+        ask(&self.shared.links()?.peers, to_peers::PeerHistory).await
     }
 
     /// Leaves inbound connections from `host` out of [`Self::peer_history`] from now on, and
@@ -333,7 +185,11 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn leave_out_of_history(&self, host: Option<IpAddr>) -> Result<(), Gone> {
-        ask(&self.shared.links()?.peers, mail::LeaveOutOfHistory(host)).await
+        ask(
+            &self.shared.links()?.peers,
+            to_peers::LeaveOutOfHistory(host),
+        )
+        .await
     }
 
     /// The addresses that the operator named, and whether they are connected.
@@ -341,7 +197,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn added_nodes(&self) -> Result<Vec<AddedNode>, Gone> {
-        ask(&self.shared.links()?.peers, mail::AddedNodes).await
+        ask(&self.shared.links()?.peers, to_peers::AddedNodes).await
     }
 
     /// What sync is doing, and why.
@@ -349,7 +205,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn sync_state(&self) -> Result<SyncState, Gone> {
-        let mut state = ask(&self.shared.links()?.sync, mail::QuerySyncState).await?;
+        let mut state = ask(&self.shared.links()?.sync, to_sync::QuerySyncState).await?;
         if state.phase == sync::Phase::NoPeers {
             let (outlook, now) = self.outlook();
             if let Some(trouble) = outlook.trouble(now) {
@@ -382,7 +238,7 @@ impl NodeHandle {
     pub async fn audit(&self) -> Result<Audit, Gone> {
         let (answer, wait) = tokio::sync::oneshot::channel();
         let peers = &self.shared.links()?.peers;
-        mail::post(peers, mail::AuditPeers { answer });
+        post(peers, to_peers::AuditPeers { answer });
         wait.await.map_err(|_| Gone::Stopping)
     }
 
@@ -395,7 +251,11 @@ impl NodeHandle {
         name: String,
         command: AddNodeCommand,
     ) -> Result<(), AddNodeFailure> {
-        ask(&self.shared.links()?.peers, mail::AddNode { name, command }).await??;
+        ask(
+            &self.shared.links()?.peers,
+            to_peers::AddNode { name, command },
+        )
+        .await??;
         Ok(())
     }
 
@@ -404,7 +264,12 @@ impl NodeHandle {
     /// # Errors
     /// No such peer, or [`Gone`].
     pub async fn disconnect(&self, target: DisconnectTarget) -> Result<(), DisconnectFailure> {
-        if ask(&self.shared.links()?.peers, mail::DisconnectPeer { target }).await? {
+        if ask(
+            &self.shared.links()?.peers,
+            to_peers::DisconnectPeer { target },
+        )
+        .await?
+        {
             Ok(())
         } else {
             Err(DisconnectFailure::NotConnected)
@@ -428,7 +293,7 @@ impl NodeHandle {
     /// # Errors
     /// The list's refusal, or [`Gone`].
     pub async fn ban(&self, order: BanOrder) -> Result<(), BanFailure> {
-        ask(&self.shared.links()?.peers, mail::BanPeers { order }).await??;
+        ask(&self.shared.links()?.peers, to_peers::BanPeers { order }).await??;
         let shared = self.shared.clone();
         if let Err(error) = off_the_arbiter(move || shared.save_bans()).await? {
             tracing::warn!(%error, "cannot save bans.dat; trying again when the bans change, and at the end");
@@ -443,9 +308,9 @@ impl NodeHandle {
     pub async fn submit_block(&self, block: RawBlock) -> Result<SubmitResult, Gone> {
         self.accepts_writes()?;
         let (answer, wait) = tokio::sync::oneshot::channel();
-        mail::post(
+        post(
             &self.shared.links()?.sync,
-            mail::SubmitBlock { block, answer },
+            to_sync::SubmitBlock { block, answer },
         );
         wait.await.map_err(|_| Gone::Stopping)
     }
@@ -457,9 +322,9 @@ impl NodeHandle {
     pub async fn submit_header(&self, header: Header) -> Result<SubmitResult, Gone> {
         self.accepts_writes()?;
         let (answer, wait) = tokio::sync::oneshot::channel();
-        mail::post(
+        post(
             &self.shared.links()?.sync,
-            mail::SubmitHeader { header, answer },
+            to_sync::SubmitHeader { header, answer },
         );
         wait.await.map_err(|_| Gone::Stopping)
     }
@@ -469,7 +334,7 @@ impl NodeHandle {
     /// # Errors
     /// Why it is not asked, or [`Gone`].
     pub async fn fetch_block(&self, id: ConnId, hash: BlockHash) -> Result<(), FetchFailure> {
-        ask(&self.shared.links()?.sync, mail::FetchBlock { id, hash }).await??;
+        ask(&self.shared.links()?.sync, to_sync::FetchBlock { id, hash }).await??;
         Ok(())
     }
 
@@ -546,9 +411,9 @@ impl NodeHandle {
 
     /// Begins the shutdown; `why` is logged and shown. A second call changes nothing.
     pub fn shutdown(&self, why: &str) {
-        mail::post(
+        post(
             &self.shared.node,
-            mail::Shutdown {
+            to_node::Shutdown {
                 why: why.to_owned(),
             },
         );

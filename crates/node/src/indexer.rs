@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::NodeConfig;
-use crate::handle::Phase;
 use crate::scheduling::{Policy, schedule_this_thread};
 use crate::shared::Shared;
+use crate::view::Phase;
 
 /// Where they lie in the network's directory, as in Bitcoin Core's.
 const DIRECTORY: &str = "indexes";

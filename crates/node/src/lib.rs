@@ -32,7 +32,6 @@ mod kernel_times;
 mod large_frames;
 mod lifecycle;
 mod listener;
-mod mail;
 mod mining_file;
 mod node;
 #[cfg(test)]
@@ -46,6 +45,7 @@ mod peer_log;
 mod peer_manager;
 mod peer_socket;
 mod peers_file;
+mod post;
 mod prober;
 mod room;
 mod seeds;
@@ -59,6 +59,7 @@ mod stats;
 mod sync_log;
 mod sync_manager;
 mod turns;
+pub mod view;
 #[cfg(test)]
 mod virtual_time;
 mod vital;
@@ -72,14 +73,17 @@ pub use entrance::{
 };
 pub use event_counts::EventCounts;
 pub use handle::{
-    AddAddressFailure, AddNodeFailure, BanFailure, BlockError, ChainView, ConnectFailure,
-    DisconnectFailure, ExitReason, FetchFailure, FindError, GenerateError, Gone, ListenerInfo,
-    LocalAddress, MiningFailure, NetworkInfo, NodeHandle, NotRegtest, PeerInfo, Phase,
+    AddAddressFailure, AddNodeFailure, BanFailure, BlockError, ConnectFailure, DisconnectFailure,
+    FetchFailure, FindError, GenerateError, MiningFailure, NodeHandle, NotRegtest,
 };
 pub use indexer::IndexName;
 pub use kernel_times::KernelTimes;
 pub use node::{BoundNode, Node};
 pub use stats::{ByCommand, Totals, Traffic};
+
+pub use view::{
+    ChainView, ExitReason, Gone, ListenerInfo, LocalAddress, NetworkInfo, PeerInfo, Phase,
+};
 
 pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions, is_in_use};
 pub use handfast_index::{IndexError, Location, Standing, Subject};

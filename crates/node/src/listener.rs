@@ -26,10 +26,10 @@ use tokio::time::Instant;
 use crate::accept_queue;
 use crate::clock::Clock;
 use crate::config::StartError;
+use crate::connector::messages::StopIntake;
 use crate::descriptors::Reserve;
 use crate::entrance::{Arrival, Entrance, Entrances, Place, Registration};
 use crate::intake::Intake;
-use crate::mail::StopIntake;
 use crate::prober;
 use crate::vital::Vital;
 

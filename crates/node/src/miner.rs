@@ -2,5 +2,6 @@
 
 mod actor;
 pub mod hash_threads;
+pub(crate) mod messages;
 
 pub(crate) use actor::Miner;

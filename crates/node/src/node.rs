@@ -1,5 +1,7 @@
 //! `Node`: start order, stop order, and who died.
 
+pub(crate) mod messages;
+
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{SocketAddr, TcpListener};
@@ -18,11 +20,14 @@ use crate::clock::Clock;
 use crate::config::{NodeConfig, StartError};
 use crate::descriptors::OpenFiles;
 use crate::entrance::Entrances;
-use crate::handle::{ExitReason, NodeHandle, Phase};
-use crate::mail::{ActorDied, AddressRows, Opened, Shutdown, ask};
+use crate::handle::NodeHandle;
+use crate::node::messages::{ActorDied, Opened, Shutdown};
 use crate::opening::{self, Mailboxes};
+use crate::peer_manager::messages::AddressRows;
+use crate::post::ask;
 use crate::shared::{self, Shared};
 use crate::slots::{Limits, Slots};
+use crate::view::{ExitReason, Phase};
 use crate::wiring::{self, Blueprint, Running};
 use crate::{descriptors, indexer, listener, peers_file, shutdown};
 

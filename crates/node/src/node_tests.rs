@@ -20,8 +20,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_util::codec::Framed;
 
-use crate::mail::{Posted, Rare, post};
 use crate::peer_manager::PeerManager;
+use crate::post::{Posted, post};
 use crate::sync_manager::SyncManager;
 use crate::{Audit, ExitReason, Gone, Node, NodeConfig, NodeHandle, Phase, StartError};
 
@@ -132,9 +132,7 @@ impl actix::Message for Explode {
     type Result = ();
 }
 
-impl Posted for Explode {
-    type Bound = Rare;
-}
+impl Posted for Explode {}
 
 impl Handler<Explode> for PeerManager {
     type Result = ();

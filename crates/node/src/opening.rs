@@ -16,12 +16,14 @@ use handfast_proto::mining::Totals;
 use crate::bans_file;
 use crate::config::NodeConfig;
 use crate::kernel_events::{Report, report};
-use crate::mail::{ActorDied, Kernel, Opened, post};
 use crate::mining_file;
+use crate::node::messages::{ActorDied, Opened};
 use crate::peer_manager::PeerManager;
 use crate::peers_file;
+use crate::post::post;
 use crate::shared::Shared;
 use crate::sync_manager::SyncManager;
+use crate::sync_manager::messages::Kernel;
 
 /// The managers' mailboxes. They exist before the managers, which know each other.
 #[derive(Debug)]

@@ -5,10 +5,12 @@ use actix::{Handler, MessageResult};
 use handfast_proto::lifecycle::DoneReason;
 use handfast_proto::peer_table::{AddAddressError, AtCapacity, Input, Reply};
 
-use crate::mail::{
-    AddAddress, Connect, KnownAddresses, Ping, PingPeers, SendPacket, SetNetworkActive, post,
-};
+use crate::peer::messages::Ping;
 use crate::peer_manager::PeerManager;
+use crate::peer_manager::messages::{
+    AddAddress, Connect, KnownAddresses, PingPeers, SendPacket, SetNetworkActive,
+};
+use crate::post::post;
 
 impl Handler<PingPeers> for PeerManager {
     type Result = ();

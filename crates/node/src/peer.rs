@@ -3,6 +3,8 @@
 //! Input is a stream of frames that is read as fast as it may be, output a queue emptied by the actor's
 //! own writer; both are items of the actor, so that its end closes the socket.
 
+pub(crate) mod messages;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,8 +35,10 @@ use crate::frame_reader::{Exceeding, FrameReader, ReadError, Remote, Shares};
 use crate::half_open::{HalfOpen, Listed};
 use crate::large_frames::LargeFrames;
 use crate::lifecycle::{Birth, Lifecycle};
-use crate::mail::{Disconnect, PeerAdd, PeerDone, PeerInput, Ping, ServeBlock, post_to};
 use crate::outbox::{Outbox, QueuedToAll, outbox, write_queue};
+use crate::peer::messages::{Disconnect, Ping, ServeBlock};
+use crate::peer_manager::messages::{PeerAdd, PeerDone, PeerInput};
+use crate::post::post_to;
 use crate::room::Place;
 use crate::serve::{Library, serve};
 use crate::stats::{Counters, TotalCounters};

@@ -2,6 +2,7 @@
 //! in the order in which the connection sent it, and in turns with the others
 //! ([`crate::turns`]).
 
+pub(crate) mod messages;
 mod queue;
 
 use std::collections::BTreeMap;
@@ -21,20 +22,23 @@ use tokio::time::Instant;
 use crate::alarm::{self, Timed};
 use crate::audit::Handled;
 use crate::connector::Connector;
+use crate::connector::messages::{Dial, Resolve};
 use crate::credit::Credit;
-use crate::handle::PeerInfo;
-use crate::mail::{
-    AddNode, AddedNodes, AddressRows, BanPeers, Dial, DialFailed, Disconnect, DisconnectPeer,
-    Drain, LeaveOutOfHistory, NotDialled, PeerHistory, Peers, Resolve, Resolved, ServeBlock,
-    Served, StopPeers, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
-};
 use crate::outlook_log;
 use crate::peer::PeerLink;
+use crate::peer::messages::{Disconnect, ServeBlock};
 use crate::peer_log::PeerLog;
+use crate::peer_manager::messages::{
+    AddNode, AddedNodes, AddressRows, BanPeers, DialFailed, DisconnectPeer, Drain,
+    LeaveOutOfHistory, NotDialled, PeerHistory, Peers, Resolved, Served, StopPeers, SyncCommand,
+};
+use crate::post::post;
 use crate::shared::Shared;
 use crate::slots::{Queued, Slot};
 use crate::sync_manager::SyncManager;
+use crate::sync_manager::messages::{SyncAdd, SyncDone, SyncInput};
 use crate::turns;
+use crate::view::PeerInfo;
 use crate::vital::Vital;
 
 /// See the module.

@@ -25,8 +25,10 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::clock::Clock;
 use crate::frame_reader::Remote;
 use crate::large_frames::{LargeFrames, Permit};
-use crate::mail::{ServeBlock, Served, post_to};
 use crate::outbox::{Batch, Block, Outbox, Spilled};
+use crate::peer::messages::ServeBlock;
+use crate::peer_manager::messages::Served;
+use crate::post::post_to;
 use crate::spill::SpillFile;
 
 /// Threads that read blocks for remotes at the same time, all connections together.

@@ -28,9 +28,6 @@ use crate::config::MiningConfig;
 use crate::entrance::Entrances;
 use crate::event_counts::EventCounters;
 use crate::half_open::HalfOpen;
-use crate::handle::{
-    ChainView, ExitReason, Gone, Intake, ListenerInfo, LocalAddress, NetworkInfo, Phase,
-};
 use crate::indexer::{IndexName, Indexed};
 use crate::kernel_times::KernelTimes;
 use crate::listener;
@@ -41,6 +38,9 @@ use crate::peer_manager::PeerManager;
 use crate::slots::Slots;
 use crate::stats::TotalCounters;
 use crate::sync_manager::SyncManager;
+use crate::view::{
+    ChainView, ExitReason, Gone, Intake, ListenerInfo, LocalAddress, NetworkInfo, Phase,
+};
 
 /// What a start is at first. Core's words.
 const LOADING: &str = "Loading block index…";

@@ -10,9 +10,13 @@ use handfast_proto::text::passed;
 
 use crate::arbiters::Arbiters;
 use crate::audit::Handled;
-use crate::mail::{Drain, StopIntake, StopMiner, StopPeers, StopSync, ask};
+use crate::connector::messages::StopIntake;
+use crate::miner::messages::StopMiner;
+use crate::peer_manager::messages::{Drain, StopPeers};
 use crate::peers_file;
+use crate::post::ask;
 use crate::shared::Shared;
+use crate::sync_manager::messages::StopSync;
 use crate::wiring::Running;
 
 /// For answers of actors, which have at most their bounded mailbox to handle first.

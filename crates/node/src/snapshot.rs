@@ -6,8 +6,8 @@ use std::time::Duration;
 use handfast_proto::Now;
 use handfast_proto::sync::SyncManager as Machine;
 
-use crate::handle::ChainView;
 use crate::shared::Shared;
+use crate::view::ChainView;
 
 /// Least time between two snapshots, unless somebody waits for the answer of a
 /// submission. A snapshot shares its nodes with the tree, and the tree copies

@@ -3,6 +3,8 @@
 //! Messages in, effects out, in the order in which the machine gives them. What
 //! connections sent is handled in turns ([`crate::turns`]).
 
+pub(crate) mod messages;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,14 +24,17 @@ use crate::alarm::{self, Timed};
 use crate::audit::{Audit, Handled};
 use crate::credit::BlockShare;
 use crate::kernel_events::{keep, known_height, tag};
-use crate::mail::{
-    AuditSync, FetchBlock, Kernel, QuerySyncState, ServeBlock, Served, StopSync, SubmitBlock,
-    SubmitHeader, SubmitMined, SyncAdd, SyncCommand, SyncDone, SyncInput, post,
-};
+use crate::peer::messages::ServeBlock;
 use crate::peer_manager::PeerManager;
+use crate::peer_manager::messages::{Served, SyncCommand};
+use crate::post::post;
 use crate::shared::Shared;
 use crate::snapshot::Publisher;
 use crate::sync_log::SyncLog;
+use crate::sync_manager::messages::{
+    AuditSync, FetchBlock, Kernel, QuerySyncState, StopSync, SubmitBlock, SubmitHeader,
+    SubmitMined, SyncAdd, SyncDone, SyncInput,
+};
 use crate::turns::{self, TakesTurns};
 use crate::vital::Vital;
 

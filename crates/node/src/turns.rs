@@ -79,7 +79,7 @@ mod tests {
     use handfast_proto::lifecycle::ConnId;
 
     use super::*;
-    use crate::mail::{Posted, Rare, post};
+    use crate::post::{Posted, post};
 
     /// Connection, cost, position.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,9 +89,7 @@ mod tests {
         type Result = ();
     }
 
-    impl Posted for Put {
-        type Bound = Rare;
-    }
+    impl Posted for Put {}
 
     #[derive(Default)]
     struct Manager {

@@ -2,8 +2,9 @@
 
 use actix::Addr;
 
-use crate::mail::{ActorDied, post};
 use crate::node::Node;
+use crate::node::messages::ActorDied;
+use crate::post::post;
 
 /// Tells `Node` when its actor is dropped without having been told to stop: it
 /// panicked, or its arbiter ended.

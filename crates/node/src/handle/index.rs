@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use handfast_index::{IndexError, Location, Standing, Subject};
 
-use super::{Gone, NodeHandle, off_the_arbiter};
+use super::{NodeHandle, off_the_arbiter};
 use crate::indexer::IndexName;
+use crate::view::Gone;
 
 /// How long a caller waits for an index to reach the tip: it is a block behind for some
 /// milliseconds, and for longer only when the disk cannot be written.

@@ -9,8 +9,10 @@ use handfast_proto::mining::{
     signet_needs_a_signature,
 };
 
-use super::{Gone, NodeHandle};
-use crate::mail::{self, ask};
+use super::NodeHandle;
+use crate::miner::messages as to_miner;
+use crate::post::{ask, post};
+use crate::view::Gone;
 
 /// Why mining was not started or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +104,7 @@ impl NodeHandle {
             .or_else(|| payout_for_anybody(network))
             .ok_or(MiningFailure::NoPayout)?;
         let threads = threads.or(config.threads).unwrap_or_else(default_threads);
-        let order = mail::StartMining { threads, payout };
+        let order = to_miner::StartMining { threads, payout };
         match ask(&self.shared.links()?.miner, order).await {
             Ok(started) => Ok(started?),
             Err(gone) => Err(self.dead_miner().map_or(gone.into(), MiningFailure::Dead)),
@@ -114,7 +116,7 @@ impl NodeHandle {
     /// # Errors
     /// [`MiningFailure::Gone`] or [`MiningFailure::Dead`].
     pub async fn stop_mining(&self) -> Result<Arc<MiningState>, MiningFailure> {
-        match ask(&self.shared.links()?.miner, mail::StopMining).await {
+        match ask(&self.shared.links()?.miner, to_miner::StopMining).await {
             Ok(state) => Ok(state),
             Err(gone) => Err(self.dead_miner().map_or(gone.into(), MiningFailure::Dead)),
         }
@@ -132,7 +134,7 @@ impl NodeHandle {
         self.accepts_writes()?;
         let (answer, wait) = tokio::sync::oneshot::channel();
         let miner = &self.shared.links()?.miner;
-        mail::post(miner, mail::GenerateBlocks { order, answer });
+        post(miner, to_miner::GenerateBlocks { order, answer });
         match wait.await {
             Ok(result) => Ok(result?),
             Err(_) => Err(self

@@ -8,8 +8,10 @@ use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{AddAddressError, AtCapacity};
 use handfast_wire::{Network, Packet};
 
-use super::{Gone, NodeHandle};
-use crate::mail::{self, ask};
+use super::NodeHandle;
+use crate::peer_manager::messages as to_peers;
+use crate::post::ask;
+use crate::view::Gone;
 
 /// Why `addpeeraddress` changed nothing, or not all.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +62,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn ping(&self) -> Result<(), Gone> {
-        ask(&self.shared.links()?.peers, mail::PingPeers).await
+        ask(&self.shared.links()?.peers, to_peers::PingPeers).await
     }
 
     /// Switches the network on or off. Off: every peer is told to go, whoever arrives is
@@ -69,7 +71,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn set_network_active(&self, active: bool) -> Result<(), Gone> {
-        let order = mail::SetNetworkActive { active };
+        let order = to_peers::SetNetworkActive { active };
         ask(&self.shared.links()?.peers, order).await
     }
 
@@ -78,7 +80,11 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn known_addresses(&self, good: bool) -> Result<Vec<Row>, Gone> {
-        ask(&self.shared.links()?.peers, mail::KnownAddresses { good }).await
+        ask(
+            &self.shared.links()?.peers,
+            to_peers::KnownAddresses { good },
+        )
+        .await
     }
 
     /// Adds an address to the book as if it had announced itself; `tried`: as if we had been
@@ -91,7 +97,7 @@ impl NodeHandle {
         addr: SocketAddr,
         tried: bool,
     ) -> Result<(), AddAddressFailure> {
-        let order = mail::AddAddress { addr, tried };
+        let order = to_peers::AddAddress { addr, tried };
         ask(&self.shared.links()?.peers, order).await??;
         Ok(())
     }
@@ -101,7 +107,7 @@ impl NodeHandle {
     /// # Errors
     /// No slot is free, or [`Gone`].
     pub async fn connect(&self, addr: SocketAddr) -> Result<(), ConnectFailure> {
-        ask(&self.shared.links()?.peers, mail::Connect { addr }).await??;
+        ask(&self.shared.links()?.peers, to_peers::Connect { addr }).await??;
         Ok(())
     }
 
@@ -114,6 +120,10 @@ impl NodeHandle {
         let Some(packet) = Packet::new(command, body) else {
             return Ok(false);
         };
-        ask(&self.shared.links()?.peers, mail::SendPacket { id, packet }).await
+        ask(
+            &self.shared.links()?.peers,
+            to_peers::SendPacket { id, packet },
+        )
+        .await
     }
 }

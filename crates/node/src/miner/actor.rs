@@ -28,12 +28,12 @@ use tokio::time::Instant;
 
 use super::hash_threads::{HashThreads, Solved, Work};
 use crate::alarm::{self, Timed};
-use crate::handle::{ChainView, Phase};
-use crate::mail::{
-    GenerateBlocks, MinerSolved, StartMining, StopMiner, StopMining, SubmitMined, post,
-};
+use crate::miner::messages::{GenerateBlocks, MinerSolved, StartMining, StopMiner, StopMining};
+use crate::post::post;
 use crate::shared::Shared;
 use crate::sync_manager::SyncManager;
+use crate::sync_manager::messages::SubmitMined;
+use crate::view::{ChainView, Phase};
 
 type Answer = oneshot::Sender<Result<Generated, GenerateFailure>>;
 

@@ -19,9 +19,7 @@ impl actix::Message for Hold {
     type Result = ();
 }
 
-impl Posted for Hold {
-    type Bound = Rare;
-}
+impl Posted for Hold {}
 
 impl Hold {
     fn take_hold(self) {

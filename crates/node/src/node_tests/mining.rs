@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::SubmitResult;
 use crate::handle::{GenerateError, MiningFailure};
-use crate::mail::SubmitMined;
 use crate::miner::Miner;
+use crate::sync_manager::messages::SubmitMined;
 
 impl Handler<Explode> for Miner {
     type Result = ();

@@ -6,7 +6,9 @@ use handfast_proto::peer_table::Input;
 use handfast_wire::{HandledBy, Kind, Message};
 
 use super::{Carried, PeerManager};
-use crate::mail::{AuditPeers, AuditSync, PeerAdd, PeerDone, PeerInput, post};
+use crate::peer_manager::messages::{AuditPeers, PeerAdd, PeerDone, PeerInput};
+use crate::post::post;
+use crate::sync_manager::messages::AuditSync;
 use crate::turns::TakesTurns;
 
 /// What goes through the queue.

@@ -106,7 +106,7 @@ fn a_panic_costs_one_connection() {
         let mut world = World::new();
         let (doomed, mut its_remote) = world.ready().await;
         let (_other, mut remote) = world.ready().await;
-        crate::mail::post(&doomed, Explode);
+        crate::post::post(&doomed, Explode);
         settle().await;
         assert_eq!(
             world.heard(),
@@ -155,9 +155,9 @@ fn done_is_sent_once_however_the_actor_ends() {
     crate::virtual_time::run(async {
         let mut world = World::new();
         let (stopped, _r0) = world.ready().await;
-        crate::mail::post(&stopped, Disconnect(DoneReason::Requested));
-        crate::mail::post(&stopped, Disconnect(DoneReason::Shutdown));
-        crate::mail::post(&stopped, Explode);
+        crate::post::post(&stopped, Disconnect(DoneReason::Requested));
+        crate::post::post(&stopped, Disconnect(DoneReason::Shutdown));
+        crate::post::post(&stopped, Explode);
         let birth = world.birth();
         stillborn(
             &world.around,

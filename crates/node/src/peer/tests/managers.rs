@@ -21,10 +21,11 @@ use super::executor::{End, Executor, Socket, chunks};
 use super::*;
 use crate::audit::{Audit, Handled};
 use crate::connector::Connector;
-use crate::mail::{AuditPeers, post};
 use crate::node::Node;
 use crate::opening::{Mailbox, Mailboxes, tree};
 use crate::peer_manager::PeerManager;
+use crate::peer_manager::messages::AuditPeers;
+use crate::post::post;
 use crate::shared::{self, Shared};
 use crate::sync_manager::SyncManager;
 

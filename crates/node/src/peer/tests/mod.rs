@@ -27,7 +27,7 @@ use tokio_util::codec::Framed;
 
 use super::*;
 use crate::credit::block_budget;
-use crate::mail::Served;
+use crate::peer_manager::messages::Served;
 use crate::room::Room;
 use crate::serve::BlockSource;
 use crate::slots::{Limits, Slots};
@@ -108,9 +108,7 @@ impl ActorMessage for Explode {
     type Result = ();
 }
 
-impl crate::mail::Posted for Explode {
-    type Bound = crate::mail::Rare;
-}
+impl crate::post::Posted for Explode {}
 
 impl Handler<Explode> for Peer {
     type Result = ();

@@ -97,7 +97,7 @@ pub(super) fn order_block(actor: &Addr<Peer>, id: ConnId, ticket: u64) {
         hash: genesis().block_hash(),
         witness: true,
     };
-    crate::mail::post(actor, order);
+    crate::post::post(actor, order);
 }
 
 #[test]

@@ -1,0 +1,30 @@
+//! What a connection's `Peer` is sent.
+
+use bitcoin::BlockHash;
+use handfast_proto::lifecycle::{ConnId, DoneReason};
+
+use crate::post::posted;
+
+/// End this connection.
+#[derive(Debug)]
+pub(crate) struct Disconnect(pub(crate) DoneReason);
+
+/// Send a `ping`.
+#[derive(Debug)]
+pub(crate) struct Ping;
+
+/// SyncManager wants a block sent to a connection.
+#[derive(Debug)]
+pub(crate) struct ServeBlock {
+    /// The connection.
+    pub(crate) id: ConnId,
+    /// Comes back with [`Served`].
+    pub(crate) ticket: u64,
+    /// The block.
+    pub(crate) hash: BlockHash,
+    /// With witness data.
+    pub(crate) witness: bool,
+}
+
+posted!(by request: Disconnect, ServeBlock);
+posted!(rare: Ping);
