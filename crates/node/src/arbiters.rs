@@ -10,9 +10,6 @@ use actix_rt::ArbiterHandle;
 
 use crate::config::StartError;
 
-/// Most arbiters for connections. Validation wants the cores more.
-const MAX_NET: usize = 4;
-
 /// Where each actor runs.
 #[derive(Debug)]
 pub(crate) struct Arbiters {
@@ -26,22 +23,6 @@ pub(crate) struct Arbiters {
     pub(crate) net: Vec<ArbiterHandle>,
     /// In the order in which they are stopped.
     owned: Vec<(&'static str, Arbiter)>,
-}
-
-/// Arbiters for connections by the number of cores: one for every two of them.
-///
-/// None on a machine of two cores or one: connections share `core` with the
-/// managers there. A hop within a thread costs 120 ns, one to another thread 2.7 µs
-/// and, with fewer cores than busy threads, a change of context besides; each
-/// connection makes several. Measured on two cores: a quarter less CPU time for a
-/// connection that comes, shakes hands and goes.
-pub(crate) fn net_arbiters() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if cores <= 2 {
-        0
-    } else {
-        (cores / 2).min(MAX_NET)
-    }
 }
 
 /// Tasks that run before an event loop looks at its sockets and timers again. A turn of a

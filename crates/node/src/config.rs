@@ -8,8 +8,8 @@ use bitcoin::ScriptBuf;
 use bitcoin::pow::Work;
 use handfast_wire::Network;
 
-use crate::arbiters::net_arbiters;
-use crate::indexer::IndexName;
+use crate::indexed::IndexName;
+use crate::scheduling::net_arbiters;
 
 /// Inbound connections at most. Core: 125 in all, of which 10 are outbound.
 pub const DEFAULT_MAX_INBOUND: usize = 115;

@@ -27,6 +27,9 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::accept_queue::{self, AcceptQueue};
 
+/// What the listening sockets for peers are called.
+pub(crate) const PEERS: &str = "p2p";
+
 /// Where an entrance is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {

@@ -14,22 +14,21 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use actix::Addr;
+use actix::Recipient;
 use bitcoin::p2p::ServiceFlags;
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 use handfast_proto::peer_table::PeerRow;
 use handfast_proto::time::Now;
 
-use crate::peer::Peer;
 use crate::peer::messages::Disconnect;
-use crate::post::post;
+use crate::post::post_to;
 use crate::stats::{Counters, Traffic};
 
 #[derive(Debug)]
 struct Entry {
     introduction: Introduction,
     counters: Arc<Counters>,
-    actor: Addr<Peer>,
+    actor: Recipient<Disconnect>,
 }
 
 type Entries = BTreeMap<ConnId, Entry>;
@@ -58,7 +57,7 @@ impl HalfOpen {
         remote: SocketAddr,
         connected_at: Now,
         counters: Arc<Counters>,
-        actor: Addr<Peer>,
+        actor: Recipient<Disconnect>,
     ) -> Listed {
         let entry = Entry {
             introduction: nothing_said(id, direction, remote, connected_at),
@@ -105,10 +104,10 @@ impl HalfOpen {
     ) -> bool {
         let entries = self.lock();
         let meant = entries.values().filter(|entry| meant(&entry.introduction));
-        let actors: Vec<Addr<Peer>> = meant.map(|entry| entry.actor.clone()).collect();
+        let actors: Vec<Recipient<Disconnect>> = meant.map(|entry| entry.actor.clone()).collect();
         drop(entries);
         for actor in &actors {
-            post(actor, Disconnect(reason.clone()));
+            post_to(actor, Disconnect(reason.clone()));
         }
         !actors.is_empty()
     }
@@ -193,7 +192,7 @@ mod tests {
 
     fn list(all: &HalfOpen, id: u64, direction: Direction) -> Listed {
         let counters = Arc::new(Counters::new(Arc::default(), None));
-        let actor = Context::<Peer>::new().address();
+        let actor = Context::<crate::peer::Peer>::new().address().recipient();
         let now = Now::default();
         all.list(ConnId(id), direction, REMOTE, now, counters, actor)
     }

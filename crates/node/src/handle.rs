@@ -5,6 +5,7 @@
 //! queued before them, which are bounded by the credits, and never for validation.
 
 mod index;
+pub(crate) mod links;
 mod mining;
 mod operator;
 
@@ -31,10 +32,12 @@ use crate::event_counts::EventCounts;
 use crate::kernel_times::KernelTimes;
 use crate::node::messages as to_node;
 use crate::peer_manager::messages as to_peers;
-use crate::post::{ask, post};
+use crate::post::{ask, post, post_to};
 use crate::shared::Shared;
 use crate::sync_manager::messages as to_sync;
 use crate::view::{ChainView, ExitReason, Gone, ListenerInfo, NetworkInfo, PeerInfo, Phase};
+
+use links::{Links, LinksCell};
 
 pub use index::FindError;
 pub(crate) use mining::default_threads;
@@ -100,6 +103,7 @@ pub enum DisconnectFailure {
 #[derive(Clone)]
 pub struct NodeHandle {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) links: LinksCell,
 }
 
 impl std::fmt::Debug for NodeHandle {
@@ -166,7 +170,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn peers(&self) -> Result<Vec<PeerInfo>, Gone> {
-        ask(&self.shared.links()?.peers, to_peers::Peers).await
+        ask(&self.links()?.peers, to_peers::Peers).await
     }
 
     /// The connections that ended last, newest last.
@@ -174,7 +178,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn peer_history(&self) -> Result<Vec<HistoryRow>, Gone> {
-        ask(&self.shared.links()?.peers, to_peers::PeerHistory).await
+        ask(&self.links()?.peers, to_peers::PeerHistory).await
     }
 
     /// Leaves inbound connections from `host` out of [`Self::peer_history`] from now on, and
@@ -185,11 +189,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn leave_out_of_history(&self, host: Option<IpAddr>) -> Result<(), Gone> {
-        ask(
-            &self.shared.links()?.peers,
-            to_peers::LeaveOutOfHistory(host),
-        )
-        .await
+        ask(&self.links()?.peers, to_peers::LeaveOutOfHistory(host)).await
     }
 
     /// The addresses that the operator named, and whether they are connected.
@@ -197,7 +197,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn added_nodes(&self) -> Result<Vec<AddedNode>, Gone> {
-        ask(&self.shared.links()?.peers, to_peers::AddedNodes).await
+        ask(&self.links()?.peers, to_peers::AddedNodes).await
     }
 
     /// What sync is doing, and why.
@@ -205,7 +205,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn sync_state(&self) -> Result<SyncState, Gone> {
-        let mut state = ask(&self.shared.links()?.sync, to_sync::QuerySyncState).await?;
+        let mut state = ask(&self.links()?.sync, to_sync::QuerySyncState).await?;
         if state.phase == sync::Phase::NoPeers {
             let (outlook, now) = self.outlook();
             if let Some(trouble) = outlook.trouble(now) {
@@ -237,7 +237,7 @@ impl NodeHandle {
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn audit(&self) -> Result<Audit, Gone> {
         let (answer, wait) = tokio::sync::oneshot::channel();
-        let peers = &self.shared.links()?.peers;
+        let peers = &self.links()?.peers;
         post(peers, to_peers::AuditPeers { answer });
         wait.await.map_err(|_| Gone::Stopping)
     }
@@ -251,11 +251,7 @@ impl NodeHandle {
         name: String,
         command: AddNodeCommand,
     ) -> Result<(), AddNodeFailure> {
-        ask(
-            &self.shared.links()?.peers,
-            to_peers::AddNode { name, command },
-        )
-        .await??;
+        ask(&self.links()?.peers, to_peers::AddNode { name, command }).await??;
         Ok(())
     }
 
@@ -264,12 +260,7 @@ impl NodeHandle {
     /// # Errors
     /// No such peer, or [`Gone`].
     pub async fn disconnect(&self, target: DisconnectTarget) -> Result<(), DisconnectFailure> {
-        if ask(
-            &self.shared.links()?.peers,
-            to_peers::DisconnectPeer { target },
-        )
-        .await?
-        {
+        if ask(&self.links()?.peers, to_peers::DisconnectPeer { target }).await? {
             Ok(())
         } else {
             Err(DisconnectFailure::NotConnected)
@@ -281,7 +272,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts.
     pub fn bans(&self) -> Result<(Vec<Ban>, i64), Gone> {
-        self.shared.links()?;
+        self.links()?;
         let now = self.shared.clock.now();
         let bans = self.shared.bans.load().rows(now).collect();
         Ok((bans, now.unix.into()))
@@ -293,7 +284,7 @@ impl NodeHandle {
     /// # Errors
     /// The list's refusal, or [`Gone`].
     pub async fn ban(&self, order: BanOrder) -> Result<(), BanFailure> {
-        ask(&self.shared.links()?.peers, to_peers::BanPeers { order }).await??;
+        ask(&self.links()?.peers, to_peers::BanPeers { order }).await??;
         let shared = self.shared.clone();
         if let Err(error) = off_the_arbiter(move || shared.save_bans()).await? {
             tracing::warn!(%error, "cannot save bans.dat; trying again when the bans change, and at the end");
@@ -308,10 +299,7 @@ impl NodeHandle {
     pub async fn submit_block(&self, block: RawBlock) -> Result<SubmitResult, Gone> {
         self.accepts_writes()?;
         let (answer, wait) = tokio::sync::oneshot::channel();
-        post(
-            &self.shared.links()?.sync,
-            to_sync::SubmitBlock { block, answer },
-        );
+        post(&self.links()?.sync, to_sync::SubmitBlock { block, answer });
         wait.await.map_err(|_| Gone::Stopping)
     }
 
@@ -323,7 +311,7 @@ impl NodeHandle {
         self.accepts_writes()?;
         let (answer, wait) = tokio::sync::oneshot::channel();
         post(
-            &self.shared.links()?.sync,
+            &self.links()?.sync,
             to_sync::SubmitHeader { header, answer },
         );
         wait.await.map_err(|_| Gone::Stopping)
@@ -334,7 +322,7 @@ impl NodeHandle {
     /// # Errors
     /// Why it is not asked, or [`Gone`].
     pub async fn fetch_block(&self, id: ConnId, hash: BlockHash) -> Result<(), FetchFailure> {
-        ask(&self.shared.links()?.sync, to_sync::FetchBlock { id, hash }).await??;
+        ask(&self.links()?.sync, to_sync::FetchBlock { id, hash }).await??;
         Ok(())
     }
 
@@ -343,7 +331,7 @@ impl NodeHandle {
     /// # Errors
     /// The store's error, or [`Gone`].
     pub async fn block(&self, hash: BlockHash, witness: bool) -> Result<Bytes, BlockError> {
-        let reader = self.shared.links()?.reader.clone();
+        let reader = self.links()?.reader.clone();
         let read = move || {
             if witness {
                 reader.read(&hash)
@@ -362,7 +350,7 @@ impl NodeHandle {
         &self,
         hash: BlockHash,
     ) -> Result<Vec<Vec<SpentOutput>>, BlockError> {
-        let reader = self.shared.links()?.reader.clone();
+        let reader = self.links()?.reader.clone();
         Ok(off_the_arbiter(move || reader.spent_outputs(&hash)).await??)
     }
 
@@ -411,8 +399,8 @@ impl NodeHandle {
 
     /// Begins the shutdown; `why` is logged and shown. A second call changes nothing.
     pub fn shutdown(&self, why: &str) {
-        post(
-            &self.shared.node,
+        post_to(
+            &self.shared.node.shutdown,
             to_node::Shutdown {
                 why: why.to_owned(),
             },
@@ -431,6 +419,15 @@ impl NodeHandle {
             .ok()
             .and_then(|reason| reason.clone());
         ended.unwrap_or_else(|| ExitReason::Failed("the node's own actor died".into()))
+    }
+
+    /// The actors, unless they do not run yet or do not run any more.
+    pub(crate) fn links(&self) -> Result<&Links, Gone> {
+        match (self.links.get(), self.phase()) {
+            (Some(links), _) => Ok(links),
+            (None, Phase::Starting | Phase::Running) => Err(Gone::Starting),
+            (None, Phase::Stopping) => Err(Gone::Stopping),
+        }
     }
 
     fn accepts_writes(&self) -> Result<(), Gone> {

@@ -5,7 +5,6 @@
 //! core and no more: it is scheduled as work that is not urgent.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -18,51 +17,15 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::NodeConfig;
+use crate::indexed::{IndexName, Indexed};
 use crate::scheduling::{Policy, schedule_this_thread};
 use crate::shared::Shared;
 use crate::view::Phase;
 
-/// Where they lie in the network's directory, as in Bitcoin Core's.
-const DIRECTORY: &str = "indexes";
 /// After a failure, until it is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 /// Between two lines of the log about progress.
 const TELL_EVERY: Duration = Duration::from_secs(30);
-
-/// An index, and news of how far it is.
-#[derive(Debug)]
-pub(crate) struct Indexed {
-    pub(crate) name: IndexName,
-    pub(crate) index: Index,
-    pub(crate) standing: watch::Sender<Standing>,
-}
-
-/// An index that a node can keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum IndexName {
-    /// Transactions by their ids.
-    Transactions,
-    /// Transactions by the outputs that they spend.
-    Spenders,
-}
-
-impl IndexName {
-    /// All of them, in the order in which Bitcoin Core lists them.
-    pub const ALL: [Self; 2] = [Self::Transactions, Self::Spenders];
-
-    /// Its name in options, directories and `getindexinfo`, which is Bitcoin Core's.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Transactions => "txindex",
-            Self::Spenders => "txospenderindex",
-        }
-    }
-
-    fn directory(self, datadir: &Path) -> PathBuf {
-        datadir.join(DIRECTORY).join(self.text())
-    }
-}
 
 /// The indexes that the operator wants. Touches nothing. Of one that is there and not wanted
 /// it says so: it takes space, and only the operator knows whether the option was left out on

@@ -24,6 +24,7 @@ mod descriptors;
 mod entrance;
 mod event_counts;
 mod frame_reader;
+mod indexed;
 mod indexer;
 mod intake;
 mod interfaces;
@@ -76,7 +77,7 @@ pub use handle::{
     AddAddressFailure, AddNodeFailure, BanFailure, BlockError, ConnectFailure, DisconnectFailure,
     FetchFailure, FindError, GenerateError, MiningFailure, NodeHandle, NotRegtest,
 };
-pub use indexer::IndexName;
+pub use indexed::IndexName;
 pub use kernel_times::KernelTimes;
 pub use node::{BoundNode, Node};
 pub use stats::{ByCommand, Totals, Traffic};

@@ -7,7 +7,7 @@ use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduct
 use handfast_proto::time::Now;
 
 use crate::half_open::Listed;
-use crate::peer::PeerLink;
+use crate::peer::link::PeerLink;
 use crate::peer_manager::messages::{PeerAdd, PeerDone};
 use crate::post::post_to;
 use crate::room::Place;

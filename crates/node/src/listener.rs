@@ -34,7 +34,7 @@ use crate::prober;
 use crate::vital::Vital;
 
 /// What the sockets for peers are called.
-pub(crate) const NAME: &str = "p2p";
+use crate::entrance::PEERS as NAME;
 
 /// First pause when the system has no descriptor or memory for another socket.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, System};
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, System};
 use handfast_chain::{ChainOptions, DirLock, OpenError};
 use handfast_proto::peer_table::{EXTRA_OUTBOUND, MAX_MANUAL};
 use tokio::sync::watch;
@@ -21,7 +21,8 @@ use crate::config::{NodeConfig, StartError};
 use crate::descriptors::OpenFiles;
 use crate::entrance::Entrances;
 use crate::handle::NodeHandle;
-use crate::node::messages::{ActorDied, Opened, Shutdown};
+use crate::handle::links::LinksCell;
+use crate::node::messages::{ActorDied, Open, Opened, Shutdown, ToNode};
 use crate::opening::{self, Mailboxes};
 use crate::peer_manager::messages::AddressRows;
 use crate::post::ask;
@@ -168,7 +169,7 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         datadir: config.datadir.clone(),
         user_agent: config.user_agent.clone(),
         listen,
-        node: ctx.address(),
+        node: to_node(&ctx.address()),
         exit: ended,
         slots: Slots::new(limits),
         entrances,
@@ -179,6 +180,7 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
     let mut options = ChainOptions::new(config.network.clone(), config.datadir.clone());
     options.script_threads = config.script_threads;
     options.lock = Some(lock);
+    let links = LinksCell::default();
     let mailboxes = Mailboxes::new();
     opening::open(options, &config, &mailboxes, shared.clone());
     let blueprint = Box::new(Blueprint {
@@ -186,6 +188,7 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         files,
         listening,
         mailboxes,
+        links: links.clone(),
     });
     ctx.run(Node {
         shared: shared.clone(),
@@ -195,7 +198,15 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         measured_at: 0,
         saved_as: Rc::default(),
     });
-    NodeHandle { shared }
+    NodeHandle { shared, links }
+}
+
+pub(crate) fn to_node(node: &Addr<Node>) -> ToNode {
+    ToNode {
+        shutdown: node.clone().recipient(),
+        died: node.clone().recipient(),
+        opened: node.clone().recipient(),
+    }
 }
 
 impl Actor for Node {
@@ -288,7 +299,7 @@ impl Node {
         self.exit.send_replace(Some(reason));
     }
 
-    fn begin(&mut self, opened: opening::Open, ctx: &mut Context<Self>) {
+    fn begin(&mut self, opened: Open, ctx: &mut Context<Self>) {
         let State::Opening(blueprint, arbiters) =
             std::mem::replace(&mut self.state, State::Stopping)
         else {

@@ -217,7 +217,7 @@ fn a_panic_in_a_manager_ends_the_node_with_a_failure() {
             async |node| {
                 let _remote = handshake(node).await;
                 audit_of(node, 1, 1).await;
-                let links = node.shared.links().expect("it runs");
+                let links = node.links().expect("it runs");
                 match who {
                     "PeerManager" => post(&links.peers, Explode),
                     _ => post(&links.sync, Explode),

@@ -8,19 +8,17 @@ use actix::Addr;
 use actix::dev::channel::{AddressReceiver, channel};
 use bitcoin::block::Header;
 use handfast_chain::{Chain, ChainOptions, Event, InitialChain, OpenError, Replay};
-use handfast_proto::address_book::Row;
 use handfast_proto::bans::BanList;
 use handfast_proto::headers::HeaderTree;
-use handfast_proto::mining::Totals;
 
 use crate::bans_file;
 use crate::config::NodeConfig;
 use crate::kernel_events::{Report, report};
 use crate::mining_file;
-use crate::node::messages::{ActorDied, Opened};
+use crate::node::messages::{ActorDied, Open, Opened};
 use crate::peer_manager::PeerManager;
 use crate::peers_file;
-use crate::post::post;
+use crate::post::{post, post_to};
 use crate::shared::Shared;
 use crate::sync_manager::SyncManager;
 use crate::sync_manager::messages::Kernel;
@@ -63,17 +61,6 @@ impl Mailboxes {
     }
 }
 
-/// What opening gives.
-#[derive(Debug)]
-pub(crate) struct Open {
-    pub(crate) chain: Chain,
-    pub(crate) tree: HeaderTree,
-    pub(crate) addresses: Vec<Row>,
-    pub(crate) bans: BanList,
-    /// Of the runs before.
-    pub(crate) mined: Totals,
-}
-
 /// Opens on a new thread and posts [`Opened`] to `Node`.
 pub(crate) fn open(
     mut options: ChainOptions,
@@ -96,7 +83,9 @@ pub(crate) fn open(
                 match report(event) {
                     Report::Answer(answer) => answers.push(answer),
                     Report::Warnings(warnings) => events.set_warnings(&warnings),
-                    Report::Fatal(how) => post(&events.node, ActorDied { who: "kernel", how }),
+                    Report::Fatal(how) => {
+                        post_to(&events.node.died, ActorDied { who: "kernel", how })
+                    }
                 }
             }
             post(&sync, Kernel(answers));
@@ -137,13 +126,13 @@ pub(crate) fn open(
                 message: text.unwrap_or_else(|| "no message".into()),
             })
         });
-        post(&shared.node, Opened(opened));
+        post_to(&shared.node.opened, Opened(opened));
     };
     let thread = std::thread::Builder::new()
         .name("open".into())
         .spawn(opening);
     if let Err(source) = thread {
-        post(&node, Opened(Err(OpenError::Io { path, source })));
+        post_to(&node.opened, Opened(Err(OpenError::Io { path, source })));
     }
 }
 

@@ -10,13 +10,13 @@ use crate::peer_manager::PeerManager;
 use crate::peer_manager::messages::{
     AddAddress, Connect, KnownAddresses, PingPeers, SendPacket, SetNetworkActive,
 };
-use crate::post::post;
+use crate::post::post_to;
 
 impl Handler<PingPeers> for PeerManager {
     type Result = ();
     fn handle(&mut self, _: PingPeers, _: &mut Self::Context) {
         for link in self.links.values() {
-            post(&link.actor, Ping);
+            post_to(&link.actor.ping, Ping);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Input is a stream of frames that is read as fast as it may be, output a queue emptied by the actor's
 //! own writer; both are items of the actor, so that its end closes the socket.
 
+pub(crate) mod link;
 pub(crate) mod messages;
 
 use std::future::Future;
@@ -36,7 +37,8 @@ use crate::half_open::{HalfOpen, Listed};
 use crate::large_frames::LargeFrames;
 use crate::lifecycle::{Birth, Lifecycle};
 use crate::outbox::{Outbox, QueuedToAll, outbox, write_queue};
-use crate::peer::messages::{Disconnect, Ping, ServeBlock};
+use crate::peer::link::PeerLink;
+use crate::peer::messages::{Disconnect, Ping, ServeBlock, ToPeer};
 use crate::peer_manager::messages::{PeerAdd, PeerDone, PeerInput};
 use crate::post::post_to;
 use crate::room::Place;
@@ -95,14 +97,6 @@ impl Remote {
     }
 }
 
-/// The managers' way to one connection.
-#[derive(Clone, Debug)]
-pub(crate) struct PeerLink {
-    pub(crate) actor: Addr<Peer>,
-    pub(crate) outbox: Outbox,
-    pub(crate) counters: Arc<Counters>,
-}
-
 /// The actor of one connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -118,6 +112,14 @@ pub(crate) struct Peer {
     listed: Option<Listed>,
     /// Made with the first order.
     serving: Option<mpsc::UnboundedSender<ServeBlock>>,
+}
+
+fn to_peer(actor: &Addr<Peer>) -> ToPeer {
+    ToPeer {
+        disconnect: actor.clone().recipient(),
+        ping: actor.clone().recipient(),
+        serve: actor.clone().recipient(),
+    }
 }
 
 /// Starts the actor of one connection on the current arbiter. Every connection
@@ -163,7 +165,7 @@ where
     let counters = Arc::new(Counters::new(around.totals.clone(), birth.local));
 
     let mut ctx = Context::new();
-    let (all, address) = (&around.half_open, ctx.address());
+    let (all, address) = (&around.half_open, ctx.address().recipient());
     let listed = all.list(
         birth.id,
         direction,
@@ -253,7 +255,7 @@ impl Peer {
                     // Given back: nobody is told to leave the handshake any more.
                     self.place = None;
                     let link = PeerLink {
-                        actor: ctx.address(),
+                        actor: to_peer(&ctx.address()),
                         outbox: self.outbox.clone(),
                         counters: self.counters.clone(),
                     };

@@ -25,18 +25,17 @@ use crate::connector::Connector;
 use crate::connector::messages::{Dial, Resolve};
 use crate::credit::Credit;
 use crate::outlook_log;
-use crate::peer::PeerLink;
+use crate::peer::link::PeerLink;
 use crate::peer::messages::{Disconnect, ServeBlock};
 use crate::peer_log::PeerLog;
 use crate::peer_manager::messages::{
     AddNode, AddedNodes, AddressRows, BanPeers, DialFailed, DisconnectPeer, Drain,
     LeaveOutOfHistory, NotDialled, PeerHistory, Peers, Resolved, Served, StopPeers, SyncCommand,
 };
-use crate::post::post;
+use crate::post::{post, post_to};
 use crate::shared::Shared;
 use crate::slots::{Queued, Slot};
-use crate::sync_manager::SyncManager;
-use crate::sync_manager::messages::{SyncAdd, SyncDone, SyncInput};
+use crate::sync_manager::messages::{SyncAdd, SyncDone, SyncInput, ToSync};
 use crate::turns;
 use crate::view::PeerInfo;
 use crate::vital::Vital;
@@ -51,7 +50,7 @@ pub(crate) struct PeerManager {
     handled: Handled,
     log: PeerLog,
     queue: FairQueue<queue::FromPeer>,
-    sync: Addr<SyncManager>,
+    sync: ToSync,
     connector: Addr<Connector>,
     pub(crate) shared: Arc<Shared>,
     vital: Vital,
@@ -70,11 +69,11 @@ struct Carried {
 impl PeerManager {
     pub(crate) fn new(
         table: PeerTable,
-        sync: Addr<SyncManager>,
+        sync: ToSync,
         connector: Addr<Connector>,
         shared: Arc<Shared>,
     ) -> Self {
-        let vital = Vital::new("PeerManager", shared.node.clone());
+        let vital = Vital::new("PeerManager", shared.node.died.clone());
         Self {
             table,
             links: BTreeMap::new(),
@@ -110,8 +109,8 @@ impl PeerManager {
                         .queued
                         .take()
                         .expect("L3: a peer is admitted by its own Add");
-                    post(
-                        &self.sync,
+                    post_to(
+                        &self.sync.add,
                         SyncAdd {
                             introduction,
                             queued,
@@ -126,7 +125,7 @@ impl PeerManager {
                         .expect("L3: a peer is retired by its own Done");
                     self.tally.retired(id);
                     self.publish_census();
-                    post(&self.sync, SyncDone { id, queued, slot });
+                    post_to(&self.sync.done, SyncDone { id, queued, slot });
                 }
                 Effect::Forward { id, message } => {
                     if matches!(message, Message::Block(_)) {
@@ -136,8 +135,8 @@ impl PeerManager {
                         .credit
                         .take()
                         .expect("a message is forwarded once, when it arrives");
-                    post(
-                        &self.sync,
+                    post_to(
+                        &self.sync.input,
                         SyncInput {
                             id,
                             message,
@@ -202,7 +201,7 @@ impl PeerManager {
     fn disconnect(&self, id: ConnId, reason: DoneReason) {
         if let Some(link) = self.links.get(&id) {
             tracing::debug!(peer = id.0, %reason, "disconnecting");
-            post(&link.actor, Disconnect(reason));
+            post_to(&link.actor.disconnect, Disconnect(reason));
         }
     }
 
@@ -336,7 +335,7 @@ impl Handler<ServeBlock> for PeerManager {
     fn handle(&mut self, order: ServeBlock, _: &mut Self::Context) {
         // Without a link its Done is on the way to SyncManager, which forgets the order then.
         if let Some(link) = self.links.get(&order.id) {
-            post(&link.actor, order);
+            post_to(&link.actor.serve, order);
         }
     }
 }
@@ -345,7 +344,7 @@ impl Handler<Served> for PeerManager {
     type Result = ();
     fn handle(&mut self, served: Served, _: &mut Self::Context) {
         if self.links.contains_key(&served.id) {
-            post(&self.sync, served);
+            post_to(&self.sync.served, served);
         }
     }
 }

@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use actix::Addr;
 use arc_swap::ArcSwap;
-use handfast_chain::{BlockReader, Progress};
+use handfast_chain::Progress;
 use handfast_proto::address_relay::OwnAddress;
 use handfast_proto::bans::BanList;
 use handfast_proto::handshake::PROTOCOL_VERSION;
@@ -25,34 +24,19 @@ use crate::accept_queue::Overflows;
 use crate::bans_file;
 use crate::clock::Clock;
 use crate::config::MiningConfig;
-use crate::entrance::Entrances;
+use crate::entrance::{Entrances, PEERS};
 use crate::event_counts::EventCounters;
 use crate::half_open::HalfOpen;
-use crate::indexer::{IndexName, Indexed};
+use crate::indexed::{IndexName, Indexed};
 use crate::kernel_times::KernelTimes;
-use crate::listener;
-use crate::miner::Miner;
 use crate::mining_file;
-use crate::node::Node;
-use crate::peer_manager::PeerManager;
+use crate::node::messages::ToNode;
 use crate::slots::Slots;
 use crate::stats::TotalCounters;
-use crate::sync_manager::SyncManager;
-use crate::view::{
-    ChainView, ExitReason, Gone, Intake, ListenerInfo, LocalAddress, NetworkInfo, Phase,
-};
+use crate::view::{ChainView, ExitReason, Intake, ListenerInfo, LocalAddress, NetworkInfo, Phase};
 
 /// What a start is at first. Core's words.
 const LOADING: &str = "Loading block index…";
-
-/// The actors that answer, once they run.
-#[derive(Debug)]
-pub(crate) struct Links {
-    pub(crate) peers: Addr<PeerManager>,
-    pub(crate) sync: Addr<SyncManager>,
-    pub(crate) miner: Addr<Miner>,
-    pub(crate) reader: BlockReader,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -71,8 +55,7 @@ pub(crate) struct Shared {
     pub(crate) mining_config: MiningConfig,
     /// Told of after every change of `view`.
     pub(crate) news: watch::Sender<()>,
-    pub(crate) links: OnceLock<Links>,
-    pub(crate) node: Addr<Node>,
+    pub(crate) node: ToNode,
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
     pub(crate) slots: Slots,
     pub(crate) totals: Arc<TotalCounters>,
@@ -137,7 +120,7 @@ pub(crate) struct Birth {
     pub(crate) datadir: PathBuf,
     pub(crate) user_agent: String,
     pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) node: Addr<Node>,
+    pub(crate) node: ToNode,
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
     pub(crate) slots: Slots,
     pub(crate) entrances: Entrances,
@@ -169,7 +152,6 @@ impl Shared {
             mining: ArcSwap::from_pointee(MiningState::off(birth.mining.interval)),
             mining_config: birth.mining,
             news: watch::Sender::new(()),
-            links: OnceLock::new(),
             node: birth.node,
             exit: birth.exit,
             slots: birth.slots,
@@ -188,15 +170,6 @@ impl Shared {
             saved_bans: Mutex::default(),
             saved_mined: Mutex::default(),
             disk: AtomicU64::new(0),
-        }
-    }
-
-    /// The actors, unless they do not run yet or do not run any more.
-    pub(crate) fn links(&self) -> Result<&Links, Gone> {
-        match (self.links.get(), self.view.load().phase) {
-            (Some(links), _) => Ok(links),
-            (None, Phase::Starting | Phase::Running) => Err(Gone::Starting),
-            (None, Phase::Stopping) => Err(Gone::Stopping),
         }
     }
 
@@ -413,7 +386,7 @@ impl Shared {
     fn intake(&self) -> Intake {
         let mut sum = Intake::default();
         for entrance in self.entrances.all() {
-            if entrance.name() == listener::NAME {
+            if entrance.name() == PEERS {
                 let info = entrance.info();
                 sum.accepted += info.accepted;
                 sum.banned += info.refused.banned;

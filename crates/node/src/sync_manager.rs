@@ -8,7 +8,7 @@ pub(crate) mod messages;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
+use actix::{Actor, ActorContext, Context, Handler, MessageResult};
 use bitcoin::BlockHash;
 use handfast_chain::Chain;
 use handfast_proto::fair_queue::{FairQueue, LIFECYCLE, cost};
@@ -25,9 +25,8 @@ use crate::audit::{Audit, Handled};
 use crate::credit::BlockShare;
 use crate::kernel_events::{keep, known_height, tag};
 use crate::peer::messages::ServeBlock;
-use crate::peer_manager::PeerManager;
-use crate::peer_manager::messages::{Served, SyncCommand};
-use crate::post::post;
+use crate::peer_manager::messages::{Served, SyncCommand, ToPeers};
+use crate::post::post_to;
 use crate::shared::Shared;
 use crate::snapshot::Publisher;
 use crate::sync_log::SyncLog;
@@ -44,7 +43,7 @@ pub(crate) struct SyncManager {
     machine: Machine,
     /// `None` after [`StopSync`]: the kernel is closed by its only owner then.
     chain: Option<Arc<Chain>>,
-    peers: Addr<PeerManager>,
+    peers: ToPeers,
     shared: Arc<Shared>,
     publisher: Publisher,
     log: SyncLog,
@@ -63,7 +62,7 @@ impl SyncManager {
     pub(crate) fn new(
         mut machine: Machine,
         chain: Arc<Chain>,
-        peers: Addr<PeerManager>,
+        peers: ToPeers,
         shared: Arc<Shared>,
     ) -> Self {
         let mut publisher = Publisher::new(shared.clone());
@@ -81,7 +80,7 @@ impl SyncManager {
             next_ticket: 0,
             handled: Handled::default(),
             queue: FairQueue::default(),
-            vital: Vital::new("SyncManager", shared.node.clone()),
+            vital: Vital::new("SyncManager", shared.node.died.clone()),
             shared,
         }
     }
@@ -127,8 +126,8 @@ impl SyncManager {
                     hash,
                     witness,
                 } => {
-                    post(
-                        &self.peers,
+                    post_to(
+                        &self.peers.serve,
                         ServeBlock {
                             id,
                             ticket,
@@ -157,7 +156,7 @@ impl SyncManager {
     }
 
     fn order(&self, order: SyncOrder) {
-        post(&self.peers, SyncCommand(order));
+        post_to(&self.peers.command, SyncCommand(order));
     }
 
     fn ticket(&mut self, answer: oneshot::Sender<SubmitResult>) -> u64 {

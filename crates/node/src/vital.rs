@@ -1,21 +1,20 @@
 //! The guard of an actor that the node cannot run without.
 
-use actix::Addr;
+use actix::Recipient;
 
-use crate::node::Node;
 use crate::node::messages::ActorDied;
-use crate::post::post;
+use crate::post::post_to;
 
 /// Tells `Node` when its actor is dropped without having been told to stop: it
 /// panicked, or its arbiter ended.
 #[derive(Debug)]
 pub(crate) struct Vital {
     who: &'static str,
-    node: Option<Addr<Node>>,
+    node: Option<Recipient<ActorDied>>,
 }
 
 impl Vital {
-    pub(crate) fn new(who: &'static str, node: Addr<Node>) -> Self {
+    pub(crate) fn new(who: &'static str, node: Recipient<ActorDied>) -> Self {
         Self {
             who,
             node: Some(node),
@@ -36,7 +35,7 @@ impl Drop for Vital {
         } else {
             "its arbiter ended"
         };
-        post(
+        post_to(
             &node,
             ActorDied {
                 who: self.who,

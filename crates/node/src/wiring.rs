@@ -27,22 +27,26 @@ use crate::credit::block_budget;
 use crate::descriptors::OpenFiles;
 use crate::frame_reader::Exceeding;
 use crate::handle::default_threads;
+use crate::handle::links::{Links, LinksCell};
 use crate::indexer;
 use crate::intake::Intake;
 use crate::interfaces;
 use crate::large_frames::LargeFrames;
 use crate::listener::{Bound, Listener};
 use crate::miner::Miner;
-use crate::opening::{Mailbox, Mailboxes, Open};
+use crate::node::messages::Open;
+use crate::opening::{Mailbox, Mailboxes};
 use crate::outbox::QueuedToAll;
 use crate::peer::Surroundings;
 use crate::peer_manager::PeerManager;
+use crate::peer_manager::messages::ToPeers;
 use crate::room::Room;
 use crate::seeds::Seeds;
 use crate::serve::{Library, READERS};
-use crate::shared::{Links, Shared};
+use crate::shared::Shared;
 use crate::spill::SpillFile;
 use crate::sync_manager::SyncManager;
+use crate::sync_manager::messages::ToSync;
 use crate::vital::Vital;
 
 /// What is needed to start the actors, once the kernel is open.
@@ -52,6 +56,7 @@ pub(crate) struct Blueprint {
     pub(crate) files: OpenFiles,
     pub(crate) listening: Vec<Bound>,
     pub(crate) mailboxes: Mailboxes,
+    pub(crate) links: LinksCell,
 }
 
 /// Everything that runs, for the one who stops it.
@@ -79,6 +84,7 @@ pub(crate) fn start(
         files,
         listening,
         mailboxes: Mailboxes { peers, sync },
+        links,
     } = blueprint;
     warn_of_files(files, &config);
     let seeds = Seeds::new(config.seed);
@@ -98,7 +104,7 @@ pub(crate) fn start(
     // Links first: nobody who was let in finds them missing.
     let reader = chain.reader();
     let miner = Mailbox::new();
-    let linked = shared.links.set(Links {
+    let linked = links.set(Links {
         peers: peers.addr.clone(),
         sync: sync.addr.clone(),
         miner: miner.addr.clone(),
@@ -116,21 +122,21 @@ pub(crate) fn start(
         chain: chain.clone(),
         indexers: vec![],
     };
-    let vital = |who| Vital::new(who, shared.node.clone());
+    let vital = |who| Vital::new(who, shared.node.died.clone());
     // Made here, and not on its arbiter: it publishes what the kernel has, and that
     // comes before the phase that lets readers look.
     let reader = chain.reader();
-    let manager = SyncManager::new(machine, chain, peers.addr.clone(), shared.clone());
+    let manager = SyncManager::new(machine, chain, to_peers(&peers.addr), shared.clone());
     running.indexers = indexer::start(shared, &reader);
     run_on(&arbiters.core, sync.messages, move || manager);
     run_on(&arbiters.miner, miner.messages, {
-        let (sync, shared) = (sync.addr.clone(), shared.clone());
+        let (sync, shared) = (sync.addr.clone().recipient(), shared.clone());
         let machine = miner_config(&config, seeds.of("miner"));
         let (at_start, totals) = (mine_at_start(&config), open.mined);
         move || Miner::new(machine, totals, sync, shared, at_start)
     });
     run_on(&arbiters.core, peers.messages, {
-        let (sync, connector, shared) = (sync.addr, connector.addr, shared.clone());
+        let (sync, connector, shared) = (to_sync(&sync.addr), connector.addr, shared.clone());
         move || PeerManager::new(table, sync, connector, shared)
     });
     let results = Results {
@@ -254,6 +260,25 @@ fn surroundings(
         half_open: shared.half_open.clone(),
         seed: seeds.of("sessions"),
         magic: config.network.magic(),
+    }
+}
+
+/// PeerManager, as SyncManager knows it.
+pub(crate) fn to_peers(peers: &Addr<PeerManager>) -> ToPeers {
+    ToPeers {
+        command: peers.clone().recipient(),
+        serve: peers.clone().recipient(),
+    }
+}
+
+/// SyncManager, as PeerManager knows it.
+pub(crate) fn to_sync(sync: &Addr<SyncManager>) -> ToSync {
+    ToSync {
+        add: sync.clone().recipient(),
+        input: sync.clone().recipient(),
+        done: sync.clone().recipient(),
+        served: sync.clone().recipient(),
+        audit: sync.clone().recipient(),
     }
 }
 

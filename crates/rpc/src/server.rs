@@ -39,6 +39,7 @@ mod large;
 mod long_calls;
 mod once;
 mod probes;
+mod progress;
 mod queue;
 mod rest;
 mod running;

@@ -71,7 +71,7 @@ pub enum DecodeError {
         field: &'static str,
     },
     /// The payload is longer than any well-formed one of its command
-    /// ([`crate::limits::max_payload`]), and too long to be kept on the chance that the rest
+    /// ([`crate::message::max_payload`]), and too long to be kept on the chance that the rest
     /// is to be ignored. It was discarded as it came.
     #[error("{command}: payload of {got} bytes, of which at most {max} mean something")]
     Overlong {

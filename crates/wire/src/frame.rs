@@ -6,7 +6,7 @@
 //! allocation of its own that grows with what arrives and never beyond what was
 //! announced; it leaves the codec with the payload. Payloads that nobody will
 //! look at are discarded as they arrive, as is what comes behind the longest message of a
-//! command ([`max_payload`](crate::limits::max_payload)). Between frames the codec holds
+//! command ([`max_payload`](crate::message::max_payload)). Between frames the codec holds
 //! [`MIN_READ_AHEAD`], more (up to [`MAX_READ_AHEAD`]) while reads fill it.
 //! [`Codec::payload`] tells the caller of a long payload before it is read.
 //!

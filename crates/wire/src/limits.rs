@@ -1,7 +1,5 @@
 //! Limits of the protocol. Each names its unit and the constant of Bitcoin Core it equals.
 
-use crate::message::Kind;
-
 /// Longest command, bytes. Core `CMessageHeader::MESSAGE_TYPE_SIZE`.
 pub const MAX_COMMAND: usize = 12;
 /// Longest payload of any message, bytes. Core `MAX_PROTOCOL_MESSAGE_LENGTH`.
@@ -28,7 +26,7 @@ pub const MAX_ADDRV2_BYTES: usize = 512;
 /// short command what goes beyond is hashed and discarded as it comes, and of a long one
 /// ([`LONGEST_PREFIX`]) the whole message. Nobody ever appended more than a few bytes.
 pub const MAX_TRAILING_BYTES: usize = 1_024;
-/// Longest [`max_payload`] of a command whose overlong payload is read as far as that and
+/// Longest [`max_payload`](crate::message::max_payload) of a command whose overlong payload is read as far as that and
 /// the rest ignored, bytes; that of a command with a longer one is dropped. Core reads all.
 pub const LONGEST_PREFIX: usize = 32 * 1_024;
 /// Largest count that a list may announce. Core `MAX_SIZE`, above which reading it fails.
@@ -43,11 +41,3 @@ pub const MAX_EARLY_PAYLOAD: usize = 5_000;
 pub const MAX_EARLY_BYTES: usize = 32 * 1_024;
 /// Largest amount of money, satoshi. Core `MAX_MONEY`.
 pub const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
-
-/// The longest payload of a frame of `command` that is kept, bytes.
-///
-/// Commands that we do not know, and blocks and transactions, may use all of
-/// [`MAX_PAYLOAD_BYTES`].
-pub fn max_payload(command: &str) -> usize {
-    Kind::from_name(command).map_or(MAX_PAYLOAD_BYTES, Kind::max_payload)
-}

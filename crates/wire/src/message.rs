@@ -121,5 +121,13 @@ impl Kind {
     }
 }
 
+/// The longest payload of a frame of `command` that is kept, bytes.
+///
+/// Commands that we do not know, and blocks and transactions, may use all of
+/// [`MAX_PAYLOAD_BYTES`].
+pub fn max_payload(command: &str) -> usize {
+    Kind::from_name(command).map_or(MAX_PAYLOAD_BYTES, Kind::max_payload)
+}
+
 #[cfg(test)]
 mod tests;

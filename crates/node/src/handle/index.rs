@@ -5,7 +5,7 @@ use std::time::Duration;
 use handfast_index::{IndexError, Location, Standing, Subject};
 
 use super::{NodeHandle, off_the_arbiter};
-use crate::indexer::IndexName;
+use crate::indexed::IndexName;
 use crate::view::Gone;
 
 /// How long a caller waits for an index to reach the tip: it is a block behind for some

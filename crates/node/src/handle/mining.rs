@@ -105,7 +105,7 @@ impl NodeHandle {
             .ok_or(MiningFailure::NoPayout)?;
         let threads = threads.or(config.threads).unwrap_or_else(default_threads);
         let order = to_miner::StartMining { threads, payout };
-        match ask(&self.shared.links()?.miner, order).await {
+        match ask(&self.links()?.miner, order).await {
             Ok(started) => Ok(started?),
             Err(gone) => Err(self.dead_miner().map_or(gone.into(), MiningFailure::Dead)),
         }
@@ -116,7 +116,7 @@ impl NodeHandle {
     /// # Errors
     /// [`MiningFailure::Gone`] or [`MiningFailure::Dead`].
     pub async fn stop_mining(&self) -> Result<Arc<MiningState>, MiningFailure> {
-        match ask(&self.shared.links()?.miner, to_miner::StopMining).await {
+        match ask(&self.links()?.miner, to_miner::StopMining).await {
             Ok(state) => Ok(state),
             Err(gone) => Err(self.dead_miner().map_or(gone.into(), MiningFailure::Dead)),
         }
@@ -133,7 +133,7 @@ impl NodeHandle {
     pub async fn generate(&self, order: GenerateOrder) -> Result<Generated, GenerateError> {
         self.accepts_writes()?;
         let (answer, wait) = tokio::sync::oneshot::channel();
-        let miner = &self.shared.links()?.miner;
+        let miner = &self.links()?.miner;
         post(miner, to_miner::GenerateBlocks { order, answer });
         match wait.await {
             Ok(result) => Ok(result?),

@@ -62,7 +62,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn ping(&self) -> Result<(), Gone> {
-        ask(&self.shared.links()?.peers, to_peers::PingPeers).await
+        ask(&self.links()?.peers, to_peers::PingPeers).await
     }
 
     /// Switches the network on or off. Off: every peer is told to go, whoever arrives is
@@ -72,7 +72,7 @@ impl NodeHandle {
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn set_network_active(&self, active: bool) -> Result<(), Gone> {
         let order = to_peers::SetNetworkActive { active };
-        ask(&self.shared.links()?.peers, order).await
+        ask(&self.links()?.peers, order).await
     }
 
     /// The address book, by address; `good`: only what is worth telling and dialling.
@@ -80,11 +80,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn known_addresses(&self, good: bool) -> Result<Vec<Row>, Gone> {
-        ask(
-            &self.shared.links()?.peers,
-            to_peers::KnownAddresses { good },
-        )
-        .await
+        ask(&self.links()?.peers, to_peers::KnownAddresses { good }).await
     }
 
     /// Adds an address to the book as if it had announced itself; `tried`: as if we had been
@@ -98,7 +94,7 @@ impl NodeHandle {
         tried: bool,
     ) -> Result<(), AddAddressFailure> {
         let order = to_peers::AddAddress { addr, tried };
-        ask(&self.shared.links()?.peers, order).await??;
+        ask(&self.links()?.peers, order).await??;
         Ok(())
     }
 
@@ -107,7 +103,7 @@ impl NodeHandle {
     /// # Errors
     /// No slot is free, or [`Gone`].
     pub async fn connect(&self, addr: SocketAddr) -> Result<(), ConnectFailure> {
-        ask(&self.shared.links()?.peers, to_peers::Connect { addr }).await??;
+        ask(&self.links()?.peers, to_peers::Connect { addr }).await??;
         Ok(())
     }
 
@@ -120,10 +116,6 @@ impl NodeHandle {
         let Some(packet) = Packet::new(command, body) else {
             return Ok(false);
         };
-        ask(
-            &self.shared.links()?.peers,
-            to_peers::SendPacket { id, packet },
-        )
-        .await
+        ask(&self.links()?.peers, to_peers::SendPacket { id, packet }).await
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use actix::fut::wrap_future;
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, Recipient,
 };
 use bitcoin::ScriptBuf;
 use handfast_proto::mining::{
@@ -29,9 +29,8 @@ use tokio::time::Instant;
 use super::hash_threads::{HashThreads, Solved, Work};
 use crate::alarm::{self, Timed};
 use crate::miner::messages::{GenerateBlocks, MinerSolved, StartMining, StopMiner, StopMining};
-use crate::post::post;
+use crate::post::{post, post_to};
 use crate::shared::Shared;
-use crate::sync_manager::SyncManager;
 use crate::sync_manager::messages::SubmitMined;
 use crate::view::{ChainView, Phase};
 
@@ -43,7 +42,7 @@ pub(crate) struct Miner {
     machine: Machine,
     /// While mining is on.
     threads: Option<HashThreads>,
-    sync: Addr<SyncManager>,
+    sync: Recipient<SubmitMined>,
     shared: Arc<Shared>,
     /// What the machine knows of the chain.
     seen: Arc<ChainView>,
@@ -85,7 +84,7 @@ impl Miner {
     pub(crate) fn new(
         config: MinerConfig,
         totals: Totals,
-        sync: Addr<SyncManager>,
+        sync: Recipient<SubmitMined>,
         shared: Arc<Shared>,
         at_start: Option<(usize, ScriptBuf)>,
     ) -> Self {
@@ -176,7 +175,7 @@ impl Miner {
     /// Hands the block over; the machine hears what became of it.
     fn submit(&self, submission: u64, block: RawBlock, ctx: &mut Context<Self>) {
         let (answer, wait) = oneshot::channel();
-        post(&self.sync, SubmitMined { block, answer });
+        post_to(&self.sync, SubmitMined { block, answer });
         ctx.spawn(wrap_future::<_, Self>(wait).map(move |result, miner, ctx| {
             let result = result.ok();
             miner.step(Some(Input::Judged { submission, result }), ctx);

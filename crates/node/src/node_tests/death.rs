@@ -18,7 +18,7 @@ fn a_process_whose_node_loses_an_actor() {
         async |node| {
             let _remote = handshake(node).await;
             audit_of(node, 1, 1).await;
-            let links = node.shared.links().expect("it runs");
+            let links = node.links().expect("it runs");
             match &who[..] {
                 "PeerManager" => post(&links.peers, Explode),
                 "SyncManager" => post(&links.sync, Explode),

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::shared::Links;
+use crate::handle::links::Links;
 
 /// Blocks the thread of its receiver until it is let go.
 struct Hold {
@@ -51,7 +51,7 @@ struct Held {
 async fn hold_up(node: &NodeHandle, whom: impl FnOnce(&Links, Hold)) -> Held {
     let (held, is_held) = oneshot::channel();
     let (let_go, until) = mpsc::channel();
-    whom(node.shared.links().expect("it runs"), Hold { held, until });
+    whom(node.links().expect("it runs"), Hold { held, until });
     is_held.await.expect("the manager lives");
     Held { _let_go: let_go }
 }

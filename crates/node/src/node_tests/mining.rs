@@ -129,7 +129,7 @@ fn a_mined_block_that_is_not_on_the_tip_is_not_even_offered() {
             node.generate(order(1)).await.expect("another is quicker");
             let offer = |block| {
                 let (answer, wait) = tokio::sync::oneshot::channel();
-                let sync = &node.shared.links().expect("it runs").sync;
+                let sync = &node.links().expect("it runs").sync;
                 post(sync, SubmitMined { block, answer });
                 wait
             };
@@ -249,7 +249,7 @@ fn a_node_whose_miner_panics_goes_on_and_says_that_mining_stopped() {
     let reason = with_node(unpaced, async |node| {
         node.start_mining(Some(1), None).await.expect("threads");
         until(async || node.mining().found > 0).await;
-        post(&node.shared.links().expect("it runs").miner, Explode);
+        post(&node.links().expect("it runs").miner, Explode);
         until(async || matches!(node.mining().why, Why::Dead(_))).await;
         assert!(!node.mining().is_on());
         assert!(node.mining().found > 0, "what was counted is kept");

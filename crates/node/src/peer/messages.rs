@@ -1,5 +1,6 @@
 //! What a connection's `Peer` is sent.
 
+use actix::Recipient;
 use bitcoin::BlockHash;
 use handfast_proto::lifecycle::{ConnId, DoneReason};
 
@@ -28,3 +29,11 @@ pub(crate) struct ServeBlock {
 
 posted!(by request: Disconnect, ServeBlock);
 posted!(rare: Ping);
+
+/// The way to a connection's actor.
+#[derive(Clone, Debug)]
+pub(crate) struct ToPeer {
+    pub(crate) disconnect: Recipient<Disconnect>,
+    pub(crate) ping: Recipient<Ping>,
+    pub(crate) serve: Recipient<ServeBlock>,
+}

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use actix::Recipient;
 use handfast_proto::address_book::Row;
 use handfast_proto::bans::{BanError, BanOrder};
 use handfast_proto::lifecycle::{ConnId, Ending, Introduction};
@@ -15,7 +16,8 @@ use tokio::sync::oneshot;
 use crate::audit::{Audit, Handled};
 use crate::credit::Credit;
 use crate::half_open::Listed;
-use crate::peer::PeerLink;
+use crate::peer::link::PeerLink;
+use crate::peer::messages::ServeBlock;
 use crate::post::{asked, posted};
 use crate::slots::{Queued, Slot};
 use crate::view::PeerInfo;
@@ -227,4 +229,11 @@ asked! {
     Drain => (),
     StopPeers => (Vec<Row>, Handled),
     AddressRows => Vec<Row>,
+}
+
+/// The way of SyncManager's orders.
+#[derive(Clone, Debug)]
+pub(crate) struct ToPeers {
+    pub(crate) command: Recipient<SyncCommand>,
+    pub(crate) serve: Recipient<ServeBlock>,
 }

@@ -7,7 +7,7 @@ use handfast_wire::{HandledBy, Kind, Message};
 
 use super::{Carried, PeerManager};
 use crate::peer_manager::messages::{AuditPeers, PeerAdd, PeerDone, PeerInput};
-use crate::post::post;
+use crate::post::post_to;
 use crate::sync_manager::messages::AuditSync;
 use crate::turns::TakesTurns;
 
@@ -114,7 +114,7 @@ impl PeerManager {
             peer_manager: self.handled,
             answer,
         };
-        post(&self.sync, seen);
+        post_to(&self.sync.audit, seen);
     }
 }
 

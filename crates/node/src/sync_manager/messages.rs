@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use actix::Recipient;
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use handfast_proto::lifecycle::{ConnId, Introduction};
@@ -11,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::audit::{Audit, Handled};
 use crate::credit::Credit;
+use crate::peer_manager::messages::Served;
 use crate::post::{asked, posted};
 use crate::slots::{Queued, Slot};
 
@@ -117,4 +119,14 @@ asked! {
     QuerySyncState => SyncState,
     FetchBlock => Result<(), FetchRefusal>,
     StopSync => Handled,
+}
+
+/// The way of everything that PeerManager tells it, in this order.
+#[derive(Clone, Debug)]
+pub(crate) struct ToSync {
+    pub(crate) add: Recipient<SyncAdd>,
+    pub(crate) input: Recipient<SyncInput>,
+    pub(crate) done: Recipient<SyncDone>,
+    pub(crate) served: Recipient<Served>,
+    pub(crate) audit: Recipient<AuditSync>,
 }

@@ -35,8 +35,8 @@ use crate::address_group::AddressGroup;
 use crate::auth::Rights;
 
 use super::content::{Answered, Response, empty};
-use super::execution::Progress;
 use super::gate::{self, Visitor};
+use super::progress::Progress;
 use super::share::Seat;
 use super::workers::{Stage, reached};
 use super::{Context, call, probes, rest};

@@ -1,13 +1,10 @@
 //! The methods, as callers who share a thread can bear them.
 
 use std::cell::{Cell, RefCell};
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -16,7 +13,7 @@ use crate::jsonrpc::{Error, Execute, Params, Pieces, code};
 use crate::methods::{self, Method};
 use crate::metrics::UNKNOWN;
 
-use super::share::Seat;
+use super::progress::Progress;
 use super::{Context, PIECE, content, waits};
 
 /// After so long the calls of a batch let others on their thread have a turn.
@@ -37,64 +34,6 @@ const LARGE: [&str; 4] = [
     "getnodeaddresses",
     "getpeerhistory",
 ];
-
-/// What is known of a caller's request while it is carried out, wherever that is.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// Calls and queues in which it is waited, or worked for long.
-    waits: AtomicUsize,
-    /// It is a batch that was carried out for [`LONG_BATCH`].
-    long_batch: AtomicBool,
-    seat: Mutex<Option<Arc<Seat>>>,
-}
-
-/// A request waits, until dropped.
-struct Waits<'a>(&'a AtomicUsize);
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Progress {
-    /// Whether it is carried out only for a caller who is there: it waits for something to
-    /// happen or for its turn, or takes long.
-    pub(super) fn waits(&self) -> bool {
-        self.waits.load(Ordering::Relaxed) > 0 || self.long_batch.load(Ordering::Relaxed)
-    }
-
-    fn wait(&self) -> Waits<'_> {
-        self.waits.fetch_add(1, Ordering::Relaxed);
-        Waits(&self.waits)
-    }
-
-    /// Awaits something that others have, with no wait to be seen where it is free.
-    pub(super) async fn queued<T>(&self, turn: impl Future<Output = T>) -> T {
-        let mut turn = pin!(turn);
-        if let Some(free) = turn.as_mut().now_or_never() {
-            return free;
-        }
-        let _waits = self.wait();
-        turn.await
-    }
-
-    /// The seat of a long answer.
-    pub(super) fn seat(&self) -> Option<Arc<Seat>> {
-        let seat = self.seat.lock();
-        seat.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The seat, which goes on with the answer.
-    pub(super) fn take_seat(&self) -> Option<Arc<Seat>> {
-        self.set_seat(None)
-    }
-
-    fn set_seat(&self, new: Option<Arc<Seat>>) -> Option<Arc<Seat>> {
-        let mut seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *seat, new)
-    }
-}
 
 /// Carries out the calls of one request, with a clock.
 pub(super) struct Execution {
@@ -270,7 +209,7 @@ impl Execution {
 impl Drop for Execution {
     /// What is left to do is to send the answer.
     fn drop(&mut self) {
-        self.progress.long_batch.store(false, Ordering::Relaxed);
+        self.progress.set_long_batch(false);
     }
 }
 
@@ -279,7 +218,7 @@ impl Execute for Execution {
         match self.began.get() {
             None => self.began.set(Some(Instant::now())),
             Some(began) if began.elapsed() > LONG_BATCH => {
-                self.progress.long_batch.store(true, Ordering::Relaxed);
+                self.progress.set_long_batch(true);
             }
             Some(_) => {}
         }
@@ -347,6 +286,7 @@ fn is_long(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+
     use std::pin::pin;
 
     use futures_util::FutureExt;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use handfast_node::allocator;
 use tokio::sync::Semaphore;
 
-use super::execution::Progress;
+use super::progress::Progress;
 
 /// Made at the same time, at most.
 const MOST: usize = 2;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::Network;
 use crate::compact_size;
-use crate::limits::max_payload;
+use crate::message::max_payload;
 use crate::testing::{any_message, cases, frame, real_data};
 
 fn codec() -> Codec {

@@ -68,7 +68,7 @@ impl House {
             datadir: "unused".into(),
             user_agent: "/test:1/".into(),
             listen: Vec::new(),
-            node: absent.0.addr.clone(),
+            node: crate::node::to_node(&absent.0.addr),
             exit,
             slots: slots.clone(),
             entrances: crate::entrance::Entrances::new(),
@@ -84,8 +84,18 @@ impl House {
         };
         let table = PeerTable::new(settings, AddressBook::new(true), clock.now());
         let machine = SyncMachine::new(SyncConfig::new(&Network::Regtest, None, 4), tree);
-        let sync_manager = SyncManager::new(machine, chain, peers.addr.clone(), shared.clone());
-        let peer_manager = PeerManager::new(table, sync.addr, absent.1.addr.clone(), shared);
+        let sync_manager = SyncManager::new(
+            machine,
+            chain,
+            crate::wiring::to_peers(&peers.addr),
+            shared.clone(),
+        );
+        let peer_manager = PeerManager::new(
+            table,
+            crate::wiring::to_sync(&sync.addr),
+            absent.1.addr.clone(),
+            shared,
+        );
         run(
             "sync",
             Box::new(Context::with_receiver(sync.messages).into_future(sync_manager)),

@@ -7,7 +7,7 @@ use crate::compact_size;
 use crate::error::Fault;
 use crate::limits::{
     MAX_ADDR, MAX_ADDRV2_BYTES, MAX_COUNT, MAX_HEADERS, MAX_INV, MAX_LOCATOR, MAX_MONEY,
-    MAX_USER_AGENT, max_payload,
+    MAX_USER_AGENT,
 };
 
 /// A list of `count` entries, each `entry`, between `before` and `after`.
