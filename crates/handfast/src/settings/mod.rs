@@ -7,10 +7,12 @@ mod keys;
 mod layers;
 mod mining;
 mod rpc;
+mod running;
 
 pub(crate) use keys::{KEYS, Scope, Shape};
 pub(crate) use layers::Layers;
 pub(crate) use rpc::RpcSettings;
+pub(crate) use running::{chosen_by, running_in};
 
 use std::fs;
 use std::io;
@@ -20,7 +22,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bitcoin::Work;
-use bitcoin::hex::FromHex;
+use bitcoin::hex::{DisplayHex, FromHex};
 use handfast_node::files::read_text;
 use handfast_node::{IndexName, MiningConfig, Network, is_peer_name, is_routable, overlay_network};
 use layers::{Origin, Reference};
@@ -241,21 +243,21 @@ pub(crate) fn place_to_call(layers: &Layers) -> Result<Place, SettingsError> {
 /// one is running there, or none anywhere.
 fn running_place(layers: &Layers) -> Result<Place, SettingsError> {
     let dir = datadir(layers)?;
-    let running: Vec<Network> = Network::ALL
-        .into_iter()
-        .filter(|network| handfast_node::is_in_use(&dir.join(network.directory())))
-        .collect();
-    match running.as_slice() {
+    match running_in(&dir).as_slice() {
         [only] => {
             let mut layers = layers.clone();
             layers.command_line("network", vec![only.name().to_owned()]);
+            if let Network::CustomSignet { challenge } = only {
+                let challenge = challenge.to_lower_hex_string();
+                layers.command_line("signet-challenge", vec![challenge]);
+            }
             place(&layers)
         }
         [] => place(layers),
         several if several.contains(&Network::Mainnet) => place(layers),
         several => Err(SettingsError::Several {
             dir,
-            networks: several.iter().map(|it| it.name().to_owned()).collect(),
+            networks: several.iter().map(chosen_by).collect(),
         }),
     }
 }
