@@ -11,6 +11,7 @@ use handfast_disk::{FileStorage, Storage};
 use handfast_wire::Network;
 
 use crate::branches::{self, Branches};
+use crate::cause_on_disk::lacks_blocks;
 use crate::keeper::Keeper;
 use crate::kernel::{self, Kernel};
 use crate::progress::Progress;
@@ -150,6 +151,10 @@ impl Chain {
             dir: dir.clone(),
             detail,
         };
+        // Before the kernel makes files of a new chain, in a directory that a disk hides later.
+        if lacks_blocks(&dir) {
+            return Err(OpenError::NoBlocks { dir });
+        }
         record::connect_log().map_err(|e| failed(e.to_string()))?;
         let script_threads = kernel::script_threads(options.script_threads);
         let (kernel, left) =

@@ -2,9 +2,11 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bitcoin::BlockHash;
+use handfast_disk::quoted;
+
+use crate::cause_on_disk::cause_on_disk;
 
 /// The data directory cannot be used. Each text names cause and remedy.
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +77,23 @@ pub enum OpenError {
     #[error("{}: the path is not valid UTF-8; choose another --datadir", .0.display())]
     Path(PathBuf),
     /// The operating system refused.
-    #[error("{}: {source}; check that the path exists and that this user may write there", path.display())]
+    #[error("{}: {source}; {}", path.display(), system_remedy(source.kind()))]
     Io {
         /// File or directory concerned.
         path: PathBuf,
         /// The system's own words.
         source: std::io::Error,
+    },
+    /// The coins of blocks are there, and the blocks are not.
+    #[error(
+        "{blocks}: holds no blocks, though the chainstate beside it was made of some: mount the \
+         disk that they are on, or correct the link; if they are gone for good, remove {chainstate} \
+         to download everything again",
+        blocks = dir.join("blocks").display(), chainstate = quoted(&dir.join("chainstate"))
+    )]
+    NoBlocks {
+        /// The data directory.
+        dir: PathBuf,
     },
     /// Our own fault.
     #[error("{}: opening it ended in a fault of Handfast's own ({message}); the log tells more, please report it", dir.display())]
@@ -103,14 +116,41 @@ pub enum OpenError {
     },
 }
 
+/// What to do when the system refuses to read or write a file.
+fn system_remedy(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free disk space",
+        ErrorKind::ReadOnlyFilesystem => "make the file system writable",
+        ErrorKind::PermissionDenied => "make it readable and writable for this user",
+        _ => "check that the path exists and that this user may write there",
+    }
+}
+
+/// Whether the kernel says that the disk is full.
+fn is_disk_full(detail: &str) -> bool {
+    let detail = detail.to_ascii_lowercase();
+    let words = ["no space left", "disk space", "disk quota"];
+    words.iter().any(|words| detail.contains(words))
+}
+
+fn flush_remedy(detail: &str) -> &'static str {
+    match is_disk_full(detail) {
+        true => "; free disk space, then start again",
+        false => "",
+    }
+}
+
 /// What to do about a database that does not open. Rebuilding it takes hours to days: it is
 /// advised only when the kernel's words name no cause that has a simpler remedy.
 fn database_remedy(detail: &str, dir: &Path) -> String {
     let detail = detail.to_ascii_lowercase();
     let said = |words: &[&str]| words.iter().any(|word| detail.contains(word));
-    let simple = if said(&["from the future", "date and time"]) {
+    // What can be seen says which file or disk it is.
+    let simple = if let Some(cause) = cause_on_disk(dir) {
+        return format!("{cause}; nothing has to be removed");
+    } else if said(&["from the future", "date and time"]) {
         "set the clock of this machine, then start again; nothing has to be removed"
-    } else if said(&["no space left", "disk space", "disk quota"]) {
+    } else if is_disk_full(&detail) {
         "free disk space, then start again; nothing has to be removed"
     } else if said(&["permission denied", "read-only", "operation not permitted"]) {
         "make the directory writable for this user, then start again; nothing has to be removed"
@@ -118,49 +158,15 @@ fn database_remedy(detail: &str, dir: &Path) -> String {
         "raise the limit on open files (ulimit -n), then start again; nothing has to be removed"
     } else if said(&["resource temporarily unavailable"]) {
         "another program uses it: stop that, then start again; nothing has to be removed"
-    } else if let Some(cause) = cause_on_disk(dir) {
-        return format!("{cause}; nothing has to be removed");
     } else {
-        let dir = dir.display();
         return format!(
             "if the clock, the disk and its permissions are right it may be damaged: remove \
-             '{dir}/chainstate' to rebuild it from the stored blocks, or also '{dir}/blocks' to \
-             download everything again"
+             {} to rebuild it from the stored blocks, or also {} to download everything again",
+            quoted(&dir.join("chainstate")),
+            quoted(&dir.join("blocks"))
         );
     };
     simple.to_owned()
-}
-
-/// A cause outside the database that can be seen: a part of the directory that leads nowhere or
-/// that this user may not use, a full disk, a clock that was never set.
-fn cause_on_disk(dir: &Path) -> Option<String> {
-    /// No clock is right that shows an earlier time: 2024.
-    const EARLIEST: Duration = Duration::from_secs(1_704_067_200);
-    for path in [dir.join("chainstate"), dir.join("blocks")] {
-        let shown = path.display();
-        let target = std::fs::read_link(&path).ok();
-        match (std::fs::read_dir(&path), target) {
-            (Err(error), Some(target)) if error.kind() == ErrorKind::NotFound => {
-                let target = target.display();
-                return Some(format!(
-                    "'{shown}' is a link to '{target}', which does not exist: mount the disk \
-                     that it is on, or correct the link"
-                ));
-            }
-            (Err(error), _) if error.kind() == ErrorKind::PermissionDenied => {
-                return Some(format!(
-                    "make '{shown}' readable and writable for this user"
-                ));
-            }
-            _ => {}
-        }
-    }
-    if rustix::fs::statvfs(dir).is_ok_and(|disk| disk.f_bavail == 0) {
-        return Some("free disk space, then start again".to_owned());
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let unset = now.map_or(true, |now| now < EARLIEST);
-    unset.then(|| "set the clock of this machine, then start again".to_owned())
 }
 
 /// A block or its undo data cannot be read.
@@ -199,7 +205,7 @@ pub enum CloseError {
         message: String,
     },
     /// The kernel reported an error while it wrote its state.
-    #[error("the kernel could not save its state: {0}")]
+    #[error("the kernel could not save its state: {0}{remedy}", remedy = flush_remedy(.0))]
     Flush(String),
 }
 
@@ -208,13 +214,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_that_leads_nowhere_is_told_instead_of_advising_to_remove_it() {
-        let home = tempfile::tempdir().unwrap();
-        let away = home.path().join("unmounted");
-        std::os::unix::fs::symlink(&away, home.path().join("chainstate")).unwrap();
-        let remedy = database_remedy("Corruption: bad magic", home.path());
-        assert!(remedy.contains("unmounted"), "{remedy}");
-        assert!(remedy.contains("nothing has to be removed"), "{remedy}");
+    fn what_the_system_refused_is_told_with_its_own_remedy() {
+        let told = |kind: ErrorKind| {
+            let path = PathBuf::from("/d");
+            let source = kind.into();
+            OpenError::Io { path, source }.to_string()
+        };
+        assert!(told(ErrorKind::StorageFull).ends_with("free disk space"));
+        assert!(told(ErrorKind::PermissionDenied).contains("for this user"));
+        let flush = CloseError::Flush("Disk space is too low!".to_owned()).to_string();
+        assert!(
+            flush.ends_with("; free disk space, then start again"),
+            "{flush}"
+        );
+        assert!(told(ErrorKind::NotFound).contains("that the path exists"));
     }
 
     #[test]
@@ -234,6 +247,8 @@ mod tests {
             assert!(!remedy.contains("/d/chainstate"), "{detail}: {remedy}");
         }
         let damaged = remedy("Corruption: bad magic");
-        assert!(damaged.contains("'/d/chainstate'"), "{damaged}");
+        assert!(damaged.contains("remove /d/chainstate to"), "{damaged}");
+        let damaged = database_remedy("Corruption: bad magic", Path::new("/it's"));
+        assert!(damaged.contains("\"/it's/chainstate\""), "{damaged}");
     }
 }

@@ -30,6 +30,7 @@
 //! connected block whether or not anybody reads it; only its time stamp is saved.
 
 mod branches;
+mod cause_on_disk;
 mod chain;
 pub mod clock;
 mod convert;
@@ -58,7 +59,7 @@ pub use branches::SideHeader;
 pub use chain::{Chain, ChainOptions, Queued};
 pub use error::{CloseError, OpenError, ReadError};
 pub use event::{BlockOutcome, Change, Event, Keep, Kept, Reject, RejectKind};
-pub use lock::{DirLock, is_in_use, lock, look};
+pub use lock::{DirLock, is_in_use, lock, look, network_of};
 pub use open::{InitialChain, STORED_WINDOW};
 pub use progress::{Progress, Stand};
 pub use reader::{BlockReader, SpentOutput};

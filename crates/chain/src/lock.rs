@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::hex::DisplayHex;
+use bitcoin::hex::{DisplayHex, FromHex};
 use handfast_disk::{Unreadable, check_place, read_text};
 use handfast_wire::Network;
 
@@ -133,6 +133,22 @@ pub fn is_in_use(dir: &Path) -> bool {
     File::open(&path).is_ok_and(held)
 }
 
+/// The network whose marker `dir` carries. `None` too if it is no marker that could be read, of
+/// which [`lock`] tells more.
+pub fn network_of(dir: &Path) -> Option<Network> {
+    let text = read_text(&dir.join(MARKER_FILE), MARKER_BYTES).ok()?;
+    let named = text.strip_prefix(MARKER_HEAD)?.lines().nth(1)?;
+    match named.strip_prefix(CHALLENGE) {
+        Some(hex) => {
+            let challenge = Vec::<u8>::from_hex(hex).ok()?;
+            Some(Network::CustomSignet { challenge })
+        }
+        None => Network::ALL
+            .into_iter()
+            .find(|network| label(network) == named),
+    }
+}
+
 /// Whether `dir` carries our marker for the wanted network already. Reads only.
 fn inspect(dir: &Path, wanted: &str) -> Result<bool, OpenError> {
     let marker = dir.join(MARKER_FILE);
@@ -211,7 +227,18 @@ fn check_empty(dir: &Path) -> Result<(), OpenError> {
     };
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            return match fs::read_link(dir) {
+                Ok(target) => Err(OpenError::NotAFile {
+                    path: dir.to_path_buf(),
+                    found: format!(
+                        "it is a link to {}, which does not exist; mount the disk that it is on",
+                        target.display()
+                    ),
+                }),
+                Err(_) => Ok(()),
+            };
+        }
         Err(e) => return Err(io(e)),
     };
     for entry in entries {
@@ -311,6 +338,28 @@ mod tests {
             assert!(matches!(refused, Err(OpenError::WrongNetwork { .. })));
         }
         lock(dir.path(), &signet(&[0x51])).unwrap();
+    }
+
+    #[test]
+    fn the_network_of_a_directory_is_read_from_its_marker() {
+        let signet = Network::CustomSignet {
+            challenge: vec![0x51],
+        };
+        for network in Network::ALL.into_iter().chain([signet]) {
+            let dir = tempfile::tempdir().unwrap();
+            assert_eq!(network_of(dir.path()), None);
+            lock(dir.path(), &network).unwrap();
+            assert_eq!(network_of(dir.path()), Some(network));
+        }
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_named_as_such() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("regtest");
+        std::os::unix::fs::symlink(home.path().join("unmounted"), &dir).unwrap();
+        let text = look(&dir, &Network::Regtest).unwrap_err().to_string();
+        assert!(text.contains("unmounted, which does not exist"), "{text}");
     }
 
     #[test]

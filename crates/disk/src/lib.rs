@@ -14,6 +14,7 @@
 
 mod aside;
 mod journal;
+mod quoted;
 mod read;
 pub mod state_file;
 mod storage;
@@ -22,6 +23,7 @@ mod whole;
 
 pub use aside::{MAX_ASIDE, set_aside};
 pub use journal::{Format, Found, Journal, MAX_RECORD};
+pub use quoted::quoted;
 pub use read::{Unreadable, check_place, read, read_text};
 pub use storage::{FileStorage, Opened, Storage, StorageFile};
 pub use whole::{remove, replace, try_replace};

@@ -118,6 +118,13 @@ fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
     let root = command();
     let (named, path) = named_command(&root, arguments);
     let given = |kind| error.get(kind).map(ToString::to_string);
+    if let (clap::error::ErrorKind::TooManyValues, Some(option), Some(value)) = (
+        error.kind(),
+        given(ContextKind::InvalidArg),
+        given(ContextKind::InvalidValue),
+    ) {
+        return format!("{option} takes no value, and {value:?} was given; see `{path} --help`");
+    }
     let meant = match (
         given(ContextKind::InvalidSubcommand),
         given(ContextKind::InvalidArg),
@@ -163,17 +170,22 @@ fn single_dash(arguments: &[OsString], options: &[String]) -> Option<String> {
             return None;
         }
         match name {
-            "testnet" => Some("--network testnet3".to_owned()),
+            // That of Bitcoin Core is the third one.
+            "testnet" | "test" => Some("--network testnet3".to_owned()),
             name if network_called(name).is_some() => Some(format!("--network {name}")),
             name => nearest(&format!("--{name}"), options.to_vec()),
         }
     })
 }
 
-/// The word that differs from `given` by no more than two slips; in a short one, one makes
-/// another word of it.
-fn nearest(given: &str, words: Vec<String>) -> Option<String> {
-    let slips = |word: &str| if word.len() > 5 { 2 } else { 1 };
+/// The word that differs from `given` by no more than two slips; in a short one two make
+/// another word of it, and so does another letter at its beginning: `--test` is not `--rest`.
+fn nearest(given: &str, mut words: Vec<String>) -> Option<String> {
+    let letters = |word: &str| word.trim_start_matches('-').to_owned();
+    let is_short = |word: &str| letters(word).len() <= 5;
+    let slips = |word: &str| if is_short(word) { 1 } else { 2 };
+    let first = |word: &str| letters(word).chars().next();
+    words.retain(|word| !is_short(word) || first(word) == first(given));
     let distance = |word: &String| strsim::damerau_levenshtein(given, word);
     let nearest = words.into_iter().min_by_key(distance)?;
     (distance(&nearest) <= slips(&nearest)).then_some(nearest)

@@ -59,9 +59,13 @@ impl Signals {
         }
     }
 
-    /// Waits for one that stops.
-    pub(crate) async fn stop(&mut self) {
-        while self.next().await == Wish::Reopen {}
+    /// Waits for one that stops; its name.
+    pub(crate) async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Wish::Stop(name) = self.next().await {
+                return name;
+            }
+        }
     }
 
     /// Whether a signal that stops is another wish than the one before it.

@@ -10,6 +10,8 @@ use crate::cli::Options;
 use crate::settings::Place;
 use crate::text::{bitcoin_date, duration};
 use crate::{client, settings};
+use bitcoin::hex::FromHex;
+use handfast_node::Network;
 use handfast_node::text::count as plural;
 
 /// What is asked, in one batch.
@@ -92,11 +94,7 @@ fn summary(
     let date = bitcoin_date(u32::try_from(number(&chain["time"])).unwrap_or_default());
     let progress = chain["verificationprogress"].as_f64().unwrap_or_default() * 100.0;
     let mut lines = vec![
-        format!(
-            "Network   {} ({})",
-            place.network.name(),
-            place.network_dir.display()
-        ),
+        format!("Network   {}", network_line(place, chain)),
         format!("Headers   {}", number(&chain["headers"])),
         format!(
             "Blocks    {} ({progress:.2} % validated, last one of {date})",
@@ -120,6 +118,31 @@ fn summary(
     let warnings = chain["warnings"].as_array().into_iter().flatten();
     lines.extend(warnings.map(|warning| format!("Warning   {}", text(warning))));
     lines.join("\n") + "\n"
+}
+
+/// The network and its directory; what the node says, if that is another network than the one
+/// that was meant: by its socket or its address a node of any network is called.
+fn network_line(place: &Place, chain: &Value) -> String {
+    let meant = settings::chosen_by(&place.network);
+    let name = chain["chain"].as_str().unwrap_or_default();
+    let found = name.parse().ok().map(|found| {
+        let challenge = chain["signet_challenge"].as_str();
+        let challenge = challenge.and_then(|hex| Vec::<u8>::from_hex(hex).ok());
+        match challenge.filter(|it| Network::Signet.signet_challenge() != Some(it.as_slice())) {
+            Some(challenge) => Network::CustomSignet { challenge },
+            None => found,
+        }
+    });
+    match found {
+        Some(found) if found != place.network => {
+            let found = settings::chosen_by(&found);
+            match place.hints.network {
+                true => format!("{found}, and not {meant}, which was asked for"),
+                false => found,
+            }
+        }
+        _ => format!("{} ({})", place.network.name(), place.network_dir.display()),
+    }
 }
 
 fn unix_now() -> u64 {
@@ -165,6 +188,53 @@ fn hash_rate(per_second: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_of_another_network_than_the_one_that_was_asked_for_is_told_as_what_it_is() {
+        let place = |network: Network, named: bool| Place {
+            network,
+            network_dir: "/d/signet".into(),
+            rpc_listen: vec![],
+            rpc_socket: "/elsewhere".into(),
+            cookie: "/d/signet/.cookie".into(),
+            hints: settings::Hints {
+                network: named,
+                datadir: None,
+            },
+        };
+        let own = json!({ "chain": "signet", "signet_challenge": "51" });
+        for (network, named, chain, line) in [
+            (
+                Network::Signet,
+                true,
+                json!({ "chain": "regtest" }),
+                "regtest, and not signet, which was asked for",
+            ),
+            (
+                Network::Mainnet,
+                false,
+                json!({ "chain": "regtest" }),
+                "regtest",
+            ),
+            (
+                Network::Signet,
+                true,
+                own.clone(),
+                "signet --signet-challenge 51, and not signet, which was asked for",
+            ),
+            (
+                Network::Mainnet,
+                true,
+                json!({ "chain": "main" }),
+                "mainnet (/d/signet)",
+            ),
+        ] {
+            assert_eq!(network_line(&place(network, named), &chain), line);
+        }
+        let challenge = vec![0x51];
+        let same = place(Network::CustomSignet { challenge }, true);
+        assert_eq!(network_line(&same, &own), "signet (/d/signet)");
+    }
 
     #[test]
     fn a_miner_shows_what_it_does_and_what_came_of_it() {

@@ -15,11 +15,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use handfast_node::files::quoted;
 use tempfile::TempDir;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::client;
-use crate::signals::{Signals, Wish};
+use crate::settings;
+use crate::signals::{Signals, keep_files_private};
 use node::Node;
 use table::{Row, Table};
 
@@ -43,6 +45,7 @@ pub(crate) struct Wishes {
 
 /// Runs the nodes until a signal comes, or one of them ends by itself.
 pub(crate) fn run(wishes: &Wishes) -> Result<ExitCode, String> {
+    keep_files_private();
     let home = Home::new(wishes.datadir.as_deref())?;
     client::block_on(run_in(home.path(), wishes))??;
     home.leave()?;
@@ -54,12 +57,8 @@ async fn run_in(home: &Path, wishes: &Wishes) -> Result<(), String> {
     let mut nodes = Vec::with_capacity(NODES);
     let outcome = tokio::select! {
         failure = live(home, wishes, &mut nodes) => Err(failure),
-        wish = signals.next() => {
-            let name = match wish {
-                Wish::Stop(name) => name,
-                // Nothing is left that shows the table.
-                Wish::Reopen => "SIGHUP",
-            };
+        // The nodes go on when their terminal is closed, as one of `handfast run` does.
+        name = signals.stop() => {
             crate::tell(&format!("{name}: ending the nodes; SIGINT or SIGTERM ends them at once"));
             Ok(())
         }
@@ -78,7 +77,7 @@ async fn live(home: &Path, wishes: &Wishes, nodes: &mut Vec<Node>) -> String {
         "{NODES} regtest nodes in a line; node 1 mines a block every {}s. Ctrl-C ends them.\n\
          Ask one: handfast rpc --network regtest --datadir {} getblockchaininfo\n\n",
         wishes.mine_interval,
-        nodes[0].datadir().display()
+        quoted(nodes[0].datadir())
     ));
     let mut table = Table::new();
     let mut ticks = interval(REFRESH);
@@ -133,7 +132,7 @@ async fn end(mut nodes: Vec<Node>, signals: &mut Signals) -> Result<(), String> 
     };
     let in_time = tokio::select! {
         outcome = timeout(PATIENCE, all_ended) => outcome.ok(),
-        () = signals.stop() => None,
+        _ = signals.stop() => None,
     };
     if let Some(outcome) = in_time {
         return outcome;
@@ -165,18 +164,16 @@ impl Home {
                 temporary: Some(temporary),
             });
         };
-        let made = std::path::absolute(named).and_then(|path| {
-            fs::create_dir_all(&path)?;
-            Ok(path)
-        });
-        match made {
-            Ok(path) => Ok(Self {
+        let nodes: Vec<String> = (1..=NODES).map(node::name).collect();
+        let path = settings::testnet_dir(named, &nodes).map_err(|error| error.to_string())?;
+        match fs::create_dir_all(&path) {
+            Ok(()) => Ok(Self {
                 path,
                 temporary: None,
             }),
             Err(error) => Err(format!(
                 "the directory {} cannot be made: {error}; choose another --datadir",
-                named.display()
+                path.display()
             )),
         }
     }

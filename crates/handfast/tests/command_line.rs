@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -311,12 +312,74 @@ fn a_directory_that_somebody_else_uses_is_refused() {
     fs::create_dir(&etc).expect("made");
     fs::write(etc.join("passwd"), "root").expect("written");
     home.refused(&run(&["--datadir", "etc"]), &["\"passwd\"", "--datadir"]);
+    fs::create_dir_all(home.path().join("core/regtest/blocks")).expect("made");
+    home.refused(
+        &["run", "--network", "signet", "--datadir", "core"],
+        &["\"regtest/blocks\"", "--datadir"],
+    );
+    fs::create_dir(home.path().join("logs")).expect("made");
+    fs::write(home.path().join("logs/app.log"), "started").expect("written");
+    home.refused(&run(&["--datadir", "logs"]), &["\"app.log\"", "--datadir"]);
     // A configuration and the output of the first start are no reason.
     let own = home.path().join("own");
     fs::create_dir(&own).expect("made");
     fs::write(own.join("handfast.toml"), "max-inbound = 'x'").expect("written");
     fs::write(own.join("first.log"), "").expect("written");
     home.refused(&run(&["--datadir", "own"]), &["line 1: max-inbound"]);
+}
+
+#[test]
+fn a_testnet_takes_no_directory_that_somebody_else_uses() {
+    let home = Home::new();
+    let etc = home.path().join("etc");
+    fs::create_dir(&etc).expect("made");
+    fs::write(etc.join("passwd"), "root").expect("written");
+    home.refused(
+        &["testnet", "--datadir", "etc"],
+        &["\"passwd\"", "--datadir"],
+    );
+    std::os::unix::fs::symlink("circle", home.path().join("circle")).expect("made");
+    home.refused(
+        &["testnet", "--datadir", "circle"],
+        &["--datadir: ", "symbolic links"],
+    );
+}
+
+#[test]
+fn a_directory_that_leads_nowhere_or_is_locked_is_named_as_the_cause() {
+    let home = Home::new();
+    let (at, away) = (home.path().join("at"), home.path().join("away"));
+    std::os::unix::fs::symlink(&away, &at).expect("made");
+    home.refused(&run(&["--datadir", "at"]), &["--datadir: ", "away, which"]);
+    fs::create_dir(home.path().join("data")).expect("made");
+    let network = home.path().join("data/regtest");
+    std::os::unix::fs::symlink(&away, &network).expect("made");
+    home.refused(
+        &run(&["--datadir", "data"]),
+        &["data/regtest: it is a link"],
+    );
+
+    // As a user who may not look into it. To root everything is open.
+    let locked = home.path().join("locked");
+    fs::create_dir(&locked).expect("made");
+    let mode = |path: &Path, bits| {
+        fs::set_permissions(path, fs::Permissions::from_mode(bits)).expect("it is ours");
+    };
+    mode(&locked, 0o000);
+    mode(home.path(), 0o711);
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--clear-groups"])
+        .args([env!("CARGO_BIN_EXE_handfast"), "status", "--datadir"])
+        .arg(&locked)
+        .output();
+    mode(&locked, 0o700);
+    let output = output.expect("util-linux is installed");
+    let line = String::from_utf8_lossy(&output.stderr);
+    if !rustix::process::geteuid().is_root() || line.contains("setpriv") {
+        return;
+    }
+    let start = format!("handfast: --datadir: {} cannot be used", locked.display());
+    assert!(line.starts_with(&start), "{line}");
 }
 
 #[test]
@@ -348,8 +411,14 @@ fn a_slip_is_answered_with_what_was_meant_and_nothing_else_is_guessed() {
     let meant = "is --network regtest meant?";
     home.refused(&["run", "-regtest"], &[meant, "see `handfast run --help`"]);
     home.refused(&["run", "-datadir=x"], &["is --datadir meant?"]);
+    home.refused(&["run", "-test"], &["is --network testnet3 meant?"]);
+    home.refused(
+        &["run", "--mine=yes"],
+        &["--mine takes no value", "\"yes\""],
+    );
     for guessed in [
         &["start"][..],
+        &["run", "--test"],
         &["run", "--zzz"],
         &["rpc", "--zzz", "uptime"],
     ] {

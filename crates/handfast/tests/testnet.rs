@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -206,14 +207,37 @@ fn when_a_node_ends_the_others_are_ended_and_its_end_is_told() {
 }
 
 #[test]
-fn a_terminal_that_is_closed_ends_the_nodes_as_well() {
+fn a_terminal_that_is_closed_ends_no_node_and_a_signal_to_end_still_does() {
     let mut testnet = Testnet::start(&[]);
     testnet.agrees_at(1);
     let home = testnet.temporary.path().to_owned();
+    let before = Testnet::nodes(&home);
     testnet.signal("-HUP");
-    assert_eq!(testnet.wait().code(), Some(0));
+    let height = testnet.agrees_at(3);
+    testnet.agrees_at(height + 3);
+    assert_eq!(Testnet::nodes(&home), before);
+    testnet.signal("-TERM");
+    assert_eq!(testnet.wait().code(), Some(0), "{}", testnet.errors());
     assert_eq!(Testnet::nodes(&home), Vec::<u32>::new());
     assert_eq!(entries(&home), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn the_logs_and_the_directory_of_a_testnet_are_for_this_user_alone() {
+    let kept = tempfile::tempdir().expect("a temporary directory");
+    let dir = kept.path().join("line");
+    let mut testnet = Testnet::start(&["--datadir", dir.to_str().expect("a plain name")]);
+    testnet.agrees_at(1);
+    let mode = |path: &Path| {
+        let found = fs::metadata(path).expect("it is there");
+        found.permissions().mode() & 0o777
+    };
+    assert_eq!(mode(&dir), 0o700);
+    for number in 1..=NODES {
+        assert_eq!(mode(&dir.join(format!("node{number}.log"))), 0o600);
+    }
+    testnet.signal("-TERM");
+    assert_eq!(testnet.wait().code(), Some(0), "{}", testnet.errors());
 }
 
 #[cfg(target_os = "linux")]

@@ -193,6 +193,26 @@ fn a_manual_peer_that_refuses_is_told_everywhere_with_the_error_and_connected_wh
 }
 
 #[test]
+fn a_peer_that_is_tried_once_and_refuses_is_told_with_its_error() {
+    let node = Node::start(&["--no-dial"]);
+    let peer = free_address();
+    node.text("rpc", &["addnode", &peer, "onetry"]);
+    let line = node.logged(&[
+        "addnode onetry: cannot connect",
+        &peer,
+        "connection refused",
+    ]);
+    assert!(line.contains(" INFO "), "{line}");
+    node.text("rpc", &["setban", "127.0.0.1", "add", "90"]);
+    let line = node.logged(&["127.0.0.1/32 is banned by the operator for 1m 30s"]);
+    assert!(line.contains(" INFO "), "{line}");
+    node.text("rpc", &["addnode", &peer, "onetry"]);
+    node.logged(&["addnode onetry: not dialled", &peer, "banned"]);
+    node.text("rpc", &["setban", "127.0.0.1", "remove"]);
+    node.logged(&["the ban of 127.0.0.1/32 is lifted"]);
+}
+
+#[test]
 fn a_network_that_was_switched_off_is_told_everywhere_until_it_is_on_again() {
     let node = Node::start(&["--no-dial"]);
     node.text("rpc", &["setnetworkactive", "false"]);

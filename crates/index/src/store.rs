@@ -70,6 +70,11 @@ fn remedy(error: &io::Error) -> &'static str {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "; make the directory writable for this user"
         }
+        // What a directory is to be made of is there, and is none.
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+            "; a link that leads nowhere or a file is in its place: mount the disk that it is \
+             on, or move it away"
+        }
         _ => "",
     }
 }

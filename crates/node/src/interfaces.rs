@@ -24,6 +24,12 @@ pub(crate) fn discover(listen: &[SocketAddr]) -> Vec<SocketAddr> {
     }
 }
 
+/// Whether no loopback interface is up. Not if the system does not tell.
+pub(crate) fn loopback_is_down() -> bool {
+    let up = |it: &if_addrs::Interface| it.is_loopback() && it.is_oper_up();
+    if_addrs::get_if_addrs().is_ok_and(|all| !all.iter().any(up))
+}
+
 fn is_any(listening: &SocketAddr) -> bool {
     listening.ip().is_unspecified()
 }
@@ -71,5 +77,6 @@ mod tests {
             "{all:?}"
         );
         assert_eq!(discover(&addrs(&["127.0.0.1:7"])), []);
+        assert!(!loopback_is_down());
     }
 }

@@ -86,7 +86,7 @@ pub use view::{
     ChainView, ExitReason, Gone, ListenerInfo, LocalAddress, NetworkInfo, PeerInfo, Phase,
 };
 
-pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions, is_in_use};
+pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions, is_in_use, network_of};
 pub use handfast_index::{IndexError, Location, Standing, Subject};
 pub use handfast_proto::Now;
 pub use handfast_proto::address_book::{
@@ -110,7 +110,7 @@ pub use handfast_proto::sync::{
 pub use handfast_proto::text;
 /// Reading files that may be anything.
 pub mod files {
-    pub use handfast_disk::{Unreadable, check_place, read, read_text};
+    pub use handfast_disk::{Unreadable, check_place, quoted, read, read_text};
 }
 pub use handfast_wire::network::{BuriedDeployment, VersionBits};
 pub use handfast_wire::{Message, Network, RawBlock};

@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use handfast_proto::Now;
+use handfast_proto::bans::{BanList, BanOrder};
 use handfast_proto::lifecycle::{Direction, DoneReason, Ending, Introduction, Reached};
-use handfast_proto::text::count;
+use handfast_proto::text::{count, passed};
 use handfast_proto::time::earliest;
 
 /// Lines of a kind at `info` per minute.
@@ -27,6 +29,8 @@ enum Kind {
     Lost,
     /// Ended before it was a peer, and broke a rule.
     BrokeRules,
+    /// An operator banned an address, or lifted a ban.
+    Ban,
 }
 
 /// How many of a kind there were in the minute at hand.
@@ -41,7 +45,7 @@ struct Count {
 pub(crate) struct PeerLog {
     /// Start of that minute, monotonic.
     since: Duration,
-    counts: [Count; 3],
+    counts: [Count; 4],
     dials: Dials,
 }
 
@@ -119,6 +123,18 @@ impl PeerLog {
         }
     }
 
+    /// Tells whom an operator banned, for how long, or of whom a ban was lifted. `bans`: the list
+    /// as it is now.
+    pub(crate) fn bans_changed(&mut self, now: Now, order: BanOrder, bans: &BanList) {
+        self.tick(now.mono);
+        let text = ban_text(now, order, bans);
+        if self.is_told(Kind::Ban) {
+            tracing::info!("{text}");
+        } else {
+            tracing::debug!("{text}");
+        }
+    }
+
     /// When [`PeerLog::tick`] is due.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let left_out = self.counts.iter().any(|count| count.left_out > 0);
@@ -141,16 +157,19 @@ impl PeerLog {
             return None;
         }
         self.since = mono;
-        let [connected, lost, broke_rules] = std::mem::take(&mut self.counts);
+        let [connected, lost, broke_rules, bans] = std::mem::take(&mut self.counts);
         let parts = [
             (connected.left_out, "connected"),
             (lost.left_out, "disconnected"),
             (broke_rules.left_out, "turned away for breaking rules"),
         ];
         let parts = parts.into_iter().filter(|(left_out, _)| *left_out > 0);
-        let parts: Vec<String> = parts
+        let mut parts: Vec<String> = parts
             .map(|(left_out, what)| format!("{} {what}", count(left_out, "peer")))
             .collect();
+        if bans.left_out > 0 {
+            parts.push(format!("{} made or lifted", count(bans.left_out, "ban")));
+        }
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 
@@ -205,6 +224,21 @@ impl Dials {
     }
 }
 
+fn ban_text(now: Now, order: BanOrder, bans: &BanList) -> String {
+    match order {
+        BanOrder::Add { target, .. } => {
+            let row = bans.rows(now).find(|ban| ban.target == target);
+            // One that ends at once is over.
+            let until = row.map_or(i64::from(now.unix), |ban| ban.until);
+            let left = until.saturating_sub(i64::from(now.unix));
+            let left = passed(Duration::from_secs(u64::try_from(left).unwrap_or(0)));
+            format!("{target} is banned by the operator for {left}, until Unix time {until}")
+        }
+        BanOrder::Remove { target } => format!("the ban of {target} is lifted by the operator"),
+        BanOrder::Clear => "all bans are lifted by the operator".to_owned(),
+    }
+}
+
 fn kind(reason: &DoneReason, admitted: bool) -> Option<Kind> {
     match (admitted, reason.breaks_rules()) {
         (true, _) => Some(Kind::Lost),
@@ -215,6 +249,8 @@ fn kind(reason: &DoneReason, admitted: bool) -> Option<Kind> {
 
 #[cfg(test)]
 mod tests {
+    use handfast_proto::bans::BanTime;
+
     use super::*;
 
     #[test]
@@ -237,6 +273,29 @@ mod tests {
         );
         assert!(log.is_told(Kind::Connected), "a new minute");
         assert_eq!(log.turn(minute * 2), None, "nothing was left out");
+    }
+
+    #[test]
+    fn a_ban_is_told_with_its_address_and_its_end_and_a_script_that_bans_many_fills_no_log() {
+        let now = Now {
+            unix: 1_000,
+            ..Now::default()
+        };
+        let target = "192.0.2.7".parse().expect("an address");
+        let time = BanTime::For(90);
+        let mut bans = BanList::default();
+        let add = BanOrder::Add { target, time };
+        bans.order(now, add).expect("it is new");
+        assert_eq!(
+            ban_text(now, add, &bans),
+            "192.0.2.7/32 is banned by the operator for 1m 30s, until Unix time 1090"
+        );
+        let lifted = ban_text(now, BanOrder::Remove { target }, &bans);
+        assert!(lifted.contains("192.0.2.7/32 is lifted"), "{lifted}");
+        let mut log = PeerLog::default();
+        (0..1_000).for_each(|_| log.bans_changed(now, add, &bans));
+        let left_out = log.turn(Duration::from_secs(60));
+        assert_eq!(left_out.as_deref(), Some("980 bans made or lifted"));
     }
 
     #[test]

@@ -467,8 +467,8 @@ impl Handler<BanPeers> for PeerManager {
                         let meant = |peer: &Introduction| target.contains(peer.remote.ip());
                         self.disconnect_half_open(meant, DoneReason::Banned);
                     }
-                    let bans = self.table.bans().rows(self.shared.clock.now()).count();
-                    tracing::info!(bans, "an operator changed the list of bans");
+                    let now = self.shared.clock.now();
+                    self.log.bans_changed(now, order, self.table.bans());
                 }
                 result
             }

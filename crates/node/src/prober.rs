@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::entrance::{Entrance, Entrances, Place};
+use crate::interfaces::loopback_is_down;
 
 /// Probes every entrance, those too that are registered later. Never ends.
 pub(crate) async fn run(entrances: Entrances, clock: Clock) {
@@ -35,6 +36,7 @@ pub(crate) async fn run(entrances: Entrances, clock: Clock) {
 
 /// Does what the machine of one entrance wants. Never ends.
 async fn watch(entrance: Arc<Entrance>, clock: Clock) {
+    let mut told = Told::default();
     loop {
         // An answer is given below, before the machine is asked again.
         let due = entrance.probe().deadline().expect("nothing is under way");
@@ -49,14 +51,50 @@ async fn watch(entrance: Arc<Entrance>, clock: Clock) {
         }
         let outcome = probe(&entrance).await;
         tracing::debug!(socket = entrance.name(), at = %entrance.place(), ?outcome, "self-probe");
+        if let Some(line) = told.probed(&outcome) {
+            tracing::warn!(socket = entrance.name(), at = %entrance.place(), "{line}");
+        }
         let failed = match &outcome {
             Outcome::Failed(why) => Some(why.clone()),
             _ => None,
         };
         if step(&entrance, clock, Input::Ended(outcome)) == Some(Effect::Recreate) {
             let why = failed.unwrap_or_default();
-            recreate(&entrance, clock, &why).await;
+            recreate(&entrance, clock, &why, told.recreated()).await;
         }
+    }
+}
+
+/// What the log was told of one socket since a connection was accepted: what lasts for hours
+/// is not repeated twice a minute.
+#[derive(Debug, Default)]
+struct Told {
+    /// Re-creations.
+    recreated: u32,
+    /// Why a probe could not be tried.
+    not_tried: Option<String>,
+}
+
+impl Told {
+    /// What is worth a warning of a probe: that it cannot be tried, once for each cause.
+    fn probed(&mut self, outcome: &Outcome) -> Option<String> {
+        match outcome {
+            Outcome::Accepted(_) | Outcome::Overtaken => *self = Self::default(),
+            Outcome::Failed(_) => {}
+            Outcome::NotTried(why) if self.not_tried.as_ref() == Some(why) => {}
+            Outcome::NotTried(why) => {
+                self.not_tried = Some(why.clone());
+                let line = format!("whether the socket accepts cannot be tried: {why}");
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    /// Whether the log is told of one more re-creation: the first, and then ever more rarely.
+    fn recreated(&mut self) -> bool {
+        self.recreated = self.recreated.saturating_add(1);
+        self.recreated.is_power_of_two()
     }
 }
 
@@ -74,13 +112,19 @@ fn step(entrance: &Entrance, clock: Clock, input: Input) -> Option<Effect> {
     effect
 }
 
-async fn recreate(entrance: &Entrance, clock: Clock, why: &str) {
+/// `tell`: as a warning, and not for diagnosis only.
+async fn recreate(entrance: &Entrance, clock: Clock, why: &str, tell: bool) {
     let (socket, at) = (entrance.name(), entrance.place());
-    tracing::warn!(socket, %at, why, "a listening socket accepts nobody; listening anew");
+    if tell {
+        tracing::warn!(socket, %at, why, "a listening socket accepts nobody; listening anew");
+    }
     let result = entrance.recreate().await;
     match &result {
-        Ok(()) => tracing::warn!(socket, %at, "the listening socket was made anew"),
-        Err(error) => tracing::error!(socket, %at, error, "cannot listen anew; trying again"),
+        Ok(()) if tell => tracing::warn!(socket, %at, "the listening socket was made anew"),
+        Err(error) if tell => {
+            tracing::error!(socket, %at, error, "cannot listen anew; trying again");
+        }
+        _ => tracing::debug!(socket, %at, why, ?result, "listening anew once more"),
     }
     entrance.probe().step(clock.now(), Input::Recreated(result));
 }
@@ -96,6 +140,12 @@ async fn probe(entrance: &Entrance) -> Outcome {
     };
     let attempt = tokio::time::timeout(TIMEOUT, attempt).await;
     entrance.expect_nobody();
+    // What this machine sends to itself, to whichever of its addresses, goes by that interface.
+    let by_tcp = matches!(entrance.place(), Place::Tcp(_));
+    let failed = !matches!(attempt, Ok(Ok(())));
+    if by_tcp && failed && loopback_is_down() {
+        return Outcome::NotTried("the loopback interface (lo) is down".into());
+    }
     match attempt {
         Ok(Ok(())) => Outcome::Accepted(begun.elapsed()),
         Ok(Err(outcome)) => outcome,
@@ -171,4 +221,24 @@ fn out_of_descriptors(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_socket_from_being_tried_or_from_accepting_is_not_told_every_half_minute() {
+        let mut told = Told::default();
+        let down = Outcome::NotTried("the loopback interface (lo) is down".into());
+        let line = told.probed(&down).expect("it is news");
+        assert!(line.ends_with("(lo) is down"), "{line}");
+        assert_eq!(told.probed(&down), None);
+        let lines = (0..1_000).filter(|_| told.recreated()).count();
+        assert_eq!(lines, 10, "1, 2, 4, … 512");
+        told.probed(&Outcome::Accepted(Duration::ZERO));
+        assert!(told.probed(&down).is_some() && told.recreated(), "again");
+    }
 }

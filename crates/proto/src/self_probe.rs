@@ -18,7 +18,7 @@ pub const INTERVAL: Duration = Duration::from_secs(30);
 /// Time in which a connection must have been accepted.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
 /// Time from a probe without success to the next one. Doubles with each re-creation
-/// that did not help, up to [`INTERVAL`].
+/// that did not help, and with each probe that could not be tried, up to [`INTERVAL`].
 pub const RETRY: Duration = Duration::from_secs(1);
 /// Failures in a row after which the socket is made anew.
 pub const FAILURES: u32 = 2;
@@ -115,6 +115,8 @@ pub struct SelfProbe {
     report: Report,
     /// Re-creations since a connection was seen accepted.
     in_vain: u32,
+    /// Probes in a row that could not be tried.
+    untried: u32,
 }
 
 impl SelfProbe {
@@ -132,6 +134,7 @@ impl SelfProbe {
                 last: None,
             },
             in_vain: 0,
+            untried: 0,
         }
     }
 
@@ -180,6 +183,8 @@ impl SelfProbe {
     fn ended(&mut self, now: Now, outcome: Outcome) -> Option<Effect> {
         let report = &mut self.report;
         report.probes += 1;
+        let untried = self.untried;
+        self.untried = 0;
         let wait = match &outcome {
             Outcome::Accepted(_) | Outcome::Overtaken => {
                 report.failures = 0;
@@ -198,7 +203,10 @@ impl SelfProbe {
                 report.health = Health::Failing;
                 self.retry()
             }
-            Outcome::NotTried(_) => self.retry(),
+            Outcome::NotTried(_) => {
+                self.untried = untried.saturating_add(1);
+                doubled(untried.max(self.in_vain))
+            }
         };
         let failed = matches!(outcome, Outcome::Failed(_));
         self.report.last = Some(Last {
@@ -232,9 +240,14 @@ impl SelfProbe {
     }
 
     fn retry(&self) -> Duration {
-        // Five doublings exceed the interval.
-        (RETRY * (1 << self.in_vain.min(5))).min(INTERVAL)
+        doubled(self.in_vain)
     }
+}
+
+/// [`RETRY`], doubled `times`, and [`INTERVAL`] at most.
+fn doubled(times: u32) -> Duration {
+    // Five doublings exceed the interval.
+    (RETRY * (1 << times.min(5))).min(INTERVAL)
 }
 
 impl Default for SelfProbe {
@@ -327,16 +340,17 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_could_not_be_tried_says_nothing_of_the_socket() {
+    fn a_probe_that_could_not_be_tried_says_nothing_of_the_socket_and_is_tried_ever_more_rarely() {
         let mut machine = SelfProbe::new();
         for health in [Health::Unknown, Health::Accepting, Health::Failing] {
             let begun = machine.report().clone();
             assert_eq!(begun.health, health);
-            for _ in 0..5 {
+            for pause in [1, 2, 4, 8, 16, 30, 30] {
                 let now = probe(&mut machine);
                 let outcome = Outcome::NotTried("no descriptor".into());
                 assert_eq!(machine.step(now, Input::Ended(outcome)), None);
-                assert_eq!(machine.deadline(), Some(now.mono + RETRY));
+                let due = now.mono + Duration::from_secs(pause);
+                assert_eq!(machine.deadline(), Some(due));
             }
             assert_eq!(machine.report().health, health);
             assert_eq!(machine.report().failures, begun.failures);

@@ -71,7 +71,7 @@ pub enum RpcError {
     #[error("{} is not a socket and is not touched; move it away, or choose another path with --rpc-socket", .0.display())]
     NotASocket(PathBuf),
     /// The Unix socket could not be made.
-    #[error("cannot make the RPC socket {}: {source}; check that its directory exists and is writable", path.display())]
+    #[error("cannot make the RPC socket {}: {source}; {}", path.display(), file_remedy(source))]
     Socket {
         /// Its path.
         path: PathBuf,
@@ -79,7 +79,7 @@ pub enum RpcError {
         source: io::Error,
     },
     /// The cookie file could not be written.
-    #[error("cannot write the RPC cookie {}: {source}; check that its directory is writable", path.display())]
+    #[error("cannot write the RPC cookie {}: {source}; {}", path.display(), file_remedy(source))]
     Cookie {
         /// Its path.
         path: PathBuf,
@@ -91,6 +91,17 @@ pub enum RpcError {
         "cannot start the RPC server: {0}; check the limits on processes and open files (ulimit -u, -n)"
     )]
     Server(io::Error),
+}
+
+/// What to do when a file cannot be made.
+fn file_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free disk space, then start again"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "make the file system writable",
+        _ => "check that its directory exists and is writable",
+    }
 }
 
 fn remedy(error: &io::Error) -> &'static str {

@@ -4,15 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bitcoin::hex::DisplayHex;
-use handfast_node::files::{Unreadable, read_text};
-use handfast_node::{Network, is_in_use};
+use handfast_node::files::{Unreadable, quoted, read_text};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{ClientError, RETRY_INTERVAL};
-use crate::settings::Place;
+use crate::settings::{Place, chosen_by, running_in};
 
 /// A byte stream, whichever socket it is.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -160,11 +158,8 @@ fn remedy(place: &Place) -> String {
     if let Some(elsewhere) = elsewhere(place) {
         return elsewhere;
     }
-    let datadir = place.hints.datadir.as_deref().map(|dir| {
-        let dir = dir.to_string_lossy();
-        let quoted = shlex::try_quote(&dir).unwrap_or_else(|_| dir.clone());
-        format!(" --datadir {quoted}")
-    });
+    let datadir = place.hints.datadir.as_deref();
+    let datadir = datadir.map(|dir| format!(" --datadir {}", quoted(dir)));
     let datadir = datadir.unwrap_or_default();
     if !place.hints.network {
         return format!(
@@ -172,15 +167,7 @@ fn remedy(place: &Place) -> String {
              NAME{datadir}`: regtest is a network of your own, testnet4 and signet are for tests"
         );
     }
-    let network = match &place.network {
-        Network::CustomSignet { challenge } => {
-            format!(
-                "signet --signet-challenge {}",
-                challenge.to_lower_hex_string()
-            )
-        }
-        network => network.name().to_owned(),
-    };
+    let network = chosen_by(&place.network);
     format!(
         "start one with `handfast run --network {network}{datadir}`, or wait for it with \
          `handfast rpc --network {network}{datadir} --wait`"
@@ -189,15 +176,12 @@ fn remedy(place: &Place) -> String {
 
 /// What to say where another network's node runs in this data directory.
 fn elsewhere(place: &Place) -> Option<String> {
-    let elsewhere = Network::ALL
-        .into_iter()
-        .filter(|network| *network != place.network)
-        .filter(|network| {
-            let beside = place.network_dir.parent();
-            beside.is_some_and(|dir| is_in_use(&dir.join(network.directory())))
-        });
-    let elsewhere: Vec<String> = elsewhere
-        .map(|network| format!("--network {}", network.name()))
+    let running = place.network_dir.parent().map(running_in);
+    let elsewhere: Vec<String> = running
+        .iter()
+        .flatten()
+        .filter(|network| **network != place.network)
+        .map(|network| format!("--network {}", chosen_by(network)))
         .collect();
     let options = elsewhere.join(" or ");
     (!elsewhere.is_empty())

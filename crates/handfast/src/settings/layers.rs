@@ -68,6 +68,14 @@ impl Layers {
         self.0.get(key)
     }
 
+    /// The configuration file that something was read from.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.0.values().find_map(|given| match &given.origin {
+            Origin::File(file, _) => Some(file.as_path()),
+            Origin::CommandLine => None,
+        })
+    }
+
     /// The only or last value of `key`.
     pub(crate) fn one(&self, key: &str) -> Option<(&Origin, &str)> {
         let given = self.get(key)?;

@@ -3,14 +3,17 @@
 //! Nothing here writes to the disk. A bad value ends the start with one line
 //! that names the option, or file and key, what is wrong, and what to do.
 
+mod foreign;
 mod keys;
 mod layers;
 mod mining;
 mod rpc;
+mod running;
 
 pub(crate) use keys::{KEYS, Scope, Shape};
 pub(crate) use layers::Layers;
 pub(crate) use rpc::RpcSettings;
+pub(crate) use running::{chosen_by, running_in};
 
 use std::fs;
 use std::io;
@@ -20,7 +23,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bitcoin::Work;
-use bitcoin::hex::FromHex;
+use bitcoin::hex::{DisplayHex, FromHex};
 use handfast_node::files::read_text;
 use handfast_node::{IndexName, MiningConfig, Network, is_peer_name, is_routable, overlay_network};
 use layers::{Origin, Reference};
@@ -177,9 +180,10 @@ pub(crate) fn add_config_file(
             let source = io::Error::from(error);
             return match source.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(()),
-                _ => match fs::metadata(&dir) {
+                _ => match fs::symlink_metadata(&file) {
                     Ok(_) => Err(SettingsError::File { file, source }),
-                    // The directory is at fault, not a file in it that nobody named.
+                    // The directory is at fault, not a file in it that nobody named, and that
+                    // may not be there.
                     Err(source) => Err(bad_datadir(layers, dir, source)),
                 },
             };
@@ -241,21 +245,21 @@ pub(crate) fn place_to_call(layers: &Layers) -> Result<Place, SettingsError> {
 /// one is running there, or none anywhere.
 fn running_place(layers: &Layers) -> Result<Place, SettingsError> {
     let dir = datadir(layers)?;
-    let running: Vec<Network> = Network::ALL
-        .into_iter()
-        .filter(|network| handfast_node::is_in_use(&dir.join(network.directory())))
-        .collect();
-    match running.as_slice() {
+    match running_in(&dir).as_slice() {
         [only] => {
             let mut layers = layers.clone();
             layers.command_line("network", vec![only.name().to_owned()]);
+            if let Network::CustomSignet { challenge } = only {
+                let challenge = challenge.to_lower_hex_string();
+                layers.command_line("signet-challenge", vec![challenge]);
+            }
             place(&layers)
         }
         [] => place(layers),
         several if several.contains(&Network::Mainnet) => place(layers),
         several => Err(SettingsError::Several {
             dir,
-            networks: several.iter().map(|it| it.name().to_owned()).collect(),
+            networks: several.iter().map(chosen_by).collect(),
         }),
     }
 }
@@ -303,7 +307,11 @@ pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, SettingsError
             .collect(),
         place,
     };
-    check_datadir(layers, &datadir(layers)?)?;
+    let dir = datadir(layers)?;
+    check_datadir(layers, &dir, true)?;
+    if let Some(found) = foreign::in_datadir(&dir, layers.file()) {
+        return Err(SettingsError::Foreign { dir, found });
+    }
     check_socket_directory(layers, &settings.place)?;
     Ok(settings)
 }
@@ -416,9 +424,27 @@ fn datadir(layers: &Layers) -> Result<PathBuf, SettingsError> {
     }
 }
 
-/// Refuses a directory that cannot be made, or that is somebody else's. The
-/// network's own directory below it is checked again under its lock.
-fn check_datadir(layers: &Layers, dir: &Path) -> Result<(), SettingsError> {
+/// Settles where `handfast testnet` keeps its nodes, called `nodes`, and looks whether that can
+/// be its directory.
+pub(crate) fn testnet_dir(named: &Path, nodes: &[String]) -> Result<PathBuf, SettingsError> {
+    let mut layers = Layers::default();
+    layers.command_line("datadir", vec![named.to_string_lossy().into_owned()]);
+    // What is no text is a directory all the same.
+    let dir = match named.to_str() {
+        Some(_) => datadir(&layers)?,
+        None => std::path::absolute(named)
+            .map_err(|source| bad_datadir(&layers, named.to_owned(), source))?,
+    };
+    check_datadir(&layers, &dir, false)?;
+    match foreign::in_testnet_dir(&dir, nodes) {
+        Some(found) => Err(SettingsError::Foreign { dir, found }),
+        None => Ok(dir),
+    }
+}
+
+/// Refuses a directory that cannot be made; `below_one`: that is not made with those above it.
+/// The network's own directory below it is checked again under its lock.
+fn check_datadir(layers: &Layers, dir: &Path, below_one: bool) -> Result<(), SettingsError> {
     match fs::metadata(dir) {
         Ok(found) if !found.is_dir() => return Err(SettingsError::NotADirectory(dir.to_owned())),
         Ok(_) => {}
@@ -439,8 +465,14 @@ fn check_datadir(layers: &Layers, dir: &Path) -> Result<(), SettingsError> {
                     file: file.to_owned(),
                 });
             }
+            if let Ok(target) = fs::read_link(dir) {
+                let target = target.display();
+                let source = format!("it is a link to {target}, which does not exist");
+                let source = io::Error::other(source);
+                return Err(bad_datadir(layers, dir.to_owned(), source));
+            }
             let parent = dir.parent().unwrap_or(dir);
-            if !parent.is_dir() {
+            if below_one && !parent.is_dir() {
                 return Err(SettingsError::NoParent {
                     dir: dir.to_owned(),
                     parent: parent.to_owned(),
@@ -448,50 +480,7 @@ fn check_datadir(layers: &Layers, dir: &Path) -> Result<(), SettingsError> {
             }
         }
     }
-    match foreign_entry(dir) {
-        Some(found) => Err(SettingsError::Foreign {
-            dir: dir.to_owned(),
-            found,
-        }),
-        None => Ok(()),
-    }
-}
-
-/// What lies in a directory that no node of ours has used, and that no node of ours would
-/// put there. A directory with the marker of a network is ours, whatever else it holds; the
-/// marker itself is read when the directory is taken.
-fn foreign_entry(dir: &Path) -> Option<String> {
-    // Bitcoin Core keeps these at the top, Handfast one level below.
-    let core = ["bitcoin.conf", "chainstate", "blocks"]
-        .into_iter()
-        .find(|name| dir.join(name).exists());
-    if let Some(core) = core {
-        return Some(core.to_owned());
-    }
-    let mut foreign = None;
-    for entry in fs::read_dir(dir).ok()?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if is_network_directory(&name) && entry.path().join("network").exists() {
-            return None;
-        }
-        if !is_harmless(&name) {
-            foreign = foreign.or(Some(name));
-        }
-    }
-    foreign
-}
-
-fn is_network_directory(name: &str) -> bool {
-    let plain = Network::ALL.iter().any(|network| network.name() == name);
-    plain || name.starts_with("signet-")
-}
-
-/// What may lie there before the first start: a configuration, the output of that start, and
-/// what a fresh file system carries.
-fn is_harmless(name: &str) -> bool {
-    is_network_directory(name)
-        || name == "lost+found"
-        || [".toml", ".log"].iter().any(|end| name.ends_with(end))
+    Ok(())
 }
 
 /// An address with a port, or without: then it is `port`.

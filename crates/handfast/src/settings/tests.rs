@@ -332,7 +332,7 @@ fn the_challenge_of_the_public_signet_is_the_public_signet() {
     let challenge = Network::Signet
         .signet_challenge()
         .expect("a signet has one");
-    let hex = bitcoin::hex::DisplayHex::to_lower_hex_string(challenge);
+    let hex = DisplayHex::to_lower_hex_string(challenge);
     let settings = settle(&[("network", "signet"), ("signet-challenge", &hex)], "").expect("valid");
     assert_eq!(settings.place.network, Network::Signet);
 }

@@ -75,12 +75,25 @@ fn deliverers(sync: &Value, peers: &Value, unix: u64) -> String {
     let mut parts: Vec<String> = asked
         .iter()
         .take(NAMED)
-        .map(|(count, id, addr)| format!("{}: {count} asked for", peer(*id, *addr, peers)))
+        .map(|(count, id, addr)| {
+            let who = peer(*id, *addr, peers);
+            format!("{who}{}: {count} asked for", connected(*id, peers, unix))
+        })
         .collect();
     if let Some(more) = asked.len().checked_sub(NAMED).filter(|more| *more > 0) {
         parts.push(format!("{more} more"));
     }
     parts.join(", ")
+}
+
+/// Since when a peer that delivers blocks is connected.
+fn connected(id: u64, peers: &Value, unix: u64) -> String {
+    let mut rows = peers.as_array().into_iter().flatten();
+    let row = rows.find(|row| row["id"].as_u64() == Some(id));
+    match row.and_then(|row| row["conntime"].as_u64()) {
+        Some(since) => format!(", connected for {}", duration(unix.saturating_sub(since))),
+        None => String::new(),
+    }
 }
 
 fn last_deliverer(peers: &Value, unix: u64) -> String {
@@ -94,8 +107,9 @@ fn last_deliverer(peers: &Value, unix: u64) -> String {
     match last {
         None => "no peer so far".to_owned(),
         Some((at, id)) => format!(
-            "{}: the last one {} ago",
+            "{}{}: the last one {} ago",
             peer(id, None, peers),
+            connected(id, peers, unix),
             duration(unix.saturating_sub(at))
         ),
     }
@@ -124,7 +138,7 @@ mod tests {
     fn peers() -> Value {
         json!([
             { "id": 3, "addr": "192.0.2.3:8333", "subver": "/Satoshi:29.0.0/", "last_block": 100 },
-            { "id": 4, "addr": "192.0.2.4:8333", "subver": "", "last_block": 160 },
+            { "id": 4, "addr": "192.0.2.4:8333", "subver": "", "last_block": 160, "conntime": 140 },
             { "id": 5, "addr": "192.0.2.5:8333", "subver": "/x/", "last_block": 0 },
         ])
     }
@@ -142,7 +156,7 @@ mod tests {
             lines(&sync, &peers(), 200),
             [
                 "Source    headers come from peer 3 (192.0.2.3:8333 /Satoshi:29.0.0/) for 5m 6s: outbound",
-                "Blocks by peer 4 (192.0.2.4:8333): 16 asked for, \
+                "Blocks by peer 4 (192.0.2.4:8333), connected for 1m 0s: 16 asked for, \
                  peer 3 (192.0.2.3:8333 /Satoshi:29.0.0/): 2 asked for, 1 more",
                 "Next      in 58s: peer 4 must have delivered a block",
             ]
@@ -156,7 +170,7 @@ mod tests {
             lines(&sync, &peers(), 172),
             [
                 "Source    none",
-                "Blocks by peer 4 (192.0.2.4:8333): the last one 12s ago"
+                "Blocks by peer 4 (192.0.2.4:8333), connected for 32s: the last one 12s ago"
             ]
         );
         assert_eq!(

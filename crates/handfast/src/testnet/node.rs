@@ -1,6 +1,7 @@
 //! One node of the line: a child process of this program.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -32,6 +33,11 @@ const STATUS: [&str; 4] = [
 /// How a node is called, followed by its number.
 pub(super) const NAME: &str = "node";
 
+/// How this node is called, and its directory.
+pub(super) fn name(number: usize) -> String {
+    format!("{NAME}{number}")
+}
+
 /// A child process, and how to reach it. Killed when dropped, if it still runs.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -52,6 +58,9 @@ impl Node {
         let network_dir = datadir.join(Network::Regtest.directory());
         let wrong = |error| format!("node {number} cannot be started: {error}");
         let file = File::create(&output).map_err(wrong)?;
+        // One of an earlier run, too.
+        let private = Permissions::from_mode(0o600);
+        file.set_permissions(private).map_err(wrong)?;
         let both = file.try_clone().map_err(wrong)?;
         let mut command = Command::new(std::env::current_exe().map_err(wrong)?);
         command

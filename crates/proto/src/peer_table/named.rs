@@ -336,6 +336,10 @@ impl PeerTable {
             return;
         };
         if node.given == Given::Once {
+            tracing::info!(
+                node = name,
+                "addnode onetry: not dialled, since it is banned or a connection to it is there or under way"
+            );
             self.named.remove(name);
         } else {
             node.state = State::Waiting(now.mono.saturating_add(BUSY_RETRY));
@@ -392,6 +396,8 @@ impl PeerTable {
             return;
         };
         if node.given == Given::Once {
+            // Told here: nothing else keeps it, and the caller has been answered.
+            tracing::info!(node = name, error = why, "addnode onetry: cannot connect");
             self.named.remove(name);
             return;
         }

@@ -125,7 +125,12 @@ impl SyncManager {
         let asked = !self.download.asked_of(id).is_empty();
         if let Some(progress) = self.download.progress_of(id).filter(|_| asked) {
             let first = progress + self.download.timeout_of(id);
-            due.push(if now < first {
+            // Alone it keeps them, however late they are.
+            let helped = self
+                .peers
+                .iter()
+                .any(|(other, peer)| *other != id && !peer.leaving && peer.eligible());
+            due.push(if now < first && helped {
                 let what = format!("others are asked for the blocks that {id} has not delivered");
                 (first, what)
             } else {

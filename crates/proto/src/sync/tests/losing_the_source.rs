@@ -162,6 +162,28 @@ fn the_only_peer_that_keeps_its_blocks_is_named_and_the_next_that_comes_is_taken
 }
 
 #[test]
+fn of_a_late_peer_it_is_said_that_others_are_asked_only_while_there_are_others() {
+    let chain = Blocks::new(30, 1);
+    let mut world = World::new();
+    let withholds = || Behaviour {
+        block_answers: 0,
+        ..Behaviour::default()
+    };
+    let only = world.add_as(&chain, Direction::Outbound, withholds());
+    world.run_until("it is asked", secs(5), |world| {
+        !world.node.download.asked_of(only).is_empty()
+    });
+    let what = |world: &World| world.node.state(world.now).next_deadline.unwrap().what;
+    let alone = format!("{only} is disconnected unless it delivers a block");
+    assert_eq!(what(&world), alone);
+    world.add_as(&chain, Direction::Outbound, withholds());
+    let others = format!("others are asked for the blocks that {only} has not delivered");
+    world.run_until("another can be asked", secs(5), |world| {
+        what(world) == others
+    });
+}
+
+#[test]
 fn headers_without_their_blocks_are_no_synced_chain_though_the_peer_that_showed_them_left() {
     let ours = Blocks::new(40, 1);
     let longer = ours.fork(40, 60, 2);

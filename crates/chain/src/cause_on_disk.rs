@@ -1,0 +1,185 @@
+//! Why a database does not open, as far as its files, the disk and the clock show it. The
+//! kernel often says no more than that it failed.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use handfast_disk::quoted;
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+
+/// No clock is right that shows an earlier time: 2024, Unix time.
+const EARLIEST: Duration = Duration::from_secs(1_704_067_200);
+/// Free space below which the kernel does not write, bytes. Core `nMinDiskSpace`, 50 MiB.
+const LEAST_FREE: u64 = 50 << 20;
+/// What lies in the data directory that the kernel opens. What lies beside it, such as the
+/// journal or an index, fails with words of its own.
+const PARTS: [&str; 3] = ["chainstate", "blocks", "blocks/index"];
+
+/// A cause outside the database that can be seen, with its remedy: a part of the directory that
+/// leads nowhere or that this user may not use, a full disk, a clock that was never set.
+pub(crate) fn cause_on_disk(dir: &Path) -> Option<String> {
+    let usable = |path: &Path| Ok(access(path, Access::READ_OK | Access::WRITE_OK)?);
+    let parts = PARTS.iter().map(|part| dir.join(part));
+    parts
+        .clone()
+        .find_map(|path| unusable(&path, &usable))
+        .or_else(|| unreadable(dir, &usable(dir).err()?))
+        .or_else(|| parts.chain([dir.to_owned()]).find_map(|path| full(&path)))
+        .or_else(|| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let unset = now.map_or(true, |now| now < EARLIEST);
+            unset.then(|| "set the clock of this machine, then start again".to_owned())
+        })
+}
+
+/// Whether the coins of a chain are there and its blocks are not, as when the disk of the
+/// blocks is not mounted. The kernel would begin a new chain in the empty directory.
+pub(crate) fn lacks_blocks(dir: &Path) -> bool {
+    if !dir.join("chainstate").join("CURRENT").exists() {
+        return false;
+    }
+    let blocks = dir.join("blocks");
+    let is_block_file = |name: &str| name.starts_with("blk") && name.ends_with(".dat");
+    match fs::read_dir(&blocks) {
+        Ok(entries) => !entries
+            .flatten()
+            .any(|entry| is_block_file(&entry.file_name().to_string_lossy())),
+        // A link that leads nowhere is told as such.
+        Err(error) => error.kind() == ErrorKind::NotFound && fs::read_link(&blocks).is_err(),
+    }
+}
+
+/// What keeps this user from the directory at `path`, or from a file in it.
+fn unusable(path: &Path, usable: &impl Fn(&Path) -> io::Result<()>) -> Option<String> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) => return unreadable(path, &error),
+    };
+    // What a fresh file system carries is root's.
+    let files = entries
+        .flatten()
+        .filter(|entry| entry.file_name() != "lost+found")
+        .map(|entry| entry.path());
+    std::iter::once(path.to_owned())
+        .chain(files)
+        .find_map(|path: PathBuf| unreadable(&path, &usable(&path).err()?))
+}
+
+/// Names what the system said of `path`, with a remedy; nothing if that explains no failure.
+fn unreadable(path: &Path, error: &io::Error) -> Option<String> {
+    let shown = quoted(path);
+    if Errno::from_io_error(error) == Some(Errno::LOOP) {
+        return Some(format!(
+            "{shown} is a link that leads to itself: correct it"
+        ));
+    }
+    match (error.kind(), fs::read_link(path)) {
+        (ErrorKind::NotFound, Ok(target)) => Some(format!(
+            "{shown} is a link to {}, which does not exist: mount the disk that it is on, or \
+             correct the link",
+            quoted(&target)
+        )),
+        (ErrorKind::PermissionDenied, _) => Some(format!(
+            "make {shown} readable and writable for this user (and what lies beside it)"
+        )),
+        (ErrorKind::ReadOnlyFilesystem, _) => {
+            Some(format!("make the file system of {shown} writable"))
+        }
+        (ErrorKind::NotADirectory, _) => {
+            Some(format!("{shown} is a file and no directory: move it away"))
+        }
+        _ => None,
+    }
+}
+
+fn full(path: &Path) -> Option<String> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    too_full(path, disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+fn too_full(path: &Path, free: u64) -> Option<String> {
+    (free < LEAST_FREE).then(|| {
+        format!(
+            "free disk space, then start again: on the disk of {} {} MiB are free, and {} MiB \
+             are needed",
+            quoted(path),
+            free >> 20,
+            LEAST_FREE >> 20
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_that_leads_nowhere_or_to_itself_is_told_instead_of_advising_to_remove_it() {
+        for part in ["chainstate", "blocks"] {
+            let home = tempfile::tempdir().unwrap();
+            let away = home.path().join("unmounted");
+            symlink(&away, home.path().join(part)).unwrap();
+            let cause = cause_on_disk(home.path()).expect("it is seen");
+            assert!(cause.contains("unmounted"), "{cause}");
+            fs::remove_file(home.path().join(part)).unwrap();
+            symlink(part, home.path().join(part)).unwrap();
+            let cause = cause_on_disk(home.path()).expect("it is seen");
+            assert!(cause.contains("leads to itself"), "{cause}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_named_wherever_it_lies() {
+        for file in [
+            "blocks/blk00000.dat",
+            "blocks/rev00000.dat",
+            "blocks/xor.dat",
+            "blocks/index/000005.ldb",
+            "chainstate/CURRENT",
+        ] {
+            let home = tempfile::tempdir().unwrap();
+            fs::create_dir_all(home.path().join("blocks/index")).unwrap();
+            fs::create_dir(home.path().join("chainstate")).unwrap();
+            fs::write(home.path().join(file), "").unwrap();
+            fs::create_dir(home.path().join("blocks/lost+found")).unwrap();
+            let usable = |path: &Path| match path.ends_with(file) || path.ends_with("lost+found") {
+                true => Err(ErrorKind::PermissionDenied.into()),
+                false => Ok(()),
+            };
+            let mut causes = PARTS
+                .iter()
+                .filter_map(|part| unusable(&home.path().join(part), &usable));
+            let cause = causes.next().expect("it is seen");
+            assert!(
+                cause.contains(file) && cause.contains("for this user"),
+                "{cause}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_disk_is_full_before_its_last_byte_is_taken() {
+        let home = Path::new("/d");
+        let cause = too_full(home, 57 << 10).expect("it is full");
+        assert!(cause.contains("free disk space"), "{cause}");
+        assert_eq!(too_full(home, 50 << 20), None);
+    }
+
+    #[test]
+    fn coins_without_the_blocks_that_they_come_from_are_noticed() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(!lacks_blocks(home.path()), "a new directory lacks nothing");
+        fs::create_dir(home.path().join("chainstate")).unwrap();
+        fs::write(home.path().join("chainstate/CURRENT"), "").unwrap();
+        assert!(lacks_blocks(home.path()), "no directory");
+        fs::create_dir(home.path().join("blocks")).unwrap();
+        assert!(lacks_blocks(home.path()), "an empty one");
+        fs::write(home.path().join("blocks/blk00000.dat"), "").unwrap();
+        assert!(!lacks_blocks(home.path()));
+    }
+}
