@@ -8,10 +8,11 @@ use handfast_tests::data::workspace_root;
 use serde_json::Value;
 
 /// Each crate of ours, and those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("handfast-sha256d", &[]),
     ("handfast-wire", &[]),
     ("handfast-disk", &[]),
+    ("handfast-api", &[]),
     ("handfast-proto", &["handfast-wire"]),
     ("handfast-chain", &["handfast-wire", "handfast-disk"]),
     ("handfast-index", &["handfast-chain"]),
@@ -26,14 +27,20 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "handfast-index",
         ],
     ),
-    ("handfast-rpc", &["handfast-node"]),
+    ("handfast-rpc", &["handfast-api", "handfast-node"]),
     (
         "handfast-fuzz",
         &["handfast-wire", "handfast-disk", "handfast-sha256d"],
     ),
     (
         "handfast",
-        &["handfast-node", "handfast-rpc", "handfast-fuzz"],
+        &[
+            "handfast-api",
+            "handfast-disk",
+            "handfast-node",
+            "handfast-rpc",
+            "handfast-fuzz",
+        ],
     ),
 ];
 
@@ -144,6 +151,7 @@ fn the_pure_crates_know_no_actor_and_no_runtime() {
     for pure in [
         "handfast-wire",
         "handfast-disk",
+        "handfast-api",
         "handfast-sha256d",
         "handfast-proto",
         "handfast-chain",

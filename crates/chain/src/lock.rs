@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::hex::DisplayHex;
-use handfast_disk::{Unreadable, check_place, read_text};
+use handfast_disk::{LOCK_FILE, Unreadable, check_place, is_in_use, read_text};
 use handfast_wire::Network;
 
 use crate::OpenError;
 
-const LOCK_FILE: &str = ".lock";
 const MARKER_FILE: &str = "network";
 const MARKER_TEMP: &str = "network.new";
 
@@ -120,17 +119,6 @@ pub fn look(dir: &Path, network: &Network) -> Result<(), OpenError> {
         true => Err(OpenError::InUse(dir.to_path_buf())),
         false => Ok(()),
     }
-}
-
-/// Whether a node holds the data directory `dir` now. Not if that cannot be found out; what
-/// keeps from it is told of when the directory is taken.
-pub fn is_in_use(dir: &Path) -> bool {
-    let path = dir.join(LOCK_FILE);
-    if check_place(&path).is_err() {
-        return false;
-    }
-    let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-    File::open(&path).is_ok_and(held)
 }
 
 /// Whether `dir` carries our marker for the wanted network already. Reads only.

@@ -81,7 +81,7 @@ pub use kernel_times::KernelTimes;
 pub use node::{BoundNode, Node};
 pub use stats::{ByCommand, Totals, Traffic};
 
-pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions, is_in_use};
+pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions};
 pub use handfast_index::{IndexError, Location, Standing, Subject};
 pub use handfast_proto::Now;
 pub use handfast_proto::address_book::{

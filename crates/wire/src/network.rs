@@ -151,6 +151,19 @@ impl Network {
         }
     }
 
+    /// Whether blocks of this network need a signature that only its owners can make: the public
+    /// signet, and others whose challenge is more than a constant that is true (`OP_TRUE`).
+    #[must_use]
+    pub fn signet_needs_a_signature(&self) -> bool {
+        /// `OP_1` to `OP_16`.
+        const TRUE: std::ops::RangeInclusive<u8> = 0x51..=0x60;
+        match self.signet_challenge() {
+            None => false,
+            Some([one]) => !TRUE.contains(one),
+            Some(_) => true,
+        }
+    }
+
     /// The rules by which the difficulty moves.
     pub fn pow(&self) -> PowParams {
         params::pow(self)

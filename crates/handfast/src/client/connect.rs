@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bitcoin::hex::DisplayHex;
+use handfast_disk::is_in_use;
+use handfast_node::Network;
 use handfast_node::files::{Unreadable, read_text};
-use handfast_node::{Network, is_in_use};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout_at};

@@ -10,7 +10,6 @@ use handfast_fuzz::voice::PONG_ABOVE_VERSION;
 use handfast_fuzz::{Plan, Scenario, Share};
 use handfast_node::Network;
 use handfast_node::files::read_text;
-use handfast_node::mining::signet_needs_a_signature;
 use socket2::SockAddr;
 
 use crate::client::MAX_COOKIE;
@@ -25,7 +24,7 @@ pub(super) const MIX: &str = "mix";
 pub(crate) fn is_minable(network: &Network) -> bool {
     match network {
         Network::Regtest => true,
-        Network::CustomSignet { .. } => !signet_needs_a_signature(network),
+        Network::CustomSignet { .. } => !network.signet_needs_a_signature(),
         Network::Mainnet | Network::Testnet3 | Network::Testnet4 | Network::Signet => false,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bitcoin::ScriptBuf;
 use handfast_node::Network;
 use handfast_node::config::{MiningConfig, default_mine_interval};
-use handfast_node::mining::{MAX_TAG, payout_for_anybody, signet_needs_a_signature};
+use handfast_node::mining::{MAX_TAG, payout_for_anybody};
 
 use super::layers::{Layers, Reference};
 use super::{SettingsError, bad, number};
@@ -37,7 +37,7 @@ pub(super) fn mining(layers: &Layers, network: &Network) -> Result<MiningConfig,
     };
     if let Some(origin) = layers.flag("mine") {
         let reference = Reference(origin, "mine").to_string();
-        if signet_needs_a_signature(network) {
+        if network.signet_needs_a_signature() {
             return Err(SettingsError::SignetNeedsSignature(reference));
         }
         if config.payout.is_none() && payout_for_anybody(network).is_none() {

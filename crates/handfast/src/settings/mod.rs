@@ -201,7 +201,7 @@ pub(crate) fn place(layers: &Layers) -> Result<Place, SettingsError> {
     let listen = addresses(layers, "rpc-listen", network.rpc_port())?;
     let rpc_socket = match layers.one("rpc-socket") {
         Some((origin, path)) => absolute(origin, "rpc-socket", path)?,
-        None => network_dir.join("node.sock"),
+        None => network_dir.join(handfast_api::SOCKET_FILE),
     };
     let rpc_listen = if listen.is_empty() {
         vec![default]
@@ -210,7 +210,7 @@ pub(crate) fn place(layers: &Layers) -> Result<Place, SettingsError> {
     };
     Ok(Place {
         network,
-        cookie: network_dir.join(handfast_rpc::COOKIE_FILE),
+        cookie: network_dir.join(handfast_api::COOKIE_FILE),
         network_dir,
         rpc_listen,
         rpc_socket,
@@ -243,7 +243,7 @@ fn running_place(layers: &Layers) -> Result<Place, SettingsError> {
     let dir = datadir(layers)?;
     let running: Vec<Network> = Network::ALL
         .into_iter()
-        .filter(|network| handfast_node::is_in_use(&dir.join(network.directory())))
+        .filter(|network| handfast_disk::is_in_use(&dir.join(network.directory())))
         .collect();
     match running.as_slice() {
         [only] => {

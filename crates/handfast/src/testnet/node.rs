@@ -73,8 +73,8 @@ impl Node {
             child,
             place: Place {
                 network: Network::Regtest,
-                rpc_socket: network_dir.join("node.sock"),
-                cookie: network_dir.join(handfast_rpc::COOKIE_FILE),
+                rpc_socket: network_dir.join(handfast_api::SOCKET_FILE),
+                cookie: network_dir.join(handfast_api::COOKIE_FILE),
                 network_dir,
                 // By its socket alone: a port could be somebody else's.
                 rpc_listen: vec![],
