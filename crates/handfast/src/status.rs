@@ -4,13 +4,14 @@ mod sources;
 
 use std::process::ExitCode;
 
+use handfast_cli::output::print;
+use handfast_cli::usage::Options;
+use handfast_cli::{Place, add_config_file, place_to_call};
+use handfast_proto::text::count as plural;
 use serde_json::{Value, json};
 
-use crate::cli::Options;
-use crate::settings::Place;
+use crate::client;
 use crate::text::{bitcoin_date, duration};
-use crate::{client, settings};
-use handfast_node::text::count as plural;
 
 /// What is asked, in one batch.
 const METHODS: [&str; 6] = [
@@ -26,9 +27,9 @@ const IN_WARMUP: i64 = -28;
 
 /// Asks the node and prints a summary.
 pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
-    settings::add_config_file(&mut options.layers, options.config.as_deref())
+    add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
-    let place = settings::place_to_call(&options.layers).map_err(|error| error.to_string())?;
+    let place = place_to_call(&options.layers).map_err(|error| error.to_string())?;
     let request: Value = METHODS
         .iter()
         .enumerate()
@@ -54,7 +55,7 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
             return refused(&place, error);
         }
     }
-    crate::print(&summary(
+    print(&summary(
         &place,
         &chain["result"],
         &network["result"],
@@ -69,7 +70,7 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
 fn refused(place: &Place, error: &Value) -> Result<ExitCode, String> {
     let message = error["message"].as_str().unwrap_or_default();
     if error["code"].as_i64() == Some(IN_WARMUP) {
-        crate::print(&format!(
+        print(&format!(
             "The {} node is starting: {message}\n",
             place.network.name()
         ));

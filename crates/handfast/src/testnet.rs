@@ -15,11 +15,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use handfast_cli::output::{print, print_note};
+use handfast_cli::signals::{Signals, Wish};
 use tempfile::TempDir;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::client;
-use crate::signals::{Signals, Wish};
 use node::Node;
 use table::{Row, Table};
 
@@ -60,7 +61,7 @@ async fn run_in(home: &Path, wishes: &Wishes) -> Result<(), String> {
                 // Nothing is left that shows the table.
                 Wish::Reopen => "SIGHUP",
             };
-            crate::tell(&format!("{name}: ending the nodes; SIGINT or SIGTERM ends them at once"));
+            print_note(&format!("{name}: ending the nodes; SIGINT or SIGTERM ends them at once"));
             Ok(())
         }
     };
@@ -74,7 +75,7 @@ async fn live(home: &Path, wishes: &Wishes, nodes: &mut Vec<Node>) -> String {
         Ok(()) => {}
         Err(failure) => return failure,
     }
-    crate::print(&format!(
+    print(&format!(
         "{NODES} regtest nodes in a line; node 1 mines a block every {}s. Ctrl-C ends them.\n\
          Ask one: handfast rpc --network regtest --datadir {} getblockchaininfo\n\n",
         wishes.mine_interval,

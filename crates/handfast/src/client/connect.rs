@@ -5,15 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bitcoin::hex::DisplayHex;
-use handfast_disk::is_in_use;
-use handfast_node::Network;
-use handfast_node::files::{Unreadable, read_text};
+use handfast_cli::{Place, reachable};
+use handfast_disk::{Unreadable, is_in_use, read_text};
+use handfast_wire::Network;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{ClientError, RETRY_INTERVAL};
-use crate::settings::Place;
 
 /// A byte stream, whichever socket it is.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -203,15 +202,4 @@ fn elsewhere(place: &Place) -> Option<String> {
     let options = elsewhere.join(" or ");
     (!elsewhere.is_empty())
         .then(|| format!("another network's node is running there: call it with {options}"))
-}
-
-/// A node that listens on every address is reached on the loopback one.
-pub(crate) fn reachable(mut addr: SocketAddr) -> SocketAddr {
-    if addr.ip().is_unspecified() {
-        addr.set_ip(match addr {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    addr
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use handfast_node::Network;
+use handfast_cli::{Hints, Place};
+use handfast_wire::Network;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::bond::ends_with_us;
 use crate::client::{self, Patience};
-use crate::settings::{Hints, Place};
+use crate::daemon;
 
 /// Time for a node to start.
 const START: Duration = Duration::from_secs(120);
@@ -53,9 +54,9 @@ impl Node {
         let wrong = |error| format!("node {number} cannot be started: {error}");
         let file = File::create(&output).map_err(wrong)?;
         let both = file.try_clone().map_err(wrong)?;
-        let mut command = Command::new(std::env::current_exe().map_err(wrong)?);
+        let mut command = Command::from(daemon::command()?);
         command
-            .args(["run", "--network", Network::Regtest.name(), "--datadir"])
+            .args(["--network", Network::Regtest.name(), "--datadir"])
             .arg(&datadir)
             .args(["--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0"])
             // By this the others tell who it is, whoever connected.

@@ -1,5 +1,5 @@
 //! Every way to start `handfast` wrongly: one clear line, exit code 1, nothing
-//! changed on disk. Runs the built binary.
+//! changed on disk. Runs the built programs.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use handfast_disk::testing::{Oddity, put_oddity};
+use handfast_tests::process::Program;
 use tempfile::TempDir;
 
 /// A home directory of its own, and what lies in it before and after.
@@ -25,7 +26,7 @@ impl Home {
     fn handfast(&self, arguments: &[&str]) -> Output {
         // A start that should have been refused would run for ever.
         let mut command = Command::new("timeout");
-        command.args(["60", env!("CARGO_BIN_EXE_handfast")]);
+        command.arg("60").arg(Program::Handfast.path());
         command
             .args(arguments)
             .env("HOME", self.path())

@@ -1,5 +1,5 @@
 //! A whole node, started as a user starts it: RPC over both sockets, the files
-//! it makes and removes, signals. Runs the built binary on regtest, loopback only.
+//! it makes and removes, signals. Runs the built programs on regtest, loopback only.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use handfast_disk::testing::{Oddity, put_oddity};
+use handfast_tests::process::Program;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -152,7 +153,7 @@ impl Drop for Node {
 }
 
 fn command(home: &TempDir, subcommand: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_handfast"));
+    let mut command = Command::new(Program::Handfast.path());
     command
         .args([subcommand, "--network", "regtest", "--datadir"])
         .arg(home.path().join("data"));

@@ -1,14 +1,19 @@
+use std::fs;
 use std::path::Path;
+
+use handfast_cli::keys::Key;
+use handfast_node::Network;
 
 use super::*;
 
 /// What `run` would make of a command line and a configuration file.
-fn settle(options: &[(&'static str, &str)], file: &str) -> Result<RunSettings, SettingsError> {
+fn settle(options: &[(&str, &str)], file: &str) -> Result<RunSettings, RunError> {
     let home = tempfile::tempdir().expect("a temporary directory");
     let mut layers = Layers::default();
     let datadir = home.path().join("data").display().to_string();
-    layers.command_line("datadir", vec![datadir]);
+    layers.command_line(keys::DATADIR, vec![datadir]);
     for (key, value) in options {
+        let key = Key::find(key).expect("a key");
         layers.command_line(key, vec![(*value).to_owned()]);
     }
     layers.add_file(Path::new("handfast.toml"), file)?;
@@ -16,7 +21,7 @@ fn settle(options: &[(&'static str, &str)], file: &str) -> Result<RunSettings, S
 }
 
 #[track_caller]
-fn refused(options: &[(&'static str, &str)], file: &str, parts: &[&str]) {
+fn refused(options: &[(&str, &str)], file: &str, parts: &[&str]) {
     let line = settle(options, file).expect_err("refused").to_string();
     assert!(!line.contains('\n'), "one line: {line}");
     for part in parts {
@@ -79,7 +84,7 @@ fn the_command_line_wins_over_the_file_key_by_key() {
 #[test]
 fn listen_and_no_listen_are_one_question_that_the_command_line_answers() {
     let listen =
-        |options: &[(&'static str, &str)], file: &str| settle(options, file).expect("valid").listen;
+        |options: &[(&str, &str)], file: &str| settle(options, file).expect("valid").listen;
     let five = ["127.0.0.1:5".parse().expect("valid")];
     assert_eq!(
         listen(&[("listen", "127.0.0.1:5")], "no-listen = true"),
@@ -102,9 +107,8 @@ fn listen_and_no_listen_are_one_question_that_the_command_line_answers() {
 
 #[test]
 fn whether_to_discover_our_addresses_is_open_until_somebody_says() {
-    let discover = |options: &[(&'static str, &str)], file: &str| {
-        settle(options, file).expect("valid").discover
-    };
+    let discover =
+        |options: &[(&str, &str)], file: &str| settle(options, file).expect("valid").discover;
     assert_eq!(discover(&[], ""), None);
     assert_eq!(discover(&[], "discover = true"), Some(true));
     assert_eq!(discover(&[], "no-discover = true"), Some(false));
@@ -363,26 +367,6 @@ fn a_data_directory_is_refused_before_anything_is_made() {
         "",
         &["chainstate", "not Handfast's"],
     );
-}
-
-#[test]
-fn the_file_in_the_data_directory_is_found_by_it_and_cannot_move_it() {
-    let home = tempfile::tempdir().expect("a temporary directory");
-    let mut layers = Layers::default();
-    layers.command_line("datadir", vec![home.path().display().to_string()]);
-    let file = home.path().join(DEFAULT_FILE);
-    fs::write(&file, "network = 'testnet4'").expect("written");
-    let mut found = layers.clone();
-    add_config_file(&mut found, None).expect("valid");
-    assert_eq!(place(&found).expect("valid").network, Network::Testnet4);
-
-    fs::write(&file, "datadir = '/elsewhere'").expect("written");
-    let error = add_config_file(&mut layers.clone(), None)
-        .expect_err("a circle")
-        .to_string();
-    assert!(error.contains("--config"), "{error}");
-    add_config_file(&mut layers, Some(&home.path().join("missing.toml")))
-        .expect_err("a file that was named must exist");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! `handfast testnet`, as a user runs it: three nodes that follow a chain, of which nothing
-//! is left. Runs the built binary, on loopback only.
+//! is left. Runs the built programs, on loopback only.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use handfast_tests::process::Program;
 use tempfile::TempDir;
 
 /// Long enough for any machine; what is waited for usually takes seconds.
@@ -29,7 +30,7 @@ impl Testnet {
         let temporary = tempfile::tempdir().expect("a temporary directory");
         let errors = tempfile::tempdir().expect("a temporary directory");
         let file = File::create(errors.path().join("said")).expect("made");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_handfast"))
+        let mut child = Command::new(Program::Handfast.path())
             .args(["testnet", "--mine-interval", "0.5"])
             .args(arguments)
             .env("TMPDIR", temporary.path())

@@ -1,61 +1,60 @@
 //! Values as they were given, and by whom: the command line over the file.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::SettingsError;
-use super::keys::{Shape, find, similar};
+use crate::error::SettingsError;
+use crate::keys::{Flag, Key, Many, One, Shape, similar};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub enum Origin {
+    /// An option.
     CommandLine,
     /// A configuration file, and the line, counted from 1.
     File(PathBuf, usize),
 }
 
 impl Origin {
+    /// How a message refers to `key`: as an option, or as a line of a file.
+    #[must_use]
+    pub fn reference(&self, key: impl Into<Key>) -> String {
+        let name = key.into().name;
+        match self {
+            Self::CommandLine => format!("--{name}"),
+            Self::File(file, line) => format!("{}: line {line}: {name}", file.display()),
+        }
+    }
+
     /// Whether both are of the command line, or of the file.
-    pub(super) fn is_beside(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
         matches!(self, Self::CommandLine) == matches!(other, Self::CommandLine)
     }
 }
 
 /// The values of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Given {
-    pub(crate) origin: Origin,
-    pub(crate) values: Vec<String>,
+pub struct Given {
+    /// Where they come from.
+    pub origin: Origin,
+    /// As they were written; of a switch `true` or `false`.
+    pub values: Vec<String>,
     /// Where each value of a list in a file is; empty: all at `origin`.
     places: Vec<Origin>,
 }
 
-/// How a message refers to a key: an option or a line of a file.
-pub(crate) struct Reference<'a>(pub(crate) &'a Origin, pub(crate) &'a str);
-
-impl fmt::Display for Reference<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Origin::CommandLine => write!(f, "--{}", self.1),
-            Origin::File(file, line) => {
-                write!(f, "{}: line {line}: {}", file.display(), self.1)
-            }
-        }
-    }
-}
-
 /// Raw values by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Layers(BTreeMap<&'static str, Given>);
+pub struct Layers(BTreeMap<&'static str, Given>);
 
 impl Layers {
     /// Sets what the command line says about `key`.
-    pub(crate) fn command_line(&mut self, key: &'static str, values: Vec<String>) {
+    pub fn command_line(&mut self, key: impl Into<Key>, values: Vec<String>) {
         self.0.insert(
-            key,
+            key.into().name,
             Given {
                 origin: Origin::CommandLine,
                 values,
@@ -64,36 +63,40 @@ impl Layers {
         );
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&Given> {
-        self.0.get(key)
+    /// What is said about `key`.
+    pub fn given(&self, key: impl Into<Key>) -> Option<&Given> {
+        self.0.get(key.into().name)
     }
 
     /// The only or last value of `key`.
-    pub(crate) fn one(&self, key: &str) -> Option<(&Origin, &str)> {
-        let given = self.get(key)?;
+    pub fn one(&self, key: One) -> Option<(&Origin, &str)> {
+        let given = self.given(key)?;
         Some((&given.origin, given.values.last()?))
     }
 
     /// All values of `key`.
-    pub(crate) fn many<'a>(&'a self, key: &str) -> impl Iterator<Item = (&'a Origin, &'a str)> {
+    pub fn many<'a>(&'a self, key: Many) -> impl Iterator<Item = (&'a Origin, &'a str)> {
         let values = |given: &'a Given| {
             given.values.iter().enumerate().map(|(at, value)| {
                 let origin = given.places.get(at).unwrap_or(&given.origin);
                 (origin, value.as_str())
             })
         };
-        self.get(key).into_iter().flat_map(values)
+        self.given(key).into_iter().flat_map(values)
     }
 
     /// Who set the flag `key`, if it is set.
-    pub(crate) fn flag(&self, key: &str) -> Option<&Origin> {
-        self.get(key)
+    pub fn flag(&self, key: Flag) -> Option<&Origin> {
+        self.given(key)
             .filter(|given| given.values.last().is_some_and(|value| value == "true"))
             .map(|given| &given.origin)
     }
 
     /// Adds what the configuration file at `path` says and the command line does not.
-    pub(crate) fn add_file(&mut self, path: &Path, text: &str) -> Result<(), SettingsError> {
+    ///
+    /// # Errors
+    /// It is no TOML, has a key that there is not, or a value of another type than its key's.
+    pub fn add_file(&mut self, path: &Path, text: &str) -> Result<(), SettingsError> {
         let syntax = |error: toml::de::Error| SettingsError::Syntax {
             file: path.to_owned(),
             line: error.span().map_or(1, |span| line_at(text, span.start)),
@@ -103,7 +106,7 @@ impl Layers {
         let lines = lines(text).map_err(syntax)?;
         for (name, value) in &table {
             let (line, of_values) = lines.get(name).cloned().unwrap_or((1, Vec::new()));
-            let Some(key) = find(name) else {
+            let Some(key) = Key::find(name) else {
                 return Err(SettingsError::UnknownKey {
                     file: path.to_owned(),
                     line,

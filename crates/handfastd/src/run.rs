@@ -1,4 +1,4 @@
-//! `handfast run`: start, watch, stop.
+//! Start, watch, stop.
 //!
 //! # Ordering
 //! Everything that can be refused is looked at before anything is written:
@@ -7,15 +7,18 @@
 
 use std::process::ExitCode;
 
+use handfast_cli::add_config_file;
+use handfast_cli::output::print_error;
+use handfast_cli::signals::{Signals, Wish};
+use handfast_cli::usage::Options;
 use handfast_node::{ExitReason, Node, NodeConfig, NodeHandle};
 use handfast_rpc::{Listeners, RpcConfig, Server};
+use rustix::fs::Mode;
 
-use crate::cli::Options;
 use crate::logging::Log;
 use crate::own_fuzzer::OwnFuzzer;
-use crate::settings::{self, RunSettings};
-use crate::signals::{Signals, Wish, keep_files_private};
-use crate::{progress, seeding};
+use crate::progress;
+use crate::settings::{self, RunError, RunSettings};
 
 /// Descriptors for RPC callers, if the hard limit on open files allows as many: 10,000
 /// who keep their connections open, half of them over TCP, and those who come meanwhile.
@@ -26,12 +29,11 @@ const INTERRUPTED: i32 = 130;
 /// Runs a node until it stops.
 pub(crate) fn run(mut options: Options) -> Result<ExitCode, String> {
     let settle = |options: &mut Options| {
-        settings::add_config_file(&mut options.layers, options.config.as_deref())?;
+        add_config_file(&mut options.layers, options.config.as_deref())?;
         settings::run_settings(&options.layers)
     };
-    let settings = settle(&mut options).map_err(|error| error.to_string())?;
+    let settings = settle(&mut options).map_err(|error: RunError| error.to_string())?;
     keep_files_private();
-    seeding::seed();
     actix_rt::System::new().block_on(run_node(settings))
 }
 
@@ -90,7 +92,7 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
     log.around(None);
     server.stop().await;
     if let ExitReason::Failed(why) = &reason {
-        crate::complain(&format!(
+        print_error(&format!(
             "the node stopped: {why}; {} tells what led to it",
             log_file.display()
         ));
@@ -151,4 +153,11 @@ fn reopen(log: &Log) {
         Ok(()) => tracing::info!("SIGHUP received: the log file is opened anew"),
         Err(why) => tracing::warn!("SIGHUP received, and the log goes on in its old file: {why}"),
     }
+}
+
+/// What this process creates from now on is for this user alone, files 0600 and directories
+/// 0700, whatever it was started with: blocks tell nothing, but the cookie, the log and the
+/// peers do.
+fn keep_files_private() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }

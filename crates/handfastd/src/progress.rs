@@ -6,12 +6,12 @@ mod stall;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use handfast_node::text::passed;
 use handfast_node::{ChainView, NodeHandle, Phase, SyncPhase, SyncState};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
 use crate::logging::Log;
-use crate::text::duration;
 use pace::Pace;
 use stall::{News, Stall};
 
@@ -210,7 +210,10 @@ fn text(stage: Stage, at: Position, left: Option<Duration>) -> String {
     // A goal that was guessed and is reached tells nothing about the rest.
     if let Some(left) = left.filter(|_| goal.is_some_and(|goal| done < goal)) {
         // Under a second it is over before it is read.
-        text += &format!(", {} left", duration(left.as_secs().max(1)));
+        text += &format!(
+            ", {} left",
+            passed(Duration::from_secs(left.as_secs().max(1)))
+        );
     }
     text
 }

@@ -3,10 +3,9 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use handfast_cli::values::{bad, number};
+use handfast_cli::{Layers, Origin, SettingsError, keys};
 use handfast_rpc::{AccessRules, DEFAULT_MAX_CALLS, RpcUser, Whitelist, WhitelistError};
-
-use super::layers::{Layers, Origin};
-use super::{SettingsError, bad, number};
 
 /// Most calls in progress that may be asked for. Each may hold a request of 32 MiB.
 const MAX_CALLS_LIMIT: usize = 100_000;
@@ -21,7 +20,7 @@ pub(crate) struct RpcSettings {
 
 pub(super) fn rpc(layers: &Layers) -> Result<RpcSettings, SettingsError> {
     let wanted = format!("a number of calls from 1 to {MAX_CALLS_LIMIT}");
-    let max_calls = number(layers, "rpc-work-queue", 1..=MAX_CALLS_LIMIT, &wanted)?;
+    let max_calls = number(layers, keys::RPC_WORK_QUEUE, 1..=MAX_CALLS_LIMIT, &wanted)?;
     Ok(RpcSettings {
         access: AccessRules {
             users: users(layers)?,
@@ -29,7 +28,7 @@ pub(super) fn rpc(layers: &Layers) -> Result<RpcSettings, SettingsError> {
             allowed: allowed(layers)?,
             hosts: hosts(layers)?,
         },
-        rest: layers.flag("rest").is_some(),
+        rest: layers.flag(keys::REST).is_some(),
         max_calls: max_calls.unwrap_or(DEFAULT_MAX_CALLS),
     })
 }
@@ -44,9 +43,9 @@ fn allowed<T: FromStr>(layers: &Layers) -> Result<Vec<T>, SettingsError> {
             false => "an IP address or a network, such as 192.168.1.0/24",
         };
         text.parse()
-            .map_err(|_| bad(origin, "rpc-allow-ip", text, wanted))
+            .map_err(|_| bad(origin, keys::RPC_ALLOW_IP, text, wanted))
     };
-    layers.many("rpc-allow-ip").map(parse).collect()
+    layers.many(keys::RPC_ALLOW_IP).map(parse).collect()
 }
 
 /// Names as they are in a `Host` header, without a port.
@@ -56,11 +55,11 @@ fn hosts(layers: &Layers) -> Result<Vec<String>, SettingsError> {
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || !name.chars().all(is_name) {
             let wanted = "a host name without a port, such as node.lan";
-            return Err(bad(origin, "rpc-allow-host", text, wanted));
+            return Err(bad(origin, keys::RPC_ALLOW_HOST, text, wanted));
         }
         Ok(name.to_owned())
     };
-    layers.many("rpc-allow-host").map(parse).collect()
+    layers.many(keys::RPC_ALLOW_HOST).map(parse).collect()
 }
 
 fn users(layers: &Layers) -> Result<Vec<RpcUser>, SettingsError> {
@@ -71,13 +70,13 @@ fn users(layers: &Layers) -> Result<Vec<RpcUser>, SettingsError> {
         text.parse().map_err(|_| {
             bad(
                 origin,
-                "rpc-auth",
+                keys::RPC_AUTH,
                 &shown,
                 "a line of Bitcoin Core's rpcauth.py: NAME:SALT$HMAC, with 64 hexadecimal digits",
             )
         })
     };
-    layers.many("rpc-auth").map(parse).collect()
+    layers.many(keys::RPC_AUTH).map(parse).collect()
 }
 
 fn whitelists(layers: &Layers) -> Result<Vec<Whitelist>, SettingsError> {
@@ -89,8 +88,8 @@ fn whitelists(layers: &Layers) -> Result<Vec<Whitelist>, SettingsError> {
                     format!("a list of methods: there is no {name:?} (see handfast rpc help)")
                 }
             };
-            bad(origin, "rpc-whitelist", text, wanted)
+            bad(origin, keys::RPC_WHITELIST, text, wanted)
         })
     };
-    layers.many("rpc-whitelist").map(parse).collect()
+    layers.many(keys::RPC_WHITELIST).map(parse).collect()
 }

@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use handfast_fuzz::oracle::{Inside, Unsaid, Wait};
+use handfast_cli::reachable;
+use handfast_fuzz::oracle::{Inside, Unsaid, Wait, differ};
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::report::Report;
 use handfast_fuzz::run::{News, Outcome, Run};
+use handfast_fuzz::terms::{call, is_minable, shares, unix_time};
 use handfast_fuzz::voice::Dialect;
 use handfast_fuzz::{Doors, Plan, SourceRange, Tally};
 use handfast_node::{Network, NodeHandle};
@@ -23,10 +25,6 @@ use handfast_rpc::{FuzzControl, FuzzOrder};
 use serde_json::{Value, json};
 use socket2::SockAddr;
 use tokio::time::timeout;
-
-use crate::client::{self, reachable};
-use crate::fuzz_command::inside::differ;
-use crate::fuzz_command::terms::{call, is_minable, shares, unix_time};
 
 /// How long an honest peer, or a block, may have to wait.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -129,7 +127,7 @@ impl OwnFuzzer {
             // From now on: its last connections end after the run.
             let leave_out = self.node.leave_out_of_history(Some(OWN_ADDRESS.into()));
             // A node that is gone has no history.
-            let _ = client::block_on(leave_out);
+            let _ = block_on(leave_out);
         }
         let run = || {
             run.carry_out(stop, |news| {
@@ -243,6 +241,15 @@ fn again(order: &FuzzOrder, seed: u64) -> String {
     )
 }
 
+/// Runs a question to the node on the run's own thread.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| format!("cannot start an event loop: {error}"))?;
+    Ok(runtime.block_on(work))
+}
+
 /// What is shown while it goes on.
 fn going(about: &Value, tally: &Tally) -> Value {
     let total = tally.total();
@@ -285,7 +292,7 @@ impl Inside for Own {
 
     fn audit(&mut self, wait: Wait<'_>) -> Result<Option<Result<(), String>>, Unsaid> {
         let audit = async { timeout(wait.left(), self.node.audit()).await };
-        let audit = client::block_on(audit).map_err(Unsaid::Not)?;
+        let audit = block_on(audit).map_err(Unsaid::Not)?;
         let audit = audit.map_err(|_| match wait.is_cut() {
             true => Unsaid::Ended,
             false => Unsaid::Not("its audit hangs".into()),

@@ -1,8 +1,9 @@
 //! The signals that a user sends: to stop, and to open the log anew.
 
+#![allow(unsafe_code, reason = "there is no safe call that ignores a signal")]
+
 use std::time::Duration;
 
-use rustix::fs::Mode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 const SAME_WISH: Duration = Duration::from_millis(500);
 
 /// The signals by which a user ends a program.
-pub(crate) struct Signals {
+pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
@@ -21,7 +22,7 @@ pub(crate) struct Signals {
 
 /// What a signal means to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub enum Wish {
     /// Stop; the signal's name.
     Stop(&'static str),
     /// Open the log file anew (SIGHUP), as other daemons do. A terminal that is closed sends
@@ -31,7 +32,10 @@ pub(crate) enum Wish {
 
 impl Signals {
     /// From now on they no longer end the process by themselves.
-    pub(crate) fn new() -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// There is no runtime, or the system refuses.
+    pub fn new() -> Result<Self, String> {
         let listen =
             |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
         Ok(Self {
@@ -46,7 +50,7 @@ impl Signals {
     ///
     /// # Cancel safety
     /// A signal is lost only with the whole value.
-    pub(crate) async fn next(&mut self) -> Wish {
+    pub async fn next(&mut self) -> Wish {
         loop {
             let wish = tokio::select! {
                 _ = self.interrupt.recv() => Wish::Stop("SIGINT"),
@@ -60,7 +64,7 @@ impl Signals {
     }
 
     /// Waits for one that stops.
-    pub(crate) async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         while self.next().await == Wish::Reopen {}
     }
 
@@ -77,25 +81,16 @@ impl Signals {
     }
 }
 
-/// From now on a hangup ends nothing; [`Signals`] hear those that come later. For the first
-/// moments of a program: a terminal may be closed while it starts.
-pub(crate) fn survive_hangups() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build();
-    // Without a runtime the start fails soon, and says why.
-    if let Ok(runtime) = runtime {
-        let _inside = runtime.enter();
-        // The handler stays when this is dropped.
-        let _ = signal(SignalKind::hangup());
-    }
-}
-
-/// What this process creates from now on is for this user alone, files 0600 and directories
-/// 0700, whatever it was started with: blocks tell nothing, but the cookie, the log and the
-/// peers do.
-pub(crate) fn keep_files_private() {
-    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+/// From now on a hangup ends nothing: for the first moments of a program, since a terminal may
+/// be closed while it starts. [`Signals`] receive those that come later.
+///
+/// A program that this one is replaced by (`exec`) begins with this, so that nothing comes
+/// between: what is ignored stays so, while what has a handler would be reset to ending the
+/// process. Child processes begin with it too.
+pub fn ignore_hangups() {
+    // SAFETY: sets the disposition of one signal to a constant; it runs no code of ours in a
+    // handler, and may be called at any time, between `fork` and `exec` as well.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
 }
 
 #[cfg(test)]
@@ -107,7 +102,7 @@ mod tests {
     #[test]
     #[ignore = "run by the test below"]
     fn a_hangup_after_the_first_moment() {
-        survive_hangups();
+        ignore_hangups();
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP)
             .expect("a process may signal itself");
     }
