@@ -9,7 +9,11 @@ ARGS    ?=
 CARGO   ?= cargo
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 
+# Where `make install` puts commands.
+BIN     := $(or $(PREFIX:%=%/bin),$(or $(CARGO_HOME),$(HOME)/.cargo)/bin)
+
 export HANDFAST_CLIENTS ?= $(abspath $(TARGET)/clients/release/handfast-clients)
+# The command; the node's program, `handfastd`, is taken from the same directory.
 export HANDFAST_BIN ?= $(abspath $(TARGET)/release/handfast)
 
 .DEFAULT_GOAL := help
@@ -29,8 +33,11 @@ testnet: ## Run three nodes in a line, the first mining, with a table of how the
 build: setup ## Build everything
 	$(CARGO) build --release --workspace
 
-install: build ## Put the command `handfast` where cargo puts commands (PREFIX=/usr/local: into its bin)
-	install -D -m 755 $(HANDFAST_BIN) $(or $(PREFIX:%=%/bin),$(or $(CARGO_HOME),$(HOME)/.cargo)/bin)/handfast
+# `handfast` becomes `handfastd`, which lies beside it, for `run`. The node's program goes first: a
+# command without it is of no use.
+install: build ## Put `handfast` and `handfastd` where cargo puts commands (PREFIX=/usr/local: into its bin)
+	install -D -m 755 $(dir $(HANDFAST_BIN))handfastd $(BIN)/handfastd
+	install -D -m 755 $(HANDFAST_BIN) $(BIN)/handfast
 
 test: build ## Run every test that needs no other node
 	$(CARGO) test --release --workspace

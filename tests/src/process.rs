@@ -33,7 +33,7 @@ pub fn op_true_signet() -> Network {
 /// Which program a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// Ours.
+    /// Ours: the command, which becomes `handfastd`, beside it, for `run`.
     Handfast,
     /// Bitcoin Core's, built by `scripts/bitcoind`.
     Bitcoind,
@@ -52,11 +52,14 @@ impl Program {
             }
             Self::Bitcoind => BITCOIND.get_or_init(built_by_script).clone(),
         };
-        assert!(
-            path.is_file(),
-            "{} is not there; run: make build",
-            path.display()
-        );
+        let node = (self == Self::Handfast).then(|| path.with_file_name("handfastd"));
+        for needed in node.iter().chain([&path]) {
+            assert!(
+                needed.is_file(),
+                "{} is not there; run: make build",
+                needed.display()
+            );
+        }
         path
     }
 }

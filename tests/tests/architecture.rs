@@ -8,10 +8,11 @@ use handfast_tests::data::workspace_root;
 use serde_json::Value;
 
 /// Each crate of ours, and those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("handfast-sha256d", &[]),
     ("handfast-wire", &[]),
     ("handfast-disk", &[]),
+    ("handfast-api", &[]),
     ("handfast-proto", &["handfast-wire"]),
     ("handfast-chain", &["handfast-wire", "handfast-disk"]),
     ("handfast-index", &["handfast-chain"]),
@@ -26,14 +27,39 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "handfast-index",
         ],
     ),
-    ("handfast-rpc", &["handfast-node"]),
+    ("handfast-rpc", &["handfast-api", "handfast-node"]),
     (
         "handfast-fuzz",
         &["handfast-wire", "handfast-disk", "handfast-sha256d"],
     ),
     (
+        "handfast-cli",
+        &[
+            "handfast-api",
+            "handfast-disk",
+            "handfast-proto",
+            "handfast-wire",
+        ],
+    ),
+    (
         "handfast",
-        &["handfast-node", "handfast-rpc", "handfast-fuzz"],
+        &[
+            "handfast-api",
+            "handfast-cli",
+            "handfast-disk",
+            "handfast-fuzz",
+            "handfast-proto",
+            "handfast-wire",
+        ],
+    ),
+    (
+        "handfastd",
+        &[
+            "handfast-cli",
+            "handfast-fuzz",
+            "handfast-node",
+            "handfast-rpc",
+        ],
     ),
 ];
 
@@ -139,11 +165,34 @@ fn only_chain_knows_the_kernel() {
 }
 
 #[test]
+fn the_command_of_clients_is_linked_with_neither_the_node_nor_the_kernel() {
+    let packages = |of: &str| {
+        let tree = tree(&[
+            "--package",
+            of,
+            "--format",
+            "{p}",
+            "--edges",
+            "normal,build",
+        ]);
+        let names = tree.lines().filter_map(|line| line.split(' ').next());
+        names.map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    let engine = ["libbitcoinkernel-sys", "bitcoinkernel", "handfast-chain"];
+    let (front, node) = (packages("handfast"), packages("handfastd"));
+    for part in engine.into_iter().chain(["handfast-node", "handfast-rpc"]) {
+        assert!(node.contains(part), "{part} is what the node is made of");
+        assert!(!front.contains(part), "{part}");
+    }
+}
+
+#[test]
 fn the_pure_crates_know_no_actor_and_no_runtime() {
     let runtime = users_of(|need| need == "tokio" || need.starts_with("actix"));
     for pure in [
         "handfast-wire",
         "handfast-disk",
+        "handfast-api",
         "handfast-sha256d",
         "handfast-proto",
         "handfast-chain",
@@ -179,12 +228,11 @@ fn the_top_level_holds_what_it_should_and_nothing_else() {
     assert_eq!(found, TOP_LEVEL);
 }
 
-/// The features that each package is built with for `cargo build --workspace` (`edges`:
-/// without those of tests) or `cargo test --workspace`.
-fn features(edges: &str) -> BTreeMap<String, BTreeSet<String>> {
+/// What `cargo tree` prints, a package on each line.
+fn tree(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--workspace", "--no-dedupe"])
-        .args(["--prefix", "none", "--format", "{p}|{f}", "--edges", edges])
+        .args(["tree", "--offline", "--no-dedupe", "--prefix", "none"])
+        .args(arguments)
         .current_dir(workspace_root())
         .output()
         .expect("cargo runs");
@@ -193,7 +241,13 @@ fn features(edges: &str) -> BTreeMap<String, BTreeSet<String>> {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// The features that each package is built with for `cargo build --workspace` (`edges`:
+/// without those of tests) or `cargo test --workspace`.
+fn features(edges: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let text = tree(&["--workspace", "--format", "{p}|{f}", "--edges", edges]);
     // A package that build scripts use too may have other features there.
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in text.lines() {
@@ -257,8 +311,8 @@ fn what_the_system_says_reaches_users_without_the_number_that_rust_puts_behind_i
     // Every way out: the log, lines on standard error, errors of the RPC, and what is kept of
     // an error for the history, `why` and `status`.
     for file in [
-        "handfast/src/logging.rs",
-        "handfast/src/main.rs",
+        "handfastd/src/logging.rs",
+        "cli/src/output.rs",
         "rpc/src/jsonrpc/error.rs",
         "node/src/connector.rs",
         "node/src/peer.rs",

@@ -16,6 +16,7 @@ use bitcoin::block::Header;
 use bitcoin::consensus::serialize;
 use bitcoin::hex::DisplayHex;
 use bitcoin::p2p::message_blockdata::Inventory;
+use handfast_disk::is_in_use;
 use handfast_tests::generator::empty_blocks;
 use handfast_tests::process::{Node, Setup};
 use handfast_tests::rpc::Rpc;
@@ -225,8 +226,12 @@ fn killed_at_200_random_moments_while_mining_and_syncing_it_never_loses_what_it_
     for round in 0..KILLS {
         let mut node = setup.spawn();
         if chance.below(6) == 0 {
-            // In the middle of a start, or of the replay.
-            chance.pass(80_000);
+            // In the middle of a start, or of the replay: from the moment on when it has its
+            // directory. What the engine does before that, for most of a start, touches no file.
+            wait_for("it takes its directory", || {
+                is_in_use(&setup.network_dir()).then_some(())
+            });
+            chance.pass(40_000);
             node.kill();
             continue;
         }

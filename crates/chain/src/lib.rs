@@ -59,7 +59,7 @@ pub use branches::SideHeader;
 pub use chain::{Chain, ChainOptions, Queued};
 pub use error::{CloseError, OpenError, ReadError};
 pub use event::{BlockOutcome, Change, Event, Keep, Kept, Reject, RejectKind};
-pub use lock::{DirLock, is_in_use, lock, look, network_of};
+pub use lock::{DirLock, lock, look};
 pub use open::{InitialChain, STORED_WINDOW};
 pub use progress::{Progress, Stand};
 pub use reader::{BlockReader, SpentOutput};

@@ -11,14 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::hex::{DisplayHex, FromHex};
-use handfast_disk::{Unreadable, check_place, read_text};
+use handfast_disk::{LOCK_FILE, MARKER_FILE, Unreadable, check_place, is_in_use, read_text};
 use handfast_wire::Network;
 
 use crate::OpenError;
 
-const LOCK_FILE: &str = ".lock";
-const MARKER_FILE: &str = "network";
 const MARKER_TEMP: &str = "network.new";
 
 /// First line of the marker: format 1 of the directory layout.
@@ -65,7 +62,7 @@ impl DirLock {
 /// A foreign directory, one of another network or one in use is refused, and
 /// nothing in it has changed then.
 pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
-    let wanted = label(network);
+    let wanted = network.label();
     let io = |path: &Path| {
         let path = path.to_path_buf();
         move |source| OpenError::Io { path, source }
@@ -111,7 +108,7 @@ pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
 /// # Errors
 /// As [`lock`]. Nothing is created or changed, whatever the result.
 pub fn look(dir: &Path, network: &Network) -> Result<(), OpenError> {
-    inspect(dir, &label(network))?;
+    inspect(dir, &network.label())?;
     let path = dir.join(LOCK_FILE);
     if let Err(found) = check_place(&path) {
         return Err(unreadable(path, found));
@@ -119,33 +116,6 @@ pub fn look(dir: &Path, network: &Network) -> Result<(), OpenError> {
     match is_in_use(dir) {
         true => Err(OpenError::InUse(dir.to_path_buf())),
         false => Ok(()),
-    }
-}
-
-/// Whether a node holds the data directory `dir` now. Not if that cannot be found out; what
-/// keeps from it is told of when the directory is taken.
-pub fn is_in_use(dir: &Path) -> bool {
-    let path = dir.join(LOCK_FILE);
-    if check_place(&path).is_err() {
-        return false;
-    }
-    let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-    File::open(&path).is_ok_and(held)
-}
-
-/// The network whose marker `dir` carries. `None` too if it is no marker that could be read, of
-/// which [`lock`] tells more.
-pub fn network_of(dir: &Path) -> Option<Network> {
-    let text = read_text(&dir.join(MARKER_FILE), MARKER_BYTES).ok()?;
-    let named = text.strip_prefix(MARKER_HEAD)?.lines().nth(1)?;
-    match named.strip_prefix(CHALLENGE) {
-        Some(hex) => {
-            let challenge = Vec::<u8>::from_hex(hex).ok()?;
-            Some(Network::CustomSignet { challenge })
-        }
-        None => Network::ALL
-            .into_iter()
-            .find(|network| label(network) == named),
     }
 }
 
@@ -203,7 +173,7 @@ fn check_marker(dir: &Path, file: PathBuf, text: &str, wanted: &str) -> Result<(
     if found == wanted && sound {
         return Ok(());
     }
-    match sound && is_label(found) {
+    match sound && Network::from_label(found).is_some() {
         true => Err(OpenError::WrongNetwork {
             dir: dir.to_path_buf(),
             found: found.into(),
@@ -257,39 +227,6 @@ fn check_empty(dir: &Path) -> Result<(), OpenError> {
 fn write_marker(dir: &Path, wanted: &str) -> io::Result<()> {
     let text = format!("{MARKER_HEAD}\n{wanted}\n{}\n", checksum(wanted));
     handfast_disk::replace(&dir.join(MARKER_FILE), text.as_bytes())
-}
-
-/// What the marker says before the challenge of a signet of its own.
-const CHALLENGE: &str = "signet challenge ";
-
-/// The network as the marker names it. Stable: it is written to disk.
-fn label(network: &Network) -> String {
-    match network {
-        Network::Mainnet => "mainnet".into(),
-        Network::Testnet4 => "testnet4".into(),
-        Network::Testnet3 => "testnet3".into(),
-        Network::Signet => "signet".into(),
-        Network::Regtest => "regtest".into(),
-        Network::CustomSignet { challenge } => {
-            format!("{CHALLENGE}{:x}", challenge.as_slice().as_hex())
-        }
-    }
-}
-
-/// Whether some network is named so.
-fn is_label(text: &str) -> bool {
-    let builtin = [
-        Network::Mainnet,
-        Network::Testnet4,
-        Network::Testnet3,
-        Network::Signet,
-        Network::Regtest,
-    ];
-    let hex = |digits: &str| {
-        digits.len().is_multiple_of(2) && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
-    };
-    builtin.iter().any(|network| label(network) == text)
-        || text.strip_prefix(CHALLENGE).is_some_and(hex)
 }
 
 #[cfg(test)]
@@ -347,9 +284,10 @@ mod tests {
         };
         for network in Network::ALL.into_iter().chain([signet]) {
             let dir = tempfile::tempdir().unwrap();
-            assert_eq!(network_of(dir.path()), None);
             lock(dir.path(), &network).unwrap();
-            assert_eq!(network_of(dir.path()), Some(network));
+            let marker = fs::read_to_string(dir.path().join(MARKER_FILE)).unwrap();
+            let label = marker.lines().nth(1).unwrap();
+            assert_eq!(Network::from_label(label), Some(network));
         }
     }
 
@@ -416,12 +354,12 @@ mod tests {
                 fs::write(&marker, &flipped).unwrap();
                 let error = lock(dir.path(), &network).expect_err("it is damaged");
                 let text = error.to_string();
-                let remedy = format!("{MARKER_HEAD:?} and {:?}", label(&network));
+                let remedy = format!("{MARKER_HEAD:?} and {:?}", network.label());
                 assert!(text.contains(&remedy), "bit {bit}: {text}");
                 assert_eq!(fs::read(&marker).unwrap(), flipped);
             }
             // The remedy works.
-            let remedy = format!("{MARKER_HEAD}\n{}\n", label(&network));
+            let remedy = format!("{MARKER_HEAD}\n{}\n", network.label());
             fs::write(&marker, remedy).unwrap();
             lock(dir.path(), &network).unwrap();
         }

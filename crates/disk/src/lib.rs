@@ -2,6 +2,7 @@
 //!
 //! - [`state_file`]: small state, written whole or not at all, the one user of bincode.
 //! - [`Journal`]: records that are on disk for good when [`Journal::append`] returns.
+//! - [`is_in_use`]: whether a node holds a directory.
 //! - [`read()`], [`replace`], [`set_aside`]: what both are made of.
 //!
 //! Nothing that came over the network is decoded here, and nothing here has a clock,
@@ -13,6 +14,7 @@
 //! as the drive keeps what it confirmed.
 
 mod aside;
+mod in_use;
 mod journal;
 mod quoted;
 mod read;
@@ -22,6 +24,7 @@ pub mod testing;
 mod whole;
 
 pub use aside::{MAX_ASIDE, set_aside};
+pub use in_use::{LOCK_FILE, MARKER_FILE, is_in_use};
 pub use journal::{Format, Found, Journal, MAX_RECORD};
 pub use quoted::quoted;
 pub use read::{Unreadable, check_place, read, read_text};

@@ -16,6 +16,7 @@ pub mod scenario;
 pub mod shrink;
 mod tamper;
 pub mod target;
+pub mod terms;
 pub mod trace;
 pub mod voice;
 

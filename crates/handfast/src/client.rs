@@ -12,15 +12,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use handfast_node::files::{Unreadable, read_text};
-use handfast_node::text::passed;
+use handfast_cli::Place;
+use handfast_disk::{Unreadable, read_text};
+use handfast_proto::text::passed;
 use hyper::StatusCode;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::settings::Place;
 pub(crate) use connect::MAX_COOKIE;
 use connect::connect;
-pub(crate) use connect::reachable;
 use exchange::{Answer, Failure};
 
 /// Time to connect, and time for an answer, unless the user says otherwise.

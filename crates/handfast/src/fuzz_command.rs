@@ -2,12 +2,12 @@
 
 mod cli;
 mod descriptors;
-pub(crate) mod inside;
+mod inside;
 mod options;
 mod progress;
 mod results;
 mod shrink;
-pub(crate) mod terms;
+mod terms;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,17 +15,18 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use clap::ArgMatches;
+use handfast_cli::output::{print, print_error};
 use handfast_fuzz::Scenario;
 use handfast_fuzz::oracle::Verdict;
 use handfast_fuzz::report::{Report, in_words};
 use handfast_fuzz::run::{Outcome, Run};
+use handfast_fuzz::terms::MIX;
 use handfast_fuzz::trace::LeftOut;
 
 pub(crate) use cli::{NAME, command};
 use options::{Setup, setup};
 use progress::Progress;
 use results::{Places, Saved};
-use terms::MIX;
 
 /// The target is not well.
 const NOT_WELL: u8 = 1;
@@ -49,7 +50,7 @@ pub(crate) fn obey(matches: &ArgMatches) -> ExitCode {
 
 /// Says why there was no run.
 pub(crate) fn no_run(line: &str) -> ExitCode {
-    crate::complain(line);
+    print_error(line);
     ExitCode::from(NO_RUN)
 }
 
@@ -77,14 +78,14 @@ fn scenarios(name: Option<&str>) -> Result<ExitCode, String> {
             })
             .collect(),
     };
-    crate::print(&text);
+    print(&text);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints a trace for people.
 fn show(matches: &ArgMatches) -> Result<ExitCode, String> {
     let trace = options::trace(matches)?;
-    crate::print(&trace.to_string());
+    print(&trace.to_string());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -104,9 +105,9 @@ fn run(setup: Result<Setup, String>) -> Result<ExitCode, String> {
     progress.end();
     let report = report(&setup, &outcome);
     let saved = results::save(&setup, &report);
-    crate::print(&summary(&setup, &report, &saved));
+    print(&summary(&setup, &report, &saved));
     for error in &saved.errors {
-        crate::complain(error);
+        print_error(error);
     }
     Ok(match outcome.judgement.verdict {
         _ if !saved.errors.is_empty() => ExitCode::from(NO_RUN),

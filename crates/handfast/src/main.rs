@@ -1,47 +1,47 @@
-//! `handfast`: a Bitcoin full node on the command line. No logic lives here:
-//! options become settings, settings start the node, answers become text.
+//! `handfast`: a Bitcoin full node on the command line. No logic lives here: options become
+//! calls, answers become text, and `run` becomes the program `handfastd`, which is the node.
 
 mod cli;
 mod client;
+mod daemon;
 mod fuzz_command;
-mod logging;
-mod memory;
-mod own_fuzzer;
-mod progress;
 mod rpc_command;
-mod run;
-#[cfg(quick_seeding)]
-mod seeding;
-mod settings;
-mod signals;
 mod status;
 mod testnet;
 mod text;
 
-/// Where the symbols cannot be replaced, the kernel seeds itself.
-#[cfg(not(quick_seeding))]
-mod seeding {
-    pub(crate) fn seed() {}
-}
-
-use std::io::Write;
 use std::process::ExitCode;
 
-use cli::{Order, Usage};
-use handfast_node::text::without_error_numbers;
+use cli::Order;
+use handfast_cli::output::{print, print_error};
+use handfast_cli::signals::ignore_hangups;
+use handfast_cli::usage::Usage;
 
 /// Every failure that is not an RPC error.
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    // First: a hangup while the command line is read would end what lives on otherwise.
     let command = std::env::args_os().nth(1);
-    if command.is_some_and(|command| command == "run" || command == testnet::NAME) {
-        signals::survive_hangups();
+    // First: a hangup while the command line is read would end what lives on otherwise.
+    if command
+        .as_ref()
+        .is_some_and(|command| command == daemon::RUN || command == testnet::NAME)
+    {
+        ignore_hangups();
     }
-    memory::keep_the_heap_small();
-    let outcome = match cli::parse(std::env::args_os()) {
-        Ok(Order::Run(options)) => run::run(options),
+    let outcome = match command {
+        // Its options are read by `handfastd`.
+        Some(command) if command == daemon::RUN => Err(daemon::become_it()),
+        _ => carry_out(),
+    };
+    outcome.unwrap_or_else(|line| {
+        print_error(&line);
+        ExitCode::from(FAILURE)
+    })
+}
+
+fn carry_out() -> Result<ExitCode, String> {
+    match cli::parse(std::env::args_os()) {
         Ok(Order::Rpc {
             options,
             calls,
@@ -56,26 +56,5 @@ fn main() -> ExitCode {
         }
         Err(Usage::Wrong(line)) if fuzz_command::is_meant() => Ok(fuzz_command::no_run(&line)),
         Err(Usage::Wrong(line)) => Err(line),
-    };
-    outcome.unwrap_or_else(|line| {
-        complain(&line);
-        ExitCode::from(FAILURE)
-    })
-}
-
-/// Tells on standard error what went wrong.
-fn complain(line: &str) {
-    tell(&format!("handfast: {}", without_error_numbers(line)));
-}
-
-/// Prints a line to standard error. A terminal that is gone must not end the program, as
-/// `eprintln!` does.
-fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
-}
-
-/// Prints to standard output. Whoever reads there may stop reading (`| head`).
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
 }

@@ -7,12 +7,12 @@ mod reply;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use handfast_cli::output::print;
+use handfast_cli::usage::Options;
+use handfast_cli::{Place, add_config_file, place_to_call};
 use serde_json::{Value, json};
 
-use crate::cli::Options;
-use crate::client::{ClientError, Patience};
-use crate::settings::Place;
-use crate::{client, settings};
+use crate::client::{self, ClientError, Patience};
 use reply::{Reply, RpcFailure};
 
 /// What is to be called.
@@ -58,9 +58,9 @@ pub(crate) fn call(
     calls: Calls,
     manners: Manners,
 ) -> Result<ExitCode, String> {
-    settings::add_config_file(&mut options.layers, options.config.as_deref())
+    add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
-    let place = settings::place_to_call(&options.layers).map_err(|error| error.to_string())?;
+    let place = place_to_call(&options.layers).map_err(|error| error.to_string())?;
     let target = Target { place, manners };
     match calls {
         Calls::One {
@@ -120,5 +120,5 @@ fn print_result(result: &Value) {
         Value::String(text) => text.clone(),
         other => reply::indented(other),
     };
-    crate::print(&(text + "\n"));
+    print(&(text + "\n"));
 }

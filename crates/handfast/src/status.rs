@@ -4,15 +4,16 @@ mod sources;
 
 use std::process::ExitCode;
 
+use handfast_cli::output::print;
+use handfast_cli::usage::Options;
+use handfast_cli::{Place, add_config_file, place_to_call};
+use handfast_proto::text::count as plural;
 use serde_json::{Value, json};
 
-use crate::cli::Options;
-use crate::settings::Place;
+use crate::client;
 use crate::text::{bitcoin_date, duration};
-use crate::{client, settings};
 use bitcoin::hex::FromHex;
-use handfast_node::Network;
-use handfast_node::text::count as plural;
+use handfast_wire::Network;
 
 /// What is asked, in one batch.
 const METHODS: [&str; 6] = [
@@ -28,9 +29,9 @@ const IN_WARMUP: i64 = -28;
 
 /// Asks the node and prints a summary.
 pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
-    settings::add_config_file(&mut options.layers, options.config.as_deref())
+    add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
-    let place = settings::place_to_call(&options.layers).map_err(|error| error.to_string())?;
+    let place = place_to_call(&options.layers).map_err(|error| error.to_string())?;
     let request: Value = METHODS
         .iter()
         .enumerate()
@@ -56,7 +57,7 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
             return refused(&place, error);
         }
     }
-    crate::print(&summary(
+    print(&summary(
         &place,
         &chain["result"],
         &network["result"],
@@ -71,7 +72,7 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
 fn refused(place: &Place, error: &Value) -> Result<ExitCode, String> {
     let message = error["message"].as_str().unwrap_or_default();
     if error["code"].as_i64() == Some(IN_WARMUP) {
-        crate::print(&format!(
+        print(&format!(
             "The {} node is starting: {message}\n",
             place.network.name()
         ));
@@ -123,7 +124,7 @@ fn summary(
 /// The network and its directory; what the node says, if that is another network than the one
 /// that was meant: by its socket or its address a node of any network is called.
 fn network_line(place: &Place, chain: &Value) -> String {
-    let meant = settings::chosen_by(&place.network);
+    let meant = handfast_cli::chosen_by(&place.network);
     let name = chain["chain"].as_str().unwrap_or_default();
     let found = name.parse().ok().map(|found| {
         let challenge = chain["signet_challenge"].as_str();
@@ -135,7 +136,7 @@ fn network_line(place: &Place, chain: &Value) -> String {
     });
     match found {
         Some(found) if found != place.network => {
-            let found = settings::chosen_by(&found);
+            let found = handfast_cli::chosen_by(&found);
             match place.hints.network {
                 true => format!("{found}, and not {meant}, which was asked for"),
                 false => found,
@@ -197,7 +198,7 @@ mod tests {
             rpc_listen: vec![],
             rpc_socket: "/elsewhere".into(),
             cookie: "/d/signet/.cookie".into(),
-            hints: settings::Hints {
+            hints: handfast_cli::Hints {
                 network: named,
                 datadir: None,
             },

@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use handfast_node::files::quoted;
+use handfast_cli::output::{keep_files_private, print, print_note};
+use handfast_cli::signals::Signals;
+use handfast_disk::quoted;
 use tempfile::TempDir;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::client;
-use crate::settings;
-use crate::signals::{Signals, keep_files_private};
 use node::Node;
 use table::{Row, Table};
 
@@ -59,7 +59,7 @@ async fn run_in(home: &Path, wishes: &Wishes) -> Result<(), String> {
         failure = live(home, wishes, &mut nodes) => Err(failure),
         // The nodes go on when their terminal is closed, as one of `handfast run` does.
         name = signals.stop() => {
-            crate::tell(&format!("{name}: ending the nodes; SIGINT or SIGTERM ends them at once"));
+            print_note(&format!("{name}: ending the nodes; SIGINT or SIGTERM ends them at once"));
             Ok(())
         }
     };
@@ -73,7 +73,7 @@ async fn live(home: &Path, wishes: &Wishes, nodes: &mut Vec<Node>) -> String {
         Ok(()) => {}
         Err(failure) => return failure,
     }
-    crate::print(&format!(
+    print(&format!(
         "{NODES} regtest nodes in a line; node 1 mines a block every {}s. Ctrl-C ends them.\n\
          Ask one: handfast rpc --network regtest --datadir {} getblockchaininfo\n\n",
         wishes.mine_interval,
@@ -165,7 +165,7 @@ impl Home {
             });
         };
         let nodes: Vec<String> = (1..=NODES).map(node::name).collect();
-        let path = settings::testnet_dir(named, &nodes).map_err(|error| error.to_string())?;
+        let path = handfast_cli::testnet_dir(named, &nodes).map_err(|error| error.to_string())?;
         match fs::create_dir_all(&path) {
             Ok(()) => Ok(Self {
                 path,

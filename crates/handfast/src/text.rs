@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// `3d 4h`, `4h 5m`, `5m 6s`, `6s`.
 pub(crate) fn duration(seconds: u64) -> String {
-    handfast_node::text::passed(Duration::from_secs(seconds))
+    handfast_proto::text::passed(Duration::from_secs(seconds))
 }
 
 /// The UTC date of a block's time, `YYYY-MM-DD`.

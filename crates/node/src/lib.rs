@@ -86,7 +86,7 @@ pub use view::{
     ChainView, ExitReason, Gone, ListenerInfo, LocalAddress, NetworkInfo, PeerInfo, Phase,
 };
 
-pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions, is_in_use, network_of};
+pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions};
 pub use handfast_index::{IndexError, Location, Standing, Subject};
 pub use handfast_proto::Now;
 pub use handfast_proto::address_book::{

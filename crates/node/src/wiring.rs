@@ -11,7 +11,7 @@ use bitcoin::ScriptBuf;
 use handfast_chain::Chain;
 use handfast_proto::address_book::{AddressBook, Row};
 use handfast_proto::address_relay::{Origin, OwnAddresses};
-use handfast_proto::mining::{MinerConfig, payout_for_anybody, signet_needs_a_signature};
+use handfast_proto::mining::{MinerConfig, payout_for_anybody};
 use handfast_proto::peer_table::{MAX_MANUAL, PeerTable, PeerTableConfig};
 use handfast_proto::random::Random;
 use handfast_proto::session::SessionConfig;
@@ -186,7 +186,7 @@ fn mine_at_start(config: &NodeConfig) -> Option<(usize, ScriptBuf)> {
         .payout
         .clone()
         .or_else(|| payout_for_anybody(&config.network));
-    if payout.is_none() || signet_needs_a_signature(&config.network) {
+    if payout.is_none() || config.network.signet_needs_a_signature() {
         tracing::error!(
             "mining does not start: {}",
             if payout.is_none() {

@@ -13,8 +13,8 @@ mod guesses;
 mod host;
 mod users;
 
+pub use cookie::COOKIE_USER;
 pub(crate) use cookie::Cookie;
-pub use cookie::{COOKIE_FILE, COOKIE_USER};
 pub(crate) use guesses::Guesses;
 pub use users::{RpcUser, UserError, Whitelist, WhitelistError};
 

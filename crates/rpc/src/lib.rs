@@ -1,7 +1,7 @@
 //! The admin interface: JSON-RPC as Bitcoin Core speaks it, over TCP and a Unix socket.
 //!
 //! ```text
-//! bytes ─→ server (HTTP, sockets) ─→ auth ─→ jsonrpc (pure) ─→ methods (table) ─→ NodeHandle
+//! bytes ─→ server (HTTP, sockets) ─→ auth ─→ jsonrpc (pure) ─→ methods ─→ NodeHandle
 //!                                                                 └→ render (JSON of blocks, scripts)
 //! ```
 //!
@@ -14,7 +14,7 @@ mod descriptor;
 mod fuzz_control;
 pub mod jsonrpc;
 mod log_control;
-pub mod methods;
+mod methods;
 mod metrics;
 mod payout;
 mod policy;
@@ -22,9 +22,7 @@ mod render;
 mod server;
 mod sockets;
 
-pub use auth::{
-    AccessRules, COOKIE_FILE, COOKIE_USER, RpcUser, UserError, Whitelist, WhitelistError,
-};
+pub use auth::{AccessRules, COOKIE_USER, RpcUser, UserError, Whitelist, WhitelistError};
 pub use fuzz_control::{FuzzControl, FuzzOrder, control_fuzzer};
 pub use log_control::{LogControl, control_log};
 pub use payout::address_script;

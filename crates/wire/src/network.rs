@@ -10,11 +10,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use bitcoin::block::Header;
+use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::p2p::Magic;
 use bitcoin::{Target, Work};
 
 use crate::checksum::sha256d;
 use crate::compact_size;
+
+/// What a label says before the challenge of a signet of one's own.
+const CHALLENGE: &str = "signet challenge ";
 
 /// A Bitcoin network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +92,30 @@ impl Network {
         }
     }
 
+    /// The network in one line, with the challenge of a signet of one's own. Stable: data
+    /// directories are marked with it.
+    pub fn label(&self) -> String {
+        match self {
+            Network::CustomSignet { challenge } => {
+                format!("{CHALLENGE}{:x}", challenge.as_slice().as_hex())
+            }
+            network => network.name().to_owned(),
+        }
+    }
+
+    /// The network of this [`Network::label`].
+    pub fn from_label(label: &str) -> Option<Network> {
+        match label.strip_prefix(CHALLENGE) {
+            Some(hex) => {
+                let challenge = Vec::<u8>::from_hex(hex).ok()?;
+                Some(Network::CustomSignet { challenge })
+            }
+            None => Network::ALL
+                .into_iter()
+                .find(|network| network.name() == label),
+        }
+    }
+
     /// The four bytes that open every frame. Core `pchMessageStart`.
     pub fn magic(&self) -> Magic {
         match self {
@@ -148,6 +176,19 @@ impl Network {
             Network::Signet => Some(params::SIGNET_CHALLENGE),
             Network::CustomSignet { challenge } => Some(challenge),
             Network::Mainnet | Network::Testnet4 | Network::Testnet3 | Network::Regtest => None,
+        }
+    }
+
+    /// Whether blocks of this network need a signature that only its owners can make: the public
+    /// signet, and others whose challenge is more than a constant that is true (`OP_TRUE`).
+    #[must_use]
+    pub fn signet_needs_a_signature(&self) -> bool {
+        /// `OP_1` to `OP_16`.
+        const TRUE: std::ops::RangeInclusive<u8> = 0x51..=0x60;
+        match self.signet_challenge() {
+            None => false,
+            Some([one]) => !TRUE.contains(one),
+            Some(_) => true,
         }
     }
 

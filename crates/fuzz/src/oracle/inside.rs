@@ -1,5 +1,6 @@
 //! What the target says of itself, when there is a way to ask.
 
+use std::fmt::Display;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -122,6 +123,20 @@ impl<'a> Asker<'a> {
         };
         Some(said)
     }
+}
+
+/// What it is that does not agree in an audit: the sockets, and the tables of those whom they
+/// are of.
+#[must_use]
+pub fn differ(
+    (sockets, in_handshake): (impl Display, impl Display),
+    peers: usize,
+    synced: usize,
+) -> String {
+    format!(
+        "{sockets} open sockets ({in_handshake} of them in their handshake), {peers} in the peer \
+         table and {synced} in the sync table do not agree"
+    )
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ mod wait;
 
 pub use answers::{Answers, Served};
 pub use follow::{Followed, Follower};
-pub use inside::{Inside, Unsaid};
+pub use inside::{Inside, Unsaid, differ};
 pub use verdict::{Evidence, Health, Judgement, Observations, Verdict, judge};
 pub use visitor::{Introduction, Route, VisitError, Visitor};
 pub use wait::Wait;

@@ -4,13 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use handfast_node::files::{Unreadable, quoted, read_text};
+use handfast_cli::{Place, chosen_by, reachable, running_in};
+use handfast_disk::{Unreadable, quoted, read_text};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{ClientError, RETRY_INTERVAL};
-use crate::settings::{Place, chosen_by, running_in};
 
 /// A byte stream, whichever socket it is.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -186,15 +186,4 @@ fn elsewhere(place: &Place) -> Option<String> {
     let options = elsewhere.join(" or ");
     (!elsewhere.is_empty())
         .then(|| format!("another network's node is running there: call it with {options}"))
-}
-
-/// A node that listens on every address is reached on the loopback one.
-pub(crate) fn reachable(mut addr: SocketAddr) -> SocketAddr {
-    if addr.ip().is_unspecified() {
-        addr.set_ip(match addr {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    addr
 }

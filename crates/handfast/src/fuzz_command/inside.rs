@@ -1,16 +1,15 @@
 //! What the target says of itself, over its RPC.
 
-use std::fmt::Display;
 use std::time::Duration;
 
-use handfast_fuzz::oracle::{Inside, Unsaid, Wait};
-use handfast_node::files::read_text;
+use handfast_cli::Place;
+use handfast_disk::read_text;
+use handfast_fuzz::oracle::{Inside, Unsaid, Wait, differ};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::options::Setup;
 use crate::client::{self, ClientError, MAX_COOKIE, Patience};
-use crate::settings::Place;
 
 /// How long nobody may listen: a target that was started a moment ago takes peers before it
 /// takes calls, and our own ports may be in TIME_WAIT for a second.
@@ -164,18 +163,6 @@ fn judged(answer: &Value) -> Option<Result<(), String>> {
         true => Ok(()),
         false => Err(broken.join("; ")),
     })
-}
-
-/// What it is that does not agree.
-pub(crate) fn differ(
-    (sockets, in_handshake): (impl Display, impl Display),
-    peers: usize,
-    synced: usize,
-) -> String {
-    format!(
-        "{sockets} open sockets ({in_handshake} of them in their handshake), {peers} in the peer \
-         table and {synced} in the sync table do not agree"
-    )
 }
 
 #[cfg(test)]

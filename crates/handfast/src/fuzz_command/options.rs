@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::terms::{MIX, answered, door, is_minable, shares, unix_time};
-use crate::settings::{Hints, Place, network_called};
 use bitcoin::hex::FromHex;
 use clap::ArgMatches;
+use handfast_cli::{Hints, Place, network_called};
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::target::{Refusal, permit};
+use handfast_fuzz::terms::{MIX, is_minable, shares, unix_time};
 use handfast_fuzz::trace::{Cue, Trace};
 use handfast_fuzz::voice::Dialect;
 use handfast_fuzz::{Doors, Plan, Scenario, SourceRange};
-use handfast_node::Network;
+use handfast_wire::Network;
+
+use super::terms::{answered, door};
 
 /// Connections at a time, unless the user says otherwise.
 pub(super) const CONCURRENCY: u64 = 100;
@@ -248,7 +250,7 @@ fn resolve(target: &str) -> Result<SocketAddr, String> {
     }
     let mut found = target
         .to_socket_addrs()
-        .map_err(|error| wrong(handfast_node::text::system_words(&error)))?;
+        .map_err(|error| wrong(handfast_proto::text::system_words(&error)))?;
     found
         .next()
         .ok_or_else(|| wrong("nothing was found".into()))

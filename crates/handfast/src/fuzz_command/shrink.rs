@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ArgMatches;
+use handfast_cli::output::{print, print_error};
 use handfast_fuzz::oracle::Verdict;
 use handfast_fuzz::shrink;
 use handfast_fuzz::trace::{Cue, LeftOut, Trace};
@@ -151,14 +152,14 @@ impl Search<'_> {
             Some(End::Runs) => "; no more tries",
             None | Some(End::Trouble(_)) => "",
         };
-        crate::print(&format!(
+        print(&format!(
             "{best} of {} connections are left: {}{why}\n",
             self.setup.cues.len(),
             self.output.display()
         ));
         Ok(match self.ended {
             Some(End::Trouble(trouble)) => {
-                crate::complain(&trouble);
+                print_error(&trouble);
                 ExitCode::from(NO_RUN)
             }
             _ => ExitCode::SUCCESS,

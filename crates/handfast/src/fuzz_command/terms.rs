@@ -1,60 +1,18 @@
-//! What a run is called by, whoever starts it: the command line, or a node by its RPC.
+//! What the command line alone has to settle: what a version gets, and how the RPC is called.
 
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use handfast_cli::Place;
+use handfast_disk::read_text;
+use handfast_fuzz::Scenario;
+use handfast_fuzz::terms::call;
 use handfast_fuzz::voice::PONG_ABOVE_VERSION;
-use handfast_fuzz::{Plan, Scenario, Share};
-use handfast_node::Network;
-use handfast_node::files::read_text;
-use handfast_node::mining::signet_needs_a_signature;
 use socket2::SockAddr;
 
 use crate::client::MAX_COOKIE;
-use crate::settings::Place;
-
-/// Plays all scenarios by their weights.
-pub(super) const MIX: &str = "mix";
-
-/// Whether anybody can make blocks of this network, at next to no cost: regtest, and signets
-/// whose challenge everybody meets. A block without the signature that others want would only
-/// show that the target does not follow what is not valid.
-pub(crate) fn is_minable(network: &Network) -> bool {
-    match network {
-        Network::Regtest => true,
-        Network::CustomSignet { .. } => !signet_needs_a_signature(network),
-        Network::Mainnet | Network::Testnet3 | Network::Testnet4 | Network::Signet => false,
-    }
-}
-
-/// The time that connections of a run claim, Unix seconds.
-pub(crate) fn unix_time() -> u32 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(u32::MAX))
-}
-
-/// The scenarios of these names. `rpc`: whether there is one to be called.
-pub(crate) fn shares(names: &[String], rpc: bool) -> Result<Vec<Share>, String> {
-    let mut shares: Vec<Share> = Vec::new();
-    for name in names {
-        if name == MIX {
-            shares.extend(Plan::mix(rpc));
-            continue;
-        }
-        let scenario: Scenario = name.parse().map_err(|error| format!("{error}"))?;
-        if scenario == Scenario::RpcBurst && !rpc {
-            return Err("rpc-burst needs an RPC: name it with --rpc or --rpc-socket".into());
-        }
-        shares.push(Share {
-            scenario,
-            weight: 1,
-        });
-    }
-    Ok(shares)
-}
 
 /// Refuses scenarios that wait for what a peer of this version does not get.
 pub(super) fn answered(
@@ -81,7 +39,7 @@ pub(super) fn answered(
 }
 
 /// Where callers of the RPC connect, and what they send.
-pub(crate) fn door(place: &Place) -> Result<(SockAddr, Bytes), String> {
+pub(super) fn door(place: &Place) -> Result<(SockAddr, Bytes), String> {
     let (address, login) = match place.rpc_listen.first() {
         Some(address) => {
             let cookie = read_text(&place.cookie, MAX_COOKIE).map_err(|error| {
@@ -101,32 +59,4 @@ pub(crate) fn door(place: &Place) -> Result<(SockAddr, Bytes), String> {
         }
     };
     Ok((address, call(&login)))
-}
-
-/// The request of a call, as plain as can be. `login`: a header line, or nothing.
-pub(crate) fn call(login: &str) -> Bytes {
-    const BODY: &str = r#"{"id":1,"method":"getblockcount","params":[]}"#;
-    let request = format!(
-        "POST / HTTP/1.1\r\nHost: localhost\r\n{login}Content-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{BODY}",
-        BODY.len()
-    );
-    request.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blocks_are_made_only_where_nobody_s_signature_is_wanted() {
-        let signet = |challenge: &[u8]| Network::CustomSignet {
-            challenge: challenge.to_vec(),
-        };
-        assert!(is_minable(&Network::Regtest));
-        assert!(is_minable(&signet(&[0x51])));
-        assert!(!is_minable(&signet(&[0x51, 0xac])));
-        assert!(!is_minable(&Network::Signet));
-        assert!(!is_minable(&Network::Testnet4));
-    }
 }

@@ -1,6 +1,6 @@
 //! From words to the `params` of a call.
 
-use handfast_rpc::methods::{self, Param};
+use handfast_api::methods::{self, Param};
 use serde_json::{Map, Value};
 
 /// The arguments of `method` as it wants them.

@@ -7,6 +7,7 @@
 use std::io::Read;
 use std::process::ExitCode;
 
+use handfast_cli::output::{print, print_error};
 use serde_json::{Value, json};
 
 use super::reply::{self, RpcFailure};
@@ -64,12 +65,12 @@ pub(super) fn run(target: &Target, input: &mut impl Read) -> Result<ExitCode, St
             if input.array {
                 printed.push(answer);
             } else {
-                crate::print(&format!("{answer}\n"));
+                print(&format!("{answer}\n"));
             }
         }
     }
     if input.array {
-        crate::print(&(reply::indented(&printed.into()) + "\n"));
+        print(&(reply::indented(&printed.into()) + "\n"));
     }
     Ok(failed.exit_code(input.calls.len()))
 }
@@ -129,7 +130,7 @@ impl Failed {
         match &self.first {
             None => ExitCode::SUCCESS,
             Some((call, failure)) => {
-                crate::complain(&format!(
+                print_error(&format!(
                     "{} of {calls} calls failed; the first, {call}: {} (error {})",
                     self.count, failure.message, failure.code
                 ));

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use handfast_node::Network;
+use handfast_cli::{Hints, Place};
+use handfast_wire::Network;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::bond::ends_with_us;
 use crate::client::{self, Patience};
-use crate::settings::{Hints, Place};
+use crate::daemon;
 
 /// Time for a node to start.
 const START: Duration = Duration::from_secs(120);
@@ -62,9 +63,9 @@ impl Node {
         let private = Permissions::from_mode(0o600);
         file.set_permissions(private).map_err(wrong)?;
         let both = file.try_clone().map_err(wrong)?;
-        let mut command = Command::new(std::env::current_exe().map_err(wrong)?);
+        let mut command = Command::from(daemon::command()?);
         command
-            .args(["run", "--network", Network::Regtest.name(), "--datadir"])
+            .args(["--network", Network::Regtest.name(), "--datadir"])
             .arg(&datadir)
             .args(["--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0"])
             // By this the others tell who it is, whoever connected.
@@ -82,8 +83,8 @@ impl Node {
             child,
             place: Place {
                 network: Network::Regtest,
-                rpc_socket: network_dir.join("node.sock"),
-                cookie: network_dir.join(handfast_rpc::COOKIE_FILE),
+                rpc_socket: network_dir.join(handfast_api::SOCKET_FILE),
+                cookie: network_dir.join(handfast_api::COOKIE_FILE),
                 network_dir,
                 // By its socket alone: a port could be somebody else's.
                 rpc_listen: vec![],

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
+use handfast_cli::output::print;
 use serde_json::Value;
 
 use super::node::NAME;
@@ -75,7 +76,7 @@ impl Table {
             true => in_place(rows, self.shown.len()),
             false => changes(rows, &self.shown),
         };
-        crate::print(&text);
+        print(&text);
         self.shown = rows.to_vec();
     }
 }

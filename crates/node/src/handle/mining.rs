@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bitcoin::ScriptBuf;
 use handfast_proto::mining::{
     GenerateFailure, GenerateOrder, Generated, MiningState, NextBlock, Why, payout_for_anybody,
-    signet_needs_a_signature,
 };
 
 use super::NodeHandle;
@@ -95,7 +94,7 @@ impl NodeHandle {
     ) -> Result<Arc<MiningState>, MiningFailure> {
         self.accepts_writes()?;
         let network = &self.view().network;
-        if signet_needs_a_signature(network) {
+        if network.signet_needs_a_signature() {
             return Err(MiningFailure::NeedsSignature);
         }
         let config = &self.shared.mining_config;

@@ -130,19 +130,6 @@ fn easier_from(
     })
 }
 
-/// Whether blocks of this network need a signature that only its owners can make: the public
-/// signet, and others whose challenge is more than a constant that is true (`OP_TRUE`).
-#[must_use]
-pub fn signet_needs_a_signature(network: &Network) -> bool {
-    /// `OP_1` to `OP_16`.
-    const TRUE: std::ops::RangeInclusive<u8> = 0x51..=0x60;
-    match network.signet_challenge() {
-        None => false,
-        Some([one]) => !TRUE.contains(one),
-        Some(_) => true,
-    }
-}
-
 /// Who is paid when nobody is named: anybody, on networks whose coins are worth nothing to
 /// anybody else. `None` where coins are, or may be, worth something to somebody.
 #[must_use]

@@ -11,8 +11,6 @@ use rand::rngs::OsRng;
 
 /// The user name in the cookie file. Core `COOKIEAUTH_USER`.
 pub const COOKIE_USER: &str = "__cookie__";
-/// The name of the cookie file in the network's directory. Core `COOKIEAUTH_FILE`.
-pub const COOKIE_FILE: &str = ".cookie";
 /// Length of the secret, bytes. Core `COOKIE_SIZE`.
 const SECRET_BYTES: usize = 32;
 /// A longer file is none of ours, bytes.
@@ -87,6 +85,8 @@ fn create_private(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use handfast_api::COOKIE_FILE;
 
     use super::*;
 

@@ -11,151 +11,56 @@ use std::rc::Rc;
 
 use bitcoin::BlockHash;
 use bitcoin::consensus::encode::serialize_hex;
+use handfast_api::methods::blockchain as specs;
 use handfast_node::{BlockError, ConnId, Entry, FetchFailure, HeaderTree, ReadError, Status};
 use serde_json::{Value, json};
 
-use super::{Call, Category, Kind, Method, Need, Param};
+use super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::render::block::{BlockDetail, Place, block_to_json, count_transactions, header_to_json};
 use crate::render::number::real;
 
-const BLOCKHASH: Param = Param {
-    names: &["blockhash"],
-    kind: Kind::Hex,
-    need: Need::Required,
-    about: "The block hash",
-};
-
 pub(super) const METHODS: &[Method] = &[
     Method {
-        name: "getbestblockhash",
-        category: Category::Blockchain,
-        params: &[],
-        about: "Returns the hash of the tip of the fully validated chain with most work.",
-        result: "\"hex\"  (string) the block hash",
-        example: "",
-        needs_chain: true,
+        spec: &specs::GETBESTBLOCKHASH,
         run: |call| {
             Box::pin(async move { Ok(call.node.view().tree.tip().hash.to_string().into()) })
         },
     },
     Method {
-        name: "getblock",
-        category: Category::Blockchain,
-        params: &[
-            BLOCKHASH,
-            Param {
-                names: &["verbosity", "verbose"],
-                kind: Kind::Level,
-                need: Need::Optional("default: 1"),
-                about: "0: serialized block in hex; 1: object with transaction ids; 2: with whole transactions; \
-                        3: also with the outputs that they spend",
-            },
-        ],
-        about: "Returns a block.",
-        result: "\"hex\" or {…}  as Bitcoin Core's getblock",
-        example: "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f 2",
-        needs_chain: true,
+        spec: &specs::GETBLOCK,
         run: |call| Box::pin(getblock(call)),
     },
     Method {
-        name: "getblockchaininfo",
-        category: Category::Blockchain,
-        params: &[],
-        about: "Returns the state of the chain and of its validation.",
-        result: "{ chain, blocks, headers, bestblockhash, bits, target, difficulty, time, mediantime,\n  \
-                 verificationprogress, initialblockdownload, chainwork, size_on_disk, pruned,\n  \
-                 signet_challenge (signets only), warnings }",
-        example: "",
-        needs_chain: true,
+        spec: &specs::GETBLOCKCHAININFO,
         run: |call| Box::pin(getblockchaininfo(call)),
     },
     Method {
-        name: "getblockcount",
-        category: Category::Blockchain,
-        params: &[],
-        about: "Returns the height of the fully validated chain with most work. The genesis block has height 0.",
-        result: "n  (numeric) the height",
-        example: "",
-        needs_chain: true,
+        spec: &specs::GETBLOCKCOUNT,
         run: |call| Box::pin(async move { Ok(call.node.view().tree.tip().height.into()) }),
     },
     Method {
-        name: "getblockfrompeer",
-        category: Category::Blockchain,
-        params: &[
-            BLOCKHASH,
-            Param {
-                names: &["peer_id"],
-                kind: Kind::Number,
-                need: Need::Required,
-                about: "The peer's id as getpeerinfo shows it",
-            },
-        ],
-        about: "Asks a peer for a block whose header is known and whose data is not here, and nobody else any more.\n\
-                Peers need not send blocks of branches that they left, and one that sends nothing is disconnected.",
-        result: "{ }  the peer has been asked",
-        example: "00000000c937983704a73af28acdec37b049d214adbda81d7e2a3dd146f6ed09 0",
-        needs_chain: true,
+        spec: &specs::GETBLOCKFROMPEER,
         run: |call| Box::pin(getblockfrompeer(call)),
     },
     Method {
-        name: "getblockhash",
-        category: Category::Blockchain,
-        params: &[Param {
-            names: &["height"],
-            kind: Kind::Number,
-            need: Need::Required,
-            about: "The height",
-        }],
-        about: "Returns the hash of the block of the active chain at a height.",
-        result: "\"hex\"  (string) the block hash",
-        example: "1000",
-        needs_chain: true,
+        spec: &specs::GETBLOCKHASH,
         run: |call| Box::pin(getblockhash(call)),
     },
     Method {
-        name: "getblockheader",
-        category: Category::Blockchain,
-        params: &[
-            BLOCKHASH,
-            Param {
-                names: &["verbose"],
-                kind: Kind::Flag,
-                need: Need::Optional("default: true"),
-                about: "true: an object; false: the serialized header in hex",
-            },
-        ],
-        about: "Returns the header of a block.",
-        result: "\"hex\" or { hash, confirmations, height, version, versionHex, merkleroot, time, mediantime,\n  \
-                 nonce, bits, target, difficulty, chainwork, nTx, previousblockhash, nextblockhash }",
-        example: "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
-        needs_chain: true,
+        spec: &specs::GETBLOCKHEADER,
         run: |call| Box::pin(getblockheader(call)),
     },
     statistics::GETBLOCKSTATS,
     chainstates::GETCHAINSTATES,
     Method {
-        name: "getchaintips",
-        category: Category::Blockchain,
-        params: &[],
-        about: "Returns the tips of all branches that are known, the active one among them.",
-        result: "[ { height, hash, branchlen, status }, … ]\n\
-                 status: active, valid-fork, valid-headers, headers-only or invalid",
-        example: "",
-        needs_chain: true,
+        spec: &specs::GETCHAINTIPS,
         run: |call| Box::pin(getchaintips(call)),
     },
     statistics::GETCHAINTXSTATS,
     deployments::GETDEPLOYMENTINFO,
     Method {
-        name: "getdifficulty",
-        category: Category::Blockchain,
-        params: &[],
-        about: "Returns how much harder the tip was to find than a block at the easiest target of mainnet.",
-        result: "n  (numeric)",
-        example: "",
-        needs_chain: true,
+        spec: &specs::GETDIFFICULTY,
         run: |call| {
             Box::pin(async move {
                 let bits = call.node.view().tree.tip().header.bits;

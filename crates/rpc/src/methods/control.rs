@@ -6,53 +6,27 @@ mod memory;
 
 use std::rc::Rc;
 
+use handfast_api::methods::Category;
+use handfast_api::methods::control as specs;
 use serde_json::Value;
 
-use super::{Call, Category, Kind, Method, Need, Param, all, find};
+use super::{Call, Method, all, find};
 use crate::jsonrpc::Error;
 
 pub(super) const METHODS: &[Method] = &[
     memory::GETMEMORYINFO,
     active::GETRPCINFO,
     Method {
-        name: "help",
-        category: Category::Control,
-        params: &[Param {
-            names: &["command"],
-            kind: Kind::Text,
-            need: Need::Optional("default: all methods"),
-            about: "The method to explain",
-        }],
-        about: "Lists all methods, or explains one.",
-        result: "\"text\"  (string) the help text",
-        example: "getblock",
-        needs_chain: false,
+        spec: &specs::HELP,
         run: |call| Box::pin(help(call)),
     },
     logging::LOGGING,
     Method {
-        name: "stop",
-        category: Category::Control,
-        params: &[Param {
-            names: &["wait"],
-            kind: Kind::Number,
-            need: Need::Hidden,
-            about: "Accepted for the sake of Bitcoin Core's tests; milliseconds to wait before the answer",
-        }],
-        about: "Asks the node to shut down cleanly.",
-        result: "\"Handfast stopping\"  (string)",
-        example: "",
-        needs_chain: false,
+        spec: &specs::STOP,
         run: |call| Box::pin(stop(call)),
     },
     Method {
-        name: "uptime",
-        category: Category::Control,
-        params: &[],
-        about: "Tells for how long the node has been running.",
-        result: "n  (numeric) seconds",
-        example: "",
-        needs_chain: false,
+        spec: &specs::UPTIME,
         run: |call| Box::pin(uptime(call)),
     },
 ];

@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
+use handfast_api::methods::fuzzing as specs;
 use handfast_node::Network;
 use serde_json::{Value, json};
 
-use super::{Call, Category, Kind, Method, Need, Param};
+use super::{Call, Method};
 use crate::fuzz_control::{self, FuzzControl, FuzzOrder};
 use crate::jsonrpc::{Error, code};
 
@@ -22,61 +23,17 @@ const DURATION: u64 = 60;
 pub(super) const METHODS: &[Method] = &[GETFUZZSTATUS, STARTFUZZ, STOPFUZZ];
 
 const GETFUZZSTATUS: Method = Method {
-    name: "getfuzzstatus",
-    category: Category::Fuzzing,
-    params: &[Param {
-        names: &["format"],
-        kind: Kind::Text,
-        need: Need::Optional("default: json"),
-        about: "html: the report of the last run as a page, which loads nothing, as report.html of handfast fuzz",
-    }],
-    about: "Returns how far the fuzz run of startfuzz is, or what came of the last one.",
-    result: "{ state: \"none\", \"running\", \"done\" or \"failed\", … }\n\
-             running: scenarios, seed, concurrency, connections, seconds, failed\n\
-             done: the same, with report: the verdict, its evidence and figures, as report.json of handfast fuzz has them\n\
-             failed: with error, why there was no run\n\
-             format html: the page, a string",
-    example: "html",
-    needs_chain: true,
+    spec: &specs::GETFUZZSTATUS,
     run: |call| Box::pin(getfuzzstatus(call)),
 };
 
 const STARTFUZZ: Method = Method {
-    name: "startfuzz",
-    category: Category::Fuzzing,
-    params: &[
-        Param {
-            names: &["scenarios"],
-            kind: Kind::List,
-            need: Need::Optional("default: [\"mix\"]"),
-            about: "What connections do; `handfast fuzz scenarios` explains each",
-        },
-        Param {
-            names: &["options"],
-            kind: Kind::Object,
-            need: Need::Optional("default: {}"),
-            about: "{ seed (below 2^53), concurrency (50, at most 1000), cycles (10000, at most 1000000), duration (60 s, at most 3600) }",
-        },
-    ],
-    about: "Opens and closes connections to this node in every way that a peer can, and looks all the while whether it is\n\
-            still well. On regtest and signet only; on regtest, and on signets of your own, blocks are made to see whether\n\
-            they are followed: their versionHex is 46555a5a, the letters FUZZ. Connections come from 127.70.85.90, and\n\
-            getpeerhistory leaves them out, unless the node listens on IPv6 alone. One run at a time.",
-    result: "what getfuzzstatus returns",
-    example: "'[\"handshake-drop\"]' '{\"cycles\": 20000}'",
-    needs_chain: true,
+    spec: &specs::STARTFUZZ,
     run: |call| Box::pin(startfuzz(call)),
 };
 
 const STOPFUZZ: Method = Method {
-    name: "stopfuzz",
-    category: Category::Fuzzing,
-    params: &[],
-    about: "Ends the fuzz run before its time; getfuzzstatus has the report of what was done, as soon as the node was\n\
-            looked at for the last time.",
-    result: "what getfuzzstatus returns",
-    example: "",
-    needs_chain: true,
+    spec: &specs::STOPFUZZ,
     run: |call| Box::pin(stopfuzz(call)),
 };
 

@@ -7,10 +7,11 @@ use std::rc::Rc;
 
 use bitcoin::hex::FromHex;
 use bytes::Bytes;
+use handfast_api::methods::hidden as specs;
 use handfast_node::{AddAddressFailure, ConnId, ConnectFailure, Network};
 use serde_json::{Value, json};
 
-use super::{Call, Category, Kind, Method, Need, Param, find, mining, tools};
+use super::{Call, Method, mining, tools};
 use crate::jsonrpc::{Error, code};
 
 /// Longest command of a message, bytes.
@@ -21,61 +22,11 @@ const NO_SCHEDULER: &str = "mockscheduler is not offered: Handfast has no schedu
 
 pub(super) const METHODS: &[Method] = &[
     Method {
-        name: "addconnection",
-        category: Category::Hidden,
-        params: &[
-            Param {
-                names: &["address"],
-                kind: Kind::Text,
-                need: Need::Required,
-                about: "IP address and port",
-            },
-            Param {
-                names: &["connection_type"],
-                kind: Kind::Text,
-                need: Need::Required,
-                about: "Only outbound-full-relay: Handfast opens no others",
-            },
-            Param {
-                names: &["v2transport"],
-                kind: Kind::Flag,
-                need: Need::Required,
-                about: "Encrypted transport (BIP324), which is not spoken yet: only false",
-            },
-        ],
-        about: "Opens an outbound connection as if the address had been chosen automatically (regtest only).",
-        result: "{ address, connection_type }  it is being dialled",
-        example: "192.168.0.6:18444 outbound-full-relay false",
-        needs_chain: true,
+        spec: &specs::ADDCONNECTION,
         run: |call| Box::pin(addconnection(call)),
     },
     Method {
-        name: "addpeeraddress",
-        category: Category::Hidden,
-        params: &[
-            Param {
-                names: &["address"],
-                kind: Kind::Text,
-                need: Need::Required,
-                about: "The IP address",
-            },
-            Param {
-                names: &["port"],
-                kind: Kind::Number,
-                need: Need::Required,
-                about: "The port",
-            },
-            Param {
-                names: &["tried"],
-                kind: Kind::Flag,
-                need: Need::Optional("default: false"),
-                about: "As if we had been connected to it",
-            },
-        ],
-        about: "Adds an address of a node to the address book, as if it had announced itself.",
-        result: "{ success } or { error, success }",
-        example: "1.2.3.4 8333 true",
-        needs_chain: true,
+        spec: &specs::ADDPEERADDRESS,
         run: |call| Box::pin(addpeeraddress(call)),
     },
     echo::ECHO,
@@ -86,63 +37,15 @@ pub(super) const METHODS: &[Method] = &[
     mining::GENERATETOADDRESS,
     mining::GENERATETODESCRIPTOR,
     Method {
-        name: "mockscheduler",
-        category: Category::Hidden,
-        params: &[Param {
-            names: &["delta_time"],
-            kind: Kind::Number,
-            need: Need::Required,
-            about: "Seconds",
-        }],
-        about: "Not offered: there is no scheduler of tasks whose time could be moved. The clock can be set, see setmocktime.",
-        result: "error -32601 with the reason",
-        example: "60",
-        needs_chain: false,
+        spec: &specs::MOCKSCHEDULER,
         run: |_| Box::pin(async { Err(Error::new(code::METHOD_NOT_FOUND, NO_SCHEDULER)) }),
     },
     Method {
-        name: "sendmsgtopeer",
-        category: Category::Hidden,
-        params: &[
-            Param {
-                names: &["peer_id"],
-                kind: Kind::Number,
-                need: Need::Required,
-                about: "The peer's id as getpeerinfo shows it",
-            },
-            Param {
-                names: &["msg_type"],
-                kind: Kind::Text,
-                need: Need::Required,
-                about: "The command, at most 12 bytes of ASCII",
-            },
-            Param {
-                names: &["msg"],
-                kind: Kind::Hex,
-                need: Need::Required,
-                about: "The payload, without a header",
-            },
-        ],
-        about: "Sends any bytes to a peer as a message.",
-        result: "{ }",
-        example: "0 addr ffffff",
-        needs_chain: true,
+        spec: &specs::SENDMSGTOPEER,
         run: |call| Box::pin(sendmsgtopeer(call)),
     },
     Method {
-        name: "setmocktime",
-        category: Category::Hidden,
-        params: &[Param {
-            names: &["timestamp"],
-            kind: Kind::Number,
-            need: Need::Required,
-            about: "Unix seconds, at which the clock then stands; 0: the system's clock again",
-        }],
-        about: "Sets the clock (regtest only) of the consensus engine and of the node alike: what is too far ahead, initial\n\
-                block download, block templates, addresses, bans. Time-outs of connections are not affected.",
-        result: "null",
-        example: "0",
-        needs_chain: false,
+        spec: &specs::SETMOCKTIME,
         run: |call| Box::pin(setmocktime(call)),
     },
     echo::SYNCWITHVALIDATIONINTERFACEQUEUE,
@@ -180,7 +83,7 @@ async fn addconnection(call: Rc<Call>) -> Result<Value, Error> {
                 "Error: Handfast opens no connections of the type {kind}, only outbound-full-relay"
             ));
         }
-        _ => return bad(find("addconnection").map(Method::help).unwrap_or_default()),
+        _ => return bad(specs::ADDCONNECTION.help()),
     }
     if call.flag(2) == Some(true) {
         let message =

@@ -2,38 +2,17 @@
 
 use std::rc::Rc;
 
+use handfast_api::methods::sync as specs;
 use handfast_node::self_probe::{Health, Outcome, Report};
 use handfast_node::{EntranceInfo, ListenerInfo};
 use serde_json::{Value, json};
 
-use super::{Call, Category, Method};
+use super::{Call, Method};
 use crate::jsonrpc::Error;
 use crate::render::number::real;
 
 pub(super) const GETLISTENERINFO: Method = Method {
-    name: "getlistenerinfo",
-    category: Category::Sync,
-    params: &[],
-    about: "Tells of every listening socket who came in by it and who was turned away, how many wait to be\n\
-            accepted, and whether the node gets in when it calls itself, which it tries every 30 s.",
-    result: "{ sockets: [ { name, address, backlog: { asked, granted }, accept_queue, accepted,\n  \
-             refused: { banned, no_slot, no_descriptor }, pauses, probe: { state, probes, failures, recreated,\n  \
-             not_recreated, last: { at, result, took, why } } }, … ],\n  \
-             listen_overflows, listen_drops }\n\
-             granted: what the system made of the backlog asked for, see net.core.somaxconn\n\
-             accept_queue: connections that are made and wait to be accepted, now\n\
-             accepted: connections taken out of the queue since start, the self-probe's not counted; refused: those\n\
-             of them that were closed at once; pauses: of accepting, for want of descriptors or memory\n\
-             state: unknown until a probe has ended, then accepting, busy (others get in, the probe did not within\n\
-             2 s) or failing; after 2 failures in a row the socket is made anew (recreated), or cannot be\n\
-             (not_recreated: why)\n\
-             result: accepted, overtaken, failed or not tried; took: seconds; at: Unix seconds\n\
-             listen_overflows, listen_drops: connections that the system dropped since the node started because an\n\
-             accept queue was full, or for any reason; of all programs of this machine (or network namespace),\n\
-             it does not count them apart\n\
-             null: the system does not tell",
-    example: "",
-    needs_chain: false,
+    spec: &specs::GETLISTENERINFO,
     run: |call| Box::pin(getlistenerinfo(call)),
 };
 

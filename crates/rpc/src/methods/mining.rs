@@ -12,7 +12,7 @@ use info::{GETMININGINFO, GETNETWORKHASHPS, GETPRIORITISEDTRANSACTIONS, PRIORITI
 use submitting::{SUBMITBLOCK, SUBMITHEADER};
 use template::GETBLOCKTEMPLATE;
 
-use super::{Call, Category, Kind, Method, Need, Param};
+use super::{Call, Method};
 
 pub(super) const METHODS: &[Method] = &[
     GETBLOCKTEMPLATE,

@@ -1,5 +1,5 @@
-//! What can be called: one table, from which calls are checked, `help` is
-//! written and `handfast rpc` learns how to read its arguments.
+//! What can be called: the code of each method, beside what `handfast_api` says of it, by which
+//! calls are checked and `help` is written.
 
 mod blockchain;
 mod control;
@@ -13,7 +13,7 @@ mod spec;
 mod sync;
 mod tools;
 
-pub use spec::{Category, Kind, Method, Need, Param};
+pub(crate) use spec::Method;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -41,13 +41,12 @@ const TABLE: [&[Method]; 9] = [
 ];
 
 /// Every method.
-pub fn all() -> impl Iterator<Item = &'static Method> {
+pub(crate) fn all() -> impl Iterator<Item = &'static Method> {
     TABLE.into_iter().flatten()
 }
 
 /// The method called `name`.
-#[must_use]
-pub fn find(name: &str) -> Option<&'static Method> {
+pub(crate) fn find(name: &str) -> Option<&'static Method> {
     static BY_NAME: LazyLock<HashMap<&str, &Method>> =
         LazyLock::new(|| all().map(|method| (method.name, method)).collect());
     BY_NAME.get(name).copied()

@@ -9,13 +9,14 @@ use std::rc::Rc;
 
 use bitcoin::Amount;
 use bitcoin::p2p::ServiceFlags;
+use handfast_api::methods::network as specs;
 use handfast_node::{
     AddNodeCommand, AddNodeError, AddNodeFailure, ByCommand, ConnId, Direction, DisconnectFailure,
     DisconnectTarget, OwnAddress, PeerInfo, Target, parse_target,
 };
 use serde_json::{Value, json};
 
-use super::{Call, Category, Kind, Method, Need, Param, find};
+use super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::policy;
 use crate::render::number::{amount, real};
@@ -26,96 +27,28 @@ const CORE_INTERFACE: u32 = 319_900;
 
 pub(super) const METHODS: &[Method] = &[
     Method {
-        name: "addnode",
-        category: Category::Network,
-        params: &[
-            Param {
-                names: &["node"],
-                kind: Kind::Text,
-                need: Need::Required,
-                about: "Host name or IP address, with or without :port",
-            },
-            Param {
-                names: &["command"],
-                kind: Kind::Text,
-                need: Need::Required,
-                about: "add: stay connected to it; remove: no longer; onetry: try it once",
-            },
-            Param {
-                names: &["v2transport"],
-                kind: Kind::Flag,
-                need: Need::Optional("default: false"),
-                about: "Encrypted transport (BIP324), which is not spoken yet: only false",
-            },
-        ],
-        about: "Adds a node to the list of those to stay connected to, removes it, or tries it once.",
-        result: "null",
-        example: "192.0.2.7:8333 onetry",
-        needs_chain: false,
+        spec: &specs::ADDNODE,
         run: |call| Box::pin(addnode(call)),
     },
     bans::CLEARBANNED,
     Method {
-        name: "disconnectnode",
-        category: Category::Network,
-        params: &[
-            Param {
-                names: &["address"],
-                kind: Kind::Text,
-                need: Need::Optional("default: use nodeid"),
-                about: "The peer's address and port",
-            },
-            Param {
-                names: &["nodeid"],
-                kind: Kind::Number,
-                need: Need::Optional("default: use address"),
-                about: "The peer's id as getpeerinfo shows it",
-            },
-        ],
-        about: "Disconnects a peer, named by its address or by its id (then address is \"\" or left out).",
-        result: "null",
-        example: "192.0.2.7:8333",
-        needs_chain: false,
+        spec: &specs::DISCONNECTNODE,
         run: |call| Box::pin(disconnectnode(call)),
     },
     switches::GETADDEDNODEINFO,
     addresses::GETADDRMANINFO,
     Method {
-        name: "getconnectioncount",
-        category: Category::Network,
-        params: &[],
-        about: "Returns the number of connections to other nodes, those whose handshake is not complete among them.",
-        result: "n  (numeric)",
-        example: "",
-        needs_chain: false,
+        spec: &specs::GETCONNECTIONCOUNT,
         run: |call| Box::pin(getconnectioncount(call)),
     },
     switches::GETNETTOTALS,
     Method {
-        name: "getnetworkinfo",
-        category: Category::Network,
-        params: &[],
-        about: "Returns what this node is on the P2P network.\n\
-                version: the Bitcoin Core version whose RPC interface this is; subversion: the node's own name.",
-        result: "{ version, subversion, protocolversion, localservices, localservicesnames, localrelay, timeoffset,\n  \
-                 networkactive, connections, connections_in, connections_out, networks, relayfee, incrementalfee,\n  \
-                 localaddresses, warnings }",
-        example: "",
-        needs_chain: false,
+        spec: &specs::GETNETWORKINFO,
         run: |call| Box::pin(getnetworkinfo(call)),
     },
     addresses::GETNODEADDRESSES,
     Method {
-        name: "getpeerinfo",
-        category: Category::Network,
-        params: &[],
-        about: "Returns what is known of each peer. Fields as in Bitcoin Core, as far as they mean something in a\n\
-                node without a mempool. The member handfast is our own: who opened the connection, the height that\n\
-                the peer claims (not to be trusted), how long its handshake took (seconds), or lasts if half_open, how many of its messages\n\
-                could not be read and were dropped, whether it has been told to go, and what part it has in sync.",
-        result: "[ { id, addr, …, handfast: { direction, claimed_height, handshake, half_open, malformed, closing, sync } }, … ]",
-        example: "",
-        needs_chain: true,
+        spec: &specs::GETPEERINFO,
         run: |call| Box::pin(getpeerinfo(call)),
     },
     bans::LISTBANNED,
@@ -323,7 +256,7 @@ async fn addnode(call: Rc<Call>) -> Result<Value, Error> {
         "remove" => AddNodeCommand::Remove,
         "onetry" => AddNodeCommand::OneTry,
         _ => {
-            let help = find("addnode").map(Method::help).unwrap_or_default();
+            let help = specs::ADDNODE.help();
             return Err(Error::new(code::MISC_ERROR, help));
         }
     };

@@ -11,9 +11,10 @@ use bitcoin::consensus::{Decodable, deserialize};
 use bitcoin::hex::FromHex;
 use bitcoin::transaction::Version;
 use bitcoin::{ScriptBuf, Transaction, TxIn, TxOut};
+use handfast_api::methods::raw_transactions as specs;
 use serde_json::Value;
 
-use super::{Call, Category, Kind, Method, Need, Param};
+use super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::render::script::{MAX_SCRIPT_SIZE, has_valid_operations};
 use crate::render::transaction;
@@ -21,41 +22,11 @@ use crate::render::wrapped::decode_script;
 
 pub(super) const METHODS: &[Method] = &[
     Method {
-        name: "decoderawtransaction",
-        category: Category::RawTransactions,
-        params: &[
-            Param {
-                names: &["hexstring"],
-                kind: Kind::Hex,
-                need: Need::Required,
-                about: "The serialized transaction",
-            },
-            Param {
-                names: &["iswitness"],
-                kind: Kind::Flag,
-                need: Need::Optional("default: whichever makes sense"),
-                about: "true: it is serialized with witness data (BIP144); false: without",
-            },
-        ],
-        about: "Returns what a serialized transaction says.",
-        result: "{ txid, hash, version, size, vsize, weight, locktime, vin: [ … ], vout: [ … ] }  as in getblock",
-        example: "0100000…",
-        needs_chain: false,
+        spec: &specs::DECODERAWTRANSACTION,
         run: |call| Box::pin(decoderawtransaction(call)),
     },
     Method {
-        name: "decodescript",
-        category: Category::RawTransactions,
-        params: &[Param {
-            names: &["hexstring"],
-            kind: Kind::Hex,
-            need: Need::Required,
-            about: "The script",
-        }],
-        about: "Returns what a script says, of which type it is, and the addresses that pay to it by its hash.",
-        result: "{ asm, desc, address, type, p2sh, segwit: { asm, desc, hex, address, type, p2sh-segwit } }",
-        example: "76a914…88ac",
-        needs_chain: false,
+        spec: &specs::DECODESCRIPT,
         run: |call| Box::pin(decodescript(call)),
     },
     lookup::GETRAWTRANSACTION,

@@ -3,10 +3,11 @@
 
 use std::rc::Rc;
 
+use handfast_api::methods::sync as specs;
 use handfast_node::{Attempt, ConnId, Handled, HistoryRow, Now, Outlook, SyncState};
 use serde_json::{Value, json};
 
-use super::{Call, Category, Method};
+use super::{Call, Method};
 use crate::jsonrpc::Error;
 use crate::render::number::{real, seconds};
 
@@ -19,56 +20,16 @@ macro_rules! block {
 
 pub(super) const METHODS: &[Method] = &[
     Method {
-        name: "audit",
-        category: Category::Sync,
-        params: &[],
-        about: "Tells whether open sockets, peer table and sync table show the same connections, and how the\n\
-                invariants of the peers' lifecycle stand. The tables are of one moment and always equal; a\n\
-                connection on its way in or out may make the sockets differ, but only while it is.",
-        result: "{ agrees, sockets, in_handshake, slots_taken, slots: { total, taken, home }, peer_table, sync_table, sync_peer,\n  \
-                 lifecycle: { queued, most, bound }, handled: { peermanager: { adds, dones }, syncmanager: { adds, dones } },\n  \
-                 invariants: [ { name, says, held, judged_by }, … ] }\n\
-                 lifecycle: Add and Done messages on their way to both managers; bound: two per slot",
-        example: "",
-        needs_chain: true,
+        spec: &specs::AUDIT,
         run: |call| Box::pin(audit(call)),
     },
     super::listeners::GETLISTENERINFO,
     Method {
-        name: "getpeerhistory",
-        category: Category::Sync,
-        params: &[],
-        about: "Returns the last 1,000 connections that ended, oldest first: how far each came, and why it ended.",
-        result: "[ { id, addr, direction, subver, reached, reason, connected, duration, ended }, … ]\n\
-                 subver: null when the handshake was not completed\n\
-                 reached: connected, version received, handshake completed or admitted\n\
-                 connected, ended: Unix seconds; duration: seconds",
-        example: "",
-        needs_chain: true,
+        spec: &specs::GETPEERHISTORY,
         run: |call| Box::pin(getpeerhistory(call)),
     },
     Method {
-        name: "getsyncstate",
-        category: Category::Sync,
-        params: &[],
-        about: "Tells what sync is doing and why: the peer that headers come from and why it was chosen,\n\
-                what has been asked of whom, what is decided next and when, what is on its way into the chain,\n\
-                how every peer stands, and whether the watchdog had to put sync on its feet.",
-        result: "{ phase, why, initialblockdownload, progress, missing, tip, best_header, best_shown, source, requests,\n  \
-                 next_deadline, next_deadline_for, window, stall_timeout, backlog, peers, source_changes,\n  \
-                 watchdog, manual_peers, dns_seeds }\n\
-                 progress: that of getblockchaininfo; missing: blocks that the chain lacks of the best one known\n\
-                 next_deadline_for: what becomes of what is not answered, or else what is decided next\n\
-                 source: { peer, addr, since, age, why }; requests: [ { peer, what, age }, … ]\n\
-                 peers: [ { id, addr, direction, best_known, common, in_flight, oldest, eligible, why, presynced }, … ]\n\
-                 source_changes: the last 50, [ { at, from, to, reason }, … ]\n\
-                 watchdog: { checks, fired, sought_peers, last: { at, reason, action } }; fired stays 0 unless\n\
-                 Handfast has a bug\n\
-                 manual_peers: those of --connect, --add-node and addnode, [ { node, state, peer, next_attempt,\n  \
-                 error, failures, failed_at }, … ]; dns_seeds: { seeds: [ { host, addresses, error }, … ], next_attempt }\n\
-                 since, at, failed_at: Unix seconds; other times: seconds, to the millisecond",
-        example: "",
-        needs_chain: true,
+        spec: &specs::GETSYNCSTATE,
         run: |call| Box::pin(getsyncstate(call)),
     },
 ];

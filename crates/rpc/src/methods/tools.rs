@@ -9,10 +9,11 @@ pub(super) use fees::ESTIMATERAWFEE;
 
 use std::rc::Rc;
 
+use handfast_api::methods::util as specs;
 use handfast_node::IndexName;
 use serde_json::{Value, json};
 
-use super::{Call, Category, Kind, Method, Need, Param};
+use super::{Call, Method};
 use crate::jsonrpc::Error;
 use crate::render::address;
 
@@ -22,35 +23,12 @@ pub(super) const METHODS: &[Method] = &[
     fees::ESTIMATESMARTFEE,
     descriptors::GETDESCRIPTORINFO,
     Method {
-        name: "getindexinfo",
-        category: Category::Util,
-        params: &[Param {
-            names: &["index_name"],
-            kind: Kind::Text,
-            need: Need::Optional("default: all"),
-            about: "Only this index",
-        }],
-        about: "Returns how far each index is that the node keeps: txindex, txospenderindex.",
-        result: "{ NAME: { synced, best_block_height } … }",
-        example: "txindex",
-        needs_chain: false,
+        spec: &specs::GETINDEXINFO,
         run: |call| Box::pin(async move { Ok(getindexinfo(&call)) }),
     },
     messages::SIGNMESSAGEWITHPRIVKEY,
     Method {
-        name: "validateaddress",
-        category: Category::Util,
-        params: &[Param {
-            names: &["address"],
-            kind: Kind::Text,
-            need: Need::Required,
-            about: "The address",
-        }],
-        about: "Tells whether a text is an address on this network, and what it pays to.",
-        result: "{ isvalid, address, scriptPubKey, isscript, iswitness, witness_version, witness_program }, or\n\
-                 { isvalid, error_locations, error }  error_locations: characters that are probably wrong, from 0",
-        example: "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
-        needs_chain: false,
+        spec: &specs::VALIDATEADDRESS,
         run: |call| Box::pin(validateaddress(call)),
     },
     messages::VERIFYMESSAGE,

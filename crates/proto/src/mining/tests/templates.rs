@@ -13,7 +13,7 @@ use handfast_wire::Network;
 use proptest::prelude::*;
 
 use super::super::template::branch;
-use super::super::{NextBlock, Payout, Template, signet_needs_a_signature};
+use super::super::{NextBlock, Payout, Template};
 use crate::headers::HeaderTree;
 use crate::testing::Blocks;
 
@@ -82,8 +82,8 @@ fn templates_of_a_real_signet_have_the_bits_subsidy_and_commitment_of_its_blocks
     let network = Network::CustomSignet {
         challenge: vec![0x51],
     };
-    assert!(!signet_needs_a_signature(&network));
-    assert!(signet_needs_a_signature(&Network::Signet));
+    assert!(!network.signet_needs_a_signature());
+    assert!(Network::Signet.signet_needs_a_signature());
     let mut tree = HeaderTree::new(network.genesis());
     for block in &blocks {
         let header = block.header;

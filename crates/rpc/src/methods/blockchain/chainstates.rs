@@ -2,22 +2,15 @@
 
 use std::rc::Rc;
 
+use handfast_api::methods::blockchain as specs;
 use serde_json::{Value, json};
 
-use super::super::{Call, Category, Method};
+use super::super::{Call, Method};
 use crate::jsonrpc::Error;
 use crate::render::number::{real, work_fields};
 
 pub(super) const GETCHAINSTATES: Method = Method {
-    name: "getchainstates",
-    category: Category::Blockchain,
-    params: &[],
-    about: "Returns the chainstates, of which there is one: Handfast loads no snapshots.",
-    result: "{ headers, chainstates: [ { blocks, bestblockhash, bits, target, difficulty, verificationprogress,\n  \
-             coins_db_cache_bytes, coins_tip_cache_bytes, validated } ] }\n\
-             coins_*_bytes: as the consensus engine divides its cache of 450 MiB when nobody says otherwise",
-    example: "",
-    needs_chain: true,
+    spec: &specs::GETCHAINSTATES,
     run: |call| Box::pin(getchainstates(call)),
 };
 

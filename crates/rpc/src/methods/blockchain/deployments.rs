@@ -2,30 +2,16 @@
 
 use std::rc::Rc;
 
+use handfast_api::methods::blockchain as specs;
 use handfast_node::{DeploymentState, DeploymentStatus, Entry, HeaderTree, Network, VersionBits};
 use serde_json::{Map, Value, json};
 
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use super::{hash_argument, known};
 use crate::jsonrpc::{Error, code};
 
 pub(super) const GETDEPLOYMENTINFO: Method = Method {
-    name: "getdeploymentinfo",
-    category: Category::Blockchain,
-    params: &[Param {
-        names: &["blockhash"],
-        kind: Kind::Hex,
-        need: Need::Optional("default: the tip"),
-        about: "The block as of which is told",
-    }],
-    about: "Returns which consensus changes are enforced, and how those stand that blocks signal for.\n\
-            Changes that are enforced from genesis on are not in deployments.",
-    result: "{ hash, height, script_flags: [ \"flag\", … ], deployments: { name: { type, height, active, bip9 }, … } }\n\
-             type: buried or bip9; height: the first block for which it is enforced, once that is known\n\
-             bip9: { bit, start_time, timeout, min_activation_height, status, since, status_next, statistics,\n  \
-             signalling }",
-    example: "",
-    needs_chain: true,
+    spec: &specs::GETDEPLOYMENTINFO,
     run: |call| Box::pin(getdeploymentinfo(call)),
 };
 

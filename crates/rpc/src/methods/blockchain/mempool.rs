@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use bitcoin::Amount;
+use handfast_api::methods::blockchain as specs;
 use serde_json::{Value, json};
 
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::policy;
 use crate::render::number::amount;
@@ -14,16 +15,7 @@ use crate::render::number::amount;
 const FIRST_SEQUENCE: u64 = 1;
 
 pub(super) const GETMEMPOOLINFO: Method = Method {
-    name: "getmempoolinfo",
-    category: Category::Blockchain,
-    params: &[],
-    about: "Returns the state of the mempool. Handfast relays no transactions and keeps none: it is empty, and\n\
-            takes no byte. Fee rates and limits, maxmempool among them, are those of the consensus engine's policy, which\n\
-            other nodes relay by.",
-    result: "{ loaded, size, bytes, usage, total_fee, maxmempool, mempoolminfee, minrelaytxfee, incrementalrelayfee,\n  \
-             unbroadcastcount, permitbaremultisig, maxdatacarriersize, limitclustercount, limitclustersize, optimal, fullrbf }",
-    example: "",
-    needs_chain: true,
+    spec: &specs::GETMEMPOOLINFO,
     run: |_| {
         Box::pin(async {
             Ok(json!({
@@ -51,26 +43,7 @@ pub(super) const GETMEMPOOLINFO: Method = Method {
 };
 
 pub(super) const GETRAWMEMPOOL: Method = Method {
-    name: "getrawmempool",
-    category: Category::Blockchain,
-    params: &[
-        Param {
-            names: &["verbose"],
-            kind: Kind::Flag,
-            need: Need::Optional("default: false"),
-            about: "true: an object by transaction id; false: a list of ids",
-        },
-        Param {
-            names: &["mempool_sequence"],
-            kind: Kind::Flag,
-            need: Need::Optional("default: false"),
-            about: "With the list, the number of changes so far",
-        },
-    ],
-    about: "Returns the transactions in the mempool, of which there are none: Handfast relays no transactions.",
-    result: "[ ] or { } or { txids: [ ], mempool_sequence }",
-    example: "",
-    needs_chain: true,
+    spec: &specs::GETRAWMEMPOOL,
     run: |call| Box::pin(getrawmempool(call)),
 };
 

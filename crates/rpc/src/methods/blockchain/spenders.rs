@@ -5,35 +5,17 @@ use std::rc::Rc;
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{OutPoint, Transaction, Txid};
+use handfast_api::methods::blockchain as specs;
 use handfast_node::{BlockError, IndexName, ReadError, Subject};
 use serde_json::{Map, Value};
 
 use super::super::raw_transactions::{Which, read};
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use super::hash_argument;
 use crate::jsonrpc::{Error, code, type_name};
 
 pub(super) const GETTXSPENDINGPREVOUT: Method = Method {
-    name: "gettxspendingprevout",
-    category: Category::Blockchain,
-    params: &[
-        Param {
-            names: &["outputs"],
-            kind: Kind::List,
-            need: Need::Required,
-            about: "The outputs, each { txid, vout }",
-        },
-        Param {
-            names: &["options"],
-            kind: Kind::Object,
-            need: Need::Optional("default: {}"),
-            about: "{ mempool_only, return_spending_tx }; mempool_only is false only with --txospenderindex, unless it is given, and no transaction is in a mempool",
-        },
-    ],
-    about: "Tells which transactions spend the given outputs.",
-    result: "[ { txid, vout, spendingtxid, spendingtx, blockhash } … ]  the last three only if it is spent",
-    example: "'[{\"txid\":\"a08e6907dbbd3d809776dbfc5d82e371b764ed838b5655e72f463568df1aadf0\",\"vout\":3}]'",
-    needs_chain: true,
+    spec: &specs::GETTXSPENDINGPREVOUT,
     run: |call| Box::pin(gettxspendingprevout(call)),
 };
 

@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use bitcoin::Block;
 use bitcoin::consensus::deserialize;
+use handfast_api::methods::blockchain as specs;
 use handfast_node::{BlockError, ChainView, Entry, ReadError};
 use serde_json::{Map, Value, json};
 
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use super::{hash_argument, known};
 use crate::jsonrpc::{Error, code};
 use crate::render::block::count_transactions;
@@ -21,58 +22,12 @@ const MAX_COUNTED: u32 = 1_000;
 const MONTH: u32 = 30 * 24 * 60 * 60;
 
 pub(super) const GETBLOCKSTATS: Method = Method {
-    name: "getblockstats",
-    category: Category::Blockchain,
-    params: &[
-        Param {
-            names: &["hash_or_height"],
-            kind: Kind::HashOrHeight,
-            need: Need::Required,
-            about: "The block, by hash or by height",
-        },
-        Param {
-            names: &["stats"],
-            kind: Kind::List,
-            need: Need::Optional("default: all"),
-            about: "The members to return",
-        },
-    ],
-    about: "Returns statistics of a block that is or was part of the active chain. Amounts in satoshi, fee rates in\n\
-            satoshi per virtual byte.",
-    result: "{ avgfee, avgfeerate, avgtxsize, blockhash, feerate_percentiles, height, ins, maxfee, maxfeerate, maxtxsize,\n  \
-             medianfee, mediantime, mediantxsize, minfee, minfeerate, mintxsize, outs, subsidy, swtotal_size,\n  \
-             swtotal_weight, swtxs, time, total_out, total_size, total_weight, totalfee, txs, utxo_increase,\n  \
-             utxo_size_inc, utxo_increase_actual, utxo_size_inc_actual }\n\
-             feerate_percentiles: at 10, 25, 50, 75 and 90 % of the weight; utxo_*_actual: without what cannot be spent",
-    example: "1000 '[\"minfeerate\",\"avgfeerate\"]'",
-    needs_chain: true,
+    spec: &specs::GETBLOCKSTATS,
     run: |call| Box::pin(getblockstats(call)),
 };
 
 pub(super) const GETCHAINTXSTATS: Method = Method {
-    name: "getchaintxstats",
-    category: Category::Blockchain,
-    params: &[
-        Param {
-            names: &["nblocks"],
-            kind: Kind::Number,
-            need: Need::Optional("default: one month"),
-            about: "Blocks in the window",
-        },
-        Param {
-            names: &["blockhash"],
-            kind: Kind::Hex,
-            need: Need::Optional("default: the tip"),
-            about: "The last block of the window",
-        },
-    ],
-    about: "Returns how many transactions the chain has and how fast they came. There is no index of them: blocks are\n\
-            read to count. So window_tx_count and txrate are left out of windows of more than 1,000 blocks, and\n\
-            txcount above height 1,000.",
-    result: "{ time, txcount, window_final_block_hash, window_final_block_height, window_block_count, window_interval,\n  \
-             window_tx_count, txrate }",
-    example: "144",
-    needs_chain: true,
+    spec: &specs::GETCHAINTXSTATS,
     run: |call| Box::pin(getchaintxstats(call)),
 };
 

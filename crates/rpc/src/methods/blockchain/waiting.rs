@@ -3,76 +3,26 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use handfast_api::methods::blockchain as specs;
 use handfast_node::ChainView;
 use serde_json::{Value, json};
 
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use super::hash_argument;
 use crate::jsonrpc::{Error, code};
 
-const TIMEOUT: Param = Param {
-    names: &["timeout"],
-    kind: Kind::Number,
-    need: Need::Optional("default: 0"),
-    about: "Milliseconds to wait; 0: without end",
-};
-const RESULT: &str =
-    "{ hash, height }  the tip: as waited for, or as it is when time is up or the node stops";
-
 pub(super) const WAITFORBLOCK: Method = Method {
-    name: "waitforblock",
-    category: Category::Blockchain,
-    params: &[
-        Param {
-            names: &["blockhash"],
-            kind: Kind::Hex,
-            need: Need::Required,
-            about: "The block to wait for",
-        },
-        TIMEOUT,
-    ],
-    about: "Waits until a block is the tip.",
-    result: RESULT,
-    example: "0000000000079f8ef3d2c688c244eb7a4570b24c9ed7b4a8c619eb02596f8862 1000",
-    needs_chain: true,
+    spec: &specs::WAITFORBLOCK,
     run: |call| Box::pin(waitforblock(call)),
 };
 
 pub(super) const WAITFORBLOCKHEIGHT: Method = Method {
-    name: "waitforblockheight",
-    category: Category::Blockchain,
-    params: &[
-        Param {
-            names: &["height"],
-            kind: Kind::Number,
-            need: Need::Required,
-            about: "The height to wait for",
-        },
-        TIMEOUT,
-    ],
-    about: "Waits until the tip has at least this height.",
-    result: RESULT,
-    example: "100 1000",
-    needs_chain: true,
+    spec: &specs::WAITFORBLOCKHEIGHT,
     run: |call| Box::pin(waitforblockheight(call)),
 };
 
 pub(super) const WAITFORNEWBLOCK: Method = Method {
-    name: "waitfornewblock",
-    category: Category::Blockchain,
-    params: &[
-        TIMEOUT,
-        Param {
-            names: &["current_tip"],
-            kind: Kind::Hex,
-            need: Need::Optional("default: the tip now"),
-            about: "Wait until the tip is another block than this one",
-        },
-    ],
-    about: "Waits for a new tip.",
-    result: RESULT,
-    example: "1000",
-    needs_chain: true,
+    spec: &specs::WAITFORNEWBLOCK,
     run: |call| Box::pin(waitfornewblock(call)),
 };
 

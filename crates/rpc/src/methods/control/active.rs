@@ -5,21 +5,15 @@ use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use handfast_api::methods::control as specs;
 use serde_json::{Value, json};
 
-use super::super::{Call, Category, Method};
+use super::super::{Call, Method};
 use crate::jsonrpc::Error;
 use crate::log_control;
 
 pub(super) const GETRPCINFO: Method = Method {
-    name: "getrpcinfo",
-    category: Category::Control,
-    params: &[],
-    about: "Returns what the RPC server is doing: the calls that have no answer yet, this one among them.",
-    result: "{ active_commands: [ { method, duration }, … ], logpath }\n\
-             duration: microseconds; logpath: the log file, empty if there is none",
-    example: "",
-    needs_chain: false,
+    spec: &specs::GETRPCINFO,
     run: |call| Box::pin(getrpcinfo(call)),
 };
 

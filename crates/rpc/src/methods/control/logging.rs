@@ -2,40 +2,15 @@
 
 use std::rc::Rc;
 
+use handfast_api::methods::control as specs;
 use serde_json::{Value, json};
 
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::log_control::{self, AdjustError};
 
 pub(super) const LOGGING: Method = Method {
-    name: "logging",
-    category: Category::Control,
-    params: &[
-        Param {
-            names: &["include"],
-            kind: Kind::List,
-            need: Need::Optional("default: none"),
-            about: "Categories to log in detail from now on",
-        },
-        Param {
-            names: &["exclude"],
-            kind: Kind::List,
-            need: Need::Optional("default: none"),
-            about: "Categories not to log in detail any more; wins over include",
-        },
-    ],
-    about: "Returns which parts of the node log in detail (level debug), and changes it until the node stops. What is\n\
-            not logged in detail is logged as --log says, at most at level info.\n\
-            The categories are our crates, and modules of them: chain, node, node::connector, node::listener,\n\
-            node::peer_manager, proto, proto::peer_table, proto::session, proto::sync, rpc. A crate stands for its\n\
-            modules too; all (or 1) for everything. Those of Bitcoin Core stand for ours: net for node and proto,\n\
-            addrman for proto::peer_table, cmpctblock for proto::sync, http for rpc, and blockstorage, coindb, kernel,\n\
-            leveldb, prune, reindex and validation for chain. Of the others there is nothing to log: they are taken,\n\
-            and stay false.",
-    result: "{ category: true|false, … }  whether it is logged in detail",
-    example: "'[\"proto\"]' '[\"proto::session\"]'",
-    needs_chain: false,
+    spec: &specs::LOGGING,
     run: |call| Box::pin(logging(call)),
 };
 

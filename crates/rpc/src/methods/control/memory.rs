@@ -2,25 +2,14 @@
 
 use std::rc::Rc;
 
+use handfast_api::methods::control as specs;
 use serde_json::{Value, json};
 
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 
 pub(super) const GETMEMORYINFO: Method = Method {
-    name: "getmemoryinfo",
-    category: Category::Control,
-    params: &[Param {
-        names: &["mode"],
-        kind: Kind::Text,
-        need: Need::Optional("default: stats"),
-        about: "Only stats: Core's other mode, mallocinfo, is not available",
-    }],
-    about: "Returns how much memory that is kept from the swap area is in use: that for secrets, of which Handfast has\n\
-            none. What the process uses in all is on the page of metrics (process_resident_memory_bytes).",
-    result: "{ locked: { used, free, total, locked, chunks_used, chunks_free } }",
-    example: "",
-    needs_chain: false,
+    spec: &specs::GETMEMORYINFO,
     run: |call| Box::pin(getmemoryinfo(call)),
 };
 

@@ -4,52 +4,26 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bitcoin::{Address, Network};
+use handfast_api::methods::mining as specs;
 use handfast_node::MiningFailure;
 use handfast_node::mining::MiningState;
 use serde_json::{Value, json};
 
-use super::{Call, Category, Kind, Method, Need, Param};
+use super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::payout;
 use crate::render::number::real;
 
 /// More threads than any machine has cores.
 const MAX_THREADS: usize = 1_024;
-const RESULT: &str = "the member \"handfast\" of getmininginfo";
 
 pub(super) const STARTMINING: Method = Method {
-    name: "startmining",
-    category: Category::Mining,
-    params: &[
-        Param {
-            names: &["threads"],
-            kind: Kind::Number,
-            need: Need::Optional("default: --mine-threads, else one for each core"),
-            about: "Hash threads, 1 to 1024",
-        },
-        Param {
-            names: &["address"],
-            kind: Kind::Text,
-            need: Need::Optional("default: --mine-address"),
-            about: "Blocks pay to it. On regtest and signets of your own none is needed: without one they pay to OP_TRUE, which anybody can spend",
-        },
-    ],
-    about: "Mines until stopmining, at the pace of --mine-interval; begins anew if it does so already. The threads run\n\
-            at the lowest priority there is. Nothing is mined while the chain is downloaded; getmininginfo tells.",
-    result: RESULT,
-    example: "2 bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85",
-    needs_chain: true,
+    spec: &specs::STARTMINING,
     run: |call| Box::pin(startmining(call)),
 };
 
 pub(super) const STOPMINING: Method = Method {
-    name: "stopmining",
-    category: Category::Mining,
-    params: &[],
-    about: "Mines no more. A block that was found before is still judged; blocks on demand go on.",
-    result: RESULT,
-    example: "",
-    needs_chain: true,
+    spec: &specs::STOPMINING,
     run: |call| Box::pin(stopmining(call)),
 };
 

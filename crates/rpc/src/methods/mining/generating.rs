@@ -3,34 +3,21 @@
 use std::rc::Rc;
 
 use bitcoin::{ScriptBuf, Transaction, Txid};
+use handfast_api::methods::hidden as specs;
 use handfast_node::mining::{GenerateFailure, GenerateOrder, Generated};
 use handfast_node::{GenerateError, RejectKind};
 use serde_json::{Value, json};
 
 use super::super::raw_transactions;
-use super::{Call, Category, Kind, Method, Need, Param};
+use super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::payout::{self, NoPayout};
 
 /// Hashes to try when nobody says. Core `DEFAULT_MAX_TRIES`.
 const DEFAULT_MAX_TRIES: u64 = 1_000_000;
-const MAX_TRIES: Param = Param {
-    names: &["maxtries"],
-    kind: Kind::Number,
-    need: Need::Optional("default: 1000000"),
-    about: "Hashes to try, for all blocks together",
-};
-const RESULT: &str = "[ hashes ]  of the new blocks, in order; fewer than asked for when the tries were spent,\n\
-    or when another block was in the way of each";
 
 pub(in crate::methods) const GENERATE: Method = Method {
-    name: "generate",
-    category: Category::Hidden,
-    params: &[],
-    about: "Not offered, as in Bitcoin Core: see generatetoaddress.",
-    result: "error -32601 with the reason",
-    example: "",
-    needs_chain: false,
+    spec: &specs::GENERATE,
     run: |_| {
         Box::pin(async {
             let message = "generate is not offered: use generatetoaddress";
@@ -40,82 +27,17 @@ pub(in crate::methods) const GENERATE: Method = Method {
 };
 
 pub(in crate::methods) const GENERATEBLOCK: Method = Method {
-    name: "generateblock",
-    category: Category::Hidden,
-    params: &[
-        Param {
-            names: &["output"],
-            kind: Kind::Text,
-            need: Need::Required,
-            about: "The address or descriptor that the block pays to",
-        },
-        Param {
-            names: &["transactions"],
-            kind: Kind::List,
-            need: Need::Required,
-            about: "Raw transactions in hex, in an order in which they are valid. Transaction ids are refused: there is no mempool",
-        },
-        Param {
-            names: &["submit"],
-            kind: Kind::Flag,
-            need: Need::Optional("default: true"),
-            about: "false: the block is made and answered, and not submitted. Nobody judges it then: the consensus engine judges only what it takes in",
-        },
-    ],
-    about: "Makes a block of these transactions. It takes no fees. A block that breaks a rule is refused, and stays known as invalid.",
-    result: "{ hash, hex }  hex when submit is false",
-    example: "bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85 '[]'",
-    needs_chain: true,
+    spec: &specs::GENERATEBLOCK,
     run: |call| Box::pin(generateblock(call)),
 };
 
 pub(in crate::methods) const GENERATETOADDRESS: Method = Method {
-    name: "generatetoaddress",
-    category: Category::Hidden,
-    params: &[
-        Param {
-            names: &["nblocks"],
-            kind: Kind::Number,
-            need: Need::Required,
-            about: "How many blocks",
-        },
-        Param {
-            names: &["address"],
-            kind: Kind::Text,
-            need: Need::Required,
-            about: "The address that they pay to",
-        },
-        MAX_TRIES,
-    ],
-    about: "Makes blocks at once, one on the other, without regard to the pace of mining.",
-    result: RESULT,
-    example: "11 bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85",
-    needs_chain: true,
+    spec: &specs::GENERATETOADDRESS,
     run: |call| Box::pin(generatetoaddress(call)),
 };
 
 pub(in crate::methods) const GENERATETODESCRIPTOR: Method = Method {
-    name: "generatetodescriptor",
-    category: Category::Hidden,
-    params: &[
-        Param {
-            names: &["num_blocks"],
-            kind: Kind::Number,
-            need: Need::Required,
-            about: "How many blocks",
-        },
-        Param {
-            names: &["descriptor"],
-            kind: Kind::Text,
-            need: Need::Required,
-            about: "The descriptor of the output that they pay to, with or without its checksum",
-        },
-        MAX_TRIES,
-    ],
-    about: "Makes blocks at once, one on the other, without regard to the pace of mining.",
-    result: RESULT,
-    example: "11 'raw(51)'",
-    needs_chain: true,
+    spec: &specs::GENERATETODESCRIPTOR,
     run: |call| Box::pin(generatetodescriptor(call)),
 };
 

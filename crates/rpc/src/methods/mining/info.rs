@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use bitcoin::Work;
+use handfast_api::methods::mining as specs;
 use handfast_node::ChainView;
 use serde_json::{Value, json};
 
 use super::control::describe;
-use super::{Call, Category, Kind, Method, Need, Param};
+use super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::policy;
 use crate::render::number::{amount, real, work_fields};
@@ -16,94 +17,22 @@ use crate::render::number::{amount, real, work_fields};
 const DEFAULT_LOOKUP: i32 = 120;
 
 pub(super) const GETMININGINFO: Method = Method {
-    name: "getmininginfo",
-    category: Category::Mining,
-    params: &[],
-    about: "Returns what is known of mining. There is no mempool, so that blocks of ours hold no transactions but the\n\
-            coinbase; blockmintxfee is that of the consensus engine's policy. currentblockweight and currentblocktx are\n\
-            those of the last template, if one was made since the start: what is reserved for the coinbase, and none.",
-    result: "{ blocks, currentblockweight, currentblocktx, bits, difficulty, target, networkhashps, pooledtx, blockmintxfee, chain, next: { height, bits, difficulty, target },\n\
-             signet_challenge, warnings, handfast: {\n  \
-               mining: whether mining is switched on\n  \
-               why: what is done, or why nothing is\n  \
-               threads: hash threads\n  \
-               address, script: whom blocks pay\n  \
-               interval: least seconds between two blocks of ours\n  \
-               hashespersecond: over the last minute\n  \
-               hashes: since start\n  \
-               found, generated: blocks mined, and made on demand, that became the tip, in all runs\n  \
-               stale: blocks that were found too late, in all runs\n  \
-               refused: blocks of ours that were refused or could not be judged, in all runs\n  \
-               height: of the block that is searched for\n  \
-               expected: mean seconds until the next block is found\n  \
-               orders: calls for blocks on demand that are not answered yet } }",
-    example: "",
-    needs_chain: true,
+    spec: &specs::GETMININGINFO,
     run: |call| Box::pin(getmininginfo(call)),
 };
 
 pub(super) const GETNETWORKHASHPS: Method = Method {
-    name: "getnetworkhashps",
-    category: Category::Mining,
-    params: &[
-        Param {
-            names: &["nblocks"],
-            kind: Kind::Number,
-            need: Need::Optional("default: 120"),
-            about: "So many of the last blocks; -1: those since the last change of difficulty",
-        },
-        Param {
-            names: &["height"],
-            kind: Kind::Number,
-            need: Need::Optional("default: -1"),
-            about: "As it was when the block at this height was found",
-        },
-    ],
-    about: "Estimates the hashes per second of the network by the work and the times of its last blocks.",
-    result: "n  hashes per second",
-    example: "144 1000",
-    needs_chain: true,
+    spec: &specs::GETNETWORKHASHPS,
     run: |call| Box::pin(getnetworkhashps(call)),
 };
 
 pub(super) const GETPRIORITISEDTRANSACTIONS: Method = Method {
-    name: "getprioritisedtransactions",
-    category: Category::Mining,
-    params: &[],
-    about: "Returns the fee deltas that were set by prioritisetransaction, of which there are none.",
-    result: "{ }",
-    example: "",
-    needs_chain: true,
+    spec: &specs::GETPRIORITISEDTRANSACTIONS,
     run: |_| Box::pin(async { Ok(json!({})) }),
 };
 
 pub(super) const PRIORITISETRANSACTION: Method = Method {
-    name: "prioritisetransaction",
-    category: Category::Mining,
-    params: &[
-        Param {
-            names: &["txid"],
-            kind: Kind::Hex,
-            need: Need::Required,
-            about: "The transaction",
-        },
-        Param {
-            names: &["dummy"],
-            kind: Kind::Number,
-            need: Need::Optional("ignored"),
-            about: "For compatibility",
-        },
-        Param {
-            names: &["fee_delta"],
-            kind: Kind::Number,
-            need: Need::Optional("ignored"),
-            about: "Satoshis",
-        },
-    ],
-    about: "Not offered: Handfast keeps no transactions, so none can be preferred.",
-    result: "error -32601 with the reason",
-    example: "00 0 10000",
-    needs_chain: true,
+    spec: &specs::PRIORITISETRANSACTION,
     run: |_| {
         Box::pin(async {
             let message = "prioritisetransaction is not offered: Handfast relays no transactions and has no mempool, so that none can be preferred";

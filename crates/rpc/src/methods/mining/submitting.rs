@@ -7,50 +7,20 @@ use bitcoin::consensus::encode::{deserialize_partial, serialize};
 use bitcoin::hex::FromHex;
 use bitcoin::{Block, Witness};
 use bytes::Bytes;
+use handfast_api::methods::mining as specs;
 use handfast_node::{Network, RawBlock, SubmitResult};
 use serde_json::Value;
 
-use super::{Call, Category, Kind, Method, Need, Param};
+use super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 
 pub(super) const SUBMITBLOCK: Method = Method {
-    name: "submitblock",
-    category: Category::Mining,
-    params: &[
-        Param {
-            names: &["hexdata"],
-            kind: Kind::Hex,
-            need: Need::Required,
-            about: "The serialized block",
-        },
-        Param {
-            names: &["dummy"],
-            kind: Kind::Text,
-            need: Need::Optional("ignored"),
-            about: "For compatibility with BIP22",
-        },
-    ],
-    about: "Offers a block. Answers when it has been judged (BIP22).",
-    result: "null when the block was accepted into the active chain, else the reason (string):\n\
-                 duplicate, duplicate-invalid, duplicate-inconclusive, inconclusive, or the rule that it breaks",
-    example: "0100000…",
-    needs_chain: true,
+    spec: &specs::SUBMITBLOCK,
     run: |call| Box::pin(submitblock(call)),
 };
 
 pub(super) const SUBMITHEADER: Method = Method {
-    name: "submitheader",
-    category: Category::Mining,
-    params: &[Param {
-        names: &["hexdata"],
-        kind: Kind::Hex,
-        need: Need::Required,
-        about: "The serialized header, 80 bytes",
-    }],
-    about: "Offers a header as the tip of a candidate chain. Fails when it is invalid.",
-    result: "null",
-    example: "0100000…",
-    needs_chain: true,
+    spec: &specs::SUBMITHEADER,
     run: |call| Box::pin(submitheader(call)),
 };
 

@@ -5,12 +5,13 @@ use std::rc::Rc;
 
 use bitcoin::consensus::deserialize;
 use bitcoin::{Block, Weight};
+use handfast_api::methods::mining as specs;
 use handfast_node::mining::{NextBlock, Template, objection};
 use handfast_node::{ChainView, DeploymentStatus, Network, Phase};
 use serde_json::{Map, Value, json};
 
 use super::super::blockchain::hash_argument;
-use super::{Call, Category, Kind, Method, Need, Param};
+use super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::render::number::work_fields;
 use crate::render::{hex, unhex};
@@ -24,26 +25,7 @@ const WITNESS_SCALE: u64 = 4;
 const HASH_DIGITS: usize = 64;
 
 pub(super) const GETBLOCKTEMPLATE: Method = Method {
-    name: "getblocktemplate",
-    category: Category::Mining,
-    params: &[Param {
-        names: &["template_request"],
-        kind: Kind::Object,
-        need: Need::Required,
-        about: "{ rules: [ \"segwit\", on signets also \"signet\" ], mode: \"template\" or \"proposal\", longpollid, data }",
-    }],
-    about: "Returns what the next block is to be made of (BIP22, BIP23, BIP9, BIP145). There is no mempool, so that it\n\
-            holds no transactions. With longpollid it answers when the tip is another one than that of the template\n\
-            which had this id.\n\
-            With mode proposal and data, a block in hex: why it would be refused, as far as that can be seen without\n\
-            taking it in, or inconclusive. Never null: the consensus engine judges only what it takes in, so that\n\
-            proposal is not among the capabilities. submitblock tells for certain.",
-    result: "{ capabilities, version, rules, vbavailable, vbrequired, previousblockhash, transactions, coinbaseaux,\n\
-             coinbasevalue, longpollid, target, mintime, mutable, noncerange, sigoplimit, sizelimit, weightlimit,\n\
-             curtime, bits, height, signet_challenge, default_witness_commitment }\n\
-             or, of a proposal, the reason (string)",
-    example: "'{\"rules\": [\"segwit\"]}'",
-    needs_chain: true,
+    spec: &specs::GETBLOCKTEMPLATE,
     run: |call| Box::pin(getblocktemplate(call)),
 };
 

@@ -3,50 +3,24 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use handfast_api::methods::network as specs;
 use handfast_node::AddressRow;
 use rand::seq::SliceRandom;
 use serde_json::{Map, Value, json};
 
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 
 /// The networks that Core knows, in its order. Of the last three no address is kept.
 const NETWORKS: [&str; 5] = ["ipv4", "ipv6", "onion", "i2p", "cjdns"];
 
 pub(super) const GETADDRMANINFO: Method = Method {
-    name: "getaddrmaninfo",
-    category: Category::Network,
-    params: &[],
-    about: "Returns how many addresses of other nodes are known, by network.\n\
-            new: told by others; tried: we were connected to them. Addresses of onion, i2p and cjdns are not kept.",
-    result: "{ network: { new, tried, total }, …, all_networks: { new, tried, total } }",
-    example: "",
-    needs_chain: true,
+    spec: &specs::GETADDRMANINFO,
     run: |call| Box::pin(getaddrmaninfo(call)),
 };
 
 pub(super) const GETNODEADDRESSES: Method = Method {
-    name: "getnodeaddresses",
-    category: Category::Network,
-    params: &[
-        Param {
-            names: &["count"],
-            kind: Kind::Number,
-            need: Need::Optional("default: 1"),
-            about: "Addresses at most; 0: all",
-        },
-        Param {
-            names: &["network"],
-            kind: Kind::Text,
-            need: Need::Optional("default: all"),
-            about: "Only addresses of this network: ipv4, ipv6, onion, i2p or cjdns",
-        },
-    ],
-    about: "Returns known addresses of other nodes, those that are worth a try, in any order.",
-    result: "[ { time, services, address, port, network }, … ]\n\
-             time: when somebody last saw it, Unix seconds",
-    example: "8",
-    needs_chain: true,
+    spec: &specs::GETNODEADDRESSES,
     run: |call| Box::pin(getnodeaddresses(call)),
 };
 

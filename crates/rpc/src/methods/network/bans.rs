@@ -2,75 +2,32 @@
 
 use std::rc::Rc;
 
+use handfast_api::methods::network as specs;
 use handfast_node::{Ban, BanError, BanFailure, BanOrder, BanTarget, BanTime, SubnetError};
 use serde_json::{Value, json};
 
-use super::super::{Call, Category, Kind, Method, Need, Param, find};
+use super::super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 
 pub(super) const CLEARBANNED: Method = Method {
-    name: "clearbanned",
-    category: Category::Network,
-    params: &[],
-    about: "Lifts every ban.",
-    result: "null",
-    example: "",
-    needs_chain: false,
+    spec: &specs::CLEARBANNED,
     run: |call| Box::pin(clearbanned(call)),
 };
 
 pub(super) const LISTBANNED: Method = Method {
-    name: "listbanned",
-    category: Category::Network,
-    params: &[],
-    about: "Returns the bans that were made with setban and have not ended.",
-    result: "[ { address, ban_created, banned_until, ban_duration, time_remaining }, … ]\n\
-             ban_created, banned_until: Unix seconds; ban_duration, time_remaining: seconds",
-    example: "",
-    needs_chain: false,
+    spec: &specs::LISTBANNED,
     run: |call| Box::pin(listbanned(call)),
 };
 
 pub(super) const SETBAN: Method = Method {
-    name: "setban",
-    category: Category::Network,
-    params: &[
-        Param {
-            names: &["subnet"],
-            kind: Kind::Text,
-            need: Need::Required,
-            about: "An IP address, or a subnet as ADDRESS/BITS or ADDRESS/MASK; or an address of an onion service (version 3) or of I2P, which is not passed on then",
-        },
-        Param {
-            names: &["command"],
-            kind: Kind::Text,
-            need: Need::Required,
-            about: "add: ban it, and disconnect the peers that it meets; remove: lift the ban",
-        },
-        Param {
-            names: &["bantime"],
-            kind: Kind::Number,
-            need: Need::Optional("default: 0"),
-            about: "Seconds that the ban lasts, or when it ends if absolute is set; 0: 24 hours",
-        },
-        Param {
-            names: &["absolute"],
-            kind: Kind::Flag,
-            need: Need::Optional("default: false"),
-            about: "Whether bantime is a moment, in Unix seconds",
-        },
-    ],
-    about: "Bans an address or a subnet, or lifts such a ban. Bans outlast a restart.",
-    result: "null",
-    example: "192.0.2.0/24 add 86400",
-    needs_chain: false,
+    spec: &specs::SETBAN,
     run: |call| Box::pin(setban(call)),
 };
 
 async fn setban(call: Rc<Call>) -> Result<Value, Error> {
     let command = call.text(1).unwrap_or_default();
     if !matches!(command, "add" | "remove") {
-        let help = find("setban").map(Method::help).unwrap_or_default();
+        let help = specs::SETBAN.help();
         return Err(Error::new(code::MISC_ERROR, help));
     }
     let target: BanTarget =

@@ -3,54 +3,25 @@
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use handfast_api::methods::network as specs;
 use handfast_node::{AddedNode, DialFailure};
 use serde_json::{Value, json};
 
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 
 pub(super) const GETADDEDNODEINFO: Method = Method {
-    name: "getaddednodeinfo",
-    category: Category::Network,
-    params: &[Param {
-        names: &["node"],
-        kind: Kind::Text,
-        need: Need::Optional("default: all"),
-        about: "Only this node, named as it was added",
-    }],
-    about: "Returns the nodes that were added, by addnode or --add-node, and whether they are connected. As in\n\
-            Bitcoin Core those of --connect are not among them; getsyncstate shows both (manual_peers).",
-    result: "[ { addednode, connected, addresses: [ { address, connected } ], handfast: { error, failures, failed_at } }, … ]\n\
-             addresses: of the connection, if there is one; connected: outbound\n\
-             handfast: there while attempts to connect fail: the last error, how many, when (Unix seconds)",
-    example: "",
-    needs_chain: true,
+    spec: &specs::GETADDEDNODEINFO,
     run: |call| Box::pin(getaddednodeinfo(call)),
 };
 
 pub(super) const GETNETTOTALS: Method = Method {
-    name: "getnettotals",
-    category: Category::Network,
-    params: &[],
-    about: "Returns the traffic with peers since the start, in bytes. There is no limit to upload, so uploadtarget is\n\
-            that of a node without one.",
-    result: "{ totalbytesrecv, totalbytessent, timemillis, uploadtarget: { timeframe, target, target_reached,\n  \
-             serve_historical_blocks, bytes_left_in_cycle, time_left_in_cycle } }\n\
-             timemillis: now, Unix milliseconds",
-    example: "",
-    needs_chain: false,
+    spec: &specs::GETNETTOTALS,
     run: |call| Box::pin(getnettotals(call)),
 };
 
 pub(super) const PING: Method = Method {
-    name: "ping",
-    category: Category::Network,
-    params: &[],
-    about: "Measures the round trip to every peer; getpeerinfo shows it as pingtime, or pingwait while the answer is\n\
-            out. A peer that has yet to answer an earlier ping is not sent another.",
-    result: "null",
-    example: "",
-    needs_chain: true,
+    spec: &specs::PING,
     run: |call| {
         Box::pin(async move {
             call.node.ping().await?;
@@ -60,19 +31,7 @@ pub(super) const PING: Method = Method {
 };
 
 pub(super) const SETNETWORKACTIVE: Method = Method {
-    name: "setnetworkactive",
-    category: Category::Network,
-    params: &[Param {
-        names: &["state"],
-        kind: Kind::Flag,
-        need: Need::Required,
-        about: "true: on; false: off",
-    }],
-    about: "Switches all activity on the P2P network on or off. Off: every peer is disconnected, whoever connects is\n\
-            closed at once, and nobody is dialled. Does not outlast a restart.",
-    result: "true|false  (boolean) the state now",
-    example: "false",
-    needs_chain: true,
+    spec: &specs::SETNETWORKACTIVE,
     run: |call| Box::pin(setnetworkactive(call)),
 };
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use bitcoin::consensus::deserialize;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{BlockHash, Transaction, Txid};
+use handfast_api::methods::raw_transactions as specs;
 use handfast_node::{
     BlockError, ChainView, Entry, FindError, Gone, IndexName, ReadError, SpentOutput, Status,
     Subject, Transactions,
@@ -13,41 +14,12 @@ use handfast_node::{
 use serde_json::{Value, json};
 
 use super::super::blockchain::hash_argument;
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::render::transaction::transaction_to_json;
 
 pub(super) const GETRAWTRANSACTION: Method = Method {
-    name: "getrawtransaction",
-    category: Category::RawTransactions,
-    params: &[
-        Param {
-            names: &["txid"],
-            kind: Kind::Hex,
-            need: Need::Required,
-            about: "The transaction id",
-        },
-        Param {
-            names: &["verbosity", "verbose"],
-            kind: Kind::Level,
-            need: Need::Optional("default: 0"),
-            about: "0: serialized in hex; 1: an object; 2: also with its fee and the outputs that it spends",
-        },
-        Param {
-            names: &["blockhash"],
-            kind: Kind::Hex,
-            need: Need::Optional(
-                "without it the transaction is looked for in the index, which a node has with --txindex",
-            ),
-            about: "The block that the transaction is in",
-        },
-    ],
-    about: "Returns a transaction of the chain.",
-    result: "\"hex\" or { in_active_chain (with blockhash), txid, hash, version, size, vsize, weight, locktime, vin, vout, fee, hex,\n  \
-             blockhash, confirmations, time, blocktime }",
-    example: "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b 1 \
-              00000000839a8e6886ab5951d76f411475428afc90947ee320161bbf18eb6048",
-    needs_chain: true,
+    spec: &specs::GETRAWTRANSACTION,
     run: |call| Box::pin(getrawtransaction(call)),
 };
 

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bitcoin::{Address, Network};
+use handfast_api::methods::util as specs;
 use serde_json::{Value, json};
 
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use crate::descriptor::{self, Descriptor};
 use crate::jsonrpc::{Error, code};
 use crate::render::descriptor::checksum;
@@ -18,42 +19,13 @@ const MAX_INDICES: i64 = 100_000;
 /// then has no more of them derived.
 const TURN: u32 = 256;
 
-const DESCRIPTOR: Param = Param {
-    names: &["descriptor"],
-    kind: Kind::Text,
-    need: Need::Required,
-    about: "The descriptor",
-};
-
 pub(super) const DERIVEADDRESSES: Method = Method {
-    name: "deriveaddresses",
-    category: Category::Util,
-    params: &[
-        DESCRIPTOR,
-        Param {
-            names: &["range"],
-            kind: Kind::Range,
-            need: Need::Optional("only and always for a ranged descriptor"),
-            about: "The last index, or [first, last]; at most 100,000 indices",
-        },
-    ],
-    about: "Returns the addresses that a descriptor stands for. Its checksum must be given.",
-    result: "[ addresses ], or of a descriptor with several paths [ [ addresses ], … ]",
-    example: "'wpkh(0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798)#xg0e4v9z'",
-    needs_chain: false,
+    spec: &specs::DERIVEADDRESSES,
     run: |call| Box::pin(deriveaddresses(call)),
 };
 
 pub(super) const GETDESCRIPTORINFO: Method = Method {
-    name: "getdescriptorinfo",
-    category: Category::Util,
-    params: &[DESCRIPTOR],
-    about: "Returns what a descriptor is: without private keys, with its checksum. musig(), unused() and\n\
-            sortedmulti_a() are not supported.",
-    result: "{ descriptor, multipath_expansion, checksum, isrange, issolvable, hasprivatekeys }\n\
-             multipath_expansion: of a descriptor with several paths, all of them; checksum: of the text given",
-    example: "'wpkh(0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798)'",
-    needs_chain: false,
+    spec: &specs::GETDESCRIPTORINFO,
     run: |call| Box::pin(getdescriptorinfo(call)),
 };
 

@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
+use handfast_api::methods as specs;
 use serde_json::{Value, json};
 
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::render::number::real;
 
@@ -15,52 +16,12 @@ const MAX_TARGET: i32 = 1_008;
 const MODES: [&str; 3] = ["unset", "economical", "conservative"];
 
 pub(super) const ESTIMATESMARTFEE: Method = Method {
-    name: "estimatesmartfee",
-    category: Category::Util,
-    params: &[
-        Param {
-            names: &["conf_target"],
-            kind: Kind::Number,
-            need: Need::Required,
-            about: "Blocks within which the transaction is to be confirmed, 1 to 1008",
-        },
-        Param {
-            names: &["estimate_mode"],
-            kind: Kind::Text,
-            need: Need::Optional("default: economical"),
-            about: "unset, economical or conservative",
-        },
-    ],
-    about: "Returns the fee rate with which a transaction is likely to be confirmed in time. There is no estimator\n\
-            yet, so that the answer is what Bitcoin Core's is as long as it has seen too little.",
-    result: "{ errors: [ \"Insufficient data or no feerate found\" ], blocks: 0 }",
-    example: "6",
-    needs_chain: true,
+    spec: &specs::util::ESTIMATESMARTFEE,
     run: |call| Box::pin(estimatesmartfee(call)),
 };
 
 pub(in crate::methods) const ESTIMATERAWFEE: Method = Method {
-    name: "estimaterawfee",
-    category: Category::Hidden,
-    params: &[
-        Param {
-            names: &["conf_target"],
-            kind: Kind::Number,
-            need: Need::Required,
-            about: "Blocks within which the transaction is to be confirmed, 1 to 1008",
-        },
-        Param {
-            names: &["threshold"],
-            kind: Kind::Number,
-            need: Need::Optional("default: 0.95"),
-            about: "The part of the transactions of a fee rate that was confirmed in time, 0 to 1",
-        },
-    ],
-    about: "Returns what fee estimates are made of. There is no estimator yet, so that the answer is what Bitcoin\n\
-            Core's is as long as it has seen nothing.",
-    result: "{ short, medium, long: { decay, scale, fail, errors } }  those that look as far ahead",
-    example: "6 0.9",
-    needs_chain: true,
+    spec: &specs::hidden::ESTIMATERAWFEE,
     run: |call| Box::pin(estimaterawfee(call)),
 };
 

@@ -9,9 +9,10 @@ use bitcoin::secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 use bitcoin::secp256k1::{Message, Secp256k1};
 use bitcoin::sign_message::signed_msg_hash;
 use bitcoin::{PubkeyHash, ScriptBuf};
+use handfast_api::methods::util as specs;
 use serde_json::Value;
 
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use crate::descriptor::PrivateKey;
 use crate::jsonrpc::{Error, code};
 use crate::render::address;
@@ -21,54 +22,13 @@ use crate::render::address;
 const BASE: u8 = 27;
 const COMPRESSED: u8 = 4;
 
-const MESSAGE: Param = Param {
-    names: &["message"],
-    kind: Kind::Text,
-    need: Need::Required,
-    about: "The message",
-};
-
 pub(super) const SIGNMESSAGEWITHPRIVKEY: Method = Method {
-    name: "signmessagewithprivkey",
-    category: Category::Util,
-    params: &[
-        Param {
-            names: &["privkey"],
-            kind: Kind::Text,
-            need: Need::Required,
-            about: "The private key, in wallet import format",
-        },
-        MESSAGE,
-    ],
-    about: "Signs a message with a private key.",
-    result: "\"signature\"  (string) in base64",
-    example: "cMahea7zqjxrtgAbB7LSGbcQUr1uX1ojuat9jZodMN87JcbXMTcA 'a message'",
-    needs_chain: false,
+    spec: &specs::SIGNMESSAGEWITHPRIVKEY,
     run: |call| Box::pin(signmessagewithprivkey(call)),
 };
 
 pub(super) const VERIFYMESSAGE: Method = Method {
-    name: "verifymessage",
-    category: Category::Util,
-    params: &[
-        Param {
-            names: &["address"],
-            kind: Kind::Text,
-            need: Need::Required,
-            about: "The address of the key that signed (P2PKH)",
-        },
-        Param {
-            names: &["signature"],
-            kind: Kind::Text,
-            need: Need::Required,
-            about: "The signature, in base64",
-        },
-        MESSAGE,
-    ],
-    about: "Tells whether the owner of an address has signed a message.",
-    result: "true|false  (boolean)",
-    example: "mrCDrCybB6J1vRfbwM5hemdJz73FwDBC8r H… 'a message'",
-    needs_chain: false,
+    spec: &specs::VERIFYMESSAGE,
     run: |call| Box::pin(verifymessage(call)),
 };
 

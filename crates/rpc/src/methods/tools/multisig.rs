@@ -6,9 +6,10 @@ use bitcoin::opcodes::all::OP_CHECKMULTISIG;
 use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Network, ScriptBuf};
+use handfast_api::methods::util as specs;
 use serde_json::{Value, json};
 
-use super::super::{Call, Category, Kind, Method, Need, Param};
+use super::super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::render::descriptor::{is_plain, multi, with_checksum};
 use crate::render::{hex, unhex};
@@ -22,32 +23,7 @@ const COMPRESSED: usize = 33;
 const UNCOMPRESSED: usize = 65;
 
 pub(super) const CREATEMULTISIG: Method = Method {
-    name: "createmultisig",
-    category: Category::Util,
-    params: &[
-        Param {
-            names: &["nrequired"],
-            kind: Kind::Number,
-            need: Need::Required,
-            about: "Signatures that it takes to spend",
-        },
-        Param {
-            names: &["keys"],
-            kind: Kind::List,
-            need: Need::Required,
-            about: "The public keys, in hex",
-        },
-        Param {
-            names: &["address_type"],
-            kind: Kind::Text,
-            need: Need::Optional("default: legacy"),
-            about: "legacy, p2sh-segwit or bech32",
-        },
-    ],
-    about: "Makes the address of a script that takes signatures of some of several keys.",
-    result: "{ address, redeemScript, descriptor, warnings }",
-    example: "1 '[\"0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798\"]'",
-    needs_chain: false,
+    spec: &specs::CREATEMULTISIG,
     run: |call| Box::pin(createmultisig(call)),
 };
 

@@ -1,0 +1,271 @@
+//! Peers, addresses and bans.
+
+use super::{Category, Kind, Need, Param, Spec};
+
+pub(super) const ALL: &[&Spec] = &[
+    &ADDNODE,
+    &CLEARBANNED,
+    &DISCONNECTNODE,
+    &GETADDEDNODEINFO,
+    &GETADDRMANINFO,
+    &GETCONNECTIONCOUNT,
+    &GETNETTOTALS,
+    &GETNETWORKINFO,
+    &GETNODEADDRESSES,
+    &GETPEERINFO,
+    &LISTBANNED,
+    &PING,
+    &SETBAN,
+    &SETNETWORKACTIVE,
+];
+
+/// `addnode`.
+pub static ADDNODE: Spec = Spec {
+    name: "addnode",
+    category: Category::Network,
+    params: &[
+        Param {
+            names: &["node"],
+            kind: Kind::Text,
+            need: Need::Required,
+            about: "Host name or IP address, with or without :port",
+        },
+        Param {
+            names: &["command"],
+            kind: Kind::Text,
+            need: Need::Required,
+            about: "add: stay connected to it; remove: no longer; onetry: try it once",
+        },
+        Param {
+            names: &["v2transport"],
+            kind: Kind::Flag,
+            need: Need::Optional("default: false"),
+            about: "Encrypted transport (BIP324), which is not spoken yet: only false",
+        },
+    ],
+    about: "Adds a node to the list of those to stay connected to, removes it, or tries it once.",
+    result: "null",
+    example: "192.0.2.7:8333 onetry",
+    needs_chain: false,
+};
+
+/// `clearbanned`.
+pub static CLEARBANNED: Spec = Spec {
+    name: "clearbanned",
+    category: Category::Network,
+    params: &[],
+    about: "Lifts every ban.",
+    result: "null",
+    example: "",
+    needs_chain: false,
+};
+
+/// `disconnectnode`.
+pub static DISCONNECTNODE: Spec = Spec {
+    name: "disconnectnode",
+    category: Category::Network,
+    params: &[
+        Param {
+            names: &["address"],
+            kind: Kind::Text,
+            need: Need::Optional("default: use nodeid"),
+            about: "The peer's address and port",
+        },
+        Param {
+            names: &["nodeid"],
+            kind: Kind::Number,
+            need: Need::Optional("default: use address"),
+            about: "The peer's id as getpeerinfo shows it",
+        },
+    ],
+    about: "Disconnects a peer, named by its address or by its id (then address is \"\" or left out).",
+    result: "null",
+    example: "192.0.2.7:8333",
+    needs_chain: false,
+};
+
+/// `getaddednodeinfo`.
+pub static GETADDEDNODEINFO: Spec = Spec {
+    name: "getaddednodeinfo",
+    category: Category::Network,
+    params: &[Param {
+        names: &["node"],
+        kind: Kind::Text,
+        need: Need::Optional("default: all"),
+        about: "Only this node, named as it was added",
+    }],
+    about: "Returns the nodes that were added, by addnode or --add-node, and whether they are connected. As in\n\
+            Bitcoin Core those of --connect are not among them; getsyncstate shows both (manual_peers).",
+    result: "[ { addednode, connected, addresses: [ { address, connected } ], handfast: { error, failures, failed_at } }, … ]\n\
+             addresses: of the connection, if there is one; connected: outbound\n\
+             handfast: there while attempts to connect fail: the last error, how many, when (Unix seconds)",
+    example: "",
+    needs_chain: true,
+};
+
+/// `getaddrmaninfo`.
+pub static GETADDRMANINFO: Spec = Spec {
+    name: "getaddrmaninfo",
+    category: Category::Network,
+    params: &[],
+    about: "Returns how many addresses of other nodes are known, by network.\n\
+            new: told by others; tried: we were connected to them. Addresses of onion, i2p and cjdns are not kept.",
+    result: "{ network: { new, tried, total }, …, all_networks: { new, tried, total } }",
+    example: "",
+    needs_chain: true,
+};
+
+/// `getconnectioncount`.
+pub static GETCONNECTIONCOUNT: Spec = Spec {
+    name: "getconnectioncount",
+    category: Category::Network,
+    params: &[],
+    about: "Returns the number of connections to other nodes, those whose handshake is not complete among them.",
+    result: "n  (numeric)",
+    example: "",
+    needs_chain: false,
+};
+
+/// `getnettotals`.
+pub static GETNETTOTALS: Spec = Spec {
+    name: "getnettotals",
+    category: Category::Network,
+    params: &[],
+    about: "Returns the traffic with peers since the start, in bytes. There is no limit to upload, so uploadtarget is\n\
+            that of a node without one.",
+    result: "{ totalbytesrecv, totalbytessent, timemillis, uploadtarget: { timeframe, target, target_reached,\n  \
+             serve_historical_blocks, bytes_left_in_cycle, time_left_in_cycle } }\n\
+             timemillis: now, Unix milliseconds",
+    example: "",
+    needs_chain: false,
+};
+
+/// `getnetworkinfo`.
+pub static GETNETWORKINFO: Spec = Spec {
+    name: "getnetworkinfo",
+    category: Category::Network,
+    params: &[],
+    about: "Returns what this node is on the P2P network.\n\
+            version: the Bitcoin Core version whose RPC interface this is; subversion: the node's own name.",
+    result: "{ version, subversion, protocolversion, localservices, localservicesnames, localrelay, timeoffset,\n  \
+             networkactive, connections, connections_in, connections_out, networks, relayfee, incrementalfee,\n  \
+             localaddresses, warnings }",
+    example: "",
+    needs_chain: false,
+};
+
+/// `getnodeaddresses`.
+pub static GETNODEADDRESSES: Spec = Spec {
+    name: "getnodeaddresses",
+    category: Category::Network,
+    params: &[
+        Param {
+            names: &["count"],
+            kind: Kind::Number,
+            need: Need::Optional("default: 1"),
+            about: "Addresses at most; 0: all",
+        },
+        Param {
+            names: &["network"],
+            kind: Kind::Text,
+            need: Need::Optional("default: all"),
+            about: "Only addresses of this network: ipv4, ipv6, onion, i2p or cjdns",
+        },
+    ],
+    about: "Returns known addresses of other nodes, those that are worth a try, in any order.",
+    result: "[ { time, services, address, port, network }, … ]\n\
+             time: when somebody last saw it, Unix seconds",
+    example: "8",
+    needs_chain: true,
+};
+
+/// `getpeerinfo`.
+pub static GETPEERINFO: Spec = Spec {
+    name: "getpeerinfo",
+    category: Category::Network,
+    params: &[],
+    about: "Returns what is known of each peer. Fields as in Bitcoin Core, as far as they mean something in a\n\
+            node without a mempool. The member handfast is our own: who opened the connection, the height that\n\
+            the peer claims (not to be trusted), how long its handshake took (seconds), or lasts if half_open, how many of its messages\n\
+            could not be read and were dropped, whether it has been told to go, and what part it has in sync.",
+    result: "[ { id, addr, …, handfast: { direction, claimed_height, handshake, half_open, malformed, closing, sync } }, … ]",
+    example: "",
+    needs_chain: true,
+};
+
+/// `listbanned`.
+pub static LISTBANNED: Spec = Spec {
+    name: "listbanned",
+    category: Category::Network,
+    params: &[],
+    about: "Returns the bans that were made with setban and have not ended.",
+    result: "[ { address, ban_created, banned_until, ban_duration, time_remaining }, … ]\n\
+             ban_created, banned_until: Unix seconds; ban_duration, time_remaining: seconds",
+    example: "",
+    needs_chain: false,
+};
+
+/// `ping`.
+pub static PING: Spec = Spec {
+    name: "ping",
+    category: Category::Network,
+    params: &[],
+    about: "Measures the round trip to every peer; getpeerinfo shows it as pingtime, or pingwait while the answer is\n\
+            out. A peer that has yet to answer an earlier ping is not sent another.",
+    result: "null",
+    example: "",
+    needs_chain: true,
+};
+
+/// `setban`.
+pub static SETBAN: Spec = Spec {
+    name: "setban",
+    category: Category::Network,
+    params: &[
+        Param {
+            names: &["subnet"],
+            kind: Kind::Text,
+            need: Need::Required,
+            about: "An IP address, or a subnet as ADDRESS/BITS or ADDRESS/MASK; or an address of an onion service (version 3) or of I2P, which is not passed on then",
+        },
+        Param {
+            names: &["command"],
+            kind: Kind::Text,
+            need: Need::Required,
+            about: "add: ban it, and disconnect the peers that it meets; remove: lift the ban",
+        },
+        Param {
+            names: &["bantime"],
+            kind: Kind::Number,
+            need: Need::Optional("default: 0"),
+            about: "Seconds that the ban lasts, or when it ends if absolute is set; 0: 24 hours",
+        },
+        Param {
+            names: &["absolute"],
+            kind: Kind::Flag,
+            need: Need::Optional("default: false"),
+            about: "Whether bantime is a moment, in Unix seconds",
+        },
+    ],
+    about: "Bans an address or a subnet, or lifts such a ban. Bans outlast a restart.",
+    result: "null",
+    example: "192.0.2.0/24 add 86400",
+    needs_chain: false,
+};
+
+/// `setnetworkactive`.
+pub static SETNETWORKACTIVE: Spec = Spec {
+    name: "setnetworkactive",
+    category: Category::Network,
+    params: &[Param {
+        names: &["state"],
+        kind: Kind::Flag,
+        need: Need::Required,
+        about: "true: on; false: off",
+    }],
+    about: "Switches all activity on the P2P network on or off. Off: every peer is disconnected, whoever connects is\n\
+            closed at once, and nobody is dialled. Does not outlast a restart.",
+    result: "true|false  (boolean) the state now",
+    example: "false",
+    needs_chain: true,
+};

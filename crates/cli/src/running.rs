@@ -1,0 +1,94 @@
+//! Which nodes run in a data directory.
+
+use std::fs;
+use std::path::Path;
+
+use bitcoin::hex::DisplayHex;
+use handfast_disk::{MARKER_FILE, is_in_use, read_text};
+use handfast_wire::Network;
+
+/// Most signets of one's own that are looked for.
+const MAX_CUSTOM: usize = 64;
+/// Longest marker: a challenge has 10,000 bytes at most. Bytes.
+const MARKER_BYTES: u64 = 32 << 10;
+
+/// The networks whose nodes run below the data directory `dir`, those of signets of one's own last.
+pub fn running_in(dir: &Path) -> Vec<Network> {
+    let runs = |network: &Network| is_in_use(&dir.join(network.directory()));
+    let known = Network::ALL.into_iter();
+    known.chain(custom_signets(dir)).filter(runs).collect()
+}
+
+/// The signets of one's own that have a directory below `dir`. Their challenge is in it.
+fn custom_signets(dir: &Path) -> Vec<Network> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with("signet-")
+    });
+    let mut found: Vec<Network> = named
+        .take(MAX_CUSTOM)
+        .filter_map(|entry| {
+            network_of(&entry.path()).filter(|it| entry.file_name() == *it.directory())
+        })
+        .collect();
+    found.sort_by_key(Network::directory);
+    found
+}
+
+/// What chooses this network on a command line, after `--network`.
+#[must_use]
+pub fn chosen_by(network: &Network) -> String {
+    match network {
+        Network::CustomSignet { challenge } => {
+            let challenge = challenge.to_lower_hex_string();
+            format!("signet --signet-challenge {challenge}")
+        }
+        network => network.name().to_owned(),
+    }
+}
+
+/// The network whose marker `dir` carries; `None` too if it is no marker that could be read.
+fn network_of(dir: &Path) -> Option<Network> {
+    let text = read_text(&dir.join(MARKER_FILE), MARKER_BYTES).ok()?;
+    Network::from_label(text.lines().nth(1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    /// The directory of a node that runs, as it looks from another process.
+    fn run(dir: &Path, network: &Network) -> File {
+        let dir = dir.join(network.directory());
+        fs::create_dir_all(&dir).expect("made");
+        let marker = match network {
+            Network::CustomSignet { .. } => "signet challenge 51",
+            network => network.name(),
+        };
+        let marker = format!("handfast data directory, format 1\n{marker}\n");
+        fs::write(dir.join("network"), marker).expect("written");
+        let lock = File::create(dir.join(".lock")).expect("made");
+        lock.lock().expect("nobody holds it");
+        lock
+    }
+
+    #[test]
+    fn a_node_of_a_signet_of_ones_own_is_found_with_its_challenge() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let custom = Network::CustomSignet {
+            challenge: vec![0x51],
+        };
+        let custom_runs = run(home.path(), &custom);
+        // Another's directory, by its name.
+        fs::create_dir(home.path().join("signet-ffffffff")).expect("made");
+        assert_eq!(running_in(home.path()), std::slice::from_ref(&custom));
+        assert_eq!(chosen_by(&custom), "signet --signet-challenge 51");
+        let _regtest_runs = run(home.path(), &Network::Regtest);
+        assert_eq!(running_in(home.path()), [Network::Regtest, custom]);
+        drop(custom_runs);
+        assert_eq!(running_in(home.path()), [Network::Regtest]);
+    }
+}
