@@ -211,7 +211,7 @@ fn passes_to_the_second(
     let asked = world.sent.iter().any(|(at, to, message)| {
         *at == world.now.mono && *to == second && matches!(message, Message::GetHeaders(_))
     });
-    let is_asked = world.node.peers[&second].headers.ask.is_some();
+    let is_asked = world.node.parts.headers.ask_of(second).is_some();
     assert!(
         asked || is_asked,
         "the second is asked by the end of the step"
@@ -321,7 +321,7 @@ fn a_source_whose_chain_is_poor_changing_or_old_passes_to_the_next_in_the_same_s
     let first = world.add(&chain);
     let second = world.add_as(&chain, Direction::Inbound, silent());
     world.run_until("the second download", secs(5), |world| {
-        let low_work = world.node.peers[&first].headers.low_work.as_ref();
+        let low_work = world.node.parts.headers.low_work_of(first);
         low_work.is_some_and(|low_work| low_work.redownloading())
     });
     world.set_chain(first, &chain.fork(3_000, 4_500, 2));
