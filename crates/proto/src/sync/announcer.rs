@@ -132,3 +132,89 @@ impl Announcer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::Direction;
+    use crate::sync::header_sync::tests::introduction;
+    use crate::testing::chains::Blocks;
+    use crate::time::Now;
+
+    const WANTS: ConnId = ConnId(1);
+    const OTHER: ConnId = ConnId(2);
+
+    /// Two peers that have our chain; the first wants announcements by `headers`.
+    fn peers(chain: &Blocks) -> (Announcer, Peers, KnownWork) {
+        let mut announcer = Announcer::new(chain.tip_hash());
+        let (mut peers, mut known) = (Peers::default(), KnownWork::default());
+        for id in [WANTS, OTHER] {
+            peers.added(&introduction(id, Direction::Inbound));
+            known.added(id);
+            known.learn(&chain.tree(), id, chain.tip_hash());
+        }
+        announcer.sendheaders(WANTS);
+        (announcer, peers, known)
+    }
+
+    fn announce(
+        (announcer, peers, known): &mut (Announcer, Peers, KnownWork),
+        chain: &Blocks,
+        behind: u32,
+    ) -> Vec<(ConnId, Message)> {
+        let mut step = Step::new(Now::default());
+        announcer.tip_moved();
+        announcer.announce(&mut step, &chain.tree(), peers, known, behind);
+        let sent = step.effects.into_iter().map(|effect| match effect {
+            super::super::Effect::Send { id, message } => (id, message),
+            other => panic!("an announcement is a message: {other:?}"),
+        });
+        sent.collect()
+    }
+
+    #[test]
+    fn a_tip_is_announced_once_by_headers_where_these_are_wanted() {
+        let chain = Blocks::new(5, 1);
+        let mut all = peers(&chain);
+        let longer = chain.fork(5, 2, 1);
+        let sent = announce(&mut all, &longer, 0);
+        let headers = longer.headers()[5..].to_vec();
+        let tip = Inventory::Block(longer.tip_hash());
+        let expected = [
+            (WANTS, Message::Headers(headers)),
+            (OTHER, Message::Inv(vec![tip])),
+        ];
+        assert_eq!(sent, expected);
+        assert_eq!(announce(&mut all, &longer, 0), []);
+    }
+
+    #[test]
+    fn a_long_way_and_a_chain_that_is_still_downloaded_are_not_announced_by_headers() {
+        let chain = Blocks::new(5, 1);
+        let mut all = peers(&chain);
+        let longer = chain.fork(5, 9, 1);
+        assert_eq!(announce(&mut all, &longer, MAX_BLOCKS_TO_ANNOUNCE + 1), []);
+        let sent = announce(&mut all, &longer, MAX_BLOCKS_TO_ANNOUNCE);
+        assert_eq!(sent.len(), 2);
+        assert!(
+            sent.iter()
+                .all(|(_, message)| matches!(message, Message::Inv(_)))
+        );
+    }
+
+    #[test]
+    fn a_tip_that_was_announced_and_is_invalid_does_not_keep_its_rival_from_being_announced() {
+        let chain = Blocks::new(5, 1);
+        let mut all = peers(&chain);
+        let longer = chain.fork(5, 2, 1);
+        announce(&mut all, &longer, 0);
+        all.0.marked_invalid(&longer.tree(), &longer.at(6).hash);
+        assert_eq!(
+            all.0.announced,
+            longer.tip_hash(),
+            "the tip of the tree given"
+        );
+        all.0.removed(WANTS);
+        assert!(all.0.peers.is_empty());
+    }
+}

@@ -262,3 +262,77 @@ impl From<InsertError> for Reject {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use handfast_wire::Network;
+
+    use super::*;
+    use crate::testing::chains::{Blocks, mine};
+
+    /// The chain as we know it, all of whose blocks are connected.
+    fn chain_of(blocks: &Blocks) -> Chain {
+        Chain::new(blocks.tree(), Work::from_be_bytes([0; 32]))
+    }
+
+    fn at(unix: u32) -> Now {
+        Now {
+            unix,
+            ..Now::default()
+        }
+    }
+
+    fn accept(chain: &mut Chain, headers: &[Header]) -> Result<usize, Reject> {
+        let hashes: Vec<BlockHash> = headers.iter().map(Header::block_hash).collect();
+        let pow = PowParams::for_network(&Network::Regtest);
+        chain.accept(&pow, at(1_400_000_000), headers, &hashes)
+    }
+
+    #[test]
+    fn of_headers_that_break_a_rule_none_is_stored_and_nothing_has_changed() {
+        let blocks = Blocks::new(20, 1);
+        let mut chain = chain_of(&blocks);
+        let good = mine(&blocks.tip(), blocks.tip().time + 1, 2);
+        let too_old = mine(&good, blocks.at(1).header.time, 2);
+        let reject = accept(&mut chain, &[good, too_old]).expect_err("it is too old");
+        assert_eq!(reject.kind, RejectKind::InvalidHeader);
+        assert_eq!(chain.tree().len(), 21);
+        assert!(!chain.take_changed());
+        assert_eq!(accept(&mut chain, &[good]), Ok(1));
+        assert!(chain.take_changed() && chain.tree().is_unsent(&good.block_hash()));
+        assert_eq!(accept(&mut chain, &[good]), Ok(0));
+        assert!(!chain.take_changed());
+    }
+
+    #[test]
+    fn headers_that_build_on_an_invalid_one_are_refused_and_so_is_that_itself() {
+        let blocks = Blocks::new(20, 1);
+        let mut chain = chain_of(&blocks);
+        let bad = mine(&blocks.tip(), blocks.tip().time + 1, 2);
+        accept(&mut chain, &[bad]).expect("it keeps the rules");
+        assert!(chain.mark_invalid(&bad.block_hash()));
+        assert!(!chain.mark_invalid(&bad.block_hash()), "no news");
+        let kind = |result: Result<usize, Reject>| result.expect_err("refused").kind;
+        assert_eq!(kind(accept(&mut chain, &[bad])), RejectKind::CachedInvalid);
+        let next = mine(&bad, bad.time + 1, 2);
+        assert_eq!(kind(accept(&mut chain, &[next])), RejectKind::InvalidPrev);
+    }
+
+    #[test]
+    fn initial_block_download_ends_with_a_recent_tip_and_never_begins_again() {
+        let blocks = Blocks::new(20, 1);
+        let recent = at(blocks.tip().time + MAX_TIP_AGE);
+        let old = at(blocks.tip().time + MAX_TIP_AGE + 1);
+        let mut chain = chain_of(&blocks);
+        chain.opened(old);
+        // The clock alone changes nothing.
+        chain.latch_initial_download(recent);
+        assert!(chain.is_initial_download(recent));
+        let next = mine(&blocks.tip(), blocks.tip().time + 1, 2);
+        accept(&mut chain, &[next]).expect("it keeps the rules");
+        chain.mark_stored(&next.block_hash());
+        chain.connect(&next.block_hash());
+        chain.latch_initial_download(recent);
+        assert!(!chain.is_initial_download(at(u32::MAX)));
+    }
+}

@@ -196,3 +196,72 @@ impl ChainSync {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::header_sync::tests::introduction;
+    use crate::testing::chains::Blocks;
+
+    /// We have 20 blocks, and so has each peer of which this says so; others have 15.
+    fn judging(levels: &[bool]) -> (Blocks, Peers, KnownWork, ChainSync) {
+        let chain = Blocks::new(20, 1);
+        let (mut peers, mut known) = (Peers::default(), KnownWork::default());
+        for (id, level) in (0..).map(ConnId).zip(levels) {
+            peers.added(&introduction(id, Direction::Outbound));
+            known.added(id);
+            let height = if *level { 20 } else { 15 };
+            known.learn(&chain.tree(), id, chain.at(height).hash);
+        }
+        (chain, peers, known, ChainSync::default())
+    }
+
+    fn judge(
+        (chain, peers, known, chain_sync): &mut (Blocks, Peers, KnownWork, ChainSync),
+        id: u64,
+        minutes: u64,
+    ) -> Option<Lagging> {
+        let view = View {
+            tree: &chain.tree(),
+            peers,
+            known,
+            always_mined: false,
+            now: Duration::from_secs(minutes * 60),
+        };
+        chain_sync.judge(view, ConnId(id))
+    }
+
+    #[test]
+    fn a_peer_that_stays_behind_is_asked_once_from_before_our_tip_and_then_disconnected() {
+        let mut all = judging(&[false, true]);
+        assert_eq!(judge(&mut all, 0, 0), None);
+        assert_eq!(judge(&mut all, 0, 19), None);
+        let from = all.0.at(19).hash;
+        assert_eq!(judge(&mut all, 0, 20), Some(Lagging::Ask(from)));
+        assert_eq!(judge(&mut all, 0, 21), None);
+        assert_eq!(judge(&mut all, 0, 22), Some(Lagging::Disconnect));
+    }
+
+    #[test]
+    fn where_nobody_else_has_our_tip_being_behind_it_proves_nothing() {
+        let mut all = judging(&[false, false]);
+        assert_eq!(judge(&mut all, 0, 0), None);
+        assert_eq!(all.3.behind(ConnId(0)), None);
+    }
+
+    #[test]
+    fn four_peers_that_were_level_are_protected_and_the_next_one_when_one_of_them_left() {
+        let mut all = judging(&[true; 5]);
+        for id in 0..5 {
+            judge(&mut all, id, 0);
+        }
+        let protected = |all: &(Blocks, Peers, KnownWork, ChainSync)| {
+            let ids = (0..5).map(ConnId);
+            ids.map(|id| all.3.is_protected(id)).collect::<Vec<_>>()
+        };
+        assert_eq!(protected(&all), [true, true, true, true, false]);
+        all.3.removed(ConnId(0));
+        judge(&mut all, 4, 1);
+        assert_eq!(protected(&all), [false, true, true, true, true]);
+    }
+}

@@ -195,3 +195,45 @@ impl Peers {
         self.peers.get_mut(&id).expect("a peer of the test").leaving = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::BlockHash;
+    use bitcoin::Work;
+    use bitcoin::hashes::Hash;
+
+    use super::*;
+    use crate::sync::header_sync::tests::introduction;
+    use crate::time::Now;
+
+    #[test]
+    fn a_disconnection_is_ordered_once_and_nothing_is_asked_of_the_peer_from_then_on() {
+        let (id, mut peers) = (ConnId(1), Peers::default());
+        peers.added(&introduction(id, Direction::Outbound));
+        assert!(peers.is_live(id) && peers.serves_headers(id));
+        let mut step = Step::new(Now::default());
+        assert!(peers.disconnect(&mut step, id, DoneReason::StaleChain));
+        assert!(!peers.disconnect(&mut step, id, DoneReason::HeadersTimeout));
+        assert_eq!(step.effects.len(), 1);
+        assert!(!peers.is_live(id) && !peers.serves_headers(id));
+        assert_eq!(peers.take_disconnected(), [id]);
+        assert_eq!(peers.take_disconnected(), []);
+        peers.removed(id);
+        assert!(peers.is_empty());
+    }
+
+    #[test]
+    fn a_pruned_peer_keeps_the_last_blocks_of_its_chain() {
+        let mut intro = introduction(ConnId(1), Direction::Outbound);
+        let best = Known {
+            hash: BlockHash::all_zeros(),
+            height: 1_000,
+            work: Work::from_be_bytes([0; 32]),
+        };
+        assert_eq!(Peer::new(&intro).lowest_kept(Some(best)), 0);
+        intro.services = ServiceFlags::NETWORK_LIMITED | ServiceFlags::WITNESS;
+        assert_eq!(Peer::new(&intro).lowest_kept(Some(best)), 714);
+        intro.services = ServiceFlags::WITNESS;
+        assert!(!Peer::new(&intro).serves_headers());
+    }
+}

@@ -239,3 +239,111 @@ fn result_of(outcome: &BlockOutcome, kept: &Kept, connected: bool, first: bool) 
         BlockOutcome::Failed(why) => SubmitResult::Failed(why.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use handfast_wire::Network;
+
+    use super::*;
+    use crate::sync::SyncConfig;
+    use crate::sync::download::Pending;
+    use crate::testing::chains::Blocks;
+
+    struct Alone {
+        submissions: Submissions,
+        chain: Chain,
+        download: BlockDownload,
+        pow: PowParams,
+    }
+
+    impl Alone {
+        fn with(chain: &Blocks) -> Self {
+            let config = SyncConfig::new(&Network::Regtest, None, 1);
+            Self {
+                submissions: Submissions::default(),
+                chain: Chain::new(chain.tree(), config.minimum_work),
+                download: BlockDownload::default(),
+                pow: config.pow,
+            }
+        }
+
+        /// Whether the engine is given the block, and what is answered.
+        fn submit(&mut self, ticket: u64, block: &RawBlock) -> (bool, Vec<(u64, SubmitResult)>) {
+            let mut step = Step::new(Now::default());
+            let offer = (ticket, block.clone());
+            let (chain, download) = (&mut self.chain, &self.download);
+            let given = self
+                .submissions
+                .submit(&mut step, chain, download, &self.pow, offer);
+            (given.is_some(), answers(step))
+        }
+
+        fn given(&mut self, height: u32, block: &RawBlock, keep: bool) {
+            let pending = Pending::new(block, Duration::ZERO, keep, None);
+            self.download.given_to_kernel(height, block.hash, pending);
+        }
+
+        fn judged(&mut self, hash: BlockHash, kept: &Kept) -> (bool, Vec<(u64, SubmitResult)>) {
+            let mut step = Step::new(Now::default());
+            self.download.judged(&hash);
+            let (chain, outcome) = (&mut self.chain, &BlockOutcome::Stored);
+            let again = self
+                .submissions
+                .judged(&mut step, chain, hash, outcome, kept);
+            (again.is_some(), answers(step))
+        }
+    }
+
+    fn answers(step: Step) -> Vec<(u64, SubmitResult)> {
+        let answers = step.effects.into_iter().filter_map(|effect| match effect {
+            Effect::Answer { ticket, result } => Some((ticket, result)),
+            _ => None,
+        });
+        answers.collect()
+    }
+
+    #[test]
+    fn all_who_wait_for_a_block_are_answered_once_and_the_first_as_who_brought_it() {
+        let chain = Blocks::new(5, 1);
+        let next = chain.fork(5, 1, 1);
+        let mut alone = Alone::with(&chain);
+        let block = next.at(6);
+        assert_eq!(alone.submit(1, block), (true, vec![]));
+        alone.given(6, block, true);
+        assert_eq!(alone.submit(2, block), (false, vec![]));
+        let (again, answers) = alone.judged(block.hash, &Kept::Yes);
+        let expected = [
+            (1, SubmitResult::Inconclusive),
+            (2, SubmitResult::DuplicateInconclusive),
+        ];
+        assert_eq!((again, &answers[..]), (false, &expected[..]));
+        assert_eq!(alone.judged(block.hash, &Kept::Yes), (false, vec![]));
+        assert!(alone.submissions.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_block_that_the_engine_has_as_one_of_initial_sync_is_given_again_before_the_answer() {
+        let chain = Blocks::new(5, 1);
+        let next = chain.fork(5, 1, 1);
+        let mut alone = Alone::with(&chain);
+        let block = next.at(6);
+        // A peer sent it.
+        alone.given(6, block, false);
+        assert_eq!(alone.submit(1, block), (false, vec![]));
+        assert_eq!(alone.judged(block.hash, &Kept::Later), (true, vec![]));
+        let (again, answers) = alone.judged(block.hash, &Kept::Yes);
+        assert_eq!((again, answers.len()), (false, 1));
+    }
+
+    #[test]
+    fn a_block_on_disk_is_a_duplicate_once_that_is_durable() {
+        let chain = Blocks::new(5, 1);
+        let mut alone = Alone::with(&chain);
+        let duplicate = vec![(1, SubmitResult::Duplicate)];
+        assert_eq!(alone.submit(1, chain.at(5)), (false, duplicate));
+        alone.submissions.set_durable(&Kept::Later);
+        assert_eq!(alone.submit(2, chain.at(5)), (true, vec![]));
+    }
+}

@@ -309,3 +309,156 @@ fn offence(peers: &Peers, id: ConnId, hash: BlockHash, reject: &Reject) -> Optio
     let punished = is_punished(reject.kind, !peer.is_dialled());
     punished.then_some((id, DoneReason::InvalidBlock { hash, reason }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::header_sync::tests::introduction;
+    use crate::testing::chains::Blocks;
+    use crate::testing::kernel::reject;
+    use crate::time::Now;
+
+    const SENDER: ConnId = ConnId(1);
+
+    struct Alone {
+        chain: Chain,
+        peers: Peers,
+        known: KnownWork,
+        download: BlockDownload,
+        announcer: Announcer,
+        timers: Timers,
+        verdicts: Verdicts,
+    }
+
+    impl Alone {
+        /// A peer has shown `theirs`, whose headers we have.
+        fn with(ours: &Blocks, theirs: &Blocks) -> Self {
+            let mut tree = ours.tree();
+            for header in theirs.headers() {
+                tree.insert(header).expect("its parent is known");
+            }
+            let (mut peers, mut known) = (Peers::default(), KnownWork::default());
+            peers.added(&introduction(SENDER, crate::lifecycle::Direction::Inbound));
+            known.added(SENDER);
+            known.learn(&tree, SENDER, theirs.tip_hash());
+            let none = bitcoin::Work::from_be_bytes([0; 32]);
+            Self {
+                chain: Chain::new(tree, none),
+                peers,
+                known,
+                download: BlockDownload::default(),
+                announcer: Announcer::new(ours.tip_hash()),
+                timers: Timers::default(),
+                verdicts: Verdicts::default(),
+            }
+        }
+
+        fn act<T>(
+            &mut self,
+            seconds: u64,
+            act: impl FnOnce(&mut Verdicts, &mut Context<'_>) -> T,
+        ) -> (T, Vec<Effect>) {
+            let mono = Duration::from_secs(seconds);
+            let mut step = Step::new(Now { mono, unix: 0 });
+            let mut context = Context {
+                step: &mut step,
+                chain: &mut self.chain,
+                peers: &self.peers,
+                known: &mut self.known,
+                download: &mut self.download,
+                announcer: &mut self.announcer,
+                timers: &mut self.timers,
+            };
+            let answer = act(&mut self.verdicts, &mut context);
+            (answer, step.effects)
+        }
+
+        fn block(
+            &mut self,
+            hash: BlockHash,
+            outcome: &BlockOutcome,
+            changes: Vec<Change>,
+        ) -> Vec<Offence> {
+            let verdict = (outcome, changes);
+            let act = |verdicts: &mut Verdicts, cx: &mut Context<'_>| {
+                verdicts.block(cx, hash, verdict, None, Some(SENDER))
+            };
+            self.act(0, act).0
+        }
+
+        fn status(&self, hash: &BlockHash) -> Option<Status> {
+            Some(self.chain.tree().get(hash)?.status)
+        }
+    }
+
+    #[test]
+    fn bad_data_costs_its_sender_and_marks_no_hash() {
+        let ours = Blocks::new(5, 1);
+        let theirs = ours.fork(5, 2, 1);
+        let mut alone = Alone::with(&ours, &theirs);
+        let hash = theirs.at(6).hash;
+        let outcome = BlockOutcome::Rejected(reject(RejectKind::Consensus));
+        let offences = alone.block(hash, &outcome, vec![]);
+        assert!(matches!(
+            &offences[..],
+            [(SENDER, DoneReason::InvalidBlock { .. })]
+        ));
+        assert_eq!(alone.status(&hash), Some(Status::Header));
+    }
+
+    #[test]
+    fn the_sender_of_a_block_pays_once_when_it_is_found_invalid_only_later() {
+        let ours = Blocks::new(5, 1);
+        let theirs = ours.fork(5, 2, 1);
+        let mut alone = Alone::with(&ours, &theirs);
+        let (hash, next) = (theirs.at(6).hash, theirs.at(7).hash);
+        assert!(alone.block(hash, &BlockOutcome::Stored, vec![]).is_empty());
+        let invalid = || vec![Change::Invalid(hash, reject(RejectKind::Consensus))];
+        let offences = alone.block(next, &BlockOutcome::Duplicate, invalid());
+        assert_eq!(offences.len(), 1);
+        assert_eq!(alone.status(&hash), Some(Status::Invalid));
+        assert_eq!(alone.known.best(SENDER).map(|best| best.height), Some(5));
+        let offences = alone.block(next, &BlockOutcome::Duplicate, invalid());
+        assert!(offences.is_empty());
+    }
+
+    #[test]
+    fn a_header_that_lacks_its_parent_is_given_again_and_blames_nobody() {
+        let ours = Blocks::new(5, 1);
+        let theirs = ours.fork(5, 2, 1);
+        let mut alone = Alone::with(&ours, &theirs);
+        let hash = theirs.at(7).hash;
+        for (kind, blamed) in [
+            (RejectKind::MissingPrev, false),
+            (RejectKind::TimeFuture, true),
+            (RejectKind::InvalidPrev, true),
+        ] {
+            let refused = reject(kind);
+            let act = |verdicts: &mut Verdicts, cx: &mut Context<'_>| {
+                verdicts.header_refused(cx, hash, &refused)
+            };
+            assert_eq!(alone.act(0, act).0, blamed, "{kind:?}");
+        }
+        assert!(alone.chain.tree().is_unsent(&theirs.at(6).hash));
+        assert_eq!(alone.status(&theirs.at(6).hash), Some(Status::Invalid));
+    }
+
+    #[test]
+    fn a_peer_that_brings_block_after_block_is_reported_once_in_ten_seconds() {
+        let ours = Blocks::new(5, 1);
+        let theirs = ours.fork(5, 2, 1);
+        let mut alone = Alone::with(&ours, &theirs);
+        let mut reported = Vec::new();
+        for second in 0..21 {
+            let act = |verdicts: &mut Verdicts, cx: &mut Context<'_>| {
+                verdicts.report_useful(cx, SENDER);
+            };
+            if !alone.act(second, act).1.is_empty() {
+                reported.push(second);
+            }
+        }
+        assert_eq!(reported, [0, 10, 20]);
+        alone.verdicts.removed(SENDER);
+        assert!(alone.verdicts.useful.is_empty());
+    }
+}

@@ -351,3 +351,64 @@ impl Watchdog {
         self.sought
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use handfast_wire::Network;
+
+    use super::super::SyncConfig;
+    use super::*;
+    use crate::sync::header_sync::tests::introduction;
+    use crate::testing::chains::Blocks;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A peer that has shown more than we have, and that nothing is asked of.
+    fn forgotten() -> (Parts, Watchdog) {
+        let config = SyncConfig::new(&Network::Regtest, None, 1);
+        let theirs = Blocks::new(5, 1);
+        let mut tree = Blocks::new(0, 0).tree();
+        for header in theirs.headers() {
+            tree.insert(header).expect("its parent is known");
+        }
+        let mut parts = Parts::new(config, tree);
+        let id = ConnId(1);
+        let intro = introduction(id, crate::lifecycle::Direction::Outbound);
+        parts.peers.added(&intro);
+        parts.known.added(id);
+        parts.known.learn(parts.chain.tree(), id, theirs.tip_hash());
+        let mut watchdog = Watchdog::default();
+        watchdog.start(secs(0));
+        (parts, watchdog)
+    }
+
+    #[test]
+    fn a_guard_must_be_found_broken_by_two_looks_in_a_row_and_is_repaired_once_a_minute() {
+        let (parts, mut watchdog) = forgotten();
+        let mut acted = Vec::new();
+        for look in 1..=20 {
+            let now = secs(look * 10);
+            if let Some(finding) = watchdog.check(&parts, now) {
+                assert_eq!(finding, Finding::NothingAsked(ConnId(1), 1));
+                assert_eq!(finding.remedy(), Remedy::Repair);
+                let now = Now { mono: now, unix: 0 };
+                watchdog.acted(now, finding, "nothing".into());
+                acted.push(look * 10);
+            }
+        }
+        assert_eq!(acted, [20, 80, 140, 200]);
+        let state = watchdog.state();
+        assert_eq!((state.checks, state.fired, state.sought_peers), (20, 4, 0));
+    }
+
+    #[test]
+    fn time_in_which_we_were_held_up_begins_the_count_again() {
+        let (parts, mut watchdog) = forgotten();
+        assert_eq!(watchdog.check(&parts, secs(10)), None);
+        watchdog.extend_deadlines(secs(90));
+        assert_eq!(watchdog.check(&parts, secs(110)), None);
+        assert!(watchdog.check(&parts, secs(120)).is_some());
+    }
+}

@@ -29,6 +29,8 @@ mod batch;
 mod late;
 mod low_work;
 mod state;
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
