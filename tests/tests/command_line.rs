@@ -370,7 +370,8 @@ fn a_directory_that_leads_nowhere_or_is_locked_is_named_as_the_cause() {
     mode(home.path(), 0o711);
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--clear-groups"])
-        .args([env!("CARGO_BIN_EXE_handfast"), "status", "--datadir"])
+        .arg(Program::Handfast.path())
+        .args(["status", "--datadir"])
         .arg(&locked)
         .output();
     mode(&locked, 0o700);

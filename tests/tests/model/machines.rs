@@ -13,7 +13,7 @@ use handfast_proto::address_book::AddressBook;
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{self, PeerTable, PeerTableConfig};
-use handfast_proto::sync::{self, SyncConfig, SyncManager};
+use handfast_proto::sync::{self, HeaderPlan, SyncConfig, SyncLifecycle, SyncManager};
 use handfast_proto::time::Now;
 use handfast_wire::Network;
 
@@ -181,9 +181,9 @@ impl Sync {
     fn of_production(machine: Box<SyncManager>) -> Self {
         // What the comparison leaves out is constant only while no header is taken in.
         assert_eq!(machine.tree().len(), 1, "the model feeds no headers");
-        let life = machine.lifecycle();
+        let life = SyncLifecycle::of(&machine);
         let eligible = life.live.difference(&life.ineligible).copied().collect();
-        let plan = machine.header_plan();
+        let plan = HeaderPlan::of(&machine);
         Self {
             key: key_of(&(&life, &plan)),
             repaired: plan.watchdog.repaired.is_some(),

@@ -1,4 +1,4 @@
-//! Dialled peers that stay behind our chain make room for others. Core `ConsiderEviction`.
+//! Dialled peers that stay behind our chain give way to others. Core `ConsiderEviction`.
 //!
 //! We dial peers to learn of blocks. One that lags has none for us; eight of them, and we
 //! are cut off from the network without noticing, since nobody shows more than we have.
@@ -19,30 +19,28 @@
 //! dialled us, those whose low-work headers are being followed, and anybody before our own
 //! chain has the minimum work.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bitcoin::{BlockHash, Work};
 
-use crate::headers::Entry;
-use crate::lifecycle::{ConnId, Direction, DoneReason};
+use crate::headers::{Entry, HeaderTree};
+use crate::lifecycle::{ConnId, Direction};
 
-use super::HeadersAsk;
-use super::header_sync::HEADERS_RESPONSE_TIME;
-use super::manager::{Step, SyncManager};
-use super::peer::Peer;
+use super::header_sync::{HEADERS_RESPONSE_TIME, HeaderSync};
+use super::known_work::KnownWork;
+use super::peers::Peers;
 
 /// Time for a peer to reach the tip that we have. Core `CHAIN_SYNC_TIMEOUT`.
-pub(super) const CHAIN_SYNC_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+const CHAIN_SYNC_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// Peers never disconnected for lagging. Core
 /// `MAX_OUTBOUND_PEERS_TO_PROTECT_FROM_DISCONNECT`.
 pub(super) const MAX_PROTECTED: usize = 4;
 
-/// Whether a peer keeps up with us.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) enum ChainSync {
-    /// It has shown as much work as our tip, or need not.
-    #[default]
-    Level,
+/// Whether a peer keeps up with us. A peer without entry is level: it has shown as much work
+/// as our tip, or need not.
+#[derive(Clone, Copy, Debug)]
+enum Standing {
     /// It was level once and is never given up for lagging.
     Protected,
     /// It has less than we had when the time began.
@@ -51,14 +49,14 @@ pub(super) enum ChainSync {
 
 /// A peer that is to reach our tip.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Behind {
+struct Behind {
     /// Our tip when the time began, which it must reach.
-    pub(super) target: BlockHash,
+    target: BlockHash,
     work: Work,
     /// When the time is over, monotonic.
-    pub(super) until: Duration,
+    until: Duration,
     /// It was asked once more; the end is its end.
-    pub(super) asked: bool,
+    asked: bool,
 }
 
 impl Behind {
@@ -72,91 +70,198 @@ impl Behind {
     }
 }
 
+/// What is to be done about a peer that stays behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lagging {
+    /// Ask it for what follows this block, unless it is being asked for headers.
+    Ask(BlockHash),
+    /// Disconnect it.
+    Disconnect,
+}
+
+/// What the judgement looks at.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) tree: &'a HeaderTree,
+    pub(super) peers: &'a Peers,
+    pub(super) known: &'a KnownWork,
+    /// Blocks are found on this network all the time.
+    pub(super) always_mined: bool,
+    /// Monotonic.
+    pub(super) now: Duration,
+}
+
+impl View<'_> {
+    /// The work that a peer has shown; everybody has the genesis block.
+    fn work_of(&self, id: ConnId) -> Work {
+        let genesis = || self.tree.at_height(0).expect("every tree has it").work;
+        self.known.best(id).map_or_else(genesis, |best| best.work)
+    }
+
+    fn lagging_matters(&self, id: ConnId, tip: Work) -> bool {
+        let mut others = self.peers.iter_live().filter(|(other, _)| *other != id);
+        self.always_mined || others.any(|(other, _)| self.work_of(other) >= tip)
+    }
+}
+
+/// Peers that stay behind our chain. See the module.
+///
+/// Invariant: at most [`MAX_PROTECTED`] peers are protected.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ChainSync {
+    peers: BTreeMap<ConnId, Standing>,
+}
+
 impl ChainSync {
-    /// We were held up and may not have read its answer.
-    pub(super) fn pardon(&mut self, late: Duration) {
-        match self {
-            Self::Behind(behind) => behind.until += late,
-            Self::Level | Self::Protected => {}
+    pub(super) fn removed(&mut self, id: ConnId) {
+        self.peers.remove(&id);
+    }
+
+    /// Peers that are judged.
+    pub(super) fn judged(peers: &Peers, headers: &HeaderSync) -> Vec<ConnId> {
+        peers
+            .iter()
+            .filter(|(_, peer)| peer.direction() == Direction::Outbound && peer.serves_headers())
+            .filter(|(id, _)| headers.low_work_of(*id).is_none())
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// Judges one of [`ChainSync::judged`]. Called with every check of the watchdog; the times
+    /// are far longer than between those.
+    pub(super) fn judge(&mut self, view: View<'_>, id: ConnId) -> Option<Lagging> {
+        let tip = view.tree.tip();
+        let shown = view.work_of(id);
+        let before = self.peers.get(&id).copied();
+        let (after, lagging) = match before {
+            Some(Standing::Protected) => return None,
+            _ if shown >= tip.work => {
+                let proven = view.known.best(id).is_some();
+                let protect = proven && self.may_protect();
+                (protect.then_some(Standing::Protected), None)
+            }
+            _ if !view.lagging_matters(id, tip.work) => (None, None),
+            None => (Some(Standing::Behind(Behind::new(&tip, view.now))), None),
+            // It has moved: from now on it has time to reach the present tip.
+            Some(Standing::Behind(behind)) if shown >= behind.work => {
+                (Some(Standing::Behind(Behind::new(&tip, view.now))), None)
+            }
+            Some(Standing::Behind(behind)) if view.now < behind.until => return None,
+            Some(Standing::Behind(Behind { asked: true, .. })) => {
+                return Some(Lagging::Disconnect);
+            }
+            Some(Standing::Behind(behind)) => {
+                let parent = view.tree.parent(&behind.target);
+                let from = parent.map_or(behind.target, |parent| parent.hash);
+                let last = Behind {
+                    until: view.now + HEADERS_RESPONSE_TIME,
+                    asked: true,
+                    ..behind
+                };
+                (Some(Standing::Behind(last)), Some(Lagging::Ask(from)))
+            }
+        };
+        match after {
+            Some(standing) => self.peers.insert(id, standing),
+            None => self.peers.remove(&id),
+        };
+        lagging
+    }
+
+    fn may_protect(&self) -> bool {
+        let protected = |standing: &&Standing| matches!(standing, Standing::Protected);
+        self.peers.values().filter(protected).count() < MAX_PROTECTED
+    }
+
+    /// Whether the peer was level once and is never given up for lagging.
+    pub(super) fn is_protected(&self, id: ConnId) -> bool {
+        matches!(self.peers.get(&id), Some(Standing::Protected))
+    }
+
+    /// Until when the peer has to reach our tip, and whether it was asked once more.
+    pub(super) fn behind(&self, id: ConnId) -> Option<(Duration, bool)> {
+        match self.peers.get(&id)? {
+            Standing::Protected => None,
+            Standing::Behind(behind) => Some((behind.until, behind.asked)),
+        }
+    }
+
+    /// We were held up and may not have read answers.
+    pub(super) fn extend_deadlines(&mut self, late: Duration) {
+        for standing in self.peers.values_mut() {
+            match standing {
+                Standing::Behind(behind) => behind.until += late,
+                Standing::Protected => {}
+            }
         }
     }
 }
 
-impl SyncManager {
-    /// Run with every check of the watchdog; the times are far longer than between those.
-    pub(super) fn consider_evictions(&mut self, step: &mut Step) {
-        if self.tree.tip().work < self.config.minimum_work {
-            return;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::header_sync::tests::introduction;
+    use crate::testing::chains::Blocks;
+
+    /// We have 20 blocks, and so has each peer of which this says so; others have 15.
+    fn judging(levels: &[bool]) -> (Blocks, Peers, KnownWork, ChainSync) {
+        let chain = Blocks::new(20, 1);
+        let (mut peers, mut known) = (Peers::default(), KnownWork::default());
+        for (id, level) in (0..).map(ConnId).zip(levels) {
+            peers.added(&introduction(id, Direction::Outbound));
+            known.added(id);
+            let height = if *level { 20 } else { 15 };
+            known.learn(&chain.tree(), id, chain.at(height).hash);
         }
-        let judged = |peer: &Peer| peer.direction == Direction::Outbound && peer.serves_headers();
-        let ids: Vec<ConnId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| judged(peer) && peer.headers.low_work.is_none())
-            .map(|(id, _)| *id)
-            .collect();
-        for id in ids {
-            self.consider_eviction(step, id);
-        }
+        (chain, peers, known, ChainSync::default())
     }
 
-    fn consider_eviction(&mut self, step: &mut Step, id: ConnId) {
-        let now = step.now.mono;
-        let tip = self.tree.tip();
-        let peer = &self.peers[&id];
-        let (shown, before) = (self.work_of(peer), peer.chain_sync);
-        let proven = peer.known.best.is_some();
-        let after = match before {
-            ChainSync::Protected => return,
-            ChainSync::Level | ChainSync::Behind(_) if shown >= tip.work => {
-                if proven && self.may_protect() {
-                    ChainSync::Protected
-                } else {
-                    ChainSync::Level
-                }
-            }
-            ChainSync::Level | ChainSync::Behind(_) if !self.lagging_matters(id, tip.work) => {
-                ChainSync::Level
-            }
-            ChainSync::Level => ChainSync::Behind(Behind::new(&tip, now)),
-            // It has moved: from now on it has time to reach the present tip.
-            ChainSync::Behind(behind) if shown >= behind.work => {
-                ChainSync::Behind(Behind::new(&tip, now))
-            }
-            ChainSync::Behind(behind) if now < behind.until => return,
-            ChainSync::Behind(Behind { asked: true, .. }) => {
-                return self.disconnect(step, id, DoneReason::StaleChain);
-            }
-            ChainSync::Behind(behind) => {
-                let parent = self.tree.parent(&behind.target);
-                let from = parent.map_or(behind.target, |parent| parent.hash);
-                if self.peers[&id].headers.ask.is_none() {
-                    self.ask(step, id, HeadersAsk::Tip, from);
-                }
-                ChainSync::Behind(Behind {
-                    until: now + HEADERS_RESPONSE_TIME,
-                    asked: true,
-                    ..behind
-                })
-            }
+    fn judge(
+        (chain, peers, known, chain_sync): &mut (Blocks, Peers, KnownWork, ChainSync),
+        id: u64,
+        minutes: u64,
+    ) -> Option<Lagging> {
+        let view = View {
+            tree: &chain.tree(),
+            peers,
+            known,
+            always_mined: false,
+            now: Duration::from_secs(minutes * 60),
         };
-        self.live(id).chain_sync = after;
+        chain_sync.judge(view, ConnId(id))
     }
 
-    /// The work that a peer has shown; everybody has the genesis block.
-    fn work_of(&self, peer: &Peer) -> Work {
-        let genesis = || self.tree.at_height(0).expect("every tree has it").work;
-        peer.known.best.map_or_else(genesis, |best| best.work)
+    #[test]
+    fn a_peer_that_stays_behind_is_asked_once_from_before_our_tip_and_then_disconnected() {
+        let mut all = judging(&[false, true]);
+        assert_eq!(judge(&mut all, 0, 0), None);
+        assert_eq!(judge(&mut all, 0, 19), None);
+        let from = all.0.at(19).hash;
+        assert_eq!(judge(&mut all, 0, 20), Some(Lagging::Ask(from)));
+        assert_eq!(judge(&mut all, 0, 21), None);
+        assert_eq!(judge(&mut all, 0, 22), Some(Lagging::Disconnect));
     }
 
-    fn lagging_matters(&self, id: ConnId, tip: Work) -> bool {
-        let mut others = self.peers.iter().filter(|(other, _)| **other != id);
-        self.config.always_mined
-            || others.any(|(_, peer)| !peer.leaving && self.work_of(peer) >= tip)
+    #[test]
+    fn where_nobody_else_has_our_tip_being_behind_it_proves_nothing() {
+        let mut all = judging(&[false, false]);
+        assert_eq!(judge(&mut all, 0, 0), None);
+        assert_eq!(all.3.behind(ConnId(0)), None);
     }
 
-    fn may_protect(&self) -> bool {
-        let protected = |peer: &&Peer| matches!(peer.chain_sync, ChainSync::Protected);
-        self.peers.values().filter(protected).count() < MAX_PROTECTED
+    #[test]
+    fn four_peers_that_were_level_are_protected_and_the_next_one_when_one_of_them_left() {
+        let mut all = judging(&[true; 5]);
+        for id in 0..5 {
+            judge(&mut all, id, 0);
+        }
+        let protected = |all: &(Blocks, Peers, KnownWork, ChainSync)| {
+            let ids = (0..5).map(ConnId);
+            ids.map(|id| all.3.is_protected(id)).collect::<Vec<_>>()
+        };
+        assert_eq!(protected(&all), [true, true, true, true, false]);
+        all.3.removed(ConnId(0));
+        judge(&mut all, 4, 1);
+        assert_eq!(protected(&all), [false, true, true, true, true]);
     }
 }

@@ -15,7 +15,7 @@
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 
-use crate::headers::HeaderTree;
+use super::chain::Chain;
 
 /// Headers in one job of the engine at most: what one `headers` message holds.
 const BATCH: usize = 2_000;
@@ -31,11 +31,11 @@ pub(super) struct EngineHeaders {
 
 impl EngineHeaders {
     /// The next headers on the way to `end`, unless enough wait.
-    pub(super) fn ahead(&mut self, tree: &mut HeaderTree, end: &BlockHash) -> Option<Vec<Header>> {
+    pub(super) fn ahead(&mut self, chain: &mut Chain, end: &BlockHash) -> Option<Vec<Header>> {
         if self.waiting >= MAX_BATCHES_AHEAD {
             return None;
         }
-        let batch = tree.take_unsent(end, BATCH);
+        let batch = chain.take_unsent(end, BATCH);
         if batch.is_empty() {
             return None;
         }

@@ -2,14 +2,12 @@
 //! (`getblockfrompeer`).
 
 use bitcoin::BlockHash;
-use bitcoin::p2p::message_blockdata::Inventory;
-use handfast_wire::Message;
 
-use crate::headers::Status;
+use crate::headers::{HeaderTree, Status};
 use crate::lifecycle::ConnId;
 
-use super::download::MAX_IN_FLIGHT;
-use super::manager::{Step, SyncManager};
+use super::download::{BlockDownload, MAX_IN_FLIGHT};
+use super::peers::Peers;
 
 /// Why a block is not asked of a peer. The texts are Core's, where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -37,47 +35,33 @@ pub enum FetchRefusal {
     Busy,
 }
 
-impl SyncManager {
-    /// Whether [`Input::Fetch`](super::Input::Fetch) would ask `id` for this block now.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn may_fetch(&self, id: ConnId, hash: &BlockHash) -> Result<(), FetchRefusal> {
-        let entry = self.tree.get(hash).ok_or(FetchRefusal::HeaderMissing)?;
-        match entry.status {
-            Status::Header if self.download.with_kernel().contains_key(hash) => {
-                return Err(FetchRefusal::Downloaded);
-            }
-            Status::Header => {}
-            Status::Stored | Status::Connected => return Err(FetchRefusal::Downloaded),
-            Status::Invalid => return Err(FetchRefusal::Invalid),
+/// Whether [`Input::Fetch`](super::Input::Fetch) would ask `id` for this block now.
+pub(super) fn may_fetch(
+    tree: &HeaderTree,
+    peers: &Peers,
+    download: &BlockDownload,
+    id: ConnId,
+    hash: &BlockHash,
+) -> Result<(), FetchRefusal> {
+    let entry = tree.get(hash).ok_or(FetchRefusal::HeaderMissing)?;
+    match entry.status {
+        Status::Header if download.with_kernel().contains_key(hash) => {
+            return Err(FetchRefusal::Downloaded);
         }
-        let peer = self.peers.get(&id).filter(|peer| !peer.leaving);
-        let peer = peer.ok_or(FetchRefusal::NoSuchPeer)?;
-        if !peer.witness {
-            return Err(FetchRefusal::NoWitness);
-        }
-        let asked = self.download.asked_of(id);
-        if asked.iter().any(|asked| asked.hash == *hash) {
-            return Err(FetchRefusal::Requested);
-        }
-        if asked.len() >= MAX_IN_FLIGHT {
-            return Err(FetchRefusal::Busy);
-        }
-        Ok(())
+        Status::Header => {}
+        Status::Stored | Status::Connected => return Err(FetchRefusal::Downloaded),
+        Status::Invalid => return Err(FetchRefusal::Invalid),
     }
-
-    /// Asks `id` for a block, and nobody else any more. From there on it is a block like
-    /// any other: a peer that does not send it is late.
-    pub(super) fn fetch(&mut self, step: &mut Step, id: ConnId, hash: BlockHash) {
-        if self.may_fetch(id, &hash).is_err() {
-            return;
-        }
-        let height = self.tree.get(&hash).map_or(0, |entry| entry.height);
-        self.with_download(step.now.mono, |download, view| {
-            download.fetch(view, id, height, hash);
-        });
-        tracing::debug!(%id, %hash, "asked for a block that the operator wants");
-        step.send(id, Message::GetData(vec![Inventory::WitnessBlock(hash)]));
+    let peer = peers.live(id).ok_or(FetchRefusal::NoSuchPeer)?;
+    if !peer.serves_witness() {
+        return Err(FetchRefusal::NoWitness);
     }
+    let asked = download.asked_of(id);
+    if asked.iter().any(|asked| asked.hash == *hash) {
+        return Err(FetchRefusal::Requested);
+    }
+    if asked.len() >= MAX_IN_FLIGHT {
+        return Err(FetchRefusal::Busy);
+    }
+    Ok(())
 }

@@ -13,23 +13,25 @@
 //! A peer that is in initial download itself may answer nothing at all; that is no
 //! offence, and it is asked again later, ever more rarely.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bitcoin::BlockHash;
+use bitcoin::{BlockHash, Work};
 use handfast_wire::{Locator, Message};
 
-use crate::headers::{Entry, Status};
+use crate::headers::{Entry, HeaderTree, Status};
 use crate::lifecycle::ConnId;
+use crate::time::Now;
 
-use super::header_batch::is_from_the_future;
-use super::manager::{Step, SyncManager};
-use super::peer::{Known, Peer, Probe, Retry, Unavailable};
-use super::{HeadersAsk, RejectKind};
+use super::RejectKind;
+use super::chain::is_from_the_future;
+use super::step::Step;
+use super::timers::{SyncTimer, Timers};
 
 /// Silence after which a probe is given up.
-pub(super) const PROBE_PATIENCE: Duration = Duration::from_secs(30);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after the first probe that showed nothing new; doubles each time.
-pub(super) const FIRST_PROBE_PAUSE: Duration = Duration::from_secs(5);
+const FIRST_PROBE_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause between probes of a peer that shows nothing new.
 const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(160);
 
@@ -37,103 +39,268 @@ const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(160);
 const TOO_NEW_PAUSE: Duration = Duration::from_secs(20);
 /// Pause before a peer that lacked a block that it had shown is taken at its word again;
 /// doubles each time until it delivers one.
-pub(super) const FIRST_LACK_PAUSE: Duration = Duration::from_secs(2);
+const FIRST_LACK_PAUSE: Duration = Duration::from_secs(2);
 /// Most doublings of that: 128 s.
 const MOST_LACK_DOUBLINGS: u32 = 6;
 
-impl SyncManager {
+/// A block that a peer has, with what is needed to compare it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) hash: BlockHash,
+    pub(super) height: u32,
+    pub(super) work: Work,
+}
+
+impl From<&Entry> for Known {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            hash: entry.hash,
+            height: entry.height,
+            work: entry.work,
+        }
+    }
+}
+
+/// A `getheaders` that asks whether the peer has `block`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Probe {
+    pub(super) block: BlockHash,
+    /// When it was sent, monotonic.
+    pub(super) at: Duration,
+}
+
+/// Why a block that a peer has shown could not be had of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unavailable {
+    /// It said that it does not have it.
+    Lacked,
+    /// Its time, Unix seconds, is too far ahead of our clock.
+    TooNew(u32),
+    /// The engine could not judge it.
+    Unjudged,
+}
+
+/// A chain that a peer has shown, with a block that could not be had of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Retry {
+    /// The end of the chain.
+    pub(super) best: BlockHash,
+    pub(super) why: Unavailable,
+    /// Not to be tried again before, monotonic.
+    pub(super) again: Duration,
+}
+
+/// What one peer has shown to have.
+#[derive(Clone, Debug)]
+struct PeerWork {
+    /// The best block it has shown. Core `pindexBestKnownBlock`.
+    best: Option<Known>,
+    /// The last block it announced that we have no header of. Core `hashLastUnknownBlock`.
+    unknown: Option<BlockHash>,
+    /// What it has shown, and cannot be had for now.
+    retry: Option<Retry>,
+    /// How often it has lacked a block that it had shown, since it last delivered one.
+    lacked: u32,
+    probe: Option<Probe>,
+    /// Not to be probed before.
+    next_probe: Duration,
+    /// Pause after the next probe that shows nothing new.
+    probe_pause: Duration,
+}
+
+impl Default for PeerWork {
+    fn default() -> Self {
+        Self {
+            best: None,
+            unknown: None,
+            retry: None,
+            lacked: 0,
+            probe: None,
+            next_probe: Duration::ZERO,
+            probe_pause: FIRST_PROBE_PAUSE,
+        }
+    }
+}
+
+impl PeerWork {
+    /// Whether the peer has shown more than before.
+    fn raise(&mut self, entry: &Entry) -> bool {
+        // As much work is no news: a peer that names two such blocks by turns would have plans
+        // made anew each time.
+        let raised = self.best.is_none_or(|best| entry.work > best.work);
+        if raised {
+            self.best = Some(Known::from(entry));
+            self.probe_pause = FIRST_PROBE_PAUSE;
+            self.next_probe = Duration::ZERO;
+        }
+        raised
+    }
+
+    fn back_off(&mut self, now: Duration) {
+        self.next_probe = now + self.probe_pause;
+        self.probe_pause = (self.probe_pause * 2).min(LONGEST_PROBE_PAUSE);
+    }
+}
+
+/// What peers have shown. See the module.
+///
+/// Invariant: the best block of each peer is in the tree and not invalid.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KnownWork {
+    peers: BTreeMap<ConnId, PeerWork>,
+    /// Peers whose best block has changed since this was asked last.
+    changed: BTreeSet<ConnId>,
+}
+
+/// What is known.
+impl KnownWork {
+    /// The best block that the peer has shown.
+    pub(super) fn best(&self, id: ConnId) -> Option<Known> {
+        self.peers.get(&id)?.best
+    }
+
+    /// Whether the peer has announced a block that we have no header of.
+    pub(super) fn has_announced_unknown(&self, id: ConnId) -> bool {
+        let peer = self.peers.get(&id);
+        peer.is_some_and(|peer| peer.unknown.is_some())
+    }
+
+    /// What the peer has shown, and cannot be had for now.
+    pub(super) fn retry(&self, id: ConnId) -> Option<Retry> {
+        self.peers.get(&id)?.retry
+    }
+
+    /// The probe that the peer has not answered.
+    pub(super) fn probe(&self, id: ConnId) -> Option<Probe> {
+        self.peers.get(&id)?.probe
+    }
+
+    /// Peers whose best block has changed since this was asked last.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<ConnId> {
+        std::mem::take(&mut self.changed)
+    }
+}
+
+/// What peers show.
+impl KnownWork {
+    pub(super) fn added(&mut self, id: ConnId) {
+        self.peers.insert(id, PeerWork::default());
+    }
+
+    pub(super) fn removed(&mut self, id: ConnId) {
+        self.peers.remove(&id);
+        self.changed.remove(&id);
+    }
+
     /// The peer has shown to have this block.
-    pub(super) fn learn(&mut self, id: ConnId, hash: BlockHash) {
-        let entry = self.tree.get(&hash);
+    pub(super) fn learn(&mut self, tree: &HeaderTree, id: ConnId, hash: BlockHash) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        match entry {
+        match tree.get(&hash) {
             Some(entry) if entry.status != Status::Invalid => {
-                if raise(peer, &entry) {
-                    self.download.shown(id);
+                if peer.raise(&entry) {
+                    self.changed.insert(id);
                 }
             }
             Some(_) => {}
-            None => peer.known.unknown = Some(hash),
+            None => peer.unknown = Some(hash),
         }
     }
 
     /// Headers were added: what peers had announced before may be known now.
-    pub(super) fn learn_announced(&mut self) {
+    pub(super) fn learn_announced(&mut self, tree: &HeaderTree) {
         for (id, peer) in &mut self.peers {
-            let Some(hash) = peer.known.unknown else {
+            let Some(hash) = peer.unknown else { continue };
+            let Some(entry) = tree.get(&hash) else {
                 continue;
             };
-            let Some(entry) = self.tree.get(&hash) else {
-                continue;
-            };
-            peer.known.unknown = None;
-            if entry.status != Status::Invalid && raise(peer, &entry) {
-                self.download.shown(*id);
+            peer.unknown = None;
+            if entry.status != Status::Invalid && peer.raise(&entry) {
+                self.changed.insert(*id);
             }
         }
     }
 
     /// Headers became invalid: what peers have counts up to the last valid one.
-    pub(super) fn forget_invalid(&mut self) {
+    pub(super) fn forget_invalid(&mut self, tree: &HeaderTree) {
         for peer in self.peers.values_mut() {
-            let Some(best) = peer.known.best else {
-                continue;
-            };
-            let mut at = self
-                .tree
-                .get(&best.hash)
-                .expect("known blocks are in the tree");
+            let Some(best) = peer.best else { continue };
+            let mut at = tree.get(&best.hash).expect("known blocks are in the tree");
             while at.status == Status::Invalid {
-                at = self.tree.parent(&at.hash).expect("genesis is valid");
+                at = tree.parent(&at.hash).expect("genesis is valid");
             }
-            peer.known.best = Some(Known::from(&at));
-        }
-        self.download.replan();
-    }
-
-    /// The peer says that it does not have this block after all.
-    pub(super) fn unlearn(&mut self, now: Duration, id: ConnId, hash: BlockHash) {
-        let parent = self.tree.parent(&hash);
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        let Some(best) = peer.known.best else { return };
-        if self.tree.is_ancestor(&hash, &best.hash) {
-            peer.known.best = parent.as_ref().map(Known::from);
-            back_off(peer, now);
-            self.download.shown(id);
+            peer.best = Some(Known::from(&at));
         }
     }
 
+    /// The peer delivered a block that it was asked for.
+    pub(super) fn delivered(&mut self, id: ConnId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.lacked = 0;
+        }
+    }
+}
+
+/// Blocks that peers have shown and that cannot be had.
+impl KnownWork {
     /// The peer does not have a block that it had shown. That is between the two: it may have
     /// it a moment later, so that it is taken at its word again after a pause.
-    pub(super) fn lacks(&mut self, now: Duration, id: ConnId, hash: BlockHash) {
+    pub(super) fn lacks(
+        &mut self,
+        timers: &mut Timers,
+        tree: &HeaderTree,
+        now: Duration,
+        id: ConnId,
+        hash: BlockHash,
+    ) {
+        let Some(best) = self.unlearn(tree, now, id, hash) else {
+            return;
+        };
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let Some(best) = peer.known.best else { return };
-        let pause = FIRST_LACK_PAUSE * (1 << peer.known.lacked.min(MOST_LACK_DOUBLINGS));
-        self.unlearn(now, id, hash);
-        let peer = self.live(id);
-        if peer.known.best != Some(best) {
-            // What was asked for at the same time counts once.
-            let asked = peer
-                .known
-                .retry
-                .is_some_and(|retry| retry.why == Unavailable::Lacked);
-            peer.known.lacked += u32::from(!asked);
-            self.retry_later(id, best.hash, Unavailable::Lacked, now + pause);
+        let pause = FIRST_LACK_PAUSE * (1 << peer.lacked.min(MOST_LACK_DOUBLINGS));
+        // What was asked for at the same time counts once.
+        let counted = peer.retry;
+        let counted = counted.is_some_and(|retry| retry.why == Unavailable::Lacked);
+        peer.lacked += u32::from(!counted);
+        self.retry_later(timers, tree, id, best, Unavailable::Lacked, now + pause);
+    }
+
+    /// The peer does not have this block after all, or it cannot be had. The best block that
+    /// the peer had shown, if it builds on this one.
+    fn unlearn(
+        &mut self,
+        tree: &HeaderTree,
+        now: Duration,
+        id: ConnId,
+        hash: BlockHash,
+    ) -> Option<BlockHash> {
+        let peer = self.peers.get_mut(&id)?;
+        let best = peer.best?;
+        if !tree.is_ancestor(&hash, &best.hash) {
+            return None;
         }
+        peer.best = tree.parent(&hash).as_ref().map(Known::from);
+        peer.back_off(now);
+        self.changed.insert(id);
+        Some(best.hash)
     }
 
     /// The block cannot be had now of any peer (it is too new for our clock, or the
-    /// kernel lacks what it builds on): as if no peer had shown it, for some time and until
+    /// engine lacks what it builds on): as if no peer had shown it, for some time and until
     /// the clock allows it. Nobody need show it again: a clock that was put right must not
     /// leave us behind until the next block is found.
-    pub(super) fn unlearn_for_now(&mut self, now: Duration, refused: BlockHash, kind: RejectKind) {
-        let Some(time) = self.tree.get(&refused).map(|entry| entry.header.time) else {
+    pub(super) fn unlearn_for_now(
+        &mut self,
+        timers: &mut Timers,
+        tree: &HeaderTree,
+        now: Duration,
+        refused: BlockHash,
+        kind: RejectKind,
+    ) {
+        let Some(time) = tree.get(&refused).map(|entry| entry.header.time) else {
             return;
         };
         let why = match kind {
@@ -142,166 +309,286 @@ impl SyncManager {
         };
         let ids: Vec<ConnId> = self.peers.keys().copied().collect();
         for id in ids {
-            let shown = self.peers[&id].known.best;
-            let shown = shown.filter(|best| self.tree.is_ancestor(&refused, &best.hash));
-            if let Some(best) = shown {
-                self.unlearn(now, id, refused);
-                self.retry_later(id, best.hash, why, now + TOO_NEW_PAUSE);
+            if let Some(best) = self.unlearn(tree, now, id, refused) {
+                self.retry_later(timers, tree, id, best, why, now + TOO_NEW_PAUSE);
             }
         }
     }
 
+    /// The peer has shown a chain that ends with `best`, with a block that is too new for our
+    /// clock.
+    pub(super) fn is_too_new(
+        &mut self,
+        timers: &mut Timers,
+        tree: &HeaderTree,
+        now: Duration,
+        id: ConnId,
+        (best, time): (BlockHash, u32),
+    ) {
+        let why = Unavailable::TooNew(time);
+        self.retry_later(timers, tree, id, best, why, now + TOO_NEW_PAUSE);
+    }
+
     /// The peer has shown a chain that ends with `best`, and a block of it cannot be had
     /// before `again`. A longer chain that waits already is not forgotten for a part of it.
-    pub(super) fn retry_later(
+    fn retry_later(
         &mut self,
+        timers: &mut Timers,
+        tree: &HeaderTree,
         id: ConnId,
         best: BlockHash,
         why: Unavailable,
         again: Duration,
     ) {
-        let before = self.peers.get(&id).and_then(|peer| peer.known.retry);
-        let longer = before.filter(|before| self.tree.is_ancestor(&best, &before.best));
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let before = peer.retry;
+        let longer = before.filter(|before| tree.is_ancestor(&best, &before.best));
         let best = longer.map_or(best, |longer| longer.best);
         let again = longer.map_or(again, |longer| again.max(longer.again));
-        self.live(id).known.retry = Some(Retry { best, why, again });
-        self.wake_at(again);
+        peer.retry = Some(Retry { best, why, again });
+        timers.set(SyncTimer::Retry(id), again);
     }
 
-    /// The same, of a block that is too new for our clock.
-    pub(super) fn is_too_new(&mut self, now: Duration, id: ConnId, best: BlockHash, time: u32) {
-        let again = now + TOO_NEW_PAUSE;
-        self.retry_later(id, best, Unavailable::TooNew(time), again);
-    }
-
-    /// Takes peers at their word again whose time has come.
-    fn take_at_their_word(&mut self, step: &mut Step) {
-        let waiting = self.peers.iter().filter(|(_, peer)| !peer.leaving);
-        let waiting: Vec<(ConnId, Retry)> = waiting
-            .filter_map(|(id, peer)| Some((*id, peer.known.retry?)))
-            .collect();
-        let now = step.now.mono;
-        for (id, retry) in waiting {
-            if now < retry.again {
-                self.wake_at(retry.again);
-                continue;
-            }
-            if let Unavailable::TooNew(time) = retry.why
-                && is_from_the_future(step.now, time)
-            {
-                self.wake_at(now + TOO_NEW_PAUSE / 2);
-                continue;
-            }
-            self.live(id).known.retry = None;
-            self.download.ask_again(id);
-            self.learn(id, retry.best);
-            if !self.tree.contains(&retry.best) {
-                self.ask_for_announced(step, id);
-            }
+    /// The time of [`SyncTimer::Retry`] has come: the peer is taken at its word again. The
+    /// chain that it had shown.
+    pub(super) fn take_at_its_word(
+        &mut self,
+        timers: &mut Timers,
+        tree: &HeaderTree,
+        now: Now,
+        id: ConnId,
+    ) -> Option<BlockHash> {
+        let peer = self.peers.get_mut(&id)?;
+        let retry = peer.retry?;
+        if now.mono < retry.again {
+            timers.set(SyncTimer::Retry(id), retry.again);
+            return None;
         }
+        if let Unavailable::TooNew(time) = retry.why
+            && is_from_the_future(now, time)
+        {
+            timers.set(SyncTimer::Retry(id), now.mono + TOO_NEW_PAUSE / 2);
+            return None;
+        }
+        peer.retry = None;
+        self.learn(tree, id, retry.best);
+        Some(retry.best)
     }
+}
 
-    /// Whether the peer has this header: it showed it, or we sent it. Core `PeerHasHeader`.
-    pub(super) fn peer_has(&self, peer: &Peer, hash: &BlockHash) -> bool {
-        let shown = peer.known.best.map(|best| best.hash);
-        [shown, peer.known.sent]
-            .into_iter()
-            .flatten()
-            .any(|best| best == *hash || self.tree.is_ancestor(hash, &best))
-    }
-
-    /// Asks the peer whether it has the end of the plan, unless it was asked lately.
-    pub(super) fn probe(&mut self, step: &mut Step, id: ConnId, block: BlockHash) {
+/// Probes.
+impl KnownWork {
+    /// Asks the peer whether it has this block, unless it was asked lately.
+    pub(super) fn ask_whether_it_has(
+        &mut self,
+        step: &mut Step,
+        timers: &mut Timers,
+        tree: &HeaderTree,
+        id: ConnId,
+        block: BlockHash,
+    ) {
         let now = step.now.mono;
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let busy = peer.known.probe.is_some() || peer.headers.ask.is_some();
-        if busy || peer.headers.low_work.is_some() || !peer.serves_headers() {
+        if peer.probe.is_some() {
             return;
         }
-        if now < peer.known.next_probe {
-            let again = peer.known.next_probe;
-            self.wake_at(again);
+        if now < peer.next_probe {
+            timers.set(SyncTimer::ProbeAgain(id), peer.next_probe);
             return;
         }
-        let Some(parent) = self.tree.parent(&block) else {
+        let Some(parent) = tree.parent(&block) else {
             return;
         };
-        peer.known.probe = Some(Probe { block, at: now });
-        let hashes = self.tree.locator(&parent.hash);
-        step.send(
-            id,
-            Message::GetHeaders(Locator {
-                hashes,
-                stop: block,
-            }),
-        );
-        self.wake_at(now + PROBE_PATIENCE);
+        peer.probe = Some(Probe { block, at: now });
+        let locator = Locator {
+            hashes: tree.locator(&parent.hash),
+            stop: block,
+        };
+        step.send(id, Message::GetHeaders(locator));
+        timers.set(SyncTimer::ProbeAnswer(id), now + PROBE_TIMEOUT);
     }
 
-    /// The answer to a probe has come and was learnt: is it what we hoped for? If not, the
-    /// peer is asked what it has beyond what it has shown: it may well have less than the
-    /// block that it was probed for, and more than we have.
-    pub(super) fn probe_answered(&mut self, step: &mut Step, id: ConnId, probe: Probe) {
-        let now = step.now.mono;
-        let Some(peer) = self.peers.get(&id) else {
-            return;
+    /// The peer has answered a probe, or is to be asked no more.
+    pub(super) fn end_probe(&mut self, timers: &mut Timers, id: ConnId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.probe = None;
+        }
+        timers.stop(&SyncTimer::ProbeAnswer(id));
+    }
+
+    /// The answer to a probe has come and was learnt. Whether the peer has the block.
+    pub(super) fn probe_answered(
+        &mut self,
+        tree: &HeaderTree,
+        now: Duration,
+        id: ConnId,
+        probe: Probe,
+    ) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return false;
         };
-        let has = peer.known.best.is_some_and(|best| {
-            best.hash == probe.block || self.tree.is_ancestor(&probe.block, &best.hash)
+        let has = peer.best.is_some_and(|best| {
+            best.hash == probe.block || tree.is_ancestor(&probe.block, &best.hash)
         });
-        let peer = self.live(id);
         if has {
-            peer.known.probe_pause = FIRST_PROBE_PAUSE;
-            peer.known.next_probe = now;
+            peer.probe_pause = FIRST_PROBE_PAUSE;
+            peer.next_probe = now;
         } else {
-            back_off(peer, now);
-            let busy = peer.headers.ask.is_some() || peer.headers.low_work.is_some();
-            let from = peer.known.best.map(|best| best.hash);
-            if !busy && peer.serves_headers() {
-                let from = from.unwrap_or(self.tree.tip().hash);
-                self.ask(step, id, HeadersAsk::Tip, from);
-            }
+            peer.back_off(now);
+        }
+        has
+    }
+
+    /// The time of [`SyncTimer::ProbeAnswer`] has come: the peer is asked again later.
+    pub(super) fn probe_is_late(&mut self, now: Duration, id: ConnId) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && peer.probe.take().is_some()
+        {
+            peer.back_off(now);
         }
     }
 
-    pub(super) fn known_work_timers(&mut self, step: &mut Step) {
-        self.take_at_their_word(step);
-        let now = step.now.mono;
-        let mut next = None::<Duration>;
+    /// Every peer may be probed at once.
+    pub(super) fn probe_at_once(&mut self) {
         for peer in self.peers.values_mut() {
-            let Some(probe) = peer.known.probe else {
-                continue;
-            };
-            let due = probe.at + PROBE_PATIENCE;
-            if due <= now {
-                peer.known.probe = None;
-                back_off(peer, now);
-            } else {
-                next = Some(next.map_or(due, |next| next.min(due)));
+            peer.probe_pause = FIRST_PROBE_PAUSE;
+            peer.next_probe = Duration::ZERO;
+        }
+    }
+
+    /// Shifts every running time by the time during which we did not look.
+    pub(super) fn extend_deadlines(&mut self, late: Duration) {
+        for peer in self.peers.values_mut() {
+            if let Some(probe) = &mut peer.probe {
+                probe.at += late;
             }
         }
-        if let Some(next) = next {
-            self.wake_at(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::chains::Blocks;
+
+    const ID: ConnId = ConnId(1);
+
+    fn knowing(chain: &Blocks) -> (KnownWork, HeaderTree, Timers) {
+        let mut known = KnownWork::default();
+        known.added(ID);
+        let tree = chain.tree();
+        known.learn(&tree, ID, chain.tip_hash());
+        (known, tree, Timers::default())
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_peer_that_lacks_what_it_shows_again_and_again_waits_twice_as_long_each_time() {
+        let chain = Blocks::new(5, 1);
+        let (mut known, tree, mut timers) = knowing(&chain);
+        let mut now = Now::default();
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            let hash = chain.at(4).hash;
+            known.lacks(&mut timers, &tree, now.mono, ID, hash);
+            assert_eq!(known.best(ID).map(|best| best.height), Some(3));
+            let again = timers.at(&SyncTimer::Retry(ID)).expect("it is retried");
+            pauses.push((again - now.mono).as_secs());
+            now.mono = again;
+            let best = known.take_at_its_word(&mut timers, &tree, now, ID);
+            assert_eq!(best, Some(chain.tip_hash()));
+            assert_eq!(known.best(ID).map(|best| best.height), Some(5));
         }
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 128, 128]);
+        known.delivered(ID);
+        known.lacks(&mut timers, &tree, now.mono, ID, chain.tip_hash());
+        let again = timers.at(&SyncTimer::Retry(ID)).expect("it is retried");
+        assert_eq!(again - now.mono, secs(2), "it has delivered");
     }
-}
 
-/// Whether the peer has shown more than before.
-fn raise(peer: &mut Peer, entry: &Entry) -> bool {
-    // As much work is no news: a peer that names two such blocks by turns would have plans
-    // made anew each time.
-    let raised = peer.known.best.is_none_or(|best| entry.work > best.work);
-    if raised {
-        peer.known.best = Some(Known::from(entry));
-        peer.known.probe_pause = FIRST_PROBE_PAUSE;
-        peer.known.next_probe = Duration::ZERO;
+    #[test]
+    fn a_chain_that_waits_is_not_forgotten_for_a_part_of_it() {
+        let chain = Blocks::new(5, 1);
+        let (mut known, tree, mut timers) = knowing(&chain);
+        known.lacks(&mut timers, &tree, secs(0), ID, chain.at(5).hash);
+        known.lacks(&mut timers, &tree, secs(1), ID, chain.at(3).hash);
+        let retry = known.retry(ID).expect("it waits");
+        assert_eq!(retry.best, chain.tip_hash());
     }
-    raised
-}
 
-fn back_off(peer: &mut Peer, now: Duration) {
-    peer.known.next_probe = now + peer.known.probe_pause;
-    peer.known.probe_pause = (peer.known.probe_pause * 2).min(LONGEST_PROBE_PAUSE);
+    #[test]
+    fn what_is_too_new_is_tried_again_when_the_clock_allows_it() {
+        let chain = Blocks::new(5, 1);
+        let (mut known, tree, mut timers) = knowing(&chain);
+        let time = chain.tip().time;
+        let kind = RejectKind::TimeFuture;
+        known.unlearn_for_now(&mut timers, &tree, secs(0), chain.tip_hash(), kind);
+        let mut now = Now {
+            mono: secs(20),
+            unix: time - 3 * 60 * 60,
+        };
+        let word = known.take_at_its_word(&mut timers, &tree, now, ID);
+        assert_eq!(word, None, "it is too new still");
+        assert_eq!(timers.at(&SyncTimer::Retry(ID)), Some(secs(30)));
+        now.unix = time;
+        let word = known.take_at_its_word(&mut timers, &tree, now, ID);
+        assert_eq!(word, Some(chain.tip_hash()));
+    }
+
+    #[test]
+    fn headers_that_become_invalid_leave_a_peer_with_the_last_valid_one() {
+        let chain = Blocks::new(5, 1);
+        let mut tree = Blocks::new(0, 0).tree();
+        for header in chain.headers() {
+            tree.insert(header).expect("its parent is known");
+        }
+        let mut known = KnownWork::default();
+        known.added(ID);
+        known.learn(&tree, ID, chain.tip_hash());
+        tree.mark_invalid(&chain.at(4).hash);
+        known.forget_invalid(&tree);
+        let best = known.best(ID).map(|best| best.hash);
+        assert_eq!(best, Some(chain.at(3).hash));
+    }
+
+    #[test]
+    fn a_block_of_as_much_work_is_no_news() {
+        let chain = Blocks::new(5, 1);
+        let rival = chain.fork(4, 1, 2);
+        let (mut known, mut tree, _) = knowing(&chain);
+        known.take_changed();
+        tree.insert(rival.tip()).expect("its parent is known");
+        known.learn(&tree, ID, rival.tip_hash());
+        assert!(known.take_changed().is_empty());
+        assert_eq!(known.best(ID).map(|best| best.hash), Some(chain.tip_hash()));
+    }
+
+    #[test]
+    fn a_peer_that_answers_no_probe_is_probed_ever_more_rarely() {
+        let chain = Blocks::new(5, 1);
+        let (mut known, tree, mut timers) = knowing(&chain);
+        let mut now = Now::default();
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let mut step = Step::new(now);
+            known.ask_whether_it_has(&mut step, &mut timers, &tree, ID, chain.tip_hash());
+            assert_eq!(step.effects.len(), 1);
+            now.mono = timers.at(&SyncTimer::ProbeAnswer(ID)).expect("it is asked");
+            known.probe_is_late(now.mono, ID);
+            let mut step = Step::new(now);
+            known.ask_whether_it_has(&mut step, &mut timers, &tree, ID, chain.tip_hash());
+            assert!(step.effects.is_empty(), "it was asked lately");
+            let again = timers.at(&SyncTimer::ProbeAgain(ID)).expect("it waits");
+            pauses.push((again - now.mono).as_secs());
+            now.mono = again;
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 160]);
+    }
 }

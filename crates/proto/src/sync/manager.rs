@@ -1,32 +1,31 @@
-//! [`SyncManager`]: takes an input apart, runs the rules, keeps the invariants.
+//! [`SyncManager`]: takes an input apart and leads it through the parts.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod blocks;
+mod time;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
-use handfast_wire::Message;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use bitcoin::block::Header;
+use handfast_wire::{Locator, Message};
 
 use crate::headers::HeaderTree;
 use crate::lifecycle::ledger::{AssertHeld, Ledger, Scope};
 use crate::lifecycle::{ConnId, DoneReason, Introduction};
-use crate::time::{Now, earliest};
+use crate::time::Now;
 
-use super::download::BlockDownload;
-use super::engine_headers::EngineHeaders;
-use super::header_sync::HeaderSync;
-use super::known_work::FIRST_PROBE_PAUSE;
-use super::peer::Peer;
-use super::senders::Senders;
-use super::watchdog::Watchdog;
-use super::{Effect, Input, KernelEvent, SourceChange, SyncConfig, SyncLifecycle};
-
-/// A tip younger than this ends initial block download, seconds. Core `DEFAULT_MAX_TIP_AGE`.
-const MAX_TIP_AGE: u32 = 24 * 60 * 60;
-
-/// A timer that fires this much late was held up by us; peers are not blamed for it.
-const OVERSLEPT: Duration = Duration::from_secs(1);
+use super::block_serving;
+use super::download::{Action, BlockDownload, View};
+use super::fetch::{self, FetchRefusal};
+use super::header_sync::{self, HeaderSync};
+use super::parts::Parts;
+use super::report;
+use super::state::SyncState;
+use super::step::Step;
+use super::timers::SyncTimer;
+use super::watchdog::{CHECK, Remedy, Watchdog};
+use super::{Effect, Input, KernelEvent, SyncConfig};
 
 /// Header and block sync over all peers. See [`crate::sync`].
 ///
@@ -34,71 +33,20 @@ const OVERSLEPT: Duration = Duration::from_secs(1);
 /// [`Input::Tick`] at the latest.
 #[derive(Clone, Debug)]
 pub struct SyncManager {
-    pub(super) config: SyncConfig,
-    pub(super) tree: HeaderTree,
-    pub(super) peers: BTreeMap<ConnId, Peer>,
-    pub(super) headers: HeaderSync,
-    pub(super) engine_headers: EngineHeaders,
-    pub(super) download: BlockDownload,
-    pub(super) random: ChaCha8Rng,
-    /// Who sent the blocks that are on disk and were not connected yet.
-    pub(super) senders: Senders,
-    /// The last 50 changes of the sync peer.
-    pub(super) source_changes: VecDeque<SourceChange>,
-    pub(super) next_ticket: u64,
-    /// The tip that was announced last.
-    pub(super) announced: BlockHash,
-    /// Core's latch: whether initial block download goes on, and the tip that this was judged
-    /// by. `None`: not judged yet.
-    initial_download: Option<(bool, BlockHash)>,
+    pub(super) parts: Parts,
     pub(super) watchdog: Watchdog,
-    ledger: Ledger,
-    /// No later than the first timer (monotonic); timers that moved are found when it fires.
-    pub(super) wake: Option<Duration>,
-    pub(super) tree_changed: bool,
-    /// The tip has changed, and no peer was told of it yet.
-    pub(super) tip_moved: bool,
-    /// Everything that the kernel has stored survives the end of the process.
-    pub(super) kept: bool,
+    pub(super) ledger: Ledger,
 }
 
-/// Where a step collects its effects, with the moment it happens at.
-pub(super) struct Step {
-    pub(super) now: Now,
-    pub(super) effects: Vec<Effect>,
-}
-
-impl Step {
-    pub(super) fn send(&mut self, id: ConnId, message: Message) {
-        self.effects.push(Effect::Send { id, message });
-    }
-}
-
+/// The machine from outside.
 impl SyncManager {
     /// A machine without peers. `tree` is what the kernel has on disk.
     #[must_use]
     pub fn new(config: SyncConfig, tree: HeaderTree) -> Self {
-        let announced = tree.tip().hash;
-        let random = ChaCha8Rng::seed_from_u64(config.seed);
         Self {
-            config,
-            tree,
-            peers: BTreeMap::new(),
-            headers: HeaderSync::default(),
-            engine_headers: EngineHeaders::default(),
-            download: BlockDownload::default(),
-            random,
-            senders: Senders::default(),
-            source_changes: VecDeque::new(),
-            next_ticket: 0,
-            announced,
-            initial_download: None,
+            parts: Parts::new(config, tree),
             watchdog: Watchdog::default(),
             ledger: Ledger::new(Scope::SyncManager),
-            wake: None,
-            tree_changed: false,
-            tip_moved: false,
-            kept: true,
         }
     }
 
@@ -109,36 +57,13 @@ impl SyncManager {
     /// When L2-L4 of [`crate::lifecycle`] are broken, or when the kernel reports
     /// a change of the active chain that is none: our own bugs.
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
-        let mut step = Step {
-            now,
-            effects: Vec::new(),
-        };
+        let mut step = Step::new(now);
         self.look_at_the_clock(now);
         self.opened(now);
-        match input {
-            Input::Added(intro) => self.added(&mut step, &intro),
-            Input::Done { id } => self.done(&mut step, id),
-            Input::Message { id, message } => self.message(&mut step, id, message),
-            Input::Kernel(event) => self.kernel_event(&mut step, event),
-            Input::Served { id, ticket } => self.served(&mut step, id, ticket),
-            Input::Submit { ticket, block } => self.submit(&mut step, ticket, block),
-            Input::SubmitHeader { ticket, header } => {
-                self.submit_header(&mut step, ticket, header);
-            }
-            Input::Fetch { id, hash } => self.fetch(&mut step, id, hash),
-            Input::Tick => {}
-        }
-        if self.wake.is_some_and(|wake| wake <= now.mono) {
-            self.run_timers(&mut step);
-        }
-        if self.download.wake().is_some_and(|wake| wake <= now.mono) {
-            self.download_timers(&mut step);
-        }
-        if self.watchdog.is_due(now.mono) {
-            self.consider_evictions(&mut step);
-        }
+        self.take(&mut step, input);
+        let check = self.run_timers(&mut step);
         self.settle(&mut step);
-        if self.watch(&mut step) {
+        if check && self.watch(&mut step) {
             self.settle(&mut step);
         }
         step.effects
@@ -147,166 +72,139 @@ impl SyncManager {
     /// When the next [`Input::Tick`] is wanted, on the monotonic clock.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        // The watchdog's own: it must wake though a rule forgot to set `wake`.
-        let wake = earliest(self.wake, self.download.wake());
-        earliest(wake, self.watchdog.next_check())
+        self.parts.timers.next()
     }
 
     /// All headers, and the active chain among them.
     #[must_use]
     pub fn tree(&self) -> &HeaderTree {
-        &self.tree
+        self.parts.tree()
     }
 
     /// The connections it knows.
     #[must_use]
     pub fn ids(&self) -> BTreeSet<ConnId> {
-        self.peers.keys().copied().collect()
+        self.parts.peers.iter().map(|(id, _)| id).collect()
     }
 
     /// The peer that headers are synced from.
     #[must_use]
     pub fn sync_peer(&self) -> Option<ConnId> {
-        self.headers.source.as_ref().map(|source| source.id)
+        self.parts.headers.source_id()
     }
 
-    /// The part of the state that the lifecycle invariants are about.
+    /// What is being done, and why.
     #[must_use]
-    pub fn lifecycle(&self) -> SyncLifecycle {
-        let ids = |which: &dyn Fn(&Peer) -> bool| {
-            let chosen = self.peers.iter().filter(|(_, peer)| which(peer));
-            chosen.map(|(id, _)| *id).collect()
-        };
-        SyncLifecycle {
-            live: ids(&|peer| !peer.leaving),
-            leaving: ids(&|peer| peer.leaving),
-            ineligible: ids(&|peer| !peer.leaving && !peer.eligible()),
-            answered: ids(&|peer| !peer.leaving && peer.headers.answered),
-            asked: ids(&|peer| !peer.leaving && peer.headers.ask.is_some()),
-            source: self.sync_peer(),
-            ledger: self.ledger.clone(),
-        }
+    pub fn state(&self, now: Now) -> SyncState {
+        report::state(&self.parts, self.watchdog.state(), now)
     }
 
     /// Whether we are far behind, as Bitcoin Core reports it: true until the tip
     /// has once had the minimum work and been younger than a day; then never again.
-    ///
-    /// As in Core (`UpdateIBDStatus`) that is judged when the chain has been opened and when
-    /// there is a new tip, not by the clock alone: a tip that has grown old is no reason to
-    /// begin again, nor is a clock that was put back one to end.
     #[must_use]
     pub fn initial_block_download(&self, now: Now) -> bool {
-        match self.initial_download {
-            Some((goes_on, _)) => goes_on,
-            None => !self.tip_is_recent(now),
-        }
+        self.parts.chain.is_initial_download(now)
     }
 
     /// The chain has been opened. Every step does this, if nobody did before.
     pub fn opened(&mut self, now: Now) {
-        if self.initial_download.is_none() {
-            self.judge_initial_download(now);
+        self.parts.chain.opened(now);
+    }
+
+    /// Whether a block with this header would be the next one. What was mined is stale else.
+    #[must_use]
+    pub fn is_on_tip(&self, header: &Header) -> bool {
+        self.tree().tip().hash == header.prev_blockhash
+    }
+
+    /// Whether [`Input::Fetch`] would ask `id` for this block now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_fetch(&self, id: ConnId, hash: &BlockHash) -> Result<(), FetchRefusal> {
+        let parts = &self.parts;
+        fetch::may_fetch(parts.tree(), &parts.peers, &parts.download, id, hash)
+    }
+}
+
+/// Inputs.
+impl SyncManager {
+    fn take(&mut self, step: &mut Step, input: Input) {
+        match input {
+            Input::Added(intro) => self.added(step, &intro),
+            Input::Done { id } => self.done(step, id),
+            Input::Message { id, message } => self.message(step, id, message),
+            Input::Kernel(event) => self.kernel_event(step, event),
+            Input::Served { id, ticket } => {
+                let parts = &mut self.parts;
+                parts.serving.served(step, parts.chain.tree(), id, ticket);
+            }
+            Input::Submit { ticket, block } => self.submit(step, ticket, block),
+            Input::SubmitHeader { ticket, header } => self.submit_header(step, ticket, header),
+            Input::Fetch { id, hash } => self.fetch(step, id, hash),
+            Input::Tick => {}
         }
-    }
-
-    fn tip_is_recent(&self, now: Now) -> bool {
-        let tip = self.tree.tip();
-        tip.work >= self.config.minimum_work
-            && tip.header.time >= now.unix.saturating_sub(MAX_TIP_AGE)
-    }
-
-    fn judge_initial_download(&mut self, now: Now) {
-        self.initial_download = Some((!self.tip_is_recent(now), self.tree.tip().hash));
-    }
-
-    /// Judges a new tip, until there was a recent one.
-    fn latch_initial_download(&mut self, now: Now) {
-        let tip = self.tree.tip().hash;
-        if matches!(self.initial_download, Some((true, judged)) if judged != tip) {
-            self.judge_initial_download(now);
-        }
-    }
-
-    /// Asks to be woken no later than at `at`.
-    pub(super) fn wake_at(&mut self, at: Duration) {
-        if self.wake.is_none_or(|wake| at < wake) {
-            self.wake = Some(at);
-        }
-    }
-
-    /// A timer that fires late was held up by our own thread, during which answers
-    /// may have piled up unread: such time is no peer's fault.
-    fn look_at_the_clock(&mut self, now: Now) {
-        let Some(due) = self.deadline() else { return };
-        let late = now.mono.saturating_sub(due);
-        if late < OVERSLEPT {
-            return;
-        }
-        for peer in self.peers.values_mut() {
-            peer.pardon(late);
-        }
-        // A second more, in which what lies unread is read.
-        self.download.extend_deadlines(late + OVERSLEPT);
-        self.headers.pardon(late);
-        self.watchdog.pardon(late);
-    }
-
-    fn run_timers(&mut self, step: &mut Step) {
-        self.wake = None;
-        self.header_timers(step);
-        self.known_work_timers(step);
     }
 
     fn added(&mut self, step: &mut Step, intro: &Introduction) {
         let id = intro.id;
         self.ledger.sync_add(id).assert_held();
-        let before = self.peers.insert(id, Peer::new(intro, FIRST_PROBE_PAUSE));
-        assert!(before.is_none(), "L2: {id} is added once");
-        self.download.added(id);
-        self.watchdog.start(step.now.mono);
-        self.meet_for_headers(step, id);
+        let parts = &mut self.parts;
+        parts.peers.added(intro);
+        parts.known.added(id);
+        parts.download.added(id);
+        // Without peers a node is not woken.
+        if parts.timers.at(&SyncTimer::Watchdog).is_none() {
+            let now = step.now.mono;
+            parts.timers.set(SyncTimer::Watchdog, now + CHECK);
+            self.watchdog.start(now);
+        }
+        self.with_headers(step, |headers, cx| headers.added(cx, id));
     }
 
     fn done(&mut self, step: &mut Step, id: ConnId) {
         self.ledger.sync_done(id).assert_held();
-        self.download.removed(id);
-        let peer = self.peers.remove(&id);
-        assert!(peer.is_some(), "L3: {id} was added before it is done");
-        self.lose_source(step, id, "it left");
+        let parts = &mut self.parts;
+        parts.peers.removed(id);
+        parts.known.removed(id);
+        parts.download.removed(id);
+        parts.chain_sync.removed(id);
+        parts.serving.removed(id);
+        parts.announcer.removed(id);
+        parts.verdicts.removed(id);
+        self.with_headers(step, |headers, cx| headers.removed(cx, id));
     }
 
-    /// Orders the end of a connection. From here on nothing is asked of it; S3
-    /// holds at once, not only when its `Done` comes.
-    pub(super) fn disconnect(&mut self, step: &mut Step, id: ConnId, reason: DoneReason) {
-        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.leaving) else {
-            return;
-        };
-        tracing::debug!(%id, %reason, "disconnecting");
-        peer.leaving = true;
-        peer.headers.ask = None;
-        peer.headers.low_work = None;
-        peer.known.probe = None;
-        peer.serving.queue.clear();
-        let why = reason.to_string();
-        step.effects.push(Effect::Disconnect { id, reason });
-        self.download.removed(id);
-        self.lose_source(step, id, &why);
+    /// Orders the end of a connection. From here on nothing is asked of it.
+    fn disconnect(&mut self, step: &mut Step, id: ConnId, reason: DoneReason) {
+        self.with_headers(step, |headers, cx| headers.disconnect(cx, id, reason));
     }
 
     fn message(&mut self, step: &mut Step, id: ConnId, message: Message) {
-        if self.peers.get(&id).is_none_or(|peer| peer.leaving) {
+        if !self.parts.peers.is_live(id) {
             return;
         }
         self.watchdog.hear(step.now.mono);
+        let parts = &mut self.parts;
         match message {
-            Message::Headers(headers) => self.headers_received(step, id, headers),
+            Message::Headers(headers) => {
+                self.with_headers(step, |sync, cx| sync.headers(cx, id, headers));
+            }
             Message::Block(block) => self.block_received(step, id, block),
-            Message::Inv(items) => self.inv_received(step, id, &items),
+            Message::Inv(items) => {
+                self.with_headers(step, |headers, cx| headers.inv(cx, id, &items));
+            }
             Message::NotFound(items) => self.not_found(step.now.mono, id, &items),
-            Message::SendHeaders => self.live(id).headers.wants_headers = true,
-            Message::GetHeaders(locator) => self.serve_headers(step, id, &locator),
-            Message::GetBlocks(locator) => self.serve_inventory(step, id, &locator),
-            Message::GetData(items) => self.serve_data(step, id, &items),
+            Message::SendHeaders => parts.announcer.sendheaders(id),
+            Message::GetHeaders(locator) => self.getheaders(step, id, &locator),
+            Message::GetBlocks(locator) => {
+                let tree = parts.chain.tree();
+                parts.serving.getblocks(step, tree, id, &locator);
+            }
+            Message::GetData(items) => {
+                let tree = parts.chain.tree();
+                parts.serving.getdata(step, tree, id, &items);
+            }
             // Not about sync; PeerManager does not forward these.
             Message::Version(_)
             | Message::Verack
@@ -325,6 +223,20 @@ impl SyncManager {
         }
     }
 
+    fn getheaders(&mut self, step: &mut Step, id: ConnId, locator: &Locator) {
+        let Parts { chain, config, .. } = &self.parts;
+        let (tree, minimum) = (chain.tree(), config.minimum_work);
+        let Some(headers) = block_serving::headers_after(tree, minimum, locator) else {
+            return;
+        };
+        if tree.tip().work >= minimum {
+            let last = headers.last().map(Header::block_hash);
+            let last = last.unwrap_or(tree.tip().hash);
+            self.parts.announcer.headers_sent(id, last);
+        }
+        step.send(id, Message::Headers(headers));
+    }
+
     fn kernel_event(&mut self, step: &mut Step, event: KernelEvent) {
         match event {
             KernelEvent::HeadersChecked {
@@ -340,30 +252,161 @@ impl SyncManager {
                 kept,
                 busy: _,
             } => {
-                self.now_kept(&kept);
-                self.block_checked(step, hash, outcome, origin, changes, &kept);
+                self.parts.submissions.set_durable(&kept);
+                self.block_checked(step, hash, (&outcome, changes), origin, &kept);
             }
-            KernelEvent::Kept => self.all_kept(),
+            KernelEvent::Kept => self.parts.submissions.set_durable(&super::Kept::Yes),
+        }
+    }
+}
+
+/// Parts that need others.
+impl SyncManager {
+    /// Has header sync act with what it needs of the rest.
+    fn with_headers<T>(
+        &mut self,
+        step: &mut Step,
+        act: impl FnOnce(&mut HeaderSync, &mut header_sync::Context<'_>) -> T,
+    ) -> T {
+        let parts = &mut self.parts;
+        let mut context = header_sync::Context {
+            step,
+            config: &parts.config,
+            chain: &mut parts.chain,
+            peers: &mut parts.peers,
+            known: &mut parts.known,
+            timers: &mut parts.timers,
+        };
+        let answer = act(&mut parts.headers, &mut context);
+        for id in parts.peers.take_disconnected() {
+            parts.download.removed(id);
+            parts.serving.removed(id);
+        }
+        answer
+    }
+
+    /// Has download look at what it needs of the rest.
+    fn with_download<T>(
+        &mut self,
+        now: Duration,
+        act: impl FnOnce(&mut BlockDownload, &View<'_>) -> T,
+    ) -> T {
+        let parts = &mut self.parts;
+        let view = View {
+            tree: parts.chain.tree(),
+            peers: &parts.peers,
+            known: &parts.known,
+            minimum_work: parts.config.minimum_work,
+            now,
+        };
+        act(&mut parts.download, &view)
+    }
+
+    /// Does what download wants done.
+    fn perform(&mut self, step: &mut Step, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Ask(id, hashes) => ask_for_blocks(step, id, hashes),
+                Action::Probe(id, block) => self.probe(step, id, block),
+                Action::Disconnect(id, hash) => {
+                    self.disconnect(step, id, DoneReason::BlockStalled { hash });
+                }
+            }
         }
     }
 
-    /// A peer that is in the table.
-    pub(super) fn live(&mut self, id: ConnId) -> &mut Peer {
-        self.peers
-            .get_mut(&id)
-            .expect("the caller looked it up in this step")
+    /// Asks the peer whether it has this block, unless it is being asked something.
+    fn probe(&mut self, step: &mut Step, id: ConnId, block: BlockHash) {
+        let parts = &mut self.parts;
+        if parts.headers.is_idle(id) && parts.peers.serves_headers(id) {
+            let (timers, tree) = (&mut parts.timers, parts.chain.tree());
+            parts
+                .known
+                .ask_whether_it_has(step, timers, tree, id, block);
+        }
     }
+}
 
-    /// What every step ends with: there is a source, the plan follows what was learnt, requests go
-    /// out, a new tip is announced, the ledger is told.
+/// What every step ends with.
+impl SyncManager {
+    /// There is a source, the plan follows what was learnt, requests go out, a new tip is
+    /// announced, the ledger is told.
     fn settle(&mut self, step: &mut Step) {
-        self.latch_initial_download(step.now);
-        self.fill_source(step);
-        self.settle_downloads(step);
+        self.parts.chain.latch_initial_download(step.now);
+        self.with_headers(step, HeaderSync::fill_source);
+        self.settle_download(step);
         self.announce(step);
-        if std::mem::take(&mut self.tree_changed) {
+        if self.parts.chain.take_changed() {
             step.effects.push(Effect::TreeChanged);
         }
         self.ledger.sync_peer(self.sync_peer()).assert_held();
     }
+
+    fn settle_download(&mut self, step: &mut Step) {
+        for id in self.parts.known.take_changed() {
+            self.parts.download.shown(id);
+        }
+        let mut actions = Vec::new();
+        self.with_download(step.now.mono, |download, view| {
+            download.settle(view, &mut actions);
+        });
+        self.perform(step, actions);
+        self.set_download_timer();
+    }
+
+    /// What peers hear of must not be forgotten: the tip waits until it is durable.
+    fn announce(&mut self, step: &mut Step) {
+        let parts = &mut self.parts;
+        if parts.submissions.is_durable() {
+            let tree = parts.chain.tree();
+            let behind = parts.download.blocks_behind(&tree.tip());
+            parts
+                .announcer
+                .announce(step, tree, &parts.peers, &parts.known, behind);
+        }
+    }
+
+    /// The watchdog looks. True when something was changed.
+    fn watch(&mut self, step: &mut Step) -> bool {
+        let now = step.now.mono;
+        let next = (!self.parts.peers.is_empty()).then_some(now + CHECK);
+        self.parts.timers.put(SyncTimer::Watchdog, next);
+        let Some(finding) = self.watchdog.check(&self.parts, now) else {
+            return false;
+        };
+        let action = match finding.remedy() {
+            Remedy::Repair => self.repair(step, &finding.to_string()),
+            Remedy::AskEverybody => {
+                self.with_headers(step, HeaderSync::ask_everybody);
+                "asked all for headers; more peers wanted".to_owned()
+            }
+            Remedy::MorePeers => "more peers wanted".to_owned(),
+        };
+        step.effects.push(Effect::WantPeers);
+        self.watchdog.acted(step.now, finding, action);
+        true
+    }
+
+    /// Puts sync on its feet without relying on what brought it down: requests that
+    /// nobody can answer are dropped, nobody counts as late, plans are made anew, another
+    /// source is chosen. `settle` then asks.
+    fn repair(&mut self, step: &mut Step, why: &str) -> String {
+        self.parts.download.repair();
+        self.parts.known.probe_at_once();
+        let before = self.sync_peer();
+        self.with_headers(step, |headers, cx| headers.repair(cx, why));
+        match (before, self.sync_peer()) {
+            (Some(before), Some(after)) if before != after => {
+                format!("replanned; source {before} -> {after}; more peers wanted")
+            }
+            (_, Some(source)) => format!("replanned; asked {source}; more peers wanted"),
+            (_, None) => "replanned; more peers wanted".to_owned(),
+        }
+    }
+}
+
+fn ask_for_blocks(step: &mut Step, id: ConnId, hashes: Vec<BlockHash>) {
+    use bitcoin::p2p::message_blockdata::Inventory;
+    let items = hashes.into_iter().map(Inventory::WitnessBlock).collect();
+    step.send(id, Message::GetData(items));
 }

@@ -4,29 +4,31 @@
 //! the kernel answers and what RPC submits; its effects are orders to peers and
 //! jobs for the kernel. It owns the [`HeaderTree`](crate::headers::HeaderTree).
 //!
-//! | file | what |
+//! The manager leads each input through parts with private fields:
+//!
+//! | part | file | what it owns |
+//! |---|---|---|
+//! | `Chain` | `chain` | the header tree, and whether initial block download goes on |
+//! | `Peers` | `peers` | the admitted peers, and whose disconnection was ordered |
+//! | `HeaderSync` | `header_sync` | whom to ask for headers, and what becomes of `headers` messages (`batch`, `low_work`) and of silence (`late`) |
+//! | `KnownWork` | `known_work` | which block each peer has shown to have, and probing for it |
+//! | `BlockDownload` | `download` | which block to ask of whom |
+//! | `EngineHeaders` | `engine_headers` | headers on their way to the engine, with the blocks that need them |
+//! | `Verdicts` | `verdicts`, `senders` | what the engine's answers do to the tree and to peers |
+//! | `Submissions` | `submissions` | blocks and headers of RPC and of the miner, and which blocks survive the end of the process |
+//! | `Announcer` | `announcer` | announcing a new tip to peers |
+//! | `BlockServing` | `block_serving` | answers to `getheaders`, `getblocks` and `getdata` |
+//! | `ChainSync` | `chain_sync` | peers we dialled that stay behind our chain |
+//! | `Timers` | `timers` | when each of them wants to be woken |
+//! | `Watchdog` | `watchdog` | S1 and S3, checked apart from the rules that uphold them |
+//!
+//! | other files | what |
 //! |---|---|
-//! | `manager` | [`SyncManager`]: takes an input apart, runs the rules below, keeps the invariants |
-//! | `peer` | what is known of one peer |
-//! | `header_sync` | whom to ask for headers, and whom beside a silent one |
-//! | `header_timers` | the same when time passes and no headers come |
-//! | `header_batch` | what becomes of a `headers` message |
-//! | `engine_headers` | headers on their way to the engine, with the blocks that need them
-//! | `low_work_sync` | following chains that have not shown enough work yet |
-//! | `known_work` | which block each peer has shown to have, and probing for it |
-//! | `download` | which block to ask of whom, as a part with rules of its own |
-//! | `blocks` | blocks that come, and what download wants done |
-//! | `fetch` | blocks that the operator wants of one peer |
-//! | `chain_sync` | peers we dialled that stay behind our chain |
-//! | `keep` | which blocks survive the end of the process, and what waits for that |
-//! | `senders` | who sent the blocks that are not connected yet |
-//! | `verdicts` | what the kernel's answers do to the tree and to peers |
-//! | `announce` | telling peers about a new tip, and hearing of one |
-//! | `serve` | answering `getheaders`, `getblocks` and `getdata` |
-//! | `submit` | blocks and headers of RPC and of the miner |
-//! | `watchdog` | S1 and S3, checked apart from the rules that uphold them |
+//! | `manager`, `manager/blocks` | [`SyncManager`]: which input goes to which part, and a block's way through them |
+//! | `parts`, `step` | all parts but the watchdog; where a step collects its effects |
+//! | `unasked`, `fetch` | blocks that nobody was asked for, and those that the operator wants of one peer |
 //! | `state`, `report`, `deadlines` | [`SyncState`]: what is being done, and why |
-//! | `comparable` | [`HeaderPlan`]: what a model checker tells states apart by |
+//! | `comparable` | [`HeaderPlan`], [`SyncLifecycle`]: what a model checker tells states apart by |
 //!
 //! # Invariants
 //!
@@ -41,36 +43,36 @@
 //! * **V3** No peer keeps another from being asked: what one may hold up is its own
 //!   (see `download` for blocks, `header_sync` for headers).
 
-mod announce;
-mod blocks;
+mod announcer;
+mod block_serving;
+mod chain;
 mod chain_sync;
 mod comparable;
 mod deadlines;
 mod download;
 mod engine_headers;
 mod fetch;
-mod header_batch;
 mod header_sync;
-mod header_timers;
-mod keep;
 mod known_work;
-mod low_work_sync;
 mod manager;
-mod peer;
+mod parts;
+mod peers;
 mod report;
 mod senders;
-mod serve;
 mod state;
-mod submit;
+mod step;
+mod submissions;
+mod timers;
+mod unasked;
 mod verdicts;
 mod watchdog;
 
-pub use comparable::{HeaderPlan, PeerPlan, WatchdogPlan};
+pub use comparable::{HeaderPlan, PeerPlan, SyncLifecycle, WatchdogPlan};
 pub use fetch::FetchRefusal;
 pub use manager::SyncManager;
 pub use state::{
     Alarm, Backlog, BlockRef, Deadline, HeadersAsk, PeerSync, Phase, Request, Source, SourceChange,
-    SyncLifecycle, SyncState, Wanted, WatchdogState, Window,
+    SyncState, Wanted, WatchdogState, Window,
 };
 pub use verdicts::USEFUL_INTERVAL;
 

@@ -1,13 +1,12 @@
 //! What sync is doing, and why: the answer to `getsyncstate`.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
 
-use crate::lifecycle::{ConnId, Direction, Ledger};
+use crate::lifecycle::{ConnId, Direction};
 
 /// A block by hash and height.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -249,25 +248,4 @@ pub struct SyncState {
     pub backlog: Backlog,
     /// Whether sync had to be put on its feet.
     pub watchdog: WatchdogState,
-}
-
-/// What the lifecycle invariants (L1-L4, S3) are about, without headers, blocks and
-/// times: two machines that agree in it do the same with the next `Added` or `Done`.
-/// For a model checker, which needs states that can be compared.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SyncLifecycle {
-    /// Peers that were added and not done, and whose end was not ordered.
-    pub live: BTreeSet<ConnId>,
-    /// Peers whose end was ordered; their `Done` is awaited.
-    pub leaving: BTreeSet<ConnId>,
-    /// Live peers that may not become the source now.
-    pub ineligible: BTreeSet<ConnId>,
-    /// Live peers that have answered a `getheaders`: preferred as the source.
-    pub answered: BTreeSet<ConnId>,
-    /// Live peers with an unanswered `getheaders`, probes apart.
-    pub asked: BTreeSet<ConnId>,
-    /// The sync peer.
-    pub source: Option<ConnId>,
-    /// The manager's own account of the invariants.
-    pub ledger: Ledger,
 }

@@ -9,19 +9,23 @@
 //! mark that it has, `CachedInvalid` and `InvalidPrev`. What it says of its active chain
 //! and of marks is adopted as it is; there is no second source of truth.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
-use bitcoin::block::Header;
 
-use handfast_wire::RawBlock;
-
-use crate::headers::{Connected, Inserted, Status};
+use crate::headers::{Connected, Status};
 use crate::lifecycle::{ConnId, DoneReason};
 
-use super::manager::{Step, SyncManager};
-use super::submit::Pending;
-use super::{BlockOutcome, Change, Effect, Kept, Reject, RejectKind};
+use super::announcer::Announcer;
+use super::chain::Chain;
+use super::download::{BlockDownload, Pending};
+use super::known_work::KnownWork;
+use super::peers::Peers;
+use super::senders::Senders;
+use super::step::Step;
+use super::timers::Timers;
+use super::{BlockOutcome, Change, Effect, Reject, RejectKind};
 
 /// Pause after a block could not be judged for a reason that is not its sender's.
 const HOLD: Duration = Duration::from_secs(10);
@@ -47,64 +51,58 @@ fn is_punished(kind: RejectKind, sender_is_inbound: bool) -> bool {
     }
 }
 
-impl SyncManager {
-    pub(super) fn block_checked(
-        &mut self,
-        step: &mut Step,
-        hash: BlockHash,
-        outcome: BlockOutcome,
-        origin: Option<ConnId>,
-        changes: Vec<Change>,
-        kept: &Kept,
-    ) {
-        let mut pending = self.download.judged(&hash);
-        let copy = pending.as_mut().and_then(|pending| pending.copy.take());
-        if let Some(pending) = &pending {
-            let stored = matches!(outcome, BlockOutcome::Stored | BlockOutcome::Duplicate);
-            if let Some(first) = pending.brings.filter(|_| !stored) {
-                // What is refused for its data leaves no header behind.
-                self.tree.mark_unsent(&first);
-            }
-            self.adopt_header(hash, pending, &outcome, &changes);
-        }
-        if matches!(outcome, BlockOutcome::Stored | BlockOutcome::Duplicate) {
-            self.tree.mark_stored(&hash);
-            self.tree_changed = true;
-            self.download.cancel(&hash);
-        }
-        if let Some(origin) = origin.filter(|_| outcome == BlockOutcome::Stored) {
-            self.senders.remember(hash, origin);
-            self.tell_useful(step, origin);
-        }
-        for change in changes {
-            self.apply(step, change);
-        }
-        match &outcome {
-            BlockOutcome::Stored | BlockOutcome::Duplicate => {}
-            BlockOutcome::Rejected(reject) => self.block_rejected(step, hash, reject, origin),
-            BlockOutcome::Failed(why) => {
-                tracing::warn!(%hash, why, "a block could not be judged");
-                self.hold(step.now.mono, hash, why.clone());
-            }
-        }
-        if let Some(pending) = pending {
-            self.answer_or_keep(step, hash, pending, &outcome, kept);
-        }
-        self.download.advance(&self.tree, &hash);
-        self.try_copy(step, hash, copy);
-    }
+/// What a verdict changes.
+pub(super) struct Context<'a> {
+    pub(super) step: &'a mut Step,
+    pub(super) chain: &'a mut Chain,
+    pub(super) peers: &'a Peers,
+    pub(super) known: &'a mut KnownWork,
+    pub(super) download: &'a mut BlockDownload,
+    pub(super) announcer: &'a mut Announcer,
+    pub(super) timers: &'a mut Timers,
+}
 
-    /// Looks at a second copy of a block whose first was bad data.
-    fn try_copy(&mut self, step: &mut Step, hash: BlockHash, copy: Option<(ConnId, RawBlock)>) {
-        let entry = self.tree.get(&hash);
-        let wanted = entry.is_some_and(|entry| entry.status == Status::Header);
-        let busy = self.download.with_kernel().contains_key(&hash);
-        if let Some((origin, block)) = copy.filter(|_| wanted && !busy) {
-            self.give_to_kernel(step, block, Some(origin));
+impl Context<'_> {
+    /// The engine has refused a block or header because of a mark that it has: on itself, or
+    /// on what it builds on.
+    fn adopt_mark(&mut self, hash: &BlockHash, kind: RejectKind) {
+        let parent = self.chain.tree().parent(hash).map(|parent| parent.hash);
+        match (kind, parent) {
+            (RejectKind::InvalidPrev, Some(parent)) => self.mark_invalid(&parent),
+            _ => self.mark_invalid(hash),
         }
     }
 
-    /// The header of a submitted block enters the tree when the kernel has it too.
+    fn mark_invalid(&mut self, hash: &BlockHash) {
+        if self.chain.mark_invalid(hash) {
+            self.forget_invalid();
+            self.announcer.marked_invalid(self.chain.tree(), hash);
+        }
+    }
+
+    fn forget_invalid(&mut self) {
+        self.known.forget_invalid(self.chain.tree());
+        self.download.replan();
+    }
+
+    /// The block is to be had again, if it is not marked.
+    fn want_again(&mut self, hash: &BlockHash) {
+        if let Some(entry) = self.chain.tree().get(hash)
+            && entry.status == Status::Header
+        {
+            self.download.put_back(entry.height, hash);
+        }
+    }
+
+    /// The block cannot be had now of any peer, which is no fault of theirs.
+    fn unlearn_for_now(&mut self, hash: BlockHash, kind: RejectKind) {
+        let now = self.step.now.mono;
+        let tree = self.chain.tree();
+        self.known
+            .unlearn_for_now(self.timers, tree, now, hash, kind);
+    }
+
+    /// The block's header enters the tree when the engine has it too.
     fn adopt_header(
         &mut self,
         hash: BlockHash,
@@ -120,154 +118,347 @@ impl SyncManager {
                 *of == hash
             }),
         };
-        if kept {
-            self.adopt(hash, pending.header);
+        if kept && self.chain.adopt(hash, pending.header()) {
+            self.known.learn_announced(self.chain.tree());
         }
     }
+}
 
-    /// The kernel has this header.
-    fn adopt(&mut self, hash: BlockHash, header: Header) {
-        match self.tree.adopt(hash, header) {
-            Ok(Inserted::Known) => {}
-            Ok(Inserted::New) => {
-                self.tree_changed = true;
-                self.learn_announced();
+/// A peer that is to be disconnected for a block.
+pub(super) type Offence = (ConnId, DoneReason);
+
+/// What the engine's verdicts are held against or credited to.
+///
+/// Invariant: a sender is punished for a block once, and only for one that it sent.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Verdicts {
+    /// Who sent the blocks that are on disk and were not connected yet.
+    senders: Senders,
+    /// When PeerManager last heard of each peer that it brought a new block, monotonic.
+    useful: BTreeMap<ConnId, Duration>,
+}
+
+impl Verdicts {
+    pub(super) fn removed(&mut self, id: ConnId) {
+        self.useful.remove(&id);
+    }
+
+    /// The engine's verdict about a block. `pending`: the block, if it was waited for. Returns
+    /// who pays for it.
+    pub(super) fn block(
+        &mut self,
+        cx: &mut Context<'_>,
+        hash: BlockHash,
+        (outcome, changes): (&BlockOutcome, Vec<Change>),
+        pending: Option<&Pending>,
+        origin: Option<ConnId>,
+    ) -> Vec<Offence> {
+        let stored = matches!(outcome, BlockOutcome::Stored | BlockOutcome::Duplicate);
+        if let Some(pending) = pending {
+            if let Some(first) = pending.brings().filter(|_| !stored) {
+                // What is refused for its data leaves no header behind.
+                cx.chain.mark_unsent(&first);
             }
-            // Its parent is one that the kernel had before the start and that we do not
-            // know; a peer that has the chain will show it.
-            Err(error) => tracing::debug!(%hash, %error, "the kernel knows more than we do"),
+            cx.adopt_header(hash, pending, outcome, &changes);
         }
+        if stored {
+            cx.chain.mark_stored(&hash);
+            cx.download.cancel(&hash);
+        }
+        if let Some(origin) = origin.filter(|_| *outcome == BlockOutcome::Stored) {
+            self.senders.remember(hash, origin);
+            self.report_useful(cx, origin);
+        }
+        let mut offences: Vec<Offence> = Vec::new();
+        for change in changes {
+            offences.extend(self.apply(cx, change));
+        }
+        match outcome {
+            BlockOutcome::Stored | BlockOutcome::Duplicate => {}
+            BlockOutcome::Rejected(reject) => {
+                self.refused(cx, hash, reject);
+                offences.extend(origin.and_then(|id| offence(cx.peers, id, hash, reject)));
+            }
+            BlockOutcome::Failed(why) => {
+                // It is fetched again after a pause, so that trouble of ours does not become
+                // traffic.
+                tracing::warn!(%hash, why, "a block could not be judged");
+                cx.want_again(&hash);
+                let until = cx.step.now.mono + HOLD;
+                cx.download.hold_until(until, why.clone());
+            }
+        }
+        offences
     }
 
-    fn apply(&mut self, step: &mut Step, change: Change) {
-        self.tree_changed = true;
+    fn apply(&mut self, cx: &mut Context<'_>, change: Change) -> Option<Offence> {
         match change {
             Change::Connected(hash, header) => {
                 // It may have been on disk since before the start, on a branch that nobody
                 // told us of since.
-                self.adopt(hash, header);
-                match self.tree.connect(&hash) {
+                if cx.chain.adopt(hash, header) {
+                    cx.known.learn_announced(cx.chain.tree());
+                }
+                match cx.chain.connect(&hash) {
                     Connected::AsExpected => {}
                     Connected::Adopted => {
                         tracing::warn!(%hash, "the kernel's chain is not what we took it for; its own word counts");
-                        self.forget_invalid();
+                        cx.forget_invalid();
                     }
                     Connected::Unknown => {
                         tracing::error!(%hash, "the kernel's chain has a block that we cannot place; restart to read it anew");
                     }
                 }
                 self.senders.take(&hash);
-                self.tip_moved = true;
-                self.download.tip_moved();
+                cx.announcer.tip_moved();
+                cx.download.tip_moved();
+                None
             }
             Change::Disconnected(hash) => {
-                self.tree.disconnect(&hash);
-                self.tip_moved = true;
-                self.download.replan();
+                cx.chain.disconnect(&hash);
+                cx.announcer.tip_moved();
+                cx.download.replan();
+                None
             }
             Change::Invalid(hash, reject) => {
-                self.mark_invalid(&hash);
-                if let Some(sender) = self.senders.take(&hash) {
-                    self.punish_for_block(step, sender, hash, &reject);
-                }
+                cx.mark_invalid(&hash);
+                let sender = self.senders.take(&hash)?;
+                offence(cx.peers, sender, hash, &reject)
             }
         }
     }
 
-    /// The kernel has refused a block or header because of a mark that it has: on itself, or
-    /// on what it builds on.
-    pub(super) fn adopt_mark(&mut self, hash: &BlockHash, kind: RejectKind) {
-        let parent = self.tree.parent(hash).map(|parent| parent.hash);
-        match (kind, parent) {
-            (RejectKind::InvalidPrev, Some(parent)) => self.mark_invalid(&parent),
-            _ => self.mark_invalid(hash),
-        }
-    }
-
-    pub(super) fn mark_invalid(&mut self, hash: &BlockHash) {
-        if self.tree.contains(hash) && self.tree.mark_invalid(hash) > 0 {
-            self.tree_changed = true;
-            self.forget_invalid();
-            if self.tree.is_ancestor(hash, &self.announced) {
-                self.announced = self.tree.tip().hash;
-            }
-        }
-    }
-
-    fn block_rejected(
-        &mut self,
-        step: &mut Step,
-        hash: BlockHash,
-        reject: &Reject,
-        origin: Option<ConnId>,
-    ) {
+    fn refused(&mut self, cx: &mut Context<'_>, hash: BlockHash, reject: &Reject) {
         self.senders.take(&hash);
         match reject.kind {
             RejectKind::CachedInvalid | RejectKind::InvalidPrev => {
-                self.adopt_mark(&hash, reject.kind);
+                cx.adopt_mark(&hash, reject.kind);
             }
             // Bad data, unless a change has marked the hash.
-            RejectKind::Consensus | RejectKind::Mutated => self.want_again(&hash),
+            RejectKind::Consensus | RejectKind::Mutated => cx.want_again(&hash),
             // A verdict about a header is one about its hash. Only headers that keep the same
             // rules are stored, so that one of the two is wrong about them.
             RejectKind::InvalidHeader => {
-                if self.tree.contains(&hash) {
+                if cx.chain.tree().contains(&hash) {
                     tracing::error!(%hash, %reject, "the consensus engine refuses a header that Handfast holds for valid");
                 }
-                self.mark_invalid(&hash);
+                cx.mark_invalid(&hash);
             }
             // The headers before it went along with another block, which was refused.
             RejectKind::MissingPrev => {
-                self.give_again(&hash);
-                self.want_again(&hash);
+                cx.chain.give_again(&hash);
+                cx.want_again(&hash);
             }
             // Nothing is wrong with other blocks: no hold. It is tried again later; one
             // that is too new, when our clock allows it.
             RejectKind::TimeFuture | RejectKind::HeaderLowWork | RejectKind::Unknown => {
-                self.unlearn_for_now(step.now.mono, hash, reject.kind);
+                cx.unlearn_for_now(hash, reject.kind);
             }
         }
-        if let Some(origin) = origin {
-            self.punish_for_block(step, origin, hash, reject);
-        }
     }
 
-    fn punish_for_block(&mut self, step: &mut Step, id: ConnId, hash: BlockHash, reject: &Reject) {
-        let Some(peer) = self.peers.get(&id) else {
+    /// The engine has refused a header that no block needed yet. It refuses none that keeps the
+    /// rules, but for marks of its own that we do not know, and clocks that were set. Whether
+    /// it is held against its sender.
+    pub(super) fn header_refused(
+        &self,
+        cx: &mut Context<'_>,
+        hash: BlockHash,
+        reject: &Reject,
+    ) -> bool {
+        let for_good = matches!(
+            reject.kind,
+            RejectKind::Consensus
+                | RejectKind::InvalidHeader
+                | RejectKind::InvalidPrev
+                | RejectKind::CachedInvalid
+        );
+        if for_good {
+            cx.adopt_mark(&hash, reject.kind);
+        } else {
+            cx.chain.give_again(&hash);
+        }
+        if reject.kind == RejectKind::MissingPrev {
+            // What leads to it went along with a block that was refused.
+            return false;
+        }
+        if !for_good {
+            cx.unlearn_for_now(hash, reject.kind);
+        }
+        true
+    }
+
+    /// The peer, which may have left, has brought a new block.
+    fn report_useful(&mut self, cx: &mut Context<'_>, id: ConnId) {
+        if !cx.peers.is_live(id) {
             return;
-        };
-        if is_punished(reject.kind, !peer.direction.is_outgoing()) {
-            let reason = reject.reason.clone();
-            self.disconnect(step, id, DoneReason::InvalidBlock { hash, reason });
+        }
+        let now = cx.step.now.mono;
+        let last = self.useful.get(&id);
+        if last.is_none_or(|last| last.saturating_add(USEFUL_INTERVAL) <= now) {
+            self.useful.insert(id, now);
+            cx.step.effects.push(Effect::Useful { id });
+        }
+    }
+}
+
+/// What a peer pays for a block that was refused, if it is held against it.
+fn offence(peers: &Peers, id: ConnId, hash: BlockHash, reject: &Reject) -> Option<Offence> {
+    let peer = peers.get(id)?;
+    let reason = reject.reason.clone();
+    let punished = is_punished(reject.kind, !peer.is_dialled());
+    punished.then_some((id, DoneReason::InvalidBlock { hash, reason }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::header_sync::tests::introduction;
+    use crate::testing::chains::Blocks;
+    use crate::testing::kernel::reject;
+    use crate::time::Now;
+
+    const SENDER: ConnId = ConnId(1);
+
+    struct Alone {
+        chain: Chain,
+        peers: Peers,
+        known: KnownWork,
+        download: BlockDownload,
+        announcer: Announcer,
+        timers: Timers,
+        verdicts: Verdicts,
+    }
+
+    impl Alone {
+        /// A peer has shown `theirs`, whose headers we have.
+        fn with(ours: &Blocks, theirs: &Blocks) -> Self {
+            let mut tree = ours.tree();
+            for header in theirs.headers() {
+                tree.insert(header).expect("its parent is known");
+            }
+            let (mut peers, mut known) = (Peers::default(), KnownWork::default());
+            peers.added(&introduction(SENDER, crate::lifecycle::Direction::Inbound));
+            known.added(SENDER);
+            known.learn(&tree, SENDER, theirs.tip_hash());
+            let none = bitcoin::Work::from_be_bytes([0; 32]);
+            Self {
+                chain: Chain::new(tree, none),
+                peers,
+                known,
+                download: BlockDownload::default(),
+                announcer: Announcer::new(ours.tip_hash()),
+                timers: Timers::default(),
+                verdicts: Verdicts::default(),
+            }
+        }
+
+        fn act<T>(
+            &mut self,
+            seconds: u64,
+            act: impl FnOnce(&mut Verdicts, &mut Context<'_>) -> T,
+        ) -> (T, Vec<Effect>) {
+            let mono = Duration::from_secs(seconds);
+            let mut step = Step::new(Now { mono, unix: 0 });
+            let mut context = Context {
+                step: &mut step,
+                chain: &mut self.chain,
+                peers: &self.peers,
+                known: &mut self.known,
+                download: &mut self.download,
+                announcer: &mut self.announcer,
+                timers: &mut self.timers,
+            };
+            let answer = act(&mut self.verdicts, &mut context);
+            (answer, step.effects)
+        }
+
+        fn block(
+            &mut self,
+            hash: BlockHash,
+            outcome: &BlockOutcome,
+            changes: Vec<Change>,
+        ) -> Vec<Offence> {
+            let verdict = (outcome, changes);
+            let act = |verdicts: &mut Verdicts, cx: &mut Context<'_>| {
+                verdicts.block(cx, hash, verdict, None, Some(SENDER))
+            };
+            self.act(0, act).0
+        }
+
+        fn status(&self, hash: &BlockHash) -> Option<Status> {
+            Some(self.chain.tree().get(hash)?.status)
         }
     }
 
-    /// The block is to be had again, if it is not marked.
-    fn want_again(&mut self, hash: &BlockHash) {
-        if let Some(entry) = self.tree.get(hash)
-            && entry.status == Status::Header
-        {
-            self.download.put_back(entry.height, hash);
-        }
+    #[test]
+    fn bad_data_costs_its_sender_and_marks_no_hash() {
+        let ours = Blocks::new(5, 1);
+        let theirs = ours.fork(5, 2, 1);
+        let mut alone = Alone::with(&ours, &theirs);
+        let hash = theirs.at(6).hash;
+        let outcome = BlockOutcome::Rejected(reject(RejectKind::Consensus));
+        let offences = alone.block(hash, &outcome, vec![]);
+        assert!(matches!(
+            &offences[..],
+            [(SENDER, DoneReason::InvalidBlock { .. })]
+        ));
+        assert_eq!(alone.status(&hash), Some(Status::Header));
     }
 
-    /// The block could not be judged, and that is no peer's fault: it is fetched again
-    /// after a pause, so that trouble of ours does not become traffic.
-    fn hold(&mut self, now: Duration, hash: BlockHash, why: String) {
-        self.want_again(&hash);
-        self.download.hold_until(now + HOLD, why);
+    #[test]
+    fn the_sender_of_a_block_pays_once_when_it_is_found_invalid_only_later() {
+        let ours = Blocks::new(5, 1);
+        let theirs = ours.fork(5, 2, 1);
+        let mut alone = Alone::with(&ours, &theirs);
+        let (hash, next) = (theirs.at(6).hash, theirs.at(7).hash);
+        assert!(alone.block(hash, &BlockOutcome::Stored, vec![]).is_empty());
+        let invalid = || vec![Change::Invalid(hash, reject(RejectKind::Consensus))];
+        let offences = alone.block(next, &BlockOutcome::Duplicate, invalid());
+        assert_eq!(offences.len(), 1);
+        assert_eq!(alone.status(&hash), Some(Status::Invalid));
+        assert_eq!(alone.known.best(SENDER).map(|best| best.height), Some(5));
+        let offences = alone.block(next, &BlockOutcome::Duplicate, invalid());
+        assert!(offences.is_empty());
     }
 
-    /// The block's sender may still be connected.
-    fn tell_useful(&mut self, step: &mut Step, id: ConnId) {
-        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.leaving) else {
-            return;
-        };
-        let told = &mut peer.told_useful;
-        let again = |at: Duration| at.saturating_add(USEFUL_INTERVAL) <= step.now.mono;
-        if told.is_none_or(again) {
-            *told = Some(step.now.mono);
-            step.effects.push(Effect::Useful { id });
+    #[test]
+    fn a_header_that_lacks_its_parent_is_given_again_and_blames_nobody() {
+        let ours = Blocks::new(5, 1);
+        let theirs = ours.fork(5, 2, 1);
+        let mut alone = Alone::with(&ours, &theirs);
+        let hash = theirs.at(7).hash;
+        for (kind, blamed) in [
+            (RejectKind::MissingPrev, false),
+            (RejectKind::TimeFuture, true),
+            (RejectKind::InvalidPrev, true),
+        ] {
+            let refused = reject(kind);
+            let act = |verdicts: &mut Verdicts, cx: &mut Context<'_>| {
+                verdicts.header_refused(cx, hash, &refused)
+            };
+            assert_eq!(alone.act(0, act).0, blamed, "{kind:?}");
         }
+        assert!(alone.chain.tree().is_unsent(&theirs.at(6).hash));
+        assert_eq!(alone.status(&theirs.at(6).hash), Some(Status::Invalid));
+    }
+
+    #[test]
+    fn a_peer_that_brings_block_after_block_is_reported_once_in_ten_seconds() {
+        let ours = Blocks::new(5, 1);
+        let theirs = ours.fork(5, 2, 1);
+        let mut alone = Alone::with(&ours, &theirs);
+        let mut reported = Vec::new();
+        for second in 0..21 {
+            let act = |verdicts: &mut Verdicts, cx: &mut Context<'_>| {
+                verdicts.report_useful(cx, SENDER);
+            };
+            if !alone.act(second, act).1.is_empty() {
+                reported.push(second);
+            }
+        }
+        assert_eq!(reported, [0, 10, 20]);
+        alone.verdicts.removed(SENDER);
+        assert!(alone.verdicts.useful.is_empty());
     }
 }

@@ -48,12 +48,9 @@ use bitcoin::BlockHash;
 
 use crate::lifecycle::ConnId;
 use crate::text::passed;
+use crate::time::Now;
 
-use super::Effect;
-use super::comparable::WatchdogPlan;
-use super::known_work::FIRST_PROBE_PAUSE;
-use super::manager::{Step, SyncManager};
-use super::peer::Peer;
+use super::parts::Parts;
 use super::state::{Alarm, WatchdogState};
 
 /// Time between two checks while there are peers.
@@ -75,10 +72,11 @@ const STALE_INTERVALS: u32 = 3;
 const LOG_PAUSE: Duration = Duration::from_secs(600);
 
 /// See the module.
+///
+/// Invariant: it changes nothing but what it remembers itself. What it finds is acted upon by
+/// [`SyncManager`](super::SyncManager).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watchdog {
-    /// Monotonic; `None` without peers, so that a node alone is not woken.
-    next_check: Option<Duration>,
     /// What the last check found, and how many in a row did.
     suspicion: Option<(Kind, u32)>,
     progress: Progress,
@@ -114,24 +112,20 @@ enum Kind {
     StaleTip,
 }
 
-impl Kind {
-    /// Whether it is a bug of ours, to be repaired.
-    fn is_broken_guard(self) -> bool {
-        match self {
-            Self::RequestLost
-            | Self::NoSource
-            | Self::NothingAsked
-            | Self::AnnouncementForgotten
-            | Self::UselessSource
-            | Self::HeadersForgotten => true,
-            Self::Unserved | Self::Withheld | Self::AllSilent | Self::StaleTip => false,
-        }
-    }
+/// What is to be done about a finding, beside the wish for more peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Put sync on its feet.
+    Repair,
+    /// Ask all peers for headers.
+    AskEverybody,
+    /// Nothing is wrong with us.
+    MorePeers,
 }
 
 /// A kind of trouble with its particulars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finding {
+pub(super) enum Finding {
     RequestLost(BlockHash, ConnId),
     NoSource(ConnId),
     NothingAsked(ConnId, u32),
@@ -145,6 +139,19 @@ enum Finding {
 }
 
 impl Finding {
+    pub(super) fn remedy(self) -> Remedy {
+        match self.kind() {
+            Kind::RequestLost
+            | Kind::NoSource
+            | Kind::NothingAsked
+            | Kind::AnnouncementForgotten
+            | Kind::UselessSource
+            | Kind::HeadersForgotten => Remedy::Repair,
+            Kind::StaleTip => Remedy::AskEverybody,
+            Kind::Unserved | Kind::Withheld | Kind::AllSilent => Remedy::MorePeers,
+        }
+    }
+
     fn kind(self) -> Kind {
         match self {
             Self::RequestLost(..) => Kind::RequestLost,
@@ -211,50 +218,70 @@ impl fmt::Display for Finding {
 }
 
 impl Watchdog {
-    pub(super) fn next_check(&self) -> Option<Duration> {
-        self.next_check
-    }
-
-    pub(super) fn is_due(&self, now: Duration) -> bool {
-        self.next_check.is_some_and(|due| due <= now)
-    }
-
     /// A message about sync came from a peer.
     pub(super) fn hear(&mut self, now: Duration) {
         self.heard = now;
     }
 
     /// We were held up: nothing that was seen before proves anything now.
-    pub(super) fn pardon(&mut self, late: Duration) {
+    pub(super) fn extend_deadlines(&mut self, late: Duration) {
         self.suspicion = None;
         self.heard += late;
         self.progress.since += late;
     }
 
-    /// A peer has come.
+    /// A peer has come to a node that had none.
     pub(super) fn start(&mut self, now: Duration) {
-        if self.next_check.is_none() {
-            self.next_check = Some(now + CHECK);
+        self.suspicion = None;
+        self.heard = now;
+        self.progress.since = now;
+    }
+
+    /// Looks at the settled state. What is to be acted upon, if anything is.
+    pub(super) fn check(&mut self, parts: &Parts, now: Duration) -> Option<Finding> {
+        self.counts.checks += 1;
+        self.mark_progress(parts, now);
+        let Some(finding) = self.find(parts, now) else {
             self.suspicion = None;
-            self.heard = now;
-            self.progress.since = now;
+            return None;
+        };
+        let pause = match finding.remedy() {
+            Remedy::Repair => self.repaired.map(|at| at + REPAIR_PAUSE),
+            Remedy::AskEverybody | Remedy::MorePeers => self.sought.map(|at| at + SEEK_PAUSE),
+        };
+        let times = self.suspect(finding.kind());
+        if times < CHECKS_TO_ACT || pause.is_some_and(|until| now < until) {
+            return None;
         }
+        self.suspicion = None;
+        Some(finding)
     }
 
-    pub(super) fn state(&self) -> WatchdogState {
-        self.counts.clone()
-    }
-
-    /// All that its next check depends on, apart from peers and chain.
-    pub(super) fn plan(&self) -> WatchdogPlan {
-        WatchdogPlan {
-            next_check: self.next_check,
-            suspicion: self.suspicion.map(|(kind, times)| (kind as usize, times)),
-            heard: self.heard,
-            still: (self.progress.mark.is_some(), self.progress.since),
-            repaired: self.repaired,
-            sought: self.sought,
+    /// What was done about a finding.
+    pub(super) fn acted(&mut self, now: Now, finding: Finding, action: String) {
+        let reason = finding.to_string();
+        let first = self.is_first(finding.kind(), now.mono);
+        match finding.remedy() {
+            Remedy::Repair => {
+                self.counts.fired += 1;
+                self.repaired = Some(now.mono);
+                if first {
+                    tracing::warn!(reason, action, "watchdog: sync did not get on");
+                }
+            }
+            Remedy::AskEverybody | Remedy::MorePeers => {
+                self.counts.sought_peers += 1;
+                self.sought = Some(now.mono);
+                if first {
+                    tracing::info!(reason, action, "watchdog: looking for other peers");
+                }
+            }
         }
+        self.counts.last = Some(Alarm {
+            at: now.unix,
+            reason,
+            action,
+        });
     }
 
     /// How often this kind was found in a row, this time included.
@@ -268,147 +295,120 @@ impl Watchdog {
     }
 
     /// Whether this is to be logged, rather than repeated.
-    fn tells(&mut self, kind: Kind, now: Duration) -> bool {
-        let silent = self
-            .logged
-            .get(&kind)
-            .is_some_and(|at| now < *at + LOG_PAUSE);
-        if !silent {
+    fn is_first(&mut self, kind: Kind, now: Duration) -> bool {
+        let last = self.logged.get(&kind);
+        let first = last.is_none_or(|at| now >= *at + LOG_PAUSE);
+        if first {
             self.logged.insert(kind, now);
         }
-        !silent
-    }
-}
-
-impl SyncManager {
-    /// Looks, when it is time to. The step has settled. True when something was changed.
-    pub(super) fn watch(&mut self, step: &mut Step) -> bool {
-        let now = step.now.mono;
-        if !self.watchdog.is_due(now) {
-            return false;
-        }
-        self.watchdog.next_check = (!self.peers.is_empty()).then_some(now + CHECK);
-        self.watchdog.counts.checks += 1;
-        self.mark_progress(now);
-        let Some(finding) = self.find(now) else {
-            self.watchdog.suspicion = None;
-            return false;
-        };
-        let kind = finding.kind();
-        let pause = if kind.is_broken_guard() {
-            self.watchdog.repaired.map(|at| at + REPAIR_PAUSE)
-        } else {
-            self.watchdog.sought.map(|at| at + SEEK_PAUSE)
-        };
-        if self.watchdog.suspect(kind) < CHECKS_TO_ACT || pause.is_some_and(|until| now < until) {
-            return false;
-        }
-        self.watchdog.suspicion = None;
-        self.act(step, finding);
-        true
+        first
     }
 
     /// Notes since when the chain, its headers, and those that are only looked at stand still.
-    fn mark_progress(&mut self, now: Duration) {
-        let low_work = self
-            .peers
-            .values()
-            .filter_map(|peer| peer.headers.low_work.as_ref());
-        let looked_at = low_work.map(|low_work| {
-            let second = u64::from(low_work.redownloading());
-            second << 32 | u64::from(low_work.height())
-        });
+    fn mark_progress(&mut self, parts: &Parts, now: Duration) {
         // The furthest ever: to begin again and again is no progress.
-        let looked_at = looked_at.max().unwrap_or(0).max(self.watchdog.furthest);
-        self.watchdog.furthest = looked_at;
-        let mark = (
-            self.tree.tip().hash,
-            self.tree.best_header().hash,
-            looked_at,
-        );
-        if self.watchdog.progress.mark != Some(mark) {
-            self.watchdog.progress = Progress {
+        self.furthest = self.furthest.max(parts.headers.furthest_low_work());
+        let tree = parts.tree();
+        let mark = (tree.tip().hash, tree.best_header().hash, self.furthest);
+        if self.progress.mark != Some(mark) {
+            self.progress = Progress {
                 mark: Some(mark),
                 since: now,
             };
-            self.watchdog.suspicion = None;
+            self.suspicion = None;
         }
     }
+}
 
-    fn act(&mut self, step: &mut Step, finding: Finding) {
-        let now = step.now.mono;
-        let reason = finding.to_string();
-        let kind = finding.kind();
-        let action = match kind {
-            Kind::RequestLost
-            | Kind::NoSource
-            | Kind::NothingAsked
-            | Kind::AnnouncementForgotten
-            | Kind::UselessSource
-            | Kind::HeadersForgotten => self.repair(step, &reason),
-            Kind::StaleTip => {
-                self.ask_everybody(step);
-                "asked all for headers; more peers wanted".to_owned()
-            }
-            Kind::Unserved | Kind::Withheld | Kind::AllSilent => "more peers wanted".to_owned(),
-        };
-        if kind.is_broken_guard() {
-            self.watchdog.counts.fired += 1;
-            self.watchdog.repaired = Some(now);
-        } else {
-            self.watchdog.counts.sought_peers += 1;
-            self.watchdog.sought = Some(now);
-        }
-        step.effects.push(Effect::WantPeers);
-        if self.watchdog.tells(kind, now) {
-            if kind.is_broken_guard() {
-                tracing::warn!(reason, action, "watchdog: sync did not get on");
-            } else {
-                tracing::info!(reason, action, "watchdog: looking for other peers");
-            }
-        }
-        self.watchdog.counts.last = Some(Alarm {
-            at: step.now.unix,
-            reason,
-            action,
-        });
+/// What is shown and compared.
+impl Watchdog {
+    pub(super) fn state(&self) -> WatchdogState {
+        self.counts.clone()
     }
 
-    /// Puts sync on its feet without relying on what brought it down: requests that
-    /// nobody can answer are dropped, nobody counts as late, plans are made anew, another
-    /// source is chosen. `settle` then asks.
-    fn repair(&mut self, step: &mut Step, why: &str) -> String {
-        self.download.repair();
-        let mut owed = Vec::new();
-        for (id, peer) in &mut self.peers {
-            peer.known.probe_pause = FIRST_PROBE_PAUSE;
-            peer.known.next_probe = Duration::ZERO;
-            if peer.headers.unasked_announcement.take().is_some() {
-                owed.push(*id);
+    /// What it found last, by number, and how often in a row.
+    pub(super) fn suspicion(&self) -> Option<(usize, u32)> {
+        self.suspicion.map(|(kind, times)| (kind as usize, times))
+    }
+
+    /// When a message about sync last came, monotonic.
+    pub(super) fn heard(&self) -> Duration {
+        self.heard
+    }
+
+    /// Whether it has looked at the chain, and since when that stands still, monotonic.
+    pub(super) fn standstill(&self) -> (bool, Duration) {
+        (self.progress.mark.is_some(), self.progress.since)
+    }
+
+    /// When it last found what only a bug of ours can break, monotonic.
+    pub(super) fn repaired(&self) -> Option<Duration> {
+        self.repaired
+    }
+
+    /// When it last wanted other peers, monotonic.
+    pub(super) fn sought(&self) -> Option<Duration> {
+        self.sought
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handfast_wire::Network;
+
+    use super::super::SyncConfig;
+    use super::*;
+    use crate::sync::header_sync::tests::introduction;
+    use crate::testing::chains::Blocks;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A peer that has shown more than we have, and that nothing is asked of.
+    fn forgotten() -> (Parts, Watchdog) {
+        let config = SyncConfig::new(&Network::Regtest, None, 1);
+        let theirs = Blocks::new(5, 1);
+        let mut tree = Blocks::new(0, 0).tree();
+        for header in theirs.headers() {
+            tree.insert(header).expect("its parent is known");
+        }
+        let mut parts = Parts::new(config, tree);
+        let id = ConnId(1);
+        let intro = introduction(id, crate::lifecycle::Direction::Outbound);
+        parts.peers.added(&intro);
+        parts.known.added(id);
+        parts.known.learn(parts.chain.tree(), id, theirs.tip_hash());
+        let mut watchdog = Watchdog::default();
+        watchdog.start(secs(0));
+        (parts, watchdog)
+    }
+
+    #[test]
+    fn a_guard_must_be_found_broken_by_two_looks_in_a_row_and_is_repaired_once_a_minute() {
+        let (parts, mut watchdog) = forgotten();
+        let mut acted = Vec::new();
+        for look in 1..=20 {
+            let now = secs(look * 10);
+            if let Some(finding) = watchdog.check(&parts, now) {
+                assert_eq!(finding, Finding::NothingAsked(ConnId(1), 1));
+                assert_eq!(finding.remedy(), Remedy::Repair);
+                let now = Now { mono: now, unix: 0 };
+                watchdog.acted(now, finding, "nothing".into());
+                acted.push(look * 10);
             }
         }
-        for id in owed {
-            self.live(id).headers.ask = None;
-            self.ask_for_announced(step, id);
-        }
-        let before = self.sync_peer();
-        let can_lead = |id: &ConnId| self.peers.get(id).is_some_and(Peer::eligible);
-        let others = self
-            .peers
-            .iter()
-            .any(|(id, peer)| Some(*id) != before && peer.eligible());
-        match before.filter(can_lead) {
-            Some(id) if others => {
-                self.set_aside(step, id, "sync did not get on with it", true);
-            }
-            Some(_) | None => self.choose_source(step, why),
-        }
-        match (before, self.sync_peer()) {
-            (Some(before), Some(after)) if before != after => {
-                format!("replanned; source {before} -> {after}; more peers wanted")
-            }
-            (_, Some(source)) => format!("replanned; asked {source}; more peers wanted"),
-            (_, None) => "replanned; more peers wanted".to_owned(),
-        }
+        assert_eq!(acted, [20, 80, 140, 200]);
+        let state = watchdog.state();
+        assert_eq!((state.checks, state.fired, state.sought_peers), (20, 4, 0));
+    }
+
+    #[test]
+    fn time_in_which_we_were_held_up_begins_the_count_again() {
+        let (parts, mut watchdog) = forgotten();
+        assert_eq!(watchdog.check(&parts, secs(10)), None);
+        watchdog.extend_deadlines(secs(90));
+        assert_eq!(watchdog.check(&parts, secs(110)), None);
+        assert!(watchdog.check(&parts, secs(120)).is_some());
     }
 }

@@ -34,6 +34,7 @@
 mod budget;
 mod late;
 mod pace;
+mod pending;
 mod plan;
 mod request;
 mod state;
@@ -49,14 +50,15 @@ use handfast_wire::limits::MAX_PAYLOAD_BYTES;
 use crate::headers::{HeaderTree, Status};
 use crate::lifecycle::{ConnId, Direction};
 
-use super::peer::{Known, Peer};
-use super::submit::Pending;
+use super::known_work::{Known, KnownWork};
+use super::peers::{Peer, Peers};
 use budget::Budget;
 pub(super) use late::{DOWNLOAD_TIMEOUT, RETRY_PAUSE, STALL_PATIENCE};
 #[cfg(test)]
 use pace::Asked;
 pub(super) use pace::MAX_IN_FLIGHT;
 use pace::{Delivery, PeerDownload};
+pub(super) use pending::Pending;
 #[cfg(test)]
 pub(super) use plan::WINDOW;
 pub(super) use plan::{Plan, PlanId};
@@ -74,7 +76,8 @@ const MAX_COPIES_KEPT: usize = 4;
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) tree: &'a HeaderTree,
-    pub(super) peers: &'a BTreeMap<ConnId, Peer>,
+    pub(super) peers: &'a Peers,
+    pub(super) known: &'a KnownWork,
     /// Chains with less are not downloaded.
     pub(super) minimum_work: Work,
     /// Monotonic.
@@ -82,24 +85,31 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
+    fn serves_blocks(&self, id: ConnId) -> bool {
+        self.peers.get(id).is_some_and(Peer::serves_blocks)
+    }
+
     /// The end of the chain that this peer may be asked for blocks of: it has more work
     /// than ours.
     fn best(&self, id: ConnId) -> Option<Known> {
-        let peer = self.peers.get(&id).filter(|peer| peer.serves_blocks())?;
-        peer.known
-            .best
-            .filter(|best| best.work > self.tree.tip().work && best.work >= self.minimum_work)
+        let best = self.known.best(id).filter(|_| self.serves_blocks(id));
+        best.filter(|best| best.work > self.tree.tip().work && best.work >= self.minimum_work)
+    }
+
+    /// The lowest height that this peer keeps of the chain that it has shown.
+    fn lowest_kept(&self, id: ConnId) -> u32 {
+        let peer = self.peers.get(id);
+        peer.map_or(0, |peer| peer.lowest_kept(self.known.best(id)))
     }
 
     /// Whether the operator named this peer: it may be as slow as it is.
     fn is_manual(&self, id: ConnId) -> bool {
-        let peer = self.peers.get(&id);
-        peer.is_some_and(|peer| peer.direction == Direction::Manual)
+        let peer = self.peers.get(id);
+        peer.is_some_and(|peer| peer.direction() == Direction::Manual)
     }
 
     fn is_dialled(&self, id: ConnId) -> bool {
-        let peer = self.peers.get(&id);
-        peer.is_some_and(|peer| peer.direction.is_outgoing())
+        self.peers.is_dialled(id)
     }
 }
 
@@ -336,7 +346,7 @@ impl BlockDownload {
     /// A block was given to the kernel.
     pub(super) fn given_to_kernel(&mut self, height: u32, hash: BlockHash, pending: Pending) {
         self.take_out(height, &hash);
-        let bytes = pending.bytes;
+        let bytes = pending.bytes();
         self.budget.arrived(bytes, self.kernel_bytes);
         self.kernel_bytes += bytes;
         let before = self.with_kernel.insert(hash, pending);
@@ -347,10 +357,10 @@ impl BlockDownload {
     /// waits for the verdict about the first, unless [`MAX_COPIES_KEPT`] do already.
     pub(super) fn keep_copy(&mut self, id: ConnId, block: RawBlock) {
         let waiting = self.with_kernel.values();
-        if waiting.filter(|pending| pending.copy.is_some()).count() < MAX_COPIES_KEPT
+        if waiting.filter(|pending| pending.has_copy()).count() < MAX_COPIES_KEPT
             && let Some(pending) = self.with_kernel.get_mut(&block.hash)
         {
-            pending.copy.get_or_insert((id, block));
+            pending.keep_copy(id, block);
         }
     }
 
@@ -364,14 +374,10 @@ impl BlockDownload {
         &self.with_kernel
     }
 
-    pub(super) fn pending_mut(&mut self, hash: &BlockHash) -> Option<&mut Pending> {
-        self.with_kernel.get_mut(hash)
-    }
-
     /// The kernel gave its verdict about a block.
     pub(super) fn judged(&mut self, hash: &BlockHash) -> Option<Pending> {
         let pending = self.with_kernel.remove(hash);
-        self.kernel_bytes -= pending.as_ref().map_or(0, |pending| pending.bytes);
+        self.kernel_bytes -= pending.as_ref().map_or(0, Pending::bytes);
         // Had the kernel to wait because the budget kept us from asking?
         let more = self.plans.values().any(|plan| !plan.missing().is_empty());
         let by_bytes = self.limit() < MAX_OUTSTANDING;

@@ -6,7 +6,7 @@ use bitcoin::BlockHash;
 
 use crate::headers::{HeaderTree, Status};
 
-use super::super::peer::Known;
+use super::super::known_work::Known;
 
 /// Blocks beyond the last one without a gap that may be asked for. Core
 /// `BLOCK_DOWNLOAD_WINDOW`.
@@ -21,9 +21,9 @@ pub(in crate::sync) struct PlanId(pub(super) u64);
 /// The way to a block that a live peer has shown.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Plan {
-    pub(in crate::sync) target: Known,
+    target: Known,
     /// Height of the last block before the window; it and all before it are here.
-    pub(in crate::sync) base: u32,
+    base: u32,
     /// The blocks after it, in order.
     window: VecDeque<BlockHash>,
     /// Heights in the window that are neither here nor asked for.
@@ -44,6 +44,21 @@ impl Plan {
             window: VecDeque::new(),
             missing: BTreeSet::new(),
         }
+    }
+
+    /// The block that it leads to.
+    pub(in crate::sync) fn target(&self) -> Known {
+        self.target
+    }
+
+    /// The plan leads on to this block, which builds on its target.
+    pub(super) fn retarget(&mut self, target: Known) {
+        self.target = target;
+    }
+
+    /// Height of the last block before the window.
+    pub(in crate::sync) fn base(&self) -> u32 {
+        self.base
     }
 
     /// The height after the window.

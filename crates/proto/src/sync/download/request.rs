@@ -15,7 +15,6 @@ use bitcoin::BlockHash;
 
 use crate::lifecycle::ConnId;
 
-use super::super::peer::Peer;
 use super::pace::{Asked, MAX_IN_FLIGHT, PeerDownload};
 use super::plan::{Plan, PlanId};
 use super::{Action, BlockDownload, Flight, MAX_OUTSTANDING, View, late};
@@ -66,9 +65,9 @@ impl BlockDownload {
         let Some(main) = self.main_plan() else { return };
         for (id, peer) in &self.peers {
             let idle = peer.asked().is_empty() && !peer.is_stalling();
-            let lacks = peer.plan.is_none() || peer.reach < main.target.height;
-            if idle && lacks && view.peers.get(id).is_some_and(Peer::serves_blocks) {
-                actions.push(Action::Probe(*id, main.target.hash));
+            let lacks = peer.plan.is_none() || peer.reach < main.target().height;
+            if idle && lacks && view.serves_blocks(*id) {
+                actions.push(Action::Probe(*id, main.target().hash));
             }
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 
+use crate::headers::Entry;
 use crate::lifecycle::ConnId;
 use crate::time::earliest;
 
@@ -49,9 +50,17 @@ impl BlockDownload {
             let chosen = plans.filter(|(id, _)| !only_proven || proven.contains(id));
             chosen
                 .map(|(_, plan)| plan)
-                .max_by_key(|plan| plan.target.work)
+                .max_by_key(|plan| plan.target().work)
         };
         (best(true), best(false))
+    }
+
+    /// Blocks between our tip and the end of the chain that is being downloaded. One whose
+    /// blocks nobody gives does not count, or its headers would keep us silent.
+    pub(in crate::sync) fn blocks_behind(&self, tip: &Entry) -> u32 {
+        let plan = self.proven_plan().map(Plan::target);
+        plan.filter(|target| target.work > tip.work)
+            .map_or(0, |target| target.height.saturating_sub(tip.height).max(1))
     }
 
     pub(super) fn proven(&self) -> impl Iterator<Item = PlanId> {

@@ -2,7 +2,7 @@
 
 use crate::lifecycle::ConnId;
 
-use super::super::peer::Known;
+use super::super::known_work::Known;
 use super::pace::Asked;
 use super::plan::{Plan, PlanId};
 use super::{BlockDownload, View, wanted};
@@ -22,7 +22,7 @@ impl BlockDownload {
             let tip = view.tree.tip().work;
             let ids: Vec<PlanId> = self.plans.keys().copied().collect();
             for id in ids {
-                if self.plans[&id].target.work <= tip {
+                if self.plans[&id].target().work <= tip {
                     self.drop_plan(id);
                 }
             }
@@ -45,7 +45,7 @@ impl BlockDownload {
         let (before, reached) = (peer.plan.take(), peer.reach);
         if let Some(best) = view.best(id) {
             let plan = self.plan_to(view, best);
-            let floor = view.peers[&id].lowest_kept();
+            let floor = view.lowest_kept(id);
             let peer = self.peers.get_mut(&id).expect("looked up above");
             (peer.plan, peer.reach, peer.floor) = (Some(plan), best.height, floor);
             if before != Some(plan) || best.height > reached {
@@ -79,7 +79,7 @@ impl BlockDownload {
     fn plan_to(&mut self, view: &View<'_>, best: Known) -> PlanId {
         let tree = view.tree;
         let leads_there = |plan: &Plan| {
-            let to = plan.target;
+            let to = plan.target();
             best.height <= to.height && tree.is_ancestor(&best.hash, &to.hash)
         };
         let plans = self.plans.iter();
@@ -87,7 +87,7 @@ impl BlockDownload {
             return *id;
         }
         let goes_on = |plan: &Plan| {
-            let from = plan.target;
+            let from = plan.target();
             from.height < best.height && tree.is_ancestor(&from.hash, &best.hash)
         };
         let longer = plans.clone().find(|(_, plan)| goes_on(plan));
@@ -102,7 +102,7 @@ impl BlockDownload {
         };
         let is_wanted = wanted(&self.flights, &self.with_kernel);
         let plan = self.plans.get_mut(&id).expect("found or made above");
-        plan.target = best;
+        plan.retarget(best);
         plan.advance(tree, &is_wanted);
         id
     }
@@ -113,7 +113,7 @@ impl BlockDownload {
         let Some(plan) = self.plans.get(&id) else {
             return;
         };
-        let target = plan.target.height;
+        let target = plan.target().height;
         let leads_on = |peer: &super::PeerDownload| peer.plan == Some(id) && peer.reach >= target;
         if reach >= target && !self.peers.values().any(leads_on) {
             // Nobody has shown its end any more: those that are left have shorter ways.

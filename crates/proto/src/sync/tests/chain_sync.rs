@@ -4,7 +4,7 @@ use handfast_wire::{Message, Network};
 
 use crate::lifecycle::{ConnId, Direction, DoneReason};
 
-use super::super::chain_sync::{ChainSync, MAX_PROTECTED};
+use super::super::chain_sync::MAX_PROTECTED;
 use super::super::{Phase, SyncConfig};
 use super::chains::Blocks;
 use super::secs;
@@ -41,9 +41,9 @@ fn a_dialled_peer_that_stays_behind_is_asked_once_more_and_goes_after_22_minutes
         state.peers[0]
     );
     world.run(secs(25));
-    let asked = |world: &World| match world.node.peers[&lags].chain_sync {
-        ChainSync::Behind(behind) => behind.asked,
-        ChainSync::Level | ChainSync::Protected => false,
+    let asked = |world: &World| {
+        let behind = world.node.parts.chain_sync.behind(lags);
+        behind.is_some_and(|(_, asked)| asked)
     };
     assert!(asked(&world));
     let parent = chain.at(19).hash;
@@ -72,10 +72,7 @@ fn a_peer_that_is_level_or_catches_up_stays() {
     let level = add(&mut world, &chain, Direction::Outbound);
     let late = add(&mut world, &behind, Direction::Outbound);
     world.run(secs(19 * MINUTE));
-    assert!(matches!(
-        world.node.peers[&late].chain_sync,
-        ChainSync::Behind(_)
-    ));
+    assert!(world.node.parts.chain_sync.behind(late).is_some());
     world.set_chain(late, &chain);
     world.message(late, Message::Headers(chain.headers()[15..].to_vec()));
     world.run(secs(120 * MINUTE));

@@ -49,7 +49,7 @@ fn blocks_come_from_all_peers_that_have_them_from_the_first_batch_of_headers_on(
 fn nothing_is_asked_beyond_the_window() {
     let chain = Blocks::new(4_000, 1);
     let mut world = World::new();
-    world.node.download.expect_blocks_of(256);
+    world.node.parts.download.expect_blocks_of(256);
     let quick = Behaviour {
         latency: Duration::from_micros(10),
         ..Behaviour::default()
@@ -63,7 +63,7 @@ fn nothing_is_asked_beyond_the_window() {
     world.add_as(&chain, Direction::Outbound, quick);
     world.run(Duration::from_millis(290));
     assert_eq!(
-        world.node.download.asked_of(keeps).len(),
+        world.node.parts.download.asked_of(keeps).len(),
         1,
         "it has delivered none"
     );
@@ -125,7 +125,7 @@ fn the_block_of_a_lost_peer_is_asked_of_another_in_the_same_step() {
     let first = world.add_as(&chain, Direction::Outbound, mute);
     let second = world.add(&chain);
     world.run(Duration::from_millis(250));
-    assert_eq!(world.node.download.asked_of(first).len(), 1);
+    assert_eq!(world.node.parts.download.asked_of(first).len(), 1);
     let before = world.requests.len();
     world.leave(first);
     let again: Vec<_> = world.requests[before..]
@@ -171,7 +171,7 @@ fn a_late_block_that_still_comes_clears_its_sender() {
     world.sync_to(&chain, secs(20));
     world.run(secs(120));
     assert!(world.ended.is_empty(), "{:?}", world.ended);
-    assert!(!world.node.download.is_stalling(late));
+    assert!(!world.node.parts.download.is_stalling(late));
 }
 
 #[test]
@@ -294,17 +294,17 @@ fn the_budget_grows_when_the_kernel_waits_and_shrinks_when_blocks_do() {
     quick.kernel_time = Duration::from_millis(1);
     quick.add(&chain);
     quick.sync_to(&chain, secs(60));
-    let least = World::new().node.download.budget_mut().bytes();
-    let grown = *quick.node.download.budget_mut();
+    let least = World::new().node.parts.download.budget_mut().bytes();
+    let grown = *quick.node.parts.download.budget_mut();
     assert!(grown.bytes() > least, "the kernel had to wait");
 
     let mut slow = World::new();
-    *slow.node.download.budget_mut() = grown;
+    *slow.node.parts.download.budget_mut() = grown;
     slow.kernel_time = Duration::from_millis(500);
     slow.add(&chain);
     slow.sync_to(&chain, secs(60));
     assert!(
-        slow.node.download.budget_mut().bytes() < grown.bytes(),
+        slow.node.parts.download.budget_mut().bytes() < grown.bytes(),
         "blocks had to wait"
     );
 }
@@ -495,12 +495,12 @@ fn time_in_which_we_did_not_look_is_no_fault_of_a_peer() {
     assert_eq!(world.requests.len(), before);
     for id in [late_id, other] {
         assert_eq!(world.reason(id), None);
-        assert!(!world.node.download.is_stalling(id));
+        assert!(!world.node.parts.download.is_stalling(id));
     }
-    assert_eq!(world.node.download.overdue(), None);
+    assert_eq!(world.node.parts.download.overdue(), None);
     // From now on the time counts.
     world.run(secs(9));
-    let late = |id: &ConnId| world.node.download.is_stalling(*id);
+    let late = |id: &ConnId| world.node.parts.download.is_stalling(*id);
     assert!([late_id, other].iter().any(late));
 }
 

@@ -172,7 +172,7 @@ fn a_bad_copy_of_a_block_costs_those_that_wait_behind_it_nothing() {
     world.run_until("the bad copy is found", secs(30), |world| {
         world.reason(bad).is_some()
     });
-    let waits = world.node.download.with_kernel().len();
+    let waits = world.node.parts.download.with_kernel().len();
     world.sync_to(&chain, secs(100));
     assert_eq!(world.reason(good), None);
     let of_good = world
@@ -226,7 +226,7 @@ fn a_slow_peer_that_the_operator_named_stays_beside_a_quick_one() {
     };
     let named = world.add_as(&chain, Direction::Manual, Behaviour::default());
     world.run_until("it has shown the chain", secs(5), |world| {
-        world.node.peers[&named].known.best.is_some()
+        world.node.parts.known.best(named).is_some()
     });
     world.remotes.get_mut(&named).unwrap().behaviour = slow;
     world.add(&chain);

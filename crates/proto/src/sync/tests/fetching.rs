@@ -86,7 +86,7 @@ fn asking_another_peer_takes_the_request_back_from_the_first() {
     let second = world.add(&side);
     world.input(Input::Fetch { id: first, hash });
     world.input(Input::Fetch { id: second, hash });
-    assert!(world.node.download.asked_of(first).is_empty());
+    assert!(world.node.parts.download.asked_of(first).is_empty());
     world.run(secs(1));
     let entry = world.node.tree().get(&hash).expect("it is known");
     assert_eq!(entry.status, Status::Stored);

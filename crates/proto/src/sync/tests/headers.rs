@@ -179,7 +179,7 @@ fn a_peer_set_aside_that_answers_after_all_is_the_source_at_once_when_there_is_n
     let late = world.add_as(&chain, Direction::Inbound, silent());
     let other = world.add_as(&chain, Direction::Inbound, Behaviour::default());
     world.run_until("the first is set aside", secs(125), |world| {
-        world.node.peers[&late].headers.aside.is_some()
+        world.node.parts.headers.cool_down_of(late).is_some()
     });
     world.leave(other);
     assert_eq!(world.node.sync_peer(), None);
@@ -191,7 +191,7 @@ fn a_peer_set_aside_that_answers_after_all_is_the_source_at_once_when_there_is_n
     let late = world.add_as(&chain, Direction::Inbound, silent());
     let other = world.add_as(&chain, Direction::Inbound, silent());
     world.run_until("the first is set aside", secs(125), |world| {
-        world.node.peers[&late].headers.aside.is_some()
+        world.node.parts.headers.cool_down_of(late).is_some()
     });
     world.leave(other);
     assert_eq!(world.node.sync_peer(), None);
@@ -276,7 +276,7 @@ fn headers_on_an_invalid_block_end_the_connection_inbound_too() {
     let bad = good.fork(5, 8, 2);
     let mut world = World::new();
     // The kernel is given headers that no block needs, and refuses one.
-    world.node.config.assumes_valid = true;
+    world.node.parts.config.assumes_valid = true;
     world
         .kernel
         .bad_headers
@@ -349,12 +349,9 @@ fn a_flood_of_low_work_headers_leaves_the_tree_and_an_honest_sync_alone() {
         let id = world.add_as(&Blocks::new(0, 0), Direction::Inbound, silent());
         world.message(id, Message::Headers(cheap.clone()));
     }
-    let following = world
-        .node
-        .peers
-        .values()
-        .filter(|peer| peer.headers.low_work.is_some())
-        .count();
+    let headers = &world.node.parts.headers;
+    let ids = world.node.ids().into_iter();
+    let following = ids.filter(|id| headers.low_work_of(*id).is_some()).count();
     assert!(following <= 6, "memory is bounded: {following}");
     world.sync_to(&honest, secs(60));
     assert_eq!(world.node.tree().len(), 3_101);
@@ -406,10 +403,10 @@ fn the_answer_to_a_probe_is_not_taken_for_the_end_of_the_headers() {
     world.run(secs(1));
     // The other was probed for block 2,000 and answered with its one header.
     assert_eq!(
-        world.node.peers[&other].known.best.map(|best| best.height),
+        world.node.parts.known.best(other).map(|best| best.height),
         Some(2_000)
     );
-    assert!(!world.node.peers[&other].headers.ended);
+    assert!(!world.node.parts.headers.has_ended(other));
     assert_eq!(world.node.sync_peer(), Some(source));
     // It takes over when the source keeps silent.
     world.sync_to(&chain, secs(10));

@@ -171,7 +171,7 @@ fn of_a_late_peer_it_is_said_that_others_are_asked_only_while_there_are_others()
     };
     let only = world.add_as(&chain, Direction::Outbound, withholds());
     world.run_until("it is asked", secs(5), |world| {
-        !world.node.download.asked_of(only).is_empty()
+        !world.node.parts.download.asked_of(only).is_empty()
     });
     let what = |world: &World| world.node.state(world.now).next_deadline.unwrap().what;
     let alone = format!("{only} is disconnected unless it delivers a block");
@@ -233,7 +233,7 @@ fn passes_to_the_second(
     let asked = world.sent.iter().any(|(at, to, message)| {
         *at == world.now.mono && *to == second && matches!(message, Message::GetHeaders(_))
     });
-    let is_asked = world.node.peers[&second].headers.ask.is_some();
+    let is_asked = world.node.parts.headers.ask_of(second).is_some();
     assert!(
         asked || is_asked,
         "the second is asked by the end of the step"
@@ -343,7 +343,7 @@ fn a_source_whose_chain_is_poor_changing_or_old_passes_to_the_next_in_the_same_s
     let first = world.add(&chain);
     let second = world.add_as(&chain, Direction::Inbound, silent());
     world.run_until("the second download", secs(5), |world| {
-        let low_work = world.node.peers[&first].headers.low_work.as_ref();
+        let low_work = world.node.parts.headers.low_work_of(first);
         low_work.is_some_and(|low_work| low_work.redownloading())
     });
     world.set_chain(first, &chain.fork(3_000, 4_500, 2));

@@ -13,6 +13,7 @@ mod serving;
 mod strangers;
 mod stuck;
 mod submitting;
+mod timers;
 mod verdicts;
 mod watchdog;
 mod world;

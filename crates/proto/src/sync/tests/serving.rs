@@ -132,9 +132,14 @@ fn a_branch_that_never_was_active_is_not_served() {
     let (mut world, id) = serving(&chain);
     let beside = chain.fork(15, 3, 2);
     for header in &beside.headers()[15..] {
-        world.node.tree.insert(*header).unwrap();
+        world.node.parts.chain.tree_mut().insert(*header).unwrap();
     }
-    world.node.tree.mark_stored(&beside.at(16).hash);
+    world
+        .node
+        .parts
+        .chain
+        .tree_mut()
+        .mark_stored(&beside.at(16).hash);
     let item = Inventory::WitnessBlock(beside.at(16).hash);
     world.message(id, Message::GetData(vec![item]));
     assert_eq!(world.sent_to_peer(id), [&Message::NotFound(vec![item])]);
@@ -148,7 +153,7 @@ fn a_queue_beyond_the_limit_is_not_found_rather_than_kept() {
     for _ in 0..2 {
         world.message(id, Message::GetData(vec![item; 50_000]));
     }
-    assert_eq!(world.node.peers[&id].serving.queue.len(), 50_000);
+    assert_eq!(world.node.parts.serving.queued(id), 50_000);
     let Message::NotFound(lacking) = world.sent_to_peer(id)[0].clone() else {
         panic!()
     };
@@ -178,12 +183,9 @@ fn while_others_have_much_queued_a_peer_may_have_as_much_as_one_getblocks_tells(
         let id = world.add_as(&chain, Direction::Inbound, Behaviour::default());
         world.message(id, Message::GetData(vec![item; 50_000]));
     }
-    let queues = world
-        .node
-        .peers
-        .values()
-        .map(|peer| peer.serving.queue.len());
-    let queues: Vec<usize> = queues.collect();
+    let ids = world.node.ids().into_iter();
+    let queued = |id| world.node.parts.serving.queued(id);
+    let queues: Vec<usize> = ids.map(queued).collect();
     assert_eq!(queues.iter().filter(|queued| **queued > 600).count(), 5);
     assert!(queues.iter().sum::<usize>() < 260_000, "{queues:?}");
 }

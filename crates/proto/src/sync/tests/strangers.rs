@@ -85,7 +85,7 @@ fn bad_data_that_comes_first_does_not_make_us_drop_the_good_copy_behind_it() {
     world.kernel_time = Duration::from_millis(50);
     let honest = world.add(&chain);
     world.run(Duration::from_millis(7));
-    assert!(world.node.download.is_in_flight(&chain.tip_hash()));
+    assert!(world.node.parts.download.is_in_flight(&chain.tip_hash()));
     let stranger = world.add_as(&old, Direction::Inbound, Behaviour::default());
     let bad = forge(chain.at(21), Data::Mutated);
     world.message(stranger, Message::Block(bad));
@@ -268,7 +268,7 @@ fn a_new_block_that_many_announce_and_keep_is_had_of_the_one_that_gives_it_withi
             old.clone()
         };
         let mut world = World::with(&begin, config());
-        world.node.download.expect_blocks_of(1_000);
+        world.node.parts.download.expect_blocks_of(1_000);
         let ids: Vec<ConnId> = (0..strangers)
             .map(|_| world.add_as(&old, Direction::Inbound, withholds()))
             .collect();
@@ -292,17 +292,18 @@ fn a_new_block_that_many_announce_and_keep_is_had_of_the_one_that_gives_it_withi
 fn a_block_left_out_of_an_answer_is_asked_of_another_as_soon_as_the_next_one_comes() {
     let chain = Blocks::new(40, 1);
     let mut world = World::new();
-    world.node.download.expect_blocks_of(1_000);
+    world.node.parts.download.expect_blocks_of(1_000);
     let first = world.add_as(&chain, Direction::Outbound, Behaviour::default());
     world.run_until("several in flight", secs(1), |world| {
-        world.node.download.asked_of(first).len() >= 2
+        world.node.parts.download.asked_of(first).len() >= 2
     });
     let other = world.add_as(&chain, Direction::Outbound, Behaviour::default());
     world.run_until("the other has delivered", secs(1), |world| {
-        world.remotes[&other].blocks_served > 0 && world.node.download.asked_of(first).len() >= 2
+        world.remotes[&other].blocks_served > 0
+            && world.node.parts.download.asked_of(first).len() >= 2
     });
     world.remotes.get_mut(&first).unwrap().behaviour = withholds();
-    let asked = world.node.download.asked_of(first).to_vec();
+    let asked = world.node.parts.download.asked_of(first).to_vec();
     let (left_out, sent) = (asked[0], asked[1]);
     let at = world.requests.len();
     let block = chain.at(sent.height).clone();
@@ -310,7 +311,7 @@ fn a_block_left_out_of_an_answer_is_asked_of_another_as_soon_as_the_next_one_com
     let again = world.requests[at..]
         .iter()
         .any(|(_, id, hash)| *id == other && *hash == left_out.hash);
-    let in_flight = world.node.download.is_in_flight(&left_out.hash);
+    let in_flight = world.node.parts.download.is_in_flight(&left_out.hash);
     assert!(again || !in_flight, "nobody waits for it any longer");
     world.sync_to(&chain, secs(2));
 }
@@ -431,7 +432,7 @@ fn a_peer_that_goes_over_to_another_chain_is_asked_for_that_though_it_keeps_a_bl
     let mut world = World::with(&old, config());
     let id = world.add_as(&kept, Direction::Inbound, withholds());
     world.run(secs(5));
-    assert_eq!(world.node.download.asked_of(id).len(), 1);
+    assert_eq!(world.node.parts.download.asked_of(id).len(), 1);
     world.remotes.get_mut(&id).unwrap().behaviour = Behaviour::default();
     world.set_chain(id, &other);
     announce(&mut world, id, &other, 20);

@@ -163,7 +163,7 @@ fn a_block_submitted_while_a_peer_is_asked_for_it_is_asked_of_nobody() {
     let id = world.add_as(&chain, Direction::Outbound, mute);
     world.run(secs(1));
     let is_asked = |world: &World, height| {
-        let asked = world.node.download.asked_of(id).iter();
+        let asked = world.node.parts.download.asked_of(id).iter();
         asked.clone().any(|asked| asked.height == height)
     };
     assert!(is_asked(&world, 1));

@@ -122,7 +122,7 @@ fn a_peer_on_an_invalid_branch_still_gives_the_blocks_before_it() {
     let bad = good.fork(38, 10, 2);
     let mut world = World::new();
     // The kernel is given headers that no block needs, and refuses one.
-    world.node.config.assumes_valid = true;
+    world.node.parts.config.assumes_valid = true;
     world
         .kernel
         .bad_headers
@@ -193,7 +193,7 @@ fn a_block_that_is_too_new_for_the_kernel_holds_up_nothing_else() {
     let other = world.add(&honest);
     world.run(secs(1));
     let hash = too_new.at(21).hash;
-    assert!(world.node.download.with_kernel().contains_key(&hash));
+    assert!(world.node.parts.download.with_kernel().contains_key(&hash));
     let verdict = KernelEvent::BlockChecked {
         hash,
         outcome: BlockOutcome::Rejected(reject(RejectKind::TimeFuture)),
@@ -203,7 +203,7 @@ fn a_block_that_is_too_new_for_the_kernel_holds_up_nothing_else() {
         busy: Duration::ZERO,
     };
     world.input(Input::Kernel(verdict));
-    assert!(world.node.download.hold().is_none());
+    assert!(world.node.parts.download.hold().is_none());
     assert_eq!(world.reason(ahead), None, "a clock may be wrong");
     let asked = |world: &World, hash| {
         world

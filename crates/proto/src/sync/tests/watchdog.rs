@@ -7,6 +7,7 @@ use handfast_wire::Network;
 
 use crate::lifecycle::{ConnId, Direction};
 
+use super::super::timers::SyncTimer;
 use super::super::{Phase, SyncConfig};
 use super::chains::Blocks;
 use super::secs;
@@ -53,7 +54,7 @@ fn about_to_download(peers: usize) -> (World, Blocks, Vec<ConnId>) {
 
 /// Nothing is asked of anybody, and nothing is known to be missing.
 fn forget_requests(world: &mut World) {
-    world.node.download.forget_requests();
+    world.node.parts.download.forget_requests();
 }
 
 #[track_caller]
@@ -92,7 +93,7 @@ fn the_only_peer_is_asked_again_rather_than_set_aside_for_a_forgotten_block() {
 #[test]
 fn blocks_asked_of_a_connection_that_is_gone_are_asked_of_another() {
     let (mut world, chain, _) = about_to_download(2);
-    world.node.download.ask_nobody(ConnId(999));
+    world.node.parts.download.ask_nobody(ConnId(999));
     world.sync_to(&chain, secs(21));
     fired_for(&world, "peer 999, which cannot answer");
 }
@@ -104,7 +105,7 @@ fn peers_that_count_as_late_with_what_nobody_is_asked_for_are_asked_again() {
     let now = world.now.mono;
     for id in &ids {
         let hash = chain.at(101).hash;
-        world.node.download.make_late(*id, now, 101, hash);
+        world.node.parts.download.make_late(*id, now, 101, hash);
     }
     world.sync_to(&chain, secs(45));
     fired_for(&world, "has block 101");
@@ -118,7 +119,7 @@ fn a_source_that_is_on_its_way_out_is_replaced() {
     let second = world.add(&chain);
     world.sync_to(&chain, secs(1));
     world.may_fire = true;
-    world.node.peers.get_mut(&first).unwrap().leaving = true;
+    world.node.parts.peers.forget_to_disconnect(first);
     assert_eq!(world.node.sync_peer(), Some(first));
     world.run(secs(21));
     fired_for(&world, "peer 1 could be the source and there is none");
@@ -134,7 +135,7 @@ fn a_node_that_forgot_to_ask_for_news_asks_though_no_timer_was_left() {
     world.may_fire = true;
     // Past the first deadlines, which would wake it.
     world.run(secs(61));
-    world.node.headers.next_tip_check = None;
+    world.node.parts.timers.stop(&SyncTimer::TipCheck);
     let longer = chain.fork(10, 2, 1);
     world.set_chain(id, &longer);
     let took = world.sync_to(&longer, secs(150));
@@ -199,8 +200,8 @@ fn a_stale_tip_makes_the_node_ask_everybody_and_look_for_other_peers() {
     world.run(secs(26));
     assert_eq!(world.wanted_peers.len(), 1);
     let now = world.now.mono;
-    for peer in world.node.peers.values() {
-        assert!(now - peer.headers.last_asked < secs(30));
+    for id in world.node.ids() {
+        assert!(now - world.node.parts.headers.last_asked(id) < secs(30));
     }
     let last = world.node.state(world.now).watchdog.last.unwrap();
     assert!(last.reason.contains("no new block for 30m "), "{last:?}");

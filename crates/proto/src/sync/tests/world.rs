@@ -14,7 +14,6 @@ use crate::headers::HeaderTree;
 use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 use crate::time::Now;
 
-use super::super::peer::Peer;
 use super::super::{Effect, Input, SubmitResult, SyncConfig, SyncManager};
 use super::chains::Blocks;
 use super::kernel::Kernel;
@@ -359,7 +358,7 @@ impl World {
     }
 
     fn check(&mut self) {
-        let outstanding = self.node.download.outstanding();
+        let outstanding = self.node.parts.download.outstanding();
         self.most_outstanding = self.most_outstanding.max(outstanding);
         let state_ids = self.node.ids();
         for (id, remote) in &self.remotes {
@@ -369,14 +368,12 @@ impl World {
                 "L3: the table has the live peers"
             );
         }
-        let in_flight = self.node.download.in_flight();
+        let in_flight = self.node.parts.download.in_flight();
         let mut ahead = false;
-        for (id, peer) in &self.node.peers {
-            assert!(self.node.download.asked_of(*id).len() <= 16);
-            let more = peer
-                .known
-                .best
-                .is_some_and(|best| best.work > self.node.tree.tip().work);
+        for (id, peer) in self.node.parts.peers.iter() {
+            assert!(self.node.parts.download.asked_of(id).len() <= 16);
+            let best = self.node.parts.known.best(id);
+            let more = best.is_some_and(|best| best.work > self.node.tree().tip().work);
             ahead |= peer.serves_blocks() && more;
         }
         if !ahead || outstanding > 0 || in_flight > 0 {
@@ -405,11 +402,12 @@ impl World {
         if self.may_fire {
             return;
         }
-        let eligible = self.node.peers.values().any(Peer::eligible);
+        let (peers, headers) = (&self.node.parts.peers, &self.node.parts.headers);
+        let eligible = headers.eligible_ids(peers).next().is_some();
         let source = self.node.sync_peer();
         assert_eq!(source.is_some(), eligible, "S3: {source:?}");
         assert!(
-            source.is_none_or(|id| self.node.peers[&id].eligible()),
+            source.is_none_or(|id| headers.is_eligible(peers, id)),
             "S3: {source:?} is live and not set aside"
         );
     }

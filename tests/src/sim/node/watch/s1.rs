@@ -55,6 +55,7 @@ impl Running {
                 }
             }
             KernelEvent::BlockChecked {
+                hash,
                 outcome,
                 origin,
                 changes,
@@ -71,6 +72,12 @@ impl Running {
                     }
                     // Our own trouble: it pauses, and says so.
                     BlockOutcome::Failed(_) => engine.trouble(self.host.node, engine.now),
+                    // The word about a mark that the engine has: on what the block builds on,
+                    // or on what that builds on.
+                    BlockOutcome::Rejected(reject) if reject.kind == RejectKind::InvalidPrev => {
+                        let parent = self.sync.tree().parent(hash);
+                        self.watch.refused.extend(parent.map(|parent| parent.hash));
+                    }
                     _ => {}
                 }
             }
