@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `Chain` | `chain` | the header tree, and whether initial block download goes on |
 //! | `Peers` | `peers` | the admitted peers, and whose disconnection was ordered |
-//! | `HeaderSync` | `header_sync` | whom to ask for headers, and what becomes of `headers` messages (`batch`, `low_work`) and of silence (`late`) |
+//! | `HeaderSync` | `header_sync` | whom to ask for headers (`ask`), and what becomes of `headers` messages (`batch`, `low_work`) and of silence (`late`) |
 //! | `KnownWork` | `known_work` | which block each peer has shown to have, and probing for it |
 //! | `BlockDownload` | `download` | which block to ask of whom |
 //! | `EngineHeaders` | `engine_headers` | headers on their way to the engine, with the blocks that need them |

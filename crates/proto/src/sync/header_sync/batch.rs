@@ -12,7 +12,8 @@ use crate::lifecycle::{ConnId, DoneReason};
 use super::super::chain::first_from_the_future;
 use super::super::known_work::Probe;
 use super::super::{Reject, RejectKind};
-use super::{Ask, Context, HeaderSync, HeadersAsk, SyncConfig, put_off_tip_check};
+use super::ask::put_off_tip_check;
+use super::{Ask, Context, HeaderSync, HeadersAsk, SyncConfig};
 
 /// What a `headers` message is the answer to.
 #[derive(Clone, Copy, Debug)]

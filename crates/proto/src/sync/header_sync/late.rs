@@ -6,7 +6,8 @@ use crate::headers::HeaderTree;
 use crate::lifecycle::{ConnId, Direction, DoneReason};
 use crate::time::Now;
 
-use super::{Ask, Context, HeaderSync, HeadersAsk, SyncConfig, SyncTimer, put_off_tip_check};
+use super::ask::put_off_tip_check;
+use super::{Ask, Context, HeaderSync, HeadersAsk, SyncConfig, SyncTimer};
 
 /// Time for a source to bring all headers, beside [`SYNC_PER_HEADER`]. Core
 /// `HEADERS_DOWNLOAD_TIMEOUT_BASE`.

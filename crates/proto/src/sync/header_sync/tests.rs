@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message_blockdata::Inventory;
-use handfast_wire::Network;
+use handfast_wire::{Message, Network};
 
 use crate::lifecycle::{Direction, Introduction};
 use crate::testing::chains::Blocks;
