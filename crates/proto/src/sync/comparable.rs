@@ -34,7 +34,7 @@ pub struct SyncLifecycle {
 
 /// Everything on which header sync decides while no header, block or kernel event comes:
 /// two machines on the same tree that agree in it and in
-/// [`SyncLifecycle`](super::SyncLifecycle) treat `Added`, `Done`, an empty or broken
+/// [`SyncLifecycle`] treat `Added`, `Done`, an empty or broken
 /// `headers` and `Tick` alike.
 ///
 /// For a model checker, which must tell states apart. Left out is what is only shown

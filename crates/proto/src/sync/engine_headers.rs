@@ -54,3 +54,41 @@ impl EngineHeaders {
         self.waiting
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::Work;
+    use handfast_wire::Network;
+
+    use super::*;
+    use crate::headers::PowParams;
+    use crate::testing::chains::Blocks;
+    use crate::time::Now;
+
+    #[test]
+    fn four_batches_wait_at_most_and_each_header_is_given_once() {
+        let blocks = Blocks::new(9_000, 1);
+        let none = Work::from_be_bytes([0; 32]);
+        let mut chain = Chain::new(Blocks::new(0, 0).tree(), none);
+        let (headers, pow) = (blocks.headers(), PowParams::for_network(&Network::Regtest));
+        let hashes: Vec<BlockHash> = headers.iter().map(Header::block_hash).collect();
+        let now = Now {
+            unix: u32::MAX,
+            ..Now::default()
+        };
+        assert_eq!(chain.accept(&pow, now, &headers, &hashes), Ok(9_000));
+        let mut engine = EngineHeaders::default();
+        let mut given = Vec::new();
+        while let Some(batch) = engine.ahead(&mut chain, &blocks.tip_hash()) {
+            assert!(batch.len() <= BATCH);
+            given.extend(batch);
+        }
+        assert_eq!((engine.waiting(), given.len()), (MAX_BATCHES_AHEAD, 8_000));
+        engine.answered();
+        let last = engine.ahead(&mut chain, &blocks.tip_hash());
+        given.extend(last.expect("one was answered"));
+        assert_eq!(given, headers);
+        engine.answered();
+        assert_eq!(engine.ahead(&mut chain, &blocks.tip_hash()), None);
+    }
+}

@@ -7,23 +7,21 @@
 //!
 //! # Silence
 //!
-//! A peer may be slow, dead, or silent on purpose; we cannot tell, so nobody is cut
-//! off early. Instead another peer is asked the same thing as well after
-//! [`FIRST_HEDGE`], then others per [`NEXT_HEDGE`], twice as many each
-//! time; who answers with news first becomes
-//! the source. Three silent peers that claim a great height so cost 3.5 s in all.
+//! A peer may be slow, dead, or silent on purpose; we cannot tell, so no peer is disconnected
+//! early. Instead another peer is asked the same thing as well after [`FIRST_HEDGE`], then
+//! twice as many each second; the first that answers with news becomes the source. Three
+//! silent peers that claim a great height so cost 3.5 s in all.
 //! Any peer that announces a block that we do not know is asked for what leads to it, at
 //! once or as soon as it has answered what it was asked before, whatever the source does.
 //! A peer that we dialled takes the place of a source that dialled us. A source that brings
 //! nothing new has ended: the others are asked then. One whose headers were followed and
-//! came to nothing (too little work, others than before) is not the source again for some
-//! time, each time longer. All of a header sync has [`MAX_SYNC`] and a millisecond for
-//! each header that must be there.
+//! came to nothing (too little work, others than before) cools down: it is not the source
+//! again for some time, each time longer. All of a header sync has 15 minutes and a
+//! millisecond for each header that must be there.
 //!
 //! After [`HEADERS_RESPONSE_TIME`]: one that we dialled is disconnected when there is
-//! another to ask, since it takes up one of few slots; one that dialled us is set
-//! aside; the only one we have is asked again. Empty or short answers are
-//! answers (S2).
+//! another to ask, since it takes up one of few slots; one that dialled us cools down; the
+//! only one we have is asked again. Empty or short answers are answers (S2).
 
 mod ask;
 mod batch;
