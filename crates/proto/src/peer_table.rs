@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `admission` | who is in the table |
 //! | `eviction` | who leaves it for a newcomer |
-//! | `operator` | what an operator sets apart from names and bans |
+//! | `operator` | what an operator asks of the table, each with its answer |
 //! | `bans` | whom the operator banned, and who misbehaved |
 //! | `dialing` | whom to dial |
 //! | `more_peers` | what is done when sync does not get on |
@@ -71,7 +71,7 @@ pub use rows::{AddedNode, HistoryRow, PeerRow};
 use seeds::Seeds;
 pub use vocabulary::{
     AddAddressError, AddNodeCommand, AddNodeError, AtCapacity, DisconnectTarget, Effect, Input,
-    NotConnected, Notice, Reply, SyncOrder,
+    NotConnected, Notice, SyncOrder,
 };
 
 /// Connections that strangers may open. 125 in all less 10, as Core's default.
@@ -234,11 +234,6 @@ impl PeerTable {
                 self.dial_failed(now, addr, name.as_deref(), &error);
             }
             Input::NotDialled { addr, name } => self.not_dialled(now, addr, name.as_deref()),
-            Input::AddNode { name, command } => {
-                let result = self.add_node(now, name, command);
-                effects.push(Effect::Reply(Reply::AddNode(result)));
-            }
-            Input::Disconnect(target) => self.disconnect_named(target, &mut effects),
             Input::FromSync(SyncOrder::Send { id, message }) => {
                 // SyncManager may not have handled Done yet (L4).
                 if self.peers.contains_key(&id) {
@@ -255,15 +250,6 @@ impl PeerTable {
                 }
             }
             Input::SetNetworkActive(active) => self.set_network_active(active, &mut effects),
-            Input::AddAddress { addr, tried } => {
-                let result = self.add_address(now, addr, tried);
-                effects.push(Effect::Reply(Reply::AddAddress(result)));
-            }
-            Input::Connect(addr) => {
-                let result = self.connect(now, addr, &mut effects);
-                effects.push(Effect::Reply(Reply::Connect(result)));
-            }
-            Input::Ban(order) => self.ban(now, order, &mut effects),
             Input::RoundTrips(round_trips) => self.hear_round_trips(round_trips),
             Input::Drain => self.drain(&mut effects),
             Input::Tick => {}

@@ -5,9 +5,7 @@ use handfast_wire::Message;
 use super::eviction::NoVictim;
 use super::gossip::from_v1;
 use super::roster::Peer;
-use super::{
-    DisconnectTarget, Effect, HistoryRow, MAX_HISTORY, NotConnected, PeerTable, Reply, max_leaving,
-};
+use super::{Effect, HistoryRow, MAX_HISTORY, PeerTable, max_leaving};
 use crate::address_book::Group;
 use crate::lifecycle::{AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Reached};
 use crate::time::Now;
@@ -182,24 +180,6 @@ impl PeerTable {
     pub(super) fn close(&mut self, id: ConnId, reason: DoneReason, effects: &mut Vec<Effect>) {
         if self.peers.begin_closing(id) {
             effects.push(Effect::Disconnect { id, reason });
-        }
-    }
-
-    pub(super) fn disconnect_named(&mut self, target: DisconnectTarget, effects: &mut Vec<Effect>) {
-        let meant: Vec<ConnId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| target.means(&peer.introduction))
-            .map(|(id, _)| *id)
-            .collect();
-        let result = if meant.is_empty() {
-            Err(NotConnected)
-        } else {
-            Ok(())
-        };
-        effects.push(Effect::Reply(Reply::Disconnect(result)));
-        for id in meant {
-            self.close(id, DoneReason::Requested, effects);
         }
     }
 

@@ -2,20 +2,21 @@
 
 use std::net::IpAddr;
 
-use super::{Effect, PeerTable, Reply};
-use crate::bans::{BanList, BanOrder, Discouraged};
+use super::{Effect, PeerTable};
+use crate::bans::{BanError, BanList, BanOrder, Discouraged};
 use crate::lifecycle::{ConnId, Direction, DoneReason};
 use crate::time::Now;
 
 impl PeerTable {
     /// Carries out the operator's order. Whoever is banned is disconnected, manual
     /// peers too: the ban is the operator's later word.
-    pub(super) fn ban(&mut self, now: Now, order: BanOrder, effects: &mut Vec<Effect>) {
-        let result = self.bans.order(now, order);
-        effects.push(Effect::Reply(Reply::Ban(result)));
-        if result.is_err() {
-            return;
-        }
+    pub(super) fn carry_out(
+        &mut self,
+        now: Now,
+        order: BanOrder,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), BanError> {
+        self.bans.order(now, order)?;
         effects.push(Effect::BansChanged);
         match order {
             BanOrder::Add { target, .. } => {
@@ -24,6 +25,7 @@ impl PeerTable {
             }
             BanOrder::Remove { .. } | BanOrder::Clear => {}
         }
+        Ok(())
     }
 
     /// A peer at `ip` broke rules: it and its likes go, as in Core; but not whom the

@@ -185,7 +185,7 @@ impl PeerTable {
         }
     }
 
-    pub(super) fn add_node(
+    pub(super) fn change_named(
         &mut self,
         now: Now,
         name: String,

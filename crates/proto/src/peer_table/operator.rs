@@ -1,10 +1,15 @@
-//! What an operator sets: the network on and off, addresses, single connections.
+//! The operator's calls that have an answer: nodes, disconnecting, bans, addresses, single
+//! connections. Each is a step of the table as [`PeerTable::step`] is.
 
 use std::net::SocketAddr;
 
-use super::{AddAddressError, AtCapacity, Effect, PeerTable};
+use super::{
+    AddAddressError, AddNodeCommand, AddNodeError, AtCapacity, DisconnectTarget, Effect,
+    NotConnected, PeerTable,
+};
 use crate::address_book::{Group, Source, canonical};
-use crate::lifecycle::{Direction, DoneReason};
+use crate::bans::{BanError, BanOrder};
+use crate::lifecycle::{ConnId, Direction, DoneReason};
 use crate::session::full_node;
 use crate::time::Now;
 
@@ -29,8 +34,82 @@ impl PeerTable {
         }
     }
 
+    /// One step that has an answer.
+    fn answer<A>(
+        &mut self,
+        now: Now,
+        call: impl FnOnce(&mut Self, &mut Vec<Effect>) -> A,
+    ) -> (A, Vec<Effect>) {
+        let mut effects = Vec::new();
+        let answer = call(self, &mut effects);
+        self.plan(now, &mut effects);
+        (answer, effects)
+    }
+
+    /// `addnode`. `name`: address or host, with or without a port.
+    ///
+    /// # Errors
+    /// See [`AddNodeError`]; the list of added nodes is unchanged then.
+    pub fn add_node(
+        &mut self,
+        now: Now,
+        name: String,
+        command: AddNodeCommand,
+    ) -> (Result<(), AddNodeError>, Vec<Effect>) {
+        self.answer(now, |table, _| table.change_named(now, name, command))
+    }
+
+    /// `disconnectnode`: the admitted peers that are meant are told to go.
+    ///
+    /// # Errors
+    /// No admitted peer is meant.
+    pub fn disconnect(
+        &mut self,
+        now: Now,
+        target: DisconnectTarget,
+    ) -> (Result<(), NotConnected>, Vec<Effect>) {
+        self.answer(now, |table, effects| {
+            let meant = |peer: &&super::Peer| target.means(&peer.introduction);
+            let meant = table.peers.values().filter(meant);
+            let meant: Vec<ConnId> = meant.map(|peer| peer.introduction.id).collect();
+            for id in &meant {
+                table.close(*id, DoneReason::Requested, effects);
+            }
+            (!meant.is_empty()).then_some(()).ok_or(NotConnected)
+        })
+    }
+
+    /// `setban` and `clearbanned`. Who is banned is disconnected.
+    ///
+    /// # Errors
+    /// See [`BanError`]; the list of bans is unchanged then.
+    pub fn ban(&mut self, now: Now, order: BanOrder) -> (Result<(), BanError>, Vec<Effect>) {
+        self.answer(now, |table, effects| table.carry_out(now, order, effects))
+    }
+
+    /// `addpeeraddress`; with `tried` as if we had been connected to it.
+    ///
+    /// # Errors
+    /// See [`AddAddressError`].
+    pub fn add_address(
+        &mut self,
+        now: Now,
+        addr: SocketAddr,
+        tried: bool,
+    ) -> (Result<(), AddAddressError>, Vec<Effect>) {
+        self.answer(now, |table, _| table.learn_address(now, addr, tried))
+    }
+
+    /// `addconnection`: dials this address like one that was chosen automatically.
+    ///
+    /// # Errors
+    /// All slots for automatic outbound connections are taken.
+    pub fn connect(&mut self, now: Now, addr: SocketAddr) -> (Result<(), AtCapacity>, Vec<Effect>) {
+        self.answer(now, |table, effects| table.dial_once(now, addr, effects))
+    }
+
     /// Learns an address as if it had announced itself.
-    pub(super) fn add_address(
+    fn learn_address(
         &mut self,
         now: Now,
         addr: SocketAddr,
@@ -58,7 +137,7 @@ impl PeerTable {
 
     /// Dials an address once, as one that was chosen automatically. Nothing is done about one
     /// that we are connected to, or while the network is off.
-    pub(super) fn connect(
+    fn dial_once(
         &mut self,
         now: Now,
         addr: SocketAddr,

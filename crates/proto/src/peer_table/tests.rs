@@ -16,6 +16,7 @@ use handfast_wire::Message;
 
 use super::*;
 use crate::address_book::Source;
+use crate::bans::{BanError, BanOrder};
 use crate::lifecycle::{Direction, DoneReason, Ending, Introduction, Reached};
 use crate::session::full_node;
 
@@ -74,6 +75,22 @@ impl Table {
 
     fn step(&mut self, input: Input) -> Vec<Effect> {
         self.table.step(self.now, input)
+    }
+
+    fn add_node(
+        &mut self,
+        name: &str,
+        command: AddNodeCommand,
+    ) -> (Result<(), AddNodeError>, Vec<Effect>) {
+        self.table.add_node(self.now, name.to_owned(), command)
+    }
+
+    fn ban(&mut self, order: BanOrder) -> (Result<(), BanError>, Vec<Effect>) {
+        self.table.ban(self.now, order)
+    }
+
+    fn disconnect(&mut self, target: DisconnectTarget) -> (Result<(), NotConnected>, Vec<Effect>) {
+        self.table.disconnect(self.now, target)
     }
 
     fn tick(&mut self) -> Vec<Effect> {
