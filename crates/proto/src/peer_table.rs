@@ -57,6 +57,7 @@ use crate::random::Random;
 use crate::session::offered;
 use crate::time::{Now, earliest};
 
+use bans::Bans;
 pub use comparable::TableLifecycle;
 use dialing::Dials;
 pub use eviction::{Displaced, NEWCOMER_GRACE, max_leaving};
@@ -162,8 +163,7 @@ pub struct PeerTable {
     named: BTreeMap<String, Named>,
     seeds: Seeds,
     more: MorePeers,
-    bans: BanList,
-    discouraged: Discouraged,
+    bans: Bans,
     /// Failed dials to addresses of the book since a peer was connected that we dialled.
     dial_failure: Option<DialFailure>,
     /// Since when there is no automatic outbound peer.
@@ -195,8 +195,7 @@ impl PeerTable {
             named: BTreeMap::new(),
             seeds: Seeds::new(now),
             more: MorePeers::default(),
-            bans: BanList::default(),
-            discouraged: Discouraged::default(),
+            bans: Bans::default(),
             dial_failure: None,
             lonely_since: Some(now.mono),
             notice: None,
@@ -212,7 +211,7 @@ impl PeerTable {
     /// The table with the operator's bans that were in force when they were saved.
     #[must_use]
     pub fn with_bans(mut self, bans: BanList) -> Self {
-        self.bans = bans;
+        self.bans = Bans::new(bans);
         self
     }
 
@@ -241,7 +240,7 @@ impl PeerTable {
                 }
             }
             Input::FromSync(SyncOrder::Disconnect { id, reason }) => {
-                self.close(id, reason, &mut effects);
+                self.peers.close(id, reason, &mut effects);
             }
             Input::FromSync(SyncOrder::MorePeers) => self.look_for_more_peers(now),
             Input::FromSync(SyncOrder::Useful { id }) => {
@@ -282,7 +281,7 @@ impl PeerTable {
     #[must_use]
     pub fn peers(&self) -> Vec<PeerRow> {
         let row = |peer: &Peer| PeerRow {
-            relays_addresses: self.relay.is_taking_part(peer.introduction.id),
+            relays_addresses: self.relay.is_taking_part(peer.id()),
             ..peer.row()
         };
         self.peers.values().map(row).collect()
@@ -356,13 +355,13 @@ impl PeerTable {
     /// The operator's bans.
     #[must_use]
     pub fn bans(&self) -> &BanList {
-        &self.bans
+        self.bans.list()
     }
 
     /// The hosts whose peer broke rules.
     #[must_use]
     pub fn discouraged(&self) -> &Discouraged {
-        &self.discouraged
+        self.bans.discouraged()
     }
 
     /// What keeps the table from finding peers, while it does.

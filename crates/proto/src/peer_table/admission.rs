@@ -31,7 +31,7 @@ impl PeerTable {
         if let Some(victim) = victim {
             self.displaced.evicted += 1;
             tracing::debug!(%id, %victim, "evicted for a newcomer");
-            self.close(victim, DoneReason::Evicted, effects);
+            self.peers.close(victim, DoneReason::Evicted, effects);
         }
         self.ledger.admitted(id).assert_held();
         let outgoing = peer.direction.is_outgoing();
@@ -78,9 +78,8 @@ impl PeerTable {
         if self.bans.is_banned(newcomer.remote.ip(), now) {
             return Some(DoneReason::Banned);
         }
-        let same = |peer: &Peer| {
-            peer.introduction.remote == newcomer.remote && peer.introduction.direction.is_outgoing()
-        };
+        let same =
+            |peer: &Peer| peer.introduction().remote == newcomer.remote && peer.is_outgoing();
         let duplicate = newcomer.direction.is_outgoing() && self.peers.values().any(same);
         // The remote port of an inbound connection says nothing about who it is.
         duplicate.then_some(DoneReason::DuplicateConnection)
@@ -105,7 +104,7 @@ impl PeerTable {
                     return Ok(None);
                 }
                 let ip = newcomer.remote.ip();
-                if self.discouraged.contains(ip, now) {
+                if self.bans.is_discouraged(ip, now) {
                     return Err(DoneReason::Discouraged);
                 }
                 let victim = self.pick_victim(now, Group::of(ip));
@@ -143,7 +142,10 @@ impl PeerTable {
                 self.relay.disconnected(id);
                 effects.push(Effect::Retire { id });
                 self.outgoing_ended(now, &peer, &reason);
-                (Reached::Admitted, Some(peer.introduction.user_agent))
+                (
+                    Reached::Admitted,
+                    Some(peer.introduction().user_agent.clone()),
+                )
             }
             (None, Some(user_agent)) => (Reached::Handshake, Some(user_agent)),
             (None, None) => {
@@ -155,7 +157,9 @@ impl PeerTable {
         };
         tracing::debug!(%id, %remote, %direction, %reason, "connection ended");
         if direction != Direction::Manual && reason.discourages(reached) {
-            self.discourage(now, remote.ip(), effects);
+            let gone = self.bans.discourage(now, remote.ip(), &self.peers);
+            self.peers
+                .close_all(gone, &DoneReason::Discouraged, effects);
         }
         if direction == Direction::Inbound && self.unrecorded == Some(remote.ip()) {
             return;
@@ -176,21 +180,13 @@ impl PeerTable {
         });
     }
 
-    /// Orders a peer to go, once; the first reason stands.
-    pub(super) fn close(&mut self, id: ConnId, reason: DoneReason, effects: &mut Vec<Effect>) {
-        if self.peers.begin_closing(id) {
-            effects.push(Effect::Disconnect { id, reason });
-        }
-    }
-
     /// Connections that have not completed their handshake are not in this table;
     /// the node closes them together with its intake.
     pub(super) fn drain(&mut self, effects: &mut Vec<Effect>) {
         self.draining = true;
         self.named.clear();
-        for id in self.ids() {
-            self.close(id, DoneReason::Shutdown, effects);
-        }
+        let all = self.ids();
+        self.peers.close_all(all, &DoneReason::Shutdown, effects);
     }
 
     pub(super) fn message(

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::bans::is_unwelcome;
 use super::named::RECONNECT_LONGEST;
 use super::roster::Peer;
 use super::{DialFailure, Effect, PeerTable};
@@ -140,7 +139,7 @@ impl PeerTable {
             !same_group
                 && !self.relay.is_own(addr)
                 && !busy.contains(&addr)
-                && !is_unwelcome(&self.bans, &self.discouraged, addr.ip(), now)
+                && !self.bans.is_unwelcome(addr.ip(), now)
         };
         let picked = self.book.pick(now, &mut self.random, allowed);
         self.dials.idle = picked.is_none();
@@ -184,8 +183,8 @@ impl PeerTable {
         let connected = self
             .peers
             .values()
-            .filter(|peer| peer.introduction.direction.is_outgoing())
-            .map(|peer| canonical(peer.introduction.remote));
+            .filter(|peer| peer.is_outgoing())
+            .map(|peer| canonical(peer.introduction().remote));
         self.dials.pending.keys().copied().chain(connected)
     }
 
@@ -268,10 +267,7 @@ impl PeerTable {
     /// The dial to `addr` came to nothing. Returns the named node that it was for.
     fn end_dial(&mut self, now: Now, addr: SocketAddr) -> Option<String> {
         let dial = self.dials.pending.remove(&addr)?;
-        let connected = self
-            .peers
-            .values()
-            .filter(|p| p.introduction.direction.is_outgoing());
+        let connected = self.peers.values().filter(|p| p.is_outgoing());
         let connected = connected.count();
         let counts = connected >= PROOF_OF_NETWORK;
         self.book.failed(addr, counts, now, &mut self.random);
@@ -299,9 +295,9 @@ impl PeerTable {
 
     /// A peer that we had dialled is gone.
     pub(super) fn outgoing_ended(&mut self, now: Now, peer: &Peer, reason: &DoneReason) {
-        let introduction = &peer.introduction;
+        let introduction = peer.introduction();
         let why = reason.to_string();
-        self.named_lost(now, peer.name.as_deref(), introduction.id, &why);
+        self.named_lost(now, peer.name(), introduction.id, &why);
         if introduction.direction.is_outgoing() {
             self.dials.pace(now);
             self.rest(now, introduction.remote, reason);

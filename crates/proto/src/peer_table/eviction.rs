@@ -208,17 +208,17 @@ impl PeerTable {
     pub(super) fn pick_victim(&self, now: Now, newcomer: Group) -> Result<ConnId, NoVictim> {
         let grace = self.config.newcomer_grace;
         let candidate = |peer: &Peer| {
-            let ip = peer.introduction.remote.ip();
+            let ip = peer.ip();
             let group = Group::of(ip);
             Candidate {
-                id: peer.introduction.id,
+                id: peer.id(),
                 group,
                 keyed_group: keyed(self.config.seed, group),
-                since: peer.introduction.connected_at.mono,
-                just_came: now.mono.saturating_sub(peer.admitted_at.mono) < grace,
+                since: peer.introduction().connected_at.mono,
+                just_came: now.mono.saturating_sub(peer.admitted_at().mono) < grace,
                 round_trip: peer.round_trip,
                 useful_at: peer.useful_at,
-                discouraged: self.discouraged.contains(ip, now),
+                discouraged: self.bans.is_discouraged(ip, now),
             }
         };
         let inbound = self.peers.staying(Direction::Inbound);

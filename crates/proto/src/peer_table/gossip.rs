@@ -8,7 +8,6 @@ use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use handfast_wire::Message;
 
-use super::bans::is_unwelcome;
 use super::{Effect, PeerTable};
 use crate::address_book::{
     Group, MAX_SAMPLE, Overlay, Row, Source, canonical, is_local, is_routable,
@@ -131,17 +130,17 @@ impl PeerTable {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        if peer.introduction.direction != Direction::Inbound || peer.getaddr_answered {
+        if peer.introduction().direction != Direction::Inbound || peer.getaddr_answered {
             return;
         }
         peer.getaddr_answered = true;
         self.relay.takes_part(id);
-        let v2 = peer.introduction.wants_addrv2;
-        let key = self.answers.key(peer.introduction.remote.ip(), peer.local);
+        let v2 = peer.introduction().wants_addrv2;
+        let key = self.answers.key(peer.ip(), peer.local);
         let kept = self.answers.0.get(&key);
         if kept.is_none_or(|answer| answer.until <= now.mono) {
             let mut rows = self.book.sample(now, &mut self.random);
-            rows.retain(|row| !is_unwelcome(&self.bans, &self.discouraged, row.addr.ip(), now));
+            rows.retain(|row| !self.bans.is_unwelcome(row.addr.ip(), now));
             let more = self.random.below(ANSWER_FOR_MORE.as_secs());
             let until = now.mono + ANSWER_FOR + Duration::from_secs(more);
             let entries: Vec<_> = rows.iter().map(row_v2).collect();
@@ -171,7 +170,7 @@ impl PeerTable {
             return;
         };
         self.relay.takes_part(id);
-        let source = Source::Gossip(Group::of(peer.introduction.remote.ip()));
+        let source = Source::Gossip(Group::of(peer.ip()));
         let count = heard.len();
         self.random.shuffle_front(&mut heard, count);
         peer.allowance.grow(now);
@@ -183,8 +182,7 @@ impl PeerTable {
             }
             self.relay.knows(id, &entry);
             let addr = entry.socket_addr().ok().map(canonical);
-            let unwelcome = addr
-                .is_some_and(|addr| is_unwelcome(&self.bans, &self.discouraged, addr.ip(), now));
+            let unwelcome = addr.is_some_and(|addr| self.bans.is_unwelcome(addr.ip(), now));
             let banned = Overlay::of(&entry.addr)
                 .is_some_and(|address| self.bans.is_overlay_banned(address, now));
             if unwelcome || banned {

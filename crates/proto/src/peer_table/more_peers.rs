@@ -63,7 +63,7 @@ impl PeerTable {
         for _ in self.config.max_outbound..staying {
             if let Some(id) = self.least_useful_outbound() {
                 tracing::debug!(%id, "one outbound peer too many");
-                self.close(id, DoneReason::Evicted, effects);
+                self.peers.close(id, DoneReason::Evicted, effects);
             }
         }
     }
@@ -74,8 +74,8 @@ impl PeerTable {
         self.peers
             .staying(Direction::Outbound)
             .map(|peer| {
-                let age = std::cmp::Reverse((peer.admitted_at.mono, peer.introduction.id));
-                (peer.useful_at, age, peer.introduction.id)
+                let age = std::cmp::Reverse((peer.admitted_at().mono, peer.id()));
+                (peer.useful_at, age, peer.id())
             })
             .min()
             .map(|(_, _, id)| id)

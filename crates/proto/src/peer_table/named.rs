@@ -135,7 +135,7 @@ impl Named {
     pub(super) fn row(&self, name: &str, peers: &BTreeMap<ConnId, Peer>) -> Option<AddedNode> {
         let connected = match self.state {
             State::Connected { id, .. } => {
-                peers.get(&id).map(|peer| (id, peer.introduction.remote))
+                peers.get(&id).map(|peer| (id, peer.introduction().remote))
             }
             State::Waiting(_) | State::Resolving(_) | State::Dialling => None,
         };

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::address_book::{Group, Source, canonical};
 use crate::bans::{BanError, BanOrder};
-use crate::lifecycle::{ConnId, Direction, DoneReason};
+use crate::lifecycle::{Direction, DoneReason};
 use crate::session::full_node;
 use crate::time::Now;
 
@@ -28,9 +28,8 @@ impl PeerTable {
         }
         tracing::debug!(active, "the operator switched the network");
         if !active {
-            for id in self.ids() {
-                self.close(id, DoneReason::Requested, effects);
-            }
+            let all = self.ids();
+            self.peers.close_all(all, &DoneReason::Requested, effects);
         }
     }
 
@@ -69,13 +68,12 @@ impl PeerTable {
         target: DisconnectTarget,
     ) -> (Result<(), NotConnected>, Vec<Effect>) {
         self.answer(now, |table, effects| {
-            let meant = |peer: &&super::Peer| target.means(&peer.introduction);
-            let meant = table.peers.values().filter(meant);
-            let meant: Vec<ConnId> = meant.map(|peer| peer.introduction.id).collect();
-            for id in &meant {
-                table.close(*id, DoneReason::Requested, effects);
-            }
-            (!meant.is_empty()).then_some(()).ok_or(NotConnected)
+            let meant = table.peers.ids_where(|peer| target.means(peer));
+            let found = !meant.is_empty();
+            table
+                .peers
+                .close_all(meant, &DoneReason::Requested, effects);
+            found.then_some(()).ok_or(NotConnected)
         })
     }
 
@@ -84,7 +82,12 @@ impl PeerTable {
     /// # Errors
     /// See [`BanError`]; the list of bans is unchanged then.
     pub fn ban(&mut self, now: Now, order: BanOrder) -> (Result<(), BanError>, Vec<Effect>) {
-        self.answer(now, |table, effects| table.carry_out(now, order, effects))
+        self.answer(now, |table, effects| {
+            let banned = table.bans.change(now, order, &table.peers)?;
+            effects.push(Effect::BansChanged);
+            table.peers.close_all(banned, &DoneReason::Banned, effects);
+            Ok(())
+        })
     }
 
     /// `addpeeraddress`; with `tried` as if we had been connected to it.
