@@ -50,9 +50,9 @@ use std::time::Duration;
 use bitcoin::p2p::ServiceFlags;
 
 use crate::address_book::AddressBook;
-use crate::address_relay::{AddressRelay, OwnAddress, OwnAddresses};
+use crate::address_relay::{OwnAddress, OwnAddresses};
 use crate::bans::{BanList, Discouraged};
-use crate::lifecycle::{AssertHeld, ConnId, Ledger, Scope};
+use crate::lifecycle::{AssertHeld, ConnId, Direction, Ledger, Scope};
 use crate::random::Random;
 use crate::session::offered;
 use crate::time::{Now, earliest};
@@ -60,8 +60,9 @@ use crate::time::{Now, earliest};
 use bans::Bans;
 pub use comparable::TableLifecycle;
 use dialing::Dials;
+use eviction::Eviction;
 pub use eviction::{Displaced, NEWCOMER_GRACE, max_leaving};
-use gossip::Answers;
+use gossip::Gossip;
 use more_peers::MorePeers;
 pub use more_peers::{EXTRA_FOR, EXTRA_OUTBOUND};
 use named::Named;
@@ -157,8 +158,8 @@ pub struct PeerTable {
     /// Inbound connections from there are not in the history.
     unrecorded: Option<IpAddr>,
     book: AddressBook,
-    answers: Answers,
-    relay: AddressRelay,
+    gossip: Gossip,
+    eviction: Eviction,
     dials: Dials,
     named: BTreeMap<String, Named>,
     seeds: Seeds,
@@ -169,7 +170,6 @@ pub struct PeerTable {
     /// Since when there is no automatic outbound peer.
     lonely_since: Option<Duration>,
     notice: Option<Notice>,
-    displaced: Displaced,
     /// The operator did not switch the network off.
     network_active: bool,
     draining: bool,
@@ -189,8 +189,8 @@ impl PeerTable {
             history: VecDeque::new(),
             unrecorded: None,
             book,
-            answers: Answers::default(),
-            relay: AddressRelay::new(config.own.clone(), config.services, config.seed),
+            gossip: Gossip::new(&config),
+            eviction: Eviction::new(&config),
             dials: Dials::new(now),
             named: BTreeMap::new(),
             seeds: Seeds::new(now),
@@ -199,7 +199,6 @@ impl PeerTable {
             dial_failure: None,
             lonely_since: Some(now.mono),
             notice: None,
-            displaced: Displaced::default(),
             network_active: true,
             draining: false,
             config,
@@ -244,12 +243,10 @@ impl PeerTable {
             }
             Input::FromSync(SyncOrder::MorePeers) => self.look_for_more_peers(now),
             Input::FromSync(SyncOrder::Useful { id }) => {
-                if let Some(peer) = self.peers.get_mut(id) {
-                    peer.useful_at = Some(now.mono);
-                }
+                self.eviction.brought_block(now, id);
             }
             Input::SetNetworkActive(active) => self.set_network_active(active, &mut effects),
-            Input::RoundTrips(round_trips) => self.hear_round_trips(round_trips),
+            Input::RoundTrips(round_trips) => self.eviction.hear_round_trips(round_trips),
             Input::Drain => self.drain(&mut effects),
             Input::Tick => {}
         }
@@ -272,7 +269,7 @@ impl PeerTable {
             self.dials.expiry(),
             self.seeds_due(),
             self.more.due(),
-            self.relay.deadline(),
+            self.gossip.due(),
         ];
         others.into_iter().fold(named, earliest)
     }
@@ -280,32 +277,37 @@ impl PeerTable {
     /// The admitted peers, for `getpeerinfo`.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerRow> {
-        let row = |peer: &Peer| PeerRow {
-            relays_addresses: self.relay.is_taking_part(peer.id()),
-            ..peer.row()
-        };
+        let row = |peer: &Peer| peer.row(self.gossip.counts(peer.id()));
         self.peers.values().map(row).collect()
     }
 
     /// Our end of the socket of an admitted peer. To be told after its [`Input::Add`], if it is
     /// known.
     pub fn set_local_address(&mut self, id: ConnId, local: SocketAddr) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.local = Some(local);
-        }
+        self.gossip.set_local_address(id, local);
     }
 
     /// Whether the node is in its initial download, in which it does not announce itself. It
     /// is until told otherwise; what is due then is sent in the next step.
     pub fn set_initial_download(&mut self, initial_download: bool) {
-        self.relay.set_initial_download(initial_download);
+        self.gossip.set_initial_download(initial_download);
     }
 
     /// Inbound connections that were evicted for others, and ones that were refused since all
     /// slots were taken, since the start.
     #[must_use]
     pub fn displaced(&self) -> Displaced {
-        self.displaced
+        self.eviction.displaced()
+    }
+
+    /// Whether an inbound newcomer costs somebody else the slot: the caller tells the
+    /// round trips then ([`Input::RoundTrips`]).
+    #[must_use]
+    pub fn wants_round_trips(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Inbound => self.eviction.inbound_is_full(&self.peers),
+            Direction::Outbound | Direction::Manual => false,
+        }
     }
 
     /// Leaves inbound connections from `host`, and from no other, out of [`Self::history`];
@@ -349,7 +351,7 @@ impl PeerTable {
 
     /// Where peers can reach us, by address, with how sure that is.
     pub fn own_addresses(&self) -> impl Iterator<Item = OwnAddress> + '_ {
-        self.relay.own()
+        self.gossip.own()
     }
 
     /// The operator's bans.

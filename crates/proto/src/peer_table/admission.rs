@@ -2,11 +2,9 @@
 
 use handfast_wire::Message;
 
-use super::eviction::NoVictim;
-use super::gossip::from_v1;
+use super::gossip::{Context, from_v1};
 use super::roster::Peer;
-use super::{Effect, HistoryRow, MAX_HISTORY, PeerTable, max_leaving};
-use crate::address_book::Group;
+use super::{Effect, HistoryRow, MAX_HISTORY, PeerTable};
 use crate::lifecycle::{AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Reached};
 use crate::time::Now;
 
@@ -21,15 +19,10 @@ impl PeerTable {
         let victim = match verdict {
             Ok(victim) => victim,
             Err(reason) => {
-                let inbound = peer.direction == Direction::Inbound;
-                if inbound && matches!(reason, DoneReason::Refused(_)) {
-                    self.displaced.turned_away += 1;
-                }
                 return self.refuse(now, peer, dialled_for.as_deref(), reason, effects);
             }
         };
         if let Some(victim) = victim {
-            self.displaced.evicted += 1;
             tracing::debug!(%id, %victim, "evicted for a newcomer");
             self.peers.close(victim, DoneReason::Evicted, effects);
         }
@@ -41,7 +34,8 @@ impl PeerTable {
             self.book
                 .succeeded(peer.remote, peer.services, now, &mut self.random);
         }
-        self.relay.connected(now, &peer);
+        self.gossip.admitted(now, &peer);
+        self.eviction.admitted(id);
         effects.push(Effect::Admit(peer));
         if outgoing {
             effects.push(Effect::Send {
@@ -86,40 +80,22 @@ impl PeerTable {
     }
 
     /// Who has to go for this newcomer, or why there is no room.
-    ///
-    /// Inbound peers on their way out do not count against it: whoever is evicted would
-    /// otherwise keep the slot that it was evicted from. They are [`max_leaving`] at most.
-    fn room_for(&self, now: Now, newcomer: &Introduction) -> Result<Option<ConnId>, DoneReason> {
-        let full = |slots: usize| {
-            let text = format!("all {slots} {} slots are taken", newcomer.direction);
-            DoneReason::Refused(text)
-        };
+    fn room_for(
+        &mut self,
+        now: Now,
+        newcomer: &Introduction,
+    ) -> Result<Option<ConnId>, DoneReason> {
         match newcomer.direction {
             Direction::Inbound => {
-                let slots = self.config.max_inbound;
-                if self.peers.count(Direction::Inbound) >= slots + max_leaving(slots) {
-                    return Err(full(slots));
-                }
-                if !self.inbound_is_full() {
-                    return Ok(None);
-                }
                 let ip = newcomer.remote.ip();
-                if self.bans.is_discouraged(ip, now) {
-                    return Err(DoneReason::Discouraged);
-                }
-                let victim = self.pick_victim(now, Group::of(ip));
-                victim.map(Some).map_err(|why| match why {
-                    NoVictim::AllSafe => full(slots),
-                    NoVictim::JustCame => {
-                        let text = "all inbound slots are taken, one by a peer that has just come";
-                        DoneReason::Refused(text.to_owned())
-                    }
-                })
+                self.eviction.make_room(now, ip, &self.peers, &self.bans)
             }
             Direction::Outbound => {
                 let slots = self.outbound_limit();
                 let room = self.peers.count(Direction::Outbound) < slots;
-                room.then_some(None).ok_or_else(|| full(slots))
+                let full = || format!("all {slots} outbound slots are taken");
+                room.then_some(None)
+                    .ok_or_else(|| DoneReason::Refused(full()))
             }
             // The operator's wish; their number was limited when they were dialled.
             Direction::Manual => Ok(None),
@@ -139,7 +115,8 @@ impl PeerTable {
         let admitted = self.peers.remove(id);
         let (reached, user_agent) = match (admitted, self.refused.remove(&id)) {
             (Some(peer), _) => {
-                self.relay.disconnected(id);
+                self.gossip.ended(id);
+                self.eviction.ended(id);
                 effects.push(Effect::Retire { id });
                 self.outgoing_ended(now, &peer, &reason);
                 (
@@ -202,11 +179,21 @@ impl PeerTable {
         if peer.closing() {
             return;
         }
+        let context = Context {
+            now,
+            bans: &self.bans,
+            book: &mut self.book,
+            random: &mut self.random,
+        };
         match message {
-            Message::GetAddr => self.tell_addresses(now, id, effects),
-            Message::Addr(addrs) => self.hear_addresses(now, id, from_v1(&addrs)),
-            Message::AddrV2(addrs) => self.hear_addresses(now, id, addrs),
-            Message::FeeFilter(rate) => peer.fee_filter = Some(rate),
+            Message::GetAddr => {
+                effects.extend(self.gossip.answer(peer.introduction(), context));
+            }
+            Message::Addr(addrs) => self
+                .gossip
+                .hear(peer.introduction(), from_v1(&addrs), context),
+            Message::AddrV2(addrs) => self.gossip.hear(peer.introduction(), addrs, context),
+            Message::FeeFilter(rate) => peer.set_fee_filter(rate),
             Message::Headers(_)
             | Message::Inv(_)
             | Message::Block(_)

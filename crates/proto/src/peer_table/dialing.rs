@@ -93,7 +93,7 @@ impl PeerTable {
         self.plan_seeds(now, effects);
         self.plan_more_peers(now, effects);
         self.plan_outbound(now, effects);
-        self.send_addresses(now, effects);
+        self.gossip.send_due(now, &self.peers, effects);
     }
 
     /// Whether we look for peers by ourselves.
@@ -112,7 +112,7 @@ impl PeerTable {
         let dialling = self.dials.pending.values().any(automatic);
         let due = self.outbound_due().filter(|_| !dialling)?;
         // Addresses that rest are looked at, and not dialled.
-        let first = self.book.first_rested(|addr| !self.relay.is_own(addr))?;
+        let first = self.book.first_rested(|addr| !self.gossip.is_own(addr))?;
         Some(due.max(first))
     }
 
@@ -137,7 +137,7 @@ impl PeerTable {
         let allowed = |addr: SocketAddr| {
             let same_group = one_per_group && groups.contains(&Group::of(addr.ip()));
             !same_group
-                && !self.relay.is_own(addr)
+                && !self.gossip.is_own(addr)
                 && !busy.contains(&addr)
                 && !self.bans.is_unwelcome(addr.ip(), now)
         };

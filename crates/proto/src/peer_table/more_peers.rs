@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Effect, PeerTable};
-use crate::lifecycle::{ConnId, Direction, DoneReason};
+use crate::lifecycle::{Direction, DoneReason};
 use crate::time::Now;
 
 /// Automatic outbound peers beyond [`super::PeerTableConfig::max_outbound`] while more
@@ -61,23 +61,10 @@ impl PeerTable {
         self.more.until = None;
         let staying = self.peers.count_staying(Direction::Outbound);
         for _ in self.config.max_outbound..staying {
-            if let Some(id) = self.least_useful_outbound() {
+            if let Some(id) = self.eviction.least_useful_outbound(&self.peers) {
                 tracing::debug!(%id, "one outbound peer too many");
                 self.peers.close(id, DoneReason::Evicted, effects);
             }
         }
-    }
-
-    /// Who never brought a block before who did, who did long ago before who did lately,
-    /// and of equals the youngest.
-    fn least_useful_outbound(&self) -> Option<ConnId> {
-        self.peers
-            .staying(Direction::Outbound)
-            .map(|peer| {
-                let age = std::cmp::Reverse((peer.admitted_at().mono, peer.id()));
-                (peer.useful_at, age, peer.id())
-            })
-            .min()
-            .map(|(_, _, id)| id)
     }
 }

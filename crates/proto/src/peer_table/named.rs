@@ -382,8 +382,7 @@ impl PeerTable {
 
     /// No connection to a named node came about.
     pub(super) fn named_unreachable(&mut self, now: Now, name: &str, why: &str) {
-        let alone = self.peers.count(Direction::Outbound) + self.peers.count(Direction::Manual);
-        let longest = match alone {
+        let longest = match self.peers.outgoing() {
             0 => RECONNECT_ALONE,
             _ => RECONNECT_LONGEST,
         };

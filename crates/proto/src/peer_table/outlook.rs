@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Notice, PeerTable};
-use crate::lifecycle::{ConnId, Direction};
+use crate::lifecycle::ConnId;
 use crate::text::{count, left};
 use crate::time::Now;
 
@@ -217,7 +217,7 @@ impl PeerTable {
     /// What keeps the table from finding peers.
     #[must_use]
     pub fn outlook(&self) -> Outlook {
-        let outgoing = self.peers.count(Direction::Outbound) + self.peers.count(Direction::Manual);
+        let outgoing = self.peers.outgoing();
         let dials = self.dial_failure.clone().filter(|_| outgoing == 0);
         Outlook {
             network_off: !self.network_active,

@@ -4,11 +4,10 @@
 //! by looking at each of them: with 300 peers that was a third of a step's work.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::Deref;
-use std::time::Duration;
 
-use super::gossip::Allowance;
+use super::gossip::Counts;
 use super::{Effect, PeerRow};
 use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 use crate::time::Now;
@@ -22,34 +21,17 @@ pub(super) struct Peer {
     name: Option<String>,
     /// It was told to go. Set by [`Roster::close`], which counts it.
     closing: bool,
-    pub(super) allowance: Allowance,
-    pub(super) getaddr_answered: bool,
-    /// We asked it for addresses, and its answer is not over.
-    pub(super) getaddr_pending: bool,
-    /// Our end of its socket.
-    pub(super) local: Option<SocketAddr>,
-    pub(super) fee_filter: Option<u64>,
-    /// When it last brought a block that was new to us, as far as sync told.
-    pub(super) useful_at: Option<Duration>,
-    /// Its shortest round trip when it was last asked for.
-    pub(super) round_trip: Option<Duration>,
+    fee_filter: Option<u64>,
 }
 
 impl Peer {
     pub(super) fn new(introduction: Introduction, name: Option<String>, now: Now) -> Self {
-        let outgoing = introduction.direction.is_outgoing();
         Self {
             introduction,
             admitted_at: now,
             name,
             closing: false,
-            allowance: Allowance::new(now, outgoing),
-            getaddr_answered: false,
-            getaddr_pending: outgoing,
-            local: None,
             fee_filter: None,
-            useful_at: None,
-            round_trip: None,
         }
     }
 
@@ -78,12 +60,17 @@ impl Peer {
         self.name.as_deref()
     }
 
+    /// It sent `feefilter`.
+    pub(super) fn set_fee_filter(&mut self, rate: u64) {
+        self.fee_filter = Some(rate);
+    }
+
     /// Whether it was told to go.
     pub(super) fn closing(&self) -> bool {
         self.closing
     }
 
-    pub(super) fn row(&self) -> PeerRow {
+    pub(super) fn row(&self, addresses: Counts) -> PeerRow {
         PeerRow {
             id: self.introduction.id,
             remote: self.introduction.remote,
@@ -93,9 +80,9 @@ impl Peer {
             admitted_at: self.admitted_at,
             closing: self.closing,
             fee_filter: self.fee_filter,
-            relays_addresses: false,
-            addresses_processed: self.allowance.processed,
-            addresses_rate_limited: self.allowance.rate_limited,
+            relays_addresses: addresses.takes_part,
+            addresses_processed: addresses.processed,
+            addresses_rate_limited: addresses.rate_limited,
         }
     }
 }
@@ -223,6 +210,9 @@ impl Roster {
 
 #[cfg(test)]
 pub(super) mod testing {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
     use super::*;
     use crate::session::full_node;
 
