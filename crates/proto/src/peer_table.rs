@@ -4,19 +4,23 @@
 //! while it is in this table. [`Effect::Admit`] and [`Effect::Retire`] are what
 //! SyncManager hears, in this order and for exactly the admitted connections.
 //!
-//! | file | what it decides |
+//! The table owns parts with private fields and routes between them: what one returns another
+//! takes.
+//!
+//! | part | what it decides |
 //! |---|---|
-//! | `admission` | who is in the table |
-//! | `eviction` | who leaves it for a newcomer |
-//! | `operator` | what an operator asks of the table, each with its answer |
-//! | `bans` | whom the operator banned, and who misbehaved |
-//! | `dialing` | whom to dial |
-//! | `more_peers` | what is done when sync does not get on |
-//! | `named` | the nodes that an operator named |
+//! | `roster` | nothing: it holds and counts the admitted peers |
+//! | `eviction` | who leaves for a newcomer |
+//! | `bans` | whom the operator banned, and whose host is discouraged |
+//! | `dialer` | whom to dial, and what a failed dial teaches |
+//! | `more_peers` | how many outbound peers there may be when sync does not get on |
+//! | `manual` | when the peers that an operator named are dialled |
 //! | `seeds` | when to ask DNS seeds |
-//! | `outlook` | what keeps us from peers, to be shown |
-//! | `gossip` | peers that ask for addresses or send some |
-//! | `vocabulary`, `rows` | what goes in and out |
+//! | `gossip` | what peers that ask for addresses get, and what is learnt from others |
+//!
+//! The router is here and in `routes` (between the parts), `admission` (who is in the table)
+//! and `operator` (calls with an answer); `vocabulary`, `rows` and `outlook` are what goes in
+//! and out.
 //!
 //! # Contract with the caller
 //!
@@ -31,14 +35,15 @@
 mod admission;
 mod bans;
 mod comparable;
-mod dialing;
+mod dialer;
 mod eviction;
 mod gossip;
+mod manual;
 mod more_peers;
-mod named;
 mod operator;
 mod outlook;
 mod roster;
+mod routes;
 mod rows;
 mod seeds;
 mod vocabulary;
@@ -55,18 +60,18 @@ use crate::bans::{BanList, Discouraged};
 use crate::lifecycle::{AssertHeld, ConnId, Direction, Ledger, Scope};
 use crate::random::Random;
 use crate::session::offered;
-use crate::time::{Now, earliest};
+use crate::time::Now;
 
 use bans::Bans;
 pub use comparable::TableLifecycle;
-use dialing::Dials;
+use dialer::Dialer;
 use eviction::Eviction;
 pub use eviction::{Displaced, NEWCOMER_GRACE, max_leaving};
 use gossip::Gossip;
+use manual::Manual;
+pub use manual::{Target, parse_target};
 use more_peers::MorePeers;
 pub use more_peers::{EXTRA_FOR, EXTRA_OUTBOUND};
-use named::Named;
-pub use named::{Target, parse_target};
 pub use outlook::{Attempt, DialFailure, ManualPeer, Outlook, SeedRow};
 use roster::{Peer, Roster};
 pub use rows::{AddedNode, HistoryRow, PeerRow};
@@ -160,16 +165,11 @@ pub struct PeerTable {
     book: AddressBook,
     gossip: Gossip,
     eviction: Eviction,
-    dials: Dials,
-    named: BTreeMap<String, Named>,
+    dialer: Dialer,
+    manual: Manual,
     seeds: Seeds,
     more: MorePeers,
     bans: Bans,
-    /// Failed dials to addresses of the book since a peer was connected that we dialled.
-    dial_failure: Option<DialFailure>,
-    /// Since when there is no automatic outbound peer.
-    lonely_since: Option<Duration>,
-    notice: Option<Notice>,
     /// The operator did not switch the network off.
     network_active: bool,
     draining: bool,
@@ -181,7 +181,7 @@ impl PeerTable {
     /// The first [`Input::Tick`] is due at once.
     #[must_use]
     pub fn new(config: PeerTableConfig, book: AddressBook, now: Now) -> Self {
-        let mut table = Self {
+        Self {
             random: Random::new(config.seed),
             ledger: Ledger::new(Scope::PeerManager),
             peers: Roster::default(),
@@ -191,20 +191,15 @@ impl PeerTable {
             book,
             gossip: Gossip::new(&config),
             eviction: Eviction::new(&config),
-            dials: Dials::new(now),
-            named: BTreeMap::new(),
-            seeds: Seeds::new(now),
+            dialer: Dialer::new(&config, now),
+            manual: Manual::new(&config, now),
+            seeds: Seeds::new(&config, now),
             more: MorePeers::default(),
             bans: Bans::default(),
-            dial_failure: None,
-            lonely_since: Some(now.mono),
-            notice: None,
             network_active: true,
             draining: false,
             config,
-        };
-        table.name_configured_nodes(now);
-        table
+        }
     }
 
     /// The table with the operator's bans that were in force when they were saved.
@@ -261,17 +256,17 @@ impl PeerTable {
             return None;
         }
         if !self.network_active {
-            return self.dials.expiry();
+            return self.dialer.expiry();
         }
-        let named = self.named.values().filter_map(Named::due).min();
-        let others = [
-            self.outbound_due(),
-            self.dials.expiry(),
-            self.seeds_due(),
+        let due = [
+            self.manual.due(),
+            self.dialer.due(&self.peers, self.outbound_limit()),
+            self.dialer.expiry(),
+            self.seeds.due(self.prospects()),
             self.more.due(),
             self.gossip.due(),
         ];
-        others.into_iter().fold(named, earliest)
+        due.into_iter().flatten().min()
     }
 
     /// The admitted peers, for `getpeerinfo`.
@@ -325,10 +320,7 @@ impl PeerTable {
     /// The nodes that were added (`getaddednodeinfo`).
     #[must_use]
     pub fn added_nodes(&self) -> Vec<AddedNode> {
-        self.named
-            .iter()
-            .filter_map(|(name, node)| node.row(name, &self.peers))
-            .collect()
+        self.manual.added(&self.peers)
     }
 
     /// Whether the connection is one of the admitted peers.
@@ -369,7 +361,7 @@ impl PeerTable {
     /// What keeps the table from finding peers, while it does.
     #[must_use]
     pub fn notice(&self) -> Option<Notice> {
-        self.notice
+        self.seeds.notice()
     }
 
     /// All slots are home: the table must be empty.

@@ -4,7 +4,7 @@ use handfast_wire::Message;
 
 use super::gossip::{Context, from_v1};
 use super::roster::Peer;
-use super::{Effect, HistoryRow, MAX_HISTORY, PeerTable};
+use super::{Effect, HistoryRow, MAX_HISTORY, PeerTable, dialer};
 use crate::lifecycle::{AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Reached};
 use crate::time::Now;
 
@@ -29,11 +29,13 @@ impl PeerTable {
         self.ledger.admitted(id).assert_held();
         let outgoing = peer.direction.is_outgoing();
         self.peers.insert(Peer::new(peer.clone(), dialled_for, now));
-        if outgoing {
-            self.dial_failure = None;
-            self.book
-                .succeeded(peer.remote, peer.services, now, &mut self.random);
-        }
+        let context = dialer::Context {
+            now,
+            peers: &self.peers,
+            book: &mut self.book,
+            random: &mut self.random,
+        };
+        self.dialer.admitted(&peer, context);
         self.gossip.admitted(now, &peer);
         self.eviction.admitted(id);
         effects.push(Effect::Admit(peer));
@@ -56,7 +58,10 @@ impl PeerTable {
         let id = peer.id;
         self.ledger.refused(id).assert_held();
         tracing::debug!(%id, remote = %peer.remote, %reason, "refused");
-        self.named_lost(now, dialled_for, id, &reason.to_string());
+        if let Some(name) = dialled_for {
+            let why = reason.to_string();
+            self.manual.lost(now, name, id, &why, &mut self.random);
+        }
         self.refused.insert(id, peer.user_agent);
         effects.push(Effect::Disconnect { id, reason });
     }
@@ -118,7 +123,17 @@ impl PeerTable {
                 self.gossip.ended(id);
                 self.eviction.ended(id);
                 effects.push(Effect::Retire { id });
-                self.outgoing_ended(now, &peer, &reason);
+                if let Some(name) = peer.name() {
+                    let why = reason.to_string();
+                    self.manual.lost(now, name, id, &why, &mut self.random);
+                }
+                let context = dialer::Context {
+                    now,
+                    peers: &self.peers,
+                    book: &mut self.book,
+                    random: &mut self.random,
+                };
+                self.dialer.ended(peer.introduction(), &reason, context);
                 (
                     Reached::Admitted,
                     Some(peer.introduction().user_agent.clone()),
@@ -161,7 +176,8 @@ impl PeerTable {
     /// the node closes them together with its intake.
     pub(super) fn drain(&mut self, effects: &mut Vec<Effect>) {
         self.draining = true;
-        self.named.clear();
+        self.manual.clear();
+        self.dialer.stop();
         let all = self.ids();
         self.peers.close_all(all, &DoneReason::Shutdown, effects);
     }

@@ -55,7 +55,7 @@ impl PeerTable {
         name: String,
         command: AddNodeCommand,
     ) -> (Result<(), AddNodeError>, Vec<Effect>) {
-        self.answer(now, |table, _| table.change_named(now, name, command))
+        self.answer(now, |table, _| table.manual.change(now, name, command))
     }
 
     /// `disconnectnode`: the admitted peers that are meant are told to go.
@@ -134,7 +134,7 @@ impl PeerTable {
                 return Err(AddAddressError::Tried);
             }
         }
-        self.dials.hurry(now);
+        self.dialer.hurry(now);
         Ok(())
     }
 
@@ -147,12 +147,13 @@ impl PeerTable {
         effects: &mut Vec<Effect>,
     ) -> Result<(), AtCapacity> {
         let addr = canonical(addr);
-        if !self.has_outbound_room() {
+        if !self.dialer.has_room(&self.peers, self.outbound_limit()) {
             return Err(AtCapacity);
         }
         let unwelcome = self.bans.is_banned(addr.ip(), now);
-        if self.network_active && !self.draining && !unwelcome && !self.is_outgoing_to(addr) {
-            self.dial(now, addr, Direction::Outbound, None, effects);
+        let connected = self.dialer.is_outgoing_to(addr, &self.peers);
+        if self.network_active && !self.draining && !unwelcome && !connected {
+            effects.push(self.dialer.dial(now, addr, Direction::Outbound, None));
         }
         Ok(())
     }
