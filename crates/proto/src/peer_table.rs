@@ -9,6 +9,7 @@
 //!
 //! | part | what it decides |
 //! |---|---|
+//! | `admission` | which connections are peers, with the account of their lifecycle and the history |
 //! | `roster` | nothing: it holds and counts the admitted peers |
 //! | `eviction` | who leaves for a newcomer |
 //! | `bans` | whom the operator banned, and whose host is discouraged |
@@ -18,8 +19,8 @@
 //! | `seeds` | when to ask DNS seeds |
 //! | `gossip` | what peers that ask for addresses get, and what is learnt from others |
 //!
-//! The router is here and in `routes` (between the parts), `admission` (who is in the table)
-//! and `operator` (calls with an answer); `vocabulary`, `rows` and `outlook` are what goes in
+//! The router is here and in `connections` (the way of a connection), `routes` (what is due,
+//! dials and look-ups) and `operator` (calls with an answer); `vocabulary`, `rows` and `outlook` are what goes in
 //! and out.
 //!
 //! # Contract with the caller
@@ -35,6 +36,7 @@
 mod admission;
 mod bans;
 mod comparable;
+mod connections;
 mod dialer;
 mod eviction;
 mod gossip;
@@ -48,7 +50,7 @@ mod rows;
 mod seeds;
 mod vocabulary;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -57,11 +59,12 @@ use bitcoin::p2p::ServiceFlags;
 use crate::address_book::AddressBook;
 use crate::address_relay::{OwnAddress, OwnAddresses};
 use crate::bans::{BanList, Discouraged};
-use crate::lifecycle::{AssertHeld, ConnId, Direction, Ledger, Scope};
+use crate::lifecycle::{ConnId, Direction};
 use crate::random::Random;
 use crate::session::offered;
 use crate::time::Now;
 
+use admission::Admission;
 use bans::Bans;
 pub use comparable::TableLifecycle;
 use dialer::Dialer;
@@ -154,14 +157,9 @@ impl PeerTableConfig {
 pub struct PeerTable {
     config: PeerTableConfig,
     random: Random,
-    ledger: Ledger,
+    admission: Admission,
     /// The admitted connections, and no others.
     peers: Roster,
-    /// Refused connections whose `Done` is still to come, with their user agents.
-    refused: BTreeMap<ConnId, String>,
-    history: VecDeque<HistoryRow>,
-    /// Inbound connections from there are not in the history.
-    unrecorded: Option<IpAddr>,
     book: AddressBook,
     gossip: Gossip,
     eviction: Eviction,
@@ -170,9 +168,6 @@ pub struct PeerTable {
     seeds: Seeds,
     more: MorePeers,
     bans: Bans,
-    /// The operator did not switch the network off.
-    network_active: bool,
-    draining: bool,
 }
 
 impl PeerTable {
@@ -183,11 +178,8 @@ impl PeerTable {
     pub fn new(config: PeerTableConfig, book: AddressBook, now: Now) -> Self {
         Self {
             random: Random::new(config.seed),
-            ledger: Ledger::new(Scope::PeerManager),
+            admission: Admission::new(),
             peers: Roster::default(),
-            refused: BTreeMap::new(),
-            history: VecDeque::new(),
-            unrecorded: None,
             book,
             gossip: Gossip::new(&config),
             eviction: Eviction::new(&config),
@@ -196,8 +188,6 @@ impl PeerTable {
             seeds: Seeds::new(&config, now),
             more: MorePeers::default(),
             bans: Bans::default(),
-            network_active: true,
-            draining: false,
             config,
         }
     }
@@ -252,10 +242,10 @@ impl PeerTable {
     /// When [`Input::Tick`] is due, time since node start.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        if self.draining {
+        if self.admission.network().draining {
             return None;
         }
-        if !self.network_active {
+        if !self.admission.network().active {
             return self.dialer.expiry();
         }
         let due = [
@@ -308,13 +298,13 @@ impl PeerTable {
     /// Leaves inbound connections from `host`, and from no other, out of [`Self::history`];
     /// `None`: all are in it.
     pub fn leave_out_of_history(&mut self, host: Option<IpAddr>) {
-        self.unrecorded = host;
+        self.admission.leave_out_of_history(host);
     }
 
     /// The last [`MAX_HISTORY`] ended connections, oldest first.
     #[must_use]
     pub fn history(&self) -> Vec<HistoryRow> {
-        self.history.iter().cloned().collect()
+        self.admission.history()
     }
 
     /// The nodes that were added (`getaddednodeinfo`).
@@ -369,11 +359,7 @@ impl PeerTable {
     /// # Panics
     /// When it is not (L6).
     pub fn assert_all_home(&self) {
-        self.ledger.slots_home().assert_held();
-        assert!(
-            self.peers.is_empty() && self.refused.is_empty(),
-            "L6: the peer table is not empty"
-        );
+        self.admission.assert_all_home(&self.peers);
     }
 }
 

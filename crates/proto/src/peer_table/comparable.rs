@@ -36,10 +36,10 @@ impl PeerTable {
         });
         TableLifecycle {
             admitted: admitted.collect(),
-            refused: self.refused.keys().copied().collect(),
+            refused: self.admission.refused().collect(),
             outbound_limit: self.outbound_limit(),
-            draining: self.draining,
-            ledger: self.ledger.clone(),
+            draining: self.admission.network().draining,
+            ledger: self.admission.ledger().clone(),
         }
     }
 }

@@ -17,13 +17,13 @@ impl PeerTable {
     /// Whether the operator did not switch the network off.
     #[must_use]
     pub fn network_active(&self) -> bool {
-        self.network_active
+        self.admission.network().active
     }
 
     /// Off: every peer is told to go. Whoever completes a handshake later is refused, and
     /// what was to be dialled waits until the network is on again. Core `SetNetworkActive`.
     pub(super) fn set_network_active(&mut self, active: bool, effects: &mut Vec<Effect>) {
-        if std::mem::replace(&mut self.network_active, active) == active {
+        if !self.admission.set_active(active) {
             return;
         }
         tracing::debug!(active, "the operator switched the network");
@@ -152,7 +152,7 @@ impl PeerTable {
         }
         let unwelcome = self.bans.is_banned(addr.ip(), now);
         let connected = self.dialer.is_outgoing_to(addr, &self.peers);
-        if self.network_active && !self.draining && !unwelcome && !connected {
+        if self.admission.network().is_open() && !unwelcome && !connected {
             effects.push(self.dialer.dial(now, addr, Direction::Outbound, None));
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::time::Now;
 impl PeerTable {
     /// Starts whatever is due. The end of every step.
     pub(super) fn plan(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.draining {
+        if self.admission.network().draining {
             return;
         }
         for name in self.dialer.expire(dialer::Context {
@@ -23,7 +23,7 @@ impl PeerTable {
         }) {
             self.unreachable(now, &name, "the dial was never answered");
         }
-        if !self.network_active {
+        if !self.admission.network().active {
             return;
         }
         self.plan_manual(now, effects);
@@ -83,7 +83,7 @@ impl PeerTable {
 
     /// Sync does not get on with the peers there are.
     pub(super) fn look_for_more_peers(&mut self, now: Now) {
-        if !self.draining && self.more.want(now) {
+        if !self.admission.network().draining && self.more.want(now) {
             self.dialer.hurry(now);
             self.seeds.ask_again();
             self.manual.hurry(now);
@@ -204,7 +204,7 @@ impl PeerTable {
         let (peers, limit) = (&self.peers, self.outbound_limit());
         let next_dial = self.dialer.next_dial(peers, limit, &self.book, is_own);
         Outlook {
-            network_off: !self.network_active,
+            network_off: !self.admission.network().active,
             manual: self.manual.rows(),
             seeds,
             seeds_again: self.seeds.again(),

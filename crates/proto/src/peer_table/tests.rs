@@ -9,6 +9,7 @@ mod operator;
 mod seeds;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bitcoin::p2p::ServiceFlags;
@@ -17,7 +18,9 @@ use handfast_wire::Message;
 use super::*;
 use crate::address_book::Source;
 use crate::bans::{BanError, BanOrder};
-use crate::lifecycle::{Direction, DoneReason, Ending, Introduction, Reached};
+use crate::lifecycle::{
+    AssertHeld, Direction, DoneReason, Ending, Introduction, Ledger, Reached, Scope,
+};
 use crate::session::full_node;
 
 const START: Now = Now {
