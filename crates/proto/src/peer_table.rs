@@ -19,7 +19,7 @@
 //! | `seeds` | when to ask DNS seeds |
 //! | `gossip` | what peers that ask for addresses get, and what is learnt from others |
 //!
-//! The router is here and in `connections` (the way of a connection), `routes` (what is due,
+//! The router is here and in `timers` (what the table waits for), `connections` (the way of a connection), `routes` (what is due,
 //! dials and look-ups) and `operator` (calls with an answer); `vocabulary`, `rows` and `outlook` are what goes in
 //! and out.
 //!
@@ -48,6 +48,7 @@ mod roster;
 mod routes;
 mod rows;
 mod seeds;
+mod timers;
 mod vocabulary;
 
 use std::collections::BTreeSet;
@@ -79,6 +80,7 @@ pub use outlook::{Attempt, DialFailure, ManualPeer, Outlook, SeedRow};
 use roster::{Peer, Roster};
 pub use rows::{AddedNode, HistoryRow, PeerRow};
 use seeds::Seeds;
+use timers::PeerTimer;
 pub use vocabulary::{
     AddAddressError, AddNodeCommand, AddNodeError, AtCapacity, DisconnectTarget, Effect, Input,
     NotConnected, Notice, SyncOrder,
@@ -242,21 +244,8 @@ impl PeerTable {
     /// When [`Input::Tick`] is due, time since node start.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        if self.admission.network().draining {
-            return None;
-        }
-        if !self.admission.network().active {
-            return self.dialer.expiry();
-        }
-        let due = [
-            self.manual.due(),
-            self.dialer.due(&self.peers, self.outbound_limit()),
-            self.dialer.expiry(),
-            self.seeds.due(self.prospects()),
-            self.more.due(),
-            self.gossip.due(),
-        ];
-        due.into_iter().flatten().min()
+        let timers = PeerTimer::ALL.into_iter();
+        timers.filter_map(|timer| self.due(timer)).min()
     }
 
     /// The admitted peers, for `getpeerinfo`.

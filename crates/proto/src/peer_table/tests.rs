@@ -7,6 +7,7 @@ mod more_peers;
 mod named;
 mod operator;
 mod seeds;
+mod timers;
 mod walk;
 
 use std::collections::BTreeMap;
