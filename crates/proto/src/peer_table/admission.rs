@@ -32,7 +32,7 @@ impl NetworkState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     /// An admitted peer.
-    Peer(Peer),
+    Peer(Box<Peer>),
     /// It was refused; its user agent.
     Refused(String),
     /// It never completed its handshake.
@@ -125,7 +125,7 @@ impl Admission {
     pub(super) fn ended(&mut self, id: ConnId, peers: &mut Roster) -> Ended {
         self.ledger.peer_done(id).assert_held();
         match (peers.remove(id), self.refused.remove(&id)) {
-            (Some(peer), _) => Ended::Peer(peer),
+            (Some(peer), _) => Ended::Peer(Box::new(peer)),
             (None, Some(user_agent)) => Ended::Refused(user_agent),
             (None, None) => Ended::Unknown,
         }

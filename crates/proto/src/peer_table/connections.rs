@@ -169,11 +169,12 @@ impl PeerTable {
                 .hear(peer.introduction(), from_v1(&addrs), context),
             Message::AddrV2(addrs) => self.gossip.hear(peer.introduction(), addrs, context),
             Message::FeeFilter(rate) => peer.set_fee_filter(rate),
-            message => match message.kind().map(Kind::handled_by) {
-                Some(HandledBy::SyncManager) => effects.push(Effect::Forward { id, message }),
-                // The session's are never delivered; of the others there is nothing to do.
-                Some(_) | None => {}
-            },
+            // The session's are never delivered; of the others there is nothing to do.
+            message => {
+                if message.kind().map(Kind::handled_by) == Some(HandledBy::SyncManager) {
+                    effects.push(Effect::Forward { id, message });
+                }
+            }
         }
     }
 }
