@@ -3,7 +3,7 @@
 
 use actix::{Handler, MessageResult};
 use handfast_proto::lifecycle::DoneReason;
-use handfast_proto::peer_table::{AddAddressError, AtCapacity, Input, Reply};
+use handfast_proto::peer_table::{AddAddressError, AtCapacity, Input};
 
 use crate::peer::messages::Ping;
 use crate::peer_manager::PeerManager;
@@ -57,20 +57,14 @@ impl Handler<AddAddress> for PeerManager {
         AddAddress { addr, tried }: AddAddress,
         _: &mut Self::Context,
     ) -> Self::Result {
-        match self.step(Input::AddAddress { addr, tried }) {
-            Some(Reply::AddAddress(result)) => result,
-            other => unreachable!("addpeeraddress is answered in its step, not by {other:?}"),
-        }
+        self.answer(|table, now| table.add_address(now, addr, tried))
     }
 }
 
 impl Handler<Connect> for PeerManager {
     type Result = Result<(), AtCapacity>;
     fn handle(&mut self, Connect { addr }: Connect, _: &mut Self::Context) -> Self::Result {
-        match self.step(Input::Connect(addr)) {
-            Some(Reply::Connect(result)) => result,
-            other => unreachable!("addconnection is answered in its step, not by {other:?}"),
-        }
+        self.answer(|table, now| table.connect(now, addr))
     }
 }
 

@@ -15,7 +15,8 @@ use handfast_proto::address_relay::OwnAddress;
 use handfast_proto::bans::{BanError, BanOrder};
 use handfast_proto::fair_queue::FairQueue;
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
-use handfast_proto::peer_table::{AddNodeError, Effect, Input, PeerTable, Reply};
+use handfast_proto::peer_table::{AddNodeError, Effect, Input, PeerTable};
+use handfast_proto::time::Now;
 use handfast_wire::Message;
 use tokio::time::Instant;
 
@@ -88,16 +89,36 @@ impl PeerManager {
         }
     }
 
-    pub(crate) fn step(&mut self, input: Input) -> Option<Reply> {
-        self.step_with(input, Carried::default())
+    pub(crate) fn step(&mut self, input: Input) {
+        self.step_with(input, Carried::default());
     }
 
     /// One step of the table, and its effects.
-    fn step_with(&mut self, input: Input, mut carried: Carried) -> Option<Reply> {
-        let mut reply = None;
+    fn step_with(&mut self, input: Input, carried: Carried) {
+        self.prepare();
+        let effects = self.table.step(self.shared.clock.now(), input);
+        self.perform(effects, carried);
+    }
+
+    /// A call that the table answers, and its effects.
+    pub(crate) fn answer<A>(
+        &mut self,
+        call: impl FnOnce(&mut PeerTable, Now) -> (A, Vec<Effect>),
+    ) -> A {
+        self.prepare();
+        let (answer, effects) = call(&mut self.table, self.shared.clock.now());
+        self.perform(effects, Carried::default());
+        answer
+    }
+
+    /// Tells the table before a step what it cannot know.
+    fn prepare(&mut self) {
         let initial_download = self.shared.view.load().initial_block_download;
         self.table.set_initial_download(initial_download);
-        for effect in self.table.step(self.shared.clock.now(), input) {
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>, mut carried: Carried) {
+        for effect in effects {
             match effect {
                 Effect::Admit(introduction) => {
                     self.log
@@ -174,12 +195,10 @@ impl PeerManager {
                         },
                     );
                 }
-                Effect::Reply(answer) => reply = Some(answer),
                 Effect::BansChanged => self.publish_bans(),
                 Effect::Notice(notice) => tracing::info!("{notice}"),
             }
         }
-        reply
     }
 
     /// The shortest round trips that were measured.
@@ -436,44 +455,32 @@ impl Handler<AddNode> for PeerManager {
         AddNode { name, command }: AddNode,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let reply = self.step(Input::AddNode { name, command });
+        let result = self.answer(|table, now| table.add_node(now, name, command));
         self.publish_outlook();
-        match reply {
-            Some(Reply::AddNode(result)) => result,
-            other => unreachable!("addnode is answered in its step, not by {other:?}"),
-        }
+        result
     }
 }
 
 impl Handler<DisconnectPeer> for PeerManager {
     type Result = bool;
     fn handle(&mut self, DisconnectPeer { target }: DisconnectPeer, _: &mut Self::Context) -> bool {
-        let admitted = match self.step(Input::Disconnect(target)) {
-            Some(Reply::Disconnect(result)) => result.is_ok(),
-            other => unreachable!("disconnectnode is answered in its step, not by {other:?}"),
-        };
+        let admitted = self.answer(|table, now| table.disconnect(now, target));
         let half_open = self.disconnect_half_open(|peer| target.means(peer), DoneReason::Requested);
-        admitted || half_open
+        admitted.is_ok() || half_open
     }
 }
 
 impl Handler<BanPeers> for PeerManager {
     type Result = Result<(), BanError>;
     fn handle(&mut self, BanPeers { order }: BanPeers, _: &mut Self::Context) -> Self::Result {
-        match self.step(Input::Ban(order)) {
-            Some(Reply::Ban(result)) => {
-                if result.is_ok() {
-                    if let BanOrder::Add { target, .. } = order {
-                        let meant = |peer: &Introduction| target.contains(peer.remote.ip());
-                        self.disconnect_half_open(meant, DoneReason::Banned);
-                    }
-                    let now = self.shared.clock.now();
-                    self.log.bans_changed(now, order, self.table.bans());
-                }
-                result
-            }
-            other => unreachable!("a ban is answered in its step, not by {other:?}"),
+        self.answer(|table, now| table.ban(now, order))?;
+        if let BanOrder::Add { target, .. } = order {
+            let meant = |peer: &Introduction| target.contains(peer.remote.ip());
+            self.disconnect_half_open(meant, DoneReason::Banned);
         }
+        let now = self.shared.clock.now();
+        self.log.bans_changed(now, order, self.table.bans());
+        Ok(())
     }
 }
 

@@ -4,19 +4,24 @@
 //! while it is in this table. [`Effect::Admit`] and [`Effect::Retire`] are what
 //! SyncManager hears, in this order and for exactly the admitted connections.
 //!
-//! | file | what it decides |
+//! The table owns parts with private fields and routes between them: what one returns another
+//! takes.
+//!
+//! | part | what it decides |
 //! |---|---|
-//! | `admission` | who is in the table |
-//! | `eviction` | who leaves it for a newcomer |
-//! | `operator` | what an operator sets apart from names and bans |
-//! | `bans` | whom the operator banned, and who misbehaved |
-//! | `dialing` | whom to dial |
-//! | `more_peers` | what is done when sync does not get on |
-//! | `named` | the nodes that an operator named |
+//! | `admission` | which connections are peers, with the account of their lifecycle and the history |
+//! | `roster` | nothing: it holds and counts the admitted peers |
+//! | `eviction` | who leaves for a newcomer |
+//! | `bans` | whom the operator banned, and whose host is discouraged |
+//! | `dialer` | whom to dial, and what a failed dial teaches |
+//! | `more_peers` | how many outbound peers there may be when sync does not get on |
+//! | `manual` | when the peers that an operator named are dialled |
 //! | `seeds` | when to ask DNS seeds |
-//! | `outlook` | what keeps us from peers, to be shown |
-//! | `gossip` | peers that ask for addresses or send some |
-//! | `vocabulary`, `rows` | what goes in and out |
+//! | `gossip` | what peers that ask for addresses get, and what is learnt from others |
+//!
+//! The router is here and in `timers` (what the table waits for), `connections` (the way of a connection), `routes` (what is due,
+//! dials and look-ups) and `operator` (calls with an answer); `vocabulary`, `rows` and `outlook` are what goes in
+//! and out.
 //!
 //! # Contract with the caller
 //!
@@ -31,47 +36,54 @@
 mod admission;
 mod bans;
 mod comparable;
-mod dialing;
+mod connections;
+mod dialer;
 mod eviction;
 mod gossip;
+mod manual;
 mod more_peers;
-mod named;
 mod operator;
 mod outlook;
 mod roster;
+mod routes;
 mod rows;
 mod seeds;
+mod timers;
 mod vocabulary;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bitcoin::p2p::ServiceFlags;
 
 use crate::address_book::AddressBook;
-use crate::address_relay::{AddressRelay, OwnAddress, OwnAddresses};
+use crate::address_relay::{OwnAddress, OwnAddresses};
 use crate::bans::{BanList, Discouraged};
-use crate::lifecycle::{AssertHeld, ConnId, Ledger, Scope};
+use crate::lifecycle::{ConnId, Direction};
 use crate::random::Random;
 use crate::session::offered;
-use crate::time::{Now, earliest};
+use crate::time::Now;
 
+use admission::Admission;
+use bans::Bans;
 pub use comparable::TableLifecycle;
-use dialing::Dials;
+use dialer::Dialer;
+use eviction::Eviction;
 pub use eviction::{Displaced, NEWCOMER_GRACE, max_leaving};
-use gossip::Answers;
+use gossip::Gossip;
+use manual::Manual;
+pub use manual::{Target, parse_target};
 use more_peers::MorePeers;
 pub use more_peers::{EXTRA_FOR, EXTRA_OUTBOUND};
-use named::Named;
-pub use named::{Target, parse_target};
 pub use outlook::{Attempt, DialFailure, ManualPeer, Outlook, SeedRow};
 use roster::{Peer, Roster};
 pub use rows::{AddedNode, HistoryRow, PeerRow};
 use seeds::Seeds;
+use timers::PeerTimer;
 pub use vocabulary::{
     AddAddressError, AddNodeCommand, AddNodeError, AtCapacity, DisconnectTarget, Effect, Input,
-    NotConnected, Notice, Reply, SyncOrder,
+    NotConnected, Notice, SyncOrder,
 };
 
 /// Connections that strangers may open. 125 in all less 10, as Core's default.
@@ -147,32 +159,17 @@ impl PeerTableConfig {
 pub struct PeerTable {
     config: PeerTableConfig,
     random: Random,
-    ledger: Ledger,
+    admission: Admission,
     /// The admitted connections, and no others.
     peers: Roster,
-    /// Refused connections whose `Done` is still to come, with their user agents.
-    refused: BTreeMap<ConnId, String>,
-    history: VecDeque<HistoryRow>,
-    /// Inbound connections from there are not in the history.
-    unrecorded: Option<IpAddr>,
     book: AddressBook,
-    answers: Answers,
-    relay: AddressRelay,
-    dials: Dials,
-    named: BTreeMap<String, Named>,
+    gossip: Gossip,
+    eviction: Eviction,
+    dialer: Dialer,
+    manual: Manual,
     seeds: Seeds,
     more: MorePeers,
-    bans: BanList,
-    discouraged: Discouraged,
-    /// Failed dials to addresses of the book since a peer was connected that we dialled.
-    dial_failure: Option<DialFailure>,
-    /// Since when there is no automatic outbound peer.
-    lonely_since: Option<Duration>,
-    notice: Option<Notice>,
-    displaced: Displaced,
-    /// The operator did not switch the network off.
-    network_active: bool,
-    draining: bool,
+    bans: Bans,
 }
 
 impl PeerTable {
@@ -181,38 +178,26 @@ impl PeerTable {
     /// The first [`Input::Tick`] is due at once.
     #[must_use]
     pub fn new(config: PeerTableConfig, book: AddressBook, now: Now) -> Self {
-        let mut table = Self {
+        Self {
             random: Random::new(config.seed),
-            ledger: Ledger::new(Scope::PeerManager),
+            admission: Admission::new(),
             peers: Roster::default(),
-            refused: BTreeMap::new(),
-            history: VecDeque::new(),
-            unrecorded: None,
             book,
-            answers: Answers::default(),
-            relay: AddressRelay::new(config.own.clone(), config.services, config.seed),
-            dials: Dials::new(now),
-            named: BTreeMap::new(),
-            seeds: Seeds::new(now),
+            gossip: Gossip::new(&config),
+            eviction: Eviction::new(&config),
+            dialer: Dialer::new(&config, now),
+            manual: Manual::new(&config, now),
+            seeds: Seeds::new(&config, now),
             more: MorePeers::default(),
-            bans: BanList::default(),
-            discouraged: Discouraged::default(),
-            dial_failure: None,
-            lonely_since: Some(now.mono),
-            notice: None,
-            displaced: Displaced::default(),
-            network_active: true,
-            draining: false,
+            bans: Bans::default(),
             config,
-        };
-        table.name_configured_nodes(now);
-        table
+        }
     }
 
     /// The table with the operator's bans that were in force when they were saved.
     #[must_use]
     pub fn with_bans(mut self, bans: BanList) -> Self {
-        self.bans = bans;
+        self.bans = Bans::new(bans);
         self
     }
 
@@ -234,11 +219,6 @@ impl PeerTable {
                 self.dial_failed(now, addr, name.as_deref(), &error);
             }
             Input::NotDialled { addr, name } => self.not_dialled(now, addr, name.as_deref()),
-            Input::AddNode { name, command } => {
-                let result = self.add_node(now, name, command);
-                effects.push(Effect::Reply(Reply::AddNode(result)));
-            }
-            Input::Disconnect(target) => self.disconnect_named(target, &mut effects),
             Input::FromSync(SyncOrder::Send { id, message }) => {
                 // SyncManager may not have handled Done yet (L4).
                 if self.peers.contains_key(&id) {
@@ -246,25 +226,14 @@ impl PeerTable {
                 }
             }
             Input::FromSync(SyncOrder::Disconnect { id, reason }) => {
-                self.close(id, reason, &mut effects);
+                self.peers.close(id, reason, &mut effects);
             }
             Input::FromSync(SyncOrder::MorePeers) => self.look_for_more_peers(now),
             Input::FromSync(SyncOrder::Useful { id }) => {
-                if let Some(peer) = self.peers.get_mut(id) {
-                    peer.useful_at = Some(now.mono);
-                }
+                self.eviction.brought_block(now, id);
             }
             Input::SetNetworkActive(active) => self.set_network_active(active, &mut effects),
-            Input::AddAddress { addr, tried } => {
-                let result = self.add_address(now, addr, tried);
-                effects.push(Effect::Reply(Reply::AddAddress(result)));
-            }
-            Input::Connect(addr) => {
-                let result = self.connect(now, addr, &mut effects);
-                effects.push(Effect::Reply(Reply::Connect(result)));
-            }
-            Input::Ban(order) => self.ban(now, order, &mut effects),
-            Input::RoundTrips(round_trips) => self.hear_round_trips(round_trips),
+            Input::RoundTrips(round_trips) => self.eviction.hear_round_trips(round_trips),
             Input::Drain => self.drain(&mut effects),
             Input::Tick => {}
         }
@@ -275,73 +244,62 @@ impl PeerTable {
     /// When [`Input::Tick`] is due, time since node start.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        if self.draining {
-            return None;
-        }
-        if !self.network_active {
-            return self.dials.expiry();
-        }
-        let named = self.named.values().filter_map(Named::due).min();
-        let others = [
-            self.outbound_due(),
-            self.dials.expiry(),
-            self.seeds_due(),
-            self.more.due(),
-            self.relay.deadline(),
-        ];
-        others.into_iter().fold(named, earliest)
+        let timers = PeerTimer::ALL.into_iter();
+        timers.filter_map(|timer| self.due(timer)).min()
     }
 
     /// The admitted peers, for `getpeerinfo`.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerRow> {
-        let row = |peer: &Peer| PeerRow {
-            relays_addresses: self.relay.is_taking_part(peer.introduction.id),
-            ..peer.row()
-        };
+        let row = |peer: &Peer| peer.row(self.gossip.counts(peer.id()));
         self.peers.values().map(row).collect()
     }
 
     /// Our end of the socket of an admitted peer. To be told after its [`Input::Add`], if it is
     /// known.
     pub fn set_local_address(&mut self, id: ConnId, local: SocketAddr) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.local = Some(local);
-        }
+        self.gossip.set_local_address(id, local);
     }
 
     /// Whether the node is in its initial download, in which it does not announce itself. It
     /// is until told otherwise; what is due then is sent in the next step.
     pub fn set_initial_download(&mut self, initial_download: bool) {
-        self.relay.set_initial_download(initial_download);
+        self.gossip.set_initial_download(initial_download);
     }
 
     /// Inbound connections that were evicted for others, and ones that were refused since all
     /// slots were taken, since the start.
     #[must_use]
     pub fn displaced(&self) -> Displaced {
-        self.displaced
+        self.eviction.displaced()
+    }
+
+    /// Whether an inbound newcomer costs somebody else the slot: the caller tells the
+    /// round trips then ([`Input::RoundTrips`]).
+    #[must_use]
+    pub fn wants_round_trips(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Inbound => self.eviction.inbound_is_full(&self.peers),
+            Direction::Outbound | Direction::Manual => false,
+        }
     }
 
     /// Leaves inbound connections from `host`, and from no other, out of [`Self::history`];
     /// `None`: all are in it.
     pub fn leave_out_of_history(&mut self, host: Option<IpAddr>) {
-        self.unrecorded = host;
+        self.admission.leave_out_of_history(host);
     }
 
     /// The last [`MAX_HISTORY`] ended connections, oldest first.
     #[must_use]
     pub fn history(&self) -> Vec<HistoryRow> {
-        self.history.iter().cloned().collect()
+        self.admission.history()
     }
 
     /// The nodes that were added (`getaddednodeinfo`).
     #[must_use]
     pub fn added_nodes(&self) -> Vec<AddedNode> {
-        self.named
-            .iter()
-            .filter_map(|(name, node)| node.row(name, &self.peers))
-            .collect()
+        self.manual.added(&self.peers)
     }
 
     /// Whether the connection is one of the admitted peers.
@@ -364,25 +322,25 @@ impl PeerTable {
 
     /// Where peers can reach us, by address, with how sure that is.
     pub fn own_addresses(&self) -> impl Iterator<Item = OwnAddress> + '_ {
-        self.relay.own()
+        self.gossip.own()
     }
 
     /// The operator's bans.
     #[must_use]
     pub fn bans(&self) -> &BanList {
-        &self.bans
+        self.bans.list()
     }
 
     /// The hosts whose peer broke rules.
     #[must_use]
     pub fn discouraged(&self) -> &Discouraged {
-        &self.discouraged
+        self.bans.discouraged()
     }
 
     /// What keeps the table from finding peers, while it does.
     #[must_use]
     pub fn notice(&self) -> Option<Notice> {
-        self.notice
+        self.seeds.notice()
     }
 
     /// All slots are home: the table must be empty.
@@ -390,11 +348,7 @@ impl PeerTable {
     /// # Panics
     /// When it is not (L6).
     pub fn assert_all_home(&self) {
-        self.ledger.slots_home().assert_held();
-        assert!(
-            self.peers.is_empty() && self.refused.is_empty(),
-            "L6: the peer table is not empty"
-        );
+        self.admission.assert_all_home(&self.peers);
     }
 }
 

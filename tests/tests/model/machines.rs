@@ -127,6 +127,21 @@ impl Table {
         })
     }
 
+    /// A call of the operator's, which the naive table has not.
+    pub(crate) fn call<A>(
+        &self,
+        call: impl FnOnce(&mut PeerTable) -> (A, Vec<peer_table::Effect>),
+    ) -> Result<(Arc<Self>, Vec<peer_table::Effect>), Panicked> {
+        caught(|| {
+            let mut kind = self.kind.clone();
+            let effects = match &mut kind {
+                TableKind::Production(table) => call(table).1,
+                TableKind::Naive(_) => Vec::new(),
+            };
+            (Arc::new(Self::of(kind)), effects)
+        })
+    }
+
     pub(crate) fn has_bans(&self) -> bool {
         match &self.kind {
             TableKind::Production(table) => !table.bans().is_empty(),

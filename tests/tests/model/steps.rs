@@ -13,6 +13,7 @@ use handfast_proto::time::Now;
 use handfast_wire::Message;
 
 use crate::action::Action;
+use crate::machines::{Panicked, Table};
 use crate::node::Node;
 use crate::remotes::{Conn, Kind, SILENCE, Say};
 use crate::wiring::{Lane, Wiring};
@@ -58,8 +59,9 @@ impl World {
             Action::SyncManager(lane) => self.sync_manager(node, lane),
             Action::Silence => self.silence(node),
             Action::Disconnect(id) => {
-                let order = peer_table::Input::Disconnect(DisconnectTarget::ById(id));
-                self.step_table(node, order, Carried::default());
+                let (now, target) = (self.now(), DisconnectTarget::ById(id));
+                let stepped = self.table.call(|table| table.disconnect(now, target));
+                self.perform(node, stepped, Carried::default());
             }
             Action::Ban => {
                 let target = Subnet::of(Kind::Inbound.host()).into();
@@ -67,7 +69,9 @@ impl World {
                     target,
                     time: BanTime::Default,
                 };
-                self.step_table(node, peer_table::Input::Ban(order), Carried::default());
+                let now = self.now();
+                let stepped = self.table.call(|table| table.ban(now, order));
+                self.perform(node, stepped, Carried::default());
             }
             Action::StopIntake => self.stage = Stage::IntakeStopped,
             Action::Drain => {
@@ -257,8 +261,18 @@ impl World {
     }
 
     /// One step of the table, and its effects, as the PeerManager actor performs them.
-    fn step_table(&mut self, node: &Node, input: peer_table::Input, mut carried: Carried) {
-        let effects = match self.table.step(self.now(), input) {
+    fn step_table(&mut self, node: &Node, input: peer_table::Input, carried: Carried) {
+        let stepped = self.table.step(self.now(), input);
+        self.perform(node, stepped, carried);
+    }
+
+    fn perform(
+        &mut self,
+        node: &Node,
+        stepped: Result<(Arc<Table>, Vec<peer_table::Effect>), Panicked>,
+        mut carried: Carried,
+    ) {
+        let effects = match stepped {
             Ok((table, effects)) => {
                 self.table = table;
                 effects
@@ -293,7 +307,6 @@ impl World {
                 }
                 // To the remote, the operator, the log.
                 peer_table::Effect::Send { .. }
-                | peer_table::Effect::Reply(_)
                 | peer_table::Effect::BansChanged
                 | peer_table::Effect::Notice(_) => {}
             }

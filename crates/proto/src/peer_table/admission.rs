@@ -1,164 +1,152 @@
-//! Who is in the table, and what its messages are worth.
+//! Which connections are peers: the account of their lifecycle, why one is not admitted, and
+//! the history of those that ended.
 
-use handfast_wire::Message;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
-use super::eviction::NoVictim;
-use super::gossip::from_v1;
-use super::roster::Peer;
-use super::{
-    DisconnectTarget, Effect, HistoryRow, MAX_HISTORY, NotConnected, PeerTable, Reply, max_leaving,
+use super::bans::Bans;
+use super::roster::{Peer, Roster};
+use super::{HistoryRow, MAX_HISTORY};
+use crate::lifecycle::{
+    AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Ledger, Reached, Scope,
 };
-use crate::address_book::Group;
-use crate::lifecycle::{AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Reached};
 use crate::time::Now;
 
-impl PeerTable {
-    pub(super) fn add(&mut self, now: Now, peer: Introduction, effects: &mut Vec<Effect>) {
-        let id = peer.id;
+/// Whether there is a network, which every part of the table may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct NetworkState {
+    /// The operator did not switch the network off.
+    pub(super) active: bool,
+    /// The node stops.
+    pub(super) draining: bool,
+}
+
+impl NetworkState {
+    /// Whether connections may be opened.
+    pub(super) fn is_open(self) -> bool {
+        self.active && !self.draining
+    }
+}
+
+/// What a connection was that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// An admitted peer.
+    Peer(Box<Peer>),
+    /// It was refused; its user agent.
+    Refused(String),
+    /// It never completed its handshake.
+    Unknown,
+}
+
+/// See the module. Invariant: L1-L3, which its ledger checks; a refused connection is known
+/// until its `Done`, and of ended ones the last [`MAX_HISTORY`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Admission {
+    ledger: Ledger,
+    /// Refused connections whose `Done` is still to come, with their user agents.
+    refused: BTreeMap<ConnId, String>,
+    history: VecDeque<HistoryRow>,
+    /// Inbound connections from there are not in the history.
+    unrecorded: Option<IpAddr>,
+    network: NetworkState,
+}
+
+impl Admission {
+    pub(super) fn new() -> Self {
+        Self {
+            ledger: Ledger::new(Scope::PeerManager),
+            refused: BTreeMap::new(),
+            history: VecDeque::new(),
+            unrecorded: None,
+            network: NetworkState {
+                active: true,
+                draining: false,
+            },
+        }
+    }
+
+    pub(super) fn network(&self) -> NetworkState {
+        self.network
+    }
+
+    /// Switches the network. False: it was so before.
+    pub(super) fn set_active(&mut self, active: bool) -> bool {
+        std::mem::replace(&mut self.network.active, active) != active
+    }
+
+    /// Admits nobody any more.
+    pub(super) fn drain(&mut self) {
+        self.network.draining = true;
+    }
+
+    /// A connection completed its handshake.
+    pub(super) fn began(&mut self, id: ConnId) {
         self.ledger.peer_add(id).assert_held();
-        let dialled_for = self.dial_connected(now, &peer);
-        let verdict = self
-            .objection(now, &peer)
-            .map_or_else(|| self.room_for(now, &peer), Err);
-        let victim = match verdict {
-            Ok(victim) => victim,
-            Err(reason) => {
-                let inbound = peer.direction == Direction::Inbound;
-                if inbound && matches!(reason, DoneReason::Refused(_)) {
-                    self.displaced.turned_away += 1;
-                }
-                return self.refuse(now, peer, dialled_for.as_deref(), reason, effects);
-            }
-        };
-        if let Some(victim) = victim {
-            self.displaced.evicted += 1;
-            tracing::debug!(%id, %victim, "evicted for a newcomer");
-            self.close(victim, DoneReason::Evicted, effects);
-        }
-        self.ledger.admitted(id).assert_held();
-        let outgoing = peer.direction.is_outgoing();
-        self.peers.insert(Peer::new(peer.clone(), dialled_for, now));
-        if outgoing {
-            self.dial_failure = None;
-            self.book
-                .succeeded(peer.remote, peer.services, now, &mut self.random);
-        }
-        self.relay.connected(now, &peer);
-        effects.push(Effect::Admit(peer));
-        if outgoing {
-            effects.push(Effect::Send {
-                id,
-                message: Message::GetAddr,
-            });
-        }
     }
 
-    fn refuse(
-        &mut self,
+    /// Why this newcomer is not admitted, however many slots are free.
+    pub(super) fn objection(
+        &self,
         now: Now,
-        peer: Introduction,
-        dialled_for: Option<&str>,
-        reason: DoneReason,
-        effects: &mut Vec<Effect>,
-    ) {
-        let id = peer.id;
-        self.ledger.refused(id).assert_held();
-        tracing::debug!(%id, remote = %peer.remote, %reason, "refused");
-        self.named_lost(now, dialled_for, id, &reason.to_string());
-        self.refused.insert(id, peer.user_agent);
-        effects.push(Effect::Disconnect { id, reason });
-    }
-
-    /// Why this newcomer is not admitted, however much room there is.
-    fn objection(&self, now: Now, newcomer: &Introduction) -> Option<DoneReason> {
-        if self.draining {
+        newcomer: &Introduction,
+        peers: &Roster,
+        bans: &Bans,
+    ) -> Option<DoneReason> {
+        if self.network.draining {
             return Some(DoneReason::Shutdown);
         }
-        if !self.network_active {
+        if !self.network.active {
             return Some(DoneReason::Requested);
         }
-        if self.bans.is_banned(newcomer.remote.ip(), now) {
+        if bans.is_banned(newcomer.remote.ip(), now) {
             return Some(DoneReason::Banned);
         }
-        let same = |peer: &Peer| {
-            peer.introduction.remote == newcomer.remote && peer.introduction.direction.is_outgoing()
-        };
-        let duplicate = newcomer.direction.is_outgoing() && self.peers.values().any(same);
+        let same =
+            |peer: &Peer| peer.introduction().remote == newcomer.remote && peer.is_outgoing();
+        let duplicate = newcomer.direction.is_outgoing() && peers.values().any(same);
         // The remote port of an inbound connection says nothing about who it is.
         duplicate.then_some(DoneReason::DuplicateConnection)
     }
 
-    /// Who has to go for this newcomer, or why there is no room.
-    ///
-    /// Inbound peers on their way out do not count against it: whoever is evicted would
-    /// otherwise keep the slot that it was evicted from. They are [`max_leaving`] at most.
-    fn room_for(&self, now: Now, newcomer: &Introduction) -> Result<Option<ConnId>, DoneReason> {
-        let full = |slots: usize| {
-            let text = format!("all {slots} {} slots are taken", newcomer.direction);
-            DoneReason::Refused(text)
-        };
-        match newcomer.direction {
-            Direction::Inbound => {
-                let slots = self.config.max_inbound;
-                if self.peers.count(Direction::Inbound) >= slots + max_leaving(slots) {
-                    return Err(full(slots));
-                }
-                if !self.inbound_is_full() {
-                    return Ok(None);
-                }
-                let ip = newcomer.remote.ip();
-                if self.discouraged.contains(ip, now) {
-                    return Err(DoneReason::Discouraged);
-                }
-                let victim = self.pick_victim(now, Group::of(ip));
-                victim.map(Some).map_err(|why| match why {
-                    NoVictim::AllSafe => full(slots),
-                    NoVictim::JustCame => {
-                        let text = "all inbound slots are taken, one by a peer that has just come";
-                        DoneReason::Refused(text.to_owned())
-                    }
-                })
-            }
-            Direction::Outbound => {
-                let slots = self.outbound_limit();
-                let room = self.peers.count(Direction::Outbound) < slots;
-                room.then_some(None).ok_or_else(|| full(slots))
-            }
-            // The operator's wish; their number was limited when they were dialled.
-            Direction::Manual => Ok(None),
+    /// The newcomer is a peer from now on.
+    pub(super) fn admit(&mut self, peer: Peer, peers: &mut Roster) {
+        self.ledger.admitted(peer.id()).assert_held();
+        peers.insert(peer);
+    }
+
+    /// The newcomer is none; its `Done` follows.
+    pub(super) fn refuse(&mut self, peer: Introduction) {
+        self.ledger.refused(peer.id).assert_held();
+        self.refused.insert(peer.id, peer.user_agent);
+    }
+
+    /// A connection has ended. What it was.
+    pub(super) fn ended(&mut self, id: ConnId, peers: &mut Roster) -> Ended {
+        self.ledger.peer_done(id).assert_held();
+        match (peers.remove(id), self.refused.remove(&id)) {
+            (Some(peer), _) => Ended::Peer(Box::new(peer)),
+            (None, Some(user_agent)) => Ended::Refused(user_agent),
+            (None, None) => Ended::Unknown,
         }
     }
 
-    pub(super) fn done(&mut self, now: Now, ending: Ending, effects: &mut Vec<Effect>) {
+    /// Remembers a connection that has ended, in the place of the oldest one.
+    pub(super) fn record(
+        &mut self,
+        now: Now,
+        ending: Ending,
+        reached: Reached,
+        user_agent: Option<String>,
+    ) {
         let Ending {
             id,
             direction,
             remote,
             connected_at,
-            reached,
+            reached: _,
             reason,
         } = ending;
-        self.ledger.peer_done(id).assert_held();
-        let admitted = self.peers.remove(id);
-        let (reached, user_agent) = match (admitted, self.refused.remove(&id)) {
-            (Some(peer), _) => {
-                self.relay.disconnected(id);
-                effects.push(Effect::Retire { id });
-                self.outgoing_ended(now, &peer, &reason);
-                (Reached::Admitted, Some(peer.introduction.user_agent))
-            }
-            (None, Some(user_agent)) => (Reached::Handshake, Some(user_agent)),
-            (None, None) => {
-                if direction.is_outgoing() {
-                    self.handshake_failed(now, remote, &reason);
-                }
-                (reached, None)
-            }
-        };
-        tracing::debug!(%id, %remote, %direction, %reason, "connection ended");
-        if direction != Direction::Manual && reason.discourages(reached) {
-            self.discourage(now, remote.ip(), effects);
-        }
         if direction == Direction::Inbound && self.unrecorded == Some(remote.ip()) {
             return;
         }
@@ -178,78 +166,72 @@ impl PeerTable {
         });
     }
 
-    /// Orders a peer to go, once; the first reason stands.
-    pub(super) fn close(&mut self, id: ConnId, reason: DoneReason, effects: &mut Vec<Effect>) {
-        if self.peers.begin_closing(id) {
-            effects.push(Effect::Disconnect { id, reason });
-        }
+    pub(super) fn leave_out_of_history(&mut self, host: Option<IpAddr>) {
+        self.unrecorded = host;
     }
 
-    pub(super) fn disconnect_named(&mut self, target: DisconnectTarget, effects: &mut Vec<Effect>) {
-        let meant: Vec<ConnId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| target.means(&peer.introduction))
-            .map(|(id, _)| *id)
-            .collect();
-        let result = if meant.is_empty() {
-            Err(NotConnected)
-        } else {
-            Ok(())
+    /// Oldest first.
+    pub(super) fn history(&self) -> Vec<HistoryRow> {
+        self.history.iter().cloned().collect()
+    }
+
+    /// Refused connections whose `Done` is awaited.
+    pub(super) fn refused(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.refused.keys().copied()
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// All slots are free: no connection is known any more.
+    ///
+    /// # Panics
+    /// When one is (L6).
+    pub(super) fn assert_all_home(&self, peers: &Roster) {
+        self.ledger.slots_home().assert_held();
+        assert!(
+            peers.is_empty() && self.refused.is_empty(),
+            "L6: the peer table is not empty"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer_table::roster::testing::introduction;
+
+    #[test]
+    fn a_connection_is_a_peer_or_refused_until_its_end_and_nothing_afterwards() {
+        let (mut admission, mut peers) = (Admission::new(), Roster::default());
+        let now = Now::default();
+        let peer = introduction(0, Direction::Inbound, 9);
+        let refused = introduction(1, Direction::Inbound, 10);
+        admission.began(ConnId(0));
+        admission.admit(Peer::new(peer, None, now), &mut peers);
+        admission.began(ConnId(1));
+        admission.refuse(refused);
+        assert_eq!((peers.len(), admission.refused().count()), (1, 1));
+        let mut end = |id| admission.ended(ConnId(id), &mut peers);
+        assert!(matches!(end(0), Ended::Peer(_)));
+        assert!(matches!(end(1), Ended::Refused(_)));
+        assert_eq!(end(2), Ended::Unknown);
+        admission.assert_all_home(&peers);
+    }
+
+    #[test]
+    fn a_network_that_is_off_or_stops_refuses_with_its_own_reason() {
+        let (mut admission, peers) = (Admission::new(), Roster::default());
+        let peer = introduction(0, Direction::Inbound, 9);
+        let objection = |admission: &Admission| {
+            admission.objection(Now::default(), &peer, &peers, &Bans::default())
         };
-        effects.push(Effect::Reply(Reply::Disconnect(result)));
-        for id in meant {
-            self.close(id, DoneReason::Requested, effects);
-        }
-    }
-
-    /// Connections that have not completed their handshake are not in this table;
-    /// the node closes them together with its intake.
-    pub(super) fn drain(&mut self, effects: &mut Vec<Effect>) {
-        self.draining = true;
-        self.named.clear();
-        for id in self.ids() {
-            self.close(id, DoneReason::Shutdown, effects);
-        }
-    }
-
-    pub(super) fn message(
-        &mut self,
-        now: Now,
-        id: ConnId,
-        message: Message,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
-        if peer.closing() {
-            return;
-        }
-        match message {
-            Message::GetAddr => self.tell_addresses(now, id, effects),
-            Message::Addr(addrs) => self.hear_addresses(now, id, from_v1(&addrs)),
-            Message::AddrV2(addrs) => self.hear_addresses(now, id, addrs),
-            Message::FeeFilter(rate) => peer.fee_filter = Some(rate),
-            Message::Headers(_)
-            | Message::Inv(_)
-            | Message::Block(_)
-            | Message::NotFound(_)
-            | Message::GetHeaders(_)
-            | Message::GetBlocks(_)
-            | Message::GetData(_)
-            | Message::SendHeaders => effects.push(Effect::Forward { id, message }),
-            // We have no compact blocks and want no transactions, and said so.
-            Message::SendCmpct { .. } | Message::Tx(_) => {}
-            // The session's, never delivered.
-            Message::Version(_)
-            | Message::Verack
-            | Message::Ping(_)
-            | Message::Pong(_)
-            | Message::SendAddrV2
-            | Message::WtxidRelay
-            | Message::Mempool
-            | Message::Unknown { .. } => {}
-        }
+        assert_eq!(objection(&admission), None);
+        assert!(admission.set_active(false) && !admission.set_active(false));
+        assert_eq!(objection(&admission), Some(DoneReason::Requested));
+        admission.drain();
+        assert_eq!(objection(&admission), Some(DoneReason::Shutdown));
+        assert!(!admission.network().is_open());
     }
 }

@@ -1,68 +1,135 @@
-//! Whom the operator banned, and whose peer misbehaved.
+//! Bans of the operator and discouraged hosts, and which peers go because of them.
+//!
+//! Invariant: a peer that is banned is told to go in the step of its ban; one at a discouraged
+//! host in the step in which that is discouraged, unless it is a manual peer.
 
 use std::net::IpAddr;
 
-use super::{Effect, PeerTable, Reply};
-use crate::bans::{BanList, BanOrder, Discouraged};
-use crate::lifecycle::{ConnId, Direction, DoneReason};
+use super::roster::Roster;
+use crate::address_book::Overlay;
+use crate::bans::{BanError, BanList, BanOrder, Discouraged};
+use crate::lifecycle::{ConnId, Direction, Introduction};
 use crate::time::Now;
 
-impl PeerTable {
-    /// Carries out the operator's order. Whoever is banned is disconnected, manual
-    /// peers too: the ban is the operator's later word.
-    pub(super) fn ban(&mut self, now: Now, order: BanOrder, effects: &mut Vec<Effect>) {
-        let result = self.bans.order(now, order);
-        effects.push(Effect::Reply(Reply::Ban(result)));
-        if result.is_err() {
-            return;
-        }
-        effects.push(Effect::BansChanged);
-        match order {
-            BanOrder::Add { target, .. } => {
-                let banned = |_, ip| target.contains(ip);
-                self.close_at(banned, &DoneReason::Banned, effects);
-            }
-            BanOrder::Remove { .. } | BanOrder::Clear => {}
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Bans {
+    list: BanList,
+    discouraged: Discouraged,
+}
+
+impl Bans {
+    /// Nobody is discouraged yet.
+    pub(super) fn new(list: BanList) -> Self {
+        Self {
+            list,
+            discouraged: Discouraged::default(),
         }
     }
 
-    /// A peer at `ip` broke rules: it and its likes go, as in Core; but not whom the
-    /// operator named.
-    pub(super) fn discourage(&mut self, now: Now, ip: IpAddr, effects: &mut Vec<Effect>) {
-        if self.discouraged.add(ip, now) {
-            tracing::debug!(%ip, "discouraged");
-            let like = |direction, other| {
-                direction != Direction::Manual && Discouraged::same_host(other, ip)
-            };
-            self.close_at(like, &DoneReason::Discouraged, effects);
-        }
+    pub(super) fn list(&self) -> &BanList {
+        &self.list
     }
 
-    fn close_at(
+    pub(super) fn discouraged(&self) -> &Discouraged {
+        &self.discouraged
+    }
+
+    pub(super) fn is_banned(&self, ip: IpAddr, now: Now) -> bool {
+        self.list.is_banned(ip, now)
+    }
+
+    pub(super) fn is_overlay_banned(&self, address: Overlay, now: Now) -> bool {
+        self.list.is_overlay_banned(address, now)
+    }
+
+    pub(super) fn is_discouraged(&self, ip: IpAddr, now: Now) -> bool {
+        self.discouraged.contains(ip, now)
+    }
+
+    /// Whether an address is neither dialled automatically, nor learnt, nor sent to peers.
+    pub(super) fn is_unwelcome(&self, ip: IpAddr, now: Now) -> bool {
+        self.is_banned(ip, now) || self.is_discouraged(ip, now)
+    }
+
+    /// Changes the operator's list. Returns the peers that are banned by that, manual peers
+    /// too: the ban is the operator's later word.
+    pub(super) fn change(
         &mut self,
-        meant: impl Fn(Direction, IpAddr) -> bool,
-        reason: &DoneReason,
-        effects: &mut Vec<Effect>,
-    ) {
-        let ids: Vec<ConnId> = self
-            .peers
-            .values()
-            .map(|peer| &peer.introduction)
-            .filter(|peer| meant(peer.direction, peer.remote.ip()))
-            .map(|peer| peer.id)
-            .collect();
-        for id in ids {
-            self.close(id, reason.clone(), effects);
+        now: Now,
+        order: BanOrder,
+        peers: &Roster,
+    ) -> Result<Vec<ConnId>, BanError> {
+        self.list.order(now, order)?;
+        Ok(match order {
+            BanOrder::Add { target, .. } => {
+                peers.ids_where(|peer| target.contains(peer.remote.ip()))
+            }
+            BanOrder::Remove { .. } | BanOrder::Clear => Vec::new(),
+        })
+    }
+
+    /// A peer at `ip` broke rules. Returns the peers of its host, as Core disconnects them,
+    /// but for manual peers; none if the host is this machine, which is never discouraged.
+    pub(super) fn discourage(&mut self, now: Now, ip: IpAddr, peers: &Roster) -> Vec<ConnId> {
+        if !self.discouraged.add(ip, now) {
+            return Vec::new();
         }
+        tracing::debug!(%ip, "discouraged");
+        peers.ids_where(|peer: &Introduction| {
+            peer.direction != Direction::Manual && Discouraged::same_host(peer.remote.ip(), ip)
+        })
     }
 }
 
-/// Whether an address is neither dialled by ourselves, nor learnt, nor told to others.
-pub(super) fn is_unwelcome(
-    bans: &BanList,
-    discouraged: &Discouraged,
-    ip: IpAddr,
-    now: Now,
-) -> bool {
-    bans.is_banned(ip, now) || discouraged.contains(ip, now)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bans::BanTime;
+    use crate::peer_table::roster::testing::peers;
+    use Direction::{Inbound, Manual, Outbound};
+
+    const NOW: Now = Now {
+        mono: std::time::Duration::from_secs(100),
+        unix: 1_700_000_000,
+    };
+
+    fn ban(target: &str) -> BanOrder {
+        BanOrder::Add {
+            target: target.parse().expect("a subnet"),
+            time: BanTime::Default,
+        }
+    }
+
+    #[test]
+    fn a_ban_names_every_peer_in_its_subnet_and_a_refused_ban_names_none() {
+        let peers = peers([(Inbound, 9), (Manual, 9), (Outbound, 10)]);
+        let mut bans = Bans::default();
+        let gone = bans.change(NOW, ban("9.0.0.0/8"), &peers);
+        assert_eq!(gone, Ok(vec![ConnId(0), ConnId(1)]));
+        let again = bans.change(NOW, ban("9.0.0.0/8"), &peers);
+        assert_eq!(again, Err(BanError::AlreadyBanned));
+        let lifted = bans.change(NOW, BanOrder::Clear, &peers);
+        assert_eq!(lifted, Ok(vec![]));
+    }
+
+    #[test]
+    fn a_discouraged_host_loses_its_peers_but_no_manual_one_and_this_machine_loses_none() {
+        let peers = peers([(Inbound, 9), (Manual, 9), (Outbound, 9), (Inbound, 10)]);
+        let mut bans = Bans::default();
+        let ip = peers
+            .values()
+            .next()
+            .expect("one")
+            .introduction()
+            .remote
+            .ip();
+        assert_eq!(bans.discourage(NOW, ip, &peers), [ConnId(0), ConnId(2)]);
+        let here = IpAddr::from([127, 0, 0, 1]);
+        assert_eq!(
+            bans.discourage(NOW, here, &self::peers([(Inbound, 127)])),
+            []
+        );
+        assert!(bans.is_unwelcome(ip, NOW) && !bans.is_banned(ip, NOW));
+    }
 }

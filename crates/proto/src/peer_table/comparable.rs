@@ -31,15 +31,15 @@ impl PeerTable {
     #[must_use]
     pub fn lifecycle(&self) -> TableLifecycle {
         let admitted = self.peers.iter().map(|(id, peer)| {
-            let direction = peer.introduction.direction;
+            let direction = peer.introduction().direction;
             (*id, (direction, peer.closing()))
         });
         TableLifecycle {
             admitted: admitted.collect(),
-            refused: self.refused.keys().copied().collect(),
+            refused: self.admission.refused().collect(),
             outbound_limit: self.outbound_limit(),
-            draining: self.draining,
-            ledger: self.ledger.clone(),
+            draining: self.admission.network().draining,
+            ledger: self.admission.ledger().clone(),
         }
     }
 }

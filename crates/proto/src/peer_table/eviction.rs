@@ -42,12 +42,14 @@
 //! * Only a round trip that was measured and a block that was brought protect.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::PeerTable;
-use super::roster::Peer;
+use super::PeerTableConfig;
+use super::bans::Bans;
+use super::roster::{Peer, Roster};
 use crate::address_book::Group;
-use crate::lifecycle::{ConnId, Direction};
+use crate::lifecycle::{ConnId, Direction, DoneReason};
 use crate::random;
 use crate::time::Now;
 
@@ -72,7 +74,7 @@ pub struct Displaced {
 
 /// Why nobody goes for a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoVictim {
+enum NoVictim {
     /// Everybody is worth more.
     AllSafe,
     /// Who would go has been admitted less than [`NEWCOMER_GRACE`] ago.
@@ -188,51 +190,153 @@ pub fn max_leaving(max_inbound: usize) -> usize {
     (max_inbound / 8).clamp(1, 8)
 }
 
-impl PeerTable {
-    /// Whether an inbound newcomer costs somebody else the slot: the caller tells the
-    /// round trips then ([`super::Input::RoundTrips`]).
-    #[must_use]
-    pub fn wants_round_trips(&self, direction: Direction) -> bool {
-        match direction {
-            Direction::Inbound => self.inbound_is_full(),
-            Direction::Outbound | Direction::Manual => false,
+/// What protects a peer from eviction, as far as it was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Merit {
+    /// The shortest round trip when it was last asked for.
+    round_trip: Option<Duration>,
+    /// When it last brought a block that was new to us.
+    useful_at: Option<Duration>,
+}
+
+/// Who goes for a newcomer, and what that is decided by.
+///
+/// Invariant: it knows the merits of the admitted peers and of no others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Eviction {
+    max_inbound: usize,
+    newcomer_grace: Duration,
+    seed: u64,
+    merits: BTreeMap<ConnId, Merit>,
+    displaced: Displaced,
+}
+
+impl Eviction {
+    pub(super) fn new(config: &PeerTableConfig) -> Self {
+        Self {
+            max_inbound: config.max_inbound,
+            newcomer_grace: config.newcomer_grace,
+            seed: config.seed,
+            merits: BTreeMap::new(),
+            displaced: Displaced::default(),
         }
     }
 
-    /// All inbound slots are taken by peers that stay.
-    pub(super) fn inbound_is_full(&self) -> bool {
-        self.peers.count_staying(Direction::Inbound) >= self.config.max_inbound
+    pub(super) fn admitted(&mut self, id: ConnId) {
+        self.merits.insert(id, Merit::default());
     }
 
-    /// Who goes for a newcomer of this group, or why nobody does.
-    pub(super) fn pick_victim(&self, now: Now, newcomer: Group) -> Result<ConnId, NoVictim> {
-        let grace = self.config.newcomer_grace;
-        let candidate = |peer: &Peer| {
-            let ip = peer.introduction.remote.ip();
-            let group = Group::of(ip);
-            Candidate {
-                id: peer.introduction.id,
-                group,
-                keyed_group: keyed(self.config.seed, group),
-                since: peer.introduction.connected_at.mono,
-                just_came: now.mono.saturating_sub(peer.admitted_at.mono) < grace,
-                round_trip: peer.round_trip,
-                useful_at: peer.useful_at,
-                discouraged: self.discouraged.contains(ip, now),
-            }
-        };
-        let inbound = self.peers.staying(Direction::Inbound);
-        let candidates: Vec<Candidate> = inbound.map(candidate).collect();
-        victim(&candidates, newcomer)
+    pub(super) fn ended(&mut self, id: ConnId) {
+        self.merits.remove(&id);
+    }
+
+    pub(super) fn displaced(&self) -> Displaced {
+        self.displaced
     }
 
     /// The round trips of peers, as far as they were measured.
     pub(super) fn hear_round_trips(&mut self, round_trips: Vec<(ConnId, Duration)>) {
         for (id, took) in round_trips {
-            if let Some(peer) = self.peers.get_mut(id) {
-                peer.round_trip = Some(took);
+            if let Some(merit) = self.merits.get_mut(&id) {
+                merit.round_trip = Some(took);
             }
         }
+    }
+
+    /// A peer brought a block that was new to us.
+    pub(super) fn brought_block(&mut self, now: Now, id: ConnId) {
+        if let Some(merit) = self.merits.get_mut(&id) {
+            merit.useful_at = Some(now.mono);
+        }
+    }
+
+    /// All inbound slots are taken by peers that stay.
+    pub(super) fn inbound_is_full(&self, peers: &Roster) -> bool {
+        peers.count_staying(Direction::Inbound) >= self.max_inbound
+    }
+
+    /// Which peer has to go for an inbound newcomer from `ip`, or why it is refused.
+    ///
+    /// Inbound peers on their way out do not count against it: whoever is evicted would
+    /// otherwise keep the slot that it was evicted from. They are [`max_leaving`] at most.
+    pub(super) fn make_room(
+        &mut self,
+        now: Now,
+        ip: IpAddr,
+        peers: &Roster,
+        bans: &Bans,
+    ) -> Result<Option<ConnId>, DoneReason> {
+        let full = || {
+            let text = format!("all {} inbound slots are taken", self.max_inbound);
+            DoneReason::Refused(text)
+        };
+        let taken = peers.count(Direction::Inbound);
+        let verdict = if taken >= self.max_inbound + max_leaving(self.max_inbound) {
+            Err(full())
+        } else if !self.inbound_is_full(peers) {
+            Ok(None)
+        } else if bans.is_discouraged(ip, now) {
+            Err(DoneReason::Discouraged)
+        } else {
+            let victim = self.pick_victim(now, Group::of(ip), peers, bans);
+            victim.map(Some).map_err(|why| match why {
+                NoVictim::AllSafe => full(),
+                NoVictim::JustCame => {
+                    let text = "all inbound slots are taken, one by a peer that has just come";
+                    DoneReason::Refused(text.to_owned())
+                }
+            })
+        };
+        match verdict {
+            Ok(Some(_)) => self.displaced.evicted += 1,
+            Err(DoneReason::Refused(_)) => self.displaced.turned_away += 1,
+            Ok(None) | Err(_) => {}
+        }
+        verdict
+    }
+
+    /// Who goes for a newcomer of this group, or why nobody does.
+    fn pick_victim(
+        &self,
+        now: Now,
+        newcomer: Group,
+        peers: &Roster,
+        bans: &Bans,
+    ) -> Result<ConnId, NoVictim> {
+        let candidate = |peer: &Peer| {
+            let merit = self.merit(peer.id());
+            let group = Group::of(peer.ip());
+            let admitted_for = now.mono.saturating_sub(peer.admitted_at().mono);
+            Candidate {
+                id: peer.id(),
+                group,
+                keyed_group: keyed(self.seed, group),
+                since: peer.introduction().connected_at.mono,
+                just_came: admitted_for < self.newcomer_grace,
+                round_trip: merit.round_trip,
+                useful_at: merit.useful_at,
+                discouraged: bans.is_discouraged(peer.ip(), now),
+            }
+        };
+        let inbound = peers.staying(Direction::Inbound);
+        let candidates: Vec<Candidate> = inbound.map(candidate).collect();
+        victim(&candidates, newcomer)
+    }
+
+    /// The outbound peer that goes when there is one too many: one that never brought a block
+    /// before one that did, one that did long ago before one that did lately, and of equals
+    /// the youngest.
+    pub(super) fn least_useful_outbound(&self, peers: &Roster) -> Option<ConnId> {
+        let measure = |peer: &Peer| {
+            let age = std::cmp::Reverse((peer.admitted_at().mono, peer.id()));
+            (self.merit(peer.id()).useful_at, age, peer.id())
+        };
+        let outbound = peers.staying(Direction::Outbound).map(measure);
+        outbound.min().map(|(_, _, id)| id)
+    }
+
+    fn merit(&self, id: ConnId) -> Merit {
+        self.merits.get(&id).copied().unwrap_or_default()
     }
 }
 
@@ -240,5 +344,66 @@ fn keyed(seed: u64, group: Group) -> u64 {
     match group {
         Group::V4(bits) => random::keyed(seed, *b"netgrp-4", &bits),
         Group::V6(bits) => random::keyed(seed, *b"netgrp-6", &bits),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer_table::roster::testing::peers;
+    use Direction::{Inbound, Outbound};
+
+    fn eviction(max_inbound: usize) -> Eviction {
+        Eviction::new(&PeerTableConfig {
+            max_inbound,
+            newcomer_grace: Duration::ZERO,
+            ..PeerTableConfig::new(8333, 1)
+        })
+    }
+
+    #[test]
+    fn merits_are_those_of_admitted_peers_and_end_with_them() {
+        let mut eviction = eviction(1);
+        let took = Duration::from_millis(5);
+        eviction.hear_round_trips(vec![(ConnId(0), took)]);
+        eviction.brought_block(Now::default(), ConnId(0));
+        assert_eq!(eviction.merits.len(), 0, "it is not admitted");
+        eviction.admitted(ConnId(0));
+        eviction.hear_round_trips(vec![(ConnId(0), took)]);
+        assert_eq!(eviction.merit(ConnId(0)).round_trip, Some(took));
+        eviction.ended(ConnId(0));
+        assert_eq!(eviction.merits.len(), 0);
+    }
+
+    #[test]
+    fn what_became_of_a_newcomer_without_a_free_slot_is_counted_by_kind() {
+        let (mut eviction, bans) = (eviction(1), Bans::default());
+        let ip = IpAddr::from([9, 1, 1, 1]);
+        let free = eviction.make_room(Now::default(), ip, &peers([]), &bans);
+        assert_eq!(
+            (free, eviction.displaced()),
+            (Ok(None), Displaced::default())
+        );
+        let taken = peers([(Inbound, 9)]);
+        let refused = eviction.make_room(Now::default(), ip, &taken, &bans);
+        assert!(
+            matches!(refused, Err(DoneReason::Refused(_))),
+            "{refused:?}"
+        );
+        assert_eq!(eviction.displaced().turned_away, 1);
+        eviction.max_inbound = 2;
+        let taken = peers([(Inbound, 9), (Inbound, 9)]);
+        let victim = eviction.make_room(Now::default(), ip, &taken, &bans);
+        assert_eq!(victim, Ok(Some(ConnId(1))), "the younger one");
+        assert_eq!(eviction.displaced().evicted, 1);
+    }
+
+    #[test]
+    fn the_outbound_peer_that_goes_is_the_youngest_of_those_that_brought_no_block() {
+        let (mut eviction, peers) = (eviction(1), peers([(Outbound, 1), (Outbound, 2)]));
+        assert_eq!(eviction.least_useful_outbound(&peers), Some(ConnId(1)));
+        eviction.admitted(ConnId(1));
+        eviction.brought_block(Now::default(), ConnId(1));
+        assert_eq!(eviction.least_useful_outbound(&peers), Some(ConnId(0)));
     }
 }

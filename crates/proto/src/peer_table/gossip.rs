@@ -8,13 +8,15 @@ use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use handfast_wire::Message;
 
-use super::bans::is_unwelcome;
-use super::{Effect, PeerTable};
+use super::bans::Bans;
+use super::roster::Roster;
+use super::{Effect, PeerTableConfig};
 use crate::address_book::{
-    Group, MAX_SAMPLE, Overlay, Row, Source, canonical, is_local, is_routable,
+    AddressBook, Group, MAX_SAMPLE, Overlay, Row, Source, canonical, is_local, is_routable,
 };
-use crate::address_relay::in_v1;
-use crate::lifecycle::{ConnId, Direction};
+use crate::address_relay::{AddressRelay, OwnAddress, in_v1};
+use crate::lifecycle::{ConnId, Direction, Introduction};
+use crate::random::Random;
 use crate::time::Now;
 
 /// One more address of a peer is looked at after this. Core `MAX_ADDR_RATE_PER_SECOND` 0.1.
@@ -36,17 +38,17 @@ const FEW: usize = 10;
 /// How many addresses of a peer are still looked at: a token bucket, counted in the
 /// time that the tokens took to grow.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Allowance {
+struct Allowance {
     saved: Duration,
     counted_at: Duration,
-    pub(super) processed: u64,
-    pub(super) rate_limited: u64,
+    processed: u64,
+    rate_limited: u64,
 }
 
 impl Allowance {
     /// One address at once, for those who announce themselves; a full answer from
     /// those whom we ask.
-    pub(super) fn new(now: Now, asked: bool) -> Self {
+    fn new(now: Now, asked: bool) -> Self {
         let tokens = if asked { BURST as u32 + 1 } else { 1 };
         Self {
             saved: PER_ADDRESS * tokens,
@@ -111,7 +113,7 @@ struct Answer {
 /// of ours, since who reaches us by two of them would see from equal answers that they are one
 /// node. As Core's `m_addr_response_caches`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Answers(BTreeMap<(Network, Option<SocketAddr>), Answer>);
+struct Answers(BTreeMap<(Network, Option<SocketAddr>), Answer>);
 
 impl Answers {
     /// Where the answer for such a peer is kept.
@@ -122,77 +124,194 @@ impl Answers {
             false => (key.0, None),
         }
     }
-}
 
-impl PeerTable {
-    /// Answers `getaddr`: inbound peers only (who we dial could plant addresses and
-    /// recognise us by them), once per connection.
-    pub(super) fn tell_addresses(&mut self, now: Now, id: ConnId, effects: &mut Vec<Effect>) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
-        if peer.introduction.direction != Direction::Inbound || peer.getaddr_answered {
-            return;
-        }
-        peer.getaddr_answered = true;
-        self.relay.takes_part(id);
-        let v2 = peer.introduction.wants_addrv2;
-        let key = self.answers.key(peer.introduction.remote.ip(), peer.local);
-        let kept = self.answers.0.get(&key);
+    /// The answer that is kept there, made anew if its time is up; `None` while no address is
+    /// known, which is not worth remembering.
+    fn of(&mut self, key: (Network, Option<SocketAddr>), context: Context<'_>) -> Option<&Answer> {
+        let Context {
+            now,
+            bans,
+            book,
+            random,
+        } = context;
+        let kept = self.0.get(&key);
         if kept.is_none_or(|answer| answer.until <= now.mono) {
-            let mut rows = self.book.sample(now, &mut self.random);
-            rows.retain(|row| !is_unwelcome(&self.bans, &self.discouraged, row.addr.ip(), now));
-            let more = self.random.below(ANSWER_FOR_MORE.as_secs());
+            let mut rows = book.sample(now, random);
+            rows.retain(|row| !bans.is_unwelcome(row.addr.ip(), now));
+            let more = random.below(ANSWER_FOR_MORE.as_secs());
             let until = now.mono + ANSWER_FOR + Duration::from_secs(more);
             let entries: Vec<_> = rows.iter().map(row_v2).collect();
-            // An empty book is not worth remembering.
             if entries.is_empty() {
-                self.answers.0.remove(&key);
-                return;
+                self.0.remove(&key);
+            } else {
+                self.0.insert(key, Answer { entries, until });
             }
-            self.answers.0.insert(key, Answer { entries, until });
         }
-        let Some(answer) = self.answers.0.get(&key) else {
-            return;
+        self.0.get(&key)
+    }
+}
+
+/// What is known of an admitted peer about addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Talk {
+    allowance: Allowance,
+    getaddr_answered: bool,
+    /// We asked it for addresses, and its answer is not over.
+    getaddr_pending: bool,
+    /// Our end of its socket.
+    local: Option<SocketAddr>,
+}
+
+/// How many addresses a peer sent, and whether it is sent some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Counts {
+    pub(super) takes_part: bool,
+    pub(super) processed: u64,
+    pub(super) rate_limited: u64,
+}
+
+/// What a message about addresses is judged and answered by.
+pub(super) struct Context<'a> {
+    pub(super) now: Now,
+    pub(super) bans: &'a Bans,
+    pub(super) book: &'a mut AddressBook,
+    pub(super) random: &'a mut Random,
+}
+
+/// Answers to `getaddr`, what peers send of addresses, and what is passed on of it.
+///
+/// Invariant: it knows the admitted peers and no others, and looks at no more addresses of one
+/// than its allowance holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Gossip {
+    allow_private_addresses: bool,
+    answers: Answers,
+    relay: AddressRelay,
+    peers: BTreeMap<ConnId, Talk>,
+}
+
+impl Gossip {
+    pub(super) fn new(config: &PeerTableConfig) -> Self {
+        Self {
+            allow_private_addresses: config.allow_private_addresses,
+            answers: Answers::default(),
+            relay: AddressRelay::new(config.own.clone(), config.services, config.seed),
+            peers: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn admitted(&mut self, now: Now, peer: &Introduction) {
+        let outgoing = peer.direction.is_outgoing();
+        let talk = Talk {
+            allowance: Allowance::new(now, outgoing),
+            getaddr_answered: false,
+            getaddr_pending: outgoing,
+            local: None,
         };
+        self.peers.insert(peer.id, talk);
+        self.relay.connected(now, peer);
+    }
+
+    pub(super) fn ended(&mut self, id: ConnId) {
+        self.peers.remove(&id);
+        self.relay.disconnected(id);
+    }
+
+    pub(super) fn set_local_address(&mut self, id: ConnId, local: SocketAddr) {
+        if let Some(talk) = self.peers.get_mut(&id) {
+            talk.local = Some(local);
+        }
+    }
+
+    pub(super) fn set_initial_download(&mut self, initial_download: bool) {
+        self.relay.set_initial_download(initial_download);
+    }
+
+    pub(super) fn is_own(&self, addr: SocketAddr) -> bool {
+        self.relay.is_own(addr)
+    }
+
+    pub(super) fn own(&self) -> impl Iterator<Item = OwnAddress> + '_ {
+        self.relay.own()
+    }
+
+    /// When peers are to be sent addresses.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.relay.deadline()
+    }
+
+    pub(super) fn counts(&self, id: ConnId) -> Counts {
+        let Some(Talk { allowance, .. }) = self.peers.get(&id) else {
+            return Counts::default();
+        };
+        Counts {
+            takes_part: self.relay.is_taking_part(id),
+            processed: allowance.processed,
+            rate_limited: allowance.rate_limited,
+        }
+    }
+
+    /// Answers `getaddr`: inbound peers only (who we dial could plant addresses and
+    /// recognise us by them), once per connection.
+    pub(super) fn answer(&mut self, peer: &Introduction, context: Context<'_>) -> Option<Effect> {
+        let id = peer.id;
+        let talk = self.peers.get_mut(&id)?;
+        if peer.direction != Direction::Inbound || talk.getaddr_answered {
+            return None;
+        }
+        talk.getaddr_answered = true;
+        self.relay.takes_part(id);
+        let key = self.answers.key(peer.remote.ip(), talk.local);
+        let answer = self.answers.of(key, context)?;
         self.relay.answered(id, &answer.entries);
-        let message = if v2 {
+        let message = if peer.wants_addrv2 {
             Message::AddrV2(answer.entries.clone())
         } else {
             Message::Addr(answer.entries.iter().filter_map(in_v1).collect())
         };
-        effects.push(Effect::Send { id, message });
+        Some(Effect::Send { id, message })
     }
 
     /// Learns addresses and passes fresh ones on, as many as the peer's allowance holds. Which
     /// of too many is left to chance, so that their order says nothing.
-    pub(super) fn hear_addresses(&mut self, now: Now, id: ConnId, mut heard: Vec<AddrV2Message>) {
-        let Some(peer) = self.peers.get_mut(id) else {
+    pub(super) fn hear(
+        &mut self,
+        peer: &Introduction,
+        mut heard: Vec<AddrV2Message>,
+        context: Context<'_>,
+    ) {
+        let Context {
+            now,
+            bans,
+            book,
+            random,
+        } = context;
+        let id = peer.id;
+        let Some(talk) = self.peers.get_mut(&id) else {
             return;
         };
         self.relay.takes_part(id);
-        let source = Source::Gossip(Group::of(peer.introduction.remote.ip()));
+        let source = Source::Gossip(Group::of(peer.remote.ip()));
         let count = heard.len();
-        self.random.shuffle_front(&mut heard, count);
-        peer.allowance.grow(now);
-        let passed_on = !peer.getaddr_pending && count <= FEW;
+        random.shuffle_front(&mut heard, count);
+        talk.allowance.grow(now);
+        let passed_on = !talk.getaddr_pending && count <= FEW;
         let mut learned = 0usize;
         for entry in heard {
-            if !peer.allowance.take() || !is_useful(entry.services) {
+            if !talk.allowance.take() || !is_useful(entry.services) {
                 continue;
             }
             self.relay.knows(id, &entry);
             let addr = entry.socket_addr().ok().map(canonical);
-            let unwelcome = addr
-                .is_some_and(|addr| is_unwelcome(&self.bans, &self.discouraged, addr.ip(), now));
+            let unwelcome = addr.is_some_and(|addr| bans.is_unwelcome(addr.ip(), now));
             let banned = Overlay::of(&entry.addr)
-                .is_some_and(|address| self.bans.is_overlay_banned(address, now));
+                .is_some_and(|address| bans.is_overlay_banned(address, now));
             if unwelcome || banned {
                 continue;
             }
-            peer.allowance.processed += 1;
+            talk.allowance.processed += 1;
             // On regtest there may be none but private ones.
-            let private = self.config.allow_private_addresses;
+            let private = self.allow_private_addresses;
             let routable = addr.is_none_or(|addr| {
                 let ip = addr.ip();
                 is_routable(ip) || private && is_local(ip)
@@ -203,21 +322,19 @@ impl PeerTable {
             // Others than IP could not be dialled.
             let Some(addr) = addr else { continue };
             let (services, seen) = (entry.services, entry.time);
-            let new = self
-                .book
-                .learn(addr, services, seen, source, now, &mut self.random);
+            let new = book.learn(addr, services, seen, source, now, random);
             learned += usize::from(new);
         }
         if count < MAX_SAMPLE {
-            peer.getaddr_pending = false;
+            talk.getaddr_pending = false;
         }
         tracing::debug!(%id, count, learned, "heard addresses");
     }
 
     /// Sends peers the addresses that are due.
-    pub(super) fn send_addresses(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn send_due(&mut self, now: Now, peers: &Roster, effects: &mut Vec<Effect>) {
         for (id, message) in self.relay.due(now) {
-            let stays = self.peers.get(&id).is_some_and(|peer| !peer.closing());
+            let stays = peers.get(&id).is_some_and(|peer| !peer.closing());
             if stays {
                 effects.push(Effect::Send { id, message });
             }
@@ -264,4 +381,62 @@ pub(super) fn from_v1(entries: &[(u32, Address)]) -> Vec<AddrV2Message> {
         })
     };
     entries.iter().filter_map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer_table::roster::testing::introduction;
+    use crate::session::full_node;
+
+    const NOW: Now = Now {
+        mono: Duration::from_secs(100),
+        unix: 1_700_000_000,
+    };
+
+    fn addresses(count: u8) -> Vec<AddrV2Message> {
+        let entry = |n: u8| AddrV2Message {
+            time: NOW.unix,
+            services: full_node(),
+            addr: AddrV2::Ipv4([20 + n, 1, 1, 1].into()),
+            port: 8333,
+        };
+        (0..count).map(entry).collect()
+    }
+
+    #[test]
+    fn a_peer_that_is_not_admitted_teaches_nothing_and_gets_no_answer() {
+        let (mut book, mut random) = (AddressBook::new(false), Random::new(1));
+        let bans = Bans::default();
+        let mut gossip = Gossip::new(&PeerTableConfig::new(8333, 1));
+        let peer = introduction(0, Direction::Inbound, 9);
+        let mut hear = |gossip: &mut Gossip, count| {
+            let (book, random, bans, now) = (&mut book, &mut random, &bans, NOW);
+            let context = Context {
+                now,
+                bans,
+                book,
+                random,
+            };
+            gossip.hear(&peer, addresses(count), context);
+            book.len()
+        };
+        assert_eq!(hear(&mut gossip, 3), 0);
+        gossip.admitted(NOW, &peer);
+        assert_eq!(
+            hear(&mut gossip, 3),
+            1,
+            "its allowance is one address at first"
+        );
+        assert_eq!(gossip.counts(peer.id).rate_limited, 2);
+        gossip.ended(peer.id);
+        assert_eq!(gossip.counts(peer.id), Counts::default());
+        let context = Context {
+            now: NOW,
+            bans: &bans,
+            book: &mut book,
+            random: &mut random,
+        };
+        assert_eq!(gossip.answer(&peer, context), None);
+    }
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use super::{Effect, PeerTable};
-use crate::lifecycle::{ConnId, Direction, DoneReason};
 use crate::time::Now;
 
 /// Automatic outbound peers beyond [`super::PeerTableConfig::max_outbound`] while more
@@ -11,10 +9,11 @@ use crate::time::Now;
 pub const EXTRA_OUTBOUND: usize = 1;
 /// How long more are wanted after sync said so last. 10 min; Core `STALE_CHECK_INTERVAL`.
 pub const EXTRA_FOR: Duration = Duration::from_secs(10 * 60);
-/// Between two times that seeds and named nodes are hurried.
+/// Between two times that seeds and manual peers are hurried.
 const HURRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Whether more peers are wanted.
+/// Whether more peers are wanted. Invariant: that ends by itself, and they are looked for once
+/// a minute at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct MorePeers {
     until: Option<Duration>,
@@ -26,58 +25,45 @@ impl MorePeers {
     pub(super) fn due(&self) -> Option<Duration> {
         self.until
     }
-}
 
-impl PeerTable {
-    /// Sync does not get on with the peers there are. However often it says so, there
-    /// is one more outbound peer, and nobody is asked more than once a minute.
-    pub(super) fn look_for_more_peers(&mut self, now: Now) {
-        if self.draining {
-            return;
-        }
-        self.more.until = Some(now.mono.saturating_add(EXTRA_FOR));
+    /// Sync does not get on with the peers there are. However often it says so, there is one
+    /// more outbound peer. Whether the seeds and the manual peers are to be hurried.
+    pub(super) fn want(&mut self, now: Now) -> bool {
+        self.until = Some(now.mono.saturating_add(EXTRA_FOR));
         let again = |at: Duration| now.mono < at.saturating_add(HURRY_INTERVAL);
-        if self.more.hurried_at.is_some_and(again) {
-            return;
+        if self.hurried_at.is_some_and(again) {
+            return false;
         }
-        self.more.hurried_at = Some(now.mono);
-        self.dials.hurry(now);
-        self.seeds.ask_again();
-        self.hurry_named(now);
+        self.hurried_at = Some(now.mono);
+        true
     }
 
-    /// Most automatic outbound peers just now. Who allows none wants none.
-    pub(super) fn outbound_limit(&self) -> usize {
-        let usual = self.config.max_outbound;
-        let extra = usual > 0 && self.more.until.is_some();
+    /// Most automatic outbound peers just now, where `usual` are allowed. A table that is
+    /// allowed none wants none.
+    pub(super) fn limit(&self, usual: usize) -> usize {
+        let extra = usual > 0 && self.until.is_some();
         usual + if extra { EXTRA_OUTBOUND } else { 0 }
     }
 
-    /// Back to the usual number when the time is over.
-    pub(super) fn plan_more_peers(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.more.until.is_none_or(|until| now.mono < until) {
-            return;
-        }
-        self.more.until = None;
-        let staying = self.peers.count_staying(Direction::Outbound);
-        for _ in self.config.max_outbound..staying {
-            if let Some(id) = self.least_useful_outbound() {
-                tracing::debug!(%id, "one outbound peer too many");
-                self.close(id, DoneReason::Evicted, effects);
-            }
-        }
+    /// Whether the time is over, once: back to the usual number.
+    pub(super) fn is_over(&mut self, now: Now) -> bool {
+        self.until.take_if(|until| *until <= now.mono).is_some()
     }
+}
 
-    /// Who never brought a block before who did, who did long ago before who did lately,
-    /// and of equals the youngest.
-    fn least_useful_outbound(&self) -> Option<ConnId> {
-        self.peers
-            .staying(Direction::Outbound)
-            .map(|peer| {
-                let age = std::cmp::Reverse((peer.admitted_at.mono, peer.introduction.id));
-                (peer.useful_at, age, peer.introduction.id)
-            })
-            .min()
-            .map(|(_, _, id)| id)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_more_peer_is_wanted_until_ten_minutes_after_sync_said_so_last() {
+        let (mut more, now) = (MorePeers::default(), Now::default());
+        assert!(more.want(now), "they are looked for at once");
+        let later = now.after(HURRY_INTERVAL / 2);
+        assert!(!more.want(later), "and not again so soon");
+        assert_eq!((more.limit(10), more.limit(0)), (11, 0));
+        assert!(!more.is_over(now.after(EXTRA_FOR)));
+        assert!(more.is_over(later.after(EXTRA_FOR)));
+        assert_eq!((more.limit(10), more.due()), (10, None));
     }
 }

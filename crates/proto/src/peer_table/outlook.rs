@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Notice, PeerTable};
-use crate::lifecycle::{ConnId, Direction};
+use super::Notice;
+use crate::lifecycle::ConnId;
 use crate::text::{count, left};
 use crate::time::Now;
 
@@ -210,29 +210,6 @@ fn next_try(at: Duration, now: Now) -> String {
         // It is overdue by less than it takes to tell.
         Duration::ZERO => "trying again".to_owned(),
         time => format!("next attempt in {}", left(time)),
-    }
-}
-
-impl PeerTable {
-    /// What keeps the table from finding peers.
-    #[must_use]
-    pub fn outlook(&self) -> Outlook {
-        let outgoing = self.peers.count(Direction::Outbound) + self.peers.count(Direction::Manual);
-        let dials = self.dial_failure.clone().filter(|_| outgoing == 0);
-        Outlook {
-            network_off: !self.network_active,
-            manual: self
-                .named
-                .iter()
-                .map(|(name, node)| node.manual(name))
-                .collect(),
-            seeds: self.seed_rows(),
-            seeds_again: self.seeds_again(),
-            dials_again: self.next_dial().filter(|_| outgoing == 0),
-            dials,
-            nobody_known: self.notice == Some(Notice::NobodyToDial),
-            alone: outgoing == 0,
-        }
     }
 }
 

@@ -4,53 +4,65 @@
 //! by looking at each of them: with 300 peers that was a third of a step's work.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::ops::Deref;
-use std::time::Duration;
 
-use super::PeerRow;
-use super::gossip::Allowance;
-use crate::lifecycle::{ConnId, Direction, Introduction};
+use super::gossip::Counts;
+use super::{Effect, PeerRow};
+use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 use crate::time::Now;
 
 /// An admitted peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Peer {
-    pub(super) introduction: Introduction,
-    pub(super) admitted_at: Now,
-    /// The named node that it is.
-    pub(super) name: Option<String>,
-    /// It was told to go. Set by [`Roster::begin_closing`], which counts it.
+    introduction: Introduction,
+    admitted_at: Now,
+    /// The manual peer that it is.
+    name: Option<String>,
+    /// It was told to go. Set by [`Roster::close`], which counts it.
     closing: bool,
-    pub(super) allowance: Allowance,
-    pub(super) getaddr_answered: bool,
-    /// We asked it for addresses, and its answer is not over.
-    pub(super) getaddr_pending: bool,
-    /// Our end of its socket.
-    pub(super) local: Option<SocketAddr>,
-    pub(super) fee_filter: Option<u64>,
-    /// When it last brought a block that was new to us, as far as sync told.
-    pub(super) useful_at: Option<Duration>,
-    /// Its shortest round trip when it was last asked for.
-    pub(super) round_trip: Option<Duration>,
+    fee_filter: Option<u64>,
 }
 
 impl Peer {
     pub(super) fn new(introduction: Introduction, name: Option<String>, now: Now) -> Self {
-        let outgoing = introduction.direction.is_outgoing();
         Self {
             introduction,
             admitted_at: now,
             name,
             closing: false,
-            allowance: Allowance::new(now, outgoing),
-            getaddr_answered: false,
-            getaddr_pending: outgoing,
-            local: None,
             fee_filter: None,
-            useful_at: None,
-            round_trip: None,
         }
+    }
+
+    pub(super) fn introduction(&self) -> &Introduction {
+        &self.introduction
+    }
+
+    pub(super) fn id(&self) -> ConnId {
+        self.introduction.id
+    }
+
+    pub(super) fn ip(&self) -> IpAddr {
+        self.introduction.remote.ip()
+    }
+
+    pub(super) fn is_outgoing(&self) -> bool {
+        self.introduction.direction.is_outgoing()
+    }
+
+    pub(super) fn admitted_at(&self) -> Now {
+        self.admitted_at
+    }
+
+    /// The name under which an operator asked for it.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// It sent `feefilter`.
+    pub(super) fn set_fee_filter(&mut self, rate: u64) {
+        self.fee_filter = Some(rate);
     }
 
     /// Whether it was told to go.
@@ -58,7 +70,7 @@ impl Peer {
         self.closing
     }
 
-    pub(super) fn row(&self) -> PeerRow {
+    pub(super) fn row(&self, addresses: Counts) -> PeerRow {
         PeerRow {
             id: self.introduction.id,
             remote: self.introduction.remote,
@@ -68,9 +80,9 @@ impl Peer {
             admitted_at: self.admitted_at,
             closing: self.closing,
             fee_filter: self.fee_filter,
-            relays_addresses: false,
-            addresses_processed: self.allowance.processed,
-            addresses_rate_limited: self.allowance.rate_limited,
+            relays_addresses: addresses.takes_part,
+            addresses_processed: addresses.processed,
+            addresses_rate_limited: addresses.rate_limited,
         }
     }
 }
@@ -120,8 +132,38 @@ impl Roster {
         self.peers.get_mut(&id)
     }
 
+    /// Tells a peer to go, once; the first reason stands.
+    pub(super) fn close(&mut self, id: ConnId, reason: DoneReason, effects: &mut Vec<Effect>) {
+        if self.begin_closing(id) {
+            effects.push(Effect::Disconnect { id, reason });
+        }
+    }
+
+    /// Tells peers to go, all for one reason.
+    pub(super) fn close_all(
+        &mut self,
+        ids: impl IntoIterator<Item = ConnId>,
+        reason: &DoneReason,
+        effects: &mut Vec<Effect>,
+    ) {
+        for id in ids {
+            self.close(id, reason.clone(), effects);
+        }
+    }
+
+    /// The peers that are `meant`.
+    pub(super) fn ids_where(&self, meant: impl Fn(&Introduction) -> bool) -> Vec<ConnId> {
+        let meant = self.values().filter(|peer| meant(&peer.introduction));
+        meant.map(Peer::id).collect()
+    }
+
+    /// Peers whose connection we opened, closing ones included.
+    pub(super) fn outgoing(&self) -> usize {
+        self.count(Direction::Outbound) + self.count(Direction::Manual)
+    }
+
     /// Marks a peer as told to go. False when it was told before, or is not here.
-    pub(super) fn begin_closing(&mut self, id: ConnId) -> bool {
+    fn begin_closing(&mut self, id: ConnId) -> bool {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.closing) else {
             return false;
         };
@@ -163,5 +205,47 @@ impl Roster {
             Direction::Outbound => &mut self.outbound,
             Direction::Manual => &mut self.manual,
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::session::full_node;
+
+    /// Of a connection to or from group `n`.
+    pub(in super::super) fn introduction(id: u64, direction: Direction, n: u8) -> Introduction {
+        Introduction {
+            id: ConnId(id),
+            direction,
+            remote: SocketAddr::from(([n, 1, 1, 1], 8333)),
+            version: 70_016,
+            services: full_node(),
+            user_agent: "/Satoshi:29.0.0/".to_owned(),
+            claimed_height: Some(1),
+            relay: true,
+            wants_addrv2: true,
+            wtxid_relay: true,
+            connected_at: Now::default(),
+            time_offset: 0,
+            sees_us_at: None,
+            handshake: Duration::ZERO,
+        }
+    }
+
+    /// Admitted peers with the ids 0, 1, 2 and so on, of these directions and groups.
+    pub(in super::super) fn peers(of: impl IntoIterator<Item = (Direction, u8)>) -> Roster {
+        let mut peers = Roster::default();
+        for (id, (direction, n)) in (0..).zip(of) {
+            peers.insert(Peer::new(
+                introduction(id, direction, n),
+                None,
+                Now::default(),
+            ));
+        }
+        peers
     }
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Effect, Notice, PeerTable, SeedRow};
-use crate::address_book::Source;
+use super::{Effect, Notice, PeerTableConfig, SeedRow};
+use crate::address_book::{AddressBook, Source};
+use crate::random::Random;
 use crate::session::full_node;
 use crate::time::Now;
 
@@ -35,8 +36,32 @@ struct Round {
     until: Duration,
 }
 
+/// What decides whether seeds are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Prospects {
+    /// The table looks for peers by itself.
+    pub(super) automatic: bool,
+    /// Connected automatic outbound peers.
+    pub(super) outbound: usize,
+    /// Connected peers of any kind.
+    pub(super) peers: usize,
+    /// No node was named by the operator.
+    pub(super) no_manual: bool,
+    /// No address is known.
+    pub(super) book_is_empty: bool,
+}
+
+/// The DNS seeds. Invariant: one round of look-ups at a time, which ends; between two rounds
+/// there are [`SEED_RETRY`] at least.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Seeds {
+    hosts: Vec<String>,
+    /// The addresses of seeds get it.
+    port: u16,
+    /// What was said last about finding peers, while it is so.
+    notice: Option<Notice>,
+    /// Since when there is no automatic outbound peer.
+    without_peers_since: Option<Duration>,
     round: Option<Round>,
     /// What each answered last.
     answers: BTreeMap<String, Result<usize, String>>,
@@ -51,8 +76,12 @@ pub(super) struct Seeds {
 }
 
 impl Seeds {
-    pub(super) fn new(now: Now) -> Self {
+    pub(super) fn new(config: &PeerTableConfig, now: Now) -> Self {
         Self {
+            hosts: config.dns_seeds.clone(),
+            port: config.default_port,
+            notice: None,
+            without_peers_since: Some(now.mono),
             round: None,
             answers: BTreeMap::new(),
             failures: 0,
@@ -69,52 +98,60 @@ impl Seeds {
     pub(super) fn ask_again(&mut self) {
         self.wanted = true;
     }
-}
 
-impl PeerTable {
+    pub(super) fn notice(&self) -> Option<Notice> {
+        self.notice
+    }
+
     /// When seeds are to be asked, or a round is over.
-    pub(super) fn seeds_due(&self) -> Option<Duration> {
-        if !self.dials_automatically() || self.config.dns_seeds.is_empty() {
+    pub(super) fn due(&self, prospects: Prospects) -> Option<Duration> {
+        if !prospects.automatic || self.hosts.is_empty() {
             return None;
         }
-        match &self.seeds.round {
+        match &self.round {
             Some(round) => Some(round.until),
-            None if self.seeds.wanted => Some(self.seeds.next),
-            None => self.lonely_since.map(|since| {
-                let patience = if self.book.is_empty() {
+            None if self.wanted => Some(self.next),
+            None => self.without_peers_since.map(|since| {
+                let wait = if prospects.book_is_empty {
                     Duration::ZERO
                 } else {
                     BOOK_FIRST
                 };
-                self.seeds.next.max(since.saturating_add(patience))
+                self.next.max(since.saturating_add(wait))
             }),
         }
     }
 
-    pub(super) fn plan_seeds(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    /// Asks seeds if that is due.
+    pub(super) fn plan(&mut self, now: Now, prospects: Prospects, effects: &mut Vec<Effect>) {
+        if prospects.outbound > 0 {
+            self.without_peers_since = None;
+        } else {
+            self.without_peers_since.get_or_insert(now.mono);
+        }
         let settled = match self.notice {
-            Some(Notice::NobodyToDial) => !self.peers.is_empty(),
-            Some(Notice::NoSeedReached { .. }) => self.lonely_since.is_none(),
+            Some(Notice::NobodyToDial) => prospects.peers > 0,
+            Some(Notice::NoSeedReached { .. }) => self.without_peers_since.is_none(),
             Some(Notice::SeedsAnswered { .. }) | None => false,
         };
         if settled {
             self.notice = None;
         }
-        self.tell_nobody_to_dial(effects);
-        if self.seeds_due().is_none_or(|due| now.mono < due) {
+        self.tell_nobody_to_dial(prospects, effects);
+        if self.due(prospects).is_none_or(|due| now.mono < due) {
             return;
         }
-        if self.seeds.round.is_some() {
+        if self.round.is_some() {
             self.finish_round(now, effects);
             return;
         }
-        self.seeds.wanted = false;
-        let mut hosts = self.config.dns_seeds.clone();
-        if let Some(turn) = self.seeds.failures.checked_sub(1) {
+        self.wanted = false;
+        let mut hosts = self.hosts.clone();
+        if let Some(turn) = self.failures.checked_sub(1) {
             let turn = usize::try_from(turn).unwrap_or(0) % hosts.len();
             hosts = vec![hosts.swap_remove(turn)];
         }
-        self.seeds.round = Some(Round {
+        self.round = Some(Round {
             waiting: hosts.iter().cloned().collect(),
             found: 0,
             until: now.mono.saturating_add(ROUND_TIMEOUT),
@@ -122,47 +159,50 @@ impl PeerTable {
         effects.extend(hosts.into_iter().map(|host| Effect::Resolve {
             name: host.clone(),
             host,
-            port: self.config.default_port,
+            port: self.port,
             seeds: true,
         }));
     }
 
     /// Says once that nobody will be found.
-    fn tell_nobody_to_dial(&mut self, effects: &mut Vec<Effect>) {
-        let nobody = self.dials_automatically()
-            && self.config.dns_seeds.is_empty()
-            && self.book.is_empty()
-            && self.named.is_empty()
-            && self.peers.is_empty();
-        if nobody && !self.seeds.told_nobody {
-            self.seeds.told_nobody = true;
+    fn tell_nobody_to_dial(&mut self, prospects: Prospects, effects: &mut Vec<Effect>) {
+        let nobody = prospects.automatic
+            && self.hosts.is_empty()
+            && prospects.book_is_empty
+            && prospects.no_manual
+            && prospects.peers == 0;
+        if nobody && !self.told_nobody {
+            self.told_nobody = true;
             self.notice = Some(Notice::NobodyToDial);
             effects.push(Effect::Notice(Notice::NobodyToDial));
         }
     }
 
-    /// A name was looked up: a seed, a named node, or both.
+    /// A name was looked up. Whether it is a seed that gave addresses: `book` has them.
     pub(super) fn resolved(
         &mut self,
         now: Now,
         name: &str,
         addrs: &[SocketAddr],
+        book: &mut AddressBook,
+        random: &mut Random,
         effects: &mut Vec<Effect>,
-    ) {
-        let usable = addrs.iter().filter(|addr| self.book.may_hold(**addr));
+    ) -> bool {
+        let usable = addrs.iter().filter(|addr| book.may_hold(**addr));
         let answer = match usable.count().min(MAX_PER_SEED) {
             0 if addrs.is_empty() => Err("the name has no address".to_owned()),
             0 => Err("none of its addresses can be dialled: they are not public".to_owned()),
             found => Ok(found),
         };
-        if self.seed_answered(name, answer) {
-            self.learn_from_seed(now, addrs);
-            self.finish_if_over(now, effects);
+        if !self.answered(name, answer) {
+            return false;
         }
-        self.named_resolved(now, name, addrs, effects);
+        learn(now, addrs, book, random);
+        self.finish_if_over(now, effects);
+        true
     }
 
-    /// A name could not be looked up: a seed, a named node, or both.
+    /// A name could not be looked up.
     pub(super) fn resolve_failed(
         &mut self,
         now: Now,
@@ -170,94 +210,126 @@ impl PeerTable {
         error: &str,
         effects: &mut Vec<Effect>,
     ) {
-        if self.seed_answered(name, Err(error.to_owned())) {
+        if self.answered(name, Err(error.to_owned())) {
             self.finish_if_over(now, effects);
         }
-        self.named_resolve_failed(now, name, error);
     }
 
     /// Notes what a seed answered that a round waits for; whether one did.
-    fn seed_answered(&mut self, name: &str, answer: Result<usize, String>) -> bool {
-        let Some(round) = &mut self.seeds.round else {
+    fn answered(&mut self, name: &str, answer: Result<usize, String>) -> bool {
+        let Some(round) = &mut self.round else {
             return false;
         };
         if !round.waiting.remove(name) {
             return false;
         }
         round.found += answer.as_ref().copied().unwrap_or(0);
-        self.seeds.answers.insert(name.to_owned(), answer);
+        self.answers.insert(name.to_owned(), answer);
         true
     }
 
     fn finish_if_over(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let over = |round: &Round| round.waiting.is_empty();
-        if self.seeds.round.as_ref().is_some_and(over) {
+        if self.round.as_ref().is_some_and(over) {
             self.finish_round(now, effects);
         }
     }
 
     /// Every seed that may be asked, and what it answered last.
-    pub(super) fn seed_rows(&self) -> Vec<SeedRow> {
-        if !self.dials_automatically() {
-            return Vec::new();
-        }
+    pub(super) fn rows(&self) -> Vec<SeedRow> {
         let row = |host: &String| SeedRow {
             host: host.clone(),
-            answer: self.seeds.answers.get(host).cloned(),
+            answer: self.answers.get(host).cloned(),
         };
-        self.config.dns_seeds.iter().map(row).collect()
+        self.hosts.iter().map(row).collect()
     }
 
     /// When seeds are asked again because none could be reached.
-    pub(super) fn seeds_again(&self) -> Option<Duration> {
+    pub(super) fn again(&self) -> Option<Duration> {
         let failed = matches!(self.notice, Some(Notice::NoSeedReached { .. }));
-        failed.then_some(self.seeds.next)
-    }
-
-    /// Seeds tell no times; their addresses count as 3 to 7 days old, as in Core, so
-    /// that fresher gossip is preferred.
-    fn learn_from_seed(&mut self, now: Now, addrs: &[SocketAddr]) {
-        const DAY: u64 = 24 * 3_600;
-        for addr in addrs.iter().take(MAX_PER_SEED) {
-            let age = u32::try_from(3 * DAY + self.random.below(4 * DAY)).unwrap_or(0);
-            let seen = now.unix.saturating_sub(age);
-            self.book
-                .learn(*addr, full_node(), seen, Source::Own, now, &mut self.random);
-        }
-        self.dials.hurry(now);
+        failed.then_some(self.next)
     }
 
     fn finish_round(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let Some(round) = self.seeds.round.take() else {
+        let Some(round) = self.round.take() else {
             return;
         };
         for host in round.waiting {
             let late = Err("no answer in time".to_owned());
-            self.seeds.answers.insert(host, late);
+            self.answers.insert(host, late);
         }
         if round.found > 0 {
-            self.seeds.failures = 0;
-            self.seeds.told = 0;
-            self.seeds.tell_at = now.mono;
-            self.seeds.next = now.mono.saturating_add(ASKED_ENOUGH);
+            self.failures = 0;
+            self.told = 0;
+            self.tell_at = now.mono;
+            self.next = now.mono.saturating_add(ASKED_ENOUGH);
             self.notice = None;
             effects.push(Effect::Notice(Notice::SeedsAnswered {
                 addresses: round.found,
             }));
             return;
         }
-        self.seeds.failures = self.seeds.failures.saturating_add(1);
-        self.seeds.next = now.mono.saturating_add(SEED_RETRY);
+        self.failures = self.failures.saturating_add(1);
+        self.next = now.mono.saturating_add(SEED_RETRY);
         let notice = Notice::NoSeedReached {
-            asked: self.config.dns_seeds.len(),
+            asked: self.hosts.len(),
             retry_in: SEED_RETRY,
         };
         self.notice = Some(notice);
-        if self.seeds.tell_at <= now.mono {
-            let doubled = TELL_FIRST.saturating_mul(1 << self.seeds.told.min(10));
-            self.seeds.told = self.seeds.told.saturating_add(1);
-            self.seeds.tell_at = now.mono.saturating_add(doubled.min(TELL_LONGEST));
+        if self.tell_at <= now.mono {
+            let doubled = TELL_FIRST.saturating_mul(1 << self.told.min(10));
+            self.told = self.told.saturating_add(1);
+            self.tell_at = now.mono.saturating_add(doubled.min(TELL_LONGEST));
             effects.push(Effect::Notice(notice));
         }
+    }
+}
+
+/// Seeds tell no times; their addresses count as 3 to 7 days old, as in Core, so that fresher
+/// gossip is preferred.
+fn learn(now: Now, addrs: &[SocketAddr], book: &mut AddressBook, random: &mut Random) {
+    const DAY: u64 = 24 * 3_600;
+    for addr in addrs.iter().take(MAX_PER_SEED) {
+        let age = u32::try_from(3 * DAY + random.below(4 * DAY)).unwrap_or(0);
+        let seen = now.unix.saturating_sub(age);
+        book.learn(*addr, full_node(), seen, Source::Own, now, random);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WITHOUT_PEERS: Prospects = Prospects {
+        automatic: true,
+        outbound: 0,
+        peers: 0,
+        no_manual: true,
+        book_is_empty: true,
+    };
+
+    #[test]
+    fn one_round_is_asked_at_a_time_and_its_end_lets_the_next_one_wait() {
+        let config = PeerTableConfig {
+            dns_seeds: vec!["a.example".to_owned()],
+            ..PeerTableConfig::new(8333, 1)
+        };
+        let (now, mut effects) = (Now::default(), Vec::new());
+        let mut seeds = Seeds::new(&config, now);
+        seeds.plan(now, WITHOUT_PEERS, &mut effects);
+        seeds.plan(now, WITHOUT_PEERS, &mut effects);
+        assert!(
+            matches!(effects[..], [Effect::Resolve { .. }]),
+            "{effects:?}"
+        );
+        assert_eq!(seeds.due(WITHOUT_PEERS), Some(ROUND_TIMEOUT));
+        seeds.resolve_failed(now, "a.example", "no answer", &mut effects);
+        assert_eq!(seeds.due(WITHOUT_PEERS), Some(SEED_RETRY));
+        assert_eq!(seeds.again(), Some(SEED_RETRY));
+        let off = Prospects {
+            automatic: false,
+            ..WITHOUT_PEERS
+        };
+        assert_eq!(seeds.due(off), None);
     }
 }

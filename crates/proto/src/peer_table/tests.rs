@@ -7,8 +7,10 @@ mod more_peers;
 mod named;
 mod operator;
 mod seeds;
+mod timers;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bitcoin::p2p::ServiceFlags;
@@ -16,7 +18,10 @@ use handfast_wire::Message;
 
 use super::*;
 use crate::address_book::Source;
-use crate::lifecycle::{Direction, DoneReason, Ending, Introduction, Reached};
+use crate::bans::{BanError, BanOrder};
+use crate::lifecycle::{
+    AssertHeld, Direction, DoneReason, Ending, Introduction, Ledger, Reached, Scope,
+};
 use crate::session::full_node;
 
 const START: Now = Now {
@@ -74,6 +79,22 @@ impl Table {
 
     fn step(&mut self, input: Input) -> Vec<Effect> {
         self.table.step(self.now, input)
+    }
+
+    fn add_node(
+        &mut self,
+        name: &str,
+        command: AddNodeCommand,
+    ) -> (Result<(), AddNodeError>, Vec<Effect>) {
+        self.table.add_node(self.now, name.to_owned(), command)
+    }
+
+    fn ban(&mut self, order: BanOrder) -> (Result<(), BanError>, Vec<Effect>) {
+        self.table.ban(self.now, order)
+    }
+
+    fn disconnect(&mut self, target: DisconnectTarget) -> (Result<(), NotConnected>, Vec<Effect>) {
+        self.table.disconnect(self.now, target)
     }
 
     fn tick(&mut self) -> Vec<Effect> {

@@ -1,4 +1,4 @@
-//! What the table is told, and what it answers.
+//! Inputs, effects, and the errors of the operator's calls.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,7 +7,6 @@ use std::time::Duration;
 use handfast_wire::Message;
 
 use crate::address_book::canonical;
-use crate::bans::{BanError, BanOrder};
 use crate::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
 use crate::text::{count, left};
 
@@ -157,30 +156,9 @@ pub enum Input {
         /// As in [`Effect::Dial`].
         name: Option<String>,
     },
-    /// The operator's `addnode`. Answered by [`Reply::AddNode`] in the same step.
-    AddNode {
-        /// Address or host, with or without a port.
-        name: String,
-        /// What to do.
-        command: AddNodeCommand,
-    },
-    /// The operator's `disconnectnode`. Answered by [`Reply::Disconnect`] in the same step.
-    Disconnect(DisconnectTarget),
     /// The operator's `setnetworkactive`. While it is off every peer is told to go, nobody is
     /// dialled and nobody admitted.
     SetNetworkActive(bool),
-    /// The operator's `addpeeraddress`. Answered by [`Reply::AddAddress`] in the same step.
-    AddAddress {
-        /// The address.
-        addr: SocketAddr,
-        /// As if we had been connected to it.
-        tried: bool,
-    },
-    /// The operator's `addconnection`: dial this address like one that was chosen
-    /// automatically. Answered by [`Reply::Connect`] in the same step.
-    Connect(SocketAddr),
-    /// The operator's `setban` or `clearbanned`. Answered by [`Reply::Ban`] in the same step.
-    Ban(BanOrder),
     /// The shortest round trip of each peer that has one. Told before an [`Input::Add`]
     /// for which [`PeerTable::wants_round_trips`](super::PeerTable::wants_round_trips).
     RoundTrips(Vec<(ConnId, Duration)>),
@@ -243,28 +221,11 @@ pub enum Effect {
         /// A DNS seed, not a named node.
         seeds: bool,
     },
-    /// The answer to an operator's order; the first effect of its step.
-    Reply(Reply),
     /// The list of bans changed: publish it ([`PeerTable::bans`](super::PeerTable::bans)),
     /// for those who turn connections away before they cost anything.
     BansChanged,
     /// Worth a line in the log: see [`Notice`].
     Notice(Notice),
-}
-
-/// An answer to the operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// To [`Input::AddNode`].
-    AddNode(Result<(), AddNodeError>),
-    /// To [`Input::Disconnect`].
-    Disconnect(Result<(), NotConnected>),
-    /// To [`Input::AddAddress`].
-    AddAddress(Result<(), AddAddressError>),
-    /// To [`Input::Connect`].
-    Connect(Result<(), AtCapacity>),
-    /// To [`Input::Ban`].
-    Ban(Result<(), BanError>),
 }
 
 /// What an operator should know about finding peers. Its `Display` is one plain line.

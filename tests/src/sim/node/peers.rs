@@ -3,9 +3,7 @@
 use bitcoin::BlockHash;
 use handfast_proto::fair_queue::{LIFECYCLE, cost};
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
-use handfast_proto::peer_table::{
-    AddNodeCommand, DisconnectTarget, Effect, Input, Reply, SyncOrder,
-};
+use handfast_proto::peer_table::{AddNodeCommand, DisconnectTarget, Effect, Input, SyncOrder};
 use handfast_wire::Message;
 use std::net::SocketAddr;
 
@@ -129,27 +127,18 @@ impl Running {
                 self.step_peers(engine, Input::NotDialled { addr, name }, Carried::default());
             }
             PeersMail::AddNode(name, command) => {
-                let reply =
-                    self.step_peers(engine, Input::AddNode { name, command }, Carried::default());
-                self.expect_reply(engine, matches!(reply, Some(Reply::AddNode(_))));
+                // That a node is known or not known already is an answer like any other.
+                let (_, effects) = self.table.add_node(self.now(engine), name, command);
+                self.perform(engine, effects, Carried::default());
             }
             PeersMail::Disconnect(target) => {
-                let reply = self.step_peers(engine, Input::Disconnect(target), Carried::default());
-                self.expect_reply(engine, matches!(reply, Some(Reply::Disconnect(_))));
+                let (_, effects) = self.table.disconnect(self.now(engine), target);
+                self.perform(engine, effects, Carried::default());
             }
             PeersMail::Drain => {
                 self.step_peers(engine, Input::Drain, Carried::default());
             }
             PeersMail::Stop => self.stop_peers(engine),
-        }
-    }
-
-    fn expect_reply(&self, engine: &mut Engine, replied: bool) {
-        if !replied {
-            engine.breach(
-                "answers",
-                "an operator's order was not answered in its step".into(),
-            );
         }
     }
 
@@ -177,13 +166,7 @@ impl Running {
     }
 
     /// `PeerManager::step_with`.
-    fn step_peers(
-        &mut self,
-        engine: &mut Engine,
-        input: Input,
-        mut carried: Carried,
-    ) -> Option<Reply> {
-        let mut reply = None;
+    fn step_peers(&mut self, engine: &mut Engine, input: Input, carried: Carried) {
         let added = match &input {
             Input::Add(introduction) => Some(introduction.id),
             _ => None,
@@ -201,6 +184,10 @@ impl Running {
                 }
             });
         }
+        self.perform(engine, effects, carried);
+    }
+
+    fn perform(&mut self, engine: &mut Engine, effects: Vec<Effect>, mut carried: Carried) {
         for effect in effects {
             match effect {
                 Effect::Admit(introduction) => {
@@ -234,7 +221,6 @@ impl Running {
                         format!("{name} is an address, and was to be resolved"),
                     );
                 }
-                Effect::Reply(answer) => reply = Some(answer),
                 // Written to disk by an actor of its own.
                 Effect::BansChanged | Effect::Notice(_) => {}
             }
@@ -244,7 +230,6 @@ impl Running {
         }
         self.slots.free(carried.slot);
         self.home(engine);
-        reply
     }
 
     fn retire(&mut self, engine: &mut Engine, id: ConnId, slot: Option<Direction>) {

@@ -203,14 +203,12 @@ fn the_operator_disconnects_by_id_and_by_address() {
         id,
         reason: DoneReason::Requested,
     };
-    let ok = || Effect::Reply(Reply::Disconnect(Ok(())));
-    let by_id = Input::Disconnect(DisconnectTarget::ById(a));
-    assert_eq!(table.step(by_id), [ok(), gone(a)]);
-    let by_addr = Input::Disconnect(DisconnectTarget::ByAddr(addr(10)));
-    assert_eq!(table.step(by_addr), [ok(), gone(b)]);
-    let nobody = Input::Disconnect(DisconnectTarget::ById(ConnId(77)));
-    let refused = Effect::Reply(Reply::Disconnect(Err(NotConnected)));
-    assert_eq!(table.step(nobody), [refused]);
+    let by_id = DisconnectTarget::ById(a);
+    assert_eq!(table.disconnect(by_id), (Ok(()), vec![gone(a)]));
+    let by_addr = DisconnectTarget::ByAddr(addr(10));
+    assert_eq!(table.disconnect(by_addr), (Ok(()), vec![gone(b)]));
+    let nobody = DisconnectTarget::ById(ConnId(77));
+    assert_eq!(table.disconnect(nobody), (Err(NotConnected), vec![]));
 }
 
 #[test]

@@ -1,23 +1,23 @@
 use bitcoin::p2p::address::Address;
 
 use super::*;
-use crate::bans::{BanError, BanOrder, BanTime};
+use crate::bans::BanTime;
 use Direction::{Inbound, Manual, Outbound};
 
-fn ban(text: &str) -> Input {
-    Input::Ban(BanOrder::Add {
+fn ban(text: &str) -> BanOrder {
+    BanOrder::Add {
         target: text.parse().expect("a subnet"),
         time: BanTime::For(3_600),
-    })
+    }
 }
 
-fn unban(text: &str) -> Input {
+fn unban(text: &str) -> BanOrder {
     let target = text.parse().expect("a subnet");
-    Input::Ban(BanOrder::Remove { target })
+    BanOrder::Remove { target }
 }
 
-fn done() -> [Effect; 2] {
-    [Effect::Reply(Reply::Ban(Ok(()))), Effect::BansChanged]
+fn done() -> (Result<(), BanError>, Vec<Effect>) {
+    (Ok(()), vec![Effect::BansChanged])
 }
 
 /// By id.
@@ -39,8 +39,8 @@ fn whoever_is_banned_is_disconnected_and_nobody_else_is() {
     let inbound = table.admit(Inbound, addr(9));
     let manual = table.admit(Manual, SocketAddr::from(([9, 2, 2, 2], 8333)));
     table.admit(Outbound, addr(10));
-    let effects = table.step(ban("9.0.0.0/8"));
-    assert_eq!(effects[..2], done());
+    let (result, effects) = table.ban(ban("9.0.0.0/8"));
+    assert_eq!((result, effects[..1].to_vec()), done());
     let banned = [inbound, manual].map(|id| (id, DoneReason::Banned));
     assert_eq!(told_to_go(&effects), BTreeMap::from(banned));
 }
@@ -49,7 +49,7 @@ fn whoever_is_banned_is_disconnected_and_nobody_else_is() {
 fn whoever_is_banned_is_not_admitted_until_the_ban_ends() {
     for direction in [Inbound, Outbound, Manual] {
         let mut table = Table::new(config());
-        assert_eq!(table.step(ban("9.1.1.1")), done());
+        assert_eq!(table.ban(ban("9.1.1.1")), done());
         let (id, effects) = table.add(direction, addr(9));
         assert_eq!(
             effects,
@@ -71,14 +71,14 @@ fn whoever_is_banned_is_not_admitted_until_the_ban_ends() {
 #[test]
 fn a_lifted_ban_is_over_at_once() {
     let mut table = Table::new(config());
-    table.step(ban("9.1.1.1"));
-    table.step(ban("10.0.0.0/8"));
-    assert_eq!(table.step(unban("9.1.1.1")), done());
+    assert_eq!(table.ban(ban("9.1.1.1")).0, Ok(()));
+    assert_eq!(table.ban(ban("10.0.0.0/8")).0, Ok(()));
+    assert_eq!(table.ban(unban("9.1.1.1")), done());
     table.admit(Inbound, addr(9));
-    assert_eq!(table.step(Input::Ban(BanOrder::Clear)), done());
+    assert_eq!(table.ban(BanOrder::Clear), done());
     table.admit(Inbound, addr(10));
-    let refused = Effect::Reply(Reply::Ban(Err(BanError::NotBanned)));
-    assert_eq!(table.step(unban("9.1.1.1")), [refused], "nothing changed");
+    let refused = (Err(BanError::NotBanned), vec![]);
+    assert_eq!(table.ban(unban("9.1.1.1")), refused, "nothing changed");
 }
 
 #[test]
@@ -89,8 +89,8 @@ fn nobody_who_is_banned_is_dialled() {
         ..config()
     };
     let mut table = Table::with_book(dialling, book(20..24));
-    let mut effects = table.step(ban("20.0.0.0/7"));
-    effects.extend(table.step(ban("40.1.1.1")));
+    let mut effects = table.ban(ban("20.0.0.0/7")).1;
+    effects.extend(table.ban(ban("40.1.1.1")).1);
     effects.extend(table.run(60));
     assert_eq!(
         dials(&effects).into_iter().collect::<BTreeSet<_>>(),
@@ -104,23 +104,19 @@ fn nobody_who_is_banned_is_dialled() {
         },
         AddressBook::new(false),
     );
-    table.step(ban("40.1.1.1"));
-    let name = "40.1.1.1".to_owned();
-    let add = Input::AddNode {
-        name,
-        command: AddNodeCommand::Add,
-    };
-    assert_eq!(dials(&table.step(add)), []);
+    assert_eq!(table.ban(ban("40.1.1.1")).0, Ok(()));
+    let (_, effects) = table.add_node("40.1.1.1", AddNodeCommand::Add);
+    assert_eq!(dials(&effects), []);
     assert_eq!(dials(&table.run(600)), []);
-    table.step(Input::Ban(BanOrder::Clear));
+    assert_eq!(table.ban(BanOrder::Clear).0, Ok(()));
     assert_eq!(dials(&table.run(60)), [addr(40)], "as soon as it may be");
 }
 
 #[test]
 fn banned_addresses_are_neither_learnt_nor_told() {
     let mut table = Table::with_book(config(), book(20..60));
-    table.step(ban("20.0.0.0/6"));
-    table.step(ban("24.0.0.0/5"));
+    assert_eq!(table.ban(ban("20.0.0.0/6")).0, Ok(()));
+    assert_eq!(table.ban(ban("24.0.0.0/5")).0, Ok(()));
     let id = table.admit(Inbound, addr(9));
     let effects = table.message(id, Message::GetAddr);
     let [
@@ -230,9 +226,6 @@ fn a_discouraged_address_is_dialled_only_when_the_operator_names_it() {
     let id = table.admit(Inbound, SocketAddr::from(([20, 1, 1, 1], 999)));
     table.end(id, Inbound, addr(20), broke_rules());
     assert_eq!(dials(&table.run(3_600)), []);
-    let add = Input::AddNode {
-        name: "20.1.1.1".to_owned(),
-        command: AddNodeCommand::OneTry,
-    };
-    assert_eq!(dials(&table.step(add)), [addr(20)]);
+    let (_, effects) = table.add_node("20.1.1.1", AddNodeCommand::OneTry);
+    assert_eq!(dials(&effects), [addr(20)]);
 }

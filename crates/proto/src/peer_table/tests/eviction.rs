@@ -65,7 +65,7 @@ impl Table {
             .table
             .peers
             .get(&id)
-            .map_or(at(0, 0), |peer| peer.introduction.remote);
+            .map_or(at(0, 0), |peer| peer.introduction().remote);
         self.end(id, Inbound, remote, DoneReason::Evicted);
     }
 

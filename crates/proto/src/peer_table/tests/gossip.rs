@@ -184,7 +184,7 @@ fn a_banned_address_is_not_passed_on() {
     let (mut table, ids) = connected_table();
     let target = "30.1.1.1".parse().expect("an address");
     let time = crate::bans::BanTime::Default;
-    table.step(Input::Ban(crate::bans::BanOrder::Add { target, time }));
+    assert_eq!(table.ban(BanOrder::Add { target, time }).0, Ok(()));
     let banned = Message::Addr(vec![seen(30, START.unix)]);
     assert_eq!(passed_on(&mut table, ids[0], banned), BTreeSet::new());
 }
@@ -194,7 +194,7 @@ fn a_banned_onion_service_is_not_passed_on() {
     let (mut table, ids) = connected_table();
     let target = crate::bans::BanTarget::Overlay(crate::address_book::Overlay::Onion([1; 32]));
     let time = crate::bans::BanTime::Default;
-    table.step(Input::Ban(crate::bans::BanOrder::Add { target, time }));
+    assert_eq!(table.ban(BanOrder::Add { target, time }).0, Ok(()));
     for (key, is_passed_on) in [([1; 32], false), ([2; 32], true)] {
         let entry = AddrV2Message {
             time: table.now.unix,

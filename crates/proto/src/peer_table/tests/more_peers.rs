@@ -1,5 +1,5 @@
 use super::*;
-use crate::peer_table::named::RECONNECT_LONGEST;
+use crate::peer_table::manual::RECONNECT_LONGEST;
 use Direction::{Inbound, Outbound};
 
 fn more() -> Input {

@@ -1,20 +1,6 @@
 use super::*;
 use Direction::{Manual, Outbound};
 
-fn add(name: &str, command: AddNodeCommand) -> Input {
-    Input::AddNode {
-        name: name.to_owned(),
-        command,
-    }
-}
-
-fn reply(effects: &[Effect]) -> Result<(), AddNodeError> {
-    match effects.first() {
-        Some(Effect::Reply(Reply::AddNode(result))) => *result,
-        other => panic!("the reply comes first: {other:?}"),
-    }
-}
-
 fn socket(text: &str) -> SocketAddr {
     text.parse().expect(text)
 }
@@ -47,7 +33,7 @@ fn names_are_read_as_addresses_where_they_are_some() {
 #[test]
 fn a_node_that_was_added_is_known_in_every_spelling() {
     let mut table = Table::new(config());
-    let step = |table: &mut Table, name: &str, command| reply(&table.step(add(name, command)));
+    let step = |table: &mut Table, name: &str, command| table.add_node(name, command).0;
     assert_eq!(step(&mut table, "127.1", AddNodeCommand::Add), Ok(()));
     for name in ["127.0.0.1", "127.0.0.1:8333", "[::ffff:127.0.0.1]:8333"] {
         let again = step(&mut table, name, AddNodeCommand::Add);
@@ -64,8 +50,8 @@ fn an_onion_is_refused_and_never_looked_up() {
     let mut table = Table::new(config());
     for (name, network) in [("abcd.onion", "onion"), ("abcd.b32.i2p:0", "i2p")] {
         for command in [AddNodeCommand::Add, AddNodeCommand::OneTry] {
-            let effects = table.step(add(name, command));
-            assert_eq!(reply(&effects), Err(AddNodeError::Unreachable(network)));
+            let (result, effects) = table.add_node(name, command);
+            assert_eq!(result, Err(AddNodeError::Unreachable(network)));
             assert_eq!(lookups(&effects), [""; 0], "{name}");
         }
     }
@@ -74,14 +60,14 @@ fn an_onion_is_refused_and_never_looked_up() {
 #[test]
 fn an_added_node_is_dialled_at_once_and_listed() {
     let mut table = Table::new(config());
-    let effects = table.step(add("1.2.3.4", AddNodeCommand::Add));
+    let (result, effects) = table.add_node("1.2.3.4", AddNodeCommand::Add);
     let addr = socket("1.2.3.4:8333");
     let dial = Effect::Dial {
         addr,
         direction: Manual,
         name: Some("1.2.3.4".to_owned()),
     };
-    assert_eq!(effects, [Effect::Reply(Reply::AddNode(Ok(()))), dial]);
+    assert_eq!((result, effects), (Ok(()), vec![dial]));
     let row = |connected| AddedNode {
         name: "1.2.3.4".to_owned(),
         connected,
@@ -96,33 +82,26 @@ fn an_added_node_is_dialled_at_once_and_listed() {
 #[test]
 fn adding_twice_and_removing_the_unknown_are_refused_as_core_does() {
     let mut table = Table::new(config());
-    assert_eq!(
-        reply(&table.step(add("1.2.3.4", AddNodeCommand::Add))),
-        Ok(())
-    );
+    assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
     for name in ["1.2.3.4", "1.2.3.4:8333"] {
-        let again = table.step(add(name, AddNodeCommand::Add));
-        assert_eq!(reply(&again), Err(AddNodeError::AlreadyAdded));
+        let (again, _) = table.add_node(name, AddNodeCommand::Add);
+        assert_eq!(again, Err(AddNodeError::AlreadyAdded));
     }
-    let unknown = table.step(add("9.9.9.9", AddNodeCommand::Remove));
-    assert_eq!(reply(&unknown), Err(AddNodeError::NotAdded));
-    assert_eq!(
-        reply(&table.step(add("1.2.3.4", AddNodeCommand::Remove))),
-        Ok(())
-    );
+    let (unknown, _) = table.add_node("9.9.9.9", AddNodeCommand::Remove);
+    assert_eq!(unknown, Err(AddNodeError::NotAdded));
+    assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Remove).0, Ok(()));
     assert_eq!(table.table.added_nodes(), []);
 }
 
 #[test]
 fn a_removed_node_keeps_its_connection_but_is_not_dialled_again() {
     let mut table = Table::new(config());
-    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
     let addr = socket("1.2.3.4:8333");
     let id = table.admit(Manual, addr);
     assert_eq!(
-        table.step(add("1.2.3.4", AddNodeCommand::Remove)).len(),
-        1,
-        "only the reply"
+        table.add_node("1.2.3.4", AddNodeCommand::Remove),
+        (Ok(()), vec![])
     );
     table.done(id, Manual, addr);
     assert_eq!(table.run(3_600), []);
@@ -131,12 +110,12 @@ fn a_removed_node_keeps_its_connection_but_is_not_dialled_again() {
 #[test]
 fn onetry_dials_once_and_is_never_listed() {
     let mut table = Table::new(config());
-    let effects = table.step(add("1.2.3.4", AddNodeCommand::OneTry));
+    let effects = table.add_node("1.2.3.4", AddNodeCommand::OneTry).1;
     assert_eq!(dials(&effects), [socket("1.2.3.4:8333")]);
     assert_eq!(table.table.added_nodes(), []);
     table.fail_dial(socket("1.2.3.4:8333"), Some("1.2.3.4"));
     assert_eq!(table.run(3_600), []);
-    let again = table.step(add("1.2.3.4", AddNodeCommand::OneTry));
+    let again = table.add_node("1.2.3.4", AddNodeCommand::OneTry).1;
     let id = table.admit(Manual, dials(&again)[0]);
     table.done(id, Manual, socket("1.2.3.4:8333"));
     assert_eq!(table.run(3_600), []);
@@ -147,7 +126,7 @@ fn a_failing_named_node_is_dialled_after_5_10_20_40_and_60_seconds() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
     table.admit(Outbound, socket("9.9.9.9:8333"));
-    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
     for pause in [5, 10, 20, 40, 60, 60, 60] {
         table.fail_dial(addr, Some("1.2.3.4"));
         assert_eq!(dials(&table.run(pause - 1)), [], "{pause} s");
@@ -159,7 +138,7 @@ fn a_failing_named_node_is_dialled_after_5_10_20_40_and_60_seconds() {
 fn a_named_node_is_dialled_every_ten_seconds_while_no_dial_leads_anywhere() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
-    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
     for pause in [5, 10, 10, 10, 10] {
         table.fail_dial(addr, Some("1.2.3.4"));
         assert_eq!(dials(&table.run(pause - 1)), [], "{pause} s");
@@ -207,7 +186,10 @@ fn why_a_named_node_is_not_connected_is_told_until_it_is() {
 #[test]
 fn a_host_that_cannot_be_looked_up_keeps_the_resolvers_error() {
     let mut table = Table::new(config());
-    table.step(add("node.example", AddNodeCommand::Add));
+    assert_eq!(
+        table.add_node("node.example", AddNodeCommand::Add).0,
+        Ok(())
+    );
     let (name, error) = ("node.example".to_owned(), "no such name".to_owned());
     table.step(Input::ResolveFailed { name, error });
     let row = table.table.added_nodes().pop().expect("it was added");
@@ -222,7 +204,7 @@ fn a_host_that_cannot_be_looked_up_keeps_the_resolvers_error() {
 fn a_named_node_that_lasted_is_back_after_five_seconds() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
-    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
     for _ in 0..4 {
         table.fail_dial(addr, Some("1.2.3.4"));
         assert_eq!(dials(&table.run(80)), [addr]);
@@ -238,7 +220,7 @@ fn a_named_node_that_lasted_is_back_after_five_seconds() {
 fn a_named_node_that_hangs_up_at_once_is_not_hammered() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
-    let mut pending = dials(&table.step(add("1.2.3.4", AddNodeCommand::Add))).len();
+    let mut pending = dials(&table.add_node("1.2.3.4", AddNodeCommand::Add).1).len();
     let mut dialled = 0;
     for _ in 0..60 {
         for _ in 0..pending {
@@ -255,7 +237,7 @@ fn a_named_node_that_hangs_up_at_once_is_not_hammered() {
 fn a_failed_handshake_of_a_named_node_is_a_failure() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
-    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
     table.fail_handshake(Manual, addr);
     assert_eq!(dials(&table.run(4)), []);
     assert_eq!(dials(&table.run(2)), [addr]);
@@ -264,7 +246,7 @@ fn a_failed_handshake_of_a_named_node_is_a_failure() {
 #[test]
 fn a_host_is_looked_up_and_its_addresses_take_turns() {
     let mut table = Table::new(config());
-    let effects = table.step(add("node.example:5", AddNodeCommand::Add));
+    let effects = table.add_node("node.example:5", AddNodeCommand::Add).1;
     let resolve = Effect::Resolve {
         name: "node.example:5".to_owned(),
         host: "node.example".to_owned(),
@@ -299,7 +281,10 @@ fn a_host_is_looked_up_and_its_addresses_take_turns() {
 #[test]
 fn a_look_up_without_an_answer_fails_by_itself() {
     let mut table = Table::new(config());
-    table.step(add("node.example", AddNodeCommand::Add));
+    assert_eq!(
+        table.add_node("node.example", AddNodeCommand::Add).0,
+        Ok(())
+    );
     assert_eq!(lookups(&table.run(59)).len(), 0);
     assert_eq!(lookups(&table.run(8)).len(), 1);
 }
@@ -317,12 +302,8 @@ fn connect_dials_those_nodes_and_nothing_automatically() {
     let wanted = BTreeSet::from([socket("1.2.3.4:8333"), socket("5.6.7.8:9")]);
     assert_eq!(dials(&effects).into_iter().collect::<BTreeSet<_>>(), wanted);
     assert_eq!(lookups(&effects), Vec::<String>::new());
-    let remove = table.step(add("1.2.3.4", AddNodeCommand::Remove));
-    assert_eq!(
-        reply(&remove),
-        Err(AddNodeError::NotAdded),
-        "it was not added"
-    );
+    let remove = table.add_node("1.2.3.4", AddNodeCommand::Remove);
+    assert_eq!(remove.0, Err(AddNodeError::NotAdded), "it was not added");
 }
 
 #[test]
@@ -343,7 +324,7 @@ fn a_node_that_is_connected_already_is_not_dialled_a_second_time() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
     let id = table.admit(Outbound, addr);
-    assert_eq!(dials(&table.step(add("1.2.3.4", AddNodeCommand::Add))), []);
+    assert_eq!(dials(&table.add_node("1.2.3.4", AddNodeCommand::Add).1), []);
     assert_eq!(dials(&table.run(600)), []);
     table.done(id, Outbound, addr);
     assert_eq!(dials(&table.run(6)), [addr]);
@@ -353,7 +334,7 @@ fn a_node_that_is_connected_already_is_not_dialled_a_second_time() {
 fn a_node_whose_connection_was_refused_is_dialled_again() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
-    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
     // A dial that had been given up connects after all, and first.
     let other = table.admit(Outbound, addr);
     let (late, effects) = table.add(Manual, addr);
@@ -369,9 +350,9 @@ fn a_node_whose_connection_was_refused_is_dialled_again() {
 fn a_node_that_was_disconnected_by_request_comes_back() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
-    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
     let id = table.admit(Manual, addr);
-    table.step(Input::Disconnect(DisconnectTarget::ById(id)));
+    assert_eq!(table.disconnect(DisconnectTarget::ById(id)).0, Ok(()));
     table.end(id, Manual, addr, DoneReason::Requested);
     assert_eq!(dials(&table.run(7)), [addr]);
 }
@@ -380,7 +361,7 @@ fn a_node_that_was_disconnected_by_request_comes_back() {
 fn a_named_node_without_a_slot_waits_without_a_longer_pause() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
-    table.step(add("1.2.3.4", AddNodeCommand::Add));
+    assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
     for _ in 0..5 {
         let name = Some("1.2.3.4".to_owned());
         table.step(Input::NotDialled { addr, name });
@@ -394,15 +375,18 @@ fn the_end_of_an_earlier_connection_does_not_disturb_the_present_one() {
     let mut table = Table::new(config());
     let (old, new) = (socket("1.1.1.1:8333"), socket("2.2.2.2:8333"));
     let connect = |table: &mut Table, addr| {
-        table.step(add("node.example", AddNodeCommand::Add));
+        assert_eq!(
+            table.add_node("node.example", AddNodeCommand::Add).0,
+            Ok(())
+        );
         let (name, addrs) = ("node.example".to_owned(), vec![addr]);
         assert_eq!(dials(&table.step(Input::Resolved { name, addrs })), [addr]);
         table.admit(Manual, addr)
     };
     let first = connect(&mut table, old);
     // Removed and added again; by now the name stands for another address.
-    let remove = add("node.example", AddNodeCommand::Remove);
-    assert_eq!(reply(&table.step(remove)), Ok(()));
+    let remove = table.add_node("node.example", AddNodeCommand::Remove);
+    assert_eq!(remove.0, Ok(()));
     let second = connect(&mut table, new);
     table.done(first, Manual, old);
     let row = table.table.added_nodes().pop();
@@ -415,7 +399,7 @@ fn a_name_that_can_never_be_dialled_is_refused_instead_of_tried_for_ever() {
     let mut table = Table::new(config());
     for name in ["1.2.3.4:99999", "300.1.1.1", "a b"] {
         for command in [AddNodeCommand::Add, AddNodeCommand::OneTry] {
-            let refused = reply(&table.step(add(name, command)));
+            let refused = table.add_node(name, command).0;
             assert_eq!(refused, Err(AddNodeError::Malformed), "{name}");
         }
     }

@@ -42,10 +42,10 @@ fn with_the_network_off_everybody_goes_and_nobody_is_admitted_or_dialled() {
         assert_eq!(effects, [Effect::Disconnect { id, reason }]);
     }
     // Also nodes that are named meanwhile.
-    table.step(Input::AddNode {
-        name: "8.1.1.1:8333".into(),
-        command: AddNodeCommand::Add,
-    });
+    assert_eq!(
+        table.add_node("8.1.1.1:8333", AddNodeCommand::Add).0,
+        Ok(())
+    );
     assert!(dialled(&table.run(3_600)).is_empty());
     assert_eq!(table.step(Input::SetNetworkActive(false)), []);
 }
@@ -66,10 +66,10 @@ fn with_the_network_on_again_dialling_goes_on_at_once() {
 #[test]
 fn an_address_is_added_once_and_becomes_tried_when_that_is_wanted() {
     let mut table = Table::new(config());
-    let mut add = |addr: SocketAddr, tried| match &table.step(Input::AddAddress { addr, tried })[..]
-    {
-        [Effect::Reply(Reply::AddAddress(result))] => *result,
-        other => panic!("{other:?}"),
+    let mut add = |addr: SocketAddr, tried| {
+        let (result, effects) = table.table.add_address(table.now, addr, tried);
+        assert_eq!(effects, []);
+        result
     };
     assert_eq!(add(addr(30), false), Ok(()));
     assert_eq!(add(addr(30), false), Err(AddAddressError::New));
@@ -88,21 +88,21 @@ fn a_connection_that_the_operator_wants_is_dialled_while_there_is_room() {
         max_outbound: 1,
         ..config()
     });
-    let reply = |effects: &[Effect]| effects.contains(&Effect::Reply(Reply::Connect(Ok(()))));
-    let effects = table.step(Input::Connect(addr(40)));
+    let connect = |table: &mut Table, addr| table.table.connect(table.now, addr);
+    let (result, effects) = connect(&mut table, addr(40));
     assert_eq!(dialled(&effects), [addr(40)]);
-    assert!(reply(&effects));
-    let full = Effect::Reply(Reply::Connect(Err(AtCapacity)));
-    assert_eq!(table.step(Input::Connect(addr(41))), [full]);
+    assert_eq!(result, Ok(()));
+    let full = (Err(AtCapacity), vec![]);
+    assert_eq!(connect(&mut table, addr(41)), full);
     table.step(Input::DialFailed {
         addr: addr(40),
         name: None,
         error: "refused".into(),
     });
     table.step(Input::SetNetworkActive(false));
-    let off = table.step(Input::Connect(addr(41)));
+    let (result, off) = connect(&mut table, addr(41));
     assert!(
-        reply(&off) && dialled(&off).is_empty(),
+        result.is_ok() && dialled(&off).is_empty(),
         "as in Core: {off:?}"
     );
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::bans::{BanOrder, BanTime, Subnet};
+use crate::bans::{BanTime, Subnet};
 use Direction::{Inbound, Manual, Outbound};
 
 /// What the walk does next; numbers choose among what is possible.
@@ -199,11 +199,15 @@ impl Walk {
                 id: self.id(n),
                 message: Message::SendHeaders,
             },
-            Move::AddNode(n, command) => Input::AddNode {
-                name: format!("{}.1.1.1", 20 + n),
-                command,
-            },
-            Move::Disconnect(n) => Input::Disconnect(DisconnectTarget::ById(self.id(n))),
+            Move::AddNode(n, command) => {
+                let (_, effects) = self.table.add_node(&format!("{}.1.1.1", 20 + n), command);
+                return self.observe(effects);
+            }
+            Move::Disconnect(n) => {
+                let target = DisconnectTarget::ById(self.id(n));
+                let (_, effects) = self.table.disconnect(target);
+                return self.observe(effects);
+            }
             Move::SyncDisconnect(n) => {
                 let (id, reason) = (self.id(n), DoneReason::LowWorkChain);
                 Input::FromSync(SyncOrder::Disconnect { id, reason })
@@ -217,14 +221,18 @@ impl Walk {
                 let all = self.connections.iter().map(|c| (c.id, took(c)));
                 Input::RoundTrips(all.collect())
             }
-            Move::Ban(n, seconds) => Input::Ban(BanOrder::Add {
-                target: subnet(n).into(),
-                time: BanTime::For(seconds.into()),
-            }),
-            Move::Unban(n) => Input::Ban(BanOrder::Remove {
-                target: subnet(n).into(),
-            }),
-            Move::ClearBans => Input::Ban(BanOrder::Clear),
+            Move::Ban(n, seconds) => {
+                return self.ban(BanOrder::Add {
+                    target: subnet(n).into(),
+                    time: BanTime::For(seconds.into()),
+                });
+            }
+            Move::Unban(n) => {
+                return self.ban(BanOrder::Remove {
+                    target: subnet(n).into(),
+                });
+            }
+            Move::ClearBans => return self.ban(BanOrder::Clear),
             Move::MorePeers => Input::FromSync(SyncOrder::MorePeers),
             Move::Wait(seconds) => {
                 self.table.wait(seconds.into());
@@ -233,6 +241,11 @@ impl Walk {
             Move::Drain => Input::Drain,
         };
         self.step(input);
+    }
+
+    fn ban(&mut self, order: BanOrder) {
+        let (_, effects) = self.table.ban(order);
+        self.observe(effects);
     }
 
     fn step(&mut self, input: Input) {
@@ -294,10 +307,7 @@ impl Walk {
                     assert!(!banned(addr), "{addr} is banned");
                     self.dials.push_back((addr, direction, name));
                 }
-                Effect::Resolve { .. }
-                | Effect::Reply(_)
-                | Effect::BansChanged
-                | Effect::Notice(_) => {}
+                Effect::Resolve { .. } | Effect::BansChanged | Effect::Notice(_) => {}
             }
         }
         assert_eq!(

@@ -1,17 +1,18 @@
-//! The nodes that an operator named: `--connect`, `--add-node`, `addnode`.
+//! Manual peers, which an operator named: `--connect`, `--add-node`, `addnode`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::outlook::{Attempt, DialFailure, ManualPeer};
-use super::roster::Peer;
-use super::{AddNodeCommand, AddNodeError, AddedNode, Effect, PeerTable};
+use super::roster::{Peer, Roster};
+use super::{AddNodeCommand, AddNodeError, AddedNode, Effect, PeerTableConfig};
 use crate::address_book::{backoff, canonical, is_peer_name, overlay_network, read_ip};
-use crate::lifecycle::{ConnId, Direction};
+use crate::lifecycle::ConnId;
+use crate::random::Random;
 use crate::time::Now;
 
-/// Before a lost or failed named node is dialled again, the first time; doubles.
+/// Before a lost or failed manual peer is dialled again, the first time; doubles.
 pub(super) const RECONNECT_FIRST: Duration = Duration::from_secs(5);
 /// The longest such pause; up to a fifth is added.
 pub(super) const RECONNECT_LONGEST: Duration = Duration::from_secs(60);
@@ -95,9 +96,9 @@ enum State {
     },
 }
 
-/// A named node.
+/// A manual peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Named {
+struct Node {
     given: Given,
     target: Target,
     failures: u32,
@@ -106,7 +107,7 @@ pub(super) struct Named {
     state: State,
 }
 
-impl Named {
+impl Node {
     fn new(given: Given, target: Target, now: Now) -> Self {
         Self {
             given,
@@ -118,7 +119,7 @@ impl Named {
     }
 
     /// When something is to be done about it.
-    pub(super) fn due(&self) -> Option<Duration> {
+    fn due(&self) -> Option<Duration> {
         match self.state {
             State::Waiting(at) | State::Resolving(at) => Some(at),
             State::Dialling | State::Connected { .. } => None,
@@ -132,10 +133,10 @@ impl Named {
         }
     }
 
-    pub(super) fn row(&self, name: &str, peers: &BTreeMap<ConnId, Peer>) -> Option<AddedNode> {
+    fn row(&self, name: &str, peers: &BTreeMap<ConnId, Peer>) -> Option<AddedNode> {
         let connected = match self.state {
             State::Connected { id, .. } => {
-                peers.get(&id).map(|peer| (id, peer.introduction.remote))
+                peers.get(&id).map(|peer| (id, peer.introduction().remote))
             }
             State::Waiting(_) | State::Resolving(_) | State::Dialling => None,
         };
@@ -148,7 +149,7 @@ impl Named {
     }
 
     /// As it is shown, by whichever option or call it was named.
-    pub(super) fn manual(&self, name: &str) -> ManualPeer {
+    fn manual(&self, name: &str) -> ManualPeer {
         let attempt = match self.state {
             State::Waiting(until) => Attempt::Waiting { until },
             State::Resolving(_) => Attempt::LookingUp,
@@ -163,35 +164,85 @@ impl Named {
     }
 }
 
-impl PeerTable {
-    pub(super) fn name_configured_nodes(&mut self, now: Now) {
-        let connect = self
-            .config
+/// What an attempt to connect to a manual peer begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Attempting {
+    /// Its address is dialled, if it may be.
+    Dial(SocketAddr),
+    /// Its name is looked up.
+    Resolve(Effect),
+}
+
+/// The manual peers: those that the operator named.
+///
+/// Invariant: each is waiting, being looked up, being dialled or connected, and one that waits
+/// or is looked up has a time at which that is over. At most `max` of those that `addnode` may
+/// remove are more than waiting.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Manual {
+    max: usize,
+    default_port: u16,
+    nodes: BTreeMap<String, Node>,
+}
+
+impl Manual {
+    /// The configured ones, to be dialled at once.
+    pub(super) fn new(config: &PeerTableConfig, now: Now) -> Self {
+        let mut manual = Self {
+            max: config.max_manual,
+            default_port: config.default_port,
+            nodes: BTreeMap::new(),
+        };
+        let connect = config
             .connect_only
             .iter()
             .map(|name| (name, Given::Connect));
-        let added = self
-            .config
-            .add_nodes
-            .iter()
-            .map(|name| (name, Given::Added));
+        let added = config.add_nodes.iter().map(|name| (name, Given::Added));
         for (name, given) in connect.chain(added) {
-            let target = parse_target(name, self.config.default_port);
-            let known = self.named.values().any(|node| node.target == target);
+            let target = parse_target(name, config.default_port);
+            let known = manual.nodes.values().any(|node| node.target == target);
             if !known {
-                self.named
-                    .insert(name.clone(), Named::new(given, target, now));
+                let node = Node::new(given, target, now);
+                manual.nodes.insert(name.clone(), node);
             }
         }
+        manual
     }
 
-    pub(super) fn add_node(
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Forgets all of them: the node stops.
+    pub(super) fn clear(&mut self) {
+        self.nodes.clear();
+    }
+
+    /// When something is to be done about one.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.nodes.values().filter_map(Node::due).min()
+    }
+
+    /// Those that were added (`getaddednodeinfo`).
+    pub(super) fn added(&self, peers: &Roster) -> Vec<AddedNode> {
+        let rows = self.nodes.iter();
+        rows.filter_map(|(name, node)| node.row(name, peers))
+            .collect()
+    }
+
+    /// All of them, as they are shown.
+    pub(super) fn rows(&self) -> Vec<ManualPeer> {
+        let rows = self.nodes.iter();
+        rows.map(|(name, node)| node.manual(name)).collect()
+    }
+
+    pub(super) fn change(
         &mut self,
         now: Now,
         name: String,
         command: AddNodeCommand,
     ) -> Result<(), AddNodeError> {
-        let target = parse_target(&name, self.config.default_port);
+        let target = parse_target(&name, self.default_port);
         if let Target::Host { host, .. } = &target
             && let Some(network) = overlay_network(host)
             && command != AddNodeCommand::Remove
@@ -203,7 +254,7 @@ impl PeerTable {
             return Err(AddNodeError::Malformed);
         }
         let known = self
-            .named
+            .nodes
             .iter_mut()
             .find(|(_, node)| node.target == target);
         match (command, known) {
@@ -212,12 +263,12 @@ impl PeerTable {
             }
             (AddNodeCommand::Add, Some(_)) => return Err(AddNodeError::AlreadyAdded),
             (AddNodeCommand::Add, None) => {
-                self.named
-                    .insert(name, Named::new(Given::Added, target, now));
+                self.nodes
+                    .insert(name, Node::new(Given::Added, target, now));
             }
             (AddNodeCommand::Remove, Some((known, node))) if node.given == Given::Added => {
                 let known = known.clone();
-                self.named.remove(&known);
+                self.nodes.remove(&known);
             }
             (AddNodeCommand::Remove, Some(_) | None) => return Err(AddNodeError::NotAdded),
             (AddNodeCommand::OneTry, Some((_, node))) => {
@@ -226,113 +277,123 @@ impl PeerTable {
                 }
             }
             (AddNodeCommand::OneTry, None) => {
-                self.named
-                    .insert(name, Named::new(Given::Once, target, now));
+                self.nodes.insert(name, Node::new(Given::Once, target, now));
             }
         }
         Ok(())
     }
 
-    /// Whoever waits out a pause is dialled now.
-    pub(super) fn hurry_named(&mut self, now: Now) {
-        for node in self.named.values_mut() {
+    /// Those that wait out a pause are dialled now.
+    pub(super) fn hurry(&mut self, now: Now) {
+        for node in self.nodes.values_mut() {
             if let State::Waiting(at) = &mut node.state {
                 *at = now.mono;
             }
         }
     }
 
-    /// Dials the named nodes that are due.
-    pub(super) fn plan_named(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let is_due = |node: &Named| node.due().is_some_and(|due| due <= now.mono);
-        let due = self.named.iter().filter(|(_, node)| is_due(node));
-        let due: Vec<String> = due.map(|(name, _)| name.clone()).collect();
-        for name in due {
-            match self.named[&name].state {
-                State::Waiting(_) => self.try_named(now, name, effects),
-                State::Resolving(_) => {
-                    self.named_unreachable(now, &name, "the name was not looked up in time");
-                }
-                State::Dialling | State::Connected { .. } => {}
-            }
-        }
+    /// Those about which something is to be done now.
+    pub(super) fn due_names(&self, now: Now) -> Vec<String> {
+        let is_due = |node: &Node| node.due().is_some_and(|due| due <= now.mono);
+        let due = self.nodes.iter().filter(|(_, node)| is_due(node));
+        due.map(|(name, _)| name.clone()).collect()
     }
 
-    fn try_named(&mut self, now: Now, name: String, effects: &mut Vec<Effect>) {
-        let limited = |node: &Named| node.given != Given::Connect;
-        let active = self
-            .named
-            .values()
-            .filter(|node| limited(node) && node.is_active())
-            .count();
-        let Some(node) = self.named.get_mut(&name) else {
-            return;
-        };
-        if limited(node) && active >= self.config.max_manual {
+    /// Begins an attempt to connect to one that is due, or ends a look-up that took too long.
+    /// `alone`: nobody is connected whom we dialled.
+    pub(super) fn attempt(
+        &mut self,
+        now: Now,
+        name: &str,
+        alone: bool,
+        random: &mut Random,
+    ) -> Option<Attempting> {
+        let limited = |node: &Node| node.given != Given::Connect;
+        let active = |node: &&Node| limited(node) && node.is_active();
+        let active = self.nodes.values().filter(active).count();
+        let node = self.nodes.get_mut(name)?;
+        match node.state {
+            State::Waiting(_) => {}
+            State::Resolving(_) => {
+                let why = "the name was not looked up in time";
+                self.unreachable(now, name, why, alone, random);
+                return None;
+            }
+            State::Dialling | State::Connected { .. } => return None,
+        }
+        if limited(node) && active >= self.max {
             node.state = State::Waiting(now.mono.saturating_add(BUSY_RETRY));
-            return;
+            return None;
         }
         match node.target.clone() {
-            Target::Address(addr) => self.dial_named(now, name, addr, effects),
+            Target::Address(addr) => Some(Attempting::Dial(addr)),
             // A DNS query for it would tell the resolver which peer this node wants.
             Target::Host { host, .. } if overlay_network(&host).is_some() => {
                 let why = "addresses of Tor and I2P cannot be dialled yet";
-                self.named_failed(now, &name, why, RECONNECT_LONGEST);
+                self.failed(now, name, why, random);
+                None
             }
             Target::Host { host, port } => {
                 node.state = State::Resolving(now.mono.saturating_add(RESOLVE_TIMEOUT));
-                effects.push(Effect::Resolve {
-                    name,
+                Some(Attempting::Resolve(Effect::Resolve {
+                    name: name.to_owned(),
                     host,
                     port,
                     seeds: false,
-                });
+                }))
             }
         }
     }
 
-    /// A named host was looked up. After a failed dial the next of its addresses is tried.
-    pub(super) fn named_resolved(
+    /// The host of one was looked up. Returns the address to dial: after a failed dial the
+    /// next one.
+    pub(super) fn resolved(
         &mut self,
         now: Now,
         name: &str,
         addrs: &[SocketAddr],
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(node) = self.named.get(name) else {
-            return;
-        };
+        alone: bool,
+        random: &mut Random,
+    ) -> Option<SocketAddr> {
+        let node = self.nodes.get(name)?;
         if !matches!(node.state, State::Resolving(_)) {
-            return;
+            return None;
         }
         let turn = usize::try_from(node.failures).unwrap_or(0);
-        match addrs.get(turn % addrs.len().max(1)) {
-            Some(addr) => self.dial_named(now, name.to_owned(), canonical(*addr), effects),
-            None => self.named_unreachable(now, name, "the name has no address"),
+        let addr = addrs.get(turn % addrs.len().max(1)).copied().map(canonical);
+        if addr.is_none() {
+            self.unreachable(now, name, "the name has no address", alone, random);
+        }
+        addr
+    }
+
+    /// The host of one could not be looked up.
+    pub(super) fn resolve_failed(
+        &mut self,
+        now: Now,
+        name: &str,
+        error: &str,
+        alone: bool,
+        random: &mut Random,
+    ) {
+        let resolving = |node: &Node| matches!(node.state, State::Resolving(_));
+        if self.nodes.get(name).is_some_and(resolving) {
+            self.unreachable(now, name, error, alone, random);
         }
     }
 
-    /// A named host could not be looked up.
-    pub(super) fn named_resolve_failed(&mut self, now: Now, name: &str, error: &str) {
-        let resolving = |node: &Named| matches!(node.state, State::Resolving(_));
-        if self.named.get(name).is_some_and(resolving) {
-            self.named_unreachable(now, name, error);
-        }
+    /// A dial for it begins. False: it is no longer known.
+    pub(super) fn dialling(&mut self, name: &str) -> bool {
+        let Some(node) = self.nodes.get_mut(name) else {
+            return false;
+        };
+        node.state = State::Dialling;
+        true
     }
 
-    fn dial_named(&mut self, now: Now, name: String, addr: SocketAddr, effects: &mut Vec<Effect>) {
-        // A ban may be lifted, a connection may end: it is looked at again.
-        if self.is_outgoing_to(addr) || self.bans.is_banned(addr.ip(), now) {
-            self.named_busy(now, &name);
-        } else if let Some(node) = self.named.get_mut(&name) {
-            node.state = State::Dialling;
-            self.dial(now, addr, Direction::Manual, Some(name), effects);
-        }
-    }
-
-    /// A named node could not be dialled just now, through no fault of its own.
-    pub(super) fn named_busy(&mut self, now: Now, name: &str) {
-        let Some(node) = self.named.get_mut(name) else {
+    /// It could not be dialled just now, through no fault of its own.
+    pub(super) fn busy(&mut self, now: Now, name: &str) {
+        let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
         if node.given == Given::Once {
@@ -340,18 +401,18 @@ impl PeerTable {
                 node = name,
                 "addnode onetry: not dialled, since it is banned or a connection to it is there or under way"
             );
-            self.named.remove(name);
+            self.nodes.remove(name);
         } else {
             node.state = State::Waiting(now.mono.saturating_add(BUSY_RETRY));
         }
     }
 
-    pub(super) fn named_connected(&mut self, now: Now, name: &str, id: ConnId) {
-        let Some(node) = self.named.get_mut(name) else {
+    pub(super) fn connected(&mut self, now: Now, name: &str, id: ConnId) {
+        let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
         if node.given == Given::Once {
-            self.named.remove(name);
+            self.nodes.remove(name);
         } else {
             node.failure = None;
             node.state = State::Connected {
@@ -361,10 +422,16 @@ impl PeerTable {
         }
     }
 
-    /// The connection `id` to a named node is over.
-    pub(super) fn named_lost(&mut self, now: Now, name: Option<&str>, id: ConnId, why: &str) {
-        let Some(name) = name else { return };
-        let Some(node) = self.named.get_mut(name) else {
+    /// The connection `id` to it is over.
+    pub(super) fn lost(
+        &mut self,
+        now: Now,
+        name: &str,
+        id: ConnId,
+        why: &str,
+        random: &mut Random,
+    ) {
+        let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
         let State::Connected { id: current, since } = node.state else {
@@ -377,33 +444,76 @@ impl PeerTable {
             node.failures = 0;
         }
         let why = format!("the connection was lost: {why}");
-        self.named_failed(now, name, &why, RECONNECT_LONGEST);
+        self.failed(now, name, &why, random);
     }
 
-    /// No connection to a named node came about.
-    pub(super) fn named_unreachable(&mut self, now: Now, name: &str, why: &str) {
-        let alone = self.peers.count(Direction::Outbound) + self.peers.count(Direction::Manual);
+    /// No connection to it came about.
+    pub(super) fn unreachable(
+        &mut self,
+        now: Now,
+        name: &str,
+        why: &str,
+        alone: bool,
+        random: &mut Random,
+    ) {
         let longest = match alone {
-            0 => RECONNECT_ALONE,
-            _ => RECONNECT_LONGEST,
+            true => RECONNECT_ALONE,
+            false => RECONNECT_LONGEST,
         };
-        self.named_failed(now, name, why, longest);
+        self.failed_for(now, name, why, longest, random);
     }
 
-    /// Dials a named node again after a pause, or forgets it when it was to be tried once.
-    pub(super) fn named_failed(&mut self, now: Now, name: &str, why: &str, longest: Duration) {
-        let Some(node) = self.named.get_mut(name) else {
+    /// It answered, and no connection that lasts came about.
+    pub(super) fn failed(&mut self, now: Now, name: &str, why: &str, random: &mut Random) {
+        self.failed_for(now, name, why, RECONNECT_LONGEST, random);
+    }
+
+    /// Lets it be dialled again after a pause, or forgets it when it was to be tried once.
+    fn failed_for(
+        &mut self,
+        now: Now,
+        name: &str,
+        why: &str,
+        longest: Duration,
+        random: &mut Random,
+    ) {
+        let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
         if node.given == Given::Once {
-            // Told here: nothing else keeps it, and the caller has been answered.
+            // Said here: nothing else keeps it, and the caller has been answered.
             tracing::info!(node = name, error = why, "addnode onetry: cannot connect");
-            self.named.remove(name);
+            self.nodes.remove(name);
             return;
         }
         node.failures = node.failures.saturating_add(1);
         node.failure = Some(DialFailure::after(node.failure.take(), why, now));
-        let pause = backoff(RECONNECT_FIRST, longest, node.failures, &mut self.random);
+        let pause = backoff(RECONNECT_FIRST, longest, node.failures, random);
         node.state = State::Waiting(now.mono.saturating_add(pause));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_peer_is_due_until_it_is_dialled_and_again_after_it_failed() {
+        let config = PeerTableConfig {
+            add_nodes: vec!["1.2.3.4".to_owned()],
+            ..PeerTableConfig::new(8333, 1)
+        };
+        let (now, mut random) = (Now::default(), Random::new(1));
+        let mut manual = Manual::new(&config, now);
+        assert_eq!(manual.due_names(now), ["1.2.3.4"]);
+        let attempt = manual.attempt(now, "1.2.3.4", true, &mut random);
+        assert!(matches!(attempt, Some(Attempting::Dial(_))), "{attempt:?}");
+        assert!(manual.dialling("1.2.3.4"));
+        assert_eq!(manual.due(), None);
+        manual.connected(now, "1.2.3.4", ConnId(1));
+        manual.lost(now, "1.2.3.4", ConnId(2), "reset", &mut random);
+        assert_eq!(manual.due(), None, "that was another connection");
+        manual.lost(now, "1.2.3.4", ConnId(1), "reset", &mut random);
+        assert!(manual.due() >= Some(RECONNECT_FIRST), "{:?}", manual.due());
     }
 }
