@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "there is no safe call that ignores a signal")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -95,6 +96,35 @@ pub fn ignore_hangups() {
     // SAFETY: sets the disposition of one signal to a constant; it runs no code of ours in a
     // handler, and may be called at any time, between `fork` and `exec` as well.
     unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+}
+
+/// That [`early_hangups_ignored`] has not run: no disposition.
+const UNKNOWN: usize = usize::MAX;
+/// What a hangup did before it.
+static BEFORE: AtomicUsize = AtomicUsize::new(UNKNOWN);
+
+/// The same before `main`: for a program's list of initialisers, which the system runs as soon
+/// as the program is loaded. What the runtimes of Rust and C++ do first takes longer than some
+/// terminals live.
+///
+/// # Safety
+/// To be called once, before anything else of the program runs.
+pub unsafe extern "C" fn early_hangups_ignored() {
+    // SAFETY: as in `ignore_hangups`.
+    let before = unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    if before != libc::SIG_ERR {
+        BEFORE.store(before, Ordering::Relaxed);
+    }
+}
+
+/// A hangup does again what it did before the program began: ends it, unless it was started to
+/// outlive its terminal (`nohup`).
+pub fn restore_hangups() {
+    let before = BEFORE.load(Ordering::Relaxed);
+    if before != UNKNOWN {
+        // SAFETY: the disposition is what the system gave us, no handler of ours.
+        unsafe { libc::signal(libc::SIGHUP, before) };
+    }
 }
 
 #[cfg(test)]

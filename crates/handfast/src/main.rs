@@ -1,6 +1,8 @@
 //! `handfast`: a Bitcoin full node on the command line. No logic lives here: options become
 //! calls, answers become text, and `run` becomes the program `handfastd`, which is the node.
 
+#![allow(unsafe_code, reason = "a hangup is ignored before `main`")]
+
 mod cli;
 mod client;
 mod daemon;
@@ -14,20 +16,27 @@ use std::process::ExitCode;
 
 use cli::Order;
 use handfast_cli::output::{print, print_error};
-use handfast_cli::signals::ignore_hangups;
+use handfast_cli::signals::{ignore_hangups, restore_hangups};
 use handfast_cli::usage::Usage;
 
 /// Every failure that is not an RPC error.
 const FAILURE: u8 = 1;
 
+/// Among the first initialisers: those of Rust's runtime take most of the time
+/// until `main`.
+#[cfg(target_os = "linux")]
+#[used]
+#[unsafe(link_section = ".init_array.00100")]
+static EARLY: unsafe extern "C" fn() = handfast_cli::signals::early_hangups_ignored;
+
 fn main() -> ExitCode {
     let command = std::env::args_os().nth(1);
-    // First: a hangup while the command line is read would end what lives on otherwise.
-    if command
-        .as_ref()
-        .is_some_and(|command| command == daemon::RUN || command == testnet::NAME)
-    {
-        ignore_hangups();
+    // A hangup while the command line is read would end what lives on otherwise.
+    let lives_on =
+        |command: &std::ffi::OsString| command == daemon::RUN || command == testnet::NAME;
+    match command.as_ref().is_some_and(lives_on) {
+        true => ignore_hangups(),
+        false => restore_hangups(),
     }
     let outcome = match command {
         // Its options are read by `handfastd`.

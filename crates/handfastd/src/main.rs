@@ -1,6 +1,8 @@
 //! `handfastd`: the node. A user starts it by `handfast run`, which this program replaces; it
 //! takes the same options. The consensus engine is linked to this program and to no other.
 
+#![allow(unsafe_code, reason = "a hangup is ignored before `main`")]
+
 mod logging;
 mod memory;
 mod own_fuzzer;
@@ -21,9 +23,15 @@ use handfast_cli::usage::{self, Options, Usage, one_line, run_command};
 /// Every failure.
 const FAILURE: u8 = 1;
 
+/// Among the first initialisers: those of the engine take a tenth of a second, in
+/// which a hangup would end the node.
+#[cfg(target_os = "linux")]
+#[used]
+#[unsafe(link_section = ".init_array.00100")]
+static EARLY: unsafe extern "C" fn() = handfast_cli::signals::early_hangups_ignored;
+
 fn main() -> ExitCode {
-    // First: started by `handfast run` it ignores hangups already, started otherwise it does so
-    // from here on.
+    // Where there are no such initialisers.
     ignore_hangups();
     memory::keep_the_heap_small();
     let outcome = match check_front().and_then(|()| parse(std::env::args_os())) {

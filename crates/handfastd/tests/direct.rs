@@ -48,3 +48,33 @@ fn it_explains_itself_as_the_command_that_users_type() {
     let hint = "(is --max-inbound meant?); see `handfast run --help`";
     assert!(line.contains(hint), "{line}");
 }
+
+/// Whether the process ignores SIGHUP now; `None`: it is gone, or not this program yet.
+#[cfg(target_os = "linux")]
+fn ignores_hangups(pid: u32) -> Option<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    field("Name:").filter(|name| name.trim() == "handfastd")?;
+    let ignored = u64::from_str_radix(field("SigIgn:")?.trim(), 16).ok()?;
+    Some(ignored & 1 == 1)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_hangup_is_ignored_while_the_engine_makes_ready_and_not_only_after_that() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_handfastd"))
+        .arg("--help")
+        .env_remove("HANDFAST_FRONT_VERSION")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let (mut looks, mut ignored) = (0u32, 0u32);
+    while child.try_wait().expect("it is our child").is_none() {
+        if let Some(ignores) = ignores_hangups(child.id()) {
+            looks += 1;
+            ignored += u32::from(ignores);
+        }
+    }
+    // Nearly all of its life is what the engine does before `main`.
+    assert!(ignored * 2 > looks, "in {ignored} of {looks} looks");
+}

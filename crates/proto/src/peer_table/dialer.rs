@@ -1,6 +1,6 @@
 //! Whom to dial, and what a failure teaches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ const PROOF_OF_NETWORK: usize = 2;
 /// Longest before an address is dialled again that failed while no address of the book was
 /// connected: most likely our own network was down, and its return is to be noticed at once.
 const RETRY_ALONE: Duration = Duration::from_secs(15);
+
+/// Most lost addresses that are remembered: as many as we dial, and more.
+const MAX_LOST: usize = 32;
 
 /// Before a peer whose connection ended is dialled again.
 const REST: Duration = Duration::from_secs(120);
@@ -79,6 +82,9 @@ pub(super) struct Dialer {
     idle: bool,
     /// Failed dials to addresses of the book since a peer was connected that we dialled.
     failure: Option<DialFailure>,
+    /// Addresses that rest, though it may have been our own network that went down: the last
+    /// [`MAX_LOST`].
+    lost: VecDeque<SocketAddr>,
 }
 
 impl Dialer {
@@ -91,6 +97,7 @@ impl Dialer {
             next: now.mono,
             idle: false,
             failure: None,
+            lost: VecDeque::new(),
         }
     }
 
@@ -291,7 +298,7 @@ impl Dialer {
         if manual.is_none() {
             self.note_failure(now, addr, &reason.to_string());
         }
-        rest(addr, reason, context);
+        self.rest(addr, reason, context);
         manual
     }
 
@@ -327,20 +334,28 @@ impl Dialer {
     pub(super) fn ended(&mut self, peer: &Introduction, reason: &DoneReason, context: Context<'_>) {
         if peer.direction.is_outgoing() {
             self.pace(context.now);
-            rest(peer.remote, reason, context);
+            self.rest(peer.remote, reason, context);
         }
     }
-}
 
-/// Leaves an address alone for as long as the end of its connection asks for. While no
-/// address of the book is connected, most likely our own network is or was down: then what
-/// it looks like from outside, silence and closed connections, says little about a peer.
-fn rest(addr: SocketAddr, reason: &DoneReason, context: Context<'_>) {
-    let rest = match context.is_alone() && may_be_the_network(reason) {
-        true => RETRY_ALONE,
-        false => rest_after(reason),
-    };
-    context.book.rest(addr, rest, context.now);
+    /// Leaves an address alone for as long as the end of its connection asks for. While no
+    /// address of the book is connected, most likely our own network is or was down: then what
+    /// it looks like from outside, silence and closed connections, says little about a peer,
+    /// nor about those that were lost shortly before.
+    fn rest(&mut self, addr: SocketAddr, reason: &DoneReason, context: Context<'_>) {
+        context.book.rest(addr, rest_after(reason), context.now);
+        if may_be_the_network(reason) {
+            if self.lost.len() == MAX_LOST {
+                self.lost.pop_front();
+            }
+            self.lost.push_back(addr);
+        }
+        if context.is_alone() {
+            for addr in self.lost.drain(..) {
+                context.book.retry_within(addr, RETRY_ALONE, context.now);
+            }
+        }
+    }
 }
 
 /// Whether a connection may have ended so because our own network went down.

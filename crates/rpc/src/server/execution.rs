@@ -103,7 +103,8 @@ impl Execution {
             let value = self.context.methods.run(method, params).await?;
             self.write(value).await
         };
-        let text = self.context.load.large.make(&self.progress, make).await;
+        let large = &self.context.load.large;
+        let text = large.make(&self.progress, self.group, make).await;
         if !self.long.get() {
             self.progress.set_seat(None);
         }
@@ -432,7 +433,10 @@ mod tests {
         let large = context.load.large.clone();
         let forever = || {
             let (large, progress) = (large.clone(), Arc::<Progress>::default());
-            async move { large.make(&progress, std::future::pending::<()>()).await }
+            async move {
+                let forever = std::future::pending::<()>();
+                large.make(&progress, AddressGroup::Unix, forever).await
+            }
         };
         let held: Vec<_> = (0..2)
             .map(|_| {

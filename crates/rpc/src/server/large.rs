@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use handfast_node::allocator;
-use tokio::sync::Semaphore;
 
 use super::progress::Progress;
+use super::share::Share;
+use crate::address_group::AddressGroup;
 
 /// Made at the same time, at most.
 const MOST: usize = 2;
@@ -20,7 +21,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Large {
-    turns: Semaphore,
+    /// Given out by address, so that who asks for many keeps others waiting for one.
+    turns: Arc<Share>,
     /// Memory will be given back.
     planned: AtomicBool,
 }
@@ -28,18 +30,33 @@ pub(super) struct Large {
 impl Default for Large {
     fn default() -> Self {
         Self {
-            turns: Semaphore::new(MOST),
+            // Nobody who has a turn is idle.
+            turns: Share::new(MOST, Duration::MAX),
             planned: AtomicBool::new(false),
         }
     }
 }
 
 impl Large {
-    /// Makes a result when its turn has come, until when the request waits.
-    pub(super) async fn make<T>(&self, of: &Progress, make: impl Future<Output = T>) -> T {
-        // Nobody closes it.
-        let _turn = of.queued(self.turns.acquire()).await.ok();
-        make.await
+    /// Makes a result for a caller of `group` when its turn has come, until when the request
+    /// waits.
+    pub(super) async fn make<T>(
+        &self,
+        of: &Progress,
+        group: AddressGroup,
+        make: impl Future<Output = T>,
+    ) -> T {
+        let turn = loop {
+            let turn = of.queued(self.turns.seat(group)).await;
+            // From here on it is taken from nobody, unless somebody was quicker.
+            if turn.logged_in() {
+                break turn;
+            }
+        };
+        turn.idles(false);
+        let made = make.await;
+        drop(turn);
+        made
     }
 
     /// Gives back what a long result took, in a moment.
@@ -95,7 +112,8 @@ mod tests {
             now.set(now.get() - 1);
             1
         };
-        let made = join_all((0..20).map(|_| large.make(&progress, make()))).await;
+        let made =
+            join_all((0..20).map(|_| large.make(&progress, AddressGroup::Unix, make()))).await;
         assert_eq!(made.iter().sum::<usize>(), 20);
         assert_eq!(peak.get(), MOST);
     }

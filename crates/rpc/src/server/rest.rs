@@ -63,7 +63,11 @@ pub(super) async fn handle(
     };
     let query = request.uri.query().unwrap_or_default();
     let served = serve(path, query, context);
-    match context.load.large.make(client.progress(), served).await {
+    let made = context
+        .load
+        .large
+        .make(client.progress(), client.group(), served);
+    match made.await {
         Ok(served) => {
             let body = content::kept(served.body, seat.clone(), &context.load.large);
             let whole: Whole = body.into();

@@ -261,3 +261,21 @@ fn a_node_without_peers_tells_when_it_dials_next() {
         "it is no failure yet"
     );
 }
+
+#[test]
+fn all_peers_that_a_network_took_along_are_dialled_again_at_once_and_not_the_last_one_alone() {
+    let mut table = Table::with_book(automatic(3), book([20, 30, 40]));
+    let remotes = dials(&table.run(5));
+    assert_eq!(remotes.len(), 3);
+    let ids: Vec<ConnId> = remotes
+        .iter()
+        .map(|remote| table.admit(Outbound, *remote))
+        .collect();
+    table.wait(3_600);
+    for (id, remote) in ids.into_iter().zip(&remotes) {
+        table.end(id, Outbound, *remote, DoneReason::PingTimeout);
+        table.wait(1);
+    }
+    let again: BTreeSet<SocketAddr> = dials(&table.run(25)).into_iter().collect();
+    assert_eq!(again, remotes.into_iter().collect());
+}
