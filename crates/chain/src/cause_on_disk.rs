@@ -14,6 +14,8 @@ use rustix::io::Errno;
 const EARLIEST: Duration = Duration::from_secs(1_704_067_200);
 /// Free space below which the kernel does not write, bytes. Core `nMinDiskSpace`, 50 MiB.
 const LEAST_FREE: u64 = 50 << 20;
+/// Length of the key with which block files are obfuscated, bytes. Core `Obfuscation::KEY_SIZE`.
+const KEY_BYTES: u64 = 8;
 /// What lies in the data directory that the kernel opens. What lies beside it, such as the
 /// journal or an index, fails with words of its own.
 const PARTS: [&str; 3] = ["chainstate", "blocks", "blocks/index"];
@@ -95,6 +97,30 @@ fn unreadable(path: &Path, error: &io::Error) -> Option<String> {
     }
 }
 
+/// The key of the block files is shorter than it is ever written: the disk was full when it
+/// was. Without block files nothing was written with it, and the kernel makes another.
+pub(crate) fn key_cut_short(blocks: &Path) -> Option<String> {
+    let path = blocks.join("xor.dat");
+    if fs::metadata(&path).ok()?.len() >= KEY_BYTES {
+        return None;
+    }
+    let entries = fs::read_dir(blocks).ok()?.flatten();
+    let written = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        let length = entry.metadata().map_or(0, |it| it.len());
+        length > 0 && name.to_string_lossy().ends_with(".dat") && entry.path() != path
+    };
+    let shown = quoted(&path);
+    let cause = format!("{shown} was cut short, most likely by a full disk:");
+    Some(match entries.map(written).any(|it| it) {
+        false => format!("{cause} remove it, no block was written with it"),
+        true => format!(
+            "{cause} the block files cannot be read without it; restore it, or remove blocks, \
+             blocks.journal and chainstate beside it to download everything again"
+        ),
+    })
+}
+
 fn full(path: &Path) -> Option<String> {
     let disk = rustix::fs::statvfs(path).ok()?;
     too_full(path, disk.f_bavail.saturating_mul(disk.f_frsize))
@@ -117,6 +143,24 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_key_that_a_full_disk_cut_short_is_the_cause_and_not_the_chainstate() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let blocks = dir.path().join("blocks");
+        fs::create_dir(&blocks).expect("made");
+        fs::write(blocks.join("xor.dat"), "").expect("written");
+        let cause = key_cut_short(&blocks).expect("it is cut short");
+        assert!(
+            cause.ends_with("remove it, no block was written with it"),
+            "{cause}"
+        );
+        fs::write(blocks.join("blk00000.dat"), "blocks").expect("written");
+        let cause = key_cut_short(&blocks).expect("it is cut short");
+        assert!(cause.contains("download everything again"), "{cause}");
+        fs::write(blocks.join("xor.dat"), [7; 8]).expect("written");
+        assert_eq!(key_cut_short(&blocks), None);
+    }
 
     #[test]
     fn a_link_that_leads_nowhere_or_to_itself_is_told_instead_of_advising_to_remove_it() {

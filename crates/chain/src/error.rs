@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bitcoin::BlockHash;
 use handfast_disk::quoted;
 
-use crate::cause_on_disk::cause_on_disk;
+use crate::cause_on_disk::{cause_on_disk, key_cut_short};
 
 /// The data directory cannot be used. Each text names cause and remedy.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +148,8 @@ fn database_remedy(detail: &str, dir: &Path) -> String {
     // What can be seen says which file or disk it is.
     let simple = if let Some(cause) = cause_on_disk(dir) {
         return format!("{cause}; nothing has to be removed");
+    } else if let Some(cause) = key_cut_short(&dir.join("blocks")) {
+        return cause;
     } else if said(&["from the future", "date and time"]) {
         "set the clock of this machine, then start again; nothing has to be removed"
     } else if is_disk_full(&detail) {
