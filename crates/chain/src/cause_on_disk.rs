@@ -112,7 +112,7 @@ pub(crate) fn key_cut_short(blocks: &Path) -> Option<String> {
     };
     let shown = quoted(&path);
     let cause = format!("{shown} was cut short, most likely by a full disk:");
-    Some(match entries.map(written).any(|it| it) {
+    Some(match entries.into_iter().any(written) {
         false => format!("{cause} remove it, no block was written with it"),
         true => format!(
             "{cause} the block files cannot be read without it; restore it, or remove blocks, \
