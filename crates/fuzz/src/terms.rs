@@ -1,4 +1,4 @@
-//! What a run is called by, whoever starts it: the command line, or a node by its RPC.
+//! How a run is named, by the command line and by a node's RPC alike.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

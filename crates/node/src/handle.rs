@@ -218,8 +218,8 @@ impl NodeHandle {
         Ok(state)
     }
 
-    /// Warns that sync is stalled, until `None` says that it goes on: for whoever watches the
-    /// sync and tells the log, so that both say the same at the same time.
+    /// Warns that sync is stalled, until `None` says that it goes on: for the task that watches the
+    /// sync and writes the log, so that both say the same at the same time.
     pub fn warn_of_sync(&self, warning: Option<String>) {
         self.shared.set_sync_warning(warning);
     }

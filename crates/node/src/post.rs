@@ -29,7 +29,7 @@ where
     to.do_send(message);
 }
 
-/// Posts `message` to whoever receives this kind of it; never waits.
+/// Posts `message` to the actor that receives this kind of message; never waits.
 pub(crate) fn post_to<M: Posted + 'static>(to: &Recipient<M>, message: M) {
     #[expect(clippy::disallowed_methods, reason = "the one home of sending")]
     to.do_send(message);

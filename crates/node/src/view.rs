@@ -1,4 +1,4 @@
-//! What is published of a running node, for whoever reads it. No actor is known here.
+//! What is published of a running node, for its readers. No actor is known here.
 
 use std::net::SocketAddr;
 

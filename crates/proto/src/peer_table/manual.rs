@@ -300,7 +300,7 @@ impl Manual {
     }
 
     /// Begins an attempt to connect to one that is due, or ends a look-up that took too long.
-    /// `alone`: nobody is connected whom we dialled.
+    /// `alone`: no peer that we dialled is connected.
     pub(super) fn attempt(
         &mut self,
         now: Now,

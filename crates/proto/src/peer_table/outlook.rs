@@ -137,7 +137,7 @@ impl Outlook {
         ))
     }
 
-    /// What an operator is warned of: that nobody is connected whom we dialled, or that a
+    /// What an operator is warned of: that no peer that we dialled is connected, or that a
     /// manual peer cannot be.
     #[must_use]
     pub fn warning(&self) -> Option<String> {

@@ -216,7 +216,7 @@ impl PeerTable {
     }
 }
 
-/// Whether nobody is connected whom we dialled.
+/// Whether no peer that we dialled is connected.
 fn is_alone(peers: &Roster) -> bool {
     peers.outgoing() == 0
 }
