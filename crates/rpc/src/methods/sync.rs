@@ -362,7 +362,7 @@ mod tests {
         );
         let last = json!({
             "at": 1_700_000_130,
-            "reason": "no peer said anything for 2m 10s",
+            "reason": "no peer sent anything for 2m 10s",
             "action": "more peers wanted",
         });
         assert_eq!(watchdog["last"], last);
