@@ -95,6 +95,14 @@ pub enum SettingsError {
     /// A file lies in its place.
     #[error("the data directory {} is not a directory; choose another --datadir", .0.display())]
     NotADirectory(PathBuf),
+    /// It is the directory of one network, inside a data directory.
+    #[error("{} is the directory of one network of a Handfast node; name the data directory, which is the one above it: --datadir {}", dir.display(), parent.display())]
+    NetworkDirectory {
+        /// The directory that was named.
+        dir: PathBuf,
+        /// The one above it.
+        parent: PathBuf,
+    },
     /// It is somebody else's.
     #[error("the data directory {} holds {found:?}, which is not Handfast's; choose an empty or new --datadir", dir.display())]
     Foreign {

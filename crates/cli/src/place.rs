@@ -11,7 +11,7 @@ use handfast_wire::Network;
 use crate::error::SettingsError;
 use crate::keys::{self, Key};
 use crate::layers::{Layers, Origin};
-use crate::running::{chosen_by, running_in};
+use crate::running::{chosen_by, network_of, running_in};
 use crate::values::{absolute, addresses, bad};
 
 /// Where a node is, or is to be: what every command has to know.
@@ -159,8 +159,17 @@ fn network(layers: &Layers) -> Result<Network, SettingsError> {
 /// The data directory, of all networks.
 ///
 /// # Errors
-/// Nothing says which.
+/// Nothing says which; or it is the directory of one network, inside a data directory.
 pub fn datadir(layers: &Layers) -> Result<PathBuf, SettingsError> {
+    let dir = named_datadir(layers)?;
+    if network_of(&dir).is_some() {
+        let parent = dir.parent().unwrap_or(&dir).to_owned();
+        return Err(SettingsError::NetworkDirectory { dir, parent });
+    }
+    Ok(dir)
+}
+
+fn named_datadir(layers: &Layers) -> Result<PathBuf, SettingsError> {
     let key = keys::DATADIR;
     match layers.one(key) {
         Some((origin, "")) => Err(bad(origin, key, "", "a directory")),

@@ -86,7 +86,7 @@ pub(crate) enum ClientError {
     #[error("{at} closes connections before it reads a call; see the node's log")]
     Unheard { at: String },
     #[error(
-        "{at} closed the connection before its answer was whole; the call may have been carried out: see the node's log"
+        "{at} closed the connection before its answer was whole; the call may have been carried out: see the node's log. A port for peers closes connections so too: name the right --rpc-listen"
     )]
     Cut { at: String },
     #[error(
@@ -97,6 +97,10 @@ pub(crate) enum ClientError {
         "{at} does not speak HTTP ({cause}); another program runs there: name the right --rpc-listen or --rpc-socket"
     )]
     Foreign { at: String, cause: String },
+    #[error(
+        "{at} refuses the call: the user may not call this method (the node's --rpc-whitelist), or calls are not allowed from this address (--rpc-allow-ip)"
+    )]
+    NotAllowed { at: String },
     #[error("{at} answered with HTTP status {status} and no JSON-RPC; is it a Handfast node?")]
     Status { at: String, status: u16 },
 }
@@ -197,6 +201,7 @@ fn judge(
         (StatusCode::SERVICE_UNAVAILABLE, Some(after)) => {
             Ok(Verdict::Later(after.min(LONGEST_PAUSE)))
         }
+        (StatusCode::FORBIDDEN, _) if answer.body.is_empty() => Err(ClientError::NotAllowed { at }),
         // Whatever the status: JSON-RPC puts its errors into the body.
         (status, _) => match answer.body.first() {
             Some(b'{' | b'[') => Ok(Verdict::Answer(answer.body)),

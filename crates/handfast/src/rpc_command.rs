@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use handfast_cli::output::print;
-use handfast_cli::usage::Options;
-use handfast_cli::{Place, add_config_file, place_to_call};
+use handfast_cli::usage::{Options, nearest};
+use handfast_cli::{Layers, Place, add_config_file, place_to_call};
 use serde_json::{Value, json};
 
 use crate::client::{self, ClientError, Patience};
@@ -48,6 +48,7 @@ pub(crate) enum Wait {
 
 /// Where calls go.
 struct Target {
+    layers: Layers,
     place: Place,
     manners: Manners,
 }
@@ -61,7 +62,12 @@ pub(crate) fn call(
     add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
     let place = place_to_call(&options.layers).map_err(|error| error.to_string())?;
-    let target = Target { place, manners };
+    let layers = options.layers;
+    let target = Target {
+        layers,
+        place,
+        manners,
+    };
     match calls {
         Calls::One {
             method,
@@ -89,17 +95,36 @@ fn one(
         Err(failure) => {
             eprintln!("error code: {}", failure.code);
             eprintln!("error message:\n{}", failure.message);
+            if failure.code == RpcFailure::METHOD_NOT_FOUND {
+                let names = handfast_api::methods::all().map(|spec| spec.name.to_owned());
+                let meant = nearest(method, names.collect())
+                    .map_or_else(String::new, |name| format!("is {name} meant? "));
+                eprintln!("{meant}`handfast rpc help` lists the methods");
+            }
             Ok(failure.exit_code())
         }
     }
 }
 
 impl Target {
+    /// Where the next call goes. The node that a call waits for may start on any network, so
+    /// each attempt looks for it again.
+    fn place(&self) -> Result<Place, String> {
+        match self.manners.wait {
+            Wait::No => Ok(self.place.clone()),
+            Wait::For(_) => place_to_call(&self.layers).map_err(|error| error.to_string()),
+        }
+    }
+
     /// One request with the id 1, and its reply.
     async fn one(&self, request: &Value) -> Result<Reply, String> {
         let body = request.to_string();
         let ask = || async {
-            let answer = client::post(&self.place, self.manners.patience, body.clone()).await?;
+            let place = match self.place() {
+                Ok(place) => place,
+                Err(error) => return Ok(Err(error)),
+            };
+            let answer = client::post(&place, self.manners.patience, body.clone()).await?;
             let reply = reply::one(&answer.body);
             Ok::<_, ClientError>(reply.map_err(|what| answer.foreign(&what)))
         };

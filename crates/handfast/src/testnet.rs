@@ -59,7 +59,7 @@ async fn run_in(home: &Path, wishes: &Wishes) -> Result<(), String> {
         failure = live(home, wishes, &mut nodes) => Err(failure),
         // The nodes go on when their terminal is closed, as one of `handfast run` does.
         name = signals.stop() => {
-            print_note(&format!("{name}: ending the nodes; SIGINT or SIGTERM ends them at once"));
+            print_note(&format!("{name}: ending the nodes; a second SIGINT or SIGTERM ends them at once"));
             Ok(())
         }
     };

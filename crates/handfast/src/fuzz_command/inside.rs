@@ -1,5 +1,6 @@
 //! What the target says of itself, over its RPC.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use handfast_cli::Place;
@@ -20,11 +21,53 @@ const PIECE: Duration = Duration::from_millis(100);
 /// A way to ask the target, if the user named one.
 pub(super) fn inside(setup: &Setup) -> Option<Box<dyn Inside + Send>> {
     let place = setup.rpc.clone()?;
-    Some(Box::new(Asked { place }))
+    let peers = Peers::default();
+    Some(Box::new(Asked { place, peers }))
 }
 
 struct Asked {
     place: Place,
+    peers: Peers,
+}
+
+/// The peers of the target, so that honest ones that connect during a run are not taken for
+/// ghosts: a connection from which the target still receives something after ours are closed
+/// is not ours.
+#[derive(Debug, Default)]
+struct Peers {
+    /// Those at the first look, before the run.
+    first: Option<BTreeSet<u64>>,
+    /// Of the others, when the target had received something from them last at our first look.
+    others: BTreeMap<u64, u64>,
+}
+
+impl Peers {
+    /// How many peers there are, those left out that connected after the first look and send.
+    /// `rows`: id and time of the last message, Unix seconds.
+    fn count(&mut self, rows: &[(u64, u64)]) -> u64 {
+        let first = self
+            .first
+            .get_or_insert_with(|| rows.iter().map(|(id, _)| *id).collect());
+        let others = rows.iter().filter(|(id, _)| !first.contains(id));
+        let before = std::mem::take(&mut self.others);
+        self.others = others
+            .clone()
+            .map(|(id, last)| (*id, *before.get(id).unwrap_or(last)))
+            .collect();
+        let silent = others.filter(|(id, last)| self.others[id] == *last).count();
+        (first.len() + silent) as u64
+    }
+
+    /// Whether there are peers that may be ghosts, or alive: a ping tells.
+    fn has_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+}
+
+/// The ids of peers, and when the last message of each was received.
+fn last_received(rows: &Value) -> Option<Vec<(u64, u64)>> {
+    let row = |row: &Value| Some((row["id"].as_u64()?, row["lastrecv"].as_u64()?));
+    rows.as_array()?.iter().map(row).collect()
 }
 
 /// What came of a call.
@@ -132,6 +175,14 @@ impl Inside for Asked {
     }
 
     fn peers(&mut self, wait: Wait<'_>) -> Result<u64, Unsaid> {
+        if let Some(rows) = last_received(&self.call("getpeerinfo", wait)?["result"]) {
+            let count = self.peers.count(&rows);
+            if self.peers.has_others() {
+                // Without `ping` in its RPC a target pings by itself, only later.
+                let _ = self.call("ping", wait)?;
+            }
+            return Ok(count);
+        }
         const METHOD: &str = "getconnectioncount";
         let count = self.result(METHOD, wait)?;
         count.as_u64().ok_or_else(|| self.no_answer(METHOD, &count))
@@ -178,6 +229,23 @@ mod tests {
             "sync_table": [4],
             "invariants": [{ "name": "L1", "held": true }, { "name": "L4", "held": held }],
         }})
+    }
+
+    #[test]
+    fn an_honest_peer_that_connects_during_a_run_is_no_ghost_and_a_silent_one_is() {
+        let mut peers = Peers::default();
+        assert_eq!(peers.count(&[(1, 100)]), 1, "there before the run");
+        assert!(!peers.has_others());
+        let (honest, ghost) = (8, 9);
+        assert_eq!(peers.count(&[(1, 100), (honest, 150), (ghost, 151)]), 3);
+        assert!(peers.has_others(), "a ping tells them apart");
+        assert_eq!(peers.count(&[(1, 100), (honest, 152), (ghost, 151)]), 2);
+        assert_eq!(
+            peers.count(&[(honest, 153), (ghost, 151)]),
+            2,
+            "one that left does not hide the ghost"
+        );
+        assert_eq!(peers.count(&[(honest, 154)]), 1);
     }
 
     #[test]

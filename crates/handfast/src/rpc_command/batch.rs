@@ -99,7 +99,7 @@ impl Target {
             json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
         });
         let body = Value::from_iter(requests).to_string();
-        let answer = client::post(&self.place, self.manners.patience, body).await;
+        let answer = client::post(&self.place()?, self.manners.patience, body).await;
         let answer = answer.map_err(|error| error.to_string())?;
         let answers = reply::all(&answer.body, calls.len());
         answers

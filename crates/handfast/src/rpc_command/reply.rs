@@ -18,6 +18,9 @@ impl RpcFailure {
     /// The node is opening its chain, and did not carry the call out. Core `RPC_IN_WARMUP`.
     pub(super) const IN_WARMUP: i64 = -28;
 
+    /// There is no such method. JSON-RPC 2.0.
+    pub(super) const METHOD_NOT_FOUND: i64 = -32_601;
+
     /// As `bitcoin-cli`: the error code without its sign, as far as the system keeps it.
     pub(super) fn exit_code(&self) -> ExitCode {
         let low = u8::try_from(self.code.unsigned_abs() & 0xff).expect("masked to eight bits");

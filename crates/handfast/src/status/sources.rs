@@ -105,7 +105,7 @@ fn last_deliverer(peers: &Value, unix: u64) -> String {
         })
         .max();
     match last {
-        None => "no peer so far".to_owned(),
+        None => "no connected peer".to_owned(),
         Some((at, id)) => format!(
             "{}{}: the last one {} ago",
             peer(id, None, peers),
@@ -175,7 +175,7 @@ mod tests {
         );
         assert_eq!(
             lines(&sync, &json!([]), 172).last().map(String::as_str),
-            Some("Blocks by no peer so far")
+            Some("Blocks by no connected peer")
         );
     }
 
