@@ -21,7 +21,7 @@ use handfast_fuzz::terms::{call, is_minable, shares, unix_time};
 use handfast_fuzz::voice::Dialect;
 use handfast_fuzz::{Doors, Plan, SourceRange, Tally};
 use handfast_node::{Network, NodeHandle};
-use handfast_rpc::{FuzzControl, FuzzOrder};
+use handfast_rpc::{FuzzControl, FuzzRequest};
 use serde_json::{Value, json};
 use socket2::SockAddr;
 use tokio::time::timeout;
@@ -78,7 +78,7 @@ impl OwnFuzzer {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, order: &FuzzOrder, seed: u64) -> Result<Run, String> {
+    fn run(&self, order: &FuzzRequest, seed: u64) -> Result<Run, String> {
         let target = self.peers_at.first().copied().map(reachable);
         let target = target.ok_or("this node listens to no peers")?;
         // Nobody comes from an address of IPv4 to one of IPv6.
@@ -121,7 +121,14 @@ impl OwnFuzzer {
     }
 
     /// Carries it out, on its own thread.
-    fn carry_out(&self, run: Run, about: &Value, order: &FuzzOrder, seed: u64, stop: &AtomicBool) {
+    fn carry_out(
+        &self,
+        run: Run,
+        about: &Value,
+        order: &FuzzRequest,
+        seed: u64,
+        stop: &AtomicBool,
+    ) {
         let target = run.target;
         if run.visits_from.is_some() {
             // From now on: its last connections end after the run.
@@ -155,7 +162,7 @@ impl OwnFuzzer {
     fn done(
         &self,
         about: &Value,
-        order: &FuzzOrder,
+        order: &FuzzRequest,
         seed: u64,
         target: SocketAddr,
         outcome: &Outcome,
@@ -182,7 +189,7 @@ impl OwnFuzzer {
 }
 
 impl FuzzControl for OwnFuzzer {
-    fn start(&self, order: &FuzzOrder) -> Result<(), String> {
+    fn start(&self, order: &FuzzRequest) -> Result<(), String> {
         let mut current = self.current();
         if current.stop.is_some() {
             return Err("A fuzz run is going on already: wait, or end it with stopfuzz".into());
@@ -228,7 +235,7 @@ impl FuzzControl for OwnFuzzer {
 }
 
 /// The call that does the same again, as a shell takes it.
-fn again(order: &FuzzOrder, seed: u64) -> String {
+fn again(order: &FuzzRequest, seed: u64) -> String {
     let options = json!({
         "cycles": order.cycles,
         "duration": order.duration,
@@ -325,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_run_of_the_node_against_itself_can_be_called_for_again() {
-        let order = FuzzOrder {
+        let order = FuzzRequest {
             scenarios: vec!["reset".into(), "mix".into()],
             seed: None,
             concurrency: 50,
