@@ -1,4 +1,4 @@
-//! `handfast rpc METHOD [ARGS]`, with the manners of `bitcoin-cli`.
+//! `handfast rpc METHOD [ARGS]`, compatible with `bitcoin-cli`.
 
 mod arguments;
 mod batch;
@@ -12,10 +12,10 @@ use handfast_cli::usage::{Options, nearest};
 use handfast_cli::{Layers, Place, add_config_file, place_to_call};
 use serde_json::{Value, json};
 
-use crate::client::{self, ClientError, Patience};
+use crate::client::{self, ClientError, Timeouts};
 use reply::{Reply, RpcFailure};
 
-/// What is to be called.
+/// The calls to make.
 #[derive(Clone, Debug)]
 pub(crate) enum Calls {
     /// One method.
@@ -25,39 +25,39 @@ pub(crate) enum Calls {
         /// Arguments are `NAME=VALUE`.
         named: bool,
     },
-    /// Those on standard input.
+    /// The calls on standard input.
     Batch,
 }
 
-/// How long to wait for what.
+/// Timeouts and waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Manners {
-    pub(crate) patience: Patience,
+pub(crate) struct CallOptions {
+    pub(crate) timeouts: Timeouts,
     pub(crate) wait: Wait,
 }
 
-/// What to do about a node that is not there or that is still starting.
+/// What to do if the node is not running or still starting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// Say so.
+    /// Fail.
     #[default]
     No,
-    /// Wait for it; `None`: as long as it takes.
+    /// Wait for it; `None`: without limit.
     For(Option<Duration>),
 }
 
-/// Where calls go.
+/// The node to call, and the call options.
 struct Target {
     layers: Layers,
     place: Place,
-    manners: Manners,
+    call_options: CallOptions,
 }
 
-/// Makes the calls and prints what came of them.
+/// Makes the calls and prints the results.
 pub(crate) fn call(
     mut options: Options,
     calls: Calls,
-    manners: Manners,
+    call_options: CallOptions,
 ) -> Result<ExitCode, String> {
     add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
@@ -66,7 +66,7 @@ pub(crate) fn call(
     let target = Target {
         layers,
         place,
-        manners,
+        call_options,
     };
     match calls {
         Calls::One {
@@ -124,11 +124,11 @@ impl Target {
                 Ok(place) => place,
                 Err(error) => return Ok(Err(error)),
             };
-            let answer = client::post(&place, self.manners.patience, body.clone()).await?;
+            let answer = client::post(&place, self.call_options.timeouts, body.clone()).await?;
             let reply = reply::one(&answer.body);
             Ok::<_, ClientError>(reply.map_err(|what| answer.foreign(&what)))
         };
-        let answer = match self.manners.wait {
+        let answer = match self.call_options.wait {
             Wait::No => ask().await,
             Wait::For(limit) => {
                 let starting = |reply: &Result<Reply, String>| matches!(reply, Ok(Err(failure)) if failure.code == RpcFailure::IN_WARMUP);

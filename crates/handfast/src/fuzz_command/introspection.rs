@@ -1,31 +1,31 @@
-//! What the target says of itself, over its RPC.
+//! The target's view of itself, over its RPC.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use handfast_cli::Place;
 use handfast_disk::read_text;
-use handfast_fuzz::oracle::{Inside, Unsaid, Wait, differ};
+use handfast_fuzz::oracle::{Introspection, NoAnswer, Wait, audit_mismatch};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::options::Setup;
-use crate::client::{self, ClientError, MAX_COOKIE, Patience};
+use crate::client::{self, ClientError, MAX_COOKIE, Timeouts};
 
-/// How long nobody may listen: a target that was started a moment ago takes peers before it
-/// takes calls, and our own ports may be in TIME_WAIT for a second.
-const ABSENT: Duration = Duration::from_secs(2);
-/// How often it is looked whether somebody wants the run to end, or somebody listens now.
-const PIECE: Duration = Duration::from_millis(100);
+/// Time that the RPC may refuse connections: a target that has just started accepts peers before
+/// calls, and our own ports may be in TIME_WAIT for a second.
+const ABSENT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval of checking whether the run is to end, or the RPC listens now.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A way to ask the target, if the user named one.
-pub(super) fn inside(setup: &Setup) -> Option<Box<dyn Inside + Send>> {
+/// The target's RPC, if one was given.
+pub(super) fn introspection(setup: &Setup) -> Option<Box<dyn Introspection + Send>> {
     let place = setup.rpc.clone()?;
     let peers = Peers::default();
-    Some(Box::new(Asked { place, peers }))
+    Some(Box::new(TargetRpc { place, peers }))
 }
 
-struct Asked {
+struct TargetRpc {
     place: Place,
     peers: Peers,
 }
@@ -70,10 +70,10 @@ fn last_received(rows: &Value) -> Option<Vec<(u64, u64)>> {
     rows.as_array()?.iter().map(row).collect()
 }
 
-/// What came of a call.
-type Called = Result<Value, Unsaid>;
+/// The result of a call.
+type Called = Result<Value, NoAnswer>;
 
-impl Asked {
+impl TargetRpc {
     /// The whole JSON-RPC answer.
     fn call(&self, method: &str, wait: Wait<'_>) -> Called {
         let called = client::block_on(async {
@@ -81,39 +81,41 @@ impl Asked {
                 biased;
                 answer = self.post(method, wait) => answer,
                 () = until_over(wait) => Err(match wait.is_cut() {
-                    true => Unsaid::Ended,
-                    false => Unsaid::Not(format!(
+                    true => NoAnswer::Ended,
+                    false => NoAnswer::Not(format!(
                         "{} did not answer within {} s", self.at(), wait.took().as_secs()
                     )),
                 }),
             }
         });
-        called.map_err(Unsaid::Not)?
+        called.map_err(NoAnswer::Not)?
     }
 
     async fn post(&self, method: &str, wait: Wait<'_>) -> Called {
         let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method }).to_string();
         loop {
-            // A little longer than our own, which can be cut short, and is told in round
-            // numbers; this one is for pauses that an overloaded node asks for.
+            // A little longer than the run's own timeout, which can be cut short and is shown in
+            // whole seconds; this one bounds the pauses requested by an overloaded node.
             let left = Some(Duration::from_secs(wait.left().as_secs() + 1));
-            let patience = Patience {
+            let timeouts = Timeouts {
                 connect: left,
                 answer: left,
             };
-            match client::post(&self.place, patience, request.clone()).await {
+            match client::post(&self.place, timeouts, request.clone()).await {
                 Ok(posted) => {
                     let answer = serde_json::from_slice(&posted.body);
                     let no_json = |error| posted.foreign(&format!("no JSON ({error})"));
-                    return answer.map_err(|error| Unsaid::Not(no_json(error)));
+                    return answer.map_err(|error| NoAnswer::Not(no_json(error)));
                 }
-                Err(ClientError::NotRunning { .. }) if wait.took() < ABSENT => sleep(PIECE).await,
-                Err(error) => return Err(self.unsaid(&error)),
+                Err(ClientError::NotRunning { .. }) if wait.took() < ABSENT_TIMEOUT => {
+                    sleep(POLL_INTERVAL).await
+                }
+                Err(error) => return Err(self.client_error(&error)),
             }
         }
     }
 
-    /// What a method results in.
+    /// The `result` of a method.
     fn result(&self, method: &str, wait: Wait<'_>) -> Called {
         let mut answer = self.call(method, wait)?;
         match answer.get("error") {
@@ -122,26 +124,26 @@ impl Asked {
         }
     }
 
-    fn no_answer(&self, method: &str, what: &Value) -> Unsaid {
-        Unsaid::Not(format!("{} answers {method} with {what}", self.at()))
+    fn no_answer(&self, method: &str, what: &Value) -> NoAnswer {
+        NoAnswer::Not(format!("{} answers {method} with {what}", self.at()))
     }
 
-    /// The cause: what is to be done is another matter in a fuzz run than elsewhere.
-    fn unsaid(&self, error: &ClientError) -> Unsaid {
+    /// The cause without the remedy, which does not apply to a fuzz run.
+    fn client_error(&self, error: &ClientError) -> NoAnswer {
         let cookie = &self.place.cookie;
         let unread = (!self.place.rpc_listen.is_empty())
             .then(|| read_text(cookie, MAX_COOKIE).err())
             .flatten();
         match (error, unread) {
-            (ClientError::NotRunning { .. }, Some(unread)) => Unsaid::Not(format!(
+            (ClientError::NotRunning { .. }, Some(unread)) => NoAnswer::Not(format!(
                 "the cookie {} cannot be read ({unread})",
                 cookie.display()
             )),
             (ClientError::NotRunning { .. }, None) => {
-                Unsaid::Not(format!("nobody listens on {}", self.at()))
+                NoAnswer::Not(format!("nothing listens on {}", self.at()))
             }
-            (ClientError::Busy { .. }, _) => Unsaid::Later(cause(error)),
-            (error, _) => Unsaid::Not(cause(error)),
+            (ClientError::Busy { .. }, _) => NoAnswer::Later(cause(error)),
+            (error, _) => NoAnswer::Not(cause(error)),
         }
     }
 
@@ -153,7 +155,7 @@ impl Asked {
     }
 }
 
-/// The line of an error up to its remedy.
+/// The line of an error without its remedy.
 fn cause(error: &ClientError) -> String {
     let line = error.to_string();
     let cause = line.split_once("; ").map_or(&*line, |(cause, _)| cause);
@@ -162,19 +164,19 @@ fn cause(error: &ClientError) -> String {
 
 async fn until_over(wait: Wait<'_>) {
     while !wait.is_over() {
-        sleep(wait.left().min(PIECE)).await;
+        sleep(wait.left().min(POLL_INTERVAL)).await;
     }
 }
 
-impl Inside for Asked {
-    fn chain(&mut self, wait: Wait<'_>) -> Result<String, Unsaid> {
+impl Introspection for TargetRpc {
+    fn chain(&mut self, wait: Wait<'_>) -> Result<String, NoAnswer> {
         const METHOD: &str = "getblockchaininfo";
         let info = self.result(METHOD, wait)?;
         let chain = info["chain"].as_str().map(str::to_owned);
         chain.ok_or_else(|| self.no_answer(METHOD, &info))
     }
 
-    fn peers(&mut self, wait: Wait<'_>) -> Result<u64, Unsaid> {
+    fn peers(&mut self, wait: Wait<'_>) -> Result<u64, NoAnswer> {
         if let Some(rows) = last_received(&self.call("getpeerinfo", wait)?["result"]) {
             let count = self.peers.count(&rows);
             if self.peers.has_others() {
@@ -188,13 +190,13 @@ impl Inside for Asked {
         count.as_u64().ok_or_else(|| self.no_answer(METHOD, &count))
     }
 
-    fn audit(&mut self, wait: Wait<'_>) -> Result<Option<Result<(), String>>, Unsaid> {
+    fn audit(&mut self, wait: Wait<'_>) -> Result<Option<Result<(), String>>, NoAnswer> {
         let answer = self.call("audit", wait)?;
         Ok(judged(&answer))
     }
 }
 
-/// What the answer to `audit` says: Handfast's own. Other nodes have no such method.
+/// The answer to Handfast's own `audit`. Other nodes have no such method.
 fn judged(answer: &Value) -> Option<Result<(), String>> {
     let audit = &answer["result"];
     let broken = audit["invariants"]
@@ -204,7 +206,7 @@ fn judged(answer: &Value) -> Option<Result<(), String>> {
     let mut broken: Vec<String> = broken.map(ToString::to_string).collect();
     if audit["agrees"] == Value::Bool(false) {
         let count = |name: &str| audit[name].as_array().map_or(0, Vec::len);
-        broken.push(differ(
+        broken.push(audit_mismatch(
             (&audit["sockets"], &audit["in_handshake"]),
             count("peer_table"),
             count("sync_table"),
