@@ -56,6 +56,7 @@ mod shutdown;
 mod slots;
 mod snapshot;
 mod spill;
+mod state_files;
 mod stats;
 mod sync_log;
 mod sync_manager;
