@@ -100,7 +100,8 @@ pub fn ignore_hangups() {
 
 /// That [`early_hangups_ignored`] has not run: no disposition.
 const UNKNOWN: usize = usize::MAX;
-/// What a hangup did before it.
+/// What a hangup did before it. A static, since it is written before `main`, where there is no
+/// value to be given; and what a signal does is one setting for the whole process.
 static BEFORE: AtomicUsize = AtomicUsize::new(UNKNOWN);
 
 /// The same before `main`: for a program's list of initialisers, which the system runs as soon

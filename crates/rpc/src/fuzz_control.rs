@@ -1,9 +1,7 @@
 //! The fuzzer of the process, as far as RPC may use it: this node against itself.
 //!
-//! There is one node per process, and one run at a time. Whoever owns the fuzzer hands it
-//! over with [`control_fuzzer`]; without it the methods say that there is none.
-
-use std::sync::OnceLock;
+//! One run at a time. The program that has a fuzzer gives it to the server
+//! ([`Controls`](crate::Controls)); without it the methods say that there is none.
 
 use serde_json::Value;
 
@@ -39,15 +37,4 @@ pub trait FuzzControl: Send + Sync {
 
     /// Ends the run before its time. False: there is none.
     fn stop(&self) -> bool;
-}
-
-static HANDED: OnceLock<Box<dyn FuzzControl>> = OnceLock::new();
-
-/// Hands the fuzzer over. Only the first one counts.
-pub fn control_fuzzer(fuzzer: impl FuzzControl + 'static) {
-    let _ = HANDED.set(Box::new(fuzzer));
-}
-
-pub(crate) fn handed() -> Option<&'static dyn FuzzControl> {
-    HANDED.get().map(AsRef::as_ref)
 }

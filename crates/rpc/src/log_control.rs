@@ -1,12 +1,11 @@
 //! The log of the process, as far as RPC may change it: what is logged in detail.
 //!
-//! There is one log per process, so this is one for all servers in it. Whoever owns the
-//! log hands it over with [`control_log`]; what is here decides which directives its filter
-//! gets, and asks `tracing` itself what is logged.
+//! The program that set the log up gives it to the server ([`Controls`](crate::Controls)). What
+//! is here decides which directives its filter gets, and asks `tracing` itself what is logged.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::Level;
 
@@ -29,7 +28,7 @@ pub(crate) enum AdjustError {
     /// No category has this name. The text is Core's.
     #[error("unknown logging category {0}")]
     Unknown(String),
-    /// Nobody handed the log over.
+    /// The server was given none.
     #[error("the log of this process cannot be changed: it was not set up by the program handfast")]
     NoLog,
     /// The log said no.
@@ -101,32 +100,47 @@ const OF_CORE: &[(&str, &[&str])] = &[
     ("zmq", &[]),
 ];
 
-struct Handed {
-    log: Box<dyn LogControl>,
+/// The log of a server, which may have been given none.
+pub(crate) struct Log(Option<Given>);
+
+struct Given {
+    log: Arc<dyn LogControl>,
     /// What was detailed from the start, by target.
     at_start: BTreeMap<&'static str, bool>,
     /// What was asked for since, by target.
     asked: Mutex<BTreeMap<&'static str, bool>>,
 }
 
-static HANDED: OnceLock<Handed> = OnceLock::new();
+impl Log {
+    /// To be called when it logs already: what is detailed then is what it was started with.
+    pub(crate) fn new(log: Option<Arc<dyn LogControl>>) -> Self {
+        Self(log.map(|log| {
+            Given {
+                log,
+                at_start: CATEGORIES
+                    .iter()
+                    .map(|category| (category.target, (category.is_detailed)()))
+                    .collect(),
+                asked: Mutex::default(),
+            }
+        }))
+    }
 
-/// Hands the log over: from now on `logging` can change it, and `getrpcinfo` names its file.
-/// To be called when it logs already; a second call changes nothing.
-pub fn control_log(log: impl LogControl + 'static) {
-    HANDED.get_or_init(|| Handed {
-        log: Box::new(log),
-        at_start: CATEGORIES
-            .iter()
-            .map(|category| (category.target, (category.is_detailed)()))
-            .collect(),
-        asked: Mutex::default(),
-    });
-}
+    /// The file that is logged to.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        self.0.as_ref()?.log.file()
+    }
 
-/// The file that is logged to.
-pub(crate) fn file() -> Option<PathBuf> {
-    HANDED.get()?.log.file()
+    /// Logs categories in detail or not, one change after another; none when one is unknown.
+    pub(crate) fn adjust(&self, changes: &[(&str, bool)]) -> Result<(), AdjustError> {
+        let given = self.0.as_ref().ok_or(AdjustError::NoLog)?;
+        let mut asked = given.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = changed(&asked, changes)?;
+        let directives = directives(&given.at_start, &next);
+        given.log.adjust(&directives).map_err(AdjustError::Failed)?;
+        *asked = next;
+        Ok(())
+    }
 }
 
 /// Every category, Core's among them, sorted by name, and whether it is logged in detail.
@@ -140,25 +154,6 @@ pub(crate) fn categories() -> impl Iterator<Item = (&'static str, bool)> {
     });
     let all: BTreeMap<_, _> = own.chain(of_core).collect();
     all.into_iter()
-}
-
-/// Logs categories in detail or not, one change after another; none when one is unknown.
-pub(crate) fn adjust(changes: &[(&str, bool)]) -> Result<(), AdjustError> {
-    let handed = HANDED.get();
-    let asked = handed.map(|handed| &handed.asked);
-    let mut asked = match asked {
-        Some(asked) => asked.lock().unwrap_or_else(PoisonError::into_inner),
-        None => return Err(AdjustError::NoLog),
-    };
-    let next = changed(&asked, changes)?;
-    let handed = handed.ok_or(AdjustError::NoLog)?;
-    let directives = directives(&handed.at_start, &next);
-    handed
-        .log
-        .adjust(&directives)
-        .map_err(AdjustError::Failed)?;
-    *asked = next;
-    Ok(())
 }
 
 /// What is asked for after these changes.
@@ -276,6 +271,46 @@ mod tests {
                 "handfast_proto::session=debug",
                 "handfast_proto::sync=info",
             ]
+        );
+    }
+
+    #[derive(Default)]
+    struct Noted(Mutex<Vec<String>>);
+
+    impl LogControl for Noted {
+        fn file(&self) -> Option<PathBuf> {
+            Some("a/log".into())
+        }
+
+        fn adjust(&self, directives: &[String]) -> Result<(), String> {
+            match directives.iter().any(|one| one.contains("chain")) {
+                true => Err("full".into()),
+                false => {
+                    *self.0.lock().expect("nobody panics") = directives.to_vec();
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_changes_the_log_that_it_was_given_and_no_other() {
+        let noted = Arc::new(Noted::default());
+        let (log, none) = (Log::new(Some(noted.clone())), Log::new(None));
+        assert_eq!(log.file(), Some("a/log".into()));
+        assert_eq!(none.file(), None);
+        assert_eq!(none.adjust(&[("rpc", true)]), Err(AdjustError::NoLog));
+        log.adjust(&[("rpc", true)]).expect("it is known");
+        let said = || noted.0.lock().expect("nobody panics").clone();
+        assert_eq!(said(), ["handfast_rpc=debug"]);
+        let refused = log.adjust(&[("chain", true)]);
+        assert_eq!(refused, Err(AdjustError::Failed("full".into())));
+        // What was refused is not asked for again with the next change.
+        log.adjust(&[("node", true)]).expect("it is known");
+        assert!(
+            !said().iter().any(|one| one.contains("chain")),
+            "{:?}",
+            said()
         );
     }
 

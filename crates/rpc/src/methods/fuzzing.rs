@@ -7,7 +7,7 @@ use handfast_node::Network;
 use serde_json::{Value, json};
 
 use super::{Call, Method};
-use crate::fuzz_control::{self, FuzzControl, FuzzOrder};
+use crate::fuzz_control::{FuzzControl, FuzzOrder};
 use crate::jsonrpc::{Error, code};
 
 /// Bounds and defaults of a run.
@@ -37,8 +37,8 @@ const STOPFUZZ: Method = Method {
     run: |call| Box::pin(stopfuzz(call)),
 };
 
-fn fuzzer() -> Result<&'static dyn FuzzControl, Error> {
-    fuzz_control::handed().ok_or_else(|| {
+fn fuzzer(call: &Call) -> Result<&dyn FuzzControl, Error> {
+    call.server.fuzzer.as_deref().ok_or_else(|| {
         let message =
             "There is no fuzzer in this process: it was not set up by the program handfast";
         Error::new(code::METHOD_NOT_FOUND, message)
@@ -46,7 +46,7 @@ fn fuzzer() -> Result<&'static dyn FuzzControl, Error> {
 }
 
 async fn getfuzzstatus(call: Rc<Call>) -> Result<Value, Error> {
-    let fuzzer = fuzzer()?;
+    let fuzzer = fuzzer(&call)?;
     match call.value(0).as_str() {
         None | Some("json") => Ok(fuzzer.status()),
         Some("html") => fuzzer.page().map(Value::String).ok_or_else(|| {
@@ -73,14 +73,14 @@ async fn startfuzz(call: Rc<Call>) -> Result<Value, Error> {
         }
     }
     let order = order(call.value(0), call.value(1))?;
-    let fuzzer = fuzzer()?;
+    let fuzzer = fuzzer(&call)?;
     let started = fuzzer.start(&order);
     started.map_err(|why| Error::new(code::INVALID_PARAMETER, why))?;
     Ok(fuzzer.status())
 }
 
-async fn stopfuzz(_: Rc<Call>) -> Result<Value, Error> {
-    let fuzzer = fuzzer()?;
+async fn stopfuzz(call: Rc<Call>) -> Result<Value, Error> {
+    let fuzzer = fuzzer(&call)?;
     match fuzzer.stop() {
         true => Ok(fuzzer.status()),
         false => Err(Error::new(code::MISC_ERROR, "No fuzz run is going on")),

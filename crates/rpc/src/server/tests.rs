@@ -60,7 +60,8 @@ pub(super) async fn scene() -> Scene {
 impl Scene {
     pub(super) fn context(&self) -> Context {
         let config = config(self.dir());
-        let context = Context::new(&config, "secret", self.node.clone());
+        let controls = Controls::default();
+        let context = Context::new(&config, "secret", self.node.clone(), controls);
         context.expect("a thread")
     }
 
@@ -123,7 +124,7 @@ fn a_start_that_fails_is_never_taken_for_a_chain_without_blocks() {
             "{reason:?}"
         );
         // What the server answers until the process ends.
-        let methods = Methods::new(node.clone());
+        let methods = Methods::new(node.clone(), Controls::default());
         let depend = crate::methods::all().filter(|method| method.needs_chain);
         let mut count = 0;
         for method in depend {
@@ -157,7 +158,8 @@ fn listening_sockets_that_are_taken_away_are_noticed_and_made_anew() {
         until("the node runs", || node.phase() == Phase::Running).await;
         let listeners = Listeners::bind(config(dir.path())).expect("free places");
         let taken = listeners.tcp[0].try_clone().expect("a descriptor is left");
-        let server = Server::start_on(listeners, node.clone()).expect("it starts");
+        let server =
+            Server::start(listeners, node.clone(), Controls::default()).expect("it starts");
         let (addr, path) = (server.addresses()[0], dir.path().join("node.sock"));
 
         until("both were probed", || {
