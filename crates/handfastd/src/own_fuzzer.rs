@@ -172,7 +172,7 @@ impl OwnFuzzer {
             command: again(order, seed),
         };
         let page = report.html();
-        let report = serde_json::from_str(&report.json()).unwrap_or_default();
+        let report = report.document();
         let tally = &outcome.seen.tally;
         let mut shown = going(about, tally);
         shown["state"] = "done".into();

@@ -37,11 +37,17 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// As JSON, for programs. Its members only ever become more.
+    /// For programs. Its members only ever become more.
+    #[must_use]
+    pub fn document(&self) -> serde_json::Value {
+        json::document(self)
+    }
+
+    /// The document as the text of a file.
     #[must_use]
     pub fn json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(&json::document(self))
-            .expect("a JSON value can be written");
+        let mut text =
+            serde_json::to_string_pretty(&self.document()).expect("a JSON value can be written");
         text.push('\n');
         text
     }
