@@ -16,6 +16,8 @@ pub(super) enum Moment {
     BeforeVerack,
     /// Our `version` goes out, and nothing after it; it stays a while, then it is reset.
     HalfOpen,
+    /// Our `version` goes out, and a reset behind it.
+    BehindVersion,
     /// Once settled, in good order; everything we say goes out in one write.
     Pipelined,
     /// Once settled, by a reset.
@@ -39,9 +41,11 @@ impl Leaving {
     pub(super) fn new(moment: Moment) -> Self {
         let visit = match moment {
             Moment::Orderly | Moment::ResetWhenSettled | Moment::Together => Visit::default(),
-            Moment::OnVerack | Moment::BeforeVerack | Moment::HalfOpen | Moment::Pipelined => {
-                Visit::with_its_own_verack()
-            }
+            Moment::OnVerack
+            | Moment::BeforeVerack
+            | Moment::HalfOpen
+            | Moment::BehindVersion
+            | Moment::Pipelined => Visit::with_its_own_verack(),
         };
         Self {
             moment,
@@ -62,6 +66,7 @@ impl Leaving {
                 voice.wake(stay);
                 self.waits = true;
             }
+            Moment::BehindVersion => voice.leave(Leave::Reset),
             Moment::OnVerack
             | Moment::BeforeVerack
             | Moment::ResetWhenSettled
@@ -88,8 +93,11 @@ impl Leaving {
                 self.waits = true;
                 voice.gather();
             }
-            (Moment::Pipelined | Moment::HalfOpen, Reached::Ready)
-            | (Moment::OnVerack | Moment::BeforeVerack | Moment::HalfOpen, Reached::Settled) => {}
+            (Moment::Pipelined | Moment::HalfOpen | Moment::BehindVersion, Reached::Ready)
+            | (
+                Moment::OnVerack | Moment::BeforeVerack | Moment::HalfOpen | Moment::BehindVersion,
+                Reached::Settled,
+            ) => {}
         }
     }
 }
