@@ -8,13 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::Address;
 use bytes::BytesMut;
+use handfast_wire::constants::PROTOCOL_VERSION;
 use handfast_wire::{Codec, Message, Network, Version};
 use socket2::SockRef;
 
 use crate::wait::PATIENCE;
-
-/// The protocol version we speak. Core `PROTOCOL_VERSION` since `wtxidrelay`.
-const PROTOCOL_VERSION: i32 = 70_016;
 
 /// Not zero and unlike any nonce of the node's: it must not take us for itself.
 pub(crate) const NONCE: u64 = 0x6861_6e64_6661_7374;

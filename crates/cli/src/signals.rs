@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// What comes this soon after the signal that stops is the same wish: GNU `timeout` sends
 /// two at once, and Ctrl-C reaches a process both from the terminal and through its parent.
-const SAME_WISH: Duration = Duration::from_millis(500);
+pub const SAME_WISH: Duration = Duration::from_millis(500);
 
 /// The signals by which a user ends a program.
 pub struct Signals {

@@ -26,7 +26,7 @@ pub mod testing;
 mod whole;
 
 pub use aside::{MAX_ASIDE, set_aside};
-pub use in_use::{LOCK_FILE, MARKER_FILE, is_in_use};
+pub use in_use::{LOCK_FILE, MARKER_FILE, MAX_MARKER, is_in_use};
 pub use journal::{Format, Found, Journal, MAX_RECORD};
 pub use quoted::quoted;
 pub use read::{Unreadable, check_place, read, read_text};

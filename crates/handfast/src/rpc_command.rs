@@ -13,7 +13,7 @@ use handfast_cli::{Place, add_config_file, place_to_call};
 use serde_json::{Value, json};
 
 use crate::client::{self, ClientError, Patience};
-use reply::{Reply, RpcFailure};
+use reply::Reply;
 
 /// What is to be called.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ impl Target {
         let answer = match self.manners.wait {
             Wait::No => ask().await,
             Wait::For(limit) => {
-                let starting = |reply: &Result<Reply, String>| matches!(reply, Ok(Err(failure)) if failure.code == RpcFailure::IN_WARMUP);
+                let starting = |reply: &Result<Reply, String>| matches!(reply, Ok(Err(failure)) if failure.is_warmup());
                 client::wait_while_starting(limit, ask, starting).await
             }
         };

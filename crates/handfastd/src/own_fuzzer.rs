@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use handfast_cli::reachable;
-use handfast_fuzz::oracle::{Inside, Unsaid, Wait, differ};
-use handfast_fuzz::plan::Limit;
+use handfast_fuzz::oracle::{Inside, PATIENCE, Unsaid, Wait, differ};
+use handfast_fuzz::plan::{Limit, MAX_SEED};
 use handfast_fuzz::report::Report;
 use handfast_fuzz::run::{News, Outcome, Run};
 use handfast_fuzz::terms::{call, is_minable, shares, unix_time};
@@ -25,9 +25,6 @@ use handfast_rpc::{FuzzControl, FuzzOrder};
 use serde_json::{Value, json};
 use socket2::SockAddr;
 use tokio::time::timeout;
-
-/// How long an honest peer, or a block, may have to wait.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where connections of a run come from, if the node listens on IPv4: an address of this
 /// machine that nothing else uses.
@@ -187,7 +184,7 @@ impl FuzzControl for OwnFuzzer {
         if current.stop.is_some() {
             return Err("A fuzz run is going on already: wait, or end it with stopfuzz".into());
         }
-        let seed = order.seed.unwrap_or_else(Plan::any_seed);
+        let seed = seed(order)?;
         let run = self.run(order, seed)?;
         let about = json!({
             "state": "running",
@@ -224,6 +221,15 @@ impl FuzzControl for OwnFuzzer {
         let stop = current.stop.as_ref();
         stop.inspect(|stop| stop.store(true, Ordering::Relaxed))
             .is_some()
+    }
+}
+
+/// The order's seed, or any.
+fn seed(order: &FuzzOrder) -> Result<u64, String> {
+    match order.seed {
+        Some(seed) if seed > MAX_SEED => Err("seed must be a number below 2^53".into()),
+        Some(seed) => Ok(seed),
+        None => Ok(Plan::any_seed()),
     }
 }
 
@@ -322,6 +328,21 @@ impl Inside for Own {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seed_is_a_number_that_all_programs_read_alike() {
+        let order = |seed| FuzzOrder {
+            scenarios: vec!["mix".into()],
+            seed,
+            concurrency: 50,
+            cycles: 2_000,
+            duration: 60,
+        };
+        assert_eq!(seed(&order(Some(MAX_SEED))), Ok(MAX_SEED));
+        let refused = seed(&order(Some(MAX_SEED + 1))).expect_err("2^53");
+        assert!(refused.contains("below 2^53"), "{refused}");
+        assert!(seed(&order(None)).is_ok_and(|any| any <= MAX_SEED));
+    }
 
     #[test]
     fn a_run_of_the_node_against_itself_can_be_called_for_again() {

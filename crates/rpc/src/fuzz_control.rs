@@ -10,7 +10,7 @@ use serde_json::Value;
 pub struct FuzzOrder {
     /// What connections do: names of scenarios, or `mix`.
     pub scenarios: Vec<String>,
-    /// Where everything random comes from, below 2^53; `None`: random.
+    /// Where everything random comes from; `None`: random.
     pub seed: Option<u64>,
     /// Connections at a time.
     pub concurrency: usize,
@@ -25,7 +25,7 @@ pub trait FuzzControl: Send + Sync {
     /// Begins a run.
     ///
     /// # Errors
-    /// Why not: one runs already, or something in the order is not known.
+    /// Why not: one runs already, or something in the order is not known or out of its range.
     fn start(&self, order: &FuzzOrder) -> Result<(), String>;
 
     /// How far the run is, or what came of the last one.

@@ -1,7 +1,7 @@
 //! The engine against targets of a few lines, over real TCP.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -122,7 +122,7 @@ fn one_byte_at_a_time(mut stream: TcpStream) {
             let _ = std::io::copy(&mut from, &mut to);
             let _ = to.shutdown(std::net::Shutdown::Write);
         });
-        for byte in (&honest).bytes().map_while(Result::ok) {
+        for byte in BufReader::new(&honest).bytes().map_while(Result::ok) {
             let _ = stream.write_all(&[byte]);
         }
         let _ = stream.shutdown(std::net::Shutdown::Both);

@@ -4,13 +4,10 @@ use std::fmt::Display;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use super::wait::Wait;
+use super::wait::{LITTLE_PATIENCE, Wait};
 
 /// How long an answer may take: a node under load is asked.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same for one that has not answered the last time: a run does not wait for it again
-/// and again.
-const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A way to ask the target itself: its RPC.
 pub trait Inside {

@@ -27,6 +27,7 @@ use crate::scenario::Scenario;
 use crate::voice::{Dialect, Dice};
 use follow::{Announce, Offer};
 use inside::{Asker, Said};
+use wait::LITTLE_PATIENCE;
 
 /// How long an honest peer tries to come in, and how long a block may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,9 +42,6 @@ const READ_EVERY: Duration = Duration::from_millis(50);
 /// How often, after a run, the target gets the time of an honest peer to notice that
 /// everybody has gone.
 const SETTLES: u32 = 2;
-/// How long an answer may take of one that has not answered the last time: a run does not wait
-/// for it again and again.
-const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A run that is bounded by time takes so much longer than that at most: for connections to
 /// end, for the target to settle, and for the last look at it.

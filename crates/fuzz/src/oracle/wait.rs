@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 /// The most that anything is waited for when somebody wants the run to end.
 const HURRY: Duration = Duration::from_secs(3);
 
+/// How long an answer may take of one that has not answered the last time: a run does not wait
+/// for it again and again.
+pub(super) const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A wait that has begun. It gets shorter while it goes on, when somebody wants the run to
 /// end: whoever waits in small pieces, and asks what is left, keeps nobody waiting.
 #[derive(Clone, Copy, Debug)]

@@ -3,10 +3,7 @@
 use handfast_wire::{Kind, Message};
 
 use super::machine::{Expect, Heard, Stage};
-use crate::voice::{Memory, Voice};
-
-/// Where the nonce is in the payload of a `version`.
-const NONCE_AT: usize = 72;
+use crate::voice::{Memory, NONCE_AT, Voice};
 
 /// How far a visit has come with what was just heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

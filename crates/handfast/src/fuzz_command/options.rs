@@ -8,6 +8,7 @@ use std::time::Duration;
 use bitcoin::hex::FromHex;
 use clap::ArgMatches;
 use handfast_cli::{Hints, Place, network_called};
+use handfast_fuzz::oracle::PATIENCE;
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::target::{Refusal, permit};
 use handfast_fuzz::terms::{MIX, is_minable, shares, unix_time};
@@ -25,8 +26,6 @@ pub(super) const CYCLES: u64 = 10_000;
 /// How long a run takes at most, unless the user says otherwise, seconds: so long that those
 /// come to their end which wait until the target's handshake deadline, as a rule 60 s.
 pub(super) const DURATION: u64 = 90;
-/// How long an honest peer may have to wait, unless the user says otherwise.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take at most, seconds: a day.
 pub(super) const MAX_DURATION: u64 = 86_400;
 

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use handfast_api::code;
 use serde_json::Value;
 
 /// The result of a call or the node's refusal.
@@ -15,8 +16,10 @@ pub(super) struct RpcFailure {
 }
 
 impl RpcFailure {
-    /// The node is opening its chain, and did not carry the call out. Core `RPC_IN_WARMUP`.
-    pub(super) const IN_WARMUP: i64 = -28;
+    /// The node is opening its chain, and did not carry the call out.
+    pub(super) fn is_warmup(&self) -> bool {
+        self.code == i64::from(code::IN_WARMUP)
+    }
 
     /// As `bitcoin-cli`: the error code without its sign, as far as the system keeps it.
     pub(super) fn exit_code(&self) -> ExitCode {

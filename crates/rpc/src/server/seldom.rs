@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Least time between two such lines of one kind.
-const INTERVAL: Duration = Duration::from_secs(600);
+pub(super) const INTERVAL: Duration = Duration::from_secs(600);
 
 /// When a line was written last, and how often it was left out since.
 #[derive(Debug, Default)]

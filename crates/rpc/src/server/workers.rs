@@ -31,6 +31,7 @@ use crate::sockets::BACKLOG;
 use super::connection::Serving;
 use super::gate::Visitor;
 use super::queue::{Listening, Queue, Turn};
+use super::seldom;
 use super::share::Share;
 use super::{Context, Counter};
 
@@ -42,8 +43,6 @@ const BLOCKING_THREADS: usize = 8;
 const QUEUED: usize = BACKLOG.unsigned_abs() as usize;
 /// Pause of accepting when the system has no descriptor or no memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Least time between two lines in the log about that.
-const LOG_INTERVAL: Duration = Duration::from_secs(600);
 /// What callers hear from whose address nobody may call.
 const FORBIDDEN: &[u8] =
     b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
@@ -349,7 +348,7 @@ impl Worker {
         }
         let shortage = entrance.pauses_after(error);
         let told = self.told.get();
-        if shortage && told.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+        if shortage && told.is_none_or(|at| at.elapsed() >= seldom::INTERVAL) {
             self.told.set(Some(Instant::now()));
             tracing::warn!(at = %entrance.place(), %error, "cannot accept RPC callers, who wait; raise the limit on open files (ulimit -n)");
         }
