@@ -11,8 +11,6 @@ use handfast_node::{EntranceInfo, Network, Node, NodeConfig, NodeHandle, Phase};
 use socket2::SockRef;
 
 use super::*;
-use crate::auth::AccessRules;
-use crate::sockets::DEFAULT_MAX_CALLS;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,12 +33,7 @@ fn node(dir: &Path) -> NodeHandle {
 pub(super) fn config(dir: &Path) -> RpcConfig {
     RpcConfig {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-        socket: Some(dir.join("node.sock")),
-        cookie: dir.join(".cookie"),
-        access: AccessRules::default(),
-        rest: false,
-        max_calls: DEFAULT_MAX_CALLS,
-        max_connections: 1_000,
+        ..crate::sockets::tests::config(dir)
     }
 }
 
