@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::churn::version;
+use crate::connection::{NONCE, version};
 
 /// How long a caller waits for each step: a hang, not a measure of speed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -136,7 +136,7 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn encoded_version(network: &Network) -> Arc<[u8]> {
-    let encoded = version(0).encode(network.magic());
+    let encoded = version(0, "/handfast-tests:caller/", NONCE).encode(network.magic());
     encoded[..].into()
 }
 

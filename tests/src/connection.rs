@@ -8,15 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::Address;
 use bytes::BytesMut;
+use handfast_wire::constants::PROTOCOL_VERSION;
 use handfast_wire::{Codec, Message, Network, Version};
+use socket2::SockRef;
 
 use crate::wait::PATIENCE;
 
-/// The protocol version we speak. Core `PROTOCOL_VERSION` since `wtxidrelay`.
-const PROTOCOL_VERSION: i32 = 70_016;
-
 /// Not zero and unlike any nonce of the node's: it must not take us for itself.
-const NONCE: u64 = 0x6861_6e64_6661_7374;
+pub(crate) const NONCE: u64 = 0x6861_6e64_6661_7374;
 
 /// The sending half, shared between threads.
 #[derive(Clone, Debug)]
@@ -244,10 +243,22 @@ impl Connection {
 
     /// Closes in an orderly way. Dropping the connection would reset it when something of
     /// the node's is unread.
-    pub fn leave(mut self) {
+    pub fn leave(self) {
+        self.close_our_half().is_closed_by_node();
+    }
+
+    /// The first half of that: nothing more is said.
+    #[must_use]
+    pub fn close_our_half(self) -> Self {
         // One that the node has reset is left already.
         let _ = self.stream.shutdown(Shutdown::Write);
-        self.is_closed_by_node();
+        self
+    }
+
+    /// Ends by a reset: what is on its way is lost on both sides.
+    pub fn reset(self) {
+        // Fails only for a socket that is gone already.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     /// Whether the node closes the connection, whatever it says before.
@@ -267,8 +278,12 @@ impl Connection {
     }
 }
 
-/// A `version` that claims `height`. The nonce must be unlike any of the node's.
-pub(crate) fn version(height: usize, user_agent: &str, nonce: u64) -> Message {
+/// A `version` that claims `height` and wants no transactions (BIP37). The nonce must be unlike
+/// any of the node's.
+///
+/// # Panics
+/// If the clock is before 1970, or the height above all that a `version` can carry.
+pub fn version(height: usize, user_agent: &str, nonce: u64) -> Message {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("the clock is past 1970")

@@ -22,6 +22,7 @@ use handfast_wire::RawBlock;
 use crate::chain_file::{self, Blocks};
 use crate::data;
 use blocks::ChainBuilder;
+pub(crate) use blocks::subsidy;
 pub use slow::slow_to_connect;
 
 /// Part of the file name: a change to the generator that changes its bytes counts

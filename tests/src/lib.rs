@@ -2,7 +2,8 @@
 //!
 //! * [`process`] starts `handfast` and `bitcoind`, [`rpc`] asks them.
 //! * [`callers`] come all at once, or one after another, and want an answer.
-//! * [`churn`] comes and goes thousands of times.
+//! * [`churn`] comes and goes thousands of times, by the engine of the fuzzer; a [`crowd`] comes
+//!   and stays, without it.
 //! * [`scripted_peer`] plays peers that a test makes honest, silent or dishonest.
 //! * [`adversary`] plays many hostile peers at once, and the honest one beside them.
 //! * [`miner_stand_in`] uses all cores, [`descriptors`] makes room for thousands of sockets.
@@ -15,6 +16,7 @@ pub mod callers;
 pub mod chain_file;
 pub mod churn;
 pub mod connection;
+pub mod crowd;
 pub mod data;
 pub mod descriptors;
 pub mod faulty;

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use handfast_tests::churn::{Churn, Report, Shape, Variant};
+use handfast_fuzz::Scenario;
+use handfast_tests::churn::{Churn, in_words};
+use handfast_tests::crowd::Crowd;
 use handfast_tests::generator::empty_blocks;
 use handfast_tests::process::{Node, Setup};
 use handfast_tests::scripted_peer::ScriptedPeer;
@@ -15,12 +17,14 @@ use serde_json::{Value, json};
 
 /// Connections of one churn.
 const CYCLES: usize = 20_000;
-/// A wave, as it was when btcd was shown to keep dead peers.
-const WAVES: Shape = Shape::Waves {
-    size: 300,
-    concurrent_handshakes: 8,
-};
-/// What the peers of a wave claim: far more than anybody has.
+/// Connections at a time.
+const CONCURRENCY: usize = 50;
+/// The same of those that leave in their handshake. There are more of them in a second than of any
+/// others, and they are gone before the node has room for the next.
+const HANDSHAKES: usize = 8;
+/// Connections of a wave, which leave together: as many as when btcd was shown to keep dead peers.
+const WAVE: usize = 300;
+/// What the peers claim: far more than anybody has.
 const CLAIMED_HEIGHT: i32 = 1_000_000;
 /// Within this an honest peer's new blocks must be followed. The issue's own bound.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(8);
@@ -36,14 +40,15 @@ fn node(log: &str) -> Node {
 }
 
 /// Churns a node, of which nothing may go wrong.
-fn churn(node: &Node, variants: &[Variant], shape: Shape, cycles: usize) -> Report {
-    let report = Churn::new(node.p2p(), &Network::Regtest, shape, cycles)
-        .variants(variants.iter().copied())
+fn churn(node: &Node, kinds: &[Scenario], concurrency: usize, cycles: usize) -> String {
+    let tally = Churn::new(node.p2p(), &Network::Regtest, kinds, concurrency, cycles)
         .claiming(CLAIMED_HEIGHT)
         .run();
-    assert!(report.failures.is_empty(), "{variants:?}: {report}");
-    assert!(report.cycles >= cycles, "{report}");
-    report
+    let (total, line) = (tally.total(), in_words(&tally));
+    assert_eq!(total.failures, [].into(), "{kinds:?}: {line}");
+    assert_eq!(total.ended_by_target, 0, "{kinds:?}: {line}");
+    assert_eq!(total.ended, cycles as u64, "{kinds:?}: {line}");
+    line
 }
 
 /// Everybody who came has gone, and every part of the node knows it.
@@ -85,13 +90,13 @@ fn assert_watchdog_slept(node: &Node) {
     assert_eq!(watchdog["fired"], 0, "{watchdog}");
 }
 
-/// Waves of these variants, without and with a log that slows the node down and so
+/// Connections of these kinds, without and with a log that slows the node down and so
 /// widens every window between two steps.
-fn survives(variants: &[Variant]) {
+fn survives(kinds: &[Scenario], concurrency: usize) {
     for log in ["info", "debug"] {
         let node = node(log);
-        let report = churn(&node, variants, WAVES, CYCLES);
-        println!("{variants:?}, log {log}: {report}");
+        let line = churn(&node, kinds, concurrency, CYCLES);
+        println!("{kinds:?}, log {log}: {line}");
         assert_all_home(&node);
         assert_follows(&node);
         assert_watchdog_slept(&node);
@@ -101,47 +106,72 @@ fn survives(variants: &[Variant]) {
 
 #[test]
 fn waves_that_answer_a_ping_and_leave_together_leave_no_ghost() {
-    survives(&[Variant::Orderly]);
+    survives(&[Scenario::Barrier], WAVE);
+}
+
+#[test]
+fn peers_that_leave_in_good_order_leave_no_ghost() {
+    survives(&[Scenario::Orderly], CONCURRENCY);
 }
 
 #[test]
 fn peers_that_say_all_at_once_leave_no_ghost() {
-    survives(&[Variant::Pipelined]);
+    survives(&[Scenario::Pipelined], CONCURRENCY);
 }
 
 #[test]
-fn waves_that_reset_together_leave_no_ghost() {
-    survives(&[Variant::Reset]);
+fn peers_that_reset_leave_no_ghost() {
+    survives(&[Scenario::Reset], CONCURRENCY);
 }
 
 #[test]
 fn peers_that_drop_on_verack_leave_no_ghost() {
-    survives(&[Variant::DropOnVerack]);
+    survives(&[Scenario::HandshakeDrop], HANDSHAKES);
 }
 
 #[test]
 fn peers_that_drop_before_their_verack_leave_no_ghost() {
-    survives(&[Variant::BeforeVerack]);
+    survives(&[Scenario::PreVerack], HANDSHAKES);
 }
 
 #[test]
 fn peers_that_reset_behind_their_version_leave_no_ghost() {
     // Some wait for the node, or it would be left behind and run out of slots.
-    survives(&[Variant::AfterVersion, Variant::BeforeVerack]);
+    survives(&[Scenario::VersionReset, Scenario::PreVerack], CONCURRENCY);
 }
 
 #[test]
-fn all_kinds_by_turns_leave_no_ghost() {
-    survives(&Variant::ALL);
+fn all_kinds_mixed_leave_no_ghost() {
+    survives(&Churn::KINDS, CONCURRENCY);
+}
+
+#[test]
+fn all_kinds_beside_waves_that_leave_together_leave_no_ghost() {
+    survives(&[&Churn::KINDS[..], &[Scenario::Barrier]].concat(), WAVE);
+}
+
+/// Not one line of the fuzzer's engine: what it believes of a node is seen here without it.
+#[test]
+fn crowds_of_plain_connections_that_leave_together_leave_no_ghost_either() {
+    let node = node("info");
+    let height = usize::try_from(CLAIMED_HEIGHT).expect("it is not negative");
+    for wave in 0..10 {
+        let crowd = Crowd::gather(node.p2p(), &Network::Regtest, WAVE, height);
+        let crowd = crowd.unwrap_or_else(|error| panic!("wave {wave}: {error}"));
+        assert_eq!(node.peers().len(), WAVE, "wave {wave}");
+        crowd.leave();
+        assert_all_home(&node);
+    }
+    assert_follows(&node);
+    assert_watchdog_slept(&node);
 }
 
 #[test]
 fn memory_after_200_000_connections_is_that_after_20_000() {
     const MANY: usize = 10 * CYCLES;
-    let shape = Shape::Continuous { concurrency: 50 };
     let node = node("info");
     let resident = |cycles| {
-        let report = churn(&node, &Variant::ALL, shape, cycles);
+        let report = churn(&node, &Churn::KINDS, CONCURRENCY, cycles);
         assert_all_home(&node);
         let resident = Usage::of(node.pid()).expect("the node runs").resident;
         println!("{} kB resident after {report}", resident / 1_000);

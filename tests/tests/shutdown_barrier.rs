@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use handfast_tests::churn::{Churn, Shape, Variant};
+use handfast_tests::churn::Churn;
 use handfast_tests::generator::empty_blocks;
 use handfast_tests::process::{Node, Setup};
 use handfast_tests::rpc::{KeepAlive, Outcome, Rpc, RpcError, call};
@@ -182,17 +182,13 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// Connects, shakes hands and leaves, 300 at a time, until `over` or until there is no
-/// node any more.
+/// Connects, shakes hands and leaves, 300 at a time, until `over`.
 fn churn(node: std::net::SocketAddr, cycles: &AtomicUsize, over: &AtomicBool) {
-    let shape = Shape::Continuous { concurrency: CHURN };
-    let churn = Churn::new(node, &Network::Regtest, shape, 10 * CHURN).variants(Variant::ALL);
+    let churn = Churn::new(node, &Network::Regtest, &Churn::KINDS, CHURN, 10 * CHURN);
     while !over.load(Ordering::SeqCst) {
-        let report = churn.run();
-        if report.handshakes() == 0 {
-            return;
-        }
-        cycles.fetch_add(report.handshakes(), Ordering::SeqCst);
+        let tally = churn.run_while(|_| !over.load(Ordering::SeqCst));
+        let handshakes = usize::try_from(tally.handshakes()).expect("at most its cycles");
+        cycles.fetch_add(handshakes, Ordering::SeqCst);
     }
 }
 

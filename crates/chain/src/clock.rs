@@ -7,7 +7,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Unix seconds at which the clock stands; 0: it goes.
+/// Unix seconds at which the clock stands; 0: it goes. A static, as the engine's clock is one:
+/// given as a value, two nodes of a process could believe in two times, and only one of them would
+/// be that by which their blocks are judged.
 static STANDS_AT: AtomicU32 = AtomicU32::new(0);
 
 /// Unix seconds now. The system's clock, which may jump, unless another time was [`set`].

@@ -7,11 +7,12 @@
 
 use std::ops::Range;
 
+use handfast_wire::constants::WITNESS_COMMITMENT;
+
 /// Bytes of a block header.
 const HEADER_BYTES: usize = 80;
-/// Shortest commitment script: `OP_RETURN`, push of 36 bytes, four bytes of BIP141, hash.
+/// Shortest commitment script: [`WITNESS_COMMITMENT`] and a hash.
 const COMMITMENT_BYTES: usize = 38;
-const COMMITMENT_HEAD: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 /// Hash and index of an output.
 const OUTPOINT_BYTES: usize = 36;
 const SEQUENCE_BYTES: usize = 4;
@@ -192,8 +193,8 @@ impl<'a> Cursor<'a> {
         for _ in 0..self.compact_size()? {
             self.skip(VALUE_BYTES)?;
             let script = self.bytes_with_length()?;
-            if script.len() >= COMMITMENT_BYTES && script.starts_with(&COMMITMENT_HEAD) {
-                first.commitment = script[COMMITMENT_HEAD.len()..].first_chunk().copied();
+            if script.len() >= COMMITMENT_BYTES && script.starts_with(&WITNESS_COMMITMENT) {
+                first.commitment = script[WITNESS_COMMITMENT.len()..].first_chunk().copied();
             }
         }
         Some(())
@@ -227,7 +228,7 @@ mod tests {
     fn block() -> Block {
         let mut block = bitcoin::constants::genesis_block(Network::Regtest);
         let coinbase = &mut block.txdata[0];
-        let mut commitment = COMMITMENT_HEAD.to_vec();
+        let mut commitment = WITNESS_COMMITMENT.to_vec();
         commitment.extend([7; 40]);
         for script in [vec![0x6a], commitment, vec![0x51; 70_000]] {
             coinbase.output.push(TxOut {

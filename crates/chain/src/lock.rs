@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
-use handfast_disk::{LOCK_FILE, MARKER_FILE, Unreadable, check_place, is_in_use, read_text};
+use handfast_disk::{
+    LOCK_FILE, MARKER_FILE, MAX_MARKER, Unreadable, check_place, is_in_use, read_text,
+};
 use handfast_wire::Network;
 
 use crate::OpenError;
@@ -22,8 +24,6 @@ const MARKER_TEMP: &str = "network.new";
 pub(crate) const MARKER_HEAD: &str = "handfast data directory, format 1";
 const MARKER_HEAD_FRONT: &str = "handfast data directory, format ";
 const FORMAT: u32 = 1;
-/// Longest marker: a challenge has 10,000 bytes at most. Bytes.
-const MARKER_BYTES: u64 = 32 << 10;
 
 /// Entries that may lie in a directory of ours before it has its marker: what a
 /// start that was cut short leaves, a log or configuration file put there first,
@@ -122,7 +122,7 @@ pub fn look(dir: &Path, network: &Network) -> Result<(), OpenError> {
 /// Whether `dir` carries our marker for the wanted network already. Reads only.
 fn inspect(dir: &Path, wanted: &str) -> Result<bool, OpenError> {
     let marker = dir.join(MARKER_FILE);
-    match read_text(&marker, MARKER_BYTES) {
+    match read_text(&marker, MAX_MARKER) {
         Ok(text) => check_marker(dir, marker, &text, wanted).map(|()| true),
         Err(error) if error.is_absent() => check_empty(dir).map(|()| false),
         Err(Unreadable::NotText) => Err(damaged(marker, wanted, "bytes that are no text")),

@@ -231,6 +231,8 @@ struct Running {
 
 impl Marker {
     const VERSION: u32 = 1;
+    const LOSS: &'static str = "the run before counts as one that did not end as it should; \
+                                nothing needs to be done";
 
     pub(crate) fn new(dir: &Path) -> Marker {
         Marker {
@@ -245,7 +247,7 @@ impl Marker {
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
         };
-        let running: Option<Running> = state_file::load(&self.path, Self::VERSION)?;
+        let running: Option<Running> = state_file::load(&self.path, Self::VERSION, Self::LOSS)?;
         if let Some(Running { process }) = running {
             tracing::debug!(process, "the marker of the run before is there");
         }

@@ -24,6 +24,7 @@ use crate::{STORED_WINDOW, convert, record};
 const FILE: &str = "stored.dat";
 /// Raised when [`Saved`] changes its meaning.
 const VERSION: u32 = 1;
+const LOSS: &str = "some blocks may be downloaded a second time; nothing needs to be done";
 
 /// The file's contents.
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,7 +100,7 @@ pub(crate) fn load(dir: &Path, manager: &ChainstateManager) -> OnDisk {
 /// Reads and removes the file. `None` unless it fits `best`.
 fn take(dir: &Path, best: BlockHash) -> Option<BTreeSet<BlockHash>> {
     let path = dir.join(FILE);
-    let saved: Option<Saved> = state_file::load(&path, VERSION)
+    let saved: Option<Saved> = state_file::load(&path, VERSION, LOSS)
         // A file that stayed would be believed once more after a crash.
         .and_then(|saved| remove(&path).map(|()| saved))
         .unwrap_or_else(|e| {

@@ -4,13 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use bitcoin::hex::DisplayHex;
-use handfast_disk::{MARKER_FILE, is_in_use, read_text};
+use handfast_disk::{MARKER_FILE, MAX_MARKER, is_in_use, read_text};
 use handfast_wire::Network;
 
 /// Most signets of one's own that are looked for.
 const MAX_CUSTOM: usize = 64;
-/// Longest marker: a challenge has 10,000 bytes at most. Bytes.
-const MARKER_BYTES: u64 = 32 << 10;
 
 /// The networks whose nodes run below the data directory `dir`, those of signets of one's own last.
 pub fn running_in(dir: &Path) -> Vec<Network> {
@@ -50,7 +48,7 @@ pub fn chosen_by(network: &Network) -> String {
 
 /// The network whose marker `dir` carries; `None` too if it is no marker that could be read.
 pub(crate) fn network_of(dir: &Path) -> Option<Network> {
-    let text = read_text(&dir.join(MARKER_FILE), MARKER_BYTES).ok()?;
+    let text = read_text(&dir.join(MARKER_FILE), MAX_MARKER).ok()?;
     Network::from_label(text.lines().nth(1)?)
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// What comes this soon after the signal that stops is the same wish: GNU `timeout` sends
 /// two at once, and Ctrl-C reaches a process both from the terminal and through its parent.
-const SAME_WISH: Duration = Duration::from_millis(500);
+pub const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// The signals by which a user ends a program.
 pub struct Signals {
@@ -77,7 +77,7 @@ impl Signals {
     fn is_new(&mut self) -> bool {
         let now = Instant::now();
         match self.stopped_at {
-            Some(first) => now.duration_since(first) >= SAME_WISH,
+            Some(first) => now.duration_since(first) >= SAME_SIGNAL,
             None => {
                 self.stopped_at = Some(now);
                 true
@@ -100,7 +100,8 @@ pub fn ignore_hangups() {
 
 /// That [`early_hangups_ignored`] has not run: no disposition.
 const UNKNOWN: usize = usize::MAX;
-/// What a hangup did before it.
+/// What a hangup did before it. A static, since it is written before `main`, where there is no
+/// value to be given; and what a signal does is one setting for the whole process.
 static BEFORE: AtomicUsize = AtomicUsize::new(UNKNOWN);
 
 /// The same before `main`: for a program's list of initialisers, which the system runs as soon

@@ -9,6 +9,8 @@ use crate::check_place;
 pub const LOCK_FILE: &str = ".lock";
 /// The file that says of which network the directory beside it is.
 pub const MARKER_FILE: &str = "network";
+/// Its length at most: the challenge of a signet has 10,000 bytes at most. Bytes.
+pub const MAX_MARKER: u64 = 32 << 10;
 
 /// Whether a node holds the data directory `dir` now. Not if that cannot be found out; what
 /// prevents it is told when the directory is taken.

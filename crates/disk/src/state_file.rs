@@ -2,8 +2,11 @@
 //!
 //! A file is magic, schema version, length, payload, checksum. It is written to
 //! another name, synced and renamed, so that a crash leaves the old or the new
-//! one. One that cannot be read is set aside, never deleted, and the node goes on
-//! without it. Nothing that came over the network is decoded here.
+//! one. One that cannot be read is put into quarantine under another name, never deleted, and
+//! the node goes on without it. Nothing that came over the network is decoded here.
+//!
+//! State that a node holds, loads once and saves again and again is a
+//! [`StateFile`](crate::StateFile); the functions here are for files of one use.
 
 use std::io;
 use std::path::Path;
@@ -19,6 +22,8 @@ const MAGIC: [u8; 8] = *b"HANDFAST";
 /// Magic, schema version, payload length.
 const HEAD_BYTES: usize = 8 + 4 + 8;
 const CHECKSUM_BYTES: usize = 32;
+/// Of all that comes before it in a file.
+pub(crate) type Checksum = [u8; CHECKSUM_BYTES];
 /// Longest payload, bytes. The address book has a bound far below; whoever writes what grows
 /// counts it with [`encoded_len`].
 pub const MAX_PAYLOAD: u64 = 64 << 20;
@@ -91,11 +96,13 @@ fn encoding() -> impl Options {
 }
 
 /// Reads `path`; `None` when there is no such file, or none that can be read (damaged, of
-/// another version, too long, or no file at all). The latter is set aside ([`set_aside`]) with a warning, and the caller begins anew.
+/// another version, too long, or no file at all). The latter is put into quarantine
+/// ([`set_aside`]) with a warning, and the caller begins anew. `loss`: what that means, and what
+/// helps, for the warning.
 ///
 /// # Errors
-/// The system's, when a file is there and cannot be opened or set aside.
-pub fn load<T: DeserializeOwned>(path: &Path, version: u32) -> io::Result<Option<T>> {
+/// The system's, when a file is there and cannot be opened or renamed.
+pub fn load<T: DeserializeOwned>(path: &Path, version: u32, loss: &str) -> io::Result<Option<T>> {
     let decoded = match read_file(path, MAX_FILE) {
         Ok(bytes) => decode(&bytes, version),
         Err(error) if error.is_absent() => return Ok(None),
@@ -105,10 +112,10 @@ pub fn load<T: DeserializeOwned>(path: &Path, version: u32) -> io::Result<Option
     match decoded {
         Ok(value) => Ok(Some(value)),
         Err(damage) => {
-            let aside = set_aside(path)?;
+            let quarantine = set_aside(path)?;
             tracing::warn!(
-                file = %path.display(), aside = %aside.display(), why = %damage,
-                "a state file cannot be read; it was set aside and a new one begins"
+                file = %path.display(), moved_to = %quarantine.display(), cause = %damage,
+                "a state file cannot be read, was moved out of the way and begins anew: {loss}"
             );
             Ok(None)
         }
@@ -121,10 +128,12 @@ pub fn load<T: DeserializeOwned>(path: &Path, version: u32) -> io::Result<Option
 /// The system's, or [`io::ErrorKind::FileTooLarge`] where the payload would be longer than
 /// [`MAX_PAYLOAD`]; the old file is intact then.
 pub fn save<T: Serialize>(path: &Path, version: u32, value: &T) -> io::Result<()> {
-    replace(path, &encode(value, version)?)
+    let (bytes, _) = encode(value, version)?;
+    replace(path, &bytes)
 }
 
-fn encode<T: Serialize>(value: &T, version: u32) -> io::Result<Vec<u8>> {
+/// The bytes of a file, and the checksum that they end with.
+pub(crate) fn encode<T: Serialize>(value: &T, version: u32) -> io::Result<(Vec<u8>, Checksum)> {
     // Plain data is always encodable, as long as there is not too much of it.
     let payload = encoding().serialize(value).map_err(|error| {
         let text = format!("it does not fit a file of {MAX_PAYLOAD} bytes: {error}");
@@ -135,9 +144,9 @@ fn encode<T: Serialize>(value: &T, version: u32) -> io::Result<Vec<u8>> {
     bytes.extend_from_slice(&version.to_le_bytes());
     bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&payload);
-    let checksum = Sha256::digest(&bytes);
+    let checksum = Checksum::from(Sha256::digest(&bytes));
     bytes.extend_from_slice(&checksum);
-    Ok(bytes)
+    Ok((bytes, checksum))
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8], wanted: u32) -> Result<T, Damage> {
@@ -172,6 +181,7 @@ mod tests {
     use crate::testing::{Oddity, put_oddity};
 
     type Rows = Vec<(u32, String)>;
+    const LOSS: &str = "rows are counted from the beginning";
 
     fn rows() -> Rows {
         (0..50).map(|n| (n, format!("row {n}"))).collect()
@@ -182,13 +192,16 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("peers.dat");
         assert!(
-            load::<Rows>(&path, 1)
+            load::<Rows>(&path, 1, LOSS)
                 .expect("no file is no error")
                 .is_none()
         );
         save(&path, 1, &rows()).expect("writable");
         save(&path, 1, &rows()).expect("replaces the old one");
-        assert_eq!(load::<Rows>(&path, 1).expect("readable"), Some(rows()));
+        assert_eq!(
+            load::<Rows>(&path, 1, LOSS).expect("readable"),
+            Some(rows())
+        );
         assert_eq!(
             fs::read_dir(dir.path()).expect("listable").count(),
             1,
@@ -198,7 +211,7 @@ mod tests {
 
     #[test]
     fn every_single_damaged_byte_and_every_cut_is_noticed() {
-        let whole = encode(&rows(), 1).expect("small");
+        let (whole, _) = encode(&rows(), 1).expect("small");
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x20;
@@ -216,7 +229,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("peers.dat");
         fs::write(&path, b"HANDFAST but not really").expect("writable");
-        assert!(load::<Rows>(&path, 1).expect("no system error").is_none());
+        assert!(
+            load::<Rows>(&path, 1, LOSS)
+                .expect("no system error")
+                .is_none()
+        );
         assert!(!path.exists());
         let aside = fs::read(dir.path().join("peers.dat.damaged-1")).expect("set aside");
         assert_eq!(aside, b"HANDFAST but not really");
@@ -229,7 +246,7 @@ mod tests {
             let path = dir.path().join("peers.dat");
             put_oddity(&path, oddity);
             assert!(read::<Rows>(&path, 1).is_err(), "{oddity:?}");
-            let loaded = load::<Rows>(&path, 1);
+            let loaded = load::<Rows>(&path, 1, LOSS);
             assert!(loaded.expect("no system error").is_none(), "{oddity:?}");
             let aside = dir.path().join("peers.dat.damaged-1");
             assert!(fs::symlink_metadata(aside).is_ok(), "{oddity:?}");
@@ -252,14 +269,17 @@ mod tests {
             encoded_len(&long) > MAX_PAYLOAD,
             "whoever asks knows before"
         );
-        assert_eq!(load::<Rows>(&path, 1).expect("readable"), Some(rows()));
+        assert_eq!(
+            load::<Rows>(&path, 1, LOSS).expect("readable"),
+            Some(rows())
+        );
     }
 
     #[test]
     fn the_whole_state_of_something_else_is_called_that() {
         // Too short, too long, and of another form: what the decoder has to say of them is for
         // nobody who only has the file, and for the first of them it is nothing.
-        let long = encode(&rows(), 1).expect("small");
+        let (long, _) = encode(&rows(), 1).expect("small");
         for wrong in [
             decode::<(Rows, Rows)>(&long, 1).map(drop),
             decode::<u32>(&long, 1).map(drop),

@@ -13,13 +13,12 @@ use bitcoin::{
 };
 use handfast_sha256d::Engine;
 use handfast_wire::RawBlock;
+use handfast_wire::constants::WITNESS_COMMITMENT;
 
 use crate::writer::PeerParams;
 
 /// The text in the coinbase of every block of the fuzzer.
 const COINBASE_TEXT: &[u8; 13] = b"handfast-fuzz";
-/// `OP_RETURN`, a push of 36 bytes, and what marks a witness commitment (BIP141).
-const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 /// Blocks whose median time a block must be later than. Core `nMedianTimeSpan`.
 const MEDIAN_SPAN: usize = 11;
 
@@ -223,7 +222,7 @@ fn coinbase(height: u32, tag: u64) -> Transaction {
     // Of a block whose only transaction is its coinbase, whose witness id is zero.
     let root = WitnessMerkleNode::all_zeros();
     let commitment = Block::compute_witness_commitment(&root, &nonce);
-    let commitment = [&COMMITMENT[..], commitment.as_byte_array()].concat();
+    let commitment = [&WITNESS_COMMITMENT[..], commitment.as_byte_array()].concat();
     let output = |script: ScriptBuf| TxOut {
         value: Amount::ZERO,
         script_pubkey: script,

@@ -43,7 +43,7 @@ pub struct Plan {
 /// The part of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// ScenarioCounts connections from 0.
+    /// Counts connections from 0.
     pub number: u64,
     /// Its scenario.
     pub scenario: Scenario,

@@ -55,7 +55,7 @@ pub struct Trace {
 /// The record of one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// ScenarioCounts connections from 0.
+    /// Counts connections from 0.
     pub number: u64,
     /// The name of its scenario.
     pub scenario: String,

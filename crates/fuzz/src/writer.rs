@@ -10,6 +10,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::Address;
 use bytes::{Bytes, BytesMut};
+pub use handfast_wire::constants::{PONG_ABOVE_VERSION, PROTOCOL_VERSION};
 use handfast_wire::{HEADER_BYTES, Message, Network, RawBlock, Version, checksum};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -17,10 +18,6 @@ use rand_chacha::ChaCha8Rng;
 use crate::blocks;
 use crate::scenario::{Act, Frames, Leave, Wrong};
 
-/// Core `PROTOCOL_VERSION` since `wtxidrelay`.
-pub const PROTOCOL_VERSION: i32 = 70_016;
-/// Versions above this are answered `pong` (BIP31). Core `BIP0031_VERSION`.
-pub const PONG_ABOVE_VERSION: i32 = 60_000;
 /// Our user agent (BIP14).
 const USER_AGENT: &str = "/handfast-fuzz/";
 
@@ -29,7 +26,7 @@ const AHEAD: i32 = 10_000;
 
 /// Where the nonce is in the payload of a `version`: after version, services, time and two
 /// addresses.
-const NONCE_AT: usize = 4 + 8 + 8 + 26 + 26;
+pub(crate) const NONCE_AT: usize = 4 + 8 + 8 + 26 + 26;
 /// Where the checksum is in a frame header.
 const CHECKSUM_AT: usize = 20;
 

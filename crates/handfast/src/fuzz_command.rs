@@ -12,10 +12,11 @@ mod terms;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::ArgMatches;
 use handfast_cli::output::{print, print_error};
+use handfast_cli::signals::SAME_SIGNAL;
 use handfast_fuzz::Scenario;
 use handfast_fuzz::oracle::Verdict;
 use handfast_fuzz::report::{Report, in_words};
@@ -213,10 +214,6 @@ fn summary(setup: &Setup, report: &Report<'_>, saved: &Saved) -> String {
     lines.push(format!("Again     {}", report.command));
     lines.join("\n") + "\n"
 }
-
-/// A signal so soon after the first is the same one: GNU `timeout` sends two, to its child and to
-/// the process group.
-const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Set by the first SIGINT, SIGTERM or SIGHUP; another one ends the process.
 fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {

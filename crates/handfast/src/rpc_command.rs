@@ -13,7 +13,7 @@ use handfast_cli::{Layers, Place, add_config_file, place_to_call};
 use serde_json::{Value, json};
 
 use crate::client::{self, ClientError, Timeouts};
-use reply::{Reply, RpcFailure};
+use reply::Reply;
 
 /// The calls to make.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ fn one(
         Err(failure) => {
             eprintln!("error code: {}", failure.code);
             eprintln!("error message:\n{}", failure.message);
-            if failure.code == RpcFailure::METHOD_NOT_FOUND {
+            if failure.is_unknown_method() {
                 let names = handfast_api::methods::all().map(|spec| spec.name.to_owned());
                 let meant = nearest(method, names.collect())
                     .map_or_else(String::new, |name| format!("is {name} meant? "));
@@ -110,7 +110,7 @@ impl Target {
     /// Where the next call goes. The node that a call waits for may start on any network, so
     /// each attempt looks for it again.
     fn place(&self) -> Result<Place, String> {
-        match self.manners.wait {
+        match self.call_options.wait {
             Wait::No => Ok(self.place.clone()),
             Wait::For(_) => place_to_call(&self.layers).map_err(|error| error.to_string()),
         }
@@ -131,7 +131,7 @@ impl Target {
         let answer = match self.call_options.wait {
             Wait::No => ask().await,
             Wait::For(limit) => {
-                let starting = |reply: &Result<Reply, String>| matches!(reply, Ok(Err(failure)) if failure.code == RpcFailure::IN_WARMUP);
+                let starting = |reply: &Result<Reply, String>| matches!(reply, Ok(Err(failure)) if failure.is_warmup());
                 client::wait_while_starting(limit, ask, starting).await
             }
         };

@@ -4,6 +4,7 @@ mod sources;
 
 use std::process::ExitCode;
 
+use handfast_api::code::IN_WARMUP;
 use handfast_cli::output::print;
 use handfast_cli::usage::Options;
 use handfast_cli::{Place, add_config_file, place_to_call};
@@ -24,8 +25,6 @@ const METHODS: [&str; 6] = [
     "getmininginfo",
     "uptime",
 ];
-/// Core's error code while the chain is being opened.
-const IN_WARMUP: i64 = -28;
 
 /// Calls the node and prints a summary.
 pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
@@ -71,7 +70,7 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
 
 fn refused(place: &Place, error: &Value) -> Result<ExitCode, String> {
     let message = error["message"].as_str().unwrap_or_default();
-    if error["code"].as_i64() == Some(IN_WARMUP) {
+    if error["code"].as_i64() == Some(i64::from(IN_WARMUP)) {
         print(&format!(
             "The {} node is starting: {message}\n",
             place.network.name()

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use time::UtcDateTime;
+
 /// `3d 4h`, `4h 5m`, `5m 6s`, `6s`.
 pub(crate) fn duration(seconds: u64) -> String {
     handfast_proto::text::passed(Duration::from_secs(seconds))
@@ -9,22 +11,9 @@ pub(crate) fn duration(seconds: u64) -> String {
 
 /// The UTC date of a block's time, `YYYY-MM-DD`.
 pub(crate) fn bitcoin_date(unix: u32) -> String {
-    // Days since 1970 to a date of the Gregorian calendar; years begin in March, so
-    // that the leap day is the last of its year.
-    let days = u64::from(unix) / 86_400 + 719_468;
-    let era = days / 146_097;
-    let of_era = days % 146_097;
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    // The sum is in range: 32 bits of seconds end in the year 2106.
+    let moment = UtcDateTime::UNIX_EPOCH + Duration::from_secs(unix.into());
+    moment.date().to_string()
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use handfast_cli::reachable;
-use handfast_fuzz::oracle::{Introspection, NoAnswer, Wait, audit_mismatch};
-use handfast_fuzz::plan::Limit;
+use handfast_fuzz::oracle::{ANSWER_TIMEOUT, Introspection, NoAnswer, Wait, audit_mismatch};
+use handfast_fuzz::plan::{Limit, MAX_SEED};
 use handfast_fuzz::report::Report;
 use handfast_fuzz::run::{Outcome, Run, RunEvent};
 use handfast_fuzz::terms::{call, is_minable, shares, unix_time};
@@ -25,9 +25,6 @@ use handfast_rpc::{FuzzControl, FuzzRequest};
 use serde_json::{Value, json};
 use socket2::SockAddr;
 use tokio::time::timeout;
-
-/// Timeout of an honest peer, and of a block.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The source address of a run's connections, if the node listens on IPv4: a loopback address
 /// that nothing else uses.
@@ -169,7 +166,7 @@ impl OwnFuzzer {
             command: again(request, seed),
         };
         let page = report.html();
-        let report = serde_json::from_str(&report.json()).unwrap_or_default();
+        let report = report.document();
         let counters = &outcome.seen.counters;
         let mut shown = going(about, counters);
         shown["state"] = "done".into();
@@ -184,7 +181,7 @@ impl FuzzControl for OwnFuzzer {
         if current.stop.is_some() {
             return Err("A fuzz run is going on already: wait, or end it with stopfuzz".into());
         }
-        let seed = request.seed.unwrap_or_else(Plan::any_seed);
+        let seed = seed(request)?;
         let run = self.run(request, seed)?;
         let about = json!({
             "state": "running",
@@ -221,6 +218,15 @@ impl FuzzControl for OwnFuzzer {
         let stop = current.stop.as_ref();
         stop.inspect(|stop| stop.store(true, Ordering::Relaxed))
             .is_some()
+    }
+}
+
+/// The seed of a request; a random one if it has none.
+fn seed(request: &FuzzRequest) -> Result<u64, String> {
+    match request.seed {
+        Some(seed) if seed > MAX_SEED => Err("seed must be a number below 2^53".into()),
+        Some(seed) => Ok(seed),
+        None => Ok(Plan::any_seed()),
     }
 }
 
@@ -319,6 +325,21 @@ impl Introspection for Own {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seed_is_a_number_that_all_programs_read_alike() {
+        let request = |seed| FuzzRequest {
+            scenarios: vec!["mix".into()],
+            seed,
+            concurrency: 50,
+            cycles: 2_000,
+            duration: 60,
+        };
+        assert_eq!(seed(&request(Some(MAX_SEED))), Ok(MAX_SEED));
+        let refused = seed(&request(Some(MAX_SEED + 1))).expect_err("2^53");
+        assert!(refused.contains("below 2^53"), "{refused}");
+        assert!(seed(&request(None)).is_ok_and(|any| any <= MAX_SEED));
+    }
 
     #[test]
     fn the_printed_call_repeats_a_run_of_the_node_against_itself() {

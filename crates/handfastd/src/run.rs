@@ -6,13 +6,14 @@
 //! socket file and log.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use handfast_cli::add_config_file;
 use handfast_cli::output::{keep_files_private, print_error};
 use handfast_cli::signals::{Signals, Wish};
 use handfast_cli::usage::Options;
 use handfast_node::{ExitReason, Node, NodeConfig, NodeHandle};
-use handfast_rpc::{Listeners, RpcConfig, Server};
+use handfast_rpc::{Controls, Listeners, RpcConfig, Server};
 
 use crate::logging::Log;
 use crate::own_fuzzer::OwnFuzzer;
@@ -59,14 +60,17 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
     let opened = log
         .add_file(&log_file)
         .map_err(|error| format!("cannot write the log {}: {error}", log_file.display()));
-    handfast_rpc::control_log(log.clone());
-    handfast_rpc::control_fuzzer(OwnFuzzer::new(
+    let fuzzer = OwnFuzzer::new(
         node.clone(),
         place.network.clone(),
         &peers_at,
         place.rpc_socket.clone(),
         settings.handshake_timeout,
-    ));
+    );
+    let controls = Controls {
+        log: Some(Arc::new(log.clone())),
+        fuzzer: Some(Arc::new(fuzzer)),
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         network = place.network.name(),
@@ -75,7 +79,7 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
         "Handfast starts"
     );
     let server = opened.and_then(|()| {
-        Server::start_on(listeners, node.clone()).map_err(|error| error.to_string())
+        Server::start(listeners, node.clone(), controls).map_err(|error| error.to_string())
     });
     let server = match server {
         Ok(server) => server,

@@ -1,19 +1,17 @@
-//! `bans.dat`: the operator's bans, saved.
+//! `bans.dat`: the form of the operator's bans on disk.
 
-use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use handfast_disk::state_file;
+use handfast_disk::{Form, state_file};
 use handfast_proto::bans::{Ban, BanTarget, Subnet};
 use serde::{Deserialize, Serialize};
 
-/// Raised when [`Saved`] changes its meaning.
-const VERSION: u32 = 2;
-/// That of [`SavedSubnet`].
-const SUBNETS: u32 = 1;
+/// All bans.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedBans(Vec<Saved>);
 
-/// One [`Ban`] as it is on disk.
+/// One [`Ban`].
 #[derive(Debug, Serialize, Deserialize)]
 struct Saved {
     /// As `listbanned` shows it.
@@ -22,7 +20,10 @@ struct Saved {
     until: i64,
 }
 
-/// The same as it was before anything but IP could be banned.
+/// Version of a list of [`SavedSubnet`].
+const SUBNETS: u32 = 1;
+
+/// One ban of the time before anything but IP could be banned.
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedSubnet {
     network: IpAddr,
@@ -31,33 +32,28 @@ struct SavedSubnet {
     until: i64,
 }
 
-/// Where the bans of `datadir` are.
-pub(crate) fn path(datadir: &Path) -> PathBuf {
-    datadir.join("bans.dat")
-}
+impl Form for SavedBans {
+    type State = Vec<Ban>;
+    const FILE: &'static str = "bans.dat";
+    const VERSION: u32 = 2;
+    const LOSS: &'static str = "no ban of setban is in force; set them again, or stop the node \
+                                and put an intact copy of the file in its place";
 
-/// The saved bans; none when there is no file or a damaged one.
-///
-/// # Errors
-/// The system's, when the file is there and cannot be read.
-pub(crate) fn load(datadir: &Path) -> io::Result<Vec<Ban>> {
-    if let Ok(saved) = state_file::read::<Vec<SavedSubnet>>(&path(datadir), SUBNETS) {
-        return Ok(saved.into_iter().filter_map(from_subnet).collect());
+    fn of(bans: &Vec<Ban>) -> Self {
+        Self(bans.iter().map(to_saved).collect())
     }
-    let saved: Vec<Saved> = state_file::load(&path(datadir), VERSION)?.unwrap_or_default();
-    Ok(saved.into_iter().filter_map(from_saved).collect())
+
+    fn state(self) -> Vec<Ban> {
+        self.0.into_iter().filter_map(from_saved).collect()
+    }
+
+    fn state_of_earlier(file: &Path) -> Option<Vec<Ban>> {
+        let saved: Vec<SavedSubnet> = state_file::read(file, SUBNETS).ok()?;
+        Some(saved.into_iter().filter_map(from_subnet).collect())
+    }
 }
 
-/// Saves the bans.
-///
-/// # Errors
-/// The system's; the old file is intact then.
-pub(crate) fn save(datadir: &Path, bans: impl Iterator<Item = Ban>) -> io::Result<()> {
-    let saved: Vec<Saved> = bans.map(to_saved).collect();
-    state_file::save(&path(datadir), VERSION, &saved)
-}
-
-fn to_saved(ban: Ban) -> Saved {
+fn to_saved(ban: &Ban) -> Saved {
     Saved {
         target: ban.target.to_string(),
         created: ban.created,
@@ -85,12 +81,15 @@ fn from_subnet(saved: SavedSubnet) -> Option<Ban> {
 
 #[cfg(test)]
 mod tests {
+    use handfast_disk::StateFile;
+
     use super::*;
 
     #[test]
     fn bans_come_back_as_they_were_saved() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        assert_eq!(load(dir.path()).expect("no file is no error"), []);
+        let file = StateFile::<SavedBans>::of_directory(dir.path());
+        assert_eq!(file.load().expect("no file is no error"), []);
         let ban = |target: &str, until| Ban {
             target: target.parse().expect("an address"),
             created: 1_700_000_000,
@@ -106,23 +105,7 @@ mod tests {
                 1_800_000_000,
             ),
         ];
-        save(dir.path(), bans.into_iter()).expect("writable");
-        assert_eq!(load(dir.path()).expect("readable"), bans);
-    }
-    #[test]
-    fn bans_that_an_earlier_version_saved_are_read() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let saved = vec![SavedSubnet {
-            network: [198, 51, 100, 0].into(),
-            prefix: 24,
-            created: 1_700_000_000,
-            until: i64::MAX,
-        }];
-        state_file::save(&path(dir.path()), SUBNETS, &saved).expect("writable");
-        let bans = load(dir.path()).expect("readable");
-        assert_eq!(bans.len(), 1);
-        assert_eq!(bans[0].target.to_string(), "198.51.100.0/24");
-        save(dir.path(), bans.clone().into_iter()).expect("writable");
-        assert_eq!(load(dir.path()).expect("readable"), bans);
+        file.save(|| bans.to_vec()).expect("writable");
+        assert_eq!(file.load().expect("readable"), bans);
     }
 }

@@ -6,25 +6,28 @@ use std::time::Duration;
 
 use bitcoin::ScriptBuf;
 use bitcoin::pow::Work;
+use handfast_proto::{peer_table, session};
 use handfast_wire::Network;
 
 use crate::indexed::IndexName;
 use crate::scheduling::net_arbiters;
 
 /// Inbound connections at most. Core: 125 in all, of which 10 are outbound.
-pub const DEFAULT_MAX_INBOUND: usize = 115;
+pub const DEFAULT_MAX_INBOUND: usize = peer_table::MAX_INBOUND;
 /// Automatic outbound connections. Core: 8 full relay and 2 block relay.
-pub const DEFAULT_MAX_OUTBOUND: usize = 10;
+pub const DEFAULT_MAX_OUTBOUND: usize = peer_table::MAX_OUTBOUND;
 /// Inbound connections whose handshake is not complete; they come on top of `max_inbound`.
 /// A burst of as many at one moment is served without anybody being pushed out; silent,
 /// they cost 3 MB together.
 pub const DEFAULT_MAX_HANDSHAKES: usize = 512;
 /// Time from connected to handshake complete. Core `DEFAULT_PEER_CONNECT_TIMEOUT`.
-pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = session::HANDSHAKE_TIMEOUT;
 /// Time for a dial. Core `DEFAULT_CONNECT_TIMEOUT` (5 s).
 pub const DEFAULT_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What our coinbases say when nobody says otherwise.
 pub const DEFAULT_TAG: &[u8] = b"/Handfast/";
+/// Threads of the miner at most: more than any machine has cores.
+pub const MAX_MINE_THREADS: usize = 1_024;
 /// Depth of the accept queue asked of the system (which may cap it).
 pub const DEFAULT_BACKLOG: u32 = 4096;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use handfast_chain::Event;
 use prometheus_client::metrics::histogram::Histogram;
 
-/// Upper ends of the buckets, seconds: from an empty block to one that fills a slow disk's
-/// caches.
-const BUCKETS: [f64; 10] = [
+/// Upper ends of the buckets of all metrics that are times, seconds: from an answer out of the
+/// snapshot, or an empty block, to a full block and one that fills a slow disk's caches.
+pub const TIMES: [f64; 10] = [
     0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0,
 ];
 
@@ -23,8 +23,8 @@ pub struct KernelTimes {
 impl Default for KernelTimes {
     fn default() -> Self {
         Self {
-            blocks: Histogram::new(BUCKETS),
-            headers: Histogram::new(BUCKETS),
+            blocks: Histogram::new(TIMES),
+            headers: Histogram::new(TIMES),
         }
     }
 }

@@ -56,6 +56,7 @@ mod shutdown;
 mod slots;
 mod snapshot;
 mod spill;
+mod state_files;
 mod stats;
 mod sync_log;
 mod sync_manager;
@@ -78,7 +79,7 @@ pub use handle::{
     FetchFailure, FindError, GenerateError, MiningFailure, NodeHandle, NotRegtest,
 };
 pub use indexed::IndexName;
-pub use kernel_times::KernelTimes;
+pub use kernel_times::{KernelTimes, TIMES};
 pub use node::{BoundNode, Node};
 pub use stats::{ByCommand, Totals, Traffic};
 
@@ -112,5 +113,7 @@ pub use handfast_proto::text;
 pub mod files {
     pub use handfast_disk::{Unreadable, check_place, quoted, read, read_text};
 }
+pub use handfast_wire::constants::WITNESS_COMMITMENT;
+pub use handfast_wire::limits;
 pub use handfast_wire::network::{BuriedDeployment, VersionBits};
 pub use handfast_wire::{Message, Network, RawBlock};

@@ -1,84 +1,75 @@
-//! `mining.dat`: what became of the blocks that were mined here, saved.
+//! `mining.dat`: the form, on disk, of what became of the blocks that were mined here.
 
-use std::io;
-use std::path::{Path, PathBuf};
-
-use handfast_disk::state_file;
+use handfast_disk::Form;
 use handfast_proto::mining::Totals;
 use serde::{Deserialize, Serialize};
 
-/// Raised when [`Saved`] changes its meaning.
-const VERSION: u32 = 1;
-
-/// [`Totals`] as they are on disk.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Saved {
+/// [`Totals`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedTotals {
     found: u64,
     generated: u64,
     stale: u64,
     refused: u64,
 }
 
-/// Where the counts of `datadir` are.
-pub(crate) fn path(datadir: &Path) -> PathBuf {
-    datadir.join("mining.dat")
-}
+impl Form for SavedTotals {
+    type State = Totals;
+    const FILE: &'static str = "mining.dat";
+    const VERSION: u32 = 1;
+    const LOSS: &'static str = "blocks that are mined here are counted from zero; to have the \
+                                old counts, stop the node and put an intact copy of the file in \
+                                its place";
 
-/// The saved counts; zero when there is no file or a damaged one.
-///
-/// # Errors
-/// The system's, when the file is there and cannot be read.
-pub(crate) fn load(datadir: &Path) -> io::Result<Totals> {
-    let saved: Saved = state_file::load(&path(datadir), VERSION)?.unwrap_or_default();
-    let Saved {
-        found,
-        generated,
-        stale,
-        refused,
-    } = saved;
-    Ok(Totals {
-        found,
-        generated,
-        stale,
-        refused,
-    })
-}
+    fn of(totals: &Totals) -> Self {
+        let Totals {
+            found,
+            generated,
+            stale,
+            refused,
+        } = *totals;
+        Self {
+            found,
+            generated,
+            stale,
+            refused,
+        }
+    }
 
-/// Saves the counts.
-///
-/// # Errors
-/// The system's; the old file is intact then.
-pub(crate) fn save(datadir: &Path, totals: Totals) -> io::Result<()> {
-    let Totals {
-        found,
-        generated,
-        stale,
-        refused,
-    } = totals;
-    let saved = Saved {
-        found,
-        generated,
-        stale,
-        refused,
-    };
-    state_file::save(&path(datadir), VERSION, &saved)
+    fn state(self) -> Totals {
+        let Self {
+            found,
+            generated,
+            stale,
+            refused,
+        } = self;
+        Totals {
+            found,
+            generated,
+            stale,
+            refused,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use handfast_disk::StateFile;
+
     use super::*;
 
     #[test]
     fn counts_are_loaded_as_they_were_saved_and_begin_at_zero() {
         let dir = tempfile::tempdir().expect("a directory");
-        assert_eq!(load(dir.path()).expect("no file"), Totals::default());
+        let file = StateFile::<SavedTotals>::of_directory(dir.path());
+        assert_eq!(file.load().expect("no file"), Totals::default());
         let totals = Totals {
             found: 1,
             generated: 2,
             stale: 3,
             refused: 4,
         };
-        save(dir.path(), totals).expect("it can be written");
-        assert_eq!(load(dir.path()).expect("it can be read"), totals);
+        file.save(|| totals).expect("it can be written");
+        assert_eq!(file.load().expect("it can be read"), totals);
     }
 }

@@ -2,10 +2,7 @@
 
 pub(crate) mod messages;
 
-use std::cell::Cell;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +27,7 @@ use crate::shared::{self, Shared};
 use crate::slots::{Limits, Slots};
 use crate::view::{ExitReason, Phase};
 use crate::wiring::{self, Blueprint, Running};
-use crate::{descriptors, indexer, listener, peers_file, shutdown};
+use crate::{descriptors, indexer, listener, shutdown};
 
 /// How often the size of the block files is looked at, when the tip moved.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(30);
@@ -47,8 +44,6 @@ pub struct Node {
     why: Option<ExitReason>,
     /// The tip's height when the disk was last looked at.
     measured_at: u64,
-    /// Hash of the rows that were saved last.
-    saved_as: Rc<Cell<u64>>,
 }
 
 #[derive(Debug)]
@@ -196,7 +191,6 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         state: State::Opening(blueprint, arbiters),
         why: None,
         measured_at: 0,
-        saved_as: Rc::default(),
     });
     NodeHandle { shared, links }
 }
@@ -242,18 +236,12 @@ impl Node {
             return;
         };
         let (peers, shared) = (running.peers.clone(), self.shared.clone());
-        let saved_as = self.saved_as.clone();
         ctx.spawn(wrap_future(async move {
             let Ok(rows) = ask(&peers, AddressRows).await else {
                 return;
             };
-            let mut hasher = DefaultHasher::new();
-            rows.hash(&mut hasher);
-            if saved_as.replace(hasher.finish()) == hasher.finish() {
-                return;
-            }
-            let saved =
-                tokio::task::spawn_blocking(move || peers_file::save(&shared.datadir, &rows)).await;
+            let save = move || shared.state.addresses.save(|| rows);
+            let saved = tokio::task::spawn_blocking(save).await;
             if let Ok(Err(error)) = saved {
                 tracing::warn!(%error, "cannot save peers.dat; trying again later");
             }

@@ -8,16 +8,14 @@ use actix::Addr;
 use actix::dev::channel::{AddressReceiver, channel};
 use bitcoin::block::Header;
 use handfast_chain::{Chain, ChainOptions, Event, InitialChain, OpenError, Replay};
+use handfast_disk::{Form, StateFile};
 use handfast_proto::bans::BanList;
 use handfast_proto::headers::HeaderTree;
 
-use crate::bans_file;
 use crate::config::NodeConfig;
 use crate::kernel_events::{Report, report};
-use crate::mining_file;
 use crate::node::messages::{ActorDied, Open, Opened};
 use crate::peer_manager::PeerManager;
-use crate::peers_file;
 use crate::post::{post, post_to};
 use crate::shared::Shared;
 use crate::sync_manager::SyncManager;
@@ -92,18 +90,9 @@ pub(crate) fn open(
         };
         let open = || {
             Chain::open_batched(options, on_events).and_then(|(chain, initial)| {
-                let addresses = peers_file::load(&datadir).map_err(|source| OpenError::Io {
-                    path: datadir.join("peers.dat"),
-                    source,
-                })?;
-                let bans = bans_file::load(&datadir).map_err(|source| OpenError::Io {
-                    path: bans_file::path(&datadir),
-                    source,
-                })?;
-                let mined = mining_file::load(&datadir).map_err(|source| OpenError::Io {
-                    path: mining_file::path(&datadir),
-                    source,
-                })?;
+                let addresses = load(&shared.state.addresses)?;
+                let bans = load(&shared.state.bans)?;
+                let mined = load(&shared.state.mined)?;
                 shared.measure_disk();
                 // Opened once in the life of a node.
                 let _ = shared.progress.set(chain.progress());
@@ -134,6 +123,13 @@ pub(crate) fn open(
     if let Err(source) = thread {
         post_to(&node.opened, Opened(Err(OpenError::Io { path, source })));
     }
+}
+
+fn load<F: Form>(file: &StateFile<F>) -> Result<F::State, OpenError> {
+    file.load().map_err(|source| OpenError::Io {
+        path: file.path().to_owned(),
+        source,
+    })
 }
 
 /// What the start is at, for those who ask.

@@ -16,9 +16,9 @@ use handfast_proto::lifecycle::{Direction, DoneReason, Ending, Introduction, Rea
 use handfast_proto::text::{count, passed};
 use handfast_proto::time::earliest;
 
-/// Lines of a kind at `info` per minute.
-const PER_MINUTE: u32 = 20;
-const MINUTE: Duration = Duration::from_secs(60);
+/// Lines of a kind at `info` per minute, whatever the kind.
+pub(crate) const PER_MINUTE: u32 = 20;
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 /// Different errors of dials that are counted; the system has about a dozen.
 const MAX_ERRORS: usize = 16;
 

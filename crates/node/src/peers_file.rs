@@ -1,17 +1,16 @@
-//! `peers.dat`: the address book, saved.
+//! `peers.dat`: the form of the address book on disk.
 
-use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 
-use handfast_disk::state_file;
+use handfast_disk::Form;
 use handfast_proto::address_book::{Group, Row, Source};
 use serde::{Deserialize, Serialize};
 
-/// Raised when [`Saved`] changes its meaning.
-const VERSION: u32 = 1;
+/// All rows.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedAddresses(Vec<Saved>);
 
-/// One [`Row`] as it is on disk.
+/// One [`Row`].
 #[derive(Debug, Serialize, Deserialize)]
 struct Saved {
     addr: SocketAddr,
@@ -29,26 +28,20 @@ enum SavedGroup {
     V6([u8; 4]),
 }
 
-fn path(datadir: &Path) -> PathBuf {
-    datadir.join("peers.dat")
-}
+impl Form for SavedAddresses {
+    type State = Vec<Row>;
+    const FILE: &'static str = "peers.dat";
+    const VERSION: u32 = 1;
+    const LOSS: &'static str =
+        "seeds and peers are asked for addresses anew; nothing needs to be done";
 
-/// The saved rows; none when there is no file or a damaged one.
-///
-/// # Errors
-/// The system's, when the file is there and cannot be read.
-pub(crate) fn load(datadir: &Path) -> io::Result<Vec<Row>> {
-    let saved: Vec<Saved> = state_file::load(&path(datadir), VERSION)?.unwrap_or_default();
-    Ok(saved.into_iter().map(from_saved).collect())
-}
+    fn of(rows: &Vec<Row>) -> Self {
+        Self(rows.iter().map(to_saved).collect())
+    }
 
-/// Saves the rows.
-///
-/// # Errors
-/// The system's; the old file is intact then.
-pub(crate) fn save(datadir: &Path, rows: &[Row]) -> io::Result<()> {
-    let saved: Vec<Saved> = rows.iter().map(to_saved).collect();
-    state_file::save(&path(datadir), VERSION, &saved)
+    fn state(self) -> Vec<Row> {
+        self.0.into_iter().map(from_saved).collect()
+    }
 }
 
 fn to_saved(row: &Row) -> Saved {
@@ -85,12 +78,15 @@ fn from_saved(saved: Saved) -> Row {
 
 #[cfg(test)]
 mod tests {
+    use handfast_disk::StateFile;
+
     use super::*;
 
     #[test]
     fn the_address_book_comes_back_as_it_was_saved() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        assert_eq!(load(dir.path()).expect("no file is no error"), []);
+        let file = StateFile::<SavedAddresses>::of_directory(dir.path());
+        assert_eq!(file.load().expect("no file is no error"), []);
         let row = |addr: &str, source| Row {
             addr: addr.parse().expect("an address"),
             services: 9,
@@ -104,7 +100,7 @@ mod tests {
             row("198.51.100.1:18444", Source::Gossip(Group::V4([192, 0]))),
             row("[2001:db8::1]:1", Source::Gossip(Group::V6([1, 2, 3, 4]))),
         ];
-        save(dir.path(), &rows).expect("writable");
-        assert_eq!(load(dir.path()).expect("readable"), rows);
+        file.save(|| rows.to_vec()).expect("writable");
+        assert_eq!(file.load().expect("readable"), rows);
     }
 }

@@ -21,7 +21,6 @@ use handfast_wire::Network;
 use tokio::sync::watch;
 
 use crate::accept_queue::Overflows;
-use crate::bans_file;
 use crate::clock::Clock;
 use crate::config::MiningConfig;
 use crate::entrance::{Entrances, PEERS};
@@ -29,9 +28,9 @@ use crate::event_counts::EventCounters;
 use crate::half_open::HalfOpen;
 use crate::indexed::{IndexName, Indexed};
 use crate::kernel_times::KernelTimes;
-use crate::mining_file;
 use crate::node::messages::ToNode;
 use crate::slots::Slots;
+use crate::state_files::StateFiles;
 use crate::stats::TotalCounters;
 use crate::view::{ChainView, ExitReason, Intake, ListenerInfo, LocalAddress, NetworkInfo, Phase};
 
@@ -43,6 +42,7 @@ const LOADING: &str = "Loading block index…";
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) datadir: PathBuf,
+    pub(crate) state: StateFiles,
     pub(crate) user_agent: String,
     pub(crate) listen: Vec<SocketAddr>,
     /// Where peers can reach us, published by PeerManager.
@@ -78,11 +78,6 @@ pub(crate) struct Shared {
     pub(crate) outlook: ArcSwap<Outlook>,
     /// The operator's bans, published by PeerManager.
     pub(crate) bans: Arc<ArcSwap<BanList>>,
-    /// What became of blocks of ours, as it is on disk. Held while it is written.
-    saved_mined: Mutex<Totals>,
-    /// As they are on disk. Held while they are written, so that of two who save at the
-    /// same time the later one writes what is newest.
-    saved_bans: Mutex<BanList>,
     /// Bytes of blocks and undo data when last looked at.
     disk: AtomicU64,
 }
@@ -143,6 +138,7 @@ impl Shared {
         };
         Self {
             clock: birth.clock,
+            state: StateFiles::of_directory(&birth.datadir),
             datadir: birth.datadir,
             user_agent: birth.user_agent,
             listen: birth.listen,
@@ -167,8 +163,6 @@ impl Shared {
             overflows: Overflows::read(),
             outlook: ArcSwap::default(),
             bans: Arc::default(),
-            saved_bans: Mutex::default(),
-            saved_mined: Mutex::default(),
             disk: AtomicU64::new(0),
         }
     }
@@ -266,19 +260,11 @@ impl Shared {
 
     /// The bans that were found on disk: in force from now on.
     pub(crate) fn bans_loaded(&self, bans: &BanList) {
-        *self
-            .saved_bans
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = bans.clone();
         self.bans.store(Arc::new(bans.clone()));
     }
 
     /// What became of blocks of ours in the runs before this one.
     pub(crate) fn mined_before(&self, totals: Totals) {
-        *self
-            .saved_mined
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = totals;
         self.mining.rcu(|state| MiningState {
             found: totals.found,
             generated: totals.generated,
@@ -294,16 +280,7 @@ impl Shared {
     /// # Errors
     /// The system's; it is tried again later, and when the node stops.
     pub(crate) fn save_mined(&self) -> io::Result<()> {
-        let mut saved = self
-            .saved_mined
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let totals = self.mining.load().totals();
-        if *saved != totals {
-            mining_file::save(&self.datadir, totals)?;
-            *saved = totals;
-        }
-        Ok(())
+        self.state.mined.save(|| self.mining.load().totals())
     }
 
     /// Saves the bans, if they changed since they were saved last. Blocks on the disk: not
@@ -312,16 +289,8 @@ impl Shared {
     /// # Errors
     /// The system's; it is tried again with the next change, and when the node stops.
     pub(crate) fn save_bans(&self) -> io::Result<()> {
-        let mut saved = self
-            .saved_bans
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let bans = self.bans.load_full();
-        if *saved != *bans {
-            bans_file::save(&self.datadir, bans.rows(self.clock.now()))?;
-            *saved = BanList::clone(&bans);
-        }
-        Ok(())
+        let bans = || self.bans.load().rows(self.clock.now()).collect();
+        self.state.bans.save(bans)
     }
 
     /// Looks at the block files. Blocks on the disk: not for an arbiter.

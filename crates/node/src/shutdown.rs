@@ -2,6 +2,7 @@
 //! each phase is over when it is proven to be. See [`crate::manual::shutdown`].
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ use crate::audit::Handled;
 use crate::connector::messages::StopIntake;
 use crate::miner::messages::StopMiner;
 use crate::peer_manager::messages::{Drain, StopPeers};
-use crate::peers_file;
 use crate::post::ask;
 use crate::shared::Shared;
 use crate::sync_manager::messages::StopSync;
@@ -116,27 +116,14 @@ pub(crate) async fn run(
         None => failures.push("the kernel did not close in time".into()),
     }
     if let Some(rows) = rows {
-        let datadir = shared.datadir.clone();
-        let saved = phase(
-            "state",
-            FILES,
-            off_thread(move || peers_file::save(&datadir, &rows)),
-        )
-        .await;
-        if let Some(Ok(Err(error))) = saved {
-            failures.push(format!("cannot save peers.dat: {error}"));
-        }
+        let addresses = shared.clone();
+        let work = move || addresses.state.addresses.save(|| rows);
+        failures.extend(save("state", "peers.dat", work).await);
     }
     let mined = shared.clone();
-    let saved = phase("mined", FILES, off_thread(move || mined.save_mined())).await;
-    if let Some(Ok(Err(error))) = saved {
-        failures.push(format!("cannot save mining.dat: {error}"));
-    }
+    failures.extend(save("mined", "mining.dat", move || mined.save_mined()).await);
     let bans = shared.clone();
-    let saved = phase("bans", FILES, off_thread(move || bans.save_bans())).await;
-    if let Some(Ok(Err(error))) = saved {
-        failures.push(format!("cannot save bans.dat: {error}"));
-    }
+    failures.extend(save("bans", "bans.dat", move || bans.save_bans()).await);
     match phase("threads", THREADS, off_thread(move || arbiters.join())).await {
         Some(Ok(panicked)) if panicked.is_empty() => {}
         late => failures.push(format!("threads did not end as they should: {late:?}")),
@@ -145,6 +132,19 @@ pub(crate) async fn run(
         Ok(())
     } else {
         Err(failures.join("; "))
+    }
+}
+
+/// One state file, in a phase of its own; the failure, in one line.
+async fn save(
+    name: &'static str,
+    file: &str,
+    work: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Option<String> {
+    match phase(name, FILES, off_thread(work)).await? {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("cannot save {file}: {error}")),
+        Err(panicked) => Some(format!("cannot save {file}: {panicked}")),
     }
 }
 

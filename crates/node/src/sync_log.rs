@@ -13,9 +13,8 @@ use handfast_proto::lifecycle::ConnId;
 use handfast_proto::sync::{SourceChange, SyncManager as Machine};
 use handfast_proto::text::count;
 
-/// Lines of a kind per minute.
-const PER_MINUTE: u32 = 20;
-const MINUTE: Duration = Duration::from_secs(60);
+use crate::peer_log::{MINUTE, PER_MINUTE};
+
 /// Headers without their blocks with which a node still follows its chain.
 const NEW_BLOCKS: u32 = 3;
 

@@ -27,6 +27,7 @@ use std::time::Duration;
 use bitcoin::hashes::siphash24;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::Address;
+pub use handfast_wire::constants::{PONG_ABOVE_VERSION, PROTOCOL_VERSION};
 use handfast_wire::message::{Message, Version};
 
 use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
@@ -34,12 +35,8 @@ use crate::random::Random;
 use crate::session::SessionConfig;
 use crate::time::Now;
 
-/// The protocol version that we speak: everything up to BIP155 and BIP339.
-pub const PROTOCOL_VERSION: i32 = 70_016;
 /// The oldest version that we speak to. Core `MIN_PEER_PROTO_VERSION`.
 pub const MIN_PEER_VERSION: i32 = 31_800;
-/// Versions above this answer `ping` with `pong` (BIP31). Core `BIP0031_VERSION`.
-pub const PONG_ABOVE_VERSION: i32 = 60_000;
 /// First version that knows `sendheaders` (BIP130). Core `SENDHEADERS_VERSION`.
 pub const SENDHEADERS_VERSION: i32 = 70_012;
 /// First version to which `sendaddrv2` is sent; BIP155 names none, but software

@@ -1,9 +1,7 @@
 //! The fuzzer of this process, as RPC uses it: this node is its target.
 //!
-//! There is one node per process, and one run at a time. The program registers the fuzzer with
-//! [`control_fuzzer`]; without one the methods answer that there is none.
-
-use std::sync::OnceLock;
+//! One run at a time. The program that has a fuzzer gives it to the server
+//! ([`Controls`](crate::Controls)); without one the methods answer that there is none.
 
 use serde_json::Value;
 
@@ -27,7 +25,7 @@ pub trait FuzzControl: Send + Sync {
     /// Starts a run.
     ///
     /// # Errors
-    /// A run is going on already, or an option is unknown.
+    /// A run is going on already, or an option is unknown or out of range.
     fn start(&self, request: &FuzzRequest) -> Result<(), String>;
 
     /// The progress of the run, or the result of the last one.
@@ -39,15 +37,4 @@ pub trait FuzzControl: Send + Sync {
 
     /// Ends the run early. False: there is none.
     fn stop(&self) -> bool;
-}
-
-static REGISTERED: OnceLock<Box<dyn FuzzControl>> = OnceLock::new();
-
-/// Registers the fuzzer. Only the first one counts.
-pub fn control_fuzzer(fuzzer: impl FuzzControl + 'static) {
-    let _ = REGISTERED.set(Box::new(fuzzer));
-}
-
-pub(crate) fn registered() -> Option<&'static dyn FuzzControl> {
-    REGISTERED.get().map(AsRef::as_ref)
 }

@@ -10,6 +10,7 @@
 
 mod address_group;
 mod auth;
+mod controls;
 mod descriptor;
 mod fuzz_control;
 pub mod jsonrpc;
@@ -23,8 +24,9 @@ mod server;
 mod sockets;
 
 pub use auth::{AccessRules, COOKIE_USER, RpcUser, UserError, Whitelist, WhitelistError};
-pub use fuzz_control::{FuzzControl, FuzzRequest, control_fuzzer};
-pub use log_control::{LogControl, control_log};
+pub use controls::Controls;
+pub use fuzz_control::{FuzzControl, FuzzRequest};
+pub use log_control::LogControl;
 pub use payout::address_script;
 pub use server::Server;
 pub use sockets::{DEFAULT_MAX_CALLS, Listeners, MAX_SOCKET_PATH, RpcConfig, RpcError};

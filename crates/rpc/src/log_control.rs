@@ -1,12 +1,11 @@
 //! The log levels of this process, as RPC changes them.
 //!
-//! There is one log per process, shared by all servers in it. Its owner registers it with
-//! [`control_log`]; this module computes the directives of its filter, and reads the current
-//! levels from `tracing`.
+//! The program that set up the log gives it to the server ([`Controls`](crate::Controls)). This module
+//! computes the directives of its filter, and reads the current levels from `tracing`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::Level;
 
@@ -29,7 +28,7 @@ pub(crate) enum AdjustError {
     /// No category has this name. The text is Core's.
     #[error("unknown logging category {0}")]
     Unknown(String),
-    /// No log was registered.
+    /// The server was given no log.
     #[error("the log of this process cannot be changed: it was not set up by the program handfast")]
     NoLog,
     /// The filter could not be changed.
@@ -101,32 +100,48 @@ const OF_CORE: &[(&str, &[&str])] = &[
     ("zmq", &[]),
 ];
 
-struct Registered {
-    log: Box<dyn LogControl>,
+/// The log of a server, if it was given one.
+pub(crate) struct Log(Option<Given>);
+
+struct Given {
+    log: Arc<dyn LogControl>,
     /// Targets detailed at the start.
     at_start: BTreeMap<&'static str, bool>,
     /// Targets changed since.
     asked: Mutex<BTreeMap<&'static str, bool>>,
 }
 
-static REGISTERED: OnceLock<Registered> = OnceLock::new();
+impl Log {
+    /// To be called when it logs already: the targets detailed then are those of its start.
+    pub(crate) fn new(log: Option<Arc<dyn LogControl>>) -> Self {
+        Self(log.map(|log| {
+            Given {
+                log,
+                at_start: CATEGORIES
+                    .iter()
+                    .map(|category| (category.target, (category.is_detailed)()))
+                    .collect(),
+                asked: Mutex::default(),
+            }
+        }))
+    }
 
-/// Registers the log: from now on `logging` can change it, and `getrpcinfo` shows its file. To be
-/// called when it logs already; a second call changes nothing.
-pub fn control_log(log: impl LogControl + 'static) {
-    REGISTERED.get_or_init(|| Registered {
-        log: Box::new(log),
-        at_start: CATEGORIES
-            .iter()
-            .map(|category| (category.target, (category.is_detailed)()))
-            .collect(),
-        asked: Mutex::default(),
-    });
-}
+    /// The log file.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        self.0.as_ref()?.log.file()
+    }
 
-/// The log file.
-pub(crate) fn file() -> Option<PathBuf> {
-    REGISTERED.get()?.log.file()
+    /// Logs categories in detail or not, one change after another; changes nothing when one is
+    /// unknown.
+    pub(crate) fn adjust(&self, changes: &[(&str, bool)]) -> Result<(), AdjustError> {
+        let given = self.0.as_ref().ok_or(AdjustError::NoLog)?;
+        let mut asked = given.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = changed(&asked, changes)?;
+        let directives = directives(&given.at_start, &next);
+        given.log.adjust(&directives).map_err(AdjustError::Failed)?;
+        *asked = next;
+        Ok(())
+    }
 }
 
 /// Every category, Core's among them, sorted by name, and whether it is logged in detail.
@@ -140,26 +155,6 @@ pub(crate) fn categories() -> impl Iterator<Item = (&'static str, bool)> {
     });
     let all: BTreeMap<_, _> = own.chain(of_core).collect();
     all.into_iter()
-}
-
-/// Logs categories in detail or not, one change after another; changes nothing when one is
-/// unknown.
-pub(crate) fn adjust(changes: &[(&str, bool)]) -> Result<(), AdjustError> {
-    let registered = REGISTERED.get();
-    let asked = registered.map(|registered| &registered.asked);
-    let mut asked = match asked {
-        Some(asked) => asked.lock().unwrap_or_else(PoisonError::into_inner),
-        None => return Err(AdjustError::NoLog),
-    };
-    let next = changed(&asked, changes)?;
-    let registered = registered.ok_or(AdjustError::NoLog)?;
-    let directives = directives(&registered.at_start, &next);
-    registered
-        .log
-        .adjust(&directives)
-        .map_err(AdjustError::Failed)?;
-    *asked = next;
-    Ok(())
 }
 
 /// The requested levels after these changes.
@@ -277,6 +272,46 @@ mod tests {
                 "handfast_proto::session=debug",
                 "handfast_proto::sync=info",
             ]
+        );
+    }
+
+    #[derive(Default)]
+    struct Noted(Mutex<Vec<String>>);
+
+    impl LogControl for Noted {
+        fn file(&self) -> Option<PathBuf> {
+            Some("a/log".into())
+        }
+
+        fn adjust(&self, directives: &[String]) -> Result<(), String> {
+            match directives.iter().any(|one| one.contains("chain")) {
+                true => Err("full".into()),
+                false => {
+                    *self.0.lock().expect("nobody panics") = directives.to_vec();
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_changes_the_log_that_it_was_given_and_no_other() {
+        let noted = Arc::new(Noted::default());
+        let (log, none) = (Log::new(Some(noted.clone())), Log::new(None));
+        assert_eq!(log.file(), Some("a/log".into()));
+        assert_eq!(none.file(), None);
+        assert_eq!(none.adjust(&[("rpc", true)]), Err(AdjustError::NoLog));
+        log.adjust(&[("rpc", true)]).expect("it is known");
+        let said = || noted.0.lock().expect("nobody panics").clone();
+        assert_eq!(said(), ["handfast_rpc=debug"]);
+        let refused = log.adjust(&[("chain", true)]);
+        assert_eq!(refused, Err(AdjustError::Failed("full".into())));
+        // What was refused is not asked for again with the next change.
+        log.adjust(&[("node", true)]).expect("it is known");
+        assert!(
+            !said().iter().any(|one| one.contains("chain")),
+            "{:?}",
+            said()
         );
     }
 

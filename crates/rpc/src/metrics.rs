@@ -21,17 +21,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use handfast_node::NodeHandle;
+use handfast_node::{NodeHandle, TIMES};
 
 use crate::methods;
 
 /// The label of all unknown methods.
 pub(crate) const UNKNOWN: &str = "unknown";
-
-/// Upper ends of the buckets, seconds: from an answer out of the snapshot to a full block.
-const BUCKETS: [f64; 10] = [
-    0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0,
-];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MethodLabel {
@@ -104,7 +99,7 @@ impl Default for RpcMetrics {
             drop(refused.get_or_create(&why.label()));
         }
         Self {
-            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            seconds: Family::new_with_constructor(|| Histogram::new(TIMES)),
             calls: Family::default(),
             costs: methods::all()
                 .map(|method| method.name)

@@ -60,6 +60,7 @@ use handfast_node::NodeHandle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::auth::{Access, Cookie, Guesses};
+use crate::controls::Controls;
 use crate::methods::Methods;
 use crate::metrics::RpcMetrics;
 use crate::sockets::{Listeners, RpcConfig, RpcError};
@@ -104,9 +105,14 @@ struct Context {
 }
 
 impl Context {
-    fn new(config: &RpcConfig, cookie: &str, node: NodeHandle) -> io::Result<Self> {
+    fn new(
+        config: &RpcConfig,
+        cookie: &str,
+        node: NodeHandle,
+        controls: Controls,
+    ) -> io::Result<Self> {
         Ok(Self {
-            methods: Methods::new(node),
+            methods: Methods::new(node, controls),
             access: Arc::new(Access::new(config.access.clone(), cookie)),
             guesses: Arc::default(),
             quotas: Quotas::new(config),
@@ -310,27 +316,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds and starts; see [`Listeners::bind`] and [`Server::start_on`].
-    ///
-    /// # Errors
-    /// See [`RpcError`].
-    pub fn start(node: NodeHandle, config: RpcConfig) -> Result<Self, RpcError> {
-        Self::start_on(Listeners::bind(config)?, node)
-    }
-
     /// Writes the cookie, makes the Unix socket and starts to answer calls. Must be called on an
     /// actix system.
     ///
     /// # Errors
     /// See [`RpcError`].
-    pub fn start_on(listeners: Listeners, node: NodeHandle) -> Result<Self, RpcError> {
+    pub fn start(
+        listeners: Listeners,
+        node: NodeHandle,
+        controls: Controls,
+    ) -> Result<Self, RpcError> {
         let addresses = listeners.addresses();
         let Listeners { tcp, config } = listeners;
         let cookie = Cookie::write(&config.cookie).map_err(|source| RpcError::Cookie {
             path: config.cookie.clone(),
             source,
         })?;
-        let context = Context::new(&config, cookie.secret(), node).map_err(RpcError::Server)?;
+        let context = Context::new(&config, cookie.secret(), node, controls);
+        let context = context.map_err(RpcError::Server)?;
         let load = context.load.clone();
         let socket = config.socket.clone();
         let listeners = Listeners { tcp, config };

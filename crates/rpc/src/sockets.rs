@@ -254,10 +254,11 @@ impl Drop for SocketFile {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn config(dir: &Path) -> RpcConfig {
+    /// A socket and a cookie in this directory, and no port.
+    pub(crate) fn config(dir: &Path) -> RpcConfig {
         RpcConfig {
             listen: vec![],
             socket: Some(dir.join("node.sock")),
@@ -346,11 +347,7 @@ mod tests {
         let config = RpcConfig {
             listen: vec![addr],
             socket: None,
-            cookie: PathBuf::new(),
-            access: AccessRules::default(),
-            rest: false,
-            max_calls: DEFAULT_MAX_CALLS,
-            max_connections: 1_000,
+            ..config(Path::new("nowhere"))
         };
         let error = Listeners::bind(config).expect_err("occupied").to_string();
         assert!(

@@ -7,10 +7,12 @@
 //! * [`Codec`] turns a byte stream into [`Frame`]s, [`Transport`] messages into bytes.
 //! * [`Message`] is one message, [`Packet`] the same in bytes before a transport frames it.
 //! * [`Network`] knows what differs between the networks.
-//! * [`limits`] holds every bound that a remote could want to exceed.
+//! * [`limits`] holds every bound that a remote could want to exceed, [`constants`] what else the
+//!   protocol fixes by a number.
 
 mod checksum;
 mod compact_size;
+pub mod constants;
 mod error;
 pub mod frame;
 pub mod limits;

@@ -13,9 +13,7 @@ use bitcoin::{
 use handfast_wire::RawBlock;
 
 use super::joined;
-
-/// Blocks between halvings on regtest. Core `consensus.nSubsidyHalvingInterval`.
-const HALVING: u32 = 150;
+pub(super) use crate::generator::subsidy;
 
 /// How a block is changed under its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,10 +157,6 @@ fn mine(header: &mut Header) {
     while header.validate_pow(target).is_err() {
         header.nonce += 1;
     }
-}
-
-pub(super) fn subsidy(height: u32) -> Amount {
-    Amount::from_sat(Amount::from_int_btc(50).to_sat() >> (height / HALVING))
 }
 
 /// The label of the chain that all share: its coinbases can be computed from the height.

@@ -11,7 +11,7 @@ use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::transaction::Version as TxVersion;
 use bitcoin::{
     Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
-    TxMerkleNode, TxOut, Witness, WitnessMerkleNode,
+    TxMerkleNode, TxOut, Weight, Witness, WitnessMerkleNode,
 };
 
 use super::wallet::{Coin, FEE_PER_INPUT, Owner, Wallet};
@@ -21,10 +21,13 @@ use super::wallet::{Coin, FEE_PER_INPUT, Owner, Wallet};
 const SPACING: u32 = 600;
 /// Blocks between halvings on regtest. Core `consensus.nSubsidyHalvingInterval`.
 const HALVING: u32 = 150;
-/// Core `MAX_BLOCK_WEIGHT`.
-const MAX_WEIGHT: u64 = 4_000_000;
 /// Bytes in one output that nobody can spend.
 pub(super) const BULK_OUTPUT: usize = 9_000;
+
+/// What a block of regtest may pay besides fees.
+pub(crate) fn subsidy(height: u32) -> Amount {
+    Amount::from_sat(Amount::from_int_btc(50).to_sat() >> (height / HALVING))
+}
 
 /// Extends a chain from regtest's genesis block.
 pub(super) struct ChainBuilder {
@@ -204,7 +207,7 @@ impl ChainBuilder {
         commit_to_witnesses(&mut block);
         block.header.merkle_root = block.compute_merkle_root().expect("a block has a coinbase");
         assert!(
-            block.weight().to_wu() <= MAX_WEIGHT,
+            block.weight() <= Weight::MAX_BLOCK,
             "block {height} weighs {}",
             block.weight()
         );
@@ -227,7 +230,6 @@ impl ChainBuilder {
     fn coinbase(&self, height: u32, fees: Amount) -> Transaction {
         let label =
             PushBytesBuf::try_from(self.label.as_bytes().to_vec()).expect("a label is short");
-        let subsidy = Amount::from_sat(Amount::from_int_btc(50).to_sat() >> (height / HALVING));
         Transaction {
             version: TxVersion::ONE,
             lock_time: LockTime::ZERO,
@@ -242,7 +244,7 @@ impl ChainBuilder {
                 witness: Witness::from_slice(&[[0; 32]]),
             }],
             output: std::iter::once(TxOut {
-                value: subsidy + fees,
+                value: subsidy(height) + fees,
                 script_pubkey: self.wallet.script(Owner::MINER).clone(),
             })
             .chain(std::iter::repeat_n(bulk_output(), self.padding))

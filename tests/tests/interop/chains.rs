@@ -26,6 +26,33 @@ pub(crate) fn loaded(network: &Network, file: &Path, tip: BlockHash) -> Node {
     node
 }
 
+/// The chain of the `OP_TRUE` signet, 14,000 blocks.
+pub(crate) struct Signet {
+    pub(crate) network: Network,
+    pub(crate) blocks: Vec<RawBlock>,
+    file: PathBuf,
+}
+
+impl Signet {
+    /// `None`: its file is not on this machine.
+    pub(crate) fn find() -> Option<Self> {
+        Some(Self {
+            network: op_true_signet(),
+            file: absolute(data::find("signet_optrue_blocks_1_14000.dat")?),
+            blocks: data::signet_blocks()?,
+        })
+    }
+
+    pub(crate) fn tip(&self) -> BlockHash {
+        self.blocks.last().expect("14,000 blocks").hash
+    }
+
+    /// A `bitcoind` that has it.
+    pub(crate) fn in_bitcoind(&self) -> Node {
+        loaded(&self.network, &self.file, self.tip())
+    }
+}
+
 /// bitcoind → handfast → handfast, and handfast → bitcoind.
 fn goes_round(network: &Network, file: &Path, tip: BlockHash) {
     let source = loaded(network, file, tip);
@@ -60,15 +87,10 @@ fn mainnets_first_blocks_go_from_bitcoind_to_handfast_and_back() {
 
 #[test]
 fn fourteen_thousand_signet_blocks_go_from_bitcoind_to_handfast_and_back() {
-    let Some(file) = data::find("signet_optrue_blocks_1_14000.dat") else {
+    let Some(chain) = Signet::find() else {
         return;
     };
-    let tip = data::signet_blocks()
-        .expect("it was found")
-        .last()
-        .expect("14,000 blocks")
-        .hash;
-    goes_round(&op_true_signet(), &absolute(file), tip);
+    goes_round(&chain.network, &chain.file, chain.tip());
 }
 
 #[test]

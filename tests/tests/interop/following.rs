@@ -3,14 +3,14 @@
 use bitcoin::BlockHash;
 use handfast_tests::data;
 use handfast_tests::generator::empty_blocks;
-use handfast_tests::process::{Node, Setup, op_true_signet};
+use handfast_tests::process::{Node, Setup};
 use handfast_tests::scripted_peer::{Reaction, ScriptedPeer};
 use handfast_tests::served_chain::ServedChain;
 use handfast_tests::wait::wait_for;
 use handfast_wire::{Message, Network};
 use serde_json::json;
 
-use crate::chains::loaded;
+use crate::chains::Signet;
 
 /// Bitcoin Core announces nothing while its tip is older than a day, and the chains
 /// of the tests are years old.
@@ -64,28 +64,15 @@ fn a_block_that_bitcoind_mines_goes_through_handfast_to_another_bitcoind() {
 
 #[test]
 fn a_reorganization_of_ten_in_bitcoind_is_followed() {
-    let (Some(file), Some(fork)) = (
-        data::find("signet_optrue_blocks_1_14000.dat"),
-        data::signet_fork(),
-    ) else {
+    let (Some(chain), Some(fork)) = (Signet::find(), data::signet_fork()) else {
         return;
     };
-    let network = op_true_signet();
-    let old_tip = data::signet_blocks()
-        .expect("it was found")
-        .last()
-        .expect("14,000 blocks")
-        .hash;
-    let new_tip = fork.last().expect("12 blocks").hash;
-    let loader = loaded(
-        &network,
-        &file.canonicalize().expect("it was found"),
-        old_tip,
-    );
+    let (old_tip, new_tip) = (chain.tip(), fork.last().expect("12 blocks").hash);
+    let loader = chain.in_bitcoind();
     let setup = loader.setup().clone().arg(TALKATIVE);
     assert!(loader.stop().success());
     let core = setup.start();
-    let ours = Setup::handfast(network).connect(core.p2p()).start();
+    let ours = Setup::handfast(chain.network).connect(core.p2p()).start();
     ours.wait_for_tip(old_tip);
 
     core.submit(fork);
@@ -112,13 +99,13 @@ fn a_reorganization_of_ten_in_handfast_is_followed_by_bitcoind() {
 
 #[test]
 fn of_three_peers_one_falls_silent_and_one_leaves_and_bitcoind_serves_the_rest() {
-    let Some(file) = data::find("signet_optrue_blocks_1_14000.dat") else {
+    let Some(signet) = Signet::find() else {
         return;
     };
-    let network = op_true_signet();
-    let blocks = data::signet_blocks().expect("it was found");
-    let tip = blocks.last().expect("14,000 blocks").hash;
-    let core = loaded(&network, &file.canonicalize().expect("it was found"), tip);
+    let (core, tip) = (signet.in_bitcoind(), signet.tip());
+    let Signet {
+        network, blocks, ..
+    } = signet;
     let chain = ServedChain::new(&network, blocks);
     let after = |count: usize, then: Reaction| {
         move |message: &Message, seen: &handfast_tests::scripted_peer::Record, _: &_| match message
@@ -144,18 +131,11 @@ fn of_three_peers_one_falls_silent_and_one_leaves_and_bitcoind_serves_the_rest()
 
 #[test]
 fn bitcoind_vanishes_in_the_middle_and_another_takes_over() {
-    let Some(file) = data::find("signet_optrue_blocks_1_14000.dat") else {
+    let Some(chain) = Signet::find() else {
         return;
     };
-    let network = op_true_signet();
-    let tip = data::signet_blocks()
-        .expect("it was found")
-        .last()
-        .expect("14,000 blocks")
-        .hash;
-    let file = file.canonicalize().expect("it was found");
-    let (first, second) = (loaded(&network, &file, tip), loaded(&network, &file, tip));
-    let ours = Setup::handfast(network)
+    let (first, second, tip) = (chain.in_bitcoind(), chain.in_bitcoind(), chain.tip());
+    let ours = Setup::handfast(chain.network)
         .connect(first.p2p())
         .connect(second.p2p())
         .start();

@@ -1,25 +1,18 @@
 //! Handfast's end and return while a real peer goes on.
 
-use handfast_tests::data;
-use handfast_tests::process::{Setup, op_true_signet};
+use handfast_tests::process::Setup;
 use handfast_tests::wait::wait_for;
 use serde_json::json;
 
-use crate::chains::loaded;
+use crate::chains::Signet;
 
 #[test]
 fn killed_ten_times_while_bitcoind_serves_it_ends_at_the_right_tip() {
-    let Some(file) = data::find("signet_optrue_blocks_1_14000.dat") else {
+    let Some(chain) = Signet::find() else {
         return;
     };
-    let network = op_true_signet();
-    let tip = data::signet_blocks()
-        .expect("it was found")
-        .last()
-        .expect("14,000 blocks")
-        .hash;
-    let core = loaded(&network, &file.canonicalize().expect("it was found"), tip);
-    let setup = Setup::handfast(network).connect(core.p2p());
+    let (core, tip) = (chain.in_bitcoind(), chain.tip());
+    let setup = Setup::handfast(chain.network).connect(core.p2p());
     // Heights spread over the chain, the early ones too, in an order that neither
     // rises nor falls.
     for height in [1, 9_000, 300, 13_000, 4_000, 2, 12_000, 700, 7_000, 11_000] {
@@ -37,17 +30,11 @@ fn killed_ten_times_while_bitcoind_serves_it_ends_at_the_right_tip() {
 
 #[test]
 fn after_a_clean_stop_bitcoind_sends_no_block_again() {
-    let Some(file) = data::find("signet_optrue_blocks_1_14000.dat") else {
+    let Some(chain) = Signet::find() else {
         return;
     };
-    let network = op_true_signet();
-    let tip = data::signet_blocks()
-        .expect("it was found")
-        .last()
-        .expect("14,000 blocks")
-        .hash;
-    let core = loaded(&network, &file.canonicalize().expect("it was found"), tip);
-    let setup = Setup::handfast(network).connect(core.p2p());
+    let (core, tip) = (chain.in_bitcoind(), chain.tip());
+    let setup = Setup::handfast(chain.network).connect(core.p2p());
     let node = setup.start();
     node.wait_for_tip(tip);
     assert!(node.stop().success());

@@ -1,7 +1,7 @@
 //! The engine against targets of a few lines, over real TCP.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -110,6 +110,40 @@ fn an_honest_target_is_healthy_in_every_scenario() {
             });
         }
     });
+}
+
+/// Gives what comes to an honest target, and every byte of its answers in a packet of its own.
+fn one_byte_at_a_time(mut stream: TcpStream) {
+    let honest = TcpStream::connect(target(honest)).expect("it listens");
+    stream.set_nodelay(true).expect("a socket of TCP");
+    let (mut from, mut to) = (stream.try_clone().expect("a descriptor"), &honest);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Write);
+        });
+        for byte in BufReader::new(&honest).bytes().map_while(Result::ok) {
+            let _ = stream.write_all(&[byte]);
+        }
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    });
+}
+
+#[test]
+fn frames_that_arrive_byte_by_byte_are_understood() {
+    let total = run(plan(Scenario::Orderly, 3), target(one_byte_at_a_time)).total();
+    assert_eq!((total.ended, total.failures), (3, [].into()));
+}
+
+#[test]
+fn one_who_resets_behind_its_version_waits_for_no_answer() {
+    let silent = target(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let tally = run(plan(Scenario::VersionReset, 20), silent);
+    let total = tally.total();
+    assert_eq!((total.ended, total.failures), (20, [].into()));
+    assert_eq!(tally.handshakes(), 0);
 }
 
 #[test]

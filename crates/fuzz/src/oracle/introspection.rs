@@ -4,13 +4,10 @@ use std::fmt::Display;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use super::wait::Wait;
+use super::wait::{SHORT_TIMEOUT, Wait};
 
 /// Timeout of an answer, of a node under load.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same for a node that did not answer the last time, so that a run does not wait for it each
-/// time.
-const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Access to the target's own state: its RPC.
 pub trait Introspection {

@@ -27,6 +27,7 @@ use crate::scenario::Scenario;
 use crate::writer::{ConnectionRng, PeerParams};
 use follow::{Announce, Offer};
 use introspection::{RpcAnswers, RpcProbe};
+use wait::SHORT_TIMEOUT;
 
 /// Time for an honest peer to connect, and for a block to be followed.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,9 +42,6 @@ const READ_EVERY: Duration = Duration::from_millis(50);
 /// How many timeouts of an honest peer the target gets after a run to notice that all connections
 /// have ended.
 const SETTLES: u32 = 2;
-/// Timeout of a target that did not answer the last time, so that a run does not wait for it each
-/// time.
-const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A run limited by time takes at most so much longer: for connections to end, for the target to
 /// settle, and for the last check.

@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 /// Longest wait after the run was stopped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Timeout of a target that did not answer the last time, so that a run does not wait for it each
+/// time.
+pub(super) const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A wait in progress. It becomes shorter when the run is to stop: wait in small pieces, and
 /// check what is left.
 #[derive(Clone, Copy, Debug)]

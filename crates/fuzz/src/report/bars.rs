@@ -4,14 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::milliseconds;
-
-/// Of a plot, in pixels.
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 160.0;
-/// Margins for the axis labels.
-const LEFT: f64 = 64.0;
-const BOTTOM: f64 = 20.0;
-const TOP: f64 = 8.0;
+use super::plot::{BOTTOM, HEIGHT, LEFT, TOP, WIDTH};
 
 /// Bars of these counts, each up to its time; empty when there is nothing to show. Both axes are
 /// logarithmic, since few values are long.

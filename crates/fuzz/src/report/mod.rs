@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use time::UtcDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use crate::oracle::Health;
 use crate::run::Outcome;
 use crate::scenario::Scenario;
@@ -35,9 +38,15 @@ pub struct Report<'a> {
 impl Report<'_> {
     /// As JSON. Members are only ever added.
     #[must_use]
+    pub fn document(&self) -> serde_json::Value {
+        json::document(self)
+    }
+
+    /// [`Self::document`] as the text of a file.
+    #[must_use]
     pub fn json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(&json::document(self))
-            .expect("a JSON value can be written");
+        let mut text =
+            serde_json::to_string_pretty(&self.document()).expect("a JSON value can be written");
         text.push('\n');
         text
     }
@@ -109,20 +118,14 @@ pub fn in_words(connections: &BTreeMap<Scenario, u64>) -> String {
 const TOOL: &str = concat!("handfast ", env!("CARGO_PKG_VERSION"));
 
 /// Unix seconds as people and programs read them (RFC 3339, UTC).
+///
+/// What a clock says after the year 9999, which no date of RFC 3339 has, stays a number.
 fn utc(unix: u64) -> String {
-    let (days, second) = (unix / 86_400, unix % 86_400);
-    // Years from March on, so that the day that some have is their last (Hinnant,
-    // `civil_from_days`).
-    let day = days + 719_468;
-    let (era, of_era) = (day / 146_097, day % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let march = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * march + 2) / 5 + 1;
-    let month = if march < 10 { march + 3 } else { march - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}Z")
+    i64::try_from(unix)
+        .ok()
+        .and_then(|seconds| UtcDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|moment| moment.format(&Rfc3339).ok())
+        .unwrap_or_else(|| format!("{unix} s after 1970"))
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 /// Of a plot, in pixels.
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 160.0;
+pub(super) const WIDTH: f64 = 720.0;
+pub(super) const HEIGHT: f64 = 160.0;
 /// Margins for the axis labels.
-const LEFT: f64 = 64.0;
-const BOTTOM: f64 = 20.0;
-const TOP: f64 = 8.0;
+pub(super) const LEFT: f64 = 64.0;
+pub(super) const BOTTOM: f64 = 20.0;
+pub(super) const TOP: f64 = 8.0;
 
 /// One line of a plot.
 #[derive(Clone, Debug)]

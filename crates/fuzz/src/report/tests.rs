@@ -207,4 +207,8 @@ fn the_first_second_and_the_last_day_of_february_have_their_dates() {
     assert_eq!(utc(951_827_696), "2000-02-29T12:34:56Z");
     assert_eq!(utc(4_107_542_399), "2100-02-28T23:59:59Z");
     assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00Z");
+    assert_eq!(utc(253_402_300_799), "9999-12-31T23:59:59Z");
+    // A clock that is wrong is no reason to lose a report.
+    assert_eq!(utc(253_402_300_800), "253402300800 s after 1970");
+    assert_eq!(utc(u64::MAX), "18446744073709551615 s after 1970");
 }

@@ -3,10 +3,7 @@
 use handfast_wire::{Kind, Message};
 
 use super::machine::{Expect, ReceivedFrame, Stage};
-use crate::writer::{Memory, Writer};
-
-/// Where the nonce is in the payload of a `version`.
-const NONCE_AT: usize = 72;
+use crate::writer::{Memory, NONCE_AT, Writer};
 
 /// What a received frame has completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,6 +16,8 @@ pub(super) enum Moment {
     BeforeVerack,
     /// Only our `version` is sent; it stays a while, then resets.
     HalfOpen,
+    /// Our `version` is sent, and a reset right after it.
+    BehindVersion,
     /// Once settled, orderly; everything is sent in one write.
     Pipelined,
     /// Once settled, by a reset.
@@ -39,9 +41,11 @@ impl Leaving {
     pub(super) fn new(moment: Moment) -> Self {
         let handshake = match moment {
             Moment::Orderly | Moment::ResetWhenSettled | Moment::Together => Handshake::default(),
-            Moment::OnVerack | Moment::BeforeVerack | Moment::HalfOpen | Moment::Pipelined => {
-                Handshake::with_its_own_verack()
-            }
+            Moment::OnVerack
+            | Moment::BeforeVerack
+            | Moment::HalfOpen
+            | Moment::BehindVersion
+            | Moment::Pipelined => Handshake::with_its_own_verack(),
         };
         Self {
             moment,
@@ -62,6 +66,7 @@ impl Leaving {
                 writer.wake(stay);
                 self.waits = true;
             }
+            Moment::BehindVersion => writer.leave(Leave::Reset),
             Moment::OnVerack
             | Moment::BeforeVerack
             | Moment::ResetWhenSettled
@@ -88,8 +93,11 @@ impl Leaving {
                 self.waits = true;
                 writer.gather();
             }
-            (Moment::Pipelined | Moment::HalfOpen, Reached::Ready)
-            | (Moment::OnVerack | Moment::BeforeVerack | Moment::HalfOpen, Reached::Settled) => {}
+            (Moment::Pipelined | Moment::HalfOpen | Moment::BehindVersion, Reached::Ready)
+            | (
+                Moment::OnVerack | Moment::BeforeVerack | Moment::HalfOpen | Moment::BehindVersion,
+                Reached::Settled,
+            ) => {}
         }
     }
 }

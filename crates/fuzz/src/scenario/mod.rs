@@ -45,10 +45,14 @@ pub enum Scenario {
     PreVerack,
     /// Leaves its handshake incomplete.
     HalfOpen,
+    /// Resets right after its `version`.
+    VersionReset,
     /// Sends everything in one write.
     Pipelined,
     /// Disconnects by a reset.
     Reset,
+    /// Disconnects in an orderly way.
+    Orderly,
     /// Waits for all others, and disconnects with them.
     Barrier,
     /// Completes its handshake at the target's timeout.
@@ -121,12 +125,14 @@ pub struct UnknownScenario(pub String);
 
 impl Scenario {
     /// All scenarios, in the order in which they are listed.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::HandshakeDrop,
         Self::PreVerack,
         Self::HalfOpen,
+        Self::VersionReset,
         Self::Pipelined,
         Self::Reset,
+        Self::Orderly,
         Self::Barrier,
         Self::NegotiateTimeout,
         Self::DoubleVerack,
@@ -163,8 +169,10 @@ impl Scenario {
             Self::HandshakeDrop => "handshake-drop",
             Self::PreVerack => "pre-verack",
             Self::HalfOpen => "half-open",
+            Self::VersionReset => "version-reset",
             Self::Pipelined => "pipelined",
             Self::Reset => "reset",
+            Self::Orderly => "orderly",
             Self::Barrier => "barrier",
             Self::NegotiateTimeout => "negotiate-timeout",
             Self::DoubleVerack => "double-verack",
@@ -202,8 +210,10 @@ impl Scenario {
             Self::HandshakeDrop => include_str!("pages/handshake-drop.md"),
             Self::PreVerack => include_str!("pages/pre-verack.md"),
             Self::HalfOpen => include_str!("pages/half-open.md"),
+            Self::VersionReset => include_str!("pages/version-reset.md"),
             Self::Pipelined => include_str!("pages/pipelined.md"),
             Self::Reset => include_str!("pages/reset.md"),
+            Self::Orderly => include_str!("pages/orderly.md"),
             Self::Barrier => include_str!("pages/barrier.md"),
             Self::NegotiateTimeout => include_str!("pages/negotiate-timeout.md"),
             Self::DoubleVerack => include_str!("pages/double-verack.md"),
@@ -251,6 +261,7 @@ impl Scenario {
             self,
             Self::Pipelined
                 | Self::Reset
+                | Self::Orderly
                 | Self::Barrier
                 | Self::DoubleVerack
                 | Self::SelfConnect
@@ -283,7 +294,11 @@ impl Scenario {
             // Fast disconnects find races.
             Self::HandshakeDrop | Self::Pipelined | Self::Reset => 200,
             Self::PreVerack | Self::Burst | Self::DoubleVerack | Self::Barrier => 100,
-            Self::DoubleVersion | Self::Garbage | Self::SelfConnect => 50,
+            Self::DoubleVersion
+            | Self::Garbage
+            | Self::SelfConnect
+            | Self::VersionReset
+            | Self::Orderly => 50,
             Self::SyncThenDrop | Self::HalfOpen | Self::Oversize | Self::PingFlood => 20,
             Self::HighClaim | Self::Stall | Self::SlowLoris | Self::Silent => 10,
             Self::AddrFlood | Self::InvFlood | Self::GetDataFlood => 5,
@@ -310,10 +325,11 @@ impl Scenario {
             Self::HandshakeDrop => Box::new(Leaving::new(Moment::OnVerack)),
             Self::PreVerack => Box::new(Leaving::new(Moment::BeforeVerack)),
             Self::HalfOpen => Box::new(Leaving::new(Moment::HalfOpen)),
+            Self::VersionReset => Box::new(Leaving::new(Moment::BehindVersion)),
             Self::Pipelined => Box::new(Leaving::new(Moment::Pipelined)),
             Self::Reset => Box::new(Leaving::new(Moment::ResetWhenSettled)),
             Self::Barrier => Box::new(Leaving::new(Moment::Together)),
-            Self::Burst => Box::new(Leaving::new(Moment::Orderly)),
+            Self::Burst | Self::Orderly => Box::new(Leaving::new(Moment::Orderly)),
             Self::NegotiateTimeout => Box::new(AtTheDeadline::new()),
             Self::DoubleVerack => Box::new(Twisted::new(Twist::Verack)),
             Self::DoubleVersion => Box::new(Twisted::new(Twist::Version)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bitcoin::hex::FromHex;
 use clap::ArgMatches;
 use handfast_cli::{Hints, Place, network_called};
+use handfast_fuzz::oracle::ANSWER_TIMEOUT;
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::target::{Refusal, permit};
 use handfast_fuzz::terms::{MIX, is_minable, shares, unix_time};
@@ -25,8 +26,6 @@ pub(super) const CYCLES: u64 = 10_000;
 /// Default duration of a run, seconds: long enough for connections that wait for the target's
 /// handshake timeout, usually 60 s.
 pub(super) const DURATION: u64 = 90;
-/// Default timeout of an honest peer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest duration, seconds: a day.
 pub(super) const MAX_DURATION: u64 = 86_400;
 

@@ -83,7 +83,7 @@ impl Target {
             Wait::For(_) => {
                 let probe = json!({ "jsonrpc": "2.0", "id": 1, "method": "getblockcount" });
                 match self.one(&probe).await? {
-                    Err(failure) if failure.code == RpcFailure::IN_WARMUP => {
+                    Err(failure) if failure.is_warmup() => {
                         Err(format!("the node is still starting: {}", failure.message))
                     }
                     Ok(_) | Err(_) => Ok(()),

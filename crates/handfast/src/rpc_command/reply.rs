@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use handfast_api::code;
 use serde_json::Value;
 
 /// The result of a call, or its RPC error.
@@ -15,11 +16,15 @@ pub(super) struct RpcFailure {
 }
 
 impl RpcFailure {
-    /// The node is opening its chain, and did not execute the call. Core `RPC_IN_WARMUP`.
-    pub(super) const IN_WARMUP: i64 = -28;
+    /// The node is opening its chain, and did not execute the call.
+    pub(super) fn is_warmup(&self) -> bool {
+        self.code == i64::from(code::IN_WARMUP)
+    }
 
-    /// There is no such method. JSON-RPC 2.0.
-    pub(super) const METHOD_NOT_FOUND: i64 = -32_601;
+    /// There is no such method.
+    pub(super) fn is_unknown_method(&self) -> bool {
+        self.code == i64::from(code::METHOD_NOT_FOUND)
+    }
 
     /// As `bitcoin-cli`: the error code without its sign, modulo 256.
     pub(super) fn exit_code(&self) -> ExitCode {

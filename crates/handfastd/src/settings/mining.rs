@@ -6,18 +6,16 @@ use bitcoin::ScriptBuf;
 use handfast_cli::values::{bad, number};
 use handfast_cli::{Layers, SettingsError, keys};
 use handfast_node::Network;
-use handfast_node::config::{MiningConfig, default_mine_interval};
+use handfast_node::config::{MAX_MINE_THREADS, MiningConfig, default_mine_interval};
 use handfast_node::mining::{MAX_TAG, payout_for_anybody};
 
 use super::RunError;
 
-/// Most threads: more than any machine has cores.
-const MAX_THREADS: usize = 1_024;
 /// Longest interval between blocks, seconds.
 const MAX_INTERVAL: f64 = 86_400.0;
 
 pub(super) fn mining(layers: &Layers, network: &Network) -> Result<MiningConfig, RunError> {
-    let wanted = format!("a number of threads from 1 to {MAX_THREADS}");
+    let wanted = format!("a number of threads from 1 to {MAX_MINE_THREADS}");
     let wanted_interval = format!("a number of seconds from 0 to {MAX_INTERVAL}");
     let interval = number(
         layers,
@@ -27,7 +25,7 @@ pub(super) fn mining(layers: &Layers, network: &Network) -> Result<MiningConfig,
     )?;
     let config = MiningConfig {
         at_start: layers.flag(keys::MINE).is_some(),
-        threads: number(layers, keys::MINE_THREADS, 1..=MAX_THREADS, &wanted)?,
+        threads: number(layers, keys::MINE_THREADS, 1..=MAX_MINE_THREADS, &wanted)?,
         interval: interval.map_or_else(|| default_mine_interval(network), Duration::from_secs_f64),
         payout: address(layers, network)?,
         ..MiningConfig::new(network)

@@ -13,7 +13,7 @@
 //! | connections | | every slot is home, and none can be taken any more (L6) | 10 s |
 //! | managers | both assert that their tables are empty, and stop; `SyncManager` lets go of the kernel; the numbers of connections, `Add`s and `Done`s must add up and are logged (`every connection ended`) | both answered | 5 s |
 //! | kernel | validation is interrupted, databases are flushed and closed, then the journal is emptied; threads joined | the thread that does it is through | 600 s |
-//! | state | `peers.dat` | written and renamed | 10 s |
+//! | state, mined, bans | `peers.dat`, `mining.dat`, `bans.dat`, each one if it does not say so already | written and renamed | 10 s each |
 //! | threads | arbiters are stopped and joined, `core` last | joined | 5 s |
 //!
 //! A phase that is late is logged with its name, the shutdown goes on without it,

@@ -36,9 +36,11 @@ pub use pow::{
     PowError, PowParams, anti_dos_threshold, block_work, check_pow, next_work,
     permitted_difficulty_transition,
 };
+pub(crate) use rules::MAX_TIMEWARP;
 pub use rules::{HeaderFault, HeaderRules, MAX_FUTURE_BLOCK_TIME, is_too_new};
 pub use tips::{ChainTip, TipStatus};
 pub use tree::{Connected, HeaderTree, InsertError, Inserted};
+pub(crate) use version_bits::TOP_BITS;
 pub use version_bits::{DeploymentState, DeploymentStatus};
 
 #[cfg(test)]

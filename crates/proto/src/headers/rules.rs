@@ -17,7 +17,7 @@ use super::walk::MEDIAN_TIME_SPAN;
 pub const MAX_FUTURE_BLOCK_TIME: u32 = 2 * 60 * 60;
 /// Seconds by which the first block of a period may be older than its parent, where BIP94
 /// holds. Core `MAX_TIMEWARP`.
-const MAX_TIMEWARP: u32 = 600;
+pub(crate) const MAX_TIMEWARP: u32 = 600;
 
 /// Why a header is refused beside its parent. `Display` is Bitcoin Core's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

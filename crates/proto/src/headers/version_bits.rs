@@ -9,7 +9,7 @@ use super::entry::Entry;
 use super::tree::HeaderTree;
 
 /// The first three bits of a version that signals (BIP9).
-const TOP_BITS: u32 = 0x2000_0000;
+pub(crate) const TOP_BITS: u32 = 0x2000_0000;
 const TOP_MASK: u32 = 0xe000_0000;
 
 /// Where a deployment stands. Core `ThresholdState`.

@@ -25,7 +25,7 @@ mod template;
 mod vocabulary;
 
 pub use miner::{BACK_OFF, Miner, MinerConfig, PROGRESS_INTERVAL, REFRESH, Totals};
-pub use next_block::{MAX_TIME_AHEAD, NextBlock, payout_for_anybody};
+pub use next_block::{NextBlock, payout_for_anybody};
 pub use proposal::objection;
 pub use template::{MAX_TAG, Payout, Template};
 pub use vocabulary::{

@@ -4,16 +4,10 @@ use bitcoin::block::Version;
 use bitcoin::{Amount, BlockHash, CompactTarget, ScriptBuf, Target};
 use handfast_wire::Network;
 
-use crate::headers::{DeploymentStatus, Entry, HeaderTree, PowParams, next_work};
-
-/// Seconds that the first block of a difficulty period may be timed before its parent
-/// (BIP94). Core `MAX_TIMEWARP`.
-const MAX_TIMEWARP: u32 = 600;
-/// Seconds that a block may be timed ahead of the clock of those who judge it. Core
-/// `MAX_FUTURE_BLOCK_TIME`.
-pub const MAX_TIME_AHEAD: u32 = 2 * 60 * 60;
-/// A version that signals for nothing (BIP9). Core `VERSIONBITS_TOP_BITS`.
-const TOP_BITS: u32 = 0x2000_0000;
+use crate::headers::{
+    DeploymentStatus, Entry, HeaderTree, MAX_FUTURE_BLOCK_TIME, MAX_TIMEWARP, PowParams, TOP_BITS,
+    next_work,
+};
 
 /// The place of the next block and what its header must say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +78,7 @@ impl NextBlock {
     /// timed after the median of the eleven before it.
     #[must_use]
     pub fn is_too_far_ahead(&self, unix: u32) -> bool {
-        self.time > unix.saturating_add(MAX_TIME_AHEAD)
+        self.time > unix.saturating_add(MAX_FUTURE_BLOCK_TIME)
     }
 }
 

@@ -4,14 +4,12 @@
 //! Not consensus, and not complete: a block in which nothing is found may still break a rule.
 //! Nothing is concluded from these but what a miner is told who asks before he works.
 
-use bitcoin::Block;
+use bitcoin::{Block, Weight};
 use handfast_wire::Network;
 
 use super::next_block::NextBlock;
-use crate::headers::{HeaderTree, Status};
+use crate::headers::{HeaderTree, MAX_FUTURE_BLOCK_TIME, Status};
 
-/// Core `MAX_BLOCK_WEIGHT`.
-const MAX_WEIGHT: u64 = 4_000_000;
 /// Lengths of a coinbase's script, bytes.
 const COINBASE_SCRIPT: std::ops::RangeInclusive<usize> = 2..=100;
 
@@ -45,7 +43,7 @@ fn of_its_own(block: &Block) -> Option<&'static str> {
     if !block.check_merkle_root() {
         return Some("bad-txnmrklroot");
     }
-    if block.weight().to_wu() > MAX_WEIGHT {
+    if block.weight() > Weight::MAX_BLOCK {
         return Some("bad-blk-weight");
     }
     if !coinbase.is_coinbase() {
@@ -89,7 +87,7 @@ fn of_its_place(
     if network.pow().enforce_bip94 && time < next.min_time {
         return Some("time-timewarp-attack");
     }
-    if time > unix.saturating_add(super::MAX_TIME_AHEAD) {
+    if time > unix.saturating_add(MAX_FUTURE_BLOCK_TIME) {
         return Some("time-too-new");
     }
     let [bip34, ..] = network.buried_deployments();

@@ -12,6 +12,7 @@ use bitcoin::{
 };
 use bytes::Bytes;
 use handfast_wire::RawBlock;
+use handfast_wire::constants::WITNESS_COMMITMENT;
 
 use super::next_block::NextBlock;
 
@@ -21,8 +22,6 @@ pub const MAX_TAG: usize = 64;
 /// Bytes of the coinbase that are ours to change: four that tell miners with the same payout
 /// apart, so that they do not do the same work, and the extra nonce.
 const EXTRA_BYTES: usize = 4 + size_of::<u64>();
-/// What a script of BIP141 commits with begins so.
-const COMMITMENT: [u8; 4] = [0xaa, 0x21, 0xa9, 0xed];
 /// The value that a coinbase's witness reserves for the future (BIP141).
 const RESERVED: [u8; 32] = [0; 32];
 
@@ -168,7 +167,8 @@ fn commitment_script(transactions: &[Transaction]) -> ScriptBuf {
     let root = bitcoin::merkle_tree::calculate_root(leaves).expect("the coinbase's is there");
     let root = WitnessMerkleNode::from_raw_hash(root);
     let commitment = Block::compute_witness_commitment(&root, &RESERVED);
-    let mut push = PushBytesBuf::from(COMMITMENT);
+    let [_op_return, _push, mark @ ..] = WITNESS_COMMITMENT;
+    let mut push = PushBytesBuf::from(mark);
     push.extend_from_slice(commitment.as_byte_array())
         .expect("36 bytes can be pushed");
     ScriptBuf::new_op_return(push)

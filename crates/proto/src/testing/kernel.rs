@@ -8,14 +8,11 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use handfast_wire::RawBlock;
 
-use crate::headers::{HeaderTree, InsertError, Inserted, Status};
+use crate::headers::{HeaderTree, InsertError, Inserted, MAX_FUTURE_BLOCK_TIME, Status};
 use crate::lifecycle::ConnId;
 use crate::sync::{BlockOutcome, Change, Kept, KernelEvent, Reject, RejectKind};
 
 use super::chains::{Data, data_of};
-
-/// Seconds that a header's time may lie ahead of the clock. Core `MAX_FUTURE_BLOCK_TIME`.
-const MAX_FUTURE: u32 = 2 * 60 * 60;
 
 /// The kernel. See the module.
 #[derive(Clone, Debug)]
@@ -91,7 +88,7 @@ impl Kernel {
 
     fn is_from_the_future(&self, header: &Header) -> bool {
         self.unix
-            .is_some_and(|unix| header.time > unix.saturating_add(MAX_FUTURE))
+            .is_some_and(|unix| header.time > unix.saturating_add(MAX_FUTURE_BLOCK_TIME))
     }
 
     fn insert(&mut self, hash: BlockHash, header: Header) -> Result<Inserted, InsertError> {

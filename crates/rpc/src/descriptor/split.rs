@@ -2,17 +2,15 @@
 
 use bitcoin::{Address, Network};
 
+use crate::render::script::{MAX_MULTISIG_KEYS, MAX_PUSH};
 use crate::render::{address, hex, unhex};
 
 use super::key::{Key, KeyRules};
 
-/// Core `MAX_PUBKEYS_PER_MULTISIG`, and its limit inside of `tr()`.
-const MAX_KEYS: usize = 20;
+/// Most keys of a multisig inside of `tr()`. Core `MAX_PUBKEYS_PER_MULTI_A`.
 const MAX_KEYS_TAPROOT: usize = 999;
 /// Most keys of a multisig that is no script hash (policy).
 const MAX_BARE_KEYS: usize = 3;
-/// Most bytes of a script behind a P2SH output. Core `MAX_SCRIPT_ELEMENT_SIZE`.
-const MAX_REDEEM_SCRIPT: usize = 520;
 
 /// A part of a descriptor's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +190,7 @@ impl<'a> Reader<'a> {
         };
         let (name, most) = match function.name.ends_with("_a") {
             true => ("multi_a", MAX_KEYS_TAPROOT),
-            false => ("multisig", MAX_KEYS),
+            false => ("multisig", MAX_MULTISIG_KEYS),
         };
         if !(1..=most).contains(&keys) {
             return Err(format!(
@@ -217,9 +215,9 @@ impl<'a> Reader<'a> {
             ));
         }
         let size = function.key_bytes + 3;
-        if around == Some("sh") && size > MAX_REDEEM_SCRIPT {
+        if around == Some("sh") && size > MAX_PUSH {
             return Err(format!(
-                "P2SH script is too large, {size} bytes is larger than {MAX_REDEEM_SCRIPT} bytes"
+                "P2SH script is too large, {size} bytes is larger than {MAX_PUSH} bytes"
             ));
         }
         Ok(())

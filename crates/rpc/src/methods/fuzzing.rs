@@ -7,7 +7,7 @@ use handfast_node::Network;
 use serde_json::{Value, json};
 
 use super::{Call, Method};
-use crate::fuzz_control::{self, FuzzControl, FuzzRequest};
+use crate::fuzz_control::{FuzzControl, FuzzRequest};
 use crate::jsonrpc::{Error, code};
 
 /// Bounds and defaults of a run.
@@ -16,8 +16,6 @@ const CONCURRENCY: u64 = 50;
 const MAX_CYCLES: u64 = 1_000_000;
 const CYCLES: u64 = 10_000;
 const MAX_DURATION: u64 = 3_600;
-/// Numbers of JSON that all programs read alike end there.
-const MAX_SEED: u64 = (1 << 53) - 1;
 const DURATION: u64 = 60;
 
 pub(super) const METHODS: &[Method] = &[GETFUZZSTATUS, STARTFUZZ, STOPFUZZ];
@@ -37,8 +35,8 @@ const STOPFUZZ: Method = Method {
     run: |call| Box::pin(stopfuzz(call)),
 };
 
-fn fuzzer() -> Result<&'static dyn FuzzControl, Error> {
-    fuzz_control::registered().ok_or_else(|| {
+fn fuzzer(call: &Call) -> Result<&dyn FuzzControl, Error> {
+    call.server.fuzzer.as_deref().ok_or_else(|| {
         let message =
             "There is no fuzzer in this process: it was not set up by the program handfast";
         Error::new(code::METHOD_NOT_FOUND, message)
@@ -46,7 +44,7 @@ fn fuzzer() -> Result<&'static dyn FuzzControl, Error> {
 }
 
 async fn getfuzzstatus(call: Rc<Call>) -> Result<Value, Error> {
-    let fuzzer = fuzzer()?;
+    let fuzzer = fuzzer(&call)?;
     match call.value(0).as_str() {
         None | Some("json") => Ok(fuzzer.status()),
         Some("html") => fuzzer.page().map(Value::String).ok_or_else(|| {
@@ -73,14 +71,14 @@ async fn startfuzz(call: Rc<Call>) -> Result<Value, Error> {
         }
     }
     let request = request(call.value(0), call.value(1))?;
-    let fuzzer = fuzzer()?;
+    let fuzzer = fuzzer(&call)?;
     let started = fuzzer.start(&request);
     started.map_err(|why| Error::new(code::INVALID_PARAMETER, why))?;
     Ok(fuzzer.status())
 }
 
-async fn stopfuzz(_: Rc<Call>) -> Result<Value, Error> {
-    let fuzzer = fuzzer()?;
+async fn stopfuzz(call: Rc<Call>) -> Result<Value, Error> {
+    let fuzzer = fuzzer(&call)?;
     match fuzzer.stop() {
         true => Ok(fuzzer.status()),
         false => Err(Error::new(code::MISC_ERROR, "No fuzz run is going on")),
@@ -114,8 +112,8 @@ fn request(scenarios: &Value, options: &Value) -> Result<FuzzRequest, Error> {
     let seed = match options.get("seed") {
         None | Some(Value::Null) => None,
         Some(value) => {
-            let seed = value.as_u64().filter(|seed| *seed <= MAX_SEED);
-            Some(seed.ok_or_else(|| wrong("seed must be a number below 2^53".into()))?)
+            let seed = value.as_u64();
+            Some(seed.ok_or_else(|| wrong("seed must be a whole number, and not below 0".into()))?)
         }
     };
     Ok(FuzzRequest {
@@ -170,11 +168,7 @@ mod tests {
             ),
             (json!(["mix"]), json!({ "concurrency": 1_001 }), "1000"),
             (json!(["mix"]), json!({ "seed": -1 }), "seed must be"),
-            (
-                json!(["mix"]),
-                json!({ "seed": 1_u64 << 53 }),
-                "number below 2^53",
-            ),
+            (json!(["mix"]), json!({ "seed": 1.5 }), "whole number"),
         ] {
             let error = request(&scenarios, &options).expect_err("wrong");
             assert!(error.message.contains(part), "{}", error.message);

@@ -8,14 +8,13 @@ use std::rc::Rc;
 use bitcoin::hex::FromHex;
 use bytes::Bytes;
 use handfast_api::methods::hidden as specs;
+use handfast_node::limits::MAX_COMMAND;
 use handfast_node::{AddAddressFailure, ConnId, ConnectFailure, Network};
 use serde_json::{Value, json};
 
 use super::{Call, Method, mining, tools};
 use crate::jsonrpc::{Error, code};
 
-/// Longest command of a message, bytes.
-const MAX_COMMAND: usize = 12;
 /// Why the timers cannot be moved.
 const NO_SCHEDULER: &str = "mockscheduler is not offered: Handfast has no scheduler of tasks; its timers \
     run on the system's monotonic clock, which nothing moves";

@@ -25,7 +25,10 @@ use futures_util::FutureExt;
 use handfast_node::{ChainView, Gone, NodeHandle, Phase};
 use serde_json::Value;
 
+use crate::controls::Controls;
+use crate::fuzz_control::FuzzControl;
 use crate::jsonrpc::{Error, Params, code, positional};
+use crate::log_control::Log;
 
 /// Every method, by category, then by name, as `help` lists them.
 const TABLE: [&[Method]; 9] = [
@@ -47,6 +50,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Method> {
 
 /// The method called `name`.
 pub(crate) fn find(name: &str) -> Option<&'static Method> {
+    // Follows from a constant: made once, it is no state.
     static BY_NAME: LazyLock<HashMap<&str, &Method>> =
         LazyLock::new(|| all().map(|method| (method.name, method)).collect());
     BY_NAME.get(name).copied()
@@ -67,8 +71,21 @@ pub(crate) fn not_found() -> Error {
 pub(crate) struct Call {
     /// The node.
     pub(crate) node: NodeHandle,
-    templates: Arc<AtomicBool>,
+    /// What the calls of a server have in common.
+    server: Arc<Common>,
     arguments: Vec<Value>,
+}
+
+/// What the calls of a server have in common.
+struct Common {
+    /// Those that are being carried out.
+    calls: control::active::Calls,
+    /// The log of the process.
+    log: Log,
+    /// The fuzzer of the process, if it has one.
+    fuzzer: Option<Arc<dyn FuzzControl>>,
+    /// Whether a template of a block was made since the start: Core tells of the last one.
+    made_template: AtomicBool,
 }
 
 impl Call {
@@ -84,12 +101,12 @@ impl Call {
 
     /// A template of a block was made.
     pub(crate) fn made_template(&self) {
-        self.templates.store(true, Ordering::Relaxed);
+        self.server.made_template.store(true, Ordering::Relaxed);
     }
 
     /// Whether one was made since the start.
     pub(crate) fn has_made_template(&self) -> bool {
-        self.templates.load(Ordering::Relaxed)
+        self.server.made_template.load(Ordering::Relaxed)
     }
 
     /// All arguments.
@@ -124,14 +141,18 @@ impl Call {
 #[derive(Clone)]
 pub(crate) struct Methods {
     pub(crate) node: NodeHandle,
-    /// Whether a block template was made since the start: Core reports the last one.
-    templates: Arc<AtomicBool>,
+    server: Arc<Common>,
 }
 
 impl Methods {
-    pub(crate) fn new(node: NodeHandle) -> Self {
-        let templates = Arc::default();
-        Self { node, templates }
+    pub(crate) fn new(node: NodeHandle, controls: Controls) -> Self {
+        let server = Arc::new(Common {
+            calls: control::active::Calls::default(),
+            log: Log::new(controls.log),
+            fuzzer: controls.fuzzer,
+            made_template: AtomicBool::new(false),
+        });
+        Self { node, server }
     }
 
     /// Executes `method`, or returns its error.
@@ -151,10 +172,10 @@ impl Methods {
         method.check(&arguments)?;
         let call = Rc::new(Call {
             node: self.node.clone(),
-            templates: self.templates.clone(),
+            server: self.server.clone(),
             arguments,
         });
-        let _running = control::active::ActiveCall::new(method.name);
+        let _running = self.server.calls.begin(method.name);
         // A panic in one method costs its client an error, and does not end the worker.
         match AssertUnwindSafe((method.run)(call)).catch_unwind().await {
             Ok(result) => result,

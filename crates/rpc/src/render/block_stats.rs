@@ -5,11 +5,11 @@ use bitcoin::{Block, Script, Transaction, TxOut};
 use handfast_node::{Entry, Network, SpentOutput};
 use serde_json::{Map, Value};
 
+use super::script::MAX_SCRIPT_SIZE;
+
 /// Bytes that an unspent output takes in a set of them besides itself: its outpoint, and
 /// its height with the coinbase mark. Core `PER_UTXO_OVERHEAD`.
 const UNSPENT_OVERHEAD: i64 = 36 + 4;
-/// A longer script cannot be spent. Core `MAX_SCRIPT_SIZE`.
-const MAX_SCRIPT_SIZE: usize = 10_000;
 /// Weight units of a virtual byte. Core `WITNESS_SCALE_FACTOR`.
 const WEIGHT_PER_VBYTE: i64 = 4;
 /// The blocks whose coinbase repeats an older one and replaced it (BIP30).

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::{descriptor, hex};
 
-/// Most public keys in a bare multisig. Core `MAX_PUBKEYS_PER_MULTISIG`.
-const MAX_MULTISIG_KEYS: usize = 20;
+/// Most public keys in a multisig. Core `MAX_PUBKEYS_PER_MULTISIG`.
+pub(crate) const MAX_MULTISIG_KEYS: usize = 20;
 /// A longer script cannot be spent. Core `MAX_SCRIPT_SIZE`, bytes.
 pub(crate) const MAX_SCRIPT_SIZE: usize = 10_000;
-/// A longer push fails. Core `MAX_SCRIPT_ELEMENT_SIZE`, bytes.
-const MAX_PUSH: usize = 520;
+/// A longer push fails, and so does a longer script behind a P2SH output, which is pushed. Core `MAX_SCRIPT_ELEMENT_SIZE`, bytes.
+pub(crate) const MAX_PUSH: usize = 520;
 /// The highest opcode that means something in a script without a version. Core `MAX_OPCODE`.
 const MAX_OPCODE: u8 = 0xb9;
 

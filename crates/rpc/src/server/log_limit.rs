@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Minimum time between two lines of one kind.
-const INTERVAL: Duration = Duration::from_secs(600);
+pub(super) const INTERVAL: Duration = Duration::from_secs(600);
 
 /// When a line was last written, and how many were suppressed since.
 #[derive(Debug, Default)]

@@ -11,8 +11,6 @@ use handfast_node::{EntranceInfo, Network, Node, NodeConfig, NodeHandle, Phase};
 use socket2::SockRef;
 
 use super::*;
-use crate::auth::AccessRules;
-use crate::sockets::DEFAULT_MAX_CALLS;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -35,12 +33,7 @@ fn node(dir: &Path) -> NodeHandle {
 pub(super) fn config(dir: &Path) -> RpcConfig {
     RpcConfig {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-        socket: Some(dir.join("node.sock")),
-        cookie: dir.join(".cookie"),
-        access: AccessRules::default(),
-        rest: false,
-        max_calls: DEFAULT_MAX_CALLS,
-        max_connections: 1_000,
+        ..crate::sockets::tests::config(dir)
     }
 }
 
@@ -60,7 +53,8 @@ pub(super) async fn test_node() -> TestNode {
 impl TestNode {
     pub(super) fn context(&self) -> Context {
         let config = config(self.dir());
-        let context = Context::new(&config, "secret", self.node.clone());
+        let controls = Controls::default();
+        let context = Context::new(&config, "secret", self.node.clone(), controls);
         context.expect("a thread")
     }
 
@@ -123,7 +117,7 @@ fn a_failed_start_is_never_reported_as_a_chain_without_blocks() {
             "{reason:?}"
         );
         // What the server answers until the process ends.
-        let methods = Methods::new(node.clone());
+        let methods = Methods::new(node.clone(), Controls::default());
         let depend = crate::methods::all().filter(|method| method.needs_chain);
         let mut count = 0;
         for method in depend {
@@ -157,7 +151,8 @@ fn lost_listening_sockets_are_noticed_and_bound_again() {
         until("the node runs", || node.phase() == Phase::Running).await;
         let listeners = Listeners::bind(config(dir.path())).expect("free addresses");
         let taken = listeners.tcp[0].try_clone().expect("a descriptor is left");
-        let server = Server::start_on(listeners, node.clone()).expect("it starts");
+        let server =
+            Server::start(listeners, node.clone(), Controls::default()).expect("it starts");
         let (addr, path) = (server.addresses()[0], dir.path().join("node.sock"));
 
         until("both were probed", || {

@@ -28,6 +28,7 @@ use crate::sockets::BACKLOG;
 
 use super::authorize::Caller;
 use super::connection::Serving;
+use super::log_limit;
 use super::queue::{Listening, Queue, Role};
 use super::quota::Quota;
 use super::{Context, Counter};
@@ -40,8 +41,6 @@ const BLOCKING_THREADS: usize = 8;
 const QUEUED: usize = BACKLOG.unsigned_abs() as usize;
 /// Pause of accepting when the system has no descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Minimum time between two log lines about that.
-const LOG_INTERVAL: Duration = Duration::from_secs(600);
 /// The answer to a client whose address may not call.
 const FORBIDDEN: &[u8] =
     b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
@@ -357,7 +356,7 @@ impl Worker {
         }
         let shortage = entrance.pauses_after(error);
         let last_warning = self.last_warning.get();
-        if shortage && last_warning.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+        if shortage && last_warning.is_none_or(|at| at.elapsed() >= log_limit::INTERVAL) {
             self.last_warning.set(Some(Instant::now()));
             tracing::warn!(at = %entrance.place(), %error, "cannot accept RPC connections, which wait; raise the limit on open files (ulimit -n)");
         }

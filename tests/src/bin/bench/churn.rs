@@ -8,7 +8,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use handfast_tests::churn::{Churn, Crowd, Report, Shape};
+use handfast_fuzz::{Counters, Scenario};
+use handfast_tests::churn::{Churn, in_words};
+use handfast_tests::crowd::Crowd;
 use handfast_tests::process::{Node, Program, Setup};
 use handfast_tests::usage::Usage;
 use handfast_tests::wait::poll;
@@ -87,10 +89,15 @@ impl Server {
         Usage::of(pid).expect("it is alive")
     }
 
-    fn churn(&self, concurrency: usize, cycles: usize) -> Report {
-        let shape = Shape::Continuous { concurrency };
-        Churn::new(self.address(), &Network::Regtest, shape, cycles).run()
+    fn churn(&self, concurrency: usize, cycles: usize) -> Counters {
+        churn(self.address(), concurrency, cycles)
     }
+}
+
+/// Handshake, ping and pong, and an end in good order.
+fn churn(target: SocketAddr, concurrency: usize, cycles: usize) -> Counters {
+    let kinds = [Scenario::Orderly];
+    Churn::new(target, &Network::Regtest, &kinds, concurrency, cycles).run()
 }
 
 /// One churn.
@@ -104,7 +111,7 @@ struct Sample {
     rate: f64,
     p50: Duration,
     p99: Duration,
-    failures: usize,
+    failures: u64,
 }
 
 /// Churns and crowds of each subject by turns.
@@ -128,9 +135,8 @@ pub(crate) fn run(runs: usize, cycles: usize) {
 /// Churns a node on regtest that somebody else started.
 pub(crate) fn against(target: SocketAddr, cycles: usize) {
     for concurrency in CONCURRENCY {
-        let shape = Shape::Continuous { concurrency };
-        let report = Churn::new(target, &Network::Regtest, shape, cycles).run();
-        println!("{concurrency} at a time: {report}");
+        let counters = churn(target, concurrency, cycles);
+        println!("{concurrency} at a time: {}", in_words(&counters));
     }
 }
 
@@ -139,19 +145,24 @@ fn measure(subject: Subject, concurrency: usize, cycles: usize) -> Sample {
     server.churn(concurrency, WARM_UP);
     let own = || Usage::of(std::process::id()).expect("we are alive").cpu;
     let (before, driver_before) = (server.usage().cpu, own());
-    let report = server.churn(concurrency, cycles);
+    let counters = server.churn(concurrency, cycles);
     let (after, driver_after) = (server.usage().cpu, own());
-    eprintln!("  {} at {concurrency}: {report}", subject.name());
-    let failures = report.failures.values().sum();
+    eprintln!(
+        "  {} at {concurrency}: {}",
+        subject.name(),
+        in_words(&counters)
+    );
+    let total = counters.total();
+    let failures = total.failures.values().sum();
     // One that was turned away is cheap, and no cycle.
-    let whole = count(report.cycles - failures);
+    let whole = count(total.ended - failures);
     let each = |spent: Duration| spent.mul_f64(1_000.0).div_f64(whole);
     Sample {
         cpu: each(after - before),
         driver: each(driver_after - driver_before),
-        rate: whole / report.elapsed.as_secs_f64(),
-        p50: report.handshake_percentile(50),
-        p99: report.handshake_percentile(99),
+        rate: whole / counters.elapsed.as_secs_f64(),
+        p50: counters.handshake_percentile(50.0),
+        p99: counters.handshake_percentile(99.0),
         failures,
     }
 }
@@ -163,7 +174,7 @@ fn print(concurrency: usize, samples: &[Vec<Sample>; 3]) {
         .map(|all| median(all, |sample| sample.cpu));
     for (index, samples) in samples.iter().enumerate() {
         let milliseconds = |value: Duration| value.as_secs_f64() * 1e3;
-        let failures: usize = samples.iter().map(|sample| sample.failures).sum();
+        let failures: u64 = samples.iter().map(|sample| sample.failures).sum();
         print!(
             "    {:9} {:.3} CPU s {:6.0} cycles/s  handshake p50 {:6.2} ms, p99 {:6.2} ms  driver {:.3} CPU s",
             SUBJECTS[index].name(),
@@ -216,19 +227,14 @@ fn crowds(subject: Subject) -> [f64; CROWDS.len()] {
     let before = server.usage().resident;
     let mut present: Vec<Crowd> = Vec::new();
     CROWDS.map(|size| {
-        let arrived = |present: &[Crowd]| present.iter().map(Crowd::len).sum::<usize>();
-        let more = size - arrived(&present);
-        let shape = Shape::Waves {
-            size: more,
-            concurrent_handshakes: 8,
-        };
-        present.push(Churn::new(server.address(), &Network::Regtest, shape, more).gather());
-        for crowd in &mut present {
-            crowd.answer_for(SETTLE);
-        }
-        assert_eq!(arrived(&present), size, "{} lost peers", subject.name());
+        let arrived = present.iter().map(Crowd::len).sum::<usize>();
+        let more = Crowd::gather(server.address(), &Network::Regtest, size - arrived, 0);
+        present.push(more.expect("every peer is let in"));
+        let _ = poll(SETTLE, || None::<()>);
         let added = server.usage().resident.saturating_sub(before);
-        count(usize::try_from(added).expect("memory fits")) / count(size)
+        // Afterwards: what is said with it must not count.
+        present.iter_mut().for_each(Crowd::ping);
+        count(added) / count(size as u64)
     })
 }
 
@@ -240,6 +246,6 @@ fn median<S, T: PartialOrd>(samples: &[S], value: impl Fn(&S) -> T) -> T {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
-fn count(value: usize) -> f64 {
+fn count(value: u64) -> f64 {
     value as f64
 }

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use handfast_tests::churn::version;
+use handfast_tests::connection::version;
 use handfast_wire::{HEADER_BYTES, Message, Network};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -121,7 +121,11 @@ impl Replies {
     fn new() -> Self {
         let all = |messages: &[Message]| messages.iter().flat_map(bytes).collect();
         Self {
-            after_version: all(&[version(0), Message::SendAddrV2, Message::Verack]),
+            after_version: all(&[
+                version(0, "/echo/", 1),
+                Message::SendAddrV2,
+                Message::Verack,
+            ]),
             // Nobody looks at the nonces.
             after_ping: all(&[Message::Ping(1), Message::Pong(1)]),
         }

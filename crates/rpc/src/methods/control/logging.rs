@@ -22,7 +22,7 @@ async fn logging(call: Rc<Call>) -> Result<Value, Error> {
         .chain(exclude.iter().map(|name| (*name, false)));
     let changes: Vec<(&str, bool)> = changes.collect();
     if !changes.is_empty() {
-        log_control::adjust(&changes).map_err(refused)?;
+        call.server.log.adjust(&changes).map_err(refused)?;
     }
     let mut object = json!({});
     for (name, detailed) in log_control::categories() {

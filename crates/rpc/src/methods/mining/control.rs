@@ -6,6 +6,7 @@ use std::time::Duration;
 use bitcoin::{Address, Network};
 use handfast_api::methods::mining as specs;
 use handfast_node::MiningFailure;
+use handfast_node::config::MAX_MINE_THREADS;
 use handfast_node::mining::MiningState;
 use serde_json::{Value, json};
 
@@ -13,9 +14,6 @@ use super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::payout;
 use crate::render::number::real;
-
-/// More threads than any machine has cores.
-const MAX_THREADS: usize = 1_024;
 
 pub(super) const STARTMINING: Method = Method {
     spec: &specs::STARTMINING,
@@ -49,9 +47,9 @@ async fn startmining(call: Rc<Call>) -> Result<Value, Error> {
     let threads = match call.integer::<i64>(0)? {
         None => None,
         Some(number) => match usize::try_from(number) {
-            Ok(threads) if (1..=MAX_THREADS).contains(&threads) => Some(threads),
+            Ok(threads) if (1..=MAX_MINE_THREADS).contains(&threads) => Some(threads),
             _ => {
-                let message = format!("threads must be 1 to {MAX_THREADS}");
+                let message = format!("threads must be 1 to {MAX_MINE_THREADS}");
                 return Err(Error::new(code::INVALID_PARAMETER, message));
             }
         },

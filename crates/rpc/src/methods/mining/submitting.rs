@@ -8,7 +8,7 @@ use bitcoin::hex::FromHex;
 use bitcoin::{Block, Witness};
 use bytes::Bytes;
 use handfast_api::methods::mining as specs;
-use handfast_node::{Network, RawBlock, SubmitResult};
+use handfast_node::{Network, RawBlock, SubmitResult, WITNESS_COMMITMENT};
 use serde_json::Value;
 
 use super::{Call, Method};
@@ -58,8 +58,6 @@ async fn submitblock(call: Rc<Call>) -> Result<Value, Error> {
 /// bytes), as Core's `UpdateUncommittedBlockStructures` does for miners' sake.
 /// Tells whether it did.
 fn add_witness_nonce(block: &mut Block, height: u32, network: &Network) -> bool {
-    /// `OP_RETURN`, push of 36 bytes, the four bytes that BIP141 gave the commitment.
-    const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
     let [.., segwit] = network.buried_deployments();
     if height < segwit.height {
         return false;
@@ -68,7 +66,7 @@ fn add_witness_nonce(block: &mut Block, height: u32, network: &Network) -> bool 
         return false;
     };
     let commits = |script: &bitcoin::ScriptBuf| {
-        script.len() >= 38 && script.as_bytes().starts_with(&COMMITMENT)
+        script.len() >= 38 && script.as_bytes().starts_with(&WITNESS_COMMITMENT)
     };
     let committed = coinbase
         .output

@@ -12,12 +12,9 @@ use serde_json::{Value, json};
 use super::super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 use crate::render::descriptor::{is_plain, multi, with_checksum};
+use crate::render::script::{MAX_MULTISIG_KEYS, MAX_PUSH};
 use crate::render::{hex, unhex};
 
-/// Core `MAX_PUBKEYS_PER_MULTISIG`.
-const MAX_KEYS: usize = 20;
-/// Most bytes of a script behind a P2SH output. Core `MAX_SCRIPT_ELEMENT_SIZE`.
-const MAX_REDEEM_SCRIPT: usize = 520;
 /// Bytes of a compressed and of an uncompressed key.
 const COMPRESSED: usize = 33;
 const UNCOMPRESSED: usize = 65;
@@ -93,9 +90,9 @@ fn create(
             keys.len()
         ));
     }
-    if keys.len() > MAX_KEYS {
+    if keys.len() > MAX_MULTISIG_KEYS {
         return bad(format!(
-            "Number of keys involved in the multisignature address creation > {MAX_KEYS}\nReduce the number"
+            "Number of keys involved in the multisignature address creation > {MAX_MULTISIG_KEYS}\nReduce the number"
         ));
     }
     let script = script(needed, keys);
@@ -106,9 +103,9 @@ fn create(
     } else {
         Output::ScriptHash
     };
-    if output == Output::ScriptHash && script.len() > MAX_REDEEM_SCRIPT {
+    if output == Output::ScriptHash && script.len() > MAX_PUSH {
         return bad(format!(
-            "redeemScript exceeds size limit: {} > {MAX_REDEEM_SCRIPT}",
+            "redeemScript exceeds size limit: {} > {MAX_PUSH}",
             script.len()
         ));
     }

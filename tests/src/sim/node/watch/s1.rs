@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use bitcoin::BlockHash;
-use handfast_proto::headers::{Entry, HeaderTree, Status};
+use handfast_proto::headers::{Entry, HeaderTree, MAX_FUTURE_BLOCK_TIME, Status};
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::sync::{BlockOutcome, Change, KernelEvent, RejectKind};
 use handfast_proto::testing::EASY;
@@ -31,12 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(130);
 /// So long a block may be owed, and nobody else need be asked instead. Core waits a block
 /// interval for a download, and half of one more per peer.
 const OWED: Duration = Duration::from_secs(20 * 60);
-/// Seconds that a header may lie ahead of the clock.
-const MAX_FUTURE: u32 = 2 * 60 * 60;
 
 /// Whether a header on the way to `end`, from `first` on, is too new for this clock.
 fn is_too_new(tree: &HeaderTree, end: &Entry, first: u32, now: Now) -> bool {
-    let latest = now.unix.saturating_add(MAX_FUTURE);
+    let latest = now.unix.saturating_add(MAX_FUTURE_BLOCK_TIME);
     let branch = tree.branch(&end.hash, first, usize::MAX);
     branch.iter().any(|entry| entry.header.time > latest)
 }
