@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use handfast_cli::output::print;
 use handfast_cli::usage::Options;
-use handfast_cli::{Place, add_config_file, place_to_call};
+use handfast_cli::{NodeLocation, add_config_file, location_to_call};
 use serde_json::{Value, json};
 
 use crate::client::{self, ClientError, Patience};
@@ -48,7 +48,7 @@ pub(crate) enum Wait {
 
 /// Where calls go.
 struct Target {
-    place: Place,
+    place: NodeLocation,
     manners: Manners,
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn call(
 ) -> Result<ExitCode, String> {
     add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
-    let place = place_to_call(&options.layers).map_err(|error| error.to_string())?;
+    let place = location_to_call(&options.layers).map_err(|error| error.to_string())?;
     let target = Target { place, manners };
     match calls {
         Calls::One {

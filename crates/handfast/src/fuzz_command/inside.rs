@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use handfast_cli::Place;
+use handfast_cli::NodeLocation;
 use handfast_disk::read_text;
 use handfast_fuzz::oracle::{Inside, Unsaid, Wait, differ};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub(super) fn inside(setup: &Setup) -> Option<Box<dyn Inside + Send>> {
 }
 
 struct Asked {
-    place: Place,
+    place: NodeLocation,
 }
 
 /// What came of a call.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bitcoin::hex::FromHex;
 use clap::ArgMatches;
-use handfast_cli::{Hints, Place, network_called};
+use handfast_cli::{Hints, NodeLocation, network_called};
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::target::{Refusal, permit};
 use handfast_fuzz::terms::{MIX, is_minable, shares, unix_time};
@@ -41,7 +41,7 @@ pub(super) struct Setup {
     pub(super) mines: bool,
     pub(super) patience: Duration,
     pub(super) report: Option<PathBuf>,
-    pub(super) rpc: Option<Place>,
+    pub(super) rpc: Option<NodeLocation>,
     /// Whether what is there of an earlier run is replaced.
     pub(super) overwrite: bool,
     /// Where the trace is written.
@@ -183,7 +183,7 @@ fn permitted(
     network: &Network,
     dialect: &Dialect,
     target: SocketAddr,
-    rpc: Option<&Place>,
+    rpc: Option<&NodeLocation>,
 ) -> Result<(), String> {
     let own = matches.get_flag("i-operate-this-node");
     // Whatever a network is called, it is the one whose frames it opens.
@@ -277,9 +277,9 @@ fn dialect(matches: &ArgMatches, network: &Network) -> Result<Dialect, String> {
 }
 
 /// Where the target's RPC is, in the terms of our own client.
-fn rpc(matches: &ArgMatches, network: &Network) -> Result<Option<Place>, String> {
+fn rpc(matches: &ArgMatches, network: &Network) -> Result<Option<NodeLocation>, String> {
     let nowhere = PathBuf::new();
-    let place = |listen, socket, cookie| Place {
+    let place = |listen, socket, cookie| NodeLocation {
         network: network.clone(),
         network_dir: PathBuf::new(),
         rpc_listen: listen,
