@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
-use handfast_disk::{LOCK_FILE, MARKER_FILE, Unreadable, check_place, is_in_use, read_text};
+use handfast_disk::{LOCK_FILE, MARKER_FILE, Unreadable, check_not_special, is_in_use, read_text};
 use handfast_wire::Network;
 
 use crate::OpenError;
@@ -72,7 +72,7 @@ pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
     fs::create_dir_all(dir).map_err(io(dir))?;
 
     let path = dir.join(LOCK_FILE);
-    check_place(&path).map_err(|found| unreadable(path.clone(), found))?;
+    check_not_special(&path).map_err(|found| unreadable(path.clone(), found))?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -110,7 +110,7 @@ pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
 pub fn look(dir: &Path, network: &Network) -> Result<(), OpenError> {
     inspect(dir, &network.label())?;
     let path = dir.join(LOCK_FILE);
-    if let Err(found) = check_place(&path) {
+    if let Err(found) = check_not_special(&path) {
         return Err(unreadable(path, found));
     }
     match is_in_use(dir) {
@@ -231,7 +231,7 @@ fn write_marker(dir: &Path, wanted: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use handfast_disk::testing::{Oddity, put_oddity};
+    use handfast_disk::testing::{SpecialFile, put_special_file};
 
     use super::*;
 
@@ -368,12 +368,12 @@ mod tests {
     #[test]
     fn what_is_no_file_is_refused_by_name_and_never_waited_for() {
         for name in [MARKER_FILE, LOCK_FILE] {
-            for oddity in Oddity::ALL {
+            for special in SpecialFile::ALL {
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join(name);
-                put_oddity(&path, oddity);
+                put_special_file(&path, special);
                 let refused = lock(dir.path(), &Network::Regtest);
-                if oddity == Oddity::Enormous {
+                if special == SpecialFile::Enormous {
                     // What is in a lock file matters to nobody.
                     assert_eq!(refused.is_ok(), name == LOCK_FILE);
                     continue;

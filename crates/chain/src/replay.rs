@@ -203,8 +203,8 @@ fn mutated_record(
 pub(crate) fn report(name: &str, dir: &Path, found: &Found) {
     let file = dir.join(name);
     let file = file.display();
-    if let Some(aside) = &found.aside {
-        tracing::warn!(aside = %aside.display(), "{file} is not a journal of this version or is damaged; it was set aside and a new one begins");
+    if let Some(quarantined) = &found.quarantined {
+        tracing::warn!(quarantined = %quarantined.display(), "{file} is not a journal of this version or is damaged; it was quarantined and a new one is started");
     }
     if let Some(copy) = &found.copy {
         tracing::warn!(

@@ -110,7 +110,7 @@ pub use handfast_proto::sync::{
 pub use handfast_proto::text;
 /// Reading files that may be anything.
 pub mod files {
-    pub use handfast_disk::{Unreadable, check_place, quoted, read, read_text};
+    pub use handfast_disk::{Unreadable, check_not_special, quoted, read, read_text};
 }
 pub use handfast_wire::network::{BuriedDeployment, VersionBits};
 pub use handfast_wire::{Message, Network, RawBlock};

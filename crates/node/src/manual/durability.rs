@@ -33,7 +33,7 @@
 //! | loss of power, crash of the system | the same | all, if the drive keeps what it confirmed to `fsync` | the same |
 //! | disk full | node goes on serving; takes no blocks below 128 MiB of free space | none is acknowledged that is not on disk | the old file is intact |
 //! | journal not writable | goes on, in memory and the kernel's files | none since then; made up for when it can be written | |
-//! | a file damaged | | damaged records of the journal are left out and told; a copy stays | set aside as `<name>.damaged-<n>`, eight at most; begun anew |
+//! | a file damaged | | damaged records of the journal are left out and told; a copy stays | quarantined as `<name>.damaged-<n>`, eight at most; a new one is started |
 //!
 //! # The journal
 //!
@@ -68,4 +68,4 @@
 //! | `some blocks of blocks.journal cannot be taken yet` | the clock was set back, or `blocks/` was removed | set the clock right; start again |
 //! | `the index … is not kept up: …`, as a warning and in the log | no space, a read-only file system, a block that cannot be read | make space or make it writable; the node tries again every ten seconds |
 //! | `the index … is damaged` | the drive, or another version wrote it | none needed |
-//! | `a state file cannot be read; it was set aside` | the drive, or a newer version wrote it | none needed |
+//! | `a state file cannot be read; it was quarantined` | the drive, or a newer version wrote it | none needed |
