@@ -87,7 +87,7 @@ pub use view::{
 };
 
 pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions};
-pub use handfast_index::{IndexError, Location, Standing, Subject};
+pub use handfast_index::{IndexError, IndexProgress, Location, Subject};
 pub use handfast_proto::Now;
 pub use handfast_proto::address_book::{
     Row as AddressRow, is_peer_name, is_routable, overlay_network,
