@@ -71,7 +71,7 @@ mod tests {
         let marker = format!("handfast data directory, format 1\n{marker}\n");
         fs::write(dir.join("network"), marker).expect("written");
         let lock = File::create(dir.join(".lock")).expect("made");
-        lock.lock().expect("nobody holds it");
+        lock.lock().expect("the lock is free");
         lock
     }
 
