@@ -336,7 +336,7 @@ fn a_running_node_whose_listening_socket_is_taken_away_notices_and_listens_anew(
         output.contains("a listening socket accepts nobody"),
         "{output}"
     );
-    assert!(output.contains("made anew"), "{output}");
+    assert!(output.contains("was reopened"), "{output}");
 }
 
 #[test]

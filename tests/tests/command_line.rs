@@ -405,6 +405,33 @@ fn a_path_that_cannot_be_names_its_own_option() {
 }
 
 #[test]
+fn the_directory_of_one_network_is_refused_as_data_directory_and_the_right_one_is_named() {
+    let home = Home::new();
+    let network = home.path().join("data/regtest");
+    fs::create_dir_all(&network).expect("made");
+    let marker = "handfast data directory, format 1\nregtest\n";
+    fs::write(network.join("network"), marker).expect("written");
+    let right = format!("--datadir {}", home.path().join("data").display());
+    for command in [
+        &run(&["--datadir", "data/regtest"])[..],
+        &["status", "--datadir", "data/regtest"],
+        &["rpc", "--datadir", "data/regtest", "uptime"],
+        &["testnet", "--datadir", "data/regtest"],
+    ] {
+        home.refused(command, &["directory of one network", &right]);
+    }
+}
+
+#[test]
+fn an_option_before_its_command_is_answered_with_where_it_goes() {
+    let home = Home::new();
+    home.refused(
+        &["--network", "signet", "rpc", "uptime"],
+        &["--network goes behind the command", "see `handfast --help`"],
+    );
+}
+
+#[test]
 fn a_slip_is_answered_with_what_was_meant_and_nothing_else_is_guessed() {
     let home = Home::new();
     home.refused(&["run", "--max-inbond", "3"], &["is --max-inbound meant?"]);

@@ -82,7 +82,7 @@ const FEW: [&str; 4] = ["--scenario", "handshake-drop", "--cycles", "20"];
 #[test]
 fn an_rpc_that_does_not_answer_is_told_before_the_run_with_its_cause() {
     let absent = [&["--rpc-socket", "/nonexistent"], &FEW[..]].concat();
-    assert_no_run(&fuzz(&absent), "nobody listens on /nonexistent");
+    assert_no_run(&fuzz(&absent), "nothing listens on /nonexistent");
     let refuses = stand_in(|_| Says::Status("401 Unauthorized"));
     assert_no_run(&fuzz_with(refuses, &FEW), "refuses the cookie");
     let mute = stand_in(|_| Says::Hangs);
@@ -206,7 +206,7 @@ fn a_run_of_which_no_connection_came_to_its_end_proves_nothing_and_says_so() {
     let summary = String::from_utf8_lossy(&output.stdout);
     assert!(summary.starts_with("Verdict   none\n"), "{summary}");
     assert!(
-        summary.contains("had not ended when the run did"),
+        summary.contains("had not ended when the run ended"),
         "{summary}"
     );
     let report = std::fs::read(dir.path().join("report.json")).expect("a report");
@@ -352,7 +352,7 @@ fn a_report_of_an_earlier_run_is_not_overwritten_unless_that_is_wanted() {
     let again = [&FEW[..], &["--report", &report]].concat();
     assert_verdict(&fuzz(&again), "ok", "Report ");
     let before = std::fs::read(dir.path().join("report.json")).expect("a report");
-    assert_no_run(&fuzz(&again), "report.html is there already");
+    assert_no_run(&fuzz(&again), "report.html exists already");
     let after = std::fs::read(dir.path().join("report.json")).expect("a report");
     assert_eq!(before, after);
     let wanted = [&again[..], &["--overwrite"]].concat();

@@ -9,9 +9,9 @@ use handfast_fuzz::oracle::{GRACE, Verdict};
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::run::{Outcome, Run};
 use handfast_fuzz::shrink::shrink;
-use handfast_fuzz::trace::{Cue, Trace};
-use handfast_fuzz::voice::Dialect;
-use handfast_fuzz::{Doors, Plan, Scenario, Share};
+use handfast_fuzz::trace::{ReplayEntry, Trace};
+use handfast_fuzz::writer::PeerParams;
+use handfast_fuzz::{Endpoints, Plan, Scenario, Share};
 use handfast_tests::faulty::{Fault, FaultyNode};
 use handfast_tests::process::Program;
 use handfast_wire::Network;
@@ -28,9 +28,9 @@ fn run_with(
     fault: Fault,
     scenario: Scenario,
     cycles: u64,
-    patience: Duration,
+    answer_timeout: Duration,
     concurrency: usize,
-    cues: Vec<Cue>,
+    entries: Vec<ReplayEntry>,
 ) -> Outcome {
     let program = Path::new(env!("CARGO_BIN_EXE_faulty-node"));
     let node = FaultyNode::start(program, fault);
@@ -48,24 +48,24 @@ fn run_with(
                 duration: Duration::from_secs(30),
             },
             rate: None,
-            patience,
+            answer_timeout,
         },
-        dialect: Dialect::new(&Network::Regtest, 1_700_000_000),
+        params: PeerParams::new(&Network::Regtest, 1_700_000_000),
         target,
-        doors: Doors {
+        endpoints: Endpoints {
             p2p: target.into(),
             rpc: None,
         },
         sources: None,
-        visits_from: None,
+        honest_peers_from: None,
         mines: true,
-        inside: None,
-        patience,
+        introspection: None,
+        answer_timeout,
         network: Network::Regtest,
-        cues,
+        entries,
         records: true,
     };
-    let outcome = run.carry_out(&AtomicBool::new(false), |_| {});
+    let outcome = run.execute(&AtomicBool::new(false), |_| {});
     let outcome = outcome.expect("it is well to begin with");
     println!("{fault:?}: {:?}", outcome.judgement);
     outcome
@@ -76,7 +76,7 @@ fn a_node_without_a_fault_is_found_well() {
     for scenario in [Scenario::HandshakeDrop, Scenario::Burst, Scenario::Reset] {
         let outcome = run(Fault::None, scenario, 1_000);
         assert_eq!(outcome.judgement.verdict, Verdict::Ok, "{scenario}");
-        assert_eq!(outcome.seen.tally.total().failed(), 0, "{scenario}");
+        assert_eq!(outcome.seen.counters.total().failed(), 0, "{scenario}");
     }
 }
 
@@ -88,29 +88,29 @@ fn an_end_that_overtakes_its_beginning_is_found_as_stuck_sync() {
 
 #[test]
 fn a_run_that_finds_it_is_shrunk_to_under_twenty_connections_that_still_do() {
-    // A block is followed within milliseconds, or never: less patience makes no mistakes
+    // A block is followed within milliseconds, or never: a shorter timeout makes no mistakes
     // here, since whatever comes out of it is run once more with all of it.
     let hasty = Duration::from_millis(1_500);
-    let stuck = |cues: &[Cue], patience: Duration| {
-        let cues = cues.to_vec();
+    let stuck = |entries: &[ReplayEntry], answer_timeout: Duration| {
+        let entries = entries.to_vec();
         let outcome = run_with(
             Fault::AddDoneRace,
             Scenario::HandshakeDrop,
             0,
-            patience,
+            answer_timeout,
             50,
-            cues,
+            entries,
         );
         outcome.judgement.verdict == Verdict::StuckSync
     };
     let outcome = run(Fault::AddDoneRace, Scenario::HandshakeDrop, 1_000);
     let trace = outcome.trace.expect("it was written down");
-    let cues = trace.cues(Path::new("trace")).expect("known scenarios");
+    let entries = trace.entries(Path::new("trace")).expect("known scenarios");
     // Whether a race is lost is a matter of luck: more than one try.
     let mut tries = 60;
-    let shrunk = shrink(cues, |cues| {
+    let shrunk = shrink(entries, |entries| {
         tries -= 1;
-        (tries >= 0).then(|| (0..3).any(|_| stuck(cues, hasty)))
+        (tries >= 0).then(|| (0..3).any(|_| stuck(entries, hasty)))
     });
     assert!(shrunk.len() < 20, "{} connections are left", shrunk.len());
     assert!((0..10).any(|_| stuck(&shrunk, PATIENCE)), "it still fails");
@@ -222,7 +222,7 @@ fn a_node_that_only_shakes_hands_refuses_and_is_waited_for_no_longer_than_was_wa
     assert!(summary.starts_with("Verdict   refuses\n"), "{summary}");
     for when in ["before", "after"] {
         let line = format!(
-            "refuses: an honest peer {when} the run shook hands, and its ping was not answered"
+            "refuses: an honest peer {when} the run completed the handshake, but its ping was not answered"
         );
         assert!(summary.contains(&line), "{summary}");
     }
@@ -280,20 +280,30 @@ fn a_node_that_is_not_steered_is_found_well() {
 #[test]
 fn a_run_that_steered_a_node_does_so_again_and_is_shrunk() {
     let scenario = Scenario::TamperedBlock;
-    let again = |cues: &[Cue], patience: Duration| {
-        let cues = cues.to_vec();
-        let outcome = run_with(Fault::BlamesTheHash, scenario, 0, patience, 50, cues);
+    let again = |entries: &[ReplayEntry], answer_timeout: Duration| {
+        let entries = entries.to_vec();
+        let outcome = run_with(
+            Fault::BlamesTheHash,
+            scenario,
+            0,
+            answer_timeout,
+            50,
+            entries,
+        );
         outcome.judgement.verdict == Verdict::StuckSync
     };
     let outcome = run(Fault::BlamesTheHash, scenario, 60);
     let trace = outcome.trace.expect("it was written down");
-    let cues = trace.cues(Path::new("trace")).expect("known scenarios");
-    assert!(again(&cues, PATIENCE), "the replay knows what was spoilt");
+    let entries = trace.entries(Path::new("trace")).expect("known scenarios");
+    assert!(
+        again(&entries, PATIENCE),
+        "the replay knows what was spoilt"
+    );
     let hasty = Duration::from_millis(1_500);
     let mut tries = 5;
-    let shrunk = shrink(cues, |cues| {
+    let shrunk = shrink(entries, |entries| {
         tries -= 1;
-        (tries >= 0).then(|| again(cues, hasty))
+        (tries >= 0).then(|| again(entries, hasty))
     });
     assert!(shrunk.len() <= 30, "{} connections are left", shrunk.len());
 }

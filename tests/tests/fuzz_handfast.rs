@@ -137,7 +137,7 @@ fn calls_of_the_rpc_are_replayed_where_it_is_named() {
     let line = String::from_utf8_lossy(&nameless.stderr);
     assert_eq!(nameless.status.code(), Some(2), "{line}");
     assert!(
-        line.contains("name it with --rpc or --rpc-socket"),
+        line.contains("give the RPC with --rpc or --rpc-socket"),
         "{line}"
     );
 }
@@ -161,7 +161,7 @@ fn a_report_that_cannot_be_written_any_more_costs_neither_the_verdict_nor_the_tr
     let mut progress = BufReader::new(run.stderr.take().expect("piped"));
     let mut line = String::new();
     progress.read_line(&mut line).expect("it can be read");
-    assert!(line.contains("the run begins"), "{line}");
+    assert!(line.contains("the run starts"), "{line}");
     std::fs::remove_dir(&out).expect("it was made, and is empty still");
 
     progress.read_to_string(&mut line).expect("it can be read");

@@ -150,7 +150,7 @@ fn an_index_that_cannot_be_written_is_a_warning_and_is_kept_up_as_soon_as_it_can
     };
     wait_for("it is said", || {
         let warnings = warnings();
-        let told = warnings.contains("txindex is not kept up") && warnings.contains("indexes");
+        let told = warnings.contains("txindex is not updated") && warnings.contains("indexes");
         told.then_some(())
     });
     let coinbase = node

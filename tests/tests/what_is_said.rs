@@ -273,7 +273,7 @@ fn a_hangup_opens_the_log_anew_and_ends_nothing() {
     );
     fs::rename(&log, &rotated).expect("it can be renamed while the node runs");
     node.signal("kill -HUP PID");
-    node.logged(&["SIGHUP received", "opened anew"]);
+    node.logged(&["SIGHUP received", "is reopened"]);
     let before = fs::read_to_string(&rotated).expect("it is there");
     assert!(
         before.contains("Handfast starts") && !before.contains("SIGHUP"),
@@ -286,7 +286,7 @@ fn a_hangup_opens_the_log_anew_and_ends_nothing() {
     assert_eq!(node.rpc(&["getblockcount"]), 0);
     fs::remove_dir(&log).expect("it is empty");
     node.signal("kill -HUP PID");
-    node.logged(&["opened anew"]);
+    node.logged(&["is reopened"]);
     node.signal("kill -TERM PID");
     assert_eq!(node.ended(), Some(0));
 }

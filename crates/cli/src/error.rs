@@ -95,6 +95,14 @@ pub enum SettingsError {
     /// The data directory's path is a file.
     #[error("the data directory {} is not a directory; choose another --datadir", .0.display())]
     NotADirectory(PathBuf),
+    /// It is the directory of one network, inside a data directory.
+    #[error("{} is the directory of one network of a Handfast node; name the data directory, which is the one above it: --datadir {}", dir.display(), parent.display())]
+    NetworkDirectory {
+        /// The directory that was given.
+        dir: PathBuf,
+        /// Its parent, the data directory.
+        parent: PathBuf,
+    },
     /// The data directory belongs to another program.
     #[error("the data directory {} holds {found:?}, which is not Handfast's; choose an empty or new --datadir", dir.display())]
     Foreign {

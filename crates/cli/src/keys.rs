@@ -94,7 +94,7 @@ macro_rules! keys {
 
 keys! {
     NETWORK = Everywhere One("NAME") "network":
-        "mainnet (default), testnet4, testnet3, signet or regtest";
+        "mainnet, testnet4, testnet3, signet or regtest [default: mainnet; rpc and status: that of the running node]";
     SIGNET_CHALLENGE = Everywhere One("HEX") "signet-challenge":
         "With --network signet: the challenge script of a custom signet";
     DATADIR = Everywhere One("DIR") "datadir":

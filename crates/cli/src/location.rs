@@ -11,7 +11,7 @@ use handfast_wire::Network;
 use crate::error::SettingsError;
 use crate::keys::{self, Key};
 use crate::layers::{Layers, Origin};
-use crate::running::{chosen_by, running_in};
+use crate::running::{chosen_by, network_of, running_in};
 use crate::values::{absolute, addresses, bad};
 
 /// The network, directory and RPC addresses of a node, running or to be started.
@@ -160,8 +160,18 @@ fn network(layers: &Layers) -> Result<Network, SettingsError> {
 /// The data directory, of all networks.
 ///
 /// # Errors
-/// No data directory is given, and there is no `$HOME`; or the value is not a path.
+/// No data directory is given, and there is no `$HOME`; the value is not a path; or it is the
+/// directory of one network, inside a data directory.
 pub fn datadir(layers: &Layers) -> Result<PathBuf, SettingsError> {
+    let dir = given_datadir(layers)?;
+    if network_of(&dir).is_some() {
+        let parent = dir.parent().unwrap_or(&dir).to_owned();
+        return Err(SettingsError::NetworkDirectory { dir, parent });
+    }
+    Ok(dir)
+}
+
+fn given_datadir(layers: &Layers) -> Result<PathBuf, SettingsError> {
     let key = keys::DATADIR;
     match layers.one(key) {
         Some((origin, "")) => Err(bad(origin, key, "", "a directory")),

@@ -49,7 +49,7 @@ pub fn chosen_by(network: &Network) -> String {
 }
 
 /// The network of the marker in `dir`; `None` too if the marker cannot be read.
-fn network_of(dir: &Path) -> Option<Network> {
+pub(crate) fn network_of(dir: &Path) -> Option<Network> {
     let text = read_text(&dir.join(MARKER_FILE), MARKER_BYTES).ok()?;
     Network::from_label(text.lines().nth(1)?)
 }

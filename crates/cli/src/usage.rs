@@ -118,6 +118,14 @@ pub fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> 
     ) {
         return format!("{option} takes no value, and {value:?} was given; see `{path} --help`");
     }
+    if let Some(option) = given(ContextKind::InvalidArg)
+        && let Some(subcommand) = command.get_subcommands().find(|it| has_option(it, &option))
+    {
+        let subcommand = subcommand.get_name();
+        return format!(
+            "{option} goes behind the command, such as `{path} {subcommand} {option} …`; see `{path} --help`"
+        );
+    }
     let meant = match (
         given(ContextKind::InvalidSubcommand),
         given(ContextKind::InvalidArg),
@@ -135,6 +143,13 @@ pub fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> 
     };
     let meant = meant.map_or_else(String::new, |name| format!(" (is {name} meant?)"));
     format!("{text}{meant}; see `{path} --help`")
+}
+
+/// Whether a command has the given option, `--network` or `--network <NAME>`.
+fn has_option(command: &Command, given: &str) -> bool {
+    let name = given.split([' ', '=']).next().unwrap_or(given);
+    let mut options = command.get_arguments().filter_map(Arg::get_long);
+    options.any(|known| name.strip_prefix("--") == Some(known))
 }
 
 /// The command that the arguments begin with, and its full name.
@@ -173,7 +188,8 @@ fn single_dash(arguments: &[OsString], options: &[String]) -> Option<String> {
 
 /// The word that differs from `given` by at most two typos, by one if it is short, and not in
 /// its first letter: `--test` is not `--rest`.
-fn nearest(given: &str, mut words: Vec<String>) -> Option<String> {
+#[must_use]
+pub fn nearest(given: &str, mut words: Vec<String>) -> Option<String> {
     let letters = |word: &str| word.trim_start_matches('-').to_owned();
     let is_short = |word: &str| letters(word).len() <= 5;
     let typos = |word: &str| if is_short(word) { 1 } else { 2 };

@@ -1,5 +1,5 @@
-//! Blocks that the tool makes, where blocks cost next to no work: regtest, and signets
-//! whose challenge anybody meets.
+//! Blocks made by the fuzzer, on networks where they cost almost no work: regtest, and signets
+//! whose challenge needs no signature.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
@@ -14,42 +14,41 @@ use bitcoin::{
 use handfast_sha256d::Engine;
 use handfast_wire::RawBlock;
 
-use crate::voice::Dialect;
+use crate::writer::PeerParams;
 
-/// What stands in the coinbase of every block that the tool makes.
+/// The text in the coinbase of every block of the fuzzer.
 const COINBASE_TEXT: &[u8; 13] = b"handfast-fuzz";
 /// `OP_RETURN`, a push of 36 bytes, and what marks a witness commitment (BIP141).
 const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 /// Blocks whose median time a block must be later than. Core `nMedianTimeSpan`.
 const MEDIAN_SPAN: usize = 11;
 
-/// The version of every header that the tool makes, the letters `FUZZ`: whoever finds such a
-/// tip, in `getchaintips` and by `getblockheader`, can tell that it is none of the network's
-/// own. It is no version of BIP9, whose bits nodes count and warn of, and above those that
-/// BIP34, BIP65 and BIP66 forbid.
+/// The version of every header of the fuzzer, the letters `FUZZ`: such a tip, in `getchaintips`
+/// and by `getblockheader`, is recognisable. It is no version of BIP9, whose bits nodes count and
+/// warn of, and above those that BIP34, BIP65 and BIP66 forbid.
 pub(crate) const BLOCK_VERSION: i32 = 0x4655_5a5a;
 
-/// Blocks of a branch that connections and the oracle know alike: it leaves the chain below the
-/// tip, and has two more.
+/// Length of a branch known to connections and the oracle: it leaves the chain below the tip, and
+/// has two more.
 const BRANCH_LENGTH: usize = 3;
 
-/// How many different blocks, or branches, connections and the oracle of a run know alike. They
-/// are few: see `BESIDE_EACH_OTHER` in the scenarios, and where blocks cost work each of them
-/// takes a fraction of a second.
+/// How many different blocks, or branches, connections and the oracle of a run share. Few: see
+/// `BESIDE_EACH_OTHER` in the scenarios, and where blocks cost work each of them takes a fraction
+/// of a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Variety {
-    /// Blocks on top of the tip that are shown or spoilt.
+    /// Blocks on top of the tip that are announced or tampered with.
     pub(crate) shown: u64,
     /// Branches that leave the chain below the tip.
     pub(crate) branches: u64,
-    /// Branches on top of the tip that are withheld: many enough for most of the connections
-    /// that are there at a time to have one of their own.
+    /// Withheld branches on top of the tip: enough for most concurrent connections to have one of
+    /// their own.
     pub(crate) withheld: u64,
 }
 
 impl Variety {
-    pub(crate) fn of(dialect: &Dialect) -> Self {
-        match dialect.easy_work {
+    pub(crate) fn of(params: &PeerParams) -> Self {
+        match params.easy_work {
             true => Self {
                 shown: 8,
                 branches: 4,
@@ -64,13 +63,12 @@ impl Variety {
     }
 }
 
-/// Hashes that one block may take on average where all connections of a run wait for it. Those
-/// of a young signet take five million, and four times as many after each 2,016 that came too
-/// fast.
+/// Most expected hashes of one block, while all connections wait for it. Those of a young signet
+/// take five million, and four times as many after each 2,016 that came too fast.
 const MOST_HASHES: f64 = 20e6;
 /// Nonces of a header.
 const NONCES: u64 = 1 << 32;
-/// Hashes between two looks whether a block is still wanted: a tenth of a second.
+/// Hashes between two checks whether the block is still wanted: a tenth of a second.
 const HASHES_AT_ONCE: u64 = 1 << 21;
 
 /// Whether a block on top of `chain` is made in a moment.
@@ -79,27 +77,27 @@ const HASHES_AT_ONCE: u64 = 1 << 21;
 /// If the chain is empty.
 pub(crate) fn is_cheap(chain: &[Header], easy_work: bool) -> bool {
     let target = bitcoin::Target::from(next_bits(chain, easy_work));
-    // What is expected of a difficulty of 1.
+    // The expected hashes of difficulty 1.
     target.difficulty_float() * f64::from(u32::MAX) < MOST_HASHES
 }
 
-/// The block of a number on top of `chain`. Whoever knows the chain, the time that the run
-/// claims and the number makes the same one: what connections show and spoil is what the oracle
-/// offers. `None`: it does not go on.
+/// Block `number` on top of `chain`. The same chain, run time and number give the same block:
+/// what connections announce and tamper with is what the oracle offers. `None`: `goes_on` ended
+/// it.
 ///
 /// # Panics
 /// If the chain is empty.
 pub(crate) fn shown(
     chain: &[Header],
-    dialect: &Dialect,
+    params: &PeerParams,
     number: u64,
     goes_on: impl Fn() -> bool,
 ) -> Option<RawBlock> {
-    on_top_of(chain, dialect.easy_work, dialect.time, number, goes_on)
+    on_top_of(chain, params.easy_work, params.time, number, goes_on)
 }
 
-/// The branch of a number that leaves `chain` below its tip and has more work, of blocks that
-/// `shown` makes. In the same way the same for all who know the chain.
+/// Branch `number` that leaves `chain` below its tip and has more work, of blocks that `shown`
+/// makes. The same input gives the same branch.
 ///
 /// # Panics
 /// If the chain is empty.
@@ -130,7 +128,7 @@ pub(crate) fn row(
     Some(row)
 }
 
-/// The block that an inventory item stands for.
+/// The block of an inventory item.
 pub(crate) fn block_hash(item: &Inventory) -> Option<BlockHash> {
     match item {
         Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
@@ -140,12 +138,11 @@ pub(crate) fn block_hash(item: &Inventory) -> Option<BlockHash> {
     }
 }
 
-/// A block on top of `chain`, which is whole, from the genesis block on. Its coinbase claims
-/// nothing, so it is valid whatever the subsidy. `tag` makes it unlike any other.
-///
-/// `easy_work`: see [`Dialect`]. Without it this is a block of a signet,
-/// and takes five million hashes on average: a fraction of a second. While it is not found, it
-/// goes on as long as `goes_on` says; `None`: no longer.
+/// A block on top of `chain`, which is whole, from the genesis block on. Its coinbase pays
+/// nothing, so it is valid whatever the subsidy. `tag` makes it unique.
+/// `easy_work`: see [`PeerParams`]. Without it this is a signet block, and takes five million
+/// hashes on average: a fraction of a second. The search goes on while `goes_on` returns true;
+/// `None`: it was ended.
 ///
 /// # Panics
 /// If the chain is empty.
@@ -264,7 +261,7 @@ mod tests {
         let mut chain = vec![genesis];
         // Up to 16, BIP34's height is an opcode, which `bip34_block_height` does not read.
         for height in 1..40 {
-            let raw = on_top_of(&chain, true, 5, height, || true).expect("nobody ends it");
+            let raw = on_top_of(&chain, true, 5, height, || true).expect("it is not stopped");
             let block: Block = deserialize(&raw.bytes).expect("a block");
             assert!(block.check_merkle_root() && block.check_witness_commitment());
             if height > 16 {
@@ -301,7 +298,7 @@ mod tests {
         assert_eq!(next_bits(&chain, true), genesis.bits, "regtest stays");
 
         let time = genesis.time + 1;
-        let block = on_top_of(&[genesis], false, time, 7, || true).expect("nobody ends it");
+        let block = on_top_of(&[genesis], false, time, 7, || true).expect("it is not stopped");
         let header = block.header;
         assert_eq!(header.bits, genesis.bits);
         header

@@ -3,7 +3,7 @@
 //! * [`scenario`]: what one connection does, as small machines without sockets or clocks.
 //! * [`plan`]: which connection plays which scenario. Everything random comes from a seed.
 //! * [`engine`]: one thread that holds all connections and counts what becomes of them.
-//! * [`target`]: whom it may be pointed at.
+//! * [`target`]: which targets are allowed.
 
 mod blocks;
 pub mod engine;
@@ -18,11 +18,11 @@ mod tamper;
 pub mod target;
 pub mod terms;
 pub mod trace;
-pub mod voice;
+pub mod writer;
 
-/// What is left of a run is written as all local files are: whole, or not at all.
+/// Files of a run are written like all local files: whole, or not at all.
 pub use handfast_disk::{replace, try_replace};
 
-pub use engine::{Doors, Engine, Failure, SourceRange, Tally};
+pub use engine::{Counters, Endpoints, Engine, Failure, SourceRange};
 pub use plan::{Plan, Share};
 pub use scenario::Scenario;

@@ -1,11 +1,11 @@
-//! Which connection plays which scenario, and with which numbers.
+//! Which connection runs which scenario, with which random numbers.
 
 use std::time::Duration;
 
-use crate::scenario::{Arrival, Door, Scenario};
-use crate::voice::Dice;
+use crate::scenario::{Interface, Scenario, StartMode};
+use crate::writer::ConnectionRng;
 
-/// One scenario and how often it is drawn, against the others.
+/// One scenario and its weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     /// The scenario.
@@ -14,45 +14,44 @@ pub struct Share {
     pub weight: u32,
 }
 
-/// How many connections there are in all.
+/// The limit of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// Connections at most.
     pub cycles: u64,
-    /// None begins after so long.
+    /// No connection begins after this time.
     pub duration: Duration,
 }
 
-/// A run, as far as it does not depend on what the target does.
+/// A run, as far as it does not depend on the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Everything random comes from it.
+    /// The random seed.
     pub seed: u64,
-    /// What is played. Never empty.
+    /// The scenarios. Never empty.
     pub shares: Vec<Share>,
-    /// Connections open at the same time at most.
+    /// Most connections open at the same time.
     pub concurrency: usize,
-    /// When it ends.
+    /// When no more begin.
     pub limit: Limit,
-    /// Connections that begin in a second at most; `None`: as many as can.
+    /// Most connections begun per second; `None`: no limit.
     pub rate: Option<u32>,
-    /// How long a connection may wait for an answer that is owed to it.
-    pub patience: Duration,
+    /// Timeout of an answer to a connection.
+    pub answer_timeout: Duration,
 }
 
 /// The part of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Counts connections from 0.
+    /// ScenarioCounts connections from 0.
     pub number: u64,
-    /// What it plays.
+    /// Its scenario.
     pub scenario: Scenario,
-    /// Its random numbers.
+    /// The seed of its random numbers.
     pub seed: u64,
 }
 
-/// The greatest seed that users give or are given: JSON has numbers that all programs read
-/// alike up to there.
+/// The greatest seed: JSON numbers are exact in all programs up to there.
 pub const MAX_SEED: u64 = (1 << 53) - 1;
 
 impl Plan {
@@ -63,13 +62,13 @@ impl Plan {
         rand::random::<u64>() & MAX_SEED
     }
 
-    /// How long an answer may take. Generous: how long answers do take is in the report.
-    pub const PATIENCE: Duration = Duration::from_secs(30);
+    /// The default timeout of answers. Generous: actual times are in the report.
+    pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// A mix of all scenarios by their weights; those that need an RPC where there is one.
+    /// A mix of all scenarios by their weights; those that need an RPC only if there is one.
     #[must_use]
     pub fn mix(rpc: bool) -> Vec<Share> {
-        let played = |scenario: &Scenario| rpc || scenario.door() == Door::P2p;
+        let played = |scenario: &Scenario| rpc || scenario.interface() == Interface::P2p;
         let share = |scenario: Scenario| Share {
             scenario,
             weight: scenario.weight(),
@@ -87,13 +86,13 @@ impl Plan {
     /// If there is no scenario.
     #[must_use]
     pub fn part(&self, number: u64) -> Part {
-        let mut dice = Dice::new(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut rng = ConnectionRng::new(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let total: u64 = self
             .shares
             .iter()
             .map(|share| u64::from(share.weight))
             .sum();
-        let mut drawn = dice.pick(0..total);
+        let mut drawn = rng.pick(0..total);
         let share = self.shares.iter().find(|share| {
             let weight = u64::from(share.weight);
             let found = drawn < weight;
@@ -103,21 +102,21 @@ impl Plan {
         Part {
             number,
             scenario: share.expect("drawn below the sum of the weights").scenario,
-            seed: dice.any(),
+            seed: rng.any(),
         }
     }
 
-    /// How connections follow one another. A mix has its bursts mixed in.
+    /// How connections begin. A mix includes its bursts.
     #[must_use]
-    pub fn arrival(&self) -> Arrival {
+    pub fn start_mode(&self) -> StartMode {
         match self.shares.as_slice() {
-            [only] => only.scenario.arrival(),
-            _ => Arrival::Continuous,
+            [only] => only.scenario.start_mode(),
+            _ => StartMode::Continuous,
         }
     }
 
-    /// How many wait at the barrier before it opens: all of them, in a mix those who can be
-    /// expected to come.
+    /// How many wait at the barrier before it opens: all of them; in a mix, those that can be
+    /// expected.
     #[must_use]
     pub fn gathering(&self) -> usize {
         match self.shares.as_slice() {
@@ -143,12 +142,12 @@ mod tests {
                 duration: Duration::from_secs(60),
             },
             rate: None,
-            patience: Plan::PATIENCE,
+            answer_timeout: Plan::ANSWER_TIMEOUT,
         }
     }
 
     #[test]
-    fn the_same_seed_deals_the_same_parts_and_no_two_connections_share_their_numbers() {
+    fn the_same_seed_gives_the_same_parts_and_each_connection_its_own_seed() {
         let parts = |seed| (0..1_000).map(|number| plan(seed).part(number)).collect();
         let (one, again, other): (Vec<Part>, Vec<Part>, Vec<Part>) = (parts(1), parts(1), parts(2));
         assert_eq!(one, again);
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_rpc_nobody_calls() {
+    fn without_an_rpc_no_calls_are_planned() {
         let calls = |share: &Share| share.scenario == Scenario::RpcBurst;
         assert!(!Plan::mix(false).iter().any(calls) && Plan::mix(true).iter().any(calls));
     }

@@ -1,4 +1,4 @@
-//! Writes down what happens while it happens, as much as a file holds.
+//! Records the events of a run, as many as a file holds.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,32 +7,32 @@ use std::time::Duration;
 use handfast_disk::state_file;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Ending;
+use crate::engine::Disconnection;
 use crate::plan::Part;
-use crate::trace::{Deed, Record, What};
+use crate::trace::{Record, TraceEvent, What};
 
-/// Deeds that are kept at most, all connections together: a third of a file at most. The
-/// rest is for connections, since those are what a replay makes again.
-const MAX_DEEDS: usize = 1 << 20;
-/// Bytes that connections and deeds may take in a file. What a trace says besides is short.
-const ROOM: u64 = state_file::MAX_PAYLOAD - (1 << 20);
-/// The end of a connection that has not ended takes so many bytes at most.
+/// Most recorded events, of all connections: a third of a file. The rest is for connections,
+/// which a replay needs.
+const MAX_EVENTS: usize = 1 << 20;
+/// Most bytes of connections and events in a file. The rest of a trace is short.
+const CAPACITY: u64 = state_file::MAX_PAYLOAD - (1 << 20);
+/// Most bytes of the text of how a connection ended.
 const LONGEST_END: usize = 96;
 
-/// What the number of an opening takes besides its absence.
+/// Bytes of an opening's number.
 const OPENING: u64 = 4;
 
-/// What a trace lacks since a file has an end.
+/// What a trace lacks because a file is bounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
-    /// Connections: the last ones, with all their deeds.
+    /// Connections omitted: the last ones, with all their events.
     pub connections: u64,
     /// The number of the first of them.
     pub first_connection: u64,
-    /// Deeds of connections that are there.
-    pub deeds: u64,
+    /// Events omitted of connections that are recorded.
+    pub events: u64,
     /// The number of the first connection that lacks some.
-    pub first_deed: u64,
+    pub first_event: u64,
 }
 
 impl fmt::Display for LeftOut {
@@ -42,10 +42,10 @@ impl fmt::Display for LeftOut {
             let (count, first) = (self.connections, self.first_connection);
             write!(f, "{count} connection{}, from #{first} on", several(count))?;
         }
-        if self.deeds > 0 {
+        if self.events > 0 {
             let and = if self.connections > 0 { "; " } else { "" };
-            let (count, first) = (self.deeds, self.first_deed);
-            write!(f, "{and}{count} deed{}, from #{first} on", several(count))?;
+            let (count, first) = (self.events, self.first_event);
+            write!(f, "{and}{count} event{}, from #{first} on", several(count))?;
         }
         Ok(())
     }
@@ -54,12 +54,12 @@ impl fmt::Display for LeftOut {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    /// In the order in which they began, without a gap: those that are left out are the last.
+    /// In the order in which they began, without a gap: those that are omitted are the last.
     pub(crate) connections: Vec<Record>,
     pub(crate) left_out: LeftOut,
-    deeds: usize,
+    events: usize,
     /// Bytes that are left in the file.
-    room: u64,
+    bytes_left: u64,
 }
 
 impl Default for Recorder {
@@ -67,14 +67,14 @@ impl Default for Recorder {
         Self {
             connections: Vec::new(),
             left_out: LeftOut::default(),
-            deeds: 0,
-            room: ROOM,
+            events: 0,
+            bytes_left: CAPACITY,
         }
     }
 }
 
 impl Recorder {
-    /// The next connection, in the order in which they begin.
+    /// Adds the next connection.
     pub(crate) fn begun(&mut self, part: Part, source: Option<IpAddr>, at: Duration) {
         let record = Record {
             number: part.number,
@@ -83,63 +83,63 @@ impl Recorder {
             source,
             begun: micros(at),
             opening: None,
-            deeds: Vec::new(),
+            events: Vec::new(),
             ended: String::new(),
         };
         let bytes = state_file::encoded_len(&record) + OPENING + LONGEST_END as u64;
-        // One that is left out leaves out all that follow: places are found by counting.
-        if self.left_out.connections > 0 || bytes > self.room {
+        // After one is omitted all that follow are omitted: records are found by index.
+        if self.left_out.connections > 0 || bytes > self.bytes_left {
             if self.left_out.connections == 0 {
                 self.left_out.first_connection = part.number;
             }
             self.left_out.connections += 1;
             return;
         }
-        self.room -= bytes;
+        self.bytes_left -= bytes;
         self.connections.push(record);
     }
 
-    /// The barrier opened for this one, as it did for all that have the same number.
+    /// The barrier opened for this connection, and for all with the same number.
     pub(crate) fn opened(&mut self, index: usize, opening: u32) {
         if let Some(record) = self.connections.get_mut(index) {
             record.opening = Some(opening);
         }
     }
 
-    /// Something happened on the connection that began as number `index`.
+    /// Adds an event of the connection that began as number `index`.
     pub(crate) fn did(&mut self, index: usize, since: Duration, what: What) {
         let Some(record) = self.connections.get_mut(index) else {
             return;
         };
-        let deed = Deed {
+        let event = TraceEvent {
             at: micros(since),
             what,
         };
-        let bytes = state_file::encoded_len(&deed);
-        if self.deeds >= MAX_DEEDS || bytes > self.room {
-            if self.left_out.deeds == 0 {
-                self.left_out.first_deed = record.number;
+        let bytes = state_file::encoded_len(&event);
+        if self.events >= MAX_EVENTS || bytes > self.bytes_left {
+            if self.left_out.events == 0 {
+                self.left_out.first_event = record.number;
             }
-            self.left_out.deeds += 1;
+            self.left_out.events += 1;
             return;
         }
-        self.deeds += 1;
-        self.room -= bytes;
-        record.deeds.push(deed);
+        self.events += 1;
+        self.bytes_left -= bytes;
+        record.events.push(event);
     }
 
-    pub(crate) fn ended(&mut self, index: usize, how: Ending) {
+    pub(crate) fn ended(&mut self, index: usize, how: Disconnection) {
         let Some(record) = self.connections.get_mut(index) else {
             return;
         };
         let mut ended = match how {
-            Ending::Left => "over".into(),
-            Ending::ByTarget => "closed by the target".into(),
-            Ending::Failed(failure) => format!("failed: {failure}"),
+            Disconnection::Left => "over".into(),
+            Disconnection::ByTarget => "closed by the target".into(),
+            Disconnection::Failed(failure) => format!("failed: {failure}"),
         };
-        // ASCII, all of it.
+        // The text is ASCII.
         ended.truncate(LONGEST_END);
-        self.room += (LONGEST_END - ended.len()) as u64;
+        self.bytes_left += (LONGEST_END - ended.len()) as u64;
         record.ended = ended;
     }
 }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_is_too_long_for_a_file_is_cut_and_says_where() {
+    fn a_run_too_long_for_a_file_is_cut_and_the_cut_is_reported() {
         let mut recorder = Recorder::default();
         let mut begun = 0;
         while recorder.left_out.connections < 1_000 {
@@ -170,35 +170,44 @@ mod tests {
             let index = usize::try_from(begun).expect("a count");
             recorder.did(index, Duration::ZERO, What::sent(b"a call"));
             recorder.did(index, Duration::ZERO, What::left(Leave::Drop));
-            recorder.ended(index, Ending::Left);
+            recorder.ended(index, Disconnection::Left);
             begun += 1;
         }
-        let kept = recorder.connections.len() as u64;
+        let recorded = recorder.connections.len() as u64;
         let left_out = recorder.left_out;
-        assert_eq!((left_out.first_connection, begun), (kept, kept + 1_000));
-        assert!(kept > 300_000, "deeds leave room for connections: {kept}");
-        let deeds: u64 = recorder
+        assert_eq!(
+            (left_out.first_connection, begun),
+            (recorded, recorded + 1_000)
+        );
+        assert!(
+            recorded > 300_000,
+            "events leave bytes_left for connections: {recorded}"
+        );
+        let events: u64 = recorder
             .connections
             .iter()
-            .map(|it| it.deeds.len() as u64)
+            .map(|it| it.events.len() as u64)
             .sum();
-        assert_eq!((deeds, left_out.deeds), (1 << 20, 2 * kept - (1 << 20)));
-        assert_eq!(left_out.first_deed, 1 << 19);
+        assert_eq!(
+            (events, left_out.events),
+            (1 << 20, 2 * recorded - (1 << 20))
+        );
+        assert_eq!(left_out.first_event, 1 << 19);
 
         let bytes = state_file::encoded_len(&recorder.connections);
         assert!(bytes <= state_file::MAX_PAYLOAD - (1 << 19), "{bytes}");
         let said = left_out.to_string();
         assert!(
-            said.contains(&format!("1000 connections, from #{kept} on")),
+            said.contains(&format!("1000 connections, from #{recorded} on")),
             "{said}"
         );
-        assert!(said.contains("deeds, from #524288 on"), "{said}");
+        assert!(said.contains("events, from #524288 on"), "{said}");
     }
 
     #[test]
-    fn those_whose_end_is_still_to_come_have_room_for_it() {
+    fn the_end_of_open_connections_fits_in_the_file() {
         let mut recorder = Recorder {
-            room: 10_000,
+            bytes_left: 10_000,
             ..Recorder::default()
         };
         for number in 0..1_000 {
@@ -207,7 +216,7 @@ mod tests {
         let failure = crate::engine::Failure::Garbled(crate::scenario::Stage::Ready);
         for index in 0..1_000 {
             recorder.opened(index, 0);
-            recorder.ended(index, Ending::Failed(failure));
+            recorder.ended(index, Disconnection::Failed(failure));
         }
         let bytes: u64 = recorder
             .connections

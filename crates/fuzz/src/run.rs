@@ -8,172 +8,173 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::engine::{Doors, Engine, NoSource, SourceRange, Tally, can_come_from};
+use crate::engine::{Counters, Endpoints, Engine, NoSource, SourceRange, can_come_from};
 use crate::oracle::{
-    Health, Inside, Introduction, Judgement, Observations, Oracle, Settling, Unsaid, VisitError,
+    Health, HonestPeerError, Introspection, Judgement, NoAnswer, Observations, Oracle, Settling,
+    VersionInfo,
 };
 use crate::plan::Plan;
-use crate::scenario::{Arrival, Scenario};
+use crate::scenario::{Scenario, StartMode};
 use crate::target::{Refusal, permit_chain};
-use crate::trace::{Cue, LeftOut, Record, Trace};
-use crate::voice::{Dialect, Phrases};
+use crate::trace::{LeftOut, Record, ReplayEntry, Trace};
+use crate::writer::{FrameSet, PeerParams};
 use handfast_wire::Network;
 
-/// How often the oracle looks while connections come and go, unless its patience is shorter.
+/// Interval of checks during the run, unless the timeout is shorter.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// When it looks first: a run that is shorter than that is over before anybody could suffer.
+/// Time of the first check: a shorter run is over before it could do harm.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
-/// Everything that a run needs.
+/// The parameters of a run.
 pub struct Run {
-    /// What is played.
+    /// The plan.
     pub plan: Plan,
-    /// What the target is like.
-    pub dialect: Dialect,
-    /// Its socket for peers.
+    /// The parameters of our peers.
+    pub params: PeerParams,
+    /// The target's P2P address.
     pub target: SocketAddr,
-    /// Where connections go.
-    pub doors: Doors,
-    /// Where they come from.
+    /// The target's sockets.
+    pub endpoints: Endpoints,
+    /// The source addresses of connections.
     pub sources: Option<SourceRange>,
-    /// Where the honest peers come from that look at the target; `None`: the system chooses.
-    pub visits_from: Option<IpAddr>,
+    /// The source address of honest peers; `None`: the system chooses.
+    pub honest_peers_from: Option<IpAddr>,
     /// Whether blocks can be made on the target's network.
     pub mines: bool,
-    /// A way to ask the target itself.
-    pub inside: Option<Box<dyn Inside + Send>>,
-    /// How long an honest peer may have to wait.
-    pub patience: Duration,
+    /// The target's RPC.
+    pub introspection: Option<Box<dyn Introspection + Send>>,
+    /// The timeout of an honest peer.
+    pub answer_timeout: Duration,
     /// The target's network, for the trace.
     pub network: Network,
-    /// Connections to be made again, instead of those of the plan; empty: the plan's.
-    pub cues: Vec<Cue>,
-    /// Whether everything is written down.
+    /// Connections to replay, instead of the plan; empty: the plan.
+    pub entries: Vec<ReplayEntry>,
+    /// Whether events are recorded.
     pub records: bool,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Who the target said that it is.
-    pub introduction: Introduction,
-    /// What was seen.
+    /// The target's `version`.
+    pub version_info: VersionInfo,
+    /// The observations.
     pub seen: Observations,
-    /// What is to be said of it.
+    /// The verdict and its evidence.
     pub judgement: Judgement,
     /// When it began, Unix seconds.
     pub at: u64,
-    /// So long after that the first connection began: until then it was looked what the target
-    /// is like. All times that were seen count from the beginning of the run.
+    /// When the first connection began, after the first check. All times count from the beginning
+    /// of the run.
     pub connections_from: Duration,
-    /// Somebody ended it before its time.
+    /// The run was stopped early.
     pub interrupted: bool,
-    /// What was waited for between the last connection and the last look.
+    /// What was waited for between the last connection and the last check.
     pub settling: Settling,
-    /// Everything, where it was written down.
+    /// The record, if wanted.
     pub trace: Option<Trace>,
 }
 
-/// Something for whoever watches.
+/// An event of a run, for display.
 #[derive(Debug)]
-pub enum News<'a> {
+pub enum RunEvent<'a> {
     /// The target answered; the run begins.
-    Met(&'a Introduction),
-    /// About once a second.
-    Going(&'a Tally),
-    /// The oracle looked.
+    Connected(&'a VersionInfo),
+    /// Progress, about once a second.
+    Going(&'a Counters),
+    /// The result of a check.
     Looked(&'a Health),
-    /// The target is gone; the run ends.
+    /// The target has exited; the run ends.
     Gone,
-    /// All connections are gone; the target is given time to notice.
+    /// All connections have ended; the target gets time to settle.
     Settling,
 }
 
 /// Why there was no run. `Display` is one line: the cause and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRun {
-    /// The target was not well to begin with.
+    /// The target failed before the run.
     #[error("{target} cannot be fuzzed: {cause}; is a node of this network running there?")]
     NotReachable {
-        /// Where it should be.
+        /// Its address.
         target: SocketAddr,
-        /// What was met with instead.
-        cause: VisitError,
+        /// The failure.
+        cause: HonestPeerError,
     },
-    /// The RPC that was named did not answer to begin with.
+    /// The RPC did not answer before the run.
     #[error(
-        "the RPC that was named does not answer: {0}; name the right --rpc and --rpc-cookie or \
-         --rpc-socket, or none"
+        "the given RPC does not answer: {0}; give the right --rpc and --rpc-cookie or \
+         --rpc-socket, or omit them"
     )]
-    NoRpc(Unsaid),
-    /// The RPC that was named must not be called.
+    NoRpc(NoAnswer),
+    /// The RPC must not be called.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Connections cannot come from where they are to.
+    /// The source addresses cannot be used.
     #[error(transparent)]
     NoSource(#[from] NoSource),
-    /// Somebody ended it before it began.
+    /// The run was stopped before it began.
     #[error("ended by a signal before the run began")]
     Interrupted,
 }
 
 impl Run {
-    /// Carries it out. `stop` ends it before its time, with the report of what was done.
+    /// Runs it. `stop` ends it early, with the report of what was done.
     ///
     /// # Errors
-    /// The target, or the RPC that was named, does not answer to begin with, or the RPC is
-    /// that of a node that must not be called.
-    pub fn carry_out(
+    /// The target or the RPC does not answer before the run, or the RPC is that of a node that
+    /// must not be called.
+    pub fn execute(
         self,
         stop: &AtomicBool,
-        mut tell: impl FnMut(News<'_>),
+        mut notify: impl FnMut(RunEvent<'_>),
     ) -> Result<Outcome, NoRun> {
         let target = self.target;
         self.check_sources()?;
-        let mut dialect = self.dialect;
-        dialect.mines = self.mines;
+        let mut params = self.params;
+        params.mines = self.mines;
         let (zero, at) = (Instant::now(), SystemTime::now());
         let oracle = Oracle::new(
             target,
-            dialect.clone(),
+            params.clone(),
             self.plan.seed,
             self.mines,
-            self.inside,
+            self.introspection,
             stop,
         );
-        let played = played(&self.plan, &self.cues);
+        let played = played(&self.plan, &self.entries);
         let duration = self.plan.limit.duration;
-        let oracle = oracle.patience(self.patience).bounded(duration);
-        let oracle = oracle.coming_from(self.visits_from);
-        let mut oracle = oracle.beside(&played);
-        let look_every = LOOK_EVERY.min(self.patience);
-        let own_magic = dialect.magic != self.network.magic().to_bytes();
+        let oracle = oracle.answer_timeout(self.answer_timeout).bounded(duration);
+        let oracle = oracle.coming_from(self.honest_peers_from);
+        let mut oracle = oracle.for_scenarios(&played);
+        let look_every = LOOK_EVERY.min(self.answer_timeout);
+        let own_magic = params.magic != self.network.magic().to_bytes();
         let met = first_look(&mut oracle, target, &self.network, own_magic);
-        // Whoever ended it knows why nobody answered in time.
-        let (introduction, before) = met.map_err(|no_run| match stop.load(Ordering::Relaxed) {
+        // A missing answer was caused by the stop.
+        let (version_info, before) = met.map_err(|no_run| match stop.load(Ordering::Relaxed) {
             true => NoRun::Interrupted,
             false => no_run,
         })?;
-        tell(News::Met(&introduction));
-        tell(News::Looked(&before));
+        notify(RunEvent::Connected(&version_info));
+        notify(RunEvent::Looked(&before));
 
         let seed = self.plan.seed;
-        if self.cues.is_empty() {
-            dialect.height = introduction.height.max(0);
+        if self.entries.is_empty() {
+            params.height = version_info.height.max(0);
         }
-        let phrases = Phrases::new(dialect.clone());
+        let frame_set = FrameSet::new(params.clone());
         let concurrency = self.plan.concurrency as u64;
-        let waves = match self.cues.first() {
-            Some(cue) => cue.together,
-            None => self.plan.arrival() == Arrival::Waves,
+        let waves = match self.entries.first() {
+            Some(entry) => entry.together,
+            None => self.plan.start_mode() == StartMode::Waves,
         };
         let mut plan = self.plan;
-        // What was needed to look is a part of it.
+        // The duration includes the first check.
         plan.limit.duration = duration.saturating_sub(zero.elapsed()).max(duration / 2);
         oracle.begin();
-        let mut engine = Engine::new(plan, phrases, self.doors, self.sources);
-        if !self.cues.is_empty() {
-            engine = engine.replaying(self.cues);
+        let mut engine = Engine::new(plan, frame_set, self.endpoints, self.sources);
+        if !self.entries.is_empty() {
+            engine = engine.replaying(self.entries);
         }
         if self.records {
             engine = engine.recording();
@@ -181,34 +182,34 @@ impl Run {
         let mut during = Vec::new();
         let connections_from = zero.elapsed();
         let mut gone = None;
-        let (tally, connections, left_out) = beside(engine, stop, look_every, |news| {
+        let (counters, connections, left_out) = run_engine(engine, stop, look_every, |news| {
             match news {
-                Beside::Tally(tally) => tell(News::Going(tally)),
-                Beside::Look => {
+                EngineEvent::Counters(counters) => notify(RunEvent::Going(counters)),
+                EngineEvent::Look => {
                     if let Some(health) = oracle.look() {
-                        tell(News::Looked(&health));
+                        notify(RunEvent::Looked(&health));
                         during.push(health);
                     }
                 }
-                Beside::Tick => {}
+                EngineEvent::Tick => {}
             }
             if gone.is_none() && oracle.is_gone() {
                 gone = Some(zero.elapsed());
             }
             let is_over = gone.is_some() || is_unreachable(&during);
             if is_over {
-                tell(News::Gone);
+                notify(RunEvent::Gone);
             }
             is_over
         });
-        tell(News::Settling);
+        notify(RunEvent::Settling);
         let (after, settling) = oracle.look_when_settled(&before);
-        tell(News::Looked(&after));
+        notify(RunEvent::Looked(&after));
         let seen = Observations {
             before,
             during,
             after,
-            tally,
+            counters,
             gone,
             let_settle: !settling.was_cut,
         };
@@ -217,12 +218,12 @@ impl Run {
             target: target.to_string(),
             network: self.network.name().to_owned(),
             signet_challenge: self.network.signet_challenge().map(<[u8]>::to_vec),
-            magic: dialect.magic,
-            version: dialect.version,
-            time: dialect.time,
-            handshake_deadline: u64::try_from(dialect.handshake_deadline.as_millis())
+            magic: params.magic,
+            version: params.version,
+            time: params.time,
+            handshake_deadline: u64::try_from(params.handshake_deadline.as_millis())
                 .unwrap_or(u64::MAX),
-            height: dialect.height,
+            height: params.height,
             seed,
             concurrency,
             waves,
@@ -231,7 +232,7 @@ impl Run {
             left_out,
         });
         Ok(Outcome {
-            introduction,
+            version_info,
             judgement,
             seen,
             at: at
@@ -246,34 +247,38 @@ impl Run {
 }
 
 impl Run {
-    /// Whether connections can come from where they are to.
+    /// Whether connections can have their source addresses.
     fn check_sources(&self) -> Result<(), NoSource> {
         if let Some(range) = &self.sources {
             range.check(self.target, self.plan.limit.cycles)?;
         }
-        let of_cues: BTreeSet<_> = self.cues.iter().filter_map(|cue| cue.source).collect();
-        let mut of_cues = of_cues.into_iter();
-        of_cues.try_for_each(|source| can_come_from(source, self.target))
+        let of_entries: BTreeSet<_> = self
+            .entries
+            .iter()
+            .filter_map(|entry| entry.source)
+            .collect();
+        let mut of_entries = of_entries.into_iter();
+        of_entries.try_for_each(|source| can_come_from(source, self.target))
     }
 }
 
-/// What connections of the run do.
-fn played(plan: &Plan, cues: &[Cue]) -> BTreeSet<Scenario> {
-    match cues {
+/// The scenarios of the run.
+fn played(plan: &Plan, entries: &[ReplayEntry]) -> BTreeSet<Scenario> {
+    match entries {
         [] => plan.shares.iter().map(|share| share.scenario).collect(),
-        cues => cues.iter().map(|cue| cue.part.scenario).collect(),
+        entries => entries.iter().map(|entry| entry.part.scenario).collect(),
     }
 }
 
-/// Who the target is and how it is, if connections may be made to it.
+/// Checks the target before the run, and whether it may be fuzzed.
 fn first_look(
     oracle: &mut Oracle<'_>,
     target: SocketAddr,
     network: &Network,
     own_magic: bool,
-) -> Result<(Introduction, Health), NoRun> {
+) -> Result<(VersionInfo, Health), NoRun> {
     let unreachable = |cause| NoRun::NotReachable { target, cause };
-    let introduction = oracle.introduce().map_err(unreachable)?;
+    let version_info = oracle.read_version_info().map_err(unreachable)?;
     if let Some(chain) = oracle.chain() {
         permit_chain(&chain.map_err(NoRun::NoRpc)?, network, own_magic)?;
     }
@@ -281,48 +286,48 @@ fn first_look(
     if let Err(cause) = &before.handshake {
         return Err(unreachable(cause.clone()));
     }
-    if let Some(Err(unsaid)) = &before.rpc {
-        return Err(NoRun::NoRpc(unsaid.clone()));
+    if let Some(Err(no_answer)) = &before.rpc {
+        return Err(NoRun::NoRpc(no_answer.clone()));
     }
-    Ok((introduction, before))
+    Ok((version_info, before))
 }
 
-/// Whether nobody listens any more, for as long as an honest peer tries, or connections were
-/// not answered for twice as long: there is nothing more to be found out about the target.
+/// Whether nothing listens any more, for as long as an honest peer tries, or connections were not
+/// answered for twice as long: the run can learn no more about the target.
 fn is_unreachable(looks: &[Health]) -> bool {
     let mut latest = looks.iter().rev().map(|health| &health.handshake);
     match latest.next() {
-        Some(Err(VisitError::Refused)) => true,
-        Some(Err(VisitError::NoConnection(_))) => {
-            matches!(latest.next(), Some(Err(VisitError::NoConnection(_))))
+        Some(Err(HonestPeerError::Refused)) => true,
+        Some(Err(HonestPeerError::NoConnection(_))) => {
+            matches!(latest.next(), Some(Err(HonestPeerError::NoConnection(_))))
         }
         _ => false,
     }
 }
 
-/// What there is to do beside the engine.
-enum Beside<'a> {
-    Tally(&'a Tally),
+/// An event while the engine runs.
+enum EngineEvent<'a> {
+    Counters(&'a Counters),
     Look,
     /// A moment has gone by.
     Tick,
 }
 
-/// Runs the engine on a thread of its own, so that a target that hangs does not hang what
-/// looks at it, nor the other way round. `act` says whether the run is over before its time.
-fn beside(
+/// Runs the engine on a thread of its own, so that a hanging target does not block the checks,
+/// nor the checks the engine. `act` returns whether the run ends early.
+fn run_engine(
     engine: Engine,
     stop: &AtomicBool,
     look_every: Duration,
-    mut act: impl FnMut(Beside<'_>) -> bool,
-) -> (Tally, Vec<Record>, LeftOut) {
+    mut act: impl FnMut(EngineEvent<'_>) -> bool,
+) -> (Counters, Vec<Record>, LeftOut) {
     let (send, receive) = mpsc::channel();
     let over = &AtomicBool::new(false);
     thread::scope(|scope| {
         let running = scope.spawn(move || {
-            engine.run_and_record(|tally| {
-                // Whoever listened may be busy looking: the last one counts.
-                let _ = send.send(tally.clone());
+            engine.run_and_record(|counters| {
+                // The receiver may be busy with a check: only the last counters matter.
+                let _ = send.send(counters.clone());
                 match stop.load(Ordering::Relaxed) || over.load(Ordering::Relaxed) {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
@@ -332,12 +337,12 @@ fn beside(
         let mut next_look = Instant::now() + look_every.min(FIRST_LOOK);
         loop {
             let is_over = match receive.recv_timeout(Duration::from_millis(200)) {
-                Ok(tally) => act(Beside::Tally(&tally)),
-                Err(RecvTimeoutError::Timeout) => act(Beside::Tick),
+                Ok(counters) => act(EngineEvent::Counters(&counters)),
+                Err(RecvTimeoutError::Timeout) => act(EngineEvent::Tick),
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             let looks = !is_over && Instant::now() >= next_look;
-            if is_over || (looks && act(Beside::Look)) {
+            if is_over || (looks && act(EngineEvent::Look)) {
                 over.store(true, Ordering::Relaxed);
                 break;
             }

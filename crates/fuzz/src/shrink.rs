@@ -1,17 +1,16 @@
-//! A shorter run that still fails. Pure: what a run is, and whether it fails, is the
-//! caller's business.
+//! Reduces a failing run. Pure: the caller defines what a run is and whether it fails.
 
-/// Leaves out of `all` what need not be there for `fails` to say yes, in parts that become
-/// smaller (delta debugging: Zeller and Hildebrandt, 2002), until `fails` says nothing more.
+/// Removes from `all` what is not needed for `fails` to return true, in parts of decreasing size
+/// (delta debugging: Zeller and Hildebrandt, 2002), until `fails` returns `None`.
 ///
-/// What comes out has failed, or is all of it. Where failing is a matter of luck, `fails`
-/// should try more than once.
+/// The result has failed, or is all of it. Where failures are random, `fails` should try more
+/// than once.
 pub fn shrink<T: Clone>(all: Vec<T>, mut fails: impl FnMut(&[T]) -> Option<bool>) -> Vec<T> {
     let mut left = all;
     let mut parts = 2;
     while left.len() > 1 {
         let size = left.len().div_ceil(parts);
-        // One part on its own is the greatest step; all but one of them the usual one.
+        // One part on its own is the largest reduction; all but one of them the usual one.
         let alone = (0..left.len()).step_by(size).map(|from| {
             let to = (from + size).min(left.len());
             left[from..to].to_vec()
@@ -65,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_when_it_is_told_nothing_more_with_something_that_failed() {
+    fn it_ends_with_a_failing_run_when_no_more_runs_are_allowed() {
         let mut count = 0;
         let left = shrink((0..1_000).collect(), |some: &[i32]| {
             count += 1;
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_fails_again_stays_as_it_is() {
+    fn a_run_that_never_fails_again_is_not_shortened() {
         let all: Vec<i32> = (0..50).collect();
         assert_eq!(shrink(all.clone(), |_| Some(false)), all);
     }

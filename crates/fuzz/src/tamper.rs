@@ -1,5 +1,5 @@
-//! Blocks with the header of another one: what a peer can make of a valid block without any
-//! work, and what says nothing about the block whose header it is.
+//! Blocks with another block's header: what a peer can forge from a valid block without work, and
+//! what proves nothing about the block with that header.
 
 use bitcoin::block::Header;
 use bitcoin::consensus::{deserialize, serialize};
@@ -7,21 +7,20 @@ use bitcoin::{Amount, Block, ScriptBuf, TxOut, Witness};
 use bytes::{BufMut, Bytes, BytesMut};
 use handfast_wire::RawBlock;
 
-use crate::voice::Dice;
+use crate::writer::ConnectionRng;
 
 /// How a block is tampered with. Its header stays, and so does its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tamper {
-    /// Its coinbase pays somebody else: the merkle root does not match.
+    /// Its coinbase has another output: the merkle root does not match.
     Coinbase,
-    /// The same, and there is no witness commitment, which a signet looks for before it looks at
-    /// the merkle root.
+    /// The same without a witness commitment, which a signet checks before the merkle root.
     Bare,
-    /// The witness of its coinbase is another one, which no transaction id covers: the merkle
-    /// root matches, and the witness commitment does not (BIP141).
+    /// The witness of its coinbase is changed, which no transaction id covers: the merkle root
+    /// matches, and the witness commitment does not (BIP141).
     Witness,
-    /// Its last transactions are there twice. Where their number is not a power of two the
-    /// merkle root still matches (CVE-2012-2459).
+    /// Its last transactions are duplicated. Where their number is not a power of two the merkle
+    /// root still matches (CVE-2012-2459).
     Duplicated,
     /// A single transaction of 64 bytes, the length of two ids: of a block of two transactions
     /// it can have the merkle root (CVE-2017-12842).
@@ -37,38 +36,38 @@ impl Tamper {
         Self::Short,
     ];
 
-    /// One of them.
-    pub(crate) fn pick(dice: &mut Dice) -> Self {
-        let index = dice.pick(0..Self::ALL.len() as u64);
+    /// One of the kinds.
+    pub(crate) fn pick(rng: &mut ConnectionRng) -> Self {
+        let index = rng.pick(0..Self::ALL.len() as u64);
         Self::ALL[usize::try_from(index).expect("below five")]
     }
 
     /// A block of this header and other content; `None` if `block` is none.
-    pub(crate) fn apply(self, block: &RawBlock, dice: &mut Dice) -> Option<RawBlock> {
+    pub(crate) fn apply(self, block: &RawBlock, rng: &mut ConnectionRng) -> Option<RawBlock> {
         let mut whole: Block = deserialize(&block.bytes).ok()?;
         match self {
-            Self::Short => return Some(short(block.header, &whole, dice)),
+            Self::Short => return Some(short(block.header, &whole, rng)),
             Self::Coinbase => whole.txdata.first_mut()?.output.push(TxOut {
                 value: Amount::ZERO,
-                script_pubkey: ScriptBuf::new_op_return(dice.any().to_le_bytes()),
+                script_pubkey: ScriptBuf::new_op_return(rng.any().to_le_bytes()),
             }),
             Self::Bare => {
                 let coinbase = whole.txdata.first_mut()?;
                 coinbase.output = vec![TxOut {
                     value: Amount::ZERO,
-                    script_pubkey: ScriptBuf::new_op_return(dice.any().to_le_bytes()),
+                    script_pubkey: ScriptBuf::new_op_return(rng.any().to_le_bytes()),
                 }];
             }
             Self::Witness => {
                 let coinbase = whole.txdata.first_mut()?.input.first_mut()?;
-                coinbase.witness = Witness::from_slice(&[dice.bytes(32)]);
+                coinbase.witness = Witness::from_slice(&[rng.bytes(32)]);
             }
             Self::Duplicated => {
                 let count = whole.txdata.len();
                 if count == 0 {
                     return None;
                 }
-                // The last of an odd row of the tree, whose row it is.
+                // The last of an odd row of the tree, which is paired with itself.
                 let twice = 1 << count.trailing_zeros();
                 let from = match twice == count {
                     true => 0,
@@ -77,14 +76,14 @@ impl Tamper {
                 whole.txdata.extend_from_within(from..);
             }
         }
-        // The other way round it could not be read again.
+        // In the other order it could not be parsed.
         whole.header = block.header;
         RawBlock::new(serialize(&whole).into()).ok()
     }
 }
 
-/// The ids of its two transactions taken for one, if it has two; else one of our own.
-fn short(header: Header, whole: &Block, dice: &mut Dice) -> RawBlock {
+/// The ids of its two transactions as one transaction, if it has two; else one of our own.
+fn short(header: Header, whole: &Block, rng: &mut ConnectionRng) -> RawBlock {
     let mut bytes = BytesMut::from(&serialize(&header)[..]);
     bytes.put_u8(1);
     match &whole.txdata[..] {
@@ -92,17 +91,17 @@ fn short(header: Header, whole: &Block, dice: &mut Dice) -> RawBlock {
             bytes.put_slice(first.compute_txid().as_ref());
             bytes.put_slice(second.compute_txid().as_ref());
         }
-        _ => bytes.put_slice(&transaction_of_64_bytes(dice)),
+        _ => bytes.put_slice(&transaction_of_64_bytes(rng)),
     }
     RawBlock::new(bytes.freeze()).expect("it begins with a header")
 }
 
-/// One that can be parsed: an input, an output, and four bytes of script.
-fn transaction_of_64_bytes(dice: &mut Dice) -> Bytes {
+/// A transaction that can be parsed: an input, an output, and four bytes of script.
+fn transaction_of_64_bytes(rng: &mut ConnectionRng) -> Bytes {
     let mut bytes = BytesMut::with_capacity(64);
     bytes.put_u32_le(2);
     bytes.put_u8(1);
-    bytes.put_slice(&dice.bytes(32));
+    bytes.put_slice(&rng.bytes(32));
     bytes.put_u32_le(0);
     bytes.put_slice(&[2, 0x51, 0x51]);
     bytes.put_u32_le(u32::MAX);
@@ -121,20 +120,20 @@ mod tests {
 
     use super::*;
     use crate::blocks;
-    use crate::voice::Dialect;
+    use crate::writer::PeerParams;
 
     fn block() -> RawBlock {
-        let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
-        blocks::shown(&[dialect.genesis], &dialect, 3, || true).expect("nobody ends it")
+        let params = PeerParams::new(&Network::Regtest, 1_700_000_000);
+        blocks::shown(&[params.genesis], &params, 3, || true).expect("it is not stopped")
     }
 
     #[test]
     fn a_block_that_was_tampered_with_has_the_hash_of_the_true_one_and_other_bytes() {
         let block = block();
         for seed in 0..20 {
-            let mut dice = Dice::new(seed);
+            let mut rng = ConnectionRng::new(seed);
             for tamper in Tamper::ALL {
-                let other = tamper.apply(&block, &mut dice).expect("it is a block");
+                let other = tamper.apply(&block, &mut rng).expect("it is a block");
                 assert_eq!(other.hash, block.hash, "{tamper:?}");
                 assert_ne!(other.bytes, block.bytes, "{tamper:?}");
             }
@@ -143,10 +142,10 @@ mod tests {
 
     #[test]
     fn what_no_transaction_id_covers_passes_the_merkle_root_and_not_the_commitment() {
-        let other = Tamper::Witness.apply(&block(), &mut Dice::new(1));
+        let other = Tamper::Witness.apply(&block(), &mut ConnectionRng::new(1));
         let other: Block = deserialize(&other.expect("a block").bytes).expect("a block");
         assert!(other.check_merkle_root() && !other.check_witness_commitment());
-        let other = Tamper::Coinbase.apply(&block(), &mut Dice::new(1));
+        let other = Tamper::Coinbase.apply(&block(), &mut ConnectionRng::new(1));
         let other: Block = deserialize(&other.expect("a block").bytes).expect("a block");
         assert!(!other.check_merkle_root());
     }
@@ -165,7 +164,7 @@ mod tests {
             RawBlock::new(serialize(&whole).into()).expect("a block")
         };
         for (count, passes) in [(1, false), (2, false), (3, true), (5, true), (6, true)] {
-            let other = Tamper::Duplicated.apply(&with(count), &mut Dice::new(1));
+            let other = Tamper::Duplicated.apply(&with(count), &mut ConnectionRng::new(1));
             let other: Block = deserialize(&other.expect("a block").bytes).expect("a block");
             assert!(other.txdata.len() > count);
             assert_eq!(other.check_merkle_root(), passes, "{count} transactions");
@@ -174,7 +173,7 @@ mod tests {
 
     #[test]
     fn two_ids_are_one_short_transaction_and_where_there_are_none_one_is_made() {
-        let bytes = transaction_of_64_bytes(&mut Dice::new(1));
+        let bytes = transaction_of_64_bytes(&mut ConnectionRng::new(1));
         let transaction: Transaction = deserialize(&bytes).expect("it can be parsed");
         assert_eq!((bytes.len(), transaction.input.len()), (64, 1));
         let mut whole: Block = deserialize(&block().bytes).expect("a block");
@@ -184,7 +183,7 @@ mod tests {
         whole.txdata.push(second);
         let raw = RawBlock::new(serialize(&whole).into()).expect("a block");
         let other = Tamper::Short
-            .apply(&raw, &mut Dice::new(1))
+            .apply(&raw, &mut ConnectionRng::new(1))
             .expect("a block");
         assert_eq!(other.bytes[81..], ids.concat());
     }

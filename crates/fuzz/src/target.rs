@@ -1,8 +1,8 @@
-//! Whom it may be pointed at.
+//! Which targets are allowed.
 //!
 //! # Security
-//! This is a load tool. By itself it goes to this machine and to private networks only; a
-//! public address needs the operator's word, and the main network is refused altogether.
+//! This is a load tool. By default it connects to this machine and to private networks only; a
+//! public address needs an option, and mainnet is always refused.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -11,33 +11,33 @@ use handfast_wire::Network;
 /// Why a target is refused. `Display` is one line: the cause and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The main network, whoever operates the node.
+    /// Mainnet, even for the operator of the node.
     #[error("mainnet is not a network to fuzz; run the node with --network regtest or signet")]
     Mainnet,
-    /// An address that others can have.
+    /// A public address.
     #[error(
-        "{0} is a public address: this is a load tool, for nodes of one's own; if you operate \
-         this one, say --i-operate-this-node"
+        "{0} is a public address: this is a load tool for your own nodes; if you operate \
+         this one, use --i-operate-this-node"
     )]
     Public(SocketAddr),
-    /// An RPC of the main network, whatever the target is.
+    /// The RPC of a mainnet node, whatever the target is.
     #[error(
-        "the RPC that was named is that of a mainnet node, and mainnet is not a network to fuzz; \
-         name the RPC of the target"
+        "the given RPC is that of a mainnet node, and mainnet is not a network to fuzz; \
+         give the RPC of the target"
     )]
     MainnetRpc,
     /// An RPC of another network than the target.
     #[error(
-        "the RPC that was named is that of a node on {0:?}, and the run is on {1:?}: it is not \
-         the target's; name that of the target, or the right --network"
+        "the given RPC is that of a node on {0:?}, but the run is on {1:?}: it is not \
+         the target's; give the target's RPC, or the right --network"
     )]
     OtherChain(String, &'static str),
-    /// Nobody can be connected to there.
+    /// No host has this address.
     #[error("{0} is not an address that can be connected to")]
     NotAHost(SocketAddr),
 }
 
-/// Whether `target` may be fuzzed. `own`: somebody said that they operate it.
+/// Whether `target` may be fuzzed. `own`: the operator allows a public address.
 ///
 /// # Errors
 /// Why not.
@@ -55,14 +55,13 @@ pub fn permit(target: SocketAddr, network: &Network, own: bool) -> Result<(), Re
     }
 }
 
-/// Whether the node whose RPC this is may be called: it must be on the run's network, by the
-/// name that its `getblockchaininfo` gives. `own_magic`: whether the run's network is one that
-/// we have no name for.
+/// Whether the node with this RPC may be called: it must be on the run's network, by the name in
+/// its `getblockchaininfo`. `own_magic`: the run's network has no name.
 ///
 /// # Errors
 /// Why not.
 pub fn permit_chain(chain: &str, network: &Network, own_magic: bool) -> Result<(), Refusal> {
-    // What btcd calls them.
+    // btcd's names.
     let chain = match chain {
         "mainnet" => "main",
         "testnet3" => "test",
@@ -76,8 +75,7 @@ pub fn permit_chain(chain: &str, network: &Network, own_magic: bool) -> Result<(
     }
 }
 
-/// This machine, this link, or a network that is nobody's in public (RFC 1918, 3927, 4193,
-/// 4291, 6598).
+/// Loopback, link-local, or a private network (RFC 1918, 3927, 4193, 4291, 6598).
 fn is_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
@@ -101,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_and_private_networks_are_permitted_and_others_by_word_only() {
+    fn local_and_private_addresses_are_allowed_and_others_only_by_option() {
         for local in [
             "127.0.0.1:18444",
             "127.9.9.9:1",
@@ -136,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rpc_is_called_only_on_the_network_of_the_run_and_on_mainnet_never() {
+    fn an_rpc_is_called_only_on_the_network_of_the_run_and_never_on_mainnet() {
         let signet = Network::CustomSignet {
             challenge: vec![0x51],
         };
@@ -162,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_main_network_is_refused_whatever_anybody_says() {
+    fn mainnet_is_always_refused() {
         let address = "127.0.0.1:8333".parse().expect("an address");
         assert_eq!(
             permit(address, &Network::Mainnet, true),

@@ -1,4 +1,4 @@
-//! How a run is named, by the command line and by a node's RPC alike.
+//! Scenario names and requests shared by the command line and a node's RPC.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,12 +7,12 @@ use handfast_wire::Network;
 
 use crate::{Plan, Scenario, Share};
 
-/// Plays all scenarios by their weights.
+/// Selects all scenarios by their weights.
 pub const MIX: &str = "mix";
 
-/// Whether anybody can make blocks of this network, at next to no cost: regtest, and signets
-/// whose challenge everybody meets. A block without the signature that others want would only
-/// show that the target does not follow what is not valid.
+/// Whether blocks of this network can be made by anyone at almost no cost: regtest, and signets
+/// whose challenge needs no signature. A block without a required signature would only show that
+/// the target does not follow invalid blocks.
 #[must_use]
 pub fn is_minable(network: &Network) -> bool {
     match network {
@@ -22,17 +22,17 @@ pub fn is_minable(network: &Network) -> bool {
     }
 }
 
-/// The time that connections of a run claim, Unix seconds.
+/// The time in our `version` messages, Unix seconds.
 #[must_use]
 pub fn unix_time() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(u32::MAX))
 }
 
-/// The scenarios of these names. `rpc`: whether there is one to be called.
+/// The scenarios of these names. `rpc`: whether an RPC is given.
 ///
 /// # Errors
-/// A name of none, and one that needs an RPC where there is none.
+/// An unknown name, or one that needs an RPC without one.
 pub fn shares(names: &[String], rpc: bool) -> Result<Vec<Share>, String> {
     let mut shares: Vec<Share> = Vec::new();
     for name in names {
@@ -42,7 +42,7 @@ pub fn shares(names: &[String], rpc: bool) -> Result<Vec<Share>, String> {
         }
         let scenario: Scenario = name.parse().map_err(|error| format!("{error}"))?;
         if scenario == Scenario::RpcBurst && !rpc {
-            return Err("rpc-burst needs an RPC: name it with --rpc or --rpc-socket".into());
+            return Err("rpc-burst needs an RPC: give it with --rpc or --rpc-socket".into());
         }
         shares.push(Share {
             scenario,
@@ -52,7 +52,7 @@ pub fn shares(names: &[String], rpc: bool) -> Result<Vec<Share>, String> {
     Ok(shares)
 }
 
-/// The request of a call, as plain as can be. `login`: a header line, or nothing.
+/// The HTTP request of a call. `login`: a header line, or nothing.
 #[must_use]
 pub fn call(login: &str) -> Bytes {
     const BODY: &str = r#"{"id":1,"method":"getblockcount","params":[]}"#;
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_made_only_where_nobody_s_signature_is_wanted() {
+    fn blocks_are_made_only_where_no_signature_is_needed() {
         let signet = |challenge: &[u8]| Network::CustomSignet {
             challenge: challenge.to_vec(),
         };

@@ -1,4 +1,4 @@
-//! What was sent, heard and when: enough to do it again, and to be read by people.
+//! What was sent and received, and when: to replay a run, and to read it.
 
 use std::fmt;
 use std::io;
@@ -12,99 +12,99 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Part;
 pub use crate::recorder::LeftOut;
 use crate::scenario::{Leave, Scenario};
-use crate::voice::Dialect;
+use crate::writer::PeerParams;
 use handfast_wire::limits::MAX_COMMAND;
 use handfast_wire::{Kind, Network, UnknownNetwork};
 
-/// Raised when [`Trace`] changes its meaning.
+/// Incremented when [`Trace`] changes its meaning.
 const VERSION: u32 = 5;
 
-/// A run, written down.
+/// The record of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
-    /// What it ran against.
+    /// The target's address.
     pub target: String,
     /// The name of its network.
     pub network: String,
     /// The challenge that blocks of a signet meet (BIP325).
     pub signet_challenge: Option<Vec<u8>>,
-    /// Opens every frame.
+    /// The message start bytes.
     pub magic: [u8; 4],
     /// The protocol version that was claimed.
     pub version: i32,
     /// The time that was claimed, Unix seconds.
     pub time: u32,
-    /// After so long the target gives up a handshake, milliseconds.
+    /// The target's handshake timeout, milliseconds.
     pub handshake_deadline: u64,
     /// The height of the target's chain when it began.
     pub height: i32,
-    /// What everything random came from.
+    /// The random seed.
     pub seed: u64,
     /// Connections at a time.
     pub concurrency: u64,
-    /// Whether connections came in waves: all of them connected before the first said a word.
+    /// Whether connections came in waves: all of them connected before the first sent anything.
     pub waves: bool,
-    /// The verdict, as it is called.
+    /// The verdict.
     pub verdict: String,
     /// In the order in which they began.
     pub connections: Vec<Record>,
-    /// What is not here since it would have been too much for a file.
+    /// What was omitted because a file is bounded.
     pub left_out: LeftOut,
 }
 
-/// One connection.
+/// The record of one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Counts connections from 0.
+    /// ScenarioCounts connections from 0.
     pub number: u64,
     /// The name of its scenario.
     pub scenario: String,
-    /// Its random numbers.
+    /// The seed of its random numbers.
     pub seed: u64,
-    /// The address that it came from, if one was chosen.
+    /// Its source address, if one was set.
     pub source: Option<IpAddr>,
     /// Microseconds since the start of the run.
     pub begun: u64,
-    /// Which opening of the barrier it left at, if it did: others have the same.
+    /// Which opening of the barrier it left at, if any: others have the same.
     pub opening: Option<u32>,
-    /// What it did and was told, in order.
-    pub deeds: Vec<Deed>,
+    /// Its events, in order.
+    pub events: Vec<TraceEvent>,
     /// How it ended; empty if the run ended before.
     pub ended: String,
 }
 
-/// One thing that happened.
+/// One event of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deed {
+pub struct TraceEvent {
     /// Microseconds since the connection began.
     pub at: u64,
-    /// What.
+    /// The event.
     pub what: What,
 }
 
 /// What happened on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum What {
-    /// So many bytes were given to the system, with this checksum.
+    /// Bytes were given to the system, with this checksum.
     Sent {
-        /// How many.
+        /// Number of bytes.
         bytes: u32,
         /// The first four bytes of their double SHA-256.
         digest: u32,
     },
-    /// A frame came.
-    Heard {
-        /// Its command, padded with zeros; all zeros: one that we do not know. By name, so that
-        /// a message that is new to us renames none in an old trace.
+    /// A frame was received.
+    Received {
+        /// Its command, padded with zeros; all zeros: an unknown one. By name, so that a new
+        /// message does not rename those of an old trace.
         command: [u8; MAX_COMMAND],
         /// Length of its payload.
         bytes: u32,
     },
-    /// It was woken as it had asked.
+    /// The timer that it had set fired.
     Due,
     /// The barrier opened.
     Opened,
-    /// It left: 0 in good order, 1 suddenly, 2 by a reset.
+    /// It disconnected: 0 orderly, 1 by closing at once, 2 by a reset.
     Left(u8),
 }
 
@@ -117,8 +117,8 @@ impl What {
         }
     }
 
-    pub(crate) fn heard(kind: Option<Kind>, payload: &[u8]) -> Self {
-        Self::Heard {
+    pub(crate) fn received(kind: Option<Kind>, payload: &[u8]) -> Self {
+        Self::Received {
             command: kind.map_or([0; MAX_COMMAND], padded),
             bytes: u32::try_from(payload.len()).unwrap_or(u32::MAX),
         }
@@ -143,64 +143,64 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sent { bytes, digest } => write!(f, "sent {bytes} bytes ({digest:08x})"),
-            Self::Heard { command, bytes } => {
+            Self::Received { command, bytes } => {
                 let name = command.split(|byte| *byte == 0).next();
                 let name = name.filter(|name| !name.is_empty());
                 let name = name.map_or("an unknown command".into(), String::from_utf8_lossy);
-                write!(f, "heard {}, {bytes} bytes", Plain(&name))
+                write!(f, "received {}, {bytes} bytes", Plain(&name))
             }
-            Self::Due => f.write_str("its time came"),
+            Self::Due => f.write_str("its timer fired"),
             Self::Opened => f.write_str("the barrier opened"),
-            Self::Left(0) => f.write_str("left in good order"),
-            Self::Left(1) => f.write_str("left suddenly"),
-            Self::Left(_) => f.write_str("left by a reset"),
+            Self::Left(0) => f.write_str("disconnected orderly"),
+            Self::Left(1) => f.write_str("disconnected at once"),
+            Self::Left(_) => f.write_str("disconnected by a reset"),
         }
     }
 }
 
-/// A connection that is to be made again.
+/// A connection to replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cue {
-    /// What it plays.
+pub struct ReplayEntry {
+    /// Its number, scenario and seed.
     pub part: Part,
-    /// Where it comes from.
+    /// Its source address.
     pub source: Option<IpAddr>,
     /// When it begins, since the start of the run.
     pub at: Duration,
-    /// The opening of the barrier for which it waits, with all others that have the same one.
+    /// The opening of the barrier that it waits for, with all others that have the same one.
     pub opening: Option<u32>,
-    /// Whether all that begin with it are connected before the first of them says a word.
+    /// Whether all that begin with it are connected before the first of them sends anything.
     pub together: bool,
 }
 
-/// A file cannot be replayed.
+/// Why a file cannot be replayed.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// It could not be read, or is no trace.
     #[error("{path}: {source}")]
     File {
-        /// Which.
+        /// The file.
         path: String,
-        /// Why not.
+        /// The cause.
         source: ReadError,
     },
-    /// It was written by a version of the tool that wrote other traces.
+    /// It has another format version.
     #[error(
-        "{path}: a trace of form {got}, and this version of handfast reads form {wanted}: use \
-         the version that wrote it, or write it anew"
+        "{path}: trace format {got}, but this version of handfast reads format {wanted}: use \
+         the version that wrote it, or record it again"
     )]
     Version {
-        /// Which file.
+        /// The file.
         path: String,
-        /// Its form.
+        /// Its version.
         got: u32,
-        /// The one that is read here.
+        /// The supported version.
         wanted: u32,
     },
-    /// It plays what this version does not know.
-    #[error("{path}: it plays {scenario:?}, which this version of handfast does not know")]
+    /// It has a scenario that this version does not know.
+    #[error("{path}: scenario {scenario:?} is unknown to this version of handfast")]
     Scenario {
-        /// Which file.
+        /// The file.
         path: String,
         /// The name in it.
         scenario: String,
@@ -235,17 +235,17 @@ impl Trace {
         state_file::save(path, VERSION, self)
     }
 
-    /// What is to be done to do it again.
+    /// The connections to replay.
     ///
     /// # Errors
-    /// A scenario is not known here.
-    pub fn cues(&self, path: &Path) -> Result<Vec<Cue>, TraceError> {
-        let cue = |record: &Record| {
+    /// A scenario is unknown.
+    pub fn entries(&self, path: &Path) -> Result<Vec<ReplayEntry>, TraceError> {
+        let entry = |record: &Record| {
             let scenario: Scenario = record.scenario.parse().map_err(|_| TraceError::Scenario {
                 path: path.display().to_string(),
                 scenario: record.scenario.clone(),
             })?;
-            Ok(Cue {
+            Ok(ReplayEntry {
                 part: Part {
                     number: record.number,
                     scenario,
@@ -257,13 +257,13 @@ impl Trace {
                 together: self.waves,
             })
         };
-        self.connections.iter().map(cue).collect()
+        self.connections.iter().map(entry).collect()
     }
 
-    /// The network that it ran on.
+    /// The network of the run.
     ///
     /// # Errors
-    /// Its name is not known here.
+    /// Its name is unknown.
     pub fn network(&self) -> Result<Network, UnknownNetwork> {
         let network: Network = self.network.parse()?;
         Ok(match &self.signet_challenge {
@@ -276,10 +276,10 @@ impl Trace {
         })
     }
 
-    /// How the target was to be addressed: `like` it, as far as it was another way.
+    /// The parameters of the run; `like` gives those that a trace does not hold.
     #[must_use]
-    pub fn dialect(&self, like: Dialect) -> Dialect {
-        Dialect {
+    pub fn params(&self, like: PeerParams) -> PeerParams {
+        PeerParams {
             magic: self.magic,
             version: self.version,
             time: self.time,
@@ -301,10 +301,10 @@ impl fmt::Display for Trace {
             self.seed,
             Plain(&self.verdict)
         )?;
-        // What two runs of one seed differ in, and a replay repeats.
+        // Where two runs of one seed differ, and what a replay repeats.
         writeln!(
             f,
-            "their version said: protocol {}, time {}, and heights that begin at {}",
+            "their version messages: protocol {}, time {}, heights from {}",
             self.version, self.time, self.height
         )?;
         for record in &self.connections {
@@ -317,23 +317,23 @@ impl fmt::Display for Trace {
                 record.number,
                 from.unwrap_or_default()
             )?;
-            for deed in &record.deeds {
-                let at = record.begun.saturating_add(deed.at);
-                writeln!(f, "{:>12}   {}", seconds(at), deed.what)?;
+            for event in &record.events {
+                let at = record.begun.saturating_add(event.at);
+                writeln!(f, "{:>12}   {}", seconds(at), event.what)?;
             }
             if !record.ended.is_empty() {
                 writeln!(f, "{:>12}   {}", "", Plain(&record.ended))?;
             }
         }
         if self.left_out != LeftOut::default() {
-            writeln!(f, "\nnot written down: {}", self.left_out)?;
+            writeln!(f, "\nnot recorded: {}", self.left_out)?;
         }
         Ok(())
     }
 }
 
 /// # Security
-/// A file says what it likes, and a terminal obeys what it is sent.
+/// A file may hold control characters, which a terminal would execute.
 struct Plain<'a>(&'a str);
 
 impl fmt::Display for Plain<'_> {
@@ -355,7 +355,7 @@ fn seconds(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Ending;
+    use crate::engine::Disconnection;
     use crate::recorder::Recorder;
 
     fn trace() -> Trace {
@@ -368,11 +368,11 @@ mod tests {
         let source = Some("127.1.0.4".parse().expect("an address"));
         recorder.begun(part, source, Duration::from_millis(5));
         recorder.did(0, Duration::ZERO, What::sent(b"version"));
-        let heard = What::heard(Some(Kind::Verack), &[]);
-        recorder.did(0, Duration::from_micros(250), heard);
+        let received = What::received(Some(Kind::Verack), &[]);
+        recorder.did(0, Duration::from_micros(250), received);
         recorder.did(0, Duration::from_micros(300), What::left(Leave::Reset));
         recorder.opened(0, 2);
-        recorder.ended(0, Ending::Left);
+        recorder.ended(0, Disconnection::Left);
         Trace {
             target: "127.0.0.1:18444".into(),
             network: "regtest".into(),
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_is_read_as_it_was_written_and_a_damaged_one_is_left_where_it_is() {
+    fn a_trace_is_read_as_written_and_a_damaged_one_is_not_moved() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("run.trace");
         trace().save(&path).expect("it can be written");
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_of_another_form_is_refused_with_what_to_do() {
+    fn a_trace_of_another_format_is_refused_with_the_remedy() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("old.trace");
         state_file::save(&path, VERSION - 1, &trace()).expect("it can be written");
@@ -415,9 +415,9 @@ mod tests {
     }
 
     #[test]
-    fn cues_say_who_begins_when_from_where_and_with_which_numbers() {
-        let cues = trace().cues(Path::new("x")).expect("known scenarios");
-        let expected = Cue {
+    fn replay_entries_have_time_source_and_seed() {
+        let entries = trace().entries(Path::new("x")).expect("known scenarios");
+        let expected = ReplayEntry {
             part: Part {
                 number: 3,
                 scenario: Scenario::Reset,
@@ -428,17 +428,17 @@ mod tests {
             opening: Some(2),
             together: true,
         };
-        assert_eq!(cues, [expected]);
-        let dialect = trace().dialect(Dialect::new(&Network::Regtest, 1));
-        assert_eq!((dialect.time, dialect.height), (1_700_000_000, 100));
+        assert_eq!(entries, [expected]);
+        let params = trace().params(PeerParams::new(&Network::Regtest, 1));
+        assert_eq!((params.time, params.height), (1_700_000_000, 100));
         let mut foreign = trace();
         foreign.connections[0].scenario = "moonwalk".into();
-        let error = foreign.cues(Path::new("x")).expect_err("nobody knows it");
+        let error = foreign.entries(Path::new("x")).expect_err("it is unknown");
         assert!(error.to_string().contains("moonwalk"), "{error}");
     }
 
     #[test]
-    fn a_trace_of_a_signet_of_ones_own_knows_its_challenge() {
+    fn a_trace_of_a_custom_signet_has_its_challenge() {
         let on = |network: Network| Trace {
             network: network.name().into(),
             signet_challenge: network.signet_challenge().map(<[u8]>::to_vec),
@@ -454,39 +454,39 @@ mod tests {
 
     #[test]
     fn a_command_is_read_from_a_trace_by_name_also_where_no_table_has_it() {
-        let heard = |command: &[u8; MAX_COMMAND]| What::Heard {
+        let received = |command: &[u8; MAX_COMMAND]| What::Received {
             command: *command,
             bytes: 7,
         };
         assert_eq!(
-            heard(b"cmpctblock\0\0").to_string(),
-            "heard cmpctblock, 7 bytes"
+            received(b"cmpctblock\0\0").to_string(),
+            "received cmpctblock, 7 bytes"
         );
-        let unknown = What::heard(None, &[0; 7]);
-        assert_eq!(unknown.to_string(), "heard an unknown command, 7 bytes");
+        let unknown = What::received(None, &[0; 7]);
+        assert_eq!(unknown.to_string(), "received an unknown command, 7 bytes");
     }
 
     #[test]
-    fn people_read_what_happened_in_order() {
+    fn a_trace_is_printed_in_order() {
         let text = trace().to_string();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         assert_eq!(
             lines,
             [
                 "1 connections to 127.0.0.1:18444 (regtest), seed 7; verdict: ok",
-                "their version said: protocol 70016, time 1700000000, and heights that begin at 100",
+                "their version messages: protocol 70016, time 1700000000, heights from 100",
                 "",
                 "0.005000 reset #3 from 127.1.0.4",
                 &format!("0.005000   {}", What::sent(b"version")),
-                "0.005250   heard verack, 0 bytes",
-                "0.005300   left by a reset",
+                "0.005250   received verack, 0 bytes",
+                "0.005300   disconnected by a reset",
                 "over",
             ]
         );
     }
 
     #[test]
-    fn a_trace_tells_a_terminal_nothing_but_text() {
+    fn a_printed_trace_has_no_control_characters() {
         let mut trace = trace();
         for text in [&mut trace.target, &mut trace.network, &mut trace.verdict] {
             text.push_str("\u{1b}]0;owned\u{7}\u{9b}2J");

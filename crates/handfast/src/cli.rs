@@ -10,49 +10,49 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use handfast_cli::keys::Scope;
 use handfast_cli::usage::{Options, Usage, one_line, options, run_command, with_options};
 
-use crate::client::{DEFAULT_TIMEOUT, Patience};
+use crate::client::{DEFAULT_TIMEOUT, Timeouts};
 use crate::fuzz_command;
-use crate::rpc_command::{Calls, Manners, Wait};
+use crate::rpc_command::{CallOptions, Calls, Wait};
 use crate::testnet;
 
-/// What the user wants.
+/// The parsed command.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub(crate) enum CliCommand {
     /// Call RPC methods of a running node.
     Rpc {
         options: Options,
         calls: Calls,
-        manners: Manners,
+        call_options: CallOptions,
     },
-    /// Say how a running node is doing.
+    /// Show the state of a running node.
     Status(Options),
     /// Run three nodes that mine and follow.
-    Testnet(testnet::Wishes),
+    Testnet(testnet::TestnetOptions),
     /// Fuzz a node: a command line of its own.
     Fuzz(ArgMatches),
 }
 
 /// Parses the command line. A wrong one gives one line with a hint; `--help`
 /// and `--version` give their text and no error.
-pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Order, Usage> {
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<CliCommand, Usage> {
     let arguments: Vec<OsString> = arguments.collect();
     let matches = command()
         .try_get_matches_from(&arguments)
         .map_err(|error| usage_of(&error, &arguments))?;
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
     if name == testnet::NAME {
-        return Ok(Order::Testnet(wishes(matches)));
+        return Ok(CliCommand::Testnet(testnet_options(matches)));
     }
     if name == fuzz_command::NAME {
-        return Ok(Order::Fuzz(matches.clone()));
+        return Ok(CliCommand::Fuzz(matches.clone()));
     }
     let options = options(matches, Scope::Everywhere);
     Ok(match name {
-        "status" => Order::Status(options),
-        "rpc" => Order::Rpc {
+        "status" => CliCommand::Status(options),
+        "rpc" => CliCommand::Rpc {
             options,
             calls: calls(matches),
-            manners: manners(matches),
+            call_options: call_options(matches),
         },
         other => unreachable!("clap knows no subcommand {other}"),
     })
@@ -80,10 +80,10 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("A Bitcoin full node")
         .subcommand_required(true)
-        // Explained here; `main` leaves it to `handfastd` before it comes to this.
+        // Shown in the help; `main` passes it to `handfastd` before this is used.
         .subcommand(run_command())
         .subcommand(with_options(
-            Command::new("status").about("Say how the running node is doing"),
+            Command::new("status").about("Show the state of the running node"),
             Scope::Everywhere,
         ))
         .subcommand(with_options(rpc_command(), Scope::Everywhere))
@@ -91,7 +91,7 @@ fn command() -> Command {
         .subcommand(fuzz_command::command())
 }
 
-/// From one block of a testnet to the next, seconds: as fast as a reader can follow, to an hour.
+/// Interval between testnet blocks, seconds.
 const MINE_INTERVAL: RangeInclusive<f64> = 0.1..=3_600.0;
 
 fn mine_interval(text: &str) -> Result<f64, String> {
@@ -105,13 +105,13 @@ fn mine_interval(text: &str) -> Result<f64, String> {
 
 fn testnet_command() -> Command {
     Command::new(testnet::NAME)
-        .about("Run three regtest nodes in a line, the first of which mines, and show how they are")
+        .about("Run three regtest nodes in a line, the first of which mines, and show their state")
         .arg(
             Arg::new("datadir")
                 .long("datadir")
                 .value_name("DIR")
                 .value_parser(PathBufValueParser::new())
-                .help("Where the nodes keep their files, and leave them [default: a temporary directory, which is removed]"),
+                .help("Directory for the nodes' files, which are not removed [default: a temporary directory, which is removed]"),
         )
         .arg(
             Arg::new("mine-interval")
@@ -119,12 +119,12 @@ fn testnet_command() -> Command {
                 .value_name("SECONDS")
                 .value_parser(mine_interval)
                 .default_value("5")
-                .help("From one block to the next"),
+                .help("Seconds between blocks"),
         )
 }
 
-fn wishes(matches: &ArgMatches) -> testnet::Wishes {
-    testnet::Wishes {
+fn testnet_options(matches: &ArgMatches) -> testnet::TestnetOptions {
+    testnet::TestnetOptions {
         datadir: matches.get_one("datadir").cloned(),
         mine_interval: *matches.get_one("mine-interval").expect("it has a default"),
     }
@@ -146,16 +146,16 @@ fn calls(matches: &ArgMatches) -> Calls {
     }
 }
 
-fn manners(matches: &ArgMatches) -> Manners {
+fn call_options(matches: &ArgMatches) -> CallOptions {
     let seconds = |name| matches.get_one::<u64>(name).copied();
-    // 0 is without end, as with `bitcoin-cli -rpcclienttimeout`.
+    // 0: without limit, as with `bitcoin-cli -rpcclienttimeout`.
     let limit = |name| match seconds(name) {
         None => Some(DEFAULT_TIMEOUT),
         Some(0) => None,
         Some(seconds) => Some(Duration::from_secs(seconds)),
     };
-    Manners {
-        patience: Patience {
+    CallOptions {
+        timeouts: Timeouts {
             connect: limit("connect-timeout"),
             answer: limit("timeout"),
         },
@@ -184,7 +184,7 @@ with its message on standard error. Of a batch, that of the first call that fail
 ";
 
 fn rpc_command() -> Command {
-    // A day: whoever wants to wait longer does not want a limit.
+    // A day: longer is the same as without limit.
     let seconds = |name, help| {
         let values = clap::value_parser!(u64).range(0..=86_400);
         Arg::new(name)
@@ -202,12 +202,12 @@ fn rpc_command() -> Command {
                 .long("batch")
                 .action(ArgAction::SetTrue)
                 .conflicts_with_all(["METHOD", "named"])
-                .help("Make the calls that come from standard input; see below"),
+                .help("Make the calls read from standard input; see below"),
         )
         .arg(seconds("connect-timeout", "Time to connect; 0: without limit [default: 30]"))
         .arg(seconds("timeout", "Time for an answer; 0: without limit [default: 30]"))
         .arg(
-            seconds("wait", "Wait for a node that is not there yet or still opens its chain: so many seconds, or as long as it takes")
+            seconds("wait", "Wait for a node that is not running yet or still opens its chain: for so many seconds, or without limit")
                 .num_args(0..=1)
                 .require_equals(true)
                 .default_missing_value("0"),
@@ -222,6 +222,6 @@ fn rpc_command() -> Command {
                 .num_args(0..)
                 .trailing_var_arg(true)
                 .allow_hyphen_values(true)
-                .help("Its arguments: text as it is, numbers and true/false where the method wants them"),
+                .help("Its arguments: text as it is, numbers and true/false where the method takes them"),
         )
 }

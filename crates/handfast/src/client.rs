@@ -1,9 +1,8 @@
-//! Talks to the running node: over its Unix socket, else over TCP with its cookie.
+//! Client of the running node: over its Unix socket, else over TCP with its cookie.
 //!
-//! A call is made again only when nobody can have carried it out: no connection was made,
-//! nothing was sent on it, the login failed, or the node answered `503` with `Retry-After`,
-//! which it does before it reads a call. Everything else is told to the user, who knows
-//! whether the call may be repeated.
+//! A call is retried only if it certainly was not executed: no connection was made, nothing was
+//! sent, the login failed, or the node answered `503` with `Retry-After`, which it does before it
+//! reads a call. All other failures are reported to the user.
 
 mod connect;
 mod exchange;
@@ -22,25 +21,25 @@ pub(crate) use connect::MAX_COOKIE;
 use connect::connect;
 use exchange::{Answer, Failure};
 
-/// Time to connect, and time for an answer, unless the user says otherwise.
+/// Default time to connect, and default time for an answer.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a node that is not there yet, or takes no connection, is tried again.
+/// Interval of retries while the node is not running, or does not accept.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// How often a call is sent again that nobody read.
-const MOST_UNHEARD: u32 = 20;
-/// Longest pause that an overloaded node is granted, seconds: a clock can add no more than fits.
+/// How often a call is resent that was not read.
+const MAX_RESENDS: u32 = 20;
+/// Longest `Retry-After` that is honoured, seconds: a clock cannot add more than fits.
 const LONGEST_PAUSE: u64 = 86_400;
 
-/// How long a caller waits. `None`: without end.
+/// Timeouts of a call. `None`: without limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Patience {
-    /// For a connection.
+pub(crate) struct Timeouts {
+    /// To connect.
     pub(crate) connect: Option<Duration>,
-    /// For the whole answer, pauses that an overloaded node asks for included.
+    /// For the whole answer, including pauses requested by an overloaded node.
     pub(crate) answer: Option<Duration>,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Some(DEFAULT_TIMEOUT),
@@ -49,11 +48,11 @@ impl Default for Patience {
     }
 }
 
-/// Why there is no answer. `Display` is one line: the cause and the remedy.
+/// Why a call has no answer. `Display` is one line: the cause and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error(
-        "no {network} node is running in {} (nobody answers on {places}); {remedy}",
+        "no {network} node is running in {} (no answer on {places}); {remedy}",
         dir.display()
     )]
     NotRunning {
@@ -62,55 +61,59 @@ pub(crate) enum ClientError {
         places: String,
         remedy: String,
     },
-    #[error("somebody listens on {at}, but there is no cookie {} to log in with; {remedy}", path.display())]
+    #[error("a process listens on {at}, but there is no cookie {} to log in with; {remedy}", path.display())]
     NoCookie {
         at: String,
         path: PathBuf,
         remedy: String,
     },
-    #[error("{at} takes no connection within {}; the node hangs or is overloaded, see its log", passed(*wait))]
+    #[error("{at} does not accept the connection within {}; the node hangs or is overloaded, see its log", passed(*wait))]
     Full { at: String, wait: Duration },
-    #[error("{} should be the cookie of a node, and {found}; remove it and start the node again", path.display())]
+    #[error("{} should be the cookie of a node, but {found}; remove it and start the node again", path.display())]
     NotACookie { path: PathBuf, found: Unreadable },
-    #[error("{} may not be used by this user: {source}; call as the user who runs the node", path.display())]
+    #[error("{} cannot be accessed: {source}; use the account that runs the node", path.display())]
     Forbidden {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{at} refuses the cookie in {}; another node runs there: name the right --datadir or --rpc-listen", cookie.display())]
+    #[error("{at} refuses the cookie in {}; another node runs there: give the right --datadir or --rpc-listen", cookie.display())]
     Unauthorized { at: String, cookie: PathBuf },
-    #[error("{at} accepted the call but did not answer within {}; it may yet be carried out: see the node's log, or allow more with `handfast rpc --timeout`", passed(*wait))]
+    #[error("{at} accepted the call but did not answer within {}; it may still be executed: see the node's log, or allow more time with `handfast rpc --timeout`", passed(*wait))]
     Silent { at: String, wait: Duration },
-    #[error("{at} is overloaded and asks to come back in {after}s, later than --timeout allows")]
+    #[error("{at} is overloaded and asks to retry after {after}s, longer than --timeout allows")]
     Busy { at: String, after: u64 },
     #[error("{at} closes connections before it reads a call; see the node's log")]
-    Unheard { at: String },
+    ClosedUnread { at: String },
     #[error(
-        "{at} closed the connection before its answer was whole; the call may have been carried out: see the node's log"
+        "{at} closed the connection before its answer was whole; the call may have been executed: see the node's log. A port for peers closes connections so too: give the right --rpc-listen"
     )]
     Cut { at: String },
     #[error(
-        "{at} answers without end; another program runs there: name the right --rpc-listen or --rpc-socket"
+        "{at} sends an endless answer; another program runs there: give the right --rpc-listen or --rpc-socket"
     )]
     Endless { at: String },
     #[error(
-        "{at} does not speak HTTP ({cause}); another program runs there: name the right --rpc-listen or --rpc-socket"
+        "{at} does not speak HTTP ({cause}); another program runs there: give the right --rpc-listen or --rpc-socket"
     )]
     Foreign { at: String, cause: String },
+    #[error(
+        "{at} refuses the call: the user may not call this method (the node's --rpc-whitelist), or calls are not allowed from this address (--rpc-allow-ip)"
+    )]
+    NotAllowed { at: String },
     #[error("{at} answered with HTTP status {status} and no JSON-RPC; is it a Handfast node?")]
     Status { at: String, status: u16 },
 }
 
-/// The body of an answer. It begins like JSON.
+/// The body of an answer, which starts like JSON.
 #[derive(Debug)]
-pub(crate) struct Posted {
+pub(crate) struct RpcResponse {
     pub(crate) body: Vec<u8>,
-    /// Who answered: the path of a socket, or an address.
+    /// The path of the socket, or the address.
     at: String,
 }
 
-impl Posted {
-    /// It is JSON, but no answer of a node: `what` it is, in one line.
+impl RpcResponse {
+    /// The error for JSON that is no node's answer: `what` it is, in one line.
     pub(crate) fn foreign(&self, what: &str) -> String {
         format!("{} answered with {what}; is it a Handfast node?", self.at)
     }
@@ -119,16 +122,16 @@ impl Posted {
 /// Posts a JSON-RPC body.
 pub(crate) async fn post(
     place: &NodeLocation,
-    patience: Patience,
+    timeouts: Timeouts,
     body: String,
-) -> Result<Posted, ClientError> {
+) -> Result<RpcResponse, ClientError> {
     let body = Bytes::from(body);
-    let mut unheard = 0;
+    let mut resent = 0;
     let mut answer_by = None;
     loop {
-        let connection = connect(place, patience.connect).await?;
-        // Connecting has a limit of its own: what it took does not shorten the answer's.
-        let by = *answer_by.get_or_insert_with(|| patience.answer.map(deadline));
+        let connection = connect(place, timeouts.connect).await?;
+        // Connecting has its own timeout, which does not shorten the answer's.
+        let by = *answer_by.get_or_insert_with(|| timeouts.answer.map(deadline));
         let (at, used) = (connection.at, connection.credentials);
         let talk = exchange::exchange(connection.stream, used.as_deref(), body.clone());
         let answer = match by {
@@ -136,14 +139,16 @@ pub(crate) async fn post(
             None => Ok(talk.await),
         };
         let Ok(answer) = answer else {
-            let wait = patience.answer.unwrap_or_default();
+            let wait = timeouts.answer.unwrap_or_default();
             return Err(ClientError::Silent { at, wait });
         };
         match judge(answer, &at, used.as_deref(), place)? {
-            Verdict::Answer(body) => return Ok(Posted { body, at }),
-            Verdict::Again if unheard == MOST_UNHEARD => return Err(ClientError::Unheard { at }),
+            Verdict::Answer(body) => return Ok(RpcResponse { body, at }),
+            Verdict::Again if resent == MAX_RESENDS => {
+                return Err(ClientError::ClosedUnread { at });
+            }
             Verdict::Again => {
-                unheard += 1;
+                resent += 1;
                 sleep(RETRY_INTERVAL).await;
             }
             Verdict::Later(after) => {
@@ -161,12 +166,12 @@ fn deadline(wait: Duration) -> Instant {
     Instant::now() + wait
 }
 
-/// What one attempt leads to.
+/// The outcome of one attempt.
 enum Verdict {
     Answer(Vec<u8>),
-    /// Nobody has executed the call: it may be tried at once.
+    /// The call was not executed: retry at once.
     Again,
-    /// The same, but not before so many seconds.
+    /// The same, after so many seconds.
     Later(u64),
 }
 
@@ -187,7 +192,7 @@ fn judge(
     match (answer.status, answer.retry_after) {
         (StatusCode::UNAUTHORIZED, _) => {
             let cookie = place.cookie.clone();
-            // A node that has just started wrote a new cookie after ours was read.
+            // A node that has just started has replaced the cookie since we read it.
             let now = read_text(&cookie, MAX_COOKIE).ok();
             match now.as_deref().map(str::trim) {
                 Some(now) if credentials.is_some_and(|used| used != now) => Ok(Verdict::Again),
@@ -197,7 +202,8 @@ fn judge(
         (StatusCode::SERVICE_UNAVAILABLE, Some(after)) => {
             Ok(Verdict::Later(after.min(LONGEST_PAUSE)))
         }
-        // Whatever the status: JSON-RPC puts its errors into the body.
+        (StatusCode::FORBIDDEN, _) if answer.body.is_empty() => Err(ClientError::NotAllowed { at }),
+        // Whatever the status: JSON-RPC errors are in the body.
         (status, _) => match answer.body.first() {
             Some(b'{' | b'[') => Ok(Verdict::Answer(answer.body)),
             _ => Err(ClientError::Status {
@@ -208,10 +214,10 @@ fn judge(
     }
 }
 
-/// Waits and asks again while the node is not there, or `answer` says that it is starting.
+/// Retries while the node is not running, or `answer` is that it is starting.
 ///
 /// # Errors
-/// The last failure, when `limit` is over, or the first one that waiting does not mend.
+/// The last failure when `limit` is over, or the first that waiting cannot change.
 pub(crate) async fn wait_while_starting<T, F>(
     limit: Option<Duration>,
     mut ask: impl FnMut() -> F,

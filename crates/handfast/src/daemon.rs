@@ -1,4 +1,4 @@
-//! The program that is the node, `handfastd`: where it is, and how it takes this one's place.
+//! Finds the node's program, `handfastd`, and executes it in place of this one.
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -8,21 +8,21 @@ use std::process::Command;
 use handfast_cli::FRONT_VERSION;
 use rustix::fs::{Access, access};
 
-/// The command that becomes it.
+/// The subcommand that executes it.
 pub(crate) const RUN: &str = "run";
-/// Its name.
+/// The file name of the program.
 const PROGRAM: &str = "handfastd";
 
-/// Becomes the node: it has the process, and so the number, the descriptors, the parent and the
-/// exit code of this one, and the arguments behind `run`. Returns only why it could not.
-pub(crate) fn become_it() -> String {
+/// Replaces this process by the node: process id, descriptors, parent and exit code stay, and the
+/// arguments after `run` are passed on. Returns only an error.
+pub(crate) fn exec() -> String {
     let mut command = match command() {
         Ok(command) => command,
         Err(line) => return line,
     };
     let error = command.args(env::args_os().skip(2)).exec();
     let program = command.get_program().display();
-    format!("{program} cannot be run: {error}; install it anew, as `make install` does")
+    format!("{program} cannot be run: {error}; reinstall it, as `make install` does")
 }
 
 /// A command that starts the node, without arguments.
@@ -43,16 +43,16 @@ pub(crate) fn command() -> Result<Command, String> {
     Ok(command)
 }
 
-/// The directory of this program, whatever link it was started by.
+/// The directory of this program, links resolved.
 fn own_directory() -> Option<PathBuf> {
     let own = env::current_exe().ok()?;
-    // A program that was replaced while it runs has no path any more, but its directory has.
+    // The path of a program that was replaced while it runs is lost, but its directory is not.
     let own = own.canonicalize().unwrap_or(own);
     own.parent().map(Path::to_owned)
 }
 
-/// The first program in these directories. Not in those that are named relative to where the
-/// user is, and so are another each time.
+/// The first such program in these directories. Relative ones are skipped, because they depend on
+/// the working directory.
 fn find(directories: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
     directories
         .filter(|dir| dir.is_absolute())

@@ -2,7 +2,7 @@
 
 mod cli;
 mod descriptors;
-mod inside;
+mod introspection;
 mod options;
 mod progress;
 mod results;
@@ -26,16 +26,16 @@ use handfast_fuzz::trace::LeftOut;
 pub(crate) use cli::{NAME, command};
 use options::{Setup, setup};
 use progress::Progress;
-use results::{Places, Saved};
+use results::{ReportDirs, Saved};
 
-/// The target is not well.
+/// The exit code if the target fails.
 const NOT_WELL: u8 = 1;
-/// Wrong options, no target to begin with, a run that shows nothing, or results that could
-/// not be written.
+/// The exit code for wrong options, no reachable target, a run that proves nothing, or results
+/// that could not be written.
 const NO_RUN: u8 = 2;
 
-/// Does what the command line says. Exit code 0: the verdict is `ok`, or nothing was judged.
-pub(crate) fn obey(matches: &ArgMatches) -> ExitCode {
+/// Executes the subcommand. Exit code 0: the verdict is `ok`, or nothing was judged.
+pub(crate) fn execute(matches: &ArgMatches) -> ExitCode {
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
     let done = match name {
         "scenarios" => scenarios(matches.get_one::<String>("SCENARIO").map(String::as_str)),
@@ -48,23 +48,23 @@ pub(crate) fn obey(matches: &ArgMatches) -> ExitCode {
     done.unwrap_or_else(|line| no_run(&line))
 }
 
-/// Says why there was no run.
+/// Prints why there was no run.
 pub(crate) fn no_run(line: &str) -> ExitCode {
     print_error(line);
     ExitCode::from(NO_RUN)
 }
 
-/// Whether a command line that cannot be understood is one of this command.
+/// Whether an invalid command line is one of this subcommand.
 pub(crate) fn is_meant() -> bool {
     std::env::args().nth(1).as_deref() == Some(NAME)
 }
 
-/// Lists the scenarios, or shows the page of one.
+/// Lists the scenarios, or describes one.
 fn scenarios(name: Option<&str>) -> Result<ExitCode, String> {
     let text = match name {
         Some(MIX) => format!(
-            "Plays every scenario, the common ones more often; what `{NAME} run` does unless \
-             --scenario names others.\n"
+            "Runs every scenario, the common ones more often; what `{NAME} run` does unless \
+             --scenario selects others.\n"
         ),
         Some(name) => {
             let scenario: Scenario = name.parse().map_err(|error| format!("{error}"))?;
@@ -82,7 +82,7 @@ fn scenarios(name: Option<&str>) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a trace for people.
+/// Prints a trace as text.
 fn show(matches: &ArgMatches) -> Result<ExitCode, String> {
     let trace = options::trace(matches)?;
     print(&trace.to_string());
@@ -92,15 +92,15 @@ fn show(matches: &ArgMatches) -> Result<ExitCode, String> {
 fn run(setup: Result<Setup, String>) -> Result<ExitCode, String> {
     let setup = setup?;
     let run = the_run(&setup)?;
-    descriptors::make_room(&setup)?;
-    let _places = Places::try_out(
+    descriptors::raise_limit(&setup)?;
+    let _dirs = ReportDirs::try_out(
         setup.trace.as_deref(),
         setup.report.as_deref(),
         setup.overwrite,
     )?;
     let stop = stop_on_signal()?;
     let progress = Progress::new(&setup.plan);
-    let outcome = run.carry_out(&stop, |news| progress.tell(&news));
+    let outcome = run.execute(&stop, |event| progress.show(&event));
     let outcome = outcome.map_err(|error| error.to_string())?;
     progress.end();
     let report = report(&setup, &outcome);
@@ -126,16 +126,16 @@ fn proves_nothing(outcome: &Outcome) -> String {
 fn the_run(setup: &Setup) -> Result<Run, String> {
     Ok(Run {
         plan: setup.plan.clone(),
-        dialect: setup.dialect.clone(),
+        params: setup.params.clone(),
         target: setup.target,
-        doors: setup.doors()?,
+        endpoints: setup.endpoints()?,
         sources: setup.sources,
-        visits_from: None,
+        honest_peers_from: None,
         mines: setup.mines,
-        inside: inside::inside(setup),
-        patience: setup.patience,
+        introspection: introspection::introspection(setup),
+        answer_timeout: setup.answer_timeout,
         network: setup.network.clone(),
-        cues: setup.cues.clone(),
+        entries: setup.entries.clone(),
         records: setup.trace.is_some(),
     })
 }
@@ -152,40 +152,40 @@ fn report<'a>(setup: &'a Setup, outcome: &'a Outcome) -> Report<'a> {
     }
 }
 
-/// What a person sees at the end: verdict, evidence, figures, and how to do it again.
+/// The summary: verdict, evidence, figures, and the command to repeat the run.
 fn summary(setup: &Setup, report: &Report<'_>, saved: &Saved) -> String {
     let outcome = report.outcome;
-    let tally = &outcome.seen.tally;
-    let total = tally.total();
+    let counters = &outcome.seen.counters;
+    let total = counters.total();
     let mut lines = vec![format!("Verdict   {}", outcome.judgement.verdict)];
     for one in &outcome.judgement.evidence {
         lines.push(format!("          {}: {}", one.verdict, one.text));
     }
     lines.push(format!(
         "Target    {} {} ({})",
-        report.target, outcome.introduction.user_agent, report.network
+        report.target, outcome.version_info.user_agent, report.network
     ));
     lines.push(format!(
         "Cycles    {} in {:.1} s, {:.0} a second; {} ended by the target",
         total.ended,
-        tally.elapsed.as_secs_f64(),
-        tally.rate(),
+        counters.elapsed.as_secs_f64(),
+        counters.rate(),
         total.ended_by_target
     ));
     if total.unfinished() > 0 {
         lines.push(format!(
-            "Begun     {}; {} had not ended when the run did: {}",
+            "Begun     {}; {} had not ended when the run ended: {}",
             total.begun,
             total.unfinished(),
-            in_words(&tally.unfinished())
+            in_words(&counters.unfinished())
         ));
     }
     for wait in report.waits() {
         lines.push(format!("Waited    {wait}"));
     }
-    let handshake = |percent| tally.handshake_percentile(percent).as_secs_f64() * 1e3;
-    lines.push(match tally.handshakes() {
-        0 => "Handshake none that the target was to answer at once".to_owned(),
+    let handshake = |percent| counters.handshake_percentile(percent).as_secs_f64() * 1e3;
+    lines.push(match counters.handshakes() {
+        0 => "Handshake none was measured".to_owned(),
         _ => format!(
             "Handshake p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
             handshake(50.0),
@@ -197,7 +197,7 @@ fn summary(setup: &Setup, report: &Report<'_>, saved: &Saved) -> String {
         lines.push(format!("Failed    {count} x {failure}"));
     }
     if outcome.interrupted {
-        lines.push("Ended     before its time, by a signal".into());
+        lines.push("Ended     early, by a signal".into());
     }
     if let Some(dir) = setup.report.as_ref().filter(|_| saved.report) {
         lines.push(format!("Report    {}", dir.join("report.html").display()));
@@ -214,17 +214,16 @@ fn summary(setup: &Setup, report: &Report<'_>, saved: &Saved) -> String {
     lines.join("\n") + "\n"
 }
 
-/// A signal so soon after the first is the same one: GNU `timeout` sends two, to its child and
-/// to the group of both.
+/// A signal so soon after the first is the same one: GNU `timeout` sends two, to its child and to
+/// the process group.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
-/// Set by the first SIGINT, SIGTERM or SIGHUP, which a terminal that is closed sends; another
-/// one ends the process.
+/// Set by the first SIGINT, SIGTERM or SIGHUP; another one ends the process.
 fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = Arc::new(AtomicBool::new(false));
-    let told = stop.clone();
-    // Until it is listened for, a signal would end the process, and nothing would be said.
+    let stop_flag = stop.clone();
+    // Before this a signal would end the process without a message.
     let (listens, listened) = mpsc::channel();
     let wait = async move {
         let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = (
@@ -242,7 +241,7 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {}
             }
-            told.store(true, Ordering::Relaxed);
+            stop_flag.store(true, Ordering::Relaxed);
             if first.is_some_and(|first| first.elapsed() >= SAME_SIGNAL) {
                 std::process::exit(130);
             }
@@ -253,7 +252,7 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
         .name("signals".into())
         .spawn(move || crate::client::block_on(wait))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    // Its end is the message.
+    // The thread's end is the message.
     let _: Result<(), _> = listened.recv();
     Ok(stop)
 }

@@ -14,12 +14,12 @@ mod text;
 
 use std::process::ExitCode;
 
-use cli::Order;
+use cli::CliCommand;
 use handfast_cli::output::{print, print_error};
 use handfast_cli::signals::{ignore_hangups, restore_hangups};
 use handfast_cli::usage::Usage;
 
-/// Every failure that is not an RPC error.
+/// The exit code of failures that are not RPC errors.
 const FAILURE: u8 = 1;
 
 /// Among the first initialisers: those of Rust's runtime take most of the time
@@ -31,7 +31,7 @@ static EARLY: unsafe extern "C" fn() = handfast_cli::signals::early_hangups_igno
 
 fn main() -> ExitCode {
     let command = std::env::args_os().nth(1);
-    // A hangup while the command line is read would end what lives on otherwise.
+    // A SIGHUP while the command line is parsed must not end the process.
     let lives_on =
         |command: &std::ffi::OsString| command == daemon::RUN || command == testnet::NAME;
     match command.as_ref().is_some_and(lives_on) {
@@ -39,9 +39,9 @@ fn main() -> ExitCode {
         false => restore_hangups(),
     }
     let outcome = match command {
-        // Its options are read by `handfastd`.
-        Some(command) if command == daemon::RUN => Err(daemon::become_it()),
-        _ => carry_out(),
+        // `handfastd` parses its options.
+        Some(command) if command == daemon::RUN => Err(daemon::exec()),
+        _ => dispatch(),
     };
     outcome.unwrap_or_else(|line| {
         print_error(&line);
@@ -49,16 +49,16 @@ fn main() -> ExitCode {
     })
 }
 
-fn carry_out() -> Result<ExitCode, String> {
+fn dispatch() -> Result<ExitCode, String> {
     match cli::parse(std::env::args_os()) {
-        Ok(Order::Rpc {
+        Ok(CliCommand::Rpc {
             options,
             calls,
-            manners,
-        }) => rpc_command::call(options, calls, manners),
-        Ok(Order::Status(options)) => status::show(options),
-        Ok(Order::Testnet(wishes)) => testnet::run(&wishes),
-        Ok(Order::Fuzz(matches)) => Ok(fuzz_command::obey(&matches)),
+            call_options,
+        }) => rpc_command::call(options, calls, call_options),
+        Ok(CliCommand::Status(options)) => status::show(options),
+        Ok(CliCommand::Testnet(options)) => testnet::run(&options),
+        Ok(CliCommand::Fuzz(matches)) => Ok(fuzz_command::execute(&matches)),
         Err(Usage::Text(text)) => {
             print(&text);
             Ok(ExitCode::SUCCESS)

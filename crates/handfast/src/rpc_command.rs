@@ -1,4 +1,4 @@
-//! `handfast rpc METHOD [ARGS]`, with the manners of `bitcoin-cli`.
+//! `handfast rpc METHOD [ARGS]`, compatible with `bitcoin-cli`.
 
 mod arguments;
 mod batch;
@@ -8,14 +8,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use handfast_cli::output::print;
-use handfast_cli::usage::Options;
-use handfast_cli::{NodeLocation, add_config_file, location_to_call};
+use handfast_cli::usage::{Options, nearest};
+use handfast_cli::{Layers, NodeLocation, add_config_file, location_to_call};
 use serde_json::{Value, json};
 
-use crate::client::{self, ClientError, Patience};
+use crate::client::{self, ClientError, Timeouts};
 use reply::{Reply, RpcFailure};
 
-/// What is to be called.
+/// The calls to make.
 #[derive(Clone, Debug)]
 pub(crate) enum Calls {
     /// One method.
@@ -25,43 +25,49 @@ pub(crate) enum Calls {
         /// Arguments are `NAME=VALUE`.
         named: bool,
     },
-    /// Those on standard input.
+    /// The calls on standard input.
     Batch,
 }
 
-/// How long to wait for what.
+/// Timeouts and waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Manners {
-    pub(crate) patience: Patience,
+pub(crate) struct CallOptions {
+    pub(crate) timeouts: Timeouts,
     pub(crate) wait: Wait,
 }
 
-/// What to do about a node that is not there or that is still starting.
+/// What to do if the node is not running or still starting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// Say so.
+    /// Fail.
     #[default]
     No,
-    /// Wait for it; `None`: as long as it takes.
+    /// Wait for it; `None`: without limit.
     For(Option<Duration>),
 }
 
-/// Where calls go.
+/// The node to call, and the call options.
 struct Target {
+    layers: Layers,
     place: NodeLocation,
-    manners: Manners,
+    call_options: CallOptions,
 }
 
-/// Makes the calls and prints what came of them.
+/// Makes the calls and prints the results.
 pub(crate) fn call(
     mut options: Options,
     calls: Calls,
-    manners: Manners,
+    call_options: CallOptions,
 ) -> Result<ExitCode, String> {
     add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
     let place = location_to_call(&options.layers).map_err(|error| error.to_string())?;
-    let target = Target { place, manners };
+    let layers = options.layers;
+    let target = Target {
+        layers,
+        place,
+        call_options,
+    };
     match calls {
         Calls::One {
             method,
@@ -89,21 +95,40 @@ fn one(
         Err(failure) => {
             eprintln!("error code: {}", failure.code);
             eprintln!("error message:\n{}", failure.message);
+            if failure.code == RpcFailure::METHOD_NOT_FOUND {
+                let names = handfast_api::methods::all().map(|spec| spec.name.to_owned());
+                let meant = nearest(method, names.collect())
+                    .map_or_else(String::new, |name| format!("is {name} meant? "));
+                eprintln!("{meant}`handfast rpc help` lists the methods");
+            }
             Ok(failure.exit_code())
         }
     }
 }
 
 impl Target {
+    /// Where the next call goes. The node that a call waits for may start on any network, so
+    /// each attempt looks for it again.
+    fn place(&self) -> Result<NodeLocation, String> {
+        match self.manners.wait {
+            Wait::No => Ok(self.place.clone()),
+            Wait::For(_) => location_to_call(&self.layers).map_err(|error| error.to_string()),
+        }
+    }
+
     /// One request with the id 1, and its reply.
     async fn one(&self, request: &Value) -> Result<Reply, String> {
         let body = request.to_string();
         let ask = || async {
-            let answer = client::post(&self.place, self.manners.patience, body.clone()).await?;
+            let place = match self.place() {
+                Ok(place) => place,
+                Err(error) => return Ok(Err(error)),
+            };
+            let answer = client::post(&place, self.call_options.timeouts, body.clone()).await?;
             let reply = reply::one(&answer.body);
             Ok::<_, ClientError>(reply.map_err(|what| answer.foreign(&what)))
         };
-        let answer = match self.manners.wait {
+        let answer = match self.call_options.wait {
             Wait::No => ask().await,
             Wait::For(limit) => {
                 let starting = |reply: &Result<Reply, String>| matches!(reply, Ok(Err(failure)) if failure.code == RpcFailure::IN_WARMUP);

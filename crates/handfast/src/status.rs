@@ -1,4 +1,4 @@
-//! `handfast status`: how the node is doing, for a person.
+//! `handfast status`: a summary of the running node.
 
 mod sources;
 
@@ -15,7 +15,7 @@ use crate::text::{bitcoin_date, duration};
 use bitcoin::hex::FromHex;
 use handfast_wire::Network;
 
-/// What is asked, in one batch.
+/// The calls, in one batch.
 const METHODS: [&str; 6] = [
     "getblockchaininfo",
     "getnetworkinfo",
@@ -27,7 +27,7 @@ const METHODS: [&str; 6] = [
 /// Core's error code while the chain is being opened.
 const IN_WARMUP: i64 = -28;
 
-/// Asks the node and prints a summary.
+/// Calls the node and prints a summary.
 pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
     add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
@@ -39,7 +39,7 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
         .collect();
     let answer = client::block_on(client::post(
         &place,
-        client::Patience::default(),
+        client::Timeouts::default(),
         request.to_string(),
     ))?
     .map_err(|error| error.to_string())?;
@@ -47,7 +47,7 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
         .map_err(|error| answer.foreign(&format!("no list of answers ({error})")))?;
     let [chain, network, peers, sync, mining, uptime] = answers.as_slice() else {
         return Err(answer.foreign(&format!(
-            "{} answers to {} questions",
+            "{} answers to {} calls",
             answers.len(),
             METHODS.len()
         )));
@@ -121,8 +121,8 @@ fn summary(
     lines.join("\n") + "\n"
 }
 
-/// The network and its directory; what the node says, if that is another network than the one
-/// that was meant: by its socket or its address a node of any network is called.
+/// The network and its directory; or, if the node is of another network, what it answers: a
+/// socket or an address may belong to a node of any network.
 fn network_line(place: &NodeLocation, chain: &Value) -> String {
     let meant = handfast_cli::chosen_by(&place.network);
     let name = chain["chain"].as_str().unwrap_or_default();
@@ -138,7 +138,7 @@ fn network_line(place: &NodeLocation, chain: &Value) -> String {
         Some(found) if found != place.network => {
             let found = handfast_cli::chosen_by(&found);
             match place.hints.network {
-                true => format!("{found}, and not {meant}, which was asked for"),
+                true => format!("{found}, not {meant} as requested"),
                 false => found,
             }
         }
@@ -151,7 +151,7 @@ fn unix_now() -> u64 {
     now.map_or(0, |now| now.as_secs())
 }
 
-/// What the miner does, and what came of it.
+/// The state of the miner, and its results.
 fn mined(mining: &Value) -> String {
     let count = |name: &str| mining[name].as_u64().unwrap_or_default();
     let why = mining["why"].as_str().unwrap_or_default();
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_of_another_network_than_the_one_that_was_asked_for_is_told_as_what_it_is() {
+    fn a_node_of_another_network_than_requested_is_shown_as_what_it_is() {
         let place = |network: Network, named: bool| NodeLocation {
             network,
             network_dir: "/d/signet".into(),
@@ -209,7 +209,7 @@ mod tests {
                 Network::Signet,
                 true,
                 json!({ "chain": "regtest" }),
-                "regtest, and not signet, which was asked for",
+                "regtest, not signet as requested",
             ),
             (
                 Network::Mainnet,
@@ -221,7 +221,7 @@ mod tests {
                 Network::Signet,
                 true,
                 own.clone(),
-                "signet --signet-challenge 51, and not signet, which was asked for",
+                "signet --signet-challenge 51, not signet as requested",
             ),
             (
                 Network::Mainnet,
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_miner_shows_what_it_does_and_what_came_of_it() {
+    fn a_miner_is_shown_with_its_state_and_results() {
         let off = json!({ "mining": false, "why": "mining is off", "found": 0, "expected": null });
         assert_eq!(mined(&off), "off");
         let on = json!({

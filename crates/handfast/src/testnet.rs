@@ -1,13 +1,12 @@
-//! `handfast testnet`: three nodes of this program in a line, on a regtest of their own,
-//! to watch a chain grow.
+//! `handfast testnet`: three nodes in a line on a private regtest.
 //!
-//! The first node mines; the second is connected to it, and the third to the second. They
-//! listen on ports of loopback that the system chooses, and are reached through their Unix
-//! sockets, so nothing here meets a node that somebody else runs. When it ends, so do they,
-//! and nobody else; and their directory goes, unless the user named it.
+//! The first node mines; the second connects to it, and the third to the second. They listen on
+//! loopback ports that the system assigns, and are called over their Unix sockets, so they never
+//! meet other nodes. They stop with this process, and their directory is removed, unless the user
+//! gave it.
 
-mod bond;
 mod node;
+mod parent_death;
 mod table;
 
 use std::fs;
@@ -25,41 +24,41 @@ use crate::client;
 use node::Node;
 use table::{Row, Table};
 
-/// The command.
+/// The name of the subcommand.
 pub(crate) const NAME: &str = "testnet";
-/// How many nodes.
+/// The number of nodes.
 const NODES: usize = 3;
-/// How often they are asked.
+/// Interval of calls to them.
 const REFRESH: Duration = Duration::from_secs(1);
-/// Time for a node to write its chain and end, before it is ended.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time for a node to stop before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the user wants.
+/// The options of the subcommand.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Wishes {
-    /// Where the nodes keep their files. `None`: where nobody finds them afterwards.
+pub(crate) struct TestnetOptions {
+    /// The nodes' directory. `None`: a temporary one.
     pub(crate) datadir: Option<PathBuf>,
-    /// From one block to the next, seconds.
+    /// Interval between blocks, seconds.
     pub(crate) mine_interval: f64,
 }
 
-/// Runs the nodes until a signal comes, or one of them ends by itself.
-pub(crate) fn run(wishes: &Wishes) -> Result<ExitCode, String> {
+/// Runs the nodes until a signal arrives, or one of them exits.
+pub(crate) fn run(options: &TestnetOptions) -> Result<ExitCode, String> {
     keep_files_private();
-    let home = Home::new(wishes.datadir.as_deref())?;
-    client::block_on(run_in(home.path(), wishes))??;
-    home.leave()?;
+    let dir = TestnetDir::new(options.datadir.as_deref())?;
+    client::block_on(run_in(dir.path(), options))??;
+    dir.leave()?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run_in(home: &Path, wishes: &Wishes) -> Result<(), String> {
+async fn run_in(dir: &Path, options: &TestnetOptions) -> Result<(), String> {
     let mut signals = Signals::new()?;
     let mut nodes = Vec::with_capacity(NODES);
     let outcome = tokio::select! {
-        failure = live(home, wishes, &mut nodes) => Err(failure),
-        // The nodes go on when their terminal is closed, as one of `handfast run` does.
+        failure = live(dir, options, &mut nodes) => Err(failure),
+        // The nodes go on when the terminal is closed, as after `handfast run`.
         name = signals.stop() => {
-            print_note(&format!("{name}: ending the nodes; SIGINT or SIGTERM ends them at once"));
+            print_note(&format!("{name}: stopping the nodes; a second SIGINT or SIGTERM kills them at once"));
             Ok(())
         }
     };
@@ -67,16 +66,16 @@ async fn run_in(home: &Path, wishes: &Wishes) -> Result<(), String> {
     outcome.and(ended)
 }
 
-/// Starts the nodes and shows how they are, without end: what it returns is why it cannot.
-async fn live(home: &Path, wishes: &Wishes, nodes: &mut Vec<Node>) -> String {
-    match start(home, wishes, nodes).await {
+/// Starts the nodes and shows their state; returns only an error.
+async fn live(dir: &Path, options: &TestnetOptions, nodes: &mut Vec<Node>) -> String {
+    match start(dir, options, nodes).await {
         Ok(()) => {}
         Err(failure) => return failure,
     }
     print(&format!(
-        "{NODES} regtest nodes in a line; node 1 mines a block every {}s. Ctrl-C ends them.\n\
-         Ask one: handfast rpc --network regtest --datadir {} getblockchaininfo\n\n",
-        wishes.mine_interval,
+        "{NODES} regtest nodes in a line; node 1 mines a block every {}s. Ctrl-C stops them.\n\
+         Query one: handfast rpc --network regtest --datadir {} getblockchaininfo\n\n",
+        options.mine_interval,
         quoted(nodes[0].datadir())
     ));
     let mut table = Table::new();
@@ -86,7 +85,7 @@ async fn live(home: &Path, wishes: &Wishes, nodes: &mut Vec<Node>) -> String {
         ticks.tick().await;
         let mut rows = Vec::with_capacity(NODES);
         for node in &mut *nodes {
-            if let Err(failure) = node.lives() {
+            if let Err(failure) = node.check_running() {
                 return failure;
             }
             let answers = node.status().await;
@@ -96,42 +95,41 @@ async fn live(home: &Path, wishes: &Wishes, nodes: &mut Vec<Node>) -> String {
     }
 }
 
-/// Starts one after the other, since each has to know where the one before it listens.
-async fn start(home: &Path, wishes: &Wishes, nodes: &mut Vec<Node>) -> Result<(), String> {
+/// Starts one after the other, since each needs the address of the one before.
+async fn start(dir: &Path, options: &TestnetOptions, nodes: &mut Vec<Node>) -> Result<(), String> {
     for number in 1..=NODES {
         let role: Vec<String> = match nodes.last() {
             None => {
-                let seconds = wishes.mine_interval.to_string();
+                let seconds = options.mine_interval.to_string();
                 ["--no-dial", "--mine", "--mine-interval", &seconds]
                     .map(str::to_owned)
                     .into()
             }
             Some(before) => vec!["--connect".into(), before.peer_address().into()],
         };
-        let node = Node::spawn(home, number, &role)?;
-        // From here on it is ended with the others.
+        let node = Node::spawn(dir, number, &role)?;
+        // From here on it is stopped with the others.
         nodes.push(node);
         let node = nodes.last_mut().expect("it was just put there");
-        node.becomes_ready().await?;
+        node.wait_ready().await?;
     }
     Ok(())
 }
 
-/// Asks all nodes to end, and waits until they have. A signal, or too long a wait, and those
-/// that are left are ended without being asked.
+/// Stops all nodes and waits for them. After a signal, or a timeout, the rest is killed.
 async fn end(mut nodes: Vec<Node>, signals: &mut Signals) -> Result<(), String> {
     for node in &nodes {
-        node.ask_to_end();
+        node.terminate();
     }
     let all_ended = async {
         let mut outcome = Ok(());
         for node in &mut nodes {
-            outcome = outcome.and(node.ended().await);
+            outcome = outcome.and(node.wait_exit().await);
         }
         outcome
     };
     let in_time = tokio::select! {
-        outcome = timeout(PATIENCE, all_ended) => outcome.ok(),
+        outcome = timeout(STOP_TIMEOUT, all_ended) => outcome.ok(),
         _ = signals.stop() => None,
     };
     if let Some(outcome) = in_time {
@@ -140,17 +138,17 @@ async fn end(mut nodes: Vec<Node>, signals: &mut Signals) -> Result<(), String> 
     for node in &mut nodes {
         node.kill().await;
     }
-    Err("the nodes did not end by themselves, and were ended".into())
+    Err("the nodes did not stop in time and were killed".into())
 }
 
-/// Where the nodes keep their files.
-struct Home {
+/// The nodes' directory.
+struct TestnetDir {
     path: PathBuf,
-    /// Removed with what is in it.
+    /// Removed with its content.
     temporary: Option<TempDir>,
 }
 
-impl Home {
+impl TestnetDir {
     fn new(named: Option<&Path>) -> Result<Self, String> {
         let Some(named) = named else {
             let temporary = tempfile::Builder::new()

@@ -253,7 +253,10 @@ fn a_node_that_takes_no_connection_is_given_up_after_the_time_that_the_user_gran
     // The queue has room for this one alone, and nobody ever accepts it.
     let _first = UnixStream::connect(home.socket()).expect("the first is queued");
     let output = home.call(&["--connect-timeout", "1", "uptime"]);
-    assert_one_line(&output, &["takes no connection within 1s", "node.sock"]);
+    assert_one_line(
+        &output,
+        &["does not accept the connection within 1s", "node.sock"],
+    );
 }
 
 #[test]

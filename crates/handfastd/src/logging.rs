@@ -1,4 +1,4 @@
-//! Log lines: to standard error, and to a file once its directory is ours.
+//! The log: to standard error, and to a file once the data directory is locked.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};
@@ -19,10 +19,10 @@ use tracing_subscriber::field::{RecordFields, VisitOutput};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{DefaultVisitor, FormatFields, Writer};
 
-/// A log file longer than this is put aside (`handfast.log.old`) at the next start, bytes.
-const PUT_ASIDE_ABOVE: u64 = 64 * 1024 * 1024;
+/// A log file longer than this is renamed to `handfast.log.old` at the next start, bytes.
+const ROTATE_ABOVE: u64 = 64 * 1024 * 1024;
 
-/// Where log lines go.
+/// The targets of the log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log(Arc<Targets>);
 
@@ -30,13 +30,13 @@ pub(crate) struct Log(Arc<Targets>);
 struct Targets {
     file: OnceLock<(PathBuf, Mutex<File>)>,
     filter: OnceLock<Filter>,
-    /// A bar that has to step aside while a line is printed.
+    /// The progress bar, hidden while a line is printed.
     bar: Mutex<Option<ProgressBar>>,
 }
 
-/// What decides which lines are wanted.
+/// The filter of log lines.
 struct Filter {
-    /// As it was at the start.
+    /// The directives at the start.
     at_start: String,
     replace: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
 }
@@ -51,7 +51,7 @@ impl Log {
     /// Starts logging to standard error. `filter` has been checked.
     pub(crate) fn start(filter: &str) -> Self {
         let log = Self::default();
-        // What a library says about itself only if the filter asks for it.
+        // Libraries log little unless the filter says otherwise.
         let filter = format!("mio=warn,fjall=error,lsm_tree=error,{filter}");
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(&filter))
@@ -71,11 +71,11 @@ impl Log {
         log
     }
 
-    /// From now on also to `path`, behind what is there.
+    /// Logs to `path` too, appending.
     pub(crate) fn add_file(&self, path: &Path) -> io::Result<()> {
         // Opening a pipe would wait for its reader.
         check_not_special(path)?;
-        if fs::metadata(path).is_ok_and(|found| found.len() > PUT_ASIDE_ABOVE) {
+        if fs::metadata(path).is_ok_and(|found| found.len() > ROTATE_ABOVE) {
             fs::rename(path, path.with_extension("log.old"))?;
         }
         let file = open(path)?;
@@ -86,9 +86,9 @@ impl Log {
         Ok(())
     }
 
-    /// Opens the log file anew, by its name: a program that rotates logs renamed it, and waits for
-    /// that. Lines go to one of the two files, never to none; if the new one cannot be
-    /// opened, to the old one.
+    /// Reopens the log file by its name, after a program that rotates logs has renamed it. Lines
+    /// go to one of the two files, never to none; if the new one cannot be opened, to the old
+    /// one.
     ///
     /// # Errors
     /// Its path and the system's error.
@@ -104,8 +104,8 @@ impl Log {
         Ok(())
     }
 
-    /// Lines step around `bar` from now on; `None`: there is none any more.
-    pub(crate) fn around(&self, bar: Option<ProgressBar>) {
+    /// Sets the progress bar around which lines are printed; `None`: no bar.
+    pub(crate) fn set_bar(&self, bar: Option<ProgressBar>) {
         *self.0.bar.lock().unwrap_or_else(PoisonError::into_inner) = bar;
     }
 
@@ -142,14 +142,14 @@ impl LogControl for Log {
     }
 }
 
-/// For appending, so that a file that is cut short by the program that copied it goes on at its new
-/// end; readable by this user alone, since log lines name peers and callers.
+/// Opens for appending, so that logging continues at the new end of a file truncated by
+/// `copytruncate`; readable by this user alone, since log lines contain addresses.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o600).open(path)
 }
 
-/// A panic is our own bug: it goes to the log file too, where it will be looked for.
+/// Logs a panic to the log file too, where it will be searched for.
 fn log_panic(info: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
@@ -160,7 +160,7 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// Fields as people read them: text without the quotes of a Rust string.
+/// Prints text fields without the quotes of a Rust string.
 #[derive(Clone, Copy, Debug)]
 struct Plain;
 

@@ -1,5 +1,5 @@
-//! `handfastd`: the node. A user starts it by `handfast run`, which this program replaces; it
-//! takes the same options. The consensus engine is linked to this program and to no other.
+//! `handfastd`: the node. `handfast run` executes this program with the same options. Only this
+//! program is linked with the consensus engine.
 
 #![allow(unsafe_code, reason = "a hangup is ignored before `main`")]
 
@@ -20,20 +20,20 @@ use handfast_cli::output::{print, print_error};
 use handfast_cli::signals::ignore_hangups;
 use handfast_cli::usage::{self, Options, Usage, one_line, run_command};
 
-/// Every failure.
+/// The exit code of every failure.
 const FAILURE: u8 = 1;
 
-/// Among the first initialisers: those of the engine take a tenth of a second, in
-/// which a hangup would end the node.
+/// Runs among the first initialisers: those of the engine take a tenth of a second, in which a
+/// SIGHUP would end the node.
 #[cfg(target_os = "linux")]
 #[used]
 #[unsafe(link_section = ".init_array.00100")]
 static EARLY: unsafe extern "C" fn() = handfast_cli::signals::early_hangups_ignored;
 
 fn main() -> ExitCode {
-    // Where there are no such initialisers.
+    // For platforms without such initialisers.
     ignore_hangups();
-    memory::keep_the_heap_small();
+    memory::limit_heap();
     let outcome = match check_front().and_then(|()| parse(std::env::args_os())) {
         Ok(options) => run::run(options),
         Err(Usage::Text(text)) => {
@@ -48,8 +48,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Refuses to be started by a `handfast` of another version: what both have to agree on, options
-/// and files among it, may differ.
+/// Refuses a `handfast` of another version, whose options and files may differ.
 fn check_front() -> Result<(), Usage> {
     let own = env!("CARGO_PKG_VERSION");
     let Some(front) = std::env::var_os(FRONT_VERSION).filter(|front| front.as_os_str() != own)
@@ -65,7 +64,7 @@ fn check_front() -> Result<(), Usage> {
     )))
 }
 
-/// What the command line says. It is explained as that of `handfast run`, which users type.
+/// Parses the command line. Help and errors name it `handfast run`, which users type.
 fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Options, Usage> {
     let arguments: Vec<OsString> = arguments.collect();
     let command = run_command().bin_name("handfast run");

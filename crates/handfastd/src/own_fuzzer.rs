@@ -1,9 +1,9 @@
-//! The fuzzer of a running node, against itself: what `startfuzz` starts.
+//! The fuzzer of a running node, with the node itself as target: `startfuzz`.
 //!
-//! A run has a thread of its own beside the node's arbiters, and goes over loopback like any
-//! other: the node does not treat it differently from strangers. It comes from an address of
-//! its own, [`OWN_ADDRESS`], and what comes from there is not in `getpeerhistory`: ten thousand
-//! connections would leave nothing of those that an operator wants to read about.
+//! A run has its own thread, and connects over loopback like any other: the node does not treat
+//! it differently from other peers. Its connections come from an address of their own,
+//! [`OWN_ADDRESS`], and are not in `getpeerhistory`, where ten thousand of them would replace all
+//! others.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,27 +13,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use handfast_cli::reachable;
-use handfast_fuzz::oracle::{Inside, Unsaid, Wait, differ};
+use handfast_fuzz::oracle::{Introspection, NoAnswer, Wait, audit_mismatch};
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::report::Report;
-use handfast_fuzz::run::{News, Outcome, Run};
+use handfast_fuzz::run::{Outcome, Run, RunEvent};
 use handfast_fuzz::terms::{call, is_minable, shares, unix_time};
-use handfast_fuzz::voice::Dialect;
-use handfast_fuzz::{Doors, Plan, SourceRange, Tally};
+use handfast_fuzz::writer::PeerParams;
+use handfast_fuzz::{Counters, Endpoints, Plan, SourceRange};
 use handfast_node::{Network, NodeHandle};
-use handfast_rpc::{FuzzControl, FuzzOrder};
+use handfast_rpc::{FuzzControl, FuzzRequest};
 use serde_json::{Value, json};
 use socket2::SockAddr;
 use tokio::time::timeout;
 
-/// How long an honest peer, or a block, may have to wait.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of an honest peer, and of a block.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where connections of a run come from, if the node listens on IPv4: an address of this
-/// machine that nothing else uses.
+/// The source address of a run's connections, if the node listens on IPv4: a loopback address
+/// that nothing else uses.
 const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 70, 85, 90);
 
-/// What it is that runs, and where.
+/// The fuzzer's target, and its current run.
 #[derive(Clone)]
 pub(crate) struct OwnFuzzer {
     node: NodeHandle,
@@ -44,19 +44,19 @@ pub(crate) struct OwnFuzzer {
     current: Arc<Mutex<Current>>,
 }
 
-/// The run, or what came of the last one.
+/// The current run, or the result of the last one.
 #[derive(Default)]
 struct Current {
-    /// Ends the run that goes on; `None`: none does.
+    /// Stops the current run; `None`: there is none.
     stop: Option<Arc<AtomicBool>>,
-    /// As `getfuzzstatus` shows it.
+    /// The answer of `getfuzzstatus`.
     shown: Option<Value>,
     /// The report of the last run as a page.
     page: Option<String>,
 }
 
 impl OwnFuzzer {
-    /// Ready, with nothing to do.
+    /// A fuzzer without a run.
     pub(crate) fn new(
         node: NodeHandle,
         network: Network,
@@ -78,73 +78,70 @@ impl OwnFuzzer {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, order: &FuzzOrder, seed: u64) -> Result<Run, String> {
+    fn run(&self, request: &FuzzRequest, seed: u64) -> Result<Run, String> {
         let target = self.peers_at.first().copied().map(reachable);
-        let target = target.ok_or("this node listens to no peers")?;
-        // Nobody comes from an address of IPv4 to one of IPv6.
+        let target = target.ok_or("this node does not listen for peers")?;
+        // An IPv4 address cannot be the source of a connection to an IPv6 one.
         let sources = SourceRange::from(OWN_ADDRESS);
         let sources = Some(sources).filter(|it| it.check(target, 1).is_ok());
         let rpc = SockAddr::unix(&self.rpc_socket).map_err(|error| error.to_string())?;
         Ok(Run {
             plan: Plan {
                 seed,
-                shares: shares(&order.scenarios, true)?,
-                concurrency: order.concurrency,
+                shares: shares(&request.scenarios, true)?,
+                concurrency: request.concurrency,
                 limit: Limit {
-                    cycles: order.cycles,
-                    duration: Duration::from_secs(order.duration),
+                    cycles: request.cycles,
+                    duration: Duration::from_secs(request.duration),
                 },
                 rate: None,
-                patience: Plan::PATIENCE,
+                answer_timeout: Plan::ANSWER_TIMEOUT,
             },
-            dialect: Dialect {
+            params: PeerParams {
                 handshake_deadline: self.handshake_timeout,
-                ..Dialect::new(&self.network, unix_time())
+                ..PeerParams::new(&self.network, unix_time())
             },
             target,
-            doors: Doors {
+            endpoints: Endpoints {
                 p2p: target.into(),
                 rpc: Some((rpc, call(""))),
             },
             sources,
-            visits_from: sources.map(|_| OWN_ADDRESS.into()),
+            honest_peers_from: sources.map(|_| OWN_ADDRESS.into()),
             mines: is_minable(&self.network),
-            inside: Some(Box::new(Own {
+            introspection: Some(Box::new(Own {
                 node: self.node.clone(),
                 network: self.network.clone(),
             })),
-            patience: PATIENCE,
+            answer_timeout: ANSWER_TIMEOUT,
             network: self.network.clone(),
-            cues: Vec::new(),
+            entries: Vec::new(),
             records: false,
         })
     }
 
-    /// Carries it out, on its own thread.
-    fn carry_out(&self, run: Run, about: &Value, order: &FuzzOrder, seed: u64, stop: &AtomicBool) {
+    /// Executes the run, on its own thread.
+    fn play(&self, run: Run, about: &Value, request: &FuzzRequest, seed: u64, stop: &AtomicBool) {
         let target = run.target;
-        if run.visits_from.is_some() {
+        if run.honest_peers_from.is_some() {
             // From now on: its last connections end after the run.
             let leave_out = self.node.leave_out_of_history(Some(OWN_ADDRESS.into()));
-            // A node that is gone has no history.
+            // A node that has stopped has no history.
             let _ = block_on(leave_out);
         }
         let run = || {
-            run.carry_out(stop, |news| {
-                if let News::Going(tally) = news {
-                    self.current().shown = Some(going(about, tally));
+            run.execute(stop, |news| {
+                if let RunEvent::Going(counters) = news {
+                    self.current().shown = Some(going(about, counters));
                 }
             })
         };
         let failed = |error: String| with(about, "failed", &[("error", error.into())]);
-        // A bug in it must not leave a run that goes on for ever in the eyes of callers.
+        // After a panic the run must not be shown as running for ever.
         let (shown, page) = match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(outcome)) => self.done(about, order, seed, target, &outcome),
+            Ok(Ok(outcome)) => self.done(about, request, seed, target, &outcome),
             Ok(Err(error)) => (failed(error.to_string()), None),
-            Err(_) => (
-                failed("the fuzzer panicked: the log says where".into()),
-                None,
-            ),
+            Err(_) => (failed("the fuzzer panicked: see the log".into()), None),
         };
         let mut current = self.current();
         current.stop = None;
@@ -155,7 +152,7 @@ impl OwnFuzzer {
     fn done(
         &self,
         about: &Value,
-        order: &FuzzOrder,
+        request: &FuzzRequest,
         seed: u64,
         target: SocketAddr,
         outcome: &Outcome,
@@ -166,15 +163,15 @@ impl OwnFuzzer {
             outcome,
             target,
             network: self.network.name(),
-            scenarios: order.scenarios.join(", "),
+            scenarios: request.scenarios.join(", "),
             seed,
-            concurrency: order.concurrency,
-            command: again(order, seed),
+            concurrency: request.concurrency,
+            command: again(request, seed),
         };
         let page = report.html();
         let report = serde_json::from_str(&report.json()).unwrap_or_default();
-        let tally = &outcome.seen.tally;
-        let mut shown = going(about, tally);
+        let counters = &outcome.seen.counters;
+        let mut shown = going(about, counters);
         shown["state"] = "done".into();
         shown["report"] = report;
         (shown, Some(page))
@@ -182,27 +179,27 @@ impl OwnFuzzer {
 }
 
 impl FuzzControl for OwnFuzzer {
-    fn start(&self, order: &FuzzOrder) -> Result<(), String> {
+    fn start(&self, request: &FuzzRequest) -> Result<(), String> {
         let mut current = self.current();
         if current.stop.is_some() {
             return Err("A fuzz run is going on already: wait, or end it with stopfuzz".into());
         }
-        let seed = order.seed.unwrap_or_else(Plan::any_seed);
-        let run = self.run(order, seed)?;
+        let seed = request.seed.unwrap_or_else(Plan::any_seed);
+        let run = self.run(request, seed)?;
         let about = json!({
             "state": "running",
-            "scenarios": order.scenarios,
+            "scenarios": request.scenarios,
             "seed": seed,
-            "concurrency": order.concurrency,
+            "concurrency": request.concurrency,
             "connections": 0,
             "seconds": 0,
             "failed": 0,
         });
         let stop = Arc::new(AtomicBool::new(false));
-        let (own, order, shown, ended_by) =
-            (self.clone(), order.clone(), about.clone(), stop.clone());
+        let (own, request, shown, ended_by) =
+            (self.clone(), request.clone(), about.clone(), stop.clone());
         let thread = std::thread::Builder::new().name("fuzz".into());
-        let spawned = thread.spawn(move || own.carry_out(run, &about, &order, seed, &ended_by));
+        let spawned = thread.spawn(move || own.play(run, &about, &request, seed, &ended_by));
         spawned.map_err(|error| format!("cannot start a thread: {error}"))?;
         current.stop = Some(stop);
         current.shown = Some(shown);
@@ -227,21 +224,21 @@ impl FuzzControl for OwnFuzzer {
     }
 }
 
-/// The call that does the same again, as a shell takes it.
-fn again(order: &FuzzOrder, seed: u64) -> String {
+/// The shell command that repeats the run.
+fn again(request: &FuzzRequest, seed: u64) -> String {
     let options = json!({
-        "cycles": order.cycles,
-        "duration": order.duration,
-        "concurrency": order.concurrency,
+        "cycles": request.cycles,
+        "duration": request.duration,
+        "concurrency": request.concurrency,
         "seed": seed,
     });
     format!(
         "handfast rpc startfuzz '{}' '{options}'",
-        json!(order.scenarios)
+        json!(request.scenarios)
     )
 }
 
-/// Runs a question to the node on the run's own thread.
+/// Runs a call to the node on the run's own thread.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -250,15 +247,15 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, String> {
     Ok(runtime.block_on(work))
 }
 
-/// What is shown while it goes on.
-fn going(about: &Value, tally: &Tally) -> Value {
-    let total = tally.total();
+/// The status of a run in progress.
+fn going(about: &Value, counters: &Counters) -> Value {
+    let total = counters.total();
     with(
         about,
         "running",
         &[
             ("connections", total.ended.into()),
-            ("seconds", tally.elapsed.as_secs().into()),
+            ("seconds", counters.elapsed.as_secs().into()),
             ("failed", total.failed().into()),
         ],
     )
@@ -273,31 +270,31 @@ fn with(about: &Value, state: &str, members: &[(&str, Value)]) -> Value {
     shown
 }
 
-/// The node, asked without a detour.
+/// Direct access to the node, without RPC.
 struct Own {
     node: NodeHandle,
     network: Network,
 }
 
-impl Inside for Own {
-    fn chain(&mut self, _wait: Wait<'_>) -> Result<String, Unsaid> {
+impl Introspection for Own {
+    fn chain(&mut self, _wait: Wait<'_>) -> Result<String, NoAnswer> {
         Ok(self.network.core_chain_name().to_owned())
     }
 
-    fn peers(&mut self, _wait: Wait<'_>) -> Result<u64, Unsaid> {
+    fn peers(&mut self, _wait: Wait<'_>) -> Result<u64, NoAnswer> {
         let info = self.node.network_info();
         let peers = u64::try_from(info.connections_in + info.connections_out);
-        peers.map_err(|error| Unsaid::Not(error.to_string()))
+        peers.map_err(|error| NoAnswer::Not(error.to_string()))
     }
 
-    fn audit(&mut self, wait: Wait<'_>) -> Result<Option<Result<(), String>>, Unsaid> {
+    fn audit(&mut self, wait: Wait<'_>) -> Result<Option<Result<(), String>>, NoAnswer> {
         let audit = async { timeout(wait.left(), self.node.audit()).await };
-        let audit = block_on(audit).map_err(Unsaid::Not)?;
+        let audit = block_on(audit).map_err(NoAnswer::Not)?;
         let audit = audit.map_err(|_| match wait.is_cut() {
-            true => Unsaid::Ended,
-            false => Unsaid::Not("its audit hangs".into()),
+            true => NoAnswer::Ended,
+            false => NoAnswer::Not("its audit hangs".into()),
         })?;
-        let audit = audit.map_err(|error| Unsaid::Not(error.to_string()))?;
+        let audit = audit.map_err(|error| NoAnswer::Not(error.to_string()))?;
         let mut broken: Vec<String> = audit
             .invariants()
             .iter()
@@ -306,7 +303,7 @@ impl Inside for Own {
             .collect();
         if !audit.agrees() {
             let sockets = (audit.sockets, audit.in_handshake);
-            broken.push(differ(
+            broken.push(audit_mismatch(
                 sockets,
                 audit.peer_table.len(),
                 audit.sync_table.len(),
@@ -324,15 +321,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_of_the_node_against_itself_can_be_called_for_again() {
-        let order = FuzzOrder {
+    fn the_printed_call_repeats_a_run_of_the_node_against_itself() {
+        let request = FuzzRequest {
             scenarios: vec!["reset".into(), "mix".into()],
             seed: None,
             concurrency: 50,
             cycles: 2_000,
             duration: 60,
         };
-        let words = shlex::split(&again(&order, 5)).expect("a shell can read it");
+        let words = shlex::split(&again(&request, 5)).expect("a shell can read it");
         assert_eq!(words[..3], ["handfast", "rpc", "startfuzz"]);
         assert_eq!(words[3], r#"["reset","mix"]"#);
         let options: Value = serde_json::from_str(&words[4]).expect("JSON");

@@ -1,9 +1,9 @@
-//! Start, watch, stop.
+//! The node's main function: start, run, stop.
 //!
 //! # Ordering
-//! Everything that can be refused is looked at before anything is written:
-//! settings, the data directory, P2P ports, RPC ports and socket path, then the lock of
-//! the data directory, and only then cookie, socket file and log.
+//! All checks that can fail run before anything is written: settings, the data directory, P2P
+//! ports, RPC ports and socket path, then the lock of the data directory, and only then cookie,
+//! socket file and log.
 
 use std::process::ExitCode;
 
@@ -19,25 +19,25 @@ use crate::own_fuzzer::OwnFuzzer;
 use crate::progress;
 use crate::settings::{self, RunError, RunSettings};
 
-/// Descriptors for RPC callers, if the hard limit on open files allows as many: 10,000
-/// who keep their connections open, half of them over TCP, and those who come meanwhile.
+/// Descriptors for RPC connections, if the hard limit on open files allows it: 10,000 open
+/// connections, half of them over TCP, and those being accepted.
 const RPC_DESCRIPTORS: u64 = 12_288;
 /// Exit code after a second signal: 128 and SIGINT's number, as shells have it.
 const INTERRUPTED: i32 = 130;
 
 /// Runs a node until it stops.
 pub(crate) fn run(mut options: Options) -> Result<ExitCode, String> {
-    let settle = |options: &mut Options| {
+    let read = |options: &mut Options| {
         add_config_file(&mut options.layers, options.config.as_deref())?;
         settings::run_settings(&options.layers)
     };
-    let settings = settle(&mut options).map_err(|error: RunError| error.to_string())?;
+    let settings = read(&mut options).map_err(|error: RunError| error.to_string())?;
     keep_files_private();
     actix_rt::System::new().block_on(run_node(settings))
 }
 
 async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
-    // First: a terminal that is closed while the chain is being opened ends nothing either.
+    // First: a SIGHUP while the chain is being opened does not end the process either.
     let mut signals = Signals::new()?;
     let log = Log::start(&settings.log);
     let place = &settings.place;
@@ -88,11 +88,11 @@ async fn run_node(settings: RunSettings) -> Result<ExitCode, String> {
     let progress = actix_rt::spawn(progress::report(node.clone(), log.clone()));
     let reason = until_stopped(&node, &mut signals, &log).await;
     progress.abort();
-    log.around(None);
+    log.set_bar(None);
     server.stop().await;
     if let ExitReason::Failed(why) = &reason {
         print_error(&format!(
-            "the node stopped: {why}; {} tells what led to it",
+            "the node stopped: {why}; see the log {}",
             log_file.display()
         ));
     }
@@ -121,8 +121,8 @@ fn node_config(settings: &RunSettings) -> NodeConfig {
     config
 }
 
-/// Waits for the end of the node. The first signal asks for a clean stop; the
-/// second one ends the process, whatever it is doing.
+/// Waits until the node stops. The first signal requests a clean stop; the second one ends the
+/// process at once.
 async fn until_stopped(node: &NodeHandle, signals: &mut Signals, log: &Log) -> ExitReason {
     let mut stopping = false;
     loop {
@@ -134,7 +134,7 @@ async fn until_stopped(node: &NodeHandle, signals: &mut Signals, log: &Log) -> E
             SignalAction::Reopen => reopen(log),
             SignalAction::Stop(name) if stopping => {
                 tracing::warn!(
-                    "{name} received again: the end. What was not saved will be downloaded again"
+                    "{name} received again: exiting at once. Blocks that were not saved will be downloaded again"
                 );
                 std::process::exit(INTERRUPTED);
             }
@@ -149,7 +149,9 @@ async fn until_stopped(node: &NodeHandle, signals: &mut Signals, log: &Log) -> E
 
 fn reopen(log: &Log) {
     match log.reopen() {
-        Ok(()) => tracing::info!("SIGHUP received: the log file is opened anew"),
-        Err(why) => tracing::warn!("SIGHUP received, and the log goes on in its old file: {why}"),
+        Ok(()) => tracing::info!("SIGHUP received: the log file is reopened"),
+        Err(why) => tracing::warn!(
+            "SIGHUP received, but the log file cannot be reopened; logging continues in the old one: {why}"
+        ),
     }
 }

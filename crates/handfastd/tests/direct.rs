@@ -1,4 +1,4 @@
-//! `handfastd`, started by itself or by another program than the `handfast` that it belongs to.
+//! `handfastd`, started directly or by a `handfast` of another version.
 
 use std::process::{Command, Output};
 

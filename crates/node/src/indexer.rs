@@ -48,7 +48,7 @@ pub(crate) fn wanted(config: &NodeConfig) -> Vec<Indexed> {
             let name = name.text();
             tracing::info!(
                 directory = %dir.display(),
-                "there is the index {name}, which is not kept up now: --{name} uses it, and goes on where it is; remove the directory to free its space"
+                "the index {name} exists but is not enabled: --{name} enables it, and it continues where it stopped; remove the directory to free its space"
             );
         }
     }
@@ -80,14 +80,14 @@ pub(crate) fn start(shared: &Arc<Shared>, reader: &BlockReader) -> Vec<JoinHandl
             let keep = || run(&with, &with.indexes[at], &reader);
             // Neither validation nor peers need an index: without it the node goes on.
             if catch_unwind(AssertUnwindSafe(keep)).is_err() {
-                let why = "a fault of Handfast's own, which the log tells of; please report it";
+                let why = "an internal error, which is in the log; please report it";
                 with.set_index_warning(name, Some(not_kept_up(name, why)));
             }
         });
         match thread {
             Ok(thread) => threads.push(thread),
             Err(error) => {
-                let text = not_kept_up(name, &format!("there is no thread for it ({error})"));
+                let text = not_kept_up(name, &format!("its thread cannot be started: {error}"));
                 tracing::error!("{text}");
                 shared.set_index_warning(name, Some(text));
             }
@@ -97,7 +97,7 @@ pub(crate) fn start(shared: &Arc<Shared>, reader: &BlockReader) -> Vec<JoinHandl
 }
 
 fn not_kept_up(name: IndexName, why: &str) -> String {
-    format!("the index {} is not kept up: {why}", name.text())
+    format!("the index {} is not updated: {why}", name.text())
 }
 
 fn run(shared: &Shared, indexed: &Indexed, reader: &BlockReader) {
@@ -188,7 +188,7 @@ impl Log {
 
     fn went_on(&mut self, standing: &IndexProgress, tip: u32) {
         if !std::mem::take(&mut self.failure).is_empty() {
-            tracing::info!(index = self.index, "the index is kept up again");
+            tracing::info!(index = self.index, "the index is updated again");
         }
         if standing.synced {
             if !std::mem::replace(&mut self.synced, true) {

@@ -352,7 +352,7 @@ impl Handler<ActorDied> for Node {
     type Result = ();
 
     fn handle(&mut self, ActorDied { who, how }: ActorDied, ctx: &mut Self::Context) {
-        tracing::error!(who, how, "something died that the node cannot run without");
+        tracing::error!(who, how, "a critical part of the node died");
         self.stop(ExitReason::Failed(format!("{who}: {how}")), ctx);
     }
 }

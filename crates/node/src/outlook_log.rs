@@ -17,7 +17,7 @@ pub(crate) fn news(old: &Outlook, new: &Outlook, now: Now) -> Vec<String> {
         seed_news(before, seed)
     });
     let switched = (new.network_off != old.network_off).then_some(match new.network_off {
-        true => "the network is switched off (setnetworkactive): nobody is dialled or admitted",
+        true => "the network is switched off (setnetworkactive): no peer is dialled or admitted",
         false => "the network is switched on again",
     });
     let switched = switched.map(str::to_owned);

@@ -145,7 +145,7 @@ impl PeerLog {
     /// Begins a new minute when the last one is over, and tells what it left out.
     pub(crate) fn tick(&mut self, mono: Duration) {
         if let Some(text) = self.turn(mono) {
-            tracing::info!("not shown of the last minute: {text}; they are logged at debug");
+            tracing::info!("left out in the last minute: {text}; they are logged at debug");
         }
         if let Some(text) = self.dials.turn(mono) {
             tracing::info!("more attempts to connect that failed in the last minute: {text}");
@@ -161,7 +161,7 @@ impl PeerLog {
         let parts = [
             (connected.left_out, "connected"),
             (lost.left_out, "disconnected"),
-            (broke_rules.left_out, "turned away for breaking rules"),
+            (broke_rules.left_out, "refused for breaking rules"),
         ];
         let parts = parts.into_iter().filter(|(left_out, _)| *left_out > 0);
         let mut parts: Vec<String> = parts

@@ -116,15 +116,15 @@ fn step(entrance: &Entrance, clock: Clock, input: Input) -> Option<Effect> {
 async fn recreate(entrance: &Entrance, clock: Clock, why: &str, tell: bool) {
     let (socket, at) = (entrance.name(), entrance.place());
     if tell {
-        tracing::warn!(socket, %at, why, "a listening socket accepts nobody; listening anew");
+        tracing::warn!(socket, %at, why, "a listening socket does not accept connections; reopening it");
     }
     let result = entrance.recreate().await;
     match &result {
-        Ok(()) if tell => tracing::warn!(socket, %at, "the listening socket was made anew"),
+        Ok(()) if tell => tracing::warn!(socket, %at, "the listening socket was reopened"),
         Err(error) if tell => {
-            tracing::error!(socket, %at, error, "cannot listen anew; trying again");
+            tracing::error!(socket, %at, error, "cannot reopen the listening socket; trying again");
         }
-        _ => tracing::debug!(socket, %at, why, ?result, "listening anew once more"),
+        _ => tracing::debug!(socket, %at, why, ?result, "the listening socket is reopened again"),
     }
     entrance.probe().step(clock.now(), Input::Recreated(result));
 }

@@ -48,7 +48,7 @@ async fn phase<T>(
         None => tracing::warn!(
             phase = name,
             deadline = %passed(deadline),
-            "shutdown phase is late; going on without it"
+            "a shutdown phase timed out; continuing without it"
         ),
     }
     done

@@ -106,7 +106,7 @@ impl SpillFile {
             *said = Some(Instant::now());
             let directory = self.directory.display();
             tracing::warn!(
-                "no room on disk for large messages of peers ({error}): they wait for memory; free disk space in {directory}"
+                "no free disk space for large messages of peers ({error}): they wait for memory; free disk space in {directory}"
             );
         }
     }

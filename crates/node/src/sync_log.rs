@@ -89,7 +89,7 @@ impl SyncLog {
                 .map(|(left_out, what)| count_of(left_out, what))
                 .collect();
             let text = parts.join(", ");
-            tracing::info!(height, "not shown of the last minute: {text}");
+            tracing::info!(height, "left out in the last minute: {text}");
         }
     }
 

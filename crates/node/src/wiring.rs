@@ -190,7 +190,7 @@ fn mine_at_start(config: &NodeConfig) -> Option<(usize, ScriptBuf)> {
         tracing::error!(
             "mining does not start: {}",
             if payout.is_none() {
-                "an address is needed that blocks pay to"
+                "a payout address is needed"
             } else {
                 "blocks of this signet need a signature"
             }

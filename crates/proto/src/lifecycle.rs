@@ -117,7 +117,7 @@ pub enum DoneReason {
     Misbehaving(String),
     /// It asked for a service that our `version` does not offer; the command. So it tries
     /// somebody else (BIP35, BIP111, BIP157).
-    #[error("it wants a service that we do not offer: {0}")]
+    #[error("it requested a service that we do not offer: {0}")]
     ServiceNotOffered(String),
     /// A well-formed message that the protocol does not allow there.
     #[error("protocol violation: {0}")]

@@ -1,12 +1,12 @@
-//! Addresses as callers are counted by them.
+//! Addresses as quotas count them.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// What one machine is given of the address space: one address of IPv4, and of IPv6 the
-/// network of 64 bits in which it makes up as many as it likes.
+/// The part of the address space that one client controls: one IPv4 address, or an IPv6 network
+/// of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum AddressGroup {
-    /// Callers of the Unix socket, who have no address.
+    /// Clients of the Unix socket, which have no address.
     Unix,
     /// One address.
     V4(Ipv4Addr),

@@ -1,12 +1,12 @@
-//! Who may call over TCP, and what.
+//! Authentication and authorization of TCP clients.
 //!
-//! Callers come from an address that is allowed (this machine always is), and show the
-//! cookie or the password of a user that the operator named. A user may be held to some
-//! methods. The Unix socket needs none of it: its file mode is the lock.
+//! Clients connect from an allowed address (loopback always is), and log in with the cookie or
+//! the password of a configured user. A whitelist may restrict a user to some methods. The Unix
+//! socket needs none of it: its file mode authenticates.
 //!
 //! # Security
-//! Secrets are never logged, and compared in constant time. A name that nobody has costs
-//! as much as a wrong password, and both cost [`guesses::FAILED_LOGIN_DELAY`].
+//! Secrets are never logged, and compared in constant time. An unknown user costs as much as a
+//! wrong password, and both cost [`guesses::FAILED_LOGIN_DELAY`].
 
 mod cookie;
 mod guesses;
@@ -26,22 +26,22 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use handfast_node::Subnet;
 
-/// What the operator says about callers over TCP.
+/// The configured access rules for TCP clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessRules {
     /// Users besides the one of the cookie. Core `-rpcauth`.
     pub users: Vec<RpcUser>,
-    /// Methods that users are held to. As soon as one user has such a list, those who have
-    /// none may call nothing, as with Core's `-rpcwhitelistdefault`.
+    /// Whitelists of methods. If any user has one, users without one may call nothing, as with
+    /// Core's `-rpcwhitelistdefault`.
     pub whitelists: Vec<Whitelist>,
-    /// Addresses that may call, besides this machine. Core `-rpcallowip`.
+    /// Addresses that may call, besides loopback. Core `-rpcallowip`.
     pub allowed: Vec<Subnet>,
-    /// Host names by which callers without a password may call this machine, besides
-    /// `localhost` and its addresses.
+    /// Host names under which clients may send requests without credentials, besides `localhost`
+    /// and IP addresses.
     pub hosts: Vec<String>,
 }
 
-/// The methods that a caller may call.
+/// The methods that a client may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Rights {
     /// All of them.
@@ -59,12 +59,12 @@ impl Rights {
     }
 }
 
-/// The door of the TCP sockets.
+/// The access control of the TCP sockets.
 #[derive(Clone)]
 pub(crate) struct Access {
     cookie: String,
     users: Vec<RpcUser>,
-    /// `None`: nobody is held to anything.
+    /// `None`: no user is restricted.
     whitelists: Option<BTreeMap<String, Arc<BTreeSet<String>>>>,
     allowed: Vec<Subnet>,
     hosts: Vec<String>,
@@ -81,26 +81,24 @@ impl Access {
         }
     }
 
-    /// Whether a `Host` header stands for this machine, and not for whatever a page in
-    /// somebody's browser came from.
+    /// Whether a `Host` header names this machine, and not the origin of a web page.
     pub(crate) fn is_own_host(&self, host: &str) -> bool {
         host::is_ours(host, &self.hosts)
     }
 
-    /// Whether somebody at this address may call at all.
+    /// Whether connections from this address are allowed.
     pub(crate) fn allows(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         ip.is_loopback() || self.allowed.iter().any(|subnet| subnet.contains(ip))
     }
 
-    /// What the bearer of an `Authorization` header may call (RFC 7617); `None` when it
-    /// opens nothing.
+    /// The rights of the credentials in an `Authorization` header (RFC 7617); `None`: wrong ones.
     pub(crate) fn login(&self, header: &str) -> Option<Rights> {
         let encoded = header.strip_prefix("Basic ")?;
         let given = STANDARD.decode(encoded.trim()).ok()?;
         let given = String::from_utf8(given).ok()?;
         let (name, password) = given.split_once(':')?;
-        // All are tried, whoever fits: how long it takes says nothing about names.
+        // All users are tried, so that the time taken does not show which names exist.
         let cookie = COOKIE_USER == name && equal_in_constant_time(password, &self.cookie);
         let fits = self.users.iter().fold(cookie, |fits, user| {
             let fit = user.accepts(password);
@@ -143,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_whole_cookie_opens() {
+    fn only_the_whole_cookie_logs_in() {
         let access = access(AccessRules::default());
         assert_eq!(
             access.login(&header("__cookie__:abc")),
@@ -167,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_user_comes_in_by_its_own_password_only() {
+    fn a_user_logs_in_with_its_own_password_only() {
         let bob = RpcUser::new("bob", "salt", "secret:with:colons");
         let eve = RpcUser::new("eve", "salt", "other");
         let access = access(AccessRules {
@@ -188,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_whitelist_everybody_may_call_what_theirs_says_and_nothing_else() {
+    fn with_a_whitelist_every_user_may_call_its_own_methods_and_nothing_else() {
         let access = access(AccessRules {
             users: vec![RpcUser::new("bob", "s", "p"), RpcUser::new("eve", "s", "p")],
             whitelists: vec!["bob:getblockcount, getpeerinfo".parse().unwrap()],
@@ -204,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_always_allowed_and_others_by_name_of_their_network() {
+    fn loopback_is_always_allowed_and_other_addresses_by_subnet() {
         let access = access(AccessRules {
             allowed: vec!["192.0.2.0/24".parse().unwrap(), "fd00::7".parse().unwrap()],
             ..AccessRules::default()

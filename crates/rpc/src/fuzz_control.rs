@@ -1,53 +1,53 @@
-//! The fuzzer of the process, as far as RPC may use it: this node against itself.
+//! The fuzzer of this process, as RPC uses it: this node is its target.
 //!
-//! There is one node per process, and one run at a time. Whoever owns the fuzzer hands it
-//! over with [`control_fuzzer`]; without it the methods say that there is none.
+//! There is one node per process, and one run at a time. The program registers the fuzzer with
+//! [`control_fuzzer`]; without one the methods answer that there is none.
 
 use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// A run, as a caller wants it.
+/// The options of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FuzzOrder {
-    /// What connections do: names of scenarios, or `mix`.
+pub struct FuzzRequest {
+    /// The scenarios of the connections, or `mix`.
     pub scenarios: Vec<String>,
-    /// Where everything random comes from, below 2^53; `None`: random.
+    /// The random seed, below 2^53; `None`: a random one.
     pub seed: Option<u64>,
     /// Connections at a time.
     pub concurrency: usize,
     /// Connections in all.
     pub cycles: u64,
-    /// Seconds after which none begins.
+    /// Seconds after which no connection begins.
     pub duration: u64,
 }
 
-/// The fuzzer of this process. Nothing here waits for the target.
+/// The fuzzer of this process. No method waits for the target.
 pub trait FuzzControl: Send + Sync {
-    /// Begins a run.
+    /// Starts a run.
     ///
     /// # Errors
-    /// Why not: one runs already, or something in the order is not known.
-    fn start(&self, order: &FuzzOrder) -> Result<(), String>;
+    /// A run is going on already, or an option is unknown.
+    fn start(&self, request: &FuzzRequest) -> Result<(), String>;
 
-    /// How far the run is, or what came of the last one.
+    /// The progress of the run, or the result of the last one.
     fn status(&self) -> Value;
 
-    /// The report of the last run as an HTML page that loads nothing; `None`: none has ended
+    /// The report of the last run as an HTML page that loads nothing; `None`: no run has ended
     /// with a report.
     fn page(&self) -> Option<String>;
 
-    /// Ends the run before its time. False: there is none.
+    /// Ends the run early. False: there is none.
     fn stop(&self) -> bool;
 }
 
-static HANDED: OnceLock<Box<dyn FuzzControl>> = OnceLock::new();
+static REGISTERED: OnceLock<Box<dyn FuzzControl>> = OnceLock::new();
 
-/// Hands the fuzzer over. Only the first one counts.
+/// Registers the fuzzer. Only the first one counts.
 pub fn control_fuzzer(fuzzer: impl FuzzControl + 'static) {
-    let _ = HANDED.set(Box::new(fuzzer));
+    let _ = REGISTERED.set(Box::new(fuzzer));
 }
 
-pub(crate) fn handed() -> Option<&'static dyn FuzzControl> {
-    HANDED.get().map(AsRef::as_ref)
+pub(crate) fn registered() -> Option<&'static dyn FuzzControl> {
+    REGISTERED.get().map(AsRef::as_ref)
 }

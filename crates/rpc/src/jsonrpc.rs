@@ -1,14 +1,14 @@
 //! JSON-RPC 1.0, 1.1 and 2.0 as Bitcoin Core speaks them. Pure: bytes in, bytes out.
 //!
-//! A request takes no more memory here than its text, however many calls or values it is
-//! made of: the calls of a batch are parsed one after the other, [`MAX_VALUES`] bounds the
-//! arguments of one, and [`Execute::relieve`] may take answers away before all are there.
+//! A request takes no more memory here than its text, however many calls or values it has: the
+//! calls of a batch are parsed one after the other, [`MAX_VALUES`] bounds the arguments of one,
+//! and [`Execute::flush`] may take answers before all are there.
 //!
 //! Version 1 (no `jsonrpc` member, or `"1.0"`) answers an error with an HTTP
 //! status and always carries both `result` and `error`. Version 2 answers `200`
 //! with one of the two, and nothing at all to a notification (no `id`).
 //!
-//! The `id` travels as the text it was: it is echoed to the letter.
+//! The `id` stays text: it is echoed to the letter.
 
 mod arguments;
 mod error;
@@ -25,28 +25,28 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-/// What carries out a call.
+/// Executes calls.
 pub trait Execute {
-    /// Carries out `method`: its result as JSON text; the error goes to the caller as it is.
+    /// Executes `method`: its result as JSON text, or the error for the client.
     fn execute(&self, method: &str, params: Params) -> impl Future<Output = Result<String, Error>>;
 
-    /// Between two calls of a batch: may take what is answered so far, to send it ahead.
-    fn relieve(&self, _answered: &mut Pieces) -> impl Future<Output = ()> {
+    /// Called between two calls of a batch: may take the answers so far, to send them ahead.
+    fn flush(&self, _answered: &mut Pieces) -> impl Future<Output = ()> {
         std::future::ready(())
     }
 }
 
-/// What goes back over HTTP.
+/// The HTTP answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status: 200, 204, 400, 404 or 500.
     pub status: u16,
-    /// The body, ending with a newline, or its end if [`Execute::relieve`] has taken the
-    /// beginning; `None` when there is nothing to say.
+    /// The body, ending with a newline, or its end if [`Execute::flush`] has taken the beginning;
+    /// `None` for notifications.
     pub body: Option<Pieces>,
 }
 
-/// Parses a request or a batch, carries it out in order, and words the answer.
+/// Parses a request or a batch, executes it in order, and writes the answer.
 pub async fn answer(body: &[u8], execute: &impl Execute) -> Answer {
     let Ok(text) = serde_json::from_slice::<&RawValue>(body) else {
         return refuse(&Error::new(code::PARSE_ERROR, "Parse error"));
@@ -61,8 +61,8 @@ pub async fn answer(body: &[u8], execute: &impl Execute) -> Answer {
     }
 }
 
-/// The first method that is called and not allowed, if any. What cannot be parsed calls
-/// nothing, and gets its error when it is carried out.
+/// The first method that is called and not allowed, if any. What cannot be parsed calls nothing,
+/// and gets its error when it is executed.
 pub(crate) fn first_refused(body: &[u8], allowed: impl Fn(&str) -> bool) -> Option<String> {
     called(body)?.find(|method| !allowed(method))
 }
@@ -123,7 +123,7 @@ async fn batch(text: &RawValue, execute: &impl Execute) -> Answer {
             body.push_str(if replied { "," } else { "[" });
             replied = true;
             head.reply(result, &mut body);
-            execute.relieve(&mut body).await;
+            execute.flush(&mut body).await;
         }
     }
     // An empty batch names no version, so it gets an answer that version 1 understands.
@@ -147,7 +147,7 @@ fn refuse(error: &Error) -> Answer {
     Head::default().answer(error.http_status(), Err(error.clone()))
 }
 
-/// How an answer is worded.
+/// The version of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Version {
     #[default]
@@ -155,7 +155,7 @@ enum Version {
     Two,
 }
 
-/// What an answer repeats of its request, as far as that could be parsed.
+/// The parts of a request that its answer repeats, as far as they could be parsed.
 struct Head<'a> {
     id: Option<Cow<'a, str>>,
     version: Version,
@@ -163,7 +163,7 @@ struct Head<'a> {
 
 impl Default for Head<'_> {
     fn default() -> Self {
-        // Of something that is no object nothing is known: the answer's id is null.
+        // Nothing is known of a value that is no object: the answer's id is null.
         Self {
             id: Some("null".into()),
             version: Version::One,
@@ -219,8 +219,8 @@ struct Request {
 }
 
 impl Request {
-    /// Parses in Core's order, filling `head` as it goes: what fails late is
-    /// still answered with its own id and version.
+    /// Parses in Core's order, filling `head` as it goes: a late failure is still answered with
+    /// its own id and version.
     fn parse<'a>(text: &'a RawValue, head: &mut Head<'a>) -> Result<Self, Error> {
         let invalid = |message: &str| Error::new(code::INVALID_REQUEST, message);
         let Ok(fields) = serde_json::from_str::<Fields<'a>>(text.get()) else {

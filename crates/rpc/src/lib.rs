@@ -23,7 +23,7 @@ mod server;
 mod sockets;
 
 pub use auth::{AccessRules, COOKIE_USER, RpcUser, UserError, Whitelist, WhitelistError};
-pub use fuzz_control::{FuzzControl, FuzzOrder, control_fuzzer};
+pub use fuzz_control::{FuzzControl, FuzzRequest, control_fuzzer};
 pub use log_control::{LogControl, control_log};
 pub use payout::address_script;
 pub use server::Server;

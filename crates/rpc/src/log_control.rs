@@ -1,8 +1,8 @@
-//! The log of the process, as far as RPC may change it: what is logged in detail.
+//! The log levels of this process, as RPC changes them.
 //!
-//! There is one log per process, so this is one for all servers in it. Whoever owns the
-//! log hands it over with [`control_log`]; what is here decides which directives its filter
-//! gets, and asks `tracing` itself what is logged.
+//! There is one log per process, shared by all servers in it. Its owner registers it with
+//! [`control_log`]; this module computes the directives of its filter, and reads the current
+//! levels from `tracing`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,31 +15,31 @@ pub trait LogControl: Send + Sync {
     /// The file that it is written to.
     fn file(&self) -> Option<PathBuf>;
 
-    /// Puts directives (`target=level`) behind those that the log was started with, instead
-    /// of those of the call before.
+    /// Appends directives (`target=level`) to the initial ones, in place of those of the last
+    /// call.
     ///
     /// # Errors
-    /// Why that cannot be done; nothing has changed.
+    /// The filter could not be changed; nothing has changed.
     fn adjust(&self, directives: &[String]) -> Result<(), String>;
 }
 
-/// Why nothing about the log was changed.
+/// Why the log was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AdjustError {
     /// No category has this name. The text is Core's.
     #[error("unknown logging category {0}")]
     Unknown(String),
-    /// Nobody handed the log over.
+    /// No log was registered.
     #[error("the log of this process cannot be changed: it was not set up by the program handfast")]
     NoLog,
-    /// The log said no.
+    /// The filter could not be changed.
     #[error("the log was not changed: {0}")]
     Failed(String),
 }
 
 struct Category {
     name: &'static str,
-    /// What its events are called by; those of its modules start so.
+    /// The target of its events and of its modules' events.
     target: &'static str,
     is_detailed: fn() -> bool,
 }
@@ -68,8 +68,8 @@ const CATEGORIES: &[Category] = categories! {
     "rpc" => "handfast_rpc",
 };
 
-/// Core's categories, sorted by name, and those of ours that have what they are about. Of one
-/// without any there is nothing to log. Core's `rpc` is ours.
+/// Core's categories, sorted by name, with ours that cover them. An empty list: there is nothing
+/// to log. Core's `rpc` is ours.
 const OF_CORE: &[(&str, &[&str])] = &[
     ("addrman", &["proto::peer_table"]),
     ("bench", &[]),
@@ -101,20 +101,20 @@ const OF_CORE: &[(&str, &[&str])] = &[
     ("zmq", &[]),
 ];
 
-struct Handed {
+struct Registered {
     log: Box<dyn LogControl>,
-    /// What was detailed from the start, by target.
+    /// Targets detailed at the start.
     at_start: BTreeMap<&'static str, bool>,
-    /// What was asked for since, by target.
+    /// Targets changed since.
     asked: Mutex<BTreeMap<&'static str, bool>>,
 }
 
-static HANDED: OnceLock<Handed> = OnceLock::new();
+static REGISTERED: OnceLock<Registered> = OnceLock::new();
 
-/// Hands the log over: from now on `logging` can change it, and `getrpcinfo` names its file.
-/// To be called when it logs already; a second call changes nothing.
+/// Registers the log: from now on `logging` can change it, and `getrpcinfo` shows its file. To be
+/// called when it logs already; a second call changes nothing.
 pub fn control_log(log: impl LogControl + 'static) {
-    HANDED.get_or_init(|| Handed {
+    REGISTERED.get_or_init(|| Registered {
         log: Box::new(log),
         at_start: CATEGORIES
             .iter()
@@ -124,9 +124,9 @@ pub fn control_log(log: impl LogControl + 'static) {
     });
 }
 
-/// The file that is logged to.
+/// The log file.
 pub(crate) fn file() -> Option<PathBuf> {
-    HANDED.get()?.log.file()
+    REGISTERED.get()?.log.file()
 }
 
 /// Every category, Core's among them, sorted by name, and whether it is logged in detail.
@@ -142,18 +142,19 @@ pub(crate) fn categories() -> impl Iterator<Item = (&'static str, bool)> {
     all.into_iter()
 }
 
-/// Logs categories in detail or not, one change after another; none when one is unknown.
+/// Logs categories in detail or not, one change after another; changes nothing when one is
+/// unknown.
 pub(crate) fn adjust(changes: &[(&str, bool)]) -> Result<(), AdjustError> {
-    let handed = HANDED.get();
-    let asked = handed.map(|handed| &handed.asked);
+    let registered = REGISTERED.get();
+    let asked = registered.map(|registered| &registered.asked);
     let mut asked = match asked {
         Some(asked) => asked.lock().unwrap_or_else(PoisonError::into_inner),
         None => return Err(AdjustError::NoLog),
     };
     let next = changed(&asked, changes)?;
-    let handed = handed.ok_or(AdjustError::NoLog)?;
-    let directives = directives(&handed.at_start, &next);
-    handed
+    let registered = registered.ok_or(AdjustError::NoLog)?;
+    let directives = directives(&registered.at_start, &next);
+    registered
         .log
         .adjust(&directives)
         .map_err(AdjustError::Failed)?;
@@ -161,7 +162,7 @@ pub(crate) fn adjust(changes: &[(&str, bool)]) -> Result<(), AdjustError> {
     Ok(())
 }
 
-/// What is asked for after these changes.
+/// The requested levels after these changes.
 fn changed(
     asked: &BTreeMap<&'static str, bool>,
     changes: &[(&str, bool)],
@@ -186,8 +187,8 @@ fn stands_for(name: &str, category: &Category) -> bool {
     matches!(name, "all" | "1") || category.name.strip_prefix(name).is_some_and(below)
 }
 
-/// The directives for a filter that was started with other ones, which stay in force for
-/// what is as it was: a level below info must not be raised, nor one above debug lowered.
+/// The directives that differ from the initial levels: a level below info must not be raised, nor
+/// one above debug lowered.
 fn directives(
     at_start: &BTreeMap<&'static str, bool>,
     asked: &BTreeMap<&'static str, bool>,
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_it_was_at_the_start_needs_no_directive() {
+    fn a_category_at_its_initial_level_needs_no_directive() {
         let at_start = BTreeMap::from([("handfast_rpc", true), ("handfast_chain", false)]);
         let asked = BTreeMap::from([("handfast_rpc", true), ("handfast_chain", false)]);
         assert!(directives(&at_start, &asked).is_empty());

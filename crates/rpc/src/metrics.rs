@@ -1,7 +1,7 @@
 //! The page that Prometheus scrapes.
 //!
-//! What calls cost is counted here as it happens. All else is asked of the node when the
-//! page is asked for, so that counting costs the node nothing and no number is kept twice.
+//! Calls are counted here as they happen. Everything else is read from the node when the page is
+//! requested, so that no number is counted twice.
 
 mod format;
 mod node;
@@ -25,7 +25,7 @@ use handfast_node::NodeHandle;
 
 use crate::methods;
 
-/// Stands for every method that there is not.
+/// The label of all unknown methods.
 pub(crate) const UNKNOWN: &str = "unknown";
 
 /// Upper ends of the buckets, seconds: from an answer out of the snapshot to a full block.
@@ -34,17 +34,17 @@ const BUCKETS: [f64; 10] = [
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Method {
+struct MethodLabel {
     method: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct OutcomeLabel {
     method: &'static str,
     result: &'static str,
 }
 
-/// What calls of one method cost.
+/// Counts and times of the calls of one method.
 #[derive(Debug)]
 struct Cost {
     seconds: Histogram,
@@ -52,53 +52,53 @@ struct Cost {
     error: OnceLock<Counter>,
 }
 
-/// What calls cost, by method.
+/// Counts and times of calls, by method.
 #[derive(Debug)]
 pub(crate) struct RpcMetrics {
-    seconds: Family<Method, Histogram>,
-    calls: Family<Outcome, Counter>,
-    /// The members of both, so that a call need not look for them under a lock. Made with
-    /// the first call: methods that nobody calls are not on the page.
+    seconds: Family<MethodLabel, Histogram>,
+    calls: Family<OutcomeLabel, Counter>,
+    /// The metrics of both outcomes, so that a call need not look them up under a lock. Made with
+    /// the first call: methods never called are not on the page.
     costs: HashMap<&'static str, OnceLock<Cost>>,
-    turned_away: Counter,
-    refused: Family<Refused, Counter>,
+    rejected: Counter,
+    refused: Family<RefusedLabel, Counter>,
 }
 
-/// Why a caller was refused.
+/// Why a client was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Its address may not call.
     Address,
-    /// It calls this machine by a name that is none of its own.
+    /// Its `Host` is not a name of this machine.
     Host,
     /// No such user, or a wrong password.
     Login,
-    /// So many logins from its address have failed that it was not looked at.
+    /// Its address has too many failed logins.
     Guesses,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refused {
+struct RefusedLabel {
     reason: &'static str,
 }
 
 impl Refusal {
     const ALL: [Self; 4] = [Self::Address, Self::Host, Self::Login, Self::Guesses];
 
-    fn label(self) -> Refused {
+    fn label(self) -> RefusedLabel {
         let reason = match self {
             Self::Address => "address",
             Self::Host => "host",
             Self::Login => "login",
             Self::Guesses => "guesses",
         };
-        Refused { reason }
+        RefusedLabel { reason }
     }
 }
 
 impl Default for RpcMetrics {
     fn default() -> Self {
-        let refused = Family::<Refused, Counter>::default();
+        let refused = Family::<RefusedLabel, Counter>::default();
         for why in Refusal::ALL {
             // At 0 from the start.
             drop(refused.get_or_create(&why.label()));
@@ -111,7 +111,7 @@ impl Default for RpcMetrics {
                 .chain([UNKNOWN])
                 .map(|method| (method, OnceLock::new()))
                 .collect(),
-            turned_away: Counter::default(),
+            rejected: Counter::default(),
             refused,
         }
     }
@@ -124,7 +124,7 @@ impl RpcMetrics {
             return;
         };
         let cost = cost.get_or_init(|| Cost {
-            seconds: self.seconds.get_or_create_owned(&Method { method }),
+            seconds: self.seconds.get_or_create_owned(&MethodLabel { method }),
             ok: OnceLock::new(),
             error: OnceLock::new(),
         });
@@ -133,25 +133,24 @@ impl RpcMetrics {
             true => (&cost.ok, "ok"),
             false => (&cost.error, "error"),
         };
-        let outcome = Outcome { method, result };
+        let outcome = OutcomeLabel { method, result };
         count
             .get_or_init(|| self.calls.get_or_create_owned(&outcome))
             .inc();
     }
 
-    /// A caller was told to come again.
-    pub(crate) fn turned_away(&self) {
-        self.turned_away.inc();
+    /// A call was refused: the work queue is full.
+    pub(crate) fn rejected(&self) {
+        self.rejected.inc();
     }
 
-    /// A caller was refused.
+    /// A client was refused.
     pub(crate) fn refused(&self, why: Refusal) {
         self.refused.get_or_create(&why.label()).inc();
     }
 
-    /// The page, in the OpenMetrics text format ([`Format::write`] turns it into the plain
-    /// one). `evicted`: connections that were ended so
-    /// that other callers could come.
+    /// The page, in the OpenMetrics text format ([`Format::write`] turns it into the plain one).
+    /// `evicted`: connections closed for others.
     pub(crate) async fn page(&self, node: &NodeHandle, evicted: u64) -> String {
         let mut registry = Registry::with_prefix("handfast");
         registry.register(
@@ -162,17 +161,17 @@ impl RpcMetrics {
         registry.register("rpc_calls", "Calls, by method", self.calls.clone());
         registry.register(
             "rpc_turned_away",
-            "Callers that were told to come again",
-            self.turned_away.clone(),
+            "Calls refused: the work queue is full",
+            self.rejected.clone(),
         );
         registry.register(
             "rpc_refused",
-            "Callers that were refused, by reason",
+            "Clients that were refused, by reason",
             self.refused.clone(),
         );
         registry.register(
             "rpc_evicted",
-            "Connections that were ended so that other callers could come",
+            "Connections closed for other clients",
             ConstCounter::new(evicted),
         );
         node::register(&mut registry, node).await;

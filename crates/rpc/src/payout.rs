@@ -1,16 +1,16 @@
-//! Where blocks pay to: addresses, and descriptors of one output (BIP380 and following).
+//! Payout addresses: addresses, and descriptors of one output (BIP380 and following).
 
 use bitcoin::{Network, ScriptBuf};
 
 use crate::descriptor;
 use crate::render::address;
 
-/// A text names no single output.
+/// Why a text names no single output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NoPayout {
+pub(crate) enum PayoutError {
     /// It is no address of this network.
     Address,
-    /// It is no descriptor, or one that only private keys tell more of; why.
+    /// It is no descriptor, or one that needs private keys; why.
     Descriptor(String),
     /// It stands for several outputs; in Core's words.
     Several(&'static str),
@@ -23,31 +23,31 @@ pub fn address_script(text: &str, network: Network) -> Option<ScriptBuf> {
 }
 
 /// The output script that an address stands for.
-pub(crate) fn of_address(text: &str, network: Network) -> Result<ScriptBuf, NoPayout> {
-    address::script_of(text, network).ok_or(NoPayout::Address)
+pub(crate) fn of_address(text: &str, network: Network) -> Result<ScriptBuf, PayoutError> {
+    address::script_of(text, network).ok_or(PayoutError::Address)
 }
 
 /// The one output script that a descriptor stands for. Of `combo()` that which Core mines to:
 /// the witness key hash, or for an uncompressed key the hash of the key.
-pub(crate) fn of_descriptor(text: &str, network: Network) -> Result<ScriptBuf, NoPayout> {
-    let parsed = descriptor::parse(text, false, network).map_err(NoPayout::Descriptor)?;
+pub(crate) fn of_descriptor(text: &str, network: Network) -> Result<ScriptBuf, PayoutError> {
+    let parsed = descriptor::parse(text, false, network).map_err(PayoutError::Descriptor)?;
     if parsed.branches() > 1 {
-        return Err(NoPayout::Several("Multipath descriptor not accepted"));
+        return Err(PayoutError::Several("Multipath descriptor not accepted"));
     }
     if parsed.is_ranged() {
-        return Err(NoPayout::Several(
+        return Err(PayoutError::Several(
             "Ranged descriptor not accepted. Maybe pass through deriveaddresses first?",
         ));
     }
-    let scripts = parsed.scripts(0, 0).map_err(NoPayout::Descriptor)?;
+    let scripts = parsed.scripts(0, 0).map_err(PayoutError::Descriptor)?;
     // All but combo() stand for one.
-    let place = match scripts.len() {
+    let index = match scripts.len() {
         4 => 2,
         2 => 1,
         _ => 0,
     };
-    let script = scripts.into_iter().nth(place);
-    script.ok_or_else(|| NoPayout::Descriptor("no output".to_owned()))
+    let script = scripts.into_iter().nth(index);
+    script.ok_or_else(|| PayoutError::Descriptor("no output".to_owned()))
 }
 
 #[cfg(test)]
@@ -65,7 +65,7 @@ mod tests {
     /// The private key of [`KEY`], which is 1.
     const WIF: &str = "cMahea7zqjxrtgAbB7LSGbcQUr1uX1ojuat9jZodMN87JcbXMTcA";
 
-    fn pays(text: &str) -> Result<ScriptBuf, NoPayout> {
+    fn pays(text: &str) -> Result<ScriptBuf, PayoutError> {
         of_descriptor(text, Network::Regtest)
     }
 
@@ -113,8 +113,8 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_single_output_is_told_in_cores_words() {
-        let descriptor = |message: &str| Err(NoPayout::Descriptor(message.to_owned()));
+    fn what_is_no_single_output_is_reported_in_cores_words() {
+        let descriptor = |message: &str| Err(PayoutError::Descriptor(message.to_owned()));
         for (text, refusal) in [
             ("raw(zz)", descriptor("Raw script is not hex")),
             ("addr(nowhere)", descriptor("Address is not valid")),
@@ -138,9 +138,9 @@ mod tests {
             assert_eq!(pays(text), refusal, "{text}");
         }
         let ranged = pays(&format!("wpkh({XPUB}/0/*)"));
-        assert!(matches!(ranged, Err(NoPayout::Several(why)) if why.starts_with("Ranged")));
+        assert!(matches!(ranged, Err(PayoutError::Several(why)) if why.starts_with("Ranged")));
         let several = pays(&format!("wpkh({XPUB}/<0;1>/7)"));
-        assert!(matches!(several, Err(NoPayout::Several(why)) if why.starts_with("Multipath")));
+        assert!(matches!(several, Err(PayoutError::Several(why)) if why.starts_with("Multipath")));
         for text in [
             format!("wpkh({XPUB}/0h/7)"),
             "pk(05)".to_owned(),
@@ -150,13 +150,13 @@ mod tests {
             String::new(),
         ] {
             assert!(
-                matches!(pays(&text), Err(NoPayout::Descriptor(_))),
+                matches!(pays(&text), Err(PayoutError::Descriptor(_))),
                 "{text}"
             );
         }
         assert_eq!(
             of_address("nowhere", Network::Regtest),
-            Err(NoPayout::Address)
+            Err(PayoutError::Address)
         );
     }
 }

@@ -15,7 +15,7 @@ pub(crate) const INCREMENTAL_RELAY_FEE: Amount = Amount::from_sat(100);
 /// A transaction that pays less is not mined, per 1,000 virtual bytes.
 /// Core `DEFAULT_BLOCK_MIN_TX_FEE`.
 pub(crate) const BLOCK_MIN_FEE: Amount = Amount::from_sat(1);
-/// Weight of a template that is kept for the header, the number of transactions and the
+/// Weight of a template that is reserved for the header, the number of transactions and the
 /// coinbase. Core `DEFAULT_BLOCK_RESERVED_WEIGHT`.
 pub(crate) const RESERVED_WEIGHT: u32 = 8_000;
 /// Most bytes of memory of a mempool. Core `DEFAULT_MAX_MEMPOOL_SIZE_MB`.

@@ -1,51 +1,51 @@
-//! HTTP around [`crate::jsonrpc`], and what is had by plain `GET`.
+//! HTTP around [`crate::jsonrpc`], and the pages served by plain `GET`.
 //!
 //! | path | what | who |
 //! |---|---|---|
-//! | `/` | calls, by `POST` | callers from allowed addresses who log in |
-//! | `/health`, `/ready`, `/metrics` | for those who watch over the node | callers from allowed addresses |
-//! | `/rest/…` | blocks and headers, when switched on | callers from allowed addresses |
+//! | `/` | calls, by `POST` | authenticated clients from allowed addresses |
+//! | `/health`, `/ready`, `/metrics` | for monitoring | clients from allowed addresses |
+//! | `/rest/…` | blocks and headers, when switched on | clients from allowed addresses |
 //!
-//! What a caller without a password can hold or burn:
+//! What an unauthenticated client can hold or consume:
 //!
 //! | what | bound | of one address | where |
 //! |---|---|---|---|
-//! | connections, and their descriptors | half of what peers and files leave, and nobody's when others want them | the largest makes room first | [`share`] |
-//! | time of a connection on which nothing is asked | 30 s to its first request, 75 s between two, 30 s for an answer of which nothing is read | | [`connection`] |
+//! | connections, and their descriptors | half of what peers and files leave; closed when other clients need them | the address with most is evicted first | [`quota`] |
+//! | time of an idle connection | 30 s to its first request, 75 s between two, 30 s for an answer of which nothing is read | | [`connection`] |
 //! | memory for heads of requests | 8 KB each | | [`connection`] |
 //! | memory for bodies | none: no body is read before the login | | [`call`] |
-//! | pages of metrics, looks at sync | one at a time, for all who wait | | [`once`] |
-//! | blocks and headers by `/rest` | 16 at once, until they are read; after 30 s others may have their turn | the largest makes room first | [`rest`] |
-//! | guesses of passwords | 64 addresses told apart, the others together | four a second | [`Guesses`] |
-//! | lines in the log | one of a kind in ten minutes | | [`seldom`] |
+//! | pages of metrics, readiness checks | one at a time, shared by all who wait | | [`coalesced`] |
+//! | blocks and headers by `/rest` | 16 at once, until they are read; after 30 s evicted for others | the address with most is evicted first | [`rest`] |
+//! | password guesses | 64 addresses counted apart, the others together | four a second | [`Guesses`] |
+//! | log lines | one of a kind in ten minutes | | [`log_limit`] |
 //!
-//! And one with a password:
+//! And an authenticated one:
 //!
 //! | what | bound | where |
 //! |---|---|---|
-//! | calls in progress | those of `--rpc-work-queue`; more are told to come again, unless it is `stop` | [`call`] |
-//! | calls that wait for a block | a quarter of the connections, apart from the work queue; the oldest yields | [`waits`] |
+//! | calls in progress | those of `--rpc-work-queue`; more get `503`, unless it is `stop` | [`call`] |
+//! | calls that wait for a block | a quarter of the connections, apart from the work queue; the oldest yields | [`waiting_calls`] |
 //! | memory for bodies of requests | 64 KB each; longer ones: 128 MB in all | [`call`] |
 //! | values of a call | 200,000 | [`crate::jsonrpc`] |
-//! | blocks as JSON being made | 2 at once | [`large`] |
-//! | long answers | 16 at once, until they are read; after 5 s without a byte others may have their turn. A batch is sent ahead from 8 MB on | [`execution`], [`content`] |
+//! | results made of whole blocks | 2 at once | [`large_results`] |
+//! | long answers | 16 at once, until they are read; after 5 s without a byte evicted for others. A batch is sent ahead from 8 MB on | [`execution`], [`content`] |
 
+mod authorize;
 mod call;
+mod coalesced;
 mod connection;
 mod content;
 mod execution;
-mod gate;
-mod large;
+mod large_results;
+mod log_limit;
 mod long_calls;
-mod once;
 mod probes;
 mod progress;
 mod queue;
+mod quota;
+mod rebind;
 mod rest;
-mod running;
-mod seldom;
-mod share;
-mod waits;
+mod waiting_calls;
 mod workers;
 
 use std::io;
@@ -64,43 +64,43 @@ use crate::methods::Methods;
 use crate::metrics::RpcMetrics;
 use crate::sockets::{Listeners, RpcConfig, RpcError};
 
-use large::Large;
+use coalesced::Coalesced;
+use large_results::LargeResults;
+use log_limit::LogLimit;
 use long_calls::LongCalls;
-use once::Once;
-use running::Running;
-use seldom::Seldom;
-use share::Share;
-use waits::Waits;
+use quota::Quota;
+use rebind::Running;
+use waiting_calls::WaitingCalls;
 
-/// Time for a whole request to arrive. Core `DEFAULT_HTTP_SERVER_TIMEOUT`.
+/// Time to receive a whole request. Core `DEFAULT_HTTP_SERVER_TIMEOUT`.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer is sent in pieces of about this many bytes.
 const PIECE: usize = 64 * 1024;
-/// Time for calls in progress when the server stops: the node has stopped before that, so that
-/// nothing is left to wait for but what is being written. With [`CLOSE_TIMEOUT`] it is half of
-/// the two seconds in which a node has stopped, whatever its callers do.
+/// Time for calls in progress when the server stops. The node has stopped before that, so only
+/// answers that are being written remain. With [`CLOSE_TIMEOUT`] it is half of the two seconds in
+/// which a node stops, whatever its clients do.
 const CALLS_TIMEOUT: Duration = Duration::from_millis(700);
-/// Time, after the last call, for answers to go out and idle connections to be closed. Nobody
-/// is owed more: a caller that does not read, or has sent half a request.
+/// Time, after the last call, to send answers and close idle connections. Clients that do not
+/// read, or have sent half a request, are cut off then.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What every worker has.
+/// State shared by all workers.
 #[derive(Clone)]
 struct Context {
     methods: Methods,
     access: Arc<Access>,
     guesses: Arc<Guesses>,
-    shares: Shares,
+    quotas: Quotas,
     logs: Arc<Logs>,
     metrics: Arc<RpcMetrics>,
     load: Load,
-    waits: Arc<Waits>,
+    waiting_calls: Arc<WaitingCalls>,
     long_calls: Arc<LongCalls>,
     /// Whether `/rest` is served.
     rest: bool,
-    /// The page of metrics, and what `/ready` says.
-    page: Arc<Once<Bytes>>,
-    ready: Arc<Once<Option<String>>>,
+    /// The page of metrics, and the answer of `/ready`.
+    page: Arc<Coalesced<Bytes>>,
+    ready: Arc<Coalesced<Option<String>>>,
 }
 
 impl Context {
@@ -109,11 +109,11 @@ impl Context {
             methods: Methods::new(node),
             access: Arc::new(Access::new(config.access.clone(), cookie)),
             guesses: Arc::default(),
-            shares: Shares::new(config),
+            quotas: Quotas::new(config),
             logs: Arc::default(),
             metrics: Arc::default(),
             load: Load::new(config.max_calls),
-            waits: Arc::new(Waits::new(most_waits(config))),
+            waiting_calls: Arc::new(WaitingCalls::new(max_waiting(config))),
             long_calls: Arc::new(LongCalls::start()?),
             rest: config.rest,
             page: Arc::default(),
@@ -122,86 +122,85 @@ impl Context {
     }
 }
 
-/// Who may have how many connections, of all workers together.
+/// Quotas of connections and of long answers, shared by all workers.
 #[derive(Clone, Debug)]
-struct Shares {
-    tcp: Arc<Share>,
-    unix: Arc<Share>,
-    /// Of those over TCP who have not logged in, the ones whose answer by `/rest` is made or
-    /// being sent.
-    rest: Arc<Share>,
-    /// Of those who have logged in, the ones whose long answer is made or being sent.
-    answers: Arc<Share>,
+struct Quotas {
+    tcp: Arc<Quota>,
+    unix: Arc<Quota>,
+    /// Unauthenticated TCP clients whose `/rest` answer is being made or sent.
+    rest: Arc<Quota>,
+    /// Authenticated clients whose long answer is being made or sent.
+    answers: Arc<Quota>,
 }
 
-/// An idle caller who has logged in may be asked to leave after so long.
+/// An authenticated client that is idle for so long may be evicted.
 const IDLE: Duration = Duration::from_secs(1);
-/// Answers by `/rest` to callers who have not logged in, at most; each may be a block.
+/// Most `/rest` answers to unauthenticated clients; each may be a block.
 const REST_ANSWERS: usize = 16;
-/// Time for such an answer to be made and read, when others wait for theirs.
-const REST_PATIENCE: Duration = Duration::from_secs(30);
-/// Long answers to callers who have logged in, at most.
+/// Time for such an answer to be made and read, when others wait for a slot.
+const REST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most long answers to authenticated clients.
 const ANSWERS: usize = 16;
-/// Time in which something of such an answer is read, when others wait for theirs.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// Connections that may have been accepted, and are refused or not yet let in.
-const BEFORE_ADMISSION: usize = 8;
+/// Time without a byte read of such an answer, when others wait for a slot.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most connections that are accepted and have no slot yet, or are being refused.
+const UNADMITTED: usize = 8;
 
-impl Shares {
-    /// Halves, unless there is one kind of callers only.
+impl Quotas {
+    /// Half the connections each, or all of them if only one kind of socket listens.
     fn new(config: &RpcConfig) -> Self {
-        let most = config.max_connections.saturating_sub(BEFORE_ADMISSION);
+        let most = config.max_connections.saturating_sub(UNADMITTED);
         let (tcp, unix) = match (config.listen.is_empty(), &config.socket) {
             (false, Some(_)) => (most - most / 2, most / 2),
             (_, None) => (most, 0),
             (true, Some(_)) => (0, most),
         };
         Self {
-            tcp: Share::new(tcp, IDLE),
-            unix: Share::new(unix, IDLE),
-            rest: Share::new(REST_ANSWERS, REST_PATIENCE),
-            answers: Share::new(ANSWERS, ANSWER_PATIENCE),
+            tcp: Quota::new(tcp, IDLE),
+            unix: Quota::new(unix, IDLE),
+            rest: Quota::new(REST_ANSWERS, REST_TIMEOUT),
+            answers: Quota::new(ANSWERS, ANSWER_TIMEOUT),
         }
     }
 
     fn evicted(&self) -> u64 {
         let all = [&self.tcp, &self.unix, &self.rest, &self.answers];
-        all.iter().map(|share| share.evicted()).sum()
+        all.iter().map(|quota| quota.evicted()).sum()
     }
 }
 
-/// Calls that wait, at most: no more than the work queue has places, and than leave half of
-/// the connections of either kind to others.
-fn most_waits(config: &RpcConfig) -> usize {
+/// Most waiting calls: no more than the work queue has permits, nor than leave half of the
+/// connections of either kind to others.
+fn max_waiting(config: &RpcConfig) -> usize {
     config.max_calls.min(config.max_connections / 4)
 }
 
-/// Lines that callers could fill the log with.
+/// Rate limits of the log lines that clients can provoke.
 #[derive(Debug, Default)]
 struct Logs {
-    address: Seldom,
-    host: Seldom,
-    login: Seldom,
-    guesses: Seldom,
+    address: LogLimit,
+    host: LogLimit,
+    login: LogLimit,
+    guesses: LogLimit,
 }
 
-/// Memory for bodies of long requests, bytes: of four as long as they may be, or of dozens
-/// with a block each.
+/// Memory for bodies of long requests, bytes: four of the maximum length, or dozens with a block
+/// each.
 const MEMORY: usize = 128 * 1024 * 1024;
-/// The unit in which it is given out, bytes.
+/// The unit of its permits, bytes.
 const MEMORY_UNIT: usize = 1024;
 
-/// What is carried out, by all workers together.
+/// Limits on the work of all workers together.
 #[derive(Clone, Debug)]
 struct Load {
-    /// The work queue: a permit for each call that has been read and has no answer yet,
-    /// unless it waits for a block.
+    /// The work queue: a permit for each call that was read and has no answer yet, unless it
+    /// waits for a block.
     calls: Arc<Semaphore>,
-    /// Results that are made of whole blocks.
-    large: Arc<Large>,
+    /// Limit on results made of whole blocks.
+    large_results: Arc<LargeResults>,
     /// A permit for each [`MEMORY_UNIT`].
     memory: Arc<Semaphore>,
-    /// Calls that have no answer yet. The end of the server waits for them.
+    /// Calls that have no answer yet. [`Server::stop`] waits for them.
     in_progress: InProgress,
     /// Open connections.
     connections: Counter,
@@ -212,41 +211,41 @@ impl Load {
         let most_calls = most_calls.min(Semaphore::MAX_PERMITS);
         Self {
             calls: Arc::new(Semaphore::new(most_calls)),
-            large: Arc::default(),
+            large_results: Arc::default(),
             memory: Arc::new(Semaphore::new(MEMORY / MEMORY_UNIT)),
             in_progress: InProgress::default(),
             connections: Counter::default(),
         }
     }
 
-    /// One more call, until dropped; `None` when there are as many as may be.
+    /// A permit of the work queue; `None` when it is full.
     fn call(&self) -> Option<OwnedSemaphorePermit> {
         self.calls.clone().try_acquire_owned().ok()
     }
 
-    /// Whether there are as many calls as may be.
+    /// Whether the work queue is full.
     fn is_full(&self) -> bool {
         self.calls.available_permits() == 0
     }
 
-    /// Memory for a body of so many bytes, when it is there.
+    /// Waits for memory for a body of `length` bytes.
     async fn memory(&self, length: usize) -> Option<OwnedSemaphorePermit> {
         let units = length.min(MEMORY).div_ceil(MEMORY_UNIT);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
-        // Fails only if somebody closed it, which nobody does.
+        // Fails only when the semaphore is closed, which never happens.
         self.memory.clone().acquire_many_owned(units).await.ok()
     }
 }
 
-/// How many calls are carried out. Counted with each, so that it has to cost nothing, and
-/// waited for once.
+/// The number of calls in progress. An atomic, because every call counts and only the shutdown
+/// waits for zero.
 #[derive(Clone, Debug, Default)]
 struct InProgress(Arc<AtomicUsize>);
 
-/// One of them.
+/// One call in progress, until dropped.
 struct OneCall<'a>(&'a AtomicUsize);
 
-/// How often it is looked whether there is none.
+/// Interval of polling for zero.
 const LOOK: Duration = Duration::from_millis(5);
 
 impl InProgress {
@@ -255,7 +254,7 @@ impl InProgress {
         OneCall(&self.0)
     }
 
-    /// Waits until there is none.
+    /// Waits until no call is in progress.
     async fn none(&self) {
         while self.0.load(Ordering::Acquire) > 0 {
             tokio::time::sleep(LOOK).await;
@@ -269,12 +268,12 @@ impl Drop for OneCall<'_> {
     }
 }
 
-/// How many there are of something, to be waited for.
+/// A counter whose zero can be awaited.
 #[derive(Clone, Debug, Default)]
 struct Counter(watch::Sender<usize>);
 
 impl Counter {
-    /// One more, until dropped.
+    /// Counts one more, until dropped.
     fn one_more(&self) -> Counted {
         self.0.send_modify(|count| *count += 1);
         Counted(self.0.clone())
@@ -284,14 +283,14 @@ impl Counter {
         *self.0.borrow()
     }
 
-    /// Waits until there is none.
+    /// Waits until the count is zero.
     async fn none(&self) {
-        // Fails only when the sender is gone, which is here.
+        // Fails only when the sender is dropped; `self` holds it.
         let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
     }
 }
 
-/// One of them.
+/// One counted item, until dropped.
 #[derive(Debug)]
 struct Counted(watch::Sender<usize>);
 
@@ -311,7 +310,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds and starts in one go; see [`Listeners::bind`] and [`Server::start_on`].
+    /// Binds and starts; see [`Listeners::bind`] and [`Server::start_on`].
     ///
     /// # Errors
     /// See [`RpcError`].
@@ -319,8 +318,8 @@ impl Server {
         Self::start_on(Listeners::bind(config)?, node)
     }
 
-    /// Writes the cookie, makes the Unix socket and answers calls from now on.
-    /// Must be called on an actix system.
+    /// Writes the cookie, makes the Unix socket and starts to answer calls. Must be called on an
+    /// actix system.
     ///
     /// # Errors
     /// See [`RpcError`].
@@ -354,13 +353,13 @@ impl Server {
         &self.addresses
     }
 
-    /// Takes no more connections, lets calls in progress finish (1 s at most) and their
-    /// answers go out (0.5 s), then removes socket and cookie. No answer is cut whose
-    /// caller reads it.
+    /// Stops accepting, lets calls in progress finish and their answers go out
+    /// ([`CALLS_TIMEOUT`], [`CLOSE_TIMEOUT`]), then removes socket and cookie. An answer is cut
+    /// only if its client does not read it.
     ///
     /// # Ordering
-    /// To be called when the node has stopped: from its phase on every answer closes
-    /// its connection. The process should end next.
+    /// Call it when the node has stopped: from then on every answer closes its connection. The
+    /// process should end next.
     pub async fn stop(self) {
         let Some(workers) = self.running.close() else {
             return;
@@ -387,7 +386,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The task that makes sockets anew holds it too.
+        // The task that rebinds the sockets holds `running` too.
         self.running.close();
         self.running.remove();
     }

@@ -1,7 +1,7 @@
-//! The sockets that the RPC server accepts on.
+//! The listening sockets of the RPC server.
 //!
-//! They are bound before anything is written: a port that is taken, a path that
-//! is too long or another node's live socket ends the start without a trace.
+//! They are bound before anything is written: a port in use, a path that is too long or another
+//! node's live socket ends the start without changes on disk.
 
 use std::fs;
 use std::io;
@@ -17,42 +17,40 @@ use crate::auth::AccessRules;
 /// Longest path of the Unix socket, bytes. The system's limit is 108 or 104.
 pub const MAX_SOCKET_PATH: usize = 100;
 
-/// Depth of the accept queues: bursts of callers wait, they are not refused.
-/// The system caps it at `net.core.somaxconn`.
+/// Depth of the accept queues: bursts of connections wait, they are not refused. The system caps
+/// it at `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;
 
-/// Calls in progress at most, unless the operator says otherwise. A call holds its request
-/// and no thread.
+/// Default limit of calls in progress. A call holds its request and no thread.
 pub const DEFAULT_MAX_CALLS: usize = 4096;
 
-/// Where the RPC server listens, and whom it serves.
+/// The sockets, access rules and limits of the RPC server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RpcConfig {
     /// TCP addresses; may be empty.
     pub listen: Vec<SocketAddr>,
-    /// Path of the Unix socket, if there is to be one.
+    /// Path of the Unix socket, if any.
     pub socket: Option<PathBuf>,
     /// Path of the cookie file.
     pub cookie: PathBuf,
-    /// Who may call over TCP, besides whoever reads the cookie on this machine.
+    /// Access rules for TCP clients, besides the cookie.
     pub access: AccessRules,
     /// Whether blocks and headers are served over plain `GET`. Core `-rest`.
     pub rest: bool,
-    /// Calls in progress at most: whoever comes then is told to come again. Core
-    /// `-rpcworkqueue`.
+    /// Most calls in progress: more are refused with `503`. Core `-rpcworkqueue`.
     pub max_calls: usize,
-    /// Connections at most, half of them over TCP and half over the Unix socket: as many
-    /// descriptors as nothing else in the process needs.
+    /// Most connections, half of them over TCP and half over the Unix socket: as many as the
+    /// process has spare descriptors.
     pub max_connections: usize,
 }
 
 /// Why the RPC server did not start. `Display` is one line: the cause and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum RpcError {
-    /// A TCP address could not be had.
+    /// A TCP address could not be bound.
     #[error("cannot listen for RPC on {addr}: {source}; {}", remedy(source))]
     Listen {
-        /// The address asked for.
+        /// The configured address.
         addr: SocketAddr,
         /// The system's error.
         source: io::Error,
@@ -64,10 +62,10 @@ pub enum RpcError {
         .0.display(), .0.as_os_str().len()
     )]
     SocketPath(PathBuf),
-    /// Somebody answers on the Unix socket already.
+    /// A process accepts on the Unix socket already.
     #[error("the RPC socket {} belongs to a running node; stop that node, or choose another with --rpc-socket", .0.display())]
     SocketInUse(PathBuf),
-    /// Something that is no socket is in the way.
+    /// A file that is no socket is at its path.
     #[error("{} is not a socket and is not touched; move it away, or choose another path with --rpc-socket", .0.display())]
     NotASocket(PathBuf),
     /// The Unix socket could not be made.
@@ -93,7 +91,7 @@ pub enum RpcError {
     Server(io::Error),
 }
 
-/// What to do when a file cannot be made.
+/// The remedy when a file cannot be created.
 fn file_remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -158,25 +156,25 @@ impl Listeners {
 
 fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // A port whose last user left connections in TIME_WAIT is free all the same.
+    // A port whose last user left connections in TIME_WAIT can be bound all the same.
     socket.set_reuse_address(true)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Answers that follow one another do not wait for the caller's acknowledgement. Linux
-    // gives the option to the sockets that are accepted.
+    // Consecutive answers do not wait for the client's acknowledgement. Accepted sockets inherit
+    // the option on Linux.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     Ok(socket.into())
 }
 
-/// Lets callers of a bound socket in.
+/// Starts to listen on a bound socket.
 ///
 /// # Ordering
-/// After the cookie was written: who came before would find none, or that of a run that
-/// was killed, and be refused for good; `bitcoin-cli -rpcwait` waits only while nobody
-/// listens.
+/// After the cookie was written: a client that connects earlier would find none, or that of a
+/// killed run, and be refused for good; `bitcoin-cli -rpcwait` retries only while the connection
+/// is refused.
 pub(crate) fn listen(listener: &TcpListener) -> Result<(), RpcError> {
     let failed = |source| RpcError::Listen {
         addr: listener.local_addr().unwrap_or_else(|_| ([0; 4], 0).into()),
@@ -185,7 +183,7 @@ pub(crate) fn listen(listener: &TcpListener) -> Result<(), RpcError> {
     SockRef::from(listener).listen(BACKLOG).map_err(failed)
 }
 
-/// Whether a socket may be made at `path`: it is short enough, and what is there is dead.
+/// Whether a socket may be made at `path`: it is short enough, and nothing accepts there.
 fn check_path(path: &Path) -> Result<Existing, RpcError> {
     if path.as_os_str().len() > MAX_SOCKET_PATH {
         return Err(RpcError::SocketPath(path.to_owned()));
@@ -196,7 +194,7 @@ fn check_path(path: &Path) -> Result<Existing, RpcError> {
         Ok(found) if !found.file_type().is_socket() => Err(RpcError::NotASocket(path.to_owned())),
         Ok(_) => match UnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(Existing::Stale),
-            // A full queue (EAGAIN) and a foreign owner (EACCES) are signs of life, too.
+            // A full queue (EAGAIN) and another owner (EACCES) also mean a live socket.
             Ok(_) | Err(_) => Err(RpcError::SocketInUse(path.to_owned())),
         },
     }
@@ -207,7 +205,7 @@ enum Existing {
     Stale,
 }
 
-/// The Unix socket's file. Removed when dropped, unless it has been replaced.
+/// The file of the Unix socket. Removed when dropped, unless it has been replaced.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
@@ -342,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn an_occupied_port_is_named_with_what_to_do() {
+    fn an_occupied_port_is_reported_with_its_remedy() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = taken.local_addr().expect("bound");
         let config = RpcConfig {

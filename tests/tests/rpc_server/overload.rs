@@ -92,6 +92,9 @@ fn callers_wait_while_no_descriptor_is_free_and_are_served_then() {
     for mut caller in callers {
         assert_eq!(read_to_end(&mut caller).status, 200);
     }
-    let told = node.output().matches("cannot accept RPC callers").count();
+    let told = node
+        .output()
+        .matches("cannot accept RPC connections")
+        .count();
     assert!((1..=2).contains(&told), "once by each worker: {told}");
 }

@@ -1,21 +1,20 @@
-//! The barrier: who waits at it, and when it opens.
+//! The barrier of connections that disconnect together.
 //!
-//! By itself it opens for as many as can be expected. A replay opens it for those for whom it
-//! opened together, whoever else is there: when they come, and how many there are at that
-//! moment, depends on how fast the target is.
+//! It opens when as many wait as can be expected. In a replay it opens for the same groups as in
+//! the recorded run, whatever else waits: when they come, and how many there are at that moment,
+//! depends on the speed of the target.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::trace::Cue;
+use crate::trace::ReplayEntry;
 
-/// See the module. Connections are known by their places.
+/// See the module. Connections are identified by their slots.
 #[derive(Debug, Default)]
 pub(super) struct Barrier {
     waiting: BTreeSet<usize>,
     /// How often it has opened.
     openings: u32,
-    /// Those of a replay who left together, by the opening at which they did; `None`: this is
-    /// no replay.
+    /// The groups of a replay, by the opening at which they left; `None`: no replay.
     groups: Option<BTreeMap<u32, Group>>,
     /// The opening of each connection of a replay, in the order in which they begin.
     opening_of: Vec<Option<u32>>,
@@ -23,38 +22,38 @@ pub(super) struct Barrier {
 
 #[derive(Debug, Default)]
 struct Group {
-    /// Those who have neither come nor gone.
+    /// Those that have neither come nor ended.
     missing: usize,
     waiting: BTreeSet<usize>,
 }
 
 impl Barrier {
-    pub(super) fn replaying(cues: &[Cue]) -> Self {
+    pub(super) fn replaying(entries: &[ReplayEntry]) -> Self {
         let mut groups = BTreeMap::<u32, Group>::new();
-        for opening in cues.iter().filter_map(|cue| cue.opening) {
+        for opening in entries.iter().filter_map(|entry| entry.opening) {
             groups.entry(opening).or_default().missing += 1;
         }
         Self {
             groups: Some(groups),
-            opening_of: cues.iter().map(|cue| cue.opening).collect(),
+            opening_of: entries.iter().map(|entry| entry.opening).collect(),
             ..Self::default()
         }
     }
 
     /// `index`: how many connections of the run began before it.
-    pub(super) fn came(&mut self, place: usize, index: usize) {
+    pub(super) fn joined(&mut self, slot: usize, index: usize) {
         match self.group(index) {
             Some(group) => {
                 group.missing -= 1;
-                group.waiting.insert(place);
+                group.waiting.insert(slot);
             }
-            None => drop(self.waiting.insert(place)),
+            None => drop(self.waiting.insert(slot)),
         }
     }
 
-    /// It has ended, wherever it was. `place`: none, if it never had one.
-    pub(super) fn went(&mut self, place: Option<usize>, index: usize) {
-        let waited = |waiting: &mut BTreeSet<usize>| place.is_some_and(|it| waiting.remove(&it));
+    /// It has ended, wherever it was. `slot`: `None` if it never had one.
+    pub(super) fn left(&mut self, slot: Option<usize>, index: usize) {
+        let waited = |waiting: &mut BTreeSet<usize>| slot.is_some_and(|it| waiting.remove(&it));
         match self.group(index) {
             Some(group) => {
                 if !waited(&mut group.waiting) {
@@ -65,14 +64,14 @@ impl Barrier {
         }
     }
 
-    /// Those with whom it leaves, if they have not left yet.
+    /// The group that it leaves with, if that has not left yet.
     fn group(&mut self, index: usize) -> Option<&mut Group> {
         let opening = (*self.opening_of.get(index)?)?;
         self.groups.as_mut()?.get_mut(&opening)
     }
 
-    /// Opens for those who are complete, of `live` connections in all: which opening it is,
-    /// and their places.
+    /// Opens for a complete group, of `live` connections in all: returns the number of the
+    /// opening, and the slots.
     pub(super) fn open(&mut self, gathering: usize, live: usize) -> Option<(u32, BTreeSet<usize>)> {
         let together = match &mut self.groups {
             None => {
@@ -80,7 +79,8 @@ impl Barrier {
                 let all = count >= gathering || count == live;
                 (all && count > 0).then(|| std::mem::take(&mut self.waiting))
             }
-            // Whoever did not get so far the first time waits for nobody.
+            // A connection that did not come to the barrier in the recorded run waits for no
+            // others.
             Some(_) if !self.waiting.is_empty() => Some(std::mem::take(&mut self.waiting)),
             Some(groups) => {
                 let complete = |group: &Group| group.missing == 0 && !group.waiting.is_empty();
@@ -105,9 +105,9 @@ mod tests {
     use crate::scenario::Scenario;
 
     #[test]
-    fn a_replay_opens_for_those_who_left_together_and_for_nobody_else() {
+    fn a_replay_opens_the_barrier_for_the_recorded_group_only() {
         let openings = [Some(0), Some(1), Some(0), None, Some(1), Some(2)];
-        let cues = openings.map(|opening| Cue {
+        let entries = openings.map(|opening| ReplayEntry {
             part: Part {
                 number: 0,
                 scenario: Scenario::Barrier,
@@ -118,25 +118,25 @@ mod tests {
             opening,
             together: false,
         });
-        let mut barrier = Barrier::replaying(&cues);
+        let mut barrier = Barrier::replaying(&entries);
         let opened = |barrier: &mut Barrier| {
-            let (_, places) = barrier.open(1, 6)?;
-            Some(Vec::from_iter(places))
+            let (_, slots) = barrier.open(1, 6)?;
+            Some(Vec::from_iter(slots))
         };
-        barrier.came(0, 0);
-        barrier.came(1, 1);
+        barrier.joined(0, 0);
+        barrier.joined(1, 1);
         assert_eq!(opened(&mut barrier), None, "others are still to come");
-        barrier.came(3, 3);
+        barrier.joined(3, 3);
         assert_eq!(opened(&mut barrier), Some(vec![3]));
-        barrier.came(4, 4);
+        barrier.joined(4, 4);
         assert_eq!(opened(&mut barrier), Some(vec![1, 4]));
         // The other one of the first opening fails this time.
-        barrier.went(Some(2), 2);
+        barrier.left(Some(2), 2);
         assert_eq!(opened(&mut barrier), Some(vec![0]));
-        barrier.went(Some(0), 0);
+        barrier.left(Some(0), 0);
         // One who waits, and leaves by itself.
-        barrier.came(5, 5);
-        barrier.went(Some(5), 5);
+        barrier.joined(5, 5);
+        barrier.left(Some(5), 5);
         assert_eq!(opened(&mut barrier), None);
     }
 }

@@ -1,4 +1,4 @@
-//! One connection: a socket, what waits to be written, and the machine that it obeys.
+//! One connection: a socket, unsent bytes, and the machine that drives it.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
@@ -8,63 +8,63 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::counters::Disconnection;
 use super::failure::Failure;
 use super::frames;
-use super::tally::Ending;
 use crate::plan::Part;
 use crate::recorder::Recorder;
-use crate::scenario::{Act, Door, Event, Expect, Leave, Machine, Stage};
+use crate::scenario::{Act, Event, Expect, Interface, Leave, Machine, Stage};
 use crate::trace::What;
-use crate::voice::{Dice, Memory, Phrases, Voice};
+use crate::writer::{ConnectionRng, FrameSet, Memory, Writer};
 use handfast_wire::Kind;
 
-/// Frames longer than this are not waited for: nothing here asks for a block.
+/// Longer frames are not waited for: no scenario here requests a block.
 const MAX_PARTIAL: usize = 8 << 20;
 
 /// For `send`: more follows at once, so that it need not be a packet of its own.
 const MSG_MORE: i32 = 0x8000;
-/// Pieces that are written at once.
+/// Most buffers in one write.
 const PIECES: usize = 16;
-/// How many times the run's patience a target may go on talking to one who has closed.
-const LAST_WORDS: u32 = 3;
+/// How many times the timeout a target may go on sending after we have closed.
+const CLOSING_FACTOR: u32 = 3;
 
-/// What a connection wants after it was looked at.
+/// What the engine does with a connection after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// To be looked at again.
+    /// Waits for its next event.
     Wait,
-    /// It is over.
-    Over(Ending),
+    /// Ends it.
+    Over(Disconnection),
 }
 
-/// What the loop learns while a connection acts.
+/// What the engine learns from a step of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    /// It wants to be told when so much time is over.
+    /// It set a timer.
     pub(super) wake: Option<Duration>,
     /// It waits at the barrier now.
     pub(super) gathered: bool,
-    /// The target's `verack` came just now, or the whole answer to a call.
-    pub(super) shaken: bool,
-    /// Complaints about answers.
-    pub(super) complaints: Vec<Failure>,
+    /// The target's `verack` was received, or the whole answer to a call.
+    pub(super) handshake_done: bool,
+    /// Wrong answers.
+    pub(super) wrong_answers: Vec<Failure>,
 }
 
-/// What all connections of a run share.
+/// State shared by all connections of a run.
 #[derive(Debug)]
-pub(super) struct Desk {
-    pub(super) phrases: Phrases,
+pub(super) struct Context {
+    pub(super) frame_set: FrameSet,
     pub(super) memory: Memory,
-    /// What one read takes.
+    /// The buffer of one read.
     pub(super) buffer: Vec<u8>,
     pub(super) acts: Vec<Act>,
     pub(super) notes: Notes,
-    /// Writes everything down, where that is wanted.
+    /// Records events, if wanted.
     pub(super) recorder: Option<Recorder>,
 }
 
-impl Desk {
-    /// `what` is worked out only if it is written down.
+impl Context {
+    /// `what` is computed only if it is recorded.
     fn record(&mut self, connection: &Connection, now: Instant, what: impl FnOnce() -> What) {
         if let Some(recorder) = &mut self.recorder {
             let since = now.duration_since(connection.begun);
@@ -82,27 +82,26 @@ pub(super) struct Connection {
     pub(super) index: usize,
     pub(super) begun: Instant,
     machine: Box<dyn Machine>,
-    dice: Dice,
+    rng: ConnectionRng,
     stage: Stage,
-    /// What the target owes by its machine.
+    /// What its machine expects of the target.
     expects: Expect,
-    /// Since when it owes that. Whatever else it says in the meantime does not count: one that
-    /// relays blocks and never answers a ping is no well target.
-    owed_since: Instant,
-    /// When something last came.
-    heard: Instant,
+    /// Since when it expects that. Other messages do not count as an answer: a target that relays
+    /// blocks and never answers a ping fails.
+    expected_since: Instant,
+    /// When bytes were last received.
+    received: Instant,
     unsent: VecDeque<Bytes>,
-    /// The beginning of a frame whose end is still to come.
+    /// The beginning of a frame that is not complete.
     partial: Vec<u8>,
-    /// Waits at the barrier: nothing is owed to it.
+    /// Waits at the barrier: no answer is expected.
     pub(super) gathered: bool,
-    /// Ends in good order as soon as everything is written.
+    /// Closes as soon as everything is written.
     closes_when_written: bool,
 }
 
 impl Connection {
-    /// Begins a connection. The second value: it is established already, as a rule on
-    /// loopback.
+    /// Begins a connection. The second value: it is established already, as usual on loopback.
     pub(super) fn connect(
         target: &SockAddr,
         source: Option<&SockAddr>,
@@ -118,14 +117,14 @@ impl Connection {
             let bound = socket.bind(source);
             bound.map_err(|error| Failure::of_source(&error))?;
         }
-        // What is said in two breaths is sent in two packets, a byte if it is a byte.
+        // Two writes become two packets, even of a byte each.
         if domain != Domain::UNIX {
             socket.set_tcp_nodelay(true).map_err(failed)?;
         }
         let connected = match socket.connect(target) {
             Ok(()) => true,
-            // EINPROGRESS has no kind of its own in stable Rust. On loopback the handshake of
-            // TCP was made within the call, and who knows its peer need not wait to hear so.
+            // EINPROGRESS has no kind of its own in stable Rust. On loopback the TCP handshake is
+            // complete when the call returns, which `peer_addr` shows.
             Err(error)
                 if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
             {
@@ -135,7 +134,7 @@ impl Connection {
         };
         let connection = Self {
             socket,
-            dice: Dice::new(part.seed),
+            rng: ConnectionRng::new(part.seed),
             part,
             index,
             begun: now,
@@ -145,8 +144,8 @@ impl Connection {
                 true => Stage::Handshake,
                 false => Stage::Connecting,
             },
-            owed_since: now,
-            heard: now,
+            expected_since: now,
+            received: now,
             unsent: VecDeque::new(),
             partial: Vec::new(),
             gathered: false,
@@ -159,46 +158,50 @@ impl Connection {
         &self.socket
     }
 
-    /// Whether it wants to know when the socket can be written.
+    /// Whether it waits for the socket to be writable.
     pub(super) fn wants_to_write(&self) -> bool {
         self.stage == Stage::Connecting || !self.unsent.is_empty()
     }
 
-    /// The failure that it is when the target has owed something for `patience`.
-    pub(super) fn overdue(&self, now: Instant, patience: Duration) -> Option<Failure> {
-        let owed_for = now.duration_since(self.owed_since);
+    /// The failure if the target has not answered for `answer_timeout`.
+    pub(super) fn overdue(&self, now: Instant, answer_timeout: Duration) -> Option<Failure> {
+        let waited = now.duration_since(self.expected_since);
         let (stage, late) = match (self.stage, self.expects) {
-            (Stage::Connecting, _) => (self.stage, owed_for > patience),
-            // What it had said before it heard of our end is still on its way.
+            (Stage::Connecting, _) => (self.stage, waited > answer_timeout),
+            // Bytes that the target sent before it saw our close may still arrive.
             (Stage::Closing, _) => {
-                let silent = now.duration_since(self.heard) > patience;
-                (self.stage, silent || owed_for > patience * LAST_WORDS)
+                let silent = now.duration_since(self.received) > answer_timeout;
+                (
+                    self.stage,
+                    silent || waited > answer_timeout * CLOSING_FACTOR,
+                )
             }
             _ if self.gathered => return None,
-            (_, Expect::Answer(stage)) => (stage, owed_for > patience),
+            (_, Expect::Answer(stage)) => (stage, waited > answer_timeout),
             (_, Expect::Anything) => return None,
         };
         late.then_some(Failure::Unanswered(stage))
     }
 
-    /// The failure that it is to have no answer at the end of a run, if it is a call.
+    /// The failure of a call that is not answered at the end of a run.
     pub(super) fn unanswered_call(&self) -> Option<Failure> {
         let stage = match self.stage {
             Stage::Connecting => Stage::Connecting,
-            Stage::Handshake | Stage::Ready | Stage::Closing => self.owed_stage(),
+            Stage::Handshake | Stage::Ready | Stage::Closing => self.expected_stage(),
         };
-        let is_call = self.part.scenario.door() == Door::Rpc;
+        let is_call = self.part.scenario.interface() == Interface::Rpc;
         is_call.then_some(Failure::Unanswered(stage))
     }
 
-    /// The poller says that something can be done.
-    pub(super) fn look(&mut self, desk: &mut Desk, now: Instant) -> Next {
+    /// Handles readiness of the socket.
+    pub(super) fn on_ready(&mut self, context: &mut Context, now: Instant) -> Next {
         if self.stage == Stage::Connecting {
             return match self.socket.take_error() {
-                Ok(None) => self.established(desk, now),
-                Ok(Some(error)) | Err(error) => {
-                    Next::Over(Ending::Failed(Failure::of(&error, Stage::Connecting)))
-                }
+                Ok(None) => self.established(context, now),
+                Ok(Some(error)) | Err(error) => Next::Over(Disconnection::Failed(Failure::of(
+                    &error,
+                    Stage::Connecting,
+                ))),
             };
         }
         if !self.unsent.is_empty()
@@ -206,36 +209,41 @@ impl Connection {
         {
             return over;
         }
-        let read = (&self.socket).read(&mut desk.buffer);
+        let read = (&self.socket).read(&mut context.buffer);
         match read {
-            Ok(0) if self.stage == Stage::Closing => Next::Over(Ending::Left),
+            Ok(0) if self.stage == Stage::Closing => Next::Over(Disconnection::Left),
             Ok(0) => self.closed_by_target(None),
             Ok(_) if self.stage == Stage::Closing => {
-                self.heard = now;
+                self.received = now;
                 Next::Wait
             }
-            Ok(length) => self.take(length, desk, now),
+            Ok(length) => self.take(length, context, now),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Next::Wait,
-            // It had more to say to one who had gone.
+            // It was still sending when we had closed.
             Err(error)
                 if self.stage == Stage::Closing
                     && error.kind() == io::ErrorKind::ConnectionReset =>
             {
-                Next::Over(Ending::Left)
+                Next::Over(Disconnection::Left)
             }
             Err(error) => self.closed_by_target(Some(&error)),
         }
     }
 
-    /// The connection is there.
-    pub(super) fn established(&mut self, desk: &mut Desk, now: Instant) -> Next {
+    /// The connection is established.
+    pub(super) fn established(&mut self, context: &mut Context, now: Instant) -> Next {
         self.stage = Stage::Handshake;
-        self.owed_since = now;
-        self.tell(Event::Connected, desk, now)
+        self.expected_since = now;
+        self.deliver(Event::Connected, context, now)
     }
 
-    /// Something other than the target has news for it.
-    pub(super) fn tell(&mut self, event: Event<'_>, desk: &mut Desk, now: Instant) -> Next {
+    /// Delivers an event that does not come from the target.
+    pub(super) fn deliver(
+        &mut self,
+        event: Event<'_>,
+        context: &mut Context,
+        now: Instant,
+    ) -> Next {
         if self.stage == Stage::Closing {
             return Next::Wait;
         }
@@ -243,65 +251,65 @@ impl Connection {
             self.gathered = false;
         }
         match event {
-            Event::Due => desk.record(self, now, || What::Due),
-            Event::Opened => desk.record(self, now, || What::Opened),
-            Event::Connected | Event::Heard(_) | Event::Raw(_) => {}
+            Event::Due => context.record(self, now, || What::Due),
+            Event::Opened => context.record(self, now, || What::Opened),
+            Event::Connected | Event::Frame(_) | Event::Raw(_) => {}
         }
-        self.step(event, desk, now);
-        let leave = self.note(desk, now);
-        self.carry_out(leave, now)
+        self.step(event, context, now);
+        let leave = self.note(context, now);
+        self.write_and_leave(leave, now)
     }
 
-    fn step(&mut self, event: Event<'_>, desk: &mut Desk, now: Instant) {
-        let mut voice = Voice {
-            phrases: &desk.phrases,
-            dice: &mut self.dice,
-            memory: &mut desk.memory,
-            acts: &mut desk.acts,
+    fn step(&mut self, event: Event<'_>, context: &mut Context, now: Instant) {
+        let mut writer = Writer {
+            frame_set: &context.frame_set,
+            rng: &mut self.rng,
+            memory: &mut context.memory,
+            acts: &mut context.acts,
         };
-        self.machine.step(event, &mut voice);
-        // Machines say what they ask for with what they are told: a new debt begins here.
+        self.machine.step(event, &mut writer);
+        // A step may change what the machine expects: the timeout starts again.
         let expects = self.machine.expect();
         if expects != self.expects {
             self.expects = expects;
-            self.owed_since = now;
+            self.expected_since = now;
         }
     }
 
-    /// Takes note of what the machine said; how it leaves, if it does.
-    fn note(&mut self, desk: &mut Desk, now: Instant) -> Option<Leave> {
+    /// Executes the actions of the machine; returns how it disconnects, if it does.
+    fn note(&mut self, context: &mut Context, now: Instant) -> Option<Leave> {
         let mut leave = None;
-        let mut acts = std::mem::take(&mut desk.acts);
+        let mut acts = std::mem::take(&mut context.acts);
         for act in acts.drain(..) {
             match act {
                 Act::Send(bytes) => {
-                    desk.record(self, now, || What::sent(&bytes));
+                    context.record(self, now, || What::sent(&bytes));
                     self.unsent.push_back(bytes);
                 }
-                Act::Wake(after) => desk.notes.wake = Some(after),
+                Act::Wake(after) => context.notes.wake = Some(after),
                 Act::Gather => {
                     self.gathered = true;
-                    desk.notes.gathered = true;
+                    context.notes.gathered = true;
                 }
-                Act::Complain(wrong) => desk.notes.complaints.push(Failure::Wrong(wrong)),
+                Act::ReportWrong(wrong) => context.notes.wrong_answers.push(Failure::Wrong(wrong)),
                 Act::Leave(how) => {
-                    desk.record(self, now, || What::left(how));
+                    context.record(self, now, || What::left(how));
                     leave = Some(how);
                 }
             }
         }
-        // Its memory is used again.
-        desk.acts = acts;
+        // The buffer is reused.
+        context.acts = acts;
         leave
     }
 
-    /// Writes what was said, then leaves, if that is next.
-    fn carry_out(&mut self, leave: Option<Leave>, now: Instant) -> Next {
+    /// Writes what is unsent, then disconnects, if that is next.
+    fn write_and_leave(&mut self, leave: Option<Leave>, now: Instant) -> Next {
         let last = matches!(leave, Some(Leave::Orderly | Leave::Drop));
         if let Some(over) = self.flush(last, now) {
             return match leave {
-                // Whatever was to be said, the target had gone before.
-                Some(_) => Next::Over(Ending::Left),
+                // Unsent bytes do not matter: the target closed first.
+                Some(_) => Next::Over(Disconnection::Left),
                 None => over,
             };
         }
@@ -311,58 +319,60 @@ impl Connection {
                 self.closes_when_written = true;
                 self.close_if_written(now)
             }
-            Some(Leave::Drop) => Next::Over(Ending::Left),
+            Some(Leave::Drop) => Next::Over(Disconnection::Left),
             Some(Leave::Reset) => {
-                // Fails only for a socket that is gone already.
+                // Fails only for a socket that is closed already.
                 let _ = self.socket.set_linger(Some(Duration::ZERO));
-                Next::Over(Ending::Left)
+                Next::Over(Disconnection::Left)
             }
         }
     }
 
     /// Handles the bytes at the front of the buffer.
-    fn take(&mut self, length: usize, desk: &mut Desk, now: Instant) -> Next {
-        if self.part.scenario.door() == Door::Rpc {
-            let bytes = std::mem::take(&mut desk.buffer);
-            self.step(Event::Raw(&bytes[..length]), desk, now);
-            desk.buffer = bytes;
-            let leave = self.note(desk, now);
-            // Whoever calls leaves when the answer is whole.
-            desk.notes.shaken |= leave.is_some();
-            return self.carry_out(leave, now);
+    fn take(&mut self, length: usize, context: &mut Context, now: Instant) -> Next {
+        if self.part.scenario.interface() == Interface::Rpc {
+            let bytes = std::mem::take(&mut context.buffer);
+            self.step(Event::Raw(&bytes[..length]), context, now);
+            context.buffer = bytes;
+            let leave = self.note(context, now);
+            // A caller disconnects when the answer is complete.
+            context.notes.handshake_done |= leave.is_some();
+            return self.write_and_leave(leave, now);
         }
-        self.partial.extend_from_slice(&desk.buffer[..length]);
+        self.partial.extend_from_slice(&context.buffer[..length]);
         let joined = std::mem::take(&mut self.partial);
-        let magic = desk.phrases.dialect.magic;
+        let magic = context.frame_set.params.magic;
         let mut bytes = &joined[..];
-        // All that came is answered in one write.
+        // The answers to all frames received go out in one write.
         let mut leave = None;
         while leave.is_none() {
             match frames::next(&mut bytes, magic) {
                 Ok(None) if bytes.len() <= MAX_PARTIAL => break,
                 Ok(None) | Err(_) => {
-                    // Whoever hears no frame may answer with none: Core takes bytes that are
-                    // no frame for the beginning of BIP324, and answers with its own.
+                    // To bytes that are no frame, other bytes are a valid reaction: Core takes
+                    // them for the beginning of BIP324, and answers with its own.
                     return Next::Over(match self.expects {
-                        Expect::Answer(stage) => Ending::Failed(Failure::Garbled(stage)),
-                        Expect::Anything => Ending::Left,
+                        Expect::Answer(stage) => Disconnection::Failed(Failure::Garbled(stage)),
+                        Expect::Anything => Disconnection::Left,
                     });
                 }
-                Ok(Some(heard)) => {
-                    desk.notes.shaken |= heard.kind == Some(Kind::Verack);
-                    desk.record(self, now, || What::heard(heard.kind, heard.payload));
-                    self.step(Event::Heard(heard), desk, now);
-                    leave = self.note(desk, now);
+                Ok(Some(received)) => {
+                    context.notes.handshake_done |= received.kind == Some(Kind::Verack);
+                    context.record(self, now, || {
+                        What::received(received.kind, received.payload)
+                    });
+                    self.step(Event::Frame(received), context, now);
+                    leave = self.note(context, now);
                 }
             }
         }
         self.partial.extend_from_slice(bytes);
-        self.carry_out(leave, now)
+        self.write_and_leave(leave, now)
     }
 
-    /// Writes as much as the socket takes. `Some`: the target is gone.
+    /// Writes as much as the socket takes. `Some`: the target has closed.
     ///
-    /// `last`: nothing follows but our end, which goes out with the last word, in one packet.
+    /// `last`: only our close follows, which goes out in one packet with the last bytes.
     fn flush(&mut self, last: bool, now: Instant) -> Option<Next> {
         let flags = match last {
             true => MSG_MORE,
@@ -402,26 +412,26 @@ impl Connection {
             return Next::Wait;
         }
         self.stage = Stage::Closing;
-        self.owed_since = now;
-        self.heard = now;
+        self.expected_since = now;
+        self.received = now;
         match self.socket.shutdown(Shutdown::Write) {
             Ok(()) => Next::Wait,
-            // It has left at the same moment.
-            Err(_) => Next::Over(Ending::Left),
+            // The target has closed at the same moment.
+            Err(_) => Next::Over(Disconnection::Left),
         }
     }
 
-    /// The target has ended it: its right, or a failure.
+    /// The target has closed: allowed, or a failure.
     fn closed_by_target(&self, error: Option<&io::Error>) -> Next {
         Next::Over(match (self.expects, error) {
-            _ if self.closes_when_written => Ending::Left,
-            (Expect::Anything, _) if !self.gathered => Ending::ByTarget,
-            (_, None) => Ending::Failed(Failure::Closed(self.owed_stage())),
-            (_, Some(error)) => Ending::Failed(Failure::of(error, self.owed_stage())),
+            _ if self.closes_when_written => Disconnection::Left,
+            (Expect::Anything, _) if !self.gathered => Disconnection::ByTarget,
+            (_, None) => Disconnection::Failed(Failure::Closed(self.expected_stage())),
+            (_, Some(error)) => Disconnection::Failed(Failure::of(error, self.expected_stage())),
         })
     }
 
-    fn owed_stage(&self) -> Stage {
+    fn expected_stage(&self) -> Stage {
         match self.expects {
             Expect::Answer(stage) => stage,
             Expect::Anything => Stage::Ready,

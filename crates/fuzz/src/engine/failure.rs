@@ -1,4 +1,4 @@
-//! What a connection met with that a well target does not do.
+//! Failures of a connection that a correct target does not cause.
 
 use std::fmt;
 use std::io;
@@ -10,30 +10,30 @@ use crate::scenario::{Stage, Wrong};
 /// What must not happen, and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Failure {
-    /// `connect()` was refused: nobody listens, or a full queue said so.
+    /// `connect()` was refused: nothing listens, or the accept queue is full.
     Refused,
-    /// The connection was reset by the target, which owed an answer.
+    /// The target reset the connection although an answer was expected.
     Reset(Stage),
-    /// The target closed, and owed an answer.
+    /// The target closed the connection although an answer was expected.
     Closed(Stage),
-    /// Nothing came for the run's patience.
+    /// No answer within the timeout.
     Unanswered(Stage),
-    /// What came is no frame of this network.
+    /// The bytes are no frame of this network.
     Garbled(Stage),
-    /// An answer that is not what it should be.
+    /// The answer is wrong.
     Wrong(Wrong),
-    /// The address to come from is not one of this machine: our trouble.
+    /// The source address is not one of this machine: our fault.
     NoSource,
-    /// All local ports are in use or in TIME_WAIT: our trouble, not the target's.
+    /// All local ports are in use or in TIME_WAIT: our fault, not the target's.
     NoLocalPort,
-    /// We are out of descriptors: our trouble, not the target's.
+    /// We have no descriptor left: our fault, not the target's.
     NoDescriptor,
     /// Any other error of the system, by its kind.
     Io(Stage, io::ErrorKind),
 }
 
 impl Failure {
-    /// That of a socket which was to have an address to come from, and any port.
+    /// The failure to bind a source address.
     pub(super) fn of_source(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::AddrNotAvailable => Self::NoSource,
@@ -57,7 +57,7 @@ impl Failure {
         }
     }
 
-    /// Whether it says something about us rather than about the target.
+    /// Whether it is our fault and not the target's.
     #[must_use]
     pub fn is_ours(self) -> bool {
         matches!(
@@ -66,13 +66,13 @@ impl Failure {
         )
     }
 
-    /// Whether it says something bad about the target: one that asks to come later asks well.
+    /// Whether it counts against the target: a 503 with `Retry-After` does not.
     #[must_use]
     pub fn is_of_the_target(self) -> bool {
         !self.is_ours() && self != Self::Wrong(Wrong::Later)
     }
 
-    /// Whether the target did not take the connection: trying on at once makes it worse.
+    /// Whether the target did not take the connection: retrying at once makes it worse.
     pub(super) fn asks_for_a_pause(self) -> bool {
         self.is_ours()
             || matches!(
@@ -93,10 +93,10 @@ impl fmt::Display for Failure {
             Self::Unanswered(Stage::Connecting) => f.write_str("no answer to connect"),
             Self::Unanswered(Stage::Closing) => f.write_str("not closed after we had closed"),
             Self::Unanswered(stage) => write!(f, "no answer {}", during(*stage)),
-            Self::Garbled(stage) => write!(f, "what came is no frame {}", during(*stage)),
+            Self::Garbled(stage) => write!(f, "invalid frame {}", during(*stage)),
             Self::Wrong(Wrong::Status(status)) => write!(f, "HTTP {status}"),
-            Self::Wrong(Wrong::Later) => f.write_str("asked to come later (HTTP 503)"),
-            Self::Wrong(Wrong::NoHttp) => f.write_str("the answer is no HTTP"),
+            Self::Wrong(Wrong::Later) => f.write_str("overloaded (HTTP 503 with Retry-After)"),
+            Self::Wrong(Wrong::NoHttp) => f.write_str("the answer is not HTTP"),
             Self::NoSource => f.write_str("source address not of this machine (ours)"),
             Self::NoLocalPort => f.write_str("no local port left (ours)"),
             Self::NoDescriptor => f.write_str("no descriptor left (ours)"),

@@ -1,10 +1,10 @@
-//! When connections of a run begin, and how long they may take to end.
+//! When connections begin, and how long they may take to end.
 
 use std::time::{Duration, Instant};
 
 use super::{DRAIN, Engine};
-use crate::scenario::Arrival;
-use crate::trace::Cue;
+use crate::scenario::StartMode;
+use crate::trace::ReplayEntry;
 
 impl Engine {
     /// Whether more connections are to begin.
@@ -13,40 +13,42 @@ impl Engine {
         self.begun < limit.cycles && now.duration_since(self.started) < limit.duration
     }
 
-    /// How long the last connections may take: as long as they can when all of them were
-    /// wanted, not for ever when it is the time that is over. Those that are cut off are
-    /// counted as begun and not as ended.
+    /// Time for the last connections: as long as they need when the number of connections ended
+    /// the run, and short when the time limit did. Those that are cut off count as begun and not
+    /// as ended.
     pub(super) fn grace(&self, now: Instant) -> Duration {
         match now.duration_since(self.started) < self.plan.limit.duration {
-            true => self.plan.patience + DRAIN + self.desk.phrases.dialect.handshake_deadline,
+            true => {
+                self.plan.answer_timeout + DRAIN + self.context.frame_set.params.handshake_deadline
+            }
             false => DRAIN,
         }
     }
 
     pub(super) fn may_begin(&self, now: Instant) -> bool {
-        let room = match self.arrival() {
-            Arrival::Continuous => self.live < self.plan.concurrency,
-            Arrival::Waves => self.live == 0,
+        let free = match self.start_mode() {
+            StartMode::Continuous => self.live < self.plan.concurrency,
+            StartMode::Waves => self.live == 0,
         };
-        room && self.goes_on(now) && self.begins_at().is_none_or(|at| at <= now)
+        free && self.goes_on(now) && self.begins_at().is_none_or(|at| at <= now)
     }
 
-    /// What is made again comes when it came.
-    pub(super) fn arrival(&self) -> Arrival {
-        match self.cues.is_empty() {
-            true => self.plan.arrival(),
-            false => Arrival::Continuous,
+    /// A replay begins each connection at its recorded time.
+    pub(super) fn start_mode(&self) -> StartMode {
+        match self.entries.is_empty() {
+            true => self.plan.start_mode(),
+            false => StartMode::Continuous,
         }
     }
 
-    pub(super) fn next_cue(&self) -> Option<&Cue> {
-        self.cues.get(usize::try_from(self.begun).ok()?)
+    pub(super) fn next_entry(&self) -> Option<&ReplayEntry> {
+        self.entries.get(usize::try_from(self.begun).ok()?)
     }
 
-    /// The moment before which nobody may begin.
+    /// The time before which no connection may begin.
     pub(super) fn begins_at(&self) -> Option<Instant> {
-        if let Some(cue) = self.next_cue() {
-            return Some(self.started + cue.at);
+        if let Some(entry) = self.next_entry() {
+            return Some(self.started + entry.at);
         }
         let by_rate = self.plan.rate.map(|rate| {
             let since = self.begun as f64 / f64::from(rate.max(1));

@@ -1,13 +1,13 @@
-//! Addresses that connections come from.
+//! Source addresses of connections.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
-/// Addresses that are tried at most.
+/// Most addresses that are checked.
 const TRIED: u64 = 1_024;
 
-/// An IPv4 network whose hosts are used by turns, `127.1.0.0/16` for example. On Linux all
-/// of 127.0.0.0/8 is this machine.
+/// An IPv4 network whose hosts are used in turn, `127.1.0.0/16` for example. On Linux all of
+/// 127.0.0.0/8 is local.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceRange {
     first: u32,
@@ -16,26 +16,26 @@ pub struct SourceRange {
 
 /// A text is no range of source addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no range of IPv4 addresses to come from; write it as 127.1.0.0/16")]
+#[error("{0:?} is no range of IPv4 source addresses; write it as 127.1.0.0/16")]
 pub struct NoRange(String);
 
-/// Nobody can come from an address. `Display` is one line: the cause and the remedy.
+/// An address cannot be a source. `Display` is one line: the cause and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "connections to {target} cannot come from {source_address} ({cause}); choose a --source-range \
      of addresses of this machine, for a target on loopback 127.1.0.0/16"
 )]
 pub struct NoSource {
-    /// Where they are to go.
+    /// The target.
     pub target: SocketAddr,
-    /// Where they cannot come from.
+    /// The source address.
     pub source_address: IpAddr,
-    /// What the system says.
+    /// The system's error.
     pub cause: String,
 }
 
-/// Whether connections to `target` can come from an address. Asks the routing of this machine
-/// by a UDP socket, which sends nothing by being connected.
+/// Whether connections to `target` can have this source address. Connecting a UDP socket checks
+/// the routing without sending anything.
 pub(crate) fn can_come_from(source: IpAddr, target: SocketAddr) -> Result<(), NoSource> {
     let socket = UdpSocket::bind((source, 0));
     let connected = socket.and_then(|socket| socket.connect(target));
@@ -59,7 +59,7 @@ impl FromStr for SourceRange {
         }
         let hosts = 1_u32 << (32 - bits);
         let first = u32::from(network) & !(hosts - 1);
-        // The first and the last are no hosts, where there are others.
+        // The first and the last are no hosts, in networks with others.
         Ok(match hosts {
             1 | 2 => Self { first, hosts },
             _ => Self {
@@ -71,7 +71,7 @@ impl FromStr for SourceRange {
 }
 
 impl From<Ipv4Addr> for SourceRange {
-    /// That address and no other.
+    /// This address only.
     fn from(address: Ipv4Addr) -> Self {
         Self {
             first: address.into(),
@@ -88,11 +88,11 @@ impl SourceRange {
         Ipv4Addr::from(self.first + offset).into()
     }
 
-    /// Whether so many connections to `target` can come from here. Of a large range addresses
-    /// all over it are tried: networks of this machine are whole ones.
+    /// Whether so many connections to `target` can come from this range. Of a large range a
+    /// sample is checked: a local network is local as a whole.
     ///
     /// # Errors
-    /// An address from which they cannot.
+    /// An address that cannot be a source.
     pub fn check(&self, target: SocketAddr, connections: u64) -> Result<(), NoSource> {
         let used = connections.clamp(1, self.hosts.into());
         let step = usize::try_from(used.div_ceil(TRIED)).expect("at least 1");
@@ -114,7 +114,7 @@ mod tests {
             range.check(target.parse().expect("an address"), 1_000_000)
         };
         assert_eq!(check("127.1.0.0/16", "127.0.0.1:18444"), Ok(()));
-        // In a documentation network (RFC 5737), of which nobody is.
+        // In a documentation network (RFC 5737), which has no hosts.
         for (range, target) in [
             ("192.0.2.0/24", "127.0.0.1:18444"),
             ("127.1.0.0/16", "[::1]:18444"),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_of_a_range_are_used_by_turns() {
+    fn the_hosts_of_a_range_are_used_in_turn() {
         let range: SourceRange = "127.1.0.0/30".parse().expect("a range");
         let addresses: Vec<String> = (0..3).map(|n| range.address(n).to_string()).collect();
         assert_eq!(addresses, ["127.1.0.1", "127.1.0.2", "127.1.0.1"]);

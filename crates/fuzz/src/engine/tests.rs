@@ -14,7 +14,7 @@ use super::*;
 use crate::plan::{Limit, Share};
 use crate::scenario::{Scenario, Stage};
 use crate::trace::What;
-use crate::voice::Dialect;
+use crate::writer::PeerParams;
 
 /// Listens until the test ends and serves each connection on a thread of its own.
 fn target(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
@@ -76,31 +76,31 @@ fn plan(scenario: Scenario, cycles: u64) -> Plan {
             duration: Duration::from_secs(60),
         },
         rate: None,
-        patience: Duration::from_secs(20),
+        answer_timeout: Duration::from_secs(20),
     }
 }
 
 fn engine(plan: Plan, target: SocketAddr) -> Engine {
-    let mut dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
-    dialect.handshake_deadline = Duration::from_millis(300);
-    let doors = Doors {
+    let mut params = PeerParams::new(&Network::Regtest, 1_700_000_000);
+    params.handshake_deadline = Duration::from_millis(300);
+    let endpoints = Endpoints {
         p2p: target.into(),
         rpc: None,
     };
-    Engine::new(plan, Phrases::new(dialect), doors, None)
+    Engine::new(plan, FrameSet::new(params), endpoints, None)
 }
 
-fn run(plan: Plan, target: SocketAddr) -> Tally {
+fn run(plan: Plan, target: SocketAddr) -> Counters {
     engine(plan, target).run(|_| ControlFlow::Continue(()))
 }
 
 #[test]
-fn an_honest_target_is_well_in_every_scenario() {
+fn an_honest_target_is_healthy_in_every_scenario() {
     let target = target(honest);
     // At the same time: most of them wait most of their time.
     thread::scope(|scope| {
         for scenario in Scenario::ALL {
-            if scenario.door() == Door::Rpc {
+            if scenario.interface() == Interface::Rpc {
                 continue;
             }
             scope.spawn(move || {
@@ -113,17 +113,17 @@ fn an_honest_target_is_well_in_every_scenario() {
 }
 
 #[test]
-fn those_and_only_those_who_wait_for_a_pong_find_one_that_sends_none() {
+fn only_scenarios_that_wait_for_a_pong_fail_without_one() {
     let answers_no_ping = target(|stream| converse(stream, |_| vec![]));
     thread::scope(|scope| {
         for scenario in Scenario::ALL {
-            if scenario.door() == Door::Rpc {
+            if scenario.interface() == Interface::Rpc {
                 continue;
             }
             scope.spawn(move || {
-                let mut impatient = plan(scenario, 20);
-                impatient.patience = Duration::from_secs(6);
-                let total = run(impatient, answers_no_ping).total();
+                let mut short_timeout = plan(scenario, 20);
+                short_timeout.answer_timeout = Duration::from_secs(6);
+                let total = run(short_timeout, answers_no_ping).total();
                 assert_eq!(total.failed() > 0, scenario.waits_for_pong(), "{scenario}");
             });
         }
@@ -131,7 +131,7 @@ fn those_and_only_those_who_wait_for_a_pong_find_one_that_sends_none() {
 }
 
 #[test]
-fn each_way_to_fail_a_peer_is_counted_as_what_it_is() {
+fn each_failure_is_counted_by_its_kind() {
     let closes = target(drop);
     let total = run(plan(Scenario::Pipelined, 20), closes).total();
     // It depends on who is faster whether our first write finds it closed.
@@ -147,9 +147,9 @@ fn each_way_to_fail_a_peer_is_counted_as_what_it_is() {
     let silent = target(|mut stream| {
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let mut impatient = plan(Scenario::Reset, 5);
-    impatient.patience = Duration::from_millis(100);
-    let total = run(impatient, silent).total();
+    let mut short_timeout = plan(Scenario::Reset, 5);
+    short_timeout.answer_timeout = Duration::from_millis(100);
+    let total = run(short_timeout, silent).total();
     let unanswered = Failure::Unanswered(Stage::Handshake);
     assert_eq!(total.failures, [(unanswered, 5)].into());
 
@@ -165,7 +165,7 @@ fn each_way_to_fail_a_peer_is_counted_as_what_it_is() {
 }
 
 #[test]
-fn a_target_that_still_has_something_to_say_to_one_who_has_left_is_not_one_that_hangs() {
+fn a_target_that_still_sends_after_our_close_does_not_hang() {
     let talkative = target(|stream| {
         let mut late = stream.try_clone().expect("a descriptor");
         honest(stream);
@@ -175,13 +175,13 @@ fn a_target_that_still_has_something_to_say_to_one_who_has_left_is_not_one_that_
         }
     });
     let mut plan = plan(Scenario::Burst, 5);
-    plan.patience = Duration::from_millis(1_500);
+    plan.answer_timeout = Duration::from_millis(1_500);
     let total = run(plan, talkative).total();
     assert_eq!((total.ended, total.failures), (5, [].into()));
 }
 
 #[test]
-fn a_target_that_says_everything_but_what_it_owes_is_one_that_does_not_answer() {
+fn a_target_that_sends_everything_but_the_answer_does_not_answer() {
     // It shakes hands and relays, as nodes do, and never answers a ping.
     let relays = target(|mut stream| {
         let mut codec = Codec::new(Network::Regtest.magic());
@@ -203,30 +203,30 @@ fn a_target_that_says_everything_but_what_it_owes_is_one_that_does_not_answer() 
             said = say(&stream, &Message::Inv(vec![]));
         }
     });
-    let mut impatient = plan(Scenario::Reset, 3);
-    impatient.patience = Duration::from_millis(300);
-    impatient.limit.duration = Duration::from_secs(5);
-    let total = run(impatient, relays).total();
+    let mut short_timeout = plan(Scenario::Reset, 3);
+    short_timeout.answer_timeout = Duration::from_millis(300);
+    short_timeout.limit.duration = Duration::from_secs(5);
+    let total = run(short_timeout, relays).total();
     let unanswered = Failure::Unanswered(Stage::Ready);
     assert_eq!(total.failures, [(unanswered, 3)].into());
 }
 
 #[test]
-fn where_nobody_listens_it_does_not_hammer() {
+fn refused_connections_are_retried_with_a_pause() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
-    let nobody = listener.local_addr().expect("it is bound");
+    let closed = listener.local_addr().expect("it is bound");
     drop(listener);
     let started = Instant::now();
-    let mut patient = plan(Scenario::Reset, 7);
-    patient.concurrency = 1;
-    let total = run(patient, nobody).total();
+    let mut plan = plan(Scenario::Reset, 7);
+    plan.concurrency = 1;
+    let total = run(plan, closed).total();
     assert_eq!(total.failures, [(Failure::Refused, 7)].into());
     // 1 + 2 + 4 + … ms, up to a second.
     assert!(started.elapsed() >= Duration::from_millis(1 + 2 + 4 + 8 + 16 + 32));
 }
 
 #[test]
-fn whoever_is_told_to_come_again_comes_later() {
+fn a_503_with_retry_after_is_retried_later() {
     let overloaded = target(|mut stream| {
         let _ = stream.read(&mut [0; 4_096]);
         let answer =
@@ -236,19 +236,19 @@ fn whoever_is_told_to_come_again_comes_later() {
     let mut one_by_one = plan(Scenario::RpcBurst, 7);
     one_by_one.concurrency = 1;
     let mut engine = engine(one_by_one, overloaded);
-    engine.doors.rpc = Some((
+    engine.endpoints.rpc = Some((
         overloaded.into(),
         Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n"),
     ));
     let started = Instant::now();
     let total = engine.run(|_| ControlFlow::Continue(())).total();
-    let told = Failure::Wrong(crate::scenario::Wrong::Later);
-    assert_eq!(total.failures, [(told, 7)].into());
+    let overloaded = Failure::Wrong(crate::scenario::Wrong::Later);
+    assert_eq!(total.failures, [(overloaded, 7)].into());
     assert!(started.elapsed() >= Duration::from_millis(1 + 2 + 4 + 8 + 16 + 32));
 }
 
 #[test]
-fn a_call_that_has_no_answer_when_the_time_is_over_hangs() {
+fn a_call_without_an_answer_at_the_end_has_failed() {
     let mute = target(|mut stream| {
         let _ = stream.read_to_end(&mut Vec::new());
     });
@@ -256,24 +256,27 @@ fn a_call_that_has_no_answer_when_the_time_is_over_hangs() {
     short.limit.duration = Duration::from_millis(100);
     let mut engine = engine(short, mute);
     let request = Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n");
-    engine.doors.rpc = Some((mute.into(), request));
+    engine.endpoints.rpc = Some((mute.into(), request));
     let total = engine.run(|_| ControlFlow::Continue(())).total();
     let unanswered = Failure::Unanswered(Stage::Ready);
     assert_eq!((total.ended, total.failures), (3, [(unanswered, 3)].into()));
 }
 
 #[test]
-fn a_rate_is_kept_and_whoever_watches_can_end_the_run() {
+fn the_rate_is_limited_and_the_watcher_can_end_the_run() {
     let target = target(honest);
     let mut slow = plan(Scenario::HandshakeDrop, 50);
     slow.rate = Some(100);
-    let tally = run(slow.clone(), target);
-    assert!(tally.elapsed >= Duration::from_millis(490), "{tally:?}");
-    assert_eq!(tally.handshakes(), 50);
+    let counters = run(slow.clone(), target);
+    assert!(
+        counters.elapsed >= Duration::from_millis(490),
+        "{counters:?}"
+    );
+    assert_eq!(counters.handshakes(), 50);
 
     slow.limit.cycles = u64::MAX;
-    let tally = engine(slow, target).run(|_| ControlFlow::Break(()));
-    assert!(tally.total().begun < 1_000, "{tally:?}");
+    let counters = engine(slow, target).run(|_| ControlFlow::Break(()));
+    assert!(counters.total().begun < 1_000, "{counters:?}");
 }
 
 #[test]
@@ -281,10 +284,13 @@ fn the_same_seed_sends_the_same_bytes_on_every_connection_and_so_does_a_replay()
     let target = target(honest);
     let sent = |records: Vec<Record>| {
         let sent = |record: Record| {
-            let bytes = record.deeds.into_iter().filter_map(|deed| match deed.what {
-                sent @ What::Sent { .. } => Some(sent),
-                _ => None,
-            });
+            let bytes = record
+                .events
+                .into_iter()
+                .filter_map(|event| match event.what {
+                    sent @ What::Sent { .. } => Some(sent),
+                    _ => None,
+                });
             (record.number, record.scenario, bytes.collect::<Vec<_>>())
         };
         let mut all: Vec<_> = records.into_iter().map(sent).collect();
@@ -298,22 +304,25 @@ fn the_same_seed_sends_the_same_bytes_on_every_connection_and_so_does_a_replay()
         ![Scenario::SelfConnect, Scenario::NegotiateTimeout].contains(&share.scenario)
     });
     let record = |engine: Engine| {
-        let (tally, records, left_out) = engine
+        let (counters, records, left_out) = engine
             .recording()
             .run_and_record(|_| ControlFlow::Continue(()));
-        assert_eq!((tally.total().failed(), left_out), (0, LeftOut::default()));
+        assert_eq!(
+            (counters.total().failed(), left_out),
+            (0, LeftOut::default())
+        );
         records
     };
     let first = record(engine(mixed.clone(), target));
     let again = record(engine(mixed.clone(), target));
-    let cues = first.iter().map(|record| Cue {
+    let entries = first.iter().map(|record| ReplayEntry {
         part: mixed.part(record.number),
         source: record.source,
         at: Duration::from_micros(record.begun),
         opening: record.opening,
         together: false,
     });
-    let replayed = record(engine(mixed.clone(), target).replaying(cues.collect()));
+    let replayed = record(engine(mixed.clone(), target).replaying(entries.collect()));
     let first = sent(first);
     assert_eq!(first.len(), 100);
     assert_eq!(sent(again), first);
@@ -321,19 +330,19 @@ fn the_same_seed_sends_the_same_bytes_on_every_connection_and_so_does_a_replay()
 }
 
 #[test]
-fn those_at_the_barrier_leave_together() {
+fn connections_at_the_barrier_disconnect_together() {
     let target = target(honest);
-    let tally = run(plan(Scenario::Barrier, 30), target);
-    let total = tally.total();
+    let counters = run(plan(Scenario::Barrier, 30), target);
+    let total = counters.total();
     assert_eq!((total.ended, total.failed()), (30, 0), "{total:?}");
 }
 
 /// The connections that left the barrier together, and what was recorded.
 fn left_together(engine: Engine) -> (Vec<Vec<u64>>, Vec<Record>) {
-    let (tally, records, _) = engine
+    let (counters, records, _) = engine
         .recording()
         .run_and_record(|_| ControlFlow::Continue(()));
-    assert_eq!(tally.total().failed(), 0);
+    assert_eq!(counters.total().failed(), 0);
     let mut openings = BTreeMap::<_, Vec<u64>>::new();
     for record in &records {
         let together = openings.entry(record.opening).or_default();
@@ -345,7 +354,7 @@ fn left_together(engine: Engine) -> (Vec<Vec<u64>>, Vec<Record>) {
 }
 
 #[test]
-fn the_barrier_waits_for_who_takes_the_place_of_the_last_to_end() {
+fn the_barrier_waits_for_connections_that_replace_ended_ones() {
     let left = Arc::new(AtomicU32::new(0));
     let target = target(move |stream| {
         honest(stream.try_clone().expect("a socket can be cloned"));
@@ -363,7 +372,7 @@ fn the_barrier_waits_for_who_takes_the_place_of_the_last_to_end() {
 }
 
 #[test]
-fn at_the_end_the_barrier_does_not_wait_for_those_who_never_come_to_it() {
+fn at_the_end_the_barrier_waits_only_for_connections_that_come_to_it() {
     let share = |scenario| Share {
         scenario,
         weight: 1,
@@ -385,25 +394,25 @@ fn at_the_end_the_barrier_does_not_wait_for_those_who_never_come_to_it() {
     assert!(plan.gathering() > 2);
     plan.limit.duration = Duration::from_secs(1);
     let mut engine = engine(plan, target(honest));
-    engine.desk.phrases.dialect.handshake_deadline = Duration::from_secs(60);
-    let tally = engine.run(|_| ControlFlow::Continue(()));
-    let ended = |scenario| tally.scenarios[&scenario].ended;
+    engine.context.frame_set.params.handshake_deadline = Duration::from_secs(60);
+    let counters = engine.run(|_| ControlFlow::Continue(()));
+    let ended = |scenario| counters.scenarios[&scenario].ended;
     assert_eq!(
         (ended(Scenario::Barrier), ended(Scenario::NegotiateTimeout)),
         (2, 0)
     );
-    assert_eq!(tally.waited_for[&Scenario::NegotiateTimeout], 1);
-    assert!(tally.waits_from.is_some());
+    assert_eq!(counters.waited_for[&Scenario::NegotiateTimeout], 1);
+    assert!(counters.waits_from.is_some());
 }
 
 #[test]
-fn those_who_left_together_leave_together_in_a_replay() {
+fn connections_that_left_together_leave_together_in_a_replay() {
     let target = target(honest);
     let plan = plan(Scenario::Barrier, 90);
     let (first, records) = left_together(engine(plan.clone(), target));
     assert_eq!(first.iter().map(Vec::len).collect::<Vec<_>>(), [30, 30, 30]);
-    // All of them at once: when they come says nothing of who left with whom.
-    let cues = records.iter().map(|record| Cue {
+    // All of them at once: the order of arrival does not determine the groups.
+    let entries = records.iter().map(|record| ReplayEntry {
         part: plan.part(record.number),
         source: None,
         at: Duration::ZERO,
@@ -412,7 +421,7 @@ fn those_who_left_together_leave_together_in_a_replay() {
     });
     let mut replayed = plan.clone();
     replayed.shares = Plan::mix(false);
-    let engine = engine(replayed, target).replaying(cues.collect());
+    let engine = engine(replayed, target).replaying(entries.collect());
     assert_eq!(left_together(engine).0, first);
 }
 
@@ -424,9 +433,9 @@ fn a_target_that_does_not_close_after_us_is_found() {
             thread::park();
         }
     });
-    let mut impatient = plan(Scenario::Pipelined, 3);
-    impatient.patience = Duration::from_millis(300);
-    let total = run(impatient, keeps).total();
+    let mut short_timeout = plan(Scenario::Pipelined, 3);
+    short_timeout.answer_timeout = Duration::from_millis(300);
+    let total = run(short_timeout, keeps).total();
     assert_eq!(
         total.failures,
         [(Failure::Unanswered(Stage::Closing), 3)].into()

@@ -1,38 +1,37 @@
-//! When connections want to be told that time has passed.
+//! Timers of connections.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-/// A connection's place and how often it was used: the name of one connection.
+/// The key of one connection: its slot and how often that was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Name {
-    pub(super) place: usize,
-    pub(super) use_of_it: u64,
+pub(super) struct ConnectionKey {
+    pub(super) slot: usize,
+    pub(super) generation: u64,
 }
 
-/// The moments that were asked for. A later wish of the same connection is told from an
-/// earlier one by its number.
+/// The timers set. A later timer of the same connection replaces an earlier one, by its number.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, Name, u64)>>,
+    heap: BinaryHeap<Reverse<(Instant, ConnectionKey, u64)>>,
 }
 
 impl Timers {
-    pub(super) fn set(&mut self, at: Instant, name: Name, wish: u64) {
-        self.heap.push(Reverse((at, name, wish)));
+    pub(super) fn set(&mut self, at: Instant, key: ConnectionKey, timer: u64) {
+        self.heap.push(Reverse((at, key, timer)));
     }
 
-    /// The next one that is due.
-    pub(super) fn due(&mut self, now: Instant) -> Option<(Name, u64)> {
-        let Reverse((at, name, wish)) = *self.heap.peek()?;
+    /// Takes the next timer that is due.
+    pub(super) fn due(&mut self, now: Instant) -> Option<(ConnectionKey, u64)> {
+        let Reverse((at, key, timer)) = *self.heap.peek()?;
         (at <= now).then(|| {
             self.heap.pop();
-            (name, wish)
+            (key, timer)
         })
     }
 
-    /// When the next one will be.
+    /// When the next one is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
@@ -45,21 +44,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_come_in_order_and_not_before_their_time() {
+    fn timers_fire_in_order_and_not_early() {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let name = |place| Name {
-            place,
-            use_of_it: 0,
+        let key = |slot| ConnectionKey {
+            slot,
+            generation: 0,
         };
         let mut timers = Timers::default();
-        for (place, milliseconds) in [(0, 30), (1, 10), (2, 20)] {
-            timers.set(at(milliseconds), name(place), 1);
+        for (slot, milliseconds) in [(0, 30), (1, 10), (2, 20)] {
+            timers.set(at(milliseconds), key(slot), 1);
         }
         assert_eq!(timers.next(), Some(at(10)));
         assert_eq!(timers.due(at(9)), None);
-        assert_eq!(timers.due(at(25)), Some((name(1), 1)));
-        assert_eq!(timers.due(at(25)), Some((name(2), 1)));
+        assert_eq!(timers.due(at(25)), Some((key(1), 1)));
+        assert_eq!(timers.due(at(25)), Some((key(2), 1)));
         assert_eq!(timers.due(at(25)), None);
     }
 }

@@ -1,5 +1,5 @@
-//! What an honest peer is answered after its handshake: a target that only shakes hands is
-//! as little well as one that does not.
+//! The answers to an honest peer after its handshake: a target that only completes handshakes is
+//! not healthy.
 
 use std::time::{Duration, Instant};
 
@@ -7,103 +7,109 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use handfast_wire::{Locator, Message};
 
-use super::visitor::{VisitError, Visitor};
+use super::honest_peer::{HonestPeer, HonestPeerError};
 use super::wait::Wait;
-use crate::voice::{Dialect, Dice, PONG_ABOVE_VERSION};
+use crate::writer::{ConnectionRng, PONG_ABOVE_VERSION, PeerParams};
 
-/// Pings one after the other. Their median is what is judged: one may meet with anything.
+/// Number of pings. Their median is judged, since one may be delayed by anything.
 const PINGS: usize = 5;
-/// How long headers may take at most. A node need not serve them while it is in its initial
-/// sync, and some say nothing then: that is waited for no longer.
+/// Timeout of headers. A node need not serve them during its initial sync, and some do not answer
+/// then.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Headers that were served from the genesis block on.
+/// Headers served from the genesis block on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Served {
-    /// How many. None is an answer, too: nodes give it below their minimum work.
+    /// Their number. Zero is an answer, too: nodes serve none below their minimum work.
     pub headers: usize,
     /// The height that its `version` claimed.
     pub claimed: i32,
 }
 
-/// What an honest peer was answered.
+/// The answers to an honest peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
-    /// The median time of a pong; `None`: none is owed to peers of our version (BIP31).
-    pub pong: Option<Result<Duration, VisitError>>,
-    /// What came for `getheaders`; `None`: it was not asked.
-    pub headers: Option<Result<Served, VisitError>>,
+    /// The median time of a pong; `None`: our version gets none (BIP31).
+    pub pong: Option<Result<Duration, HonestPeerError>>,
+    /// The answer to `getheaders`; `None`: it was not sent.
+    pub headers: Option<Result<Served, HonestPeerError>>,
 }
 
 impl Answers {
-    /// Why a question has no answer.
-    pub(super) fn unanswered(&self) -> Option<&VisitError> {
+    /// Why a request was not answered.
+    pub(super) fn unanswered(&self) -> Option<&HonestPeerError> {
         let pong = self.pong.as_ref().and_then(|it| it.as_ref().err());
         let headers = self.headers.as_ref().and_then(|it| it.as_ref().err());
         pong.or(headers)
     }
 
-    /// The target closed before all was answered: honest peers come again.
+    /// The target closed before all was answered: honest peers reconnect.
     pub(super) fn were_cut_off(&self) -> bool {
-        matches!(self.unanswered(), Some(VisitError::Closed(_)))
+        matches!(self.unanswered(), Some(HonestPeerError::Closed(_)))
     }
 }
 
-/// Asks for pongs, and then for headers. One that leaves the first unanswered is not asked
-/// the second.
+/// Sends pings, and then `getheaders`, unless the pings were not answered.
 pub(super) fn ask<'a>(
-    visitor: &mut Visitor<'a>,
-    dialect: &Dialect,
-    dice: &mut Dice,
+    honest_peer: &mut HonestPeer<'a>,
+    params: &PeerParams,
+    rng: &mut ConnectionRng,
     (for_pongs, for_headers): (Wait<'a>, Wait<'a>),
 ) -> Answers {
-    let common = dialect.version.min(visitor.introduction.version);
+    let common = params.version.min(honest_peer.version_info.version);
     let pong = (common > PONG_ABOVE_VERSION).then(|| {
-        visitor.within(for_pongs);
-        pongs(visitor, dice)
+        honest_peer.within(for_pongs);
+        pongs(honest_peer, rng)
     });
     let headers = match &pong {
         Some(Err(_)) => None,
         Some(Ok(_)) | None => {
-            visitor.within(for_headers.shorter(HEADERS_WITHIN));
-            Some(headers(visitor, dialect))
+            honest_peer.within(for_headers.shorter(HEADERS_WITHIN));
+            Some(headers(honest_peer, params))
         }
     };
     Answers { pong, headers }
 }
 
-/// The median of some.
-fn pongs(visitor: &mut Visitor<'_>, dice: &mut Dice) -> Result<Duration, VisitError> {
+/// The median time of some pings.
+fn pongs(
+    honest_peer: &mut HonestPeer<'_>,
+    rng: &mut ConnectionRng,
+) -> Result<Duration, HonestPeerError> {
     let mut times = Vec::with_capacity(PINGS);
     for _ in 0..PINGS {
-        let (nonce, sent) = (dice.any(), Instant::now());
-        visitor.send(&Message::Ping(nonce))?;
-        while visitor.receive_up_to_date("before it answered a ping")? != Message::Pong(nonce) {}
+        let (nonce, sent) = (rng.any(), Instant::now());
+        honest_peer.send(&Message::Ping(nonce))?;
+        while honest_peer.receive_up_to_date("before it answered a ping")? != Message::Pong(nonce) {
+        }
         times.push(sent.elapsed());
     }
     times.sort_unstable();
     Ok(times[PINGS / 2])
 }
 
-/// What is on top of the genesis block.
-fn headers(visitor: &mut Visitor<'_>, dialect: &Dialect) -> Result<Served, VisitError> {
-    let genesis = dialect.genesis.block_hash();
-    visitor.send(&Message::GetHeaders(Locator {
+/// Headers on top of the genesis block.
+fn headers(
+    honest_peer: &mut HonestPeer<'_>,
+    params: &PeerParams,
+) -> Result<Served, HonestPeerError> {
+    let genesis = params.genesis.block_hash();
+    honest_peer.send(&Message::GetHeaders(Locator {
         hashes: vec![genesis],
         stop: BlockHash::all_zeros(),
     }))?;
     loop {
         if let Message::Headers(headers) =
-            visitor.receive_up_to_date("before it answered getheaders")?
+            honest_peer.receive_up_to_date("before it answered getheaders")?
         {
-            // One that announces a block meanwhile has not answered yet.
+            // A block announcement is no answer.
             if headers
                 .first()
                 .is_none_or(|first| first.prev_blockhash == genesis)
             {
                 return Ok(Served {
                     headers: headers.len(),
-                    claimed: visitor.introduction.height,
+                    claimed: honest_peer.version_info.height,
                 });
             }
         }

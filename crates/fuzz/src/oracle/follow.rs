@@ -1,4 +1,4 @@
-//! Whether the target follows a new block, served by a peer that it has never seen.
+//! Whether the target follows a new block, served by a new peer.
 
 use std::time::{Duration, Instant};
 
@@ -9,49 +9,49 @@ use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::limits::MAX_HEADERS;
 use handfast_wire::{Locator, Message, RawBlock};
 
-use super::visitor::{Route, VisitError, Visitor};
+use super::honest_peer::{HonestPeer, HonestPeerError, Route};
 use super::wait::Wait;
 use crate::blocks::{self, Variety, block_hash};
-use crate::voice::Dialect;
+use crate::writer::PeerParams;
 
-/// How often the target is asked whether it has the block, and so how exactly it is known
-/// when it had it.
+/// Interval of asking the target whether it has the block, which is the precision of the time
+/// measured.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
-/// What became of a block.
+/// The result of an offered block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Followed {
     /// It is in the target's active chain, so long after it was announced.
     After(Duration),
-    /// It is not, after so long; whether the target has asked for it at least.
+    /// It is not, after so long; and whether the target requested it.
     Not {
-        /// How long was waited.
+        /// The time waited.
         waited: Duration,
-        /// The target wanted the block and got it.
+        /// The target requested the block and got it.
         fetched: bool,
     },
-    /// Its own chain grew past every block that was offered: none of them was to be followed.
+    /// The target's own chain grew past every offered block: none of them was to be followed.
     Overtaken {
-        /// How long one was offered after the other.
+        /// The time during which blocks were offered.
         waited: Duration,
-        /// By how many blocks its chain grew meanwhile.
+        /// The number of blocks by which its chain grew meanwhile.
         blocks: u64,
     },
-    /// No block could be made in so long: they cost too much work there.
+    /// No block could be made in so long: they cost too much work.
     Unmade {
-        /// How long it was tried.
+        /// The time tried.
         waited: Duration,
     },
 }
 
-/// What is offered.
+/// The kind of block that is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Offer {
-    /// A block on top of its chain that nobody has seen.
+    /// An unknown block on top of its chain.
     Fresh,
-    /// One that connections of the run show, and spoil or withhold.
+    /// A block that connections of the run announce, and tamper with or withhold.
     Shown,
-    /// A branch with more work of which they do the same.
+    /// A branch with more work, which they treat in the same way.
     Branch,
 }
 
@@ -60,51 +60,51 @@ pub(super) enum Offer {
 pub(super) enum Announce {
     /// By its header (BIP130).
     Headers,
-    /// By its hash, so that the target must ask for the header.
+    /// By its hash, so that the target must request the header.
     Inv,
 }
 
-/// What is known of the target's chain, kept from one probe to the next.
+/// The target's chain, as known from one probe to the next.
 #[derive(Clone, Debug)]
 pub struct Follower {
     /// From the genesis block on.
     chain: Vec<Header>,
     probes: u64,
-    /// How long it took to make what was offered last.
+    /// The time taken to make the last offer.
     pub(super) making: Duration,
 }
 
 impl Follower {
-    /// Knows the genesis block.
+    /// Starts with the genesis block.
     #[must_use]
-    pub fn new(dialect: &Dialect) -> Self {
+    pub fn new(params: &PeerParams) -> Self {
         Self {
-            chain: vec![dialect.genesis],
+            chain: vec![params.genesis],
             probes: 0,
             making: Duration::ZERO,
         }
     }
 
-    /// Dials, learns the chain, makes blocks on top of it, announces and serves them, and waits
+    /// Connects, reads the chain, makes blocks on top of it, announces and serves them, and waits
     /// until the target has the last of them in its chain, or another chain with as much work:
-    /// that of a miner who was faster. Then the next block is for the next call.
+    /// that of a faster miner. The next call then makes the next block.
     ///
     /// # Errors
-    /// The target could not be visited, or closed in the middle.
+    /// The connection failed, or the target closed it.
     pub(super) fn probe(
         &mut self,
         route: Route,
-        dialect: &Dialect,
+        params: &PeerParams,
         (offer, announce): (Offer, Announce),
         seed: u64,
         wait: Wait<'_>,
-    ) -> Result<Followed, VisitError> {
+    ) -> Result<Followed, HonestPeerError> {
         self.probes += 1;
         let nonce = seed ^ self.probes.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut visitor = Visitor::dial(route, dialect, nonce, wait)?;
-        self.learn(&mut visitor)?;
+        let mut honest_peer = HonestPeer::dial(route, params, nonce, wait)?;
+        self.learn(&mut honest_peer)?;
         let begun = Instant::now();
-        let offered = self.make(dialect, offer, nonce, wait);
+        let offered = self.make(params, offer, nonce, wait);
         self.making = begun.elapsed();
         let Some(offered) = offered else {
             return Ok(Followed::Unmade {
@@ -112,54 +112,54 @@ impl Follower {
             });
         };
         let headers: Vec<Header> = offered.iter().map(|block| block.header).collect();
-        visitor.send(&match (announce, offered.last()) {
+        honest_peer.send(&match (announce, offered.last()) {
             (Announce::Inv, Some(last)) => Message::Inv(vec![Inventory::Block(last.hash)]),
             (Announce::Headers, _) | (Announce::Inv, None) => Message::Headers(headers.clone()),
         })?;
         let known = (&self.chain[..], self.locator());
-        let followed = serve(&mut visitor, &offered, &headers, known, wait)?;
+        let followed = serve(&mut honest_peer, &offered, &headers, known, wait)?;
         if matches!(followed, Followed::After(_)) {
             self.adopt(&headers)?;
         }
         Ok(followed)
     }
 
-    /// Makes what is offered; `None`: not while `wait` goes on.
+    /// Makes the offer; `None`: not before `wait` ends.
     fn make(
         &self,
-        dialect: &Dialect,
+        params: &PeerParams,
         offer: Offer,
         tag: u64,
         wait: Wait<'_>,
     ) -> Option<Vec<RawBlock>> {
-        let variety = Variety::of(dialect);
+        let variety = Variety::of(params);
         let goes_on = || !wait.is_over();
         match offer {
             Offer::Fresh => {
-                let now = dialect.now();
-                let block = blocks::on_top_of(&self.chain, dialect.easy_work, now, tag, goes_on);
+                let now = params.now();
+                let block = blocks::on_top_of(&self.chain, params.easy_work, now, tag, goes_on);
                 Some(vec![block?])
             }
             Offer::Shown => {
                 let number = self.probes % variety.shown;
-                Some(vec![blocks::shown(&self.chain, dialect, number, goes_on)?])
+                Some(vec![blocks::shown(&self.chain, params, number, goes_on)?])
             }
             Offer::Branch => {
                 let number = self.probes % variety.branches;
                 blocks::branch(&self.chain, number, |chain, number| {
-                    blocks::shown(chain, dialect, number, goes_on)
+                    blocks::shown(chain, params, number, goes_on)
                 })
             }
         }
     }
 
-    /// Asks for headers until there are no more.
-    fn learn(&mut self, visitor: &mut Visitor<'_>) -> Result<(), VisitError> {
+    /// Requests headers until there are no more.
+    fn learn(&mut self, honest_peer: &mut HonestPeer<'_>) -> Result<(), HonestPeerError> {
         loop {
-            visitor.send(&Message::GetHeaders(self.locator()))?;
+            honest_peer.send(&Message::GetHeaders(self.locator()))?;
             let headers = loop {
-                // It asks, too; what we have is what it has.
-                let said = visitor.receive_up_to_date("while it was asked for headers")?;
+                // It requests headers, too; it has all that we have.
+                let said = honest_peer.receive_up_to_date("while it was asked for headers")?;
                 if let Message::Headers(headers) = said {
                     break headers;
                 }
@@ -191,8 +191,8 @@ impl Follower {
         }
     }
 
-    /// Puts headers on top of the one that they follow.
-    fn adopt(&mut self, headers: &[Header]) -> Result<(), VisitError> {
+    /// Appends headers to the one that they follow.
+    fn adopt(&mut self, headers: &[Header]) -> Result<(), HonestPeerError> {
         let Some(first) = headers.first() else {
             return Ok(());
         };
@@ -203,13 +203,13 @@ impl Follower {
             .rposition(|header| header.block_hash() == parent);
         let Some(at) = at else {
             let text = "headers that follow none of its own".to_owned();
-            return Err(VisitError::Foreign(text));
+            return Err(HonestPeerError::Foreign(text));
         };
         self.chain.truncate(at + 1);
         for header in headers {
             if header.prev_blockhash != self.chain[self.chain.len() - 1].block_hash() {
                 let text = "headers that do not follow one another".to_owned();
-                return Err(VisitError::Foreign(text));
+                return Err(HonestPeerError::Foreign(text));
             }
             self.chain.push(*header);
         }
@@ -217,41 +217,41 @@ impl Follower {
     }
 }
 
-/// Gives the blocks to whoever asks, and asks whether the last is in the chain now. `known`:
-/// what the target had before, and its locator.
+/// Serves the blocks on request, and asks whether the last is in the chain now. `known`: what the
+/// target had before, and its locator.
 fn serve<'a>(
-    visitor: &mut Visitor<'a>,
+    honest_peer: &mut HonestPeer<'a>,
     offered: &[RawBlock],
     headers: &[Header],
     (known, mut locator): (&[Header], Locator),
     wait: Wait<'a>,
-) -> Result<Followed, VisitError> {
+) -> Result<Followed, HonestPeerError> {
     let mut fetched = false;
     let begun = Instant::now();
     let (Some(first), Some(last)) = (offered.first(), offered.last()) else {
         return Ok(Followed::After(Duration::ZERO));
     };
-    // What it has besides the last of ours. Once it has gone over to another chain, and not to
-    // ours, that begins where it left the one that it had.
+    // What it has besides the last of ours. Once it has switched to another chain, and not to
+    // ours, that begins at the fork with its former one.
     if last.header.prev_blockhash != first.header.prev_blockhash {
         locator.hashes.insert(0, last.header.prev_blockhash);
     }
     let question = Message::GetHeaders(locator);
     let mut asked = begun;
     while !wait.is_over() {
-        visitor.within(wait.shorter(ASK_EVERY));
-        let said = visitor.receive("while it was given a block");
+        honest_peer.within(wait.shorter(ASK_EVERY));
+        let said = honest_peer.receive("while it was given a block");
         match said {
             Ok(Message::GetData(wanted)) => {
                 let wanted = wanted.iter().filter_map(block_hash);
                 let ours = wanted.filter_map(|hash| offered.iter().find(|it| it.hash == hash));
                 for block in ours {
                     fetched = true;
-                    unless_over(visitor.send(&Message::Block(block.clone())))?;
+                    unless_over(honest_peer.send(&Message::Block(block.clone())))?;
                 }
             }
             Ok(Message::GetHeaders(_)) => {
-                unless_over(visitor.send(&Message::Headers(headers.to_vec())))?;
+                unless_over(honest_peer.send(&Message::Headers(headers.to_vec())))?;
             }
             Ok(Message::Headers(theirs)) => {
                 if theirs.iter().any(|header| header.block_hash() == last.hash) {
@@ -264,16 +264,16 @@ fn serve<'a>(
                     });
                 }
             }
-            Ok(_) | Err(VisitError::Silent(_) | VisitError::Ended) => {}
+            Ok(_) | Err(HonestPeerError::Silent(_) | HonestPeerError::Ended) => {}
             Err(error) => return Err(error),
         }
         if asked.elapsed() >= ASK_EVERY {
             asked = Instant::now();
-            unless_over(visitor.send(&question))?;
+            unless_over(honest_peer.send(&question))?;
         }
     }
     if wait.is_cut() {
-        return Err(VisitError::Ended);
+        return Err(HonestPeerError::Ended);
     }
     Ok(Followed::Not {
         waited: begun.elapsed(),
@@ -281,10 +281,10 @@ fn serve<'a>(
     })
 }
 
-/// Whether the target's chain, which these headers continue, has as much work as what is
-/// offered, without it: of two chains with the same work a node stays with the one that it had
-/// first. All of their blocks have the same target, but for one in 2,016. `chain`: what was
-/// known of the target's when the blocks were made.
+/// Whether the target's chain, which these headers continue, has as much work as the offer,
+/// without it: of two chains with the same work a node stays with the first. All of their blocks
+/// have the same target, but for one in 2,016. `chain`: what was known of the target's when the
+/// blocks were made.
 fn overtake(theirs: &[Header], offered: &[RawBlock], chain: &[Header]) -> bool {
     let height = |hash: BlockHash| chain.iter().rposition(|it| it.block_hash() == hash);
     let (Some(their_first), Some(our_first)) = (theirs.first(), offered.first()) else {
@@ -298,16 +298,16 @@ fn overtake(theirs: &[Header], offered: &[RawBlock], chain: &[Header]) -> bool {
         Some(fork + 1 + at)
     };
     let parent = their_first.prev_blockhash;
-    // What continues none of the two is no answer to what was asked.
+    // Headers that continue neither are no answer to our request.
     let parent = ours(parent).or_else(|| height(parent));
     parent.is_some_and(|parent| parent + theirs.len() >= fork + offered.len())
 }
 
-/// That the time is over while something is said is no news: the loop ends by it, and says what
-/// became of the block.
-fn unless_over(sent: Result<(), VisitError>) -> Result<(), VisitError> {
+/// A timeout while messages arrive is no error: the loop ends by it, and returns the result of
+/// the block.
+fn unless_over(sent: Result<(), HonestPeerError>) -> Result<(), HonestPeerError> {
     match sent {
-        Err(VisitError::Silent(_) | VisitError::Ended) => Ok(()),
+        Err(HonestPeerError::Silent(_) | HonestPeerError::Ended) => Ok(()),
         sent => sent,
     }
 }

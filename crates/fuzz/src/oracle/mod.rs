@@ -1,18 +1,18 @@
-//! Whether the target is still well, seen from outside.
+//! Checks from outside whether the target is healthy.
 
 mod answers;
 mod follow;
-mod inside;
+mod honest_peer;
+mod introspection;
 pub mod process;
 mod verdict;
-mod visitor;
 mod wait;
 
 pub use answers::{Answers, Served};
 pub use follow::{Followed, Follower};
-pub use inside::{Inside, Unsaid, differ};
+pub use honest_peer::{HonestPeer, HonestPeerError, Route, VersionInfo};
+pub use introspection::{Introspection, NoAnswer, audit_mismatch};
 pub use verdict::{Evidence, Health, Judgement, Observations, Verdict, judge};
-pub use visitor::{Introduction, Route, VisitError, Visitor};
 pub use wait::Wait;
 
 use std::collections::BTreeSet;
@@ -24,39 +24,38 @@ use std::time::{Duration, Instant};
 
 use crate::engine::DRAIN;
 use crate::scenario::Scenario;
-use crate::voice::{Dialect, Dice};
+use crate::writer::{ConnectionRng, PeerParams};
 use follow::{Announce, Offer};
-use inside::{Asker, Said};
+use introspection::{RpcAnswers, RpcProbe};
 
-/// How long an honest peer tries to come in, and how long a block may take.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-/// How long an honest peer stays at least. One that left with its handshake would itself be
-/// what targets are fuzzed with.
+/// Time for an honest peer to connect, and for a block to be followed.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Minimum stay of an honest peer. Disconnecting right after the handshake is itself one of the
+/// scenarios.
 const STAY: Duration = Duration::from_millis(100);
-/// Pause between two tries to come in.
+/// Pause between two tries to connect.
 const RETRY: Duration = Duration::from_millis(200);
-/// How often it is asked, before a run, what it counts, and the pause between.
+/// How often its counts are read before a run, and the pause between.
 const READINGS: usize = 5;
 const READ_EVERY: Duration = Duration::from_millis(50);
-/// How often, after a run, the target gets the time of an honest peer to notice that
-/// everybody has gone.
+/// How many timeouts of an honest peer the target gets after a run to notice that all connections
+/// have ended.
 const SETTLES: u32 = 2;
-/// How long an answer may take of one that has not answered the last time: a run does not wait
-/// for it again and again.
-const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
+/// Timeout of a target that did not answer the last time, so that a run does not wait for it each
+/// time.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A run that is bounded by time takes so much longer than that at most: for connections to
-/// end, for the target to settle, and for the last look at it.
+/// A run limited by time takes at most so much longer: for connections to end, for the target to
+/// settle, and for the last check.
 pub const GRACE: Duration = Duration::from_secs(20);
-/// Of that, what is left for the last look: longer than anything may take of a target that is
-/// not slow.
+/// Of that, the time of the last check: longer than any answer of a target that is not slow.
 const LAST_LOOK: Duration = Duration::from_secs(10);
-/// What has no bound has that.
+/// The limit of what has none.
 const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
-/// How long the look before a run may take, however short the run is.
-const LEAST_FIRST_LOOK: Duration = Duration::from_secs(3);
+/// Time of the check before a run, however short the run is.
+const MIN_FIRST_LOOK: Duration = Duration::from_secs(3);
 
-/// How far a run is.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Before,
@@ -64,43 +63,43 @@ enum Phase {
     After,
 }
 
-/// The time between the last connection and the last look.
+/// The time between the last connection and the last check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settling {
-    /// How long the target was given to let go of what connections had left.
+    /// The time that the target took to release the connections' resources.
     pub took: Duration,
-    /// What was waited for, one line each; empty: nothing.
+    /// What was waited for, one line each.
     pub waited_for: Vec<String>,
-    /// Somebody ended the wait before its time, and there was something to wait for.
+    /// The wait was ended early, and something was left to wait for.
     pub was_cut: bool,
 }
 
-/// What became of a block that was offered.
-type Block = Result<Followed, VisitError>;
+/// The result of an offered block.
+type Block = Result<Followed, HonestPeerError>;
 
-/// Looks at the target now and then, as an honest peer.
+/// Checks the target periodically, as an honest peer.
 pub struct Oracle<'a> {
     route: Route,
-    dialect: Dialect,
-    dice: Dice,
+    params: PeerParams,
+    rng: ConnectionRng,
     follower: Option<Follower>,
-    asker: Asker<'a>,
+    rpc_probe: RpcProbe<'a>,
     process: Option<u32>,
     started: Instant,
-    patience: Duration,
+    answer_timeout: Duration,
     phase: Phase,
-    /// How long the run goes on, its [`GRACE`] not counted.
+    /// The duration of the run, without [`GRACE`].
     duration: Duration,
-    /// What new blocks are offered in, by turns, while the run goes on.
+    /// The kinds of blocks offered during the run, in turn.
     offers: Vec<Offer>,
-    /// Whether they are announced by their hash as well.
+    /// Whether some are announced by their hash.
     by_hash: bool,
-    /// Looks so far.
+    /// Checks so far.
     looks: usize,
-    /// What it was last answered: it is not waited again and again for what does not come.
+    /// The last answers: what was not answered gets a short timeout.
     last: Answers,
-    /// Somebody wants the run to end: whatever is still looked at is looked at briefly.
-    hurry: &'a AtomicBool,
+    /// The run is to stop: all further checks are short.
+    stop: &'a AtomicBool,
 }
 
 impl<'a> Oracle<'a> {
@@ -108,26 +107,26 @@ impl<'a> Oracle<'a> {
     #[must_use]
     pub fn new(
         target: SocketAddr,
-        dialect: Dialect,
+        params: PeerParams,
         seed: u64,
         mines: bool,
-        inside: Option<Box<dyn Inside + Send>>,
-        hurry: &'a AtomicBool,
+        introspection: Option<Box<dyn Introspection + Send>>,
+        stop: &'a AtomicBool,
     ) -> Self {
         Self {
-            hurry,
+            stop,
             route: Route {
                 target,
                 source: None,
             },
             // Not the numbers of any connection of the run.
-            dice: Dice::new(!seed),
-            follower: mines.then(|| Follower::new(&dialect)),
-            dialect,
-            asker: Asker::new(inside, hurry),
+            rng: ConnectionRng::new(!seed),
+            follower: mines.then(|| Follower::new(&params)),
+            params,
+            rpc_probe: RpcProbe::new(introspection, stop),
             process: process::listening_on(target),
             started: Instant::now(),
-            patience: PATIENCE,
+            answer_timeout: ANSWER_TIMEOUT,
             phase: Phase::Before,
             duration: A_YEAR,
             offers: vec![Offer::Fresh],
@@ -137,10 +136,9 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// The same for a run of these scenarios: what they do to a block is done to those that
-    /// are offered.
+    /// Sets the scenarios of the run: what they do to a block is done to the blocks offered.
     #[must_use]
-    pub fn beside(mut self, played: &BTreeSet<Scenario>) -> Self {
+    pub fn for_scenarios(mut self, played: &BTreeSet<Scenario>) -> Self {
         let any = |some: &[Scenario]| some.iter().any(|one| played.contains(one));
         let mut offers = Vec::new();
         let shown = [
@@ -162,60 +160,60 @@ impl<'a> Oracle<'a> {
         self
     }
 
-    /// The same that comes from an address of this machine.
+    /// Sets the source address.
     #[must_use]
     pub fn coming_from(mut self, source: Option<IpAddr>) -> Self {
         self.route.source = source;
         self
     }
 
-    /// The same with less patience, or more.
+    /// Sets the timeout of answers.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn answer_timeout(mut self, answer_timeout: Duration) -> Self {
+        self.answer_timeout = answer_timeout;
         self
     }
 
-    /// The same for a run that is to take so long, and [`GRACE`] longer at most.
+    /// Sets the duration of the run; all checks end [`GRACE`] after it.
     #[must_use]
     pub fn bounded(mut self, duration: Duration) -> Self {
         self.duration = duration.min(A_YEAR);
         self
     }
 
-    /// The first connection is about to be made.
+    /// The first connection is about to begin.
     pub fn begin(&mut self) {
         self.phase = Phase::During;
     }
 
-    /// Nothing is waited for longer than until then. A look that is under way when the last
-    /// connection has ended goes on until then, too.
+    /// When all waits end. A check in progress when the last connection ends goes on until then,
+    /// too.
     fn ends(&self) -> Instant {
         self.started
             + match self.phase {
-                Phase::Before => (self.duration / 2).max(LEAST_FIRST_LOOK),
+                Phase::Before => (self.duration / 2).max(MIN_FIRST_LOOK),
                 Phase::During => self.duration + DRAIN,
                 Phase::After => self.duration + GRACE,
             }
     }
 
     fn wait(&self) -> Wait<'a> {
-        Wait::until(self.patience, self.ends(), self.hurry)
+        Wait::until(self.answer_timeout, self.ends(), self.stop)
     }
 
-    /// Whether the process of the target is gone, as far as that can be told.
+    /// Whether the target's process has exited, as far as known.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.process.is_some_and(|id| !process::is_alive(id))
     }
 
-    /// Whether it is of no use to try once more.
+    /// Whether another try is useless.
     fn is_hopeless(&self, wait: &Wait<'_>) -> bool {
         wait.left() <= RETRY || self.is_gone()
     }
 
-    /// Whether a wait that begins now ends before even a slow target has had its time: what
-    /// has not come then says nothing.
+    /// Whether a wait that begins now ends before even a slow target would answer: a missing
+    /// answer then proves nothing.
     fn is_cut_short(&self) -> bool {
         let left = self.ends().saturating_duration_since(Instant::now());
         self.phase != Phase::Before && self.is_short(left)
@@ -223,38 +221,38 @@ impl<'a> Oracle<'a> {
 
     /// Whether even a slow target needs more time than that.
     fn is_short(&self, time: Duration) -> bool {
-        time < self.patience.min(verdict::SLOW_BLOCK)
+        time < self.answer_timeout.min(verdict::SLOW_BLOCK)
     }
 
-    /// Who the target says that it is.
+    /// The target's `version`.
     ///
     /// # Errors
     /// It does not answer, or is of another network.
-    pub fn introduce(&mut self) -> Result<Introduction, VisitError> {
-        let nonce = self.dice.any();
-        let visitor = Visitor::dial(self.route, &self.dialect, nonce, self.wait())?;
+    pub fn read_version_info(&mut self) -> Result<VersionInfo, HonestPeerError> {
+        let nonce = self.rng.any();
+        let honest_peer = HonestPeer::dial(self.route, &self.params, nonce, self.wait())?;
         thread::park_timeout(STAY);
-        self.dialect.height = visitor.introduction.height.max(0);
-        Ok(visitor.introduction)
+        self.params.height = honest_peer.version_info.height.max(0);
+        Ok(honest_peer.version_info)
     }
 
-    /// The chain that the target is on by its own account; `None` where it cannot be asked.
-    pub fn chain(&mut self) -> Option<Result<String, Unsaid>> {
-        self.asker.chain(self.ends())
+    /// The chain by the target's RPC; `None` without one.
+    pub fn chain(&mut self) -> Option<Result<String, NoAnswer>> {
+        self.rpc_probe.chain(self.ends())
     }
 
-    /// How the target is now; `None`: the run is over before that can be said.
+    /// Checks the target; `None`: the run is over before there is a result.
     pub fn look(&mut self) -> Option<Health> {
-        // Before we come in: our own visits are not to be counted.
-        let said = self.asker.all(self.ends());
+        // Before we connect: our own connections must not be counted.
+        let said = self.rpc_probe.all(self.ends());
         let short = self.is_cut_short();
         let health = self.look_and_say(said);
-        let ended = health.handshake == Err(VisitError::Ended);
+        let ended = health.handshake == Err(HonestPeerError::Ended);
         let in_time = !ended && (!short || health.handshake.is_ok());
         in_time.then_some(health)
     }
 
-    fn look_and_say(&mut self, said: Said) -> Health {
+    fn look_and_say(&mut self, said: RpcAnswers) -> Health {
         let usage = self.process.and_then(process::usage);
         let at = self.started.elapsed();
         let (handshake, answers, block) = self.visit();
@@ -268,22 +266,22 @@ impl<'a> Oracle<'a> {
             peers: said.peers,
             audit: said.audit,
             memory: usage.map(|usage| usage.memory),
-            // Of this look, too.
+            // Includes this check.
             peak: self.process.and_then(process::usage).map(|it| it.peak),
             descriptors: usage.map(|usage| usage.descriptors),
             alive: self.process.map(process::is_alive),
         }
     }
 
-    /// What an honest peer meets with: whether it is let in, what it is answered, and what
-    /// becomes of its block. One that gets no answers has no block to offer.
-    fn visit(&mut self) -> (Result<Duration, VisitError>, Answers, Option<Block>) {
-        let (handshake, visitor) = match self.come_in() {
+    /// Runs an honest peer: connects, sends requests, and offers a block. Without answers no
+    /// block is offered.
+    fn visit(&mut self) -> (Result<Duration, HonestPeerError>, Answers, Option<Block>) {
+        let (handshake, honest_peer) = match self.connect_honest_peer() {
             Err(error) => return (Err(error), Answers::default(), None),
             Ok(came) => came,
         };
         let short = self.is_cut_short();
-        let answers = self.ask(visitor);
+        let answers = self.ask(honest_peer);
         if short && answers.unanswered().is_some() {
             return (Ok(handshake), Answers::default(), None);
         }
@@ -296,11 +294,11 @@ impl<'a> Oracle<'a> {
         (Ok(handshake), answers, block)
     }
 
-    /// How the target is before anybody has come. What it counts is looked at for a moment,
-    /// so that a visit of ours which it is about to forget is not taken for a peer.
+    /// Checks the target before the first connection. Its counts are read for a moment, so that
+    /// an honest peer of ours that is about to be removed is not counted.
     pub fn look_before(&mut self) -> Health {
         let counts = |it: &mut Self| {
-            let peers = it.asker.peers(it.ends());
+            let peers = it.rpc_probe.peers(it.ends());
             let usage = it.process.and_then(process::usage);
             (peers, usage.map(|usage| usage.descriptors))
         };
@@ -310,7 +308,7 @@ impl<'a> Oracle<'a> {
             let (peers, descriptors) = counts(self);
             least = (least.0.min(peers), least.1.min(descriptors));
         }
-        let said = self.asker.all(self.ends());
+        let said = self.rpc_probe.all(self.ends());
         let health = self.look_and_say(said);
         Health {
             peers: least.0,
@@ -319,16 +317,15 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// How the target is when everybody has gone: as soon as it counts no more peers than
-    /// `before`, its audit is clean, and no descriptors are left open; or when it has had its
-    /// time.
+    /// Checks the target after all connections have ended: as soon as it counts no more peers
+    /// than `before`, its audit is clean, and no descriptors are left; or when its time is over.
     pub fn look_when_settled(&mut self, before: &Health) -> (Health, Settling) {
         self.phase = Phase::After;
         let settled_by = self.ends() - LAST_LOOK;
         let begun = Instant::now();
         let mut settling = Settling::default();
         for _ in 0..SETTLES {
-            let wait = Wait::until(self.patience, settled_by, self.hurry);
+            let wait = Wait::until(self.answer_timeout, settled_by, self.stop);
             while !wait.is_over() {
                 let (said, remains) = self.what_remains(before);
                 settling.took = begun.elapsed();
@@ -346,13 +343,13 @@ impl<'a> Oracle<'a> {
         (self.look_and_say(said), settling)
     }
 
-    /// What it says, and what there is to wait for. An audit may be unclean while connections
-    /// are on their way out.
-    fn what_remains(&mut self, before: &Health) -> (Said, Vec<String>) {
-        let said = self.asker.all(self.ends());
+    /// The RPC's answers, and what is left to wait for. An audit may fail while connections are
+    /// closing.
+    fn what_remains(&mut self, before: &Health) -> (RpcAnswers, Vec<String>) {
+        let said = self.rpc_probe.all(self.ends());
         let mut remains = Vec::new();
-        if matches!(said.answered, Some(Err(Unsaid::Later(_)))) {
-            remains.push("its RPC asks to come later".to_owned());
+        if matches!(said.answered, Some(Err(NoAnswer::Later(_)))) {
+            remains.push("its RPC is overloaded".to_owned());
         }
         if let (Some(is), Some(was)) = (said.peers, before.peers)
             && is > was
@@ -372,17 +369,17 @@ impl<'a> Oracle<'a> {
         (said, remains)
     }
 
-    /// Tries to come in until its patience ends. One who is told to go, by a close or a
-    /// reset, comes again, as honest peers do; how long it took in all counts.
-    fn come_in(&mut self) -> Result<(Duration, Visitor<'a>), VisitError> {
+    /// Tries to connect until the timeout. After a close or a reset it reconnects, as honest
+    /// peers do; the total time counts.
+    fn connect_honest_peer(&mut self) -> Result<(Duration, HonestPeer<'a>), HonestPeerError> {
         let wait = self.wait();
         loop {
-            let nonce = self.dice.any();
-            match Visitor::dial(self.route, &self.dialect, nonce, wait) {
-                Ok(visitor) => {
+            let nonce = self.rng.any();
+            match HonestPeer::dial(self.route, &self.params, nonce, wait) {
+                Ok(honest_peer) => {
                     let took = wait.took();
                     thread::park_timeout(STAY);
-                    return Ok((took, visitor));
+                    return Ok((took, honest_peer));
                 }
                 Err(error) if self.is_hopeless(&wait) => return Err(error),
                 Err(_) => thread::park_timeout(RETRY),
@@ -390,40 +387,41 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// Asks what an honest peer asks. One who is sent away before it is answered comes again.
-    fn ask(&mut self, mut visitor: Visitor<'a>) -> Answers {
+    /// Sends the requests of an honest peer. If it is disconnected before the answers, it
+    /// reconnects.
+    fn ask(&mut self, mut honest_peer: HonestPeer<'a>) -> Answers {
         let wait = self.wait();
         let within = |silent: bool| match silent {
-            true => LITTLE_PATIENCE,
-            false => self.patience,
+            true => SHORT_TIMEOUT,
+            false => self.answer_timeout,
         };
         let pongs = within(matches!(self.last.pong, Some(Err(_))));
         let headers = within(matches!(self.last.headers, Some(Err(_))));
         loop {
             let waits = (wait.shorter(pongs), wait.shorter(headers));
-            let answers = answers::ask(&mut visitor, &self.dialect, &mut self.dice, waits);
+            let answers = answers::ask(&mut honest_peer, &self.params, &mut self.rng, waits);
             if !answers.were_cut_off() {
                 return answers;
             }
-            visitor = loop {
+            honest_peer = loop {
                 if self.is_hopeless(&wait) {
                     return answers;
                 }
                 thread::park_timeout(RETRY);
-                let nonce = self.dice.any();
-                if let Ok(visitor) = Visitor::dial(self.route, &self.dialect, nonce, wait) {
-                    break visitor;
+                let nonce = self.rng.any();
+                if let Ok(honest_peer) = HonestPeer::dial(self.route, &self.params, nonce, wait) {
+                    break honest_peer;
                 }
             };
         }
     }
 
-    /// Offers a block. `None`: the run is over before there is anything to be said of it.
+    /// Offers a block. `None`: the run is over before there is a result.
     fn follow(&mut self) -> Option<Block> {
         let offer = match self.phase {
             Phase::Before => Offer::Fresh,
-            // What connections spoil is what is on top of the chain as they know it: after the
-            // run one block shows whether they have.
+            // Connections tamper with blocks on top of the chain that they know: after the run
+            // one block shows whether they did harm.
             Phase::During | Phase::After => self.offers[self.looks % self.offers.len()],
         };
         let short = self.is_cut_short();
@@ -432,17 +430,16 @@ impl<'a> Oracle<'a> {
         (is_followed || !short).then_some(followed)
     }
 
-    /// Whoever is sent away before it is through comes again, and whoever is overtaken makes
-    /// another block. The time that making blocks takes, and that of those which came too late,
-    /// is none of the target's.
+    /// Reconnects after a disconnect, and makes another block after a faster miner's. The time
+    /// taken to make blocks, and that of blocks which came too late, is not the target's.
     fn follow_an(&mut self, offer: Offer) -> Block {
         let wait = self.wait();
-        let seed = self.dice.any();
+        let seed = self.rng.any();
         let announce = match self.by_hash && self.looks % 2 == 1 {
             true => Announce::Inv,
             false => Announce::Headers,
         };
-        // Why it was sent away is told, not that its last try had no time left.
+        // The disconnect is reported, not that the last try had no time left.
         let mut sent_away = None;
         let (mut grown, mut ours) = (0, Duration::ZERO);
         loop {
@@ -452,7 +449,7 @@ impl<'a> Oracle<'a> {
                 return Ok(Followed::After(Duration::ZERO));
             };
             let (route, what) = (self.route, (offer, announce));
-            let probed = follower.probe(route, &self.dialect, what, seed, wait);
+            let probed = follower.probe(route, &self.params, what, seed, wait);
             let overtaken = |blocks| Followed::Overtaken {
                 waited: wait.took(),
                 blocks,
@@ -467,7 +464,10 @@ impl<'a> Oracle<'a> {
                     };
                 }
                 Err(error) => {
-                    if matches!(error, VisitError::Closed(_) | VisitError::Foreign(_)) {
+                    if matches!(
+                        error,
+                        HonestPeerError::Closed(_) | HonestPeerError::Foreign(_)
+                    ) {
                         sent_away = Some(error);
                     }
                     thread::park_timeout(RETRY);
@@ -483,7 +483,7 @@ impl<'a> Oracle<'a> {
                         return Ok(overtaken(grown));
                     }
                 }
-                // Of the last of several there is something to be said if it had its time.
+                // The last of several blocks counts if it had its time.
                 Ok(Followed::Not { waited, .. }) if grown > 0 && self.is_short(waited) => {
                     return Ok(overtaken(grown));
                 }

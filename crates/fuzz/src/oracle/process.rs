@@ -1,4 +1,4 @@
-//! The target's process, when it runs on this machine and we may look at it.
+//! The target's process, if it runs on this machine and is accessible.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -7,18 +7,18 @@ use std::path::Path;
 /// `TCP_LISTEN` in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
-/// What a process uses.
+/// Resource usage of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// Resident memory, bytes.
     pub memory: u64,
-    /// The most of it that there ever was, bytes.
+    /// The peak of it, bytes.
     pub peak: u64,
     /// Open descriptors.
     pub descriptors: u64,
 }
 
-/// The process that listens on an address of this machine, if it can be told.
+/// The process that listens on an address of this machine, if known.
 #[must_use]
 pub fn listening_on(target: SocketAddr) -> Option<u32> {
     if !target.ip().to_canonical().is_loopback() {
@@ -31,7 +31,7 @@ pub fn listening_on(target: SocketAddr) -> Option<u32> {
     ids.into_iter().find(|id| has_descriptor(*id, &wanted))
 }
 
-/// What a process uses now; `None` when it is gone, or not ours to look at.
+/// The usage of a process now; `None` when it has exited, or is not accessible.
 #[must_use]
 pub fn usage(id: u32) -> Option<Usage> {
     let descriptors = fs::read_dir(format!("/proc/{id}/fd")).ok()?.count();
@@ -48,7 +48,7 @@ pub fn usage(id: u32) -> Option<Usage> {
     })
 }
 
-/// Whether there is a process of this number that is not merely waiting to be buried.
+/// Whether a process with this id runs; a zombie does not.
 #[must_use]
 pub fn is_alive(id: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
@@ -64,7 +64,7 @@ fn has_descriptor(id: u32, wanted: &str) -> bool {
     })
 }
 
-/// The inode of the listening socket that connections to `target` go to.
+/// The inode of the listening socket for `target`.
 fn inode_of(target: SocketAddr) -> Option<u64> {
     ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
@@ -77,7 +77,7 @@ fn inode_of(target: SocketAddr) -> Option<u64> {
         })
 }
 
-/// The inode, if this line is of a socket that listens where `target` says.
+/// The inode, if this line is of a socket that listens on `target`.
 fn listener(line: &str, target: SocketAddr) -> Option<u64> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (address, port) = fields.get(1)?.split_once(':')?;
@@ -87,7 +87,7 @@ fn listener(line: &str, target: SocketAddr) -> Option<u64> {
     fields.get(9).filter(|_| is_it)?.parse().ok()
 }
 
-/// An address as the kernel prints it: words of four bytes, each as a number of this machine.
+/// An address as the kernel prints it: words of four bytes, each in host byte order.
 fn address_of(text: &str) -> Option<IpAddr> {
     let word = |at: usize| {
         let word = u32::from_str_radix(text.get(at * 8..at * 8 + 8)?, 16).ok()?;

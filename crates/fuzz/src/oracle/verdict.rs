@@ -1,4 +1,4 @@
-//! What is to be said of the target. Pure: observations in, a verdict with its evidence out.
+//! The verdict on the target. Pure: observations in, a verdict with its evidence out.
 
 mod unjudged;
 
@@ -7,49 +7,49 @@ use std::time::Duration;
 
 use super::answers::{Answers, Served};
 use super::follow::Followed;
-use super::inside::Unsaid;
-use super::visitor::VisitError;
-use crate::engine::{Counts, Failure, Tally};
-use crate::scenario::{Door, Stage};
+use super::honest_peer::HonestPeerError;
+use super::introspection::NoAnswer;
+use crate::engine::{Counters, Failure, ScenarioCounts};
+use crate::scenario::{Interface, Stage};
 use unjudged::{
     of_an_early_end, of_those_that_did_not_end, of_what_is_not_served, of_what_was_not_followed,
 };
 
-/// How slow a handshake may be at any time.
+/// Longest handshake.
 const SLOW_HANDSHAKE: Duration = Duration::from_secs(1);
-/// How slow pings of an honest peer may be answered at any time, at the median.
+/// Longest ping time of an honest peer, at the median.
 const SLOW_PING: Duration = Duration::from_millis(500);
-/// How slow a new block may be followed at any time.
+/// Longest time to follow a new block.
 pub(super) const SLOW_BLOCK: Duration = Duration::from_secs(5);
 /// Descriptors that a target may have more than before, besides one in ten of what it had.
 const SPARE_DESCRIPTORS: u64 = 16;
-/// Memory that it may have more than before, besides a quarter of what it had, bytes:
-/// caches fill, allocators keep.
+/// Memory that it may have more than before, besides a quarter of what it had, bytes: for caches
+/// and the allocator.
 const SPARE_MEMORY: u64 = 64 << 20;
 
-/// Memory that it may hold at any time during a run more than before, besides a quarter of what
+/// Memory that it may have more than before at any time during a run, besides a quarter of what
 /// it had, bytes.
 const SPARE_PEAK: u64 = 256 << 20;
 
-/// Of so many connections one may fail for a reason of our own.
+/// One in so many connections may fail by our own fault.
 const MOST_OF_OURS: u64 = 20;
 
-/// In one word. Ordered: of two that apply, the later one is said.
+/// The verdict. Ordered: of several that apply, the greatest is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// It is as well as before.
+    /// It is as healthy as before.
     Ok,
-    /// Nothing was shown: hardly anything was played.
+    /// Nothing was tested: hardly any connection completed.
     Nothing,
-    /// It does all it should, and takes too long for it.
+    /// It works, but is too slow.
     Slow,
-    /// It holds far more memory while connections are there than it may for them.
+    /// It uses far more memory during the run than connections may cost.
     MemoryGrowth,
-    /// Something remains of connections that are gone: peers, descriptors or memory.
+    /// Something remains of closed connections: peers, descriptors or memory.
     GhostPeers,
-    /// It takes connections, and does not follow a new block.
+    /// It accepts connections, and does not follow a new block.
     StuckSync,
-    /// It takes connections, or lets them wait to be taken, and does not answer them.
+    /// It accepts connections, or queues them, and does not answer.
     Refuses,
     /// No connection can be made.
     Unreachable,
@@ -74,73 +74,73 @@ impl fmt::Display for Verdict {
 }
 
 impl Verdict {
-    /// Whether the target is not well.
+    /// Whether the target failed.
     #[must_use]
     pub fn is_trouble(self) -> bool {
         self > Self::Nothing
     }
 }
 
-/// How the target was at one moment.
+/// The state of the target at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// Since the start of the run.
     pub at: Duration,
-    /// How long a handshake took, waiting included.
-    pub handshake: Result<Duration, VisitError>,
-    /// What it answered an honest peer.
+    /// The time of a handshake, retries included.
+    pub handshake: Result<Duration, HonestPeerError>,
+    /// The answers to an honest peer.
     pub answers: Answers,
-    /// What became of a block; `None` where none can be made.
-    pub block: Option<Result<Followed, VisitError>>,
-    /// Whether its RPC answered; `None` where none was named.
-    pub rpc: Option<Result<(), Unsaid>>,
-    /// Peers by its own account, ours not counted; `None` without an RPC.
+    /// The result of a block; `None` where none can be made.
+    pub block: Option<Result<Followed, HonestPeerError>>,
+    /// Whether its RPC answered; `None` where none was given.
+    pub rpc: Option<Result<(), NoAnswer>>,
+    /// Its own count of peers, without ours; `None` without an RPC.
     pub peers: Option<u64>,
-    /// What its own audit says; `None` where it has none.
+    /// The result of its own audit; `None` where it has none.
     pub audit: Option<Result<(), String>>,
     /// Resident memory, bytes.
     pub memory: Option<u64>,
-    /// The most of it that there ever was, bytes.
+    /// The peak of it, bytes.
     pub peak: Option<u64>,
     /// Open descriptors.
     pub descriptors: Option<u64>,
-    /// Whether the process is there; `None` where that cannot be told.
+    /// Whether the process runs; `None` where that is unknown.
     pub alive: Option<bool>,
 }
 
-/// Everything that was seen.
+/// All observations of a run.
 #[derive(Clone, Debug)]
 pub struct Observations {
     /// Before the first connection.
     pub before: Health,
-    /// Now and then while connections came and went.
+    /// During the run.
     pub during: Vec<Health>,
-    /// When they had gone, and the target had had time to take note of it.
+    /// After the connections had ended and the target had settled.
     pub after: Health,
-    /// What became of the connections.
-    pub tally: Tally,
-    /// The target's process was found to be gone so long after the start of the run.
+    /// The counters of the connections.
+    pub counters: Counters,
+    /// The target's process was found to have exited so long after the start of the run.
     pub gone: Option<Duration>,
-    /// Whether the target had its time, after the last connection, to let go of what was
-    /// theirs, or needed none. Not if somebody ended the run before.
+    /// Whether the target had time after the last connection to release their resources, or
+    /// needed none. False if the run was stopped before.
     pub let_settle: bool,
 }
 
-/// One thing that was seen, and what it stands for.
+/// One observation that counts, and its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// What it would be called on its own.
+    /// The verdict by itself.
     pub verdict: Verdict,
     /// What was seen, in one line.
     pub text: String,
 }
 
-/// A verdict and what it rests on, the gravest first.
+/// A verdict and its evidence, the gravest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// The gravest of the evidence.
     pub verdict: Verdict,
-    /// Empty if all was well and all was looked at.
+    /// Empty if the target is healthy and everything was judged.
     pub evidence: Vec<Evidence>,
 }
 
@@ -152,8 +152,8 @@ pub fn judge(seen: &Observations) -> Judgement {
     of_a_ping(&seen.before, "before the run", &mut say);
     of_what_is_not_served(&seen.before, &mut say);
     of_what_was_not_followed(seen, &mut say);
-    // Before one was followed, a block that is not says nothing about the run: blocks of ours
-    // are not valid there, or the target is in its initial sync.
+    // If no block was followed before the run, one that is not followed later proves nothing: our
+    // blocks are not valid there, or the target is in its initial sync.
     let mut follows = is_followed(&seen.before);
     for (health, when) in seen
         .during
@@ -178,10 +178,10 @@ pub fn judge(seen: &Observations) -> Judgement {
     of_an_early_end(seen, &mut say);
     of_the_peak(&seen.before, &seen.after, &mut say);
     of_nothing_done(seen, &mut say);
-    of_the_connections(&seen.tally, &mut say);
-    of_those_that_did_not_end(&seen.tally, &mut say);
-    of_ourselves(&seen.tally.total(), &mut say);
-    // The gravest first; of equal weight in the order in which they were seen.
+    of_the_connections(&seen.counters, &mut say);
+    of_those_that_did_not_end(&seen.counters, &mut say);
+    of_ourselves(&seen.counters.total(), &mut say);
+    // The gravest first; of equal ones in the order in which they were seen.
     evidence.sort_by_key(|one| std::cmp::Reverse(one.verdict));
     evidence.dedup();
     Judgement {
@@ -199,20 +199,20 @@ fn of_a_visit(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)
         Ok(_) => {}
         Err(error) => {
             let verdict = match error {
-                VisitError::Refused | VisitError::NoConnection(_) | VisitError::Io(_) => {
-                    Verdict::Unreachable
-                }
-                VisitError::Silent(_) | VisitError::Closed(_) | VisitError::Foreign(_) => {
-                    Verdict::Refuses
-                }
-                VisitError::Ended => return,
+                HonestPeerError::Refused
+                | HonestPeerError::NoConnection(_)
+                | HonestPeerError::Io(_) => Verdict::Unreachable,
+                HonestPeerError::Silent(_)
+                | HonestPeerError::Closed(_)
+                | HonestPeerError::Foreign(_) => Verdict::Refuses,
+                HonestPeerError::Ended => return,
             };
             say(verdict, format!("an honest peer {when}: {error}"));
         }
     }
 }
 
-/// To shake hands is not enough: a peer that gets no pong takes the target for gone.
+/// A handshake is not enough: a peer that gets no pong disconnects.
 fn of_a_ping(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
     match &health.answers.pong {
         None => {}
@@ -224,23 +224,23 @@ fn of_a_ping(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String))
             );
             say(Verdict::Slow, text);
         }
-        Some(Err(VisitError::Ended)) => {}
+        Some(Err(HonestPeerError::Ended)) => {}
         Some(Err(error)) => {
             let text = format!(
-                "an honest peer {when} shook hands, and its ping was not answered: {error}"
+                "an honest peer {when} completed the handshake, but its ping was not answered: {error}"
             );
             say(Verdict::Refuses, text);
         }
     }
 }
 
-/// One that served headers before the run serves them afterwards.
+/// A target that served headers before the run must serve them afterwards.
 fn of_headers(before: &Health, health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
     let Some(Ok(was)) = &before.answers.headers else {
         return;
     };
     match &health.answers.headers {
-        Some(Err(VisitError::Ended)) => {}
+        Some(Err(HonestPeerError::Ended)) => {}
         Some(Err(error)) => {
             let text = format!("getheaders of an honest peer {when} was not answered: {error}");
             say(Verdict::Refuses, text);
@@ -256,7 +256,7 @@ fn of_headers(before: &Health, health: &Health, when: &str, say: &mut impl FnMut
     }
 }
 
-/// Nobody is well of whom nothing was seen.
+/// A target of which nothing was seen is not healthy.
 fn of_nothing_done(seen: &Observations, say: &mut impl FnMut(Verdict, String)) {
     let looks = [&seen.before, &seen.after];
     let looks = looks.into_iter().chain(&seen.during);
@@ -267,34 +267,34 @@ fn of_nothing_done(seen: &Observations, say: &mut impl FnMut(Verdict, String)) {
     };
     let comes_in = seen.after.handshake.is_ok();
     if comes_in && !looks.into_iter().any(does) {
-        let text = "it was seen to shake hands and to do nothing else".to_owned();
+        let text = "it completed handshakes and did nothing else".to_owned();
         say(Verdict::Nothing, text);
     }
 }
 
-/// One that answered calls before the run, and does not answer them any more, is as little
-/// well as one that does not answer peers. Where it is gone altogether, an honest peer says so.
+/// A target whose RPC answered before the run, and does not any more, fails like one that does
+/// not answer peers. If it has exited, an honest peer shows that.
 fn of_the_rpc(before: &Health, health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
-    if let (Some(Ok(())), Some(Err(Unsaid::Not(why)))) = (&before.rpc, &health.rpc) {
+    if let (Some(Ok(())), Some(Err(NoAnswer::Not(why)))) = (&before.rpc, &health.rpc) {
         say(Verdict::Refuses, format!("its RPC {when}: {why}"));
     }
 }
 
-/// Overload is a reason to be asked later only while there is load.
+/// An RPC may refuse calls as overloaded only while there is load.
 fn of_a_last_word(after: &Health, say: &mut impl FnMut(Verdict, String)) {
-    if let Some(Err(Unsaid::Later(why))) = &after.rpc {
-        let text = format!("its RPC after the run, with all of ours gone: {why}");
+    if let Some(Err(NoAnswer::Later(why))) = &after.rpc {
+        let text = format!("its RPC after the run, without calls of ours: {why}");
         say(Verdict::Refuses, text);
     }
 }
 
-/// The process is gone: when, and after how many connections.
+/// The process has exited: when, and after how many connections.
 fn of_its_end(seen: &Observations, say: &mut impl FnMut(Verdict, String)) {
     if let Some(at) = seen.gone {
         let text = format!(
             "its process was gone at {}, after {} connections",
             seconds(at),
-            seen.tally.total().begun
+            seen.counters.total().begun
         );
         return say(Verdict::Crashed, text);
     }
@@ -312,7 +312,7 @@ fn how_it_was_not_followed(followed: &Followed) -> String {
         Followed::Not { waited, fetched } => {
             let how = match fetched {
                 true => "was fetched and not connected",
-                false => "was not even asked for",
+                false => "was not even requested",
             };
             format!("{how} within {}", seconds(*waited))
         }
@@ -332,12 +332,12 @@ fn is_followed(health: &Health) -> bool {
 
 fn of_a_block(health: &Health, when: &str, say: &mut impl FnMut(Verdict, String)) {
     match &health.block {
-        // Of a chain that grows by itself faster, and of a run that was ended, nothing is said.
-        None | Some(Err(VisitError::Ended)) => {}
+        // A chain that grows faster by itself, or a run that was stopped, is no evidence.
+        None | Some(Err(HonestPeerError::Ended)) => {}
         Some(Ok(Followed::Overtaken { .. } | Followed::Unmade { .. })) => {}
         Some(Err(error)) => {
             let verdict = match error {
-                VisitError::Silent(_) => Verdict::StuckSync,
+                HonestPeerError::Silent(_) => Verdict::StuckSync,
                 _ => Verdict::Refuses,
             };
             say(
@@ -361,11 +361,11 @@ fn of_what_remains(before: &Health, after: &Health, say: &mut impl FnMut(Verdict
     if let (Some(was), Some(is)) = (before.peers, after.peers)
         && is > was
     {
-        let text = format!("it counts {is} peers, {was} before, and all of ours are gone");
+        let text = format!("it counts {is} peers, {was} before, after all of ours disconnected");
         say(Verdict::GhostPeers, text);
     }
     if before.audit.is_some() && after.audit.is_none() && after.rpc == Some(Ok(())) {
-        let text = "it does not tell its audit any more".to_owned();
+        let text = "it no longer answers audit".to_owned();
         say(Verdict::GhostPeers, text);
     }
     if let Some(Err(broken)) = &after.audit {
@@ -385,8 +385,8 @@ fn of_what_remains(before: &Health, after: &Health, say: &mut impl FnMut(Verdict
     }
 }
 
-/// What it held at its most, if that was during the run: what each of many connections may
-/// cost is bounded over all of them.
+/// Its peak memory, if that was during the run: the cost of connections must be bounded over all
+/// of them.
 fn of_the_peak(before: &Health, after: &Health, say: &mut impl FnMut(Verdict, String)) {
     let (Some(was), Some(peak_before), Some(peak)) = (before.memory, before.peak, after.peak)
     else {
@@ -402,21 +402,20 @@ fn of_the_peak(before: &Health, after: &Health, say: &mut impl FnMut(Verdict, St
     }
 }
 
-/// A connection that was made, and on which nothing ever came, is a refusal that nobody was
-/// told of.
-fn of_the_connections(tally: &Tally, say: &mut impl FnMut(Verdict, String)) {
-    for (scenario, counts) in &tally.scenarios {
+/// A connection that was accepted, and on which nothing was ever received, counts as a refusal.
+fn of_the_connections(counters: &Counters, say: &mut impl FnMut(Verdict, String)) {
+    for (scenario, counts) in &counters.scenarios {
         for (failure, count) in &counts.failures {
             let verdict = match failure {
-                // Our own trouble says nothing, and it is no failure to ask for less.
+                // Our own faults, and 503 with `Retry-After`, do not count.
                 failure if !failure.is_of_the_target() => continue,
-                // A call has one end: its answer.
-                _ if scenario.door() == Door::Rpc => Verdict::Refuses,
+                // A call must end with its answer.
+                _ if scenario.interface() == Interface::Rpc => Verdict::Refuses,
                 Failure::Unanswered(Stage::Connecting | Stage::Handshake | Stage::Ready) => {
                     Verdict::Refuses
                 }
                 Failure::Unanswered(Stage::Closing) => Verdict::GhostPeers,
-                // Whoever is told to go knows where they are.
+                // A refused connection is no failure of a peer.
                 Failure::Refused
                 | Failure::Reset(_)
                 | Failure::Closed(_)
@@ -433,12 +432,12 @@ fn of_the_connections(tally: &Tally, say: &mut impl FnMut(Verdict, String)) {
     }
 }
 
-/// A run that hardly took place is no reason to call anybody well.
-fn of_ourselves(total: &Counts, say: &mut impl FnMut(Verdict, String)) {
-    let Counts { begun, ended, .. } = total;
+/// A run with hardly any completed connection does not show that the target is healthy.
+fn of_ourselves(total: &ScenarioCounts, say: &mut impl FnMut(Verdict, String)) {
+    let ScenarioCounts { begun, ended, .. } = total;
     if *ended == 0 {
         let text = format!(
-            "none of {begun} connections came to its end; give them more time, by --duration or \
+            "none of {begun} connections completed; give them more time, by --duration or \
              by --cycles alone"
         );
         return say(Verdict::Nothing, text);
@@ -452,7 +451,7 @@ fn of_ourselves(total: &Counts, say: &mut impl FnMut(Verdict, String)) {
         let kinds: Vec<String> = ours.map(|(failure, _)| failure.to_string()).collect();
         let text = format!(
             "{count} of {begun} connections were never made: {}; lower --concurrency or --rate, \
-             or come from more addresses with --source-range",
+             or use more source addresses with --source-range",
             kinds.join(", ")
         );
         say(Verdict::Nothing, text);
@@ -463,8 +462,8 @@ fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
-/// Whether so many open descriptors, after so many before, are more than a node opens for
-/// itself meanwhile: a file of its database, a log.
+/// Whether so many open descriptors, after so many before, are more than a node opens by itself
+/// meanwhile: a database file, a log.
 pub(super) fn are_left_open(is: u64, was: u64) -> bool {
     is > was + was / 10 + SPARE_DESCRIPTORS
 }

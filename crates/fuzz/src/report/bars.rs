@@ -1,4 +1,4 @@
-//! How values are distributed, as SVG: one bar for each doubling.
+//! Histograms as SVG: one bar per bucket, whose bounds double.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use super::milliseconds;
 /// Of a plot, in pixels.
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 160.0;
-/// Room for the numbers at the axes.
+/// Margins for the axis labels.
 const LEFT: f64 = 64.0;
 const BOTTOM: f64 = 20.0;
 const TOP: f64 = 8.0;
 
-/// Bars of these counts, each of the times up to its own; empty when there is nothing to show.
-/// Beside most there are few that are long: both axes are logarithmic.
+/// Bars of these counts, each up to its time; empty when there is nothing to show. Both axes are
+/// logarithmic, since few values are long.
 #[expect(clippy::cast_precision_loss, reason = "drawn in pixels")]
 pub(super) fn bars(title: &str, buckets: &[(Duration, u64)]) -> String {
     let most = buckets.iter().map(|(_, count)| *count).max().unwrap_or(0);
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_count_has_a_bar_and_the_highest_fills_the_picture() {
+    fn every_count_has_a_bar_and_the_highest_has_full_height() {
         let bucket = |ms, count| (Duration::from_millis(ms), count);
         let svg = bars("t", &[bucket(1, 1_000), bucket(2, 0), bucket(4, 1)]);
         let heights = svg.split("<rect").skip(1).map(|bar| {

@@ -1,11 +1,11 @@
-//! The report for people: one page that loads nothing.
+//! The report as one HTML page that loads nothing.
 
 use std::fmt::Write as _;
 
 use super::bars::bars;
 use super::plot::{Line, plot};
 use super::{Report, TOOL, milliseconds, utc};
-use crate::engine::{Counts, Tally};
+use crate::engine::{Counters, ScenarioCounts};
 use crate::oracle::{Followed, Health, Verdict};
 
 const STYLE: &str = "\
@@ -26,7 +26,7 @@ pub(super) fn page(report: &Report<'_>) -> String {
     );
     head(&mut page, report);
     evidence(&mut page, report);
-    scenarios(&mut page, &report.outcome.seen.tally);
+    scenarios(&mut page, &report.outcome.seen.counters);
     plots(&mut page, report);
     looks(&mut page, report);
     page.push_str("</html>\n");
@@ -35,7 +35,7 @@ pub(super) fn page(report: &Report<'_>) -> String {
 
 fn head(page: &mut String, report: &Report<'_>) {
     let outcome = report.outcome;
-    let tally = &outcome.seen.tally;
+    let counters = &outcome.seen.counters;
     let class = match outcome.judgement.verdict {
         Verdict::Ok => "good",
         _ => "bad",
@@ -46,27 +46,27 @@ fn head(page: &mut String, report: &Report<'_>) {
          <p>{agent}, protocol version {version}, on {network}. {ended} connections{unfinished} in {seconds:.1} s \
          ({rate:.0} a second, {concurrency} at a time), scenarios: {scenarios}.{interrupted}</p>\n\
          <p>Begun {at}, by {TOOL}.{waits}</p>\n\
-         <p>To do the same again: <code>{command}</code></p>\n",
+         <p>To repeat: <code>{command}</code></p>\n",
         at = utc(outcome.at),
         waits = report.waits().iter().fold(String::new(), |all, wait| {
             format!("{all} Waited {}.", escaped(wait))
         }),
         target = report.target,
         verdict = outcome.judgement.verdict,
-        agent = escaped(&outcome.introduction.user_agent),
-        version = outcome.introduction.version,
+        agent = escaped(&outcome.version_info.user_agent),
+        version = outcome.version_info.version,
         network = escaped(report.network),
-        ended = tally.total().ended,
-        unfinished = match tally.total().unfinished() {
+        ended = counters.total().ended,
+        unfinished = match counters.total().unfinished() {
             0 => String::new(),
-            unfinished => format!(", and {unfinished} that had not ended when the run did,"),
+            unfinished => format!(", and {unfinished} that had not ended when the run ended,"),
         },
-        seconds = tally.elapsed.as_secs_f64(),
-        rate = tally.rate(),
+        seconds = counters.elapsed.as_secs_f64(),
+        rate = counters.rate(),
         concurrency = report.concurrency,
         scenarios = escaped(&report.scenarios),
         interrupted = match outcome.interrupted {
-            true => " It was ended before its time.",
+            true => " It was stopped early.",
             false => "",
         },
         command = escaped(&report.command),
@@ -78,8 +78,8 @@ fn evidence(page: &mut String, report: &Report<'_>) {
     page.push_str("<h2>Evidence</h2>\n");
     if evidence.is_empty() {
         page.push_str(
-            "<p>Before, during and after the run the target took honest peers, and nothing of \
-             the connections that went remained.</p>\n",
+            "<p>Before, during and after the run the target accepted honest peers, and nothing \
+             remained of closed connections.</p>\n",
         );
         return;
     }
@@ -95,12 +95,12 @@ fn evidence(page: &mut String, report: &Report<'_>) {
     page.push_str("</ul>\n");
 }
 
-fn scenarios(page: &mut String, tally: &Tally) {
+fn scenarios(page: &mut String, counters: &Counters) {
     page.push_str(
         "<h2>Connections</h2>\n<table><tr><th>scenario</th><th>begun</th><th>ended</th>\
          <th>unfinished</th><th>by the target</th><th>failed</th></tr>\n",
     );
-    let mut row = |name: &str, counts: &Counts| {
+    let mut row = |name: &str, counts: &ScenarioCounts| {
         let failures: u64 = counts.failures.values().sum();
         let _ = writeln!(
             page,
@@ -111,10 +111,10 @@ fn scenarios(page: &mut String, tally: &Tally) {
             counts.ended_by_target
         );
     };
-    for (scenario, counts) in &tally.scenarios {
+    for (scenario, counts) in &counters.scenarios {
         row(scenario.name(), counts);
     }
-    let total = tally.total();
+    let total = counters.total();
     row("all", &total);
     page.push_str("</table>\n");
     if !total.failures.is_empty() {
@@ -129,21 +129,21 @@ fn scenarios(page: &mut String, tally: &Tally) {
     for share in shares {
         let _ = write!(page, "<th>{share} %</th>");
     }
-    let _ = write!(page, "</tr><tr><td>{}</td>", tally.handshakes());
+    let _ = write!(page, "</tr><tr><td>{}</td>", counters.handshakes());
     for share in shares {
-        let time = milliseconds(tally.handshake_percentile(share));
+        let time = milliseconds(counters.handshake_percentile(share));
         let _ = write!(page, "<td>{time:.1} ms</td>");
     }
     page.push_str("</tr></table>\n");
     let title = "Handshakes by how long they took, up to ms; both axes logarithmic";
-    page.push_str(&bars(title, &tally.handshake_buckets()));
+    page.push_str(&bars(title, &counters.handshake_buckets()));
 }
 
 fn plots(page: &mut String, report: &Report<'_>) {
-    let tally = &report.outcome.seen.tally;
+    let counters = &report.outcome.seen.counters;
     let zero = report.outcome.connections_from.as_secs_f64();
     let by_second = |value: fn(&crate::engine::Second) -> u32| {
-        let seconds = tally.seconds.iter().enumerate();
+        let seconds = counters.seconds.iter().enumerate();
         #[expect(
             clippy::cast_precision_loss,
             reason = "seconds of a run are far below 2^52"
@@ -252,7 +252,7 @@ fn looks(page: &mut String, report: &Report<'_>) {
 }
 
 /// # Security
-/// The target's words, its user agent among them, are text on this page and nothing else.
+/// Strings of the target, its user agent among them, are escaped.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,32 +1,32 @@
-//! The report for programs.
+//! The report as JSON.
 
 use serde_json::{Value, json};
 
 use super::{Report, TOOL, milliseconds, utc};
-use crate::engine::Counts;
-use crate::oracle::{Followed, Health, VisitError};
+use crate::engine::ScenarioCounts;
+use crate::oracle::{Followed, Health, HonestPeerError};
 use crate::plan::MAX_SEED;
 
-/// Of the document's form. It grows when a member changes its meaning or goes.
+/// The format version. It grows when a member changes its meaning or is removed.
 const FORMAT: u32 = 1;
 
 pub(super) fn document(report: &Report<'_>) -> Value {
     let outcome = report.outcome;
-    let tally = &outcome.seen.tally;
-    let introduction = &outcome.introduction;
+    let counters = &outcome.seen.counters;
+    let version_info = &outcome.version_info;
     let evidence: Vec<Value> = outcome
         .judgement
         .evidence
         .iter()
         .map(|one| json!({ "verdict": one.verdict.to_string(), "text": one.text }))
         .collect();
-    let scenarios: serde_json::Map<String, Value> = tally
+    let scenarios: serde_json::Map<String, Value> = counters
         .scenarios
         .iter()
         .map(|(scenario, counts)| (scenario.to_string(), of_counts(counts)))
         .collect();
-    let percentile = |percent| milliseconds(tally.handshake_percentile(percent));
-    let seconds: Vec<Value> = tally
+    let percentile = |percent| milliseconds(counters.handshake_percentile(percent));
+    let seconds: Vec<Value> = counters
         .seconds
         .iter()
         .map(|second| {
@@ -37,7 +37,7 @@ pub(super) fn document(report: &Report<'_>) -> Value {
             })
         })
         .collect();
-    let buckets: Vec<Value> = tally
+    let buckets: Vec<Value> = counters
         .handshake_buckets()
         .into_iter()
         .map(|(to, count)| json!({ "to": milliseconds(to), "count": count }))
@@ -51,22 +51,22 @@ pub(super) fn document(report: &Report<'_>) -> Value {
         "target": {
             "address": report.target.to_string(),
             "network": report.network,
-            "user_agent": introduction.user_agent,
-            "protocol_version": introduction.version,
-            "claimed_height": introduction.height,
+            "user_agent": version_info.user_agent,
+            "protocol_version": version_info.version,
+            "claimed_height": version_info.height,
         },
         "run": {
             "command": report.command,
             "scenarios": report.scenarios,
             "seed": seed(report.seed),
             "concurrency": report.concurrency,
-            "seconds": tally.elapsed.as_secs_f64(),
+            "seconds": counters.elapsed.as_secs_f64(),
             "connections_from": outcome.connections_from.as_secs_f64(),
-            "cycles_per_second": tally.rate(),
+            "cycles_per_second": counters.rate(),
         },
         "waits": {
-            "connections_seconds": tally.waited().as_secs_f64(),
-            "connections": tally
+            "connections_seconds": counters.waited().as_secs_f64(),
+            "connections": counters
                 .waited_for
                 .iter()
                 .map(|(scenario, count)| (scenario.to_string(), (*count).into()))
@@ -74,9 +74,9 @@ pub(super) fn document(report: &Report<'_>) -> Value {
             "settling_seconds": outcome.settling.took.as_secs_f64(),
             "settling": outcome.settling.waited_for,
         },
-        "total": of_counts(&tally.total()),
+        "total": of_counts(&counters.total()),
         "handshake_ms": {
-            "count": tally.handshakes(),
+            "count": counters.handshakes(),
             "p50": percentile(50.0),
             "p90": percentile(90.0),
             "p99": percentile(99.0),
@@ -89,8 +89,8 @@ pub(super) fn document(report: &Report<'_>) -> Value {
     })
 }
 
-/// A number, as all that are given now; a trace of an older version may have a greater one
-/// than programs read exactly, which is a text.
+/// A number; a seed from an older trace may exceed what programs read exactly, and is a text
+/// then.
 fn seed(seed: u64) -> Value {
     match seed <= MAX_SEED {
         true => seed.into(),
@@ -98,7 +98,7 @@ fn seed(seed: u64) -> Value {
     }
 }
 
-fn of_counts(counts: &Counts) -> Value {
+fn of_counts(counts: &ScenarioCounts) -> Value {
     let failures: serde_json::Map<String, Value> = counts
         .failures
         .iter()
@@ -129,7 +129,7 @@ fn of_health(health: &Health) -> Value {
     };
     let ping = health.answers.pong.as_ref();
     let headers = health.answers.headers.as_ref();
-    let error = |error: &VisitError| error.to_string();
+    let error = |error: &HonestPeerError| error.to_string();
     json!({
         "seconds": health.at.as_secs_f64(),
         "handshake_ms": handshake.ok().map(|took| milliseconds(*took)),

@@ -1,5 +1,4 @@
-//! What is left of a run for people and programs: a page and a JSON document, both of the
-//! same facts.
+//! The report of a run: an HTML page and a JSON document with the same facts.
 
 mod bars;
 mod html;
@@ -14,27 +13,27 @@ use crate::oracle::Health;
 use crate::run::Outcome;
 use crate::scenario::Scenario;
 
-/// What a report says besides the outcome.
+/// The facts of a report besides the outcome.
 #[derive(Clone, Debug)]
 pub struct Report<'a> {
-    /// What came of the run.
+    /// The result of the run.
     pub outcome: &'a Outcome,
-    /// Whom it was run against.
+    /// The target.
     pub target: SocketAddr,
     /// The name of its network.
     pub network: &'a str,
-    /// What was played, by the names that the user gave.
+    /// The scenarios, as the user named them.
     pub scenarios: String,
-    /// What everything random came from.
+    /// The random seed.
     pub seed: u64,
     /// Connections at a time.
     pub concurrency: usize,
-    /// The command that does the same again.
+    /// The command that repeats the run.
     pub command: String,
 }
 
 impl Report<'_> {
-    /// As JSON, for programs. Its members only ever become more.
+    /// As JSON. Members are only ever added.
     #[must_use]
     pub fn json(&self) -> String {
         let mut text = serde_json::to_string_pretty(&json::document(self))
@@ -52,14 +51,14 @@ impl Report<'_> {
     /// What was waited for at the end, for how long and why, one line each: a second or more.
     #[must_use]
     pub fn waits(&self) -> Vec<String> {
-        let (tally, settling) = (&self.outcome.seen.tally, &self.outcome.settling);
+        let (counters, settling) = (&self.outcome.seen.counters, &self.outcome.settling);
         let mut waits = Vec::new();
-        if tally.waited() >= TOLD {
-            let connections = in_words(&tally.waited_for);
-            let time = tally.waited().as_secs_f64();
+        if counters.waited() >= MIN_REPORTED_WAIT {
+            let connections = in_words(&counters.waited_for);
+            let time = counters.waited().as_secs_f64();
             waits.push(format!("{time:.1} s for connections to end: {connections}"));
         }
-        if settling.took >= TOLD && !settling.waited_for.is_empty() {
+        if settling.took >= MIN_REPORTED_WAIT && !settling.waited_for.is_empty() {
             let time = settling.took.as_secs_f64();
             let why = settling.waited_for.join(", ");
             waits.push(format!("{time:.1} s for the target to settle: {why}"));
@@ -76,11 +75,11 @@ impl Report<'_> {
     }
 }
 
-/// Waits that are told.
-const TOLD: Duration = Duration::from_secs(1);
+/// Shortest wait that is reported.
+const MIN_REPORTED_WAIT: Duration = Duration::from_secs(1);
 
 /// Scenarios that are named where connections are counted in words.
-const NAMED: usize = 5;
+const MAX_LISTED: usize = 5;
 
 /// So many connections of each scenario: first those that take long for a reason of their own,
 /// then the most; of more than a few kinds the rest together.
@@ -95,8 +94,8 @@ pub fn in_words(connections: &BTreeMap<Scenario, u64>) -> String {
         let is_ordinary = reason(*scenario).is_empty();
         (is_ordinary, std::cmp::Reverse(*count))
     });
-    let rest: u64 = each.iter().skip(NAMED).map(|(_, count)| count).sum();
-    let named = each.iter().take(NAMED);
+    let rest: u64 = each.iter().skip(MAX_LISTED).map(|(_, count)| count).sum();
+    let named = each.iter().take(MAX_LISTED);
     let mut words: Vec<String> = named
         .map(|(scenario, count)| format!("{count} {scenario}{}", reason(*scenario)))
         .collect();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// Of a plot, in pixels.
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 160.0;
-/// Room for the numbers at the axes.
+/// Margins for the axis labels.
 const LEFT: f64 = 64.0;
 const BOTTOM: f64 = 20.0;
 const TOP: f64 = 8.0;
@@ -13,7 +13,7 @@ const TOP: f64 = 8.0;
 /// One line of a plot.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
-    /// What it shows.
+    /// Its label.
     pub(super) label: &'static str,
     /// Seconds and values, in order. Values are not negative.
     pub(super) points: Vec<(f64, f64)>,
@@ -74,7 +74,7 @@ fn polyline(line: &Line, x: &impl Fn(f64) -> f64, y: &impl Fn(f64) -> f64) -> St
         line.colour,
         points.trim_end()
     );
-    // A line through one point is none.
+    // A line needs two points.
     if let [(seconds, value)] = line.points.as_slice() {
         let _ = write!(
             svg,
@@ -102,7 +102,7 @@ fn legend(svg: &mut String, lines: &[Line]) {
     svg.push_str("</p>");
 }
 
-/// The next of 1, 2, 5, 10, 20, 50, … from which the axis is read easily.
+/// The next of 1, 2, 5, 10, 20, 50, …, as an axis limit.
 fn round_up(value: f64) -> f64 {
     let mut step = 1.0;
     loop {
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_axis_ends_at_a_number_that_is_read_easily() {
+    fn the_axis_ends_at_a_round_number() {
         for (value, end) in [
             (0.0, 1.0),
             (1.0, 1.0),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greatest_value_is_within_the_picture_and_nothing_is_drawn_of_nothing() {
+    fn the_greatest_value_is_within_the_plot_and_an_empty_plot_is_empty() {
         let line = |points| Line {
             label: "a",
             points,

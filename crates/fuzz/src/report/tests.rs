@@ -1,10 +1,10 @@
 use serde_json::Value;
 
 use super::*;
-use crate::engine::Tally;
+use crate::engine::Counters;
 use crate::oracle::{
-    Answers, Evidence, Followed, Introduction, Judgement, Observations, Served, Settling, Verdict,
-    VisitError,
+    Answers, Evidence, Followed, HonestPeerError, Judgement, Observations, Served, Settling,
+    Verdict, VersionInfo,
 };
 use crate::plan::{MAX_SEED, Plan};
 
@@ -32,9 +32,9 @@ fn health(at: u64) -> Health {
 
 fn outcome() -> Outcome {
     let mut after = health(9);
-    after.handshake = Err(VisitError::Silent(Duration::from_secs(30)));
+    after.handshake = Err(HonestPeerError::Silent(Duration::from_secs(30)));
     Outcome {
-        introduction: Introduction {
+        version_info: VersionInfo {
             user_agent: "/<script>alert('x')</script>:1.0/".into(),
             version: 70_016,
             height: 7,
@@ -43,7 +43,7 @@ fn outcome() -> Outcome {
             before: health(0),
             during: vec![health(5)],
             after,
-            tally: Tally::default(),
+            counters: Counters::default(),
             gone: None,
             let_settle: true,
         },
@@ -51,7 +51,7 @@ fn outcome() -> Outcome {
             verdict: Verdict::Refuses,
             evidence: vec![Evidence {
                 verdict: Verdict::Refuses,
-                text: "an honest peer after the run: nothing & nobody".into(),
+                text: "an honest peer after the run: this & that".into(),
             }],
         },
         at: 1_709_210_096,
@@ -75,7 +75,7 @@ fn report(outcome: &Outcome) -> Report<'_> {
 }
 
 #[test]
-fn the_document_says_everything_that_was_seen() {
+fn the_document_has_everything_that_was_seen() {
     let outcome = outcome();
     let document: Value = serde_json::from_str(&report(&outcome).json()).expect("JSON");
     assert_eq!(document["verdict"], "refuses");
@@ -119,12 +119,12 @@ fn a_seed_is_a_number_that_all_programs_read_alike_or_a_text() {
 }
 
 #[test]
-fn what_was_waited_for_at_the_end_is_told_with_its_time_and_its_reason() {
+fn waits_at_the_end_are_reported_with_time_and_reason() {
     let mut outcome = outcome();
-    let tally = &mut outcome.seen.tally;
-    tally.elapsed = Duration::from_secs(70);
-    tally.waits_from = Some(Duration::from_millis(11_500));
-    tally.waited_for = [(Scenario::Silent, 2), (Scenario::NegotiateTimeout, 7)].into();
+    let counters = &mut outcome.seen.counters;
+    counters.elapsed = Duration::from_secs(70);
+    counters.waits_from = Some(Duration::from_millis(11_500));
+    counters.waited_for = [(Scenario::Silent, 2), (Scenario::NegotiateTimeout, 7)].into();
     outcome.settling = Settling {
         took: Duration::from_secs(4),
         waited_for: vec!["it counts 3 peers, 0 before".into()],
@@ -149,14 +149,14 @@ fn what_was_waited_for_at_the_end_is_told_with_its_time_and_its_reason() {
         "{words}"
     );
 
-    // Nobody wants to read of a moment.
-    outcome.seen.tally.elapsed = Duration::from_secs(12);
+    // Short waits are not reported.
+    outcome.seen.counters.elapsed = Duration::from_secs(12);
     outcome.settling.took = Duration::from_millis(200);
     assert_eq!(report(&outcome).waits(), Vec::<String>::new());
 }
 
 #[test]
-fn the_page_says_the_verdict_first_loads_nothing_and_runs_nothing_of_the_targets() {
+fn the_page_shows_the_verdict_first_and_loads_or_runs_nothing() {
     let outcome = outcome();
     let page = report(&outcome).html();
     let verdict = page
@@ -166,27 +166,27 @@ fn the_page_says_the_verdict_first_loads_nothing_and_runs_nothing_of_the_targets
     for foreign in ["<script", "http://", "https://", "src=", "@import", "url("] {
         assert!(!page.contains(foreign), "{foreign}");
     }
-    assert!(page.contains("&lt;script&gt;") && page.contains("nothing &amp; nobody"));
+    assert!(page.contains("&lt;script&gt;") && page.contains("this &amp; that"));
     assert!(page.contains("Memory of the target") && page.contains("<polyline"));
     assert!(page.contains("--seed 7"));
     assert!(page.contains("Begun 2024-02-29T12:34:56Z, by handfast "));
 }
 
 #[test]
-fn connections_and_looks_are_drawn_from_one_zero_and_handshakes_by_their_length() {
+fn connections_and_checks_share_a_time_axis_and_handshakes_have_a_histogram() {
     let mut outcome = outcome();
-    let tally = &mut outcome.seen.tally;
+    let counters = &mut outcome.seen.counters;
     for _ in 0..8 {
         let short = Some(Duration::from_micros(700));
-        tally.shaken(Duration::ZERO, Scenario::Reset, short);
+        counters.handshake_done(Duration::ZERO, Scenario::Reset, short);
     }
     let at = Duration::from_secs(1);
-    tally.shaken(at, Scenario::Reset, Some(Duration::from_millis(90)));
+    counters.handshake_done(at, Scenario::Reset, Some(Duration::from_millis(90)));
     // Of one that is slow on purpose nothing is said.
     for slow in [Scenario::NegotiateTimeout, Scenario::SlowLoris] {
-        tally.shaken(at, slow, Some(Duration::from_secs(60)));
+        counters.handshake_done(at, slow, Some(Duration::from_secs(60)));
     }
-    let buckets = tally.handshake_buckets();
+    let buckets = counters.handshake_buckets();
     let counted: Vec<u64> = buckets.iter().map(|it| it.1).filter(|it| *it > 0).collect();
     assert_eq!(counted, [8, 1]);
     let page = report(&outcome).html();

@@ -1,34 +1,34 @@
-//! Scenarios that shake hands as an honest peer does, and then do one thing.
+//! Scenarios that complete the handshake as an honest peer does, and then do one thing.
 
 use std::fmt::Debug;
 
-use super::machine::{Event, Expect, Heard, Machine};
-use super::visit::{Reached, Visit};
-use crate::voice::Voice;
+use super::handshake::{Handshake, Reached};
+use super::machine::{Event, Expect, Machine, ReceivedFrame};
+use crate::writer::Writer;
 
-/// What a connection does once its handshake is complete. Until then it is an honest peer, to
-/// which the target owes an answer; from then on the target may answer, close, or do nothing.
+/// What a connection does once its handshake is complete. Until then it is an honest peer, which
+/// the target has to answer; from then on the target may answer, close, or do nothing.
 pub(super) trait Behaviour: Debug + Send {
-    /// Sends the `version`, with what it claims.
-    fn version(&mut self, voice: &mut Voice<'_>) {
-        voice.version();
+    /// Sends the `version`, with the height that it claims.
+    fn version(&mut self, writer: &mut Writer<'_>) {
+        writer.version();
     }
 
-    /// Whether the handshake is left out, by the seed: [`Self::ready`] then follows at once,
-    /// and nothing that the target sends is looked at.
-    fn skips_the_handshake(&mut self, _: &mut Voice<'_>) -> bool {
+    /// Whether the handshake is skipped, by the seed: [`Self::ready`] then follows at once, and
+    /// the target's messages are ignored.
+    fn skips_the_handshake(&mut self, _: &mut Writer<'_>) -> bool {
         false
     }
 
-    /// The handshake is complete. Asks for a time at which it is over.
-    fn ready(&mut self, voice: &mut Voice<'_>);
+    /// The handshake is complete. Sets a timer for its end.
+    fn ready(&mut self, writer: &mut Writer<'_>);
 
-    /// A frame came after the handshake. Pings are answered already.
-    fn heard(&mut self, _: Heard<'_>, _: &mut Voice<'_>) {}
+    /// A frame was received after the handshake. Pings are answered already.
+    fn received(&mut self, _: ReceivedFrame<'_>, _: &mut Writer<'_>) {}
 
-    /// The time that was asked for has come.
-    fn due(&mut self, voice: &mut Voice<'_>) {
-        voice.leave_somehow();
+    /// The timer fired.
+    fn due(&mut self, writer: &mut Writer<'_>) {
+        writer.leave_randomly();
     }
 }
 
@@ -36,10 +36,10 @@ pub(super) trait Behaviour: Debug + Send {
 #[derive(Debug)]
 pub(super) struct AfterHandshake<B> {
     behaviour: B,
-    visit: Visit,
-    /// The handshake was left out.
+    handshake: Handshake,
+    /// The handshake was skipped.
     skipped: bool,
-    /// The handshake is complete, or was left out.
+    /// The handshake is complete, or was skipped.
     ready: bool,
 }
 
@@ -47,42 +47,46 @@ impl<B: Behaviour> AfterHandshake<B> {
     pub(super) fn new(behaviour: B) -> Self {
         Self {
             behaviour,
-            visit: Visit::default(),
+            handshake: Handshake::default(),
             skipped: false,
             ready: false,
         }
     }
 
-    fn ready(&mut self, voice: &mut Voice<'_>) {
+    fn ready(&mut self, writer: &mut Writer<'_>) {
         self.ready = true;
-        self.behaviour.ready(voice);
+        self.behaviour.ready(writer);
     }
 }
 
 impl<B: Behaviour> Machine for AfterHandshake<B> {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
+    fn step(&mut self, event: Event<'_>, writer: &mut Writer<'_>) {
         match event {
             Event::Connected => {
-                self.skipped = self.behaviour.skips_the_handshake(voice);
+                self.skipped = self.behaviour.skips_the_handshake(writer);
                 match self.skipped {
-                    true => self.ready(voice),
-                    false => self.behaviour.version(voice),
+                    true => self.ready(writer),
+                    false => self.behaviour.version(writer),
                 }
             }
-            Event::Heard(heard) if !self.skipped => match self.visit.hear(heard, voice) {
-                Some(Reached::Ready) => self.ready(voice),
-                Some(Reached::Settled) | None if self.ready => self.behaviour.heard(heard, voice),
-                Some(Reached::Settled) | None => {}
-            },
-            Event::Due => self.behaviour.due(voice),
-            Event::Heard(_) | Event::Opened | Event::Raw(_) => {}
+            Event::Frame(received) if !self.skipped => {
+                match self.handshake.receive(received, writer) {
+                    Some(Reached::Ready) => self.ready(writer),
+                    Some(Reached::Settled) | None if self.ready => {
+                        self.behaviour.received(received, writer)
+                    }
+                    Some(Reached::Settled) | None => {}
+                }
+            }
+            Event::Due => self.behaviour.due(writer),
+            Event::Frame(_) | Event::Opened | Event::Raw(_) => {}
         }
     }
 
     fn expect(&self) -> Expect {
         match self.ready {
             true => Expect::Anything,
-            false => self.visit.expect(),
+            false => self.handshake.expect(),
         }
     }
 }

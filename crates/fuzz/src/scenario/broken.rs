@@ -1,73 +1,73 @@
-//! Those who break the wire format.
+//! Peers that violate the wire format.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use handfast_wire::limits::MAX_PAYLOAD_BYTES;
 use handfast_wire::{HEADER_BYTES, checksum};
 
+use super::handshake::{Handshake, Reached};
 use super::machine::{Event, Expect, Leave, Machine};
-use super::visit::{Reached, Visit};
-use crate::voice::{Dialect, Dice, Voice};
+use crate::writer::{ConnectionRng, PeerParams, Writer};
 
-/// Frame header fields that are wrong, in the order in which a receiver looks at them.
+/// Frame header fields that are wrong, in the order in which a receiver checks them.
 const WAYS: u64 = 6;
 
-/// How the format is broken.
+/// How the format is violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kin {
-    /// Magic, command, length or checksum are wrong, a frame is cut, or it is just noise.
+pub(super) enum BrokenKind {
+    /// Magic, command, length or checksum are wrong, a frame is cut, or it is random bytes.
     Garbage,
-    /// A length that no frame may have, and some of the bytes that it promises.
+    /// A length above the limit, and some of the bytes that it announces.
     Oversize,
 }
 
-/// A peer that sends what is no frame, before, in or after its handshake.
+/// A peer that sends bytes that are no frame, before, in or after its handshake.
 #[derive(Debug)]
 pub(super) struct Broken {
-    kin: Kin,
-    visit: Visit,
-    /// Sent it.
+    kind: BrokenKind,
+    handshake: Handshake,
+    /// They were sent.
     spoken: bool,
 }
 
 impl Broken {
-    pub(super) fn new(kin: Kin) -> Self {
+    pub(super) fn new(kind: BrokenKind) -> Self {
         Self {
-            kin,
-            visit: Visit::default(),
+            kind,
+            handshake: Handshake::default(),
             spoken: false,
         }
     }
 
-    fn speak(&mut self, voice: &mut Voice<'_>) {
+    fn speak(&mut self, writer: &mut Writer<'_>) {
         self.spoken = true;
-        let bytes = match self.kin {
-            Kin::Garbage => garbage(&voice.phrases.dialect, voice.dice),
-            Kin::Oversize => oversize(&voice.phrases.dialect, voice.dice),
+        let bytes = match self.kind {
+            BrokenKind::Garbage => garbage(&writer.frame_set.params, writer.rng),
+            BrokenKind::Oversize => oversize(&writer.frame_set.params, writer.rng),
         };
-        voice.raw(bytes);
-        let stay = voice.dice.time(0..1_000);
-        voice.wake(stay);
+        writer.raw(bytes);
+        let stay = writer.rng.time(0..1_000);
+        writer.wake(stay);
     }
 }
 
 impl Machine for Broken {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
+    fn step(&mut self, event: Event<'_>, writer: &mut Writer<'_>) {
         match event {
-            Event::Connected => match voice.dice.pick(0..3) {
-                0 => self.speak(voice),
+            Event::Connected => match writer.rng.pick(0..3) {
+                0 => self.speak(writer),
                 1 => {
-                    voice.version();
-                    self.speak(voice);
+                    writer.version();
+                    self.speak(writer);
                 }
-                _ => voice.version(),
+                _ => writer.version(),
             },
-            Event::Heard(heard) => {
-                let reached = self.visit.hear(heard, voice);
+            Event::Frame(received) => {
+                let reached = self.handshake.receive(received, writer);
                 if reached == Some(Reached::Ready) && !self.spoken {
-                    self.speak(voice);
+                    self.speak(writer);
                 }
             }
-            Event::Due => voice.leave(Leave::Drop),
+            Event::Due => writer.leave(Leave::Drop),
             Event::Opened | Event::Raw(_) => {}
         }
     }
@@ -75,12 +75,12 @@ impl Machine for Broken {
     fn expect(&self) -> Expect {
         match self.spoken {
             true => Expect::Anything,
-            false => self.visit.expect(),
+            false => self.handshake.expect(),
         }
     }
 }
 
-/// A frame whose header says what we want it to say.
+/// A frame with any header fields.
 fn frame(magic: [u8; 4], command: [u8; 12], length: u32, sum: [u8; 4], payload: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(HEADER_BYTES + payload.len());
     frame.put_slice(&magic);
@@ -97,13 +97,13 @@ fn command(name: &str) -> [u8; 12] {
     command
 }
 
-fn any_command(dice: &mut Dice) -> [u8; 12] {
-    let index = usize::try_from(dice.pick(0..COMMANDS.len() as u64)).expect("an index");
+fn any_command(rng: &mut ConnectionRng) -> [u8; 12] {
+    let index = usize::try_from(rng.pick(0..COMMANDS.len() as u64)).expect("an index");
     command(COMMANDS[index])
 }
 
-/// The commands of broken frames. Not those of `wire`: a message that is new there must not
-/// change what a seed plays.
+/// The commands of broken frames. Not those of `wire`: a new message there must not change what a
+/// seed produces.
 const COMMANDS: [&str; 21] = [
     "version",
     "verack",
@@ -128,56 +128,50 @@ const COMMANDS: [&str; 21] = [
     "mempool",
 ];
 
-fn garbage(dialect: &Dialect, dice: &mut Dice) -> Bytes {
-    let length = usize::try_from(dice.pick(0..200)).expect("at most 200");
-    let payload = dice.bytes(length);
+fn garbage(params: &PeerParams, rng: &mut ConnectionRng) -> Bytes {
+    let length = usize::try_from(rng.pick(0..200)).expect("at most 200");
+    let payload = rng.bytes(length);
     let announced = u32::try_from(length).expect("at most 200");
     let sum = checksum(&payload);
-    let magic = dialect.magic;
-    match dice.pick(0..WAYS) {
+    let magic = params.magic;
+    match rng.pick(0..WAYS) {
         0 => {
             let wrong = [magic[0] ^ 0xff, magic[1], magic[2], magic[3]];
-            frame(wrong, any_command(dice), announced, sum, &payload)
+            frame(wrong, any_command(rng), announced, sum, &payload)
         }
         1 => {
             let wrong = [sum[0] ^ 1, sum[1], sum[2], sum[3]];
-            frame(magic, any_command(dice), announced, wrong, &payload)
+            frame(magic, any_command(rng), announced, wrong, &payload)
         }
         2 => {
             // Not padded with zeros, or not ASCII.
-            let mut name = any_command(dice);
-            name[11] = u8::try_from(dice.pick(128..256)).expect("a byte");
+            let mut name = any_command(rng);
+            name[11] = u8::try_from(rng.pick(128..256)).expect("a byte");
             frame(magic, name, announced, sum, &payload)
         }
         3 => {
-            // The right frame of the wrong content: a payload that does not parse.
-            frame(magic, any_command(dice), announced, sum, &payload)
+            // A valid frame whose payload does not parse.
+            frame(magic, any_command(rng), announced, sum, &payload)
         }
         4 => {
-            // Promises more than comes.
-            let more = announced + u32::try_from(dice.pick(1..100)).expect("at most 100");
-            frame(magic, any_command(dice), more, sum, &payload)
+            // Announces more bytes than it sends.
+            let more = announced + u32::try_from(rng.pick(1..100)).expect("at most 100");
+            frame(magic, any_command(rng), more, sum, &payload)
         }
-        _ => dice.bytes(length + 1).into(),
+        _ => rng.bytes(length + 1).into(),
     }
 }
 
-fn oversize(dialect: &Dialect, dice: &mut Dice) -> Bytes {
+fn oversize(params: &PeerParams, rng: &mut ConnectionRng) -> Bytes {
     let least = u64::try_from(MAX_PAYLOAD_BYTES).expect("4,000,000") + 1;
-    let announced = match dice.pick(0..3) {
+    let announced = match rng.pick(0..3) {
         0 => least,
-        1 => dice.pick(least..1 << 32),
+        1 => rng.pick(least..1 << 32),
         _ => u64::from(u32::MAX),
     };
     let announced = u32::try_from(announced).expect("below 2^32");
-    let payload = dice.bytes(64 * 1024);
-    frame(
-        dialect.magic,
-        any_command(dice),
-        announced,
-        [0; 4],
-        &payload,
-    )
+    let payload = rng.bytes(64 * 1024);
+    frame(params.magic, any_command(rng), announced, [0; 4], &payload)
 }
 
 #[cfg(test)]
@@ -187,11 +181,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_garbage_is_a_message_that_an_honest_peer_sends() {
-        let dialect = Dialect::new(&Network::Regtest, 0);
+    fn garbage_is_never_a_valid_message() {
+        let params = PeerParams::new(&Network::Regtest, 0);
         let (mut broken, mut parsed) = (0, 0);
         for seed in 0..2_000 {
-            let mut bytes = BytesMut::from(&garbage(&dialect, &mut Dice::new(seed))[..]);
+            let mut bytes = BytesMut::from(&garbage(&params, &mut ConnectionRng::new(seed))[..]);
             match Codec::new(Network::Regtest.magic()).next_frame(&mut bytes) {
                 Err(_) | Ok(None) => broken += 1,
                 Ok(Some(frame)) if frame.message.is_err() => broken += 1,
@@ -207,9 +201,9 @@ mod tests {
 
     #[test]
     fn every_oversized_frame_is_refused_by_its_header() {
-        let dialect = Dialect::new(&Network::Regtest, 0);
+        let params = PeerParams::new(&Network::Regtest, 0);
         for seed in 0..200 {
-            let bytes = oversize(&dialect, &mut Dice::new(seed));
+            let bytes = oversize(&params, &mut ConnectionRng::new(seed));
             let mut head = BytesMut::from(&bytes[..HEADER_BYTES]);
             let mut codec = Codec::new(Network::Regtest.magic());
             codec.next_frame(&mut head).expect_err("too long");

@@ -1,15 +1,15 @@
-//! RPC calls in bursts: not peers, but the same node, and the same accept queue.
+//! RPC calls in bursts: not peers, but the same node and the same machine.
 
 use bytes::Bytes;
 
 use super::leaving::READY;
 use super::machine::{Event, Expect, Leave, Machine, Wrong};
-use crate::voice::Voice;
+use crate::writer::Writer;
 
-/// Longest answer that is looked at.
+/// Longest answer that is read.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Connects, calls once, reads once the whole answer, leaves: as plain as can be.
+/// Connects, calls once, reads the whole answer, disconnects.
 #[derive(Debug)]
 pub(super) struct Caller {
     request: Bytes,
@@ -26,24 +26,24 @@ impl Caller {
 }
 
 impl Machine for Caller {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
+    fn step(&mut self, event: Event<'_>, writer: &mut Writer<'_>) {
         match event {
-            Event::Connected => voice.raw(self.request.clone()),
+            Event::Connected => writer.raw(self.request.clone()),
             Event::Raw(bytes) => {
                 self.received.extend_from_slice(bytes);
                 if is_whole(&self.received) || self.received.len() > MAX_ANSWER {
                     match status(&self.received) {
                         Some(200) => {}
                         Some(503) if says_when_to_come(&self.received) => {
-                            voice.complain(Wrong::Later);
+                            writer.report_wrong(Wrong::Later);
                         }
-                        Some(other) => voice.complain(Wrong::Status(other)),
-                        None => voice.complain(Wrong::NoHttp),
+                        Some(other) => writer.report_wrong(Wrong::Status(other)),
+                        None => writer.report_wrong(Wrong::NoHttp),
                     }
-                    voice.leave(Leave::Drop);
+                    writer.leave(Leave::Drop);
                 }
             }
-            Event::Heard(_) | Event::Due | Event::Opened => {}
+            Event::Frame(_) | Event::Due | Event::Opened => {}
         }
     }
 
@@ -63,7 +63,7 @@ fn says_when_to_come(received: &[u8]) -> bool {
     header(received, "retry-after:").is_some_and(|seconds| seconds.parse::<u64>().is_ok())
 }
 
-/// The value of a header line, in small letters.
+/// The value of a header line, in lower case.
 fn header(received: &[u8], name: &str) -> Option<String> {
     let end = received.windows(4).position(|at| at == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&received[..end]).to_ascii_lowercase();
@@ -71,7 +71,7 @@ fn header(received: &[u8], name: &str) -> Option<String> {
     lines.find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
 }
 
-/// Whether an HTTP answer is here up to its last byte.
+/// Whether an HTTP answer is complete.
 fn is_whole(received: &[u8]) -> bool {
     let Some(end) = received.windows(4).position(|at| at == b"\r\n\r\n") else {
         return false;
@@ -86,7 +86,7 @@ mod tests {
 
     use super::super::machine::Act;
     use super::*;
-    use crate::voice::{Dialect, Dice, Memory, Phrases};
+    use crate::writer::{ConnectionRng, FrameSet, Memory, PeerParams};
 
     #[test]
     fn an_answer_is_whole_with_its_last_byte() {
@@ -100,21 +100,22 @@ mod tests {
     }
 
     #[test]
-    fn only_one_that_says_when_to_come_again_asks_to_come_later() {
+    fn only_a_503_with_retry_after_counts_as_overload() {
         let answer = |head: &str| {
-            let phrases = Phrases::new(Dialect::new(&Network::Regtest, 0));
-            let (mut dice, mut memory, mut acts) = (Dice::new(1), Memory::default(), Vec::new());
-            let mut voice = Voice {
-                phrases: &phrases,
-                dice: &mut dice,
+            let frame_set = FrameSet::new(PeerParams::new(&Network::Regtest, 0));
+            let (mut rng, mut memory, mut acts) =
+                (ConnectionRng::new(1), Memory::default(), Vec::new());
+            let mut writer = Writer {
+                frame_set: &frame_set,
+                rng: &mut rng,
                 memory: &mut memory,
                 acts: &mut acts,
             };
             let bytes = format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n");
-            Caller::new(Bytes::new()).step(Event::Raw(bytes.as_bytes()), &mut voice);
+            Caller::new(Bytes::new()).step(Event::Raw(bytes.as_bytes()), &mut writer);
             acts
         };
-        let complains = |wrong| vec![Act::Complain(wrong), Act::Leave(Leave::Drop)];
+        let complains = |wrong| vec![Act::ReportWrong(wrong), Act::Leave(Leave::Drop)];
         assert_eq!(answer("200 OK"), [Act::Leave(Leave::Drop)]);
         let later = "503 Service Unavailable\r\nRetry-After: 1";
         assert_eq!(answer(later), complains(Wrong::Later));

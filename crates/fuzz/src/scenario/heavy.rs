@@ -1,5 +1,5 @@
-//! Those who say what is allowed and costs much: memory that a frame's head makes a target
-//! keep, and work that a frame makes for all who wait behind it.
+//! Peers whose messages are allowed and expensive: memory that a frame header makes a target
+//! allocate, and work that a frame makes for all behind it.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -17,18 +17,17 @@ use handfast_wire::{Message, encode_head};
 
 use super::behaviour::Behaviour;
 use super::learned::Learned;
-use super::machine::Heard;
-use crate::voice::{Dice, Voice};
+use super::machine::ReceivedFrame;
+use crate::writer::{ConnectionRng, Writer};
 
-/// What the head of a half frame promises, bytes.
+/// The length in the header of a half frame, bytes.
 const PROMISED: usize = 3_990_000;
-/// What a transaction has besides the script that makes it long, bytes.
+/// Bytes of a transaction besides its long script.
 const BESIDE_ITS_SCRIPT: usize = 100;
-/// The numbers in them come from this: they are the same in every run.
+/// The seed of their contents: the same in every run.
 const SEED: u64 = 0x0068_6561_7679;
 
-/// The frames that are sent, made once: with some megabytes each they are not made for every
-/// connection, and shared by all who send them.
+/// The frames of some megabytes, made once and shared by all connections.
 #[derive(Clone, Default)]
 pub(crate) struct Frames(Arc<OnceLock<Made>>);
 
@@ -58,10 +57,11 @@ impl Frames {
                 message.encode_into(magic, &mut frame);
                 frame.freeze()
             };
-            let mut dice = Dice::new(SEED);
+            let mut rng = ConnectionRng::new(SEED);
             let mut list = || {
-                let id = |dice: &mut Dice| Txid::from_slice(&dice.bytes(32)).expect("32 bytes");
-                let list = (0..MAX_INV).map(|_| Inventory::Transaction(id(&mut dice)));
+                let id =
+                    |rng: &mut ConnectionRng| Txid::from_slice(&rng.bytes(32)).expect("32 bytes");
+                let list = (0..MAX_INV).map(|_| Inventory::Transaction(id(&mut rng)));
                 list.collect::<Vec<Inventory>>()
             };
             Made {
@@ -93,7 +93,7 @@ fn long_transaction() -> Transaction {
     }
 }
 
-/// The head of a `block` and all of what it promises but the last byte.
+/// The header of a `block` and all of its payload but the last byte.
 fn half_a_frame(magic: bitcoin::p2p::Magic) -> Bytes {
     let head = encode_head(magic, "block", PROMISED, [0; 4]);
     let mut frame = BytesMut::with_capacity(head.len() + PROMISED);
@@ -102,31 +102,31 @@ fn half_a_frame(magic: bitcoin::p2p::Magic) -> Bytes {
     frame.freeze()
 }
 
-/// Promises a block and keeps back its last byte, by its seed before its `version` or after
-/// the handshake.
+/// Announces a block and withholds its last byte, by its seed before its `version` or after the
+/// handshake.
 #[derive(Debug)]
 pub(super) struct HalfFrame;
 
 impl Behaviour for HalfFrame {
-    fn skips_the_handshake(&mut self, voice: &mut Voice<'_>) -> bool {
-        voice.dice.pick(0..2) != 0
+    fn skips_the_handshake(&mut self, writer: &mut Writer<'_>) -> bool {
+        writer.rng.pick(0..2) != 0
     }
 
-    fn ready(&mut self, voice: &mut Voice<'_>) {
-        let magic = voice.dialect().bitcoin_magic();
-        let half = voice.phrases.heavy.half(magic);
-        voice.raw(half);
-        let stay = voice.dice.time(1_000..4_000);
-        voice.wake(stay);
+    fn ready(&mut self, writer: &mut Writer<'_>) {
+        let magic = writer.params().bitcoin_magic();
+        let half = writer.frame_set.heavy.half(magic);
+        writer.raw(half);
+        let stay = writer.rng.time(1_000..4_000);
+        writer.wake(stay);
     }
 }
 
-/// What there is too much of. Each is a message that any peer may send.
+/// The kind of message, which any peer may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kin {
+enum FloodKind {
     /// Announcements of transactions, 50,000 in a message.
     Inv,
-    /// As many that were never asked for and are not there.
+    /// As many `notfound` items that were never requested.
     NotFound,
     /// Transactions of 4 MB.
     Tx,
@@ -134,64 +134,64 @@ enum Kin {
     KnownHeaders,
 }
 
-/// A peer that floods with what is allowed.
+/// A peer that floods with allowed messages.
 #[derive(Debug, Default)]
 pub(super) struct LegalFlood {
     learned: Learned,
-    /// By its seed.
-    kin: Option<Kin>,
-    /// Frames that are still to be sent.
+    /// Selected by its seed.
+    kind: Option<FloodKind>,
+    /// Frames left to send.
     frames: u64,
 }
 
 impl LegalFlood {
-    /// A frame, and the next one a little later.
-    fn pour(&mut self, voice: &mut Voice<'_>) {
-        let Some(kin) = self.kin.filter(|_| self.frames > 0) else {
-            return voice.leave_somehow();
+    /// Sends a frame, and the next one a little later.
+    fn pour(&mut self, writer: &mut Writer<'_>) {
+        let Some(kind) = self.kind.filter(|_| self.frames > 0) else {
+            return writer.leave_randomly();
         };
         self.frames -= 1;
-        let magic = voice.dialect().bitcoin_magic();
-        let made = voice.phrases.heavy.made(magic);
-        let frame = match kin {
-            Kin::Inv => Some(made.inv.clone()),
-            Kin::NotFound => Some(made.not_found.clone()),
-            Kin::Tx => Some(made.tx.clone()),
-            Kin::KnownHeaders => None,
+        let magic = writer.params().bitcoin_magic();
+        let made = writer.frame_set.heavy.made(magic);
+        let frame = match kind {
+            FloodKind::Inv => Some(made.inv.clone()),
+            FloodKind::NotFound => Some(made.not_found.clone()),
+            FloodKind::Tx => Some(made.tx.clone()),
+            FloodKind::KnownHeaders => None,
         };
         match frame {
-            Some(frame) => voice.raw(frame),
-            None => voice.say(&Message::Headers(self.learned.first())),
+            Some(frame) => writer.raw(frame),
+            None => writer.send(&Message::Headers(self.learned.first())),
         }
-        let pause = voice.dice.time(100..600);
-        voice.wake(pause);
+        let pause = writer.rng.time(100..600);
+        writer.wake(pause);
     }
 }
 
 impl Behaviour for LegalFlood {
-    fn ready(&mut self, voice: &mut Voice<'_>) {
-        let kin = match voice.dice.pick(0..4) {
-            0 => Kin::Inv,
-            1 => Kin::NotFound,
-            2 => Kin::Tx,
-            _ => Kin::KnownHeaders,
+    fn ready(&mut self, writer: &mut Writer<'_>) {
+        let kind = match writer.rng.pick(0..4) {
+            0 => FloodKind::Inv,
+            1 => FloodKind::NotFound,
+            2 => FloodKind::Tx,
+            _ => FloodKind::KnownHeaders,
         };
-        self.kin = Some(kin);
-        self.frames = voice.dice.pick(4..12);
-        if kin == Kin::KnownHeaders {
-            self.learned.begin(voice);
+        self.kind = Some(kind);
+        self.frames = writer.rng.pick(4..12);
+        if kind == FloodKind::KnownHeaders {
+            self.learned.begin(writer);
         }
-        self.pour(voice);
+        self.pour(writer);
     }
 
-    fn heard(&mut self, heard: Heard<'_>, voice: &mut Voice<'_>) {
-        if self.kin == Some(Kin::KnownHeaders) {
-            self.learned.hear(heard, voice);
+    fn received(&mut self, received: ReceivedFrame<'_>, writer: &mut Writer<'_>) {
+        if self.kind == Some(FloodKind::KnownHeaders) {
+            self.learned.receive(received, writer);
         }
     }
 
-    fn due(&mut self, voice: &mut Voice<'_>) {
-        self.pour(voice);
+    fn due(&mut self, writer: &mut Writer<'_>) {
+        self.pour(writer);
     }
 }
 

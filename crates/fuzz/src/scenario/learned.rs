@@ -1,4 +1,4 @@
-//! The target's chain, as a connection learns it from the target itself.
+//! The target's chain, as a connection learns it by `getheaders`.
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
@@ -6,39 +6,39 @@ use bitcoin::hashes::Hash;
 use handfast_wire::limits::MAX_HEADERS;
 use handfast_wire::{Kind, Locator, Message};
 
-use super::machine::Heard;
+use super::machine::ReceivedFrame;
 use crate::blocks;
-use crate::voice::{Dialect, Voice};
+use crate::writer::{PeerParams, Writer};
 
-/// Messages of headers that are asked for at most. A chain that is longer is known up to there:
-/// enough to repeat it, not to build on top of it.
+/// Most `headers` messages requested. A longer chain is known up to there: enough to repeat it,
+/// not to build on it.
 const MESSAGES: usize = 8;
 
-/// Asks for headers from the genesis block on until there are no more.
+/// Requests headers from the genesis block on until there are no more.
 #[derive(Debug, Default)]
 pub(super) struct Learned {
-    /// From the genesis block on; empty until it was asked for.
+    /// From the genesis block on; empty before it is requested.
     chain: Vec<Header>,
-    heard: usize,
+    received: usize,
     complete: bool,
 }
 
 impl Learned {
-    /// Asks for the first.
-    pub(super) fn begin(&mut self, voice: &mut Voice<'_>) {
-        self.chain = vec![voice.dialect().genesis];
-        self.ask(voice);
+    /// Sends the first `getheaders`.
+    pub(super) fn begin(&mut self, writer: &mut Writer<'_>) {
+        self.chain = vec![writer.params().genesis];
+        self.ask(writer);
     }
 
-    /// Takes a frame; whether the chain is known by it.
-    pub(super) fn hear(&mut self, heard: Heard<'_>, voice: &mut Voice<'_>) -> bool {
-        if self.complete || heard.kind != Some(Kind::Headers) {
+    /// Handles a frame; whether the chain is complete by it.
+    pub(super) fn receive(&mut self, received: ReceivedFrame<'_>, writer: &mut Writer<'_>) -> bool {
+        if self.complete || received.kind != Some(Kind::Headers) {
             return false;
         }
-        let Some(Message::Headers(headers)) = decode(Kind::Headers, heard.payload) else {
+        let Some(Message::Headers(headers)) = decode(Kind::Headers, received.payload) else {
             return false;
         };
-        self.heard += 1;
+        self.received += 1;
         let count = headers.len();
         for header in headers {
             let follows = |tip: &Header| header.prev_blockhash == tip.block_hash();
@@ -46,31 +46,31 @@ impl Learned {
                 self.chain.push(header);
             }
         }
-        self.complete = count < MAX_HEADERS || self.heard >= MESSAGES;
+        self.complete = count < MAX_HEADERS || self.received >= MESSAGES;
         if !self.complete {
-            self.ask(voice);
+            self.ask(writer);
         }
         self.complete
     }
 
-    fn ask(&self, voice: &mut Voice<'_>) {
+    fn ask(&self, writer: &mut Writer<'_>) {
         let tip = self.chain.last().map(Header::block_hash);
-        voice.say(&Message::GetHeaders(Locator {
+        writer.send(&Message::GetHeaders(Locator {
             hashes: tip.into_iter().collect(),
             stop: BlockHash::all_zeros(),
         }));
     }
 
-    /// Whether the target has served all that it would.
+    /// Whether the target has served all its headers.
     pub(super) fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// What is known of it, if blocks can be made on top in a moment, and its end was seen: all
-    /// connections wait while one of them makes a block.
-    pub(super) fn to_build_on(&self, dialect: &Dialect) -> Option<&[Header]> {
-        let ends = self.complete && self.heard < MESSAGES;
-        let makes = ends && dialect.mines && blocks::is_cheap(&self.chain, dialect.easy_work);
+    /// The chain, if blocks can be made on it in a moment and its tip is known: all connections
+    /// wait while one of them makes a block.
+    pub(super) fn to_build_on(&self, params: &PeerParams) -> Option<&[Header]> {
+        let ends = self.complete && self.received < MESSAGES;
+        let makes = ends && params.mines && blocks::is_cheap(&self.chain, params.easy_work);
         makes.then_some(&self.chain)
     }
 
@@ -80,7 +80,7 @@ impl Learned {
         chain.take(MAX_HEADERS).copied().collect()
     }
 
-    /// The newest of them.
+    /// Its newest headers.
     pub(super) fn last(&self, count: usize) -> Vec<Header> {
         let above_genesis = self.chain.get(1..).unwrap_or_default();
         let from = above_genesis.len().saturating_sub(count);
@@ -88,7 +88,7 @@ impl Learned {
     }
 }
 
-/// What a frame says, if it is what it says it is.
+/// Decodes a frame; `None` if it is invalid.
 pub(super) fn decode(kind: Kind, payload: &[u8]) -> Option<Message> {
     Message::decode(kind.name(), bytes::Bytes::copy_from_slice(payload)).ok()
 }

@@ -1,65 +1,65 @@
-//! Those who leave: at every moment at which a peer can be half-known.
+//! Peers that disconnect at every stage of a connection.
 
 use std::time::Duration;
 
+use super::handshake::{Handshake, Reached, ping};
 use super::machine::{Event, Expect, Leave, Machine, Stage};
-use super::visit::{Reached, Visit, ping};
-use crate::voice::Voice;
+use crate::writer::Writer;
 
-/// When a peer leaves, and how.
+/// When and how a peer disconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
-    /// On the target's `verack`: ours goes out and the socket is closed in one breath, so
-    /// that the target learns of the peer and of its end at once.
+    /// On the target's `verack`: ours is sent and the socket closed at once, so that the target
+    /// learns of the peer and of its disconnection together.
     OnVerack,
-    /// On the target's `verack`, without ours: it was never a peer.
+    /// On the target's `verack`, without ours: it never was a peer.
     BeforeVerack,
-    /// Our `version` goes out, and nothing after it; it stays a while, then it is reset.
+    /// Only our `version` is sent; it stays a while, then resets.
     HalfOpen,
-    /// Once settled, in good order; everything we say goes out in one write.
+    /// Once settled, orderly; everything is sent in one write.
     Pipelined,
     /// Once settled, by a reset.
     ResetWhenSettled,
     /// Once all are settled, all together.
     Together,
-    /// Once settled, in good order.
+    /// Once settled, orderly.
     Orderly,
 }
 
-/// A peer that leaves.
+/// A peer that disconnects.
 #[derive(Debug)]
 pub(super) struct Leaving {
     moment: Moment,
-    visit: Visit,
-    /// Nothing is owed any more: it waits for its time, or for the others.
+    handshake: Handshake,
+    /// No answer is expected any more: it waits for its timer, or for the others.
     waits: bool,
 }
 
 impl Leaving {
     pub(super) fn new(moment: Moment) -> Self {
-        let visit = match moment {
-            Moment::Orderly | Moment::ResetWhenSettled | Moment::Together => Visit::default(),
+        let handshake = match moment {
+            Moment::Orderly | Moment::ResetWhenSettled | Moment::Together => Handshake::default(),
             Moment::OnVerack | Moment::BeforeVerack | Moment::HalfOpen | Moment::Pipelined => {
-                Visit::with_its_own_verack()
+                Handshake::with_its_own_verack()
             }
         };
         Self {
             moment,
-            visit,
+            handshake,
             waits: false,
         }
     }
 
-    fn begin(&mut self, voice: &mut Voice<'_>) {
-        voice.version();
+    fn begin(&mut self, writer: &mut Writer<'_>) {
+        writer.version();
         match self.moment {
             Moment::Pipelined => {
-                voice.verack();
-                ping(voice);
+                writer.verack();
+                ping(writer);
             }
             Moment::HalfOpen => {
-                let stay = voice.dice.time(50..3_000);
-                voice.wake(stay);
+                let stay = writer.rng.time(50..3_000);
+                writer.wake(stay);
                 self.waits = true;
             }
             Moment::OnVerack
@@ -70,23 +70,23 @@ impl Leaving {
         }
     }
 
-    fn reached(&mut self, reached: Reached, voice: &mut Voice<'_>) {
+    fn reached(&mut self, reached: Reached, writer: &mut Writer<'_>) {
         match (self.moment, reached) {
             (Moment::OnVerack, Reached::Ready) => {
-                voice.verack();
-                voice.leave(Leave::Drop);
+                writer.verack();
+                writer.leave(Leave::Drop);
             }
-            (Moment::BeforeVerack, Reached::Ready) => voice.leave(Leave::Drop),
+            (Moment::BeforeVerack, Reached::Ready) => writer.leave(Leave::Drop),
             (Moment::ResetWhenSettled | Moment::Together | Moment::Orderly, Reached::Ready) => {
-                ping(voice)
+                ping(writer)
             }
             (Moment::Pipelined | Moment::Orderly, Reached::Settled) => {
-                voice.leave(Leave::Orderly);
+                writer.leave(Leave::Orderly);
             }
-            (Moment::ResetWhenSettled, Reached::Settled) => voice.leave(Leave::Reset),
+            (Moment::ResetWhenSettled, Reached::Settled) => writer.leave(Leave::Reset),
             (Moment::Together, Reached::Settled) => {
                 self.waits = true;
-                voice.gather();
+                writer.gather();
             }
             (Moment::Pipelined | Moment::HalfOpen, Reached::Ready)
             | (Moment::OnVerack | Moment::BeforeVerack | Moment::HalfOpen, Reached::Settled) => {}
@@ -95,16 +95,16 @@ impl Leaving {
 }
 
 impl Machine for Leaving {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
+    fn step(&mut self, event: Event<'_>, writer: &mut Writer<'_>) {
         match event {
-            Event::Connected => self.begin(voice),
-            Event::Heard(heard) => {
-                if let Some(reached) = self.visit.hear(heard, voice) {
-                    self.reached(reached, voice);
+            Event::Connected => self.begin(writer),
+            Event::Frame(received) => {
+                if let Some(reached) = self.handshake.receive(received, writer) {
+                    self.reached(reached, writer);
                 }
             }
-            Event::Opened => voice.leave_somehow(),
-            Event::Due => voice.leave(Leave::Reset),
+            Event::Opened => writer.leave_randomly(),
+            Event::Due => writer.leave(Leave::Reset),
             Event::Raw(_) => {}
         }
     }
@@ -112,79 +112,80 @@ impl Machine for Leaving {
     fn expect(&self) -> Expect {
         match self.waits {
             true => Expect::Anything,
-            false => self.visit.expect(),
+            false => self.handshake.expect(),
         }
     }
 }
 
-/// Sends its `verack` when the target is about to give up on it.
+/// Sends its `verack` at the target's handshake timeout.
 ///
-/// A node that has two roads for "the handshake took too long" and "the peer is here" tells
+/// A node that reports a timeout and a completed handshake on separate paths reports both for
+/// this peer.
 /// two stories of this peer.
 #[derive(Debug)]
 pub(super) struct AtTheDeadline {
-    visit: Visit,
+    handshake: Handshake,
     verack_sent: bool,
 }
 
 impl AtTheDeadline {
-    /// How far before and after the deadline the `verack` may go out.
+    /// How far before and after the timeout the `verack` may be sent.
     const AROUND: Duration = Duration::from_millis(60);
 
     pub(super) fn new() -> Self {
         Self {
-            visit: Visit::with_its_own_verack(),
+            handshake: Handshake::with_its_own_verack(),
             verack_sent: false,
         }
     }
 }
 
 impl Machine for AtTheDeadline {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
+    fn step(&mut self, event: Event<'_>, writer: &mut Writer<'_>) {
         match event {
             Event::Connected => {
-                voice.version();
-                let earliest = voice
-                    .dialect()
+                writer.version();
+                let earliest = writer
+                    .params()
                     .handshake_deadline
                     .saturating_sub(Self::AROUND);
                 let width = u64::try_from(2 * Self::AROUND.as_millis()).unwrap_or(1);
-                let wait = earliest + voice.dice.time(0..width);
-                voice.wake(wait);
+                let wait = earliest + writer.rng.time(0..width);
+                writer.wake(wait);
             }
-            Event::Heard(heard) => {
-                let _ = self.visit.hear(heard, voice);
+            Event::Frame(received) => {
+                let _ = self.handshake.receive(received, writer);
             }
-            Event::Due if self.verack_sent => voice.leave_somehow(),
+            Event::Due if self.verack_sent => writer.leave_randomly(),
             Event::Due => {
                 self.verack_sent = true;
-                voice.verack();
-                let stay = voice.dice.time(0..20);
-                voice.wake(stay);
+                writer.verack();
+                let stay = writer.rng.time(0..20);
+                writer.wake(stay);
             }
             Event::Opened | Event::Raw(_) => {}
         }
     }
 
-    /// It may be given up at any moment.
+    /// It may be disconnected at any moment.
     fn expect(&self) -> Expect {
         Expect::Anything
     }
 }
 
-/// Who connects and says nothing, or says too little.
+/// Connects and sends nothing, or too little.
 #[derive(Debug)]
 pub(super) struct Silent;
 
 impl Machine for Silent {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
+    fn step(&mut self, event: Event<'_>, writer: &mut Writer<'_>) {
         match event {
             Event::Connected => {
-                let stay = voice.dice.time(200..5_000);
-                voice.wake(stay);
+                let stay = writer.rng.time(200..5_000);
+                writer.wake(stay);
             }
-            Event::Due => voice.leave_somehow(),
-            Event::Heard(_) | Event::Opened | Event::Raw(_) => {}
+            Event::Due => writer.leave_randomly(),
+            Event::Frame(_) | Event::Opened | Event::Raw(_) => {}
         }
     }
 
@@ -196,42 +197,42 @@ impl Machine for Silent {
 /// Sends a handshake byte by byte.
 #[derive(Debug, Default)]
 pub(super) struct SlowLoris {
-    /// What is still to be said.
+    /// The bytes left to send.
     rest: bytes::Bytes,
-    visit: Visit,
-    /// Bytes after which it loses its patience with itself.
+    handshake: Handshake,
+    /// Bytes after which it stops.
     gives_up_after: u64,
 }
 
 impl SlowLoris {
-    fn next_byte(&mut self, voice: &mut Voice<'_>) {
+    fn next_byte(&mut self, writer: &mut Writer<'_>) {
         if self.rest.is_empty() || self.gives_up_after == 0 {
-            return voice.leave_somehow();
+            return writer.leave_randomly();
         }
         self.gives_up_after -= 1;
         let byte = self.rest.split_to(1);
-        voice.raw(byte);
-        let pause = voice.dice.time(5..40);
-        voice.wake(pause);
+        writer.raw(byte);
+        let pause = writer.rng.time(5..40);
+        writer.wake(pause);
     }
 }
 
 impl Machine for SlowLoris {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
+    fn step(&mut self, event: Event<'_>, writer: &mut Writer<'_>) {
         match event {
             Event::Connected => {
-                self.gives_up_after = voice.dice.pick(1..200);
-                let before = voice.acts.len();
-                voice.version();
-                voice.verack();
-                ping(voice);
-                self.rest = super::said_since(before, voice);
-                self.visit = Visit::with_its_own_verack();
-                self.next_byte(voice);
+                self.gives_up_after = writer.rng.pick(1..200);
+                let before = writer.acts.len();
+                writer.version();
+                writer.verack();
+                ping(writer);
+                self.rest = super::said_since(before, writer);
+                self.handshake = Handshake::with_its_own_verack();
+                self.next_byte(writer);
             }
-            Event::Due => self.next_byte(voice),
-            Event::Heard(heard) => {
-                let _ = self.visit.hear(heard, voice);
+            Event::Due => self.next_byte(writer),
+            Event::Frame(received) => {
+                let _ = self.handshake.receive(received, writer);
             }
             Event::Opened | Event::Raw(_) => {}
         }
@@ -242,5 +243,5 @@ impl Machine for SlowLoris {
     }
 }
 
-/// The stage that a machine without a handshake is in.
+/// The stage of a machine without a handshake.
 pub(super) const READY: Expect = Expect::Answer(Stage::Ready);

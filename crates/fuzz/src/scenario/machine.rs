@@ -1,4 +1,4 @@
-//! What a scenario is made of: facts in, acts out, no socket and no clock.
+//! A scenario's machine: events in, actions out, no socket and no clock.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -6,84 +6,83 @@ use std::time::Duration;
 use bytes::Bytes;
 use handfast_wire::Kind;
 
-use crate::voice::Voice;
+use crate::writer::Writer;
 
-/// A frame of the target's.
+/// A frame of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard<'a> {
-    /// Its command, if it is one that we know.
+pub struct ReceivedFrame<'a> {
+    /// Its command, if known.
     pub kind: Option<Kind>,
-    /// What it carries.
+    /// Its payload.
     pub payload: &'a [u8],
 }
 
-/// What a connection is told.
+/// An event of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// It is established.
     Connected,
-    /// A frame came, its checksum not looked at.
-    Heard(Heard<'a>),
-    /// Bytes came that are not of the P2P protocol; see [`Door::Rpc`].
+    /// A frame was received; its checksum is not verified.
+    Frame(ReceivedFrame<'a>),
+    /// Bytes of another protocol were received; see [`Interface::Rpc`].
     Raw(&'a [u8]),
-    /// The time has come that it asked for with [`Act::Wake`].
+    /// The timer of [`Act::Wake`] fired.
     Due,
-    /// All who were awaited are at the barrier.
+    /// The barrier opened.
     Opened,
 }
 
-/// What a connection does.
+/// An action of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     /// Writes these bytes after those that wait to be written.
     Send(Bytes),
-    /// Wants [`Event::Due`] so long from now, instead of any time it asked for before.
+    /// Sets the timer of [`Event::Due`], replacing an earlier one.
     Wake(Duration),
-    /// Waits at the barrier for the others.
+    /// Waits at the barrier.
     Gather,
-    /// The target's answer is not what it should be. The connection goes on.
-    Complain(Wrong),
-    /// Ends. Nothing follows.
+    /// Reports a wrong answer. The connection goes on.
+    ReportWrong(Wrong),
+    /// Disconnects. Nothing follows.
     Leave(Leave),
 }
 
-/// How a connection is ended from our side.
+/// How we disconnect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Leave {
-    /// Everything is written, then our half is closed and the target's end awaited.
+    /// Everything is written, then our half is closed and the target's close awaited.
     Orderly,
-    /// What has not been written yet is lost; the target finds the connection closed.
+    /// Unsent bytes are dropped; the target finds the connection closed.
     Drop,
     /// By a reset: both sides lose what is on its way.
     Reset,
 }
 
-/// An answer that came, and was wrong.
+/// A wrong answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Wrong {
     /// An HTTP status other than 200.
     Status(u16),
-    /// Status 503 and, by `Retry-After`, when to come again: the target says that there are
-    /// too many calls, and does so well.
+    /// Status 503 with `Retry-After`: a correct refusal under load.
     Later,
     /// No HTTP.
     NoHttp,
 }
 
-/// How far a connection is.
+/// The stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
     /// Before it is established.
     Connecting,
-    /// Up to the target's `verack`.
+    /// Before the target's `verack`.
     Handshake,
-    /// Afterwards.
+    /// After it.
     Ready,
-    /// Our half is closed; the target's is awaited.
+    /// Our half is closed; the target's close is awaited.
     Closing,
 }
 
-/// What a well target does next.
+/// What a correct target does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// It answers, soon, and does not close.
@@ -92,20 +91,20 @@ pub enum Expect {
     Anything,
 }
 
-/// Which socket of the target's a connection goes to.
+/// The target's socket that a connection uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Door {
-    /// That for peers.
+pub enum Interface {
+    /// P2P.
     P2p,
-    /// That for RPC calls.
+    /// RPC.
     Rpc,
 }
 
-/// One connection's part. Its acts depend on its seed and on what it is told, on nothing else.
+/// The machine of one connection. Its actions depend on its seed and its events only.
 pub trait Machine: Debug + Send {
-    /// Takes a fact; says by `voice` what to do.
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>);
+    /// Handles an event; adds actions to `writer`.
+    fn step(&mut self, event: Event<'_>, writer: &mut Writer<'_>);
 
-    /// What the target owes at the moment.
+    /// What is expected of the target at the moment.
     fn expect(&self) -> Expect;
 }

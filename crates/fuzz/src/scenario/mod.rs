@@ -1,13 +1,14 @@
 //! What one connection does.
 //!
-//! Each scenario is a [`Machine`]: it is told what happens to its connection and says what
-//! to do, with random numbers from its own seed. It knows no socket and no clock, so the
-//! same seed and the same answers of the target give the same bytes.
+//! Each scenario is a [`Machine`]: it receives the events of its connection and returns actions,
+//! with random numbers from its own seed. It has no socket and no clock, so the same seed and the
+//! same answers of the target give the same bytes.
 
 mod behaviour;
 mod broken;
 mod calls;
 mod floods;
+mod handshake;
 mod heavy;
 mod learned;
 mod leaving;
@@ -15,18 +16,17 @@ mod machine;
 mod steering;
 mod syncing;
 mod twisted;
-mod visit;
 
-pub use machine::{Act, Door, Event, Expect, Heard, Leave, Machine, Stage, Wrong};
+pub use machine::{Act, Event, Expect, Interface, Leave, Machine, ReceivedFrame, Stage, Wrong};
 
 use std::fmt;
 use std::str::FromStr;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::voice::Voice;
+use crate::writer::Writer;
 use behaviour::{AfterHandshake, Behaviour};
-use broken::{Broken, Kin};
+use broken::{Broken, BrokenKind};
 use calls::Caller;
 use floods::{Flood, Flooding};
 pub(crate) use heavy::Frames;
@@ -36,38 +36,38 @@ use steering::{Steer, Steering};
 use syncing::{Promise, Promising};
 use twisted::{Twist, Twisted};
 
-/// What a connection does, and what it is meant to find.
+/// A scenario: what a connection does, and what it is meant to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scenario {
-    /// See [`Scenario::page`], which every one of these has.
+    /// Disconnects on the target's `verack`; [`Scenario::page`] describes each scenario.
     HandshakeDrop,
-    /// Leaves before its `verack`.
+    /// Disconnects before its `verack`.
     PreVerack,
-    /// Leaves its handshake half done.
+    /// Leaves its handshake incomplete.
     HalfOpen,
-    /// Says all it has to say in one write.
+    /// Sends everything in one write.
     Pipelined,
-    /// Ends by a reset.
+    /// Disconnects by a reset.
     Reset,
-    /// Waits for all others, and leaves with them.
+    /// Waits for all others, and disconnects with them.
     Barrier,
-    /// Completes its handshake at the target's deadline.
+    /// Completes its handshake at the target's timeout.
     NegotiateTimeout,
-    /// Says `verack` twice.
+    /// Sends `verack` twice.
     DoubleVerack,
-    /// Says `version` twice.
+    /// Sends `version` twice.
     DoubleVersion,
-    /// Says one byte at a time.
+    /// Sends one byte at a time.
     SlowLoris,
-    /// Says nothing.
+    /// Sends nothing.
     Silent,
-    /// Says what is no frame.
+    /// Sends bytes that are no frame.
     Garbage,
-    /// Promises a frame longer than any may be.
+    /// Announces a frame above the size limit.
     Oversize,
-    /// Claims a great height, and is silent when it is asked.
+    /// Claims a great height, and does not answer `getheaders`.
     HighClaim,
-    /// Answers the first `getheaders`, and leaves.
+    /// Answers the first `getheaders`, and disconnects.
     SyncThenDrop,
     /// Announces a block and never delivers it.
     Stall,
@@ -77,9 +77,9 @@ pub enum Scenario {
     AddrFlood,
     /// Sends hundreds of pings.
     PingFlood,
-    /// Announces a hundred thousand blocks that nobody has.
+    /// Announces a hundred thousand unknown blocks.
     InvFlood,
-    /// Asks for a hundred thousand blocks that nobody has.
+    /// Requests a hundred thousand unknown blocks.
     GetDataFlood,
     /// Sends a block with the header of a valid one and other content.
     TamperedBlock,
@@ -87,17 +87,17 @@ pub enum Scenario {
     PoisonedBranch,
     /// Answers every `getheaders` with headers that the target knows.
     StaleSource,
-    /// Shows a branch of its own with more work and gives none of its blocks.
+    /// Announces a branch with more work and delivers none of its blocks.
     WithheldBranch,
     /// The same, says `notfound`, and announces it again.
     NotFoundBranch,
-    /// Shows the next block of the chain and does not give it.
+    /// Announces the next block of the chain and does not deliver it.
     WithheldChain,
-    /// The same, and answers for the block with a long one, slowly.
+    /// The same, and answers the request with a long block, slowly.
     SlowBlock,
-    /// Promises a long block and keeps back its last byte.
+    /// Announces a long block and withholds its last byte.
     HalfFrame,
-    /// Floods with the most that messages may carry.
+    /// Floods with the largest messages that are allowed.
     LegalFlood,
     /// Connects at the same instant as all others.
     Burst,
@@ -105,22 +105,22 @@ pub enum Scenario {
     RpcBurst,
 }
 
-/// How the connections of a scenario follow one another.
+/// How the connections of a scenario begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
-    /// As soon as one has ended the next one begins.
+pub enum StartMode {
+    /// The next one begins as soon as one has ended.
     Continuous,
-    /// All at once, and again when the last of them has ended.
+    /// All at once, and again when the last has ended.
     Waves,
 }
 
-/// No scenario has this name.
+/// An unknown scenario.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no scenario is called {0:?}; `handfast fuzz scenarios` lists them")]
+#[error("unknown scenario {0:?}; `handfast fuzz scenarios` lists them")]
 pub struct UnknownScenario(pub String);
 
 impl Scenario {
-    /// All of them, in the order in which they are listed.
+    /// All scenarios, in the order in which they are listed.
     pub const ALL: [Self; 32] = [
         Self::HandshakeDrop,
         Self::PreVerack,
@@ -156,7 +156,7 @@ impl Scenario {
         Self::RpcBurst,
     ];
 
-    /// Its name, as users give it.
+    /// The name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -195,7 +195,7 @@ impl Scenario {
         }
     }
 
-    /// Its page: what a connection does, and what a target is found out by.
+    /// The description: what a connection does, and what it finds.
     #[must_use]
     pub fn page(self) -> &'static str {
         match self {
@@ -234,18 +234,17 @@ impl Scenario {
         }
     }
 
-    /// Which socket it goes to.
+    /// The target's socket that it connects to.
     #[must_use]
-    pub fn door(self) -> Door {
+    pub fn interface(self) -> Interface {
         match self {
-            Self::RpcBurst => Door::Rpc,
-            _ => Door::P2p,
+            Self::RpcBurst => Interface::Rpc,
+            _ => Interface::P2p,
         }
     }
 
-    /// Whether its connections take a target for hanging that leaves a ping unanswered. Only
-    /// those are answered who claim a version above
-    /// [`PONG_ABOVE_VERSION`](crate::voice::PONG_ABOVE_VERSION).
+    /// Whether its connections fail if a ping is not answered. Pongs are sent only to peers with
+    /// a version above [`PONG_ABOVE_VERSION`](crate::writer::PONG_ABOVE_VERSION).
     #[must_use]
     pub fn waits_for_pong(self) -> bool {
         matches!(
@@ -259,37 +258,36 @@ impl Scenario {
         )
     }
 
-    /// Whether its connections delay their own handshake: how long it took says nothing about
-    /// the target.
+    /// Whether its connections delay their own handshake, so that its time is not the target's.
     #[must_use]
-    pub fn takes_its_time(self) -> bool {
+    pub fn is_slow_by_design(self) -> bool {
         matches!(self, Self::NegotiateTimeout | Self::SlowLoris)
     }
 
-    /// How its connections follow one another when it is played alone.
+    /// How its connections begin when it is the only scenario.
     #[must_use]
-    pub fn arrival(self) -> Arrival {
+    pub fn start_mode(self) -> StartMode {
         match self {
-            Self::Burst | Self::RpcBurst => Arrival::Waves,
-            _ => Arrival::Continuous,
+            Self::Burst | Self::RpcBurst => StartMode::Waves,
+            _ => StartMode::Continuous,
         }
     }
 
-    /// How often the mix draws it, against the others.
+    /// Its weight in the mix.
     ///
-    /// Those that stay for seconds are drawn seldom, so that they do not take up all places
-    /// of a mix: by time, all kinds are there at once.
+    /// Scenarios that stay for seconds have a low weight, so that they do not take all slots of a
+    /// mix: by time, all scenarios are open at once.
     #[must_use]
     pub fn weight(self) -> u32 {
         match self {
-            // What leaves fast is what races are found by.
+            // Fast disconnects find races.
             Self::HandshakeDrop | Self::Pipelined | Self::Reset => 200,
             Self::PreVerack | Self::Burst | Self::DoubleVerack | Self::Barrier => 100,
             Self::DoubleVersion | Self::Garbage | Self::SelfConnect => 50,
             Self::SyncThenDrop | Self::HalfOpen | Self::Oversize | Self::PingFlood => 20,
             Self::HighClaim | Self::Stall | Self::SlowLoris | Self::Silent => 10,
             Self::AddrFlood | Self::InvFlood | Self::GetDataFlood => 5,
-            // Seconds each, and much to do for the target.
+            // Seconds each, and expensive for the target.
             Self::TamperedBlock
             | Self::PoisonedBranch
             | Self::StaleSource
@@ -300,12 +298,12 @@ impl Scenario {
             Self::HalfFrame | Self::LegalFlood => 2,
             // A minute each.
             Self::NegotiateTimeout => 1,
-            // Played only where an RPC is named.
+            // Only if an RPC is given.
             Self::RpcBurst => 100,
         }
     }
 
-    /// The part of one connection. `call`: the HTTP request of those who call.
+    /// The machine of one connection. `call`: the HTTP request of an RPC call.
     #[must_use]
     pub fn machine(self, call: &Bytes) -> Box<dyn Machine> {
         match self {
@@ -322,8 +320,8 @@ impl Scenario {
             Self::SelfConnect => Box::new(Twisted::new(Twist::Nonce)),
             Self::SlowLoris => Box::new(SlowLoris::default()),
             Self::Silent => Box::new(Silent),
-            Self::Garbage => Box::new(Broken::new(Kin::Garbage)),
-            Self::Oversize => Box::new(Broken::new(Kin::Oversize)),
+            Self::Garbage => Box::new(Broken::new(BrokenKind::Garbage)),
+            Self::Oversize => Box::new(Broken::new(BrokenKind::Oversize)),
             Self::HighClaim => drive(Promising(Promise::HighClaim)),
             Self::SyncThenDrop => drive(Promising(Promise::SyncThenDrop)),
             Self::Stall => drive(Promising(Promise::Stall)),
@@ -365,10 +363,10 @@ fn drive(behaviour: impl Behaviour + 'static) -> Box<dyn Machine> {
     Box::new(AfterHandshake::new(behaviour))
 }
 
-/// Takes back what has been said since there were `before` acts.
-fn said_since(before: usize, voice: &mut Voice<'_>) -> Bytes {
+/// Removes and returns the bytes sent since there were `before` actions.
+fn said_since(before: usize, writer: &mut Writer<'_>) -> Bytes {
     let mut said = BytesMut::new();
-    for act in voice.acts.drain(before..) {
+    for act in writer.acts.drain(before..) {
         if let Act::Send(bytes) = act {
             said.extend_from_slice(&bytes);
         }

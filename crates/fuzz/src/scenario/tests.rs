@@ -10,13 +10,13 @@ use handfast_wire::{Codec, HEADER_BYTES, Kind, Message, Network, RawBlock};
 
 use super::*;
 use crate::blocks::{self, Variety};
-use crate::voice::{Dialect, Dice, Memory, Phrases};
+use crate::writer::{ConnectionRng, FrameSet, Memory, PeerParams};
 
 /// A target made of what an honest node says, that answers without delay.
-struct Stage {
+struct TestConnection {
     machine: Box<dyn Machine>,
-    phrases: Phrases,
-    dice: Dice,
+    frame_set: FrameSet,
+    rng: ConnectionRng,
     memory: Memory,
     /// All bytes that were sent.
     sent: BytesMut,
@@ -25,12 +25,12 @@ struct Stage {
     wake: Option<Duration>,
 }
 
-impl Stage {
+impl TestConnection {
     fn new(scenario: Scenario, seed: u64) -> Self {
         Self {
             machine: scenario.machine(&Bytes::from_static(b"GET / HTTP/1.0\r\n\r\n")),
-            phrases: Phrases::new(Dialect::new(&Network::Regtest, 1_700_000_000)),
-            dice: Dice::new(seed),
+            frame_set: FrameSet::new(PeerParams::new(&Network::Regtest, 1_700_000_000)),
+            rng: ConnectionRng::new(seed),
             memory: Memory::default(),
             sent: BytesMut::new(),
             left: None,
@@ -40,15 +40,15 @@ impl Stage {
     }
 
     /// Tells a fact; gives what is sent because of it.
-    fn tell(&mut self, event: Event<'_>) -> Bytes {
+    fn deliver(&mut self, event: Event<'_>) -> Bytes {
         let mut acts = Vec::new();
-        let mut voice = Voice {
-            phrases: &self.phrases,
-            dice: &mut self.dice,
+        let mut writer = Writer {
+            frame_set: &self.frame_set,
+            rng: &mut self.rng,
             memory: &mut self.memory,
             acts: &mut acts,
         };
-        self.machine.step(event, &mut voice);
+        self.machine.step(event, &mut writer);
         let before = self.sent.len();
         for act in acts {
             assert_eq!(self.left, None, "nothing follows the end");
@@ -56,7 +56,7 @@ impl Stage {
                 Act::Send(bytes) => self.sent.extend_from_slice(&bytes),
                 Act::Wake(after) => self.wake = Some(after),
                 Act::Gather => self.gathered = true,
-                Act::Complain(_) => {}
+                Act::ReportWrong(_) => {}
                 Act::Leave(how) => self.left = Some(how),
             }
         }
@@ -65,7 +65,7 @@ impl Stage {
 
     /// Answers as an honest node does until it is over; `None` if it never is.
     fn play(&mut self) -> Option<Leave> {
-        let mut said = self.tell(Event::Connected);
+        let mut said = self.deliver(Event::Connected);
         for _ in 0..2_000 {
             let mut answers = answers(&said);
             said = Bytes::new();
@@ -74,20 +74,20 @@ impl Stage {
                     return self.left;
                 }
                 said = match (self.gathered, self.wake.take()) {
-                    (true, _) => self.tell(Event::Opened),
-                    (false, Some(_)) => self.tell(Event::Due),
-                    (false, None) => self.tell(Event::Raw(HTTP)),
+                    (true, _) => self.deliver(Event::Opened),
+                    (false, Some(_)) => self.deliver(Event::Due),
+                    (false, None) => self.deliver(Event::Raw(HTTP)),
                 };
             }
             for (kind, payload) in answers.drain(..) {
                 if self.left.is_some() {
                     return self.left;
                 }
-                let heard = Heard {
+                let received = ReceivedFrame {
                     kind: Some(kind),
                     payload: &payload,
                 };
-                let more = self.tell(Event::Heard(heard));
+                let more = self.deliver(Event::Frame(received));
                 said = [said, more].concat().into();
             }
         }
@@ -97,17 +97,17 @@ impl Stage {
 
 /// What such a node has.
 fn chain() -> Vec<Header> {
-    let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
-    let mut chain = vec![dialect.genesis];
+    let params = PeerParams::new(&Network::Regtest, 1_700_000_000);
+    let mut chain = vec![params.genesis];
     for number in 0..20 {
-        let block = blocks::on_top_of(&chain, true, 5, number, || true).expect("nobody ends it");
+        let block = blocks::on_top_of(&chain, true, 5, number, || true).expect("it is not stopped");
         chain.push(block.header);
     }
     chain
 }
 
-fn shown(chain: &[Header], dialect: &Dialect, number: u64) -> RawBlock {
-    blocks::shown(chain, dialect, number, || true).expect("nobody ends it")
+fn shown(chain: &[Header], params: &PeerParams, number: u64) -> RawBlock {
+    blocks::shown(chain, params, number, || true).expect("it is not stopped")
 }
 
 const HTTP: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull";
@@ -144,8 +144,8 @@ fn answers(said: &[u8]) -> Vec<(Kind, Vec<u8>)> {
 fn every_scenario_comes_to_its_end_with_an_honest_node() {
     for scenario in Scenario::ALL {
         for seed in 0..50 {
-            let mut stage = Stage::new(scenario, seed);
-            assert!(stage.play().is_some(), "{scenario}, seed {seed}");
+            let mut connection = TestConnection::new(scenario, seed);
+            assert!(connection.play().is_some(), "{scenario}, seed {seed}");
         }
     }
 }
@@ -154,9 +154,9 @@ fn every_scenario_comes_to_its_end_with_an_honest_node() {
 fn the_same_seed_and_the_same_answers_give_the_same_bytes() {
     for scenario in Scenario::ALL {
         let play = |seed| {
-            let mut stage = Stage::new(scenario, seed);
-            let left = stage.play();
-            (stage.sent, left)
+            let mut connection = TestConnection::new(scenario, seed);
+            let left = connection.play();
+            (connection.sent, left)
         };
         assert_eq!(play(11), play(11), "{scenario}");
     }
@@ -173,42 +173,47 @@ fn every_scenario_has_a_name_of_its_own_and_a_page() {
 }
 
 #[test]
-fn leaving_on_verack_sends_ours_and_closes_at_once() {
-    let mut stage = Stage::new(Scenario::HandshakeDrop, 1);
-    stage.tell(Event::Connected);
-    let verack = Heard {
+fn disconnecting_on_verack_sends_ours_and_closes_at_once() {
+    let mut connection = TestConnection::new(Scenario::HandshakeDrop, 1);
+    connection.deliver(Event::Connected);
+    let verack = ReceivedFrame {
         kind: Some(Kind::Verack),
         payload: &[],
     };
-    let said = stage.tell(Event::Heard(verack));
+    let said = connection.deliver(Event::Frame(verack));
     assert_eq!(&said[4..10], b"verack");
-    assert_eq!(stage.left, Some(Leave::Drop));
+    assert_eq!(connection.left, Some(Leave::Drop));
 }
 
 #[test]
-fn whoever_waits_at_the_barrier_answers_pings_and_goes_when_it_opens() {
-    let mut stage = Stage::new(Scenario::Barrier, 5);
-    let mut said = stage.tell(Event::Connected);
-    while !stage.gathered {
+fn a_connection_at_the_barrier_answers_pings_and_disconnects_when_it_opens() {
+    let mut connection = TestConnection::new(Scenario::Barrier, 5);
+    let mut said = connection.deliver(Event::Connected);
+    while !connection.gathered {
         let mut more = Bytes::new();
         for (kind, payload) in answers(&said) {
-            let heard = Heard {
+            let received = ReceivedFrame {
                 kind: Some(kind),
                 payload: &payload,
             };
-            more = [more, stage.tell(Event::Heard(heard))].concat().into();
+            more = [more, connection.deliver(Event::Frame(received))]
+                .concat()
+                .into();
         }
-        assert!(!more.is_empty() || stage.gathered, "it waits for nothing");
+        assert!(
+            !more.is_empty() || connection.gathered,
+            "it waits for nothing"
+        );
         said = more;
     }
-    let ping = Heard {
+    let ping = ReceivedFrame {
         kind: Some(Kind::Ping),
         payload: &[7; 8],
     };
-    assert_eq!(&stage.tell(Event::Heard(ping))[4..8], b"pong");
-    assert_eq!(stage.left, None);
-    stage.tell(Event::Opened);
-    assert!(stage.left.is_some());
+    assert_eq!(&connection.deliver(Event::Frame(ping))[4..8], b"pong");
+    assert_eq!(connection.left, None);
+    connection.deliver(Event::Opened);
+    assert!(connection.left.is_some());
 }
 
 /// Frames of what was said.
@@ -223,15 +228,15 @@ fn messages(said: &[u8]) -> Vec<Message> {
 }
 
 /// Shakes hands and serves the chain; what was said after that.
-fn after_the_chain_was_learned(stage: &mut Stage) -> Vec<Message> {
-    let mut said = stage.tell(Event::Connected);
+fn after_the_chain_was_learned(connection: &mut TestConnection) -> Vec<Message> {
+    let mut said = connection.deliver(Event::Connected);
     let mut all = Vec::new();
     for _ in 0..4 {
         let mut more = Bytes::new();
         for (kind, payload) in answers(&said) {
             // What the target asks of us is another matter.
             if kind != Kind::GetHeaders {
-                more = [more, hear(stage, kind, &payload)].concat().into();
+                more = [more, receive(connection, kind, &payload)].concat().into();
             }
         }
         all.extend(messages(&more));
@@ -240,15 +245,15 @@ fn after_the_chain_was_learned(stage: &mut Stage) -> Vec<Message> {
     all
 }
 
-fn hear(stage: &mut Stage, kind: Kind, payload: &[u8]) -> Bytes {
+fn receive(connection: &mut TestConnection, kind: Kind, payload: &[u8]) -> Bytes {
     let kind = Some(kind);
-    stage.tell(Event::Heard(Heard { kind, payload }))
+    connection.deliver(Event::Frame(ReceivedFrame { kind, payload }))
 }
 
-fn hear_message(stage: &mut Stage, message: &Message) -> Vec<Message> {
+fn receive_message(connection: &mut TestConnection, message: &Message) -> Vec<Message> {
     let all = message.encode(Network::Regtest.magic());
     let kind = message.kind().expect("we know what we say");
-    messages(&hear(stage, kind, &all[HEADER_BYTES..]))
+    messages(&receive(connection, kind, &all[HEADER_BYTES..]))
 }
 
 fn headers(messages: &[Message]) -> Vec<Header> {
@@ -273,20 +278,20 @@ fn want(hash: BlockHash) -> Message {
 
 #[test]
 fn a_tampered_block_has_the_header_of_one_that_an_honest_peer_offers() {
-    let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
-    let offered: Vec<RawBlock> = (0..Variety::of(&dialect).shown)
-        .map(|number| shown(&chain(), &dialect, number))
+    let params = PeerParams::new(&Network::Regtest, 1_700_000_000);
+    let offered: Vec<RawBlock> = (0..Variety::of(&params).shown)
+        .map(|number| shown(&chain(), &params, number))
         .collect();
     let mut spoilt = BTreeSet::new();
     for seed in 0..100 {
-        let mut stage = Stage::new(Scenario::TamperedBlock, seed);
-        let mut said = after_the_chain_was_learned(&mut stage);
+        let mut connection = TestConnection::new(Scenario::TamperedBlock, seed);
+        let mut said = after_the_chain_was_learned(&mut connection);
         let wants_the_tip = |message: &Message| matches!(message, Message::GetData(_));
         if said.iter().any(wants_the_tip) {
             let tip =
-                blocks::on_top_of(&chain()[..20], true, 5, 19, || true).expect("nobody ends it");
+                blocks::on_top_of(&chain()[..20], true, 5, 19, || true).expect("it is not stopped");
             assert_eq!(tip.header, chain()[20]);
-            said = hear_message(&mut stage, &Message::Block(tip.clone()));
+            said = receive_message(&mut connection, &Message::Block(tip.clone()));
             let sent = blocks_of(&said);
             assert_eq!(sent[0].hash, tip.hash, "seed {seed}");
             assert_ne!(sent[0].bytes, tip.bytes, "seed {seed}");
@@ -303,21 +308,21 @@ fn a_tampered_block_has_the_header_of_one_that_an_honest_peer_offers() {
 
 #[test]
 fn a_poisoned_branch_has_more_work_and_nothing_but_its_first_block_is_tampered_with() {
-    let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
+    let params = PeerParams::new(&Network::Regtest, 1_700_000_000);
     for seed in 0..30 {
-        let mut stage = Stage::new(Scenario::PoisonedBranch, seed);
-        let said = after_the_chain_was_learned(&mut stage);
+        let mut connection = TestConnection::new(Scenario::PoisonedBranch, seed);
+        let said = after_the_chain_was_learned(&mut connection);
         let shown = headers(&said);
         assert_eq!(shown.len(), 3);
         assert_eq!(shown[0].prev_blockhash, chain()[19].block_hash());
-        let offered = (0..Variety::of(&dialect).branches).map(|number| {
-            let shown = |chain: &[Header], number| blocks::shown(chain, &dialect, number, || true);
-            blocks::branch(&chain(), number, shown).expect("nobody ends it")
+        let offered = (0..Variety::of(&params).branches).map(|number| {
+            let shown = |chain: &[Header], number| blocks::shown(chain, &params, number, || true);
+            blocks::branch(&chain(), number, shown).expect("it is not stopped")
         });
         let branch = offered.into_iter().find(|it| it[0].header == shown[0]);
         let branch = branch.expect("an honest peer has it");
         let mut delivered = |at: usize| {
-            let said = hear_message(&mut stage, &want(branch[at].hash));
+            let said = receive_message(&mut connection, &want(branch[at].hash));
             let block = blocks_of(&said).pop().expect("it is delivered");
             assert_eq!(block.hash, branch[at].hash);
             block.bytes
@@ -332,75 +337,81 @@ fn a_poisoned_branch_has_more_work_and_nothing_but_its_first_block_is_tampered_w
 }
 
 #[test]
-fn a_stale_source_says_what_is_known_and_nothing_by_turns_for_ever() {
-    let mut stage = Stage::new(Scenario::StaleSource, 3);
-    let said = after_the_chain_was_learned(&mut stage);
+fn a_stale_source_repeats_known_and_empty_headers_in_turn() {
+    let mut connection = TestConnection::new(Scenario::StaleSource, 3);
+    let said = after_the_chain_was_learned(&mut connection);
     assert_eq!(headers(&said), chain()[1..]);
     let question = Message::GetHeaders(handfast_wire::Locator {
         hashes: vec![chain()[20].block_hash()],
         stop: bitcoin::hashes::Hash::all_zeros(),
     });
     for round in 0..20 {
-        let said = hear_message(&mut stage, &question);
+        let said = receive_message(&mut connection, &question);
         let expected = match round % 2 {
             0 => vec![],
             _ => chain()[1..].to_vec(),
         };
         assert_eq!(said, [Message::Headers(expected)], "round {round}");
     }
-    assert_eq!(stage.left, None);
+    assert_eq!(connection.left, None);
 }
 
 #[test]
-fn a_branch_that_is_withheld_has_more_work_than_a_block_and_is_repeated_and_not_given() {
+fn a_withheld_branch_has_more_work_than_a_block_and_is_announced_but_not_delivered() {
     let mut branches = BTreeSet::new();
     for seed in 0..200 {
-        let mut stage = Stage::new(Scenario::WithheldBranch, seed);
-        let shown = headers(&after_the_chain_was_learned(&mut stage));
+        let mut connection = TestConnection::new(Scenario::WithheldBranch, seed);
+        let shown = headers(&after_the_chain_was_learned(&mut connection));
         assert_eq!(shown.len(), 2);
         assert_eq!(shown[0].prev_blockhash, chain()[20].block_hash());
         assert_eq!(shown[1].prev_blockhash, shown[0].block_hash());
-        assert_eq!(hear_message(&mut stage, &want(shown[0].block_hash())), []);
+        assert_eq!(
+            receive_message(&mut connection, &want(shown[0].block_hash())),
+            []
+        );
         branches.insert(shown[1].block_hash());
     }
     assert_eq!(branches.len(), 24, "they are many and not without bound");
 
-    let mut stage = Stage::new(Scenario::NotFoundBranch, 1);
-    let shown = headers(&after_the_chain_was_learned(&mut stage));
+    let mut connection = TestConnection::new(Scenario::NotFoundBranch, 1);
+    let shown = headers(&after_the_chain_was_learned(&mut connection));
     for _ in 0..5 {
         let items = vec![Inventory::WitnessBlock(shown[0].block_hash())];
-        let said = hear_message(&mut stage, &Message::GetData(items.clone()));
+        let said = receive_message(&mut connection, &Message::GetData(items.clone()));
         let expected = [Message::NotFound(items), Message::Headers(shown.clone())];
         assert_eq!(said, expected);
     }
 }
 
 #[test]
-fn a_chain_that_is_withheld_is_the_one_that_an_honest_peer_offers() {
-    let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
+fn a_withheld_chain_is_the_one_that_an_honest_peer_offers() {
+    let params = PeerParams::new(&Network::Regtest, 1_700_000_000);
     let offered =
-        (0..Variety::of(&dialect).shown).map(|number| shown(&chain(), &dialect, number).header);
+        (0..Variety::of(&params).shown).map(|number| shown(&chain(), &params, number).header);
     let offered: Vec<Header> = offered.collect();
     for seed in 0..30 {
-        let mut stage = Stage::new(Scenario::WithheldChain, seed);
-        let shown = headers(&after_the_chain_was_learned(&mut stage));
+        let mut connection = TestConnection::new(Scenario::WithheldChain, seed);
+        let shown = headers(&after_the_chain_was_learned(&mut connection));
         assert!(
             shown.len() == 1 && offered.contains(&shown[0]),
             "seed {seed}"
         );
-        assert_eq!(hear_message(&mut stage, &want(shown[0].block_hash())), []);
+        assert_eq!(
+            receive_message(&mut connection, &want(shown[0].block_hash())),
+            []
+        );
     }
 }
 
 #[test]
-fn a_block_that_is_asked_for_comes_slowly_and_never_whole() {
-    let mut stage = Stage::new(Scenario::SlowBlock, 3);
-    let shown = headers(&after_the_chain_was_learned(&mut stage));
+fn a_requested_block_is_sent_slowly_and_never_completely() {
+    let mut connection = TestConnection::new(Scenario::SlowBlock, 3);
+    let shown = headers(&after_the_chain_was_learned(&mut connection));
     let asked = want(shown[0].block_hash()).encode(Network::Regtest.magic());
-    let mut sent = hear(&mut stage, Kind::GetData, &asked[HEADER_BYTES..]).len();
+    let mut sent = receive(&mut connection, Kind::GetData, &asked[HEADER_BYTES..]).len();
     let mut pieces = 1;
-    while stage.left.is_none() {
-        let more = stage.tell(Event::Due).len();
+    while connection.left.is_none() {
+        let more = connection.deliver(Event::Due).len();
         pieces += usize::from(more > 0);
         sent += more;
     }
@@ -409,7 +420,7 @@ fn a_block_that_is_asked_for_comes_slowly_and_never_whole() {
 }
 
 #[test]
-fn where_blocks_cost_work_those_who_steer_say_what_the_target_said() {
+fn where_blocks_cost_work_steering_peers_repeat_the_targets_headers() {
     for scenario in [
         Scenario::TamperedBlock,
         Scenario::PoisonedBranch,
@@ -419,10 +430,10 @@ fn where_blocks_cost_work_those_who_steer_say_what_the_target_said() {
         Scenario::WithheldChain,
         Scenario::SlowBlock,
     ] {
-        let mut stage = Stage::new(scenario, 5);
-        stage.phrases.dialect.easy_work = false;
-        stage.phrases.dialect.mines = false;
-        let said = after_the_chain_was_learned(&mut stage);
+        let mut connection = TestConnection::new(scenario, 5);
+        connection.frame_set.params.easy_work = false;
+        connection.frame_set.params.mines = false;
+        let said = after_the_chain_was_learned(&mut connection);
         let known = headers(&said).iter().all(|header| chain().contains(header));
         assert!(known, "{scenario}");
         let acts = said.iter().any(|message| {

@@ -1,27 +1,26 @@
-//! Handshakes that say a thing twice, or say what is somebody else's.
+//! Handshakes with a repeated message, or with another peer's nonce.
 
+use super::handshake::{Handshake, Reached, ping};
 use super::machine::{Event, Expect, Leave, Machine};
-use super::visit::{Reached, Visit, ping};
-use crate::voice::Voice;
+use crate::writer::Writer;
 
-/// What is odd about a handshake.
+/// What is wrong with a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Twist {
-    /// A second `verack` when the first has been taken. Changes nothing, by the protocol.
+    /// A second `verack` after the first was accepted. It changes nothing, by the protocol.
     Verack,
     /// A second `version`, at once or later. Core ignores it, others disconnect.
     Version,
-    /// The nonce that the target itself has used: it must take us for itself, or not care;
-    /// never hang.
+    /// The target's own nonce: it must detect a self-connection, or not care; never hang.
     Nonce,
 }
 
-/// A peer with an odd handshake, which then does as others do.
+/// A peer with a wrong handshake, which then behaves normally.
 #[derive(Debug)]
 pub(super) struct Twisted {
     twist: Twist,
-    visit: Visit,
-    /// Said that for which it may be shown the door.
+    handshake: Handshake,
+    /// It was sent: the target may disconnect.
     provoked: bool,
 }
 
@@ -29,53 +28,53 @@ impl Twisted {
     pub(super) fn new(twist: Twist) -> Self {
         Self {
             twist,
-            visit: Visit::default(),
+            handshake: Handshake::default(),
             provoked: false,
         }
     }
 
-    fn begin(&mut self, voice: &mut Voice<'_>) {
-        match (self.twist, voice.memory.nonce) {
+    fn begin(&mut self, writer: &mut Writer<'_>) {
+        match (self.twist, writer.memory.nonce) {
             (Twist::Nonce, Some(nonce)) => {
                 self.provoked = true;
-                voice.version_with_nonce(nonce);
+                writer.version_with_nonce(nonce);
             }
-            (Twist::Version, _) if voice.dice.pick(0..2) == 0 => {
+            (Twist::Version, _) if writer.rng.pick(0..2) == 0 => {
                 self.provoked = true;
-                voice.version();
-                voice.version();
+                writer.version();
+                writer.version();
             }
             // Without a nonce to repeat it learns one.
-            (Twist::Nonce, None) | (Twist::Version | Twist::Verack, _) => voice.version(),
+            (Twist::Nonce, None) | (Twist::Version | Twist::Verack, _) => writer.version(),
         }
-        // If the target falls silent about it, we leave by ourselves.
-        let patience = voice.dice.time(1_000..3_000);
-        voice.wake(patience);
+        // If the target falls silent, we disconnect.
+        let answer_timeout = writer.rng.time(1_000..3_000);
+        writer.wake(answer_timeout);
     }
 
-    fn ready(&mut self, voice: &mut Voice<'_>) {
+    fn ready(&mut self, writer: &mut Writer<'_>) {
         match self.twist {
-            Twist::Verack => voice.verack(),
+            Twist::Verack => writer.verack(),
             Twist::Version if !self.provoked => {
                 self.provoked = true;
-                voice.version();
+                writer.version();
             }
             Twist::Version | Twist::Nonce => {}
         }
-        ping(voice);
+        ping(writer);
     }
 }
 
 impl Machine for Twisted {
-    fn step(&mut self, event: Event<'_>, voice: &mut Voice<'_>) {
+    fn step(&mut self, event: Event<'_>, writer: &mut Writer<'_>) {
         match event {
-            Event::Connected => self.begin(voice),
-            Event::Heard(heard) => match self.visit.hear(heard, voice) {
-                Some(Reached::Ready) => self.ready(voice),
-                Some(Reached::Settled) => voice.leave_somehow(),
+            Event::Connected => self.begin(writer),
+            Event::Frame(received) => match self.handshake.receive(received, writer) {
+                Some(Reached::Ready) => self.ready(writer),
+                Some(Reached::Settled) => writer.leave_randomly(),
                 None => {}
             },
-            Event::Due if self.provoked => voice.leave(Leave::Drop),
+            Event::Due if self.provoked => writer.leave(Leave::Drop),
             Event::Due | Event::Opened | Event::Raw(_) => {}
         }
     }
@@ -83,7 +82,7 @@ impl Machine for Twisted {
     fn expect(&self) -> Expect {
         match self.provoked {
             true => Expect::Anything,
-            false => self.visit.expect(),
+            false => self.handshake.expect(),
         }
     }
 }

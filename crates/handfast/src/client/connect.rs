@@ -1,4 +1,4 @@
-//! The way to a node: its Unix socket, then its TCP addresses.
+//! Connecting to a node: its Unix socket, then its TCP addresses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{ClientError, RETRY_INTERVAL};
 
-/// A byte stream, whichever socket it is.
+/// A byte stream of either socket.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
@@ -21,22 +21,22 @@ pub(super) struct Connection {
     pub(super) stream: Box<dyn Stream>,
     /// The socket's path or address, for messages.
     pub(super) at: String,
-    /// `user:password`; `None` where the socket's mode is the lock.
+    /// `user:password`; `None` for the Unix socket, whose mode authenticates.
     pub(super) credentials: Option<String>,
 }
 
-/// Why one way is closed.
+/// Why a socket cannot be used.
 enum Closed {
-    /// Nobody listens there.
+    /// Nothing listens there.
     Absent,
-    /// Somebody listens, and the queue of callers is full.
+    /// The accept queue is full.
     Full(String),
-    /// The user may not.
+    /// Permission denied.
     Forbidden(ClientError),
 }
 
-/// Connects by the first way that is open. A queue that is full is tried for `wait`
-/// (`None`: without end); that nobody listens anywhere is said at once.
+/// Connects to the first socket that accepts. A full accept queue is retried for `wait` (`None`:
+/// without limit); if nothing listens anywhere, that is returned at once.
 pub(super) async fn connect(
     place: &NodeLocation,
     wait: Option<Duration>,
@@ -72,7 +72,7 @@ pub(super) async fn connect(
 
 async fn unix(place: &NodeLocation) -> Result<Connection, Closed> {
     let path = &place.rpc_socket;
-    // Never waits: the system says at once that the queue is full.
+    // Never blocks: the system reports a full queue at once.
     match UnixStream::connect(path).await {
         Ok(stream) => Ok(Connection {
             stream: Box::new(stream),
@@ -120,10 +120,10 @@ async fn tcp(place: &NodeLocation, by: Option<Instant>) -> Result<Connection, Ve
     Err(closed)
 }
 
-/// Longest file with a name and a password, bytes.
+/// Longest cookie file, bytes.
 pub(crate) const MAX_COOKIE: u64 = 4_096;
 
-/// What the node wrote for those who call it over TCP.
+/// The cookie for calls over TCP.
 fn cookie(place: &NodeLocation, addr: &SocketAddr) -> Result<String, ClientError> {
     let path = place.cookie.clone();
     match read_text(&path, MAX_COOKIE) {
@@ -132,7 +132,7 @@ fn cookie(place: &NodeLocation, addr: &SocketAddr) -> Result<String, ClientError
             at: addr.to_string(),
             path,
             remedy: elsewhere(place)
-                .unwrap_or_else(|| "name the --datadir of the node that runs there".to_owned()),
+                .unwrap_or_else(|| "give the --datadir of the node that runs there".to_owned()),
         }),
         Err(Unreadable::Io(source)) => Err(ClientError::Forbidden { path, source }),
         Err(found) => Err(ClientError::NotACookie { path, found }),
@@ -152,8 +152,8 @@ fn missing(place: &NodeLocation) -> ClientError {
     }
 }
 
-/// What to do about a node that does not run. It names a network to start only if the caller
-/// did: a call without it does not ask for a node on mainnet.
+/// The remedy if no node runs. It suggests a network only if the user gave one, so that nobody
+/// starts a mainnet node by accident.
 fn remedy(place: &NodeLocation) -> String {
     if let Some(elsewhere) = elsewhere(place) {
         return elsewhere;
@@ -163,8 +163,8 @@ fn remedy(place: &NodeLocation) -> String {
     let datadir = datadir.unwrap_or_default();
     if !place.hints.network {
         return format!(
-            "name its network with --network, or start one with `handfast run --network \
-             NAME{datadir}`: regtest is a network of your own, testnet4 and signet are for tests"
+            "give its network with --network, or start one with `handfast run --network \
+             NAME{datadir}`: regtest is a private network, testnet4 and signet are for tests"
         );
     }
     let network = chosen_by(&place.network);
@@ -174,7 +174,7 @@ fn remedy(place: &NodeLocation) -> String {
     )
 }
 
-/// What to say where another network's node runs in this data directory.
+/// The remedy if another network's node runs in this data directory.
 fn elsewhere(place: &NodeLocation) -> Option<String> {
     let running = place.network_dir.parent().map(running_in);
     let elsewhere: Vec<String> = running

@@ -16,24 +16,24 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Longest answer that is read, bytes: a program that is no node may never end its own.
+/// Longest answer, bytes: a program that is no node may never end its answer.
 const MAX_ANSWER: usize = 1 << 30;
 
-/// What came back.
+/// A whole answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    /// Seconds that an overloaded server asks for. HTTP's other form, a date, is not read.
+    /// `Retry-After` in seconds. Its other form, a date, is not read.
     pub(super) retry_after: Option<u64>,
     pub(super) body: Vec<u8>,
 }
 
-/// Why nothing whole came back.
+/// Why there is no whole answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The connection ended before a byte of the request was taken: nobody has executed it.
+    /// The connection ended before a byte of the request was taken: the call was not executed.
     NeverSent,
-    /// What came is no HTTP.
+    /// The bytes are no HTTP.
     Foreign(String),
     /// The connection ended before the answer was whole.
     Cut,
@@ -44,7 +44,7 @@ pub(super) enum Failure {
 /// Posts `body` and reads the answer to its end. The connection is closed then.
 ///
 /// # Cancel safety
-/// Dropping it closes the connection; whether the call was carried out is unknown then.
+/// Dropping it closes the connection; whether the call was executed is unknown then.
 pub(super) async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     credentials: Option<&str>,
@@ -68,7 +68,7 @@ pub(super) async fn exchange(
         let answer = sender.send_request(request).await;
         read(answer.map_err(|error| failure(&error))?).await
     };
-    // The connection ends by itself once the answer is there; until then it has to be polled.
+    // The connection ends by itself after the answer; until then it must be polled.
     tokio::pin!(answer);
     tokio::pin!(connection);
     let mut closed = false;
@@ -117,7 +117,7 @@ async fn read(answer: Response<hyper::body::Incoming>) -> Result<Answer, Failure
     })
 }
 
-/// A stream that remembers whether the system took anything of what was written.
+/// A stream that records whether the system took any of the bytes written.
 struct Watched<S> {
     stream: S,
     sent: Rc<Cell<bool>>,
@@ -182,11 +182,11 @@ mod tests {
 
     fn failure_of(work: impl Future<Output = Result<Answer, Failure>>) -> Failure {
         let outcome = crate::client::block_on(work).expect("an event loop");
-        outcome.expect_err("nobody answers")
+        outcome.expect_err("there is no answer")
     }
 
     #[test]
-    fn a_call_of_which_nothing_was_taken_is_told_from_one_that_may_have_been_read() {
+    fn a_call_of_which_nothing_was_sent_is_distinguished_from_one_that_may_have_been_read() {
         let unread = failure_of(async {
             let (near, far) = duplex(64);
             drop(far);

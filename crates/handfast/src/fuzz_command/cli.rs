@@ -1,4 +1,4 @@
-//! The command line of `handfast fuzz`, as clap knows it.
+//! The command line of `handfast fuzz`, for clap.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use handfast_fuzz::plan::MAX_SEED;
 use super::options::{CONCURRENCY, CYCLES, DURATION, MAX_DURATION};
 use super::shrink::TRIES;
 
-/// Of the subcommand.
+/// The name of the subcommand.
 pub(crate) const NAME: &str = "fuzz";
-/// Connections at a time at most: more than one process may have descriptors for.
+/// Most connections at a time: more than a process may have descriptors for.
 const MAX_CONCURRENCY: u64 = 20_000;
-/// The most connections that one may ask for.
+/// Most connections in all.
 const MAX_CYCLES: u64 = 1_000_000_000;
 
 const ABOUT: &str = "\
@@ -33,32 +33,32 @@ with --i-operate-this-node; never to mainnet.
 
 pub(crate) fn command() -> Command {
     Command::new(NAME)
-        .about("Find out whether a node survives peers that come and go")
+        .about("Test whether a node survives peers that connect and disconnect")
         .after_help(ABOUT)
         .subcommand_required(true)
         .subcommand(
             Command::new("scenarios")
-                .about("List what connections can do, or explain one")
-                .arg(Arg::new("SCENARIO").help("Whose page is shown")),
+                .about("List the scenarios, or describe one")
+                .arg(Arg::new("SCENARIO").help("The scenario to describe")),
         )
         .subcommand(run_command())
         .subcommand(
             replay_command(
                 "replay",
-                "Make the connections of a trace again, at the same times",
+                "Replay the connections of a trace, at the same times",
             )
             .arg(report())
             .arg(overwrite()),
         )
         .subcommand(
             Command::new("show")
-                .about("Print a trace for people")
+                .about("Print a trace as text")
                 .arg(file("FILE", "The trace")),
         )
         .subcommand(shrink_command())
 }
 
-/// A run of what is in a file.
+/// A subcommand that replays a file.
 fn replay_command(name: &'static str, about: &'static str) -> Command {
     let command = Command::new(name)
         .about(about)
@@ -66,14 +66,14 @@ fn replay_command(name: &'static str, about: &'static str) -> Command {
         .arg(text(
             "target",
             "HOST:PORT",
-            "Another target than that of the trace",
+            "Target, instead of that of the trace",
         ))
-        .arg(patience())
+        .arg(answer_timeout())
         .arg(own());
     with_rpc(command)
 }
 
-/// Where the target's RPC is.
+/// Adds the options of the target's RPC.
 fn with_rpc(command: Command) -> Command {
     command
         .arg(text(
@@ -94,16 +94,16 @@ fn shrink_command() -> Command {
         text(
             "start",
             "COMMAND",
-            "Starts the target, afresh, by a shell, in the foreground; it is killed after each run",
+            "Shell command that starts a fresh target in the foreground; it is killed after each run",
         )
         .required(true),
     )
-    .arg(path("output", "FILE", "Where the shorter trace is written").required(true))
+    .arg(path("output", "FILE", "File for the shorter trace").required(true))
     .arg(overwrite())
     .arg(number(
         "tries",
         100_000,
-        format!("Runs at most, all of them counted [default: {TRIES}]"),
+        format!("Maximum number of runs in all [default: {TRIES}]"),
     ))
 }
 
@@ -114,13 +114,13 @@ fn file(name: &'static str, help: &'static str) -> Arg {
         .help(help)
 }
 
-fn patience() -> Arg {
-    let help = "How long an honest peer, or a block, may have to wait [default: 30s]";
+fn answer_timeout() -> Arg {
+    let help = "Timeout for the handshake of an honest peer, and for a new block [default: 30s]";
     time("patience", 3_600, help.into())
 }
 
 fn report() -> Arg {
-    let help = "Where report.html and report.json are written";
+    let help = "Directory for report.html and report.json";
     path("report", "DIR", help)
 }
 
@@ -128,14 +128,14 @@ fn overwrite() -> Arg {
     Arg::new("overwrite")
         .long("overwrite")
         .action(ArgAction::SetTrue)
-        .help("Replaces what is there of an earlier run")
+        .help("Overwrite the files of an earlier run")
 }
 
 fn own() -> Arg {
     Arg::new("i-operate-this-node")
         .long("i-operate-this-node")
         .action(ArgAction::SetTrue)
-        .help("The target has a public address and is mine")
+        .help("Allow a public address: I operate this node")
 }
 
 fn number(name: &'static str, most: u64, help: String) -> Arg {
@@ -146,7 +146,7 @@ fn number(name: &'static str, most: u64, help: String) -> Arg {
         .help(help)
 }
 
-/// A time of a second to `most` seconds.
+/// A time from a second to `most` seconds.
 fn time(name: &'static str, most: u64, help: String) -> Arg {
     Arg::new(name)
         .long(name)
@@ -187,7 +187,7 @@ fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
 fn run_command() -> Command {
     let command = Command::new("run")
         .about("Run scenarios against a node")
-        .arg(text("target", "HOST:PORT", "The node's socket for peers").required(true))
+        .arg(text("target", "HOST:PORT", "The node's P2P address").required(true))
         .arg(text(
             "network",
             "NAME",
@@ -196,13 +196,13 @@ fn run_command() -> Command {
         .arg(text(
             "signet-challenge",
             "HEX",
-            "The challenge of a signet of one's own",
+            "The challenge of a custom signet",
         ))
         .arg(
             text(
                 "scenario",
                 "NAME",
-                "What connections do; can be repeated; mix: all of them [default: mix]",
+                "Scenario to run; can be repeated; mix: all of them [default: mix]",
             )
             .action(ArgAction::Append),
         )
@@ -210,7 +210,7 @@ fn run_command() -> Command {
             text(
                 "seed",
                 "N",
-                "Where everything random comes from, below 2^53 [default: random, and printed]",
+                "Random seed, below 2^53 [default: random, and printed]",
             )
             .value_parser(clap::value_parser!(u64).range(0..=MAX_SEED)),
         )
@@ -228,7 +228,7 @@ fn run_command() -> Command {
             "duration",
             MAX_DURATION,
             format!(
-                "How long connections begin, e.g. 90s, 5m or 2h; the whole run takes {} s longer \
+                "Time during which connections begin, e.g. 90s, 5m or 2h; the whole run takes {} s longer \
                  at most [default: {DURATION}s, unless --cycles is given]",
                 GRACE.as_secs()
             ),
@@ -236,39 +236,39 @@ fn run_command() -> Command {
         .arg(number(
             "rate",
             1_000_000,
-            "Connections a second at most".into(),
+            "Most connections per second".into(),
         ))
         .arg(text(
             "source-range",
             "CIDR",
-            "Addresses to come from, by turns, e.g. 127.1.0.0/16",
+            "Source addresses, used in turn, e.g. 127.1.0.0/16",
         ))
         .arg(report())
         .arg(overwrite())
         .arg(text(
             "magic",
             "HEX",
-            "The four bytes that open a frame, if they are not the network's",
+            "Message start bytes, if they are not the network's",
         ))
         .arg(
             text(
                 "protocol-version",
                 "N",
-                "The version that we claim [default: 70016]",
+                "Protocol version in our version message [default: 70016]",
             )
             .value_parser(clap::value_parser!(i32)),
         )
         .arg(time(
             "handshake-deadline",
             3_600,
-            "How long the node waits for a handshake [default: 60s; btcd: 30s]".into(),
+            "The node's handshake timeout [default: 60s; btcd: 30s]".into(),
         ))
         .arg(path(
             "trace",
             "FILE",
-            "Where everything that was sent and heard is written down",
+            "File that records everything sent and received",
         ))
-        .arg(patience())
+        .arg(answer_timeout())
         .arg(own());
     with_rpc(command)
 }

@@ -1,4 +1,4 @@
-//! What a command line of `handfast fuzz` comes to.
+//! The options of `handfast fuzz`, checked.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -11,66 +11,64 @@ use handfast_cli::{Hints, NodeLocation, network_called};
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::target::{Refusal, permit};
 use handfast_fuzz::terms::{MIX, is_minable, shares, unix_time};
-use handfast_fuzz::trace::{Cue, Trace};
-use handfast_fuzz::voice::Dialect;
-use handfast_fuzz::{Doors, Plan, Scenario, SourceRange};
+use handfast_fuzz::trace::{ReplayEntry, Trace};
+use handfast_fuzz::writer::PeerParams;
+use handfast_fuzz::{Endpoints, Plan, Scenario, SourceRange};
 use handfast_wire::Network;
 
-use super::terms::{answered, door};
+use super::terms::{answered, interface};
 
-/// Connections at a time, unless the user says otherwise.
+/// Default number of connections at a time.
 pub(super) const CONCURRENCY: u64 = 100;
-/// Connections in all, unless the user says otherwise.
+/// Default number of connections in all.
 pub(super) const CYCLES: u64 = 10_000;
-/// How long a run takes at most, unless the user says otherwise, seconds: so long that those
-/// come to their end which wait until the target's handshake deadline, as a rule 60 s.
+/// Default duration of a run, seconds: long enough for connections that wait for the target's
+/// handshake timeout, usually 60 s.
 pub(super) const DURATION: u64 = 90;
-/// How long an honest peer may have to wait, unless the user says otherwise.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long it may take at most, seconds: a day.
+/// Default timeout of an honest peer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest duration, seconds: a day.
 pub(super) const MAX_DURATION: u64 = 86_400;
 
-/// A run, as the user wants it.
+/// The options of a run.
 pub(super) struct Setup {
     pub(super) target: SocketAddr,
     pub(super) network: Network,
     pub(super) scenarios: Vec<String>,
     pub(super) plan: Plan,
-    pub(super) dialect: Dialect,
+    pub(super) params: PeerParams,
     pub(super) sources: Option<SourceRange>,
     pub(super) mines: bool,
-    pub(super) patience: Duration,
+    pub(super) answer_timeout: Duration,
     pub(super) report: Option<PathBuf>,
     pub(super) rpc: Option<NodeLocation>,
-    /// Whether what is there of an earlier run is replaced.
+    /// Whether files of an earlier run are replaced.
     pub(super) overwrite: bool,
-    /// Where the trace is written.
+    /// The file of the trace.
     pub(super) trace: Option<PathBuf>,
-    /// What is made again; empty: the plan is played.
-    pub(super) cues: Vec<Cue>,
+    /// Connections to replay; empty: the plan is run.
+    pub(super) entries: Vec<ReplayEntry>,
     /// The command line as it was given.
     given: Vec<String>,
 }
 
 impl Setup {
-    /// Where connections go. The cookie is read now: that of a target which was started just
-    /// now, if it was.
-    pub(super) fn doors(&self) -> Result<Doors, String> {
-        Ok(Doors {
+    /// The sockets of the target. The cookie is read now, after the target has started.
+    pub(super) fn endpoints(&self) -> Result<Endpoints, String> {
+        Ok(Endpoints {
             p2p: self.target.into(),
-            rpc: self.rpc.as_ref().map(door).transpose()?,
+            rpc: self.rpc.as_ref().map(interface).transpose()?,
         })
     }
 
-    /// The command that does the same again: the same words, and the seed, unless a trace
-    /// has that.
+    /// The command that repeats this run: the same words, and the seed, unless a trace has it.
     pub(super) fn command(&self) -> String {
         let mut words = self.given.clone();
         let is_seed = |word: &String| word == "--seed" || word.starts_with("--seed=");
-        if self.cues.is_empty() && !words.iter().any(is_seed) {
+        if self.entries.is_empty() && !words.iter().any(is_seed) {
             words.extend(["--seed".to_owned(), self.plan.seed.to_string()]);
         }
-        // What this run wrote is in the way of the next.
+        // The files of this run would stop the next one.
         let writes = self.report.is_some() || self.trace.is_some();
         if writes && !words.iter().any(|word| word == "--overwrite") {
             words.push("--overwrite".to_owned());
@@ -80,16 +78,16 @@ impl Setup {
     }
 }
 
-/// What the user wants, checked.
+/// Reads and checks the options.
 pub(super) fn setup(matches: &ArgMatches) -> Result<Setup, String> {
     let network = network(matches)?;
-    let dialect = dialect(matches, &network)?;
+    let params = params(matches, &network)?;
     let target = resolve(word(matches, "target").unwrap_or_default())?;
     let rpc = rpc(matches, &network)?;
-    permitted(matches, &network, &dialect, target, rpc.as_ref())?;
+    permitted(matches, &network, &params, target, rpc.as_ref())?;
     let names = names(matches);
     let shares = shares(&names, rpc.is_some())?;
-    answered(dialect.version, shares.iter().map(|share| share.scenario))?;
+    answered(params.version, shares.iter().map(|share| share.scenario))?;
     let wanted = |name| matches.get_one::<u64>(name).copied();
     let sources = word(matches, "source-range").map(SourceRange::from_str);
     Ok(Setup {
@@ -102,23 +100,23 @@ pub(super) fn setup(matches: &ArgMatches) -> Result<Setup, String> {
                 .expect("at most 20,000"),
             limit: limit(wanted("cycles"), span(matches, "duration")),
             rate: wanted("rate").map(|rate| u32::try_from(rate).expect("at most a million")),
-            patience: Plan::PATIENCE,
+            answer_timeout: Plan::ANSWER_TIMEOUT,
         },
         mines: is_minable(&network),
-        dialect,
+        params,
         sources: sources.transpose().map_err(|error| error.to_string())?,
-        patience: span(matches, "patience").unwrap_or(PATIENCE),
+        answer_timeout: span(matches, "patience").unwrap_or(ANSWER_TIMEOUT),
         report: matches.get_one::<PathBuf>("report").cloned(),
         overwrite: matches.get_flag("overwrite"),
         trace: matches.get_one::<PathBuf>("trace").cloned(),
-        cues: Vec::new(),
+        entries: Vec::new(),
         rpc,
         network,
         given: std::env::args().collect(),
     })
 }
 
-/// The trace in the file that the user named.
+/// Reads the trace given by the user.
 pub(super) fn trace(matches: &ArgMatches) -> Result<Trace, String> {
     let path = matches
         .get_one::<PathBuf>("FILE")
@@ -126,27 +124,30 @@ pub(super) fn trace(matches: &ArgMatches) -> Result<Trace, String> {
     Trace::load(path).map_err(|error| error.to_string())
 }
 
-/// The run of a trace once more, against the same target or another one.
+/// Replays a trace, against its target or another one.
 pub(super) fn replay(matches: &ArgMatches) -> Result<Setup, String> {
     let path = matches
         .get_one::<PathBuf>("FILE")
         .expect("clap requires it");
     let trace = trace(matches)?;
     let network = trace.network().map_err(|error| format!("{error}"))?;
-    let dialect = trace.dialect(Dialect::new(&network, trace.time));
+    let params = trace.params(PeerParams::new(&network, trace.time));
     let target = resolve(word(matches, "target").unwrap_or(&trace.target))?;
     let rpc = rpc(matches, &network)?;
-    permitted(matches, &network, &dialect, target, rpc.as_ref())?;
-    let cues = trace.cues(path).map_err(|error| error.to_string())?;
-    if cues.is_empty() {
-        return Err(format!("{}: there is no connection in it", path.display()));
+    permitted(matches, &network, &params, target, rpc.as_ref())?;
+    let entries = trace.entries(path).map_err(|error| error.to_string())?;
+    if entries.is_empty() {
+        return Err(format!("{}: it contains no connection", path.display()));
     }
-    answered(dialect.version, cues.iter().map(|cue| cue.part.scenario))?;
-    let calls = |cue: &Cue| cue.part.scenario == Scenario::RpcBurst;
-    if rpc.is_none() && cues.iter().any(calls) {
+    answered(
+        params.version,
+        entries.iter().map(|entry| entry.part.scenario),
+    )?;
+    let calls = |entry: &ReplayEntry| entry.part.scenario == Scenario::RpcBurst;
+    if rpc.is_none() && entries.iter().any(calls) {
         let path = path.display();
         return Err(format!(
-            "{path}: it has calls of an RPC: name it with --rpc or --rpc-socket"
+            "{path}: it contains RPC calls: give the RPC with --rpc or --rpc-socket"
         ));
     }
     Ok(Setup {
@@ -156,38 +157,38 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<Setup, String> {
             seed: trace.seed,
             shares: Plan::mix(false),
             concurrency: usize::try_from(trace.concurrency)
-                .unwrap_or(cues.len())
+                .unwrap_or(entries.len())
                 .max(1),
-            limit: limit(Some(cues.len() as u64), None),
+            limit: limit(Some(entries.len() as u64), None),
             rate: None,
-            patience: Plan::PATIENCE,
+            answer_timeout: Plan::ANSWER_TIMEOUT,
         },
         mines: is_minable(&network),
-        dialect,
+        params,
         sources: None,
-        patience: span(matches, "patience").unwrap_or(PATIENCE),
+        answer_timeout: span(matches, "patience").unwrap_or(ANSWER_TIMEOUT),
         // Runs that shrink a trace have no report.
         report: matches.try_get_one("report").ok().flatten().cloned(),
         overwrite: matches.get_flag("overwrite"),
         trace: None,
         rpc,
         network,
-        cues,
+        entries,
         given: std::env::args().collect(),
     })
 }
 
-/// Refuses what must not be fuzzed: the target or its RPC.
+/// Refuses targets and RPCs that must not be fuzzed.
 fn permitted(
     matches: &ArgMatches,
     network: &Network,
-    dialect: &Dialect,
+    params: &PeerParams,
     target: SocketAddr,
     rpc: Option<&NodeLocation>,
 ) -> Result<(), String> {
     let own = matches.get_flag("i-operate-this-node");
-    // Whatever a network is called, it is the one whose frames it opens.
-    let is_mainnet = dialect.magic == Network::Mainnet.magic().to_bytes();
+    // A network is identified by its message start bytes, whatever its name.
+    let is_mainnet = params.magic == Network::Mainnet.magic().to_bytes();
     let network = match is_mainnet {
         true => &Network::Mainnet,
         false => network,
@@ -207,7 +208,7 @@ fn span(matches: &ArgMatches, name: &str) -> Option<Duration> {
     matches.get_one::<Duration>(name).copied()
 }
 
-/// Whoever names one bound means that one.
+/// If one limit is given, the other one does not apply.
 fn limit(cycles: Option<u64>, duration: Option<Duration>) -> Limit {
     let (cycles, duration) = match (cycles, duration) {
         (Some(cycles), Some(duration)) => (cycles, duration),
@@ -227,9 +228,9 @@ fn network(matches: &ArgMatches) -> Result<Network, String> {
     {
         return Err(Refusal::Mainnet.to_string());
     }
-    // Not the error of the name itself, which has mainnet among what to choose.
+    // Not the error of the name itself, which lists mainnet.
     let network = network_called(name).ok_or_else(|| {
-        format!("no network is called {name:?}: choose regtest, signet, testnet3 or testnet4")
+        format!("unknown network {name:?}: choose regtest, signet, testnet3 or testnet4")
     })?;
     match (network, word(matches, "signet-challenge")) {
         (network, None) => Ok(network),
@@ -246,7 +247,7 @@ fn resolve(target: &str) -> Result<SocketAddr, String> {
     let wrong = |why: String| format!("--target {target:?} is no address: {why}; give HOST:PORT");
     let port = target.rsplit_once(':').map(|(_, port)| port);
     if port.is_none_or(|port| port.parse::<u16>().is_err()) {
-        return Err(wrong("it names no port".to_owned()));
+        return Err(wrong("it has no port".to_owned()));
     }
     let mut found = target
         .to_socket_addrs()
@@ -261,22 +262,22 @@ fn names(matches: &ArgMatches) -> Vec<String> {
     names.map_or_else(|| vec![MIX.to_owned()], |names| names.cloned().collect())
 }
 
-fn dialect(matches: &ArgMatches, network: &Network) -> Result<Dialect, String> {
-    let mut dialect = Dialect::new(network, unix_time());
+fn params(matches: &ArgMatches, network: &Network) -> Result<PeerParams, String> {
+    let mut params = PeerParams::new(network, unix_time());
     if let Some(hex) = word(matches, "magic") {
-        dialect.magic = <[u8; 4]>::from_hex(hex)
+        params.magic = <[u8; 4]>::from_hex(hex)
             .map_err(|_| format!("--magic {hex:?} is not four bytes of hex, e.g. fabfb5da"))?;
     }
     if let Some(version) = matches.get_one::<i32>("protocol-version") {
-        dialect.version = *version;
+        params.version = *version;
     }
     if let Some(deadline) = span(matches, "handshake-deadline") {
-        dialect.handshake_deadline = deadline;
+        params.handshake_deadline = deadline;
     }
-    Ok(dialect)
+    Ok(params)
 }
 
-/// Where the target's RPC is, in the terms of our own client.
+/// The location of the target's RPC, as our own client uses it.
 fn rpc(matches: &ArgMatches, network: &Network) -> Result<Option<NodeLocation>, String> {
     let nowhere = PathBuf::new();
     let place = |listen, socket, cookie| NodeLocation {
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_bounded() {
+    fn unset_limits_have_defaults() {
         let setup = parsed("--target 127.0.0.1:18444").expect("enough to begin");
         assert_eq!(setup.plan.limit.cycles, CYCLES);
         assert_eq!(setup.plan.limit.duration, Duration::from_secs(DURATION));
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_that_is_printed_does_the_same_again_over_what_the_run_wrote() {
+    fn the_printed_command_repeats_the_run_and_overwrites_its_files() {
         let mut setup = parsed("--target 127.0.0.1:1 --report out").expect("right");
         let again = |setup: &Setup| setup.command();
         assert!(again(&setup).ends_with(" --overwrite"), "{}", again(&setup));
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_options_are_told_with_what_is_right() {
+    fn wrong_options_are_reported_with_the_remedy() {
         for (line, part) in [
             ("--target 8.8.8.8:18444", "--i-operate-this-node"),
             (
@@ -370,7 +371,7 @@ mod tests {
                 "--target 127.0.0.1:1 --network bitcoin",
                 "not a network to fuzz",
             ),
-            ("--target nonsense", "it names no port; give HOST:PORT"),
+            ("--target nonsense", "it has no port; give HOST:PORT"),
             ("--target 127.0.0.1:1 --network moon", "choose regtest"),
             (
                 "--target 127.0.0.1:1 --scenario nonsense",
@@ -404,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_that_shrink_a_trace_leave_no_report_and_do_not_take_its_directory() {
+    fn runs_that_shrink_a_trace_write_no_report() {
         let parsed = |more: &[&str]| {
             let words = ["fuzz", "shrink", "x", "--start", "y", "--output", "z"];
             command().try_get_matches_from([&words, more].concat())
@@ -432,7 +433,7 @@ mod tests {
             source: None,
             begun: 0,
             opening: None,
-            deeds: Vec::new(),
+            events: Vec::new(),
             ended: String::new(),
         };
         Trace {
@@ -454,10 +455,10 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_on_a_network_of_ones_own_looks_at_blocks_as_the_run_did() {
+    fn a_replay_on_a_custom_signet_checks_blocks_as_the_run_did() {
         let own = replayed(&trace_of("regtest", [0x0a, 0x0b, 0x0c, 0x0d])).expect("a trace");
         assert!(own.mines, "what is stuck is found by a block");
-        assert_eq!(own.dialect.magic, [0x0a, 0x0b, 0x0c, 0x0d]);
+        assert_eq!(own.params.magic, [0x0a, 0x0b, 0x0c, 0x0d]);
         let run = parsed("--target 127.0.0.1:1 --magic 0a0b0c0d").expect("a run");
         assert_eq!(run.mines, own.mines);
         let public = replayed(&trace_of("testnet4", [1; 4])).expect("a trace");
@@ -465,13 +466,13 @@ mod tests {
     }
 
     #[test]
-    fn the_command_to_do_it_again_has_the_seed_and_that_of_a_replay_has_none() {
+    fn the_command_to_repeat_a_run_has_the_seed_and_that_of_a_replay_has_none() {
         let line = "--target 127.0.0.1:1";
         let mut setup = parsed(line).expect("enough to begin");
         setup.given = vec!["handfast".into(), "fuzz".into()];
         let seed = setup.plan.seed;
         assert_eq!(setup.command(), format!("handfast fuzz --seed {seed}"));
-        setup.cues = vec![Cue {
+        setup.entries = vec![ReplayEntry {
             part: setup.plan.part(0),
             source: None,
             at: Duration::ZERO,
@@ -482,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gets_no_pong_can_play_what_waits_for_none() {
+    fn a_version_without_pongs_can_run_scenarios_that_wait_for_none() {
         let line = "--target 127.0.0.1:1 --protocol-version 60000 --scenario handshake-drop";
         assert!(parsed(line).is_ok());
         let above = "--target 127.0.0.1:1 --protocol-version 60001";

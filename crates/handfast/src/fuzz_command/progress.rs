@@ -1,5 +1,4 @@
-//! What is seen of a run while it goes on: a bar on a terminal, a line every few seconds
-//! elsewhere, both on standard error.
+//! Progress of a run, on standard error: a bar on a terminal, a line every few seconds elsewhere.
 
 use std::cell::Cell;
 use std::io::IsTerminal;
@@ -8,17 +7,17 @@ use std::time::{Duration, Instant};
 use handfast_fuzz::oracle::{Followed, Health};
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::report::in_words;
-use handfast_fuzz::run::News;
-use handfast_fuzz::{Plan, Tally};
+use handfast_fuzz::run::RunEvent;
+use handfast_fuzz::{Counters, Plan};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often there is a line where there is no terminal.
+/// Interval of lines where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The unit of a bar that counts connections; the other one is time.
+/// The unit of a bar that counts connections; the other unit is time.
 const CONNECTIONS: &str = "connections";
 
-/// How far a run is.
+/// The position of the bar.
 #[derive(Debug, PartialEq, Eq)]
 struct Extent {
     position: u64,
@@ -26,7 +25,7 @@ struct Extent {
     unit: &'static str,
 }
 
-/// In connections, where there is a number of them to come to; else in time.
+/// In connections if their number is limited, else in time.
 fn extent(limit: Limit, ended: u64, elapsed: Duration) -> Extent {
     match limit.cycles {
         u64::MAX => Extent {
@@ -65,32 +64,34 @@ impl Progress {
         }
     }
 
-    pub(super) fn tell(&self, news: &News<'_>) {
-        match news {
-            News::Met(who) => self.line(&format!(
-                "{} at height {} answers; the run begins",
+    pub(super) fn show(&self, event: &RunEvent<'_>) {
+        match event {
+            RunEvent::Connected(who) => self.line(&format!(
+                "{} at height {} answers; the run starts",
                 who.user_agent, who.height
             )),
-            News::Going(tally) => self.going(tally),
-            News::Looked(health) => self.looked(health),
-            News::Gone => self.line("the target is gone; the run ends"),
-            News::Settling => self.line("the connections are over; looking what remains"),
+            RunEvent::Going(counters) => self.show_counters(counters),
+            RunEvent::Looked(health) => self.show_health(health),
+            RunEvent::Gone => self.line("the target is gone; the run ends"),
+            RunEvent::Settling => {
+                self.line("all connections have ended; checking what remains of them")
+            }
         }
     }
 
-    fn going(&self, tally: &Tally) {
-        let total = tally.total();
-        let text = match tally.waits_from {
-            None => format!("{:.0} a second, {} failed", tally.rate(), total.failed()),
+    fn show_counters(&self, counters: &Counters) {
+        let total = counters.total();
+        let text = match counters.waits_from {
+            None => format!("{:.0} a second, {} failed", counters.rate(), total.failed()),
             Some(_) => format!(
                 "{} failed; waiting for {} to end",
                 total.failed(),
-                in_words(&tally.unfinished())
+                in_words(&counters.unfinished())
             ),
         };
         match &self.bar {
             Some(bar) => {
-                let extent = extent(self.limit, total.ended, tally.elapsed);
+                let extent = extent(self.limit, total.ended, counters.elapsed);
                 bar.set_position(extent.position);
                 bar.set_message(match extent.unit {
                     CONNECTIONS => text,
@@ -107,8 +108,8 @@ impl Progress {
         }
     }
 
-    /// Only what is not as it should be: all of it is in the report.
-    fn looked(&self, health: &Health) {
+    /// Shows failures only: everything is in the report.
+    fn show_health(&self, health: &Health) {
         if let Err(error) = &health.handshake {
             self.line(&format!("an honest peer: {error}"));
         }
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_is_bounded_by_time_is_as_far_as_its_time() {
+    fn progress_of_a_run_limited_by_time_is_its_elapsed_time() {
         let mut limit = Limit {
             cycles: u64::MAX,
             duration: Duration::from_secs(120),

@@ -1,5 +1,5 @@
-//! Where the results of a run go. Whether they can is known before it, and what becomes of
-//! one of them does not concern the others.
+//! The files of a run. Whether they can be written is checked before it, and a failure of one
+//! does not affect the others.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use super::options::Setup;
 const PAGE: &str = "report.html";
 const DOCUMENT: &str = "report.json";
 
-/// Directories that were made for a report. They go again if nothing came to be in them.
+/// Directories that were made for a report. Empty ones are removed again.
 #[derive(Debug, Default)]
-pub(super) struct Places {
-    /// Each before what is in it.
+pub(super) struct ReportDirs {
+    /// Parents before their children.
     made: Vec<PathBuf>,
 }
 
-impl Places {
-    /// Tries whether everything that is wanted of a run can be written. What is there of an
-    /// earlier one is not, unless it is to be overwritten.
+impl ReportDirs {
+    /// Checks that all files of a run can be written. Existing ones are an error, unless they are
+    /// to be overwritten.
     pub(super) fn try_out(
         trace: Option<&Path>,
         report: Option<&Path>,
@@ -61,16 +61,16 @@ impl Places {
     }
 }
 
-impl Drop for Places {
+impl Drop for ReportDirs {
     fn drop(&mut self) {
         for dir in self.made.iter().rev() {
-            // Fails for one that is not empty, as it should.
+            // Fails for a directory that is not empty, as it should.
             let _ = fs::remove_dir(dir);
         }
     }
 }
 
-/// What was written, and why the rest was not.
+/// What was written, and the errors of the rest.
 #[derive(Debug, Default)]
 pub(super) struct Saved {
     pub(super) trace: bool,
@@ -79,7 +79,7 @@ pub(super) struct Saved {
     pub(super) errors: Vec<String>,
 }
 
-/// Writes whatever can be written.
+/// Writes all files that can be written.
 pub(super) fn save(setup: &Setup, report: &Report<'_>) -> Saved {
     let mut saved = Saved::default();
     let mut done = |path: &Path, result: std::io::Result<()>| {
@@ -101,7 +101,7 @@ pub(super) fn save(setup: &Setup, report: &Report<'_>) -> Saved {
 
 fn is_there(path: &Path) -> String {
     format!(
-        "{} is there already, of an earlier run: name another place, or say --overwrite",
+        "{} exists already, from an earlier run: choose another path, or use --overwrite",
         path.display()
     )
 }
@@ -119,12 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_known_before_and_nothing_is_left_behind() {
+    fn unwritable_files_are_reported_before_the_run_and_nothing_is_left_behind() {
         let home = tempfile::tempdir().expect("a directory");
         let path = |name: &str| home.path().join(name);
         let refused = |trace: Option<&Path>, report: Option<&Path>, part: &str| {
             let before = count(home.path());
-            let error = Places::try_out(trace, report, true).expect_err("it cannot be written");
+            let error = ReportDirs::try_out(trace, report, true).expect_err("it cannot be written");
             assert!(error.contains(part), "{error}");
             assert_eq!(count(home.path()), before, "{error}");
         };
@@ -139,34 +139,34 @@ mod tests {
     }
 
     #[test]
-    fn directories_for_a_report_go_again_without_one_and_stay_with_one() {
+    fn directories_for_a_report_are_removed_only_if_it_was_not_written() {
         let home = tempfile::tempdir().expect("a directory");
         let dir = home.path().join("a/b");
-        drop(Places::try_out(None, Some(&dir), false).expect("writable"));
+        drop(ReportDirs::try_out(None, Some(&dir), false).expect("writable"));
         assert_eq!(count(home.path()), 0);
-        let places = Places::try_out(None, Some(&dir), false).expect("writable");
+        let places = ReportDirs::try_out(None, Some(&dir), false).expect("writable");
         fs::write(dir.join(PAGE), b"a report").expect("it was made");
         drop(places);
         assert_eq!(count(&dir), 1);
     }
 
     #[test]
-    fn what_is_left_of_an_earlier_run_is_overwritten_only_by_somebody_who_says_so() {
+    fn files_of_an_earlier_run_are_overwritten_only_on_request() {
         let home = tempfile::tempdir().expect("a directory");
         let path = |name: &str| home.path().join(name);
         fs::create_dir(path("out")).expect("writable");
         for name in ["out/report.html", "out/report.json", "run.trace"] {
             fs::write(path(name), b"an earlier run").expect("writable");
             let (trace, report) = (path("run.trace"), path("out"));
-            let places = |overwrite| Places::try_out(Some(&trace), Some(&report), overwrite);
+            let places = |overwrite| ReportDirs::try_out(Some(&trace), Some(&report), overwrite);
             let error = places(false).expect_err("it is there");
             assert!(
                 error.contains(name) && error.contains("--overwrite"),
                 "{error}"
             );
             drop(places(true).expect("that was said"));
-            let kept = fs::read(path(name)).expect("nothing was written yet");
-            assert_eq!(kept, b"an earlier run");
+            let found = fs::read(path(name)).expect("nothing was written yet");
+            assert_eq!(found, b"an earlier run");
             fs::remove_file(path(name)).expect("it is there");
         }
     }

@@ -1,4 +1,4 @@
-//! What the command line alone has to settle: what a version gets, and how the RPC is called.
+//! Checks of the command line: scenarios by protocol version, and the RPC's address.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ use handfast_cli::NodeLocation;
 use handfast_disk::read_text;
 use handfast_fuzz::Scenario;
 use handfast_fuzz::terms::call;
-use handfast_fuzz::voice::PONG_ABOVE_VERSION;
+use handfast_fuzz::writer::PONG_ABOVE_VERSION;
 use socket2::SockAddr;
 
 use crate::client::MAX_COOKIE;
 
-/// Refuses scenarios that wait for what a peer of this version does not get.
+/// Refuses scenarios that wait for messages which a peer of this version does not get.
 pub(super) fn answered(
     version: i32,
     scenarios: impl IntoIterator<Item = Scenario>,
@@ -30,16 +30,16 @@ pub(super) fn answered(
     match names.is_empty() {
         true => Ok(()),
         false => Err(format!(
-            "a peer of protocol version {version} gets no pong (BIP31), for which {} wait; claim \
-             --protocol-version {} or above, or play others",
+            "a peer of protocol version {version} gets no pong (BIP31), for which {} wait; use \
+             --protocol-version {} or above, or run others",
             names.join(", "),
             PONG_ABOVE_VERSION + 1
         )),
     }
 }
 
-/// Where callers of the RPC connect, and what they send.
-pub(super) fn door(place: &NodeLocation) -> Result<(SockAddr, Bytes), String> {
+/// The address of the target's RPC, and the request to send.
+pub(super) fn interface(place: &NodeLocation) -> Result<(SockAddr, Bytes), String> {
     let (address, login) = match place.rpc_listen.first() {
         Some(address) => {
             let cookie = read_text(&place.cookie, MAX_COOKIE).map_err(|error| {

@@ -1,9 +1,9 @@
-//! From words to the `params` of a call.
+//! From command-line words to the `params` of a call.
 
 use handfast_api::methods::{self, Param};
 use serde_json::{Map, Value};
 
-/// The arguments of `method` as it wants them.
+/// The arguments of `method`, converted.
 pub(super) fn read(method: &str, arguments: &[String], named: bool) -> Result<Value, String> {
     if named {
         named_params(method, arguments)
@@ -45,7 +45,7 @@ fn named_params(method: &str, arguments: &[String]) -> Result<Value, String> {
     Ok(named.into())
 }
 
-/// An argument as the method wants it: JSON for numbers and flags, text for everything else.
+/// An argument as the method takes it: JSON for numbers and flags, text for everything else.
 fn value(param: Option<&Param>, text: &str) -> Result<Value, String> {
     match param {
         Some(param) if param.kind.is_json(text) => serde_json::from_str(text).map_err(|_| {

@@ -1,8 +1,8 @@
 //! `handfast rpc --batch`: many calls from standard input.
 //!
-//! All of the input is read before the first call is made: a mistake in the last line
-//! costs nothing. The calls go out in JSON-RPC batches, one after the other, so that
-//! neither side holds more than [`CALLS_AT_ONCE`] answers.
+//! All of the input is read before the first call: an error in the last line has no effect. The
+//! calls are sent in JSON-RPC batches, one after the other, so that neither side holds more than
+//! [`CALLS_AT_ONCE`] answers.
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -19,20 +19,20 @@ const CALLS_AT_ONCE: usize = 64;
 /// Longest input, bytes.
 const MAX_INPUT: u64 = 256 << 20;
 
-/// The calls, and in which form the answers are expected.
+/// The calls, and the format of the output.
 #[derive(Debug, PartialEq)]
 struct Input {
     calls: Vec<Call>,
-    /// The input is a JSON array, and so is the output. Else an answer per line.
+    /// The input is a JSON array, and so is the output. Else one answer per line.
     array: bool,
 }
 
 /// One call.
 #[derive(Debug, PartialEq)]
 struct Call {
-    /// Where it stands, for messages: `line 3` or `call 3`.
+    /// Its position, for messages: `line 3` or `call 3`.
     at: String,
-    /// The user's own id, or its place in the input.
+    /// The user's own id, or its position in the input.
     id: Value,
     method: Value,
     params: Value,
@@ -76,10 +76,9 @@ pub(super) fn run(target: &Target, input: &mut impl Read) -> Result<ExitCode, St
 }
 
 impl Target {
-    /// Waits, if that is wanted, until no call is refused because the chain is being opened:
-    /// a part of a batch could not be made again without the rest.
+    /// Waits, if wanted, while the chain is being opened: part of a batch could not be repeated.
     async fn ready(&self) -> Result<(), String> {
-        match self.manners.wait {
+        match self.call_options.wait {
             Wait::No => Ok(()),
             Wait::For(_) => {
                 let probe = json!({ "jsonrpc": "2.0", "id": 1, "method": "getblockcount" });
@@ -99,7 +98,7 @@ impl Target {
             json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
         });
         let body = Value::from_iter(requests).to_string();
-        let answer = client::post(&self.place, self.manners.patience, body).await;
+        let answer = client::post(&self.place()?, self.call_options.timeouts, body).await;
         let answer = answer.map_err(|error| error.to_string())?;
         let answers = reply::all(&answer.body, calls.len());
         answers
@@ -140,8 +139,8 @@ impl Failed {
     }
 }
 
-/// A JSON array of request objects; or on each line one such object, or a method and its
-/// arguments as a shell would have them. Empty lines and what follows a `#` are skipped.
+/// Parses a JSON array of request objects; or lines, each with such an object, or a method and
+/// its arguments in shell syntax. Empty lines and text after `#` are skipped.
 fn parse(text: &str) -> Result<Input, String> {
     if text.trim_start().starts_with('[') {
         let members: Vec<Value> = serde_json::from_str(text)
@@ -180,8 +179,7 @@ fn parse(text: &str) -> Result<Input, String> {
     })
 }
 
-/// A call from a request object. Whatever else it has is left out: version and form of
-/// the answers are ours to choose.
+/// A call from a request object. Other members are ignored.
 fn object(mut member: Value, at: String, number: u64) -> Result<Call, String> {
     let method = member.get_mut("method").map(Value::take);
     let Some(method @ Value::String(_)) = method else {
@@ -249,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_is_named_by_its_place() {
+    fn an_invalid_call_is_reported_with_its_position() {
         for (text, part) in [
             ("uptime\ngetblockhash ten\n", "line 2: getblockhash"),
             ("help \"open\n", "line 1"),

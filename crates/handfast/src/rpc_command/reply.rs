@@ -1,10 +1,10 @@
-//! What a node answered, told from what something else answered.
+//! Parses a node's answers, and recognises those of other programs.
 
 use std::process::ExitCode;
 
 use serde_json::Value;
 
-/// The result of a call or the node's refusal.
+/// The result of a call, or its RPC error.
 pub(super) type Reply = Result<Value, RpcFailure>;
 
 /// An error object of JSON-RPC.
@@ -15,20 +15,23 @@ pub(super) struct RpcFailure {
 }
 
 impl RpcFailure {
-    /// The node is opening its chain, and did not carry the call out. Core `RPC_IN_WARMUP`.
+    /// The node is opening its chain, and did not execute the call. Core `RPC_IN_WARMUP`.
     pub(super) const IN_WARMUP: i64 = -28;
 
-    /// As `bitcoin-cli`: the error code without its sign, as far as the system keeps it.
+    /// There is no such method. JSON-RPC 2.0.
+    pub(super) const METHOD_NOT_FOUND: i64 = -32_601;
+
+    /// As `bitcoin-cli`: the error code without its sign, modulo 256.
     pub(super) fn exit_code(&self) -> ExitCode {
         let low = u8::try_from(self.code.unsigned_abs() & 0xff).expect("masked to eight bits");
         ExitCode::from(low.max(1))
     }
 }
 
-/// The answer to the request with the id 1. An error says what it is instead.
+/// The answer to the request with the id 1, or an error that says what it is instead.
 pub(super) fn one(answer: &[u8]) -> Result<Reply, String> {
     let answer = json(answer)?;
-    // A request that could not be read at all is answered with the id null.
+    // A request that could not be parsed is answered with a null id.
     let refused = answer["id"].is_null() && answer.get("error").is_some_and(Value::is_object);
     if answer["id"] != 1 && !refused {
         return Err("an answer to another call".into());
@@ -36,8 +39,8 @@ pub(super) fn one(answer: &[u8]) -> Result<Reply, String> {
     outcome(&answer)
 }
 
-/// The answers to requests with the ids from 1 to `count`, in that order, or why the batch
-/// was refused as a whole. They may come in any order (JSON-RPC 2.0, section 6).
+/// The answers to requests with the ids 1 to `count`, in that order, or why the batch was
+/// refused. They may come in any order (JSON-RPC 2.0, section 6).
 pub(super) fn all(answer: &[u8], count: usize) -> Result<Result<Vec<Value>, RpcFailure>, String> {
     let answers = match json(answer)? {
         Value::Array(answers) => answers,
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_a_batch_are_sorted_by_id_and_none_may_be_missing_or_double() {
+    fn answers_of_a_batch_are_sorted_by_id_and_each_occurs_once() {
         let two = br#"[{"id":2,"result":"b"},{"id":1,"error":{"code":-8,"message":"a"}}]"#;
         let sorted = all(two, 2).expect("JSON-RPC").expect("both are there");
         assert_eq!(

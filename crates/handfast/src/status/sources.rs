@@ -1,18 +1,18 @@
-//! The lines of `handfast status` about the peers that headers and blocks come from, what happens next,
-//! and which manual peers cannot be reached.
+//! The lines of `handfast status` about sync: the sync peer, the peers that deliver blocks, the
+//! next deadline, and manual peers that cannot be reached.
 
 use serde_json::Value;
 
 use crate::text::duration;
 
-/// Peers that are named for the blocks asked of them; the others are counted.
+/// How many peers with requested blocks are listed; the others are counted.
 const NAMED: usize = 2;
 
-/// Made of the answers to `getsyncstate` and `getpeerinfo`. `unix`: now, Unix seconds.
+/// From the answers to `getsyncstate` and `getpeerinfo`. `unix`: now, Unix seconds.
 pub(super) fn lines(sync: &Value, peers: &Value, unix: u64) -> Vec<String> {
     let mut lines = vec![
         format!("Source    {}", source(sync, peers)),
-        format!("Blocks by {}", deliverers(sync, peers, unix)),
+        format!("Blocks by {}", block_sources(sync, peers, unix)),
     ];
     if let (Some(left), Some(what)) = (
         sync["next_deadline"].as_f64(),
@@ -26,12 +26,12 @@ pub(super) fn lines(sync: &Value, peers: &Value, unix: u64) -> Vec<String> {
     lines
 }
 
-/// Seconds, rounded up: what is due is not over yet.
+/// Seconds, rounded up: a deadline is not shown as passed before it is.
 fn whole(seconds: f64) -> u64 {
     seconds.max(0.0).ceil() as u64
 }
 
-/// Who headers come from, since when, and why.
+/// The sync peer, since when, and why.
 fn source(sync: &Value, peers: &Value) -> String {
     let source = &sync["source"];
     let Some(id) = source["peer"].as_u64() else {
@@ -59,8 +59,8 @@ fn peer(id: u64, addr: Option<&str>, peers: &Value) -> String {
     format!("peer {id} ({})", parts.join(" "))
 }
 
-/// The peers that blocks are asked of, or the one that brought the last.
-fn deliverers(sync: &Value, peers: &Value, unix: u64) -> String {
+/// The peers that blocks are requested from, or the one that delivered the last.
+fn block_sources(sync: &Value, peers: &Value, unix: u64) -> String {
     let rows = sync["peers"].as_array().into_iter().flatten();
     let mut asked: Vec<(usize, u64, Option<&str>)> = rows
         .filter_map(|row| {
@@ -69,7 +69,7 @@ fn deliverers(sync: &Value, peers: &Value, unix: u64) -> String {
         })
         .collect();
     if asked.is_empty() {
-        return last_deliverer(peers, unix);
+        return last_block_source(peers, unix);
     }
     asked.sort_by_key(|(count, id, _)| (std::cmp::Reverse(*count), *id));
     let mut parts: Vec<String> = asked
@@ -77,7 +77,7 @@ fn deliverers(sync: &Value, peers: &Value, unix: u64) -> String {
         .take(NAMED)
         .map(|(count, id, addr)| {
             let who = peer(*id, *addr, peers);
-            format!("{who}{}: {count} asked for", connected(*id, peers, unix))
+            format!("{who}{}: {count} requested", connected(*id, peers, unix))
         })
         .collect();
     if let Some(more) = asked.len().checked_sub(NAMED).filter(|more| *more > 0) {
@@ -86,7 +86,7 @@ fn deliverers(sync: &Value, peers: &Value, unix: u64) -> String {
     parts.join(", ")
 }
 
-/// Since when a peer that delivers blocks is connected.
+/// How long a peer has been connected.
 fn connected(id: u64, peers: &Value, unix: u64) -> String {
     let mut rows = peers.as_array().into_iter().flatten();
     let row = rows.find(|row| row["id"].as_u64() == Some(id));
@@ -96,7 +96,7 @@ fn connected(id: u64, peers: &Value, unix: u64) -> String {
     }
 }
 
-fn last_deliverer(peers: &Value, unix: u64) -> String {
+fn last_block_source(peers: &Value, unix: u64) -> String {
     let rows = peers.as_array().into_iter().flatten();
     let last = rows
         .filter_map(|row| {
@@ -105,7 +105,7 @@ fn last_deliverer(peers: &Value, unix: u64) -> String {
         })
         .max();
     match last {
-        None => "no peer so far".to_owned(),
+        None => "no connected peer".to_owned(),
         Some((at, id)) => format!(
             "{}{}: the last one {} ago",
             peer(id, None, peers),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_headers_and_blocks_come_from_is_told_with_address_user_agent_and_since_when() {
+    fn sync_peers_are_shown_with_address_user_agent_and_connection_time() {
         let asked = |id: u64, count: usize| json!({ "id": id, "addr": format!("192.0.2.{id}:8333"), "in_flight": vec![7; count] });
         let sync = json!({
             "source": { "peer": 3, "addr": "192.0.2.3:8333", "age": 306.5, "why": "outbound" },
@@ -156,15 +156,15 @@ mod tests {
             lines(&sync, &peers(), 200),
             [
                 "Source    headers come from peer 3 (192.0.2.3:8333 /Satoshi:29.0.0/) for 5m 6s: outbound",
-                "Blocks by peer 4 (192.0.2.4:8333), connected for 1m 0s: 16 asked for, \
-                 peer 3 (192.0.2.3:8333 /Satoshi:29.0.0/): 2 asked for, 1 more",
+                "Blocks by peer 4 (192.0.2.4:8333), connected for 1m 0s: 16 requested, \
+                 peer 3 (192.0.2.3:8333 /Satoshi:29.0.0/): 2 requested, 1 more",
                 "Next      in 58s: peer 4 must have delivered a block",
             ]
         );
     }
 
     #[test]
-    fn while_nothing_is_asked_for_the_peer_that_brought_the_last_block_is_told() {
+    fn without_requests_the_peer_that_delivered_the_last_block_is_shown() {
         let sync = json!({ "source": null, "peers": [], "next_deadline": null });
         assert_eq!(
             lines(&sync, &peers(), 172),
@@ -175,7 +175,7 @@ mod tests {
         );
         assert_eq!(
             lines(&sync, &json!([]), 172).last().map(String::as_str),
-            Some("Blocks by no peer so far")
+            Some("Blocks by no connected peer")
         );
     }
 

@@ -1,4 +1,4 @@
-//! One node of the line: a child process of this program.
+//! One node of the testnet: a child process.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -13,17 +13,17 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use super::bond::ends_with_us;
-use crate::client::{self, Patience};
+use super::parent_death::die_with_parent;
+use crate::client::{self, Timeouts};
 use crate::daemon;
 
 /// Time for a node to start.
 const START: Duration = Duration::from_secs(120);
-/// How often one that starts is asked.
+/// Interval of calls to a starting node.
 const START_POLL: Duration = Duration::from_millis(50);
-/// Time for an answer, before the node counts as silent.
+/// Timeout of an answer; then the node counts as not answering.
 const ANSWER: Duration = Duration::from_secs(3);
-/// What is asked of a node that runs, in one batch.
+/// The calls to a running node, in one batch.
 const STATUS: [&str; 4] = [
     "getblockchaininfo",
     "getnetworkinfo",
@@ -31,15 +31,15 @@ const STATUS: [&str; 4] = [
     "getpeerinfo",
 ];
 
-/// How a node is called, followed by its number.
+/// The prefix of a node's name.
 pub(super) const NAME: &str = "node";
 
-/// How this node is called, and its directory.
+/// The name of a node, and of its directory.
 pub(super) fn name(number: usize) -> String {
     format!("{NAME}{number}")
 }
 
-/// A child process, and how to reach it. Killed when dropped, if it still runs.
+/// A child process and its RPC location. Killed when dropped.
 #[derive(Debug)]
 pub(super) struct Node {
     number: usize,
@@ -47,19 +47,19 @@ pub(super) struct Node {
     place: NodeLocation,
     datadir: PathBuf,
     output: PathBuf,
-    /// Where it accepts peers, once that is known.
+    /// Its P2P address, once known.
     peer_address: String,
 }
 
 impl Node {
-    /// Starts node `number` below `home`, with these options beside those that all have.
+    /// Starts node `number` below `home`, with `options` besides the common ones.
     pub(super) fn spawn(home: &Path, number: usize, options: &[String]) -> Result<Self, String> {
         let datadir = home.join(format!("{NAME}{number}"));
         let output = home.join(format!("{NAME}{number}.log"));
         let network_dir = datadir.join(Network::Regtest.directory());
         let wrong = |error| format!("node {number} cannot be started: {error}");
         let file = File::create(&output).map_err(wrong)?;
-        // One of an earlier run, too.
+        // From an earlier run, too.
         let private = Permissions::from_mode(0o600);
         file.set_permissions(private).map_err(wrong)?;
         let both = file.try_clone().map_err(wrong)?;
@@ -68,16 +68,16 @@ impl Node {
             .args(["--network", Network::Regtest.name(), "--datadir"])
             .arg(&datadir)
             .args(["--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0"])
-            // By this the others tell who it is, whoever connected.
+            // The other nodes identify it by this, in both directions.
             .args(["--user-agent-comment", &format!("{NAME}{number}")])
             .args(options)
             .stdin(Stdio::null())
             .stdout(file)
             .stderr(both)
-            // Not of the terminal's group: Ctrl-C reaches it through us, and once.
+            // A process group of its own: Ctrl-C reaches it through us, once.
             .process_group(0)
             .kill_on_drop(true);
-        let child = ends_with_us(&mut command).spawn().map_err(wrong)?;
+        let child = die_with_parent(&mut command).spawn().map_err(wrong)?;
         Ok(Self {
             number,
             child,
@@ -86,7 +86,7 @@ impl Node {
                 rpc_socket: network_dir.join(handfast_api::SOCKET_FILE),
                 cookie: network_dir.join(handfast_api::COOKIE_FILE),
                 network_dir,
-                // By its socket alone: a port could be somebody else's.
+                // By its socket only: a port could belong to another process.
                 rpc_listen: vec![],
                 hints: Hints::default(),
             },
@@ -100,18 +100,18 @@ impl Node {
         &self.datadir
     }
 
-    /// Address and port where it accepts peers; nothing before it is ready.
+    /// Its P2P address; empty before it is ready.
     pub(super) fn peer_address(&self) -> &str {
         &self.peer_address
     }
 
-    /// Waits until it answers, and learns where it accepts peers.
-    pub(super) async fn becomes_ready(&mut self) -> Result<(), String> {
+    /// Waits until it answers, and reads its P2P address.
+    pub(super) async fn wait_ready(&mut self) -> Result<(), String> {
         let by = Instant::now() + START;
         loop {
-            self.lives()?;
+            self.check_running()?;
             // Answered when the chain is open.
-            let answers = self.ask(&["getlistenerinfo", "getblockcount"]).await;
+            let answers = self.call_all(&["getlistenerinfo", "getblockcount"]).await;
             if let Some([listeners, _]) = answers.as_deref()
                 && let Some(address) = peer_address(listeners)
             {
@@ -123,7 +123,7 @@ impl Node {
                     "node {} does not answer within {}s{}",
                     self.number,
                     START.as_secs(),
-                    self.last_words()
+                    self.last_line()
                 ));
             }
             sleep(START_POLL).await;
@@ -131,73 +131,73 @@ impl Node {
     }
 
     /// Fails if it has ended.
-    pub(super) fn lives(&mut self) -> Result<(), String> {
+    pub(super) fn check_running(&mut self) -> Result<(), String> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(self.obituary(status)),
+            Ok(Some(status)) => Err(self.exit_message(status)),
             Err(error) => Err(format!("node {}: {error}", self.number)),
         }
     }
 
-    fn obituary(&self, status: ExitStatus) -> String {
-        let (number, last_words) = (self.number, self.last_words());
-        format!("node {number} ended with {status}{last_words}")
+    fn exit_message(&self, status: ExitStatus) -> String {
+        let (number, last_line) = (self.number, self.last_line());
+        format!("node {number} wait_exit with {status}{last_line}")
     }
 
-    /// The last line that it printed.
-    fn last_words(&self) -> String {
+    /// The last line of its output.
+    fn last_line(&self) -> String {
         let printed = fs::read(&self.output).unwrap_or_default();
         let printed = String::from_utf8_lossy(&printed);
         match printed.lines().next_back() {
-            Some(line) => format!("; the last it said: {line}"),
+            Some(line) => format!("; its last output: {line}"),
             None => String::new(),
         }
     }
 
     /// The answers to [`STATUS`]. `None`: it does not answer now.
     pub(super) async fn status(&self) -> Option<[Value; STATUS.len()]> {
-        self.ask(&STATUS).await?.try_into().ok()
+        self.call_all(&STATUS).await?.try_into().ok()
     }
 
-    /// The results of these methods. `None`: one of them has none.
-    async fn ask(&self, methods: &[&str]) -> Option<Vec<Value>> {
+    /// The results of these methods. `None`: one failed.
+    async fn call_all(&self, methods: &[&str]) -> Option<Vec<Value>> {
         let call = |method: &&str| json!({ "jsonrpc": "2.0", "id": 0, "method": method });
         let batch: Value = methods.iter().map(call).collect();
-        let patience = Patience {
+        let timeouts = Timeouts {
             connect: Some(ANSWER),
             answer: Some(ANSWER),
         };
-        let answer = client::post(&self.place, patience, batch.to_string()).await;
+        let answer = client::post(&self.place, timeouts, batch.to_string()).await;
         let answers: Vec<Value> = serde_json::from_slice(&answer.ok()?.body).ok()?;
         let result = |mut answer: Value| answer.get_mut("result").map(Value::take);
         answers.into_iter().map(result).collect()
     }
 
-    /// Asks it to end. One that has ended is not asked, nor whoever has its number now.
-    pub(super) fn ask_to_end(&self) {
-        // There is none once it was waited for, and before that the number is not given away.
+    /// Sends SIGTERM, unless it has exited.
+    pub(super) fn terminate(&self) {
+        // No process id once it was waited for; before that the id is not reused.
         let pid = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(pid) = pid.and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);
         }
     }
 
-    /// Waits until it has ended. Fails if it did so otherwise than it should.
-    pub(super) async fn ended(&mut self) -> Result<(), String> {
+    /// Waits until it exits. Fails if it did not exit normally.
+    pub(super) async fn wait_exit(&mut self) -> Result<(), String> {
         match self.child.wait().await {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(self.obituary(status)),
+            Ok(status) => Err(self.exit_message(status)),
             Err(error) => Err(format!("node {}: {error}", self.number)),
         }
     }
 
-    /// Ends it at once, if it has not ended.
+    /// Kills it, if it runs.
     pub(super) async fn kill(&mut self) {
         let _ = self.child.kill().await;
     }
 }
 
-/// Where the node accepts peers, from its answer to `getlistenerinfo`.
+/// The P2P address in its answer to `getlistenerinfo`.
 fn peer_address(listeners: &Value) -> Option<String> {
     let sockets = listeners["sockets"].as_array()?;
     let socket = sockets.iter().find(|socket| socket["name"] == "p2p")?;

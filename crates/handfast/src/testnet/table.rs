@@ -1,5 +1,4 @@
-//! How the nodes are: a table that stays in its place on a terminal, and a line for
-//! whatever changed where the output goes elsewhere.
+//! The nodes' state: a table redrawn in place on a terminal, and a line per change elsewhere.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -9,7 +8,7 @@ use serde_json::Value;
 
 use super::node::NAME;
 
-/// How one node is.
+/// The state of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Row {
     /// It does not answer.
@@ -19,7 +18,7 @@ pub(super) enum Row {
         best: String,
         inbound: u64,
         outbound: u64,
-        /// Who its headers come from.
+        /// The sync peer.
         source: String,
         phase: String,
     },
@@ -32,7 +31,7 @@ impl Row {
         let number = |value: &Value| value.as_u64().unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let source = match &sync["source"]["peer"] {
-            Value::Null => "nobody".to_owned(),
+            Value::Null => "none".to_owned(),
             id => name_of(id, peers).unwrap_or_else(|| format!("peer {id}")),
         };
         Self::Live {
@@ -46,7 +45,7 @@ impl Row {
     }
 }
 
-/// The name of the node that is this peer, by its user agent: `/Handfast:0.1.0(node2)/`.
+/// The name of this peer's node, from its user agent: `/Handfast:0.1.0(node2)/`.
 fn name_of(id: &Value, peers: &Value) -> Option<String> {
     let peer = peers.as_array()?.iter().find(|peer| peer["id"] == *id)?;
     let (_, comment) = peer["subver"].as_str()?.split_once('(')?;
@@ -81,14 +80,14 @@ impl Table {
     }
 }
 
-/// The table, over the one of `shown` rows that was drawn before.
+/// The table, drawn over the previous one of `shown` rows.
 fn in_place(rows: &[Row], shown: usize) -> String {
     let mut text = String::new();
     if shown > 0 {
-        // Up, over its rows and its head.
+        // Moves up, over the rows and the head.
         let _ = write!(text, "\x1b[{}A", shown + 1);
     }
-    // What does not fit is cut off instead of taking another line.
+    // Long lines are cut off instead of wrapped.
     text += "\x1b[?7l";
     let head = "Node  Height  Best block            Peers          Syncs from  Sync";
     for line in [head.to_owned()]
@@ -120,7 +119,7 @@ fn line((number, row): (usize, &Row)) -> String {
     }
 }
 
-/// A sentence for each row that is not what it was.
+/// A line for each row that has changed.
 fn changes(rows: &[Row], before: &[Row]) -> String {
     let mut text = String::new();
     for (number, row) in numbered(rows) {
@@ -150,7 +149,7 @@ fn numbered(rows: &[Row]) -> impl Iterator<Item = (usize, &Row)> {
     (1..).zip(rows)
 }
 
-/// The ends of a hash; what lies between says little to a reader.
+/// The ends of a hash, which are enough to compare.
 fn shortened(hash: &str) -> String {
     match (hash.get(..8), hash.get(hash.len().saturating_sub(8)..)) {
         (Some(first), Some(last)) if hash.len() > 17 => format!("{first}…{last}"),
@@ -170,13 +169,13 @@ mod tests {
             best: "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206".into(),
             inbound: 1,
             outbound: 0,
-            source: "nobody".into(),
+            source: "none".into(),
             phase: "synced".into(),
         }
     }
 
     #[test]
-    fn the_source_is_named_by_its_number_in_the_line() {
+    fn the_sync_peer_is_shown_by_its_node_number() {
         let source = |id: Value| {
             let row = Row::of(&[
                 json!({ "blocks": 7, "bestblockhash": "aa" }),
@@ -199,12 +198,12 @@ mod tests {
             }
         };
         assert_eq!(source(json!({ "peer": 0 })), "node 3");
-        assert_eq!(source(json!({ "peer": 4 })), "peer 4", "a stranger");
-        assert_eq!(source(Value::Null), "nobody");
+        assert_eq!(source(json!({ "peer": 4 })), "peer 4", "a foreign node");
+        assert_eq!(source(Value::Null), "none");
     }
 
     #[test]
-    fn elsewhere_than_on_a_terminal_only_what_changed_is_said() {
+    fn without_a_terminal_only_changes_are_printed() {
         let before = [live(1), live(1), Row::Silent];
         let text = changes(&[live(1), live(2), Row::Silent], &before);
         assert!(
@@ -230,7 +229,7 @@ mod tests {
         assert_eq!(second, format!("\x1b[4A{first}"));
         assert_eq!(first.matches('\n').count(), 4);
         assert!(
-            first.contains("   2   12345  0f9188f1…466e2206     1 in, 0 out    nobody"),
+            first.contains("   2   12345  0f9188f1…466e2206     1 in, 0 out    none"),
             "{first}"
         );
     }

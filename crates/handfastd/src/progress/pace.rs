@@ -1,29 +1,29 @@
-//! How fast something goes, and when it will be there.
+//! The rate of progress, and the time left.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What is looked back on: long enough to level out batches, short enough to follow a change.
+/// The window of the rate: long enough to level out batches, short enough to follow a change.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Nothing is foretold from less.
-const LEAST: Duration = Duration::from_secs(3);
-/// What has not moved for so long may not move again: the pace before says nothing then.
-const STILL: Duration = Duration::from_secs(5);
-/// Nobody plans with more, and it is no more than a guess.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+/// No estimate is made from less.
+const MIN_SPAN: Duration = Duration::from_secs(3);
+/// Without progress for so long the rate is unknown.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+/// A longer estimate is not shown.
+const MAX_SHOWN: Duration = Duration::from_secs(365 * 86_400);
 
 /// The positions of the last minute.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     positions: VecDeque<(Instant, u32)>,
-    /// When the last one was first seen.
+    /// When the position last changed.
     moved: Option<Instant>,
 }
 
 impl Pace {
-    /// Notes a position. One below the last begins anew.
+    /// Adds a position. One below the last starts over.
     pub(super) fn add(&mut self, now: Instant, done: u32) {
         let last = self.positions.back().map(|(_, last)| *last);
         if last.is_some_and(|last| last > done) {
@@ -33,7 +33,7 @@ impl Pace {
             self.moved = Some(now);
         }
         self.positions.push_back((now, done));
-        // One from before the window stays, so that the window is covered.
+        // One from before the window is retained, so that the window is covered.
         while self
             .positions
             .get(1)
@@ -43,20 +43,20 @@ impl Pace {
         }
     }
 
-    /// Time until `goal`; `None` while that cannot be known: too early, or nothing moves.
+    /// Time until `goal`; `None` while it is unknown: too early, or no progress.
     pub(super) fn left(&self, goal: u32) -> Option<Duration> {
         let ((from, first), (to, last)) = (self.positions.front()?, self.positions.back()?);
         let span = to.duration_since(*from);
         let done = last.saturating_sub(*first);
-        let still = to.duration_since(self.moved?) >= STILL;
-        if span < LEAST || done == 0 || still {
+        let still = to.duration_since(self.moved?) >= STALLED_AFTER;
+        if span < MIN_SPAN || done == 0 || still {
             return None;
         }
         let rate = f64::from(done) / span.as_secs_f64();
         let seconds = f64::from(goal.saturating_sub(*last)) / rate;
         Duration::try_from_secs_f64(seconds)
             .ok()
-            .filter(|left| *left <= LONGEST)
+            .filter(|left| *left <= MAX_SHOWN)
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_left_is_unknown_until_something_has_moved_for_some_seconds() {
+    fn the_time_left_is_unknown_before_some_seconds_of_progress() {
         let start = Instant::now();
         let mut pace = Pace::default();
         assert_eq!(pace.left(100), None);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_still_for_some_seconds_has_no_time_left_until_it_moves_again() {
+    fn without_progress_for_some_seconds_the_time_left_is_unknown() {
         let start = Instant::now();
         let mut pace = Pace::default();
         pace.add(start, 0);
@@ -89,8 +89,8 @@ mod tests {
             let known = pace.left(100).is_some();
             assert_eq!(known, second < 10, "after {second} s");
         }
-        let kept = pace.positions.len();
-        assert!(kept < 70, "{kept}");
+        let length = pace.positions.len();
+        assert!(length < 70, "{length}");
         pace.add(start + Duration::from_secs(71), 60);
         assert!(pace.left(100).is_some());
     }

@@ -1,43 +1,43 @@
-//! A sync that has stopped though peers have more, told once.
+//! Reports a stalled sync, once.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// It is told after this: shorter ones end by themselves when another peer is asked.
-const TOLD_AFTER: Duration = Duration::from_secs(10);
+/// Time until a stall is reported: shorter ones end by themselves when another peer is used.
+const REPORT_AFTER: Duration = Duration::from_secs(10);
 
-/// What is known of a stall.
+/// The state of a stall.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stall {
     #[default]
     None,
     Since(Instant),
-    Told,
+    Reported,
 }
 
-/// What is to be told.
+/// A change to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum StallChange {
     Stalled,
-    GoesOn,
+    Resumed,
 }
 
 impl Stall {
-    /// Notes whether sync is stalled now.
-    pub(super) fn look(&mut self, now: Instant, stalled: bool) -> Option<News> {
+    /// Adds whether sync is stalled now.
+    pub(super) fn update(&mut self, now: Instant, stalled: bool) -> Option<StallChange> {
         match (*self, stalled) {
             (Self::None, true) => *self = Self::Since(now),
-            (Self::Since(since), true) if now.duration_since(since) >= TOLD_AFTER => {
-                *self = Self::Told;
-                return Some(News::Stalled);
+            (Self::Since(since), true) if now.duration_since(since) >= REPORT_AFTER => {
+                *self = Self::Reported;
+                return Some(StallChange::Stalled);
             }
-            (Self::Told, false) => {
+            (Self::Reported, false) => {
                 *self = Self::None;
-                return Some(News::GoesOn);
+                return Some(StallChange::Resumed);
             }
             (Self::Since(_), false) => *self = Self::None,
-            (Self::None, false) | (Self::Since(_) | Self::Told, true) => {}
+            (Self::None, false) | (Self::Since(_) | Self::Reported, true) => {}
         }
         None
     }
@@ -48,16 +48,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stall_is_told_once_when_it_lasts_and_when_it_is_over() {
+    fn a_stall_is_reported_once_when_it_lasts_and_once_when_it_ends() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut stall = Stall::default();
-        assert_eq!(stall.look(at(0), true), None);
-        assert_eq!(stall.look(at(9), true), None);
-        assert_eq!(stall.look(at(10), true), Some(News::Stalled));
-        assert_eq!(stall.look(at(99), true), None);
-        assert_eq!(stall.look(at(100), false), Some(News::GoesOn));
-        assert_eq!(stall.look(at(101), true), None);
-        assert_eq!(stall.look(at(102), false), None, "too short to tell of");
+        assert_eq!(stall.update(at(0), true), None);
+        assert_eq!(stall.update(at(9), true), None);
+        assert_eq!(stall.update(at(10), true), Some(StallChange::Stalled));
+        assert_eq!(stall.update(at(99), true), None);
+        assert_eq!(stall.update(at(100), false), Some(StallChange::Resumed));
+        assert_eq!(stall.update(at(101), true), None);
+        assert_eq!(stall.update(at(102), false), None, "too short to report");
     }
 }

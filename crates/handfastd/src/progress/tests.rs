@@ -1,7 +1,7 @@
 use super::*;
 
-fn look(phase: SyncPhase, headers: u32, blocks: u32) -> Look {
-    Look {
+fn sample(phase: SyncPhase, headers: u32, blocks: u32) -> Sample {
+    Sample {
         phase,
         lasts: false,
         headers,
@@ -13,30 +13,30 @@ fn look(phase: SyncPhase, headers: u32, blocks: u32) -> Look {
 }
 
 #[test]
-fn a_node_that_follows_the_chain_shows_no_progress_and_one_that_is_behind_does() {
-    for (looked, shown) in [
-        (look(SyncPhase::Synced, 100, 100), None),
-        (look(SyncPhase::BlockSync, 101, 100), None),
-        (look(SyncPhase::HeaderSync, 100, 100), None),
-        (look(SyncPhase::NoPeers, 900, 100), None),
-        (look(SyncPhase::BlockSync, 900, 100), Some(Stage::Blocks)),
-        (look(SyncPhase::Stalled, 900, 100), Some(Stage::Blocks)),
-        (look(SyncPhase::HeaderSync, 900, 0), Some(Stage::Blocks)),
+fn progress_is_shown_only_while_the_node_is_behind() {
+    for (given, shown) in [
+        (sample(SyncPhase::Synced, 100, 100), None),
+        (sample(SyncPhase::BlockSync, 101, 100), None),
+        (sample(SyncPhase::HeaderSync, 100, 100), None),
+        (sample(SyncPhase::NoPeers, 900, 100), None),
+        (sample(SyncPhase::BlockSync, 900, 100), Some(Stage::Blocks)),
+        (sample(SyncPhase::Stalled, 900, 100), Some(Stage::Blocks)),
+        (sample(SyncPhase::HeaderSync, 900, 0), Some(Stage::Blocks)),
     ] {
-        assert_eq!(stage(&looked, None), shown, "{looked:?}");
+        assert_eq!(stage(&given, None), shown, "{given:?}");
     }
-    let nearly = look(SyncPhase::BlockSync, 101, 100);
+    let nearly = sample(SyncPhase::BlockSync, 101, 100);
     assert_eq!(stage(&nearly, Some(Stage::Blocks)), Some(Stage::Blocks));
-    let done = look(SyncPhase::BlockSync, 101, 101);
+    let done = sample(SyncPhase::BlockSync, 101, 101);
     assert_eq!(stage(&done, Some(Stage::Blocks)), None);
 }
 
 #[test]
-fn headers_are_shown_while_the_clock_says_that_many_are_missing() {
-    let at = |headers, presynced| Look {
+fn headers_are_shown_while_many_are_missing_by_the_clock() {
+    let at = |headers, presynced| Sample {
         expected: Some(900_000),
         presynced,
-        ..look(SyncPhase::HeaderSync, headers, 0)
+        ..sample(SyncPhase::HeaderSync, headers, 0)
     };
     assert_eq!(stage(&at(0, Some(4_000)), None), Some(Stage::Presync));
     assert_eq!(stage(&at(2_000, None), None), Some(Stage::Headers));
@@ -44,24 +44,24 @@ fn headers_are_shown_while_the_clock_says_that_many_are_missing() {
 }
 
 #[test]
-fn headers_are_counted_without_a_goal_where_the_clock_tells_none() {
-    let first = look(SyncPhase::HeaderSync, 0, 0);
+fn headers_are_counted_without_a_goal_where_no_height_is_expected() {
+    let first = sample(SyncPhase::HeaderSync, 0, 0);
     assert_eq!(stage(&first, None), None, "it may be over in a moment");
-    let second = Look {
+    let second = Sample {
         lasts: true,
         ..first
     };
     assert_eq!(stage(&second, None), Some(Stage::Headers));
     assert_eq!(position(Stage::Headers, &second).goal, None);
-    let synced = Look {
+    let synced = Sample {
         lasts: true,
-        ..look(SyncPhase::Synced, 9, 9)
+        ..sample(SyncPhase::Synced, 9, 9)
     };
     assert_eq!(stage(&synced, Some(Stage::Headers)), None);
 }
 
 #[test]
-fn the_line_is_short_and_never_says_that_no_time_is_left() {
+fn the_line_is_short_and_never_shows_that_no_time_is_left() {
     let at = |done, goal| Position { done, goal };
     let hours = Duration::from_secs(3 * 3_600 + 720);
     for (stage, at, left, shown) in [

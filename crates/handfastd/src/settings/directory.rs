@@ -6,7 +6,7 @@ use handfast_rpc::MAX_SOCKET_PATH;
 
 use super::RunError;
 
-/// The node makes its own directory, and no other.
+/// The node creates its own directory, and no other.
 pub(super) fn check_socket_directory(
     layers: &Layers,
     place: &NodeLocation,

@@ -1,4 +1,4 @@
-//! What is mined, for whom and how fast.
+//! Settings of the miner.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use handfast_node::mining::{MAX_TAG, payout_for_anybody};
 
 use super::RunError;
 
-/// Most threads that may be asked for: more than any machine has cores.
+/// Most threads: more than any machine has cores.
 const MAX_THREADS: usize = 1_024;
-/// Longest pace, seconds.
+/// Longest interval between blocks, seconds.
 const MAX_INTERVAL: f64 = 86_400.0;
 
 pub(super) fn mining(layers: &Layers, network: &Network) -> Result<MiningConfig, RunError> {

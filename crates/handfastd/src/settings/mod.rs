@@ -1,7 +1,7 @@
-//! From options and configuration file to settings that a node is started with.
+//! The node's settings, from options and configuration file.
 //!
-//! Nothing here writes to the disk. A bad value ends the start with one line
-//! that names the option, or file and key, what is wrong, and what to do.
+//! Nothing here writes to the disk. A bad value ends the start with one line that names the
+//! option, or file and key, what is wrong, and the remedy.
 
 mod directory;
 mod error;
@@ -24,14 +24,14 @@ use handfast_node::{IndexName, MiningConfig, config};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Most inbound peers that may be asked for. Each takes a file descriptor and a few KB.
+/// Most inbound peers. Each takes a file descriptor and a few KB.
 const MAX_INBOUND_LIMIT: usize = 100_000;
-/// Deepest accept queue that may be asked for. Linux keeps it in 32 bits, others in 16.
+/// Deepest accept queue. Linux keeps it in 32 bits, others in 16.
 const MAX_BACKLOG: u32 = 65_535;
-/// Longest time for the handshake, seconds.
+/// Longest handshake timeout, seconds.
 const MAX_HANDSHAKE_SECONDS: u64 = 3_600;
 
-/// Everything that `run` has to know.
+/// The settings of `run`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunSettings {
     pub(crate) place: NodeLocation,
@@ -54,7 +54,7 @@ pub(crate) struct RunSettings {
     pub(crate) indexes: Vec<IndexName>,
 }
 
-/// Settles everything for `run` and looks whether the data directory can be ours.
+/// Computes the settings of `run` and checks the data directory.
 pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, RunError> {
     let place = node_location(layers)?;
     let wanted_inbound = format!("a number from 0 to {MAX_INBOUND_LIMIT}");
@@ -145,7 +145,7 @@ fn log_filter(layers: &Layers) -> Result<String, SettingsError> {
     let Some((origin, filter)) = layers.one(keys::LOG) else {
         return Ok("info".into());
     };
-    // A bare word that is no level would be taken for the name of a crate, and silence all others.
+    // A word that is no level would be taken for the name of a crate, and suppress all others.
     let level = |part: &str| {
         !part.trim().is_empty()
             && (part.contains(['=', '[']) || part.trim().parse::<LevelFilter>().is_ok())

@@ -1,4 +1,4 @@
-//! Where peers are accepted, and which are dialled.
+//! Listening addresses, own addresses, and manual peers.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
@@ -19,7 +19,7 @@ pub(super) fn listen(layers: &Layers, network: &Network) -> Result<Vec<SocketAdd
             b.reference(keys::LISTEN),
             a.reference(keys::NO_LISTEN),
         )),
-        // The command line wins over the file, whichever of the two it says.
+        // The command line has precedence over the file for either option.
         (Some(_), Some(Origin::CommandLine)) => Ok(given),
         (Some(_), _) => Ok(Vec::new()),
         (None, _) if given.is_empty() => Ok(default_listen(network)),
@@ -27,7 +27,7 @@ pub(super) fn listen(layers: &Layers, network: &Network) -> Result<Vec<SocketAdd
     }
 }
 
-/// Where peers can reach us. On regtest that may be anywhere.
+/// The addresses under which peers reach this node. On regtest any address is allowed.
 pub(super) fn external(
     layers: &Layers,
     network: &Network,
@@ -50,35 +50,35 @@ pub(super) fn external(
     }
 }
 
-/// Whether to find out where peers can reach us, if anybody says.
+/// Whether to discover our own address from peers, if an option says so.
 pub(super) fn discover(layers: &Layers) -> Result<Option<bool>, RunError> {
     match (layers.flag(keys::DISCOVER), layers.flag(keys::NO_DISCOVER)) {
         (Some(a), Some(b)) if a.same_layer(b) => Err(RunError::Conflict(
             a.reference(keys::DISCOVER),
             b.reference(keys::NO_DISCOVER),
         )),
-        // The command line wins over the file, whichever of the two it says.
+        // The command line has precedence over the file for either option.
         (Some(Origin::CommandLine), _) | (Some(_), None) => Ok(Some(true)),
         (_, Some(_)) => Ok(Some(false)),
         (None, None) => Ok(None),
     }
 }
 
-/// Every address of the machine; a regtest node is for its own machine only.
+/// Every address of the machine; on regtest loopback only.
 fn default_listen(network: &Network) -> Vec<SocketAddr> {
     let port = network.p2p_port();
     if *network == Network::Regtest {
         return vec![(Ipv4Addr::LOCALHOST, port).into()];
     }
     let mut addresses = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))];
-    // A machine without IPv6 is no reason not to start.
+    // A machine without IPv6 can start all the same.
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
         addresses.push((Ipv6Addr::UNSPECIFIED, port).into());
     }
     addresses
 }
 
-/// Names or addresses of peers; what they resolve to is found out later.
+/// Names or addresses of peers; names are resolved later.
 pub(super) fn peers(layers: &Layers, key: Many) -> Result<Vec<String>, SettingsError> {
     let check = |(origin, text): (&Origin, &str)| {
         let host = text.rsplit_once(':').map_or(text, |(host, _)| host);

@@ -1,4 +1,4 @@
-//! Who may call, and how much.
+//! Settings of the RPC server: access and limits.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use handfast_cli::values::{bad, number};
 use handfast_cli::{Layers, Origin, SettingsError, keys};
 use handfast_rpc::{AccessRules, DEFAULT_MAX_CALLS, RpcUser, Whitelist, WhitelistError};
 
-/// Most calls in progress that may be asked for. Each may hold a request of 32 MiB.
+/// Most calls in progress. Each may hold a request of 32 MiB.
 const MAX_CALLS_LIMIT: usize = 100_000;
 
-/// What the RPC server is told besides where it listens.
+/// Settings of the RPC server besides its sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RpcSettings {
     pub(crate) access: AccessRules,
@@ -48,7 +48,7 @@ fn allowed<T: FromStr>(layers: &Layers) -> Result<Vec<T>, SettingsError> {
     layers.many(keys::RPC_ALLOW_IP).map(parse).collect()
 }
 
-/// Names as they are in a `Host` header, without a port.
+/// Host names as in a `Host` header, without a port.
 fn hosts(layers: &Layers) -> Result<Vec<String>, SettingsError> {
     let parse = |(origin, text): (&Origin, &str)| {
         let name = text.strip_suffix('.').unwrap_or(text);
@@ -64,7 +64,7 @@ fn hosts(layers: &Layers) -> Result<Vec<String>, SettingsError> {
 
 fn users(layers: &Layers) -> Result<Vec<RpcUser>, SettingsError> {
     let parse = |(origin, text): (&Origin, &str)| {
-        // What is wrong may be a password in the clear: it is not repeated.
+        // The value may be a password in the clear: it is not repeated.
         let name = text.split_once(':').map_or("…", |(name, _)| name);
         let shown = format!("{name}:…");
         text.parse().map_err(|_| {

@@ -106,7 +106,7 @@ fn listen_and_no_listen_are_one_question_that_the_command_line_answers() {
 }
 
 #[test]
-fn whether_to_discover_our_addresses_is_open_until_somebody_says() {
+fn discover_is_unset_without_an_option() {
     let discover =
         |options: &[(&str, &str)], file: &str| settle(options, file).expect("valid").discover;
     assert_eq!(discover(&[], ""), None);

@@ -20,7 +20,7 @@ pub enum MiningFailure {
     #[error(transparent)]
     Gone(#[from] Gone),
     /// Nobody said whom to pay, and on this network it matters.
-    #[error("an address is needed that blocks pay to")]
+    #[error("a payout address is needed")]
     NoPayout,
     /// Blocks of this signet need a signature.
     #[error("blocks of this signet need a signature, which Handfast cannot make")]

@@ -66,6 +66,6 @@
 //! | `the disk is full: … MiB are free` | less than 128 MiB are free | make space; the node goes on within ten seconds |
 //! | `blocks.journal: not all of it can be read` | the process or the system ended within a write, or (with `damaged` above 0) the drive gave back something else than was written | in the second case check the drive; the blocks that are missing are downloaded again |
 //! | `some blocks of blocks.journal cannot be accepted yet` | the clock was set back, or `blocks/` was removed | set the clock right; start again |
-//! | `the index … is not kept up: …`, as a warning and in the log | no space, a read-only file system, a block that cannot be read | make space or make it writable; the node tries again every ten seconds |
+//! | `the index … is not updated: …`, as a warning and in the log | no space, a read-only file system, a block that cannot be read | make space or make it writable; the node tries again every ten seconds |
 //! | `the index … is damaged` | the drive, or another version wrote it | none needed |
 //! | `a state file cannot be read; it was quarantined` | the drive, or a newer version wrote it | none needed |

@@ -17,9 +17,11 @@
 //! - [`ordering`]: what arrives before what, and why it cannot be otherwise.
 //! - [`credits`]: what bounds each queue.
 //! - [`shutdown`]: the phases of the end, and what each one proves.
+//! - [`words`]: what the words of this code base mean.
 //! - [`durability`]: what survives a kill, a loss of power, a full disk.
 
 pub mod credits;
 pub mod durability;
 pub mod ordering;
 pub mod shutdown;
+pub mod words;

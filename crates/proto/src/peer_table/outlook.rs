@@ -150,7 +150,7 @@ impl Outlook {
     pub fn trouble(&self, now: Now) -> Option<String> {
         if self.network_off {
             return Some(format!(
-                "{}; `setnetworkactive true` ends that",
+                "{}; `setnetworkactive true` switches it on",
                 self.cause()?
             ));
         }

@@ -262,7 +262,7 @@ impl Report<'_> {
         };
         if let Some((until, why)) = self.parts.download.hold() {
             let again = left(until.saturating_sub(now.mono));
-            return format!("trouble of our own: {why}; next attempt in {again}");
+            return format!("local error: {why}; next attempt in {again}");
         }
         if best.work < self.parts.config.minimum_work {
             return format!("the chain that {id} has shown is below the minimum work");

@@ -211,7 +211,7 @@ impl fmt::Display for Finding {
                     passed(*since)
                 )
             }
-            Self::AllSilent(since) => write!(f, "no peer said anything for {}", passed(*since)),
+            Self::AllSilent(since) => write!(f, "no peer sent anything for {}", passed(*since)),
             Self::StaleTip(since) => write!(f, "no new block for {}", passed(*since)),
         }
     }

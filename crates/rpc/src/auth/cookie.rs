@@ -1,4 +1,4 @@
-//! The cookie file: whoever can read it may call.
+//! The cookie file: a process that can read it may call.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -1,17 +1,15 @@
-//! Logins that fail, by where they come from.
+//! Rate limit of failed logins, by address.
 //!
-//! The answer to a failed login goes out [`FAILED_LOGIN_DELAY`] after the one before it from
-//! the same address, however many are tried at the same time: four guesses a second, and not
-//! four on each connection. A caller with the right password waits for none of them: who
-//! fits is answered at once, and only failures stand in the queue.
+//! The answer to a failed login is sent [`FAILED_LOGIN_DELAY`] after the one before it to the
+//! same address, however many are tried in parallel: four guesses a second per address, not per
+//! connection. The right password is answered at once; only failures are queued.
 //!
 //! # Security
-//! That alone would hold up nobody who does not wait for the answer: the right password is
-//! known by its quick one, and all other connections can be closed. So a failure counts
-//! whether somebody waits for its answer or not, and an address with more than [`MOST`] of
-//! them is not looked at any more until some have had their time. Those are callers with the
-//! right password too: nothing tells them from who guesses before they have been looked at.
-//! They have the Unix socket, and connections that have logged in stay logged in.
+//! The delay alone does not limit a client that closes connections early: only the right password
+//! is answered quickly. So a failure counts whether its answer is awaited or not, and beyond
+//! [`MOST`] queued failures the logins of an address are not checked until some have been
+//! answered. That includes the right password, which cannot be distinguished from a guess without checking
+//! it. The Unix socket, and connections that have logged in, are not affected.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,29 +19,29 @@ use crate::address_group::AddressGroup;
 
 /// What a failed login costs, so that guessing is slow. Core has the same.
 pub(crate) const FAILED_LOGIN_DELAY: Duration = Duration::from_millis(250);
-/// Failed logins of one address whose time has not come, at most: more than connections are
-/// let in, so that those who wait for their answers lock nobody out.
+/// Most queued failures of one address: more than connections are admitted, so that clients that
+/// wait for their answers lock out no other.
 const MOST: u32 = 16_384;
-/// Addresses that are told apart. All others share one queue.
+/// Addresses that are counted apart. All others share one queue.
 const ADDRESSES: usize = 64;
 
 /// When the answer to the last failed login goes out, by address.
 #[derive(Debug, Default)]
-pub(crate) struct Guesses(Mutex<Table>);
+pub(crate) struct Guesses(Mutex<GuessTable>);
 
 #[derive(Debug, Default)]
-struct Table {
+struct GuessTable {
     last: BTreeMap<AddressGroup, Instant>,
-    /// Of the addresses that there was no place for.
+    /// The shared queue of all other addresses.
     others: Option<Instant>,
 }
 
 impl Guesses {
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, GuessTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a login from there may be looked at now.
+    /// Whether a login from there may be checked now.
     pub(crate) fn may_try(&self, from: AddressGroup, now: Instant) -> bool {
         let mut table = self.table();
         match table.last_of(from, now) {
@@ -52,12 +50,12 @@ impl Guesses {
         }
     }
 
-    /// A login from there has failed: when it is to be answered.
+    /// Records a failed login from there; returns when to answer it.
     pub(crate) fn failed(&self, from: AddressGroup, now: Instant) -> Instant {
         let mut table = self.table();
         let last = table.last_of(from, now);
         let answer = last.map_or(now, |last| last.max(now)) + FAILED_LOGIN_DELAY;
-        match table.has_place_for(from) {
+        match table.counts_apart(from) {
             true => _ = table.last.insert(from, answer),
             false => table.others = Some(answer),
         }
@@ -65,18 +63,18 @@ impl Guesses {
     }
 }
 
-impl Table {
+impl GuessTable {
     fn last_of(&mut self, from: AddressGroup, now: Instant) -> Option<Instant> {
-        if !self.has_place_for(from) {
+        if !self.counts_apart(from) {
             self.last.retain(|_, last| *last > now);
         }
-        match self.has_place_for(from) {
+        match self.counts_apart(from) {
             true => self.last.get(&from).copied(),
             false => self.others,
         }
     }
 
-    fn has_place_for(&self, from: AddressGroup) -> bool {
+    fn counts_apart(&self, from: AddressGroup) -> bool {
         self.last.len() < ADDRESSES || self.last.contains_key(&from)
     }
 }
@@ -110,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_wait_for_answers_is_not_looked_at_any_more() {
+    fn logins_beyond_the_limit_are_not_checked() {
         let (guesses, begun) = (Guesses::default(), Instant::now());
         let mut tried = 0;
         // A hundred thousand a second, for ten minutes.
@@ -132,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_bounded_and_what_it_has_no_place_for_shares_a_queue() {
+    fn the_table_is_bounded_and_further_addresses_share_a_queue() {
         let (guesses, now) = (Guesses::default(), Instant::now());
         for number in 0..200 {
             guesses.failed(address(number), now);
@@ -148,7 +146,7 @@ mod tests {
         assert_eq!(
             guesses.failed(address(202), later),
             later + FAILED_LOGIN_DELAY,
-            "those whose time has passed make place"
+            "answered ones are removed"
         );
     }
 }

@@ -1,19 +1,17 @@
-//! Whether a request names this machine as its callers do.
+//! Whether the `Host` header of a request names this machine.
 //!
-//! A page in somebody's browser may read what comes from the host that the page came from.
-//! Its owner, who also owns the host's name, lets the name stand for the page's server first
-//! and for `127.0.0.1` then ("DNS rebinding"), and the page reads what this node serves
-//! without a password. What the browser cannot do is to call the host by another name: the
-//! `Host` of such a request is a name of the page's owner. So an address, `localhost`, and
-//! what the operator has named are ours, and no other name is.
+//! A page in a browser may read what its own host serves. Its owner controls that host's name,
+//! and can resolve it first to the page's server and then to `127.0.0.1` ("DNS rebinding"): the
+//! page then reads what this node serves without a password. The browser still sends that name in
+//! `Host`. So IP addresses, `localhost` and configured names are accepted, and no others.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Whether `host`, the value of a `Host` header, stands for this machine: `names` are those
-/// that the operator has given it.
+/// Whether `host`, the value of a `Host` header, names this machine. `names`: the configured
+/// ones.
 pub(super) fn is_ours(host: &str, names: &[String]) -> bool {
     let host = host.trim();
-    // Of a request without a host, which no browser sends.
+    // A request without a host, which no browser sends.
     if host.is_empty() {
         return true;
     }
@@ -35,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_localhost_and_names_of_the_operator_are_ours_and_no_other_name() {
+    fn addresses_localhost_and_configured_names_are_own_hosts_and_no_others() {
         let names = ["node.lan".to_owned()];
         for ours in [
             "",

@@ -1,4 +1,4 @@
-//! Users that the operator names, by salted HMAC, and the methods they are held to.
+//! Configured users, by salted HMAC, and their whitelists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -18,7 +18,7 @@ pub struct RpcUser {
     hmac: [u8; 32],
 }
 
-/// Why a text names no user. The text itself is not repeated: it is half a secret.
+/// A text is no user. The text itself is not repeated: it is half a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it must have the form NAME:SALT$HMAC, with an HMAC-SHA256 of 64 hexadecimal digits")]
 pub struct UserError;
@@ -75,20 +75,20 @@ impl std::fmt::Debug for RpcUser {
     }
 }
 
-/// Methods that one user is held to: `NAME:METHOD,METHOD`. Core `-rpcwhitelist`.
+/// The methods that one user may call: `NAME:METHOD,METHOD`. Core `-rpcwhitelist`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whitelist {
     user: String,
     methods: BTreeSet<String>,
 }
 
-/// Why a text is no whitelist.
+/// A text is no whitelist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WhitelistError {
-    /// No user is named.
+    /// It names no user.
     #[error("it must have the form USER:METHOD,METHOD")]
     Form,
-    /// A method that there is not: a whitelist with a slip in it would go unnoticed.
+    /// An unknown method: a whitelist with a typing error would go unnoticed.
     #[error("there is no method {0:?}; `handfast rpc help` lists them")]
     Unknown(String),
 }
@@ -118,7 +118,7 @@ impl FromStr for Whitelist {
     }
 }
 
-/// The lists by user; several lists of one user leave what all of them have, as in Core.
+/// The whitelists by user; several lists of one user are intersected, as in Core.
 pub(super) fn by_user(lists: &[Whitelist]) -> Option<BTreeMap<String, Arc<BTreeSet<String>>>> {
     let mut users = BTreeMap::<String, BTreeSet<String>>::new();
     for list in lists {
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_read_as_the_fields_tool_prints_it() {
+    fn a_user_is_read_as_rpcauth_prints_it() {
         // HMAC-SHA256 with the key "Jefe", test case 2 of RFC 4231.
         let user: RpcUser = "alice:Jefe$\
             5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_user_is_refused_without_being_repeated() {
+    fn an_invalid_user_is_refused_without_being_repeated() {
         let zeros = "0".repeat(64);
         for wrong in [
             String::new(),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whitelist_names_methods_that_there_are() {
+    fn a_whitelist_accepts_only_existing_methods() {
         let list: Whitelist = "bob:getblockcount,getpeerinfo".parse().unwrap();
         assert_eq!(list.methods.len(), 2);
         assert!("bob:".parse::<Whitelist>().unwrap().methods.is_empty());
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn two_lists_of_one_user_leave_what_both_have() {
+    fn two_whitelists_of_one_user_are_intersected() {
         let lists = ["bob:getblockcount,stop", "bob:stop,uptime"].map(|l| l.parse().unwrap());
         let users = by_user(&lists).unwrap();
         assert!(users["bob"].iter().eq(["stop"]));

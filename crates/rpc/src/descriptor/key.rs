@@ -18,7 +18,7 @@ const MAX_STEP: u32 = 0x7fff_ffff;
 /// that grows with the square of its length.
 const MAX_EXTENDED: usize = 120;
 
-/// What the place of a key in a descriptor allows it to be.
+/// Which keys are allowed at this position of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeyRules {
     /// Keys of 65 bytes.
@@ -68,8 +68,8 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Reads a key expression, or says what is wrong with it. The words are those of Core
-    /// (`ParsePubkey`), so that callers can tell the same mistakes apart.
+    /// Parses a key expression, with the error texts of Core (`ParsePubkey`), so that clients
+    /// recognise the same mistakes.
     pub(super) fn parse(text: &str, rules: KeyRules, network: Network) -> Result<Self, String> {
         let mut apostrophe = false;
         let (origin, rest) = match text.split_once(']') {

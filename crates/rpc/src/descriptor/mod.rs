@@ -24,7 +24,7 @@ use split::Piece;
 /// Longest descriptor that is read, bytes: more than one with 999 keys with their origins has.
 const MAX_LENGTH: usize = 256 * 1024;
 
-/// What a descriptor's first function says of it.
+/// The kind of a descriptor, by its first function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// A script in hex.
@@ -111,7 +111,7 @@ impl Descriptor {
         self.keys().any(Key::is_private)
     }
 
-    /// Whether it says how the output is spent, given the keys.
+    /// Whether it shows how the output is spent, given the keys.
     pub(crate) fn is_solvable(&self) -> bool {
         !matches!(self.form, Form::Raw | Form::Address)
     }
@@ -141,7 +141,7 @@ impl Descriptor {
     /// four, else one.
     ///
     /// # Errors
-    /// It takes a private key to tell.
+    /// A private key is needed to derive it.
     pub(crate) fn scripts(&self, branch: usize, index: u32) -> Result<Vec<ScriptBuf>, String> {
         let body = self.write(|key| key.at(branch, index));
         let argument = argument(&body);
@@ -196,7 +196,7 @@ impl Descriptor {
     }
 }
 
-/// What stands between the outer parentheses.
+/// The text between the outer parentheses.
 fn argument(body: &str) -> &str {
     let inside = body.split_once('(').map_or("", |(_, inside)| inside);
     inside.strip_suffix(')').unwrap_or(inside)

@@ -4,9 +4,9 @@
 //! tell the same mistakes apart. What miniscript inside of `wsh()` and `tr()` means is left to
 //! `miniscript`.
 
-/// What a function stands in.
+/// The function that encloses another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Parent {
     Top,
     P2sh,
     P2wsh,
@@ -47,7 +47,7 @@ const FRAGMENTS: [&str; 23] = [
 /// Whether the functions of a descriptor without its checksum stand where they may.
 pub(super) fn check(body: &str) -> Result<(), String> {
     let (first, rest) = expression(body);
-    script(first, Place::Top)?;
+    script(first, Parent::Top)?;
     nothing_follows(rest)
 }
 
@@ -66,7 +66,7 @@ fn expression(text: &str) -> (&str, &str) {
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// The name and what stands in the parentheses.
+/// The name and the arguments.
 fn function(text: &str) -> Option<(&str, &str)> {
     text.strip_suffix(')')?.split_once('(')
 }
@@ -79,15 +79,15 @@ fn nothing_follows(rest: &str) -> Result<(), String> {
     }
 }
 
-fn script(text: &str, place: Place) -> Result<(), String> {
-    use Place::{Leaf, P2sh, P2wsh, Top};
+fn script(text: &str, parent: Parent) -> Result<(), String> {
+    use Parent::{Leaf, P2sh, P2wsh, Top};
     let Some((name, inside)) = function(text) else {
-        return fragment(text, None, place);
+        return fragment(text, None, parent);
     };
     let only = |name: &str, where_: &str| Err(format!("Can only have {name} {where_}"));
-    match (name, place) {
+    match (name, parent) {
         ("pk", _) | ("pkh", Top | P2sh | P2wsh) | ("combo", Top) | ("wpkh", Top | P2sh) => {
-            key(name, inside, place)
+            key(name, inside, parent)
         }
         ("combo", _) => only("combo()", "at top level"),
         ("wpkh", _) => only("wpkh()", "at top level or inside sh()"),
@@ -109,21 +109,21 @@ fn script(text: &str, place: Place) -> Result<(), String> {
             _ => Err("rawtr(): only one key expected.".to_owned()),
         },
         ("tr" | "rawtr", _) => only(name, "at top level"),
-        _ => fragment(text, Some(name), place),
+        _ => fragment(text, Some(name), parent),
     }
 }
 
-fn within(inside: &str, place: Place) -> Result<(), String> {
+fn within(inside: &str, parent: Parent) -> Result<(), String> {
     let (first, rest) = expression(inside);
-    script(first, place)?;
+    script(first, parent)?;
     nothing_follows(rest)
 }
 
 /// The key of a function that has one and nothing else.
-fn key(name: &str, inside: &str, place: Place) -> Result<(), String> {
+fn key(name: &str, inside: &str, parent: Parent) -> Result<(), String> {
     if inside.starts_with("musig(") {
-        return Err(match place {
-            Place::Leaf => format!("{name}(): musig() is not supported"),
+        return Err(match parent {
+            Parent::Leaf => format!("{name}(): musig() is not supported"),
             _ => format!("{name}(): musig() is only allowed in tr() and rawtr()"),
         });
     }
@@ -136,7 +136,7 @@ fn key(name: &str, inside: &str, place: Place) -> Result<(), String> {
 /// The internal key of `tr()`, and its tree of scripts.
 fn taproot(inside: &str) -> Result<(), String> {
     let (internal, mut rest) = expression(inside);
-    key("tr", internal, Place::Leaf)?;
+    key("tr", internal, Parent::Leaf)?;
     if rest.is_empty() {
         return Ok(());
     }
@@ -155,7 +155,7 @@ fn taproot(inside: &str) -> Result<(), String> {
         }
         let (leaf, after) = expression(rest);
         rest = after;
-        script(leaf, Place::Leaf)?;
+        script(leaf, Parent::Leaf)?;
         while branches.pop_if(|right| *right).is_some() {
             if !take(&mut rest, '}') {
                 return Err("tr(): expected '}' after script expression".to_owned());
@@ -182,20 +182,20 @@ fn take(text: &mut &str, mark: char) -> bool {
 }
 
 /// Miniscript, if it can be: with wrappers before a colon. Without a name it is no function.
-fn fragment(text: &str, name: Option<&str>, place: Place) -> Result<(), String> {
+fn fragment(text: &str, name: Option<&str>, parent: Parent) -> Result<(), String> {
     let bare = |name: &str| name.rsplit(':').next().unwrap_or(name).to_owned();
     let known = match name {
         Some(name) => FRAGMENTS.contains(&bare(name).as_str()),
         None => ["0", "1"].contains(&bare(text).as_str()),
     };
-    match place {
-        Place::P2wsh | Place::Leaf if known && is_closed(text) => Ok(()),
-        Place::Top | Place::P2sh if known && is_closed(text) => {
+    match parent {
+        Parent::P2wsh | Parent::Leaf if known && is_closed(text) => Ok(()),
+        Parent::Top | Parent::P2sh if known && is_closed(text) => {
             Err("Miniscript expressions can only be used in wsh or tr.".to_owned())
         }
-        Place::P2sh => Err("A function is needed within P2SH".to_owned()),
-        Place::P2wsh => Err("A function is needed within P2WSH".to_owned()),
-        Place::Top | Place::Leaf => Err(format!("'{text}' is not a valid descriptor function")),
+        Parent::P2sh => Err("A function is needed within P2SH".to_owned()),
+        Parent::P2wsh => Err("A function is needed within P2WSH".to_owned()),
+        Parent::Top | Parent::Leaf => Err(format!("'{text}' is not a valid descriptor function")),
     }
 }
 
@@ -209,8 +209,8 @@ fn is_closed(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What Bitcoin Core says, asked of a running one: `tests/tests/interop/descriptors.rs`
-    /// asks it again.
+    /// The texts of Bitcoin Core, which `tests/tests/interop/descriptors.rs` compares with a
+    /// running one.
     #[test]
     fn a_function_in_the_wrong_place_is_refused_in_the_words_of_core() {
         for (text, said) in [
@@ -269,7 +269,7 @@ mod tests {
             (")", "'' is not a valid descriptor function"),
             ("pkh", "'pkh' is not a valid descriptor function"),
             ("wsh(pk)", "A function is needed within P2WSH"),
-            // Here Core says nothing at all, or knows how to derive it.
+            // Core refuses these without an error text, or can derive them.
             ("pkh(K))", "Nothing is expected where ')' follows"),
             (
                 "wsh(pk(K),pk(K))",
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_in_its_place_is_taken() {
+    fn a_function_where_it_may_stand_is_accepted() {
         for text in [
             "pk(K)",
             "sh(wsh(sortedmulti(1,K,K)))",

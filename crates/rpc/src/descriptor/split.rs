@@ -1,4 +1,4 @@
-//! Descriptors as text: functions, and what stands in their parentheses.
+//! Descriptors as text: functions, and their arguments.
 
 use bitcoin::{Address, Network};
 
@@ -68,7 +68,7 @@ pub(super) fn split(body: &str, network: Network) -> Result<Vec<Piece>, String> 
         open: Vec::new(),
     };
     let mut rest = body;
-    // Whether a function ended just before: then nothing stands between it and what follows.
+    // Whether a function has just ended: then a separator must follow.
     let mut ended = false;
     while let Some(at) = rest.find(['(', ')', ',', '{', '}']) {
         let (word, from) = rest.split_at(at);

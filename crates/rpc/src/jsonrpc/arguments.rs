@@ -16,7 +16,7 @@ pub const MAX_VALUES: usize = 200_000;
 pub enum Params {
     /// `[…]`, or nothing.
     Positional(Vec<Value>),
-    /// `{…}`, in the order and with the repetitions of the caller.
+    /// `{…}`, in the client's order and with its repetitions.
     Named(Vec<(String, Value)>),
 }
 
@@ -73,8 +73,8 @@ fn count_values(text: &str) -> usize {
     count
 }
 
-/// Puts arguments into the order of `names`; each entry lists the names that one
-/// parameter answers to, its own first.
+/// Puts arguments into the order of `names`; each entry lists the names of one parameter, its own
+/// first.
 ///
 /// Gaps are filled with `null`, but not behind the last argument given. The
 /// special name `args` holds leading positional arguments, as in Bitcoin Core.
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn more_values_than_a_call_may_have_are_refused_before_they_are_unfolded() {
+    fn too_many_values_are_refused_before_they_are_parsed() {
         let list = |count: usize| format!("[{}]", vec!["1"; count].join(","));
         assert!(Params::parse(&list(MAX_VALUES - 1)).is_ok());
         let error = Params::parse(&list(MAX_VALUES)).expect_err("one too many");

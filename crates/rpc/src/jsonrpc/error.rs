@@ -45,7 +45,7 @@ pub mod code {
     pub const CLIENT_NODE_CAPACITY_REACHED: i32 = -34;
 }
 
-/// Why a call failed, as the caller sees it.
+/// Why a call failed, as the client sees it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (code {code})")]
 pub struct Error {

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn of_names_that_are_given_twice_the_first_counts() {
+    fn of_repeated_members_the_first_counts() {
         let text = r#"{"method":"a","x":1,"m\u0065thod":"b","id":null,"id":2}"#;
         let fields: Fields<'_> = serde_json::from_str(text).expect("an object");
         assert_eq!(fields.method.map(RawValue::get), Some("\"a\""));

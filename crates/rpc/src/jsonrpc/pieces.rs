@@ -5,7 +5,7 @@ use bytes::Bytes;
 /// A longer text is a piece of its own, bytes; shorter ones are copied behind one another.
 const OWN_PIECE: usize = 16 * 1024;
 
-/// Room for a short answer, bytes, so that it does not grow by doubling.
+/// Initial capacity for a short answer, bytes, so that it does not grow by doubling.
 const FIRST: usize = 256;
 
 /// Text that grows at its end.
@@ -48,7 +48,7 @@ impl Pieces {
         self.length == 0
     }
 
-    /// What was added so far, in order; none of it is left here.
+    /// Takes the text added so far, in order.
     pub fn take(&mut self) -> Vec<Bytes> {
         self.end_piece();
         self.length = 0;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Answers `echo` with its arguments, `fail` with an error, and remembers what it was asked.
+/// Answers `echo` with its arguments, `fail` with an error, and records its calls.
 #[derive(Default)]
 struct Echo {
     calls: RefCell<Vec<String>>,
@@ -245,7 +245,7 @@ fn a_batch_is_answered_member_by_member_with_status_200() {
 }
 
 #[test]
-fn named_arguments_find_their_places_and_gaps_are_null() {
+fn named_arguments_are_put_in_order_and_gaps_are_null() {
     let call = |params: &str| {
         ask(&format!(r#"{{"method":"echo","params":{params}}}"#))
             .body
@@ -289,34 +289,34 @@ fn numbers_keep_their_digits_on_the_way_through() {
 }
 
 /// Takes away what is answered after each call.
-struct Relieved {
+struct Flushed {
     echo: Echo,
     taken: RefCell<Vec<bytes::Bytes>>,
 }
 
-impl Execute for Relieved {
+impl Execute for Flushed {
     async fn execute(&self, method: &str, params: Params) -> Result<String, Error> {
         self.echo.execute(method, params).await
     }
 
-    async fn relieve(&self, answered: &mut Pieces) {
+    async fn flush(&self, answered: &mut Pieces) {
         self.taken.borrow_mut().extend(answered.take());
     }
 }
 
 #[test]
-fn what_is_taken_from_the_answer_to_a_batch_and_what_is_left_are_the_whole_answer() {
+fn the_flushed_and_the_remaining_parts_of_a_batch_are_the_whole_answer() {
     let batch = r#"[{"method":"echo","id":1},5,{"method":"fail","id":2}]"#;
     let whole = ask(batch).body.expect("answered").text();
-    let relieved = Relieved {
+    let flushed = Flushed {
         echo: Echo::default(),
         taken: RefCell::default(),
     };
-    let answer = pin!(answer(batch.as_bytes(), &relieved));
+    let answer = pin!(answer(batch.as_bytes(), &flushed));
     let Poll::Ready(rest) = answer.poll(&mut Context::from_waker(Waker::noop())) else {
         panic!("the echo never waits");
     };
-    let taken = relieved.taken.take();
+    let taken = flushed.taken.take();
     assert_eq!(taken.len(), 3, "after each call");
     let rest = rest.body.expect("answered").text();
     assert_eq!(rest, "]\n");

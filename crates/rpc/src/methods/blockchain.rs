@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 
 use super::{Call, Method};
 use crate::jsonrpc::{Error, code};
-use crate::render::block::{BlockDetail, Place, block_to_json, count_transactions, header_to_json};
+use crate::render::block::{
+    BlockDetail, ChainPosition, block_to_json, count_transactions, header_to_json,
+};
 use crate::render::number::real;
 
 pub(super) const METHODS: &[Method] = &[
@@ -146,7 +148,7 @@ async fn getblockchaininfo(call: Rc<Call>) -> Result<Value, Error> {
 
 async fn getblockfrompeer(call: Rc<Call>) -> Result<Value, Error> {
     let hash = hash_argument(call.text(0).unwrap_or_default(), "blockhash")?;
-    // Core knows no peer with a negative number, and says so only after it looked at the block.
+    // Core has no peer with a negative id, and reports it only after the checks of the block.
     let id = call.integer::<i64>(1)?.unwrap_or(-1);
     let id = ConnId(u64::try_from(id).unwrap_or(u64::MAX));
     match call.node.fetch_block(id, hash).await {
@@ -191,7 +193,7 @@ async fn getblockheader(call: Rc<Call>) -> Result<Value, Error> {
             }
         }
     };
-    Ok(header_to_json(&entry, &Place::of(&view.tree, &entry), transactions).into())
+    Ok(header_to_json(&entry, &ChainPosition::of(&view.tree, &entry), transactions).into())
 }
 
 async fn getblock(call: Rc<Call>) -> Result<Value, Error> {
@@ -222,9 +224,10 @@ async fn getblock(call: Rc<Call>) -> Result<Value, Error> {
         (_, Status::Connected | Status::Header | Status::Stored | Status::Invalid) => None,
     };
     let network = view.network.clone();
-    let place = Place::of(&view.tree, &entry);
-    // Rendering a full block takes tens of milliseconds: off the worker, which has other callers.
-    let render = move || block_to_json(&entry, &place, &bytes, spent, detail, &network);
+    let position = ChainPosition::of(&view.tree, &entry);
+    // Rendering a full block takes tens of milliseconds: off the worker, which serves other
+    // clients.
+    let render = move || block_to_json(&entry, &position, &bytes, spent, detail, &network);
     let rendered = tokio::task::spawn_blocking(render).await;
     rendered.map_err(|_| Error::new(code::INTERNAL_ERROR, "rendering the block failed"))?
 }

@@ -7,7 +7,7 @@ use handfast_node::Network;
 use serde_json::{Value, json};
 
 use super::{Call, Method};
-use crate::fuzz_control::{self, FuzzControl, FuzzOrder};
+use crate::fuzz_control::{self, FuzzControl, FuzzRequest};
 use crate::jsonrpc::{Error, code};
 
 /// Bounds and defaults of a run.
@@ -38,7 +38,7 @@ const STOPFUZZ: Method = Method {
 };
 
 fn fuzzer() -> Result<&'static dyn FuzzControl, Error> {
-    fuzz_control::handed().ok_or_else(|| {
+    fuzz_control::registered().ok_or_else(|| {
         let message =
             "There is no fuzzer in this process: it was not set up by the program handfast";
         Error::new(code::METHOD_NOT_FOUND, message)
@@ -72,9 +72,9 @@ async fn startfuzz(call: Rc<Call>) -> Result<Value, Error> {
             return Err(Error::new(code::MISC_ERROR, message));
         }
     }
-    let order = order(call.value(0), call.value(1))?;
+    let request = request(call.value(0), call.value(1))?;
     let fuzzer = fuzzer()?;
-    let started = fuzzer.start(&order);
+    let started = fuzzer.start(&request);
     started.map_err(|why| Error::new(code::INVALID_PARAMETER, why))?;
     Ok(fuzzer.status())
 }
@@ -87,7 +87,7 @@ async fn stopfuzz(_: Rc<Call>) -> Result<Value, Error> {
     }
 }
 
-fn order(scenarios: &Value, options: &Value) -> Result<FuzzOrder, Error> {
+fn request(scenarios: &Value, options: &Value) -> Result<FuzzRequest, Error> {
     let wrong = |message: String| Error::new(code::INVALID_PARAMETER, message);
     let none = vec![json!("mix")];
     let names = scenarios.as_array().unwrap_or(&none).iter().map(|name| {
@@ -118,7 +118,7 @@ fn order(scenarios: &Value, options: &Value) -> Result<FuzzOrder, Error> {
             Some(seed.ok_or_else(|| wrong("seed must be a number below 2^53".into()))?)
         }
     };
-    Ok(FuzzOrder {
+    Ok(FuzzRequest {
         scenarios,
         seed,
         concurrency: usize::try_from(number("concurrency", CONCURRENCY, MAX_CONCURRENCY)?)
@@ -133,9 +133,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_said_is_bounded_and_what_is_wrong_is_named() {
-        let plain = order(&Value::Null, &Value::Null).expect("defaults");
-        let expected = FuzzOrder {
+    fn missing_options_have_defaults_and_wrong_ones_are_reported() {
+        let plain = request(&Value::Null, &Value::Null).expect("defaults");
+        let expected = FuzzRequest {
             scenarios: vec!["mix".into()],
             seed: None,
             concurrency: 50,
@@ -143,11 +143,11 @@ mod tests {
             duration: 60,
         };
         assert_eq!(plain, expected);
-        let said = order(
+        let said = request(
             &json!(["reset", "burst"]),
             &json!({ "seed": 7, "concurrency": 3, "cycles": 4, "duration": 5 }),
         );
-        let expected = FuzzOrder {
+        let expected = FuzzRequest {
             scenarios: vec!["reset".into(), "burst".into()],
             seed: Some(7),
             concurrency: 3,
@@ -176,7 +176,7 @@ mod tests {
                 "number below 2^53",
             ),
         ] {
-            let error = order(&scenarios, &options).expect_err("wrong");
+            let error = request(&scenarios, &options).expect_err("wrong");
             assert!(error.message.contains(part), "{}", error.message);
         }
     }

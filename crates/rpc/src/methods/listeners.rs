@@ -1,4 +1,4 @@
-//! Whether callers get in: `getlistenerinfo`.
+//! The state of the listening sockets: `getlistenerinfo`.
 
 use std::rc::Rc;
 
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_shown_with_its_queue_its_callers_and_its_last_probe() {
+    fn a_socket_is_shown_with_its_queue_its_connections_and_its_last_probe() {
         let now = Now {
             mono: Duration::from_secs(1),
             unix: 1_700_000_000,
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_null_and_a_socket_that_was_never_probed_is_unknown() {
+    fn unknown_values_are_null_and_a_socket_never_probed_is_unknown() {
         let shown = to_json(&ListenerInfo {
             sockets: vec![info(&SelfProbe::new(), None)],
             overflows: None,

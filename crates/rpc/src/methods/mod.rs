@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use crate::jsonrpc::{Error, Params, code, positional};
 
-/// Every method, by category, then by name: the order in which `help` lists them.
+/// Every method, by category, then by name, as `help` lists them.
 const TABLE: [&[Method]; 9] = [
     blockchain::METHODS,
     control::METHODS,
@@ -52,13 +52,13 @@ pub(crate) fn find(name: &str) -> Option<&'static Method> {
     BY_NAME.get(name).copied()
 }
 
-/// Whether what a view says of the chain is so: the node has opened it. Not while it starts,
+/// Whether the chain of this view is open. Not while the node starts,
 /// nor when the start has failed or was given up and the process is about to end.
 pub(crate) fn is_open(view: &ChainView) -> bool {
     view.open && view.phase != Phase::Starting
 }
 
-/// What a caller hears of a method that there is not.
+/// The error of an unknown method.
 pub(crate) fn not_found() -> Error {
     Error::new(code::METHOD_NOT_FOUND, "Method not found")
 }
@@ -124,7 +124,7 @@ impl Call {
 #[derive(Clone)]
 pub(crate) struct Methods {
     pub(crate) node: NodeHandle,
-    /// Whether a template of a block was made since the start: Core tells of the last one.
+    /// Whether a block template was made since the start: Core reports the last one.
     templates: Arc<AtomicBool>,
 }
 
@@ -134,7 +134,7 @@ impl Methods {
         Self { node, templates }
     }
 
-    /// Carries out `method`, or says why not.
+    /// Executes `method`, or returns its error.
     pub(crate) async fn run(
         &self,
         method: &'static Method,
@@ -154,8 +154,8 @@ impl Methods {
             templates: self.templates.clone(),
             arguments,
         });
-        let _running = control::active::Running::new(method.name);
-        // A bug in one method costs its caller an error, not everybody the worker.
+        let _running = control::active::ActiveCall::new(method.name);
+        // A panic in one method costs its client an error, and does not end the worker.
         match AssertUnwindSafe((method.run)(call)).catch_unwind().await {
             Ok(result) => result,
             Err(_) => {

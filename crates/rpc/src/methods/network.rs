@@ -22,7 +22,7 @@ use crate::policy;
 use crate::render::number::{amount, real};
 
 /// The version of Bitcoin Core whose RPC interface this is, in Core's own
-/// counting (31.99.0). Clients decide by it what they may ask.
+/// counting (31.99.0). Clients decide by it which methods to use.
 const CORE_INTERFACE: u32 = 319_900;
 
 pub(super) const METHODS: &[Method] = &[
@@ -124,32 +124,36 @@ async fn getpeerinfo(call: Rc<Call>) -> Result<Value, Error> {
     let mut rows = Vec::with_capacity(peers.len());
     for peer in &peers {
         let mut row = peer_to_json(peer);
-        let place = sync.peers.iter().find(|place| place.id == peer.row.id);
+        let peer_sync = sync
+            .peers
+            .iter()
+            .find(|peer_sync| peer_sync.id == peer.row.id);
         let height = |block: Option<u32>| block.map_or(-1, i64::from);
-        row["presynced_headers"] = height(place.and_then(|place| place.presynced)).into();
+        row["presynced_headers"] =
+            height(peer_sync.and_then(|peer_sync| peer_sync.presynced)).into();
         row["synced_headers"] = height(
-            place
-                .and_then(|place| place.best_known)
+            peer_sync
+                .and_then(|peer_sync| peer_sync.best_known)
                 .map(|block| block.height),
         )
         .into();
         row["synced_blocks"] = height(
-            place
-                .and_then(|place| place.common)
+            peer_sync
+                .and_then(|peer_sync| peer_sync.common)
                 .map(|block| block.height),
         )
         .into();
-        row["inflight"] = place
-            .map(|place| place.in_flight.clone())
+        row["inflight"] = peer_sync
+            .map(|peer_sync| peer_sync.in_flight.clone())
             .unwrap_or_default()
             .into();
-        row["handfast"]["sync"] = place.map(|place| place.why.clone()).into();
+        row["handfast"]["sync"] = peer_sync.map(|peer_sync| peer_sync.why.clone()).into();
         rows.push(row);
     }
     Ok(rows.into())
 }
 
-/// Everything but the part that sync knows, whose members are there already to keep Core's order.
+/// All fields but those of the sync state, whose members are there already to keep Core's order.
 fn peer_to_json(peer: &PeerInfo) -> Value {
     let PeerInfo {
         row,

@@ -1,4 +1,4 @@
-//! Transactions and scripts that the caller brings along, and transactions of blocks.
+//! Transactions and scripts given by the client, and transactions of blocks.
 
 mod lookup;
 

@@ -28,7 +28,7 @@ impl Deref for Method {
 }
 
 impl Method {
-    /// The names of the parameters, as [`crate::jsonrpc::positional`] wants them.
+    /// The names of the parameters, as [`crate::jsonrpc::positional`] takes them.
     pub(super) fn names(&self) -> Vec<&'static [&'static str]> {
         self.params.iter().map(|param| param.names).collect()
     }

@@ -1,5 +1,5 @@
-//! What Handfast tells beyond Bitcoin Core: what sync does and why, whether the
-//! tables agree, why connections ended, and whether callers get in.
+//! Methods beyond Bitcoin Core's: the sync state, the audit of the tables, closed connections,
+//! and manual peers.
 
 use std::rc::Rc;
 
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sync_state_names_the_source_and_what_each_peer_was_asked_and_what_comes_next() {
+    fn the_sync_state_shows_the_source_the_requests_and_the_next_deadline() {
         let tree = HeaderTree::new(Network::Regtest.genesis());
         let mut machine = SyncManager::new(SyncConfig::new(&Network::Regtest, None, 1), tree);
         let start = Now {
@@ -362,14 +362,14 @@ mod tests {
         );
         let last = json!({
             "at": 1_700_000_130,
-            "reason": "no peer said anything for 2m 10s",
+            "reason": "no peer sent anything for 2m 10s",
             "action": "more peers wanted",
         });
         assert_eq!(watchdog["last"], last);
     }
 
     #[test]
-    fn a_finished_connection_is_shown_with_who_how_long_how_far_and_why() {
+    fn a_closed_connection_is_listed_with_address_duration_state_and_reason() {
         let row = HistoryRow {
             id: ConnId(7),
             remote: "192.0.2.7:8333".parse().expect("an address"),

@@ -26,7 +26,7 @@ fn too_few_and_too_many_arguments_get_the_help_text_as_core_does_it() {
 }
 
 #[test]
-fn an_argument_of_the_wrong_type_is_named_with_its_position() {
+fn an_argument_of_the_wrong_type_is_reported_with_its_position() {
     let method = find("getblockheader").expect("a method");
     let error = method
         .check(&[json!(1), json!("yes")])

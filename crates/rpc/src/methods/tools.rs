@@ -37,7 +37,7 @@ pub(super) const METHODS: &[Method] = &[
 fn getindexinfo(call: &Call) -> Value {
     let mut all = json!({});
     for name in IndexName::ALL {
-        // As in Core an empty name stands for all.
+        // As in Core an empty name means all.
         let wanted = call.text(0).unwrap_or_default();
         if let Some(standing) = call.node.index(name)
             && (wanted.is_empty() || wanted == name.text())

@@ -13,9 +13,9 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format that a caller wants who sent this `Accept` header: OpenMetrics if it is
-    /// named and not wanted less than the plain format, else the plain one. What `*/*` accepts
-    /// is the plain one, as every exporter has it.
+    /// The format for this `Accept` header: OpenMetrics if it is listed and not preferred less
+    /// than the plain format, else the plain one. `*/*` gets the plain one, as from every
+    /// exporter.
     pub(crate) fn accepted(accept: &str) -> Self {
         let (mut open, mut plain) = (0.0_f64, 0.0_f64);
         for entry in accept.split(',') {
@@ -59,7 +59,7 @@ impl Format {
 /// ends with a line of its own. All else on our page is the same in both formats.
 fn to_plain(page: &str) -> String {
     let mut plain = String::with_capacity(page.len());
-    // Help precedes the type, by which its name is told.
+    // Help precedes the type, which decides the name.
     let mut help: Option<(&str, &str)> = None;
     for line in page.lines() {
         if line == "# EOF" {

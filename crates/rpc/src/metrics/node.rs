@@ -1,4 +1,4 @@
-//! What the node says of itself, as gauges and counters.
+//! The state of the node, as gauges and counters.
 
 use std::sync::atomic::AtomicU64;
 
@@ -17,14 +17,14 @@ use crate::methods;
 /// One label and its value.
 type Labels = Vec<(&'static str, String)>;
 type Row = (Labels, f64);
-/// Name, help, and what a socket has of it.
+/// Name, help, and the value of a socket.
 type SocketCount = (&'static str, &'static str, fn(&EntranceInfo) -> u64);
-/// The same of what may be unknown.
+/// The same for a value that may be unknown.
 type SocketGauge = (&'static str, &'static str, fn(&EntranceInfo) -> Option<f64>);
 
-/// Puts everything into the registry that can be told at the moment. While the node starts
-/// or stops the managers answer nothing, and their numbers are missing rather than zero; so
-/// are those of the chain as long as it is not open.
+/// Registers everything that is known at the moment. While the node starts or stops the managers
+/// do not answer, and their numbers are missing rather than zero; so are those of the chain as
+/// long as it is not open.
 pub(super) async fn register(registry: &mut Registry, node: &NodeHandle) {
     of_the_process(registry, node);
     of_mining(registry, &node.mining());
@@ -77,7 +77,7 @@ fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
     gauges(
         registry,
         "phase",
-        "Where the node is in its life",
+        "Phase of the node",
         [
             row("phase", "starting", is_up(Phase::Starting)),
             row("phase", "running", is_up(Phase::Running)),
@@ -114,7 +114,7 @@ fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
         ),
         (
             "evicted",
-            "Inbound peers that lost their slot to a newcomer",
+            "Inbound peers evicted for another",
             intake.evicted,
         ),
         (
@@ -156,7 +156,7 @@ fn of_the_chain(registry: &mut Registry, node: &NodeHandle, view: &ChainView) {
     gauge(registry, "disk_bytes", "Blocks and undo data on disk", size);
 }
 
-/// What became of connections, and who delivers blocks.
+/// Connections by reason and outcome, and blocks by class of the peer.
 fn of_connections(registry: &mut Registry, node: &NodeHandle) {
     let counts = node.event_counts();
     for (name, help, label, counts) in [
@@ -216,7 +216,7 @@ fn of_the_traffic(registry: &mut Registry, totals: &Totals) {
     counter(registry, "p2p_malformed_messages", help, totals.malformed);
 }
 
-/// What `getmininginfo` tells of our own mining.
+/// The figures of `getmininginfo` about our own mining.
 fn of_mining(registry: &mut Registry, mining: &MiningState) {
     for (name, help, value) in [
         (
@@ -262,7 +262,7 @@ fn of_mining(registry: &mut Registry, mining: &MiningState) {
     }
 }
 
-/// What `getlistenerinfo` tells, by socket.
+/// The figures of `getlistenerinfo`, by socket.
 fn of_the_sockets(registry: &mut Registry, listeners: &ListenerInfo) {
     let label = |socket: &EntranceInfo| -> Labels {
         vec![
@@ -285,12 +285,10 @@ fn of_the_sockets(registry: &mut Registry, listeners: &ListenerInfo) {
             "Of those, closed: no descriptor left",
             |it| it.refused.no_descriptor,
         ),
-        (
-            "pauses",
-            "Pauses of accepting for want of a descriptor",
-            |it| it.pauses,
-        ),
-        ("recreated", "Times that the socket was made anew", |it| {
+        ("pauses", "Pauses of accepting: no descriptor left", |it| {
+            it.pauses
+        }),
+        ("recreated", "Times that the socket was bound again", |it| {
             it.probe.recreated
         }),
     ];
@@ -299,7 +297,7 @@ fn of_the_sockets(registry: &mut Registry, listeners: &ListenerInfo) {
         let rows = rows.map(|socket| (label(socket), value(socket)));
         counters(registry, &format!("listener_{name}"), help, rows);
     }
-    let told: [SocketGauge; 3] = [
+    let values: [SocketGauge; 3] = [
         ("queue", "Connections in the accept queue now", |it| {
             it.queue.map(|queue| f64::from(queue.now))
         }),
@@ -310,7 +308,7 @@ fn of_the_sockets(registry: &mut Registry, listeners: &ListenerInfo) {
         ),
         (
             "accepts",
-            "Whether the last self-probe got in",
+            "Whether the last self-probe was accepted",
             |it| match it.probe.health {
                 Health::Unknown => None,
                 Health::Accepting | Health::Busy => Some(1.0),
@@ -318,7 +316,7 @@ fn of_the_sockets(registry: &mut Registry, listeners: &ListenerInfo) {
             },
         ),
     ];
-    for (name, help, value) in told {
+    for (name, help, value) in values {
         let rows = listeners.sockets.iter();
         let rows = rows.filter_map(|socket| Some((label(socket), value(socket)?)));
         gauges(registry, &format!("listener_{name}"), help, rows);
@@ -343,7 +341,7 @@ fn of_sync(registry: &mut Registry, sync: &SyncState) {
         let is = usize::from(sync.phase == phase);
         row("phase", &phase.to_string(), is)
     });
-    gauges(registry, "sync_phase", "What sync is about", rows);
+    gauges(registry, "sync_phase", "Phase of the sync", rows);
     for (name, help, value) in [
         (
             "sync_lag_blocks",
@@ -357,7 +355,7 @@ fn of_sync(registry: &mut Registry, sync: &SyncState) {
         ),
         (
             "sync_blocks_asked",
-            "Blocks asked of peers",
+            "Blocks requested from peers",
             sync.backlog.in_flight,
         ),
         (
@@ -388,7 +386,7 @@ fn of_sync(registry: &mut Registry, sync: &SyncState) {
         ("watchdog_fired", "Times that it had to act", watchdog.fired),
         (
             "watchdog_sought_peers",
-            "Times that it sought peers",
+            "Times that it requested more peers",
             watchdog.sought_peers,
         ),
     ] {
@@ -429,12 +427,12 @@ fn of_the_lifecycle(registry: &mut Registry, audit: &Audit) {
         ),
         (
             "lifecycle_queued_most",
-            "The most that ever were",
+            "Most lifecycle messages queued so far",
             audit.lifecycle.most,
         ),
         (
             "lifecycle_queued_bound",
-            "As many may be",
+            "Bound of queued lifecycle messages",
             audit.lifecycle.bound,
         ),
     ] {

@@ -1,4 +1,5 @@
-//! What the system says of the process, under the names that every Prometheus client library
+//! Figures that the system has of the process, under the names that every Prometheus client
+//! library
 //! uses (`process_resident_memory_bytes` and its like). Linux only; elsewhere left out.
 
 use std::fs;
@@ -27,7 +28,7 @@ const MEMORY: [Memory; 3] = [
     ),
 ];
 
-/// Puts everything that is known into a registry without a prefix.
+/// Registers everything that is known, in a registry without a prefix.
 pub(super) fn register(registry: &mut Registry) {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     for (name, help, key) in MEMORY {
@@ -36,7 +37,7 @@ pub(super) fn register(registry: &mut Registry) {
         }
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // The list itself takes one while it is read.
+        // The listing itself holds one while it is read.
         let open = open.count().saturating_sub(1);
         let help = "Number of open file descriptors";
         registry.register("process_open_fds", help, ConstGauge::new(open as f64));
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_where_the_system_tells_them_and_left_out_elsewhere() {
+    fn memory_sizes_are_read_from_proc_and_omitted_elsewhere() {
         let status = "Name:\thandfast\nVmSize:\t  200000 kB\nVmRSS:\t   4096 kB\n";
         assert_eq!(size(status, "VmRSS:"), Some(4_194_304));
         assert_eq!(size(status, "VmHWM:"), None);

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_in_cores_words() {
+    fn an_invalid_address_is_reported_in_cores_words() {
         for (text, message) in [
             (
                 "",

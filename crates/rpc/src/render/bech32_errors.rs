@@ -1,4 +1,4 @@
-//! Where a Bech32 string is probably wrong (BIP173, BIP350). What is told agrees with Core's
+//! Where a Bech32 string is probably wrong (BIP173, BIP350). The result agrees with Core's
 //! `bech32::LocateErrors`; the way there is another: the code is linear, so one or two wrong
 //! characters show in the checksum as the sum of what each of them does to it alone.
 
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bech32_at_all_is_told_with_the_place() {
+    fn invalid_bech32_is_reported_with_its_position() {
         for (text, message, at) in [
             (
                 "bcrt1q049ldschfnwystcqnsvyfpj23mpsg3jcedq9xvV",
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn three_wrong_characters_have_no_place() {
+    fn three_wrong_characters_have_no_position() {
         let error = parse(&with(&[(6, 'q'), (11, 'q'), (17, 'p')])).expect_err("it is wrong");
         assert_eq!((error.message, error.at.len()), ("Invalid checksum", 0));
     }

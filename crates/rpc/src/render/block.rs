@@ -20,16 +20,16 @@ pub(crate) enum BlockDetail {
     TransactionsAndSpent,
 }
 
-/// Where a header stands in the tree, as far as an answer shows it.
+/// The position of a header in the tree, as far as an answer shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct ChainPosition {
     /// Blocks from it to the tip, itself included; -1 off the active chain.
     confirmations: i64,
     median_time: u32,
     next: Option<BlockHash>,
 }
 
-impl Place {
+impl ChainPosition {
     pub(crate) fn of(tree: &HeaderTree, entry: &Entry) -> Self {
         let active = tree.in_active_chain(&entry.hash);
         let depth = i64::from(tree.tip().height) - i64::from(entry.height) + 1;
@@ -46,16 +46,16 @@ impl Place {
     }
 }
 
-/// The number of transactions that a serialized block says it has.
+/// The transaction count in a serialized block.
 pub(crate) fn count_transactions(block: &[u8]) -> u64 {
     let mut after_header = block.get(80..).unwrap_or_default();
     VarInt::consensus_decode(&mut after_header).map_or(0, |count| count.0)
 }
 
-/// A header with its place in the chain.
+/// A header with its position in the chain.
 pub(crate) fn header_to_json(
     entry: &Entry,
-    place: &Place,
+    position: &ChainPosition,
     transactions: u64,
 ) -> Map<String, Value> {
     let header = &entry.header;
@@ -64,13 +64,13 @@ pub(crate) fn header_to_json(
     let mut object = Map::new();
     let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
     put("hash", entry.hash.to_string().into());
-    put("confirmations", place.confirmations.into());
+    put("confirmations", position.confirmations.into());
     put("height", entry.height.into());
     put("version", version.into());
     put("versionHex", format!("{version:08x}").into());
     put("merkleroot", header.merkle_root.to_string().into());
     put("time", header.time.into());
-    put("mediantime", place.median_time.into());
+    put("mediantime", position.median_time.into());
     put("nonce", header.nonce.into());
     put("bits", bits.into());
     put("target", target.into());
@@ -83,7 +83,7 @@ pub(crate) fn header_to_json(
             header.prev_blockhash.to_string().into(),
         );
     }
-    if let Some(next) = place.next {
+    if let Some(next) = position.next {
         put("nextblockhash", next.to_string().into());
     }
     object
@@ -92,7 +92,7 @@ pub(crate) fn header_to_json(
 /// A whole block. `spent`: per transaction but the coinbase, per input.
 pub(crate) fn block_to_json(
     entry: &Entry,
-    place: &Place,
+    position: &ChainPosition,
     bytes: &[u8],
     spent: Option<Vec<Vec<SpentOutput>>>,
     detail: BlockDetail,
@@ -102,7 +102,7 @@ pub(crate) fn block_to_json(
     let block: Block = deserialize(bytes).map_err(unreadable)?;
     let weight = block.weight().to_wu();
     let size = bytes.len() as u64;
-    let mut object = header_to_json(entry, place, block.txdata.len() as u64);
+    let mut object = header_to_json(entry, position, block.txdata.len() as u64);
     object.insert(
         "strippedsize".into(),
         (weight.saturating_sub(size) / 3).into(),

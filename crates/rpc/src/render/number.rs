@@ -29,8 +29,8 @@ pub(crate) fn real(value: f64) -> Value {
     number(text)
 }
 
-/// An amount in bitcoin, eight decimals. Negative as Core reads it: a transaction that nobody
-/// checked may say anything.
+/// An amount in bitcoin, eight decimals. Negative as Core reads it: an unchecked transaction may
+/// have any value.
 pub(crate) fn amount(amount: Amount) -> Value {
     let signed = amount.to_sat().cast_signed();
     let (sign, satoshis) = (if signed < 0 { "-" } else { "" }, signed.unsigned_abs());
@@ -86,7 +86,7 @@ fn number(text: String) -> Value {
 }
 
 /// A time in seconds, to the millisecond: what a node measures is no more exact. Less than one
-/// is shown as one, so that something that took time is told from what took none.
+/// is shown as one, to distinguish a short time from none.
 pub(crate) fn seconds(time: Duration) -> Value {
     let least = u128::from(!time.is_zero());
     let millis = u64::try_from(time.as_millis().max(least)).unwrap_or(u64::MAX);

@@ -23,7 +23,7 @@ struct Operation<'a> {
     data: &'a [u8],
 }
 
-/// The operations of a script; `None` stands for a push that the script is too short for.
+/// The operations of a script; `None`: a push that is cut short.
 fn operations(script: &[u8]) -> impl Iterator<Item = Option<Operation<'_>>> {
     let mut rest = script;
     std::iter::from_fn(move || {

@@ -24,14 +24,14 @@ pub(crate) fn transaction_to_json(
     object
 }
 
-/// What a transaction says.
+/// The fields of a transaction.
 pub(crate) fn describe(
     transaction: &Transaction,
     spent: Option<&[SpentOutput]>,
     prevouts: bool,
     network: Network,
 ) -> Value {
-    let Measure { hash, size, weight } = Measure::of(transaction);
+    let Sizes { hash, size, weight } = Sizes::of(transaction);
     let inputs = transaction.input.iter().enumerate().map(|(index, input)| {
         let spent = spent
             .and_then(|spent| spent.get(index))
@@ -64,14 +64,14 @@ pub(crate) fn describe(
 }
 
 /// What depends on how a transaction is serialized.
-struct Measure {
+struct Sizes {
     hash: String,
     /// Bytes.
     size: usize,
     weight: Weight,
 }
 
-impl Measure {
+impl Sizes {
     /// Without witness data both forms are one. (`bitcoin` serializes a transaction without
     /// inputs with a witness marker, lest it be taken for one that has one; Core does not.)
     fn of(transaction: &Transaction) -> Self {

@@ -1,4 +1,4 @@
-//! A script, and how it looks when it is paid to by its hash: `decodescript`.
+//! A script, and its P2SH and witness forms: `decodescript`.
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, Network, Script, ScriptBuf, WPubkeyHash, hashes};

@@ -18,17 +18,17 @@ use crate::jsonrpc;
 use super::connection::Client;
 use super::content::{self, Content, Response, plain};
 use super::execution::Execution;
-use super::share::Seat;
-use super::{Context, READ_TIMEOUT, gate, long_calls};
+use super::quota::Slot;
+use super::{Context, READ_TIMEOUT, authorize, long_calls};
 
 /// Longest request body, bytes. Core `MAX_SIZE`.
 const MAX_BODY: usize = 32 * 1024 * 1024;
-/// When a caller that was turned away for want of room should come again, seconds.
-const COME_AGAIN: HeaderValue = HeaderValue::from_static("1");
-/// The method that is carried out however full the work queue is.
+/// `Retry-After` when the work queue is full, seconds.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// The method that is executed even when the work queue is full.
 const ALWAYS: &str = "stop";
 
-/// One HTTP request. Nothing of the body is read before the caller is known.
+/// One HTTP request. The body is read only from an authenticated client.
 pub(super) async fn handle(
     request: &Parts,
     body: &mut Incoming,
@@ -44,11 +44,11 @@ pub(super) async fn handle(
         return response;
     }
     let Some(rights) = rights else {
-        return gate::unauthorized("");
+        return authorize::unauthorized("");
     };
     let announced = announced(request);
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
-        // Nobody waits for it.
+        // The body is not awaited.
         return plain(StatusCode::PAYLOAD_TOO_LARGE, "");
     }
     let body = match read_body(body, announced, client, context).await {
@@ -58,7 +58,7 @@ pub(super) async fn handle(
     answer(body, rights, client, context).await
 }
 
-/// A body, and its part of the memory for long ones.
+/// A body, and its permit of memory if it is long.
 struct Body {
     bytes: Bytes,
     _memory: Option<OwnedSemaphorePermit>,
@@ -69,18 +69,18 @@ async fn answer(body: Body, rights: Rights, client: &Client, context: &Arc<Conte
     let is_urgent =
         || body.bytes.len() <= long_calls::SHORT && jsonrpc::calls_only(&body.bytes, ALWAYS);
     if permit.is_none() && !is_urgent() {
-        return turned_away(context);
+        return reject_busy(context);
     }
     let progress = client.progress().clone();
     let execution = Execution::new(context.clone(), client.group(), permit, progress);
     if jsonrpc::is_batch(&body.bytes) {
         return Box::pin(batch(body, rights, execution, client, context)).await;
     }
-    let answer = carry_out_somewhere(body, rights, execution, context).await;
-    worded(answer, client.progress().take_seat(), context)
+    let answer = dispatch(body, rights, execution, context).await;
+    worded(answer, client.progress().take_slot(), context)
 }
 
-/// The answer to a batch, of which the beginning may be sent before the end is there.
+/// The answer to a batch, whose beginning may be sent before its end is there.
 async fn batch(
     body: Body,
     rights: Rights,
@@ -90,20 +90,19 @@ async fn batch(
 ) -> Response {
     let mut pieces = execution.sends_ahead();
     let of_call = context.clone();
-    let mut call =
-        Box::pin(async move { carry_out_somewhere(body, rights, execution, &of_call).await });
+    let mut call = Box::pin(async move { dispatch(body, rights, execution, &of_call).await });
     let progress = client.progress();
     tokio::select! {
         biased;
-        answer = &mut call => worded(answer, progress.take_seat(), context),
+        answer = &mut call => worded(answer, progress.take_slot(), context),
         Some(first) = pieces.recv() => {
             let (of_maker, with) = (progress.clone(), context.clone());
             let maker = Box::pin(async move {
                 let answer = call.await;
-                let seat = of_maker.take_seat();
+                let slot = of_maker.take_slot();
                 match answer {
                     Some(Ok(answer)) => {
-                        Some(with_seat(answer.body.unwrap_or_default(), &seat, &with))
+                        Some(with_seat(answer.body.unwrap_or_default(), &slot, &with))
                     }
                     Some(Err(Forbidden)) | None => None,
                 }
@@ -111,14 +110,14 @@ async fn batch(
             let kind = "application/json";
             let mut response = content::answer(StatusCode::OK, kind, Bytes::new());
             *response.body_mut() = Content::made(first, pieces, maker);
-            keep(&mut response, progress.seat());
+            hold_slot(&mut response, progress.slot());
             response
         }
     }
 }
 
-/// Here, or on the thread for long requests. `None`: it panicked, or the server ends.
-async fn carry_out_somewhere(
+/// Executes here, or on the thread for long requests. `None`: it panicked, or the server ends.
+async fn dispatch(
     body: Body,
     rights: Rights,
     execution: Execution,
@@ -126,19 +125,19 @@ async fn carry_out_somewhere(
 ) -> Option<Result<jsonrpc::Answer, Forbidden>> {
     let _counted = context.load.in_progress.one_more();
     match body.bytes.len() > long_calls::SHORT {
-        false => Some(carry_out(body, rights, execution).await),
+        false => Some(execute(body, rights, execution).await),
         true => {
-            let call = move || carry_out(body, rights, execution);
-            Box::pin(context.long_calls.carry_out(call)).await
+            let call = move || execute(body, rights, execution);
+            Box::pin(context.long_calls.execute(call)).await
         }
     }
 }
 
-/// A method is called that the user may not call.
+/// The request calls a method that the user may not call.
 struct Forbidden;
 
-/// Everything about a request that takes the longer the longer it is.
-async fn carry_out(
+/// The work that grows with the length of the request.
+async fn execute(
     body: Body,
     rights: Rights,
     execution: Execution,
@@ -156,7 +155,7 @@ async fn carry_out(
 
 fn worded(
     answer: Option<Result<jsonrpc::Answer, Forbidden>>,
-    seat: Option<Arc<Seat>>,
+    slot: Option<Arc<Slot>>,
     context: &Context,
 ) -> Response {
     let answer = match answer {
@@ -169,9 +168,9 @@ fn worded(
     let mut response = match answer.body {
         None => content::empty(status),
         Some(body) => {
-            let whole: content::Whole = with_seat(body, &seat, context).into_iter().collect();
+            let whole: content::Whole = with_seat(body, &slot, context).into_iter().collect();
             let mut response = content::answer(status, "application/json", whole);
-            keep(&mut response, seat);
+            hold_slot(&mut response, slot);
             response
         }
     };
@@ -181,17 +180,17 @@ fn worded(
     response
 }
 
-/// The pieces of a body, which keep the seat that they were made on.
-fn with_seat(mut body: jsonrpc::Pieces, seat: &Option<Arc<Seat>>, context: &Context) -> Vec<Bytes> {
+/// The pieces of a body, each holding the slot that they were made on.
+fn with_seat(mut body: jsonrpc::Pieces, slot: &Option<Arc<Slot>>, context: &Context) -> Vec<Bytes> {
     let pieces = body.take();
-    let Some(seat) = seat else {
+    let Some(slot) = slot else {
         return pieces;
     };
-    let kept = |piece| content::kept(piece, seat.clone(), &context.load.large);
-    pieces.into_iter().map(kept).collect()
+    let holding = |piece| content::holding_slot(piece, slot.clone(), &context.load.large_results);
+    pieces.into_iter().map(holding).collect()
 }
 
-/// Reads the rest of a body; `false`: it is long, and has no memory.
+/// Reads the rest of a body; `false`: it is long, and has no permit of memory.
 async fn read_on(
     body: &mut Incoming,
     bytes: &mut BytesMut,
@@ -213,50 +212,49 @@ async fn read_on(
     Ok(true)
 }
 
-/// The seat is in use until the answer is sent, and while nothing of that is read others may
-/// have it.
-fn keep(response: &mut Response, seat: Option<Arc<Seat>>) {
-    if let Some(seat) = seat {
-        seat.idles(true);
-        response.extensions_mut().insert(seat);
+/// Holds the slot until the answer is sent; idle, so that it can be evicted while the client
+/// reads nothing.
+fn hold_slot(response: &mut Response, slot: Option<Arc<Slot>>) {
+    if let Some(slot) = slot {
+        slot.set_idle(true);
+        response.extensions_mut().insert(slot);
     }
 }
 
-/// After this answer the connection is closed.
+/// Closes the connection after this answer.
 pub(super) fn last(response: &mut Response) {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
 }
 
-/// A connection kept alive would hold up the end of the server.
+/// An idle connection would delay the end of the server.
 fn stopping(context: &Context) -> bool {
     context.methods.node.phase() == Phase::Stopping
 }
 
-/// There are as many calls in progress as may be, or the server waits for the last of them
-/// to end: none of this one was carried out.
-pub(super) fn turned_away(context: &Context) -> Response {
-    context.metrics.turned_away();
+/// Refuses a call: the work queue is full, or the server stops. Nothing of it was executed.
+pub(super) fn reject_busy(context: &Context) -> Response {
+    context.metrics.rejected();
     let ends = stopping(context);
     let why = match ends {
         true => "Shutting down",
         false => "Work queue depth exceeded",
     };
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, why);
-    response.headers_mut().insert(RETRY_AFTER, COME_AGAIN);
+    response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
     if ends {
         last(&mut response);
     }
     response
 }
 
-/// How long the request says that its body is.
+/// The `Content-Length` of the request.
 fn announced(request: &Parts) -> Option<u64> {
     let length = request.headers.get(CONTENT_LENGTH);
     length.and_then(|length| length.to_str().ok()?.parse().ok())
 }
 
-/// The whole body, bounded in size and time, and in memory with those of others.
+/// The whole body, bounded in size, time and memory.
 async fn read_body(
     body: &mut Incoming,
     announced: Option<u64>,
@@ -273,7 +271,7 @@ async fn read_body(
     }
     let mut bytes = BytesMut::with_capacity(announced.unwrap_or(0).min(MAX_BODY));
     loop {
-        // What it waits for memory is not its caller's time.
+        // The wait for memory does not count as the client's time.
         let read = read_on(body, &mut bytes, memory.is_none());
         match tokio::time::timeout(READ_TIMEOUT, read).await {
             Ok(Ok(true)) => break,
@@ -294,11 +292,11 @@ mod tests {
 
     use super::*;
     use crate::server::content::tests::read;
-    use crate::server::tests::scene;
+    use crate::server::tests::test_node;
 
     const CALL: &str = r#"{"id":1,"method":"getblockcount","params":[]}"#;
 
-    /// A call, of so many bytes at least.
+    /// A call of at least `length` bytes.
     fn call(length: usize) -> Body {
         let padding = " ".repeat(length.saturating_sub(CALL.len()));
         body(&(CALL.to_owned() + &padding))
@@ -318,15 +316,15 @@ mod tests {
 
     #[actix_rt::test]
     async fn short_requests_do_not_wait_for_long_ones() {
-        let scene = scene().await;
-        let context = Arc::new(scene.context());
+        let test_node = test_node().await;
+        let context = Arc::new(test_node.context());
         let client = Client::over_unix(&context);
         let (release, released) = mpsc::channel::<()>();
         let long_calls = context.long_calls.clone();
         let held = actix_rt::spawn(async move {
-            // Not awaited: a request that is long in the reading.
+            // Not awaited: a request that takes long to read.
             let hold = async move || released.recv();
-            long_calls.carry_out(hold).await
+            long_calls.execute(hold).await
         });
         tokio::task::yield_now().await;
 
@@ -339,16 +337,16 @@ mod tests {
                 assert!(is_zero(answered).await);
             }
         }
-        release.send(()).expect("somebody waits");
+        release.send(()).expect("the call waits");
         assert!(is_zero(long.await).await);
         assert_eq!(held.await.expect("no panic"), Some(Ok(())));
-        scene.end().await;
+        test_node.end().await;
     }
 
     #[actix_rt::test]
-    async fn a_long_request_of_who_may_not_is_refused_as_a_short_one_is() {
-        let scene = scene().await;
-        let context = Arc::new(scene.context());
+    async fn a_long_forbidden_request_is_refused_like_a_short_one() {
+        let test_node = test_node().await;
+        let context = Arc::new(test_node.context());
         let client = Client::over_unix(&context);
         for length in [0, long_calls::SHORT + 1] {
             for (allowed, status) in [("getblockcount", 200), ("uptime", 403)] {
@@ -357,13 +355,13 @@ mod tests {
                 assert_eq!(answered.status(), status, "{length} bytes");
             }
         }
-        scene.end().await;
+        test_node.end().await;
     }
 
     #[actix_rt::test]
     async fn the_node_can_be_stopped_however_full_the_work_queue_is() {
-        let scene = scene().await;
-        let context = Arc::new(scene.context());
+        let test_node = test_node().await;
+        let context = Arc::new(test_node.context());
         let client = Client::over_unix(&context);
         let all = context.load.calls.available_permits();
         let taken = u32::try_from(all).expect("a few thousand");
@@ -380,6 +378,6 @@ mod tests {
         let stop = answer(body(r#"{"method":"stop"}"#), Rights::All, &client, &context);
         assert_eq!(stop.await.status(), 200);
         assert_eq!(context.methods.node.phase(), Phase::Stopping);
-        scene.end().await;
+        test_node.end().await;
     }
 }

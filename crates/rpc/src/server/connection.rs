@@ -1,14 +1,15 @@
 //! One connection: hyper reads its requests one after the other and sends the answers.
 //!
-//! Around it is what hyper does not know of: how long callers may take and how much they may
-//! send (`pipe`), that others may need the connection's seat, and callers who leave.
+//! This adds what hyper does not have: timeouts and limits on what clients send (`pipe`),
+//! eviction for other clients, and detection of disconnected clients.
 //!
-//! | the caller | Unix socket | TCP |
+//! | the client | Unix socket | TCP |
 //! |---|---|---|
-//! | has closed | it is gone | looks like the next one; a reset tells it, when something was sent |
-//! | sends no more, and reads | gets its answer | gets its answer; of a call that waits, also for its turn, or a batch that takes long, it is taken for gone |
+//! | closed the connection | is seen as gone | looks like the next row; a reset shows it, once something was sent |
+//! | closed its sending half | gets its answer | gets its answer; but a call that waits or is queued, or a long batch, is dropped |
 //!
-//! Of who is gone the call is dropped where it waits, and its place and descriptor are free.
+//! When a client is gone its call is dropped where it waits, which frees its permit and
+//! descriptor.
 
 mod pipe;
 
@@ -34,75 +35,75 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use crate::address_group::AddressGroup;
 use crate::auth::Rights;
 
+use super::authorize::{self, Caller};
 use super::content::{Answered, Response, empty};
-use super::gate::{self, Visitor};
 use super::progress::Progress;
-use super::share::Seat;
+use super::quota::Slot;
 use super::workers::{Stage, reached};
 use super::{Context, call, probes, rest};
 
 pub(super) use pipe::Stream;
 use pipe::{Alarm, Io, Pipe};
 
-/// What hyper has of one connection in its buffers, each way, bytes.
+/// Size of hyper's buffers of one connection, each way, bytes.
 const BUFFER: usize = 32 * 1024;
-/// Lines of a head at most: as many as fit, so that the length is what is judged.
-const MOST_LINES: usize = gate::MAX_HEAD / "a:\n".len();
-/// Time for the caller to read a refusal before its connection is cut.
+/// Most lines of a head: as many as fit, so that only the length is limited.
+const MAX_LINES: usize = authorize::MAX_HEAD / "a:\n".len();
+/// Time for the client to read a refusal before its connection is closed.
 const LINGER: Duration = Duration::from_secs(1);
-/// Time for the rest of a short body that nobody wants, so that the connection can stay.
+/// Time to skip the rest of a short unread body, so that the connection can stay open.
 const SETTLE: Duration = Duration::from_millis(100);
-/// A longer body that nobody wants is not read, bytes.
+/// A longer unread body is not skipped, bytes.
 const SETTLED: usize = 64 * 1024;
 
-/// Who is at the other end of a connection, and what is done for it.
+/// A connection's client, and the state of its request.
 pub(super) struct Client {
-    visitor: Visitor,
+    caller: Caller,
     progress: Arc<Progress>,
-    /// Of the long answer that is being sent.
-    seat: RefCell<Weak<Seat>>,
+    /// The slot of the long answer that is being sent.
+    slot: RefCell<Weak<Slot>>,
 }
 
 impl Client {
-    fn new(visitor: Visitor) -> Rc<Self> {
+    fn new(caller: Caller) -> Rc<Self> {
         Rc::new(Self {
-            visitor,
+            caller,
             progress: Arc::default(),
-            seat: RefCell::default(),
+            slot: RefCell::default(),
         })
     }
 
     pub(super) fn group(&self) -> AddressGroup {
-        self.visitor.seat.group()
+        self.caller.slot.group()
     }
 
-    /// Of the request that is carried out.
+    /// The progress of the current request.
     pub(super) fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }
 
-    /// Something of an answer went out.
+    /// Part of an answer was sent.
     fn has_read(&self) {
-        // A caller without a password has its time whether it reads or not.
-        if !self.visitor.seat.is_stranger()
-            && let Some(seat) = self.seat.borrow().upgrade()
+        // An unauthenticated client's time is limited whether it reads or not.
+        if !self.caller.slot.is_unauthenticated()
+            && let Some(slot) = self.slot.borrow().upgrade()
         {
-            seat.idles(true);
+            slot.set_idle(true);
         }
     }
 
-    /// Whether others need the seat of its answer.
-    fn is_to_leave(&self) -> bool {
-        let seat = self.seat.borrow().upgrade();
-        seat.is_some_and(|seat| seat.is_leaving())
+    /// Whether its answer's slot is needed by others.
+    fn should_close(&self) -> bool {
+        let slot = self.slot.borrow().upgrade();
+        slot.is_some_and(|slot| slot.is_closing())
     }
 }
 
-/// What serves connections.
+/// Serves connections.
 #[derive(Clone)]
 pub(super) struct Serving {
     http: http1::Builder,
-    /// For heads of many lines.
+    /// For heads with many lines.
     many_lines: http1::Builder,
     stage: watch::Receiver<Stage>,
     context: Arc<Context>,
@@ -110,25 +111,25 @@ pub(super) struct Serving {
 
 /// How a connection ended.
 enum End {
-    /// In order, but the caller may still be sending.
+    /// In order, but the client may still be sending.
     Unread,
     /// In order.
     Closed,
-    /// What was sent is no request; the caller is told.
+    /// The bytes were no request; the client gets this status.
     Refused(StatusCode),
-    /// There is nobody to be told.
+    /// No answer can be sent.
     Cut,
 }
 
 impl Serving {
     pub(super) fn new(stage: watch::Receiver<Stage>, context: Context) -> Self {
         let mut http = http1::Builder::new();
-        // Of a caller who only sends no more the answer is sent: see `pipe`.
+        // A client that closed its sending half still gets its answer: see `pipe`.
         http.half_close(true)
             .header_read_timeout(None)
             .max_buf_size(BUFFER);
         let mut many_lines = http.clone();
-        many_lines.max_headers(MOST_LINES);
+        many_lines.max_headers(MAX_LINES);
         Self {
             http,
             many_lines,
@@ -137,11 +138,11 @@ impl Serving {
         }
     }
 
-    /// Serves one connection to its end, or until somebody else needs its seat.
-    pub(super) async fn connection<S: Stream>(&self, stream: S, visitor: Visitor) {
-        let client = Client::new(visitor);
+    /// Serves one connection to its end, or until it is evicted.
+    pub(super) async fn connection<S: Stream>(&self, stream: S, caller: Caller) {
+        let client = Client::new(caller);
         tokio::select! {
-            () = client.visitor.seat.cut() => {}
+            () = client.caller.slot.cut() => {}
             () = self.requests(stream, &client) => {}
         }
     }
@@ -154,9 +155,9 @@ impl Serving {
             End::Unread => None,
             End::Refused(status) => Some(status),
         };
-        // What arrives at a closed socket resets it, and the caller loses the answer. It is
-        // over in any case.
-        let _ = timeout(LINGER, pipe.say_last(refusal)).await;
+        // Bytes that arrive at a closed socket reset it, and the client would lose the answer.
+        // The connection ends in any case.
+        let _ = timeout(LINGER, pipe.close_gracefully(refusal)).await;
     }
 
     async fn until_the_end<S: Stream>(&self, pipe: &Rc<Pipe<S>>, client: &Rc<Client>) -> End {
@@ -167,34 +168,34 @@ impl Serving {
             http.serve_connection(TokioIo::new(Io(pipe.clone())), service)
         };
         let mut http = serve(&self.http);
-        let seat = &client.visitor.seat;
+        let slot = &client.caller.slot;
         let mut ending = pin!(async {
             tokio::select! {
                 () = reached(self.stage.clone(), Stage::Ending) => {}
-                () = seat.asked_to_leave() => {}
+                () = slot.close_requested() => {}
             }
         });
         let mut alarm = pin!(sleep_until(pipe.next_alarm().unwrap_or_else(Instant::now)));
-        let (mut is_ending, mut told) = (false, false);
+        let (mut is_ending, mut shutting_down) = (false, false);
         let ended = poll_fn(|cx| {
             loop {
                 if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
                     return Poll::Ready(Ok(result));
                 }
-                if pipe.poll_gone(cx).is_ready() {
+                if pipe.poll_closed(cx).is_ready() {
                     return Poll::Ready(Err(End::Cut));
                 }
                 if pipe.has_many_lines() {
                     let few = std::mem::replace(&mut http, serve(&self.many_lines));
-                    pipe.give_again(&few.into_parts().read_buf);
+                    pipe.replay(&few.into_parts().read_buf);
                     continue;
                 }
                 if pipe.is_too_long() {
                     return Poll::Ready(Err(End::Refused(StatusCode::BAD_REQUEST)));
                 }
                 is_ending = is_ending || ending.as_mut().poll(cx).is_ready();
-                if is_ending && !told && !pipe.is_in_head() {
-                    told = true;
+                if is_ending && !shutting_down && !pipe.is_in_head() {
+                    shutting_down = true;
                     Pin::new(&mut http).graceful_shutdown();
                     continue;
                 }
@@ -206,7 +207,7 @@ impl Serving {
         match ended {
             Ok(Ok(())) if unread => End::Unread,
             Ok(Ok(())) => End::Closed,
-            // hyper has said that it is no request.
+            // hyper has answered that it is no request.
             Ok(Err(error)) if error.is_parse() => End::Unread,
             Ok(Err(_)) => End::Cut,
             Err(end) => end,
@@ -222,25 +223,25 @@ impl Serving {
     ) -> Response {
         pipe.called();
         let (head, mut body) = request.into_parts();
-        let mut response = match gate::enter(&head, &client.visitor, &self.context).await {
+        let mut response = match authorize::authorize(&head, &client.caller, &self.context).await {
             Ok(rights) => route(&head, &mut body, rights, client, &self.context).await,
             Err(refusal) => refusal,
         };
         let settled = settle(&head, &mut body).await;
-        let ends = *self.stage.borrow() >= Stage::Ending || client.visitor.seat.is_leaving();
+        let ends = *self.stage.borrow() >= Stage::Ending || client.caller.slot.is_closing();
         if !settled || ends {
             call::last(&mut response);
         }
-        let seat = response.extensions_mut().remove::<Arc<Seat>>();
-        let seat = seat.as_ref().map(Arc::downgrade).unwrap_or_default();
-        client.seat.replace(seat);
+        let slot = response.extensions_mut().remove::<Arc<Slot>>();
+        let slot = slot.as_ref().map(Arc::downgrade).unwrap_or_default();
+        client.slot.replace(slot);
         pipe.answered(settled);
         response
     }
 }
 
-/// Everything that is served, to those whom [`gate::enter`] has let in. What is rare is in a
-/// box, for hyper keeps room for the longest of all futures with each connection.
+/// All routes, for requests that [`authorize::authorize`] has passed. Rare ones are boxed: hyper
+/// allocates the largest of all futures for each connection.
 async fn route(
     request: &Parts,
     body: &mut Incoming,
@@ -260,8 +261,8 @@ async fn route(
     }
 }
 
-/// Passes over what nobody has read of the body; whether all of it is gone, and the next
-/// request follows. Of who asks first whether to send it nothing is read.
+/// Skips what is unread of the body; whether all of it is gone, and the next request follows. A
+/// body behind `Expect` is not read.
 async fn settle(request: &Parts, body: &mut Incoming) -> bool {
     if body.is_end_stream() {
         return true;
@@ -281,14 +282,14 @@ async fn settle(request: &Parts, body: &mut Incoming) -> bool {
                 return false;
             }
         }
-        // Of a body in chunks only this tells that it has ended.
+        // Only this shows the end of a chunked body.
         true
     };
     Box::pin(timeout(SETTLE, skip)).await.unwrap_or(false)
 }
 
-/// Ready when the caller's time is up. Set anew only when that is sooner than before, or when
-/// it goes off: most requests do not touch it.
+/// Ready when the client's time is up. The timer is reset only to an earlier time, or when it
+/// fires: most requests do not touch it.
 fn poll_alarm<S: Stream>(
     pipe: &Pipe<S>,
     mut alarm: Pin<&mut Sleep>,
@@ -312,12 +313,12 @@ fn poll_alarm<S: Stream>(
 
 #[cfg(test)]
 impl Client {
-    /// Somebody over the Unix socket.
+    /// A client on the Unix socket.
     pub(super) fn over_unix(context: &Context) -> Rc<Self> {
-        let seat = context.shares.unix.try_seat(AddressGroup::Unix);
-        Self::new(Visitor {
+        let slot = context.quotas.unix.try_slot(AddressGroup::Unix);
+        Self::new(Caller {
             addr: None,
-            seat: seat.expect("there is room"),
+            slot: slot.expect("a free slot"),
         })
     }
 }

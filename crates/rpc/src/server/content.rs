@@ -1,7 +1,7 @@
 //! Bodies of answers.
 //!
-//! A long answer is handed on in pieces, and what holds its memory down (a [`Seat`]) stays
-//! with its bytes: it is free when the last of them has been sent, or thrown away.
+//! A long answer is sent in pieces, and its [`Slot`] is held by its bytes: it is freed when the
+//! last of them is sent or dropped.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,8 +16,8 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::mpsc;
 
 use super::PIECE;
-use super::large::{GiveBack, Large};
-use super::share::Seat;
+use super::large_results::{LargeResults, ReleaseOnDrop};
+use super::quota::Slot;
 
 /// An answer over HTTP.
 pub(super) type Response = hyper::Response<Content>;
@@ -30,15 +30,15 @@ pub(super) enum Content {
     Made(Made),
 }
 
-/// Pieces that are left, and how many bytes that is.
+/// The pieces left, and their length in bytes.
 #[derive(Default)]
 pub(super) struct Whole {
     left: VecDeque<Bytes>,
     length: usize,
 }
 
-/// What makes the rest of a body: the last pieces, after those that went through the channel.
-/// `None`: it failed.
+/// Makes the rest of a body: the last pieces, after those sent through the channel. `None`: it
+/// failed.
 pub(super) type Maker = Pin<Box<dyn Future<Output = Option<Vec<Bytes>>>>>;
 
 /// A body that is made while it is sent.
@@ -178,26 +178,34 @@ pub(super) fn empty(status: StatusCode) -> Response {
     response
 }
 
-/// An answer for a person.
+/// A plain-text answer.
 pub(super) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response {
     answer(status, "text/plain; charset=utf-8", text)
 }
 
-/// The same bytes, with which the seat is kept. When they were sent or thrown away, however
-/// much later than they were made, their memory is given back.
-pub(super) fn kept(bytes: Bytes, seat: Arc<Seat>, large: &Arc<Large>) -> Bytes {
-    /// In the order in which they are dropped.
-    struct Kept(
+/// The same bytes, holding the slot. When they are sent or dropped, however late, the allocator
+/// returns memory to the system.
+pub(super) fn holding_slot(
+    bytes: Bytes,
+    slot: Arc<Slot>,
+    large_results: &Arc<LargeResults>,
+) -> Bytes {
+    /// In drop order.
+    struct HoldingSlot(
         Bytes,
-        #[expect(dead_code, reason = "it is there to be dropped")] GiveBack,
-        #[expect(dead_code, reason = "it is there to be dropped")] Arc<Seat>,
+        #[expect(dead_code, reason = "it is there to be dropped")] ReleaseOnDrop,
+        #[expect(dead_code, reason = "it is there to be dropped")] Arc<Slot>,
     );
-    impl AsRef<[u8]> for Kept {
+    impl AsRef<[u8]> for HoldingSlot {
         fn as_ref(&self) -> &[u8] {
             &self.0
         }
     }
-    Bytes::from_owner(Kept(bytes, GiveBack(large.clone()), seat))
+    Bytes::from_owner(HoldingSlot(
+        bytes,
+        ReleaseOnDrop(large_results.clone()),
+        slot,
+    ))
 }
 
 /// For services that cannot fail.
@@ -209,9 +217,9 @@ pub(super) mod tests {
 
     use super::*;
     use crate::address_group::AddressGroup;
-    use crate::server::share::Share;
+    use crate::server::quota::Quota;
 
-    /// The whole of a body.
+    /// Reads a whole body.
     pub(in crate::server) async fn read(mut content: Content) -> Result<Vec<u8>, Unfinished> {
         let mut all = Vec::new();
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut content).poll_frame(cx)).await {
@@ -223,12 +231,12 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_body_is_sent_in_pieces_and_its_seat_is_kept_until_the_last_is_gone() {
-        let share = Share::new(1, std::time::Duration::from_secs(1));
-        let seat = Arc::new(share.seat(AddressGroup::Unix).await);
+    async fn a_long_body_is_sent_in_pieces_and_holds_its_slot_until_the_last_is_dropped() {
+        let quota = Quota::new(1, std::time::Duration::from_secs(1));
+        let slot = Arc::new(quota.slot(AddressGroup::Unix).await);
         let text = "0123456789".repeat(PIECE / 5);
-        let large = Arc::new(Large::default());
-        let bytes = kept(text.clone().into(), seat, &large);
+        let large_results = Arc::new(LargeResults::default());
+        let bytes = holding_slot(text.clone().into(), slot, &large_results);
         let mut content = Content::Whole(bytes.into());
         assert_eq!(content.size_hint().exact(), Some(text.len() as u64));
         let mut pieces = Vec::new();
@@ -239,15 +247,15 @@ pub(super) mod tests {
         drop(content);
         assert_eq!(pieces.concat(), text.as_bytes());
         pieces.truncate(1);
-        assert!(share.try_seat(AddressGroup::Unix).is_none());
-        assert!(!large.is_planned());
+        assert!(quota.try_slot(AddressGroup::Unix).is_none());
+        assert!(!large_results.is_planned());
         pieces.clear();
-        assert!(large.is_planned(), "memory is given back");
-        assert!(share.try_seat(AddressGroup::Unix).is_some());
+        assert!(large_results.is_planned(), "memory is given back");
+        assert!(quota.try_slot(AddressGroup::Unix).is_some());
     }
 
     #[tokio::test]
-    async fn a_body_that_is_made_while_it_is_sent_ends_with_what_its_maker_leaves() {
+    async fn a_streamed_body_ends_with_the_last_pieces_of_its_maker() {
         let made = |ends_well: bool| {
             let (sender, pieces) = mpsc::channel(1);
             let maker = Box::pin(async move {

@@ -1,4 +1,4 @@
-//! The methods, as callers who share a thread can bear them.
+//! Execution of methods on a thread that many clients share.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use crate::methods::{self, Method};
 use crate::metrics::UNKNOWN;
 
 use super::progress::Progress;
-use super::{Context, PIECE, content, waits};
+use super::{Context, PIECE, content, waiting_calls};
 
-/// After so long the calls of a batch let others on their thread have a turn.
-const TURN: Duration = Duration::from_millis(1);
-/// A batch that was carried out for so long goes on only for a caller who is there.
+/// The calls of a batch yield to others on their thread after so long.
+const YIELD_AFTER: Duration = Duration::from_millis(1);
+/// A batch executed for so long is dropped when its client disconnects.
 const LONG_BATCH: Duration = Duration::from_millis(100);
-/// A result is written on a thread for that when it is longer than this, bytes, as counted by
-/// [`is_long`]: to write so much takes about a fifth of a millisecond.
+/// A longer result is written on the blocking pool, bytes as counted by [`is_long`]: so much
+/// takes about a fifth of a millisecond.
 const LONG: usize = 64 * 1024;
-/// The answer to a batch is sent ahead when so much of it is there, bytes. Up to then it is
-/// sent as a whole, with its length, which the simplest clients need.
+/// The answer to a batch is sent ahead from this length on, bytes. Below it is sent as a whole,
+/// with its length, which the simplest clients need.
 const SENT_AHEAD: usize = 8 * 1024 * 1024;
-/// Methods whose results are made of whole blocks or tables. They are carried out a few at a
-/// time (`large`), and before one begins there is a seat for its answer.
+/// Methods whose results are made of whole blocks or tables. A few are executed at a time
+/// (`large_results`), each after taking a slot for its answer.
 const LARGE: [&str; 4] = [
     "getblock",
     "getblockstats",
@@ -35,25 +35,25 @@ const LARGE: [&str; 4] = [
     "getpeerhistory",
 ];
 
-/// Carries out the calls of one request, with a clock.
+/// Executes the calls of one request, and measures their time.
 pub(super) struct Execution {
     context: Arc<Context>,
     group: AddressGroup,
     progress: Arc<Progress>,
-    /// Of the work queue; `None` while a call waits, and for a call that needs none.
+    /// The permit of the work queue; `None` while a call waits, and for a call that needs none.
     permit: RefCell<Option<OwnedSemaphorePermit>>,
-    /// For what is sent before all is there, if anything may be.
+    /// Where parts of the answer are sent ahead, if they may be.
     ahead: Option<mpsc::Sender<Bytes>>,
-    /// When the first of the calls was begun.
+    /// When the first call began.
     began: Cell<Option<Instant>>,
-    /// When others on the thread had their turn.
-    turn: Cell<Instant>,
-    /// The answer is a long one, as far as it is there.
+    /// When the thread was last yielded to others.
+    yielded_at: Cell<Instant>,
+    /// The answer is a long one so far.
     long: Cell<bool>,
 }
 
 impl Execution {
-    /// Of a caller from `group`, with its `permit`.
+    /// For a client of `group`, with its `permit`.
     pub(super) fn new(
         context: Arc<Context>,
         group: AddressGroup,
@@ -67,23 +67,23 @@ impl Execution {
             permit: RefCell::new(permit),
             ahead: None,
             began: Cell::new(None),
-            turn: Cell::new(Instant::now()),
+            yielded_at: Cell::new(Instant::now()),
             long: Cell::new(false),
         }
     }
 
-    /// The beginning of a long answer is sent when it is there: by who has this.
+    /// Enables sending ahead: the receiver gets the beginning of a long answer.
     pub(super) fn sends_ahead(&mut self) -> mpsc::Receiver<Bytes> {
         let (ahead, pieces) = mpsc::channel(1);
         self.ahead = Some(ahead);
         pieces
     }
 
-    /// Carries out a call, with its result as text.
+    /// Executes a call and writes its result as text.
     async fn run(&self, method: &'static Method, params: Params) -> Result<String, Error> {
-        match waits::kind(method.name, &params) {
+        match waiting_calls::kind(method.name, &params) {
             None => {}
-            Some(waits::Kind::Work) => return Box::pin(self.work(method, params)).await,
+            Some(waiting_calls::Kind::Work) => return Box::pin(self.work(method, params)).await,
             Some(kind) => return Box::pin(self.wait(kind, method, params)).await,
         }
         if LARGE.contains(&method.name) {
@@ -96,52 +96,52 @@ impl Execution {
         }
     }
 
-    /// Carries out a call of one of [`LARGE`].
+    /// Executes a call of one of [`LARGE`].
     async fn make_large(&self, method: &'static Method, params: Params) -> Result<String, Error> {
-        self.take_seat().await;
+        self.take_slot().await;
         let make = async {
             let value = self.context.methods.run(method, params).await?;
             self.write(value).await
         };
-        let large = &self.context.load.large;
-        let text = large.make(&self.progress, self.group, make).await;
+        let large_results = &self.context.load.large_results;
+        let text = large_results.make(&self.progress, self.group, make).await;
         if !self.long.get() {
-            self.progress.set_seat(None);
+            self.progress.set_slot(None);
         }
         text
     }
 
-    /// Carries out a call that waits, without a place in the work queue.
+    /// Executes a call that waits, without a permit of the work queue.
     async fn wait(
         &self,
-        kind: waits::Kind,
+        kind: waiting_calls::Kind,
         method: &'static Method,
         params: Params,
     ) -> Result<String, Error> {
-        let at_once = waits::without_wait(kind, &params);
+        let at_once = waiting_calls::without_wait(kind, &params);
         let had_permit = self.permit.take().is_some();
-        let waiting = self.context.waits.begin();
+        let waiting = self.context.waiting_calls.begin();
         let waits = self.progress.wait();
-        self.may_leave(true);
-        let seat = self.progress.seat();
-        let asked_to_leave = async {
-            match &seat {
-                Some(seat) => seat.asked_to_leave().await,
+        self.set_evictable(true);
+        let slot = self.progress.slot();
+        let close_requested = async {
+            match &slot {
+                Some(slot) => slot.close_requested().await,
                 None => std::future::pending().await,
             }
         };
         let waited = tokio::select! {
             result = self.context.methods.run(method, params) => Some(result),
             () = waiting.yields() => None,
-            // What was answered before it in this batch is long, and others want the seat.
-            () = asked_to_leave => None,
+            // The answers before it in this batch are long, and their slot is needed by others.
+            () = close_requested => None,
         };
         drop((waiting, waits));
-        self.may_leave(false);
+        self.set_evictable(false);
         if had_permit {
-            // Nobody closes it.
-            let place = self.context.load.calls.clone().acquire_owned();
-            let permit = self.progress.queued(place).await;
+            // The semaphore is never closed.
+            let permit = self.context.load.calls.clone().acquire_owned();
+            let permit = self.progress.queued(permit).await;
             self.permit.replace(permit.ok());
         }
         let result = match waited {
@@ -151,7 +151,7 @@ impl Execution {
         self.write(result?).await
     }
 
-    /// Carries out a call that may work for long, and not for a caller who has left.
+    /// Executes a call that may work long, and is dropped when its client disconnects.
     async fn work(&self, method: &'static Method, params: Params) -> Result<String, Error> {
         let waits = self.progress.wait();
         let result = self.context.methods.run(method, params).await;
@@ -159,33 +159,33 @@ impl Execution {
         self.write(result?).await
     }
 
-    /// A seat for a long answer, unless there is one.
-    async fn take_seat(&self) {
-        if self.progress.seat().is_some() {
+    /// Takes a slot for a long answer, unless there is one.
+    async fn take_slot(&self) {
+        if self.progress.slot().is_some() {
             return;
         }
-        let answers = &self.context.shares.answers;
-        let seat = loop {
-            let seat = self.progress.queued(answers.seat(self.group)).await;
-            // Not to be cut, and asked to leave only while it waits for its caller. Unless
-            // somebody was quicker.
-            if seat.logged_in() {
-                break seat;
+        let answers = &self.context.quotas.answers;
+        let slot = loop {
+            let slot = self.progress.queued(answers.slot(self.group)).await;
+            // Logged in: not cut, and closed only while idle. The login fails if the slot was
+            // evicted in between.
+            if slot.logged_in() {
+                break slot;
             }
         };
-        seat.idles(false);
-        self.progress.set_seat(Some(Arc::new(seat)));
+        slot.set_idle(false);
+        self.progress.set_slot(Some(Arc::new(slot)));
     }
 
-    /// Whether others who want a seat may have this one: it is waited for something here.
-    fn may_leave(&self, may: bool) {
-        if let Some(seat) = self.progress.seat() {
-            seat.idles(may);
+    /// Sets whether the slot may be evicted: the call waits here.
+    fn set_evictable(&self, may: bool) {
+        if let Some(slot) = self.progress.slot() {
+            slot.set_idle(may);
         }
     }
 
-    /// As JSON text. A block with all its transactions takes a tenth of a second, in which no
-    /// worker could do anything else.
+    /// The value as JSON text. A block with all its transactions takes a tenth of a second, which
+    /// would hold up the worker.
     async fn write(&self, value: Value) -> Result<String, Error> {
         match is_long(&value) {
             false => Ok(value.to_string()),
@@ -194,11 +194,11 @@ impl Execution {
     }
 
     async fn write_long(&self, value: Value) -> Result<String, Error> {
-        self.take_seat().await;
+        self.take_slot().await;
         self.long.set(true);
         let write = move || {
             let mut text = value.to_string();
-            // It has grown by doubling, and may wait for long for its caller.
+            // It has grown by doubling, and may wait long for its client.
             text.shrink_to_fit();
             text
         };
@@ -208,7 +208,7 @@ impl Execution {
 }
 
 impl Drop for Execution {
-    /// What is left to do is to send the answer.
+    /// Only sending the answer is left.
     fn drop(&mut self) {
         self.progress.set_long_batch(false);
     }
@@ -223,9 +223,9 @@ impl Execute for Execution {
             }
             Some(_) => {}
         }
-        if self.turn.get().elapsed() > TURN {
+        if self.yielded_at.get().elapsed() > YIELD_AFTER {
             tokio::task::yield_now().await;
-            self.turn.set(Instant::now());
+            self.yielded_at.set(Instant::now());
         }
         let method = methods::find(name);
         let began = Instant::now();
@@ -233,38 +233,42 @@ impl Execute for Execution {
             Some(method) => self.run(method, params).await,
             None => Err(methods::not_found()),
         };
-        // What callers make up is counted as one, so that they cannot make the page grow.
+        // Unknown names are counted as one, so that clients cannot make the page grow.
         let counted = method.map_or(UNKNOWN, |method| method.name);
         let metrics = &self.context.metrics;
         metrics.called(counted, began.elapsed(), result.is_ok());
         result
     }
 
-    async fn relieve(&self, answered: &mut Pieces) {
+    async fn flush(&self, answered: &mut Pieces) {
         if answered.len() <= PIECE {
             return;
         }
-        self.take_seat().await;
+        self.take_slot().await;
         self.long.set(true);
         if answered.len() > SENT_AHEAD
             && let Some(ahead) = &self.ahead
-            && let Some(seat) = self.progress.seat()
+            && let Some(slot) = self.progress.slot()
         {
-            self.may_leave(true);
+            self.set_evictable(true);
             for piece in answered.take() {
-                // It fails when the caller has gone, and then this ends, too.
+                // Fails when the client has disconnected, and then this ends, too.
                 let _ = ahead
-                    .send(content::kept(piece, seat.clone(), &self.context.load.large))
+                    .send(content::holding_slot(
+                        piece,
+                        slot.clone(),
+                        &self.context.load.large_results,
+                    ))
                     .await;
             }
-            self.may_leave(false);
+            self.set_evictable(false);
         }
     }
 }
 
-/// Whether a value is longer than [`LONG`], found out without looking at much more of it.
+/// Whether a value is longer than [`LONG`], without visiting much more of it.
 fn is_long(value: &Value) -> bool {
-    /// Takes the length of a value, roughly, off what is left; `None`: it does not fit.
+    /// Subtracts the approximate length of a value; `None`: it does not fit.
     fn rest(left: usize, value: &Value) -> Option<usize> {
         match value {
             Value::Null | Value::Bool(_) => left.checked_sub(4),
@@ -296,58 +300,58 @@ mod tests {
     use super::*;
     use crate::jsonrpc;
     use crate::server::Load;
-    use crate::server::tests::{Scene, scene};
-    use crate::server::waits::Waits;
+    use crate::server::tests::{TestNode, test_node};
+    use crate::server::waiting_calls::WaitingCalls;
 
-    fn execution(scene: &Scene) -> Execution {
-        let context = Arc::new(scene.context());
+    fn execution(test_node: &TestNode) -> Execution {
+        let context = Arc::new(test_node.context());
         Execution::new(context, AddressGroup::Unix, None, Arc::default())
     }
 
     #[actix_rt::test]
-    async fn the_calls_of_a_batch_let_others_have_a_turn() {
-        let scene = scene().await;
+    async fn the_calls_of_a_batch_yield_to_other_tasks() {
+        let test_node = test_node().await;
         let call = r#"{"id":1,"method":"help"}"#;
         let batch = format!("[{}]", [call; 2_000].join(","));
-        let execution = execution(&scene);
+        let execution = execution(&test_node);
         let batch = jsonrpc::answer(batch.as_bytes(), &execution);
         tokio::pin!(batch);
         tokio::select! {
             biased;
-            _ = &mut batch => panic!("nobody else had a turn"),
+            _ = &mut batch => panic!("it did not yield"),
             () = std::future::ready(()) => {}
         }
         assert_eq!(batch.await.status, 200);
-        scene.end().await;
+        test_node.end().await;
     }
 
     #[actix_rt::test]
-    async fn a_long_result_is_not_written_where_it_would_hold_up_others() {
-        let scene = scene().await;
-        let execution = execution(&scene);
+    async fn a_long_result_is_written_off_the_worker() {
+        let test_node = test_node().await;
+        let execution = execution(&test_node);
         let at_once = execution.write(json!(["a"])).now_or_never();
         assert_eq!(at_once, Some(Ok(r#"["a"]"#.into())));
-        assert!(execution.progress.seat().is_none());
+        assert!(execution.progress.slot().is_none());
 
         let value = json!({ "hex": "0".repeat(LONG) });
         let text = value.to_string();
         let mut long = pin!(execution.write(value));
         assert_eq!(long.as_mut().now_or_never(), None);
         assert_eq!(long.await, Ok(text));
-        assert!(execution.progress.seat().is_some(), "its answer has a seat");
-        scene.end().await;
+        assert!(execution.progress.slot().is_some(), "its answer has a slot");
+        test_node.end().await;
     }
 
     #[actix_rt::test]
-    async fn who_waits_holds_no_place_in_the_work_queue_and_yields_to_others_who_wait() {
-        let scene = scene().await;
-        let mut context = scene.context();
+    async fn a_waiting_call_holds_no_permit_of_the_work_queue_and_yields_to_later_ones() {
+        let test_node = test_node().await;
+        let mut context = test_node.context();
         context.load = Load::new(2);
-        context.waits = Arc::new(Waits::new(3));
+        context.waiting_calls = Arc::new(WaitingCalls::new(3));
         let context = Arc::new(context);
         let execute = |call: &'static str| {
             let permit = context.load.call();
-            assert!(permit.is_some(), "there is a place for {call}");
+            assert!(permit.is_some(), "a free permit for {call}");
             let (context, progress) = (context.clone(), Arc::default());
             let execution = Execution::new(context, AddressGroup::Unix, permit, progress);
             async move {
@@ -362,7 +366,7 @@ mod tests {
             assert!((&mut call).now_or_never().is_none());
             call
         };
-        // Each had a place of two, and gave it back.
+        // Each took a permit of two, and gave it back.
         let mut waiting: Vec<_> = (0..3).map(|_| begun()).collect();
         let height = execute(r#"{"method":"getblockcount"}"#).await;
         assert!(height.starts_with(r#"{"result":0,"#), "{height}");
@@ -374,13 +378,13 @@ mod tests {
         for call in &mut waiting {
             assert!(call.now_or_never().is_none(), "others wait on");
         }
-        scene.end().await;
+        test_node.end().await;
     }
 
     #[actix_rt::test]
-    async fn a_long_answer_to_a_batch_is_sent_ahead_and_waits_for_its_caller() {
-        let scene = scene().await;
-        let mut execution = execution(&scene);
+    async fn a_long_answer_to_a_batch_is_sent_ahead_and_waits_for_its_client() {
+        let test_node = test_node().await;
+        let mut execution = execution(&test_node);
         let mut sent = execution.sends_ahead();
         let call = r#"{"method":"help","id":1}"#;
         let length = jsonrpc::answer(call.as_bytes(), &execution).await;
@@ -388,10 +392,10 @@ mod tests {
         let calls = 3 * SENT_AHEAD / length;
         let batch = format!("[{}]", vec![call; calls].join(","));
         let mut made = Box::pin(jsonrpc::answer(batch.as_bytes(), &execution));
-        // It goes on as long as there is room for what it makes, and no further.
+        // It runs while the channel has capacity, and no further.
         let mut waited = 0;
         while waited < 100 {
-            assert!((&mut made).now_or_never().is_none(), "nobody has read it");
+            assert!((&mut made).now_or_never().is_none(), "the channel is full");
             tokio::task::yield_now().await;
             waited = if sent.len() == 1 { waited + 1 } else { 0 };
         }
@@ -413,13 +417,13 @@ mod tests {
         let answers: Vec<&serde_json::value::RawValue> =
             serde_json::from_slice(&bytes).expect("a list");
         assert_eq!(answers.len(), calls);
-        scene.end().await;
+        test_node.end().await;
     }
 
     #[actix_rt::test]
-    async fn who_queues_waits_and_who_need_not_queue_does_not() {
-        let scene = scene().await;
-        let context = Arc::new(scene.context());
+    async fn a_queued_call_counts_as_waiting_and_another_does_not() {
+        let test_node = test_node().await;
+        let context = Arc::new(test_node.context());
         let progress = Arc::<Progress>::default();
         let call = || {
             let (context, progress) = (context.clone(), progress.clone());
@@ -429,13 +433,15 @@ mod tests {
         };
         assert_eq!(call().await.status, 200);
         assert!(!progress.waits());
-        // For its turn.
-        let large = context.load.large.clone();
+        // Queued for a slot of large results.
+        let large_results = context.load.large_results.clone();
         let forever = || {
-            let (large, progress) = (large.clone(), Arc::<Progress>::default());
+            let (large_results, progress) = (large_results.clone(), Arc::<Progress>::default());
             async move {
                 let forever = std::future::pending::<()>();
-                large.make(&progress, AddressGroup::Unix, forever).await
+                large_results
+                    .make(&progress, AddressGroup::Unix, forever)
+                    .await
             }
         };
         let held: Vec<_> = (0..2)
@@ -450,17 +456,17 @@ mod tests {
         drop(held);
         assert_eq!(queued.await.status, 200);
         assert!(!progress.waits());
-        // For a seat.
-        let answers = &context.shares.answers;
-        let seats: Vec<_> = std::iter::from_fn(|| answers.try_seat(AddressGroup::Unix))
-            .inspect(|seat| assert!(seat.logged_in()))
+        // Queued for a slot of long answers.
+        let answers = &context.quotas.answers;
+        let slots: Vec<_> = std::iter::from_fn(|| answers.try_slot(AddressGroup::Unix))
+            .inspect(|slot| assert!(slot.logged_in()))
             .collect();
         let mut queued = Box::pin(call());
         assert!((&mut queued).now_or_never().is_none() && progress.waits());
         drop(queued);
-        assert!(!progress.waits(), "nor does who has left");
-        drop(seats);
-        scene.end().await;
+        assert!(!progress.waits(), "a dropped call does not wait");
+        drop(slots);
+        test_node.end().await;
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Long requests, on a thread of their own.
 //!
-//! A request of 32 MiB takes a second to read where it is a batch of short calls, and three
-//! where it is a list of numbers. On a worker all its other callers would wait for that.
-//! Here only other long requests do.
+//! A request of 32 MiB takes a second to parse as a batch of short calls, and three as a list of
+//! numbers. On a worker it would hold up all other clients; here it holds up only other long
+//! requests.
 
 use std::io;
 
@@ -12,8 +12,7 @@ use tokio::sync::oneshot;
 
 use super::workers::event_loop;
 
-/// A longer request is a long one, bytes of its body. Of such a length the worst is read in
-/// about 6 ms.
+/// Longest short request, bytes of its body. The worst of that length is parsed in about 6 ms.
 pub(super) const SHORT: usize = 64 * 1024;
 
 /// The thread. It ends when dropped.
@@ -24,24 +23,20 @@ pub(super) struct LongCalls {
 
 impl LongCalls {
     /// # Errors
-    /// Of the system, for want of a thread, descriptors or memory.
+    /// The system has no thread, descriptor or memory left.
     pub(super) fn start() -> io::Result<Self> {
         let thread = Arbiter::try_with_tokio_rt(event_loop)?;
         thread.spawn_fn(|| {
-            // It has much to do, and workers, who have little, should not wait for a core
-            // until it has had its share. Where it is refused, they do.
+            // It has much to do; workers, which have little, should not wait for its time slice.
+            // If the policy is refused, they do.
             let _ = schedule_this_thread(Policy::Batch);
         });
         Ok(Self { thread })
     }
 
-    /// Carries out `call` on the thread, beside those that wait for something there. It is
-    /// given up where it waits, when this future is dropped. `None`: it panicked, or the
-    /// server ends.
-    pub(super) async fn carry_out<F, T>(
-        &self,
-        call: impl FnOnce() -> F + Send + 'static,
-    ) -> Option<T>
+    /// Executes `call` on the thread, concurrently with calls that wait there. Dropping this
+    /// future drops the call where it waits. `None`: it panicked, or the server ends.
+    pub(super) async fn execute<F, T>(&self, call: impl FnOnce() -> F + Send + 'static) -> Option<T>
     where
         F: Future<Output = T> + 'static,
         T: Send + 'static,
@@ -73,15 +68,15 @@ mod tests {
     use super::*;
 
     #[actix_rt::test]
-    async fn whoever_waits_on_the_thread_keeps_nobody_from_it() {
+    async fn a_waiting_call_does_not_block_the_thread_of_long_calls() {
         let calls = LongCalls::start().expect("a thread");
         let (release, released) = oneshot::channel::<()>();
-        let waiting = calls.carry_out(|| released);
+        let waiting = calls.execute(|| released);
         tokio::pin!(waiting);
-        let other = calls.carry_out(async || 2);
+        let other = calls.execute(async || 2);
         tokio::select! {
             biased;
-            _ = &mut waiting => panic!("nobody has released it"),
+            _ = &mut waiting => panic!("it is not released"),
             other = other => assert_eq!(other, Some(2)),
         }
         release.send(()).expect("it waits");
@@ -89,7 +84,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn a_call_whose_caller_has_gone_is_given_up() {
+    async fn a_call_is_dropped_when_its_client_disconnects() {
         struct Ends(mpsc::Sender<()>);
         impl Drop for Ends {
             fn drop(&mut self) {
@@ -100,13 +95,13 @@ mod tests {
         let (ends, ended) = mpsc::channel();
         let ends = Ends(ends);
         {
-            let endless = calls.carry_out(move || async move {
+            let endless = calls.execute(move || async move {
                 std::future::pending::<()>().await;
                 drop(ends);
             });
             tokio::pin!(endless);
             // Another call is answered after this one has begun.
-            let later = async { calls.carry_out(async || ()).await };
+            let later = async { calls.execute(async || ()).await };
             tokio::select! {
                 biased;
                 _ = &mut endless => panic!("it has no end"),
@@ -121,8 +116,8 @@ mod tests {
     #[actix_rt::test]
     async fn a_call_that_panics_has_no_answer_and_others_have_theirs() {
         let calls = LongCalls::start().expect("a thread");
-        let broken = calls.carry_out(async || panic!("what the test is about"));
+        let broken = calls.execute(async || panic!("what the test is about"));
         assert_eq!(broken.await, None::<()>);
-        assert_eq!(calls.carry_out(async || 1).await, Some(1));
+        assert_eq!(calls.execute(async || 1).await, Some(1));
     }
 }

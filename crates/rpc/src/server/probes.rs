@@ -1,4 +1,4 @@
-//! For those who watch over the node: `/health`, `/ready`, `/metrics`.
+//! Monitoring: `/health`, `/ready`, `/metrics`.
 
 use bytes::Bytes;
 use handfast_node::{NodeHandle, Phase, SyncPhase, SyncState};
@@ -9,7 +9,7 @@ use super::Context;
 use super::content::{self, Response, plain};
 use crate::metrics::Format;
 
-/// Blocks that a node may be behind what its peers have shown and still count as ready.
+/// Blocks that a node may lack of its peers' best chain and still be ready.
 const READY_LAG: u32 = 2;
 
 /// `GET /health`: the process answers. 200, or 503 once it stops.
@@ -24,7 +24,7 @@ pub(super) fn health(request: &Parts, context: &Context) -> Response {
     }
 }
 
-/// `GET /ready`: somebody could use this node now. 200, or 503 with the reason.
+/// `GET /ready`: the node can be used. 200, or 503 with the reason.
 pub(super) async fn ready(request: &Parts, context: &Context) -> Response {
     if let Err(refusal) = is_read(request) {
         return refusal;
@@ -43,12 +43,12 @@ pub(super) async fn ready(request: &Parts, context: &Context) -> Response {
     }
 }
 
-/// `GET /metrics`, in the format that the caller accepts.
+/// `GET /metrics`, in the format that the client accepts.
 pub(super) async fn metrics(request: &Parts, context: &Context) -> Response {
     if let Err(refusal) = is_read(request) {
         return refusal;
     }
-    let evicted = context.shares.evicted();
+    let evicted = context.quotas.evicted();
     let make = async || {
         let page = context.metrics.page(&context.methods.node, evicted).await;
         Bytes::from(page)
@@ -95,7 +95,7 @@ async fn why_not_ready(node: &NodeHandle) -> Option<String> {
     not_ready(&sync)
 }
 
-/// In the words of `getsyncstate`: what is counted here is counted there.
+/// With the figures and words of `getsyncstate`.
 fn not_ready(sync: &SyncState) -> Option<String> {
     let SyncState { phase, why, .. } = sync;
     if sync.missing > READY_LAG {

@@ -1,4 +1,4 @@
-//! What a request waits for, as far as others have to know.
+//! The state of a request, as far as the connection must know it.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,40 +6,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
 
-use super::share::Seat;
+use super::quota::Slot;
 
-/// What is known of a caller's request while it is carried out, wherever that is.
+/// The state of a client's request while it is executed.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Calls and queues in which it is waited, or worked for long.
+    /// Waits and queues that it is in, and long work.
     waits: AtomicUsize,
-    /// It is a batch that was carried out for long.
+    /// It is a batch that has run for long.
     long_batch: AtomicBool,
-    seat: Mutex<Option<Arc<Seat>>>,
+    slot: Mutex<Option<Arc<Slot>>>,
 }
 
-/// A request waits, until dropped.
-pub(super) struct Waits<'a>(&'a AtomicUsize);
+/// A wait, until dropped.
+pub(super) struct WaitGuard<'a>(&'a AtomicUsize);
 
-impl Drop for Waits<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Progress {
-    /// Whether it is carried out only for a caller who is there: it waits for something to
-    /// happen or for its turn, or takes long.
+    /// Whether it is dropped when its client disconnects: it waits, is queued, or takes long.
     pub(super) fn waits(&self) -> bool {
         self.waits.load(Ordering::Relaxed) > 0 || self.long_batch.load(Ordering::Relaxed)
     }
 
-    pub(super) fn wait(&self) -> Waits<'_> {
+    pub(super) fn wait(&self) -> WaitGuard<'_> {
         self.waits.fetch_add(1, Ordering::Relaxed);
-        Waits(&self.waits)
+        WaitGuard(&self.waits)
     }
 
-    /// Awaits something that others have, with no wait to be seen where it is free.
+    /// Awaits a shared resource; counts as a wait unless it is free at once.
     pub(super) async fn queued<T>(&self, turn: impl Future<Output = T>) -> T {
         let mut turn = pin!(turn);
         if let Some(free) = turn.as_mut().now_or_never() {
@@ -49,24 +48,24 @@ impl Progress {
         turn.await
     }
 
-    /// Whether it is a batch that was carried out for long.
+    /// Sets whether it is a batch that has run for long.
     pub(super) fn set_long_batch(&self, long: bool) {
         self.long_batch.store(long, Ordering::Relaxed);
     }
 
-    /// The seat of a long answer.
-    pub(super) fn seat(&self) -> Option<Arc<Seat>> {
-        let seat = self.seat.lock();
-        seat.unwrap_or_else(PoisonError::into_inner).clone()
+    /// The slot of a long answer.
+    pub(super) fn slot(&self) -> Option<Arc<Slot>> {
+        let slot = self.slot.lock();
+        slot.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The seat, which goes on with the answer.
-    pub(super) fn take_seat(&self) -> Option<Arc<Seat>> {
-        self.set_seat(None)
+    /// Takes the slot, which stays with the answer.
+    pub(super) fn take_slot(&self) -> Option<Arc<Slot>> {
+        self.set_slot(None)
     }
 
-    pub(super) fn set_seat(&self, new: Option<Arc<Seat>>) -> Option<Arc<Seat>> {
-        let mut seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *seat, new)
+    pub(super) fn set_slot(&self, new: Option<Arc<Slot>>) -> Option<Arc<Slot>> {
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *slot, new)
     }
 }

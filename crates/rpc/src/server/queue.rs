@@ -1,4 +1,4 @@
-//! The accept queue of a listening socket, as one of its workers sees it.
+//! The accept queue of a listening socket, as one worker sees it.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -10,32 +10,31 @@ use tokio::net::{TcpStream, UdpSocket, UnixStream};
 
 use super::connection::Stream;
 
-/// Time in the queue after which the second worker takes callers in. A burst of hundreds is
-/// through in less than half of that.
-pub(super) const OVERDUE: Duration = Duration::from_millis(50);
+/// Time in the accept queue after which the second worker accepts. A burst of hundreds takes less
+/// than half of that.
+pub(super) const OVERFLOW_AFTER: Duration = Duration::from_millis(50);
 
 /// When a worker accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// As soon as somebody is in the queue.
-    First,
-    /// When somebody has been in the queue for [`OVERDUE`].
-    WhenOverdue,
+pub(super) enum Role {
+    /// As soon as a connection is in the queue.
+    Primary,
+    /// When a connection has been in the queue for [`OVERFLOW_AFTER`].
+    Overflow,
 }
 
-/// A socket, and how those who come are noticed.
+/// A listening socket, and how the worker waits for connections.
 #[derive(Debug)]
 pub(super) enum Queue<L: Listening> {
-    First(L, Watched),
-    WhenOverdue(L),
+    Primary(L, Watched),
+    Overflow(L),
 }
 
-/// A copy of a listening socket's descriptor, in the thread's event loop. Accepting by a
-/// listener of tokio would do for the first worker, but takes a caller out of the queue to
-/// see that there is one, which the second must not.
+/// A copy of a listening socket's descriptor, in the thread's event loop. A tokio listener cannot
+/// wait for a connection without accepting it, and the second worker must leave it in the queue.
 ///
-/// A datagram socket in name only: it is the one kind whose readiness tokio tells without
-/// anything else that it takes for granted.
+/// It is a datagram socket in name only: tokio reports the readiness of that type without
+/// assuming anything else.
 #[derive(Debug)]
 pub(super) struct Watched(UdpSocket);
 
@@ -45,15 +44,15 @@ impl Watched {
         Ok(Self(UdpSocket::from_std(copy.into())?))
     }
 
-    /// Waits until somebody is in the queue, or was since it was last found empty.
+    /// Waits until a connection is in the queue, or was since it was last found empty.
     async fn readable(&self) -> io::Result<()> {
         self.0.readable().await
     }
 
-    /// The queue was found empty.
+    /// Records that the queue was found empty.
     fn is_empty(&self) {
         let empty = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        // The error is the one that is made here.
+        // The error is the one made here.
         let _ = self.0.try_io(Interest::READABLE, empty);
     }
 }
@@ -62,76 +61,76 @@ impl<L: Listening> Queue<L> {
     /// `socket` must not block.
     ///
     /// # Errors
-    /// Of the system, which may have no more to watch sockets with.
-    pub(super) fn new(socket: L, turn: Turn) -> io::Result<Self> {
-        Ok(match turn {
-            Turn::First => {
+    /// The system has no more resources to watch sockets with.
+    pub(super) fn new(socket: L, role: Role) -> io::Result<Self> {
+        Ok(match role {
+            Role::Primary => {
                 let watched = Watched::new(&socket)?;
-                Self::First(socket, watched)
+                Self::Primary(socket, watched)
             }
-            Turn::WhenOverdue => Self::WhenOverdue(socket),
+            Role::Overflow => Self::Overflow(socket),
         })
     }
 
     fn socket(&self) -> &L {
         match self {
-            Self::First(socket, _) | Self::WhenOverdue(socket) => socket,
+            Self::Primary(socket, _) | Self::Overflow(socket) => socket,
         }
     }
 
-    /// The next caller, and where it comes from. Nobody is lost when this is dropped.
+    /// The next connection and its remote address. Dropping the future loses none.
     ///
     /// # Errors
-    /// Of `accept`.
+    /// Those of `accept`.
     pub(super) async fn next(&self) -> io::Result<(L::Accepted, Option<SocketAddr>)> {
         loop {
             match self.socket().accept() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.turn().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.role().await?,
                 accepted => return accepted,
             }
         }
     }
 
-    /// Those who are in the queue now, as far as they can be accepted.
+    /// The connections that are in the queue now, as far as they can be accepted.
     pub(super) fn last(&self) -> impl Iterator<Item = (L::Accepted, Option<SocketAddr>)> {
         std::iter::from_fn(|| self.socket().accept().ok())
     }
 
-    /// Waits until it is this worker's turn to look into the queue, which was empty.
-    async fn turn(&self) -> io::Result<()> {
+    /// Waits until this worker is to look into the queue, which was empty.
+    async fn role(&self) -> io::Result<()> {
         match self {
-            Self::First(_, watched) => {
-                // Who came since then is told by a new event.
+            Self::Primary(_, watched) => {
+                // Connections since then raise a new event.
                 watched.is_empty();
                 watched.readable().await?;
             }
-            Self::WhenOverdue(socket) => {
-                // Watched for the first who comes. To be woken by all others too, only to
-                // leave them to the first worker, would cost them more than it is worth.
+            Self::Overflow(socket) => {
+                // Watched for the first connection only: to wake for all others, and leave them
+                // to the first worker, would cost more than it is worth.
                 let watched = Watched::new(socket)?;
                 watched.readable().await?;
                 drop(watched);
-                tokio::time::sleep(OVERDUE).await;
+                tokio::time::sleep(OVERFLOW_AFTER).await;
             }
         }
         Ok(())
     }
 }
 
-/// A socket that callers come by.
+/// A listening socket of the RPC server.
 pub(super) trait Listening: AsFd {
-    /// A connection that nobody reads yet.
+    /// An accepted connection that is not registered with the event loop.
     type Accepted;
     type Stream: Stream;
 
-    /// The next caller in the queue, who is not waited for, and where it comes from. `None`:
-    /// callers of this socket have no addresses, and its file's mode has let them in.
+    /// Accepts the next connection, without waiting, with its remote address; `None` for the Unix
+    /// socket, whose file mode authenticates.
     fn accept(&self) -> io::Result<(Self::Accepted, Option<SocketAddr>)>;
 
-    /// The connection, to be read and written.
+    /// Registers the connection with the event loop.
     fn open(accepted: Self::Accepted) -> io::Result<Self::Stream>;
 
-    /// Closes the connection, unread, with these as the last words.
+    /// Writes `last` and closes the connection, unread.
     fn refuse(accepted: Self::Accepted, last: &[u8]);
 }
 
@@ -150,7 +149,7 @@ impl Listening for std::net::TcpListener {
     }
 
     fn refuse(mut accepted: std::net::TcpStream, last: &[u8]) {
-        // A new socket has room for it. Whoever has left does not read it.
+        // A new socket's send buffer takes it. The error of a closed connection does not matter.
         let _ = accepted.write_all(last);
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /rest/…`: headers and blocks for those who need no login for them. Off by default.
+//! `GET /rest/…`: headers and blocks without a login. Off by default.
 //!
 //! As in Core: `block`, `block/notxdetails`, `headers`, `blockhashbyheight`, `chaininfo`,
 //! each with `.bin`, `.hex` or `.json` at its end. The JSON is that of the RPC methods.
@@ -20,25 +20,25 @@ use crate::methods;
 use super::Context;
 use super::connection::Client;
 use super::content::{self, Response, Whole, empty, plain};
-use super::share::Seat;
+use super::quota::Slot;
 
 /// Most headers in one answer. Core `MAX_REST_HEADERS_RESULTS`.
 const MAX_HEADERS: usize = 2_000;
-/// Headers in an answer when nobody says how many, as in Core.
+/// Headers in an answer without `count`, as in Core.
 const DEFAULT_HEADERS: usize = 5;
 
-/// How an answer is written.
+/// The format of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+enum RestFormat {
     Binary,
     Hex,
     Json,
 }
 
-/// A refusal, or the text of an error.
-type Refused = (StatusCode, String);
+/// The status and the text of an error.
+type RestError = (StatusCode, String);
 
-/// One request, for what is behind `/rest/`.
+/// One request for a path behind `/rest/`.
 pub(super) async fn handle(
     path: &str,
     request: &Parts,
@@ -56,55 +56,56 @@ pub(super) async fn handle(
         let text = "Service temporarily unavailable: Loading block index…\r\n";
         return plain(StatusCode::SERVICE_UNAVAILABLE, text);
     }
-    // Before the permit for a call: those who wait for each other take none from others.
-    let seat = seat(rights.is_none(), client, context).await;
+    // Before the permit for a call: requests that wait for a slot hold no permit.
+    let slot = slot(rights.is_none(), client, context).await;
     let Some(_call) = context.load.call() else {
-        return super::call::turned_away(context);
+        return super::call::reject_busy(context);
     };
     let query = request.uri.query().unwrap_or_default();
     let served = serve(path, query, context);
     let made = context
         .load
-        .large
+        .large_results
         .make(client.progress(), client.group(), served);
     match made.await {
         Ok(served) => {
-            let body = content::kept(served.body, seat.clone(), &context.load.large);
+            let body =
+                content::holding_slot(served.body, slot.clone(), &context.load.large_results);
             let whole: Whole = body.into();
             let mut response = content::answer(StatusCode::OK, served.kind, whole);
-            seat.idles(true);
-            response.extensions_mut().insert(seat);
+            slot.set_idle(true);
+            response.extensions_mut().insert(slot);
             response
         }
         Err((status, text)) => plain(status, text + "\r\n"),
     }
 }
 
-/// One of the seats for long answers, of which those who have not logged in have a few.
-async fn seat(stranger: bool, client: &Client, context: &Context) -> Arc<Seat> {
-    let share = match stranger {
-        true => &context.shares.rest,
-        false => &context.shares.answers,
+/// A slot for a long answer; unauthenticated clients have a few of their own.
+async fn slot(unauthenticated: bool, client: &Client, context: &Context) -> Arc<Slot> {
+    let quota = match unauthenticated {
+        true => &context.quotas.rest,
+        false => &context.quotas.answers,
     };
     loop {
-        let free = share.seat(client.group());
-        let seat = client.progress().queued(free).await;
-        // As if it had logged in: not to be cut, and to be asked to leave in a while. Unless
-        // somebody was quicker.
-        if seat.logged_in() {
-            seat.idles(stranger);
-            return Arc::new(seat);
+        let free = quota.slot(client.group());
+        let slot = client.progress().queued(free).await;
+        // Logged in: not cut, and closed only while idle. The login fails if the slot was evicted
+        // in between.
+        if slot.logged_in() {
+            slot.set_idle(unauthenticated);
+            return Arc::new(slot);
         }
     }
 }
 
-/// What was asked for.
+/// The answer to a request.
 struct Served {
     kind: &'static str,
     body: Bytes,
 }
 
-async fn serve(path: &str, query: &str, context: &Context) -> Result<Served, Refused> {
+async fn serve(path: &str, query: &str, context: &Context) -> Result<Served, RestError> {
     let (path, format) = split_format(path);
     let parts: Vec<&str> = path.split('/').collect();
     match (parts.as_slice(), format) {
@@ -121,7 +122,7 @@ async fn serve(path: &str, query: &str, context: &Context) -> Result<Served, Ref
         (["blockhashbyheight", height], Some(format)) => {
             hash_at(&context.methods.node.view(), height, format).await
         }
-        (["chaininfo"], Some(Format::Json)) => {
+        (["chaininfo"], Some(RestFormat::Json)) => {
             json(call(context, "getblockchaininfo", Vec::new()).await?).await
         }
         (["chaininfo"], _) => Err(not_found("output format not found (available: json)")),
@@ -132,11 +133,11 @@ async fn serve(path: &str, query: &str, context: &Context) -> Result<Served, Ref
     }
 }
 
-fn split_format(path: &str) -> (&str, Option<Format>) {
+fn split_format(path: &str) -> (&str, Option<RestFormat>) {
     let formats = [
-        (".bin", Format::Binary),
-        (".hex", Format::Hex),
-        (".json", Format::Json),
+        (".bin", RestFormat::Binary),
+        (".hex", RestFormat::Hex),
+        (".json", RestFormat::Json),
     ];
     let found = formats
         .into_iter()
@@ -155,15 +156,15 @@ fn value_of<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 async fn block(
     context: &Context,
     hash: &str,
-    format: Format,
+    format: RestFormat,
     verbosity: u8,
-) -> Result<Served, Refused> {
+) -> Result<Served, RestError> {
     let hash = parse_hash(hash)?;
     let node = &context.methods.node;
     if node.view().tree.get(&hash).is_none() {
         return Err(not_found(&format!("{hash} not found")));
     }
-    if format == Format::Json {
+    if format == RestFormat::Json {
         let arguments = vec![hash.to_string().into(), verbosity.into()];
         return json(call(context, "getblock", arguments).await?).await;
     }
@@ -180,8 +181,8 @@ async fn headers(
     context: &Context,
     hash: &str,
     count: Option<&str>,
-    format: Format,
-) -> Result<Served, Refused> {
+    format: RestFormat,
+) -> Result<Served, RestError> {
     let count = match count {
         None => DEFAULT_HEADERS,
         Some(text) => match text.parse() {
@@ -195,7 +196,7 @@ async fn headers(
     };
     let hash = parse_hash(hash)?;
     let entries = active_from(&context.methods.node.view(), &hash, count);
-    if format != Format::Json {
+    if format != RestFormat::Json {
         let bytes: Vec<u8> = entries
             .iter()
             .flat_map(|entry| serialize(&entry.header))
@@ -210,7 +211,7 @@ async fn headers(
     json(Value::Array(rows)).await
 }
 
-/// Blocks of the active chain from this one on; none when it is not in it.
+/// Blocks of the active chain from this one on; empty when it is not in it.
 fn active_from(view: &ChainView, hash: &BlockHash, count: usize) -> Vec<Entry> {
     let first = view.tree.get(hash);
     let first = first.filter(|_| view.tree.in_active_chain(hash));
@@ -222,7 +223,7 @@ fn active_from(view: &ChainView, hash: &BlockHash, count: usize) -> Vec<Entry> {
         .collect()
 }
 
-async fn hash_at(view: &ChainView, height: &str, format: Format) -> Result<Served, Refused> {
+async fn hash_at(view: &ChainView, height: &str, format: RestFormat) -> Result<Served, RestError> {
     let invalid = || bad(&format!("Invalid height: {height}"));
     let number: i32 = height.parse().map_err(|_| invalid())?;
     let number = u32::try_from(number).map_err(|_| invalid())?;
@@ -231,14 +232,14 @@ async fn hash_at(view: &ChainView, height: &str, format: Format) -> Result<Serve
         .ok_or_else(|| not_found("Block height out of range"))?
         .hash;
     Ok(match format {
-        Format::Binary => raw(format, serialize(&hash).into()),
-        Format::Hex => text(hash.to_string()),
-        Format::Json => return json(json!({ "blockhash": hash.to_string() })).await,
+        RestFormat::Binary => raw(format, serialize(&hash).into()),
+        RestFormat::Hex => text(hash.to_string()),
+        RestFormat::Json => return json(json!({ "blockhash": hash.to_string() })).await,
     })
 }
 
-/// A method of the RPC interface, whose errors become HTTP statuses.
-async fn call(context: &Context, method: &str, params: Vec<Value>) -> Result<Value, Refused> {
+/// Calls an RPC method; its errors become HTTP statuses.
+async fn call(context: &Context, method: &str, params: Vec<Value>) -> Result<Value, RestError> {
     let result = match methods::find(method) {
         Some(method) => {
             context
@@ -251,26 +252,26 @@ async fn call(context: &Context, method: &str, params: Vec<Value>) -> Result<Val
     result.map_err(|error| not_found(error.message.as_ref()))
 }
 
-fn parse_hash(text: &str) -> Result<BlockHash, Refused> {
+fn parse_hash(text: &str) -> Result<BlockHash, RestError> {
     text.parse()
         .map_err(|_| bad(&format!("Invalid hash: {text}")))
 }
 
-fn not_found(text: &str) -> Refused {
+fn not_found(text: &str) -> RestError {
     (StatusCode::NOT_FOUND, text.to_owned())
 }
 
-fn bad(text: &str) -> Refused {
+fn bad(text: &str) -> RestError {
     (StatusCode::BAD_REQUEST, text.to_owned())
 }
 
-fn raw(format: Format, bytes: Bytes) -> Served {
+fn raw(format: RestFormat, bytes: Bytes) -> Served {
     match format {
-        Format::Binary => Served {
+        RestFormat::Binary => Served {
             kind: "application/octet-stream",
             body: bytes,
         },
-        Format::Hex | Format::Json => text(crate::render::hex(&bytes)),
+        RestFormat::Hex | RestFormat::Json => text(crate::render::hex(&bytes)),
     }
 }
 
@@ -281,8 +282,8 @@ fn text(line: String) -> Served {
     }
 }
 
-/// On a thread for that: a block takes a tenth of a second.
-async fn json(value: Value) -> Result<Served, Refused> {
+/// Writes JSON on the blocking pool: a block takes a tenth of a second.
+async fn json(value: Value) -> Result<Served, RestError> {
     let write = move || {
         let mut text = value.to_string();
         text.push('\n');
@@ -305,10 +306,10 @@ mod tests {
     fn the_format_is_the_end_of_the_path() {
         assert_eq!(
             split_format("block/00.json"),
-            ("block/00", Some(Format::Json))
+            ("block/00", Some(RestFormat::Json))
         );
-        assert_eq!(split_format("a.hex"), ("a", Some(Format::Hex)));
-        assert_eq!(split_format("a.bin"), ("a", Some(Format::Binary)));
+        assert_eq!(split_format("a.hex"), ("a", Some(RestFormat::Hex)));
+        assert_eq!(split_format("a.bin"), ("a", Some(RestFormat::Binary)));
         assert_eq!(split_format("block/00"), ("block/00", None));
         assert_eq!(split_format("block/00.xml"), ("block/00.xml", None));
     }

@@ -1,4 +1,4 @@
-//! A server on a real node: its listening sockets are taken away.
+//! A server on a real node, whose listening sockets are lost.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use super::*;
 use crate::auth::AccessRules;
 use crate::sockets::DEFAULT_MAX_CALLS;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     let wait = async {
@@ -22,8 +22,8 @@ pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let waited = tokio::time::timeout(PATIENCE, wait).await;
-    waited.unwrap_or_else(|_| panic!("it never came: {what}"));
+    let waited = tokio::time::timeout(TIMEOUT, wait).await;
+    waited.unwrap_or_else(|_| panic!("timed out waiting: {what}"));
 }
 
 fn node(dir: &Path) -> NodeHandle {
@@ -44,20 +44,20 @@ pub(super) fn config(dir: &Path) -> RpcConfig {
     }
 }
 
-/// A node that runs, and what every worker of its server has.
-pub(super) struct Scene {
+/// A running node, and the context of its server's workers.
+pub(super) struct TestNode {
     node: NodeHandle,
     dir: tempfile::TempDir,
 }
 
-pub(super) async fn scene() -> Scene {
+pub(super) async fn test_node() -> TestNode {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let node = node(dir.path());
     until("the node runs", || node.phase() == Phase::Running).await;
-    Scene { node, dir }
+    TestNode { node, dir }
 }
 
-impl Scene {
+impl TestNode {
     pub(super) fn context(&self) -> Context {
         let config = config(self.dir());
         let context = Context::new(&config, "secret", self.node.clone());
@@ -113,7 +113,7 @@ fn with_a_damaged_chain() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_start_that_fails_is_never_taken_for_a_chain_without_blocks() {
+fn a_failed_start_is_never_reported_as_a_chain_without_blocks() {
     let dir = with_a_damaged_chain();
     actix_rt::System::new().block_on(async {
         let node = node(dir.path());
@@ -150,12 +150,12 @@ fn a_start_that_fails_is_never_taken_for_a_chain_without_blocks() {
 }
 
 #[test]
-fn listening_sockets_that_are_taken_away_are_noticed_and_made_anew() {
+fn lost_listening_sockets_are_noticed_and_bound_again() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     actix_rt::System::new().block_on(async {
         let node = node(dir.path());
         until("the node runs", || node.phase() == Phase::Running).await;
-        let listeners = Listeners::bind(config(dir.path())).expect("free places");
+        let listeners = Listeners::bind(config(dir.path())).expect("free addresses");
         let taken = listeners.tcp[0].try_clone().expect("a descriptor is left");
         let server = Server::start_on(listeners, node.clone()).expect("it starts");
         let (addr, path) = (server.addresses()[0], dir.path().join("node.sock"));
@@ -178,12 +178,12 @@ fn listening_sockets_that_are_taken_away_are_noticed_and_made_anew() {
             // Else the next probe came after half a minute.
             entrance.suspect();
         }
-        until("it was made anew and probed", || {
+        until("it was bound again and probed", || {
             let tcp = &sockets(&node)[0].probe;
             tcp.recreated == 1 && tcp.health == Health::Accepting
         })
         .await;
-        assert!(answers(addr, path.clone()).await, "at the same places");
+        assert!(answers(addr, path.clone()).await, "at the same addresses");
 
         node.shutdown("the test is over");
         node.stopped().await;

@@ -1,15 +1,13 @@
-//! The threads that callers are served on. Each accepts for itself, reads requests and runs
-//! methods.
+//! The threads that serve connections. Each accepts for itself, reads requests and runs methods.
 //!
-//! A thread that only accepts would be woken by every caller of a burst, and wake a worker
-//! for each: two changes of context that the callers' own thread waits for where cores are
-//! few. Two workers that accept side by side are woken both by whoever comes, and share few
-//! callers so that both are awake for half as many calls each. So the first takes all, and
-//! keeps up with more callers than there are; the second takes in whom the first has left in
-//! the queue for a while, since one call holds it up, or it has no room.
+//! A thread that only accepts would be woken by every connection of a burst, and wake a worker
+//! for each: two context switches that the client waits for where cores are few. Two workers that
+//! both accept are both woken by each connection. So the first accepts all, and keeps up with
+//! more clients than there are; the second accepts the connections that stay in the queue for a
+//! while, because a call holds up the first, or the quota is full.
 //!
-//! They are scheduled as all threads are. `SCHED_BATCH`, under which they would never take
-//! the core of a caller, has them wait for a tick behind somebody else's busy thread.
+//! Workers have the normal scheduling policy. Under `SCHED_BATCH` they would never preempt a
+//! client, but would wait for a tick behind any busy thread.
 
 use std::cell::Cell;
 use std::io;
@@ -28,42 +26,42 @@ use crate::address_group::AddressGroup;
 use crate::metrics::Refusal;
 use crate::sockets::BACKLOG;
 
+use super::authorize::Caller;
 use super::connection::Serving;
-use super::gate::Visitor;
-use super::queue::{Listening, Queue, Turn};
-use super::share::Share;
+use super::queue::{Listening, Queue, Role};
+use super::quota::Quota;
 use super::{Context, Counter};
 
-/// In the order in which they take callers in.
-const WORKERS: [Turn; 2] = [Turn::First, Turn::WhenOverdue];
-/// Blocking reads at once, of a worker: each may hold a few blocks in memory.
+/// In the order in which they accept.
+const WORKERS: [Role; 2] = [Role::Primary, Role::Overflow];
+/// Most blocking reads at once, per worker: each may hold a few blocks in memory.
 const BLOCKING_THREADS: usize = 8;
-/// Callers in an accept queue, at most.
+/// Most connections in an accept queue.
 const QUEUED: usize = BACKLOG.unsigned_abs() as usize;
-/// Pause of accepting when the system has no descriptor or no memory for a connection.
+/// Pause of accepting when the system has no descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Least time between two lines in the log about that.
+/// Minimum time between two log lines about that.
 const LOG_INTERVAL: Duration = Duration::from_secs(600);
-/// What callers hear from whose address nobody may call.
+/// The answer to a client whose address may not call.
 const FORBIDDEN: &[u8] =
     b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-/// Time that a worker stays for its last connections, after it was told to end.
-const LAST_CONNECTIONS: Duration = Duration::from_secs(30);
+/// Time that a worker waits for its last connections when it ends.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What workers do. It only ever advances.
+/// The stage of the workers. It only advances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
-    /// They accept callers.
+    /// They accept connections.
     Open,
-    /// They serve those who are in, and have closed the listening sockets.
+    /// They have closed the listening sockets, and serve their connections.
     Closed,
-    /// They close connections that are idle, others after their answer.
+    /// They close idle connections, and others after their answer.
     Ending,
 }
 
-/// A listening socket, and its record.
+/// A listening socket, and its entry in the node's list.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct RegisteredSocket {
     pub(super) socket: Socket,
     pub(super) entrance: Arc<Entrance>,
 }
@@ -75,7 +73,7 @@ pub(super) enum Socket {
     Unix(std::os::unix::net::UnixListener),
 }
 
-impl Door {
+impl RegisteredSocket {
     fn try_clone(&self) -> io::Result<Self> {
         let socket = match &self.socket {
             Socket::Tcp(socket) => Socket::Tcp(socket.try_clone()?),
@@ -85,7 +83,7 @@ impl Door {
         Ok(Self { socket, entrance })
     }
 
-    /// Keeps the socket in the record, to be asked for its queue.
+    /// Stores the socket in its entry, so that its accept queue can be read.
     pub(super) fn show(self) {
         let socket: Arc<dyn AsFd + Send + Sync> = match self.socket {
             Socket::Tcp(socket) => Arc::new(socket),
@@ -95,11 +93,11 @@ impl Door {
     }
 }
 
-/// Workers that share their listening sockets. When all clones are dropped they end.
+/// Workers that share their listening sockets. They end when all clones are dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Workers {
     stage: watch::Sender<Stage>,
-    /// Sockets that are accepted on, each as often as there are workers.
+    /// Open listening sockets, counted once per worker.
     open: Counter,
 }
 
@@ -107,48 +105,53 @@ impl Workers {
     /// Starts the threads; they accept from now on.
     ///
     /// # Errors
-    /// Of the system, for want of threads, descriptors or memory.
-    pub(super) fn start(doors: &[Door], context: &Context) -> io::Result<Self> {
+    /// The system has no thread, descriptor or memory left.
+    pub(super) fn start(sockets: &[RegisteredSocket], context: &Context) -> io::Result<Self> {
         let workers = Self {
             stage: watch::Sender::new(Stage::Open),
             open: Counter::default(),
         };
-        for turn in WORKERS {
-            let doors = doors.iter().map(Door::try_clone);
-            let doors = doors.collect::<io::Result<Vec<_>>>()?;
-            workers.start_one(turn, doors, context.clone())?;
+        for role in WORKERS {
+            let sockets = sockets.iter().map(RegisteredSocket::try_clone);
+            let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
+            workers.start_one(role, sockets, context.clone())?;
         }
         Ok(workers)
     }
 
-    fn start_one(&self, turn: Turn, doors: Vec<Door>, context: Context) -> io::Result<()> {
+    fn start_one(
+        &self,
+        role: Role,
+        sockets: Vec<RegisteredSocket>,
+        context: Context,
+    ) -> io::Result<()> {
         let (started, result) = mpsc::sync_channel(1);
         let (stage, open) = (self.stage.subscribe(), self.open.clone());
         let arbiter = Arbiter::try_with_tokio_rt(event_loop)?;
         arbiter.spawn_fn(move || {
-            let worker = Rc::new(Worker::new(turn, context, stage));
-            let opened = worker.open(doors, &open);
-            actix_rt::spawn(beat());
+            let worker = Rc::new(Worker::new(role, context, stage));
+            let opened = worker.open(sockets, &open);
+            actix_rt::spawn(keep_awake());
             actix_rt::spawn(async move {
                 worker.ended().await;
                 Arbiter::current().stop();
             });
             let _ = started.send(opened);
         });
-        // A thread that is gone has dropped its sender.
+        // A thread that ended has dropped its sender.
         result
             .recv()
             .unwrap_or_else(|_| Err(io::Error::other("a worker thread ended at once")))
     }
 
-    /// Serves those who are in the accept queues, and closes the sockets. Whoever connects
-    /// from then on is refused.
+    /// Serves the connections in the accept queues, and closes the listening sockets. Later
+    /// connections are refused.
     pub(super) async fn close(&self) {
         self.advance(Stage::Closed);
         self.open.none().await;
     }
 
-    /// Closes connections that are idle, others after their answer.
+    /// Closes idle connections, and others after their answer.
     pub(super) fn end(&self) {
         self.advance(Stage::Ending);
     }
@@ -161,19 +164,19 @@ impl Workers {
     }
 }
 
-/// Less than any time that a connection is given.
-const BEAT: Duration = Duration::from_secs(10);
+/// Less than any timeout of a connection.
+const KEEP_AWAKE: Duration = Duration::from_secs(10);
 
-/// Never ends. tokio wakes its event loop by a system call when a timer is set that goes off
-/// before all others, also from the loop's own thread: on a worker without other timers each
-/// new connection would cost one. Behind this timer it costs none.
-async fn beat() {
+/// Never returns. tokio wakes its event loop by a system call when a timer is set that is due
+/// before all others, even from the loop's own thread: each new connection would cost one. Behind
+/// this timer it costs none.
+async fn keep_awake() {
     loop {
-        tokio::time::sleep(BEAT).await;
+        tokio::time::sleep(KEEP_AWAKE).await;
     }
 }
 
-/// Single-threaded, with threads for reads that block.
+/// A single-threaded runtime, with a pool for blocking reads.
 pub(super) fn event_loop() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -181,47 +184,47 @@ pub(super) fn event_loop() -> io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// Returns at that stage; also when nobody is left to tell of it.
+/// Returns at that stage, or when the sender is dropped.
 pub(super) async fn reached(mut now: watch::Receiver<Stage>, stage: Stage) {
     let _ = now.wait_for(|now| *now >= stage).await;
 }
 
-/// One of them, on its thread.
+/// One worker, on its thread.
 struct Worker {
-    turn: Turn,
+    role: Role,
     context: Context,
     stage: watch::Receiver<Stage>,
-    /// Connections that it has.
-    inside: Counter,
-    /// When the log was told that accepting pauses.
-    told: Cell<Option<Instant>>,
+    /// Its open connections.
+    connections: Counter,
+    /// When a pause of accepting was last logged.
+    last_warning: Cell<Option<Instant>>,
 }
 
 impl Worker {
-    fn new(turn: Turn, context: Context, stage: watch::Receiver<Stage>) -> Self {
+    fn new(role: Role, context: Context, stage: watch::Receiver<Stage>) -> Self {
         Self {
-            turn,
+            role,
             context,
             stage,
-            inside: Counter::default(),
-            told: Cell::new(None),
+            connections: Counter::default(),
+            last_warning: Cell::new(None),
         }
     }
 
-    /// Begins to accept at every door.
-    fn open(self: &Rc<Self>, doors: Vec<Door>, open: &Counter) -> io::Result<()> {
-        for Door { socket, entrance } in doors {
+    /// Starts to accept on every socket.
+    fn open(self: &Rc<Self>, sockets: Vec<RegisteredSocket>, open: &Counter) -> io::Result<()> {
+        for RegisteredSocket { socket, entrance } in sockets {
             let (worker, counted) = (self.clone(), open.one_more());
             match socket {
                 Socket::Tcp(socket) => {
-                    let queue = Queue::new(socket, self.turn)?;
+                    let queue = Queue::new(socket, self.role)?;
                     actix_rt::spawn(async move {
                         worker.serve(queue, &entrance).await;
                         drop(counted);
                     });
                 }
                 Socket::Unix(socket) => {
-                    let queue = Queue::new(socket, self.turn)?;
+                    let queue = Queue::new(socket, self.role)?;
                     actix_rt::spawn(async move {
                         worker.serve(queue, &entrance).await;
                         drop(counted);
@@ -232,7 +235,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Accepts on one socket until there is to be no more of it.
+    /// Accepts on one socket until it is to be closed.
     async fn serve<L: Listening>(&self, queue: Queue<L>, entrance: &Entrance) {
         let serving = Rc::new(self.serving());
         let closing = reached(self.stage.clone(), Stage::Closed);
@@ -251,48 +254,48 @@ impl Worker {
                     }
                 }
             };
-            let Some(stream) = self.judged::<L>(stream, addr, entrance) else {
+            let Some(stream) = self.admit::<L>(stream, addr, entrance) else {
                 tokio::task::consume_budget().await;
                 continue;
             };
-            let (share, group) = self.share_of(addr);
-            let (seat, closes) = tokio::select! {
+            let (quota, group) = self.quota_of(addr);
+            let (slot, closes) = tokio::select! {
                 biased;
-                seat = share.seat(group) => (Some(seat), false),
-                () = &mut closing => (share.try_seat(group), true),
+                slot = quota.slot(group) => (Some(slot), false),
+                () = &mut closing => (quota.try_slot(group), true),
             };
-            if let Some(seat) = seat {
-                self.welcome::<L>(stream, Visitor { addr, seat }, &serving);
+            if let Some(slot) = slot {
+                self.spawn_connection::<L>(stream, Caller { addr, slot }, &serving);
             }
             if closes {
                 break;
             }
-            // Those who are in have their turn beside those who come.
+            // Open connections run between two accepts.
             tokio::task::consume_budget().await;
         }
-        // Whoever is in the queue has connected, and would be reset with the socket. As many
-        // as there can be at once: others may go on to come.
+        // Connections in the queue would be reset with the socket. Bounded by the queue's depth:
+        // new ones may keep arriving.
         for (stream, addr) in queue.last().take(QUEUED) {
-            let Some(stream) = self.judged::<L>(stream, addr, entrance) else {
+            let Some(stream) = self.admit::<L>(stream, addr, entrance) else {
                 continue;
             };
-            let (share, group) = self.share_of(addr);
-            let Some(seat) = share.try_seat(group) else {
+            let (quota, group) = self.quota_of(addr);
+            let Some(slot) = quota.try_slot(group) else {
                 return;
             };
-            self.welcome::<L>(stream, Visitor { addr, seat }, &serving);
+            self.spawn_connection::<L>(stream, Caller { addr, slot }, &serving);
         }
     }
 
-    /// The connection, if whoever made it may call at all: judged by the address alone, before
-    /// anything is read, or held for it.
-    fn judged<L: Listening>(
+    /// Returns the connection if its address may call: checked before anything is read or
+    /// allocated for it.
+    fn admit<L: Listening>(
         &self,
         stream: L::Accepted,
         addr: Option<SocketAddr>,
         entrance: &Entrance,
     ) -> Option<L::Accepted> {
-        // The self-probe has seen enough, and may come from an address that may not call.
+        // The self-probe has succeeded, and may come from an address that may not call.
         if entrance.arrived(addr) == Arrival::SelfProbe {
             return None;
         }
@@ -301,70 +304,75 @@ impl Worker {
         };
         L::refuse(stream, FORBIDDEN);
         self.context.metrics.refused(Refusal::Address);
-        tracing::debug!(%addr, "RPC caller from an address that is not allowed refused");
+        tracing::debug!(%addr, "RPC connection refused: address not allowed");
         if let Some(left_out) = self.context.logs.address.now() {
-            tracing::warn!(%addr, left_out, "RPC caller refused: its address may not call; allow it with --rpc-allow-ip");
+            tracing::warn!(%addr, left_out, "RPC connection refused: address not allowed; allow it with --rpc-allow-ip");
         }
         None
     }
 
-    /// Where somebody from there has a seat, and among whom.
-    fn share_of(&self, addr: Option<SocketAddr>) -> (&Arc<Share>, AddressGroup) {
-        let shares = &self.context.shares;
+    /// The quota and the group of a connection from `addr`.
+    fn quota_of(&self, addr: Option<SocketAddr>) -> (&Arc<Quota>, AddressGroup) {
+        let quotas = &self.context.quotas;
         match addr {
-            Some(addr) => (&shares.tcp, addr.ip().into()),
-            None => (&shares.unix, AddressGroup::Unix),
+            Some(addr) => (&quotas.tcp, addr.ip().into()),
+            None => (&quotas.unix, AddressGroup::Unix),
         }
     }
 
-    fn welcome<L: Listening>(&self, stream: L::Accepted, visitor: Visitor, serving: &Rc<Serving>) {
+    fn spawn_connection<L: Listening>(
+        &self,
+        stream: L::Accepted,
+        caller: Caller,
+        serving: &Rc<Serving>,
+    ) {
         let stream = match L::open(stream) {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::debug!(%error, "an RPC connection cannot be watched");
+                tracing::debug!(%error, "cannot register an RPC connection with the event loop");
                 return;
             }
         };
-        if visitor.addr.is_none() {
-            // The mode of the socket's file has let it in.
-            visitor.seat.logged_in();
+        if caller.addr.is_none() {
+            // The mode of the socket's file authenticates it.
+            caller.slot.logged_in();
         }
         let serving = serving.clone();
         let counted = (
             self.context.load.connections.one_more(),
-            self.inside.one_more(),
+            self.connections.one_more(),
         );
         actix_rt::spawn(async move {
-            serving.connection(stream, visitor).await;
+            serving.connection(stream, caller).await;
             drop(counted);
         });
     }
 
-    /// After an error of `accept`: returns when it is worth another try.
+    /// After an `accept` error: returns when accepting may be tried again.
     async fn recover(&self, error: &io::Error, entrance: &Entrance) {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset};
         if matches!(error.kind(), ConnectionAborted | ConnectionReset) {
-            // Of one caller, who left while in the queue.
+            // One client disconnected while in the queue.
             return;
         }
         let shortage = entrance.pauses_after(error);
-        let told = self.told.get();
-        if shortage && told.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
-            self.told.set(Some(Instant::now()));
-            tracing::warn!(at = %entrance.place(), %error, "cannot accept RPC callers, who wait; raise the limit on open files (ulimit -n)");
+        let last_warning = self.last_warning.get();
+        if shortage && last_warning.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            self.last_warning.set(Some(Instant::now()));
+            tracing::warn!(at = %entrance.place(), %error, "cannot accept RPC connections, which wait; raise the limit on open files (ulimit -n)");
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
-    /// What serves the connections.
+    /// The connection server.
     fn serving(&self) -> Serving {
         Serving::new(self.stage.clone(), self.context.clone())
     }
 
-    /// Returns when no connection is left, or they were waited for long enough.
+    /// Returns when no connection is left, or after [`DRAIN_TIMEOUT`].
     async fn ended(&self) {
         reached(self.stage.clone(), Stage::Ending).await;
-        let _ = tokio::time::timeout(LAST_CONNECTIONS, self.inside.none()).await;
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.connections.none()).await;
     }
 }
 

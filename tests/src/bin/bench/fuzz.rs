@@ -12,8 +12,8 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use handfast_fuzz::plan::Limit;
-use handfast_fuzz::voice::{Dialect, Phrases};
-use handfast_fuzz::{Doors, Engine, Plan, Scenario, Share, Tally};
+use handfast_fuzz::writer::{FrameSet, PeerParams};
+use handfast_fuzz::{Counters, Endpoints, Engine, Plan, Scenario, Share};
 use handfast_tests::usage::Usage;
 use handfast_wire::Network;
 
@@ -35,13 +35,13 @@ pub(crate) fn run(runs: usize, cycles: usize) {
         for _ in 0..runs {
             let echo = Echo::start_awake();
             let before = own_time();
-            let tally = drive(&echo, scenario, cycles);
+            let counters = drive(&echo, scenario, cycles);
             let took = own_time().saturating_sub(before);
-            let failed = tally.total().failed();
-            assert_eq!(failed, 0, "{scenario}: {:?}", tally.total());
+            let failed = counters.total().failed();
+            assert_eq!(failed, 0, "{scenario}: {:?}", counters.total());
             #[expect(clippy::cast_precision_loss, reason = "cycles are far below 2^52")]
             micros.push(took.as_secs_f64() * 1e6 / cycles as f64);
-            rates.push(tally.rate());
+            rates.push(counters.rate());
         }
         micros.sort_unstable_by(f64::total_cmp);
         rates.sort_unstable_by(f64::total_cmp);
@@ -61,7 +61,7 @@ fn own_time() -> Duration {
     Usage::of(std::process::id()).expect("we are alive").cpu
 }
 
-fn drive(echo: &Echo, scenario: Scenario, cycles: usize) -> Tally {
+fn drive(echo: &Echo, scenario: Scenario, cycles: usize) -> Counters {
     let plan = Plan {
         seed: 1,
         shares: vec![Share {
@@ -74,13 +74,13 @@ fn drive(echo: &Echo, scenario: Scenario, cycles: usize) -> Tally {
             duration: Duration::from_secs(600),
         },
         rate: None,
-        patience: Plan::PATIENCE,
+        answer_timeout: Plan::ANSWER_TIMEOUT,
     };
-    let phrases = Phrases::new(Dialect::new(&Network::Regtest, 1_700_000_000));
-    let doors = Doors {
+    let frame_set = FrameSet::new(PeerParams::new(&Network::Regtest, 1_700_000_000));
+    let endpoints = Endpoints {
         p2p: echo.address().into(),
         rpc: None,
     };
     let sources = SOURCES.parse().expect("a range");
-    Engine::new(plan, phrases, doors, Some(sources)).run(|_| ControlFlow::Continue(()))
+    Engine::new(plan, frame_set, endpoints, Some(sources)).run(|_| ControlFlow::Continue(()))
 }

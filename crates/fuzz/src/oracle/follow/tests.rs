@@ -18,18 +18,18 @@ use crate::scenario::Scenario;
 struct Miner {
     chain: Vec<Header>,
     faster: u64,
-    dialect: Dialect,
+    params: PeerParams,
 }
 
 impl Miner {
     fn start(faster: u64) -> SocketAddr {
-        let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
+        let params = PeerParams::new(&Network::Regtest, 1_700_000_000);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
         let address = listener.local_addr().expect("it is bound");
         let mut miner = Self {
-            chain: vec![dialect.genesis],
+            chain: vec![params.genesis],
             faster,
-            dialect,
+            params,
         };
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -40,7 +40,7 @@ impl Miner {
     }
 
     fn serve(&mut self, mut stream: TcpStream) -> std::io::Result<()> {
-        let magic = self.dialect.bitcoin_magic();
+        let magic = self.params.bitcoin_magic();
         let (mut codec, mut bytes) = (Codec::new(magic), BytesMut::new());
         let mut chunk = [0; 4_096];
         loop {
@@ -72,7 +72,7 @@ impl Miner {
                 self.faster -= 1;
                 let tag = u64::MAX - self.faster;
                 let own = blocks::on_top_of(&self.chain, true, 5, tag, || true);
-                self.chain.push(own.expect("nobody ends it").header);
+                self.chain.push(own.expect("it is not stopped").header);
                 vec![]
             }
             Message::Headers(headers) => {
@@ -89,18 +89,18 @@ impl Miner {
     }
 }
 
-fn look(faster: u64, patience: Duration) -> Health {
-    let hurry = AtomicBool::new(false);
-    let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
-    let oracle = Oracle::new(Miner::start(faster), dialect, 7, true, None, &hurry);
-    let oracle = oracle.beside(&BTreeSet::from([Scenario::Reset]));
-    let mut oracle = oracle.patience(patience);
+fn look(faster: u64, answer_timeout: Duration) -> Health {
+    let stop = AtomicBool::new(false);
+    let params = PeerParams::new(&Network::Regtest, 1_700_000_000);
+    let oracle = Oracle::new(Miner::start(faster), params, 7, true, None, &stop);
+    let oracle = oracle.for_scenarios(&BTreeSet::from([Scenario::Reset]));
+    let mut oracle = oracle.answer_timeout(answer_timeout);
     oracle.begin();
     oracle.look().expect("there is time for it")
 }
 
 #[test]
-fn a_block_is_made_anew_on_top_of_the_one_that_the_target_mined_meanwhile() {
+fn a_block_is_made_again_on_top_of_one_that_the_target_mined_meanwhile() {
     let health = look(5, Duration::from_secs(60));
     let Some(Ok(Followed::After(took))) = health.block else {
         panic!("the sixth is in time: {:?}", health.block);
@@ -111,7 +111,7 @@ fn a_block_is_made_anew_on_top_of_the_one_that_the_target_mined_meanwhile() {
 }
 
 #[test]
-fn a_target_that_is_always_faster_is_one_that_is_not_judged_by_blocks() {
+fn a_target_whose_miner_is_always_faster_is_not_judged_by_blocks() {
     let health = look(u64::MAX, Duration::from_millis(700));
     let Some(Ok(Followed::Overtaken { blocks, .. })) = health.block else {
         panic!("none of them could be followed: {:?}", health.block);
@@ -120,15 +120,15 @@ fn a_target_that_is_always_faster_is_one_that_is_not_judged_by_blocks() {
 }
 
 #[test]
-fn a_chain_overtakes_what_is_offered_when_it_has_as_much_work_without_it() {
-    let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
+fn a_chain_with_as_much_work_overtakes_the_offer() {
+    let params = PeerParams::new(&Network::Regtest, 1_700_000_000);
     let row = |chain: &[Header], length, tag| {
         let make = |chain: &[Header], tag| blocks::on_top_of(chain, true, 5, tag, || true);
-        blocks::row(chain, length, tag, make).expect("nobody ends it")
+        blocks::row(chain, length, tag, make).expect("it is not stopped")
     };
     let headers = |row: &[RawBlock]| -> Vec<Header> { row.iter().map(|it| it.header).collect() };
-    let chain = headers(&row(&[dialect.genesis], 4, 0));
-    let chain = [&[dialect.genesis][..], &chain].concat();
+    let chain = headers(&row(&[params.genesis], 4, 0));
+    let chain = [&[params.genesis][..], &chain].concat();
     let (ours, theirs) = (row(&chain, 3, 1), headers(&row(&chain, 3, 2)));
     assert!(!overtake(&theirs[..2], &ours, &chain), "ours has more work");
     assert!(overtake(&theirs, &ours, &chain), "it had its own first");

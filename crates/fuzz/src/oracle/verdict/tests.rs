@@ -28,21 +28,21 @@ fn seen(after: Health) -> Observations {
         before: well(0),
         during: vec![well(5)],
         after,
-        tally: tally(Scenario::Reset, 100, 100),
+        counters: counters(Scenario::Reset, 100, 100),
         gone: None,
         let_settle: true,
     }
 }
 
-fn tally(scenario: Scenario, begun: u64, ended: u64) -> Tally {
-    let counts = Counts {
+fn counters(scenario: Scenario, begun: u64, ended: u64) -> Counters {
+    let counts = ScenarioCounts {
         begun,
         ended,
-        ..Counts::default()
+        ..ScenarioCounts::default()
     };
-    let mut tally = Tally::default();
-    tally.scenarios.insert(scenario, counts);
-    tally
+    let mut counters = Counters::default();
+    counters.scenarios.insert(scenario, counts);
+    counters
 }
 
 fn verdict_of(change: impl FnOnce(&mut Health)) -> Verdict {
@@ -58,8 +58,8 @@ fn verdict_of(change: impl FnOnce(&mut Health)) -> Verdict {
 }
 
 #[test]
-fn each_trouble_has_its_name() {
-    let patience = Duration::from_secs(30);
+fn each_problem_has_its_verdict() {
+    let answer_timeout = Duration::from_secs(30);
     assert_eq!(verdict_of(|_| {}), Verdict::Ok);
     assert_eq!(
         verdict_of(|it| it.handshake = Ok(Duration::from_secs(3))),
@@ -79,7 +79,7 @@ fn each_trouble_has_its_name() {
         Verdict::GhostPeers
     );
     let stuck = Followed::Not {
-        waited: patience,
+        waited: answer_timeout,
         fetched: false,
     };
     assert_eq!(
@@ -87,47 +87,47 @@ fn each_trouble_has_its_name() {
         Verdict::StuckSync
     );
     assert_eq!(
-        verdict_of(|it| it.block = Some(Err(VisitError::Silent(patience)))),
+        verdict_of(|it| it.block = Some(Err(HonestPeerError::Silent(answer_timeout)))),
         Verdict::StuckSync
     );
     assert_eq!(
-        verdict_of(|it| it.handshake = Err(VisitError::Silent(patience))),
+        verdict_of(|it| it.handshake = Err(HonestPeerError::Silent(answer_timeout))),
         Verdict::Refuses
     );
     assert_eq!(
-        verdict_of(|it| it.handshake = Err(VisitError::Refused)),
+        verdict_of(|it| it.handshake = Err(HonestPeerError::Refused)),
         Verdict::Unreachable
     );
     let gone = |it: &mut Health| {
-        it.handshake = Err(VisitError::Refused);
+        it.handshake = Err(HonestPeerError::Refused);
         it.alive = Some(false);
     };
     assert_eq!(verdict_of(gone), Verdict::Crashed);
 }
 
-fn unsaid(later: bool) -> Option<Result<(), Unsaid>> {
-    let why = "nobody listens".to_owned();
+fn no_answer(later: bool) -> Option<Result<(), NoAnswer>> {
+    let why = "nothing listens".to_owned();
     Some(Err(match later {
-        true => Unsaid::Later(why),
-        false => Unsaid::Not(why),
+        true => NoAnswer::Later(why),
+        false => NoAnswer::Not(why),
     }))
 }
 
 #[test]
-fn an_rpc_that_answered_and_does_not_any_more_is_a_refusal() {
-    let dead = |it: &mut Health| (it.rpc, it.peers, it.audit) = (unsaid(false), None, None);
+fn an_rpc_that_stops_answering_is_a_refusal() {
+    let dead = |it: &mut Health| (it.rpc, it.peers, it.audit) = (no_answer(false), None, None);
     assert_eq!(verdict_of(dead), Verdict::Refuses);
     let gone = |it: &mut Health| {
         dead(it);
-        it.handshake = Err(VisitError::Refused);
+        it.handshake = Err(HonestPeerError::Refused);
     };
     assert_eq!(verdict_of(gone), Verdict::Unreachable);
 
     let mut during = seen(well(9));
-    during.during[0].rpc = unsaid(false);
+    during.during[0].rpc = no_answer(false);
     let judgement = judge(&during);
     assert_eq!(judgement.verdict, Verdict::Refuses);
-    let text = "its RPC during the run: nobody listens";
+    let text = "its RPC during the run: nothing listens";
     assert_eq!(judgement.evidence[0].text, text);
 
     // One that never answered was no part of the target.
@@ -136,15 +136,15 @@ fn an_rpc_that_answered_and_does_not_any_more_is_a_refusal() {
 }
 
 #[test]
-fn an_rpc_may_ask_to_come_later_while_there_is_load_and_not_afterwards() {
+fn an_rpc_may_refuse_as_overloaded_only_during_the_run() {
     let mut during = seen(well(9));
-    during.during[0].rpc = unsaid(true);
+    during.during[0].rpc = no_answer(true);
     assert_eq!(judge(&during).verdict, Verdict::Ok);
-    assert_eq!(verdict_of(|it| it.rpc = unsaid(true)), Verdict::Refuses);
+    assert_eq!(verdict_of(|it| it.rpc = no_answer(true)), Verdict::Refuses);
 }
 
 #[test]
-fn an_audit_that_is_not_told_any_more_is_not_clean() {
+fn an_audit_that_is_no_longer_answered_is_not_clean() {
     assert_eq!(verdict_of(|it| it.audit = None), Verdict::GhostPeers);
     let mut other = seen(well(9));
     (other.before.audit, other.after.audit) = (None, None);
@@ -152,10 +152,10 @@ fn an_audit_that_is_not_told_any_more_is_not_clean() {
 }
 
 #[test]
-fn a_call_that_failed_is_a_refusal_unless_the_trouble_is_ours_or_it_was_asked_to_come_later() {
+fn a_failed_call_counts_unless_the_fault_is_ours_or_it_got_a_503_with_retry_after() {
     let with = |scenario, failure| {
         let mut seen = seen(well(9));
-        let counts = seen.tally.scenarios.entry(scenario).or_default();
+        let counts = seen.counters.scenarios.entry(scenario).or_default();
         (counts.begun, counts.ended) = (300, 300);
         counts.failures.insert(failure, 1);
         judge(&seen).verdict
@@ -178,17 +178,17 @@ fn a_call_that_failed_is_a_refusal_unless_the_trouble_is_ours_or_it_was_asked_to
     ] {
         assert_eq!(with(Scenario::RpcBurst, failure), Verdict::Ok, "{failure}");
     }
-    // A peer may be told to go.
+    // A peer may be disconnected.
     let closed = Failure::Closed(Stage::Ready);
     assert_eq!(with(Scenario::Reset, closed), Verdict::Ok);
 }
 
 #[test]
-fn a_run_of_which_hardly_anything_took_place_shows_nothing() {
+fn a_run_with_hardly_any_connections_proves_nothing() {
     let verdict = |ended, failed| {
         let mut seen = seen(well(9));
-        seen.tally = tally(Scenario::Reset, 600, ended);
-        let counts = seen.tally.scenarios.values_mut().next().expect("one");
+        seen.counters = counters(Scenario::Reset, 600, ended);
+        let counts = seen.counters.scenarios.values_mut().next().expect("one");
         counts.failures.insert(Failure::NoDescriptor, failed);
         let judgement = judge(&seen);
         assert!(!judgement.verdict.is_trouble());
@@ -200,13 +200,13 @@ fn a_run_of_which_hardly_anything_took_place_shows_nothing() {
 
     // What was seen all the same counts more.
     let mut seen = seen(well(9));
-    seen.tally = tally(Scenario::Silent, 600, 0);
+    seen.counters = counters(Scenario::Silent, 600, 0);
     seen.after.peers = Some(7);
     assert_eq!(judge(&seen).verdict, Verdict::GhostPeers);
 }
 
 #[test]
-fn a_block_that_was_not_followed_before_either_says_nothing_and_that_is_said() {
+fn a_block_not_followed_before_the_run_either_is_reported_as_not_judged() {
     let stuck = Followed::Not {
         waited: Duration::from_secs(30),
         fetched: true,
@@ -225,14 +225,14 @@ fn a_block_that_was_not_followed_before_either_says_nothing_and_that_is_said() {
     let text = "was not judged: a new block before the run was fetched and not connected";
     assert!(only.text.contains(text), "{only:?}");
 
-    // Where no block can be made, nobody waits for one.
+    // Where no block can be made, none is awaited.
     (seen.before.block, seen.after.block) = (None, None);
     seen.during[0].block = None;
     assert_eq!(judge(&seen).evidence, []);
 }
 
 #[test]
-fn a_few_descriptors_and_some_memory_more_are_no_leak() {
+fn a_few_more_descriptors_and_some_more_memory_are_no_leak() {
     let verdict = verdict_of(|it| {
         it.descriptors = Some(40 + 4 + SPARE_DESCRIPTORS);
         it.memory = Some((100 << 20) + (25 << 20) + SPARE_MEMORY);
@@ -241,33 +241,34 @@ fn a_few_descriptors_and_some_memory_more_are_no_leak() {
 }
 
 #[test]
-fn the_gravest_comes_first_and_nothing_is_left_out() {
+fn the_gravest_evidence_is_first_and_none_is_omitted() {
     let mut after = well(9);
     after.peers = Some(7);
-    after.handshake = Err(VisitError::Closed("during the handshake"));
+    after.handshake = Err(HonestPeerError::Closed("during the handshake"));
     let judgement = judge(&seen(after));
     let verdicts: Vec<Verdict> = judgement.evidence.iter().map(|one| one.verdict).collect();
     assert_eq!(verdicts, [Verdict::Refuses, Verdict::GhostPeers]);
 }
 
 #[test]
-fn a_target_that_shakes_hands_and_answers_no_ping_refuses_whenever_it_does() {
+fn a_target_that_answers_no_ping_after_the_handshake_refuses() {
     let mute = |it: &mut Health| {
         it.answers = Answers {
-            pong: Some(Err(VisitError::Silent(Duration::from_secs(3)))),
+            pong: Some(Err(HonestPeerError::Silent(Duration::from_secs(3)))),
             headers: None,
         };
-        it.block = Some(Err(VisitError::Silent(Duration::from_secs(3))));
+        it.block = Some(Err(HonestPeerError::Silent(Duration::from_secs(3))));
     };
     assert_eq!(verdict_of(mute), Verdict::Refuses);
-    // Also when it never answered: `ok` would say that somebody had looked at it.
+    // Also when it never answered: `ok` would mean that it was checked.
     let mut seen = seen(well(9));
     for health in [&mut seen.before, &mut seen.during[0], &mut seen.after] {
         mute(health);
     }
     let judgement = judge(&seen);
     assert_eq!(judgement.verdict, Verdict::Refuses);
-    let text = "an honest peer before the run shook hands, and its ping was not answered";
+    let text =
+        "an honest peer before the run completed the handshake, but its ping was not answered";
     assert!(
         judgement.evidence[0].text.starts_with(text),
         "{judgement:?}"
@@ -275,12 +276,12 @@ fn a_target_that_shakes_hands_and_answers_no_ping_refuses_whenever_it_does() {
 }
 
 #[test]
-fn a_target_of_which_nothing_but_a_handshake_was_seen_is_not_well() {
+fn a_target_that_only_completes_handshakes_is_not_healthy() {
     let mut seen = seen(well(9));
     let deaf = |it: &mut Health| {
-        // A peer of our version is owed no pong.
+        // A peer of our version gets no pong.
         it.answers.pong = None;
-        it.answers.headers = Some(Err(VisitError::Silent(Duration::from_secs(3))));
+        it.answers.headers = Some(Err(HonestPeerError::Silent(Duration::from_secs(3))));
         it.block = None;
     };
     for health in [&mut seen.before, &mut seen.during[0], &mut seen.after] {
@@ -288,16 +289,16 @@ fn a_target_of_which_nothing_but_a_handshake_was_seen_is_not_well() {
     }
     let judgement = judge(&seen);
     assert_eq!(judgement.verdict, Verdict::Nothing, "{judgement:?}");
-    let text = "it was seen to shake hands and to do nothing else";
+    let text = "it completed handshakes and did nothing else";
     assert_eq!(judgement.evidence[0].text, text);
     seen.after.answers.pong = Some(Ok(Duration::from_millis(1)));
     assert_eq!(judge(&seen).verdict, Verdict::Ok, "one answer is one");
 }
 
 #[test]
-fn headers_that_were_not_served_before_either_are_not_judged_and_that_is_said() {
+fn headers_not_served_before_the_run_either_are_reported_as_not_judged() {
     for headers in [
-        Err(VisitError::Silent(Duration::from_secs(3))),
+        Err(HonestPeerError::Silent(Duration::from_secs(3))),
         Ok(Served {
             headers: 0,
             claimed: 400,
@@ -315,7 +316,9 @@ fn headers_that_were_not_served_before_either_are_not_judged_and_that_is_said() 
         );
     }
     let unanswered = |it: &mut Health| {
-        it.answers.headers = Some(Err(VisitError::Closed("before it answered getheaders")));
+        it.answers.headers = Some(Err(HonestPeerError::Closed(
+            "before it answered getheaders",
+        )));
     };
     assert_eq!(verdict_of(unanswered), Verdict::Refuses);
     let none = |it: &mut Health| {
@@ -328,7 +331,7 @@ fn headers_that_were_not_served_before_either_are_not_judged_and_that_is_said() 
 }
 
 #[test]
-fn pings_that_wait_behind_others_and_memory_that_others_cost_are_found() {
+fn slow_pings_and_memory_growth_are_found() {
     let slow = |it: &mut Health| it.answers.pong = Some(Ok(Duration::from_millis(600)));
     assert_eq!(verdict_of(slow), Verdict::Slow);
     let grown = |it: &mut Health| it.peak = Some(400 << 20);
@@ -350,7 +353,7 @@ fn assert_only_told(judgement: &Judgement, verdict: Verdict, part: &str) {
 }
 
 #[test]
-fn a_target_that_mines_faster_than_the_fuzzer_is_not_stuck_and_its_miner_is_named() {
+fn a_target_that_mines_faster_than_the_fuzzer_is_not_stuck_and_its_miner_is_reported() {
     let overtaken = || {
         Some(Ok(Followed::Overtaken {
             waited: Duration::from_secs(30),
@@ -385,7 +388,7 @@ fn a_target_that_mines_faster_than_the_fuzzer_is_not_stuck_and_its_miner_is_name
 }
 
 #[test]
-fn a_chain_whose_blocks_cost_too_much_says_so() {
+fn a_chain_whose_blocks_cost_too_much_work_is_reported() {
     let mut seen = seen(well(9));
     let unmade = Followed::Unmade {
         waited: Duration::from_secs(30),
@@ -397,21 +400,21 @@ fn a_chain_whose_blocks_cost_too_much_says_so() {
 }
 
 #[test]
-fn what_a_signal_left_no_time_to_see_is_told_and_no_verdict() {
+fn what_a_signal_cut_off_is_reported_as_not_judged() {
     let mut unanswered = seen(well(9));
-    unanswered.after.answers.pong = Some(Err(VisitError::Ended));
-    unanswered.after.block = Some(Err(VisitError::Ended));
+    unanswered.after.answers.pong = Some(Err(HonestPeerError::Ended));
+    unanswered.after.block = Some(Err(HonestPeerError::Ended));
     let text = "ended before it was seen whether it answers pings, it follows a new block";
     assert_only_told(&judge(&unanswered), Verdict::Ok, text);
 
     let mut unserved = seen(well(9));
-    unserved.after.answers.headers = Some(Err(VisitError::Ended));
-    unserved.after.rpc = Some(Err(Unsaid::Ended));
+    unserved.after.answers.headers = Some(Err(HonestPeerError::Ended));
+    unserved.after.rpc = Some(Err(NoAnswer::Ended));
     let text = "whether it serves headers, its RPC answers";
     assert_only_told(&judge(&unserved), Verdict::Ok, text);
 
     let mut absent = seen(well(9));
-    absent.after.handshake = Err(VisitError::Ended);
+    absent.after.handshake = Err(HonestPeerError::Ended);
     absent.after.answers = Answers::default();
     absent.after.block = None;
     let text = "ended before an honest peer was answered";
@@ -424,14 +427,14 @@ fn what_a_signal_left_no_time_to_see_is_told_and_no_verdict() {
     unsettled.after.descriptors = Some(90);
     assert_eq!(judge(&unsettled).verdict, Verdict::GhostPeers);
     unsettled.let_settle = false;
-    let text = "it lets go of connections that have ended";
+    let text = "it releases ended connections";
     assert_only_told(&judge(&unsettled), Verdict::Ok, text);
 }
 
 #[test]
-fn a_process_that_is_gone_is_told_with_the_time_and_the_connections_until_then() {
+fn a_crash_is_reported_with_its_time_and_the_connections_until_then() {
     let mut seen = seen(well(9));
-    seen.after.handshake = Err(VisitError::Refused);
+    seen.after.handshake = Err(HonestPeerError::Refused);
     seen.after.alive = Some(false);
     seen.gone = Some(Duration::from_millis(4_300));
     let judgement = judge(&seen);
@@ -443,17 +446,17 @@ fn a_process_that_is_gone_is_told_with_the_time_and_the_connections_until_then()
 }
 
 #[test]
-fn a_scenario_of_which_no_connection_came_to_its_end_is_named() {
+fn a_scenario_without_completed_connections_is_reported() {
     let mut seen = seen(well(9));
-    let counts = Counts {
+    let counts = ScenarioCounts {
         begun: 3,
-        ..Counts::default()
+        ..ScenarioCounts::default()
     };
-    let scenarios = &mut seen.tally.scenarios;
+    let scenarios = &mut seen.counters.scenarios;
     scenarios.insert(Scenario::NegotiateTimeout, counts);
-    let text = "negotiate-timeout was not judged: none of its 3 connections came to its end";
+    let text = "negotiate-timeout was not judged: none of its 3 connections completed";
     assert_only_told(&judge(&seen), Verdict::Ok, text);
-    let counts = seen.tally.scenarios.get_mut(&Scenario::NegotiateTimeout);
+    let counts = seen.counters.scenarios.get_mut(&Scenario::NegotiateTimeout);
     counts.expect("it is there").ended = 1;
     assert_eq!(judge(&seen).evidence, [], "one was played");
 }

@@ -1,18 +1,18 @@
-//! What could not be judged, and why: the reader of `ok` is to know what it does not say.
+//! What was not judged, and why: `ok` must not hide it.
 
 use super::{Health, Observations, Verdict, how_it_was_not_followed, is_followed};
-use crate::engine::Tally;
+use crate::engine::Counters;
 use crate::oracle::answers::Served;
 use crate::oracle::follow::Followed;
-use crate::oracle::inside::Unsaid;
-use crate::oracle::visitor::VisitError;
+use crate::oracle::honest_peer::HonestPeerError;
+use crate::oracle::introspection::NoAnswer;
 
-/// Says why following blocks was not judged.
+/// Reports why following blocks was not judged.
 pub(super) fn of_what_was_not_followed(seen: &Observations, say: &mut impl FnMut(Verdict, String)) {
     let looks = || [&seen.before].into_iter().chain(&seen.during);
     let (health, when) = match looks().chain([&seen.after]).any(is_followed) {
         false => (&seen.before, "before"),
-        // Of a block that should have been followed the verdict says more.
+        // The verdict covers a block that should have been followed.
         true => match seen.after.block {
             Some(Ok(Followed::Overtaken { .. } | Followed::Unmade { .. })) => {
                 (&seen.after, "after")
@@ -39,13 +39,13 @@ pub(super) fn of_what_was_not_followed(seen: &Observations, say: &mut impl FnMut
     say(Verdict::Ok, text);
 }
 
-/// What a target lacks that follows no block to begin with.
-const FINISH_SYNC: &str = "let it finish its initial sync, on a chain that anybody can mine";
+/// The remedy for a target that followed no block before the run.
+const FINISH_SYNC: &str = "let it finish its initial sync, on a chain that we can mine";
 
-/// What somebody who ended the run left no time to see is told, and not judged.
+/// What was not seen because the run was ended is reported, and not judged.
 pub(super) fn of_an_early_end(seen: &Observations, say: &mut impl FnMut(Verdict, String)) {
     let after = &seen.after;
-    let ended = |error: Option<&VisitError>| error == Some(&VisitError::Ended);
+    let ended = |error: Option<&HonestPeerError>| error == Some(&HonestPeerError::Ended);
     if ended(after.handshake.as_ref().err()) {
         let text = "the run was ended before an honest peer was answered after it".to_owned();
         return say(Verdict::Nothing, text);
@@ -58,11 +58,8 @@ pub(super) fn of_an_early_end(seen: &Observations, say: &mut impl FnMut(Verdict,
         (ended(pong), "it answers pings"),
         (ended(headers), "it serves headers"),
         (ended(block), "it follows a new block"),
-        (after.rpc == Some(Err(Unsaid::Ended)), "its RPC answers"),
-        (
-            !seen.let_settle,
-            "it lets go of connections that have ended",
-        ),
+        (after.rpc == Some(Err(NoAnswer::Ended)), "its RPC answers"),
+        (!seen.let_settle, "it releases ended connections"),
     ];
     let unseen = unseen.into_iter().filter(|(is, _)| *is);
     let unseen: Vec<&str> = unseen.map(|(_, what)| what).collect();
@@ -75,26 +72,29 @@ pub(super) fn of_an_early_end(seen: &Observations, say: &mut impl FnMut(Verdict,
     }
 }
 
-/// A scenario of which no connection came to its end was not played, whatever is said of the
+/// A scenario none of whose connections completed was not tested, whatever the result of the
 /// others.
-pub(super) fn of_those_that_did_not_end(tally: &Tally, say: &mut impl FnMut(Verdict, String)) {
-    if tally.total().ended == 0 {
+pub(super) fn of_those_that_did_not_end(
+    counters: &Counters,
+    say: &mut impl FnMut(Verdict, String),
+) {
+    if counters.total().ended == 0 {
         return;
     }
-    for (scenario, counts) in &tally.scenarios {
+    for (scenario, counts) in &counters.scenarios {
         if counts.begun > 0 && counts.ended == 0 {
             let begun = counts.begun;
             let text = format!(
-                "{scenario} was not judged: none of its {begun} connections came to its end \
-                 before the run did; give them more time, by --duration or by --cycles alone"
+                "{scenario} was not judged: none of its {begun} connections completed \
+                 before the run ended; give them more time, by --duration or by --cycles alone"
             );
             say(Verdict::Ok, text);
         }
     }
 }
 
-/// A node need not serve headers in its initial sync or below its minimum work: whoever reads
-/// `ok` is to know that this was not judged.
+/// A node need not serve headers in its initial sync or below its minimum work: that this was not
+/// judged is reported with `ok`.
 pub(super) fn of_what_is_not_served(before: &Health, say: &mut impl FnMut(Verdict, String)) {
     let how = match &before.answers.headers {
         Some(Err(error)) => format!("left getheaders unanswered ({error})"),

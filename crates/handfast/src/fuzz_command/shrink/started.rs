@@ -1,4 +1,4 @@
-//! A target that was started by a command, and all that this started.
+//! A target started by a shell command, with all its child processes.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -7,15 +7,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long the target may take to start.
+/// Time for the target to start.
 const START: Duration = Duration::from_secs(60);
-/// How long its socket may outlive it. The system closes sockets of a killed process when it
-/// comes to it, and the processes that a shell has started are nobody's to wait for.
-const LEAVE: Duration = Duration::from_secs(10);
-/// How often the socket is looked at.
+/// Time for its socket to close after it is killed: the system closes it asynchronously, and the
+/// shell's children cannot be waited for.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval of checking the socket.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// See the module. It is killed when this is dropped.
+/// See the module. Killed when dropped.
 #[derive(Debug)]
 pub(super) struct Started {
     child: Child,
@@ -23,19 +23,19 @@ pub(super) struct Started {
 }
 
 impl Started {
-    /// Starts it, and waits until it listens.
+    /// Starts it and waits until it listens.
     ///
     /// # Errors
-    /// It does not, or somebody else does.
+    /// It does not listen, or another process does.
     pub(super) fn start(
         command: &str,
         target: SocketAddr,
         stop: &AtomicBool,
     ) -> Result<Self, String> {
-        // Whoever is there now would be taken for it.
+        // A process that listens already would be taken for it.
         if listens(target) {
             return Err(format!(
-                "somebody listens on {target} already: end it, since {command:?} is to start the \
+                "a process listens on {target} already: stop it, since {command:?} is to start the \
                  target, in the foreground"
             ));
         }
@@ -44,7 +44,7 @@ impl Started {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // A group of its own: what it starts ends with it, and nothing else does.
+            // A process group of its own, so that its children are killed with it.
             .process_group(0)
             .spawn()
             .map_err(|error| format!("cannot start {command:?}: {error}"))?;
@@ -54,7 +54,7 @@ impl Started {
             let ended = started.child.try_wait().ok().flatten();
             if let Some(status) = ended {
                 return Err(format!(
-                    "{command:?} ended ({status}) and nobody listens on {target}"
+                    "{command:?} ended ({status}) and nothing listens on {target}"
                 ));
             }
             if Instant::now() > until || stop.load(Ordering::Relaxed) {
@@ -75,17 +75,17 @@ impl Drop for Started {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
         let _ = self.child.wait();
-        // The next one must not find this one's socket. If it does, it says so.
-        let until = Instant::now() + LEAVE;
+        // The next one must not find this one's socket; if it does, that is an error.
+        let until = Instant::now() + CLOSE_TIMEOUT;
         while listens(self.target) && Instant::now() < until {
             std::thread::park_timeout(LOOK_EVERY);
         }
     }
 }
 
-/// Whether anybody takes connections there. One who takes none at the moment is somebody.
+/// Whether a process accepts connections there. A full accept queue counts too.
 fn listens(target: SocketAddr) -> bool {
-    match TcpStream::connect_timeout(&target, LEAVE) {
+    match TcpStream::connect_timeout(&target, CLOSE_TIMEOUT) {
         Ok(_) => true,
         Err(error) => error.kind() == io::ErrorKind::TimedOut,
     }
@@ -98,16 +98,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_listens_already_is_not_taken_for_the_target() {
-        let somebody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let target = somebody.local_addr().expect("it is bound");
+    fn a_process_that_listens_already_is_not_taken_for_the_target() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let target = listener.local_addr().expect("it is bound");
         let error = Started::start("sleep 60", target, &AtomicBool::new(false));
         let error = error.expect_err("the port is taken");
         assert!(
-            error.contains("listens on") && error.contains("end it"),
+            error.contains("listens on") && error.contains("stop it"),
             "{error}"
         );
-        drop(somebody);
+        drop(listener);
         let error = Started::start("exit 3", target, &AtomicBool::new(false));
         let error = error.expect_err("it ends at once");
         assert!(error.contains("ended (exit status: 3)"), "{error}");

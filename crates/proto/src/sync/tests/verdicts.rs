@@ -82,7 +82,7 @@ fn trouble_of_our_own_punishes_nobody_and_is_tried_again_after_a_pause() {
     assert_eq!(world.tip_height(), 6);
     let state = world.node.state(world.now);
     assert!(
-        state.why.contains("trouble of our own: disk full"),
+        state.why.contains("local error: disk full"),
         "{}",
         state.why
     );

@@ -234,7 +234,7 @@ fn other_peers_are_looked_for_while_all_keep_silent() {
     world.run(secs(15));
     assert_eq!(world.wanted_peers.len(), 1);
     let last = world.node.state(world.now).watchdog.last.unwrap();
-    assert!(last.reason.contains("no peer said anything"), "{last:?}");
+    assert!(last.reason.contains("no peer sent anything"), "{last:?}");
 }
 
 #[test]

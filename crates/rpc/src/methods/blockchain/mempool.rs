@@ -1,4 +1,4 @@
-//! The mempool, which there is none of: what can be said of it is that it is empty.
+//! The mempool methods. There is no mempool: it is reported as empty.
 
 use std::rc::Rc;
 

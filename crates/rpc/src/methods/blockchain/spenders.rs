@@ -19,12 +19,12 @@ pub(super) const GETTXSPENDINGPREVOUT: Method = Method {
     run: |call| Box::pin(gettxspendingprevout(call)),
 };
 
-/// Characters of spending transactions in one answer: two of the longest. A caller may name
-/// an output any number of times, and several callers may ask at once.
+/// Most characters of spending transactions in one answer: two of the longest. A client may
+/// repeat an output any number of times, and several may request at once.
 const MOST_HEX: usize = 16_000_000;
 
-/// An output that is asked for, and the object that named it.
-struct Asked<'a> {
+/// A requested output, and the object that named it.
+struct RequestedOutput<'a> {
     output: OutPoint,
     named: &'a Map<String, Value>,
 }
@@ -51,7 +51,7 @@ async fn gettxspendingprevout(call: Rc<Call>) -> Result<Value, Error> {
     }
     let mut all = vec![];
     let mut bytes = 0;
-    for Asked { output, named } in asked {
+    for RequestedOutput { output, named } in asked {
         let mut object = named.clone();
         if !mempool_only && let Some((spender, block)) = spender(&call, output).await? {
             object.insert(
@@ -76,16 +76,16 @@ async fn gettxspendingprevout(call: Rc<Call>) -> Result<Value, Error> {
 
 /// The transaction of the active chain that spends `output`, and its block's hash.
 async fn spender(call: &Call, output: OutPoint) -> Result<Option<(Transaction, String)>, Error> {
-    let places = call
+    let locations = call
         .node
         .find(IndexName::Spenders, Subject::Spender(output))
         .await?;
-    for place in places {
+    for location in locations {
         // The index keeps what was spent in blocks that the chain has left.
-        if !call.node.view().tree.in_active_chain(&place.block) {
+        if !call.node.view().tree.in_active_chain(&location.block) {
             continue;
         }
-        let found = read(call, place.block, Which::At(place.position)).await;
+        let found = read(call, location.block, Which::At(location.position)).await;
         let found = found.map_err(|error| match error {
             BlockError::Read(ReadError::Io { .. }) => unreadable(&output),
             other => other.into(),
@@ -93,7 +93,7 @@ async fn spender(call: &Call, output: OutPoint) -> Result<Option<(Transaction, S
         let transaction = found.ok_or_else(|| unreadable(&output))?.transaction;
         let mut inputs = transaction.input.iter();
         if inputs.any(|input| input.previous_output == output) {
-            return Ok(Some((transaction, place.block.to_string())));
+            return Ok(Some((transaction, location.block.to_string())));
         }
     }
     Ok(None)
@@ -107,7 +107,7 @@ fn unreadable(output: &OutPoint) -> Error {
     Error::new(code::MISC_ERROR, message)
 }
 
-fn asked(value: &Value) -> Result<Asked<'_>, Error> {
+fn asked(value: &Value) -> Result<RequestedOutput<'_>, Error> {
     let named = value.as_object();
     let named = named.ok_or_else(|| Error::wrong_type(value, "object"))?;
     check_members(named, &["txid"], Value::is_string, "string", false)?;
@@ -125,7 +125,7 @@ fn asked(value: &Value) -> Result<Asked<'_>, Error> {
         let message = "Invalid parameter, vout cannot be negative";
         Error::new(code::INVALID_PARAMETER, message)
     })?;
-    Ok(Asked {
+    Ok(RequestedOutput {
         output: OutPoint { txid, vout },
         named,
     })

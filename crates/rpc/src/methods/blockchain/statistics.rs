@@ -18,7 +18,7 @@ use crate::render::number::real;
 
 /// Most blocks that one call reads to count their transactions.
 const MAX_COUNTED: u32 = 1_000;
-/// The window of `getchaintxstats` unless the caller says otherwise, seconds: one month.
+/// The default window of `getchaintxstats`, seconds: one month.
 const MONTH: u32 = 30 * 24 * 60 * 60;
 
 pub(super) const GETBLOCKSTATS: Method = Method {
@@ -80,7 +80,7 @@ fn by_hash_or_height(call: &Call, view: &ChainView) -> Result<Entry, Error> {
     }
 }
 
-/// The names that the caller wants; none: all.
+/// The requested names; none: all.
 fn selected(list: &Value) -> Result<BTreeSet<String>, Error> {
     let Value::Array(list) = list else {
         return Ok(BTreeSet::new());
@@ -177,7 +177,7 @@ fn window(asked: Option<i32>, view: &ChainView, height: u32) -> Result<u32, Erro
 }
 
 /// What was counted, as far as it was.
-struct Counted {
+struct TxCount {
     /// From genesis to the end of the window.
     total: Option<u64>,
     /// In the window.
@@ -190,14 +190,14 @@ async fn count_in_window(
     view: &ChainView,
     height: u32,
     count: u32,
-) -> Result<Counted, Error> {
+) -> Result<TxCount, Error> {
     let start = height - count + 1;
     let from = if height <= MAX_COUNTED {
         0
     } else if count <= MAX_COUNTED {
         start
     } else {
-        return Ok(Counted {
+        return Ok(TxCount {
             total: None,
             window: None,
         });
@@ -212,7 +212,7 @@ async fn count_in_window(
             window += transactions;
         }
     }
-    Ok(Counted {
+    Ok(TxCount {
         total: (from == 0).then_some(total),
         window: Some(window),
     })
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn selected_members_come_sorted_and_once_and_unknown_ones_are_named() {
+    fn selected_members_are_sorted_and_unique_and_unknown_ones_are_reported() {
         let all = || {
             let members = [("txs", 1), ("height", 2), ("avgfee", 3)];
             members

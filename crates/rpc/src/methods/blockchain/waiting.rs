@@ -1,4 +1,4 @@
-//! Waiting for blocks. Whoever waits holds no thread.
+//! Waiting for blocks. A waiting call holds no thread.
 
 use std::rc::Rc;
 use std::time::Duration;

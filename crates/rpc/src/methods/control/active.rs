@@ -1,4 +1,4 @@
-//! The calls that are being carried out, and `getrpcinfo`.
+//! The calls in progress, and `getrpcinfo`.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ pub(super) const GETRPCINFO: Method = Method {
     run: |call| Box::pin(getrpcinfo(call)),
 };
 
-/// Of all servers of this process. Held for a look or a change, never across a call.
+/// Calls of all servers of this process. Locked for a read or a change, never across a call.
 static CALLS: Mutex<Calls> = Mutex::new(Calls {
     running: BTreeMap::new(),
     next: 0,
@@ -33,12 +33,12 @@ fn calls() -> MutexGuard<'static, Calls> {
     CALLS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A call that is being carried out, until dropped.
-pub(crate) struct Running {
+/// A call in progress, until dropped.
+pub(crate) struct ActiveCall {
     number: u64,
 }
 
-impl Running {
+impl ActiveCall {
     pub(crate) fn new(method: &'static str) -> Self {
         let mut calls = calls();
         let number = calls.next;
@@ -48,13 +48,13 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ActiveCall {
     fn drop(&mut self) {
         calls().running.remove(&self.number);
     }
 }
 
-/// Name and age of every call that is being carried out, oldest first.
+/// Name and age of every call in progress, oldest first.
 fn running() -> Vec<(&'static str, Duration)> {
     let now = Instant::now();
     let age = |(name, since): &(&'static str, Instant)| (*name, now.duration_since(*since));
@@ -84,8 +84,8 @@ mod tests {
             let ours = |(name, _): &(&str, Duration)| name.starts_with("test-");
             running().into_iter().filter(ours).collect::<Vec<_>>()
         };
-        let first = Running::new("test-first");
-        let second = Running::new("test-second");
+        let first = ActiveCall::new("test-first");
+        let second = ActiveCall::new("test-second");
         let names: Vec<&str> = listed().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["test-first", "test-second"]);
         let age = listed()[0].1;

@@ -1,5 +1,5 @@
 //! `echo`, `echojson` and `syncwithvalidationinterfacequeue`: for tests and for clients that
-//! look whether they are understood.
+//! probe the server.
 
 use std::rc::Rc;
 
@@ -29,7 +29,7 @@ async fn echo(call: Rc<Call>) -> Result<Value, Error> {
 }
 
 /// # Ordering
-/// The engine's reports and this question go to the same actor, which takes them in order.
+/// The engine's events and this request go to the same actor, which handles them in order.
 async fn syncwithvalidationinterfacequeue(call: Rc<Call>) -> Result<Value, Error> {
     call.node.sync_state().await?;
     Ok(Value::Null)

@@ -67,7 +67,7 @@ async fn stopmining(call: Rc<Call>) -> Result<Value, Error> {
     Ok(describe(&state, network))
 }
 
-/// What the miner tells of itself.
+/// The miner's state as JSON.
 pub(super) fn describe(state: &MiningState, network: Network) -> Value {
     let seconds = |time: Duration| real(time.as_secs_f64());
     let payout = state.payout.as_ref();

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::super::raw_transactions;
 use super::{Call, Method};
 use crate::jsonrpc::{Error, code};
-use crate::payout::{self, NoPayout};
+use crate::payout::{self, PayoutError};
 
-/// Hashes to try when nobody says. Core `DEFAULT_MAX_TRIES`.
+/// The default number of hashes to try. Core `DEFAULT_MAX_TRIES`.
 const DEFAULT_MAX_TRIES: u64 = 1_000_000;
 
 pub(in crate::methods) const GENERATE: Method = Method {
@@ -41,12 +41,14 @@ pub(in crate::methods) const GENERATETODESCRIPTOR: Method = Method {
     run: |call| Box::pin(generatetodescriptor(call)),
 };
 
-impl From<NoPayout> for Error {
-    fn from(why: NoPayout) -> Self {
+impl From<PayoutError> for Error {
+    fn from(why: PayoutError) -> Self {
         match why {
-            NoPayout::Address => Self::new(code::INVALID_ADDRESS_OR_KEY, "Error: Invalid address"),
-            NoPayout::Descriptor(message) => Self::new(code::INVALID_ADDRESS_OR_KEY, message),
-            NoPayout::Several(message) => Self::new(code::INVALID_PARAMETER, message),
+            PayoutError::Address => {
+                Self::new(code::INVALID_ADDRESS_OR_KEY, "Error: Invalid address")
+            }
+            PayoutError::Descriptor(message) => Self::new(code::INVALID_ADDRESS_OR_KEY, message),
+            PayoutError::Several(message) => Self::new(code::INVALID_PARAMETER, message),
         }
     }
 }
@@ -108,7 +110,7 @@ async fn generateblock(call: Rc<Call>) -> Result<Value, Error> {
     let network = call.node.view().network.bitcoin();
     let output = call.text(0).unwrap_or_default();
     let payout = match payout::of_descriptor(output, network) {
-        Err(NoPayout::Descriptor(_)) => payout::of_address(output, network).map_err(|_| {
+        Err(PayoutError::Descriptor(_)) => payout::of_address(output, network).map_err(|_| {
             let message = "Error: Invalid address or descriptor";
             Error::new(code::INVALID_ADDRESS_OR_KEY, message)
         })?,
@@ -137,7 +139,7 @@ async fn generateblock(call: Rc<Call>) -> Result<Value, Error> {
     Ok(answer)
 }
 
-/// Core looks whether the block is valid before it works on it, and says so in these words.
+/// Core checks the block before it works on it, with this error.
 fn judged(error: GenerateError) -> Error {
     match &error {
         GenerateError::Failure(GenerateFailure::Refused(reject))

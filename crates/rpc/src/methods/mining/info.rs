@@ -1,4 +1,4 @@
-//! What is known of mining: our own, and the network's.
+//! The state of mining: our own, and the network's.
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use crate::jsonrpc::{Error, code};
 use crate::policy;
 use crate::render::number::{amount, real, work_fields};
 
-/// Blocks that the estimate looks at when nobody says.
+/// The default number of blocks of the estimate.
 const DEFAULT_LOOKUP: i32 = 120;
 
 pub(super) const GETMININGINFO: Method = Method {

@@ -128,7 +128,7 @@ fn template(view: &ChainView, next: &NextBlock) -> Value {
         "transactions": [],
         "coinbaseaux": {},
         "coinbasevalue": next.subsidy.to_sat(),
-        // What follows the hash counts changes of the mempool, which there is none of.
+        // Core appends its counter of mempool changes to the hash; there is no mempool.
         "longpollid": format!("{}0", next.parent),
         "target": target,
         "mintime": next.min_time,
@@ -154,7 +154,7 @@ fn template(view: &ChainView, next: &NextBlock) -> Value {
 }
 
 /// The rules that were signalled for and are in force, and those that can be signalled for,
-/// with their bits (BIP9). The one there is, regtest's dummy, asks nothing of a client.
+/// with their bits (BIP9). The one there is, regtest's dummy, requires nothing of a client.
 fn signalled(view: &ChainView, next: &NextBlock) -> (Option<&'static str>, Value) {
     let mut available = Map::new();
     let mut in_force = None;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::super::{Call, Method};
 use crate::jsonrpc::{Error, code};
 
-/// The networks that Core knows, in its order. Of the last three no address is kept.
+/// The networks of Core, in its order. No address of the last three is stored.
 const NETWORKS: [&str; 5] = ["ipv4", "ipv6", "onion", "i2p", "cjdns"];
 
 pub(super) const GETADDRMANINFO: Method = Method {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_counted_by_network_and_by_whether_we_were_there() {
+    fn addresses_are_counted_by_network_and_by_whether_they_were_tried() {
         let rows = [
             known("8.8.8.8:8333", true),
             known("8.8.4.4:8333", false),

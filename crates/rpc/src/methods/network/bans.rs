@@ -45,7 +45,7 @@ async fn setban(call: Rc<Call>) -> Result<Value, Error> {
     } else {
         BanOrder::Remove { target }
     };
-    carry_out(&call, order).await
+    apply(&call, order).await
 }
 
 /// Core takes an absolute time that is left out for the year 1970.
@@ -58,10 +58,10 @@ fn ban_time(time: Option<i64>, absolute: bool) -> BanTime {
 }
 
 async fn clearbanned(call: Rc<Call>) -> Result<Value, Error> {
-    carry_out(&call, BanOrder::Clear).await
+    apply(&call, BanOrder::Clear).await
 }
 
-async fn carry_out(call: &Call, order: BanOrder) -> Result<Value, Error> {
+async fn apply(call: &Call, order: BanOrder) -> Result<Value, Error> {
     match call.node.ban(order).await {
         Ok(()) => Ok(Value::Null),
         Err(BanFailure::Gone(gone)) => Err(gone.into()),

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_the_internet_does_not_route_are_told_from_those_it_does() {
+    fn unroutable_addresses_have_their_own_network_name() {
         for (ip, name) in [
             ("8.8.8.8", "ipv4"),
             ("::ffff:8.8.8.8", "ipv4"),

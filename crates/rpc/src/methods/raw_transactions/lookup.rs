@@ -92,7 +92,7 @@ async fn getrawtransaction(call: Rc<Call>) -> Result<Value, Error> {
     Ok(describe(&view, &entry, &found.transaction, spent, object))
 }
 
-/// The transaction, out of a block that the caller named.
+/// Reads the transaction from the block that the client named.
 async fn in_block(call: &Call, entry: &Entry, txid: &Txid) -> Result<Found, Error> {
     let unavailable = || Error::new(code::MISC_ERROR, "Block not available");
     if entry.status == Status::Header {
@@ -122,8 +122,8 @@ async fn by_index(call: &Call, txid: &Txid) -> Result<(Entry, Found), Error> {
     }
     let is_complete = node.index_at_tip(IndexName::Transactions).await;
     let subject = Subject::Transaction(*txid);
-    let places = node.find(IndexName::Transactions, subject).await?;
-    let Some(place) = places.first() else {
+    let locations = node.find(IndexName::Transactions, subject).await?;
+    let Some(location) = locations.first() else {
         return Err(missing(match is_complete {
             true => {
                 "No such mempool or blockchain transaction. \
@@ -136,13 +136,13 @@ async fn by_index(call: &Call, txid: &Txid) -> Result<(Entry, Found), Error> {
         }));
     };
     // A block of a branch can be lost in a crash, of which the index still has it.
-    let entry = node.view().tree.get(&place.block);
-    let entry = entry.ok_or_else(|| missing(&format!("Block {} is lost", place.block)))?;
-    let found = read(call, place.block, Which::At(place.position)).await?;
+    let entry = node.view().tree.get(&location.block);
+    let entry = entry.ok_or_else(|| missing(&format!("Block {} is lost", location.block)))?;
+    let found = read(call, location.block, Which::At(location.position)).await?;
     let found = found.filter(|found| found.transaction.compute_txid() == *txid);
     let found = found.ok_or_else(|| {
-        let text = "the index txindex names a block without the transaction: it is damaged; stop \
-                    the node and remove indexes/txindex in its directory, to have it built anew";
+        let text = "the txindex points to a block without the transaction: it is damaged; stop \
+                    the node and remove indexes/txindex in its directory to rebuild it";
         Error::new(code::MISC_ERROR, text)
     })?;
     Ok((entry, found))
@@ -164,7 +164,8 @@ pub(in crate::methods) async fn read(
     which: Which,
 ) -> Result<Option<Found>, BlockError> {
     let bytes = call.node.block(block, true).await?;
-    // Hashing a full block takes tens of milliseconds: off the worker, which has other callers.
+    // Hashing a full block takes tens of milliseconds: off the worker, which serves other
+    // clients.
     let look = move || {
         let all = Transactions::of(&bytes)?;
         let number = match which {

@@ -25,7 +25,7 @@ pub(in crate::methods) const ESTIMATERAWFEE: Method = Method {
     run: |call| Box::pin(estimaterawfee(call)),
 };
 
-/// What estimates are kept for: the name, the decay of what was seen, by block, the blocks of
+/// The horizons of estimates: the name, the decay per block, the blocks of
 /// a period, and the periods. Core `CBlockPolicyEstimator`.
 const HORIZONS: [(&str, f64, i32, i32); 3] = [
     ("short", 0.962, 1, 12),

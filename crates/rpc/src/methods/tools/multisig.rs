@@ -27,7 +27,7 @@ pub(super) const CREATEMULTISIG: Method = Method {
     run: |call| Box::pin(createmultisig(call)),
 };
 
-/// Where the script stands.
+/// The kind of output that holds the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Output {
     ScriptHash,

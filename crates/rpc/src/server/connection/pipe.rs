@@ -1,7 +1,7 @@
-//! The bytes of a connection on their way between the system and hyper: how many, and when.
+//! The bytes of a connection between the system and hyper: limits and timeouts.
 //!
-//! hyper reads when it wants a request, or more of one. While a request is carried out it
-//! reads nothing, and then this reads a little ahead, to see whether the caller has left.
+//! hyper reads when it needs a request, or more of one. It reads nothing while a request is
+//! executed; then this reads a little ahead, to see whether the client has disconnected.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -20,60 +20,60 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 use super::super::READ_TIMEOUT;
-use super::super::gate::MAX_HEAD;
+use super::super::authorize::MAX_HEAD;
 use super::Client;
 
 /// Time that an idle connection is kept open.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Time in which a caller reads something of its answer.
+/// Time without a byte of an answer read by the client.
 const SEND_TIMEOUT: Duration = READ_TIMEOUT;
-/// How often it is looked whether a caller is there, where the system does not tell it.
-const LOOK: Duration = Duration::from_secs(1);
-/// What is received of later requests while one is carried out, bytes, at most. The rest
-/// stays with the system, and then with the caller.
+/// Interval of checking for a disconnect where the system does not report it.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Most bytes received of later requests while one is executed. The rest stays in the kernel's
+/// buffer, and then with the client.
 const MAX_AHEAD: usize = 16 * 1024;
-/// The same of a caller who has not logged in.
-const MAX_AHEAD_OF_STRANGER: usize = 4 * 1024;
-/// Lines of a head that hyper takes by itself.
+/// The same for an unauthenticated client.
+const MAX_AHEAD_UNAUTHENTICATED: usize = 4 * 1024;
+/// Lines of a head that hyper's default accepts.
 const FEW_LINES: usize = 100;
-/// Read at once of what is ahead, bytes.
+/// Bytes of one read ahead.
 const READ_AHEAD: usize = 4 * 1024;
 
 /// A connected socket.
 pub(in crate::server) trait Stream:
     AsyncRead + AsyncWrite + Unpin + 'static
 {
-    /// Whether the system has told that nobody can read at the other end.
+    /// Whether the system has reported that the remote end cannot be written to.
     fn is_gone(&self) -> bool;
 
-    /// Whether the system has told that the other end sends no more, however much of what it
-    /// has sent is not read.
+    /// Whether the system has reported that the remote end sends no more, even if some of what it
+    /// sent is unread.
     fn has_ended(&self) -> bool;
 }
 
-/// What the event loop was told. Not waited for.
-fn told(ready: impl Future<Output = io::Result<Ready>>) -> Ready {
+/// The readiness that the event loop has recorded, without waiting.
+fn readiness(ready: impl Future<Output = io::Result<Ready>>) -> Ready {
     let ready = ready.now_or_never();
     ready.and_then(Result::ok).unwrap_or(Ready::EMPTY)
 }
 
 impl Stream for TcpStream {
     fn is_gone(&self) -> bool {
-        told(self.ready(Interest::WRITABLE)).is_write_closed()
+        readiness(self.ready(Interest::WRITABLE)).is_write_closed()
     }
 
     fn has_ended(&self) -> bool {
-        told(self.ready(Interest::READABLE)).is_read_closed()
+        readiness(self.ready(Interest::READABLE)).is_read_closed()
     }
 }
 
 impl Stream for UnixStream {
     fn is_gone(&self) -> bool {
-        told(self.ready(Interest::WRITABLE)).is_write_closed()
+        readiness(self.ready(Interest::WRITABLE)).is_write_closed()
     }
 
     fn has_ended(&self) -> bool {
-        told(self.ready(Interest::READABLE)).is_read_closed()
+        readiness(self.ready(Interest::READABLE)).is_read_closed()
     }
 }
 
@@ -88,25 +88,25 @@ impl Stream for tokio::io::DuplexStream {
     }
 }
 
-/// What a connection is at.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nothing of a request is there.
+    /// No byte of a request was received.
     Idle,
-    /// A part of its head.
+    /// A part of a head was received.
     Head,
-    /// It is carried out; its body may be on the way.
+    /// A request is executed; its body may still arrive.
     Call,
-    /// The answer is on the way.
+    /// The answer is being sent.
     Answer,
 }
 
-/// What an alarm is about.
+/// Why a timeout ends a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Alarm {
     /// The head of a request takes too long.
     Slow,
-    /// Nothing is to be expected of the caller.
+    /// Nothing is to be expected of the client.
     Over,
 }
 
@@ -119,38 +119,38 @@ pub(super) struct Pipe<S> {
 
 struct State {
     phase: Phase,
-    /// When it began; of the first request: when the connection did.
+    /// When the phase began; of the first request: when the connection did.
     since: Instant,
     first: bool,
-    /// Bytes of the head that is being read, but for those that came with the end of the
-    /// request before it.
+    /// Bytes of the head that is being read, without those received with the end of the request
+    /// before it.
     head: usize,
-    /// It has as many as it may have, and is not whole.
+    /// The head has the maximum length and is not complete.
     too_long: bool,
     lines: Lines,
-    /// hyper takes any number of lines: see [`Pipe::has_many_lines`].
+    /// hyper accepts any number of lines: see [`Pipe::has_many_lines`].
     many_lines: bool,
     /// hyper waits for bytes.
     wanted: bool,
-    /// Received before hyper wanted it.
+    /// Received before hyper read it.
     ahead: BytesMut,
-    /// The caller sends no more.
+    /// The client sends no more.
     ended: bool,
-    /// When the caller began to read nothing of what is there for it.
+    /// When the client stopped reading.
     blocked: Option<Instant>,
-    /// When it was looked last whether the caller is there.
-    looked: Instant,
-    /// A part of the last request's body was not read.
+    /// When the client was last checked.
+    last_poll: Instant,
+    /// A part of the last request's body is unread.
     body_left: bool,
 }
 
-/// The pipe as hyper sees it.
+/// The pipe as hyper's I/O.
 pub(super) struct Io<S>(pub(super) Rc<Pipe<S>>);
 
 impl<S: Stream> Pipe<S> {
     pub(super) fn new(stream: S, client: Rc<Client>) -> Self {
         let now = Instant::now();
-        client.visitor.seat.idles(true);
+        client.caller.slot.set_idle(true);
         let state = State {
             phase: Phase::Idle,
             since: now,
@@ -163,7 +163,7 @@ impl<S: Stream> Pipe<S> {
             ahead: BytesMut::new(),
             ended: false,
             blocked: None,
-            looked: now,
+            last_poll: now,
             body_left: false,
         };
         Self {
@@ -173,9 +173,9 @@ impl<S: Stream> Pipe<S> {
         }
     }
 
-    /// A request has come, and is carried out now.
+    /// A request was received, and is executed now.
     pub(super) fn called(&self) {
-        self.client.visitor.seat.idles(false);
+        self.client.caller.slot.set_idle(false);
         let mut state = self.state.borrow_mut();
         state.phase = Phase::Call;
         state.head = 0;
@@ -183,50 +183,49 @@ impl<S: Stream> Pipe<S> {
         state.first = false;
     }
 
-    /// There is an answer, which hyper sends. `settled`: all of the request was read.
+    /// hyper sends an answer now. `settled`: all of the request was read.
     pub(super) fn answered(&self, settled: bool) {
         let mut state = self.state.borrow_mut();
         state.phase = Phase::Answer;
         state.body_left = !settled;
     }
 
-    /// Whether a part of a request is there, and no more.
+    /// Whether only a part of a head was received.
     pub(super) fn is_in_head(&self) -> bool {
         self.state.borrow().phase == Phase::Head
     }
 
-    /// Whether the head is longer than any may be, be it one line that does not end.
+    /// Whether the head is too long.
     pub(super) fn is_too_long(&self) -> bool {
         self.state.borrow().too_long
     }
 
-    /// Whether the head has more lines than hyper takes without a price: room for so many as a
-    /// head can have costs each request 40 µs. True once; hyper is to be made anew then, with
-    /// that room, and gets all of the head again by [`Pipe::give_again`].
+    /// Whether the head has more lines than hyper accepts cheaply: space for the maximum costs
+    /// each request 40 µs. True once; the caller then makes hyper again with that room, and gives
+    /// it the head again by [`Pipe::replay`].
     pub(super) fn has_many_lines(&self) -> bool {
         let mut state = self.state.borrow_mut();
         let many = state.lines.count > FEW_LINES && state.blocked.is_none();
         many && !std::mem::replace(&mut state.many_lines, true)
     }
 
-    /// hyper is given these bytes again, before all others.
-    pub(super) fn give_again(&self, bytes: &[u8]) {
+    /// Makes hyper read these bytes again, before all others.
+    pub(super) fn replay(&self, bytes: &[u8]) {
         let mut state = self.state.borrow_mut();
         state.give_back(bytes);
         state.head = 0;
     }
 
-    /// Whether the caller has sent what hyper has not read.
+    /// Whether the client has sent bytes that hyper has not read.
     pub(super) fn has_unread(&self) -> bool {
         let state = self.state.borrow();
         state.body_left || !state.ahead.is_empty()
     }
 
-    /// Ready when the caller can get no answer any more, or is taken for somebody who can
-    /// not. Reads ahead for that.
-    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let most = match self.client.visitor.seat.is_stranger() {
-            true => MAX_AHEAD_OF_STRANGER,
+    /// Ready when the client has disconnected, or is taken for it. Reads ahead for that.
+    pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let most = match self.client.caller.slot.is_unauthenticated() {
+            true => MAX_AHEAD_UNAUTHENTICATED,
             false => MAX_AHEAD,
         };
         let mut state = self.state.borrow_mut();
@@ -234,8 +233,8 @@ impl<S: Stream> Pipe<S> {
             return Poll::Pending;
         }
         while !state.ended && state.ahead.len() < most {
-            let mut room = [MaybeUninit::uninit(); READ_AHEAD];
-            let mut read = ReadBuf::uninit(&mut room);
+            let mut chunk = [MaybeUninit::uninit(); READ_AHEAD];
+            let mut read = ReadBuf::uninit(&mut chunk);
             let mut stream = self.stream.borrow_mut();
             if ready!(Pin::new(&mut *stream).poll_read(cx, &mut read)).is_err() {
                 return Poll::Ready(());
@@ -243,54 +242,54 @@ impl<S: Stream> Pipe<S> {
             state.ended = read.filled().is_empty();
             state.ahead.extend_from_slice(read.filled());
         }
-        match state.ended && self.has_left() {
+        match state.ended && self.is_disconnected() {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }
     }
 
-    /// Whether a caller who sends no more has left, as far as can be told. One over TCP who
-    /// would read is not told apart until something is sent, and nothing is while it waits.
-    fn has_left(&self) -> bool {
-        let over_tcp = self.client.visitor.addr.is_some();
+    /// Whether a client that sends no more has disconnected. Over TCP a half-closed client looks
+    /// the same until something is sent, and nothing is sent while a call waits.
+    fn is_disconnected(&self) -> bool {
+        let over_tcp = self.client.caller.addr.is_some();
         over_tcp && self.client.progress().waits() || self.stream.borrow().is_gone()
     }
 
-    /// When [`Pipe::alarm`] is to be asked.
+    /// When [`Pipe::alarm`] is to be called.
     pub(super) fn next_alarm(&self) -> Option<Instant> {
         let state = self.state.borrow();
-        let phase = state.phase_ends();
+        let phase = state.phase_deadline();
         let blocked = state.blocked.map(|since| since + SEND_TIMEOUT);
-        let look = state.is_looked_after().then(|| state.looked + LOOK);
+        let look = state.needs_poll().then(|| state.last_poll + POLL_INTERVAL);
         [phase, blocked, look].into_iter().flatten().min()
     }
 
-    /// What is to be done at this time, if anything.
+    /// The timeout that has passed at `now`, if any.
     pub(super) fn alarm(&self, now: Instant) -> Option<Alarm> {
         let mut state = self.state.borrow_mut();
         let is_over = |end: Option<Instant>| end.is_some_and(|end| end <= now);
         if is_over(state.blocked.map(|since| since + SEND_TIMEOUT)) {
             return Some(Alarm::Over);
         }
-        if is_over(state.phase_ends()) {
+        if is_over(state.phase_deadline()) {
             return Some(match state.phase {
                 Phase::Head => Alarm::Slow,
                 Phase::Idle | Phase::Call | Phase::Answer => Alarm::Over,
             });
         }
-        if state.is_looked_after() && state.looked + LOOK <= now {
-            state.looked = now;
-            // Behind as much as is read ahead the end is not read.
+        if state.needs_poll() && state.last_poll + POLL_INTERVAL <= now {
+            state.last_poll = now;
+            // Beyond the read-ahead limit the end of the stream is not read.
             let ended = state.ended || self.stream.borrow().has_ended();
-            let left = ended && self.has_left() || self.stream.borrow().is_gone();
-            return (left || self.client.is_to_leave()).then_some(Alarm::Over);
+            let left = ended && self.is_disconnected() || self.stream.borrow().is_gone();
+            return (left || self.client.should_close()).then_some(Alarm::Over);
         }
         None
     }
 
-    /// Tells the caller why nothing more is read, if it was not told; closes our half, and
-    /// throws away what arrives, until the caller has closed its half.
-    pub(super) async fn say_last(&self, refusal: Option<StatusCode>) -> io::Result<()> {
+    /// Sends the refusal if there is one, closes our half, and discards what arrives until the
+    /// client has closed its half.
+    pub(super) async fn close_gracefully(&self, refusal: Option<StatusCode>) -> io::Result<()> {
         let last = refusal.map(|status| {
             format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
         });
@@ -321,11 +320,11 @@ impl<S: Stream> Pipe<S> {
     }
 }
 
-/// The lines of a head, as its bytes go by.
+/// Counts the lines of a head in a stream of bytes.
 #[derive(Default)]
 struct Lines {
     count: usize,
-    /// Nothing of the present one is there; not so of the first one.
+    /// The present line is empty so far; false for the first line.
     is_empty: bool,
     /// An empty line has ended the head.
     over: bool,
@@ -348,15 +347,15 @@ impl Lines {
 }
 
 impl State {
-    /// These bytes are before all others that were received.
+    /// Puts these bytes before all others received.
     fn give_back(&mut self, bytes: &[u8]) {
         let mut all = BytesMut::from(bytes);
         all.extend_from_slice(&self.ahead);
         self.ahead = all;
     }
 
-    /// When the caller has had its time for what the connection is at.
-    fn phase_ends(&self) -> Option<Instant> {
+    /// When the client's time for this phase is up.
+    fn phase_deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Idle if !self.first => Some(self.since + KEEP_ALIVE),
             Phase::Idle | Phase::Head => Some(self.since + READ_TIMEOUT),
@@ -364,17 +363,17 @@ impl State {
         }
     }
 
-    /// Whether the system may not tell that the caller leaves, or that others want its seat.
-    fn is_looked_after(&self) -> bool {
+    /// Whether a disconnect, or eviction of the answer's slot, must be polled for.
+    fn needs_poll(&self) -> bool {
         let busy = matches!(self.phase, Phase::Call | Phase::Answer);
         busy && (self.ended || !self.ahead.is_empty() || self.blocked.is_some())
     }
 
-    /// hyper has received so much.
+    /// hyper has received `count` bytes.
     fn received(&mut self, count: usize, client: &Client) {
         if count > 0 && self.phase == Phase::Idle {
             self.phase = Phase::Head;
-            client.visitor.seat.idles(false);
+            client.caller.slot.set_idle(false);
             if !self.first {
                 self.since = Instant::now();
             }
@@ -394,10 +393,10 @@ impl<S: Stream> AsyncRead for Io<S> {
         let pipe = &*self.0;
         let mut state = pipe.state.borrow_mut();
         if state.phase == Phase::Answer {
-            // It has been sent: hyper reads no request before that.
+            // The answer was sent: hyper reads no request before that.
             state.phase = Phase::Idle;
             state.since = Instant::now();
-            pipe.client.visitor.seat.idles(true);
+            pipe.client.caller.slot.set_idle(true);
         }
         if state.phase == Phase::Head && state.head >= MAX_HEAD {
             state.too_long = true;
@@ -419,7 +418,7 @@ impl<S: Stream> AsyncRead for Io<S> {
         }
         if matches!(state.phase, Phase::Idle | Phase::Head) && !state.many_lines {
             state.lines.add(&buf.filled()[before..]);
-            // What hyper has not sent yet would be lost with it.
+            // Output that hyper has not flushed would be lost with it.
             if state.lines.count > FEW_LINES && state.blocked.is_none() {
                 state.give_back(&buf.filled()[before..]);
                 buf.set_filled(before);

@@ -1,10 +1,9 @@
 //! Calls that wait for a block.
 //!
-//! They hold none of the places of the work queue while they wait, or impatient callers on a
-//! quiet chain would take them all. They have places of their own, and when those are taken
-//! the oldest call yields: it is answered as if its time were up, which clients of these
-//! methods have to expect anyway. A 503 would say that nothing was carried out, and fail a
-//! whole batch for one of its calls.
+//! A waiting call holds no permit of the work queue, or clients that poll a quiet chain would
+//! take them all. Waiting calls have a limit of their own; beyond it the oldest yields: it is
+//! answered as if its timeout had passed, which clients of these methods expect anyway. A 503
+//! would mean that nothing was executed, and fail a whole batch for one of its calls.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,28 +13,28 @@ use tokio::sync::Notify;
 
 use crate::jsonrpc::Params;
 
-/// Calls that wait, and how many there may be.
+/// The waiting calls, and their limit.
 #[derive(Debug)]
-pub(super) struct Waits {
+pub(super) struct WaitingCalls {
     most: usize,
-    table: Mutex<Table>,
+    table: Mutex<WaitTable>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct WaitTable {
     next: u64,
     /// In the order in which they began.
     waiting: BTreeMap<u64, Arc<Notify>>,
 }
 
-/// A call that waits, until dropped.
-pub(super) struct Waiting<'a> {
-    waits: &'a Waits,
+/// A waiting call, until dropped.
+pub(super) struct WaitingCall<'a> {
+    calls: &'a WaitingCalls,
     number: u64,
     yields: Arc<Notify>,
 }
 
-impl Waits {
+impl WaitingCalls {
     pub(super) fn new(most: usize) -> Self {
         Self {
             most: most.max(1),
@@ -43,12 +42,12 @@ impl Waits {
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, WaitTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more. The oldest yields if there are too many.
-    pub(super) fn begin(&self) -> Waiting<'_> {
+    /// Registers one more. The oldest yields if there are too many.
+    pub(super) fn begin(&self) -> WaitingCall<'_> {
         let mut table = self.table();
         if table.waiting.len() >= self.most
             && let Some((_, oldest)) = table.waiting.pop_first()
@@ -59,40 +58,40 @@ impl Waits {
         table.next += 1;
         let yields = Arc::new(Notify::new());
         table.waiting.insert(number, yields.clone());
-        Waiting {
-            waits: self,
+        WaitingCall {
+            calls: self,
             number,
             yields,
         }
     }
 }
 
-impl Waiting<'_> {
-    /// Returns when a younger call needs the place.
+impl WaitingCall<'_> {
+    /// Returns when the call must yield to a younger one.
     pub(super) async fn yields(&self) {
         self.yields.notified().await;
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
-        self.waits.table().waiting.remove(&self.number);
+        self.calls.table().waiting.remove(&self.number);
     }
 }
 
-/// How a method takes its time.
+/// Why a call takes long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// For a block, at most for as long as its argument of this number says.
+    /// It waits for a block, at most as long as its argument of this index says.
     Block { timeout: usize },
-    /// For another tip, if it is given an id.
+    /// It waits for another tip, if a `longpollid` is given.
     LongPoll,
-    /// It works until it has what it was asked for. It has a place of the work queue, as
-    /// other calls that have work to do, but goes on only for a caller who is there.
+    /// It works until it has its result. It keeps its permit of the work queue, and is dropped
+    /// when its client disconnects.
     Work,
 }
 
-/// The methods that wait, or work for long.
+/// The methods that wait or work long.
 const METHODS: [(&str, Kind); 8] = [
     ("waitfornewblock", Kind::Block { timeout: 0 }),
     ("waitforblock", Kind::Block { timeout: 1 }),
@@ -101,15 +100,15 @@ const METHODS: [(&str, Kind); 8] = [
     ("generatetoaddress", Kind::Work),
     ("generatetodescriptor", Kind::Work),
     ("generateblock", Kind::Work),
-    // Reads a block for each output that it is asked for.
+    // Reads a block for each requested output.
     ("gettxspendingprevout", Kind::Work),
 ];
-/// The argument of [`Kind::Block`] by name.
+/// The name of the timeout argument of [`Kind::Block`].
 const TIMEOUT: &str = "timeout";
 /// The member of the argument of [`Kind::LongPoll`].
 const LONG_POLL_ID: &str = "longpollid";
 
-/// How a call waits or works; `None`: it does neither for long.
+/// How a call waits or works; `None`: neither for long.
 pub(super) fn kind(method: &str, params: &Params) -> Option<Kind> {
     let (_, kind) = METHODS.iter().find(|(name, _)| *name == method)?;
     let has_id = |value: &Value| !value[LONG_POLL_ID].is_null();
@@ -119,7 +118,7 @@ pub(super) fn kind(method: &str, params: &Params) -> Option<Kind> {
     }
 }
 
-/// The same call, whose time is up at once.
+/// The same call with a timeout that has passed.
 pub(super) fn without_wait(kind: Kind, params: &Params) -> Params {
     let at_once = Value::Number(Number::from(1));
     let mut params = params.clone();
@@ -147,13 +146,13 @@ pub(super) fn without_wait(kind: Kind, params: &Params) -> Params {
     params
 }
 
-/// Argument number `index` among those that `args` gives by position.
+/// Argument number `index` of the positional ones in `args`.
 fn leading(values: &mut [(String, Value)], index: usize) -> Option<&mut Value> {
     let (_, leading) = values.iter_mut().find(|(name, _)| name == "args")?;
     leading.as_array_mut()?.get_mut(index)
 }
 
-/// Whether one of the arguments is so, `args` unfolded.
+/// Whether `is` holds for one of the arguments, `args` included.
 fn any(params: &Params, is: &impl Fn(&Value) -> bool) -> bool {
     let with_leading = |value: &Value| {
         let inside = value.as_array().into_iter().flatten();
@@ -165,7 +164,7 @@ fn any(params: &Params, is: &impl Fn(&Value) -> bool) -> bool {
     }
 }
 
-/// Changes all arguments, `args` unfolded.
+/// Changes all arguments, `args` included.
 fn each(params: &mut Params, change: &mut impl FnMut(&mut Value)) {
     match params {
         Params::Positional(values) => values.iter_mut().for_each(change),
@@ -188,25 +187,25 @@ mod tests {
     use crate::methods;
 
     #[test]
-    fn when_too_many_wait_the_oldest_yields_and_nobody_else() {
-        let waits = Waits::new(3);
-        let first = waits.begin();
-        let waiting: Vec<_> = (0..2).map(|_| waits.begin()).collect();
-        let yields = |waiting: &Waiting<'_>| waiting.yields().now_or_never().is_some();
+    fn beyond_the_limit_only_the_oldest_waiting_call_yields() {
+        let calls = WaitingCalls::new(3);
+        let first = calls.begin();
+        let waiting: Vec<_> = (0..2).map(|_| calls.begin()).collect();
+        let yields = |waiting: &WaitingCall<'_>| waiting.yields().now_or_never().is_some();
         assert!(!yields(&first));
-        let fourth = waits.begin();
+        let fourth = calls.begin();
         assert!(yields(&first));
         assert!(!waiting.iter().any(yields) && !yields(&fourth));
-        // It has gone already.
+        // It has yielded already.
         drop(first);
         drop(waiting);
-        assert_eq!(waits.table().waiting.len(), 1);
+        assert_eq!(calls.table().waiting.len(), 1);
         drop(fourth);
-        assert!(waits.table().waiting.is_empty());
+        assert!(calls.table().waiting.is_empty());
     }
 
     #[test]
-    fn methods_that_wait_exist_and_have_the_arguments_that_are_named_here() {
+    fn methods_that_wait_exist_and_have_the_arguments_listed_here() {
         for (name, kind) in METHODS {
             let method = methods::find(name).expect(name);
             if let Kind::Block { timeout } = kind {
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_yields_is_made_again_as_one_that_does_not_wait() {
+    fn a_call_that_yields_is_repeated_without_waiting() {
         let block = Kind::Block { timeout: 1 };
         let positional = |values: Value| match values {
             Value::Array(values) => Params::Positional(values),

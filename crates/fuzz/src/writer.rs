@@ -1,4 +1,4 @@
-//! What connections say: messages to bytes, random numbers from the connection's seed.
+//! What connections send: messages as bytes, and random numbers from the connection's seed.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,10 +21,10 @@ use crate::scenario::{Act, Frames, Leave, Wrong};
 pub const PROTOCOL_VERSION: i32 = 70_016;
 /// Versions above this are answered `pong` (BIP31). Core `BIP0031_VERSION`.
 pub const PONG_ABOVE_VERSION: i32 = 60_000;
-/// What we say that we are (BIP14).
+/// Our user agent (BIP14).
 const USER_AGENT: &str = "/handfast-fuzz/";
 
-/// Blocks that connections claim to have more than the target: a long run mines fewer.
+/// How far above the target's height connections claim to be: a long run mines fewer blocks.
 const AHEAD: i32 = 10_000;
 
 /// Where the nonce is in the payload of a `version`: after version, services, time and two
@@ -33,31 +33,31 @@ const NONCE_AT: usize = 4 + 8 + 8 + 26 + 26;
 /// Where the checksum is in a frame header.
 const CHECKSUM_AT: usize = 20;
 
-/// How the target is to be addressed.
+/// Parameters of our peers for one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dialect {
-    /// Opens every frame.
+pub struct PeerParams {
+    /// The message start bytes.
     pub magic: [u8; 4],
-    /// The protocol version that we claim.
+    /// The protocol version in our `version` message.
     pub version: i32,
     /// Unix seconds, the same for all connections of a run, so that the same seed gives the
     /// same bytes.
     pub time: u32,
-    /// Whether blocks can be made for the asking: the target's proof-of-work limit is that
-    /// of regtest.
+    /// Whether blocks cost no work: the proof-of-work limit is that of regtest.
     pub easy_work: bool,
-    /// Whether blocks of ours are valid there, at whatever cost.
+    /// Whether our blocks are valid there, at whatever cost.
     pub mines: bool,
     /// The genesis block, which every node of the network knows.
     pub genesis: Header,
-    /// After so long the target gives up a handshake.
+    /// The target's handshake timeout.
     pub handshake_deadline: Duration,
-    /// The height of the target's chain, as it says itself; 0 until it was asked.
+    /// The height of the target's chain, as it reports; 0 before that is known.
     pub height: i32,
 }
 
-impl Dialect {
-    /// That of a network, with the current protocol version and Core's handshake timeout.
+impl PeerParams {
+    /// The parameters of a network, with the current protocol version and Core's handshake
+    /// timeout.
     #[must_use]
     pub fn new(network: &Network, time: u32) -> Self {
         Self {
@@ -72,8 +72,8 @@ impl Dialect {
         }
     }
 
-    /// The time for a block, Unix seconds: the real one, since a target judges it by its
-    /// own clock.
+    /// The time for a block, Unix seconds: the real one, since a target checks it against its own
+    /// clock.
     #[must_use]
     pub fn now(&self) -> u32 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -87,29 +87,29 @@ impl Dialect {
     }
 }
 
-/// The frames that most connections send, made once.
+/// The frames that most connections send, encoded once.
 #[derive(Clone, Debug)]
-pub struct Phrases {
-    pub(crate) dialect: Dialect,
+pub struct FrameSet {
+    pub(crate) params: PeerParams,
     /// With a nonce of zero.
     version: Bytes,
     verack: Bytes,
-    /// Those of some megabytes.
+    /// Frames of some megabytes.
     pub(crate) heavy: Frames,
 }
 
-impl Phrases {
-    /// Those of a dialect.
+impl FrameSet {
+    /// The frames for these parameters.
     #[must_use]
-    pub fn new(dialect: Dialect) -> Self {
-        let magic = dialect.bitcoin_magic();
-        let version = encode(magic, &version(&dialect, 0, claimed(&dialect)));
+    pub fn new(params: PeerParams) -> Self {
+        let magic = params.bitcoin_magic();
+        let version = encode(magic, &version(&params, 0, claimed(&params)));
         assert_eq!(version[HEADER_BYTES + NONCE_AT..][..8], [0; 8]);
         Self {
             verack: encode(magic, &Message::Verack),
             heavy: Frames::default(),
             version,
-            dialect,
+            params,
         }
     }
 
@@ -129,21 +129,21 @@ fn encode(magic: bitcoin::p2p::Magic, message: &Message) -> Bytes {
     frame.freeze()
 }
 
-/// What connections claim, but for those that claim more: enough that a target which chooses
-/// by it takes them for peers to sync from, also when its chain has grown meanwhile. One that
-/// is nobody to sync from is no loss when it leaves.
-fn claimed(dialect: &Dialect) -> i32 {
-    dialect.height.saturating_add(AHEAD)
+/// The height that most connections claim: high enough that a target which selects its sync peer
+/// by it selects them, even when its chain has grown meanwhile. Losing a peer that is no
+/// candidate would test nothing.
+fn claimed(params: &PeerParams) -> i32 {
+    params.height.saturating_add(AHEAD)
 }
 
-/// A `version` that wants no transactions (BIP37).
-fn version(dialect: &Dialect, nonce: u64, height: i32) -> Message {
+/// A `version` without transaction relay (BIP37).
+fn version(params: &PeerParams, nonce: u64, height: i32) -> Message {
     let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let nowhere = Address::new(&nowhere, ServiceFlags::NONE);
     Message::Version(Version {
-        version: dialect.version,
+        version: params.version,
         services: ServiceFlags::NETWORK | ServiceFlags::WITNESS,
-        timestamp: dialect.time.into(),
+        timestamp: params.time.into(),
         receiver: nowhere.clone(),
         sender: Some(nowhere),
         nonce: Some(nonce),
@@ -153,28 +153,28 @@ fn version(dialect: &Dialect, nonce: u64, height: i32) -> Message {
     })
 }
 
-/// The `version` of a peer who means well, and may have a block that is new to the target.
-pub(crate) fn honest_version(dialect: &Dialect, nonce: u64) -> Message {
-    version(dialect, nonce, dialect.height.saturating_add(1))
+/// The `version` of an honest peer, which may have a block that is new to the target.
+pub(crate) fn honest_version(params: &PeerParams, nonce: u64) -> Message {
+    version(params, nonce, params.height.saturating_add(1))
 }
 
 /// The random numbers of one connection.
 #[derive(Clone, Debug)]
-pub struct Dice(ChaCha8Rng);
+pub struct ConnectionRng(ChaCha8Rng);
 
-impl Dice {
-    /// Those that belong to a seed.
+impl ConnectionRng {
+    /// The numbers of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// A number of this range.
+    /// A number in this range.
     pub fn pick(&mut self, range: std::ops::Range<u64>) -> u64 {
         self.0.random_range(range)
     }
 
-    /// A time of this range, in whole milliseconds.
+    /// A time in this range, in whole milliseconds.
     pub fn time(&mut self, milliseconds: std::ops::Range<u64>) -> Duration {
         Duration::from_millis(self.pick(milliseconds))
     }
@@ -192,32 +192,32 @@ impl Dice {
     }
 }
 
-/// What connections of a run know of the target from one another.
+/// What connections of a run learn about the target and share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The nonce of the target's latest `version`.
     pub nonce: Option<u64>,
-    /// Blocks that were made, by what they are on top of and their number: where they cost work
-    /// they are made once. What is in it follows from what it is found by.
+    /// Blocks made so far, by parent and number: where they cost work they are made once. The
+    /// content depends on the key only.
     mined: BTreeMap<(BlockHash, u64), RawBlock>,
 }
 
-/// Blocks that are kept at most.
+/// Most blocks in memory.
 const MINED: usize = 256;
 
-/// How a machine acts: in messages, or in bytes where a message would be too well-formed.
+/// The actions of a machine: messages, or raw bytes where a message would be too well-formed.
 #[derive(Debug)]
-pub struct Voice<'a> {
-    pub(crate) phrases: &'a Phrases,
-    pub(crate) dice: &'a mut Dice,
+pub struct Writer<'a> {
+    pub(crate) frame_set: &'a FrameSet,
+    pub(crate) rng: &'a mut ConnectionRng,
     pub(crate) memory: &'a mut Memory,
     pub(crate) acts: &'a mut Vec<Act>,
 }
 
-impl Voice<'_> {
-    /// What the target is like.
-    pub(crate) fn dialect(&self) -> &Dialect {
-        &self.phrases.dialect
+impl Writer<'_> {
+    /// The parameters of the target.
+    pub(crate) fn params(&self) -> &PeerParams {
+        &self.frame_set.params
     }
 
     /// See [`blocks::shown`].
@@ -230,13 +230,13 @@ impl Voice<'_> {
         if self.memory.mined.len() >= MINED {
             self.memory.mined.clear();
         }
-        let block = blocks::shown(chain, &self.phrases.dialect, number, || true)?;
+        let block = blocks::shown(chain, &self.frame_set.params, number, || true)?;
         self.memory.mined.insert(key, block.clone());
         Some(block)
     }
 
-    pub(crate) fn say(&mut self, message: &Message) {
-        let frame = encode(self.phrases.dialect.bitcoin_magic(), message);
+    pub(crate) fn send(&mut self, message: &Message) {
+        let frame = encode(self.frame_set.params.bitcoin_magic(), message);
         self.raw(frame);
     }
 
@@ -246,26 +246,26 @@ impl Voice<'_> {
 
     /// Our `version`, with a nonce from the seed.
     pub(crate) fn version(&mut self) {
-        let nonce = self.dice.any();
-        let frame = self.phrases.version(nonce);
+        let nonce = self.rng.any();
+        let frame = self.frame_set.version(nonce);
         self.raw(frame);
     }
 
-    /// The same with a nonce that is not ours.
+    /// The same with a nonce of another peer.
     pub(crate) fn version_with_nonce(&mut self, nonce: u64) {
-        let frame = self.phrases.version(nonce);
+        let frame = self.frame_set.version(nonce);
         self.raw(frame);
     }
 
-    /// The same with a claim.
+    /// The same with this height.
     pub(crate) fn version_claiming(&mut self, height: i32) {
-        let nonce = self.dice.any();
-        let message = version(&self.phrases.dialect, nonce, height);
-        self.say(&message);
+        let nonce = self.rng.any();
+        let message = version(&self.frame_set.params, nonce, height);
+        self.send(&message);
     }
 
     pub(crate) fn verack(&mut self) {
-        self.raw(self.phrases.verack.clone());
+        self.raw(self.frame_set.verack.clone());
     }
 
     pub(crate) fn wake(&mut self, after: Duration) {
@@ -276,17 +276,17 @@ impl Voice<'_> {
         self.acts.push(Act::Gather);
     }
 
-    pub(crate) fn complain(&mut self, wrong: Wrong) {
-        self.acts.push(Act::Complain(wrong));
+    pub(crate) fn report_wrong(&mut self, wrong: Wrong) {
+        self.acts.push(Act::ReportWrong(wrong));
     }
 
     pub(crate) fn leave(&mut self, how: Leave) {
         self.acts.push(Act::Leave(how));
     }
 
-    /// Leaves in a way that the seed chooses.
-    pub(crate) fn leave_somehow(&mut self) {
-        let how = match self.dice.pick(0..3) {
+    /// Disconnects in a way that the seed selects.
+    pub(crate) fn leave_randomly(&mut self) {
+        let how = match self.rng.pick(0..3) {
             0 => Leave::Orderly,
             1 => Leave::Drop,
             _ => Leave::Reset,
@@ -300,17 +300,17 @@ mod tests {
     use super::*;
     use handfast_wire::Kind;
 
-    fn phrases() -> Phrases {
-        Phrases::new(Dialect::new(&Network::Regtest, 1_700_000_000))
+    fn frame_set() -> FrameSet {
+        FrameSet::new(PeerParams::new(&Network::Regtest, 1_700_000_000))
     }
 
     #[test]
     fn a_patched_version_is_the_one_that_would_have_been_encoded() {
-        let phrases = phrases();
+        let frame_set = frame_set();
         let nonce = 0x0123_4567_89ab_cdef;
-        let expected = version(&phrases.dialect, nonce, AHEAD);
-        let expected = encode(phrases.dialect.bitcoin_magic(), &expected);
-        assert_eq!(phrases.version(nonce), expected);
+        let expected = version(&frame_set.params, nonce, AHEAD);
+        let expected = encode(frame_set.params.bitcoin_magic(), &expected);
+        assert_eq!(frame_set.version(nonce), expected);
         let payload = expected.slice(HEADER_BYTES..);
         let Ok(Message::Version(decoded)) = Message::decode(Kind::Version.name(), payload) else {
             panic!("it is a version");
@@ -319,10 +319,10 @@ mod tests {
     }
 
     #[test]
-    fn connections_claim_far_more_than_the_target_has_and_an_honest_peer_one_block() {
-        let dialect = Dialect {
+    fn connections_claim_a_much_greater_height_and_an_honest_peer_one_more_block() {
+        let params = PeerParams {
             height: 500,
-            ..phrases().dialect
+            ..frame_set().params
         };
         let claims =
             |frame: Bytes| match Message::decode(Kind::Version.name(), frame.slice(HEADER_BYTES..))
@@ -330,16 +330,16 @@ mod tests {
                 Ok(Message::Version(version)) => version.start_height,
                 other => panic!("it is a version: {other:?}"),
             };
-        let honest = encode(dialect.bitcoin_magic(), &honest_version(&dialect, 1));
+        let honest = encode(params.bitcoin_magic(), &honest_version(&params, 1));
         assert_eq!(claims(honest), Some(501));
-        assert_eq!(claims(Phrases::new(dialect).version(1)), Some(500 + AHEAD));
+        assert_eq!(claims(FrameSet::new(params).version(1)), Some(500 + AHEAD));
     }
 
     #[test]
     fn the_same_seed_gives_the_same_numbers_and_another_one_others() {
         let numbers = |seed| {
-            let mut dice = Dice::new(seed);
-            (dice.any(), dice.pick(0..1_000_000), dice.bytes(9))
+            let mut rng = ConnectionRng::new(seed);
+            (rng.any(), rng.pick(0..1_000_000), rng.bytes(9))
         };
         assert_eq!(numbers(7), numbers(7));
         assert_ne!(numbers(7), numbers(8));

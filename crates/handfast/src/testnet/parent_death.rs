@@ -1,4 +1,4 @@
-//! Nodes that do not outlive the program that started them.
+//! Child processes that do not outlive their parent.
 
 #![allow(
     unsafe_code,
@@ -8,10 +8,10 @@
 use handfast_cli::signals::ignore_hangups;
 use tokio::process::Command;
 
-/// A process started by this asks itself to end when the thread that started it is gone,
-/// even if that was killed. Linux alone has this. A hangup ends it at no moment: it begins with
-/// ignoring it, and then receives it.
-pub(super) fn ends_with_us(command: &mut Command) -> &mut Command {
+/// The child receives a signal when the thread that started it ends, even if that was killed
+/// (Linux only). It ignores SIGHUP first, so that a closed terminal does not end it at any
+/// moment.
+pub(super) fn die_with_parent(command: &mut Command) -> &mut Command {
     let prepare = || {
         ignore_hangups();
         #[cfg(target_os = "linux")]

@@ -1,9 +1,8 @@
-//! The server on its sockets, which can be made anew while it runs.
+//! The running server, whose sockets can be bound again.
 //!
-//! Every socket is registered with the node, whose prober connects to it now and then and
-//! looks whether it gets in: as far as a worker, not only out of the accept queue. When
-//! one has failed twice, all of them are closed and listened on again, by a new server
-//! with the same context. Calls in progress get their answers from the old one.
+//! Every socket is registered with the node, whose self-probe connects to it and checks that a
+//! worker accepts it. When one has failed twice, all sockets are closed and bound again, by new
+//! workers with the same context. Calls in progress get their answers from the old ones.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,19 +15,19 @@ use tokio::sync::{mpsc, oneshot};
 use crate::sockets::{self, BACKLOG, Listeners, RpcConfig, RpcError, SocketFile};
 
 use super::Context;
-use super::workers::{Door, Socket, Workers};
+use super::workers::{RegisteredSocket, Socket, Workers};
 
-/// What the sockets are for, in `getlistenerinfo`.
+/// The name of the sockets in `getlistenerinfo`.
 const NAME: &str = "rpc";
-/// Time for the old sockets to be closed before new ones are given up.
-const REBIND_PATIENCE: Duration = Duration::from_secs(10);
+/// Time to close the old sockets, and again to bind new ones.
+const REBIND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two attempts at that.
 const REBIND_PAUSE: Duration = Duration::from_millis(50);
 
-/// An order to listen anew, and where to say what came of it.
-type Order = oneshot::Sender<Result<(), String>>;
+/// A request to bind the sockets again, and where its result goes.
+type RebindRequest = oneshot::Sender<Result<(), String>>;
 
-/// One server on its sockets, until the next one.
+/// The workers on their sockets.
 struct Current {
     workers: Workers,
     /// Removed when dropped.
@@ -38,11 +37,11 @@ struct Current {
 /// See the module.
 pub(super) struct Running {
     context: Context,
-    /// With the ports that were really given.
+    /// With the ports that the system assigned.
     config: RpcConfig,
     entrances: Arc<[Arc<Entrance>]>,
     current: RefCell<Option<Current>>,
-    /// No new server from now on.
+    /// No more workers are started.
     closed: Cell<bool>,
 }
 
@@ -57,20 +56,20 @@ impl Running {
     pub(super) fn start(listeners: Listeners, context: Context) -> Result<Rc<Self>, RpcError> {
         let mut config = listeners.config.clone();
         config.listen = listeners.addresses();
-        let (orders, taken) = mpsc::unbounded_channel();
+        let (requests, taken) = mpsc::unbounded_channel();
         let running = Rc::new(Self {
-            entrances: register(context.methods.node.entrances(), &config, &orders),
+            entrances: register(context.methods.node.entrances(), &config, &requests),
             context,
             config,
             current: RefCell::default(),
             closed: Cell::new(false),
         });
         running.listen(listeners)?;
-        actix_rt::spawn(obey(running.clone(), taken));
+        actix_rt::spawn(run_rebinds(running.clone(), taken));
         Ok(running)
     }
 
-    /// The workers that run now. From here on no others take their place.
+    /// The running workers; no others replace them from here on.
     pub(super) fn close(&self) -> Option<Workers> {
         self.closed.set(true);
         self.forget_sockets();
@@ -78,7 +77,7 @@ impl Running {
         current.as_ref().map(|current| current.workers.clone())
     }
 
-    /// Copies that are kept for their queues to be looked at would keep the sockets open.
+    /// The copies for reading the accept queues would keep the sockets open.
     fn forget_sockets(&self) {
         for entrance in self.entrances.iter() {
             entrance.listens_with(None);
@@ -101,14 +100,14 @@ impl Running {
             all.push(Socket::Unix(listener));
             file = Some(made);
         }
-        let doors = all.into_iter().zip(self.entrances.iter());
-        let doors = doors.map(|(socket, entrance)| Door {
+        let sockets = all.into_iter().zip(self.entrances.iter());
+        let sockets = sockets.map(|(socket, entrance)| RegisteredSocket {
             socket,
             entrance: entrance.clone(),
         });
-        let doors: Vec<_> = doors.collect();
-        let workers = Workers::start(&doors, &self.context).map_err(RpcError::Server)?;
-        doors.into_iter().for_each(Door::show);
+        let sockets: Vec<_> = sockets.collect();
+        let workers = Workers::start(&sockets, &self.context).map_err(RpcError::Server)?;
+        sockets.into_iter().for_each(RegisteredSocket::show);
         self.current.replace(Some(Current {
             workers,
             _socket: file,
@@ -116,19 +115,19 @@ impl Running {
         Ok(())
     }
 
-    /// Closes all sockets and listens again, at the same places.
-    async fn listen_anew(&self) -> Result<(), String> {
+    /// Closes all sockets and binds the same addresses and path again.
+    async fn rebind(&self) -> Result<(), String> {
         self.forget_sockets();
         let workers = |current: &Current| current.workers.clone();
         let old = self.current.borrow().as_ref().map(workers);
         if let Some(old) = old {
-            let _ = tokio::time::timeout(REBIND_PATIENCE, old.close()).await;
-            // They end when the last of their connections has: not awaited.
+            let _ = tokio::time::timeout(REBIND_TIMEOUT, old.close()).await;
+            // They end with the last of their connections: not awaited.
             old.end();
         }
-        // Until here, so that the end of the server finds them.
+        // Kept until here, so that [`Self::close`] finds them.
         self.current.take();
-        let deadline = tokio::time::Instant::now() + REBIND_PATIENCE;
+        let deadline = tokio::time::Instant::now() + REBIND_TIMEOUT;
         loop {
             if self.closed.get() {
                 return Err("the RPC server has stopped".into());
@@ -149,7 +148,7 @@ impl Running {
 fn register(
     entrances: &Entrances,
     config: &RpcConfig,
-    orders: &mpsc::UnboundedSender<Order>,
+    requests: &mpsc::UnboundedSender<RebindRequest>,
 ) -> Arc<[Arc<Entrance>]> {
     let tcp = config.listen.iter().copied().map(Place::Tcp);
     let unix = config.socket.iter().cloned().map(Place::Unix);
@@ -158,18 +157,18 @@ fn register(
             name: NAME,
             place,
             backlog: BACKLOG.unsigned_abs(),
-            recreate: recreate(orders.clone()),
+            recreate: recreate(requests.clone()),
         })
     };
     tcp.chain(unix).map(register).collect()
 }
 
-/// The prober waits for the answer before it gives the next order: at most one per socket
-/// is queued.
-fn recreate(orders: mpsc::UnboundedSender<Order>) -> Recreate {
+/// The prober waits for the answer before it requests again: at most one request per socket is
+/// queued.
+fn recreate(requests: mpsc::UnboundedSender<RebindRequest>) -> Recreate {
     Box::new(move || {
         let (order, result) = oneshot::channel();
-        let _ = orders.send(order);
+        let _ = requests.send(order);
         Box::pin(async move {
             let result = result.await;
             result.unwrap_or_else(|_| Err("the RPC server has stopped".into()))
@@ -177,14 +176,14 @@ fn recreate(orders: mpsc::UnboundedSender<Order>) -> Recreate {
     })
 }
 
-/// Sockets that fail together are made anew once.
-async fn obey(running: Rc<Running>, mut orders: mpsc::UnboundedReceiver<Order>) {
-    while let Some(first) = orders.recv().await {
+/// Sockets that fail together are bound again once.
+async fn run_rebinds(running: Rc<Running>, mut requests: mpsc::UnboundedReceiver<RebindRequest>) {
+    while let Some(first) = requests.recv().await {
         let mut waiting = vec![first];
-        while let Ok(more) = orders.try_recv() {
+        while let Ok(more) = requests.try_recv() {
             waiting.push(more);
         }
-        let result = running.listen_anew().await;
+        let result = running.rebind().await;
         for order in waiting {
             let _ = order.send(result.clone());
         }

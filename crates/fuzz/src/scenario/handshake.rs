@@ -1,14 +1,14 @@
-//! What many scenarios begin with: a handshake, and a ping to see that it holds.
+//! The handshake of many scenarios, and a ping to see that it holds.
 
 use handfast_wire::{Kind, Message};
 
-use super::machine::{Expect, Heard, Stage};
-use crate::voice::{Memory, Voice};
+use super::machine::{Expect, ReceivedFrame, Stage};
+use crate::writer::{Memory, Writer};
 
 /// Where the nonce is in the payload of a `version`.
 const NONCE_AT: usize = 72;
 
-/// How far a visit has come with what was just heard.
+/// What a received frame has completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reached {
     /// Both sides have sent `version` and `verack`.
@@ -17,19 +17,19 @@ pub(super) enum Reached {
     Settled,
 }
 
-/// An honest peer's first steps.
+/// The handshake of an honest peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Visit {
-    /// The target's `verack` came.
-    shaken: bool,
+pub(super) struct Handshake {
+    /// The target's `verack` was received.
+    handshake_done: bool,
     /// Our ping is answered.
     settled: bool,
-    /// Our `verack` is somebody else's business.
+    /// The scenario sends our `verack`.
     verack_is_sent_elsewhere: bool,
 }
 
-impl Visit {
-    /// One whose `verack` does not follow from the target's `version`.
+impl Handshake {
+    /// A handshake whose `verack` the scenario sends.
     pub(super) fn with_its_own_verack() -> Self {
         Self {
             verack_is_sent_elsewhere: true,
@@ -37,24 +37,27 @@ impl Visit {
         }
     }
 
-    /// Takes a frame, answers what an honest peer answers, and says if something was
-    /// reached by it.
-    pub(super) fn hear(&mut self, heard: Heard<'_>, voice: &mut Voice<'_>) -> Option<Reached> {
-        match heard.kind {
+    /// Handles a frame as an honest peer does; returns what it has completed.
+    pub(super) fn receive(
+        &mut self,
+        received: ReceivedFrame<'_>,
+        writer: &mut Writer<'_>,
+    ) -> Option<Reached> {
+        match received.kind {
             Some(Kind::Version) => {
-                remember_nonce(voice.memory, heard.payload);
+                remember_nonce(writer.memory, received.payload);
                 if !self.verack_is_sent_elsewhere {
-                    voice.verack();
+                    writer.verack();
                 }
                 None
             }
-            Some(Kind::Verack) if !self.shaken => {
-                self.shaken = true;
+            Some(Kind::Verack) if !self.handshake_done => {
+                self.handshake_done = true;
                 Some(Reached::Ready)
             }
             Some(Kind::Ping) => {
-                if let Some(nonce) = number(heard.payload) {
-                    voice.say(&Message::Pong(nonce));
+                if let Some(nonce) = number(received.payload) {
+                    writer.send(&Message::Pong(nonce));
                 }
                 None
             }
@@ -66,9 +69,9 @@ impl Visit {
         }
     }
 
-    /// What is owed to an honest visitor who has sent its ping as soon as it could.
+    /// What an honest peer that sends its ping as soon as possible expects.
     pub(super) fn expect(&self) -> Expect {
-        Expect::Answer(match self.shaken {
+        Expect::Answer(match self.handshake_done {
             false => Stage::Handshake,
             true => Stage::Ready,
         })
@@ -87,7 +90,7 @@ fn remember_nonce(memory: &mut Memory, version: &[u8]) {
 }
 
 /// Sends a ping with a nonce from the seed.
-pub(super) fn ping(voice: &mut Voice<'_>) {
-    let nonce = voice.dice.any();
-    voice.say(&Message::Ping(nonce));
+pub(super) fn ping(writer: &mut Writer<'_>) {
+    let nonce = writer.rng.any();
+    writer.send(&Message::Ping(nonce));
 }

@@ -1,8 +1,7 @@
-//! Who is at the other end, and whether it may come in.
+//! Authorization of connections and requests.
 //!
-//! Addresses are judged when a connection is accepted ([`Visitor`] has one that may call),
-//! and every request before it is routed, whatever its path: there is no route behind which
-//! [`enter`] has not been.
+//! Addresses are checked when a connection is accepted, and every request before it is routed: no
+//! route is reached without [`authorize`].
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,50 +14,48 @@ use crate::metrics::Refusal;
 
 use super::Context;
 use super::content::{Response, plain};
-use super::share::Seat;
+use super::quota::Slot;
 
-/// Longest head of a request, bytes: its line and its headers, however many these are. Core
-/// `MAX_HEADERS_SIZE`, which bounds both together too.
+/// Longest request head, bytes: request line and all headers. Core `MAX_HEADERS_SIZE`.
 pub(super) const MAX_HEAD: usize = 8 * 1024;
-/// Time that a caller waits at most for the answer to its failed login, behind those of
-/// others at its address.
+/// Longest wait for the answer to a failed login, behind other failed logins from the same
+/// address.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// When a caller who was not looked at should come again, seconds.
+/// `Retry-After` of a login that was not checked, seconds.
 const RETRY_AFTER: &str = "1";
 
-/// Who is at the other end of a connection.
-pub(super) struct Visitor {
-    /// `None`: over the Unix socket; the file's mode let it in.
+/// The remote end of an RPC connection.
+pub(super) struct Caller {
+    /// `None`: the Unix socket, whose file mode authenticates.
     pub(super) addr: Option<SocketAddr>,
-    pub(super) seat: Seat,
+    pub(super) slot: Slot,
 }
 
-/// Lets a request in, or says why not. What whoever sent it may call; `None`: it has shown no
-/// password.
+/// Authorizes a request, or returns the refusal. `None`: no credentials were sent.
 ///
 /// # Security
-/// A request that brings a password is judged by it on every path, also on those that need
-/// none. One without is judged by how it calls this machine: see
+/// Credentials are checked on every path, also on those that need none. A request without
+/// credentials must name this machine in `Host`: see
 /// [`Access::is_own_host`](crate::auth::Access::is_own_host).
-pub(super) async fn enter(
+pub(super) async fn authorize(
     request: &Parts,
-    visitor: &Visitor,
+    caller: &Caller,
     context: &Context,
 ) -> Result<Option<Rights>, Response> {
     if head_bytes(request) > MAX_HEAD || has_several_hosts(request) {
         return Err(plain(StatusCode::BAD_REQUEST, ""));
     }
-    let Some(addr) = visitor.addr else {
+    let Some(addr) = caller.addr else {
         return Ok(Some(Rights::All));
     };
     if let Some(given) = request.headers.get(header::AUTHORIZATION) {
-        let rights = login(given, addr, &visitor.seat, context).await?;
+        let rights = login(given, addr, &caller.slot, context).await?;
         return Ok(Some(rights));
     }
     if !is_own_host(request, context) {
         context.metrics.refused(Refusal::Host);
         if let Some(left_out) = context.logs.host.now() {
-            tracing::warn!(%addr, left_out, "RPC caller without a password refused, who calls this machine by a name that it does not know; log in, use an address or localhost, or allow the name with --rpc-allow-host");
+            tracing::warn!(%addr, left_out, "RPC request without credentials refused: its Host header is not a known name of this machine; log in, use an address or localhost, or allow the name with --rpc-allow-host");
         }
         let text = "This host name is not known here. Log in, use an IP address or localhost, \
                     or start the node with --rpc-allow-host NAME.\n";
@@ -67,30 +64,29 @@ pub(super) async fn enter(
     Ok(None)
 }
 
-/// What the bearer of these credentials may call; or the answer to a login that failed, when
-/// its time has come.
+/// The rights of these credentials; or, when its delay has passed, the answer to a failed login.
 async fn login(
     given: &header::HeaderValue,
     addr: SocketAddr,
-    seat: &Seat,
+    slot: &Slot,
     context: &Context,
 ) -> Result<Rights, Response> {
     let guesses = &context.guesses;
-    // Who has logged in on this connection is not one of those who guess.
-    if seat.is_stranger() && !guesses.may_try(seat.group(), Instant::now()) {
+    // A connection that has logged in is not guessing passwords.
+    if slot.is_unauthenticated() && !guesses.may_try(slot.group(), Instant::now()) {
         context.metrics.refused(Refusal::Guesses);
         if let Some(left_out) = context.logs.guesses.now() {
-            tracing::warn!(%addr, left_out, "too many failed RPC logins: those of this address are not looked at for now; stop the program that guesses there, or call over the Unix socket");
+            tracing::warn!(%addr, left_out, "too many failed RPC logins from this address: its logins are not checked for now; stop the program that guesses there, or use the Unix socket");
         }
-        return Err(come_again("Too many failed logins from this address"));
+        return Err(retry_later("Too many failed logins from this address"));
     }
     let rights = given
         .to_str()
         .ok()
         .and_then(|given| context.access.login(given));
     if let Some(rights) = rights {
-        if !seat.logged_in() {
-            // The connection is being cut, and nothing is begun on it.
+        if !slot.logged_in() {
+            // The connection is being cut: nothing is begun on it.
             std::future::pending::<()>().await;
         }
         return Ok(rights);
@@ -100,17 +96,17 @@ async fn login(
     if let Some(left_out) = context.logs.login.now() {
         tracing::warn!(%addr, left_out, "RPC login failed: no such user, or a wrong password; the cookie is new at every start of the node");
     }
-    seat.login_failed();
-    let answer = guesses.failed(seat.group(), Instant::now());
+    slot.login_failed();
+    let answer = guesses.failed(slot.group(), Instant::now());
     let wait = answer.saturating_duration_since(Instant::now());
     tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
     Err(match wait > LONGEST_WAIT {
         false => unauthorized(""),
-        true => come_again("Too many failed logins from this address"),
+        true => retry_later("Too many failed logins from this address"),
     })
 }
 
-/// What a caller hears who has shown no password where one is needed.
+/// The answer to missing credentials where they are needed.
 pub(super) fn unauthorized(text: &'static str) -> Response {
     let mut response = plain(StatusCode::UNAUTHORIZED, text);
     let challenge = header::HeaderValue::from_static("Basic realm=\"jsonrpc\"");
@@ -120,15 +116,14 @@ pub(super) fn unauthorized(text: &'static str) -> Response {
     response
 }
 
-fn come_again(text: &'static str) -> Response {
+fn retry_later(text: &'static str) -> Response {
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
     let retry = header::HeaderValue::from_static(RETRY_AFTER);
     response.headers_mut().insert(header::RETRY_AFTER, retry);
     response
 }
 
-/// By its `Host`, by every one if there are several, and by the request line if that names
-/// one.
+/// Checks every `Host` header, and the request line's host if it names one.
 fn is_own_host(request: &Parts, context: &Context) -> bool {
     let in_headers = request.headers.get_all(header::HOST);
     let all_are = in_headers.into_iter().all(|host| {
@@ -139,12 +134,12 @@ fn is_own_host(request: &Parts, context: &Context) -> bool {
     all_are && in_line.is_none_or(|host| context.access.is_own_host(host))
 }
 
-/// Of two hosts (RFC 9112, 3.2) one program may look at the first and another at the second.
+/// Two `Host` headers (RFC 9112, 3.2): one program may read the first and another the second.
 fn has_several_hosts(request: &Parts) -> bool {
     request.headers.get_all(header::HOST).iter().count() > 1
 }
 
-/// As most callers write them; one space more or less does not matter.
+/// The head's length as most clients write it; optional spaces are not counted.
 fn head_bytes(request: &Parts) -> usize {
     let target = request.uri.path_and_query();
     let target = target.map_or(0, |target| target.as_str().len());

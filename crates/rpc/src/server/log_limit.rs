@@ -1,17 +1,17 @@
-//! Lines in the log that callers can provoke as often as they like.
+//! Rate limits of log lines that clients can provoke.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Least time between two such lines of one kind.
+/// Minimum time between two lines of one kind.
 const INTERVAL: Duration = Duration::from_secs(600);
 
-/// When a line was written last, and how often it was left out since.
+/// When a line was last written, and how many were suppressed since.
 #[derive(Debug, Default)]
-pub(super) struct Seldom(Mutex<(Option<Instant>, u64)>);
+pub(super) struct LogLimit(Mutex<(Option<Instant>, u64)>);
 
-impl Seldom {
-    /// Whether the line is to be written now: `Some`, how often it was left out before.
+impl LogLimit {
+    /// `Some`: write the line now; the number is how many were suppressed before.
     pub(super) fn now(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, left_out) = &mut *state;
@@ -29,8 +29,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_written_at_once_and_then_left_out_and_counted() {
-        let line = Seldom::default();
+    fn a_log_line_is_written_once_then_suppressed_and_counted() {
+        let line = LogLimit::default();
         assert_eq!(line.now(), Some(0));
         for _ in 0..1_000 {
             assert_eq!(line.now(), None);

@@ -1,4 +1,4 @@
-//! An honest peer for a moment: dials, shakes hands, asks, leaves.
+//! An honest peer: connects, completes the handshake, sends requests, disconnects.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -11,30 +11,30 @@ use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 use super::wait::Wait;
-use crate::voice::{Dialect, PROTOCOL_VERSION, honest_version};
+use crate::writer::{PROTOCOL_VERSION, PeerParams, honest_version};
 
-/// How often whoever waits looks whether somebody wants the run to end.
+/// Interval of checking whether the run is to stop.
 const PIECE: Duration = Duration::from_millis(200);
 
-/// Why a visit came to nothing.
+/// Why an honest peer failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum VisitError {
-    /// Nobody listens there.
+pub enum HonestPeerError {
+    /// Nothing listens there.
     #[error("connection refused")]
     Refused,
     /// `connect()` had no answer in time.
     #[error("no answer to connect within {} s", .0.as_secs())]
     NoConnection(Duration),
-    /// The connection was made, and then nothing came.
+    /// The connection was made, and then nothing was received.
     #[error("connected, but no answer within {} s", .0.as_secs())]
     Silent(Duration),
     /// The target closed or reset in the middle.
     #[error("closed by the target {0}")]
     Closed(&'static str),
-    /// What it says is not of this network.
-    #[error("what it says is not of this network: {0}")]
+    /// Its messages are not of this network.
+    #[error("its messages are not of this network: {0}")]
     Foreign(String),
-    /// Nothing came, and the run was ended before the time for it was over.
+    /// Nothing was received before the run was stopped.
     #[error("the run was ended before there was an answer")]
     Ended,
     /// Any other error of the system.
@@ -42,8 +42,8 @@ pub enum VisitError {
     Io(String),
 }
 
-impl VisitError {
-    /// Nothing came while `wait` went on.
+impl HonestPeerError {
+    /// Nothing was received within `wait`.
     pub(super) fn silent(wait: &Wait<'_>) -> Self {
         match wait.is_cut() {
             true => Self::Ended,
@@ -52,7 +52,7 @@ impl VisitError {
     }
 }
 
-/// Where a visit goes, and where it comes from.
+/// Target and source address of an honest peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The target's socket for peers.
@@ -61,80 +61,81 @@ pub struct Route {
     pub source: Option<IpAddr>,
 }
 
-/// What a node says of itself in its `version`.
+/// The contents of the target's `version`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Introduction {
+pub struct VersionInfo {
     /// BIP14 user agent.
     pub user_agent: String,
     /// Protocol version.
     pub version: i32,
-    /// The height that it claims.
+    /// Its height.
     pub height: i32,
 }
 
 /// A connection whose handshake is complete.
 #[derive(Debug)]
-pub struct Visitor<'a> {
+pub struct HonestPeer<'a> {
     stream: TcpStream,
     codec: Codec,
     buffer: BytesMut,
     wait: Wait<'a>,
-    /// How long a write may take: what the whole visit has, not a piece of it.
+    /// Time for writes: that of all requests together.
     whole: Wait<'a>,
     magic: bitcoin::p2p::Magic,
-    /// What the target said of itself.
-    pub introduction: Introduction,
+    /// The target's `version`.
+    pub version_info: VersionInfo,
     /// From `connect()` to its `verack`.
     pub handshake: Duration,
 }
 
-impl<'a> Visitor<'a> {
-    /// Dials and shakes hands, while `wait` goes on. `nonce` must be unlike the target's.
+impl<'a> HonestPeer<'a> {
+    /// Connects and completes the handshake, within `wait`. `nonce` must differ from the
+    /// target's.
     ///
     /// # Errors
     /// Why not.
     pub fn dial(
         route: Route,
-        dialect: &Dialect,
+        params: &PeerParams,
         nonce: u64,
         wait: Wait<'a>,
-    ) -> Result<Self, VisitError> {
-        // Of its own, where it is one of several tries.
+    ) -> Result<Self, HonestPeerError> {
+        // Its own wait, if it is one of several tries.
         let wait = wait.shorter(Duration::MAX);
         let stream = connect(route, wait).map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => VisitError::Refused,
-            io::ErrorKind::TimedOut if wait.is_cut() => VisitError::Ended,
-            io::ErrorKind::TimedOut => VisitError::NoConnection(wait.took()),
-            _ => VisitError::Io(error.to_string()),
+            io::ErrorKind::ConnectionRefused => HonestPeerError::Refused,
+            io::ErrorKind::TimedOut if wait.is_cut() => HonestPeerError::Ended,
+            io::ErrorKind::TimedOut => HonestPeerError::NoConnection(wait.took()),
+            _ => HonestPeerError::Io(error.to_string()),
         })?;
-        let failed = |error: io::Error| VisitError::Io(error.to_string());
+        let failed = |error: io::Error| HonestPeerError::Io(error.to_string());
         stream.set_nodelay(true).map_err(failed)?;
-        let magic = dialect.bitcoin_magic();
-        let mut visitor = Self {
+        let magic = params.bitcoin_magic();
+        let mut honest_peer = Self {
             stream,
             codec: Codec::new(magic),
             buffer: BytesMut::new(),
             wait,
             whole: wait,
             magic,
-            introduction: Introduction {
+            version_info: VersionInfo {
                 user_agent: String::new(),
                 version: PROTOCOL_VERSION,
                 height: 0,
             },
             handshake: Duration::ZERO,
         };
-        visitor.send(&honest_version(dialect, nonce))?;
-        visitor.shake_hands()?;
-        visitor.handshake = wait.took();
-        Ok(visitor)
+        honest_peer.send(&honest_version(params, nonce))?;
+        honest_peer.complete_handshake()?;
+        honest_peer.handshake = wait.took();
+        Ok(honest_peer)
     }
 
-    fn shake_hands(&mut self) -> Result<(), VisitError> {
+    fn complete_handshake(&mut self) -> Result<(), HonestPeerError> {
         loop {
             match self.receive("during the handshake")? {
                 Message::Version(version) => {
-                    self.introduction = Introduction {
+                    self.version_info = VersionInfo {
                         user_agent: version.user_agent,
                         version: version.version,
                         height: version.start_height.unwrap_or(0),
@@ -148,7 +149,7 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    /// Whatever follows must be there while `wait` goes on.
+    /// Sets the time for what follows.
     pub fn within(&mut self, wait: Wait<'a>) {
         self.wait = wait;
     }
@@ -156,22 +157,22 @@ impl<'a> Visitor<'a> {
     /// Sends a message.
     ///
     /// # Errors
-    /// The target is gone, or does not read.
-    pub fn send(&mut self, message: &Message) -> Result<(), VisitError> {
+    /// The target has closed, or does not read.
+    pub fn send(&mut self, message: &Message) -> Result<(), HonestPeerError> {
         let encoded = message.encode(self.magic);
         self.write(&encoded)
     }
 
-    /// Piece by piece: a target that takes one byte a second must not begin the wait anew
-    /// with every one of them.
-    fn write(&mut self, mut bytes: &[u8]) -> Result<(), VisitError> {
+    /// In pieces: a target that takes one byte a second must not restart the timeout with each of
+    /// them.
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), HonestPeerError> {
         while !bytes.is_empty() {
             if self.whole.is_over() {
-                return Err(VisitError::silent(&self.whole));
+                return Err(HonestPeerError::silent(&self.whole));
             }
             // A timeout of zero would be none at all.
             let left = self.whole.left().clamp(Duration::from_millis(1), PIECE);
-            let failed = |error: io::Error| VisitError::Io(error.to_string());
+            let failed = |error: io::Error| HonestPeerError::Io(error.to_string());
             self.stream.set_write_timeout(Some(left)).map_err(failed)?;
             match self.stream.write(bytes) {
                 Ok(written @ 1..) => bytes = &bytes[written..],
@@ -182,35 +183,38 @@ impl<'a> Visitor<'a> {
                             | io::ErrorKind::TimedOut
                             | io::ErrorKind::Interrupted
                     ) => {}
-                Ok(_) | Err(_) => return Err(VisitError::Closed("while we wrote")),
+                Ok(_) | Err(_) => return Err(HonestPeerError::Closed("while we wrote")),
             }
         }
         Ok(())
     }
 
-    /// The next message. Answers pings on the way.
+    /// The next message. Pings are answered on the way.
     ///
     /// # Errors
-    /// None came in time, or what came was none.
-    pub fn receive(&mut self, when: &'static str) -> Result<Message, VisitError> {
+    /// None was received in time, or it was invalid.
+    pub fn receive(&mut self, when: &'static str) -> Result<Message, HonestPeerError> {
         loop {
             let frame = self.codec.next_frame(&mut self.buffer);
-            let frame = frame.map_err(|error| VisitError::Foreign(error.to_string()))?;
+            let frame = frame.map_err(|error| HonestPeerError::Foreign(error.to_string()))?;
             match frame.map(|frame| frame.message) {
                 Some(Ok(Message::Ping(nonce))) => self.send(&Message::Pong(nonce))?,
                 Some(Ok(message)) => return Ok(message),
-                Some(Err(error)) => return Err(VisitError::Foreign(error.to_string())),
+                Some(Err(error)) => return Err(HonestPeerError::Foreign(error.to_string())),
                 None => self.read(when)?,
             }
         }
     }
 
-    /// The same of one who has nothing that the target has not: its `getheaders` is answered, as
-    /// honest peers do. Bitcoin Core asks a peer for no more while one is unanswered.
+    /// The same for a peer without new headers: `getheaders` is answered with none, as honest
+    /// peers do. Bitcoin Core sends a peer no other request while one is unanswered.
     ///
     /// # Errors
     /// See [`Self::receive`].
-    pub(super) fn receive_up_to_date(&mut self, when: &'static str) -> Result<Message, VisitError> {
+    pub(super) fn receive_up_to_date(
+        &mut self,
+        when: &'static str,
+    ) -> Result<Message, HonestPeerError> {
         loop {
             match self.receive(when)? {
                 Message::GetHeaders(_) => self.send(&Message::Headers(Vec::new()))?,
@@ -219,35 +223,35 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    fn read(&mut self, when: &'static str) -> Result<(), VisitError> {
-        // Also of one that talks without a pause, and never says what it was asked.
+    fn read(&mut self, when: &'static str) -> Result<(), HonestPeerError> {
+        // Also for a target that sends messages without a pause, but never the answer.
         if self.wait.is_over() {
-            return Err(VisitError::silent(&self.wait));
+            return Err(HonestPeerError::silent(&self.wait));
         }
         // A read timeout of zero would be none at all.
         let left = self.wait.left().clamp(Duration::from_millis(1), PIECE);
-        let failed = |error: io::Error| VisitError::Io(error.to_string());
+        let failed = |error: io::Error| HonestPeerError::Io(error.to_string());
         self.stream.set_read_timeout(Some(left)).map_err(failed)?;
         let mut chunk = [0; 64 * 1024];
         match self.stream.read(&mut chunk) {
-            Ok(0) => Err(VisitError::Closed(when)),
+            Ok(0) => Err(HonestPeerError::Closed(when)),
             Ok(read) => {
                 self.buffer.extend_from_slice(&chunk[..read]);
                 Ok(())
             }
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if self.wait.is_over() => {
-                    VisitError::silent(&self.wait)
+                    HonestPeerError::silent(&self.wait)
                 }
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Ok(()),
                 io::ErrorKind::Interrupted => return Ok(()),
-                _ => VisitError::Closed(when),
+                _ => HonestPeerError::Closed(when),
             }),
         }
     }
 }
 
-/// Connects while `wait` goes on. The system would wait on, whatever anybody wants.
+/// Connects within `wait`. The system would wait longer, even if the run is to stop.
 fn connect(Route { target, source }: Route, wait: Wait<'_>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -271,7 +275,7 @@ fn connect(Route { target, source }: Route, wait: Wait<'_>) -> io::Result<TcpStr
     Ok(socket.into())
 }
 
-/// Whether it can be written, after a piece of time at most.
+/// Whether it can be written, after one polling interval at most.
 fn is_writable(socket: &Socket) -> io::Result<bool> {
     let piece = Timespec::try_from(PIECE).expect("a fraction of a second");
     let mut polled = [PollFd::new(socket, PollFlags::OUT)];
@@ -292,17 +296,17 @@ mod tests {
 
     use super::*;
 
-    /// Shakes hands, and then talks without a pause until it is left alone.
-    fn chatterbox(dialect: Dialect) -> SocketAddr {
+    /// Completes the handshake, and then sends pings without a pause.
+    fn chatterbox(params: PeerParams) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
         let address = listener.local_addr().expect("it is bound");
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("it comes");
             let mut say = |message: &Message| {
-                let encoded = message.encode(dialect.bitcoin_magic());
+                let encoded = message.encode(params.bitcoin_magic());
                 stream.write_all(&encoded)
             };
-            let mut said = say(&honest_version(&dialect, 1)).and_then(|()| say(&Message::Verack));
+            let mut said = say(&honest_version(&params, 1)).and_then(|()| say(&Message::Verack));
             while said.is_ok() {
                 said = say(&Message::Ping(7));
             }
@@ -311,19 +315,19 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_talks_without_a_pause_is_waited_for_no_longer_than_one_that_is_silent() {
-        let dialect = Dialect::new(&Network::Regtest, 1_700_000_000);
-        let hurry = AtomicBool::new(false);
-        let wait = Wait::new(Duration::from_secs(20), &hurry);
+    fn a_target_that_sends_without_a_pause_gets_no_more_time_than_a_silent_one() {
+        let params = PeerParams::new(&Network::Regtest, 1_700_000_000);
+        let stop = AtomicBool::new(false);
+        let wait = Wait::new(Duration::from_secs(20), &stop);
         let route = Route {
-            target: chatterbox(dialect.clone()),
+            target: chatterbox(params.clone()),
             source: None,
         };
-        let mut visitor = Visitor::dial(route, &dialect, 2, wait).expect("it shakes hands");
-        visitor.within(Wait::new(Duration::from_millis(300), &hurry));
-        let error = visitor
+        let mut honest_peer = HonestPeer::dial(route, &params, 2, wait).expect("it shakes hands");
+        honest_peer.within(Wait::new(Duration::from_millis(300), &stop));
+        let error = honest_peer
             .receive("while it talked")
             .expect_err("nothing but pings");
-        assert!(matches!(error, VisitError::Silent(_)), "{error}");
+        assert!(matches!(error, HonestPeerError::Silent(_)), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! What became of the connections of a run.
+//! Counters of the connections of a run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,33 +8,33 @@ use hdrhistogram::Histogram;
 use super::failure::Failure;
 use crate::scenario::Scenario;
 
-/// Longest handshake time that is told from longer ones.
+/// Longest handshake time that is recorded as such.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// Handshake times below this are not told from one another in a picture, microseconds.
+/// The first bucket of handshake times, microseconds.
 const FIRST_BUCKET: u64 = 125;
 
-/// Connections of one scenario.
+/// Counters of one scenario.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct ScenarioCounts {
     /// Begun.
     pub begun: u64,
-    /// Ended, in whatever way.
+    /// Ended, for whatever reason.
     pub ended: u64,
-    /// Of those, ended by the target where that is its right.
+    /// Of those, closed by the target where the scenario allows it.
     pub ended_by_target: u64,
     /// How many failed, by kind.
     pub failures: BTreeMap<Failure, u64>,
 }
 
-impl Counts {
-    /// Begun, and neither ended nor failed when the run was over.
+impl ScenarioCounts {
+    /// Begun, and not ended when the run was over.
     #[must_use]
     pub fn unfinished(&self) -> u64 {
         self.begun.saturating_sub(self.ended)
     }
 
-    /// All failures that say something about the target.
+    /// All failures that count against the target.
     #[must_use]
     pub fn failed(&self) -> u64 {
         let of_the_target = self
@@ -52,30 +52,30 @@ pub struct Second {
     pub ended: u32,
     /// Of those, failed.
     pub failed: u32,
-    /// Handshakes that got as far as the target's `verack`.
+    /// Handshakes up to the target's `verack`.
     pub handshakes: u32,
 }
 
-/// What became of the connections of a run.
+/// Counters of the connections of a run.
 #[derive(Clone, Debug)]
-pub struct Tally {
+pub struct Counters {
     /// By scenario.
-    pub scenarios: BTreeMap<Scenario, Counts>,
+    pub scenarios: BTreeMap<Scenario, ScenarioCounts>,
     /// Second after second since the start.
     pub seconds: Vec<Second>,
     /// From the first connection to the end.
     pub elapsed: Duration,
-    /// So long after the first connection the last one had begun, and all that were there were
-    /// waited for; `None`: more are to begin.
+    /// Time from the first connection until the last had begun and the rest was waited for;
+    /// `None`: more are to begin.
     pub waits_from: Option<Duration>,
-    /// Those that were there then.
+    /// Connections open at that time.
     pub waited_for: BTreeMap<Scenario, u64>,
-    /// From `connect()` to the target's `verack`, or to the whole answer to a call,
-    /// microseconds; of scenarios that take their time on purpose none.
+    /// From `connect()` to the target's `verack`, or to the whole answer to a call, microseconds;
+    /// scenarios that are slow by design are not counted.
     handshakes: Histogram<u64>,
 }
 
-impl Default for Tally {
+impl Default for Counters {
     fn default() -> Self {
         let longest = u64::try_from(LONGEST.as_micros()).expect("two minutes");
         Self {
@@ -89,38 +89,43 @@ impl Default for Tally {
     }
 }
 
-impl Tally {
+impl Counters {
     pub(super) fn begun(&mut self, scenario: Scenario) {
         self.of(scenario).begun += 1;
     }
 
-    /// `took`: `None` if that says nothing about the target.
-    pub(crate) fn shaken(&mut self, at: Duration, scenario: Scenario, took: Option<Duration>) {
-        if let Some(took) = took.filter(|_| !scenario.takes_its_time()) {
+    /// `took`: `None` if the time is not the target's.
+    pub(crate) fn handshake_done(
+        &mut self,
+        at: Duration,
+        scenario: Scenario,
+        took: Option<Duration>,
+    ) {
+        if let Some(took) = took.filter(|_| !scenario.is_slow_by_design()) {
             let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             self.handshakes.saturating_record(micros);
         }
         self.second(at).handshakes += 1;
     }
 
-    pub(super) fn complained(&mut self, scenario: Scenario, failure: Failure) {
+    pub(super) fn wrong_answer(&mut self, scenario: Scenario, failure: Failure) {
         *self.of(scenario).failures.entry(failure).or_default() += 1;
     }
 
-    pub(super) fn ended(&mut self, at: Duration, scenario: Scenario, how: Ending) {
+    pub(super) fn ended(&mut self, at: Duration, scenario: Scenario, how: Disconnection) {
         let counts = self.of(scenario);
         counts.ended += 1;
         match how {
-            Ending::Left => {}
-            Ending::ByTarget => counts.ended_by_target += 1,
-            Ending::Failed(failure) => *counts.failures.entry(failure).or_default() += 1,
+            Disconnection::Left => {}
+            Disconnection::ByTarget => counts.ended_by_target += 1,
+            Disconnection::Failed(failure) => *counts.failures.entry(failure).or_default() += 1,
         }
         let second = self.second(at);
         second.ended += 1;
-        second.failed += u32::from(matches!(how, Ending::Failed(_)));
+        second.failed += u32::from(matches!(how, Disconnection::Failed(_)));
     }
 
-    fn of(&mut self, scenario: Scenario) -> &mut Counts {
+    fn of(&mut self, scenario: Scenario) -> &mut ScenarioCounts {
         self.scenarios.entry(scenario).or_default()
     }
 
@@ -134,8 +139,8 @@ impl Tally {
 
     /// All scenarios together.
     #[must_use]
-    pub fn total(&self) -> Counts {
-        let mut total = Counts::default();
+    pub fn total(&self) -> ScenarioCounts {
+        let mut total = ScenarioCounts::default();
         for counts in self.scenarios.values() {
             total.begun += counts.begun;
             total.ended += counts.ended;
@@ -150,33 +155,33 @@ impl Tally {
     /// Connections that have begun and not ended.
     #[must_use]
     pub fn unfinished(&self) -> BTreeMap<Scenario, u64> {
-        let of = |(scenario, counts): (&Scenario, &Counts)| (*scenario, counts.unfinished());
+        let of =
+            |(scenario, counts): (&Scenario, &ScenarioCounts)| (*scenario, counts.unfinished());
         let all = self.scenarios.iter().map(of);
         all.filter(|(_, unfinished)| *unfinished > 0).collect()
     }
 
-    /// How long connections were waited for after the last one had begun.
+    /// Time waited after the last connection had begun.
     #[must_use]
     pub fn waited(&self) -> Duration {
         let from = self.waits_from.unwrap_or(self.elapsed);
         self.elapsed.saturating_sub(from)
     }
 
-    /// Handshakes that got as far as the target's `verack`, and calls that were answered; of
-    /// scenarios that take their time on purpose none.
+    /// Handshakes up to the target's `verack`, and calls that were answered; scenarios that are
+    /// slow by design are not counted.
     #[must_use]
     pub fn handshakes(&self) -> u64 {
         self.handshakes.len()
     }
 
-    /// The handshake time that `percent` of all stayed below; zero if there was none.
+    /// The handshake time at this percentile; zero if there was none.
     #[must_use]
     pub fn handshake_percentile(&self, percent: f64) -> Duration {
         Duration::from_micros(self.handshakes.value_at_percentile(percent))
     }
 
-    /// Handshake times by doublings: up to so long, and how many took that long and no less
-    /// than the one before.
+    /// A histogram of handshake times, with buckets that double: upper bound and count.
     #[must_use]
     pub fn handshake_buckets(&self) -> Vec<(Duration, u64)> {
         let buckets = self.handshakes.iter_log(FIRST_BUCKET, 2.0);
@@ -187,7 +192,7 @@ impl Tally {
         bucket.collect()
     }
 
-    /// Connections that ended in a second, on average.
+    /// Connections that ended per second, on average.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
     pub fn rate(&self) -> f64 {
@@ -201,11 +206,11 @@ impl Tally {
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// As its scenario wanted.
+pub enum Disconnection {
+    /// As its scenario planned.
     Left,
-    /// The target closed, where that is its right.
+    /// The target closed it where the scenario allows that.
     ByTarget,
-    /// Something was wrong.
+    /// With a failure.
     Failed(Failure),
 }

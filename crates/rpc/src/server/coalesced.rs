@@ -1,8 +1,7 @@
-//! Something that takes a while to be found out, and is found out once for all who ask at
-//! the same time.
+//! One computation shared by all who request it at the same time.
 //!
-//! A page of metrics asks the managers, which also have peers to serve. Callers without a
-//! password could ask for thousands at once; here they share one.
+//! A page of metrics asks the managers, which also serve peers. Unauthenticated clients could
+//! request thousands at once; here they share one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,14 +10,14 @@ use tokio::sync::Mutex;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Once<T> {
-    /// How often it was begun to be found out.
+pub(super) struct Coalesced<T> {
+    /// How many computations have begun.
     begun: AtomicU64,
-    /// What was found out last, and which time that was.
+    /// The last result, and the number of its computation.
     last: Mutex<(u64, Option<Arc<T>>)>,
 }
 
-impl<T> Default for Once<T> {
+impl<T> Default for Coalesced<T> {
     fn default() -> Self {
         Self {
             begun: AtomicU64::new(0),
@@ -27,12 +26,11 @@ impl<T> Default for Once<T> {
     }
 }
 
-impl<T> Once<T> {
-    /// What `find_out` finds, of a time that began after this call did: it is never older
-    /// than the question.
+impl<T> Coalesced<T> {
+    /// The result of a computation that began after this call: never older than the request.
     ///
     /// # Cancel safety
-    /// May be dropped; another one who waits finds out then.
+    /// May be dropped; another waiter computes then.
     pub(super) async fn get(&self, find_out: impl AsyncFnOnce() -> T) -> Arc<T> {
         let begun_before = self.begun.load(Ordering::SeqCst);
         let mut last = self.last.lock().await;
@@ -41,7 +39,7 @@ impl<T> Once<T> {
         {
             return found.clone();
         }
-        // Under the lock: what begins next begins when this is over.
+        // Under the lock: the next computation begins when this one is done.
         let time = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let found = Arc::new(find_out().await);
         *last = (time, Some(found.clone()));
@@ -58,10 +56,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn those_who_ask_together_are_answered_together_and_nobody_by_what_was_before() {
-        let (once, asked) = (Once::default(), Cell::new(0));
+    async fn concurrent_requests_share_a_result_that_is_never_older_than_they_are() {
+        let (coalesced, asked) = (Coalesced::default(), Cell::new(0));
         let ask = || {
-            once.get(async || {
+            coalesced.get(async || {
                 asked.set(asked.get() + 1);
                 tokio::task::yield_now().await;
                 asked.get()
@@ -69,7 +67,7 @@ mod tests {
         };
         assert_eq!(*ask().await, 1);
         let found = join_all((0..1_000).map(|_| ask())).await;
-        // The first of them begins, and the others come while it is at it.
+        // The first request computes; the others arrive meanwhile.
         assert_eq!(asked.get(), 3);
         assert!(found.iter().all(|found| **found > 1));
         assert_eq!(*ask().await, 4);
