@@ -110,7 +110,7 @@ impl Target {
     /// Where the next call goes. The node that a call waits for may start on any network, so
     /// each attempt looks for it again.
     fn place(&self) -> Result<NodeLocation, String> {
-        match self.manners.wait {
+        match self.call_options.wait {
             Wait::No => Ok(self.place.clone()),
             Wait::For(_) => location_to_call(&self.layers).map_err(|error| error.to_string()),
         }
