@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use handfast_disk::testing::{Oddity, put_oddity};
+use handfast_disk::testing::{SpecialFile, put_special_file};
 use handfast_tests::process::Program;
 use tempfile::TempDir;
 
@@ -109,15 +109,15 @@ fn a_command_line_that_is_none_gets_one_line_with_a_hint() {
 
 #[test]
 fn a_configuration_that_is_no_file_is_refused_by_name_and_never_waited_for() {
-    for oddity in Oddity::ALL {
+    for special in SpecialFile::ALL {
         let home = Home::new();
         let file = home.path().join("my.toml");
-        put_oddity(&file, oddity);
+        put_special_file(&file, special);
         let named = file.to_str().expect("UTF-8");
         home.refused(&run(&["--config", named]), &[named, "it "]);
         let data = home.path().join("data");
         fs::create_dir(&data).expect("made");
-        put_oddity(&data.join("handfast.toml"), oddity);
+        put_special_file(&data.join("handfast.toml"), special);
         let data = data.to_str().expect("UTF-8");
         home.refused(&run(&["--datadir", data]), &["handfast.toml", "it "]);
     }
@@ -145,7 +145,7 @@ fn a_damaged_network_file_is_refused_with_the_words_that_mend_it() {
         );
     }
     fs::remove_file(dir.join("network")).expect("it was there");
-    put_oddity(&dir.join("network"), Oddity::Pipe);
+    put_special_file(&dir.join("network"), SpecialFile::Pipe);
     home.refused(
         &run(&["--datadir", data]),
         &["network: it is a pipe", "move it away"],

@@ -100,7 +100,7 @@ fn a_chain_of_before_is_indexed_and_an_index_that_was_switched_off_stays_and_cat
 }
 
 #[test]
-fn a_damaged_index_is_set_aside_and_built_anew_and_the_log_says_so() {
+fn a_damaged_index_is_quarantined_and_built_again_and_the_log_says_so() {
     let setup = indexed();
     let blocks = empty_blocks(Network::Regtest.genesis(), 0, "damaged", 30);
     let node = setup.start();

@@ -259,8 +259,7 @@ fn killed_at_200_random_moments_while_mining_and_syncing_it_never_loses_what_it_
     assert!(world.submitted > 100, "{}", world.submitted);
     assert!(world.announced > 100, "{}", world.announced);
     assert!(
-        node.output()
-            .contains("the last run did not end as it should"),
+        node.output().contains("the last shutdown was unclean"),
         "it says so"
     );
 }
@@ -408,9 +407,7 @@ fn a_clock_set_back_by_an_hour_costs_no_acknowledged_block() {
     }
     let shown = setup.start();
     assert!(
-        shown
-            .output()
-            .contains("the last run did not end as it should"),
+        shown.output().contains("the last shutdown was unclean"),
         "{}",
         shown.output()
     );

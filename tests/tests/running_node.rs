@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use handfast_disk::testing::{Oddity, put_oddity};
+use handfast_disk::testing::{SpecialFile, put_special_file};
 use handfast_tests::process::Program;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -541,30 +541,30 @@ fn a_node_starts_whatever_lies_in_the_place_of_its_state_files() {
         "branches.journal",
         ".cookie",
     ];
-    for oddity in Oddity::ALL {
+    for special in SpecialFile::ALL {
         let home = tempfile::tempdir().expect("a temporary directory");
         let dir = home.path().join("data/regtest");
         fs::create_dir_all(&dir).expect("made");
         let marker = "handfast data directory, format 1\nregtest\n";
         fs::write(dir.join("network"), marker).expect("written");
-        let cookie_can_go = oddity != Oddity::Directory;
+        let cookie_can_go = special != SpecialFile::Directory;
         for file in &FILES[..FILES.len() - usize::from(!cookie_can_go)] {
-            put_oddity(&dir.join(file), oddity);
+            put_special_file(&dir.join(file), special);
         }
         let mut node = Node::start_in(home);
         assert_eq!(node.result(&["getblockcount"]), "0");
         node.signal("-TERM");
-        assert_eq!(node.wait(), Some(0), "{oddity:?}: {}", node.log());
+        assert_eq!(node.wait(), Some(0), "{special:?}: {}", node.log());
         for file in &FILES[..7] {
             let aside = dir.join(format!("{file}.damaged-1"));
-            assert!(fs::symlink_metadata(aside).is_ok(), "{oddity:?}: {file}");
+            assert!(fs::symlink_metadata(aside).is_ok(), "{special:?}: {file}");
         }
     }
 }
 
 #[test]
 fn a_cookie_that_is_no_file_is_told_to_a_caller_at_once() {
-    for oddity in Oddity::ALL {
+    for special in SpecialFile::ALL {
         let mut node = Node::start();
         node.signal("-KILL");
         node.wait();
@@ -573,7 +573,7 @@ fn a_cookie_that_is_no_file_is_told_to_a_caller_at_once() {
         let port = listener.local_addr().expect("it has one").to_string();
         fs::remove_file(node.dir().join("node.sock")).expect("it was there");
         fs::remove_file(node.dir().join(".cookie")).expect("it was there");
-        put_oddity(&node.dir().join(".cookie"), oddity);
+        put_special_file(&node.dir().join(".cookie"), special);
         let output = command(&node.home, "rpc")
             .args(["--rpc-listen", &port, "getblockcount"])
             .output()

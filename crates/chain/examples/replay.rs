@@ -1,5 +1,5 @@
-//! The kernel alone: feeds a file of blocks from memory, with no network before
-//! it. What `make bench` sets our own cost against.
+//! The kernel without a network: validates a file of blocks from memory. `make bench`
+//! compares the node with it.
 //!
 //! ```text
 //! cargo run --release -p handfast-chain --example replay -- FILE
@@ -8,8 +8,8 @@
 //! ```
 //!
 //! FILE holds magic (4 bytes), length (4, little-endian), block; repeated. One line
-//! per run: wall time from opening to the last verdict, the kernel thread's busy
-//! time, CPU time of the process, greatest resident memory.
+//! per run: wall time from opening to the last verdict, busy time of the kernel
+//! thread, CPU time of the process, peak resident memory.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -74,7 +74,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
         }
     }
     match args.file.as_os_str().is_empty() {
-        true => Err("name a file of blocks".into()),
+        true => Err("give a file of blocks".into()),
         false => Ok(args),
     }
 }
@@ -140,17 +140,17 @@ fn replay(
         }
     }
     let fed = Instant::now();
-    let mut tally = Tally::default();
+    let mut counters = Counters::default();
     let (count, mut waiting) = (blocks.len(), 0);
     for (_, hash, bytes) in blocks {
         while waiting == WINDOW {
-            waiting -= tally.take(&events)?;
+            waiting -= counters.take(&events)?;
         }
         chain.check_block(hash, bytes, None, vec![], 0, Keep::No);
         waiting += 1;
     }
     while waiting > 0 {
-        waiting -= tally.take(&events)?;
+        waiting -= counters.take(&events)?;
     }
     let done = fed.elapsed();
     let closing = Instant::now();
@@ -159,11 +159,11 @@ fn replay(
     println!(
         "{count} blocks, {} connected on height {}: {:.3} s ({:.0} µs/block, kernel thread busy {:.3} s), \
          open {:.3} s, close {:.3} s, CPU {:.2} s, {} MB resident at most",
-        tally.connected,
+        counters.connected,
         initial.active.len() - 1,
         done.as_secs_f64(),
         done.as_secs_f64() * 1e6 / count as f64,
-        tally.busy.as_secs_f64(),
+        counters.busy.as_secs_f64(),
         opened.as_secs_f64(),
         closing.elapsed().as_secs_f64(),
         (used.cpu - before.cpu).as_secs_f64(),
@@ -173,12 +173,12 @@ fn replay(
 }
 
 #[derive(Default)]
-struct Tally {
+struct Counters {
     connected: usize,
     busy: Duration,
 }
 
-impl Tally {
+impl Counters {
     /// Waits for events; returns how many blocks they answered.
     fn take(&mut self, events: &mpsc::Receiver<Vec<Event>>) -> Result<usize, String> {
         let mut answered = 0;
@@ -242,7 +242,7 @@ fn shuffle<T>(blocks: &mut [T], within: usize) {
     }
 }
 
-/// What the process has used, from `/proc`; zero where there is none.
+/// The resources that the process has used, from `/proc`; zero without it.
 struct Usage {
     cpu: Duration,
     peak_kb: u64,

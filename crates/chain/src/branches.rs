@@ -1,16 +1,15 @@
-//! Which branches the kernel has beside the active chain and the best one.
+//! The side branches of the kernel: neither in the active chain nor in the best header chain.
 //!
-//! The kernel never forgets a header, but its interface gives no list: it tells of the
-//! active chain, of the best header, and of an entry whose hash it is given. A node that
-//! begins anew without the rest knows less than its kernel does. So the ends of the other
-//! branches are written down here, hashes only: what lies before an end is asked of the
-//! kernel ([`read`]), and so are its marks. The file can miss some (it is lost or damaged, or
-//! full) and can have too many (the kernel lost what it had not flushed): the first are told
-//! when the kernel next speaks of them, the second are left out.
+//! The kernel keeps every header, but its interface has no list of them: it gives the active
+//! chain, the best header, and the entry of a given hash. Without the side branches a restarted
+//! node knows less than its kernel. So this file stores the tips of side branches, hashes only;
+//! their ancestors and their marks are read from the kernel ([`read`]). The file can lack tips
+//! (it is lost, damaged or full) and have too many (the kernel lost what it had not flushed):
+//! missing tips are added when the kernel next reports them, others are left out.
 //!
 //! # Bounds
-//! [`MAX_TIPS`] records of 72 bytes. When there are more, those go that a later one builds
-//! on, and then the oldest.
+//! [`MAX_TIPS`] records of 72 bytes. When there are more, ancestors of a later tip are dropped
+//! first, and then the oldest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -28,7 +27,7 @@ use crate::{convert, record};
 
 /// The file's name in the data directory.
 pub(crate) const FILE: &str = "branches.journal";
-/// A record is the hash of the last header of a branch.
+/// A record is the hash of the tip of a branch.
 const FORMAT: Format = Format {
     magic: *b"HFBRANCH",
     version: 1,
@@ -42,14 +41,14 @@ const WRITE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Branches {
     journal: Journal,
-    /// The ends: first those of the records, in their order, then those to be written.
+    /// The tips: first those of the records, in their order, then those to be written.
     tips: Vec<BlockHash>,
     /// How many of them are written.
     written: usize,
-    /// The best header when it was looked at last.
+    /// The best header at the last call of `observe`.
     best: Option<BlockHash>,
     /// When to write again.
-    due: Instant,
+    next_write: Instant,
 }
 
 impl Branches {
@@ -57,7 +56,7 @@ impl Branches {
         let (journal, found) = Journal::open(storage, FORMAT)?;
         let mut tips = vec![];
         for record in 0..journal.len() {
-            // One of another length is of no branch; the checksum says that it was written.
+            // A record of another length is no tip, though its checksum is right.
             let hash = journal
                 .read(record)?
                 .try_into()
@@ -69,19 +68,19 @@ impl Branches {
             written: tips.len(),
             tips,
             best: None,
-            due: Instant::now(),
+            next_write: Instant::now(),
         };
         Ok((branches, found))
     }
 
-    /// The ends of branches, oldest first.
+    /// The tips of side branches, oldest first.
     pub(crate) fn tips(&self) -> &[BlockHash] {
         &self.tips
     }
 
-    /// Takes note of what a job may have left beside the two chains: `touched`, blocks that
-    /// it was about, and the best header before it.
-    pub(crate) fn looked(
+    /// Adds the side branches that a job may have made: `touched`, the blocks of the job, and the
+    /// best header before it.
+    pub(crate) fn observe(
         &mut self,
         manager: &ChainstateManager,
         touched: impl IntoIterator<Item = BlockHash>,
@@ -93,9 +92,9 @@ impl Branches {
         let before = self.best.replace(hash).filter(|before| *before != hash);
         for hash in before.into_iter().chain(touched) {
             if let Some(entry) = entry(manager, &hash)
-                && is_beside(manager, &best, &entry)
+                && is_side_header(manager, &best, &entry)
                 && !self.tips.contains(&hash)
-                // While it cannot be written.
+                // The bound while the file cannot be written.
                 && self.tips.len() < 2 * MAX_TIPS
             {
                 self.tips.push(hash);
@@ -103,25 +102,24 @@ impl Branches {
         }
     }
 
-    /// Writes what is not written, unless that was done a moment ago. Returns when it wants
-    /// to be called again.
+    /// Writes new tips, unless the last write was a moment ago. Returns when to call it again.
     pub(crate) fn idle(&mut self, manager: &ChainstateManager) -> Option<Instant> {
         if self.written == self.tips.len() {
             return None;
         }
-        if self.due > Instant::now() {
-            return Some(self.due);
+        if self.next_write > Instant::now() {
+            return Some(self.next_write);
         }
         self.write(manager);
-        (self.written < self.tips.len()).then_some(self.due)
+        (self.written < self.tips.len()).then_some(self.next_write)
     }
 
-    /// Writes what is not written.
+    /// Writes new tips.
     pub(crate) fn write(&mut self, manager: &ChainstateManager) {
         if self.written == self.tips.len() {
             return;
         }
-        self.due = Instant::now() + WRITE_EVERY;
+        self.next_write = Instant::now() + WRITE_EVERY;
         let new: Vec<[u8; 32]> = self.tips[self.written..]
             .iter()
             .map(|tip| tip.to_byte_array())
@@ -131,7 +129,7 @@ impl Branches {
             self.shorten(manager)
         });
         if let Err(error) = written {
-            // What it is for is a tree that is whole at the next start; it is tried again.
+            // Only the tree at the next start depends on it, and it is tried again.
             tracing::debug!("{FILE} cannot be written: {error}");
         }
     }
@@ -148,7 +146,7 @@ impl Branches {
     }
 }
 
-/// Which of `tips` are the newest that no newer one builds on, at most `count`, in order.
+/// The newest of `tips` that are no ancestors of newer ones, at most `count`, in order.
 fn newest_ends(manager: &ChainstateManager, tips: &[BlockHash], count: usize) -> Vec<usize> {
     let mut ends: Vec<BlockTreeEntry<'_>> = vec![];
     let mut stay = vec![];
@@ -176,7 +174,7 @@ fn is_ancestor(entry: &BlockTreeEntry<'_>, of: &BlockTreeEntry<'_>) -> bool {
     })
 }
 
-fn is_beside(
+fn is_side_header(
     manager: &ChainstateManager,
     best: &BlockTreeEntry<'_>,
     entry: &BlockTreeEntry<'_>,
@@ -184,7 +182,7 @@ fn is_beside(
     !is_ancestor(entry, best) && !manager.active_chain().contains(entry)
 }
 
-/// A header that the kernel has beside the active chain and the best branch.
+/// A header of a side branch: neither in the active chain nor in the best header chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SideHeader {
     /// The header.
@@ -195,7 +193,7 @@ pub struct SideHeader {
     pub invalid: bool,
 }
 
-/// What the kernel has of the branches that end in `tips`, a parent before its children.
+/// The headers of the side branches that end in `tips`, a parent before its children.
 pub(crate) fn read(
     manager: &Manager<'_>,
     tips: impl IntoIterator<Item = BlockHash>,
@@ -207,11 +205,11 @@ pub(crate) fn read(
     for tip in tips {
         let mut next = entry(manager, &tip);
         while let Some(entry) = next {
-            let place = (entry.height(), convert::hash(&entry.block_hash()));
-            if found.contains_key(&place) || !is_beside(manager, &best, &entry) {
+            let key = (entry.height(), convert::hash(&entry.block_hash()));
+            if found.contains_key(&key) || !is_side_header(manager, &best, &entry) {
                 break;
             }
-            found.insert(place, convert::header(&entry));
+            found.insert(key, convert::header(&entry));
             // Genesis is in the active chain.
             next = entry.prev();
         }

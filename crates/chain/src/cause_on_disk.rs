@@ -1,5 +1,5 @@
-//! Why a database does not open, as far as its files, the disk and the clock show it. The
-//! kernel often says no more than that it failed.
+//! The cause of a database that does not open, as found in its files, the disk and the clock.
+//! The kernel often reports only that it failed.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -10,18 +10,18 @@ use handfast_disk::quoted;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
-/// No clock is right that shows an earlier time: 2024, Unix time.
+/// A clock that shows an earlier time was never set: 2024, Unix time.
 const EARLIEST: Duration = Duration::from_secs(1_704_067_200);
 /// Free space below which the kernel does not write, bytes. Core `nMinDiskSpace`, 50 MiB.
 const LEAST_FREE: u64 = 50 << 20;
 /// Length of the key with which block files are obfuscated, bytes. Core `Obfuscation::KEY_SIZE`.
 const KEY_BYTES: u64 = 8;
-/// What lies in the data directory that the kernel opens. What lies beside it, such as the
-/// journal or an index, fails with words of its own.
+/// The directories that the kernel opens. Other files, such as the journal or an index, have
+/// their own errors.
 const PARTS: [&str; 3] = ["chainstate", "blocks", "blocks/index"];
 
-/// A cause outside the database that can be seen, with its remedy: a part of the directory that
-/// leads nowhere or that this user may not use, a full disk, a clock that was never set.
+/// A cause outside the database, with its remedy: a broken link, missing permissions, a full
+/// disk, a clock that was never set.
 pub(crate) fn cause_on_disk(dir: &Path) -> Option<String> {
     let usable = |path: &Path| Ok(access(path, Access::READ_OK | Access::WRITE_OK)?);
     let parts = PARTS.iter().map(|part| dir.join(part));
@@ -37,8 +37,8 @@ pub(crate) fn cause_on_disk(dir: &Path) -> Option<String> {
         })
 }
 
-/// Whether the coins of a chain are there and its blocks are not, as when the disk of the
-/// blocks is not mounted. The kernel would begin a new chain in the empty directory.
+/// Whether the chainstate has coins and the block files are missing, as when their disk is not
+/// mounted. The kernel would start a new chain in the empty directory.
 pub(crate) fn lacks_blocks(dir: &Path) -> bool {
     if !dir.join("chainstate").join("CURRENT").exists() {
         return false;
@@ -49,18 +49,18 @@ pub(crate) fn lacks_blocks(dir: &Path) -> bool {
         Ok(entries) => !entries
             .flatten()
             .any(|entry| is_block_file(&entry.file_name().to_string_lossy())),
-        // A link that leads nowhere is told as such.
+        // A broken link has its own error.
         Err(error) => error.kind() == ErrorKind::NotFound && fs::read_link(&blocks).is_err(),
     }
 }
 
-/// What keeps this user from the directory at `path`, or from a file in it.
+/// Why this user cannot use the directory at `path`, or a file in it.
 fn unusable(path: &Path, usable: &impl Fn(&Path) -> io::Result<()>) -> Option<String> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) => return unreadable(path, &error),
     };
-    // What a fresh file system carries is root's.
+    // `lost+found` of a new file system belongs to root.
     let files = entries
         .flatten()
         .filter(|entry| entry.file_name() != "lost+found")
@@ -70,13 +70,11 @@ fn unusable(path: &Path, usable: &impl Fn(&Path) -> io::Result<()>) -> Option<St
         .find_map(|path: PathBuf| unreadable(&path, &usable(&path).err()?))
 }
 
-/// Names what the system said of `path`, with a remedy; nothing if that explains no failure.
+/// The system's error for `path`, with a remedy; `None` if it does not explain a failure.
 fn unreadable(path: &Path, error: &io::Error) -> Option<String> {
     let shown = quoted(path);
     if Errno::from_io_error(error) == Some(Errno::LOOP) {
-        return Some(format!(
-            "{shown} is a link that leads to itself: correct it"
-        ));
+        return Some(format!("{shown} is a symbolic link to itself: correct it"));
     }
     match (error.kind(), fs::read_link(path)) {
         (ErrorKind::NotFound, Ok(target)) => Some(format!(
@@ -85,21 +83,21 @@ fn unreadable(path: &Path, error: &io::Error) -> Option<String> {
             quoted(&target)
         )),
         (ErrorKind::PermissionDenied, _) => Some(format!(
-            "make {shown} readable and writable for this user (and what lies beside it)"
+            "make {shown} readable and writable for this user (and the other files there)"
         )),
         (ErrorKind::ReadOnlyFilesystem, _) => {
             Some(format!("make the file system of {shown} writable"))
         }
         (ErrorKind::NotADirectory, _) => {
-            Some(format!("{shown} is a file and no directory: move it away"))
+            Some(format!("{shown} is a file, not a directory: move it away"))
         }
         _ => None,
     }
 }
 
-/// The key of the block files is shorter than it is ever written: the disk was full when it
-/// was. Without block files nothing was written with it, and the kernel makes another.
-pub(crate) fn key_cut_short(blocks: &Path) -> Option<String> {
+/// Whether the key of the block files is truncated, because the disk was full when it was
+/// written. Without block files no block was written with it, and the kernel makes another.
+pub(crate) fn truncated_key(blocks: &Path) -> Option<String> {
     let path = blocks.join("xor.dat");
     if fs::metadata(&path).ok()?.len() >= KEY_BYTES {
         return None;
@@ -111,12 +109,12 @@ pub(crate) fn key_cut_short(blocks: &Path) -> Option<String> {
         length > 0 && name.to_string_lossy().ends_with(".dat") && entry.path() != path
     };
     let shown = quoted(&path);
-    let cause = format!("{shown} was cut short, most likely by a full disk:");
+    let cause = format!("{shown} is truncated, most likely by a full disk:");
     Some(match entries.into_iter().any(written) {
         false => format!("{cause} remove it, no block was written with it"),
         true => format!(
             "{cause} the block files cannot be read without it; restore it, or remove blocks, \
-             blocks.journal and chainstate beside it to download everything again"
+             blocks.journal and chainstate to download everything again"
         ),
     })
 }
@@ -145,25 +143,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_a_full_disk_cut_short_is_the_cause_and_not_the_chainstate() {
+    fn a_key_that_a_full_disk_truncated_is_the_cause_and_not_the_chainstate() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let blocks = dir.path().join("blocks");
         fs::create_dir(&blocks).expect("made");
         fs::write(blocks.join("xor.dat"), "").expect("written");
-        let cause = key_cut_short(&blocks).expect("it is cut short");
+        let cause = truncated_key(&blocks).expect("it is truncated");
         assert!(
             cause.ends_with("remove it, no block was written with it"),
             "{cause}"
         );
         fs::write(blocks.join("blk00000.dat"), "blocks").expect("written");
-        let cause = key_cut_short(&blocks).expect("it is cut short");
+        let cause = truncated_key(&blocks).expect("it is truncated");
         assert!(cause.contains("download everything again"), "{cause}");
         fs::write(blocks.join("xor.dat"), [7; 8]).expect("written");
-        assert_eq!(key_cut_short(&blocks), None);
+        assert_eq!(truncated_key(&blocks), None);
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_or_to_itself_is_told_instead_of_advising_to_remove_it() {
+    fn a_broken_or_circular_link_is_the_cause_instead_of_an_advice_to_remove_it() {
         for part in ["chainstate", "blocks"] {
             let home = tempfile::tempdir().unwrap();
             let away = home.path().join("unmounted");
@@ -173,7 +171,7 @@ mod tests {
             fs::remove_file(home.path().join(part)).unwrap();
             symlink(part, home.path().join(part)).unwrap();
             let cause = cause_on_disk(home.path()).expect("it is seen");
-            assert!(cause.contains("leads to itself"), "{cause}");
+            assert!(cause.contains("link to itself"), "{cause}");
         }
     }
 
@@ -215,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn coins_without_the_blocks_that_they_come_from_are_noticed() {
+    fn a_chainstate_without_its_block_files_is_noticed() {
         let home = tempfile::tempdir().unwrap();
         assert!(!lacks_blocks(home.path()), "a new directory lacks nothing");
         fs::create_dir(home.path().join("chainstate")).unwrap();

@@ -1,4 +1,4 @@
-//! The handle.
+//! [`Chain`], the handle of the crate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use bytes::Bytes;
 use handfast_disk::{FileStorage, Storage};
 use handfast_wire::Network;
 
+use crate::block_journal::BlockJournal;
 use crate::branches::{self, Branches};
 use crate::cause_on_disk::lacks_blocks;
-use crate::keeper::Keeper;
+use crate::disk_space::DiskSpace;
 use crate::kernel::{self, Kernel};
 use crate::progress::Progress;
 use crate::queue::{Queue, RawBlock};
 use crate::recent::Recent;
-use crate::replay::Marker;
-use crate::room::Room;
+use crate::replay::RunningMarker;
 use crate::worker::{self, Shared, Start};
 use crate::{BlockReader, CloseError, DirLock, Event, InitialChain, Keep, OpenError, Replay};
-use crate::{convert, keeper, lock, record, replay, room};
+use crate::{block_journal, convert, disk_space, lock, record, replay};
 
 /// How to open the chain.
 pub struct ChainOptions {
@@ -29,23 +29,23 @@ pub struct ChainOptions {
     pub network: Network,
     /// `…/<network>`; created when missing.
     pub datadir: PathBuf,
-    /// Threads that check scripts beside the kernel thread, 0 to 15. Default: one
+    /// Threads that check scripts besides the kernel thread, 0 to 15. Default: one
     /// less than there are cores, as Bitcoin Core's `-par`.
     pub script_threads: Option<i32>,
-    /// The directory's lock, if the caller has taken it already ([`lock`]).
+    /// The directory's lock, if the caller holds it already ([`lock`]).
     pub lock: Option<DirLock>,
-    /// Whether the decode thread does the checks that need no context, so that the
-    /// kernel thread need not. On, except to measure.
+    /// Whether the decode thread does the context-free checks, so that the kernel thread
+    /// need not. On, except to measure.
     pub precheck: bool,
-    /// Told how far the replay of the journal is, now and then while the chain opens.
+    /// Called with the progress of the journal's replay, now and then while the chain opens.
     pub on_replay: Option<Box<dyn Fn(Replay) + Send>>,
-    /// Where the journal lies. A file in `datadir`, except to test what fails.
+    /// The storage of the journal. A file in `datadir`, except to test failures.
     pub journal: Option<Box<dyn Storage>>,
     /// Length of the journal above which the kernel is made to flush, bytes. 256 MiB,
-    /// except to test that.
+    /// except in tests of that.
     pub journal_limit: Option<u64>,
-    /// Tells the free space on the disk, bytes. What the file system of `datadir` tells,
-    /// except to test a full one.
+    /// Returns the free space on the disk, bytes. That of the file system of `datadir`,
+    /// except to test a full disk.
     pub free_space: Option<Box<dyn Fn() -> Option<u64> + Send + Sync>>,
 }
 
@@ -75,7 +75,7 @@ impl ChainOptions {
     }
 }
 
-/// Jobs that wait at a moment.
+/// Queued jobs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queued {
     /// Header batches.
@@ -88,7 +88,7 @@ pub struct Queued {
 
 /// The open chain: owns the two threads and the directory's lock.
 ///
-/// Dropping it closes it too, only without telling what went wrong.
+/// Dropping it closes it too, but errors are only logged.
 pub struct Chain {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Result<(), CloseError>>>,
@@ -107,15 +107,15 @@ impl std::fmt::Debug for Chain {
 impl Chain {
     /// Opens the databases, reads the chain and starts the threads.
     ///
-    /// `on_event` is called on the kernel thread: it copies and posts, nothing
-    /// slow. It must not drop or close the chain (that joins its own thread).
+    /// `on_event` is called on the kernel thread, so it must only copy and post. It must not
+    /// drop or close the chain, which joins this thread.
     ///
     /// # Blocking
-    /// Usually 25 to 60 ms. Longer when a start has to connect blocks that an
-    /// earlier stop left on disk: the kernel does that before it returns.
+    /// Usually 25 to 60 ms. Longer when the kernel has to connect blocks that are on disk
+    /// since an earlier stop: it does that before it returns.
     ///
     /// # Errors
-    /// See [`OpenError`]; a directory that is refused has not been changed.
+    /// See [`OpenError`]; a refused directory has not been changed.
     pub fn open(
         options: ChainOptions,
         on_event: impl Fn(Event) + Send + Sync + 'static,
@@ -125,14 +125,13 @@ impl Chain {
         })
     }
 
-    /// As [`Chain::open`], but gives the events of short jobs together, oldest
-    /// first; never an empty list. An event is held for at most about a
-    /// millisecond, and only while there is more to do.
+    /// As [`Chain::open`], but reports the events of short jobs in batches, oldest
+    /// first; never an empty list. An event is delayed for at most about a
+    /// millisecond, and only while more jobs are queued.
     ///
-    /// Posting each event for itself wakes the receiver's thread each time, and
-    /// with two cores often in place of the kernel thread: measured, three context
-    /// switches per empty block instead of one in five. So post the list as *one*
-    /// message.
+    /// Posting each event alone wakes the receiver's thread each time, and with two cores
+    /// often preempts the kernel thread: measured, three context switches per empty block
+    /// instead of one in five. So post the list as *one* message.
     ///
     /// # Errors
     /// As [`Chain::open`].
@@ -151,7 +150,7 @@ impl Chain {
             dir: dir.clone(),
             detail,
         };
-        // Before the kernel makes files of a new chain, in a directory that a disk hides later.
+        // Before the kernel creates a new chain in a directory over which a disk is mounted later.
         if lacks_blocks(&dir) {
             return Err(OpenError::NoBlocks { dir });
         }
@@ -159,39 +158,45 @@ impl Chain {
         let script_threads = kernel::script_threads(options.script_threads);
         let (kernel, left) =
             Kernel::open(utf8, &options.network, script_threads).map_err(failed)?;
-        let marker = Marker::new(&dir);
+        let marker = RunningMarker::new(&dir);
         let unclean = marker.was_left().map_err(|source| OpenError::Io {
             path: dir.clone(),
             source,
         })?;
-        let file = dir.join(keeper::FILE);
+        let file = dir.join(block_journal::FILE);
         let storage = options
             .journal
             .unwrap_or_else(|| Box::new(FileStorage::new(&file)));
-        let (mut keeper, found) =
-            Keeper::open(storage, options.journal_limit.unwrap_or(keeper::MAX_BYTES))
-                .map_err(|source| OpenError::Io { path: file, source })?;
-        replay::report(keeper::FILE, &dir, &found);
+        let (mut block_journal, found) = BlockJournal::open(
+            storage,
+            options.journal_limit.unwrap_or(block_journal::MAX_BYTES),
+        )
+        .map_err(|source| OpenError::Io { path: file, source })?;
+        replay::report(block_journal::FILE, &dir, &found);
         let mut branches = open_branches(&dir)?;
         let mut before = left;
         if let Some(manager) = kernel.manager() {
             before.push(convert::hash(&manager.active_chain().tip().block_hash()));
-            branches.looked(&manager, []);
+            branches.observe(&manager, []);
         }
-        let tell = |how: Replay| options.on_replay.iter().for_each(|tell| tell(how));
-        replay::replay(&kernel, &mut keeper, unclean, &tell).map_err(failed)?;
+        let report = |how: Replay| options.on_replay.iter().for_each(|report| report(how));
+        replay::replay(&kernel, &mut block_journal, unclean, &report).map_err(failed)?;
         let initial = {
             let manager = kernel
                 .manager()
                 .ok_or_else(|| failed("it is closed".into()))?;
-            branches.looked(&manager, before);
-            InitialChain::read(&dir, &manager, keeper.blocks(), branches.tips())
+            branches.observe(&manager, before);
+            InitialChain::read(&dir, &manager, block_journal.blocks(), branches.tips())
         };
         let start_with = Start {
             unconnected: initial.on_disk().collect(),
-            keeper,
+            block_journal,
             branches,
-            room: Room::new(options.free_space.unwrap_or_else(|| room::of(&dir))),
+            disk_space: DiskSpace::new(
+                options
+                    .free_space
+                    .unwrap_or_else(|| disk_space::free_space_of(&dir)),
+            ),
             marker,
         };
         let shared = Arc::new(Shared {
@@ -214,34 +219,33 @@ impl Chain {
         Ok((chain, initial))
     }
 
-    /// Has a run of headers judged, each following the one before. Answered by
+    /// Validates a batch of headers, each the parent of the next. Answered by
     /// [`Event::Headers`] with this `tag`. Never blocks.
     ///
     /// # Security
-    /// The kernel keeps every header that follows a known one, however little work
-    /// it shows. Low-work chains must be kept out before.
+    /// The kernel stores every header with a known parent, however little work it has. The
+    /// caller must refuse low-work chains before.
     pub fn check_headers(&self, headers: Vec<Header>, tag: u64) {
         self.shared.queue.push_headers(headers, tag);
     }
 
-    /// Has the block `hash`, encoded at the front of `bytes`, judged and stored, and kept if
+    /// Validates and stores the block `hash`, encoded at the front of `bytes`, and journals it if
     /// `keep` says so. Answered by [`Event::Block`] with this `tag`. Never blocks.
     ///
-    /// What follows the block in `bytes` is dropped. `height` is the block's, where it is
-    /// known: with it, data that does not belong to the header is told from a block that
-    /// breaks a rule before the kernel has it ([`RejectKind::Mutated`](crate::RejectKind));
-    /// without it that is so but for witness data, which the kernel is left to tell.
+    /// Bytes after the block are dropped. `height` is the block's, if known: with it, mutated
+    /// data is refused before the kernel gets it ([`RejectKind::Mutated`](crate::RejectKind));
+    /// without it, mutated witness data is found by the kernel.
     ///
-    /// `before`: headers that lead to the block and that the kernel was not given yet, oldest
-    /// first. It is given them once the block's data was found to belong to its header, so
-    /// that they cost nothing where it does not; if one is refused, so is the block.
+    /// `before`: ancestors' headers that the kernel does not have yet, oldest first. The kernel
+    /// gets them after the block's data was found to match its header, so that mutated data
+    /// costs no kernel time; if one is refused, so is the block.
     ///
-    /// While 16,384 blocks or 4 GB wait ([`Chain::queued`]), others are answered by
+    /// While 16,384 blocks or 4 GB are queued ([`Chain::queued`]), more are answered by
     /// [`BlockOutcome::Failed`](crate::BlockOutcome::Failed).
     ///
     /// # Panics
-    /// The decode thread does, and the node ends, if `hash` is not the hash of the first 80
-    /// bytes: our own bug.
+    /// The decode thread panics, and the node stops, if `hash` is not the hash of the first 80
+    /// bytes: a bug of the caller.
     pub fn check_block(
         &self,
         hash: BlockHash,
@@ -263,12 +267,12 @@ impl Chain {
         self.shared.queue.push_block(raw);
     }
 
-    /// How far validation is.
+    /// The progress of validation.
     pub fn progress(&self) -> Arc<Progress> {
         self.shared.kernel.progress.clone()
     }
 
-    /// What waits now; for callers that bound themselves, and for operators.
+    /// The queued jobs, for callers that limit themselves and for operators.
     pub fn queued(&self) -> Queued {
         let (header_batches, blocks, bytes) = self.shared.queue.lengths();
         Queued {
@@ -278,23 +282,23 @@ impl Chain {
         }
     }
 
-    /// A handle to read blocks with.
+    /// A handle that reads blocks.
     pub fn reader(&self) -> BlockReader {
         BlockReader {
             shared: self.shared.clone(),
         }
     }
 
-    /// Stops validation: takes no more jobs, drops those that wait, makes the
-    /// kernel return after the block it is at. For good. Returns at once; the job
-    /// in progress may still be reported, none after it.
+    /// Stops validation permanently: accepts no more jobs, drops the queued ones, makes the
+    /// kernel return after the present block. Returns at once; the job in progress may still
+    /// be reported, none after it.
     pub fn interrupt(&self) {
         self.shared.queue.close();
         self.shared.kernel.interrupt();
     }
 
-    /// Interrupts, waits for the threads and for reads in progress, flushes and
-    /// closes the databases. Takes as long as the block in progress and the flush.
+    /// Interrupts, waits for the threads and for reads in progress, flushes and closes the
+    /// databases. Takes as long as the present block and the flush.
     ///
     /// # Errors
     /// When a thread had panicked or the kernel could not write its state.
@@ -330,7 +334,7 @@ fn open_branches(dir: &Path) -> Result<Branches, OpenError> {
     Ok(branches)
 }
 
-/// Starts both threads; none is left behind when one cannot be started.
+/// Starts both threads; when one cannot be started, neither runs.
 fn start(
     shared: &Arc<Shared>,
     start: Start,

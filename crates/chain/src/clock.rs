@@ -1,18 +1,18 @@
-//! The one clock: what time it is for the consensus engine, and for the rest of the node.
+//! The clock of the consensus engine and of the rest of the node.
 //!
-//! On regtest it can be set ([`set`]), and then stands still, as with Bitcoin Core's
-//! `setmocktime`. It is the engine's own clock that is set: a global of the C++ library, so
-//! that all nodes of one process share it.
+//! On regtest it can be set ([`set`]), and then does not advance, as with Bitcoin Core's
+//! `setmocktime`. This sets the engine's mock time, a global of the C++ library, so all nodes
+//! of one process share it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Unix seconds at which the clock stands; 0: it goes. A static, as the engine's clock is one:
-/// given as a value, two nodes of a process could believe in two times, and only one of them would
-/// be that by which their blocks are judged.
+/// The mock time, Unix seconds; 0: none. A static, as the engine's clock is one: as a value, two
+/// nodes of one process could have two times, of which the engine would use only one.
 static STANDS_AT: AtomicU32 = AtomicU32::new(0);
 
-/// Unix seconds now. The system's clock, which may jump, unless another time was [`set`].
+/// The present time, Unix seconds: the mock time if one is [`set`], else the system's clock,
+/// which may jump.
 #[must_use]
 pub fn unix() -> u32 {
     match STANDS_AT.load(Ordering::SeqCst) {
@@ -25,10 +25,10 @@ pub fn unix() -> u32 {
     }
 }
 
-/// Sets the clock to `seconds`, Unix time, where it stands until it is set again; 0 gives it
-/// back to the system. For regtest: blocks are judged by it.
+/// Sets the mock time to `seconds`, Unix time; 0 returns to the system's clock. For regtest:
+/// the engine validates block times by it.
 pub fn set(seconds: u32) {
-    // The engine first: its rule is the one that a block can break.
+    // The engine first: it validates block times.
     engine::set_mock_time(i64::from(seconds));
     STANDS_AT.store(seconds, Ordering::SeqCst);
 }

@@ -1,4 +1,4 @@
-//! Between the kernel's handles and `bitcoin`'s plain types.
+//! Conversions between the kernel's handles and `bitcoin`'s plain types.
 
 use bitcoin::block::Header;
 use bitcoin::hashes::Hash;
@@ -34,12 +34,12 @@ pub(crate) fn header(entry: &BlockTreeEntry<'_>) -> Header {
     consensus::deserialize(&bytes).expect("80 bytes are a header")
 }
 
-/// Takes over the header that [`BlockTreeEntry::header`] made, so that it is freed.
+/// Takes ownership of the header that [`BlockTreeEntry::header`] made, so that it is freed.
 ///
 /// `btck_block_tree_entry_get_block_header` returns a new object for the caller
 /// to destroy, but `bitcoinkernel` 0.3.2 wraps it as a borrowed one, which never
 /// is: 96 bytes lost per call, some 90 MB per start on mainnet. The version is
-/// pinned in the workspace for this function; drop it when that is mended.
+/// pinned in the workspace for this function; remove it when that is fixed.
 #[allow(unsafe_code)]
 fn owned(header: BlockHeaderRef<'_>) -> BlockHeader {
     const _: () = assert!(size_of::<BlockHeaderRef<'_>>() == size_of::<*const u8>());

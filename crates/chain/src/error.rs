@@ -1,4 +1,4 @@
-//! Why opening, reading or closing failed, in words for an operator.
+//! Errors of opening, reading and closing, with remedies for an operator.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use bitcoin::BlockHash;
 use handfast_disk::quoted;
 
-use crate::cause_on_disk::{cause_on_disk, key_cut_short};
+use crate::cause_on_disk::{cause_on_disk, truncated_key};
 
-/// The data directory cannot be used. Each text names cause and remedy.
+/// The data directory cannot be used. Each text names the cause and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another node holds the lock.
@@ -17,7 +17,7 @@ pub enum OpenError {
         .0.display()
     )]
     InUse(PathBuf),
-    /// There are files, but no marker of Handfast's.
+    /// The directory has files, but no marker of Handfast.
     #[error(
         "{}: not empty and not a Handfast data directory (it holds {found:?}); choose an empty or new --datadir",
         dir.display()
@@ -25,7 +25,7 @@ pub enum OpenError {
     Foreign {
         /// The directory.
         dir: PathBuf,
-        /// One of the entries found there.
+        /// One of its entries.
         found: String,
     },
     /// A Handfast directory of another network.
@@ -52,7 +52,7 @@ pub enum OpenError {
         /// Its first line.
         found: String,
     },
-    /// The marker file is none that any version wrote.
+    /// The marker file is damaged.
     #[error(
         "{}: damaged ({found:?}); if this directory belongs to network {wanted}, write the two lines {head:?} and {wanted:?} into the file, else choose another --datadir",
         file.display(), head = crate::lock::MARKER_HEAD
@@ -60,15 +60,15 @@ pub enum OpenError {
     DamagedMarker {
         /// The marker file.
         file: PathBuf,
-        /// What of it is not as it should be.
+        /// The damaged text.
         found: String,
-        /// The network asked for, as the file names it.
+        /// The network asked for, as its label in the file.
         wanted: String,
     },
-    /// Something else lies where a file of Handfast's belongs.
+    /// A special file is at the path of one of Handfast's files.
     #[error("{}: {found}; move it away, or choose another --datadir", path.display())]
     NotAFile {
-        /// Where.
+        /// Its path.
         path: PathBuf,
         /// What it is.
         found: String,
@@ -81,26 +81,26 @@ pub enum OpenError {
     Io {
         /// File or directory concerned.
         path: PathBuf,
-        /// The system's own words.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The coins of blocks are there, and the blocks are not.
+    /// The chainstate has coins, and the block files are missing.
     #[error(
-        "{blocks}: holds no blocks, though the chainstate beside it was made of some: mount the \
-         disk that they are on, or correct the link; if they are gone for good, remove {chainstate} \
-         to download everything again",
+        "{blocks}: holds no blocks, but the chainstate was built from blocks: mount the disk that \
+         they are on, or correct the link; if they are lost, remove {chainstate} to download \
+         everything again",
         blocks = dir.join("blocks").display(), chainstate = quoted(&dir.join("chainstate"))
     )]
     NoBlocks {
         /// The data directory.
         dir: PathBuf,
     },
-    /// Our own fault.
-    #[error("{}: opening it ended in a fault of Handfast's own ({message}); the log tells more, please report it", dir.display())]
+    /// Opening panicked: a bug in Handfast.
+    #[error("{}: opening it failed by a bug in Handfast ({message}); please report it with the log", dir.display())]
     Panicked {
         /// The data directory.
         dir: PathBuf,
-        /// What the panic said.
+        /// The panic's message.
         message: String,
     },
     /// The kernel did not open its databases.
@@ -116,7 +116,7 @@ pub enum OpenError {
     },
 }
 
-/// What to do when the system refuses to read or write a file.
+/// The remedy when the system refuses to read or write a file.
 fn system_remedy(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free disk space",
@@ -126,7 +126,7 @@ fn system_remedy(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// Whether the kernel says that the disk is full.
+/// Whether the kernel reports a full disk.
 fn is_disk_full(detail: &str) -> bool {
     let detail = detail.to_ascii_lowercase();
     let words = ["no space left", "disk space", "disk quota"];
@@ -140,25 +140,25 @@ fn flush_remedy(detail: &str) -> &'static str {
     }
 }
 
-/// What to do about a database that does not open. Rebuilding it takes hours to days: it is
-/// advised only when the kernel's words name no cause that has a simpler remedy.
+/// The remedy for a database that does not open. Rebuilding it takes hours to days, so it is
+/// advised only when neither the kernel's log nor the disk shows a cause with a simpler remedy.
 fn database_remedy(detail: &str, dir: &Path) -> String {
     let detail = detail.to_ascii_lowercase();
-    let said = |words: &[&str]| words.iter().any(|word| detail.contains(word));
-    // What can be seen says which file or disk it is.
+    let logged = |words: &[&str]| words.iter().any(|word| detail.contains(word));
+    // The cause on disk names the file.
     let simple = if let Some(cause) = cause_on_disk(dir) {
         return format!("{cause}; nothing has to be removed");
-    } else if let Some(cause) = key_cut_short(&dir.join("blocks")) {
+    } else if let Some(cause) = truncated_key(&dir.join("blocks")) {
         return cause;
-    } else if said(&["from the future", "date and time"]) {
+    } else if logged(&["from the future", "date and time"]) {
         "set the clock of this machine, then start again; nothing has to be removed"
     } else if is_disk_full(&detail) {
         "free disk space, then start again; nothing has to be removed"
-    } else if said(&["permission denied", "read-only", "operation not permitted"]) {
+    } else if logged(&["permission denied", "read-only", "operation not permitted"]) {
         "make the directory writable for this user, then start again; nothing has to be removed"
-    } else if said(&["too many open files"]) {
+    } else if logged(&["too many open files"]) {
         "raise the limit on open files (ulimit -n), then start again; nothing has to be removed"
-    } else if said(&["resource temporarily unavailable"]) {
+    } else if logged(&["resource temporarily unavailable"]) {
         "another program uses it: stop that, then start again; nothing has to be removed"
     } else {
         return format!(
@@ -177,11 +177,11 @@ pub enum ReadError {
     /// No block index entry has this hash.
     #[error("block {0} is not known")]
     Unknown(BlockHash),
-    /// The header is known, but no data (block not downloaded, or, for spent
-    /// outputs, never connected).
+    /// The header is known, but its data is not on disk (the block was not downloaded, or, for
+    /// spent outputs, never connected).
     #[error("block {0} has no data on disk")]
     NoData(BlockHash),
-    /// The files could not be read or do not fit the index.
+    /// The files could not be read or do not match the index.
     #[error("block {hash} cannot be read: {detail}")]
     Io {
         /// The block asked for.
@@ -194,8 +194,8 @@ pub enum ReadError {
     Closed,
 }
 
-/// The chain did not close cleanly. What was validated since the last flush may
-/// have to be downloaded again; the directory is consistent all the same.
+/// The chain did not close cleanly. Blocks validated since the last flush may have to be
+/// downloaded again; the directory is consistent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CloseError {
     /// A thread of this crate had panicked.
@@ -216,24 +216,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_system_refused_is_told_with_its_own_remedy() {
-        let told = |kind: ErrorKind| {
+    fn each_error_of_the_system_has_its_own_remedy() {
+        let remedy_of = |kind: ErrorKind| {
             let path = PathBuf::from("/d");
             let source = kind.into();
             OpenError::Io { path, source }.to_string()
         };
-        assert!(told(ErrorKind::StorageFull).ends_with("free disk space"));
-        assert!(told(ErrorKind::PermissionDenied).contains("for this user"));
+        assert!(remedy_of(ErrorKind::StorageFull).ends_with("free disk space"));
+        assert!(remedy_of(ErrorKind::PermissionDenied).contains("for this user"));
         let flush = CloseError::Flush("Disk space is too low!".to_owned()).to_string();
         assert!(
             flush.ends_with("; free disk space, then start again"),
             "{flush}"
         );
-        assert!(told(ErrorKind::NotFound).contains("that the path exists"));
+        assert!(remedy_of(ErrorKind::NotFound).contains("that the path exists"));
     }
 
     #[test]
-    fn a_database_is_advised_to_be_removed_only_when_no_simpler_cause_is_named() {
+    fn removing_a_database_is_advised_only_when_no_simpler_cause_is_known() {
         let remedy = |detail: &str| database_remedy(detail, Path::new("/d"));
         for (detail, part) in [
             (

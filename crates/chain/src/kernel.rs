@@ -31,10 +31,10 @@ const YIELD_PART: u32 = 16;
 const YIELD_ABOVE: Duration = Duration::from_millis(1);
 
 pub(crate) struct Kernel {
-    /// `None` once closed. Readers and jobs hold it for reading, closing for
-    /// writing: so closing waits for them, and nobody can keep it open.
+    /// `None` once closed. Readers and jobs lock it for reading, closing for writing: so closing
+    /// waits for them, and no handle keeps it open.
     manager: RwLock<Option<ChainstateManager>>,
-    /// Whether everything was on disk when it was closed last.
+    /// Whether the last close flushed everything.
     flushed: AtomicBool,
     /// Written by the callbacks of `context`.
     pub(crate) progress: Arc<Progress>,
@@ -52,7 +52,7 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// Opens the databases under `dir`, creating them when missing.
     ///
-    /// Also tells which blocks left the active chain meanwhile.
+    /// Also returns the blocks that left the active chain meanwhile.
     ///
     /// The kernel keeps `chainstate/` and `blocks/index/` in its data directory
     /// and `blk*.dat`, `rev*.dat` in its blocks directory.
@@ -117,14 +117,14 @@ impl Kernel {
         }
     }
 
-    /// Makes the kernel write everything that it keeps in memory, for which it offers no
-    /// call: closes the databases and opens them again. Readers wait meanwhile.
+    /// Makes the kernel flush, for which it has no call: closes the databases and opens them
+    /// again. Readers wait meanwhile.
     ///
     /// Takes the flush and some 30 ms; on mainnet, whose block index has to be read
     /// again, several seconds. Only on the kernel thread, between two jobs.
     ///
     /// # Errors
-    /// The databases could not be written, or not be opened again: nothing goes on.
+    /// The databases could not be written, or not be opened again; validation cannot go on.
     pub(crate) fn reopen(&self) -> Result<(), String> {
         let mut manager = self.writing();
         self.shut(manager.take())?;
@@ -146,13 +146,13 @@ impl Kernel {
         guard.is_some().then_some(Manager(guard))
     }
 
-    /// The context-free checks, or of them that of the merkle root alone, whose success the
-    /// kernel remembers in the block itself (`CBlock::fChecked`, `m_checked_merkle_root`), so
-    /// that it need not repeat them while it holds the chain lock. A failure is not
-    /// remembered: `process_block` finds it again and gives the verdict.
+    /// The context-free checks, or only that of the merkle root. The kernel caches their success
+    /// in the block (`CBlock::fChecked`, `m_checked_merkle_root`), and does not repeat them while
+    /// it holds the chain lock. A failure is not cached: `process_block` finds it again and gives
+    /// the verdict.
     ///
-    /// The mark is plain memory, so this must have returned before another thread
-    /// sees the block; the queue between the threads makes it so.
+    /// The cache is plain memory, so this must have returned before another thread sees the
+    /// block; the queue between the threads ensures that.
     pub(crate) fn check(&self, block: &Block, merkle_root_alone: bool) -> Checked {
         let merkle_root = || self.failure(block, BLOCK_CHECK_MERKLE);
         let failure = match merkle_root_alone {
@@ -162,9 +162,9 @@ impl Kernel {
         match failure {
             None => Checked::Valid,
             Some(BlockValidationResult::Mutated) => Checked::MerkleRoot { first: true },
-            // Of these checks only that of the proof of work gives this class.
+            // Only the check of the proof of work gives this class.
             Some(BlockValidationResult::InvalidHeader) => Checked::Header,
-            // It may have failed before the merkle root was looked at: signet's solution.
+            // A check before that of the merkle root may have failed: signet's solution.
             Some(_) => match merkle_root() {
                 Some(BlockValidationResult::Mutated) => Checked::MerkleRoot { first: false },
                 Some(_) | None => Checked::Other,
@@ -180,7 +180,7 @@ impl Kernel {
         }
     }
 
-    /// Makes the kernel return soon from whatever it is doing; for good.
+    /// Makes the kernel return soon from its present call, permanently.
     pub(crate) fn interrupt(&self) {
         if let Err(e) = self.context.interrupt() {
             tracing::warn!("cannot interrupt validation: {e}");
@@ -190,16 +190,16 @@ impl Kernel {
     /// Waits for readers, flushes and closes.
     ///
     /// # Errors
-    /// What went wrong. Without one, everything that the kernel had is on disk.
+    /// The kernel's error. `Ok`: everything that the kernel had is on disk.
     pub(crate) fn close(&self) -> Result<(), String> {
         match self.writing().take() {
-            // Interrupted while it was opened again: it was flushed, and nothing came since.
+            // An interrupted reopening: the kernel was flushed before, and got no block since.
             None if self.flushed.load(Ordering::SeqCst) => Ok(()),
             manager => self.shut(manager),
         }
     }
 
-    /// Closes and finds out whether that flushed: nothing went wrong, and the kernel said so.
+    /// Closes, and checks that the kernel has logged a flush and no error.
     fn shut(&self, manager: Option<ChainstateManager>) -> Result<(), String> {
         let ((), closing) = record::during(|| drop(manager));
         let result = match closing.fatal.into_iter().next() {
@@ -217,13 +217,13 @@ impl Kernel {
         Reading(self)
     }
 
-    /// Gives readers a turn after a job that took `busy`.
+    /// Lets waiting readers run after a job that took `busy`.
     ///
     /// The chain lock (`cs_main`) is not fair: this thread takes it again within
     /// microseconds, before a reader that just woke up gets it, so a reader could
-    /// wait through many long blocks: measured beside blocks of 3,000 inputs on two
+    /// wait for many long blocks: measured with blocks of 3,000 inputs on two
     /// overloaded cores, the slowest of 200 reads took 0.6 to 2.8 s without this and
-    /// 0.1 to 0.5 s with it. Bounded, so that readers cannot stop us.
+    /// 0.1 to 0.5 s with it. The wait is bounded, so that readers cannot stop validation.
     pub(crate) fn yield_to_readers(&self, busy: Duration) {
         if busy < YIELD_ABOVE || self.readers.load(Ordering::SeqCst) == 0 {
             return;
@@ -244,7 +244,7 @@ impl Kernel {
     }
 }
 
-/// The manager, kept open while this lives. Short-lived by design.
+/// The manager, which cannot be closed while this exists. Hold it only briefly.
 pub(crate) struct Manager<'a>(RwLockReadGuard<'a, Option<ChainstateManager>>);
 
 impl std::ops::Deref for Manager<'_> {
@@ -261,7 +261,7 @@ pub(crate) struct Reading<'a>(&'a Kernel);
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         if self.0.readers.fetch_sub(1, Ordering::SeqCst) == 1 {
-            // Under the lock, or the wake-up could fall between check and wait.
+            // Under the lock, or the wake-up could come between check and wait.
             let _turn = self.0.turn.lock().unwrap_or_else(PoisonError::into_inner);
             self.0.reader_left.notify_all();
         }
@@ -283,8 +283,8 @@ fn builtin(chain: ChainType) -> (ChainParams, ContextBuilder) {
     )
 }
 
-/// Threads that check scripts beside the kernel thread, which takes part itself:
-/// as Bitcoin Core's `-par`, so that all cores are used.
+/// Threads that check scripts besides the kernel thread, which checks scripts too: as with
+/// Bitcoin Core's `-par`, all cores are used.
 pub(crate) fn script_threads(wanted: Option<i32>) -> i32 {
     let spare = || available_parallelism().map_or(0, |n| n.get() as i32 - 1);
     wanted.unwrap_or_else(spare).clamp(0, MAX_SCRIPT_THREADS)
@@ -295,12 +295,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_says_when_it_has_flushed() {
+    fn the_kernel_logs_that_it_has_flushed() {
         let dir = tempfile::tempdir().unwrap();
         record::connect_log().unwrap();
         let path = dir.path().to_str().unwrap();
         let (kernel, _) = Kernel::open(path, &Network::Regtest, 0).unwrap();
-        // What the journal's records are dropped upon: if this fails with a new version of
+        // The journal's records are dropped upon this line: if this fails with a new version of
         // the kernel, look for the line in `CCoinsViewDB::BatchWrite`.
         assert_eq!(kernel.reopen(), Ok(()));
         assert_eq!(kernel.close(), Ok(()));

@@ -1,9 +1,8 @@
-//! Where the parts of an encoded block lie, without copying them.
+//! The offsets of the parts of an encoded block, without copying them.
 //!
-//! Bitcoin Core has decoded the bytes before they come here; this finds what its interface
-//! does not tell: where the block ends, which transactions carry witness data, and the
-//! coinbase's witness commitment. Serialization: Bitcoin Core `primitives/transaction.h`
-//! and BIP144.
+//! Bitcoin Core has decoded the bytes before; this finds what its interface does not return:
+//! where the block ends, which transactions have witness data, and the coinbase's witness
+//! commitment. Serialization: Bitcoin Core `primitives/transaction.h` and BIP144.
 
 use std::ops::Range;
 
@@ -18,13 +17,13 @@ const OUTPOINT_BYTES: usize = 36;
 const SEQUENCE_BYTES: usize = 4;
 const VALUE_BYTES: usize = 8;
 
-/// What is at the front of some bytes: a block.
+/// The layout of the block at the front of some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// Bytes of the block; what follows is none of it.
+    /// Length of the block, bytes.
     pub(crate) length: usize,
     pub(crate) transactions: Vec<Transaction>,
-    /// `None`: the first transaction is no coinbase, or there is none.
+    /// `None`: the first transaction is not a coinbase, or there is none.
     pub(crate) coinbase: Option<Coinbase>,
     /// The hash in the last output of the first transaction that is a witness commitment.
     pub(crate) commitment: Option<[u8; 32]>,
@@ -40,14 +39,14 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    /// Whether an input carries witness data.
+    /// Whether an input has witness data.
     pub(crate) fn has_witness(&self) -> bool {
         self.witness.is_some()
     }
 
     /// Bytes of the encoding without witness data.
     pub(crate) fn stripped_bytes(&self) -> usize {
-        // Marker and flag go with the witness.
+        // Marker and flag are left out with the witness.
         let witness = self.witness.as_ref().map_or(0, |witness| witness.len() + 2);
         self.place.len() - witness
     }
@@ -66,19 +65,19 @@ impl Transaction {
     }
 }
 
-/// What of the coinbase's witness matters.
+/// The coinbase's witness, as far as it is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Coinbase {
     /// The only item of its only witness, when it has 32 bytes.
     pub(crate) reserved_value: Option<[u8; 32]>,
 }
 
-/// Finds the parts. `None`: the bytes do not begin with a block.
+/// Scans a block. `None`: the bytes do not begin with a block.
 pub(crate) fn scan(bytes: &[u8]) -> Option<Layout> {
     let mut cursor = Cursor { bytes, at: 0 };
     cursor.skip(HEADER_BYTES)?;
     let count = cursor.compact_size()?;
-    // A transaction has ten bytes at least, so a claim costs nothing that was not sent.
+    // A transaction has at least ten bytes, so the allocation is bounded by the bytes sent.
     let mut layout = Layout {
         length: 0,
         transactions: Vec::with_capacity(count.min(bytes.len() / 10)),
@@ -96,7 +95,7 @@ pub(crate) fn scan(bytes: &[u8]) -> Option<Layout> {
     Some(layout)
 }
 
-/// What is looked at in the first transaction.
+/// The parts of the first transaction that are checked.
 #[derive(Default)]
 struct First {
     inputs: usize,
@@ -122,7 +121,7 @@ impl<'a> Cursor<'a> {
         self.take(count).map(drop)
     }
 
-    /// Core's `ReadCompactSize`; that it is the shortest form was checked by the decoder.
+    /// Core's `ReadCompactSize`; the decoder has checked that it is the shortest form.
     fn compact_size(&mut self) -> Option<usize> {
         let size = match self.take(1)?[0] {
             0xfd => u64::from(u16::from_le_bytes(self.take(2)?.try_into().ok()?)),
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_a_block_are_where_another_decoder_finds_them() {
+    fn the_parts_of_a_block_have_the_offsets_that_another_decoder_finds() {
         let block = block();
         let encoded = serialize(&block);
         let mut bytes = encoded.clone();
@@ -281,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_cut_short_anywhere_are_no_block() {
+    fn a_truncated_block_is_no_block() {
         let mut block = block();
         block.txdata[0].output.pop();
         let bytes = serialize(&block);
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_transaction_with_another_outpoint_or_a_second_input_is_no_coinbase() {
+    fn a_first_transaction_with_another_outpoint_or_a_second_input_is_not_a_coinbase() {
         let whole = block();
         let mut second_input = whole.clone();
         let input = second_input.txdata[0].input[0].clone();

@@ -1,6 +1,6 @@
 //! Consensus: the only user of `bitcoinkernel`, Bitcoin Core's validation engine
-//! as a library. Handfast writes no consensus rules; this crate feeds the kernel,
-//! reports its verdicts and reads blocks back.
+//! as a library. Handfast has no consensus rules of its own; this crate submits headers and
+//! blocks to the kernel, reports its verdicts and reads blocks back.
 //!
 //! ```text
 //!  check_headers ──────────────────────────────┐
@@ -10,33 +10,34 @@
 //!  BlockReader::read ─────────────── any thread ───────────────→ Bytes
 //! ```
 //!
-//! - [`lock`]: one node per directory; foreign directories are left alone.
-//! - [`Chain::open`]: opens the databases and says what is in them.
+//! - [`lock`]: one node per directory; foreign directories are not touched.
+//! - [`Chain::open`]: opens the databases and returns what is in them.
 //! - [`Chain`]: two plain OS threads; one [`Event`] per job, in job order per kind.
-//! - [`BlockReader`]: blocks and undo data from any thread, with its hazards.
-//! - [`Transactions`]: those of an encoded block, and their ids.
-//! - [`Keep`], [`Kept`]: which blocks survive the end of the process, and how.
+//! - [`BlockReader`]: reads blocks and undo data on any thread.
+//! - [`Transactions`]: the transactions of an encoded block, and their ids.
+//! - [`Keep`], [`Kept`]: which blocks are to be durable, and which are.
 //!
 //! # Ordering
-//! Jobs are done in the order in which they came, headers and blocks alike. Headers that a
-//! block needs go along with it and are given to the kernel once its data was found to
-//! belong to its header. What went along with a block that was refused is remembered, up to
-//! a bound, for blocks behind it that build on it (`skipped`).
+//! Jobs are done in the order of their submission, headers and blocks alike. Headers that a
+//! block needs are submitted with it, and the kernel gets them after the block's data was
+//! found to match its header. Headers of a refused block are stored, up to a bound, for queued
+//! blocks that build on it (`skipped`).
 //!
 //! # Cost
-//! Measured on two cores, fed from memory (`examples/replay.rs`): 32 to 38 µs per
+//! Measured on two cores, with blocks from memory (`examples/replay.rs`): 32 to 38 µs per
 //! empty block, of which the kernel itself takes 30; without the checks on the
 //! decode thread 46. Opening takes 20 ms. The kernel formats a log line for each
-//! connected block whether or not anybody reads it; only its time stamp is saved.
+//! connected block even if it is not read; only its time stamp can be switched off.
 
+mod block_journal;
 mod branches;
 mod cause_on_disk;
 mod chain;
 pub mod clock;
 mod convert;
+mod disk_space;
 mod error;
 mod event;
-mod keeper;
 mod kernel;
 mod layout;
 mod lock;
@@ -48,7 +49,6 @@ mod reader;
 mod recent;
 mod record;
 mod replay;
-mod room;
 mod skipped;
 mod stored;
 mod transactions;
@@ -59,9 +59,9 @@ pub use branches::SideHeader;
 pub use chain::{Chain, ChainOptions, Queued};
 pub use error::{CloseError, OpenError, ReadError};
 pub use event::{BlockOutcome, Change, Event, Keep, Kept, Reject, RejectKind};
-pub use lock::{DirLock, lock, look};
+pub use lock::{DirLock, check_lockable, lock};
 pub use open::{InitialChain, STORED_WINDOW};
-pub use progress::{Progress, Stand};
+pub use progress::{Progress, TipInfo};
 pub use reader::{BlockReader, SpentOutput};
 pub use replay::Replay;
 pub use transactions::Transactions;

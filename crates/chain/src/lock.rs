@@ -1,9 +1,9 @@
-//! One node per data directory, and only directories of ours.
+//! The lock of a data directory: one node per directory, and only Handfast's directories.
 //!
-//! Two files say so: `.lock`, held exclusively as long as the node runs, and
-//! `network`, the marker that names format and network. A directory without the
-//! marker that holds anything else is not ours (it may well be Bitcoin Core's,
-//! which has a `.lock`, `blocks` and `chainstate` too) and is left as it is.
+//! Two files: `.lock`, locked exclusively while the node runs, and `network`, the marker
+//! with format and network. A directory without the marker that has other files is
+//! foreign (it may be Bitcoin Core's, which has a `.lock`, `blocks` and `chainstate`
+//! too) and is not changed.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
 use handfast_disk::{
-    LOCK_FILE, MARKER_FILE, MAX_MARKER, Unreadable, check_place, is_in_use, read_text,
+    LOCK_FILE, MARKER_FILE, MAX_MARKER, Unreadable, check_not_special, is_in_use, read_text,
 };
 use handfast_wire::Network;
 
@@ -25,9 +25,8 @@ pub(crate) const MARKER_HEAD: &str = "handfast data directory, format 1";
 const MARKER_HEAD_FRONT: &str = "handfast data directory, format ";
 const FORMAT: u32 = 1;
 
-/// Entries that may lie in a directory of ours before it has its marker: what a
-/// start that was cut short leaves, a log or configuration file put there first,
-/// and what a fresh file system carries.
+/// Entries that may be in a directory without a marker: those of an interrupted first
+/// start, a log or configuration file, and `lost+found` of a new file system.
 const HARMLESS: [&str; 5] = [
     LOCK_FILE,
     MARKER_TEMP,
@@ -36,12 +35,12 @@ const HARMLESS: [&str; 5] = [
     "lost+found",
 ];
 
-/// Before a lock that is held is tried once more: a start that only looks ([`look`]) holds it
-/// for a moment.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Pause before a held lock is tried once more: another start's check ([`check_lockable`]) holds
+/// it for a moment.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// The exclusive right to a data directory. Given up when dropped, and by the
-/// operating system when the process dies.
+/// The exclusive lock of a data directory. Released when dropped, and by the operating system
+/// when the process ends.
 #[derive(Debug)]
 pub struct DirLock {
     dir: PathBuf,
@@ -55,8 +54,8 @@ impl DirLock {
     }
 }
 
-/// Takes the data directory `dir` (`…/<network>`) for a node on `network`,
-/// creating it when it is missing.
+/// Locks the data directory `dir` (`…/<network>`) for a node on `network`, and creates it
+/// when it is missing.
 ///
 /// # Errors
 /// A foreign directory, one of another network or one in use is refused, and
@@ -67,12 +66,12 @@ pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
         let path = path.to_path_buf();
         move |source| OpenError::Io { path, source }
     };
-    // Look first, touch later: a refusal leaves no trace.
+    // Check before changing anything: a refused directory stays unchanged.
     inspect(dir, &wanted)?;
     fs::create_dir_all(dir).map_err(io(dir))?;
 
     let path = dir.join(LOCK_FILE);
-    check_place(&path).map_err(|found| unreadable(path.clone(), found))?;
+    check_not_special(&path).map_err(|found| unreadable(path.clone(), found))?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -82,8 +81,8 @@ pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
         .map_err(io(&path))?;
     let mut locked = file.try_lock();
     if matches!(locked, Err(TryLockError::WouldBlock)) {
-        #[expect(clippy::disallowed_methods, reason = "another process tells nothing")]
-        std::thread::sleep(LOOK_AGAIN);
+        #[expect(clippy::disallowed_methods, reason = "another process gives no signal")]
+        std::thread::sleep(RETRY_AFTER);
         locked = file.try_lock();
     }
     match locked {
@@ -91,7 +90,7 @@ pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
         Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(dir.to_path_buf())),
         Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
     }
-    // Again under the lock: two first starts may have raced to here.
+    // Again under the lock: two first starts may have raced.
     if !inspect(dir, &wanted)? {
         write_marker(dir, &wanted).map_err(io(&dir.join(MARKER_FILE)))?;
     }
@@ -101,16 +100,16 @@ pub fn lock(dir: &Path, network: &Network) -> Result<DirLock, OpenError> {
     })
 }
 
-/// Whether the data directory `dir` could be taken now, without taking it: for a start that
-/// has more to refuse, and wants to name the cause before its consequences (the ports of the
-/// node that uses the directory are taken, too).
+/// Checks that the data directory `dir` could be locked now, without locking it. A start calls
+/// it first, to report the cause before its consequences: a node that uses the directory also
+/// uses the ports.
 ///
 /// # Errors
 /// As [`lock`]. Nothing is created or changed, whatever the result.
-pub fn look(dir: &Path, network: &Network) -> Result<(), OpenError> {
+pub fn check_lockable(dir: &Path, network: &Network) -> Result<(), OpenError> {
     inspect(dir, &network.label())?;
     let path = dir.join(LOCK_FILE);
-    if let Err(found) = check_place(&path) {
+    if let Err(found) = check_not_special(&path) {
         return Err(unreadable(path, found));
     }
     match is_in_use(dir) {
@@ -119,7 +118,7 @@ pub fn look(dir: &Path, network: &Network) -> Result<(), OpenError> {
     }
 }
 
-/// Whether `dir` carries our marker for the wanted network already. Reads only.
+/// Whether `dir` has the marker of the wanted network. Reads only.
 fn inspect(dir: &Path, wanted: &str) -> Result<bool, OpenError> {
     let marker = dir.join(MARKER_FILE);
     match read_text(&marker, MAX_MARKER) {
@@ -150,8 +149,8 @@ fn damaged(file: PathBuf, wanted: &str, found: &str) -> OpenError {
 }
 
 /// # Errors
-/// A marker says that a directory belongs to another network only when it is whole: one
-/// flipped bit must not send an operator away from his data.
+/// Another network is reported only if the marker is intact: a flipped bit must not hide an
+/// operator's data.
 fn check_marker(dir: &Path, file: PathBuf, text: &str, wanted: &str) -> Result<(), OpenError> {
     let mut lines = text.lines();
     let head = lines.next().unwrap_or_default();
@@ -168,7 +167,7 @@ fn check_marker(dir: &Path, file: PathBuf, text: &str, wanted: &str) -> Result<(
         });
     }
     let found = lines.next().unwrap_or_default();
-    // Earlier versions wrote none.
+    // Earlier versions wrote no checksum.
     let sound = lines.next().is_none_or(|line| line == checksum(found));
     if found == wanted && sound {
         return Ok(());
@@ -183,7 +182,7 @@ fn check_marker(dir: &Path, file: PathBuf, text: &str, wanted: &str) -> Result<(
     }
 }
 
-/// The last line of the marker: the front of the SHA-256 of the others.
+/// The last line of the marker: the first bytes of the SHA-256 of the others.
 fn checksum(label: &str) -> String {
     let hash = sha256::Hash::hash(format!("{MARKER_HEAD}\n{label}\n").as_bytes());
     let [a, b, c, d, ..] = hash.to_byte_array();
@@ -223,7 +222,7 @@ fn check_empty(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Writes the marker so that it is there whole or not at all.
+/// Writes the marker atomically.
 fn write_marker(dir: &Path, wanted: &str) -> io::Result<()> {
     let text = format!("{MARKER_HEAD}\n{wanted}\n{}\n", checksum(wanted));
     handfast_disk::replace(&dir.join(MARKER_FILE), text.as_bytes())
@@ -231,7 +230,7 @@ fn write_marker(dir: &Path, wanted: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use handfast_disk::testing::{Oddity, put_oddity};
+    use handfast_disk::testing::{SpecialFile, put_special_file};
 
     use super::*;
 
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_that_differ_only_in_their_challenge_are_told_apart() {
+    fn networks_that_differ_only_in_their_challenge_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let signet = |challenge: &[u8]| Network::CustomSignet {
             challenge: challenge.to_vec(),
@@ -292,11 +291,13 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_named_as_such() {
+    fn a_broken_link_is_named_as_the_cause() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("regtest");
         std::os::unix::fs::symlink(home.path().join("unmounted"), &dir).unwrap();
-        let text = look(&dir, &Network::Regtest).unwrap_err().to_string();
+        let text = check_lockable(&dir, &Network::Regtest)
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("unmounted, which does not exist"), "{text}");
     }
 
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_start_that_was_cut_short_can_be_repeated() {
+    fn an_interrupted_first_start_can_be_repeated() {
         let dir = tempfile::tempdir().unwrap();
         for name in [LOCK_FILE, MARKER_TEMP, "handfast.log"] {
             fs::write(dir.path().join(name), "").unwrap();
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_of_a_later_format_is_not_guessed_at() {
+    fn a_marker_of_a_later_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let later = "handfast data directory, format 2\nregtest\n";
         fs::write(dir.path().join(MARKER_FILE), later).unwrap();
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_of_an_earlier_version_has_no_checksum_and_is_taken() {
+    fn a_marker_of_an_earlier_version_without_a_checksum_is_accepted() {
         let dir = tempfile::tempdir().unwrap();
         let earlier = format!("{MARKER_HEAD}\nregtest\n");
         fs::write(dir.path().join(MARKER_FILE), earlier).unwrap();
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_of_the_marker_is_told_as_damage_with_its_remedy() {
+    fn every_flipped_bit_of_the_marker_is_reported_as_damage_with_its_remedy() {
         let signet = Network::CustomSignet {
             challenge: vec![0x51],
         };
@@ -366,15 +367,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_by_name_and_never_waited_for() {
+    fn a_special_file_is_refused_by_name_and_never_waited_for() {
         for name in [MARKER_FILE, LOCK_FILE] {
-            for oddity in Oddity::ALL {
+            for special in SpecialFile::ALL {
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join(name);
-                put_oddity(&path, oddity);
+                put_special_file(&path, special);
                 let refused = lock(dir.path(), &Network::Regtest);
-                if oddity == Oddity::Enormous {
-                    // What is in a lock file matters to nobody.
+                if special == SpecialFile::Enormous {
+                    // The contents of a lock file are not read.
                     assert_eq!(refused.is_ok(), name == LOCK_FILE);
                     continue;
                 }

@@ -1,16 +1,16 @@
-//! Data that does not belong to its header: found before the kernel sees the block.
+//! Mutated blocks: data that does not match its header, found before the kernel gets the block.
 //!
-//! A header commits to its block's transactions by their txids alone, through a tree that
-//! does not tell a leaf from a node, and to witnesses only by an output of the coinbase.
-//! So one hash has many encodings that are not the block, and anybody can make them of a
-//! valid one. What a check says of such data says nothing about the hash, but the kernel
-//! runs some checks before it compares the data with the header (signet's solution) and
-//! some that such data passes by construction fail later (a 64-byte "transaction" that is
+//! A header commits to its block's transactions only by their txids, through a tree that
+//! does not distinguish leaves from nodes, and to witnesses only by an output of the coinbase.
+//! So one hash has many encodings that are not the block, and anyone can make them from a
+//! valid block. A failed check of such data does not make the hash invalid, but the kernel
+//! runs some checks before it compares the data with the header (signet's solution), and
+//! others fail later on data that matches by construction (a 64-byte "transaction" that is
 //! two txids). The list is Bitcoin Core's `IsBlockMutated` (`validation.cpp`).
 //!
-//! The merkle root is checked by the kernel's own code, on the decode thread, where its
-//! result is remembered in the block. Witnesses are hashed here, since the kernel's interface
-//! gives no wtxid; what passes is checked by the kernel again.
+//! The merkle root is checked by the kernel's code, on the decode thread, and its result is
+//! cached in the block. Witnesses are hashed here, since the kernel's interface has no wtxid;
+//! the kernel checks them again.
 
 use bitcoin::hashes::{Hash, HashEngine, sha256d};
 use bitcoin::merkle_tree;
@@ -18,40 +18,38 @@ use bitcoin::merkle_tree;
 use crate::layout::{Layout, Transaction};
 use crate::{Reject, RejectKind};
 
-/// A transaction of so many bytes may be two hashes of the merkle tree.
+/// A transaction of this length may be two hashes of the merkle tree.
 const AMBIGUOUS_BYTES: usize = 64;
 
-/// What the kernel's checks that need no context say of a block.
+/// The result of the kernel's context-free checks of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Checked {
-    /// It passes.
+    /// The block passes.
     Valid,
-    /// Its header fails, whatever its data is.
+    /// Its header fails, independently of its data.
     Header,
-    /// Its transactions are not those of the merkle root, or some are there twice.
-    /// `first`: no check failed before that one.
+    /// Its transactions do not match the merkle root, or some are duplicated.
     MerkleRoot {
-        /// See there.
+        /// No check failed before that of the merkle root.
         first: bool,
     },
-    /// The merkle root is right, something else is not.
+    /// The merkle root is right, another check fails.
     Other,
 }
 
-/// What of a network the checks need.
+/// The parameters of a network that the checks need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// Blocks carry a solution.
+    /// Blocks need a signet solution.
     pub(crate) signet: bool,
-    /// The first height at which blocks may carry witness data (BIP141).
+    /// The first height at which blocks may have witness data (BIP141).
     pub(crate) segwit_height: u32,
 }
 
-/// Whether `block`, whose checks gave `checked` and whose parts are `layout`, is data that
-/// does not belong to its header, and what Bitcoin Core calls it.
+/// Whether `block` is mutated, with Bitcoin Core's reason. `checked`: the result of its checks.
 ///
-/// `height`: of the block; without it witnesses are left to the kernel, which has the last
-/// word on them anyway: a failure of theirs is the one that it never holds against a hash.
+/// `height`: of the block; without it witnesses are checked by the kernel only, which never
+/// marks a hash invalid for them.
 pub(crate) fn find(
     block: &[u8],
     layout: &Layout,
@@ -66,7 +64,7 @@ pub(crate) fn find(
         Checked::Valid | Checked::Other if layout.coinbase.is_none() => {
             let ambiguous = |tx: &Transaction| tx.stripped_bytes() == AMBIGUOUS_BYTES;
             layout.transactions.iter().find(|tx| ambiguous(tx))?;
-            // What is checked first. A solution lies in a commitment.
+            // The kernel checks the solution first, which is in a commitment.
             match rules.signet && layout.commitment.is_none() {
                 true => SIGNET_SOLUTION,
                 false => "bad-cb-missing",
@@ -158,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn real_blocks_are_themselves_and_one_other_byte_of_a_witness_is_noticed() {
+    fn real_blocks_are_not_mutated_and_a_changed_byte_of_a_witness_is_found() {
         for name in ["mainnet_block_1602407a.raw", "testnet3_block_928848.raw"] {
             let Some(block) = shared(name) else { continue };
             let layout = layout::scan(&block).expect("a block");
@@ -177,7 +175,7 @@ mod tests {
             assert_eq!(why.as_deref(), Some("bad-witness-merkle-match"));
             let why = reason(&block, Checked::Valid, RULES.segwit_height - 1);
             assert_eq!(why.as_deref(), Some("unexpected-witness"));
-            // The txids still make the header's merkle root, so only doubles could be it.
+            // The txids still have the header's merkle root, so the reason can only be duplicates.
             let failed = Checked::MerkleRoot { first: true };
             let why = reason(&spoilt, failed, 800_000);
             assert_eq!(why.as_deref(), Some("bad-txns-duplicate"));
@@ -188,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_fails_by_itself_is_the_kernels_whatever_its_data_is() {
+    fn a_block_whose_header_fails_is_left_to_the_kernel_whatever_its_data_is() {
         let Some(mut block) = shared("mainnet_block_1602407a.raw") else {
             return;
         };

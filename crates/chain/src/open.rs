@@ -1,4 +1,4 @@
-//! What a freshly opened chain holds.
+//! The contents of a newly opened chain.
 
 use std::collections::BTreeSet;
 
@@ -11,11 +11,10 @@ use crate::convert;
 use crate::kernel::Manager;
 use crate::stored::{self, OnDisk};
 
-/// Blocks of the best branch whose presence on disk is told at the start: one
-/// download window.
+/// Blocks of the best branch that are looked up on disk at the start: one download window.
 pub const STORED_WINDOW: usize = 1_024;
 
-/// The kernel's knowledge at the start.
+/// The kernel's headers and stored blocks at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitialChain {
     /// Headers of the active chain, from height 0 to its tip.
@@ -26,22 +25,22 @@ pub struct InitialChain {
     /// Height of the last active block that the best header descends from.
     pub fork_height: u32,
     /// Those of the first [`STORED_WINDOW`] blocks of `best_branch` whose data is
-    /// on disk. After a crash it may miss some.
+    /// on disk. After a crash some may be missing.
     pub stored: Vec<BlockHash>,
-    /// The headers beside these two, a parent before its children. It may miss some, of
-    /// which the kernel may still speak.
-    pub beside: Vec<SideHeader>,
+    /// The headers of side branches, a parent before its children. Some may be missing, which the
+    /// kernel may still report.
+    pub side_branches: Vec<SideHeader>,
 }
 
 impl InitialChain {
     /// Blocks on disk that are not in the active chain, as far as is known.
     pub(crate) fn on_disk(&self) -> impl Iterator<Item = BlockHash> {
-        let beside = self.beside.iter().filter(|side| side.stored);
-        let beside = beside.map(|side| side.header.block_hash());
-        self.stored.iter().copied().chain(beside)
+        let side_branches = self.side_branches.iter().filter(|side| side.stored);
+        let side_branches = side_branches.map(|side| side.header.block_hash());
+        self.stored.iter().copied().chain(side_branches)
     }
 
-    /// `journaled`: blocks of the journal; `tips`: ends of other branches.
+    /// `journaled`: blocks of the journal; `tips`: tips of side branches.
     pub(crate) fn read(
         dir: &std::path::Path,
         manager: &Manager<'_>,
@@ -61,7 +60,7 @@ impl InitialChain {
             best_branch: ending_at(&best, fork),
             fork_height: u32::try_from(fork).unwrap_or(0),
             stored: ahead,
-            beside: branches::read(manager, ends, &on_disk),
+            side_branches: branches::read(manager, ends, &on_disk),
         }
     }
 }
@@ -73,7 +72,7 @@ fn ending_at(end: &BlockTreeEntry<'_>, below: i32) -> Vec<Header> {
     let mut entry = *end;
     while entry.height() > below {
         headers.push(convert::header(&entry));
-        // Not asked of the genesis block: the kernel logs that it has none.
+        // Not for the genesis block: the kernel logs an error that it has no parent.
         let parent = (entry.height() > 0).then(|| entry.prev());
         let Some(parent) = parent.flatten() else {
             break;

@@ -1,8 +1,8 @@
-//! How far validation is, as Bitcoin Core guesses it: by transactions, not by blocks.
+//! The progress of validation, as Bitcoin Core guesses it: by transactions, not by blocks.
 //!
-//! The engine counts the transactions of the chain and offers no call to ask for their
-//! number. It tells it in the line that it logs for each new tip; of the tip that it finds at
-//! a start it tells only the share that it made of it, from which the number can be had again.
+//! The engine counts the transactions of the chain, but has no call for their number. It logs
+//! the number in the line of each new tip; for the tip at a start it reports only the progress
+//! computed from it, from which the number can be computed back.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,20 +11,20 @@ use handfast_wire::Network;
 
 use crate::clock;
 
-/// A tip that is younger than this is judged by heights. Core `GuessVerificationProgress`.
+/// For a younger tip the progress is by heights. Core `GuessVerificationProgress`.
 const RECENT: f64 = 2.0 * 60.0 * 60.0;
 
-/// What is known beforehand of a network's transactions. Core `ChainTxData`.
+/// A network's transactions at a known time. Core `ChainTxData`.
 #[derive(Clone, Copy, Debug)]
 struct KnownTransactions {
-    /// When there were `count`, Unix seconds.
+    /// The time at which there were `count`, Unix seconds.
     time: f64,
     count: f64,
-    /// A second, since then.
+    /// Transactions per second since then.
     rate: f64,
 }
 
-/// The numbers of the engine's own version (`kernel/chainparams.cpp`).
+/// The numbers of the engine's version (`kernel/chainparams.cpp`).
 fn known(network: &Network) -> KnownTransactions {
     let (time, count, rate) = match network {
         Network::Mainnet => (1_772_055_173.0, 1_315_805_869.0, 5.401_110_064_961_22),
@@ -37,9 +37,9 @@ fn known(network: &Network) -> KnownTransactions {
     KnownTransactions { time, count, rate }
 }
 
-/// Where validation stands, for a guess.
+/// The tip and the best header, for a guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stand {
+pub struct TipInfo {
     /// The tip.
     pub hash: BlockHash,
     /// Its height.
@@ -50,106 +50,106 @@ pub struct Stand {
     pub best_header: u32,
 }
 
-/// What the engine said last of a tip.
+/// The engine's last report of a tip.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Said {
+enum Reported {
     /// The transactions of the chain that ends there.
     Transactions(u64),
-    /// The share that this was, at a time (Unix seconds).
+    /// The progress, at a time (Unix seconds).
     Share { share: f64, at: u32 },
 }
 
-/// The transactions of the chain, as far as the engine told of them. Written by its thread,
-/// read by anybody.
+/// The transactions of the chain, as far as the engine reported them. Written by the kernel
+/// thread, read by any.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Held for a copy, never while anything is called: the engine's callbacks take it.
-    said: Mutex<Option<(BlockHash, Said)>>,
+    /// Locked only for a copy, never during a call: the engine's callbacks lock it.
+    reported: Mutex<Option<(BlockHash, Reported)>>,
 }
 
 impl Progress {
-    /// A new tip. `transactions`: if the engine told them.
+    /// Sets a new tip. `transactions`: if the engine reported them.
     pub(crate) fn tip(&self, hash: BlockHash, transactions: Option<u64>, share: f64) {
         let at = clock::unix();
-        let new = transactions.map_or(Said::Share { share, at }, Said::Transactions);
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        // When the databases are opened anew the engine says less of the same tip.
-        let is_known = matches!(*said, Some((tip, Said::Transactions(_))) if tip == hash);
+        let new = transactions.map_or(Reported::Share { share, at }, Reported::Transactions);
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        // When the databases are opened again, the engine reports less for the same tip.
+        let is_known = matches!(*reported, Some((tip, Reported::Transactions(_))) if tip == hash);
         if transactions.is_some() || !is_known {
-            *said = Some((hash, new));
+            *reported = Some((hash, new));
         }
     }
 
-    /// The share of the chain that is validated, 0.0 to 1.0, as the clock stands `now` (Unix
-    /// seconds). Core `ChainstateManager::GuessVerificationProgress`.
+    /// The share of the chain that is validated at the time `now` (Unix seconds), 0.0 to 1.0. Core
+    /// `ChainstateManager::GuessVerificationProgress`.
     #[must_use]
-    pub fn guess(&self, network: &Network, stand: &Stand, now: u32) -> f64 {
-        let said = *self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let transactions = count_of(network, stand, said);
-        (transactions / total(network, stand, transactions, now)).min(1.0)
+    pub fn guess(&self, network: &Network, tip: &TipInfo, now: u32) -> f64 {
+        let reported = *self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let transactions = count_of(network, tip, reported);
+        (transactions / total(network, tip, transactions, now)).min(1.0)
     }
 }
 
-/// The transactions of the whole chain by now, when that up to `stand` has so many.
-fn total(network: &Network, stand: &Stand, transactions: f64, now: u32) -> f64 {
+/// The transactions of the whole chain at `now`; `transactions`: those up to `tip`.
+fn total(network: &Network, tip: &TipInfo, transactions: f64, now: u32) -> f64 {
     let known = known(network);
     let now_f = f64::from(now);
     if transactions <= known.count {
         return known.count + (now_f - known.time) * known.rate;
     }
-    transactions + since(network, stand, now) * known.rate
+    transactions + since(network, tip, now) * known.rate
 }
 
-/// Seconds since the tip, in which more transactions came.
-fn since(network: &Network, stand: &Stand, now: u32) -> f64 {
-    let age = f64::from(now) - f64::from(stand.time);
-    if age.abs() <= RECENT && stand.best_header >= stand.height {
-        // The times of blocks are only about right: near the tip blocks are counted instead.
-        let missing = f64::from(stand.best_header - stand.height);
+/// Seconds from the tip to `now`, in which more transactions came.
+fn since(network: &Network, tip: &TipInfo, now: u32) -> f64 {
+    let age = f64::from(now) - f64::from(tip.time);
+    if age.abs() <= RECENT && tip.best_header >= tip.height {
+        // Block times are inexact: near the tip the missing blocks are counted instead.
+        let missing = f64::from(tip.best_header - tip.height);
         return missing * f64::from(network.pow().target_spacing);
     }
     age
 }
 
-/// The transactions of the chain up to `stand`.
-fn count_of(network: &Network, stand: &Stand, said: Option<(BlockHash, Said)>) -> f64 {
-    // Each block has one at least.
-    let least = f64::from(stand.height) + 1.0;
-    match said {
-        // The engine is a few blocks ahead of what was published, at most.
-        Some((_, Said::Transactions(count))) => count as f64,
-        Some((hash, Said::Share { share, at })) if hash == stand.hash => {
-            of_share(network, stand, share, at).unwrap_or_else(|| estimate(network, stand))
+/// The transactions of the chain up to `tip`.
+fn count_of(network: &Network, tip: &TipInfo, reported: Option<(BlockHash, Reported)>) -> f64 {
+    // Each block has at least one.
+    let least = f64::from(tip.height) + 1.0;
+    match reported {
+        // The engine is at most a few blocks ahead of the published tip.
+        Some((_, Reported::Transactions(count))) => count as f64,
+        Some((hash, Reported::Share { share, at })) if hash == tip.hash => {
+            of_share(network, tip, share, at).unwrap_or_else(|| estimate(network, tip))
         }
-        Some((_, Said::Share { .. })) | None => estimate(network, stand),
+        Some((_, Reported::Share { .. })) | None => estimate(network, tip),
     }
     .max(least)
 }
 
-/// Turns the guess round: what was the number, if the share at that time was this? `None`: a
-/// recent tip, of which the share says nothing.
-fn of_share(network: &Network, stand: &Stand, share: f64, at: u32) -> Option<f64> {
+/// Inverts the guess: the number of transactions for a share at the time `at`. `None`: a
+/// recent tip, whose share does not determine the number.
+fn of_share(network: &Network, tip: &TipInfo, share: f64, at: u32) -> Option<f64> {
     let known = known(network);
-    let before = share * total(network, stand, 0.0, at);
+    let before = share * total(network, tip, 0.0, at);
     if before <= known.count {
         return Some(before.round());
     }
-    let age = f64::from(at) - f64::from(stand.time);
+    let age = f64::from(at) - f64::from(tip.time);
     let count = share * age * known.rate / (1.0 - share);
     (age.abs() > RECENT && count.is_finite() && count > 0.0).then(|| count.round())
 }
 
-/// By what is known of the network.
-fn estimate(network: &Network, stand: &Stand) -> f64 {
+/// Estimates the transactions from the network's numbers.
+fn estimate(network: &Network, tip: &TipInfo) -> f64 {
     let known = known(network);
     match known.count > 0.0 {
-        true => known.count + (f64::from(stand.time) - known.time) * known.rate,
+        true => known.count + (f64::from(tip.time) - known.time) * known.rate,
         false => 0.0,
     }
 }
 
 /// The tip and the number of transactions in the line that the engine logs for a new tip.
-pub(crate) fn of_log_line(line: &str) -> Option<(BlockHash, u64)> {
+pub(crate) fn parse_tip_line(line: &str) -> Option<(BlockHash, u64)> {
     let field = |name: &str| {
         let (_, rest) = line.split_once(name)?;
         rest.split_whitespace().next()
@@ -164,8 +164,8 @@ mod tests {
 
     use super::*;
 
-    fn stand(height: u32, time: u32, best_header: u32) -> Stand {
-        Stand {
+    fn tip_info(height: u32, time: u32, best_header: u32) -> TipInfo {
+        TipInfo {
             hash: BlockHash::all_zeros(),
             height,
             time,
@@ -173,104 +173,105 @@ mod tests {
         }
     }
 
-    fn guess(network: &Network, stand: &Stand, said: Option<Said>, now: u32) -> f64 {
+    fn guess(network: &Network, tip: &TipInfo, reported: Option<Reported>, now: u32) -> f64 {
         let progress = Progress::default();
-        *progress.said.lock().expect("no panic") = said.map(|said| (stand.hash, said));
-        progress.guess(network, stand, now)
+        *progress.reported.lock().expect("no panic") =
+            reported.map(|reported| (tip.hash, reported));
+        progress.guess(network, tip, now)
     }
 
     #[test]
-    fn an_empty_node_and_an_old_chain_are_never_done() {
+    fn the_progress_of_an_empty_node_and_of_an_old_chain_is_below_one() {
         let genesis = Network::Mainnet.genesis().time;
         let now = 1_800_000_000;
-        let empty = guess(&Network::Mainnet, &stand(0, genesis, 0), None, now);
+        let empty = guess(&Network::Mainnet, &tip_info(0, genesis, 0), None, now);
         assert!(empty < 1e-8, "{empty}");
-        let regtest = stand(0, Network::Regtest.genesis().time, 0);
+        let regtest = tip_info(0, Network::Regtest.genesis().time, 0);
         let empty = guess(&Network::Regtest, &regtest, None, now);
         assert!(empty < 1e-5, "{empty}");
-        // All headers there are, validated, a month ago.
-        let old = stand(1_000_000, now - 2_592_000, 1_000_000);
-        let said = Said::Transactions(1_500_000_000);
-        let behind = guess(&Network::Mainnet, &old, Some(said), now);
+        // The chain is validated up to the best header, which is a month old.
+        let old = tip_info(1_000_000, now - 2_592_000, 1_000_000);
+        let reported = Reported::Transactions(1_500_000_000);
+        let behind = guess(&Network::Mainnet, &old, Some(reported), now);
         assert!((0.98..0.995).contains(&behind), "{behind}");
     }
 
     #[test]
     fn near_the_tip_blocks_are_counted_and_not_seconds() {
         let now = 1_800_000_000;
-        let said = Some(Said::Transactions(1_500_000_000));
-        let at_tip = stand(1_000_000, now - 7_000, 1_000_000);
-        assert_eq!(guess(&Network::Mainnet, &at_tip, said, now), 1.0);
-        let one_behind = stand(1_000_000, now - 7_000, 1_000_001);
-        let share = guess(&Network::Mainnet, &one_behind, said, now);
+        let reported = Some(Reported::Transactions(1_500_000_000));
+        let at_tip = tip_info(1_000_000, now - 7_000, 1_000_000);
+        assert_eq!(guess(&Network::Mainnet, &at_tip, reported, now), 1.0);
+        let one_behind = tip_info(1_000_000, now - 7_000, 1_000_001);
+        let share = guess(&Network::Mainnet, &one_behind, reported, now);
         assert!(share < 1.0 && share > 0.999_99, "{share}");
     }
 
     #[test]
-    fn what_the_engine_said_at_a_start_gives_the_number_again() {
+    fn the_share_that_the_engine_reports_at_a_start_gives_the_number_of_transactions() {
         let now = 1_800_000_000;
-        for (network, count, stand) in [
-            (Network::Mainnet, 1_u64, stand(0, 1_231_006_505, 0)),
+        for (network, count, tip) in [
+            (Network::Mainnet, 1_u64, tip_info(0, 1_231_006_505, 0)),
             (
                 Network::Mainnet,
                 987_654_321,
-                stand(700_000, 1_650_000_000, 700_000),
+                tip_info(700_000, 1_650_000_000, 700_000),
             ),
             (
                 Network::Mainnet,
                 1_345_678_901,
-                stand(960_000, 1_799_900_000, 960_000),
+                tip_info(960_000, 1_799_900_000, 960_000),
             ),
-            (Network::Regtest, 1_234, stand(120, 1_296_688_800, 120)),
-            (Network::Regtest, 777, stand(120, now - 10_000, 120)),
+            (Network::Regtest, 1_234, tip_info(120, 1_296_688_800, 120)),
+            (Network::Regtest, 777, tip_info(120, now - 10_000, 120)),
         ] {
-            let exact = guess(&network, &stand, Some(Said::Transactions(count)), now);
-            let said = Said::Share {
+            let exact = guess(&network, &tip, Some(Reported::Transactions(count)), now);
+            let reported = Reported::Share {
                 share: exact,
                 at: now,
             };
-            let again = count_of(&network, &stand, Some((stand.hash, said)));
+            let again = count_of(&network, &tip, Some((tip.hash, reported)));
             assert_eq!(again, count as f64, "{network:?}");
-            let later = guess(&network, &stand, Some(said), now + 1_000_000);
-            assert!(later < exact, "the clock goes on");
+            let later = guess(&network, &tip, Some(reported), now + 1_000_000);
+            assert!(later < exact, "the clock advances");
         }
     }
 
     #[test]
-    fn what_is_known_of_a_tip_is_not_forgotten_when_the_engine_says_less_of_it() {
+    fn the_number_of_a_tip_stays_when_the_engine_reports_only_its_share_later() {
         let progress = Progress::default();
         let tip = BlockHash::all_zeros();
-        let said = || {
+        let reported = || {
             progress
-                .said
+                .reported
                 .lock()
                 .expect("no panic")
-                .map(|(_, said)| said)
+                .map(|(_, reported)| reported)
         };
         progress.tip(tip, None, 0.5);
-        assert!(matches!(said(), Some(Said::Share { .. })));
+        assert!(matches!(reported(), Some(Reported::Share { .. })));
         progress.tip(tip, Some(17), 1.0);
         progress.tip(tip, None, 1.0);
-        assert_eq!(said(), Some(Said::Transactions(17)));
+        assert_eq!(reported(), Some(Reported::Transactions(17)));
         progress.tip(BlockHash::from_byte_array([1; 32]), None, 1.0);
-        assert!(matches!(said(), Some(Said::Share { .. })));
+        assert!(matches!(reported(), Some(Reported::Share { .. })));
     }
 
     #[test]
-    fn a_share_that_says_nothing_gives_way_to_an_estimate() {
+    fn a_share_that_does_not_determine_the_number_is_replaced_by_an_estimate() {
         let now = 1_800_000_000;
-        let tip = stand(960_000, now - 60, 960_000);
-        let said = Some((
+        let tip = tip_info(960_000, now - 60, 960_000);
+        let reported = Some((
             tip.hash,
-            Said::Share {
+            Reported::Share {
                 share: 1.0,
                 at: now,
             },
         ));
-        let count = count_of(&Network::Mainnet, &tip, said);
+        let count = count_of(&Network::Mainnet, &tip, reported);
         assert!((1.4e9..1.6e9).contains(&count), "{count}");
-        let regtest = stand(7, now - 60, 7);
-        assert_eq!(count_of(&Network::Regtest, &regtest, said), 8.0);
+        let regtest = tip_info(7, now - 60, 7);
+        assert_eq!(count_of(&Network::Regtest, &regtest, reported), 8.0);
     }
 
     #[test]
@@ -278,10 +279,10 @@ mod tests {
         let line = "UpdateTip: new best=0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206 \
                     height=0 version=0x00000001 log2_work=1.000000 tx=17 date='2011-02-02T23:16:42Z' \
                     progress=1.000000 cache=0.3MiB(0txo)";
-        let (hash, count) = of_log_line(line).expect("both are there");
+        let (hash, count) = parse_tip_line(line).expect("both are there");
         assert_eq!(count, 17);
         assert!(hash.to_string().starts_with("0f9188f1"));
-        assert_eq!(of_log_line("UpdateTip: new best=00 tx=1"), None);
-        assert_eq!(of_log_line(""), None);
+        assert_eq!(parse_tip_line("UpdateTip: new best=00 tx=1"), None);
+        assert_eq!(parse_tip_line(""), None);
     }
 }

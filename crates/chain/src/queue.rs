@@ -1,14 +1,14 @@
 //! The jobs between callers, the decode thread and the kernel thread.
 //!
 //! # Bounds
-//! What waits in front is bounded by the callers: they ask peers for blocks, so
-//! they know how many can arrive. What comes above [`MAX_BLOCKS`] or [`MAX_BYTES`] is
-//! answered without having been looked at, its bytes dropped. What is decoded ahead, and
-//! takes two to three times the bytes, is bounded here.
+//! The raw queue is bounded by the callers: they request blocks of peers, so they know
+//! how many can come. Blocks above [`MAX_BLOCKS`] or [`MAX_BYTES`] are answered without
+//! being decoded, their bytes dropped. The queue of decoded blocks, which take two to
+//! three times the bytes, is bounded here.
 //!
 //! # Ordering
-//! Jobs are done in the order in which they came, also while the next block is still being
-//! decoded: headers may build on the header that a block before them brings.
+//! Jobs are done in the order of their submission, also while the next block is still being
+//! decoded: headers may build on the header of a block submitted before them.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,29 +21,29 @@ use bytes::Bytes;
 
 use crate::{BlockOutcome, Keep};
 
-/// Blocks that may wait: sixteen download windows of 1,024.
+/// Blocks in the raw queue at most: sixteen download windows of 1,024.
 pub(crate) const MAX_BLOCKS: usize = 16_384;
-/// Bytes that may wait: one download window of the largest blocks.
+/// Bytes in the raw queue at most: one download window of the largest blocks.
 pub(crate) const MAX_BYTES: usize = 1_024 * 4_000_000;
 
 /// Blocks decoded ahead of the kernel at most, in number and in bytes; always one.
 const AHEAD_BLOCKS: usize = 64;
 const AHEAD_BYTES: usize = 1_000_000;
 
-/// A block as it came.
+/// A block as it was submitted.
 pub(crate) struct RawBlock {
     pub(crate) hash: BlockHash,
     pub(crate) bytes: Bytes,
     pub(crate) height: Option<u32>,
-    /// Headers that lead to it and that the kernel was not given yet, oldest first.
+    /// Ancestors' headers that the kernel does not have yet, oldest first.
     pub(crate) before: Vec<Header>,
     pub(crate) tag: u64,
     pub(crate) keep: Keep,
-    /// Too much waited when it came: its bytes are gone.
+    /// The queue was full, and its bytes were dropped.
     pub(crate) refused: bool,
 }
 
-/// A decoded block; or why the kernel need not see the bytes.
+/// A decoded block, or the outcome without the kernel.
 pub(crate) type Decoded = Result<Block, BlockOutcome>;
 
 /// Work for the kernel thread.
@@ -52,17 +52,17 @@ pub(crate) enum Job {
     Block { raw: RawBlock, block: Decoded },
 }
 
-/// Where a job came in the order of all.
+/// The number of a job in the order of submission.
 type Turn = u64;
 
 #[derive(Default)]
 struct State {
-    /// The turn of the next job.
+    /// The number of the next job.
     turn: Turn,
     headers: VecDeque<(Turn, Vec<Header>, u64)>,
     raw: VecDeque<(Turn, RawBlock)>,
     raw_bytes: usize,
-    /// Turn and bytes of the block at the decode thread, between the two queues.
+    /// Number and bytes of the block that the decode thread has, between the two queues.
     decoding: Option<(Turn, usize)>,
     ready: VecDeque<(Turn, RawBlock, Decoded)>,
     ready_bytes: usize,
@@ -71,7 +71,7 @@ struct State {
     kernel_waits: bool,
 }
 
-/// Two stages of a pipeline; see the crate's picture.
+/// Two stages of a pipeline; see the crate's diagram.
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -104,21 +104,21 @@ impl Queue {
         state.raw_bytes += raw.bytes.len();
         let turn = state.next_turn();
         state.raw.push_back((turn, raw));
-        // With more than this one, the decoder waits for room, and is woken for it.
-        if state.raw.len() == 1 && state.has_room() {
+        // With more than this one, the decoder waits for the ready queue, which wakes it.
+        if state.raw.len() == 1 && state.has_capacity() {
             self.wake_decoder(&mut state);
         }
     }
 
-    /// The next block to decode; waits for one and for room behind. `None` when
-    /// closed.
+    /// The next block to decode; waits for one, and for capacity in the ready queue. `None`
+    /// when closed.
     pub(crate) fn take_raw(&self) -> Option<RawBlock> {
         let mut state = self.state();
         loop {
             if state.closed {
                 return None;
             }
-            if state.has_room()
+            if state.has_capacity()
                 && let Some((turn, raw)) = state.raw.pop_front()
             {
                 state.raw_bytes -= raw.bytes.len();
@@ -130,8 +130,8 @@ impl Queue {
         }
     }
 
-    /// Hands a decoded block on. Only the decode thread calls this, after
-    /// [`Queue::take_raw`] saw room, so it never waits.
+    /// Adds a decoded block. Only the decode thread calls this, after [`Queue::take_raw`] found
+    /// capacity, so it never waits.
     pub(crate) fn push_ready(&self, raw: RawBlock, block: Decoded) {
         let mut state = self.state();
         if state.closed {
@@ -145,8 +145,8 @@ impl Queue {
         self.wake_kernel(&mut state);
     }
 
-    /// The next job, in the order in which they came. Calls `idle` and waits when there is none yet, and
-    /// again when the moment has come that `idle` gave; `None` when closed.
+    /// The next job, in the order of submission. When there is none, calls `idle` and waits, at
+    /// most until the time that `idle` returned, then calls it again. `None` when closed.
     pub(crate) fn take_job(&self, mut idle: impl FnMut() -> Option<Instant>) -> Option<Job> {
         let mut state = self.state();
         loop {
@@ -177,8 +177,8 @@ impl Queue {
         }
         let (_, raw, block) = state.ready.pop_front()?;
         state.ready_bytes -= raw.bytes.len();
-        // Woken at half, so that the two threads do not wake each other for every
-        // block.
+        // The decoder is woken when the queue is half empty, so that the two threads do not wake
+        // each other for every block.
         if state.is_half_empty() && !state.raw.is_empty() {
             self.wake_decoder(state);
         }
@@ -198,7 +198,7 @@ impl Queue {
         }
     }
 
-    /// Takes no more jobs, drops those that wait, and ends both threads.
+    /// Accepts no more jobs, drops the queued ones, and ends both threads.
     pub(crate) fn close(&self) {
         let dropped = {
             let mut state = self.state();
@@ -219,13 +219,13 @@ impl Queue {
         self.state().closed
     }
 
-    /// Whether no block waits.
+    /// Whether no block is queued.
     pub(crate) fn is_empty(&self) -> bool {
         let state = self.state();
         state.raw.is_empty() && state.decoding.is_none() && state.ready.is_empty()
     }
 
-    /// Header batches, blocks (decoded or not) and their bytes that wait.
+    /// The queued header batches, blocks (decoded or not) and their bytes.
     pub(crate) fn lengths(&self) -> (usize, usize, usize) {
         let state = self.state();
         let decoding = state.decoding.map_or(0, |(_, bytes)| bytes);
@@ -240,7 +240,7 @@ impl Queue {
 }
 
 impl State {
-    /// The turn of the oldest block, decoded or not.
+    /// The number of the oldest block, decoded or not.
     fn oldest_block(&self) -> Option<Turn> {
         let ready = self.ready.front().map(|(turn, ..)| *turn);
         let decoding = self.decoding.map(|(turn, _)| turn);
@@ -248,7 +248,7 @@ impl State {
         ready.or(decoding).or(raw)
     }
 
-    /// Whether headers came before all blocks that are here.
+    /// Whether headers were submitted before all queued blocks.
     fn headers_are_next(&self) -> bool {
         let headers = self.headers.front().map(|(turn, ..)| *turn);
         headers.is_some_and(|headers| self.oldest_block().is_none_or(|block| headers < block))
@@ -263,7 +263,7 @@ impl State {
         self.turn
     }
 
-    fn has_room(&self) -> bool {
+    fn has_capacity(&self) -> bool {
         self.ready.is_empty() || (self.ready.len() < AHEAD_BLOCKS && self.ready_bytes < AHEAD_BYTES)
     }
 
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_are_done_in_the_order_in_which_they_came() {
+    fn jobs_are_done_in_the_order_of_their_submission() {
         let queue = Queue::default();
         for id in 1..=3 {
             queue.push_block(raw(id, 100));
@@ -363,7 +363,7 @@ mod tests {
                 queue.push_block(raw(0, length));
             }
             let mut ahead = 0;
-            while queue.state().has_room() {
+            while queue.state().has_capacity() {
                 queue.push_ready(queue.take_raw().unwrap(), no_block());
                 ahead += 1;
             }
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_drops_what_waits_and_ends_both_stages() {
+    fn closing_drops_the_queued_jobs_and_ends_both_stages() {
         let queue = Queue::default();
         queue.push_block(raw(1, 10));
         queue.push_headers(vec![], 2);
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_above_the_bound_is_refused_and_holds_no_memory() {
+    fn a_block_above_the_bound_is_refused_and_takes_no_memory() {
         let queue = Queue::default();
         for _ in 0..=MAX_BLOCKS {
             queue.push_block(raw(1, 1));
@@ -417,13 +417,13 @@ mod tests {
         let taken = || queue.take_raw().expect("one waits");
         assert!((0..MAX_BLOCKS).all(|_| !taken().refused));
         assert!(taken().refused);
-        // One that is alone has room, as long as it fits at all.
+        // A single block is accepted, as long as it is within the bound itself.
         queue.push_block(raw(1, 1));
         assert!(!taken().refused);
     }
 
     #[test]
-    fn a_block_that_is_being_decoded_still_waits() {
+    fn a_block_that_is_being_decoded_still_counts_as_queued() {
         let queue = Queue::default();
         queue.push_block(RawBlock {
             hash: BlockHash::all_zeros(),

@@ -1,4 +1,4 @@
-//! Reading blocks back, for peers and RPC.
+//! Reading stored blocks, for peers and RPC.
 
 use std::sync::Arc;
 
@@ -12,21 +12,21 @@ use crate::record::{self, Record};
 use crate::worker::Shared;
 use crate::{ReadError, convert, verdict};
 
-/// How the kernel's log names a place on disk that an entry does not have.
+/// How the kernel's log shows the position of an entry that is not on disk.
 const NO_PLACE: &str = "FlatFilePos(nFile=-1";
 
 /// Reads blocks and undo data. A cheap handle; clone it freely.
 ///
 /// # Blocking
-/// Call it off the arbiters. A read takes the kernel's chain lock twice for a
-/// moment (to find the index entry, and its place in the files), and that lock is
-/// held while a block connects: tens of milliseconds for a full block, more when
-/// several connect at once. Then it reads and decodes the file, which checks the
-/// block hash. The blocks stored last come from memory, without any lock.
+/// Do not call it on an arbiter. A read takes the kernel's chain lock twice for a moment
+/// (to find the index entry, and its position in the files), and the kernel holds that
+/// lock while a block connects: tens of milliseconds for a full block, more when several
+/// connect at once. Then it reads and decodes the file, which checks the block hash. The
+/// blocks stored last are read from memory, without a lock.
 ///
 /// # Closing
 /// A handle does not keep the chain open: after [`Chain::close`](crate::Chain::close)
-/// every read says [`ReadError::Closed`]. Closing waits for reads in progress.
+/// every read returns [`ReadError::Closed`]. Closing waits for reads in progress.
 #[derive(Clone)]
 pub struct BlockReader {
     pub(crate) shared: Arc<Shared>,
@@ -64,8 +64,7 @@ impl BlockReader {
         .map(Bytes::from)
     }
 
-    /// The block's encoding without witness data, as peers that do not ask for it
-    /// get it (BIP144).
+    /// The block's encoding without witness data, for peers that do not request it (BIP144).
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -98,7 +97,7 @@ impl BlockReader {
         })
     }
 
-    /// Calls `read` with the block's index entry and tells failures apart.
+    /// Calls `read` with the block's index entry, and classifies failures.
     fn with_entry<T>(
         &self,
         hash: &BlockHash,
@@ -126,7 +125,7 @@ fn failure(hash: BlockHash, record: &Record) -> ReadError {
     if record.log.iter().any(|line| line.contains(NO_PLACE)) {
         return ReadError::NoData(hash);
     }
-    // The last error only repeats that it failed; the first one says why.
+    // The last error only repeats the failure; the first one is the cause.
     let first = record.log.first();
     let detail = first
         .map_or("no reason given", |line| verdict::body(line))
@@ -135,8 +134,8 @@ fn failure(hash: BlockHash, record: &Record) -> ReadError {
     ReadError::Io { hash, detail }
 }
 
-/// Leaves the witnesses out. One transaction at a time, so that the block is never
-/// in memory as a whole a second time.
+/// Removes the witnesses, one transaction at a time, so that the block is never in memory
+/// twice.
 fn strip(mut bytes: &[u8]) -> Result<Bytes, consensus::encode::Error> {
     use bitcoin::consensus::Decodable;
     const CANNOT_FAIL: &str = "writing to a Vec cannot fail";

@@ -1,5 +1,5 @@
-//! The blocks stored last: peers ask for a new tip within moments,
-//! many at once, and while the next block keeps the chain lock busy.
+//! A cache of the blocks stored last: many peers request a new tip at once, while the next
+//! block holds the chain lock.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,20 +7,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bitcoin::BlockHash;
 use bytes::Bytes;
 
-/// Blocks kept at most.
+/// Cached blocks at most.
 const MAX_BLOCKS: usize = 16;
-/// Bytes kept at most: one block of the greatest size, several usual ones.
+/// Cached bytes at most: one block of the greatest size, several usual ones.
 const MAX_BYTES: usize = 4_000_000;
-/// Below this, bytes are copied, so that a small block does not keep the whole
-/// receive buffer alive which it is a slice of.
+/// Shorter blocks are copied, so that a small block does not hold the whole receive buffer
+/// of which it is a slice.
 const COPY_BELOW: usize = 64 * 1024;
 
 /// The last few stored blocks, oldest dropped first.
 #[derive(Debug, Default)]
-pub(crate) struct Recent(Mutex<Kept>);
+pub(crate) struct Recent(Mutex<Cached>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Cached {
     /// Oldest first.
     blocks: VecDeque<Entry>,
     bytes: usize,
@@ -33,7 +33,7 @@ struct Entry {
 }
 
 impl Recent {
-    /// Keeps a block: exactly its encoding.
+    /// Caches a block, exactly its encoding.
     pub(crate) fn insert(&self, hash: BlockHash, bytes: &Bytes) {
         if bytes.len() > MAX_BYTES {
             return;
@@ -42,23 +42,30 @@ impl Recent {
             0..COPY_BELOW => Bytes::copy_from_slice(bytes),
             _ => bytes.clone(),
         };
-        let mut kept = self.kept();
-        kept.bytes += bytes.len();
-        kept.blocks.push_back(Entry { hash, bytes });
-        while kept.blocks.len() > MAX_BLOCKS || kept.bytes > MAX_BYTES {
-            let oldest = kept.blocks.pop_front().expect("over a limit, so not empty");
-            kept.bytes -= oldest.bytes.len();
+        let mut cached = self.cached();
+        cached.bytes += bytes.len();
+        cached.blocks.push_back(Entry { hash, bytes });
+        while cached.blocks.len() > MAX_BLOCKS || cached.bytes > MAX_BYTES {
+            let oldest = cached
+                .blocks
+                .pop_front()
+                .expect("over a limit, so not empty");
+            cached.bytes -= oldest.bytes.len();
         }
     }
 
-    /// The block's encoding, if it is kept.
+    /// The block's encoding, if it is cached.
     pub(crate) fn get(&self, hash: &BlockHash) -> Option<Bytes> {
-        let kept = self.kept();
-        let entry = kept.blocks.iter().rev().find(|entry| entry.hash == *hash)?;
+        let cached = self.cached();
+        let entry = cached
+            .blocks
+            .iter()
+            .rev()
+            .find(|entry| entry.hash == *hash)?;
         Some(entry.bytes.clone())
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn cached(&self) -> MutexGuard<'_, Cached> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -74,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_blocks_make_room_in_number_and_in_bytes() {
+    fn the_oldest_blocks_are_dropped_in_number_and_in_bytes() {
         let recent = Recent::default();
         for id in 0..=MAX_BLOCKS as u8 {
             recent.insert(hash(id), &Bytes::from(vec![id; 10]));
@@ -83,7 +90,7 @@ mod tests {
         assert!(recent.get(&hash(1)).is_some());
 
         recent.insert(hash(100), &Bytes::from(vec![1; MAX_BYTES - 5]));
-        assert_eq!(recent.kept().blocks.len(), 1);
+        assert_eq!(recent.cached().blocks.len(), 1);
         recent.insert(hash(101), &Bytes::from(vec![1; MAX_BYTES + 1]));
         assert_eq!(recent.get(&hash(101)), None);
         assert!(recent.get(&hash(100)).is_some());

@@ -1,16 +1,15 @@
-//! What the kernel says while it works: its callbacks and its log.
+//! The kernel's callbacks and log lines during a call.
 //!
-//! Both run synchronously on the thread that called into the kernel, so a
-//! thread-local record, opened around each call by [`during`], gathers exactly
-//! that call's words, with no lock and however many kernels one process holds.
+//! Both come synchronously on the thread that called into the kernel, so a
+//! thread-local record, opened around each call by [`during`], gets exactly that
+//! call's reports, with no lock and for any number of kernels in one process.
 //!
 //! # Deadlock
-//! Callbacks run with the chain lock held, the log callback also with the
-//! logger's own. They copy and return; calling back into the kernel from there
-//! would wait for ourselves.
+//! Callbacks run with the chain lock held, the log callback also with the logger's.
+//! They only copy: a call into the kernel from there would deadlock.
 //!
 //! # Panics
-//! A callback is called by C++; a panic there aborts the process. They contain
+//! A callback is called by C++; a panic there aborts the process. Callbacks contain
 //! nothing that panics.
 
 use std::cell::RefCell;
@@ -29,26 +28,26 @@ use bitcoinkernel::{
 use crate::progress::{self, Progress};
 use crate::{convert, verdict};
 
-/// Log lines kept per call: of errors, which hold the reasons of refusals, and of
-/// all. One call can connect many blocks, and only an error must not be missed.
+/// Log lines stored per call: of errors, which have the reasons of refusals, and of
+/// all. One call can connect many blocks, and only errors must not be lost.
 const MAX_ERRORS: usize = 1_024;
 const MAX_LINES: usize = 64;
 
-/// How the last line of a flush begins. The coins are written last, after the block
+/// The beginning of the last line of a flush. The coins are written last, after the block
 /// files and the block index were synced (Bitcoin Core `FlushStateToDisk`).
 const FLUSHED: &str = "Committed ";
 
-/// Everything the kernel said during one call.
+/// The kernel's reports during one call.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     /// Connections, disconnections and failed checks, in order.
     pub(crate) steps: Vec<Step>,
-    /// Log lines worth looking at, in order.
+    /// Log lines that verdicts are read from, in order.
     pub(crate) log: Vec<String>,
     /// Errors after which validation cannot go on.
     pub(crate) fatal: Vec<String>,
-    /// The kernel has flushed: what it had before this call, and the block of this call
-    /// if that had been stored by then, is on disk.
+    /// The kernel has flushed: all blocks of before this call are on disk, and the block of this
+    /// call if it had been stored by then.
     pub(crate) flushed: bool,
     /// Warnings raised (`Some` text) and withdrawn (`None`), in order.
     pub(crate) warnings: Vec<(Warning, Option<String>)>,
@@ -67,7 +66,7 @@ pub(crate) enum Step {
     Failed {
         /// The block.
         hash: BlockHash,
-        /// Whether a rule was broken; otherwise the kernel had trouble of its own.
+        /// Whether a rule was broken; otherwise it is an error of the kernel.
         broken_rule: bool,
         /// The class of the rule.
         class: BlockValidationResult,
@@ -78,19 +77,19 @@ thread_local! {
     static RECORD: RefCell<Option<Record>> = const { RefCell::new(None) };
 }
 
-/// Calls `f` and returns what the kernel said on this thread meanwhile.
+/// Calls `f` and returns the kernel's reports on this thread meanwhile.
 pub(crate) fn during<T>(f: impl FnOnce() -> T) -> (T, Record) {
     RECORD.set(Some(Record::default()));
     let result = f();
     let record = RECORD.take().unwrap_or_default();
     for line in &record.log {
-        // A peer can provoke these lines at will, hence not above debug.
+        // A peer can cause these lines at will, so they are not above debug.
         tracing::debug!(target: "kernel", "{line}");
     }
     (result, record)
 }
 
-/// Adds to this thread's record; false when there is none.
+/// Changes this thread's record; false when there is none.
 fn note(f: impl FnOnce(&mut Record)) -> bool {
     RECORD.with_borrow_mut(|record| match record {
         Some(record) => {
@@ -101,7 +100,7 @@ fn note(f: impl FnOnce(&mut Record)) -> bool {
     })
 }
 
-/// Registers every callback we listen to.
+/// Registers all callbacks.
 pub(crate) fn listen(builder: ContextBuilder, progress: Arc<Progress>) -> ContextBuilder {
     builder
         .with_block_tip_notification(move |_: SynchronizationState, hash, share: f64| {
@@ -130,11 +129,13 @@ pub(crate) fn listen(builder: ContextBuilder, progress: Arc<Progress>) -> Contex
         .with_fatal_error_notification(fatal)
 }
 
-/// Told at every new tip, and once when the databases are opened.
+/// Called at every new tip, and once when the databases are opened.
 fn new_tip(progress: &Progress, hash: BlockHash, share: f64) {
-    let mut told = None;
-    note(|record| told = record.transactions);
-    let transactions = told.filter(|(tip, _)| *tip == hash).map(|(_, count)| count);
+    let mut reported = None;
+    note(|record| reported = record.transactions);
+    let transactions = reported
+        .filter(|(tip, _)| *tip == hash)
+        .map(|(_, count)| count);
     progress.tip(hash, transactions, share);
 }
 
@@ -157,10 +158,10 @@ struct Sink;
 
 impl Log for Sink {
     fn log(&self, message: &str) {
-        // One per connected block, and told better by our own progress line.
+        // One line per connected block, which our progress line replaces.
         if message.starts_with("UpdateTip:") {
-            let told = progress::of_log_line(message);
-            note(|record| record.transactions = told);
+            let reported = progress::parse_tip_line(message);
+            note(|record| record.transactions = reported);
             return;
         }
         let line = message.trim_end();
@@ -190,8 +191,8 @@ impl Log for Sink {
 /// Connects the kernel's log, once per process: its logger is a global of the
 /// C++ library, and every connection would get every line of every kernel.
 ///
-/// The kernel formats its unconditional lines whether or not anybody listens, and
-/// buffers them when nobody does; what we can save is the time stamp.
+/// The kernel formats its unconditional lines even without a connection, and buffers
+/// them then; only the time stamp can be switched off.
 pub(crate) fn connect_log() -> Result<(), KernelError> {
     static CONNECTED: OnceLock<Result<(), String>> = OnceLock::new();
     CONNECTED
@@ -201,10 +202,10 @@ pub(crate) fn connect_log() -> Result<(), KernelError> {
                 ..LoggingOptions::default()
             });
             let logger = Logger::new(Sink).map_err(|e| e.to_string())?;
-            // Tells of flushes, a few lines each, and of nothing else.
+            // This category logs only flushes, a few lines each.
             logger.set_level_category(LogCategory::CoinDb, LogLevel::Debug);
             logger.enable_category(LogCategory::CoinDb);
-            // Lives as long as the process, since the library's logger does.
+            // The connection is leaked, since the library's logger is never destroyed.
             Box::leak(Box::new(logger));
             Ok(())
         })
@@ -218,13 +219,13 @@ impl Log for Silent {
     fn log(&self, _: &str) {}
 }
 
-/// Calls `f` with the kernel's validation log switched on, the only place where
-/// it says why it refuses a header.
+/// Calls `f` with the kernel's validation log switched on, which alone has the reason of a
+/// refused header.
 ///
-/// Not left on: it formats several lines for each connected block. Switching is
-/// a method of a connection, so this makes one for the moment.
+/// It is not left on, since it formats several lines for each connected block. Switching is
+/// a method of a connection, so this makes a temporary one.
 pub(crate) fn with_validation_log<T>(f: impl FnOnce() -> T) -> T {
-    // The switch is global; a second kernel must not turn it off under us.
+    // The switch is global: a second kernel must not switch it off meanwhile.
     static SWITCH: Mutex<()> = Mutex::new(());
     let _guard = SWITCH.lock().unwrap_or_else(PoisonError::into_inner);
     let Ok(switch) = Logger::new(Silent) else {

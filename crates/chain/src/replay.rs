@@ -1,7 +1,7 @@
-//! The start after an unclean end: blocks of the journal are offered to the kernel.
+//! Replay: at a start the blocks of the journal are submitted to the kernel.
 //!
-//! The marker file `running` is there while a node runs, and stays when it does not end
-//! as it should.
+//! The marker file `running` exists while a node runs, and is left after an unclean
+//! shutdown.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,48 +13,48 @@ use bitcoinkernel::prelude::*;
 use handfast_disk::{Found, remove, state_file};
 use serde::{Deserialize, Serialize};
 
-use crate::keeper::{Fatal, Keeper};
+use crate::block_journal::{BlockJournal, Fatal};
 use crate::kernel::{Kernel, Manager};
 use crate::{BlockOutcome, Reject, RejectKind, convert, layout, mutated, record, verdict};
 
-/// Between two reports of how far it is.
+/// Interval of the progress reports.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
-/// New blocks after which the kernel is made to flush, so that a node which ends
-/// uncleanly again and again does not begin with more each time.
+/// New blocks above which the kernel is made to flush, so that repeated unclean shutdowns
+/// do not replay more each time.
 const FLUSH_ABOVE: usize = 256;
 
-/// How far the replay of the journal is.
+/// The progress of the journal's replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replay {
-    /// Records offered.
+    /// Records submitted.
     pub done: usize,
-    /// Records there are.
+    /// All records.
     pub total: usize,
-    /// The last run did not end as it should.
+    /// The last shutdown was unclean.
     pub unclean: bool,
 }
 
-/// What came of it.
+/// The results of a replay.
 #[derive(Debug, Default)]
 struct Counts {
-    /// Blocks that the kernel had forgotten.
+    /// Blocks that the kernel had lost.
     new: usize,
     known: usize,
     skipped: usize,
 }
 
-/// Offers all records to the kernel, a parent before its children.
+/// Submits all records to the kernel, a parent before its children.
 pub(crate) fn replay(
     kernel: &Kernel,
-    keeper: &mut Keeper,
+    block_journal: &mut BlockJournal,
     unclean: bool,
-    tell: &dyn Fn(Replay),
+    on_progress: &dyn Fn(Replay),
 ) -> Result<(), Fatal> {
-    let total = keeper.journal().len();
+    let total = block_journal.journal().len();
     if unclean {
         tracing::warn!(
             blocks = total,
-            "the last run did not end as it should; blocks that it had acknowledged since the chain was flushed are replayed"
+            "the last shutdown was unclean; blocks acknowledged since the last flush are replayed"
         );
     }
     if total == 0 {
@@ -62,30 +62,30 @@ pub(crate) fn replay(
     }
     let mut counts = Counts::default();
     let mut reported = Instant::now();
-    tell(Replay {
+    on_progress(Replay {
         done: 0,
         total,
         unclean,
     });
     let mut blocks = vec![None; total];
     let mut left: Vec<usize> = (0..total).collect();
-    // Blocks are journaled as they come, which need not be parents first.
+    // Blocks are journaled in the order of arrival, which need not be parents first.
     loop {
-        let offered = left.len();
-        let done = total - offered;
+        let submitted = left.len();
+        let done = total - submitted;
         for (at, index) in std::mem::take(&mut left).into_iter().enumerate() {
-            let (block, offered) = offer(kernel, keeper, index)?;
+            let (block, submitted) = submit(kernel, block_journal, index)?;
             blocks[index] = block;
-            match offered {
-                Offered::New => counts.new += 1,
-                Offered::Known => counts.known += 1,
-                Offered::Skipped => counts.skipped += 1,
-                Offered::TooEarly => left.push(index),
+            match submitted {
+                Submitted::New => counts.new += 1,
+                Submitted::Known => counts.known += 1,
+                Submitted::Skipped => counts.skipped += 1,
+                Submitted::TooEarly => left.push(index),
             }
             if reported.elapsed() >= REPORT_EVERY {
                 let done = done + at + 1 - left.len();
                 tracing::info!(done, total, "replaying blocks.journal");
-                tell(Replay {
+                on_progress(Replay {
                     done,
                     total,
                     unclean,
@@ -93,7 +93,7 @@ pub(crate) fn replay(
                 reported = Instant::now();
             }
         }
-        if left.is_empty() || left.len() == offered {
+        if left.is_empty() || left.len() == submitted {
             break;
         }
     }
@@ -112,43 +112,43 @@ pub(crate) fn replay(
     if !left.is_empty() {
         tracing::warn!(
             blocks = left.len(),
-            "some blocks of blocks.journal cannot be taken yet: their parent is not there, or their time is ahead of this machine's clock (check it); they are kept and offered again at the next start"
+            "some blocks of blocks.journal cannot be accepted yet: their parent is missing, or their time is ahead of this machine's clock (check it); they stay in the journal and are submitted again at the next start"
         );
     }
-    if let Err(error) = keeper.replayed(&blocks) {
+    if let Err(error) = block_journal.replayed(&blocks) {
         tracing::warn!("cannot drop useless records of blocks.journal: {error}");
     }
     if new > FLUSH_ABOVE {
         kernel.reopen()?;
-        let beside = keeper.beside(kernel);
-        keeper.kernel_has_all(&beside);
+        let side = block_journal.side_records(kernel);
+        block_journal.kernel_has_all(&side);
     }
     Ok(())
 }
 
-/// What became of one record.
-enum Offered {
+/// The result of submitting one record.
+enum Submitted {
     New,
     Known,
     Skipped,
-    /// Its parent is not there, or its time is in the future.
+    /// Its parent is missing, or its time is in the future.
     TooEarly,
 }
 
-/// Has the kernel judge one record. Returns its block, unless it is of no use.
-fn offer(
+/// Submits one record to the kernel. Returns its block, unless the record is useless.
+fn submit(
     kernel: &Kernel,
-    keeper: &Keeper,
+    block_journal: &BlockJournal,
     index: usize,
-) -> Result<(Option<BlockHash>, Offered), Fatal> {
+) -> Result<(Option<BlockHash>, Submitted), Fatal> {
     let skip = |why: &str| {
         tracing::warn!(
             record = index,
             "a block of blocks.journal is skipped: {why}"
         );
-        Ok((None, Offered::Skipped))
+        Ok((None, Submitted::Skipped))
     };
-    let bytes = match keeper.journal().read(index) {
+    let bytes = match block_journal.journal().read(index) {
         Ok(bytes) => bytes,
         Err(error) => return skip(&error.to_string()),
     };
@@ -165,19 +165,19 @@ fn offer(
     if let Some(fatal) = record.fatal.into_iter().next() {
         return Err(fatal);
     }
-    let offered = match outcome {
-        BlockOutcome::Stored => Offered::New,
-        BlockOutcome::Duplicate => Offered::Known,
+    let submitted = match outcome {
+        BlockOutcome::Stored => Submitted::New,
+        BlockOutcome::Duplicate => Submitted::Known,
         BlockOutcome::Rejected(Reject { kind, reason }) => match kind {
-            RejectKind::MissingPrev | RejectKind::TimeFuture => Offered::TooEarly,
+            RejectKind::MissingPrev | RejectKind::TimeFuture => Submitted::TooEarly,
             _ => return skip(&format!("{hash}: {reason}")),
         },
         BlockOutcome::Failed(why) => return Err(why),
     };
-    Ok((Some(hash), offered))
+    Ok((Some(hash), submitted))
 }
 
-/// Whether a record's data does not belong to its header.
+/// Whether a record's data does not match its header.
 fn mutated_record(
     kernel: &Kernel,
     manager: &Manager<'_>,
@@ -199,12 +199,12 @@ fn mutated_record(
     )
 }
 
-/// Says what the disk had for us, where that is not what it should be.
+/// Logs damage that opening a journal found.
 pub(crate) fn report(name: &str, dir: &Path, found: &Found) {
     let file = dir.join(name);
     let file = file.display();
-    if let Some(aside) = &found.aside {
-        tracing::warn!(aside = %aside.display(), "{file} is not a journal of this version or is damaged; it was set aside and a new one begins");
+    if let Some(quarantined) = &found.quarantined {
+        tracing::warn!(quarantined = %quarantined.display(), "{file} is not a journal of this version or is damaged; it was quarantined and a new one is started");
     }
     if let Some(copy) = &found.copy {
         tracing::warn!(
@@ -212,35 +212,35 @@ pub(crate) fn report(name: &str, dir: &Path, found: &Found) {
             records = found.records,
             damaged = found.damaged,
             unread_bytes_at_end = found.unread,
-            "{file}: not all of it can be read (a write that was cut short, or damage); what can be is used, the rest may have been acknowledged and has to be downloaded again, and the file as it was stays under another name"
+            "{file}: not all of it can be read (an interrupted write, or damage); the readable records are used, the others may have been acknowledged and have to be downloaded again, and the original file stays under another name"
         );
     }
 }
 
 /// The marker of a running node.
 #[derive(Debug)]
-pub(crate) struct Marker {
+pub(crate) struct RunningMarker {
     path: PathBuf,
 }
 
-/// Its contents.
+/// The contents of the marker file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Running {
     process: u32,
 }
 
-impl Marker {
+impl RunningMarker {
     const VERSION: u32 = 1;
     const LOSS: &'static str = "the run before counts as one that did not end as it should; \
                                 nothing needs to be done";
 
-    pub(crate) fn new(dir: &Path) -> Marker {
-        Marker {
+    pub(crate) fn new(dir: &Path) -> RunningMarker {
+        RunningMarker {
             path: dir.join("running"),
         }
     }
 
-    /// Whether an earlier run left it. A damaged one was left, too.
+    /// Whether an earlier run left it, intact or damaged.
     pub(crate) fn was_left(&self) -> io::Result<bool> {
         let there = match std::fs::symlink_metadata(&self.path) {
             Ok(_) => true,
@@ -249,18 +249,18 @@ impl Marker {
         };
         let running: Option<Running> = state_file::load(&self.path, Self::VERSION, Self::LOSS)?;
         if let Some(Running { process }) = running {
-            tracing::debug!(process, "the marker of the run before is there");
+            tracing::debug!(process, "the marker of the last run exists");
         }
         Ok(there)
     }
 
-    /// From now on an end without [`Marker::clear`] is an unclean one.
+    /// Creates the marker: from now on a shutdown without [`RunningMarker::clear`] is unclean.
     pub(crate) fn set(&self) {
         let process = std::process::id();
         if let Err(error) = state_file::save(&self.path, Self::VERSION, &Running { process }) {
-            // What it is for is a message at the next start; replay does not need it.
+            // Only a message at the next start depends on it; replay does not need it.
             tracing::warn!(
-                "{}: {error}; an unclean end will not be told at the next start",
+                "{}: {error}; an unclean shutdown will not be reported at the next start",
                 self.path.display()
             );
         }
@@ -269,7 +269,7 @@ impl Marker {
     pub(crate) fn clear(&self) {
         if let Err(error) = remove(&self.path) {
             tracing::warn!(
-                "{}: {error}; the next start will take this end for an unclean one",
+                "{}: {error}; the next start will report an unclean shutdown",
                 self.path.display()
             );
         }

@@ -1,16 +1,16 @@
-//! Headers that went along with blocks which were refused before the kernel had them.
+//! Headers of blocks that were refused before the kernel got them.
 //!
-//! Blocks that build on a refused one may wait behind it, and were handed over without its
-//! header, since that was on its way. One bad copy of a block must not cost those behind it.
+//! Queued blocks may build on a refused one, and were submitted without its header, since that
+//! was queued already. One mutated copy of a block must not cost its descendants.
 
 use std::collections::HashMap;
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 
-/// Headers remembered: two windows of download. With one more all are forgotten, and the
-/// blocks behind them are refused because their parent is missing, and fetched again.
-const MOST: usize = 2_048;
+/// Stored headers at most: two download windows. With one more all are dropped, and their
+/// descendants are refused because their parent is missing, and downloaded again.
+const MAX_HEADERS: usize = 2_048;
 
 /// Headers by hash. See the module.
 #[derive(Default)]
@@ -19,25 +19,25 @@ pub(crate) struct Skipped {
 }
 
 impl Skipped {
-    pub(crate) fn remember(&mut self, headers: impl IntoIterator<Item = Header>) {
+    pub(crate) fn add(&mut self, headers: impl IntoIterator<Item = Header>) {
         for header in headers {
-            if self.headers.len() >= MOST {
+            if self.headers.len() >= MAX_HEADERS {
                 self.headers.clear();
             }
             self.headers.insert(header.block_hash(), header);
         }
     }
 
-    /// The headers that lead to `to`, itself included, oldest first; remembered no more.
-    pub(crate) fn take_way_to(&mut self, to: &BlockHash) -> Vec<Header> {
-        let mut way = Vec::new();
+    /// Removes and returns the headers up to `to`, oldest first.
+    pub(crate) fn take_ancestors(&mut self, to: &BlockHash) -> Vec<Header> {
+        let mut ancestors = Vec::new();
         let mut at = *to;
         while let Some(header) = self.headers.remove(&at) {
             at = header.prev_blockhash;
-            way.push(header);
+            ancestors.push(header);
         }
-        way.reverse();
-        way
+        ancestors.reverse();
+        ancestors
     }
 }
 
@@ -67,22 +67,28 @@ mod tests {
     }
 
     #[test]
-    fn the_way_to_a_block_is_given_once_and_in_order() {
+    fn the_ancestors_of_a_block_are_returned_once_and_in_order() {
         let headers = chain(5);
         let mut skipped = Skipped::default();
-        skipped.remember([headers[3], headers[1], headers[2]]);
-        assert_eq!(skipped.take_way_to(&headers[4].block_hash()), []);
-        assert_eq!(skipped.take_way_to(&headers[2].block_hash()), headers[1..3]);
-        assert_eq!(skipped.take_way_to(&headers[3].block_hash()), headers[3..4]);
-        assert_eq!(skipped.take_way_to(&headers[3].block_hash()), []);
+        skipped.add([headers[3], headers[1], headers[2]]);
+        assert_eq!(skipped.take_ancestors(&headers[4].block_hash()), []);
+        assert_eq!(
+            skipped.take_ancestors(&headers[2].block_hash()),
+            headers[1..3]
+        );
+        assert_eq!(
+            skipped.take_ancestors(&headers[3].block_hash()),
+            headers[3..4]
+        );
+        assert_eq!(skipped.take_ancestors(&headers[3].block_hash()), []);
     }
 
     #[test]
-    fn no_more_than_the_bound_is_remembered() {
+    fn no_more_headers_than_the_bound_are_stored() {
         let mut skipped = Skipped::default();
-        for header in chain(3 * MOST as u32) {
-            skipped.remember([header]);
-            assert!(skipped.headers.len() <= MOST);
+        for header in chain(3 * MAX_HEADERS as u32) {
+            skipped.add([header]);
+            assert!(skipped.headers.len() <= MAX_HEADERS);
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Which blocks that are not in the active chain are on disk already.
+//! The stored blocks that are not in the active chain.
 //!
-//! Blocks arrive out of order, so at a stop some lie on disk that could not be
-//! connected yet. The kernel knows, but its interface does not tell; reading
-//! every candidate would take seconds. So a clean stop writes them down in
+//! Blocks arrive out of order, so at a stop some are on disk that could not be
+//! connected yet. The kernel's interface does not list them, and reading every
+//! candidate would take seconds. So a clean stop writes their hashes to
 //! `stored.dat`, which the next start consumes.
 //!
-//! It counts only when the best header is still the same, so a stale one does no
-//! harm. Without it (after a crash) the files are asked, for a limited time; a block
-//! that is missed is downloaded twice, nothing worse.
+//! The list is used only if the best header is still the same, so a stale one is
+//! harmless. Without it (after a crash) the block files are probed, for a limited time;
+//! a block that is missed is only downloaded twice.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -42,18 +42,17 @@ const PROBE_TIME: Duration = Duration::from_millis(20);
 /// Blocks on disk that are not in the active chain.
 #[derive(Debug, Default)]
 pub(crate) struct OnDisk {
-    /// Those of the first [`STORED_WINDOW`] blocks that follow the active chain on the way
-    /// to the best header.
+    /// Those of the first [`STORED_WINDOW`] blocks between the active chain and the best header.
     pub(crate) ahead: Vec<BlockHash>,
-    /// These and others, as far as is known.
+    /// All of them, as far as is known.
     pub(crate) all: BTreeSet<BlockHash>,
 }
 
-/// Hashes written at most: those of the window, and others.
+/// Hashes written at most: those of the window, and of other blocks.
 const MAX_SAVED: usize = 16_384;
 
-/// Writes down the `unconnected` blocks, first those that follow the active chain on the way
-/// to the best header. Best effort.
+/// Writes the list of `unconnected` blocks, first those between the active chain and the best
+/// header. Best effort.
 pub(crate) fn save(dir: &Path, manager: &ChainstateManager, unconnected: &BTreeSet<BlockHash>) {
     let Some(best) = manager.best_entry() else {
         return;
@@ -101,7 +100,7 @@ pub(crate) fn load(dir: &Path, manager: &ChainstateManager) -> OnDisk {
 fn take(dir: &Path, best: BlockHash) -> Option<BTreeSet<BlockHash>> {
     let path = dir.join(FILE);
     let saved: Option<Saved> = state_file::load(&path, VERSION, LOSS)
-        // A file that stayed would be believed once more after a crash.
+        // A file that stayed would be used again after a crash.
         .and_then(|saved| remove(&path).map(|()| saved))
         .unwrap_or_else(|e| {
             tracing::warn!("{}: {e}", path.display());
@@ -117,7 +116,7 @@ fn take(dir: &Path, best: BlockHash) -> Option<BTreeSet<BlockHash>> {
     )
 }
 
-/// Asks the files. What cannot be asked in time counts as not there.
+/// Probes the block files. Blocks that cannot be probed in time count as missing.
 fn probe(manager: &ChainstateManager, best: &BlockTreeEntry<'_>) -> Vec<BlockHash> {
     let until = Instant::now() + PROBE_TIME;
     window(manager, best)
@@ -159,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_counts_once_and_only_for_the_same_best_header() {
+    fn a_list_is_used_once_and_only_for_the_same_best_header() {
         let hash = |id: u8| BlockHash::from_byte_array([id; 32]);
         let dir = tempfile::tempdir().unwrap();
         let saved = Saved {

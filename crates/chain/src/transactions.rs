@@ -1,4 +1,4 @@
-//! The transactions of an encoded block: where each lies, and its id.
+//! The transactions of an encoded block: their offsets and ids.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ pub struct Transactions<'a> {
 }
 
 impl<'a> Transactions<'a> {
-    /// Those of the block at the front of `block`. `None`: there is none.
+    /// The transactions of the block at the front of `block`. `None`: there is no block.
     #[must_use]
     pub fn of(block: &'a [u8]) -> Option<Self> {
         let places = layout::scan(block)?.transactions;
@@ -36,7 +36,7 @@ impl<'a> Transactions<'a> {
         Some((self.id_of(place), &self.block[start..end]))
     }
 
-    /// Where the transaction called `txid` is in the block, counted from 0.
+    /// The position of the transaction `txid` in the block, counted from 0.
     #[must_use]
     pub fn position(&self, txid: &Txid) -> Option<usize> {
         self.ids().position(|id| id == *txid)

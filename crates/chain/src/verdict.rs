@@ -1,8 +1,8 @@
-//! From what the kernel said to a verdict.
+//! Verdicts from the kernel's reports.
 //!
-//! `process_block` answers "new block" for a consensus-invalid block too: the
+//! `process_block` returns "new block" for a consensus-invalid block too: the
 //! class of a refusal comes from the `block_checked` callback, and its reason
-//! stands only in the log.
+//! is only in the log.
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
@@ -11,7 +11,7 @@ use bitcoinkernel::{BlockValidationResult, ProcessBlockResult};
 use crate::record::{Record, Step};
 use crate::{BlockOutcome, Change, Reject, RejectKind};
 
-/// Reason when the kernel's log did not tell one.
+/// The reason when the kernel's log has none.
 const UNKNOWN_REASON: &str = "unknown";
 
 pub(crate) fn kind(class: BlockValidationResult) -> RejectKind {
@@ -28,7 +28,7 @@ pub(crate) fn kind(class: BlockValidationResult) -> RejectKind {
     }
 }
 
-/// The verdict about block `own` and the changes its job made. `marked`: the header of a
+/// The verdict about block `own` and the changes that its job made. `marked`: the header of a
 /// block that the kernel's index has marked invalid.
 pub(crate) fn block(
     own: BlockHash,
@@ -96,18 +96,18 @@ fn reason_at_accept(log: &[String]) -> Option<&str> {
         .map(token)
 }
 
-/// The reason for refusing a header, from the validation log:
+/// The reason of a refused header, from the validation log:
 /// `AcceptBlockHeader: Consensus::<check>: <hash>, <token>[, <detail>]`.
-/// Three refusals are told in other words there, and follow from their class.
+/// Three refusals have another form there; their reason follows from their class.
 pub(crate) fn header(class: BlockValidationResult, log: &[String]) -> Reject {
     let kind = kind(class);
-    let told = log
+    let reason = log
         .iter()
         .rev()
         .find_map(|line| body(line).strip_prefix("AcceptBlockHeader: Consensus::"))
         .and_then(|rest| rest.split_once(", "))
         .map(|(_, reason)| token(reason));
-    let reason = match (kind, told) {
+    let reason = match (kind, reason) {
         (RejectKind::MissingPrev, _) => "prev-blk-not-found",
         (RejectKind::InvalidPrev, _) => "bad-prevblk",
         (RejectKind::CachedInvalid, _) => "duplicate-invalid",
@@ -120,7 +120,7 @@ pub(crate) fn header(class: BlockValidationResult, log: &[String]) -> Reject {
     }
 }
 
-/// The kernel's own words about its trouble: its last error.
+/// The kernel's last error.
 pub(crate) fn last_line(log: &[String]) -> String {
     log.iter()
         .rev()
@@ -132,7 +132,7 @@ pub(crate) fn last_line(log: &[String]) -> String {
         )
 }
 
-/// All that the kernel called an error, from the cause to the consequence.
+/// All errors that the kernel logged, from the cause to the consequence.
 pub(crate) fn errors(log: &[String]) -> String {
     let errors: Vec<&str> = log
         .iter()
@@ -146,17 +146,17 @@ pub(crate) fn errors(log: &[String]) -> String {
     }
 }
 
-/// Without those that an earlier one tells in other words: what LevelDB says is logged by it,
-/// and again by its caller.
+/// Removes errors that repeat an earlier one: LevelDB logs its error, and its caller logs it
+/// again.
 fn each_once(errors: Vec<&str>) -> Vec<&str> {
-    let mut told: Vec<&str> = Vec::new();
+    let mut distinct: Vec<&str> = Vec::new();
     for error in errors {
         let cause = error.split_once(": ").map_or(error, |(_, cause)| cause);
-        if !told.iter().any(|earlier| earlier.contains(cause)) {
-            told.push(error);
+        if !distinct.iter().any(|earlier| earlier.contains(cause)) {
+            distinct.push(error);
         }
     }
-    told
+    distinct
 }
 
 /// The line without its `[category:level] ` prefix.
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_logged_by_two_is_told_once() {
+    fn an_error_that_is_logged_twice_is_reported_once() {
         let log = [
             "[error] Fatal LevelDB error: IO error: /d/LOCK: Permission denied".to_owned(),
             "[error] IO error: /d/LOCK: Permission denied".to_owned(),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_refused_for_the_reason_in_the_validation_log() {
+    fn the_reason_of_a_refused_header_is_read_from_the_validation_log() {
         let class = BlockValidationResult::InvalidHeader;
         let line = "[validation] AcceptBlockHeader: Consensus::CheckBlockHeader: 00ff, high-hash, proof of work failed";
         assert_eq!(header(class, &log(&[line])).reason, "high-hash");
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_of_our_own_is_not_held_against_the_block() {
+    fn an_error_of_the_kernel_does_not_make_the_block_invalid() {
         let own = BlockHash::from_byte_array([1; 32]);
         let record = Record {
             log: log(&[

@@ -1,6 +1,5 @@
 //! The two threads: `decode` turns bytes into blocks (which hashes every
-//! transaction) and does the checks that need no context; `kernel` is the one
-//! place that changes the chain.
+//! transaction) and does the context-free checks; only `kernel` changes the chain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,34 +14,34 @@ use bitcoinkernel::notifications::types::{BlockValidationStateExt, Warning};
 use bitcoinkernel::{Block, BlockValidationResult, ProcessBlockHeaderResult};
 use bytes::Bytes;
 
+use crate::block_journal::{BlockJournal, StoredBlock};
 use crate::branches::Branches;
-use crate::keeper::{Keeper, Stored};
+use crate::disk_space::DiskSpace;
 use crate::kernel::{Kernel, Manager};
 use crate::queue::{Decoded, Job, Queue, RawBlock};
 use crate::recent::Recent;
 use crate::record::{self, Record};
-use crate::replay::Marker;
-use crate::room::Room;
+use crate::replay::RunningMarker;
 use crate::skipped::Skipped;
 use crate::{BlockOutcome, Change, CloseError, Event, Kept, Reject, RejectKind};
 use crate::{convert, layout, mutated, stored, verdict};
 
-/// Reason for bytes that are no block; Bitcoin Core's `submitblock` says so too.
+/// The reason for bytes that are no block, as in Bitcoin Core's `submitblock`.
 const UNDECODABLE: &str = "block-decode-failed";
 /// Core's reason for a block that builds on an invalid one.
 const BAD_PARENT: &str = "bad-prevblk";
-/// Why a block was not looked at.
-const CROWDED: &str = "too many blocks wait for the consensus engine; try again";
+/// The reason for a block that was refused because the queue is full.
+const QUEUE_FULL: &str = "too many blocks wait for the consensus engine; try again";
 
-/// Reports of short jobs are held back this long, to go out together: each that
-/// goes out alone wakes the receiver's thread, which costs this one several
-/// microseconds, a tenth of an empty block. Never while there is nothing to do.
+/// Reports of short jobs are batched for this long: each single report wakes the
+/// receiver's thread, which costs this one several microseconds, a tenth of an empty
+/// block. An idle thread reports at once.
 const REPORT_EVERY: Duration = Duration::from_millis(1);
 
-/// How often room on a full disk is looked for while no block comes.
-const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
+/// How often a full disk is checked while no block comes.
+const CHECK_DISK_EVERY: Duration = Duration::from_secs(1);
 
-/// What both threads share with the handle and the readers.
+/// State that both threads share with the handle and the readers.
 pub(crate) struct Shared {
     pub(crate) kernel: Kernel,
     pub(crate) queue: Queue,
@@ -54,7 +53,7 @@ pub(crate) struct Shared {
 }
 
 /// Runs a thread's body. A panic closes the queue, is reported as `Fatal` and
-/// becomes the thread's result: never silence.
+/// becomes the thread's result.
 pub(crate) fn guarded(
     shared: &Shared,
     thread: &'static str,
@@ -90,12 +89,12 @@ pub(crate) fn decode(shared: &Shared) -> Result<(), CloseError> {
     Ok(())
 }
 
-/// Decodes a block, leaves nothing but it in `raw`, and finds out whether its data belongs
-/// to its header.
+/// Decodes a block, drops the bytes after it from `raw`, and checks that its data matches its
+/// header.
 fn decode_one(shared: &Shared, raw: &mut RawBlock) -> Decoded {
     let kernel = &shared.kernel;
     if raw.refused {
-        return Err(BlockOutcome::Failed(CROWDED.into()));
+        return Err(BlockOutcome::Failed(QUEUE_FULL.into()));
     }
     let block = Block::new(&raw.bytes).map_err(|_| {
         BlockOutcome::Rejected(Reject {
@@ -107,15 +106,15 @@ fn decode_one(shared: &Shared, raw: &mut RawBlock) -> Decoded {
     assert_eq!(hash, raw.hash, "callers name a block by its hash");
     let checked = kernel.check(&block, !shared.precheck);
     let Some(layout) = layout::scan(&raw.bytes) else {
-        // The kernel has decoded it, so that the fault is ours, and its word goes.
-        tracing::error!(%hash, "a block's parts were not found");
+        // The kernel has decoded it, so this is our bug, and the kernel's verdict counts.
+        tracing::error!(%hash, "the scan of a decoded block failed");
         if let Ok(encoding) = block.consensus_encode() {
             raw.bytes = encoding.into();
         }
         return Ok(block);
     };
     if layout.length < raw.bytes.len() {
-        // Core tolerates what follows; it is not to be stored, and not to be held either.
+        // Core ignores bytes after the block; they are neither stored nor held in memory.
         raw.bytes = Bytes::copy_from_slice(&raw.bytes[..layout.length]);
     }
     match mutated::find(&raw.bytes, &layout, checked, raw.height, kernel.rules) {
@@ -128,17 +127,17 @@ fn decode_one(shared: &Shared, raw: &mut RawBlock) -> Decoded {
 pub(crate) fn validate(shared: &Arc<Shared>, start: Start) -> Result<(), CloseError> {
     let Start {
         unconnected,
-        keeper,
+        block_journal,
         branches,
-        room,
+        disk_space,
         marker,
     } = start;
     let mut worker = Worker {
         shared,
         unconnected,
-        keeper,
+        block_journal,
         branches,
-        room,
+        disk_space,
         skipped: Skipped::default(),
         warnings: BTreeMap::new(),
         failed: false,
@@ -146,7 +145,7 @@ pub(crate) fn validate(shared: &Arc<Shared>, start: Start) -> Result<(), CloseEr
         reported: Instant::now(),
     };
     let worked = guarded(shared, "kernel", || {
-        // Here, since it takes two writes to the disk, for which nobody has to wait.
+        // Here, since it takes two writes to the disk, for which no caller should wait.
         marker.set();
         worker.run();
         Ok(())
@@ -157,32 +156,32 @@ pub(crate) fn validate(shared: &Arc<Shared>, start: Start) -> Result<(), CloseEr
         stored::save(&shared.dir, &manager, &worker.unconnected);
         worker.branches.write(&manager);
     }
-    let beside = match shared.kernel.manager().is_some() {
-        true => worker.keeper.beside(&shared.kernel),
+    let side = match shared.kernel.manager().is_some() {
+        true => worker.block_journal.side_records(&shared.kernel),
         false => BTreeSet::new(),
     };
     let flushed = shared.kernel.close();
     worked?;
     flushed.map_err(CloseError::Flush)?;
-    // After an error of its own the kernel's word is not enough to throw the journal away.
+    // After a fatal error the kernel's report of a flush does not suffice to drop the journal.
     if !worker.failed {
-        worker.keeper.kernel_has_all(&beside);
+        worker.block_journal.kernel_has_all(&side);
         marker.clear();
     }
     Ok(())
 }
 
-/// What the kernel thread begins with.
+/// The initial state of the kernel thread.
 pub(crate) struct Start {
     /// Blocks on disk that are not in the active chain.
     pub(crate) unconnected: BTreeSet<BlockHash>,
-    pub(crate) keeper: Keeper,
+    pub(crate) block_journal: BlockJournal,
     pub(crate) branches: Branches,
-    pub(crate) room: Room,
-    pub(crate) marker: Marker,
+    pub(crate) disk_space: DiskSpace,
+    pub(crate) marker: RunningMarker,
 }
 
-/// Warnings by number: the kernel's two, and ours.
+/// Ids of warnings: the kernel's two, and ours.
 const RULES: u8 = 0;
 const INVALID_CHAIN: u8 = 1;
 const JOURNAL: u8 = 2;
@@ -192,16 +191,16 @@ struct Worker<'a> {
     shared: &'a Shared,
     /// Blocks on disk that are not in the active chain, as far as we know.
     unconnected: BTreeSet<BlockHash>,
-    keeper: Keeper,
+    block_journal: BlockJournal,
     branches: Branches,
-    room: Room,
+    disk_space: DiskSpace,
     skipped: Skipped,
     warnings: BTreeMap<u8, String>,
-    /// The kernel had trouble after which it cannot go on.
+    /// The kernel had a fatal error.
     failed: bool,
-    /// Reports not given yet, oldest first.
+    /// Events not reported yet, oldest first.
     held: Vec<Event>,
-    /// When reports were given last.
+    /// When events were last reported.
     reported: Instant,
 }
 
@@ -223,26 +222,25 @@ impl Worker<'_> {
         self.report();
     }
 
-    /// Nothing waits: reports, and does what nobody waits for. Returns when it wants to be
-    /// called again.
+    /// No job is queued: reports, and does deferred work. Returns when to call it again.
     fn idle(&mut self) -> Option<Instant> {
         self.report();
-        let (kept, again) = match self.keeper.idle(&self.shared.kernel) {
+        let (kept, again) = match self.block_journal.idle(&self.shared.kernel) {
             Ok(done) => done,
             Err(fatal) => {
                 self.end_on(Some(fatal));
                 (false, None)
             }
         };
-        self.warn(JOURNAL, self.keeper.warning());
+        self.warn(JOURNAL, self.block_journal.warning());
         if kept {
             self.post(Event::Kept);
         }
         let again = match self.warnings.contains_key(&DISK) {
             true => {
-                let lacking = self.room.lacking().cloned();
+                let lacking = self.disk_space.lacking().cloned();
                 self.warn(DISK, lacking);
-                let soon = Instant::now() + LOOK_FOR_ROOM;
+                let soon = Instant::now() + CHECK_DISK_EVERY;
                 Some(again.map_or(soon, |again| again.min(soon)))
             }
             false => again,
@@ -259,7 +257,7 @@ impl Worker<'_> {
 
     /// Validation cannot go on.
     fn end_on(&mut self, fatal: Option<String>) {
-        // When we are told to stop, the kernel may well be interrupted in what it did.
+        // During a shutdown an error may come from the interrupted kernel call.
         if let Some(text) = fatal.filter(|_| !self.shared.queue.is_closed()) {
             self.failed = true;
             self.shared.queue.close();
@@ -276,7 +274,7 @@ impl Worker<'_> {
         let mut rejected = None;
         let mut count_ok = 0;
         for header in &headers {
-            // Stopping: the answer would come too late, the work would not.
+            // During a shutdown: the answer would not be used.
             if self.shared.queue.is_closed() {
                 return None;
             }
@@ -296,7 +294,7 @@ impl Worker<'_> {
         let refused = rejected.as_ref().map(|(hash, _)| *hash);
         let last = last.map(Header::block_hash);
         self.branches
-            .looked(&manager, last.into_iter().chain(refused));
+            .observe(&manager, last.into_iter().chain(refused));
         self.post(Event::Headers {
             tag,
             count_ok,
@@ -322,22 +320,22 @@ impl Worker<'_> {
             .ok()
             .map(|(header, _)| header);
         let (refused, fatal_header) = match &block {
-            Ok(_) => self.give_before(header.map(|header| header.prev_blockhash), &before),
+            Ok(_) => self.submit_ancestors(header.map(|header| header.prev_blockhash), &before),
             Err(_) => (None, None),
         };
         let (outcome, changes, record) = match refused {
             Some(reject) => (BlockOutcome::Rejected(reject), vec![], Record::default()),
-            None => self.judge(hash, block),
+            None => self.process_block(hash, block),
         };
         match outcome {
             BlockOutcome::Stored | BlockOutcome::Duplicate => {}
             BlockOutcome::Rejected(_) | BlockOutcome::Failed(_) => {
-                self.skipped.remember(before.into_iter().chain(header));
+                self.skipped.add(before.into_iter().chain(header));
             }
         }
         if outcome == BlockOutcome::Stored {
             self.unconnected.insert(hash);
-            // While more wait, this is bulk sync: nobody asks for these so soon.
+            // While more are queued, this is bulk sync, and peers do not request these soon.
             if self.shared.queue.is_empty() {
                 self.shared.recent.insert(hash, &bytes);
             }
@@ -350,23 +348,23 @@ impl Worker<'_> {
             };
         }
         if record.flushed {
-            let beside = self.keeper.beside(&self.shared.kernel);
-            self.keeper.kernel_flushed(&beside);
+            let side = self.block_journal.side_records(&self.shared.kernel);
+            self.block_journal.kernel_flushed(&side);
         }
         let mut fatal = self.notice(record).or(fatal_header);
         let kept = match outcome {
-            BlockOutcome::Stored | BlockOutcome::Duplicate => self.keeper.stored(
+            BlockOutcome::Stored | BlockOutcome::Duplicate => self.block_journal.stored(
                 &self.shared.kernel,
-                Stored {
+                StoredBlock {
                     hash,
                     bytes: &bytes,
                     new: outcome == BlockOutcome::Stored,
                     keep,
                 },
             ),
-            BlockOutcome::Rejected(_) | BlockOutcome::Failed(_) => Ok(self.keeper.now()),
+            BlockOutcome::Rejected(_) | BlockOutcome::Failed(_) => Ok(self.block_journal.now()),
         };
-        self.warn(JOURNAL, self.keeper.warning());
+        self.warn(JOURNAL, self.block_journal.warning());
         let kept = kept.unwrap_or_else(|why| {
             fatal = Some(why.clone());
             Kept::Failed(why)
@@ -382,15 +380,15 @@ impl Worker<'_> {
         fatal
     }
 
-    /// Gives the kernel the headers that lead to a block on `prev`. Returns why the block is
-    /// refused because of them, and the first fatal error.
-    fn give_before(
+    /// Submits the ancestors' headers of a block on `prev` to the kernel. Returns the reason if the
+    /// block is refused because of them, and the first fatal error.
+    fn submit_ancestors(
         &mut self,
         prev: Option<BlockHash>,
         before: &[Header],
     ) -> (Option<Reject>, Option<String>) {
         let first = before.first().map(|first| first.prev_blockhash).or(prev);
-        let skipped = first.map(|to| self.skipped.take_way_to(&to));
+        let skipped = first.map(|to| self.skipped.take_ancestors(&to));
         let skipped = skipped.unwrap_or_default();
         if skipped.is_empty() && before.is_empty() {
             return (None, None);
@@ -402,7 +400,7 @@ impl Worker<'_> {
             fatal = self.notice(record).or(fatal);
             if let Some(reject) = reject {
                 let reject = match reject.kind {
-                    // The mark is one of what the block builds on.
+                    // The mark is that of an ancestor.
                     RejectKind::CachedInvalid => Reject {
                         kind: RejectKind::InvalidPrev,
                         reason: BAD_PARENT.into(),
@@ -415,13 +413,17 @@ impl Worker<'_> {
         (None, fatal)
     }
 
-    /// Has the kernel judge and store a block, if there is room for it.
-    fn judge(&mut self, hash: BlockHash, block: Decoded) -> (BlockOutcome, Vec<Change>, Record) {
+    /// Submits a block to the kernel, if there is free disk space for it.
+    fn process_block(
+        &mut self,
+        hash: BlockHash,
+        block: Decoded,
+    ) -> (BlockOutcome, Vec<Change>, Record) {
         let block = match block {
             Ok(block) => block,
             Err(outcome) => return (outcome, vec![], Record::default()),
         };
-        let lacking = self.room.lacking().cloned();
+        let lacking = self.disk_space.lacking().cloned();
         self.warn(DISK, lacking.clone());
         if let Some(why) = lacking {
             return (BlockOutcome::Failed(why), vec![], Record::default());
@@ -433,10 +435,10 @@ impl Worker<'_> {
             verdict::block(hash, result, &record, |hash| marked(&manager, hash));
         let connected = matches!(&changes[..], [Change::Connected(tip, _)] if *tip == hash);
         if connected {
-            self.branches.looked(&manager, []);
+            self.branches.observe(&manager, []);
         } else {
             let touched = changes.iter().map(Change::hash).chain([hash]);
-            self.branches.looked(&manager, touched);
+            self.branches.observe(&manager, touched);
         }
         if record.flushed {
             self.branches.write(&manager);
@@ -444,7 +446,7 @@ impl Worker<'_> {
         (outcome, changes, record)
     }
 
-    /// Tells of changed warnings; returns the first fatal error.
+    /// Reports changed warnings; returns the first fatal error.
     fn notice(&mut self, record: Record) -> Option<String> {
         for (id, text) in record.warnings {
             let id = match id {
@@ -456,7 +458,7 @@ impl Worker<'_> {
         record.fatal.into_iter().next()
     }
 
-    /// Raises or withdraws a warning; told when that changes something.
+    /// Sets or clears a warning, and reports a change.
     fn warn(&mut self, id: u8, text: Option<String>) {
         if self.warnings.get(&id) == text.as_ref() {
             return;
@@ -472,7 +474,7 @@ impl Worker<'_> {
         self.held.push(event);
     }
 
-    /// Gives all reports that are held.
+    /// Reports all pending events.
     fn report(&mut self) {
         if !self.held.is_empty() {
             (self.shared.on_events)(std::mem::take(&mut self.held));
@@ -483,9 +485,8 @@ impl Worker<'_> {
 
 /// The header of `hash`, if the kernel's block index has it marked invalid.
 ///
-/// The interface does not tell the mark, but the kernel refuses the header of such a block
-/// with a class of its own. Only asked of a header that is in the index: another would
-/// enter it.
+/// The interface does not return the mark, but the kernel refuses the header of such a block
+/// with a class for it. Only for headers that are in the index: another would be added.
 pub(crate) fn marked(manager: &Manager<'_>, hash: &BlockHash) -> Option<Header> {
     let (header, _) = record::during(|| {
         let entry = manager.get_block_tree_entry(&convert::kernel_hash(hash))?;
@@ -503,7 +504,7 @@ pub(crate) fn marked(manager: &Manager<'_>, hash: &BlockHash) -> Option<Header> 
     header
 }
 
-/// Lets the kernel judge one header; `None`: accepted.
+/// Submits one header to the kernel; `None`: accepted.
 fn check_header(manager: &Manager<'_>, header: &Header) -> (Option<Reject>, Record) {
     let header = convert::kernel_header(header);
     let (result, record) = record::during(|| manager.process_block_header(&header));
@@ -511,8 +512,8 @@ fn check_header(manager: &Manager<'_>, header: &Header) -> (Option<Reject>, Reco
         Ok(ProcessBlockHeaderResult::Valid) => return (None, record),
         Ok(ProcessBlockHeaderResult::Invalid(_)) | Err(_) => {}
     }
-    // A refused header leaves no trace, so asking again gives the same answer,
-    // this time with its reason.
+    // A refused header is not stored, so a second submission gives the same verdict, this
+    // time with its reason.
     record::with_validation_log(|| {
         let (result, record) = record::during(|| manager.process_block_header(&header));
         match result {

@@ -1,4 +1,4 @@
-//! What a start tells of branches beside the active chain: all that the kernel has.
+//! Side branches after a start: all that the kernel has.
 
 mod kit;
 
@@ -19,15 +19,15 @@ fn headers(blocks: &[Block]) -> Vec<Header> {
     blocks.iter().map(|block| block.header).collect()
 }
 
-/// Closes, opens again, and says what is beside the two chains.
+/// Closes, opens again, and returns the headers of side branches.
 fn after_a_restart(feed: Feed, dir: &Path) -> (Feed, BTreeMap<BlockHash, SideHeader>) {
     feed.chain.close().unwrap();
     let feed = open(dir);
-    let beside = feed.initial.beside.iter();
-    let beside = beside
+    let side_headers = feed.initial.side_branches.iter();
+    let side_headers = side_headers
         .map(|side| (side.header.block_hash(), side.clone()))
         .collect();
-    (feed, beside)
+    (feed, side_headers)
 }
 
 fn side(header: Header, stored: bool, invalid: bool) -> (BlockHash, SideHeader) {
@@ -49,37 +49,42 @@ fn headers_of_a_lighter_branch_are_known_after_a_restart_and_after_the_next() {
     for block in &active {
         feed.block(block);
     }
-    // One by one: each is the end of the branch for a while.
+    // One by one: each is the tip of the branch for a while.
     let lighter = headers(&mine_chain(&active[1].header, 2, 2, 1));
     for header in &lighter {
         assert_eq!(feed.headers(&[*header]), (1, None));
     }
     let expected: BTreeMap<_, _> = lighter.iter().map(|it| side(*it, false, false)).collect();
-    let (feed, beside) = after_a_restart(feed, dir.path());
-    assert_eq!(beside, expected);
-    let (feed, beside) = after_a_restart(feed, dir.path());
-    assert_eq!(beside, expected);
+    let (feed, side_headers) = after_a_restart(feed, dir.path());
+    assert_eq!(side_headers, expected);
+    let (feed, side_headers) = after_a_restart(feed, dir.path());
+    assert_eq!(side_headers, expected);
     // A parent comes before its children.
-    let order: Vec<Header> = feed.initial.beside.iter().map(|side| side.header).collect();
+    let order: Vec<Header> = feed
+        .initial
+        .side_branches
+        .iter()
+        .map(|side| side.header)
+        .collect();
     assert_eq!(order, lighter);
 }
 
 #[test]
-fn a_branch_that_was_left_is_known_with_its_data() {
+fn a_branch_that_the_active_chain_left_is_known_with_its_data() {
     let dir = tempfile::tempdir().unwrap();
     let feed = open(dir.path());
     let genesis = feed.initial.active[0];
     let left = mine_chain(&genesis, 0, 3, 0);
     let taken = mine_chain(&genesis, 0, 4, 1);
-    // The best headers first, so that the active chain is left only when blocks come.
+    // The best headers first, so that the reorganization happens only when blocks come.
     feed.headers(&headers(&taken));
     for block in left.iter().chain(&taken) {
         feed.block(block);
     }
     let expected: BTreeMap<_, _> = left.iter().map(|it| side(it.header, true, false)).collect();
-    let (feed, beside) = after_a_restart(feed, dir.path());
+    let (feed, side_headers) = after_a_restart(feed, dir.path());
     assert_eq!(kit::tip(&feed.initial), taken[3].block_hash());
-    assert_eq!(beside, expected);
+    assert_eq!(side_headers, expected);
 }
 
 #[test]
@@ -92,13 +97,13 @@ fn the_best_branch_is_known_when_another_has_more_work() {
     feed.headers(&was_best);
     feed.headers(&is_best);
     let expected: BTreeMap<_, _> = was_best.iter().map(|it| side(*it, false, false)).collect();
-    let (feed, beside) = after_a_restart(feed, dir.path());
+    let (feed, side_headers) = after_a_restart(feed, dir.path());
     assert_eq!(feed.initial.best_branch, is_best);
-    assert_eq!(beside, expected);
+    assert_eq!(side_headers, expected);
 }
 
 #[test]
-fn what_the_kernel_has_marked_invalid_is_told_with_what_builds_on_it() {
+fn a_block_that_the_kernel_has_marked_invalid_is_known_with_its_descendants() {
     let dir = tempfile::tempdir().unwrap();
     let feed = open(dir.path());
     let genesis = feed.initial.active[0];
@@ -116,16 +121,16 @@ fn what_the_kernel_has_marked_invalid_is_told_with_what_builds_on_it() {
     let wrong_height = mine(&first.header, 7, 3);
     feed.block(&wrong_height);
 
-    let (feed, beside) = after_a_restart(feed, dir.path());
+    let (feed, side_headers) = after_a_restart(feed, dir.path());
     assert_eq!(kit::tip(&feed.initial), first.block_hash());
-    assert_eq!(beside.len(), 4);
+    assert_eq!(side_headers.len(), 4);
     for header in on_bad.iter().chain([&bad.header, &wrong_height.header]) {
-        assert!(beside[&header.block_hash()].invalid);
+        assert!(side_headers[&header.block_hash()].invalid);
     }
 }
 
 #[test]
-fn when_the_file_is_lost_the_kernel_speaks_of_its_branches_and_they_are_known_again() {
+fn when_the_file_is_lost_branches_are_known_again_once_the_kernel_reports_them() {
     let dir = tempfile::tempdir().unwrap();
     let feed = open(dir.path());
     let genesis = feed.initial.active[0];
@@ -140,8 +145,8 @@ fn when_the_file_is_lost_the_kernel_speaks_of_its_branches_and_they_are_known_ag
     feed.chain.close().unwrap();
     std::fs::remove_file(dir.path().join("branches.journal")).unwrap();
     let feed = open(dir.path());
-    assert_eq!(feed.initial.beside, []);
-    // A peer sends its header: the mark is told, as it would be of the block.
+    assert_eq!(feed.initial.side_branches, []);
+    // A peer sends its header: the mark is reported, as it would be for the block.
     let (good, refused) = feed.headers(&[bad.header]);
     assert_eq!(
         (good, refused.unwrap().1.kind),
@@ -152,12 +157,15 @@ fn when_the_file_is_lost_the_kernel_speaks_of_its_branches_and_they_are_known_ag
         panic!("{:?}", answer.changes);
     };
     assert_eq!((*hash, *header), (bad.block_hash(), bad.header));
-    let (_, beside) = after_a_restart(feed, dir.path());
-    assert_eq!(beside, BTreeMap::from([side(bad.header, false, true)]));
+    let (_, side_headers) = after_a_restart(feed, dir.path());
+    assert_eq!(
+        side_headers,
+        BTreeMap::from([side(bad.header, false, true)])
+    );
 }
 
 #[test]
-fn a_branch_that_becomes_the_active_chain_is_beside_no_more() {
+fn a_branch_that_becomes_the_active_chain_is_no_side_branch_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let feed = open(dir.path());
     let genesis = feed.initial.active[0];
@@ -165,14 +173,14 @@ fn a_branch_that_becomes_the_active_chain_is_beside_no_more() {
     let second = mine_chain(&genesis, 0, 3, 1);
     feed.headers(&headers(&first));
     feed.headers(&headers(&second[..1]));
-    let (feed, beside) = after_a_restart(feed, dir.path());
-    assert_eq!(beside.len(), 1);
+    let (feed, side_headers) = after_a_restart(feed, dir.path());
+    assert_eq!(side_headers.len(), 1);
     let answers: Vec<_> = second.iter().map(|block| feed.block(block)).collect();
     assert_eq!(connected(&answers).len(), 3);
-    let (_, beside) = after_a_restart(feed, dir.path());
+    let (_, side_headers) = after_a_restart(feed, dir.path());
     let expected: BTreeMap<_, _> = first
         .iter()
         .map(|it| side(it.header, false, false))
         .collect();
-    assert_eq!(beside, expected);
+    assert_eq!(side_headers, expected);
 }

@@ -1,5 +1,5 @@
-//! Data that does not belong to its header, made of blocks that are valid: it never
-//! reaches the kernel, and the block itself is taken as if nobody had tried.
+//! Mutated copies of valid blocks: they never reach the kernel, and the block itself is
+//! accepted afterwards.
 
 mod kit;
 
@@ -21,16 +21,16 @@ fn mutated(reason: &str) -> BlockOutcome {
     })
 }
 
-/// The kernel does not know the header: one that follows it has no parent.
+/// The kernel does not have the header: a child of it has no parent.
 fn assert_kernel_never_saw(feed: &Feed, header: &Header) {
     let child = mine(header, 1_000, 0).header;
     let (good, refused) = feed.headers(&[child]);
-    let refused = refused.expect("its parent is not there").1;
+    let refused = refused.expect("its parent is missing").1;
     assert_eq!((good, refused.kind), (0, RejectKind::MissingPrev));
 }
 
 #[test]
-fn a_signet_block_with_another_coinbase_costs_its_hash_nothing() {
+fn a_signet_block_with_another_coinbase_does_not_mark_its_hash_invalid() {
     let Some(blocks) = shared_blocks("signet_optrue_blocks_1_14000.dat") else {
         return;
     };
@@ -39,7 +39,7 @@ fn a_signet_block_with_another_coinbase_costs_its_hash_nothing() {
     feed.blocks(&blocks[..1]);
     let raw = &blocks[1];
     let block: Block = deserialize(&raw.bytes).unwrap();
-    // The kernel looks at signet's solution before the merkle root, and finds none in a
+    // The kernel checks signet's solution before the merkle root, and finds none in a
     // coinbase without a commitment.
     let mut no_commitment = block.clone();
     let outputs = &mut no_commitment.txdata[0].output;
@@ -57,7 +57,7 @@ fn a_signet_block_with_another_coinbase_costs_its_hash_nothing() {
             assert_eq!(answer.changes, []);
         }
     }
-    // Nothing of it is left, and the true block is new.
+    // The mutated copy left no trace, and the original block is new.
     let answer = feed.bytes_at(raw.hash(), raw.bytes.clone(), Some(2));
     assert_eq!(answer.outcome, BlockOutcome::Stored);
     assert_eq!(answer.changes, [Change::Connected(raw.hash(), raw.header)]);
@@ -102,7 +102,7 @@ fn second_half(spent: Txid) -> Transaction {
 }
 
 #[test]
-fn two_txids_that_make_a_transaction_of_64_bytes_cost_their_block_nothing() {
+fn two_txids_that_make_a_transaction_of_64_bytes_do_not_mark_their_block_invalid() {
     let dir = tempfile::tempdir().unwrap();
     let feed = Feed::open(&Network::Regtest, dir.path());
     let before = mine_chain(&feed.initial.active[0], 0, 100, 0);
@@ -129,7 +129,7 @@ fn two_txids_that_make_a_transaction_of_64_bytes_cost_their_block_nothing() {
         header: block.header,
         txdata: vec![false_transaction],
     };
-    assert!(spoilt.check_merkle_root(), "which does not tell it");
+    assert!(spoilt.check_merkle_root(), "the merkle root matches");
     for height in [Some(101), None] {
         let answer = feed.bytes_at(block.block_hash(), serialize(&spoilt).into(), height);
         assert_eq!(answer.outcome, mutated("bad-cb-missing"));
@@ -142,8 +142,8 @@ fn two_txids_that_make_a_transaction_of_64_bytes_cost_their_block_nothing() {
 }
 
 #[test]
-fn a_block_without_a_coinbase_and_without_such_a_transaction_is_the_kernels() {
-    // Only the length makes the difference: this one is what it says, and breaks a rule.
+fn a_block_without_a_coinbase_and_without_such_a_transaction_is_left_to_the_kernel() {
+    // Only the length differs: this block is not mutated, and breaks a rule.
     let dir = tempfile::tempdir().unwrap();
     let feed = Feed::open(&Network::Regtest, dir.path());
     let block = mine_with(&feed.initial.active[0], 1, 0, |block| {
@@ -159,7 +159,7 @@ fn a_block_without_a_coinbase_and_without_such_a_transaction_is_the_kernels() {
 }
 
 #[test]
-fn transactions_that_are_there_twice_are_no_block_though_the_merkle_root_fits() {
+fn a_block_with_duplicated_transactions_is_mutated_though_the_merkle_root_matches() {
     let dir = tempfile::tempdir().unwrap();
     let feed = Feed::open(&Network::Regtest, dir.path());
     let three = mine_with(&feed.initial.active[0], 1, 0, |block| {
@@ -200,7 +200,7 @@ fn committing(parent: &Header) -> Block {
 }
 
 #[test]
-fn witness_data_that_does_not_fit_is_told_before_the_kernel_and_in_its_words() {
+fn mutated_witness_data_is_refused_before_the_kernel_with_the_kernels_reason() {
     let dir = tempfile::tempdir().unwrap();
     let feed = Feed::open(&Network::Regtest, dir.path());
     let genesis = feed.initial.active[0];
@@ -230,7 +230,7 @@ fn witness_data_that_does_not_fit_is_told_before_the_kernel_and_in_its_words() {
     for block in [&plain, &committing] {
         assert_kernel_never_saw(&feed, &block.header);
     }
-    // Without the height the kernel tells it, the same, and marks nothing.
+    // Without the height the kernel gives the same reason, and marks nothing.
     for (spoilt, reason) in &cases {
         let answer = feed.block(spoilt);
         assert_eq!(answer.outcome, mutated(reason));
@@ -244,7 +244,7 @@ fn witness_data_that_does_not_fit_is_told_before_the_kernel_and_in_its_words() {
 }
 
 #[test]
-fn before_segwit_a_commitment_binds_nobody_and_witness_data_is_none() {
+fn before_segwit_a_commitment_has_no_effect_and_witness_data_is_not_allowed() {
     let Some(blocks) = kit::shared("mainnet_blocks_1_255.bz2") else {
         return;
     };
@@ -262,7 +262,7 @@ fn before_segwit_a_commitment_binds_nobody_and_witness_data_is_none() {
 }
 
 #[test]
-fn what_follows_a_block_is_neither_kept_nor_served() {
+fn bytes_after_a_block_are_neither_stored_nor_served() {
     let dir = tempfile::tempdir().unwrap();
     let feed = Feed::open(&Network::Regtest, dir.path());
     let blocks = mine_chain(&feed.initial.active[0], 0, 2, 0);

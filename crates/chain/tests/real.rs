@@ -27,7 +27,7 @@ fn send_headers(feed: &Feed, blocks: &[Raw]) {
 }
 
 #[test]
-fn the_first_255_blocks_of_mainnet_connect_and_read_back_as_they_came() {
+fn the_first_255_blocks_of_mainnet_connect_and_read_back_unchanged() {
     let Some(blocks) = shared_blocks("mainnet_blocks_1_255.bz2") else {
         return;
     };
@@ -81,8 +81,8 @@ fn a_signet_chain_syncs_in_order_survives_a_restart_and_follows_a_reorg() {
     assert_eq!(feed.initial.active.len(), 14_003);
 }
 
-/// Ten blocks are left for eleven once the branch has more work; the twelfth
-/// connects on top.
+/// A reorganization disconnects ten blocks for eleven once the branch has more work; the
+/// twelfth connects on top.
 fn follow_the_fork(feed: &Feed, blocks: &[Raw], fork: &[Raw]) {
     assert_eq!(fork[0].header.prev_blockhash, blocks[13_989].hash());
     let answers = feed.blocks(fork);
@@ -116,7 +116,7 @@ fn blocks_that_arrive_out_of_order_connect_in_order() {
     assert_eq!(connected(&answers), hashes(blocks));
 }
 
-/// Opens the chain, checks its headers, and says which blocks it knows to be stored.
+/// Opens the chain, checks its headers, and returns the blocks that it knows to be stored.
 fn stored_after_restart(dir: &Path, blocks: &[Raw]) -> Vec<BlockHash> {
     let feed = Feed::open(&signet(), dir);
     assert_eq!(tip(&feed.initial), blocks[99].hash());
@@ -143,27 +143,27 @@ fn a_restart_knows_headers_beyond_the_tip_and_which_of_their_blocks_are_stored()
     feed.chain.close().unwrap();
 
     let stored: Vec<BlockHash> = waiting[..3].iter().map(|raw| raw.hash()).collect();
-    // Told by the list that the stop wrote.
+    // From the list that the stop wrote.
     assert_eq!(stored_after_restart(dir.path(), &blocks), stored);
-    // Without the list, told by the files, as far as a start has time to ask them.
-    let told = (0..20).any(|_| {
+    // Without the list, from the block files, as far as a start has time to probe them.
+    let reported = (0..20).any(|_| {
         let list = dir.path().join("stored");
         assert!(!list.exists() || std::fs::remove_file(list).is_ok());
-        let told = stored_after_restart(dir.path(), &blocks);
+        let reported = stored_after_restart(dir.path(), &blocks);
         assert!(
-            stored.starts_with(&told),
-            "nothing is told that is not there"
+            stored.starts_with(&reported),
+            "no missing block is reported"
         );
-        told == stored
+        reported == stored
     });
-    assert!(told, "a start asks the files");
+    assert!(reported, "a start probes the block files");
     let feed = Feed::open(&signet(), dir.path());
     let answers = feed.blocks(&blocks[100..101]);
     assert_eq!(connected(&answers), hashes(&blocks[100..102]));
 }
 
 #[test]
-fn a_block_handed_over_twice_is_a_duplicate() {
+fn a_block_submitted_twice_is_a_duplicate() {
     let Some(blocks) = shared_blocks(SIGNET) else {
         return;
     };

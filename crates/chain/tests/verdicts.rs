@@ -1,5 +1,4 @@
-//! Verdicts and reasons: every rule that a peer can break here gets Bitcoin Core's
-//! own token.
+//! Verdicts and reasons: every rule that a peer can break here has Bitcoin Core's token.
 
 mod kit;
 
@@ -38,7 +37,7 @@ fn a_block_that_pays_its_miner_too_much_is_invalid_for_good() {
     let marked = Change::Invalid(bad.block_hash(), bad.header, why);
     assert_eq!(answer.changes, [marked]);
 
-    // The mark is told again: who asks may not know of it.
+    // The mark is reported again: the caller may not have it.
     let again = feed.block(&bad);
     let why = reject(RejectKind::CachedInvalid, "duplicate-invalid");
     assert_eq!(again.outcome, BlockOutcome::Rejected(why.clone()));
@@ -83,7 +82,7 @@ fn bytes_that_are_no_block_are_rejected_as_mutated() {
 }
 
 #[test]
-fn a_failure_of_a_check_that_needs_no_context_names_its_rule() {
+fn a_failed_context_free_check_names_its_rule() {
     let (_dir, feed) = regtest();
     let two_coinbases = mine_with(&feed.initial.active[0], 1, 0, |block| {
         let mut second = block.txdata[0].clone();
@@ -93,7 +92,7 @@ fn a_failure_of_a_check_that_needs_no_context_names_its_rule() {
     let answer = feed.block(&two_coinbases);
     let why = reject(RejectKind::Consensus, "bad-cb-multiple");
     assert_eq!(answer.outcome, BlockOutcome::Rejected(why));
-    // The kernel keeps no trace of it (CVE-2012-2459), so neither do we.
+    // The kernel stores no mark for it (CVE-2012-2459), so neither do we.
     assert!(answer.changes.is_empty());
 }
 
@@ -161,7 +160,7 @@ fn a_bad_header_names_its_rule_and_ends_its_batch() {
 }
 
 #[test]
-fn a_block_without_its_parent_is_refused_and_not_held_against_it() {
+fn a_block_without_its_parent_is_refused_and_accepted_later() {
     let (_dir, feed) = regtest();
     let chain = mine_chain(&feed.initial.active[0], 0, 2, 0);
     let why = reject(RejectKind::MissingPrev, "prev-blk-not-found");
@@ -171,7 +170,7 @@ fn a_block_without_its_parent_is_refused_and_not_held_against_it() {
 }
 
 #[test]
-fn another_block_found_invalid_on_the_way_is_reported_with_its_own_reason() {
+fn another_block_found_invalid_by_the_same_job_is_reported_with_its_reason() {
     let (_dir, feed) = regtest();
     let first = mine(&feed.initial.active[0], 1, 0);
     let bad = mine_with(&first.header, 2, 0, |block| {
@@ -182,7 +181,7 @@ fn another_block_found_invalid_on_the_way_is_reported_with_its_own_reason() {
     assert_eq!(feed.headers(&headers), (3, None));
     assert_eq!(feed.block(&child).outcome, BlockOutcome::Stored);
     assert_eq!(feed.block(&bad).outcome, BlockOutcome::Stored);
-    // Only now can the bad one be tried, and the block at hand is a good one.
+    // Only now can the invalid one be connected; the submitted block is valid.
     let answer = feed.block(&first);
     assert_eq!(answer.outcome, BlockOutcome::Stored);
     let why = reject(RejectKind::Consensus, "bad-cb-amount");
@@ -195,10 +194,10 @@ fn another_block_found_invalid_on_the_way_is_reported_with_its_own_reason() {
 }
 
 #[test]
-fn a_header_batch_handed_over_before_a_block_is_judged_before_it() {
+fn a_header_batch_submitted_before_a_block_is_validated_before_it() {
     let (_dir, feed) = regtest();
     let chain = mine_chain(&feed.initial.active[0], 0, 300, 0);
-    // The last block needs all the headers before it, and nothing else does.
+    // Only the last block needs all the headers before it.
     let headers = chain.iter().map(|block| block.header).collect();
     feed.chain.check_headers(headers, 1);
     let last = &chain[299];
@@ -221,7 +220,7 @@ fn a_header_batch_handed_over_before_a_block_is_judged_before_it() {
     assert_eq!(feed.next_block().outcome, BlockOutcome::Stored);
 }
 
-/// The same header with another coinbase: the merkle root tells.
+/// The same header with another coinbase: the merkle root does not match.
 fn mutated(block: &bitcoin::Block) -> bitcoin::Block {
     let mut bad = block.clone();
     bad.txdata[0].output[0].value = Amount::from_sat(1);
@@ -229,7 +228,7 @@ fn mutated(block: &bitcoin::Block) -> bitcoin::Block {
 }
 
 #[test]
-fn a_block_brings_the_headers_that_lead_to_it_and_one_with_bad_data_brings_none() {
+fn a_block_submits_its_ancestors_headers_and_a_mutated_one_does_not() {
     let (_dir, feed) = regtest();
     let chain = mine_chain(&feed.initial.active[0], 0, 6, 0);
     let before = |range: std::ops::Range<usize>| -> Vec<Header> {
@@ -246,11 +245,11 @@ fn a_block_brings_the_headers_that_lead_to_it_and_one_with_bad_data_brings_none(
         panic!("{bad:?}");
     };
     assert_eq!(why.kind, RejectKind::Mutated);
-    // The kernel has none of the headers; asking would enter one, so a child is asked about.
+    // The kernel has none of the headers; a query would add one, so a child is submitted.
     let orphan = mine(&chain[5].header, 7, 0);
     let lacks = feed.headers(&[orphan.header]).1.expect("refused");
     assert_eq!(lacks.1.kind, RejectKind::MissingPrev);
-    // The block behind it was handed over without them.
+    // The block behind it was submitted without them.
     assert_eq!(offer(&chain[4], vec![]), BlockOutcome::Stored);
     assert_eq!(offer(&chain[3], vec![]), BlockOutcome::Stored);
     assert_eq!(offer(&chain[5], vec![]), BlockOutcome::Stored);
@@ -278,8 +277,8 @@ fn a_block_whose_headers_are_refused_is_refused_for_the_same_reason() {
 }
 
 #[test]
-fn the_merkle_root_of_a_mined_block_is_its_own() {
-    // Guards the kit: a wrong root would make the tests above prove less.
+fn the_merkle_root_of_a_mined_block_matches() {
+    // Checks the kit: with a wrong root the tests above would prove less.
     let (_dir, feed) = regtest();
     let block = mine(&feed.initial.active[0], 1, 0);
     assert_ne!(block.header.merkle_root, TxMerkleNode::all_zeros());

@@ -1,4 +1,4 @@
-//! Whether a directory can be a node's, or that of `handfast testnet`.
+//! Whether a directory can be the data directory of a node, or the directory of `handfast testnet`.
 
 use std::fs;
 use std::io;
@@ -8,12 +8,12 @@ use crate::error::SettingsError;
 use crate::foreign;
 use crate::keys;
 use crate::layers::Layers;
-use crate::place::{bad_datadir, datadir};
+use crate::location::{bad_datadir, datadir};
 
-/// Looks whether a node can have its data directory, of all networks.
+/// Checks that a node can use its data directory, that of all networks.
 ///
 /// # Errors
-/// It cannot be made, or is somebody else's.
+/// The directory cannot be made, or belongs to another program.
 pub fn check_datadir(layers: &Layers) -> Result<(), SettingsError> {
     let dir = datadir(layers)?;
     can_be_made(layers, &dir, true)?;
@@ -23,19 +23,18 @@ pub fn check_datadir(layers: &Layers) -> Result<(), SettingsError> {
     }
 }
 
-/// Settles where `handfast testnet` keeps its nodes, called `nodes`, and looks whether that can
-/// be its directory.
+/// The directory of `handfast testnet`, whose nodes are called `nodes`. `path`: as the user gave it.
 ///
 /// # Errors
-/// It cannot be made, or is somebody else's.
-pub fn testnet_dir(named: &Path, nodes: &[String]) -> Result<PathBuf, SettingsError> {
+/// The directory cannot be made, or belongs to another program.
+pub fn testnet_dir(path: &Path, nodes: &[String]) -> Result<PathBuf, SettingsError> {
     let mut layers = Layers::default();
-    layers.command_line(keys::DATADIR, vec![named.to_string_lossy().into_owned()]);
-    // What is no text is a directory all the same.
-    let dir = match named.to_str() {
+    layers.command_line(keys::DATADIR, vec![path.to_string_lossy().into_owned()]);
+    // A path that is not UTF-8 can be a directory too.
+    let dir = match path.to_str() {
         Some(_) => datadir(&layers)?,
-        None => std::path::absolute(named)
-            .map_err(|source| bad_datadir(&layers, named.to_owned(), source))?,
+        None => std::path::absolute(path)
+            .map_err(|source| bad_datadir(&layers, path.to_owned(), source))?,
     };
     can_be_made(&layers, &dir, false)?;
     match foreign::in_testnet_dir(&dir, nodes) {
@@ -44,8 +43,8 @@ pub fn testnet_dir(named: &Path, nodes: &[String]) -> Result<PathBuf, SettingsEr
     }
 }
 
-/// Refuses a directory that cannot be made; `below_one`: that is not made with those above it.
-/// The network's own directory below it is checked again under its lock.
+/// Refuses a directory that cannot be made; `below_one`: its parent must exist. The network's
+/// directory below it is checked again under its lock.
 fn can_be_made(layers: &Layers, dir: &Path, below_one: bool) -> Result<(), SettingsError> {
     match fs::metadata(dir) {
         Ok(found) if !found.is_dir() => return Err(SettingsError::NotADirectory(dir.to_owned())),

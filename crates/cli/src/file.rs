@@ -9,19 +9,19 @@ use handfast_disk::read_text;
 use crate::error::SettingsError;
 use crate::keys;
 use crate::layers::Layers;
-use crate::place::{bad_datadir, datadir};
+use crate::location::{bad_datadir, datadir};
 
-/// The configuration file that is read when there is one.
+/// The configuration file in the data directory, read if it exists.
 const DEFAULT_FILE: &str = "handfast.toml";
 /// Longest configuration file, bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Adds the configuration file to what the command line says. `named`: the value of `--config`.
+/// Adds the configuration file below the command line. `chosen`: the value of `--config`.
 ///
 /// # Errors
-/// The file that was named cannot be read, or one has an error in it.
-pub fn add_config_file(layers: &mut Layers, named: Option<&Path>) -> Result<(), SettingsError> {
-    if let Some(file) = named {
+/// The file of `--config` cannot be read, or the file has an error in it.
+pub fn add_config_file(layers: &mut Layers, chosen: Option<&Path>) -> Result<(), SettingsError> {
+    if let Some(file) = chosen {
         let text = read_text(file, MAX_FILE).map_err(|error| SettingsError::File {
             file: file.to_owned(),
             source: error.into(),
@@ -38,8 +38,7 @@ pub fn add_config_file(layers: &mut Layers, named: Option<&Path>) -> Result<(), 
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(()),
                 _ => match fs::symlink_metadata(&file) {
                     Ok(_) => Err(SettingsError::File { file, source }),
-                    // The directory is at fault, not a file in it that nobody named, and that
-                    // may not be there.
+                    // The cause is the directory: the file in it is optional.
                     Err(source) => Err(bad_datadir(layers, dir, source)),
                 },
             };
@@ -58,7 +57,7 @@ mod tests {
     use handfast_wire::Network;
 
     use super::*;
-    use crate::place;
+    use crate::node_location;
 
     #[test]
     fn the_file_in_the_data_directory_is_found_by_it_and_cannot_move_it() {
@@ -70,7 +69,10 @@ mod tests {
         fs::write(&file, "network = 'testnet4'").expect("written");
         let mut found = layers.clone();
         add_config_file(&mut found, None).expect("valid");
-        assert_eq!(place(&found).expect("valid").network, Network::Testnet4);
+        assert_eq!(
+            node_location(&found).expect("valid").network,
+            Network::Testnet4
+        );
 
         fs::write(&file, "datadir = '/elsewhere'").expect("written");
         let error = add_config_file(&mut layers.clone(), None)
@@ -78,6 +80,6 @@ mod tests {
             .to_string();
         assert!(error.contains("--config"), "{error}");
         add_config_file(&mut layers, Some(&home.path().join("missing.toml")))
-            .expect_err("a file that was named must exist");
+            .expect_err("the file of --config must exist");
     }
 }

@@ -1,5 +1,5 @@
-//! Whether a data directory is somebody else's. It is ours when what is inside is ours: a name
-//! alone says little, since Bitcoin Core, lnd and others call their directories as we do.
+//! Whether a data directory belongs to another program. Its contents decide, not the names of
+//! directories: Bitcoin Core, lnd and others use the same names.
 
 use std::fs::{self, DirEntry, File, Metadata};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use handfast_disk::MARKER_FILE;
 use handfast_wire::Network;
 
-/// What a first start that was cut short leaves in the directory of its network.
+/// Entries that an interrupted first start leaves in the directory of its network.
 const LEFT_BY_A_START: [&str; 5] = [
     ".lock",
     "network.new",
@@ -18,9 +18,9 @@ const LEFT_BY_A_START: [&str; 5] = [
     "lost+found",
 ];
 
-/// What lies in a directory that no node of ours has used, and that no node of ours would
-/// put there. A directory with the marker of a network is ours, whatever else it holds; the
-/// marker itself is read when the directory is taken. `config`: the configuration file in use.
+/// An entry that is not Handfast's in a directory that Handfast has not used. A directory with
+/// the marker of a network is Handfast's, whatever else it holds; the marker is read when the
+/// directory is locked. `config`: the configuration file in use.
 pub(super) fn in_datadir(dir: &Path, config: Option<&Path>) -> Option<String> {
     // Bitcoin Core keeps these at the top, Handfast one level below.
     let core = ["bitcoin.conf", "chainstate", "blocks"]
@@ -46,8 +46,8 @@ pub(super) fn in_datadir(dir: &Path, config: Option<&Path>) -> Option<String> {
     entries.iter().find_map(found)
 }
 
-/// The same for the directory of `handfast testnet`, in which each of its nodes has a data
-/// directory, called one of `nodes`, and a log beside it.
+/// The same for the directory of `handfast testnet`, in which each node has a data directory,
+/// called one of `nodes`, and a log file next to that.
 pub(super) fn in_testnet_dir(dir: &Path, nodes: &[String]) -> Option<String> {
     let regtest = |node: &String| dir.join(node).join(Network::Regtest.directory());
     if nodes.iter().any(|node| is_marked(&regtest(node))) {
@@ -65,10 +65,10 @@ pub(super) fn in_testnet_dir(dir: &Path, nodes: &[String]) -> Option<String> {
     fs::read_dir(dir).ok()?.flatten().find_map(found)
 }
 
-/// What lies in the directory of a network that has no marker, and no start of ours left there.
+/// An entry that is not Handfast's in the directory of a network that has no marker.
 fn in_network_dir(dir: &Path) -> Option<String> {
     let network = dir.file_name()?.to_string_lossy().into_owned();
-    // What is no directory, or cannot be read, is told when it is taken.
+    // A path that is no directory, or cannot be read, is an error when it is locked.
     let entries = fs::read_dir(dir).ok()?.flatten();
     let mut names = entries.map(|entry| name(&entry));
     let found = names.find(|name| !LEFT_BY_A_START.contains(&name.as_str()))?;
@@ -88,8 +88,8 @@ fn is_marked(network_dir: &Path) -> bool {
     network_dir.join(MARKER_FILE).exists()
 }
 
-/// What may lie there before the first start: its configuration, its output, and what a
-/// fresh file system carries.
+/// Whether the entry may be there before the first start: the configuration, the output, and
+/// what a new file system contains.
 fn is_harmless(entry: &DirEntry, config: Option<&Path>) -> bool {
     let name = name(entry);
     let ours = name.starts_with("handfast");
@@ -109,7 +109,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
     real(one).is_some_and(|path: PathBuf| Some(path) == real(other))
 }
 
-/// Whether standard output or standard error goes to this file, as by `handfast run > first.log`.
+/// Whether standard output or standard error is this file, as in `handfast run > first.log`.
 fn is_our_output(file: &Metadata) -> bool {
     let is_it = |output: BorrowedFd<'_>| {
         let output = output.try_clone_to_owned().map(File::from);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_ours_when_what_is_inside_is_ours() {
+    fn a_directory_is_handfasts_when_its_contents_are() {
         for paths in [
             &["regtest/network", "diary.txt", "mainnet/wallet.db"][..],
             &["regtest/.lock", "regtest/handfast.log"],
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_testnet_takes_its_own_directory_again_and_no_other() {
+    fn a_testnet_accepts_its_own_directory_again_and_no_other() {
         let nodes = ["node1".to_owned(), "node2".to_owned()];
         for (paths, found) in [
             (&["node1/regtest/network", "node1.log", "notes"][..], None),

@@ -1,24 +1,24 @@
-//! Every option, once: the command line, the configuration file and the help text are all made of
-//! this table, and settings are read by its constants, so that a slip in a key does not compile,
-//! nor does reading a switch as a value.
+//! The table of all options. The command line, the configuration file and the help text are made
+//! of it, and settings are read by its constants, so that a misspelt key does not compile, nor
+//! does reading a switch as a value.
 
-/// How a key takes values.
+/// How many values a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// One value; the text stands for it in the help.
+    /// One value, with its placeholder in the help text.
     One(&'static str),
-    /// Any number of values.
+    /// Any number of values, with their placeholder in the help text.
     Many(&'static str),
     /// Present or not; `true` or `false` in the file.
     Flag,
 }
 
-/// Which commands know a key.
+/// Which commands accept a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// All of them: it says where the node is.
+    /// All commands: the key locates the node.
     Everywhere,
-    /// `run` alone.
+    /// Only `run`.
     Run,
 }
 
@@ -29,9 +29,9 @@ pub struct Key {
     pub name: &'static str,
     /// How it takes values.
     pub shape: Shape,
-    /// Which commands know it.
+    /// Which commands accept it.
     pub scope: Scope,
-    /// What it means, for `--help`.
+    /// Its description, for `--help`.
     pub help: &'static str,
 }
 
@@ -96,49 +96,49 @@ keys! {
     NETWORK = Everywhere One("NAME") "network":
         "mainnet, testnet4, testnet3, signet or regtest [default: mainnet; rpc and status: that of the running node]";
     SIGNET_CHALLENGE = Everywhere One("HEX") "signet-challenge":
-        "With --network signet: the challenge script of a signet of your own";
+        "With --network signet: the challenge script of a custom signet";
     DATADIR = Everywhere One("DIR") "datadir":
-        "Where everything is kept [default: ~/.handfast]";
+        "Data directory [default: ~/.handfast]";
     RPC_LISTEN = Everywhere Many("ADDR") "rpc-listen":
         "Address for RPC over TCP [default: 127.0.0.1 and the network's RPC port]";
     RPC_SOCKET = Everywhere One("PATH") "rpc-socket":
         "Unix socket for RPC [default: node.sock in the network's directory]";
     LISTEN = Run Many("ADDR") "listen":
-        "Address to accept peers on [default: every address and the network's port; regtest: 127.0.0.1 only]";
+        "Address to listen on for inbound peers [default: every address and the network's port; regtest: 127.0.0.1 only]";
     EXTERNAL_IP = Run Many("ADDR") "external-ip":
-        "Where peers can reach this node, with the port if it is another than the one it listens on; told to peers [default: found out]";
+        "Address at which peers can reach this node, with the port if it is not the one it listens on; announced to peers [default: discovered]";
     DISCOVER = Run Flag "discover":
-        "Find out where peers can reach this node besides what --external-ip says: from the machine's interfaces and from what peers see";
+        "Discover addresses at which peers can reach this node, besides those of --external-ip: from the machine's interfaces and from what peers report";
     NO_DISCOVER = Run Flag "no-discover":
-        "Tell peers no address of this node but what --external-ip says";
+        "Announce no address of this node but those of --external-ip";
     NO_LISTEN = Run Flag "no-listen":
-        "Accept no peers";
+        "Accept no inbound peers";
     CONNECT = Run Many("ADDR") "connect":
-        "Connect to this peer, and to none but those named so";
+        "Connect to this peer, and only to peers given by this option";
     ADD_NODE = Run Many("ADDR") "add-node":
-        "Stay connected to this peer, besides the automatic ones";
+        "Stay connected to this peer, besides the automatic outbound peers";
     NO_DIAL = Run Flag "no-dial":
-        "Dial nobody but the peers named by --connect and --add-node";
+        "Make no outbound connections but those of --connect and --add-node";
     MAX_INBOUND = Run One("N") "max-inbound":
         "Inbound peers at most [default: 115]";
     BACKLOG = Run One("N") "backlog":
-        "Callers that may wait to be accepted, on each address; the system caps it at net.core.somaxconn [default: 4096]";
+        "Pending connections of each listening socket at most; the system caps it at net.core.somaxconn [default: 4096]";
     MINIMUM_CHAIN_WORK = Run One("HEX") "minimum-chain-work":
-        "Work that a header chain must show to be followed [default: the network's]";
+        "Least work of a header chain that the node follows [default: the network's]";
     HANDSHAKE_TIMEOUT = Run One("SECONDS") "handshake-timeout":
-        "Time that a peer has for the handshake [default: 60]";
+        "Timeout of the handshake with a peer [default: 60]";
     USER_AGENT_COMMENT = Run One("TEXT") "user-agent-comment":
-        "Text that peers see in our user agent";
+        "Comment in the user agent that peers see";
     RPC_AUTH = Run Many("NAME:SALT$HMAC") "rpc-auth":
         "A user who may call over TCP, as Bitcoin Core's rpcauth.py prints it";
     RPC_WHITELIST = Run Many("USER:METHODS") "rpc-whitelist":
-        "Methods, separated by commas, that this user is held to; users without a list may then call none";
+        "Methods that this user may call, separated by commas; users without a list may then call none";
     RPC_ALLOW_IP = Run Many("NETWORK") "rpc-allow-ip":
         "Address or network that may call over TCP, besides this machine";
     RPC_ALLOW_HOST = Run Many("NAME") "rpc-allow-host":
         "Host name by which callers without a password may call this machine, besides localhost";
     RPC_WORK_QUEUE = Run One("N") "rpc-work-queue":
-        "RPC calls in progress at most; more are told to come again [default: 4096]";
+        "RPC calls in progress at most; further calls are answered with 503 [default: 4096]";
     REST = Run Flag "rest":
         "Serve blocks and headers over plain GET, at /rest on the RPC address";
     TXINDEX = Run Flag "txindex":
@@ -146,26 +146,26 @@ keys! {
     TXOSPENDERINDEX = Run Flag "txospenderindex":
         "Keep an index of all transactions by the outputs that they spend, for gettxspendingprevout and ElectrumX 2.0; built in the background";
     MINE = Run Flag "mine":
-        "Mine from the start on; not while the chain of a public network is downloaded";
+        "Mine from the start; not during the initial block download of a public network";
     MINE_INTERVAL = Run One("SECONDS") "mine-interval":
-        "Least time between two blocks of ours [default: 5 on regtest, where finding one takes none; else 0]";
+        "Least time between two mined blocks [default: 5 on regtest, where finding a block takes no time; else 0]";
     MINE_THREADS = Run One("N") "mine-threads":
-        "Threads that hash, at the lowest priority there is [default: one for each core]";
+        "Hash threads, at the lowest priority [default: one for each core]";
     MINE_ADDRESS = Run One("ADDR") "mine-address":
-        "Whom blocks pay [default on regtest and signets of your own: OP_TRUE, which anybody can spend; needed elsewhere]";
+        "Payout address of mined blocks [default on regtest and custom signets: OP_TRUE, which anyone can spend; required elsewhere]";
     MINE_TAG = Run One("TEXT") "mine-tag":
-        "Text in the coinbase of our blocks, at most 64 bytes [default: /Handfast/]";
+        "Text in the coinbase of mined blocks, at most 64 bytes [default: /Handfast/]";
     LOG = Run One("FILTER") "log":
         "What is logged: error, warn, info, debug, trace, also per crate, as in info,handfast_node=debug [default: info]";
 }
 
-/// The key that was most likely meant by `name`, which is none.
+/// The key whose name is most similar to `name`, which is no key.
 #[must_use]
 pub fn similar(name: &str) -> Option<&'static str> {
     let name = name.replace('_', "-").to_lowercase();
     let distance = |key: &Key| strsim::damerau_levenshtein(&name, key.name);
     let nearest = KEYS.iter().min_by_key(|key| distance(key))?;
-    // Two slips; in a short name one makes another word of it.
+    // Two typos; one in a short name, which two would make another word.
     let most = if nearest.name.len() > 5 { 2 } else { 1 };
     (distance(nearest) <= most).then_some(nearest.name)
 }

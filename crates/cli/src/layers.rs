@@ -1,4 +1,4 @@
-//! Values as they were given, and by whom: the command line over the file.
+//! Values as they were given, and where: the command line overrides the file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use toml::de::{DeTable, DeValue};
 use crate::error::SettingsError;
 use crate::keys::{Flag, Key, Many, One, Shape, similar};
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// An option.
+    /// An option on the command line.
     CommandLine,
-    /// A configuration file, and the line, counted from 1.
+    /// A configuration file, and its line, counted from 1.
     File(PathBuf, usize),
 }
 
@@ -28,9 +28,9 @@ impl Origin {
         }
     }
 
-    /// Whether both are of the command line, or of the file.
+    /// Whether both values are on the command line, or both in the file.
     #[must_use]
-    pub fn is_beside(&self, other: &Self) -> bool {
+    pub fn same_layer(&self, other: &Self) -> bool {
         matches!(self, Self::CommandLine) == matches!(other, Self::CommandLine)
     }
 }
@@ -38,9 +38,9 @@ impl Origin {
 /// The values of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// Where they come from.
+    /// Their source.
     pub origin: Origin,
-    /// As they were written; of a switch `true` or `false`.
+    /// The values as they are written; of a switch `true` or `false`.
     pub values: Vec<String>,
     /// Where each value of a list in a file is; empty: all at `origin`.
     places: Vec<Origin>,
@@ -51,7 +51,7 @@ pub struct Given {
 pub struct Layers(BTreeMap<&'static str, Given>);
 
 impl Layers {
-    /// Sets what the command line says about `key`.
+    /// Sets the values of `key` on the command line.
     pub fn command_line(&mut self, key: impl Into<Key>, values: Vec<String>) {
         self.0.insert(
             key.into().name,
@@ -63,12 +63,12 @@ impl Layers {
         );
     }
 
-    /// What is said about `key`.
+    /// The values of `key`, if any are given.
     pub fn given(&self, key: impl Into<Key>) -> Option<&Given> {
         self.0.get(key.into().name)
     }
 
-    /// The configuration file that something was read from.
+    /// The configuration file that a value was read from.
     pub(super) fn file(&self) -> Option<&Path> {
         self.0.values().find_map(|given| match &given.origin {
             Origin::File(file, _) => Some(file.as_path()),
@@ -93,17 +93,17 @@ impl Layers {
         self.given(key).into_iter().flat_map(values)
     }
 
-    /// Who set the flag `key`, if it is set.
+    /// Where the flag `key` is set, if it is.
     pub fn flag(&self, key: Flag) -> Option<&Origin> {
         self.given(key)
             .filter(|given| given.values.last().is_some_and(|value| value == "true"))
             .map(|given| &given.origin)
     }
 
-    /// Adds what the configuration file at `path` says and the command line does not.
+    /// Adds the values of the configuration file at `path` that the command line does not give.
     ///
     /// # Errors
-    /// It is no TOML, has a key that there is not, or a value of another type than its key's.
+    /// The file is not TOML, has an unknown key, or a value of the wrong type.
     pub fn add_file(&mut self, path: &Path, text: &str) -> Result<(), SettingsError> {
         let syntax = |error: toml::de::Error| SettingsError::Syntax {
             file: path.to_owned(),
@@ -167,7 +167,7 @@ fn lines(text: &str) -> Result<BTreeMap<String, (usize, Vec<usize>)>, toml::de::
     Ok(entries.collect())
 }
 
-/// The value in the form that the command line would have given it.
+/// The value in the form of the command line.
 fn read(shape: Shape, value: &toml::Value) -> Option<Vec<String>> {
     let scalar = |value: &toml::Value| match value {
         toml::Value::String(text) => Some(text.clone()),

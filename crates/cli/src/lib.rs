@@ -1,11 +1,11 @@
-//! What the command lines of both programs, `handfast` and `handfastd`, share.
+//! The parts of the command line that `handfast` and `handfastd` share.
 //!
-//! * [`keys`], [`Layers`]: every option and configuration key, and what was said about each.
-//! * [`Place`]: where a node is, which every command has to know.
-//! * [`usage`]: the options of a command, and one line about a command line that is wrong.
-//! * [`signals`], [`output`]: what the user sends and reads besides.
+//! * [`keys`], [`Layers`]: every option and configuration key, and the values given for each.
+//! * [`NodeLocation`]: a node's network, directory and RPC addresses, which every command needs.
+//! * [`usage`]: the options of a command, and the one-line error of a wrong command line.
+//! * [`signals`], [`output`]: signals from the user, and output to the user.
 //!
-//! What `run` alone has to know is settled by `handfastd`.
+//! The settings that only `run` needs are in `handfastd`.
 
 mod directory;
 mod error;
@@ -13,8 +13,8 @@ mod file;
 mod foreign;
 pub mod keys;
 mod layers;
+mod location;
 pub mod output;
-mod place;
 mod running;
 pub mod signals;
 pub mod usage;
@@ -24,12 +24,13 @@ pub use directory::{check_datadir, testnet_dir};
 pub use error::SettingsError;
 pub use file::add_config_file;
 pub use layers::{Given, Layers, Origin};
-pub use place::{
-    Hints, Place, bad_datadir, datadir, network_called, place, place_to_call, reachable,
+pub use location::{
+    Hints, NodeLocation, bad_datadir, datadir, location_to_call, network_called, node_location,
+    reachable,
 };
 
 pub use running::{chosen_by, running_in};
 
-/// The variable by which `handfast` tells `handfastd` its own version, so that programs of two
-/// versions are told from each other before anything is read or written.
+/// The environment variable with the version of `handfast`, by which `handfastd` refuses to start
+/// for another version before anything is read or written.
 pub const FRONT_VERSION: &str = "HANDFAST_FRONT_VERSION";

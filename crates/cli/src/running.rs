@@ -1,4 +1,4 @@
-//! Which nodes run in a data directory.
+//! The nodes that are running in a data directory.
 
 use std::fs;
 use std::path::Path;
@@ -7,17 +7,17 @@ use bitcoin::hex::DisplayHex;
 use handfast_disk::{MARKER_FILE, MAX_MARKER, is_in_use, read_text};
 use handfast_wire::Network;
 
-/// Most signets of one's own that are looked for.
+/// Custom signets that are looked for at most.
 const MAX_CUSTOM: usize = 64;
 
-/// The networks whose nodes run below the data directory `dir`, those of signets of one's own last.
+/// The networks of the nodes that are running in the data directory `dir`, custom signets last.
 pub fn running_in(dir: &Path) -> Vec<Network> {
     let runs = |network: &Network| is_in_use(&dir.join(network.directory()));
     let known = Network::ALL.into_iter();
     known.chain(custom_signets(dir)).filter(runs).collect()
 }
 
-/// The signets of one's own that have a directory below `dir`. Their challenge is in it.
+/// The custom signets that have a directory below `dir`, with the challenge from its marker.
 fn custom_signets(dir: &Path) -> Vec<Network> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let named = entries.filter(|entry| {
@@ -34,7 +34,7 @@ fn custom_signets(dir: &Path) -> Vec<Network> {
     found
 }
 
-/// What chooses this network on a command line, after `--network`.
+/// The text after `--network` that chooses this network on a command line.
 #[must_use]
 pub fn chosen_by(network: &Network) -> String {
     match network {
@@ -46,7 +46,7 @@ pub fn chosen_by(network: &Network) -> String {
     }
 }
 
-/// The network whose marker `dir` carries; `None` too if it is no marker that could be read.
+/// The network of the marker in `dir`; `None` too if the marker cannot be read.
 pub(crate) fn network_of(dir: &Path) -> Option<Network> {
     let text = read_text(&dir.join(MARKER_FILE), MAX_MARKER).ok()?;
     Network::from_label(text.lines().nth(1)?)
@@ -69,12 +69,12 @@ mod tests {
         let marker = format!("handfast data directory, format 1\n{marker}\n");
         fs::write(dir.join("network"), marker).expect("written");
         let lock = File::create(dir.join(".lock")).expect("made");
-        lock.lock().expect("nobody holds it");
+        lock.lock().expect("the lock is free");
         lock
     }
 
     #[test]
-    fn a_node_of_a_signet_of_ones_own_is_found_with_its_challenge() {
+    fn a_node_of_a_custom_signet_is_found_with_its_challenge() {
         let home = tempfile::tempdir().expect("a temporary directory");
         let custom = Network::CustomSignet {
             challenge: vec![0x51],

@@ -1,4 +1,4 @@
-//! The signals that a user sends: to stop, and to open the log anew.
+//! The signals that a user sends: to stop, and to reopen the log.
 
 #![allow(unsafe_code, reason = "there is no safe call that ignores a signal")]
 
@@ -8,34 +8,34 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-/// What comes this soon after the signal that stops is the same wish: GNU `timeout` sends
-/// two at once, and Ctrl-C reaches a process both from the terminal and through its parent.
-pub const SAME_SIGNAL: Duration = Duration::from_millis(500);
+/// A signal to stop this soon after the first is a duplicate: GNU `timeout` sends two at once,
+/// and Ctrl-C reaches a process both from the terminal and through its parent.
+pub const DUPLICATE_WITHIN: Duration = Duration::from_millis(500);
 
-/// The signals by which a user ends a program.
+/// Receives the signals of a user.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
-    /// When the first one that stops came.
+    /// When the first signal to stop was received.
     stopped_at: Option<Instant>,
 }
 
-/// What a signal means to a node.
+/// What a signal asks a node to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum SignalAction {
     /// Stop; the signal's name.
     Stop(&'static str),
-    /// Open the log file anew (SIGHUP), as other daemons do. A terminal that is closed sends
-    /// this too, and ends no node.
+    /// Reopen the log file (SIGHUP), as other daemons do. A closed terminal sends this too, and
+    /// does not stop the node.
     Reopen,
 }
 
 impl Signals {
-    /// From now on they no longer end the process by themselves.
+    /// Installs the handlers: from now on the signals do not end the process by themselves.
     ///
     /// # Errors
-    /// There is no runtime, or the system refuses.
+    /// There is no runtime, or the system refuses a handler.
     pub fn new() -> Result<Self, String> {
         let listen =
             |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
@@ -47,37 +47,37 @@ impl Signals {
         })
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     ///
     /// # Cancel safety
-    /// A signal is lost only with the whole value.
-    pub async fn next(&mut self) -> Wish {
+    /// A signal is lost only when `self` is dropped.
+    pub async fn next(&mut self) -> SignalAction {
         loop {
-            let wish = tokio::select! {
-                _ = self.interrupt.recv() => Wish::Stop("SIGINT"),
-                _ = self.terminate.recv() => Wish::Stop("SIGTERM"),
-                _ = self.hangup.recv() => Wish::Reopen,
+            let action = tokio::select! {
+                _ = self.interrupt.recv() => SignalAction::Stop("SIGINT"),
+                _ = self.terminate.recv() => SignalAction::Stop("SIGTERM"),
+                _ = self.hangup.recv() => SignalAction::Reopen,
             };
-            if wish == Wish::Reopen || self.is_new() {
-                return wish;
+            if action == SignalAction::Reopen || self.is_new() {
+                return action;
             }
         }
     }
 
-    /// Waits for one that stops; its name.
+    /// Waits for a signal to stop, and returns its name.
     pub async fn stop(&mut self) -> &'static str {
         loop {
-            if let Wish::Stop(name) = self.next().await {
+            if let SignalAction::Stop(name) = self.next().await {
                 return name;
             }
         }
     }
 
-    /// Whether a signal that stops is another wish than the one before it.
+    /// Whether a signal to stop is not a duplicate of the first.
     fn is_new(&mut self) -> bool {
         let now = Instant::now();
         match self.stopped_at {
-            Some(first) => now.duration_since(first) >= SAME_SIGNAL,
+            Some(first) => now.duration_since(first) >= DUPLICATE_WITHIN,
             None => {
                 self.stopped_at = Some(now);
                 true
@@ -86,30 +86,29 @@ impl Signals {
     }
 }
 
-/// From now on a hangup ends nothing: for the first moments of a program, since a terminal may
-/// be closed while it starts. [`Signals`] receive those that come later.
+/// Ignores SIGHUP from now on: a terminal may be closed while a program starts. [`Signals`]
+/// receives later ones.
 ///
-/// A program that this one is replaced by (`exec`) begins with this, so that nothing comes
-/// between: what is ignored stays so, while what has a handler would be reset to ending the
-/// process. Child processes begin with it too.
+/// An ignored signal stays ignored across `exec`, while a handler would be reset to ending the
+/// process. Child processes inherit it too.
 pub fn ignore_hangups() {
     // SAFETY: sets the disposition of one signal to a constant; it runs no code of ours in a
     // handler, and may be called at any time, between `fork` and `exec` as well.
     unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
 }
 
-/// That [`early_hangups_ignored`] has not run: no disposition.
+/// Not a disposition: [`early_hangups_ignored`] has not run.
 const UNKNOWN: usize = usize::MAX;
-/// What a hangup did before it. A static, since it is written before `main`, where there is no
-/// value to be given; and what a signal does is one setting for the whole process.
+/// The disposition of SIGHUP before it ran. A static, since it is written before `main`; and the
+/// disposition of a signal is one for the process.
 static BEFORE: AtomicUsize = AtomicUsize::new(UNKNOWN);
 
-/// The same before `main`: for a program's list of initialisers, which the system runs as soon
-/// as the program is loaded. What the runtimes of Rust and C++ do first takes longer than some
-/// terminals live.
+/// [`ignore_hangups`] before `main`: for a program's list of initialisers, which the system runs
+/// as soon as the program is loaded. A terminal may be closed while the runtimes of Rust and C++
+/// initialise.
 ///
 /// # Safety
-/// To be called once, before anything else of the program runs.
+/// Must be called once, before any other code of the program runs.
 pub unsafe extern "C" fn early_hangups_ignored() {
     // SAFETY: as in `ignore_hangups`.
     let before = unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
@@ -118,8 +117,8 @@ pub unsafe extern "C" fn early_hangups_ignored() {
     }
 }
 
-/// A hangup does again what it did before the program began: ends it, unless it was started to
-/// outlive its terminal (`nohup`).
+/// Restores the disposition of SIGHUP with which the program was started: to end it, unless it
+/// was started by `nohup`.
 pub fn restore_hangups() {
     let before = BEFORE.load(Ordering::Relaxed);
     if before != UNKNOWN {
@@ -132,8 +131,7 @@ pub fn restore_hangups() {
 mod tests {
     use super::*;
 
-    /// Runs alone in a process of its own: a handler of another test would hide that there is
-    /// none.
+    /// Runs in a separate process: the handler of another test would hide that there is none.
     #[test]
     #[ignore = "run by the test below"]
     fn a_hangup_after_the_first_moment() {
@@ -156,12 +154,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_signal_within_half_a_second_is_the_same_wish() {
+    async fn a_second_signal_within_half_a_second_is_a_duplicate() {
         let mut signals = Signals::new().expect("signals can be listened for");
         assert!(signals.is_new());
         tokio::time::advance(Duration::from_millis(499)).await;
         assert!(!signals.is_new());
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(signals.is_new(), "whoever insists is obeyed");
+        assert!(signals.is_new(), "a later signal counts again");
     }
 }

@@ -1,4 +1,4 @@
-//! The options of a command, and what is said about a command line that is wrong.
+//! The options of a command, and the error message of a wrong command line.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,43 +8,43 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::keys::{KEYS, Key, Scope, Shape};
 use crate::layers::Layers;
-use crate::place::network_called;
+use crate::location::network_called;
 
 /// The options of a command, unchecked.
 #[derive(Debug)]
 pub struct Options {
-    /// What the command line says.
+    /// The values on the command line.
     pub layers: Layers,
-    /// The file that it names with `--config`.
+    /// The file of `--config`.
     pub config: Option<PathBuf>,
 }
 
-/// Why there is nothing to do.
+/// The reason to end without running a command.
 #[derive(Debug)]
 pub enum Usage {
-    /// The user asked for a text.
+    /// The user asked for help or the version.
     Text(String),
-    /// The command line is wrong; one line.
+    /// The command line is wrong; the error in one line.
     Wrong(String),
 }
 
-/// `handfast run`, which `handfast` explains and `handfastd` carries out.
+/// `handfast run`, which `handfast` documents and `handfastd` runs.
 #[must_use]
 pub fn run_command() -> Command {
     with_options(
-        Command::new("run").about("Run a node until it is told to stop"),
+        Command::new("run").about("Run a node until it is stopped"),
         Scope::Run,
     )
 }
 
-/// `command` with the options that commands of this scope know.
+/// `command` with the options of this scope.
 #[must_use]
 pub fn with_options(mut command: Command, scope: Scope) -> Command {
     let config = Arg::new("config")
         .long("config")
         .value_name("FILE")
         .value_parser(PathBufValueParser::new())
-        .help("Configuration, TOML, same keys as the options [default: handfast.toml in the data directory, if there]");
+        .help("Configuration file, TOML, same keys as the options [default: handfast.toml in the data directory, if it exists]");
     command = command.arg(config);
     for key in keys_of(scope) {
         let arg = Arg::new(key.name).long(key.name).help(key.help);
@@ -60,7 +60,7 @@ pub fn with_options(mut command: Command, scope: Scope) -> Command {
     command
 }
 
-/// What a command line says by these options.
+/// The options of this scope on a command line.
 #[must_use]
 pub fn options(matches: &ArgMatches, scope: Scope) -> Options {
     let mut layers = Layers::default();
@@ -88,11 +88,11 @@ fn keys_of(scope: Scope) -> impl Iterator<Item = Key> {
     KEYS.iter().filter(known).copied()
 }
 
-/// clap's message without its decoration: the cause, what was meant, where to look. `root`: the
-/// command that `arguments` are of, its own name the first of them.
+/// clap's message in one line: the cause, the most similar name, the command's `--help`. `root`:
+/// the command of `arguments`, the first of which is its name.
 ///
-/// clap's own tips are left out: it takes `start` for `status`, and tells to write `--` before
-/// an option that there is not. What is similar by a slip or two is named instead.
+/// clap's own tips are left out: it suggests `status` for `start`, and `--` before an unknown
+/// option. A name that differs by one or two typos is suggested instead.
 #[must_use]
 pub fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> String {
     use clap::error::ContextKind;
@@ -109,7 +109,7 @@ pub fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> 
         .split("; For more information")
         .next()
         .unwrap_or_default();
-    let (named, path) = named_command(root, arguments);
+    let (command, path) = find_command(root, arguments);
     let given = |kind| error.get(kind).map(ToString::to_string);
     if let (clap::error::ErrorKind::TooManyValues, Some(option), Some(value)) = (
         error.kind(),
@@ -119,11 +119,11 @@ pub fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> 
         return format!("{option} takes no value, and {value:?} was given; see `{path} --help`");
     }
     if let Some(option) = given(ContextKind::InvalidArg)
-        && let Some(command) = named.get_subcommands().find(|it| has_option(it, &option))
+        && let Some(subcommand) = command.get_subcommands().find(|it| has_option(it, &option))
     {
-        let command = command.get_name();
+        let subcommand = subcommand.get_name();
         return format!(
-            "{option} goes behind the command, such as `{path} {command} {option} …`; see `{path} --help`"
+            "{option} goes behind the command, such as `{path} {subcommand} {option} …`; see `{path} --help`"
         );
     }
     let meant = match (
@@ -131,11 +131,11 @@ pub fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> 
         given(ContextKind::InvalidArg),
     ) {
         (Some(given), _) => {
-            let names = named.get_subcommands().map(|known| known.get_name());
+            let names = command.get_subcommands().map(|known| known.get_name());
             nearest(&given, names.map(str::to_owned).collect())
         }
         (None, Some(given)) => {
-            let options = named.get_arguments().filter_map(Arg::get_long);
+            let options = command.get_arguments().filter_map(Arg::get_long);
             let options: Vec<String> = options.map(|name| format!("--{name}")).collect();
             single_dash(arguments, &options).or_else(|| nearest(&given, options))
         }
@@ -145,31 +145,31 @@ pub fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> 
     format!("{text}{meant}; see `{path} --help`")
 }
 
-/// Whether a command has the option that was given, `--network` or `--network <NAME>`.
+/// Whether a command has the given option, `--network` or `--network <NAME>`.
 fn has_option(command: &Command, given: &str) -> bool {
     let name = given.split([' ', '=']).next().unwrap_or(given);
     let mut options = command.get_arguments().filter_map(Arg::get_long);
     options.any(|known| name.strip_prefix("--") == Some(known))
 }
 
-/// The command that the arguments begin with, and how it is called.
-fn named_command<'a>(root: &'a Command, arguments: &[OsString]) -> (&'a Command, String) {
-    let mut named = root;
+/// The command that the arguments begin with, and its full name.
+fn find_command<'a>(root: &'a Command, arguments: &[OsString]) -> (&'a Command, String) {
+    let mut command = root;
     let mut path = root.get_bin_name().unwrap_or(root.get_name()).to_owned();
     for argument in arguments.iter().skip(1) {
         let Some(next) = argument
             .to_str()
-            .and_then(|name| named.find_subcommand(name))
+            .and_then(|name| command.find_subcommand(name))
         else {
             break;
         };
-        named = next;
+        command = next;
         path = format!("{path} {}", next.get_name());
     }
-    (named, path)
+    (command, path)
 }
 
-/// What is meant by an option in Bitcoin Core's form: `-regtest`, `-datadir=DIR`.
+/// The option that corresponds to Bitcoin Core's form: `-regtest`, `-datadir=DIR`.
 fn single_dash(arguments: &[OsString], options: &[String]) -> Option<String> {
     arguments.iter().skip(1).find_map(|argument| {
         let word = argument.to_str()?.strip_prefix('-')?;
@@ -178,7 +178,7 @@ fn single_dash(arguments: &[OsString], options: &[String]) -> Option<String> {
             return None;
         }
         match name {
-            // That of Bitcoin Core is the third one.
+            // Bitcoin Core's `-testnet` is testnet3.
             "testnet" | "test" => Some("--network testnet3".to_owned()),
             name if network_called(name).is_some() => Some(format!("--network {name}")),
             name => nearest(&format!("--{name}"), options.to_vec()),
@@ -186,16 +186,16 @@ fn single_dash(arguments: &[OsString], options: &[String]) -> Option<String> {
     })
 }
 
-/// The word that differs from `given` by no more than two slips; in a short one two make
-/// another word of it, and so does another letter at its beginning: `--test` is not `--rest`.
+/// The word that differs from `given` by at most two typos, by one if it is short, and not in
+/// its first letter: `--test` is not `--rest`.
 #[must_use]
 pub fn nearest(given: &str, mut words: Vec<String>) -> Option<String> {
     let letters = |word: &str| word.trim_start_matches('-').to_owned();
     let is_short = |word: &str| letters(word).len() <= 5;
-    let slips = |word: &str| if is_short(word) { 1 } else { 2 };
+    let typos = |word: &str| if is_short(word) { 1 } else { 2 };
     let first = |word: &str| letters(word).chars().next();
     words.retain(|word| !is_short(word) || first(word) == first(given));
     let distance = |word: &String| strsim::damerau_levenshtein(given, word);
     let nearest = words.into_iter().min_by_key(distance)?;
-    (distance(&nearest) <= slips(&nearest)).then_some(nearest)
+    (distance(&nearest) <= typos(&nearest)).then_some(nearest)
 }

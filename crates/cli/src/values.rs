@@ -1,4 +1,4 @@
-//! Values of several kinds, read from what was written.
+//! Parsing of values: paths, numbers, addresses.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -9,7 +9,7 @@ use crate::error::SettingsError;
 use crate::keys::{Key, Many, One};
 use crate::layers::{Layers, Origin};
 
-/// The error of a value that is not what is `wanted`.
+/// The error of a value that is not one of `wanted`.
 #[must_use]
 pub fn bad(
     origin: &Origin,
@@ -24,18 +24,18 @@ pub fn bad(
     }
 }
 
-/// A path, made absolute.
+/// Parses a path and makes it absolute.
 ///
 /// # Errors
-/// It is empty, or there is no current directory to begin from.
+/// The path is empty, or there is no current directory.
 pub fn absolute(origin: &Origin, key: One, path: &str) -> Result<PathBuf, SettingsError> {
     std::path::absolute(path).map_err(|_| bad(origin, key, path, "a path"))
 }
 
-/// A number in `range`; `wanted` says which in words.
+/// Parses a number in `range`; `wanted` is its description.
 ///
 /// # Errors
-/// Another number, or none.
+/// The number is out of range, or the text is not a number.
 pub fn number<T: FromStr + PartialOrd>(
     layers: &Layers,
     key: One,
@@ -51,18 +51,18 @@ pub fn number<T: FromStr + PartialOrd>(
     }
 }
 
-/// Addresses with a port, or without: then it is `port`.
+/// Parses addresses; `port` is the default port.
 ///
 /// # Errors
-/// What is no address, and one that is named twice.
+/// A text is no address, or an address is given twice.
 pub fn addresses(layers: &Layers, key: Many, port: u16) -> Result<Vec<SocketAddr>, SettingsError> {
     let mut found: Vec<SocketAddr> = Vec::new();
     for (origin, text) in layers.many(key) {
         let wanted = "an IP address with an optional port, such as 127.0.0.1:8333 or [::1]:8333";
         let addr = address(text, port).ok_or_else(|| bad(origin, key, text, wanted))?;
-        // Port 0 is another port each time.
+        // Each use of port 0 is another port.
         if addr.port() != 0 && found.contains(&addr) {
-            return Err(bad(origin, key, text, "an address that is named once"));
+            return Err(bad(origin, key, text, "an address that is given once"));
         }
         found.push(addr);
     }

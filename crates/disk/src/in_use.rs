@@ -1,22 +1,22 @@
-//! Whether a node holds a data directory, for programs that are not that node.
+//! Whether a node is using a data directory, for other programs.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-use crate::check_place;
+use crate::check_not_special;
 
-/// The file that a node holds exclusively in its data directory as long as it runs.
+/// The file in the data directory that a node locks exclusively while it runs.
 pub const LOCK_FILE: &str = ".lock";
-/// The file that says of which network the directory beside it is.
+/// The marker file of the network that the directory belongs to.
 pub const MARKER_FILE: &str = "network";
 /// Its length at most: the challenge of a signet has 10,000 bytes at most. Bytes.
 pub const MAX_MARKER: u64 = 32 << 10;
 
-/// Whether a node holds the data directory `dir` now. Not if that cannot be found out; what
-/// prevents it is told when the directory is taken.
+/// Whether a node is using the data directory `dir` now. `false` if that is unknown; the cause
+/// is an error when the directory is locked.
 pub fn is_in_use(dir: &Path) -> bool {
     let path = dir.join(LOCK_FILE);
-    if check_place(&path).is_err() {
+    if check_not_special(&path).is_err() {
         return false;
     }
     let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
@@ -32,7 +32,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(!is_in_use(dir.path()), "there is no lock");
         let file = File::create(dir.path().join(LOCK_FILE)).unwrap();
-        assert!(!is_in_use(dir.path()), "nobody holds it");
+        assert!(!is_in_use(dir.path()), "the lock is free");
         file.lock().unwrap();
         assert!(is_in_use(dir.path()));
         drop(file);

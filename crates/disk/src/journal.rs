@@ -1,29 +1,29 @@
-//! Records that are on disk for good when [`Journal::append`] returns.
+//! Records that are durable when [`Journal::append`] returns.
 //!
 //! ```text
 //! file    magic 8 | version 4 | checksum of these 4 | record…
-//! record  length 4 | checksum of length and place 4 | payload | SHA-256 of the payload 32
+//! record  length 4 | checksum of length and offset 4 | payload | SHA-256 of the payload 32
 //! ```
 //!
-//! Numbers are little endian. The small checksums are the front of a SHA-256. A
+//! Numbers are little endian. The small checksums are the first bytes of a SHA-256. A
 //! record's head commits to its offset in the file too, so that bytes of an older file
 //! that a file system left behind the end are not taken for records.
 //!
-//! # What cannot be read
+//! # Damage
 //! A process or system that ends within an append leaves a part of it behind the last
-//! whole record, and a drive can damage any byte. The one cannot be told from the other, so
-//! nothing is said of what it was: opening looks for whole records in all of the file,
-//! behind damage too, and leaves out what is none. The file keeps a second name, under
-//! which it stays as it was, before the first append writes the records to a new one.
+//! whole record, and a drive can damage any byte. The two look the same, so opening does not
+//! distinguish them: it searches the whole file for whole records, behind damage too, and
+//! leaves out the rest. The damaged file gets a second name, under which it stays
+//! unchanged, before the first append writes the records to a new one.
 //!
 //! # After a failure
-//! A write that failed is taken back by cutting the file to its last good record. When
-//! that fails, or when `fsync` failed, nobody knows what of the file is on disk: Linux
+//! A failed write is undone by truncating the file to its last good record. When
+//! that fails, or when `fsync` failed, the contents on disk are unknown: Linux
 //! drops the pages that it could not write and reports that once, so that a second
 //! `fsync` succeeds without anything being written. The journal is marked then, and the
-//! next append first writes all good records to a new file. The same after opening a file
-//! that is there: the process before us may have ended after such a failure, and what is
-//! read, even the file's name, may be in the system's memory only.
+//! next append first writes all good records to a new file. The same applies after opening an
+//! existing file: the previous process may have ended after such a failure, and the contents,
+//! even the file's name, may be in the system's memory only.
 
 mod record;
 
@@ -44,14 +44,14 @@ const COPY_BYTES: usize = 1 << 20;
 pub struct Found {
     /// Records that can be read.
     pub records: usize,
-    /// Bytes behind the last record that can be read: a write that was cut short, or damage.
+    /// Bytes behind the last record that can be read: an interrupted write, or damage.
     pub unread: u64,
-    /// Places before it where something is damaged: a record, several, or the head.
+    /// Damaged ranges before it: a record, several, or the head.
     pub damaged: usize,
-    /// The name under which the file stays as it was, if one of these is not zero.
+    /// The quarantine name of the unchanged file, if one of these is not zero.
     pub copy: Option<PathBuf>,
-    /// The whole file was not a journal of this format: its new name.
-    pub aside: Option<PathBuf>,
+    /// The quarantine name of the file, if it was not a journal of this format.
+    pub quarantined: Option<PathBuf>,
 }
 
 /// An append-only list of records. See the module.
@@ -62,9 +62,9 @@ pub struct Journal {
     format: Format,
     file: Option<Box<dyn StorageFile>>,
     entries: Vec<Entry>,
-    /// Where the next record goes.
+    /// Offset of the next record.
     end: u64,
-    /// What of the file is on disk is not known.
+    /// The contents on disk are unknown.
     doubtful: bool,
 }
 
@@ -81,30 +81,29 @@ impl fmt::Debug for Journal {
 
 impl Journal {
     /// Reads the journal in `storage`, from the first record to the last. No file is an
-    /// empty journal. Where not all of the file can be read, it keeps a second name under
-    /// which it stays as it is.
+    /// empty journal. A damaged file gets a second name, under which it stays unchanged.
     ///
     /// # Errors
-    /// The system's, when a file is there and cannot be read, be set aside or get that name:
-    /// what was acknowledged is not known then, and nothing has changed.
+    /// The system's, when the file cannot be read, quarantined or given that name: the
+    /// acknowledged records are unknown then, and nothing has changed.
     pub fn open(mut storage: Box<dyn Storage>, format: Format) -> io::Result<(Journal, Found)> {
         let mut found = Found::default();
         let mut scanned = Scanned::default();
         let mut file = None;
         match storage.open()? {
             Opened::Absent => {}
-            Opened::NotAFile => found.aside = Some(storage.set_aside()?),
+            Opened::NotAFile => found.quarantined = Some(storage.quarantine()?),
             Opened::File(open) => match record::scan(&*open, format)? {
                 Scan::Journal(journal) => {
                     found.unread = open.length()?.saturating_sub(journal.end);
                     found.damaged = journal.damaged;
                     if found.unread > 0 || found.damaged > 0 {
-                        found.copy = Some(storage.keep_copy()?);
+                        found.copy = Some(storage.quarantine_copy()?);
                     }
                     scanned = journal;
                     file = Some(open);
                 }
-                Scan::Foreign => found.aside = Some(storage.set_aside()?),
+                Scan::Foreign => found.quarantined = Some(storage.quarantine()?),
             },
         }
         found.records = scanned.entries.len();
@@ -119,12 +118,12 @@ impl Journal {
         Ok((journal, found))
     }
 
-    /// Records there are.
+    /// The number of records.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no record.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -165,7 +164,7 @@ impl Journal {
         })
     }
 
-    /// Adds records, all or none, and returns when they are on disk for good.
+    /// Appends records, all or none, and returns when they are durable.
     ///
     /// # Errors
     /// The system's; `InvalidInput` if one is empty or longer than [`MAX_RECORD`]. None of
@@ -178,12 +177,12 @@ impl Journal {
         let mut bytes = vec![];
         let mut entries = vec![];
         for payload in payloads {
-            let place = self.end + bytes.len() as u64;
-            entries.push(record::encode(payload.as_ref(), place, &mut bytes)?);
+            let offset = self.end + bytes.len() as u64;
+            entries.push(record::encode(payload.as_ref(), offset, &mut bytes)?);
         }
         let file = self.file.as_mut().ok_or(ErrorKind::NotFound)?;
         if let Err(error) = write_all(&mut **file, &bytes, self.end) {
-            // Or it may be what fills the disk, and later records would follow it.
+            // The partial write may be what fills the disk, and later records would follow it.
             self.doubtful = file.set_length(self.end).is_err();
             return Err(error);
         }
@@ -214,8 +213,8 @@ impl Journal {
         let mut bytes = vec![];
         for index in keep {
             let payload = self.read(*index)?;
-            let place = end + bytes.len() as u64;
-            entries.push(record::encode(&payload, place, &mut bytes)?);
+            let offset = end + bytes.len() as u64;
+            entries.push(record::encode(&payload, offset, &mut bytes)?);
             if bytes.len() >= COPY_BYTES {
                 write_all(&mut *file, &bytes, end)?;
                 end += bytes.len() as u64;
@@ -226,7 +225,7 @@ impl Journal {
         end += bytes.len() as u64;
         file.sync()?;
         // If only the last step of this fails, the new file may have the name, or after a
-        // loss of power the old one. Both are whole, but nobody may add to either.
+        // loss of power the old one. Both are whole, but neither may be appended to.
         self.doubtful = true;
         self.storage.publish()?;
         self.doubtful = false;
@@ -254,7 +253,7 @@ impl Journal {
     }
 }
 
-/// Writes all of `bytes`. A system that takes nothing has no room.
+/// Writes all of `bytes`. A write of zero bytes means that the disk is full.
 fn write_all(file: &mut dyn StorageFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write_at(bytes, offset) {

@@ -1,35 +1,35 @@
-//! Local files: what a node writes for itself and reads at its next start.
+//! Local files: state that a node writes and reads at its next start.
 //!
 //! - [`state_file`]: small state, written whole or not at all, the one user of bincode.
-//! - [`StateFile`]: such state that a process loads once and saves whenever it has changed.
-//! - [`Journal`]: records that are on disk for good when [`Journal::append`] returns.
-//! - [`is_in_use`]: whether a node holds a directory.
-//! - [`read()`], [`replace`], [`set_aside`]: what both are made of.
+//! - [`StateFile`]: a state file that is loaded once and saved whenever its state has changed.
+//! - [`Journal`]: records that are durable when [`Journal::append`] returns.
+//! - [`is_in_use`]: whether a node is using a directory.
+//! - [`read()`], [`replace`], [`quarantine`]: the operations that both use.
 //!
-//! Nothing that came over the network is decoded here, and nothing here has a clock,
-//! a thread or a retry: callers decide when to try again.
+//! No data of a peer is decoded here, and there is no clock, thread or retry: callers
+//! decide when to try again.
 //!
-//! # What "on disk for good" means
-//! That the system was told to write it through (`fsync`) and said that it has. Then
-//! it survives the end of the process, of the system, and the loss of power, as far
-//! as the drive keeps what it confirmed.
+//! # Durable
+//! Data is durable when `fsync` has returned without an error. Then it survives the end
+//! of the process, of the system, and the loss of power, as far as the drive keeps what
+//! it confirmed.
 
-mod aside;
+mod atomic;
 mod in_use;
 mod journal;
+mod quarantine;
 mod quoted;
 mod read;
 pub mod state_file;
 mod storage;
 mod stored;
 pub mod testing;
-mod whole;
 
-pub use aside::{MAX_ASIDE, set_aside};
+pub use atomic::{remove, replace, try_replace};
 pub use in_use::{LOCK_FILE, MARKER_FILE, MAX_MARKER, is_in_use};
 pub use journal::{Format, Found, Journal, MAX_RECORD};
+pub use quarantine::{MAX_QUARANTINED, quarantine};
 pub use quoted::quoted;
-pub use read::{Unreadable, check_place, read, read_text};
+pub use read::{Unreadable, check_not_special, read, read_text};
 pub use storage::{FileStorage, Opened, Storage, StorageFile};
 pub use stored::{Form, StateFile};
-pub use whole::{remove, replace, try_replace};

@@ -1,9 +1,9 @@
-//! Paths in hints.
+//! Quoting of paths for a shell.
 
 use std::path::Path;
 
-/// `path` as a shell takes it, for hints that are copied into one: in quotes when it has
-/// characters that a shell would read otherwise.
+/// `path` for a hint that is copied into a shell: in quotes when it has characters that are
+/// special there.
 #[must_use]
 pub fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();

@@ -1,6 +1,5 @@
-//! Reading files that may be anything: whoever can write to a directory can put a
-//! directory, a pipe or a device in the place of a file, and a broken file system can claim
-//! any length.
+//! Reading files with bounds: a user who can write to the directory can put a directory, a
+//! pipe or a device at the path of a file, and a broken file system can report any length.
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -13,11 +12,11 @@ use rustix::io::Errno;
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
-    /// It cannot have contents of its own.
+    /// It is not a regular file.
     #[error("it is {0}, not a file")]
     NotAFile(&'static str),
-    /// It is longer than a file of its kind can be.
-    #[error("it has {got} bytes, and at most {limit} belong there")]
+    /// It is longer than the limit of its kind.
+    #[error("it has {got} bytes, at most {limit} are allowed")]
     TooLong {
         /// The file's length, bytes.
         got: u64,
@@ -56,9 +55,9 @@ impl From<Unreadable> for io::Error {
 /// # Errors
 /// See [`Unreadable`].
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Unreadable> {
-    // Opening some things does something, so look first.
+    // Opening some special files has side effects, so check first.
     check(path)?;
-    // And it may be another one by now: opening a pipe would wait for its writer.
+    // The file may have been replaced since: opening a pipe would wait for its writer.
     let mut options = OpenOptions::new();
     let file = options
         .read(true)
@@ -86,11 +85,11 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, Unreadable> {
     String::from_utf8(read(path, limit)?).map_err(|_| Unreadable::NotText)
 }
 
-/// Whether a file may be opened at `path`: there is one, or nothing.
+/// Checks that a regular file, or nothing, is at `path`.
 ///
 /// # Errors
-/// [`Unreadable::NotAFile`]; the system's, but that there is nothing.
-pub fn check_place(path: &Path) -> Result<(), Unreadable> {
+/// [`Unreadable::NotAFile`]; the system's, except `NotFound`.
+pub fn check_not_special(path: &Path) -> Result<(), Unreadable> {
     match check(path) {
         Err(error) if error.is_absent() => Ok(()),
         checked => checked,
@@ -108,7 +107,7 @@ fn check(path: &Path) -> Result<(), Unreadable> {
     }
 }
 
-/// What an open file is, if it is one.
+/// The metadata of an open file, if it is a regular one.
 pub(crate) fn regular(file: &File) -> Result<Metadata, Unreadable> {
     let found = file.metadata()?;
     match found.is_file() {
@@ -134,20 +133,20 @@ fn name(kind: FileType) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Oddity, put_oddity};
+    use crate::testing::{SpecialFile, put_special_file};
 
     #[test]
-    fn what_is_no_file_is_told_and_never_waited_for() {
+    fn a_special_file_is_an_error_and_never_waited_for() {
         let dir = tempfile::tempdir().unwrap();
-        for (at, oddity) in Oddity::ALL.into_iter().enumerate() {
+        for (at, special) in SpecialFile::ALL.into_iter().enumerate() {
             let path = dir.path().join(format!("file-{at}"));
-            put_oddity(&path, oddity);
+            put_special_file(&path, special);
             let error = read(&path, 100).expect_err("it is no file");
-            match oddity {
-                Oddity::Enormous => assert!(matches!(error, Unreadable::TooLong { .. })),
+            match special {
+                SpecialFile::Enormous => assert!(matches!(error, Unreadable::TooLong { .. })),
                 _ => assert!(
                     matches!(error, Unreadable::NotAFile(_)),
-                    "{oddity:?} {error:?}"
+                    "{special:?} {error:?}"
                 ),
             }
         }
@@ -158,14 +157,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         assert!(read(&path, 5).expect_err("nothing is there").is_absent());
-        check_place(&path).unwrap();
+        check_not_special(&path).unwrap();
         fs::write(&path, "12345").unwrap();
         assert_eq!(read_text(&path, 5).unwrap(), "12345");
         let error = read(&path, 4).expect_err("it is longer");
         assert!(matches!(error, Unreadable::TooLong { got: 5, limit: 4 }));
         fs::write(&path, [0xff]).unwrap();
         assert!(matches!(read_text(&path, 5), Err(Unreadable::NotText)));
-        // It claims no length, and has no end.
+        // It reports no length, and has no end.
         let endless = Path::new("/proc/self/maps");
         assert!(matches!(
             read(endless, 10),

@@ -16,28 +16,28 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use crate::{Unreadable, read as read_file, replace, set_aside};
+use crate::{Unreadable, quarantine, read as read_file, replace};
 
 const MAGIC: [u8; 8] = *b"HANDFAST";
 /// Magic, schema version, payload length.
 const HEAD_BYTES: usize = 8 + 4 + 8;
 const CHECKSUM_BYTES: usize = 32;
-/// Of all that comes before it in a file.
+/// The checksum of everything before it in a file.
 pub(crate) type Checksum = [u8; CHECKSUM_BYTES];
-/// Longest payload, bytes. The address book has a bound far below; whoever writes what grows
-/// counts it with [`encoded_len`].
+/// Longest payload, bytes. The address book has a bound far below; a caller whose value grows
+/// checks it with [`encoded_len`].
 pub const MAX_PAYLOAD: u64 = 64 << 20;
 
 /// Longest file, bytes.
 const MAX_FILE: u64 = MAX_PAYLOAD + (HEAD_BYTES + CHECKSUM_BYTES) as u64;
 
-/// Why a file that somebody named cannot be used.
+/// Why a file that the user gave cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The system's.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is whole, and of another schema version.
+    /// It is intact, and of another schema version.
     #[error("it has schema version {got}, not {wanted}")]
     Version {
         /// The file's.
@@ -45,13 +45,12 @@ pub enum ReadError {
         /// The one that is read here.
         wanted: u32,
     },
-    /// It is not what it should be.
+    /// It is damaged, or not a state file.
     #[error("{0}")]
     Damaged(String),
 }
 
-/// Reads a file that a user named and that must be there. It stays where it is, whatever
-/// it is.
+/// Reads a file that the user gave and that must exist. It is never renamed.
 ///
 /// # Errors
 /// It cannot be read, is no state file, damaged, or of another version.
@@ -79,13 +78,13 @@ enum Damage {
     Magic,
     #[error("it has schema version {got}, not {wanted}")]
     Version { got: u32, wanted: u32 },
-    #[error("it is cut short or too long")]
+    #[error("it is truncated or too long")]
     Length,
     #[error("its checksum is wrong")]
     Checksum,
     #[error("{0}")]
     Unreadable(Unreadable),
-    #[error("it is whole, and the state of something else")]
+    #[error("it is intact, but holds other state")]
     Contents(#[from] bincode::Error),
 }
 
@@ -96,9 +95,9 @@ fn encoding() -> impl Options {
 }
 
 /// Reads `path`; `None` when there is no such file, or none that can be read (damaged, of
-/// another version, too long, or no file at all). The latter is put into quarantine
-/// ([`set_aside`]) with a warning, and the caller begins anew. `loss`: what that means, and what
-/// helps, for the warning.
+/// another version, too long, or no file at all). The latter is quarantined ([`quarantine`]) with a
+/// warning, and the caller starts with a new one. `loss`: the consequence and the remedy, for the
+/// warning.
 ///
 /// # Errors
 /// The system's, when a file is there and cannot be opened or renamed.
@@ -112,10 +111,10 @@ pub fn load<T: DeserializeOwned>(path: &Path, version: u32, loss: &str) -> io::R
     match decoded {
         Ok(value) => Ok(Some(value)),
         Err(damage) => {
-            let quarantine = set_aside(path)?;
+            let quarantined = quarantine(path)?;
             tracing::warn!(
-                file = %path.display(), moved_to = %quarantine.display(), cause = %damage,
-                "a state file cannot be read, was moved out of the way and begins anew: {loss}"
+                file = %path.display(), quarantined = %quarantined.display(), cause = %damage,
+                "a state file cannot be read; it was quarantined and a new one is started: {loss}"
             );
             Ok(None)
         }
@@ -132,9 +131,9 @@ pub fn save<T: Serialize>(path: &Path, version: u32, value: &T) -> io::Result<()
     replace(path, &bytes)
 }
 
-/// The bytes of a file, and the checksum that they end with.
+/// The bytes of a file, and the checksum at their end.
 pub(crate) fn encode<T: Serialize>(value: &T, version: u32) -> io::Result<(Vec<u8>, Checksum)> {
-    // Plain data is always encodable, as long as there is not too much of it.
+    // Plain data can always be encoded, unless it exceeds the limit.
     let payload = encoding().serialize(value).map_err(|error| {
         let text = format!("it does not fit a file of {MAX_PAYLOAD} bytes: {error}");
         io::Error::new(io::ErrorKind::FileTooLarge, text)
@@ -178,7 +177,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::testing::{Oddity, put_oddity};
+    use crate::testing::{SpecialFile, put_special_file};
 
     type Rows = Vec<(u32, String)>;
     const LOSS: &str = "rows are counted from the beginning";
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_set_aside_and_not_deleted() {
+    fn a_damaged_file_is_quarantined_and_not_deleted() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("peers.dat");
         fs::write(&path, b"HANDFAST but not really").expect("writable");
@@ -235,39 +234,43 @@ mod tests {
                 .is_none()
         );
         assert!(!path.exists());
-        let aside = fs::read(dir.path().join("peers.dat.damaged-1")).expect("set aside");
-        assert_eq!(aside, b"HANDFAST but not really");
+        let quarantined = fs::read(dir.path().join("peers.dat.damaged-1")).expect("quarantined");
+        assert_eq!(quarantined, b"HANDFAST but not really");
     }
 
     #[test]
-    fn what_is_no_state_file_at_all_is_set_aside_as_it_is_and_a_new_one_begins() {
-        for oddity in Oddity::ALL {
+    fn a_special_file_at_the_path_is_quarantined_and_a_new_state_file_is_started() {
+        for special in SpecialFile::ALL {
             let dir = tempfile::tempdir().expect("a temporary directory");
             let path = dir.path().join("peers.dat");
-            put_oddity(&path, oddity);
-            assert!(read::<Rows>(&path, 1).is_err(), "{oddity:?}");
+            put_special_file(&path, special);
+            assert!(read::<Rows>(&path, 1).is_err(), "{special:?}");
             let loaded = load::<Rows>(&path, 1, LOSS);
-            assert!(loaded.expect("no system error").is_none(), "{oddity:?}");
-            let aside = dir.path().join("peers.dat.damaged-1");
-            assert!(fs::symlink_metadata(aside).is_ok(), "{oddity:?}");
-            // Its temporary name can be taken by the same.
-            put_oddity(&dir.path().join("peers.dat.new"), oddity);
+            assert!(loaded.expect("no system error").is_none(), "{special:?}");
+            let quarantined = dir.path().join("peers.dat.damaged-1");
+            assert!(fs::symlink_metadata(quarantined).is_ok(), "{special:?}");
+            // The temporary name can be taken by the same kind of file.
+            put_special_file(&dir.path().join("peers.dat.new"), special);
             let saved = save(&path, 1, &rows());
-            assert_eq!(saved.is_ok(), oddity != Oddity::Directory, "{oddity:?}");
+            assert_eq!(
+                saved.is_ok(),
+                special != SpecialFile::Directory,
+                "{special:?}"
+            );
         }
     }
 
     #[test]
-    fn what_is_too_long_is_an_error_and_the_old_file_stays() {
+    fn a_value_that_is_too_long_is_an_error_and_the_old_file_stays() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("run.trace");
         save(&path, 1, &rows()).expect("writable");
         let long = vec![0_u64; usize::try_from(MAX_PAYLOAD / 8).expect("64 MiB")];
-        let error = save(&path, 1, &long).expect_err("it has its length besides");
+        let error = save(&path, 1, &long).expect_err("its length field exceeds the limit");
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");
         assert!(
             encoded_len(&long) > MAX_PAYLOAD,
-            "whoever asks knows before"
+            "encoded_len shows it before"
         );
         assert_eq!(
             load::<Rows>(&path, 1, LOSS).expect("readable"),
@@ -276,9 +279,9 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_state_of_something_else_is_called_that() {
-        // Too short, too long, and of another form: what the decoder has to say of them is for
-        // nobody who only has the file, and for the first of them it is nothing.
+    fn an_intact_file_with_other_state_is_reported_as_that() {
+        // Too short, too long, and of another type: the decoder's message does not help an operator,
+        // and the first has none.
         let (long, _) = encode(&rows(), 1).expect("small");
         for wrong in [
             decode::<(Rows, Rows)>(&long, 1).map(drop),
@@ -286,7 +289,7 @@ mod tests {
             decode::<Option<u64>>(&long, 1).map(drop),
         ] {
             let error = wrong.expect_err("it is something else").to_string();
-            assert_eq!(error, "it is whole, and the state of something else");
+            assert_eq!(error, "it is intact, but holds other state");
         }
     }
 }

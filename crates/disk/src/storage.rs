@@ -1,59 +1,60 @@
-//! Where a journal lies: a file, or a stand-in that fails on demand.
+//! The storage of a journal: a file, or a test double that fails on demand.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::aside::keep_copy;
-use crate::read::{Unreadable, check_place, regular};
-use crate::set_aside;
-use crate::whole::{beside, create_new, rename};
+use crate::atomic::{create_new, rename, with_suffix};
+use crate::quarantine;
+use crate::quarantine::quarantine_copy;
+use crate::read::{Unreadable, check_not_special, regular};
 
-/// A place for one file that can be exchanged as a whole.
+/// Storage of one file that can be replaced as a whole.
 pub trait Storage: Send {
-    /// What is there.
+    /// Opens the file.
     ///
     /// # Errors
     /// The system's.
     fn open(&mut self) -> io::Result<Opened>;
 
-    /// A new, empty file beside it. An earlier one that was not published is gone.
+    /// Creates a new, empty file under a temporary name, and removes an earlier one that was not
+    /// published.
     ///
     /// # Errors
     /// The system's.
     fn create(&mut self) -> io::Result<Box<dyn StorageFile>>;
 
-    /// Puts the file that was created last in the place of the one that is there, so
-    /// that it survives a loss of power. Its contents must have been synced.
+    /// Replaces the file by the one that was created last, durably. The contents of that must
+    /// have been synced.
     ///
     /// # Errors
     /// The system's; then either file may be there after a loss of power.
     fn publish(&mut self) -> io::Result<()>;
 
-    /// Gives what is there another name, and returns that.
+    /// Renames whatever is at the path, and returns the new name.
     ///
     /// # Errors
     /// The system's.
-    fn set_aside(&mut self) -> io::Result<PathBuf>;
-    /// Gives the file that is there a second name, under which it stays as it is when
-    /// another is published in its place, and returns that.
+    fn quarantine(&mut self) -> io::Result<PathBuf>;
+    /// Gives the file a second name, under which it stays unchanged when another is published,
+    /// and returns that.
     ///
     /// # Errors
     /// The system's; nothing has changed then.
-    fn keep_copy(&mut self) -> io::Result<PathBuf>;
+    fn quarantine_copy(&mut self) -> io::Result<PathBuf>;
 
-    /// Its name, for messages.
+    /// The file's name, for messages.
     fn name(&self) -> &Path;
 }
 
-/// What a [`Storage`] holds.
+/// The result of [`Storage::open`].
 pub enum Opened {
     /// Nothing.
     Absent,
     /// A file.
     File(Box<dyn StorageFile>),
-    /// Something else, where the file belongs.
+    /// Something that is not a regular file.
     NotAFile,
 }
 
@@ -81,20 +82,20 @@ pub trait StorageFile: Send {
     /// The system's; `UnexpectedEof` when there are fewer.
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// Writes at `offset` as much of `bytes` as the system takes, and says how much.
+    /// Writes at `offset` as much of `bytes` as the system takes, and returns how much.
     ///
     /// # Errors
     /// The system's.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
-    /// Writes through what was written.
+    /// Syncs the file.
     ///
     /// # Errors
-    /// The system's. What of the file is on disk is unknown then, and calling this
-    /// again proves nothing: the system may have dropped what it could not write.
+    /// The system's. The contents on disk are unknown then, and a second call proves
+    /// nothing: the system may have dropped what it could not write.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Cuts the file to `length`.
+    /// Truncates the file to `length`.
     ///
     /// # Errors
     /// The system's.
@@ -116,7 +117,7 @@ impl FileStorage {
 
 impl Storage for FileStorage {
     fn open(&mut self) -> io::Result<Opened> {
-        match check_place(&self.path) {
+        match check_not_special(&self.path) {
             Ok(()) => {}
             Err(Unreadable::NotAFile(_)) => return Ok(Opened::NotAFile),
             Err(error) => return Err(error.into()),
@@ -130,19 +131,19 @@ impl Storage for FileStorage {
     }
 
     fn create(&mut self) -> io::Result<Box<dyn StorageFile>> {
-        Ok(Box::new(create_new(&beside(&self.path, "new"))?))
+        Ok(Box::new(create_new(&with_suffix(&self.path, "new"))?))
     }
 
     fn publish(&mut self) -> io::Result<()> {
-        rename(&beside(&self.path, "new"), &self.path)
+        rename(&with_suffix(&self.path, "new"), &self.path)
     }
 
-    fn set_aside(&mut self) -> io::Result<PathBuf> {
-        set_aside(&self.path)
+    fn quarantine(&mut self) -> io::Result<PathBuf> {
+        quarantine(&self.path)
     }
 
-    fn keep_copy(&mut self) -> io::Result<PathBuf> {
-        keep_copy(&self.path)
+    fn quarantine_copy(&mut self) -> io::Result<PathBuf> {
+        quarantine_copy(&self.path)
     }
 
     fn name(&self) -> &Path {
@@ -164,7 +165,7 @@ impl StorageFile for File {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        // The length is written through too: it is needed to read the data.
+        // This syncs the length too, which is needed to read the data.
         self.sync_data()
     }
 

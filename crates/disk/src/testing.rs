@@ -1,10 +1,9 @@
 //! A disk for tests: in memory, fails on demand, and can lose power.
 //!
-//! What was written lies in the system's cache until it is synced; [`FaultyDisk::crash`]
-//! keeps what is on the platter and any part of the rest. A sync that fails drops what
-//! it should have written, while reads go on giving it: what Linux does. And it is the
-//! last that writes anything of that file, though later ones say that they did: the
-//! worst that "unknown" can mean.
+//! Written data is in the system's cache until it is synced; [`FaultyDisk::crash`] keeps
+//! what is on the platter and any part of the rest. A failed sync drops what it should
+//! have written, while reads still return it, as on Linux. Later syncs of that file write
+//! nothing, though they succeed: the worst case of "unknown".
 
 use std::collections::VecDeque;
 use std::fs;
@@ -16,9 +15,9 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::storage::{Opened, Storage, StorageFile};
 
-/// What can lie where a file belongs.
+/// What can be at the path of a file instead of a regular file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Oddity {
+pub enum SpecialFile {
     /// A directory with something in it.
     Directory,
     /// A named pipe without a writer.
@@ -33,44 +32,44 @@ pub enum Oddity {
     Enormous,
 }
 
-impl Oddity {
+impl SpecialFile {
     /// All of them.
-    pub const ALL: [Oddity; 6] = [
-        Oddity::Directory,
-        Oddity::Pipe,
-        Oddity::Socket,
-        Oddity::Device,
-        Oddity::Loop,
-        Oddity::Enormous,
+    pub const ALL: [SpecialFile; 6] = [
+        SpecialFile::Directory,
+        SpecialFile::Pipe,
+        SpecialFile::Socket,
+        SpecialFile::Device,
+        SpecialFile::Loop,
+        SpecialFile::Enormous,
     ];
 }
 
-/// Puts it at `path`, where nothing is.
+/// Creates it at `path`, where nothing is.
 ///
 /// # Panics
 /// When the file system does not allow it.
-pub fn put_oddity(path: &Path, oddity: Oddity) {
-    let made = match oddity {
-        Oddity::Directory => {
+pub fn put_special_file(path: &Path, special: SpecialFile) {
+    let made = match special {
+        SpecialFile::Directory => {
             fs::create_dir(path).and_then(|()| fs::write(path.join("precious"), "data"))
         }
-        Oddity::Pipe => {
+        SpecialFile::Pipe => {
             mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).map_err(io::Error::from)
         }
-        Oddity::Socket => std::os::unix::net::UnixListener::bind(path).map(drop),
-        Oddity::Device => std::os::unix::fs::symlink("/dev/zero", path),
-        Oddity::Loop => std::os::unix::fs::symlink(path, path),
-        Oddity::Enormous => fs::File::create(path).and_then(|file| file.set_len(1 << 40)),
+        SpecialFile::Socket => std::os::unix::net::UnixListener::bind(path).map(drop),
+        SpecialFile::Device => std::os::unix::fs::symlink("/dev/zero", path),
+        SpecialFile::Loop => std::os::unix::fs::symlink(path, path),
+        SpecialFile::Enormous => fs::File::create(path).and_then(|file| file.set_len(1 << 40)),
     };
-    made.unwrap_or_else(|error| panic!("{oddity:?} at {}: {error}", path.display()));
+    made.unwrap_or_else(|error| panic!("{special:?} at {}: {error}", path.display()));
 }
 
-/// What becomes of an operation that changes something.
+/// The result of an operation that changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It works.
     None,
-    /// It fails with this error and does nothing (a sync: drops what was unwritten).
+    /// It fails with this error and does nothing (a sync: drops what is not written).
     Fails(ErrorKind),
     /// A write takes only so many bytes; anything else works.
     Takes(usize),
@@ -86,11 +85,11 @@ enum Change {
 /// One file.
 #[derive(Debug, Default)]
 struct Inode {
-    /// As the system gives it.
+    /// The contents as the system returns them.
     cache: Vec<u8>,
-    /// As it would be after a loss of power that loses the most.
+    /// The contents after a loss of power that loses the most.
     platter: Vec<u8>,
-    /// Made of the platter the cache, if no sync failed.
+    /// The changes from the platter to the cache, if no sync failed.
     unwritten: Vec<Change>,
     /// A sync failed.
     lost: bool,
@@ -105,10 +104,10 @@ struct Disk {
     before: Option<Option<Shared<Inode>>>,
     created: Option<Shared<Inode>>,
     faults: VecDeque<Fault>,
-    /// What applies when the list is at its end.
+    /// The fault of every operation after the list.
     rest: Option<ErrorKind>,
-    /// Copies that were kept of damaged files.
-    asides: Vec<Vec<u8>>,
+    /// Quarantined copies of damaged files.
+    quarantined: Vec<Vec<u8>>,
     changes: usize,
 }
 
@@ -135,7 +134,7 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
 }
 
 impl FaultyDisk {
-    /// The next operations end like this, in order; those after them work.
+    /// The results of the next operations, in order; those after them work.
     pub fn plan(&self, faults: impl IntoIterator<Item = Fault>) {
         lock(&self.disk).faults = faults.into_iter().collect();
     }
@@ -155,18 +154,18 @@ impl FaultyDisk {
         Box::new(self.clone())
     }
 
-    /// The bytes of the file as the system gives them.
+    /// The bytes of the file as the system returns them.
     pub fn contents(&self) -> Option<Vec<u8>> {
         let disk = lock(&self.disk);
         disk.current.as_ref().map(|inode| lock(inode).cache.clone())
     }
 
-    /// The damaged files that were set aside or kept a copy of, oldest first.
-    pub fn asides(&self) -> Vec<Vec<u8>> {
-        lock(&self.disk).asides.clone()
+    /// The damaged files that were quarantined or copied, oldest first.
+    pub fn quarantined(&self) -> Vec<Vec<u8>> {
+        lock(&self.disk).quarantined.clone()
     }
 
-    /// Puts a file there that is on the platter.
+    /// Replaces the file by one that is on the platter.
     pub fn put(&self, bytes: &[u8]) {
         let inode = Inode {
             cache: bytes.to_vec(),
@@ -177,9 +176,9 @@ impl FaultyDisk {
         lock(&self.disk).current = Some(Arc::new(Mutex::new(inode)));
     }
 
-    /// The disk after a loss of power. Of what was not written through, the first
-    /// `changes` are there, and `bytes` of the one after. A rename that was not written
-    /// through happened if `renamed`.
+    /// The disk after a loss of power. Of the changes that were not synced, the first
+    /// `changes` are there, and `bytes` of the one after. A rename that was not synced
+    /// happened if `renamed`.
     pub fn crash(&self, changes: usize, bytes: usize, renamed: bool) -> FaultyDisk {
         let disk = lock(&self.disk);
         let current = match &disk.before {
@@ -202,7 +201,7 @@ impl FaultyDisk {
         after
     }
 
-    fn aside(&self, moved: bool) -> io::Result<PathBuf> {
+    fn quarantine_file(&self, moved: bool) -> io::Result<PathBuf> {
         let mut disk = lock(&self.disk);
         let inode = match moved {
             true => disk.current.take(),
@@ -210,14 +209,14 @@ impl FaultyDisk {
         };
         let inode = inode.ok_or(ErrorKind::NotFound)?;
         let bytes = lock(&inode).cache.clone();
-        disk.asides.push(bytes);
+        disk.quarantined.push(bytes);
         Ok(PathBuf::from(format!(
             "memory.damaged-{}",
-            disk.asides.len()
+            disk.quarantined.len()
         )))
     }
 
-    /// What becomes of the operation that is being done.
+    /// The fault of the present operation.
     fn fault(&self) -> Fault {
         let mut disk = lock(&self.disk);
         disk.changes += 1;
@@ -270,14 +269,14 @@ impl Storage for FaultyDisk {
         Ok(())
     }
 
-    fn set_aside(&mut self) -> io::Result<PathBuf> {
+    fn quarantine(&mut self) -> io::Result<PathBuf> {
         self.works()?;
-        self.aside(true)
+        self.quarantine_file(true)
     }
 
-    fn keep_copy(&mut self) -> io::Result<PathBuf> {
+    fn quarantine_copy(&mut self) -> io::Result<PathBuf> {
         self.works()?;
-        self.aside(false)
+        self.quarantine_file(false)
     }
 
     fn name(&self) -> &Path {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use handfast_cli::Place;
+use handfast_cli::NodeLocation;
 use handfast_disk::{Unreadable, read_text};
 use handfast_proto::text::passed;
 use hyper::StatusCode;
@@ -121,7 +121,7 @@ impl RpcResponse {
 
 /// Posts a JSON-RPC body.
 pub(crate) async fn post(
-    place: &Place,
+    place: &NodeLocation,
     timeouts: Timeouts,
     body: String,
 ) -> Result<RpcResponse, ClientError> {
@@ -179,7 +179,7 @@ fn judge(
     answer: Result<Answer, Failure>,
     at: &str,
     credentials: Option<&str>,
-    place: &Place,
+    place: &NodeLocation,
 ) -> Result<Verdict, ClientError> {
     let at = at.to_owned();
     let answer = match answer {

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use clap::ArgMatches;
 use handfast_cli::output::{print, print_error};
-use handfast_cli::signals::SAME_SIGNAL;
+use handfast_cli::signals::DUPLICATE_WITHIN;
 use handfast_fuzz::Scenario;
 use handfast_fuzz::oracle::Verdict;
 use handfast_fuzz::report::{Report, in_words};
@@ -239,7 +239,7 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
                 _ = hangup.recv() => {}
             }
             stop_flag.store(true, Ordering::Relaxed);
-            if first.is_some_and(|first| first.elapsed() >= SAME_SIGNAL) {
+            if first.is_some_and(|first| first.elapsed() >= DUPLICATE_WITHIN) {
                 std::process::exit(130);
             }
             first.get_or_insert_with(Instant::now);

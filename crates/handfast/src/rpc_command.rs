@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use handfast_cli::output::print;
 use handfast_cli::usage::{Options, nearest};
-use handfast_cli::{Layers, Place, add_config_file, place_to_call};
+use handfast_cli::{Layers, NodeLocation, add_config_file, location_to_call};
 use serde_json::{Value, json};
 
 use crate::client::{self, ClientError, Timeouts};
@@ -49,7 +49,7 @@ pub(crate) enum Wait {
 /// The node to call, and the call options.
 struct Target {
     layers: Layers,
-    place: Place,
+    place: NodeLocation,
     call_options: CallOptions,
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn call(
 ) -> Result<ExitCode, String> {
     add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
-    let place = place_to_call(&options.layers).map_err(|error| error.to_string())?;
+    let place = location_to_call(&options.layers).map_err(|error| error.to_string())?;
     let layers = options.layers;
     let target = Target {
         layers,
@@ -109,10 +109,10 @@ fn one(
 impl Target {
     /// Where the next call goes. The node that a call waits for may start on any network, so
     /// each attempt looks for it again.
-    fn place(&self) -> Result<Place, String> {
+    fn place(&self) -> Result<NodeLocation, String> {
         match self.call_options.wait {
             Wait::No => Ok(self.place.clone()),
-            Wait::For(_) => place_to_call(&self.layers).map_err(|error| error.to_string()),
+            Wait::For(_) => location_to_call(&self.layers).map_err(|error| error.to_string()),
         }
     }
 

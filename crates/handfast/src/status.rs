@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use handfast_api::code::IN_WARMUP;
 use handfast_cli::output::print;
 use handfast_cli::usage::Options;
-use handfast_cli::{Place, add_config_file, place_to_call};
+use handfast_cli::{NodeLocation, add_config_file, location_to_call};
 use handfast_proto::text::count as plural;
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ const METHODS: [&str; 6] = [
 pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
     add_config_file(&mut options.layers, options.config.as_deref())
         .map_err(|error| error.to_string())?;
-    let place = place_to_call(&options.layers).map_err(|error| error.to_string())?;
+    let place = location_to_call(&options.layers).map_err(|error| error.to_string())?;
     let request: Value = METHODS
         .iter()
         .enumerate()
@@ -68,7 +68,7 @@ pub(crate) fn show(mut options: Options) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn refused(place: &Place, error: &Value) -> Result<ExitCode, String> {
+fn refused(place: &NodeLocation, error: &Value) -> Result<ExitCode, String> {
     let message = error["message"].as_str().unwrap_or_default();
     if error["code"].as_i64() == Some(i64::from(IN_WARMUP)) {
         print(&format!(
@@ -81,7 +81,7 @@ fn refused(place: &Place, error: &Value) -> Result<ExitCode, String> {
 }
 
 fn summary(
-    place: &Place,
+    place: &NodeLocation,
     chain: &Value,
     network: &Value,
     sources: &[String],
@@ -122,7 +122,7 @@ fn summary(
 
 /// The network and its directory; or, if the node is of another network, what it answers: a
 /// socket or an address may belong to a node of any network.
-fn network_line(place: &Place, chain: &Value) -> String {
+fn network_line(place: &NodeLocation, chain: &Value) -> String {
     let meant = handfast_cli::chosen_by(&place.network);
     let name = chain["chain"].as_str().unwrap_or_default();
     let found = name.parse().ok().map(|found| {
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_node_of_another_network_than_requested_is_shown_as_what_it_is() {
-        let place = |network: Network, named: bool| Place {
+        let place = |network: Network, named: bool| NodeLocation {
             network,
             network_dir: "/d/signet".into(),
             rpc_listen: vec![],

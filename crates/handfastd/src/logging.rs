@@ -9,7 +9,7 @@ use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use handfast_node::files::check_place;
+use handfast_node::files::check_not_special;
 use handfast_node::text::without_error_numbers;
 use handfast_rpc::LogControl;
 use indicatif::ProgressBar;
@@ -74,7 +74,7 @@ impl Log {
     /// Logs to `path` too, appending.
     pub(crate) fn add_file(&self, path: &Path) -> io::Result<()> {
         // Opening a pipe would wait for its reader.
-        check_place(path)?;
+        check_not_special(path)?;
         if fs::metadata(path).is_ok_and(|found| found.len() > ROTATE_ABOVE) {
             fs::rename(path, path.with_extension("log.old"))?;
         }
@@ -96,7 +96,7 @@ impl Log {
         let Some((path, file)) = self.0.file.get() else {
             return Ok(());
         };
-        let new = check_place(path)
+        let new = check_not_special(path)
             .map_err(|found| found.to_string())
             .and_then(|()| open(path).map_err(|error| error.to_string()))
             .map_err(|why| format!("{}: {why}", path.display()))?;

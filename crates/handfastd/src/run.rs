@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use handfast_cli::add_config_file;
 use handfast_cli::output::{keep_files_private, print_error};
-use handfast_cli::signals::{Signals, Wish};
+use handfast_cli::signals::{SignalAction, Signals};
 use handfast_cli::usage::Options;
 use handfast_node::{ExitReason, Node, NodeConfig, NodeHandle};
 use handfast_rpc::{Controls, Listeners, RpcConfig, Server};
@@ -130,19 +130,19 @@ fn node_config(settings: &RunSettings) -> NodeConfig {
 async fn until_stopped(node: &NodeHandle, signals: &mut Signals, log: &Log) -> ExitReason {
     let mut stopping = false;
     loop {
-        let wish = tokio::select! {
+        let action = tokio::select! {
             reason = node.stopped() => return reason,
-            wish = signals.next() => wish,
+            action = signals.next() => action,
         };
-        match wish {
-            Wish::Reopen => reopen(log),
-            Wish::Stop(name) if stopping => {
+        match action {
+            SignalAction::Reopen => reopen(log),
+            SignalAction::Stop(name) if stopping => {
                 tracing::warn!(
                     "{name} received again: exiting at once. Blocks that were not saved will be downloaded again"
                 );
                 std::process::exit(INTERRUPTED);
             }
-            Wish::Stop(name) => {
+            SignalAction::Stop(name) => {
                 stopping = true;
                 tracing::info!("{name} received: stopping; a second one stops at once");
                 node.shutdown(name);

@@ -1,4 +1,4 @@
-//! The index itself: follows a chain, step by step.
+//! An index that follows a chain, step by step.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -14,22 +14,22 @@ use handfast_chain::{BlockReader, ReadError, Transactions};
 use crate::resume::{ActiveChain, resume};
 use crate::store::{IndexedBlock, Location, Store, StoreError, Subject};
 
-/// Entries of one write, but for those of its last block: some 4 MB of memory.
+/// Entries of one write, except those of its last block: some 4 MB of memory.
 const MAX_ENTRIES: usize = 20_000;
 /// Blocks of one write.
 const MAX_BLOCKS: usize = 2_000;
 
-/// What an index is of.
+/// The kind of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Transactions by their ids, without that of genesis. Core `TxIndex`.
+    /// Transactions by their ids, except that of genesis. Core `TxIndex`.
     Transactions,
     /// Transactions by the outputs that they spend. Core `TxoSpenderIndex`.
     Spenders,
 }
 
 impl Kind {
-    /// What is to be found in an encoded block; `None`: it is none.
+    /// The entries of an encoded block; `None`: the bytes are not a block.
     fn entries(self, bytes: &[u8]) -> Option<Vec<(Subject, u32)>> {
         match self {
             Kind::Transactions => {
@@ -39,7 +39,7 @@ impl Kind {
             }
             Kind::Spenders => {
                 let block: Block = deserialize(bytes).ok()?;
-                // The first one makes coins and spends none.
+                // The coinbase spends no output.
                 let spending = block.txdata.iter().zip(0..).skip(1);
                 let inputs = spending.flat_map(|(transaction, position)| {
                     let inputs = transaction.input.iter();
@@ -51,12 +51,12 @@ impl Kind {
     }
 }
 
-/// Where blocks are read.
+/// The source of blocks.
 pub trait Blocks {
     /// The block's encoding.
     ///
     /// # Errors
-    /// Why it cannot be had.
+    /// Why it cannot be read.
     fn read(&self, hash: &BlockHash) -> Result<Bytes, ReadError>;
 }
 
@@ -66,7 +66,7 @@ impl Blocks for BlockReader {
     }
 }
 
-/// Why a step was not made. It can be tried again.
+/// An error of a step, which can be retried.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     /// The database failed.
@@ -74,53 +74,53 @@ pub enum IndexError {
     Store {
         /// Its directory.
         dir: PathBuf,
-        /// Why.
+        /// The cause.
         source: StoreError,
     },
     /// A block cannot be read.
     #[error(transparent)]
     Block(#[from] ReadError),
-    /// What was read is no block.
+    /// The stored bytes are not a block.
     #[error("block {0} on disk is damaged")]
     NoBlock(BlockHash),
 }
 
-/// How far the index is.
+/// The progress of an index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// It has been at the tip since the start. What comes after that is a moment behind at
-    /// most. Core `BaseIndex::m_synced`.
+pub struct IndexProgress {
+    /// It has reached the tip since the start. From then on it is at most a moment behind. Core
+    /// `BaseIndex::m_synced`.
     pub synced: bool,
     /// The height up to which the active chain is indexed.
     pub height: u32,
-    /// The block at this height; `None` for genesis, whose transaction is none to be found.
+    /// The block at this height; `None` for genesis, whose transaction is not indexed.
     pub block: Option<BlockHash>,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The chain has more.
+    /// The chain has more blocks.
     More,
     /// The chain is indexed to its tip.
     AtTip,
 }
 
-/// See the module. May be used from any number of threads, of which one advances it.
+/// See the module. Any number of threads may use it, one of them advances it.
 #[derive(Debug)]
 pub struct Index {
     kind: Kind,
     dir: PathBuf,
-    /// `None`: not opened yet, or closed after a failure. Held for writing only to open and
-    /// close it: the directory may not be moved while somebody uses the database.
+    /// `None`: not opened yet, or closed after a failure. Locked for writing only to open and
+    /// close it: the directory must not be moved while the database is in use.
     store: RwLock<Option<Store>>,
-    /// A lookup found that it is damaged.
+    /// A lookup found damage.
     damaged: AtomicBool,
-    standing: Mutex<Standing>,
+    progress: Mutex<IndexProgress>,
 }
 
 impl Index {
-    /// An index that lies in the directory `dir`. Touches nothing yet.
+    /// An index in the directory `dir`, which is not opened yet.
     #[must_use]
     pub fn new(kind: Kind, dir: PathBuf) -> Self {
         Self {
@@ -128,17 +128,16 @@ impl Index {
             dir,
             store: RwLock::default(),
             damaged: AtomicBool::new(false),
-            standing: Mutex::default(),
+            progress: Mutex::default(),
         }
     }
 
-    /// How far it is. Never waits for the disk.
-    pub fn standing(&self) -> Standing {
-        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Its progress. Never waits for the disk.
+    pub fn progress(&self) -> IndexProgress {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where `subject` is, as [`Store::find`] tells it; an index that is not complete may not
-    /// know.
+    /// Where `subject` is, as [`Store::find`] returns it; an incomplete index may lack it.
     ///
     /// # Errors
     /// The database's.
@@ -146,8 +145,8 @@ impl Index {
         let store = self.open_store();
         let found = match store.as_ref() {
             Some(store) => store.find(subject),
-            // It was there, and what it has is not known now: nothing would be a wrong answer.
-            None if self.standing().synced => Err(StoreError::Closed),
+            // The database was closed after a failure: an empty answer could be wrong.
+            None if self.progress().synced => Err(StoreError::Closed),
             None => Ok(vec![]),
         };
         found.map_err(|error| {
@@ -158,9 +157,9 @@ impl Index {
         })
     }
 
-    /// Indexes the next blocks of `chain`, as many as one write takes, unless `stop` says
-    /// that there is no time for more. Opens the database first if need be; one that is
-    /// damaged is set aside and built anew.
+    /// Indexes the next blocks of `chain`, as many as one write takes, until `stop` returns
+    /// true. Opens the database first if it is closed; a damaged one is quarantined and built
+    /// again.
     ///
     /// # Blocking
     /// Reads blocks and writes, for some tenths of a second.
@@ -181,7 +180,7 @@ impl Index {
             Err(IndexError::Store { source, .. }) => {
                 self.close();
                 match source {
-                    StoreError::Damaged(why) => self.set_aside(&why).map(|()| Step::More),
+                    StoreError::Damaged(why) => self.quarantine(&why).map(|()| Step::More),
                     source => Err(self.failed(source)),
                 }
             }
@@ -189,7 +188,7 @@ impl Index {
         }
     }
 
-    /// Closes the database; what it has is on disk for good. The next step opens it again.
+    /// Syncs and closes the database. The next step opens it again.
     pub fn close(&self) {
         let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(Err(error)) = store.take().map(|store| store.sync()) {
@@ -218,16 +217,16 @@ impl Index {
         let indexed = batch.last().map_or(next - 1, |last| last.height);
         let height = indexed.min(chain.tip_height());
         let at_tip = height == chain.tip_height();
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        *standing = Standing {
-            synced: standing.synced || at_tip,
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        *progress = IndexProgress {
+            synced: progress.synced || at_tip,
             height,
             block: chain.at_height(height).filter(|_| height > 0),
         };
         Ok(if at_tip { Step::AtTip } else { Step::More })
     }
 
-    /// The blocks of one write, from height `next` on.
+    /// Collects the blocks of one write, from height `next` on.
     fn collect(
         &self,
         chain: &impl ActiveChain,
@@ -267,15 +266,15 @@ impl Index {
         Ok(())
     }
 
-    /// Makes an empty database. It has its name once it is complete: one that was half made
-    /// when the process ended or the disk was full would be taken for a damaged one.
+    /// Creates an empty database. It gets its name once it is complete: a partial one, after the
+    /// process ended or the disk was full, would look damaged.
     fn make(&self) -> Result<(), StoreError> {
-        let new = beside(&self.dir, "new");
+        let new = with_suffix(&self.dir, "new");
         remove_all(&new)?;
         fs::create_dir_all(&new)?;
         let made = Store::open(&new).and_then(|store| store.sync());
         made.map_err(|error| match error {
-            // Nobody else wrote it: to set it aside and make another would go on for ever.
+            // The database is new: quarantining it and creating another would loop for ever.
             StoreError::Damaged(why) => StoreError::Io {
                 source: io::Error::other(why),
             },
@@ -288,16 +287,16 @@ impl Index {
         self.store.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves the closed database out of the way. One that was moved before makes room: it can
-    /// be as large as the chain's undo data, and holds nothing that is not in the blocks.
-    fn set_aside(&self, why: &str) -> Result<(), IndexError> {
-        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = Standing::default();
-        let to = beside(&self.dir, "damaged");
+    /// Quarantines the closed database. An earlier quarantined one is removed: it can be as large as
+    /// the chain's undo data, and has nothing that is not in the blocks.
+    fn quarantine(&self, why: &str) -> Result<(), IndexError> {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = IndexProgress::default();
+        let to = with_suffix(&self.dir, "damaged");
         let moved = remove_all(&to).and_then(|()| fs::rename(&self.dir, &to));
         moved.map_err(|source| self.failed(StoreError::Io { source }))?;
         tracing::error!(
-            aside = %to.display(),
-            "the index {} is damaged ({why}): it was set aside, which you may remove, and is built anew",
+            quarantined = %to.display(),
+            "the index {} is damaged ({why}): it was quarantined, where you may remove it, and is built again",
             self.dir.display()
         );
         Ok(())
@@ -311,14 +310,14 @@ impl Index {
     }
 }
 
-/// The path `dir` with another ending of the name.
-fn beside(dir: &Path, ending: &str) -> PathBuf {
+/// The path `dir` with this suffix.
+fn with_suffix(dir: &Path, suffix: &str) -> PathBuf {
     let mut name = dir.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{ending}"));
+    name.push(format!(".{suffix}"));
     dir.with_file_name(name)
 }
 
-/// Removes a directory with all that is in it, if it is there.
+/// Removes a directory and its contents, if it exists.
 fn remove_all(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),

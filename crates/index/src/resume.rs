@@ -1,32 +1,32 @@
-//! Where indexing goes on.
+//! The height at which indexing continues.
 
 use bitcoin::BlockHash;
 
 use crate::store::{Numbered, StoreError};
 
-/// The chain that is followed, at one moment.
+/// A snapshot of the active chain.
 pub trait ActiveChain {
     /// The height of the tip.
     fn tip_height(&self) -> u32;
     /// The block at this height.
     fn at_height(&self, height: u32) -> Option<BlockHash>;
-    /// Whether it has this block.
+    /// Whether the chain has this block.
     fn contains(&self, hash: &BlockHash) -> bool;
 }
 
-/// The height of the first block to be indexed: all below it are, and what is found of them is
-/// found in them and not in a block that was left. `last`: the block that was indexed last;
-/// `earlier` gives the one with a number.
+/// The height of the first block to be indexed: all below it are indexed, and lookups return
+/// them and not disconnected blocks. `last`: the block that was indexed last; `earlier` returns
+/// the block with a number.
 ///
-/// A block was indexed when all that it builds on were. Of transactions that it shares with
-/// blocks of another branch the index knows the one that was indexed last, so blocks at the
-/// heights of all that were left since are indexed again.
+/// A block is indexed after all its ancestors. Of a transaction that two branches share the
+/// index has the block that was indexed last, so blocks at the heights of all blocks
+/// disconnected since are indexed again.
 pub(crate) fn resume(
     chain: &impl ActiveChain,
     last: Option<Numbered>,
     earlier: impl Fn(u32) -> Result<Numbered, StoreError>,
 ) -> Result<u32, StoreError> {
-    /// The genesis block's transaction is not indexed: it is none that can be spent.
+    /// The genesis block's transaction is not indexed, since it cannot be spent.
     const FIRST: u32 = 1;
     let Some(mut block) = last else {
         return Ok(FIRST);
@@ -65,7 +65,7 @@ mod tests {
         }
     }
 
-    /// The index: ids and heights in the order in which they were indexed.
+    /// An index: ids and heights in the order of indexing.
     #[derive(Default)]
     struct Indexed(Vec<(u8, u32)>);
 
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_index_begins_above_genesis_and_a_whole_one_goes_on_at_its_end() {
+    fn an_empty_index_begins_above_genesis_and_a_complete_one_continues_at_its_end() {
         let mut index = Indexed::default();
         assert_eq!(index.resume(&Chain(vec![1, 2])), 1);
         index.follow(&Chain(vec![1, 2]));
@@ -110,15 +110,15 @@ mod tests {
     }
 
     proptest! {
-        /// `chains`: each is cut off at a height and grows by blocks of its own.
+        /// `chains`: each is truncated at a height and extended by new blocks.
         #[test]
-        fn what_is_at_a_height_was_always_indexed_last_of_all_at_that_height(
+        fn the_active_block_of_a_height_is_the_last_one_indexed_at_that_height(
             chains in prop::collection::vec((0_usize..6, 1_usize..6), 1..8),
         ) {
             let (mut index, mut next) = (Indexed::default(), 0_u8);
             let mut earlier: Vec<Vec<u8>> = vec![vec![]];
             for (number, (cut, grow)) in chains.into_iter().enumerate() {
-                // Every other time a branch of before goes on.
+                // Every second time an earlier branch continues.
                 let mut chain = earlier[number / 2].clone();
                 if number % 2 == 0 {
                     chain.truncate(cut);

@@ -1,25 +1,25 @@
-//! The database.
+//! The database of an index.
 //!
 //! | keyspace | key | value |
 //! |---|---|---|
-//! | `transactions` | txid | place: number of the block, position in it |
-//! | `spenders` | hash of an output that is spent (8 bytes), place of the spender | |
+//! | `transactions` | txid | location: number of the block, position in it |
+//! | `spenders` | hash of an output that is spent (8 bytes), location of the spender | |
 //! | `blocks` | number | block hash, height |
 //! | `meta` | `format` | version of this table |
 //! | | `salt` | of the hash above (16 bytes) |
 //!
-//! Blocks are numbered in the order in which they were indexed, from 0, so that a place takes
-//! eight bytes and not 36. Numbers have four bytes and are big-endian: keys are in their order.
+//! Blocks are numbered in the order of indexing, from 0, so that a location takes eight bytes and
+//! not 36. Numbers have four bytes and are big-endian, so that keys sort by them.
 //!
-//! An output has 36 bytes, and mainnet has spent more than three billion: so of each only a
-//! hash is kept, as Bitcoin Core does; the caller reads the transactions that are named.
-//! The salt is this store's own: nobody can make outputs of one hash.
+//! An output has 36 bytes, and mainnet has spent more than three billion: so only a hash of each
+//! is stored, as in Bitcoin Core; the caller reads the transactions that are found. The salt is
+//! random, so that nobody can make outputs with one hash.
 //!
 //! # Crash safety
-//! A batch of blocks is one write of the database, which its journal keeps or drops as a
-//! whole: after `kill -9` the last number in `blocks` tells what the index has. It is with the
-//! system when [`Store::append`] returns, and on disk for good when the store was closed. Of
-//! what a loss of power takes the end is missing, never the middle.
+//! A batch of blocks is one atomic write of the database: after `kill -9` the last number in
+//! `blocks` shows what the index has. The write has reached the system when [`Store::append`]
+//! returns, and is durable when the store was closed. A loss of power removes writes from the
+//! end, never from the middle.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -30,36 +30,35 @@ use bitcoin::{BlockHash, OutPoint, Txid};
 use fjall::config::{CompressionPolicy, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-/// Raised when the table above changes its meaning.
+/// Raised when the meaning of the table above changes.
 const FORMAT: u32 = 1;
-/// Blocks of the database that are kept in memory. Lookups are at random, so that more would
-/// not help.
+/// Cache of database blocks, bytes. Lookups are random, so more would not help.
 const CACHE_BYTES: u64 = 8 << 20;
-/// What was indexed last and is not sorted into tables yet, in memory and in the journal.
+/// New entries that are not sorted into tables yet, in memory and in the journal, bytes.
 const MEMTABLE_BYTES: u64 = 32 << 20;
-/// Journals together. Replayed at a start: some hundred milliseconds.
+/// All journals, bytes. They are replayed at a start: some hundred milliseconds.
 const JOURNAL_BYTES: u64 = 128 << 20;
 /// Open files of the database at most.
 const MAX_FILES: usize = 64;
-/// One flushes while the other compacts.
+/// Threads of the database: one flushes while the other compacts.
 const WORKERS: usize = 2;
-/// Places that one hash of an output is looked for at. The second is a matter of chance, or of
-/// a reorganization.
-const MAX_PLACES: usize = 64;
+/// Locations that are read for one hash of an output. A second one comes of a collision, or of a
+/// reorganization.
+const MAX_LOCATIONS: usize = 64;
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The system refused: the disk is full, say. The database is as the last write left it.
+    /// The system's error, e.g. a full disk. The database is as after the last write.
     #[error("{source}{}", remedy(source))]
     Io {
-        /// The system's own words.
+        /// The system's message.
         source: io::Error,
     },
-    /// A write in the background failed. The database takes no other until it is opened anew.
+    /// A background write failed. The database refuses writes until it is opened again.
     #[error("it could not be written; if the disk is full, free disk space")]
     Closed,
-    /// What is on disk is not what was written, or not by this version.
+    /// The data on disk is damaged, or of another version.
     #[error("it is damaged ({0})")]
     Damaged(String),
 }
@@ -70,9 +69,9 @@ fn remedy(error: &io::Error) -> &'static str {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "; make the directory writable for this user"
         }
-        // What a directory is to be made of is there, and is none.
+        // A path component is a file, not a directory.
         ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
-            "; a link that leads nowhere or a file is in its place: mount the disk that it is \
+            "; a broken link or a file is at its path: mount the disk that it is \
              on, or move it away"
         }
         _ => "",
@@ -86,7 +85,7 @@ impl From<fjall::Error> for StoreError {
                 source.into()
             }
             fjall::Error::Poisoned => StoreError::Closed,
-            // Another program has it open, a backup for instance.
+            // Another program has it open, for instance a backup.
             fjall::Error::Locked => StoreError::Io {
                 source: ErrorKind::WouldBlock.into(),
             },
@@ -98,7 +97,7 @@ impl From<fjall::Error> for StoreError {
 impl From<io::Error> for StoreError {
     fn from(source: io::Error) -> Self {
         match source.kind() {
-            // A file is missing, or shorter than it was, or not what it should be.
+            // A file is missing, truncated, or damaged.
             ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData => {
                 StoreError::Damaged(source.to_string())
             }
@@ -114,11 +113,11 @@ pub struct IndexedBlock {
     pub hash: BlockHash,
     /// Its height.
     pub height: u32,
-    /// What is to be found in it, and which of its transactions that is, counted from 0.
+    /// Its entries, and the position of the transaction of each, counted from 0.
     pub entries: Vec<(Subject, u32)>,
 }
 
-/// What is looked for.
+/// The subject of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A transaction.
@@ -134,7 +133,7 @@ pub struct Location {
     pub block: BlockHash,
     /// Its height.
     pub height: u32,
-    /// Which of its transactions, counted from 0.
+    /// The position of the transaction in it, counted from 0.
     pub position: u32,
 }
 
@@ -162,7 +161,7 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the database in the directory `dir`, or makes it.
+    /// Opens the database in the directory `dir`, or creates it.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -181,13 +180,13 @@ impl Store {
             }
             (None, _) if blocks.last_key_value().is_none() => {
                 let salt: [u8; 16] = rand::random();
-                // The format comes last: with it the rest is there.
+                // The format is written last, so the rest exists if it does.
                 meta.insert("salt", salt)?;
                 meta.insert("format", FORMAT.to_be_bytes())?;
                 two_numbers(&salt)?
             }
             _ => {
-                let why = "its format is that of another version";
+                let why = "it has the format of another version";
                 return Err(StoreError::Damaged(why.into()));
             }
         };
@@ -200,31 +199,34 @@ impl Store {
         })
     }
 
-    /// Where `subject` is: a transaction in one place at most. An output is spent in none, in
-    /// some or in all of the places.
+    /// The locations of `subject`: a transaction has at most one. An output is spent in none, in
+    /// some or in all of the locations.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub fn find(&self, subject: &Subject) -> Result<Vec<Location>, StoreError> {
         match subject {
             Subject::Transaction(txid) => {
-                let place = self.transactions.get(txid.as_byte_array())?;
-                place.iter().map(|place| self.location(place)).collect()
+                let location = self.transactions.get(txid.as_byte_array())?;
+                location
+                    .iter()
+                    .map(|location| self.location(location))
+                    .collect()
             }
             Subject::Spender(output) => {
                 let hash = self.hash(output);
-                // The newest, among which that of the active chain is.
-                let keys = self.spenders.prefix(hash).rev().take(MAX_PLACES);
-                let places = keys.map(|found| self.location(&found.key()?[hash.len()..]));
-                let mut places = places.collect::<Result<Vec<_>, StoreError>>()?;
-                places.reverse();
-                Ok(places)
+                // The newest, among which is that of the active chain.
+                let keys = self.spenders.prefix(hash).rev().take(MAX_LOCATIONS);
+                let locations = keys.map(|found| self.location(&found.key()?[hash.len()..]));
+                let mut locations = locations.collect::<Result<Vec<_>, StoreError>>()?;
+                locations.reverse();
+                Ok(locations)
             }
         }
     }
 
-    fn location(&self, place: &[u8]) -> Result<Location, StoreError> {
-        let (number, position) = halves(place)?;
+    fn location(&self, location: &[u8]) -> Result<Location, StoreError> {
+        let (number, position) = halves(location)?;
         let block = self.block(number)?;
         Ok(Location {
             block: block.hash,
@@ -241,10 +243,10 @@ impl Store {
         siphash24::Hash::hash_with_keys(one, two, &bytes).to_byte_array()
     }
 
-    /// Adds blocks, all of them or none. Each follows blocks that the index has.
+    /// Adds blocks, all of them or none. The index has the ancestors of each.
     ///
     /// # Blocking
-    /// Waits when the database has more to sort than it can, so that its memory is bounded.
+    /// Waits while the database has too much to compact, so that its memory is bounded.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -258,17 +260,17 @@ impl Store {
             value[32..].copy_from_slice(&block.height.to_be_bytes());
             batch.insert(&self.blocks, number, value);
             for (subject, position) in &block.entries {
-                let mut place = [0; 8];
-                place[..4].copy_from_slice(&number);
-                place[4..].copy_from_slice(&position.to_be_bytes());
+                let mut location = [0; 8];
+                location[..4].copy_from_slice(&number);
+                location[4..].copy_from_slice(&position.to_be_bytes());
                 match subject {
                     Subject::Transaction(txid) => {
-                        batch.insert(&self.transactions, *txid.as_byte_array(), place);
+                        batch.insert(&self.transactions, *txid.as_byte_array(), location);
                     }
                     Subject::Spender(output) => {
                         let mut key = [0; 16];
                         key[..8].copy_from_slice(&self.hash(output));
-                        key[8..].copy_from_slice(&place);
+                        key[8..].copy_from_slice(&location);
                         batch.insert(&self.spenders, key, []);
                     }
                 }
@@ -294,7 +296,7 @@ impl Store {
         numbered(number, &value)
     }
 
-    /// Everything that was added is on disk for good when this returns.
+    /// Makes all added blocks durable.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -303,16 +305,16 @@ impl Store {
     }
 }
 
-/// A table for keys without any order, which are looked up only if they are there, as a rule.
+/// A table for random keys, most lookups of which succeed.
 fn random_keys() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(MEMTABLE_BYTES)
         // Hashes do not compress.
         .data_block_compression_policy(CompressionPolicy::disabled())
-        // Filters of the last level, nine tenths of all, would tell that a key is not there:
-        // 1.6 GB on mainnet, for a question that is seldom asked.
+        // Filters of the last level, nine tenths of all, would only help lookups of missing keys,
+        // which are rare, and take 1.6 GB on mainnet.
         .expect_point_read_hits(true)
-        // The rest is read when it is wanted, or memory would grow with the index.
+        // The others are read on demand, or memory would grow with the index.
         .filter_block_pinning_policy(PinningPolicy::all(false))
         .index_block_pinning_policy(PinningPolicy::all(false))
 }
@@ -322,9 +324,9 @@ fn odd(what: &str) -> StoreError {
 }
 
 /// The number of a block, and a position in it.
-fn halves(place: &[u8]) -> Result<(u32, u32), StoreError> {
-    let place: [u8; 8] = place.try_into().map_err(|_| odd("a place"))?;
-    let both = u64::from_be_bytes(place);
+fn halves(location: &[u8]) -> Result<(u32, u32), StoreError> {
+    let location: [u8; 8] = location.try_into().map_err(|_| odd("a location"))?;
+    let both = u64::from_be_bytes(location);
     // The halves of 64 bits.
     Ok(((both >> 32) as u32, both as u32))
 }
@@ -351,7 +353,7 @@ mod tests {
     use crate::testing::{block, hash, transaction};
 
     #[test]
-    fn what_was_added_is_found_also_after_the_store_was_opened_anew() {
+    fn added_blocks_are_found_also_after_the_store_was_opened_again() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.last().unwrap(), None);
@@ -385,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_has_all_its_spenders_also_after_the_store_was_opened_anew() {
+    fn an_output_has_all_its_spenders_also_after_the_store_was_opened_again() {
         let dir = tempfile::tempdir().unwrap();
         let output = |vout| {
             let txid = Txid::from_byte_array([7; 32]);
@@ -397,21 +399,21 @@ mod tests {
         };
         let store = Store::open(dir.path()).unwrap();
         let first = spending(1, &[(output(0), 3), (output(1), 3), (output(2), 5)]);
-        // A reorganization later, at the same height.
+        // After a reorganization, at the same height.
         store
             .append(&[first, spending(2, &[(output(0), 9)])])
             .unwrap();
         drop(store);
         let store = Store::open(dir.path()).unwrap();
-        let places = |vout| {
+        let locations = |vout| {
             let found = store.find(&output(vout)).unwrap();
             let found = found.iter().map(|found| (found.block, found.position));
             found.collect::<Vec<_>>()
         };
-        assert_eq!(places(0), [(hash(1), 3), (hash(2), 9)]);
-        assert_eq!(places(1), [(hash(1), 3)]);
-        assert_eq!(places(2), [(hash(1), 5)]);
-        assert_eq!(places(3), []);
+        assert_eq!(locations(0), [(hash(1), 3), (hash(2), 9)]);
+        assert_eq!(locations(1), [(hash(1), 3)]);
+        assert_eq!(locations(2), [(hash(1), 5)]);
+        assert_eq!(locations(3), []);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bytes::Bytes;
-use handfast_chain::{ReadError, SpentOutput, Stand};
+use handfast_chain::{ReadError, SpentOutput, TipInfo};
 use handfast_proto::bans::{Ban, BanError, BanOrder};
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{
@@ -150,13 +150,13 @@ impl NodeHandle {
         };
         let view = self.view();
         let tip = view.tree.tip();
-        let stand = Stand {
+        let tip = TipInfo {
             hash: tip.hash,
             height: tip.height,
             time: tip.header.time,
             best_header: view.tree.best_header().height,
         };
-        progress.guess(&view.network, &stand, self.shared.clock.now().unix)
+        progress.guess(&view.network, &tip, self.shared.clock.now().unix)
     }
 
     /// Where the node is in its life. Never waits.

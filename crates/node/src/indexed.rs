@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use handfast_index::{Index, Standing};
+use handfast_index::{Index, IndexProgress};
 use tokio::sync::watch;
 
 /// Where they lie in the network's directory, as in Bitcoin Core's.
@@ -13,7 +13,7 @@ const DIRECTORY: &str = "indexes";
 pub(crate) struct Indexed {
     pub(crate) name: IndexName,
     pub(crate) index: Index,
-    pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) standing: watch::Sender<IndexProgress>,
 }
 
 /// An index that a node can keep.

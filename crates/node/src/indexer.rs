@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 use handfast_chain::{BlockReader, ReadError};
-use handfast_index::{ActiveChain, Index, IndexError, Kind, Standing, Step};
+use handfast_index::{ActiveChain, Index, IndexError, IndexProgress, Kind, Step};
 use handfast_proto::headers::HeaderTree;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -140,7 +140,7 @@ async fn follow(shared: &Shared, indexed: &Indexed, reader: &BlockReader) {
         let step = indexed
             .index
             .advance(&chain, reader, &|| is_stopping(shared));
-        let standing = indexed.index.standing();
+        let standing = indexed.index.progress();
         indexed.standing.send_replace(standing);
         match step {
             Ok(step) => {
@@ -186,7 +186,7 @@ impl Log {
         }
     }
 
-    fn went_on(&mut self, standing: &Standing, tip: u32) {
+    fn went_on(&mut self, standing: &IndexProgress, tip: u32) {
         if !std::mem::take(&mut self.failure).is_empty() {
             tracing::info!(index = self.index, "the index is updated again");
         }

@@ -88,7 +88,7 @@ pub use view::{
 };
 
 pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions};
-pub use handfast_index::{IndexError, Location, Standing, Subject};
+pub use handfast_index::{IndexError, IndexProgress, Location, Subject};
 pub use handfast_proto::Now;
 pub use handfast_proto::address_book::{
     Row as AddressRow, is_peer_name, is_routable, overlay_network,
@@ -111,7 +111,7 @@ pub use handfast_proto::sync::{
 pub use handfast_proto::text;
 /// Reading files that may be anything.
 pub mod files {
-    pub use handfast_disk::{Unreadable, check_place, quoted, read, read_text};
+    pub use handfast_disk::{Unreadable, check_not_special, quoted, read, read_text};
 }
 pub use handfast_wire::constants::WITNESS_COMMITMENT;
 pub use handfast_wire::limits;

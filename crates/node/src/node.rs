@@ -72,7 +72,7 @@ impl Node {
     /// A directory that is in use or not ours, or an address that cannot be listened on. The
     /// directory first: whoever starts a node twice has its ports taken as well.
     pub fn bind(mut config: NodeConfig) -> Result<BoundNode, StartError> {
-        handfast_chain::look(&config.datadir, &config.network)?;
+        handfast_chain::check_lockable(&config.datadir, &config.network)?;
         let files = descriptors::raise(&config);
         descriptors::fit(&mut config, files);
         let sockets = config

@@ -140,7 +140,7 @@ fn replaying(how: Replay) -> String {
         unclean,
     } = how;
     let why = match unclean {
-        true => ": the last run did not end as it should",
+        true => ": the last shutdown was unclean",
         false => "",
     };
     format!("Replaying acknowledged blocks, {done} of {total}{why}…")
@@ -167,7 +167,7 @@ pub(crate) fn tree(initial: &InitialChain) -> HeaderTree {
     for hash in &initial.stored {
         tree.mark_stored(hash);
     }
-    for side in &initial.beside {
+    for side in &initial.side_branches {
         let hash = side.header.block_hash();
         // Adopted: on an invalid parent it is invalid too.
         if let Err(error) = tree.adopt(hash, side.header) {
@@ -213,7 +213,7 @@ mod tests {
             best_branch: vec![best],
             fork_height: 1,
             stored: vec![],
-            beside: vec![
+            side_branches: vec![
                 side(stored, true, false),
                 side(bad, true, true),
                 side(on_bad, false, true),
@@ -236,7 +236,7 @@ mod tests {
         };
         assert_eq!(
             replaying(how(true)),
-            "Replaying acknowledged blocks, 3 of 40: the last run did not end as it should…"
+            "Replaying acknowledged blocks, 3 of 40: the last shutdown was unclean…"
         );
         assert_eq!(
             replaying(how(false)),

@@ -486,7 +486,7 @@ impl Ready {
                 tracing::debug!(id = %self.id, "a second {} changes nothing", kind.name());
                 None
             }
-            (When::AfterVerack, HandledBy::Session | HandledBy::Nobody) => {
+            (When::AfterVerack, HandledBy::Session | HandledBy::NotUsed) => {
                 tracing::trace!(id = %self.id, "{} is ignored", kind.name());
                 None
             }

@@ -52,13 +52,13 @@ fn choose(x: __m256i, y: __m256i, z: __m256i) -> __m256i {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn majority(x: __m256i, y: __m256i, z: __m256i) -> __m256i {
-    // Where `x` and `y` agree, or `y` and `z`, it is `y`. The next round's `y` and `z` are
-    // these `x` and `y`, so the compiler needs their difference only once.
+    // The majority is `y` where `x` and `y` agree, or `y` and `z`. The next round's `y` and `z`
+    // are these `x` and `y`, so the compiler computes their difference only once.
     let differ = _mm256_and_si256(_mm256_xor_si256(x, y), _mm256_xor_si256(y, z));
     _mm256_xor_si256(differ, y)
 }
 
-/// Each lane's bytes in the other order.
+/// Swaps the bytes of each lane.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn swap_bytes(x: __m256i) -> __m256i {
@@ -77,7 +77,7 @@ pub(crate) fn search(job: &Job, nonces: Range<u64>) -> Option<u32> {
     while first < nonces.end {
         let group = add(splat(first as u32), lanes);
         let last = swap_bytes(last_word(job, swap_bytes(group)));
-        // There is no unsigned comparison: at most the target is what the lesser one equals.
+        // There is no unsigned comparison: a word is at most the target if it equals the minimum of both.
         let within = _mm256_cmpeq_epi32(_mm256_min_epu32(last, target_top), last);
         let candidates = _mm256_movemask_ps(_mm256_castsi256_ps(within)) as u32;
         if candidates != 0

@@ -1,7 +1,6 @@
 //! Sixteen nonces at a time with AVX-512 (the foundation alone).
 //!
-//! It has what SHA-256 wants: a rotation, and any function of three inputs, in one
-//! instruction each.
+//! A rotation, and any function of three inputs, take one instruction each.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -34,7 +33,7 @@ fn shift<const N: u32>(x: __m512i) -> __m512i {
     _mm512_srli_epi32::<N>(x)
 }
 
-// A function of three bits as a table: bit `4x + 2y + z` is its value.
+// The truth table of a function of three bits: bit `4x + 2y + z` is its value.
 
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -54,8 +53,8 @@ fn majority(x: __m512i, y: __m512i, z: __m512i) -> __m512i {
     _mm512_ternarylogic_epi32::<0b1110_1000>(x, y, z)
 }
 
-/// Each lane's bytes in the other order. The one instruction for it is not in the
-/// foundation: rotated by 8 to either side, and of each the bytes that are in place.
+/// Swaps the bytes of each lane. The instruction for it is not in the foundation, so this
+/// combines the rotations by 8 to both sides.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn swap_bytes(x: __m512i) -> __m512i {

@@ -12,7 +12,7 @@ pub(crate) const INITIAL: [u32; 8] = [
     0x5be0_cd19,
 ];
 
-/// What each round adds.
+/// The constants of the rounds.
 #[rustfmt::skip]
 pub(crate) const K: [u32; 64] = [
     0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5, 0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5,
@@ -66,6 +66,6 @@ pub(crate) const fn round(state: [u32; 8], added: u32) -> [u32; 8] {
     ]
 }
 
-/// The second hash after its round 0, were its first word 0. That word is still to be
-/// added to `a` and `e`: a round adds it to both, and to nothing else.
+/// The state of the second hash after round 0 for a first word of 0. The first word must still
+/// be added to `a` and `e`, the only two that a round adds it to.
 pub(crate) const SECOND_AFTER_ROUND_0: [u32; 8] = round(INITIAL, K[0]);

@@ -1,4 +1,4 @@
-//! Which kernel searches.
+//! The choice of the kernel.
 
 use std::ops::Range;
 
@@ -44,7 +44,7 @@ impl Kernel {
     }
 }
 
-/// A way to search for nonces whose instructions this processor has.
+/// A kernel whose instructions this processor has.
 ///
 /// | name | at a time | cycles per hash | of its floor |
 /// |---|---|---|---|
@@ -55,26 +55,25 @@ impl Kernel {
 ///
 /// Measured on one core of a Zen 4 (32.6, 32.2, 15.7, 15.6 million hashes a second at
 /// 3.68 GHz), where two calls of `compress256` for one nonce after the other take 328
-/// cycles. `portable` is `sha2`'s code, which has the SHA instructions there; without them
-/// it is several times slower. `bench --bench mining` measures it here, and says what the
-/// floors are.
+/// cycles. `portable` is `sha2`'s code, which uses the SHA instructions there; without them
+/// it is several times slower. `bench --bench mining` measures it, and explains the floors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Engine(Kernel);
 
 impl Engine {
-    /// The fastest one that this processor has, by what was measured on others of its kind.
+    /// The fastest one that this processor has, by measurements on processors of its kind.
     pub fn best() -> Self {
         Self::available()[0]
     }
 
-    /// All that this processor has, fastest first; at least `portable`.
+    /// All engines that this processor has, fastest first; at least `portable`.
     pub fn available() -> Vec<Self> {
         let kernels = Kernel::ALL.iter().copied();
         let available = kernels.filter(|kernel| kernel.is_available());
         available.map(Self).collect()
     }
 
-    /// What it is called: `avx512`, `sha-ni`, `avx2` or `portable`.
+    /// Its name: `avx512`, `sha-ni`, `avx2` or `portable`.
     pub fn name(&self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -88,10 +87,10 @@ impl Engine {
     }
 
     /// The first nonce in the range with which the header's double SHA-256 is at most the
-    /// target. The nonce that the header has (its last four bytes) does not matter.
+    /// target. The nonce in the header (its last four bytes) is ignored.
     ///
     /// The target is written as a hash is, its lowest byte first. A million nonces take
-    /// 30 ms to 200 ms; whoever wants to stop earlier asks for fewer.
+    /// 30 ms to 200 ms; a caller that must stop earlier passes a shorter range.
     ///
     /// # Panics
     /// When the range reaches beyond 2^32, the number of all nonces.
@@ -103,9 +102,9 @@ impl Engine {
         );
         let job = Job::new(header, target);
         match self.0 {
-            // SAFETY, of all of these: the functions are safe but for the instructions they
-            // are compiled to. An engine comes from `available` alone, and so exists only
-            // for a kernel whose instructions were found in this processor.
+            // SAFETY, of all of these: the functions are safe except for the instructions that
+            // they are compiled to. Only `available` makes an engine, and only for a kernel
+            // whose instructions this processor has.
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512 => unsafe { avx512::search(&job, nonces) },
             #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! One search: what all hashes of one header have in common, computed once.
+//! A search job: the precomputed part that all hashes of one header share.
 
 use std::array::from_fn;
 
@@ -9,10 +9,10 @@ use crate::constants::{
     HASH_BITS, HEADER_BITS, INITIAL, K, PADDING, round, small_sigma_0, small_sigma_1,
 };
 
-/// What `compress256` takes.
+/// The block type of `compress256`.
 pub(crate) type Block = GenericArray<u8, U64>;
 
-/// A header without its nonce, a target, and what follows from them.
+/// A header without its nonce, a target, and the values computed from them.
 ///
 /// The header is 80 bytes: a block of 64, whose compression is done here once, and 16
 /// bytes in a second block, of which the last four are the nonce (word 3). So of that
@@ -24,15 +24,15 @@ pub(crate) struct Job {
     pub(crate) midstate: [u32; 8],
     /// Words 0 to 2 of the second block: the end of the merkle root, time, bits.
     pub(crate) tail: [u32; 3],
-    /// The state after round 3, were the nonce 0. It is still to be added to `a` and `e`.
+    /// The state after round 3 for nonce 0. The nonce must still be added to `a` and `e`.
     pub(crate) after_round_3: [u32; 8],
-    /// Word 16 of the schedule, which no nonce changes.
+    /// Word 16 of the schedule, which does not depend on the nonce.
     pub(crate) w16: u32,
     /// Word 17, likewise.
     pub(crate) w17: u32,
-    /// The target as words, the one that counts most first.
+    /// The target as words, most significant first.
     target: [u32; 8],
-    /// The part of the target that counts most.
+    /// The most significant word of the target.
     pub(crate) target_top: u32,
 }
 
@@ -68,8 +68,8 @@ impl Job {
     /// Whether the header with this nonce has a hash of at most the target.
     #[inline]
     fn is_solved_by(&self, nonce: u32) -> bool {
-        // The words of a hash are written highest byte first, but it is a number whose
-        // first byte counts least.
+        // The words of a hash are big-endian, but the hash is a number whose first byte is the
+        // least significant.
         let [a, b, c, d, e, f, g, h] = self.hash(nonce).map(u32::swap_bytes);
         [h, g, f, e, d, c, b, a] <= self.target
     }
@@ -77,7 +77,7 @@ impl Job {
     /// The double hash of the header with this nonce.
     fn hash(&self, nonce: u32) -> [u32; 8] {
         let [t0, t1, t2] = self.tail;
-        // The nonce is written lowest byte first, a word is read highest byte first.
+        // The nonce is little-endian, the words of a block are big-endian.
         let t3 = nonce.swap_bytes();
         let mut first = self.midstate;
         let message = [

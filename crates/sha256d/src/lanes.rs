@@ -1,13 +1,13 @@
 //! The double hash with a nonce in each lane of a vector.
 //!
-//! One text for every instruction set: `hash_in_lanes!` writes it out for a vector type
-//! and the few operations on it that the surrounding module defines, each compiled for
-//! that instruction set. What is left out, beside what [`Job`](crate::job::Job) has ready:
+//! One implementation for every instruction set: `hash_in_lanes!` generates it for a vector type
+//! and the few operations on it that the calling module defines, each compiled for that
+//! instruction set. Left out, besides the values in [`Job`](crate::job::Job):
 //!
 //! - words of both schedules that are padding, and the terms that they make zero;
-//! - the second hash's round 0, whose state is known but for the word it adds;
-//! - what the last word of the hash does not need: its rounds 61 to 63, `a` since round 57.
-//!   Its last word alone refuses nearly every nonce, since it holds the bits that count most.
+//! - the second hash's round 0, whose state is known except for the word that it adds;
+//! - values that the last word of the hash does not need: rounds 61 to 63, `a` since round 57.
+//!   The last word alone refuses nearly every nonce, since it has the most significant bits.
 
 /// Defines `last_word(&Job, V) -> V`: the last word of the double hash of the header with
 /// each of these nonces. They are given as the message has them, highest byte first.
@@ -31,8 +31,7 @@ macro_rules! hash_in_lanes {
             xor3(rotate::<17>(x), rotate::<19>(x), shift::<10>(x))
         }
 
-        /// One round with a word of the message. An `a` that nobody reads costs nothing:
-        /// the compiler leaves it out.
+        /// One round with a word of the message. The compiler removes an `a` that is not used.
         $(#[$feature])?
         #[inline]
         fn round<const T: usize>(state: &mut [$vector; 8], word: $vector) {
@@ -45,7 +44,7 @@ macro_rules! hash_in_lanes {
             *state = [add(first, second), a, b, c, add(d, first), e, f, g];
         }
 
-        /// Word `T` of the schedule, in the place of the one that is 16 before it.
+        /// Word `T` of the schedule, which replaces word `T - 16`.
         $(#[$feature])?
         #[inline]
         fn expand<const T: usize>(words: &mut [$vector; 16]) {
@@ -93,7 +92,7 @@ macro_rules! hash_in_lanes {
 
             each!(T in [16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31]
                 round::<T>(&mut state, words[T % 16]));
-            // Of word 32 two terms of four are the same for all nonces.
+            // Two of the four terms of word 32 are the same for all nonces.
             let fixed = scalar_sigma_0(w17).wrapping_add(w16);
             words[0] = add(add(small_sigma_1(words[14]), words[9]), splat(fixed));
             round::<32>(&mut state, words[0]);
@@ -150,14 +149,14 @@ macro_rules! hash_in_lanes {
                 expand::<T>(&mut words);
                 round::<T>(&mut state, words[T % 16]);
             });
-            // What is `e` now becomes `h` in the three rounds that are left out.
+            // The present `e` becomes `h` in the three rounds that are left out.
             add(state[4], splat(INITIAL[7]))
         }
     };
 }
 
-/// Writes a statement once for each value of a constant, so that no loop is left and every
-/// index is known to the compiler.
+/// Repeats a statement for each value of a constant, so that the loop is unrolled and every
+/// index is a constant.
 macro_rules! each {
     ($name:ident in [$($value:literal),* $(,)?] $statement:expr) => {
         $({
@@ -169,7 +168,7 @@ macro_rules! each {
 
 pub(crate) use {each, hash_in_lanes};
 
-/// What `hash_in_lanes!` needs beside the operations.
+/// Imports of `hash_in_lanes!` besides the operations.
 pub(crate) mod prelude {
     pub(crate) use super::{each, hash_in_lanes};
     pub(crate) use crate::constants::{
@@ -179,7 +178,7 @@ pub(crate) mod prelude {
     pub(crate) use crate::job::Job;
 }
 
-/// One lane, without any instruction set: the text above holds on every machine.
+/// One lane, without special instructions: tests the implementation on every machine.
 #[cfg(test)]
 mod tests {
     use super::prelude::*;

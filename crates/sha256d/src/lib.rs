@@ -1,11 +1,11 @@
 //! Double SHA-256 of block headers, and the search for nonces.
 //!
 //! Pure computation: no clock, no thread, no socket. [`Engine`] searches a range of nonces
-//! with the fastest instructions that this processor has; who divides the work, and who
-//! stops it, is `node`'s miner.
+//! with the fastest instructions that this processor has; `node`'s miner divides the work and
+//! stops it.
 //!
-//! The kernels are safe code, each compiled for certain instructions. Only the choice
-//! between them is `unsafe`, because it vouches for the processor; it is in one place.
+//! The kernels are safe code, each compiled for certain instructions. Only the call of a
+//! kernel is `unsafe`, because the processor must have them; it is in one function.
 
 mod constants;
 mod engine;

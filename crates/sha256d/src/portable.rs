@@ -1,4 +1,4 @@
-//! One hash after the other, on every machine, with the compression of the `sha2` crate.
+//! One hash at a time, on every machine, with the compression function of the `sha2` crate.
 
 use std::array::from_fn;
 use std::ops::Range;
@@ -9,8 +9,8 @@ use sha2::compress256;
 use crate::constants::{HASH_BITS, HEADER_BITS, INITIAL, PADDING};
 use crate::job::{Block, Job, block};
 
-/// Blocks that are written before the first of them is read. A processor that reads what
-/// it just wrote in smaller pieces waits for the writes: measured, a fifth of the time.
+/// Blocks that are written before the first of them is read. A read of bytes that were just
+/// written in smaller pieces waits for the writes: measured, a fifth of the time.
 const GROUP: usize = 8;
 
 pub(crate) fn search(job: &Job, nonces: Range<u64>) -> Option<u32> {

@@ -1,15 +1,15 @@
 //! Four nonces at a time with the SHA instructions.
 //!
-//! One instruction does two rounds. One can begin every cycle (Zen 4), but its result is
-//! there only after four, and the next one needs it: so four hashes take turns.
+//! One instruction does two rounds. One can start every cycle (Zen 4), but its result has a
+//! latency of four, and the next one needs it: so four hashes are interleaved.
 //!
-//! The state is in two vectors as the instructions want it, lowest lane first:
+//! The state is in two vectors in the order of the instructions, lowest lane first:
 //! `f e b a` and `h g d c`. The message is in vectors of four words.
 //!
-//! Both hashes take fifteen times four rounds. The first begins with round 4: what comes
-//! before is in [`Job`]. The second ends with round 60, after which the last word of the
-//! hash is known, so it begins with round 1, and round 0, which adds the first word to a
-//! known state, is done by hand. Its vectors of the message begin with word 1 therefore.
+//! Both hashes take fifteen times four rounds. The first begins with round 4: the earlier
+//! rounds are in [`Job`]. The second ends with round 60, after which the last word of the hash
+//! is known. It begins with round 1, since round 0 only adds the first word to a known state,
+//! so its vectors of the message begin with word 1.
 
 use std::arch::x86_64::*;
 use std::array::from_fn;
@@ -20,7 +20,7 @@ use crate::constants::{
 };
 use crate::job::Job;
 
-/// Hashes at a time.
+/// Interleaved hashes.
 const STREAMS: usize = 4;
 
 /// The same four lanes of each hash.
@@ -55,8 +55,8 @@ fn begin(words: Vectors, next: Vectors) -> Vectors {
     from_fn(|i| _mm_sha256msg1_epu32(words[i], next[i]))
 }
 
-/// Four words of the schedule, from what they are without σ1 of the word two before. The
-/// last two want it of the first two, which the instruction minds.
+/// Four words of the schedule, from their sums without σ1 of the word two before. The last two
+/// need σ1 of the first two, which the instruction computes.
 #[target_feature(enable = "sha,sse4.1")]
 #[inline]
 fn finish(words: Vectors, before: Vectors) -> Vectors {
@@ -77,9 +77,9 @@ struct State {
 #[inline]
 fn rounds(state: State, added: Vectors) -> State {
     let State { feba, hgdc } = state;
-    // Two rounds later what was `f e b a` is `h g d c`. One hash is done with before the
-    // next: the words of a round have to be in one certain register, and the processor
-    // itself finds what it can do meanwhile.
+    // Two rounds later `f e b a` has become `h g d c`. The hashes come one after the other,
+    // since the words of a round must be in one certain register; the processor reorders the
+    // instructions.
     let next: [(__m128i, __m128i); STREAMS] = from_fn(|i| {
         let middle = _mm_sha256rnds2_epu32(hgdc[i], feba[i], added[i]);
         let upper = _mm_shuffle_epi32::<0b1110>(added[i]);
@@ -98,8 +98,8 @@ fn constants(first: usize, words: [u32; 4]) -> Vectors {
     [vector(from_fn(|i| K[first + i].wrapping_add(words[i]))); STREAMS]
 }
 
-/// Four rounds from `first` on, with the four words for them, which follow the sixteen in
-/// `words` and take the place of the first four of those.
+/// Four rounds from `first` on, with their four words, which follow the sixteen in `words` and
+/// replace the first four of those.
 #[target_feature(enable = "sha,sse4.1")]
 #[inline]
 fn expand_and_round(state: State, words: &mut [Vectors; 4], first: usize) -> State {
@@ -125,7 +125,7 @@ fn first_hash(job: &Job, nonces: [u32; STREAMS]) -> State {
     let state = rounds(state, constants(8, [0; 4]));
     let state = rounds(state, constants(12, [0, 0, 0, HEADER_BITS]));
 
-    // Words 5 to 14 are zero: of each sum only what is left.
+    // Words 5 to 14 are zero, and left out of the sums.
     let known = [
         0,
         small_sigma_1(HEADER_BITS),
@@ -163,7 +163,7 @@ fn second_hash(hash: State) -> Vectors {
     let [a, b, c, d, e, f, g, h] = SECOND_AFTER_ROUND_0;
     let zero = vector([0; 4]);
     let state = State {
-        // The first word, in lane 3, goes to `e` and `a`.
+        // The first word, in lane 3, is added to `e` and `a`.
         feba: from_fn(|i| {
             let w0 = _mm_shuffle_epi32::<0b11_11_11_11>(hash.feba[i]);
             let w0 = _mm_blend_epi16::<0b1100_1100>(zero, w0);
@@ -227,7 +227,7 @@ pub(crate) fn search(job: &Job, nonces: Range<u64>) -> Option<u32> {
     while first < nonces.end {
         let group = from_fn(|lane| (first as u32).wrapping_add(lane as u32).swap_bytes());
         let last = _mm_shuffle_epi8(last_words(job, group), swap_bytes);
-        // There is no unsigned comparison: at most the target is what the lesser one equals.
+        // There is no unsigned comparison: a word is at most the target if it equals the minimum of both.
         let within = _mm_cmpeq_epi32(_mm_min_epu32(last, target_top), last);
         let candidates = _mm_movemask_ps(_mm_castsi128_ps(within)) as u32;
         if candidates != 0

@@ -1,5 +1,5 @@
-//! Every kernel against `sha2`'s digests, which share nothing with the kernels but, for the
-//! portable one, the compression.
+//! Every kernel compared with `sha2`'s digests, which share only the compression function with
+//! the portable kernel.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ const KERNELS: &[&str] = &["avx512", "sha-ni", "avx2", "portable"];
 #[cfg(not(target_arch = "x86_64"))]
 const KERNELS: &[&str] = &["portable"];
 
-/// A header of bytes that look random, another one for each seed.
+/// A header of pseudorandom bytes for each seed.
 pub(crate) fn header(seed: u32) -> [u8; 80] {
     let parts = [0_u8, 1, 2].map(|part| {
         let digest = Sha256::new().chain_update(seed.to_be_bytes());
@@ -28,7 +28,7 @@ pub(crate) fn header(seed: u32) -> [u8; 80] {
     bytes[..80].try_into().expect("96 bytes and more")
 }
 
-/// The double hash of `header` with this nonce instead of its own.
+/// The double hash of `header` with this nonce.
 pub(crate) fn double_hash(header: &[u8; 80], nonce: u32) -> [u8; 32] {
     let digest = Sha256::new().chain_update(&header[..76]);
     let first = digest.chain_update(nonce.to_le_bytes()).finalize();
@@ -45,7 +45,7 @@ fn is_within(hash: &[u8; 32], target: &[u8; 32]) -> bool {
     highest_first(hash) <= highest_first(target)
 }
 
-/// What a search owes, nonce by nonce.
+/// The expected result of a search, nonce by nonce.
 fn expected(header: &[u8; 80], target: &[u8; 32], mut nonces: Range<u64>) -> Option<u32> {
     let nonce = nonces.find(|nonce| is_within(&double_hash(header, *nonce as u32), target))?;
     Some(u32::try_from(nonce).expect("ranges end at 2^32"))
@@ -60,7 +60,7 @@ fn one_in(bits: usize) -> [u8; 32] {
     target
 }
 
-/// Every kernel; of one that this processor lacks a line on standard error.
+/// Every kernel; a message on standard error for each that this processor lacks.
 fn engines() -> Vec<Engine> {
     let available = Engine::available();
     for missing in KERNELS {
@@ -100,7 +100,7 @@ proptest! {
     ) {
         let header: [u8; 80] = header.try_into().expect("40 and 40");
         let mut target = one_in(bits);
-        // Any bytes where few hashes are decided.
+        // Random bytes where they decide few hashes.
         target[..28].copy_from_slice(&low);
         let first = u64::from(first);
         agrees(&header, &target, first..(first + length).min(ALL_NONCES));
@@ -114,7 +114,7 @@ fn a_hash_of_exactly_the_target_solves_and_one_above_does_not() {
         let nonce = 0x0100_0000 * seed + seed;
         let range = u64::from(nonce)..u64::from(nonce) + 1;
         let target = double_hash(&header, nonce);
-        // One less, with what it borrows.
+        // One less, with the borrow.
         let mut below = target;
         for byte in &mut below {
             let (less, borrows) = byte.overflowing_sub(1);
@@ -137,7 +137,7 @@ fn headers_and_targets_of_equal_bits_are_no_exception() {
         for bits in [0, 1, 7, 9] {
             agrees(&[byte; 80], &one_in(bits), 0..3_000);
         }
-        // Nobody's hash is 0, everybody's is at most all ones.
+        // No hash is 0, every hash is at most all ones.
         agrees(&[byte; 80], &[0; 32], 0..100);
         agrees(&[byte; 80], &[0xff; 32], 0..100);
     }
@@ -193,7 +193,7 @@ fn lanes_that_wrap_around_find_nothing() {
 
 #[test]
 fn the_genesis_block_is_found_where_it_is() {
-    // Its nonce 0x7c2bac1d was really searched for.
+    // A real search for the nonce 0x7c2bac1d.
     let mut header = [0; 80];
     header[0] = 1;
     header[36..68].copy_from_slice(&[

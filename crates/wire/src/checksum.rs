@@ -1,4 +1,4 @@
-//! The hash of frames.
+//! The checksum of frames.
 
 use sha2::{Digest, Sha256};
 
@@ -17,23 +17,23 @@ pub fn checksum(payload: &[u8]) -> [u8; 4] {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Checksum {
     hasher: Sha256,
-    /// Bytes of the payload that were hashed.
+    /// Hashed bytes of the payload.
     hashed: usize,
 }
 
 impl Checksum {
-    /// Hashes what has arrived since the last call; `arrived`: all of it, from the start.
-    pub(crate) fn extend_to(&mut self, arrived: &[u8]) {
-        self.hasher.update(&arrived[self.hashed..]);
-        self.hashed = arrived.len();
+    /// Hashes the bytes received since the last call; `received`: all bytes from the start.
+    pub(crate) fn extend_to(&mut self, received: &[u8]) {
+        self.hasher.update(&received[self.hashed..]);
+        self.hashed = received.len();
     }
 
-    /// Hashes the next piece of a payload that is not kept.
+    /// Hashes the next piece of a payload that is discarded.
     pub(crate) fn extend_by(&mut self, piece: &[u8]) {
         self.hasher.update(piece);
     }
 
-    /// The checksum of what was hashed.
+    /// The checksum of the hashed bytes.
     pub(crate) fn done(self) -> [u8; 4] {
         let hash = Sha256::digest(self.hasher.finalize());
         [hash[0], hash[1], hash[2], hash[3]]

@@ -1,24 +1,24 @@
-//! What a remote can do wrong on the wire.
+//! Decoding errors of a remote's bytes.
 
 use bitcoin::p2p::Magic;
 
 use crate::Network;
 
-/// What is wrong with the bytes of a remote.
+/// An error in a remote's bytes.
 ///
-/// What it costs the remote is Bitcoin Core's answer to the same bytes: [`DecodeError::fault`].
+/// Its consequence for the remote is that of Bitcoin Core: [`DecodeError::fault`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The frame is of another network, or not a frame at all.
+    /// The frame is of another network, or not a frame.
     #[error("wrong magic: {} instead of {}", name_of(*got), name_of(*expected))]
     WrongMagic {
-        /// What the frame began with.
+        /// The magic of the frame.
         got: Magic,
         /// The magic of our network.
         expected: Magic,
     },
-    /// The frame announced a payload longer than any may be
-    /// ([`crate::limits::MAX_PAYLOAD_BYTES`]). Nothing of it was buffered.
+    /// The frame announced a payload longer than
+    /// [`crate::limits::MAX_PAYLOAD_BYTES`]. Nothing of it was buffered.
     #[error("{command}: payload of {got} bytes, at most {max}")]
     PayloadTooLong {
         /// The command of the frame.
@@ -29,8 +29,8 @@ pub enum DecodeError {
         max: usize,
     },
     /// Before the handshake was complete the frame announced a payload of more than
-    /// [`crate::limits::MAX_EARLY_PAYLOAD`], or was one too many
-    /// ([`crate::limits::MAX_EARLY_BYTES`]). Nothing of it was buffered.
+    /// [`crate::limits::MAX_EARLY_PAYLOAD`], or exceeded
+    /// [`crate::limits::MAX_EARLY_BYTES`]. Nothing of it was buffered.
     #[error("{command}: payload of {got} bytes ({in_all} bytes in all) before the handshake")]
     TooEarly {
         /// The command of the frame.
@@ -40,11 +40,10 @@ pub enum DecodeError {
         /// Length of all frames so far with this one, bytes.
         in_all: usize,
     },
-    /// A `tx` came to a codec that reads none. Nothing of it was buffered.
+    /// A `tx` for a codec that refuses transactions. Nothing of it was buffered.
     #[error("tx: a transaction, though our version said that we want none (BIP37)")]
     Transaction,
-    /// A list that is there whole has more entries than the protocol allows. None of them
-    /// was read.
+    /// A complete list has more entries than the protocol allows. None of them was read.
     #[error("{command}: {got} entries, at most {max}")]
     TooManyEntries {
         /// The command of the frame.
@@ -71,9 +70,9 @@ pub enum DecodeError {
         field: &'static str,
     },
     /// The payload is longer than any well-formed one of its command
-    /// ([`crate::message::max_payload`]), and too long to be kept on the chance that the rest
-    /// is to be ignored. It was discarded as it came.
-    #[error("{command}: payload of {got} bytes, of which at most {max} mean something")]
+    /// ([`crate::message::max_payload`]), and too long to be buffered as if the rest were to be
+    /// ignored. It was discarded as it came.
+    #[error("{command}: payload of {got} bytes, of which at most {max} are read")]
     Overlong {
         /// The command of the frame.
         command: &'static str,
@@ -92,24 +91,24 @@ pub enum DecodeError {
     },
 }
 
-/// What a remote's error means for its connection.
+/// The consequence of a remote's error for its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The message is dropped and the connection goes on, as where Core's deserialization
-    /// throws in `ProcessMessages`.
+    /// The message is dropped and the connection stays, as when Core's deserialization throws
+    /// in `ProcessMessages`.
     Malformed,
-    /// No frame of our network: the connection ends, as where Core's `V1Transport` returns
-    /// an error.
+    /// Not a frame of our network: the peer is disconnected, as when Core's `V1Transport`
+    /// returns an error.
     Framing,
-    /// Well-formed as far as it was read, and not to be sent there or so: the connection
-    /// ends, and nothing is held against the host.
+    /// Well-formed as far as it was read, but not allowed in this state or form: the peer is
+    /// disconnected, and the host is not discouraged.
     OutOfPlace,
-    /// What no honest node sends: Core `Misbehaving`.
+    /// Bytes that no honest node sends: Core `Misbehaving`.
     Misbehaving,
 }
 
 impl DecodeError {
-    /// What it means for the connection.
+    /// The consequence for the connection.
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
@@ -118,7 +117,7 @@ impl DecodeError {
             }
             Self::WrongMagic { .. } | Self::PayloadTooLong { .. } => Fault::Framing,
             Self::TooEarly { .. } | Self::Transaction => Fault::OutOfPlace,
-            // Core ends the connection of who sends a long locator, and no more.
+            // Core only disconnects a peer that sends an oversized locator.
             Self::TooManyEntries {
                 command: "getheaders" | "getblocks",
                 ..
@@ -134,12 +133,12 @@ pub enum CodecError {
     /// The remote broke the wire format.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// The stream below failed.
+    /// The underlying stream failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
-/// The magic, and which network has it: an operator who mixes networks up recognizes those.
+/// The magic and the network that has it, so that an operator recognizes a mix-up of networks.
 fn name_of(magic: Magic) -> String {
     let named = Network::ALL.iter().find(|network| network.magic() == magic);
     named.map_or_else(

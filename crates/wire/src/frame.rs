@@ -2,27 +2,27 @@
 //!
 //! # Memory
 //!
-//! A length is judged before anything is buffered for it. A long payload gets an
-//! allocation of its own that grows with what arrives and never beyond what was
-//! announced; it leaves the codec with the payload. Payloads that nobody will
-//! look at are discarded as they arrive, as is what comes behind the longest message of a
-//! command ([`max_payload`](crate::message::max_payload)). Between frames the codec holds
+//! A length is checked before anything is buffered for it. A long payload gets a separate
+//! allocation that grows with the received bytes, up to the announced length; it leaves the
+//! codec with the payload. Payloads of unknown commands are discarded as they arrive, as are
+//! bytes after the longest message of a command
+//! ([`max_payload`](crate::message::max_payload)). Between frames the codec holds
 //! [`MIN_READ_AHEAD`], more (up to [`MAX_READ_AHEAD`]) while reads fill it.
-//! [`Codec::payload`] tells the caller of a long payload before it is read.
+//! [`Codec::payload`] shows the caller a long payload before it is read.
 //!
 //! # Before the handshake is complete
 //!
 //! A codec made by [`Codec::for_handshake`] refuses every frame of more than
 //! [`MAX_EARLY_PAYLOAD`] by its header, and more than [`MAX_EARLY_BYTES`] in all,
-//! until `version` and `verack` have arrived. Bitcoin Core reads what comes too early
-//! and ignores it, up to 4 MB a connection; so a small message that comes too early
-//! is left to the session here too, which ignores it.
+//! until `version` and `verack` have arrived. Bitcoin Core reads and ignores messages that
+//! come too early, up to 4 MB a connection; so small messages that come too early are left
+//! to the session here too, which ignores them.
 //!
 //! # Transactions
 //!
-//! A codec made by [`Codec::without_transactions`] refuses `tx` by its header: who was
-//! told in `version` that we want none (BIP37) sends none. Bitcoin Core disconnects
-//! such a peer too, when it has read the transaction.
+//! A codec made by [`Codec::without_transactions`] refuses `tx` by its header: our
+//! `version` asked for none (BIP37). Bitcoin Core disconnects such a peer too, after it
+//! has read the transaction.
 
 mod buffer;
 
@@ -43,41 +43,39 @@ use buffer::ReadBuffer;
 /// Length of a frame header, bytes. Core `CMessageHeader::HEADER_SIZE`.
 pub const HEADER_BYTES: usize = 24;
 
-/// One frame that arrived complete.
+/// A complete frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The message, or what is wrong with the frame around it.
+    /// The message, or why the frame was dropped.
     pub message: Result<Message, Garbled>,
-    /// The command, if it is one that we know; also of a frame that is garbled.
+    /// The command, if it is known; also of a garbled frame.
     pub kind: Option<Kind>,
     /// Length of the frame on the wire, header included, bytes.
     pub wire_bytes: usize,
 }
 
-/// What is wrong with a frame whose end is known all the same, so that the next
-/// one can be read.
+/// An error of a frame whose end is known, so that the next frame can be read.
 ///
-/// Bitcoin Core drops such a message and goes on, however many there are. What follows here
-/// is the caller's decision.
+/// Bitcoin Core drops any number of such messages. Here the caller decides.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Garbled {
-    /// The payload is not what the header's checksum promises.
+    /// The payload does not match the header's checksum.
     #[error("{command}: wrong checksum")]
     Checksum {
         /// The command of the frame.
         command: &'static str,
-        /// From the header.
+        /// The checksum in the header.
         announced: [u8; 4],
-        /// Of the payload that came.
+        /// The checksum of the received payload.
         computed: [u8; 4],
     },
     /// The command is not printable ASCII padded with zeros. Core `IsMessageTypeValid`.
     #[error("invalid command \"{}\"", command.escape_ascii())]
     InvalidCommand {
-        /// As it came.
+        /// The received command.
         command: [u8; MAX_COMMAND],
     },
-    /// The payload is not one of its command ([`Fault::Malformed`]).
+    /// The payload is malformed for its command ([`Fault::Malformed`]).
     #[error(transparent)]
     Payload(DecodeError),
 }
@@ -85,7 +83,7 @@ pub enum Garbled {
 /// The v1 transport: bytes to [`Frame`]s, [`Message`]s to bytes.
 ///
 /// After an error every further call returns the same error: the position of the
-/// next frame is lost, or the connection is to end.
+/// next frame is unknown, or the peer is to be disconnected.
 #[derive(Debug)]
 pub struct Codec {
     magic: Magic,
@@ -95,7 +93,7 @@ pub struct Codec {
     transactions: bool,
 }
 
-/// How far the remote's handshake is.
+/// The progress of the remote's handshake.
 #[derive(Clone, Copy, Debug)]
 enum Progress {
     AwaitVersion {
@@ -106,7 +104,7 @@ enum Progress {
         /// Bytes of all frames so far.
         early: usize,
     },
-    /// Over, or none of the codec's business.
+    /// Complete, or not tracked by this codec.
     Complete,
 }
 
@@ -117,21 +115,21 @@ enum State {
     /// The header of a frame that will be decoded has been read.
     Payload {
         kind: Kind,
-        /// Bytes that are kept.
+        /// Bytes that are buffered.
         len: usize,
         /// Bytes that follow and are ignored.
         ignored: usize,
         announced: [u8; 4],
-        /// Of what has arrived of a long payload, so that its last byte costs no more
-        /// than any other.
+        /// The checksum of the received bytes of a long payload, so that its last byte takes no
+        /// longer than the others.
         checksum: Checksum,
     },
-    /// What is behind the longest message of the command is hashed and discarded as it comes.
+    /// Bytes after the longest message of the command are hashed and discarded as they come.
     Ignore {
         kind: Kind,
         payload: Bytes,
         ignored: usize,
-        /// Of `ignored`, the bytes that are still to come.
+        /// The bytes of `ignored` that are still to come.
         rest: usize,
         announced: [u8; 4],
         checksum: Checksum,
@@ -180,7 +178,7 @@ impl Codec {
     }
 
     /// The command and the length (bytes) of the payload that is being received: its
-    /// header was accepted, and what is kept of it is not complete. `None` between frames, and
+    /// header was accepted, and its buffered part is not complete. `None` between frames, and
     /// while bytes are discarded.
     pub fn payload(&self) -> Option<(Kind, usize)> {
         match self.state {
@@ -204,12 +202,12 @@ impl Codec {
         loop {
             match &mut self.state {
                 State::Header if src.len() < HEADER_BYTES => {
-                    self.buffer.make_room(src, HEADER_BYTES);
+                    self.buffer.reserve(src, HEADER_BYTES);
                     return Ok(None);
                 }
                 State::Header => {
                     let header = parse_header(self.magic, src)?;
-                    self.admit(&header)?;
+                    self.check_allowed(&header)?;
                     src.advance(HEADER_BYTES);
                     self.buffer.consumed(HEADER_BYTES);
                     self.state = after_header(header);
@@ -218,11 +216,11 @@ impl Codec {
                     if *len > MAX_READ_AHEAD {
                         checksum.extend_to(src);
                     }
-                    self.buffer.make_room(src, *len);
+                    self.buffer.reserve(src, *len);
                     return Ok(None);
                 }
                 State::Payload { .. } => {
-                    if let Some(frame) = self.kept(src)? {
+                    if let Some(frame) = self.complete_buffered(src)? {
                         return Ok(Some(frame));
                     }
                 }
@@ -232,7 +230,7 @@ impl Codec {
                     self.discard(src);
                     return Ok(None);
                 }
-                State::Ignore { .. } => return self.ignored(src).map(Some),
+                State::Ignore { .. } => return self.complete_ignored(src).map(Some),
                 State::Skip { rest, .. } if src.len() < *rest => {
                     *rest -= src.len();
                     self.discard(src);
@@ -255,15 +253,15 @@ impl Codec {
 }
 
 impl Codec {
-    /// Everything that was read goes, and more of it may come.
+    /// Discards all bytes of `src`, and reserves space for the next read.
     fn discard(&mut self, src: &mut BytesMut) {
         self.buffer.consumed(src.len());
         src.clear();
-        self.buffer.make_room(src, 1);
+        self.buffer.reserve(src, 1);
     }
 
-    /// What is kept of a payload has arrived. `None`: bytes follow that are ignored.
-    fn kept(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
+    /// Decodes the buffered part of a payload, which is complete. `None`: ignored bytes follow.
+    fn complete_buffered(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
         let State::Payload {
             kind,
             len,
@@ -277,7 +275,9 @@ impl Codec {
         checksum.extend_to(&src[..len]);
         let payload = self.buffer.split(src, len);
         if ignored == 0 {
-            return self.whole(kind, announced, checksum, payload, 0).map(Some);
+            return self
+                .decode_complete(kind, announced, checksum, payload, 0)
+                .map(Some);
         }
         self.state = State::Ignore {
             kind,
@@ -290,8 +290,8 @@ impl Codec {
         Ok(None)
     }
 
-    /// The last of the bytes that are ignored has arrived.
-    fn ignored(&mut self, src: &mut BytesMut) -> Result<Frame, DecodeError> {
+    /// Decodes a payload whose last ignored byte has arrived.
+    fn complete_ignored(&mut self, src: &mut BytesMut) -> Result<Frame, DecodeError> {
         let State::Ignore {
             kind,
             payload,
@@ -306,11 +306,11 @@ impl Codec {
         checksum.extend_by(&src[..rest]);
         src.advance(rest);
         self.buffer.consumed(rest);
-        self.whole(kind, announced, checksum, payload, ignored)
+        self.decode_complete(kind, announced, checksum, payload, ignored)
     }
 
-    /// A payload is complete.
-    fn whole(
+    /// Decodes a complete payload.
+    fn decode_complete(
         &mut self,
         kind: Kind,
         announced: [u8; 4],
@@ -319,12 +319,12 @@ impl Codec {
         ignored: usize,
     ) -> Result<Frame, DecodeError> {
         let frame = decode_payload(kind, announced, checksum.done(), payload, ignored)?;
-        self.note(&frame);
+        self.track_handshake(&frame);
         Ok(frame)
     }
 
-    /// Whether a frame may come now.
-    fn admit(&mut self, header: &Header) -> Result<(), DecodeError> {
+    /// Whether the frame is allowed in this state.
+    fn check_allowed(&mut self, header: &Header) -> Result<(), DecodeError> {
         let kind = command_text(&header.command).and_then(Kind::from_name);
         if kind == Some(Kind::Tx) && !self.transactions {
             return Err(DecodeError::Transaction);
@@ -344,8 +344,8 @@ impl Codec {
         Ok(())
     }
 
-    /// Follows the remote's handshake, as the session does: `verack` counts after `version`.
-    fn note(&mut self, frame: &Frame) {
+    /// Tracks the remote's handshake, as the session does: `verack` counts only after `version`.
+    fn track_handshake(&mut self, frame: &Frame) {
         self.progress = match (self.progress, &frame.message) {
             (Progress::AwaitVersion { early }, Ok(Message::Version(_))) => {
                 Progress::AwaitVerack { early }
@@ -356,7 +356,7 @@ impl Codec {
     }
 }
 
-/// Reads a header off the first [`HEADER_BYTES`] of `src` and judges it.
+/// Reads and checks the header in the first [`HEADER_BYTES`] of `src`.
 fn parse_header(expected: Magic, src: &[u8]) -> Result<Header, DecodeError> {
     let mut fields = &src[..HEADER_BYTES];
     let mut four = || {
@@ -424,7 +424,7 @@ fn after_header(header: Header) -> State {
     }
 }
 
-/// The frame of a payload, of which the last `ignored` bytes were not kept.
+/// The frame of a payload, of which the last `ignored` bytes were discarded.
 fn decode_payload(
     kind: Kind,
     announced: [u8; 4],
@@ -466,7 +466,7 @@ fn command_text(command: &[u8; MAX_COMMAND]) -> Option<&str> {
     std::str::from_utf8(text).ok()
 }
 
-/// A command fit for a log, whatever it holds.
+/// Any command in printable characters, for a log.
 fn printable(command: &[u8; MAX_COMMAND]) -> String {
     let text = command_text(command).map(str::to_owned);
     text.unwrap_or_else(|| command.escape_ascii().to_string())
@@ -476,8 +476,8 @@ fn printable(command: &[u8; MAX_COMMAND]) -> String {
 ///
 /// # Panics
 ///
-/// When `command` has more than [`MAX_COMMAND`] bytes or `payload_len` is more than any frame
-/// may carry: what we send is ours to get right.
+/// When `command` has more than [`MAX_COMMAND`] bytes or `payload_len` is above
+/// [`MAX_PAYLOAD_BYTES`]: the caller must bound what it sends.
 pub fn encode_head(
     magic: Magic,
     command: &str,
@@ -496,7 +496,10 @@ pub(crate) fn head(
     payload_len: usize,
     checksum: [u8; 4],
 ) -> [u8; HEADER_BYTES] {
-    assert!(payload_len <= MAX_PAYLOAD_BYTES, "no frame carries more");
+    assert!(
+        payload_len <= MAX_PAYLOAD_BYTES,
+        "the payload is too long for a frame"
+    );
     let len = u32::try_from(payload_len).expect("4,000,000 fits");
     let mut header = [0; HEADER_BYTES];
     header[..4].copy_from_slice(&magic.to_bytes());
@@ -514,7 +517,7 @@ impl Decoder for Codec {
         Ok(self.next_frame(src)?)
     }
 
-    /// A remote may leave in the middle of a frame; that is an end like any other.
+    /// A remote may disconnect in the middle of a frame, which is no error.
     fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, CodecError> {
         Ok(self.next_frame(src)?)
     }

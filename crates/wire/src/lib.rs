@@ -1,14 +1,14 @@
 //! Bytes to Bitcoin P2P messages and back: frame codec, limits, network parameters.
 //!
-//! No socket, clock or actor lives here.
+//! This crate has no socket, clock or actor.
 //!
-//! * [`message::table`] has a row for every message: its command, payload, limits, who handles
-//!   it and what that costs.
+//! * [`message::table`] has a row for every message: its command, payload, limits, handler and
+//!   cost.
 //! * [`Codec`] turns a byte stream into [`Frame`]s, [`Transport`] messages into bytes.
-//! * [`Message`] is one message, [`Packet`] the same in bytes before a transport frames it.
-//! * [`Network`] knows what differs between the networks.
-//! * [`limits`] holds every bound that a remote could want to exceed, [`constants`] what else the
-//!   protocol fixes by a number.
+//! * [`Message`] is one message, [`Packet`] its bytes before a transport frames them.
+//! * [`Network`] has the parameters of each network.
+//! * [`limits`] has the bounds of everything that a remote sends, [`constants`] the other numbers of
+//!   the protocol.
 
 mod checksum;
 mod compact_size;

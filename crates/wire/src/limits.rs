@@ -21,20 +21,20 @@ const _: () = assert!(3 + MAX_INV * 36 <= MAX_PAYLOAD_BYTES);
 pub const MAX_ADDRV2_BYTES: usize = 512;
 /// Bytes tolerated after the longest well-formed payload of a command.
 ///
-/// Bitcoin Core ignores what follows the fields it knows, so that messages can
-/// be extended; it does so up to [`MAX_PAYLOAD_BYTES`]. So do we, without keeping it: of a
-/// short command what goes beyond is hashed and discarded as it comes, and of a long one
-/// ([`LONGEST_PREFIX`]) the whole message. Nobody ever appended more than a few bytes.
+/// Bitcoin Core ignores bytes after the fields it knows, so that messages can be extended, up to
+/// [`MAX_PAYLOAD_BYTES`]. So do we, without buffering them: of a short command more bytes are
+/// hashed and discarded as they come, and of a long one ([`LONGEST_PREFIX`]) the whole message.
+/// No protocol extension has appended more than a few bytes.
 pub const MAX_TRAILING_BYTES: usize = 1_024;
 /// Longest [`max_payload`](crate::message::max_payload) of a command whose overlong payload is read as far as that and
-/// the rest ignored, bytes; that of a command with a longer one is dropped. Core reads all.
+/// the rest ignored, bytes; that of a command with a longer one is dropped. Core reads all of it.
 pub const LONGEST_PREFIX: usize = 32 * 1_024;
-/// Largest count that a list may announce. Core `MAX_SIZE`, above which reading it fails.
+/// Largest count that a list may announce. Core `MAX_SIZE`.
 pub const MAX_COUNT: u64 = 0x0200_0000;
 /// Longest payload of a frame before the remote's handshake is complete, bytes: a
 /// `version` (1,368), and a `getheaders` that comes too early and is ignored (up to 4,325).
 ///
-/// Bitcoin Core takes up to [`MAX_PAYLOAD_BYTES`], whatever the command, and ignores it.
+/// Bitcoin Core reads up to [`MAX_PAYLOAD_BYTES`] of any command, and ignores it.
 pub const MAX_EARLY_PAYLOAD: usize = 5_000;
 /// All frames of a connection before the remote's handshake is complete, bytes with
 /// headers. A handshake takes less than 2,000. Bitcoin Core has no such limit.

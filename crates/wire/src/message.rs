@@ -1,4 +1,4 @@
-//! The messages of the Bitcoin P2P protocol that Handfast speaks.
+//! The messages of the Bitcoin P2P protocol that Handfast supports.
 //!
 //! [`table`] has a row for each; [`forms`] reads and writes their payloads.
 
@@ -21,12 +21,12 @@ use bytes::Bytes;
 use crate::error::DecodeError;
 use crate::limits::{MAX_PAYLOAD_BYTES, MAX_TRAILING_BYTES};
 
-/// A `version` message. What a short one left out is `None`, as Bitcoin Core tolerates it.
+/// A `version` message. Fields that a short one lacks are `None`; Bitcoin Core tolerates that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Protocol version that the sender speaks.
+    /// The sender's protocol version.
     pub version: i32,
-    /// What the sender offers.
+    /// The services that the sender offers.
     pub services: ServiceFlags,
     /// The sender's clock, Unix seconds.
     pub timestamp: i64,
@@ -34,13 +34,13 @@ pub struct Version {
     pub receiver: Address,
     /// The sender's own address; absent in the oldest form.
     pub sender: Option<Address>,
-    /// Random number that detects a connection to oneself.
+    /// Random number that detects a connection to itself.
     pub nonce: Option<u64>,
     /// BIP14 user agent, sanitized to printable ASCII, at most [`crate::limits::MAX_USER_AGENT`] bytes.
     pub user_agent: String,
-    /// The height that the sender claims. Never to be trusted.
+    /// The height that the sender claims, which is not verified.
     pub start_height: Option<i32>,
-    /// Whether transactions are to be announced (BIP37); `true` when absent.
+    /// Whether the sender wants transaction announcements (BIP37); `true` when absent.
     pub relay: bool,
 }
 
@@ -64,8 +64,8 @@ pub struct Locator {
 
 /// A serialized block with its header decoded and its hash computed.
 ///
-/// `bytes` is the payload as it was received: it is handed to the kernel and to
-/// other peers without a copy.
+/// `bytes` is the received payload, which is passed to the kernel and to other peers
+/// without a copy.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawBlock {
     /// Double SHA-256 of the header.
@@ -99,7 +99,7 @@ impl Message {
         }
     }
 
-    /// The command as it stands in a frame.
+    /// The command as it is in a frame.
     pub fn command(&self) -> &str {
         match self {
             Message::Unknown { command } => command,
@@ -109,8 +109,8 @@ impl Message {
 }
 
 impl Kind {
-    /// The longest payload that is kept, bytes: the longest well-formed one and what may
-    /// follow it.
+    /// The longest payload that is buffered, bytes: the longest well-formed one and the tolerated
+    /// bytes after it.
     pub(crate) const fn max_payload(self) -> usize {
         let longest = self.longest() + MAX_TRAILING_BYTES;
         if longest < MAX_PAYLOAD_BYTES {
@@ -121,10 +121,9 @@ impl Kind {
     }
 }
 
-/// The longest payload of a frame of `command` that is kept, bytes.
+/// The longest payload of a frame of `command` that is buffered, bytes.
 ///
-/// Commands that we do not know, and blocks and transactions, may use all of
-/// [`MAX_PAYLOAD_BYTES`].
+/// Unknown commands, blocks and transactions may have [`MAX_PAYLOAD_BYTES`].
 pub fn max_payload(command: &str) -> usize {
     Kind::from_name(command).map_or(MAX_PAYLOAD_BYTES, Kind::max_payload)
 }

@@ -1,4 +1,4 @@
-//! The Bitcoin networks and what differs between them.
+//! The Bitcoin networks and their parameters.
 
 mod deployments;
 mod params;
@@ -17,7 +17,7 @@ use bitcoin::{Target, Work};
 use crate::checksum::sha256d;
 use crate::compact_size;
 
-/// What a label says before the challenge of a signet of one's own.
+/// The prefix of a custom signet's label, before its challenge.
 const CHALLENGE: &str = "signet challenge ";
 
 /// A Bitcoin network.
@@ -31,7 +31,7 @@ pub enum Network {
     Testnet3,
     /// Public signet (BIP325).
     Signet,
-    /// A signet of one's own: the challenge script gives the magic (BIP325).
+    /// A custom signet: the challenge script determines the magic (BIP325).
     CustomSignet {
         /// Serialized challenge script.
         challenge: Vec<u8>,
@@ -44,7 +44,7 @@ pub enum Network {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no network is called {name:?}: choose mainnet, testnet4, testnet3, signet or regtest")]
 pub struct UnknownNetwork {
-    /// What was asked for.
+    /// The name that was given.
     pub name: String,
 }
 
@@ -83,8 +83,8 @@ impl Network {
 
     /// The sub-directory of the data directory.
     ///
-    /// The name of the network; a custom signet adds its magic, so that the
-    /// chains of two challenges never meet in one directory.
+    /// The name of the network; a custom signet adds its magic, so that two challenges never share
+    /// a directory.
     pub fn directory(&self) -> String {
         match self {
             Network::CustomSignet { .. } => format!("signet-{:x}", self.magic()),
@@ -92,8 +92,8 @@ impl Network {
         }
     }
 
-    /// The network in one line, with the challenge of a signet of one's own. Stable: data
-    /// directories are marked with it.
+    /// The network in one line, with the challenge of a custom signet. Stable: the marker of a data
+    /// directory contains it.
     pub fn label(&self) -> String {
         match self {
             Network::CustomSignet { challenge } => {
@@ -116,7 +116,7 @@ impl Network {
         }
     }
 
-    /// The four bytes that open every frame. Core `pchMessageStart`.
+    /// The first four bytes of every frame. Core `pchMessageStart`.
     pub fn magic(&self) -> Magic {
         match self {
             Network::Mainnet => Magic::from_bytes([0xf9, 0xbe, 0xb4, 0xd9]),
@@ -144,7 +144,7 @@ impl Network {
         self.p2p_port() - 1
     }
 
-    /// The same network in the terms of the `bitcoin` crate (addresses, genesis blocks).
+    /// The same network as a type of the `bitcoin` crate (addresses, genesis blocks).
     pub fn bitcoin(&self) -> bitcoin::Network {
         match self {
             Network::Mainnet => bitcoin::Network::Bitcoin,
@@ -192,20 +192,20 @@ impl Network {
         }
     }
 
-    /// The rules by which the difficulty moves.
+    /// The rules of the difficulty adjustment.
     pub fn pow(&self) -> PowParams {
         params::pow(self)
     }
 
-    /// Work that a chain must have before its headers are kept. Core `nMinimumChainWork`.
+    /// Work that a chain must have before its headers are stored. Core `nMinimumChainWork`.
     ///
-    /// Zero where nobody vouches for a chain: custom signets and regtest.
+    /// Zero on networks without a known chain: custom signets and regtest.
     pub fn minimum_chain_work(&self) -> Work {
         params::minimum_chain_work(self)
     }
 
-    /// Whether blocks are found on it all the time, so that the clock tells how many there
-    /// must be. Not so on regtest and signets of one's own.
+    /// Whether blocks are mined continuously, so that their number follows from the time. Not on
+    /// regtest and custom signets.
     pub fn always_mined(&self) -> bool {
         match self {
             Network::Mainnet | Network::Testnet4 | Network::Testnet3 | Network::Signet => true,
@@ -218,7 +218,7 @@ impl Network {
         params::dns_seeds(self)
     }
 
-    /// Sizes for the sync of low-work headers. Core `m_headers_sync_params`.
+    /// Parameters of the sync of low-work headers. Core `m_headers_sync_params`.
     pub fn headers_sync(&self) -> HeadersSyncParams {
         params::headers_sync(self)
     }
@@ -242,7 +242,7 @@ impl fmt::Display for Network {
 impl FromStr for Network {
     type Err = UnknownNetwork;
 
-    /// Takes our names and Bitcoin Core's chain names.
+    /// Parses our names and Bitcoin Core's chain names.
     fn from_str(name: &str) -> Result<Self, UnknownNetwork> {
         Network::ALL
             .into_iter()

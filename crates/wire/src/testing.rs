@@ -17,7 +17,7 @@ use proptest::test_runner::RngSeed;
 use crate::message::{Locator, Message, RawBlock, SendCmpct, Version};
 use crate::{Network, checksum, encode_head};
 
-/// Every property of this crate is tried on the same cases in every run.
+/// Every property test of this crate has the same cases in every run.
 pub(crate) fn cases() -> ProptestConfig {
     ProptestConfig {
         cases: 512,
@@ -27,7 +27,7 @@ pub(crate) fn cases() -> ProptestConfig {
     }
 }
 
-/// A frame around any payload, with the checksum that belongs to it.
+/// A frame of any payload, with its checksum.
 pub(crate) fn frame(command: &str, payload: &[u8]) -> BytesMut {
     let magic = Network::Regtest.magic();
     let mut bytes = BytesMut::new();
@@ -41,7 +41,7 @@ pub(crate) fn frame(command: &str, payload: &[u8]) -> BytesMut {
     bytes
 }
 
-/// A file of real chain data; `None`, and a line that says so, where it is missing.
+/// A file of real chain data; `None`, with a message, where it is missing.
 pub(crate) fn real_data(name: &str) -> Option<Vec<u8>> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../../shared/data")
@@ -55,7 +55,7 @@ pub(crate) fn real_data(name: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Any message that has one encoding: what is decoded from it equals it.
+/// Any message that has one encoding, so that it decodes to itself.
 pub(crate) fn any_message() -> impl Strategy<Value = Message> {
     prop_oneof![
         any_version().prop_map(Message::Version),

@@ -1,5 +1,5 @@
-//! How a connection's messages become bytes: at the writer, and nowhere before, so that what is
-//! queued for a peer fits every transport.
+//! Framing of a connection's messages, which only the writer does, so that queued messages fit
+//! every transport.
 
 use bitcoin::p2p::Magic;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,7 +11,7 @@ use crate::message::{Message, Packet, PacketHead};
 /// The sending half of a connection's transport.
 #[derive(Debug)]
 pub enum Transport {
-    /// Plain frames.
+    /// Unencrypted frames.
     V1(V1),
 }
 
@@ -22,7 +22,7 @@ pub struct V1 {
 }
 
 impl Transport {
-    /// Plain frames of the network with this magic.
+    /// Unencrypted frames of the network with this magic.
     pub fn v1(magic: Magic) -> Self {
         Self::V1(V1 { magic })
     }
@@ -34,14 +34,14 @@ impl Transport {
         }
     }
 
-    /// Appends to `out` what comes before the payload of `packet`, and returns what comes
-    /// after that: the payload itself, if this transport sends it as it is.
+    /// Appends the bytes before the payload of `packet` to `out`, and returns the rest: the
+    /// payload, if this transport does not transform it.
     pub fn frame_packet(&mut self, packet: Packet, out: &mut BytesMut) -> Bytes {
         self.frame_head(&packet.head, out);
         packet.payload
     }
 
-    /// Appends to `out` what comes before a payload that is written afterwards, as it is.
+    /// Appends the bytes before a payload to `out`; the caller writes the payload afterwards.
     pub fn frame_head(&mut self, head: &PacketHead, out: &mut BytesMut) {
         match self {
             Self::V1(v1) => v1.frame_head(head, out),
@@ -69,7 +69,11 @@ impl V1 {
         out.put_bytes(0, HEADER_BYTES);
         message.encode_payload(out);
         let (header, payload) = out[start..].split_at_mut(HEADER_BYTES);
-        assert_eq!(payload.len(), len, "a form writes as much as it says");
+        assert_eq!(
+            payload.len(),
+            len,
+            "Form::length is what Form::write appends"
+        );
         header.copy_from_slice(&encode_head(
             self.magic,
             message.command(),

@@ -2,8 +2,7 @@
 
 use super::{Category, Kind, Need, Param, Spec};
 
-const WAITED: &str =
-    "{ hash, height }  the tip: as waited for, or as it is when time is up or the node stops";
+const WAITED: &str = "{ hash, height }  the tip waited for, or the present tip after the timeout or when the node stops";
 const BLOCKHASH: Param = Param {
     names: &["blockhash"],
     kind: Kind::Hex,
@@ -15,7 +14,7 @@ const TIMEOUT: Param = Param {
     names: &["timeout"],
     kind: Kind::Number,
     need: Need::Optional("default: 0"),
-    about: "Milliseconds to wait; 0: without end",
+    about: "Timeout in milliseconds; 0: no timeout",
 };
 
 pub(super) const ALL: &[&Spec] = &[
@@ -108,9 +107,9 @@ pub static GETBLOCKFROMPEER: Spec = Spec {
             about: "The peer's id as getpeerinfo shows it",
         },
     ],
-    about: "Asks a peer for a block whose header is known and whose data is not here, and nobody else any more.\n\
+    about: "Requests a block whose header is known and whose data is missing from one peer, and cancels other requests for it.\n\
             Peers need not send blocks of branches that they left, and one that sends nothing is disconnected.",
-    result: "{ }  the peer has been asked",
+    result: "{ }  the block was requested from the peer",
     example: "00000000c937983704a73af28acdec37b049d214adbda81d7e2a3dd146f6ed09 0",
     needs_chain: true,
 };
@@ -188,7 +187,7 @@ pub static GETCHAINSTATES: Spec = Spec {
     about: "Returns the chainstates, of which there is one: Handfast loads no snapshots.",
     result: "{ headers, chainstates: [ { blocks, bestblockhash, bits, target, difficulty, verificationprogress,\n  \
              coins_db_cache_bytes, coins_tip_cache_bytes, validated } ] }\n\
-             coins_*_bytes: as the consensus engine divides its cache of 450 MiB when nobody says otherwise",
+             coins_*_bytes: as the consensus engine divides its default cache of 450 MiB",
     example: "",
     needs_chain: true,
 };
@@ -198,7 +197,7 @@ pub static GETCHAINTIPS: Spec = Spec {
     name: "getchaintips",
     category: Category::Blockchain,
     params: &[],
-    about: "Returns the tips of all branches that are known, the active one among them.",
+    about: "Returns the tips of all known branches, including the active chain.",
     result: "[ { height, hash, branchlen, status }, … ]\n\
              status: active, valid-fork, valid-headers, headers-only or invalid",
     example: "",
@@ -223,8 +222,8 @@ pub static GETCHAINTXSTATS: Spec = Spec {
             about: "The last block of the window",
         },
     ],
-    about: "Returns how many transactions the chain has and how fast they came. There is no index of them: blocks are\n\
-            read to count. So window_tx_count and txrate are left out of windows of more than 1,000 blocks, and\n\
+    about: "Returns the number and the rate of the chain's transactions. They are not indexed: blocks are read to\n\
+            count them. So window_tx_count and txrate are left out of windows of more than 1,000 blocks, and\n\
             txcount above height 1,000.",
     result: "{ time, txcount, window_final_block_hash, window_final_block_height, window_block_count, window_interval,\n  \
              window_tx_count, txrate }",
@@ -240,12 +239,12 @@ pub static GETDEPLOYMENTINFO: Spec = Spec {
         names: &["blockhash"],
         kind: Kind::Hex,
         need: Need::Optional("default: the tip"),
-        about: "The block as of which is told",
+        about: "The block for which the state is returned",
     }],
-    about: "Returns which consensus changes are enforced, and how those stand that blocks signal for.\n\
+    about: "Returns which consensus changes are enforced, and the state of those that blocks signal for.\n\
             Changes that are enforced from genesis on are not in deployments.",
     result: "{ hash, height, script_flags: [ \"flag\", … ], deployments: { name: { type, height, active, bip9 }, … } }\n\
-             type: buried or bip9; height: the first block for which it is enforced, once that is known\n\
+             type: buried or bip9; height: the first block for which it is enforced, once it is known\n\
              bip9: { bit, start_time, timeout, min_activation_height, status, since, status_next, statistics,\n  \
              signalling }",
     example: "",
@@ -257,7 +256,7 @@ pub static GETDIFFICULTY: Spec = Spec {
     name: "getdifficulty",
     category: Category::Blockchain,
     params: &[],
-    about: "Returns how much harder the tip was to find than a block at the easiest target of mainnet.",
+    about: "Returns the difficulty of the tip, as a multiple of the minimum difficulty of mainnet.",
     result: "n  (numeric)",
     example: "",
     needs_chain: true,
@@ -268,9 +267,9 @@ pub static GETMEMPOOLINFO: Spec = Spec {
     name: "getmempoolinfo",
     category: Category::Blockchain,
     params: &[],
-    about: "Returns the state of the mempool. Handfast relays no transactions and keeps none: it is empty, and\n\
-            takes no byte. Fee rates and limits, maxmempool among them, are those of the consensus engine's policy, which\n\
-            other nodes relay by.",
+    about: "Returns the state of the mempool. Handfast relays and stores no transactions: it is empty, and\n\
+            takes no memory. Fee rates and limits, maxmempool among them, are those of the consensus engine's policy, by\n\
+            which other nodes relay.",
     result: "{ loaded, size, bytes, usage, total_fee, maxmempool, mempoolminfee, minrelaytxfee, incrementalrelayfee,\n  \
              unbroadcastcount, permitbaremultisig, maxdatacarriersize, limitclustercount, limitclustersize, optimal, fullrbf }",
     example: "",
@@ -292,10 +291,10 @@ pub static GETRAWMEMPOOL: Spec = Spec {
             names: &["mempool_sequence"],
             kind: Kind::Flag,
             need: Need::Optional("default: false"),
-            about: "With the list, the number of changes so far",
+            about: "Also return the number of changes so far",
         },
     ],
-    about: "Returns the transactions in the mempool, of which there are none: Handfast relays no transactions.",
+    about: "Returns the transactions in the mempool, which is empty: Handfast relays no transactions.",
     result: "[ ] or { } or { txids: [ ], mempool_sequence }",
     example: "",
     needs_chain: true,
@@ -319,7 +318,7 @@ pub static GETTXSPENDINGPREVOUT: Spec = Spec {
             about: "{ mempool_only, return_spending_tx }; mempool_only is false only with --txospenderindex, unless it is given, and no transaction is in a mempool",
         },
     ],
-    about: "Tells which transactions spend the given outputs.",
+    about: "Returns which transactions spend the given outputs.",
     result: "[ { txid, vout, spendingtxid, spendingtx, blockhash } … ]  the last three only if it is spent",
     example: "'[{\"txid\":\"a08e6907dbbd3d809776dbfc5d82e371b764ed838b5655e72f463568df1aadf0\",\"vout\":3}]'",
     needs_chain: true,
@@ -338,7 +337,7 @@ pub static WAITFORBLOCK: Spec = Spec {
         },
         TIMEOUT,
     ],
-    about: "Waits until a block is the tip.",
+    about: "Waits until the given block is the tip.",
     result: WAITED,
     example: "0000000000079f8ef3d2c688c244eb7a4570b24c9ed7b4a8c619eb02596f8862 1000",
     needs_chain: true,

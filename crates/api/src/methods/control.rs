@@ -14,8 +14,8 @@ pub static GETMEMORYINFO: Spec = Spec {
         need: Need::Optional("default: stats"),
         about: "Only stats: Core's other mode, mallocinfo, is not available",
     }],
-    about: "Returns how much memory that is kept from the swap area is in use: that for secrets, of which Handfast has\n\
-            none. What the process uses in all is on the page of metrics (process_resident_memory_bytes).",
+    about: "Returns the use of locked memory, which is not swapped: that of secrets, of which Handfast has\n\
+            none. The metrics have the memory of the process (process_resident_memory_bytes).",
     result: "{ locked: { used, free, total, locked, chunks_used, chunks_free } }",
     example: "",
     needs_chain: false,
@@ -26,7 +26,7 @@ pub static GETRPCINFO: Spec = Spec {
     name: "getrpcinfo",
     category: Category::Control,
     params: &[],
-    about: "Returns what the RPC server is doing: the calls that have no answer yet, this one among them.",
+    about: "Returns the calls in progress of the RPC server, including this one.",
     result: "{ active_commands: [ { method, duration }, … ], logpath }\n\
              duration: microseconds; logpath: the log file, empty if there is none",
     example: "",
@@ -67,14 +67,14 @@ pub static LOGGING: Spec = Spec {
             about: "Categories not to log in detail any more; wins over include",
         },
     ],
-    about: "Returns which parts of the node log in detail (level debug), and changes it until the node stops. What is\n\
-            not logged in detail is logged as --log says, at most at level info.\n\
+    about: "Returns which parts of the node log in detail (level debug), and changes it until the node stops. Other\n\
+            parts log as --log says, at most at level info.\n\
             The categories are our crates, and modules of them: chain, node, node::connector, node::listener,\n\
-            node::peer_manager, proto, proto::peer_table, proto::session, proto::sync, rpc. A crate stands for its\n\
-            modules too; all (or 1) for everything. Those of Bitcoin Core stand for ours: net for node and proto,\n\
-            addrman for proto::peer_table, cmpctblock for proto::sync, http for rpc, and blockstorage, coindb, kernel,\n\
-            leveldb, prune, reindex and validation for chain. Of the others there is nothing to log: they are taken,\n\
-            and stay false.",
+            node::peer_manager, proto, proto::peer_table, proto::session, proto::sync, rpc. A crate includes its\n\
+            modules; all (or 1) is everything. Categories of Bitcoin Core are mapped to ours: net to node and proto,\n\
+            addrman to proto::peer_table, cmpctblock to proto::sync, http to rpc, and blockstorage, coindb, kernel,\n\
+            leveldb, prune, reindex and validation to chain. The others log nothing: they are accepted, and stay\n\
+            false.",
     result: "{ category: true|false, … }  whether it is logged in detail",
     example: "'[\"proto\"]' '[\"proto::session\"]'",
     needs_chain: false,
@@ -90,7 +90,7 @@ pub static STOP: Spec = Spec {
         need: Need::Hidden,
         about: "Accepted for the sake of Bitcoin Core's tests; milliseconds to wait before the answer",
     }],
-    about: "Asks the node to shut down cleanly.",
+    about: "Requests a clean shutdown of the node.",
     result: "\"Handfast stopping\"  (string)",
     example: "",
     needs_chain: false,
@@ -101,7 +101,7 @@ pub static UPTIME: Spec = Spec {
     name: "uptime",
     category: Category::Control,
     params: &[],
-    about: "Tells for how long the node has been running.",
+    about: "Returns for how long the node has been running.",
     result: "n  (numeric) seconds",
     example: "",
     needs_chain: false,

@@ -1,4 +1,4 @@
-//! The node against itself.
+//! Fuzz runs of the node against itself.
 
 use super::{Category, Kind, Need, Param, Spec};
 
@@ -14,7 +14,7 @@ pub static GETFUZZSTATUS: Spec = Spec {
         need: Need::Optional("default: json"),
         about: "html: the report of the last run as a page, which loads nothing, as report.html of handfast fuzz",
     }],
-    about: "Returns how far the fuzz run of startfuzz is, or what came of the last one.",
+    about: "Returns the progress of the fuzz run of startfuzz, or the result of the last one.",
     result: "{ state: \"none\", \"running\", \"done\" or \"failed\", … }\n\
              running: scenarios, seed, concurrency, connections, seconds, failed\n\
              done: the same, with report: the verdict, its evidence and figures, as report.json of handfast fuzz has them\n\
@@ -33,7 +33,7 @@ pub static STARTFUZZ: Spec = Spec {
             names: &["scenarios"],
             kind: Kind::List,
             need: Need::Optional("default: [\"mix\"]"),
-            about: "What connections do; `handfast fuzz scenarios` explains each",
+            about: "Scenarios of the connections; `handfast fuzz scenarios` explains each",
         },
         Param {
             names: &["options"],
@@ -42,9 +42,9 @@ pub static STARTFUZZ: Spec = Spec {
             about: "{ seed (below 2^53), concurrency (50, at most 1000), cycles (10000, at most 1000000), duration (60 s, at most 3600) }",
         },
     ],
-    about: "Opens and closes connections to this node in every way that a peer can, and looks all the while whether it is\n\
-            still well. On regtest and signet only; on regtest, and on signets of your own, blocks are made to see whether\n\
-            they are followed: their versionHex is 46555a5a, the letters FUZZ. Connections come from 127.70.85.90, and\n\
+    about: "Opens and closes connections to this node in every way that a peer can, and checks all the while that it\n\
+            still works. On regtest and signet only; on regtest, and on custom signets, blocks are made to check that\n\
+            the node follows them: their versionHex is 46555a5a, the letters FUZZ. Connections come from 127.70.85.90, and\n\
             getpeerhistory leaves them out, unless the node listens on IPv6 alone. One run at a time.",
     result: "what getfuzzstatus returns",
     example: "'[\"handshake-drop\"]' '{\"cycles\": 20000}'",
@@ -56,8 +56,7 @@ pub static STOPFUZZ: Spec = Spec {
     name: "stopfuzz",
     category: Category::Fuzzing,
     params: &[],
-    about: "Ends the fuzz run before its time; getfuzzstatus has the report of what was done, as soon as the node was\n\
-            looked at for the last time.",
+    about: "Ends the fuzz run early; getfuzzstatus has its report after the last check of the node.",
     result: "what getfuzzstatus returns",
     example: "",
     needs_chain: true,

@@ -1,4 +1,4 @@
-//! Blocks and headers that are submitted, blocks on demand, and the miner.
+//! Submission of blocks and headers, blocks on demand, and the miner.
 
 use super::{Category, Kind, Need, Param, Spec};
 
@@ -26,12 +26,11 @@ pub static GETBLOCKTEMPLATE: Spec = Spec {
         need: Need::Required,
         about: "{ rules: [ \"segwit\", on signets also \"signet\" ], mode: \"template\" or \"proposal\", longpollid, data }",
     }],
-    about: "Returns what the next block is to be made of (BIP22, BIP23, BIP9, BIP145). There is no mempool, so that it\n\
-            holds no transactions. With longpollid it answers when the tip is another one than that of the template\n\
-            which had this id.\n\
-            With mode proposal and data, a block in hex: why it would be refused, as far as that can be seen without\n\
-            taking it in, or inconclusive. Never null: the consensus engine judges only what it takes in, so that\n\
-            proposal is not among the capabilities. submitblock tells for certain.",
+    about: "Returns a template of the next block (BIP22, BIP23, BIP9, BIP145). There is no mempool, so it\n\
+            has no transactions. With longpollid it answers when the tip has changed since the template with this id.\n\
+            With mode proposal and data, a block in hex: why it would be refused, as far as that is known without\n\
+            storing it, or inconclusive. Never null: the consensus engine only validates blocks that it stores, so\n\
+            proposal is not among the capabilities. Use submitblock for the verdict.",
     result: "{ capabilities, version, rules, vbavailable, vbrequired, previousblockhash, transactions, coinbaseaux,\n\
              coinbasevalue, longpollid, target, mintime, mutable, noncerange, sigoplimit, sizelimit, weightlimit,\n\
              curtime, bits, height, signet_challenge, default_witness_commitment }\n\
@@ -45,22 +44,22 @@ pub static GETMININGINFO: Spec = Spec {
     name: "getmininginfo",
     category: Category::Mining,
     params: &[],
-    about: "Returns what is known of mining. There is no mempool, so that blocks of ours hold no transactions but the\n\
+    about: "Returns the state of mining. There is no mempool, so mined blocks have no transactions but the\n\
             coinbase; blockmintxfee is that of the consensus engine's policy. currentblockweight and currentblocktx are\n\
-            those of the last template, if one was made since the start: what is reserved for the coinbase, and none.",
+            those of the last template, if one was made since the start: the reserve for the coinbase, and 0.",
     result: "{ blocks, currentblockweight, currentblocktx, bits, difficulty, target, networkhashps, pooledtx, blockmintxfee, chain, next: { height, bits, difficulty, target },\n\
              signet_challenge, warnings, handfast: {\n  \
                mining: whether mining is switched on\n  \
-               why: what is done, or why nothing is\n  \
+               why: what the miner does, or why it does not mine\n  \
                threads: hash threads\n  \
-               address, script: whom blocks pay\n  \
-               interval: least seconds between two blocks of ours\n  \
+               address, script: the payout of blocks\n  \
+               interval: least seconds between two mined blocks\n  \
                hashespersecond: over the last minute\n  \
                hashes: since start\n  \
                found, generated: blocks mined, and made on demand, that became the tip, in all runs\n  \
                stale: blocks that were found too late, in all runs\n  \
-               refused: blocks of ours that were refused or could not be judged, in all runs\n  \
-               height: of the block that is searched for\n  \
+               refused: mined blocks that were refused or could not be validated, in all runs\n  \
+               height: of the block that is being mined\n  \
                expected: mean seconds until the next block is found\n  \
                orders: calls for blocks on demand that are not answered yet } }",
     example: "",
@@ -76,13 +75,13 @@ pub static GETNETWORKHASHPS: Spec = Spec {
             names: &["nblocks"],
             kind: Kind::Number,
             need: Need::Optional("default: 120"),
-            about: "So many of the last blocks; -1: those since the last change of difficulty",
+            about: "The number of last blocks; -1: those since the last change of difficulty",
         },
         Param {
             names: &["height"],
             kind: Kind::Number,
             need: Need::Optional("default: -1"),
-            about: "As it was when the block at this height was found",
+            about: "The estimate at the time of the block at this height",
         },
     ],
     about: "Estimates the hashes per second of the network by the work and the times of its last blocks.",
@@ -96,7 +95,7 @@ pub static GETPRIORITISEDTRANSACTIONS: Spec = Spec {
     name: "getprioritisedtransactions",
     category: Category::Mining,
     params: &[],
-    about: "Returns the fee deltas that were set by prioritisetransaction, of which there are none.",
+    about: "Returns the fee deltas of prioritisetransaction: there are none.",
     result: "{ }",
     example: "",
     needs_chain: true,
@@ -126,7 +125,7 @@ pub static PRIORITISETRANSACTION: Spec = Spec {
             about: "Satoshis",
         },
     ],
-    about: "Not offered: Handfast keeps no transactions, so none can be preferred.",
+    about: "Not offered: Handfast stores no transactions, so none can be prioritised.",
     result: "error -32601 with the reason",
     example: "00 0 10000",
     needs_chain: true,
@@ -147,11 +146,11 @@ pub static STARTMINING: Spec = Spec {
             names: &["address"],
             kind: Kind::Text,
             need: Need::Optional("default: --mine-address"),
-            about: "Blocks pay to it. On regtest and signets of your own none is needed: without one they pay to OP_TRUE, which anybody can spend",
+            about: "Payout address. Optional on regtest and custom signets: without it blocks pay to OP_TRUE, which anyone can spend",
         },
     ],
-    about: "Mines until stopmining, at the pace of --mine-interval; begins anew if it does so already. The threads run\n\
-            at the lowest priority there is. Nothing is mined while the chain is downloaded; getmininginfo tells.",
+    about: "Mines until stopmining, at the pace of --mine-interval; restarts a running miner. The threads run\n\
+            at the lowest priority. Nothing is mined during the initial block download; getmininginfo shows why.",
     result: RESULT,
     example: "2 bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85",
     needs_chain: true,
@@ -162,7 +161,7 @@ pub static STOPMINING: Spec = Spec {
     name: "stopmining",
     category: Category::Mining,
     params: &[],
-    about: "Mines no more. A block that was found before is still judged; blocks on demand go on.",
+    about: "Stops mining. A block that was found before is still submitted; blocks on demand continue.",
     result: RESULT,
     example: "",
     needs_chain: true,
@@ -186,7 +185,7 @@ pub static SUBMITBLOCK: Spec = Spec {
             about: "For compatibility with BIP22",
         },
     ],
-    about: "Offers a block. Answers when it has been judged (BIP22).",
+    about: "Submits a block. Answers when it has been validated (BIP22).",
     result: "null when the block was accepted into the active chain, else the reason (string):\n\
                  duplicate, duplicate-invalid, duplicate-inconclusive, inconclusive, or the rule that it breaks",
     example: "0100000…",
@@ -203,7 +202,7 @@ pub static SUBMITHEADER: Spec = Spec {
         need: Need::Required,
         about: "The serialized header, 80 bytes",
     }],
-    about: "Offers a header as the tip of a candidate chain. Fails when it is invalid.",
+    about: "Submits a header as the tip of a candidate chain. Fails when it is invalid.",
     result: "null",
     example: "0100000…",
     needs_chain: true,

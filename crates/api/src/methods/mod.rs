@@ -1,5 +1,5 @@
-//! What can be called: one table, from which the server checks calls and writes `help`, and
-//! `handfast rpc` learns how to read its arguments. The code of the methods is the server's.
+//! The table of RPC methods, from which the server checks calls and writes `help`, and
+//! `handfast rpc` parses its arguments. The code of the methods is in the server.
 
 pub mod blockchain;
 pub mod control;

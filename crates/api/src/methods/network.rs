@@ -40,7 +40,7 @@ pub static ADDNODE: Spec = Spec {
             names: &["v2transport"],
             kind: Kind::Flag,
             need: Need::Optional("default: false"),
-            about: "Encrypted transport (BIP324), which is not spoken yet: only false",
+            about: "Encrypted transport (BIP324), which is not supported yet: only false",
         },
     ],
     about: "Adds a node to the list of those to stay connected to, removes it, or tries it once.",
@@ -78,7 +78,7 @@ pub static DISCONNECTNODE: Spec = Spec {
             about: "The peer's id as getpeerinfo shows it",
         },
     ],
-    about: "Disconnects a peer, named by its address or by its id (then address is \"\" or left out).",
+    about: "Disconnects a peer, given by its address or by its id (then address is \"\" or left out).",
     result: "null",
     example: "192.0.2.7:8333",
     needs_chain: false,
@@ -92,13 +92,13 @@ pub static GETADDEDNODEINFO: Spec = Spec {
         names: &["node"],
         kind: Kind::Text,
         need: Need::Optional("default: all"),
-        about: "Only this node, named as it was added",
+        about: "Only this node, by the name with which it was added",
     }],
     about: "Returns the nodes that were added, by addnode or --add-node, and whether they are connected. As in\n\
             Bitcoin Core those of --connect are not among them; getsyncstate shows both (manual_peers).",
     result: "[ { addednode, connected, addresses: [ { address, connected } ], handfast: { error, failures, failed_at } }, … ]\n\
              addresses: of the connection, if there is one; connected: outbound\n\
-             handfast: there while attempts to connect fail: the last error, how many, when (Unix seconds)",
+             handfast: present while attempts to connect fail: the last error, how many, when (Unix seconds)",
     example: "",
     needs_chain: true,
 };
@@ -109,7 +109,7 @@ pub static GETADDRMANINFO: Spec = Spec {
     category: Category::Network,
     params: &[],
     about: "Returns how many addresses of other nodes are known, by network.\n\
-            new: told by others; tried: we were connected to them. Addresses of onion, i2p and cjdns are not kept.",
+            new: announced by other nodes; tried: we were connected to them. Addresses of onion, i2p and cjdns are not stored.",
     result: "{ network: { new, tried, total }, …, all_networks: { new, tried, total } }",
     example: "",
     needs_chain: true,
@@ -120,7 +120,7 @@ pub static GETCONNECTIONCOUNT: Spec = Spec {
     name: "getconnectioncount",
     category: Category::Network,
     params: &[],
-    about: "Returns the number of connections to other nodes, those whose handshake is not complete among them.",
+    about: "Returns the number of connections to other nodes, including those in the handshake.",
     result: "n  (numeric)",
     example: "",
     needs_chain: false,
@@ -131,7 +131,7 @@ pub static GETNETTOTALS: Spec = Spec {
     name: "getnettotals",
     category: Category::Network,
     params: &[],
-    about: "Returns the traffic with peers since the start, in bytes. There is no limit to upload, so uploadtarget is\n\
+    about: "Returns the traffic with peers since the start, in bytes. There is no upload limit, so uploadtarget is\n\
             that of a node without one.",
     result: "{ totalbytesrecv, totalbytessent, timemillis, uploadtarget: { timeframe, target, target_reached,\n  \
              serve_historical_blocks, bytes_left_in_cycle, time_left_in_cycle } }\n\
@@ -145,8 +145,8 @@ pub static GETNETWORKINFO: Spec = Spec {
     name: "getnetworkinfo",
     category: Category::Network,
     params: &[],
-    about: "Returns what this node is on the P2P network.\n\
-            version: the Bitcoin Core version whose RPC interface this is; subversion: the node's own name.",
+    about: "Returns the state of this node on the P2P network.\n\
+            version: the Bitcoin Core version whose RPC interface this is; subversion: the user agent of this node.",
     result: "{ version, subversion, protocolversion, localservices, localservicesnames, localrelay, timeoffset,\n  \
              networkactive, connections, connections_in, connections_out, networks, relayfee, incrementalfee,\n  \
              localaddresses, warnings }",
@@ -172,9 +172,9 @@ pub static GETNODEADDRESSES: Spec = Spec {
             about: "Only addresses of this network: ipv4, ipv6, onion, i2p or cjdns",
         },
     ],
-    about: "Returns known addresses of other nodes, those that are worth a try, in any order.",
+    about: "Returns known addresses of other nodes in no particular order, without those that are not worth a connection attempt.",
     result: "[ { time, services, address, port, network }, … ]\n\
-             time: when somebody last saw it, Unix seconds",
+             time: when a node last saw it, Unix seconds",
     example: "8",
     needs_chain: true,
 };
@@ -184,10 +184,10 @@ pub static GETPEERINFO: Spec = Spec {
     name: "getpeerinfo",
     category: Category::Network,
     params: &[],
-    about: "Returns what is known of each peer. Fields as in Bitcoin Core, as far as they mean something in a\n\
-            node without a mempool. The member handfast is our own: who opened the connection, the height that\n\
-            the peer claims (not to be trusted), how long its handshake took (seconds), or lasts if half_open, how many of its messages\n\
-            could not be read and were dropped, whether it has been told to go, and what part it has in sync.",
+    about: "Returns information about each peer. Fields as in Bitcoin Core, as far as they apply to a\n\
+            node without a mempool. The member handfast is not in Bitcoin Core: the direction of the connection, the height that\n\
+            the peer claims (unverified), how long its handshake took (seconds), or has lasted if half_open, how many of its messages\n\
+            could not be decoded and were dropped, whether it is being disconnected, and its role in sync.",
     result: "[ { id, addr, …, handfast: { direction, claimed_height, handshake, half_open, malformed, closing, sync } }, … ]",
     example: "",
     needs_chain: true,
@@ -198,7 +198,7 @@ pub static LISTBANNED: Spec = Spec {
     name: "listbanned",
     category: Category::Network,
     params: &[],
-    about: "Returns the bans that were made with setban and have not ended.",
+    about: "Returns the bans of setban that have not expired.",
     result: "[ { address, ban_created, banned_until, ban_duration, time_remaining }, … ]\n\
              ban_created, banned_until: Unix seconds; ban_duration, time_remaining: seconds",
     example: "",
@@ -210,8 +210,8 @@ pub static PING: Spec = Spec {
     name: "ping",
     category: Category::Network,
     params: &[],
-    about: "Measures the round trip to every peer; getpeerinfo shows it as pingtime, or pingwait while the answer is\n\
-            out. A peer that has yet to answer an earlier ping is not sent another.",
+    about: "Measures the round trip to every peer; getpeerinfo shows it as pingtime, or pingwait while the ping is\n\
+            outstanding. A peer with an outstanding ping gets no second one.",
     result: "null",
     example: "",
     needs_chain: true,
@@ -226,13 +226,13 @@ pub static SETBAN: Spec = Spec {
             names: &["subnet"],
             kind: Kind::Text,
             need: Need::Required,
-            about: "An IP address, or a subnet as ADDRESS/BITS or ADDRESS/MASK; or an address of an onion service (version 3) or of I2P, which is not passed on then",
+            about: "An IP address, or a subnet as ADDRESS/BITS or ADDRESS/MASK; or an address of an onion service (version 3) or of I2P, which is then not relayed",
         },
         Param {
             names: &["command"],
             kind: Kind::Text,
             need: Need::Required,
-            about: "add: ban it, and disconnect the peers that it meets; remove: lift the ban",
+            about: "add: ban it, and disconnect the peers in it; remove: lift the ban",
         },
         Param {
             names: &["bantime"],
@@ -244,7 +244,7 @@ pub static SETBAN: Spec = Spec {
             names: &["absolute"],
             kind: Kind::Flag,
             need: Need::Optional("default: false"),
-            about: "Whether bantime is a moment, in Unix seconds",
+            about: "Whether bantime is an absolute time, in Unix seconds",
         },
     ],
     about: "Bans an address or a subnet, or lifts such a ban. Bans outlast a restart.",
@@ -263,8 +263,8 @@ pub static SETNETWORKACTIVE: Spec = Spec {
         need: Need::Required,
         about: "true: on; false: off",
     }],
-    about: "Switches all activity on the P2P network on or off. Off: every peer is disconnected, whoever connects is\n\
-            closed at once, and nobody is dialled. Does not outlast a restart.",
+    about: "Switches all activity on the P2P network on or off. Off: every peer is disconnected, inbound connections are\n\
+            closed at once, and no outbound connections are made. Does not outlast a restart.",
     result: "true|false  (boolean) the state now",
     example: "false",
     needs_chain: true,

@@ -1,4 +1,4 @@
-//! What is known of a method besides its code.
+//! The specification of an RPC method.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ pub enum Category {
     Blockchain,
     /// The node itself.
     Control,
-    /// The node against itself.
+    /// Fuzz runs of the node against itself.
     Fuzzing,
     /// Blocks from outside the P2P network.
     Mining,
@@ -17,7 +17,7 @@ pub enum Category {
     Network,
     /// Transactions and scripts, decoded.
     RawTransactions,
-    /// What Handfast tells beyond Bitcoin Core: sync and its audit, listening sockets.
+    /// Methods that Bitcoin Core lacks: sync and its audit, listening sockets.
     Sync,
     /// Tools.
     Util,
@@ -83,7 +83,7 @@ impl Kind {
         }
     }
 
-    /// The word for it in a help text.
+    /// Its name in a help text.
     fn shown(self) -> &'static str {
         match self {
             Self::Text => "string",
@@ -104,18 +104,18 @@ impl Kind {
 /// Whether an argument may be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Need {
-    /// It must be there.
+    /// It is required.
     Required,
-    /// It may be missing; the text says what happens then, for `help`.
+    /// It may be missing; the text is its default, for `help`.
     Optional(&'static str),
-    /// It may be missing, and `help` does not speak of it.
+    /// It may be missing, and `help` does not show it.
     Hidden,
 }
 
 /// One parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Param {
-    /// Its name, then other names that it answers to.
+    /// Its name, then its aliases.
     pub names: &'static [&'static str],
     /// Its type.
     pub kind: Kind,
@@ -130,7 +130,7 @@ pub struct Param {
 pub struct Spec {
     /// Its name.
     pub name: &'static str,
-    /// Where `help` lists it.
+    /// Its category in `help`.
     pub category: Category,
     /// Its parameters, in order.
     pub params: &'static [Param],
@@ -140,7 +140,7 @@ pub struct Spec {
     pub result: &'static str,
     /// Arguments of an example call, as written on a command line.
     pub example: &'static str,
-    /// Whether it has no answer before the chain is open (error -28).
+    /// Whether it needs the open chain (before: error -28).
     pub needs_chain: bool,
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn the_table_is_sorted_and_every_name_is_there_once() {
+fn the_table_is_sorted_and_every_name_is_unique() {
     let names: Vec<_> = all().map(|method| (method.category, method.name)).collect();
     let mut sorted = names.clone();
     sorted.sort_unstable();

@@ -36,7 +36,7 @@ pub static CREATEMULTISIG: Spec = Spec {
             names: &["nrequired"],
             kind: Kind::Number,
             need: Need::Required,
-            about: "Signatures that it takes to spend",
+            about: "The number of signatures needed to spend",
         },
         Param {
             names: &["keys"],
@@ -51,7 +51,7 @@ pub static CREATEMULTISIG: Spec = Spec {
             about: "legacy, p2sh-segwit or bech32",
         },
     ],
-    about: "Makes the address of a script that takes signatures of some of several keys.",
+    about: "Makes a multisig address of several keys.",
     result: "{ address, redeemScript, descriptor, warnings }",
     example: "1 '[\"0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798\"]'",
     needs_chain: false,
@@ -70,7 +70,7 @@ pub static DERIVEADDRESSES: Spec = Spec {
             about: "The last index, or [first, last]; at most 100,000 indices",
         },
     ],
-    about: "Returns the addresses that a descriptor stands for. Its checksum must be given.",
+    about: "Returns the addresses of a descriptor. Its checksum must be given.",
     result: "[ addresses ], or of a descriptor with several paths [ [ addresses ], … ]",
     example: "'wpkh(0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798)#xg0e4v9z'",
     needs_chain: false,
@@ -95,7 +95,7 @@ pub static ESTIMATESMARTFEE: Spec = Spec {
         },
     ],
     about: "Returns the fee rate with which a transaction is likely to be confirmed in time. There is no estimator\n\
-            yet, so that the answer is what Bitcoin Core's is as long as it has seen too little.",
+            yet, so the answer is that of Bitcoin Core with insufficient data.",
     result: "{ errors: [ \"Insufficient data or no feerate found\" ], blocks: 0 }",
     example: "6",
     needs_chain: true,
@@ -106,7 +106,7 @@ pub static GETDESCRIPTORINFO: Spec = Spec {
     name: "getdescriptorinfo",
     category: Category::Util,
     params: &[DESCRIPTOR],
-    about: "Returns what a descriptor is: without private keys, with its checksum. musig(), unused() and\n\
+    about: "Analyses a descriptor, and returns it without private keys and with its checksum. musig(), unused() and\n\
             sortedmulti_a() are not supported.",
     result: "{ descriptor, multipath_expansion, checksum, isrange, issolvable, hasprivatekeys }\n\
              multipath_expansion: of a descriptor with several paths, all of them; checksum: of the text given",
@@ -124,7 +124,7 @@ pub static GETINDEXINFO: Spec = Spec {
         need: Need::Optional("default: all"),
         about: "Only this index",
     }],
-    about: "Returns how far each index is that the node keeps: txindex, txospenderindex.",
+    about: "Returns the progress of each enabled index: txindex, txospenderindex.",
     result: "{ NAME: { synced, best_block_height } … }",
     example: "txindex",
     needs_chain: false,
@@ -159,7 +159,7 @@ pub static VALIDATEADDRESS: Spec = Spec {
         need: Need::Required,
         about: "The address",
     }],
-    about: "Tells whether a text is an address on this network, and what it pays to.",
+    about: "Returns whether a text is an address of this network, and its scriptPubKey.",
     result: "{ isvalid, address, scriptPubKey, isscript, iswitness, witness_version, witness_program }, or\n\
              { isvalid, error_locations, error }  error_locations: characters that are probably wrong, from 0",
     example: "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
@@ -185,7 +185,7 @@ pub static VERIFYMESSAGE: Spec = Spec {
         },
         MESSAGE,
     ],
-    about: "Tells whether the owner of an address has signed a message.",
+    about: "Returns whether the owner of an address has signed a message.",
     result: "true|false  (boolean)",
     example: "mrCDrCybB6J1vRfbwM5hemdJz73FwDBC8r H… 'a message'",
     needs_chain: false,

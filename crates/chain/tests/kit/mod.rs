@@ -1,5 +1,5 @@
-//! What the tests of this crate share: an opened chain with its events, real data,
-//! and a small regtest miner.
+//! Helpers of this crate's tests: an opened chain with its events, real data, and a small
+//! regtest miner.
 
 #![allow(
     dead_code,
@@ -25,10 +25,10 @@ use handfast_chain::{
 };
 use handfast_wire::Network;
 
-/// Long enough for a busy machine; reached only by a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of an event, long enough for a busy machine.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An open chain and what it said at its start.
+/// An open chain, its events and its initial state.
 pub struct Feed {
     pub chain: Chain,
     pub events: Receiver<Event>,
@@ -59,7 +59,7 @@ impl Feed {
     }
 
     pub fn next(&self) -> Event {
-        self.events.recv_timeout(PATIENCE).expect("an event")
+        self.events.recv_timeout(EVENT_TIMEOUT).expect("an event")
     }
 
     pub fn next_block(&self) -> Answer {
@@ -78,7 +78,7 @@ impl Feed {
         }
     }
 
-    /// Hands over a block and waits for its answer.
+    /// Submits a block and waits for its answer.
     pub fn block(&self, block: &Block) -> Answer {
         self.bytes(block.block_hash(), serialize(block).into())
     }
@@ -95,8 +95,8 @@ impl Feed {
         answer
     }
 
-    /// Hands over headers and waits for the answer: how many were good, and the
-    /// first bad one.
+    /// Submits headers and waits for the answer: how many were accepted, and the first refused
+    /// one.
     pub fn headers(&self, headers: &[Header]) -> (usize, Option<(BlockHash, Reject)>) {
         self.chain.check_headers(headers.to_vec(), 7);
         match self.next() {
@@ -115,7 +115,7 @@ impl Feed {
         }
     }
 
-    /// Feeds blocks without waiting for each; returns all answers.
+    /// Submits blocks without waiting for each; returns all answers.
     pub fn blocks<'a>(&self, blocks: impl IntoIterator<Item = &'a Raw>) -> Vec<Answer> {
         let mut count = 0;
         for raw in blocks {
@@ -166,7 +166,7 @@ pub fn signet() -> Network {
     }
 }
 
-/// A file of the shared data, or `None` with a word about it.
+/// A file of the shared data; `None`, with a message, if it does not exist.
 pub fn shared(name: &str) -> Option<Vec<u8>> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     let path: PathBuf = dir.join(name);
@@ -198,7 +198,7 @@ pub fn shared_blocks(name: &str) -> Option<Vec<Raw>> {
     Some(blocks)
 }
 
-/// Reorders within runs of `within`, by its own fixed seed.
+/// Reorders within runs of `within`, by a fixed seed.
 pub fn shuffle<T>(items: &mut [T], within: usize) {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     for run in items.chunks_mut(within) {
@@ -211,8 +211,8 @@ pub fn shuffle<T>(items: &mut [T], within: usize) {
     }
 }
 
-/// A valid empty regtest block on `parent`, which has height `height - 1`. `salt`
-/// tells blocks of one height apart.
+/// A valid empty regtest block on `parent`, which has height `height - 1`. `salt` makes blocks
+/// of one height differ.
 pub fn mine(parent: &Header, height: u32, salt: u8) -> Block {
     mine_with(parent, height, salt, |_| {})
 }

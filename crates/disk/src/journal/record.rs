@@ -14,13 +14,13 @@ pub(super) const HEAD_BYTES: usize = 8 + 4 + 4;
 /// Length, checksum.
 const RECORD_HEAD_BYTES: usize = 4 + 4;
 const CHECKSUM_BYTES: usize = 32;
-/// Read at once when records are looked for behind damage, bytes.
+/// Read at once in the search for records behind damage, bytes.
 const SEARCH_BYTES: u64 = 1 << 20;
-/// What lies further in a file is not looked at: no journal grows to that, but a broken file
-/// system can claim any length. Bytes.
+/// Bytes of a file that are scanned at most: no journal grows to that, but a broken file system
+/// can report any length.
 const MAX_SCAN: u64 = 1 << 30;
 
-/// What a journal holds.
+/// The format of a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
     /// Names the kind of records.
@@ -40,7 +40,7 @@ impl Format {
     }
 }
 
-/// Where a record is.
+/// The location of a record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     /// Offset of the payload.
@@ -56,13 +56,13 @@ impl Entry {
     }
 }
 
-/// What is in a file.
+/// The contents of a file.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
     pub(super) entries: Vec<Entry>,
-    /// Gaps before the last good one, each of a damaged record or of several.
+    /// Damaged ranges before the last good record.
     pub(super) damaged: usize,
-    /// Behind the last good record.
+    /// Offset behind the last good record.
     pub(super) end: u64,
 }
 
@@ -71,21 +71,21 @@ fn short_checksum(bytes: &[u8]) -> [u8; 4] {
     [a, b, c, d]
 }
 
-fn head(length: u32, place: u64) -> [u8; RECORD_HEAD_BYTES] {
+fn head(length: u32, offset: u64) -> [u8; RECORD_HEAD_BYTES] {
     let mut covered = [0; 12];
     covered[..4].copy_from_slice(&length.to_le_bytes());
-    covered[4..].copy_from_slice(&place.to_le_bytes());
+    covered[4..].copy_from_slice(&offset.to_le_bytes());
     let mut head = [0; RECORD_HEAD_BYTES];
     head[..4].copy_from_slice(&length.to_le_bytes());
     head[4..].copy_from_slice(&short_checksum(&covered));
     head
 }
 
-/// Adds the record of `payload` to `bytes`; its first byte has the offset `place`.
+/// Appends the record of `payload` to `bytes`, whose first byte is at `offset` of the file.
 ///
 /// # Errors
-/// `InvalidInput`: no record can be so short or so long.
-pub(super) fn encode(payload: &[u8], place: u64, bytes: &mut Vec<u8>) -> io::Result<Entry> {
+/// `InvalidInput`: the payload is empty or longer than [`MAX_RECORD`].
+pub(super) fn encode(payload: &[u8], offset: u64, bytes: &mut Vec<u8>) -> io::Result<Entry> {
     let length = payload.len();
     if !(1..=MAX_RECORD).contains(&length) {
         return Err(io::Error::new(
@@ -94,16 +94,16 @@ pub(super) fn encode(payload: &[u8], place: u64, bytes: &mut Vec<u8>) -> io::Res
         ));
     }
     bytes.reserve(RECORD_HEAD_BYTES + length + CHECKSUM_BYTES);
-    bytes.extend_from_slice(&head(length as u32, place));
+    bytes.extend_from_slice(&head(length as u32, offset));
     bytes.extend_from_slice(payload);
     bytes.extend_from_slice(&Sha256::digest(payload));
     Ok(Entry {
-        at: place + RECORD_HEAD_BYTES as u64,
+        at: offset + RECORD_HEAD_BYTES as u64,
         length,
     })
 }
 
-/// The payload of a record; `None` when it is not the one that was written.
+/// The payload of a record; `None` when its checksum is wrong.
 pub(super) fn payload(file: &dyn StorageFile, entry: Entry) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = vec![0; entry.length + CHECKSUM_BYTES];
     file.read_at(&mut bytes, entry.at)?;
@@ -111,7 +111,7 @@ pub(super) fn payload(file: &dyn StorageFile, entry: Entry) -> io::Result<Option
     Ok((Sha256::digest(&bytes)[..] == checksum[..]).then_some(bytes))
 }
 
-/// What a scan found.
+/// The result of a scan.
 #[derive(Debug)]
 pub(super) enum Scan {
     /// Records, or the head of a file without any.
@@ -120,11 +120,10 @@ pub(super) enum Scan {
     Foreign,
 }
 
-/// Looks for records in a whole file, behind damage too.
+/// Searches a whole file for records, behind damage too.
 ///
-/// A head commits to its length and its offset, and the payload has a checksum of its own.
-/// So a record is known as one wherever what is before it has become of, and none is taken
-/// for one that is not.
+/// A head commits to its length and its offset, and the payload has a checksum too. So a record
+/// is recognized whatever damage is before it, and other bytes are not taken for a record.
 pub(super) fn scan(file: &dyn StorageFile, format: Format) -> io::Result<Scan> {
     let length = file.length()?.min(MAX_SCAN);
     let mut scanned = Scanned {
@@ -133,33 +132,33 @@ pub(super) fn scan(file: &dyn StorageFile, format: Format) -> io::Result<Scan> {
     };
     let whole_head = match head_of(file, length)? {
         FileHead::Whole(head) if head == format.head() => true,
-        // Of another kind or version, and so are its records.
+        // A head of another kind or version: so are its records.
         FileHead::Whole(_) => return Ok(Scan::Foreign),
         FileHead::Damaged => false,
     };
-    let mut place = scanned.end;
+    let mut offset = scanned.end;
     let mut damaged = usize::from(!whole_head);
-    while place < length {
-        let found = match record_at(file, place, length)? {
+    while offset < length {
+        let found = match record_at(file, offset, length)? {
             At::Record(entry) => Some(entry),
             At::Damaged(entry) => {
                 damaged += 1;
-                // Its head is whole, so the next one is most likely behind it.
+                // The head is intact, so the next record is most likely behind this one.
                 match record_at(file, entry.end(), length)? {
                     At::Record(next) => Some(next),
-                    At::Damaged(_) | At::Nothing => next_record(file, place + 1, length)?,
+                    At::Damaged(_) | At::Nothing => next_record(file, offset + 1, length)?,
                 }
             }
             At::Nothing => {
                 damaged += 1;
-                next_record(file, place + 1, length)?
+                next_record(file, offset + 1, length)?
             }
         };
         let Some(entry) = found else { break };
         scanned.entries.push(entry);
         scanned.damaged = damaged;
         scanned.end = entry.end();
-        place = entry.end();
+        offset = entry.end();
     }
     match whole_head || !scanned.entries.is_empty() {
         true => Ok(Scan::Journal(scanned)),
@@ -167,7 +166,7 @@ pub(super) fn scan(file: &dyn StorageFile, format: Format) -> io::Result<Scan> {
     }
 }
 
-/// The front of a file.
+/// The head of a file.
 enum FileHead {
     /// The head of some journal.
     Whole(Vec<u8>),
@@ -187,21 +186,21 @@ fn head_of(file: &dyn StorageFile, length: u64) -> io::Result<FileHead> {
     })
 }
 
-/// What is at a place of a file.
+/// What is at an offset of a file.
 enum At {
     Record(Entry),
-    /// A head whose payload is not the one that was written.
+    /// An intact head whose payload is damaged.
     Damaged(Entry),
     Nothing,
 }
 
-fn record_at(file: &dyn StorageFile, place: u64, length: u64) -> io::Result<At> {
+fn record_at(file: &dyn StorageFile, offset: u64, length: u64) -> io::Result<At> {
     let mut found = [0; RECORD_HEAD_BYTES];
-    if place + RECORD_HEAD_BYTES as u64 > length {
+    if offset + RECORD_HEAD_BYTES as u64 > length {
         return Ok(At::Nothing);
     }
-    file.read_at(&mut found, place)?;
-    let Some(entry) = entry(found, place, length) else {
+    file.read_at(&mut found, offset)?;
+    let Some(entry) = entry(found, offset, length) else {
         return Ok(At::Nothing);
     };
     Ok(match payload(file, entry)? {
@@ -218,34 +217,34 @@ fn next_record(file: &dyn StorageFile, from: u64, length: u64) -> io::Result<Opt
         let wanted = SEARCH_BYTES.min(length - start);
         buffer.resize(usize::try_from(wanted).unwrap_or(0), 0);
         file.read_at(&mut buffer, start)?;
-        for (offset, head) in buffer.windows(RECORD_HEAD_BYTES).enumerate() {
-            let place = start + offset as u64;
+        for (at, head) in buffer.windows(RECORD_HEAD_BYTES).enumerate() {
+            let offset = start + at as u64;
             let Some(head) = head.first_chunk() else {
                 break;
             };
-            if let Some(entry) = entry(*head, place, length)
+            if let Some(entry) = entry(*head, offset, length)
                 && payload(file, entry)?.is_some()
             {
                 return Ok(Some(entry));
             }
         }
-        // The last bytes may be the front of a head.
+        // The last bytes may be the beginning of a head.
         start += wanted - (RECORD_HEAD_BYTES as u64 - 1);
     }
     Ok(None)
 }
 
-/// The record whose head this is, if it is one and not cut short.
-fn entry(found: [u8; RECORD_HEAD_BYTES], place: u64, file_length: u64) -> Option<Entry> {
+/// The record with this head, if it is one and the file has all of it.
+fn entry(found: [u8; RECORD_HEAD_BYTES], offset: u64, file_length: u64) -> Option<Entry> {
     let (length, _) = found.split_first_chunk()?;
     let length = u32::from_le_bytes(*length);
     let entry = Entry {
-        at: place + RECORD_HEAD_BYTES as u64,
+        at: offset + RECORD_HEAD_BYTES as u64,
         length: length as usize,
     };
-    // What costs nothing first: nearly every place in a file fails it.
+    // The cheap checks first: nearly every offset of a file fails them.
     let whole = (1..=MAX_RECORD).contains(&entry.length)
         && entry.end() <= file_length
-        && found == head(length, place);
+        && found == head(length, offset);
     whole.then_some(entry)
 }

@@ -53,7 +53,7 @@ fn a_write_cut_short_at_every_byte_of_the_last_record_costs_that_record_alone() 
         let (mut journal, found) = open(&torn);
         assert_eq!(found.unread, (cut - before) as u64, "cut at {cut}");
         assert_eq!(contents(&journal), payloads[..2], "cut at {cut}");
-        // And what follows is right, from the same place on.
+        // And what follows is right, from the same offset on.
         journal.append(&payloads[2..]).unwrap();
         let (journal, found) = open(&torn.crash(0, 0, false));
         assert_eq!((found.records, found.unread), (3, 0), "cut at {cut}");
@@ -71,12 +71,12 @@ fn three_records() -> (Vec<u8>, [Vec<u8>; 3], [std::ops::Range<usize>; 3]) {
         journal.append(std::slice::from_ref(payload)).unwrap();
         ends.push(disk.contents().unwrap().len());
     }
-    let places = [16..ends[0], ends[0]..ends[1], ends[1]..ends[2]];
-    (disk.contents().unwrap(), payloads, places)
+    let ranges = [16..ends[0], ends[0]..ends[1], ends[1]..ends[2]];
+    (disk.contents().unwrap(), payloads, ranges)
 }
 
-/// Opens `bytes`, in which only the records `intact` are as they were written: all of them
-/// are found and no other, nothing of the file is lost, and what follows works.
+/// Opens `bytes`, in which only the records `intact` are undamaged: exactly these are found,
+/// nothing of the file is lost, and later operations work.
 fn opens_with(bytes: &[u8], payloads: &[Vec<u8>], intact: &[usize], what: &str) {
     let disk = FaultyDisk::default();
     disk.put(bytes);
@@ -84,13 +84,13 @@ fn opens_with(bytes: &[u8], payloads: &[Vec<u8>], intact: &[usize], what: &str) 
     let expected: Vec<_> = intact.iter().map(|at| payloads[*at].clone()).collect();
     assert_eq!(contents(&journal), expected, "{what}");
     assert!(
-        found.aside.is_some() || found.unread > 0 || found.damaged > 0,
-        "{what}: it is said"
+        found.quarantined.is_some() || found.unread > 0 || found.damaged > 0,
+        "{what}: damage is reported"
     );
-    // Before anything can be lost there is a copy, and then it is as it was.
-    assert_eq!(disk.asides(), [bytes], "{what}");
+    // The copy is made before anything can be lost, and is unchanged.
+    assert_eq!(disk.quarantined(), [bytes], "{what}");
     journal.append(&[payload(4, 5)]).unwrap();
-    assert_eq!(disk.asides(), [bytes], "{what}");
+    assert_eq!(disk.quarantined(), [bytes], "{what}");
     let (journal, found) = open(&disk.crash(0, 0, false));
     assert_eq!((found.unread, found.damaged), (0, 0), "{what}");
     let expected = [expected, vec![payload(4, 5)]].concat();
@@ -99,12 +99,12 @@ fn opens_with(bytes: &[u8], payloads: &[Vec<u8>], intact: &[usize], what: &str) 
 
 #[test]
 fn every_flipped_bit_costs_the_record_it_is_in_and_no_other() {
-    let (whole, payloads, places) = three_records();
+    let (whole, payloads, ranges) = three_records();
     for bit in 0..whole.len() * 8 {
         let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         let intact: Vec<usize> = (0..3)
-            .filter(|at| !places[*at].contains(&(bit / 8)))
+            .filter(|at| !ranges[*at].contains(&(bit / 8)))
             .collect();
         opens_with(&bytes, &payloads, &intact, &format!("bit {bit}"));
     }
@@ -112,12 +112,12 @@ fn every_flipped_bit_costs_the_record_it_is_in_and_no_other() {
 
 #[test]
 fn every_cut_costs_the_records_it_cuts_and_no_other() {
-    let (whole, payloads, places) = three_records();
+    let (whole, payloads, ranges) = three_records();
     for length in 0..whole.len() {
-        let intact: Vec<usize> = (0..3).filter(|at| places[*at].end <= length).collect();
-        let at_a_seam = length == 16 || places.iter().any(|place| place.end == length);
+        let intact: Vec<usize> = (0..3).filter(|at| ranges[*at].end <= length).collect();
+        let at_a_seam = length == 16 || ranges.iter().any(|range| range.end == length);
         if at_a_seam {
-            // As it was before the next record was written.
+            // The file as it was before the next record was written.
             let disk = FaultyDisk::default();
             disk.put(&whole[..length]);
             let (journal, found) = open(&disk);
@@ -148,19 +148,19 @@ fn a_copy_that_cannot_be_kept_stops_the_start_and_changes_nothing() {
 }
 
 #[test]
-fn what_is_no_journal_file_is_set_aside_and_never_waited_for() {
-    use crate::testing::{Oddity, put_oddity};
-    for oddity in Oddity::ALL {
+fn a_special_file_at_the_path_of_the_journal_is_quarantined_and_never_waited_for() {
+    use crate::testing::{SpecialFile, put_special_file};
+    for special in SpecialFile::ALL {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("blocks.journal");
-        put_oddity(&path, oddity);
+        put_special_file(&path, special);
         let storage = || Box::new(FileStorage::new(&path));
         let (mut journal, found) = Journal::open(storage(), FORMAT).unwrap();
-        let aside = found.aside.expect("set aside");
-        assert!(fs::symlink_metadata(aside).is_ok(), "{oddity:?}");
+        let quarantined = found.quarantined.expect("quarantined");
+        assert!(fs::symlink_metadata(quarantined).is_ok(), "{special:?}");
         journal.append(&[payload(1, 10)]).unwrap();
         let (journal, _) = Journal::open(storage(), FORMAT).unwrap();
-        assert_eq!(contents(&journal), [payload(1, 10)], "{oddity:?}");
+        assert_eq!(contents(&journal), [payload(1, 10)], "{special:?}");
     }
 }
 
@@ -168,12 +168,12 @@ fn what_is_no_journal_file_is_set_aside_and_never_waited_for() {
 fn a_damaged_file_keeps_its_bytes_under_another_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("blocks.journal");
-    let (mut bytes, payloads, places) = three_records();
-    bytes[places[1].start] ^= 1;
+    let (mut bytes, payloads, ranges) = three_records();
+    bytes[ranges[1].start] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let storage = || Box::new(FileStorage::new(&path));
     for _ in 0..2 {
-        // Until something is appended the file stays as it is, and has one copy.
+        // Until a record is appended the file stays as it is, and has one copy.
         let (journal, found) = Journal::open(storage(), FORMAT).unwrap();
         assert_eq!((found.records, found.damaged, found.unread), (2, 1, 0));
         assert_eq!(
@@ -218,7 +218,7 @@ fn a_record_damaged_in_the_middle_does_not_take_the_later_ones_with_it() {
 }
 
 #[test]
-fn a_file_of_another_kind_or_version_is_set_aside() {
+fn a_file_of_another_kind_or_version_is_quarantined() {
     for format in [
         Format {
             version: 4,
@@ -236,8 +236,8 @@ fn a_file_of_another_kind_or_version_is_set_aside() {
         journal.append(&[payload(1, 10)]).unwrap();
         let bytes = fs::read(&path).unwrap();
         let (mut journal, found) = Journal::open(storage(), format).unwrap();
-        let aside = found.aside.expect("set aside");
-        assert_eq!(fs::read(aside).unwrap(), bytes);
+        let quarantined = found.quarantined.expect("quarantined");
+        assert_eq!(fs::read(quarantined).unwrap(), bytes);
         assert!(journal.is_empty());
         journal.append(&[payload(2, 10)]).unwrap();
         let (journal, _) = Journal::open(storage(), format).unwrap();
@@ -250,7 +250,7 @@ fn an_append_that_fails_anywhere_can_be_repeated_and_leaves_nothing_behind() {
     use ErrorKind::{Other, StorageFull};
     let first = [payload(1, 50)];
     let second = [payload(2, 70), payload(3, 30)];
-    // A short write at every byte, and then no more room; or a failure at once.
+    // A short write at every byte, and then a full disk; or a failure at once.
     let short = (0..(70 + 30 + 2 * 40)).map(Fault::Takes);
     for fault in short.chain([Fault::Fails(Other), Fault::Fails(StorageFull)]) {
         let disk = FaultyDisk::default();
@@ -278,7 +278,7 @@ fn an_append_that_fails_anywhere_can_be_repeated_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn when_a_failed_write_cannot_be_taken_back_either_the_next_one_goes_to_a_new_file() {
+fn when_a_failed_write_cannot_be_undone_either_the_next_one_goes_to_a_new_file() {
     let disk = FaultyDisk::default();
     let (mut journal, _) = open(&disk);
     journal.append(&[payload(1, 50)]).unwrap();
@@ -292,12 +292,12 @@ fn when_a_failed_write_cannot_be_taken_back_either_the_next_one_goes_to_a_new_fi
 }
 
 #[test]
-fn a_record_is_none_at_another_place_of_the_file() {
+fn a_record_at_another_offset_of_the_file_is_not_one() {
     let disk = FaultyDisk::default();
     let (mut journal, _) = open(&disk);
     journal.append(&[payload(1, 50)]).unwrap();
     let mut bytes = disk.contents().unwrap();
-    // As if a file system had left it behind the end, of an older file.
+    // As if a file system had left it of an older file behind the end.
     let old = bytes[16..].to_vec();
     bytes.extend(&old);
     disk.put(&bytes);
@@ -313,7 +313,7 @@ fn after_a_failed_sync_the_next_append_trusts_nothing_that_was_in_the_file() {
     journal.append(&[payload(1, 50)]).unwrap();
     disk.plan([Fault::None, Fault::Fails(ErrorKind::Other)]);
     journal.append(&[payload(2, 50)]).unwrap_err();
-    // A second sync would succeed and prove nothing: the disk dropped the write.
+    // A second sync would succeed without proof: the disk dropped the write.
     journal.append(&[payload(3, 50)]).unwrap();
     let (journal, found) = open(&disk.crash(0, 0, false));
     assert_eq!((found.records, found.unread, found.damaged), (2, 0, 0));
@@ -362,7 +362,7 @@ fn records_are_dropped_and_the_others_stay() {
     assert!(Journal::open(storage(), FORMAT).unwrap().0.is_empty());
 }
 
-/// One thing that happens to a journal.
+/// One operation on a journal.
 #[derive(Clone, Debug)]
 enum Step {
     Append(Vec<usize>),
@@ -391,9 +391,9 @@ fn fault() -> impl Strategy<Value = Fault> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The heart of the matter: whatever fails, and whenever the power goes.
+    /// The durability promise, whichever operation fails and whenever power is lost.
     #[test]
-    fn whatever_fails_and_whenever_the_power_goes_nothing_confirmed_is_lost(
+    fn whichever_operation_fails_and_whenever_power_is_lost_nothing_confirmed_is_lost(
         steps in prop::collection::vec(step(), 1..14),
         faults in prop::collection::vec(fault(), 0..80),
         changes in 0..5usize,
@@ -403,7 +403,7 @@ proptest! {
         let disk = FaultyDisk::default();
         let (mut journal, _) = open(&disk);
         disk.plan(faults);
-        // What must be there, and all that ever was given.
+        // The records that must be there, and all that were ever appended.
         let mut confirmed: Vec<Vec<u8>> = vec![];
         let mut given: Vec<Vec<u8>> = vec![];
         for (number, step) in steps.into_iter().enumerate() {
@@ -420,14 +420,14 @@ proptest! {
                 }
                 Step::Drop(count) => {
                     let count = count.min(journal.len());
-                    // If it failed they may be gone or not: nobody relies on them.
+                    // After a failure they may be gone or not: no caller relies on them.
                     let keep: Vec<usize> = (count..journal.len()).collect();
                     let _ = journal.retain(&keep);
                     confirmed.drain(..count.min(confirmed.len()));
                     prop_assert!(journal.len() >= confirmed.len());
                 }
                 Step::Reopen => {
-                    // A copy of what cannot be read may fail; it is tried until it works.
+                    // The copy of a damaged file may fail; opening is tried until it works.
                     journal = loop {
                         if let Ok((journal, _)) = Journal::open(disk.storage(), FORMAT) {
                             break journal;
@@ -441,7 +441,7 @@ proptest! {
         let after = disk.crash(changes, bytes, renamed);
         let (journal, found) = open(&after);
         let present = contents(&journal);
-        prop_assert!(found.aside.is_none());
+        prop_assert!(found.quarantined.is_none());
         prop_assert!(is_within(&confirmed, &present), "{confirmed:?} in {present:?}");
         prop_assert!(present.iter().all(|present| given.contains(present)));
     }
@@ -474,14 +474,14 @@ proptest! {
             bytes[at..end].fill(with);
         }
         bytes.truncate(bytes.len() - kept.index(bytes.len() / 4));
-        let intact = |place: &std::ops::Range<usize>| bytes.get(place.clone()) == Some(&whole[place.clone()]);
-        let expected: Vec<_> = records.iter().filter(|(place, _)| intact(place)).map(|(_, payload)| payload.clone()).collect();
+        let intact = |range: &std::ops::Range<usize>| bytes.get(range.clone()) == Some(&whole[range.clone()]);
+        let expected: Vec<_> = records.iter().filter(|(range, _)| intact(range)).map(|(_, payload)| payload.clone()).collect();
         let disk = FaultyDisk::default();
         disk.put(&bytes);
         let (journal, found) = open(&disk);
         prop_assert_eq!(contents(&journal), expected);
-        // Nothing is said of a file that is as it was before some record was written.
-        prop_assert!(whole.starts_with(&bytes) && found.copy.is_none() || disk.asides() == [bytes]);
+        // A file as it was before some record was written is not reported as damaged.
+        prop_assert!(whole.starts_with(&bytes) && found.copy.is_none() || disk.quarantined() == [bytes]);
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use handfast_cli::{Place, chosen_by, reachable, running_in};
+use handfast_cli::{NodeLocation, chosen_by, reachable, running_in};
 use handfast_disk::{Unreadable, quoted, read_text};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -38,7 +38,7 @@ enum Closed {
 /// Connects to the first socket that accepts. A full accept queue is retried for `wait` (`None`:
 /// without limit); if nothing listens anywhere, that is returned at once.
 pub(super) async fn connect(
-    place: &Place,
+    place: &NodeLocation,
     wait: Option<Duration>,
 ) -> Result<Connection, ClientError> {
     let by = wait.map(|wait| Instant::now() + wait);
@@ -70,7 +70,7 @@ pub(super) async fn connect(
     }
 }
 
-async fn unix(place: &Place) -> Result<Connection, Closed> {
+async fn unix(place: &NodeLocation) -> Result<Connection, Closed> {
     let path = &place.rpc_socket;
     // Never blocks: the system reports a full queue at once.
     match UnixStream::connect(path).await {
@@ -90,7 +90,7 @@ async fn unix(place: &Place) -> Result<Connection, Closed> {
     }
 }
 
-async fn tcp(place: &Place, by: Option<Instant>) -> Result<Connection, Vec<Closed>> {
+async fn tcp(place: &NodeLocation, by: Option<Instant>) -> Result<Connection, Vec<Closed>> {
     let mut closed = Vec::new();
     for addr in &place.rpc_listen {
         let stream = TcpStream::connect(reachable(*addr));
@@ -124,7 +124,7 @@ async fn tcp(place: &Place, by: Option<Instant>) -> Result<Connection, Vec<Close
 pub(crate) const MAX_COOKIE: u64 = 4_096;
 
 /// The cookie for calls over TCP.
-fn cookie(place: &Place, addr: &SocketAddr) -> Result<String, ClientError> {
+fn cookie(place: &NodeLocation, addr: &SocketAddr) -> Result<String, ClientError> {
     let path = place.cookie.clone();
     match read_text(&path, MAX_COOKIE) {
         Ok(cookie) => Ok(cookie.trim().to_owned()),
@@ -139,7 +139,7 @@ fn cookie(place: &Place, addr: &SocketAddr) -> Result<String, ClientError> {
     }
 }
 
-fn missing(place: &Place) -> ClientError {
+fn missing(place: &NodeLocation) -> ClientError {
     let socket = Some(&place.rpc_socket).filter(|path| !path.as_os_str().is_empty());
     let socket = socket.map(|path| path.display().to_string());
     let places = place.rpc_listen.iter().map(SocketAddr::to_string);
@@ -154,7 +154,7 @@ fn missing(place: &Place) -> ClientError {
 
 /// The remedy if no node runs. It suggests a network only if the user gave one, so that nobody
 /// starts a mainnet node by accident.
-fn remedy(place: &Place) -> String {
+fn remedy(place: &NodeLocation) -> String {
     if let Some(elsewhere) = elsewhere(place) {
         return elsewhere;
     }
@@ -175,7 +175,7 @@ fn remedy(place: &Place) -> String {
 }
 
 /// The remedy if another network's node runs in this data directory.
-fn elsewhere(place: &Place) -> Option<String> {
+fn elsewhere(place: &NodeLocation) -> Option<String> {
     let running = place.network_dir.parent().map(running_in);
     let elsewhere: Vec<String> = running
         .iter()

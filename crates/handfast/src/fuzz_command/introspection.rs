@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use handfast_cli::Place;
+use handfast_cli::NodeLocation;
 use handfast_disk::read_text;
 use handfast_fuzz::oracle::{Introspection, NoAnswer, Wait, audit_mismatch};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ pub(super) fn introspection(setup: &Setup) -> Option<Box<dyn Introspection + Sen
 }
 
 struct TargetRpc {
-    place: Place,
+    place: NodeLocation,
     peers: Peers,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bitcoin::hex::FromHex;
 use clap::ArgMatches;
-use handfast_cli::{Hints, Place, network_called};
+use handfast_cli::{Hints, NodeLocation, network_called};
 use handfast_fuzz::oracle::ANSWER_TIMEOUT;
 use handfast_fuzz::plan::Limit;
 use handfast_fuzz::target::{Refusal, permit};
@@ -40,7 +40,7 @@ pub(super) struct Setup {
     pub(super) mines: bool,
     pub(super) answer_timeout: Duration,
     pub(super) report: Option<PathBuf>,
-    pub(super) rpc: Option<Place>,
+    pub(super) rpc: Option<NodeLocation>,
     /// Whether files of an earlier run are replaced.
     pub(super) overwrite: bool,
     /// The file of the trace.
@@ -183,7 +183,7 @@ fn permitted(
     network: &Network,
     params: &PeerParams,
     target: SocketAddr,
-    rpc: Option<&Place>,
+    rpc: Option<&NodeLocation>,
 ) -> Result<(), String> {
     let own = matches.get_flag("i-operate-this-node");
     // A network is identified by its message start bytes, whatever its name.
@@ -277,9 +277,9 @@ fn params(matches: &ArgMatches, network: &Network) -> Result<PeerParams, String>
 }
 
 /// The location of the target's RPC, as our own client uses it.
-fn rpc(matches: &ArgMatches, network: &Network) -> Result<Option<Place>, String> {
+fn rpc(matches: &ArgMatches, network: &Network) -> Result<Option<NodeLocation>, String> {
     let nowhere = PathBuf::new();
-    let place = |listen, socket, cookie| Place {
+    let place = |listen, socket, cookie| NodeLocation {
         network: network.clone(),
         network_dir: PathBuf::new(),
         rpc_listen: listen,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use handfast_cli::Place;
+use handfast_cli::NodeLocation;
 use handfast_disk::read_text;
 use handfast_fuzz::Scenario;
 use handfast_fuzz::terms::call;
@@ -39,7 +39,7 @@ pub(super) fn answered(
 }
 
 /// The address of the target's RPC, and the request to send.
-pub(super) fn interface(place: &Place) -> Result<(SockAddr, Bytes), String> {
+pub(super) fn interface(place: &NodeLocation) -> Result<(SockAddr, Bytes), String> {
     let (address, login) = match place.rpc_listen.first() {
         Some(address) => {
             let cookie = read_text(&place.cookie, MAX_COOKIE).map_err(|error| {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use handfast_cli::{Hints, Place};
+use handfast_cli::{Hints, NodeLocation};
 use handfast_wire::Network;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ pub(super) fn name(number: usize) -> String {
 pub(super) struct Node {
     number: usize,
     child: Child,
-    place: Place,
+    place: NodeLocation,
     datadir: PathBuf,
     output: PathBuf,
     /// Its P2P address, once known.
@@ -81,7 +81,7 @@ impl Node {
         Ok(Self {
             number,
             child,
-            place: Place {
+            place: NodeLocation {
                 network: Network::Regtest,
                 rpc_socket: network_dir.join(handfast_api::SOCKET_FILE),
                 cookie: network_dir.join(handfast_api::COOKIE_FILE),

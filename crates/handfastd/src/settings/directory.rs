@@ -1,13 +1,16 @@
 //! Whether the RPC socket has a directory.
 
 use handfast_cli::values::bad;
-use handfast_cli::{Layers, Place, keys};
+use handfast_cli::{Layers, NodeLocation, keys};
 use handfast_rpc::MAX_SOCKET_PATH;
 
 use super::RunError;
 
 /// The node creates its own directory, and no other.
-pub(super) fn check_socket_directory(layers: &Layers, place: &Place) -> Result<(), RunError> {
+pub(super) fn check_socket_directory(
+    layers: &Layers,
+    place: &NodeLocation,
+) -> Result<(), RunError> {
     let Some((origin, path)) = layers.one(keys::RPC_SOCKET) else {
         let length = place.rpc_socket.as_os_str().len();
         if length > MAX_SOCKET_PATH {

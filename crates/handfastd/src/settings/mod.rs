@@ -19,7 +19,7 @@ use bitcoin::Work;
 use bitcoin::hex::FromHex;
 use handfast_cli::keys::Flag;
 use handfast_cli::values::{bad, number};
-use handfast_cli::{Layers, Place, SettingsError, check_datadir, keys, place};
+use handfast_cli::{Layers, NodeLocation, SettingsError, check_datadir, keys, node_location};
 use handfast_node::{IndexName, MiningConfig, config};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -34,7 +34,7 @@ const MAX_HANDSHAKE_SECONDS: u64 = 3_600;
 /// The settings of `run`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunSettings {
-    pub(crate) place: Place,
+    pub(crate) place: NodeLocation,
     pub(crate) listen: Vec<SocketAddr>,
     /// Port 0: that of the first address of `listen`.
     pub(crate) external: Vec<SocketAddr>,
@@ -56,7 +56,7 @@ pub(crate) struct RunSettings {
 
 /// Computes the settings of `run` and checks the data directory.
 pub(crate) fn run_settings(layers: &Layers) -> Result<RunSettings, RunError> {
-    let place = place(layers)?;
+    let place = node_location(layers)?;
     let wanted_inbound = format!("a number from 0 to {MAX_INBOUND_LIMIT}");
     let wanted_seconds = format!("a number of seconds from 1 to {MAX_HANDSHAKE_SECONDS}");
     let max_inbound = number(

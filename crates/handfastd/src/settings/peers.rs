@@ -15,7 +15,7 @@ pub(super) fn listen(layers: &Layers, network: &Network) -> Result<Vec<SocketAdd
         layers.flag(keys::NO_LISTEN),
         layers.given(keys::LISTEN).map(|given| &given.origin),
     ) {
-        (Some(a), Some(b)) if a.is_beside(b) && !given.is_empty() => Err(RunError::Conflict(
+        (Some(a), Some(b)) if a.same_layer(b) && !given.is_empty() => Err(RunError::Conflict(
             b.reference(keys::LISTEN),
             a.reference(keys::NO_LISTEN),
         )),
@@ -53,7 +53,7 @@ pub(super) fn external(
 /// Whether to discover our own address from peers, if an option says so.
 pub(super) fn discover(layers: &Layers) -> Result<Option<bool>, RunError> {
     match (layers.flag(keys::DISCOVER), layers.flag(keys::NO_DISCOVER)) {
-        (Some(a), Some(b)) if a.is_beside(b) => Err(RunError::Conflict(
+        (Some(a), Some(b)) if a.same_layer(b) => Err(RunError::Conflict(
             a.reference(keys::DISCOVER),
             b.reference(keys::NO_DISCOVER),
         )),

@@ -139,10 +139,10 @@ fn addresses_get_the_port_of_the_network_when_they_have_none() {
 }
 
 #[test]
-fn an_address_that_is_named_twice_is_refused_before_anything_is_bound() {
+fn an_address_that_is_given_twice_is_refused_before_anything_is_bound() {
     for key in ["listen", "rpc-listen"] {
         let file = format!("network = 'regtest'\n{key} = ['127.0.0.1:5', '127.0.0.1:5']");
-        refused(&[], &file, &[key, "127.0.0.1:5", "named once"]);
+        refused(&[], &file, &[key, "127.0.0.1:5", "given once"]);
         let any_port = format!("network = 'regtest'\n{key} = ['127.0.0.1:0', '127.0.0.1:0']");
         settle(&[], &any_port).expect("two ports");
     }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A chain in memory; each block has one transaction, told by `label` and height.
+/// A chain in memory; each block has one transaction, made of `label` and height.
 struct Chain(Vec<Block>);
 
 impl Chain {
@@ -77,19 +77,19 @@ fn height_of(index: &Index, subject: &Subject) -> Option<u32> {
 fn every_transaction_above_genesis_is_found_and_none_of_genesis() {
     let (_dir, index) = index();
     let chain = Chain::new(7);
-    assert_eq!(index.standing(), Standing::default());
+    assert_eq!(index.progress(), IndexProgress::default());
     follow(&index, &chain);
     for height in 1..=7 {
         assert_eq!(height_of(&index, &chain.transaction(height)), Some(height));
     }
     assert_eq!(height_of(&index, &chain.transaction(0)), None);
-    let standing = index.standing();
-    assert!(standing.synced);
-    assert_eq!((standing.height, standing.block), (7, chain.at_height(7)));
+    let progress = index.progress();
+    assert!(progress.synced);
+    assert_eq!((progress.height, progress.block), (7, chain.at_height(7)));
 }
 
 #[test]
-fn an_output_is_found_with_its_spender_and_that_of_a_coinbase_is_none() {
+fn an_output_is_found_with_its_spender_and_the_input_of_a_coinbase_is_not_indexed() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::new(Kind::Spenders, dir.path().join("spenders"));
     let mut chain = Chain::new(3);
@@ -111,22 +111,22 @@ fn an_output_is_found_with_its_spender_and_that_of_a_coinbase_is_none() {
 fn a_chain_of_genesis_alone_is_indexed_at_once() {
     let (_dir, index) = index();
     follow(&index, &Chain::new(0));
-    let standing = index.standing();
-    assert!(standing.synced && standing.height == 0 && standing.block.is_none());
+    let progress = index.progress();
+    assert!(progress.synced && progress.height == 0 && progress.block.is_none());
 }
 
 #[test]
-fn a_step_that_is_stopped_keeps_what_it_has_and_the_next_index_goes_on_there() {
+fn a_stopped_step_writes_its_blocks_and_the_next_index_continues_there() {
     let (_dir, index) = index();
     let chain = Chain::new(9);
     let left = Cell::new(4);
     let stop = || left.replace(left.get() - 1) == 0;
     assert_eq!(index.advance(&chain, &chain, &stop).unwrap(), Step::More);
-    assert!(!index.standing().synced);
-    assert_eq!(index.standing().height, 4);
+    assert!(!index.progress().synced);
+    assert_eq!(index.progress().height, 4);
     index.close();
     let again = Index::new(Kind::Transactions, index.dir.clone());
-    // Were a block below 5 read again, this would fail.
+    // Reading a block below 5 again would fail.
     let rest = Chain(chain.0[5..].to_vec());
     while again.advance(&chain, &rest, &|| false).unwrap() == Step::More {}
     assert_eq!(height_of(&again, &chain.transaction(2)), Some(2));
@@ -134,7 +134,7 @@ fn a_step_that_is_stopped_keeps_what_it_has_and_the_next_index_goes_on_there() {
 }
 
 #[test]
-fn what_only_a_branch_has_that_was_left_is_still_found_there() {
+fn a_transaction_that_only_a_disconnected_branch_has_is_still_found_there() {
     let (_dir, index) = index();
     let mut chain = Chain::new(5);
     let left = (chain.transaction(5), chain.at_height(5).unwrap());
@@ -144,11 +144,11 @@ fn what_only_a_branch_has_that_was_left_is_still_found_there() {
     follow(&index, &chain);
     assert_eq!(index.find(&left.0).unwrap()[0].block, left.1);
     assert_eq!(height_of(&index, &chain.transaction(6)), Some(6));
-    assert_eq!(index.standing().height, 6);
+    assert_eq!(index.progress().height, 6);
 }
 
 #[test]
-fn a_damaged_index_is_set_aside_and_built_anew_and_only_the_last_is_kept() {
+fn a_damaged_index_is_quarantined_and_built_again_and_only_the_last_is_kept() {
     let (dir, index) = index();
     let chain = Chain::new(3);
     for _ in 0..2 {
@@ -157,27 +157,27 @@ fn a_damaged_index_is_set_aside_and_built_anew_and_only_the_last_is_kept() {
         fs::write(index.dir.join("version"), "nonsense").unwrap();
         follow(&index, &chain);
         assert_eq!(height_of(&index, &chain.transaction(3)), Some(3));
-        assert!(index.standing().synced);
+        assert!(index.progress().synced);
     }
-    let aside = dir.path().join("txindex.damaged");
-    assert_eq!(fs::read(aside.join("version")).unwrap(), b"nonsense");
+    let quarantined = dir.path().join("txindex.damaged");
+    assert_eq!(fs::read(quarantined.join("version")).unwrap(), b"nonsense");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
 }
 
 #[test]
-fn a_block_that_cannot_be_read_is_an_error_and_is_tried_again() {
+fn a_block_that_cannot_be_read_is_an_error_and_is_retried() {
     let (_dir, index) = index();
     let chain = Chain::new(3);
     let gap = Chain(chain.0[..3].to_vec());
     let error = index.advance(&chain, &gap, &|| false).unwrap_err();
     assert!(matches!(error, IndexError::Block(_)), "{error}");
-    assert!(!index.standing().synced);
+    assert!(!index.progress().synced);
     follow(&index, &chain);
-    assert!(index.standing().synced);
+    assert!(index.progress().synced);
 }
 
-/// Runs the test `name` again, by itself, with a file system of 2 MiB in `dir`. Where a user
-/// may not mount in a name space of his own it says so and does nothing.
+/// Runs the test `name` again, alone, with a file system of 2 MiB in `dir`. Prints a message and
+/// does nothing where a user may not mount in a namespace.
 fn on_a_small_disk(name: &str, dir: &Path) {
     let program = std::env::current_exe().unwrap();
     let script = "mount -t tmpfs -o size=2m small \"$0\" && exec \"$@\"";
@@ -200,7 +200,7 @@ fn on_a_small_disk(name: &str, dir: &Path) {
 
 const SMALL_DISK: &str = "HANDFAST_TEST_SMALL_DISK";
 
-/// Takes all room that `dir` has.
+/// Fills the file system of `dir`.
 fn fill(dir: &Path) -> PathBuf {
     use std::io::Write;
     let path = dir.join("filler");
@@ -210,7 +210,7 @@ fn fill(dir: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_disk_that_is_full_is_an_error_with_the_remedy_and_the_index_goes_on_when_there_is_room() {
+fn a_full_disk_is_an_error_with_the_remedy_and_the_index_continues_with_free_space() {
     let Some(dir) = std::env::var_os(SMALL_DISK).map(PathBuf::from) else {
         let dir = tempfile::tempdir().unwrap();
         let name = "advance::tests::a_disk_that_is_full_is_an_error_with_the_remedy_and_the_index_goes_on_when_there_is_room";
@@ -224,7 +224,7 @@ fn a_disk_that_is_full_is_an_error_with_the_remedy_and_the_index_goes_on_when_th
             assert!(error.to_string().contains("free disk space"), "{error}");
         }
     };
-    // Before there is anything of it, and after.
+    // Before the database exists, and after.
     let filler = fill(&dir);
     assert_full(&chain);
     fs::remove_file(filler).unwrap();
@@ -232,7 +232,7 @@ fn a_disk_that_is_full_is_an_error_with_the_remedy_and_the_index_goes_on_when_th
     let filler = fill(&dir);
     chain.grow(400, 0);
     assert_full(&chain);
-    assert_eq!(index.standing().height, 3);
+    assert_eq!(index.progress().height, 3);
     fs::remove_file(filler).unwrap();
     follow(&index, &chain);
     for height in [1, 3, 4, 403] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use handfast_index::{IndexError, Location, Standing, Subject};
+use handfast_index::{IndexError, IndexProgress, Location, Subject};
 
 use super::{NodeHandle, off_the_arbiter};
 use crate::indexed::IndexName;
@@ -28,9 +28,9 @@ pub enum FindError {
 impl NodeHandle {
     /// How far an index is; `None`: the node does not keep it. Never waits.
     #[must_use]
-    pub fn index(&self, name: IndexName) -> Option<Standing> {
+    pub fn index(&self, name: IndexName) -> Option<IndexProgress> {
         let indexed = self.shared.index(name)?;
-        Some(indexed.index.standing())
+        Some(indexed.index.progress())
     }
 
     /// Waits until an index has the tip of this moment. False at once if there is none, or
@@ -45,10 +45,10 @@ impl NodeHandle {
         };
         let asked = self.view().tree.tip();
         // It would not be there in time, and the caller holds a place meanwhile.
-        if indexed.index.standing().height + FAR_BEHIND < asked.height {
+        if indexed.index.progress().height + FAR_BEHIND < asked.height {
             return false;
         }
-        let has_it = |standing: &Standing| {
+        let has_it = |standing: &IndexProgress| {
             // The chain may have left the tip that was there when the caller came.
             let at_tip = || standing.block == Some(self.view().tree.tip().hash);
             let at_asked = standing.block == Some(asked.hash) || asked.height == 0;

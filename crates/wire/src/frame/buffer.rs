@@ -1,25 +1,24 @@
-//! How large the read buffer of one connection is, and when it is replaced.
+//! The size of a connection's read buffer, and when it is replaced.
 
 use bytes::{Bytes, BytesMut};
 
-/// Buffer of a connection on which little comes, bytes.
+/// Buffer of a connection with little traffic, bytes.
 pub const MIN_READ_AHEAD: usize = 1_024;
 /// Buffer of a connection whose reads keep filling it, bytes.
 ///
-/// Also the most that one small block, kept for long, can hold back in memory
-/// beside its own bytes.
+/// Also the most memory that one small block can keep allocated besides its own bytes.
 pub const MAX_READ_AHEAD: usize = 16 * 1_024;
 /// First allocation for a payload longer than [`MAX_READ_AHEAD`], bytes; it grows
 /// fourfold whenever it is full. So a remote makes us reserve at most this much,
-/// or four times what it has really sent.
+/// or four times the bytes that it has sent.
 const FIRST_RESERVE: usize = 64 * 1_024;
 
-/// Book-keeping about the buffer that the caller reads into.
+/// The state of the buffer that the caller reads into.
 #[derive(Debug)]
 pub(super) struct ReadBuffer {
-    /// Size of the allocation behind the buffer, as far as we know it.
+    /// Size of the buffer's allocation, as far as it is known.
     allocated: usize,
-    /// Capacity offered to the last read, with what was in the buffer already.
+    /// Capacity offered to the last read, with the bytes that were in the buffer already.
     offered: usize,
     /// Bytes consumed since.
     consumed: usize,
@@ -43,7 +42,7 @@ impl ReadBuffer {
 
     /// Splits a payload off the front, without a copy.
     ///
-    /// An allocation that was made for this payload goes with it.
+    /// An allocation that was made for this payload leaves with it.
     pub(super) fn split(&mut self, src: &mut BytesMut, len: usize) -> Bytes {
         self.consumed(len);
         let payload = src.split_to(len).freeze();
@@ -53,22 +52,21 @@ impl ReadBuffer {
         payload
     }
 
-    /// Called when `src` does not hold the next `need` bytes yet: sees to it that
-    /// it can.
-    pub(super) fn make_room(&mut self, src: &mut BytesMut, need: usize) {
+    /// Reserves space for the next `need` bytes, which `src` does not hold yet.
+    pub(super) fn reserve(&mut self, src: &mut BytesMut, need: usize) {
         if self.allocated == 0 {
             self.allocated = src.capacity();
         }
         if need > MAX_READ_AHEAD {
-            self.room_for_long(src, need);
+            self.reserve_long(src, need);
         } else {
-            self.room_for_short(src, need);
+            self.reserve_short(src, need);
         }
         self.offered = src.capacity();
         self.consumed = 0;
     }
 
-    fn room_for_long(&mut self, src: &mut BytesMut, need: usize) {
+    fn reserve_long(&mut self, src: &mut BytesMut, need: usize) {
         if self.allocated <= MAX_READ_AHEAD {
             self.replace(src, need.min(FIRST_RESERVE));
         } else if src.len() == src.capacity() {
@@ -76,8 +74,8 @@ impl ReadBuffer {
         }
     }
 
-    fn room_for_short(&mut self, src: &mut BytesMut, need: usize) {
-        // A read that filled what it was offered has left more in the socket.
+    fn reserve_short(&mut self, src: &mut BytesMut, need: usize) {
+        // A read that filled its capacity has left more in the socket.
         let filled = self.consumed + src.len() >= self.offered;
         self.read_ahead = if filled {
             MAX_READ_AHEAD.min(self.read_ahead * 2)
@@ -92,7 +90,7 @@ impl ReadBuffer {
         }
     }
 
-    /// Moves what is in `src` to an allocation of exactly `size` bytes (or as many as that takes).
+    /// Moves the bytes of `src` to an allocation of exactly `size` bytes, or more if they need it.
     fn replace(&mut self, src: &mut BytesMut, size: usize) {
         let size = size.max(src.len());
         let mut fresh = BytesMut::with_capacity(size);

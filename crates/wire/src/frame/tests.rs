@@ -68,7 +68,7 @@ fn another_magic_ends_the_connection() {
 }
 
 #[test]
-fn after_an_error_nothing_is_read_any_more() {
+fn after_an_error_no_more_frames_are_read() {
     let (mut codec, mut buffer) = (codec(), BytesMut::from(&[0; 24][..]));
     let error = codec.next_frame(&mut buffer).unwrap_err();
     let mut sound = frame("verack", &[]);
@@ -76,7 +76,7 @@ fn after_an_error_nothing_is_read_any_more() {
 }
 
 #[test]
-fn an_announced_length_is_judged_by_the_header_alone() {
+fn an_announced_length_is_checked_in_the_header() {
     for kind in Kind::ALL {
         let command = kind.name();
         let at = announce(command.as_bytes(), MAX_PAYLOAD_BYTES);
@@ -94,7 +94,7 @@ fn an_announced_length_is_judged_by_the_header_alone() {
 }
 
 #[test]
-fn what_follows_the_longest_message_of_a_short_command_is_ignored_and_not_kept() {
+fn bytes_after_the_longest_message_of_a_short_command_are_ignored_and_not_buffered() {
     for rest in [2_000, 3_000_000] {
         let mut payload = 7_u64.to_le_bytes().to_vec();
         payload.resize(rest, 0xab);
@@ -206,7 +206,7 @@ fn a_command_of_twelve_characters_needs_no_padding() {
 }
 
 #[test]
-fn a_connection_that_ends_inside_a_frame_simply_ends() {
+fn a_connection_that_ends_inside_a_frame_is_no_error() {
     let mut codec = codec();
     let mut bytes = frame("ping", &[0; 8]);
     bytes.truncate(30);

@@ -1,4 +1,4 @@
-//! From the rows of [`super::table`] to the enums and everything that has an arm per message.
+//! The macro that turns the rows of [`super::table`] into the enums and their methods.
 
 /// See [`super::table`] for the columns.
 macro_rules! messages {
@@ -17,7 +17,7 @@ macro_rules! messages {
         pub enum Message {
             $( $(#[$plain_doc])* $plain, )*
             $( $(#[$doc])* $variant($payload), )*
-            /// A command that we do not know or do not use; its payload was dropped.
+            /// A command that is unknown or not used; its payload was dropped.
             Unknown {
                 /// The command as text, at most 12 printable characters.
                 command: String,
@@ -46,7 +46,7 @@ macro_rules! messages {
                 }
             }
 
-            /// The command as it stands in a frame.
+            /// The command as it is in a frame.
             pub const fn name(self) -> &'static str {
                 match self {
                     $( Kind::$plain => $plain_name, )*
@@ -70,7 +70,7 @@ macro_rules! messages {
                 }
             }
 
-            /// Whether it asks, or can answer.
+            /// Whether it is a request or an answer.
             pub const fn exchange(self) -> Exchange {
                 match self {
                     $( Kind::$plain => Exchange::$plain_exchange, )*
@@ -78,7 +78,7 @@ macro_rules! messages {
                 }
             }
 
-            /// What handling it costs a manager.
+            /// The cost of handling it in a manager.
             pub const fn cost(self) -> Cost {
                 match self {
                     $( Kind::$plain => $plain_cost, )*
@@ -96,7 +96,7 @@ macro_rules! messages {
         }
 
         impl Message {
-            /// The command, if it is one that we know.
+            /// The command, if it is known.
             pub fn kind(&self) -> Option<Kind> {
                 match self {
                     $( Message::$plain => Some(Kind::$plain), )*
@@ -107,9 +107,8 @@ macro_rules! messages {
 
             /// Memory that the message holds besides its own size, bytes; for byte budgets.
             ///
-            /// A block that shares a read buffer with its neighbours counts its own
-            /// bytes only; the buffer it keeps alive is at most
-            /// [`MAX_READ_AHEAD`](crate::MAX_READ_AHEAD) longer.
+            /// A block that shares a read buffer with others counts its own bytes only; the buffer
+            /// is at most [`MAX_READ_AHEAD`](crate::MAX_READ_AHEAD) longer.
             pub fn heap_size(&self) -> usize {
                 match self {
                     $( Message::$plain => 0, )*
@@ -118,7 +117,7 @@ macro_rules! messages {
                 }
             }
 
-            /// Entries of the list that the message is; 0 if it is none.
+            /// Entries of a message that is a list; else 0.
             pub fn entries(&self) -> usize {
                 match self {
                     $( Message::$plain => 0, )*
@@ -135,7 +134,7 @@ macro_rules! messages {
                 }
             }
 
-            /// The payload, where it already exists as bytes.
+            /// The payload, if it already exists as bytes.
             pub(super) fn shared_payload(&self) -> Option<&Bytes> {
                 match self {
                     $( Message::$plain => None, )*
@@ -144,7 +143,7 @@ macro_rules! messages {
                 }
             }
 
-            /// Appends the payload to `out`. An `Unknown` has lost its own and has none.
+            /// Appends the payload to `out`. That of an `Unknown` was dropped, so it is empty.
             pub fn encode_payload(&self, out: &mut BytesMut) {
                 match self {
                     $( Message::$plain => {} )*
@@ -154,7 +153,7 @@ macro_rules! messages {
             }
         }
 
-        /// Decodes a payload. `ignored`: bytes of it that came after `payload` and were not kept.
+        /// Decodes a payload. `ignored`: bytes of it that came after `payload` and were discarded.
         pub(crate) fn decode(
             kind: Kind,
             payload: Bytes,

@@ -1,4 +1,4 @@
-//! Messages to payloads, before any transport.
+//! Encoding of messages to payloads, before any transport.
 
 use bytes::{Bytes, BytesMut};
 
@@ -6,17 +6,17 @@ use super::{Kind, Message};
 use crate::checksum::checksum;
 use crate::limits::{MAX_COMMAND, MAX_PAYLOAD_BYTES};
 
-/// A message in bytes that a [`Transport`](crate::Transport) is still to frame: what is queued
-/// for a peer.
+/// A message in bytes, as it is queued for a peer before a [`Transport`](crate::Transport) frames
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// What there is to say of the payload.
+    /// The command, length and checksum of the payload.
     pub head: PacketHead,
-    /// The payload; that of a block or a transaction is the message's own, uncopied.
+    /// The payload; that of a block or a transaction is not copied from the message.
     pub payload: Bytes,
 }
 
-/// What a transport needs to know of a payload before it is there: it may lie on disk.
+/// What a transport needs of a payload before it is read: the payload may be on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketHead {
     command: [u8; MAX_COMMAND],
@@ -31,7 +31,7 @@ impl PacketHead {
         self.command
     }
 
-    /// The command, if it is one that we know.
+    /// The command, if it is known.
     pub fn kind(&self) -> Option<Kind> {
         self.kind
     }
@@ -41,15 +41,15 @@ impl PacketHead {
         self.len
     }
 
-    /// The first four bytes of the payload's double SHA-256. Computed with the packet, since
-    /// that takes long for a block, and packets are made where it keeps nobody waiting.
+    /// The first four bytes of the payload's double SHA-256. Computed with the packet, since it takes
+    /// long for a block and the writer must not wait for it.
     pub fn checksum(&self) -> [u8; 4] {
         self.checksum
     }
 }
 
 impl Packet {
-    /// Any bytes under any command; `None` when no frame carries them.
+    /// A packet of any bytes and command; `None` when they are too long for a frame.
     pub fn new(command: &str, payload: Bytes) -> Option<Self> {
         let mut padded = [0; MAX_COMMAND];
         padded
@@ -75,17 +75,20 @@ impl Message {
             self.encode_payload(&mut payload);
             payload.freeze()
         });
-        Packet::new(self.command(), payload).expect("a message that we send fits a frame")
+        Packet::new(self.command(), payload).expect("our messages fit a frame")
     }
 
     /// Length of the payload, bytes.
     ///
     /// # Panics
     ///
-    /// When it is more than any frame may carry: what we send is ours to bound.
+    /// When it is above [`MAX_PAYLOAD_BYTES`]: the caller must bound what it sends.
     pub fn payload_len(&self) -> usize {
         let len = self.length();
-        assert!(len <= MAX_PAYLOAD_BYTES, "no frame carries {len} bytes");
+        assert!(
+            len <= MAX_PAYLOAD_BYTES,
+            "{len} bytes are too long for a frame"
+        );
         len
     }
 }

@@ -1,11 +1,11 @@
-//! Fields off a payload, as tolerant as Bitcoin Core and no more.
+//! Reads the fields of a payload, exactly as tolerant as Bitcoin Core.
 //!
 //! Tolerated: bytes after the last field, payloads of commands that have none, a
 //! `version` that ends after any of its optional parts, a `ping` without nonce
 //! (BIP31), transaction counts other than zero in `headers`, a `notfound` of any length.
 //!
-//! Where this fails, Core does: what its deserialization throws at is [`DecodeError::Truncated`]
-//! or [`DecodeError::Invalid`], and what it calls misbehaving is neither.
+//! This fails where Core does: exceptions of its deserialization are [`DecodeError::Truncated`]
+//! or [`DecodeError::Invalid`], misbehavior is another error.
 //!
 //! # Security
 //!
@@ -15,16 +15,16 @@
 use crate::error::DecodeError;
 use crate::limits::MAX_COUNT;
 
-/// Reads fields off a payload; a failure names the command and the field.
+/// Reads the fields of a payload; an error names the command and the field.
 pub(super) struct Reader<'a> {
     command: &'static str,
     rest: &'a [u8],
-    /// Bytes that came behind `rest` and were not kept.
+    /// Bytes that came after `rest` and were discarded.
     ignored: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// `ignored`: bytes of the payload that came after `rest` and were not kept.
+    /// `ignored`: bytes of the payload that came after `rest` and were discarded.
     pub(super) fn new(command: &'static str, rest: &'a [u8], ignored: usize) -> Self {
         Reader {
             command,
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// A count as Core reads one; larger ones are no counts.
+    /// A count, at most Core's `MAX_SIZE`.
     pub(super) fn count(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let got = self.compact_size(field)?;
         if got > MAX_COUNT {

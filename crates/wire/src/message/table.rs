@@ -1,9 +1,9 @@
-//! Every message of the protocol that is decoded, a row each.
+//! The table of P2P messages: a row for each decoded message.
 //!
-//! A message that is new needs a row here, a form for its payload if no form fits
-//! ([`super::forms`]), a generator in the tests of this crate, and a handler where the column
-//! "handled by" says. Everything else (names, limits, decoding, encoding, counters, what its
-//! handling costs) follows from the row.
+//! A new message needs a row here, a form for its payload if no form fits
+//! ([`super::forms`]), a generator in the tests of this crate, and a handler in the actor of the
+//! column "handled by". Everything else (names, limits, decoding, encoding, counters, cost)
+//! follows from the row.
 
 use super::define::messages;
 use super::forms::{
@@ -19,36 +19,37 @@ use bitcoin::p2p::address::{AddrV2Message, Address};
 use bitcoin::p2p::message_blockdata::Inventory;
 use bytes::{Bytes, BytesMut};
 
-/// When a message may come.
+/// When a message is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// It makes up the handshake. After `verack` it changes nothing.
+    /// It is part of the handshake. After `verack` it is ignored.
     Handshake,
-    /// It negotiates a feature, between `version` and `verack` only: later it is an offence.
+    /// It negotiates a feature, only between `version` and `verack`: later the peer is
+    /// disconnected.
     BeforeVerack,
-    /// After `verack`. Before it, it is ignored.
+    /// After `verack`. Before, it is ignored.
     AfterVerack,
 }
 
 /// Who handles a message after the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandledBy {
-    /// The connection's own session.
+    /// The session of the connection.
     Session,
-    /// PeerManager: addresses and what is shown of a peer.
+    /// PeerManager: addresses and information about the peer.
     PeerManager,
     /// SyncManager: headers and blocks.
     SyncManager,
-    /// Nobody: it announces what we do not use.
-    Nobody,
-    /// It asks for a service that we do not offer, which ends the connection.
+    /// No handler: it announces a feature that is not used.
+    NotUsed,
+    /// It requests a service that we do not offer: the peer is disconnected.
     NotOffered,
 }
 
-/// Whether a message asks for another or is what was asked for.
+/// Whether a message is a request or an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exchange {
-    /// It asks for data.
+    /// It requests data.
     Request,
     /// It can be the answer to a request.
     Answer,
@@ -56,14 +57,14 @@ pub enum Exchange {
     Neither,
 }
 
-/// What handling a message costs a manager, about a microsecond a unit: headers are hashed,
-/// addresses are looked up and shuffled, inventories are looked up, a block is handed to the
-/// engine as it is.
+/// The cost of handling a message in a manager, about a microsecond a unit: headers are hashed,
+/// addresses are looked up and shuffled, inventories are looked up, a block is passed to the
+/// engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
-    /// Of the message.
+    /// Cost of the message.
     pub base: u64,
-    /// Of ten entries of its list.
+    /// Cost of ten entries of its list.
     pub ten_entries: u64,
 }
 
@@ -77,7 +78,7 @@ const fn cost(base: u64) -> Cost {
     }
 }
 
-/// A list: so much for ten entries.
+/// A list, by the cost of ten entries.
 const fn list(ten_entries: u64) -> Cost {
     Cost {
         base: 2,
@@ -85,8 +86,8 @@ const fn list(ten_entries: u64) -> Cost {
     }
 }
 
-/// Commands without a row that ask for what `NODE_BLOOM` (BIP111) or `NODE_COMPACT_FILTERS`
-/// (BIP157) would offer.
+/// Commands without a row that request services of `NODE_BLOOM` (BIP111) or
+/// `NODE_COMPACT_FILTERS` (BIP157).
 const SERVICES_NOT_OFFERED: [&str; 6] = [
     "filterload",
     "filteradd",
@@ -96,7 +97,7 @@ const SERVICES_NOT_OFFERED: [&str; 6] = [
     "getcfcheckpt",
 ];
 
-/// Whether `command`, which has no row, asks for a service that we do not offer.
+/// Whether `command`, which has no row, requests a service that we do not offer.
 pub fn asks_for_service(command: &str) -> bool {
     SERVICES_NOT_OFFERED.contains(&command)
 }
@@ -126,7 +127,7 @@ messages! {
         /// Answers a `ping` (BIP31).
         Pong(u64)                       "pong"        AfterVerack  Session      Neither  SMALL,      PongNonce;
         /// Compact block preference (BIP152).
-        SendCmpct(SendCmpct)            "sendcmpct"   AfterVerack  Nobody       Neither  SMALL,      SendCmpctForm;
+        SendCmpct(SendCmpct)            "sendcmpct"   AfterVerack  NotUsed      Neither  SMALL,      SendCmpctForm;
         /// Do not announce transactions below this fee rate, satoshi per 1,000 vbytes (BIP133).
         FeeFilter(u64)                  "feefilter"   AfterVerack  PeerManager  Neither  SMALL,      FeeRate;
         /// Addresses with the time (Unix seconds) each was last seen.
@@ -140,12 +141,12 @@ messages! {
         /// I do not have these.
         NotFound(Vec<Inventory>)        "notfound"    AfterVerack  SyncManager  Answer   list(2),    TooManyIgnored<List<InventoryEntry, MAX_INV>>;
         /// Send headers after the first locator hash that you know: 2,000 at most.
-        GetHeaders(Locator)             "getheaders"  AfterVerack  SyncManager  Request  cost(200),  locator::Form;
+        GetHeaders(Locator)             "getheaders"  AfterVerack  SyncManager  Request  cost(200),  locator::LocatorForm;
         /// Send an `inv` of blocks after the first locator hash that you know: 500 at most.
-        GetBlocks(Locator)              "getblocks"   AfterVerack  SyncManager  Neither  cost(50),   locator::Form;
+        GetBlocks(Locator)              "getblocks"   AfterVerack  SyncManager  Neither  cost(50),   locator::LocatorForm;
         /// Block headers, oldest first.
         Headers(Vec<Header>)            "headers"     AfterVerack  SyncManager  Answer   list(5),    Headers;
-        /// A block, as it came off the wire.
+        /// A block, as it was received.
         Block(RawBlock)                 "block"       AfterVerack  SyncManager  Answer   cost(20),   RawBlockForm;
         /// A transaction, undecoded.
         Tx(Bytes)                       "tx"          AfterVerack  Session      Neither  SMALL,      TxForm;

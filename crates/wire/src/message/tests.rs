@@ -27,7 +27,7 @@ fn decode_bytes(command: &str, payload: &[u8]) -> Result<Message, DecodeError> {
 }
 
 #[test]
-fn every_kind_is_found_by_its_own_name() {
+fn every_kind_is_found_by_its_name() {
     for kind in Kind::ALL {
         assert_eq!(Kind::from_name(kind.name()), Some(kind));
     }
@@ -48,7 +48,7 @@ fn every_row_of_the_table_has_a_generator() {
 }
 
 #[test]
-fn any_bytes_make_a_packet_unless_no_frame_carries_them() {
+fn any_bytes_make_a_packet_unless_they_are_too_long_for_a_frame() {
     let packet = Packet::new("twelve bytes", Bytes::from_static(b"any"));
     let head = packet.expect("it fits").head;
     assert_eq!((head.kind(), head.payload_len()), (None, 3));
@@ -77,7 +77,7 @@ fn a_block_is_encoded_and_decoded_without_a_copy() {
 }
 
 #[test]
-fn eighty_bytes_are_no_block() {
+fn eighty_bytes_are_not_a_block() {
     let header = bitcoin::consensus::serialize(&Network::Mainnet.genesis());
     assert_eq!(
         decode_bytes("block", &header),
@@ -89,7 +89,7 @@ fn eighty_bytes_are_no_block() {
 }
 
 #[test]
-fn heap_size_counts_what_a_remote_can_make_us_hold() {
+fn heap_size_counts_the_memory_that_a_remote_can_make_us_hold() {
     let block = vec![7; 1_000];
     let message = decode_bytes("block", &block).unwrap();
     assert_eq!(message.heap_size(), 1_000);
@@ -110,7 +110,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn what_is_encoded_decodes_to_itself(message in any_message()) {
+    fn an_encoded_message_decodes_to_itself(message in any_message()) {
         let payload = payload_of(&message);
         prop_assert_eq!(payload.len(), message.payload_len());
         let longest = message.kind().map(Kind::longest);

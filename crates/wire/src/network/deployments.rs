@@ -1,4 +1,4 @@
-//! Softforks: those of the past with their heights, and the one that is still signalled for.
+//! Softforks: buried deployments with their heights, and the deployment that is still signalled.
 //! Source: Bitcoin Core 31.99, `kernel/chainparams.cpp`.
 
 use bitcoin::BlockHash;
@@ -8,7 +8,7 @@ use super::Network;
 /// Blocks between two halvings of the subsidy. Core `nSubsidyHalvingInterval`.
 const HALVING_INTERVAL: u32 = 210_000;
 
-/// A softfork that is enforced from a height on which history has settled (BIP90).
+/// A softfork that is enforced from a fixed height (BIP90).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuriedDeployment {
     /// Core's name for it.
@@ -17,7 +17,7 @@ pub struct BuriedDeployment {
     pub height: u32,
 }
 
-/// How one softfork is signalled for in block versions (BIP9). Times in Unix seconds,
+/// The BIP9 parameters of a softfork that is signalled in block versions. Times in Unix seconds,
 /// compared with a block's median time past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VersionBits {
@@ -25,11 +25,11 @@ pub struct VersionBits {
     pub name: &'static str,
     /// The bit of the version, 0 to 28.
     pub bit: u8,
-    /// When the bit gains its meaning.
+    /// The time from which the bit signals.
     pub start_time: i64,
-    /// When the deployment has failed if it is not locked in; `i64::MAX`: never.
+    /// The time at which the deployment fails if it is not locked in; `i64::MAX`: never.
     pub timeout: i64,
-    /// It is not active below this height, though it be locked in.
+    /// It is not active below this height, even if it is locked in.
     pub min_activation_height: u32,
     /// Signalling blocks of one period that lock it in.
     pub threshold: u32,
@@ -56,8 +56,8 @@ impl Network {
         .map(|(name, height)| BuriedDeployment { name, height })
     }
 
-    /// The softfork that blocks can signal for: the dummy of regtest. Elsewhere there is
-    /// none at the moment.
+    /// The softfork that blocks can signal: the dummy of regtest. The other networks have none at
+    /// the moment.
     pub fn version_bits(&self) -> Option<VersionBits> {
         matches!(self, Network::Regtest).then_some(VersionBits {
             name: "testdummy",
@@ -70,8 +70,8 @@ impl Network {
         })
     }
 
-    /// The script rules that the block `hash` at `height` is checked by, named and sorted
-    /// as Core does. Core `GetBlockScriptFlags`.
+    /// The script rules for the block `hash` at `height`, with Core's names and in its order. Core
+    /// `GetBlockScriptFlags`.
     pub fn script_flags(&self, hash: &BlockHash, height: u32) -> Vec<&'static str> {
         let [_, bip66, bip65, csv, segwit] = self.buried_deployments();
         let mut flags = self.script_flags_of_all_blocks(hash).to_vec();
@@ -89,7 +89,7 @@ impl Network {
         flags
     }
 
-    /// The rules that hold from genesis on, but for the blocks of history that break one.
+    /// The rules from genesis on, except for the historic blocks that break one.
     fn script_flags_of_all_blocks(&self, hash: &BlockHash) -> &'static [&'static str] {
         let exceptions: &[(&str, &'static [&'static str])] = match self {
             Network::Mainnet => &[
@@ -118,7 +118,7 @@ impl Network {
             .map_or(&["P2SH", "TAPROOT", "WITNESS"], |(_, flags)| flags)
     }
 
-    /// What a block at `height` may create, satoshi. Core `GetBlockSubsidy`.
+    /// The subsidy of a block at `height`, satoshi. Core `GetBlockSubsidy`.
     pub fn block_subsidy(&self, height: u32) -> u64 {
         let interval = match self {
             Network::Regtest => 150,
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn script_rules_grow_with_the_height_and_leave_out_what_history_broke() {
+    fn script_rules_grow_with_the_height_and_exempt_historic_blocks() {
         let any = "00".repeat(32);
         let always = ["P2SH", "TAPROOT", "WITNESS"];
         assert_eq!(flags(&Network::Mainnet, &any, 363_724), always);

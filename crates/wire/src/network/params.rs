@@ -1,4 +1,4 @@
-//! Facts about each network. Source: Bitcoin Core 31.99, `kernel/chainparams.cpp`.
+//! Parameters of each network. Source: Bitcoin Core 31.99, `kernel/chainparams.cpp`.
 
 use bitcoin::hex::FromHex;
 use bitcoin::{Target, Work};
@@ -14,7 +14,7 @@ pub(super) const SIGNET_CHALLENGE: &[u8] = &[
     0x51, 0x89, 0xf2, 0xe6, 0xc4, 0x52, 0xae,
 ];
 
-/// The rules by which the proof-of-work target moves on one network.
+/// The rules of the difficulty adjustment on one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PowParams {
     /// The easiest target. Core `powLimit`.
@@ -26,7 +26,7 @@ pub struct PowParams {
     /// A block 20 minutes after its parent may have the limit as its target.
     /// Core `fPowAllowMinDifficultyBlocks`.
     pub allow_min_difficulty_blocks: bool,
-    /// The target never moves. Core `fPowNoRetargeting`.
+    /// The target never changes. Core `fPowNoRetargeting`.
     pub no_retargeting: bool,
     /// A period's new target is derived from its first block and the first block
     /// may not be timed far before its parent (BIP94). Core `enforce_BIP94`.
@@ -40,7 +40,7 @@ impl PowParams {
     }
 }
 
-/// How headers of low total work are synced with bounded memory. Core `HeadersSyncParams`.
+/// Parameters of the sync of low-work headers with bounded memory. Core `HeadersSyncParams`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadersSyncParams {
     /// Headers between two one-bit commitments.

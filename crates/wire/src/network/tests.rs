@@ -85,7 +85,7 @@ fn every_genesis_header_meets_its_own_target_within_the_limit() {
 }
 
 #[test]
-fn private_networks_have_neither_seeds_nor_a_minimum_of_work() {
+fn private_networks_have_neither_seeds_nor_a_minimum_chain_work() {
     for network in [optrue(), Network::Regtest] {
         assert!(network.dns_seeds().is_empty());
         assert_eq!(network.minimum_chain_work(), Work::from_be_bytes([0; 32]));

@@ -1,4 +1,4 @@
-//! What may come before the handshake is complete, and what may never come.
+//! Frames that are refused before the handshake is complete, and frames that are always refused.
 
 use super::*;
 use crate::message::Version;
@@ -30,7 +30,7 @@ fn encoded(message: &Message) -> BytesMut {
     bytes
 }
 
-/// Everything that the codec says of these bytes, the last answer being no frame.
+/// Reads these bytes: how many frames, and the error or none.
 fn read(codec: &mut Codec, bytes: &[u8]) -> (usize, Result<(), DecodeError>) {
     let mut buffer = BytesMut::from(bytes);
     let mut frames = 0;
@@ -67,7 +67,7 @@ fn a_frame_head_of_a_block_before_version_or_verack_is_refused_without_its_bytes
 }
 
 #[test]
-fn a_verack_without_a_version_opens_nothing() {
+fn a_verack_without_a_version_does_not_complete_the_handshake() {
     let mut codec = connection();
     for message in [Message::Verack, version()] {
         assert_eq!(read(&mut codec, &encoded(&message)), (1, Ok(())));
@@ -78,7 +78,7 @@ fn a_verack_without_a_version_opens_nothing() {
 }
 
 #[test]
-fn the_length_before_the_handshake_is_judged_for_commands_that_we_do_not_know_too() {
+fn the_length_before_the_handshake_is_checked_for_unknown_commands_too() {
     for command in [&b"block"[..], b"headers", b"cmpctblock", b"\xff"] {
         let longest = announce(command, MAX_EARLY_PAYLOAD);
         assert_eq!(read(&mut connection(), &longest), (0, Ok(())));
@@ -90,7 +90,7 @@ fn the_length_before_the_handshake_is_judged_for_commands_that_we_do_not_know_to
 }
 
 #[test]
-fn what_comes_before_the_handshake_is_bounded_in_all() {
+fn the_sum_of_all_frames_before_the_handshake_is_bounded() {
     let frame = encoded(&Message::Ping(1));
     let flood = frame.repeat(MAX_EARLY_BYTES / frame.len() + 1);
     let (frames, refused) = read(&mut connection(), &flood);
@@ -104,7 +104,7 @@ fn what_comes_before_the_handshake_is_bounded_in_all() {
 }
 
 #[test]
-fn a_transaction_is_refused_by_its_header_where_none_is_wanted() {
+fn a_codec_without_transactions_refuses_tx_by_its_header() {
     let head = announce(b"tx", 4_000_000);
     let mut codec = codec().without_transactions();
     let (frames, refused) = read(&mut codec, &head);
@@ -113,7 +113,7 @@ fn a_transaction_is_refused_by_its_header_where_none_is_wanted() {
 }
 
 #[test]
-fn the_checksum_of_a_long_payload_is_the_same_in_whatever_pieces_it_comes() {
+fn the_checksum_of_a_long_payload_does_not_depend_on_its_pieces() {
     let payload: Vec<u8> = (0..200_000u32).map(|at| at.to_le_bytes()[1]).collect();
     for step in [1_000, 16_385, 70_001, 200_024] {
         let mut bytes = frame("block", &payload).to_vec();

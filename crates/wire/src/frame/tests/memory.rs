@@ -1,4 +1,4 @@
-//! What the codec holds in memory, and what it does not copy.
+//! The codec's memory, and what it does not copy.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::message::RawBlock;
 
 const FIRST_RESERVE: usize = 64 * 1_024;
 
-/// Hands out `bytes`, at most `segment` at a time, and counts the reads.
+/// A reader of `bytes`, at most `segment` at a time, that counts the reads.
 struct Wire<'a> {
     bytes: &'a [u8],
     segment: usize,
@@ -58,7 +58,7 @@ fn block(message: Message) -> RawBlock {
 }
 
 #[test]
-fn a_real_block_is_the_slice_that_was_read_and_takes_its_memory_along() {
+fn a_real_block_is_the_slice_that_was_read_and_owns_its_memory() {
     for name in ["mainnet_block_1602407a.raw", "testnet3_block_928848.raw"] {
         let Some(raw) = real_data(name) else { return };
         let bytes = frame("block", &raw);
@@ -75,7 +75,7 @@ fn a_real_block_is_the_slice_that_was_read_and_takes_its_memory_along() {
         let block = block(frame.message.unwrap());
         assert_eq!(block.bytes.as_ptr(), read_into, "no copy");
         assert_eq!(block.bytes, raw);
-        assert!(block.bytes.is_unique(), "the codec kept no hold of it");
+        assert!(block.bytes.is_unique(), "the codec holds no reference");
         assert!(buffer.capacity() <= MAX_READ_AHEAD);
         let theirs: bitcoin::Block = bitcoin::consensus::deserialize(&raw).unwrap();
         assert_eq!(block.hash, theirs.block_hash());
@@ -83,7 +83,7 @@ fn a_real_block_is_the_slice_that_was_read_and_takes_its_memory_along() {
 }
 
 #[test]
-fn a_long_payload_reserves_by_what_has_come_and_never_beyond_what_was_announced() {
+fn a_long_payload_reserves_by_the_received_bytes_and_never_beyond_the_announced_length() {
     let payload = vec![7; 3_000_001];
     let bytes = frame("block", &payload);
     let (mut codec, mut buffer) = (codec(), BytesMut::with_capacity(MIN_READ_AHEAD));
@@ -94,7 +94,7 @@ fn a_long_payload_reserves_by_what_has_come_and_never_beyond_what_was_announced(
         assert!(buffer.capacity() <= bound, "after {received} bytes");
         let offered = buffer.capacity() - buffer.len();
         let read = offered.min(10_007).min(bytes.len() - received);
-        assert!(read > 0, "there is room to go on after {received} bytes");
+        assert!(read > 0, "there is capacity after {received} bytes");
         buffer.put_slice(&bytes[received..received + read]);
         received += read;
     }
@@ -130,24 +130,27 @@ fn many_small_blocks_take_few_reads_and_are_not_copied() {
     let one = frame("block", &[5; 240]);
     let bytes = one.repeat(2_000);
     let mut framed = framed(&bytes, usize::MAX);
-    let mut neighbours = 0;
+    let mut adjacent = 0;
     let mut before: Option<RawBlock> = None;
     for _ in 0..2_000 {
         let now = block(next(&mut framed).expect("2,000 blocks"));
         if let Some(before) = before {
             let next_in_buffer = before.bytes.as_ptr().wrapping_add(one.len());
-            neighbours += usize::from(now.bytes.as_ptr() == next_in_buffer);
+            adjacent += usize::from(now.bytes.as_ptr() == next_in_buffer);
         }
         before = Some(now);
     }
     assert_eq!(next(&mut framed), None);
     let reads = framed.get_ref().reads;
     assert!(reads <= bytes.len() / MAX_READ_AHEAD + 10, "{reads} reads");
-    assert!(neighbours > 1_900, "{neighbours} lie where they were read");
+    assert!(
+        adjacent > 1_900,
+        "{adjacent} are at the address where they were read"
+    );
 }
 
 #[test]
-fn a_connection_that_falls_silent_gives_its_buffer_back() {
+fn an_idle_connection_frees_its_buffer() {
     let burst = frame("block", &[5; 240]).repeat(1_000);
     let long = frame("block", &vec![6; 3_000_000]).to_vec();
     let pings = frame("ping", &[0; 8]).repeat(10);
@@ -164,6 +167,6 @@ fn a_connection_that_falls_silent_gives_its_buffer_back() {
         let capacity = quiet.read_buffer().capacity();
         assert!(capacity <= MIN_READ_AHEAD, "{capacity} bytes held");
         let last = last.expect("blocks came");
-        assert!(last.bytes.is_unique(), "the old buffer is held no longer");
+        assert!(last.bytes.is_unique(), "the old buffer is freed");
     }
 }

@@ -107,8 +107,8 @@ impl Entry for AddrV2Entry {
 
 /// `None`: the length is wrong for a network that has a fixed one (BIP155).
 ///
-/// What cannot be an address of its network (IPv4 inside IPv6, CJDNS outside
-/// fc00::/8) stays `Unknown`: Core skips such entries and uses the others.
+/// Bytes that cannot be an address of their network (IPv4 inside IPv6, CJDNS outside
+/// fc00::/8) are `Unknown`: Core skips such entries and uses the others.
 fn addr_of(network: u8, bytes: &[u8]) -> Option<AddrV2> {
     let unknown = || AddrV2::Unknown(network, bytes.to_vec());
     Some(match network {

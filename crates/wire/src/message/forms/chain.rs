@@ -15,7 +15,7 @@ use crate::limits::{MAX_HEADERS, MAX_PAYLOAD_BYTES};
 /// A header and the count of no transactions, bytes.
 const ENTRY: usize = Header::SIZE + 1;
 
-/// A list of headers, of which Core judges the count before it reads any.
+/// A list of headers, of which Core checks the count before it reads any.
 pub(in crate::message) struct Headers;
 
 impl Form for Headers {
@@ -57,7 +57,7 @@ impl Form for Headers {
     }
 }
 
-/// A block, of which the header only is looked at.
+/// A block, of which only the header is decoded.
 pub(in crate::message) struct RawBlockForm;
 
 impl Form for RawBlockForm {
@@ -87,7 +87,7 @@ impl Form for RawBlockForm {
 }
 
 impl RawBlock {
-    /// Wraps a serialized block. Only the header is looked at.
+    /// Wraps a serialized block. Only the header is decoded.
     pub fn new(bytes: Bytes) -> Result<RawBlock, DecodeError> {
         let reader = &mut Reader::new(Kind::Block.name(), &bytes, 0);
         let header = read_header(reader)?;
@@ -102,7 +102,7 @@ impl RawBlock {
     }
 }
 
-/// A transaction, which is not looked at.
+/// A transaction, which is not decoded.
 pub(in crate::message) struct TxForm;
 
 impl Form for TxForm {

@@ -11,13 +11,13 @@ use crate::compact_size;
 use crate::error::DecodeError;
 use crate::limits::MAX_LOCATOR;
 
-/// Protocol version in the locators we send. Core `DUMMY_VERSION`; nobody reads it.
+/// Protocol version in the locators we send. Core `DUMMY_VERSION`; receivers ignore it.
 const VERSION: u32 = 70_016;
 
-/// A version that nobody reads, hashes, and where to stop.
-pub(in crate::message) struct Form;
+/// An ignored version, hashes, and the stop hash.
+pub(in crate::message) struct LocatorForm;
 
-impl super::Form for Form {
+impl super::Form for LocatorForm {
     type Payload = Locator;
 
     const LONGEST: usize = 4 + 1 + MAX_LOCATOR * 32 + 32;

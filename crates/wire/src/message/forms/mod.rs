@@ -1,4 +1,4 @@
-//! How payloads are read and written.
+//! Reading and writing of payloads.
 
 mod addresses;
 mod chain;
@@ -26,17 +26,17 @@ const COUNT: usize = 3;
 
 /// The form of a payload.
 pub(super) trait Form {
-    /// What the payload says.
+    /// The decoded payload.
     type Payload;
 
     /// The longest well-formed payload, bytes.
     const LONGEST: usize;
 
-    /// Reads a payload; `bytes` is all that was kept of it. `None`: it is passed over, as a
-    /// command that we do not know.
+    /// Reads a payload; `bytes` is all that was buffered of it. `None`: it is ignored, like an
+    /// unknown command.
     fn read(reader: &mut Reader<'_>, bytes: &Bytes) -> Result<Option<Self::Payload>, DecodeError>;
 
-    /// What [`Form::write`] appends, bytes.
+    /// The length that [`Form::write`] appends, bytes.
     fn length(payload: &Self::Payload) -> usize;
 
     /// Appends the payload to `out`.
@@ -52,7 +52,7 @@ pub(super) trait Form {
         0
     }
 
-    /// The payload, where it exists as bytes.
+    /// The payload, if it exists as bytes.
     fn shared(_: &Self::Payload) -> Option<&Bytes> {
         None
     }
@@ -60,21 +60,21 @@ pub(super) trait Form {
 
 /// The form of an entry of a list.
 pub(super) trait Entry {
-    /// What it says.
+    /// The decoded entry.
     type Value;
 
-    /// The shortest and the longest, bytes.
+    /// The lengths of the shortest and the longest entry, bytes.
     const BYTES: (usize, usize);
 
-    /// Reads one.
+    /// Reads an entry.
     fn read(reader: &mut Reader<'_>) -> Result<Self::Value, DecodeError>;
 
-    /// What [`Entry::write`] appends, bytes.
+    /// The length that [`Entry::write`] appends, bytes.
     fn length(_: &Self::Value) -> usize {
         Self::BYTES.0
     }
 
-    /// Appends it to `out`.
+    /// Appends the entry to `out`.
     fn write(value: &Self::Value, out: &mut BytesMut);
 
     /// Memory besides its own size, bytes.
@@ -83,7 +83,7 @@ pub(super) trait Entry {
     }
 }
 
-/// A count and at most `MAX` entries. Core judges the count when all were read.
+/// A count and at most `MAX` entries. Core checks the count when all were read.
 pub(super) struct List<E, const MAX: usize>(PhantomData<E>);
 
 impl<E: Entry, const MAX: usize> Form for List<E, MAX> {
@@ -112,8 +112,8 @@ impl<E: Entry, const MAX: usize> Form for List<E, MAX> {
     }
 }
 
-/// The same form, but a list that is too long is passed over: Core does so with a `notfound`
-/// that is longer than any answer to what it asked for.
+/// The same form, but a list that is too long is ignored, as Core does with a `notfound` that is
+/// longer than any of its requests.
 pub(super) struct TooManyIgnored<F>(PhantomData<F>);
 
 impl<F: Form> Form for TooManyIgnored<F> {

@@ -1,4 +1,4 @@
-//! Payloads of a number or two.
+//! Payloads of one or two numbers.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -8,7 +8,7 @@ use super::Form;
 use crate::error::DecodeError;
 use crate::limits::MAX_MONEY;
 
-/// The nonce of a `ping`. Before BIP31 there was none, and no answer wanted: passed over.
+/// The nonce of a `ping`. One without (before BIP31) wants no answer, and is ignored.
 pub(in crate::message) struct Nonce;
 
 impl Form for Nonce {
@@ -32,7 +32,7 @@ impl Form for Nonce {
     }
 }
 
-/// The nonce of a `pong`. Without one Core gives up the ping in flight, as at a zero nonce.
+/// The nonce of a `pong`. Without one Core cancels the outstanding ping, as for a zero nonce.
 pub(in crate::message) struct PongNonce;
 
 impl Form for PongNonce {
@@ -53,7 +53,7 @@ impl Form for PongNonce {
     }
 }
 
-/// A fee rate, satoshi per 1,000 vbytes. One that is no amount of money is passed over.
+/// A fee rate, satoshi per 1,000 vbytes. One above [`MAX_MONEY`] is ignored.
 pub(in crate::message) struct FeeRate;
 
 impl Form for FeeRate {

@@ -92,7 +92,8 @@ impl Form for VersionForm {
     }
 }
 
-/// What may go into a log or an RPC answer. Core `SanitizeString`, default characters.
+/// Removes characters that must not be in a log or an RPC answer. Core `SanitizeString`, default
+/// characters.
 fn sanitize(bytes: &[u8]) -> String {
     bytes
         .iter()

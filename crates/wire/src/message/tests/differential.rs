@@ -1,4 +1,4 @@
-//! Our encodings against those of the `bitcoin` crate.
+//! Our encodings compared with those of the `bitcoin` crate.
 
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};
@@ -9,7 +9,7 @@ use bitcoin::p2p::message_network::VersionMessage;
 use super::*;
 use crate::testing::frame;
 
-/// The same message in the terms of the `bitcoin` crate.
+/// The same message as a type of the `bitcoin` crate.
 fn theirs(message: &Message) -> NetworkMessage {
     match message.clone() {
         Message::Version(version) => NetworkMessage::Version(VersionMessage {
@@ -60,9 +60,9 @@ fn theirs(message: &Message) -> NetworkMessage {
     }
 }
 
-/// Commands whose fields both sides read alike, so that a changed byte must be
-/// understood alike too. Not `version` (the user agent is sanitized), `feefilter`
-/// (limited to all money), blocks and transactions (not decoded here).
+/// Commands whose fields both sides read alike, so that a changed byte must be decoded
+/// alike too. Not `version` (the user agent is sanitized), `feefilter` (limited to all
+/// money), blocks and transactions (not decoded here).
 const COMPARABLE: [&str; 11] = [
     "ping",
     "pong",
@@ -111,7 +111,7 @@ proptest! {
         if let Ok(raw) = deserialize::<RawNetworkMessage>(&framed) {
             let ours = decode_bytes(message.command(), &payload).unwrap();
             let reencoded = RawNetworkMessage::new(*raw.magic(), theirs(&ours));
-            // They keep the version of a locator, which we do not.
+            // The `bitcoin` crate stores the version of a locator, we do not.
             if !message.command().starts_with("get") || at >= 4 {
                 prop_assert_eq!(reencoded.payload(), raw.payload());
             }

@@ -1,4 +1,4 @@
-//! Every bound, at it and one past it.
+//! Every limit, at it and one past it.
 
 use bytes::BufMut;
 
@@ -56,7 +56,7 @@ fn lists_are_full_at_the_limit_and_refused_one_past_it() {
         assert_eq!(payload_of(&message).len(), full.len(), "{command}");
         let overfull = list(before, max + 1, entry, after);
         let refused = match command {
-            // Core looks at none that is longer than what it asked for.
+            // Core ignores a notfound that is longer than its request.
             "notfound" => Ok(Message::unknown("notfound")),
             _ => too_many(command, max),
         };
@@ -65,7 +65,7 @@ fn lists_are_full_at_the_limit_and_refused_one_past_it() {
 }
 
 #[test]
-fn too_many_headers_are_refused_by_their_count_and_other_lists_when_they_are_there() {
+fn too_many_headers_are_refused_by_their_count_and_other_lists_when_they_are_complete() {
     let mut count = Vec::new();
     compact_size::write(&mut count, MAX_HEADERS as u64 + 1);
     assert_eq!(
@@ -84,7 +84,7 @@ fn too_many_headers_are_refused_by_their_count_and_other_lists_when_they_are_the
 }
 
 #[test]
-fn what_was_not_kept_counts_as_there() {
+fn discarded_bytes_count_as_received() {
     let whole = list(&[], MAX_ADDR + 1, &[3; 30], &[]);
     let (kept, ignored) = whole.split_at(max_payload("addr").min(whole.len()) - 40);
     let decoded = decode(Kind::Addr, kept.to_vec().into(), ignored.len());
@@ -92,7 +92,7 @@ fn what_was_not_kept_counts_as_there() {
 }
 
 #[test]
-fn what_is_held_against_a_sender_is_what_core_holds_against_it() {
+fn the_fault_of_each_error_is_that_of_core() {
     let fault = |command, payload: &[u8]| {
         let error = decode_bytes(command, payload).expect_err("it is wrong");
         error.fault()

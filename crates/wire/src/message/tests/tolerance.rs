@@ -1,4 +1,4 @@
-//! What Bitcoin Core tolerates, and what it does not.
+//! Deviations that Bitcoin Core tolerates, and those it does not.
 
 use super::*;
 
@@ -148,7 +148,7 @@ fn one_addr_v2(network: u8, address: &[u8]) -> Result<Message, DecodeError> {
 }
 
 #[test]
-fn addresses_that_cannot_be_of_their_network_stay_unknown() {
+fn addresses_that_cannot_be_of_their_network_are_unknown() {
     let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 2, 3, 4];
     let mut onion_cat = [0; 16];
     onion_cat[..6].copy_from_slice(&[0xfd, 0x87, 0xd8, 0x7e, 0xeb, 0x43]);
@@ -184,7 +184,7 @@ fn an_address_of_a_known_network_has_that_networks_length() {
 }
 
 #[test]
-fn a_command_that_is_not_used_is_unknown() {
+fn an_unused_command_is_unknown() {
     for command in ["cmpctblock", "filterload", "sendtxrcncl", "feature", ""] {
         let decoded = decode_bytes(command, &[1, 2, 3]);
         assert_eq!(decoded, Ok(Message::unknown(command)));

@@ -1,4 +1,4 @@
-//! Files that change as a whole.
+//! Atomic replacement of files.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -7,37 +7,37 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-/// Replaces the contents of `path`, or makes it: whoever reads it, also after a loss
-/// of power, finds the old contents or the new ones.
+/// Replaces the contents of `path`, or creates it. A reader finds the old contents or the
+/// new ones, also after a loss of power.
 ///
 /// # Errors
 /// The system's. The old file is intact then; only when the directory could not be
 /// synced, the last step, it may be either.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let temporary = beside(path, "new");
+    let temporary = with_suffix(path, "new");
     let written = write(&temporary, contents);
     if written.is_err() {
-        // It may be what fills the disk.
+        // The partial file may be what fills the disk.
         let _ = fs::remove_file(&temporary);
     }
     written?;
     rename(&temporary, path)
 }
 
-/// Whether [`replace`] could begin to: for whoever has long to go until it writes. Changes
-/// nothing that stays.
+/// Checks that [`replace`] can create its file, for a caller that writes much later. Leaves
+/// nothing behind.
 ///
 /// # Errors
-/// Why not.
+/// The system's.
 pub fn try_replace(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Err(ErrorKind::IsADirectory.into());
     }
-    let temporary = beside(path, "new");
+    let temporary = with_suffix(path, "new");
     let mut options = OpenOptions::new();
     match options.write(true).create_new(true).open(&temporary) {
         Ok(_) => fs::remove_file(&temporary),
-        // Somebody's, which it would overwrite, but not before it must.
+        // Another's file, which `replace` overwrites, but this check does not.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             match fs::symlink_metadata(&temporary)?.is_dir() {
                 true => Err(ErrorKind::IsADirectory.into()),
@@ -54,8 +54,8 @@ fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A new file at a temporary name. What is there is of an earlier attempt, or no file at
-/// all: a pipe would be waited for, a symbolic link followed.
+/// Creates a file at a temporary name. A file of an earlier attempt or a special file there is
+/// removed first: a pipe would block, a symbolic link be followed.
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Ok(()) => {}
@@ -66,7 +66,7 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     options.read(true).write(true).create_new(true).open(path)
 }
 
-/// Removes `path`, if it is there, so that it stays removed.
+/// Removes `path`, if it exists, durably.
 ///
 /// # Errors
 /// The system's.
@@ -78,7 +78,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Renames `from`, over `to` if that is there, so that it survives a loss of power.
+/// Renames `from`, over `to` if that exists, durably.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_directory_of(to)
@@ -95,7 +95,7 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 }
 
 /// `<path>.<suffix>`.
-pub(crate) fn beside(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".");
     name.push(suffix);
@@ -111,7 +111,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         replace(&path, b"old").unwrap();
-        // The temporary name is taken by something that cannot be overwritten.
+        // A directory has the temporary name, which cannot be overwritten.
         fs::create_dir(dir.path().join("state.new")).unwrap();
         assert!(replace(&path, b"new").is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
@@ -124,22 +124,22 @@ mod tests {
     }
 
     #[test]
-    fn whether_a_file_can_be_replaced_is_known_before_and_nothing_is_left_of_the_question() {
+    fn whether_a_file_can_be_replaced_is_known_before_and_the_check_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         try_replace(&path).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        fs::write(dir.path().join("state.new"), b"somebody's").unwrap();
+        fs::write(dir.path().join("state.new"), b"another's").unwrap();
         try_replace(&path).unwrap();
         assert_eq!(
             fs::read(dir.path().join("state.new")).unwrap(),
-            b"somebody's"
+            b"another's"
         );
         fs::remove_file(dir.path().join("state.new")).unwrap();
 
         assert!(try_replace(&dir.path().join("nowhere/state")).is_err());
         assert!(try_replace(dir.path()).is_err(), "a directory");
         fs::create_dir(dir.path().join("state.new")).unwrap();
-        assert!(try_replace(&path).is_err(), "its place is taken");
+        assert!(try_replace(&path).is_err(), "its name is taken");
     }
 }

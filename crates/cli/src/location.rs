@@ -1,4 +1,4 @@
-//! Where a node is, or is to be: what every command has to know.
+//! A node's network, directory and RPC addresses, which every command needs.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,37 +14,37 @@ use crate::layers::{Layers, Origin};
 use crate::running::{chosen_by, network_of, running_in};
 use crate::values::{absolute, addresses, bad};
 
-/// Where a node is, or is to be: what every command has to know.
+/// The network, directory and RPC addresses of a node, running or to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct NodeLocation {
     /// Its network.
     pub network: Network,
     /// The directory of this network, e.g. `~/.handfast/regtest`.
     pub network_dir: PathBuf,
-    /// Addresses for calls over TCP.
+    /// Addresses for RPC over TCP.
     pub rpc_listen: Vec<SocketAddr>,
-    /// Empty: calls are by TCP alone.
+    /// The Unix socket for RPC; empty: RPC over TCP only.
     pub rpc_socket: PathBuf,
-    /// The file with the name and password for calls over TCP.
+    /// The file with the user and password for RPC over TCP.
     pub cookie: PathBuf,
-    /// What the user said of it.
+    /// What the user gave, for hints.
     pub hints: Hints,
 }
 
-/// What the user said of the place, for hints that are to lead there too.
+/// What the user gave to locate the node, to be repeated in hints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
-    /// Whether the network was named.
+    /// Whether the network was given.
     pub network: bool,
-    /// `--datadir`, or that of a configuration file.
+    /// `--datadir`, or `datadir` of a configuration file.
     pub datadir: Option<PathBuf>,
 }
 
-/// Settles where the node is.
+/// The location of the node that the settings describe.
 ///
 /// # Errors
-/// A value that is none.
-pub fn place(layers: &Layers) -> Result<Place, SettingsError> {
+/// A value that its key does not allow.
+pub fn node_location(layers: &Layers) -> Result<NodeLocation, SettingsError> {
     let network = network(layers)?;
     let network_dir = datadir(layers)?.join(network.directory());
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, network.rpc_port()));
@@ -58,7 +58,7 @@ pub fn place(layers: &Layers) -> Result<Place, SettingsError> {
     } else {
         listen
     };
-    Ok(Place {
+    Ok(NodeLocation {
         network,
         cookie: network_dir.join(handfast_api::COOKIE_FILE),
         network_dir,
@@ -71,29 +71,30 @@ pub fn place(layers: &Layers) -> Result<Place, SettingsError> {
     })
 }
 
-/// Settles where the node is that a client calls: on the network that is named, or else on
-/// that of the one node that is running there. Whoever names an address of it on the
-/// command line, and no socket, means that address: the socket may be another node's.
+/// The location of the node that a client calls: on the given network, else on that of the only
+/// running node. An address on the command line without a socket excludes the default socket,
+/// which may be another node's.
 ///
 /// # Errors
-/// As [`place`]; and several nodes are running, and none is named.
-pub fn place_to_call(layers: &Layers) -> Result<Place, SettingsError> {
-    let named =
+/// As [`node_location`]; or several nodes are running and no network is given.
+pub fn location_to_call(layers: &Layers) -> Result<NodeLocation, SettingsError> {
+    let on_command_line =
         |key: Key| layers.given(key).map(|given| &given.origin) == Some(&Origin::CommandLine);
-    let by_tcp = named(keys::RPC_LISTEN.into()) && !named(keys::RPC_SOCKET.into());
-    let mut place = match layers.given(keys::NETWORK) {
-        Some(_) => place(layers)?,
-        None => running_place(layers)?,
+    let by_tcp =
+        on_command_line(keys::RPC_LISTEN.into()) && !on_command_line(keys::RPC_SOCKET.into());
+    let mut location = match layers.given(keys::NETWORK) {
+        Some(_) => node_location(layers)?,
+        None => running_location(layers)?,
     };
     if by_tcp {
-        place.rpc_socket = PathBuf::new();
+        location.rpc_socket = PathBuf::new();
     }
-    Ok(place)
+    Ok(location)
 }
 
-/// The place of the node that is running, for callers that name no network. On mainnet if
-/// one is running there, or none anywhere.
-fn running_place(layers: &Layers) -> Result<Place, SettingsError> {
+/// The location of the running node, for clients that give no network: that of mainnet if one
+/// is running there, or none is running.
+fn running_location(layers: &Layers) -> Result<NodeLocation, SettingsError> {
     let dir = datadir(layers)?;
     match running_in(&dir).as_slice() {
         [only] => {
@@ -103,10 +104,10 @@ fn running_place(layers: &Layers) -> Result<Place, SettingsError> {
                 let challenge = challenge.to_lower_hex_string();
                 layers.command_line(keys::SIGNET_CHALLENGE, vec![challenge]);
             }
-            place(&layers)
+            node_location(&layers)
         }
-        [] => place(layers),
-        several if several.contains(&Network::Mainnet) => place(layers),
+        [] => node_location(layers),
+        several if several.contains(&Network::Mainnet) => node_location(layers),
         several => Err(SettingsError::Several {
             dir,
             networks: several.iter().map(chosen_by).collect(),
@@ -114,8 +115,8 @@ fn running_place(layers: &Layers) -> Result<Place, SettingsError> {
     }
 }
 
-/// The network of this name, and no other: Bitcoin Core's `test` is the third test network,
-/// which hardly anybody means who writes it.
+/// The network of this name. Bitcoin Core's names are refused: its `test` is testnet3, which is
+/// rarely meant.
 #[must_use]
 pub fn network_called(name: &str) -> Option<Network> {
     Network::from_str(name)
@@ -159,9 +160,10 @@ fn network(layers: &Layers) -> Result<Network, SettingsError> {
 /// The data directory, of all networks.
 ///
 /// # Errors
-/// Nothing says which; or it is the directory of one network, inside a data directory.
+/// No data directory is given, and there is no `$HOME`; the value is not a path; or it is the
+/// directory of one network, inside a data directory.
 pub fn datadir(layers: &Layers) -> Result<PathBuf, SettingsError> {
-    let dir = named_datadir(layers)?;
+    let dir = given_datadir(layers)?;
     if network_of(&dir).is_some() {
         let parent = dir.parent().unwrap_or(&dir).to_owned();
         return Err(SettingsError::NetworkDirectory { dir, parent });
@@ -169,7 +171,7 @@ pub fn datadir(layers: &Layers) -> Result<PathBuf, SettingsError> {
     Ok(dir)
 }
 
-fn named_datadir(layers: &Layers) -> Result<PathBuf, SettingsError> {
+fn given_datadir(layers: &Layers) -> Result<PathBuf, SettingsError> {
     let key = keys::DATADIR;
     match layers.one(key) {
         Some((origin, "")) => Err(bad(origin, key, "", "a directory")),
@@ -181,11 +183,11 @@ fn named_datadir(layers: &Layers) -> Result<PathBuf, SettingsError> {
     }
 }
 
-/// The error of a data directory that the system does not let us use.
+/// The error of a data directory that the system refuses.
 #[must_use]
 pub fn bad_datadir(layers: &Layers, dir: PathBuf, source: io::Error) -> SettingsError {
-    let named = layers.one(keys::DATADIR);
-    let reference = named.map(|(origin, _)| origin.reference(keys::DATADIR));
+    let given = layers.one(keys::DATADIR);
+    let reference = given.map(|(origin, _)| origin.reference(keys::DATADIR));
     SettingsError::BadPath {
         reference: reference.unwrap_or_else(|| "$HOME".to_owned()),
         dir,
@@ -193,7 +195,8 @@ pub fn bad_datadir(layers: &Layers, dir: PathBuf, source: io::Error) -> Settings
     }
 }
 
-/// Where a socket is reached from this machine: one that listens on every address, on loopback.
+/// The address at which this machine reaches a listening socket: loopback for one that listens
+/// on every address.
 #[must_use]
 pub fn reachable(mut addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {

@@ -1,48 +1,50 @@
-//! Damaged files are not deleted: a person may want to look at them.
+//! Quarantine: damaged files are renamed, not deleted, so that the operator can examine them.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::whole::{beside, directory_of, rename, sync_directory_of};
+use crate::atomic::{directory_of, rename, sync_directory_of, with_suffix};
 
-/// Damaged files of one name that are kept; the oldest make room, and it is said.
-pub const MAX_ASIDE: usize = 8;
+/// Quarantined files of one name at most; the oldest is removed with a warning.
+pub const MAX_QUARANTINED: usize = 8;
 
 const SUFFIX: &str = "damaged-";
 
 /// Renames `path` to `<path>.damaged-<n>`, `n` counting up from 1, and returns the
-/// new name. Never overwrites: when there are [`MAX_ASIDE`] already, the oldest is
+/// new name. Never overwrites: when there are [`MAX_QUARANTINED`] already, the oldest is
 /// removed with a warning.
 ///
 /// # Errors
 /// The system's; nothing was renamed then.
-pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let to = aside(path, next(path)?);
+pub fn quarantine(path: &Path) -> io::Result<PathBuf> {
+    let to = quarantine_path(path, next(path)?);
     rename(path, &to)?;
     Ok(to)
 }
 
-/// Gives the file `path` such a name beside its own, and returns that: for who will put
-/// another file in its place. One that has such a name already gets no other.
+/// Gives the file `path` a quarantine name besides its own, and returns that, before the caller
+/// replaces the file. A file that has such a name already gets no second.
 ///
 /// # Errors
 /// The system's.
-pub(crate) fn keep_copy(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn quarantine_copy(path: &Path) -> io::Result<PathBuf> {
     let original = fs::metadata(path)?;
     let same = |other: &Path| {
         fs::symlink_metadata(other)
             .is_ok_and(|other| (other.dev(), other.ino()) == (original.dev(), original.ino()))
     };
-    let mut names = numbers(path)?.into_iter().map(|number| aside(path, number));
+    let mut names = numbers(path)?
+        .into_iter()
+        .map(|number| quarantine_path(path, number));
     if let Some(name) = names.find(|name| same(name)) {
         return Ok(name);
     }
-    let to = aside(path, next(path)?);
+    let to = quarantine_path(path, next(path)?);
     if fs::hard_link(path, &to).is_err() {
-        // Not every file system has them.
-        let part = beside(&to, "new");
+        // Not every file system has hard links.
+        let part = with_suffix(&to, "new");
         fs::copy(path, &part)?;
         fs::File::open(&part)?.sync_all()?;
         fs::rename(&part, &to)?;
@@ -51,21 +53,21 @@ pub(crate) fn keep_copy(path: &Path) -> io::Result<PathBuf> {
     Ok(to)
 }
 
-/// The next number, for which there is room.
+/// The next number. Removes the oldest files above the bound.
 fn next(path: &Path) -> io::Result<u32> {
     let mut numbers = numbers(path)?;
     numbers.sort_unstable();
     let next = numbers.last().map_or(Some(1), |last| last.checked_add(1));
     let next = next.ok_or_else(|| io::Error::other("no number is left for a damaged file"))?;
-    let keep = MAX_ASIDE - 1;
+    let keep = MAX_QUARANTINED - 1;
     let surplus = numbers.len().saturating_sub(keep);
     for number in &numbers[..surplus] {
-        let oldest = aside(path, *number);
+        let oldest = quarantine_path(path, *number);
         if fs::symlink_metadata(&oldest)?.is_dir() {
-            // Nobody knows what is in it.
+            // Its contents are unknown, and may be of value.
             continue;
         }
-        tracing::warn!(file = %oldest.display(), "the oldest damaged file of this name makes room for another");
+        tracing::warn!(file = %oldest.display(), "the oldest quarantined file of this name is removed for another");
         match fs::remove_file(oldest) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
@@ -74,20 +76,20 @@ fn next(path: &Path) -> io::Result<u32> {
     Ok(next)
 }
 
-fn aside(path: &Path, number: u32) -> PathBuf {
-    beside(path, format!("{SUFFIX}{number}"))
+fn quarantine_path(path: &Path, number: u32) -> PathBuf {
+    with_suffix(path, format!("{SUFFIX}{number}"))
 }
 
-/// The numbers of those that are there.
+/// The numbers of the quarantined files of this name.
 fn numbers(path: &Path) -> io::Result<Vec<u32>> {
-    let stem = beside(path, SUFFIX);
+    let stem = with_suffix(path, SUFFIX);
     let stem = stem.file_name().unwrap_or_default().to_string_lossy();
     let mut numbers = vec![];
     for entry in fs::read_dir(directory_of(path))? {
         let name = entry?.file_name();
         let digits = name.to_str().and_then(|name| name.strip_prefix(&*stem));
         let number: Option<u32> = digits.and_then(|digits| digits.parse().ok());
-        // Not "007" or "+7": somebody else's.
+        // Not "007" or "+7": we do not write those.
         numbers.extend(number.filter(|number| digits == Some(number.to_string().as_str())));
     }
     Ok(numbers)
@@ -96,20 +98,20 @@ fn numbers(path: &Path) -> io::Result<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Oddity, put_oddity};
+    use crate::testing::{SpecialFile, put_special_file};
 
     #[test]
     fn damaged_files_are_numbered_never_overwritten_and_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("peers.dat");
-        for n in 1..=MAX_ASIDE + 2 {
+        for n in 1..=MAX_QUARANTINED + 2 {
             fs::write(&path, n.to_string()).unwrap();
-            let to = set_aside(&path).unwrap();
+            let to = quarantine(&path).unwrap();
             assert_eq!(to, dir.path().join(format!("peers.dat.damaged-{n}")));
             assert!(!path.exists());
         }
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), MAX_ASIDE);
-        for n in 3..=MAX_ASIDE + 2 {
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), MAX_QUARANTINED);
+        for n in 3..=MAX_QUARANTINED + 2 {
             let kept = fs::read_to_string(dir.path().join(format!("peers.dat.damaged-{n}")));
             assert_eq!(kept.unwrap(), n.to_string());
         }
@@ -120,23 +122,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("blocks.journal");
         fs::write(&path, "old").unwrap();
-        let copy = keep_copy(&path).unwrap();
-        assert_eq!(keep_copy(&path).unwrap(), copy);
+        let copy = quarantine_copy(&path).unwrap();
+        assert_eq!(quarantine_copy(&path).unwrap(), copy);
         crate::replace(&path, b"new").unwrap();
         assert_eq!(fs::read(&copy).unwrap(), b"old");
         assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_ne!(keep_copy(&path).unwrap(), copy);
+        assert_ne!(quarantine_copy(&path).unwrap(), copy);
     }
 
     #[test]
-    fn a_directory_in_the_place_of_a_file_is_set_aside_and_never_deleted() {
+    fn a_directory_at_the_path_of_a_file_is_quarantined_and_never_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("peers.dat");
-        for _ in 0..=MAX_ASIDE {
-            put_oddity(&path, Oddity::Directory);
-            let to = set_aside(&path).unwrap();
+        for _ in 0..=MAX_QUARANTINED {
+            put_special_file(&path, SpecialFile::Directory);
+            let to = quarantine(&path).unwrap();
             assert_eq!(fs::read(to.join("precious")).unwrap(), b"data");
         }
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), MAX_ASIDE + 1);
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            MAX_QUARANTINED + 1
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Opening, reading beside validation, interrupting and closing.
+//! Opening, reading during validation, interrupting and closing.
 
 mod kit;
 
@@ -158,7 +158,7 @@ fn readers_get_every_block_while_others_are_validated() {
 }
 
 #[test]
-fn a_read_tells_unknown_from_not_downloaded_from_closed() {
+fn a_read_distinguishes_unknown_not_downloaded_and_closed() {
     let dir = tempfile::tempdir().unwrap();
     let feed = Feed::open(&Network::Regtest, dir.path());
     let chain = mine_chain(&feed.initial.active[0], 0, 2, 0);
@@ -178,7 +178,7 @@ fn a_read_tells_unknown_from_not_downloaded_from_closed() {
 }
 
 #[test]
-fn what_a_peer_added_after_a_block_is_not_passed_on() {
+fn bytes_that_a_peer_added_after_a_block_are_not_served() {
     let dir = tempfile::tempdir().unwrap();
     let feed = Feed::open(&Network::Regtest, dir.path());
     let block = mine(&feed.initial.active[0], 1, 0);
@@ -198,7 +198,7 @@ fn a_stripped_block_has_no_witness_and_the_same_transaction_ids() {
     let feed = Feed::open(&Network::Regtest, dir.path());
     let block = mine_with(&feed.initial.active[0], 1, 0, |block| {
         block.txdata[0].input[0].witness = Witness::from_slice(&[[0; 32]]);
-        // BIP141: the commitment to a lone coinbase covers zeros.
+        // BIP141: the commitment of a block with only a coinbase covers zeros.
         let root = bitcoin::hashes::sha256d::Hash::hash(&[0; 64]);
         let mut script = vec![0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
         script.extend_from_slice(root.as_byte_array());
@@ -225,7 +225,7 @@ fn an_interrupt_while_busy_drops_the_queue_and_the_chain_closes_in_order() {
     let (reported, reports) = channel();
     let (release, held) = channel::<()>();
     let held = Mutex::new(held);
-    // Keeps the kernel thread in its first report until told, then lets it run.
+    // Blocks the kernel thread in its first report until it is released.
     let (chain, initial) = Chain::open(
         ChainOptions::new(Network::Regtest, dir.path()),
         move |event| {
@@ -255,13 +255,13 @@ fn an_interrupt_while_busy_drops_the_queue_and_the_chain_closes_in_order() {
     hand_over(&blocks[1]);
     drop(release);
     chain.close().unwrap();
-    assert_eq!(reports.iter().count(), 0, "nothing is worked off after it");
+    assert_eq!(reports.iter().count(), 0, "no job is done after it");
     let feed = Feed::open(&Network::Regtest, dir.path());
     assert_eq!(tip(&feed.initial), blocks[0].block_hash());
 }
 
 #[test]
-fn what_was_done_before_an_interrupt_has_been_reported() {
+fn jobs_done_before_an_interrupt_have_been_reported() {
     let Some(blocks) = shared_blocks("signet_optrue_blocks_1_14000.dat") else {
         return;
     };
@@ -280,7 +280,7 @@ fn what_was_done_before_an_interrupt_has_been_reported() {
 }
 
 #[test]
-fn a_panic_on_the_kernel_thread_is_told_and_fails_the_close() {
+fn a_panic_on_the_kernel_thread_is_reported_and_fails_the_close() {
     let dir = tempfile::tempdir().unwrap();
     let (send, events) = channel();
     let (chain, initial) = Chain::open(
@@ -315,13 +315,13 @@ fn a_panic_on_the_kernel_thread_is_told_and_fails_the_close() {
         ),
         "{error}"
     );
-    // What was validated is kept all the same.
+    // Validated blocks are on disk nevertheless.
     let feed = Feed::open(&Network::Regtest, dir.path());
     assert_eq!(tip(&feed.initial), block.block_hash());
 }
 
 #[test]
-fn a_block_under_a_wrong_hash_is_our_own_bug_and_is_told() {
+fn a_block_under_a_wrong_hash_is_a_bug_and_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let feed = Feed::open(&Network::Regtest, dir.path());
     let block = mine(&feed.initial.active[0], 1, 0);

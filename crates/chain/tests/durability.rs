@@ -1,4 +1,4 @@
-//! Blocks that survive the end of the process: journal, replay, and what fails.
+//! Durable blocks: journal, replay, and failures.
 
 mod kit;
 
@@ -18,9 +18,9 @@ use handfast_disk::testing::FaultyDisk;
 use handfast_wire::Network;
 use kit::{Feed, mine_chain, tip};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A chain whose journal lies on a disk that can fail, and whose end can be a kill.
+/// A chain whose journal is on a disk that can fail, and that can be killed.
 struct Node {
     chain: Chain,
     events: Receiver<Event>,
@@ -28,7 +28,7 @@ struct Node {
     replays: Arc<Mutex<Vec<Replay>>>,
 }
 
-/// All of a directory, as it is at this moment: what a kill would leave.
+/// Copies a directory as it is now, which is what a kill would leave.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -49,9 +49,9 @@ impl Node {
     fn open_with(dir: &Path, change: impl FnOnce(&mut ChainOptions)) -> Node {
         let (send, events) = channel();
         let replays: Arc<Mutex<Vec<Replay>>> = Arc::default();
-        let told = replays.clone();
+        let reported = replays.clone();
         let mut options = ChainOptions::new(Network::Regtest, dir);
-        options.on_replay = Some(Box::new(move |how| told.lock().unwrap().push(how)));
+        options.on_replay = Some(Box::new(move |how| reported.lock().unwrap().push(how)));
         change(&mut options);
         let (chain, initial) = Chain::open(options, move |event| {
             let _ = send.send(event);
@@ -75,10 +75,10 @@ impl Node {
             .check_block(block.block_hash(), bytes, None, vec![], 0, keep);
     }
 
-    /// The next event that is no warning.
+    /// The next event that is not a warning.
     fn next(&self) -> Event {
         loop {
-            match self.events.recv_timeout(PATIENCE).expect("an event") {
+            match self.events.recv_timeout(EVENT_TIMEOUT).expect("an event") {
                 Event::Warnings(_) => {}
                 other => return other,
             }
@@ -86,13 +86,13 @@ impl Node {
     }
 
     fn warnings(&self) -> Vec<String> {
-        match self.events.recv_timeout(PATIENCE).expect("an event") {
+        match self.events.recv_timeout(EVENT_TIMEOUT).expect("an event") {
             Event::Warnings(warnings) => warnings,
             other => panic!("expected warnings, got {other:?}"),
         }
     }
 
-    /// Gives a block and returns whether it was kept.
+    /// Submits a block and returns whether it is durable.
     fn kept(&self, block: &Block, keep: Keep) -> Kept {
         self.give(block, keep);
         match self.next() {
@@ -105,7 +105,7 @@ impl Node {
         }
     }
 
-    /// Its directory as a kill at this moment would leave it.
+    /// Its directory as a kill would leave it now.
     fn killed(&self, dir: &Path) -> tempfile::TempDir {
         let left = tempfile::tempdir().unwrap();
         copy(dir, left.path());
@@ -125,7 +125,7 @@ fn hashes(initial: &InitialChain) -> Vec<BlockHash> {
 }
 
 #[test]
-fn a_kept_block_is_there_after_a_kill_and_another_is_forgotten() {
+fn a_durable_block_is_there_after_a_kill_and_another_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::open(dir.path());
     let blocks = blocks(&node.initial, 3);
@@ -151,7 +151,7 @@ fn a_kept_block_is_there_after_a_kill_and_another_is_forgotten() {
 }
 
 #[test]
-fn what_follows_a_block_is_not_written_to_the_journal() {
+fn bytes_after_a_block_are_not_written_to_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::default();
     let node = Node::on_disk(dir.path(), &disk);
@@ -192,8 +192,8 @@ fn after_a_clean_stop_nothing_is_replayed() {
 }
 
 #[test]
-fn what_a_kept_block_builds_on_is_kept_with_it() {
-    // Few loose blocks are read back, many make the kernel flush.
+fn the_ancestors_of_a_durable_block_are_durable_too() {
+    // Few unjournaled blocks are read back, many make the kernel flush.
     for count in [30, 1_100] {
         let dir = tempfile::tempdir().unwrap();
         let node = Node::open(dir.path());
@@ -210,40 +210,40 @@ fn what_a_kept_block_builds_on_is_kept_with_it() {
 }
 
 #[test]
-fn a_block_beside_the_active_chain_is_known_after_a_kill_and_after_a_clean_stop() {
+fn a_block_outside_the_active_chain_is_known_after_a_kill_and_after_a_clean_stop() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::open(dir.path());
     let blocks = blocks(&node.initial, 300);
-    let beside = mine_chain(&node.initial.active[0], 0, 2, 7);
-    for block in blocks.iter().chain(&beside) {
+    let side = mine_chain(&node.initial.active[0], 0, 2, 7);
+    for block in blocks.iter().chain(&side) {
         assert_eq!(node.kept(block, Keep::Now), Kept::Yes);
     }
     let expected = [0, 1].map(|at| SideHeader {
-        header: beside[at].header,
+        header: side[at].header,
         stored: true,
         invalid: false,
     });
     let left = node.killed(dir.path());
-    // Once replayed by the journal, and once after it has been shortened.
+    // Once replayed from the journal, and once after that has been shortened.
     for _ in 0..2 {
         let after = Node::open(left.path());
         assert_eq!(tip(&after.initial), blocks[299].block_hash());
-        assert_eq!(after.initial.beside, expected);
+        assert_eq!(after.initial.side_branches, expected);
     }
     node.chain.close().unwrap();
     let after = Node::open(dir.path());
-    assert_eq!(after.initial.beside, expected);
+    assert_eq!(after.initial.side_branches, expected);
     let records = after.replays.lock().unwrap()[0].total;
     assert_eq!(records, 2, "the others are not replayed");
     let reader = after.chain.reader();
     assert_eq!(
-        reader.read(&beside[1].block_hash()).unwrap(),
-        serialize(&beside[1])
+        reader.read(&side[1].block_hash()).unwrap(),
+        serialize(&side[1])
     );
 }
 
 #[test]
-fn a_block_that_nobody_waits_for_is_judged_at_once_and_kept_when_there_is_time() {
+fn a_block_that_no_caller_waits_for_is_validated_at_once_and_journaled_when_idle() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::open(dir.path());
     let blocks = blocks(&node.initial, 3);
@@ -256,12 +256,12 @@ fn a_block_that_nobody_waits_for_is_judged_at_once_and_kept_when_there_is_time()
     assert_eq!(
         node.kept(&blocks[2], Keep::Soon),
         Kept::Yes,
-        "nothing is loose"
+        "no block is unjournaled"
     );
 }
 
 #[test]
-fn a_long_journal_makes_the_kernel_flush_and_begins_anew() {
+fn a_long_journal_makes_the_kernel_flush_and_is_cleared() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::default();
     let node = Node::open_with(dir.path(), |options| {
@@ -273,14 +273,14 @@ fn a_long_journal_makes_the_kernel_flush_and_begins_anew() {
         assert_eq!(node.kept(block, Keep::Now), Kept::Yes);
         assert!(disk.contents().unwrap().len() < 2_000 + 2 * 300);
     }
-    // What is not in the journal any more is in the kernel's own files.
+    // Blocks that are not in the journal any more are in the kernel's files.
     let left = node.killed(dir.path());
     let after = Node::on_disk(left.path(), &disk.crash(0, 0, false));
     assert_eq!(tip(&after.initial), blocks[39].block_hash());
 }
 
 #[test]
-fn blocks_that_came_before_their_parents_are_replayed_all_the_same() {
+fn blocks_that_came_before_their_parents_are_replayed_too() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::open(dir.path());
     let blocks = blocks(&node.initial, 6);
@@ -296,7 +296,7 @@ fn blocks_that_came_before_their_parents_are_replayed_all_the_same() {
 }
 
 #[test]
-fn a_journal_that_cannot_be_written_is_told_and_made_up_for_when_it_can() {
+fn a_journal_that_cannot_be_written_is_a_warning_and_is_completed_when_it_can() {
     for error in [
         ErrorKind::StorageFull,
         ErrorKind::Other,
@@ -317,18 +317,18 @@ fn a_journal_that_cannot_be_written_is_told_and_made_up_for_when_it_can() {
             ..
         } = node.next()
         else {
-            panic!("it cannot have been kept");
+            panic!("it cannot be durable");
         };
         assert!(why.contains("free disk space"), "{why}");
-        assert_eq!(changes.len(), 1, "the chain goes on all the same");
-        // Others do not make it try in a hot loop.
+        assert_eq!(changes.len(), 1, "the block connects");
+        // More blocks do not make it retry in a hot loop.
         let tries = disk.changes();
         assert!(matches!(node.kept(&blocks[2], Keep::Now), Kept::Failed(_)));
         assert!(matches!(node.kept(&blocks[3], Keep::Soon), Kept::Failed(_)));
         assert_eq!(disk.changes(), tries);
         disk.fail_all(None);
-        let Event::Warnings(warnings) = node.events.recv_timeout(PATIENCE).unwrap() else {
-            panic!("the warning is withdrawn first");
+        let Event::Warnings(warnings) = node.events.recv_timeout(EVENT_TIMEOUT).unwrap() else {
+            panic!("the warning is cleared first");
         };
         assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(node.next(), Event::Kept);
@@ -339,13 +339,13 @@ fn a_journal_that_cannot_be_written_is_told_and_made_up_for_when_it_can() {
 }
 
 #[test]
-fn a_block_that_the_clock_does_not_allow_yet_is_not_thrown_away() {
+fn a_block_that_the_clock_does_not_allow_yet_stays_in_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::open(dir.path());
     let mut blocks = blocks(&node.initial, 2);
     node.kept(&blocks[0], Keep::Now);
     node.chain.close().unwrap();
-    // As if it had been taken under a clock that was a day ahead.
+    // As if it had been accepted by a clock that was a day ahead.
     let now = std::time::SystemTime::now();
     let unix = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     blocks[1].header.time = u32::try_from(unix).unwrap() + 24 * 3_600;
@@ -371,12 +371,12 @@ fn a_block_that_the_clock_does_not_allow_yet_is_not_thrown_away() {
 }
 
 #[test]
-fn with_a_full_disk_blocks_are_held_back_and_the_chain_stays_open() {
+fn with_a_full_disk_blocks_are_not_submitted_and_the_chain_stays_open() {
     let dir = tempfile::tempdir().unwrap();
     let free = Arc::new(AtomicU64::new(20 << 20));
-    let told = free.clone();
+    let reported = free.clone();
     let node = Node::open_with(dir.path(), |options| {
-        options.free_space = Some(Box::new(move || Some(told.load(Ordering::SeqCst))));
+        options.free_space = Some(Box::new(move || Some(reported.load(Ordering::SeqCst))));
     });
     let blocks = blocks(&node.initial, 1);
     node.give(&blocks[0], Keep::Now);
@@ -390,13 +390,13 @@ fn with_a_full_disk_blocks_are_held_back_and_the_chain_stays_open() {
         ..
     } = node.next()
     else {
-        panic!("there is no room for it");
+        panic!("the disk is full");
     };
     assert!(why.contains("free disk space"), "{why}");
     let genesis = node.initial.active[0].block_hash();
     assert!(node.chain.reader().read(&genesis).is_ok(), "it serves");
     free.store(1 << 40, Ordering::SeqCst);
-    // It is not looked at more than ten times a second.
+    // Free space is not checked more than ten times a second.
     loop {
         node.give(&blocks[0], Keep::Now);
         match node.next() {
