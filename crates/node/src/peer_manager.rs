@@ -149,7 +149,7 @@ impl PeerManager {
                     post_to(&self.sync.done, SyncDone { id, queued, slot });
                 }
                 Effect::Forward { id, message } => {
-                    if matches!(message, Message::Block(_)) {
+                    if matches!(*message, Message::Block(_)) {
                         self.shared.events.block(self.tally.direction(id));
                     }
                     let credit = carried

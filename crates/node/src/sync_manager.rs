@@ -248,7 +248,7 @@ impl SyncManager {
             message,
             mut credit,
         } = input;
-        let share = match &message {
+        let share = match &*message {
             Message::Block(block) => credit.take_block_share().map(|share| (block.hash, share)),
             _ => None,
         };

@@ -213,7 +213,7 @@ impl World {
         match mail {
             ToPeers::Add(introduction) => self.handle_add(node, &introduction),
             ToPeers::Said(id, say) => {
-                let message = say.message();
+                let message = say.message().into();
                 let carried = Carried {
                     say: Some(say),
                     slot: None,
@@ -335,7 +335,7 @@ impl World {
                 self.step_sync(node, self.now(), input);
             }
             ToSync::Said(id, say) => {
-                let message = say.message();
+                let message = say.message().into();
                 self.step_sync(node, self.now(), sync::Input::Message { id, message });
             }
             ToSync::Done(id, slot) => {

@@ -1,6 +1,7 @@
 //! What `PeerManager` is sent.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use actix::Recipient;
 use handfast_proto::address_book::Row;
@@ -40,8 +41,8 @@ pub(crate) struct PeerAdd {
 pub(crate) struct PeerInput {
     /// The connection.
     pub(crate) id: ConnId,
-    /// The message.
-    pub(crate) message: WireMessage,
+    /// The message. Shared by those to whom it is forwarded.
+    pub(crate) message: Arc<WireMessage>,
     /// Given back when this has been handled.
     pub(crate) credit: Credit,
 }

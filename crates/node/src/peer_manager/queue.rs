@@ -15,7 +15,7 @@ use crate::turns::TakesTurns;
 #[derive(Debug)]
 pub(crate) enum FromPeer {
     Add(Box<PeerAdd>),
-    Input(Box<PeerInput>),
+    Input(PeerInput),
     Done(Box<PeerDone>),
     Audit(AuditPeers),
 }
@@ -30,7 +30,7 @@ impl TakesTurns for PeerManager {
     fn handle_item(&mut self, item: FromPeer) {
         match item {
             FromPeer::Add(add) => self.added(*add),
-            FromPeer::Input(input) => self.received(*input),
+            FromPeer::Input(input) => self.received(input),
             FromPeer::Done(done) => self.ended(*done),
             FromPeer::Audit(question) => self.audit(question),
         }
@@ -131,7 +131,7 @@ impl Handler<PeerInput> for PeerManager {
     fn handle(&mut self, input: PeerInput, _: &mut Self::Context) {
         let cost = table_cost(&input.message);
         let id = input.id;
-        self.queue.push(id, cost, FromPeer::Input(Box::new(input)));
+        self.queue.push(id, cost, FromPeer::Input(input));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `SyncManager` is sent.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use actix::Recipient;
 use bitcoin::BlockHash;
@@ -31,7 +32,7 @@ pub(crate) struct SyncInput {
     /// The connection.
     pub(crate) id: ConnId,
     /// The message.
-    pub(crate) message: WireMessage,
+    pub(crate) message: Arc<WireMessage>,
     /// Given back when this has been handled.
     pub(crate) credit: Credit,
 }

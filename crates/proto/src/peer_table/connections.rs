@@ -1,5 +1,7 @@
 //! The way of a connection through the parts of the table: its beginning, messages and end.
 
+use std::sync::Arc;
+
 use handfast_wire::{HandledBy, Kind, Message};
 
 use super::admission::Ended;
@@ -145,7 +147,7 @@ impl PeerTable {
         &mut self,
         now: Now,
         id: ConnId,
-        message: Message,
+        message: Arc<Message>,
         effects: &mut Vec<Effect>,
     ) {
         let Some(peer) = self.peers.get_mut(id) else {
@@ -160,17 +162,22 @@ impl PeerTable {
             book: &mut self.book,
             random: &mut self.random,
         };
-        match message {
+        match &*message {
             Message::GetAddr => {
                 effects.extend(self.gossip.answer(peer.introduction(), context));
             }
             Message::Addr(addrs) => self
                 .gossip
-                .hear(peer.introduction(), from_v1(&addrs), context),
-            Message::AddrV2(addrs) => self.gossip.hear(peer.introduction(), addrs, context),
-            Message::FeeFilter(rate) => peer.set_fee_filter(rate),
+                .hear(peer.introduction(), from_v1(addrs), context),
+            Message::AddrV2(_) => {
+                // Moved out, not copied: nobody else has it.
+                if let Message::AddrV2(addrs) = Arc::unwrap_or_clone(message) {
+                    self.gossip.hear(peer.introduction(), addrs, context);
+                }
+            }
+            Message::FeeFilter(rate) => peer.set_fee_filter(*rate),
             // The session's are never delivered; of the others there is nothing to do.
-            message => {
+            _ => {
                 if message.kind().map(Kind::handled_by) == Some(HandledBy::SyncManager) {
                     effects.push(Effect::Forward { id, message });
                 }

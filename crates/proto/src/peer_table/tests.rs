@@ -174,7 +174,10 @@ impl Table {
     }
 
     fn message(&mut self, id: ConnId, message: Message) -> Vec<Effect> {
-        self.step(Input::Message { id, message })
+        self.step(Input::Message {
+            id,
+            message: message.into(),
+        })
     }
 
     fn fail_dial(&mut self, addr: SocketAddr, name: Option<&str>) -> Vec<Effect> {

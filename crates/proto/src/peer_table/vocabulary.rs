@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use handfast_wire::Message;
@@ -117,12 +118,12 @@ pub enum Input {
     Add(Introduction),
     /// A connection has ended; nothing about `id` follows.
     Done(Ending),
-    /// A peer sent this.
+    /// A peer sent this. Shared: it may be forwarded to several.
     Message {
         /// The peer.
         id: ConnId,
         /// The message.
-        message: Message,
+        message: Arc<Message>,
     },
     /// The answer to [`Effect::Resolve`]; no address: the name has none.
     Resolved {
@@ -185,7 +186,7 @@ pub enum Effect {
         /// The peer.
         id: ConnId,
         /// What it sent.
-        message: Message,
+        message: Arc<Message>,
     },
     /// Send to a peer.
     Send {

@@ -133,7 +133,7 @@ impl SyncManager {
         match input {
             Input::Added(intro) => self.added(step, &intro),
             Input::Done { id } => self.done(step, id),
-            Input::Message { id, message } => self.message(step, id, message),
+            Input::Message { id, message } => self.message(step, id, &message),
             Input::Kernel(event) => self.kernel_event(step, event),
             Input::Served { id, ticket } => {
                 let parts = &mut self.parts;
@@ -180,7 +180,7 @@ impl SyncManager {
         self.with_headers(step, |headers, cx| headers.disconnect(cx, id, reason));
     }
 
-    fn message(&mut self, step: &mut Step, id: ConnId, message: Message) {
+    fn message(&mut self, step: &mut Step, id: ConnId, message: &Message) {
         if !self.parts.peers.is_live(id) {
             return;
         }
@@ -190,20 +190,21 @@ impl SyncManager {
             Message::Headers(headers) => {
                 self.with_headers(step, |sync, cx| sync.headers(cx, id, headers));
             }
-            Message::Block(block) => self.block_received(step, id, block),
+            // Its bytes are shared.
+            Message::Block(block) => self.block_received(step, id, block.clone()),
             Message::Inv(items) => {
-                self.with_headers(step, |headers, cx| headers.inv(cx, id, &items));
+                self.with_headers(step, |headers, cx| headers.inv(cx, id, items));
             }
-            Message::NotFound(items) => self.not_found(step.now.mono, id, &items),
+            Message::NotFound(items) => self.not_found(step.now.mono, id, items),
             Message::SendHeaders => parts.announcer.sendheaders(id),
-            Message::GetHeaders(locator) => self.getheaders(step, id, &locator),
+            Message::GetHeaders(locator) => self.getheaders(step, id, locator),
             Message::GetBlocks(locator) => {
                 let tree = parts.chain.tree();
-                parts.serving.getblocks(step, tree, id, &locator);
+                parts.serving.getblocks(step, tree, id, locator);
             }
             Message::GetData(items) => {
                 let tree = parts.chain.tree();
-                parts.serving.getdata(step, tree, id, &items);
+                parts.serving.getdata(step, tree, id, items);
             }
             // Not about sync; PeerManager does not forward these.
             Message::Version(_)

@@ -324,7 +324,7 @@ impl Running {
                 }
                 Effect::Deliver(message) => {
                     let credit = credit.take().expect("a frame delivers one message at most");
-                    self.post_peers(engine, PeersMail::Input(id, message, credit));
+                    self.post_peers(engine, PeersMail::Input(id, message.into(), credit));
                 }
                 Effect::Rtt(took) => {
                     peer.min_ping = Some(peer.min_ping.map_or(took, |least| least.min(took)));

@@ -6,6 +6,7 @@ use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduct
 use handfast_proto::peer_table::{AddNodeCommand, DisconnectTarget, Effect, Input, SyncOrder};
 use handfast_wire::Message;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::intake::Dial;
 use super::peer::{Credit, PeerMail};
@@ -19,7 +20,7 @@ use crate::sim::label::Label;
 #[derive(Debug)]
 pub(super) enum PeersMail {
     Add(Box<Introduction>),
-    Input(ConnId, Message, Credit),
+    Input(ConnId, Arc<Message>, Credit),
     /// With its slot.
     Done(Ending, Option<Direction>),
     Order(SyncOrder),

@@ -1,5 +1,6 @@
 //! SyncManager: `node/src/sync_manager.rs`, handler by handler; and the kernel's thread.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
@@ -28,7 +29,7 @@ pub(super) enum SyncMail {
     Add(Box<Introduction>),
     /// With the slot, which is home when this was handled.
     Done(ConnId, Option<Direction>),
-    Input(ConnId, Message, Credit),
+    Input(ConnId, Arc<Message>, Credit),
     Kernel(KernelEvent),
     Served(ConnId, u64),
     Submit(u64, RawBlock),

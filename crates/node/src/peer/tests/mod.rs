@@ -69,7 +69,7 @@ impl Handler<PeerAdd> for Clerk {
 impl Handler<PeerInput> for Clerk {
     type Result = ();
     fn handle(&mut self, input: PeerInput, _: &mut Self::Context) {
-        let command = match &input.message {
+        let command = match &*input.message {
             Message::GetAddr => "getaddr",
             Message::Block(_) => "block",
             Message::GetHeaders(_) => "getheaders",

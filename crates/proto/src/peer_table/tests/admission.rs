@@ -131,7 +131,7 @@ fn sync_messages_are_forwarded_and_others_are_not() {
     ] {
         let forward = Effect::Forward {
             id,
-            message: message.clone(),
+            message: message.clone().into(),
         };
         assert_eq!(table.message(id, message), [forward]);
     }

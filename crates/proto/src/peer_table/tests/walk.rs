@@ -197,7 +197,7 @@ impl Walk {
             }
             Move::Speak(n) => Input::Message {
                 id: self.id(n),
-                message: Message::SendHeaders,
+                message: Message::SendHeaders.into(),
             },
             Move::AddNode(n, command) => {
                 let (_, effects) = self.table.add_node(&format!("{}.1.1.1", 20 + n), command);
