@@ -20,7 +20,7 @@ use handfast_fuzz::run::{News, Outcome, Run};
 use handfast_fuzz::terms::{call, is_minable, shares, unix_time};
 use handfast_fuzz::voice::Dialect;
 use handfast_fuzz::{Doors, Plan, SourceRange, Tally};
-use handfast_node::{Network, NodeHandle};
+use handfast_node::{Network, NodeHandle, Role};
 use handfast_rpc::{FuzzControl, FuzzOrder};
 use serde_json::{Value, json};
 use socket2::SockAddr;
@@ -309,7 +309,7 @@ impl Inside for Own {
             broken.push(differ(
                 sockets,
                 audit.peer_table.len(),
-                audit.sync_table.len(),
+                audit.of(Role::Sync).map_or(0, |it| it.peers.len()),
             ));
         }
         Ok(Some(match broken.is_empty() {

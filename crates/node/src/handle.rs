@@ -231,7 +231,7 @@ impl NodeHandle {
         (self.shared.outlook.load_full(), self.shared.clock.now())
     }
 
-    /// Whether sockets, peer table and sync table agree.
+    /// Whether sockets, peer table and the subscribers' tables agree.
     ///
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.

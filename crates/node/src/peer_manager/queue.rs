@@ -6,9 +6,8 @@ use handfast_proto::peer_table::Input;
 use handfast_wire::{HandledBy, Kind, Message};
 
 use super::{Carried, PeerManager};
+use crate::audit::Inquiry;
 use crate::peer_manager::messages::{AuditPeers, PeerAdd, PeerDone, PeerInput};
-use crate::post::post_to;
-use crate::sync_manager::messages::AuditSync;
 use crate::turns::TakesTurns;
 
 /// What goes through the queue.
@@ -109,12 +108,10 @@ impl PeerManager {
     }
 
     fn audit(&self, AuditPeers { answer }: AuditPeers) {
-        let seen = AuditSync {
-            peer_table: self.table.ids(),
-            peer_manager: self.handled,
-            answer,
-        };
-        post_to(&self.sync.audit, seen);
+        let roles = self.subscribers.roles();
+        let told = roles.iter().map(|role| (role, self.table.ids_of(role)));
+        let inquiry = Inquiry::new(self.table.ids(), self.handled, told.collect(), answer);
+        self.subscribers.audit(inquiry);
     }
 }
 

@@ -12,7 +12,7 @@ use handfast_wire::{Locator, Message};
 
 use crate::headers::HeaderTree;
 use crate::lifecycle::ledger::{AssertHeld, Ledger, Scope};
-use crate::lifecycle::{ConnId, DoneReason, Introduction};
+use crate::lifecycle::{ConnId, DoneReason, Introduction, Role};
 use crate::time::Now;
 
 use super::block_serving;
@@ -46,7 +46,7 @@ impl SyncManager {
         Self {
             parts: Parts::new(config, tree),
             watchdog: Watchdog::default(),
-            ledger: Ledger::new(Scope::SyncManager),
+            ledger: Ledger::new(Scope::Subscriber(Role::Sync)),
         }
     }
 
@@ -148,7 +148,7 @@ impl SyncManager {
 
     fn added(&mut self, step: &mut Step, intro: &Introduction) {
         let id = intro.id;
-        self.ledger.sync_add(id).assert_held();
+        self.ledger.add(Role::Sync, id).assert_held();
         let parts = &mut self.parts;
         parts.peers.added(intro);
         parts.known.added(id);
@@ -163,7 +163,7 @@ impl SyncManager {
     }
 
     fn done(&mut self, step: &mut Step, id: ConnId) {
-        self.ledger.sync_done(id).assert_held();
+        self.ledger.done(Role::Sync, id).assert_held();
         let parts = &mut self.parts;
         parts.peers.removed(id);
         parts.known.removed(id);
