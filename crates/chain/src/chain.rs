@@ -12,6 +12,7 @@ use handfast_wire::Network;
 
 use crate::branches::{self, Branches};
 use crate::cause_on_disk::lacks_blocks;
+use crate::follow::{Follower, Followers};
 use crate::keeper::Keeper;
 use crate::kernel::{self, Kernel};
 use crate::progress::Progress;
@@ -198,6 +199,7 @@ impl Chain {
             kernel,
             queue: Queue::default(),
             recent: Recent::default(),
+            followers: Followers::default(),
             on_events: Box::new(on_events),
             dir: dir.clone(),
             precheck: options.precheck,
@@ -285,6 +287,11 @@ impl Chain {
         }
     }
 
+    /// Follows the active chain from now on.
+    pub fn follow(&self) -> Follower {
+        self.shared.followers.follow()
+    }
+
     /// Stops validation: takes no more jobs, drops those that wait, makes the
     /// kernel return after the block it is at. For good. Returns at once; the job
     /// in progress may still be reported, none after it.
@@ -309,6 +316,7 @@ impl Chain {
             let ended = thread.join().expect("threads catch their panics");
             result = result.and(ended);
         }
+        self.shared.followers.close();
         result
     }
 }

@@ -13,6 +13,7 @@
 //! - [`lock`]: one node per directory; foreign directories are left alone.
 //! - [`Chain::open`]: opens the databases and says what is in them.
 //! - [`Chain`]: two plain OS threads; one [`Event`] per job, in job order per kind.
+//! - [`Follower`]: how the active chain moves, with the blocks, for any number of consumers.
 //! - [`BlockReader`]: blocks and undo data from any thread, with its hazards.
 //! - [`Transactions`]: those of an encoded block, and their ids.
 //! - [`Keep`], [`Kept`]: which blocks survive the end of the process, and how.
@@ -36,6 +37,7 @@ pub mod clock;
 mod convert;
 mod error;
 mod event;
+mod follow;
 mod keeper;
 mod kernel;
 mod layout;
@@ -59,6 +61,7 @@ pub use branches::SideHeader;
 pub use chain::{Chain, ChainOptions, Queued};
 pub use error::{CloseError, OpenError, ReadError};
 pub use event::{BlockOutcome, Change, Event, Keep, Kept, Reject, RejectKind};
+pub use follow::{ActiveBlock, ChainNews, Follower, MAX_WAITING, Move};
 pub use lock::{DirLock, lock, look};
 pub use open::{InitialChain, STORED_WINDOW};
 pub use progress::{Progress, Stand};

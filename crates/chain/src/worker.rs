@@ -16,6 +16,7 @@ use bitcoinkernel::{Block, BlockValidationResult, ProcessBlockHeaderResult};
 use bytes::Bytes;
 
 use crate::branches::Branches;
+use crate::follow::{Followers, Moves, tip_after};
 use crate::keeper::{Keeper, Stored};
 use crate::kernel::{Kernel, Manager};
 use crate::queue::{Decoded, Job, Queue, RawBlock};
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) kernel: Kernel,
     pub(crate) queue: Queue,
     pub(crate) recent: Recent,
+    pub(crate) followers: Followers,
     pub(crate) on_events: Box<dyn Fn(Vec<Event>) + Send + Sync>,
     pub(crate) dir: PathBuf,
     /// Whether the decode thread does the context-free checks.
@@ -143,6 +145,7 @@ pub(crate) fn validate(shared: &Arc<Shared>, start: Start) -> Result<(), CloseEr
         warnings: BTreeMap::new(),
         failed: false,
         held: vec![],
+        moves: vec![],
         reported: Instant::now(),
     };
     let worked = guarded(shared, "kernel", || {
@@ -201,6 +204,8 @@ struct Worker<'a> {
     failed: bool,
     /// Reports not given yet, oldest first.
     held: Vec<Event>,
+    /// What followers are told after those, with the tip.
+    moves: Vec<(Moves, BlockHash)>,
     /// When reports were given last.
     reported: Instant,
 }
@@ -325,7 +330,7 @@ impl Worker<'_> {
             Ok(_) => self.give_before(header.map(|header| header.prev_blockhash), &before),
             Err(_) => (None, None),
         };
-        let (outcome, changes, record) = match refused {
+        let (outcome, changes, mut record) = match refused {
             Some(reject) => (BlockOutcome::Rejected(reject), vec![], Record::default()),
             None => self.judge(hash, block),
         };
@@ -349,6 +354,7 @@ impl Worker<'_> {
                 Change::Invalid(hash, ..) => self.unconnected.remove(hash),
             };
         }
+        let moves = record.moves.take().zip(tip_after(&changes));
         if record.flushed {
             let beside = self.keeper.beside(&self.shared.kernel);
             self.keeper.kernel_flushed(&beside);
@@ -379,6 +385,7 @@ impl Worker<'_> {
             kept,
             busy: started.elapsed(),
         });
+        self.moves.extend(moves);
         fatal
     }
 
@@ -428,7 +435,11 @@ impl Worker<'_> {
         }
         let shared = self.shared;
         let manager = shared.kernel.manager().expect("this thread closes it");
-        let (result, record) = record::during(|| manager.process_block(&block));
+        let process = || manager.process_block(&block);
+        let (result, record) = match shared.followers.is_empty() {
+            true => record::during(process),
+            false => record::following(process),
+        };
         let (outcome, changes) =
             verdict::block(hash, result, &record, |hash| marked(&manager, hash));
         let connected = matches!(&changes[..], [Change::Connected(tip, _)] if *tip == hash);
@@ -476,6 +487,9 @@ impl Worker<'_> {
     fn report(&mut self) {
         if !self.held.is_empty() {
             (self.shared.on_events)(std::mem::take(&mut self.held));
+        }
+        for (moves, tip) in self.moves.drain(..) {
+            self.shared.followers.tell(&moves, tip);
         }
         self.reported = Instant::now();
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bytes::Bytes;
-use handfast_chain::{ReadError, SpentOutput, Stand};
+use handfast_chain::{Follower, ReadError, SpentOutput, Stand};
 use handfast_proto::bans::{Ban, BanError, BanOrder};
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{
@@ -229,6 +229,15 @@ impl NodeHandle {
     #[must_use]
     pub fn outlook(&self) -> (Arc<Outlook>, Now) {
         (self.shared.outlook.load_full(), self.shared.clock.now())
+    }
+
+    /// Follows the active chain from now on: how it moves, block by block, with the blocks
+    /// themselves, which all followers share.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts and after it stopped.
+    pub fn follow_chain(&self) -> Result<Follower, Gone> {
+        Ok(self.links()?.reader.follow())
     }
 
     /// Whether sockets, peer table and the subscribers' tables agree.

@@ -88,6 +88,7 @@ pub use view::{
     ChainView, ExitReason, Gone, ListenerInfo, LocalAddress, NetworkInfo, PeerInfo, Phase,
 };
 
+pub use handfast_chain::{ActiveBlock, ChainNews, Follower, Move};
 pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions};
 pub use handfast_index::{IndexError, Location, Standing, Subject};
 pub use handfast_proto::Now;

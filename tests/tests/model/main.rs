@@ -169,7 +169,22 @@ fn two_subscribers(connections: u64, slots: usize) -> Node {
 
 #[test]
 fn with_two_subscribers_all_tables_agree() {
-    holds("two subscribers", &two_subscribers(3, 2));
+    holds("two subscribers", &two_subscribers(4, 2));
+}
+
+#[test]
+fn what_holds_with_one_subscriber_holds_with_two() {
+    for (name, node) in [
+        ("admission", admission(3, 2)),
+        ("endings", endings(3, 2)),
+        ("eviction", eviction(4, 3)),
+    ] {
+        let node = Node {
+            subscribers: Role::ALL.into(),
+            ..node
+        };
+        holds(&format!("{name}, two subscribers"), &node);
+    }
 }
 
 /// Two subscribers that both hear what a peer sends, and both want it disconnected.
@@ -194,7 +209,7 @@ fn two_that_punish(connections: u64, slots: usize) -> Node {
 
 #[test]
 fn whoever_of_two_subscribers_throws_a_peer_out_all_tables_agree() {
-    holds("two that punish", &two_that_punish(2, 1));
+    holds("two that punish", &two_that_punish(3, 2));
 }
 
 /// What the comparison leaves out must not matter: a state that is reached another way
