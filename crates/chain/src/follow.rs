@@ -2,7 +2,7 @@
 //!
 //! Any number of followers, each with a queue of its own. They share the blocks, which the
 //! kernel has decoded anyway: none is copied, decoded or encoded for a follower that does not
-//! ask for its bytes. While nobody follows, nothing is held.
+//! ask for its bytes. Without a follower nothing is held.
 //!
 //! # Bounds
 //!
@@ -12,7 +12,7 @@
 //!
 //! # Ordering
 //!
-//! A follower is told of a job's moves after the job's verdict was reported.
+//! A follower gets a job's moves after the job's verdict was reported.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -44,7 +44,7 @@ const FLUSHED: &str = "Committed ";
 pub(crate) struct Record {
     /// Connections, disconnections and failed checks, in order.
     pub(crate) steps: Vec<Step>,
-    /// The blocks of those that moved, while somebody follows the chain.
+    /// The blocks that moved, while the chain has followers.
     pub(crate) moves: Option<Moves>,
     /// Log lines worth looking at, in order.
     pub(crate) log: Vec<String>,

@@ -69,10 +69,10 @@ fn open() -> (tempfile::TempDir, Feed) {
 }
 
 #[test]
-fn all_followers_are_told_of_every_block_and_share_it() {
+fn all_followers_get_every_block_and_share_it() {
     let (_dir, feed) = open();
     let blocks = chain(&feed, 3, 0);
-    // Before anybody follows.
+    // Before there is a follower.
     feed.block(&blocks[0]);
     let (mut one, mut other) = (feed.chain.follow(), feed.chain.reader().follow());
     for block in &blocks[1..] {
@@ -92,7 +92,7 @@ fn all_followers_are_told_of_every_block_and_share_it() {
 }
 
 #[test]
-fn a_branch_that_is_left_is_told_of_backwards_and_then_the_one_that_is_taken() {
+fn a_branch_that_is_left_comes_backwards_and_then_the_one_that_is_taken() {
     let (_dir, feed) = open();
     let (left, taken) = (chain(&feed, 2, 0), chain(&feed, 3, 1));
     for block in left.iter().chain(&taken[..2]) {
@@ -110,7 +110,7 @@ fn a_branch_that_is_left_is_told_of_backwards_and_then_the_one_that_is_taken() {
 }
 
 #[test]
-fn a_follower_that_is_too_slow_is_told_where_the_chain_ends_and_then_of_each_block_again() {
+fn a_follower_that_is_too_slow_gets_the_tip_and_then_each_block_again() {
     let (_dir, feed) = open();
     let blocks = chain(&feed, u32::try_from(MAX_WAITING).unwrap() + 3, 0);
     let (last, rest) = blocks.split_last().unwrap();
@@ -126,7 +126,7 @@ fn a_follower_that_is_too_slow_is_told_where_the_chain_ends_and_then_of_each_blo
 }
 
 #[test]
-fn of_a_job_that_moves_more_blocks_than_are_held_the_tip_is_told() {
+fn of_a_job_that_moves_more_blocks_than_are_held_followers_get_the_tip() {
     let (_dir, feed) = open();
     let half = u32::try_from(MAX_WAITING / 2).unwrap();
     let (left, taken) = (chain(&feed, half, 0), chain(&feed, half + 1, 1));

@@ -71,8 +71,8 @@ pub struct SubscriberTable {
     pub role: Role,
     /// Its table.
     pub peers: BTreeSet<ConnId>,
-    /// Those of PeerManager's table that it was told of.
-    pub told_of: BTreeSet<ConnId>,
+    /// Those of PeerManager's table that it was notified of.
+    pub notified_of: BTreeSet<ConnId>,
     /// What it has handled.
     pub handled: Handled,
     /// Slots that were taken when it was looked at. It holds one for each of its peers.
@@ -97,8 +97,8 @@ pub struct Invariant {
 pub(crate) struct Inquiry {
     peer_table: BTreeSet<ConnId>,
     peer_manager: Handled,
-    /// Who is asked, and which of PeerManager's peers it was told of.
-    told_of: Vec<(Role, BTreeSet<ConnId>)>,
+    /// The subscribers that are asked, and which of PeerManager's peers each was notified of.
+    notified_of: Vec<(Role, BTreeSet<ConnId>)>,
     /// Held for one answer.
     answers: Mutex<Answers>,
 }
@@ -127,17 +127,17 @@ impl Inquiry {
     pub(crate) fn new(
         peer_table: BTreeSet<ConnId>,
         peer_manager: Handled,
-        told_of: Vec<(Role, BTreeSet<ConnId>)>,
+        notified_of: Vec<(Role, BTreeSet<ConnId>)>,
         asker: oneshot::Sender<Audit>,
     ) -> Self {
         let answers = Answers {
-            reports: Vec::with_capacity(told_of.len()),
+            reports: Vec::with_capacity(notified_of.len()),
             asker: Some(asker),
         };
         Self {
             peer_table,
             peer_manager,
-            told_of,
+            notified_of,
             answers: Mutex::new(answers),
         }
     }
@@ -149,11 +149,11 @@ impl Inquiry {
         let census = report.census;
         answers.reports.push((role, report));
         let answered: Roles = answers.reports.iter().map(|(role, _)| *role).collect();
-        if answered.len() == self.told_of.len()
+        if answered.len() == self.notified_of.len()
             && let Some(asker) = answers.asker.take()
         {
             let reports = std::mem::take(&mut answers.reports);
-            // Whoever asked may not wait any more.
+            // The asker may not wait any more.
             let _ = asker.send(self.audit(reports, census));
         }
     }
@@ -161,11 +161,11 @@ impl Inquiry {
     fn audit(&self, reports: Vec<(Role, Report)>, census: Census) -> Audit {
         let sync_peer = reports.iter().find_map(|(_, report)| report.sync_peer);
         let table = |(role, report): (Role, Report)| {
-            let told = self.told_of.iter().find(|(of, _)| *of == role);
+            let notified = self.notified_of.iter().find(|(of, _)| *of == role);
             SubscriberTable {
                 role,
                 peers: report.peers,
-                told_of: told.map(|(_, ids)| ids.clone()).unwrap_or_default(),
+                notified_of: notified.map(|(_, ids)| ids.clone()).unwrap_or_default(),
                 handled: report.handled,
                 slots_taken: report.census.taken,
             }
@@ -207,7 +207,7 @@ impl Audit {
     fn tables_are_one(&self) -> bool {
         let mut subscribers = self.subscribers.iter();
         let is_synced = |id| self.of(Role::Sync).is_some_and(|it| it.peers.contains(&id));
-        subscribers.all(|it| it.peers == it.told_of && it.peers.is_subset(&self.peer_table))
+        subscribers.all(|it| it.peers == it.notified_of && it.peers.is_subset(&self.peer_table))
             && self.sync_peer.is_none_or(is_synced)
     }
 
@@ -246,7 +246,7 @@ impl Audit {
         } = self.lifecycle;
         // Each connection that a subscriber knows holds a slot until it has handled Done.
         let is_covered =
-            |it: &SubscriberTable| it.slots_taken >= it.peers.len().max(it.told_of.len());
+            |it: &SubscriberTable| it.slots_taken >= it.peers.len().max(it.notified_of.len());
         let line = |name, says: String, held, judged_by| Invariant {
             name,
             says,
@@ -321,7 +321,7 @@ mod tests {
             subscribers: vec![SubscriberTable {
                 role: Role::Sync,
                 peers: [ConnId(1)].into(),
-                told_of: [ConnId(1)].into(),
+                notified_of: [ConnId(1)].into(),
                 handled: Handled { adds: 1, dones: 0 },
                 slots_taken: 2,
             }],
@@ -371,13 +371,13 @@ mod tests {
         assert!(!with(|audit| (audit.sockets, audit.in_handshake) = (0, 1)));
     }
 
-    /// With a second subscriber, which was told of no peer.
+    /// With a second subscriber, which was notified of no peer.
     fn of_two() -> Audit {
         let mut audit = clean();
         audit.subscribers.push(SubscriberTable {
             role: Role::Test,
             peers: [].into(),
-            told_of: [].into(),
+            notified_of: [].into(),
             handled: Handled { adds: 0, dones: 0 },
             slots_taken: 2,
         });
@@ -385,16 +385,16 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_agrees_if_its_table_has_what_it_was_told_of() {
+    fn a_subscriber_agrees_if_its_table_has_what_it_was_notified_of() {
         assert!(of_two().agrees());
         assert_eq!(broken(&of_two()), [""; 0]);
         let mut ghost = of_two();
         ghost.subscribers[1].peers = [ConnId(1)].into();
         assert!(!ghost.agrees());
         assert_eq!(broken(&ghost), ["L4"]);
-        let mut told = of_two();
-        told.subscribers[1].told_of = [ConnId(1)].into();
-        assert_eq!(broken(&told), ["L4"]);
+        let mut late = of_two();
+        late.subscribers[1].notified_of = [ConnId(1)].into();
+        assert_eq!(broken(&late), ["L4"]);
         let mut freed = of_two();
         freed.subscribers[1].peers = [ConnId(1), ConnId(2), ConnId(3)].into();
         assert_eq!(broken(&freed), ["L4", "L6"]);
@@ -420,10 +420,10 @@ mod tests {
     fn the_audit_is_there_when_the_last_subscriber_has_answered_and_not_before() {
         let inquiry = || {
             let (asker, answer) = oneshot::channel();
-            let told_of = Role::ALL.map(|role| (role, BTreeSet::new()));
+            let notified_of = Role::ALL.map(|role| (role, BTreeSet::new()));
             let handled = Handled::default();
             (
-                Inquiry::new([].into(), handled, told_of.into(), asker),
+                Inquiry::new([].into(), handled, notified_of.into(), asker),
                 answer,
             )
         };

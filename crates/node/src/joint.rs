@@ -4,20 +4,20 @@ use std::iter::repeat_n;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A permit that comes home when the last of its holders has dropped it.
+/// A permit that is released when the last of its holders has dropped it.
 ///
 /// # Cost
-/// A permit that nobody else holds is kept as it is: with one receiver, nothing is allocated.
+/// A permit with one holder is kept as it is: with one receiver, nothing is allocated.
 #[derive(Debug)]
 pub(crate) enum Joint<T> {
-    /// Nobody else holds it.
+    /// This is its only holder.
     Sole(T),
     /// Others may hold it too.
     Shared(Arc<T>),
 }
 
 impl<T> Joint<T> {
-    /// The permit for so many holders. Without any it comes home at once.
+    /// The permit for so many holders. Without any it is released at once.
     pub(crate) fn among(permit: T, holders: usize) -> impl Iterator<Item = Self> {
         let (sole, shared) = match holders {
             0 => (None, None),
@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts how often one came home.
+    /// Counts how often one was released.
     struct Permit<'a>(&'a Cell<u32>);
 
     impl Drop for Permit<'_> {
@@ -58,25 +58,29 @@ mod tests {
     }
 
     #[test]
-    fn a_permit_comes_home_once_when_the_last_holder_has_dropped_it() {
+    fn a_permit_is_released_once_when_the_last_holder_has_dropped_it() {
         for holders in 0..4 {
-            let home = Cell::new(0);
-            let mut held: Vec<_> = Joint::among(Permit(&home), holders).collect();
+            let released = Cell::new(0);
+            let mut held: Vec<_> = Joint::among(Permit(&released), holders).collect();
             assert_eq!(held.len(), holders);
             while held.pop().is_some() {
-                assert_eq!(home.get(), u32::from(held.is_empty()), "{holders} holders");
+                assert_eq!(
+                    released.get(),
+                    u32::from(held.is_empty()),
+                    "{holders} holders"
+                );
             }
-            assert_eq!(home.get(), 1);
+            assert_eq!(released.get(), 1);
         }
     }
 
     #[test]
     fn holders_that_were_not_given_their_part_do_not_keep_the_permit() {
-        let home = Cell::new(0);
-        let first = Joint::among(Permit(&home), 3).next();
-        assert_eq!(home.get(), 0);
+        let released = Cell::new(0);
+        let first = Joint::among(Permit(&released), 3).next();
+        assert_eq!(released.get(), 0);
         drop(first);
-        assert_eq!(home.get(), 1);
+        assert_eq!(released.get(), 1);
     }
 
     #[test]

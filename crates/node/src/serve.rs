@@ -174,7 +174,7 @@ type Found = (ServeBlock, Packet);
 type Held = (Vec<Read>, Option<Permit>);
 type Read = (Served, Block);
 
-/// What is told of an order once it has ended.
+/// The report on an order once it has ended.
 fn served(order: &ServeBlock) -> Served {
     Served {
         from: order.from,

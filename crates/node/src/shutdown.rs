@@ -168,7 +168,7 @@ async fn off_thread<T: Send + 'static>(
 }
 
 /// Draws the line under all connections: each had its Done handled, and each that a
-/// subscriber was told of ended there too.
+/// subscriber was notified of ended there too.
 ///
 /// # Errors
 /// The figures do not add up (L2, L3): our own bug.

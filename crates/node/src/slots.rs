@@ -88,7 +88,7 @@ pub(crate) struct Limits {
     pub(crate) handshakes: usize,
     pub(crate) outbound: usize,
     pub(crate) manual: usize,
-    /// PeerManager's subscribers, each of which is told of connections.
+    /// PeerManager's subscribers, each of which is notified of connections.
     pub(crate) subscribers: usize,
 }
 

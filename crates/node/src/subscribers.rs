@@ -1,7 +1,8 @@
-//! PeerManager's subscribers: who is told of connections, of what they send and of their end.
+//! PeerManager's subscribers: the managers that are notified of connections, get what these
+//! send, and are notified of their end.
 //!
-//! A manager that is to be told implements the handlers that [`Subscriber::new`] asks for, and
-//! stands in the list that `wiring` makes. What it is told follows from its [`Role`]; PeerManager
+//! Such a manager implements the handlers that [`Subscriber::new`] asks for, and
+//! stands in the list that `wiring` makes. What it gets follows from its [`Role`]; PeerManager
 //! does not know which managers there are.
 //!
 //! # Ordering
@@ -9,10 +10,10 @@
 //! To each subscriber everything goes by one mailbox, from PeerManager alone: of a connection
 //! `Add` first, its messages, `Done` last.
 //!
-//! # What comes home
+//! # Release
 //!
-//! A connection's slot, and the credit of a message, come home when the last subscriber that
-//! was told has *handled* what it was told: each has its part of the permit ([`Joint`]), and
+//! A connection's slot, and the credit of a message, are released when the last subscriber that
+//! got the message has *handled* it: each has its part of the permit ([`Joint`]), and
 //! drops it then. A subscriber that drops a message unhandled, or panics, drops its part too.
 
 use std::iter::repeat_n;
@@ -57,7 +58,7 @@ pub(crate) struct SubscriberDone {
     pub(crate) id: ConnId,
     /// As in [`SubscriberAdd`]. Goes before the slot.
     pub(crate) queued: Queued,
-    /// Its slot: free when all that were told of the connection have handled this.
+    /// Its slot: free when all that were notified of the connection have handled this.
     pub(crate) slot: Joint<Slot>,
 }
 
@@ -80,7 +81,7 @@ asked! {
     StopSubscriber => Handled,
 }
 
-/// A subscriber: what it is, and the way of everything that it is told.
+/// A subscriber: what it is, and the recipients of everything that it gets.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
     role: Role,
@@ -119,7 +120,7 @@ impl Subscriber {
         }
     }
 
-    /// The same, which is told when a block that it ordered was served.
+    /// The same, which gets a report when a block that it ordered was served.
     pub(crate) fn with_served(mut self, served: Recipient<Served>) -> Self {
         self.served = Some(served);
         self
@@ -129,7 +130,7 @@ impl Subscriber {
         self.role
     }
 
-    /// Where it is told to stop.
+    /// The recipient of the order to stop.
     pub(crate) fn stop(&self) -> &Recipient<StopSubscriber> {
         &self.stop
     }
@@ -189,7 +190,7 @@ impl Subscribers {
     /// Tells these that a connection has ended.
     pub(crate) fn ended(&self, roles: Roles, id: ConnId, queued: Queued, slot: Slot) {
         if roles.is_empty() {
-            // Nobody was told of it. The count goes before the slot, as with [`SubscriberDone`].
+            // No subscriber was notified of it. The count goes before the slot, as with [`SubscriberDone`].
             drop(queued);
             return drop(slot);
         }

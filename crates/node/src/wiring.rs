@@ -282,7 +282,8 @@ pub(crate) fn sync_manager(sync: &Addr<SyncManager>) -> Subscriber {
     Subscriber::new(Role::Sync, sync).with_served(sync.clone().recipient())
 }
 
-/// Whom PeerManager tells of connections. A manager that is to be told is one more entry here.
+/// PeerManager's subscribers. A manager that is to be notified of connections is one more entry
+/// here.
 pub(crate) fn subscribers(sync: &Addr<SyncManager>) -> Subscribers {
     let all = Subscribers::new(vec![sync_manager(sync)]);
     assert_eq!(all.roles(), SUBSCRIBERS, "L5: slots are bounded by these");

@@ -1,6 +1,6 @@
 //! The life of a connection, stated once.
 //!
-//! PeerManager tells its *subscribers* of connections: SyncManager, and others beside it. What
+//! PeerManager notifies its *subscribers* of connections: SyncManager, and others beside it. What
 //! a subscriber is, is its [`Role`].
 //!
 //! * **L1** A connection id is never used again.
@@ -27,7 +27,7 @@
 //! # Slots
 //!
 //! A slot is taken before a connection exists, travels with `Done`, and is free again when
-//! the *last* subscriber that was told of the connection has handled `Done`. Free after the
+//! the *last* subscriber that was notified of the connection has handled `Done`. Free after the
 //! first, it would be taken again while another subscriber still has the messages of the
 //! connection before it: L5 would not hold, and free slots would prove nothing (L6).
 //!

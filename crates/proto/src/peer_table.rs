@@ -128,7 +128,7 @@ pub struct PeerTableConfig {
     /// After this, a dial that nobody answered for is forgotten. Must exceed
     /// connect and handshake timeout together.
     pub dial_timeout: Duration,
-    /// Who is told of peers, and of what they send.
+    /// The subscribers that are notified of peers, and get what these send.
     pub subscribers: Roles,
     /// Secret of this process; all choices follow from it.
     pub seed: u64,
@@ -307,11 +307,11 @@ impl PeerTable {
         self.peers.keys().copied().collect()
     }
 
-    /// The admitted peers that this subscriber was told of.
+    /// The admitted peers that this subscriber was notified of.
     #[must_use]
     pub fn ids_of(&self, role: Role) -> BTreeSet<ConnId> {
-        let told = self.peers.values().filter(|peer| peer.is_told_to(role));
-        told.map(Peer::id).collect()
+        let known = self.peers.values().filter(|peer| peer.is_known_to(role));
+        known.map(Peer::id).collect()
     }
 
     /// The address book, to be saved and counted.

@@ -146,13 +146,13 @@ impl Table {
         })
     }
 
-    /// The subscribers that it told of this peer.
-    pub(crate) fn told_of(&self, id: ConnId) -> Roles {
-        let told = |role: &Role| match &self.kind {
+    /// The subscribers that it notified of this peer.
+    pub(crate) fn notified_of(&self, id: ConnId) -> Roles {
+        let notified = |role: &Role| match &self.kind {
             TableKind::Production(table) => table.ids_of(*role).contains(&id),
             TableKind::Naive(table) => table.subscribers.contains(*role),
         };
-        Role::ALL.into_iter().filter(told).collect()
+        Role::ALL.into_iter().filter(notified).collect()
     }
 
     pub(crate) fn has_bans(&self) -> bool {

@@ -208,7 +208,7 @@ fn two_that_punish(connections: u64, slots: usize) -> Node {
 }
 
 #[test]
-fn whoever_of_two_subscribers_throws_a_peer_out_all_tables_agree() {
+fn if_either_of_two_subscribers_disconnects_a_peer_all_tables_agree() {
     holds("two that punish", &two_that_punish(3, 2));
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Node {
     /// Whether the node may stop.
     pub(crate) stops: bool,
     pub(crate) wiring: Wiring,
-    /// Whom PeerManager tells of connections.
+    /// PeerManager's subscribers.
     pub(crate) subscribers: Roles,
     /// The production managers, observed; or naive ones, to see what becomes of a bad wiring.
     pub(crate) observed: bool,

@@ -21,7 +21,7 @@ pub(crate) const L6: &str = "L6: all slots free, all tables empty";
 pub(crate) const S3: &str = "S3: while anybody could be the source, somebody is";
 pub(crate) const GHOST: &str = "rest: nobody is in a table whose connection is gone";
 pub(crate) const REST: &str =
-    "rest: whoever is ready is in all tables that want it, all other slots are free";
+    "rest: what is ready is in all tables that want it, all other slots are free";
 const LIMITS: &str = "limits: the table and the slots are never overdrawn";
 const WATCHDOG: &str = "the watchdog finds nothing to repair";
 const PANICS: &str = "no machine panics";
@@ -110,7 +110,7 @@ fn settled(node: &Node, world: &World) -> bool {
         .filter(|(_, conn)| conn.reached() >= Reached::Handshake);
     let ready: BTreeSet<ConnId> = ready.map(|(id, _)| *id).collect();
     let wanted = |role: Role| -> BTreeSet<ConnId> {
-        let told = |id: &&ConnId| !node.observed || world.table.told_of(**id).contains(role);
+        let told = |id: &&ConnId| !node.observed || world.table.notified_of(**id).contains(role);
         ready.iter().filter(told).copied().collect()
     };
     let nobody_closing = world.table.closing.is_empty() && world.table.refused.is_empty();

@@ -89,7 +89,7 @@ situations! {
         world.lifecycle_messages() == 2 * node.subscribers.len() * node.slots
     };
     Unwanted: "a connection is one subscriber's and not the other's", |_, world| {
-        world.sync.ids.iter().any(|id| world.table.told_of(*id) == Role::Sync.into())
+        world.sync.ids.iter().any(|id| world.table.notified_of(*id) == Role::Sync.into())
     };
     OneIsBehind: "a slot waits for the second subscriber, which has the connection yet", |_, world| {
         world.second.ids.iter().any(|id| {

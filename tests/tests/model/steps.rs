@@ -241,7 +241,7 @@ impl World {
         self.step_table(node, input, Carried::default());
         if node.observed && self.broken.is_empty() {
             let result = if self.table.ids.contains(&id) {
-                self.ledger.admitted(id, self.table.told_of(id))
+                self.ledger.admitted(id, self.table.notified_of(id))
             } else {
                 self.ledger.refused(id)
             };
@@ -289,7 +289,7 @@ impl World {
                     self.tell(roles, Lane::First, &added);
                 }
                 peer_table::Effect::Retire { id, roles } => {
-                    // With nobody to tell it stays here, and is free when the step is over.
+                    // Without a subscriber that wants it, it stays here and is free when the step is over.
                     let slot = carried.slot.take_if(|_| !roles.is_empty());
                     self.post_done(node, roles, id, slot);
                 }

@@ -282,7 +282,7 @@ fn a_node_whose_miner_panics_goes_on_and_says_that_mining_stopped() {
 }
 
 #[test]
-fn followers_of_the_chain_are_told_of_a_block_on_demand_and_share_it() {
+fn followers_of_the_chain_get_a_block_on_demand_and_share_it() {
     with_node(
         |_| {},
         async |node| {

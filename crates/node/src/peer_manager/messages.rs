@@ -41,7 +41,7 @@ pub(crate) struct PeerAdd {
 pub(crate) struct PeerInput {
     /// The connection.
     pub(crate) id: ConnId,
-    /// The message. Shared by those to whom it is forwarded.
+    /// The message. The subscribers that it is forwarded to share it.
     pub(crate) message: Arc<WireMessage>,
     /// Given back when this has been handled.
     pub(crate) credit: Credit,

@@ -83,7 +83,7 @@ enum AtPeers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Entry {
     peers: AtPeers,
-    /// The subscribers that are told of it; known once it was admitted.
+    /// The subscribers that want it; known once it was admitted.
     wanted: Roles,
     /// Those of them that have handled `Add`.
     added: Roles,
@@ -234,8 +234,8 @@ impl Ledger {
         }
     }
 
-    /// PeerManager handles `Done`; when the connection was admitted it tells the subscribers
-    /// that were told of it.
+    /// PeerManager handles `Done`; when the connection was admitted it notifies the
+    /// subscribers that want it.
     ///
     /// # Errors
     /// L2 for a second `Done`; L3 when `Add` was left undecided.

@@ -1,4 +1,4 @@
-//! What a subscriber of PeerManager is, and what it wants to be told.
+//! What a subscriber of PeerManager is, and what it wants.
 //!
 //! A new subscriber is a new [`Role`], with its arms here. Which messages it gets follows from
 //! the table of messages ([`HandledBy`]), and is written nowhere else.
@@ -17,8 +17,8 @@ pub enum Role {
     /// SyncManager: headers and blocks.
     Sync,
     /// No actor of a node. Tests put one beside SyncManager, so that what holds for several
-    /// subscribers is tested with several. It is told of full nodes only, and hears what
-    /// SyncManager hears.
+    /// subscribers is tested with several. It wants full nodes only, and of what they send it
+    /// handles what SyncManager handles.
     Test,
 }
 
@@ -44,7 +44,7 @@ impl Role {
         }
     }
 
-    /// Whether it is told of this peer.
+    /// Whether it wants this peer.
     #[must_use]
     pub fn wants_peer(self, peer: &Introduction) -> bool {
         match self {
@@ -73,7 +73,7 @@ impl Roles {
     pub const NONE: Self = Self(0);
 
     /// The roles that handle a message of this kind. A peer's message goes to those of them
-    /// that are told of the peer.
+    /// that want the peer.
     #[must_use]
     pub fn that_handle(kind: Kind) -> Self {
         match kind.handled_by() {
@@ -85,13 +85,13 @@ impl Roles {
         }
     }
 
-    /// The same for a message. One that we do not know is nobody's.
+    /// The same for a message. One that we do not know is for none.
     #[must_use]
     pub fn that_want(message: &Message) -> Self {
         message.kind().map_or(Self::NONE, Self::that_handle)
     }
 
-    /// Those of them that are told of this peer.
+    /// Those of them that want this peer.
     #[must_use]
     pub fn wanting_peer(self, peer: &Introduction) -> Self {
         self.iter().filter(|role| role.wants_peer(peer)).collect()

@@ -172,7 +172,7 @@ impl PeerTable {
                 .gossip
                 .hear(peer.introduction(), from_v1(addrs), context),
             Message::AddrV2(_) => {
-                // Moved out, not copied: nobody else has it.
+                // Moved out, not copied: it has no other holder.
                 if let Message::AddrV2(addrs) = Arc::unwrap_or_clone(message) {
                     self.gossip.hear(peer.introduction(), addrs, context);
                 }
@@ -191,7 +191,7 @@ impl PeerTable {
     /// Does what a subscriber wants.
     pub(super) fn order(&mut self, now: Now, from: Role, order: Order, effects: &mut Vec<Effect>) {
         // The subscriber may not have handled its Done yet (L4).
-        let knows = |id: ConnId| self.peers.get(&id).is_some_and(|it| it.is_told_to(from));
+        let knows = |id: ConnId| self.peers.get(&id).is_some_and(|it| it.is_known_to(from));
         if !order.peer().is_none_or(knows) {
             return;
         }

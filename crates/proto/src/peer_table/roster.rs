@@ -22,7 +22,7 @@ pub(super) struct Peer {
     /// It was told to go. Set by [`Roster::close`], which counts it.
     closing: bool,
     fee_filter: Option<u64>,
-    /// The subscribers that were told of it.
+    /// The subscribers that were notified of it.
     roles: Roles,
 }
 
@@ -68,13 +68,13 @@ impl Peer {
         self.name.as_deref()
     }
 
-    /// The subscribers that were told of it.
+    /// The subscribers that were notified of it.
     pub(super) fn roles(&self) -> Roles {
         self.roles
     }
 
-    /// Whether this subscriber was told of it.
-    pub(super) fn is_told_to(&self, role: Role) -> bool {
+    /// Whether this subscriber was notified of it.
+    pub(super) fn is_known_to(&self, role: Role) -> bool {
         self.roles.contains(role)
     }
 

@@ -85,7 +85,7 @@ impl DisconnectTarget {
     }
 }
 
-/// What a subscriber wants of a peer that it was told of.
+/// What a subscriber wants of a peer that it was notified of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Send it this.
@@ -174,7 +174,7 @@ pub enum Input {
     /// The shortest round trip of each peer that has one. Told before an [`Input::Add`]
     /// for which [`PeerTable::wants_round_trips`](super::PeerTable::wants_round_trips).
     RoundTrips(Vec<(ConnId, Duration)>),
-    /// A subscriber wants something. About a peer that it was not told of, or that has gone,
+    /// A subscriber wants something. About a peer that it was not notified of, or that has gone,
     /// nothing is done.
     Order {
         /// Whose order it is.
@@ -195,14 +195,14 @@ pub enum Effect {
     Admit {
         /// The peer.
         peer: Introduction,
-        /// Those that want it; none, if nobody does.
+        /// Those that want it, if any.
         roles: Roles,
     },
     /// Tell subscribers that an admitted peer has ended.
     Retire {
         /// The peer.
         id: ConnId,
-        /// Those that were told of it.
+        /// Those that were notified of it.
         roles: Roles,
     },
     /// A message for subscribers.
@@ -211,7 +211,7 @@ pub enum Effect {
         id: ConnId,
         /// What it sent.
         message: Arc<Message>,
-        /// Those that handle it and were told of the peer; never none.
+        /// Those that handle it and were notified of the peer; never none.
         roles: Roles,
     },
     /// Send to a peer.

@@ -67,7 +67,7 @@ pub(crate) struct Profile {
     pub(crate) add_nodes: Vec<String>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) minimum_work: Option<Work>,
-    /// Whom PeerManager tells of connections.
+    /// PeerManager's subscribers.
     pub(crate) subscribers: Roles,
     pub(crate) seed: u64,
 }

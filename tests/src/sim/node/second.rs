@@ -1,5 +1,5 @@
 //! The test subscriber: what every subscriber of PeerManager does, and no more. It keeps a
-//! table and an account of its own, and what it is told comes home when it has handled it.
+//! table and an account of its own, and releases slots and credit when it has handled what it got.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -241,7 +241,7 @@ fn a_subscriber_hears_add_messages_and_done_in_order_and_of_those_alone_that_it_
 }
 
 #[test]
-fn the_credit_of_a_message_comes_home_when_both_subscribers_have_handled_it() {
+fn the_credit_of_a_message_is_released_when_both_subscribers_have_handled_it() {
     with_two(async |house| {
         let (_actor, mut remote) = house.connect();
         handshake(&mut remote).await;
@@ -261,7 +261,7 @@ fn the_credit_of_a_message_comes_home_when_both_subscribers_have_handled_it() {
 }
 
 #[test]
-fn an_order_ends_a_peer_that_its_subscriber_was_told_of_and_no_other() {
+fn an_order_ends_a_peer_that_its_subscriber_was_notified_of_and_no_other() {
     with_two(async |house| {
         let (_full, mut full) = house.connect();
         let (_light, mut light) = house.connect();

@@ -174,7 +174,7 @@ fn a_subscriber_that_does_not_want_a_connection_must_not_hear_of_it() {
     ledger
         .done(Role::Sync, A)
         .expect("the only one that has it");
-    ledger.all_slots_free().expect("nobody else was told");
+    ledger.all_slots_free().expect("no other was notified");
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_connection_that_no_subscriber_wants_ends_at_peer_manager() {
     ledger.peer_add(A).expect("fresh");
     ledger.admitted(A, Roles::NONE).expect("undecided");
     ledger.peer_done(A).expect("first");
-    ledger.all_slots_free().expect("nobody was told");
+    ledger.all_slots_free().expect("none was notified");
     assert_eq!(invariant(ledger.peer_done(A)), "L2");
 }
 

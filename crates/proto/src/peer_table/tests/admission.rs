@@ -289,7 +289,7 @@ fn two_subscribers() -> PeerTableConfig {
 }
 
 #[test]
-fn each_subscriber_is_told_of_the_peers_that_it_wants_of_their_messages_and_of_their_end() {
+fn each_subscriber_gets_the_peers_that_it_wants_their_messages_and_their_end() {
     let mut table = Table::new(two_subscribers());
     let full = table.introduction(Inbound, addr(9));
     let light = Introduction {
@@ -326,7 +326,7 @@ fn each_subscriber_is_told_of_the_peers_that_it_wants_of_their_messages_and_of_t
 }
 
 #[test]
-fn a_peer_that_nobody_wants_is_admitted_and_its_messages_go_to_nobody() {
+fn a_peer_that_no_subscriber_wants_is_admitted_and_its_messages_go_to_none() {
     let subscribers = Role::Test.into();
     let mut table = Table::new(PeerTableConfig {
         subscribers,
@@ -349,7 +349,7 @@ fn a_peer_that_nobody_wants_is_admitted_and_its_messages_go_to_nobody() {
 }
 
 #[test]
-fn an_order_about_a_peer_that_the_subscriber_was_not_told_of_is_not_carried_out() {
+fn an_order_about_a_peer_that_the_subscriber_was_not_notified_of_is_not_carried_out() {
     let mut table = Table::new(two_subscribers());
     let light = Introduction {
         services: ServiceFlags::NONE,

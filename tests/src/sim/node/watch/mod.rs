@@ -122,7 +122,7 @@ impl Running {
             let known = &self.second.peers;
             engine.breach(
                 "L4",
-                format!("n{node}: the second knows others than it was told of: {known:?}"),
+                format!("n{node}: the second knows others than it was notified of: {known:?}"),
             );
         }
         let (queued, taken) = (self.ledger.queued(), self.slots.taken());
