@@ -211,100 +211,147 @@ impl Audit {
             && self.sync_peer.is_none_or(is_synced)
     }
 
+    /// L1 to L6, as far as they can be judged from inside the node.
+    #[must_use]
+    pub fn invariants(&self) -> Vec<Invariant> {
+        vec![
+            self.ids_are_new(),
+            self.adds_and_dones_are_paired(),
+            self.subscribers_see_what_was_admitted(),
+            self.tables_agree(),
+            self.queues_are_bounded(),
+            self.slots_cover_tables(),
+        ]
+    }
+
+    fn ids_are_new(&self) -> Invariant {
+        Invariant {
+            name: "L1",
+            says: "a connection id is never used again".into(),
+            held: true,
+            judged_by: asserted("PeerManager's ledger", self.peer_manager.events()),
+        }
+    }
+
+    fn adds_and_dones_are_paired(&self) -> Invariant {
+        let ledgers = format!("{} managers' ledgers", self.of_one_or_more("both", "all"));
+        Invariant {
+            name: "L2",
+            says: "per connection: Add at most once, Done exactly once, Add first".into(),
+            held: true,
+            judged_by: asserted(&ledgers, self.all_events()),
+        }
+    }
+
+    fn subscribers_see_what_was_admitted(&self) -> Invariant {
+        let ledgers = self.each(" and ", |it| format!("{}'s ledger", it.role));
+        let ledgers = format!("{ledgers}, with a sender that admits in its table only,");
+        let (see, wanted) = self.of_one_or_more(("sees", ""), ("see", " and that each wants"));
+        Invariant {
+            name: "L3",
+            says: format!(
+                "{} {see} Add and Done of exactly the connections that PeerManager admitted{wanted}",
+                self.managers()
+            ),
+            held: true,
+            judged_by: asserted(&ledgers, self.subscriber_events()),
+        }
+    }
+
+    fn tables_agree(&self) -> Invariant {
+        let whose = self.each(" and ", |it| format!("{}'s", it.role));
+        let of_sync = self.of_one_or_more("them", "SyncManager's");
+        Invariant {
+            name: "L4",
+            says: format!(
+                "{whose} peers are in PeerManager's table or their Done is in flight; the sync peer is one of {of_sync}"
+            ),
+            held: self.tables_are_one(),
+            judged_by: format!(
+                "compared when {} had handled what PeerManager had: {}",
+                self.managers(),
+                self.sizes()
+            ),
+        }
+    }
+
+    fn queues_are_bounded(&self) -> Invariant {
+        let LifecycleQueue {
+            queued,
+            most,
+            bound,
+        } = self.lifecycle;
+        let each = self.of_one_or_more("", " and subscriber");
+        Invariant {
+            name: "L5",
+            says: format!("queued lifecycle messages never exceed two per slot{each}"),
+            held: most <= bound,
+            judged_by: format!(
+                "counted: {queued} now, {most} at most ever, {bound} allowed; asserted at each of {} events",
+                self.all_events()
+            ),
+        }
+    }
+
+    /// Each connection that a subscriber knows holds a slot until it has handled Done.
+    fn slots_cover_tables(&self) -> Invariant {
+        let is_covered =
+            |it: &SubscriberTable| it.slots_taken >= it.peers.len().max(it.notified_of.len());
+        let both = self.of_one_or_more("both", "all");
+        Invariant {
+            name: "L6",
+            says: format!("all slots home: {both} tables are empty"),
+            held: self.subscribers.iter().all(is_covered),
+            judged_by: format!(
+                "counted: {} of {} slots taken, {}; asserted at shutdown",
+                self.slots_taken,
+                self.slots_total,
+                self.sizes()
+            ),
+        }
+    }
+
+    fn subscriber_events(&self) -> u64 {
+        let handled = self.subscribers.iter().map(|it| it.handled.events());
+        handled.sum()
+    }
+
+    fn all_events(&self) -> u64 {
+        self.peer_manager.events() + self.subscriber_events()
+    }
+
+    /// What is said of one subscriber, or of several.
+    fn of_one_or_more<T>(&self, one: T, more: T) -> T {
+        match self.subscribers.len() {
+            0 | 1 => one,
+            _ => more,
+        }
+    }
+
     /// `text` of each subscriber, one after the other.
     fn each(&self, between: &str, text: impl Fn(&SubscriberTable) -> String) -> String {
         let texts: Vec<String> = self.subscribers.iter().map(text).collect();
         texts.join(between)
     }
 
-    /// L1 to L6, as far as they can be judged from inside the node.
-    #[must_use]
-    pub fn invariants(&self) -> Vec<Invariant> {
-        let of_peers = self.peer_manager.events();
-        let of_subscribers = self.subscribers.iter().map(|it| it.handled.events()).sum();
-        let all_events = of_peers + of_subscribers;
-        let asserted = |events: u64, whose: &str| {
-            format!(
-                "asserted by {whose} at each of {events} events; a violation ends the node, and it runs"
-            )
-        };
-        let several = self.subscribers.len() > 1;
-        let (both, per_slot) = match several {
-            false => ("both", "two per slot"),
-            true => ("all", "two per slot and subscriber"),
-        };
-        let names = self.each(" and ", |it| it.role.to_string());
-        let ledgers = self.each(" and ", |it| format!("{}'s ledger", it.role));
-        let peers = self.peer_table.len();
-        let sizes =
-            |it: &SubscriberTable| format!("{} in the {} table", it.peers.len(), it.role.name());
-        let sizes = format!("{peers} in the peer table, {}", self.each(", ", sizes));
-        let LifecycleQueue {
-            queued,
-            most,
-            bound,
-        } = self.lifecycle;
-        // Each connection that a subscriber knows holds a slot until it has handled Done.
-        let is_covered =
-            |it: &SubscriberTable| it.slots_taken >= it.peers.len().max(it.notified_of.len());
-        let line = |name, says: String, held, judged_by| Invariant {
-            name,
-            says,
-            held,
-            judged_by,
-        };
-        vec![
-            line(
-                "L1",
-                "a connection id is never used again".into(),
-                true,
-                asserted(of_peers, "PeerManager's ledger"),
-            ),
-            line(
-                "L2",
-                "per connection: Add at most once, Done exactly once, Add first".into(),
-                true,
-                asserted(all_events, &format!("{both} managers' ledgers")),
-            ),
-            line(
-                "L3",
-                format!("{names} {} Add and Done of exactly the connections that PeerManager admitted{}",
-                    if several { "see" } else { "sees" },
-                    if several { " for them" } else { "" }),
-                true,
-                asserted(
-                    of_subscribers,
-                    &format!("{ledgers}, with a sender that admits in its table only,"),
-                ),
-            ),
-            line(
-                "L4",
-                match several {
-                    false => format!("{names}'s peers are in PeerManager's table or their Done is in flight; the sync peer is one of them"),
-                    true => "each subscriber's peers are in PeerManager's table or their Done is in flight; the sync peer is one of SyncManager's".into(),
-                },
-                self.tables_are_one(),
-                format!("compared when {names} had handled what PeerManager had: {sizes}"),
-            ),
-            line(
-                "L5",
-                format!("queued lifecycle messages never exceed {per_slot}"),
-                most <= bound,
-                format!(
-                    "counted: {queued} now, {most} at most ever, {bound} allowed; asserted at each of {all_events} events"
-                ),
-            ),
-            line(
-                "L6",
-                format!("all slots home: {both} tables are empty"),
-                self.subscribers.iter().all(is_covered),
-                format!(
-                    "counted: {} of {} slots taken, {sizes}; asserted at shutdown",
-                    self.slots_taken, self.slots_total
-                ),
-            ),
-        ]
+    fn managers(&self) -> String {
+        self.each(" and ", |it| it.role.to_string())
     }
+
+    /// How many peers each table holds.
+    fn sizes(&self) -> String {
+        let size =
+            |it: &SubscriberTable| format!("{} in the {} table", it.peers.len(), it.role.name());
+        format!(
+            "{} in the peer table, {}",
+            self.peer_table.len(),
+            self.each(", ", size)
+        )
+    }
+}
+
+fn asserted(by: &str, events: u64) -> String {
+    format!("asserted by {by} at each of {events} events; a violation ends the node, and it runs")
 }
 
 #[cfg(test)]
