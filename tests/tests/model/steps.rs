@@ -367,7 +367,7 @@ impl World {
                 self.observe("TestManager", result);
             }
             Told::Said(id, Say::BadHeader) => {
-                let reason = DoneReason::Misbehaving("a bad header".into());
+                let reason = DoneReason::Requested;
                 let order = Arc::new(Order::Disconnect { id, reason });
                 self.to_peers
                     .post(Lane::First, ToPeers::Order(Role::Test, order));
