@@ -66,6 +66,23 @@ fn whatever_goes_wrong_the_invariants_hold_and_all_honest_nodes_come_to_the_best
 }
 
 #[test]
+fn with_a_second_subscriber_the_invariants_hold_whatever_goes_wrong() {
+    let options = Options {
+        second: true,
+        ..Options::default()
+    };
+    let explored = all_hold(&options, SEEDS);
+    for what in [
+        "message shared by two subscribers",
+        "manager held up",
+        "restart",
+        "connection reset",
+    ] {
+        assert!(explored.tally.of(what) > 0, "it never happened: {what}");
+    }
+}
+
+#[test]
 fn where_nothing_goes_wrong_nobody_is_cut_off_and_the_watchdog_never_fires() {
     let healthy = Options {
         healthy: true,
@@ -114,6 +131,7 @@ fn two_processes_print_the_same_trace_for_the_same_seed() {
 fn is_found(mutant: Mutant, siege: Option<Siege>, properties: &[&str]) {
     let options = Options {
         mutant: Some(mutant),
+        second: mutant == Mutant::SlotFreedAfterOne,
         siege,
         ..Options::default()
     };
@@ -140,6 +158,7 @@ fn the_observer_finds_every_mistake_in_the_glue() {
             Mutant::TwoQueues => &["L1", "L2", "assertion"],
             Mutant::SyncIsNotTold => &["L4", "L5", "L6", "audit", "assertion", "convergence"],
             Mutant::SlotFreedWhenSent => &["L5", "L6", "bounds", "assertion"],
+            Mutant::SlotFreedAfterOne => &["L5", "L6"],
             Mutant::DrainDropsMail => &["L5", "L6", "bounds", "shutdown", "assertion"],
             Mutant::CreditIsLost | Mutant::ServedIsForgotten => &["convergence", "honesty", "S1"],
             Mutant::VerdictIsLost | Mutant::TimerIsLost => {

@@ -14,6 +14,7 @@ use crate::block_journal::BlockJournal;
 use crate::branches::{self, Branches};
 use crate::cause_on_disk::lacks_blocks;
 use crate::disk_space::DiskSpace;
+use crate::follow::{Follower, Followers};
 use crate::kernel::{self, Kernel};
 use crate::progress::Progress;
 use crate::queue::{Queue, RawBlock};
@@ -203,6 +204,7 @@ impl Chain {
             kernel,
             queue: Queue::default(),
             recent: Recent::default(),
+            followers: Followers::default(),
             on_events: Box::new(on_events),
             dir: dir.clone(),
             precheck: options.precheck,
@@ -289,6 +291,11 @@ impl Chain {
         }
     }
 
+    /// Follows the active chain from now on.
+    pub fn follow(&self) -> Follower {
+        self.shared.followers.follow()
+    }
+
     /// Stops validation permanently: accepts no more jobs, drops the queued ones, makes the
     /// kernel return after the present block. Returns at once; the job in progress may still
     /// be reported, none after it.
@@ -313,6 +320,7 @@ impl Chain {
             let ended = thread.join().expect("threads catch their panics");
             result = result.and(ended);
         }
+        self.shared.followers.close();
         result
     }
 }

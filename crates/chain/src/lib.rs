@@ -13,6 +13,7 @@
 //! - [`lock`]: one node per directory; foreign directories are not touched.
 //! - [`Chain::open`]: opens the databases and returns what is in them.
 //! - [`Chain`]: two plain OS threads; one [`Event`] per job, in job order per kind.
+//! - [`Follower`]: how the active chain moves, with the blocks, for any number of consumers.
 //! - [`BlockReader`]: reads blocks and undo data on any thread.
 //! - [`Transactions`]: the transactions of an encoded block, and their ids.
 //! - [`Keep`], [`Kept`]: which blocks are to be durable, and which are.
@@ -38,6 +39,7 @@ mod convert;
 mod disk_space;
 mod error;
 mod event;
+mod follow;
 mod kernel;
 mod layout;
 mod lock;
@@ -59,6 +61,7 @@ pub use branches::SideHeader;
 pub use chain::{Chain, ChainOptions, Queued};
 pub use error::{CloseError, OpenError, ReadError};
 pub use event::{BlockOutcome, Change, Event, Keep, Kept, Reject, RejectKind};
+pub use follow::{ActiveBlock, ChainNews, Follower, MAX_WAITING, Move};
 pub use lock::{DirLock, check_lockable, lock};
 pub use open::{InitialChain, STORED_WINDOW};
 pub use progress::{Progress, TipInfo};

@@ -8,6 +8,7 @@ use bitcoinkernel::core::{BlockSpentOutputsExt, TransactionSpentOutputsExt};
 use bitcoinkernel::{BlockTreeEntry, KernelError};
 use bytes::Bytes;
 
+use crate::follow::Follower;
 use crate::record::{self, Record};
 use crate::worker::Shared;
 use crate::{ReadError, convert, verdict};
@@ -50,6 +51,11 @@ pub struct SpentOutput {
 }
 
 impl BlockReader {
+    /// Follows the active chain from now on.
+    pub fn follow(&self) -> Follower {
+        self.shared.followers.follow()
+    }
+
     /// The block's encoding, with witness data.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ use bitcoinkernel::{
     KernelError, Log, LogCategory, LogLevel, Logger, ValidationMode,
 };
 
+use crate::follow::{ActiveBlock, Move, Moves};
 use crate::progress::{self, Progress};
 use crate::{convert, verdict};
 
@@ -42,6 +43,8 @@ const FLUSHED: &str = "Committed ";
 pub(crate) struct Record {
     /// Connections, disconnections and failed checks, in order.
     pub(crate) steps: Vec<Step>,
+    /// The blocks that moved, while the chain has followers.
+    pub(crate) moves: Option<Moves>,
     /// Log lines that verdicts are read from, in order.
     pub(crate) log: Vec<String>,
     /// Errors after which validation cannot go on.
@@ -79,7 +82,20 @@ thread_local! {
 
 /// Calls `f` and returns the kernel's reports on this thread meanwhile.
 pub(crate) fn during<T>(f: impl FnOnce() -> T) -> (T, Record) {
-    RECORD.set(Some(Record::default()));
+    recorded(Record::default(), f)
+}
+
+/// The same, which also gathers the blocks that move, with their bodies.
+pub(crate) fn following<T>(f: impl FnOnce() -> T) -> (T, Record) {
+    let record = Record {
+        moves: Some(Moves::default()),
+        ..Record::default()
+    };
+    recorded(record, f)
+}
+
+fn recorded<T>(record: Record, f: impl FnOnce() -> T) -> (T, Record) {
+    RECORD.set(Some(record));
     let result = f();
     let record = RECORD.take().unwrap_or_default();
     for line in &record.log {
@@ -139,14 +155,28 @@ fn new_tip(progress: &Progress, hash: BlockHash, share: f64) {
     progress.tip(hash, transactions, share);
 }
 
-fn connected(_: Block, entry: BlockTreeEntry<'_>) {
-    let step = Step::Connected(convert::hash(&entry.block_hash()), convert::header(&entry));
-    note(|record| record.steps.push(step));
+fn connected(block: Block, entry: BlockTreeEntry<'_>) {
+    moved(block, &entry, Step::Connected, Move::Connected);
 }
 
-fn disconnected(_: Block, entry: BlockTreeEntry<'_>) {
-    let step = Step::Disconnected(convert::hash(&entry.block_hash()), convert::header(&entry));
-    note(|record| record.steps.push(step));
+fn disconnected(block: Block, entry: BlockTreeEntry<'_>) {
+    moved(block, &entry, Step::Disconnected, Move::Disconnected);
+}
+
+fn moved(
+    block: Block,
+    entry: &BlockTreeEntry<'_>,
+    step: fn(BlockHash, Header) -> Step,
+    to_follow: fn(Arc<ActiveBlock>) -> Move,
+) {
+    let (hash, header) = (convert::hash(&entry.block_hash()), convert::header(entry));
+    note(|record| {
+        record.steps.push(step(hash, header));
+        if let Some(moves) = &mut record.moves {
+            let block = ActiveBlock::new(hash, header, block);
+            moves.push(to_follow(Arc::new(block)));
+        }
+    });
 }
 
 fn fatal(text: String) {

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crate::block_journal::{BlockJournal, StoredBlock};
 use crate::branches::Branches;
 use crate::disk_space::DiskSpace;
+use crate::follow::{Followers, Moves, tip_after};
 use crate::kernel::{Kernel, Manager};
 use crate::queue::{Decoded, Job, Queue, RawBlock};
 use crate::recent::Recent;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) kernel: Kernel,
     pub(crate) queue: Queue,
     pub(crate) recent: Recent,
+    pub(crate) followers: Followers,
     pub(crate) on_events: Box<dyn Fn(Vec<Event>) + Send + Sync>,
     pub(crate) dir: PathBuf,
     /// Whether the decode thread does the context-free checks.
@@ -142,6 +144,7 @@ pub(crate) fn validate(shared: &Arc<Shared>, start: Start) -> Result<(), CloseEr
         warnings: BTreeMap::new(),
         failed: false,
         held: vec![],
+        moves: vec![],
         reported: Instant::now(),
     };
     let worked = guarded(shared, "kernel", || {
@@ -200,6 +203,8 @@ struct Worker<'a> {
     failed: bool,
     /// Events not reported yet, oldest first.
     held: Vec<Event>,
+    /// The moves that followers get after those, with the tip.
+    moves: Vec<(Moves, BlockHash)>,
     /// When events were last reported.
     reported: Instant,
 }
@@ -323,7 +328,7 @@ impl Worker<'_> {
             Ok(_) => self.submit_ancestors(header.map(|header| header.prev_blockhash), &before),
             Err(_) => (None, None),
         };
-        let (outcome, changes, record) = match refused {
+        let (outcome, changes, mut record) = match refused {
             Some(reject) => (BlockOutcome::Rejected(reject), vec![], Record::default()),
             None => self.process_block(hash, block),
         };
@@ -347,6 +352,7 @@ impl Worker<'_> {
                 Change::Invalid(hash, ..) => self.unconnected.remove(hash),
             };
         }
+        let moves = record.moves.take().zip(tip_after(&changes));
         if record.flushed {
             let side = self.block_journal.side_records(&self.shared.kernel);
             self.block_journal.kernel_flushed(&side);
@@ -377,6 +383,7 @@ impl Worker<'_> {
             kept,
             busy: started.elapsed(),
         });
+        self.moves.extend(moves);
         fatal
     }
 
@@ -430,7 +437,11 @@ impl Worker<'_> {
         }
         let shared = self.shared;
         let manager = shared.kernel.manager().expect("this thread closes it");
-        let (result, record) = record::during(|| manager.process_block(&block));
+        let process = || manager.process_block(&block);
+        let (result, record) = match shared.followers.is_empty() {
+            true => record::during(process),
+            false => record::following(process),
+        };
         let (outcome, changes) =
             verdict::block(hash, result, &record, |hash| marked(&manager, hash));
         let connected = matches!(&changes[..], [Change::Connected(tip, _)] if *tip == hash);
@@ -478,6 +489,9 @@ impl Worker<'_> {
     fn report(&mut self) {
         if !self.held.is_empty() {
             (self.shared.on_events)(std::mem::take(&mut self.held));
+        }
+        for (moves, tip) in self.moves.drain(..) {
+            self.shared.followers.tell(&moves, tip);
         }
         self.reported = Instant::now();
     }

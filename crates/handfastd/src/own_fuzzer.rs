@@ -20,7 +20,7 @@ use handfast_fuzz::run::{Outcome, Run, RunEvent};
 use handfast_fuzz::terms::{call, is_minable, shares, unix_time};
 use handfast_fuzz::writer::PeerParams;
 use handfast_fuzz::{Counters, Endpoints, Plan, SourceRange};
-use handfast_node::{Network, NodeHandle};
+use handfast_node::{Network, NodeHandle, Role};
 use handfast_rpc::{FuzzControl, FuzzRequest};
 use serde_json::{Value, json};
 use socket2::SockAddr;
@@ -312,7 +312,7 @@ impl Introspection for Own {
             broken.push(audit_mismatch(
                 sockets,
                 audit.peer_table.len(),
-                audit.sync_table.len(),
+                audit.of(Role::Sync).map_or(0, |it| it.peers.len()),
             ));
         }
         Ok(Some(match broken.is_empty() {

@@ -8,8 +8,8 @@
 //! many peers deliver. Any other large frame keeps its permit of
 //! [`crate::large_frames`] until it was handled.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
@@ -66,7 +66,7 @@ impl Gate {
         Credit {
             gate: self.clone(),
             bytes,
-            block: None,
+            block: Mutex::default(),
             permit: None,
         }
     }
@@ -77,7 +77,8 @@ impl Gate {
 pub(crate) struct Credit {
     gate: Arc<Gate>,
     bytes: usize,
-    block: Option<BlockShare>,
+    /// Taken out by the receiver that gives the block to the kernel.
+    block: Mutex<Option<BlockShare>>,
     /// Of a large frame that is no block.
     permit: Option<Permit>,
 }
@@ -94,13 +95,14 @@ impl Credit {
 
     /// The same credit, with the share of a block.
     pub(crate) fn with_block_share(mut self, share: Option<BlockShare>) -> Self {
-        self.block = share;
+        self.block = Mutex::new(share);
         self
     }
 
     /// Takes the block's share out, to be kept until the kernel's verdict.
-    pub(crate) fn take_block_share(&mut self) -> Option<BlockShare> {
-        self.block.take()
+    pub(crate) fn take_block_share(&self) -> Option<BlockShare> {
+        let mut share = self.block.lock().unwrap_or_else(PoisonError::into_inner);
+        share.take()
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bytes::Bytes;
-use handfast_chain::{ReadError, SpentOutput, TipInfo};
+use handfast_chain::{Follower, ReadError, SpentOutput, TipInfo};
 use handfast_proto::bans::{Ban, BanError, BanOrder};
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{
@@ -231,7 +231,16 @@ impl NodeHandle {
         (self.shared.outlook.load_full(), self.shared.clock.now())
     }
 
-    /// Whether sockets, peer table and sync table agree.
+    /// Follows the active chain from now on: how it moves, block by block, with the blocks
+    /// themselves, which all followers share.
+    ///
+    /// # Errors
+    /// [`Gone`] while the node starts and after it stopped.
+    pub fn follow_chain(&self) -> Result<Follower, Gone> {
+        Ok(self.links()?.reader.follow())
+    }
+
+    /// Whether sockets, peer table and the subscribers' tables agree.
     ///
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.

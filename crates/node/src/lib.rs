@@ -28,6 +28,7 @@ mod indexed;
 mod indexer;
 mod intake;
 mod interfaces;
+mod joint;
 mod kernel_events;
 mod kernel_times;
 mod large_frames;
@@ -58,6 +59,7 @@ mod snapshot;
 mod spill;
 mod state_files;
 mod stats;
+mod subscribers;
 mod sync_log;
 mod sync_manager;
 mod turns;
@@ -68,7 +70,7 @@ mod vital;
 mod wiring;
 
 pub use accept_queue::{AcceptQueue, Overflows};
-pub use audit::{Audit, Handled, Invariant, LifecycleQueue};
+pub use audit::{Audit, Handled, Invariant, LifecycleQueue, SubscriberTable};
 pub use config::{MiningConfig, NodeConfig, StartError, user_agent};
 pub use entrance::{
     Arrival, Entrance, EntranceInfo, Entrances, Place, Recreate, Recreated, Refused, Registration,
@@ -87,6 +89,7 @@ pub use view::{
     ChainView, ExitReason, Gone, ListenerInfo, LocalAddress, NetworkInfo, PeerInfo, Phase,
 };
 
+pub use handfast_chain::{ActiveBlock, ChainNews, Follower, Move};
 pub use handfast_chain::{OpenError, ReadError, SpentOutput, Transactions};
 pub use handfast_index::{IndexError, IndexProgress, Location, Subject};
 pub use handfast_proto::Now;
@@ -98,7 +101,7 @@ pub use handfast_proto::bans::{Ban, BanError, BanOrder, BanTarget, BanTime, Subn
 pub use handfast_proto::headers::{
     ChainTip, DeploymentState, DeploymentStatus, Entry, HeaderTree, Status,
 };
-pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached};
+pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached, Role};
 pub use handfast_proto::mining;
 pub use handfast_proto::peer_table::{
     AddAddressError, AddNodeCommand, AddNodeError, AddedNode, AtCapacity, Attempt, DialFailure,

@@ -157,6 +157,7 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         // One more when sync does not get on with those it has.
         outbound: config.max_outbound + EXTRA_OUTBOUND,
         manual: MAX_MANUAL.max(config.connect.len()) + config.add_nodes.len(),
+        subscribers: wiring::SUBSCRIBERS.len(),
     };
     let ctx = Context::<Node>::new();
     let shared = Arc::new(Shared::new(shared::Birth {

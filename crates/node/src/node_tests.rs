@@ -23,7 +23,9 @@ use tokio_util::codec::Framed;
 use crate::peer_manager::PeerManager;
 use crate::post::{Posted, post};
 use crate::sync_manager::SyncManager;
-use crate::{Audit, ExitReason, Gone, Node, NodeConfig, NodeHandle, Phase, StartError};
+use crate::{
+    Audit, ExitReason, Gone, Node, NodeConfig, NodeHandle, Phase, Role, StartError, SubscriberTable,
+};
 
 /// Longer than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -125,6 +127,11 @@ async fn audit_of(node: &NodeHandle, sockets: usize, ready: usize) -> Audit {
     found.into_inner().expect("it was there a moment ago")
 }
 
+/// What SyncManager holds.
+fn sync(audit: &Audit) -> &SubscriberTable {
+    audit.of(Role::Sync).expect("it is a subscriber")
+}
+
 /// Makes a manager panic, as a bug in it would.
 struct Explode;
 
@@ -195,8 +202,8 @@ fn peers_that_come_and_go_leave_no_ghost() {
             let audit = audit_of(node, 0, 0).await;
             assert_eq!((audit.slots_taken, audit.sync_peer), (0, None));
             assert_eq!(audit.peer_manager.dones, 100);
-            assert_eq!(audit.sync_manager.adds, audit.sync_manager.dones);
-            assert_eq!(audit.sync_manager.adds, audit.peer_manager.adds);
+            assert_eq!(sync(&audit).handled.adds, sync(&audit).handled.dones);
+            assert_eq!(sync(&audit).handled.adds, audit.peer_manager.adds);
             let lifecycle = audit.lifecycle;
             assert_eq!(lifecycle.queued, 0);
             assert!((1..=lifecycle.bound).contains(&lifecycle.most));

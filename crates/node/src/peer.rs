@@ -269,7 +269,7 @@ impl Peer {
                         &self.around.input,
                         PeerInput {
                             id: self.life.id(),
-                            message,
+                            message: Arc::new(message),
                             credit,
                         },
                     );

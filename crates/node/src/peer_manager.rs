@@ -30,13 +30,13 @@ use crate::peer::link::PeerLink;
 use crate::peer::messages::{Disconnect, ServeBlock};
 use crate::peer_log::PeerLog;
 use crate::peer_manager::messages::{
-    AddNode, AddedNodes, AddressRows, BanPeers, DialFailed, DisconnectPeer, Drain,
-    LeaveOutOfHistory, NotDialled, PeerHistory, Peers, Resolved, Served, StopPeers, SyncCommand,
+    AddNode, AddedNodes, AddressRows, BanPeers, Command, DialFailed, DisconnectPeer, Drain,
+    LeaveOutOfHistory, NotDialled, PeerHistory, Peers, Resolved, Served, StopPeers,
 };
 use crate::post::{post, post_to};
 use crate::shared::Shared;
 use crate::slots::{Queued, Slot};
-use crate::sync_manager::messages::{SyncAdd, SyncDone, SyncInput, ToSync};
+use crate::subscribers::Subscribers;
 use crate::turns;
 use crate::view::PeerInfo;
 use crate::vital::Vital;
@@ -51,7 +51,7 @@ pub(crate) struct PeerManager {
     handled: Handled,
     log: PeerLog,
     queue: FairQueue<queue::FromPeer>,
-    sync: ToSync,
+    subscribers: Subscribers,
     connector: Addr<Connector>,
     pub(crate) shared: Arc<Shared>,
     vital: Vital,
@@ -70,7 +70,7 @@ struct Carried {
 impl PeerManager {
     pub(crate) fn new(
         table: PeerTable,
-        sync: ToSync,
+        subscribers: Subscribers,
         connector: Addr<Connector>,
         shared: Arc<Shared>,
     ) -> Self {
@@ -82,7 +82,7 @@ impl PeerManager {
             handled: Handled::default(),
             log: PeerLog::default(),
             queue: FairQueue::default(),
-            sync,
+            subscribers,
             connector,
             shared,
             vital,
@@ -120,25 +120,18 @@ impl PeerManager {
     fn perform(&mut self, effects: Vec<Effect>, mut carried: Carried) {
         for effect in effects {
             match effect {
-                Effect::Admit(introduction) => {
-                    self.log
-                        .connected(self.shared.clock.now().mono, &introduction);
-                    self.tally.admitted(&introduction);
+                Effect::Admit { peer, roles } => {
+                    self.log.connected(self.shared.clock.now().mono, &peer);
+                    self.tally.admitted(&peer);
                     let half_open = &self.shared.half_open;
-                    half_open.admitted(introduction.id, || self.publish_census());
+                    half_open.admitted(peer.id, || self.publish_census());
                     let queued = carried
                         .queued
                         .take()
                         .expect("L3: a peer is admitted by its own Add");
-                    post_to(
-                        &self.sync.add,
-                        SyncAdd {
-                            introduction,
-                            queued,
-                        },
-                    );
+                    self.subscribers.added(roles, peer, queued);
                 }
-                Effect::Retire { id } => {
+                Effect::Retire { id, roles } => {
                     let (queued, slot) = carried
                         .queued
                         .take()
@@ -146,24 +139,17 @@ impl PeerManager {
                         .expect("L3: a peer is retired by its own Done");
                     self.tally.retired(id);
                     self.publish_census();
-                    post_to(&self.sync.done, SyncDone { id, queued, slot });
+                    self.subscribers.ended(roles, id, queued, slot);
                 }
-                Effect::Forward { id, message } => {
-                    if matches!(message, Message::Block(_)) {
+                Effect::Forward { id, message, roles } => {
+                    if matches!(*message, Message::Block(_)) {
                         self.shared.events.block(self.tally.direction(id));
                     }
                     let credit = carried
                         .credit
                         .take()
                         .expect("a message is forwarded once, when it arrives");
-                    post_to(
-                        &self.sync.input,
-                        SyncInput {
-                            id,
-                            message,
-                            credit,
-                        },
-                    );
+                    self.subscribers.received(roles, id, message, credit);
                 }
                 Effect::Send { id, message } => self.send(id, message),
                 Effect::Disconnect { id, reason } => self.disconnect(id, reason),
@@ -342,17 +328,17 @@ impl Timed for PeerManager {
     }
 }
 
-impl Handler<SyncCommand> for PeerManager {
+impl Handler<Command> for PeerManager {
     type Result = ();
-    fn handle(&mut self, SyncCommand(order): SyncCommand, _: &mut Self::Context) {
-        self.step(Input::FromSync(order));
+    fn handle(&mut self, Command { from, order }: Command, _: &mut Self::Context) {
+        self.step(Input::Order { from, order });
     }
 }
 
 impl Handler<ServeBlock> for PeerManager {
     type Result = ();
     fn handle(&mut self, order: ServeBlock, _: &mut Self::Context) {
-        // Without a link its Done is on the way to SyncManager, which forgets the order then.
+        // Without a link its Done is on the way to the subscriber, which forgets the order then.
         if let Some(link) = self.links.get(&order.id) {
             post_to(&link.actor.serve, order);
         }
@@ -363,7 +349,7 @@ impl Handler<Served> for PeerManager {
     type Result = ();
     fn handle(&mut self, served: Served, _: &mut Self::Context) {
         if self.links.contains_key(&served.id) {
-            post_to(&self.sync.served, served);
+            self.subscribers.served(served);
         }
     }
 }
@@ -503,14 +489,14 @@ impl Handler<StopPeers> for PeerManager {
     type Result = MessageResult<StopPeers>;
     fn handle(
         &mut self,
-        StopPeers { slots_home }: StopPeers,
+        StopPeers { slots_free }: StopPeers,
         ctx: &mut Self::Context,
     ) -> Self::Result {
-        if slots_home {
+        if slots_free {
             self.table.assert_all_home();
             assert!(
                 self.links.is_empty(),
-                "L6: all slots are home and PeerManager still has links"
+                "L6: all slots are free and PeerManager still has links"
             );
         }
         self.vital.relieved();

@@ -54,10 +54,24 @@ where
     answer.await.map_err(|_| Gone::Stopping)
 }
 
+/// Asks the actor that receives this kind of message, as [`ask`].
+///
+/// # Errors
+/// The actor is not there any more.
+pub(crate) async fn ask_of<M>(to: &Recipient<M>, message: M) -> Result<M::Result, Gone>
+where
+    M: Asked + 'static,
+    M::Result: Send,
+{
+    #[expect(clippy::disallowed_methods, reason = "the one home of sending")]
+    let answer = to.send(message);
+    answer.await.map_err(|_| Gone::Stopping)
+}
+
 /// Messages that are posted, and why a mailbox cannot grow without limit by them:
 ///
-/// * `by queued`: at most two per slot, since each carries its place among the lifecycle
-///   messages of its slot (L5);
+/// * `by queued`: at most two per slot and receiver, since each carries its place among the
+///   lifecycle messages of its slot (L5);
 /// * `by credit`: each carries credit of its connection and gives it back when handled;
 /// * `by request`: each is caused by one message or request of the receiver, which bounds those;
 /// * `rare`: a few ever, or one per caller who waits for the answer.

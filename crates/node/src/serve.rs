@@ -17,7 +17,6 @@ use bitcoin::BlockHash;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bytes::Bytes;
 use handfast_chain::{BlockReader, ReadError};
-use handfast_proto::lifecycle::ConnId;
 use handfast_proto::receiving::SMALL_FRAME;
 use handfast_wire::{Message, Packet, RawBlock};
 use tokio::sync::{Semaphore, mpsc};
@@ -90,11 +89,11 @@ pub(crate) async fn serve(
             return;
         };
         let (together, all_written) = Batch::new();
-        for (id, ticket, block) in read {
+        for (served, block) in read {
             if outbox.send(block, together.clone()).await.is_err() {
                 return;
             }
-            post_to(&library.served, Served { id, ticket });
+            post_to(&library.served, served);
         }
         drop(together);
         // An error: nothing is ever sent, and the sender is gone with the last block.
@@ -141,7 +140,7 @@ impl Library {
         let memory = (bytes > SMALL_FRAME)
             .then(|| LargeFrames::claim(&self.memory, self.clock, group, pool, bytes));
         if memory.as_ref().is_none_or(Permit::has_memory) {
-            let block = |(order, packet): Found| (order.id, order.ticket, Block::InMemory(packet));
+            let block = |(order, packet): Found| (served(&order), Block::InMemory(packet));
             return Ok((read.into_iter().map(block).collect(), memory));
         }
         match spill(self.memory.spill(), &read) {
@@ -163,7 +162,7 @@ fn spill(file: &Arc<SpillFile>, read: &[Found]) -> io::Result<Vec<Read>> {
             place: place.clone(),
             offset,
         };
-        spilled.push((order.id, order.ticket, Block::OnDisk(block)));
+        spilled.push((served(order), Block::OnDisk(block)));
         offset += packet.payload.len();
     }
     Ok(spilled)
@@ -173,7 +172,16 @@ fn spill(file: &Arc<SpillFile>, read: &[Found]) -> io::Result<Vec<Read>> {
 type Found = (ServeBlock, Packet);
 /// What is sent, and the memory that it holds.
 type Held = (Vec<Read>, Option<Permit>);
-type Read = (ConnId, u64, Block);
+type Read = (Served, Block);
+
+/// The report on an order once it has ended.
+fn served(order: &ServeBlock) -> Served {
+    Served {
+        from: order.from,
+        id: order.id,
+        ticket: order.ticket,
+    }
+}
 
 /// Reads orders from the front until [`BATCH_BYTES`]; returns those not looked at too.
 fn read_batch(reader: &dyn BlockSource, orders: Vec<ServeBlock>) -> (Vec<Found>, Vec<ServeBlock>) {

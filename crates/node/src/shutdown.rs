@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handfast_chain::Chain;
+use handfast_proto::lifecycle::Role;
 use handfast_proto::text::passed;
 
 use crate::arbiters::Arbiters;
@@ -14,9 +15,9 @@ use crate::audit::Handled;
 use crate::connector::messages::StopIntake;
 use crate::miner::messages::StopMiner;
 use crate::peer_manager::messages::{Drain, StopPeers};
-use crate::post::ask;
+use crate::post::{ask, ask_of};
 use crate::shared::Shared;
-use crate::sync_manager::messages::StopSync;
+use crate::subscribers::{StopSubscriber, Subscribers};
 use crate::wiring::Running;
 
 /// For answers of actors, which have at most their bounded mailbox to handle first.
@@ -67,7 +68,7 @@ pub(crate) async fn run(
         listener,
         connector,
         peers,
-        sync,
+        subscribers,
         miner,
         chain,
         indexers,
@@ -82,25 +83,25 @@ pub(crate) async fn run(
     })
     .await;
     phase("drain", ANSWER, ask(&peers, Drain)).await;
-    let slots_home = phase("connections", CONNECTIONS, shared.slots.all_home())
+    let slots_free = phase("connections", CONNECTIONS, shared.slots.all_home())
         .await
         .is_some();
-    if !slots_home {
+    if !slots_free {
         failures.push(format!(
             "connections did not end: {:?}",
             shared.slots.census()
         ));
     }
     let answers = phase("managers", ANSWER, async {
-        let peers = ask(&peers, StopPeers { slots_home }).await;
-        let sync = ask(&sync, StopSync { slots_home }).await;
-        peers.ok().zip(sync.ok())
+        let peers = ask(&peers, StopPeers { slots_free }).await;
+        let subscribers = stop(&subscribers, slots_free).await;
+        peers.ok().zip(subscribers)
     });
     let answers = answers.await.flatten();
     match &answers {
-        Some(((_, peers), sync)) if slots_home => {
+        Some(((_, peers), subscribers)) if slots_free => {
             let opened = shared.slots.census().opened;
-            failures.extend(settle(opened, *peers, *sync).err());
+            failures.extend(settle(opened, *peers, subscribers).err());
         }
         Some(_) => {}
         None => failures.push("a manager did not end as it should".into()),
@@ -148,6 +149,16 @@ async fn save(
     }
 }
 
+/// Stops every subscriber, also after one that does not answer. What each has handled.
+async fn stop(subscribers: &Subscribers, slots_free: bool) -> Option<Vec<(Role, Handled)>> {
+    let mut all = Vec::new();
+    for subscriber in subscribers.iter() {
+        let answer = ask_of(subscriber.stop(), StopSubscriber { slots_free }).await;
+        all.push(answer.ok().map(|handled| (subscriber.role(), handled)));
+    }
+    all.into_iter().collect()
+}
+
 async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
@@ -156,26 +167,34 @@ async fn off_thread<T: Send + 'static>(
         .map_err(|error| error.to_string())
 }
 
-/// Draws the line under all connections: each had its Done handled, and each that
-/// SyncManager heard of ended there too.
+/// Draws the line under all connections: each had its Done handled, and each that a
+/// subscriber was notified of ended there too.
 ///
 /// # Errors
 /// The figures do not add up (L2, L3): our own bug.
-fn settle(connections: u64, peers: Handled, sync: Handled) -> Result<(), String> {
-    if peers.dones != connections || sync.dones != sync.adds {
+fn settle(connections: u64, peers: Handled, subscribers: &[(Role, Handled)]) -> Result<(), String> {
+    let is_open = |(_, handled): &(Role, Handled)| handled.adds != handled.dones;
+    if peers.dones != connections || subscribers.iter().any(is_open) {
+        let told = |(role, handled): &(Role, Handled)| {
+            format!(", {role} {} and {}", handled.adds, handled.dones)
+        };
         return Err(format!(
-            "L2: of {connections} connections PeerManager handled {} Adds and {} Dones, SyncManager {} \
-             and {}",
-            peers.adds, peers.dones, sync.adds, sync.dones
+            "L2: of {connections} connections PeerManager handled {} Adds and {} Dones{}",
+            peers.adds,
+            peers.dones,
+            subscribers.iter().map(told).collect::<String>()
         ));
     }
+    let told = |(role, handled): &(Role, Handled)| {
+        let (name, Handled { adds, dones }) = (role.name(), handled);
+        format!(" {name}_adds={adds} {name}_dones={dones}")
+    };
     tracing::debug!(
         connections,
         adds = peers.adds,
         dones = peers.dones,
-        sync_adds = sync.adds,
-        sync_dones = sync.dones,
-        "every connection ended"
+        "every connection ended{}",
+        subscribers.iter().map(told).collect::<String>()
     );
     tracing::info!("stopping: no connection is left, of {connections} since the start");
     Ok(())

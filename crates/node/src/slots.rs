@@ -1,9 +1,10 @@
 //! Slots: a connection exists only while it holds one.
 //!
-//! A slot is taken before a `Peer` exists, rides inside `PeerDone` and
-//! `SyncDone`, and is free again when the last manager has *handled* Done. So a
-//! remote that reconnects as fast as it can never has more than two lifecycle
-//! messages per slot queued (L5), and all slots home proves every Done handled (L6).
+//! A slot is taken before a `Peer` exists, rides inside `PeerDone` and the
+//! `SubscriberDone`s that this becomes, and is free again when the last manager has *handled*
+//! Done. So a remote that reconnects as fast as it can never has more than two lifecycle
+//! messages per slot queued on the way to one subscriber (L5), and all slots free proves every
+//! Done handled (L6).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -21,13 +22,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// Counts one lifecycle message of this connection as queued.
     pub(crate) fn queue(&self) -> Queued {
-        let queued = self.pools.queued.fetch_add(1, Ordering::Relaxed) + 1;
-        if queued > self.pools.most_queued.load(Ordering::Relaxed) {
-            self.pools.most_queued.fetch_max(queued, Ordering::Relaxed);
-        }
-        Queued {
-            pools: self.pools.clone(),
-        }
+        Queued::new(self.pools.clone())
     }
 }
 
@@ -38,14 +33,35 @@ impl Drop for Slot {
 }
 
 /// One lifecycle message that was posted and not yet handled: an `Add` or a `Done`,
-/// from the connection until the last manager that hears of it has handled it.
-/// What becomes of it on the way (`PeerAdd` to `SyncAdd`) is still the same one.
+/// from the connection until the manager that it is for has handled it. What becomes of it on
+/// the way (`PeerAdd` to `SubscriberAdd`) is still the same one, where there is one subscriber;
+/// each other subscriber's is one more.
 ///
 /// To be dropped before the connection's [`Slot`] is: a slot that is taken again
 /// must not find messages of the connection before.
 #[derive(Debug)]
 pub(crate) struct Queued {
     pools: Arc<Pools>,
+}
+
+impl Queued {
+    fn new(pools: Arc<Pools>) -> Self {
+        let queued = pools.queued.fetch_add(1, Ordering::Relaxed) + 1;
+        if queued > pools.most_queued.load(Ordering::Relaxed) {
+            pools.most_queued.fetch_max(queued, Ordering::Relaxed);
+        }
+        Self { pools }
+    }
+
+    /// The message as it goes on to so many subscribers: one for each. This one is the last of
+    /// them, so that at no moment more are counted than there are.
+    pub(crate) fn among(self, subscribers: usize) -> impl Iterator<Item = Self> {
+        let mut first = Some(self);
+        (0..subscribers).rev().filter_map(move |left| match left {
+            0 => first.take(),
+            _ => Some(Self::new(first.as_ref()?.pools.clone())),
+        })
+    }
 }
 
 impl Drop for Queued {
@@ -72,6 +88,8 @@ pub(crate) struct Limits {
     pub(crate) handshakes: usize,
     pub(crate) outbound: usize,
     pub(crate) manual: usize,
+    /// PeerManager's subscribers, each of which is notified of connections.
+    pub(crate) subscribers: usize,
 }
 
 /// All slots of the node.
@@ -85,6 +103,7 @@ struct Pools {
     inbound: Pool,
     outbound: Pool,
     manual: Pool,
+    subscribers: usize,
     /// Whether slots are given away at all: the operator may switch the network off.
     active: AtomicBool,
     /// Connections that ever were.
@@ -109,6 +128,11 @@ impl Pools {
     fn total(&self) -> usize {
         let slots = [&self.inbound, &self.outbound, &self.manual];
         slots.map(|pool| pool.size as usize).iter().sum()
+    }
+
+    /// Lifecycle messages that may be queued (L5).
+    fn bound(&self) -> usize {
+        2 * self.subscribers * self.total()
     }
 }
 
@@ -172,13 +196,8 @@ pub(crate) struct Census {
     pub(crate) taken: usize,
     pub(crate) queued: usize,
     pub(crate) most_queued: usize,
-}
-
-impl Census {
     /// Lifecycle messages that may be queued (L5).
-    pub(crate) fn bound(&self) -> usize {
-        2 * self.total
-    }
+    pub(crate) bound: usize,
 }
 
 impl Slots {
@@ -188,6 +207,8 @@ impl Slots {
                 inbound: Pool::new(limits.inbound + limits.handshakes + LEAVING),
                 outbound: Pool::new(limits.outbound),
                 manual: Pool::new(limits.manual),
+                // PeerManager's own queue holds two of a slot without any.
+                subscribers: limits.subscribers.max(1),
                 active: AtomicBool::new(true),
                 opened: AtomicU64::new(0),
                 sockets: AtomicUsize::new(0),
@@ -254,16 +275,18 @@ impl Slots {
             taken: slots.map(Pool::taken).iter().sum(),
             queued: pools.queued.load(Ordering::Relaxed),
             most_queued: pools.most_queued.load(Ordering::Relaxed),
+            bound: pools.bound(),
         }
     }
 
-    /// A manager handles a lifecycle message: there never were more than two per slot.
+    /// A manager handles a lifecycle message: there never were more than two per slot and
+    /// subscriber.
     ///
     /// # Panics
     /// When there were (L5); in release builds too.
     pub(crate) fn assert_bounded(&self) {
         let most = self.pools.most_queued.load(Ordering::Relaxed);
-        let bound = 2 * self.pools.total();
+        let bound = self.pools.bound();
         assert!(
             most <= bound,
             "L5: {most} lifecycle messages were queued, at most {bound} may be"
@@ -319,11 +342,16 @@ mod tests {
     use super::*;
 
     fn slots() -> Slots {
+        slots_for(1)
+    }
+
+    fn slots_for(subscribers: usize) -> Slots {
         Slots::new(Limits {
             inbound: 2,
             handshakes: 1,
             outbound: 1,
             manual: 1,
+            subscribers,
         })
     }
 
@@ -404,7 +432,7 @@ mod tests {
     fn two_lifecycle_messages_of_every_slot_are_within_the_bound() {
         let slots = slots();
         let one = slots.take(Direction::Outbound).expect("all are free");
-        let bound = slots.census().bound();
+        let bound = slots.census().bound;
         assert_eq!(bound, 2 * (2 + 1 + LEAVING + 1 + 1));
         let queued: Vec<_> = (0..bound).map(|_| one.queue()).collect();
         slots.assert_bounded();
@@ -421,5 +449,34 @@ mod tests {
         let one = slots.take(Direction::Outbound).expect("all are free");
         let _too_many: Vec<_> = (0..75).map(|_| one.queue()).collect();
         slots.assert_bounded();
+    }
+
+    #[test]
+    fn one_lifecycle_message_more_than_two_per_slot_and_subscriber_is_a_violation() {
+        let slots = slots_for(2);
+        let one = slots.take(Direction::Outbound).expect("all are free");
+        let bound = slots.census().bound;
+        assert_eq!(bound, 2 * 2 * slots.census().total);
+        let _queued: Vec<_> = (0..bound).map(|_| one.queue()).collect();
+        slots.assert_bounded();
+        let _one_more = one.queue();
+        let asserting = std::panic::AssertUnwindSafe(|| slots.assert_bounded());
+        let asserted = std::panic::catch_unwind(asserting);
+        assert!(asserted.is_err());
+    }
+
+    #[test]
+    fn a_message_that_goes_on_is_counted_once_for_each_subscriber_and_never_twice() {
+        let slots = slots_for(2);
+        let one = slots.take(Direction::Outbound).expect("all are free");
+        for subscribers in 0..4 {
+            let before = slots.census().most_queued;
+            let passed_on: Vec<_> = one.queue().among(subscribers).collect();
+            assert_eq!(passed_on.len(), subscribers);
+            let census = slots.census();
+            let most = before.max(subscribers).max(1);
+            assert_eq!((census.queued, census.most_queued), (subscribers, most));
+        }
+        assert_eq!(slots.census().queued, 0);
     }
 }

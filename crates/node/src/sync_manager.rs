@@ -12,7 +12,8 @@ use actix::{Actor, ActorContext, Context, Handler, MessageResult};
 use bitcoin::BlockHash;
 use handfast_chain::Chain;
 use handfast_proto::fair_queue::{FairQueue, LIFECYCLE, cost};
-use handfast_proto::peer_table::SyncOrder;
+use handfast_proto::lifecycle::Role;
+use handfast_proto::peer_table::Order;
 use handfast_proto::sync::{
     Effect, FetchRefusal, Input, KernelEvent, SubmitResult, SyncManager as Machine,
 };
@@ -21,18 +22,20 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::alarm::{self, Timed};
-use crate::audit::{Audit, Handled};
+use crate::audit::{Handled, Report};
 use crate::credit::BlockShare;
 use crate::kernel_events::{keep, known_height, tag};
 use crate::peer::messages::ServeBlock;
-use crate::peer_manager::messages::{Served, SyncCommand, ToPeers};
+use crate::peer_manager::messages::{Command, Served, ToPeers};
 use crate::post::post_to;
 use crate::shared::Shared;
 use crate::snapshot::Publisher;
+use crate::subscribers::{
+    StopSubscriber, SubscriberAdd, SubscriberAudit, SubscriberDone, SubscriberInput,
+};
 use crate::sync_log::SyncLog;
 use crate::sync_manager::messages::{
-    AuditSync, FetchBlock, Kernel, QuerySyncState, StopSync, SubmitBlock, SubmitHeader,
-    SubmitMined, SyncAdd, SyncDone, SyncInput,
+    FetchBlock, Kernel, QuerySyncState, SubmitBlock, SubmitHeader, SubmitMined,
 };
 use crate::turns::{self, TakesTurns};
 use crate::vital::Vital;
@@ -41,7 +44,7 @@ use crate::vital::Vital;
 #[derive(Debug)]
 pub(crate) struct SyncManager {
     machine: Machine,
-    /// `None` after [`StopSync`]: the kernel is closed by its only owner then.
+    /// `None` after [`StopSubscriber`]: the kernel is closed by its only owner then.
     chain: Option<Arc<Chain>>,
     peers: ToPeers,
     shared: Arc<Shared>,
@@ -94,10 +97,8 @@ impl SyncManager {
         let now = self.shared.clock.now();
         for effect in self.machine.step(now, input) {
             match effect {
-                Effect::Send { id, message } => self.order(SyncOrder::Send { id, message }),
-                Effect::Disconnect { id, reason } => {
-                    self.order(SyncOrder::Disconnect { id, reason })
-                }
+                Effect::Send { id, message } => self.order(Order::Send { id, message }),
+                Effect::Disconnect { id, reason } => self.order(Order::Disconnect { id, reason }),
                 Effect::CheckHeaders { headers, origin } => {
                     self.chain().check_headers(headers, tag(origin))
                 }
@@ -129,6 +130,7 @@ impl SyncManager {
                     post_to(
                         &self.peers.serve,
                         ServeBlock {
+                            from: Role::Sync,
                             id,
                             ticket,
                             hash,
@@ -144,8 +146,8 @@ impl SyncManager {
                     }
                 }
                 Effect::TreeChanged => self.publisher.changed(now, &self.machine),
-                Effect::Useful { id } => self.order(SyncOrder::Useful { id }),
-                Effect::WantPeers => self.order(SyncOrder::MorePeers),
+                Effect::Useful { id } => self.order(Order::Useful { id }),
+                Effect::WantPeers => self.order(Order::MorePeers),
             }
         }
         self.log.stepped(now, &self.machine);
@@ -155,8 +157,9 @@ impl SyncManager {
         self.chain.as_ref().expect("held until the actor stops")
     }
 
-    fn order(&self, order: SyncOrder) {
-        post_to(&self.peers.command, SyncCommand(order));
+    fn order(&self, order: Order) {
+        let from = Role::Sync;
+        post_to(&self.peers.command, Command { from, order });
     }
 
     fn ticket(&mut self, answer: oneshot::Sender<SubmitResult>) -> u64 {
@@ -198,10 +201,10 @@ impl Timed for SyncManager {
 /// What goes through the queue.
 #[derive(Debug)]
 pub(crate) enum FromPeers {
-    Add(Box<SyncAdd>),
-    Input(SyncInput),
-    Done(SyncDone),
-    Audit(AuditSync),
+    Add(Box<SubscriberAdd>),
+    Input(SubscriberInput),
+    Done(SubscriberDone),
+    Audit(SubscriberAudit),
 }
 
 impl TakesTurns for SyncManager {
@@ -222,8 +225,8 @@ impl TakesTurns for SyncManager {
 }
 
 impl SyncManager {
-    fn added(&mut self, add: SyncAdd) {
-        let SyncAdd {
+    fn added(&mut self, add: SubscriberAdd) {
+        let SubscriberAdd {
             introduction,
             queued,
         } = add;
@@ -233,22 +236,22 @@ impl SyncManager {
         drop(queued);
     }
 
-    fn ended(&mut self, SyncDone { id, queued, slot }: SyncDone) {
+    fn ended(&mut self, SubscriberDone { id, queued, slot }: SubscriberDone) {
         self.shared.slots.assert_bounded();
         self.handled.dones += 1;
         self.step(Input::Done { id });
-        // Home only now: handled, not merely sent.
+        // Given back only now: handled, not merely sent.
         drop(queued);
         drop(slot);
     }
 
-    fn received(&mut self, input: SyncInput) {
-        let SyncInput {
+    fn received(&mut self, input: SubscriberInput) {
+        let SubscriberInput {
             id,
             message,
-            mut credit,
+            credit,
         } = input;
-        let share = match &message {
+        let share = match &*message {
             Message::Block(block) => credit.take_block_share().map(|share| (block.hash, share)),
             _ => None,
         };
@@ -256,41 +259,36 @@ impl SyncManager {
         drop(credit);
     }
 
-    fn audit(&self, question: AuditSync) {
-        let AuditSync {
-            peer_table,
-            peer_manager,
-            answer,
-        } = question;
-        let audit = Audit::new(
-            self.shared.slots.census(),
-            (peer_table, peer_manager),
-            (self.machine.ids(), self.machine.sync_peer(), self.handled),
-        );
-        // Whoever asked may not wait any more.
-        let _ = answer.send(audit);
+    fn audit(&self, SubscriberAudit(inquiry): SubscriberAudit) {
+        let report = Report {
+            peers: self.machine.ids(),
+            sync_peer: self.machine.sync_peer(),
+            handled: self.handled,
+            census: self.shared.slots.census(),
+        };
+        inquiry.answer(Role::Sync, report);
     }
 }
 
-impl Handler<SyncAdd> for SyncManager {
+impl Handler<SubscriberAdd> for SyncManager {
     type Result = ();
-    fn handle(&mut self, add: SyncAdd, _: &mut Self::Context) {
+    fn handle(&mut self, add: SubscriberAdd, _: &mut Self::Context) {
         let id = add.introduction.id;
         self.queue
             .push(id, LIFECYCLE, FromPeers::Add(Box::new(add)));
     }
 }
 
-impl Handler<SyncDone> for SyncManager {
+impl Handler<SubscriberDone> for SyncManager {
     type Result = ();
-    fn handle(&mut self, done: SyncDone, _: &mut Self::Context) {
+    fn handle(&mut self, done: SubscriberDone, _: &mut Self::Context) {
         self.queue.push(done.id, LIFECYCLE, FromPeers::Done(done));
     }
 }
 
-impl Handler<SyncInput> for SyncManager {
+impl Handler<SubscriberInput> for SyncManager {
     type Result = ();
-    fn handle(&mut self, input: SyncInput, _: &mut Self::Context) {
+    fn handle(&mut self, input: SubscriberInput, _: &mut Self::Context) {
         let cost = cost(&input.message);
         self.queue.push(input.id, cost, FromPeers::Input(input));
     }
@@ -310,7 +308,7 @@ impl Handler<Kernel> for SyncManager {
 
 impl Handler<Served> for SyncManager {
     type Result = ();
-    fn handle(&mut self, Served { id, ticket }: Served, _: &mut Self::Context) {
+    fn handle(&mut self, Served { id, ticket, .. }: Served, _: &mut Self::Context) {
         self.step(Input::Served { id, ticket });
     }
 }
@@ -362,25 +360,25 @@ impl Handler<FetchBlock> for SyncManager {
     }
 }
 
-impl Handler<AuditSync> for SyncManager {
+impl Handler<SubscriberAudit> for SyncManager {
     type Result = ();
-    fn handle(&mut self, question: AuditSync, _: &mut Self::Context) {
+    fn handle(&mut self, question: SubscriberAudit, _: &mut Self::Context) {
         self.queue.push_barrier(FromPeers::Audit(question));
     }
 }
 
-impl Handler<StopSync> for SyncManager {
-    type Result = MessageResult<StopSync>;
+impl Handler<StopSubscriber> for SyncManager {
+    type Result = MessageResult<StopSubscriber>;
     fn handle(
         &mut self,
-        StopSync { slots_home }: StopSync,
+        StopSubscriber { slots_free }: StopSubscriber,
         ctx: &mut Self::Context,
     ) -> Self::Result {
-        if slots_home {
+        if slots_free {
             let left = self.machine.ids();
             assert!(
                 left.is_empty(),
-                "L6: all slots are home and SyncManager still knows {left:?}"
+                "L6: all slots are free and SyncManager still knows {left:?}"
             );
         }
         // Without the kernel nothing more can be handled.

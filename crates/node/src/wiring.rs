@@ -11,6 +11,7 @@ use bitcoin::ScriptBuf;
 use handfast_chain::Chain;
 use handfast_proto::address_book::{AddressBook, Row};
 use handfast_proto::address_relay::{Origin, OwnAddresses};
+use handfast_proto::lifecycle::{Role, Roles};
 use handfast_proto::mining::{MinerConfig, payout_for_anybody};
 use handfast_proto::peer_table::{MAX_MANUAL, PeerTable, PeerTableConfig};
 use handfast_proto::random::Random;
@@ -45,8 +46,8 @@ use crate::seeds::Seeds;
 use crate::serve::{Library, READERS};
 use crate::shared::Shared;
 use crate::spill::SpillFile;
+use crate::subscribers::{Subscriber, Subscribers};
 use crate::sync_manager::SyncManager;
-use crate::sync_manager::messages::ToSync;
 use crate::vital::Vital;
 
 /// What is needed to start the actors, once the kernel is open.
@@ -65,7 +66,7 @@ pub(crate) struct Running {
     pub(crate) listener: Addr<Listener>,
     pub(crate) connector: Addr<Connector>,
     pub(crate) peers: Addr<PeerManager>,
-    pub(crate) sync: Addr<SyncManager>,
+    pub(crate) subscribers: Subscribers,
     pub(crate) miner: Addr<Miner>,
     pub(crate) chain: Arc<Chain>,
     /// The threads of indexes, which end by themselves when the node stops.
@@ -100,7 +101,9 @@ pub(crate) fn start(
     shared.mined_before(open.mined);
     let own = own_addresses(&config, &shared.listen);
     let now = shared.clock.now();
-    let table = table(&config, own, &seeds, open.addresses, now).with_bans(open.bans);
+    let subscribers = subscribers(&sync.addr);
+    let roles = subscribers.roles();
+    let table = table(&config, own, roles, &seeds, open.addresses, now).with_bans(open.bans);
     // Links first: nobody who was let in finds them missing.
     let reader = chain.reader();
     let miner = Mailbox::new();
@@ -117,7 +120,7 @@ pub(crate) fn start(
         listener: listener.addr,
         connector: connector.addr.clone(),
         peers: peers.addr.clone(),
-        sync: sync.addr.clone(),
+        subscribers: subscribers.clone(),
         miner: miner.addr,
         chain: chain.clone(),
         indexers: vec![],
@@ -136,8 +139,8 @@ pub(crate) fn start(
         move || Miner::new(machine, totals, sync, shared, at_start)
     });
     run_on(&arbiters.core, peers.messages, {
-        let (sync, connector, shared) = (to_sync(&sync.addr), connector.addr, shared.clone());
-        move || PeerManager::new(table, sync, connector, shared)
+        let (connector, shared) = (connector.addr, shared.clone());
+        move || PeerManager::new(table, subscribers, connector, shared)
     });
     let results = Results {
         failed: peers.addr.clone().recipient(),
@@ -263,7 +266,7 @@ fn surroundings(
     }
 }
 
-/// PeerManager, as SyncManager knows it.
+/// PeerManager, as its subscribers know it.
 pub(crate) fn to_peers(peers: &Addr<PeerManager>) -> ToPeers {
     ToPeers {
         command: peers.clone().recipient(),
@@ -271,15 +274,20 @@ pub(crate) fn to_peers(peers: &Addr<PeerManager>) -> ToPeers {
     }
 }
 
+/// The roles of [`subscribers`]: what slots are bounded by, before the actors are there.
+pub(crate) const SUBSCRIBERS: Roles = Roles::NONE.with(Role::Sync);
+
 /// SyncManager, as PeerManager knows it.
-pub(crate) fn to_sync(sync: &Addr<SyncManager>) -> ToSync {
-    ToSync {
-        add: sync.clone().recipient(),
-        input: sync.clone().recipient(),
-        done: sync.clone().recipient(),
-        served: sync.clone().recipient(),
-        audit: sync.clone().recipient(),
-    }
+pub(crate) fn sync_manager(sync: &Addr<SyncManager>) -> Subscriber {
+    Subscriber::new(Role::Sync, sync).with_served(sync.clone().recipient())
+}
+
+/// PeerManager's subscribers. A manager that is to be notified of connections is one more entry
+/// here.
+pub(crate) fn subscribers(sync: &Addr<SyncManager>) -> Subscribers {
+    let all = Subscribers::new(vec![sync_manager(sync)]);
+    assert_eq!(all.roles(), SUBSCRIBERS, "L5: slots are bounded by these");
+    all
 }
 
 /// Where we are.
@@ -297,6 +305,7 @@ fn own_addresses(config: &NodeConfig, listen: &[SocketAddr]) -> OwnAddresses {
 fn table(
     config: &NodeConfig,
     own: OwnAddresses,
+    subscribers: Roles,
     seeds: &Seeds,
     addresses: Vec<Row>,
     now: Now,
@@ -317,6 +326,7 @@ fn table(
             .collect(),
         allow_private_addresses,
         own,
+        subscribers,
         ..PeerTableConfig::new(network.p2p_port(), seeds.of("peer table"))
     };
     let mut random = Random::new(seeds.of("address book"));

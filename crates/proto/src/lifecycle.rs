@@ -1,30 +1,46 @@
 //! The life of a connection, stated once.
 //!
+//! PeerManager notifies its *subscribers* of connections: SyncManager, and others beside it. What
+//! a subscriber is, is its [`Role`].
+//!
 //! * **L1** A connection id is never used again.
 //! * **L2** Per connection: `Add` at most once, `Done` exactly once, `Add`
 //!   first. `Add` is sent when the handshake completed; it may be missing
 //!   altogether.
-//! * **L3** SyncManager sees `Add`, `Done` for exactly the connections that
-//!   PeerManager admitted. Admission is PeerManager's table, never a flag in
-//!   the peer.
-//! * **L4** SyncManager's peers are a subset of PeerManager's table and the
+//! * **L3** Each subscriber sees `Add`, `Done` for exactly the connections that
+//!   PeerManager admitted and that the subscriber wants. Admission is PeerManager's
+//!   table, never a flag in the peer; who wants a connection is decided with it, once.
+//! * **L4** A subscriber's peers are a subset of PeerManager's table and the
 //!   connections whose `Done` is in flight; the sync peer is one of
 //!   SyncManager's peers.
-//! * **L5** Queued lifecycle messages never exceed two per slot.
-//! * **L6** All slots home: both tables are empty.
+//! * **L5** On the way to one subscriber at most two lifecycle messages of a slot are
+//!   queued, at PeerManager and there: with N subscribers at most 2 N in all.
+//! * **L6** All slots are free: all tables are empty.
 //!
 //! # Ordering
 //!
 //! There is one sender per connection (the peer's lifecycle guard) and one path,
-//! peer → PeerManager → SyncManager, each hop a FIFO mailbox. Two senders, or
+//! peer → PeerManager → each subscriber, each hop a FIFO mailbox. Two senders, or
 //! two mailboxes picked at random, let `Done` overtake `Add`: the receiver then
 //! keeps a dead peer for ever. That is the failure these invariants exclude.
 //!
-//! [`Ledger`] checks them; both managers assert it in release builds too.
+//! # Slots
+//!
+//! A slot is taken before a connection exists, travels with `Done`, and is free again when
+//! the *last* subscriber that was notified of the connection has handled `Done`. Free after the
+//! first, it would be taken again while another subscriber still has the messages of the
+//! connection before it: L5 would not hold, and free slots would prove nothing (L6).
+//!
+//! Why not 1 + N: PeerManager may have handled both messages of a connection before any
+//! subscriber has handled the first, and then there are two with each of them.
+//!
+//! [`Ledger`] checks them; all managers assert it in release builds too.
 
 pub mod ledger;
+mod roles;
 
 pub use ledger::{AssertHeld, Ledger, Scope, Violation};
+pub use roles::{Role, Roles};
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -334,7 +350,7 @@ impl DoneReason {
 
 /// Facts about a peer that finished its handshake.
 ///
-/// Given to PeerManager with `Add`, and on to SyncManager when it was admitted.
+/// Given to PeerManager with `Add`, and on to its subscribers when it was admitted.
 /// Everything but `id`, `direction`, `remote` and the times is the remote's claim.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Introduction {

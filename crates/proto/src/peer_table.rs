@@ -1,8 +1,9 @@
 //! All connections: admission, dialling, addresses. The PeerManager's machine.
 //!
 //! Admission lives here and nowhere else (L3): a connection is admitted exactly
-//! while it is in this table. [`Effect::Admit`] and [`Effect::Retire`] are what
-//! SyncManager hears, in this order and for exactly the admitted connections.
+//! while it is in this table. [`Effect::Admit`] and [`Effect::Retire`] are what subscribers
+//! hear, in this order, each for exactly the admitted connections that it wants. Which that are
+//! is decided with the admission, and noted beside the peer.
 //!
 //! The table owns parts with private fields and routes between them: what one returns another
 //! takes.
@@ -60,7 +61,7 @@ use bitcoin::p2p::ServiceFlags;
 use crate::address_book::AddressBook;
 use crate::address_relay::{OwnAddress, OwnAddresses};
 use crate::bans::{BanList, Discouraged};
-use crate::lifecycle::{ConnId, Direction};
+use crate::lifecycle::{ConnId, Direction, Role, Roles};
 use crate::random::Random;
 use crate::session::offered;
 use crate::time::Now;
@@ -83,7 +84,7 @@ use seeds::Seeds;
 use timers::PeerTimer;
 pub use vocabulary::{
     AddAddressError, AddNodeCommand, AddNodeError, AtCapacity, DisconnectTarget, Effect, Input,
-    NotConnected, Notice, SyncOrder,
+    NotConnected, Notice, Order,
 };
 
 /// Connections that strangers may open. 125 in all less 10, as Core's default.
@@ -127,12 +128,15 @@ pub struct PeerTableConfig {
     /// After this, a dial that nobody answered for is forgotten. Must exceed
     /// connect and handshake timeout together.
     pub dial_timeout: Duration,
+    /// The subscribers that are notified of peers, and get what these send.
+    pub subscribers: Roles,
     /// Secret of this process; all choices follow from it.
     pub seed: u64,
 }
 
 impl PeerTableConfig {
-    /// The usual limits; no seeds, no named nodes, automatic dialling on.
+    /// The usual limits; no seeds, no named nodes, automatic dialling on. SyncManager is the
+    /// only subscriber.
     #[must_use]
     pub fn new(default_port: u16, seed: u64) -> Self {
         Self {
@@ -149,6 +153,7 @@ impl PeerTableConfig {
             own: OwnAddresses::default(),
             services: offered(),
             dial_timeout: Duration::from_secs(600),
+            subscribers: Role::Sync.into(),
             seed,
         }
     }
@@ -219,19 +224,7 @@ impl PeerTable {
                 self.dial_failed(now, addr, name.as_deref(), &error);
             }
             Input::NotDialled { addr, name } => self.not_dialled(now, addr, name.as_deref()),
-            Input::FromSync(SyncOrder::Send { id, message }) => {
-                // SyncManager may not have handled Done yet (L4).
-                if self.peers.contains_key(&id) {
-                    effects.push(Effect::Send { id, message });
-                }
-            }
-            Input::FromSync(SyncOrder::Disconnect { id, reason }) => {
-                self.peers.close(id, reason, &mut effects);
-            }
-            Input::FromSync(SyncOrder::MorePeers) => self.look_for_more_peers(now),
-            Input::FromSync(SyncOrder::Useful { id }) => {
-                self.eviction.brought_block(now, id);
-            }
+            Input::Order { from, order } => self.order(now, from, order, &mut effects),
             Input::SetNetworkActive(active) => self.set_network_active(active, &mut effects),
             Input::RoundTrips(round_trips) => self.eviction.hear_round_trips(round_trips),
             Input::Drain => self.drain(&mut effects),
@@ -314,6 +307,13 @@ impl PeerTable {
         self.peers.keys().copied().collect()
     }
 
+    /// The admitted peers that this subscriber was notified of.
+    #[must_use]
+    pub fn ids_of(&self, role: Role) -> BTreeSet<ConnId> {
+        let known = self.peers.values().filter(|peer| peer.is_known_to(role));
+        known.map(Peer::id).collect()
+    }
+
     /// The address book, to be saved and counted.
     #[must_use]
     pub fn book(&self) -> &AddressBook {
@@ -343,7 +343,7 @@ impl PeerTable {
         self.seeds.notice()
     }
 
-    /// All slots are home: the table must be empty.
+    /// All slots are free: the table must be empty.
     ///
     /// # Panics
     /// When it is not (L6).

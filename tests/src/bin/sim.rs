@@ -11,8 +11,9 @@ use handfast_tests::sim::{
 };
 
 const USAGE: &str = "usage:
-  sim --seed N [--trace] [--stop-at SECONDS] [--healthy | --attack ...]
-  sim --runs N [--from SEED] [--failures N] [--healthy | --attack ...]
+  sim --seed N [--trace] [--stop-at SECONDS] [--healthy] [--second] [--attack ...]
+  sim --runs N [--from SEED] [--failures N] [--healthy] [--second] [--attack ...]
+  --second gives PeerManager a second subscriber, beside SyncManager.
 A node under attack, instead of a network with faults; what is not given is drawn:
   --attack [--kind NAME|mixed] [--hostile 0..114] [--hostile-dialled 0|1] [--honest-dialled 0|1]
     [--patient 0|1]: S1 alone is the limit
@@ -29,6 +30,7 @@ struct Arguments {
     from: u64,
     trace: bool,
     healthy: bool,
+    second: bool,
     siege: Option<Siege>,
     mutant: Option<Mutant>,
     failures: usize,
@@ -46,6 +48,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         match word.as_str() {
             "--trace" => arguments.trace = true,
             "--healthy" => arguments.healthy = true,
+            "--second" => arguments.second = true,
             "--attack" => arguments.siege = Some(siege),
             "--kind" => {
                 let who = Some(who(&value()?)?);
@@ -142,6 +145,7 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
     let outcome = run(&Options {
         seed,
         healthy: arguments.healthy,
+        second: arguments.second,
         siege: arguments.siege,
         mutant: arguments.mutant,
         keep_trace: arguments.trace,
@@ -160,6 +164,7 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
 fn many(runs: u64, arguments: &Arguments) -> ExitCode {
     let options = Options {
         healthy: arguments.healthy,
+        second: arguments.second,
         siege: arguments.siege,
         mutant: arguments.mutant,
         ..Options::default()

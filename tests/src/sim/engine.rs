@@ -26,6 +26,8 @@ pub(crate) const NETWORK: Network = Network::Regtest;
 pub(crate) enum Actor {
     Peers,
     Sync,
+    /// The test subscriber.
+    Second,
     Connector,
     Peer(ConnId),
 }

@@ -19,7 +19,7 @@
 //!
 //! # What must hold
 //!
-//! At every step: L1-L6 by a ledger over both managers, the tables equal to what the ledger
+//! At every step: L1-L6 by a ledger over all managers, the tables equal to what the ledger
 //! saw handled, every bound. Every five seconds: S1, V1 and V2, judged from what passed on the
 //! wire and from what the kernel said. Always: no honest peer is cut off for a rule that it did
 //! not break (S2 among them), no good block of an honest miner is refused, a shutdown ends
@@ -51,6 +51,7 @@ pub use faults::Tally;
 pub use siege::{HOSTILE, Siege, Who};
 pub use stranger::Kind;
 
+use handfast_proto::lifecycle::{Role, Roles};
 use handfast_proto::random::Random;
 use world::World;
 
@@ -65,6 +66,8 @@ pub enum Mutant {
     SyncIsNotTold,
     /// A slot comes home when `Done` is sent, not when it was handled.
     SlotFreedWhenSent,
+    /// A slot is free when one of two subscribers has handled `Done`, not when both have.
+    SlotFreedAfterOne,
     /// The drain at shutdown throws away what is queued.
     DrainDropsMail,
     /// What a message of sync held of its connection's credit is never given back.
@@ -92,11 +95,12 @@ pub enum Mutant {
 }
 
 /// All of them.
-pub const MUTANTS: [Mutant; 16] = [
+pub const MUTANTS: [Mutant; 17] = [
     Mutant::SeparateSenders,
     Mutant::TwoQueues,
     Mutant::SyncIsNotTold,
     Mutant::SlotFreedWhenSent,
+    Mutant::SlotFreedAfterOne,
     Mutant::DrainDropsMail,
     Mutant::CreditIsLost,
     Mutant::VerdictIsLost,
@@ -118,6 +122,8 @@ pub struct Options {
     pub seed: u64,
     /// Without any fault.
     pub healthy: bool,
+    /// PeerManager has a second subscriber beside SyncManager. Not under attack.
+    pub second: bool,
     /// With this mistake.
     pub mutant: Option<Mutant>,
     /// A node under attack, instead of a network of nodes with faults.
@@ -128,6 +134,15 @@ pub struct Options {
     pub keep_trace: bool,
 }
 
+impl Options {
+    fn subscribers(&self) -> Roles {
+        match self.second {
+            true => Role::ALL.into(),
+            false => Role::Sync.into(),
+        }
+    }
+}
+
 /// What became of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -135,8 +150,8 @@ pub struct Outcome {
     pub seed: u64,
     /// What was broken.
     pub failure: Option<Failure>,
-    /// It was an attack: the arguments that name it.
-    pub attack: Option<String>,
+    /// The arguments that name the run, besides its seed.
+    pub arguments: Option<String>,
     /// SHA-256 of the trace.
     pub digest: String,
     /// Lines of the trace.
@@ -177,10 +192,10 @@ impl fmt::Display for Outcome {
             "seed {}: {} broken at {:?}: {}",
             self.seed, failure.breach.property, failure.at, failure.breach.detail
         )?;
-        match &self.attack {
-            Some(attack) => write!(
+        match &self.arguments {
+            Some(arguments) => write!(
                 f,
-                "replay with: make sim SEED={} ARGS=\"{attack}\"",
+                "replay with: make sim SEED={} ARGS=\"{arguments}\"",
                 self.seed
             ),
             None => write!(f, "replay with: make sim SEED={}", self.seed),
@@ -217,6 +232,8 @@ fn world(options: &Options) -> (World, Option<String>) {
 #[must_use]
 pub fn run(options: &Options) -> Outcome {
     let (mut world, attack) = world(options);
+    let second = || options.second.then(|| "--second".to_owned());
+    let arguments = attack.or_else(second);
     // The machines assert their invariants: a panic is a finding like any other.
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     if let Err(panic) = ran {
@@ -238,7 +255,7 @@ pub fn run(options: &Options) -> Outcome {
     Outcome {
         seed: options.seed,
         failure,
-        attack,
+        arguments,
         digest: engine.trace.digest(),
         lines: engine.trace.lines(),
         lasted: engine.now,

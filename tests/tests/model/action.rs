@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use handfast_proto::lifecycle::{ConnId, Reached};
+use handfast_proto::lifecycle::{ConnId, Reached, Role};
 
 use crate::node::Node;
 use crate::remotes::{Kind, Say};
@@ -32,8 +32,8 @@ pub(crate) enum Action {
     HearsOfTheStop(ConnId),
     /// PeerManager handles the oldest message of its mailbox.
     PeerManager(Lane),
-    /// SyncManager handles the oldest message of its mailbox.
-    SyncManager(Lane),
+    /// A subscriber handles the oldest message of its mailbox.
+    Subscriber(Role, Lane),
     /// Nothing arrives until every request for headers has run out; SyncManager's
     /// timers fire as they fall due.
     Silence,
@@ -45,7 +45,7 @@ pub(crate) enum Action {
     StopIntake,
     /// PeerManager handles `Drain`.
     Drain,
-    /// All slots are home: both managers must be empty.
+    /// All slots are free: all managers must be empty.
     AllHome,
     /// An `Add` of another sender arrives in the mailbox (mutant a).
     AddArrives(ConnId),
@@ -80,16 +80,16 @@ impl fmt::Display for Action {
             Self::PeerManager(Lane::Second) => {
                 f.write_str("PeerManager handles the oldest message of its second queue")
             }
-            Self::SyncManager(Lane::First) => f.write_str("SyncManager handles its oldest message"),
-            Self::SyncManager(Lane::Second) => {
-                f.write_str("SyncManager handles the oldest message of its second queue")
+            Self::Subscriber(role, Lane::First) => write!(f, "{role} handles its oldest message"),
+            Self::Subscriber(role, Lane::Second) => {
+                write!(f, "{role} handles the oldest message of its second queue")
             }
             Self::Silence => f.write_str("nobody says anything until requests have run out"),
             Self::Disconnect(id) => write!(f, "the operator disconnects {}", id.0),
             Self::Ban => f.write_str("the operator bans the inbound full nodes' host"),
             Self::StopIntake => f.write_str("the node stops its intake"),
             Self::Drain => f.write_str("PeerManager handles Drain"),
-            Self::AllHome => f.write_str("all slots are home: the managers must be empty"),
+            Self::AllHome => f.write_str("all slots are free: the managers must be empty"),
             Self::AddArrives(id) => write!(f, "the Add of {} arrives at PeerManager", id.0),
             Self::Callback(id) => write!(f, "the callback of {} sends Add", id.0),
         }
@@ -106,9 +106,11 @@ pub(crate) fn enabled(node: &Node, world: &World, actions: &mut Vec<Action>) {
         if world.to_peers.head(lane).is_some() {
             actions.push(Action::PeerManager(lane));
         }
-        if world.to_sync.head(lane).is_some() {
-            actions.push(Action::SyncManager(lane));
-        }
+        let with_mail = world
+            .to
+            .iter()
+            .filter(|(_, mail)| mail.head(lane).is_some());
+        actions.extend(with_mail.map(|(role, _)| Action::Subscriber(*role, lane)));
     }
     actions.extend(world.underway.keys().map(|id| Action::AddArrives(*id)));
     actions.extend(world.callbacks.keys().map(|id| Action::Callback(*id)));

@@ -1,4 +1,4 @@
-//! The two managers of the model: the production machines, stepped so that a panic in
+//! The managers of the model: the production machines, stepped so that a panic in
 //! one becomes a broken property and two of them can be compared.
 
 use std::any::Any;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use handfast_proto::address_book::AddressBook;
 use handfast_proto::headers::HeaderTree;
-use handfast_proto::lifecycle::ConnId;
+use handfast_proto::lifecycle::{ConnId, Ledger, Role, Roles, Scope, Violation};
 use handfast_proto::peer_table::{self, PeerTable, PeerTableConfig};
 use handfast_proto::sync::{self, HeaderPlan, SyncConfig, SyncLifecycle, SyncManager};
 use handfast_proto::time::Now;
@@ -74,8 +74,9 @@ pub(crate) struct Sync {
 }
 
 impl Table {
-    pub(crate) fn production(max_inbound: usize) -> Self {
+    pub(crate) fn production(max_inbound: usize, subscribers: Roles) -> Self {
         let mut config = PeerTableConfig::new(8_333, 7);
+        config.subscribers = subscribers;
         config.max_inbound = max_inbound;
         config.max_outbound = 1;
         config.dial = false;
@@ -85,8 +86,11 @@ impl Table {
         Self::of(TableKind::Production(Box::new(table)))
     }
 
-    pub(crate) fn naive() -> Self {
-        Self::of(TableKind::Naive(NaiveTable::default()))
+    pub(crate) fn naive(subscribers: Roles) -> Self {
+        Self::of(TableKind::Naive(NaiveTable {
+            subscribers,
+            ..NaiveTable::default()
+        }))
     }
 
     fn of(kind: TableKind) -> Self {
@@ -142,6 +146,15 @@ impl Table {
         })
     }
 
+    /// The subscribers that it notified of this peer.
+    pub(crate) fn notified_of(&self, id: ConnId) -> Roles {
+        let notified = |role: &Role| match &self.kind {
+            TableKind::Production(table) => table.ids_of(*role).contains(&id),
+            TableKind::Naive(table) => table.subscribers.contains(*role),
+        };
+        Role::ALL.into_iter().filter(notified).collect()
+    }
+
     pub(crate) fn has_bans(&self) -> bool {
         match &self.kind {
             TableKind::Production(table) => !table.bans().is_empty(),
@@ -156,7 +169,7 @@ impl Table {
         }
     }
 
-    /// What the production PeerManager asserts when all slots are home.
+    /// What the production PeerManager asserts when all slots are free.
     pub(crate) fn assert_all_home(&self) -> Result<(), Panicked> {
         match &self.kind {
             TableKind::Production(table) => caught(|| table.assert_all_home()),
@@ -231,6 +244,34 @@ impl Sync {
             SyncKind::Production(machine) => machine.deadline(),
             SyncKind::Naive(_) => None,
         }
+    }
+}
+
+/// The test subscriber: a table, with the account that every subscriber keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Second {
+    pub(crate) ids: BTreeSet<ConnId>,
+    ledger: Ledger,
+}
+
+impl Default for Second {
+    fn default() -> Self {
+        Self {
+            ids: BTreeSet::new(),
+            ledger: Ledger::new(Scope::Subscriber(Role::Test)),
+        }
+    }
+}
+
+impl Second {
+    pub(crate) fn added(&mut self, id: ConnId) -> Result<(), Violation> {
+        self.ids.insert(id);
+        self.ledger.add(Role::Test, id)
+    }
+
+    pub(crate) fn ended(&mut self, id: ConnId) -> Result<(), Violation> {
+        self.ids.remove(&id);
+        self.ledger.done(Role::Test, id)
     }
 }
 

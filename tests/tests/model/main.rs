@@ -2,7 +2,7 @@
 //!
 //! The checker (`stateright`) explores every reachable state of a node: the *production*
 //! peer table, sync machine, sessions and ledgers, with mailboxes as FIFO queues between
-//! them. Only the actors' glue is written again here, in `steps`; that the real glue does
+//! them, and with one subscriber or two. Only the actors' glue is written again here, in `steps`; that the real glue does
 //! the same is what the tests of `node` and those over TCP show.
 //!
 //! Each configuration below lets the outside do other things, and names the situations
@@ -26,6 +26,7 @@ mod world;
 
 use action::End;
 use check::holds;
+use handfast_proto::lifecycle::Role;
 use node::Node;
 use remotes::{Kind, Say};
 use situations::Situation as S;
@@ -141,6 +142,74 @@ fn eviction(connections: u64, slots: usize) -> Node {
 #[test]
 fn whoever_is_evicted_the_tables_agree() {
     holds("eviction", &eviction(4, 3));
+}
+
+/// Two subscribers, of which the second does not want every connection.
+fn two_subscribers(connections: u64, slots: usize) -> Node {
+    Node {
+        subscribers: Role::ALL.into(),
+        kinds: vec![Kind::Inbound, Kind::Leech],
+        ends: vec![End::Closes],
+        sends: false,
+        situations: vec![
+            S::Admitted,
+            S::Refused,
+            S::Unwanted,
+            S::OneIsBehind,
+            S::DoneInFlight,
+            S::Crowded,
+            S::AllUsed,
+            S::DrainWithAdd,
+            S::DrainWithDone,
+            S::Stopped,
+        ],
+        ..Node::new(connections, slots, 1)
+    }
+}
+
+#[test]
+fn with_two_subscribers_all_tables_agree() {
+    holds("two subscribers", &two_subscribers(4, 2));
+}
+
+#[test]
+fn what_holds_with_one_subscriber_holds_with_two() {
+    for (name, node) in [
+        ("admission", admission(3, 2)),
+        ("endings", endings(3, 2)),
+        ("eviction", eviction(4, 3)),
+    ] {
+        let node = Node {
+            subscribers: Role::ALL.into(),
+            ..node
+        };
+        holds(&format!("{name}, two subscribers"), &node);
+    }
+}
+
+/// Two subscribers that both hear what a peer sends, and both want it disconnected.
+fn two_that_punish(connections: u64, slots: usize) -> Node {
+    Node {
+        subscribers: Role::ALL.into(),
+        says: vec![Say::BadHeader],
+        ends: vec![End::Closes],
+        sends: false,
+        situations: vec![
+            S::Admitted,
+            S::Discouraged,
+            S::TwoOrders,
+            S::OrderForTheGone,
+            S::Crowded,
+            S::AllUsed,
+            S::Stopped,
+        ],
+        ..Node::new(connections, slots, 2)
+    }
+}
+
+#[test]
+fn if_either_of_two_subscribers_disconnects_a_peer_all_tables_agree() {
+    holds("two that punish", &two_that_punish(3, 2));
 }
 
 /// What the comparison leaves out must not matter: a state that is reached another way

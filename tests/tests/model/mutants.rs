@@ -1,4 +1,5 @@
-//! The six wirings that went wrong elsewhere. The checker must refute each.
+//! The six wirings that went wrong elsewhere, and the one that several subscribers invite. The
+//! checker must refute each.
 //!
 //! Each test is the same model with one rule of the wiring changed, and fails when the
 //! checker finds nothing. It names the invariant that falls, and prints the shortest way there.
@@ -7,6 +8,7 @@
 //! are for; so the last tests put sets in their place, as btcd has them, and show what the
 //! wiring leaves behind where nobody keeps account: a dead peer that sync waits for.
 
+use handfast_proto::lifecycle::Role;
 use stateright::{Checker, Model};
 
 use crate::action::End;
@@ -97,6 +99,54 @@ fn f_a_drain_that_drops_events_waits_for_ever_for_who_was_not_told_to_go() {
 fn f_a_drain_that_drops_events_leaves_peers_in_the_tables() {
     let end = refuted(&mutant(Wiring::DrainDropsEvents), GHOST);
     assert!(!end.table.ids.is_empty());
+}
+
+/// The wiring with a second subscriber.
+fn with_a_second(wiring: Wiring, connections: u64, slots: usize) -> Node {
+    Node {
+        subscribers: Role::ALL.into(),
+        wiring,
+        ..Node::new(connections, slots, 1)
+    }
+}
+
+#[test]
+fn g_a_slot_freed_after_the_first_of_two_handlers_lets_the_others_mailbox_grow() {
+    let end = refuted(&with_a_second(Wiring::SlotFreedAfterTheFirst, 2, 1), L5);
+    let slots = 1;
+    assert!(end.most_on_a_way() > 2 * slots);
+}
+
+#[test]
+fn g_a_slot_freed_after_the_first_of_two_handlers_opens_the_barrier_too_early() {
+    let end = refuted(&with_a_second(Wiring::SlotFreedAfterTheFirst, 2, 1), L6);
+    assert!(says(&end, "it is still in a table"));
+}
+
+#[test]
+fn g_a_slot_freed_after_the_first_handler_is_no_mistake_where_there_is_one_subscriber() {
+    let one = Node {
+        subscribers: Role::Sync.into(),
+        ..with_a_second(Wiring::SlotFreedAfterTheFirst, 2, 1)
+    };
+    let checker = one.checker().threads(2).spawn_dfs().join();
+    assert!(checker.discovery(L5).is_none() && checker.discovery(L6).is_none());
+}
+
+#[test]
+fn with_a_second_subscriber_each_of_the_six_is_still_refuted() {
+    for (wiring, property) in [
+        (Wiring::SeparateSenders, L1),
+        (Wiring::TwoQueuesAtPeers, L1),
+        (Wiring::TwoQueuesAtSync, L2),
+        (Wiring::FlagBeforeCallback, L1),
+        (Wiring::DoneByThePeersFlag, L3),
+        (Wiring::SlotFreedWhenSent, L5),
+        (Wiring::SlotFreedWhenSent, L6),
+        (Wiring::DrainDropsEvents, L6),
+    ] {
+        refuted(&with_a_second(wiring, 3, 2), property);
+    }
 }
 
 // ---- The same with managers that keep no account.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use handfast_proto::lifecycle::ConnId;
+use handfast_proto::lifecycle::{ConnId, Roles};
 use handfast_proto::peer_table;
 use handfast_proto::sync;
 
@@ -12,6 +12,7 @@ use handfast_proto::sync;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct NaiveTable {
     pub(crate) ids: BTreeSet<ConnId>,
+    pub(crate) subscribers: Roles,
 }
 
 impl NaiveTable {
@@ -19,11 +20,13 @@ impl NaiveTable {
         match input {
             peer_table::Input::Add(introduction) => {
                 self.ids.insert(introduction.id);
-                vec![peer_table::Effect::Admit(introduction)]
+                let (peer, roles) = (introduction, self.subscribers);
+                vec![peer_table::Effect::Admit { peer, roles }]
             }
             peer_table::Input::Done(ending) => {
                 self.ids.remove(&ending.id);
-                vec![peer_table::Effect::Retire { id: ending.id }]
+                let (id, roles) = (ending.id, self.subscribers);
+                vec![peer_table::Effect::Retire { id, roles }]
             }
             // Nothing else is fed to it.
             _ => Vec::new(),

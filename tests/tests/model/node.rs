@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use handfast_proto::lifecycle::{Role, Roles};
 use stateright::{Model, Property};
 
 use crate::action::{self, Action, End};
@@ -39,6 +40,8 @@ pub(crate) struct Node {
     /// Whether the node may stop.
     pub(crate) stops: bool,
     pub(crate) wiring: Wiring,
+    /// PeerManager's subscribers.
+    pub(crate) subscribers: Roles,
     /// The production managers, observed; or naive ones, to see what becomes of a bad wiring.
     pub(crate) observed: bool,
     /// What must really happen somewhere among the states.
@@ -63,6 +66,7 @@ impl Node {
             bans: false,
             stops: true,
             wiring: Wiring::AsBuilt,
+            subscribers: Role::Sync.into(),
             observed: true,
             situations: Vec::new(),
             seen: Arc::new([const { AtomicBool::new(false) }; SITUATIONS.len()]),
@@ -83,11 +87,12 @@ impl Model for Node {
 
     fn init_states(&self) -> Vec<World> {
         let (table, sync) = if self.observed {
-            (Table::production(self.max_inbound), Sync::production())
+            let table = Table::production(self.max_inbound, self.subscribers);
+            (table, Sync::production())
         } else {
-            (Table::naive(), Sync::naive())
+            (Table::naive(self.subscribers), Sync::naive())
         };
-        vec![World::new(self.slots, table, sync)]
+        vec![World::new(self.slots, table, sync, self.subscribers)]
     }
 
     fn actions(&self, state: &World, actions: &mut Vec<Action>) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use handfast_proto::lifecycle::{ConnId, Direction, Reached};
+use handfast_proto::lifecycle::{ConnId, Direction, Reached, Role};
 use handfast_proto::peer_table::max_leaving;
 use stateright::Property;
 
@@ -11,14 +11,17 @@ use crate::world::{Stage, World};
 
 pub(crate) const L1: &str = "L1: an id is never used again";
 pub(crate) const L2: &str = "L2: Add at most once, Done once, Add first";
-pub(crate) const L3: &str = "L3: SyncManager hears of exactly those that PeerManager admitted";
-pub(crate) const L4: &str = "L4: SyncManager's peers are in the peer table, or their Done is \
-                             in flight; the source is one of them";
-pub(crate) const L5: &str = "L5: never more than two lifecycle messages per slot";
-pub(crate) const L6: &str = "L6: all slots home, both tables empty";
+pub(crate) const L3: &str = "L3: each subscriber hears of exactly those that PeerManager admitted \
+                             and that it wants";
+pub(crate) const L4: &str = "L4: a subscriber's peers are in the peer table, or their Done is \
+                             in flight; the source is one of SyncManager's";
+pub(crate) const L5: &str = "L5: never more than two lifecycle messages per slot on the way to \
+                             one subscriber";
+pub(crate) const L6: &str = "L6: all slots free, all tables empty";
 pub(crate) const S3: &str = "S3: while anybody could be the source, somebody is";
 pub(crate) const GHOST: &str = "rest: nobody is in a table whose connection is gone";
-pub(crate) const REST: &str = "rest: whoever is ready is in both tables, the rest is home";
+pub(crate) const REST: &str =
+    "rest: what is ready is in all tables that want it, all other slots are free";
 const LIMITS: &str = "limits: the table and the slots are never overdrawn";
 const WATCHDOG: &str = "the watchdog finds nothing to repair";
 const PANICS: &str = "no machine panics";
@@ -40,7 +43,7 @@ pub(crate) fn invariants() -> Vec<Property<Node>> {
             !world.is_broken("L4") && contained(world)
         }),
         Property::always(L5, |node, world: &World| {
-            !world.is_broken("L5") && world.lifecycle_messages() <= 2 * node.slots
+            !world.is_broken("L5") && world.most_on_a_way() <= 2 * node.slots
         }),
         Property::always(L6, |_, world: &World| !world.is_broken("L6")),
         Property::always(S3, |_, world: &World| {
@@ -66,15 +69,20 @@ fn agrees(node: &Node, world: &World) -> bool {
     !node.observed
         || !world.broken.is_empty()
         || (same(&mut world.ledger.at_peers(), &world.table.ids)
-            && same(&mut world.ledger.at_sync(), &world.sync.ids)
+            && world
+                .subscribers()
+                .all(|(role, ids)| same(&mut world.ledger.at(role), ids))
             && world.ledger.queued() == world.lifecycle_messages())
 }
 
 fn contained(world: &World) -> bool {
-    let in_flight = world.done_in_flight();
-    let known = |id: &ConnId| world.table.ids.contains(id) || in_flight.contains(id);
+    let all_known = |(role, ids): (Role, &BTreeSet<ConnId>)| {
+        let in_flight = world.done_in_flight(role);
+        let known = |id: &ConnId| world.table.ids.contains(id) || in_flight.contains(id);
+        ids.iter().all(known)
+    };
     let source = world.sync.source.iter();
-    world.sync.ids.iter().all(known)
+    world.subscribers().all(all_known)
         && source
             .into_iter()
             .all(|id| world.sync.ids.contains(id) && !world.sync.leaving.contains(id))
@@ -90,7 +98,8 @@ fn has_source(world: &World) -> bool {
 /// A table has a connection that is gone.
 fn haunted(world: &World) -> bool {
     let gone = |id: &ConnId| !world.conns.contains_key(id);
-    world.table.ids.iter().any(gone) || world.sync.ids.iter().any(gone)
+    let mut subscribers = world.subscribers();
+    world.table.ids.iter().any(gone) || subscribers.any(|(_, ids)| ids.iter().any(gone))
 }
 
 /// Nothing is on its way, so everybody has heard everything.
@@ -100,11 +109,15 @@ fn settled(node: &Node, world: &World) -> bool {
         .iter()
         .filter(|(_, conn)| conn.reached() >= Reached::Handshake);
     let ready: BTreeSet<ConnId> = ready.map(|(id, _)| *id).collect();
+    let wanted = |role: Role| -> BTreeSet<ConnId> {
+        let told = |id: &&ConnId| !node.observed || world.table.notified_of(**id).contains(role);
+        ready.iter().filter(told).copied().collect()
+    };
     let nobody_closing = world.table.closing.is_empty() && world.table.refused.is_empty();
     let home = node.slots - world.conns.len();
     let stopping = world.stage >= Stage::Draining;
     world.table.ids == ready
-        && world.sync.ids == ready
+        && world.subscribers().all(|(role, ids)| *ids == wanted(role))
         && nobody_closing
         && world.free_slots == home
         && (!stopping || world.conns.is_empty())

@@ -1,7 +1,7 @@
 //! What must really happen somewhere, or the model would prove nothing.
 
-use handfast_proto::lifecycle::{DoneReason, Reached};
-use handfast_proto::peer_table::SyncOrder;
+use handfast_proto::lifecycle::{DoneReason, Reached, Role};
+use handfast_proto::peer_table::Order;
 use stateright::Property;
 
 use crate::node::Node;
@@ -60,7 +60,7 @@ situations! {
     DisconnectAfterVerack: "a connection ends with its Add unhandled", |_, world| {
         let mut added = world.to_peers.iter().filter_map(|mail| match mail {
             ToPeers::Add(introduction) => Some(introduction.id),
-            ToPeers::Said(..) | ToPeers::Done(..) | ToPeers::Order(_) => None,
+            ToPeers::Said(..) | ToPeers::Done(..) | ToPeers::Order(..) => None,
         });
         added.any(|id| !world.conns.contains_key(&id))
     };
@@ -72,9 +72,9 @@ situations! {
     };
     OrderForTheGone: "SyncManager's order arrives for a peer that has gone", |_, world| {
         world.to_peers.iter().any(|mail| match mail {
-            ToPeers::Order(order) => match &**order {
-                SyncOrder::Disconnect { id, .. } => !world.table.ids.contains(id),
-                SyncOrder::Send { .. } | SyncOrder::Useful { .. } | SyncOrder::MorePeers => false,
+            ToPeers::Order(_, order) => match &**order {
+                Order::Disconnect { id, .. } => !world.table.ids.contains(id),
+                Order::Send { .. } | Order::Useful { .. } | Order::MorePeers => false,
             },
             ToPeers::Add(_) | ToPeers::Said(..) | ToPeers::Done(..) => false,
         })
@@ -86,7 +86,25 @@ situations! {
         world.sync.eligible.is_empty() && !world.sync.ineligible.is_empty()
     };
     Crowded: "as many lifecycle messages are queued as L5 allows", |node, world| {
-        world.lifecycle_messages() == 2 * node.slots
+        world.lifecycle_messages() == 2 * node.subscribers.len() * node.slots
+    };
+    Unwanted: "a connection is one subscriber's and not the other's", |_, world| {
+        world.sync.ids.iter().any(|id| world.table.notified_of(*id) == Role::Sync.into())
+    };
+    OneIsBehind: "a slot waits for the second subscriber, which has the connection yet", |_, world| {
+        world.second.ids.iter().any(|id| {
+            !world.table.ids.contains(id) && !world.sync.ids.contains(id)
+        })
+    };
+    TwoOrders: "both subscribers want the same peer disconnected", |_, world| {
+        let wanted = |by: Role| world.to_peers.iter().filter_map(move |mail| match mail {
+            ToPeers::Order(from, order) if *from == by => match &**order {
+                Order::Disconnect { id, .. } => Some(*id),
+                Order::Send { .. } | Order::Useful { .. } | Order::MorePeers => None,
+            },
+            ToPeers::Order(..) | ToPeers::Add(_) | ToPeers::Said(..) | ToPeers::Done(..) => None,
+        });
+        wanted(Role::Sync).any(|id| wanted(Role::Test).any(|other| other == id))
     };
     AllUsed: "every connection there may be has been, by slots used again", |node, world| {
         world.opened == node.connections && world.opened > node.slots as u64
@@ -98,9 +116,9 @@ situations! {
         world.stage >= Stage::Draining && !world.table.refused.is_empty()
     };
     DrainWithDone: "the drain comes with a Done on its way to SyncManager", |_, world| {
-        world.stage == Stage::Draining && !world.done_in_flight().is_empty()
+        world.stage == Stage::Draining && !world.done_in_flight(Role::Sync).is_empty()
     };
-    Stopped: "the node stops with everything home", |_, world| {
+    Stopped: "the node stops with every slot free", |_, world| {
         world.stage == Stage::Stopped && world.opened > 0
     };
 }
@@ -115,6 +133,6 @@ fn ordered(world: &World, which: impl Fn(&DoneReason) -> bool) -> bool {
 fn done(world: &World, which: impl Fn(&DoneReason, Reached) -> bool) -> bool {
     world.to_peers.iter().any(|mail| match mail {
         ToPeers::Done(ending, _) => which(&ending.reason, ending.reached),
-        ToPeers::Add(_) | ToPeers::Said(..) | ToPeers::Order(_) => false,
+        ToPeers::Add(_) | ToPeers::Said(..) | ToPeers::Order(..) => false,
     })
 }

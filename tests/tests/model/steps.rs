@@ -1,12 +1,13 @@
 //! What each action does: the actors' part, which is wiring.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use handfast_proto::bans::{BanOrder, BanTime, Subnet};
-use handfast_proto::lifecycle::{ConnId, DoneReason, Ending, Introduction, Reached};
-use handfast_proto::peer_table::{self, DisconnectTarget, SyncOrder};
+use handfast_proto::lifecycle::{
+    ConnId, DoneReason, Ending, Introduction, Ledger, Reached, Role, Roles, Violation,
+};
+use handfast_proto::peer_table::{self, DisconnectTarget, Order};
 use handfast_proto::session;
 use handfast_proto::sync;
 use handfast_proto::time::Now;
@@ -17,7 +18,7 @@ use crate::machines::{Panicked, Table};
 use crate::node::Node;
 use crate::remotes::{Conn, Kind, SILENCE, Say};
 use crate::wiring::{Lane, Wiring};
-use crate::world::{Broken, Slot, Stage, ToPeers, ToSync, World, ending};
+use crate::world::{Broken, Slot, Stage, ToPeers, Told, World, ending};
 
 /// What the message of a step carried, as in the real PeerManager: passed on with an
 /// effect, or home when the step is over.
@@ -56,7 +57,8 @@ impl World {
                 self.session(node, id, Conn::now(), stop);
             }
             Action::PeerManager(lane) => self.peer_manager(node, lane),
-            Action::SyncManager(lane) => self.sync_manager(node, lane),
+            Action::Subscriber(Role::Sync, lane) => self.sync_manager(node, lane),
+            Action::Subscriber(Role::Test, lane) => self.second_subscriber(node, lane),
             Action::Silence => self.silence(node),
             Action::Disconnect(id) => {
                 let (now, target) = (self.now(), DisconnectTarget::ById(id));
@@ -213,7 +215,7 @@ impl World {
         match mail {
             ToPeers::Add(introduction) => self.handle_add(node, &introduction),
             ToPeers::Said(id, say) => {
-                let message = say.message();
+                let message = say.message().into();
                 let carried = Carried {
                     say: Some(say),
                     slot: None,
@@ -221,8 +223,9 @@ impl World {
                 self.step_table(node, peer_table::Input::Message { id, message }, carried);
             }
             ToPeers::Done(ending, slot) => self.handle_done(node, &ending, slot),
-            ToPeers::Order(order) => {
-                let order = peer_table::Input::FromSync((*order).clone());
+            ToPeers::Order(from, order) => {
+                let order = (*order).clone();
+                let order = peer_table::Input::Order { from, order };
                 self.step_table(node, order, Carried::default());
             }
         }
@@ -238,7 +241,7 @@ impl World {
         self.step_table(node, input, Carried::default());
         if node.observed && self.broken.is_empty() {
             let result = if self.table.ids.contains(&id) {
-                self.ledger.admitted(id)
+                self.ledger.admitted(id, self.table.notified_of(id))
             } else {
                 self.ledger.refused(id)
             };
@@ -256,7 +259,7 @@ impl World {
         self.step_table(node, input, Carried { slot, say: None });
         let by_flag = node.wiring == Wiring::DoneByThePeersFlag;
         if by_flag && !was_admitted && ending.reached >= Reached::Handshake {
-            self.post_done(node, ending.id, None);
+            self.post_done(node, Role::Sync.into(), ending.id, None);
         }
     }
 
@@ -281,17 +284,22 @@ impl World {
         };
         for effect in effects {
             match effect {
-                peer_table::Effect::Admit(introduction) => {
-                    let added = ToSync::Added(Arc::new(introduction));
-                    self.to_sync.post(Lane::First, added);
+                peer_table::Effect::Admit { peer, roles } => {
+                    let added = Told::Added(Arc::new(peer));
+                    self.tell(roles, Lane::First, &added);
                 }
-                peer_table::Effect::Retire { id } => {
-                    let slot = carried.slot.take();
-                    self.post_done(node, id, slot);
+                peer_table::Effect::Retire { id, roles } => {
+                    // Without a subscriber that wants it, it stays here and is free when the step is over.
+                    let slot = carried.slot.take_if(|_| !roles.is_empty());
+                    self.post_done(node, roles, id, slot);
                 }
-                peer_table::Effect::Forward { id, message: _ } => {
+                peer_table::Effect::Forward {
+                    id,
+                    message: _,
+                    roles,
+                } => {
                     let say = carried.say.take().expect("forwarded when it arrives");
-                    self.to_sync.post(Lane::First, ToSync::Said(id, say));
+                    self.tell(roles, Lane::First, &Told::Said(id, say));
                 }
                 peer_table::Effect::Disconnect { id, reason } => {
                     // A connection that has ended lost its mailbox.
@@ -314,37 +322,89 @@ impl World {
         self.free_slots += usize::from(carried.slot.is_some());
     }
 
-    fn post_done(&mut self, node: &Node, id: ConnId, slot: Option<Slot>) {
+    fn post_done(&mut self, node: &Node, to: Roles, id: ConnId, slot: Option<Slot>) {
         let lane = match node.wiring {
             Wiring::TwoQueuesAtSync => Lane::Second,
             _ => Lane::First,
         };
-        self.to_sync.post(lane, ToSync::Done(id, slot));
+        self.tell(to, lane, &Told::Done(id, slot));
     }
 
-    // ---- SyncManager.
+    fn tell(&mut self, to: Roles, lane: Lane, what: &Told) {
+        for role in to.iter() {
+            let mailbox = self.to.get_mut(&role).expect("it is a subscriber");
+            mailbox.post(lane, what.clone());
+        }
+    }
+
+    // ---- The subscribers.
+
+    fn take(&mut self, role: Role, lane: Lane) -> Told {
+        let mailbox = self.to.get_mut(&role).expect("it is a subscriber");
+        mailbox.take(lane).expect("enabled with mail only")
+    }
+
+    /// A subscriber has handled `Done`: its part of the slot is dropped.
+    fn drop_part(&mut self, node: &Node, id: ConnId, part: Option<Slot>) {
+        let mail = self.to.values_mut().flat_map(|it| it.iter_mut());
+        let parts = mail.filter_map(|mail| match mail {
+            Told::Done(of, part) if *of == id => part.is_some().then_some(part),
+            Told::Done(..) | Told::Added(_) | Told::Said(..) => None,
+        });
+        let mut others: Vec<&mut Option<Slot>> = parts.collect();
+        if node.wiring == Wiring::SlotFreedAfterTheFirst {
+            others.drain(..).for_each(|part| *part = None);
+        }
+        self.free_slots += usize::from(part.is_some() && others.is_empty());
+    }
+
+    /// The test subscriber, which wants peers disconnected that send a bad header.
+    fn second_subscriber(&mut self, node: &Node, lane: Lane) {
+        match self.take(Role::Test, lane) {
+            Told::Added(introduction) => {
+                self.handled(node, |ledger| ledger.add(Role::Test, introduction.id));
+                let result = self.second.added(introduction.id);
+                self.observe("TestManager", result);
+            }
+            Told::Said(id, Say::BadHeader) => {
+                let reason = DoneReason::Requested;
+                let order = Arc::new(Order::Disconnect { id, reason });
+                self.to_peers
+                    .post(Lane::First, ToPeers::Order(Role::Test, order));
+            }
+            Told::Said(_, Say::NothingNew) => {}
+            Told::Done(id, slot) => {
+                self.handled(node, |ledger| ledger.done(Role::Test, id));
+                let result = self.second.ended(id);
+                self.observe("TestManager", result);
+                self.drop_part(node, id, slot);
+            }
+        }
+    }
+
+    /// Tells the observer what a subscriber handles.
+    fn handled(&mut self, node: &Node, tell: impl FnOnce(&mut Ledger) -> Result<(), Violation>) {
+        if node.observed {
+            let result = tell(&mut self.ledger);
+            self.observe("observer", result);
+        }
+    }
 
     fn sync_manager(&mut self, node: &Node, lane: Lane) {
-        match self.to_sync.take(lane).expect("enabled with mail only") {
-            ToSync::Added(introduction) => {
-                if node.observed {
-                    let result = self.ledger.sync_add(introduction.id);
-                    self.observe("observer", result);
-                }
+        match self.take(Role::Sync, lane) {
+            Told::Added(introduction) => {
+                self.handled(node, |ledger| ledger.add(Role::Sync, introduction.id));
                 let input = sync::Input::Added((*introduction).clone());
                 self.step_sync(node, self.now(), input);
             }
-            ToSync::Said(id, say) => {
-                let message = say.message();
+            Told::Said(id, say) => {
+                let message = say.message().into();
                 self.step_sync(node, self.now(), sync::Input::Message { id, message });
             }
-            ToSync::Done(id, slot) => {
-                if node.observed {
-                    let result = self.ledger.sync_done(id);
-                    self.observe("observer", result);
-                }
+            Told::Done(id, slot) => {
+                self.handled(node, |ledger| ledger.done(Role::Sync, id));
                 self.step_sync(node, self.now(), sync::Input::Done { id });
-                self.free_slots += usize::from(slot.is_some());
+                self.drop_part(node, id, slot);
             }
         }
     }
@@ -364,10 +424,10 @@ impl World {
         }
         for effect in effects {
             let order = match effect {
-                sync::Effect::Send { id, message } if node.sends => SyncOrder::Send { id, message },
-                sync::Effect::Disconnect { id, reason } => SyncOrder::Disconnect { id, reason },
-                sync::Effect::Useful { id } => SyncOrder::Useful { id },
-                sync::Effect::WantPeers => SyncOrder::MorePeers,
+                sync::Effect::Send { id, message } if node.sends => Order::Send { id, message },
+                sync::Effect::Disconnect { id, reason } => Order::Disconnect { id, reason },
+                sync::Effect::Useful { id } => Order::Useful { id },
+                sync::Effect::WantPeers => Order::MorePeers,
                 // Nothing is fed that needs the kernel, the disk or RPC.
                 sync::Effect::Send { .. }
                 | sync::Effect::CheckHeaders { .. }
@@ -377,7 +437,7 @@ impl World {
                 | sync::Effect::TreeChanged => continue,
             };
             self.to_peers
-                .post(Lane::First, ToPeers::Order(Arc::new(order)));
+                .post(Lane::First, ToPeers::Order(Role::Sync, Arc::new(order)));
         }
     }
 
@@ -398,24 +458,30 @@ impl World {
 
     // ---- The end.
 
-    /// The barrier is passed: what `StopPeers` and `StopSync` assert.
+    /// The barrier is passed: what `StopPeers` and `StopSubscriber` assert.
     fn all_home(&mut self) {
         self.stage = Stage::Stopped;
         if let Err(panicked) = self.table.assert_all_home() {
             self.panicked("PeerManager", panicked);
         }
-        let result = self.ledger.slots_home();
+        let result = self.ledger.all_slots_free();
         self.observe("observer", result);
-        let left: BTreeMap<&str, usize> = [
-            ("peers in the peer table", self.table.ids.len()),
-            ("peers in the sync table", self.sync.ids.len()),
-            ("lifecycle messages in mailboxes", self.lifecycle_messages()),
-        ]
-        .into();
+        let mut left = vec![
+            ("peers in the peer table".to_owned(), self.table.ids.len()),
+            (
+                "lifecycle messages in mailboxes".to_owned(),
+                self.lifecycle_messages(),
+            ),
+        ];
+        let table = |role: Role| format!("peers in the {} table", role.name());
+        left.extend(
+            self.subscribers()
+                .map(|(role, ids)| (table(role), ids.len())),
+        );
         for (what, count) in left.into_iter().filter(|(_, count)| *count > 0) {
             self.broken.push(Broken {
                 invariant: "L6",
-                text: format!("all slots are home and there are {count} {what}"),
+                text: format!("all slots are free and there are {count} {what}"),
             });
         }
     }

@@ -1,4 +1,5 @@
-//! How messages travel: as built, and the six ways that went wrong elsewhere.
+//! How messages travel: as built, the six ways that went wrong elsewhere, and a seventh that
+//! several subscribers invite.
 
 /// What is changed about the wiring. The machines stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) enum Wiring {
     SlotFreedWhenSent,
     /// (f) Once the node stops, PeerManager empties its mailbox without looking.
     DrainDropsEvents,
+    /// (g) The slot is free when the first subscriber has handled `Done`, not the last.
+    SlotFreedAfterTheFirst,
 }
 
 /// Which mailbox of a manager, where a wiring gives it two.

@@ -1,15 +1,17 @@
-//! The state: two managers, their mailboxes, the connections, the slots, the observer.
+//! The state: the managers, their mailboxes, the connections, the slots, the observer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use handfast_proto::lifecycle::{ConnId, DoneReason, Ending, Introduction, Ledger, Violation};
-use handfast_proto::peer_table::SyncOrder;
+use handfast_proto::lifecycle::{
+    ConnId, DoneReason, Ending, Introduction, Ledger, Role, Roles, Violation,
+};
+use handfast_proto::peer_table::Order;
 use handfast_proto::time::Now;
 
-use crate::machines::{Panicked, START, Sync, Table, key_of};
+use crate::machines::{Panicked, START, Second, Sync, Table, key_of};
 use crate::remotes::{Conn, SILENCE, Say};
 use crate::wiring::Lane;
 
@@ -20,18 +22,20 @@ pub(crate) enum ToPeers {
     Said(ConnId, Say),
     /// With the connection's slot, unless a wiring freed it already.
     Done(Arc<Ending>, Option<Slot>),
-    Order(Arc<SyncOrder>),
+    Order(Role, Arc<Order>),
 }
 
-/// A message for SyncManager.
+/// A message for a subscriber.
 #[derive(Clone, Debug, Hash)]
-pub(crate) enum ToSync {
+pub(crate) enum Told {
     Added(Arc<Introduction>),
     Said(ConnId, Say),
+    /// With its part of the connection's slot, unless a wiring freed that already.
     Done(ConnId, Option<Slot>),
 }
 
-/// Leave for one connection to exist. Rides in `Done`.
+/// Leave for one connection to exist. Rides in `Done`, and with several subscribers in each of
+/// theirs: it is free when none holds it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Slot;
 
@@ -78,6 +82,10 @@ impl<M> Mailbox<M> {
         self.first.iter().chain(&self.second)
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut M> {
+        self.first.iter_mut().chain(&mut self.second)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_empty() && self.second.is_empty()
     }
@@ -91,7 +99,7 @@ pub(crate) enum Stage {
     IntakeStopped,
     /// PeerManager has handled `Drain`.
     Draining,
-    /// All slots were home, and both managers were asked whether they are empty.
+    /// All slots were free, and all managers were asked whether they are empty.
     Stopped,
 }
 
@@ -112,14 +120,17 @@ pub(crate) struct World {
     pub(crate) opened: u64,
     pub(crate) free_slots: usize,
     pub(crate) to_peers: Mailbox<ToPeers>,
-    pub(crate) to_sync: Mailbox<ToSync>,
+    /// Of each subscriber.
+    pub(crate) to: BTreeMap<Role, Mailbox<Told>>,
     /// `Add`s of [`crate::wiring::Wiring::SeparateSenders`] on their way to the mailbox.
     pub(crate) underway: BTreeMap<ConnId, Arc<Introduction>>,
     /// Callbacks of [`crate::wiring::Wiring::FlagBeforeCallback`] that have not run.
     pub(crate) callbacks: BTreeMap<ConnId, Arc<Introduction>>,
     pub(crate) table: Arc<Table>,
     pub(crate) sync: Arc<Sync>,
-    /// The outside observer, over both managers and the mailboxes.
+    /// The test subscriber, which hears nothing where it is none.
+    pub(crate) second: Second,
+    /// The outside observer, over all managers and the mailboxes.
     pub(crate) ledger: Ledger,
     /// Silences that have passed: the managers' clock.
     pub(crate) silences: u8,
@@ -136,29 +147,33 @@ impl Hash for ToPeers {
             Self::Add(introduction) => (introduction.id, introduction.direction).hash(state),
             Self::Said(id, say) => (id, say).hash(state),
             Self::Done(ending, slot) => (ending, slot).hash(state),
-            Self::Order(order) => match &**order {
+            Self::Order(from, order) => match &**order {
                 // The table passes on whatever it is.
-                SyncOrder::Send { id, message: _ } => (0u8, id).hash(state),
-                SyncOrder::Disconnect { id, reason } => (1u8, id, reason).hash(state),
-                SyncOrder::Useful { id } => (2u8, id).hash(state),
-                SyncOrder::MorePeers => 3u8.hash(state),
+                Order::Send { id, message: _ } => (from, 0u8, id).hash(state),
+                Order::Disconnect { id, reason } => (from, 1u8, id, reason).hash(state),
+                Order::Useful { id } => (from, 2u8, id).hash(state),
+                Order::MorePeers => (from, 3u8).hash(state),
             },
         }
     }
 }
 
 impl World {
-    pub(crate) fn new(slots: usize, table: Table, sync: Sync) -> Self {
+    pub(crate) fn new(slots: usize, table: Table, sync: Sync, subscribers: Roles) -> Self {
         Self {
             conns: BTreeMap::new(),
             opened: 0,
             free_slots: slots,
             to_peers: Mailbox::default(),
-            to_sync: Mailbox::default(),
+            to: subscribers
+                .iter()
+                .map(|role| (role, Mailbox::default()))
+                .collect(),
             underway: BTreeMap::new(),
             callbacks: BTreeMap::new(),
             table: Arc::new(table),
             sync: Arc::new(sync),
+            second: Second::default(),
             ledger: Ledger::new(handfast_proto::lifecycle::Scope::Whole),
             silences: 0,
             stage: Stage::Running,
@@ -173,29 +188,46 @@ impl World {
 
     /// `Add` and `Done` in mailboxes, and on their way to one.
     pub(crate) fn lifecycle_messages(&self) -> usize {
-        let peers = self.to_peers.iter().filter(|mail| match mail {
-            ToPeers::Add(_) | ToPeers::Done(..) => true,
-            ToPeers::Said(..) | ToPeers::Order(_) => false,
-        });
-        let sync = self.to_sync.iter().filter(|mail| match mail {
-            ToSync::Added(_) | ToSync::Done(..) => true,
-            ToSync::Said(..) => false,
-        });
-        peers.count() + sync.count() + self.underway.len()
+        let passed_on = self.to.values().map(passed_on).sum::<usize>();
+        self.at_peer_manager() + passed_on
     }
 
-    /// Connections whose `Done` is on its way to SyncManager.
-    pub(crate) fn done_in_flight(&self) -> BTreeSet<ConnId> {
-        let done = self.to_sync.iter().filter_map(|mail| match mail {
-            ToSync::Done(id, _) => Some(*id),
-            ToSync::Added(_) | ToSync::Said(..) => None,
+    /// The most `Add`s and `Done`s that wait on the way to one subscriber.
+    pub(crate) fn most_on_a_way(&self) -> usize {
+        let most = self.to.values().map(passed_on).max();
+        self.at_peer_manager() + most.unwrap_or(0)
+    }
+
+    /// `Add` and `Done` in PeerManager's mailbox, and on their way to it.
+    fn at_peer_manager(&self) -> usize {
+        let peers = self.to_peers.iter().filter(|mail| match mail {
+            ToPeers::Add(_) | ToPeers::Done(..) => true,
+            ToPeers::Said(..) | ToPeers::Order(..) => false,
+        });
+        peers.count() + self.underway.len()
+    }
+
+    /// Connections whose `Done` is on its way to this subscriber.
+    pub(crate) fn done_in_flight(&self, to: Role) -> BTreeSet<ConnId> {
+        let mail = self.to.get(&to).into_iter().flat_map(Mailbox::iter);
+        let done = mail.filter_map(|mail| match mail {
+            Told::Done(id, _) => Some(*id),
+            Told::Added(_) | Told::Said(..) => None,
         });
         done.collect()
     }
 
+    /// The table of each subscriber that there is.
+    pub(crate) fn subscribers(&self) -> impl Iterator<Item = (Role, &BTreeSet<ConnId>)> {
+        self.to.keys().map(|role| match role {
+            Role::Sync => (*role, &self.sync.ids),
+            Role::Test => (*role, &self.second.ids),
+        })
+    }
+
     /// Nothing is on its way: only the outside can make anything happen.
     pub(crate) fn at_rest(&self) -> bool {
-        let no_mail = self.to_peers.is_empty() && self.to_sync.is_empty();
+        let no_mail = self.to_peers.is_empty() && self.to.values().all(Mailbox::is_empty);
         let no_orders = self.conns.values().all(|conn| conn.orders.is_empty());
         no_mail
             && no_orders
@@ -236,7 +268,7 @@ impl World {
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (&self.conns, self.opened, self.free_slots).hash(state);
-        (&self.to_peers, &self.to_sync).hash(state);
+        (&self.to_peers, &self.to, &self.second).hash(state);
         (&self.underway, &self.callbacks).hash(state);
         (self.table.key, self.sync.key, &self.ledger).hash(state);
         (self.silences, self.stage, &self.broken).hash(state);
@@ -267,9 +299,14 @@ impl fmt::Display for World {
         )?;
         let mail: Vec<String> = self.to_peers.iter().map(|mail| mail.to_string()).collect();
         write!(f, "to PeerManager [{}], ", mail.join(", "))?;
-        let mail: Vec<String> = self.to_sync.iter().map(|mail| mail.to_string()).collect();
-        write!(f, "to SyncManager [{}], ", mail.join(", "))?;
-        write!(f, "{} slots home", self.free_slots)?;
+        for (role, mailbox) in &self.to {
+            let mail: Vec<String> = mailbox.iter().map(|mail| mail.to_string()).collect();
+            write!(f, "to {role} [{}], ", mail.join(", "))?;
+        }
+        if self.to.contains_key(&Role::Test) {
+            write!(f, "test table {}, ", ids(&mut self.second.ids.iter()))?;
+        }
+        write!(f, "{} slots free", self.free_slots)?;
         for broken in &self.broken {
             write!(f, "\n    {}", broken.text)?;
         }
@@ -283,17 +320,17 @@ impl fmt::Display for ToPeers {
             Self::Add(introduction) => write!(f, "Add {}", introduction.id.0),
             Self::Said(id, _) => write!(f, "message of {}", id.0),
             Self::Done(ending, _) => write!(f, "Done {}", ending.id.0),
-            Self::Order(order) => match &**order {
-                SyncOrder::Send { id, .. } => write!(f, "something for {}", id.0),
-                SyncOrder::Disconnect { id, .. } => write!(f, "disconnect {}", id.0),
-                SyncOrder::Useful { id } => write!(f, "{} is useful", id.0),
-                SyncOrder::MorePeers => f.write_str("more peers"),
+            Self::Order(_, order) => match &**order {
+                Order::Send { id, .. } => write!(f, "something for {}", id.0),
+                Order::Disconnect { id, .. } => write!(f, "disconnect {}", id.0),
+                Order::Useful { id } => write!(f, "{} is useful", id.0),
+                Order::MorePeers => f.write_str("more peers"),
             },
         }
     }
 }
 
-impl fmt::Display for ToSync {
+impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Added(introduction) => write!(f, "Add {}", introduction.id.0),
@@ -301,6 +338,15 @@ impl fmt::Display for ToSync {
             Self::Done(id, _) => write!(f, "Done {}", id.0),
         }
     }
+}
+
+/// `Add`s and `Done`s in a subscriber's mailbox.
+fn passed_on(mailbox: &Mailbox<Told>) -> usize {
+    let mail = mailbox.iter().filter(|mail| match mail {
+        Told::Added(_) | Told::Done(..) => true,
+        Told::Said(..) => false,
+    });
+    mail.count()
 }
 
 /// Why a connection's guard was dropped.

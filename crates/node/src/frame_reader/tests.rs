@@ -222,7 +222,7 @@ fn a_block_waits_for_the_nodes_budget_and_other_frames_do_not() {
         one.send(&block(400)).await;
         other.send(&block(300)).await;
         third.send(&Message::Ping(1)).await;
-        let mut first = one.now().expect("the whole budget is free");
+        let first = one.now().expect("the whole budget is free");
         assert!(other.now().is_none());
         assert!(third.now().is_some());
         let share = first

@@ -15,7 +15,7 @@
 //! | messages to a remote that does not read | 1,000 messages; 256 KiB to 2 MiB, by how much others have queued | | 16 MiB, and 256 KiB of each connection | `a_remote_may_have_much_queued_while_others_have_little…` |
 //! | blocks that are being sent to it | 256 KiB, or one longer block | all | 40 MB to peers that we chose, 16 MB to inbound ones; what has no place there is on disk, 4.5 MB of each connection while 256 MiB are free, and 64 KiB of it in memory; two more that were read | `who_does_not_read_blocks_delays_nobody_but_itself` |
 //! | orders to serve | the sync machine's own bound, below | | | `while_others_have_much_queued_a_peer_may_have_as_much_as_one_getblocks_tells` |
-//! | lifecycle messages in both managers | two per slot (L5) | | two per slot | `assert_bounded`, in release builds too |
+//! | lifecycle messages in all managers | two per slot and subscriber (L5) | | two per slot and subscriber | `assert_bounded`, in release builds too |
 //! | snapshots | | | one, published every 10 ms at most | |
 //!
 //! | what a remote can make us do | per connection | in all |
@@ -48,7 +48,7 @@
 //!
 //! A frame takes credit of its connection as it leaves the decoder, and carries it
 //! through every mailbox and queue; the credit goes home when the message that holds it is
-//! dropped, which is after it was handled. A panic on the way drops it as well. So
+//! dropped, which is after it was handled: by the last of the subscribers that it went to. A panic on the way drops it as well. So
 //! there is no path on which credit is lost and a connection stops for ever.
 //!
 //! A block also takes its size from the node's budget. That share stays with

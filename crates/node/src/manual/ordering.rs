@@ -1,10 +1,10 @@
 //! Ordering: one sender per connection, one path.
 //!
 //! ```text
-//!  socket ──→ Peer ──PeerAdd, PeerInput, PeerDone──→ PeerManager ──SyncAdd, SyncInput, SyncDone──→ SyncManager
+//!  socket ──→ Peer ──PeerAdd, PeerInput, PeerDone──→ PeerManager ──SubscriberAdd, …Input, …Done──→ each subscriber
 //!   ↑          │ ↑                                      │  ↑                                          │   ↑
-//!   └──writer──┘ └────────Disconnect, ServeBlock────────┘  └──────────────SyncCommand─────────────────┘   │
-//!       ↑ outbox ────────────────messages───────────────┘                                    kernel ──────┘
+//!   └──writer──┘ └────────Disconnect, ServeBlock────────┘  └──────────Command, with its role──────────┘   │
+//!       ↑ outbox ────────────────messages───────────────┘                           kernel (SyncManager) ─┘
 //! ```
 //!
 //! # What is guaranteed
@@ -17,13 +17,15 @@
 //!   guard, which is a field of the actor: after it the actor cannot post anything,
 //!   and it is dropped exactly once, whether the actor stopped, panicked or was
 //!   never started. Hence L2: `Add` at most once, `Done` exactly once, in this order.
-//! * `SyncManager` hears of connections from `PeerManager` alone. Whether it hears
-//!   of one at all is decided in `PeerManager`'s table (L3); no flag in the `Peer`
-//!   takes part.
+//! * A subscriber (`SyncManager` is one; `wiring` has the list) hears of connections from
+//!   `PeerManager` alone. Whether it hears of one at all is decided in `PeerManager`'s table,
+//!   once, with the admission (L3); no flag in the `Peer` takes part. Between subscribers no
+//!   order is promised: one may have handled the `Done` of a connection before another its
+//!   `Add`.
 //! * A manager does not handle its mailbox oldest first: what connections sent goes
 //!   into a queue with a line for each connection, and the lines take turns
 //!   ([`handfast_proto::fair_queue`]). Of one connection nothing overtakes: `Add`, messages
-//!   and `Done` are handled in the order in which they were posted, by both managers.
+//!   and `Done` are handled in the order in which they were posted, by all managers.
 //!   Between connections no order was ever promised. What is no connection's (verdicts,
 //!   questions, commands, the clock) is handled when it comes, before what is queued; the
 //!   audit waits for all that was queued before it and goes before the rest.

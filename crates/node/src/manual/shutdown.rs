@@ -1,8 +1,8 @@
 //! Shutdown: a barrier, not a drain.
 //!
 //! Messages of a stopped actor are lost, so no actor is stopped before it is proven
-//! that nothing is left for it. The proof are the slots: a connection's slot is home
-//! only when the last manager has handled its `Done`.
+//! that nothing is left for it. The proof are the slots: a connection's slot is free
+//! only when the last subscriber has handled its `Done`.
 //!
 //! | phase | what happens | over when | deadline |
 //! |---|---|---|---|
@@ -10,8 +10,8 @@
 //! | miner | `Miner` lets go of the hash threads, and of those who wait for blocks on demand; a block that was submitted is judged all the same | it answered | 5 s |
 //! | intake | `Listener` and `Connector` stop; their sockets are closed; connections in the handshake are told to end | both answered | 5 s |
 //! | drain | `PeerManager` disconnects those it knows and admits nobody | it answered | 5 s |
-//! | connections | | every slot is home, and none can be taken any more (L6) | 10 s |
-//! | managers | both assert that their tables are empty, and stop; `SyncManager` lets go of the kernel; the numbers of connections, `Add`s and `Done`s must add up and are logged (`every connection ended`) | both answered | 5 s |
+//! | connections | | every slot is free, and none can be taken any more (L6) | 10 s |
+//! | managers | all assert that their tables are empty, and stop, `PeerManager` first; `SyncManager` lets go of the kernel; the numbers of connections, `Add`s and `Done`s must add up and are logged (`every connection ended`) | all answered | 5 s |
 //! | kernel | validation is interrupted, databases are flushed and closed, then the journal is emptied; threads joined | the thread that does it is through | 600 s |
 //! | state, mined, bans | `peers.dat`, `mining.dat`, `bans.dat`, each one if it does not say so already | written and renamed | 10 s each |
 //! | threads | arbiters are stopped and joined, `core` last | joined | 5 s |

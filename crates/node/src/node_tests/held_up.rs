@@ -133,7 +133,7 @@ fn churn_while_held_up(whom: fn(&Links, Hold)) {
             .await;
             tokio::time::sleep_until(until_then).await;
             let census = node.shared.slots.census();
-            assert!(census.most_queued <= census.bound(), "{census:?}");
+            assert!(census.most_queued <= census.bound, "{census:?}");
             assert!(census.queued > census.total, "{census:?}");
             drop(held);
 

@@ -1,14 +1,17 @@
 //! The miner in a whole node: blocks on demand, mining with threads, and its death.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+
 use bitcoin::ScriptBuf;
 use handfast_proto::mining::{GenerateFailure, GenerateOrder, MiningState, Why};
 use tokio::time::Instant;
 
 use super::*;
-use crate::SubmitResult;
 use crate::handle::{GenerateError, MiningFailure};
 use crate::miner::Miner;
 use crate::sync_manager::messages::SubmitMined;
+use crate::{ChainNews, Move, SubmitResult};
 
 impl Handler<Explode> for Miner {
     type Result = ();
@@ -276,4 +279,26 @@ fn a_node_whose_miner_panics_goes_on_and_says_that_mining_stopped() {
         assert_eq!(node.phase(), Phase::Running);
     });
     assert_eq!(reason.exit_code(), 0, "{reason:?}");
+}
+
+#[test]
+fn followers_of_the_chain_get_a_block_on_demand_and_share_it() {
+    with_node(
+        |_| {},
+        async |node| {
+            let follow = || node.follow_chain().expect("it runs");
+            let mut followers = [follow(), follow()];
+            let made = node.generate(order(1)).await.expect("made");
+            let mut told = Vec::new();
+            for follower in &mut followers {
+                let news = poll_fn(|context| follower.poll_next(context)).await;
+                let Some(ChainNews::Moved(Move::Connected(block))) = news else {
+                    panic!("a block was connected, and the news are {news:?}");
+                };
+                told.push(block);
+            }
+            assert_eq!(told[0].hash(), made.hashes[0]);
+            assert!(Arc::ptr_eq(&told[0], &told[1]));
+        },
+    );
 }

@@ -2,7 +2,7 @@
 
 use actix::Recipient;
 use bitcoin::BlockHash;
-use handfast_proto::lifecycle::{ConnId, DoneReason};
+use handfast_proto::lifecycle::{ConnId, DoneReason, Role};
 
 use crate::post::posted;
 
@@ -14,9 +14,11 @@ pub(crate) struct Disconnect(pub(crate) DoneReason);
 #[derive(Debug)]
 pub(crate) struct Ping;
 
-/// SyncManager wants a block sent to a connection.
+/// A subscriber wants a block sent to a connection.
 #[derive(Debug)]
 pub(crate) struct ServeBlock {
+    /// Whose order it is.
+    pub(crate) from: Role,
     /// The connection.
     pub(crate) id: ConnId,
     /// Comes back with [`Served`].

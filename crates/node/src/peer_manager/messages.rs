@@ -1,14 +1,15 @@
 //! What `PeerManager` is sent.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use actix::Recipient;
 use handfast_proto::address_book::Row;
 use handfast_proto::bans::{BanError, BanOrder};
-use handfast_proto::lifecycle::{ConnId, Ending, Introduction};
+use handfast_proto::lifecycle::{ConnId, Ending, Introduction, Role};
 use handfast_proto::peer_table::{
     AddAddressError, AddNodeCommand, AddNodeError, AddedNode, AtCapacity, DisconnectTarget,
-    HistoryRow, SyncOrder,
+    HistoryRow, Order,
 };
 use handfast_wire::{Message as WireMessage, Packet};
 use tokio::sync::oneshot;
@@ -31,7 +32,7 @@ pub(crate) struct PeerAdd {
     pub(crate) introduction: Introduction,
     /// The way back to it.
     pub(crate) link: PeerLink,
-    /// Counts it as queued until it, and what it becomes for SyncManager, was handled.
+    /// Counts it as queued until it, and what it becomes for subscribers, was handled.
     pub(crate) queued: Queued,
 }
 
@@ -40,8 +41,8 @@ pub(crate) struct PeerAdd {
 pub(crate) struct PeerInput {
     /// The connection.
     pub(crate) id: ConnId,
-    /// The message.
-    pub(crate) message: WireMessage,
+    /// The message. The subscribers that it is forwarded to share it.
+    pub(crate) message: Arc<WireMessage>,
     /// Given back when this has been handled.
     pub(crate) credit: Credit,
 }
@@ -49,7 +50,8 @@ pub(crate) struct PeerInput {
 /// A connection has ended; nothing about `id` follows.
 ///
 /// Sender: the peer's lifecycle guard, nobody else. Bound: frees `slot` when
-/// *handled*, so at most two lifecycle messages per slot are ever queued (L5).
+/// *handled* by the last subscriber that it goes on to, so that at most two lifecycle messages
+/// per slot and subscriber are ever queued (L5).
 #[derive(Debug)]
 pub(crate) struct PeerDone {
     /// Which one, and why.
@@ -60,13 +62,20 @@ pub(crate) struct PeerDone {
     pub(crate) slot: Slot,
 }
 
-/// What SyncManager wants done with a connection.
+/// What a subscriber wants done with a connection.
 #[derive(Debug)]
-pub(crate) struct SyncCommand(pub(crate) SyncOrder);
+pub(crate) struct Command {
+    /// Whose order it is.
+    pub(crate) from: Role,
+    /// What it wants.
+    pub(crate) order: Order,
+}
 
 /// Serving a block has ended, sent or not.
 #[derive(Debug)]
 pub(crate) struct Served {
+    /// Whose order it was.
+    pub(crate) from: Role,
     /// The connection.
     pub(crate) id: ConnId,
     /// Of the order.
@@ -102,10 +111,10 @@ pub(crate) struct DialFailed {
     pub(crate) error: String,
 }
 
-/// What PeerManager's table shows; goes on to SyncManager as [`AuditSync`].
+/// What PeerManager's table shows; goes on to the subscribers as an [`Inquiry`](crate::audit::Inquiry).
 #[derive(Debug)]
 pub(crate) struct AuditPeers {
-    /// Gets both managers' answer.
+    /// Gets all managers' answer.
     pub(crate) answer: oneshot::Sender<Audit>,
 }
 
@@ -199,8 +208,8 @@ pub(crate) struct Drain;
 /// Phase "managers": stop, and answer what has to be saved and what was handled.
 #[derive(Debug)]
 pub(crate) struct StopPeers {
-    /// Every slot is home, so the table must be empty (L6).
-    pub(crate) slots_home: bool,
+    /// All slots are free, so the table must be empty (L6).
+    pub(crate) slots_free: bool,
 }
 
 /// The rows of `peers.dat`.
@@ -209,7 +218,7 @@ pub(crate) struct AddressRows;
 
 posted!(by queued: PeerAdd, PeerDone);
 posted!(by credit: PeerInput);
-posted!(by request: SyncCommand, Served, Resolved, NotDialled, DialFailed);
+posted!(by request: Command, Served, Resolved, NotDialled, DialFailed);
 posted!(rare: AuditPeers);
 
 asked! {
@@ -231,9 +240,9 @@ asked! {
     AddressRows => Vec<Row>,
 }
 
-/// The way of SyncManager's orders.
+/// The way of a subscriber's orders.
 #[derive(Clone, Debug)]
 pub(crate) struct ToPeers {
-    pub(crate) command: Recipient<SyncCommand>,
+    pub(crate) command: Recipient<Command>,
     pub(crate) serve: Recipient<ServeBlock>,
 }

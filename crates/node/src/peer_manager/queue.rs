@@ -6,16 +6,15 @@ use handfast_proto::peer_table::Input;
 use handfast_wire::{HandledBy, Kind, Message};
 
 use super::{Carried, PeerManager};
+use crate::audit::Inquiry;
 use crate::peer_manager::messages::{AuditPeers, PeerAdd, PeerDone, PeerInput};
-use crate::post::post_to;
-use crate::sync_manager::messages::AuditSync;
 use crate::turns::TakesTurns;
 
 /// What goes through the queue.
 #[derive(Debug)]
 pub(crate) enum FromPeer {
     Add(Box<PeerAdd>),
-    Input(Box<PeerInput>),
+    Input(PeerInput),
     Done(Box<PeerDone>),
     Audit(AuditPeers),
 }
@@ -30,7 +29,7 @@ impl TakesTurns for PeerManager {
     fn handle_item(&mut self, item: FromPeer) {
         match item {
             FromPeer::Add(add) => self.added(*add),
-            FromPeer::Input(input) => self.received(*input),
+            FromPeer::Input(input) => self.received(input),
             FromPeer::Done(done) => self.ended(*done),
             FromPeer::Audit(question) => self.audit(question),
         }
@@ -109,12 +108,10 @@ impl PeerManager {
     }
 
     fn audit(&self, AuditPeers { answer }: AuditPeers) {
-        let seen = AuditSync {
-            peer_table: self.table.ids(),
-            peer_manager: self.handled,
-            answer,
-        };
-        post_to(&self.sync.audit, seen);
+        let roles = self.subscribers.roles();
+        let told = roles.iter().map(|role| (role, self.table.ids_of(role)));
+        let inquiry = Inquiry::new(self.table.ids(), self.handled, told.collect(), answer);
+        self.subscribers.audit(inquiry);
     }
 }
 
@@ -131,7 +128,7 @@ impl Handler<PeerInput> for PeerManager {
     fn handle(&mut self, input: PeerInput, _: &mut Self::Context) {
         let cost = table_cost(&input.message);
         let id = input.id;
-        self.queue.push(id, cost, FromPeer::Input(Box::new(input)));
+        self.queue.push(id, cost, FromPeer::Input(input));
     }
 }
 

@@ -1,9 +1,9 @@
 //! Checks the invariants L1-L6 of [`crate::lifecycle`] on what really happens.
 //!
 //! Each manager keeps one ledger of its own ([`Scope::PeerManager`],
-//! [`Scope::SyncManager`]) and asserts every answer in release builds too; a
-//! model, a simulator or a trace of a run keeps one over both
-//! ([`Scope::Whole`]), which also sees what lies between the two.
+//! [`Scope::Subscriber`]) and asserts every answer in release builds too; a
+//! model, a simulator or a trace of a run keeps one over all of them
+//! ([`Scope::Whole`]), which also sees what lies between them.
 //!
 //! # Memory
 //!
@@ -13,17 +13,18 @@
 //! `Add` of id 4 after `Done` of id 5 is right. Ended ids are therefore kept as
 //! runs `first..=last`. Between two runs lies at least one connection that has
 //! not ended, so while every issued id ends (L2) there are never more runs than
-//! open connections plus one. SyncManager sees only admitted ids, so its gaps
-//! stay; its runs, like any, are cut at [`MAX_RUNS`] by forgetting the lowest.
+//! open connections plus one. A subscriber sees only ids that were admitted and that it
+//! wants, so its gaps stay; its runs, like any, are cut at [`MAX_RUNS`] by forgetting the
+//! lowest.
 
 use std::collections::BTreeMap;
 
-use super::ConnId;
+use super::{ConnId, Role, Roles};
 
 /// Most runs of ended ids that a ledger remembers.
 ///
 /// Far above the number of connections a process can hold open in one table, so
-/// nothing is forgotten at PeerManager. At SyncManager it means that an id may
+/// nothing is forgotten at PeerManager. At a subscriber it means that an id may
 /// be caught coming back while the latest 4,096 runs of ended ones are known;
 /// older ones are caught by PeerManager's ledger, which is exact.
 pub const MAX_RUNS: usize = 4_096;
@@ -60,8 +61,8 @@ impl AssertHeld for Result<(), Violation> {
 pub enum Scope {
     /// Those that PeerManager handles.
     PeerManager,
-    /// Those that SyncManager handles.
-    SyncManager,
+    /// Those that one subscriber handles.
+    Subscriber(Role),
     /// All of them, in the order in which they were handled.
     Whole,
 }
@@ -79,40 +80,57 @@ enum AtPeers {
     Gone,
 }
 
-/// What SyncManager knows of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum AtSync {
-    Unseen,
-    Live,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Entry {
     peers: AtPeers,
-    sync: AtSync,
+    /// The subscribers that want it; known once it was admitted.
+    wanted: Roles,
+    /// Those of them that have handled `Add`.
+    added: Roles,
+    /// Those of them that have handled `Done`.
+    done: Roles,
     /// Messages in PeerManager's mailbox, when the observer counts them.
     posted: u8,
 }
 
 const UNSEEN: Entry = Entry {
     peers: AtPeers::Unseen,
-    sync: AtSync::Unseen,
+    wanted: Roles::NONE,
+    added: Roles::NONE,
+    done: Roles::NONE,
     posted: 0,
 };
 
+/// Lifecycle messages of one connection that may wait on the way to one subscriber (L5).
+const MOST_ON_A_WAY: u8 = 2;
+
 impl Entry {
-    /// Lifecycle messages of this connection that are queued somewhere.
-    fn queued(self) -> u8 {
-        let to_sync = match (self.peers, self.sync) {
-            (AtPeers::Admitted, AtSync::Unseen) | (AtPeers::Gone, AtSync::Live) => 1,
-            (AtPeers::Gone, AtSync::Unseen) => 2,
-            (
-                AtPeers::Unseen | AtPeers::Added | AtPeers::Refused,
-                AtSync::Unseen | AtSync::Live,
-            )
-            | (AtPeers::Admitted, AtSync::Live) => 0,
+    /// Whether the connection is one of this subscriber's peers.
+    fn is_live(self, role: Role) -> bool {
+        self.added.contains(role) && !self.done.contains(role)
+    }
+
+    /// Messages that PeerManager has passed on to this subscriber and that wait there.
+    fn passed_on(self, role: Role) -> u8 {
+        let told = match self.peers {
+            AtPeers::Unseen | AtPeers::Added | AtPeers::Refused => 0,
+            AtPeers::Admitted => 1,
+            AtPeers::Gone => 2,
         };
-        self.posted + to_sync
+        let handled = u8::from(self.added.contains(role)) + u8::from(self.done.contains(role));
+        u8::saturating_sub(told, handled)
+    }
+
+    /// The most messages that wait on the way to any subscriber.
+    fn most_on_a_way(self) -> u8 {
+        let waiting = self.wanted.iter().map(|role| self.passed_on(role));
+        self.posted.saturating_add(waiting.max().unwrap_or(0))
+    }
+
+    /// Lifecycle messages of this connection that are queued somewhere.
+    fn queued(self) -> usize {
+        let passed_on = self.wanted.iter().map(|role| self.passed_on(role));
+        usize::from(self.posted) + passed_on.map(usize::from).sum::<usize>()
     }
 }
 
@@ -144,19 +162,19 @@ impl Ledger {
     /// Told by simulators and traces, which see mailboxes; a manager does not.
     ///
     /// # Errors
-    /// L2 when nothing may follow, L5 when a third message is queued.
+    /// L2 when nothing may follow, L5 when a third message waits on the way to a subscriber.
     pub fn posted(&mut self, id: ConnId) -> Result<(), Violation> {
         if self.has_ended(id) {
             return broken("L2", "posted", id, "its Done was already handled");
         }
         let entry = self.open.entry(id).or_insert(UNSEEN);
         entry.posted = entry.posted.saturating_add(1);
-        if entry.queued() > 2 {
+        if entry.most_on_a_way() > MOST_ON_A_WAY {
             return broken(
                 "L5",
                 "posted",
                 id,
-                "more than two lifecycle messages are queued",
+                "more than two lifecycle messages wait on the way to a subscriber",
             );
         }
         Ok(())
@@ -168,12 +186,7 @@ impl Ledger {
     /// L1 when the id was used before, L2 when it was added before.
     pub fn peer_add(&mut self, id: ConnId) -> Result<(), Violation> {
         if self.has_ended(id) {
-            return broken(
-                "L1",
-                "peer_add",
-                id,
-                "the id was used before, or Done overtook Add",
-            );
+            return broken("L1", "peer_add", id, REUSED);
         }
         let entry = self.open.entry(id).or_insert(UNSEEN);
         match entry.peers {
@@ -189,33 +202,40 @@ impl Ledger {
         }
     }
 
-    /// PeerManager takes the connection into its table and tells SyncManager.
+    /// PeerManager takes the connection into its table and tells the subscribers that want it.
     ///
     /// # Errors
     /// L3 unless `Add` was handled and nothing was decided yet.
-    pub fn admitted(&mut self, id: ConnId) -> Result<(), Violation> {
-        self.decide(id, AtPeers::Admitted, "admitted")
+    pub fn admitted(&mut self, id: ConnId, wanted: Roles) -> Result<(), Violation> {
+        self.decide(id, AtPeers::Admitted, wanted, "admitted")
     }
 
-    /// PeerManager refuses the connection; SyncManager never hears of it.
+    /// PeerManager refuses the connection; no subscriber ever hears of it.
     ///
     /// # Errors
     /// L3 unless `Add` was handled and nothing was decided yet.
     pub fn refused(&mut self, id: ConnId) -> Result<(), Violation> {
-        self.decide(id, AtPeers::Refused, "refused")
+        self.decide(id, AtPeers::Refused, Roles::NONE, "refused")
     }
 
-    fn decide(&mut self, id: ConnId, to: AtPeers, event: &'static str) -> Result<(), Violation> {
+    fn decide(
+        &mut self,
+        id: ConnId,
+        to: AtPeers,
+        wanted: Roles,
+        event: &str,
+    ) -> Result<(), Violation> {
         match self.open.get_mut(&id) {
             Some(entry) if entry.peers == AtPeers::Added => {
-                entry.peers = to;
+                (entry.peers, entry.wanted) = (to, wanted);
                 Ok(())
             }
             Some(_) | None => broken("L3", event, id, "admission is decided once, at Add"),
         }
     }
 
-    /// PeerManager handles `Done`; when the connection was admitted it tells SyncManager.
+    /// PeerManager handles `Done`; when the connection was admitted it notifies the
+    /// subscribers that want it.
     ///
     /// # Errors
     /// L2 for a second `Done`; L3 when `Add` was left undecided.
@@ -235,7 +255,7 @@ impl Ledger {
                     "Add was neither admitted nor refused",
                 );
             }
-            AtPeers::Admitted if self.scope == Scope::Whole => {
+            AtPeers::Admitted if self.scope == Scope::Whole && !entry.wanted.is_empty() => {
                 entry.peers = AtPeers::Gone;
                 self.open.insert(id, entry);
             }
@@ -244,57 +264,58 @@ impl Ledger {
         Ok(())
     }
 
-    /// SyncManager handles `Add`.
+    /// A subscriber handles `Add`.
     ///
     /// # Errors
-    /// L1 when the id was used before, L2 for a second `Add`, L3 when it was never admitted.
-    pub fn sync_add(&mut self, id: ConnId) -> Result<(), Violation> {
+    /// L1 when the id was used before, L2 for a second `Add`, L3 when it was never admitted or
+    /// the subscriber does not want it.
+    pub fn add(&mut self, role: Role, id: ConnId) -> Result<(), Violation> {
         if self.has_ended(id) {
-            return broken(
-                "L1",
-                "sync_add",
-                id,
-                "the id was used before, or Done overtook Add",
-            );
+            return broken("L1", &event(role, "add"), id, REUSED);
         }
         if self.scope == Scope::Whole {
-            let admitted = self
-                .open
-                .get(&id)
-                .is_some_and(|e| matches!(e.peers, AtPeers::Admitted | AtPeers::Gone));
-            if !admitted {
-                return broken("L3", "sync_add", id, "PeerManager did not admit it");
+            let is_told = |entry: &Entry| entry.wanted.contains(role);
+            if !self.open.get(&id).is_some_and(is_told) {
+                let detail = "PeerManager did not admit it for this subscriber";
+                return broken("L3", &event(role, "add"), id, detail);
             }
         }
         let entry = self.open.entry(id).or_insert(UNSEEN);
-        match entry.sync {
-            AtSync::Unseen => {
-                entry.sync = AtSync::Live;
-                Ok(())
-            }
-            AtSync::Live => broken("L2", "sync_add", id, "a second Add"),
+        if entry.added.contains(role) {
+            return broken("L2", &event(role, "add"), id, "a second Add");
         }
+        entry.added = entry.added.with(role);
+        Ok(())
     }
 
-    /// SyncManager handles `Done`. A sync peer that ends is none any more (S3):
-    /// name the next one with [`Ledger::sync_peer`].
+    /// A subscriber handles `Done`. A sync peer that ends is none any more (S3): SyncManager
+    /// names the next one with [`Ledger::sync_peer`].
     ///
     /// # Errors
     /// L2 for a second `Done`; L3 when `Add` was not handled or PeerManager still has it.
-    pub fn sync_done(&mut self, id: ConnId) -> Result<(), Violation> {
-        let Some(entry) = self.open.get(&id) else {
-            return broken("L2", "sync_done", id, "a second Done, or Done without Add");
+    pub fn done(&mut self, role: Role, id: ConnId) -> Result<(), Violation> {
+        let again = "a second Done, or Done without Add";
+        let Some(entry) = self.open.get_mut(&id) else {
+            return broken("L2", &event(role, "done"), id, again);
         };
-        if entry.sync == AtSync::Unseen {
-            return broken("L3", "sync_done", id, "Done without Add");
+        if entry.done.contains(role) {
+            return broken("L2", &event(role, "done"), id, again);
+        }
+        if !entry.added.contains(role) {
+            return broken("L3", &event(role, "done"), id, "Done without Add");
         }
         if self.scope == Scope::Whole && entry.peers != AtPeers::Gone {
-            return broken("L3", "sync_done", id, "PeerManager has not handled Done");
+            let detail = "PeerManager has not handled Done";
+            return broken("L3", &event(role, "done"), id, detail);
         }
-        if self.sync_peer == Some(id) {
+        entry.done = entry.done.with(role);
+        let was_last = self.scope != Scope::Whole || entry.done == entry.wanted;
+        if role == Role::Sync && self.sync_peer == Some(id) {
             self.sync_peer = None;
         }
-        self.end(id);
+        if was_last {
+            self.end(id);
+        }
         Ok(())
     }
 
@@ -304,7 +325,7 @@ impl Ledger {
     /// L4 when it is not one of SyncManager's peers.
     pub fn sync_peer(&mut self, id: Option<ConnId>) -> Result<(), Violation> {
         if let Some(id) = id {
-            let live = self.open.get(&id).is_some_and(|e| e.sync == AtSync::Live);
+            let live = self.open.get(&id).is_some_and(|e| e.is_live(Role::Sync));
             if !live {
                 return broken(
                     "L4",
@@ -318,13 +339,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Every slot is home: nothing may be left in any table or mailbox.
+    /// All slots are free: nothing may be left in any table or mailbox.
     ///
     /// # Errors
     /// L6, naming the lowest connection that is left.
-    pub fn slots_home(&self) -> Result<(), Violation> {
+    pub fn all_slots_free(&self) -> Result<(), Violation> {
         match self.open.first_key_value() {
-            Some((id, _)) => broken("L6", "slots_home", *id, "it is still in a table"),
+            Some((id, _)) => broken("L6", "all_slots_free", *id, "it is still in a table"),
             None => Ok(()),
         }
     }
@@ -337,21 +358,17 @@ impl Ledger {
             .map(|(id, _)| *id)
     }
 
-    /// SyncManager's peers.
-    pub fn at_sync(&self) -> impl Iterator<Item = ConnId> + '_ {
-        self.open
-            .iter()
-            .filter(|(_, e)| e.sync == AtSync::Live)
-            .map(|(id, _)| *id)
+    /// The peers of a subscriber.
+    pub fn at(&self, role: Role) -> impl Iterator<Item = ConnId> + '_ {
+        let live = self.open.iter().filter(move |(_, e)| e.is_live(role));
+        live.map(|(id, _)| *id)
     }
 
-    /// Lifecycle messages that are queued, over all connections (at most two each, L5).
+    /// Lifecycle messages that are queued, over all connections: of each at most two for each
+    /// subscriber (L5).
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.open
-            .values()
-            .map(|entry| usize::from(entry.queued()))
-            .sum()
+        self.open.values().map(|entry| entry.queued()).sum()
     }
 
     fn has_ended(&self, id: ConnId) -> bool {
@@ -380,6 +397,14 @@ impl Ledger {
             self.ended.pop_first();
         }
     }
+}
+
+/// What an `Add` of an ended connection means.
+const REUSED: &str = "the id was used before, or Done overtook Add";
+
+/// What a subscriber handled, e.g. `sync_add`.
+fn event(role: Role, what: &str) -> String {
+    format!("{}_{what}", role.name())
 }
 
 fn broken(

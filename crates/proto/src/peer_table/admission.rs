@@ -111,7 +111,7 @@ impl Admission {
 
     /// The newcomer is a peer from now on.
     pub(super) fn admit(&mut self, peer: Peer, peers: &mut Roster) {
-        self.ledger.admitted(peer.id()).assert_held();
+        self.ledger.admitted(peer.id(), peer.roles()).assert_held();
         peers.insert(peer);
     }
 
@@ -189,7 +189,7 @@ impl Admission {
     /// # Panics
     /// When one is (L6).
     pub(super) fn assert_all_home(&self, peers: &Roster) {
-        self.ledger.slots_home().assert_held();
+        self.ledger.all_slots_free().assert_held();
         assert!(
             peers.is_empty() && self.refused.is_empty(),
             "L6: the peer table is not empty"
@@ -209,7 +209,8 @@ mod tests {
         let peer = introduction(0, Direction::Inbound, 9);
         let refused = introduction(1, Direction::Inbound, 10);
         admission.began(ConnId(0));
-        admission.admit(Peer::new(peer, None, now), &mut peers);
+        let sync = crate::lifecycle::Role::Sync.into();
+        admission.admit(Peer::new(peer, None, sync, now), &mut peers);
         admission.began(ConnId(1));
         admission.refuse(refused);
         assert_eq!((peers.len(), admission.refused().count()), (1, 1));

@@ -1,12 +1,14 @@
 //! The way of a connection through the parts of the table: its beginning, messages and end.
 
-use handfast_wire::{HandledBy, Kind, Message};
+use std::sync::Arc;
+
+use handfast_wire::Message;
 
 use super::admission::Ended;
 use super::gossip::{Context, from_v1};
 use super::roster::Peer;
-use super::{Effect, PeerTable, dialer};
-use crate::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction, Reached};
+use super::{Effect, Order, PeerTable, dialer};
+use crate::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction, Reached, Role, Roles};
 use crate::time::Now;
 
 impl PeerTable {
@@ -29,7 +31,8 @@ impl PeerTable {
             self.peers.close(victim, DoneReason::Evicted, effects);
         }
         let outgoing = peer.direction.is_outgoing();
-        let admitted = Peer::new(peer.clone(), dialled_for, now);
+        let roles = self.config.subscribers.wanting_peer(&peer);
+        let admitted = Peer::new(peer.clone(), dialled_for, roles, now);
         self.admission.admit(admitted, &mut self.peers);
         let context = dialer::Context {
             now,
@@ -40,7 +43,7 @@ impl PeerTable {
         self.dialer.admitted(&peer, context);
         self.gossip.admitted(now, &peer);
         self.eviction.admitted(id);
-        effects.push(Effect::Admit(peer));
+        effects.push(Effect::Admit { peer, roles });
         if outgoing {
             effects.push(Effect::Send {
                 id,
@@ -97,7 +100,8 @@ impl PeerTable {
             Ended::Peer(peer) => {
                 self.gossip.ended(id);
                 self.eviction.ended(id);
-                effects.push(Effect::Retire { id });
+                let roles = peer.roles();
+                effects.push(Effect::Retire { id, roles });
                 if let Some(name) = peer.name() {
                     let why = reason.to_string();
                     self.manual.lost(now, name, id, &why, &mut self.random);
@@ -145,7 +149,7 @@ impl PeerTable {
         &mut self,
         now: Now,
         id: ConnId,
-        message: Message,
+        message: Arc<Message>,
         effects: &mut Vec<Effect>,
     ) {
         let Some(peer) = self.peers.get_mut(id) else {
@@ -160,21 +164,42 @@ impl PeerTable {
             book: &mut self.book,
             random: &mut self.random,
         };
-        match message {
+        match &*message {
             Message::GetAddr => {
                 effects.extend(self.gossip.answer(peer.introduction(), context));
             }
             Message::Addr(addrs) => self
                 .gossip
-                .hear(peer.introduction(), from_v1(&addrs), context),
-            Message::AddrV2(addrs) => self.gossip.hear(peer.introduction(), addrs, context),
-            Message::FeeFilter(rate) => peer.set_fee_filter(rate),
-            // The session's are never delivered; of the others there is nothing to do.
-            message => {
-                if message.kind().map(Kind::handled_by) == Some(HandledBy::SyncManager) {
-                    effects.push(Effect::Forward { id, message });
+                .hear(peer.introduction(), from_v1(addrs), context),
+            Message::AddrV2(_) => {
+                // Moved out, not copied: it has no other holder.
+                if let Message::AddrV2(addrs) = Arc::unwrap_or_clone(message) {
+                    self.gossip.hear(peer.introduction(), addrs, context);
                 }
             }
+            Message::FeeFilter(rate) => peer.set_fee_filter(*rate),
+            // The session's are never delivered; of the others there is nothing to do.
+            _ => {
+                let roles = peer.roles() & Roles::that_want(&message);
+                if !roles.is_empty() {
+                    effects.push(Effect::Forward { id, message, roles });
+                }
+            }
+        }
+    }
+
+    /// Does what a subscriber wants.
+    pub(super) fn order(&mut self, now: Now, from: Role, order: Order, effects: &mut Vec<Effect>) {
+        // The subscriber may not have handled its Done yet (L4).
+        let knows = |id: ConnId| self.peers.get(&id).is_some_and(|it| it.is_known_to(from));
+        if !order.peer().is_none_or(knows) {
+            return;
+        }
+        match order {
+            Order::Send { id, message } => effects.push(Effect::Send { id, message }),
+            Order::Disconnect { id, reason } => self.peers.close(id, reason, effects),
+            Order::MorePeers => self.look_for_more_peers(now),
+            Order::Useful { id } => self.eviction.brought_block(now, id),
         }
     }
 }

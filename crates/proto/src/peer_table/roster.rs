@@ -9,7 +9,7 @@ use std::ops::Deref;
 
 use super::gossip::Counts;
 use super::{Effect, PeerRow};
-use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction, Role, Roles};
 use crate::time::Now;
 
 /// An admitted peer.
@@ -22,16 +22,24 @@ pub(super) struct Peer {
     /// It was told to go. Set by [`Roster::close`], which counts it.
     closing: bool,
     fee_filter: Option<u64>,
+    /// The subscribers that were notified of it.
+    roles: Roles,
 }
 
 impl Peer {
-    pub(super) fn new(introduction: Introduction, name: Option<String>, now: Now) -> Self {
+    pub(super) fn new(
+        introduction: Introduction,
+        name: Option<String>,
+        roles: Roles,
+        now: Now,
+    ) -> Self {
         Self {
             introduction,
             admitted_at: now,
             name,
             closing: false,
             fee_filter: None,
+            roles,
         }
     }
 
@@ -58,6 +66,16 @@ impl Peer {
     /// The name under which an operator asked for it.
     pub(super) fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// The subscribers that were notified of it.
+    pub(super) fn roles(&self) -> Roles {
+        self.roles
+    }
+
+    /// Whether this subscriber was notified of it.
+    pub(super) fn is_known_to(&self, role: Role) -> bool {
+        self.roles.contains(role)
     }
 
     /// It sent `feefilter`.
@@ -243,6 +261,7 @@ pub(super) mod testing {
             peers.insert(Peer::new(
                 introduction(id, direction, n),
                 None,
+                Role::Sync.into(),
                 Now::default(),
             ));
         }

@@ -12,6 +12,7 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bitcoin::p2p::ServiceFlags;
 use handfast_wire::Message;
@@ -20,7 +21,7 @@ use super::*;
 use crate::address_book::Source;
 use crate::bans::{BanError, BanOrder};
 use crate::lifecycle::{
-    AssertHeld, Direction, DoneReason, Ending, Introduction, Ledger, Reached, Scope,
+    AssertHeld, Direction, DoneReason, Ending, Introduction, Ledger, Reached, Role, Roles, Scope,
 };
 use crate::session::full_node;
 
@@ -146,7 +147,7 @@ impl Table {
     fn admit(&mut self, direction: Direction, remote: SocketAddr) -> ConnId {
         let (id, effects) = self.add(direction, remote);
         assert!(
-            matches!(effects.first(), Some(Effect::Admit(_))),
+            matches!(effects.first(), Some(Effect::Admit { .. })),
             "{effects:?}"
         );
         id
@@ -174,13 +175,28 @@ impl Table {
     }
 
     fn message(&mut self, id: ConnId, message: Message) -> Vec<Effect> {
-        self.step(Input::Message { id, message })
+        self.step(Input::Message {
+            id,
+            message: message.into(),
+        })
     }
 
     fn fail_dial(&mut self, addr: SocketAddr, name: Option<&str>) -> Vec<Effect> {
         let (name, error) = (name.map(str::to_owned), "refused".to_owned());
         self.step(Input::DialFailed { addr, name, error })
     }
+}
+
+/// What SyncManager wants.
+fn order(order: Order) -> Input {
+    let from = Role::Sync;
+    Input::Order { from, order }
+}
+
+/// SyncManager alone is told that the peer has ended.
+fn retire(id: ConnId) -> Effect {
+    let roles = Role::Sync.into();
+    Effect::Retire { id, roles }
 }
 
 /// The end of a connection that was made at `connected_at`.

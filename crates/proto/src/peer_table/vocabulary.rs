@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use handfast_wire::Message;
 
 use crate::address_book::canonical;
-use crate::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
+use crate::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction, Role, Roles};
 use crate::text::{count, left};
 
 /// What `addnode` does, as in Core.
@@ -84,9 +85,9 @@ impl DisconnectTarget {
     }
 }
 
-/// What SyncManager wants of a peer.
+/// What a subscriber wants of a peer that it was notified of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SyncOrder {
+pub enum Order {
     /// Send it this.
     Send {
         /// The peer.
@@ -101,13 +102,24 @@ pub enum SyncOrder {
         /// Why.
         reason: DoneReason,
     },
-    /// Sync does not get on with the peers there are: find others.
+    /// It does not get on with the peers there are: find others.
     MorePeers,
     /// It brought a block that was new to us. Told now and then, not for every block.
     Useful {
         /// The peer.
         id: ConnId,
     },
+}
+
+impl Order {
+    /// The peer that it is about.
+    #[must_use]
+    pub fn peer(&self) -> Option<ConnId> {
+        match self {
+            Self::Send { id, .. } | Self::Disconnect { id, .. } | Self::Useful { id } => Some(*id),
+            Self::MorePeers => None,
+        }
+    }
 }
 
 /// What happens to the table.
@@ -117,12 +129,12 @@ pub enum Input {
     Add(Introduction),
     /// A connection has ended; nothing about `id` follows.
     Done(Ending),
-    /// A peer sent this.
+    /// A peer sent this. Shared: it may be forwarded to several.
     Message {
         /// The peer.
         id: ConnId,
         /// The message.
-        message: Message,
+        message: Arc<Message>,
     },
     /// The answer to [`Effect::Resolve`]; no address: the name has none.
     Resolved {
@@ -148,7 +160,7 @@ pub enum Input {
         error: String,
     },
     /// A dial was not even tried, for want of a connection slot: a slot that the table
-    /// counts as free comes home only when SyncManager has handled `Done`. Says
+    /// counts as free is so only when the last subscriber has handled `Done`. Says
     /// nothing about the address.
     NotDialled {
         /// As in [`Effect::Dial`].
@@ -162,8 +174,14 @@ pub enum Input {
     /// The shortest round trip of each peer that has one. Told before an [`Input::Add`]
     /// for which [`PeerTable::wants_round_trips`](super::PeerTable::wants_round_trips).
     RoundTrips(Vec<(ConnId, Duration)>),
-    /// SyncManager wants something.
-    FromSync(SyncOrder),
+    /// A subscriber wants something. About a peer that it was not notified of, or that has gone,
+    /// nothing is done.
+    Order {
+        /// Whose order it is.
+        from: Role,
+        /// What it wants.
+        order: Order,
+    },
     /// The node stops: close every peer, dial and admit nobody any more.
     Drain,
     /// Time has passed. Harmless when no deadline has.
@@ -173,19 +191,28 @@ pub enum Input {
 /// What the table wants done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Tell SyncManager of a new peer.
-    Admit(Introduction),
-    /// Tell SyncManager that an admitted peer has ended.
+    /// Tell subscribers of a new peer.
+    Admit {
+        /// The peer.
+        peer: Introduction,
+        /// Those that want it, if any.
+        roles: Roles,
+    },
+    /// Tell subscribers that an admitted peer has ended.
     Retire {
         /// The peer.
         id: ConnId,
+        /// Those that were notified of it.
+        roles: Roles,
     },
-    /// For SyncManager.
+    /// A message for subscribers.
     Forward {
         /// The peer.
         id: ConnId,
         /// What it sent.
-        message: Message,
+        message: Arc<Message>,
+        /// Those that handle it and were notified of the peer; never none.
+        roles: Roles,
     },
     /// Send to a peer.
     Send {

@@ -12,7 +12,7 @@ use handfast_wire::{Locator, Message};
 
 use crate::headers::HeaderTree;
 use crate::lifecycle::ledger::{AssertHeld, Ledger, Scope};
-use crate::lifecycle::{ConnId, DoneReason, Introduction};
+use crate::lifecycle::{ConnId, DoneReason, Introduction, Role};
 use crate::time::Now;
 
 use super::block_serving;
@@ -46,7 +46,7 @@ impl SyncManager {
         Self {
             parts: Parts::new(config, tree),
             watchdog: Watchdog::default(),
-            ledger: Ledger::new(Scope::SyncManager),
+            ledger: Ledger::new(Scope::Subscriber(Role::Sync)),
         }
     }
 
@@ -133,7 +133,7 @@ impl SyncManager {
         match input {
             Input::Added(intro) => self.added(step, &intro),
             Input::Done { id } => self.done(step, id),
-            Input::Message { id, message } => self.message(step, id, message),
+            Input::Message { id, message } => self.message(step, id, &message),
             Input::Kernel(event) => self.kernel_event(step, event),
             Input::Served { id, ticket } => {
                 let parts = &mut self.parts;
@@ -148,7 +148,7 @@ impl SyncManager {
 
     fn added(&mut self, step: &mut Step, intro: &Introduction) {
         let id = intro.id;
-        self.ledger.sync_add(id).assert_held();
+        self.ledger.add(Role::Sync, id).assert_held();
         let parts = &mut self.parts;
         parts.peers.added(intro);
         parts.known.added(id);
@@ -163,7 +163,7 @@ impl SyncManager {
     }
 
     fn done(&mut self, step: &mut Step, id: ConnId) {
-        self.ledger.sync_done(id).assert_held();
+        self.ledger.done(Role::Sync, id).assert_held();
         let parts = &mut self.parts;
         parts.peers.removed(id);
         parts.known.removed(id);
@@ -180,7 +180,7 @@ impl SyncManager {
         self.with_headers(step, |headers, cx| headers.disconnect(cx, id, reason));
     }
 
-    fn message(&mut self, step: &mut Step, id: ConnId, message: Message) {
+    fn message(&mut self, step: &mut Step, id: ConnId, message: &Message) {
         if !self.parts.peers.is_live(id) {
             return;
         }
@@ -190,20 +190,21 @@ impl SyncManager {
             Message::Headers(headers) => {
                 self.with_headers(step, |sync, cx| sync.headers(cx, id, headers));
             }
-            Message::Block(block) => self.block_received(step, id, block),
+            // Its bytes are shared.
+            Message::Block(block) => self.block_received(step, id, block.clone()),
             Message::Inv(items) => {
-                self.with_headers(step, |headers, cx| headers.inv(cx, id, &items));
+                self.with_headers(step, |headers, cx| headers.inv(cx, id, items));
             }
-            Message::NotFound(items) => self.not_found(step.now.mono, id, &items),
+            Message::NotFound(items) => self.not_found(step.now.mono, id, items),
             Message::SendHeaders => parts.announcer.sendheaders(id),
-            Message::GetHeaders(locator) => self.getheaders(step, id, &locator),
+            Message::GetHeaders(locator) => self.getheaders(step, id, locator),
             Message::GetBlocks(locator) => {
                 let tree = parts.chain.tree();
-                parts.serving.getblocks(step, tree, id, &locator);
+                parts.serving.getblocks(step, tree, id, locator);
             }
             Message::GetData(items) => {
                 let tree = parts.chain.tree();
-                parts.serving.getdata(step, tree, id, &items);
+                parts.serving.getdata(step, tree, id, items);
             }
             // Not about sync; PeerManager does not forward these.
             Message::Version(_)

@@ -77,6 +77,7 @@ pub use state::{
 pub use verdicts::USEFUL_INTERVAL;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::block::Header;
@@ -135,8 +136,8 @@ pub enum Input {
     Message {
         /// The connection.
         id: ConnId,
-        /// The message.
-        message: Message,
+        /// The message. Shared: other subscribers may have it too.
+        message: Arc<Message>,
     },
     /// The kernel answered a job.
     Kernel(KernelEvent),

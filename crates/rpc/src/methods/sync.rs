@@ -48,7 +48,7 @@ async fn audit(call: Rc<Call>) -> Result<Value, Error> {
             "judged_by": line.judged_by,
         })
     });
-    Ok(json!({
+    let mut answer = json!({
         "agrees": audit.agrees(),
         "sockets": audit.sockets,
         "in_handshake": audit.in_handshake,
@@ -59,19 +59,22 @@ async fn audit(call: Rc<Call>) -> Result<Value, Error> {
             "home": audit.slots_total - audit.slots_taken,
         },
         "peer_table": ids(&audit.peer_table),
-        "sync_table": ids(&audit.sync_table),
-        "sync_peer": audit.sync_peer.map(|id| id.0),
-        "lifecycle": {
-            "queued": audit.lifecycle.queued,
-            "most": audit.lifecycle.most,
-            "bound": audit.lifecycle.bound,
-        },
-        "handled": {
-            "peermanager": handled(audit.peer_manager),
-            "syncmanager": handled(audit.sync_manager),
-        },
-        "invariants": invariants.collect::<Value>(),
-    }))
+    });
+    for of in &audit.subscribers {
+        answer[format!("{}_table", of.role.name())] = ids(&of.peers);
+    }
+    answer["sync_peer"] = json!(audit.sync_peer.map(|id| id.0));
+    answer["lifecycle"] = json!({
+        "queued": audit.lifecycle.queued,
+        "most": audit.lifecycle.most,
+        "bound": audit.lifecycle.bound,
+    });
+    answer["handled"] = json!({ "peermanager": handled(audit.peer_manager) });
+    for of in &audit.subscribers {
+        answer["handled"][of.role.manager().to_lowercase()] = handled(of.handled);
+    }
+    answer["invariants"] = invariants.collect();
+    Ok(answer)
 }
 
 async fn getpeerhistory(call: Rc<Call>) -> Result<Value, Error> {

@@ -408,14 +408,16 @@ fn of_the_lifecycle(registry: &mut Registry, audit: &Audit) {
             ),
         ],
     );
+    let subscribers = audit.subscribers.iter();
+    let tables = subscribers.map(|it| row("manager", it.role.name(), it.peers.len()));
+    let tables = [row("manager", "peers", audit.peer_table.len())]
+        .into_iter()
+        .chain(tables);
     gauges(
         registry,
         "table_peers",
         "Peers in the table of each manager",
-        [
-            row("manager", "peers", audit.peer_table.len()),
-            row("manager", "sync", audit.sync_table.len()),
-        ],
+        tables,
     );
     for (name, help, value) in [
         ("slots", "Slots for connections", audit.slots_total),
@@ -438,7 +440,12 @@ fn of_the_lifecycle(registry: &mut Registry, audit: &Audit) {
     ] {
         gauge(registry, name, help, value as f64);
     }
-    for (manager, handled) in [("peers", audit.peer_manager), ("sync", audit.sync_manager)] {
+    let subscribers = audit.subscribers.iter();
+    let subscribers = subscribers.map(|it| (it.role.name(), it.handled));
+    for (manager, handled) in [("peers", audit.peer_manager)]
+        .into_iter()
+        .chain(subscribers)
+    {
         let help = "Lifecycle messages that the manager has handled";
         counter(registry, &format!("{manager}_adds"), help, handled.adds);
         counter(registry, &format!("{manager}_dones"), help, handled.dones);

@@ -18,6 +18,7 @@ use handfast_proto::time::Now;
 
 use super::intake::Slots;
 use super::peers::PeersMail;
+use super::second::Second;
 use super::{Disk, EPOCH, Node, Running, watch};
 use crate::sim::Mutant;
 use crate::sim::engine::{Actor, Engine, Event, Host, NETWORK};
@@ -32,9 +33,10 @@ pub(crate) enum Stage {
     Open,
     /// The intake is closed, connections end; every slot is awaited.
     Draining,
-    /// All slots are home; the managers are asked to stop.
+    /// All slots are free; the managers are asked to stop.
     Home,
     PeersStopped,
+    SecondStopped,
     Stopped,
 }
 
@@ -113,6 +115,7 @@ impl Node {
             peers_express: VecDeque::new(),
             sync_mail: VecDeque::new(),
             sync_queue: FairQueue::default(),
+            second: Second::default(),
             connector_mail: VecDeque::new(),
             dials: BTreeMap::new(),
             slots: Slots::new(&self.profile),
@@ -148,6 +151,7 @@ impl Node {
             max_inbound: self.profile.max_inbound,
             max_outbound: self.profile.max_outbound,
             add_nodes: self.profile.add_nodes.clone(),
+            subscribers: self.profile.subscribers,
             allow_private_addresses: true,
             ..PeerTableConfig::new(NETWORK.p2p_port(), seed)
         };

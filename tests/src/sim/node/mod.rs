@@ -6,6 +6,7 @@
 //! | `peer` | `node/src/peer.rs`, `lifecycle.rs`, `outbox.rs`, `serve.rs`, `credit.rs` |
 //! | `peers` | `node/src/peer_manager.rs` |
 //! | `sync` | `node/src/sync_manager.rs`, and the kernel's thread |
+//! | `second` | a second subscriber of PeerManager, in runs that have one |
 //! | `intake` | `node/src/listener.rs`, `connector.rs`, `intake.rs`, `slots.rs`, `room.rs` |
 //! | `life` | `node/src/opening.rs`, `wiring.rs`, `shutdown.rs` |
 //! | `mutants` | nothing: mistakes at the border of the sync machine |
@@ -20,6 +21,7 @@ mod life;
 mod mutants;
 mod peer;
 mod peers;
+mod second;
 mod sync;
 mod watch;
 
@@ -33,7 +35,7 @@ use handfast_proto::address_book::Row;
 use handfast_proto::fair_queue::FairQueue;
 use handfast_proto::handshake_room::HandshakeRoom;
 use handfast_proto::headers::HeaderTree;
-use handfast_proto::lifecycle::{ConnId, Direction, Ledger};
+use handfast_proto::lifecycle::{ConnId, Direction, Ledger, Roles};
 use handfast_proto::peer_table::PeerTable;
 use handfast_proto::session::SessionConfig;
 use handfast_proto::sync::SyncManager;
@@ -46,6 +48,7 @@ use intake::{Dial, Slots};
 pub(crate) use life::Stage;
 use peer::Peer;
 use peers::PeersMail;
+use second::Second;
 pub(crate) use sync::Job;
 use sync::SyncMail;
 
@@ -64,6 +67,8 @@ pub(crate) struct Profile {
     pub(crate) add_nodes: Vec<String>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) minimum_work: Option<Work>,
+    /// PeerManager's subscribers.
+    pub(crate) subscribers: Roles,
     pub(crate) seed: u64,
 }
 
@@ -126,6 +131,7 @@ pub(crate) struct Running {
     peers_express: VecDeque<PeersMail>,
     sync_mail: VecDeque<SyncMail>,
     sync_queue: FairQueue<SyncMail>,
+    second: Second,
     connector_mail: VecDeque<Dial>,
     dials: BTreeMap<LinkId, Dial>,
     slots: Slots,
@@ -184,6 +190,7 @@ impl Running {
         match actor {
             Actor::Peers => self.poll_peers(engine),
             Actor::Sync => self.poll_sync(engine),
+            Actor::Second => self.poll_second(engine),
             Actor::Connector => self.poll_connector(engine),
             Actor::Peer(id) => self.poll_peer(engine, id),
         }
@@ -204,7 +211,7 @@ impl Running {
         match actor {
             Actor::Peers => self.table.deadline(),
             Actor::Sync => self.sync.deadline(),
-            Actor::Connector => None,
+            Actor::Connector | Actor::Second => None,
             Actor::Peer(id) => {
                 let peer = self.peers.get(&id)?;
                 earliest(peer.session.deadline(), peer.reads_at())
@@ -242,7 +249,7 @@ impl Running {
             match actor {
                 Actor::Peers => self.tick_peers(engine),
                 Actor::Sync => self.tick_sync(engine),
-                Actor::Connector => {}
+                Actor::Connector | Actor::Second => {}
                 Actor::Peer(id) => self.tick_peer(engine, id),
             }
         }

@@ -1,6 +1,7 @@
 //! One connection: `node/src/peer.rs` and what belongs to it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bitcoin::BlockHash;
 use bytes::{Bytes, BytesMut};
@@ -324,7 +325,7 @@ impl Running {
                 }
                 Effect::Deliver(message) => {
                     let credit = credit.take().expect("a frame delivers one message at most");
-                    self.post_peers(engine, PeersMail::Input(id, message, credit));
+                    self.post_peers(engine, PeersMail::Input(id, message.into(), credit));
                 }
                 Effect::Rtt(took) => {
                     peer.min_ping = Some(peer.min_ping.map_or(took, |least| least.min(took)));
@@ -379,7 +380,7 @@ impl Running {
             self.slots.free(slot.take());
         }
         if engine.is_mutant(Mutant::SeparateSenders) && ending.reached == Reached::Handshake {
-            self.post_sync(engine, SyncMail::Done(ending.id, None));
+            self.post_sync(engine, SyncMail::Done(ending.id, Arc::new(None)));
         }
         let mail = PeersMail::Done(ending, slot);
         if engine.is_mutant(Mutant::TwoQueues) {

@@ -2,13 +2,15 @@
 
 use bitcoin::BlockHash;
 use handfast_proto::fair_queue::{LIFECYCLE, cost};
-use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction};
-use handfast_proto::peer_table::{AddNodeCommand, DisconnectTarget, Effect, Input, SyncOrder};
+use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction, Role, Roles};
+use handfast_proto::peer_table::{AddNodeCommand, DisconnectTarget, Effect, Input, Order};
 use handfast_wire::Message;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::intake::Dial;
 use super::peer::{Credit, PeerMail};
+use super::second::SecondMail;
 use super::sync::SyncMail;
 use super::{Running, Stage};
 use crate::sim::Mutant;
@@ -19,10 +21,10 @@ use crate::sim::label::Label;
 #[derive(Debug)]
 pub(super) enum PeersMail {
     Add(Box<Introduction>),
-    Input(ConnId, Message, Credit),
+    Input(ConnId, Arc<Message>, Credit),
     /// With its slot.
     Done(Ending, Option<Direction>),
-    Order(SyncOrder),
+    Order(Role, Order),
     Serve {
         id: ConnId,
         ticket: u64,
@@ -106,8 +108,8 @@ impl Running {
                 self.step_peers(engine, Input::Message { id, message }, carried);
             }
             PeersMail::Done(ending, slot) => self.peer_done(engine, ending, slot),
-            PeersMail::Order(order) => {
-                self.step_peers(engine, Input::FromSync(order), Carried::default());
+            PeersMail::Order(from, order) => {
+                self.step_peers(engine, Input::Order { from, order }, Carried::default());
             }
             PeersMail::Serve { id, ticket, hash } => {
                 if self.links.contains(&id) {
@@ -173,15 +175,13 @@ impl Running {
         };
         let effects = self.table.step(self.now(engine), input);
         if let Some(id) = added {
-            let admitted = effects
-                .iter()
-                .any(|e| matches!(e, Effect::Admit(of) if of.id == id));
-            self.observe(engine, |ledger| {
-                if admitted {
-                    ledger.admitted(id)
-                } else {
-                    ledger.refused(id)
-                }
+            let wanted = effects.iter().find_map(|effect| match effect {
+                Effect::Admit { peer, roles } if peer.id == id => Some(*roles),
+                _ => None,
+            });
+            self.observe(engine, |ledger| match wanted {
+                Some(roles) => ledger.admitted(id, roles),
+                None => ledger.refused(id),
             });
         }
         self.perform(engine, effects, carried);
@@ -190,14 +190,21 @@ impl Running {
     fn perform(&mut self, engine: &mut Engine, effects: Vec<Effect>, mut carried: Carried) {
         for effect in effects {
             match effect {
-                Effect::Admit(introduction) => {
-                    self.post_sync(engine, SyncMail::Add(Box::new(introduction)));
+                Effect::Admit { peer, roles } => {
+                    if roles.contains(Role::Test) {
+                        self.post_second(engine, SecondMail::Add(peer.id));
+                    }
+                    if roles.contains(Role::Sync) {
+                        self.post_sync(engine, SyncMail::Add(Box::new(peer)));
+                    }
                 }
-                Effect::Retire { id } => self.retire(engine, id, carried.slot.take()),
-                Effect::Forward { id, message } => {
+                Effect::Retire { id, roles } => {
+                    self.retire(engine, id, roles, carried.slot.take());
+                }
+                Effect::Forward { id, message, roles } => {
                     let credit = carried.credit.take();
                     let credit = credit.expect("a message is forwarded once, when it arrives");
-                    self.post_sync(engine, SyncMail::Input(id, message, credit));
+                    self.forward(engine, id, roles, message, Arc::new(credit));
                 }
                 Effect::Send { id, message } => self.send(engine, id, &message),
                 Effect::Disconnect { id, reason } => self.disconnect(engine, id, reason),
@@ -232,14 +239,47 @@ impl Running {
         self.home(engine);
     }
 
-    fn retire(&mut self, engine: &mut Engine, id: ConnId, slot: Option<Direction>) {
+    fn forward(
+        &mut self,
+        engine: &mut Engine,
+        id: ConnId,
+        roles: Roles,
+        message: Arc<Message>,
+        credit: Arc<Credit>,
+    ) {
+        if roles.contains(Role::Test) {
+            let mail = SecondMail::Input(id, message.clone(), credit.clone());
+            self.post_second(engine, mail);
+        }
+        if roles.contains(Role::Sync) {
+            self.post_sync(engine, SyncMail::Input(id, message, credit));
+        }
+    }
+
+    fn retire(&mut self, engine: &mut Engine, id: ConnId, roles: Roles, slot: Option<Direction>) {
         if engine.is_mutant(Mutant::SyncIsNotTold) {
             self.slots.free(slot);
         } else if engine.is_mutant(Mutant::SeparateSenders) {
             // The connection has told SyncManager by itself.
             self.slots.free(slot);
         } else {
-            self.post_sync(engine, SyncMail::Done(id, slot));
+            let (mut of_sync, mut of_second) = (Arc::new(slot), Arc::new(None));
+            if roles.contains(Role::Test) {
+                of_second = of_sync.clone();
+                if engine.is_mutant(Mutant::SlotFreedAfterOne) {
+                    // The other one's part frees nothing.
+                    match engine.random.below(2) {
+                        0 => of_second = Arc::new(None),
+                        _ => of_sync = Arc::new(None),
+                    }
+                }
+            }
+            if roles.contains(Role::Test) {
+                self.post_second(engine, SecondMail::Done(id, of_second));
+            }
+            if roles.contains(Role::Sync) {
+                self.post_sync(engine, SyncMail::Done(id, of_sync));
+            }
         }
     }
 
@@ -275,17 +315,21 @@ impl Running {
         self.compare_tables(engine);
     }
 
-    /// `Handler<StopPeers>` after all slots came home.
+    /// `Handler<StopPeers>` after all slots were free.
     fn stop_peers(&mut self, engine: &mut Engine) {
         self.table.assert_all_home();
         if !self.links.is_empty() {
             engine.breach(
                 "L6",
-                "all slots are home and PeerManager still has links".into(),
+                "all slots are free and PeerManager still has links".into(),
             );
         }
         self.stage = Stage::PeersStopped;
-        self.post_sync(engine, SyncMail::Stop);
+        if self.has_second() {
+            self.post_second(engine, SecondMail::Stop);
+        } else {
+            self.stop_sync_next(engine);
+        }
     }
 
     /// The operator's `addnode`.

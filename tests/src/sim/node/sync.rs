@@ -1,12 +1,13 @@
 //! SyncManager: `node/src/sync_manager.rs`, handler by handler; and the kernel's thread.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use handfast_proto::fair_queue::{LIFECYCLE, cost};
-use handfast_proto::lifecycle::{ConnId, Direction, Introduction};
-use handfast_proto::peer_table::SyncOrder;
+use handfast_proto::lifecycle::{ConnId, Direction, Introduction, Role};
+use handfast_proto::peer_table::Order;
 use handfast_proto::sync::{
     BlockOutcome, Change, Effect, Input, KernelEvent, RejectKind, SubmitResult,
 };
@@ -26,9 +27,9 @@ const SLOW_BLOCK: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) enum SyncMail {
     Add(Box<Introduction>),
-    /// With the slot, which is home when this was handled.
-    Done(ConnId, Option<Direction>),
-    Input(ConnId, Message, Credit),
+    /// With its part of the slot, which is free when all that have one have handled this.
+    Done(ConnId, Arc<Option<Direction>>),
+    Input(ConnId, Arc<Message>, Arc<Credit>),
     Kernel(KernelEvent),
     Served(ConnId, u64),
     Submit(u64, RawBlock),
@@ -94,22 +95,21 @@ impl Running {
             SyncMail::Add(introduction) => {
                 let id = introduction.id;
                 engine.line(format_args!("n{} sync: Add({id})", self.host.node));
-                self.observe(engine, |ledger| ledger.sync_add(id));
+                self.observe(engine, |ledger| ledger.add(Role::Sync, id));
                 self.step_sync(engine, Input::Added(*introduction));
             }
             SyncMail::Done(id, slot) => {
                 engine.line(format_args!("n{} sync: Done({id})", self.host.node));
-                self.observe(engine, |ledger| ledger.sync_done(id));
+                self.observe(engine, |ledger| ledger.done(Role::Sync, id));
                 self.step_sync(engine, Input::Done { id });
-                self.slots.free(slot);
-                self.home(engine);
+                self.drop_part(engine, slot);
             }
             SyncMail::Input(id, message, credit) => {
                 if !self.loses_announcement(engine, id, &message) {
                     self.step_sync(engine, Input::Message { id, message });
                 }
                 if !engine.is_mutant(Mutant::CreditIsLost) {
-                    self.give_back(engine, credit);
+                    self.handled_by_one(engine, credit);
                 }
             }
             SyncMail::Kernel(event) => self.step_sync(engine, Input::Kernel(event)),
@@ -127,11 +127,11 @@ impl Running {
             match effect {
                 Effect::Send { id, message } => {
                     if !self.loses_request(engine, id, &message) {
-                        self.order(engine, SyncOrder::Send { id, message });
+                        self.order(engine, Order::Send { id, message });
                     }
                 }
                 Effect::Disconnect { id, reason } => {
-                    self.order(engine, SyncOrder::Disconnect { id, reason });
+                    self.order(engine, Order::Disconnect { id, reason });
                 }
                 Effect::CheckHeaders { headers, origin } => {
                     self.job(engine, Job::Headers(headers, origin));
@@ -147,16 +147,16 @@ impl Running {
                 } => self.post_peers(engine, PeersMail::Serve { id, ticket, hash }),
                 Effect::Answer { ticket, result } => self.answered(engine, ticket, &result),
                 Effect::TreeChanged => {}
-                Effect::Useful { id } => self.order(engine, SyncOrder::Useful { id }),
-                Effect::WantPeers => self.order(engine, SyncOrder::MorePeers),
+                Effect::Useful { id } => self.order(engine, Order::Useful { id }),
+                Effect::WantPeers => self.order(engine, Order::MorePeers),
             }
         }
         let source = self.sync.sync_peer();
         self.observe(engine, |ledger| ledger.sync_peer(source));
     }
 
-    fn order(&mut self, engine: &mut Engine, order: SyncOrder) {
-        self.post_peers(engine, PeersMail::Order(order));
+    fn order(&mut self, engine: &mut Engine, order: Order) {
+        self.post_peers(engine, PeersMail::Order(Role::Sync, order));
     }
 
     /// `Timed::on_deadline`.
@@ -215,14 +215,19 @@ impl Running {
         }
     }
 
-    /// `Handler<StopSync>` after all slots came home.
+    /// The next of the subscribers is asked to stop.
+    pub(super) fn stop_sync_next(&mut self, engine: &mut Engine) {
+        self.post_sync(engine, SyncMail::Stop);
+    }
+
+    /// `Handler<StopSubscriber>` after all slots were free.
     fn stop_sync(&mut self, engine: &mut Engine) {
         let left = self.sync.ids();
         if !left.is_empty() {
-            let text = format!("all slots are home and SyncManager still knows {left:?}");
+            let text = format!("all slots are free and SyncManager still knows {left:?}");
             engine.breach("L6", text);
         }
-        self.observe(engine, |ledger| ledger.slots_home());
+        self.observe(engine, |ledger| ledger.all_slots_free());
         self.sync_queue.clear();
         self.stage = Stage::Stopped;
     }

@@ -44,7 +44,7 @@ impl World {
         world.block_every = block_every;
         world.quiet = vec![false; count];
         world.make_strangers(&mut random, count);
-        world.make_nodes(&mut random, count, &chain);
+        world.make_nodes(options, &mut random, count, &chain);
         world.schedule(&mut random);
         world
     }
@@ -108,7 +108,7 @@ impl World {
 
     /// Each node is told to stay connected to the next one, so that there is a way from
     /// each to each whatever the others do; or else may dial all of them.
-    fn make_nodes(&mut self, random: &mut Random, count: usize, chain: &Blocks) {
+    fn make_nodes(&mut self, options: &Options, random: &mut Random, count: usize, chain: &Blocks) {
         let ring = random.below(10) < 7;
         let strangers = self.strangers.len();
         // Work that only a chain from far enough shows; not in every run.
@@ -139,6 +139,7 @@ impl World {
                 add_nodes: ring.then(|| next.to_string()).into_iter().collect(),
                 handshake_timeout,
                 minimum_work,
+                subscribers: options.subscribers(),
                 seed: random.draw(),
             };
             self.nodes.push(Node {

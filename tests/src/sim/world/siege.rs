@@ -4,6 +4,7 @@
 use super::make::{machine, prefix};
 use super::*;
 use crate::sim::siege::{Attack, Who};
+use handfast_proto::lifecycle::Role;
 
 /// How often the observer looks.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -170,6 +171,7 @@ impl World {
                 add_nodes: dials.then(|| other.to_string()).into_iter().collect(),
                 handshake_timeout: Duration::from_secs(60),
                 minimum_work,
+                subscribers: Role::Sync.into(),
                 seed: random.draw(),
             },
             life: 0,

@@ -95,10 +95,11 @@ impl World {
             Stroke::DiskFull => running.disk_full_next = true,
             Stroke::Hold => {
                 let long = engine.between(Duration::from_millis(100), Duration::from_secs(5));
-                let actor = if engine.chance(500) {
-                    Actor::Peers
-                } else {
-                    Actor::Sync
+                let second = running.has_second() && engine.chance(333);
+                let actor = match second {
+                    true => Actor::Second,
+                    false if engine.chance(500) => Actor::Peers,
+                    false => Actor::Sync,
                 };
                 running.held.insert(actor, engine.now + long);
                 engine.trouble(at, engine.now + long);

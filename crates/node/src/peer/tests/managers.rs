@@ -2,15 +2,20 @@
 //! `SyncManager`, on one arbiter and on virtual time. The kernel is real too; nobody
 //! gives it a block here.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Write;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Mutex;
 
+use bitcoin::p2p::ServiceFlags;
 use bytes::BytesMut;
 use handfast_chain::{Chain, ChainOptions};
 use handfast_proto::address_book::AddressBook;
+use handfast_proto::lifecycle::{Role, Roles};
 use handfast_proto::peer_table::{PeerTable, PeerTableConfig};
 use handfast_proto::random::Random;
 use handfast_proto::sync::{SyncConfig, SyncManager as SyncMachine};
@@ -18,8 +23,9 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{oneshot, watch};
 
 use super::executor::{End, Executor, Socket, chunks};
+use super::second::{Notes, Second};
 use super::*;
-use crate::audit::{Audit, Handled};
+use crate::audit::{Audit, Handled, SubscriberTable};
 use crate::connector::Connector;
 use crate::node::Node;
 use crate::opening::{Mailbox, Mailboxes, tree};
@@ -27,14 +33,17 @@ use crate::peer_manager::PeerManager;
 use crate::peer_manager::messages::AuditPeers;
 use crate::post::post;
 use crate::shared::{self, Shared};
+use crate::subscribers::{Subscriber, Subscribers};
 use crate::sync_manager::SyncManager;
 
 /// The managers, and what connections of theirs need.
-struct House {
-    slots: Slots,
+pub(super) struct House {
+    pub(super) slots: Slots,
     around: Arc<Surroundings>,
     room: Room,
-    peers: Addr<PeerManager>,
+    pub(super) peers: Addr<PeerManager>,
+    /// What the second subscriber notes, if there is one.
+    pub(super) second: Rc<Notes>,
     /// Actors that are written to and do not run here.
     _absent: (Mailbox<Node>, Mailbox<Connector>),
 }
@@ -48,8 +57,9 @@ fn kernel(dir: &Path) -> (Arc<Chain>, handfast_proto::headers::HeaderTree) {
 
 impl House {
     /// Hands each manager's future to `run`.
-    fn new(
+    pub(super) fn new(
         max_inbound: usize,
+        roles: Roles,
         (chain, tree): (Arc<Chain>, handfast_proto::headers::HeaderTree),
         mut run: impl FnMut(&'static str, Box<dyn Future<Output = ()> + Unpin>),
     ) -> Self {
@@ -60,6 +70,7 @@ impl House {
             handshakes: 8,
             outbound: 0,
             manual: 0,
+            subscribers: roles.len(),
         });
         let (_, exit) = watch::channel(None);
         let shared = Arc::new(Shared::new(shared::Birth {
@@ -80,6 +91,7 @@ impl House {
             max_inbound,
             dial: false,
             allow_private_addresses: true,
+            subscribers: roles,
             ..PeerTableConfig::new(18_444, 3)
         };
         let table = PeerTable::new(settings, AddressBook::new(true), clock.now());
@@ -90,9 +102,15 @@ impl House {
             crate::wiring::to_peers(&peers.addr),
             shared.clone(),
         );
+        let second = Mailbox::<Second>::new();
+        let (second_subscriber, notes) = Second::new(slots.clone(), roles);
+        let subscribers = roles.iter().map(|role| match role {
+            Role::Sync => crate::wiring::sync_manager(&sync.addr),
+            Role::Test => Subscriber::new(role, &second.addr),
+        });
         let peer_manager = PeerManager::new(
             table,
-            crate::wiring::to_sync(&sync.addr),
+            Subscribers::new(subscribers.collect()),
             absent.1.addr.clone(),
             shared,
         );
@@ -104,6 +122,10 @@ impl House {
             "peers",
             Box::new(Context::with_receiver(peers.messages).into_future(peer_manager)),
         );
+        if roles.contains(Role::Test) {
+            let life = Context::with_receiver(second.messages).into_future(second_subscriber);
+            run("second", Box::new(life));
+        }
         let managers = Managers {
             add: peers.addr.clone().recipient(),
             input: peers.addr.clone().recipient(),
@@ -116,6 +138,7 @@ impl House {
             around,
             room: Room::new(8),
             peers: peers.addr,
+            second: notes,
             _absent: absent,
         }
     }
@@ -139,13 +162,17 @@ impl House {
         })
     }
 
-    fn connect(&mut self) -> (Addr<Peer>, Remote) {
+    pub(super) fn connect(&mut self) -> (Addr<Peer>, Remote) {
         let (ours, theirs) = duplex(4096);
         let (read, write) = tokio::io::split(ours);
         let birth = self.birth([127, 0, 0, 1]).expect("a free slot");
         let actor = spawn(self.around.clone(), birth, read, write);
         let codec = Codec::new(Network::Regtest.magic());
         (actor, Framed::new(theirs, codec))
+    }
+
+    fn second_is_there(&self) -> bool {
+        self.second.is_there()
     }
 
     /// Asks; somebody has to poll the managers for the answer.
@@ -155,17 +182,26 @@ impl House {
         wait
     }
 
-    async fn audit(&self) -> Audit {
+    pub(super) async fn audit(&self) -> Audit {
         self.ask().await.expect("both managers live")
     }
 }
 
 /// A house whose actors run on the arbiter of the test.
 fn on_the_arbiter(max_inbound: usize, test: impl AsyncFnOnce(&mut House)) {
+    with_subscribers(Role::Sync.into(), max_inbound, test);
+}
+
+/// The same, with these subscribers.
+pub(super) fn with_subscribers(
+    roles: Roles,
+    max_inbound: usize,
+    test: impl AsyncFnOnce(&mut House),
+) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     crate::virtual_time::run(async {
         let run = |_: &str, future| drop(actix_rt::spawn(future));
-        let mut house = House::new(max_inbound, kernel(dir.path()), run);
+        let mut house = House::new(max_inbound, roles, kernel(dir.path()), run);
         test(&mut house).await;
         settle().await;
         let audit = house.audit().await;
@@ -174,11 +210,11 @@ fn on_the_arbiter(max_inbound: usize, test: impl AsyncFnOnce(&mut House)) {
     });
 }
 
-fn handled(adds: u64, dones: u64) -> Handled {
+pub(super) fn handled(adds: u64, dones: u64) -> Handled {
     Handled { adds, dones }
 }
 
-fn assert_all_gone(audit: &Audit) {
+pub(super) fn assert_all_gone(audit: &Audit) {
     assert!(audit.agrees(), "{audit:?}");
     assert!(audit.invariants().iter().all(|line| line.held), "{audit:?}");
     assert_eq!(
@@ -187,7 +223,12 @@ fn assert_all_gone(audit: &Audit) {
         "{audit:?}"
     );
     assert!(audit.peer_table.is_empty() && audit.sync_peer.is_none());
-    assert_eq!(audit.sync_manager.adds, audit.sync_manager.dones);
+    assert_eq!(sync(audit).handled.adds, sync(audit).handled.dones);
+}
+
+/// What SyncManager holds.
+pub(super) fn sync(audit: &Audit) -> &SubscriberTable {
+    audit.of(Role::Sync).expect("it is a subscriber")
 }
 
 /// What was logged, to be read by the test.
@@ -268,7 +309,7 @@ fn a_peer_that_is_refused_after_its_handshake_ends_and_sync_never_hears_of_it() 
         settle().await;
         let audit = house.audit().await;
         assert_eq!(audit.peer_manager, handled(1, 1));
-        assert_eq!(audit.sync_manager, handled(0, 0));
+        assert_eq!(sync(&audit).handled, handled(0, 0));
         assert_all_gone(&audit);
     });
 }
@@ -281,7 +322,7 @@ fn a_panic_in_a_handler_of_a_peer_costs_one_connection_at_both_managers() {
         handshake(&mut its_remote).await;
         handshake(&mut remote).await;
         settle().await;
-        assert_eq!(house.audit().await.sync_table.len(), 2);
+        assert_eq!(sync(&house.audit().await).peers.len(), 2);
         post(&doomed, Explode);
         settle().await;
         let audit = house.audit().await;
@@ -290,8 +331,8 @@ fn a_panic_in_a_handler_of_a_peer_costs_one_connection_at_both_managers() {
             (1, 1),
             "its slot is home"
         );
-        assert_eq!(audit.sync_table, [ConnId(1)].into());
-        assert_eq!(audit.sync_manager, handled(2, 1));
+        assert_eq!(sync(&audit).peers, [ConnId(1)].into());
+        assert_eq!(sync(&audit).handled, handled(2, 1));
         send(&mut remote, Message::Ping(4)).await;
         wait_for(&mut remote, |message| *message == Message::Pong(4)).await;
     });
@@ -309,6 +350,7 @@ struct Visitor {
 /// managers handled.
 fn comings_and_goings(
     seed: u64,
+    roles: Roles,
     kernel: (Arc<Chain>, handfast_proto::headers::HeaderTree),
 ) -> Audit {
     crate::virtual_time::run(async {
@@ -316,7 +358,7 @@ fn comings_and_goings(
         let mut executor = Executor::new(seed);
         // Few enough for some to be refused or displaced.
         let max_inbound = random.index(4);
-        let mut house = House::new(max_inbound, kernel, |name, future| {
+        let mut house = House::new(max_inbound, roles, kernel, |name, future| {
             executor.add(name, future)
         });
         let mut visitors = Vec::new();
@@ -361,7 +403,17 @@ fn visit(house: &mut House, executor: &mut Executor, random: &mut Random) -> Opt
     );
     executor.add("peer", life);
     let mut bytes = BytesMut::new();
-    for message in [version(), Message::Verack, Message::GetAddr] {
+    // Of those that a second subscriber may hear of, some are of no interest to it.
+    let version = match house.second_is_there() && random.index(3) == 0 {
+        true => version_of(ServiceFlags::NONE),
+        false => version(),
+    };
+    for message in [
+        version,
+        Message::Verack,
+        Message::SendHeaders,
+        Message::GetAddr,
+    ] {
         message.encode_into(Network::Regtest.magic(), &mut bytes);
     }
     let whole = bytes.len();
@@ -373,21 +425,45 @@ fn visit(house: &mut House, executor: &mut Executor, random: &mut Random) -> Opt
     })
 }
 
-#[test]
-fn in_any_order_both_managers_end_up_empty_and_every_done_is_handled() {
+/// The rounds of these seeds: how many `Add`s PeerManager handled, and how many subscribers.
+fn rounds(seeds: Range<u64>, roles: Roles) -> (u64, BTreeMap<Role, u64>) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (chain, tree) = kernel(dir.path());
-    let (mut adds, mut admitted) = (0, 0);
-    for seed in 0..1_000 {
-        let audit = comings_and_goings(seed, (chain.clone(), tree.clone()));
+    let (mut adds, mut admitted) = (0, BTreeMap::new());
+    for seed in seeds {
+        let audit = comings_and_goings(seed, roles, (chain.clone(), tree.clone()));
         assert_all_gone(&audit);
         assert_eq!(audit.peer_manager.dones, 6, "seed {seed}");
         adds += audit.peer_manager.adds;
-        admitted += audit.sync_manager.adds;
+        for of in &audit.subscribers {
+            assert_eq!(
+                of.handled.adds, of.handled.dones,
+                "seed {seed}, {}",
+                of.role
+            );
+            *admitted.entry(of.role).or_default() += of.handled.adds;
+        }
         if seed % 10 == 0 {
-            let again = comings_and_goings(seed, (chain.clone(), tree.clone()));
+            let again = comings_and_goings(seed, roles, (chain.clone(), tree.clone()));
             assert_eq!(again, audit, "seed {seed}");
         }
     }
+    (adds, admitted)
+}
+
+#[test]
+fn in_any_order_both_managers_end_up_empty_and_every_done_is_handled() {
+    let (adds, admitted) = rounds(0..1_000, Role::Sync.into());
+    let admitted = admitted[&Role::Sync];
     assert!((500..6_000).contains(&admitted) && admitted < adds && adds < 6_000);
+}
+
+#[test]
+fn in_any_order_two_subscribers_end_up_empty_and_every_done_is_handled_by_both() {
+    let (adds, admitted) = rounds(0..500, Role::ALL.into());
+    let [sync, second] = Role::ALL.map(|role| admitted[&role]);
+    assert!(
+        second > 100 && second < sync && sync < adds,
+        "{admitted:?} of {adds}"
+    );
 }

@@ -8,6 +8,7 @@ mod lifecycle;
 mod managers;
 mod queues;
 mod rounds;
+mod second;
 mod shares;
 
 use std::cell::RefCell;
@@ -69,7 +70,7 @@ impl Handler<PeerAdd> for Clerk {
 impl Handler<PeerInput> for Clerk {
     type Result = ();
     fn handle(&mut self, input: PeerInput, _: &mut Self::Context) {
-        let command = match &input.message {
+        let command = match &*input.message {
             Message::GetAddr => "getaddr",
             Message::Block(_) => "block",
             Message::GetHeaders(_) => "getheaders",
@@ -226,6 +227,7 @@ impl World {
             handshakes: 8,
             outbound: 1,
             manual: 1,
+            subscribers: 1,
         });
         Self {
             slots,
@@ -291,11 +293,16 @@ impl World {
 type Remote = Framed<DuplexStream, Codec>;
 
 fn version() -> Message {
+    version_of(bitcoin::p2p::ServiceFlags::NETWORK | bitcoin::p2p::ServiceFlags::WITNESS)
+}
+
+/// The `version` of a node that offers these services.
+fn version_of(services: bitcoin::p2p::ServiceFlags) -> Message {
     let nowhere =
         bitcoin::p2p::Address::new(&([0, 0, 0, 0], 0).into(), bitcoin::p2p::ServiceFlags::NONE);
     Message::Version(Version {
         version: 70_016,
-        services: bitcoin::p2p::ServiceFlags::NETWORK | bitcoin::p2p::ServiceFlags::WITNESS,
+        services,
         timestamp: 1_700_000_000,
         receiver: nowhere.clone(),
         sender: Some(nowhere),
@@ -311,7 +318,11 @@ async fn send(remote: &mut Remote, message: Message) {
 }
 
 async fn handshake(remote: &mut Remote) {
-    send(remote, version()).await;
+    handshake_as(remote, version()).await;
+}
+
+async fn handshake_as(remote: &mut Remote, version: Message) {
+    send(remote, version).await;
     wait_for(remote, |message| *message == Message::Verack).await;
     send(remote, Message::Verack).await;
 }

@@ -92,6 +92,7 @@ fn big_block() -> Bytes {
 
 pub(super) fn order_block(actor: &Addr<Peer>, id: ConnId, ticket: u64) {
     let order = ServeBlock {
+        from: handfast_proto::lifecycle::Role::Sync,
         id,
         ticket,
         hash: genesis().block_hash(),

@@ -14,7 +14,7 @@ fn an_admitted_peer_is_retired_exactly_once() {
     let mut table = Table::new(config());
     let id = table.admit(Inbound, addr(9));
     assert_eq!(table.table.ids(), [id].into());
-    assert_eq!(table.done(id, Inbound, addr(9)), [Effect::Retire { id }]);
+    assert_eq!(table.done(id, Inbound, addr(9)), [retire(id)]);
     assert!(table.table.ids().is_empty());
     table.table.assert_all_home();
 }
@@ -131,7 +131,8 @@ fn sync_messages_are_forwarded_and_others_are_not() {
     ] {
         let forward = Effect::Forward {
             id,
-            message: message.clone(),
+            message: message.clone().into(),
+            roles: Role::Sync.into(),
         };
         assert_eq!(table.message(id, message), [forward]);
     }
@@ -154,7 +155,7 @@ fn sync_messages_are_forwarded_and_others_are_not() {
 fn a_peer_that_was_told_to_go_is_told_once_and_no_longer_heard() {
     let mut table = Table::new(config());
     let id = table.admit(Inbound, addr(9));
-    let go = |reason| Input::FromSync(SyncOrder::Disconnect { id, reason });
+    let go = |reason| order(Order::Disconnect { id, reason });
     let effects = table.step(go(DoneReason::LowWorkChain));
     assert_eq!(
         effects,
@@ -166,7 +167,7 @@ fn a_peer_that_was_told_to_go_is_told_once_and_no_longer_heard() {
     assert_eq!(table.step(go(DoneReason::HeadersTimeout)), []);
     assert_eq!(table.message(id, Message::SendHeaders), []);
     assert!(table.table.peers()[0].closing);
-    assert_eq!(table.done(id, Inbound, addr(9)), [Effect::Retire { id }]);
+    assert_eq!(table.done(id, Inbound, addr(9)), [retire(id)]);
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn orders_of_sync_for_a_peer_that_is_gone_are_dropped() {
     let mut table = Table::new(config());
     let id = table.admit(Inbound, addr(9));
     let send = || {
-        Input::FromSync(SyncOrder::Send {
+        order(Order::Send {
             id,
             message: Message::GetAddr,
         })
@@ -189,10 +190,7 @@ fn orders_of_sync_for_a_peer_that_is_gone_are_dropped() {
     table.done(id, Inbound, addr(9));
     assert_eq!(table.step(send()), []);
     let reason = DoneReason::LowWorkChain;
-    assert_eq!(
-        table.step(Input::FromSync(SyncOrder::Disconnect { id, reason })),
-        []
-    );
+    assert_eq!(table.step(order(Order::Disconnect { id, reason })), []);
 }
 
 #[test]
@@ -281,4 +279,90 @@ fn draining_closes_everybody_and_admits_and_dials_nobody() {
     table.done(id, Inbound, addr(9));
     table.done(late, Inbound, addr(10));
     table.table.assert_all_home();
+}
+
+fn two_subscribers() -> PeerTableConfig {
+    PeerTableConfig {
+        subscribers: Role::ALL.into(),
+        ..config()
+    }
+}
+
+#[test]
+fn each_subscriber_gets_the_peers_that_it_wants_their_messages_and_their_end() {
+    let mut table = Table::new(two_subscribers());
+    let full = table.introduction(Inbound, addr(9));
+    let light = Introduction {
+        services: ServiceFlags::NONE,
+        ..table.introduction(Inbound, addr(10))
+    };
+    for (peer, wanted) in [(full, Role::ALL.into()), (light, Roles::from(Role::Sync))] {
+        let (id, remote) = (peer.id, peer.remote);
+        let effects = table.step(Input::Add(peer.clone()));
+        let roles = wanted;
+        assert_eq!(effects, [Effect::Admit { peer, roles }]);
+        let message: Arc<Message> = Message::Inv(vec![]).into();
+        let effects = table.step(Input::Message {
+            id,
+            message: message.clone(),
+        });
+        let [
+            Effect::Forward {
+                message: forwarded,
+                roles,
+                ..
+            },
+        ] = &effects[..]
+        else {
+            panic!("{effects:?}");
+        };
+        assert_eq!(*roles, wanted);
+        assert!(Arc::ptr_eq(forwarded, &message), "shared, not copied");
+        let ended = table.done(id, Inbound, remote);
+        let roles = wanted;
+        assert_eq!(ended, [Effect::Retire { id, roles }]);
+    }
+    table.table.assert_all_home();
+}
+
+#[test]
+fn a_peer_that_no_subscriber_wants_is_admitted_and_its_messages_go_to_none() {
+    let subscribers = Role::Test.into();
+    let mut table = Table::new(PeerTableConfig {
+        subscribers,
+        ..config()
+    });
+    let peer = Introduction {
+        services: ServiceFlags::NONE,
+        ..table.introduction(Inbound, addr(9))
+    };
+    let (id, roles) = (peer.id, Roles::NONE);
+    let effects = table.step(Input::Add(peer.clone()));
+    assert_eq!(effects, [Effect::Admit { peer, roles }]);
+    assert_eq!(table.message(id, Message::SendHeaders), []);
+    assert_eq!(table.table.ids(), [id].into());
+    assert!(table.table.ids_of(Role::Test).is_empty());
+    assert_eq!(
+        table.done(id, Inbound, addr(9)),
+        [Effect::Retire { id, roles }]
+    );
+}
+
+#[test]
+fn an_order_about_a_peer_that_the_subscriber_was_not_notified_of_is_not_carried_out() {
+    let mut table = Table::new(two_subscribers());
+    let light = Introduction {
+        services: ServiceFlags::NONE,
+        ..table.introduction(Inbound, addr(9))
+    };
+    let id = light.id;
+    table.step(Input::Add(light));
+    for from in [Role::Test, Role::Sync] {
+        let (order, message) = (|order| Input::Order { from, order }, Message::SendHeaders);
+        let sent = table.step(order(Order::Send { id, message }));
+        let reason = DoneReason::Requested;
+        let closed = table.step(order(Order::Disconnect { id, reason }));
+        let done = usize::from(from == Role::Sync);
+        assert_eq!((sent.len(), closed.len()), (done, done), "{from}");
+    }
 }

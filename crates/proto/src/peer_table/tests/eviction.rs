@@ -40,13 +40,13 @@ impl Table {
     fn knock_now(&mut self, remote: SocketAddr) -> (ConnId, Outcome) {
         let (id, effects) = self.add(Inbound, remote);
         let outcome = match effects.as_slice() {
-            [Effect::Admit(_)] => Outcome::Admitted,
+            [Effect::Admit { .. }] => Outcome::Admitted,
             [
                 Effect::Disconnect {
                     id: victim,
                     reason: DoneReason::Evicted,
                 },
-                Effect::Admit(_),
+                Effect::Admit { .. },
             ] => Outcome::AdmittedFor(*victim),
             [Effect::Disconnect { .. }] => Outcome::Refused,
             other => panic!("neither admitted nor refused: {other:?}"),
@@ -164,7 +164,7 @@ fn who_brought_blocks_lately_stays() {
     let mut table = slots(32);
     let ids: Vec<ConnId> = (0..32).map(|n| table.knock(at(group(n), 1)).0).collect();
     for id in &ids[28..] {
-        table.step(Input::FromSync(SyncOrder::Useful { id: *id }));
+        table.step(order(Order::Useful { id: *id }));
     }
     for n in 0..200 {
         table.knock(at(group(100 + n), 1));
@@ -358,7 +358,7 @@ fn peers_on_their_way_out_hold_no_slot_but_only_so_many_of_them() {
     let mut table = slots(1);
     let id = table.admit(Inbound, at(0x0900, 1));
     let reason = DoneReason::HeadersTimeout;
-    table.step(Input::FromSync(SyncOrder::Disconnect { id, reason }));
+    table.step(order(Order::Disconnect { id, reason }));
     table.admit(Inbound, at(group(1), 1));
     assert_eq!(table.table.ids().len(), 2);
 }
@@ -382,7 +382,7 @@ fn an_evicted_peer_is_heard_no_more_and_retired_once() {
     table.add(Inbound, at(group(1), 1));
     assert_eq!(table.message(victim, Message::SendHeaders), []);
     let effects = table.end(victim, Inbound, at(0x0900, 2), DoneReason::Evicted);
-    assert_eq!(effects, [Effect::Retire { id: victim }]);
+    assert_eq!(effects, [retire(victim)]);
     let row = table.table.history().pop().expect("remembered");
     assert_eq!(
         (row.reached, row.reason),

@@ -249,9 +249,9 @@ fn we_ask_those_whom_we_dialled() {
         id,
         message: Message::GetAddr,
     };
-    assert!(matches!(effects.as_slice(), [Effect::Admit(_), last] if *last == ask));
+    assert!(matches!(effects.as_slice(), [Effect::Admit { .. }, last] if *last == ask));
     let (_, effects) = table.add(Inbound, addr(10));
-    assert!(matches!(effects.as_slice(), [Effect::Admit(_)]));
+    assert!(matches!(effects.as_slice(), [Effect::Admit { .. }]));
 }
 
 #[test]

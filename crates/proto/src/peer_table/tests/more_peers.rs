@@ -3,7 +3,7 @@ use crate::peer_table::manual::RECONNECT_LONGEST;
 use Direction::{Inbound, Outbound};
 
 fn more() -> Input {
-    Input::FromSync(SyncOrder::MorePeers)
+    order(Order::MorePeers)
 }
 
 /// A table with two outbound peers, which is its limit, and addresses left to dial.
@@ -72,7 +72,7 @@ fn when_the_time_is_over_the_youngest_that_never_was_useful_goes() {
         for which in useful.iter().copied() {
             table.wait(1);
             let id = ids[which];
-            table.step(Input::FromSync(SyncOrder::Useful { id }));
+            table.step(order(Order::Useful { id }));
         }
         let before = EXTRA_FOR.as_secs() - 10;
         assert_eq!(evicted(&table.run(before)), [], "not before");

@@ -19,7 +19,7 @@ fn waiting() -> Table {
     for id in &peers {
         table.message(*id, Message::Addr(Vec::new()));
     }
-    table.step(Input::FromSync(SyncOrder::MorePeers));
+    table.step(order(Order::MorePeers));
     // The first ones are sent at once, the later ones wait.
     for n in 30..35 {
         let fresh = (START.unix, Address::new(&addr(n), full_node()));

@@ -108,7 +108,7 @@ impl Walk {
             table: Table::with_book(config, book(20..30)),
             connections: Vec::new(),
             dials: VecDeque::new(),
-            sync: Ledger::new(Scope::SyncManager),
+            sync: Ledger::new(Scope::Subscriber(Role::Sync)),
             admitted: BTreeSet::new(),
             ordered_to_go: BTreeSet::new(),
             drained: false,
@@ -197,7 +197,7 @@ impl Walk {
             }
             Move::Speak(n) => Input::Message {
                 id: self.id(n),
-                message: Message::SendHeaders,
+                message: Message::SendHeaders.into(),
             },
             Move::AddNode(n, command) => {
                 let (_, effects) = self.table.add_node(&format!("{}.1.1.1", 20 + n), command);
@@ -210,11 +210,11 @@ impl Walk {
             }
             Move::SyncDisconnect(n) => {
                 let (id, reason) = (self.id(n), DoneReason::LowWorkChain);
-                Input::FromSync(SyncOrder::Disconnect { id, reason })
+                order(Order::Disconnect { id, reason })
             }
             Move::Useful(n) => {
                 let id = self.id(n);
-                Input::FromSync(SyncOrder::Useful { id })
+                order(Order::Useful { id })
             }
             Move::RoundTrips(n) => {
                 let took = |c: &Connection| Duration::from_millis((c.id.0 ^ u64::from(n)) % 300);
@@ -233,7 +233,7 @@ impl Walk {
                 });
             }
             Move::ClearBans => return self.ban(BanOrder::Clear),
-            Move::MorePeers => Input::FromSync(SyncOrder::MorePeers),
+            Move::MorePeers => order(Order::MorePeers),
             Move::Wait(seconds) => {
                 self.table.wait(seconds.into());
                 Input::Tick
@@ -272,18 +272,18 @@ impl Walk {
                     .iter()
                     .any(|c| c.id == *id && c.direction == Inbound)
             {
-                assert!(matches!(next, Effect::Admit(_)), "{id} went for nobody");
+                assert!(matches!(next, Effect::Admit { .. }), "{id} went for nobody");
             }
         }
         for effect in effects {
             match effect {
-                Effect::Admit(peer) => {
-                    self.sync.sync_add(peer.id).assert_held();
+                Effect::Admit { peer, .. } => {
+                    self.sync.add(Role::Sync, peer.id).assert_held();
                     assert!(!banned(peer.remote), "{} is banned", peer.remote);
                     assert!(self.admitted.insert(peer.id) && !self.drained);
                 }
-                Effect::Retire { id } => {
-                    self.sync.sync_done(id).assert_held();
+                Effect::Retire { id, .. } => {
+                    self.sync.done(Role::Sync, id).assert_held();
                     assert!(self.admitted.remove(&id));
                 }
                 Effect::Forward { id, .. } | Effect::Send { id, .. } => {
@@ -355,14 +355,14 @@ impl Walk {
             .count()
     }
 
-    /// Ends every connection; all slots are home.
+    /// Ends every connection; all slots are free.
     fn finish(mut self) {
         self.make(Move::Drain);
         while !self.connections.is_empty() {
             self.make(Move::End(0));
         }
         self.table.table.assert_all_home();
-        self.sync.slots_home().assert_held();
+        self.sync.all_slots_free().assert_held();
         assert!(self.admitted.is_empty());
     }
 }

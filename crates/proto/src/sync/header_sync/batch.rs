@@ -30,16 +30,16 @@ impl HeaderSync {
         &mut self,
         cx: &mut Context<'_>,
         id: ConnId,
-        mut headers: Vec<Header>,
+        headers: &[Header],
     ) {
         if headers.is_empty() {
             return self.no_headers(cx, id);
         }
-        let mut full = headers.len() == MAX_HEADERS;
-        if self.low_work_of(id).is_some() && self.continue_low_work(cx, id, &headers, full) {
+        let (mut headers, mut full) = (headers, headers.len() == MAX_HEADERS);
+        if self.low_work_of(id).is_some() && self.continue_low_work(cx, id, headers, full) {
             return;
         }
-        let hashes = match check_batch(cx.config, &headers) {
+        let hashes = match check_batch(cx.config, headers) {
             Ok(hashes) => hashes,
             Err(reason) => return self.disconnect(cx, id, DoneReason::InvalidHeader(reason)),
         };
@@ -52,15 +52,15 @@ impl HeaderSync {
         };
         let answer = self.match_answer(cx, id, last);
         self.note_answer(cx, id);
-        if let Some((at, time)) = first_from_the_future(cx.step.now, &headers) {
+        if let Some((at, time)) = first_from_the_future(cx.step.now, headers) {
             is_too_new(cx, id, (last, time));
-            headers.truncate(at);
+            headers = &headers[..at];
             full = false;
         }
-        if headers.is_empty() || lacks_work(cx, &start, &headers, &hashes) {
-            return self.low_work_batch(cx, id, answer, &start, &headers, full);
+        if headers.is_empty() || lacks_work(cx, &start, headers, &hashes) {
+            return self.low_work_batch(cx, id, answer, &start, headers, full);
         }
-        match self.store(cx, &headers, &hashes) {
+        match self.store(cx, headers, &hashes) {
             Ok(new) => self.batch_stored(cx, id, answer, &hashes, new, full),
             Err(reject) => self.punish(cx, id, &reject),
         }

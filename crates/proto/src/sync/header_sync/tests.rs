@@ -161,7 +161,7 @@ fn a_peer_is_asked_one_thing_at_a_time_and_then_about_what_it_announced_meanwhil
     let other = Inventory::Block(Blocks::new(3, 2).tip_hash());
     let asked = alone.act(|sync, cx| sync.inv(cx, ConnId(1), &[other]));
     assert_eq!(asked, []);
-    let asked = alone.act(|sync, cx| sync.headers(cx, ConnId(1), Vec::new()));
+    let asked = alone.act(|sync, cx| sync.headers(cx, ConnId(1), &[]));
     assert_eq!(asked, [ConnId(1)]);
 }
 
@@ -200,7 +200,7 @@ fn of_headers_with_a_bad_one_none_is_stored_and_their_sender_is_disconnected() {
     while !headers[2].target().is_met_by(headers[2].block_hash()) {
         headers[2].nonce += 1;
     }
-    alone.act(|sync, cx| sync.headers(cx, ConnId(0), headers));
+    alone.act(|sync, cx| sync.headers(cx, ConnId(0), &headers));
     assert_eq!(alone.chain.tree().len(), 1);
     assert!(!alone.peers.is_live(ConnId(0)));
 }

@@ -48,7 +48,7 @@ fn kept_in_sync(chain: &Blocks, from: usize) -> Vec<bool> {
     let mut kept = vec![];
     for block in &chain.blocks[from..] {
         let block = block.clone();
-        let message = Message::Block(block);
+        let message = Message::Block(block).into();
         let input = Input::Message { id: peer, message };
         kept.extend(given(&world.node.step(world.now, input)));
     }
@@ -124,7 +124,7 @@ fn a_block_of_initial_sync_is_kept_before_its_submission_is_answered() {
     world.kernel_time = Duration::from_millis(500);
     world.message(peer, Message::Headers(chain.headers()[10..].to_vec()));
     let block = chain.at(11).clone();
-    let (id, message) = (peer, Message::Block(block.clone()));
+    let (id, message) = (peer, Message::Block(block.clone()).into());
     let effects = world.node.step(world.now, Input::Message { id, message });
     assert_eq!(given(&effects), [false]);
     // Its verdict is still to come when it is submitted.

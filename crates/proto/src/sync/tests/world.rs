@@ -228,7 +228,10 @@ impl World {
     }
 
     pub(crate) fn message(&mut self, id: ConnId, message: Message) {
-        self.input(Input::Message { id, message });
+        self.input(Input::Message {
+            id,
+            message: message.into(),
+        });
     }
 
     pub(crate) fn input(&mut self, input: Input) {
@@ -292,7 +295,10 @@ impl World {
         self.sequence += 1;
         self.events.insert(
             (at, self.sequence),
-            Event::ToNode(Input::Message { id, message }),
+            Event::ToNode(Input::Message {
+                id,
+                message: message.into(),
+            }),
         );
     }
 

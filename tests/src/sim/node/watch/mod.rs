@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 use handfast_proto::address_book::MAX_ADDRESSES;
-use handfast_proto::lifecycle::{ConnId, DoneReason, Ending, Ledger, Violation};
+use handfast_proto::lifecycle::{ConnId, DoneReason, Ending, Ledger, Role, Violation};
 use handfast_proto::peer_table::MAX_HISTORY;
 use handfast_proto::sync::SyncState;
 use handfast_proto::time::Now;
@@ -86,7 +86,13 @@ impl Running {
         engine: &mut Engine,
         tell: impl FnOnce(&mut Ledger) -> Result<(), Violation>,
     ) {
-        if let Err(violation) = tell(&mut self.ledger) {
+        let told = tell(&mut self.ledger);
+        self.judge(engine, told);
+    }
+
+    /// What a ledger said.
+    pub(super) fn judge(&mut self, engine: &mut Engine, said: Result<(), Violation>) {
+        if let Err(violation) = said {
             let text = format!("n{}: {violation}", self.host.node);
             engine.breach(violation.invariant, text);
         }
@@ -102,14 +108,25 @@ impl Running {
                 format!("n{node}: the peer table is not what was admitted: {table:?}"),
             );
         }
-        if !self.ledger.at_sync().eq(sync.iter().copied()) {
+        if !self.ledger.at(Role::Sync).eq(sync.iter().copied()) {
             engine.breach(
                 "L4",
                 format!("n{node}: SyncManager knows others than it was told of: {sync:?}"),
             );
         }
+        if !self
+            .ledger
+            .at(Role::Test)
+            .eq(self.second.peers.iter().copied())
+        {
+            let known = &self.second.peers;
+            engine.breach(
+                "L4",
+                format!("n{node}: the second knows others than it was notified of: {known:?}"),
+            );
+        }
         let (queued, taken) = (self.ledger.queued(), self.slots.taken());
-        if queued > 2 * taken {
+        if queued > 2 * self.profile.subscribers.len() * taken {
             engine.breach(
                 "L5",
                 format!("n{node}: {queued} lifecycle messages are queued for {taken} slots"),
@@ -252,7 +269,10 @@ impl Running {
             .peers
             .iter()
             .filter(|(_, peer)| !peer.session.awaiting_handshake());
-        self.ledger.queued() == 0 && table == sync && sockets.map(|(id, _)| *id).eq(table)
+        self.ledger.queued() == 0
+            && table == sync
+            && self.table.ids_of(Role::Test) == self.second.peers
+            && sockets.map(|(id, _)| *id).eq(table)
     }
 
     /// Everything that the sync machine says of itself.
