@@ -31,10 +31,10 @@ use crate::entrance::Entrances;
 use crate::event_counts::EventCounts;
 use crate::kernel_times::KernelTimes;
 use crate::node::messages as to_node;
-use crate::peer_manager::messages as to_peers;
-use crate::post::{ask, post, post_to};
+use crate::peer_manager::{PeerManager, messages as to_peers};
+use crate::post::{ask_with, post, post_to};
 use crate::shared::Shared;
-use crate::sync_manager::messages as to_sync;
+use crate::sync_manager::{SyncManager, messages as to_sync};
 use crate::view::{ChainView, ExitReason, Gone, ListenerInfo, NetworkInfo, PeerInfo, Phase};
 
 use links::{Links, LinksCell};
@@ -170,7 +170,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn peers(&self) -> Result<Vec<PeerInfo>, Gone> {
-        ask(&self.links()?.peers, to_peers::Peers).await
+        self.ask_peers(|peers| peers.peers()).await
     }
 
     /// The connections that ended last, newest last.
@@ -178,7 +178,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn peer_history(&self) -> Result<Vec<HistoryRow>, Gone> {
-        ask(&self.links()?.peers, to_peers::PeerHistory).await
+        self.ask_peers(|peers| peers.table.history()).await
     }
 
     /// Leaves inbound connections from `host` out of [`Self::peer_history`] from now on, and
@@ -189,7 +189,8 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn leave_out_of_history(&self, host: Option<IpAddr>) -> Result<(), Gone> {
-        ask(&self.links()?.peers, to_peers::LeaveOutOfHistory(host)).await
+        self.ask_peers(move |peers| peers.table.leave_out_of_history(host))
+            .await
     }
 
     /// The addresses that the operator named, and whether they are connected.
@@ -197,7 +198,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn added_nodes(&self) -> Result<Vec<AddedNode>, Gone> {
-        ask(&self.links()?.peers, to_peers::AddedNodes).await
+        self.ask_peers(|peers| peers.table.added_nodes()).await
     }
 
     /// What sync is doing, and why.
@@ -205,7 +206,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn sync_state(&self) -> Result<SyncState, Gone> {
-        let mut state = ask(&self.links()?.sync, to_sync::QuerySyncState).await?;
+        let mut state = self.ask_sync(|sync| sync.state()).await?;
         if state.phase == sync::Phase::NoPeers {
             let (outlook, now) = self.outlook();
             if let Some(trouble) = outlook.trouble(now) {
@@ -260,7 +261,8 @@ impl NodeHandle {
         name: String,
         command: AddNodeCommand,
     ) -> Result<(), AddNodeFailure> {
-        ask(&self.links()?.peers, to_peers::AddNode { name, command }).await??;
+        self.ask_peers(move |peers| peers.answer(|table, now| table.add_node(now, name, command)))
+            .await??;
         Ok(())
     }
 
@@ -269,7 +271,10 @@ impl NodeHandle {
     /// # Errors
     /// No such peer, or [`Gone`].
     pub async fn disconnect(&self, target: DisconnectTarget) -> Result<(), DisconnectFailure> {
-        if ask(&self.links()?.peers, to_peers::DisconnectPeer { target }).await? {
+        if self
+            .ask_peers(move |peers| peers.disconnect_peer(target))
+            .await?
+        {
             Ok(())
         } else {
             Err(DisconnectFailure::NotConnected)
@@ -293,7 +298,7 @@ impl NodeHandle {
     /// # Errors
     /// The list's refusal, or [`Gone`].
     pub async fn ban(&self, order: BanOrder) -> Result<(), BanFailure> {
-        ask(&self.links()?.peers, to_peers::BanPeers { order }).await??;
+        self.ask_peers(move |peers| peers.ban(order)).await??;
         let shared = self.shared.clone();
         if let Err(error) = off_the_arbiter(move || shared.save_bans()).await? {
             tracing::warn!(%error, "cannot save bans.dat; trying again when the bans change, and at the end");
@@ -331,7 +336,7 @@ impl NodeHandle {
     /// # Errors
     /// Why it is not asked, or [`Gone`].
     pub async fn fetch_block(&self, id: ConnId, hash: BlockHash) -> Result<(), FetchFailure> {
-        ask(&self.links()?.sync, to_sync::FetchBlock { id, hash }).await??;
+        self.ask_sync(move |sync| sync.fetch(id, hash)).await??;
         Ok(())
     }
 
@@ -437,6 +442,22 @@ impl NodeHandle {
             (None, Phase::Starting | Phase::Running) => Err(Gone::Starting),
             (None, Phase::Stopping) => Err(Gone::Stopping),
         }
+    }
+
+    /// Asks PeerManager, behind what it was sent before.
+    pub(crate) async fn ask_peers<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut PeerManager) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        ask_with(&self.links()?.peers, question).await
+    }
+
+    /// Asks SyncManager, behind what it was sent before.
+    async fn ask_sync<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut SyncManager) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        ask_with(&self.links()?.sync, question).await
     }
 
     fn accepts_writes(&self) -> Result<(), Gone> {

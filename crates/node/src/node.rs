@@ -21,8 +21,7 @@ use crate::handle::NodeHandle;
 use crate::handle::links::LinksCell;
 use crate::node::messages::{ActorDied, Open, Opened, Shutdown, ToNode};
 use crate::opening::{self, Mailboxes};
-use crate::peer_manager::messages::AddressRows;
-use crate::post::ask;
+use crate::post::ask_with;
 use crate::shared::{self, Shared};
 use crate::slots::{Limits, Slots};
 use crate::view::{ExitReason, Phase};
@@ -238,7 +237,8 @@ impl Node {
         };
         let (peers, shared) = (running.peers.clone(), self.shared.clone());
         ctx.spawn(wrap_future(async move {
-            let Ok(rows) = ask(&peers, AddressRows).await else {
+            let rows = ask_with(&peers, |peers| peers.table.book().rows().collect());
+            let Ok(rows) = rows.await else {
                 return;
             };
             let save = move || shared.state.addresses.save(|| rows);

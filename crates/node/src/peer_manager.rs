@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
 use handfast_proto::address_relay::OwnAddress;
-use handfast_proto::bans::{BanError, BanOrder};
 use handfast_proto::fair_queue::FairQueue;
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
-use handfast_proto::peer_table::{AddNodeError, Effect, Input, PeerTable};
+use handfast_proto::peer_table::{Effect, Input, PeerTable};
 use handfast_proto::time::Now;
 use handfast_wire::Message;
 use tokio::time::Instant;
@@ -30,15 +29,13 @@ use crate::peer::link::PeerLink;
 use crate::peer::messages::{Disconnect, ServeBlock};
 use crate::peer_log::PeerLog;
 use crate::peer_manager::messages::{
-    AddNode, AddedNodes, AddressRows, BanPeers, Command, DialFailed, DisconnectPeer, Drain,
-    LeaveOutOfHistory, NotDialled, PeerHistory, Peers, Resolved, Served, StopPeers,
+    Command, DialFailed, Drain, NotDialled, Resolved, Served, StopPeers,
 };
-use crate::post::{post, post_to};
+use crate::post::{Question, post, post_to};
 use crate::shared::Shared;
 use crate::slots::{Queued, Slot};
 use crate::subscribers::Subscribers;
 use crate::turns;
-use crate::view::PeerInfo;
 use crate::vital::Vital;
 
 /// See the module.
@@ -49,7 +46,7 @@ pub(crate) struct PeerManager {
     pub(crate) links: BTreeMap<ConnId, PeerLink>,
     tally: Tally,
     handled: Handled,
-    log: PeerLog,
+    pub(crate) log: PeerLog,
     queue: FairQueue<queue::FromPeer>,
     subscribers: Subscribers,
     connector: Addr<Connector>,
@@ -385,95 +382,11 @@ impl Handler<Resolved> for PeerManager {
     }
 }
 
-impl Handler<Peers> for PeerManager {
-    type Result = MessageResult<Peers>;
-    fn handle(&mut self, _: Peers, _: &mut Self::Context) -> Self::Result {
-        let now = self.shared.clock.now();
-        let info = |row: handfast_proto::peer_table::PeerRow| {
-            let link = self.links.get(&row.id);
-            let traffic = link
-                .map(|link| link.counters.read(now.mono))
-                .unwrap_or_default();
-            PeerInfo {
-                row,
-                traffic,
-                half_open: false,
-            }
-        };
-        let mut rows: Vec<PeerInfo> = self.table.peers().into_iter().map(info).collect();
-        let half_open = &self.shared.half_open;
-        let half_open = half_open.rows(now).into_iter();
-        rows.extend(half_open.map(|(row, traffic)| PeerInfo {
-            row,
-            traffic,
-            half_open: true,
-        }));
-        rows.sort_by_key(|info| info.row.id);
-        MessageResult(rows)
-    }
-}
-
-impl Handler<PeerHistory> for PeerManager {
-    type Result = MessageResult<PeerHistory>;
-    fn handle(&mut self, _: PeerHistory, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.table.history())
-    }
-}
-
-impl Handler<LeaveOutOfHistory> for PeerManager {
+impl Handler<Question<PeerManager>> for PeerManager {
     type Result = ();
-    fn handle(&mut self, LeaveOutOfHistory(host): LeaveOutOfHistory, _: &mut Self::Context) {
-        self.table.leave_out_of_history(host);
-    }
-}
-
-impl Handler<AddedNodes> for PeerManager {
-    type Result = MessageResult<AddedNodes>;
-    fn handle(&mut self, _: AddedNodes, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.table.added_nodes())
-    }
-}
-
-impl Handler<AddNode> for PeerManager {
-    type Result = Result<(), AddNodeError>;
-    fn handle(
-        &mut self,
-        AddNode { name, command }: AddNode,
-        _: &mut Self::Context,
-    ) -> Self::Result {
-        let result = self.answer(|table, now| table.add_node(now, name, command));
+    fn handle(&mut self, question: Question<PeerManager>, _: &mut Self::Context) {
+        question.put_to(self);
         self.publish_outlook();
-        result
-    }
-}
-
-impl Handler<DisconnectPeer> for PeerManager {
-    type Result = bool;
-    fn handle(&mut self, DisconnectPeer { target }: DisconnectPeer, _: &mut Self::Context) -> bool {
-        let admitted = self.answer(|table, now| table.disconnect(now, target));
-        let half_open = self.disconnect_half_open(|peer| target.means(peer), DoneReason::Requested);
-        admitted.is_ok() || half_open
-    }
-}
-
-impl Handler<BanPeers> for PeerManager {
-    type Result = Result<(), BanError>;
-    fn handle(&mut self, BanPeers { order }: BanPeers, _: &mut Self::Context) -> Self::Result {
-        self.answer(|table, now| table.ban(now, order))?;
-        if let BanOrder::Add { target, .. } = order {
-            let meant = |peer: &Introduction| target.contains(peer.remote.ip());
-            self.disconnect_half_open(meant, DoneReason::Banned);
-        }
-        let now = self.shared.clock.now();
-        self.log.bans_changed(now, order, self.table.bans());
-        Ok(())
-    }
-}
-
-impl Handler<AddressRows> for PeerManager {
-    type Result = MessageResult<AddressRows>;
-    fn handle(&mut self, _: AddressRows, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.table.book().rows().collect())
     }
 }
 

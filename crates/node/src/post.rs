@@ -9,6 +9,8 @@
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message, Recipient};
 
+use tokio::sync::oneshot;
+
 use crate::view::Gone;
 
 /// A message that is posted: the sender does not wait and learns nothing.
@@ -66,6 +68,50 @@ where
     #[expect(clippy::disallowed_methods, reason = "the one home of sending")]
     let answer = to.send(message);
     answer.await.map_err(|_| Gone::Stopping)
+}
+
+/// A question of a caller outside the actors, as a closure over the actor's state: so a new one needs
+/// no message type. The answer goes to the caller that waits.
+pub(crate) struct Question<A>(Box<dyn FnOnce(&mut A) + Send>);
+
+impl<A: 'static> Message for Question<A> {
+    type Result = ();
+}
+
+impl<A: 'static> Posted for Question<A> {}
+
+impl<A> Question<A> {
+    /// Asks the actor, and answers the caller.
+    pub(crate) fn put_to(self, actor: &mut A) {
+        (self.0)(actor);
+    }
+}
+
+/// Asks `question` of the actor and waits for the answer. One in flight per caller, and never used by
+/// a manager, as [`ask`].
+///
+/// # Errors
+/// The actor is not there any more.
+///
+/// # Cancel safety
+/// Dropping the future cancels the question when it was not yet handled.
+pub(crate) async fn ask_with<A, T>(
+    to: &Addr<A>,
+    question: impl FnOnce(&mut A) -> T + Send + 'static,
+) -> Result<T, Gone>
+where
+    A: Actor + Handler<Question<A>>,
+    A::Context: ToEnvelope<A, Question<A>>,
+    T: Send + 'static,
+{
+    let (answer, wait) = oneshot::channel();
+    let asked = move |actor: &mut A| {
+        if !answer.is_closed() {
+            let _ = answer.send(question(actor));
+        }
+    };
+    post(to, Question(Box::new(asked)));
+    wait.await.map_err(|_| Gone::Stopping)
 }
 
 /// Messages that are posted, and why a mailbox cannot grow without limit by them:

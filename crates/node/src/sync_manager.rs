@@ -12,10 +12,10 @@ use actix::{Actor, ActorContext, Context, Handler, MessageResult};
 use bitcoin::BlockHash;
 use handfast_chain::Chain;
 use handfast_proto::fair_queue::{FairQueue, LIFECYCLE, cost};
-use handfast_proto::lifecycle::Role;
+use handfast_proto::lifecycle::{ConnId, Role};
 use handfast_proto::peer_table::Order;
 use handfast_proto::sync::{
-    Effect, FetchRefusal, Input, KernelEvent, SubmitResult, SyncManager as Machine,
+    Effect, FetchRefusal, Input, KernelEvent, SubmitResult, SyncManager as Machine, SyncState,
 };
 use handfast_wire::Message;
 use tokio::sync::oneshot;
@@ -27,16 +27,14 @@ use crate::credit::BlockShare;
 use crate::kernel_events::{keep, known_height, tag};
 use crate::peer::messages::ServeBlock;
 use crate::peer_manager::messages::{Command, Served, ToPeers};
-use crate::post::post_to;
+use crate::post::{Question, post_to};
 use crate::shared::Shared;
 use crate::snapshot::Publisher;
 use crate::subscribers::{
     StopSubscriber, SubscriberAdd, SubscriberAudit, SubscriberDone, SubscriberInput,
 };
 use crate::sync_log::SyncLog;
-use crate::sync_manager::messages::{
-    FetchBlock, Kernel, QuerySyncState, SubmitBlock, SubmitHeader, SubmitMined,
-};
+use crate::sync_manager::messages::{Kernel, SubmitBlock, SubmitHeader, SubmitMined};
 use crate::turns::{self, TakesTurns};
 use crate::vital::Vital;
 
@@ -340,23 +338,24 @@ impl Handler<SubmitHeader> for SyncManager {
     }
 }
 
-impl Handler<QuerySyncState> for SyncManager {
-    type Result = MessageResult<QuerySyncState>;
-    fn handle(&mut self, _: QuerySyncState, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.machine.state(self.shared.clock.now()))
+impl SyncManager {
+    /// What sync does, and why.
+    pub(crate) fn state(&self) -> SyncState {
+        self.machine.state(self.shared.clock.now())
     }
-}
 
-impl Handler<FetchBlock> for SyncManager {
-    type Result = Result<(), FetchRefusal>;
-    fn handle(
-        &mut self,
-        FetchBlock { id, hash }: FetchBlock,
-        _: &mut Self::Context,
-    ) -> Self::Result {
+    /// Requests a block from one peer, or the reason for not doing so.
+    pub(crate) fn fetch(&mut self, id: ConnId, hash: BlockHash) -> Result<(), FetchRefusal> {
         self.machine.may_fetch(id, &hash)?;
         self.step(Input::Fetch { id, hash });
         Ok(())
+    }
+}
+
+impl Handler<Question<SyncManager>> for SyncManager {
+    type Result = ();
+    fn handle(&mut self, question: Question<SyncManager>, _: &mut Self::Context) {
+        question.put_to(self);
     }
 }
 

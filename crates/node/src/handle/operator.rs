@@ -9,8 +9,6 @@ use handfast_proto::peer_table::{AddAddressError, AtCapacity};
 use handfast_wire::{Network, Packet};
 
 use super::NodeHandle;
-use crate::peer_manager::messages as to_peers;
-use crate::post::ask;
 use crate::view::Gone;
 
 /// Why `addpeeraddress` changed nothing, or not all.
@@ -62,7 +60,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn ping(&self) -> Result<(), Gone> {
-        ask(&self.links()?.peers, to_peers::PingPeers).await
+        self.ask_peers(|peers| peers.ping()).await
     }
 
     /// Switches the network on or off. Off: every peer is told to go, whoever arrives is
@@ -71,8 +69,8 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn set_network_active(&self, active: bool) -> Result<(), Gone> {
-        let order = to_peers::SetNetworkActive { active };
-        ask(&self.links()?.peers, order).await
+        self.ask_peers(move |peers| peers.set_network_active(active))
+            .await
     }
 
     /// The address book, by address; `good`: only what is worth telling and dialling.
@@ -80,7 +78,12 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.
     pub async fn known_addresses(&self, good: bool) -> Result<Vec<Row>, Gone> {
-        ask(&self.links()?.peers, to_peers::KnownAddresses { good }).await
+        let now = self.shared.clock.now();
+        self.ask_peers(move |peers| match good {
+            true => peers.table.book().good_rows(now).collect(),
+            false => peers.table.book().rows().collect(),
+        })
+        .await
     }
 
     /// Adds an address to the book as if it had announced itself; `tried`: as if we had been
@@ -93,8 +96,8 @@ impl NodeHandle {
         addr: SocketAddr,
         tried: bool,
     ) -> Result<(), AddAddressFailure> {
-        let order = to_peers::AddAddress { addr, tried };
-        ask(&self.links()?.peers, order).await??;
+        self.ask_peers(move |peers| peers.answer(|table, now| table.add_address(now, addr, tried)))
+            .await??;
         Ok(())
     }
 
@@ -103,7 +106,8 @@ impl NodeHandle {
     /// # Errors
     /// No slot is free, or [`Gone`].
     pub async fn connect(&self, addr: SocketAddr) -> Result<(), ConnectFailure> {
-        ask(&self.links()?.peers, to_peers::Connect { addr }).await??;
+        self.ask_peers(move |peers| peers.answer(|table, now| table.connect(now, addr)))
+            .await??;
         Ok(())
     }
 
@@ -116,6 +120,7 @@ impl NodeHandle {
         let Some(packet) = Packet::new(command, body) else {
             return Ok(false);
         };
-        ask(&self.links()?.peers, to_peers::SendPacket { id, packet }).await
+        self.ask_peers(move |peers| peers.send_packet(id, packet))
+            .await
     }
 }

@@ -1,17 +1,13 @@
 //! What `PeerManager` is sent.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::Recipient;
 use handfast_proto::address_book::Row;
-use handfast_proto::bans::{BanError, BanOrder};
 use handfast_proto::lifecycle::{ConnId, Ending, Introduction, Role};
-use handfast_proto::peer_table::{
-    AddAddressError, AddNodeCommand, AddNodeError, AddedNode, AtCapacity, DisconnectTarget,
-    HistoryRow, Order,
-};
-use handfast_wire::{Message as WireMessage, Packet};
+use handfast_proto::peer_table::Order;
+use handfast_wire::Message as WireMessage;
 use tokio::sync::oneshot;
 
 use crate::audit::{Audit, Handled};
@@ -21,7 +17,6 @@ use crate::peer::link::PeerLink;
 use crate::peer::messages::ServeBlock;
 use crate::post::{asked, posted};
 use crate::slots::{Queued, Slot};
-use crate::view::PeerInfo;
 
 /// A connection completed its handshake.
 #[derive(Debug)]
@@ -118,89 +113,6 @@ pub(crate) struct AuditPeers {
     pub(crate) answer: oneshot::Sender<Audit>,
 }
 
-/// Every admitted peer.
-#[derive(Debug)]
-pub(crate) struct Peers;
-
-/// The connections that ended last.
-#[derive(Debug)]
-pub(crate) struct PeerHistory;
-
-/// Inbound connections from this address are left out of the history from now on, and those
-/// from any other are in it.
-#[derive(Debug)]
-pub(crate) struct LeaveOutOfHistory(pub(crate) Option<IpAddr>);
-
-/// The operator's addresses.
-#[derive(Debug)]
-pub(crate) struct AddedNodes;
-
-/// The `addnode` RPC.
-#[derive(Debug)]
-pub(crate) struct AddNode {
-    /// The address or name.
-    pub(crate) name: String,
-    /// What to do with it.
-    pub(crate) command: AddNodeCommand,
-}
-
-/// The `disconnectnode` RPC.
-#[derive(Debug)]
-pub(crate) struct DisconnectPeer {
-    /// Which.
-    pub(crate) target: DisconnectTarget,
-}
-
-/// The `setban` and `clearbanned` RPCs.
-#[derive(Debug)]
-pub(crate) struct BanPeers {
-    /// What to do.
-    pub(crate) order: BanOrder,
-}
-
-/// The `ping` RPC.
-#[derive(Debug)]
-pub(crate) struct PingPeers;
-
-/// The `setnetworkactive` RPC.
-#[derive(Debug)]
-pub(crate) struct SetNetworkActive {
-    /// On or off.
-    pub(crate) active: bool,
-}
-
-/// The address book, for `getnodeaddresses` and `getaddrmaninfo`.
-#[derive(Debug)]
-pub(crate) struct KnownAddresses {
-    /// Only those worth telling.
-    pub(crate) good: bool,
-}
-
-/// The `addpeeraddress` RPC.
-#[derive(Debug)]
-pub(crate) struct AddAddress {
-    /// The address.
-    pub(crate) addr: SocketAddr,
-    /// As if we had been connected to it.
-    pub(crate) tried: bool,
-}
-
-/// The `addconnection` RPC.
-#[derive(Debug)]
-pub(crate) struct Connect {
-    /// Where to.
-    pub(crate) addr: SocketAddr,
-}
-
-/// The `sendmsgtopeer` RPC. False: no such peer, or its queue is full.
-#[derive(Debug)]
-pub(crate) struct SendPacket {
-    /// The peer.
-    pub(crate) id: ConnId,
-    /// What to send.
-    pub(crate) packet: Packet,
-}
-
 /// Phase "drain": disconnect everybody, admit nobody.
 #[derive(Debug)]
 pub(crate) struct Drain;
@@ -212,32 +124,14 @@ pub(crate) struct StopPeers {
     pub(crate) slots_free: bool,
 }
 
-/// The rows of `peers.dat`.
-#[derive(Debug)]
-pub(crate) struct AddressRows;
-
 posted!(by queued: PeerAdd, PeerDone);
 posted!(by credit: PeerInput);
 posted!(by request: Command, Served, Resolved, NotDialled, DialFailed);
 posted!(rare: AuditPeers);
 
 asked! {
-    Peers => Vec<PeerInfo>,
-    PeerHistory => Vec<HistoryRow>,
-    LeaveOutOfHistory => (),
-    AddedNodes => Vec<AddedNode>,
-    AddNode => Result<(), AddNodeError>,
-    DisconnectPeer => bool,
-    BanPeers => Result<(), BanError>,
-    PingPeers => (),
-    SetNetworkActive => (),
-    KnownAddresses => Vec<Row>,
-    AddAddress => Result<(), AddAddressError>,
-    Connect => Result<(), AtCapacity>,
-    SendPacket => bool,
     Drain => (),
     StopPeers => (Vec<Row>, Handled),
-    AddressRows => Vec<Row>,
 }
 
 /// The way of a subscriber's orders.

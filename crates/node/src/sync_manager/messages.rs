@@ -1,13 +1,11 @@
 //! What `SyncManager` is sent, besides what every subscriber is ([`crate::subscribers`]).
 
-use bitcoin::BlockHash;
 use bitcoin::block::Header;
-use handfast_proto::lifecycle::ConnId;
-use handfast_proto::sync::{FetchRefusal, KernelEvent, SubmitResult, SyncState};
+use handfast_proto::sync::{KernelEvent, SubmitResult};
 use handfast_wire::RawBlock;
 use tokio::sync::oneshot;
 
-use crate::post::{asked, posted};
+use crate::post::posted;
 
 /// Verdicts of the kernel, oldest first. One message for several: each would wake
 /// this thread in place of the kernel's.
@@ -41,23 +39,5 @@ pub(crate) struct SubmitMined {
     pub(crate) answer: oneshot::Sender<SubmitResult>,
 }
 
-/// What sync does.
-#[derive(Debug)]
-pub(crate) struct QuerySyncState;
-
-/// The `getblockfrompeer` RPC.
-#[derive(Debug)]
-pub(crate) struct FetchBlock {
-    /// The peer.
-    pub(crate) id: ConnId,
-    /// The block.
-    pub(crate) hash: BlockHash,
-}
-
 posted!(by request: Kernel);
 posted!(rare: SubmitBlock, SubmitHeader, SubmitMined);
-
-asked! {
-    QuerySyncState => SyncState,
-    FetchBlock => Result<(), FetchRefusal>,
-}
