@@ -24,7 +24,7 @@ fn gossip(a: u8, b: u8) -> Source {
     Source::Gossip(Group::V4([a, b]))
 }
 
-/// Learns `addr` as a full node seen an hour ago.
+/// Adds `addr` as a full node seen an hour ago.
 fn learn(book: &mut AddressBook, addr: SocketAddr, source: Source, random: &mut Random) -> bool {
     book.learn(addr, full_node(), NOW.unix - 3_600, source, NOW, random)
 }
@@ -153,7 +153,7 @@ fn private_addresses_are_learned_only_where_they_are_all_there_is() {
         let mut private = AddressBook::new(true);
         assert!(
             !learn(&mut private, addr, Source::Own, &mut random),
-            "{text} is no peer anywhere"
+            "{text} is no peer on any network"
         );
     }
     for text in [

@@ -11,12 +11,12 @@ fn addr(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-/// A node that the operator names.
+/// Own addresses, one of which the operator set.
 fn own() -> OwnAddresses {
     OwnAddresses::new(&[addr("0.0.0.0:8333")], &[addr("9.9.9.9:8333")], false)
 }
 
-/// A node that finds out where it is, and has these interfaces.
+/// Own addresses that are discovered, on a machine with these interfaces.
 fn discovering(interfaces: &[&str]) -> OwnAddresses {
     let mut own = OwnAddresses::new(&[addr("0.0.0.0:8333")], &[], true);
     for interface in interfaces {
@@ -65,7 +65,7 @@ impl World {
         self.sent.extend(due.map(|(id, message)| (at, id, message)));
     }
 
-    /// Lets time pass, and sends what is due when it is.
+    /// Lets time pass, and sends messages when they are due.
     fn run(&mut self, time: Duration) {
         let end = self.now.after(time);
         while let Some(at) = self.relay.deadline().filter(|at| *at <= end.mono) {
@@ -81,7 +81,7 @@ impl World {
         self.run(Duration::from_secs(600));
     }
 
-    /// Who was sent what since the last call.
+    /// The peers that were sent something since the last call.
     fn taken(&mut self) -> BTreeSet<u64> {
         let taken = std::mem::take(&mut self.sent);
         taken.into_iter().map(|(_, id, _)| id.0).collect()
@@ -138,7 +138,7 @@ fn an_address_goes_to_two_others_and_for_a_day_to_the_same() {
     let first = world.taken();
     assert_eq!(first.len(), 2);
     assert!(!first.contains(&0), "not back to where it came from");
-    // The same address again, by whoever it comes: they know it by now.
+    // The same address again, whichever peer sends it: both know it by now.
     for from in [0, 1, 2] {
         world.hear(from, &entry(1));
     }
@@ -229,7 +229,7 @@ fn an_inbound_peer_is_told_nothing_until_it_says_something_about_addresses() {
 #[test]
 fn addresses_for_a_peer_are_collected_and_sent_together() {
     let mut world = World::silent(2);
-    // The first goes at once, and begins the pause.
+    // The first is sent at once, and starts the pause.
     world.relay.relay(world.now, ConnId(0), &entry(0));
     world.collect();
     assert_eq!(world.sent.len(), 1);
@@ -311,7 +311,7 @@ fn nothing_is_announced_by_who_accepts_nobody_or_has_no_address_or_is_downloadin
     assert_eq!(world.taken(), [0].into(), "as soon as that is over");
 }
 
-/// What a peer is told of our addresses, and how often in 1,000 times.
+/// The address that a peer is sent, and how often in 1,000 times.
 fn told(
     own: &OwnAddresses,
     direction: Direction,
@@ -344,7 +344,7 @@ fn a_peer_is_told_the_address_that_it_reaches_best_and_of_these_the_surest() {
     let mut both = discovering(&[v4, "8.8.5.5:8333", v6]);
     assert_eq!(keys(&told(&both, Direction::Inbound, NEAR, None)), [v4]);
     assert_eq!(keys(&told(&both, Direction::Inbound, FAR, None)), [v6]);
-    // A peer reached us by the other one of IPv4.
+    // A peer reached us at the other IPv4 address.
     assert!(both.seen(addr("8.8.5.5:8333")));
     let surer = told(&both, Direction::Inbound, NEAR, None);
     assert_eq!(keys(&surer), ["8.8.5.5:8333"]);
@@ -361,7 +361,7 @@ fn what_a_peer_sees_is_told_to_it_half_of_the_time_with_the_port_that_it_can_kno
     assert!((400..600).contains(&inbound[v4]), "{inbound:?}");
     let outbound = told(&known, Direction::Outbound, NEAR, seen);
     assert_eq!(keys(&outbound), ["7.7.7.7:9000", v4]);
-    // It is all there is behind a router, and no reason to tell a private address.
+    // It is the only one behind a router, and no reason to send a private address.
     let behind = discovering(&[]);
     let outbound = told(&behind, Direction::Outbound, NEAR, seen);
     assert_eq!(keys(&outbound), ["7.7.7.7:8333"]);
@@ -379,7 +379,7 @@ fn what_the_operator_names_is_all_that_is_told_unless_we_discover_besides() {
     besides.add(addr(named), Origin::Manual);
     let half = told(&besides, Direction::Inbound, NEAR, Some(seen));
     assert_eq!(keys(&half), [seen, named]);
-    // Peers reach us there: what one of them sees has less to say.
+    // Peers reach us there: a peer's report has less weight.
     assert!(besides.seen(addr(named)));
     let eighth = told(&besides, Direction::Inbound, NEAR, Some(seen));
     assert!((50..200).contains(&eighth[seen]), "{eighth:?}");

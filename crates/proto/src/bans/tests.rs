@@ -166,7 +166,7 @@ fn the_list_refuses_what_core_refuses() {
     assert_eq!(
         list.order(START, again("192.0.2.7")),
         Err(BanError::AlreadyBanned),
-        "the subnet meets it"
+        "the subnet matches it"
     );
     assert_eq!(
         list.order(START, again("192.0.2.0/25")),
@@ -179,7 +179,7 @@ fn the_list_refuses_what_core_refuses() {
     assert_eq!(
         list.order(START, remove("192.0.2.7")),
         Err(BanError::NotBanned),
-        "only what is on the list is taken off it"
+        "only what is on the list is removed"
     );
     assert_eq!(list.order(START, remove("192.0.2.0/25")), Ok(()));
     assert_eq!(
@@ -223,7 +223,7 @@ fn a_discouraged_host_is_forgotten_after_a_day() {
     hosts.add(ip("203.0.113.7"), almost);
     assert!(
         hosts.contains(ip("203.0.113.7"), later(24 * 3_600)),
-        "it did it again"
+        "it misbehaved again"
     );
     hosts.add(ip("203.0.113.8"), later(24 * 3_600));
     assert!(
@@ -232,7 +232,7 @@ fn a_discouraged_host_is_forgotten_after_a_day() {
     );
     assert!(!hosts.contains(ip("203.0.113.7"), later(48 * 3_600)));
     hosts.add(ip("203.0.113.9"), later(72 * 3_600));
-    assert_eq!(hosts.len(), 1, "who is forgotten takes no room");
+    assert_eq!(hosts.len(), 1, "a removed host takes no memory");
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn who_owns_a_slash_64_takes_one_place_and_the_memory_is_bounded() {
 }
 
 proptest! {
-    /// The look-up by prefixes finds what a look at every ban finds.
+    /// The look-up by prefixes finds what a scan of every ban finds.
     #[test]
     fn who_is_banned_is_in_a_banned_subnet(
         bans in prop::collection::vec((any::<u16>(), 0u8..=32), 0..8),

@@ -1,5 +1,5 @@
-//! Blocks on demand: one search at a time, and orders take turns, so that one without end keeps
-//! nobody waiting.
+//! Blocks on demand: one search at a time, and requests take turns, so that one without end keeps
+//! no other waiting.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -10,14 +10,14 @@ use bitcoin::BlockHash;
 use super::template::Template;
 use super::vocabulary::{GenerateOrder, Generated};
 
-/// Nonces of one search: about 20 ms. Between two the tip is looked at.
+/// Nonces of one search: about 20 ms. The tip is checked between two searches.
 const SLICE: u64 = 1 << 18;
 /// Nonces of a header.
 const ALL: u64 = 1 << 32;
 /// Extra nonces begin here; those of the hash threads begin at 0.
 const FIRST_EXTRA_NONCE: u64 = 1 << 63;
 
-/// The orders that are not answered yet.
+/// The requests that are not answered yet.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Orders {
     pub(super) current: Option<Job>,
@@ -33,7 +33,7 @@ impl Orders {
         self.waiting.push_back(Job::new(order));
     }
 
-    /// Makes the next order the current one, if there is none.
+    /// Makes the next request the current one, if there is none.
     pub(super) fn next(&mut self) -> Option<&mut Job> {
         if self.current.is_some() {
             return None;
@@ -42,12 +42,12 @@ impl Orders {
         self.current.as_mut()
     }
 
-    /// Whether there is more than the current order.
+    /// Whether other requests wait.
     pub(super) fn others_wait(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Lets the next order have its turn, if the current one has nothing under way.
+    /// Lets the next request have its turn, if the current one is idle.
     pub(super) fn take_turns(&mut self) {
         let under_way = |job: &mut Job| !matches!(job.step, JobStep::Begin | JobStep::Paused(_));
         if self.others_wait()
@@ -69,7 +69,7 @@ impl Orders {
     }
 }
 
-/// The order that is being carried out.
+/// The request in progress.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) order: GenerateOrder,
@@ -78,14 +78,14 @@ pub(super) struct Job {
     pub(super) step: JobStep,
 }
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Clone, Debug)]
 pub(super) enum JobStep {
     /// A template is needed.
     Begin,
     /// Nonces are being tried.
     Searching(Search),
-    /// These nonces are next, when other orders have had their turn.
+    /// These nonces are next, when other requests had their turn.
     Paused(Search),
     /// A block was submitted.
     Judging { submission: u64 },
@@ -101,7 +101,7 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// The header of the nonce that was found.
+    /// The header with the nonce that was found.
     pub(super) fn header(&self, nonce: u32) -> [u8; 80] {
         let mut header = self.template.header(self.extra_nonce);
         header[76..].copy_from_slice(&nonce.to_le_bytes());
@@ -119,7 +119,7 @@ impl Job {
         }
     }
 
-    /// What came of it so far.
+    /// The blocks made so far.
     pub(super) fn generated(&mut self) -> Generated {
         Generated {
             hashes: std::mem::take(&mut self.made),
@@ -127,7 +127,7 @@ impl Job {
         }
     }
 
-    /// Whether nothing is left to do, or nothing to do it with.
+    /// Whether the request is finished, or its tries are used up.
     pub(super) fn is_over(&self) -> bool {
         self.made.len() >= self.order.count as usize || self.tries == 0
     }
@@ -146,7 +146,7 @@ impl Job {
         }
     }
 
-    /// The search after one that found nothing; `None`: no try is left.
+    /// The search after one that found nothing; `None`: all tries are used up.
     pub(super) fn go_on(&mut self, after: &Search) -> Option<Search> {
         self.spend(after.nonces.end - after.nonces.start);
         if self.tries == 0 {
@@ -163,7 +163,7 @@ impl Job {
         })
     }
 
-    /// Counts tries that failed. As in Core the one that succeeds costs nothing.
+    /// Counts failed tries. As in Core the successful one is not counted.
     pub(super) fn spend(&mut self, tries: u64) {
         self.tries = self.tries.saturating_sub(tries);
     }

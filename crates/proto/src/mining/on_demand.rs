@@ -1,4 +1,4 @@
-//! How blocks on demand are made. The orders themselves are in `generate`.
+//! Mining blocks on demand. The requests themselves are in `generate`.
 
 use std::sync::Arc;
 
@@ -43,8 +43,7 @@ impl Miner {
         }
     }
 
-    /// Begins the next block of the next order, or goes on with it, until one of them has
-    /// something to wait for.
+    /// Starts or continues the next block of the next request, until one of them waits.
     pub(super) fn carry_on(&mut self, now: Now, effects: &mut Vec<Effect>) {
         loop {
             self.orders.take_turns();
@@ -52,7 +51,7 @@ impl Miner {
                 return;
             }
             let (running, tip) = (self.chain.running, self.tip());
-            let job = self.orders.current.as_mut().expect("looked at above");
+            let job = self.orders.current.as_mut().expect("checked above");
             match &job.step {
                 JobStep::Begin => {}
                 JobStep::Searching(_) | JobStep::Judging { .. } => return,
@@ -76,7 +75,7 @@ impl Miner {
             self.generation += 1;
             let generation = self.generation;
             let template = self.template_for(now);
-            let job = self.orders.current.as_mut().expect("looked at above");
+            let job = self.orders.current.as_mut().expect("checked above");
             let search = job.begin(generation, template);
             self.search(search, effects);
         }
@@ -127,7 +126,7 @@ impl Miner {
         let search = search.clone();
         let Some(nonce) = found else {
             let others_wait = self.orders.others_wait();
-            let job = self.orders.current.as_mut().expect("looked at above");
+            let job = self.orders.current.as_mut().expect("checked above");
             match job.go_on(&search) {
                 Some(next) if others_wait => job.step = JobStep::Paused(next),
                 Some(next) if search.template.next().parent == tip => self.search(next, effects),

@@ -10,7 +10,7 @@ use crate::headers::entry::to_work;
 /// Blocks of different work, so that the longest branch is not always the best.
 const BITS: [u32; 3] = [0x207f_ffff, 0x203f_ffff, 0x2010_0000];
 
-/// What happens next. Numbers choose among the blocks there are then.
+/// The next operation. Numbers select among the blocks that exist then.
 #[derive(Clone, Debug)]
 enum Op {
     Insert {

@@ -1,4 +1,4 @@
-//! What peers are answered, and what the tree refuses to do.
+//! Answers to peers, and operations that the tree refuses.
 
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, block::Header};
@@ -61,7 +61,7 @@ fn a_locator_of_strangers_starts_at_genesis() {
         branch,
     } = forked();
     let stranger = BlockHash::from_byte_array([3; 32]);
-    // The branch alone is known, but not active: as good as unknown.
+    // The branch is known, but not active: it counts as unknown.
     for locator in [[stranger], [branch[5].block_hash()]] {
         assert_eq!(tree.headers_after(&locator, &none(), 2_000), active[..]);
     }
@@ -122,7 +122,7 @@ fn an_empty_locator_asks_for_the_stop_block_alone() {
         [active[3]]
     );
     assert_eq!(tree.headers_after(&[], &none(), 2_000), []);
-    // Never connected: perhaps invalid, and not ours to spread.
+    // Never connected: it may be invalid, and must not be relayed.
     assert_eq!(tree.headers_after(&[], &branch[0].block_hash(), 2_000), []);
 }
 
@@ -273,7 +273,7 @@ fn what_the_kernel_calls_its_tip_becomes_the_tip_whatever_the_tree_held() {
     insert_all(&mut tree, &ahead);
     tree.mark_invalid(&ahead[0].block_hash());
     assert_eq!(tree.best_header().hash, active[29].block_hash());
-    // It skips its parent, and both are marked.
+    // Its parent is skipped, and both are marked.
     let tip = ahead[1].block_hash();
     assert_eq!(tree.connect(&tip), Connected::Adopted);
     assert_eq!(tree.tip().hash, tip);

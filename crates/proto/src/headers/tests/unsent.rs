@@ -1,4 +1,4 @@
-//! Which headers the engine was not given yet.
+//! Headers that the engine was not given yet.
 
 use std::collections::BTreeSet;
 

@@ -11,7 +11,7 @@ use crate::headers::HeaderTree;
 use crate::sync::{RejectKind, SubmitResult};
 use crate::testing::reject;
 
-/// Carries out the search that is open: finds what there is to find in its range.
+/// Performs the open search: finds a nonce if its range has one.
 fn search(world: &mut World) -> bool {
     let Some(Effect::Search {
         generation,
@@ -30,7 +30,7 @@ fn search(world: &mut World) -> bool {
     true
 }
 
-/// Carries out whatever is open until all is answered; the hashes of accepted blocks.
+/// Performs all searches until every request is answered; returns the hashes of accepted blocks.
 fn run(world: &mut World) -> Vec<BlockHash> {
     let mut made = Vec::new();
     loop {
@@ -74,7 +74,7 @@ fn as_many_blocks_are_made_as_ordered_one_on_the_other_and_orders_take_turns() {
 
 #[test]
 fn when_the_tries_are_spent_the_blocks_made_so_far_are_the_answer() {
-    // Every second hash will do, so 40 blocks take about as many failed tries.
+    // Every second hash suffices, so 40 blocks take about as many failed tries.
     let mut world = World::new(Duration::ZERO);
     let order = world.order(1, 40, 12);
     world.step(Input::Generate(order));
@@ -139,7 +139,7 @@ fn a_new_tip_makes_it_begin_anew_and_nothing_stale_is_submitted() {
     assert!(search(&mut world));
     assert!(world.submitted.is_empty(), "its parent is not the tip");
     assert!(search(&mut world));
-    // Too late for the one who submits, too.
+    // The actor that submits finds it stale too.
     let (submission, _) = world
         .submitted
         .pop()
@@ -203,7 +203,7 @@ fn an_order_that_nobody_waits_for_is_dropped_and_the_next_one_begins() {
     }
     world.step(Input::Abandon { ticket: 2 });
     world.step(Input::Abandon { ticket: 1 });
-    // The search of the first is still under way, and changes nothing.
+    // The search of the first is still in progress, and changes nothing.
     assert_eq!(world.searches.len(), 2);
     let old = world.searches.remove(0);
     let Effect::Search { generation, .. } = old else {
@@ -242,7 +242,7 @@ fn a_search_that_finds_nothing_lets_others_have_their_turn_and_goes_on_where_it_
         let found = None;
         world.step(Input::Searched { generation, found });
         if seen.len() == 5 {
-            // Its second search is under way, and changes nothing.
+            // Its second search is in progress, and changes nothing.
             assert_eq!(world.searches.len(), 1);
             world.searches.clear();
             world.step(Input::Abandon { ticket: 3 });

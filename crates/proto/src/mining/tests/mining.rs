@@ -1,4 +1,4 @@
-//! Mining until told otherwise.
+//! Mining until stopped.
 
 use std::time::Duration;
 
@@ -62,11 +62,11 @@ fn what_is_found_for_an_old_tip_is_never_submitted() {
     let mut world = World::new(Duration::ZERO);
     world.start();
     let (generation, template) = world.work.clone().expect("they work");
-    // The solution overtakes the news of the tip: the machine is told the chain first.
+    // The solution overtakes the new tip: the machine gets the chain first.
     world.foreign_block(1);
     world.find_for(generation, &template);
     assert!(world.submitted.is_empty());
-    // And so if it is not told before: the tip is looked at by whoever submits.
+    // The same if the machine does not get it: the actor that submits checks the tip.
     world.find();
     let (submission, _) = world
         .submitted
@@ -141,13 +141,13 @@ fn blocks_come_at_the_pace_and_not_faster_whoever_is_told_first() {
     }
     assert!(
         at.windows(2).all(|two| two[1] - two[0] == 5 * SECOND),
-        "a steady beat: {at:?}"
+        "a steady pace: {at:?}"
     );
-    // Another's block does not change the beat, and starting anew does not break it.
+    // Another miner's block does not change the pace, nor does a restart.
     world.foreign_block(1);
     world.start();
     assert!(world.work.is_none());
-    // What was late is not made up for.
+    // Lateness is not compensated.
     world.pass(60 * SECOND);
     world.find();
     world.accept();
@@ -230,7 +230,7 @@ fn after_a_refused_block_mining_pauses_and_says_why() {
         SubmitResult::Rejected(reject(RejectKind::Consensus)),
         SubmitResult::Failed("no space left on device".into()),
         SubmitResult::DuplicateInvalid,
-        // On disk, and the tip is what it was.
+        // Stored, and the tip unchanged.
         SubmitResult::Inconclusive,
     ] {
         world.find();
@@ -265,7 +265,7 @@ fn hashes_per_second_and_the_time_to_the_next_block_follow_what_the_threads_did(
         world.pass(SECOND);
     }
     let state = world.miner.state(world.now);
-    // The tick of a second sees what was done before it.
+    // The tick of a second counts what was done before it.
     assert!((state.hashes_per_second - 1e6).abs() < 1e5, "{state:?}");
     let bits = CompactTarget::from_consensus(state.bits.expect("on"));
     let seconds = crate::headers::block_work(bits) as f64 / state.hashes_per_second;
@@ -276,7 +276,7 @@ fn hashes_per_second_and_the_time_to_the_next_block_follow_what_the_threads_did(
     world.pass(PROGRESS_INTERVAL * 3);
     let progress = world.news.iter().filter(|news| **news == News::Progress);
     assert_eq!(progress.count(), 3);
-    // New threads count from zero; what the old ones did is not forgotten.
+    // New threads count from zero; the hashes of the old ones still count.
     let before = world.miner.state(world.now).hashes;
     world.hashes = 0;
     world.step(Input::Start {

@@ -1,4 +1,4 @@
-//! Blocks that are proposed.
+//! Proposed blocks.
 
 use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
@@ -20,7 +20,7 @@ fn proposal(tree: &HeaderTree, unix: u32) -> Block {
     deserialize(&template.block(&template.header(0), 0).bytes).expect("a block")
 }
 
-/// The block with its Merkle root, and nothing else, put right.
+/// The block with only its Merkle root corrected.
 fn rooted(mut block: Block) -> Block {
     block.header.merkle_root = block.compute_merkle_root().expect("a coinbase");
     block

@@ -1,4 +1,4 @@
-//! Templates: what real chains had, and what every block must have.
+//! Templates compared with real chains, and the properties of every block.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::{deserialize, serialize};
@@ -128,7 +128,7 @@ fn the_branch_and_the_commitment_are_those_of_real_full_blocks() {
     }
 }
 
-/// A transaction with a witness, unlike any other.
+/// A distinct transaction with a witness.
 fn transaction(number: u8) -> Transaction {
     Transaction {
         version: TxVersion::TWO,
@@ -231,7 +231,7 @@ fn the_time_is_the_clocks_but_past_the_median_and_told_when_too_far_ahead() {
     );
 }
 
-/// A chain of testnet4's rules with `count` headers in all, of regular difficulty.
+/// A chain by testnet4's rules with `count` headers in all, of regular difficulty.
 fn testnet4(count: usize) -> HeaderTree {
     let mut last = Network::Testnet4.genesis();
     let mut tree = HeaderTree::new(last);
@@ -273,7 +273,7 @@ fn the_first_block_of_a_period_is_timed_at_most_ten_minutes_before_its_parent() 
     assert_eq!(next.min_time, last.time - 600);
     assert_eq!((next.time, next.easier_from), (last.time - 600, None));
     let median = tree.median_time_past(&tip.hash).expect("known");
-    assert!(next.min_time > median + 1, "so it is this rule that shows");
+    assert!(next.min_time > median + 1, "so this rule decides");
     // The difficulty is that of the period's first block, which is genesis here, by the
     // time it took.
     let late = NextBlock::after(&tree, &tip.hash, &Network::Testnet4, last.time + 5_000);

@@ -1,4 +1,4 @@
-//! A miner, a chain that grows on demand, and threads that find what they are told to.
+//! A miner, a chain that grows on demand, and threads that find a block when a test says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +19,9 @@ pub(super) struct World {
     pub(super) miner: Miner,
     pub(super) now: Now,
     pub(super) chain: Chain,
-    /// What the threads work on.
+    /// The current work of the threads.
     pub(super) work: Option<(u64, Arc<Template>)>,
-    /// Every template that they ever got.
+    /// Every template that they got.
     pub(super) templates: Vec<(u64, Arc<Template>)>,
     pub(super) searches: Vec<Effect>,
     pub(super) submitted: Vec<(u64, RawBlock)>,
@@ -114,7 +114,7 @@ impl World {
         });
     }
 
-    /// Time passes, with every tick that the machine asks for.
+    /// Lets time pass, with every tick that the machine's deadline requires.
     pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now.after(time);
         while let Some(due) = self.miner.deadline().filter(|due| *due <= end.mono) {
@@ -156,8 +156,7 @@ impl World {
         });
     }
 
-    /// The last block that was submitted becomes the tip, which the miner hears before the
-    /// verdict.
+    /// The last submitted block becomes the tip, which the miner learns before the verdict.
     pub(super) fn accept(&mut self) -> BlockHash {
         let (submission, block) = self.submitted.pop().expect("submitted");
         assert_eq!(

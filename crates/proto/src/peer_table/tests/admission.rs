@@ -42,7 +42,7 @@ fn a_refused_connection_is_told_to_go_and_sync_never_hears_of_it() {
     assert_eq!(
         table.message(id, Message::SendHeaders),
         [],
-        "its messages go nowhere"
+        "its messages are dropped"
     );
     assert_eq!(
         table.done(id, Inbound, addr(10)),

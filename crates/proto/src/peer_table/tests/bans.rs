@@ -20,7 +20,7 @@ fn done() -> (Result<(), BanError>, Vec<Effect>) {
     (Ok(()), vec![Effect::BansChanged])
 }
 
-/// By id.
+/// The peers that were disconnected, with the reason.
 fn told_to_go(effects: &[Effect]) -> BTreeMap<ConnId, DoneReason> {
     let order = |effect: &Effect| match effect {
         Effect::Disconnect { id, reason } => Some((*id, reason.clone())),
@@ -61,7 +61,7 @@ fn whoever_is_banned_is_not_admitted_until_the_ban_ends() {
         assert_eq!(
             table.done(id, direction, addr(9)),
             [],
-            "sync never heard of it"
+            "sync never received it"
         );
         table.wait(3_600);
         table.admit(direction, addr(9));
@@ -95,7 +95,7 @@ fn nobody_who_is_banned_is_dialled() {
     assert_eq!(
         dials(&effects).into_iter().collect::<BTreeSet<_>>(),
         BTreeSet::from([addr(22), addr(23), addr(40)]),
-        "the named node was dialled before it was banned"
+        "the manual peer was dialled before it was banned"
     );
     let mut table = Table::with_book(
         PeerTableConfig {
@@ -153,7 +153,7 @@ fn a_rule_breakers_host_is_discouraged_and_its_likes_go() {
     assert_eq!(
         told_to_go(&effects),
         BTreeMap::from([(like, DoneReason::Discouraged)]),
-        "not {named}, which the operator named"
+        "not {named}, which the operator added"
     );
     assert!(table.table.discouraged().contains(addr(9).ip(), table.now));
     table.admit(Inbound, addr(9));

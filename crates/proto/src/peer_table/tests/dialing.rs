@@ -44,7 +44,7 @@ fn a_lost_outbound_peer_is_replaced_by_another() {
     effects.extend(table.run(1));
     let second = dials(&effects);
     assert_eq!(second.len(), 1);
-    assert_ne!(second[0], first, "the lost one rests");
+    assert_ne!(second[0], first, "the lost one is in a cool-down");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn an_admitted_outgoing_peer_becomes_a_tried_address() {
     table.admit(Inbound, addr(50));
     assert!(
         !table.table.book().contains(addr(50)),
-        "an inbound port is nobody's address"
+        "an inbound port is no address to dial"
     );
     table.admit(Manual, addr(51));
     assert!(table.table.book().contains(addr(51)));
@@ -224,7 +224,7 @@ fn peers_lost_with_the_network_are_dialled_again_within_seconds_of_its_return() 
     ] {
         let mut table = Table::with_book(automatic(1), book([20]));
         let remote = dials(&table.tick())[0];
-        // It may be in the next room, and proves nothing.
+        // It may be on the local network, and proves nothing.
         table.admit(Manual, addr(90));
         let id = table.admit(Outbound, remote);
         table.wait(3_600);

@@ -16,12 +16,12 @@ fn at(group: u16, host: u16) -> SocketAddr {
     SocketAddr::from(([a, b, c, d], 8333))
 }
 
-/// Group number `n` of many that differ.
+/// Group number `n` of many different ones.
 fn group(n: u16) -> u16 {
     0x1000 + n
 }
 
-/// What became of a newcomer.
+/// The outcome of a new inbound connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Admitted,
@@ -30,8 +30,8 @@ enum Outcome {
 }
 
 impl Table {
-    /// A newcomer when those before it have had their grace; whoever is evicted for it is gone
-    /// at once.
+    /// A new connection when the grace period of earlier ones has passed; a peer evicted for it
+    /// ends at once.
     fn knock(&mut self, remote: SocketAddr) -> (ConnId, Outcome) {
         self.wait(NEWCOMER_GRACE.as_secs());
         self.knock_now(remote)
@@ -85,13 +85,13 @@ impl Table {
 
 #[test]
 fn who_holds_every_slot_loses_slots_to_newcomers_of_other_groups() {
-    // From one address, and from all over one /16.
+    // From one address, and from a whole /16.
     for spread in [0, 1] {
         let mut table = slots(115);
         let flood: Vec<ConnId> = (0..115)
             .map(|host| table.knock(at(0x0900, host * spread)).0)
             .collect();
-        // It is nearer than anybody, too.
+        // It has the shortest round trips, too.
         let near = flood.iter().map(|id| (*id, Duration::from_millis(1)));
         table.step(Input::RoundTrips(near.collect()));
         for n in 0..115 {
@@ -107,8 +107,7 @@ fn who_holds_every_slot_loses_slots_to_newcomers_of_other_groups() {
     }
 }
 
-/// Core's number; the flood cannot have more than these, one for its group's hash and
-/// one for its age.
+/// Core's number; the flood can have only two more, one for its group's hash and one for its age.
 const NEAREST: usize = 8;
 
 #[test]
@@ -205,7 +204,7 @@ fn groups_that_a_secret_chooses_keep_their_oldest() {
 #[test]
 fn the_longest_uptime_protects_every_group_before_any_twice() {
     let mut table = slots(16);
-    // Ten of one group came first, then six others.
+    // Ten of one group connected first, then six others.
     let crowd: Vec<ConnId> = (0..10)
         .map(|host| table.knock(at(0x0900, host)).0)
         .collect();
@@ -214,7 +213,7 @@ fn the_longest_uptime_protects_every_group_before_any_twice() {
         table.knock(at(group(100 + n), 1));
     }
     let there = table.table.ids();
-    assert!(others.is_subset(&there), "late, but of groups of their own");
+    assert!(others.is_subset(&there), "late, but of different groups");
     assert!(there.contains(&crowd[0]));
     assert!(
         table.of_group(0x0900) <= 2,
@@ -321,7 +320,7 @@ fn whoever_misbehaved_goes_first_and_is_refused_while_slots_are_short() {
     let mut table = slots(8);
     let mut ids: Vec<ConnId> = (0..4).map(|host| table.knock(at(0x0900, host)).0).collect();
     ids.extend((0..4).map(|n| table.knock(at(group(n), 1)).0));
-    // Another peer at the address of a young one breaks a rule; the host came back since.
+    // Another peer at the address of a young one breaks a rule; the host reconnected since.
     let bad = at(group(3), 1);
     let reason = DoneReason::InvalidHeader("high-hash".to_owned());
     table.next += 1;
@@ -330,8 +329,12 @@ fn whoever_misbehaved_goes_first_and_is_refused_while_slots_are_short() {
     assert!(matches!(effects[..], [Effect::Disconnect { id, .. }] if id == ids[7]));
     table.leave(ids[7]);
     let (bad_id, outcome) = table.knock(bad);
-    assert_eq!(outcome, Outcome::Admitted, "there is room, so it may come");
-    assert_eq!(table.knock(bad).1, Outcome::Refused, "there is none now");
+    assert_eq!(
+        outcome,
+        Outcome::Admitted,
+        "a slot is free, so it is admitted"
+    );
+    assert_eq!(table.knock(bad).1, Outcome::Refused, "no slot is free now");
     let (_, outcome) = table.knock(at(0x0900, 50));
     assert_eq!(
         outcome,
@@ -352,9 +355,9 @@ fn peers_on_their_way_out_hold_no_slot_but_only_so_many_of_them() {
     let (late, effects) = table.add(Inbound, at(group(2), 1));
     assert!(
         matches!(effects.as_slice(), [Effect::Disconnect { id, reason: DoneReason::Refused(_) }] if *id == late),
-        "the evicted one has not left: {effects:?}"
+        "the evicted one has not ended: {effects:?}"
     );
-    // A peer that sync sends away makes room the same way.
+    // A peer that sync disconnects frees its slot the same way.
     let mut table = slots(1);
     let id = table.admit(Inbound, at(0x0900, 1));
     let reason = DoneReason::HeadersTimeout;

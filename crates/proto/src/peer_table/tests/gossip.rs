@@ -3,7 +3,7 @@ use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use super::*;
 use Direction::{Inbound, Manual, Outbound};
 
-/// `count` full nodes in different groups, none of them in a test's own.
+/// `count` full nodes in different groups, none of them in a group that a test uses.
 fn crowd(count: u16) -> Vec<(u32, Address)> {
     let addr = |n: u16| {
         let [a, b] = n.to_be_bytes();
@@ -114,7 +114,7 @@ fn addresses_of_ours_without_end_do_not_read_the_book_out() {
     assert!(answers.len() <= 17, "{}", answers.len());
 }
 
-/// To whom the addresses that a peer sends go, at once or within ten minutes.
+/// The peers that get the addresses of a message, at once or within ten minutes.
 fn passed_on(table: &mut Table, from: ConnId, message: Message) -> BTreeSet<ConnId> {
     let mut effects = table.message(from, message);
     effects.extend(table.run(600));
@@ -128,7 +128,7 @@ fn passed_on(table: &mut Table, from: ConnId, message: Message) -> BTreeSet<Conn
     sent.collect()
 }
 
-/// A table with ten outgoing peers in groups 10 to 19 whose answers to `getaddr` are over.
+/// A table with ten outgoing peers in groups 10 to 19 whose answers to `getaddr` are complete.
 fn connected_table() -> (Table, Vec<ConnId>) {
     let mut table = Table::new(PeerTableConfig {
         max_outbound: 10,
@@ -176,7 +176,7 @@ fn what_is_old_or_many_or_private_or_useless_or_an_answer_is_not_passed_on() {
     let id = table.admit(Manual, addr(50));
     let answer = Message::Addr(vec![seen(30, time)]);
     let told = passed_on(&mut table, id, answer);
-    assert_eq!(told, BTreeSet::new(), "we had asked it");
+    assert_eq!(told, BTreeSet::new(), "we had sent it getaddr");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn one_more_outbound_peer_is_dialled_however_often_sync_asks() {
     let (id, effects) = table.add(Outbound, super::addr(90));
     assert!(
         matches!(effects.as_slice(), [Effect::Disconnect { id: refused, .. }] if *refused == id),
-        "a second one has no room: {effects:?}"
+        "a second one has no slot: {effects:?}"
     );
 }
 

@@ -335,7 +335,7 @@ fn a_node_whose_connection_was_refused_is_dialled_again() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
     assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
-    // A dial that had been given up connects after all, and first.
+    // A dial that had timed out connects after all, and first.
     let other = table.admit(Outbound, addr);
     let (late, effects) = table.add(Manual, addr);
     let reason = DoneReason::DuplicateConnection;
@@ -384,7 +384,7 @@ fn the_end_of_an_earlier_connection_does_not_disturb_the_present_one() {
         table.admit(Manual, addr)
     };
     let first = connect(&mut table, old);
-    // Removed and added again; by now the name stands for another address.
+    // Removed and added again; by now the name resolves to another address.
     let remove = table.add_node("node.example", AddNodeCommand::Remove);
     assert_eq!(remove.0, Ok(()));
     let second = connect(&mut table, new);

@@ -41,7 +41,7 @@ fn with_the_network_off_everybody_goes_and_nobody_is_admitted_or_dialled() {
         let reason = DoneReason::Requested;
         assert_eq!(effects, [Effect::Disconnect { id, reason }]);
     }
-    // Also nodes that are named meanwhile.
+    // Also nodes that are added meanwhile.
     assert_eq!(
         table.add_node("8.1.1.1:8333", AddNodeCommand::Add).0,
         Ok(())
@@ -56,7 +56,7 @@ fn with_the_network_on_again_dialling_goes_on_at_once() {
     table.step(Input::SetNetworkActive(false));
     table.run(600);
     let on = table.step(Input::SetNetworkActive(true));
-    assert!(dialled(&on).contains(&addr(7)), "the named one: {on:?}");
+    assert!(dialled(&on).contains(&addr(7)), "the added one: {on:?}");
     let dialled = dialled(&table.run(30)).len() + dialled(&on).len();
     assert_eq!(dialled, 4, "and those of the book");
     let peer = table.admit(Inbound, addr(9));

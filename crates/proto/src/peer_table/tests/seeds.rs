@@ -53,7 +53,7 @@ fn after_all_seeds_failed_one_of_them_is_asked_every_ten_seconds_in_turn() {
     for host in ["a.example", "b.example", "a.example", "b.example"] {
         assert_eq!(lookups(&table.run(9)), Vec::<String>::new());
         assert_eq!(lookups(&table.run(1)), [host]);
-        assert_eq!(table.step(failure(host)), [], "it was told already");
+        assert_eq!(table.step(failure(host)), [], "it was reported already");
     }
     table.run(10);
     let back = table.step(answer("a.example", vec![addr(20)]));
@@ -116,7 +116,7 @@ fn seeds_whose_addresses_cannot_be_dialled_have_failed_and_are_asked_again() {
     table.step(answer("b.example", private()));
     let outlook = table.table.outlook();
     assert!(outlook.seeds_again.is_some(), "the next attempt is known");
-    let trouble = outlook.trouble(table.now).expect("it is told");
+    let trouble = outlook.trouble(table.now).expect("it is reported");
     assert!(
         trouble.contains("none of its addresses can be dialled"),
         "{trouble}"
@@ -130,7 +130,7 @@ fn an_address_that_failed_without_a_network_is_dialled_again_within_15_seconds()
     table.fail_dial(dialled[0], None);
     for _ in 0..5 {
         let again = dials(&table.run(20));
-        assert_eq!(again, dialled, "15 s, and 5 s until it is looked at");
+        assert_eq!(again, dialled, "15 s, and 5 s until the next search");
         table.fail_dial(again[0], None);
     }
 }

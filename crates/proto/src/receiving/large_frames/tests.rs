@@ -3,9 +3,9 @@ use proptest::prelude::*;
 use super::*;
 
 const BLOCK: usize = 3_990_000;
-/// Blocks of inbound peers for which there is memory.
+/// Blocks of inbound peers that fit into memory.
 const FIT: u64 = 4;
-/// Blocks that nobody asked for, for which there is memory.
+/// Unsolicited blocks that fit into memory.
 const UNASKED_FIT: u64 = 2;
 
 fn claim(id: u64, pool: Pool) -> Claim {
@@ -70,7 +70,7 @@ fn what_we_asked_for_never_waits_and_costs_nobody_its_connection() {
     assert!(frames.bytes() <= MAX_INBOUND_BYTES);
     assert!(frames.waiting.is_empty());
     assert_eq!(frames.check(Duration::from_secs(3_600)), []);
-    // What made way can be used again.
+    // A released claim can be made again.
     assert_eq!(frames.release(Duration::from_secs(3_600), ClaimId(0)), []);
     let events = frames.claim(Duration::from_secs(3_600), claim(999, Pool::Inbound));
     assert_eq!(granted(&events), [999]);
@@ -121,7 +121,7 @@ fn the_slowest_goes_and_who_trickles_is_slower_than_a_bad_line() {
         let now = RECHECK * tenth;
         let tenth = usize::try_from(tenth).expect("small");
         frames.progress(now, ClaimId(0), 20_000 * tenth);
-        // The other sends nearly all at once and then a byte at a time.
+        // The other sends nearly all at once and then trickles.
         frames.progress(now, ClaimId(1), BLOCK - 100 + tenth);
         events.extend(frames.check(now));
         if !events.is_empty() {
@@ -158,7 +158,7 @@ fn of_what_nobody_asked_for_a_group_sends_one_large_frame_at_a_time() {
     }
     let other = frames.claim(Duration::ZERO, of_group(50, Pool::Unasked, [2, 2]));
     assert_eq!(granted(&other), [50]);
-    // Who is of no group that waits is not in the way.
+    // A holder whose group does not wait blocks no claim.
     frames.progress(millis(600), ClaimId(0), 2_000_000);
     assert_eq!(frames.check(millis(700)), []);
     let later = (8..30).map(|tenth| RECHECK * tenth);
@@ -215,7 +215,7 @@ proptest! {
             }
         }
         prop_assert!(frames.waiting.iter().all(|claim| !claim.pool.spills()));
-        // With nobody sending anything and all that is complete handled, each gets its turn.
+        // With every remote silent and all complete frames handled, each claim is granted.
         for _ in 0..1_000 {
             now += RECHECK;
             frames.check(now);

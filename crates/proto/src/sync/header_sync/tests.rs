@@ -1,4 +1,4 @@
-//! Header sync alone, without the machine around it.
+//! Header sync without the rest of the machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -33,7 +33,7 @@ pub(in crate::sync) fn introduction(id: ConnId, direction: Direction) -> Introdu
     }
 }
 
-/// Header sync with what it looks at.
+/// Header sync with the state that it depends on.
 struct Alone {
     now: Now,
     config: SyncConfig,
@@ -74,7 +74,7 @@ impl Alone {
         alone
     }
 
-    /// Who is asked for headers by that.
+    /// The peers that are asked for headers by `act`.
     fn act(&mut self, act: impl FnOnce(&mut HeaderSync, &mut Context<'_>)) -> Vec<ConnId> {
         let mut step = Step::new(self.now);
         let mut context = Context {
@@ -104,7 +104,7 @@ impl Alone {
 const IN: Direction = Direction::Inbound;
 const OUT: Direction = Direction::Outbound;
 
-/// A way to lose the source. Who is asked then.
+/// An event that loses the source. Returns the peers that are asked then.
 type Way<'a> = &'a dyn Fn(&mut Alone) -> Vec<ConnId>;
 
 #[test]

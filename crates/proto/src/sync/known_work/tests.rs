@@ -1,4 +1,4 @@
-//! What peers have shown, without the machine around it.
+//! The blocks that peers have shown, without the rest of the machine.
 
 use super::*;
 use crate::testing::chains::Blocks;
