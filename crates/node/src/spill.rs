@@ -1,14 +1,13 @@
-//! The file for large frames that have no place in memory.
+//! The file for large frames that do not fit in memory.
 //!
-//! How fast a large frame comes or goes is the remote's choice, and memory that one remote
-//! holds is memory that another lacks. On disk each has a place of its own instead, so that
-//! nobody waits for somebody else's remote ([`handfast_proto::receiving`]).
+//! How fast a large frame arrives or leaves is the remote's choice, and memory that one remote
+//! holds is memory that another lacks. On disk each frame has a separate slot, so that no peer
+//! waits for another peer's remote ([`handfast_proto::receiving`]).
 //!
-//! The file has no name, lies in the node's directory and is gone with the process, also
-//! when that is killed. Its places are [`PLACE`] long, two for each connection at most (one
-//! to receive, one to send), and it is closed when the last of them is given back. It takes
-//! no room that the chain needs: below [`LEAST_FREE`] there is no place, and frames wait for
-//! memory.
+//! The file has no name, is in the node's directory and is gone with the process, also when that is
+//! killed. Its slots are [`PLACE`] long, two for each connection at most (one to receive, one to
+//! send), and it is closed when the last of them is released. It takes no disk space that the chain
+//! needs: below [`LEAST_FREE`] no slot is given, and frames wait for memory.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,17 +20,16 @@ use std::time::Duration;
 use handfast_wire::limits::MAX_PAYLOAD_BYTES;
 use tokio::time::Instant;
 
-/// Length of a place, bytes: the longest payload, and what one batch of blocks may have
+/// Length of a slot, bytes: the longest payload, and the most that a batch of blocks may have
 /// before its last block.
 const PLACE: usize = MAX_PAYLOAD_BYTES + (512 << 10);
 /// Bytes moved between a socket and the file at a time; each connection whose frame is
 /// spilled holds this much.
 pub(crate) const PIECE: usize = 64 << 10;
 
-/// Free space that is left whatever is spilled, bytes: more than what the chain needs to
-/// take blocks.
+/// Free disk space that is never used, bytes: more than the chain needs to take blocks.
 const LEAST_FREE: u64 = 256 << 20;
-/// How often it is said that there is no room.
+/// How often a full disk is logged.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// The file. All clones of its [`Arc`] share it.
@@ -39,7 +37,7 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct SpillFile {
     directory: PathBuf,
     open: Mutex<Open>,
-    /// When it was last said that there is no room.
+    /// When a full disk was last logged.
     said: Mutex<Option<Instant>>,
 }
 
@@ -50,7 +48,7 @@ struct Open {
 }
 
 impl SpillFile {
-    /// A file in this directory, made when the first place of it is wanted.
+    /// A file in this directory, created with its first slot.
     pub(crate) fn within(directory: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -59,10 +57,10 @@ impl SpillFile {
         }
     }
 
-    /// A place of its own. Blocks its thread.
+    /// Takes a slot. Blocks its thread.
     ///
     /// # Errors
-    /// There is too little room on the disk, or the file cannot be made; it is also logged.
+    /// There is too little free disk space, or the file cannot be created; it is also logged.
     pub(crate) fn place(self: &Arc<Self>) -> io::Result<Place> {
         let place = self.take();
         if let Err(error) = &place {
@@ -82,7 +80,7 @@ impl SpillFile {
         if free < wanted.saturating_add(LEAST_FREE) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        // Not while others want the lock: making a file may take its time.
+        // Without the lock: creating a file may take time.
         let file = match made {
             Some(file) => file,
             None => Arc::new(tempfile::tempfile_in(&self.directory)?),
@@ -99,7 +97,7 @@ impl SpillFile {
         })
     }
 
-    /// Logs that there is no room, now and then.
+    /// Logs a full disk, at most once in a while.
     fn say(&self, error: &io::Error) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
@@ -115,7 +113,7 @@ impl SpillFile {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file is closed with the last of its places, when nobody holds the lock.
+    /// The file is closed with its last slot, outside the lock.
     fn give_back(&self, index: u64) {
         let mut open = self.lock();
         open.taken.remove(&index);
@@ -124,14 +122,14 @@ impl SpillFile {
             false => None,
         };
         drop(open);
-        // To free the space of a large file takes its time.
+        // Freeing the space of a large file takes time.
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(move || drop(unused))),
             Err(_) => drop(unused),
         }
     }
 
-    /// Places that are in use.
+    /// Slots in use.
     #[cfg(test)]
     pub(crate) fn taken(&self) -> usize {
         let open = self.open.lock().expect("no panic in a test");
@@ -139,7 +137,7 @@ impl SpillFile {
     }
 }
 
-/// A place in the file; given back by `Drop`.
+/// A slot of the file; released by `Drop`.
 #[derive(Debug)]
 pub(crate) struct Place {
     file: Arc<File>,
@@ -148,13 +146,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Writes `bytes` at `offset` of the place. Blocks its thread.
+    /// Writes `bytes` at `offset` of the slot. Blocks its thread.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
         let at = self.at(offset, bytes.len())?;
         self.file.write_all_at(bytes, at)
     }
 
-    /// Reads `len` bytes at `offset` of the place. Blocks its thread.
+    /// Reads `len` bytes at `offset` of the slot. Blocks its thread.
     pub(crate) fn read(&self, offset: usize, len: usize) -> io::Result<Vec<u8>> {
         let at = self.at(offset, len)?;
         let mut bytes = vec![0; len];
@@ -162,7 +160,7 @@ impl Place {
         Ok(bytes)
     }
 
-    /// Where that is in the file, unless it is beyond the place.
+    /// The offset in the file, unless it is beyond the slot.
     fn at(&self, offset: usize, len: usize) -> io::Result<u64> {
         let within = offset.checked_add(len).is_some_and(|end| end <= PLACE);
         let offset = u64::try_from(offset).ok().filter(|_| within);
