@@ -1,4 +1,4 @@
-//! The indexes of a whole node: killed, damaged, switched off and on, and without a disk.
+//! The indexes of a whole node: killed, damaged, disabled and enabled, and without disk space.
 
 use std::fs;
 use std::path::Path;
@@ -80,7 +80,7 @@ fn a_chain_of_before_is_indexed_and_an_index_that_was_switched_off_stays_and_cat
     assert!(dir.is_dir());
     let output = node.output();
     assert!(
-        output.contains("--txindex uses it") && output.contains("to free its space"),
+        output.contains("--txindex enables it") && output.contains("to free its space"),
         "{output}"
     );
     let coinbase = node
@@ -148,7 +148,7 @@ fn an_index_that_cannot_be_written_is_a_warning_and_is_kept_up_as_soon_as_it_can
         let info = node.rpc().get("getblockchaininfo", json!([]));
         info["warnings"].to_string()
     };
-    wait_for("it is said", || {
+    wait_for("the warning is shown", || {
         let warnings = warnings();
         let told = warnings.contains("txindex is not updated") && warnings.contains("indexes");
         told.then_some(())

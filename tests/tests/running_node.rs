@@ -17,7 +17,7 @@ use handfast_tests::process::Program;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Long enough for any machine; what is waited for usually takes milliseconds.
+/// Time limit for any machine; an awaited condition usually takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Node {
@@ -104,7 +104,7 @@ impl Node {
         )
     }
 
-    /// The port that the system chose, from the log.
+    /// The port that the system assigned, from the log.
     fn tcp_address(&self) -> SocketAddr {
         let log = self.log();
         let (_, rest) = log
@@ -146,7 +146,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Only what this test started; it may have ended already.
+        // Only the child of this test; it may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -568,7 +568,7 @@ fn a_cookie_that_is_no_file_is_told_to_a_caller_at_once() {
         let mut node = Node::start();
         node.signal("-KILL");
         node.wait();
-        // Something listens where the node did, so that the cookie is wanted.
+        // Something listens at the node's port, so that the cookie is needed.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("it has one").to_string();
         fs::remove_file(node.dir().join("node.sock")).expect("it was there");

@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use super::{Options, Outcome, Tally, run};
 
-/// What came of many runs.
+/// The result of many runs.
 #[derive(Clone, Debug, Default)]
 pub struct Explored {
     /// Runs that ended.
     pub runs: u64,
     /// Virtual time in all of them.
     pub lasted: Duration,
-    /// What happened how often in all of them.
+    /// How often each event happened in all of them.
     pub tally: Tally,
-    /// Those that broke a property, by seed.
+    /// The failed runs, by seed.
     pub failures: Vec<Outcome>,
 }
 
-/// Runs the seeds on as many threads as there are cores, and stops early once `most`
-/// of them have failed. `progress` is told after each run.
+/// Runs the seeds on as many threads as there are cores, and stops early once `most` of them have
+/// failed. `progress` is called after each run.
 ///
 /// # Panics
 /// When a thread of it panics: a bug of the simulator.

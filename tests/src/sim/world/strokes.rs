@@ -1,4 +1,4 @@
-//! What goes wrong, as it strikes.
+//! Injecting faults.
 
 use super::make::machine;
 use super::*;
