@@ -235,7 +235,7 @@ fn honest_handshakes_take_at_most_a_second_beside_1_024_silent_ones_of_another_n
 }
 
 #[test]
-fn without_a_descriptor_callers_are_turned_away_and_with_one_they_get_in_again() {
+fn without_a_descriptor_connections_are_refused_and_with_one_they_are_accepted_again() {
     const CALLERS: usize = 200;
     let _alone = alone();
     let node = node();
@@ -303,7 +303,7 @@ fn listening_socket(node: &Node, address: SocketAddr) -> rustix::io::Result<Owne
 }
 
 #[test]
-fn a_running_node_whose_listening_socket_is_taken_away_notices_and_listens_anew() {
+fn a_running_node_whose_listening_socket_is_taken_away_notices_and_listens_again() {
     let _alone = alone();
     let node = node();
     wait_for("the node has probed itself", || {
@@ -340,7 +340,7 @@ fn a_running_node_whose_listening_socket_is_taken_away_notices_and_listens_anew(
 }
 
 #[test]
-fn a_node_listens_on_every_address_that_it_is_told_of_either_family() {
+fn a_node_listens_on_every_configured_address_of_either_family() {
     let _alone = alone();
     let mut addresses = vec![free_address()];
     let six = SocketAddr::from((Ipv6Addr::LOCALHOST, free_address().port()));
@@ -402,7 +402,8 @@ fn an_accept_queue_that_the_system_caps_is_one_warning_that_names_the_remedy() {
 }
 
 #[test]
-fn the_limit_on_open_files_is_raised_to_what_the_configuration_needs_or_less_is_let_in() {
+fn the_limit_on_open_files_is_raised_to_what_the_configuration_needs_or_fewer_connections_are_accepted()
+ {
     let _alone = alone();
     let limits = |node: &Node| {
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.pid()));

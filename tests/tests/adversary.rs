@@ -166,13 +166,13 @@ fn restarted(ground: &Ground) -> Setup {
 }
 
 #[test]
-fn a_block_with_other_data_under_its_header_is_taken_true_from_the_next_peer() {
+fn a_block_with_other_data_under_its_header_is_accepted_unchanged_from_the_next_peer() {
     let ground = regtest(LENGTH);
     takes_true_blocks(&ground, &[0, 1], &Tamper::ALL);
 }
 
 #[test]
-fn a_signet_block_with_another_coinbase_is_taken_true_from_the_next_peer() {
+fn a_signet_block_with_another_coinbase_is_accepted_unchanged_from_the_next_peer() {
     let Some(ground) = Ground::signet() else {
         return;
     };
@@ -223,7 +223,7 @@ fn takes_true_blocks(ground: &Ground, news: &[usize], ways: &[Tamper]) {
 }
 
 #[test]
-fn peers_that_tamper_with_every_block_they_give_keep_no_block_from_the_node() {
+fn peers_that_tamper_with_every_block_they_send_keep_no_block_from_the_node() {
     from_all_sides(Attack::Tampered, LENGTH, |_| fresh());
 }
 
@@ -278,12 +278,12 @@ fn an_honest_peer_is_asked_for_headers_beside_sources_with_the_first_2000_of_mai
 }
 
 #[test]
-fn peers_with_branches_of_their_own_and_no_blocks_keep_no_block_from_the_node() {
+fn peers_with_private_branches_and_no_blocks_keep_no_block_from_the_node() {
     from_all_sides(Attack::Branches, LENGTH, |_| fresh());
 }
 
 #[test]
-fn forty_peers_with_branches_of_their_own_and_no_blocks_keep_no_block_from_the_node() {
+fn forty_peers_with_private_branches_and_no_blocks_keep_no_block_from_the_node() {
     let crew = (Attack::Branches, 40, Side::Inbound);
     Siege::begin(&fresh(), regtest(LENGTH), crew, Side::Inbound).holds();
 }
@@ -294,18 +294,18 @@ fn peers_that_answer_notfound_and_announce_again_keep_no_block_from_the_node() {
 }
 
 #[test]
-fn peers_that_show_the_right_chain_and_give_nothing_keep_no_block_from_the_node() {
+fn peers_that_show_the_right_chain_and_send_no_block_keep_no_block_from_the_node() {
     from_all_sides(Attack::Withhold, LENGTH, |_| fresh());
 }
 
 #[test]
-fn sixty_peers_that_show_the_right_chain_and_give_nothing_keep_no_block_from_the_node() {
+fn sixty_peers_that_show_the_right_chain_and_send_no_block_keep_no_block_from_the_node() {
     let crew = (Attack::Withhold, 60, Side::Inbound);
     Siege::begin(&fresh(), regtest(LENGTH), crew, Side::Inbound).holds();
 }
 
 #[test]
-fn frames_that_are_never_finished_hold_no_memory_to_speak_of() {
+fn unfinished_frames_hold_little_memory() {
     let crew = (Attack::HalfFrames, 2 * HOSTILE, Side::Inbound);
     let mut siege = Siege::begin(&fresh(), regtest(LENGTH), crew, Side::Inbound);
     siege.holds();
@@ -321,7 +321,7 @@ fn frames_that_are_never_finished_hold_no_memory_to_speak_of() {
 }
 
 #[test]
-fn peers_that_send_large_blocks_at_a_megabit_a_second_keep_none_of_others_waiting() {
+fn peers_that_send_large_blocks_at_a_megabit_a_second_delay_no_block_of_others() {
     for side in [Side::Inbound, Side::Dialled] {
         let ground = Ground::regtest_of_large_blocks(LENGTH, unix_now());
         let crew = (Attack::Trickle, HOSTILE, side);
@@ -334,13 +334,13 @@ fn peers_that_send_large_blocks_at_a_megabit_a_second_keep_none_of_others_waitin
 }
 
 #[test]
-fn sixty_peers_that_give_each_block_just_in_time_keep_none_of_others_waiting() {
+fn sixty_peers_that_send_each_block_just_in_time_delay_no_block_of_others() {
     let crew = (Attack::Late, 60, Side::Inbound);
     Siege::begin(&fresh(), regtest(LENGTH), crew, Side::Inbound).holds();
 }
 
 #[test]
-fn peers_that_flood_with_the_largest_messages_keep_nobody_waiting() {
+fn peers_that_flood_with_the_largest_messages_delay_no_other_peer() {
     for side in [Side::Inbound, Side::Dialled] {
         let crew = (Attack::Big, HOSTILE, side);
         let mut siege = Siege::begin(&fresh(), regtest(LENGTH), crew, Side::Inbound);

@@ -19,7 +19,7 @@ fn submit(node: &Node, block: &RawBlock) -> Result<Value, String> {
 }
 
 #[test]
-fn with_a_full_disk_it_takes_no_block_says_why_serves_on_and_recovers_by_itself() {
+fn with_a_full_disk_the_node_accepts_no_block_reports_why_serves_and_recovers() {
     // The kernel allocates 17 MiB at its start, and ends the node below 50.
     let Some(setup) = Setup::handfast(Network::Regtest).on_a_disk_of(220) else {
         return;

@@ -37,7 +37,7 @@ fn assert_found(node: &Node, blocks: &[RawBlock]) {
 }
 
 #[test]
-fn an_index_that_was_killed_again_and_again_goes_on_where_it_was_and_misses_nothing() {
+fn an_index_that_is_killed_repeatedly_continues_where_it_stopped_and_misses_nothing() {
     let setup = indexed();
     let blocks = empty_blocks(Network::Regtest.genesis(), 0, "killed", 400);
     let mut seen = 0;
@@ -61,7 +61,7 @@ fn an_index_that_was_killed_again_and_again_goes_on_where_it_was_and_misses_noth
 }
 
 #[test]
-fn a_chain_of_before_is_indexed_and_an_index_that_was_switched_off_stays_and_catches_up() {
+fn an_existing_chain_is_indexed_and_a_disabled_index_stays_and_catches_up() {
     let blocks = SMALL.blocks().expect("the cache can be written");
     let plain = Setup::handfast(Network::Regtest);
     let node = plain.start();
@@ -100,7 +100,7 @@ fn a_chain_of_before_is_indexed_and_an_index_that_was_switched_off_stays_and_cat
 }
 
 #[test]
-fn a_damaged_index_is_set_aside_and_built_anew_and_the_log_says_so() {
+fn a_damaged_index_is_moved_away_and_rebuilt_and_that_is_logged() {
     let setup = indexed();
     let blocks = empty_blocks(Network::Regtest.genesis(), 0, "damaged", 30);
     let node = setup.start();
@@ -133,7 +133,7 @@ fn overwrite_files(dir: &Path) {
 }
 
 #[test]
-fn an_index_that_cannot_be_written_is_a_warning_and_is_kept_up_as_soon_as_it_can() {
+fn an_index_that_cannot_be_written_is_a_warning_and_is_updated_as_soon_as_it_can_be() {
     let setup = indexed();
     let place = setup.network_dir().join("indexes");
     let node = setup.clone().start();

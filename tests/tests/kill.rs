@@ -417,7 +417,7 @@ fn a_clock_set_back_by_an_hour_costs_no_acknowledged_block() {
 }
 
 #[test]
-fn when_the_kernel_has_flushed_twice_the_journal_lets_go_of_what_it_had() {
+fn when_the_kernel_has_flushed_twice_the_journal_drops_its_blocks() {
     let Some(clock) = ShiftedClock::new() else {
         return;
     };

@@ -392,7 +392,7 @@ fn bans_are_made_listed_and_lifted_as_in_core_and_outlast_a_restart() {
 }
 
 #[test]
-fn tcp_wants_the_cookie_and_the_unix_socket_does_not() {
+fn tcp_requires_the_cookie_and_the_unix_socket_does_not() {
     let node = Node::start();
     let call = r#"{"method":"getblockcount","id":"x"}"#;
     let ok = (
@@ -487,7 +487,7 @@ fn one_connection_carries_many_calls_whole_split_and_pipelined() {
 }
 
 #[test]
-fn a_second_node_in_the_same_directory_is_refused_and_the_first_one_lives_on() {
+fn a_second_node_in_the_same_directory_is_refused_and_the_first_one_keeps_running() {
     let node = Node::start();
     let second = command(&node.home, "run")
         .args([
@@ -563,7 +563,7 @@ fn a_node_starts_whatever_lies_in_the_place_of_its_state_files() {
 }
 
 #[test]
-fn a_cookie_that_is_no_file_is_told_to_a_caller_at_once() {
+fn a_cookie_that_is_no_file_is_reported_to_a_caller_at_once() {
     for oddity in Oddity::ALL {
         let mut node = Node::start();
         node.signal("-KILL");

@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_queue_tells_how_many_wait_and_how_many_may() {
+    fn a_queue_shows_how_many_connections_wait_and_how_many_may() {
         let listening = bind("127.0.0.1:0".parse().expect("an address"), 7).expect("a port");
         let queue = || of(listening.as_fd()).expect("Linux reports it");
         assert_eq!(queue(), AcceptQueue { now: 0, granted: 7 });
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_queue_of_a_unix_socket_tells_it_too() {
+    fn a_queue_of_a_unix_socket_shows_the_same() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("socket");
         let listening = UnixListener::bind(&path).expect("a free path");
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_is_no_listening_socket_has_no_queue() {
+    fn a_socket_that_does_not_listen_has_no_accept_queue() {
         let listening = bind("127.0.0.1:0".parse().expect("an address"), 7).expect("a port");
         let addr = listening.local_addr().expect("bound");
         let connected = TcpStream::connect(addr).expect("it listens");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn overflows_are_found_by_name_whatever_the_system_counts_besides() {
+    fn overflows_are_found_by_name_among_other_counters() {
         let text = "TcpExt: SyncookiesSent ListenOverflows Other ListenDrops\n\
                     TcpExt: 1 22 3 44\nIpExt: InNoRoutes\nIpExt: 5\n";
         let overflows = parse(text).expect("both are there");

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_alarm_rings_at_each_deadline_of_the_machine_and_not_after_the_last() {
+    fn the_alarm_fires_at_each_deadline_of_the_machine_and_not_after_the_last() {
         let seconds = |n| Duration::from_secs(n);
         assert_eq!(run(seconds(7), 3), [seconds(7), seconds(14), seconds(21)]);
     }

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn places_in_the_handshake_are_given_up_first_and_then_inbound_peers() {
+    fn handshake_permits_are_reduced_first_and_then_inbound_slots() {
         assert_eq!(fitted(0), (512, 115));
         assert_eq!(fitted(1), (511, 115));
         assert_eq!(fitted(496), (LEAST_HANDSHAKES, 115));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn others_have_what_the_node_leaves_and_a_few_in_any_case() {
+    fn other_users_get_the_descriptors_that_the_node_leaves_and_a_few_in_any_case() {
         let mut config = config(115, 512);
         config.other_descriptors = 12_288;
         let node = for_the_node(&config);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_suffices_is_left_alone() {
+    fn a_sufficient_limit_is_not_changed() {
         let before = getrlimit(Resource::Nofile);
         let files = raise(&config(0, 0));
         assert!(files.suffice(), "{files:?}");

@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn the_probe_of_an_address_with_a_scope_is_known_without_it() {
+    fn a_probe_is_recognised_without_its_scope() {
         let entrance = entrance();
         let mut seen = entrance.expect(Some(address("[fe80::1%7]:4000")));
         let remote = Some(address("[fe80::1%3]:4000"));
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn where_callers_have_no_address_any_of_them_shows_that_somebody_accepts() {
+    fn on_a_unix_socket_any_accepted_connection_shows_that_it_accepts() {
         let entrance = entrance();
         let mut seen = entrance.expect(None);
         assert_eq!(entrance.arrived(None), Arrival::Guest);
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_expected_no_more_is_a_guest() {
+    fn a_probe_that_was_given_up_counts_as_a_remote_connection() {
         let entrance = entrance();
         let own = address("127.0.0.1:4000");
         let mut seen = entrance.expect(Some(own));

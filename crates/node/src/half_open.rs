@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_that_are_meant_are_told_to_go() {
+    fn only_the_selected_connections_are_disconnected() {
         let all = HalfOpen::default();
         let _listed = list(&all, 1, Direction::Inbound);
         let told = |id| all.disconnect(|peer| peer.id == ConnId(id), &DoneReason::Requested);

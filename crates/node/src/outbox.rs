@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remote_may_have_much_queued_while_others_have_little_and_else_its_least() {
+    fn a_remote_may_have_much_queued_while_others_have_little_and_otherwise_the_minimum() {
         let headers = || Message::Headers(vec![Network::Regtest.genesis_block().header; 2_000]);
         let all = QueuedToAll::default();
         let fill = |outbox: &Outbox| {
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_taken_when_nothing_is_queued() {
+    fn a_message_of_any_length_is_accepted_by_an_empty_queue() {
         let all = QueuedToAll::default();
         all.0.store(usize::MAX / 2, Ordering::Relaxed);
         let (outbox, mut outlet) = outbox(&all);
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_blocks_tells_when_the_last_byte_was_written() {
+    fn a_batch_of_blocks_reports_when_its_last_byte_was_written() {
         crate::virtual_time::run(async {
             let magic = Network::Regtest.magic();
             let (ours, theirs) = tokio::io::duplex(1_000);

@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_keeps_a_socket_from_being_tried_or_from_accepting_is_not_told_every_half_minute() {
+    fn a_lasting_failure_of_the_self_probe_is_not_logged_every_half_minute() {
         let mut told = Told::default();
         let down = Outcome::NotTried("the loopback interface (lo) is down".into());
         let line = told.probed(&down).expect("it is news");

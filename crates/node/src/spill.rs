@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_place_keeps_its_own_bytes_and_the_file_goes_with_the_last() {
+    fn each_slot_holds_separate_bytes_and_the_file_is_closed_with_the_last() {
         let directory = tempfile::tempdir().expect("a directory");
         let spill = Arc::new(SpillFile::within(directory.path()));
         let places: Vec<Place> = (0..3).map(|_| spill.place().expect("made")).collect();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_was_given_back_is_used_again_and_none_reaches_into_the_next() {
+    fn a_released_slot_is_used_again_and_none_reaches_into_the_next() {
         let directory = tempfile::tempdir().expect("a directory");
         let spill = Arc::new(SpillFile::within(directory.path()));
         let places: Vec<Place> = (0..3).map(|_| spill.place().expect("made")).collect();

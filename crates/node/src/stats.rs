@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn totals_are_the_sum_over_connections_that_came_and_went() {
+    fn totals_are_the_sum_over_all_connections_since_start() {
         let totals = Arc::<TotalCounters>::default();
         for bytes in [10, 20] {
             let counters = Counters::new(totals.clone(), None);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_frame_counts_for_no_command_and_one_that_cannot_be_read_for_its_own() {
+    fn a_broken_frame_counts_for_no_command_and_a_malformed_payload_for_its_command() {
         let totals = Arc::<TotalCounters>::default();
         let counters = Counters::new(totals.clone(), None);
         let garbled = |garbled| Frame {

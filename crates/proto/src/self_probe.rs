@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_until_the_first_probe_has_ended_and_that_is_begun_at_once() {
+    fn the_state_is_unknown_until_the_first_probe_which_starts_at_once() {
         let mut machine = SelfProbe::new();
         assert_eq!(machine.report().health, Health::Unknown);
         assert_eq!(machine.deadline(), Some(Duration::ZERO));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_is_tried_again_soon_and_the_second_re_creates_the_socket() {
+    fn one_failure_is_probed_again_soon_and_the_second_reopens_the_socket() {
         let mut machine = SelfProbe::new();
         let now = probe(&mut machine);
         assert_eq!(machine.step(now, failed()), None);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_socket_is_never_re_created() {
+    fn a_busy_socket_is_never_reopened() {
         let mut machine = SelfProbe::new();
         for _ in 0..10 {
             let now = probe(&mut machine);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_could_not_be_tried_says_nothing_of_the_socket_and_is_tried_ever_more_rarely() {
+    fn an_impossible_probe_says_nothing_about_the_socket_and_is_repeated_ever_more_rarely() {
         let mut machine = SelfProbe::new();
         for health in [Health::Unknown, Health::Accepting, Health::Failing] {
             let begun = machine.report().clone();
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn re_creations_that_do_not_help_are_repeated_ever_more_slowly_and_never_given_up() {
+    fn failed_reopenings_are_repeated_ever_more_slowly_and_never_given_up() {
         for result in [Ok(()), Err("address in use".to_owned())] {
             let mut machine = SelfProbe::new();
             let mut orders = Vec::new();
@@ -407,8 +407,8 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_the_machine_waits_for_exactly_one_thing_and_re_creates_only_what_failed_twice()
-     {
+    fn the_machine_always_waits_for_exactly_one_thing_and_reopens_only_a_socket_that_failed_twice()
+    {
         for seed in 0..200 {
             let mut random = Random::new(seed);
             let mut machine = SelfProbe::new();

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_system_is_its_words_without_the_number() {
+    fn an_error_of_the_system_is_shown_without_its_number() {
         for (text, plain) in [
             (
                 "a: Connection reset by peer (os error 104)",
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_dials_and_look_ups_are_the_systems_words_alone() {
+    fn errors_of_dials_and_look_ups_are_only_the_systems_text() {
         for (error, words) in [
             ("Connection refused (os error 111)", "connection refused"),
             (

@@ -161,7 +161,7 @@ fn a_long_frame_takes_several_turns_to_read() {
 }
 
 #[test]
-fn what_nobody_asked_for_is_read_at_its_rate() {
+fn unsolicited_messages_are_read_at_their_rate() {
     crate::virtual_time::run(async {
         let shares = shares();
         let mut connection = Connection::new(&shares);
@@ -188,7 +188,7 @@ fn what_nobody_asked_for_is_read_at_its_rate() {
 }
 
 #[test]
-fn blocks_that_we_asked_for_are_read_without_a_pause() {
+fn requested_blocks_are_read_without_a_pause() {
     crate::virtual_time::run(async {
         let shares = shares();
         let mut connection = Connection::new(&shares);
@@ -306,7 +306,7 @@ async fn settled(shares: &Shares, hostile: &mut [Connection]) {
 }
 
 #[test]
-fn a_block_that_we_asked_for_comes_through_beside_those_who_hold_all_memory() {
+fn a_requested_block_is_received_while_others_hold_all_memory() {
     crate::virtual_time::run(async {
         let shares = shares();
         let mut hostile = hold_all_memory(&shares);
@@ -407,7 +407,7 @@ fn a_spilled_block_that_is_complete_waits_for_the_kernel_and_keeps_no_other_fram
 }
 
 #[test]
-fn who_holds_up_what_nobody_asked_for_makes_way() {
+fn the_slowest_holder_of_an_unsolicited_frame_is_disconnected_while_others_wait() {
     crate::virtual_time::run(async {
         let shares = shares();
         let first = actix_rt::spawn(read_on(Connection::all_but_the_last_byte(&shares)));
@@ -422,7 +422,7 @@ fn who_holds_up_what_nobody_asked_for_makes_way() {
 }
 
 #[test]
-fn without_room_on_disk_a_frame_waits_for_memory_and_its_connection_stays() {
+fn without_disk_space_a_frame_waits_for_memory_and_its_connection_stays() {
     crate::virtual_time::run(async {
         let directory = tempfile::tempdir().expect("a directory");
         let missing = SpillFile::within(&directory.path().join("missing"));
@@ -444,7 +444,7 @@ fn without_room_on_disk_a_frame_waits_for_memory_and_its_connection_stays() {
 }
 
 #[test]
-fn frames_that_cannot_be_read_are_asked_for_once() {
+fn a_malformed_frame_counts_as_the_answer_to_one_request() {
     crate::virtual_time::run(async {
         let shares = shares();
         let mut connection = Connection::new(&shares);
@@ -482,7 +482,7 @@ fn a_frame_that_has_begun_is_read_to_its_end_without_credit() {
 }
 
 #[test]
-fn bytes_are_counted_as_they_come_and_not_when_their_frame_is_complete() {
+fn bytes_are_counted_as_they_are_received_and_not_when_their_frame_is_complete() {
     crate::virtual_time::run(async {
         let mut connection = Connection::new(&shares());
         let mut bytes = BytesMut::new();

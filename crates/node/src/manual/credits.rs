@@ -7,9 +7,9 @@
 //! | frames before `verack` | 5,000 bytes each, 32 KiB together; longer ones end the connection by their header | | 512 times that | `a_frame_head_of_a_block_before_version…` |
 //! | read buffer between frames | 1 to 16 KiB | | | `a_connection_that_falls_silent_gives_its_buffer_back` |
 //! | small frame that is being received | 32 KiB | | 165 connections: 5.3 MB | `memory_of_unfinished_frames_is_bounded_over_all_connections` |
-//! | large frame, requested, from its header until it was handled | one | all | 40 MB from peers that we chose; 16 MB from inbound ones; what does not fit is on disk, 4.5 MB of each connection while 256 MiB are free, and 128 KiB of it in memory | `memory_of_unfinished_frames_is_bounded_over_all_connections`, `a_block_that_we_asked_for_comes_through…` |
+//! | large frame, requested, from its header until it was handled | one | all | 40 MB from peers that we chose; 16 MB from inbound ones; what does not fit is on disk, 4.5 MB of each connection while 256 MiB are free, and 128 KiB of it in memory | `memory_of_unfinished_frames_is_bounded_over_all_connections`, `a_requested_block_is_received_while_others_hold_all_memory` |
 //! | the same, complete and read back from disk | one | all | 8 MB, the others wait for these to be handled; blocks are among those that wait for the kernel | `a_spilled_block_that_is_complete_waits_for_the_kernel…` |
-//! | unsolicited large frame | one | one | 8 MB | `of_what_nobody_asked_for_a_group_sends_one_large_frame_at_a_time` |
+//! | unsolicited large frame | one | one | 8 MB | `a_group_sends_one_large_unsolicited_frame_at_a_time` |
 //! | frames in the managers' mailboxes and queues | 64 frames, 64 KiB and one frame (large ones count above) | | 165 connections: 10 MB | `without_credit_nothing_more_is_taken_off_the_socket` |
 //! | blocks that wait for the kernel | | | 32 MiB | `a_block_waits_for_the_nodes_budget_and_other_frames_do_not` |
 //! | messages to a remote that does not read | 1,000 messages; 256 KiB to 2 MiB, by how much others have queued | | 16 MiB, and 256 KiB of each connection | `a_remote_may_have_much_queued_while_others_have_little…` |
@@ -37,10 +37,10 @@
 //! | the path to the chain that it has shown | 1,024 hashes | | one for each chain | `blocks_that_are_withheld_do_not_keep_us_from_an_honest_chain` |
 //! | blocks asked of it, and overdue ones | 1 to 16, and 32 | | 512 | `download` in `proto`, which asserts it |
 //! | blocks that it asked us for | 500 while others have 200,000, else one `getdata` | | 200,000 and 500 of each | `while_others_have_much_queued_a_peer_may_have_as_much_as_one_getblocks_tells` |
-//! | senders of blocks that are not connected yet | | | 4,096 | `the_block_that_came_first_is_forgotten_first_and_the_memory_is_bounded` |
+//! | senders of blocks that are not connected yet | | | 4,096 | `the_oldest_block_is_removed_first_and_the_memory_is_bounded` |
 //! | tips of side branches, over a restart | | | 1,024 | `chain` |
 //! | addresses | | 512 of one | 16,384 | `one_source_cannot_fill_the_book` |
-//! | discouraged hosts | | a /64 of IPv6 is one | 8,192 | `who_owns_a_slash_64_takes_one_place_and_the_memory_is_bounded` |
+//! | discouraged hosts | | a /64 of IPv6 is one | 8,192 | `a_slash_64_takes_one_entry_and_the_memory_is_bounded` |
 //!
 //! The limits for callers of the RPC are listed beside its server, in `rpc`.
 //!

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_has_a_place_of_its_own_and_made_up_ones_share_the_last() {
+    fn every_command_has_a_separate_counter_and_unknown_ones_share_the_last() {
         let counts = Counts::default();
         for (count, kind) in (1..).zip(Kind::ALL) {
             counts.add(Some(kind), count);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_occurred_has_no_row() {
+    fn a_command_that_never_occurred_has_no_row() {
         let counts = Counts::default();
         counts.add(Some(Kind::Ping), 32);
         assert_eq!(counts.read().rows().collect::<Vec<_>>(), [("ping", 32)]);

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn an_invalid_overlay_address_is_refused() {
         let capitals = NAME.to_ascii_uppercase();
         // The first letter differs: the checksum is wrong.
         let other = NAME.replacen('a', "b", 1);

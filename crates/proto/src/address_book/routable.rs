@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beside_those_ranges_is_routable() {
+    fn addresses_next_to_those_ranges_are_routable() {
         for ip in [
             "1.0.0.0",
             "9.255.255.255",

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_is_named_by_a_host_or_address_with_a_port_that_there_is() {
+    fn a_peer_name_is_a_host_or_address_with_a_valid_port() {
         for name in [
             "192.0.2.7",
             "192.0.2.7:8333",
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_read_as_none() {
+    fn text_that_is_no_address_parses_as_none() {
         for text in [
             "",
             ".",
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_other_networks_are_told_from_host_names() {
+    fn names_of_other_networks_are_distinguished_from_host_names() {
         assert_eq!(overlay_network("abc.onion"), Some("onion"));
         assert_eq!(overlay_network("ABC.Onion."), Some("onion"));
         assert_eq!(overlay_network("abc.b32.i2p"), Some("i2p"));

@@ -110,7 +110,7 @@ fn too_many_tried_addresses_make_the_oldest_new_again() {
 }
 
 #[test]
-fn private_addresses_are_learned_only_where_they_are_all_there_is() {
+fn private_addresses_are_added_only_on_private_networks() {
     let odd = [
         "127.0.0.1:8333",
         "10.0.0.1:8333",
@@ -183,7 +183,7 @@ fn one_address_in_two_spellings_is_one_address() {
 }
 
 #[test]
-fn claims_of_time_are_believed_within_reason() {
+fn claimed_times_are_limited_to_plausible_ones() {
     let unix = NOW.unix;
     let five_days = unix - 5 * 24 * 3_600;
     assert_eq!(
@@ -211,7 +211,7 @@ fn claims_of_time_are_believed_within_reason() {
 }
 
 #[test]
-fn a_failed_address_rests_longer_each_time_and_is_given_up() {
+fn a_failed_address_pauses_longer_each_time_and_is_removed() {
     let (mut book, mut random) = (book(), Random::new(1));
     let addr = at(8, 8, 8, 8);
     learn(&mut book, addr, Source::Own, &mut random);
@@ -244,7 +244,7 @@ fn the_book_survives_without_a_network() {
 }
 
 #[test]
-fn a_tried_address_is_given_up_after_many_failures_over_a_week() {
+fn a_tried_address_is_removed_after_many_failures_over_a_week() {
     let (mut book, mut random) = (book(), Random::new(1));
     let addr = at(8, 8, 8, 8);
     book.succeeded(addr, full_node(), NOW, &mut random);
@@ -314,7 +314,7 @@ fn a_sample_is_at_most_23_per_cent_and_at_most_1000() {
 }
 
 #[test]
-fn a_saved_book_comes_back_the_same() {
+fn a_saved_book_is_loaded_unchanged() {
     let (mut book, mut random) = (book(), Random::new(1));
     for n in 0..300 {
         learn(&mut book, nth(n), gossip(5, 5), &mut random);

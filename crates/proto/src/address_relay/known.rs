@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_addresses_are_known_and_what_is_kept_is_bounded() {
+    fn the_last_addresses_are_known_and_the_memory_is_bounded() {
         let hash = |at: u64| at << 32;
         let mut known = Known::default();
         for at in 0..20_000 {

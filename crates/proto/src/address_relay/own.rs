@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_the_score_of_how_it_is_known_and_gains_by_being_found_again() {
+    fn an_address_has_the_score_of_its_origin_and_gains_by_being_found_again() {
         let listen = ["8.8.4.4:8333", "7.7.7.7:8333"].map(addr);
         let mut own = OwnAddresses::new(&listen, &[addr("7.7.7.7:2")], true);
         own.add(addr("9.9.9.9:1"), Origin::Interface);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_by_which_a_peer_came_gains_and_no_other_is_learnt() {
+    fn an_address_that_a_peer_reached_gains_a_score_and_no_other_is_added() {
         let mut own = OwnAddresses::new(&[], &[addr("10.0.0.1:8333")], true);
         own.add(addr("8.8.4.4:8333"), Origin::Interface);
         assert!(

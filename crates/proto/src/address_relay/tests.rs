@@ -132,7 +132,7 @@ fn entries(message: &Message) -> Vec<AddrV2Message> {
 }
 
 #[test]
-fn an_address_goes_to_two_others_and_for_a_day_to_the_same() {
+fn an_address_is_relayed_to_two_peers_and_for_a_day_to_the_same() {
     let mut world = World::silent(50);
     world.hear(0, &entry(1));
     let first = world.taken();
@@ -152,7 +152,7 @@ fn an_address_goes_to_two_others_and_for_a_day_to_the_same() {
 }
 
 #[test]
-fn who_is_chosen_depends_on_the_address_and_on_a_secret() {
+fn the_chosen_peers_depend_on_the_address_and_on_a_secret() {
     let chosen = |seed, n| {
         let mut world = World::silent(50);
         world.relay.seed = seed;
@@ -169,7 +169,7 @@ fn who_is_chosen_depends_on_the_address_and_on_a_secret() {
 }
 
 #[test]
-fn an_address_that_we_could_not_dial_goes_to_one_or_two() {
+fn an_unreachable_address_is_relayed_to_one_or_two_peers() {
     let mut counts = [0; 3];
     for n in 0..100 {
         let mut world = World::silent(20);
@@ -181,7 +181,7 @@ fn an_address_that_we_could_not_dial_goes_to_one_or_two() {
 }
 
 #[test]
-fn what_is_no_address_of_a_known_network_goes_to_nobody() {
+fn an_address_of_an_unknown_network_is_not_relayed() {
     let mut world = World::silent(20);
     for addr in [AddrV2::TorV2([1; 10]), AddrV2::Unknown(77, vec![1; 5])] {
         world.hear(0, &AddrV2Message { addr, ..entry(1) });
@@ -190,7 +190,7 @@ fn what_is_no_address_of_a_known_network_goes_to_nobody() {
 }
 
 #[test]
-fn an_older_peer_is_told_ip_addresses_in_its_form_and_no_others() {
+fn a_peer_without_addrv2_is_sent_only_ip_addresses_in_addr() {
     let mut world = World::silent(1);
     let old = Introduction {
         wants_addrv2: false,
@@ -207,7 +207,7 @@ fn an_older_peer_is_told_ip_addresses_in_its_form_and_no_others() {
 }
 
 #[test]
-fn an_inbound_peer_is_told_nothing_until_it_says_something_about_addresses() {
+fn an_inbound_peer_is_sent_no_address_before_its_first_address_message() {
     let mut world = World::new(own());
     world.relay.set_initial_download(false);
     world.connect(0, Direction::Outbound);
@@ -246,7 +246,7 @@ fn addresses_for_a_peer_are_collected_and_sent_together() {
 }
 
 #[test]
-fn what_waits_for_a_peer_is_bounded_and_gone_with_it() {
+fn queued_addresses_are_bounded_and_dropped_with_their_peer() {
     let mut world = World::silent(2);
     for n in 0..5_000 {
         world.relay.relay(world.now, ConnId(0), &entry(n));
@@ -287,7 +287,7 @@ fn our_own_address_is_announced_at_once_alone_and_then_about_once_a_day() {
 }
 
 #[test]
-fn nothing_is_announced_by_who_accepts_nobody_or_has_no_address_or_is_downloading() {
+fn no_address_is_announced_without_listening_or_an_address_or_during_initial_download() {
     let nobody_is_accepted = OwnAddresses::new(&[], &[addr("9.9.9.9:8333")], true);
     let unknown = discovering(&[]);
     let local = OwnAddresses::new(
@@ -339,7 +339,7 @@ fn keys(told: &BTreeMap<String, u32>) -> Vec<&str> {
 }
 
 #[test]
-fn a_peer_is_told_the_address_that_it_reaches_best_and_of_these_the_surest() {
+fn a_peer_is_sent_the_address_that_it_reaches_best_and_of_these_the_highest_score() {
     let (v4, v6) = ("8.8.4.4:8333", "[2600::4]:8333");
     let mut both = discovering(&[v4, "8.8.5.5:8333", v6]);
     assert_eq!(keys(&told(&both, Direction::Inbound, NEAR, None)), [v4]);
@@ -352,7 +352,7 @@ fn a_peer_is_told_the_address_that_it_reaches_best_and_of_these_the_surest() {
 }
 
 #[test]
-fn what_a_peer_sees_is_told_to_it_half_of_the_time_with_the_port_that_it_can_know() {
+fn the_address_that_a_peer_reports_is_sent_to_it_half_of_the_time_with_the_port_that_it_can_know() {
     let v4 = "8.8.4.4:9000";
     let known = discovering(&[v4]);
     let seen = Some("7.7.7.7:1234");
@@ -371,7 +371,7 @@ fn what_a_peer_sees_is_told_to_it_half_of_the_time_with_the_port_that_it_can_kno
 }
 
 #[test]
-fn what_the_operator_names_is_all_that_is_told_unless_we_discover_besides() {
+fn only_the_operators_address_is_sent_unless_we_discover_too() {
     let (named, seen) = ("9.9.9.9:8333", "7.7.7.7:1234");
     let alone = told(&own(), Direction::Inbound, NEAR, Some(seen));
     assert_eq!(keys(&alone), [named]);
@@ -386,7 +386,7 @@ fn what_the_operator_names_is_all_that_is_told_unless_we_discover_besides() {
 }
 
 #[test]
-fn an_inbound_peer_raises_the_score_of_the_address_by_which_it_came() {
+fn an_inbound_peer_raises_the_score_of_the_address_that_it_reached() {
     let mut world = World::new(discovering(&["8.8.4.4:8333"]));
     let sees = |id, direction| Introduction {
         sees_us_at: Some(addr("8.8.4.4:50000")),
@@ -402,7 +402,7 @@ fn an_inbound_peer_raises_the_score_of_the_address_by_which_it_came() {
 }
 
 #[test]
-fn an_answer_to_getaddr_takes_the_place_of_what_waits_and_is_known_from_then_on() {
+fn an_answer_to_getaddr_replaces_the_queue_and_is_known_from_then_on() {
     let mut world = World::silent(2);
     world.relay.relay(world.now, ConnId(0), &entry(1));
     world.relay.answered(ConnId(1), &[entry(2)]);

@@ -77,7 +77,7 @@ fn subnets_are_read_and_written_as_core_does_it() {
 }
 
 #[test]
-fn an_address_of_another_network_is_banned_by_its_name_and_meets_nobody_of_ip() {
+fn an_address_of_another_network_is_banned_by_its_name_and_matches_no_ip_address() {
     let name = "aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dyp3kead.onion";
     let address: Overlay = name.parse().expect("an address");
     let mut list = BanList::default();
@@ -95,7 +95,7 @@ fn an_address_of_another_network_is_banned_by_its_name_and_meets_nobody_of_ip() 
 }
 
 #[test]
-fn a_ban_meets_its_subnet_and_nobody_else() {
+fn a_ban_matches_its_subnet_and_no_other_address() {
     let mut list = BanList::default();
     for text in ["192.0.2.0/24", "198.51.100.7", "2001:470::/33"] {
         list.order(START, add(text, BanTime::Default)).expect("new");
@@ -115,7 +115,7 @@ fn a_ban_meets_its_subnet_and_nobody_else() {
 }
 
 #[test]
-fn a_ban_lasts_as_long_as_the_operator_says() {
+fn a_ban_lasts_as_long_as_the_operator_set() {
     let until = |time| {
         let mut list = BanList::default();
         list.order(START, add("192.0.2.7", time)).expect("new");
@@ -198,7 +198,7 @@ fn the_list_refuses_what_core_refuses() {
 }
 
 #[test]
-fn saved_bans_come_back_but_not_those_that_ended() {
+fn saved_bans_are_loaded_except_those_that_ended() {
     let mut list = BanList::default();
     for (text, time) in [
         ("192.0.2.0/24", BanTime::For(60)),
@@ -252,7 +252,7 @@ fn this_machine_is_never_discouraged() {
 }
 
 #[test]
-fn who_owns_a_slash_64_takes_one_place_and_the_memory_is_bounded() {
+fn a_slash_64_takes_one_entry_and_the_memory_is_bounded() {
     let mut hosts = Discouraged::default();
     for n in 0..100u128 {
         hosts.add(
@@ -278,7 +278,7 @@ fn who_owns_a_slash_64_takes_one_place_and_the_memory_is_bounded() {
 proptest! {
     /// The look-up by prefixes finds what a scan of every ban finds.
     #[test]
-    fn who_is_banned_is_in_a_banned_subnet(
+    fn a_banned_address_is_in_a_banned_subnet(
         bans in prop::collection::vec((any::<u16>(), 0u8..=32), 0..8),
         asked in any::<u16>(),
     ) {

@@ -34,7 +34,7 @@ fn a_connection_with_little_waits_for_one_costly_message_of_others_and_not_for_a
 }
 
 #[test]
-fn who_keeps_coming_anew_does_not_starve_those_who_wait() {
+fn a_flow_that_keeps_becoming_empty_does_not_starve_those_that_wait() {
     let mut queue = Queue::default();
     fill(&mut queue, 0, QUANTUM, 0..100);
     queue.pop();
@@ -84,7 +84,7 @@ fn a_barrier_comes_after_all_before_it_and_before_all_after_it() {
 }
 
 #[test]
-fn what_was_served_leaves_nothing_behind() {
+fn a_served_flow_leaves_nothing_behind() {
     let mut queue = Queue::default();
     for round in 0..50 {
         fill(&mut queue, round, 3 * QUANTUM, 0..3);

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_that_share_their_first_bytes_are_told_apart() {
+    fn hashes_that_share_their_first_bytes_are_distinguished() {
         let hashes: Vec<_> = (0..50u8)
             .map(|rest| hash(u32::from(rest) / 10, rest))
             .collect();

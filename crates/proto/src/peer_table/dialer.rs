@@ -411,7 +411,7 @@ mod tests {
     use crate::peer_table::roster::testing::peers;
 
     #[test]
-    fn a_dial_that_nobody_answers_for_ends_when_its_time_is_up() {
+    fn a_dial_without_a_result_times_out() {
         let config = PeerTableConfig::new(8333, 1);
         let (book, random) = (&mut AddressBook::new(false), &mut Random::new(1));
         let (now, peers) = (Now::default(), &peers([]));

@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_a_newcomer_without_a_free_slot_is_counted_by_kind() {
+    fn outcomes_of_new_peers_without_a_free_slot_are_counted_by_kind() {
         let (mut eviction, bans) = (eviction(1), Bans::default());
         let ip = IpAddr::from([9, 1, 1, 1]);
         let free = eviction.make_room(Now::default(), ip, &peers([]), &bans);
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn the_outbound_peer_that_goes_is_the_youngest_of_those_that_brought_no_block() {
+    fn the_evicted_outbound_peer_is_the_youngest_without_a_new_block() {
         let (mut eviction, peers) = (eviction(1), peers([(Outbound, 1), (Outbound, 2)]));
         assert_eq!(eviction.least_useful_outbound(&peers), Some(ConnId(1)));
         eviction.admitted(ConnId(1));

@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_not_admitted_teaches_nothing_and_gets_no_answer() {
+    fn addresses_of_a_peer_that_is_not_admitted_are_ignored_and_it_gets_no_answer() {
         let (mut book, mut random) = (AddressBook::new(false), Random::new(1));
         let bans = Bans::default();
         let mut gossip = Gossip::new(&PeerTableConfig::new(8333, 1));

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_more_peer_is_wanted_until_ten_minutes_after_sync_said_so_last() {
+    fn one_more_peer_is_wanted_until_ten_minutes_after_the_last_request_of_sync() {
         let (mut more, now) = (MorePeers::default(), Now::default());
         assert!(more.want(now), "they are looked for at once");
         let later = now.after(HURRY_INTERVAL / 2);

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_blocks_are_answers_as_were_asked_for() {
+    fn as_many_blocks_are_answers_as_were_requested() {
         let mut requested = Requested::default();
         assert!(!requested.received(&block()));
         requested.sent(&Message::GetData(items(3)));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_cannot_be_read_is_not_expected_again() {
+    fn a_malformed_answer_is_not_expected_again() {
         let mut requested = Requested::default();
         requested.sent(&Message::GetData(items(2)));
         requested.garbled(Kind::Block);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notfound_of_more_than_was_asked_for_is_no_answer_and_ends_the_wait() {
+    fn a_notfound_of_more_than_was_requested_is_no_answer_and_ends_the_wait() {
         let mut requested = Requested::default();
         requested.sent(&Message::GetData(items(3)));
         assert!(!requested.received(&Message::NotFound(items(4))));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_never_answers_does_not_save_up_without_end() {
+    fn a_peer_that_never_answers_does_not_accumulate_requests_without_end() {
         let mut requested = Requested::default();
         for _ in 0..1_000 {
             requested.sent(&Message::GetData(items(16)));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_an_answer_once_for_each_time_we_asked() {
+    fn headers_are_an_answer_once_for_each_getheaders() {
         let mut requested = Requested::default();
         let locator = handfast_wire::Locator {
             hashes: Vec::new(),

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn few_who_flood_are_read_faster_and_many_share() {
+    fn few_flooders_are_read_faster_and_many_share() {
         assert_eq!(unasked_rate(0), MOST_UNASKED);
         assert_eq!(unasked_rate(8), MOST_UNASKED);
         assert_eq!(unasked_rate(16), MOST_UNASKED / 2);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_node_sends_of_itself_never_pauses() {
+    fn the_usual_messages_of_a_node_never_pause_it() {
         let mut rate = UnaskedRate::default();
         rate.set_rate(at(0), LEAST_UNASKED);
         for second in 0..3_600 {

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_way_and_a_chain_that_is_still_downloaded_are_not_announced_by_headers() {
+    fn a_distant_tip_and_a_chain_that_is_still_downloaded_are_not_announced_by_headers() {
         let chain = Blocks::new(5, 1);
         let mut all = peers(&chain);
         let longer = chain.fork(5, 9, 1);

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn many_blocks_queued_for_others_leave_a_peer_room_for_a_few() {
+    fn many_blocks_queued_for_others_leave_a_peer_a_few() {
         let chain = Blocks::new(2, 1);
         let mut serving = BlockServing::default();
         for other in 2..=6 {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_peer_that_left_stays() {
+    fn no_state_of_a_disconnected_peer_stays() {
         let chain = Blocks::new(2, 1);
         let mut serving = BlockServing::default();
         getdata(&mut serving, &chain, ID, 6);

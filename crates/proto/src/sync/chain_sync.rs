@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_else_has_our_tip_being_behind_it_proves_nothing() {
+    fn where_no_other_peer_has_our_tip_being_behind_it_proves_nothing() {
         let mut all = judging(&[false, false]);
         assert_eq!(judge(&mut all, 0, 0), None);
         assert_eq!(all.3.behind(ConnId(0)), None);

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_block_that_came_first_is_forgotten_first_and_the_memory_is_bounded() {
+    fn the_oldest_block_is_removed_first_and_the_memory_is_bounded() {
         let mut senders = Senders::default();
         let count = MOST as u32 + 2;
         for number in 0..count {

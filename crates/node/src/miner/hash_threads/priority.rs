@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_that_asks_is_at_nice_19_where_sched_idle_is_refused() {
+    fn the_calling_thread_runs_at_nice_19_where_sched_idle_is_refused() {
         let (before, result, after) = on_a_thread(|| {
             let refused = || Err(io::Error::from(io::ErrorKind::PermissionDenied));
             (field(19), lower_with(refused), field(19))

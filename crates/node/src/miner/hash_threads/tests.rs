@@ -73,7 +73,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn what_is_solved_is_delivered_with_all_that_makes_the_block() {
+fn a_solution_is_delivered_with_everything_that_makes_the_block() {
     let (threads, solved) = start(2);
     for generation in [5, 3, 1 << 40] {
         threads.work(work(generation, SOME));
@@ -99,7 +99,7 @@ fn each_work_is_solved_once_though_every_thread_could() {
 }
 
 #[test]
-fn nobody_hashes_what_is_solved_or_before_there_is_work() {
+fn no_thread_hashes_solved_work_or_before_there_is_work() {
     let (threads, solved) = start(2);
     assert_eq!(threads.hashes(), 0);
     threads.work(work(1, EASY));
@@ -148,7 +148,7 @@ fn new_work_replaces_the_old_in_every_thread() {
 }
 
 #[test]
-fn idle_threads_stop_hashing_and_go_on_with_the_next_work() {
+fn idle_threads_stop_hashing_and_continue_with_the_next_work() {
     let (threads, solved) = start(2);
     threads.work(work(1, IMPOSSIBLE));
     eventually("hashing", || threads.hashes() > 0);

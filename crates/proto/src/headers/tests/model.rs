@@ -292,7 +292,7 @@ proptest! {
     })]
 
     #[test]
-    fn the_tree_says_what_a_plain_list_of_blocks_says(
+    fn the_tree_agrees_with_a_plain_list_of_blocks(
         ops in proptest::collection::vec(op(), 1..90),
         snapshot_at in 0..90usize,
     ) {

@@ -239,7 +239,7 @@ fn a_target_out_of_range_is_no_target() {
 }
 
 #[test]
-fn a_signet_of_ones_own_has_the_rules_of_signet() {
+fn a_custom_signet_has_the_rules_of_signet() {
     let own = params(Network::CustomSignet {
         challenge: vec![0x51],
     });

@@ -25,7 +25,7 @@ fn next(parent: &Header, salt: u32) -> Header {
 }
 
 #[test]
-fn every_real_header_keeps_the_rules() {
+fn every_real_header_follows_the_rules() {
     for (file, network) in [
         ("mainnet_headers_0_10236.bin", Network::Mainnet),
         ("signet_headers_0_2015.bin", Network::Signet),

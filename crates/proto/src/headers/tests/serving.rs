@@ -36,7 +36,7 @@ fn none() -> BlockHash {
 }
 
 #[test]
-fn getheaders_goes_on_after_the_first_locator_hash_in_the_active_chain() {
+fn getheaders_continues_after_the_first_locator_hash_in_the_active_chain() {
     let Forked {
         tree,
         active,
@@ -54,7 +54,7 @@ fn getheaders_goes_on_after_the_first_locator_hash_in_the_active_chain() {
 }
 
 #[test]
-fn a_locator_of_strangers_starts_at_genesis() {
+fn a_locator_of_unknown_hashes_starts_at_genesis() {
     let Forked {
         tree,
         active,
@@ -89,7 +89,7 @@ fn getheaders_includes_the_stop_block_and_ignores_one_that_is_not_active() {
 }
 
 #[test]
-fn the_parent_as_locator_and_a_block_as_stop_tell_whether_we_have_the_block() {
+fn the_parent_as_locator_and_a_block_as_stop_show_whether_we_have_the_block() {
     let Forked { tree, active, .. } = forked();
     let locator = [active[28].block_hash()];
     let stop = active[29].block_hash();
@@ -111,7 +111,7 @@ fn a_locator_ahead_of_our_tip_on_our_branch_needs_nothing() {
 }
 
 #[test]
-fn an_empty_locator_asks_for_the_stop_block_alone() {
+fn an_empty_locator_requests_only_the_stop_block() {
     let Forked {
         tree,
         active,
@@ -196,7 +196,7 @@ fn a_stale_block_is_served_for_a_month_of_time_and_of_work() {
 }
 
 #[test]
-fn chain_tips_tell_how_much_of_a_branch_was_seen() {
+fn chain_tips_show_how_much_of_a_branch_was_seen() {
     let mut forked = forked();
     let tip = forked.branch[5].block_hash();
     let status = |tree: &HeaderTree| {
@@ -249,7 +249,7 @@ fn an_orphan_and_a_child_of_an_invalid_header_are_refused() {
 }
 
 #[test]
-fn the_first_of_two_equal_headers_is_best_again_when_the_better_one_falls() {
+fn the_first_of_two_equal_headers_is_best_again_when_the_better_one_becomes_invalid() {
     let root = genesis(EASY);
     let mut tree = HeaderTree::new(root);
     let (first, second) = (grow(&root, 3, 1), grow(&root, 3, 2));
@@ -265,7 +265,7 @@ fn the_first_of_two_equal_headers_is_best_again_when_the_better_one_falls() {
 }
 
 #[test]
-fn what_the_kernel_calls_its_tip_becomes_the_tip_whatever_the_tree_held() {
+fn the_kernels_tip_becomes_the_tip_whatever_the_tree_held() {
     let Forked {
         mut tree, active, ..
     } = forked();
@@ -291,7 +291,7 @@ fn what_the_kernel_calls_its_tip_becomes_the_tip_whatever_the_tree_held() {
 }
 
 #[test]
-fn disconnecting_a_block_takes_all_above_it_off_too_and_never_genesis() {
+fn disconnecting_a_block_disconnects_all_above_it_and_never_genesis() {
     let Forked {
         mut tree, active, ..
     } = forked();

@@ -47,7 +47,7 @@ fn hashes(result: &Result<Generated, GenerateFailure>) -> Vec<BlockHash> {
 }
 
 #[test]
-fn as_many_blocks_are_made_as_ordered_one_on_the_other_and_orders_take_turns() {
+fn as_many_blocks_are_mined_as_requested_one_on_the_other_and_requests_take_turns() {
     let mut world = World::new(Duration::from_secs(60));
     let (first, second, none) = (
         world.order(1, 5, 1_000_000),
@@ -89,7 +89,7 @@ fn when_the_tries_are_spent_the_blocks_made_so_far_are_the_answer() {
 }
 
 #[test]
-fn a_search_goes_on_where_it_was_and_takes_the_next_extra_nonce_after_all_nonces() {
+fn a_search_continues_where_it_stopped_and_takes_the_next_extra_nonce_after_all_nonces() {
     let network = Network::Mainnet;
     let tree = HeaderTree::new(network.genesis());
     let mut world = World::on(network, Duration::ZERO, tree);
@@ -131,7 +131,7 @@ fn a_search_goes_on_where_it_was_and_takes_the_next_extra_nonce_after_all_nonces
 }
 
 #[test]
-fn a_new_tip_makes_it_begin_anew_and_nothing_stale_is_submitted() {
+fn a_new_tip_restarts_the_search_and_nothing_stale_is_submitted() {
     let mut world = World::new(Duration::ZERO);
     let order = world.order(1, 1, 1_000_000);
     world.step(Input::Generate(order));
@@ -168,7 +168,7 @@ fn without_submission_the_block_itself_is_the_answer_and_the_chain_stays() {
 }
 
 #[test]
-fn a_refused_block_ends_the_order_with_the_reason_and_the_next_order_begins() {
+fn a_refused_block_ends_the_request_with_the_reason_and_the_next_request_begins() {
     let mut world = World::new(Duration::ZERO);
     for (ticket, result, failure) in [
         (
@@ -195,7 +195,7 @@ fn a_refused_block_ends_the_order_with_the_reason_and_the_next_order_begins() {
 }
 
 #[test]
-fn an_order_that_nobody_waits_for_is_dropped_and_the_next_one_begins() {
+fn an_abandoned_request_is_dropped_and_the_next_one_begins() {
     let mut world = World::new(Duration::ZERO);
     for ticket in 1..=3 {
         let order = world.order(ticket, 1, 1_000_000);
@@ -218,7 +218,7 @@ fn an_order_that_nobody_waits_for_is_dropped_and_the_next_one_begins() {
 }
 
 #[test]
-fn a_search_that_finds_nothing_lets_others_have_their_turn_and_goes_on_where_it_was() {
+fn a_search_that_finds_nothing_lets_others_have_their_turn_and_continues_where_it_stopped() {
     let network = Network::Mainnet;
     let tree = HeaderTree::new(network.genesis());
     let mut world = World::on(network, Duration::ZERO, tree);

@@ -18,7 +18,7 @@ fn why(world: &World) -> Why {
 }
 
 #[test]
-fn what_is_found_is_submitted_and_work_goes_on_upon_it() {
+fn a_found_block_is_submitted_and_mining_continues_on_top_of_it() {
     let mut world = World::new(Duration::ZERO);
     assert_eq!(why(&world), Why::Off);
     world.start();
@@ -58,7 +58,7 @@ fn a_new_tip_replaces_the_work_in_the_same_step() {
 }
 
 #[test]
-fn what_is_found_for_an_old_tip_is_never_submitted() {
+fn a_solution_for_an_old_tip_is_never_submitted() {
     let mut world = World::new(Duration::ZERO);
     world.start();
     let (generation, template) = world.work.clone().expect("they work");
@@ -84,7 +84,7 @@ fn what_is_found_for_an_old_tip_is_never_submitted() {
 }
 
 #[test]
-fn a_template_is_refreshed_for_its_age_and_what_was_found_for_the_old_one_still_counts() {
+fn a_template_is_refreshed_for_its_age_and_a_solution_for_the_old_one_still_counts() {
     let mut world = World::new(Duration::ZERO);
     world.start();
     let (generation, old) = world.work.clone().expect("they work");
@@ -124,7 +124,7 @@ fn work_is_replaced_when_minimum_difficulty_becomes_allowed() {
 }
 
 #[test]
-fn blocks_come_at_the_pace_and_not_faster_whoever_is_told_first() {
+fn blocks_are_mined_at_the_pace_and_not_faster_whichever_event_comes_first() {
     let mut world = World::new(5 * SECOND);
     world.start();
     let mut at = Vec::new();
@@ -158,7 +158,7 @@ fn blocks_come_at_the_pace_and_not_faster_whoever_is_told_first() {
 }
 
 #[test]
-fn a_block_that_came_too_late_does_not_cost_a_beat() {
+fn a_stale_block_does_not_delay_the_next_one() {
     let mut world = World::new(5 * SECOND);
     world.start();
     world.find();
@@ -209,7 +209,7 @@ fn nothing_is_mined_while_the_node_does_not_run_or_downloads_a_chain_that_is_alw
 }
 
 #[test]
-fn a_block_whose_time_others_would_refuse_is_not_searched_for_until_they_would_not() {
+fn a_block_with_a_time_too_far_ahead_is_not_mined_until_that_has_passed() {
     let mut world = World::new(Duration::ZERO);
     let tip = world.chain.tree.tip();
     let median = world.chain.tree.median_time_past(&tip.hash).expect("known");
@@ -223,7 +223,7 @@ fn a_block_whose_time_others_would_refuse_is_not_searched_for_until_they_would_n
 }
 
 #[test]
-fn after_a_refused_block_mining_pauses_and_says_why() {
+fn after_a_refused_block_mining_pauses_and_shows_why() {
     let mut world = World::new(Duration::ZERO);
     world.start();
     for result in [
@@ -248,7 +248,7 @@ fn after_a_refused_block_mining_pauses_and_says_why() {
 }
 
 #[test]
-fn hashes_per_second_and_the_time_to_the_next_block_follow_what_the_threads_did() {
+fn hashes_per_second_and_the_time_to_the_next_block_follow_the_threads_counters() {
     let network = Network::CustomSignet {
         challenge: vec![0x51],
     };

@@ -210,7 +210,7 @@ fn a_header_of_another_extra_nonce_gives_no_block() {
 }
 
 #[test]
-fn the_time_is_the_clocks_but_past_the_median_and_told_when_too_far_ahead() {
+fn the_time_is_the_clocks_but_past_the_median_and_reported_when_too_far_ahead() {
     let chain = Blocks::new(20, 1);
     let tree = chain.tree();
     let at =
@@ -246,7 +246,7 @@ fn testnet4(count: usize) -> HeaderTree {
 }
 
 #[test]
-fn on_a_test_network_the_moment_is_told_from_which_the_block_is_easy() {
+fn on_a_test_network_the_time_of_minimum_difficulty_is_returned() {
     let tree = testnet4(1_000);
     let tip = tree.best_header();
     let at = |unix| NextBlock::after(&tree, &tip.hash, &Network::Testnet4, unix).expect("known");

@@ -34,7 +34,7 @@ fn broke_rules() -> DoneReason {
 }
 
 #[test]
-fn whoever_is_banned_is_disconnected_and_nobody_else_is() {
+fn a_banned_peer_is_disconnected_and_no_other_is() {
     let mut table = Table::new(config());
     let inbound = table.admit(Inbound, addr(9));
     let manual = table.admit(Manual, SocketAddr::from(([9, 2, 2, 2], 8333)));
@@ -46,7 +46,7 @@ fn whoever_is_banned_is_disconnected_and_nobody_else_is() {
 }
 
 #[test]
-fn whoever_is_banned_is_not_admitted_until_the_ban_ends() {
+fn a_banned_address_is_not_admitted_until_the_ban_ends() {
     for direction in [Inbound, Outbound, Manual] {
         let mut table = Table::new(config());
         assert_eq!(table.ban(ban("9.1.1.1")), done());
@@ -69,7 +69,7 @@ fn whoever_is_banned_is_not_admitted_until_the_ban_ends() {
 }
 
 #[test]
-fn a_lifted_ban_is_over_at_once() {
+fn a_removed_ban_ends_at_once() {
     let mut table = Table::new(config());
     assert_eq!(table.ban(ban("9.1.1.1")).0, Ok(()));
     assert_eq!(table.ban(ban("10.0.0.0/8")).0, Ok(()));
@@ -82,7 +82,7 @@ fn a_lifted_ban_is_over_at_once() {
 }
 
 #[test]
-fn nobody_who_is_banned_is_dialled() {
+fn no_banned_address_is_dialled() {
     let dialling = PeerTableConfig {
         dial: true,
         add_nodes: vec!["40.1.1.1".to_owned()],
@@ -113,7 +113,7 @@ fn nobody_who_is_banned_is_dialled() {
 }
 
 #[test]
-fn banned_addresses_are_neither_learnt_nor_told() {
+fn banned_addresses_are_neither_added_nor_sent() {
     let mut table = Table::with_book(config(), book(20..60));
     assert_eq!(table.ban(ban("20.0.0.0/6")).0, Ok(()));
     assert_eq!(table.ban(ban("24.0.0.0/5")).0, Ok(()));
@@ -143,7 +143,7 @@ fn banned_addresses_are_neither_learnt_nor_told() {
 }
 
 #[test]
-fn a_rule_breakers_host_is_discouraged_and_its_likes_go() {
+fn the_host_of_a_misbehaving_peer_is_discouraged_and_its_other_peers_are_disconnected() {
     let mut table = Table::new(config());
     let liar = table.admit(Inbound, addr(9));
     let like = table.admit(Inbound, SocketAddr::from(([9, 1, 1, 1], 999)));
@@ -160,7 +160,7 @@ fn a_rule_breakers_host_is_discouraged_and_its_likes_go() {
 }
 
 #[test]
-fn only_what_an_honest_node_cannot_do_discourages() {
+fn only_reasons_that_no_honest_node_causes_discourage() {
     let misbehaving = || DoneReason::Misbehaving("inv: 50001 entries".to_owned());
     let text = || "a text".to_owned();
     let hash = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).block_hash();
@@ -206,7 +206,7 @@ fn only_what_an_honest_node_cannot_do_discourages() {
 }
 
 #[test]
-fn neither_this_machine_nor_whom_the_operator_named_is_discouraged() {
+fn neither_this_machine_nor_a_manual_peer_is_discouraged() {
     let mut table = Table::new(config());
     let local = SocketAddr::from(([127, 0, 0, 1], 999));
     let id = table.admit(Inbound, local);
@@ -217,7 +217,7 @@ fn neither_this_machine_nor_whom_the_operator_named_is_discouraged() {
 }
 
 #[test]
-fn a_discouraged_address_is_dialled_only_when_the_operator_names_it() {
+fn a_discouraged_address_is_dialled_only_as_a_manual_peer() {
     let dialling = PeerTableConfig {
         dial: true,
         ..config()

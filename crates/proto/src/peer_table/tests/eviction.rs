@@ -84,7 +84,7 @@ impl Table {
 }
 
 #[test]
-fn who_holds_every_slot_loses_slots_to_newcomers_of_other_groups() {
+fn peers_that_hold_every_slot_lose_slots_to_new_peers_of_other_groups() {
     // From one address, and from a whole /16.
     for spread in [0, 1] {
         let mut table = slots(115);
@@ -159,7 +159,7 @@ fn the_nearest_peers_stay() {
 }
 
 #[test]
-fn who_brought_blocks_lately_stays() {
+fn peers_that_recently_sent_new_blocks_stay() {
     let mut table = slots(32);
     let ids: Vec<ConnId> = (0..32).map(|n| table.knock(at(group(n), 1)).0).collect();
     for id in &ids[28..] {
@@ -222,7 +222,7 @@ fn the_longest_uptime_protects_every_group_before_any_twice() {
 }
 
 #[test]
-fn of_the_largest_group_the_youngest_goes() {
+fn of_the_largest_group_the_youngest_is_evicted() {
     let mut table = slots(8);
     let ids: Vec<ConnId> = (0..4).map(|host| table.knock(at(0x0900, host)).0).collect();
     for n in 0..4 {
@@ -233,7 +233,7 @@ fn of_the_largest_group_the_youngest_goes() {
 }
 
 #[test]
-fn a_newcomer_of_the_largest_group_costs_only_its_own_group() {
+fn a_new_peer_of_the_largest_group_evicts_only_from_that_group() {
     let mut table = slots(8);
     let ids: Vec<ConnId> = (0..4).map(|host| table.knock(at(0x0900, host)).0).collect();
     for n in 0..4 {
@@ -245,7 +245,7 @@ fn a_newcomer_of_the_largest_group_costs_only_its_own_group() {
 }
 
 #[test]
-fn newcomers_in_a_row_do_not_push_each_other_out() {
+fn new_peers_in_a_row_do_not_evict_each_other() {
     let mut table = slots(8);
     for host in 0..8 {
         table.knock(at(0x0900, host));
@@ -268,7 +268,7 @@ fn newcomers_in_a_row_do_not_push_each_other_out() {
 }
 
 #[test]
-fn a_newcomer_of_a_smaller_group_is_let_in_however_lately_others_came() {
+fn a_new_peer_of_a_smaller_group_is_admitted_however_recently_others_were() {
     let mut table = slots(8);
     for host in 0..8 {
         table.knock(at(0x0900, host));
@@ -279,7 +279,7 @@ fn a_newcomer_of_a_smaller_group_is_let_in_however_lately_others_came() {
 }
 
 #[test]
-fn newcomers_of_as_many_groups_do_not_push_each_other_out_either() {
+fn new_peers_of_as_many_groups_do_not_evict_each_other_either() {
     let mut table = slots(8);
     for n in 0..8 {
         table.knock(at(group(n), 1));
@@ -304,7 +304,7 @@ fn the_holder_of_a_single_slot_keeps_it() {
 }
 
 #[test]
-fn of_two_slots_the_younger_peer_can_lose_its() {
+fn of_two_peers_only_the_younger_can_lose_its_slot() {
     let mut table = slots(2);
     let (older, _) = table.knock(at(0x0900, 1));
     let (younger, _) = table.knock(at(0x0900, 2));
@@ -316,7 +316,7 @@ fn of_two_slots_the_younger_peer_can_lose_its() {
 }
 
 #[test]
-fn whoever_misbehaved_goes_first_and_is_refused_while_slots_are_short() {
+fn discouraged_peers_are_evicted_first_and_refused_while_no_slot_is_free() {
     let mut table = slots(8);
     let mut ids: Vec<ConnId> = (0..4).map(|host| table.knock(at(0x0900, host)).0).collect();
     ids.extend((0..4).map(|n| table.knock(at(group(n), 1)).0));
@@ -344,7 +344,7 @@ fn whoever_misbehaved_goes_first_and_is_refused_while_slots_are_short() {
 }
 
 #[test]
-fn peers_on_their_way_out_hold_no_slot_but_only_so_many_of_them() {
+fn disconnecting_peers_hold_no_slot_up_to_a_bound() {
     let mut table = slots(2);
     table.admit(Inbound, at(0x0900, 1));
     table.admit(Inbound, at(0x0900, 2));
@@ -367,7 +367,7 @@ fn peers_on_their_way_out_hold_no_slot_but_only_so_many_of_them() {
 }
 
 #[test]
-fn round_trips_are_asked_for_only_when_they_decide_something() {
+fn round_trips_are_requested_only_when_they_decide_something() {
     let mut table = slots(2);
     table.admit(Inbound, at(0x0900, 1));
     assert!(!table.table.wants_round_trips(Inbound));
@@ -377,7 +377,7 @@ fn round_trips_are_asked_for_only_when_they_decide_something() {
 }
 
 #[test]
-fn an_evicted_peer_is_heard_no_more_and_retired_once() {
+fn messages_of_an_evicted_peer_are_dropped_and_it_is_retired_once() {
     let mut table = slots(2);
     table.admit(Inbound, at(0x0900, 1));
     let victim = table.admit(Inbound, at(0x0900, 2));

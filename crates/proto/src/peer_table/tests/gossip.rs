@@ -61,7 +61,7 @@ fn getaddr_of_a_peer_that_we_dialled_is_not_answered() {
 }
 
 #[test]
-fn everybody_gets_the_same_answer_for_a_day() {
+fn every_peer_gets_the_same_answer_to_getaddr_for_a_day() {
     let mut table = filled(20..120);
     let ask = |table: &mut Table| {
         let id = table.admit(Inbound, addr(9));
@@ -101,7 +101,7 @@ fn there_is_an_answer_for_each_network_and_each_address_of_ours() {
 }
 
 #[test]
-fn addresses_of_ours_without_end_do_not_read_the_book_out() {
+fn any_number_of_local_addresses_does_not_read_the_book_out() {
     let mut table = filled(20..220);
     let mut answers = BTreeSet::new();
     for port in 1..200 {
@@ -146,7 +146,7 @@ fn seen(n: u8, time: u32) -> (u32, Address) {
 }
 
 #[test]
-fn a_fresh_address_is_passed_on_to_two_peers() {
+fn a_fresh_address_is_relayed_to_two_peers() {
     let (mut table, ids) = connected_table();
     let fresh = Message::Addr(vec![seen(30, START.unix)]);
     let told = passed_on(&mut table, ids[0], fresh);
@@ -155,7 +155,7 @@ fn a_fresh_address_is_passed_on_to_two_peers() {
 }
 
 #[test]
-fn what_is_old_or_many_or_private_or_useless_or_an_answer_is_not_passed_on() {
+fn old_or_many_or_private_or_useless_or_requested_addresses_are_not_relayed() {
     let time = START.unix;
     let many = (30..41).map(|n| seen(n, time)).collect();
     let local = SocketAddr::from(([192, 168, 1, 1], 8333));
@@ -180,7 +180,7 @@ fn what_is_old_or_many_or_private_or_useless_or_an_answer_is_not_passed_on() {
 }
 
 #[test]
-fn a_banned_address_is_not_passed_on() {
+fn a_banned_address_is_not_relayed() {
     let (mut table, ids) = connected_table();
     let target = "30.1.1.1".parse().expect("an address");
     let time = crate::bans::BanTime::Default;
@@ -190,7 +190,7 @@ fn a_banned_address_is_not_passed_on() {
 }
 
 #[test]
-fn a_banned_onion_service_is_not_passed_on() {
+fn a_banned_onion_service_is_not_relayed() {
     let (mut table, ids) = connected_table();
     let target = crate::bans::BanTarget::Overlay(crate::address_book::Overlay::Onion([1; 32]));
     let time = crate::bans::BanTime::Default;
@@ -208,7 +208,7 @@ fn a_banned_onion_service_is_not_passed_on() {
 }
 
 #[test]
-fn the_answer_speaks_the_peers_dialect() {
+fn the_answer_is_addr_or_addrv2_as_the_peer_negotiated() {
     let mut table = filled(20..120);
     let mut old = table.introduction(Inbound, addr(9));
     old.wants_addrv2 = false;
@@ -242,7 +242,7 @@ fn an_empty_book_says_nothing() {
 }
 
 #[test]
-fn we_ask_those_whom_we_dialled() {
+fn getaddr_is_sent_to_outbound_peers() {
     let mut table = Table::new(config());
     let (id, effects) = table.add(Outbound, addr(9));
     let ask = Effect::Send {
@@ -279,7 +279,7 @@ fn an_address_flood_is_cut_to_one_in_ten_seconds() {
 }
 
 #[test]
-fn an_answer_to_our_getaddr_is_taken_whole() {
+fn an_answer_to_our_getaddr_is_processed_whole() {
     let mut table = Table::new(config());
     let id = table.admit(Outbound, addr(9));
     table.message(id, Message::Addr(crowd(1_000)));
@@ -291,7 +291,7 @@ fn an_answer_to_our_getaddr_is_taken_whole() {
 }
 
 #[test]
-fn private_and_useless_addresses_are_not_learned() {
+fn private_and_useless_addresses_are_not_added() {
     let mut table = Table::new(config());
     let id = table.admit(Outbound, addr(9));
     let seen = START.unix;
@@ -315,7 +315,7 @@ fn private_and_useless_addresses_are_not_learned() {
 }
 
 #[test]
-fn a_regtest_node_learns_loopback_addresses() {
+fn a_regtest_node_adds_loopback_addresses() {
     let config = PeerTableConfig {
         allow_private_addresses: true,
         ..config()

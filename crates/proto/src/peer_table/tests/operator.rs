@@ -26,7 +26,7 @@ fn named_and_dialling() -> PeerTableConfig {
 }
 
 #[test]
-fn with_the_network_off_everybody_goes_and_nobody_is_admitted_or_dialled() {
+fn with_the_network_off_every_peer_is_disconnected_and_none_is_admitted_or_dialled() {
     let mut table = Table::with_book(named_and_dialling(), book([20, 21, 22]));
     let peers = [
         table.admit(Inbound, addr(9)),
@@ -51,7 +51,7 @@ fn with_the_network_off_everybody_goes_and_nobody_is_admitted_or_dialled() {
 }
 
 #[test]
-fn with_the_network_on_again_dialling_goes_on_at_once() {
+fn with_the_network_on_again_dialling_continues_at_once() {
     let mut table = Table::with_book(named_and_dialling(), book([20, 21, 22]));
     table.step(Input::SetNetworkActive(false));
     table.run(600);
@@ -83,7 +83,7 @@ fn an_address_is_added_once_and_becomes_tried_when_that_is_wanted() {
 }
 
 #[test]
-fn a_connection_that_the_operator_wants_is_dialled_while_there_is_room() {
+fn a_requested_connection_is_dialled_while_a_slot_is_free() {
     let mut table = Table::new(PeerTableConfig {
         max_outbound: 1,
         ..config()

@@ -25,7 +25,7 @@ fn failure(name: &str) -> Input {
 }
 
 #[test]
-fn seeds_are_asked_at_once_when_the_book_is_empty() {
+fn seeds_are_queried_at_once_when_the_book_is_empty() {
     let mut table = Table::new(seeded());
     let effects = table.tick();
     assert_eq!(lookups(&effects), ["a.example", "b.example"]);
@@ -40,7 +40,7 @@ fn seeds_are_asked_at_once_when_the_book_is_empty() {
 }
 
 #[test]
-fn after_all_seeds_failed_one_of_them_is_asked_every_ten_seconds_in_turn() {
+fn after_all_seeds_failed_one_of_them_is_queried_every_ten_seconds_in_turn() {
     let mut table = Table::new(seeded());
     assert_eq!(lookups(&table.tick()).len(), 2);
     assert_eq!(table.step(failure("a.example")), []);
@@ -62,7 +62,7 @@ fn after_all_seeds_failed_one_of_them_is_asked_every_ten_seconds_in_turn() {
 }
 
 #[test]
-fn that_seeds_still_fail_is_told_after_1_more_minute_then_2_then_4() {
+fn failing_seeds_are_reported_again_after_1_minute_then_2_then_4() {
     let mut table = Table::new(seeded());
     table.tick();
     table.step(failure("a.example"));
@@ -104,7 +104,7 @@ fn what_each_seed_answered_is_shown_with_its_error_and_the_next_attempt() {
 }
 
 #[test]
-fn seeds_whose_addresses_cannot_be_dialled_have_failed_and_are_asked_again() {
+fn seeds_whose_addresses_cannot_be_dialled_have_failed_and_are_queried_again() {
     let config = PeerTableConfig {
         allow_private_addresses: false,
         ..seeded()
@@ -166,7 +166,7 @@ fn an_answering_seed_fills_the_book_and_dialling_starts_at_once() {
 }
 
 #[test]
-fn a_known_address_is_tried_for_a_minute_before_seeds_are_asked() {
+fn a_known_address_is_tried_for_a_minute_before_seeds_are_queried() {
     let mut table = Table::with_book(seeded(), book([20]));
     let effects = table.run(59);
     assert_eq!((dials(&effects).len(), lookups(&effects).len()), (1, 0));
@@ -174,7 +174,7 @@ fn a_known_address_is_tried_for_a_minute_before_seeds_are_asked() {
 }
 
 #[test]
-fn seeds_are_not_asked_while_an_outbound_peer_is_connected() {
+fn seeds_are_not_queried_while_an_outbound_peer_is_connected() {
     let mut table = Table::with_book(seeded(), book([20]));
     let dialled = dials(&table.tick())[0];
     let id = table.admit(Outbound, dialled);
@@ -212,7 +212,7 @@ fn one_seed_gives_a_bounded_number_of_addresses() {
 }
 
 #[test]
-fn a_network_without_seeds_says_once_that_nobody_is_known() {
+fn a_network_without_seeds_reports_once_that_no_address_is_known() {
     let mut table = Table::new(PeerTableConfig {
         dial: true,
         ..config()

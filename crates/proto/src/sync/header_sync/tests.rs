@@ -108,7 +108,7 @@ const OUT: Direction = Direction::Outbound;
 type Way<'a> = &'a dyn Fn(&mut Alone) -> Vec<ConnId>;
 
 #[test]
-fn whatever_takes_the_source_away_the_next_one_is_asked_in_the_same_step() {
+fn however_the_source_is_lost_the_next_one_is_asked_in_the_same_step() {
     let left = |alone: &mut Alone| {
         alone.peers.removed(ConnId(0));
         alone.act(|sync, cx| sync.removed(cx, ConnId(0)))
@@ -136,7 +136,7 @@ fn whatever_takes_the_source_away_the_next_one_is_asked_in_the_same_step() {
 }
 
 #[test]
-fn more_peers_are_asked_beside_a_silent_source_twice_as_many_each_time_the_dialled_first() {
+fn more_peers_than_a_silent_source_are_asked_twice_as_many_each_time_outbound_first() {
     let mut directions = vec![OUT];
     directions.extend([IN; 6]);
     directions.push(OUT);
@@ -153,7 +153,7 @@ fn more_peers_are_asked_beside_a_silent_source_twice_as_many_each_time_the_diall
 }
 
 #[test]
-fn a_peer_is_asked_one_thing_at_a_time_and_then_about_what_it_announced_meanwhile() {
+fn a_peer_gets_one_request_at_a_time_and_then_one_for_its_announcement() {
     let mut alone = Alone::with(&[OUT, IN]);
     let unknown = Inventory::Block(Blocks::new(3, 1).tip_hash());
     let asked = alone.act(|sync, cx| sync.inv(cx, ConnId(1), &[unknown]));
@@ -166,7 +166,7 @@ fn a_peer_is_asked_one_thing_at_a_time_and_then_about_what_it_announced_meanwhil
 }
 
 #[test]
-fn a_question_that_ends_in_the_step_in_which_its_peer_becomes_the_source_is_not_the_last() {
+fn a_request_that_ends_in_the_step_in_which_its_peer_becomes_the_source_is_not_the_last() {
     let mut alone = Alone::with(&[OUT, IN]);
     let unknown = Inventory::Block(Blocks::new(3, 1).tip_hash());
     alone.act(|sync, cx| sync.inv(cx, ConnId(1), &[unknown]));

@@ -18,7 +18,7 @@ fn secs(seconds: u64) -> Duration {
 }
 
 #[test]
-fn a_peer_that_lacks_what_it_shows_again_and_again_waits_twice_as_long_each_time() {
+fn a_peer_that_repeatedly_lacks_shown_blocks_waits_twice_as_long_each_time() {
     let chain = Blocks::new(5, 1);
     let (mut known, tree, mut timers) = knowing(&chain);
     let mut now = Now::default();
@@ -52,7 +52,7 @@ fn a_chain_that_waits_is_not_forgotten_for_a_part_of_it() {
 }
 
 #[test]
-fn what_is_too_new_is_tried_again_when_the_clock_allows_it() {
+fn a_block_that_is_too_new_is_tried_again_when_the_clock_allows_it() {
     let chain = Blocks::new(5, 1);
     let (mut known, tree, mut timers) = knowing(&chain);
     let time = chain.tip().time;

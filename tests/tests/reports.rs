@@ -143,7 +143,8 @@ impl Drop for Node {
 }
 
 #[test]
-fn a_manual_peer_that_refuses_is_told_everywhere_with_the_error_and_connected_when_it_is_back() {
+fn a_manual_peer_that_refuses_is_reported_everywhere_with_the_error_and_connected_when_it_is_back()
+{
     let peer = free_address();
     let node = Node::start(&["--connect", &peer]);
     let error = format!("not connected to {peer}: connection refused");
@@ -194,7 +195,7 @@ fn a_manual_peer_that_refuses_is_told_everywhere_with_the_error_and_connected_wh
 }
 
 #[test]
-fn a_peer_that_is_tried_once_and_refuses_is_told_with_its_error() {
+fn a_peer_that_is_tried_once_and_refuses_is_reported_with_its_error() {
     let node = Node::start(&["--no-dial"]);
     let peer = free_address();
     node.text("rpc", &["addnode", &peer, "onetry"]);
@@ -214,7 +215,7 @@ fn a_peer_that_is_tried_once_and_refuses_is_told_with_its_error() {
 }
 
 #[test]
-fn a_network_that_was_switched_off_is_told_everywhere_until_it_is_on_again() {
+fn a_network_that_was_switched_off_is_reported_everywhere_until_it_is_on_again() {
     let node = Node::start(&["--no-dial"]);
     node.text("rpc", &["setnetworkactive", "false"]);
     let off = "the network is switched off (setnetworkactive)";
@@ -233,7 +234,7 @@ fn a_network_that_was_switched_off_is_told_everywhere_until_it_is_on_again() {
 }
 
 #[test]
-fn peers_sources_and_tips_are_told_as_they_come_and_go() {
+fn peers_sources_and_tips_are_logged_as_they_change() {
     let mut first = Node::start(&[]);
     let second = Node::start(&["--connect", &first.listen]);
     let id = first.logged(&["peer connected", "direction=inbound", "agent=/Handfast:"]);
@@ -265,7 +266,7 @@ fn peers_sources_and_tips_are_told_as_they_come_and_go() {
 }
 
 #[test]
-fn a_hangup_opens_the_log_anew_and_ends_nothing() {
+fn a_hangup_reopens_the_log_and_ends_nothing() {
     let mut node = Node::start(&[]);
     let (log, rotated) = (
         node.dir().join("handfast.log"),
@@ -305,7 +306,7 @@ fn hangups_without_a_pause_while_a_node_starts_do_not_end_it() {
 }
 
 #[test]
-fn two_signals_at_once_are_one_wish_to_stop() {
+fn two_signals_at_once_are_one_request_to_stop() {
     let mut node = Node::start(&[]);
     node.signal("kill -TERM PID; kill -INT PID; kill -TERM PID");
     assert_eq!(node.ended(), Some(0), "a clean stop: {}", node.log());
@@ -342,7 +343,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_second_node_on_the_directory_is_told_of_that_before_of_ports() {
+fn a_second_node_on_the_directory_is_refused_for_that_before_ports() {
     let node = Node::start(&[]);
     let again = node.command("run", &["--network", "regtest", "--listen", &node.listen]);
     let line = String::from_utf8(again.stderr).expect("UTF-8");
