@@ -362,8 +362,8 @@ fn a_node_listens_on_every_configured_address_of_either_family() {
         let mut sockets = sockets.as_array()?.clone();
         // Those of RPC are probed as well.
         sockets.retain(|socket| socket["name"] == "p2p");
-        let heard = |socket: &Value| socket["probe"]["state"] == "accepting";
-        sockets.iter().all(heard).then_some(sockets)
+        let accepting = |socket: &Value| socket["probe"]["state"] == "accepting";
+        sockets.iter().all(accepting).then_some(sockets)
     });
     assert_eq!(sockets.len(), addresses.len());
     for (socket, address) in sockets.iter().zip(&addresses) {

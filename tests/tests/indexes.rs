@@ -16,9 +16,9 @@ fn indexed() -> Setup {
 
 fn wait_for_index(node: &Node) {
     wait_for("the index is at the tip", || {
-        let told = node.rpc().get("getindexinfo", json!(["txindex"]));
+        let answer = node.rpc().get("getindexinfo", json!(["txindex"]));
         let height = node.rpc().get("getblockcount", json!([]));
-        let index = &told["txindex"];
+        let index = &answer["txindex"];
         (index["synced"] == true && index["best_block_height"] == height).then_some(())
     });
 }
@@ -28,8 +28,8 @@ fn wait_for_index(node: &Node) {
 fn assert_found(node: &Node, blocks: &[RawBlock]) {
     for block in blocks {
         let hash = block.hash.to_string();
-        let told = node.rpc().get("getblock", json!([hash]));
-        for txid in told["tx"].as_array().expect("a list") {
+        let answer = node.rpc().get("getblock", json!([hash]));
+        for txid in answer["tx"].as_array().expect("a list") {
             let found = node.rpc().get("getrawtransaction", json!([txid, 1]));
             assert_eq!(found["blockhash"], json!(hash));
         }
@@ -43,8 +43,8 @@ fn an_index_that_is_killed_repeatedly_continues_where_it_stopped_and_misses_noth
     let mut seen = 0;
     for some in blocks.chunks(40) {
         let node = setup.start();
-        let told = node.rpc().get("getindexinfo", json!([]));
-        seen = seen.max(told["txindex"]["best_block_height"].as_u64().unwrap_or(0));
+        let answer = node.rpc().get("getindexinfo", json!([]));
+        seen = seen.max(answer["txindex"]["best_block_height"].as_u64().unwrap_or(0));
         for block in some {
             let hex = block.bytes.to_lower_hex_string();
             assert_eq!(node.rpc().get("submitblock", json!([hex])), Value::Null);
@@ -150,8 +150,8 @@ fn an_index_that_cannot_be_written_is_a_warning_and_is_updated_as_soon_as_it_can
     };
     wait_for("the warning is shown", || {
         let warnings = warnings();
-        let told = warnings.contains("txindex is not updated") && warnings.contains("indexes");
-        told.then_some(())
+        let shown = warnings.contains("txindex is not updated") && warnings.contains("indexes");
+        shown.then_some(())
     });
     let coinbase = node
         .rpc()

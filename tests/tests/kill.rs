@@ -136,17 +136,21 @@ fn listener(world: &Arc<Mutex<World>>) -> ScriptedPeer {
         "listener",
         nothing,
         move |message, _, _| {
-            let mut heard = vec![];
+            let mut announced = vec![];
             match message {
-                Message::Headers(headers) => heard.extend(headers.iter().map(Header::block_hash)),
-                Message::Inv(items) => heard.extend(items.iter().filter_map(|item| match item {
-                    Inventory::Block(hash) | Inventory::WitnessBlock(hash) => Some(*hash),
-                    _ => None,
-                })),
+                Message::Headers(headers) => {
+                    announced.extend(headers.iter().map(Header::block_hash))
+                }
+                Message::Inv(items) => {
+                    announced.extend(items.iter().filter_map(|item| match item {
+                        Inventory::Block(hash) | Inventory::WitnessBlock(hash) => Some(*hash),
+                        _ => None,
+                    }))
+                }
                 _ => {}
             }
             let mut world = lock(&world);
-            for hash in heard {
+            for hash in announced {
                 let new = world.acknowledge(hash);
                 world.announced += usize::from(new);
             }

@@ -518,7 +518,7 @@ fn a_node_that_was_killed_is_started_again_over_its_stale_files() {
     let dir = node.dir();
     assert!(
         dir.join("node.sock").exists() && dir.join(".cookie").exists(),
-        "nobody removed them"
+        "they are still there"
     );
     let home = std::mem::replace(
         &mut node.home,

@@ -202,7 +202,7 @@ impl Entrance {
     /// A connection was accepted here; `remote`: its other end, for TCP.
     ///
     /// The acceptor calls it for each connection. Probes are not counted.
-    pub fn arrived(&self, remote: Option<SocketAddr>) -> Arrival {
+    pub fn on_accept(&self, remote: Option<SocketAddr>) -> Arrival {
         // Before the first SYN the prober sets the flag with its lock held, so a probe's connection
         // is never accepted before the flag is visible.
         if self.probing.load(Ordering::Acquire) && self.is_expected(remote) {
@@ -245,7 +245,7 @@ impl Entrance {
 
     /// Expects no probe any more. A probe that is accepted after it was given up counts as a
     /// remote's connection: its port may belong to another process by then.
-    pub(crate) fn expect_nobody(&self) {
+    pub(crate) fn expect_none(&self) {
         let mut expected = lock(&self.expected);
         self.probing.store(false, Ordering::Release);
         *expected = None;
@@ -253,7 +253,7 @@ impl Entrance {
 
     /// Sets the socket that listens here, for queries of its queue; `None`: there is none now. A
     /// reference that is not cleared keeps the socket open.
-    pub fn listens_with(&self, socket: Option<Arc<dyn AsFd + Send + Sync>>) {
+    pub fn set_socket(&self, socket: Option<Arc<dyn AsFd + Send + Sync>>) {
         *lock(&self.socket) = socket;
     }
 
@@ -375,14 +375,14 @@ mod tests {
         let own = address("127.0.0.1:4000");
         let mut seen = entrance.expect(Some(own));
         for guest in ["127.0.0.1:4001", "127.0.0.2:4000", "[::1]:4000"] {
-            assert_eq!(entrance.arrived(Some(address(guest))), Arrival::Guest);
+            assert_eq!(entrance.on_accept(Some(address(guest))), Arrival::Guest);
         }
-        assert_eq!(entrance.arrived(None), Arrival::Guest);
+        assert_eq!(entrance.on_accept(None), Arrival::Guest);
         assert!(seen.try_recv().is_err());
-        assert_eq!(entrance.arrived(Some(own)), Arrival::SelfProbe);
+        assert_eq!(entrance.on_accept(Some(own)), Arrival::SelfProbe);
         assert_eq!(seen.try_recv(), Ok(()));
         assert_eq!(
-            entrance.arrived(Some(own)),
+            entrance.on_accept(Some(own)),
             Arrival::Guest,
             "a later user of the port"
         );
@@ -407,7 +407,7 @@ mod tests {
         let entrance = entrance();
         let mut seen = entrance.expect(Some(address("[fe80::1%7]:4000")));
         let remote = Some(address("[fe80::1%3]:4000"));
-        assert_eq!(entrance.arrived(remote), Arrival::SelfProbe);
+        assert_eq!(entrance.on_accept(remote), Arrival::SelfProbe);
         assert_eq!(seen.try_recv(), Ok(()));
     }
 
@@ -415,7 +415,7 @@ mod tests {
     fn on_a_unix_socket_any_accepted_connection_shows_that_it_accepts() {
         let entrance = entrance();
         let mut seen = entrance.expect(None);
-        assert_eq!(entrance.arrived(None), Arrival::Guest);
+        assert_eq!(entrance.on_accept(None), Arrival::Guest);
         assert_eq!(seen.try_recv(), Ok(()));
     }
 
@@ -424,8 +424,8 @@ mod tests {
         let entrance = entrance();
         let own = address("127.0.0.1:4000");
         let mut seen = entrance.expect(Some(own));
-        entrance.expect_nobody();
-        assert_eq!(entrance.arrived(Some(own)), Arrival::Guest);
+        entrance.expect_none();
+        assert_eq!(entrance.on_accept(Some(own)), Arrival::Guest);
         assert!(seen.try_recv().is_err());
     }
 }

@@ -40,7 +40,7 @@ use tokio_util::sync::PollSemaphore;
 
 use crate::clock::Clock;
 use crate::credit::{Charged, Credit, Gate, MAX_BLOCK_BYTES};
-use crate::large_frames::{LargeFrames, Lost, Permit, Room};
+use crate::large_frames::{Destination, LargeFrames, Lost, Permit};
 use crate::outbox::Expected;
 use crate::stats::Counters;
 use spilled::{Received, Spilled};
@@ -214,13 +214,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 // The rest of the stream exceeds the rate of unsolicited messages.
                 return Poll::Ready(None);
             }
-            let room = match ready!(self.poll_room(cx)) {
-                Ok(room) => room,
+            let destination = match ready!(self.poll_destination(cx)) {
+                Ok(destination) => destination,
                 Err(Lost) => return Poll::Ready(Some(Err(ReadError::SlowSender))),
             };
-            let read = match room {
-                Room::Memory => ready!(self.poll_socket(cx)),
-                Room::Disk => ready!(self.poll_spilled(cx)),
+            let read = match destination {
+                Destination::Memory => ready!(self.poll_socket(cx)),
+                Destination::Disk => ready!(self.poll_spilled(cx)),
             };
             if let Err(error) = read {
                 return Poll::Ready(Some(Err(error.into())));
@@ -256,7 +256,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 Received::Bytes(read) => self.received(read),
                 Received::Closed => self.at_end = true,
                 Received::All => {}
-                Received::NoRoom => self.spilled = None,
+                Received::NoSpace => self.spilled = None,
             }
             return Poll::Ready(Ok(()));
         }
@@ -380,23 +380,23 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Ready when the frame that is being received may be read on, as far as its length goes;
     /// returns whether to memory or disk.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<Room, Lost>> {
+    fn poll_destination(&mut self, cx: &mut Context<'_>) -> Poll<Result<Destination, Lost>> {
         if self.spilled.is_some() {
-            return Poll::Ready(Ok(Room::Disk));
+            return Poll::Ready(Ok(Destination::Disk));
         }
         let Some((kind, bytes)) = self.codec.payload().filter(|(_, len)| *len > SMALL_FRAME) else {
-            return Poll::Ready(Ok(Room::Memory));
+            return Poll::Ready(Ok(Destination::Memory));
         };
         let pool = self.pool(kind);
         let permit = self.permit.get_or_insert_with(|| {
             let Remote { group, .. } = self.remote;
             LargeFrames::claim(&self.shares.large, self.shares.clock, group, pool, bytes)
         });
-        let room = ready!(permit.poll_granted(cx, self.buffer.len()));
-        if room == Ok(Room::Disk) {
+        let destination = ready!(permit.poll_granted(cx, self.buffer.len()));
+        if destination == Ok(Destination::Disk) {
             self.permit = None;
         }
-        Poll::Ready(room)
+        Poll::Ready(destination)
     }
 
     fn pool(&self, kind: Kind) -> Pool {

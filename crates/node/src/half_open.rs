@@ -60,7 +60,7 @@ impl HalfOpen {
         actor: Recipient<Disconnect>,
     ) -> Listed {
         let entry = Entry {
-            introduction: nothing_said(id, direction, remote, connected_at),
+            introduction: without_version(id, direction, remote, connected_at),
             counters,
             actor,
         };
@@ -114,7 +114,7 @@ impl HalfOpen {
 
 impl Listed {
     /// Its `version` was received.
-    pub(crate) fn introduced(&self, introduction: Introduction) {
+    pub(crate) fn version_received(&self, introduction: Introduction) {
         if let Some(entry) = self.all.lock().get_mut(&self.id) {
             entry.introduction = introduction;
         }
@@ -127,7 +127,7 @@ impl Drop for Listed {
     }
 }
 
-fn nothing_said(
+fn without_version(
     id: ConnId,
     direction: Direction,
     remote: SocketAddr,
@@ -212,10 +212,10 @@ mod tests {
             rows.iter().map(|(row, _)| row.id.0).collect::<Vec<_>>()
         };
         assert_eq!(ids(), [1, 2]);
-        let said = nothing_said(ConnId(1), Direction::Inbound, REMOTE, Now::default());
-        first.introduced(Introduction {
+        let row = without_version(ConnId(1), Direction::Inbound, REMOTE, Now::default());
+        first.version_received(Introduction {
             version: 70_016,
-            ..said
+            ..row
         });
         let (row, _) = &all.rows(now)[0];
         assert_eq!(row.introduction.version, 70_016);
@@ -247,8 +247,8 @@ mod tests {
     fn only_the_selected_connections_are_disconnected() {
         let all = HalfOpen::default();
         let _listed = list(&all, 1, Direction::Inbound);
-        let told = |id| all.disconnect(|peer| peer.id == ConnId(id), &DoneReason::Requested);
-        assert!(told(1));
-        assert!(!told(2));
+        let disconnect = |id| all.disconnect(|peer| peer.id == ConnId(id), &DoneReason::Requested);
+        assert!(disconnect(1));
+        assert!(!disconnect(2));
     }
 }

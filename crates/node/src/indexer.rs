@@ -25,7 +25,7 @@ use crate::view::Phase;
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(10);
 /// Between two log lines about progress.
-const TELL_EVERY: Duration = Duration::from_secs(30);
+const LOG_EVERY: Duration = Duration::from_secs(30);
 
 /// The indexes that the operator enabled. Touches no file. An index that exists and is not enabled
 /// is logged: it takes disk space, and only the operator knows whether the option was left out on
@@ -171,7 +171,7 @@ async fn pause(shared: &Shared, news: &mut watch::Receiver<()>) {
 /// The log lines of one index.
 struct Log {
     index: &'static str,
-    told: Option<Instant>,
+    logged: Option<Instant>,
     synced: bool,
     failure: String,
 }
@@ -180,7 +180,7 @@ impl Log {
     fn new(name: IndexName) -> Self {
         Self {
             index: name.text(),
-            told: None,
+            logged: None,
             synced: false,
             failure: String::new(),
         }
@@ -199,8 +199,11 @@ impl Log {
         }
         // The index is rebuilt after it was damaged.
         self.synced = false;
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            self.told = Some(Instant::now());
+        if self
+            .logged
+            .is_none_or(|logged| logged.elapsed() >= LOG_EVERY)
+        {
+            self.logged = Some(Instant::now());
             let height = standing.height;
             tracing::info!(index = self.index, height, of = tip, "building the index");
         }

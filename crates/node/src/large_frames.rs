@@ -25,7 +25,7 @@ pub(crate) struct Lost;
 
 /// Where a frame is received to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
+pub(crate) enum Destination {
     /// It holds memory.
     Memory,
     /// No memory is free: to disk.
@@ -35,7 +35,7 @@ pub(crate) enum Room {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Waits,
-    Has(Room),
+    Has(Destination),
     Lost,
 }
 
@@ -57,8 +57,8 @@ impl Inner {
     fn apply(&mut self, events: Vec<Event>) {
         for event in events {
             let (id, standing) = match event {
-                Event::Granted(id) => (id, Standing::Has(Room::Memory)),
-                Event::Spill(id) => (id, Standing::Has(Room::Disk)),
+                Event::Granted(id) => (id, Standing::Has(Destination::Memory)),
+                Event::Spill(id) => (id, Standing::Has(Destination::Disk)),
                 Event::Lost(id) => (id, Standing::Lost),
             };
             if let Some(entry) = self.entries.get_mut(&id) {
@@ -153,13 +153,13 @@ impl Permit {
         &mut self,
         cx: &mut Context<'_>,
         received: usize,
-    ) -> Poll<Result<Room, Lost>> {
+    ) -> Poll<Result<Destination, Lost>> {
         loop {
             let standing = self.look(cx, received);
             match standing {
-                Standing::Has(room) => {
+                Standing::Has(destination) => {
                     self.recheck = None;
-                    return Poll::Ready(Ok(room));
+                    return Poll::Ready(Ok(destination));
                 }
                 Standing::Lost => return Poll::Ready(Err(Lost)),
                 Standing::Waits => {}
@@ -197,7 +197,7 @@ impl Permit {
     pub(crate) fn has_memory(&self) -> bool {
         let inner = self.all.lock();
         let entry = inner.entries.get(&self.id);
-        entry.is_some_and(|entry| entry.standing == Standing::Has(Room::Memory))
+        entry.is_some_and(|entry| entry.standing == Standing::Has(Destination::Memory))
     }
 
     /// The frame is complete: no waiter depends on the remote any more.

@@ -40,7 +40,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Most connections that are closed without a free descriptor before accepting pauses.
-const SHED_AT_ONCE: usize = 4_096;
+const MAX_DROPPED_AT_ONCE: usize = 4_096;
 /// Time that a pending connection waits for a slot when none is free. While connections are ending
 /// a slot is freed within milliseconds; if none is in this time, the managers are late.
 const SLOT_WAIT: Duration = Duration::from_millis(250);
@@ -69,14 +69,14 @@ pub(crate) fn bind(addr: SocketAddr, backlog: u32) -> Result<TcpListener, StartE
 }
 
 /// A request to close the socket and open it again.
-type Anew = oneshot::Sender<Result<(), String>>;
+type Reopen = oneshot::Sender<Result<(), String>>;
 
 /// A bound socket, in the registry, on which nothing accepts yet.
 #[derive(Debug)]
 pub(crate) struct Bound {
     socket: TcpListener,
     entrance: Arc<Entrance>,
-    anew: mpsc::Receiver<Anew>,
+    reopen: mpsc::Receiver<Reopen>,
 }
 
 impl Bound {
@@ -85,13 +85,13 @@ impl Bound {
         let addr = socket.local_addr();
         let addr = addr.expect("the system knows the address of a bound socket");
         // One: the prober waits for the answer before its next request.
-        let (order, anew) = mpsc::channel::<Anew>(1);
+        let (request, reopen) = mpsc::channel::<Reopen>(1);
         let recreate = move || {
-            let order = order.clone();
+            let request = request.clone();
             let made: crate::entrance::Recreated = Box::pin(async move {
                 let (answer, wait) = oneshot::channel();
                 let gone = || "accepting on this socket has ended".to_owned();
-                order.send(answer).await.map_err(|_| gone())?;
+                request.send(answer).await.map_err(|_| gone())?;
                 wait.await.map_err(|_| gone())?
             });
             made
@@ -105,7 +105,7 @@ impl Bound {
         Self {
             socket,
             entrance,
-            anew,
+            reopen,
         }
     }
 
@@ -153,7 +153,7 @@ impl Actor for Listener {
         let reserve = Rc::new(Reserve::new());
         for bound in std::mem::take(&mut self.bound) {
             let (intake, reserve) = (self.intake.clone(), reserve.clone());
-            ctx.spawn(wrap_future(keep(bound, intake, reserve)));
+            ctx.spawn(wrap_future(reopen_and_accept(bound, intake, reserve)));
         }
         ctx.spawn(wrap_future(prober::run(self.entrances.clone(), self.clock)));
     }
@@ -186,40 +186,40 @@ fn warn_of_cap(bound: &[Bound]) {
 }
 
 /// Publishes a socket in the registry, until dropped.
-struct Shown<'a>(&'a Entrance);
+struct Published<'a>(&'a Entrance);
 
-impl<'a> Shown<'a> {
+impl<'a> Published<'a> {
     fn new(entrance: &'a Entrance, socket: &Arc<TcpListener>) -> Self {
-        entrance.listens_with(Some(socket.clone()));
+        entrance.set_socket(Some(socket.clone()));
         Self(entrance)
     }
 }
 
-impl Drop for Shown<'_> {
+impl Drop for Published<'_> {
     fn drop(&mut self) {
-        self.0.listens_with(None);
+        self.0.set_socket(None);
     }
 }
 
 /// Accepts at one address until dropped, on a new socket when the prober requests one.
-async fn keep(mut bound: Bound, intake: Intake, reserve: Rc<Reserve>) {
+async fn reopen_and_accept(mut bound: Bound, intake: Intake, reserve: Rc<Reserve>) {
     let addr = bound.addr();
     let backlog = bound.entrance.backlog();
     let mut socket = Some(bound.socket);
     loop {
-        let order = match socket.take().map(Arc::new) {
+        let request = match socket.take().map(Arc::new) {
             Some(socket) => {
-                let _shown = Shown::new(&bound.entrance, &socket);
+                let _published = Published::new(&bound.entrance, &socket);
                 tokio::select! {
                     biased;
-                    order = bound.anew.recv() => order,
+                    request = bound.reopen.recv() => request,
                     () = accept(socket, &bound.entrance, &intake, &reserve) => None,
                 }
             }
-            None => bound.anew.recv().await,
+            None => bound.reopen.recv().await,
         };
         // The socket is closed by now: its address is free for the next one.
-        let Some(answer) = order else { return };
+        let Some(answer) = request else { return };
         let result = match bind(addr, backlog) {
             Ok(made) => {
                 socket = Some(made);
@@ -283,7 +283,7 @@ async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, 
     let socket = AsyncFd::new(socket)
         .expect("an arbiter has a reactor, and a listening socket can be polled");
     let mut pause = FIRST_PAUSE;
-    let mut told: Option<Instant> = None;
+    let mut logged: Option<Instant> = None;
     let mut caller = None;
     loop {
         let Ok(mut ready) = socket.readable().await else {
@@ -292,7 +292,7 @@ async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, 
         let (obstacle, error) = drain(socket.get_ref(), entrance, intake, &mut caller);
         match obstacle {
             Obstacle::Slots => {
-                settle(&mut caller, socket.get_ref(), entrance, intake).await;
+                wait_for_slot(&mut caller, socket.get_ref(), entrance, intake).await;
                 continue;
             }
             Obstacle::Empty | Obstacle::Gone => {
@@ -318,8 +318,8 @@ async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, 
         }
         // Accepting again at once would spin.
         entrance.pauses.fetch_add(1, Ordering::Relaxed);
-        if told.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
-            told = Some(Instant::now());
+        if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            logged = Some(Instant::now());
             tracing::warn!(at = %entrance.place(), %error, "cannot accept connections and closes them; raise the limit on open files (ulimit -n)");
         }
         tokio::time::sleep(pause).await;
@@ -339,14 +339,14 @@ fn drain(
     caller: &mut Option<Caller>,
 ) -> (Obstacle, io::Error) {
     loop {
-        let (stream, remote) = match take_one(socket) {
+        let (stream, remote) = match accept_one(socket) {
             Ok(accepted) => accepted,
             Err(error) => match Obstacle::of(&error) {
                 Obstacle::Gone => continue,
                 obstacle => return (obstacle, error),
             },
         };
-        if entrance.arrived(Some(remote)) == Arrival::SelfProbe {
+        if entrance.on_accept(Some(remote)) == Arrival::SelfProbe {
             continue;
         }
         if intake.is_banned(remote) {
@@ -373,7 +373,7 @@ fn drain(
 /// If a connection without a slot were closed at once, a flood that reconnects faster than its
 /// disconnections are handled would have honest peers refused too. This way the flood waits for its
 /// own disconnections, and every connection gets its turn.
-async fn settle(
+async fn wait_for_slot(
     caller: &mut Option<Caller>,
     socket: &TcpListener,
     entrance: &Entrance,
@@ -397,7 +397,7 @@ async fn settle(
 fn no_slot(entrance: &Entrance, stream: TcpStream, remote: SocketAddr) {
     entrance.no_slot.fetch_add(1, Ordering::Relaxed);
     tracing::debug!(%remote, "no slot is free; closed");
-    turn_away(stream);
+    close_with_fin(stream);
 }
 
 /// Empties the queue without a free descriptor: each connection is accepted with the reserve, and
@@ -408,8 +408,8 @@ fn no_slot(entrance: &Entrance, stream: TcpStream, remote: SocketAddr) {
 fn shed(socket: &TcpListener, entrance: &Entrance, reserve: &Reserve) -> bool {
     let mut empty = false;
     reserve.release();
-    for _ in 0..SHED_AT_ONCE {
-        let (stream, remote) = match take_one(socket) {
+    for _ in 0..MAX_DROPPED_AT_ONCE {
+        let (stream, remote) = match accept_one(socket) {
             Ok(accepted) => accepted,
             Err(error) => match Obstacle::of(&error) {
                 Obstacle::Gone => continue,
@@ -419,10 +419,10 @@ fn shed(socket: &TcpListener, entrance: &Entrance, reserve: &Reserve) -> bool {
                 }
             },
         };
-        if entrance.arrived(Some(remote)) == Arrival::Guest {
+        if entrance.on_accept(Some(remote)) == Arrival::Guest {
             entrance.no_descriptor.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%remote, "no descriptor is free; closed");
-            turn_away(stream);
+            close_with_fin(stream);
         }
     }
     reserve.fill();
@@ -431,7 +431,7 @@ fn shed(socket: &TcpListener, entrance: &Entrance, reserve: &Reserve) -> bool {
 
 /// Closes a connection with FIN instead of RST: received data is read first, since closing with
 /// unread data resets the connection.
-fn turn_away(stream: TcpStream) {
+fn close_with_fin(stream: TcpStream) {
     let mut unread = [0; 1_024];
     let _ = io::Read::read(&mut &stream, &mut unread);
 }
@@ -439,7 +439,7 @@ fn turn_away(stream: TcpStream) {
 /// Accepts one connection, ready for [`Intake::accepted`], in one system call: a churning remote
 /// causes thousands a second.
 #[cfg(target_os = "linux")]
-fn take_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+fn accept_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     use rustix::net::{SocketFlags, acceptfrom_with};
 
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -452,7 +452,7 @@ fn take_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 
 /// Accepts one connection.
 #[cfg(not(target_os = "linux"))]
-fn take_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+fn accept_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (stream, remote) = socket.accept()?;
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
 use handfast_proto::address_relay::OwnAddress;
-use handfast_proto::bans::{BanError, BanOrder};
+use handfast_proto::bans::{BanCommand, BanError};
 use handfast_proto::fair_queue::FairQueue;
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 use handfast_proto::peer_table::{AddNodeError, Effect, Input, PeerTable};
@@ -257,7 +257,7 @@ impl PeerManager {
         let displaced = self.table.displaced();
         let census = &self.shared.census;
         census.evicted.store(displaced.evicted, Ordering::Relaxed);
-        let turned_away = displaced.turned_away;
+        let turned_away = displaced.refused;
         census.turned_away.store(turned_away, Ordering::Relaxed);
     }
 
@@ -474,7 +474,7 @@ impl Handler<BanPeers> for PeerManager {
     type Result = Result<(), BanError>;
     fn handle(&mut self, BanPeers { order }: BanPeers, _: &mut Self::Context) -> Self::Result {
         self.answer(|table, now| table.ban(now, order))?;
-        if let BanOrder::Add { target, .. } = order {
+        if let BanCommand::Add { target, .. } = order {
             let meant = |peer: &Introduction| target.contains(peer.remote.ip());
             self.disconnect_half_open(meant, DoneReason::Banned);
         }

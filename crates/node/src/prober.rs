@@ -36,7 +36,7 @@ pub(crate) async fn run(entrances: Entrances, clock: Clock) {
 
 /// Performs the effects of the machine of one listening socket. Never ends.
 async fn watch(entrance: Arc<Entrance>, clock: Clock) {
-    let mut told = Told::default();
+    let mut logged = Logged::default();
     loop {
         // An answer is given below, before the machine's deadline is read again.
         let due = entrance.probe().deadline().expect("nothing is under way");
@@ -51,7 +51,7 @@ async fn watch(entrance: Arc<Entrance>, clock: Clock) {
         }
         let outcome = probe(&entrance).await;
         tracing::debug!(socket = entrance.name(), at = %entrance.place(), ?outcome, "self-probe");
-        if let Some(line) = told.probed(&outcome) {
+        if let Some(line) = logged.probed(&outcome) {
             tracing::warn!(socket = entrance.name(), at = %entrance.place(), "{line}");
         }
         let failed = match &outcome {
@@ -60,7 +60,7 @@ async fn watch(entrance: Arc<Entrance>, clock: Clock) {
         };
         if step(&entrance, clock, Input::Ended(outcome)) == Some(Effect::Recreate) {
             let why = failed.unwrap_or_default();
-            recreate(&entrance, clock, &why, told.recreated()).await;
+            recreate(&entrance, clock, &why, logged.recreated()).await;
         }
     }
 }
@@ -68,14 +68,14 @@ async fn watch(entrance: Arc<Entrance>, clock: Clock) {
 /// What was logged of one socket since a connection was accepted: a failure that lasts for hours is
 /// not repeated twice a minute.
 #[derive(Debug, Default)]
-struct Told {
+struct Logged {
     /// Number of times it was reopened.
     recreated: u32,
     /// Why the last probe was not possible.
     not_tried: Option<String>,
 }
 
-impl Told {
+impl Logged {
     /// The warning for a probe that is not possible, once for each cause.
     fn probed(&mut self, outcome: &Outcome) -> Option<String> {
         match outcome {
@@ -112,16 +112,16 @@ fn step(entrance: &Entrance, clock: Clock, input: Input) -> Option<Effect> {
     effect
 }
 
-/// `tell`: at the level of a warning, not of debug.
-async fn recreate(entrance: &Entrance, clock: Clock, why: &str, tell: bool) {
+/// `warn`: at the level of a warning, not of debug.
+async fn recreate(entrance: &Entrance, clock: Clock, why: &str, warn: bool) {
     let (socket, at) = (entrance.name(), entrance.place());
-    if tell {
+    if warn {
         tracing::warn!(socket, %at, why, "a listening socket does not accept connections; reopening it");
     }
     let result = entrance.recreate().await;
     match &result {
-        Ok(()) if tell => tracing::warn!(socket, %at, "the listening socket was reopened"),
-        Err(error) if tell => {
+        Ok(()) if warn => tracing::warn!(socket, %at, "the listening socket was reopened"),
+        Err(error) if warn => {
             tracing::error!(socket, %at, error, "cannot reopen the listening socket; trying again");
         }
         _ => tracing::debug!(socket, %at, why, ?result, "the listening socket is reopened again"),
@@ -139,7 +139,7 @@ async fn probe(entrance: &Entrance) -> Outcome {
         }
     };
     let attempt = tokio::time::timeout(TIMEOUT, attempt).await;
-    entrance.expect_nobody();
+    entrance.expect_none();
     // Connections of a machine to itself use that interface, whatever the address.
     let by_tcp = matches!(entrance.place(), Place::Tcp(_));
     let failed = !matches!(attempt, Ok(Ok(())));
@@ -231,14 +231,17 @@ mod tests {
 
     #[test]
     fn a_lasting_failure_of_the_self_probe_is_not_logged_every_half_minute() {
-        let mut told = Told::default();
+        let mut logged = Logged::default();
         let down = Outcome::NotTried("the loopback interface (lo) is down".into());
-        let line = told.probed(&down).expect("it is news");
+        let line = logged.probed(&down).expect("it is news");
         assert!(line.ends_with("(lo) is down"), "{line}");
-        assert_eq!(told.probed(&down), None);
-        let lines = (0..1_000).filter(|_| told.recreated()).count();
+        assert_eq!(logged.probed(&down), None);
+        let lines = (0..1_000).filter(|_| logged.recreated()).count();
         assert_eq!(lines, 10, "1, 2, 4, … 512");
-        told.probed(&Outcome::Accepted(Duration::ZERO));
-        assert!(told.probed(&down).is_some() && told.recreated(), "again");
+        logged.probed(&Outcome::Accepted(Duration::ZERO));
+        assert!(
+            logged.probed(&down).is_some() && logged.recreated(),
+            "again"
+        );
     }
 }

@@ -38,7 +38,7 @@ const BATCH: usize = 16;
 const BATCH_BYTES: usize = 256 << 10;
 
 /// Pause before memory or disk space is requested again.
-const NO_ROOM_PAUSE: Duration = Duration::from_millis(200);
+const NO_SPACE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where blocks are read from. Blocks its thread.
 pub(crate) trait BlockSource: Send + Sync + std::fmt::Debug {
@@ -75,14 +75,14 @@ pub(crate) struct Library {
 /// Dropped with its `Peer`: what was not queued is not sent, and the reports of a connection that
 /// is gone are not needed.
 pub(crate) async fn serve(
-    mut orders: mpsc::UnboundedReceiver<ServeBlock>,
+    mut requests: mpsc::UnboundedReceiver<ServeBlock>,
     library: Library,
     remote: Remote,
     outbox: Outbox,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
-        if batch.is_empty() && orders.recv_many(&mut batch, BATCH).await == 0 {
+        if batch.is_empty() && requests.recv_many(&mut batch, BATCH).await == 0 {
             return;
         }
         let Some((read, memory)) = read(&library, remote, &mut batch).await else {
@@ -124,7 +124,7 @@ async fn read(library: &Library, remote: Remote, batch: &mut Vec<ServeBlock>) ->
             // Read again later: neither the turn nor memory is held meanwhile.
             back.append(&mut rest);
             *batch = back;
-            tokio::time::sleep(NO_ROOM_PAUSE).await;
+            tokio::time::sleep(NO_SPACE_PAUSE).await;
             Some((vec![], None))
         }
     }
@@ -138,12 +138,13 @@ impl Library {
         let memory = (bytes > SMALL_FRAME)
             .then(|| LargeFrames::claim(&self.memory, self.clock, group, pool, bytes));
         if memory.as_ref().is_none_or(Permit::has_memory) {
-            let block = |(order, packet): Found| (order.id, order.ticket, Block::InMemory(packet));
+            let block =
+                |(request, packet): Found| (request.id, request.ticket, Block::InMemory(packet));
             return Ok((read.into_iter().map(block).collect(), memory));
         }
         match spill(self.memory.spill(), &read) {
             Ok(read) => Ok((read, None)),
-            Err(_) => Err(read.into_iter().map(|(order, _)| order).collect()),
+            Err(_) => Err(read.into_iter().map(|(request, _)| request).collect()),
         }
     }
 }
@@ -153,14 +154,14 @@ fn spill(file: &Arc<SpillFile>, read: &[Found]) -> io::Result<Vec<Read>> {
     let place = Arc::new(file.place()?);
     let mut offset = 0;
     let mut spilled = Vec::with_capacity(read.len());
-    for (order, packet) in read {
+    for (request, packet) in read {
         place.write(offset, &packet.payload)?;
         let block = Spilled {
             head: packet.head,
             place: place.clone(),
             offset,
         };
-        spilled.push((order.id, order.ticket, Block::OnDisk(block)));
+        spilled.push((request.id, request.ticket, Block::OnDisk(block)));
         offset += packet.payload.len();
     }
     Ok(spilled)
@@ -173,38 +174,41 @@ type Held = (Vec<Read>, Option<Permit>);
 type Read = (ConnId, u64, Block);
 
 /// Reads requests from the front until [`BATCH_BYTES`]; returns the remaining ones too.
-fn read_batch(reader: &dyn BlockSource, orders: Vec<ServeBlock>) -> (Vec<Found>, Vec<ServeBlock>) {
-    let mut done = Vec::with_capacity(orders.len());
+fn read_batch(
+    reader: &dyn BlockSource,
+    requests: Vec<ServeBlock>,
+) -> (Vec<Found>, Vec<ServeBlock>) {
+    let mut done = Vec::with_capacity(requests.len());
     let mut bytes = 0;
-    let mut orders = orders.into_iter();
+    let mut requests = requests.into_iter();
     while bytes < BATCH_BYTES
-        && let Some(order) = orders.next()
+        && let Some(request) = requests.next()
     {
-        let packet = read_one(reader, &order).unwrap_or_else(|error| {
+        let packet = read_one(reader, &request).unwrap_or_else(|error| {
             // The block was on disk when it was requested: a local error.
-            tracing::warn!(block = %order.hash, peer = order.id.0, %error, "cannot serve a block");
-            not_found(&order)
+            tracing::warn!(block = %request.hash, peer = request.id.0, %error, "cannot serve a block");
+            not_found(&request)
         });
         bytes += packet.payload.len();
-        done.push((order, packet));
+        done.push((request, packet));
     }
-    (done, orders.collect())
+    (done, requests.collect())
 }
 
 /// Lets the remote request the block elsewhere. Core disconnects instead of answering for a block
 /// that it cannot read.
-fn not_found(order: &ServeBlock) -> Packet {
-    let item = match order.witness {
-        true => Inventory::WitnessBlock(order.hash),
-        false => Inventory::Block(order.hash),
+fn not_found(request: &ServeBlock) -> Packet {
+    let item = match request.witness {
+        true => Inventory::WitnessBlock(request.hash),
+        false => Inventory::Block(request.hash),
     };
     Message::NotFound(vec![item]).packet()
 }
 
-fn read_one(reader: &dyn BlockSource, order: &ServeBlock) -> Result<Packet, ReadError> {
-    let bytes = reader.read(&order.hash, order.witness)?;
+fn read_one(reader: &dyn BlockSource, request: &ServeBlock) -> Result<Packet, ReadError> {
+    let bytes = reader.read(&request.hash, request.witness)?;
     let block = RawBlock::new(bytes).map_err(|error| ReadError::Io {
-        hash: order.hash,
+        hash: request.hash,
         detail: error.to_string(),
     })?;
     Ok(Message::Block(block).packet())

@@ -5,7 +5,7 @@
 //! waits for another peer's remote ([`handfast_proto::receiving`]).
 //!
 //! The file has no name, is in the node's directory and is gone with the process, also when that is
-//! killed. Its slots are [`PLACE`] long, two for each connection at most (one to receive, one to
+//! killed. Its slots are [`SLOT_BYTES`] long, two for each connection at most (one to receive, one to
 //! send), and it is closed when the last of them is released. It takes no disk space that the chain
 //! needs: below [`LEAST_FREE`] no slot is given, and frames wait for memory.
 
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 /// Length of a slot, bytes: the longest payload, and the most that a batch of blocks may have
 /// before its last block.
-const PLACE: usize = MAX_PAYLOAD_BYTES + (512 << 10);
+const SLOT_BYTES: usize = MAX_PAYLOAD_BYTES + (512 << 10);
 /// Bytes moved between a socket and the file at a time; each connection whose frame is
 /// spilled holds this much.
 pub(crate) const PIECE: usize = 64 << 10;
@@ -30,7 +30,7 @@ pub(crate) const PIECE: usize = 64 << 10;
 /// Free disk space that is never used, bytes: more than the chain needs to take blocks.
 const LEAST_FREE: u64 = 256 << 20;
 /// How often a full disk is logged.
-const SAY_EVERY: Duration = Duration::from_secs(60);
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// The file. All clones of its [`Arc`] share it.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct SpillFile {
     directory: PathBuf,
     open: Mutex<Open>,
     /// When a full disk was last logged.
-    said: Mutex<Option<Instant>>,
+    last_logged: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl SpillFile {
         Self {
             directory: directory.to_owned(),
             open: Mutex::default(),
-            said: Mutex::default(),
+            last_logged: Mutex::default(),
         }
     }
 
@@ -64,7 +64,7 @@ impl SpillFile {
     pub(crate) fn place(self: &Arc<Self>) -> io::Result<Place> {
         let place = self.take();
         if let Err(error) = &place {
-            self.say(error);
+            self.log_full(error);
         }
         place
     }
@@ -76,7 +76,7 @@ impl SpillFile {
         };
         let stat = rustix::fs::statvfs(&self.directory)?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let wanted = u64::try_from((taken + 1) * PLACE).unwrap_or(u64::MAX);
+        let wanted = u64::try_from((taken + 1) * SLOT_BYTES).unwrap_or(u64::MAX);
         if free < wanted.saturating_add(LEAST_FREE) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -98,10 +98,13 @@ impl SpillFile {
     }
 
     /// Logs a full disk, at most once in a while.
-    fn say(&self, error: &io::Error) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
-            *said = Some(Instant::now());
+    fn log_full(&self, error: &io::Error) {
+        let mut last_logged = self
+            .last_logged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if last_logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            *last_logged = Some(Instant::now());
             let directory = self.directory.display();
             tracing::warn!(
                 "no free disk space for large messages of peers ({error}): they wait for memory; free disk space in {directory}"
@@ -162,10 +165,10 @@ impl Place {
 
     /// The offset in the file, unless it is beyond the slot.
     fn at(&self, offset: usize, len: usize) -> io::Result<u64> {
-        let within = offset.checked_add(len).is_some_and(|end| end <= PLACE);
+        let within = offset.checked_add(len).is_some_and(|end| end <= SLOT_BYTES);
         let offset = u64::try_from(offset).ok().filter(|_| within);
         let offset = offset.ok_or(io::ErrorKind::FileTooLarge)?;
-        let place = u64::try_from(PLACE).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let place = u64::try_from(SLOT_BYTES).map_err(|_| io::ErrorKind::FileTooLarge)?;
         Ok(self.index * place + offset)
     }
 }
@@ -186,11 +189,11 @@ mod tests {
         let spill = Arc::new(SpillFile::within(directory.path()));
         let places: Vec<Place> = (0..3).map(|_| spill.place().expect("made")).collect();
         for (at, place) in (1..).zip(&places) {
-            place.write(PLACE - 10, &[at; 10]).expect("written");
+            place.write(SLOT_BYTES - 10, &[at; 10]).expect("written");
             place.write(0, &[at; 10]).expect("written");
         }
         for (at, place) in (1..).zip(&places) {
-            for offset in [0, PLACE - 10] {
+            for offset in [0, SLOT_BYTES - 10] {
                 assert_eq!(place.read(offset, 10).expect("read"), [at; 10]);
             }
         }
@@ -207,7 +210,7 @@ mod tests {
         let [_first, second, third] = places.try_into().expect("three");
         drop(second);
         assert_eq!(spill.place().expect("made").index, 1);
-        for (offset, len) in [(PLACE - 9, 10), (PLACE, 1), (usize::MAX, 1)] {
+        for (offset, len) in [(SLOT_BYTES - 9, 10), (SLOT_BYTES, 1), (usize::MAX, 1)] {
             assert!(third.write(offset, &vec![0; len]).is_err());
             assert!(third.read(offset, len).is_err());
         }

@@ -125,7 +125,7 @@ struct Entry {
     /// Attempts without success, counted or not; sets the pause.
     attempts: u32,
     /// Not dialled before this time since node start.
-    rest_until: Duration,
+    paused_until: Duration,
     source: Source,
 }
 
@@ -179,7 +179,7 @@ impl AddressBook {
                 last_success: row.last_success,
                 failures: row.failures,
                 attempts: 0,
-                rest_until: Duration::ZERO,
+                paused_until: Duration::ZERO,
                 source: row.source,
             };
             if !book.entries.contains_key(&addr) {
@@ -268,7 +268,7 @@ impl AddressBook {
             last_success: None,
             failures: 0,
             attempts: 0,
-            rest_until: Duration::ZERO,
+            paused_until: Duration::ZERO,
             source,
         };
         if entry.is_terrible(now.unix) {
@@ -296,7 +296,7 @@ impl AddressBook {
             last_success: Some(now.unix),
             failures: 0,
             attempts: 0,
-            rest_until: Duration::ZERO,
+            paused_until: Duration::ZERO,
             source,
         };
         self.put(addr, entry, random);
@@ -314,7 +314,7 @@ impl AddressBook {
         entry.attempts = entry.attempts.saturating_add(1);
         entry.failures = entry.failures.saturating_add(u32::from(counts));
         let pause = backoff(RETRY_FIRST, RETRY_LONGEST, entry.attempts, random);
-        entry.rest_until = now.mono.saturating_add(pause);
+        entry.paused_until = now.mono.saturating_add(pause);
         if entry.is_terrible(now.unix) {
             self.remove(addr);
         }
@@ -323,24 +323,24 @@ impl AddressBook {
     /// Limits the pause of `addr` to `pause`: the failure says nothing about it.
     pub fn retry_within(&mut self, addr: SocketAddr, pause: Duration, now: Now) {
         if let Some(entry) = self.entries.get_mut(&canonical(addr)) {
-            entry.rest_until = entry.rest_until.min(now.mono.saturating_add(pause));
+            entry.paused_until = entry.paused_until.min(now.mono.saturating_add(pause));
         }
     }
 
     /// Does not dial `addr` for `pause`.
-    pub fn rest(&mut self, addr: SocketAddr, pause: Duration, now: Now) {
+    pub fn pause_for(&mut self, addr: SocketAddr, pause: Duration, now: Now) {
         if let Some(entry) = self.entries.get_mut(&canonical(addr)) {
-            entry.rest_until = entry.rest_until.max(now.mono.saturating_add(pause));
+            entry.paused_until = entry.paused_until.max(now.mono.saturating_add(pause));
         }
     }
 
     /// When the first of the addresses that `allowed` accepts may be dialled, time since node
     /// start; `None`: there is none.
     #[must_use]
-    pub fn first_rested(&self, allowed: impl Fn(SocketAddr) -> bool) -> Option<Duration> {
+    pub fn first_retry(&self, allowed: impl Fn(SocketAddr) -> bool) -> Option<Duration> {
         let rested = self.entries.iter().filter_map(|(addr, entry)| {
             let known = entry.services.has(full_node()) && allowed(*addr);
-            known.then_some(entry.rest_until)
+            known.then_some(entry.paused_until)
         });
         rested.min()
     }
@@ -357,7 +357,7 @@ impl AddressBook {
     ) -> Option<SocketAddr> {
         let eligible = |(addr, entry): &(&SocketAddr, &Entry)| {
             entry.services.has(full_node())
-                && entry.rest_until <= now.mono
+                && entry.paused_until <= now.mono
                 && !entry.is_terrible(now.unix)
                 && allowed(**addr)
         };

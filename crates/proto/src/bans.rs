@@ -54,7 +54,7 @@ pub enum BanTime {
 
 /// A change of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BanOrder {
+pub enum BanCommand {
     /// `setban add`.
     Add {
         /// The addresses.
@@ -137,7 +137,7 @@ impl BanList {
     /// while the list is empty: it is called for every connection.
     #[must_use]
     pub fn is_banned(&self, ip: IpAddr, now: Now) -> bool {
-        let mut around = Subnet::all_around(ip).map(BanTarget::Subnet);
+        let mut around = Subnet::all_containing(ip).map(BanTarget::Subnet);
         !self.bans.is_empty() && around.any(|target| self.holds(&target, now))
     }
 
@@ -159,15 +159,15 @@ impl BanList {
     ///
     /// # Errors
     /// Why the list was not changed.
-    pub fn order(&mut self, now: Now, order: BanOrder) -> Result<(), BanError> {
+    pub fn apply(&mut self, now: Now, command: BanCommand) -> Result<(), BanError> {
         self.sweep(now);
-        match order {
-            BanOrder::Add { target, time } => self.add(now, target, time),
-            BanOrder::Remove { target } => match self.bans.remove(&target) {
+        match command {
+            BanCommand::Add { target, time } => self.add(now, target, time),
+            BanCommand::Remove { target } => match self.bans.remove(&target) {
                 Some(_) => Ok(()),
                 None => Err(BanError::NotBanned),
             },
-            BanOrder::Clear => {
+            BanCommand::Clear => {
                 self.bans.clear();
                 Ok(())
             }

@@ -230,10 +230,10 @@ impl PeerTable {
             }
             Input::FromSync(SyncOrder::MorePeers) => self.look_for_more_peers(now),
             Input::FromSync(SyncOrder::Useful { id }) => {
-                self.eviction.brought_block(now, id);
+                self.eviction.received_block(now, id);
             }
             Input::SetNetworkActive(active) => self.set_network_active(active, &mut effects),
-            Input::RoundTrips(round_trips) => self.eviction.hear_round_trips(round_trips),
+            Input::RoundTrips(round_trips) => self.eviction.record_round_trips(round_trips),
             Input::Drain => self.drain(&mut effects),
             Input::Tick => {}
         }

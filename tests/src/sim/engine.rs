@@ -14,7 +14,7 @@ use handfast_proto::testing::Kernel;
 use handfast_wire::{Network, RawBlock};
 
 use super::Mutant;
-use super::faults::{Faults, Tally};
+use super::faults::{EventCounts, Faults};
 use super::net::{LinkId, Net, Packet, Side};
 use super::trace::Trace;
 
@@ -61,7 +61,7 @@ pub(crate) enum Event {
     Deadline(Host),
     Stranger(usize),
     /// The director injects a fault.
-    Stroke,
+    Fault,
     Heal,
     Observe,
 }
@@ -85,7 +85,7 @@ pub(crate) struct Engine {
     queued: u64,
     pub(crate) net: Net,
     pub(crate) trace: Trace,
-    pub(crate) tally: Tally,
+    pub(crate) counts: EventCounts,
     pub(crate) faults: Faults,
     pub(crate) breach: Option<Breach>,
     pub(crate) mutant: Option<Mutant>,
@@ -119,7 +119,7 @@ impl Engine {
             queued: 0,
             net: Net::default(),
             trace,
-            tally: Tally::default(),
+            counts: EventCounts::default(),
             faults,
             breach: None,
             mutant: None,

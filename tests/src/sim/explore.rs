@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Options, Outcome, Tally, run};
+use super::{EventCounts, Options, Outcome, run};
 
 /// The result of many runs.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +15,7 @@ pub struct Explored {
     /// Virtual time in all of them.
     pub lasted: Duration,
     /// How often each event happened in all of them.
-    pub tally: Tally,
+    pub counts: EventCounts,
     /// The failed runs, by seed.
     pub failures: Vec<Outcome>,
 }
@@ -49,7 +49,7 @@ pub fn explore(
                 .expect("no thread panics while it holds this");
             explored.runs += 1;
             explored.lasted += outcome.lasted;
-            explored.tally.merge(&outcome.tally);
+            explored.counts.merge(&outcome.counts);
             if outcome.failure.is_some() {
                 explored.failures.push(outcome);
                 enough.fetch_or(explored.failures.len() >= most, Ordering::Relaxed);

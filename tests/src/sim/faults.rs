@@ -10,7 +10,7 @@ use handfast_proto::random::Random;
 
 /// A fault that the director injects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stroke {
+pub(crate) enum Fault {
     /// The network is partitioned for a while.
     Partition,
     /// A node does not run for a while; its sockets stay open.
@@ -34,17 +34,17 @@ pub(crate) enum Stroke {
 }
 
 /// All faults, with the name under which they are counted.
-pub(crate) const STROKES: [(Stroke, &str); 10] = [
-    (Stroke::Partition, "partition"),
-    (Stroke::Pause, "pause"),
-    (Stroke::ClockJump, "clock jump"),
-    (Stroke::SlowBlock, "block of 60 s"),
-    (Stroke::Hold, "manager held up"),
-    (Stroke::Restart, "restart"),
-    (Stroke::Crash, "crash"),
-    (Stroke::Operator, "operator"),
-    (Stroke::Kill, "connection reset"),
-    (Stroke::DiskFull, "disk full"),
+pub(crate) const FAULTS: [(Fault, &str); 10] = [
+    (Fault::Partition, "partition"),
+    (Fault::Pause, "pause"),
+    (Fault::ClockJump, "clock jump"),
+    (Fault::SlowBlock, "block of 60 s"),
+    (Fault::Hold, "manager held up"),
+    (Fault::Restart, "restart"),
+    (Fault::Crash, "crash"),
+    (Fault::Operator, "operator"),
+    (Fault::Kill, "connection reset"),
+    (Fault::DiskFull, "disk full"),
 ];
 
 /// The rates of one run. Per mille of the opportunities, unless stated otherwise.
@@ -61,7 +61,7 @@ pub(crate) struct Faults {
     /// Mean time between two faults of the director; `None`: none.
     pub(crate) every: Option<Duration>,
     /// The weight of each fault relative to the others.
-    pub(crate) weights: Vec<(Stroke, u64)>,
+    pub(crate) weights: Vec<(Fault, u64)>,
     /// Other peers that connect at the start or during the run.
     pub(crate) strangers: usize,
     /// They stay when all other faults have stopped.
@@ -94,7 +94,7 @@ impl Faults {
         };
         let (cut, late, split, thin) = (ratio(500), ratio(20), ratio(500), ratio(200));
         let sluggish = ratio(300);
-        let weights = STROKES.map(|(stroke, _)| (stroke, ratio(100))).to_vec();
+        let weights = FAULTS.map(|(fault, _)| (fault, ratio(100))).to_vec();
         let every = match random.below(8) {
             0 => None,
             1 => Some(Duration::from_secs(1)),
@@ -129,12 +129,12 @@ impl Faults {
     }
 
     /// The next fault, by weight.
-    pub(crate) fn stroke(&self, random: &mut Random) -> Option<Stroke> {
+    pub(crate) fn fault(&self, random: &mut Random) -> Option<Fault> {
         let total: u64 = self.weights.iter().map(|(_, weight)| weight).sum();
         let mut at = random.below(total);
-        self.weights.iter().find_map(|(stroke, weight)| {
+        self.weights.iter().find_map(|(fault, weight)| {
             if at < *weight {
-                return Some(*stroke);
+                return Some(*fault);
             }
             at -= weight;
             None
@@ -144,9 +144,9 @@ impl Faults {
 
 /// Counters of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally(BTreeMap<String, u64>);
+pub struct EventCounts(BTreeMap<String, u64>);
 
-impl Tally {
+impl EventCounts {
     pub(crate) fn count(&mut self, what: &str) {
         self.add(what, 1);
     }

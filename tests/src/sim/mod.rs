@@ -47,7 +47,7 @@ use std::time::Duration;
 
 pub use engine::Breach;
 pub use explore::{Explored, explore};
-pub use faults::Tally;
+pub use faults::EventCounts;
 pub use siege::{HOSTILE, Siege, Who};
 pub use stranger::Kind;
 
@@ -144,7 +144,7 @@ pub struct Outcome {
     /// Virtual time that passed.
     pub lasted: Duration,
     /// How often each event happened.
-    pub tally: Tally,
+    pub counts: EventCounts,
     /// The whole trace, if requested.
     pub trace: Option<String>,
 }
@@ -194,7 +194,7 @@ fn world(options: &Options) -> (World, Option<String>) {
         return (World::new(options), None);
     };
     let attack = siege.drawn(&mut Random::new(options.seed));
-    let nobody = siege::Attack {
+    let no_attack = siege::Attack {
         hostile: 0,
         ..attack
     };
@@ -202,7 +202,7 @@ fn world(options: &Options) -> (World, Option<String>) {
         seed: options.seed,
         ..Options::default()
     };
-    let mut alone = World::besieged(&healthy, &nobody, None);
+    let mut alone = World::besieged(&healthy, &no_attack, None);
     alone.run();
     let what = Some(attack.to_string());
     match alone.first_sync() {
@@ -241,7 +241,7 @@ pub fn run(options: &Options) -> Outcome {
         digest: engine.trace.digest(),
         lines: engine.trace.lines(),
         lasted: engine.now,
-        tally: engine.tally,
+        counts: engine.counts,
         trace: engine.trace.into_whole(),
     }
 }

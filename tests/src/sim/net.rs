@@ -168,7 +168,7 @@ impl Engine {
         };
         let thin = self.chance(self.faults.thin);
         let cut = self.chance(self.faults.cut).then(|| {
-            self.tally.count("cut at a byte");
+            self.counts.count("cut at a byte");
             let most = if self.chance(500) { 600 } else { 60_000 };
             self.random.below(most)
         });
@@ -248,7 +248,7 @@ impl Engine {
     /// Puts a packet on the line towards a side, after the earlier ones.
     fn send(&mut self, id: LinkId, to: Side, packet: Packet) {
         let spike = self.chance(self.faults.late).then(|| {
-            self.tally.count("late packet");
+            self.counts.count("late packet");
             self.between(Duration::from_millis(500), Duration::from_secs(20))
         });
         let jitter = Duration::from_micros(self.random.below(1_000));

@@ -14,13 +14,13 @@ use handfast_proto::testing::{Blocks, Kernel};
 use handfast_wire::RawBlock;
 
 mod end;
+mod inject;
 mod make;
 mod siege;
-mod strokes;
 
 use super::Options;
 use super::engine::{Actor, Engine, Event, Host, NETWORK};
-use super::faults::{Faults, STROKES, Stroke};
+use super::faults::{FAULTS, Fault, Faults};
 use super::net::{LinkId, Owner, Packet, Side};
 use super::node::{Disk, EPOCH, Node, Profile};
 use super::stranger::{KINDS, Kind, Stranger};
@@ -90,7 +90,7 @@ impl World {
             events += 1;
             self.happen(event);
         }
-        self.engine.tally.add("events", events);
+        self.engine.counts.add("events", events);
     }
 
     /// The machine of an event.
@@ -114,7 +114,7 @@ impl World {
             | Event::Socket(..)
             | Event::Start(_)
             | Event::Stranger(_)
-            | Event::Stroke
+            | Event::Fault
             | Event::Heal
             | Event::Observe => None,
         }
@@ -137,7 +137,7 @@ impl World {
             Event::Stranger(index) => self.stranger(index),
             Event::Mine(node) => self.mine(node),
             Event::Start(node) => self.start(node),
-            Event::Stroke => self.stroke(),
+            Event::Fault => self.fault(),
             Event::Heal => self.heal(),
             Event::Observe => self.observe(),
             Event::Accept(host, _)

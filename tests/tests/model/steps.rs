@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handfast_proto::bans::{BanOrder, BanTime, Subnet};
+use handfast_proto::bans::{BanCommand, BanTime, Subnet};
 use handfast_proto::lifecycle::{ConnId, DoneReason, Ending, Introduction, Reached};
 use handfast_proto::peer_table::{self, DisconnectTarget, SyncOrder};
 use handfast_proto::session;
@@ -65,7 +65,7 @@ impl World {
             }
             Action::Ban => {
                 let target = Subnet::of(Kind::Inbound.host()).into();
-                let order = BanOrder::Add {
+                let order = BanCommand::Add {
                     target,
                     time: BanTime::Default,
                 };

@@ -28,7 +28,7 @@ pub(super) enum Received {
     /// The whole frame is on disk, except for what the reader's buffer holds.
     All,
     /// The disk is full and nothing was read from the socket yet: memory may be free by now.
-    NoRoom,
+    NoSpace,
 }
 
 /// A transfer on a blocking thread.
@@ -95,7 +95,7 @@ impl Spilled {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
                 if self.place.is_none() {
-                    return Poll::Ready(Ok(Received::NoRoom));
+                    return Poll::Ready(Ok(Received::NoSpace));
                 }
             }
             if self.transfer.is_some() {
@@ -140,9 +140,9 @@ impl Spilled {
         cx: &mut Context<'_>,
         socket: &mut R,
     ) -> Poll<io::Result<Received>> {
-        let room = (PIECE - self.piece.len()).min(self.missing);
-        self.piece.reserve(room);
-        let mut space = (&mut self.piece).limit(room);
+        let space_left = (PIECE - self.piece.len()).min(self.missing);
+        self.piece.reserve(space_left);
+        let mut space = (&mut self.piece).limit(space_left);
         // The future has no state between polls: it may be created for each poll.
         let read = pin!(socket.read_buf(&mut space));
         let read = ready!(read.poll(cx))?;
@@ -174,7 +174,7 @@ impl Spilled {
         cx: &mut Context<'_>,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        let room = buffer.capacity() - buffer.len();
+        let space_left = buffer.capacity() - buffer.len();
         let job = match &mut self.transfer {
             Some(Transfer::Read(job)) => job,
             _ => {
@@ -183,7 +183,7 @@ impl Spilled {
                     return Poll::Ready(Err(io::Error::other(missing)));
                 };
                 let offset = self.returned;
-                let len = (self.on_disk - offset).min(MAX_READ).min(room.max(1));
+                let len = (self.on_disk - offset).min(MAX_READ).min(space_left.max(1));
                 let job = spawn_blocking(move || place.read(offset, len));
                 match self.transfer.insert(Transfer::Read(job)) {
                     Transfer::Read(job) => job,

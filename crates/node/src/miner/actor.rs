@@ -373,11 +373,14 @@ impl Handler<StopMining> for Miner {
 impl Handler<GenerateBlocks> for Miner {
     type Result = ();
     fn handle(&mut self, message: GenerateBlocks, ctx: &mut Self::Context) {
-        let GenerateBlocks { mut order, answer } = message;
-        order.ticket = self.next_ticket;
+        let GenerateBlocks {
+            mut request,
+            answer,
+        } = message;
+        request.ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.answers.insert(order.ticket, answer);
-        self.step(Some(Input::Generate(order)), ctx);
+        self.answers.insert(request.ticket, answer);
+        self.step(Some(Input::Generate(request)), ctx);
     }
 }
 

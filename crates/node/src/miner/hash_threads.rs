@@ -103,12 +103,12 @@ impl HashThreads {
 
     /// All threads switch to this work, until it is solved or replaced.
     pub fn work(&self, work: Work) {
-        self.shared.order(Order::Work(work));
+        self.shared.command(Command::Work(work));
     }
 
     /// All threads stop hashing and wait for work.
     pub fn idle(&self) {
-        self.shared.order(Order::Idle);
+        self.shared.command(Command::Idle);
     }
 
     /// Hashes computed by all threads since the start.
@@ -129,7 +129,7 @@ impl HashThreads {
 
 impl Drop for HashThreads {
     fn drop(&mut self) {
-        self.shared.order(Order::Stop);
+        self.shared.command(Command::Stop);
         for thread in self.threads.drain(..) {
             let name = thread.thread().name().unwrap_or_default().to_owned();
             if thread.join().is_err() {
@@ -141,7 +141,7 @@ impl Drop for HashThreads {
 
 /// The command to all threads.
 #[derive(Clone, Debug)]
-enum Order {
+enum Command {
     Idle,
     Work(Work),
     Stop,
@@ -150,67 +150,67 @@ enum Order {
 /// What the threads and their owner share.
 #[derive(Debug)]
 struct Shared {
-    order: Mutex<Order>,
+    command: Mutex<Command>,
     /// The command changed.
     changed: Condvar,
-    /// Incremented by every command, with `order` locked, so that a thread that sees an unchanged
+    /// Incremented by every command, with `command` locked, so that a thread that sees an unchanged
     /// turn under the lock knows that its command is current.
     turn: AtomicU64,
     hashes: AtomicU64,
     /// A refused `SCHED_IDLE` is logged once, not by every thread.
-    complained: Once,
+    logged: Once,
 }
 
 impl Shared {
     fn new() -> Self {
         Self {
-            order: Mutex::new(Order::Idle),
+            command: Mutex::new(Command::Idle),
             changed: Condvar::new(),
             turn: AtomicU64::new(0),
             hashes: AtomicU64::new(0),
-            complained: Once::new(),
+            logged: Once::new(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Order> {
-        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Command> {
+        self.command.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn order(&self, order: Order) {
-        self.replace(&mut self.lock(), order);
+    fn command(&self, command: Command) {
+        self.replace(&mut self.lock(), command);
         self.changed.notify_all();
     }
 
-    fn replace(&self, current: &mut Order, order: Order) {
-        *current = order;
+    fn replace(&self, current: &mut Command, command: Command) {
+        *current = command;
         self.turn.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits for work. `None`: the threads end.
     fn next_work(&self) -> Option<(u64, Work)> {
-        let idle = |order: &mut Order| matches!(order, Order::Idle);
-        let order = self
+        let idle = |command: &mut Command| matches!(command, Command::Idle);
+        let command = self
             .changed
             .wait_while(self.lock(), idle)
             .unwrap_or_else(PoisonError::into_inner);
-        match &*order {
-            Order::Work(work) => Some((self.turn.load(Ordering::Relaxed), work.clone())),
-            Order::Idle | Order::Stop => None,
+        match &*command {
+            Command::Work(work) => Some((self.turn.load(Ordering::Relaxed), work.clone())),
+            Command::Idle | Command::Stop => None,
         }
     }
 
     /// Whether the command of this turn is current.
-    fn holds(&self, turn: u64) -> bool {
+    fn is_current(&self, turn: u64) -> bool {
         // A late view is harmless: the lock is taken before a solution counts.
         self.turn.load(Ordering::Relaxed) == turn
     }
 
     /// Ends the work of this turn for all threads, unless another thread did.
     fn claim(&self, turn: u64) -> bool {
-        let mut order = self.lock();
-        let mine = self.holds(turn);
+        let mut command = self.lock();
+        let mine = self.is_current(turn);
         if mine {
-            self.replace(&mut order, Order::Idle);
+            self.replace(&mut command, Command::Idle);
         }
         mine
     }
@@ -230,7 +230,7 @@ struct Hasher<F> {
 impl<F: Fn(Solved)> Hasher<F> {
     fn run(self) {
         if let Err(error) = priority::lower() {
-            self.shared.complained.call_once(|| {
+            self.shared.logged.call_once(|| {
                 tracing::info!(%error, "hash threads cannot run at SCHED_IDLE, and run at nice 19");
             });
         }
@@ -249,7 +249,7 @@ impl<F: Fn(Solved)> Hasher<F> {
         loop {
             let mut header = (work.jobs)(extra_nonce);
             for first in (0..NONCES).step_by(SLICE as usize) {
-                if !self.shared.holds(turn) {
+                if !self.shared.is_current(turn) {
                     return None;
                 }
                 let slice = first..first + SLICE;

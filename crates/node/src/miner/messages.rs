@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bitcoin::ScriptBuf;
-use handfast_proto::mining::{GenerateFailure, GenerateOrder, Generated, MiningState};
+use handfast_proto::mining::{GenerateFailure, GenerateRequest, Generated, MiningState};
 use tokio::sync::oneshot;
 
 use super::hash_threads::Solved;
@@ -17,7 +17,7 @@ pub(crate) struct MinerSolved(pub(crate) Solved);
 #[derive(Debug)]
 pub(crate) struct GenerateBlocks {
     /// Number and payout script; the miner fills in the ticket.
-    pub(crate) order: GenerateOrder,
+    pub(crate) request: GenerateRequest,
     /// Receives them. When the caller drops it, the request is cancelled.
     pub(crate) answer: oneshot::Sender<Result<Generated, GenerateFailure>>,
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use actix::Recipient;
 use handfast_proto::address_book::Row;
-use handfast_proto::bans::{BanError, BanOrder};
+use handfast_proto::bans::{BanCommand, BanError};
 use handfast_proto::lifecycle::{ConnId, Ending, Introduction};
 use handfast_proto::peer_table::{
     AddAddressError, AddNodeCommand, AddNodeError, AddedNode, AtCapacity, DisconnectTarget,
@@ -146,7 +146,7 @@ pub(crate) struct DisconnectPeer {
 #[derive(Debug)]
 pub(crate) struct BanPeers {
     /// What to do.
-    pub(crate) order: BanOrder,
+    pub(crate) order: BanCommand,
 }
 
 /// The `ping` RPC.

@@ -12,16 +12,16 @@ use handfast_wire::Kind;
 pub(crate) const OTHER: &str = "*other*";
 
 /// One counter for every kind, and the last for the others.
-const PLACES: usize = Kind::ALL.len() + 1;
+const COUNTERS: usize = Kind::ALL.len() + 1;
 
-fn place(kind: Option<Kind>) -> usize {
-    kind.map_or(PLACES - 1, |kind| kind as usize)
+fn index(kind: Option<Kind>) -> usize {
+    kind.map_or(COUNTERS - 1, |kind| kind as usize)
 }
 
 /// Increasing counters, one for every command. Each is independent and only shown: `Relaxed` is
 /// enough.
 #[derive(Debug)]
-pub(crate) struct Counts([AtomicU64; PLACES]);
+pub(crate) struct Counts([AtomicU64; COUNTERS]);
 
 impl Default for Counts {
     fn default() -> Self {
@@ -31,7 +31,7 @@ impl Default for Counts {
 
 impl Counts {
     pub(crate) fn add(&self, kind: Option<Kind>, count: u64) {
-        self.0[place(kind)].fetch_add(count, Ordering::Relaxed);
+        self.0[index(kind)].fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn read(&self) -> ByCommand {
@@ -41,7 +41,7 @@ impl Counts {
 
 /// The counters at one moment, by command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ByCommand([u64; PLACES]);
+pub struct ByCommand([u64; COUNTERS]);
 
 impl ByCommand {
     /// The sum over all commands.
@@ -94,6 +94,6 @@ mod tests {
         counts.add(Some(Kind::Ping), 32);
         assert_eq!(counts.read().rows().collect::<Vec<_>>(), [("ping", 32)]);
         let all: Vec<_> = counts.read().all().collect();
-        assert!(all.len() == PLACES && all.contains(&("pong", 0)) && all.contains(&("ping", 32)));
+        assert!(all.len() == COUNTERS && all.contains(&("pong", 0)) && all.contains(&("ping", 32)));
     }
 }

@@ -276,7 +276,7 @@ fn only_full_nodes_that_are_allowed_are_picked() {
             Some(good)
         );
     }
-    book.rest(good, Duration::from_secs(10), NOW);
+    book.pause_for(good, Duration::from_secs(10), NOW);
     assert_eq!(
         book.pick(later(9), &mut random, |addr| addr != banned),
         None
@@ -372,7 +372,7 @@ proptest! {
                 0 => { learn(&mut book, addr, gossip(5, owner), &mut random); }
                 1 => book.succeeded(addr, full_node(), NOW, &mut random),
                 2 => book.failed(addr, true, NOW, &mut random),
-                _ => book.rest(addr, Duration::from_secs(1), NOW),
+                _ => book.pause_for(addr, Duration::from_secs(1), NOW),
             }
             let tried = book.entries.values().filter(|e| e.last_success.is_some()).count();
             prop_assert_eq!(book.tried, tried);

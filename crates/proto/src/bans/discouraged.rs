@@ -23,7 +23,7 @@ pub struct Discouraged {
     /// Expiry by host, on the monotonic clock.
     hosts: BTreeMap<IpAddr, Duration>,
     /// The same, sorted by expiry.
-    pub(super) order: BTreeSet<(Duration, IpAddr)>,
+    pub(super) by_expiry: BTreeSet<(Duration, IpAddr)>,
 }
 
 impl Discouraged {
@@ -36,11 +36,11 @@ impl Discouraged {
         self.forget(now);
         let (host, until) = (host(ip), now.mono.saturating_add(DISCOURAGED_FOR));
         if let Some(before) = self.hosts.insert(host, until) {
-            self.order.remove(&(before, host));
+            self.by_expiry.remove(&(before, host));
         }
-        self.order.insert((until, host));
+        self.by_expiry.insert((until, host));
         if self.hosts.len() > MAX_DISCOURAGED
-            && let Some((_, oldest)) = self.order.pop_first()
+            && let Some((_, oldest)) = self.by_expiry.pop_first()
         {
             self.hosts.remove(&oldest);
         }
@@ -76,10 +76,10 @@ impl Discouraged {
     }
 
     fn forget(&mut self, now: Now) {
-        while let Some(&(until, host)) = self.order.first()
+        while let Some(&(until, host)) = self.by_expiry.first()
             && until <= now.mono
         {
-            self.order.pop_first();
+            self.by_expiry.pop_first();
             self.hosts.remove(&host);
         }
     }

@@ -51,7 +51,7 @@ impl Subnet {
     }
 
     /// The subnets that `ip` is in, from the largest to itself.
-    pub(super) fn all_around(ip: IpAddr) -> impl Iterator<Item = Self> {
+    pub(super) fn all_containing(ip: IpAddr) -> impl Iterator<Item = Self> {
         let ip = ip.to_canonical();
         (0..=width(ip)).map(move |prefix| Self::masked(ip, prefix))
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bitcoin::BlockHash;
 
 use super::template::Template;
-use super::vocabulary::{GenerateOrder, Generated};
+use super::vocabulary::{GenerateRequest, Generated};
 
 /// Nonces of one search: about 20 ms. The tip is checked between two searches.
 const SLICE: u64 = 1 << 18;
@@ -19,18 +19,18 @@ const FIRST_EXTRA_NONCE: u64 = 1 << 63;
 
 /// The requests that are not answered yet.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Orders {
+pub(super) struct Requests {
     pub(super) current: Option<Job>,
     waiting: VecDeque<Job>,
 }
 
-impl Orders {
+impl Requests {
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + usize::from(self.current.is_some())
     }
 
-    pub(super) fn push(&mut self, order: GenerateOrder) {
-        self.waiting.push_back(Job::new(order));
+    pub(super) fn push(&mut self, request: GenerateRequest) {
+        self.waiting.push_back(Job::new(request));
     }
 
     /// Makes the next request the current one, if there is none.
@@ -58,11 +58,11 @@ impl Orders {
     }
 
     pub(super) fn abandon(&mut self, ticket: u64) {
-        self.waiting.retain(|job| job.order.ticket != ticket);
+        self.waiting.retain(|job| job.request.ticket != ticket);
         if self
             .current
             .as_ref()
-            .is_some_and(|job| job.order.ticket == ticket)
+            .is_some_and(|job| job.request.ticket == ticket)
         {
             self.current = None;
         }
@@ -72,7 +72,7 @@ impl Orders {
 /// The request in progress.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
-    pub(super) order: GenerateOrder,
+    pub(super) request: GenerateRequest,
     tries: u64,
     made: Vec<BlockHash>,
     pub(super) step: JobStep,
@@ -110,10 +110,10 @@ impl Search {
 }
 
 impl Job {
-    fn new(order: GenerateOrder) -> Self {
+    fn new(request: GenerateRequest) -> Self {
         Self {
-            tries: order.max_tries,
-            order,
+            tries: request.max_tries,
+            request,
             made: Vec::new(),
             step: JobStep::Begin,
         }
@@ -129,7 +129,7 @@ impl Job {
 
     /// Whether the request is finished, or its tries are used up.
     pub(super) fn is_over(&self) -> bool {
-        self.made.len() >= self.order.count as usize || self.tries == 0
+        self.made.len() >= self.request.count as usize || self.tries == 0
     }
 
     pub(super) fn made(&mut self, hash: BlockHash) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bitcoin::{BlockHash, ScriptBuf};
 use handfast_wire::Network;
 
-use super::generate::{JobStep, Orders};
+use super::generate::{JobStep, Requests};
 use super::next_block::NextBlock;
 use super::rate::Rate;
 use super::template::{Payout, Template};
@@ -52,7 +52,7 @@ pub struct Miner {
     pub(super) salt: u32,
     pub(super) chain: Chain,
     pub(super) mining: Option<Mining>,
-    pub(super) orders: Orders,
+    pub(super) requests: Requests,
     /// The last generation of templates, for the hash threads and on demand.
     pub(super) generation: u64,
     pub(super) submissions: u64,
@@ -127,7 +127,7 @@ impl Miner {
             config,
             chain,
             mining: None,
-            orders: Orders::default(),
+            requests: Requests::default(),
             generation: 0,
             submissions: 0,
             submitted: BTreeMap::new(),
@@ -144,8 +144,8 @@ impl Miner {
         match input {
             Input::Start { threads, payout } => self.start(now, threads, payout),
             Input::Stop => self.stop(&mut effects),
-            Input::Generate(order) => self.orders.push(order),
-            Input::Abandon { ticket } => self.orders.abandon(ticket),
+            Input::Generate(request) => self.requests.push(request),
+            Input::Abandon { ticket } => self.requests.abandon(ticket),
             Input::Chain(chain) => self.chain = *chain,
             Input::Solved {
                 generation,

@@ -25,11 +25,11 @@ mod template;
 mod vocabulary;
 
 pub use miner::{BACK_OFF, Miner, MinerConfig, PROGRESS_INTERVAL, REFRESH, Totals};
-pub use next_block::{MAX_TIME_AHEAD, NextBlock, payout_for_anybody};
+pub use next_block::{MAX_TIME_AHEAD, NextBlock, anyone_can_spend_payout};
 pub use proposal::objection;
 pub use template::{MAX_TAG, Payout, Template};
 pub use vocabulary::{
-    Chain, Effect, GenerateFailure, GenerateOrder, Generated, Input, MiningState, News, Why,
+    Chain, Effect, GenerateFailure, GenerateRequest, Generated, Input, MiningState, News, Why,
 };
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ fn easier_from(
 /// The payout script when none is configured: anyone can spend, on networks whose coins have no
 /// value. `None` where coins have, or may have, a value.
 #[must_use]
-pub fn payout_for_anybody(network: &Network) -> Option<ScriptBuf> {
-    let anybody = ScriptBuf::from_bytes(vec![bitcoin::opcodes::OP_TRUE.to_u8()]);
-    (!network.always_mined()).then_some(anybody)
+pub fn anyone_can_spend_payout(network: &Network) -> Option<ScriptBuf> {
+    let anyone_can_spend = ScriptBuf::from_bytes(vec![bitcoin::opcodes::OP_TRUE.to_u8()]);
+    (!network.always_mined()).then_some(anyone_can_spend)
 }

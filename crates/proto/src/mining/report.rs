@@ -19,7 +19,7 @@ impl Miner {
             generated: self.totals.generated,
             stale: self.totals.stale,
             refused: self.totals.refused,
-            orders: self.orders.len(),
+            requests: self.requests.len(),
             ..MiningState::off(self.config.interval)
         };
         let Some(mining) = &self.mining else {

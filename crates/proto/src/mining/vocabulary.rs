@@ -36,7 +36,7 @@ impl fmt::Debug for Chain {
 
 /// A request for blocks on demand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GenerateOrder {
+pub struct GenerateRequest {
     /// Repeated in the answer. Never used twice.
     pub ticket: u64,
     /// Number of blocks, one on top of the other.
@@ -66,7 +66,7 @@ pub enum Input {
     /// Stop mining. Blocks on demand are not affected.
     Stop,
     /// Make blocks; answered by [`Effect::Answer`], after earlier requests.
-    Generate(GenerateOrder),
+    Generate(GenerateRequest),
     /// The caller of this request is gone.
     Abandon {
         /// The ticket of the request.
@@ -279,7 +279,7 @@ pub struct MiningState {
     /// unknown yet.
     pub expected: Option<Duration>,
     /// Requests for blocks on demand that are not answered yet.
-    pub orders: usize,
+    pub requests: usize,
 }
 
 impl MiningState {
@@ -311,7 +311,7 @@ impl MiningState {
             height: None,
             bits: None,
             expected: None,
-            orders: 0,
+            requests: 0,
         }
     }
 

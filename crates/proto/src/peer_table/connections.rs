@@ -76,7 +76,7 @@ impl PeerTable {
         match newcomer.direction {
             Direction::Inbound => {
                 let ip = newcomer.remote.ip();
-                self.eviction.make_room(now, ip, &self.peers, &self.bans)
+                self.eviction.free_slot(now, ip, &self.peers, &self.bans)
             }
             Direction::Outbound => {
                 let slots = self.outbound_limit();
@@ -164,10 +164,11 @@ impl PeerTable {
             Message::GetAddr => {
                 effects.extend(self.gossip.answer(peer.introduction(), context));
             }
-            Message::Addr(addrs) => self
-                .gossip
-                .hear(peer.introduction(), from_v1(&addrs), context),
-            Message::AddrV2(addrs) => self.gossip.hear(peer.introduction(), addrs, context),
+            Message::Addr(addrs) => {
+                self.gossip
+                    .receive(peer.introduction(), from_v1(&addrs), context)
+            }
+            Message::AddrV2(addrs) => self.gossip.receive(peer.introduction(), addrs, context),
             Message::FeeFilter(rate) => peer.set_fee_filter(rate),
             // The session's are never delivered; of the others there is nothing to do.
             message => {

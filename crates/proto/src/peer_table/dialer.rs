@@ -14,7 +14,7 @@ use crate::time::Now;
 /// Time between two automatic dials. 500 ms, as Core.
 const DIAL_INTERVAL: Duration = Duration::from_millis(500);
 /// Pause before the book is searched again when it had no address to dial.
-const NOBODY_INTERVAL: Duration = Duration::from_secs(5);
+const EMPTY_SEARCH_INTERVAL: Duration = Duration::from_secs(5);
 /// Failures count against addresses while at least this many other peers are connected.
 const PROOF_OF_NETWORK: usize = 2;
 
@@ -26,11 +26,11 @@ const RETRY_ALONE: Duration = Duration::from_secs(15);
 const MAX_LOST: usize = 32;
 
 /// Pause before a peer whose connection ended is dialled again.
-const REST: Duration = Duration::from_secs(120);
+const COOL_DOWN: Duration = Duration::from_secs(120);
 /// The same for a peer that was too slow.
-const REST_SLOW: Duration = Duration::from_secs(30 * 60);
+const COOL_DOWN_SLOW: Duration = Duration::from_secs(30 * 60);
 /// The same for a peer that broke a rule, or lacks required services.
-const REST_FAULT: Duration = Duration::from_secs(24 * 3_600);
+const COOL_DOWN_FAULT: Duration = Duration::from_secs(24 * 3_600);
 
 /// A dial in flight: until its connection completed the handshake or failed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -134,7 +134,7 @@ impl Dialer {
 
     /// When the next automatic dial may start; `None` while none is wanted.
     pub(super) fn due(&self, peers: &Roster, limit: usize) -> Option<Duration> {
-        (self.automatic && self.has_room(peers, limit)).then_some(self.next)
+        (self.automatic && self.has_free_slot(peers, limit)).then_some(self.next)
     }
 
     /// When an address of the address book is dialled next; `None` while one is being dialled.
@@ -149,12 +149,12 @@ impl Dialer {
             .due(peers, limit)
             .filter(|_| self.automatic_dials() == 0)?;
         // Addresses in a cool-down count, and are not dialled.
-        let first = book.first_rested(|addr| !is_own(addr))?;
+        let first = book.first_retry(|addr| !is_own(addr))?;
         Some(due.max(first))
     }
 
     /// Whether one more automatic outbound connection may be opened, of `limit`.
-    pub(super) fn has_room(&self, peers: &Roster, limit: usize) -> bool {
+    pub(super) fn has_free_slot(&self, peers: &Roster, limit: usize) -> bool {
         peers.count(Direction::Outbound) + self.automatic_dials() < limit
     }
 
@@ -190,7 +190,7 @@ impl Dialer {
         let wait = if picked.is_some() {
             DIAL_INTERVAL
         } else {
-            NOBODY_INTERVAL
+            EMPTY_SEARCH_INTERVAL
         };
         self.next = now.mono.saturating_add(wait);
         picked.map(|addr| self.dial(now, addr, Direction::Outbound, None))
@@ -297,7 +297,7 @@ impl Dialer {
         if manual.is_none() {
             self.note_failure(now, addr, &reason.to_string());
         }
-        self.rest(addr, reason, context);
+        self.cool_down(addr, reason, context);
         manual
     }
 
@@ -333,7 +333,7 @@ impl Dialer {
     pub(super) fn ended(&mut self, peer: &Introduction, reason: &DoneReason, context: Context<'_>) {
         if peer.direction.is_outgoing() {
             self.pace(context.now);
-            self.rest(peer.remote, reason, context);
+            self.cool_down(peer.remote, reason, context);
         }
     }
 
@@ -341,8 +341,10 @@ impl Dialer {
     /// address of the book is connected, most likely our own network is or was down: then silence
     /// and closed connections say little about a peer, nor about those that were lost shortly
     /// before.
-    fn rest(&mut self, addr: SocketAddr, reason: &DoneReason, context: Context<'_>) {
-        context.book.rest(addr, rest_after(reason), context.now);
+    fn cool_down(&mut self, addr: SocketAddr, reason: &DoneReason, context: Context<'_>) {
+        context
+            .book
+            .pause_for(addr, cool_down_after(reason), context.now);
         if may_be_the_network(reason) {
             if self.lost.len() == MAX_LOST {
                 self.lost.pop_front();
@@ -371,7 +373,7 @@ fn may_be_the_network(reason: &DoneReason) -> bool {
 }
 
 /// The cool-down of automatic dialling after this reason.
-fn rest_after(reason: &DoneReason) -> Duration {
+fn cool_down_after(reason: &DoneReason) -> Duration {
     match reason {
         DoneReason::RemoteClosed
         | DoneReason::RemoteReset(_)
@@ -382,7 +384,7 @@ fn rest_after(reason: &DoneReason) -> Duration {
         | DoneReason::Discouraged
         | DoneReason::Requested
         | DoneReason::Shutdown
-        | DoneReason::Panicked => REST,
+        | DoneReason::Panicked => COOL_DOWN,
         DoneReason::HandshakeTimeout
         | DoneReason::PingTimeout
         | DoneReason::Inactive
@@ -390,7 +392,7 @@ fn rest_after(reason: &DoneReason) -> Duration {
         | DoneReason::SlowSender
         | DoneReason::HeadersTimeout
         | DoneReason::StaleChain
-        | DoneReason::BlockStalled { .. } => REST_SLOW,
+        | DoneReason::BlockStalled { .. } => COOL_DOWN_SLOW,
         DoneReason::SelfConnection
         | DoneReason::ObsoleteVersion { .. }
         | DoneReason::MissingServices
@@ -401,7 +403,7 @@ fn rest_after(reason: &DoneReason) -> Duration {
         | DoneReason::ProtocolViolation(_)
         | DoneReason::InvalidHeader(_)
         | DoneReason::InvalidBlock { .. }
-        | DoneReason::LowWorkChain => REST_FAULT,
+        | DoneReason::LowWorkChain => COOL_DOWN_FAULT,
     }
 }
 

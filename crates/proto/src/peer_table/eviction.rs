@@ -67,7 +67,7 @@ pub struct Displaced {
     /// Peers that were evicted for others.
     pub evicted: u64,
     /// New peers that were refused.
-    pub turned_away: u64,
+    pub refused: u64,
 }
 
 /// Why no peer is evicted.
@@ -127,10 +127,10 @@ fn seniority(peers: &[Candidate]) -> BTreeMap<ConnId, usize> {
 fn unprotected(candidates: &[Candidate]) -> Vec<Candidate> {
     let count = candidates.len();
     let mut rest = candidates.to_vec();
-    let places = seniority(&rest);
+    let ranks = seniority(&rest);
     let decent = |peer: &Candidate| !peer.discouraged;
     protect(&mut rest, GROUPS.min(count / 8), |peer| {
-        let oldest = places[&peer.id] == 0;
+        let oldest = ranks[&peer.id] == 0;
         (oldest && decent(peer)).then_some(std::cmp::Reverse(peer.keyed_group))
     });
     protect(&mut rest, NEAREST.min(count / 4), |peer| {
@@ -139,10 +139,10 @@ fn unprotected(candidates: &[Candidate]) -> Vec<Candidate> {
     protect(&mut rest, USEFUL.min(count / 8), |peer| {
         peer.useful_at.map(std::cmp::Reverse)
     });
-    let places = seniority(&rest);
+    let ranks = seniority(&rest);
     let half = rest.len().div_ceil(2);
     protect(&mut rest, half, |peer| {
-        decent(peer).then_some(places[&peer.id])
+        decent(peer).then_some(ranks[&peer.id])
     });
     rest
 }
@@ -233,7 +233,7 @@ impl Eviction {
     }
 
     /// The measured round trips of peers.
-    pub(super) fn hear_round_trips(&mut self, round_trips: Vec<(ConnId, Duration)>) {
+    pub(super) fn record_round_trips(&mut self, round_trips: Vec<(ConnId, Duration)>) {
         for (id, took) in round_trips {
             if let Some(merit) = self.merits.get_mut(&id) {
                 merit.round_trip = Some(took);
@@ -242,7 +242,7 @@ impl Eviction {
     }
 
     /// A peer sent a block that was new to us.
-    pub(super) fn brought_block(&mut self, now: Now, id: ConnId) {
+    pub(super) fn received_block(&mut self, now: Now, id: ConnId) {
         if let Some(merit) = self.merits.get_mut(&id) {
             merit.useful_at = Some(now.mono);
         }
@@ -257,7 +257,7 @@ impl Eviction {
     ///
     /// Inbound peers that are disconnecting do not count: otherwise an evicted peer would hold the
     /// slot that it lost. They are [`max_leaving`] at most.
-    pub(super) fn make_room(
+    pub(super) fn free_slot(
         &mut self,
         now: Now,
         ip: IpAddr,
@@ -287,7 +287,7 @@ impl Eviction {
         };
         match verdict {
             Ok(Some(_)) => self.displaced.evicted += 1,
-            Err(DoneReason::Refused(_)) => self.displaced.turned_away += 1,
+            Err(DoneReason::Refused(_)) => self.displaced.refused += 1,
             Ok(None) | Err(_) => {}
         }
         verdict
@@ -363,11 +363,11 @@ mod tests {
     fn merits_are_those_of_admitted_peers_and_end_with_them() {
         let mut eviction = eviction(1);
         let took = Duration::from_millis(5);
-        eviction.hear_round_trips(vec![(ConnId(0), took)]);
-        eviction.brought_block(Now::default(), ConnId(0));
+        eviction.record_round_trips(vec![(ConnId(0), took)]);
+        eviction.received_block(Now::default(), ConnId(0));
         assert_eq!(eviction.merits.len(), 0, "it is not admitted");
         eviction.admitted(ConnId(0));
-        eviction.hear_round_trips(vec![(ConnId(0), took)]);
+        eviction.record_round_trips(vec![(ConnId(0), took)]);
         assert_eq!(eviction.merit(ConnId(0)).round_trip, Some(took));
         eviction.ended(ConnId(0));
         assert_eq!(eviction.merits.len(), 0);
@@ -377,21 +377,21 @@ mod tests {
     fn outcomes_of_new_peers_without_a_free_slot_are_counted_by_kind() {
         let (mut eviction, bans) = (eviction(1), Bans::default());
         let ip = IpAddr::from([9, 1, 1, 1]);
-        let free = eviction.make_room(Now::default(), ip, &peers([]), &bans);
+        let free = eviction.free_slot(Now::default(), ip, &peers([]), &bans);
         assert_eq!(
             (free, eviction.displaced()),
             (Ok(None), Displaced::default())
         );
         let taken = peers([(Inbound, 9)]);
-        let refused = eviction.make_room(Now::default(), ip, &taken, &bans);
+        let refused = eviction.free_slot(Now::default(), ip, &taken, &bans);
         assert!(
             matches!(refused, Err(DoneReason::Refused(_))),
             "{refused:?}"
         );
-        assert_eq!(eviction.displaced().turned_away, 1);
+        assert_eq!(eviction.displaced().refused, 1);
         eviction.max_inbound = 2;
         let taken = peers([(Inbound, 9), (Inbound, 9)]);
-        let victim = eviction.make_room(Now::default(), ip, &taken, &bans);
+        let victim = eviction.free_slot(Now::default(), ip, &taken, &bans);
         assert_eq!(victim, Ok(Some(ConnId(1))), "the younger one");
         assert_eq!(eviction.displaced().evicted, 1);
     }
@@ -401,7 +401,7 @@ mod tests {
         let (mut eviction, peers) = (eviction(1), peers([(Outbound, 1), (Outbound, 2)]));
         assert_eq!(eviction.least_useful_outbound(&peers), Some(ConnId(1)));
         eviction.admitted(ConnId(1));
-        eviction.brought_block(Now::default(), ConnId(1));
+        eviction.received_block(Now::default(), ConnId(1));
         assert_eq!(eviction.least_useful_outbound(&peers), Some(ConnId(0)));
     }
 }

@@ -274,10 +274,10 @@ impl Gossip {
 
     /// Adds addresses and relays fresh ones, up to the peer's allowance. If there are too many, the
     /// selection is random, so that their order means nothing.
-    pub(super) fn hear(
+    pub(super) fn receive(
         &mut self,
         peer: &Introduction,
-        mut heard: Vec<AddrV2Message>,
+        mut received: Vec<AddrV2Message>,
         context: Context<'_>,
     ) {
         let Context {
@@ -292,12 +292,12 @@ impl Gossip {
         };
         self.relay.takes_part(id);
         let source = Source::Gossip(Group::of(peer.remote.ip()));
-        let count = heard.len();
-        random.shuffle_front(&mut heard, count);
+        let count = received.len();
+        random.shuffle_front(&mut received, count);
         talk.allowance.grow(now);
         let passed_on = !talk.getaddr_pending && count <= FEW;
         let mut learned = 0usize;
-        for entry in heard {
+        for entry in received {
             if !talk.allowance.take() || !is_useful(entry.services) {
                 continue;
             }
@@ -410,7 +410,7 @@ mod tests {
         let bans = Bans::default();
         let mut gossip = Gossip::new(&PeerTableConfig::new(8333, 1));
         let peer = introduction(0, Direction::Inbound, 9);
-        let mut hear = |gossip: &mut Gossip, count| {
+        let mut receive = |gossip: &mut Gossip, count| {
             let (book, random, bans, now) = (&mut book, &mut random, &bans, NOW);
             let context = Context {
                 now,
@@ -418,13 +418,13 @@ mod tests {
                 book,
                 random,
             };
-            gossip.hear(&peer, addresses(count), context);
+            gossip.receive(&peer, addresses(count), context);
             book.len()
         };
-        assert_eq!(hear(&mut gossip, 3), 0);
+        assert_eq!(receive(&mut gossip, 3), 0);
         gossip.admitted(NOW, &peer);
         assert_eq!(
-            hear(&mut gossip, 3),
+            receive(&mut gossip, 3),
             1,
             "its allowance is one address at first"
         );

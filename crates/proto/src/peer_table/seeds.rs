@@ -16,9 +16,9 @@ use crate::time::Now;
 /// then, and a query without a network reaches no seed.
 pub(super) const SEED_RETRY: Duration = Duration::from_secs(10);
 /// First pause before failing seeds are reported again; doubles.
-const TELL_FIRST: Duration = Duration::from_secs(60);
+const REPORT_FIRST: Duration = Duration::from_secs(60);
 /// The longest such pause.
-const TELL_LONGEST: Duration = Duration::from_secs(3_600);
+const REPORT_LONGEST: Duration = Duration::from_secs(3_600);
 /// Pause before seeds that answered are queried again, if their addresses were useless.
 const ASKED_ENOUGH: Duration = Duration::from_secs(300);
 /// How long known addresses are tried before seeds are queried.
@@ -67,12 +67,12 @@ pub(super) struct Seeds {
     answers: BTreeMap<String, Result<usize, String>>,
     failures: u32,
     /// When failing seeds are reported again.
-    tell_at: Duration,
-    told: u32,
+    report_at: Duration,
+    reports: u32,
     next: Duration,
     /// Sync wants more peers than we have.
     wanted: bool,
-    told_nobody: bool,
+    reported_no_addresses: bool,
 }
 
 impl Seeds {
@@ -85,11 +85,11 @@ impl Seeds {
             round: None,
             answers: BTreeMap::new(),
             failures: 0,
-            tell_at: Duration::ZERO,
-            told: 0,
+            report_at: Duration::ZERO,
+            reports: 0,
             next: now.mono,
             wanted: false,
-            told_nobody: false,
+            reported_no_addresses: false,
         }
     }
 
@@ -137,7 +137,7 @@ impl Seeds {
         if settled {
             self.notice = None;
         }
-        self.tell_nobody_to_dial(prospects, effects);
+        self.report_no_addresses(prospects, effects);
         if self.due(prospects).is_none_or(|due| now.mono < due) {
             return;
         }
@@ -165,14 +165,14 @@ impl Seeds {
     }
 
     /// Reports once that no peer can be found.
-    fn tell_nobody_to_dial(&mut self, prospects: Prospects, effects: &mut Vec<Effect>) {
-        let nobody = prospects.automatic
+    fn report_no_addresses(&mut self, prospects: Prospects, effects: &mut Vec<Effect>) {
+        let no_addresses = prospects.automatic
             && self.hosts.is_empty()
             && prospects.book_is_empty
             && prospects.no_manual
             && prospects.peers == 0;
-        if nobody && !self.told_nobody {
-            self.told_nobody = true;
+        if no_addresses && !self.reported_no_addresses {
+            self.reported_no_addresses = true;
             self.notice = Some(Notice::NobodyToDial);
             effects.push(Effect::Notice(Notice::NobodyToDial));
         }
@@ -260,8 +260,8 @@ impl Seeds {
         }
         if round.found > 0 {
             self.failures = 0;
-            self.told = 0;
-            self.tell_at = now.mono;
+            self.reports = 0;
+            self.report_at = now.mono;
             self.next = now.mono.saturating_add(ASKED_ENOUGH);
             self.notice = None;
             effects.push(Effect::Notice(Notice::SeedsAnswered {
@@ -276,10 +276,10 @@ impl Seeds {
             retry_in: SEED_RETRY,
         };
         self.notice = Some(notice);
-        if self.tell_at <= now.mono {
-            let doubled = TELL_FIRST.saturating_mul(1 << self.told.min(10));
-            self.told = self.told.saturating_add(1);
-            self.tell_at = now.mono.saturating_add(doubled.min(TELL_LONGEST));
+        if self.report_at <= now.mono {
+            let doubled = REPORT_FIRST.saturating_mul(1 << self.reports.min(10));
+            self.reports = self.reports.saturating_add(1);
+            self.report_at = now.mono.saturating_add(doubled.min(REPORT_LONGEST));
             effects.push(Effect::Notice(notice));
         }
     }

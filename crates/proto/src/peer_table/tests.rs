@@ -18,7 +18,7 @@ use handfast_wire::Message;
 
 use super::*;
 use crate::address_book::Source;
-use crate::bans::{BanError, BanOrder};
+use crate::bans::{BanCommand, BanError};
 use crate::lifecycle::{
     AssertHeld, Direction, DoneReason, Ending, Introduction, Ledger, Reached, Scope,
 };
@@ -89,7 +89,7 @@ impl Table {
         self.table.add_node(self.now, name.to_owned(), command)
     }
 
-    fn ban(&mut self, order: BanOrder) -> (Result<(), BanError>, Vec<Effect>) {
+    fn ban(&mut self, order: BanCommand) -> (Result<(), BanError>, Vec<Effect>) {
         self.table.ban(self.now, order)
     }
 

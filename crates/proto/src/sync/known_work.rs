@@ -351,7 +351,7 @@ impl KnownWork {
     }
 
     /// [`SyncTimer::Retry`] expired: the peer counts as having its chain again. Returns the chain.
-    pub(super) fn take_at_its_word(
+    pub(super) fn retry_expired(
         &mut self,
         timers: &mut Timers,
         tree: &HeaderTree,

@@ -81,7 +81,7 @@ impl Running {
     /// Copies that are kept for their queues to be looked at would keep the sockets open.
     fn forget_sockets(&self) {
         for entrance in self.entrances.iter() {
-            entrance.listens_with(None);
+            entrance.set_socket(None);
         }
     }
 

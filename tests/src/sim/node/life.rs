@@ -33,7 +33,7 @@ pub(crate) enum Stage {
     /// The acceptor is closed, connections end; every slot is awaited.
     Draining,
     /// All slots are free; the managers are stopped.
-    Home,
+    SlotsFree,
     PeersStopped,
     Stopped,
 }
@@ -92,7 +92,7 @@ impl Node {
         let mut running = Running {
             host,
             profile: self.profile.clone(),
-            born: engine.now,
+            started_at: engine.now,
             clock_error: self.clock_error,
             stage: Stage::Open,
             table: self.table(seed, now),
@@ -177,7 +177,7 @@ impl Node {
             engine.line(format_args!("n{} stops", self.index));
             running.stage = Stage::Draining;
             running.stop_intake(engine);
-            running.close_room(engine);
+            running.close_handshakes(engine);
             if engine.is_mutant(Mutant::DrainDropsMail) {
                 running.drop_mail();
             }
@@ -237,7 +237,7 @@ impl Running {
     pub(super) fn home(&mut self, engine: &mut Engine) {
         if self.stage == Stage::Draining && self.slots.all_home() {
             engine.line(format_args!("n{}: all slots are free", self.host.node));
-            self.stage = Stage::Home;
+            self.stage = Stage::SlotsFree;
             self.post_peers(engine, PeersMail::Stop);
         }
     }

@@ -102,7 +102,7 @@ pub(crate) struct Running {
     pub(crate) host: Host,
     profile: Profile,
     /// When it started; its monotonic clock begins there.
-    born: Duration,
+    started_at: Duration,
     pub(crate) clock_error: i64,
     pub(crate) stage: Stage,
     table: PeerTable,
@@ -149,7 +149,7 @@ impl Running {
         let seconds = i64::try_from(engine.now.as_secs()).expect("a run lasts hours");
         let unix = i64::from(EPOCH) + seconds + self.clock_error;
         Now {
-            mono: engine.now - self.born,
+            mono: engine.now - self.started_at,
             unix: u32::try_from(unix).expect("clocks are off by days at most"),
         }
     }
@@ -219,7 +219,9 @@ impl Running {
             return;
         };
         let timer = self.timers.entry(actor).or_default();
-        let due = (self.born + deadline).max(timer.not_before).max(engine.now);
+        let due = (self.started_at + deadline)
+            .max(timer.not_before)
+            .max(engine.now);
         if timer.set_for.is_none_or(|at| due < at) {
             timer.set_for = Some(due);
             engine.at(due, Event::Alarm(self.host, actor));
@@ -236,7 +238,7 @@ impl Running {
         }
         timer.set_for = None;
         let due = self.deadline(actor);
-        if due.is_some_and(|due| self.born + due <= engine.now) {
+        if due.is_some_and(|due| self.started_at + due <= engine.now) {
             let timer = self.timers.entry(actor).or_default();
             timer.not_before = engine.now + LEAST;
             match actor {

@@ -31,7 +31,7 @@ impl Running {
         engine.is_mutant(Mutant::AnnouncementIsLost)
             && announces
             && self.sync.sync_peer() != Some(id)
-            && !self.watch.is_owed_by(id)
+            && !self.watch.has_getdata_outstanding(id)
     }
 
     /// Whether this request of SyncManager is never sent.
@@ -54,7 +54,7 @@ impl Running {
                 blocks.any(|hash| !tree.is_ancestor(&hash, &best))
             }
             Some(Mutant::OneIsWaitedFor) => {
-                !hashes.is_empty() && self.watch.another_owes(id, engine.now, LONG)
+                !hashes.is_empty() && self.watch.another_stalls(id, engine.now, LONG)
             }
             Some(Mutant::LateIsNotReplaced) => {
                 blocks.any(|hash| self.watch.another_was_asked(id, &hash))

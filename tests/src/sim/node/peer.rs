@@ -165,7 +165,7 @@ impl Running {
             id,
         };
         engine.net.own(link, side, owner);
-        engine.tally.count("connections");
+        engine.counts.count("connections");
         engine.line(format_args!(
             "n{} {id} begins on link{link}, {}",
             self.host.node,
@@ -195,7 +195,7 @@ impl Running {
             },
         );
         if direction == Direction::Inbound {
-            self.enter_room(engine, id, remote);
+            self.enter_handshake(engine, id, remote);
         }
         self.step_peer(engine, id, Input::Connected, None);
         self.wake(engine, Actor::Peer(id));
@@ -481,7 +481,7 @@ impl Running {
     }
 
     /// `Room::enter`: when the limiter is full, another handshake is ended.
-    pub(super) fn enter_room(&mut self, engine: &mut Engine, id: ConnId, remote: SocketAddr) {
+    pub(super) fn enter_handshake(&mut self, engine: &mut Engine, id: ConnId, remote: SocketAddr) {
         if self.room.is_full() {
             let peers = &self.peers;
             self.room.keep(|id| {
@@ -501,7 +501,7 @@ impl Running {
     }
 
     /// `Room::close`: connections that are still in the handshake end.
-    pub(super) fn close_room(&mut self, engine: &mut Engine) {
+    pub(super) fn close_handshakes(&mut self, engine: &mut Engine) {
         for id in self.peers.keys().copied().collect::<Vec<_>>() {
             self.post_peer(engine, id, PeerMail::Leave(DoneReason::Shutdown));
         }

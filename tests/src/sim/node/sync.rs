@@ -178,7 +178,7 @@ impl Running {
         let header = testing::mine(&parent, time, salt);
         let size = 81 + engine.random.index(600);
         let block = testing::block(header, size);
-        engine.tally.count("blocks");
+        engine.counts.count("blocks");
         engine.line(format_args!(
             "n{} finds {} on height {}",
             self.host.node,

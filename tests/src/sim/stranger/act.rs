@@ -43,7 +43,7 @@ impl Stranger {
             Kind::Forger => self.push_forged(engine, link),
             Kind::Poisoner => self.poison(engine, link),
             Kind::Rumourer => {
-                let hash = nobodys(engine);
+                let hash = unknown_hash(engine);
                 self.send(engine, link, &Message::Inv(vec![Inventory::Block(hash)]));
             }
             Kind::Garbage => {
@@ -147,7 +147,7 @@ impl Stranger {
         let block = entry.and_then(|entry| engine.blocks.get(&entry.hash).cloned());
         if let Some(block) = block {
             let block = forged(engine, &block);
-            engine.tally.count("forged block pushed");
+            engine.counts.count("forged block pushed");
             self.send(engine, link, &Message::Block(block));
         }
     }
@@ -178,7 +178,7 @@ impl Stranger {
                 engine.blocks.insert(hash, block.clone());
                 engine.oracle.block(&block, None);
             }
-            engine.tally.count("poisoned branch");
+            engine.counts.count("poisoned branch");
             self.poison = branch.first().map(|entry| entry.hash);
             self.announced = Some((fork.height, chain.clone()));
             self.chain = Some(chain);
@@ -201,7 +201,7 @@ impl Stranger {
                 encoded(&Message::NotFound(vec![gone; MAX_INV])),
             ]
         });
-        engine.tally.count("big frame");
+        engine.counts.count("big frame");
         match engine.random.index(3) {
             2 => {
                 let tree = engine.oracle.tree();
@@ -266,7 +266,7 @@ fn lengthen(engine: &mut Engine, chain: &mut HeaderTree) -> (BlockHash, Header) 
 }
 
 /// A hash of no block.
-fn nobodys(engine: &mut Engine) -> BlockHash {
+fn unknown_hash(engine: &mut Engine) -> BlockHash {
     let mut bytes = [0xee; 32];
     bytes[..8].copy_from_slice(&engine.random.draw().to_le_bytes());
     BlockHash::from_byte_array(bytes)

@@ -13,13 +13,13 @@ use handfast_wire::{Message, RawBlock, Version};
 use crate::sim::engine::{Engine, NETWORK};
 
 pub(super) fn version(engine: &mut Engine) -> Version {
-    let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+    let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
     Version {
         version: 70_016,
         services: full_node(),
         timestamp: i64::from(crate::sim::node::EPOCH),
-        receiver: Address::new(&nobody, ServiceFlags::NONE),
-        sender: Some(Address::new(&nobody, ServiceFlags::NONE)),
+        receiver: Address::new(&unspecified, ServiceFlags::NONE),
+        sender: Some(Address::new(&unspecified, ServiceFlags::NONE)),
         nonce: Some(engine.random.draw()),
         user_agent: "/stranger/".into(),
         start_height: Some(1_000_000),

@@ -91,7 +91,7 @@ impl World {
         for index in 0..self.engine.faults.strangers {
             let host = nodes + index;
             let (kind, name) = few[random.index(few.len())];
-            self.engine.tally.count(&format!("stranger: {name}"));
+            self.engine.counts.count(&format!("stranger: {name}"));
             if kind == Kind::Behind {
                 self.engine.honest.insert(host);
             }
@@ -195,6 +195,6 @@ impl World {
             self.engine.after(comes, Event::Stranger(index));
         }
         self.engine.after(LOOK, Event::Observe);
-        self.next_stroke();
+        self.next_fault();
     }
 }

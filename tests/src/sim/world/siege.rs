@@ -124,7 +124,7 @@ impl World {
             let host = 2 + index;
             let kind = attack.kind(index);
             self.engine
-                .tally
+                .counts
                 .count(&format!("hostile: {}", kind.name()));
             self.engine.net.hosts.insert(machine(host), host);
             let dials = !attack.hostile_dialled || index >= DIALLED;
@@ -244,7 +244,7 @@ impl World {
             }
             // Its kernel is as slow as the honest peer's.
             Stage::Following if self.is_level() && took > Duration::ZERO => {
-                self.engine.tally.count("followed at the tip");
+                self.engine.counts.count("followed at the tip");
                 progress.rounds += 1;
                 if progress.rounds == ROUNDS / 2 {
                     self.restart(progress);

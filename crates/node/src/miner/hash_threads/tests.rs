@@ -203,7 +203,7 @@ fn work_that_was_replaced_while_its_header_was_made_is_not_searched() {
 fn a_solution_counts_only_while_its_work_is_wanted() {
     let shared = Shared::new();
     let give = |generation| {
-        shared.order(Order::Work(work(generation, EASY)));
+        shared.command(Command::Work(work(generation, EASY)));
         shared.next_work().expect("there is work").0
     };
     let replaced = give(1);
@@ -212,10 +212,10 @@ fn a_solution_counts_only_while_its_work_is_wanted() {
     assert!(shared.claim(solved));
     assert!(!shared.claim(solved), "another thread solved it");
     let given_up = give(3);
-    shared.order(Order::Idle);
+    shared.command(Command::Idle);
     assert!(!shared.claim(given_up), "nothing is wanted");
     let given_up = give(4);
-    shared.order(Order::Stop);
+    shared.command(Command::Stop);
     assert!(
         !shared.claim(given_up) && shared.next_work().is_none(),
         "the end"

@@ -48,7 +48,7 @@ fn a_new_tip_replaces_the_work_in_the_same_step() {
     let mut world = World::new(Duration::ZERO);
     world.start();
     let before = world.work.clone().expect("they work");
-    world.told();
+    world.give_chain();
     assert_eq!(world.templates.len(), 1, "the same tip changes nothing");
     world.foreign_block(1);
     let after = world.work.clone().expect("they work");
@@ -189,7 +189,7 @@ fn nothing_is_mined_while_the_node_does_not_run_or_downloads_a_chain_that_is_alw
         let tree = HeaderTree::new(network.genesis());
         let mut world = World::on(network, Duration::ZERO, tree);
         world.chain.initial_block_download = true;
-        world.told();
+        world.give_chain();
         world.start();
         assert_eq!(world.work.is_some(), mines);
         let expected = if mines {
@@ -199,10 +199,10 @@ fn nothing_is_mined_while_the_node_does_not_run_or_downloads_a_chain_that_is_alw
         };
         assert_eq!(why(&world), expected);
         world.chain.initial_block_download = false;
-        world.told();
+        world.give_chain();
         assert!(world.work.is_some());
         world.chain.running = false;
-        world.told();
+        world.give_chain();
         assert!(world.work.is_none());
         assert_eq!(why(&world), Why::NotRunning);
     }

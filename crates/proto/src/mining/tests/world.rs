@@ -7,7 +7,7 @@ use bitcoin::{BlockHash, ScriptBuf};
 use handfast_wire::{Network, RawBlock};
 
 use super::super::{
-    Chain, Effect, GenerateFailure, GenerateOrder, Generated, Input, Miner, MinerConfig, News,
+    Chain, Effect, GenerateFailure, GenerateRequest, Generated, Input, Miner, MinerConfig, News,
     Template, Totals,
 };
 use crate::headers::HeaderTree;
@@ -135,10 +135,10 @@ impl World {
         let header = crate::testing::mine(&tip, tip.time + 600, salt);
         self.chain.tree.insert(header).expect("on the tip");
         self.chain.tree.connect(&header.block_hash());
-        self.told();
+        self.give_chain();
     }
 
-    pub(super) fn told(&mut self) {
+    pub(super) fn give_chain(&mut self) {
         self.step(Input::Chain(Box::new(self.chain.clone())));
     }
 
@@ -166,7 +166,7 @@ impl World {
         );
         self.chain.tree.insert(block.header).expect("on the tip");
         self.chain.tree.connect(&block.hash);
-        self.told();
+        self.give_chain();
         self.judge(submission, Some(SubmitResult::Accepted));
         block.hash
     }
@@ -175,8 +175,8 @@ impl World {
         self.step(Input::Judged { submission, result });
     }
 
-    pub(super) fn order(&mut self, ticket: u64, count: u32, max_tries: u64) -> GenerateOrder {
-        GenerateOrder {
+    pub(super) fn request(&mut self, ticket: u64, count: u32, max_tries: u64) -> GenerateRequest {
+        GenerateRequest {
             ticket,
             count,
             max_tries,

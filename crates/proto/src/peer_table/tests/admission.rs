@@ -207,8 +207,8 @@ fn the_operator_disconnects_by_id_and_by_address() {
     assert_eq!(table.disconnect(by_id), (Ok(()), vec![gone(a)]));
     let by_addr = DisconnectTarget::ByAddr(addr(10));
     assert_eq!(table.disconnect(by_addr), (Ok(()), vec![gone(b)]));
-    let nobody = DisconnectTarget::ById(ConnId(77));
-    assert_eq!(table.disconnect(nobody), (Err(NotConnected), vec![]));
+    let unknown = DisconnectTarget::ById(ConnId(77));
+    assert_eq!(table.disconnect(unknown), (Err(NotConnected), vec![]));
 }
 
 #[test]

@@ -4,16 +4,16 @@ use super::*;
 use crate::bans::BanTime;
 use Direction::{Inbound, Manual, Outbound};
 
-fn ban(text: &str) -> BanOrder {
-    BanOrder::Add {
+fn ban(text: &str) -> BanCommand {
+    BanCommand::Add {
         target: text.parse().expect("a subnet"),
         time: BanTime::For(3_600),
     }
 }
 
-fn unban(text: &str) -> BanOrder {
+fn unban(text: &str) -> BanCommand {
     let target = text.parse().expect("a subnet");
-    BanOrder::Remove { target }
+    BanCommand::Remove { target }
 }
 
 fn done() -> (Result<(), BanError>, Vec<Effect>) {
@@ -21,7 +21,7 @@ fn done() -> (Result<(), BanError>, Vec<Effect>) {
 }
 
 /// The peers that were disconnected, with the reason.
-fn told_to_go(effects: &[Effect]) -> BTreeMap<ConnId, DoneReason> {
+fn disconnected(effects: &[Effect]) -> BTreeMap<ConnId, DoneReason> {
     let order = |effect: &Effect| match effect {
         Effect::Disconnect { id, reason } => Some((*id, reason.clone())),
         _ => None,
@@ -42,7 +42,7 @@ fn a_banned_peer_is_disconnected_and_no_other_is() {
     let (result, effects) = table.ban(ban("9.0.0.0/8"));
     assert_eq!((result, effects[..1].to_vec()), done());
     let banned = [inbound, manual].map(|id| (id, DoneReason::Banned));
-    assert_eq!(told_to_go(&effects), BTreeMap::from(banned));
+    assert_eq!(disconnected(&effects), BTreeMap::from(banned));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_removed_ban_ends_at_once() {
     assert_eq!(table.ban(ban("10.0.0.0/8")).0, Ok(()));
     assert_eq!(table.ban(unban("9.1.1.1")), done());
     table.admit(Inbound, addr(9));
-    assert_eq!(table.ban(BanOrder::Clear), done());
+    assert_eq!(table.ban(BanCommand::Clear), done());
     table.admit(Inbound, addr(10));
     let refused = (Err(BanError::NotBanned), vec![]);
     assert_eq!(table.ban(unban("9.1.1.1")), refused, "nothing changed");
@@ -108,7 +108,7 @@ fn no_banned_address_is_dialled() {
     let (_, effects) = table.add_node("40.1.1.1", AddNodeCommand::Add);
     assert_eq!(dials(&effects), []);
     assert_eq!(dials(&table.run(600)), []);
-    assert_eq!(table.ban(BanOrder::Clear).0, Ok(()));
+    assert_eq!(table.ban(BanCommand::Clear).0, Ok(()));
     assert_eq!(dials(&table.run(60)), [addr(40)], "as soon as it may be");
 }
 
@@ -121,17 +121,17 @@ fn banned_addresses_are_neither_added_nor_sent() {
     let effects = table.message(id, Message::GetAddr);
     let [
         Effect::Send {
-            message: Message::AddrV2(told),
+            message: Message::AddrV2(sent),
             ..
         },
     ] = effects.as_slice()
     else {
         panic!("no answer: {effects:?}");
     };
-    assert!(!told.is_empty());
-    for row in told {
-        let told = row.socket_addr().expect("an address").ip();
-        assert!(!table.table.bans().is_banned(told, START), "{told}");
+    assert!(!sent.is_empty());
+    for row in sent {
+        let sent = row.socket_addr().expect("an address").ip();
+        assert!(!table.table.bans().is_banned(sent, START), "{sent}");
     }
     let outbound = table.admit(Outbound, addr(10));
     for (group, is_learnt) in [(70, true), (25, false)] {
@@ -151,7 +151,7 @@ fn the_host_of_a_misbehaving_peer_is_discouraged_and_its_other_peers_are_disconn
     table.admit(Inbound, SocketAddr::from(([9, 1, 1, 2], 8333)));
     let effects = table.end(liar, Inbound, addr(9), broke_rules());
     assert_eq!(
-        told_to_go(&effects),
+        disconnected(&effects),
         BTreeMap::from([(like, DoneReason::Discouraged)]),
         "not {named}, which the operator added"
     );

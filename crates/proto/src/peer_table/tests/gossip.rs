@@ -18,7 +18,7 @@ fn filled(numbers: std::ops::Range<u8>) -> Table {
     Table::with_book(config(), book(numbers))
 }
 
-fn told(effects: &[Effect]) -> Option<BTreeSet<SocketAddr>> {
+fn sent_addresses(effects: &[Effect]) -> Option<BTreeSet<SocketAddr>> {
     match effects {
         [
             Effect::Send {
@@ -47,17 +47,17 @@ fn getaddr_is_answered_once_per_inbound_connection() {
     let mut table = filled(20..120);
     let id = table.admit(Inbound, addr(9));
     assert_eq!(
-        told(&table.message(id, Message::GetAddr)).map(|set| set.len()),
+        sent_addresses(&table.message(id, Message::GetAddr)).map(|set| set.len()),
         Some(23)
     );
-    assert_eq!(told(&table.message(id, Message::GetAddr)), None);
+    assert_eq!(sent_addresses(&table.message(id, Message::GetAddr)), None);
 }
 
 #[test]
 fn getaddr_of_a_peer_that_we_dialled_is_not_answered() {
     let mut table = filled(20..120);
     let id = table.admit(Outbound, addr(9));
-    assert_eq!(told(&table.message(id, Message::GetAddr)), None);
+    assert_eq!(sent_addresses(&table.message(id, Message::GetAddr)), None);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn every_peer_gets_the_same_answer_to_getaddr_for_a_day() {
     let mut table = filled(20..120);
     let ask = |table: &mut Table| {
         let id = table.admit(Inbound, addr(9));
-        told(&table.message(id, Message::GetAddr)).expect("an answer")
+        sent_addresses(&table.message(id, Message::GetAddr)).expect("an answer")
     };
     let first = ask(&mut table);
     table.wait(20 * 3_600);
@@ -83,7 +83,7 @@ fn there_is_an_answer_for_each_network_and_each_address_of_ours() {
             let local = local.parse().expect("an address");
             table.table.set_local_address(id, local);
         }
-        told(&table.message(id, Message::GetAddr)).expect("an answer")
+        sent_addresses(&table.message(id, Message::GetAddr)).expect("an answer")
     };
     let (v4, v6, private) = ("9.1.1.1:999", "[2600::1]:999", "10.0.0.1:999");
     let answers = [
@@ -108,7 +108,7 @@ fn any_number_of_local_addresses_does_not_read_the_book_out() {
         let id = table.admit(Inbound, addr(9));
         let local = SocketAddr::from(([8, 8, 8, 8], port));
         table.table.set_local_address(id, local);
-        answers.insert(told(&table.message(id, Message::GetAddr)).expect("an answer"));
+        answers.insert(sent_addresses(&table.message(id, Message::GetAddr)).expect("an answer"));
         table.done(id, Inbound, addr(9));
     }
     assert!(answers.len() <= 17, "{}", answers.len());
@@ -149,9 +149,9 @@ fn seen(n: u8, time: u32) -> (u32, Address) {
 fn a_fresh_address_is_relayed_to_two_peers() {
     let (mut table, ids) = connected_table();
     let fresh = Message::Addr(vec![seen(30, START.unix)]);
-    let told = passed_on(&mut table, ids[0], fresh);
-    assert_eq!(told.len(), 2);
-    assert!(!told.contains(&ids[0]));
+    let sent_addresses = passed_on(&mut table, ids[0], fresh);
+    assert_eq!(sent_addresses.len(), 2);
+    assert!(!sent_addresses.contains(&ids[0]));
 }
 
 #[test]
@@ -169,14 +169,14 @@ fn old_or_many_or_private_or_useless_or_requested_addresses_are_not_relayed() {
         useless,
     ] {
         let (mut table, ids) = connected_table();
-        let told = passed_on(&mut table, ids[0], Message::Addr(addrs.clone()));
-        assert_eq!(told, BTreeSet::new(), "{addrs:?}");
+        let sent_addresses = passed_on(&mut table, ids[0], Message::Addr(addrs.clone()));
+        assert_eq!(sent_addresses, BTreeSet::new(), "{addrs:?}");
     }
     let (mut table, _) = connected_table();
     let id = table.admit(Manual, addr(50));
     let answer = Message::Addr(vec![seen(30, time)]);
-    let told = passed_on(&mut table, id, answer);
-    assert_eq!(told, BTreeSet::new(), "we had sent it getaddr");
+    let sent_addresses = passed_on(&mut table, id, answer);
+    assert_eq!(sent_addresses, BTreeSet::new(), "we had sent it getaddr");
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_banned_address_is_not_relayed() {
     let (mut table, ids) = connected_table();
     let target = "30.1.1.1".parse().expect("an address");
     let time = crate::bans::BanTime::Default;
-    assert_eq!(table.ban(BanOrder::Add { target, time }).0, Ok(()));
+    assert_eq!(table.ban(BanCommand::Add { target, time }).0, Ok(()));
     let banned = Message::Addr(vec![seen(30, START.unix)]);
     assert_eq!(passed_on(&mut table, ids[0], banned), BTreeSet::new());
 }
@@ -194,7 +194,7 @@ fn a_banned_onion_service_is_not_relayed() {
     let (mut table, ids) = connected_table();
     let target = crate::bans::BanTarget::Overlay(crate::address_book::Overlay::Onion([1; 32]));
     let time = crate::bans::BanTime::Default;
-    assert_eq!(table.ban(BanOrder::Add { target, time }).0, Ok(()));
+    assert_eq!(table.ban(BanCommand::Add { target, time }).0, Ok(()));
     for (key, is_passed_on) in [([1; 32], false), ([2; 32], true)] {
         let entry = AddrV2Message {
             time: table.now.unix,
@@ -202,8 +202,8 @@ fn a_banned_onion_service_is_not_relayed() {
             addr: AddrV2::TorV3(key),
             port: 8333,
         };
-        let told = passed_on(&mut table, ids[0], Message::AddrV2(vec![entry]));
-        assert_eq!(!told.is_empty(), is_passed_on, "{key:?}");
+        let sent_addresses = passed_on(&mut table, ids[0], Message::AddrV2(vec![entry]));
+        assert_eq!(!sent_addresses.is_empty(), is_passed_on, "{key:?}");
     }
 }
 
@@ -231,7 +231,7 @@ fn the_answer_is_addr_or_addrv2_as_the_peer_negotiated() {
             ..
         }]
     ));
-    assert_eq!(told(&v1), told(&v2));
+    assert_eq!(sent_addresses(&v1), sent_addresses(&v2));
 }
 
 #[test]

@@ -9,7 +9,7 @@ fn dialled(effects: &[Effect]) -> Vec<SocketAddr> {
     effects.iter().filter_map(order).collect()
 }
 
-fn told_to_go(effects: &[Effect]) -> BTreeSet<ConnId> {
+fn disconnected(effects: &[Effect]) -> BTreeSet<ConnId> {
     let order = |effect: &Effect| match effect {
         Effect::Disconnect { id, .. } => Some(*id),
         _ => None,
@@ -34,7 +34,7 @@ fn with_the_network_off_every_peer_is_disconnected_and_none_is_admitted_or_diall
         table.admit(Manual, addr(11)),
     ];
     let off = table.step(Input::SetNetworkActive(false));
-    assert_eq!(told_to_go(&off), BTreeSet::from(peers));
+    assert_eq!(disconnected(&off), BTreeSet::from(peers));
     assert!(!table.table.network_active());
     for direction in [Inbound, Outbound, Manual] {
         let (id, effects) = table.add(direction, addr(12));

@@ -67,15 +67,15 @@ fn failing_seeds_are_reported_again_after_1_minute_then_2_then_4() {
     table.tick();
     table.step(failure("a.example"));
     table.step(failure("b.example"));
-    let (start, mut told) = (table.now.mono, Vec::new());
-    while told.len() < 3 {
+    let (start, mut reported) = (table.now.mono, Vec::new());
+    while reported.len() < 3 {
         for host in lookups(&table.run(10)) {
             if !table.step(failure(&host)).is_empty() {
-                told.push((table.now.mono - start).as_secs());
+                reported.push((table.now.mono - start).as_secs());
             }
         }
     }
-    assert_eq!(told, [60, 180, 420]);
+    assert_eq!(reported, [60, 180, 420]);
 }
 
 #[test]

@@ -88,7 +88,7 @@ struct Walk {
     /// What SyncManager would see.
     sync: Ledger,
     admitted: BTreeSet<ConnId>,
-    ordered_to_go: BTreeSet<ConnId>,
+    disconnected: BTreeSet<ConnId>,
     drained: bool,
 }
 
@@ -110,7 +110,7 @@ impl Walk {
             dials: VecDeque::new(),
             sync: Ledger::new(Scope::SyncManager),
             admitted: BTreeSet::new(),
-            ordered_to_go: BTreeSet::new(),
+            disconnected: BTreeSet::new(),
             drained: false,
         }
     }
@@ -222,17 +222,17 @@ impl Walk {
                 Input::RoundTrips(all.collect())
             }
             Move::Ban(n, seconds) => {
-                return self.ban(BanOrder::Add {
+                return self.ban(BanCommand::Add {
                     target: subnet(n).into(),
                     time: BanTime::For(seconds.into()),
                 });
             }
             Move::Unban(n) => {
-                return self.ban(BanOrder::Remove {
+                return self.ban(BanCommand::Remove {
                     target: subnet(n).into(),
                 });
             }
-            Move::ClearBans => return self.ban(BanOrder::Clear),
+            Move::ClearBans => return self.ban(BanCommand::Clear),
             Move::MorePeers => Input::FromSync(SyncOrder::MorePeers),
             Move::Wait(seconds) => {
                 self.table.wait(seconds.into());
@@ -243,7 +243,7 @@ impl Walk {
         self.step(input);
     }
 
-    fn ban(&mut self, order: BanOrder) {
+    fn ban(&mut self, order: BanCommand) {
         let (_, effects) = self.table.ban(order);
         self.observe(effects);
     }
@@ -294,10 +294,10 @@ impl Walk {
                         self.admitted.contains(&id),
                         "{id} is unknown to SyncManager"
                     );
-                    assert!(!self.ordered_to_go.contains(&id));
+                    assert!(!self.disconnected.contains(&id));
                 }
                 Effect::Disconnect { id, .. } => {
-                    assert!(self.ordered_to_go.insert(id), "{id} is disconnected once");
+                    assert!(self.disconnected.insert(id), "{id} is disconnected once");
                 }
                 Effect::Dial {
                     addr,

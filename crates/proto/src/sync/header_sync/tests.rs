@@ -113,7 +113,7 @@ fn however_the_source_is_lost_the_next_one_is_asked_in_the_same_step() {
         alone.peers.removed(ConnId(0));
         alone.act(|sync, cx| sync.removed(cx, ConnId(0)))
     };
-    let ordered = |alone: &mut Alone| {
+    let disconnected = |alone: &mut Alone| {
         let reason = DoneReason::HeadersTimeout;
         alone.act(|sync, cx| sync.disconnect(cx, ConnId(0), reason))
     };
@@ -125,7 +125,7 @@ fn however_the_source_is_lost_the_next_one_is_asked_in_the_same_step() {
         alone.later(15 * 60);
         alone.act(HeaderSync::source_is_late)
     };
-    let ways: [Way<'_>; 4] = [&left, &ordered, &silent, &slow];
+    let ways: [Way<'_>; 4] = [&left, &disconnected, &silent, &slow];
     for way in ways {
         let mut alone = Alone::with(&[IN, IN]);
         assert_eq!(alone.sync.source_id(), Some(ConnId(0)));

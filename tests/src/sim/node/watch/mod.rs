@@ -56,21 +56,21 @@ impl Watch {
     }
 
     /// A `getdata` to the peer is outstanding.
-    pub(super) fn is_owed_by(&self, id: ConnId) -> bool {
+    pub(super) fn has_getdata_outstanding(&self, id: ConnId) -> bool {
         let peer = self.wire.peers.get(&id);
         peer.is_some_and(|peer| peer.block_asked.is_some())
     }
 
     /// Another peer has been stalling a block for so long.
-    pub(super) fn another_owes(&self, id: ConnId, now: Duration, long: Duration) -> bool {
+    pub(super) fn another_stalls(&self, id: ConnId, now: Duration, long: Duration) -> bool {
         let mut others = self.wire.peers.iter().filter(|(other, _)| **other != id);
-        others.any(|(_, peer)| peer.owes.values().any(|at| *at + long < now))
+        others.any(|(_, peer)| peer.outstanding.values().any(|at| *at + long < now))
     }
 
     /// This block was requested from another peer that has not sent it.
     pub(super) fn another_was_asked(&self, id: ConnId, hash: &BlockHash) -> bool {
         let mut others = self.wire.peers.iter().filter(|(other, _)| **other != id);
-        others.any(|(_, peer)| peer.owes.contains_key(hash))
+        others.any(|(_, peer)| peer.outstanding.contains_key(hash))
     }
 
     pub(super) fn received(&mut self, id: ConnId, message: &Message, engine: &mut Engine) {
@@ -152,7 +152,7 @@ impl Running {
         trouble: Duration,
     ) {
         engine
-            .tally
+            .counts
             .count(&format!("end: {}", kind(&ending.reason)));
         if engine.healthy && is_trouble(&ending.reason) {
             let text = format!("n{}: {}: {}", self.host.node, ending.id, ending.reason);
@@ -183,7 +183,7 @@ impl Running {
             _ => false,
         };
         if excused {
-            return engine.tally.count("honest peer given up after trouble");
+            return engine.counts.count("honest peer given up after trouble");
         }
         let text = format!(
             "n{} disconnected honest machine {other} ({}): {}",
@@ -211,7 +211,9 @@ impl Running {
     fn look_at_watchdog(&mut self, engine: &mut Engine, state: &SyncState) {
         let fired = state.watchdog.fired;
         if fired > self.watch.fired {
-            engine.tally.add("watchdog fired", fired - self.watch.fired);
+            engine
+                .counts
+                .add("watchdog fired", fired - self.watch.fired);
             self.watch.fired = fired;
             let text = format!("n{}: it fired: {:?}", self.host.node, state.watchdog);
             engine.line(format_args!("watchdog: {text}"));

@@ -29,7 +29,7 @@ use crate::sim::engine::Engine;
 const PATIENCE: Duration = Duration::from_secs(130);
 /// A block request may be outstanding for so long without a request to another peer. Core waits a
 /// block interval for a download, and half of one more per peer.
-const OWED: Duration = Duration::from_secs(20 * 60);
+const MAX_OUTSTANDING: Duration = Duration::from_secs(20 * 60);
 /// Seconds by which a header may be ahead of the clock.
 const MAX_FUTURE: u32 = 2 * 60 * 60;
 
@@ -142,8 +142,8 @@ impl Running {
             && engine.now.saturating_sub(self.watch.wire.new_block) > PATIENCE;
         if let Some(hash) = peer.more_after.filter(|_| stuck) {
             return Some(format!(
-                "gave a full message of headers up to {hash} and was not asked on from there, and \
-                 nobody brings what is missing"
+                "sent a full message of headers up to {hash} and was not asked for more, and \
+                 no peer sends what is missing"
             ));
         }
         let never = peer.headers_asked.is_none();
@@ -157,8 +157,11 @@ impl Running {
             return None;
         }
         let since = at.max(self.watch.wire.new_block);
-        let owes = peer.owes.values().any(|at| *at + OWED > engine.now);
-        if owes || peer.block_asked.is_some_and(|asked| asked >= since) {
+        let outstanding = peer
+            .outstanding
+            .values()
+            .any(|at| *at + MAX_OUTSTANDING > engine.now);
+        if outstanding || peer.block_asked.is_some_and(|asked| asked >= since) {
             return None;
         }
         let (seen, kernel) = (&engine.seen, self.kernel.tree());
@@ -202,7 +205,7 @@ impl Running {
                 let (end, at) = peer.shown.expect("it lacks a request for it");
                 let ago = engine.now - at;
                 broken = Some(format!(
-                    "{id} has shown more work, {end}, {ago:?} ago; nobody brings anything, and it \
+                    "{id} has shown more work, {end}, {ago:?} ago; no peer sends anything, and it \
                      is not asked for {hash}"
                 ));
             }

@@ -34,7 +34,7 @@ pub(super) struct Seen {
     pub(super) headers_came: Option<Duration>,
     pub(super) headers_before: Option<Duration>,
     /// Block requests without an answer, since when.
-    pub(super) owes: BTreeMap<BlockHash, Duration>,
+    pub(super) outstanding: BTreeMap<BlockHash, Duration>,
     /// When a block was last requested from it.
     pub(super) block_asked: Option<Duration>,
     /// Since when it should have been asked for headers, and for a block.
@@ -53,7 +53,7 @@ impl Seen {
             headers_asked: None,
             headers_came: None,
             headers_before: None,
-            owes: BTreeMap::new(),
+            outstanding: BTreeMap::new(),
             block_asked: None,
             unasked_headers: None,
             unasked_blocks: None,
@@ -117,7 +117,7 @@ impl Wire {
             }
             Message::GetData(items) => {
                 for hash in blocks(items) {
-                    peer.owes.entry(hash).or_insert(now);
+                    peer.outstanding.entry(hash).or_insert(now);
                     peer.block_asked = Some(now);
                 }
             }
@@ -163,14 +163,14 @@ impl Wire {
                 }
             }
             Message::Block(block) => {
-                peer.owes.remove(&block.hash);
+                peer.outstanding.remove(&block.hash);
                 if note(headers, &[block.header]) {
                     peer.shows(block.hash, headers, now);
                 }
             }
             Message::NotFound(items) => {
                 for hash in blocks(items) {
-                    peer.owes.remove(&hash);
+                    peer.outstanding.remove(&hash);
                     let shown = peer
                         .shown
                         .filter(|(shown, _)| *shown == hash || headers.is_ancestor(&hash, shown));
