@@ -1,6 +1,6 @@
-//! Every caller gets in, or is told at once that it does not: real sockets on loopback
-//! against the running binary, by the thousand, with every core busy, without descriptors,
-//! and with the listening socket taken away.
+//! Every connection is accepted, or refused with an answer: real sockets on loopback against the
+//! running binary, by the thousand, with every core busy, without descriptors, and with the
+//! listening socket taken away.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -19,10 +19,10 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd};
 use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Time that an honest handshake may take whoever else is there. The issue's own bound.
+/// Time limit of an honest handshake, whatever other connections there are. The issue's own bound.
 const HONEST_HANDSHAKE: Duration = Duration::from_secs(1);
 
-/// One at a time: each of these tests wants the machine, or measures.
+/// One at a time: each of these tests needs the machine, or measures.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -44,18 +44,18 @@ fn number(value: &Value) -> usize {
     usize::try_from(number).expect("a count")
 }
 
-/// Waits until every connection that was let in has ended; how many those were.
+/// Waits until every admitted connection has ended; returns their number.
 fn ended(node: &Node) -> usize {
     let audit = || node.rpc().get("audit", json!([]));
-    wait_for("all slots are home", || {
+    wait_for("all slots are free", || {
         (audit()["slots_taken"] == 0).then_some(())
     });
-    // Asked again: the figures of one audit are not of the same moment.
+    // Queried again: the figures of one audit are not of the same moment.
     number(&audit()["handled"]["peermanager"]["dones"])
 }
 
-/// Whoever was connected is accounted for: by the callers, by the listener, by the peer
-/// manager, and each who was not answered with a reason.
+/// Every connection is accounted for: by the callers, by the listener, by the peer manager, and
+/// every refused one has a reason.
 fn assert_accounted(node: &Node, fates: &Fates, callers: usize) {
     println!("{callers} callers: {fates}");
     assert_eq!(fates.failures.len(), 0, "{fates}");
@@ -77,7 +77,7 @@ fn assert_accounted(node: &Node, fates: &Fates, callers: usize) {
     );
     println!("{no_slot} found no slot, {ended} were connections");
 
-    // Turned away without an answer: by the listener, or to make room in the handshake.
+    // Refused without an answer: by the listener, or evicted from the handshake limiter.
     let history = node.peer_history();
     assert_eq!(history.len(), ended.min(1_000));
     let evicted = history
@@ -112,7 +112,7 @@ fn each_of_28_000_callers_one_after_another_is_served_while_every_core_burns() {
     assert_accounted(&node, &fates, 28_000);
 }
 
-/// Bursts against a fresh node, and the next caller after them.
+/// Bursts against a new node, and one more caller after them.
 fn survives_a_burst_of(callers: usize, burn: bool) {
     let _alone = alone();
     let node = node();
@@ -121,7 +121,7 @@ fn survives_a_burst_of(callers: usize, burn: bool) {
     drop(burning);
     assert_accounted(&node, &fates, callers);
     assert!(fates.answered > 0, "{fates}");
-    Connection::dial(node.p2p(), &Network::Regtest).expect("the next one gets in");
+    Connection::dial(node.p2p(), &Network::Regtest).expect("the next one is accepted");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn connect_from(source: [u8; 4], target: SocketAddr) -> TcpStream {
     socket.bind(&source).expect("loopback is a /8");
     socket
         .connect(&target.into())
-        .expect("the backlog has room");
+        .expect("the backlog has space");
     socket.into()
 }
 
@@ -160,11 +160,11 @@ fn is_closed(stream: &TcpStream) -> bool {
     !matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// Honest peers come one after another while so many silent connections are held, from
-/// 16 subnets /24 of `network`; whoever is sent away comes again at once.
+/// Honest peers connect one after another while so many silent connections are held, from 16
+/// subnets /24 of `network`; evicted ones reconnect at once.
 fn honest_peers_get_in_beside(silent: u8, network: u8) {
     const HANDSHAKE_TIMEOUT: &str = "3";
-    // Three times as long: the silent ones time out together and come again.
+    // Three times as long: the silent ones time out together and reconnect.
     const FOR: Duration = Duration::from_secs(9);
     let _alone = alone();
     let node = Setup::handfast(Network::Regtest)
@@ -209,7 +209,7 @@ fn honest_peers_get_in_beside(silent: u8, network: u8) {
         over.store(true, Ordering::Relaxed);
         let came_again = silence.join().expect("silence does not panic");
         println!(
-            "{handshakes} honest handshakes, slowest {slowest:?}; {came_again} silent ones came again"
+            "{handshakes} honest handshakes, slowest {slowest:?}; {came_again} silent ones reconnected"
         );
         assert!(failure.is_none(), "{failure:?}, {}", listener(&node));
         assert!(
@@ -220,7 +220,7 @@ fn honest_peers_get_in_beside(silent: u8, network: u8) {
     });
     assert!(
         came_again >= sources.len(),
-        "the silent ones were sent away and came again"
+        "the silent ones were disconnected and reconnected"
     );
 }
 
@@ -235,7 +235,7 @@ fn honest_handshakes_take_at_most_a_second_beside_1_024_silent_ones_of_another_n
 }
 
 #[test]
-fn without_a_descriptor_callers_are_turned_away_and_with_one_they_get_in_again() {
+fn without_a_descriptor_connections_are_refused_and_with_one_they_are_accepted_again() {
     const CALLERS: usize = 200;
     let _alone = alone();
     let node = node();
@@ -263,7 +263,7 @@ fn without_a_descriptor_callers_are_turned_away_and_with_one_they_get_in_again()
     assert_eq!(number(&listener["accepted"]), CALLERS, "{listener}");
     assert_eq!(
         listener["accept_queue"], 0,
-        "the queue does not stand: {listener}"
+        "the queue is not empty: {listener}"
     );
     // A pause is 50 ms at least: it does not spin.
     let most = 2 + begun.elapsed().as_millis() / 50;
@@ -280,7 +280,7 @@ fn without_a_descriptor_callers_are_turned_away_and_with_one_they_get_in_again()
     assert!(node.output().contains("raise the limit on open files"));
 }
 
-/// The node's listening socket for `address`, out of its process.
+/// The node's listening socket for `address`, duplicated from its process.
 fn listening_socket(node: &Node, address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(node.pid()).expect("a process id"));
     let process = rustix::process::pidfd_open(pid.expect("not zero"), PidfdFlags::empty())?;
@@ -303,10 +303,10 @@ fn listening_socket(node: &Node, address: SocketAddr) -> rustix::io::Result<Owne
 }
 
 #[test]
-fn a_running_node_whose_listening_socket_is_taken_away_notices_and_listens_anew() {
+fn a_running_node_whose_listening_socket_is_taken_away_notices_and_listens_again() {
     let _alone = alone();
     let node = node();
-    wait_for("the node has called itself", || {
+    wait_for("the node has probed itself", || {
         (listener(&node)["probe"]["state"] == "accepting").then_some(())
     });
     let mut before = Connection::dial(node.p2p(), &Network::Regtest).expect("it listens");
@@ -314,33 +314,33 @@ fn a_running_node_whose_listening_socket_is_taken_away_notices_and_listens_anew(
         Ok(socket) => rustix::net::shutdown(socket, rustix::net::Shutdown::Both),
         Err(error) => {
             handfast_tests::skipped(&format!(
-                "this system does not let us at the socket: {error}"
+                "this system does not give access to the socket: {error}"
             ));
             return;
         }
     }
     .expect("a listening socket can be shut down");
-    let probe = wait_for("the node listens anew", || {
+    let probe = wait_for("the node listens again", || {
         let probe = listener(&node)["probe"].take();
         (probe["recreated"] == 1 && probe["state"] == "accepting").then_some(probe)
     });
     assert_eq!(probe["last"]["result"], "accepted", "{probe}");
     Connection::dial(node.p2p(), &Network::Regtest).expect("it listens again");
     let pong = handfast_wire::Message::Ping(7);
-    before.send(&pong).expect("who was there has stayed");
+    before.send(&pong).expect("established connections stay");
     before.expect("the answer", |message| {
         (message == handfast_wire::Message::Pong(7)).then_some(())
     });
     let output = node.output();
     assert!(
-        output.contains("a listening socket accepts nobody"),
+        output.contains("a listening socket does not accept connections"),
         "{output}"
     );
     assert!(output.contains("was reopened"), "{output}");
 }
 
 #[test]
-fn a_node_listens_on_every_address_that_it_is_told_of_either_family() {
+fn a_node_listens_on_every_configured_address_of_either_family() {
     let _alone = alone();
     let mut addresses = vec![free_address()];
     let six = SocketAddr::from((Ipv6Addr::LOCALHOST, free_address().port()));
@@ -357,13 +357,13 @@ fn a_node_listens_on_every_address_that_it_is_told_of_either_family() {
     for address in &addresses {
         Connection::dial(*address, &Network::Regtest).expect("it listens there");
     }
-    let sockets = wait_for("the node has called itself everywhere", || {
+    let sockets = wait_for("the node has probed all its sockets", || {
         let sockets = node.rpc().get("getlistenerinfo", json!([]))["sockets"].take();
         let mut sockets = sockets.as_array()?.clone();
-        // Those of RPC are watched as well.
+        // Those of RPC are probed as well.
         sockets.retain(|socket| socket["name"] == "p2p");
-        let heard = |socket: &Value| socket["probe"]["state"] == "accepting";
-        sockets.iter().all(heard).then_some(sockets)
+        let accepting = |socket: &Value| socket["probe"]["state"] == "accepting";
+        sockets.iter().all(accepting).then_some(sockets)
     });
     assert_eq!(sockets.len(), addresses.len());
     for (socket, address) in sockets.iter().zip(&addresses) {
@@ -375,7 +375,7 @@ fn a_node_listens_on_every_address_that_it_is_told_of_either_family() {
 
 #[test]
 fn an_accept_queue_that_the_system_caps_is_one_warning_that_names_the_remedy() {
-    let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("Linux tells");
+    let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("Linux reports it");
     let limit: usize = limit.trim().parse().expect("a number");
     if limit >= 65_535 {
         handfast_tests::skipped(&format!("net.core.somaxconn is {limit}, nothing is capped"));
@@ -402,7 +402,8 @@ fn an_accept_queue_that_the_system_caps_is_one_warning_that_names_the_remedy() {
 }
 
 #[test]
-fn the_limit_on_open_files_is_raised_to_what_the_configuration_needs_or_less_is_let_in() {
+fn the_limit_on_open_files_is_raised_to_what_the_configuration_needs_or_fewer_connections_are_accepted()
+ {
     let _alone = alone();
     let limits = |node: &Node| {
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.pid()));
@@ -410,7 +411,7 @@ fn the_limit_on_open_files_is_raised_to_what_the_configuration_needs_or_less_is_
         let line = limits
             .lines()
             .find(|line| line.starts_with("Max open files"));
-        let mut words = line.expect("Linux tells").split_whitespace().skip(3);
+        let mut words = line.expect("Linux reports it").split_whitespace().skip(3);
         [words.next(), words.next()].map(|word| word.and_then(|word| word.parse::<u64>().ok()))
     };
     let node = |soft: u64, hard: u64, inbound: &str| {
@@ -430,7 +431,7 @@ fn the_limit_on_open_files_is_raised_to_what_the_configuration_needs_or_less_is_
         .lines()
         .filter(|line| line.contains("hard limit on open files"));
     assert_eq!(warnings.count(), 1, "{output}");
-    // 4,000 callers cost nobody anything but themselves.
+    // 4,000 callers delay no other.
     let fates = callers::at_once(short.p2p(), &Network::Regtest, 4_000);
     println!("with 1,024 descriptors: {fates}");
     assert_eq!((fates.made, fates.hung), (4_000, 0), "{fates}");

@@ -1,9 +1,9 @@
 //! Hostile peers over TCP against an honest one: each of the attacks of issue 14.
 //!
-//! The honest peer comes last, with the right chain, and finds blocks while the attack goes
-//! on. Whatever the others do, the node gets the chain and each of those blocks from it,
-//! never cuts it off, and needs no help of its watchdog. How fast is a matter of
-//! `make bench ARGS="--bench attack"`: here are deadlines only, far above what it takes.
+//! The honest peer connects last, with the right chain, and finds blocks while the attack goes on.
+//! Whatever the others do, the node gets the chain and each of those blocks from it, never
+//! disconnects it, and does not need its watchdog. Speed is measured by `make bench ARGS="--bench
+//! attack"`: here are deadlines only, far above the usual times.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -19,15 +19,15 @@ use handfast_tests::wait::{poll, wait_for, wait_within};
 use handfast_wire::{Message, Network};
 use serde_json::json;
 
-/// Peers of one kind.
+/// Number of attackers of one kind.
 const HOSTILE: usize = 8;
-/// Blocks that the honest peer comes with.
+/// Length of the honest peer's chain.
 const LENGTH: usize = 400;
-/// Fewer would do for the headers of a peer that has too little work.
+/// A shorter chain would fit in one message of headers.
 const LONG: usize = 2_100;
-/// Time for what takes less than a second.
+/// Time limit of a step that takes less than a second.
 const WITHIN: Duration = Duration::from_secs(30);
-/// How long attackers have to speak of a new block before the honest peer does.
+/// How long attackers can announce a new block before the honest peer does.
 const AHEAD: Duration = Duration::from_millis(200);
 /// Resident memory, bytes.
 const MEMORY: u64 = 200_000_000;
@@ -45,14 +45,14 @@ fn unix_now() -> u32 {
 /// A node with attackers and an honest peer.
 struct Siege {
     ground: Ground,
-    // Dropped in this order: peers that lose their node would say so.
+    // Dropped in this order: peers would report a node that ends first.
     honest: Honest,
     adversary: Adversary,
     node: Node,
 }
 
 impl Siege {
-    /// The attackers come first; then the honest peer dials, or is dialled.
+    /// The attackers connect first; then the honest peer dials, or is dialled.
     fn begin(setup: &Setup, ground: Ground, crew: (Attack, usize, Side), honest: Side) -> Self {
         let (attack, count, side) = crew;
         let adversary = Adversary::new(Crew {
@@ -88,13 +88,13 @@ impl Siege {
         }
     }
 
-    /// The node gets to the honest peer's tip, and follows each block that it finds.
+    /// The node reaches the honest peer's tip, and follows each block that it finds.
     fn holds(&mut self) {
         self.node.wait_for_tip_within(WITHIN, self.ground.tip());
         for (number, block) in self.ground.news.clone().into_iter().enumerate() {
             let before = self.adversary.seen().written;
             self.adversary.tell(number + 1);
-            // Who is cut off, or has nothing to say to it, does not.
+            // Attackers that are disconnected, or have nothing to send, do not.
             let _ = poll(AHEAD, || {
                 (self.adversary.seen().written > before).then_some(())
             });
@@ -114,7 +114,7 @@ impl Siege {
     }
 }
 
-/// Tells the node of a peer that it may dial.
+/// Gives the node the address of a peer that it may dial.
 fn offer(node: &Node, at: SocketAddr) {
     let params = json!([at.ip().to_string(), at.port(), true]);
     let answer = node.rpc().get("addpeeraddress", params);
@@ -132,7 +132,7 @@ fn join(node: &Node, network: &Network, chain: ServedChain, side: Side) -> Hones
     honest
 }
 
-/// Who opened the connections of the hostile peers, and of the honest one.
+/// The directions of the connections of the hostile peers, and of the honest one.
 const SIDES: [(Side, Side); 5] = [
     (Side::Inbound, Side::Inbound),
     (Side::Inbound, Side::Dialled),
@@ -146,7 +146,7 @@ fn from_all_sides(attack: Attack, length: usize, setup: impl Fn(&Ground) -> Setu
     let ground = regtest(length);
     for (hostile, honest) in SIDES {
         println!("{attack}: {hostile} attackers, {honest} honest peer");
-        // With an honest one that is no more than a node takes of those named to it.
+        // With the honest one no more than the manual peers of a node.
         let crew = (attack, HOSTILE - 1, hostile);
         Siege::begin(&setup(&ground), ground.clone(), crew, honest).holds();
     }
@@ -156,7 +156,7 @@ fn fresh() -> Setup {
     Setup::handfast(Network::Regtest)
 }
 
-/// One that has been restarted with a side branch in its block index.
+/// A node that was restarted with a side branch in its block index.
 fn restarted(ground: &Ground) -> Setup {
     let setup = fresh();
     let node = setup.start();
@@ -166,21 +166,21 @@ fn restarted(ground: &Ground) -> Setup {
 }
 
 #[test]
-fn a_block_with_other_data_under_its_header_is_taken_true_from_the_next_peer() {
+fn a_block_with_other_data_under_its_header_is_accepted_unchanged_from_the_next_peer() {
     let ground = regtest(LENGTH);
     takes_true_blocks(&ground, &[0, 1], &Tamper::ALL);
 }
 
 #[test]
-fn a_signet_block_with_another_coinbase_is_taken_true_from_the_next_peer() {
+fn a_signet_block_with_another_coinbase_is_accepted_unchanged_from_the_next_peer() {
     let Some(ground) = Ground::signet() else {
         return;
     };
     takes_true_blocks(&ground, &[0], &[Tamper::OtherCoinbase]);
 }
 
-/// One peer sends the newest block tampered with, each time in another way; then the honest
-/// one announces it.
+/// One peer sends the newest block tampered with, each time in another way; then the honest one
+/// announces it.
 fn takes_true_blocks(ground: &Ground, news: &[usize], ways: &[Tamper]) {
     let network = &ground.network;
     let mut tried = 0;
@@ -199,11 +199,12 @@ fn takes_true_blocks(ground: &Ground, news: &[usize], ways: &[Tamper]) {
             .map_or(ground.tip(), |block| block.hash);
         node.wait_for_tip(before);
 
-        let mut hostile = Connection::dial(node.p2p(), network).expect("the node shakes hands");
+        let mut hostile =
+            Connection::dial(node.p2p(), network).expect("the node completes the handshake");
         hostile
             .send(&Message::Block(tampered))
             .expect("the node reads");
-        // It is cut off for it; were it not, it would be answered.
+        // It is disconnected for it; otherwise it would be answered.
         let _ = hostile.send(&Message::Ping(7));
         while !matches!(
             hostile.receive(),
@@ -222,7 +223,7 @@ fn takes_true_blocks(ground: &Ground, news: &[usize], ways: &[Tamper]) {
 }
 
 #[test]
-fn peers_that_tamper_with_every_block_they_give_keep_no_block_from_the_node() {
+fn peers_that_tamper_with_every_block_they_send_keep_no_block_from_the_node() {
     from_all_sides(Attack::Tampered, LENGTH, |_| fresh());
 }
 
@@ -233,7 +234,7 @@ fn a_stored_side_branch_that_is_poisoned_after_a_restart_ends_nothing() {
 
 #[test]
 fn peers_that_show_the_first_headers_for_ever_keep_no_chain_from_the_node() {
-    // More than 2,000 headers have: each counts two.
+    // The node requires more than 2,000 headers have: each counts two.
     let work = format!("{:x}", 2 * (LONG - 50));
     from_all_sides(Attack::Useless, LONG, |_| {
         fresh().arg("--minimum-chain-work").arg(&work)
@@ -245,7 +246,7 @@ fn an_honest_peer_is_asked_for_headers_beside_sources_with_the_first_2000_of_mai
     let Some(headers) = data::mainnet_headers() else {
         return;
     };
-    // What mainnet asks for, which the test kit sets to nothing otherwise.
+    // The minimum work of mainnet, which the test kit sets to nothing otherwise.
     let work = Network::Mainnet.minimum_chain_work().to_be_bytes();
     let work: String = work.iter().map(|byte| format!("{byte:02x}")).collect();
     for honest_side in [Side::Inbound, Side::Dialled] {
@@ -277,12 +278,12 @@ fn an_honest_peer_is_asked_for_headers_beside_sources_with_the_first_2000_of_mai
 }
 
 #[test]
-fn peers_with_branches_of_their_own_and_no_blocks_keep_no_block_from_the_node() {
+fn peers_with_private_branches_and_no_blocks_keep_no_block_from_the_node() {
     from_all_sides(Attack::Branches, LENGTH, |_| fresh());
 }
 
 #[test]
-fn forty_peers_with_branches_of_their_own_and_no_blocks_keep_no_block_from_the_node() {
+fn forty_peers_with_private_branches_and_no_blocks_keep_no_block_from_the_node() {
     let crew = (Attack::Branches, 40, Side::Inbound);
     Siege::begin(&fresh(), regtest(LENGTH), crew, Side::Inbound).holds();
 }
@@ -293,24 +294,24 @@ fn peers_that_answer_notfound_and_announce_again_keep_no_block_from_the_node() {
 }
 
 #[test]
-fn peers_that_show_the_right_chain_and_give_nothing_keep_no_block_from_the_node() {
+fn peers_that_show_the_right_chain_and_send_no_block_keep_no_block_from_the_node() {
     from_all_sides(Attack::Withhold, LENGTH, |_| fresh());
 }
 
 #[test]
-fn sixty_peers_that_show_the_right_chain_and_give_nothing_keep_no_block_from_the_node() {
+fn sixty_peers_that_show_the_right_chain_and_send_no_block_keep_no_block_from_the_node() {
     let crew = (Attack::Withhold, 60, Side::Inbound);
     Siege::begin(&fresh(), regtest(LENGTH), crew, Side::Inbound).holds();
 }
 
 #[test]
-fn frames_that_are_never_finished_hold_no_memory_to_speak_of() {
+fn unfinished_frames_hold_little_memory() {
     let crew = (Attack::HalfFrames, 2 * HOSTILE, Side::Inbound);
     let mut siege = Siege::begin(&fresh(), regtest(LENGTH), crew, Side::Inbound);
     siege.holds();
-    // By now all that a node takes of their 320 MB is with it.
+    // By now the node has received all that it reads of their 320 MB.
     let before = siege.honest.record().round_trips.len();
-    wait_for("it lives on a while", || {
+    wait_for("it runs for a while", || {
         (siege.honest.record().round_trips.len() > before + 30).then_some(())
     });
     let peak = Usage::of(siege.node.pid()).expect("it runs").peak_resident;
@@ -320,7 +321,7 @@ fn frames_that_are_never_finished_hold_no_memory_to_speak_of() {
 }
 
 #[test]
-fn peers_that_send_large_blocks_at_a_megabit_a_second_keep_none_of_others_waiting() {
+fn peers_that_send_large_blocks_at_a_megabit_a_second_delay_no_block_of_others() {
     for side in [Side::Inbound, Side::Dialled] {
         let ground = Ground::regtest_of_large_blocks(LENGTH, unix_now());
         let crew = (Attack::Trickle, HOSTILE, side);
@@ -333,20 +334,20 @@ fn peers_that_send_large_blocks_at_a_megabit_a_second_keep_none_of_others_waitin
 }
 
 #[test]
-fn sixty_peers_that_give_each_block_just_in_time_keep_none_of_others_waiting() {
+fn sixty_peers_that_send_each_block_just_in_time_delay_no_block_of_others() {
     let crew = (Attack::Late, 60, Side::Inbound);
     Siege::begin(&fresh(), regtest(LENGTH), crew, Side::Inbound).holds();
 }
 
 #[test]
-fn peers_that_flood_with_the_largest_messages_keep_nobody_waiting() {
+fn peers_that_flood_with_the_largest_messages_delay_no_other_peer() {
     for side in [Side::Inbound, Side::Dialled] {
         let crew = (Attack::Big, HOSTILE, side);
         let mut siege = Siege::begin(&fresh(), regtest(LENGTH), crew, Side::Inbound);
         siege.holds();
         let began = Instant::now();
-        let mut bystander =
-            Connection::dial(siege.node.p2p(), &Network::Regtest).expect("the node shakes hands");
+        let mut bystander = Connection::dial(siege.node.p2p(), &Network::Regtest)
+            .expect("the node completes the handshake");
         for nonce in 1_000..1_050 {
             bystander
                 .send(&Message::Ping(nonce))

@@ -29,7 +29,7 @@ fn steers_nothing(who: Who, seeds: u64) {
             });
             assert!(outcome.failure.is_none(), "{outcome}");
             // An attack that ended before it began would prove nothing.
-            assert_eq!(outcome.tally.of("followed at the tip"), 6, "{outcome}");
+            assert_eq!(outcome.counts.of("followed at the tip"), 6, "{outcome}");
         }
     }
 }

@@ -19,8 +19,8 @@ fn submit(node: &Node, block: &RawBlock) -> Result<Value, String> {
 }
 
 #[test]
-fn with_a_full_disk_it_takes_no_block_says_why_serves_on_and_recovers_by_itself() {
-    // The kernel allots 17 MiB at its start, and ends the node below 50.
+fn with_a_full_disk_the_node_accepts_no_block_reports_why_serves_and_recovers() {
+    // The kernel allocates 17 MiB at its start, and ends the node below 50.
     let Some(setup) = Setup::handfast(Network::Regtest).on_a_disk_of(220) else {
         return;
     };
@@ -32,9 +32,9 @@ fn with_a_full_disk_it_takes_no_block_says_why_serves_on_and_recovers_by_itself(
     let mut file = File::create(&filler).expect("the node's file system can be reached");
     let mebibyte = vec![1; 1 << 20];
     for _ in 0..90 {
-        file.write_all(&mebibyte).expect("there is room for it");
+        file.write_all(&mebibyte).expect("there is space for it");
     }
-    // Room is looked for ten times a second.
+    // Free space is checked ten times a second.
     let mut next = 1;
     let error = wait_for("a block is refused", || {
         let refused = submit(&node, &blocks[next]).err();
@@ -48,7 +48,7 @@ fn with_a_full_disk_it_takes_no_block_says_why_serves_on_and_recovers_by_itself(
         info["warnings"].to_string().contains("the disk is full"),
         "{info}"
     );
-    // A peer's blocks are not taken either, and it is not blamed for it.
+    // A peer's blocks are not accepted either, and the peer is not blamed.
     let served = ServedChain::new(&Network::Regtest, blocks.iter().cloned());
     let peer = ScriptedPeer::honest(&Network::Regtest, served);
     peer.dial(node.p2p());
@@ -67,7 +67,7 @@ fn with_a_full_disk_it_takes_no_block_says_why_serves_on_and_recovers_by_itself(
     drop(file);
     std::fs::remove_file(&filler).expect("it was made above");
     node.wait_for_tip(blocks[39].hash);
-    // That sync was stalled is warned of until it is looked at again.
+    // The warning of a stalled sync lasts until the next check.
     wait_for("no warning is left", || {
         let info = node.rpc().get("getblockchaininfo", json!([]));
         (info["warnings"] == json!([])).then_some(())

@@ -1,4 +1,4 @@
-//! The indexes of a whole node: killed, damaged, switched off and on, and without a disk.
+//! The indexes of a whole node: killed, damaged, disabled and enabled, and without disk space.
 
 use std::fs;
 use std::path::Path;
@@ -16,9 +16,9 @@ fn indexed() -> Setup {
 
 fn wait_for_index(node: &Node) {
     wait_for("the index is at the tip", || {
-        let told = node.rpc().get("getindexinfo", json!(["txindex"]));
+        let answer = node.rpc().get("getindexinfo", json!(["txindex"]));
         let height = node.rpc().get("getblockcount", json!([]));
-        let index = &told["txindex"];
+        let index = &answer["txindex"];
         (index["synced"] == true && index["best_block_height"] == height).then_some(())
     });
 }
@@ -28,8 +28,8 @@ fn wait_for_index(node: &Node) {
 fn assert_found(node: &Node, blocks: &[RawBlock]) {
     for block in blocks {
         let hash = block.hash.to_string();
-        let told = node.rpc().get("getblock", json!([hash]));
-        for txid in told["tx"].as_array().expect("a list") {
+        let answer = node.rpc().get("getblock", json!([hash]));
+        for txid in answer["tx"].as_array().expect("a list") {
             let found = node.rpc().get("getrawtransaction", json!([txid, 1]));
             assert_eq!(found["blockhash"], json!(hash));
         }
@@ -37,14 +37,14 @@ fn assert_found(node: &Node, blocks: &[RawBlock]) {
 }
 
 #[test]
-fn an_index_that_was_killed_again_and_again_goes_on_where_it_was_and_misses_nothing() {
+fn an_index_that_is_killed_repeatedly_continues_where_it_stopped_and_misses_nothing() {
     let setup = indexed();
     let blocks = empty_blocks(Network::Regtest.genesis(), 0, "killed", 400);
     let mut seen = 0;
     for some in blocks.chunks(40) {
         let node = setup.start();
-        let told = node.rpc().get("getindexinfo", json!([]));
-        seen = seen.max(told["txindex"]["best_block_height"].as_u64().unwrap_or(0));
+        let answer = node.rpc().get("getindexinfo", json!([]));
+        seen = seen.max(answer["txindex"]["best_block_height"].as_u64().unwrap_or(0));
         for block in some {
             let hex = block.bytes.to_lower_hex_string();
             assert_eq!(node.rpc().get("submitblock", json!([hex])), Value::Null);
@@ -61,7 +61,7 @@ fn an_index_that_was_killed_again_and_again_goes_on_where_it_was_and_misses_noth
 }
 
 #[test]
-fn a_chain_of_before_is_indexed_and_an_index_that_was_switched_off_stays_and_catches_up() {
+fn an_existing_chain_is_indexed_and_a_disabled_index_stays_and_catches_up() {
     let blocks = SMALL.blocks().expect("the cache can be written");
     let plain = Setup::handfast(Network::Regtest);
     let node = plain.start();
@@ -80,7 +80,7 @@ fn a_chain_of_before_is_indexed_and_an_index_that_was_switched_off_stays_and_cat
     assert!(dir.is_dir());
     let output = node.output();
     assert!(
-        output.contains("--txindex uses it") && output.contains("to free its space"),
+        output.contains("--txindex enables it") && output.contains("to free its space"),
         "{output}"
     );
     let coinbase = node
@@ -133,7 +133,7 @@ fn overwrite_files(dir: &Path) {
 }
 
 #[test]
-fn an_index_that_cannot_be_written_is_a_warning_and_is_kept_up_as_soon_as_it_can() {
+fn an_index_that_cannot_be_written_is_a_warning_and_is_updated_as_soon_as_it_can_be() {
     let setup = indexed();
     let place = setup.network_dir().join("indexes");
     let node = setup.clone().start();
@@ -148,10 +148,10 @@ fn an_index_that_cannot_be_written_is_a_warning_and_is_kept_up_as_soon_as_it_can
         let info = node.rpc().get("getblockchaininfo", json!([]));
         info["warnings"].to_string()
     };
-    wait_for("it is said", || {
+    wait_for("the warning is shown", || {
         let warnings = warnings();
-        let told = warnings.contains("txindex is not updated") && warnings.contains("indexes");
-        told.then_some(())
+        let shown = warnings.contains("txindex is not updated") && warnings.contains("indexes");
+        shown.then_some(())
     });
     let coinbase = node
         .rpc()

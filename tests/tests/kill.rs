@@ -1,9 +1,9 @@
 //! Nothing acknowledged is lost: `kill -9` at random moments while a node mines, follows
 //! a peer, and starts.
 //!
-//! What counts as acknowledged: a block whose `submitblock` was answered with success,
-//! and a block that the node announced to a peer. After each restart, and before any
-//! peer is there to give it anything, the node must have all of them.
+//! Acknowledged are blocks whose `submitblock` was answered with success, and blocks that the node
+//! announced to a peer. After each restart, and before any peer is connected that could send them,
+//! the node must have all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,13 +48,13 @@ impl Chance {
     }
 }
 
-/// All blocks that there ever were, by whomever.
+/// All blocks of the test, whoever made them.
 #[derive(Debug)]
 struct World {
     blocks: BTreeMap<BlockHash, (RawBlock, u32)>,
     genesis: Header,
     acknowledged: BTreeSet<BlockHash>,
-    /// Those of them that were not asked for after a restart yet.
+    /// Acknowledged blocks that were not checked after a restart yet.
     unchecked: Vec<BlockHash>,
     submitted: usize,
     announced: usize,
@@ -86,7 +86,7 @@ impl World {
         }
     }
 
-    /// Makes blocks on top of a known one.
+    /// Mines blocks on top of a known one.
     fn grow(&mut self, on: &BlockHash, label: &'static str, count: usize) -> Vec<RawBlock> {
         let (parent, height) = self.header(on);
         let made = empty_blocks(parent, height, label, count);
@@ -127,7 +127,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A peer that has nothing and writes down what the node announces.
+/// A peer without blocks that records the node's announcements.
 fn listener(world: &Arc<Mutex<World>>) -> ScriptedPeer {
     let world = Arc::clone(world);
     let nothing = ServedChain::new(&Network::Regtest, []);
@@ -136,17 +136,21 @@ fn listener(world: &Arc<Mutex<World>>) -> ScriptedPeer {
         "listener",
         nothing,
         move |message, _, _| {
-            let mut heard = vec![];
+            let mut announced = vec![];
             match message {
-                Message::Headers(headers) => heard.extend(headers.iter().map(Header::block_hash)),
-                Message::Inv(items) => heard.extend(items.iter().filter_map(|item| match item {
-                    Inventory::Block(hash) | Inventory::WitnessBlock(hash) => Some(*hash),
-                    _ => None,
-                })),
+                Message::Headers(headers) => {
+                    announced.extend(headers.iter().map(Header::block_hash))
+                }
+                Message::Inv(items) => {
+                    announced.extend(items.iter().filter_map(|item| match item {
+                        Inventory::Block(hash) | Inventory::WitnessBlock(hash) => Some(*hash),
+                        _ => None,
+                    }))
+                }
                 _ => {}
             }
             let mut world = lock(&world);
-            for hash in heard {
+            for hash in announced {
                 let new = world.acknowledge(hash);
                 world.announced += usize::from(new);
             }
@@ -177,7 +181,7 @@ fn mine(rpc: &Rpc, world: &Mutex<World>, stop: &AtomicBool) {
     }
 }
 
-/// All acknowledged blocks are there, data and all, and the tip is none behind them.
+/// All acknowledged blocks are there with their data, and the tip is not behind them.
 fn check(node: &Node, hashes: &[BlockHash], highest: u32, round: u32) {
     let height = node.height();
     assert!(
@@ -188,7 +192,7 @@ fn check(node: &Node, hashes: &[BlockHash], highest: u32, round: u32) {
     for hash in hashes {
         let header = rpc.get("getblockheader", json!([hash.to_string()]));
         let confirmations = header["confirmations"].as_i64().unwrap_or_default();
-        // -1: on a branch that another one has left behind, with its data all the same.
+        // -1: on a branch that another one has overtaken, with its data all the same.
         assert!(
             confirmations >= 1 || confirmations == -1,
             "round {round}: {header}"
@@ -197,7 +201,7 @@ fn check(node: &Node, hashes: &[BlockHash], highest: u32, round: u32) {
     }
 }
 
-/// Those in the chain of the best block are confirmed, and no others.
+/// Blocks in the chain of the best block are confirmed, and no others.
 fn assert_confirmed(node: &Node, world: &World) {
     let rpc = node.unix_rpc();
     let best = node.best_hash().expect("it answers");
@@ -219,15 +223,15 @@ fn killed_at_200_random_moments_while_mining_and_syncing_it_never_loses_what_it_
     let world = Arc::new(Mutex::new(World::new()));
     let peer = ScriptedPeer::honest(&Network::Regtest, ServedChain::new(&Network::Regtest, []));
     let listener = listener(&world);
-    // Whoever is to give it blocks dials it, after it was looked at.
+    // Peers with blocks dial it only after the check.
     let setup = Setup::handfast(Network::Regtest);
     let mut chance = Chance(5);
     let began = Instant::now();
     for round in 0..KILLS {
         let mut node = setup.spawn();
         if chance.below(6) == 0 {
-            // In the middle of a start, or of the replay: from the moment on when it has its
-            // directory. What the engine does before that, for most of a start, touches no file.
+            // In the middle of a start, or of the replay: once it has its directory. What the
+            // engine does before that, for most of a start, touches no file.
             wait_for("it takes its directory", || {
                 is_in_use(&setup.network_dir()).then_some(())
             });
@@ -255,12 +259,12 @@ fn killed_at_200_random_moments_while_mining_and_syncing_it_never_loses_what_it_
         world.announced,
         node.height()
     );
-    // Or the test has shown nothing.
+    // Otherwise the test has shown nothing.
     assert!(world.submitted > 100, "{}", world.submitted);
     assert!(world.announced > 100, "{}", world.announced);
     assert!(
         node.output().contains("the last shutdown was unclean"),
-        "it says so"
+        "it is logged"
     );
 }
 
@@ -272,7 +276,7 @@ fn run_and_kill(
     chance: &mut Chance,
 ) {
     let best = node.best_hash().expect("it answers");
-    // A stretch that is to be synced before the first kill: near the tip or far from it.
+    // Blocks to be synced before the first kill: near the tip or far from it.
     let ahead = [0, 1, 5, 12, 30][chance.below(5) as usize];
     peer.leave();
     listener.leave();
@@ -319,7 +323,7 @@ fn while_the_journal_cannot_be_written_nothing_is_acknowledged_and_then_nothing_
         lock(&world).blocks.insert(block.hash, entry);
     }
     listener.dial(node.p2p());
-    // The journal is made as another file first; a directory of that name prevents it.
+    // The journal is first written to another file; a directory of that name prevents it.
     let in_the_way = setup.network_dir().join("blocks.journal.new");
     std::fs::create_dir(&in_the_way).expect("the data directory can be written");
     let submit = |block: &RawBlock| {
@@ -336,7 +340,7 @@ fn while_the_journal_cannot_be_written_nothing_is_acknowledged_and_then_nothing_
         );
         assert!(error.contains("free disk space"), "{error}");
     }
-    // It goes on serving, and says what is wrong; asked again it still does not confirm.
+    // It continues to serve, and reports the error; a repeated call is still not confirmed.
     assert_eq!(node.height(), 2);
     let info = node.rpc().get("getblockchaininfo", json!([]));
     let warnings = info["warnings"].to_string();
@@ -393,7 +397,7 @@ fn a_clock_set_back_by_an_hour_costs_no_acknowledged_block() {
     };
     let setup = Setup::handfast(Network::Regtest).environment(clock.environment());
     let blocks = mined_now(6);
-    // Set back while it runs, and put right again while it is down; and the other way.
+    // Set back while it runs, and corrected while it is down; and the other way.
     for (before, after, part) in [(0, -3_600, 0..3), (-3_600, 0, 3..6)] {
         clock.set(before);
         let node = setup.start();
@@ -414,7 +418,7 @@ fn a_clock_set_back_by_an_hour_costs_no_acknowledged_block() {
 }
 
 #[test]
-fn when_the_kernel_has_flushed_twice_the_journal_lets_go_of_what_it_had() {
+fn when_the_kernel_has_flushed_twice_the_journal_drops_its_blocks() {
     let Some(clock) = ShiftedClock::new() else {
         return;
     };

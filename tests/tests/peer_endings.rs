@@ -175,7 +175,7 @@ fn newcomers_do_not_push_each_other_out_and_the_younger_peer_makes_way_in_time()
         .partition(|row| row["reason"] == "evicted in favour of others");
     assert_eq!(evicted.len(), 1, "{evicted:?}");
     assert_eq!(evicted[0]["id"], younger_id);
-    let why = "refused: all inbound slots are taken, one by a peer that has just come";
+    let why = "refused: all inbound slots are taken, one by a peer that was just admitted";
     for row in &refused {
         assert_eq!(row["reason"], why, "{row}");
     }

@@ -17,7 +17,7 @@ use handfast_tests::process::Program;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Long enough for any machine; what is waited for usually takes milliseconds.
+/// Time limit for any machine; an awaited condition usually takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Node {
@@ -104,7 +104,7 @@ impl Node {
         )
     }
 
-    /// The port that the system chose, from the log.
+    /// The port that the system assigned, from the log.
     fn tcp_address(&self) -> SocketAddr {
         let log = self.log();
         let (_, rest) = log
@@ -146,7 +146,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Only what this test started; it may have ended already.
+        // Only the child of this test; it may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -392,7 +392,7 @@ fn bans_are_made_listed_and_lifted_as_in_core_and_outlast_a_restart() {
 }
 
 #[test]
-fn tcp_wants_the_cookie_and_the_unix_socket_does_not() {
+fn tcp_requires_the_cookie_and_the_unix_socket_does_not() {
     let node = Node::start();
     let call = r#"{"method":"getblockcount","id":"x"}"#;
     let ok = (
@@ -487,7 +487,7 @@ fn one_connection_carries_many_calls_whole_split_and_pipelined() {
 }
 
 #[test]
-fn a_second_node_in_the_same_directory_is_refused_and_the_first_one_lives_on() {
+fn a_second_node_in_the_same_directory_is_refused_and_the_first_one_keeps_running() {
     let node = Node::start();
     let second = command(&node.home, "run")
         .args([
@@ -518,7 +518,7 @@ fn a_node_that_was_killed_is_started_again_over_its_stale_files() {
     let dir = node.dir();
     assert!(
         dir.join("node.sock").exists() && dir.join(".cookie").exists(),
-        "nobody removed them"
+        "they are still there"
     );
     let home = std::mem::replace(
         &mut node.home,
@@ -563,12 +563,12 @@ fn a_node_starts_whatever_lies_in_the_place_of_its_state_files() {
 }
 
 #[test]
-fn a_cookie_that_is_no_file_is_told_to_a_caller_at_once() {
+fn a_cookie_that_is_no_file_is_reported_to_a_caller_at_once() {
     for special in SpecialFile::ALL {
         let mut node = Node::start();
         node.signal("-KILL");
         node.wait();
-        // Something listens where the node did, so that the cookie is wanted.
+        // Something listens at the node's port, so that the cookie is needed.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("it has one").to_string();
         fs::remove_file(node.dir().join("node.sock")).expect("it was there");

@@ -61,7 +61,7 @@ fn whatever_goes_wrong_the_invariants_hold_and_all_honest_nodes_come_to_the_best
         "end: invalid block",
         "end: invalid header",
     ] {
-        assert!(explored.tally.of(what) > 0, "it never happened: {what}");
+        assert!(explored.counts.of(what) > 0, "it never happened: {what}");
     }
 }
 
@@ -89,8 +89,8 @@ fn where_nothing_goes_wrong_nobody_is_cut_off_and_the_watchdog_never_fires() {
         ..Options::default()
     };
     let explored = all_hold(&healthy, SEEDS);
-    assert_eq!(explored.tally.of("watchdog fired"), 0);
-    assert!(explored.tally.of("blocks") > 100);
+    assert_eq!(explored.counts.of("watchdog fired"), 0);
+    assert!(explored.counts.of("blocks") > 100);
 }
 
 #[test]

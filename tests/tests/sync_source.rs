@@ -183,7 +183,7 @@ fn lose_the_source(bait: Bait, source_side: Side, live_side: Side) -> Duration {
     assert!(
         change["reason"]
             .as_str()
-            .is_some_and(|reason| reason.ends_with("it left")),
+            .is_some_and(|reason| reason.ends_with("it disconnected")),
         "{change}"
     );
     let next = onward(&blocks, "next", 2);
@@ -404,7 +404,7 @@ fn each_loss_of_the_source_among_peers_at_the_same_tip_names_the_next_in_the_sam
         assert!(
             change["reason"]
                 .as_str()
-                .is_some_and(|reason| reason.contains("it left")),
+                .is_some_and(|reason| reason.contains("it disconnected")),
             "{change}"
         );
 

@@ -1,4 +1,4 @@
-//! What the system knows of accept queues.
+//! Accept queues, as the operating system reports them.
 
 #[cfg(target_os = "linux")]
 mod unix_socket;
@@ -8,19 +8,19 @@ use std::os::fd::BorrowedFd;
 /// The accept queue of one listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcceptQueue {
-    /// Connections that are made and wait to be accepted.
+    /// Established connections that wait to be accepted.
     pub now: u32,
-    /// As many may wait: what was asked for, capped by the system.
+    /// Capacity: the backlog that was requested, capped by the system.
     pub granted: u32,
 }
 
-/// The queue of a listening socket, TCP or Unix; `None` where the system does not tell.
+/// The queue of a listening socket, TCP or Unix; `None` where the system does not report it.
 #[cfg(target_os = "linux")]
 pub(crate) fn of(socket: BorrowedFd<'_>) -> Option<AcceptQueue> {
     of_tcp(socket).or_else(|| unix_socket::of(socket))
 }
 
-/// The queue of a listening socket; `None` where the system does not tell.
+/// The queue of a listening socket; `None` where the system does not report it.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn of(_: BorrowedFd<'_>) -> Option<AcceptQueue> {
     None
@@ -29,8 +29,8 @@ pub(crate) fn of(_: BorrowedFd<'_>) -> Option<AcceptQueue> {
 #[cfg(target_os = "linux")]
 fn of_tcp(socket: BorrowedFd<'_>) -> Option<AcceptQueue> {
     let info = tcp_info(socket)?;
-    // For a listening socket Linux answers the length and the limit of its queue in the
-    // fields that count segments otherwise (net/ipv4/tcp.c, tcp_get_info).
+    // For a listening socket Linux returns the length and the limit of its queue in fields that
+    // otherwise count segments (net/ipv4/tcp.c, tcp_get_info).
     const TCP_LISTEN: u8 = 10;
     (info.tcpi_state == TCP_LISTEN).then_some(AcceptQueue {
         now: info.tcpi_unacked,
@@ -65,8 +65,8 @@ fn tcp_info(socket: BorrowedFd<'_>) -> Option<libc::tcp_info> {
     (failed == 0).then_some(info)
 }
 
-/// Connections that the system could not queue, since it was started, in this network
-/// namespace: those of all programs together.
+/// Connections that the system dropped before they were queued, since it started, in this network
+/// namespace, for all programs together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overflows {
     /// Times that an accept queue was full (`ListenOverflows`).
@@ -76,12 +76,12 @@ pub struct Overflows {
 }
 
 impl Overflows {
-    /// Reads them; `None` where the system does not tell.
+    /// Reads them; `None` where the system does not report it.
     pub(crate) fn read() -> Option<Self> {
         parse(&std::fs::read_to_string("/proc/net/netstat").ok()?)
     }
 
-    /// What was added since `earlier`.
+    /// The increase since `earlier`.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             overflows: self.overflows.saturating_sub(earlier.overflows),
@@ -104,7 +104,7 @@ fn parse(text: &str) -> Option<Overflows> {
     })
 }
 
-/// The deepest accept queue that the system grants; `None` where it does not tell.
+/// The deepest accept queue that the system grants; `None` where it does not report it.
 #[cfg(test)]
 pub(crate) fn system_limit() -> Option<u32> {
     let text = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
@@ -122,35 +122,35 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_queue_tells_how_many_wait_and_how_many_may() {
+    fn a_queue_shows_how_many_connections_wait_and_how_many_may() {
         let listening = bind("127.0.0.1:0".parse().expect("an address"), 7).expect("a port");
-        let queue = || of(listening.as_fd()).expect("Linux tells");
+        let queue = || of(listening.as_fd()).expect("Linux reports it");
         assert_eq!(queue(), AcceptQueue { now: 0, granted: 7 });
         let addr = listening.local_addr().expect("bound");
-        let _waiting = [(); 3].map(|()| TcpStream::connect(addr).expect("room for 7"));
+        let _waiting = [(); 3].map(|()| TcpStream::connect(addr).expect("the queue holds 7"));
         assert_eq!(queue(), AcceptQueue { now: 3, granted: 7 });
-        let limit = system_limit().expect("Linux tells");
+        let limit = system_limit().expect("Linux reports it");
         let deep = bind("127.0.0.1:0".parse().expect("an address"), limit + 1).expect("a port");
         assert_eq!(of(deep.as_fd()).map(|queue| queue.granted), Some(limit));
     }
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_queue_of_a_unix_socket_tells_it_too() {
+    fn a_queue_of_a_unix_socket_shows_the_same() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("socket");
         let listening = UnixListener::bind(&path).expect("a free path");
         rustix::net::listen(&listening, 7).expect("it is bound");
-        let queue = || of(listening.as_fd()).expect("Linux tells");
+        let queue = || of(listening.as_fd()).expect("Linux reports it");
         assert_eq!(queue(), AcceptQueue { now: 0, granted: 7 });
-        let waiting = [(); 3].map(|()| UnixStream::connect(&path).expect("room for 7"));
+        let waiting = [(); 3].map(|()| UnixStream::connect(&path).expect("the queue holds 7"));
         assert_eq!(queue(), AcceptQueue { now: 3, granted: 7 });
         assert_eq!(of(waiting[0].as_fd()), None, "it does not listen");
     }
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_is_no_listening_socket_has_no_queue() {
+    fn a_socket_that_does_not_listen_has_no_accept_queue() {
         let listening = bind("127.0.0.1:0".parse().expect("an address"), 7).expect("a port");
         let addr = listening.local_addr().expect("bound");
         let connected = TcpStream::connect(addr).expect("it listens");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn overflows_are_found_by_name_whatever_the_system_counts_besides() {
+    fn overflows_are_found_by_name_among_other_counters() {
         let text = "TcpExt: SyncookiesSent ListenOverflows Other ListenDrops\n\
                     TcpExt: 1 22 3 44\nIpExt: InNoRoutes\nIpExt: 5\n";
         let overflows = parse(text).expect("both are there");

@@ -7,8 +7,8 @@ use std::time::Duration;
 use actix::{Actor, ActorFuture, AsyncContext, Context as ActorContext};
 use tokio::time::{Instant, Sleep};
 
-/// Least time between two alarms. A machine whose deadline stays in the past
-/// would otherwise spin; none should, and this keeps the mistake harmless.
+/// Least time between two alarms. A machine whose deadline stays in the past would otherwise spin;
+/// none should, and this limit keeps the mistake harmless.
 const LEAST: Duration = Duration::from_millis(1);
 
 /// An actor whose machine has a deadline.
@@ -19,15 +19,15 @@ pub(crate) trait Timed: Actor {
     fn on_deadline(&mut self, ctx: &mut Self::Context);
 }
 
-/// Sets the one timer of an actor. It looks at the deadline whenever the actor
-/// did anything, so nobody needs to re-arm it.
+/// Sets the one timer of an actor. It reads the deadline whenever the actor was polled, so no
+/// handler needs to re-arm it.
 pub(crate) fn start<A: Timed<Context = ActorContext<A>>>(ctx: &mut ActorContext<A>) {
     ctx.spawn(Alarm::new());
 }
 
 /// The item of the actor's context that is the timer.
 pub(crate) struct Alarm {
-    /// Made when the first deadline is seen.
+    /// Created when the first deadline is seen.
     sleep: Option<Pin<Box<Sleep>>>,
     /// When `sleep` ends, unless it ended already.
     set_for: Option<Instant>,
@@ -67,7 +67,7 @@ where
 }
 
 impl Alarm {
-    /// For an actor that polls it as part of an item of its own.
+    /// For an actor that polls it as part of another item.
     pub(crate) fn new() -> Self {
         Self {
             sleep: None,
@@ -76,8 +76,8 @@ impl Alarm {
         }
     }
 
-    /// Sleeps until `due` or earlier. A deadline that moved away (as each frame
-    /// moves a session's) leaves the timer alone: it ends early once and is set anew.
+    /// Sleeps until `due` or earlier. A deadline that moved away (as each frame moves a session's)
+    /// does not touch the timer: it fires early once and is set again.
     fn poll_sleep(&mut self, due: Instant, task: &mut Context<'_>) -> Poll<()> {
         let sleep = self
             .sleep
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_alarm_rings_at_each_deadline_of_the_machine_and_not_after_the_last() {
+    fn the_alarm_fires_at_each_deadline_of_the_machine_and_not_after_the_last() {
         let seconds = |n| Duration::from_secs(n);
         assert_eq!(run(seconds(7), 3), [seconds(7), seconds(14), seconds(21)]);
     }

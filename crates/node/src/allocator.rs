@@ -1,23 +1,22 @@
-//! What the allocator keeps of memory that was freed.
+//! Returning freed memory from the allocator to the system.
 #![cfg_attr(
     target_env = "gnu",
     allow(unsafe_code, reason = "malloc_trim has no safe wrapper")
 )]
 
-/// Gives memory back to the system that is free and lies between pieces in use. glibc does so
-/// by itself only at the end of its heap, and what a large answer took is rarely there.
+/// Returns free memory between allocations in use to the system. glibc by itself does so only at
+/// the end of its heap, where the memory of a large answer rarely is.
 ///
-/// It takes some milliseconds where there is much of it, in which other threads may wait for
-/// memory.
+/// It takes some milliseconds when much is free; other threads may wait for memory meanwhile.
 #[cfg(target_env = "gnu")]
 pub fn give_back() {
-    // SAFETY: it takes no pointer, keeps to the allocator's own locks, and changes nothing
+    // SAFETY: the call takes no pointer, uses the allocator's locks, and changes nothing
     // that is in use.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// Nothing: only glibc is told.
+/// Does nothing: only glibc has the call.
 #[cfg(not(target_env = "gnu"))]
 pub fn give_back() {}

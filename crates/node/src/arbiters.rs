@@ -1,7 +1,7 @@
 //! The threads that actors run on.
 //!
-//! `System::run` neither joins arbiters nor stops them in any order; so they are
-//! made, stopped and joined here.
+//! `System::run` neither joins arbiters nor stops them in any order; so they are started, stopped
+//! and joined here.
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ pub(crate) struct Arbiters {
     pub(crate) listener: ArbiterHandle,
     /// `Miner`.
     pub(crate) miner: ArbiterHandle,
-    /// `Peer`s. At least one; `core` itself when there are none of their own.
+    /// `Peer`s. At least one; `core` itself when no thread is for connections alone.
     pub(crate) net: Vec<ArbiterHandle>,
     /// In the order in which they are stopped.
     owned: Vec<(&'static str, Arbiter)>,
 }
 
-/// Tasks that run before an event loop looks at its sockets and timers again. A turn of a
-/// connection takes up to half a millisecond: at tokio's 61 a `ping` could be there for
-/// 30 ms before anybody knows. A look costs less than a microsecond.
+/// Tasks that run before an event loop polls its sockets and timers again. A turn of a connection
+/// takes up to half a millisecond: with tokio's 61 a `ping` could wait 30 ms before it is read. A
+/// poll costs less than a microsecond.
 const TASKS_BETWEEN_EVENTS: u32 = 8;
 
-/// One event loop, single-threaded. Reads of blocks for remotes run on its
-/// blocking threads, which end after a while without work.
+/// One single-threaded event loop. Block reads for remotes run on its blocking threads, which end
+/// when they had no work for a while.
 fn event_loop() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -43,8 +43,8 @@ fn event_loop() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 impl Arbiters {
-    /// Starts the threads, `net` of them for connections alone. Must be called inside
-    /// an actix [`System`].
+    /// Starts the threads, `net` of them for connections only. Must be called inside an actix
+    /// [`System`].
     pub(crate) fn start(net: usize) -> Result<Self, StartError> {
         assert!(
             System::is_registered(),
@@ -82,7 +82,7 @@ impl Arbiters {
 
     /// Stops the threads and waits for them. Blocks: not for an arbiter.
     ///
-    /// Returns those that had panicked.
+    /// Returns the names of those that panicked.
     pub(crate) fn join(self) -> Vec<&'static str> {
         let mut panicked = Vec::new();
         for (name, arbiter) in self.owned {

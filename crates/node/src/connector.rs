@@ -1,4 +1,4 @@
-//! `Connector`: dials and resolves names, and owns what is in flight.
+//! `Connector`: dials, resolves names, and owns the attempts in flight.
 
 pub(crate) mod messages;
 
@@ -21,7 +21,7 @@ use crate::vital::Vital;
 
 /// Time for a name to be resolved.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Addresses taken from one name at most. Core takes 256 of a DNS seed.
+/// Most addresses taken from one name. Core takes 256 of a DNS seed.
 const MAX_ADDRESSES: usize = 256;
 
 /// See the module.
@@ -106,7 +106,7 @@ async fn dial(
     let socket = connected
         .map_err(|_| "timed out".to_owned())?
         .map_err(|error| system_words(&error))?;
-    // Leaves this arbiter's reactor; its own arbiter registers it again.
+    // Takes the socket out of this arbiter's reactor; the peer's arbiter registers it again.
     let socket = socket
         .set_nodelay(true)
         .and_then(|()| socket.into_std())
@@ -140,7 +140,7 @@ impl Handler<Resolve> for Connector {
     }
 }
 
-/// The addresses of a name.
+/// Resolves a name.
 ///
 /// # Errors
 /// The resolver's text, also when it does not answer in time.

@@ -1,4 +1,4 @@
-//! Open files: how many the process may have, and the one that is kept in reserve.
+//! Open files: the limit of the process, and one descriptor in reserve.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -8,23 +8,23 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::config::NodeConfig;
 use crate::slots::LEAVING;
 
-/// For the kernel's databases and block files, event loops, logs and the files that are
-/// being saved. Core reserves 150 (`MIN_LEVELDB_FDS`) for the databases.
+/// For the kernel's databases and block files, event loops, logs and files being saved. Core
+/// reserves 150 (`MIN_LEVELDB_FDS`) for the databases.
 const OURS: u64 = 250;
-/// For an index: 64 tables, journals, and those that are being written.
+/// For an index: 64 tables, journals, and files being written.
 const INDEX: u64 = 100;
-/// Places in the handshake that are given up last.
+/// Handshake permits that are kept as long as possible.
 const LEAST_HANDSHAKES: usize = 16;
-/// What others of the process have (see [`NodeConfig::other_descriptors`]) whatever the
-/// limit is.
+/// Descriptors left to other users in the process (see [`NodeConfig::other_descriptors`]), whatever
+/// the limit is.
 const LEAST_OTHERS: u64 = 128;
 
-/// What became of the limit on open files.
+/// The limit on open files, and what the configuration needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OpenFiles {
-    /// As many the configuration may need.
+    /// Descriptors that the configuration may need.
     pub(crate) needed: u64,
-    /// As many there may be.
+    /// The limit.
     pub(crate) limit: u64,
 }
 
@@ -43,21 +43,21 @@ fn for_the_node(config: &NodeConfig) -> u64 {
     OURS + indexes + u64::try_from(sockets).unwrap_or(u64::MAX / 2)
 }
 
-/// The same, and the least that the others of the process have.
+/// The same, and the least that other users in the process have.
 fn needed(config: &NodeConfig) -> u64 {
     for_the_node(config).saturating_add(config.other_descriptors.min(LEAST_OTHERS))
 }
 
-/// How many of the descriptors are for the others of the process, once [`fit`] has had its
-/// say: whoever takes no more leaves those of the peers and of the files alone.
+/// Descriptors for other users in the process after [`fit`]: as long as these use no more, peers
+/// and files have theirs.
 pub(crate) fn for_others(config: &NodeConfig, files: OpenFiles) -> u64 {
     let least = config.other_descriptors.min(LEAST_OTHERS);
     let left = files.limit.saturating_sub(for_the_node(config));
     left.clamp(least, config.other_descriptors)
 }
 
-/// Raises the soft limit to what the configuration needs and the others of the process
-/// would like, as far as the hard limit allows. Core `RaiseFileDescriptorLimit`.
+/// Raises the soft limit to what the configuration and the other users in the process need, as far
+/// as the hard limit allows. Core `RaiseFileDescriptorLimit`.
 pub(crate) fn raise(config: &NodeConfig) -> OpenFiles {
     let needed = needed(config);
     let wanted = for_the_node(config).saturating_add(config.other_descriptors);
@@ -84,9 +84,8 @@ pub(crate) fn raise(config: &NodeConfig) -> OpenFiles {
     }
 }
 
-/// Gives up places that there would be no descriptors for: first those in the handshake,
-/// then those of inbound peers. A kernel that cannot open a file ends the node; a caller
-/// who is turned away comes again.
+/// Reduces the configuration to the descriptors there are: first handshake permits, then inbound
+/// slots. A kernel that cannot open a file ends the node; a refused caller can connect again.
 pub(crate) fn fit(config: &mut NodeConfig, files: OpenFiles) {
     let lacking = files.needed.saturating_sub(files.limit);
     let lacking = usize::try_from(lacking).unwrap_or(usize::MAX);
@@ -96,28 +95,28 @@ pub(crate) fn fit(config: &mut NodeConfig, files: OpenFiles) {
     config.max_inbound = config.max_inbound.saturating_sub(lacking - of_handshakes);
 }
 
-/// A descriptor that is kept so that there is one when there is none.
+/// A descriptor held in reserve for when the process has none left.
 ///
-/// Out of descriptors, `accept` fails and the connection stays in the queue, for as long
-/// as it takes: its remote sees a connection and gets no answer. With the reserve let go,
-/// the connection can be accepted and closed, which is an answer.
+/// Out of descriptors, `accept` fails and the connection stays in the queue: its remote sees a
+/// connection and gets no answer. With the reserve released, the connection can be accepted and
+/// closed, which is an answer.
 #[derive(Debug)]
 pub(crate) struct Reserve(RefCell<Option<File>>);
 
 impl Reserve {
-    /// A reserve that is filled, if the system has a descriptor for it.
+    /// A filled reserve, if the system has a descriptor for it.
     pub(crate) fn new() -> Self {
         let reserve = Self(RefCell::default());
         reserve.fill();
         reserve
     }
 
-    /// Lets the descriptor go, for the caller to use at once.
+    /// Releases the descriptor, for the caller to use at once.
     pub(crate) fn release(&self) {
         self.0.replace(None);
     }
 
-    /// Takes a descriptor again, if there is none kept and the system has one.
+    /// Takes a descriptor again, if none is held and the system has one.
     pub(crate) fn fill(&self) {
         let mut kept = self.0.borrow_mut();
         if kept.is_none() {
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn places_in_the_handshake_are_given_up_first_and_then_inbound_peers() {
+    fn handshake_permits_are_reduced_first_and_then_inbound_slots() {
         assert_eq!(fitted(0), (512, 115));
         assert_eq!(fitted(1), (511, 115));
         assert_eq!(fitted(496), (LEAST_HANDSHAKES, 115));
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn others_have_what_the_node_leaves_and_a_few_in_any_case() {
+    fn other_users_get_the_descriptors_that_the_node_leaves_and_a_few_in_any_case() {
         let mut config = config(115, 512);
         config.other_descriptors = 12_288;
         let node = for_the_node(&config);
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_suffices_is_left_alone() {
+    fn a_sufficient_limit_is_not_changed() {
         let before = getrlimit(Resource::Nofile);
         let files = raise(&config(0, 0));
         assert!(files.suffice(), "{files:?}");

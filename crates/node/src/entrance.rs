@@ -1,16 +1,16 @@
-//! Listening sockets: what came in by each, and the registry of them all.
+//! Listening sockets: counters of each, and the registry of all.
 //!
-//! An [`Entrance`] is the one record of a listening socket, whoever accepts on it. It
-//! is shared by the one who accepts, who counts; by the prober, who connects and waits to
-//! be seen; and by whoever asks. None of them ever waits for another.
+//! An [`Entrance`] is the one record of a listening socket. It is shared by the acceptor, which
+//! counts; by the prober, which connects and waits to be accepted; and by readers of its state.
+//! None of them waits for another.
 //!
 //! # Security
 //!
-//! The self-probe's connection is known by its source address, which the prober owns
-//! (it is bound, exclusively, before the entrance is told to expect it, and that is before
-//! the first SYN). Nobody else can come from there: another process of this machine is
-//! refused the port, and another machine the address. So a probe takes no slot and is
-//! subject to no ban, and a remote can neither imitate nor suppress one.
+//! The self-probe's connection is recognised by its source address, which the prober owns (it is
+//! bound, exclusively, before it is given to `expect`, and that is before the first SYN). No other
+//! connection can have that address: the system refuses the port to another process, and the
+//! address to another machine. So a probe takes no slot and is subject to no ban, and a remote can
+//! neither imitate nor suppress one.
 
 use std::fmt;
 use std::io;
@@ -27,10 +27,10 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::accept_queue::{self, AcceptQueue};
 
-/// What the listening sockets for peers are called.
+/// The name of the listening sockets for peers.
 pub(crate) const PEERS: &str = "p2p";
 
-/// Where an entrance is.
+/// Where a listening socket is bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// TCP; the address is that of the bound socket.
@@ -48,29 +48,29 @@ impl fmt::Display for Place {
     }
 }
 
-/// Who came.
+/// What an accepted connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// Somebody who wants something.
+    /// A remote's or a caller's connection.
     Guest,
-    /// The node itself, to see whether it gets in: to be closed, and not to be counted.
+    /// The self-probe: to be closed, and not counted.
     SelfProbe,
 }
 
-/// The answer to the order to close a listening socket and listen anew: nothing, or why
-/// it cannot be had.
+/// The result of a request to close a listening socket and open it again: success, or why it
+/// failed.
 pub type Recreated = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
-/// Closes the listening socket of an [`Entrance`] and listens anew, at the same place.
+/// Closes the listening socket of an [`Entrance`] and opens it again at the same address.
 pub type Recreate = Box<dyn Fn() -> Recreated + Send + Sync>;
 
 /// A listening socket to be watched.
 pub struct Registration {
     /// What it is for: `"p2p"`, `"rpc"`.
     pub name: &'static str,
-    /// Where it is.
+    /// Where it is bound.
     pub place: Place,
-    /// Depth of the accept queue that was asked of the system.
+    /// Depth of the accept queue that was requested.
     pub backlog: u32,
     /// Called by the prober when the socket has failed.
     pub recreate: Recreate,
@@ -85,7 +85,7 @@ impl fmt::Debug for Registration {
     }
 }
 
-/// Connections that came since start and were closed at once, by reason.
+/// Connections that were closed at once since start, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
     /// The operator banned the address.
@@ -96,17 +96,17 @@ pub struct Refused {
     pub no_descriptor: u64,
 }
 
-/// What is known of one listening socket, at one moment.
+/// The state of one listening socket at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntranceInfo {
     /// What it is for.
     pub name: &'static str,
-    /// Where it is.
+    /// Where it is bound.
     pub place: Place,
-    /// Depth of the accept queue that was asked of the system.
+    /// Depth of the accept queue that was requested.
     pub backlog_asked: u32,
-    /// The queue now, with the depth that was granted. `None`: the system does not tell, or
-    /// the socket is not there.
+    /// The queue now, with the depth that was granted. `None`: the system does not report it, or
+    /// there is no socket.
     pub queue: Option<AcceptQueue>,
     /// Connections taken out of the accept queue since start, self-probes not counted.
     pub accepted: u64,
@@ -114,14 +114,15 @@ pub struct EntranceInfo {
     pub refused: Refused,
     /// Pauses of accepting, because the system had no descriptor or no memory.
     pub pauses: u64,
-    /// What the self-probe has seen.
+    /// The result of the self-probe.
     pub probe: Report,
 }
 
-/// Who is expected to come.
+/// The probe that is expected.
 #[derive(Debug)]
 struct Expected {
-    /// From there; `None`: anybody who comes now shows that somebody accepts.
+    /// Its source address; `None`: the next connection, wherever it comes from, shows that the
+    /// socket accepts.
     from: Option<SocketAddr>,
     seen: oneshot::Sender<()>,
 }
@@ -132,17 +133,17 @@ pub struct Entrance {
     place: Place,
     backlog: u32,
     recreate: Recreate,
-    /// Kept here to be asked for its queue. `None` while there is none.
+    /// For queries of its accept queue. `None` while there is no socket.
     socket: Mutex<Option<Arc<dyn AsFd + Send + Sync>>>,
     pub(crate) accepted: AtomicU64,
     pub(crate) banned: AtomicU64,
     pub(crate) no_slot: AtomicU64,
     pub(crate) no_descriptor: AtomicU64,
     pub(crate) pauses: AtomicU64,
-    /// Whether `expected` is worth a look: so that accepting takes no lock.
+    /// Whether `expected` is set: accepting takes its lock only then.
     probing: AtomicBool,
     expected: Mutex<Option<Expected>>,
-    /// The prober's; locked for moments, and never across a wait.
+    /// The prober's machine; locked for moments, and never across an `await`.
     probe: Mutex<SelfProbe>,
     suspicion: Notify,
 }
@@ -186,13 +187,13 @@ impl Entrance {
         self.name
     }
 
-    /// Where it is.
+    /// Where it is bound.
     #[must_use]
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    /// Depth of the accept queue that was asked of the system.
+    /// Depth of the accept queue that was requested.
     #[must_use]
     pub fn backlog(&self) -> u32 {
         self.backlog
@@ -200,10 +201,10 @@ impl Entrance {
 
     /// A connection was accepted here; `remote`: its other end, for TCP.
     ///
-    /// To be called for each, by whoever accepts. Counts guests.
-    pub fn arrived(&self, remote: Option<SocketAddr>) -> Arrival {
-        // Before the first SYN the prober sets the flag with its lock held, so a probe's
-        // connection never comes while the flag is not seen.
+    /// The acceptor calls it for each connection. Probes are not counted.
+    pub fn on_accept(&self, remote: Option<SocketAddr>) -> Arrival {
+        // Before the first SYN the prober sets the flag with its lock held, so a probe's connection
+        // is never accepted before the flag is visible.
         if self.probing.load(Ordering::Acquire) && self.is_expected(remote) {
             return Arrival::SelfProbe;
         }
@@ -218,7 +219,7 @@ impl Entrance {
         };
         let (somebody_accepts, is_probe) = match (awaited.from, remote) {
             (Some(from), Some(remote)) => {
-                // Not the whole of it: scope and flow of IPv6 differ by the side.
+                // Only address and port: scope and flow of IPv6 differ by the side.
                 let same = (from.ip(), from.port()) == (remote.ip(), remote.port());
                 (same, same)
             }
@@ -232,8 +233,8 @@ impl Entrance {
         is_probe
     }
 
-    /// Resolves with the first connection from `from`, or from anybody, that is accepted
-    /// from now on.
+    /// Resolves with the first connection from `from`, or from any address, that is accepted from
+    /// now on.
     pub(crate) fn expect(&self, from: Option<SocketAddr>) -> oneshot::Receiver<()> {
         let (seen, wait) = oneshot::channel();
         let mut expected = lock(&self.expected);
@@ -242,28 +243,28 @@ impl Entrance {
         wait
     }
 
-    /// Nobody is expected any more. A probe that comes out of the queue after it was
-    /// given up is a guest who has left: its port may be another's by then.
-    pub(crate) fn expect_nobody(&self) {
+    /// Expects no probe any more. A probe that is accepted after it was given up counts as a
+    /// remote's connection: its port may belong to another process by then.
+    pub(crate) fn expect_none(&self) {
         let mut expected = lock(&self.expected);
         self.probing.store(false, Ordering::Release);
         *expected = None;
     }
 
-    /// This socket is the one that listens here; it is asked for its queue. `None`: there
-    /// is none now. Whoever is not told that the socket is gone keeps it open.
-    pub fn listens_with(&self, socket: Option<Arc<dyn AsFd + Send + Sync>>) {
+    /// Sets the socket that listens here, for queries of its queue; `None`: there is none now. A
+    /// reference that is not cleared keeps the socket open.
+    pub fn set_socket(&self, socket: Option<Arc<dyn AsFd + Send + Sync>>) {
         *lock(&self.socket) = socket;
     }
 
-    /// Accepting gave an error that a sound socket does not give: it is probed soon.
+    /// Accepting returned an error that a healthy socket does not return: a probe is due soon.
     pub fn suspect(&self) {
         self.suspicion.notify_one();
     }
 
-    /// Accepting pauses, after this error. Counted where the system had no descriptor or no
-    /// memory for the connection; any other is no error of a sound socket, and it is probed
-    /// soon. Returns whether it was counted.
+    /// Accepting pauses after this error. It is counted when the system had no descriptor or no
+    /// memory for the connection; any other error is not one of a healthy socket, and a probe is
+    /// due soon. Returns whether it was counted.
     pub fn pauses_after(&self, error: &io::Error) -> bool {
         let shortage = matches!(
             Errno::from_io_error(error),
@@ -288,7 +289,7 @@ impl Entrance {
         lock(&self.probe)
     }
 
-    /// What is known of it. Never waits.
+    /// The current state. Never blocks.
     #[must_use]
     pub fn info(&self) -> EntranceInfo {
         let queue = lock(&self.socket)
@@ -318,7 +319,7 @@ impl Entrance {
     }
 }
 
-/// All listening sockets of the process. Cheap to clone: all clones are one.
+/// All listening sockets of the process. Clones share one list.
 #[derive(Clone, Debug)]
 pub struct Entrances {
     all: Arc<watch::Sender<Vec<Arc<Entrance>>>>,
@@ -331,7 +332,7 @@ impl Entrances {
         }
     }
 
-    /// Adds a listening socket. It is probed from when the node runs.
+    /// Adds a listening socket. It is probed once the node runs.
     pub fn register(&self, registration: Registration) -> Arc<Entrance> {
         let entrance = Arc::new(Entrance::new(registration));
         self.all.send_modify(|all| all.push(entrance.clone()));
@@ -374,14 +375,14 @@ mod tests {
         let own = address("127.0.0.1:4000");
         let mut seen = entrance.expect(Some(own));
         for guest in ["127.0.0.1:4001", "127.0.0.2:4000", "[::1]:4000"] {
-            assert_eq!(entrance.arrived(Some(address(guest))), Arrival::Guest);
+            assert_eq!(entrance.on_accept(Some(address(guest))), Arrival::Guest);
         }
-        assert_eq!(entrance.arrived(None), Arrival::Guest);
+        assert_eq!(entrance.on_accept(None), Arrival::Guest);
         assert!(seen.try_recv().is_err());
-        assert_eq!(entrance.arrived(Some(own)), Arrival::SelfProbe);
+        assert_eq!(entrance.on_accept(Some(own)), Arrival::SelfProbe);
         assert_eq!(seen.try_recv(), Ok(()));
         assert_eq!(
-            entrance.arrived(Some(own)),
+            entrance.on_accept(Some(own)),
             Arrival::Guest,
             "a later user of the port"
         );
@@ -402,29 +403,29 @@ mod tests {
     }
 
     #[test]
-    fn the_probe_of_an_address_with_a_scope_is_known_without_it() {
+    fn a_probe_is_recognised_without_its_scope() {
         let entrance = entrance();
         let mut seen = entrance.expect(Some(address("[fe80::1%7]:4000")));
         let remote = Some(address("[fe80::1%3]:4000"));
-        assert_eq!(entrance.arrived(remote), Arrival::SelfProbe);
+        assert_eq!(entrance.on_accept(remote), Arrival::SelfProbe);
         assert_eq!(seen.try_recv(), Ok(()));
     }
 
     #[test]
-    fn where_callers_have_no_address_any_of_them_shows_that_somebody_accepts() {
+    fn on_a_unix_socket_any_accepted_connection_shows_that_it_accepts() {
         let entrance = entrance();
         let mut seen = entrance.expect(None);
-        assert_eq!(entrance.arrived(None), Arrival::Guest);
+        assert_eq!(entrance.on_accept(None), Arrival::Guest);
         assert_eq!(seen.try_recv(), Ok(()));
     }
 
     #[test]
-    fn who_is_expected_no_more_is_a_guest() {
+    fn a_probe_that_was_given_up_counts_as_a_remote_connection() {
         let entrance = entrance();
         let own = address("127.0.0.1:4000");
         let mut seen = entrance.expect(Some(own));
-        entrance.expect_nobody();
-        assert_eq!(entrance.arrived(Some(own)), Arrival::Guest);
+        entrance.expect_none();
+        assert_eq!(entrance.on_accept(Some(own)), Arrival::Guest);
         assert!(seen.try_recv().is_err());
     }
 }

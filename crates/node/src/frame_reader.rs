@@ -1,23 +1,23 @@
-//! Reads the frames of one connection, as fast as they may be read.
+//! Reads the frames of one connection, within its limits.
 //!
-//! What is asked before each read, and what happens when the answer is no:
+//! The checks before each read, and what happens when one fails:
 //!
-//! | question | bound | until then |
+//! | question | bound | when it fails |
 //! |---|---|---|
 //! | has the connection credit? | [`crate::credit`] | its socket is not read |
-//! | has it sent too much that nobody asked for? | [`UnaskedRate`] | the same |
-//! | may it send a large frame? | [`crate::large_frames`] | the same; its head was read. What we asked for never waits: without memory for it, it goes to [disk](crate::spill) |
-//! | has it had its turn? | [`TURN`] | others of this thread run first |
+//! | is it within its rate of unsolicited messages? | [`UnaskedRate`] | the same |
+//! | may it send a large frame? | [`crate::large_frames`] | the same; its header was read. A requested frame never waits: without memory it goes to [disk](crate::spill) |
+//! | is its turn over? | [`TURN`] | others of this thread run first |
 //!
-//! Nothing is dropped for it: TCP makes the remote wait. Only who sent too much and left
-//! has its connection ended with the rest of it unread: it would keep its slot else
+//! No frame is dropped by these limits: TCP makes the remote wait. Only a remote that exceeded its
+//! rate and closed is disconnected with the rest unread, since it would keep its slot otherwise
 //! ([`crate::peer_socket`]).
 //!
 //! # Turns
 //!
-//! A turn ends by the work it has caused, not by a number of frames: after one costly
-//! message, or half a megabyte, or hundreds of small ones, whatever comes first. The
-//! connection is polled again when every other that is ready has had its turn.
+//! A turn ends by the work it has caused, not by a number of frames: after one costly message, half
+//! a megabyte, or hundreds of small messages, whatever comes first. The connection is polled again
+//! when every other ready connection had its turn.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -40,7 +40,7 @@ use tokio_util::sync::PollSemaphore;
 
 use crate::clock::Clock;
 use crate::credit::{Charged, Credit, Gate, MAX_BLOCK_BYTES};
-use crate::large_frames::{LargeFrames, Lost, Permit, Room};
+use crate::large_frames::{Destination, LargeFrames, Lost, Permit};
 use crate::outbox::Expected;
 use crate::stats::Counters;
 use spilled::{Received, Spilled};
@@ -48,7 +48,7 @@ use spilled::{Received, Spilled};
 /// Bytes whose reading and hashing is a unit of [`cost`].
 const BYTES_PER_UNIT: usize = 1_024;
 
-/// How often a socket that is not read is asked whether its remote has left.
+/// How often a paused socket is checked for a remote that closed.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Bytes read at a time: half a turn.
 const MAX_READ: usize = 256 << 10;
@@ -58,7 +58,7 @@ const MAX_READ: usize = 256 << 10;
 pub(crate) enum ReadError {
     /// The remote broke the format, or the socket failed.
     Codec(CodecError),
-    /// Its large frame, which nobody asked for, was in the way of others.
+    /// Its large unsolicited frame held memory that others waited for.
     SlowSender,
 }
 
@@ -68,23 +68,23 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// What the connections of a node share for reading.
+/// Limits that the connections of a node share for reading.
 #[derive(Clone, Debug)]
 pub(crate) struct Shares {
     /// Memory for large frames.
     pub(crate) large: Arc<LargeFrames>,
     /// Memory for blocks that wait for the kernel.
     pub(crate) blocks: Arc<Semaphore>,
-    /// Connections that have exceeded their burst.
+    /// Connections that exceeded their burst.
     pub(crate) exceeding: Exceeding,
     pub(crate) clock: Clock,
 }
 
-/// How many connections sent so much that nobody asked for that they are paused.
+/// Number of connections that are paused because they sent too many unsolicited messages.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Exceeding(Arc<AtomicUsize>);
 
-/// Counts one of them until it is dropped.
+/// Counts one connection until it is dropped.
 #[derive(Debug)]
 struct Exceeds(Exceeding);
 
@@ -105,22 +105,22 @@ impl Drop for Exceeds {
     }
 }
 
-/// Whose frames these are.
+/// The remote that sends these frames.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remote {
     pub(crate) group: Group,
-    /// Where a large frame belongs that we asked for.
+    /// The memory pool of large frames that we requested.
     pub(crate) pool: Pool,
 }
 
-/// A frame that waits for its share of the node's budget for blocks.
+/// A block that waits for its share of the node's budget.
 #[derive(Debug)]
 struct WaitingBlock {
     frame: Frame,
     credit: Credit,
-    /// Its memory, until the share is there.
+    /// Its memory, until the share is granted.
     permit: Option<Permit>,
-    /// The share, if it is there already.
+    /// The share, if it was granted already.
     share: Option<Option<OwnedSemaphorePermit>>,
 }
 
@@ -139,14 +139,14 @@ pub(crate) struct FrameReader<R> {
     shares: Shares,
     counters: Arc<Counters>,
     blocks: PollSemaphore,
-    /// Of the large frame that is being received.
+    /// The memory of the large frame that is being received.
     permit: Option<Permit>,
-    /// The same frame, while it lies on disk.
+    /// The same frame, while it is on disk.
     spilled: Option<Spilled>,
-    /// If it is a block, its share of the node's budget, when that was acquired already.
+    /// Of a block: its share of the node's budget, if it was acquired already.
     share: Option<Option<OwnedSemaphorePermit>>,
     block: Option<WaitingBlock>,
-    /// Ends when `rate` allows to read on.
+    /// Ends when `rate` allows the next read.
     pause: Option<Pin<Box<Sleep>>>,
     /// Work of this turn, in units of [`cost`].
     turn: u64,
@@ -192,15 +192,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if self.block.is_some() {
                 return self.poll_block(cx).map(|charged| Some(Ok(charged)));
             }
-            // A frame that has begun is read to its end: what holds up its last bytes then
-            // is the remote, and not we.
+            // A frame that has begun is read to its end: its missing bytes depend on the remote,
+            // not on our credit.
             if self.codec.payload().is_none() {
                 ready!(self.gate.poll_open(cx));
             }
             match self.codec.next_frame(&mut self.buffer) {
                 Ok(Some(frame)) => match self.charge(frame) {
                     Some(charged) => return Poll::Ready(Some(Ok(charged))),
-                    // A block: it waits for its share.
+                    // A block waits for its share.
                     None => continue,
                 },
                 Ok(None) => {}
@@ -211,16 +211,16 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
             ready!(self.poll_rate(cx));
             if self.at_end {
-                // What is left of it is too much that nobody asked for.
+                // The rest of the stream exceeds the rate of unsolicited messages.
                 return Poll::Ready(None);
             }
-            let room = match ready!(self.poll_room(cx)) {
-                Ok(room) => room,
+            let destination = match ready!(self.poll_destination(cx)) {
+                Ok(destination) => destination,
                 Err(Lost) => return Poll::Ready(Some(Err(ReadError::SlowSender))),
             };
-            let read = match room {
-                Room::Memory => ready!(self.poll_socket(cx)),
-                Room::Disk => ready!(self.poll_spilled(cx)),
+            let read = match destination {
+                Destination::Memory => ready!(self.poll_socket(cx)),
+                Destination::Disk => ready!(self.poll_spilled(cx)),
             };
             if let Err(error) = read {
                 return Poll::Ready(Some(Err(error.into())));
@@ -231,7 +231,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from the socket into the buffer.
     fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut space = (&mut self.buffer).limit(MAX_READ);
-        // It keeps nothing between polls: it may be made anew for each.
+        // The future has no state between polls: it may be created for each poll.
         let read = pin!(self.socket.read_buf(&mut space));
         match ready!(read.poll(cx))? {
             0 => self.at_end = true,
@@ -240,7 +240,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Poll::Ready(Ok(()))
     }
 
-    /// Goes on with a frame for which there was no memory.
+    /// Continues a frame that is received to disk.
     fn poll_spilled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some((kind, payload)) = self.codec.payload() else {
             self.spilled = None;
@@ -256,7 +256,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 Received::Bytes(read) => self.received(read),
                 Received::Closed => self.at_end = true,
                 Received::All => {}
-                Received::NoRoom => self.spilled = None,
+                Received::NoSpace => self.spilled = None,
             }
             return Poll::Ready(Ok(()));
         }
@@ -269,9 +269,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when there is memory for a frame that is complete: its share of the budget for
-    /// blocks, so that it keeps nothing else waiting while the kernel is busy, or one of
-    /// [`Pool::Returned`].
+    /// Ready when there is memory for a complete frame: its share of the budget for blocks, so that
+    /// it keeps no other frame waiting while the kernel is busy, or one of [`Pool::Returned`].
     fn poll_memory_of_whole(
         &mut self,
         cx: &mut Context<'_>,
@@ -290,7 +289,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             let (large, clock) = (&self.shares.large, self.shares.clock);
             LargeFrames::claim(large, clock, group, Pool::Returned, payload)
         });
-        // Nobody takes it back: a frame that is complete holds up nobody.
+        // A complete frame is not revoked: it depends on no remote any more.
         permit.poll_granted(cx, payload).map(|_| ())
     }
 
@@ -300,7 +299,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.counters.read_bytes(bytes, unix);
     }
 
-    /// Counts a frame that is complete. `None`: it is a block.
+    /// Takes credit for a complete frame. `None`: it is a block.
     fn charge(&mut self, frame: Frame) -> Option<Charged> {
         let message = frame.message.as_ref().ok();
         self.turn += 2 + message.map_or(0, cost);
@@ -335,7 +334,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Charged> {
-        let block = self.block.as_mut().expect("the caller looked");
+        let block = self.block.as_mut().expect("checked by the caller");
         let share = match block.share.take() {
             Some(share) => share,
             None => {
@@ -343,7 +342,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 ready!(self.blocks.poll_acquire_many(cx, bytes))
             }
         };
-        let block = self.block.take().expect("the caller looked");
+        let block = self.block.take().expect("checked by the caller");
         // From here on it counts as a block that waits for the kernel.
         drop(block.permit);
         Poll::Ready(Charged {
@@ -352,8 +351,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         })
     }
 
-    /// Ready when the connection has not sent too much that nobody asked for, or the remote
-    /// has left meanwhile.
+    /// Ready when the connection is within its rate of unsolicited messages, or the remote has
+    /// closed meanwhile.
     fn poll_rate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let clock = self.shares.clock;
         while let Some(until) = self.rate.pauses_until(clock.now()) {
@@ -379,25 +378,25 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Poll::Ready(())
     }
 
-    /// Ready when the frame that is being received may be, as far as its length goes: and
-    /// where to.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<Room, Lost>> {
+    /// Ready when the frame that is being received may be read on, as far as its length goes;
+    /// returns whether to memory or disk.
+    fn poll_destination(&mut self, cx: &mut Context<'_>) -> Poll<Result<Destination, Lost>> {
         if self.spilled.is_some() {
-            return Poll::Ready(Ok(Room::Disk));
+            return Poll::Ready(Ok(Destination::Disk));
         }
         let Some((kind, bytes)) = self.codec.payload().filter(|(_, len)| *len > SMALL_FRAME) else {
-            return Poll::Ready(Ok(Room::Memory));
+            return Poll::Ready(Ok(Destination::Memory));
         };
         let pool = self.pool(kind);
         let permit = self.permit.get_or_insert_with(|| {
             let Remote { group, .. } = self.remote;
             LargeFrames::claim(&self.shares.large, self.shares.clock, group, pool, bytes)
         });
-        let room = ready!(permit.poll_granted(cx, self.buffer.len()));
-        if room == Ok(Room::Disk) {
+        let destination = ready!(permit.poll_granted(cx, self.buffer.len()));
+        if destination == Ok(Destination::Disk) {
             self.permit = None;
         }
-        Poll::Ready(room)
+        Poll::Ready(destination)
     }
 
     fn pool(&self, kind: Kind) -> Pool {
@@ -409,7 +408,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
-/// What a block of so many bytes takes of the node's budget.
+/// The share of the node's budget that a block of so many bytes takes.
 fn block_share(bytes: usize) -> u32 {
     u32::try_from(bytes.min(MAX_BLOCK_BYTES)).unwrap_or(u32::MAX)
 }

@@ -1,13 +1,13 @@
-//! Connections whose handshake is not complete: PeerManager's table does not know them. They are
-//! shown and counted with the admitted peers, as in Bitcoin Core, and an operator disconnects
-//! them by the same calls.
+//! Connections whose handshake is not complete: PeerManager's table does not contain them. They are
+//! shown and counted with the admitted peers, as in Bitcoin Core, and an operator disconnects them
+//! by the same calls.
 //!
 //! # Ordering
-//! A connection is taken off the list in the step that admits it, together with the counts
-//! that are published then: it is never counted twice, nor left out.
+//! A connection is removed from the list in the step that admits it and publishes the new counts:
+//! it is never counted twice, nor left out.
 //!
 //! # Bounds
-//! A connection has one entry at most, and its slot before that.
+//! A connection has one entry at most, and holds a slot already.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,11 +33,11 @@ struct Entry {
 
 type Entries = BTreeMap<ConnId, Entry>;
 
-/// All of them. Clones are one. The lock is held for moments and never across a wait.
+/// All of them. Clones share one list. The lock is held for moments and never across an `await`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HalfOpen(Arc<Mutex<Entries>>);
 
-/// One of them, until it is dropped.
+/// One entry, removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Listed {
     all: HalfOpen,
@@ -49,7 +49,7 @@ impl HalfOpen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lists a connection of which nothing is known yet but where it comes from.
+    /// Lists a connection of which only the address is known.
     pub(crate) fn list(
         &self,
         id: ConnId,
@@ -60,7 +60,7 @@ impl HalfOpen {
         actor: Recipient<Disconnect>,
     ) -> Listed {
         let entry = Entry {
-            introduction: nothing_said(id, direction, remote, connected_at),
+            introduction: without_version(id, direction, remote, connected_at),
             counters,
             actor,
         };
@@ -71,22 +71,21 @@ impl HalfOpen {
         }
     }
 
-    /// All of them, oldest first, as they would be in the table.
+    /// All of them, oldest first, as rows of the peer table.
     pub(crate) fn rows(&self, now: Now) -> Vec<(PeerRow, Traffic)> {
         let entries = self.lock();
         entries.values().map(|entry| row(entry, now.mono)).collect()
     }
 
-    /// A connection was admitted: it is taken off the list while `publish` publishes the new
-    /// counts of admitted peers.
+    /// A connection was admitted: its entry is removed while `publish` publishes the new counts of
+    /// admitted peers.
     pub(crate) fn admitted(&self, id: ConnId, publish: impl FnOnce()) {
         let mut entries = self.lock();
         publish();
         entries.remove(&id);
     }
 
-    /// How many inbound and how many outgoing connections there are, these and the `admitted`
-    /// ones together.
+    /// Counts inbound and outgoing connections, these and the `admitted` ones together.
     pub(crate) fn count(&self, admitted: impl FnOnce() -> (usize, usize)) -> (usize, usize) {
         let entries = self.lock();
         let (inbound, outgoing) = admitted();
@@ -96,7 +95,7 @@ impl HalfOpen {
         (inbound + accepted, outgoing + dialled)
     }
 
-    /// Ends those that are `meant`. Whether there is one.
+    /// Disconnects those that `meant` selects. Returns whether there was one.
     pub(crate) fn disconnect(
         &self,
         meant: impl Fn(&Introduction) -> bool,
@@ -114,8 +113,8 @@ impl HalfOpen {
 }
 
 impl Listed {
-    /// Its `version` came.
-    pub(crate) fn introduced(&self, introduction: Introduction) {
+    /// Its `version` was received.
+    pub(crate) fn version_received(&self, introduction: Introduction) {
         if let Some(entry) = self.all.lock().get_mut(&self.id) {
             entry.introduction = introduction;
         }
@@ -128,7 +127,7 @@ impl Drop for Listed {
     }
 }
 
-fn nothing_said(
+fn without_version(
     id: ConnId,
     direction: Direction,
     remote: SocketAddr,
@@ -213,10 +212,10 @@ mod tests {
             rows.iter().map(|(row, _)| row.id.0).collect::<Vec<_>>()
         };
         assert_eq!(ids(), [1, 2]);
-        let said = nothing_said(ConnId(1), Direction::Inbound, REMOTE, Now::default());
-        first.introduced(Introduction {
+        let row = without_version(ConnId(1), Direction::Inbound, REMOTE, Now::default());
+        first.version_received(Introduction {
             version: 70_016,
-            ..said
+            ..row
         });
         let (row, _) = &all.rows(now)[0];
         assert_eq!(row.introduction.version, 70_016);
@@ -245,11 +244,11 @@ mod tests {
     }
 
     #[test]
-    fn only_those_that_are_meant_are_told_to_go() {
+    fn only_the_selected_connections_are_disconnected() {
         let all = HalfOpen::default();
         let _listed = list(&all, 1, Direction::Inbound);
-        let told = |id| all.disconnect(|peer| peer.id == ConnId(id), &DoneReason::Requested);
-        assert!(told(1));
-        assert!(!told(2));
+        let disconnect = |id| all.disconnect(|peer| peer.id == ConnId(id), &DoneReason::Requested);
+        assert!(disconnect(1));
+        assert!(!disconnect(2));
     }
 }

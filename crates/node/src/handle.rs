@@ -17,7 +17,7 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bytes::Bytes;
 use handfast_chain::{Follower, ReadError, SpentOutput, TipInfo};
-use handfast_proto::bans::{Ban, BanError, BanOrder};
+use handfast_proto::bans::{Ban, BanCommand, BanError};
 use handfast_proto::lifecycle::ConnId;
 use handfast_proto::peer_table::{
     AddNodeCommand, AddNodeError, AddedNode, DisconnectTarget, HistoryRow, Outlook,
@@ -297,7 +297,7 @@ impl NodeHandle {
     ///
     /// # Errors
     /// The list's refusal, or [`Gone`].
-    pub async fn ban(&self, order: BanOrder) -> Result<(), BanFailure> {
+    pub async fn ban(&self, order: BanCommand) -> Result<(), BanFailure> {
         self.ask_peers(move |peers| peers.ban(order)).await??;
         let shared = self.shared.clone();
         if let Err(error) = off_the_arbiter(move || shared.save_bans()).await? {

@@ -1,14 +1,14 @@
-//! The indexes that an operator may want, and how far each is.
+//! The optional indexes, and the progress of each.
 
 use std::path::{Path, PathBuf};
 
 use handfast_index::{Index, IndexProgress};
 use tokio::sync::watch;
 
-/// Where they lie in the network's directory, as in Bitcoin Core's.
+/// Their directory within the network's directory, as in Bitcoin Core.
 const DIRECTORY: &str = "indexes";
 
-/// An index, and news of how far it is.
+/// An index, and notifications of its progress.
 #[derive(Debug)]
 pub(crate) struct Indexed {
     pub(crate) name: IndexName,
@@ -16,7 +16,7 @@ pub(crate) struct Indexed {
     pub(crate) standing: watch::Sender<IndexProgress>,
 }
 
-/// An index that a node can keep.
+/// An index that a node can maintain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum IndexName {
     /// Transactions by their ids.
@@ -26,10 +26,10 @@ pub enum IndexName {
 }
 
 impl IndexName {
-    /// All of them, in the order in which Bitcoin Core lists them.
+    /// All indexes, in Bitcoin Core's order.
     pub const ALL: [Self; 2] = [Self::Transactions, Self::Spenders];
 
-    /// Its name in options, directories and `getindexinfo`, which is Bitcoin Core's.
+    /// Its name in options, directories and `getindexinfo`, as in Bitcoin Core.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {

@@ -1,8 +1,8 @@
-//! The threads that keep indexes, each a consumer of published views like any other.
+//! The threads that update indexes, each a consumer of published views.
 //!
-//! They read blocks back from disk (those that came last, from memory), so validation neither
-//! waits for them nor keeps blocks for them. While one is far behind it takes its share of a
-//! core and no more: it is scheduled as work that is not urgent.
+//! They read blocks back from disk (recent ones from memory), so validation neither waits for them
+//! nor holds blocks for them. A thread whose index is far behind runs at batch priority: it takes
+//! its share of a core and no more.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::scheduling::{Policy, schedule_this_thread};
 use crate::shared::Shared;
 use crate::view::Phase;
 
-/// After a failure, until it is tried again.
+/// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(10);
-/// Between two lines of the log about progress.
-const TELL_EVERY: Duration = Duration::from_secs(30);
+/// Between two log lines about progress.
+const LOG_EVERY: Duration = Duration::from_secs(30);
 
-/// The indexes that the operator wants. Touches nothing. Of one that is there and not wanted
-/// it says so: it takes space, and only the operator knows whether the option was left out on
+/// The indexes that the operator enabled. Touches no file. An index that exists and is not enabled
+/// is logged: it takes disk space, and only the operator knows whether the option was left out on
 /// purpose.
 pub(crate) fn wanted(config: &NodeConfig) -> Vec<Indexed> {
     let mut all = vec![];
@@ -70,7 +70,7 @@ impl ActiveChain for Active<'_> {
     }
 }
 
-/// Starts a thread for each index that is wanted. They end when the node stops.
+/// Starts a thread for each enabled index. They end when the node stops.
 pub(crate) fn start(shared: &Arc<Shared>, reader: &BlockReader) -> Vec<JoinHandle<()>> {
     let mut threads = vec![];
     for (at, indexed) in shared.indexes.iter().enumerate() {
@@ -78,7 +78,7 @@ pub(crate) fn start(shared: &Arc<Shared>, reader: &BlockReader) -> Vec<JoinHandl
         let (with, reader) = (shared.clone(), reader.clone());
         let thread = Builder::new().name(name.text().into()).spawn(move || {
             let keep = || run(&with, &with.indexes[at], &reader);
-            // Neither validation nor peers need an index: without it the node goes on.
+            // Neither validation nor peers need an index: the node continues without it.
             if catch_unwind(AssertUnwindSafe(keep)).is_err() {
                 let why = "an internal error, which is in the log; please report it";
                 with.set_index_warning(name, Some(not_kept_up(name, why)));
@@ -101,8 +101,8 @@ fn not_kept_up(name: IndexName, why: &str) -> String {
 }
 
 fn run(shared: &Shared, indexed: &Indexed, reader: &BlockReader) {
-    // The database's threads are started by this one, and take over its policy. Without it
-    // an index is as urgent as anything else.
+    // The database's threads are started by this one and inherit its policy. Without it an index
+    // competes with other work.
     if let Err(error) = schedule_this_thread(Policy::Batch) {
         tracing::debug!("an index is scheduled like other work: {error}");
     }
@@ -125,12 +125,12 @@ fn is_stopping(shared: &Shared) -> bool {
     shared.view.load().phase == Phase::Stopping
 }
 
-/// Indexes until the node stops. Blocks its thread, which is its own.
+/// Updates the index until the node stops. Blocks its thread.
 async fn follow(shared: &Shared, indexed: &Indexed, reader: &BlockReader) {
     let mut news = shared.news.subscribe();
     let mut log = Log::new(indexed.name);
     loop {
-        // Marked as heard before the view is taken: a later one is news again.
+        // Marked as seen before the view is taken: a later change wakes it again.
         news.mark_unchanged();
         let view = shared.view.load_full();
         if view.phase == Phase::Stopping {
@@ -153,7 +153,7 @@ async fn follow(shared: &Shared, indexed: &Indexed, reader: &BlockReader) {
             // The node stops.
             Err(IndexError::Block(ReadError::Closed)) => return,
             Err(error) => {
-                let text = not_kept_up(indexed.name, &format!("{error}; it is tried again"));
+                let text = not_kept_up(indexed.name, &format!("{error}; it will be tried again"));
                 log.failed(&text);
                 shared.set_index_warning(indexed.name, Some(text));
                 pause(shared, &mut news).await;
@@ -168,10 +168,10 @@ async fn pause(shared: &Shared, news: &mut watch::Receiver<()>) {
     let _ = tokio::time::timeout(RETRY, stopping).await;
 }
 
-/// What is said of it in the log.
+/// The log lines of one index.
 struct Log {
     index: &'static str,
-    told: Option<Instant>,
+    logged: Option<Instant>,
     synced: bool,
     failure: String,
 }
@@ -180,7 +180,7 @@ impl Log {
     fn new(name: IndexName) -> Self {
         Self {
             index: name.text(),
-            told: None,
+            logged: None,
             synced: false,
             failure: String::new(),
         }
@@ -197,16 +197,19 @@ impl Log {
             }
             return;
         }
-        // It is built anew when it was damaged.
+        // The index is rebuilt after it was damaged.
         self.synced = false;
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            self.told = Some(Instant::now());
+        if self
+            .logged
+            .is_none_or(|logged| logged.elapsed() >= LOG_EVERY)
+        {
+            self.logged = Some(Instant::now());
             let height = standing.height;
             tracing::info!(index = self.index, height, of = tip, "building the index");
         }
     }
 
-    /// Once for each failure, however often it is tried.
+    /// Logs each failure once, however often it is tried again.
     fn failed(&mut self, text: &str) {
         if self.failure != text {
             tracing::error!("{text}");

@@ -1,9 +1,9 @@
-//! Memory for large frames: the machine that all connections of a node share, how each
-//! waits for it, and the file for what has no place in memory.
+//! Memory for large frames: the machine that all connections of a node share, how each waits for
+//! it, and the file for frames that do not fit in memory.
 //!
-//! Connections run on several threads, so the machine is behind a lock, held for
-//! moments and never across a wait. Whoever waits also checks, now and then, whether a
-//! holder is in the way: there is no actor and no timer of its own.
+//! Connections run on several threads, so the machine is behind a lock, held for moments and never
+//! across an `await`. A waiter checks at intervals whether a holder blocks it: there is no actor
+//! and no timer.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -19,30 +19,30 @@ use tokio::time::Sleep;
 use crate::clock::Clock;
 use crate::spill::SpillFile;
 
-/// The memory was taken back: others waited for it, and the frame did not come.
+/// The memory was revoked: others waited for it, and the frame did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lost;
 
-/// Where a frame belongs.
+/// Where a frame is received to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
+pub(crate) enum Destination {
     /// It holds memory.
     Memory,
-    /// There is none for it: on disk.
+    /// No memory is free: to disk.
     Disk,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Waits,
-    Has(Room),
+    Has(Destination),
     Lost,
 }
 
 #[derive(Debug)]
 struct Entry {
     standing: Standing,
-    /// Of the task that reads the frame.
+    /// The task that reads the frame.
     reader: Option<Waker>,
 }
 
@@ -57,8 +57,8 @@ impl Inner {
     fn apply(&mut self, events: Vec<Event>) {
         for event in events {
             let (id, standing) = match event {
-                Event::Granted(id) => (id, Standing::Has(Room::Memory)),
-                Event::Spill(id) => (id, Standing::Has(Room::Disk)),
+                Event::Granted(id) => (id, Standing::Has(Destination::Memory)),
+                Event::Spill(id) => (id, Standing::Has(Destination::Disk)),
                 Event::Lost(id) => (id, Standing::Lost),
             };
             if let Some(entry) = self.entries.get_mut(&id) {
@@ -79,7 +79,7 @@ pub(crate) struct LargeFrames {
 }
 
 impl LargeFrames {
-    /// Nothing is held yet.
+    /// All memory free; frames without memory go to `spill`.
     pub(crate) fn spilling_to(spill: Arc<SpillFile>) -> Self {
         Self {
             inner: Mutex::default(),
@@ -87,7 +87,7 @@ impl LargeFrames {
         }
     }
 
-    /// Where frames go that have no memory.
+    /// The file for frames without memory.
     pub(crate) fn spill(&self) -> &Arc<SpillFile> {
         &self.spill
     }
@@ -136,30 +136,30 @@ impl LargeFrames {
     }
 }
 
-/// One frame's claim: what it holds, or its turn among those who wait. Given back by `Drop`.
+/// One frame's claim: the memory it holds, or its place in the queue. Released by `Drop`.
 #[derive(Debug)]
 pub(crate) struct Permit {
     id: ClaimId,
     clock: Clock,
     all: Arc<LargeFrames>,
-    /// While it waits: when to look next.
+    /// While it waits: when to check the holders.
     recheck: Option<Pin<Box<Sleep>>>,
 }
 
 impl Permit {
-    /// Ready when the frame may be read on, of which so many bytes have come. The task is
-    /// woken when that changes, also when the memory is lost while it waits for the socket.
+    /// Ready when the frame, of which so many bytes were received, may be read on. The task is
+    /// woken when that changes, also when the memory is revoked while it waits for the socket.
     pub(crate) fn poll_granted(
         &mut self,
         cx: &mut Context<'_>,
         received: usize,
-    ) -> Poll<Result<Room, Lost>> {
+    ) -> Poll<Result<Destination, Lost>> {
         loop {
             let standing = self.look(cx, received);
             match standing {
-                Standing::Has(room) => {
+                Standing::Has(destination) => {
                     self.recheck = None;
-                    return Poll::Ready(Ok(room));
+                    return Poll::Ready(Ok(destination));
                 }
                 Standing::Lost => return Poll::Ready(Err(Lost)),
                 Standing::Waits => {}
@@ -178,7 +178,7 @@ impl Permit {
         }
     }
 
-    /// How it stands; the task is woken when that changes.
+    /// The claim's state; the task is woken when it changes.
     fn look(&self, cx: &Context<'_>, received: usize) -> Standing {
         let now = self.now();
         let mut inner = self.all.lock();
@@ -197,10 +197,10 @@ impl Permit {
     pub(crate) fn has_memory(&self) -> bool {
         let inner = self.all.lock();
         let entry = inner.entries.get(&self.id);
-        entry.is_some_and(|entry| entry.standing == Standing::Has(Room::Memory))
+        entry.is_some_and(|entry| entry.standing == Standing::Has(Destination::Memory))
     }
 
-    /// The frame is complete: nobody waits for the remote any more.
+    /// The frame is complete: no waiter depends on the remote any more.
     pub(crate) fn complete(&self) {
         self.all.lock().machine.complete(self.id);
     }

@@ -97,7 +97,9 @@ pub use handfast_proto::address_book::{
     Row as AddressRow, is_peer_name, is_routable, overlay_network,
 };
 pub use handfast_proto::address_relay::OwnAddress;
-pub use handfast_proto::bans::{Ban, BanError, BanOrder, BanTarget, BanTime, Subnet, SubnetError};
+pub use handfast_proto::bans::{
+    Ban, BanCommand, BanError, BanTarget, BanTime, Subnet, SubnetError,
+};
 pub use handfast_proto::headers::{
     ChainTip, DeploymentState, DeploymentStatus, Entry, HeaderTree, Status,
 };

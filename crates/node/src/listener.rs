@@ -1,10 +1,9 @@
-//! `Listener`: accepts, and nothing else.
+//! `Listener`: accepts connections.
 //!
-//! A full accept queue looks like a connection to the remote and is none. So the
-//! queue is deep, and at every wake-up all of it is taken out and handed over; without
-//! a descriptor to take it out with, it is emptied all the same (see
-//! [`Reserve`]). And because a socket that is never polled again looks like a healthy
-//! one from inside, the node calls itself: see [`crate::prober`].
+//! A connection in a full accept queue looks established to the remote and is not. So the queue is
+//! deep, and at every wake-up all of it is accepted and handed over; without a free descriptor it
+//! is emptied all the same (see [`Reserve`]). And because a socket that is never polled again looks
+//! healthy from inside, the node connects to itself: see [`crate::prober`].
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -33,34 +32,34 @@ use crate::intake::Intake;
 use crate::prober;
 use crate::vital::Vital;
 
-/// What the sockets for peers are called.
+/// The name of the sockets for peers.
 use crate::entrance::PEERS as NAME;
 
 /// First pause when the system has no descriptor or memory for another socket.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Connections that are closed for want of a descriptor before there is a pause, at most.
-const SHED_AT_ONCE: usize = 4_096;
-/// Time that a caller waits for a slot when none is free. With connections on their way
-/// out one comes home within milliseconds; with none in this time the managers are late.
+/// Most connections that are closed without a free descriptor before accepting pauses.
+const MAX_DROPPED_AT_ONCE: usize = 4_096;
+/// Time that a pending connection waits for a slot when none is free. While connections are ending
+/// a slot is freed within milliseconds; if none is in this time, the managers are late.
 const SLOT_WAIT: Duration = Duration::from_millis(250);
-/// Least time between two lines in the log about pauses: remotes can cause them.
+/// Least time between two log lines about pauses: remotes can cause them.
 const LOG_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Binds one listening socket. Touches no file.
 pub(crate) fn bind(addr: SocketAddr, backlog: u32) -> Result<TcpListener, StartError> {
     let listen = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        // A restart must not wait for connections of the last run to time out.
+        // A restart must not wait until connections of the last run time out.
         socket.set_reuse_address(true)?;
         if addr.is_ipv6() {
-            // So that 0.0.0.0 and [::] can both be listened on.
+            // Allows to listen on both 0.0.0.0 and [::].
             socket.set_only_v6(true)?;
         }
         socket.set_nonblocking(true)?;
-        // Small messages in both directions; waiting for more only delays them. Linux
-        // gives the option to the sockets that are accepted.
+        // Small messages in both directions, which Nagle's algorithm would delay. Linux gives the
+        // option to accepted sockets.
         socket.set_tcp_nodelay(true)?;
         socket.bind(&SockAddr::from(addr))?;
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
@@ -69,30 +68,30 @@ pub(crate) fn bind(addr: SocketAddr, backlog: u32) -> Result<TcpListener, StartE
     listen().map_err(|source| StartError::Listen { addr, source })
 }
 
-/// The order to close the socket and listen anew.
-type Anew = oneshot::Sender<Result<(), String>>;
+/// A request to close the socket and open it again.
+type Reopen = oneshot::Sender<Result<(), String>>;
 
-/// A socket that is listened on, known to the registry, and not yet accepted on.
+/// A bound socket, in the registry, on which nothing accepts yet.
 #[derive(Debug)]
 pub(crate) struct Bound {
     socket: TcpListener,
     entrance: Arc<Entrance>,
-    anew: mpsc::Receiver<Anew>,
+    reopen: mpsc::Receiver<Reopen>,
 }
 
 impl Bound {
-    /// Makes the socket known to the registry.
+    /// Adds the socket to the registry.
     pub(crate) fn new(socket: TcpListener, backlog: u32, entrances: &Entrances) -> Self {
         let addr = socket.local_addr();
         let addr = addr.expect("the system knows the address of a bound socket");
-        // One: the prober waits for the answer before it asks again.
-        let (order, anew) = mpsc::channel::<Anew>(1);
+        // One: the prober waits for the answer before its next request.
+        let (request, reopen) = mpsc::channel::<Reopen>(1);
         let recreate = move || {
-            let order = order.clone();
+            let request = request.clone();
             let made: crate::entrance::Recreated = Box::pin(async move {
                 let (answer, wait) = oneshot::channel();
-                let gone = || "nobody accepts here any more".to_owned();
-                order.send(answer).await.map_err(|_| gone())?;
+                let gone = || "accepting on this socket has ended".to_owned();
+                request.send(answer).await.map_err(|_| gone())?;
                 wait.await.map_err(|_| gone())?
             });
             made
@@ -106,7 +105,7 @@ impl Bound {
         Self {
             socket,
             entrance,
-            anew,
+            reopen,
         }
     }
 
@@ -154,7 +153,7 @@ impl Actor for Listener {
         let reserve = Rc::new(Reserve::new());
         for bound in std::mem::take(&mut self.bound) {
             let (intake, reserve) = (self.intake.clone(), reserve.clone());
-            ctx.spawn(wrap_future(keep(bound, intake, reserve)));
+            ctx.spawn(wrap_future(reopen_and_accept(bound, intake, reserve)));
         }
         ctx.spawn(wrap_future(prober::run(self.entrances.clone(), self.clock)));
     }
@@ -170,7 +169,7 @@ impl Handler<StopIntake> for Listener {
     }
 }
 
-/// Says once that the system grants less than was asked for.
+/// Logs once that the system grants a smaller queue than requested.
 fn warn_of_cap(bound: &[Bound]) {
     let capped = bound.iter().find_map(|bound| {
         let granted = accept_queue::of(bound.socket.as_fd())?.granted;
@@ -181,46 +180,46 @@ fn warn_of_cap(bound: &[Bound]) {
         tracing::warn!(
             asked,
             granted,
-            "the system caps the accept queue, callers of a burst that exceeds it are dropped; raise net.core.somaxconn (sysctl -w net.core.somaxconn={asked}), or ask for less with --backlog"
+            "the system caps the accept queue, connections beyond it are dropped by the system; raise net.core.somaxconn (sysctl -w net.core.somaxconn={asked}), or ask for less with --backlog"
         );
     }
 }
 
-/// Tells the registry of a socket, until dropped.
-struct Shown<'a>(&'a Entrance);
+/// Publishes a socket in the registry, until dropped.
+struct Published<'a>(&'a Entrance);
 
-impl<'a> Shown<'a> {
+impl<'a> Published<'a> {
     fn new(entrance: &'a Entrance, socket: &Arc<TcpListener>) -> Self {
-        entrance.listens_with(Some(socket.clone()));
+        entrance.set_socket(Some(socket.clone()));
         Self(entrance)
     }
 }
 
-impl Drop for Shown<'_> {
+impl Drop for Published<'_> {
     fn drop(&mut self) {
-        self.0.listens_with(None);
+        self.0.set_socket(None);
     }
 }
 
-/// Accepts at one address until dropped, on a new socket whenever the prober asks for one.
-async fn keep(mut bound: Bound, intake: Intake, reserve: Rc<Reserve>) {
+/// Accepts at one address until dropped, on a new socket when the prober requests one.
+async fn reopen_and_accept(mut bound: Bound, intake: Intake, reserve: Rc<Reserve>) {
     let addr = bound.addr();
     let backlog = bound.entrance.backlog();
     let mut socket = Some(bound.socket);
     loop {
-        let order = match socket.take().map(Arc::new) {
+        let request = match socket.take().map(Arc::new) {
             Some(socket) => {
-                let _shown = Shown::new(&bound.entrance, &socket);
+                let _published = Published::new(&bound.entrance, &socket);
                 tokio::select! {
                     biased;
-                    order = bound.anew.recv() => order,
+                    request = bound.reopen.recv() => request,
                     () = accept(socket, &bound.entrance, &intake, &reserve) => None,
                 }
             }
-            None => bound.anew.recv().await,
+            None => bound.reopen.recv().await,
         };
         // The socket is closed by now: its address is free for the next one.
-        let Some(answer) = order else { return };
+        let Some(answer) = request else { return };
         let result = match bind(addr, backlog) {
             Ok(made) => {
                 socket = Some(made);
@@ -232,20 +231,20 @@ async fn keep(mut bound: Bound, intake: Intake, reserve: Rc<Reserve>) {
     }
 }
 
-/// Why a connection could not be taken out of the queue.
+/// Why no connection could be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Obstacle {
-    /// There is none.
+    /// The queue is empty.
     Empty,
-    /// This one is gone, or was never whole; the next one may be there.
+    /// This connection is gone, or was never complete; the next one may be there.
     Gone,
-    /// One was taken out, and no slot is free for it.
+    /// One was accepted, and no slot is free for it.
     Slots,
     /// No descriptor is free.
     Descriptors,
     /// The system has no memory for it.
     Memory,
-    /// What no sound listening socket answers.
+    /// An error that a healthy listening socket does not return.
     Broken,
 }
 
@@ -255,8 +254,8 @@ impl Obstacle {
             Some(Errno::AGAIN) => Self::Empty,
             Some(Errno::MFILE | Errno::NFILE) => Self::Descriptors,
             Some(Errno::NOBUFS | Errno::NOMEM) => Self::Memory,
-            // Of the connection, not of the socket: it left while it was queued, a firewall
-            // did not let it in, or Linux tells what the network said of it (accept(2)).
+            // An error of the connection, not of the socket: it was closed while queued, a firewall
+            // rejected it, or Linux passes on a pending network error (accept(2)).
             Some(
                 Errno::CONNABORTED
                 | Errno::INTR
@@ -275,8 +274,8 @@ impl Obstacle {
 
 /// Accepts on one socket until dropped.
 async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, reserve: &Reserve) {
-    // Its unsafe successor wants a promise about the type's file descriptor, which
-    // holds for a listener of the standard library.
+    // Its unsafe successor requires a promise about the type's file descriptor, which holds for a
+    // listener of the standard library.
     #[allow(
         deprecated,
         reason = "sound for this type, and this file has no unsafe code"
@@ -284,7 +283,7 @@ async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, 
     let socket = AsyncFd::new(socket)
         .expect("an arbiter has a reactor, and a listening socket can be polled");
     let mut pause = FIRST_PAUSE;
-    let mut told: Option<Instant> = None;
+    let mut logged: Option<Instant> = None;
     let mut caller = None;
     loop {
         let Ok(mut ready) = socket.readable().await else {
@@ -293,7 +292,7 @@ async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, 
         let (obstacle, error) = drain(socket.get_ref(), entrance, intake, &mut caller);
         match obstacle {
             Obstacle::Slots => {
-                settle(&mut caller, socket.get_ref(), entrance, intake).await;
+                wait_for_slot(&mut caller, socket.get_ref(), entrance, intake).await;
                 continue;
             }
             Obstacle::Empty | Obstacle::Gone => {
@@ -304,7 +303,7 @@ async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, 
             }
             Obstacle::Descriptors => {
                 if shed(socket.get_ref(), entrance, reserve) {
-                    // Nobody waits; the next one to come is noticed.
+                    // The queue is empty; the next connection is noticed.
                     pause = FIRST_PAUSE;
                     ready.clear_ready();
                 }
@@ -319,8 +318,8 @@ async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, 
         }
         // Accepting again at once would spin.
         entrance.pauses.fetch_add(1, Ordering::Relaxed);
-        if told.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
-            told = Some(Instant::now());
+        if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            logged = Some(Instant::now());
             tracing::warn!(at = %entrance.place(), %error, "cannot accept connections and closes them; raise the limit on open files (ulimit -n)");
         }
         tokio::time::sleep(pause).await;
@@ -328,11 +327,11 @@ async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, 
     }
 }
 
-/// One who was taken out of the queue.
+/// A connection that was taken out of the queue.
 type Caller = (TcpStream, SocketAddr);
 
-/// Takes out everything that is in the accept queue; what stopped it. Whoever finds no
-/// slot is left in `caller`.
+/// Accepts everything in the queue; returns what stopped it. A connection without a slot is left in
+/// `caller`.
 fn drain(
     socket: &TcpListener,
     entrance: &Entrance,
@@ -340,14 +339,14 @@ fn drain(
     caller: &mut Option<Caller>,
 ) -> (Obstacle, io::Error) {
     loop {
-        let (stream, remote) = match take_one(socket) {
+        let (stream, remote) = match accept_one(socket) {
             Ok(accepted) => accepted,
             Err(error) => match Obstacle::of(&error) {
                 Obstacle::Gone => continue,
                 obstacle => return (obstacle, error),
             },
         };
-        if entrance.arrived(Some(remote)) == Arrival::SelfProbe {
+        if entrance.on_accept(Some(remote)) == Arrival::SelfProbe {
             continue;
         }
         if intake.is_banned(remote) {
@@ -357,7 +356,7 @@ fn drain(
         }
         match intake.slots.take(Direction::Inbound) {
             Some(slot) => intake.accepted(stream, remote, slot),
-            // Nothing to wait for: the operator switched the network off.
+            // No use in waiting: the operator switched the network off.
             None if !intake.slots.is_active() => no_slot(entrance, stream, remote),
             None => {
                 *caller = Some((stream, remote));
@@ -367,14 +366,14 @@ fn drain(
     }
 }
 
-/// Waits for a slot for the caller; those behind it wait in the accept queue, which is deep
-/// for just that. Without one in time it is closed, and with it all who wait.
+/// Waits for a slot for the pending connection; later ones wait in the accept queue, which is deep
+/// for that. Without a slot in time it is closed, and all that wait with it.
 ///
 /// # Security
-/// Were whoever finds no slot closed at once, a flood that renews itself faster than
-/// its ends are handled would have honest callers closed as well. This way it waits for
-/// its own ends, and everybody's turn comes.
-async fn settle(
+/// If a connection without a slot were closed at once, a flood that reconnects faster than its
+/// disconnections are handled would have honest peers refused too. This way the flood waits for its
+/// own disconnections, and every connection gets its turn.
+async fn wait_for_slot(
     caller: &mut Option<Caller>,
     socket: &TcpListener,
     entrance: &Entrance,
@@ -398,20 +397,19 @@ async fn settle(
 fn no_slot(entrance: &Entrance, stream: TcpStream, remote: SocketAddr) {
     entrance.no_slot.fetch_add(1, Ordering::Relaxed);
     tracing::debug!(%remote, "no slot is free; closed");
-    turn_away(stream);
+    close_with_fin(stream);
 }
 
-/// Empties the queue without a descriptor to spare: each connection is taken out with the
-/// reserve, and closed. Whether it is empty now; another thread may have been faster to
-/// take the descriptor.
+/// Empties the queue without a free descriptor: each connection is accepted with the reserve, and
+/// closed. Returns whether it is empty; another thread may have taken the descriptor first.
 ///
-/// Linux looks for a descriptor before it looks into the queue: without one, an empty
-/// queue gives an error as well.
+/// Linux allocates the descriptor before it looks into the queue: without one, an empty queue
+/// returns an error too.
 fn shed(socket: &TcpListener, entrance: &Entrance, reserve: &Reserve) -> bool {
     let mut empty = false;
     reserve.release();
-    for _ in 0..SHED_AT_ONCE {
-        let (stream, remote) = match take_one(socket) {
+    for _ in 0..MAX_DROPPED_AT_ONCE {
+        let (stream, remote) = match accept_one(socket) {
             Ok(accepted) => accepted,
             Err(error) => match Obstacle::of(&error) {
                 Obstacle::Gone => continue,
@@ -421,40 +419,40 @@ fn shed(socket: &TcpListener, entrance: &Entrance, reserve: &Reserve) -> bool {
                 }
             },
         };
-        if entrance.arrived(Some(remote)) == Arrival::Guest {
+        if entrance.on_accept(Some(remote)) == Arrival::Guest {
             entrance.no_descriptor.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%remote, "no descriptor is free; closed");
-            turn_away(stream);
+            close_with_fin(stream);
         }
     }
     reserve.fill();
     empty
 }
 
-/// Closes a connection so that its remote sees an end and not an error: what it has sent
-/// is read first, or closing would reset the connection.
-fn turn_away(stream: TcpStream) {
+/// Closes a connection with FIN instead of RST: received data is read first, since closing with
+/// unread data resets the connection.
+fn close_with_fin(stream: TcpStream) {
     let mut unread = [0; 1_024];
     let _ = io::Read::read(&mut &stream, &mut unread);
 }
 
-/// Takes one connection out of the accept queue, ready for [`Intake::accepted`]:
-/// in one system call, of which a churning remote causes thousands a second.
+/// Accepts one connection, ready for [`Intake::accepted`], in one system call: a churning remote
+/// causes thousands a second.
 #[cfg(target_os = "linux")]
-fn take_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+fn accept_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     use rustix::net::{SocketFlags, acceptfrom_with};
 
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (stream, remote) = acceptfrom_with(socket, flags)?;
     let remote = remote.and_then(|remote| SocketAddr::try_from(remote).ok());
-    // Somebody put another kind of socket in the place of ours.
+    // Another part of the process replaced the descriptor by another kind of socket.
     let remote = remote.ok_or_else(|| io::Error::from(Errno::NOTSOCK))?;
     Ok((stream.into(), remote))
 }
 
-/// Takes one connection out of the accept queue.
+/// Accepts one connection.
 #[cfg(not(target_os = "linux"))]
-fn take_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+fn accept_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (stream, remote) = socket.accept()?;
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;

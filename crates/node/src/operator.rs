@@ -1,7 +1,7 @@
 //! What an operator asks of PeerManager, beyond what its table answers alone
 //! ([`PeerManager::answer`]): see the RPC methods of these names.
 
-use handfast_proto::bans::{BanError, BanOrder};
+use handfast_proto::bans::{BanError, BanCommand};
 use handfast_proto::lifecycle::{ConnId, DoneReason, Introduction};
 use handfast_proto::peer_table::{DisconnectTarget, Input, PeerRow};
 use handfast_wire::Packet;
@@ -46,9 +46,9 @@ impl PeerManager {
     }
 
     /// Bans, lifts a ban, or lifts all.
-    pub(crate) fn ban(&mut self, order: BanOrder) -> Result<(), BanError> {
+    pub(crate) fn ban(&mut self, order: BanCommand) -> Result<(), BanError> {
         self.answer(|table, now| table.ban(now, order))?;
-        if let BanOrder::Add { target, .. } = order {
+        if let BanCommand::Add { target, .. } = order {
             let meant = |peer: &Introduction| target.contains(peer.remote.ip());
             self.disconnect_half_open(meant, DoneReason::Banned);
         }

@@ -1,9 +1,9 @@
-//! The way down to a remote: a bounded queue and the future that writes it.
+//! Sending to a remote: a bounded queue and the future that writes it.
 //!
-//! Messages are bounded by number and by bytes ([`queue_limit`]); whoever sends them (the
-//! managers, the session) may not wait and learns that the queue is full: the remote reads
-//! too slowly and is disconnected. Blocks are bounded by the future that serves them: it
-//! queues the next ones when these were written ([`crate::serve`]).
+//! Messages are bounded by number and by bytes ([`queue_limit`]); their senders (the managers, the
+//! session) may not wait, and get an error when the queue is full: the remote reads too slowly and
+//! is disconnected. Blocks are bounded by the future that serves them: it queues the next ones when
+//! these were written ([`crate::serve`]).
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::spill::{PIECE, Place};
 use crate::stats::Counters;
 
-/// Messages queued for one remote at most.
+/// Most messages queued for one remote.
 pub(crate) const MAX_MESSAGES: usize = 1_000;
 /// Small messages are written together up to this size, bytes.
 const BATCH_BYTES: usize = 64 << 10;
@@ -37,46 +37,46 @@ pub(crate) struct Closed;
 #[derive(Debug)]
 enum Content {
     Message(Message),
-    /// A block, its checksum computed off the arbiter.
+    /// A block whose checksum was computed off the arbiter.
     Packet(Packet, Arc<Batch>),
-    /// The same on disk.
+    /// The same, on disk.
     Spilled(Spilled, Arc<Batch>),
 }
 
-/// A packet whose payload lies on disk until it is written.
+/// A packet whose payload is on disk until it is written.
 #[derive(Debug)]
 pub(crate) struct Spilled {
     /// The packet without its payload.
     pub(crate) head: PacketHead,
-    /// Where the payload lies, together with others of its batch.
+    /// The file slot of the payload, together with others of its batch.
     pub(crate) place: Arc<Place>,
-    /// Where it begins in the place.
+    /// Where it begins in the slot.
     pub(crate) offset: usize,
 }
 
-/// What is sent of a batch.
+/// The form in which a block is queued.
 #[derive(Debug)]
 pub(crate) enum Block {
     InMemory(Packet),
     OnDisk(Spilled),
 }
 
-/// Boxed: the channel keeps room for 32 entries per connection.
+/// Boxed: the channel allocates 32 entries per connection.
 #[derive(Debug)]
 struct Outgoing {
     content: Content,
-    /// Its share of what may be queued, given back when it was written.
+    /// Its share of the queue's limit, returned when it was written.
     share: Share,
 }
 
-/// Bytes of messages that are queued: to one remote, and to all.
+/// Bytes of queued messages: to one remote, and to all.
 #[derive(Clone, Debug, Default)]
 struct Queued {
     here: Arc<AtomicUsize>,
     all: Arc<AtomicUsize>,
 }
 
-/// The share of one message in [`Queued`]; given back by `Drop`.
+/// The share of one message in [`Queued`]; returned by `Drop`.
 #[derive(Debug)]
 struct Share {
     queued: Queued,
@@ -84,8 +84,8 @@ struct Share {
 }
 
 impl Queued {
-    /// A share for a message, unless too much is queued. What the queue is empty of may
-    /// have any length: frames have a limit of their own.
+    /// A share for a message, unless too much is queued. An empty queue takes a message of any
+    /// length: frames have a separate limit.
     fn take(&self, bytes: usize) -> Result<Share, Full> {
         let bytes = bytes.saturating_add(HEADER_BYTES);
         let here = self.here.load(Ordering::Relaxed);
@@ -120,7 +120,8 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// A batch, and what resolves (with an error: nothing is sent) when all was written.
+    /// A batch, and a receiver that resolves when all was written, or with an error when nothing is
+    /// sent.
     pub(crate) fn new() -> (Arc<Self>, oneshot::Receiver<()>) {
         let (all_written, wait) = oneshot::channel();
         let batch = Self {
@@ -130,7 +131,7 @@ impl Batch {
     }
 }
 
-/// What was asked of one connection and has not come. All clones are one.
+/// Requests to one connection that are not answered. Clones share one record.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Expected(Arc<Mutex<Requested>>);
 
@@ -139,7 +140,7 @@ impl Expected {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what is about to be sent; takes the lock for requests only.
+    /// Records a message that is about to be sent; takes the lock for requests only.
     fn sent(&self, message: &Message) {
         if message.kind().map(Kind::exchange) == Some(Exchange::Request) {
             self.lock().sent(message);
@@ -151,7 +152,7 @@ impl Expected {
         self.lock().expects(kind)
     }
 
-    /// This has come. Whether it is an answer.
+    /// A message was received. Returns whether it is an answer.
     pub(crate) fn received(&self, message: &Message) -> bool {
         let answers = message.kind().map(Kind::exchange) == Some(Exchange::Answer);
         answers && self.lock().received(message)
@@ -159,8 +160,7 @@ impl Expected {
 }
 
 impl Expected {
-    /// A frame of this command has come that cannot be read: it was not the answer, and
-    /// nothing better is to be expected.
+    /// A frame of this command was malformed: it was not the answer, and no better one will come.
     pub(crate) fn garbled(&self, kind: Option<Kind>) {
         if let Some(kind) = kind {
             self.lock().garbled(kind);
@@ -176,7 +176,7 @@ pub(crate) struct Outbox {
     expected: Expected,
 }
 
-/// The end that the writer empties.
+/// The writer's end.
 #[derive(Debug)]
 pub(crate) struct Outlet(mpsc::Receiver<Box<Outgoing>>);
 
@@ -184,7 +184,7 @@ pub(crate) struct Outlet(mpsc::Receiver<Box<Outgoing>>);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct QueuedToAll(Arc<AtomicUsize>);
 
-/// A queue; `all` is what the node's queues share.
+/// A queue; `all` is the counter that the node's queues share.
 pub(crate) fn outbox(all: &QueuedToAll) -> (Outbox, Outlet) {
     let (queue, outlet) = mpsc::channel(MAX_MESSAGES);
     let queued = Queued {
@@ -200,15 +200,15 @@ pub(crate) fn outbox(all: &QueuedToAll) -> (Outbox, Outlet) {
 }
 
 impl Outbox {
-    /// Queues `message`, unless one of the bounds is reached. A closed connection
-    /// takes everything: its end is being reported already.
+    /// Queues `message`, unless a bound is reached. A closed connection accepts everything: its end
+    /// is being reported already.
     pub(crate) fn push(&self, message: Message) -> Result<(), Full> {
         let share = self.queued.take(message.heap_size())?;
         self.expected.sent(&message);
         self.try_push(Content::Message(message), share)
     }
 
-    /// What the remote was asked for through this queue.
+    /// The requests that were sent through this queue.
     pub(crate) fn expected(&self) -> Expected {
         self.expected.clone()
     }
@@ -227,8 +227,8 @@ impl Outbox {
         }
     }
 
-    /// Queues a block of `batch`, when the number of messages allows it. Its bytes are
-    /// counted by whoever serves blocks, and not here.
+    /// Queues a block of `batch`, when the number of messages allows it. Its bytes are counted by
+    /// [`crate::serve`], and not here.
     ///
     /// # Cancel safety
     /// When dropped, the block is either queued whole or not at all.
@@ -247,8 +247,7 @@ impl Outbox {
 /// Writes what is queued until the socket fails or every [`Outbox`] is gone.
 ///
 /// # Cancel safety
-/// Dropped in the middle of a frame when the connection ends; what is queued is
-/// lost then, as the remote is not owed it.
+/// Dropped in the middle of a frame when the connection ends; queued messages are lost then.
 pub(crate) async fn write_queue<W>(
     mut outlet: Outlet,
     mut socket: W,
@@ -259,10 +258,10 @@ pub(crate) async fn write_queue<W>(
 where
     W: AsyncWrite + Unpin,
 {
-    // Of each message: its kind, its bytes, and its share of what may be queued.
+    // Of each message: its kind, its bytes, and its share of the queue's limit.
     let mut written: Vec<(Option<Kind>, usize, Share)> = Vec::new();
     while let Some(first) = outlet.0.recv().await {
-        // Nothing is kept between rounds: an idle connection holds no buffer.
+        // No buffer is held between rounds: an idle connection has none.
         let mut small = BytesMut::new();
         let mut next = Some(first);
         let mut packet = None;
@@ -373,14 +372,16 @@ mod tests {
             let counters = Arc::new(Counters::new(Arc::default(), None));
             let mut sent = Vec::new();
             for nonce in 0..20 {
-                outbox.push(Message::Ping(nonce)).expect("there is room");
+                outbox
+                    .push(Message::Ping(nonce))
+                    .expect("the queue is empty");
                 outbox
                     .send(
                         Block::InMemory(Message::Block(block()).packet()),
                         Batch::new().0,
                     )
                     .await
-                    .expect("there is room");
+                    .expect("the queue has space");
                 sent.extend([Message::Ping(nonce), Message::Block(block())]);
             }
             drop(outbox);
@@ -408,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remote_may_have_much_queued_while_others_have_little_and_else_its_least() {
+    fn a_remote_may_have_much_queued_while_others_have_little_and_otherwise_the_minimum() {
         let headers = || Message::Headers(vec![Network::Regtest.genesis_block().header; 2_000]);
         let all = QueuedToAll::default();
         let fill = |outbox: &Outbox| {
@@ -417,7 +418,7 @@ mod tests {
                 .count()
         };
         let (first, first_outlet) = outbox(&all);
-        assert_eq!(fill(&first), 11, "of 2 MiB, less what it takes itself");
+        assert_eq!(fill(&first), 11, "of 2 MiB, less its own bytes");
         let others: Vec<_> = (0..160).map(|_| outbox(&all)).collect();
         let queued: Vec<usize> = others.iter().map(|(outbox, _)| fill(outbox)).collect();
         assert_eq!(queued.last(), Some(&(LEAST_QUEUED / 160_024)));
@@ -432,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_taken_when_nothing_is_queued() {
+    fn a_message_of_any_length_is_accepted_by_an_empty_queue() {
         let all = QueuedToAll::default();
         all.0.store(usize::MAX / 2, Ordering::Relaxed);
         let (outbox, mut outlet) = outbox(&all);
@@ -445,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_blocks_tells_when_the_last_byte_was_written() {
+    fn a_batch_of_blocks_reports_when_its_last_byte_was_written() {
         crate::virtual_time::run(async {
             let magic = Network::Regtest.magic();
             let (ours, theirs) = tokio::io::duplex(1_000);

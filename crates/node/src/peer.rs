@@ -241,7 +241,7 @@ impl Peer {
         if let Some(listed) = &self.listed
             && let Some(introduction) = self.session.introduced(now)
         {
-            listed.introduced(introduction);
+            listed.version_received(introduction);
         }
         for effect in effects {
             match effect {

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use handfast_proto::Now;
-use handfast_proto::bans::{BanList, BanOrder};
+use handfast_proto::bans::{BanCommand, BanList};
 use handfast_proto::lifecycle::{Direction, DoneReason, Ending, Introduction, Reached};
 use handfast_proto::text::{count, passed};
 use handfast_proto::time::earliest;
@@ -125,7 +125,7 @@ impl PeerLog {
 
     /// Tells whom an operator banned, for how long, or of whom a ban was lifted. `bans`: the list
     /// as it is now.
-    pub(crate) fn bans_changed(&mut self, now: Now, order: BanOrder, bans: &BanList) {
+    pub(crate) fn bans_changed(&mut self, now: Now, order: BanCommand, bans: &BanList) {
         self.tick(now.mono);
         let text = ban_text(now, order, bans);
         if self.is_told(Kind::Ban) {
@@ -224,9 +224,9 @@ impl Dials {
     }
 }
 
-fn ban_text(now: Now, order: BanOrder, bans: &BanList) -> String {
+fn ban_text(now: Now, order: BanCommand, bans: &BanList) -> String {
     match order {
-        BanOrder::Add { target, .. } => {
+        BanCommand::Add { target, .. } => {
             let row = bans.rows(now).find(|ban| ban.target == target);
             // One that ends at once is over.
             let until = row.map_or(i64::from(now.unix), |ban| ban.until);
@@ -234,8 +234,8 @@ fn ban_text(now: Now, order: BanOrder, bans: &BanList) -> String {
             let left = passed(Duration::from_secs(u64::try_from(left).unwrap_or(0)));
             format!("{target} is banned by the operator for {left}, until Unix time {until}")
         }
-        BanOrder::Remove { target } => format!("the ban of {target} is lifted by the operator"),
-        BanOrder::Clear => "all bans are lifted by the operator".to_owned(),
+        BanCommand::Remove { target } => format!("the ban of {target} is lifted by the operator"),
+        BanCommand::Clear => "all bans are lifted by the operator".to_owned(),
     }
 }
 
@@ -284,13 +284,13 @@ mod tests {
         let target = "192.0.2.7".parse().expect("an address");
         let time = BanTime::For(90);
         let mut bans = BanList::default();
-        let add = BanOrder::Add { target, time };
-        bans.order(now, add).expect("it is new");
+        let add = BanCommand::Add { target, time };
+        bans.apply(now, add).expect("it is new");
         assert_eq!(
             ban_text(now, add, &bans),
             "192.0.2.7/32 is banned by the operator for 1m 30s, until Unix time 1090"
         );
-        let lifted = ban_text(now, BanOrder::Remove { target }, &bans);
+        let lifted = ban_text(now, BanCommand::Remove { target }, &bans);
         assert!(lifted.contains("192.0.2.7/32 is lifted"), "{lifted}");
         let mut log = PeerLog::default();
         (0..1_000).for_each(|_| log.bans_changed(now, add, &bans));

@@ -240,7 +240,7 @@ impl PeerManager {
         let displaced = self.table.displaced();
         let census = &self.shared.census;
         census.evicted.store(displaced.evicted, Ordering::Relaxed);
-        let turned_away = displaced.turned_away;
+        let turned_away = displaced.refused;
         census.turned_away.store(turned_away, Ordering::Relaxed);
     }
 

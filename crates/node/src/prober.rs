@@ -1,5 +1,5 @@
-//! The self-probe: connects to the node's own listening sockets and looks whether it gets
-//! in. When and what follows is decided by [`handfast_proto::self_probe`].
+//! The self-probe: connects to the node's listening sockets and waits to be accepted. When it
+//! probes and what follows is decided by [`handfast_proto::self_probe`].
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::entrance::{Entrance, Entrances, Place};
 use crate::interfaces::loopback_is_down;
 
-/// Probes every entrance, those too that are registered later. Never ends.
+/// Probes every listening socket, also those registered later. Never ends.
 pub(crate) async fn run(entrances: Entrances, clock: Clock) {
     let mut registered = entrances.watch();
     let mut known = 0;
@@ -34,11 +34,11 @@ pub(crate) async fn run(entrances: Entrances, clock: Clock) {
     }
 }
 
-/// Does what the machine of one entrance wants. Never ends.
+/// Performs the effects of the machine of one listening socket. Never ends.
 async fn watch(entrance: Arc<Entrance>, clock: Clock) {
-    let mut told = Told::default();
+    let mut logged = Logged::default();
     loop {
-        // An answer is given below, before the machine is asked again.
+        // An answer is given below, before the machine's deadline is read again.
         let due = entrance.probe().deadline().expect("nothing is under way");
         tokio::select! {
             () = tokio::time::sleep_until(clock.instant(due)) => {}
@@ -51,7 +51,7 @@ async fn watch(entrance: Arc<Entrance>, clock: Clock) {
         }
         let outcome = probe(&entrance).await;
         tracing::debug!(socket = entrance.name(), at = %entrance.place(), ?outcome, "self-probe");
-        if let Some(line) = told.probed(&outcome) {
+        if let Some(line) = logged.probed(&outcome) {
             tracing::warn!(socket = entrance.name(), at = %entrance.place(), "{line}");
         }
         let failed = match &outcome {
@@ -60,23 +60,23 @@ async fn watch(entrance: Arc<Entrance>, clock: Clock) {
         };
         if step(&entrance, clock, Input::Ended(outcome)) == Some(Effect::Recreate) {
             let why = failed.unwrap_or_default();
-            recreate(&entrance, clock, &why, told.recreated()).await;
+            recreate(&entrance, clock, &why, logged.recreated()).await;
         }
     }
 }
 
-/// What the log was told of one socket since a connection was accepted: what lasts for hours
-/// is not repeated twice a minute.
+/// What was logged of one socket since a connection was accepted: a failure that lasts for hours is
+/// not repeated twice a minute.
 #[derive(Debug, Default)]
-struct Told {
-    /// Re-creations.
+struct Logged {
+    /// Number of times it was reopened.
     recreated: u32,
-    /// Why a probe could not be tried.
+    /// Why the last probe was not possible.
     not_tried: Option<String>,
 }
 
-impl Told {
-    /// What is worth a warning of a probe: that it cannot be tried, once for each cause.
+impl Logged {
+    /// The warning for a probe that is not possible, once for each cause.
     fn probed(&mut self, outcome: &Outcome) -> Option<String> {
         match outcome {
             Outcome::Accepted(_) | Outcome::Overtaken => *self = Self::default(),
@@ -84,21 +84,21 @@ impl Told {
             Outcome::NotTried(why) if self.not_tried.as_ref() == Some(why) => {}
             Outcome::NotTried(why) => {
                 self.not_tried = Some(why.clone());
-                let line = format!("whether the socket accepts cannot be tried: {why}");
+                let line = format!("the listening socket cannot be probed: {why}");
                 return Some(line);
             }
         }
         None
     }
 
-    /// Whether the log is told of one more re-creation: the first, and then ever more rarely.
+    /// Whether one more reopening is logged: the first, and then at doubling intervals.
     fn recreated(&mut self) -> bool {
         self.recreated = self.recreated.saturating_add(1);
         self.recreated.is_power_of_two()
     }
 }
 
-/// One step of the machine, and a line in the log when a failing socket accepts again.
+/// One step of the machine, and a log line when a failing socket accepts again.
 fn step(entrance: &Entrance, clock: Clock, input: Input) -> Option<Effect> {
     let mut machine = entrance.probe();
     let before = machine.report().health;
@@ -112,16 +112,16 @@ fn step(entrance: &Entrance, clock: Clock, input: Input) -> Option<Effect> {
     effect
 }
 
-/// `tell`: as a warning, and not for diagnosis only.
-async fn recreate(entrance: &Entrance, clock: Clock, why: &str, tell: bool) {
+/// `warn`: at the level of a warning, not of debug.
+async fn recreate(entrance: &Entrance, clock: Clock, why: &str, warn: bool) {
     let (socket, at) = (entrance.name(), entrance.place());
-    if tell {
+    if warn {
         tracing::warn!(socket, %at, why, "a listening socket does not accept connections; reopening it");
     }
     let result = entrance.recreate().await;
     match &result {
-        Ok(()) if tell => tracing::warn!(socket, %at, "the listening socket was reopened"),
-        Err(error) if tell => {
+        Ok(()) if warn => tracing::warn!(socket, %at, "the listening socket was reopened"),
+        Err(error) if warn => {
             tracing::error!(socket, %at, error, "cannot reopen the listening socket; trying again");
         }
         _ => tracing::debug!(socket, %at, why, ?result, "the listening socket is reopened again"),
@@ -139,8 +139,8 @@ async fn probe(entrance: &Entrance) -> Outcome {
         }
     };
     let attempt = tokio::time::timeout(TIMEOUT, attempt).await;
-    entrance.expect_nobody();
-    // What this machine sends to itself, to whichever of its addresses, goes by that interface.
+    entrance.expect_none();
+    // Connections of a machine to itself use that interface, whatever the address.
     let by_tcp = matches!(entrance.place(), Place::Tcp(_));
     let failed = !matches!(attempt, Ok(Ok(())));
     if by_tcp && failed && loopback_is_down() {
@@ -167,7 +167,7 @@ fn refused(error: io::Error) -> Outcome {
 }
 
 /// # Security
-/// The address that the connection comes from is taken before it is made; see
+/// The source address is bound before the connection is opened; see
 /// [`crate::entrance`].
 async fn over_tcp(entrance: &Entrance, addr: SocketAddr) -> Result<(), Outcome> {
     let target = from_here(addr);
@@ -179,7 +179,7 @@ async fn over_tcp(entrance: &Entrance, addr: SocketAddr) -> Result<(), Outcome> 
     let mut own = target;
     own.set_port(0);
     socket.bind(own).map_err(|error| match error.kind() {
-        // The machine has lost the address that is listened on.
+        // The machine has lost the address of the listening socket.
         io::ErrorKind::AddrNotAvailable => refused(error),
         _ => not_tried(error),
     })?;
@@ -188,11 +188,11 @@ async fn over_tcp(entrance: &Entrance, addr: SocketAddr) -> Result<(), Outcome> 
     let connected = socket.connect(target).await.map_err(refused)?;
     let seen = seen.await;
     drop(connected);
-    seen.map_err(|_| Outcome::NotTried("nobody waits any more".into()))
+    seen.map_err(|_| Outcome::NotTried("the probe was given up".into()))
 }
 
 async fn over_unix(entrance: &Entrance, path: &Path) -> Result<(), Outcome> {
-    // Callers have no addresses here: whoever is accepted shows that somebody accepts.
+    // Unix sockets have no source addresses: any accepted connection shows that the socket accepts.
     let seen = entrance.expect(None);
     let connected = UnixStream::connect(path).await;
     let connected = connected.map_err(|error| {
@@ -204,7 +204,7 @@ async fn over_unix(entrance: &Entrance, path: &Path) -> Result<(), Outcome> {
     })?;
     let seen = seen.await;
     drop(connected);
-    seen.map_err(|_| Outcome::NotTried("nobody waits any more".into()))
+    seen.map_err(|_| Outcome::NotTried("the probe was given up".into()))
 }
 
 /// An address of this machine at which a socket bound to `addr` is reached.
@@ -230,15 +230,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_keeps_a_socket_from_being_tried_or_from_accepting_is_not_told_every_half_minute() {
-        let mut told = Told::default();
+    fn a_lasting_failure_of_the_self_probe_is_not_logged_every_half_minute() {
+        let mut logged = Logged::default();
         let down = Outcome::NotTried("the loopback interface (lo) is down".into());
-        let line = told.probed(&down).expect("it is news");
+        let line = logged.probed(&down).expect("it is news");
         assert!(line.ends_with("(lo) is down"), "{line}");
-        assert_eq!(told.probed(&down), None);
-        let lines = (0..1_000).filter(|_| told.recreated()).count();
+        assert_eq!(logged.probed(&down), None);
+        let lines = (0..1_000).filter(|_| logged.recreated()).count();
         assert_eq!(lines, 10, "1, 2, 4, … 512");
-        told.probed(&Outcome::Accepted(Duration::ZERO));
-        assert!(told.probed(&down).is_some() && told.recreated(), "again");
+        logged.probed(&Outcome::Accepted(Duration::ZERO));
+        assert!(
+            logged.probed(&down).is_some() && logged.recreated(),
+            "again"
+        );
     }
 }

@@ -1,7 +1,7 @@
-//! How the system shares its cores between threads.
+//! CPU scheduling of threads.
 #![allow(
     unsafe_code,
-    reason = "sched_setscheduler: what wraps it elsewhere sets a niceness along with it"
+    reason = "sched_setscheduler: its wrappers elsewhere set a niceness too"
 )]
 
 use std::io;
@@ -9,17 +9,16 @@ use std::io;
 /// A policy that needs no privilege; sched(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Runs when nobody else wants to. `SCHED_IDLE`.
+    /// Runs only on an otherwise idle core. `SCHED_IDLE`.
     Idle,
-    /// Gets its share as others do, and takes the core from nobody at the moment when it has
-    /// something to do. `SCHED_BATCH`.
+    /// Gets its share, and never preempts a running thread when it wakes. `SCHED_BATCH`.
     Batch,
 }
 
-/// From now on this thread, and those that it starts, are scheduled by `policy`.
+/// Sets `policy` for this thread and the threads that it starts.
 ///
 /// # Errors
-/// Of the system, which may have no such policy, or may refuse to set it.
+/// The system has no such policy, or refuses to set it.
 #[cfg(target_os = "linux")]
 pub fn schedule_this_thread(policy: Policy) -> io::Result<()> {
     let policy = match policy {
@@ -36,7 +35,7 @@ pub fn schedule_this_thread(policy: Policy) -> io::Result<()> {
     }
 }
 
-/// From now on this thread, and those that it starts, are scheduled by `policy`.
+/// Sets `policy` for this thread and the threads that it starts.
 ///
 /// # Errors
 /// Always: this system has no such policies.
@@ -45,16 +44,15 @@ pub fn schedule_this_thread(_: Policy) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Most arbiters for connections. Validation wants the cores more.
+/// Most arbiters for connections. Validation needs the other cores.
 const MAX_NET: usize = 4;
 
 /// Arbiters for connections by the number of cores: one for every two of them.
 ///
-/// None on a machine of two cores or one: connections share `core` with the
-/// managers there. A hop within a thread costs 120 ns, one to another thread 2.7 µs
-/// and, with fewer cores than busy threads, a change of context besides; each
-/// connection makes several. Measured on two cores: a quarter less CPU time for a
-/// connection that comes, shakes hands and goes.
+/// None on a machine with at most two cores: connections share `core` with the managers there. A
+/// hop within a thread costs 120 ns, one to another thread 2.7 µs and, with fewer cores than busy
+/// threads, a context switch; each connection makes several. Measured on two cores: a quarter less
+/// CPU time for a connection that opens, completes its handshake and closes.
 pub(crate) fn net_arbiters() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if cores <= 2 {

@@ -1,4 +1,4 @@
-//! Independent seeds for the machines, all from one.
+//! Independent seeds for the machines, derived from one.
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 

@@ -2,12 +2,11 @@
 //!
 //! # Memory
 //!
-//! One batch of a connection is held at a time: up to [`BATCH_BYTES`], or one block that is
-//! longer. Beyond [`SMALL_FRAME`] it claims memory of the node
-//! ([`handfast_proto::receiving`], as large frames do that are received: 16 MB for
-//! inbound peers, 40 MB for those that we chose) until its last byte was written. When
-//! there is none, it goes to [disk](crate::spill) and is written from there: how fast a
-//! remote reads delays nobody but itself.
+//! One batch of a connection is held at a time: up to [`BATCH_BYTES`], or one block that is longer.
+//! Beyond [`SMALL_FRAME`] it claims memory of the node ([`handfast_proto::receiving`], like large
+//! frames that are received: 16 MB for inbound peers, 40 MB for those that we chose) until its last
+//! byte was written. Without free memory it goes to [disk](crate::spill) and is written from there:
+//! a slow reader delays no other peer.
 
 use std::io;
 use std::sync::Arc;
@@ -30,15 +29,15 @@ use crate::peer_manager::messages::Served;
 use crate::post::post_to;
 use crate::spill::SpillFile;
 
-/// Threads that read blocks for remotes at the same time, all connections together.
+/// Threads that read blocks for remotes at the same time, for all connections together.
 pub(crate) const READERS: usize = 2;
-/// Blocks read in one go, when that many are asked for.
+/// Most blocks read at once.
 const BATCH: usize = 16;
-/// No further block is read in the same go once this much was, bytes.
+/// No further block is read in the same batch beyond so many bytes.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// Before room for what was read is looked for again.
-const NO_ROOM_PAUSE: Duration = Duration::from_millis(200);
+/// Pause before memory or disk space is requested again.
+const NO_SPACE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where blocks are read from. Blocks its thread.
 pub(crate) trait BlockSource: Send + Sync + std::fmt::Debug {
@@ -55,7 +54,7 @@ impl BlockSource for BlockReader {
     }
 }
 
-/// What serving needs of the node.
+/// The node's services that serving needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Library {
     pub(crate) reader: Arc<dyn BlockSource>,
@@ -66,23 +65,23 @@ pub(crate) struct Library {
     pub(crate) clock: Clock,
 }
 
-/// Serves the orders of one connection in their order, until it is gone.
+/// Serves the requests of one connection in order, until it is gone.
 ///
-/// Disk reads and checksums run on a blocking thread. The only thing waited for besides is
-/// this connection's writer: a slow reader delays itself.
+/// Disk reads and checksums run on a blocking thread. Besides it waits only for this connection's
+/// writer: a slow reader delays itself.
 ///
 /// # Cancel safety
-/// Dropped with its `Peer`: what was not queued is not sent, and nobody waits
-/// for the reports of a connection that is gone.
+/// Dropped with its `Peer`: what was not queued is not sent, and the reports of a connection that
+/// is gone are not needed.
 pub(crate) async fn serve(
-    mut orders: mpsc::UnboundedReceiver<ServeBlock>,
+    mut requests: mpsc::UnboundedReceiver<ServeBlock>,
     library: Library,
     remote: Remote,
     outbox: Outbox,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
-        if batch.is_empty() && orders.recv_many(&mut batch, BATCH).await == 0 {
+        if batch.is_empty() && requests.recv_many(&mut batch, BATCH).await == 0 {
             return;
         }
         let Some((read, memory)) = read(&library, remote, &mut batch).await else {
@@ -96,20 +95,19 @@ pub(crate) async fn serve(
             post_to(&library.served, served);
         }
         drop(together);
-        // An error: nothing is ever sent, and the sender is gone with the last block.
+        // An error: the batch was not sent, and the sender is dropped with the last block.
         let _ = all_written.await;
         drop(memory);
     }
 }
 
-/// Reads some blocks of `batch`, which keeps the others, and claims memory for them: they
-/// are on disk if there is none, and not read yet if there is no room there. `None`: the node
-/// ends.
+/// Reads some blocks of `batch`, leaves the others in it, and claims memory for them: they go to
+/// disk if none is free, and are not read yet if the disk is full too. `None`: the node stops.
 async fn read(library: &Library, remote: Remote, batch: &mut Vec<ServeBlock>) -> Option<Held> {
     let turn = library.readers.clone().acquire_owned().await.ok()?;
     let reader = library.reader.clone();
     let todo = std::mem::take(batch);
-    // The turn is the thread's while it reads, also when nobody waits for it any more.
+    // The thread holds its turn while it reads, also when the future was dropped.
     let reading = move || (read_batch(&*reader, todo), turn);
     let ((read, mut rest), turn) = tokio::task::spawn_blocking(reading).await.ok()?;
     let library = library.clone();
@@ -122,53 +120,52 @@ async fn read(library: &Library, remote: Remote, batch: &mut Vec<ServeBlock>) ->
             Some(held)
         }
         Err(mut back) => {
-            // Read again later: neither the turn nor memory is kept from others meanwhile.
+            // Read again later: neither the turn nor memory is held meanwhile.
             back.append(&mut rest);
             *batch = back;
-            tokio::time::sleep(NO_ROOM_PAUSE).await;
+            tokio::time::sleep(NO_SPACE_PAUSE).await;
             Some((vec![], None))
         }
     }
 }
 
 impl Library {
-    /// Finds room for what was read: in memory, or on disk. An error gives the orders back:
-    /// there is neither now.
+    /// Stores what was read in memory or on disk. An error returns the requests: both are full now.
     fn hold(&self, remote: Remote, read: Vec<Found>) -> Result<Held, Vec<ServeBlock>> {
         let bytes: usize = read.iter().map(|(_, packet)| packet.payload.len()).sum();
         let Remote { group, pool } = remote;
         let memory = (bytes > SMALL_FRAME)
             .then(|| LargeFrames::claim(&self.memory, self.clock, group, pool, bytes));
         if memory.as_ref().is_none_or(Permit::has_memory) {
-            let block = |(order, packet): Found| (served(&order), Block::InMemory(packet));
+            let block = |(request, packet): Found| (served(&request), Block::InMemory(packet));
             return Ok((read.into_iter().map(block).collect(), memory));
         }
         match spill(self.memory.spill(), &read) {
             Ok(read) => Ok((read, None)),
-            Err(_) => Err(read.into_iter().map(|(order, _)| order).collect()),
+            Err(_) => Err(read.into_iter().map(|(request, _)| request).collect()),
         }
     }
 }
 
-/// Writes a batch to disk, one payload behind the other.
+/// Writes a batch to disk, one payload after the other.
 fn spill(file: &Arc<SpillFile>, read: &[Found]) -> io::Result<Vec<Read>> {
     let place = Arc::new(file.place()?);
     let mut offset = 0;
     let mut spilled = Vec::with_capacity(read.len());
-    for (order, packet) in read {
+    for (request, packet) in read {
         place.write(offset, &packet.payload)?;
         let block = Spilled {
             head: packet.head,
             place: place.clone(),
             offset,
         };
-        spilled.push((served(order), Block::OnDisk(block)));
+        spilled.push((served(request), Block::OnDisk(block)));
         offset += packet.payload.len();
     }
     Ok(spilled)
 }
 
-/// What was read for an order.
+/// A request, and the block that was read for it.
 type Found = (ServeBlock, Packet);
 /// What is sent, and the memory that it holds.
 type Held = (Vec<Read>, Option<Permit>);
@@ -183,39 +180,42 @@ fn served(order: &ServeBlock) -> Served {
     }
 }
 
-/// Reads orders from the front until [`BATCH_BYTES`]; returns those not looked at too.
-fn read_batch(reader: &dyn BlockSource, orders: Vec<ServeBlock>) -> (Vec<Found>, Vec<ServeBlock>) {
-    let mut done = Vec::with_capacity(orders.len());
+/// Reads requests from the front until [`BATCH_BYTES`]; returns the remaining ones too.
+fn read_batch(
+    reader: &dyn BlockSource,
+    requests: Vec<ServeBlock>,
+) -> (Vec<Found>, Vec<ServeBlock>) {
+    let mut done = Vec::with_capacity(requests.len());
     let mut bytes = 0;
-    let mut orders = orders.into_iter();
+    let mut requests = requests.into_iter();
     while bytes < BATCH_BYTES
-        && let Some(order) = orders.next()
+        && let Some(request) = requests.next()
     {
-        let packet = read_one(reader, &order).unwrap_or_else(|error| {
-            // The order was for a block that is on disk: our own trouble.
-            tracing::warn!(block = %order.hash, peer = order.id.0, %error, "cannot serve a block");
-            not_found(&order)
+        let packet = read_one(reader, &request).unwrap_or_else(|error| {
+            // The block was on disk when it was requested: a local error.
+            tracing::warn!(block = %request.hash, peer = request.id.0, %error, "cannot serve a block");
+            not_found(&request)
         });
         bytes += packet.payload.len();
-        done.push((order, packet));
+        done.push((request, packet));
     }
-    (done, orders.collect())
+    (done, requests.collect())
 }
 
-/// Tells the remote to ask somebody else. Core, which says nothing of a block that it cannot
-/// read, ends the connection.
-fn not_found(order: &ServeBlock) -> Packet {
-    let item = match order.witness {
-        true => Inventory::WitnessBlock(order.hash),
-        false => Inventory::Block(order.hash),
+/// Lets the remote request the block elsewhere. Core disconnects instead of answering for a block
+/// that it cannot read.
+fn not_found(request: &ServeBlock) -> Packet {
+    let item = match request.witness {
+        true => Inventory::WitnessBlock(request.hash),
+        false => Inventory::Block(request.hash),
     };
     Message::NotFound(vec![item]).packet()
 }
 
-fn read_one(reader: &dyn BlockSource, order: &ServeBlock) -> Result<Packet, ReadError> {
-    let bytes = reader.read(&order.hash, order.witness)?;
+fn read_one(reader: &dyn BlockSource, request: &ServeBlock) -> Result<Packet, ReadError> {
+    let bytes = reader.read(&request.hash, request.witness)?;
     let block = RawBlock::new(bytes).map_err(|error| ReadError::Io {
-        hash: order.hash,
+        hash: request.hash,
         detail: error.to_string(),
     })?;
     Ok(Message::Block(block).packet())

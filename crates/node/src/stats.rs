@@ -1,4 +1,4 @@
-//! What went over a socket, counted where it happens and read without a lock.
+//! Traffic of a socket, counted by its peer and read without a lock.
 
 mod by_command;
 
@@ -13,20 +13,20 @@ use handfast_wire::{Frame, Garbled, Kind};
 
 use by_command::Counts;
 
-/// What `getpeerinfo` shows of a socket.
+/// Counters of a socket for `getpeerinfo`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Our end of the socket.
     pub local: Option<SocketAddr>,
-    /// Bytes written to the socket, as far as it took them.
+    /// Bytes written to the socket, as far as the system accepted them.
     pub sent: u64,
-    /// Bytes read from the socket, of frames that are not complete too.
+    /// Bytes read from the socket, also of incomplete frames.
     pub received: u64,
     /// Bytes of the frames written.
     pub bytes_sent: ByCommand,
     /// Bytes of the frames received.
     pub bytes_received: ByCommand,
-    /// Messages that could not be read and were dropped.
+    /// Malformed messages, which were dropped.
     pub malformed: u64,
     /// Messages written.
     pub messages_sent: u64,
@@ -49,11 +49,11 @@ pub struct Traffic {
 /// Sums over all connections since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Bytes written to sockets, as far as they took them.
+    /// Bytes written to sockets, as far as the system accepted them.
     pub sent: u64,
-    /// Bytes read from sockets, of frames that are not complete too.
+    /// Bytes read from sockets, also of incomplete frames.
     pub received: u64,
-    /// Messages that could not be read and were dropped.
+    /// Malformed messages, which were dropped.
     pub malformed: u64,
     /// Bytes of the frames written.
     pub bytes_sent: ByCommand,
@@ -93,7 +93,7 @@ impl TotalCounters {
 
 /// The counters of one connection. Written by its peer, read by PeerManager.
 ///
-/// Each is independent and only shown: `Relaxed` is enough.
+/// Each counter is independent and only shown: `Relaxed` is enough.
 #[derive(Debug)]
 pub(crate) struct Counters {
     totals: Arc<TotalCounters>,
@@ -146,7 +146,7 @@ impl Counters {
         }
     }
 
-    /// A message has been written; `bytes` with its frame header.
+    /// A message was written; `bytes` with its frame header.
     pub(crate) fn sent(&self, kind: Option<Kind>, bytes: usize, unix: u32) {
         let bytes = bytes as u64;
         self.bytes_sent.add(kind, bytes);
@@ -156,7 +156,7 @@ impl Counters {
         self.totals.messages_sent.add(kind, 1);
     }
 
-    /// The socket took so many bytes.
+    /// The socket accepted so many bytes.
     pub(crate) fn wrote(&self, bytes: usize) {
         let bytes = bytes as u64;
         self.sent.fetch_add(bytes, Ordering::Relaxed);
@@ -171,7 +171,7 @@ impl Counters {
         self.last_receive.store(u64::from(unix), Ordering::Relaxed);
     }
 
-    /// A frame is complete. One that is broken counts for no command, as in Core.
+    /// A frame is complete. A broken one counts for no command, as in Core.
     pub(crate) fn received(&self, frame: &Frame, unix: u32) {
         let kind = match &frame.message {
             Ok(_) | Err(Garbled::Payload(_)) => frame.kind,
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn totals_are_the_sum_over_connections_that_came_and_went() {
+    fn totals_are_the_sum_over_all_connections_since_start() {
         let totals = Arc::<TotalCounters>::default();
         for bytes in [10, 20] {
             let counters = Counters::new(totals.clone(), None);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_frame_counts_for_no_command_and_one_that_cannot_be_read_for_its_own() {
+    fn a_broken_frame_counts_for_no_command_and_a_malformed_payload_for_its_command() {
         let totals = Arc::<TotalCounters>::default();
         let counters = Counters::new(totals.clone(), None);
         let garbled = |garbled| Frame {

@@ -12,7 +12,7 @@ use handfast_chain::Chain;
 use handfast_proto::address_book::{AddressBook, Row};
 use handfast_proto::address_relay::{Origin, OwnAddresses};
 use handfast_proto::lifecycle::{Role, Roles};
-use handfast_proto::mining::{MinerConfig, payout_for_anybody};
+use handfast_proto::mining::{MinerConfig, anyone_can_spend_payout};
 use handfast_proto::peer_table::{MAX_MANUAL, PeerTable, PeerTableConfig};
 use handfast_proto::random::Random;
 use handfast_proto::session::SessionConfig;
@@ -188,7 +188,7 @@ fn mine_at_start(config: &NodeConfig) -> Option<(usize, ScriptBuf)> {
     let payout = mining
         .payout
         .clone()
-        .or_else(|| payout_for_anybody(&config.network));
+        .or_else(|| anyone_can_spend_payout(&config.network));
     if payout.is_none() || config.network.signet_needs_a_signature() {
         tracing::error!(
             "mining does not start: {}",

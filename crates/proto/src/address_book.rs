@@ -1,25 +1,23 @@
-//! Where other nodes may be found.
+//! The address manager: addresses of other nodes.
 //!
-//! An address is *tried* when a connection of ours to it once completed, *new*
-//! until then. New addresses are gossip: whoever tells us addresses may lie, and
-//! may tell us many.
+//! An address is *tried* when an outgoing connection to it once completed, *new* until then. New
+//! addresses are gossip: a peer that sends addresses may lie, and may send many.
 //!
 //! # Security
 //!
-//! One liar must not fill the book, nor push out what others told. So every new
-//! address belongs to the network group (IPv4 /16, IPv6 /32) of the peer that told
-//! it first, and:
+//! One liar must not fill the book, nor displace what others sent. So every new address belongs to
+//! the network group (IPv4 /16, IPv6 /32) of the peer that sent it first, and:
 //!
-//! * a group owns at most [`MAX_PER_SOURCE`] new addresses; one more replaces one of
-//!   its *own*;
+//! * a group owns at most [`MAX_PER_SOURCE`] new addresses; one more replaces one of the same
+//!   group;
 //! * when the book is full ([`MAX_ADDRESSES`]), the group that owns most loses one, so
 //!   groups end up with equal shares;
-//! * gossip never displaces a tried address, and never changes what we know of it
-//!   from a connection of our own.
+//! * gossip never displaces a tried address, and never changes what we know of it from an outgoing
+//!   connection.
 //!
-//! Addresses that are not routable are never learned, but for private ones and those of this
-//! machine on a network where they are all there is (regtest). Tor, I2P and CJDNS addresses
-//! (BIP155) are not kept: we could not dial them.
+//! Addresses that are not routable are never added, except private and loopback ones on a network
+//! that has no others (regtest). Tor, I2P and CJDNS addresses (BIP155) are not stored: we could not
+//! dial them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -43,21 +41,21 @@ pub use spelling::{is_peer_name, overlay_network, read_ip};
 pub const MAX_ADDRESSES: usize = 16_384;
 /// Most new addresses that one source group owns.
 pub const MAX_PER_SOURCE: usize = 512;
-/// Most tried addresses; beyond it the one longest without success is new again.
+/// Most tried addresses; beyond it the one whose last success is oldest becomes new again.
 pub const MAX_TRIED: usize = 4_096;
-/// Most addresses told in one answer to `getaddr`. Core `MAX_ADDR_TO_SEND`.
+/// Most addresses sent in one answer to `getaddr`. Core `MAX_ADDR_TO_SEND`.
 pub const MAX_SAMPLE: usize = 1_000;
-/// Most of the book told in one answer, per cent. Core `MAX_PCT_ADDR_TO_SEND`.
+/// Most of the book sent in one answer, per cent. Core `MAX_PCT_ADDR_TO_SEND`.
 pub const MAX_SAMPLE_PERCENT: usize = 23;
-/// An address not seen for this long is not worth telling. 30 days; Core `ADDRMAN_HORIZON`.
+/// An address not seen for this long is not sent. 30 days; Core `ADDRMAN_HORIZON`.
 pub const HORIZON: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// A new address is given up after this many failures. Core `ADDRMAN_RETRIES`.
+/// A new address is removed after this many failures. Core `ADDRMAN_RETRIES`.
 pub const NEW_FAILURES: u32 = 3;
-/// A tried address is given up after this many failures, ... Core `ADDRMAN_MAX_FAILURES`.
+/// A tried address is removed after this many failures, ... Core `ADDRMAN_MAX_FAILURES`.
 pub const TRIED_FAILURES: u32 = 10;
 /// ... if the last success is this long ago. 7 days; Core `ADDRMAN_MIN_FAIL`.
 pub const TRIED_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
-/// Gossip is taken for this much older than it says. 2 h, as Core.
+/// Subtracted from the time at which gossip claims to have seen an address. 2 h, as Core.
 pub const GOSSIP_PENALTY: Duration = Duration::from_secs(2 * 3_600);
 /// First pause before an address that failed is dialled again; doubles.
 pub const RETRY_FIRST: Duration = Duration::from_secs(60);
@@ -92,10 +90,10 @@ impl Group {
     }
 }
 
-/// Who told us an address first.
+/// Where an address first came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// A DNS seed, the operator, or a connection of our own.
+    /// A DNS seed, the operator, or an outgoing connection.
     Own,
     /// A peer of this group.
     Gossip(Group),
@@ -104,17 +102,17 @@ pub enum Source {
 /// One address as it is saved and shown. All times in Unix seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Row {
-    /// Where.
+    /// The address.
     pub addr: SocketAddr,
-    /// What it is said (new) or was seen (tried) to offer.
+    /// The services that it is claimed (new) or was seen (tried) to offer.
     pub services: u64,
-    /// When somebody last saw it.
+    /// When a node was last connected to it.
     pub last_seen: u32,
     /// When we were last connected to it; `None` for a new address.
     pub last_success: Option<u32>,
     /// Failures since then.
     pub failures: u32,
-    /// Who told us first.
+    /// Where it first came from.
     pub source: Source,
 }
 
@@ -126,13 +124,13 @@ struct Entry {
     failures: u32,
     /// Attempts without success, counted or not; sets the pause.
     attempts: u32,
-    /// Not to be dialled before, time since node start.
-    rest_until: Duration,
+    /// Not dialled before this time since node start.
+    paused_until: Duration,
     source: Source,
 }
 
 impl Entry {
-    /// Not worth dialling or telling any more.
+    /// Not worth dialling or sending any more. Core `AddrInfo::IsTerrible`.
     fn is_terrible(&self, unix: u32) -> bool {
         match self.last_success {
             None => self.failures >= NEW_FAILURES || age(self.last_seen, unix) > HORIZON,
@@ -152,8 +150,7 @@ pub struct AddressBook {
 }
 
 impl AddressBook {
-    /// An empty book. `allow_private`: also learn private addresses and those of this machine
-    /// (regtest).
+    /// An empty book. `allow_private`: also add private and loopback addresses (regtest).
     #[must_use]
     pub fn new(allow_private: bool) -> Self {
         Self {
@@ -164,7 +161,7 @@ impl AddressBook {
         }
     }
 
-    /// The book that was saved as `rows`. Rows that break a bound or rule are left out.
+    /// The book that was saved as `rows`, without rows that break a bound or rule.
     #[must_use]
     pub fn from_rows(
         allow_private: bool,
@@ -182,7 +179,7 @@ impl AddressBook {
                 last_success: row.last_success,
                 failures: row.failures,
                 attempts: 0,
-                rest_until: Duration::ZERO,
+                paused_until: Duration::ZERO,
                 source: row.source,
             };
             if !book.entries.contains_key(&addr) {
@@ -192,7 +189,7 @@ impl AddressBook {
         book
     }
 
-    /// Everything, to be saved.
+    /// All addresses, to be saved.
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
         self.entries.iter().map(|(addr, entry)| Row {
             addr: *addr,
@@ -228,20 +225,20 @@ impl AddressBook {
         self.entries.contains_key(&canonical(addr))
     }
 
-    /// Whether a connection of ours to the address once completed.
+    /// Whether an outgoing connection to the address once completed.
     #[must_use]
     pub fn is_tried(&self, addr: SocketAddr) -> bool {
         let entry = self.entries.get(&canonical(addr));
         entry.is_some_and(|entry| entry.last_success.is_some())
     }
 
-    /// What is worth telling and dialling, to be shown.
+    /// Addresses worth sending and dialling, to be shown.
     pub fn good_rows(&self, now: Now) -> impl Iterator<Item = Row> + '_ {
         self.rows()
             .filter(move |row| !self.entries[&row.addr].is_terrible(now.unix))
     }
 
-    /// Learns one address that `source` told, last seen at `claimed_seen`.
+    /// Adds one address that `source` sent, last seen at `claimed_seen`.
     ///
     /// Returns whether it was new. A claim from the future or from before
     /// Bitcoin existed counts as five days old, as in Core.
@@ -271,7 +268,7 @@ impl AddressBook {
             last_success: None,
             failures: 0,
             attempts: 0,
-            rest_until: Duration::ZERO,
+            paused_until: Duration::ZERO,
             source,
         };
         if entry.is_terrible(now.unix) {
@@ -281,7 +278,7 @@ impl AddressBook {
         true
     }
 
-    /// A connection of ours to `addr` completed its handshake: it is tried.
+    /// An outgoing connection to `addr` completed its handshake: it is tried.
     pub fn succeeded(
         &mut self,
         addr: SocketAddr,
@@ -299,16 +296,16 @@ impl AddressBook {
             last_success: Some(now.unix),
             failures: 0,
             attempts: 0,
-            rest_until: Duration::ZERO,
+            paused_until: Duration::ZERO,
             source,
         };
         self.put(addr, entry, random);
     }
 
-    /// A dial, or a handshake after it, failed.
+    /// A dial, or the handshake after it, failed.
     ///
-    /// `counts`: whether it says something about the address. It does not when we
-    /// may have no network at all; a book must survive an unplugged cable.
+    /// `counts`: whether the failure counts against the address. It does not when the network
+    /// itself may be down; a book must survive an unplugged cable.
     pub fn failed(&mut self, addr: SocketAddr, counts: bool, now: Now, random: &mut Random) {
         let addr = canonical(addr);
         let Some(entry) = self.entries.get_mut(&addr) else {
@@ -317,41 +314,41 @@ impl AddressBook {
         entry.attempts = entry.attempts.saturating_add(1);
         entry.failures = entry.failures.saturating_add(u32::from(counts));
         let pause = backoff(RETRY_FIRST, RETRY_LONGEST, entry.attempts, random);
-        entry.rest_until = now.mono.saturating_add(pause);
+        entry.paused_until = now.mono.saturating_add(pause);
         if entry.is_terrible(now.unix) {
             self.remove(addr);
         }
     }
 
-    /// Leaves `addr` alone no longer than `pause`: what failed says nothing about it.
+    /// Limits the pause of `addr` to `pause`: the failure says nothing about it.
     pub fn retry_within(&mut self, addr: SocketAddr, pause: Duration, now: Now) {
         if let Some(entry) = self.entries.get_mut(&canonical(addr)) {
-            entry.rest_until = entry.rest_until.min(now.mono.saturating_add(pause));
+            entry.paused_until = entry.paused_until.min(now.mono.saturating_add(pause));
         }
     }
 
-    /// Leaves `addr` alone for `pause`.
-    pub fn rest(&mut self, addr: SocketAddr, pause: Duration, now: Now) {
+    /// Does not dial `addr` for `pause`.
+    pub fn pause_for(&mut self, addr: SocketAddr, pause: Duration, now: Now) {
         if let Some(entry) = self.entries.get_mut(&canonical(addr)) {
-            entry.rest_until = entry.rest_until.max(now.mono.saturating_add(pause));
+            entry.paused_until = entry.paused_until.max(now.mono.saturating_add(pause));
         }
     }
 
-    /// When the first of the addresses that `allowed` allows may be dialled, time since the node
-    /// started; `None`: there is none.
+    /// When the first of the addresses that `allowed` accepts may be dialled, time since node
+    /// start; `None`: there is none.
     #[must_use]
-    pub fn first_rested(&self, allowed: impl Fn(SocketAddr) -> bool) -> Option<Duration> {
+    pub fn first_retry(&self, allowed: impl Fn(SocketAddr) -> bool) -> Option<Duration> {
         let rested = self.entries.iter().filter_map(|(addr, entry)| {
             let known = entry.services.has(full_node()) && allowed(*addr);
-            known.then_some(entry.rest_until)
+            known.then_some(entry.paused_until)
         });
         rested.min()
     }
 
-    /// An address to dial now, of those that `allowed` allows.
+    /// An address to dial now, among those that `allowed` accepts.
     ///
-    /// Tried and new ones with equal chance: tried ones mostly answer, new ones
-    /// are how the book grows.
+    /// Tried and new ones with equal probability: most tried ones answer, and new ones are how the
+    /// book grows.
     pub fn pick(
         &self,
         now: Now,
@@ -360,7 +357,7 @@ impl AddressBook {
     ) -> Option<SocketAddr> {
         let eligible = |(addr, entry): &(&SocketAddr, &Entry)| {
             entry.services.has(full_node())
-                && entry.rest_until <= now.mono
+                && entry.paused_until <= now.mono
                 && !entry.is_terrible(now.unix)
                 && allowed(**addr)
         };
@@ -397,20 +394,20 @@ impl AddressBook {
         rows
     }
 
-    /// Whether an address is of a kind that may be dialled.
+    /// Whether an address may be dialled at all.
     #[must_use]
     pub fn may_hold(&self, addr: SocketAddr) -> bool {
         self.acceptable(addr).is_some()
     }
 
-    /// The address in its one form, if it may be in the book at all.
+    /// The canonical form of the address, if it may be in the book at all.
     fn acceptable(&self, addr: SocketAddr) -> Option<SocketAddr> {
         let addr = canonical(addr);
         let may_be = self.allow_private && is_local(addr.ip()) || is_routable(addr.ip());
         (addr.port() != 0 && may_be).then_some(addr)
     }
 
-    /// Inserts an absent address, making room by the rules of the module.
+    /// Inserts an absent address, and evicts by the rules of the module.
     fn put(&mut self, addr: SocketAddr, entry: Entry, random: &mut Random) {
         if entry.last_success.is_some() {
             self.tried += 1;
@@ -457,7 +454,7 @@ impl AddressBook {
         self.remove(victim);
     }
 
-    /// The tried address longest without success becomes new again; returns its source.
+    /// The tried address whose last success is oldest becomes new again; returns its source.
     fn demote_oldest(&mut self) -> Option<Source> {
         let (&addr, entry) = self
             .entries
@@ -487,7 +484,7 @@ impl AddressBook {
 
 /// `first` doubled with every attempt after the first, up to `longest`, plus up to a fifth.
 ///
-/// The jitter keeps nodes that lost the same peer from coming back as one.
+/// The jitter keeps nodes that lost the same peer from reconnecting at once.
 #[must_use]
 pub(crate) fn backoff(
     first: Duration,
@@ -505,7 +502,7 @@ fn age(then: u32, unix: u32) -> Duration {
     Duration::from_secs(unix.saturating_sub(then).into())
 }
 
-/// `claimed`, as far as it can be believed.
+/// `claimed`, limited to plausible times.
 fn believable(claimed: u32, source: Source, unix: u32) -> u32 {
     const BEFORE_BITCOIN: u32 = 100_000_000;
     const SLACK: u32 = 10 * 60;

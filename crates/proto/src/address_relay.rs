@@ -1,21 +1,20 @@
-//! Addresses on their way from peer to peer, and the announcement of our own.
+//! Address relay between peers, and the announcement of our own address.
 //!
-//! So a node that accepts connections is found by others: it tells its peers where it is, and
-//! each of them tells two others. As in Bitcoin Core:
+//! It lets other nodes find a node that accepts connections: the node sends its address to its
+//! peers, and each of them relays it to two others. As in Bitcoin Core:
 //!
-//! * A fresh address of a short message goes on to two peers ([`AddressRelay::relay`]); which
-//!   ones is a secret of ours and stays the same for a day, so that sending an address again
-//!   brings it no further. One on a network that we do not reach goes to one or two.
-//! * To a peer go addresses that it is not known to know, together, about every 30 s.
-//! * Our own is announced when a connection begins, alone, and about once a day. Not while we
-//!   do not accept connections, nor during the initial download. Which one: [`OwnAddresses`].
-//! * An inbound peer takes part when it has sent a message about addresses.
+//! * A fresh address of a short message is relayed to two peers ([`AddressRelay::relay`]); which
+//!   ones is secret and stays the same for a day, so that sending an address again spreads it no
+//!   further. One on a network that we do not reach is relayed to one or two.
+//! * A peer is sent addresses that it is not known to know, together, about every 30 s.
+//! * Our own address is announced when a connection begins, alone, and about once a day; not while
+//!   we do not accept connections, nor during initial block download. Which one: [`OwnAddresses`].
+//! * An inbound peer takes part once it has sent an address message.
 //!
 //! # Bounds
 //!
-//! Of each peer 5,000 addresses are remembered, and [`MAX_QUEUED`] wait to be sent. The rate
-//! at which a peer makes us relay is that at which its addresses are looked at, one in ten
-//! seconds ([`crate::peer_table`]).
+//! For each peer 5,000 addresses are remembered, and [`MAX_QUEUED`] wait to be sent. A peer makes
+//! us relay no faster than its addresses are processed, one in ten seconds ([`crate::peer_table`]).
 
 mod known;
 mod own;
@@ -46,14 +45,14 @@ pub const OWN_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 /// How long the same peers are chosen for an address. 24 h; Core
 /// `ROTATE_ADDR_RELAY_DEST_INTERVAL`.
 pub const ROTATION: Duration = Duration::from_secs(24 * 3_600);
-/// Addresses that wait to be sent to one peer, at most. Core `MAX_ADDR_TO_SEND`.
+/// Most addresses that wait to be sent to one peer. Core `MAX_ADDR_TO_SEND`.
 pub const MAX_QUEUED: usize = MAX_ADDR;
 
-/// What is kept of a peer.
+/// The state of a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Peer {
     introduction: Introduction,
-    /// It is told addresses.
+    /// It is sent addresses.
     takes_part: bool,
     known: Known,
     queue: Vec<AddrV2Message>,
@@ -73,16 +72,16 @@ pub struct AddressRelay {
     seed: u64,
     random: Random,
     own: OwnAddresses,
-    /// What we offer, told with our own address.
+    /// Our services, sent with our own address.
     services: ServiceFlags,
     initial_download: bool,
     peers: BTreeMap<ConnId, Peer>,
-    /// When something is to be done about a peer; one entry for each at most.
+    /// When a peer needs attention; at most one entry for each.
     schedule: BTreeSet<(Duration, ConnId)>,
 }
 
 impl AddressRelay {
-    /// The relay of a node in its initial download, without peers.
+    /// The relay of a node in initial block download, without peers.
     #[must_use]
     pub fn new(own: OwnAddresses, services: ServiceFlags, seed: u64) -> Self {
         Self {
@@ -113,7 +112,7 @@ impl AddressRelay {
         self.own.contains(addr)
     }
 
-    /// Whether the node is in its initial download, during which it announces nothing.
+    /// Sets whether the node is in initial block download, during which it announces nothing.
     pub fn set_initial_download(&mut self, initial_download: bool) {
         if std::mem::replace(&mut self.initial_download, initial_download) == initial_download {
             return;
@@ -124,7 +123,7 @@ impl AddressRelay {
         }
     }
 
-    /// A peer was admitted. If it dialled us, the address by which it did is known to work.
+    /// A peer was admitted. If it dialled us, the address that it used is known to work.
     pub fn connected(&mut self, now: Now, introduction: &Introduction) {
         let id = introduction.id;
         if introduction.direction == Direction::Inbound
@@ -146,14 +145,14 @@ impl AddressRelay {
         self.reschedule(id);
     }
 
-    /// A peer has gone: nothing of it is left.
+    /// A peer disconnected: all its state is removed.
     pub fn disconnected(&mut self, id: ConnId) {
         if let Some(at) = self.peers.remove(&id).and_then(|peer| peer.wakes_at) {
             self.schedule.remove(&(at, id));
         }
     }
 
-    /// A peer sent a message about addresses: it is told some from now on.
+    /// A peer sent an address message: it is sent addresses from now on.
     pub fn takes_part(&mut self, id: ConnId) {
         if let Some(peer) = self.peers.get_mut(&id)
             && !std::mem::replace(&mut peer.takes_part, true)
@@ -162,7 +161,7 @@ impl AddressRelay {
         }
     }
 
-    /// Whether a peer is told addresses.
+    /// Whether a peer is sent addresses.
     #[must_use]
     pub fn is_taking_part(&self, id: ConnId) -> bool {
         self.peers.get(&id).is_some_and(|peer| peer.takes_part)
@@ -176,7 +175,7 @@ impl AddressRelay {
         }
     }
 
-    /// A peer is sent its answer to `getaddr` now: what waited for it is dropped, as in Core.
+    /// A peer is sent its answer to `getaddr` now: its queued addresses are dropped, as in Core.
     pub fn answered<'a>(
         &mut self,
         id: ConnId,
@@ -191,16 +190,15 @@ impl AddressRelay {
         self.reschedule(id);
     }
 
-    /// Passes a fresh address on to two peers, of which `originator` is none. Core
-    /// `RelayAddress`.
+    /// Relays a fresh address to two peers other than `originator`. Core `RelayAddress`.
     ///
-    /// An address of a network that we do not reach goes to one peer or to two.
+    /// An address of a network that we do not reach is relayed to one peer or to two.
     pub fn relay(&mut self, now: Now, originator: ConnId, entry: &AddrV2Message) {
         let Some(reachable) = reachable(&entry.addr) else {
             return;
         };
         let hash = self.hash(entry);
-        // Of each address the day begins at another time.
+        // The day begins at another time for each address.
         let period = u64::from(now.unix).wrapping_add(hash) / ROTATION.as_secs();
         let choice = |id: Option<ConnId>| {
             let id = id.map_or(u64::MAX, |id| id.0);
@@ -224,7 +222,7 @@ impl AddressRelay {
         }
     }
 
-    /// What is to be sent now.
+    /// The messages that are due now.
     pub fn due(&mut self, now: Now) -> Vec<(ConnId, Message)> {
         let mut sent = Vec::new();
         while let Some(&(at, id)) = self.schedule.first()
@@ -237,7 +235,7 @@ impl AddressRelay {
         sent
     }
 
-    /// Our own address, if it is due: alone the first time, later among others.
+    /// Our own address, if its announcement is due: alone the first time, later among others.
     fn announce(&mut self, now: Now, id: ConnId) -> Option<Message> {
         if !self.announces() {
             return None;
@@ -261,7 +259,7 @@ impl AddressRelay {
         };
         tracing::debug!(%id, %own, "announcing our address");
         if again {
-            // It is told again what it was told a day ago.
+            // The peer is sent again what it was sent a day ago.
             peer.known.clear();
             self.push(id, entry);
             return None;
@@ -300,12 +298,12 @@ impl AddressRelay {
         self.reschedule(id);
     }
 
-    /// Whether our own address is announced to anybody just now.
+    /// Whether our own address is announced at present.
     fn announces(&self) -> bool {
         self.own.accepts() && !self.initial_download
     }
 
-    /// Puts the peer into the schedule by what is to be done about it.
+    /// Sets the peer's entry in the schedule.
     fn reschedule(&mut self, id: ConnId) {
         let announces = self.announces();
         let Some(peer) = self.peers.get_mut(&id) else {
@@ -331,7 +329,7 @@ impl AddressRelay {
     }
 }
 
-/// Of the address and port alone.
+/// Hash of address and port only.
 fn hash(seed: u64, entry: &AddrV2Message) -> u64 {
     let (network, bytes): (u8, &[u8]) = match &entry.addr {
         AddrV2::Ipv4(ip) => (1, &ip.octets()),
@@ -348,7 +346,7 @@ fn hash(seed: u64, entry: &AddrV2Message) -> u64 {
     keyed(seed, *b"addrhash", &data)
 }
 
-/// Whether we could dial an address of this kind; `None`: it is not passed on.
+/// Whether we could dial an address of this kind; `None`: it is not relayed.
 fn reachable(addr: &AddrV2) -> Option<bool> {
     match addr {
         AddrV2::Ipv4(_) | AddrV2::Ipv6(_) => Some(true),
@@ -357,7 +355,7 @@ fn reachable(addr: &AddrV2) -> Option<bool> {
     }
 }
 
-/// Whether the peer can be told the address: `addr` has no other addresses than IP.
+/// Whether the peer can be sent the address: `addr` has only IP addresses.
 fn is_understood(peer: &Peer, entry: &AddrV2Message) -> bool {
     peer.introduction.wants_addrv2 || entry.socket_addr().is_ok()
 }

@@ -1,16 +1,16 @@
-//! Addresses that are not welcome: banned by the operator, or discouraged by what a
-//! peer at them did.
+//! Addresses that are refused: banned by the operator, or discouraged because a peer at them
+//! misbehaved.
 //!
 //! | | [`BanList`] | [`Discouraged`] |
 //! |---|---|---|
 //! | made by | `setban` | [`DoneReason::discourages`](crate::lifecycle::DoneReason::discourages) |
-//! | names | an address, a subnet, an onion service or an address of I2P | one host |
+//! | matches | an address, a subnet, an onion service or an address of I2P | one host |
 //! | lasts | as the operator says, 24 h by default; survives a restart | 24 h, in memory |
-//! | inbound | never admitted | evicted first; refused while all slots are taken |
-//! | dialled | never | never by ourselves; yes when the operator names it |
+//! | inbound | never admitted | evicted first; refused while no slot is free |
+//! | dialled | never | only as a manual peer |
 //!
-//! The two are apart since an address says little about who is behind it: what we
-//! decide by ourselves must not shut out the neighbours of a misbehaving peer for good.
+//! The two differ since an address says little about its user: our automatic decisions must not
+//! exclude the neighbours of a misbehaving peer for good.
 
 mod discouraged;
 mod subnet;
@@ -26,13 +26,13 @@ use std::net::IpAddr;
 use crate::address_book::Overlay;
 use crate::time::Now;
 
-/// How long a ban lasts when the operator does not say. 24 h; Core `DEFAULT_MISBEHAVING_BANTIME`.
+/// Duration of a ban unless the operator sets one. 24 h; Core `DEFAULT_MISBEHAVING_BANTIME`.
 pub const DEFAULT_BAN_SECONDS: i64 = 24 * 3_600;
 
-/// One ban of the operator's. Times in Unix seconds.
+/// One of the operator's bans. Times in Unix seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ban {
-    /// Whom it meets.
+    /// The addresses that it matches.
     pub target: BanTarget,
     /// When it was made.
     pub created: i64,
@@ -40,31 +40,31 @@ pub struct Ban {
     pub until: i64,
 }
 
-/// How long a ban is to last.
+/// The duration of a ban.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BanTime {
     /// [`DEFAULT_BAN_SECONDS`].
     #[default]
     Default,
-    /// So many seconds from now. Zero and less: the default, as in Core.
+    /// So many seconds from now. Zero or less: the default, as in Core.
     For(i64),
     /// Until this moment, Unix seconds.
     Until(i64),
 }
 
-/// What the operator wants of the list.
+/// A change of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BanOrder {
+pub enum BanCommand {
     /// `setban add`.
     Add {
-        /// Whom.
+        /// The addresses.
         target: BanTarget,
-        /// How long.
+        /// The duration.
         time: BanTime,
     },
     /// `setban remove`.
     Remove {
-        /// As it was banned.
+        /// The target that was banned.
         target: BanTarget,
     },
     /// `clearbanned`.
@@ -98,7 +98,7 @@ pub struct BanList {
 }
 
 impl BanList {
-    /// The list that was saved as `rows`; what has ended since is left out.
+    /// The list that was saved as `rows`, without bans that have ended.
     #[must_use]
     pub fn from_rows(rows: impl IntoIterator<Item = Ban>, now: Now) -> Self {
         let mut list = Self::default();
@@ -114,7 +114,7 @@ impl BanList {
         list
     }
 
-    /// The bans in force, by whom they meet.
+    /// The bans in force, by target.
     pub fn rows(&self, now: Now) -> impl Iterator<Item = Ban> + '_ {
         let unix = i64::from(now.unix);
         self.bans
@@ -127,21 +127,21 @@ impl BanList {
             })
     }
 
-    /// Whether nobody at all is banned.
+    /// Whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bans.is_empty()
     }
 
-    /// Whether a ban in force meets this address. At most one look-up per prefix length,
-    /// and none at all while nobody is banned: it is asked for every connection.
+    /// Whether a ban in force matches this address. At most one look-up per prefix length, and none
+    /// while the list is empty: it is called for every connection.
     #[must_use]
     pub fn is_banned(&self, ip: IpAddr, now: Now) -> bool {
-        let mut around = Subnet::all_around(ip).map(BanTarget::Subnet);
+        let mut around = Subnet::all_containing(ip).map(BanTarget::Subnet);
         !self.bans.is_empty() && around.any(|target| self.holds(&target, now))
     }
 
-    /// Whether a ban in force meets this address of another network than IP.
+    /// Whether a ban in force matches this address of a network other than IP.
     #[must_use]
     pub fn is_overlay_banned(&self, address: Overlay, now: Now) -> bool {
         self.holds(&BanTarget::Overlay(address), now)
@@ -152,22 +152,22 @@ impl BanList {
         self.bans.get(target).is_some_and(|span| unix < span.until)
     }
 
-    /// Carries out an order.
+    /// Changes the list.
     ///
-    /// As in Core, one address is "already banned" when any ban meets it, a subnet when
-    /// it is on the list itself.
+    /// As in Core, one address is "already banned" when any ban matches it, a subnet when it is on
+    /// the list itself.
     ///
     /// # Errors
-    /// Why nothing was changed.
-    pub fn order(&mut self, now: Now, order: BanOrder) -> Result<(), BanError> {
+    /// Why the list was not changed.
+    pub fn apply(&mut self, now: Now, command: BanCommand) -> Result<(), BanError> {
         self.sweep(now);
-        match order {
-            BanOrder::Add { target, time } => self.add(now, target, time),
-            BanOrder::Remove { target } => match self.bans.remove(&target) {
+        match command {
+            BanCommand::Add { target, time } => self.add(now, target, time),
+            BanCommand::Remove { target } => match self.bans.remove(&target) {
                 Some(_) => Ok(()),
                 None => Err(BanError::NotBanned),
             },
-            BanOrder::Clear => {
+            BanCommand::Clear => {
                 self.bans.clear();
                 Ok(())
             }

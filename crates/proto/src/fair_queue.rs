@@ -1,17 +1,17 @@
-//! In which order a manager handles what peers sent: deficit round robin.
+//! The order in which a manager handles peers' messages: deficit round robin.
 //!
 //! Messages of one connection stay in their order, `Add` first and `Done` last
-//! ([`crate::lifecycle`]): a connection is one flow, and a flow is first in, first
-//! out. Between connections the order is fair: each may cause [`QUANTUM`] of work, then
-//! it is the turn of the next. One that had nothing queued is served before those
-//! that keep the manager busy; so a newcomer's `Add`, a `ping`, or the block of an
-//! honest peer waits for the one message that is being handled, and not for what
-//! flooders have queued. This is the scheduler of RFC 8290 (FQ-CoDel) without its drops.
+//! ([`crate::lifecycle`]): a connection is one flow, and a flow is first in, first out. Between
+//! connections the order is fair: each may cause [`QUANTUM`] of work, then the next one gets its
+//! turn. A flow that was empty is served before those that keep the manager busy; so a new peer's
+//! `Add`, a `ping`, or the block of an honest peer waits for the one message that is being handled,
+//! and not for the queues of flooders. This is the scheduler of RFC 8290 (FQ-CoDel) without its
+//! drops.
 //!
 //! # Bounds
 //!
-//! None of its own: what is queued carries the credit of its connection, or is one of
-//! its two lifecycle messages (L5).
+//! None here: a queued message carries the credit of its connection, or is one of its two lifecycle
+//! messages (L5).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,17 +19,17 @@ use handfast_wire::{Kind, Message};
 
 use crate::lifecycle::ConnId;
 
-/// Work of one connection after which it is the turn of the next, in units of [`cost`].
+/// Work of one connection after which the next one gets its turn, in units of [`cost`].
 pub const QUANTUM: u64 = 200;
-/// Work after which a manager lets others of its thread run, in units of [`cost`]. One
-/// message may exceed it: there is never a second costly one in the same turn.
+/// Work after which a manager yields its thread, in units of [`cost`]. One message may exceed it: a
+/// turn never has a second costly one.
 pub const TURN: u64 = 500;
 /// Work of a lifecycle message, in units of [`cost`].
 pub const LIFECYCLE: u64 = 20;
-/// Most that one message counts for. It bounds the rounds that a connection pays for it.
+/// Most that one message is charged. It bounds the rounds in which its connection pays for it.
 const MOST: u64 = 100 * QUANTUM;
 
-/// What handling a message takes, about a microsecond a unit: see [`handfast_wire::Cost`].
+/// The cost of handling a message, about a microsecond a unit: see [`handfast_wire::Cost`].
 #[must_use]
 pub fn cost(message: &Message) -> u64 {
     let Some(cost) = message.kind().map(Kind::cost) else {
@@ -39,7 +39,7 @@ pub fn cost(message: &Message) -> u64 {
     cost.base + entries * cost.ten_entries / 10
 }
 
-/// A command that we do not know.
+/// An unknown command.
 const UNKNOWN: u64 = 2;
 
 /// One entry with its number and its cost.
@@ -50,11 +50,11 @@ struct Entry<T> {
     item: T,
 }
 
-/// What one connection has queued.
+/// The queue of one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Flow<T> {
     entries: VecDeque<Entry<T>>,
-    /// Work it may still cause in this round; negative: it has caused more.
+    /// Work that it may still cause in this round; negative: it has caused more.
     deficit: i64,
     is_fresh: bool,
 }
@@ -63,12 +63,12 @@ struct Flow<T> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FairQueue<T> {
     flows: BTreeMap<ConnId, Flow<T>>,
-    /// Flows that had nothing queued and have not caused [`QUANTUM`] of work in this round,
-    /// in the order in which they came.
+    /// Flows that were empty and have not caused [`QUANTUM`] of work in this round, in order of
+    /// arrival.
     fresh: VecDeque<ConnId>,
-    /// The others, in the order of the round. Each flow is in one of both.
+    /// The others, in the order of the round. Each flow is in one of the two.
     busy: VecDeque<ConnId>,
-    /// Entries that wait for all entries with a lower number, in their order.
+    /// Entries that wait for all entries with a lower number, in order.
     barriers: VecDeque<Entry<T>>,
     next_number: u64,
     len: usize,
@@ -92,7 +92,7 @@ fn signed(cost: u64) -> i64 {
 }
 
 impl<T> FairQueue<T> {
-    /// Entries that are queued.
+    /// Number of queued entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
@@ -111,7 +111,7 @@ impl<T> FairQueue<T> {
         Entry { number, cost, item }
     }
 
-    /// Queues `item` behind everything of its connection.
+    /// Queues `item` after everything of its connection.
     pub fn push(&mut self, id: ConnId, cost: u64, item: T) {
         let entry = self.entry(cost, item);
         let flow = self.flows.entry(id).or_insert_with(|| {
@@ -130,9 +130,9 @@ impl<T> FairQueue<T> {
         flow.entries.push_back(entry);
     }
 
-    /// Queues `item` behind everything that is queued, and before everything that will be.
+    /// Queues `item` after everything that is queued, and before everything that is queued later.
     ///
-    /// Until its turn comes, what is queued is handled oldest first.
+    /// Until then queued entries are handled oldest first.
     pub fn push_barrier(&mut self, item: T) {
         let entry = self.entry(0, item);
         self.barriers.push_back(entry);
@@ -177,8 +177,8 @@ impl<T> FairQueue<T> {
             }
             list.pop_front();
             if is_fresh && !self.busy.is_empty() {
-                // Until the round has come to it, it has what is left of its quantum, and
-                // no new one: coming anew for each message gains nothing.
+                // Until the round has reached it, it has the rest of its quantum, and no new one:
+                // becoming empty between messages gains nothing.
                 flow.is_fresh = false;
                 self.busy.push_back(id);
             } else {

@@ -226,7 +226,7 @@ impl PeerTable {
             Input::NotDialled { addr, name } => self.not_dialled(now, addr, name.as_deref()),
             Input::Order { from, order } => self.order(now, from, order, &mut effects),
             Input::SetNetworkActive(active) => self.set_network_active(active, &mut effects),
-            Input::RoundTrips(round_trips) => self.eviction.hear_round_trips(round_trips),
+            Input::RoundTrips(round_trips) => self.eviction.record_round_trips(round_trips),
             Input::Drain => self.drain(&mut effects),
             Input::Tick => {}
         }

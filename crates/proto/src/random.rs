@@ -1,8 +1,8 @@
-//! Choices that a seed reproduces.
+//! Random choices that a seed reproduces.
 //!
-//! Draw number `n` is SipHash-2-4 of `n` under a key made from the seed: who
-//! does not know the seed cannot foretell a choice from earlier ones, and the
-//! whole state is two integers, so that a machine stays `Clone + Eq + Hash`.
+//! Draw number `n` is SipHash-2-4 of `n` under a key made from the seed: without the seed no choice
+//! can be predicted from earlier ones, and the whole state is two integers, so that a machine stays
+//! `Clone + Eq + Hash`.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Random {
 
     /// A uniform number in `0..bound`; 0 when `bound` is 0.
     ///
-    /// The bias is at most `bound / 2^64`, which no count of ours can notice.
+    /// The bias is at most `bound / 2^64`, which is negligible for our bounds.
     pub fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.draw()) * u128::from(bound);
         u64::try_from(wide >> 64).expect("the high half of a product of two u64")
@@ -61,8 +61,7 @@ impl Random {
     }
 }
 
-/// A hash of `data` that nobody can foretell who does not know `seed`. Each use has a
-/// `domain` of its own.
+/// A hash of `data` that cannot be predicted without `seed`. Each use has a distinct `domain`.
 #[must_use]
 pub fn keyed(seed: u64, domain: [u8; 8], data: &[u8]) -> u64 {
     siphash24::Hash::hash_to_u64_with_keys(seed, u64::from_le_bytes(domain), data)

@@ -1,13 +1,12 @@
-//! Does a listening socket still accept? Found out by connecting to it.
+//! The self-probe: finds out by connecting whether a listening socket still accepts.
 //!
-//! A socket that is listened on and never polled again looks healthy from inside: no
-//! error, no event, a status that says "listening" because nothing ever says otherwise.
-//! So the node calls itself, and believes what it sees: the state of a socket is
-//! [`Health::Unknown`] until the first probe has ended. A socket that fails
-//! [`FAILURES`] probes in a row is to be made anew.
+//! A listening socket that is never polled again looks healthy from inside: no error, no event, a
+//! status that says "listening" because nothing corrects it. So the node connects to itself, and
+//! trusts the result: the state of a socket is [`Health::Unknown`] until the first probe has ended.
+//! A socket that fails [`FAILURES`] probes in a row is reopened.
 //!
-//! The machine of one socket. It decides when to probe and when to re-create; who
-//! connects and who accepts is `node`'s.
+//! The machine of one socket. It decides when to probe and when to reopen; connecting and accepting
+//! is done in `node`.
 
 use std::time::Duration;
 
@@ -17,27 +16,28 @@ use crate::time::Now;
 pub const INTERVAL: Duration = Duration::from_secs(30);
 /// Time in which a connection must have been accepted.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
-/// Time from a probe without success to the next one. Doubles with each re-creation
-/// that did not help, and with each probe that could not be tried, up to [`INTERVAL`].
+/// Time from a failed probe to the next one. Doubles with each reopening that did not help, and
+/// with each probe that was not possible, up to [`INTERVAL`].
 pub const RETRY: Duration = Duration::from_secs(1);
-/// Failures in a row after which the socket is made anew.
+/// Failures in a row after which the socket is reopened.
 pub const FAILURES: u32 = 2;
 
-/// How one probe ended.
+/// The result of one probe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// Our connection came out of the accept queue after this time.
+    /// Our connection was accepted after this time.
     Accepted(Duration),
-    /// It did not within [`TIMEOUT`], but others did: the socket is busy, not broken. To
-    /// make it anew would throw away a queue full of callers.
+    /// It was not accepted within [`TIMEOUT`], but others were: the socket is busy, not broken.
+    /// Reopening it would drop a full accept queue.
     Overtaken,
-    /// Neither ours nor any other was accepted, or we could not connect; why.
+    /// Neither ours nor any other was accepted, or we could not connect; the reason.
     Failed(String),
-    /// We could not even try, for lack of a descriptor, say; why. Says nothing of the socket.
+    /// The probe was not possible, for example without a free descriptor; the reason. It says
+    /// nothing about the socket.
     NotTried(String),
 }
 
-/// What is known of the socket.
+/// The state of the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Health {
     /// No probe of it has ended yet.
@@ -50,25 +50,25 @@ pub enum Health {
     Failing,
 }
 
-/// What happens to the machine.
+/// An event for the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
-    /// The deadline has come.
+    /// The deadline has passed.
     Tick,
     /// A probe has ended.
     Ended(Outcome),
-    /// Accepting gave an error that a sound socket does not give.
+    /// Accepting returned an error that a healthy socket does not return.
     Suspected,
-    /// The socket was made anew, or cannot be; why.
+    /// The socket was reopened, or cannot be; the reason.
     Recreated(Result<(), String>),
 }
 
-/// What is to be done.
+/// A command of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Connect to the socket; [`Input::Ended`] is the answer.
     Probe,
-    /// Close the socket and listen anew; [`Input::Recreated`] is the answer.
+    /// Close the socket and open it again; [`Input::Recreated`] is the answer.
     Recreate,
 }
 
@@ -77,22 +77,22 @@ pub enum Effect {
 pub struct Last {
     /// When, Unix seconds.
     pub at: u32,
-    /// How.
+    /// Its result.
     pub outcome: Outcome,
 }
 
-/// What the machine has seen so far.
+/// The results so far.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Report {
-    /// What is known of the socket.
+    /// The state of the socket.
     pub health: Health,
     /// Probes that have ended.
     pub probes: u64,
-    /// Of those, the ones that failed in a row, up to now.
+    /// The latest failures in a row.
     pub failures: u32,
-    /// How often the socket was made anew.
+    /// How often the socket was reopened.
     pub recreated: u64,
-    /// Why it could not be made anew when that was tried last.
+    /// Why the last attempt to reopen it failed.
     pub not_recreated: Option<String>,
     /// The last probe.
     pub last: Option<Last>,
@@ -100,7 +100,7 @@ pub struct Report {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
-    /// Until the time given, since node start.
+    /// For this time since node start.
     Waiting(Duration),
     /// For [`Input::Ended`].
     Probing,
@@ -113,14 +113,14 @@ enum State {
 pub struct SelfProbe {
     state: State,
     report: Report,
-    /// Re-creations since a connection was seen accepted.
+    /// Reopenings since a connection was last accepted.
     in_vain: u32,
     /// Probes in a row that could not be tried.
     untried: u32,
 }
 
 impl SelfProbe {
-    /// For a socket of which nothing is known: it is probed at once.
+    /// The machine of a new socket: it is probed at once.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -138,7 +138,7 @@ impl SelfProbe {
         }
     }
 
-    /// When [`Input::Tick`] is wanted, time since node start; `None`: an answer is awaited.
+    /// When [`Input::Tick`] is due, time since node start; `None`: an answer is awaited.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         match self.state {
@@ -147,7 +147,7 @@ impl SelfProbe {
         }
     }
 
-    /// What has been seen.
+    /// The results so far.
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
@@ -161,8 +161,7 @@ impl SelfProbe {
                 Some(Effect::Probe)
             }
             (State::Waiting(until), Input::Suspected) => {
-                // One that is failing already is probed in its own time: its errors
-                // come as fast as somebody cares to ask.
+                // A failing socket is probed on schedule: remotes decide how fast its errors come.
                 if self.report.health != Health::Failing {
                     self.state = State::Waiting(until.min(now.mono));
                 }
@@ -173,7 +172,7 @@ impl SelfProbe {
                 self.recreated(now, result);
                 None
             }
-            // Too early, or an answer to nothing: changes nothing.
+            // Too early, or an unexpected answer: changes nothing.
             (State::Waiting(_), Input::Tick | Input::Ended(_) | Input::Recreated(_))
             | (State::Probing, Input::Tick | Input::Suspected | Input::Recreated(_))
             | (State::Recreating, Input::Tick | Input::Suspected | Input::Ended(_)) => None,
@@ -225,7 +224,7 @@ impl SelfProbe {
         self.in_vain = self.in_vain.saturating_add(1);
         match result {
             Ok(()) => {
-                // Another socket: what the last one did says nothing of it.
+                // It is another socket: the results of the last one say nothing about it.
                 self.report.health = Health::Unknown;
                 self.report.failures = 0;
                 self.report.recreated += 1;
@@ -276,7 +275,7 @@ mod tests {
         Input::Ended(Outcome::Accepted(Duration::from_millis(1)))
     }
 
-    /// Lets the deadline come, which must lead to a probe; when it came.
+    /// Advances to the deadline, which must start a probe; returns its time.
     #[track_caller]
     fn probe(machine: &mut SelfProbe) -> Now {
         let due = machine.deadline().expect("a probe is due some time");
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_until_the_first_probe_has_ended_and_that_is_begun_at_once() {
+    fn the_state_is_unknown_until_the_first_probe_which_starts_at_once() {
         let mut machine = SelfProbe::new();
         assert_eq!(machine.report().health, Health::Unknown);
         assert_eq!(machine.deadline(), Some(Duration::ZERO));
@@ -299,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_is_tried_again_soon_and_the_second_re_creates_the_socket() {
+    fn one_failure_is_probed_again_soon_and_the_second_reopens_the_socket() {
         let mut machine = SelfProbe::new();
         let now = probe(&mut machine);
         assert_eq!(machine.step(now, failed()), None);
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_socket_is_never_re_created() {
+    fn a_busy_socket_is_never_reopened() {
         let mut machine = SelfProbe::new();
         for _ in 0..10 {
             let now = probe(&mut machine);
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_could_not_be_tried_says_nothing_of_the_socket_and_is_tried_ever_more_rarely() {
+    fn an_impossible_probe_says_nothing_about_the_socket_and_is_repeated_ever_more_rarely() {
         let mut machine = SelfProbe::new();
         for health in [Health::Unknown, Health::Accepting, Health::Failing] {
             let begun = machine.report().clone();
@@ -365,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn re_creations_that_do_not_help_are_repeated_ever_more_slowly_and_never_given_up() {
+    fn failed_reopenings_are_repeated_ever_more_slowly_and_never_given_up() {
         for result in [Ok(()), Err("address in use".to_owned())] {
             let mut machine = SelfProbe::new();
             let mut orders = Vec::new();
@@ -408,8 +407,8 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_the_machine_waits_for_exactly_one_thing_and_re_creates_only_what_failed_twice()
-     {
+    fn the_machine_always_waits_for_exactly_one_thing_and_reopens_only_a_socket_that_failed_twice()
+    {
         for seed in 0..200 {
             let mut random = Random::new(seed);
             let mut machine = SelfProbe::new();

@@ -1,10 +1,10 @@
-//! Counts and times as people read them: in reasons, the log and `status`.
+//! Counts and times in text form: for reasons, the log and `status`.
 
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::time::Duration;
 
-/// `1 block`, `2 blocks`. `noun`: one of them; those that take an `s` only.
+/// `1 block`, `2 blocks`. `noun`: the singular; only nouns with a plural in `s`.
 #[must_use]
 pub fn count<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
     let ending = match count == N::from(1) {
@@ -14,7 +14,7 @@ pub fn count<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String 
     format!("{count} {noun}{ending}")
 }
 
-/// `3d 4h`, `4h 5m`, `5m 6s`, `6s`: whole seconds that have passed.
+/// `3d 4h`, `4h 5m`, `5m 6s`, `6s`: elapsed whole seconds.
 #[must_use]
 pub fn passed(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -27,15 +27,15 @@ pub fn passed(time: Duration) -> String {
     }
 }
 
-/// The same for a time to come, rounded up: what is due in half a second is not over yet.
+/// The same for a time to come, rounded up: half a second is not over yet.
 #[must_use]
 pub fn left(time: Duration) -> String {
     let part = u64::from(time.subsec_nanos() > 0);
     passed(Duration::from_secs(time.as_secs().saturating_add(part)))
 }
 
-/// The system's words for an error without the number that Rust puts behind them, ` (os error
-/// 104)`: the reader of a log looks for words. The rest of `text` is as it was.
+/// Removes the number that Rust appends to an error of the system, ` (os error 104)`: a log is read
+/// by people. The rest of `text` is unchanged.
 #[must_use]
 pub fn without_error_numbers(text: &str) -> Cow<'_, str> {
     const HEAD: &str = " (os error ";
@@ -58,8 +58,8 @@ pub fn without_error_numbers(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// The system's words for an error of a socket or a look-up, to stand within a sentence:
-/// `connection refused`.
+/// The system's text for an error of a socket or a look-up, to be part of a sentence: `connection
+/// refused`.
 #[must_use]
 pub fn system_words(error: &impl Display) -> String {
     let text = error.to_string();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_system_is_its_words_without_the_number() {
+    fn an_error_of_the_system_is_shown_without_its_number() {
         for (text, plain) in [
             (
                 "a: Connection reset by peer (os error 104)",
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_dials_and_look_ups_are_the_systems_words_alone() {
+    fn errors_of_dials_and_look_ups_are_only_the_systems_text() {
         for (error, words) in [
             ("Connection refused (os error 111)", "connection refused"),
             (

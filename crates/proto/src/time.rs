@@ -1,11 +1,11 @@
-//! The only clock a machine sees.
+//! The only clock of a machine.
 
 use std::time::Duration;
 
-/// An instant, told to a machine with every step.
+/// An instant, passed to a machine with every step.
 ///
-/// Both readings are taken by the caller at the same moment. Deadlines and
-/// durations use `mono` alone; `unix` is for what is shown or sent.
+/// The caller reads both clocks at the same moment. Deadlines and durations use only `mono`; `unix`
+/// is for what is shown or sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Now {
     /// Monotonic time since the node started.

@@ -199,7 +199,7 @@ fn explored(runs: u64, arguments: &Arguments, options: &Options) -> ExitCode {
     };
     let seeds = arguments.from..arguments.from.saturating_add(runs);
     let explored = explore(seeds, options, arguments.failures, progress);
-    for (what, times) in explored.tally.rows() {
+    for (what, times) in explored.counts.rows() {
         println!("{times:>12} {what}");
     }
     println!(

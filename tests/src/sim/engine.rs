@@ -1,5 +1,5 @@
-//! What a run is made of beside its nodes and strangers: time, chance, the queue of
-//! events, the network, the chain as an all-knowing observer sees it, the verdict.
+//! The state of a run besides its nodes and attackers: time, random choices, the event queue, the
+//! network, the chain as an omniscient observer sees it, the verdict.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Arguments;
@@ -14,14 +14,14 @@ use handfast_proto::testing::Kernel;
 use handfast_wire::{Network, RawBlock};
 
 use super::Mutant;
-use super::faults::{Faults, Tally};
+use super::faults::{EventCounts, Faults};
 use super::net::{LinkId, Net, Packet, Side};
 use super::trace::Trace;
 
-/// The network that everything happens on.
+/// The network of every run.
 pub(crate) const NETWORK: Network = Network::Regtest;
 
-/// An actor of a node: what has a mailbox, a timer and a thread's attention.
+/// An actor of a node: it has a mailbox, a timer and a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Actor {
     Peers,
@@ -32,25 +32,25 @@ pub(crate) enum Actor {
     Peer(ConnId),
 }
 
-/// A node in one of its lives; what belongs to an earlier life is not delivered.
+/// A node in one of its runs; events of an earlier run are not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
     pub(crate) node: usize,
     pub(crate) life: u32,
 }
 
-/// Something that happens at a time.
+/// A scheduled event.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The first packet of a connection arrives where it was dialled.
+    /// The first packet of a connection arrives at the listener.
     Syn(LinkId),
-    /// The answer arrives where it was dialled from; `false`: refused.
+    /// The answer arrives at the dialler; `false`: refused.
     SynAck(LinkId, bool),
-    /// Bytes, or an end, arrive at that side.
+    /// Bytes, or a FIN or RST, arrive at that side.
     Packet(LinkId, Side, Packet),
-    /// Something can be read from or written to that side.
+    /// That side is readable or writable.
     Socket(LinkId, Side),
-    /// The listener takes a connection out of its queue.
+    /// The listener accepts a connection.
     Accept(Host, LinkId),
     DialTimeout(Host, LinkId),
     Poll(Host, Actor),
@@ -59,11 +59,11 @@ pub(crate) enum Event {
     Flush(Host),
     Mine(usize),
     Start(usize),
-    /// A stopping node's patience with its connections ends.
+    /// The timeout of a stopping node for its connections expires.
     Deadline(Host),
     Stranger(usize),
-    /// The director deals a stroke.
-    Stroke,
+    /// The director injects a fault.
+    Fault,
     Heal,
     Observe,
 }
@@ -71,9 +71,9 @@ pub(crate) enum Event {
 /// A broken property, in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breach {
-    /// Which property, e.g. `"L3"`, `"S1"`, `"convergence"`.
+    /// The property, e.g. `"L3"`, `"S1"`, `"convergence"`.
     pub property: String,
-    /// What was seen.
+    /// The observation.
     pub detail: String,
 }
 
@@ -87,27 +87,27 @@ pub(crate) struct Engine {
     queued: u64,
     pub(crate) net: Net,
     pub(crate) trace: Trace,
-    pub(crate) tally: Tally,
+    pub(crate) counts: EventCounts,
     pub(crate) faults: Faults,
     pub(crate) breach: Option<Breach>,
     pub(crate) mutant: Option<Mutant>,
-    /// Nothing goes wrong in this run.
+    /// No faults in this run.
     pub(crate) healthy: bool,
-    /// A node is under attack: its honest peer is never cut off, whatever the reason.
+    /// A node is under attack: its honest peer must never be disconnected, whatever the reason.
     pub(crate) siege: bool,
     /// Every block that was ever made.
     pub(crate) blocks: BTreeMap<BlockHash, RawBlock>,
-    /// Knows all blocks that honest nodes found, and connects the best chain of them.
+    /// Has all blocks that honest nodes found, and connects the best chain of them.
     pub(crate) oracle: Kernel,
-    /// All headers that were ever on a wire, with proof of work and a chain before them.
+    /// All headers that were ever sent, with proof of work and known ancestors.
     pub(crate) seen: HeaderTree,
-    /// Blocks that every kernel refuses when it looks at them.
+    /// Blocks that every kernel refuses when it checks them.
     pub(crate) bad: BTreeMap<BlockHash, RejectKind>,
     /// Blocks that every kernel refuses when it would connect them.
     pub(crate) bad_to_connect: BTreeSet<BlockHash>,
-    /// Machines whose owners break no rule; the nodes, and some strangers.
+    /// Machines that break no rule: the nodes, and some of the other peers.
     pub(crate) honest: BTreeSet<usize>,
-    /// Until when each machine was held up last.
+    /// When each machine was last stalled.
     troubles: BTreeMap<usize, Duration>,
 }
 
@@ -121,7 +121,7 @@ impl Engine {
             queued: 0,
             net: Net::default(),
             trace,
-            tally: Tally::default(),
+            counts: EventCounts::default(),
             faults,
             breach: None,
             mutant: None,
@@ -136,7 +136,7 @@ impl Engine {
         }
     }
 
-    /// Lets `event` happen after `delay`. Among those of one instant the first stays first.
+    /// Schedules `event` after `delay`. Events of one instant stay in order.
     pub(crate) fn after(&mut self, delay: Duration, event: Event) {
         self.queued += 1;
         self.queue.insert((self.now + delay, self.queued), event);
@@ -146,7 +146,7 @@ impl Engine {
         self.after(at.saturating_sub(self.now), event);
     }
 
-    /// The next event; time goes on to it.
+    /// The next event; time advances to it.
     pub(crate) fn next(&mut self) -> Option<Event> {
         let ((at, _), event) = self.queue.pop_first()?;
         self.now = at;
@@ -164,7 +164,7 @@ impl Engine {
         least + Duration::from_micros(self.random.below(span + 1))
     }
 
-    /// A duration of this mean, four times that at most; short ones are more likely.
+    /// A duration of this mean, at most four times that; short ones are more likely.
     pub(crate) fn around(&mut self, mean: Duration) -> Duration {
         let (a, b) = (self.random.below(2_001), self.random.below(2_001));
         mean.mul_f64((a * b) as f64 / 1_000_000.0)
@@ -174,7 +174,7 @@ impl Engine {
         self.trace.line(self.now, what);
     }
 
-    /// A property does not hold. The first one counts, and ends the run.
+    /// Reports a violated property. The first one counts, and ends the run.
     pub(crate) fn breach(&mut self, property: &str, detail: String) {
         if self.breach.is_none() {
             self.line(format_args!("BREACH {property}: {detail}"));
@@ -191,19 +191,19 @@ impl Engine {
 }
 
 impl Engine {
-    /// Machine `host` is held up until `until`: peers may rightly find it late.
+    /// Machine `host` is stalled until `until`: peers may rightly find it late.
     pub(crate) fn trouble(&mut self, host: usize, until: Duration) {
         let before = self.troubles.entry(host).or_default();
         *before = until.max(*before);
     }
 
-    /// Whether it was held up within the last `span`.
+    /// Whether it was stalled within the last `span`.
     pub(crate) fn had_trouble(&self, host: usize, span: Duration) -> bool {
         let last = self.troubles.get(&host);
         last.is_some_and(|last| last.saturating_add(span) >= self.now)
     }
 
-    /// When a connection, or a machine at one of its ends, was held up last.
+    /// When a connection, or a machine at one of its ends, was last stalled.
     pub(crate) fn trouble_between(&self, link: LinkId, a: usize, b: usize) -> Duration {
         let of = |host| self.troubles.get(host).copied().unwrap_or_default();
         let line = self.net.links.get(&link).map(|link| link.trouble);

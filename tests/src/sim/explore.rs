@@ -5,23 +5,23 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Options, Outcome, Tally, run};
+use super::{EventCounts, Options, Outcome, run};
 
-/// What came of many runs.
+/// The result of many runs.
 #[derive(Clone, Debug, Default)]
 pub struct Explored {
     /// Runs that ended.
     pub runs: u64,
     /// Virtual time in all of them.
     pub lasted: Duration,
-    /// What happened how often in all of them.
-    pub tally: Tally,
-    /// Those that broke a property, by seed.
+    /// How often each event happened in all of them.
+    pub counts: EventCounts,
+    /// The failed runs, by seed.
     pub failures: Vec<Outcome>,
 }
 
-/// Runs the seeds on as many threads as there are cores, and stops early once `most`
-/// of them have failed. `progress` is told after each run.
+/// Runs the seeds on as many threads as there are cores, and stops early once `most` of them have
+/// failed. `progress` is called after each run.
 ///
 /// # Panics
 /// When a thread of it panics: a bug of the simulator.
@@ -49,7 +49,7 @@ pub fn explore(
                 .expect("no thread panics while it holds this");
             explored.runs += 1;
             explored.lasted += outcome.lasted;
-            explored.tally.merge(&outcome.tally);
+            explored.counts.merge(&outcome.counts);
             if outcome.failure.is_some() {
                 explored.failures.push(outcome);
                 enough.fetch_or(explored.failures.len() >= most, Ordering::Relaxed);

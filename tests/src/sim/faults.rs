@@ -1,18 +1,17 @@
-//! What goes wrong in a run, and how often: drawn from the seed.
+//! The faults of a run and their rates, drawn from the seed.
 //!
-//! Every run switches off some kinds altogether and exaggerates others. Runs in
-//! which everything happens a little all look alike, and hide what only a pure
-//! strain of trouble shows.
+//! Every run switches off some kinds completely and exaggerates others. Runs in which everything
+//! happens a little all look alike, and hide failures that need one kind of fault alone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use handfast_proto::random::Random;
 
-/// A stroke of fate that the director deals.
+/// A fault that the director injects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stroke {
-    /// The network falls into two parts for a while.
+pub(crate) enum Fault {
+    /// The network is partitioned for a while.
     Partition,
     /// A node does not run for a while; its sockets stay open.
     Pause,
@@ -20,11 +19,11 @@ pub(crate) enum Stroke {
     ClockJump,
     /// The next block takes a node's kernel 60 s.
     SlowBlock,
-    /// A manager's thread is held up for some seconds.
+    /// A manager's thread is stalled for some seconds.
     Hold,
-    /// A node stops as it should, and comes back.
+    /// A node stops cleanly, and starts again.
     Restart,
-    /// A node is killed, and comes back with what its kernel had flushed.
+    /// A node is killed, and starts again with what its kernel had flushed.
     Crash,
     /// The operator disconnects, adds or removes a node.
     Operator,
@@ -34,45 +33,45 @@ pub(crate) enum Stroke {
     DiskFull,
 }
 
-/// All strokes, with the name under which they are counted.
-pub(crate) const STROKES: [(Stroke, &str); 10] = [
-    (Stroke::Partition, "partition"),
-    (Stroke::Pause, "pause"),
-    (Stroke::ClockJump, "clock jump"),
-    (Stroke::SlowBlock, "block of 60 s"),
-    (Stroke::Hold, "manager held up"),
-    (Stroke::Restart, "restart"),
-    (Stroke::Crash, "crash"),
-    (Stroke::Operator, "operator"),
-    (Stroke::Kill, "connection reset"),
-    (Stroke::DiskFull, "disk full"),
+/// All faults, with the name under which they are counted.
+pub(crate) const FAULTS: [(Fault, &str); 10] = [
+    (Fault::Partition, "partition"),
+    (Fault::Pause, "pause"),
+    (Fault::ClockJump, "clock jump"),
+    (Fault::SlowBlock, "block of 60 s"),
+    (Fault::Hold, "manager held up"),
+    (Fault::Restart, "restart"),
+    (Fault::Crash, "crash"),
+    (Fault::Operator, "operator"),
+    (Fault::Kill, "connection reset"),
+    (Fault::DiskFull, "disk full"),
 ];
 
-/// The ratios of one run. Per mille of the opportunities, where nothing else is said.
+/// The rates of one run. Per mille of the opportunities, unless stated otherwise.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
     /// Connections that are lost at some byte.
     pub(crate) cut: u64,
-    /// Packets that come seconds late.
+    /// Packets that are seconds late.
     pub(crate) late: u64,
     /// Writes that arrive in small pieces.
     pub(crate) split: u64,
-    /// Connections over a line of a few KB/s.
+    /// Connections with a bandwidth of a few KB/s.
     pub(crate) thin: u64,
-    /// Mean time between two strokes of the director; `None`: none.
+    /// Mean time between two faults of the director; `None`: none.
     pub(crate) every: Option<Duration>,
-    /// How likely each stroke is, relative to the others.
-    pub(crate) weights: Vec<(Stroke, u64)>,
-    /// Strangers that come at the start or during the run.
+    /// The weight of each fault relative to the others.
+    pub(crate) weights: Vec<(Fault, u64)>,
+    /// Other peers that connect at the start or during the run.
     pub(crate) strangers: usize,
-    /// They stay when all else is calm again.
+    /// They stay when all other faults have stopped.
     pub(crate) strangers_stay: bool,
-    /// A poll of an actor that comes milliseconds late.
+    /// A poll of an actor that is milliseconds late.
     pub(crate) sluggish: u64,
 }
 
 impl Faults {
-    /// Nothing goes wrong.
+    /// No faults.
     pub(crate) fn none() -> Self {
         Self {
             cut: 0,
@@ -95,7 +94,7 @@ impl Faults {
         };
         let (cut, late, split, thin) = (ratio(500), ratio(20), ratio(500), ratio(200));
         let sluggish = ratio(300);
-        let weights = STROKES.map(|(stroke, _)| (stroke, ratio(100))).to_vec();
+        let weights = FAULTS.map(|(fault, _)| (fault, ratio(100))).to_vec();
         let every = match random.below(8) {
             0 => None,
             1 => Some(Duration::from_secs(1)),
@@ -119,7 +118,7 @@ impl Faults {
         }
     }
 
-    /// From now on nothing of the network's and the machines' doing goes wrong.
+    /// Stops all faults of the network and the machines.
     pub(crate) fn calm(&mut self) {
         *self = Self {
             strangers_stay: self.strangers_stay,
@@ -129,13 +128,13 @@ impl Faults {
         };
     }
 
-    /// The next stroke, by weight.
-    pub(crate) fn stroke(&self, random: &mut Random) -> Option<Stroke> {
+    /// The next fault, by weight.
+    pub(crate) fn fault(&self, random: &mut Random) -> Option<Fault> {
         let total: u64 = self.weights.iter().map(|(_, weight)| weight).sum();
         let mut at = random.below(total);
-        self.weights.iter().find_map(|(stroke, weight)| {
+        self.weights.iter().find_map(|(fault, weight)| {
             if at < *weight {
-                return Some(*stroke);
+                return Some(*fault);
             }
             at -= weight;
             None
@@ -143,11 +142,11 @@ impl Faults {
     }
 }
 
-/// How often each thing happened.
+/// Counters of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally(BTreeMap<String, u64>);
+pub struct EventCounts(BTreeMap<String, u64>);
 
-impl Tally {
+impl EventCounts {
     pub(crate) fn count(&mut self, what: &str) {
         self.add(what, 1);
     }
@@ -160,20 +159,20 @@ impl Tally {
         }
     }
 
-    /// How often this happened.
+    /// The counter of this event.
     #[must_use]
     pub fn of(&self, what: &str) -> u64 {
         self.0.get(what).copied().unwrap_or(0)
     }
 
-    /// Adds what happened elsewhere.
+    /// Adds the counters of another run.
     pub fn merge(&mut self, other: &Self) {
         for (what, times) in &other.0 {
             self.add(what, *times);
         }
     }
 
-    /// Everything, by name.
+    /// All counters, by name.
     pub fn rows(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(what, times)| (what.as_str(), *times))
     }

@@ -1,34 +1,34 @@
 //! A deterministic simulation: whole nodes made of the production machines on a simulated
 //! network, under a seeded scheduler, with an outside observer.
 //!
-//! A run is what its seed says, down to the last byte: time is virtual, chance is drawn
-//! from the seed, nothing depends on the order of a hash map or on a thread. Its trace
-//! proves that; a failure prints the seed, and the seed repeats the failure.
+//! A run is determined by its seed, to the last byte: time is virtual, random choices come from the
+//! seed, nothing depends on the order of a hash map or on a thread. Its trace proves that; a
+//! failure prints the seed, and the seed reproduces the failure.
 //!
 //! | file | what |
 //! |---|---|
-//! | `engine` | time, chance, the queue of events, the verdict |
+//! | `engine` | time, random choices, the event queue, the verdict |
 //! | `net` | connections as byte streams: latency, bandwidth, window, loss, partition |
 //! | `node/` | a node: the machines of `handfast-proto`, the glue of `handfast-node` |
 //! | `stranger/` | silent, dishonest and broken peers |
-//! | `siege` | an attack on one node: who, how many, who dials whom |
-//! | `faults` | what goes wrong, how often |
+//! | `siege` | an attack on one node: kind, number and direction of the attackers |
+//! | `faults` | faults and their rates |
 //! | `world` | one run from start to end |
-//! | `trace`, `label` | what happened, one line per event |
+//! | `trace`, `label` | the log of events, one line each |
 //! | `explore` | many runs on all cores |
 //!
 //! # What must hold
 //!
-//! At every step: L1-L6 by a ledger over all managers, the tables equal to what the ledger
-//! saw handled, every bound. Every five seconds: S1, V1 and V2, judged from what passed on the
-//! wire and from what the kernel said. Always: no honest peer is cut off for a rule that it did
-//! not break (S2 among them), no good block of an honest miner is refused, a shutdown ends
-//! within its time. Once the faults stop: all honest nodes come to the chain with most work,
-//! every queue runs empty, all tables agree, every slot comes home.
+//! At every step: L1-L6 by a ledger over all managers, the tables equal to what the ledger saw
+//! handled, every bound. Every five seconds: S1, V1 and V2, judged from the messages on the wire
+//! and the kernel's verdicts. Always: no honest peer is disconnected for a rule that it did not
+//! break (S2 among them), no good block of an honest miner is refused, a shutdown ends within its
+//! time. Once the faults stop: all honest nodes reach the chain with most work, every queue becomes
+//! empty, all tables agree, every slot is free.
 //!
-//! Under attack, by up to 114 hostile peers against one honest peer: the first sync ends
-//! within three times what it takes alone and 10 s; at the tip a new honest block is followed
-//! within 2 s, before and after a restart; the honest peer is never cut off, for no reason.
+//! Under attack, by up to 114 hostile peers against one honest peer: the first sync ends within
+//! three times its duration without them and 10 s; at the tip a new honest block is followed within
+//! 2 s, before and after a restart; the honest peer is never disconnected.
 
 mod engine;
 mod explore;
@@ -47,7 +47,7 @@ use std::time::Duration;
 
 pub use engine::Breach;
 pub use explore::{Explored, explore};
-pub use faults::Tally;
+pub use faults::EventCounts;
 pub use siege::{HOSTILE, Siege, Who};
 pub use stranger::Kind;
 
@@ -58,39 +58,39 @@ use world::World;
 /// A mistake built into the glue, never into production: the observer must find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// The connection itself tells SyncManager of its end.
+    /// The connection itself reports its end to SyncManager.
     SeparateSenders,
-    /// `Done` goes to PeerManager by a queue of its own.
+    /// `Done` goes to PeerManager by a separate queue.
     TwoQueues,
-    /// PeerManager does not pass `Done` on.
+    /// PeerManager does not forward `Done`.
     SyncIsNotTold,
-    /// A slot comes home when `Done` is sent, not when it was handled.
+    /// A slot is freed when `Done` is sent, not when it was handled.
     SlotFreedWhenSent,
     /// A slot is free when one of two subscribers has handled `Done`, not when both have.
     SlotFreedAfterOne,
-    /// The drain at shutdown throws away what is queued.
+    /// The drain at shutdown drops queued messages.
     DrainDropsMail,
-    /// What a message of sync held of its connection's credit is never given back.
+    /// The credit of sync's messages is never returned.
     CreditIsLost,
-    /// Now and then a verdict of the kernel is lost.
+    /// Some verdicts of the kernel are lost.
     VerdictIsLost,
-    /// SyncManager's timer never ends.
+    /// SyncManager's timer never fires.
     TimerIsLost,
-    /// SyncManager does not hear that a block was served.
+    /// SyncManager does not receive that a block was served.
     ServedIsForgotten,
-    /// A block that was refused is reported as marked invalid, whatever it was refused for.
+    /// A refused block is reported as marked invalid, whatever the reason.
     VerdictMarksHash,
-    /// SyncManager does not hear what others than its source announce.
+    /// SyncManager does not receive announcements of peers other than its source.
     AnnouncementIsLost,
-    /// Others than the source are not asked for headers.
+    /// Peers other than the source are not asked for headers.
     OnlySourceIsAsked,
-    /// No block is asked for that is not on the way to the best header.
+    /// Only blocks on the path to the best header are requested.
     OnlyBestChainIsFetched,
-    /// While a peer owes a block for long, no other is asked for any.
+    /// While one peer is stalling, no block is requested from others.
     OneIsWaitedFor,
-    /// A block is asked of one peer in its life, and of others once that is gone.
+    /// A block is requested from one peer until that disconnects, and only then from others.
     LateIsNotReplaced,
-    /// While a peer that was dialled is connected, those that dialled us are asked for nothing.
+    /// While an outbound peer is connected, inbound peers get no requests.
     InboundIsNotAsked,
 }
 
@@ -115,20 +115,20 @@ pub const MUTANTS: [Mutant; 17] = [
     Mutant::InboundIsNotAsked,
 ];
 
-/// What to run.
+/// The options of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Everything follows from it.
+    /// Determines everything else.
     pub seed: u64,
     /// Without any fault.
     pub healthy: bool,
     /// PeerManager has a second subscriber beside SyncManager. Not under attack.
     pub second: bool,
-    /// With this mistake.
+    /// With this mistake built in.
     pub mutant: Option<Mutant>,
     /// A node under attack, instead of a network of nodes with faults.
     pub siege: Option<Siege>,
-    /// Ends the run at this time and describes every node at length.
+    /// Stops the run at this time and describes every node at length.
     pub stop_at: Option<Duration>,
     /// Keeps every line of the trace, not only the last ones.
     pub keep_trace: bool,
@@ -143,28 +143,28 @@ impl Options {
     }
 }
 
-/// What became of a run.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// As given.
+    /// The seed of the run.
     pub seed: u64,
-    /// What was broken.
+    /// The violated property.
     pub failure: Option<Failure>,
     /// The arguments that name the run, besides its seed.
     pub arguments: Option<String>,
     /// SHA-256 of the trace.
     pub digest: String,
-    /// Lines of the trace.
+    /// Number of lines in the trace.
     pub lines: u64,
     /// Virtual time that passed.
     pub lasted: Duration,
-    /// What happened how often.
-    pub tally: Tally,
-    /// The whole trace, when it was to be kept.
+    /// How often each event happened.
+    pub counts: EventCounts,
+    /// The whole trace, if requested.
     pub trace: Option<String>,
 }
 
-/// A broken property, with what helps to understand it.
+/// A violated property, with the state at that time.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The property.
@@ -203,14 +203,13 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The world of these options. An attack is run without attackers first, to know how long the
-/// first sync takes then.
+/// The world of these options. An attack is first run without attackers, to measure the first sync.
 fn world(options: &Options) -> (World, Option<String>) {
     let Some(siege) = options.siege else {
         return (World::new(options), None);
     };
     let attack = siege.drawn(&mut Random::new(options.seed));
-    let nobody = siege::Attack {
+    let no_attack = siege::Attack {
         hostile: 0,
         ..attack
     };
@@ -218,12 +217,12 @@ fn world(options: &Options) -> (World, Option<String>) {
         seed: options.seed,
         ..Options::default()
     };
-    let mut alone = World::besieged(&healthy, &nobody, None);
+    let mut alone = World::besieged(&healthy, &no_attack, None);
     alone.run();
     let what = Some(attack.to_string());
     match alone.first_sync() {
         Some(took) => (World::besieged(options, &attack, Some(took)), what),
-        // It failed without an attack: that is what came of it.
+        // It failed without an attack: that is its result.
         None => (alone, what),
     }
 }
@@ -259,7 +258,7 @@ pub fn run(options: &Options) -> Outcome {
         digest: engine.trace.digest(),
         lines: engine.trace.lines(),
         lasted: engine.now,
-        tally: engine.tally,
+        counts: engine.counts,
         trace: engine.trace.into_whole(),
     }
 }

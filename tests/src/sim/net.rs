@@ -1,5 +1,5 @@
-//! The network: connections as two byte streams with latency, bandwidth and a window,
-//! that may be lost at any byte, held up, cut in two or reset.
+//! The network: connections as two byte streams with latency, bandwidth and a window, that may be
+//! lost at any byte, delayed, partitioned or reset.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use handfast_proto::lifecycle::ConnId;
 
 use super::engine::{Engine, Event};
 
-/// Names a connection for the length of a run.
+/// Identifies a connection within a run.
 pub(crate) type LinkId = u64;
 
 /// One end of a connection.
@@ -29,16 +29,16 @@ impl Side {
     }
 }
 
-/// What travels.
+/// A packet of a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Packet {
     Data(Bytes),
-    /// Nothing more comes from that side.
+    /// That side sends no more data.
     Fin,
     Rst,
 }
 
-/// Who holds one end.
+/// The owner of one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// Not accepted yet, or closed.
@@ -51,7 +51,7 @@ pub(crate) enum Owner {
     Stranger(usize),
 }
 
-/// What a read gave.
+/// The result of a read.
 #[derive(Debug)]
 pub(crate) enum Read {
     Data(BytesMut),
@@ -63,7 +63,7 @@ pub(crate) enum Read {
 
 #[derive(Debug)]
 struct End {
-    /// Machine that it is on; nodes come first.
+    /// The machine of this end; nodes come first.
     host: usize,
     owner: Owner,
     received: BytesMut,
@@ -71,11 +71,11 @@ struct End {
     reset: bool,
     closed: bool,
     fin_sent: bool,
-    /// Bytes on their way to it or received, and not read: what fills the window.
+    /// Bytes in flight to it or received, and not read: they fill the window.
     unread: usize,
-    /// The other end waits for room.
+    /// The other end waits for space in the window.
     wanted: bool,
-    /// What waits for a partition to end.
+    /// Packets that wait for a partition to end.
     held: VecDeque<Packet>,
     /// When the line towards it is free again, and when the last packet arrives.
     free_at: Duration,
@@ -105,7 +105,7 @@ impl End {
 #[derive(Debug)]
 pub(crate) struct Link {
     ends: [End; 2],
-    /// Address and ephemeral port of who dials.
+    /// Address and ephemeral port of the dialler.
     pub(crate) from: SocketAddr,
     latency: Duration,
     bytes_per_second: u64,
@@ -135,11 +135,11 @@ impl Link {
 pub(crate) struct Net {
     pub(crate) links: BTreeMap<LinkId, Link>,
     next: LinkId,
-    /// Part of the network that each machine is in; all are in part 0 when it is whole.
+    /// Partition of each machine; all are 0 when the network is whole.
     pub(crate) part: BTreeMap<usize, u8>,
-    /// What every line is like, where it is not drawn: latency, bytes per second, window.
+    /// Properties of every line, where they are not drawn: latency, bytes per second, window.
     pub(crate) line: Option<(Duration, u64, usize)>,
-    /// Where each address leads.
+    /// The machine of each address.
     pub(crate) hosts: BTreeMap<SocketAddr, usize>,
 }
 
@@ -156,8 +156,8 @@ impl Net {
 }
 
 impl Engine {
-    /// Sends the first packet of a new connection. `None`: nobody has that address, and
-    /// nothing will ever be heard.
+    /// Sends the first packet of a new connection. `None`: no machine has that address, and no
+    /// answer will come.
     pub(crate) fn dial(&mut self, host: usize, from: SocketAddr, to: SocketAddr) -> Option<LinkId> {
         let target = *self.net.hosts.get(&to)?;
         let latency = self.between(Duration::from_millis(1), Duration::from_millis(40));
@@ -168,7 +168,7 @@ impl Engine {
         };
         let thin = self.chance(self.faults.thin);
         let cut = self.chance(self.faults.cut).then(|| {
-            self.tally.count("cut at a byte");
+            self.counts.count("cut at a byte");
             let most = if self.chance(500) { 600 } else { 60_000 };
             self.random.below(most)
         });
@@ -198,7 +198,7 @@ impl Engine {
         Some(link)
     }
 
-    /// Writes what the window has room for; returns how many bytes that was.
+    /// Writes as much as the window allows; returns the number of bytes.
     pub(crate) fn write(&mut self, id: LinkId, side: Side, bytes: &[u8]) -> usize {
         let Some(link) = self.net.links.get_mut(&id) else {
             return bytes.len();
@@ -245,10 +245,10 @@ impl Engine {
         count
     }
 
-    /// Puts a packet on the line towards a side, after those before it.
+    /// Puts a packet on the line towards a side, after the earlier ones.
     fn send(&mut self, id: LinkId, to: Side, packet: Packet) {
         let spike = self.chance(self.faults.late).then(|| {
-            self.tally.count("late packet");
+            self.counts.count("late packet");
             self.between(Duration::from_millis(500), Duration::from_secs(20))
         });
         let jitter = Duration::from_micros(self.random.below(1_000));
@@ -272,7 +272,7 @@ impl Engine {
         self.at(at, Event::Packet(id, to, packet));
     }
 
-    /// A packet has come to the end of the line.
+    /// A packet arrives at its end.
     pub(crate) fn arrive(&mut self, id: LinkId, side: Side, packet: Packet) {
         let Some(link) = self.net.links.get(&id) else {
             return;
@@ -298,7 +298,7 @@ impl Engine {
         self.after(Duration::ZERO, Event::Socket(id, side));
     }
 
-    /// What a partition held up arrives.
+    /// Packets that a partition delayed arrive.
     pub(crate) fn release_held(&mut self) {
         let ids: Vec<LinkId> = self.net.links.keys().copied().collect();
         for id in ids {
@@ -307,7 +307,7 @@ impl Engine {
                     break;
                 };
                 link.trouble = link.trouble.max(self.now);
-                // At once, so that none overtakes them that are still on the line.
+                // At once, so that they do not overtake packets that are still on the line.
                 for packet in std::mem::take(&mut link.end(side).held) {
                     self.arrive(id, side, packet);
                 }
@@ -401,7 +401,7 @@ impl Unwritten {
         self.0.push_back(bytes);
     }
 
-    /// Writes as much as goes.
+    /// Writes as much as possible.
     pub(crate) fn write(&mut self, engine: &mut Engine, link: LinkId, side: Side) {
         while let Some(first) = self.0.front_mut() {
             let written = engine.write(link, side, first);
@@ -415,7 +415,7 @@ impl Unwritten {
 }
 
 impl Engine {
-    /// A first packet was lost: nobody is at the other end.
+    /// The first packet was lost: there is no machine at the other end.
     pub(crate) fn abandon(&mut self, id: LinkId) {
         if let Some(link) = self.net.links.get_mut(&id) {
             link.end(Side::Acceptor).closed = true;

@@ -1,4 +1,4 @@
-//! An attack: hostile peers of one kind, or of all, against one node that has one honest peer.
+//! An attack: hostile peers of one kind, or of all, against one node with one honest peer.
 
 use std::fmt;
 
@@ -31,10 +31,10 @@ pub const HOSTILE: [Kind; 21] = [
     Kind::HalfCloser,
 ];
 
-/// How many there are: one; as many as a node dials; half of its inbound slots, and all.
+/// Number of attackers: one; as many as a node dials; half of its inbound slots, and all.
 const NUMBERS: [usize; 4] = [1, 8, 60, 114];
 
-/// Who attacks.
+/// The kinds of the attackers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// Peers of this kind.
@@ -43,23 +43,23 @@ pub enum Who {
     Mixed,
 }
 
-/// What to run; what is `None` is drawn from the seed.
+/// The attack to run; fields that are `None` are drawn from the seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Siege {
-    /// Who attacks.
+    /// The kinds of the attackers.
     pub who: Option<Who>,
-    /// How many, up to 114.
+    /// Number of attackers, up to 114.
     pub hostile: Option<usize>,
     /// The node dials eight of them (or all, if they are fewer); the others dial it.
     pub hostile_dialled: Option<bool>,
     /// The node dials its honest peer, rather than the peer the node.
     pub honest_dialled: Option<bool>,
-    /// Any time will do for the first sync and to follow a block: S1 alone tells when the node
-    /// was steered. Shows what an observer sees who does not know how long it takes alone.
+    /// No time limit for the first sync and for following a block: only S1 shows whether the node
+    /// was steered. This is the view of an observer that does not know the time without an attack.
     pub patient: bool,
 }
 
-/// The same with nothing left open.
+/// The same with every field drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attack {
     pub(crate) who: Who,
@@ -70,7 +70,7 @@ pub(crate) struct Attack {
 }
 
 impl Siege {
-    /// Fills in what is left open. What is given changes nothing of what is drawn.
+    /// Draws the open fields. Given fields do not change the drawn ones.
     pub(crate) fn drawn(self, random: &mut Random) -> Attack {
         let who = match random.index(HOSTILE.len() + 4) {
             drawn if drawn < HOSTILE.len() => Who::All(HOSTILE[drawn]),
@@ -88,7 +88,7 @@ impl Siege {
     }
 }
 
-/// As the arguments that make the simulator run it again.
+/// Prints the arguments that make the simulator run it again.
 impl fmt::Display for Attack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.who {
@@ -110,7 +110,7 @@ impl fmt::Display for Attack {
 }
 
 impl Attack {
-    /// What the stranger of this number does.
+    /// The kind of the attacker of this number.
     pub(crate) fn kind(&self, index: usize) -> Kind {
         match self.who {
             Who::All(kind) => kind,

@@ -13,7 +13,7 @@ const TAIL: usize = 60;
 pub(crate) struct Trace {
     engine: sha256::HashEngine,
     tail: VecDeque<String>,
-    /// Every line, for who wants to compare; `None`: they are not kept.
+    /// Every line, for comparison; `None`: not stored.
     whole: Option<String>,
     lines: u64,
 }

@@ -1,5 +1,5 @@
-//! One run: sets up what the seed says, deals strokes of fate, delivers events, and asks
-//! at the end whether everything came right.
+//! One run: sets up the world of a seed, injects faults, delivers events, and checks at the end
+//! that every node has recovered.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,39 +14,39 @@ use handfast_proto::testing::{Blocks, Kernel};
 use handfast_wire::RawBlock;
 
 mod end;
+mod inject;
 mod make;
 mod siege;
-mod strokes;
 
 use super::Options;
 use super::engine::{Actor, Engine, Event, Host, NETWORK};
-use super::faults::{Faults, STROKES, Stroke};
+use super::faults::{FAULTS, Fault, Faults};
 use super::net::{LinkId, Owner, Packet, Side};
 use super::node::{Disk, EPOCH, Node, Profile};
 use super::stranger::{KINDS, Kind, Stranger};
 use super::trace::Trace;
 
-/// How often the observer asks every node.
+/// How often the observer checks every node.
 const LOOK: Duration = Duration::from_secs(5);
-/// Once all is calm: for all honest nodes to have chains of equal work.
+/// After the faults: time until all honest nodes have chains of equal work.
 const SETTLE: Duration = Duration::from_secs(40 * 60);
-/// From one more block to all of them having it.
+/// Time until all nodes have one more block.
 const FOLLOW: Duration = Duration::from_secs(10 * 60);
-/// For every queue to be empty once, and all tables to agree.
+/// Time until every queue was empty once and all tables agree.
 const QUIET: Duration = Duration::from_secs(5 * 60);
-/// For the last shutdown of all.
+/// Time for the final shutdown.
 const STOP: Duration = Duration::from_secs(60);
 
-/// How far a run has come.
+/// The phases of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
-    /// Whatever may happen happens.
+    /// Faults are injected.
     Faults,
-    /// Nothing goes wrong any more; no blocks are found.
+    /// No faults any more; no blocks are found.
     Settling,
     /// One node has found one more block.
     Following,
-    /// All are at the same tip; queues must run empty.
+    /// All are at the same tip; queues must become empty.
     Quieting,
     /// Every node stops.
     Stopping,
@@ -60,17 +60,17 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     strangers: Vec<Stranger>,
     act: Act,
-    /// When the act must be over.
+    /// When the phase must have ended.
     until: Duration,
-    /// The run is cut short then.
+    /// The run is stopped then.
     stop_at: Option<Duration>,
     /// Mean time between two blocks.
     block_every: Duration,
-    /// The block that all must end on.
+    /// The final tip of all nodes.
     last_block: Option<BlockHash>,
-    /// Nodes that were seen quiet in this act.
+    /// Nodes that were seen quiet in this phase.
     quiet: Vec<bool>,
-    /// Of an attack, if this is one.
+    /// The progress of an attack, if this is one.
     progress: Option<siege::Progress>,
 }
 
@@ -85,17 +85,15 @@ impl World {
             if self.stop_at.is_some_and(|at| self.engine.now >= at) {
                 let nodes = self.nodes.iter().filter_map(|node| node.running.as_ref());
                 let all: Vec<String> = nodes.map(|running| running.dump(&self.engine)).collect();
-                return self
-                    .engine
-                    .breach("stopped to be looked at", all.join("\n"));
+                return self.engine.breach("stopped for inspection", all.join("\n"));
             }
             events += 1;
             self.happen(event);
         }
-        self.engine.tally.add("events", events);
+        self.engine.counts.add("events", events);
     }
 
-    /// The machine that an event happens on.
+    /// The machine of an event.
     fn machine_of(&self, event: &Event) -> Option<usize> {
         match event {
             Event::Accept(host, _)
@@ -110,13 +108,13 @@ impl World {
                 let link = self.engine.net.links.get(link);
                 link.map(|link| link.host(Side::Dialler))
             }
-            // The system's, not the process's; or nobody's.
+            // An event of the system, not of the process; or of none.
             Event::Syn(_)
             | Event::Packet(..)
             | Event::Socket(..)
             | Event::Start(_)
             | Event::Stranger(_)
-            | Event::Stroke
+            | Event::Fault
             | Event::Heal
             | Event::Observe => None,
         }
@@ -139,7 +137,7 @@ impl World {
             Event::Stranger(index) => self.stranger(index),
             Event::Mine(node) => self.mine(node),
             Event::Start(node) => self.start(node),
-            Event::Stroke => self.stroke(),
+            Event::Fault => self.fault(),
             Event::Heal => self.heal(),
             Event::Observe => self.observe(),
             Event::Accept(host, _)
@@ -152,7 +150,7 @@ impl World {
         }
     }
 
-    /// Something happens to a process, if it still lives.
+    /// Delivers an event to a process, if it is still running.
     fn process(&mut self, host: Host, event: &Event) {
         let engine = &mut self.engine;
         let node = &mut self.nodes[host.node];
@@ -186,7 +184,7 @@ impl World {
         };
         let (from, to) = (link.host(Side::Dialler), link.host(Side::Acceptor));
         if engine.net.parted(from, to) {
-            // Nodes have a timeout of their own.
+            // Nodes have a timeout for it.
             engine.abandon(id);
             if from >= self.nodes.len() {
                 engine.after(Duration::from_secs(5), Event::SynAck(id, false));
@@ -257,8 +255,8 @@ impl World {
 
     fn stranger(&mut self, index: usize) {
         let stranger = &mut self.strangers[index];
-        // A poisoner's blocks are good: its branch would be the best chain that all follow,
-        // instead of the block that the run awaits.
+        // A poisoner's blocks are good: its branch would become the best chain instead of the block
+        // that the run awaits.
         let stays = self.act == Act::Faults
             || (self.engine.faults.strangers_stay
                 && self.act != Act::Stopping
@@ -297,7 +295,7 @@ impl World {
         }
     }
 
-    /// The observer looks, and the run goes on to its next act when it is time.
+    /// The observer checks, and the run enters its next phase when it is time.
     fn observe(&mut self) {
         if self.progress.is_some() {
             return self.observe_siege();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use handfast_proto::bans::{BanOrder, BanTime, Subnet};
+use handfast_proto::bans::{BanCommand, BanTime, Subnet};
 use handfast_proto::lifecycle::{
     ConnId, DoneReason, Ending, Introduction, Ledger, Reached, Role, Roles, Violation,
 };
@@ -67,7 +67,7 @@ impl World {
             }
             Action::Ban => {
                 let target = Subnet::of(Kind::Inbound.host()).into();
-                let order = BanOrder::Add {
+                let order = BanCommand::Add {
                     target,
                     time: BanTime::Default,
                 };

@@ -7,7 +7,7 @@ use handfast_cli::values::{bad, number};
 use handfast_cli::{Layers, SettingsError, keys};
 use handfast_node::Network;
 use handfast_node::config::{MAX_MINE_THREADS, MiningConfig, default_mine_interval};
-use handfast_node::mining::{MAX_TAG, payout_for_anybody};
+use handfast_node::mining::{MAX_TAG, anyone_can_spend_payout};
 
 use super::RunError;
 
@@ -39,7 +39,7 @@ pub(super) fn mining(layers: &Layers, network: &Network) -> Result<MiningConfig,
         if network.signet_needs_a_signature() {
             return Err(RunError::SignetNeedsSignature(reference));
         }
-        if config.payout.is_none() && payout_for_anybody(network).is_none() {
+        if config.payout.is_none() && anyone_can_spend_payout(network).is_none() {
             return Err(RunError::MineForWhom(reference));
         }
     }

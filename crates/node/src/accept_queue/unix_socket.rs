@@ -1,4 +1,4 @@
-//! The accept queue of a Unix socket, asked of the system by `sock_diag(7)`.
+//! The accept queue of a Unix socket, queried with `sock_diag(7)`.
 
 use std::os::fd::BorrowedFd;
 
@@ -13,7 +13,7 @@ use super::AcceptQueue;
 /// Longer than an answer about one socket, bytes.
 const ANSWER: usize = 1024;
 
-/// The queue of a listening Unix socket; `None` where the system does not tell.
+/// The queue of a listening Unix socket; `None` where the system does not report it.
 pub(super) fn of(socket: BorrowedFd<'_>) -> Option<AcceptQueue> {
     let is_unix = sockopt::socket_domain(socket).ok()? == AddressFamily::UNIX;
     if !(is_unix && sockopt::socket_acceptconn(socket).ok()?) {
@@ -39,7 +39,7 @@ fn request(inode: u32) -> Vec<u8> {
         state_flags: StateFlags::LISTEN,
         inode,
         show_flags: ShowFlags::RQLEN,
-        // Whatever the cookie: the number is enough while the socket is open.
+        // The cookie matches any: the inode number is unique while the socket is open.
         cookie: [0xff; 8],
     });
     let mut header = NetlinkHeader::default();
@@ -57,7 +57,7 @@ fn parse(bytes: &[u8]) -> Option<AcceptQueue> {
     else {
         return None;
     };
-    // For a socket that listens these are the length and the limit of its queue.
+    // For a listening socket these are the length and the limit of its queue.
     answer.nlas.into_iter().find_map(|nla| match nla {
         Nla::ReceiveQueueLength(now, granted) => Some(AcceptQueue { now, granted }),
         _ => None,

@@ -1,4 +1,4 @@
-//! What `Connector`, and of [`StopIntake`] `Listener` is sent.
+//! The messages of `Connector`; `Listener` receives [`StopIntake`] too.
 
 use std::net::SocketAddr;
 
@@ -9,28 +9,28 @@ use crate::post::{asked, posted};
 /// Connect to `addr`.
 #[derive(Debug)]
 pub(crate) struct Dial {
-    /// Where to.
+    /// The address.
     pub(crate) addr: SocketAddr,
     /// [`Direction::Outbound`] or [`Direction::Manual`].
     pub(crate) direction: Direction,
-    /// The operator's name for it.
+    /// The name by which the operator added it.
     pub(crate) name: Option<String>,
 }
 
-/// Find the addresses of a name.
+/// Resolve a name.
 #[derive(Debug)]
 pub(crate) struct Resolve {
-    /// Comes back in [`Resolved`].
+    /// Returned in [`Resolved`].
     pub(crate) name: String,
-    /// What to look up.
+    /// The host to look up.
     pub(crate) host: String,
-    /// The port that the addresses get.
+    /// The port of the resulting addresses.
     pub(crate) port: u16,
     /// Whether it is a DNS seed.
     pub(crate) seeds: bool,
 }
 
-/// Phase "intake": accept and dial no more.
+/// Phase "intake": stop accepting and dialling.
 #[derive(Debug)]
 pub(crate) struct StopIntake;
 

@@ -1,4 +1,4 @@
-//! A frame that is received to disk, and read back into memory when it is complete.
+//! A frame that is received to disk and read back into memory when it is complete.
 
 use std::future::Future;
 use std::io;
@@ -15,50 +15,49 @@ use tokio::time::Sleep;
 use super::MAX_READ;
 use crate::spill::{PIECE, Place, SpillFile};
 
-/// Pause of a connection for whose frame the disk has no room, before it is tried again.
+/// Pause of a connection whose frame does not fit on the disk, before the next attempt.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// What a poll has brought of the socket.
+/// The result of one poll of the socket.
 #[derive(Debug)]
 pub(super) enum Received {
-    /// So many bytes.
+    /// Bytes received.
     Bytes(usize),
     /// The remote closed before the frame was complete.
     Closed,
-    /// The whole frame is on disk, but for what lies in the reader's buffer.
+    /// The whole frame is on disk, except for what the reader's buffer holds.
     All,
-    /// The disk has no room, and nothing was taken of the socket yet: there may be memory
-    /// by now.
-    NoRoom,
+    /// The disk is full and nothing was read from the socket yet: memory may be free by now.
+    NoSpace,
 }
 
 /// A transfer on a blocking thread.
 #[derive(Debug)]
 enum Transfer {
     Place(JoinHandle<io::Result<Place>>),
-    /// Gives the piece back.
+    /// Returns the buffer.
     Write(JoinHandle<(BytesMut, io::Result<()>)>),
     Read(JoinHandle<io::Result<Vec<u8>>>),
 }
 
-/// The part of a payload that does not lie in the reader's buffer. See the module.
+/// The part of a payload that the reader's buffer does not hold. See the module.
 #[derive(Debug)]
 pub(super) struct Spilled {
     file: Arc<SpillFile>,
     place: Option<Arc<Place>>,
-    /// Bytes that the socket has still to bring.
+    /// Bytes still to be received.
     missing: usize,
-    /// What came last and is not on disk yet, up to [`PIECE`].
+    /// Received bytes that are not on disk yet, up to [`PIECE`].
     piece: BytesMut,
     on_disk: usize,
-    /// Of those on disk, the bytes that are back in the buffer.
+    /// Bytes of those on disk that were read back into the buffer.
     returned: usize,
     transfer: Option<Transfer>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Spilled {
-    /// Nothing of `missing` bytes has come.
+    /// A file slot for `missing` bytes, none of which was received.
     pub(super) fn new(file: Arc<SpillFile>, missing: usize) -> Self {
         Self {
             file,
@@ -84,8 +83,8 @@ impl Spilled {
         self.missing == 0 && self.returned == self.on_disk
     }
 
-    /// Goes on until something has come of the socket, or all is on disk. A disk that has no
-    /// room is tried again: the frame waits, and nobody is to blame.
+    /// Polls until bytes were received or all is on disk. A full disk is tried again: the frame
+    /// waits, and the remote is not blamed.
     pub(super) fn poll_receive<R: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -96,7 +95,7 @@ impl Spilled {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
                 if self.place.is_none() {
-                    return Poll::Ready(Ok(Received::NoRoom));
+                    return Poll::Ready(Ok(Received::NoSpace));
                 }
             }
             if self.transfer.is_some() {
@@ -141,10 +140,10 @@ impl Spilled {
         cx: &mut Context<'_>,
         socket: &mut R,
     ) -> Poll<io::Result<Received>> {
-        let room = (PIECE - self.piece.len()).min(self.missing);
-        self.piece.reserve(room);
-        let mut space = (&mut self.piece).limit(room);
-        // It keeps nothing between polls: it may be made anew for each.
+        let space_left = (PIECE - self.piece.len()).min(self.missing);
+        self.piece.reserve(space_left);
+        let mut space = (&mut self.piece).limit(space_left);
+        // The future has no state between polls: it may be created for each poll.
         let read = pin!(socket.read_buf(&mut space));
         let read = ready!(read.poll(cx))?;
         self.missing -= read;
@@ -166,7 +165,7 @@ impl Spilled {
         self.transfer = Some(Transfer::Write(spawn_blocking(write)));
     }
 
-    /// Brings some of it back into `buffer`, within its capacity. How many bytes.
+    /// Reads some of it back into `buffer`, within its capacity. Returns the number of bytes.
     ///
     /// # Errors
     /// Of the disk.
@@ -175,16 +174,16 @@ impl Spilled {
         cx: &mut Context<'_>,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        let room = buffer.capacity() - buffer.len();
+        let space_left = buffer.capacity() - buffer.len();
         let job = match &mut self.transfer {
             Some(Transfer::Read(job)) => job,
             _ => {
                 let Some(place) = self.place.clone() else {
-                    let missing = "a message on disk has no place";
+                    let missing = "a message on disk has no file slot";
                     return Poll::Ready(Err(io::Error::other(missing)));
                 };
                 let offset = self.returned;
-                let len = (self.on_disk - offset).min(MAX_READ).min(room.max(1));
+                let len = (self.on_disk - offset).min(MAX_READ).min(space_left.max(1));
                 let job = spawn_blocking(move || place.read(offset, len));
                 match self.transfer.insert(Transfer::Read(job)) {
                     Transfer::Read(job) => job,

@@ -15,11 +15,11 @@ use crate::credit::block_budget;
 use crate::outbox::{Outbox, Outlet, QueuedToAll, outbox};
 use crate::spill::{PIECE, SpillFile};
 
-/// What a socket takes without being read, bytes: all that a test sends.
+/// What a socket buffers without being read, bytes: all that a test sends.
 const SOCKET: usize = 8 << 20;
-/// Blocks of [`Connection::all_but_the_last_byte`] for which there is memory.
+/// Blocks of [`Connection::all_but_the_last_byte`] that fit into memory.
 const FIT: usize = MAX_INBOUND_BYTES / 3_990_000;
-/// The same where a remote sends in its own task.
+/// The same where a remote sends from another task.
 const SMALL_SOCKET: usize = 64 << 10;
 
 fn shares() -> Shares {
@@ -31,7 +31,7 @@ fn shares() -> Shares {
     }
 }
 
-/// A connection after its handshake: its reader, the remote's end, our queue to it.
+/// A connection after its handshake: its reader, the remote's end, and our queue to it.
 struct Connection {
     reader: FrameReader<DuplexStream>,
     remote: DuplexStream,
@@ -71,7 +71,7 @@ impl Connection {
         sent.expect("the connection is open");
     }
 
-    /// A remote that sends a `block` of which the last byte does not come.
+    /// A remote that sends a `block` without its last byte.
     fn all_but_the_last_byte(shares: &Shares) -> Self {
         let bytes = 3_990_000;
         let mut connection = Self::by(SMALL_SOCKET, shares);
@@ -97,22 +97,22 @@ impl Connection {
         self.outbox.push(wanted).expect("the queue is empty");
     }
 
-    /// The next frame, if it comes in the current turn.
+    /// The next frame, if it is complete within the current turn.
     fn now(&mut self) -> Option<Charged> {
         let item = self.reader.next().now_or_never()?;
         Some(item.expect("the connection is open").expect("well-formed"))
     }
 
-    /// Turns until the next frame is there, that one included.
+    /// Turns until the next frame is complete, that one included.
     async fn turns(&mut self) -> usize {
         for turns in 1..10_000 {
             if self.now().is_some() {
                 return turns;
             }
-            // Else the runtime lets this task read nothing after a while.
+            // Without this the runtime stops this task from reading after a while.
             tokio::task::yield_now().await;
         }
-        panic!("no frame comes");
+        panic!("no frame was read");
     }
 }
 
@@ -161,7 +161,7 @@ fn a_long_frame_takes_several_turns_to_read() {
 }
 
 #[test]
-fn what_nobody_asked_for_is_read_at_its_rate() {
+fn unsolicited_messages_are_read_at_their_rate() {
     crate::virtual_time::run(async {
         let shares = shares();
         let mut connection = Connection::new(&shares);
@@ -188,7 +188,7 @@ fn what_nobody_asked_for_is_read_at_its_rate() {
 }
 
 #[test]
-fn blocks_that_we_asked_for_are_read_without_a_pause() {
+fn requested_blocks_are_read_without_a_pause() {
     crate::virtual_time::run(async {
         let shares = shares();
         let mut connection = Connection::new(&shares);
@@ -199,7 +199,7 @@ fn blocks_that_we_asked_for_are_read_without_a_pause() {
             connection.turns().await;
         }
         assert_eq!(tokio::time::Instant::now(), before);
-        // Nobody asked for these, and one more is too much.
+        // These are unsolicited, and one more exceeds the burst.
         for _ in 0..5 {
             connection.send(&block(1_000_000)).await;
             connection.turns().await;
@@ -236,7 +236,7 @@ fn a_block_waits_for_the_nodes_budget_and_other_frames_do_not() {
     });
 }
 
-/// Reads what comes until the connection must end.
+/// Reads until the connection must end.
 async fn read_on(mut connection: Connection) -> ReadError {
     loop {
         match connection.reader.next().await {
@@ -267,7 +267,7 @@ fn memory_of_unfinished_frames_is_bounded_over_all_connections() {
         }
         let buffered = |connection: &Connection| connection.reader.buffer.capacity();
         let bytes: usize = connections.iter().map(buffered).sum();
-        // What begins a long frame, and a piece on its way to disk.
+        // The buffered begin of a long frame, and a piece on its way to disk.
         let small = connections.len() * (2 * SMALL_FRAME + PIECE);
         assert!(
             bytes <= MAX_INBOUND_BYTES + MAX_UNASKED_BYTES + small,
@@ -278,14 +278,14 @@ fn memory_of_unfinished_frames_is_bounded_over_all_connections() {
         let asked = connections.len() / 2;
         assert_eq!(shares.large.spill().taken(), asked - FIT);
         drop(connections);
-        // A write that is under way keeps its place until it is done.
+        // A write in progress holds its file slot until it is done.
         while shares.large.spill().taken() > 0 {
             tokio::task::yield_now().await;
         }
     });
 }
 
-/// As many of those who were asked and send all bytes but one as have memory.
+/// Requested peers that send a block without its last byte, as many as have memory.
 fn hold_all_memory(shares: &Shares) -> Vec<Connection> {
     let hostile = || {
         let mut connection = Connection::all_but_the_last_byte(shares);
@@ -306,7 +306,7 @@ async fn settled(shares: &Shares, hostile: &mut [Connection]) {
 }
 
 #[test]
-fn a_block_that_we_asked_for_comes_through_beside_those_who_hold_all_memory() {
+fn a_requested_block_is_received_while_others_hold_all_memory() {
     crate::virtual_time::run(async {
         let shares = shares();
         let mut hostile = hold_all_memory(&shares);
@@ -330,7 +330,7 @@ fn a_block_that_we_asked_for_comes_through_beside_those_who_hold_all_memory() {
             assert_eq!(next.frame.message, Ok(Message::Ping(9)));
         }
         let waited = tokio::time::Instant::now() - before;
-        assert_eq!(waited, Duration::ZERO, "for nobody");
+        assert_eq!(waited, Duration::ZERO, "it did not wait");
         assert_eq!(shares.large.spill().taken(), 0);
     });
 }
@@ -350,7 +350,7 @@ fn a_remote_that_closes_in_the_middle_of_a_spilled_frame_leaves_nothing_behind()
         leaving.remote = duplex(1).0;
         assert!(leaving.reader.next().await.is_none());
         drop(leaving);
-        // A write that is under way keeps the place until it is done.
+        // A write in progress holds its file slot until it is done.
         while shares.large.spill().taken() > 0 {
             tokio::task::yield_now().await;
         }
@@ -390,7 +390,7 @@ fn a_spilled_block_that_is_complete_waits_for_the_kernel_and_keeps_no_other_fram
         other.send(&headers).await;
         let charged = other.reader.next().await.expect("open").expect("intact");
         assert_eq!(charged.frame.message, Ok(headers));
-        // All that the blocks have of the memory for large frames is on disk.
+        // All memory that the blocks hold is a file slot on disk.
         drop(charged);
         assert_eq!(shares.large.bytes(), FIT * 3_990_000);
         shares.blocks.add_permits(2 * 3_990_024);
@@ -407,7 +407,7 @@ fn a_spilled_block_that_is_complete_waits_for_the_kernel_and_keeps_no_other_fram
 }
 
 #[test]
-fn who_holds_up_what_nobody_asked_for_makes_way() {
+fn the_slowest_holder_of_an_unsolicited_frame_is_disconnected_while_others_wait() {
     crate::virtual_time::run(async {
         let shares = shares();
         let first = actix_rt::spawn(read_on(Connection::all_but_the_last_byte(&shares)));
@@ -422,7 +422,7 @@ fn who_holds_up_what_nobody_asked_for_makes_way() {
 }
 
 #[test]
-fn without_room_on_disk_a_frame_waits_for_memory_and_its_connection_stays() {
+fn without_disk_space_a_frame_waits_for_memory_and_its_connection_stays() {
     crate::virtual_time::run(async {
         let directory = tempfile::tempdir().expect("a directory");
         let missing = SpillFile::within(&directory.path().join("missing"));
@@ -444,7 +444,7 @@ fn without_room_on_disk_a_frame_waits_for_memory_and_its_connection_stays() {
 }
 
 #[test]
-fn frames_that_cannot_be_read_are_asked_for_once() {
+fn a_malformed_frame_counts_as_the_answer_to_one_request() {
     crate::virtual_time::run(async {
         let shares = shares();
         let mut connection = Connection::new(&shares);
@@ -469,7 +469,7 @@ fn a_frame_that_has_begun_is_read_to_its_end_without_credit() {
         let sent = connection.remote.write_all(&bytes[..100]).await;
         sent.expect("open");
         assert!(connection.now().is_none());
-        // What came before it is not handled yet.
+        // Earlier frames are not handled yet.
         let _others: Vec<Credit> = (0..crate::credit::MAX_FRAMES)
             .map(|_| connection.reader.gate.charge(1))
             .collect();
@@ -482,7 +482,7 @@ fn a_frame_that_has_begun_is_read_to_its_end_without_credit() {
 }
 
 #[test]
-fn bytes_are_counted_as_they_come_and_not_when_their_frame_is_complete() {
+fn bytes_are_counted_as_they_are_received_and_not_when_their_frame_is_complete() {
     crate::virtual_time::run(async {
         let mut connection = Connection::new(&shares());
         let mut bytes = BytesMut::new();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bitcoin::ScriptBuf;
 use handfast_proto::mining::{
-    GenerateFailure, GenerateOrder, Generated, MiningState, NextBlock, Why, payout_for_anybody,
+    GenerateFailure, GenerateRequest, Generated, MiningState, NextBlock, Why,
+    anyone_can_spend_payout,
 };
 
 use super::NodeHandle;
@@ -100,11 +101,11 @@ impl NodeHandle {
         let config = &self.shared.mining_config;
         let payout = payout
             .or_else(|| config.payout.clone())
-            .or_else(|| payout_for_anybody(network))
+            .or_else(|| anyone_can_spend_payout(network))
             .ok_or(MiningFailure::NoPayout)?;
         let threads = threads.or(config.threads).unwrap_or_else(default_threads);
-        let order = to_miner::StartMining { threads, payout };
-        match ask(&self.links()?.miner, order).await {
+        let request = to_miner::StartMining { threads, payout };
+        match ask(&self.links()?.miner, request).await {
             Ok(started) => Ok(started?),
             Err(gone) => Err(self.dead_miner().map_or(gone.into(), MiningFailure::Dead)),
         }
@@ -121,7 +122,7 @@ impl NodeHandle {
         }
     }
 
-    /// Makes blocks on top of the tip; `order.ticket` is not looked at. When it answers, the
+    /// Makes blocks on top of the tip; `request.ticket` is not looked at. When it answers, the
     /// view shows them.
     ///
     /// # Errors
@@ -129,11 +130,11 @@ impl NodeHandle {
     ///
     /// # Cancel safety
     /// Dropping the future ends the order after the search that is under way.
-    pub async fn generate(&self, order: GenerateOrder) -> Result<Generated, GenerateError> {
+    pub async fn generate(&self, request: GenerateRequest) -> Result<Generated, GenerateError> {
         self.accepts_writes()?;
         let (answer, wait) = tokio::sync::oneshot::channel();
         let miner = &self.links()?.miner;
-        post(miner, to_miner::GenerateBlocks { order, answer });
+        post(miner, to_miner::GenerateBlocks { request, answer });
         match wait.await {
             Ok(result) => Ok(result?),
             Err(_) => Err(self

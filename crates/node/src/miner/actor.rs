@@ -1,10 +1,10 @@
-//! `Miner`: the machine's hands. Threads hash for it, blocking threads search for blocks on
-//! demand, and what is found goes the way of submitted blocks.
+//! `Miner`: performs the machine's effects. Threads hash, blocking threads search for blocks on
+//! demand, and found blocks are submitted like any others.
 //!
 //! # When it dies
-//! It is not vital: a node that cannot mine is still a node. Its guard says so in the log, in
-//! the warnings and in the mining state; callers who wait get an error, and mining cannot be
-//! started again before the node is.
+//! The node continues, since it can run without mining. The miner's guard reports it in the log, in
+//! the warnings and in the mining state; waiting callers get an error, and mining cannot be started
+//! again before the node is restarted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -44,17 +44,17 @@ pub(crate) struct Miner {
     threads: Option<HashThreads>,
     sync: Recipient<SubmitMined>,
     shared: Arc<Shared>,
-    /// What the machine knows of the chain.
+    /// The view of the chain that the machine knows.
     seen: Arc<ChainView>,
-    /// Who waits for blocks on demand.
+    /// Callers that wait for blocks on demand.
     answers: BTreeMap<u64, Answer>,
     next_ticket: u64,
-    /// Mine from the start on.
+    /// Mining from the start on: threads and payout script.
     at_start: Option<(usize, ScriptBuf)>,
     mortal: Mortal,
 }
 
-/// Tells of the end of the miner, unless it was told to stop.
+/// Reports the end of the miner, unless it was stopped.
 #[derive(Debug)]
 struct Mortal(Option<Arc<Shared>>);
 
@@ -66,7 +66,7 @@ impl Drop for Mortal {
         } else {
             "its arbiter ended"
         };
-        tracing::error!(how, "the miner died; the node goes on without it");
+        tracing::error!(how, "the miner died; the node continues without it");
         shared.miner_died(how);
     }
 }
@@ -80,7 +80,7 @@ fn chain(view: &ChainView) -> Box<Chain> {
 }
 
 impl Miner {
-    /// `at_start`: how many threads are to mine from the start on, and for whom.
+    /// `at_start`: number of threads and payout script of mining from the start on.
     pub(crate) fn new(
         config: MinerConfig,
         totals: Totals,
@@ -102,7 +102,7 @@ impl Miner {
         }
     }
 
-    /// One step of the machine, told the chain first if there is another view of it.
+    /// One step of the machine, after it was given the chain if there is a newer view.
     fn step(&mut self, input: Option<Input>, ctx: &mut Context<Self>) {
         let mut inputs = VecDeque::with_capacity(2);
         let view = self.shared.view.load_full();
@@ -145,7 +145,7 @@ impl Miner {
         }
         let state = Arc::new(self.machine.state(now));
         self.shared.mining.store(state.clone());
-        // Whoever hears of a block finds it counted.
+        // The counters are updated before the caller gets the block.
         for (answer, result) in answers {
             let _ = answer.send(result);
         }
@@ -172,7 +172,7 @@ impl Miner {
         gone
     }
 
-    /// Hands the block over; the machine hears what became of it.
+    /// Submits the block; the machine receives the verdict.
     fn submit(&self, submission: u64, block: RawBlock, ctx: &mut Context<Self>) {
         let (answer, wait) = oneshot::channel();
         post_to(&self.sync, SubmitMined { block, answer });
@@ -182,7 +182,7 @@ impl Miner {
         }));
     }
 
-    /// Starts threads, or other ones in place of those there are.
+    /// Starts threads, or replaces the running ones.
     fn start(
         &mut self,
         threads: usize,
@@ -190,7 +190,7 @@ impl Miner {
         ctx: &mut Context<Self>,
     ) -> io::Result<()> {
         let to = ctx.address();
-        // The old ones first: they are as many as there are cores.
+        // The old ones end first: they are as many as there are cores.
         self.threads = None;
         let started = HashThreads::start(threads, move |solved| post(&to, MinerSolved(solved)));
         match started {
@@ -222,7 +222,7 @@ impl Miner {
         self.step(Some(Input::Tick { hashes }), ctx);
     }
 
-    /// Hears of every change of the view: a new tip is in it.
+    /// Steps the machine on every change of the view, such as a new tip.
     fn listen(&mut self, ctx: &mut Context<Self>) {
         let mut news = self.shared.news.subscribe();
         ctx.spawn(
@@ -253,8 +253,8 @@ fn search(
     ctx.spawn(
         wrap_future::<_, Miner>(search).map(move |found, miner, ctx| match found {
             Ok(found) => miner.step(Some(Input::Searched { generation, found }), ctx),
-            // It panicked; so does the miner, whose end is told of.
-            Err(error) => panic!("a search did not end as it should: {error}"),
+            // It panicked; so does the miner, whose guard reports it.
+            Err(error) => panic!("a search failed: {error}"),
         }),
     );
 }
@@ -279,7 +279,7 @@ fn tell(news: &News, state: &MiningState) {
             found,
             crowded,
         } => {
-            // Of threads that wait most of the time it says nothing.
+            // The rate of threads that wait most of the time means nothing.
             let rate = state.interval.is_zero().then(|| rate(state));
             let took = format_args!("{took:.1?}");
             if *crowded {
@@ -313,12 +313,12 @@ impl Actor for Miner {
         ctx.set_mailbox_capacity(0);
         alarm::start(ctx);
         self.listen(ctx);
-        // What changed since this actor was made.
+        // Changes since this actor was created.
         self.step(None, ctx);
         if let Some((threads, payout)) = self.at_start.take()
             && let Err(error) = self.start(threads, payout, ctx)
         {
-            tracing::error!(%error, threads, "mining does not start: no threads are to be had");
+            tracing::error!(%error, threads, "mining does not start: its threads cannot be started");
         }
     }
 }
@@ -373,11 +373,14 @@ impl Handler<StopMining> for Miner {
 impl Handler<GenerateBlocks> for Miner {
     type Result = ();
     fn handle(&mut self, message: GenerateBlocks, ctx: &mut Self::Context) {
-        let GenerateBlocks { mut order, answer } = message;
-        order.ticket = self.next_ticket;
+        let GenerateBlocks {
+            mut request,
+            answer,
+        } = message;
+        request.ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.answers.insert(order.ticket, answer);
-        self.step(Some(Input::Generate(order)), ctx);
+        self.answers.insert(request.ticket, answer);
+        self.step(Some(Input::Generate(request)), ctx);
     }
 }
 
@@ -386,7 +389,7 @@ impl Handler<StopMiner> for Miner {
     fn handle(&mut self, _: StopMiner, ctx: &mut Self::Context) {
         self.stop(ctx);
         self.mortal.0 = None;
-        // Whoever waits for blocks learns from the dropped sender that there will be none.
+        // Waiting callers get an error from the dropped sender.
         self.answers.clear();
         ctx.stop();
     }

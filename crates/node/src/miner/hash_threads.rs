@@ -1,13 +1,13 @@
-//! Threads that search for nonces, at the lowest priority there is.
+//! Threads that search for nonces at the lowest priority.
 //!
-//! They know nothing of Bitcoin but what a header's hash is. Whoever drives them gives
-//! [`Work`], and hears of the first solution of it.
+//! All they know of Bitcoin is a header's hash. Their owner gives them [`Work`] and receives its
+//! first solution.
 //!
 //! # Ordering
-//! [`HashThreads::work`] and [`HashThreads::idle`] take hold at once: a thread looks
-//! between two slices of its search, each of a few milliseconds, and a solution that was
-//! found since then is dropped. One that was found *before* may still be on its way to the
-//! callback; [`Solved::generation`] tells.
+//! [`HashThreads::work`] and [`HashThreads::idle`] take effect at once: a thread checks between two
+//! slices of its search, each of a few milliseconds, and a solution that was found later is
+//! dropped. One that was found *before* may still be on its way to the callback;
+//! [`Solved::generation`] shows it.
 
 mod priority;
 #[cfg(test)]
@@ -21,21 +21,21 @@ use std::thread::{Builder, JoinHandle};
 
 use handfast_sha256d::Engine;
 
-/// Nonces between two looks at what is wanted: 0.5 ms with the fastest kernel, some 10 ms
-/// on a processor that has nothing to hash with.
+/// Nonces between two checks for new work: 0.5 ms with the fastest kernel, some 10 ms on a
+/// processor without SHA instructions.
 const SLICE: u64 = 1 << 14;
-/// As many nonces has a header.
+/// Number of nonces of a header.
 const NONCES: u64 = 1 << 32;
 
 /// What to search.
 #[derive(Clone)]
 pub struct Work {
-    /// Names this work in what is [`Solved`]. Nothing is concluded from its order.
+    /// Identifies this work in [`Solved`]. Its order has no meaning.
     pub generation: u64,
     /// The header for an extra nonce; its own nonce does not matter. Called on the hash
-    /// threads, once for all nonces of a header; thread `k` of `n` asks for `k`, `k + n`, …
+    /// threads, once for all nonces of a header; thread `k` of `n` calls it for `k`, `k + n`, …
     pub jobs: Arc<dyn Fn(u64) -> [u8; 80] + Send + Sync>,
-    /// A hash of at most this solves it. Written as a hash is, lowest byte first.
+    /// The highest hash that solves it, in the byte order of a hash: lowest byte first.
     pub target: [u8; 32],
 }
 
@@ -50,11 +50,11 @@ impl fmt::Debug for Work {
 /// A header that solves its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Solved {
-    /// Of the work.
+    /// The generation of the work.
     pub generation: u64,
-    /// With which [`Work::jobs`] made it.
+    /// The extra nonce that was given to [`Work::jobs`].
     pub extra_nonce: u64,
-    /// With the nonce that solves it.
+    /// The header with the nonce that solves it.
     pub header: [u8; 80],
 }
 
@@ -66,14 +66,14 @@ pub struct HashThreads {
 }
 
 impl HashThreads {
-    /// Starts `threads` threads, named `hash-0` and so on, which have nothing to do yet.
+    /// Starts `threads` threads, named `hash-0` and so on, without work.
     ///
-    /// They run at `SCHED_IDLE`, so that they get what nobody else wants; where that is
-    /// refused, at nice 19. `on_solved` is called on one of them, once for each work that
-    /// is solved; it must not block, nor drop these threads.
+    /// They run at `SCHED_IDLE`, so that they get only unused time; where that is refused, at nice
+    /// 19. `on_solved` is called on one of them, once for each work that is solved; it must not
+    /// block, nor drop these threads.
     ///
     /// # Errors
-    /// When the system gives no more threads.
+    /// When the system cannot start a thread.
     ///
     /// # Panics
     /// When `threads` is 0.
@@ -81,7 +81,7 @@ impl HashThreads {
         threads: usize,
         on_solved: impl Fn(Solved) + Send + Sync + Clone + 'static,
     ) -> io::Result<Self> {
-        assert_ne!(threads, 0, "somebody must hash");
+        assert_ne!(threads, 0, "at least one thread");
         let mut all = Self {
             shared: Arc::new(Shared::new()),
             threads: Vec::with_capacity(threads),
@@ -95,33 +95,33 @@ impl HashThreads {
                 on_solved: on_solved.clone(),
             };
             let thread = Builder::new().name(format!("hash-{index}"));
-            // When one does not start, those that did are stopped by the drop.
+            // When one does not start, the drop stops those that did.
             all.threads.push(thread.spawn(move || hasher.run())?);
         }
         Ok(all)
     }
 
-    /// All threads leave what they do, and search this until it is solved or replaced.
+    /// All threads switch to this work, until it is solved or replaced.
     pub fn work(&self, work: Work) {
-        self.shared.order(Order::Work(work));
+        self.shared.command(Command::Work(work));
     }
 
-    /// All threads leave what they do, and wait for work.
+    /// All threads stop hashing and wait for work.
     pub fn idle(&self) {
-        self.shared.order(Order::Idle);
+        self.shared.command(Command::Idle);
     }
 
-    /// Hashes computed since the start, by all threads.
+    /// Hashes computed by all threads since the start.
     pub fn hashes(&self) -> u64 {
         self.shared.hashes.load(Ordering::Relaxed)
     }
 
-    /// What they hash with: the name of an [`Engine`].
+    /// The implementation in use: the name of an [`Engine`].
     pub fn engine(&self) -> &'static str {
         Engine::best().name()
     }
 
-    /// How many there are.
+    /// Number of threads.
     pub fn threads(&self) -> usize {
         self.threads.len()
     }
@@ -129,7 +129,7 @@ impl HashThreads {
 
 impl Drop for HashThreads {
     fn drop(&mut self) {
-        self.shared.order(Order::Stop);
+        self.shared.command(Command::Stop);
         for thread in self.threads.drain(..) {
             let name = thread.thread().name().unwrap_or_default().to_owned();
             if thread.join().is_err() {
@@ -139,9 +139,9 @@ impl Drop for HashThreads {
     }
 }
 
-/// What all threads are to do.
+/// The command to all threads.
 #[derive(Clone, Debug)]
-enum Order {
+enum Command {
     Idle,
     Work(Work),
     Stop,
@@ -150,67 +150,67 @@ enum Order {
 /// What the threads and their owner share.
 #[derive(Debug)]
 struct Shared {
-    order: Mutex<Order>,
-    /// There is another order.
+    command: Mutex<Command>,
+    /// The command changed.
     changed: Condvar,
-    /// Goes up with every order. Changes with `order` locked, so that a thread that finds
-    /// its own there while it has the lock knows that its order holds.
+    /// Incremented by every command, with `command` locked, so that a thread that sees an unchanged
+    /// turn under the lock knows that its command is current.
     turn: AtomicU64,
     hashes: AtomicU64,
-    /// That `SCHED_IDLE` is not to be had is said once, not by every thread.
-    complained: Once,
+    /// A refused `SCHED_IDLE` is logged once, not by every thread.
+    logged: Once,
 }
 
 impl Shared {
     fn new() -> Self {
         Self {
-            order: Mutex::new(Order::Idle),
+            command: Mutex::new(Command::Idle),
             changed: Condvar::new(),
             turn: AtomicU64::new(0),
             hashes: AtomicU64::new(0),
-            complained: Once::new(),
+            logged: Once::new(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Order> {
-        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Command> {
+        self.command.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn order(&self, order: Order) {
-        self.replace(&mut self.lock(), order);
+    fn command(&self, command: Command) {
+        self.replace(&mut self.lock(), command);
         self.changed.notify_all();
     }
 
-    fn replace(&self, current: &mut Order, order: Order) {
-        *current = order;
+    fn replace(&self, current: &mut Command, command: Command) {
+        *current = command;
         self.turn.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits for work. `None`: for the end.
+    /// Waits for work. `None`: the threads end.
     fn next_work(&self) -> Option<(u64, Work)> {
-        let idle = |order: &mut Order| matches!(order, Order::Idle);
-        let order = self
+        let idle = |command: &mut Command| matches!(command, Command::Idle);
+        let command = self
             .changed
             .wait_while(self.lock(), idle)
             .unwrap_or_else(PoisonError::into_inner);
-        match &*order {
-            Order::Work(work) => Some((self.turn.load(Ordering::Relaxed), work.clone())),
-            Order::Idle | Order::Stop => None,
+        match &*command {
+            Command::Work(work) => Some((self.turn.load(Ordering::Relaxed), work.clone())),
+            Command::Idle | Command::Stop => None,
         }
     }
 
-    /// Whether the order of this turn still holds.
-    fn holds(&self, turn: u64) -> bool {
-        // It may be seen late, not wrongly: before anything follows from it the lock is taken.
+    /// Whether the command of this turn is current.
+    fn is_current(&self, turn: u64) -> bool {
+        // A late view is harmless: the lock is taken before a solution counts.
         self.turn.load(Ordering::Relaxed) == turn
     }
 
-    /// Ends the work of this turn for all threads, if nobody did so before.
+    /// Ends the work of this turn for all threads, unless another thread did.
     fn claim(&self, turn: u64) -> bool {
-        let mut order = self.lock();
-        let mine = self.holds(turn);
+        let mut command = self.lock();
+        let mine = self.is_current(turn);
         if mine {
-            self.replace(&mut order, Order::Idle);
+            self.replace(&mut command, Command::Idle);
         }
         mine
     }
@@ -220,7 +220,7 @@ impl Shared {
 struct Hasher<F> {
     /// Its first extra nonce.
     first: u64,
-    /// From one of its extra nonces to the next.
+    /// Step between its extra nonces.
     step: u64,
     engine: Engine,
     shared: Arc<Shared>,
@@ -230,7 +230,7 @@ struct Hasher<F> {
 impl<F: Fn(Solved)> Hasher<F> {
     fn run(self) {
         if let Err(error) = priority::lower() {
-            self.shared.complained.call_once(|| {
+            self.shared.logged.call_once(|| {
                 tracing::info!(%error, "hash threads cannot run at SCHED_IDLE, and run at nice 19");
             });
         }
@@ -243,13 +243,13 @@ impl<F: Fn(Solved)> Hasher<F> {
         }
     }
 
-    /// Searches until it is solved, or another order came.
+    /// Searches until a solution is found or the command changes.
     fn search(&self, turn: u64, work: &Work) -> Option<Solved> {
         let mut extra_nonce = self.first;
         loop {
             let mut header = (work.jobs)(extra_nonce);
             for first in (0..NONCES).step_by(SLICE as usize) {
-                if !self.shared.holds(turn) {
+                if !self.shared.is_current(turn) {
                     return None;
                 }
                 let slice = first..first + SLICE;
@@ -264,9 +264,9 @@ impl<F: Fn(Solved)> Hasher<F> {
                         header,
                     });
                 }
-                // A core that hashes is not idle, so it takes no waiting thread from a busy
-                // one before the next tick, 4 ms later. Whoever yields lets it look: without
-                // this the slowest of many callers of the RPC wait twice as long.
+                // A core that hashes is not idle, so the scheduler moves no waiting thread to it
+                // before the next tick, 4 ms later. Yielding lets the scheduler check: without it
+                // the slowest of many RPC callers wait twice as long.
                 std::thread::yield_now();
             }
             extra_nonce += self.step;

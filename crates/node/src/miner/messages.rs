@@ -1,37 +1,37 @@
-//! What `Miner` is sent.
+//! The messages of `Miner`.
 
 use std::sync::Arc;
 
 use bitcoin::ScriptBuf;
-use handfast_proto::mining::{GenerateFailure, GenerateOrder, Generated, MiningState};
+use handfast_proto::mining::{GenerateFailure, GenerateRequest, Generated, MiningState};
 use tokio::sync::oneshot;
 
 use super::hash_threads::Solved;
 use crate::post::{asked, posted};
 
-/// A hash thread solved a block. One for each that it was given.
+/// A hash thread solved a block. Sent once for each work.
 #[derive(Debug)]
 pub(crate) struct MinerSolved(pub(crate) Solved);
 
-/// Blocks on demand.
+/// Mine blocks on demand.
 #[derive(Debug)]
 pub(crate) struct GenerateBlocks {
-    /// How many and for whom; the ticket is the miner's to fill in.
-    pub(crate) order: GenerateOrder,
-    /// Gets them. Dropped by the one who asks: the order is void.
+    /// Number and payout script; the miner fills in the ticket.
+    pub(crate) request: GenerateRequest,
+    /// Receives them. When the caller drops it, the request is cancelled.
     pub(crate) answer: oneshot::Sender<Result<Generated, GenerateFailure>>,
 }
 
-/// Mine until told otherwise.
+/// Mine until stopped.
 #[derive(Debug)]
 pub(crate) struct StartMining {
     /// Hash threads, at least one.
     pub(crate) threads: usize,
-    /// Who is paid.
+    /// The payout script.
     pub(crate) payout: ScriptBuf,
 }
 
-/// Mine no more.
+/// Stop mining.
 #[derive(Debug)]
 pub(crate) struct StopMining;
 

@@ -6,10 +6,10 @@ use handfast_proto::lifecycle::Reached;
 use tokio::net::TcpSocket;
 
 use super::*;
-use crate::{BanOrder, BanTime, Direction, DoneReason};
+use crate::{BanCommand, BanTime, Direction, DoneReason};
 
-fn ban(subnet: &str) -> BanOrder {
-    BanOrder::Add {
+fn ban(subnet: &str) -> BanCommand {
+    BanCommand::Add {
         target: subnet.parse().expect("a subnet"),
         time: BanTime::For(3_600),
     }
@@ -55,7 +55,7 @@ fn whoever_is_banned_goes_and_is_turned_away_before_the_handshake() {
             let history = node.peer_history().await.expect("it runs");
             assert_eq!(history.len(), 1, "it never was a connection");
 
-            node.ban(BanOrder::Clear).await.expect("it runs");
+            node.ban(BanCommand::Clear).await.expect("it runs");
             let back = shake(connect_from(node, [127, 9, 7, 7]).await).await;
             audit_of(node, 2, 2).await;
             drop((back, other));
@@ -86,7 +86,7 @@ fn bans_outlast_a_restart_and_a_damaged_file_does_not_stop_the_node() {
             bans.iter()
                 .all(|ban| (ban.created..ban.until).contains(&now))
         );
-        let order = BanOrder::Remove {
+        let order = BanCommand::Remove {
             target: bans[0].target,
         };
         node.ban(order).await.expect("it runs");

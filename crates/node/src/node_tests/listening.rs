@@ -10,7 +10,7 @@ use rustix::net::Shutdown;
 
 use super::*;
 use crate::entrance::{Entrance, EntranceInfo};
-use crate::{BanOrder, BanTime, Place};
+use crate::{BanCommand, BanTime, Place};
 
 fn info(node: &NodeHandle, index: usize) -> EntranceInfo {
     node.listeners().sockets.swap_remove(index)
@@ -62,7 +62,7 @@ fn a_probe_gets_in_where_everybody_is_banned_and_every_slot_is_taken() {
         |config| config.max_inbound = 0,
         async |node| {
             accepting(node, 0, 0).await;
-            let everybody = BanOrder::Add {
+            let everybody = BanCommand::Add {
                 target: "127.0.0.0/8".parse().expect("a subnet"),
                 time: BanTime::For(3_600),
             };

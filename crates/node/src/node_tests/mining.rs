@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use bitcoin::ScriptBuf;
-use handfast_proto::mining::{GenerateFailure, GenerateOrder, MiningState, Why};
+use handfast_proto::mining::{GenerateFailure, GenerateRequest, MiningState, Why};
 use tokio::time::Instant;
 
 use super::*;
@@ -20,8 +20,8 @@ impl Handler<Explode> for Miner {
     }
 }
 
-fn order(count: u32) -> GenerateOrder {
-    GenerateOrder {
+fn request(count: u32) -> GenerateRequest {
+    GenerateRequest {
         ticket: 0,
         count,
         max_tries: 1_000_000,
@@ -45,7 +45,7 @@ fn blocks_on_demand_are_on_the_chain_when_they_are_answered() {
     with_node(
         |_| {},
         async |node| {
-            let made = node.generate(order(120)).await.expect("made");
+            let made = node.generate(request(120)).await.expect("made");
             assert_eq!(made.hashes.len(), 120);
             let tree = &node.view().tree;
             assert_eq!(tree.tip().height, 120);
@@ -54,9 +54,9 @@ fn blocks_on_demand_are_on_the_chain_when_they_are_answered() {
             }
             // Callers who come together get what they asked for, one after the other.
             let (a, b, c) = tokio::join!(
-                node.generate(order(5)),
-                node.generate(order(7)),
-                node.generate(order(9))
+                node.generate(request(5)),
+                node.generate(request(7)),
+                node.generate(request(9))
             );
             let count = |made: Result<_, _>| -> usize {
                 let made: handfast_proto::mining::Generated = made.expect("made");
@@ -74,7 +74,7 @@ fn an_invalid_block_on_demand_is_answered_with_the_kernels_reason() {
     with_node(
         |_| {},
         async |node| {
-            let mut bad = order(1);
+            let mut bad = request(1);
             // Spends what does not exist.
             let genesis = Network::Regtest.genesis_block();
             let mut transaction = genesis.txdata[0].clone();
@@ -87,7 +87,7 @@ fn an_invalid_block_on_demand_is_answered_with_the_kernels_reason() {
             };
             assert_eq!(reject.reason, "bad-txns-inputs-missingorspent");
             assert_eq!(height(node), 0);
-            node.generate(order(1))
+            node.generate(request(1))
                 .await
                 .expect("the next one is valid");
         },
@@ -99,17 +99,17 @@ fn whoever_stops_waiting_ends_an_order_without_end() {
     with_node(
         |_| {},
         async |node| {
-            let endless = node.generate(GenerateOrder {
+            let endless = node.generate(GenerateRequest {
                 count: u32::MAX,
                 max_tries: u64::MAX,
-                ..order(1)
+                ..request(1)
             });
             let caller = tokio::time::timeout(Duration::from_millis(50), endless);
             caller
                 .await
                 .expect_err("nobody makes four thousand million blocks");
-            until(async || node.mining().orders == 0).await;
-            node.generate(order(1))
+            until(async || node.mining().requests == 0).await;
+            node.generate(request(1))
                 .await
                 .expect("the next order is carried out");
         },
@@ -122,14 +122,14 @@ fn a_mined_block_that_is_not_on_the_tip_is_not_even_offered() {
         |_| {},
         async |node| {
             // It pays to somebody else: the same order makes the same block.
-            let unsubmitted = GenerateOrder {
+            let unsubmitted = GenerateRequest {
                 submit: false,
                 payout: ScriptBuf::from_bytes(vec![0x52]),
-                ..order(1)
+                ..request(1)
             };
             let made = node.generate(unsubmitted).await.expect("made");
             let block = made.block.expect("not submitted");
-            node.generate(order(1)).await.expect("another is quicker");
+            node.generate(request(1)).await.expect("another is quicker");
             let offer = |block| {
                 let (answer, wait) = tokio::sync::oneshot::channel();
                 let sync = &node.links().expect("it runs").sync;
@@ -227,9 +227,9 @@ fn a_new_tip_replaces_the_work_within_50_ms_under_a_load_of_hashing_on_every_cor
             for _ in 0..8 {
                 let at = height(node);
                 until(async || works_on(&node.mining(), at + 1)).await;
-                let made = node.generate(GenerateOrder {
+                let made = node.generate(GenerateRequest {
                     max_tries: u64::MAX,
-                    ..order(1)
+                    ..request(1)
                 });
                 made.await.expect("made");
                 let told = Instant::now();
@@ -269,7 +269,7 @@ fn a_node_whose_miner_panics_goes_on_and_says_that_mining_stopped() {
         assert_eq!(node.view().warnings.len(), 2);
         node.shared.set_warnings(&[]);
         assert_eq!(node.view().warnings.len(), 1);
-        let error = node.generate(order(1)).await.expect_err("it is dead");
+        let error = node.generate(request(1)).await.expect_err("it is dead");
         assert!(matches!(error, GenerateError::Dead(_)), "{error}");
         let error = node.start_mining(None, None).await.expect_err("dead");
         assert!(matches!(error, MiningFailure::Dead(_)), "{error}");
@@ -288,7 +288,7 @@ fn followers_of_the_chain_get_a_block_on_demand_and_share_it() {
         async |node| {
             let follow = || node.follow_chain().expect("it runs");
             let mut followers = [follow(), follow()];
-            let made = node.generate(order(1)).await.expect("made");
+            let made = node.generate(request(1)).await.expect("made");
             let mut told = Vec::new();
             for follower in &mut followers {
                 let news = poll_fn(|context| follower.poll_next(context)).await;

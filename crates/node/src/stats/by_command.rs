@@ -1,28 +1,27 @@
-//! Bytes and messages, command by command.
+//! Bytes and messages by command.
 //!
 //! # Bounds
-//! What a remote makes up is counted together as `OTHER`: names are not kept.
+//! Unknown commands are counted together as `OTHER`: their names are not stored.
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use handfast_wire::Kind;
 
-/// Where commands are counted that we do not know, and frames whose command is no text.
-/// Core `NET_MESSAGE_TYPE_OTHER`.
+/// Counts unknown commands, and frames whose command is no text. Core `NET_MESSAGE_TYPE_OTHER`.
 pub(crate) const OTHER: &str = "*other*";
 
-/// A place for every kind, and the last for the others.
-const PLACES: usize = Kind::ALL.len() + 1;
+/// One counter for every kind, and the last for the others.
+const COUNTERS: usize = Kind::ALL.len() + 1;
 
-fn place(kind: Option<Kind>) -> usize {
-    kind.map_or(PLACES - 1, |kind| kind as usize)
+fn index(kind: Option<Kind>) -> usize {
+    kind.map_or(COUNTERS - 1, |kind| kind as usize)
 }
 
-/// A number that only grows, for every command. Each is independent and only shown:
-/// `Relaxed` is enough.
+/// Increasing counters, one for every command. Each is independent and only shown: `Relaxed` is
+/// enough.
 #[derive(Debug)]
-pub(crate) struct Counts([AtomicU64; PLACES]);
+pub(crate) struct Counts([AtomicU64; COUNTERS]);
 
 impl Default for Counts {
     fn default() -> Self {
@@ -32,7 +31,7 @@ impl Default for Counts {
 
 impl Counts {
     pub(crate) fn add(&self, kind: Option<Kind>, count: u64) {
-        self.0[place(kind)].fetch_add(count, Ordering::Relaxed);
+        self.0[index(kind)].fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn read(&self) -> ByCommand {
@@ -40,25 +39,25 @@ impl Counts {
     }
 }
 
-/// What had been counted at one moment, by command.
+/// The counters at one moment, by command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ByCommand([u64; PLACES]);
+pub struct ByCommand([u64; COUNTERS]);
 
 impl ByCommand {
-    /// All commands together.
+    /// The sum over all commands.
     #[must_use]
     pub fn sum(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// The commands that occurred, with their counts; those that we do not know come last,
-    /// together, as `*other*`.
+    /// The commands that occurred, with their counts; unknown commands come last, together, as
+    /// `*other*`.
     pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.all().filter(|(_, count)| *count > 0)
     }
 
-    /// Every command there is, with its count, 0 among them: for monitors, which see no rise
-    /// of what was not there before.
+    /// Every command with its count, 0 included: a monitor sees no increase of a series that did
+    /// not exist before.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let names = Kind::ALL.map(Kind::name).into_iter().chain([OTHER]);
         names.zip(self.0)
@@ -70,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_has_a_place_of_its_own_and_made_up_ones_share_the_last() {
+    fn every_command_has_a_separate_counter_and_unknown_ones_share_the_last() {
         let counts = Counts::default();
         for (count, kind) in (1..).zip(Kind::ALL) {
             counts.add(Some(kind), count);
@@ -90,11 +89,11 @@ mod tests {
     }
 
     #[test]
-    fn what_never_occurred_has_no_row() {
+    fn a_command_that_never_occurred_has_no_row() {
         let counts = Counts::default();
         counts.add(Some(Kind::Ping), 32);
         assert_eq!(counts.read().rows().collect::<Vec<_>>(), [("ping", 32)]);
         let all: Vec<_> = counts.read().all().collect();
-        assert!(all.len() == PLACES && all.contains(&("pong", 0)) && all.contains(&("ping", 32)));
+        assert!(all.len() == COUNTERS && all.contains(&("pong", 0)) && all.contains(&("ping", 32)));
     }
 }

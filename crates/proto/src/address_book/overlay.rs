@@ -1,6 +1,6 @@
 //! Addresses of networks on top of the internet: Tor's onion services (version 3) and I2P.
 //!
-//! Handfast reaches none of them. It passes them on between peers, and an operator may ban one.
+//! Handfast reaches none of them. It relays them between peers, and an operator may ban one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use std::str::FromStr;
 use bitcoin::p2p::address::AddrV2;
 use sha3::{Digest, Sha3_256};
 
-/// An address of one of these networks. Its `Display` is the one that Core writes.
+/// An address of one of these networks. Its `Display` is Core's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Overlay {
     /// The public key of an onion service.
@@ -19,17 +19,17 @@ pub enum Overlay {
 
 /// The text is no address of these networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[error("no address of an onion service of version 3, nor of I2P")]
+#[error("not an address of an onion service of version 3, nor of I2P")]
 pub struct OverlayError;
 
 const ONION: &str = ".onion";
 const I2P: &str = ".b32.i2p";
-/// The only version of onion services that there is.
+/// The only supported version of onion services.
 const ONION_VERSION: u8 = 3;
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 impl Overlay {
-    /// The address in a message of a peer, if it is one of these networks.
+    /// The address in a peer's message, if it belongs to one of these networks.
     #[must_use]
     pub fn of(addr: &AddrV2) -> Option<Self> {
         match addr {
@@ -47,7 +47,7 @@ impl Overlay {
 impl FromStr for Overlay {
     type Err = OverlayError;
 
-    /// Reads what Core reads: of the name of an onion service the suffix in small letters.
+    /// Parses what Core parses: the suffix of an onion service's name must be in small letters.
     fn from_str(text: &str) -> Result<Self, OverlayError> {
         let read = match text.strip_suffix(ONION) {
             Some(name) => onion(name).map(Self::Onion),
@@ -83,7 +83,7 @@ fn onion(name: &str) -> Option<[u8; 32]> {
     (rest == [first, second, ONION_VERSION]).then_some(*key)
 }
 
-/// Of an onion service's key, as Tor's specification of version 3 has it.
+/// Checksum of an onion service's key, by Tor's specification of version 3.
 fn checksum(key: &[u8; 32]) -> [u8; 2] {
     let hash = Sha3_256::new()
         .chain_update(b".onion checksum")
@@ -111,12 +111,13 @@ fn encode(bytes: &[u8]) -> String {
     text
 }
 
-/// Of the low five bits.
+/// The letter of the low five bits.
 fn letter(bits: u32) -> char {
     char::from(ALPHABET[(bits & 31) as usize])
 }
 
-/// So many bytes in small and capital letters; `None`: others than these, or bits are left.
+/// Decodes so many bytes from small and capital letters; `None`: other characters, or bits are
+/// left.
 fn decode<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
     if text.len() != (8 * BYTES).div_ceil(5) {
         return None;
@@ -142,7 +143,7 @@ fn decode<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
 mod tests {
     use super::*;
 
-    /// Of the key 00 01 02 … 1f.
+    /// The name of the key 00 01 02 … 1f.
     const NAME: &str = "aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dyp3kead.onion";
     const DESTINATION: &str = "ukeu3k5oycgaauneqgtnvselmt4yemvoilkln7jpvamvfx7dnkdq.b32.i2p";
 
@@ -160,11 +161,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn an_invalid_overlay_address_is_refused() {
         let capitals = NAME.to_ascii_uppercase();
-        // The first letter is another: the checksum is wrong.
+        // The first letter differs: the checksum is wrong.
         let other = NAME.replacen('a', "b", 1);
-        // The last bits of 260 are none of 256.
+        // The last of 260 bits exceed the 256.
         let left_over = DESTINATION.replacen("q.b32", "r.b32", 1);
         for text in [
             "",

@@ -1,16 +1,16 @@
-//! Which addresses can be anybody's peer.
+//! Which addresses a peer can have.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The one form of an address: IPv4 as IPv4, no flow label, no scope.
+/// The canonical form of an address: IPv4 as IPv4, no flow label, no scope.
 #[must_use]
 pub fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
-/// Whether the address can be reached over the public internet. Of what Core's
-/// `CNetAddr::IsRoutable` refuses all is refused; and so are multicast, what is reserved, and
-/// IPv6 addresses that are not assigned, which Core keeps and nobody can be dialled at.
+/// Whether the address can be reached over the public internet. Everything that Core's
+/// `CNetAddr::IsRoutable` refuses is refused; and so are multicast, reserved and unassigned IPv6
+/// addresses, which Core accepts and no node can be dialled at.
 #[must_use]
 pub fn is_routable(ip: IpAddr) -> bool {
     match ip.to_canonical() {
@@ -19,7 +19,7 @@ pub fn is_routable(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether nodes of one's own, on one machine or one network, can be at the address.
+/// Whether nodes of a private network, on one machine or several, can have the address.
 #[must_use]
 pub fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
@@ -54,8 +54,8 @@ fn is_routable_v6(ip: Ipv6Addr) -> bool {
 mod tests {
     use super::*;
 
-    /// The first and the last address of each range, by what a `bitcoind` of version 31 said
-    /// to `addpeeraddress`.
+    /// The first and the last address of each range, by the answers of `bitcoind` 31 to
+    /// `addpeeraddress`.
     #[test]
     fn what_core_does_not_route_is_not_routable() {
         for (ip, local) in [
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beside_those_ranges_is_routable() {
+    fn addresses_next_to_those_ranges_are_routable() {
         for ip in [
             "1.0.0.0",
             "9.255.255.255",

@@ -1,8 +1,8 @@
-//! The spellings of one address.
+//! The text forms of one address.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Reads an address in any spelling that the system's `inet_aton` and `inet_pton` know, as
+/// Parses an address in any form that `inet_aton` and `inet_pton` accept, as
 /// Bitcoin Core does: `127.0.0.1`, `127.1`, `0x7f.1`, `2130706433`, `::ffff:127.0.0.1` and
 /// `[::ffff:7f00:1]` are one address. No host names, no scopes.
 #[must_use]
@@ -15,7 +15,7 @@ pub fn read_ip(text: &str) -> Option<IpAddr> {
     ip.or_else(|| short_v4(text).map(IpAddr::V4))
 }
 
-/// One to four numbers with dots between them; the last one fills the bytes that are left.
+/// One to four numbers with dots between them; the last one fills the remaining bytes.
 fn short_v4(text: &str) -> Option<Ipv4Addr> {
     let parts: Vec<&str> = text.split('.').collect();
     let (last, bytes) = parts.split_last()?;
@@ -47,8 +47,8 @@ fn number(text: &str) -> Option<u32> {
         .flatten()
 }
 
-/// The network of a name that stands for an address there, if it is none of IP: `onion` or
-/// `i2p`. Such a name is never to be looked up.
+/// The network of a name that is an address there, if it is not IP: `onion` or `i2p`. Such a name
+/// must never be resolved.
 #[must_use]
 pub fn overlay_network(host: &str) -> Option<&'static str> {
     let host = host.trim().trim_end_matches('.').to_ascii_lowercase();
@@ -60,8 +60,8 @@ pub fn overlay_network(host: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether `text` is `ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`, `HOST` or `HOST:PORT`: what can
-/// be looked up or dialled. An address may be in any spelling of [`read_ip`].
+/// Whether `text` is `ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`, `HOST` or `HOST:PORT`: what can be
+/// resolved or dialled. An address may be in any form of [`read_ip`].
 #[must_use]
 pub fn is_peer_name(text: &str) -> bool {
     let text = text.trim();
@@ -78,8 +78,8 @@ pub fn is_peer_name(text: &str) -> bool {
     port != 0u16 && (read_ip(host).is_some_and(|ip| ip.is_ipv4()) || is_host_name(host))
 }
 
-/// Whether it can be a host name (RFC 1123; underscores are seen in the wild). What ends in
-/// a number is an IP address or nothing, as for browsers: `300.1.1.1` has no other meaning.
+/// Whether it can be a host name (RFC 1123; underscores are seen in the wild). A name that ends in
+/// a number is an IP address or invalid, as for browsers: `300.1.1.1` is no host.
 fn is_host_name(host: &str) -> bool {
     const MAX_NAME: usize = 253;
     const MAX_LABEL: usize = 63;
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_is_named_by_a_host_or_address_with_a_port_that_there_is() {
+    fn a_peer_name_is_a_host_or_address_with_a_valid_port() {
         for name in [
             "192.0.2.7",
             "192.0.2.7:8333",
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_read_as_none() {
+    fn text_that_is_no_address_parses_as_none() {
         for text in [
             "",
             ".",
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_other_networks_are_told_from_host_names() {
+    fn names_of_other_networks_are_distinguished_from_host_names() {
         assert_eq!(overlay_network("abc.onion"), Some("onion"));
         assert_eq!(overlay_network("ABC.Onion."), Some("onion"));
         assert_eq!(overlay_network("abc.b32.i2p"), Some("i2p"));

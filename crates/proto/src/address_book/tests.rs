@@ -24,7 +24,7 @@ fn gossip(a: u8, b: u8) -> Source {
     Source::Gossip(Group::V4([a, b]))
 }
 
-/// Learns `addr` as a full node seen an hour ago.
+/// Adds `addr` as a full node seen an hour ago.
 fn learn(book: &mut AddressBook, addr: SocketAddr, source: Source, random: &mut Random) -> bool {
     book.learn(addr, full_node(), NOW.unix - 3_600, source, NOW, random)
 }
@@ -110,7 +110,7 @@ fn too_many_tried_addresses_make_the_oldest_new_again() {
 }
 
 #[test]
-fn private_addresses_are_learned_only_where_they_are_all_there_is() {
+fn private_addresses_are_added_only_on_private_networks() {
     let odd = [
         "127.0.0.1:8333",
         "10.0.0.1:8333",
@@ -153,7 +153,7 @@ fn private_addresses_are_learned_only_where_they_are_all_there_is() {
         let mut private = AddressBook::new(true);
         assert!(
             !learn(&mut private, addr, Source::Own, &mut random),
-            "{text} is no peer anywhere"
+            "{text} is no peer on any network"
         );
     }
     for text in [
@@ -183,7 +183,7 @@ fn one_address_in_two_spellings_is_one_address() {
 }
 
 #[test]
-fn claims_of_time_are_believed_within_reason() {
+fn claimed_times_are_limited_to_plausible_ones() {
     let unix = NOW.unix;
     let five_days = unix - 5 * 24 * 3_600;
     assert_eq!(
@@ -211,7 +211,7 @@ fn claims_of_time_are_believed_within_reason() {
 }
 
 #[test]
-fn a_failed_address_rests_longer_each_time_and_is_given_up() {
+fn a_failed_address_pauses_longer_each_time_and_is_removed() {
     let (mut book, mut random) = (book(), Random::new(1));
     let addr = at(8, 8, 8, 8);
     learn(&mut book, addr, Source::Own, &mut random);
@@ -244,7 +244,7 @@ fn the_book_survives_without_a_network() {
 }
 
 #[test]
-fn a_tried_address_is_given_up_after_many_failures_over_a_week() {
+fn a_tried_address_is_removed_after_many_failures_over_a_week() {
     let (mut book, mut random) = (book(), Random::new(1));
     let addr = at(8, 8, 8, 8);
     book.succeeded(addr, full_node(), NOW, &mut random);
@@ -276,7 +276,7 @@ fn only_full_nodes_that_are_allowed_are_picked() {
             Some(good)
         );
     }
-    book.rest(good, Duration::from_secs(10), NOW);
+    book.pause_for(good, Duration::from_secs(10), NOW);
     assert_eq!(
         book.pick(later(9), &mut random, |addr| addr != banned),
         None
@@ -314,7 +314,7 @@ fn a_sample_is_at_most_23_per_cent_and_at_most_1000() {
 }
 
 #[test]
-fn a_saved_book_comes_back_the_same() {
+fn a_saved_book_is_loaded_unchanged() {
     let (mut book, mut random) = (book(), Random::new(1));
     for n in 0..300 {
         learn(&mut book, nth(n), gossip(5, 5), &mut random);
@@ -372,7 +372,7 @@ proptest! {
                 0 => { learn(&mut book, addr, gossip(5, owner), &mut random); }
                 1 => book.succeeded(addr, full_node(), NOW, &mut random),
                 2 => book.failed(addr, true, NOW, &mut random),
-                _ => book.rest(addr, Duration::from_secs(1), NOW),
+                _ => book.pause_for(addr, Duration::from_secs(1), NOW),
             }
             let tried = book.entries.values().filter(|e| e.last_success.is_some()).count();
             prop_assert_eq!(book.tried, tried);

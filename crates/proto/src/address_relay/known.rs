@@ -1,12 +1,12 @@
-//! Which addresses a peer knows, as far as we have seen.
+//! The addresses that a peer is known to know.
 
 use std::collections::BTreeSet;
 
-/// Addresses of a generation; two are kept. Core's filter remembers the last 5,000.
+/// Addresses of a generation; there are two. Core's filter remembers the last 5,000.
 const GENERATION: usize = 2_500;
 
-/// The last 2,500 to 5,000 addresses that went to or came from a peer, by 32 bits of a keyed
-/// hash: about 80 KB when full, and one address in a million is taken for known that is not.
+/// The last 2,500 to 5,000 addresses that were sent to or by a peer, by 32 bits of a keyed hash:
+/// about 80 KB when full, with one false positive in a million.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Known {
     now: BTreeSet<u32>,
@@ -20,7 +20,7 @@ impl Known {
         self.now.contains(&hash) || self.before.contains(&hash)
     }
 
-    /// Remembers it. Whether it was not.
+    /// Remembers it. Returns whether it was not remembered before.
     pub(super) fn insert(&mut self, hash: u64) -> bool {
         if self.contains(hash) {
             return false;
@@ -31,7 +31,7 @@ impl Known {
         self.now.insert(fold(hash))
     }
 
-    /// Forgets everything.
+    /// Clears the memory.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_addresses_are_known_and_what_is_kept_is_bounded() {
+    fn the_last_addresses_are_known_and_the_memory_is_bounded() {
         let hash = |at: u64| at << 32;
         let mut known = Known::default();
         for at in 0..20_000 {

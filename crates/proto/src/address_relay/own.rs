@@ -1,19 +1,19 @@
-//! Our own addresses, how sure we are of each, and which one a peer is told.
+//! Our own addresses, the score of each, and which one a peer is sent.
 //!
-//! | an address | known as | score |
+//! | an address | origin | score |
 //! |---|---|---|
 //! | of an interface of the machine, while a listening socket is bound to any address | [`Origin::Interface`] | 1 |
 //! | that a listening socket is bound to by name | [`Origin::Bound`] | 2 |
-//! | that the operator names (`--external-ip`) | [`Origin::Manual`] | 4 |
+//! | set by the operator (`--external-ip`) | [`Origin::Manual`] | 4 |
 //!
-//! Each inbound peer whose `version` says that it reached us by one of them raises its score by
+//! Each inbound peer whose `version` says that it reached us at one of them raises its score by
 //! one, as in Bitcoin Core (`SeenLocal`): of several addresses the one that works comes to be
-//! announced. Only addresses that are known already gain by that, so that a peer cannot make us
-//! announce what it likes to others.
+//! announced. Only known addresses gain a score, so that a peer cannot make us announce an address
+//! of its choice to others.
 //!
 //! # Bounds
 //!
-//! No peer adds an address: there are as many as the machine has and the operator names.
+//! No peer adds an address: there are only those of the machine and of the operator.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,15 +24,15 @@ use crate::random::Random;
 
 use super::reach::reachability;
 
-/// How an address of ours is known. Core `LOCAL_IF`, `LOCAL_BIND`, `LOCAL_MANUAL`; we map no
+/// The origin of an address of ours. Core `LOCAL_IF`, `LOCAL_BIND`, `LOCAL_MANUAL`; we map no
 /// ports on a router, and so have no `LOCAL_MAPPED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// An interface of the machine has it.
+    /// It is an address of an interface of the machine.
     Interface,
     /// A listening socket is bound to it.
     Bound,
-    /// The operator names it.
+    /// The operator set it.
     Manual,
 }
 
@@ -51,8 +51,8 @@ impl Origin {
 pub struct OwnAddress {
     /// Where peers can reach us.
     pub addr: SocketAddr,
-    /// How sure we are that they can: that of its origin, and one more for each inbound peer
-    /// that reached us by it.
+    /// How sure we are that they can: the score of its origin, and one more for each inbound peer
+    /// that reached us at it.
     pub score: u32,
 }
 
@@ -62,23 +62,24 @@ struct Known {
     score: u32,
 }
 
-/// What is known of our own addresses. See the module.
+/// Our own addresses. See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OwnAddresses {
-    /// The port of the first listening socket; `None`: we accept nobody, and announce nothing.
+    /// The port of the first listening socket; `None`: we accept no connections, and announce
+    /// nothing.
     port: Option<u16>,
-    /// Whether others count than those that the operator names.
+    /// Whether addresses count that the operator did not set.
     discovers: bool,
     known: BTreeMap<IpAddr, Known>,
-    /// What we listen on, routable or not: never dialled.
+    /// The addresses of the listening sockets, routable or not: never dialled.
     bound: Vec<SocketAddr>,
 }
 
 impl OwnAddresses {
-    /// Those that the operator names and those that we listen on. `listen`: the bound addresses,
-    /// the first of which gives the port; none: we accept nobody. `discovers`: whether
-    /// addresses count that the operator did not name (Core `-discover`), and what peers say
-    /// that they see.
+    /// The operator's addresses and those of the listening sockets. `listen`: the bound addresses,
+    /// the first of which gives the port; none: we accept no connections. `discovers`: whether
+    /// addresses count that the operator did not set (Core `-discover`), and those that peers
+    /// report.
     #[must_use]
     pub fn new(listen: &[SocketAddr], named: &[SocketAddr], discovers: bool) -> Self {
         let mut own = Self {
@@ -95,9 +96,9 @@ impl OwnAddresses {
         own
     }
 
-    /// One more address of ours. Core `AddLocal`. What the internet does not lead to is left
-    /// out unless the operator names it, as on regtest one may; an address that is known
-    /// already gains one by being found again, and takes the port.
+    /// Adds an address of ours. Core `AddLocal`. An address that is not routable is skipped unless
+    /// the operator set it, as is possible on regtest; a known address gains one by being found
+    /// again, and takes the port.
     pub fn add(&mut self, addr: SocketAddr, origin: Origin) {
         let addr = canonical(addr);
         let counts = self.discovers && is_routable(addr.ip());
@@ -116,8 +117,8 @@ impl OwnAddresses {
             .or_insert(Known { port, score });
     }
 
-    /// An inbound peer says that it reached us at `addr`. Core `SeenLocal`, which goes by the
-    /// address without the port. Whether a score has changed.
+    /// An inbound peer reports that it reached us at `addr`. Core `SeenLocal`, which ignores the
+    /// port. Returns whether a score changed.
     pub(super) fn seen(&mut self, addr: SocketAddr) -> bool {
         let ip = canonical(addr).ip();
         let known = self.known.get_mut(&ip).filter(|_| is_routable(ip));
@@ -128,7 +129,7 @@ impl OwnAddresses {
         })
     }
 
-    /// All that are known, by address.
+    /// All of them, by address.
     pub fn rows(&self) -> impl Iterator<Item = OwnAddress> + '_ {
         self.known.iter().map(|(ip, known)| OwnAddress {
             addr: SocketAddr::new(*ip, known.port),
@@ -136,7 +137,7 @@ impl OwnAddresses {
         })
     }
 
-    /// Whether we accept anybody.
+    /// Whether we accept connections.
     pub(super) fn accepts(&self) -> bool {
         self.port.is_some()
     }
@@ -148,13 +149,12 @@ impl OwnAddresses {
             || self.bound.iter().any(|own| canonical(*own) == addr)
     }
 
-    /// The address to tell this peer, as Core's `GetLocalAddrForPeer`; `None`: there is none
+    /// The address to send to this peer, as Core's `GetLocalAddrForPeer`; `None`: there is none
     /// that it could reach.
     ///
-    /// While we discover, a peer is told the address by which it says that it sees us, if we
-    /// know none that it could reach, and else half of the time; an eighth of the time if peers
-    /// have shown that they reach us by one that the operator names. A peer that lies about it
-    /// is told its own lie.
+    /// While we discover, a peer is sent the address at which it reports to see us, if we know none
+    /// that it could reach, and else half of the time; an eighth of the time if peers have shown
+    /// that they reach us at one that the operator set. A peer that lies about it is sent its lie.
     pub(super) fn for_peer(&self, peer: &Introduction, random: &mut Random) -> Option<SocketAddr> {
         let port = self.port?;
         let best = self.best_for(peer.remote.ip());
@@ -184,8 +184,8 @@ impl OwnAddresses {
         })
     }
 
-    /// The one that a peer at `remote` reaches best, of these the one with the highest score, of
-    /// these the lowest. Core `GetLocal`.
+    /// The one that a peer at `remote` reaches best, among these the one with the highest score,
+    /// among these the lowest. Core `GetLocal`.
     fn best_for(&self, remote: IpAddr) -> Option<OwnAddress> {
         let mut best: Option<(OwnAddress, _)> = None;
         for own in self.rows() {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_the_score_of_how_it_is_known_and_gains_by_being_found_again() {
+    fn an_address_has_the_score_of_its_origin_and_gains_by_being_found_again() {
         let listen = ["8.8.4.4:8333", "7.7.7.7:8333"].map(addr);
         let mut own = OwnAddresses::new(&listen, &[addr("7.7.7.7:2")], true);
         own.add(addr("9.9.9.9:1"), Origin::Interface);
@@ -226,7 +226,7 @@ mod tests {
             row("9.9.9.9:1", 1),
         ];
         assert_eq!(rows(&own), first);
-        // What is known better keeps its port and its score.
+        // An origin of lower score changes neither port nor score.
         own.add(addr("7.7.7.7:3"), Origin::Interface);
         own.add(addr("8.8.4.4:3"), Origin::Bound);
         own.add(addr("9.9.9.9:3"), Origin::Manual);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_by_which_a_peer_came_gains_and_no_other_is_learnt() {
+    fn an_address_that_a_peer_reached_gains_a_score_and_no_other_is_added() {
         let mut own = OwnAddresses::new(&[], &[addr("10.0.0.1:8333")], true);
         own.add(addr("8.8.4.4:8333"), Origin::Interface);
         assert!(
@@ -264,7 +264,10 @@ mod tests {
             "whatever the port"
         );
         assert!(!own.seen(addr("9.9.9.9:8333")));
-        assert!(!own.seen(addr("10.0.0.1:8333")), "nobody comes by that");
+        assert!(
+            !own.seen(addr("10.0.0.1:8333")),
+            "a private address is not reported"
+        );
         assert_eq!(
             rows(&own),
             [row("8.8.4.4:8333", 2), row("10.0.0.1:8333", 4)]

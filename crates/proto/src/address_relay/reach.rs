@@ -1,30 +1,30 @@
-//! How well a peer reaches an address of ours.
+//! Reachability of our addresses from a peer.
 
 use std::net::IpAddr;
 
 use crate::address_book::is_routable;
 
-/// How well: the more, the better. Core `CNetAddr::GetReachabilityFrom`.
+/// A larger value is better. Core `CNetAddr::GetReachabilityFrom`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Reachability {
     /// Not over the internet.
     None,
-    /// By another family than the peer's: it may have both.
+    /// Over another family than the peer's: it may have both.
     Other,
-    /// By a Teredo tunnel.
+    /// Through a Teredo tunnel.
     Teredo,
-    /// By another tunnel for IPv6, or by IPv6 though we do not know what the peer has.
+    /// Through another tunnel for IPv6, or over IPv6 though the peer's network is unknown.
     WeakV6,
     V4,
     V6,
 }
 
-/// The ways of the internet on which an address lies.
+/// The networks of the internet that an address can belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Network {
     V4,
     V6,
-    /// IPv6 by a tunnel through IPv4: RFC 3964 (6to4), 6052 and 6145.
+    /// IPv6 tunnelled through IPv4: RFC 3964 (6to4), 6052 and 6145.
     Tunnel,
     /// RFC 4380.
     Teredo,
@@ -51,7 +51,7 @@ impl Network {
     }
 }
 
-/// How well a peer at `remote` reaches `own`.
+/// The reachability of `own` from a peer at `remote`.
 pub(super) fn reachability(own: IpAddr, remote: IpAddr) -> Reachability {
     let own = Network::of(own);
     match (Network::of(remote), own) {

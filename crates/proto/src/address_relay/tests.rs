@@ -11,12 +11,12 @@ fn addr(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-/// A node that the operator names.
+/// Own addresses, one of which the operator set.
 fn own() -> OwnAddresses {
     OwnAddresses::new(&[addr("0.0.0.0:8333")], &[addr("9.9.9.9:8333")], false)
 }
 
-/// A node that finds out where it is, and has these interfaces.
+/// Own addresses that are discovered, on a machine with these interfaces.
 fn discovering(interfaces: &[&str]) -> OwnAddresses {
     let mut own = OwnAddresses::new(&[addr("0.0.0.0:8333")], &[], true);
     for interface in interfaces {
@@ -65,7 +65,7 @@ impl World {
         self.sent.extend(due.map(|(id, message)| (at, id, message)));
     }
 
-    /// Lets time pass, and sends what is due when it is.
+    /// Lets time pass, and sends messages when they are due.
     fn run(&mut self, time: Duration) {
         let end = self.now.after(time);
         while let Some(at) = self.relay.deadline().filter(|at| *at <= end.mono) {
@@ -75,13 +75,13 @@ impl World {
         self.now = end;
     }
 
-    fn hear(&mut self, from: u64, entry: &AddrV2Message) {
+    fn receive(&mut self, from: u64, entry: &AddrV2Message) {
         self.relay.knows(ConnId(from), entry);
         self.relay.relay(self.now, ConnId(from), entry);
         self.run(Duration::from_secs(600));
     }
 
-    /// Who was sent what since the last call.
+    /// The peers that were sent something since the last call.
     fn taken(&mut self) -> BTreeSet<u64> {
         let taken = std::mem::take(&mut self.sent);
         taken.into_iter().map(|(_, id, _)| id.0).collect()
@@ -132,31 +132,31 @@ fn entries(message: &Message) -> Vec<AddrV2Message> {
 }
 
 #[test]
-fn an_address_goes_to_two_others_and_for_a_day_to_the_same() {
+fn an_address_is_relayed_to_two_peers_and_for_a_day_to_the_same() {
     let mut world = World::silent(50);
-    world.hear(0, &entry(1));
+    world.receive(0, &entry(1));
     let first = world.taken();
     assert_eq!(first.len(), 2);
     assert!(!first.contains(&0), "not back to where it came from");
-    // The same address again, by whoever it comes: they know it by now.
+    // The same address again, whichever peer sends it: both know it by now.
     for from in [0, 1, 2] {
-        world.hear(from, &entry(1));
+        world.receive(from, &entry(1));
     }
     assert!(world.taken().is_subset(&first));
     // Two days later others are chosen.
     world.run(2 * ROTATION);
-    world.hear(0, &entry(1));
+    world.receive(0, &entry(1));
     let later = world.taken();
     assert_eq!(later.len(), 2);
     assert_ne!(later, first);
 }
 
 #[test]
-fn who_is_chosen_depends_on_the_address_and_on_a_secret() {
+fn the_chosen_peers_depend_on_the_address_and_on_a_secret() {
     let chosen = |seed, n| {
         let mut world = World::silent(50);
         world.relay.seed = seed;
-        world.hear(0, &entry(n));
+        world.receive(0, &entry(n));
         world.taken()
     };
     let first: Vec<_> = (0..20).map(|n| chosen(1, n)).collect();
@@ -164,16 +164,16 @@ fn who_is_chosen_depends_on_the_address_and_on_a_secret() {
     let other: Vec<_> = (0..20).map(|n| chosen(2, n)).collect();
     assert_eq!(first, again);
     assert_ne!(first, other);
-    let everybody: BTreeSet<u64> = first.into_iter().flatten().collect();
-    assert!(everybody.len() > 20, "{everybody:?}");
+    let all_peers: BTreeSet<u64> = first.into_iter().flatten().collect();
+    assert!(all_peers.len() > 20, "{all_peers:?}");
 }
 
 #[test]
-fn an_address_that_we_could_not_dial_goes_to_one_or_two() {
+fn an_unreachable_address_is_relayed_to_one_or_two_peers() {
     let mut counts = [0; 3];
     for n in 0..100 {
         let mut world = World::silent(20);
-        world.hear(0, &onion(n));
+        world.receive(0, &onion(n));
         counts[world.taken().len()] += 1;
     }
     assert_eq!(counts[0], 0);
@@ -181,39 +181,42 @@ fn an_address_that_we_could_not_dial_goes_to_one_or_two() {
 }
 
 #[test]
-fn what_is_no_address_of_a_known_network_goes_to_nobody() {
+fn an_address_of_an_unknown_network_is_not_relayed() {
     let mut world = World::silent(20);
     for addr in [AddrV2::TorV2([1; 10]), AddrV2::Unknown(77, vec![1; 5])] {
-        world.hear(0, &AddrV2Message { addr, ..entry(1) });
+        world.receive(0, &AddrV2Message { addr, ..entry(1) });
     }
     assert_eq!(world.taken(), BTreeSet::new());
 }
 
 #[test]
-fn an_older_peer_is_told_ip_addresses_in_its_form_and_no_others() {
+fn a_peer_without_addrv2_is_sent_only_ip_addresses_in_addr() {
     let mut world = World::silent(1);
     let old = Introduction {
         wants_addrv2: false,
         ..introduction(9, Direction::Outbound)
     };
     world.connect_as(old);
-    world.hear(0, &onion(1));
+    world.receive(0, &onion(1));
     assert_eq!(world.sent, []);
-    world.hear(0, &entry(1));
-    let [(_, ConnId(9), Message::Addr(told))] = &world.sent[..] else {
+    world.receive(0, &entry(1));
+    let [(_, ConnId(9), Message::Addr(sent_own))] = &world.sent[..] else {
         panic!("{:?}", world.sent)
     };
-    assert_eq!(told[0].1.socket_addr().ok(), entry(1).socket_addr().ok());
+    assert_eq!(
+        sent_own[0].1.socket_addr().ok(),
+        entry(1).socket_addr().ok()
+    );
 }
 
 #[test]
-fn an_inbound_peer_is_told_nothing_until_it_says_something_about_addresses() {
+fn an_inbound_peer_is_sent_no_address_before_its_first_address_message() {
     let mut world = World::new(own());
     world.relay.set_initial_download(false);
     world.connect(0, Direction::Outbound);
     world.connect(1, Direction::Inbound);
     world.taken();
-    world.hear(0, &entry(1));
+    world.receive(0, &entry(1));
     assert_eq!(world.taken(), BTreeSet::new());
     world.relay.takes_part(ConnId(1));
     world.collect();
@@ -222,14 +225,14 @@ fn an_inbound_peer_is_told_nothing_until_it_says_something_about_addresses() {
     };
     assert_eq!(entries(own)[0].addr, AddrV2::Ipv4([9, 9, 9, 9].into()));
     world.taken();
-    world.hear(0, &entry(2));
+    world.receive(0, &entry(2));
     assert_eq!(world.taken(), [1].into());
 }
 
 #[test]
 fn addresses_for_a_peer_are_collected_and_sent_together() {
     let mut world = World::silent(2);
-    // The first goes at once, and begins the pause.
+    // The first is sent at once, and starts the pause.
     world.relay.relay(world.now, ConnId(0), &entry(0));
     world.collect();
     assert_eq!(world.sent.len(), 1);
@@ -246,7 +249,7 @@ fn addresses_for_a_peer_are_collected_and_sent_together() {
 }
 
 #[test]
-fn what_waits_for_a_peer_is_bounded_and_gone_with_it() {
+fn queued_addresses_are_bounded_and_dropped_with_their_peer() {
     let mut world = World::silent(2);
     for n in 0..5_000 {
         world.relay.relay(world.now, ConnId(0), &entry(n));
@@ -287,7 +290,7 @@ fn our_own_address_is_announced_at_once_alone_and_then_about_once_a_day() {
 }
 
 #[test]
-fn nothing_is_announced_by_who_accepts_nobody_or_has_no_address_or_is_downloading() {
+fn no_address_is_announced_without_listening_or_an_address_or_during_initial_download() {
     let nobody_is_accepted = OwnAddresses::new(&[], &[addr("9.9.9.9:8333")], true);
     let unknown = discovering(&[]);
     let local = OwnAddresses::new(
@@ -311,8 +314,8 @@ fn nothing_is_announced_by_who_accepts_nobody_or_has_no_address_or_is_downloadin
     assert_eq!(world.taken(), [0].into(), "as soon as that is over");
 }
 
-/// What a peer is told of our addresses, and how often in 1,000 times.
-fn told(
+/// The address that a peer is sent, and how often in 1,000 times.
+fn sent_own(
     own: &OwnAddresses,
     direction: Direction,
     remote: &str,
@@ -324,69 +327,69 @@ fn told(
         sees_us_at: sees.map(addr),
         ..introduction(1, direction)
     };
-    let mut told = BTreeMap::new();
+    let mut sent_own = BTreeMap::new();
     for own in (0..1_000).filter_map(|_| own.for_peer(&peer, &mut random)) {
-        *told.entry(own.to_string()).or_default() += 1;
+        *sent_own.entry(own.to_string()).or_default() += 1;
     }
-    told
+    sent_own
 }
 
 const NEAR: &str = "20.1.1.1:8333";
 const FAR: &str = "[2601::1]:8333";
 
-fn keys(told: &BTreeMap<String, u32>) -> Vec<&str> {
-    told.keys().map(String::as_str).collect()
+fn keys(sent_own: &BTreeMap<String, u32>) -> Vec<&str> {
+    sent_own.keys().map(String::as_str).collect()
 }
 
 #[test]
-fn a_peer_is_told_the_address_that_it_reaches_best_and_of_these_the_surest() {
+fn a_peer_is_sent_the_address_that_it_reaches_best_and_of_these_the_highest_score() {
     let (v4, v6) = ("8.8.4.4:8333", "[2600::4]:8333");
     let mut both = discovering(&[v4, "8.8.5.5:8333", v6]);
-    assert_eq!(keys(&told(&both, Direction::Inbound, NEAR, None)), [v4]);
-    assert_eq!(keys(&told(&both, Direction::Inbound, FAR, None)), [v6]);
-    // A peer reached us by the other one of IPv4.
+    assert_eq!(keys(&sent_own(&both, Direction::Inbound, NEAR, None)), [v4]);
+    assert_eq!(keys(&sent_own(&both, Direction::Inbound, FAR, None)), [v6]);
+    // A peer reached us at the other IPv4 address.
     assert!(both.seen(addr("8.8.5.5:8333")));
-    let surer = told(&both, Direction::Inbound, NEAR, None);
+    let surer = sent_own(&both, Direction::Inbound, NEAR, None);
     assert_eq!(keys(&surer), ["8.8.5.5:8333"]);
-    assert_eq!(keys(&told(&both, Direction::Inbound, FAR, None)), [v6]);
+    assert_eq!(keys(&sent_own(&both, Direction::Inbound, FAR, None)), [v6]);
 }
 
 #[test]
-fn what_a_peer_sees_is_told_to_it_half_of_the_time_with_the_port_that_it_can_know() {
+fn the_address_that_a_peer_reports_is_sent_to_it_half_of_the_time_with_the_port_that_it_can_know() {
     let v4 = "8.8.4.4:9000";
     let known = discovering(&[v4]);
     let seen = Some("7.7.7.7:1234");
-    let inbound = told(&known, Direction::Inbound, NEAR, seen);
+    let inbound = sent_own(&known, Direction::Inbound, NEAR, seen);
     assert_eq!(keys(&inbound), ["7.7.7.7:1234", v4]);
     assert!((400..600).contains(&inbound[v4]), "{inbound:?}");
-    let outbound = told(&known, Direction::Outbound, NEAR, seen);
+    let outbound = sent_own(&known, Direction::Outbound, NEAR, seen);
     assert_eq!(keys(&outbound), ["7.7.7.7:9000", v4]);
-    // It is all there is behind a router, and no reason to tell a private address.
+    // It is the only one behind a router, and no reason to send a private address.
     let behind = discovering(&[]);
-    let outbound = told(&behind, Direction::Outbound, NEAR, seen);
+    let outbound = sent_own(&behind, Direction::Outbound, NEAR, seen);
     assert_eq!(keys(&outbound), ["7.7.7.7:8333"]);
     let private = Some("10.0.0.1:8333");
-    assert!(told(&behind, Direction::Outbound, NEAR, private).is_empty());
-    assert!(told(&behind, Direction::Outbound, "10.0.0.2:8333", seen).is_empty());
+    assert!(sent_own(&behind, Direction::Outbound, NEAR, private).is_empty());
+    assert!(sent_own(&behind, Direction::Outbound, "10.0.0.2:8333", seen).is_empty());
 }
 
 #[test]
-fn what_the_operator_names_is_all_that_is_told_unless_we_discover_besides() {
+fn only_the_operators_address_is_sent_unless_we_discover_too() {
     let (named, seen) = ("9.9.9.9:8333", "7.7.7.7:1234");
-    let alone = told(&own(), Direction::Inbound, NEAR, Some(seen));
+    let alone = sent_own(&own(), Direction::Inbound, NEAR, Some(seen));
     assert_eq!(keys(&alone), [named]);
     let mut besides = discovering(&["8.8.4.4:8333"]);
     besides.add(addr(named), Origin::Manual);
-    let half = told(&besides, Direction::Inbound, NEAR, Some(seen));
+    let half = sent_own(&besides, Direction::Inbound, NEAR, Some(seen));
     assert_eq!(keys(&half), [seen, named]);
-    // Peers reach us there: what one of them sees has less to say.
+    // Peers reach us there: a peer's report has less weight.
     assert!(besides.seen(addr(named)));
-    let eighth = told(&besides, Direction::Inbound, NEAR, Some(seen));
+    let eighth = sent_own(&besides, Direction::Inbound, NEAR, Some(seen));
     assert!((50..200).contains(&eighth[seen]), "{eighth:?}");
 }
 
 #[test]
-fn an_inbound_peer_raises_the_score_of_the_address_by_which_it_came() {
+fn an_inbound_peer_raises_the_score_of_the_address_that_it_reached() {
     let mut world = World::new(discovering(&["8.8.4.4:8333"]));
     let sees = |id, direction| Introduction {
         sees_us_at: Some(addr("8.8.4.4:50000")),
@@ -402,13 +405,13 @@ fn an_inbound_peer_raises_the_score_of_the_address_by_which_it_came() {
 }
 
 #[test]
-fn an_answer_to_getaddr_takes_the_place_of_what_waits_and_is_known_from_then_on() {
+fn an_answer_to_getaddr_replaces_the_queue_and_is_known_from_then_on() {
     let mut world = World::silent(2);
     world.relay.relay(world.now, ConnId(0), &entry(1));
     world.relay.answered(ConnId(1), &[entry(2)]);
     world.run(Duration::from_secs(600));
-    world.hear(0, &entry(2));
+    world.receive(0, &entry(2));
     assert_eq!(world.sent, []);
-    world.hear(0, &entry(1));
+    world.receive(0, &entry(1));
     assert_eq!(world.taken(), [1].into());
 }

@@ -1,4 +1,4 @@
-//! Hosts whose peer broke rules, for a while.
+//! Hosts whose peer misbehaved, for a limited time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,26 +9,26 @@ use crate::time::Now;
 /// How long a host is remembered. 24 h; Core forgets at a restart, or after some
 /// 50,000 others.
 pub const DISCOURAGED_FOR: Duration = Duration::from_secs(24 * 3_600);
-/// Most hosts that are remembered; beyond it the oldest is forgotten.
+/// Most hosts that are remembered; beyond it the oldest is removed.
 pub const MAX_DISCOURAGED: usize = 8_192;
 
 /// The hosts. See [`crate::bans`].
 ///
 /// # Security
 ///
-/// An IPv6 host is its /64: that is the least that a subscriber gets, and who has it
-/// has 2^64 addresses to fill this memory with.
+/// An IPv6 host is its /64: a subscriber gets at least that much, 2^64 addresses, which could fill
+/// this memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Discouraged {
-    /// Until when, on the monotonic clock.
+    /// Expiry by host, on the monotonic clock.
     hosts: BTreeMap<IpAddr, Duration>,
-    /// The same, first to be forgotten first.
-    pub(super) order: BTreeSet<(Duration, IpAddr)>,
+    /// The same, sorted by expiry.
+    pub(super) by_expiry: BTreeSet<(Duration, IpAddr)>,
 }
 
 impl Discouraged {
-    /// Remembers the host of `ip` from now on. Loopback is never remembered: everybody
-    /// behind a proxy on this machine would be meant (Core `IsLocal`). Returns whether it was.
+    /// Remembers the host of `ip` from now on. Loopback is never remembered: it would match every
+    /// peer behind a proxy on this machine (Core `IsLocal`). Returns whether it is remembered.
     pub fn add(&mut self, ip: IpAddr, now: Now) -> bool {
         if is_local(ip) {
             return false;
@@ -36,11 +36,11 @@ impl Discouraged {
         self.forget(now);
         let (host, until) = (host(ip), now.mono.saturating_add(DISCOURAGED_FOR));
         if let Some(before) = self.hosts.insert(host, until) {
-            self.order.remove(&(before, host));
+            self.by_expiry.remove(&(before, host));
         }
-        self.order.insert((until, host));
+        self.by_expiry.insert((until, host));
         if self.hosts.len() > MAX_DISCOURAGED
-            && let Some((_, oldest)) = self.order.pop_first()
+            && let Some((_, oldest)) = self.by_expiry.pop_first()
         {
             self.hosts.remove(&oldest);
         }
@@ -57,29 +57,29 @@ impl Discouraged {
                 .is_some_and(|until| now.mono < *until)
     }
 
-    /// Whether both addresses are of one host, as far as this memory can tell.
+    /// Whether both addresses count as one host here.
     #[must_use]
     pub fn same_host(a: IpAddr, b: IpAddr) -> bool {
         host(a) == host(b)
     }
 
-    /// How many hosts are remembered.
+    /// Number of remembered hosts.
     #[must_use]
     pub fn len(&self) -> usize {
         self.hosts.len()
     }
 
-    /// Whether none is.
+    /// Whether no host is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.hosts.is_empty()
     }
 
     fn forget(&mut self, now: Now) {
-        while let Some(&(until, host)) = self.order.first()
+        while let Some(&(until, host)) = self.by_expiry.first()
             && until <= now.mono
         {
-            self.order.pop_first();
+            self.by_expiry.pop_first();
             self.hosts.remove(&host);
         }
     }

@@ -9,32 +9,32 @@ use crate::address_book::read_ip;
 /// All addresses that share their first bits. Its `Display` is `ADDRESS/BITS`, as in Core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subnet {
-    /// The bits behind the prefix are zero; IPv4 is never written as IPv6.
+    /// The bits after the prefix are zero; IPv4 is never mapped to IPv6.
     network: IpAddr,
     prefix: u8,
 }
 
-/// The text names no address and no subnet. Core error −30, `RPC_CLIENT_INVALID_IP_OR_SUBNET`.
+/// The text is neither an address nor a subnet. Core error −30, `RPC_CLIENT_INVALID_IP_OR_SUBNET`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("Error: Invalid IP/Subnet")]
 pub struct SubnetError;
 
 impl Subnet {
-    /// The subnet of `ip` with `prefix` bits; `None` when an address has not so many.
+    /// The subnet of `ip` with `prefix` bits; `None` when an address has fewer.
     #[must_use]
     pub fn new(ip: IpAddr, prefix: u8) -> Option<Self> {
         let ip = ip.to_canonical();
         (prefix <= width(ip)).then(|| Self::masked(ip, prefix))
     }
 
-    /// One address alone.
+    /// The subnet of a single address.
     #[must_use]
     pub fn of(ip: IpAddr) -> Self {
         let ip = ip.to_canonical();
         Self::masked(ip, width(ip))
     }
 
-    /// `ip` is in its one form, and has at least `prefix` bits.
+    /// `ip` is canonical, and has at least `prefix` bits.
     fn masked(ip: IpAddr, prefix: u8) -> Self {
         let prefix_bits = u32::from(prefix);
         let network = match ip {
@@ -51,7 +51,7 @@ impl Subnet {
     }
 
     /// The subnets that `ip` is in, from the largest to itself.
-    pub(super) fn all_around(ip: IpAddr) -> impl Iterator<Item = Self> {
+    pub(super) fn all_containing(ip: IpAddr) -> impl Iterator<Item = Self> {
         let ip = ip.to_canonical();
         (0..=width(ip)).map(move |prefix| Self::masked(ip, prefix))
     }
@@ -68,7 +68,7 @@ impl Subnet {
         self.prefix
     }
 
-    /// The address, when it is one alone.
+    /// The address, when the subnet has only one.
     #[must_use]
     pub fn single(&self) -> Option<IpAddr> {
         (self.prefix == width(self.network)).then_some(self.network)
@@ -97,8 +97,7 @@ impl fmt::Display for Subnet {
 impl FromStr for Subnet {
     type Err = SubnetError;
 
-    /// Reads `ADDRESS`, `ADDRESS/BITS` or `ADDRESS/MASK`, addresses in every spelling; no host
-    /// names.
+    /// Parses `ADDRESS`, `ADDRESS/BITS` or `ADDRESS/MASK`, addresses in every form; no host names.
     fn from_str(text: &str) -> Result<Self, SubnetError> {
         let Some((address, mask)) = text.rsplit_once('/') else {
             let ip = read_ip(text).filter(is_an_address).ok_or(SubnetError)?;
@@ -123,7 +122,7 @@ fn is_an_address(ip: &IpAddr) -> bool {
         IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_broadcast(),
         IpAddr::V6(ip) => {
             let [a, b, c, ..] = ip.segments();
-            // What Core keeps for onion services of version 2, and for names of its own.
+            // Core reserves these for onion services of version 2, and for its internal names.
             let reserved = matches!(
                 [a, b, c],
                 [0xfd87, 0xd87e, 0xeb43] | [0xfd6b, 0x88c0, 0x8724]
@@ -133,8 +132,8 @@ fn is_an_address(ip: &IpAddr) -> bool {
     }
 }
 
-/// The length of the prefix that `mask` stands for; `None` when it has gaps or is of
-/// the other family than `ip`.
+/// The length of the prefix that `mask` describes; `None` when it has gaps or is of another family
+/// than `ip`.
 fn mask_bits(ip: IpAddr, mask: IpAddr) -> Option<u8> {
     let (ones, zeros, width) = match (ip, mask) {
         (IpAddr::V4(_), IpAddr::V4(mask)) => {

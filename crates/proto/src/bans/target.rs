@@ -1,4 +1,4 @@
-//! What a ban can name.
+//! The target of a ban.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,18 +7,17 @@ use std::str::FromStr;
 use super::{Subnet, SubnetError};
 use crate::address_book::Overlay;
 
-/// Whom a ban meets.
+/// The addresses that a ban matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BanTarget {
-    /// An address or a subnet of IP.
+    /// An IP address or subnet.
     Subnet(Subnet),
-    /// An onion service or an address of I2P. None of them connects to us: its address is not
-    /// passed on between peers.
+    /// An onion service or an I2P address. None of them connects to us: its address is not relayed.
     Overlay(Overlay),
 }
 
 impl BanTarget {
-    /// Whether a peer at `ip` is met.
+    /// Whether a peer at `ip` matches.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         match self {

@@ -18,9 +18,9 @@ fn subnet(text: &str) -> Subnet {
     text.parse().expect("a subnet")
 }
 
-fn add(text: &str, time: BanTime) -> BanOrder {
+fn add(text: &str, time: BanTime) -> BanCommand {
     let target = text.parse().expect("an address");
-    BanOrder::Add { target, time }
+    BanCommand::Add { target, time }
 }
 
 fn later(seconds: u64) -> Now {
@@ -77,12 +77,12 @@ fn subnets_are_read_and_written_as_core_does_it() {
 }
 
 #[test]
-fn an_address_of_another_network_is_banned_by_its_name_and_meets_nobody_of_ip() {
+fn an_address_of_another_network_is_banned_by_its_name_and_matches_no_ip_address() {
     let name = "aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dyp3kead.onion";
     let address: Overlay = name.parse().expect("an address");
     let mut list = BanList::default();
-    assert_eq!(list.order(START, add(name, BanTime::Default)), Ok(()));
-    let again = list.order(START, add(name, BanTime::Default));
+    assert_eq!(list.apply(START, add(name, BanTime::Default)), Ok(()));
+    let again = list.apply(START, add(name, BanTime::Default));
     assert_eq!(again, Err(BanError::AlreadyBanned));
     assert!(list.is_overlay_banned(address, START));
     assert!(!list.is_overlay_banned(Overlay::I2p([0; 32]), START));
@@ -90,15 +90,15 @@ fn an_address_of_another_network_is_banned_by_its_name_and_meets_nobody_of_ip() 
     let shown: Vec<String> = list.rows(START).map(|ban| ban.target.to_string()).collect();
     assert_eq!(shown, [name]);
     let target = BanTarget::Overlay(address);
-    assert_eq!(list.order(START, BanOrder::Remove { target }), Ok(()));
+    assert_eq!(list.apply(START, BanCommand::Remove { target }), Ok(()));
     assert!(!list.is_overlay_banned(address, START));
 }
 
 #[test]
-fn a_ban_meets_its_subnet_and_nobody_else() {
+fn a_ban_matches_its_subnet_and_no_other_address() {
     let mut list = BanList::default();
     for text in ["192.0.2.0/24", "198.51.100.7", "2001:470::/33"] {
-        list.order(START, add(text, BanTime::Default)).expect("new");
+        list.apply(START, add(text, BanTime::Default)).expect("new");
     }
     for met in [
         "192.0.2.0",
@@ -115,10 +115,10 @@ fn a_ban_meets_its_subnet_and_nobody_else() {
 }
 
 #[test]
-fn a_ban_lasts_as_long_as_the_operator_says() {
+fn a_ban_lasts_as_long_as_the_operator_set() {
     let until = |time| {
         let mut list = BanList::default();
-        list.order(START, add("192.0.2.7", time)).expect("new");
+        list.apply(START, add("192.0.2.7", time)).expect("new");
         let ban = list.rows(START).next().expect("on the list");
         assert_eq!(ban.created, i64::from(START.unix));
         let left = u64::try_from(ban.until - ban.created).expect("in the future");
@@ -141,7 +141,7 @@ fn a_ban_lasts_as_long_as_the_operator_says() {
 #[test]
 fn a_ban_for_ever_does_not_overflow() {
     let mut list = BanList::default();
-    list.order(START, add("192.0.2.7", BanTime::For(i64::MAX)))
+    list.apply(START, add("192.0.2.7", BanTime::For(i64::MAX)))
         .expect("new");
     assert!(list.is_banned(ip("192.0.2.7"), later(1 << 40)));
 }
@@ -151,60 +151,60 @@ fn the_list_refuses_what_core_refuses() {
     let mut list = BanList::default();
     let past = BanTime::Until(i64::from(START.unix) - 1);
     assert_eq!(
-        list.order(START, add("192.0.2.7", past)),
+        list.apply(START, add("192.0.2.7", past)),
         Err(BanError::InThePast)
     );
     assert_eq!(
-        list.order(START, add("192.0.2.0/24", BanTime::For(60))),
+        list.apply(START, add("192.0.2.0/24", BanTime::For(60))),
         Ok(())
     );
     let again = |text| add(text, BanTime::Default);
     assert_eq!(
-        list.order(START, again("192.0.2.0/24")),
+        list.apply(START, again("192.0.2.0/24")),
         Err(BanError::AlreadyBanned)
     );
     assert_eq!(
-        list.order(START, again("192.0.2.7")),
+        list.apply(START, again("192.0.2.7")),
         Err(BanError::AlreadyBanned),
-        "the subnet meets it"
+        "the subnet matches it"
     );
     assert_eq!(
-        list.order(START, again("192.0.2.0/25")),
+        list.apply(START, again("192.0.2.0/25")),
         Ok(()),
         "another subnet"
     );
-    let remove = |text| BanOrder::Remove {
+    let remove = |text| BanCommand::Remove {
         target: subnet(text).into(),
     };
     assert_eq!(
-        list.order(START, remove("192.0.2.7")),
+        list.apply(START, remove("192.0.2.7")),
         Err(BanError::NotBanned),
-        "only what is on the list is taken off it"
+        "only what is on the list is removed"
     );
-    assert_eq!(list.order(START, remove("192.0.2.0/25")), Ok(()));
+    assert_eq!(list.apply(START, remove("192.0.2.0/25")), Ok(()));
     assert_eq!(
-        list.order(later(60), remove("192.0.2.0/24")),
+        list.apply(later(60), remove("192.0.2.0/24")),
         Err(BanError::NotBanned),
         "it has ended, and with it the list is empty"
     );
     assert!(list.is_empty());
     assert_eq!(
-        list.order(later(60), again("192.0.2.0/24")),
+        list.apply(later(60), again("192.0.2.0/24")),
         Ok(()),
         "the first ban has ended"
     );
-    assert_eq!(list.order(later(60), BanOrder::Clear), Ok(()));
+    assert_eq!(list.apply(later(60), BanCommand::Clear), Ok(()));
     assert!(list.is_empty());
 }
 
 #[test]
-fn saved_bans_come_back_but_not_those_that_ended() {
+fn saved_bans_are_loaded_except_those_that_ended() {
     let mut list = BanList::default();
     for (text, time) in [
         ("192.0.2.0/24", BanTime::For(60)),
         ("2001:470::/32", BanTime::For(600)),
     ] {
-        list.order(START, add(text, time)).expect("new");
+        list.apply(START, add(text, time)).expect("new");
     }
     let rows: Vec<Ban> = list.rows(START).collect();
     assert_eq!(BanList::from_rows(rows.clone(), START), list);
@@ -223,7 +223,7 @@ fn a_discouraged_host_is_forgotten_after_a_day() {
     hosts.add(ip("203.0.113.7"), almost);
     assert!(
         hosts.contains(ip("203.0.113.7"), later(24 * 3_600)),
-        "it did it again"
+        "it misbehaved again"
     );
     hosts.add(ip("203.0.113.8"), later(24 * 3_600));
     assert!(
@@ -232,7 +232,7 @@ fn a_discouraged_host_is_forgotten_after_a_day() {
     );
     assert!(!hosts.contains(ip("203.0.113.7"), later(48 * 3_600)));
     hosts.add(ip("203.0.113.9"), later(72 * 3_600));
-    assert_eq!(hosts.len(), 1, "who is forgotten takes no room");
+    assert_eq!(hosts.len(), 1, "a removed host takes no memory");
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn this_machine_is_never_discouraged() {
 }
 
 #[test]
-fn who_owns_a_slash_64_takes_one_place_and_the_memory_is_bounded() {
+fn a_slash_64_takes_one_entry_and_the_memory_is_bounded() {
     let mut hosts = Discouraged::default();
     for n in 0..100u128 {
         hosts.add(
@@ -272,13 +272,13 @@ fn who_owns_a_slash_64_takes_one_place_and_the_memory_is_bounded() {
     );
     assert!(!hosts.contains(ip("5.5.0.0"), START), "then the next");
     assert!(hosts.contains(ip("5.5.0.1"), START));
-    assert_eq!(hosts.order.len(), MAX_DISCOURAGED);
+    assert_eq!(hosts.by_expiry.len(), MAX_DISCOURAGED);
 }
 
 proptest! {
-    /// The look-up by prefixes finds what a look at every ban finds.
+    /// The look-up by prefixes finds what a scan of every ban finds.
     #[test]
-    fn who_is_banned_is_in_a_banned_subnet(
+    fn a_banned_address_is_in_a_banned_subnet(
         bans in prop::collection::vec((any::<u16>(), 0u8..=32), 0..8),
         asked in any::<u16>(),
     ) {
@@ -289,7 +289,7 @@ proptest! {
             .filter_map(|(n, prefix)| Subnet::new(spread(n), prefix))
             .collect();
         for subnet in &subnets {
-            let _ = list.order(START, BanOrder::Add { target: (*subnet).into(), time: BanTime::Default });
+            let _ = list.apply(START, BanCommand::Add { target: (*subnet).into(), time: BanTime::Default });
         }
         let met = subnets.iter().any(|subnet| subnet.contains(spread(asked)));
         prop_assert_eq!(list.is_banned(spread(asked), START), met);

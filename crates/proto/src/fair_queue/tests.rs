@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A queue whose items are connection and position in what it sent.
+/// A queue whose items are connection and position in its messages.
 type Queue = FairQueue<(u64, u64)>;
 
 fn fill(queue: &mut Queue, id: u64, cost: u64, positions: std::ops::Range<u64>) {
@@ -21,26 +21,26 @@ fn a_connection_with_little_waits_for_one_costly_message_of_others_and_not_for_a
     for flooder in 0..40 {
         fill(&mut queue, flooder, 10 * QUANTUM, 0..64);
     }
-    // They are at it already.
+    // The flood is queued already.
     for _ in 0..100 {
         queue.pop();
     }
     for at in 0..20 {
         queue.push(ConnId(99), 2, (99, at));
         assert_eq!(queue.pop(), Some((2, (99, at))), "served at once");
-        let (cost, (id, _)) = queue.pop().expect("the flood goes on");
+        let (cost, (id, _)) = queue.pop().expect("the flood continues");
         assert!((cost, id) == (10 * QUANTUM, id) && id < 40);
     }
 }
 
 #[test]
-fn who_keeps_coming_anew_does_not_starve_those_who_wait() {
+fn a_flow_that_keeps_becoming_empty_does_not_starve_those_that_wait() {
     let mut queue = Queue::default();
     fill(&mut queue, 0, QUANTUM, 0..100);
     queue.pop();
     let mut of_the_first = 0;
     for at in 0..100 {
-        // Each time it is empty again, it queues one more.
+        // Each time its queue is empty again, it queues one more.
         queue.push(ConnId(1), QUANTUM, (1, at));
         let both = [queue.pop(), queue.pop()];
         of_the_first += both
@@ -84,7 +84,7 @@ fn a_barrier_comes_after_all_before_it_and_before_all_after_it() {
 }
 
 #[test]
-fn what_was_served_leaves_nothing_behind() {
+fn a_served_flow_leaves_nothing_behind() {
     let mut queue = Queue::default();
     for round in 0..50 {
         fill(&mut queue, round, 3 * QUANTUM, 0..3);

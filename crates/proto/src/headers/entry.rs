@@ -1,9 +1,9 @@
-//! One header in the tree: as it is shown, and as it is stored.
+//! One header of the tree: as it is shown, and as it is stored.
 
 use bitcoin::block::{Header, Version};
 use bitcoin::{BlockHash, CompactTarget, TxMerkleNode, Work};
 
-/// What is known of the block behind a header.
+/// The status of the block of a header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Status {
     /// Only the header; no block data.
@@ -12,14 +12,14 @@ pub enum Status {
     Stored,
     /// In the active chain, or once in it: fully validated.
     Connected,
-    /// The kernel refused this block or header, or one that it builds on.
+    /// The kernel refused this block or header, or one of its ancestors.
     Invalid,
 }
 
-/// A header of the tree with what follows from its place there.
+/// A header of the tree, with its height and work.
 ///
-/// A value of its own, not a view into the tree: the tree stores headers packed
-/// (no previous hash, a short work) because a mainnet node holds 900,000 of them.
+/// A copy, not a view into the tree: the tree stores headers packed (no previous hash, a short
+/// work) because a mainnet node holds 900,000 of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
     /// Hash of the header.
@@ -28,10 +28,9 @@ pub struct Entry {
     pub header: Header,
     /// Number of blocks before this one; 0 for genesis.
     pub height: u32,
-    /// Work of this block and all before it. Saturates at 2^128 - 1, which no
-    /// chain that was really mined can reach.
+    /// Work of this block and all before it. Saturates at 2^128 - 1, which no real chain can reach.
     pub work: Work,
-    /// What is known of the block.
+    /// The status of the block.
     pub status: Status,
 }
 
@@ -39,8 +38,8 @@ pub struct Entry {
 /// always below its children's.
 pub(super) type Slot = u32;
 
-/// A header as stored. 112 bytes; the status lies elsewhere, so that changing it
-/// never copies a chunk of these.
+/// A header as stored. 112 bytes; the status is stored elsewhere, so that changing it never copies
+/// a chunk of these.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record {
     pub(super) hash: BlockHash,
@@ -100,7 +99,7 @@ pub(super) fn to_work(work: u128) -> Work {
     Work::from_be_bytes(bytes)
 }
 
-/// `work` as the tree counts it, saturating at 2^128 - 1.
+/// `work` as the tree stores it, saturating at 2^128 - 1.
 pub(super) fn from_work(work: Work) -> u128 {
     let bytes = work.to_be_bytes();
     let (high, low) = bytes.split_at(16);

@@ -1,4 +1,4 @@
-//! From a block hash to its record, persistent like the rest of the tree.
+//! The index from block hashes to records, persistent like the rest of the tree.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -41,7 +41,7 @@ type Map<K> = GenericHashMap<K, Slot, BuildHasherDefault<Identity>, DefaultShare
 /// Hash → slot, without storing the hash: the first four bytes are the key, the
 /// caller compares the whole hash with the record. The few headers whose key is
 /// taken (about a hundred pairs among 900,000) are kept in `twins` by 64 other bits;
-/// those that agree there too hang in its short lists.
+/// those that agree there too are in its short lists.
 #[derive(Clone, Default)]
 pub(super) struct HashIndex {
     first: Map<u32>,
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_that_share_their_first_bytes_are_told_apart() {
+    fn hashes_that_share_their_first_bytes_are_distinguished() {
         let hashes: Vec<_> = (0..50u8)
             .map(|rest| hash(u32::from(rest) / 10, rest))
             .collect();

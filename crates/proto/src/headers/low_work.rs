@@ -1,21 +1,20 @@
-//! Headers of a chain that has not shown enough work yet, in bounded memory.
+//! Headers of a chain that has not shown enough work yet, in bounded memory (Core
+//! `HeadersSyncState`).
 //!
-//! Headers are cheap to make where difficulty is low, so a peer could fill our
-//! memory with a long worthless chain. A chain of too little work is therefore
-//! downloaded twice. **Presync**: headers are checked, counted and forgotten; only
-//! one salted bit of every 600th is kept. When their work reaches the
-//! minimum, **redownload**: the same headers come again, wait in a buffer of 14,400
-//! and leave it for the tree when the 24 bits that lie behind them matched.
+//! Headers are cheap to make where difficulty is low, so a peer could fill our memory with a long
+//! worthless chain. A chain of too little work is therefore downloaded twice. **Presync**: headers
+//! are checked, counted and dropped; only one salted bit of every 600th is stored. When their work
+//! reaches the minimum, **redownload**: the same headers are received again, wait in a buffer of
+//! 14,400 and leave it for the tree when the 24 following bits matched.
 //!
 //! # Security
 //!
-//! Why 24: a header reaches the tree only if all 24 commitments in the buffer behind
-//! it match. To smuggle in one header of another, cheap chain the peer must guess 24
-//! bits of a secret function: once in 2^24 tries, each of which costs it the transfer
-//! of a whole chain of real work (80 MB on mainnet) and us nothing that stays.
-//! Why this period: on mainnet both buffers then need about as much, 0.7 MB each.
-//! The bound on presync is time: consensus wants each block's time above the median
-//! of the 11 before it, hence at most 6 blocks in a second, since the chain start.
+//! Why 24: a header reaches the tree only if all 24 commitments in the buffer after it match. To
+//! smuggle in one header of another, cheap chain the peer must guess 24 bits of a secret function:
+//! once in 2^24 tries, each of which costs it the transfer of a whole chain of real work (80 MB on
+//! mainnet) and us no lasting memory. Why this period: on mainnet both buffers then need about as
+//! much, 0.7 MB each. The bound on presync is time: consensus requires each block's time to be
+//! above the median of the 11 before it, hence at most 6 blocks in a second, since the chain start.
 
 mod store;
 
@@ -38,9 +37,9 @@ const MAX_BLOCKS_PER_SECOND: u64 = 6;
 /// Sizes of the two buffers. The same for all networks; smaller in tests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LowWorkParams {
-    /// Headers for one bit of commitment. At least 1.
+    /// Headers for each bit of commitment. At least 1.
     pub commitment_period: u32,
-    /// Headers that wait in redownload for the commitments behind them.
+    /// Headers that wait in redownload for the commitments after them.
     pub lookahead: usize,
 }
 
@@ -53,41 +52,41 @@ impl Default for LowWorkParams {
     }
 }
 
-/// Why a low-work sync was given up. Only [`ProofOfWork`](Self::ProofOfWork) is proof
+/// Why a low-work sync failed. Only [`ProofOfWork`](Self::ProofOfWork) is proof
 /// of a bad peer: an honest one may change its mind about the best chain meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LowWorkFailure {
-    /// A header without work.
+    /// A header without proof of work.
     #[error(transparent)]
     ProofOfWork(#[from] PowError),
     /// A header does not build on the one before it.
     #[error("header at height {height} does not connect")]
     NotContinuous {
-        /// Where it should have been.
+        /// The expected height of the header.
         height: u32,
     },
     /// The claimed difficulty changes more than any retarget can.
     #[error("impossible change of difficulty at height {height}")]
     Difficulty {
-        /// Of the header that claims it.
+        /// The height of the header that claims it.
         height: u32,
     },
     /// More headers than can exist by now.
     #[error("more headers than time allows at height {height}")]
     TooLong {
-        /// Of the first one too many.
+        /// The height of the first header too many.
         height: u32,
     },
     /// The second download differs from the first.
     #[error("other headers than before at height {height}")]
     CommitmentMismatch {
-        /// Of the header at which it showed.
+        /// The height of the header at which it showed.
         height: u32,
     },
     /// The second download ended below the work that the first had shown.
     #[error("headers shown before are withheld above height {height}")]
     Withheld {
-        /// Of the last header that came again.
+        /// The height of the last header that was received again.
         height: u32,
     },
 }
@@ -95,29 +94,29 @@ pub enum LowWorkFailure {
 /// What to do after a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LowWorkOutcome {
-    /// Ask for more, from [`LowWorkStep::next`] on.
+    /// Request more, from [`LowWorkStep::next`] on.
     Continue,
-    /// Over: everything was released, or the peer's chain ended with too little work
-    /// and nothing was.
+    /// Finished: everything was released, or the peer's chain ended with too little work and
+    /// nothing was.
     Done,
-    /// Over without success. What was released before stays good.
+    /// Failed. Headers that were released before stay valid.
     Failed(LowWorkFailure),
 }
 
-/// The answer to a batch of headers.
+/// The result of a batch of headers.
 #[derive(Clone, Debug)]
 pub struct LowWorkStep {
-    /// Headers that proved to be part of a chain with enough work, in order, each
-    /// with its proof of work checked: for the tree.
+    /// Headers of a chain with enough work, in order, each with its proof of work checked: for the
+    /// tree.
     pub accepted: Vec<Header>,
-    /// The hash to put in front of the locator of the next `getheaders`; behind it
-    /// belongs the tree's locator of [`LowWork::locator_start`].
+    /// The hash to put in front of the locator of the next `getheaders`, before the tree's locator
+    /// of [`LowWork::locator_start`].
     pub next: Option<BlockHash>,
-    /// Whether to go on.
+    /// Whether to continue.
     pub outcome: LowWorkOutcome,
 }
 
-/// The low-work sync with one peer. At most [`max_bytes`](Self::max_bytes) are held.
+/// The low-work sync with one peer. It holds at most [`max_bytes`](Self::max_bytes).
 #[derive(Clone, Debug)]
 pub struct LowWork {
     pow: PowParams,
@@ -140,20 +139,20 @@ enum Phase {
     Over,
 }
 
-/// The last header seen, as far as the next one needs it.
+/// The fields of the last header that the next one needs.
 #[derive(Clone, Copy, Debug)]
 struct Link {
     hash: BlockHash,
     height: u32,
     bits: CompactTarget,
-    /// Of one block at `bits`: a division of 256 bits, so kept while they stay.
+    /// Work of one block at `bits`: a division of 256 bits, so cached while they stay.
     block_work: u128,
     work: u128,
 }
 
 impl LowWork {
     /// Starts after `chain_start`, a header of `tree` on which the peer's headers build.
-    /// `seed` is this sync's secret: the peer must not be able to guess it.
+    /// `seed` must be secret: the peer must not be able to guess it.
     pub fn new(
         pow: PowParams,
         params: LowWorkParams,
@@ -200,17 +199,17 @@ impl LowWork {
         self.start.hash
     }
 
-    /// Height of the last header seen, in the present pass.
+    /// Height of the last header of the current pass.
     pub fn height(&self) -> u32 {
         self.last.height
     }
 
-    /// Whether the headers are coming for the second time.
+    /// Whether the headers are received for the second time.
     pub fn redownloading(&self) -> bool {
         self.phase == Phase::Redownload
     }
 
-    /// Bytes held now, apart from a fixed few hundred.
+    /// Bytes held now, without a fixed few hundred.
     pub fn bytes(&self) -> usize {
         self.waiting.bytes() + self.commitments.bytes()
     }
@@ -225,7 +224,7 @@ impl LowWork {
     ///
     /// # Panics
     ///
-    /// If the sync is over: an outcome other than `Continue` was given already.
+    /// If the sync has ended: an outcome other than `Continue` was returned already.
     pub fn receive(&mut self, headers: &[Header], full: bool) -> LowWorkStep {
         let result = match self.phase {
             Phase::Presync => self.presync(headers, full),
@@ -286,8 +285,7 @@ impl LowWork {
         self.waiting.reserve(headers.len());
         for header in headers {
             self.follow(header)?;
-            // Once the work is there, the peer's chain may have grown past the
-            // commitments.
+            // Once the work is shown, the peer's chain may have grown past the commitments.
             if self.last.work < self.minimum_work && self.commits() {
                 let expected = self.commitments.pop();
                 if expected != Some(self.commitment()) {
@@ -314,7 +312,7 @@ impl LowWork {
         }
     }
 
-    /// Checks that `header` comes next, and makes it the last one seen.
+    /// Checks that `header` connects, and makes it the last one.
     fn follow(&mut self, header: &Header) -> Result<(), LowWorkFailure> {
         let height = self.last.height.saturating_add(1);
         if header.prev_blockhash != self.last.hash {

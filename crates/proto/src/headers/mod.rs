@@ -1,21 +1,21 @@
-//! The header tree: what we know of the block chain without its blocks, and how
-//! headers are received from peers that we do not trust and served to others.
+//! The header tree: the block chain without its blocks, and how headers are received from untrusted
+//! peers and served to others.
 //!
 //! | file | what |
 //! |---|---|
 //! | `tree` | [`HeaderTree`]: all headers, their work and status, the active chain |
 //! | `walk` | ancestors, fork points, median time past |
 //! | `serve` | locators, and the answers to `getheaders` and `getblocks` |
-//! | `tips` | what `getchaintips` shows |
-//! | `version_bits` | [`DeploymentState`]: what `getdeploymentinfo` shows of signalling |
+//! | `tips` | the answer of `getchaintips` |
+//! | `version_bits` | [`DeploymentState`]: the signalling part of `getdeploymentinfo` |
 //! | `pow` | [`check_pow`], next required work, permitted difficulty transitions |
-//! | `rules` | [`HeaderRules`]: what a header must be beside its parent
+//! | `rules` | [`HeaderRules`]: contextual rules of a header
 //! | `unsent` | headers that the engine was not given yet
 //! | `low_work` | [`LowWork`]: headers of a chain that has not shown enough work yet |
 //!
-//! Nothing here decides what the chain is: the kernel decides which block is valid, and the
-//! tree repeats its verdicts. Proof of work and what a header must be beside its parent are
-//! checked here too, so that what the kernel would refuse is never stored.
+//! Nothing here decides what the chain is: the kernel decides which block is valid, and the tree
+//! stores its verdicts. Proof of work and the contextual rules of a header are checked here too, so
+//! that what the kernel would refuse is never stored.
 
 mod entry;
 mod index;

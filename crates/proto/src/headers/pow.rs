@@ -1,8 +1,7 @@
-//! Proof of work: what a header claims, and what it should claim.
+//! Proof of work: the target that a header claims, and the target that it should claim.
 //!
-//! Not consensus. The kernel decides whether a header is valid; these functions
-//! keep headers that cost nothing out of memory, and tell what a block that we
-//! want to make must claim.
+//! Not consensus. The kernel decides whether a header is valid; these functions keep headers
+//! without work out of memory, and return the target for a block that we mine.
 
 use bitcoin::block::Header;
 use bitcoin::consensus::params::Params;
@@ -12,11 +11,11 @@ use handfast_wire::Network;
 use super::entry::{Entry, from_work, to_work};
 use super::tree::HeaderTree;
 
-/// Blocks behind the tip at which a branch is still taken without question. Core
+/// Blocks behind the tip at which a branch is still accepted without a low-work sync. Core
 /// `GetAntiDoSWorkThreshold`.
 const NEAR_TIP_BLOCKS: u128 = 144;
 
-/// What a network asks of proof of work.
+/// Proof-of-work parameters of a network.
 #[derive(Clone, Debug)]
 pub struct PowParams {
     /// Spacing, limits and exceptions.
@@ -27,7 +26,7 @@ pub struct PowParams {
 }
 
 impl PowParams {
-    /// The parameters of a network; a signet of one's own has those of signet.
+    /// The parameters of a network; a custom signet has those of signet.
     pub fn for_network(network: &Network) -> Self {
         let chain = match network {
             Network::Mainnet => Chain::Bitcoin,
@@ -56,8 +55,8 @@ impl PowParams {
         self.limit().to_compact_lossy()
     }
 
-    /// The bits of the first block after a period: `first` and `last` are the times (Unix
-    /// seconds) and bits of its first and last block.
+    /// The bits of the first block after a period: `first` and `last` are the times (Unix seconds)
+    /// and bits of its first and last block.
     pub(super) fn required_after_period(
         &self,
         first: (u32, CompactTarget),
@@ -72,14 +71,14 @@ impl PowParams {
         self.retarget(base, timespan.into())
     }
 
-    /// Whether a block of that time may be of minimum difficulty on a test network: it comes
-    /// more than 20 minutes after its parent.
+    /// Whether a block of that time may have minimum difficulty on a test network: it is more than
+    /// 20 minutes after its parent.
     pub(super) fn is_exception(&self, parent: u32, time: u32) -> bool {
         let pause = 2 * self.consensus.pow_target_spacing;
         u64::from(time) > u64::from(parent) + pause
     }
 
-    /// The target after a period of `timespan` seconds that was aimed at by `bits`.
+    /// The target after a period of `timespan` seconds at `bits`.
     fn retarget(&self, bits: CompactTarget, timespan: u64) -> CompactTarget {
         let bits = if Target::from_compact(bits) > self.limit() {
             self.limit_bits()
@@ -90,7 +89,7 @@ impl PowParams {
     }
 }
 
-/// A header whose proof of work is not one.
+/// A header without valid proof of work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PowError {
     /// The claimed target is zero, negative, above 2^256 or above the network's limit.
@@ -98,7 +97,7 @@ pub enum PowError {
     TargetOutOfRange {
         /// The header.
         hash: BlockHash,
-        /// The claim, in compact form.
+        /// The claimed target, in compact form.
         bits: u32,
     },
     /// The hash does not meet the claimed target.
@@ -106,12 +105,12 @@ pub enum PowError {
     HashAboveTarget {
         /// The header.
         hash: BlockHash,
-        /// The claim, in compact form.
+        /// The claimed target, in compact form.
         bits: u32,
     },
 }
 
-/// Whether the header's hash meets the target that it claims, and this is not above
+/// Whether the header's hash meets the target that it claims, and the target is not above
 /// `pow_limit`. Whether it claims the *right* target, see [`next_work`]. Returns the hash.
 pub fn check_pow(header: &Header, pow_limit: Target) -> Result<BlockHash, PowError> {
     let hash = header.block_hash();
@@ -128,7 +127,7 @@ pub fn check_pow(header: &Header, pow_limit: Target) -> Result<BlockHash, PowErr
     }
 }
 
-/// The target that `bits` stands for, unless it is zero, negative or too large.
+/// The target that `bits` encodes, unless it is zero, negative or too large.
 fn derive_target(bits: CompactTarget) -> Option<Target> {
     let raw = bits.to_consensus();
     let (size, mantissa) = (raw >> 24, raw & 0x007f_ffff);
@@ -141,8 +140,7 @@ fn derive_target(bits: CompactTarget) -> Option<Target> {
     (target != Target::ZERO).then_some(target)
 }
 
-/// Expected hashes for one block at `bits`; 0 if they stand for no target. Saturates
-/// at 2^128 - 1.
+/// Expected hashes for one block at `bits`; 0 if they encode no target. Saturates at 2^128 - 1.
 pub fn block_work(bits: CompactTarget) -> u128 {
     derive_target(bits).map_or(0, |target| from_work(target.to_work()))
 }
@@ -170,8 +168,8 @@ pub fn next_work(
     ))
 }
 
-/// Test networks: a block more than 20 minutes after its parent may be of minimum
-/// difficulty; one that is not has the bits of the last regular block.
+/// Test networks: a block more than 20 minutes after its parent may have minimum difficulty; any
+/// other has the bits of the last regular block.
 fn bits_with_exceptions(
     params: &PowParams,
     tree: &HeaderTree,
@@ -194,9 +192,9 @@ fn bits_with_exceptions(
     }
 }
 
-/// Whether a header at `height` may claim `new` after one that claimed `old`, whatever
-/// the times were: at a retarget at most four times harder or easier, else the same.
-/// Networks with minimum-difficulty blocks permit everything.
+/// Whether a header at `height` may claim `new` after one that claimed `old`, whatever the times
+/// were: at a retarget at most four times harder or easier, else the same. Networks with
+/// minimum-difficulty blocks permit everything.
 pub fn permitted_difficulty_transition(
     params: &PowParams,
     height: u32,
@@ -215,7 +213,7 @@ pub fn permitted_difficulty_transition(
     bound(timespan / 4) <= new && new <= bound(timespan * 4)
 }
 
-/// Work that a chain must have for its headers to be taken into the tree at once:
+/// Work that a chain must have for its headers to be added to the tree at once:
 /// `minimum_work`, or more when our tip has more (less 144 blocks, so that branches
 /// near the tip are followed). Compare with the work of the tree where the headers
 /// fork off, plus theirs; below it they go through [`LowWork`](super::LowWork).

@@ -1,8 +1,8 @@
-//! What a header must be beside its parent: the rules of Core's `ContextualCheckBlockHeader`.
+//! The contextual rules of a header: Core's `ContextualCheckBlockHeader`.
 //!
-//! They are looked at before a header enters the tree, so that nothing stays there that the
-//! engine would refuse: a header with a proof of work for bits of its own choice costs its
-//! sender nothing. The engine looks at them again; its word about a *block* is the only one.
+//! They are checked before a header enters the tree, so that the tree holds nothing that the engine
+//! would refuse: a header with a proof of work for bits of its own choice costs its sender nothing.
+//! The engine checks them again; only its verdict about a *block* counts.
 
 use std::collections::VecDeque;
 
@@ -15,19 +15,19 @@ use super::walk::MEDIAN_TIME_SPAN;
 
 /// Seconds that a header's time may lie ahead of ours. Core `MAX_FUTURE_BLOCK_TIME`.
 pub const MAX_FUTURE_BLOCK_TIME: u32 = 2 * 60 * 60;
-/// Seconds by which the first block of a period may be older than its parent, where BIP94
-/// holds. Core `MAX_TIMEWARP`.
+/// Seconds by which the first block of a period may be older than its parent, where BIP94 applies.
+/// Core `MAX_TIMEWARP`.
 pub(crate) const MAX_TIMEWARP: u32 = 600;
 
-/// Why a header is refused beside its parent. `Display` is Bitcoin Core's token.
+/// Why a header is refused after its parent. `Display` is Bitcoin Core's reject reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderFault {
     /// It claims another difficulty than the chain requires.
     #[error("bad-diffbits")]
     Bits {
-        /// What it claims, in compact form.
+        /// The claimed bits, in compact form.
         claimed: CompactTarget,
-        /// What the chain requires.
+        /// The required bits.
         required: CompactTarget,
     },
     /// Its time is not above the median of the eleven blocks before it.
@@ -43,10 +43,10 @@ pub enum HeaderFault {
     Timewarp {
         /// Its time, Unix seconds.
         time: u32,
-        /// Its parent's.
+        /// Its parent's time, Unix seconds.
         parent: u32,
     },
-    /// Its time is more than two hours ahead of our clock; it may be right later.
+    /// Its time is more than two hours ahead of our clock; it may be valid later.
     #[error("time-too-new")]
     TooNew {
         /// Its time, Unix seconds.
@@ -54,7 +54,7 @@ pub enum HeaderFault {
         /// Our clock's, Unix seconds.
         clock: u32,
     },
-    /// A version that a soft fork has ended (BIP34, BIP66, BIP65).
+    /// A version that a soft fork made invalid (BIP34, BIP66, BIP65).
     #[error("bad-version({0:#010x})")]
     Version(i32),
 }
@@ -64,7 +64,7 @@ pub fn is_too_new(time: u32, clock: u32) -> bool {
     time > clock.saturating_add(MAX_FUTURE_BLOCK_TIME)
 }
 
-/// From which heights on block versions 1, 2 and 3 are refused: BIP34, BIP66, BIP65.
+/// The heights from which on block versions 1, 2 and 3 are refused: BIP34, BIP66, BIP65.
 fn version_heights(pow: &PowParams) -> [u32; 3] {
     let consensus = &pow.consensus;
     match consensus.network {
@@ -78,8 +78,7 @@ fn version_heights(pow: &PowParams) -> [u32; 3] {
     }
 }
 
-/// Checks headers that build on each other, one after the other, without a look at the tree
-/// for each.
+/// Checks a chain of headers, one after the other, without a look-up in the tree for each.
 #[derive(Clone, Debug)]
 pub struct HeaderRules<'a> {
     pow: &'a PowParams,
@@ -90,13 +89,13 @@ pub struct HeaderRules<'a> {
     height: u32,
     /// The bits of the last block of this period that is no minimum-difficulty exception.
     regular: CompactTarget,
-    /// The first header of the period that the parent lies in.
+    /// Time and bits of the first header of the parent's period.
     first: (u32, CompactTarget),
 }
 
 impl<'a> HeaderRules<'a> {
-    /// Rules for what builds on `parent`, a header of `tree`, when our clock shows `clock`
-    /// (Unix seconds). `None` if the tree does not have it.
+    /// The rules for headers after `parent`, a header of `tree`, when our clock shows `clock` (Unix
+    /// seconds). `None` if the tree does not have it.
     #[must_use]
     pub fn after(
         pow: &'a PowParams,
@@ -110,7 +109,7 @@ impl<'a> HeaderRules<'a> {
         let times = tree.branch(parent, from, MEDIAN_TIME_SPAN);
         let period = entry.height - entry.height % pow.interval();
         let first = tree.ancestor(parent, period)?.header;
-        // Of a child too early for an exception: what the exceptions are counted from.
+        // Of a child too early for an exception: the bits from which the exceptions start.
         let regular = match (entry.height + 1).is_multiple_of(pow.interval()) {
             true => entry.header.bits,
             false => next_work(pow, tree, parent, 0)?,
@@ -126,8 +125,8 @@ impl<'a> HeaderRules<'a> {
         })
     }
 
-    /// Looks at the next header, which builds on the one looked at before. After a fault the
-    /// rules stand where they stood.
+    /// Checks the next header, which builds on the last one checked. A fault does not change the
+    /// state.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Locators, and what we answer to `getheaders` and `getblocks`.
+//! Locators, and the answers to `getheaders` and `getblocks`.
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
@@ -10,7 +10,7 @@ use super::tree::HeaderTree;
 /// Hashes in a locator after which each step back is twice as long as the last.
 const DENSE: usize = 10;
 
-/// Age above which a block beside the active chain is no longer shown, in seconds of
+/// Age above which a block outside the active chain is no longer served, in seconds of
 /// time and of work. Core `STALE_RELAY_AGE_LIMIT`.
 const STALE_RELAY_AGE_LIMIT: u32 = 30 * 24 * 60 * 60;
 
@@ -18,9 +18,9 @@ const STALE_RELAY_AGE_LIMIT: u32 = 30 * 24 * 60 * 60;
 const TARGET_SPACING: u128 = 600;
 
 impl HeaderTree {
-    /// Where our branch that ends in `from` runs, for a peer to find the last block
-    /// that it shares: the latest hashes densely, then ever sparser, then genesis.
-    /// At most 12 + 32 hashes (101 are allowed); empty if `from` is unknown.
+    /// Locator of our branch that ends in `from`, for a peer to find the last block that it shares:
+    /// the latest hashes densely, then ever sparser, then genesis. At most 12 + 32 hashes (101 are
+    /// allowed); empty if `from` is unknown.
     pub fn locator(&self, from: &BlockHash) -> Vec<BlockHash> {
         let Some(mut slot) = self.slot(from) else {
             return Vec::new();
@@ -41,13 +41,13 @@ impl HeaderTree {
         }
     }
 
-    /// The headers of the active chain that a peer with this locator lacks: those
-    /// after the last shared block, up to and including `stop`, at most `max`.
+    /// The headers of the active chain after the last block that the locator shares, up to and
+    /// including `stop`, at most `max`.
     ///
-    /// As Core: the first locator hash that is in the active chain, or ahead of it on
-    /// the same branch, is the shared block; genesis if there is none. An empty
-    /// locator asks for the header of `stop` alone, also beside the active chain.
-    /// `stop` elsewhere, or all zero, does not stop.
+    /// As Core: the first locator hash that is in the active chain, or ahead of it on the same
+    /// branch, is the shared block; genesis if there is none. An empty locator requests only the
+    /// header of `stop`, also outside the active chain. `stop` elsewhere, or all zero, does not
+    /// stop.
     pub fn headers_after(
         &self,
         locator: &[BlockHash],
@@ -75,8 +75,8 @@ impl HeaderTree {
         headers
     }
 
-    /// The hashes that `getblocks` asks for: as [`headers_after`](Self::headers_after),
-    /// but up to and *without* `stop`, and an empty locator means from genesis on.
+    /// The hashes for `getblocks`: as [`headers_after`](Self::headers_after), but up to and
+    /// *without* `stop`, and an empty locator means from genesis on.
     pub fn hashes_after(
         &self,
         locator: &[BlockHash],
@@ -91,14 +91,14 @@ impl HeaderTree {
             .collect()
     }
 
-    /// The last block of the active chain that the maker of this locator has too.
+    /// The last block of the active chain that the sender of this locator has too.
     pub fn shared_with(&self, locator: &[BlockHash]) -> Entry {
         self.entry(self.active[self.shared_height(locator) as usize])
     }
 
-    /// Whether this block may be shown to a peer that asks for it by hash: in the
-    /// active chain, or once connected and not older than a month, so that old stale
-    /// blocks do not tell who we are. Core `BlockRequestAllowed`.
+    /// Whether this block may be served to a peer that requests it by hash: in the active chain, or
+    /// once connected and not older than a month, so that old stale blocks do not fingerprint us.
+    /// Core `BlockRequestAllowed`.
     pub fn may_serve(&self, hash: &BlockHash) -> bool {
         self.slot(hash)
             .is_some_and(|slot| self.may_serve_slot(slot))

@@ -1,11 +1,11 @@
-//! The ends of all branches, as `getchaintips` shows them.
+//! The tips of all branches, as `getchaintips` shows them.
 
 use bitcoin::BlockHash;
 
 use super::entry::{Slot, Status};
 use super::tree::HeaderTree;
 
-/// What is known of a branch. The names are those of Core's `getchaintips`.
+/// The status of a branch. The names are those of Core's `getchaintips`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum TipStatus {
     /// The tip of the active chain.
@@ -33,22 +33,22 @@ impl TipStatus {
     }
 }
 
-/// The end of a branch.
+/// The tip of a branch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ChainTip {
     /// Its last header.
     pub hash: BlockHash,
-    /// Height of that.
+    /// Height of the last header.
     pub height: u32,
     /// Number of headers that are not in the active chain; 0 for the active tip.
     pub branch_len: u32,
-    /// What is known of the branch.
+    /// The status of the branch.
     pub status: TipStatus,
 }
 
 impl HeaderTree {
-    /// All headers that nothing builds on, and the tip of the active chain; the
-    /// highest first, among equals the one seen first. Looks at every header.
+    /// All headers without children, and the tip of the active chain; the highest first, among
+    /// equals the one seen first. Scans every header.
     pub fn chain_tips(&self) -> Vec<ChainTip> {
         let mut has_child = vec![false; self.len()];
         for record in self.records.iter().skip(1) {

@@ -12,15 +12,14 @@ use super::unsent::Unsent;
 
 /// A tree of headers with genesis at its root, and the active chain in it.
 ///
-/// `clone` is O(1): the parts are persistent, so a clone is a snapshot that a
-/// reader keeps while the owner goes on. A change after a clone copies a few
-/// small chunks (about a microsecond), never the whole.
+/// `clone` is O(1): the parts are persistent, so a clone is a snapshot for a reader while the owner
+/// continues. A change after a clone copies a few small chunks (about a microsecond), never the
+/// whole.
 ///
 /// # Bounds
 ///
-/// The tree forgets nothing. Whoever inserts makes sure that each header costs its
-/// sender something: [`check_pow`](super::check_pow), and
-/// [`LowWork`](super::LowWork) below
+/// The tree drops nothing. Its callers make sure that each header costs its sender something:
+/// [`check_pow`](super::check_pow), and [`LowWork`](super::LowWork) below
 /// [`anti_dos_threshold`](super::anti_dos_threshold).
 #[derive(Clone)]
 pub struct HeaderTree {
@@ -39,27 +38,27 @@ pub struct HeaderTree {
     genesis_prev: BlockHash,
 }
 
-/// What [`HeaderTree::insert`] found.
+/// The result of [`HeaderTree::insert`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Inserted {
     /// The header was new and is in the tree now.
     New,
-    /// The header was there already; look at its status.
+    /// The header was there already; see its status.
     Known,
 }
 
-/// What the kernel's new tip was to the tree.
+/// The effect of the kernel's new tip on the tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Connected {
     /// One block above the old tip.
     AsExpected,
     /// The tree held something else, which was corrected.
     Adopted,
-    /// Its header is unknown: nothing has changed.
+    /// Its header is unknown: the tree is unchanged.
     Unknown,
 }
 
-/// Why a header was not inserted. Nothing has changed.
+/// Why a header was not inserted. The tree is unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InsertError {
     /// The header before it is not in the tree.
@@ -123,7 +122,7 @@ impl HeaderTree {
         (slot != 0).then(|| self.entry(self.record(slot).parent))
     }
 
-    /// Adds a header. Its proof of work is the caller's matter (`check_pow`).
+    /// Adds a header. The caller checks its proof of work (`check_pow`).
     pub fn insert(&mut self, header: Header) -> Result<Inserted, InsertError> {
         self.insert_hashed(header.block_hash(), header)
     }
@@ -145,8 +144,8 @@ impl HeaderTree {
         self.add(hash, header)
     }
 
-    /// As [`insert_hashed`](Self::insert_hashed), of a header that the kernel has: on an
-    /// invalid parent it is invalid too.
+    /// As [`insert_hashed`](Self::insert_hashed), for a header that the kernel has: on an invalid
+    /// parent it is invalid too.
     ///
     /// # Errors
     ///
@@ -197,7 +196,7 @@ impl HeaderTree {
         self.entry(self.best)
     }
 
-    /// The end of the active chain: the kernel's word, not ours.
+    /// The tip of the active chain, as the kernel reported it.
     pub fn tip(&self) -> Entry {
         self.entry(self.tip_slot())
     }
@@ -214,8 +213,8 @@ impl HeaderTree {
         self.slot(hash).is_some_and(|slot| self.is_active(slot))
     }
 
-    /// The block's data is on disk. No change if more is known already, or if the header
-    /// is unknown.
+    /// The block's data is on disk. No change if the block is connected or invalid, or if the
+    /// header is unknown.
     pub fn mark_stored(&mut self, hash: &BlockHash) {
         let Some(slot) = self.slot(hash) else { return };
         if self.status(slot) == Status::Header {
@@ -223,15 +222,14 @@ impl HeaderTree {
         }
     }
 
-    /// The kernel refused this block or header: it and all that build on it are
-    /// invalid from now on. Returns how many headers became so; 0 if it was known.
+    /// The kernel refused this block or header: it and its descendants are invalid from now on.
+    /// Returns how many headers became invalid; 0 if it was invalid already.
     ///
-    /// Looks at each header that came later, and at all of them when the best
-    /// header is among the fallen: some 50 ms on mainnet at worst, at the price of
-    /// an invalid block with valid proof of work.
+    /// Scans each later header, and all of them when the best header becomes invalid: some 50 ms on
+    /// mainnet at worst, at the price of an invalid block with valid proof of work.
     ///
-    /// Nothing changes if the header is unknown, or while it is in the active chain, which
-    /// the kernel would leave first.
+    /// Nothing changes if the header is unknown, or while it is in the active chain, from which the
+    /// kernel would disconnect it first.
     pub fn mark_invalid(&mut self, hash: &BlockHash) -> usize {
         let Some(root) = self.slot(hash) else {
             return 0;
@@ -255,9 +253,9 @@ impl HeaderTree {
         fallen
     }
 
-    /// The kernel says that this block is the tip now. Its word is adopted whatever the tree
-    /// held: a block that was marked invalid is so no more, nor are those that build on it
-    /// until the kernel says so again, and the active chain is the way to it.
+    /// The kernel reports this block as the tip. The tree follows whatever it held: a block that
+    /// was marked invalid is valid again, as are its descendants until the kernel refuses them
+    /// again, and the active chain is the path to it.
     pub fn connect(&mut self, hash: &BlockHash) -> Connected {
         let Some(slot) = self.slot(hash) else {
             return Connected::Unknown;
@@ -284,7 +282,7 @@ impl HeaderTree {
         Connected::Adopted
     }
 
-    /// Takes back the marks of this block's ancestors and of all that build on those.
+    /// Removes the invalid marks of this block's ancestors and of their descendants.
     fn reconsider(&mut self, slot: Slot) {
         let mut first = None;
         let mut at = slot;
@@ -306,7 +304,7 @@ impl HeaderTree {
         self.best = self.find_best();
     }
 
-    /// The kernel took this block, with all above it, off the active chain. Nothing changes
+    /// The kernel disconnected this block and all above it from the active chain. Nothing changes
     /// if it is not in it, or is genesis.
     pub fn disconnect(&mut self, hash: &BlockHash) {
         let Some(slot) = self.slot(hash).filter(|slot| *slot != 0) else {

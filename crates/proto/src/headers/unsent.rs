@@ -1,8 +1,8 @@
 //! Headers that the engine was not given yet.
 //!
-//! The engine is given headers with the blocks that need them, not as they come: it keeps
-//! each for good and, on regtest, goes through all of them at every block, so that chains
-//! which somebody shows and whose blocks nobody gives must not reach it.
+//! The engine is given headers with the blocks that need them, not when they are received: it
+//! stores each permanently and, on regtest, scans all of them at every block, so chains whose
+//! headers a peer shows and whose blocks no peer sends must not reach it.
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
@@ -14,8 +14,7 @@ use super::tree::HeaderTree;
 /// Slots in one word.
 const PER_WORD: usize = 64;
 
-/// One bit for each header that was not given. What is on the way from genesis to a header
-/// that was given was given too.
+/// One bit for each header that was not given. All ancestors of a given header were given too.
 #[derive(Clone, Default)]
 pub(super) struct Unsent {
     words: Vector<u64>,
@@ -49,10 +48,10 @@ fn place(slot: Slot) -> (usize, usize) {
 }
 
 impl HeaderTree {
-    /// The engine was not given this header, nor what builds on it. No change if the header
-    /// is unknown.
+    /// The engine was not given this header, nor its descendants. No change if the header is
+    /// unknown.
     ///
-    /// Looks at each header that came later, unless it was so already.
+    /// Scans each later header, unless it was marked already.
     pub fn mark_unsent(&mut self, hash: &BlockHash) {
         let Some(root) = self.slot(hash).filter(|slot| !self.unsent.has(*slot)) else {
             return;
@@ -80,8 +79,8 @@ impl HeaderTree {
         self.slot(hash).is_some_and(|slot| self.unsent.has(slot))
     }
 
-    /// The headers on the way to this one that the engine was not given yet, oldest first, at
-    /// most `max` of them. From now on they count as given. O(log² height + max).
+    /// The headers on the path to this one that the engine was not given yet, oldest first, at most
+    /// `max` of them. From now on they count as given. O(log² height + max).
     pub fn take_unsent(&mut self, to: &BlockHash, max: usize) -> Vec<Header> {
         let Some(end) = self.slot(to).filter(|slot| self.unsent.has(*slot)) else {
             return Vec::new();
@@ -101,7 +100,7 @@ impl HeaderTree {
         slots.iter().rev().map(|slot| self.header(*slot)).collect()
     }
 
-    /// The height of the first header on the way to `end`, an unsent one, that was not given.
+    /// The height of the first header on the path to `end`, an unsent one, that was not given.
     fn first_unsent(&self, end: Slot) -> u32 {
         let (mut sent, mut unsent) = (0, self.record(end).height);
         while sent < unsent {

@@ -1,6 +1,6 @@
-//! How a softfork stands that blocks signal for with a bit of their version (BIP9).
+//! The state of a softfork that blocks signal for with a bit of their version (BIP9).
 //!
-//! For show: the kernel decides by itself which rules it enforces.
+//! Only shown: the kernel decides which rules it enforces.
 
 use bitcoin::BlockHash;
 use handfast_wire::network::VersionBits;
@@ -12,7 +12,7 @@ use super::tree::HeaderTree;
 pub(crate) const TOP_BITS: u32 = 0x2000_0000;
 const TOP_MASK: u32 = 0xe000_0000;
 
-/// Where a deployment stands. Core `ThresholdState`.
+/// The state of a deployment. Core `ThresholdState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeploymentStatus {
     /// The bit has no meaning yet.
@@ -23,7 +23,7 @@ pub enum DeploymentStatus {
     LockedIn,
     /// Enforced.
     Active,
-    /// Time ran out.
+    /// The timeout passed.
     Failed,
 }
 
@@ -44,16 +44,16 @@ impl DeploymentStatus {
 /// A deployment as of one block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeploymentState {
-    /// For this block.
+    /// The status for this block.
     pub status: DeploymentStatus,
     /// The first block with that status.
     pub since: u32,
-    /// For the next block.
+    /// The status for the next block.
     pub next: DeploymentStatus,
     /// The first block for which it is enforced, once that is certain.
     pub active_since: Option<u32>,
-    /// Of the blocks of this period up to this one, oldest first: which signalled. Empty
-    /// unless signals count or are watched (started, locked in).
+    /// Whether each block of this period up to this one signalled, oldest first. Empty unless
+    /// signals count or are watched (started, locked in).
     pub signals: Vec<bool>,
 }
 
@@ -63,8 +63,8 @@ fn signals(entry: &Entry, rules: &VersionBits) -> bool {
 }
 
 impl HeaderTree {
-    /// How a deployment stands at `block`; `None` for an unknown one. Looks at every
-    /// header of the periods in which it was signalled for.
+    /// The state of a deployment at `block`; `None` for an unknown one. Scans every header of the
+    /// periods in which blocks could signal.
     pub fn deployment_state(
         &self,
         block: &BlockHash,

@@ -1,10 +1,10 @@
-//! Ways through the tree: ancestors, fork points, the last headers' times.
+//! Paths through the tree: ancestors, fork points, the last headers' times.
 //!
 //! Each record has two pointers back: to its parent, and a *jump* further back.
 //! The jumps are those of Myers' skew-binary random access list: when the parent's
 //! jump and the jump from there span the same distance, the child jumps over both,
 //! else it jumps to its parent. So a jump is found in constant time from the parent's,
-//! where it leads depends on the height alone, and any ancestor is at most about
+//! its target depends only on the height, and any ancestor is at most about
 //! 2·log2(height) hops away.
 
 use bitcoin::BlockHash;
@@ -22,8 +22,8 @@ impl HeaderTree {
         Some(self.entry(slot))
     }
 
-    /// Whether `ancestor` lies on the branch that ends in `of`. A block is its own
-    /// ancestor; an unknown one is nobody's.
+    /// Whether `ancestor` is on the branch that ends in `of`. A block is its own ancestor; an
+    /// unknown one is no ancestor.
     pub fn is_ancestor(&self, ancestor: &BlockHash, of: &BlockHash) -> bool {
         let (Some(ancestor), Some(of)) = (self.slot(ancestor), self.slot(of)) else {
             return false;
@@ -37,8 +37,8 @@ impl HeaderTree {
         Some(self.entry(slot))
     }
 
-    /// The blocks from height `from` on the branch that ends in `to`, ascending, at
-    /// most `max`: what to download next on the way to `to`. O(log n + max).
+    /// The blocks from height `from` on the branch that ends in `to`, ascending, at most `max`: the
+    /// next ones to download towards `to`. O(log n + max).
     pub fn branch(&self, to: &BlockHash, from: u32, max: usize) -> Vec<Entry> {
         let Some(end) = self.slot(to) else {
             return Vec::new();

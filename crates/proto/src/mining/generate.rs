@@ -1,5 +1,5 @@
-//! Blocks on demand: one search at a time, and orders take turns, so that one without end keeps
-//! nobody waiting.
+//! Blocks on demand: one search at a time, and requests take turns, so that one without end keeps
+//! no other waiting.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -8,32 +8,32 @@ use std::sync::Arc;
 use bitcoin::BlockHash;
 
 use super::template::Template;
-use super::vocabulary::{GenerateOrder, Generated};
+use super::vocabulary::{GenerateRequest, Generated};
 
-/// Nonces of one search: about 20 ms. Between two the tip is looked at.
+/// Nonces of one search: about 20 ms. The tip is checked between two searches.
 const SLICE: u64 = 1 << 18;
 /// Nonces of a header.
 const ALL: u64 = 1 << 32;
 /// Extra nonces begin here; those of the hash threads begin at 0.
 const FIRST_EXTRA_NONCE: u64 = 1 << 63;
 
-/// The orders that are not answered yet.
+/// The requests that are not answered yet.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Orders {
+pub(super) struct Requests {
     pub(super) current: Option<Job>,
     waiting: VecDeque<Job>,
 }
 
-impl Orders {
+impl Requests {
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + usize::from(self.current.is_some())
     }
 
-    pub(super) fn push(&mut self, order: GenerateOrder) {
-        self.waiting.push_back(Job::new(order));
+    pub(super) fn push(&mut self, request: GenerateRequest) {
+        self.waiting.push_back(Job::new(request));
     }
 
-    /// Makes the next order the current one, if there is none.
+    /// Makes the next request the current one, if there is none.
     pub(super) fn next(&mut self) -> Option<&mut Job> {
         if self.current.is_some() {
             return None;
@@ -42,12 +42,12 @@ impl Orders {
         self.current.as_mut()
     }
 
-    /// Whether there is more than the current order.
+    /// Whether other requests wait.
     pub(super) fn others_wait(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Lets the next order have its turn, if the current one has nothing under way.
+    /// Lets the next request have its turn, if the current one is idle.
     pub(super) fn take_turns(&mut self) {
         let under_way = |job: &mut Job| !matches!(job.step, JobStep::Begin | JobStep::Paused(_));
         if self.others_wait()
@@ -58,34 +58,34 @@ impl Orders {
     }
 
     pub(super) fn abandon(&mut self, ticket: u64) {
-        self.waiting.retain(|job| job.order.ticket != ticket);
+        self.waiting.retain(|job| job.request.ticket != ticket);
         if self
             .current
             .as_ref()
-            .is_some_and(|job| job.order.ticket == ticket)
+            .is_some_and(|job| job.request.ticket == ticket)
         {
             self.current = None;
         }
     }
 }
 
-/// The order that is being carried out.
+/// The request in progress.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
-    pub(super) order: GenerateOrder,
+    pub(super) request: GenerateRequest,
     tries: u64,
     made: Vec<BlockHash>,
     pub(super) step: JobStep,
 }
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Clone, Debug)]
 pub(super) enum JobStep {
     /// A template is needed.
     Begin,
     /// Nonces are being tried.
     Searching(Search),
-    /// These nonces are next, when other orders have had their turn.
+    /// These nonces are next, when other requests had their turn.
     Paused(Search),
     /// A block was submitted.
     Judging { submission: u64 },
@@ -101,7 +101,7 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// The header of the nonce that was found.
+    /// The header with the nonce that was found.
     pub(super) fn header(&self, nonce: u32) -> [u8; 80] {
         let mut header = self.template.header(self.extra_nonce);
         header[76..].copy_from_slice(&nonce.to_le_bytes());
@@ -110,16 +110,16 @@ impl Search {
 }
 
 impl Job {
-    fn new(order: GenerateOrder) -> Self {
+    fn new(request: GenerateRequest) -> Self {
         Self {
-            tries: order.max_tries,
-            order,
+            tries: request.max_tries,
+            request,
             made: Vec::new(),
             step: JobStep::Begin,
         }
     }
 
-    /// What came of it so far.
+    /// The blocks made so far.
     pub(super) fn generated(&mut self) -> Generated {
         Generated {
             hashes: std::mem::take(&mut self.made),
@@ -127,9 +127,9 @@ impl Job {
         }
     }
 
-    /// Whether nothing is left to do, or nothing to do it with.
+    /// Whether the request is finished, or its tries are used up.
     pub(super) fn is_over(&self) -> bool {
-        self.made.len() >= self.order.count as usize || self.tries == 0
+        self.made.len() >= self.request.count as usize || self.tries == 0
     }
 
     pub(super) fn made(&mut self, hash: BlockHash) {
@@ -146,7 +146,7 @@ impl Job {
         }
     }
 
-    /// The search after one that found nothing; `None`: no try is left.
+    /// The search after one that found nothing; `None`: all tries are used up.
     pub(super) fn go_on(&mut self, after: &Search) -> Option<Search> {
         self.spend(after.nonces.end - after.nonces.start);
         if self.tries == 0 {
@@ -163,7 +163,7 @@ impl Job {
         })
     }
 
-    /// Counts tries that failed. As in Core the one that succeeds costs nothing.
+    /// Counts failed tries. As in Core the successful one is not counted.
     pub(super) fn spend(&mut self, tries: u64) {
         self.tries = self.tries.saturating_sub(tries);
     }

@@ -1,10 +1,10 @@
-//! The machine: what is worked on, when, and what becomes of what was found.
+//! The machine: what is mined, when, and how verdicts are handled.
 //!
 //! # Stale work
-//! What was found is submitted only if it is on top of the tip: a new tip replaces the work in
-//! the step in which it is told, so that nothing found for the old one is known any more; and
-//! whoever submits asks the owner of the tip, who may know of one since. A template
-//! that a mere refresh replaced is still good: what is found for it is submitted too.
+//! A solution is submitted only if it builds on the tip: a new tip replaces the work in the step
+//! that reports it, so that solutions for the old one are unknown from then on; and the actor that
+//! submits checks the tip again, which may have changed since. A template that was replaced by a
+//! refresh is still valid: a solution for it is submitted too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use bitcoin::{BlockHash, ScriptBuf};
 use handfast_wire::Network;
 
-use super::generate::{JobStep, Orders};
+use super::generate::{JobStep, Requests};
 use super::next_block::NextBlock;
 use super::rate::Rate;
 use super::template::{Payout, Template};
@@ -22,17 +22,17 @@ use crate::random::Random;
 use crate::sync::{Reject, RejectKind, SubmitResult};
 use crate::time::{Now, earliest};
 
-/// Age at which a template is replaced by one of the present time.
+/// Age at which a template is replaced by one with the current time.
 pub const REFRESH: Duration = Duration::from_secs(30);
 /// Time between two reports for the log.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
-/// Time without mining after a block of ours was refused, or was stored and did not become
-/// the tip: whatever is wrong, doing it again at once would not mend it.
+/// Pause of mining after a block of ours was refused, or was stored and did not become the tip: an
+/// immediate retry would fail the same way.
 pub const BACK_OFF: Duration = Duration::from_secs(10);
-/// Least time between two lines of the log about blocks found.
+/// Least time between two log lines about blocks found.
 const CROWDED: Duration = Duration::from_secs(1);
 
-/// What a [`Miner`] is told once and for all.
+/// The configuration of a [`Miner`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MinerConfig {
     /// The network.
@@ -41,7 +41,7 @@ pub struct MinerConfig {
     pub interval: Duration,
     /// Text for the coinbase, at most [`MAX_TAG`](super::MAX_TAG) bytes.
     pub tag: Vec<u8>,
-    /// Tells our work from that of others with the same payout.
+    /// Makes our work differ from that of other miners with the same payout.
     pub seed: u64,
 }
 
@@ -52,32 +52,32 @@ pub struct Miner {
     pub(super) salt: u32,
     pub(super) chain: Chain,
     pub(super) mining: Option<Mining>,
-    pub(super) orders: Orders,
-    /// Of templates, for the hash threads and on demand.
+    pub(super) requests: Requests,
+    /// The last generation of templates, for the hash threads and on demand.
     pub(super) generation: u64,
     pub(super) submissions: u64,
     pub(super) submitted: BTreeMap<u64, Submitted>,
     pub(super) rate: Rate,
-    /// What the present hash threads had done when last asked, and those before them.
+    /// Hashes of the current hash threads when last read, and of those before them.
     pub(super) hashes: u64,
     pub(super) hashes_before: u64,
     pub(super) totals: Totals,
 }
 
-/// What became of blocks of ours; kept from one run of the node to the next.
+/// Counters of our blocks; they survive a restart of the node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Mined, and the tip then.
+    /// Mined, and became the tip.
     pub found: u64,
-    /// Made on demand, and the tip then.
+    /// Made on demand, and became the tip.
     pub generated: u64,
     /// Solved too late.
     pub stale: u64,
-    /// Refused by the kernel, or not judged.
+    /// Refused by the kernel, or not validated.
     pub refused: u64,
 }
 
-/// A block that is being judged.
+/// A block whose verdict is awaited.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Submitted {
     pub(super) hash: BlockHash,
@@ -91,15 +91,15 @@ pub(super) struct Mining {
     pub(super) threads: usize,
     pub(super) payout: ScriptBuf,
     pub(super) activity: Activity,
-    /// The present template was replaced for its age; what is found for it is still good.
+    /// The current template was replaced for its age; a solution for it is still valid.
     pub(super) refreshed: Option<Work>,
-    /// The next block is searched for from then on.
+    /// When the next search may start.
     pub(super) due: Duration,
-    /// The last one was refused, and `due` is the end of the back-off.
+    /// The last block was refused, and `due` is the end of the back-off.
     pub(super) refused: Option<String>,
     /// When the last block was found, or mining began.
     pub(super) last_found: Duration,
-    /// When the log was told last of a block that was found.
+    /// When a found block was last logged.
     pub(super) last_line: Option<Duration>,
     pub(super) next_progress: Duration,
 }
@@ -118,7 +118,7 @@ pub(super) struct Work {
 }
 
 impl Miner {
-    /// A machine that does nothing yet. `totals`: of the runs before.
+    /// A machine that does nothing yet. `totals`: the counters of earlier runs.
     #[must_use]
     pub fn new(config: MinerConfig, chain: Chain, totals: Totals) -> Self {
         let mut random = Random::new(config.seed);
@@ -127,7 +127,7 @@ impl Miner {
             config,
             chain,
             mining: None,
-            orders: Orders::default(),
+            requests: Requests::default(),
             generation: 0,
             submissions: 0,
             submitted: BTreeMap::new(),
@@ -138,14 +138,14 @@ impl Miner {
         }
     }
 
-    /// Takes one input and answers what is to be done.
+    /// Takes one input and returns its effects.
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
             Input::Start { threads, payout } => self.start(now, threads, payout),
             Input::Stop => self.stop(&mut effects),
-            Input::Generate(order) => self.orders.push(order),
-            Input::Abandon { ticket } => self.orders.abandon(ticket),
+            Input::Generate(request) => self.requests.push(request),
+            Input::Abandon { ticket } => self.requests.abandon(ticket),
             Input::Chain(chain) => self.chain = *chain,
             Input::Solved {
                 generation,
@@ -187,7 +187,7 @@ impl Miner {
         }
     }
 
-    /// What is to be built on the tip.
+    /// The block to build on the tip.
     pub(super) fn next_block(&self, now: Now) -> NextBlock {
         NextBlock::after(
             &self.chain.tree,
@@ -201,7 +201,7 @@ impl Miner {
     // ---- Mining.
 
     fn start(&mut self, now: Now, threads: usize, payout: ScriptBuf) {
-        // Who starts again and again is paced all the same.
+        // Repeated starts are paced too.
         let due = self.mining.take().map_or(now.mono, |before| before.due);
         self.hashes_before += std::mem::take(&mut self.hashes);
         self.rate.clear();
@@ -237,7 +237,7 @@ impl Miner {
         }
     }
 
-    /// Why nothing is searched for, or the block that is.
+    /// The block to search for, or why none is.
     fn wanted(&self, now: Now, mining: &Mining) -> Result<NextBlock, Why> {
         if !self.chain.running {
             return Err(Why::NotRunning);
@@ -255,7 +255,7 @@ impl Miner {
         Ok(next)
     }
 
-    /// Brings what the hash threads do in line with the chain, the clock and the pace.
+    /// Updates the work of the hash threads by the chain, the clock and the pace.
     fn plan(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let Some(mining) = &self.mining else { return };
         let tip = self.tip();
@@ -287,7 +287,7 @@ impl Miner {
         wanted: Result<Arc<Template>, Why>,
         effects: &mut Vec<Effect>,
     ) {
-        let mining = self.mining.as_mut().expect("looked at by the caller");
+        let mining = self.mining.as_mut().expect("checked by the caller");
         let before = match &mining.activity {
             Activity::Hashing { work, .. } => Some(work.clone()),
             Activity::Waiting(_) | Activity::Judging { .. } => None,
@@ -354,8 +354,8 @@ impl Miner {
             submission,
             parent: next.parent,
         };
-        // Now, and not when it is judged: the tip may be seen to move before that. A steady
-        // beat, but what was late is not made up for by haste.
+        // Now, and not at the verdict: the tip may be seen to change before that. The pace is
+        // steady, but lateness is not compensated by haste.
         let beat = mining.due + self.config.interval;
         mining.due = if now.mono < beat {
             beat
@@ -371,7 +371,7 @@ impl Miner {
                 on_demand: false,
             },
         );
-        // It may have been for the template before the present one.
+        // It may have been for the template before the current one.
         effects.push(Effect::Idle);
         effects.push(Effect::Submit { submission, block });
     }
@@ -457,11 +457,11 @@ impl Miner {
         }
     }
 
-    /// Another block was quicker.
+    /// Another block became the tip first.
     fn too_late(&mut self, now: Now, submission: u64, block: &Submitted) {
         if block.on_demand {
             if let Some(job) = self.job_of(submission) {
-                // It costs a try, so that this ends whatever happens.
+                // It costs a try, so that the request ends in any case.
                 job.spend(1);
                 job.step = JobStep::Begin;
             }
@@ -469,7 +469,7 @@ impl Miner {
             let why = "it was stored, and did not become the tip".to_owned();
             self.back_off(now, submission, why);
         } else if let Some(mining) = &mut self.mining {
-            // It costs no beat.
+            // It does not delay the next block.
             mining.due = mining.due.min(now.mono);
         }
     }

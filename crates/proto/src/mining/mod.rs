@@ -1,18 +1,18 @@
-//! Mining: what the next block is made of, and when it is searched for.
+//! Mining: building the next block, and deciding when to search for it.
 //!
 //! | file | what |
 //! |---|---|
-//! | `next_block` | [`NextBlock`]: where it goes and what its header must say |
-//! | `proposal` | [`objection`]: what can be seen to be wrong with a block that others would mine |
-//! | `template` | [`Template`]: a whole block but for the nonces; the header of every extra nonce |
+//! | `next_block` | [`NextBlock`]: its parent, height and required header fields |
+//! | `proposal` | [`objection`]: faults of a proposed block |
+//! | `template` | [`Template`]: a whole block without its nonces; the header of every extra nonce |
 //! | `miner` | [`Miner`]: the machine that decides what is worked on, paced and submitted |
-//! | `generate`, `on_demand` | blocks on demand, orders by turns: `generatetoaddress` and its kin |
-//! | `report` | what it tells of itself |
+//! | `generate`, `on_demand` | blocks on demand, requests in turn: `generatetoaddress` and similar calls |
+//! | `report` | the machine's state |
 //! | `rate` | hashes per second over the last minute |
-//! | `vocabulary` | the machine's inputs, effects and what it tells |
+//! | `vocabulary` | the machine's inputs, effects and reports |
 //!
-//! A template is not consensus: the kernel judges the block that is made of it, like any
-//! other. A wrong template costs the miner his work and nobody else anything.
+//! A template is not consensus: the kernel validates the resulting block like any other. A wrong
+//! template costs only the miner's work.
 
 mod generate;
 mod miner;
@@ -25,11 +25,11 @@ mod template;
 mod vocabulary;
 
 pub use miner::{BACK_OFF, Miner, MinerConfig, PROGRESS_INTERVAL, REFRESH, Totals};
-pub use next_block::{NextBlock, payout_for_anybody};
+pub use next_block::{NextBlock, anyone_can_spend_payout};
 pub use proposal::objection;
 pub use template::{MAX_TAG, Payout, Template};
 pub use vocabulary::{
-    Chain, Effect, GenerateFailure, GenerateOrder, Generated, Input, MiningState, News, Why,
+    Chain, Effect, GenerateFailure, GenerateRequest, Generated, Input, MiningState, News, Why,
 };
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the chain asks of the header of the next block.
+//! The requirements of the chain on the next block's header.
 
 use bitcoin::block::Version;
 use bitcoin::{Amount, BlockHash, CompactTarget, ScriptBuf, Target};
@@ -9,37 +9,37 @@ use crate::headers::{
     next_work,
 };
 
-/// The place of the next block and what its header must say.
+/// Parent, height and required header fields of the next block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextBlock {
-    /// The block that it is built on.
+    /// Its parent.
     pub parent: BlockHash,
     /// Its height.
     pub height: u32,
-    /// Its version: signals for what is being signalled for (BIP9).
+    /// Its version, with the bits of started and locked-in deployments (BIP9).
     pub version: Version,
     /// The target that it must meet at `time`.
     pub bits: CompactTarget,
-    /// Unix seconds: now, or the first moment that is allowed if that is later.
+    /// Unix seconds: now, or the earliest allowed time if that is later.
     pub time: u32,
-    /// The first moment that is allowed: past the median of the last eleven blocks, and
-    /// at the start of a difficulty period at most 600 s before the parent. The latter is a
-    /// rule only where BIP94 is in force; like Core we keep it everywhere.
+    /// The earliest allowed time: above the median of the last eleven blocks, and at the start of a
+    /// difficulty period at most 600 s before the parent. The latter is a rule only where BIP94
+    /// applies; like Core we follow it everywhere.
     pub min_time: u32,
-    /// From this time on the block may have minimum difficulty, which it has not at `time`
+    /// From this time on the block may have minimum difficulty, which it does not have at `time`
     /// (test networks: 20 minutes after the parent).
     pub easier_from: Option<u32>,
     /// What it may create, without fees.
     pub subsidy: Amount,
-    /// Whether its coinbase commits to the witnesses: SegWit is in force (BIP141). A block of
-    /// a signet must, even without any transaction: a part of the commitment's output is
-    /// where the solution of the challenge goes (BIP325).
+    /// Whether its coinbase commits to the witnesses: SegWit is active (BIP141). A block of a
+    /// signet must, even without any transaction: the solution of the challenge is part of the
+    /// commitment's output (BIP325).
     pub commits: bool,
 }
 
 impl NextBlock {
-    /// What must be on top of `parent` when the clock says `unix`. `None`: the parent is not
-    /// in the tree.
+    /// The next block after `parent` when the clock shows `unix`. `None`: the parent is not in the
+    /// tree.
     #[must_use]
     pub fn after(
         tree: &HeaderTree,
@@ -73,9 +73,9 @@ impl NextBlock {
         Target::from_compact(self.bits)
     }
 
-    /// Whether others would refuse the block now for a time too far in the future. So it
-    /// comes when blocks are made faster than one in six seconds for hours: each must be
-    /// timed after the median of the eleven before it.
+    /// Whether other nodes would refuse the block now for a time too far in the future. That
+    /// happens when blocks are mined faster than one in six seconds for hours: each must be timed
+    /// after the median of the eleven before it.
     #[must_use]
     pub fn is_too_far_ahead(&self, unix: u32) -> bool {
         self.time > unix.saturating_add(MAX_FUTURE_BLOCK_TIME)
@@ -124,10 +124,10 @@ fn easier_from(
     })
 }
 
-/// Who is paid when nobody is named: anybody, on networks whose coins are worth nothing to
-/// anybody else. `None` where coins are, or may be, worth something to somebody.
+/// The payout script when none is configured: anyone can spend, on networks whose coins have no
+/// value. `None` where coins have, or may have, a value.
 #[must_use]
-pub fn payout_for_anybody(network: &Network) -> Option<ScriptBuf> {
-    let anybody = ScriptBuf::from_bytes(vec![bitcoin::opcodes::OP_TRUE.to_u8()]);
-    (!network.always_mined()).then_some(anybody)
+pub fn anyone_can_spend_payout(network: &Network) -> Option<ScriptBuf> {
+    let anyone_can_spend = ScriptBuf::from_bytes(vec![bitcoin::opcodes::OP_TRUE.to_u8()]);
+    (!network.always_mined()).then_some(anyone_can_spend)
 }

@@ -1,4 +1,4 @@
-//! How blocks on demand are made. The orders themselves are in `generate`.
+//! Mining blocks on demand. The requests themselves are in `generate`.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use handfast_wire::RawBlock;
 use super::generate::{Job, JobStep, Search};
 use super::miner::{Miner, Submitted};
 use super::template::Template;
-use super::vocabulary::{Effect, GenerateFailure, GenerateOrder};
+use super::vocabulary::{Effect, GenerateFailure, GenerateRequest};
 use crate::time::Now;
 
 impl Miner {
     pub(super) fn job_of(&mut self, of: u64) -> Option<&mut Job> {
-        self.orders
+        self.requests
             .current
             .as_mut()
             .filter(|job| matches!(job.step, JobStep::Judging { submission } if submission == of))
@@ -35,24 +35,23 @@ impl Miner {
                 job.step = JobStep::Begin;
             }
             Some(failure) => {
-                let ticket = job.order.ticket;
-                self.orders.current = None;
+                let ticket = job.request.ticket;
+                self.requests.current = None;
                 let result = Err(failure);
                 effects.push(Effect::Answer { ticket, result });
             }
         }
     }
 
-    /// Begins the next block of the next order, or goes on with it, until one of them has
-    /// something to wait for.
+    /// Starts or continues the next block of the next request, until one of them waits.
     pub(super) fn carry_on(&mut self, now: Now, effects: &mut Vec<Effect>) {
         loop {
-            self.orders.take_turns();
-            if self.orders.next().is_none() && self.orders.current.is_none() {
+            self.requests.take_turns();
+            if self.requests.next().is_none() && self.requests.current.is_none() {
                 return;
             }
             let (running, tip) = (self.chain.running, self.tip());
-            let job = self.orders.current.as_mut().expect("looked at above");
+            let job = self.requests.current.as_mut().expect("checked above");
             match &job.step {
                 JobStep::Begin => {}
                 JobStep::Searching(_) | JobStep::Judging { .. } => return,
@@ -62,7 +61,7 @@ impl Miner {
                 }
                 JobStep::Paused(_) => job.step = JobStep::Begin,
             }
-            let ticket = job.order.ticket;
+            let ticket = job.request.ticket;
             if !running || job.is_over() {
                 let result = if job.is_over() {
                     Ok(job.generated())
@@ -70,24 +69,29 @@ impl Miner {
                     Err(GenerateFailure::NotRunning)
                 };
                 effects.push(Effect::Answer { ticket, result });
-                self.orders.current = None;
+                self.requests.current = None;
                 continue;
             }
             self.generation += 1;
             let generation = self.generation;
             let template = self.template_for(now);
-            let job = self.orders.current.as_mut().expect("looked at above");
+            let job = self.requests.current.as_mut().expect("checked above");
             let search = job.begin(generation, template);
             self.search(search, effects);
         }
     }
 
     fn template_for(&self, now: Now) -> Arc<Template> {
-        let GenerateOrder {
+        let GenerateRequest {
             payout,
             transactions,
             ..
-        } = &self.orders.current.as_ref().expect("the caller's").order;
+        } = &self
+            .requests
+            .current
+            .as_ref()
+            .expect("the caller's")
+            .request;
         let payout = self.payout(payout);
         Arc::new(Template::new(
             self.next_block(now),
@@ -97,9 +101,9 @@ impl Miner {
     }
 
     fn search(&mut self, search: Search, effects: &mut Vec<Effect>) {
-        let job = self.orders.current.as_mut().expect("the caller's");
+        let job = self.requests.current.as_mut().expect("the caller's");
         effects.push(Effect::Search {
-            ticket: job.order.ticket,
+            ticket: job.request.ticket,
             generation: search.generation,
             template: search.template.clone(),
             extra_nonce: search.extra_nonce,
@@ -115,7 +119,7 @@ impl Miner {
         effects: &mut Vec<Effect>,
     ) {
         let tip = self.tip();
-        let Some(job) = &mut self.orders.current else {
+        let Some(job) = &mut self.requests.current else {
             return;
         };
         let JobStep::Searching(search) = &job.step else {
@@ -126,8 +130,8 @@ impl Miner {
         }
         let search = search.clone();
         let Some(nonce) = found else {
-            let others_wait = self.orders.others_wait();
-            let job = self.orders.current.as_mut().expect("looked at above");
+            let others_wait = self.requests.others_wait();
+            let job = self.requests.current.as_mut().expect("checked above");
             match job.go_on(&search) {
                 Some(next) if others_wait => job.step = JobStep::Paused(next),
                 Some(next) if search.template.next().parent == tip => self.search(next, effects),
@@ -144,14 +148,14 @@ impl Miner {
         let block = search
             .template
             .block(&search.header(nonce), search.extra_nonce);
-        if job.order.submit {
+        if job.request.submit {
             self.submit_on_demand(block, &search, effects);
         } else {
-            let ticket = job.order.ticket;
+            let ticket = job.request.ticket;
             let mut generated = job.generated();
             generated.hashes.push(block.hash);
             generated.block = Some(block);
-            self.orders.current = None;
+            self.requests.current = None;
             let result = Ok(generated);
             effects.push(Effect::Answer { ticket, result });
         }
@@ -170,7 +174,7 @@ impl Miner {
                 on_demand: true,
             },
         );
-        let job = self.orders.current.as_mut().expect("the caller's");
+        let job = self.requests.current.as_mut().expect("the caller's");
         job.step = JobStep::Judging { submission };
         effects.push(Effect::Submit { submission, block });
     }

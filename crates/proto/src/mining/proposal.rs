@@ -1,8 +1,7 @@
-//! What can be seen to be wrong with a block that is proposed, without giving it to the
-//! kernel: that would take it in.
+//! Faults of a proposed block that are found without the kernel, which would store the block.
 //!
-//! Not consensus, and not complete: a block in which nothing is found may still break a rule.
-//! Nothing is concluded from these but what a miner is told who asks before he works.
+//! Not consensus, and not complete: a block without a fault may still break a rule. The result only
+//! informs a miner that asks before it works.
 
 use bitcoin::{Block, Weight};
 use handfast_wire::Network;
@@ -13,8 +12,8 @@ use crate::headers::{HeaderTree, MAX_FUTURE_BLOCK_TIME, Status};
 /// Lengths of a coinbase's script, bytes.
 const COINBASE_SCRIPT: std::ops::RangeInclusive<usize> = 2..=100;
 
-/// The reason of BIP22 for which a block would be refused, its proof of work aside, or is not
-/// looked at; `None`: nothing was found. In Core's order.
+/// The reject reason of BIP22 for the block, apart from its proof of work; `None`: no fault was
+/// found. In Core's order.
 #[must_use]
 pub fn objection(
     tree: &HeaderTree,
@@ -35,7 +34,7 @@ pub fn objection(
     of_its_own(block).or_else(|| of_its_place(tree, network, block, unix))
 }
 
-/// Core `CheckBlock`.
+/// The rules of Core's `CheckBlock`.
 fn of_its_own(block: &Block) -> Option<&'static str> {
     let Some(coinbase) = block.txdata.first() else {
         return Some("bad-blk-length");
@@ -59,7 +58,7 @@ fn of_its_own(block: &Block) -> Option<&'static str> {
     (!COINBASE_SCRIPT.contains(&script.len())).then_some("bad-cb-length")
 }
 
-/// Core `ContextualCheckBlockHeader`, `ContextualCheckBlock`, and the sum that a coinbase
+/// Core `ContextualCheckBlockHeader`, `ContextualCheckBlock`, and the amount that a coinbase
 /// without other transactions may not exceed.
 fn of_its_place(
     tree: &HeaderTree,
@@ -69,13 +68,13 @@ fn of_its_place(
 ) -> Option<&'static str> {
     let tip = tree.tip();
     let time = block.header.time;
-    // What the block must say at the time that it says.
+    // The required fields at the time of the block.
     let next = NextBlock::after(tree, &tip.hash, network, time)?;
     let median = tree.median_time_past(&tip.hash)?;
     let asked = if time == next.time {
         next.bits
     } else {
-        // Too early, as is said next; the difficulty follows from the time all the same.
+        // Too early, which is reported next; the difficulty follows from the time all the same.
         block.header.bits
     };
     if block.header.bits != asked {

@@ -3,20 +3,20 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How far back it looks.
+/// Length of the window.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Least time between two samples.
 pub(super) const SAMPLE: Duration = Duration::from_secs(1);
 
-/// Samples of a counter that only grows.
+/// Samples of an increasing counter.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rate {
-    /// Oldest first, the count by the moment, monotonic. About 60.
+    /// Oldest first, the count by the monotonic time. About 60.
     samples: VecDeque<(Duration, u64)>,
 }
 
 impl Rate {
-    /// The counter stands at `count` now.
+    /// The counter is at `count` now.
     pub(super) fn sample(&mut self, now: Duration, count: u64) {
         let last = self.samples.back().map(|(at, _)| *at);
         if last.is_some_and(|last| now < last + SAMPLE) {
@@ -39,7 +39,7 @@ impl Rate {
             .map_or(Duration::ZERO, |(at, _)| *at + SAMPLE)
     }
 
-    /// Per second; 0 until two samples were taken.
+    /// The rate per second; 0 until two samples were taken.
     pub(super) fn per_second(&self) -> f64 {
         match (self.samples.front(), self.samples.back()) {
             (Some((first, low)), Some((last, high))) if last > first => {
@@ -49,7 +49,7 @@ impl Rate {
         }
     }
 
-    /// Begins anew: the counter does, too.
+    /// Starts again: so does the counter.
     pub(super) fn clear(&mut self) {
         self.samples.clear();
     }

@@ -1,4 +1,4 @@
-//! What the machine tells of itself.
+//! The machine's state, as it is shown.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::headers::block_work;
 use crate::time::Now;
 
 impl Miner {
-    /// What the machine is doing, and what came of it.
+    /// The current state of mining.
     #[must_use]
     pub fn state(&self, now: Now) -> MiningState {
         let mut state = MiningState {
@@ -19,7 +19,7 @@ impl Miner {
             generated: self.totals.generated,
             stale: self.totals.stale,
             refused: self.totals.refused,
-            orders: self.orders.len(),
+            requests: self.requests.len(),
             ..MiningState::off(self.config.interval)
         };
         let Some(mining) = &self.mining else {
@@ -52,9 +52,8 @@ impl Miner {
     }
 }
 
-/// Mean time to find a block with these bits. With a pace the threads are idle most of the
-/// time and their rate says nothing; then the search is taken to be done at once, which is
-/// why it is paced.
+/// Mean time to find a block with these bits. With a pace the threads are idle most of the time and
+/// their rate means nothing; then the search is assumed to take no time.
 fn expected(bits: CompactTarget, per_second: f64, interval: Duration) -> Option<Duration> {
     if !interval.is_zero() {
         return Some(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! A block but for its nonces.
+//! A block without its nonces.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::Header;
@@ -19,16 +19,16 @@ use super::next_block::NextBlock;
 /// Longest tag, bytes. With the height and the extra nonce the script stays below the 100
 /// bytes that consensus allows.
 pub const MAX_TAG: usize = 64;
-/// Bytes of the coinbase that are ours to change: four that tell miners with the same payout
-/// apart, so that they do not do the same work, and the extra nonce.
+/// Bytes of the coinbase that we vary: four that make miners with the same payout differ, so that
+/// they do not do the same work, and the extra nonce.
 const EXTRA_BYTES: usize = 4 + size_of::<u64>();
 /// The value that a coinbase's witness reserves for the future (BIP141).
 const RESERVED: [u8; 32] = [0; 32];
 
-/// Whom a block pays, and what it says of its maker.
+/// The recipient of a block's reward, and its coinbase text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Payout {
-    /// Gets the subsidy.
+    /// The payout script.
     pub script: ScriptBuf,
     /// Text in the coinbase, at most [`MAX_TAG`] bytes.
     pub tag: Vec<u8>,
@@ -36,19 +36,19 @@ pub struct Payout {
     pub salt: u32,
 }
 
-/// A block but for nonce and extra nonce. Extra nonces give as many different headers; each
-/// costs two hashes for every hundred bytes of coinbase and two for each level of the tree of
+/// A block without nonce and extra nonce. Extra nonces give as many different headers; each costs
+/// two hashes for every hundred bytes of coinbase and two for each level of the tree of
 /// transactions, whatever their number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     next: NextBlock,
-    /// With extra nonce 0.
+    /// The coinbase with extra nonce 0.
     coinbase: Transaction,
-    /// The same, serialized without its witness: what its id is the hash of.
+    /// The same, serialized without its witness: the data of its txid.
     stripped: Vec<u8>,
-    /// The others, in order.
+    /// The other transactions, in order.
     transactions: Vec<Transaction>,
-    /// What the coinbase's id is hashed with on the way up to the root.
+    /// The Merkle branch of the coinbase.
     branch: Vec<sha256d::Hash>,
 }
 
@@ -81,13 +81,13 @@ impl Template {
         }
     }
 
-    /// The place of the block and what its header must say.
+    /// Parent, height and required header fields of the block.
     #[must_use]
     pub fn next(&self) -> &NextBlock {
         &self.next
     }
 
-    /// Where the extra nonce lies in the serialized coinbase: at the end of its script.
+    /// The offset of the extra nonce in the serialized coinbase: at the end of its script.
     fn extra_at(&self) -> usize {
         // Version, number of inputs, outpoint, length of the script (at most 100).
         const BEFORE_SCRIPT: usize = 4 + 1 + 36 + 1;
@@ -151,8 +151,7 @@ impl Template {
         RawBlock::new(Bytes::from(bytes)).expect("a header and transactions")
     }
 
-    /// The script with which the coinbase of a block of these transactions commits to their
-    /// witnesses (BIP141).
+    /// The commitment script in the coinbase of a block with these transactions (BIP141).
     #[must_use]
     pub fn commitment_script(transactions: &[Transaction]) -> ScriptBuf {
         commitment_script(transactions)
@@ -160,7 +159,7 @@ impl Template {
 }
 
 fn commitment_script(transactions: &[Transaction]) -> ScriptBuf {
-    // The coinbase's own counts as zero.
+    // The coinbase's wtxid counts as zero.
     let leaves = std::iter::once(Wtxid::all_zeros())
         .chain(transactions.iter().map(Transaction::compute_wtxid))
         .map(Wtxid::to_raw_hash);
@@ -174,8 +173,7 @@ fn commitment_script(transactions: &[Transaction]) -> ScriptBuf {
     ScriptBuf::new_op_return(push)
 }
 
-/// The coinbase with extra nonce 0 and without a commitment. Lock time and sequence are those
-/// that BIP54 asks for.
+/// The coinbase with extra nonce 0 and without a commitment. Lock time and sequence follow BIP54.
 fn coinbase(next: &NextBlock, payout: &Payout) -> Transaction {
     assert!(payout.tag.len() <= MAX_TAG, "{} bytes", payout.tag.len());
     let push = |bytes: &[u8]| {
@@ -211,10 +209,10 @@ pub(super) fn pair(left: &sha256d::Hash, right: &sha256d::Hash) -> sha256d::Hash
     sha256d::Hash::hash(&both)
 }
 
-/// What the first leaf of a Merkle tree is hashed with, level by level, given the others.
+/// The Merkle branch of the first leaf, given the others.
 pub(super) fn branch(mut others: Vec<sha256d::Hash>) -> Vec<sha256d::Hash> {
     let mut branch = Vec::new();
-    // `others` are the hashes of a level right of the leftmost.
+    // `others` are the hashes of a level without the leftmost.
     while !others.is_empty() {
         branch.push(others[0]);
         if others.len().is_multiple_of(2) {

@@ -1,4 +1,4 @@
-//! What the miner's machine is told, what it wants done, and what it tells of itself.
+//! The inputs, effects and reports of the miner's machine.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,14 +13,14 @@ use super::template::Template;
 use crate::headers::HeaderTree;
 use crate::sync::{Reject, SubmitResult};
 
-/// What the machine knows of the chain, at one moment.
+/// The chain as the machine knows it, at one moment.
 #[derive(Clone)]
 pub struct Chain {
     /// Every header, with the active chain (a snapshot).
     pub tree: HeaderTree,
     /// The node runs: blocks can be submitted.
     pub running: bool,
-    /// The tip is still far behind (Core's sense of the word).
+    /// Core's `IsInitialBlockDownload`.
     pub initial_block_download: bool,
 }
 
@@ -34,51 +34,51 @@ impl fmt::Debug for Chain {
     }
 }
 
-/// Blocks on demand.
+/// A request for blocks on demand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GenerateOrder {
-    /// Comes back in the answer. Never used twice.
+pub struct GenerateRequest {
+    /// Repeated in the answer. Never used twice.
     pub ticket: u64,
-    /// So many blocks, one on top of the other.
+    /// Number of blocks, one on top of the other.
     pub count: u32,
-    /// Hashes to try for all of them together.
+    /// Most hashes to try for all of them together.
     pub max_tries: u64,
-    /// Who is paid.
+    /// The payout script.
     pub payout: ScriptBuf,
-    /// What each block holds besides its coinbase, in order; whether they are valid shows
-    /// when the kernel judges the block.
+    /// The transactions of each block after its coinbase, in order; the kernel's verdict shows
+    /// whether they are valid.
     pub transactions: Vec<Transaction>,
     /// Whether blocks are submitted. If not, the first one found is the answer.
     pub submit: bool,
 }
 
-/// A fact or an order for the [`Miner`](super::Miner).
+/// An event or command for the [`Miner`](super::Miner).
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Mine until told otherwise. Begins anew if that is being done. The hash threads are
-    /// new, and have counted nothing yet.
+    /// Mine until stopped. Restarts mining if it is on. The hash threads are new, and their count
+    /// starts at zero.
     Start {
         /// Hash threads.
         threads: usize,
-        /// Who is paid.
+        /// The payout script.
         payout: ScriptBuf,
     },
-    /// Mine no more. Blocks on demand are none of its business.
+    /// Stop mining. Blocks on demand are not affected.
     Stop,
-    /// Make blocks; answered by [`Effect::Answer`], after the orders before it.
-    Generate(GenerateOrder),
-    /// Nobody waits for the answer to this order any more.
+    /// Make blocks; answered by [`Effect::Answer`], after earlier requests.
+    Generate(GenerateRequest),
+    /// The caller of this request is gone.
     Abandon {
-        /// The order's.
+        /// The ticket of the request.
         ticket: u64,
     },
-    /// The chain as it is now. To be told before any other input, if it changed.
+    /// The chain now. Must precede any other input if it changed.
     Chain(Box<Chain>),
     /// A hash thread found a header that meets its target.
     Solved {
-        /// That of [`Effect::Work`].
+        /// The generation of [`Effect::Work`].
         generation: u64,
-        /// What the header was made for.
+        /// The extra nonce of the header.
         extra_nonce: u64,
         /// The header.
         header: [u8; 80],
@@ -90,80 +90,80 @@ pub enum Input {
         /// The first nonce of the range that solves the block, if one does.
         found: Option<u32>,
     },
-    /// What became of an [`Effect::Submit`].
+    /// The verdict of an [`Effect::Submit`].
     Judged {
         /// Its number.
         submission: u64,
-        /// `None`: it was not on top of the tip any more and not submitted at all.
+        /// `None`: it was not on top of the tip any more and was not submitted.
         result: Option<SubmitResult>,
     },
-    /// The deadline has come, or it may have.
+    /// The deadline has passed, or may have.
     Tick {
         /// Hashes that the threads have done since they were started.
         hashes: u64,
     },
 }
 
-/// An order of the [`Miner`](super::Miner). To be performed in the order given.
+/// A command of the [`Miner`](super::Miner). To be performed in the given order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The hash threads drop what they do and search for this block.
+    /// The hash threads switch to this block.
     Work {
-        /// Counts up; comes back with the solution.
+        /// Counts up; repeated with the solution.
         generation: u64,
         /// The block.
         template: Arc<Template>,
     },
-    /// The hash threads drop what they do.
+    /// The hash threads stop hashing.
     Idle,
     /// Search these nonces for a block on demand; then [`Input::Searched`].
     Search {
-        /// The order's ticket, to ask whether somebody still waits.
+        /// The ticket of the request, to check whether its caller is still there.
         ticket: u64,
-        /// Comes back with the result. No generation of [`Effect::Work`] has this number.
+        /// Repeated in the result. No generation of [`Effect::Work`] has this number.
         generation: u64,
         /// The block.
         template: Arc<Template>,
-        /// For this extra nonce.
+        /// The extra nonce.
         extra_nonce: u64,
         /// Nonces to try, of 0..2^32. Not empty.
         nonces: Range<u64>,
     },
-    /// Submit this block if its parent still is the tip; then [`Input::Judged`].
+    /// Submit this block if its parent is still the tip; then [`Input::Judged`].
     Submit {
-        /// Comes back with the verdict.
+        /// Repeated in the verdict.
         submission: u64,
         /// The block.
         block: RawBlock,
     },
     /// The answer to [`Input::Generate`].
     Answer {
-        /// The order's.
+        /// The ticket of the request.
         ticket: u64,
-        /// What came of it.
+        /// The result.
         result: Result<Generated, GenerateFailure>,
     },
-    /// Something for the log.
+    /// An event for the log.
     Log(News),
 }
 
 /// Blocks made on demand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Generated {
-    /// Their hashes, in the order in which they were made. Fewer than ordered when there were
-    /// no tries left.
+    /// Their hashes, in the order in which they were mined. Fewer than requested when the tries
+    /// were used up.
     pub hashes: Vec<BlockHash>,
-    /// The block itself, of an order without submission.
+    /// The block itself, of a request without submission.
     pub block: Option<RawBlock>,
 }
 
-/// Why blocks were not made.
+/// Why blocks were not mined.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GenerateFailure {
     /// The kernel refused the block.
     #[error("the block was refused: {0}")]
     Refused(Reject),
-    /// Our own trouble: the block could not be judged, or not be kept.
+    /// A local error: the block could not be validated, or not be written.
     #[error("the block could not be judged: {0}")]
     Failed(String),
     /// Blocks cannot be submitted now: the node starts or stops.
@@ -171,7 +171,7 @@ pub enum GenerateFailure {
     NotRunning,
 }
 
-/// What is worth a line of the log.
+/// An event worth a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// A block that was mined is the tip.
@@ -182,37 +182,37 @@ pub enum News {
         height: u32,
         /// Since the block before it was found, or mining began.
         took: Duration,
-        /// Blocks found since the node was started.
+        /// Blocks found since the node started.
         found: u64,
-        /// Not worth more than a debug line: there was one within the last second.
+        /// Only worth a debug line: there was one within the last second.
         crowded: bool,
     },
     /// A block was solved too late: another is the tip.
     Stale {
         /// Its height.
         height: u32,
-        /// So many since the node was started.
+        /// Stale blocks since the node started.
         stale: u64,
     },
-    /// The kernel refused our own block, or could not judge it.
+    /// The kernel refused our block, or could not validate it.
     Refused {
         /// Its height.
         height: u32,
         /// The reason.
         why: String,
     },
-    /// Mining goes on. Every [`PROGRESS_INTERVAL`](super::PROGRESS_INTERVAL).
+    /// Mining continues. Every [`PROGRESS_INTERVAL`](super::PROGRESS_INTERVAL).
     Progress,
 }
 
-/// What the hash threads do, or why they do nothing.
+/// What the hash threads do, or why they are idle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// Nobody started mining.
+    /// Mining was not started.
     Off,
     /// They hash.
     Hashing,
-    /// A block was found and is being judged.
+    /// A block was found and its verdict is awaited.
     Judging,
     /// The next block is not due yet: blocks are paced.
     Paced,
@@ -220,11 +220,11 @@ pub enum Why {
     InitialBlockDownload,
     /// The node starts or stops.
     NotRunning,
-    /// Others would refuse the next block for its time: too many were made too quickly.
+    /// Other nodes would refuse the next block for its time: too many were mined too quickly.
     TooFarAhead,
-    /// Our last block was refused, for this reason; it is tried again in a while.
+    /// Our last block was refused, for this reason; mining continues after a pause.
     Refused(String),
-    /// The miner died, of this; the node goes on without it.
+    /// The miner died for this reason; the node continues without it.
     Dead(String),
 }
 
@@ -248,42 +248,42 @@ impl fmt::Display for Why {
     }
 }
 
-/// What the machine tells of itself.
+/// The state of mining, as it is shown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MiningState {
-    /// What is done, or why nothing is.
+    /// What the hash threads do, or why they are idle.
     pub why: Why,
     /// Hash threads; 0 when mining is off.
     pub threads: usize,
-    /// Who is paid; `None` when mining is off.
+    /// The payout script; `None` when mining is off.
     pub payout: Option<ScriptBuf>,
     /// Least time between two blocks.
     pub interval: Duration,
     /// Hashes per second over the last minute.
     pub hashes_per_second: f64,
-    /// Hashes done since the node was started, those for blocks on demand not counted.
+    /// Hashes computed since the node started, without those for blocks on demand.
     pub hashes: u64,
-    /// Blocks found that became the tip, those on demand not counted.
+    /// Blocks found that became the tip, without those on demand.
     pub found: u64,
     /// Blocks on demand that became the tip.
     pub generated: u64,
     /// Blocks solved too late.
     pub stale: u64,
-    /// Blocks that the kernel refused or could not judge.
+    /// Blocks that the kernel refused or could not validate.
     pub refused: u64,
     /// The block that is searched for.
     pub height: Option<u32>,
     /// Its target, in compact form.
     pub bits: Option<u32>,
-    /// Mean time until the next block is found, pacing included. `None`: not mining, or the
-    /// rate is not known yet.
+    /// Mean time until the next block is found, pacing included. `None`: not mining, or the rate is
+    /// unknown yet.
     pub expected: Option<Duration>,
-    /// Orders for blocks on demand that are not answered yet.
-    pub orders: usize,
+    /// Requests for blocks on demand that are not answered yet.
+    pub requests: usize,
 }
 
 impl MiningState {
-    /// What is kept from one run of the node to the next.
+    /// The counters that survive a restart of the node.
     #[must_use]
     pub fn totals(&self) -> Totals {
         Totals {
@@ -294,7 +294,7 @@ impl MiningState {
         }
     }
 
-    /// Before anything was mined.
+    /// The state before anything was mined.
     #[must_use]
     pub fn off(interval: Duration) -> Self {
         Self {
@@ -311,11 +311,11 @@ impl MiningState {
             height: None,
             bits: None,
             expected: None,
-            orders: 0,
+            requests: 0,
         }
     }
 
-    /// Whether blocks are being mined, be it that something keeps the threads idle.
+    /// Whether mining is on, even if the threads are idle.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.threads > 0

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::roster::Roster;
 use crate::address_book::Overlay;
-use crate::bans::{BanError, BanList, BanOrder, Discouraged};
+use crate::bans::{BanCommand, BanError, BanList, Discouraged};
 use crate::lifecycle::{ConnId, Direction, Introduction};
 use crate::time::Now;
 
@@ -57,15 +57,15 @@ impl Bans {
     pub(super) fn change(
         &mut self,
         now: Now,
-        order: BanOrder,
+        order: BanCommand,
         peers: &Roster,
     ) -> Result<Vec<ConnId>, BanError> {
-        self.list.order(now, order)?;
+        self.list.apply(now, order)?;
         Ok(match order {
-            BanOrder::Add { target, .. } => {
+            BanCommand::Add { target, .. } => {
                 peers.ids_where(|peer| target.contains(peer.remote.ip()))
             }
-            BanOrder::Remove { .. } | BanOrder::Clear => Vec::new(),
+            BanCommand::Remove { .. } | BanCommand::Clear => Vec::new(),
         })
     }
 
@@ -94,8 +94,8 @@ mod tests {
         unix: 1_700_000_000,
     };
 
-    fn ban(target: &str) -> BanOrder {
-        BanOrder::Add {
+    fn ban(target: &str) -> BanCommand {
+        BanCommand::Add {
             target: target.parse().expect("a subnet"),
             time: BanTime::Default,
         }
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(gone, Ok(vec![ConnId(0), ConnId(1)]));
         let again = bans.change(NOW, ban("9.0.0.0/8"), &peers);
         assert_eq!(again, Err(BanError::AlreadyBanned));
-        let lifted = bans.change(NOW, BanOrder::Clear, &peers);
+        let lifted = bans.change(NOW, BanCommand::Clear, &peers);
         assert_eq!(lifted, Ok(vec![]));
     }
 

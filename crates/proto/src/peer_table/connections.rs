@@ -79,7 +79,7 @@ impl PeerTable {
         match newcomer.direction {
             Direction::Inbound => {
                 let ip = newcomer.remote.ip();
-                self.eviction.make_room(now, ip, &self.peers, &self.bans)
+                self.eviction.free_slot(now, ip, &self.peers, &self.bans)
             }
             Direction::Outbound => {
                 let slots = self.outbound_limit();
@@ -168,13 +168,14 @@ impl PeerTable {
             Message::GetAddr => {
                 effects.extend(self.gossip.answer(peer.introduction(), context));
             }
-            Message::Addr(addrs) => self
-                .gossip
-                .hear(peer.introduction(), from_v1(addrs), context),
+            Message::Addr(addrs) => {
+                self.gossip
+                    .receive(peer.introduction(), from_v1(addrs), context)
+            }
             Message::AddrV2(_) => {
                 // Moved out, not copied: it has no other holder.
                 if let Message::AddrV2(addrs) = Arc::unwrap_or_clone(message) {
-                    self.gossip.hear(peer.introduction(), addrs, context);
+                    self.gossip.receive(peer.introduction(), addrs, context);
                 }
             }
             Message::FeeFilter(rate) => peer.set_fee_filter(*rate),
@@ -199,7 +200,7 @@ impl PeerTable {
             Order::Send { id, message } => effects.push(Effect::Send { id, message }),
             Order::Disconnect { id, reason } => self.peers.close(id, reason, effects),
             Order::MorePeers => self.look_for_more_peers(now),
-            Order::Useful { id } => self.eviction.brought_block(now, id),
+            Order::Useful { id } => self.eviction.received_block(now, id),
         }
     }
 }

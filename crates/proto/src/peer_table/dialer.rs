@@ -1,4 +1,4 @@
-//! Whom to dial, and what a failure teaches.
+//! Which addresses to dial, and what follows from a failure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -11,28 +11,28 @@ use crate::lifecycle::{Direction, DoneReason, Introduction};
 use crate::random::Random;
 use crate::time::Now;
 
-/// Between two automatic dials. 500 ms, as Core.
+/// Time between two automatic dials. 500 ms, as Core.
 const DIAL_INTERVAL: Duration = Duration::from_millis(500);
-/// Before the book is searched again when it had nobody to dial.
-const NOBODY_INTERVAL: Duration = Duration::from_secs(5);
-/// Failures say something about addresses while at least this many others are connected.
+/// Pause before the book is searched again when it had no address to dial.
+const EMPTY_SEARCH_INTERVAL: Duration = Duration::from_secs(5);
+/// Failures count against addresses while at least this many other peers are connected.
 const PROOF_OF_NETWORK: usize = 2;
 
-/// Longest before an address is dialled again that failed while no address of the book was
-/// connected: most likely our own network was down, and its return is to be noticed at once.
+/// Longest pause of an address that failed while no address of the book was connected: most likely
+/// our own network was down, and its return must be noticed at once.
 const RETRY_ALONE: Duration = Duration::from_secs(15);
 
-/// Most lost addresses that are remembered: as many as we dial, and more.
+/// Most lost addresses that are remembered: more than we dial.
 const MAX_LOST: usize = 32;
 
-/// Before a peer whose connection ended is dialled again.
-const REST: Duration = Duration::from_secs(120);
-/// The same for one that was too slow.
-const REST_SLOW: Duration = Duration::from_secs(30 * 60);
-/// The same for one that broke a rule, or is not what we look for.
-const REST_FAULT: Duration = Duration::from_secs(24 * 3_600);
+/// Pause before a peer whose connection ended is dialled again.
+const COOL_DOWN: Duration = Duration::from_secs(120);
+/// The same for a peer that was too slow.
+const COOL_DOWN_SLOW: Duration = Duration::from_secs(30 * 60);
+/// The same for a peer that broke a rule, or lacks required services.
+const COOL_DOWN_FAULT: Duration = Duration::from_secs(24 * 3_600);
 
-/// A dial in flight: until its connection completed the handshake, or failed.
+/// A dial in flight: until its connection completed the handshake or failed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Dial {
     direction: Direction,
@@ -40,7 +40,7 @@ struct Dial {
     until: Duration,
 }
 
-/// What a dial is judged by, and what it teaches.
+/// The state that a dial depends on, and that its result changes.
 pub(super) struct Context<'a> {
     pub(super) now: Now,
     pub(super) peers: &'a Roster,
@@ -49,7 +49,7 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The same, for one more use.
+    /// A second borrow of the same.
     fn again(&mut self) -> Context<'_> {
         Context {
             now: self.now,
@@ -59,8 +59,8 @@ impl Context<'_> {
         }
     }
 
-    /// Whether no address of the book is connected. Manual peers are no proof of a network:
-    /// they may be in the next room.
+    /// Whether no address of the book is connected. Manual peers are no proof of a network: they
+    /// may be on the local one.
     fn is_alone(&self) -> bool {
         self.peers.count(Direction::Outbound) == 0
     }
@@ -68,22 +68,21 @@ impl Context<'_> {
 
 /// The dials in flight, and when the next automatic one may start.
 ///
-/// Invariant: an address is dialled once at a time, and not while we are connected to it by a
-/// dial of ours; every dial ends, at the latest when its time is up.
+/// Invariant: an address is dialled once at a time, and not while it is connected by an outgoing
+/// connection; every dial ends, at the latest at its timeout.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Dialer {
-    /// Peers are looked for without being named.
+    /// Peers are dialled automatically.
     automatic: bool,
     one_per_group: bool,
     timeout: Duration,
     pending: BTreeMap<SocketAddr, Dial>,
     next: Duration,
-    /// The last search found nobody to dial.
+    /// The last search found no address to dial.
     idle: bool,
-    /// Failed dials to addresses of the book since a peer was connected that we dialled.
+    /// Failed dials to addresses of the book since an outgoing connection was last up.
     failure: Option<DialFailure>,
-    /// Addresses that rest, though it may have been our own network that went down: the last
-    /// [`MAX_LOST`].
+    /// Addresses in a cool-down that our own network may have caused: the last [`MAX_LOST`].
     lost: VecDeque<SocketAddr>,
 }
 
@@ -101,12 +100,12 @@ impl Dialer {
         }
     }
 
-    /// Dials no longer by itself: the node stops.
+    /// Stops automatic dialling: the node stops.
     pub(super) fn stop(&mut self) {
         self.automatic = false;
     }
 
-    /// Whether it looks for peers by itself.
+    /// Whether it dials automatically.
     pub(super) fn is_automatic(&self) -> bool {
         self.automatic
     }
@@ -115,7 +114,7 @@ impl Dialer {
         self.failure.as_ref()
     }
 
-    /// When the first dial that nobody answers for is forgotten.
+    /// When the first dial without a result times out.
     pub(super) fn expiry(&self) -> Option<Duration> {
         self.pending.values().map(|dial| dial.until).min()
     }
@@ -125,7 +124,7 @@ impl Dialer {
         self.next = self.next.max(now.mono.saturating_add(DIAL_INTERVAL));
     }
 
-    /// There is somebody new to dial: a search that found nobody need not wait.
+    /// There is a new address to dial: a search that found none need not wait.
     pub(super) fn hurry(&mut self, now: Now) {
         if self.idle {
             self.idle = false;
@@ -135,7 +134,7 @@ impl Dialer {
 
     /// When the next automatic dial may start; `None` while none is wanted.
     pub(super) fn due(&self, peers: &Roster, limit: usize) -> Option<Duration> {
-        (self.automatic && self.has_room(peers, limit)).then_some(self.next)
+        (self.automatic && self.has_free_slot(peers, limit)).then_some(self.next)
     }
 
     /// When an address of the address book is dialled next; `None` while one is being dialled.
@@ -149,13 +148,13 @@ impl Dialer {
         let due = self
             .due(peers, limit)
             .filter(|_| self.automatic_dials() == 0)?;
-        // Addresses that rest are looked at, and not dialled.
-        let first = book.first_rested(|addr| !is_own(addr))?;
+        // Addresses in a cool-down count, and are not dialled.
+        let first = book.first_retry(|addr| !is_own(addr))?;
         Some(due.max(first))
     }
 
     /// Whether one more automatic outbound connection may be opened, of `limit`.
-    pub(super) fn has_room(&self, peers: &Roster, limit: usize) -> bool {
+    pub(super) fn has_free_slot(&self, peers: &Roster, limit: usize) -> bool {
         peers.count(Direction::Outbound) + self.automatic_dials() < limit
     }
 
@@ -164,7 +163,7 @@ impl Dialer {
         self.pending.values().filter(automatic).count()
     }
 
-    /// Dials an address of the book, if that is due and there is one that is `welcome`.
+    /// Dials an address of the book that is `welcome`, if a dial is due.
     pub(super) fn plan(
         &mut self,
         context: Context<'_>,
@@ -191,7 +190,7 @@ impl Dialer {
         let wait = if picked.is_some() {
             DIAL_INTERVAL
         } else {
-            NOBODY_INTERVAL
+            EMPTY_SEARCH_INTERVAL
         };
         self.next = now.mono.saturating_add(wait);
         picked.map(|addr| self.dial(now, addr, Direction::Outbound, None))
@@ -217,7 +216,7 @@ impl Dialer {
         }
     }
 
-    /// Addresses that we are connected to by a dial of ours, or dial right now.
+    /// Addresses of outgoing connections and of dials in flight.
     fn outgoing_addresses<'a>(
         &'a self,
         peers: &'a Roster,
@@ -234,8 +233,8 @@ impl Dialer {
         self.outgoing_addresses(peers).any(|other| other == addr)
     }
 
-    /// An outgoing connection completed its handshake: its dial is over. Returns the manual
-    /// peer that it was for.
+    /// An outgoing connection completed its handshake: its dial has ended. Returns the manual peer
+    /// that it was for.
     pub(super) fn connected(&mut self, peer: &Introduction) -> Option<String> {
         if !peer.direction.is_outgoing() {
             return None;
@@ -243,7 +242,7 @@ impl Dialer {
         self.pending.remove(&canonical(peer.remote))?.name
     }
 
-    /// A peer that we dialled is admitted.
+    /// An outbound peer is admitted.
     pub(super) fn admitted(&mut self, peer: &Introduction, context: Context<'_>) {
         if peer.direction.is_outgoing() {
             self.failure = None;
@@ -265,7 +264,7 @@ impl Dialer {
         tracing::debug!(%addr, name, error, "dial failed");
         let now = context.now;
         let manual = self.end(canonical(addr), context);
-        // With a name and no dial it is the answer to a dial that had been given up.
+        // With a name and no dial it is the late result of a dial that timed out.
         if manual.is_none() && name.is_none() {
             self.note_failure(now, addr, error);
         }
@@ -278,14 +277,14 @@ impl Dialer {
         self.failure = Some(DialFailure::after(earlier, &error, now));
     }
 
-    /// A dial was not tried: nobody is to blame, and it is tried again.
+    /// A dial was not tried: it is no failure, and is tried again.
     pub(super) fn not_dialled(&mut self, now: Now, addr: SocketAddr) {
         self.pending.remove(&canonical(addr));
         self.pace(now);
     }
 
-    /// A connection of ours ended before its handshake was complete. Returns the manual peer
-    /// that it was for.
+    /// An outgoing connection ended before its handshake was complete. Returns the manual peer that
+    /// it was for.
     pub(super) fn handshake_failed(
         &mut self,
         remote: SocketAddr,
@@ -298,11 +297,11 @@ impl Dialer {
         if manual.is_none() {
             self.note_failure(now, addr, &reason.to_string());
         }
-        self.rest(addr, reason, context);
+        self.cool_down(addr, reason, context);
         manual
     }
 
-    /// The dial to `addr` came to nothing. Returns the manual peer that it was for.
+    /// The dial to `addr` ended. Returns the manual peer that it was for.
     fn end(&mut self, addr: SocketAddr, context: Context<'_>) -> Option<String> {
         let dial = self.pending.remove(&addr)?;
         let counts = context.peers.outgoing() >= PROOF_OF_NETWORK;
@@ -317,33 +316,35 @@ impl Dialer {
         dial.name
     }
 
-    /// Gives up the dials whose time is up. Returns the manual peers that they were for.
+    /// Ends the dials that timed out. Returns the manual peers that they were for.
     pub(super) fn expire(&mut self, mut context: Context<'_>) -> Vec<String> {
         let now = context.now.mono;
         let expired = self.pending.iter().filter(|(_, dial)| dial.until <= now);
         let expired: Vec<SocketAddr> = expired.map(|(addr, _)| *addr).collect();
         let mut manual = Vec::new();
         for addr in expired {
-            tracing::warn!(%addr, "nobody answered for a dial");
+            tracing::warn!(%addr, "a dial returned no result in time");
             manual.extend(self.end(addr, context.again()));
         }
         manual
     }
 
-    /// A peer that we had dialled is gone.
+    /// A peer that we had dialled disconnected.
     pub(super) fn ended(&mut self, peer: &Introduction, reason: &DoneReason, context: Context<'_>) {
         if peer.direction.is_outgoing() {
             self.pace(context.now);
-            self.rest(peer.remote, reason, context);
+            self.cool_down(peer.remote, reason, context);
         }
     }
 
-    /// Leaves an address alone for as long as the end of its connection asks for. While no
-    /// address of the book is connected, most likely our own network is or was down: then what
-    /// it looks like from outside, silence and closed connections, says little about a peer,
-    /// nor about those that were lost shortly before.
-    fn rest(&mut self, addr: SocketAddr, reason: &DoneReason, context: Context<'_>) {
-        context.book.rest(addr, rest_after(reason), context.now);
+    /// Puts an address into a cool-down that depends on the reason of its disconnection. While no
+    /// address of the book is connected, most likely our own network is or was down: then silence
+    /// and closed connections say little about a peer, nor about those that were lost shortly
+    /// before.
+    fn cool_down(&mut self, addr: SocketAddr, reason: &DoneReason, context: Context<'_>) {
+        context
+            .book
+            .pause_for(addr, cool_down_after(reason), context.now);
         if may_be_the_network(reason) {
             if self.lost.len() == MAX_LOST {
                 self.lost.pop_front();
@@ -358,7 +359,7 @@ impl Dialer {
     }
 }
 
-/// Whether a connection may have ended so because our own network went down.
+/// Whether our own network being down may have ended the connection.
 fn may_be_the_network(reason: &DoneReason) -> bool {
     matches!(
         reason,
@@ -371,8 +372,8 @@ fn may_be_the_network(reason: &DoneReason) -> bool {
     )
 }
 
-/// How long a peer whose connection ended so is left alone by automatic dialling.
-fn rest_after(reason: &DoneReason) -> Duration {
+/// The cool-down of automatic dialling after this reason.
+fn cool_down_after(reason: &DoneReason) -> Duration {
     match reason {
         DoneReason::RemoteClosed
         | DoneReason::RemoteReset(_)
@@ -383,7 +384,7 @@ fn rest_after(reason: &DoneReason) -> Duration {
         | DoneReason::Discouraged
         | DoneReason::Requested
         | DoneReason::Shutdown
-        | DoneReason::Panicked => REST,
+        | DoneReason::Panicked => COOL_DOWN,
         DoneReason::HandshakeTimeout
         | DoneReason::PingTimeout
         | DoneReason::Inactive
@@ -391,7 +392,7 @@ fn rest_after(reason: &DoneReason) -> Duration {
         | DoneReason::SlowSender
         | DoneReason::HeadersTimeout
         | DoneReason::StaleChain
-        | DoneReason::BlockStalled { .. } => REST_SLOW,
+        | DoneReason::BlockStalled { .. } => COOL_DOWN_SLOW,
         DoneReason::SelfConnection
         | DoneReason::ObsoleteVersion { .. }
         | DoneReason::MissingServices
@@ -402,7 +403,7 @@ fn rest_after(reason: &DoneReason) -> Duration {
         | DoneReason::ProtocolViolation(_)
         | DoneReason::InvalidHeader(_)
         | DoneReason::InvalidBlock { .. }
-        | DoneReason::LowWorkChain => REST_FAULT,
+        | DoneReason::LowWorkChain => COOL_DOWN_FAULT,
     }
 }
 
@@ -412,7 +413,7 @@ mod tests {
     use crate::peer_table::roster::testing::peers;
 
     #[test]
-    fn a_dial_that_nobody_answers_for_ends_when_its_time_is_up() {
+    fn a_dial_without_a_result_times_out() {
         let config = PeerTableConfig::new(8333, 1);
         let (book, random) = (&mut AddressBook::new(false), &mut Random::new(1));
         let (now, peers) = (Now::default(), &peers([]));

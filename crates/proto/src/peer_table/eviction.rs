@@ -1,45 +1,43 @@
-//! Who goes when every inbound slot is taken and somebody new is at the door.
+//! Which peer is evicted when every inbound slot is taken and another one connects.
 //!
-//! Refusing newcomers would let whoever came first hold every slot for ever; letting
-//! the newcomer win would let whoever comes most often. As in Bitcoin Core's
-//! `SelectNodeToEvict`, peers are protected by several measures, each of which costs
-//! an attacker something else, and of the rest the largest group loses its youngest.
+//! Refusing new peers would let the first ones hold every slot for ever; always evicting for them
+//! would let the most frequent callers win. As in Bitcoin Core's `SelectNodeToEvict`, peers are
+//! protected by several measures, each of which costs an attacker something else, and among the
+//! rest the largest group loses its youngest.
 //!
 //! | protected, in this order | at most | an attacker would need |
 //! |---|---|---|
 //! | the oldest of each of the groups with the highest keyed hash | 4, an eighth | to know our key |
 //! | the shortest measured round trips | 8, a quarter | to be near us |
-//! | who last brought a block that was new to us | 4, an eighth | to mine, or to be fast |
+//! | the last ones that sent us a new block | 4, an eighth | to mine, or to be fast |
 //! | half of the rest: first the oldest of every group, then the second, … | | to be early, in many groups |
 //!
-//! Of those whose host is discouraged only the blocks they brought protect any.
-//! A share is of the inbound peers, rounded down; the last half is rounded up. So of
-//! 115 peers 66 are protected, of 8 6, of 2 the older one. With a single slot its
-//! holder keeps it and newcomers are refused.
+//! A discouraged host's peers are protected only by the blocks that they sent. A share is of the
+//! inbound peers, rounded down; the last half is rounded up. So of 115 peers 66 are protected, of 8
+//! 6, of 2 the older one. A single slot is never taken from its peer.
 //!
-//! # No revolving door
+//! # Grace period
 //!
-//! A newcomer is the youngest of its group, and so the first to go for the next one: with all
-//! slots taken a stream of callers from one group would be let in and pushed out one by one,
-//! and none of them would get anything done. So who has just been admitted
-//! ([`NEWCOMER_GRACE`]) goes for nobody whose group is as large as its own or larger: these are
-//! turned away. A newcomer of a smaller group is let in as ever.
+//! A new peer is the youngest of its group, and so the first to be evicted for the next one: with
+//! all slots taken, a stream of connections from one group would be admitted and evicted one by
+//! one, and none of them would be useful. So a peer within [`NEWCOMER_GRACE`] of its admission is
+//! not evicted for a group as large as its own or larger: such connections are refused. A new peer
+//! of a smaller group is admitted as usual.
 //!
 //! # Where this differs from Core
 //!
 //! * Core evicts, or refuses, when it accepts a connection, which is a peer from then on. Here a
-//!   slot is taken by who has completed the handshake, so that callers who say nothing cost
-//!   nobody a slot; before that a caller holds a permit of the handshake limiter
-//!   ([`crate::handshake_room`]). So a newcomer for whom nobody goes is refused after its
-//!   handshake and not at accept: it costs us the few hundred bytes of that, and is counted
-//!   ([`Displaced`]) and in the history with the reason.
-//! * A group's size counts all its inbound peers, protected or not, and the newcomer
-//!   itself. A newcomer of a group that is larger than any group which could lose
-//!   somebody is refused: a flood from one group displaces the flood, and at most one
-//!   peer of others.
-//! * One peer per group, not four peers, is protected by the keyed hash, and the uptime
-//!   goes round the groups: no group owns either measure.
-//! * Only a round trip that was measured and a block that was brought protect.
+//!   slot is taken once the handshake is complete, so that silent connections cost no peer a slot;
+//!   before that a connection holds a permit of the handshake limiter ([`crate::handshake_room`]).
+//!   So a new peer without a victim is refused after its handshake and not at accept: it costs us
+//!   the few hundred bytes of that, and is counted ([`Displaced`]) and in the history with the
+//!   reason.
+//! * A group's size counts all its inbound peers, protected or not, and the new peer itself. A new
+//!   peer of a group that is larger than any group with a possible victim is refused: a flood from
+//!   one group displaces the flood, and at most one peer of others.
+//! * One peer per group, not four peers, is protected by the keyed hash, and uptime protects the
+//!   groups in rounds: no group owns either measure.
+//! * Only a measured round trip and a received block protect.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -57,46 +55,46 @@ use crate::time::Now;
 const GROUPS: usize = 4;
 /// Peers protected by their round trip. Core: 8.
 const NEAREST: usize = 8;
-/// Peers protected by the blocks they brought. Core: 4.
+/// Peers protected by the blocks that they sent. Core: 4.
 const USEFUL: usize = 4;
 
-/// How long an admitted peer is not evicted for others like it. Core has no such time.
+/// How long an admitted peer is not evicted for similar ones. Core has no such time.
 pub const NEWCOMER_GRACE: Duration = Duration::from_secs(10);
 
-/// What became of inbound connections since the start because all slots were taken.
+/// Inbound connections since start that found all slots taken, by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Displaced {
     /// Peers that were evicted for others.
     pub evicted: u64,
-    /// Newcomers that were refused.
-    pub turned_away: u64,
+    /// New peers that were refused.
+    pub refused: u64,
 }
 
-/// Why nobody goes for a newcomer.
+/// Why no peer is evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NoVictim {
-    /// Everybody is worth more.
+    /// Every peer is better protected.
     AllSafe,
-    /// Who would go has been admitted less than [`NEWCOMER_GRACE`] ago.
+    /// The victim was admitted less than [`NEWCOMER_GRACE`] ago.
     JustCame,
 }
 
-/// An inbound peer that could go.
+/// An inbound peer that could be evicted.
 #[derive(Clone, Debug)]
 struct Candidate {
     id: ConnId,
     group: Group,
-    /// Of the group, under this process's key.
+    /// Hash of the group under this process's key.
     keyed_group: u64,
     since: Duration,
-    /// It has been admitted less than [`NEWCOMER_GRACE`] ago.
+    /// It was admitted less than [`NEWCOMER_GRACE`] ago.
     just_came: bool,
     round_trip: Option<Duration>,
     useful_at: Option<Duration>,
     discouraged: bool,
 }
 
-/// Takes those `count` out of `rest` that `measure` puts first; who has none stays.
+/// Takes the first `count` by `measure` out of `rest`; a peer without a measure stays.
 fn protect<M: Ord>(
     rest: &mut Vec<Candidate>,
     count: usize,
@@ -112,7 +110,7 @@ fn protect<M: Ord>(
     rest.retain(|peer| !safe.contains(&peer.id));
 }
 
-/// The place of each peer in its group, the oldest being number 0.
+/// The rank of each peer in its group by age, the oldest being number 0.
 fn seniority(peers: &[Candidate]) -> BTreeMap<ConnId, usize> {
     let mut by_age: Vec<&Candidate> = peers.iter().collect();
     by_age.sort_by_key(|peer| (peer.since, peer.id));
@@ -125,14 +123,14 @@ fn seniority(peers: &[Candidate]) -> BTreeMap<ConnId, usize> {
     by_age.into_iter().map(place).collect()
 }
 
-/// Those whom nothing protects.
+/// The peers without protection.
 fn unprotected(candidates: &[Candidate]) -> Vec<Candidate> {
     let count = candidates.len();
     let mut rest = candidates.to_vec();
-    let places = seniority(&rest);
+    let ranks = seniority(&rest);
     let decent = |peer: &Candidate| !peer.discouraged;
     protect(&mut rest, GROUPS.min(count / 8), |peer| {
-        let oldest = places[&peer.id] == 0;
+        let oldest = ranks[&peer.id] == 0;
         (oldest && decent(peer)).then_some(std::cmp::Reverse(peer.keyed_group))
     });
     protect(&mut rest, NEAREST.min(count / 4), |peer| {
@@ -141,18 +139,18 @@ fn unprotected(candidates: &[Candidate]) -> Vec<Candidate> {
     protect(&mut rest, USEFUL.min(count / 8), |peer| {
         peer.useful_at.map(std::cmp::Reverse)
     });
-    let places = seniority(&rest);
+    let ranks = seniority(&rest);
     let half = rest.len().div_ceil(2);
     protect(&mut rest, half, |peer| {
-        decent(peer).then_some(places[&peer.id])
+        decent(peer).then_some(ranks[&peer.id])
     });
     rest
 }
 
-/// Who goes for a newcomer of `newcomer`, or why it is to be refused.
+/// The victim for a new peer of `newcomer`, or why it is refused.
 fn victim(candidates: &[Candidate], newcomer: Group) -> Result<ConnId, NoVictim> {
     let rest = unprotected(candidates);
-    // Whoever misbehaved goes before all others, for anybody.
+    // A discouraged host's peers are evicted first, for any new peer.
     if let Some(discouraged) = youngest(rest.iter().filter(|peer| peer.discouraged)) {
         return Ok(discouraged.id);
     }
@@ -160,7 +158,7 @@ fn victim(candidates: &[Candidate], newcomer: Group) -> Result<ConnId, NoVictim>
     for peer in candidates {
         *sizes.entry(peer.group).or_default() += 1;
     }
-    // Of two equal groups the newcomer's own, else that of the youngest.
+    // Of two equal groups the new peer's, else that of the youngest.
     let rank = |peer: &&Candidate| {
         let own = peer.group == newcomer;
         (sizes[&peer.group], own, peer.since, peer.id)
@@ -181,27 +179,27 @@ fn youngest<'a>(peers: impl Iterator<Item = &'a Candidate>) -> Option<&'a Candid
     peers.max_by_key(|peer| (peer.since, peer.id))
 }
 
-/// Most inbound peers that may be on their way out while others have their slots.
+/// Most inbound peers that may be disconnecting while others have their slots.
 ///
-/// Their connections still hold slots of the node until their `Done` is handled; the
-/// inbound pool of those has room for the handshakes besides, which this must not eat up.
+/// Their connections hold slots of the node until their `Done` is handled; the inbound pool of
+/// those includes handshakes, whose share they must not use up.
 #[must_use]
 pub fn max_leaving(max_inbound: usize) -> usize {
     (max_inbound / 8).clamp(1, 8)
 }
 
-/// What protects a peer from eviction, as far as it was measured.
+/// The measures that protect a peer from eviction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Merit {
-    /// The shortest round trip when it was last asked for.
+    /// The shortest round trip when it was last read.
     round_trip: Option<Duration>,
-    /// When it last brought a block that was new to us.
+    /// When it last sent a block that was new to us.
     useful_at: Option<Duration>,
 }
 
-/// Who goes for a newcomer, and what that is decided by.
+/// Selects the peer to evict, and holds the measures for it.
 ///
-/// Invariant: it knows the merits of the admitted peers and of no others.
+/// Invariant: it has measures of the admitted peers and of no others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Eviction {
     max_inbound: usize,
@@ -234,8 +232,8 @@ impl Eviction {
         self.displaced
     }
 
-    /// The round trips of peers, as far as they were measured.
-    pub(super) fn hear_round_trips(&mut self, round_trips: Vec<(ConnId, Duration)>) {
+    /// The measured round trips of peers.
+    pub(super) fn record_round_trips(&mut self, round_trips: Vec<(ConnId, Duration)>) {
         for (id, took) in round_trips {
             if let Some(merit) = self.merits.get_mut(&id) {
                 merit.round_trip = Some(took);
@@ -243,23 +241,23 @@ impl Eviction {
         }
     }
 
-    /// A peer brought a block that was new to us.
-    pub(super) fn brought_block(&mut self, now: Now, id: ConnId) {
+    /// A peer sent a block that was new to us.
+    pub(super) fn received_block(&mut self, now: Now, id: ConnId) {
         if let Some(merit) = self.merits.get_mut(&id) {
             merit.useful_at = Some(now.mono);
         }
     }
 
-    /// All inbound slots are taken by peers that stay.
+    /// All inbound slots are taken by peers that are not disconnecting.
     pub(super) fn inbound_is_full(&self, peers: &Roster) -> bool {
         peers.count_staying(Direction::Inbound) >= self.max_inbound
     }
 
-    /// Which peer has to go for an inbound newcomer from `ip`, or why it is refused.
+    /// The peer to evict for an inbound connection from `ip`, or why that is refused.
     ///
-    /// Inbound peers on their way out do not count against it: whoever is evicted would
-    /// otherwise keep the slot that it was evicted from. They are [`max_leaving`] at most.
-    pub(super) fn make_room(
+    /// Inbound peers that are disconnecting do not count: otherwise an evicted peer would hold the
+    /// slot that it lost. They are [`max_leaving`] at most.
+    pub(super) fn free_slot(
         &mut self,
         now: Now,
         ip: IpAddr,
@@ -282,20 +280,20 @@ impl Eviction {
             victim.map(Some).map_err(|why| match why {
                 NoVictim::AllSafe => full(),
                 NoVictim::JustCame => {
-                    let text = "all inbound slots are taken, one by a peer that has just come";
+                    let text = "all inbound slots are taken, one by a peer that was just admitted";
                     DoneReason::Refused(text.to_owned())
                 }
             })
         };
         match verdict {
             Ok(Some(_)) => self.displaced.evicted += 1,
-            Err(DoneReason::Refused(_)) => self.displaced.turned_away += 1,
+            Err(DoneReason::Refused(_)) => self.displaced.refused += 1,
             Ok(None) | Err(_) => {}
         }
         verdict
     }
 
-    /// Who goes for a newcomer of this group, or why nobody does.
+    /// The peer to evict for this group, or why there is none.
     fn pick_victim(
         &self,
         now: Now,
@@ -323,9 +321,9 @@ impl Eviction {
         victim(&candidates, newcomer)
     }
 
-    /// The outbound peer that goes when there is one too many: one that never brought a block
-    /// before one that did, one that did long ago before one that did lately, and of equals
-    /// the youngest.
+    /// The outbound peer to disconnect when there is one too many: one that never sent a new block
+    /// before one that did, one that did long ago before one that did lately, and of equals the
+    /// youngest.
     pub(super) fn least_useful_outbound(&self, peers: &Roster) -> Option<ConnId> {
         let measure = |peer: &Peer| {
             let age = std::cmp::Reverse((peer.admitted_at().mono, peer.id()));
@@ -365,45 +363,45 @@ mod tests {
     fn merits_are_those_of_admitted_peers_and_end_with_them() {
         let mut eviction = eviction(1);
         let took = Duration::from_millis(5);
-        eviction.hear_round_trips(vec![(ConnId(0), took)]);
-        eviction.brought_block(Now::default(), ConnId(0));
+        eviction.record_round_trips(vec![(ConnId(0), took)]);
+        eviction.received_block(Now::default(), ConnId(0));
         assert_eq!(eviction.merits.len(), 0, "it is not admitted");
         eviction.admitted(ConnId(0));
-        eviction.hear_round_trips(vec![(ConnId(0), took)]);
+        eviction.record_round_trips(vec![(ConnId(0), took)]);
         assert_eq!(eviction.merit(ConnId(0)).round_trip, Some(took));
         eviction.ended(ConnId(0));
         assert_eq!(eviction.merits.len(), 0);
     }
 
     #[test]
-    fn what_became_of_a_newcomer_without_a_free_slot_is_counted_by_kind() {
+    fn outcomes_of_new_peers_without_a_free_slot_are_counted_by_kind() {
         let (mut eviction, bans) = (eviction(1), Bans::default());
         let ip = IpAddr::from([9, 1, 1, 1]);
-        let free = eviction.make_room(Now::default(), ip, &peers([]), &bans);
+        let free = eviction.free_slot(Now::default(), ip, &peers([]), &bans);
         assert_eq!(
             (free, eviction.displaced()),
             (Ok(None), Displaced::default())
         );
         let taken = peers([(Inbound, 9)]);
-        let refused = eviction.make_room(Now::default(), ip, &taken, &bans);
+        let refused = eviction.free_slot(Now::default(), ip, &taken, &bans);
         assert!(
             matches!(refused, Err(DoneReason::Refused(_))),
             "{refused:?}"
         );
-        assert_eq!(eviction.displaced().turned_away, 1);
+        assert_eq!(eviction.displaced().refused, 1);
         eviction.max_inbound = 2;
         let taken = peers([(Inbound, 9), (Inbound, 9)]);
-        let victim = eviction.make_room(Now::default(), ip, &taken, &bans);
+        let victim = eviction.free_slot(Now::default(), ip, &taken, &bans);
         assert_eq!(victim, Ok(Some(ConnId(1))), "the younger one");
         assert_eq!(eviction.displaced().evicted, 1);
     }
 
     #[test]
-    fn the_outbound_peer_that_goes_is_the_youngest_of_those_that_brought_no_block() {
+    fn the_evicted_outbound_peer_is_the_youngest_without_a_new_block() {
         let (mut eviction, peers) = (eviction(1), peers([(Outbound, 1), (Outbound, 2)]));
         assert_eq!(eviction.least_useful_outbound(&peers), Some(ConnId(1)));
         eviction.admitted(ConnId(1));
-        eviction.brought_block(Now::default(), ConnId(1));
+        eviction.received_block(Now::default(), ConnId(1));
         assert_eq!(eviction.least_useful_outbound(&peers), Some(ConnId(0)));
     }
 }

@@ -19,24 +19,24 @@ use crate::lifecycle::{ConnId, Direction, Introduction};
 use crate::random::Random;
 use crate::time::Now;
 
-/// One more address of a peer is looked at after this. Core `MAX_ADDR_RATE_PER_SECOND` 0.1.
+/// Time after which one more address of a peer is processed. Core `MAX_ADDR_RATE_PER_SECOND` 0.1.
 const PER_ADDRESS: Duration = Duration::from_secs(10);
-/// Most addresses that a silent peer saves up. Core `MAX_ADDR_PROCESSING_TOKEN_BUCKET`.
+/// Most addresses that a silent peer may accumulate. Core `MAX_ADDR_PROCESSING_TOKEN_BUCKET`.
 const BURST: u64 = 1_000;
-/// How long one answer to `getaddr` is given to everybody. 21 to 27 h, as Core: who
-/// asks again learns nothing new, so the book cannot be read out.
+/// How long all peers get the same answer to `getaddr`. 21 to 27 h, as Core: repeated requests
+/// learn nothing new, so the book cannot be read out.
 const ANSWER_FOR: Duration = Duration::from_secs(21 * 3_600);
 const ANSWER_FOR_MORE: Duration = Duration::from_secs(6 * 3_600);
-/// Answers that are kept, for so many networks and local addresses; beyond it the others
-/// share one for each network.
+/// Cached answers, one for each network and local address; beyond it the others share one for each
+/// network.
 const MAX_ANSWERS: usize = 16;
-/// An address is passed on when it was seen so lately, and ... 10 min, as Core.
+/// An address is relayed when it was seen so recently, and ... 10 min, as Core.
 const FRESH_SECONDS: u32 = 10 * 60;
-/// ... comes with so few others. As Core.
+/// ... its message has at most this many. As Core.
 const FEW: usize = 10;
 
-/// How many addresses of a peer are still looked at: a token bucket, counted in the
-/// time that the tokens took to grow.
+/// How many addresses of a peer may be processed: a token bucket, counted in the time that the
+/// tokens took to grow.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Allowance {
     saved: Duration,
@@ -46,8 +46,8 @@ struct Allowance {
 }
 
 impl Allowance {
-    /// One address at once, for those who announce themselves; a full answer from
-    /// those whom we ask.
+    /// One address at once, for peers that announce themselves; a full answer from those that we
+    /// sent `getaddr`.
     fn new(now: Now, asked: bool) -> Self {
         let tokens = if asked { BURST as u32 + 1 } else { 1 };
         Self {
@@ -84,7 +84,7 @@ impl Allowance {
     }
 }
 
-/// The network of a peer, as far as it reaches us.
+/// The network over which a peer reaches us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Network {
     V4,
@@ -109,14 +109,14 @@ struct Answer {
     until: Duration,
 }
 
-/// The answers to `getaddr` that are given for about a day: one for each network and address
-/// of ours, since who reaches us by two of them would see from equal answers that they are one
+/// The answers to `getaddr` that are given for about a day: one for each network and address of
+/// ours, since a peer that reaches us at two of them would see from equal answers that they are one
 /// node. As Core's `m_addr_response_caches`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Answers(BTreeMap<(Network, Option<SocketAddr>), Answer>);
 
 impl Answers {
-    /// Where the answer for such a peer is kept.
+    /// The cache key of a peer's answer.
     fn key(&self, remote: IpAddr, local: Option<SocketAddr>) -> (Network, Option<SocketAddr>) {
         let key = (Network::of(remote), local.map(canonical));
         match self.0.len() < MAX_ANSWERS || self.0.contains_key(&key) {
@@ -125,8 +125,8 @@ impl Answers {
         }
     }
 
-    /// The answer that is kept there, made anew if its time is up; `None` while no address is
-    /// known, which is not worth remembering.
+    /// The cached answer, renewed if it expired; `None` while no address is known, which is not
+    /// cached.
     fn of(&mut self, key: (Network, Option<SocketAddr>), context: Context<'_>) -> Option<&Answer> {
         let Context {
             now,
@@ -151,12 +151,12 @@ impl Answers {
     }
 }
 
-/// What is known of an admitted peer about addresses.
+/// Address state of an admitted peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Talk {
     allowance: Allowance,
     getaddr_answered: bool,
-    /// We asked it for addresses, and its answer is not over.
+    /// We sent it `getaddr`, and its answer is not complete.
     getaddr_pending: bool,
     /// Our end of its socket.
     local: Option<SocketAddr>,
@@ -170,7 +170,7 @@ pub(super) struct Counts {
     pub(super) rate_limited: u64,
 }
 
-/// What a message about addresses is judged and answered by.
+/// The state that an address message depends on.
 pub(super) struct Context<'a> {
     pub(super) now: Now,
     pub(super) bans: &'a Bans,
@@ -178,10 +178,10 @@ pub(super) struct Context<'a> {
     pub(super) random: &'a mut Random,
 }
 
-/// Answers to `getaddr`, what peers send of addresses, and what is passed on of it.
+/// Answers to `getaddr`, received addresses, and their relay.
 ///
-/// Invariant: it knows the admitted peers and no others, and looks at no more addresses of one
-/// than its allowance holds.
+/// Invariant: it knows the admitted peers and no others, and processes no more addresses of one
+/// than its allowance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Gossip {
     allow_private_addresses: bool,
@@ -235,7 +235,7 @@ impl Gossip {
         self.relay.own()
     }
 
-    /// When peers are to be sent addresses.
+    /// When peers must be sent addresses.
     pub(super) fn due(&self) -> Option<Duration> {
         self.relay.deadline()
     }
@@ -251,7 +251,7 @@ impl Gossip {
         }
     }
 
-    /// Answers `getaddr`: inbound peers only (who we dial could plant addresses and
+    /// Answers `getaddr`: inbound peers only (a peer that we dialled could plant addresses and
     /// recognise us by them), once per connection.
     pub(super) fn answer(&mut self, peer: &Introduction, context: Context<'_>) -> Option<Effect> {
         let id = peer.id;
@@ -272,12 +272,12 @@ impl Gossip {
         Some(Effect::Send { id, message })
     }
 
-    /// Learns addresses and passes fresh ones on, as many as the peer's allowance holds. Which
-    /// of too many is left to chance, so that their order says nothing.
-    pub(super) fn hear(
+    /// Adds addresses and relays fresh ones, up to the peer's allowance. If there are too many, the
+    /// selection is random, so that their order means nothing.
+    pub(super) fn receive(
         &mut self,
         peer: &Introduction,
-        mut heard: Vec<AddrV2Message>,
+        mut received: Vec<AddrV2Message>,
         context: Context<'_>,
     ) {
         let Context {
@@ -292,12 +292,12 @@ impl Gossip {
         };
         self.relay.takes_part(id);
         let source = Source::Gossip(Group::of(peer.remote.ip()));
-        let count = heard.len();
-        random.shuffle_front(&mut heard, count);
+        let count = received.len();
+        random.shuffle_front(&mut received, count);
         talk.allowance.grow(now);
         let passed_on = !talk.getaddr_pending && count <= FEW;
         let mut learned = 0usize;
-        for entry in heard {
+        for entry in received {
             if !talk.allowance.take() || !is_useful(entry.services) {
                 continue;
             }
@@ -310,7 +310,7 @@ impl Gossip {
                 continue;
             }
             talk.allowance.processed += 1;
-            // On regtest there may be none but private ones.
+            // On regtest there may be only private ones.
             let private = self.allow_private_addresses;
             let routable = addr.is_none_or(|addr| {
                 let ip = addr.ip();
@@ -319,7 +319,7 @@ impl Gossip {
             if passed_on && routable && is_fresh(entry.time, now.unix) {
                 self.relay.relay(now, id, &entry);
             }
-            // Others than IP could not be dialled.
+            // Only IP addresses can be dialled.
             let Some(addr) = addr else { continue };
             let (services, seen) = (entry.services, entry.time);
             let new = book.learn(addr, services, seen, source, now, random);
@@ -328,7 +328,7 @@ impl Gossip {
         if count < MAX_SAMPLE {
             talk.getaddr_pending = false;
         }
-        tracing::debug!(%id, count, learned, "heard addresses");
+        tracing::debug!(%id, count, learned, "received addresses");
     }
 
     /// Sends peers the addresses that are due.
@@ -342,13 +342,13 @@ impl Gossip {
     }
 }
 
-/// Whether somebody saw it a moment ago. A time in the future, or before there were nodes,
-/// says nothing.
+/// Whether it was seen a moment ago. A time in the future, or before Bitcoin existed, does not
+/// count.
 fn is_fresh(seen: u32, unix: u32) -> bool {
     seen > unix.saturating_sub(FRESH_SECONDS) && seen <= unix.saturating_add(FRESH_SECONDS)
 }
 
-/// Only nodes that serve blocks are worth keeping.
+/// Only nodes that serve blocks are stored.
 fn is_useful(services: ServiceFlags) -> bool {
     services.has(ServiceFlags::NETWORK) || services.has(ServiceFlags::NETWORK_LIMITED)
 }
@@ -369,7 +369,7 @@ fn in_v2(ip: IpAddr) -> AddrV2 {
     }
 }
 
-/// The addresses of an `addr`; what is none of IP is left out.
+/// The addresses of an `addr`, without those that are not IP.
 pub(super) fn from_v1(entries: &[(u32, Address)]) -> Vec<AddrV2Message> {
     let entry = |(time, address): &(u32, Address)| {
         let addr = address.socket_addr().ok()?;
@@ -405,12 +405,12 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_not_admitted_teaches_nothing_and_gets_no_answer() {
+    fn addresses_of_a_peer_that_is_not_admitted_are_ignored_and_it_gets_no_answer() {
         let (mut book, mut random) = (AddressBook::new(false), Random::new(1));
         let bans = Bans::default();
         let mut gossip = Gossip::new(&PeerTableConfig::new(8333, 1));
         let peer = introduction(0, Direction::Inbound, 9);
-        let mut hear = |gossip: &mut Gossip, count| {
+        let mut receive = |gossip: &mut Gossip, count| {
             let (book, random, bans, now) = (&mut book, &mut random, &bans, NOW);
             let context = Context {
                 now,
@@ -418,13 +418,13 @@ mod tests {
                 book,
                 random,
             };
-            gossip.hear(&peer, addresses(count), context);
+            gossip.receive(&peer, addresses(count), context);
             book.len()
         };
-        assert_eq!(hear(&mut gossip, 3), 0);
+        assert_eq!(receive(&mut gossip, 3), 0);
         gossip.admitted(NOW, &peer);
         assert_eq!(
-            hear(&mut gossip, 3),
+            receive(&mut gossip, 3),
             1,
             "its allowance is one address at first"
         );

@@ -1,19 +1,19 @@
-//! More peers than usual, when sync does not get on with those there are.
+//! More peers than usual, while sync makes no progress with its peers.
 
 use std::time::Duration;
 
 use crate::time::Now;
 
-/// Automatic outbound peers beyond [`super::PeerTableConfig::max_outbound`] while more
-/// are wanted. 1, as in Core when its tip may be stale; the node needs a slot for it.
+/// Automatic outbound peers beyond [`super::PeerTableConfig::max_outbound`] while more are wanted.
+/// 1, as in Core when its tip may be stale; the node reserves a slot for it.
 pub const EXTRA_OUTBOUND: usize = 1;
-/// How long more are wanted after sync said so last. 10 min; Core `STALE_CHECK_INTERVAL`.
+/// How long more are wanted after sync last requested them. 10 min; Core `STALE_CHECK_INTERVAL`.
 pub const EXTRA_FOR: Duration = Duration::from_secs(10 * 60);
-/// Between two times that seeds and manual peers are hurried.
+/// Least time between two retries of seeds and manual peers.
 const HURRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Whether more peers are wanted. Invariant: that ends by itself, and they are looked for once
-/// a minute at most.
+/// Whether more peers are wanted. Invariant: it expires, and seeds and manual peers are retried
+/// once a minute at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct MorePeers {
     until: Option<Duration>,
@@ -26,8 +26,8 @@ impl MorePeers {
         self.until
     }
 
-    /// Sync does not get on with the peers there are. However often it says so, there is one
-    /// more outbound peer. Whether the seeds and the manual peers are to be hurried.
+    /// Sync makes no progress with its peers. However often it reports that, there is one more
+    /// outbound peer. Returns whether seeds and manual peers must be retried.
     pub(super) fn want(&mut self, now: Now) -> bool {
         self.until = Some(now.mono.saturating_add(EXTRA_FOR));
         let again = |at: Duration| now.mono < at.saturating_add(HURRY_INTERVAL);
@@ -38,14 +38,14 @@ impl MorePeers {
         true
     }
 
-    /// Most automatic outbound peers just now, where `usual` are allowed. A table that is
-    /// allowed none wants none.
+    /// Most automatic outbound peers now, where `usual` are allowed. A table without outbound peers
+    /// gets none.
     pub(super) fn limit(&self, usual: usize) -> usize {
         let extra = usual > 0 && self.until.is_some();
         usual + if extra { EXTRA_OUTBOUND } else { 0 }
     }
 
-    /// Whether the time is over, once: back to the usual number.
+    /// Whether the time has expired, once: back to the usual number.
     pub(super) fn is_over(&mut self, now: Now) -> bool {
         self.until.take_if(|until| *until <= now.mono).is_some()
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_more_peer_is_wanted_until_ten_minutes_after_sync_said_so_last() {
+    fn one_more_peer_is_wanted_until_ten_minutes_after_the_last_request_of_sync() {
         let (mut more, now) = (MorePeers::default(), Now::default());
         assert!(more.want(now), "they are looked for at once");
         let later = now.after(HURRY_INTERVAL / 2);

@@ -8,7 +8,7 @@ use super::{
     NotConnected, PeerTable,
 };
 use crate::address_book::{Group, Source, canonical};
-use crate::bans::{BanError, BanOrder};
+use crate::bans::{BanCommand, BanError};
 use crate::lifecycle::{Direction, DoneReason};
 use crate::session::full_node;
 use crate::time::Now;
@@ -81,7 +81,7 @@ impl PeerTable {
     ///
     /// # Errors
     /// See [`BanError`]; the list of bans is unchanged then.
-    pub fn ban(&mut self, now: Now, order: BanOrder) -> (Result<(), BanError>, Vec<Effect>) {
+    pub fn ban(&mut self, now: Now, order: BanCommand) -> (Result<(), BanError>, Vec<Effect>) {
         self.answer(now, |table, effects| {
             let banned = table.bans.change(now, order, &table.peers)?;
             effects.push(Effect::BansChanged);
@@ -147,7 +147,10 @@ impl PeerTable {
         effects: &mut Vec<Effect>,
     ) -> Result<(), AtCapacity> {
         let addr = canonical(addr);
-        if !self.dialer.has_room(&self.peers, self.outbound_limit()) {
+        if !self
+            .dialer
+            .has_free_slot(&self.peers, self.outbound_limit())
+        {
             return Err(AtCapacity);
         }
         let unwelcome = self.bans.is_banned(addr.ip(), now);

@@ -1,5 +1,5 @@
-//! DNS seeds: asked while we are alone and again until one answers, and when sync wants
-//! more peers.
+//! DNS seeds: queried while there are no outbound peers and again until one answers, and when sync
+//! wants more peers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -11,19 +11,19 @@ use crate::random::Random;
 use crate::session::full_node;
 use crate::time::Now;
 
-/// After all seeds failed one of them is asked this often, in turn: most likely our own
-/// network is down, and its return is to be noticed at once. A seed among nine is asked once
-/// in 90 s then, and what fails for want of a network asks nobody.
+/// After all seeds failed one of them is queried this often, in turn: most likely our own network
+/// is down, and its return must be noticed at once. Each of nine seeds is queried once in 90 s
+/// then, and a query without a network reaches no seed.
 pub(super) const SEED_RETRY: Duration = Duration::from_secs(10);
-/// That seeds still fail is told again after this, the first time; doubles.
-const TELL_FIRST: Duration = Duration::from_secs(60);
+/// First pause before failing seeds are reported again; doubles.
+const REPORT_FIRST: Duration = Duration::from_secs(60);
 /// The longest such pause.
-const TELL_LONGEST: Duration = Duration::from_secs(3_600);
-/// Before seeds that answered are asked again, should their addresses be of no use.
+const REPORT_LONGEST: Duration = Duration::from_secs(3_600);
+/// Pause before seeds that answered are queried again, if their addresses were useless.
 const ASKED_ENOUGH: Duration = Duration::from_secs(300);
-/// How long the addresses we know are tried before seeds are asked.
+/// How long known addresses are tried before seeds are queried.
 const BOOK_FIRST: Duration = Duration::from_secs(60);
-/// A round of look-ups is over after this; who did not answer has failed.
+/// Timeout of a round of look-ups; a seed without an answer has failed.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most addresses taken from one seed.
 const MAX_PER_SEED: usize = 256;
@@ -36,43 +36,43 @@ struct Round {
     until: Duration,
 }
 
-/// What decides whether seeds are asked.
+/// The conditions for querying seeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Prospects {
-    /// The table looks for peers by itself.
+    /// The table dials automatically.
     pub(super) automatic: bool,
     /// Connected automatic outbound peers.
     pub(super) outbound: usize,
     /// Connected peers of any kind.
     pub(super) peers: usize,
-    /// No node was named by the operator.
+    /// The operator added no node.
     pub(super) no_manual: bool,
     /// No address is known.
     pub(super) book_is_empty: bool,
 }
 
-/// The DNS seeds. Invariant: one round of look-ups at a time, which ends; between two rounds
-/// there are [`SEED_RETRY`] at least.
+/// The DNS seeds. Invariant: one round of look-ups at a time, which ends; between two rounds there
+/// are at least [`SEED_RETRY`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Seeds {
     hosts: Vec<String>,
-    /// The addresses of seeds get it.
+    /// The port of the seeds' addresses.
     port: u16,
-    /// What was said last about finding peers, while it is so.
+    /// The last report about finding peers, while it is true.
     notice: Option<Notice>,
     /// Since when there is no automatic outbound peer.
     without_peers_since: Option<Duration>,
     round: Option<Round>,
-    /// What each answered last.
+    /// The last result of each seed.
     answers: BTreeMap<String, Result<usize, String>>,
     failures: u32,
-    /// When it is told again that seeds fail.
-    tell_at: Duration,
-    told: u32,
+    /// When failing seeds are reported again.
+    report_at: Duration,
+    reports: u32,
     next: Duration,
     /// Sync wants more peers than we have.
     wanted: bool,
-    told_nobody: bool,
+    reported_no_addresses: bool,
 }
 
 impl Seeds {
@@ -85,16 +85,16 @@ impl Seeds {
             round: None,
             answers: BTreeMap::new(),
             failures: 0,
-            tell_at: Duration::ZERO,
-            told: 0,
+            report_at: Duration::ZERO,
+            reports: 0,
             next: now.mono,
             wanted: false,
-            told_nobody: false,
+            reported_no_addresses: false,
         }
     }
 
-    /// Wants them asked once more though we are not alone, but no sooner than they
-    /// would be asked again otherwise.
+    /// Queries them once more though there are outbound peers, but not before the usual pause has
+    /// passed.
     pub(super) fn ask_again(&mut self) {
         self.wanted = true;
     }
@@ -103,7 +103,7 @@ impl Seeds {
         self.notice
     }
 
-    /// When seeds are to be asked, or a round is over.
+    /// When seeds must be queried, or a round times out.
     pub(super) fn due(&self, prospects: Prospects) -> Option<Duration> {
         if !prospects.automatic || self.hosts.is_empty() {
             return None;
@@ -122,7 +122,7 @@ impl Seeds {
         }
     }
 
-    /// Asks seeds if that is due.
+    /// Queries seeds if that is due.
     pub(super) fn plan(&mut self, now: Now, prospects: Prospects, effects: &mut Vec<Effect>) {
         if prospects.outbound > 0 {
             self.without_peers_since = None;
@@ -137,7 +137,7 @@ impl Seeds {
         if settled {
             self.notice = None;
         }
-        self.tell_nobody_to_dial(prospects, effects);
+        self.report_no_addresses(prospects, effects);
         if self.due(prospects).is_none_or(|due| now.mono < due) {
             return;
         }
@@ -164,21 +164,21 @@ impl Seeds {
         }));
     }
 
-    /// Says once that nobody will be found.
-    fn tell_nobody_to_dial(&mut self, prospects: Prospects, effects: &mut Vec<Effect>) {
-        let nobody = prospects.automatic
+    /// Reports once that no peer can be found.
+    fn report_no_addresses(&mut self, prospects: Prospects, effects: &mut Vec<Effect>) {
+        let no_addresses = prospects.automatic
             && self.hosts.is_empty()
             && prospects.book_is_empty
             && prospects.no_manual
             && prospects.peers == 0;
-        if nobody && !self.told_nobody {
-            self.told_nobody = true;
+        if no_addresses && !self.reported_no_addresses {
+            self.reported_no_addresses = true;
             self.notice = Some(Notice::NobodyToDial);
             effects.push(Effect::Notice(Notice::NobodyToDial));
         }
     }
 
-    /// A name was looked up. Whether it is a seed that gave addresses: `book` has them.
+    /// A name was resolved. Returns whether it is a seed that gave addresses: `book` has them.
     pub(super) fn resolved(
         &mut self,
         now: Now,
@@ -202,7 +202,7 @@ impl Seeds {
         true
     }
 
-    /// A name could not be looked up.
+    /// A name could not be resolved.
     pub(super) fn resolve_failed(
         &mut self,
         now: Now,
@@ -215,7 +215,7 @@ impl Seeds {
         }
     }
 
-    /// Notes what a seed answered that a round waits for; whether one did.
+    /// Records the result of a seed in the current round; returns whether it is one.
     fn answered(&mut self, name: &str, answer: Result<usize, String>) -> bool {
         let Some(round) = &mut self.round else {
             return false;
@@ -235,7 +235,7 @@ impl Seeds {
         }
     }
 
-    /// Every seed that may be asked, and what it answered last.
+    /// Every seed, and its last result.
     pub(super) fn rows(&self) -> Vec<SeedRow> {
         let row = |host: &String| SeedRow {
             host: host.clone(),
@@ -244,7 +244,7 @@ impl Seeds {
         self.hosts.iter().map(row).collect()
     }
 
-    /// When seeds are asked again because none could be reached.
+    /// When seeds are queried again because none could be reached.
     pub(super) fn again(&self) -> Option<Duration> {
         let failed = matches!(self.notice, Some(Notice::NoSeedReached { .. }));
         failed.then_some(self.next)
@@ -260,8 +260,8 @@ impl Seeds {
         }
         if round.found > 0 {
             self.failures = 0;
-            self.told = 0;
-            self.tell_at = now.mono;
+            self.reports = 0;
+            self.report_at = now.mono;
             self.next = now.mono.saturating_add(ASKED_ENOUGH);
             self.notice = None;
             effects.push(Effect::Notice(Notice::SeedsAnswered {
@@ -276,16 +276,16 @@ impl Seeds {
             retry_in: SEED_RETRY,
         };
         self.notice = Some(notice);
-        if self.tell_at <= now.mono {
-            let doubled = TELL_FIRST.saturating_mul(1 << self.told.min(10));
-            self.told = self.told.saturating_add(1);
-            self.tell_at = now.mono.saturating_add(doubled.min(TELL_LONGEST));
+        if self.report_at <= now.mono {
+            let doubled = REPORT_FIRST.saturating_mul(1 << self.reports.min(10));
+            self.reports = self.reports.saturating_add(1);
+            self.report_at = now.mono.saturating_add(doubled.min(REPORT_LONGEST));
             effects.push(Effect::Notice(notice));
         }
     }
 }
 
-/// Seeds tell no times; their addresses count as 3 to 7 days old, as in Core, so that fresher
+/// Seeds give no times; their addresses count as 3 to 7 days old, as in Core, so that fresher
 /// gossip is preferred.
 fn learn(now: Now, addrs: &[SocketAddr], book: &mut AddressBook, random: &mut Random) {
     const DAY: u64 = 24 * 3_600;

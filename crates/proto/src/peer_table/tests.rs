@@ -3,8 +3,8 @@ mod bans;
 mod dialing;
 mod eviction;
 mod gossip;
+mod manual_peers;
 mod more_peers;
-mod named;
 mod operator;
 mod seeds;
 mod timers;
@@ -19,7 +19,7 @@ use handfast_wire::Message;
 
 use super::*;
 use crate::address_book::Source;
-use crate::bans::{BanError, BanOrder};
+use crate::bans::{BanCommand, BanError};
 use crate::lifecycle::{
     AssertHeld, Direction, DoneReason, Ending, Introduction, Ledger, Reached, Role, Roles, Scope,
 };
@@ -90,7 +90,7 @@ impl Table {
         self.table.add_node(self.now, name.to_owned(), command)
     }
 
-    fn ban(&mut self, order: BanOrder) -> (Result<(), BanError>, Vec<Effect>) {
+    fn ban(&mut self, order: BanCommand) -> (Result<(), BanError>, Vec<Effect>) {
         self.table.ban(self.now, order)
     }
 

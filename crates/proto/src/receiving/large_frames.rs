@@ -1,27 +1,25 @@
 //! Memory for large frames, which all connections share.
 //!
-//! A frame of up to [`SMALL_FRAME`] is always read into memory: each connection has that
-//! much for itself. A longer one claims memory of one of four pools:
+//! A frame of up to [`SMALL_FRAME`] is always read into memory: each connection has that much. A
+//! longer one claims memory of one of four pools:
 //!
 //! | pool | for | bytes in all | when it is full |
 //! |---|---|---|---|
-//! | [`Pool::Chosen`] | what we asked of peers that we dialled or the operator named | 40 MB | the frame is [spilled](Event::Spill) |
-//! | [`Pool::Inbound`] | what we asked of inbound peers | 16 MB | the same |
-//! | [`Pool::Returned`] | spilled frames that are complete, until they were handled | 8 MB | the frame waits for others to be handled |
-//! | [`Pool::Unasked`] | everything else, one frame of an address group at a time | 8 MB | the frame waits, and who holds it up may lose its connection |
+//! | [`Pool::Chosen`] | requested from outbound and manual peers | 40 MB | the frame is [spilled](Event::Spill) |
+//! | [`Pool::Inbound`] | requested from inbound peers | 16 MB | the same |
+//! | [`Pool::Returned`] | spilled frames that are complete, until they are handled | 8 MB | the frame waits for others to be handled |
+//! | [`Pool::Unasked`] | unsolicited, one frame of an address group at a time | 8 MB | the frame waits, and the slowest holder may be disconnected |
 //!
-//! # Nobody waits for a remote
+//! # No frame waits for another remote
 //!
-//! Memory is held from the header of a frame to its last byte, and on until it was
-//! handled. A remote decides how long that takes, so what one holds another must not
-//! need. A frame that we asked for is therefore never kept waiting: when its pool is full,
-//! its bytes go to a file, where each connection has a place of its own, and claim
-//! memory of [`Pool::Returned`] when the last of them is there. Frames of that pool are
-//! complete: they wait for us alone.
+//! Memory is held from the header of a frame to its last byte, and on until it was handled. The
+//! remote decides how long that takes, so no frame may wait for memory that another remote holds. A
+//! requested frame therefore never waits: when its pool is full, its bytes go to a file, where each
+//! connection has a separate slot, and claim memory of [`Pool::Returned`] when it is complete.
+//! Frames of that pool are complete: they wait only for us.
 //!
-//! What nobody asked for may wait. *While another connection waits*, the holder that sends
-//! slowest, below [`SLOW_UNASKED`], loses its connection, once it had time to show how
-//! fast it is.
+//! Unsolicited frames may wait. *While another connection waits*, the holder that sends slowest,
+//! below [`SLOW_UNASKED`], is disconnected, once it had time to show its speed.
 //!
 //! Bitcoin Core has no such bound: each connection may hold 4 MB.
 
@@ -40,33 +38,32 @@ pub const MAX_INBOUND_BYTES: usize = 16_000_000;
 pub const MAX_RETURNED_BYTES: usize = 8_000_000;
 /// [`Pool::Unasked`] in all, bytes.
 pub const MAX_UNASKED_BYTES: usize = 8_000_000;
-/// Bytes a second below which a holder of [`Pool::Unasked`] makes way for those who wait:
-/// 1 Mbit/s, at which the longest frame takes half a minute.
+/// Bytes a second below which a holder of [`Pool::Unasked`] is disconnected while others wait: 1
+/// Mbit/s, at which the longest frame takes half a minute.
 pub const SLOW_UNASKED: u64 = 125_000;
-/// How often [`LargeFrames::check`] is to be called while somebody waits.
+/// How often [`LargeFrames::check`] must be called while a claim waits.
 pub const RECHECK: Duration = Duration::from_millis(100);
 
-/// Time that a holder has to show how fast it sends, also the span over which that is
-/// measured.
+/// Time that a holder has to show its speed, and the span over which that is measured.
 const SPAN: Duration = Duration::from_millis(500);
 
-/// Whose memory a frame takes.
+/// The pool whose memory a frame takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pool {
-    /// An answer to what we asked of a peer that we dialled or that the operator named.
+    /// An answer to a request to a peer that we dialled or that the operator added.
     Chosen,
-    /// An answer to what we asked of an inbound peer.
+    /// An answer to a request to an inbound peer.
     Inbound,
-    /// A frame that was spilled and is complete.
+    /// A spilled frame that is complete.
     Returned,
-    /// What nobody asked for.
+    /// An unsolicited frame.
     Unasked,
 }
 
 impl Pool {
     const ALL: [Self; 4] = [Self::Chosen, Self::Inbound, Self::Returned, Self::Unasked];
 
-    /// Bytes in all.
+    /// Size of the pool, bytes.
     fn bytes(self) -> usize {
         match self {
             Self::Chosen => MAX_CHOSEN_BYTES,
@@ -84,44 +81,44 @@ impl Pool {
         }
     }
 
-    /// Whether one address group holds one frame at most.
+    /// Whether an address group holds at most one frame.
     fn one_for_each_group(self) -> bool {
         self == Self::Unasked
     }
 }
 
-/// Names one claim; never used again.
+/// Identifies one claim; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(pub u64);
 
 /// A large frame that is about to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
-    /// Its name.
+    /// Its id.
     pub id: ClaimId,
     /// The address group of its remote end.
     pub group: Group,
-    /// Whose memory it takes.
+    /// The pool whose memory it takes.
     pub pool: Pool,
     /// Length of its payload.
     pub bytes: usize,
 }
 
-/// What became of a claim.
+/// The result of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The frame may be read into memory.
     Granted(ClaimId),
-    /// There is no memory now: the frame may be read, to disk. The claim is over.
+    /// There is no memory now: the frame may be read, to disk. The claim has ended.
     Spill(ClaimId),
-    /// The memory was taken back, since others waited for it: the connection must end.
+    /// The memory was revoked, since others waited for it: the connection must end.
     Lost(ClaimId),
 }
 
-/// How fast the bytes of a frame come.
+/// How fast the bytes of a frame are received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Speed {
-    /// Start of the span before the current one, and what had come then.
+    /// Start of the span before the current one, and the bytes received by then.
     before: (Duration, usize),
     /// The same of the current span.
     current: (Duration, usize),
@@ -137,7 +134,7 @@ impl Speed {
         }
     }
 
-    /// Begins a new span when the current one is over.
+    /// Begins a new span when the current one has ended.
     fn look(&mut self, now: Duration) {
         if now.saturating_sub(self.current.0) >= SPAN {
             self.before = self.current;
@@ -161,17 +158,17 @@ struct Holder {
     complete: bool,
 }
 
-/// Who holds the memory, and who waits for it. See the module.
+/// The holders of memory, and the claims that wait for it. See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LargeFrames {
     holders: BTreeMap<ClaimId, Holder>,
-    /// In the order in which they came.
+    /// In order of arrival.
     waiting: Vec<Claim>,
 }
 
 impl LargeFrames {
-    /// A frame is about to be read. It may be when an event says so: at once for what we
-    /// asked for.
+    /// A frame is about to be read. It may be read once an event grants that: at once for a
+    /// requested frame.
     ///
     /// # Panics
     /// When the id was used before: the caller's bug.
@@ -188,7 +185,7 @@ impl LargeFrames {
         events
     }
 
-    /// So much of the frame has come in all, bytes.
+    /// So many bytes of the frame were received in all.
     pub fn progress(&mut self, now: Duration, id: ClaimId, received: usize) {
         if let Some(holder) = self.holders.get_mut(&id) {
             holder.speed.look(now);
@@ -196,14 +193,14 @@ impl LargeFrames {
         }
     }
 
-    /// The frame is complete. What it holds is not the remote's doing any more.
+    /// The frame is complete. It does not depend on the remote any more.
     pub fn complete(&mut self, id: ClaimId) {
         if let Some(holder) = self.holders.get_mut(&id) {
             holder.complete = true;
         }
     }
 
-    /// The frame was handled, or its connection is gone. Harmless when it holds nothing.
+    /// The frame was handled, or its connection is gone. No effect if it holds nothing.
     pub fn release(&mut self, now: Duration, id: ClaimId) -> Vec<Event> {
         let mut events = Vec::new();
         self.waiting.retain(|claim| claim.id != id);
@@ -213,8 +210,8 @@ impl LargeFrames {
         events
     }
 
-    /// Takes memory from who holds up others. To be called every [`RECHECK`] while a claim
-    /// waits.
+    /// Revokes the memory of a holder that blocks others. To be called every [`RECHECK`] while a
+    /// claim waits.
     pub fn check(&mut self, now: Duration) -> Vec<Event> {
         let mut events = Vec::new();
         for holder in self.holders.values_mut() {
@@ -234,12 +231,12 @@ impl LargeFrames {
         self.holders.values().map(|holder| holder.claim.bytes).sum()
     }
 
-    /// Who is in the way of those who wait to send what nobody asked for, if anybody is.
+    /// The slowest holder that unsolicited frames wait for, if there is one.
     fn slowest(&self, now: Duration) -> Option<ClaimId> {
         let pool = Pool::Unasked;
         let waiting = || self.waiting.iter().filter(|claim| claim.pool == pool);
         let groups: BTreeSet<Group> = waiting().map(|claim| claim.group).collect();
-        // Who waits for its own group to finish is held up by that alone, anybody else by all.
+        // A claim that waits for a frame of its group is blocked only by that, any other by all.
         let holding = self.holding(pool);
         let all_are = !groups.is_subset(&holding);
         self.holders
@@ -290,8 +287,8 @@ impl LargeFrames {
         }
     }
 
-    /// The claim that is granted next: the first of a group that holds nothing here, else
-    /// the first. It waits when there is not enough left for it; none overtakes it then.
+    /// The claim that is granted next: the first of a group that holds nothing here, else the
+    /// first. It waits when the pool has too little left for it; no claim overtakes it then.
     fn next(&self, pool: Pool) -> Option<usize> {
         let holding = self.holding(pool);
         let mut waiting = self.waiting.iter().enumerate();

@@ -1,16 +1,15 @@
-//! What may be received of whom: the parts that decide when a socket is read, and how
-//! much memory a connection may take.
+//! Limits on received data: when a socket is read, and how much memory a connection may take.
 //!
 //! | part | what it bounds |
 //! |---|---|
-//! | [`Requested`] | what a peer may send because we asked for it |
-//! | [`UnaskedRate`] | bytes a second that a peer sends without having been asked |
+//! | [`Requested`] | answers that a peer may send to our requests |
+//! | [`UnaskedRate`] | bytes a second of unsolicited messages of a peer |
 //! | [`LargeFrames`] | memory of large frames, over all connections; also of blocks that are sent |
 //! | [`queue_limit`] | memory of messages to remotes that do not read |
 //!
-//! They are the caller's to put together, since none of them reads a socket: a frame
-//! of a command that [`Requested`] has outstanding counts against no rate, and takes its
-//! memory from the part of [`LargeFrames`] that is kept for such frames.
+//! The caller combines them, since none of them reads a socket: a frame of a command that
+//! [`Requested`] has outstanding counts against no rate, and takes its memory from the pools of
+//! [`LargeFrames`] for requested frames.
 
 mod large_frames;
 mod requested;

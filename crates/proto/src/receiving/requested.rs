@@ -1,14 +1,14 @@
-//! What a peer may send because we asked for it.
+//! Answers that a peer may send to our requests.
 
 use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::{Kind, Message};
 
-/// Most blocks of one peer that are remembered as asked for. Sync asks for 16 at a time.
+/// Most outstanding block requests of one peer that are remembered. Sync requests 16 at a time.
 const MAX_BLOCKS: usize = 128;
-/// Most `getheaders` of one peer that are remembered.
+/// Most outstanding `getheaders` of one peer that are remembered.
 const MAX_HEADERS: usize = 16;
 
-/// Whether a large frame of this command can be what we asked for.
+/// Whether a large frame of this command can be an answer.
 #[must_use]
 pub fn answers_large(kind: Kind) -> bool {
     matches!(
@@ -17,8 +17,8 @@ pub fn answers_large(kind: Kind) -> bool {
     )
 }
 
-/// What was asked of one peer and has not come: counted, not matched. Whether an answer
-/// is the right one is for those who asked; here it only decides how it is read.
+/// Outstanding requests to one peer: counted, not matched. Whether an answer is the right one is
+/// decided by the part that requested it; here it only decides how it is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Requested {
     blocks: usize,
@@ -27,7 +27,7 @@ pub struct Requested {
 }
 
 impl Requested {
-    /// This is about to be sent to the peer.
+    /// The message is about to be sent to the peer.
     pub fn sent(&mut self, message: &Message) {
         match message {
             Message::GetData(items) => {
@@ -51,7 +51,7 @@ impl Requested {
         }
     }
 
-    /// The peer sent this. Whether it was an answer.
+    /// The peer sent this message. Returns whether it was an answer.
     pub fn received(&mut self, message: &Message) -> bool {
         let Some(kind) = message.kind().filter(|kind| self.expects(*kind)) else {
             return false;
@@ -64,8 +64,8 @@ impl Requested {
             }
             _ if kind == Kind::Block => self.blocks -= 1,
             _ if kind == Kind::Headers => self.headers -= 1,
-            // Several messages may be needed for a full answer; ones with a few addresses
-            // are gossip, which no peer sends much of.
+            // Several messages may be needed for a full answer; messages with few addresses are
+            // gossip, of which no peer sends much.
             Message::Addr(list) => self.addresses = list.len() < FEW_ADDRESSES,
             Message::AddrV2(list) => self.addresses = list.len() < FEW_ADDRESSES,
             _ => {}
@@ -75,8 +75,8 @@ impl Requested {
 }
 
 impl Requested {
-    /// The peer sent a frame of this command that cannot be read. It takes the place of an
-    /// answer: else a peer that was asked once might send such frames without end.
+    /// The peer sent a malformed frame of this command. It counts as an answer: otherwise a peer
+    /// with one request could send such frames without end.
     pub fn garbled(&mut self, kind: Kind) {
         match kind {
             Kind::Block => self.blocks = self.blocks.saturating_sub(1),
@@ -87,7 +87,7 @@ impl Requested {
     }
 }
 
-/// Addresses that a node relays at a time, at most. Core `ADDR_RELAY`: ten and less.
+/// Most addresses that a node relays at a time. Core `ADDR_RELAY`: ten and less.
 const FEW_ADDRESSES: usize = 11;
 
 fn is_block(item: &Inventory) -> bool {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_blocks_are_answers_as_were_asked_for() {
+    fn as_many_blocks_are_answers_as_were_requested() {
         let mut requested = Requested::default();
         assert!(!requested.received(&block()));
         requested.sent(&Message::GetData(items(3)));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_cannot_be_read_is_not_expected_again() {
+    fn a_malformed_answer_is_not_expected_again() {
         let mut requested = Requested::default();
         requested.sent(&Message::GetData(items(2)));
         requested.garbled(Kind::Block);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notfound_of_more_than_was_asked_for_is_no_answer_and_ends_the_wait() {
+    fn a_notfound_of_more_than_was_requested_is_no_answer_and_ends_the_wait() {
         let mut requested = Requested::default();
         requested.sent(&Message::GetData(items(3)));
         assert!(!requested.received(&Message::NotFound(items(4))));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_never_answers_does_not_save_up_without_end() {
+    fn a_peer_that_never_answers_does_not_accumulate_requests_without_end() {
         let mut requested = Requested::default();
         for _ in 0..1_000 {
             requested.sent(&Message::GetData(items(16)));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_an_answer_once_for_each_time_we_asked() {
+    fn headers_are_an_answer_once_for_each_getheaders() {
         let mut requested = Requested::default();
         let locator = handfast_wire::Locator {
             hashes: Vec::new(),

@@ -1,7 +1,7 @@
-//! How much may be queued to one remote that does not read.
+//! The limit of the send queue to one remote that does not read.
 
-/// Bytes that may be queued to each remote, whatever is queued to others: a full `headers`
-/// message and more.
+/// Bytes that may be queued to each remote, whatever is queued to others: more than a full
+/// `headers` message.
 pub const LEAST_QUEUED: usize = 256 << 10;
 /// Bytes that may be queued to one remote while little is queued to others: a dozen full
 /// `headers` messages.
@@ -11,9 +11,9 @@ pub const SHARED_QUEUED: usize = 16 << 20;
 
 /// Bytes of messages that may be queued to one remote, when so many are queued to all.
 ///
-/// An eighth of what is left: so many remotes that do not read leave something for the
-/// next, and each has [`LEAST_QUEUED`] in any case. All together: 16 MiB and
-/// [`LEAST_QUEUED`] of each connection.
+/// An eighth of what is left: so many remotes that do not read leave something for the next, and
+/// each has at least [`LEAST_QUEUED`]. All together: 16 MiB and [`LEAST_QUEUED`] of each
+/// connection.
 ///
 /// Bitcoin Core pauses handling a peer's messages at 1 MB, without a bound over all.
 #[must_use]
@@ -32,7 +32,7 @@ mod tests {
         assert_eq!(queue_limit(usize::MAX), LEAST_QUEUED);
         let connections = 165;
         let mut queued = vec![0_usize; connections];
-        // Each fills its queue as far as it may, in turns, by full `headers` messages.
+        // Each in turn fills its queue up to the limit with full `headers` messages.
         for _ in 0..100 {
             for at in 0..connections {
                 let all = queued.iter().sum();

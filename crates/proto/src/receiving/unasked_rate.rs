@@ -1,19 +1,19 @@
-//! How fast a peer may send what nobody asked it for.
+//! The rate of unsolicited messages of a peer.
 
 use std::time::Duration;
 
 use crate::time::Now;
 
-/// Bytes a second that each connection may send in the long run, whatever others do. 256
-/// KiB: a thousand times what a node announces, and eight thousand pings.
+/// Bytes a second that each connection may send on average, whatever others do. 256 KiB: a thousand
+/// times the announcements of a node, or eight thousand pings.
 pub const LEAST_UNASKED: u64 = 256 << 10;
 /// Bytes a second of one connection while few exceed their burst.
 pub const MOST_UNASKED: u64 = 1 << 20;
-/// Bytes a second that those connections share which exceed their burst, as far as that is
-/// more than [`LEAST_UNASKED`] for each.
+/// Bytes a second that the connections share which exceed their burst, as far as that is more than
+/// [`LEAST_UNASKED`] for each.
 pub const SHARED_UNASKED: u64 = 8 << 20;
-/// Bytes of one connection that are read at once before the rate holds: the longest
-/// `inv`, `getdata` or `notfound`, twice.
+/// Bytes of one connection that are read at once before the rate applies: the longest `inv`,
+/// `getdata` or `notfound`, twice.
 pub const UNASKED_BURST: u64 = 4 << 20;
 
 const NANOS: u128 = 1_000_000_000;
@@ -25,9 +25,9 @@ pub fn unasked_rate(exceeding: usize) -> u64 {
     (SHARED_UNASKED / exceeding).clamp(LEAST_UNASKED, MOST_UNASKED)
 }
 
-/// A token bucket, counted as a debt: what was received and is not paid off by time.
+/// A token bucket, counted as a debt: received bytes that time has not paid off.
 ///
-/// What exceeds the rate is legal, so it is not dropped: the socket is read later.
+/// Exceeding the rate is legal, so nothing is dropped: the socket is read later.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnaskedRate {
     /// Bytes, as of `at`.
@@ -70,7 +70,7 @@ impl UnaskedRate {
             .checked_sub(UNASKED_BURST)
             .filter(|&over| over > 0)?;
         let pause = self.time_for(excess);
-        // At least the resolution of timers: a shorter pause would be over before it began.
+        // At least the resolution of timers: a shorter pause would end before it began.
         Some(now.mono.saturating_add(pause.max(Duration::from_millis(1))))
     }
 
@@ -79,7 +79,7 @@ impl UnaskedRate {
         let paid = passed.as_nanos() * u128::from(self.rate) / NANOS;
         let paid = u64::try_from(paid).unwrap_or(u64::MAX);
         self.debt = self.debt.saturating_sub(paid);
-        // What is left of a byte goes on counting.
+        // The remainder of a byte counts on.
         let of_these = self.time_for(paid);
         self.at = self.at.saturating_add(of_these);
     }
@@ -124,12 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn few_who_flood_are_read_faster_and_many_share() {
+    fn few_flooders_are_read_faster_and_many_share() {
         assert_eq!(unasked_rate(0), MOST_UNASKED);
         assert_eq!(unasked_rate(8), MOST_UNASKED);
         assert_eq!(unasked_rate(16), MOST_UNASKED / 2);
         assert_eq!(unasked_rate(114), LEAST_UNASKED);
-        // A new rate holds from when it is set.
+        // A new rate applies from when it is set.
         let mut rate = UnaskedRate::default();
         rate.received(at(0), 6 << 20);
         rate.set_rate(at(1_000), LEAST_UNASKED);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_node_sends_of_itself_never_pauses() {
+    fn the_usual_messages_of_a_node_never_pause_it() {
         let mut rate = UnaskedRate::default();
         rate.set_rate(at(0), LEAST_UNASKED);
         for second in 0..3_600 {

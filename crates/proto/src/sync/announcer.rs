@@ -14,11 +14,11 @@ use super::known_work::KnownWork;
 use super::peers::Peers;
 use super::step::Step;
 
-/// Most headers in an announcement (BIP130); a longer way to the tip is announced by
-/// `inv`. Core `MAX_BLOCKS_TO_ANNOUNCE`.
+/// Most headers in an announcement (BIP130); a tip further ahead is announced by `inv`. Core
+/// `MAX_BLOCKS_TO_ANNOUNCE`.
 pub(super) const MAX_BLOCKS_TO_ANNOUNCE: u32 = 8;
 
-/// What peers were told of our chain.
+/// The announcements of our chain to peers.
 ///
 /// Invariant: the block announced last is, or was, our tip and is not known to be invalid. A
 /// tip is announced at most once to a peer.
@@ -28,11 +28,11 @@ pub(super) struct Announcer {
     announced: BlockHash,
     /// The tip has changed, and was not announced yet.
     tip_moved: bool,
-    /// Peers that have sent `sendheaders` or got headers of us.
+    /// Peers that have sent `sendheaders` or were sent headers.
     peers: BTreeMap<ConnId, PeerAnnounce>,
 }
 
-/// Announcing to one peer.
+/// Announcement state of one peer.
 #[derive(Clone, Copy, Debug, Default)]
 struct PeerAnnounce {
     /// It sent `sendheaders`.
@@ -42,7 +42,7 @@ struct PeerAnnounce {
 }
 
 impl Announcer {
-    /// Our chain begins with this tip, which is not announced.
+    /// The tip at start, which is not announced.
     pub(super) fn new(tip: BlockHash) -> Self {
         Self {
             announced: tip,
@@ -56,7 +56,7 @@ impl Announcer {
         self.peers.entry(id).or_default().wants_headers = true;
     }
 
-    /// The peer got headers up to this one.
+    /// The peer was sent headers up to this one.
     pub(super) fn headers_sent(&mut self, id: ConnId, last: BlockHash) {
         self.peers.entry(id).or_default().sent = Some(last);
     }
@@ -70,20 +70,20 @@ impl Announcer {
         self.tip_moved = true;
     }
 
-    /// A block became invalid: if it or what builds on it was announced, that counts no more.
+    /// A block became invalid: if it or a descendant was announced, that is undone.
     pub(super) fn marked_invalid(&mut self, tree: &HeaderTree, hash: &BlockHash) {
         if tree.is_ancestor(hash, &self.announced) {
             self.announced = tree.tip().hash;
         }
     }
 
-    /// Announces the tip to each peer that does not have it: by `headers` when it asked
-    /// for that and has the block that they start from, else by `inv`. `behind`: blocks between
+    /// Announces the tip to each peer that does not have it: by `headers` when the peer sent
+    /// `sendheaders` and has the parent of the first one, else by `inv`. `behind`: blocks between
     /// the tip and the end of the chain that is being downloaded.
     ///
-    /// Not while we are still catching up with more than eight blocks. Core is silent
-    /// through all of initial block download; on a chain of old blocks that never
-    /// ends, and its peers would not hear of new ones.
+    /// Not while we are more than eight blocks behind. Core is silent through all of initial block
+    /// download; on a chain of old blocks that never ends, and its peers would not receive new
+    /// ones.
     pub(super) fn announce(
         &mut self,
         step: &mut Step,
@@ -110,7 +110,7 @@ impl Announcer {
         for (id, _) in peers.iter_live() {
             let peer = self.peers.get(&id).copied().unwrap_or_default();
             let shown = known.best(id).map(|best| best.hash);
-            // Core `PeerHasHeader`: it showed it, or we sent it.
+            // Core `PeerHasHeader`: the peer showed it, or we sent it.
             let has = |hash: &BlockHash| {
                 let mut ends = [shown, peer.sent].into_iter().flatten();
                 ends.any(|end| end == *hash || tree.is_ancestor(hash, &end))
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_way_and_a_chain_that_is_still_downloaded_are_not_announced_by_headers() {
+    fn a_distant_tip_and_a_chain_that_is_still_downloaded_are_not_announced_by_headers() {
         let chain = Blocks::new(5, 1);
         let mut all = peers(&chain);
         let longer = chain.fork(5, 9, 1);

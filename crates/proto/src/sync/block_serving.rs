@@ -2,9 +2,9 @@
 //!
 //! # Bounds
 //!
-//! A peer may have [`MAX_INV`] blocks queued, and [`FEW_QUEUED`] while [`MANY_QUEUED`] are
-//! queued for all peers; [`MAX_SERVING`] of them are read and sent at a time. Nothing of it
-//! outlives the connection.
+//! A peer may have [`MAX_INV`] blocks queued, and [`FEW_QUEUED`] while [`MANY_QUEUED`] are queued
+//! for all peers; [`MAX_SERVING`] of them are read and sent at a time. All of it ends with the
+//! connection.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -26,32 +26,32 @@ const MAX_GETBLOCKS: usize = 500;
 const MAX_SERVING: usize = 4;
 /// Blocks queued for all peers, 33 bytes each, above which one may have [`FEW_QUEUED`].
 const MANY_QUEUED: usize = 4 * MAX_INV;
-/// Blocks that may be queued for a peer while there are many for others: as many as it
-/// learns of by one `getblocks`.
+/// Blocks that may be queued for a peer while there are many for others: as many as one `getblocks`
+/// is answered with.
 const FEW_QUEUED: usize = MAX_GETBLOCKS;
 
-/// What peers have asked us for. See the module.
+/// The requests of peers. See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BlockServing {
-    /// Peers that have asked for blocks.
+    /// Peers that have requested blocks.
     peers: BTreeMap<ConnId, PeerQueue>,
     next_ticket: u64,
 }
 
-/// What we serve to one peer.
+/// Requests of one peer.
 #[derive(Clone, Debug, Default)]
 struct PeerQueue {
-    /// Blocks it asked for, and whether with witness.
+    /// Requested blocks, and whether with witness.
     queue: VecDeque<(BlockHash, bool)>,
     /// Being read and sent, by ticket.
     active: BTreeMap<u64, BlockHash>,
-    /// When this one was sent, it wants to hear of the tip (`getblocks`). Core
+    /// When this one was sent, the tip is announced by `inv` (`getblocks`). Core
     /// `m_continuation_block`.
     continuation: Option<BlockHash>,
 }
 
-/// The answer to `getheaders`. As Core: while our chain is below the minimum work it is empty,
-/// so that the peer neither follows that chain nor takes us for dead.
+/// The answer to `getheaders`. As Core: while our chain is below the minimum work it is empty, so
+/// that the peer neither follows that chain nor treats us as unresponsive.
 pub(super) fn headers_after(
     tree: &HeaderTree,
     minimum_work: Work,
@@ -85,8 +85,8 @@ impl BlockServing {
         step.send(id, Message::Inv(items));
     }
 
-    /// Queues the blocks that a `getdata` asks for; what we do not have is answered with
-    /// `notfound` at once, and so is what goes beyond the bounds.
+    /// Queues the blocks of a `getdata`; blocks that we do not have are answered with `notfound` at
+    /// once, and so are those beyond the bounds.
     pub(super) fn getdata(
         &mut self,
         step: &mut Step,
@@ -106,7 +106,7 @@ impl BlockServing {
             let (hash, witness) = match item {
                 Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => (hash, true),
                 Inventory::Block(hash) => (hash, false),
-                // We have no mempool, hence no transactions to give.
+                // We have no mempool, hence no transactions to serve.
                 Inventory::Transaction(_)
                 | Inventory::WTx(_)
                 | Inventory::WitnessTransaction(_) => {
@@ -127,7 +127,7 @@ impl BlockServing {
         self.serve_next(step, id);
     }
 
-    /// Starts as many reads as may run for this peer.
+    /// Starts as many reads as the limit allows for this peer.
     fn serve_next(&mut self, step: &mut Step, id: ConnId) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -167,12 +167,12 @@ impl BlockServing {
         self.serve_next(step, id);
     }
 
-    /// The peer left, or its disconnection was ordered: nothing more is read for it.
+    /// The peer disconnected, or is being disconnected: no more blocks are read for it.
     pub(super) fn removed(&mut self, id: ConnId) {
         self.peers.remove(&id);
     }
 
-    /// Blocks that wait for their turn to be read for this peer.
+    /// Blocks queued to be read for this peer.
     #[cfg(test)]
     pub(super) fn queued(&self, id: ConnId) -> usize {
         self.peers.get(&id).map_or(0, |peer| peer.queue.len())
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn many_blocks_queued_for_others_leave_a_peer_room_for_a_few() {
+    fn many_blocks_queued_for_others_leave_a_peer_a_few() {
         let chain = Blocks::new(2, 1);
         let mut serving = BlockServing::default();
         for other in 2..=6 {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_peer_that_left_stays() {
+    fn no_state_of_a_disconnected_peer_stays() {
         let chain = Blocks::new(2, 1);
         let mut serving = BlockServing::default();
         getdata(&mut serving, &chain, ID, 6);

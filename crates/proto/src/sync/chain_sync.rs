@@ -1,23 +1,22 @@
-//! Dialled peers that stay behind our chain give way to others. Core `ConsiderEviction`.
+//! Outbound peers that stay behind our chain are replaced. Core `ConsiderEviction`.
 //!
-//! We dial peers to learn of blocks. One that lags has none for us; eight of them, and we
-//! are cut off from the network without noticing, since nobody shows more than we have.
-//! So an automatic outbound peer that has not shown as much work as our tip for
-//! [`CHAIN_SYNC_TIMEOUT`] is asked once more, from before the tip that it should have
-//! reached by then, and disconnected when it has not answered with it within
-//! [`HEADERS_RESPONSE_TIME`]. Four peers that have once been level are protected, so that
-//! nobody can empty our slots by giving us a chain that others refuse.
+//! Outbound peers are there to announce blocks. One that lags has none for us; eight of them, and
+//! we are cut off from the network without noticing, since no peer shows more than we have. So an
+//! automatic outbound peer that has not shown as much work as our tip for [`CHAIN_SYNC_TIMEOUT`] is
+//! sent one more `getheaders`, from before the tip that it should have reached by then, and
+//! disconnected when it has not answered with it within [`HEADERS_RESPONSE_TIME`]. Four peers that
+//! have once caught up are protected, so that nobody can empty our slots by giving us a chain that
+//! others refuse.
 //!
 //! # Which peers
 //!
-//! Core compares with our own tip, on every network. So do we where blocks are found
-//! all the time: who is 22 minutes behind there is stuck, or syncs from us. On a chain of
-//! one's own that proves nothing: we may have mined the tip ourselves and be everybody's
-//! source. There a peer counts as behind only when another live peer has our tip's work;
-//! eight peers behind and none level are kept, and the state says that we are synced
-//! since nobody has shown more. Never judged are peers that the operator named, those that
-//! dialled us, those whose low-work headers are being followed, and anybody before our own
-//! chain has the minimum work.
+//! Core compares with our tip, on every network. So do we where blocks are found all the time: a
+//! peer that is 22 minutes behind there is stuck, or syncs from us. On a private chain that proves
+//! nothing: we may have mined the tip ourselves and be the source of all peers. There a peer counts
+//! as behind only when another live peer has our tip's work; eight peers behind and none level stay
+//! connected, and the state says that we are synced since no peer has shown more. Manual peers,
+//! inbound peers, peers whose low-work headers are being followed, and all peers before our chain
+//! has the minimum work are exempt.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,25 +36,25 @@ const CHAIN_SYNC_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// `MAX_OUTBOUND_PEERS_TO_PROTECT_FROM_DISCONNECT`.
 pub(super) const MAX_PROTECTED: usize = 4;
 
-/// Whether a peer keeps up with us. A peer without entry is level: it has shown as much work
-/// as our tip, or need not.
+/// Whether a peer keeps up with us. A peer without an entry is level: it has shown as much work as
+/// our tip, or is exempt.
 #[derive(Clone, Copy, Debug)]
 enum Standing {
-    /// It was level once and is never given up for lagging.
+    /// It was level once and is never disconnected for lagging.
     Protected,
-    /// It has less than we had when the time began.
+    /// It has less work than our tip when its timeout began.
     Behind(Behind),
 }
 
-/// A peer that is to reach our tip.
+/// A peer that must reach our tip.
 #[derive(Clone, Copy, Debug)]
 struct Behind {
-    /// Our tip when the time began, which it must reach.
+    /// Our tip when the timeout began, which it must reach.
     target: BlockHash,
     work: Work,
-    /// When the time is over, monotonic.
+    /// When the timeout ends, monotonic.
     until: Duration,
-    /// It was asked once more; the end is its end.
+    /// It was sent the last `getheaders`; the next timeout disconnects it.
     asked: bool,
 }
 
@@ -70,16 +69,16 @@ impl Behind {
     }
 }
 
-/// What is to be done about a peer that stays behind.
+/// The action for a peer that stays behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lagging {
-    /// Ask it for what follows this block, unless it is being asked for headers.
+    /// Request headers after this block, unless a request is outstanding.
     Ask(BlockHash),
     /// Disconnect it.
     Disconnect,
 }
 
-/// What the judgement looks at.
+/// The state that the decision depends on.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) tree: &'a HeaderTree,
@@ -92,7 +91,7 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    /// The work that a peer has shown; everybody has the genesis block.
+    /// The work that a peer has shown; every peer has the genesis block.
     fn work_of(&self, id: ConnId) -> Work {
         let genesis = || self.tree.at_height(0).expect("every tree has it").work;
         self.known.best(id).map_or_else(genesis, |best| best.work)
@@ -117,7 +116,7 @@ impl ChainSync {
         self.peers.remove(&id);
     }
 
-    /// Peers that are judged.
+    /// Peers that are not exempt.
     pub(super) fn judged(peers: &Peers, headers: &HeaderSync) -> Vec<ConnId> {
         peers
             .iter()
@@ -127,8 +126,8 @@ impl ChainSync {
             .collect()
     }
 
-    /// Judges one of [`ChainSync::judged`]. Called with every check of the watchdog; the times
-    /// are far longer than between those.
+    /// Checks one of [`ChainSync::judged`]. Called with every check of the watchdog; the timeouts
+    /// are far longer than the time between those.
     pub(super) fn judge(&mut self, view: View<'_>, id: ConnId) -> Option<Lagging> {
         let tip = view.tree.tip();
         let shown = view.work_of(id);
@@ -142,7 +141,7 @@ impl ChainSync {
             }
             _ if !view.lagging_matters(id, tip.work) => (None, None),
             None => (Some(Standing::Behind(Behind::new(&tip, view.now))), None),
-            // It has moved: from now on it has time to reach the present tip.
+            // It has advanced: it has time to reach the current tip from now on.
             Some(Standing::Behind(behind)) if shown >= behind.work => {
                 (Some(Standing::Behind(Behind::new(&tip, view.now))), None)
             }
@@ -173,12 +172,12 @@ impl ChainSync {
         self.peers.values().filter(protected).count() < MAX_PROTECTED
     }
 
-    /// Whether the peer was level once and is never given up for lagging.
+    /// Whether the peer was level once and is never disconnected for lagging.
     pub(super) fn is_protected(&self, id: ConnId) -> bool {
         matches!(self.peers.get(&id), Some(Standing::Protected))
     }
 
-    /// Until when the peer has to reach our tip, and whether it was asked once more.
+    /// When the peer's timeout ends, and whether it was sent the last `getheaders`.
     pub(super) fn behind(&self, id: ConnId) -> Option<(Duration, bool)> {
         match self.peers.get(&id)? {
             Standing::Protected => None,
@@ -186,7 +185,7 @@ impl ChainSync {
         }
     }
 
-    /// We were held up and may not have read answers.
+    /// We were stalled and may not have read answers.
     pub(super) fn extend_deadlines(&mut self, late: Duration) {
         for standing in self.peers.values_mut() {
             match standing {
@@ -203,7 +202,7 @@ mod tests {
     use crate::sync::header_sync::tests::introduction;
     use crate::testing::chains::Blocks;
 
-    /// We have 20 blocks, and so has each peer of which this says so; others have 15.
+    /// We have 20 blocks, and so has each peer with `true`; others have 15.
     fn judging(levels: &[bool]) -> (Blocks, Peers, KnownWork, ChainSync) {
         let chain = Blocks::new(20, 1);
         let (mut peers, mut known) = (Peers::default(), KnownWork::default());
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_else_has_our_tip_being_behind_it_proves_nothing() {
+    fn where_no_other_peer_has_our_tip_being_behind_it_proves_nothing() {
         let mut all = judging(&[false, false]);
         assert_eq!(judge(&mut all, 0, 0), None);
         assert_eq!(all.3.behind(ConnId(0)), None);

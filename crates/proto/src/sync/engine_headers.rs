@@ -1,36 +1,35 @@
-//! Headers on their way to the engine.
+//! Headers to be given to the engine.
 //!
-//! A header that a peer sends enters the tree when it keeps the rules that can be checked
-//! without the engine. The engine is given it with the first block that needs it: what leads
-//! to the block goes along with it, and, where the network has an `assumevalid` block, some more of
-//! the chain that the block's sender has shown: the engine skips the scripts of old blocks
-//! only when it has the headers of later ones.
+//! A header that a peer sends enters the tree when it follows the rules that can be checked without
+//! the engine. The engine is given it with the first block that needs it: the block's ancestors go
+//! along with it, and, where the network has an `assumevalid` block, some more of the chain that
+//! the block's sender has shown: the engine skips the scripts of old blocks only when it has the
+//! headers of later ones.
 //!
 //! # Bounds
 //!
-//! So headers cannot keep blocks waiting, by which peer and message they come: at most
-//! [`MAX_BATCHES_AHEAD`] batches wait that no block needs. A chain whose blocks nobody gives
-//! costs the engine nothing.
+//! So headers from any peer and message cannot delay blocks: at most [`MAX_BATCHES_AHEAD`] batches
+//! wait that no block needs. A chain whose blocks no peer sends costs the engine nothing.
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 
 use super::chain::Chain;
 
-/// Headers in one job of the engine at most: what one `headers` message holds.
+/// Most headers in one job of the engine: those of one `headers` message.
 const BATCH: usize = 2_000;
-/// Batches that wait at which no more are given that no block needs yet.
+/// Waiting batches at which no more are given that no block needs yet.
 const MAX_BATCHES_AHEAD: usize = 4;
 
-/// Headers on their way to the engine. See the module.
+/// Headers to be given to the engine. See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EngineHeaders {
-    /// Batches given that it has not answered.
+    /// Batches given that are not answered.
     waiting: usize,
 }
 
 impl EngineHeaders {
-    /// The next headers on the way to `end`, unless enough wait.
+    /// The next headers on the path to `end`, unless enough wait.
     pub(super) fn ahead(&mut self, chain: &mut Chain, end: &BlockHash) -> Option<Vec<Header>> {
         if self.waiting >= MAX_BATCHES_AHEAD {
             return None;
@@ -43,7 +42,7 @@ impl EngineHeaders {
         Some(batch)
     }
 
-    /// The engine has looked at a batch.
+    /// The engine has processed a batch.
     pub(super) fn answered(&mut self) {
         let waiting = self.waiting.checked_sub(1);
         self.waiting = waiting.expect("the engine answers each batch once");

@@ -1,17 +1,16 @@
-//! Which block each peer has shown to have, and finding out cheaply.
+//! The best block that each peer has shown, and cheap probes for it.
 //!
-//! Heights that a peer claims in `version` are never used. What counts is what it
-//! showed: headers it sent, blocks it announced whose header we know.
+//! Heights that a peer claims in `version` are never used. Only what it showed counts: headers it
+//! sent, and announced blocks whose header we know.
 //!
 //! # Probing
 //!
-//! Headers come from one peer; the others have shown nothing yet, so no block may
-//! be asked of them. They are not asked for all headers again, but whether they have
-//! one block X: `getheaders` with a locator from X's parent on and X as the stop.
-//! A peer whose active chain holds X answers with exactly one header. One that is
-//! behind answers with less, one on another branch with that branch: both useful.
-//! A peer that is in initial download itself may answer nothing at all; that is no
-//! offence, and it is asked again later, ever more rarely.
+//! Headers come from one peer; the others have shown nothing yet, so no block may be requested from
+//! them. They are not asked for all headers again, but whether they have one block X: `getheaders`
+//! with a locator from X's parent on and X as the stop. A peer whose active chain has X answers
+//! with exactly one header. One that is behind answers with less, one on another branch with that
+//! branch: both useful. A peer that is in initial block download itself may not answer; that is no
+//! offence, and it is probed again at growing intervals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,7 +27,7 @@ use super::chain::is_from_the_future;
 use super::step::Step;
 use super::timers::{SyncTimer, Timers};
 
-/// Silence after which a probe is given up.
+/// Timeout of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after the first probe that showed nothing new; doubles each time.
 const FIRST_PROBE_PAUSE: Duration = Duration::from_secs(5);
@@ -37,13 +36,13 @@ const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(160);
 
 /// Pause before a block that was too new for our clock is tried again.
 const TOO_NEW_PAUSE: Duration = Duration::from_secs(20);
-/// Pause before a peer that lacked a block that it had shown is taken at its word again;
-/// doubles each time until it delivers one.
+/// Pause before a peer that lacked a block that it had shown is asked for it again; doubles each
+/// time until it delivers one.
 const FIRST_LACK_PAUSE: Duration = Duration::from_secs(2);
 /// Most doublings of that: 128 s.
 const MOST_LACK_DOUBLINGS: u32 = 6;
 
-/// A block that a peer has, with what is needed to compare it.
+/// A block that a peer has, with the values to compare it by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Known {
     pub(super) hash: BlockHash,
@@ -61,7 +60,7 @@ impl From<&Entry> for Known {
     }
 }
 
-/// A `getheaders` that asks whether the peer has `block`.
+/// A `getheaders` for whether the peer has `block`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Probe {
     pub(super) block: BlockHash,
@@ -69,40 +68,40 @@ pub(super) struct Probe {
     pub(super) at: Duration,
 }
 
-/// Why a block that a peer has shown could not be had of it.
+/// Why a block that a peer has shown is unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unavailable {
-    /// It said that it does not have it.
+    /// It answered that it does not have it.
     Lacked,
     /// Its time, Unix seconds, is too far ahead of our clock.
     TooNew(u32),
-    /// The engine could not judge it.
+    /// The engine could not validate it.
     Unjudged,
 }
 
-/// A chain that a peer has shown, with a block that could not be had of it.
+/// A chain that a peer has shown, with an unavailable block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Retry {
-    /// The end of the chain.
+    /// The tip of the chain.
     pub(super) best: BlockHash,
     pub(super) why: Unavailable,
-    /// Not to be tried again before, monotonic.
+    /// Not tried again before, monotonic.
     pub(super) again: Duration,
 }
 
-/// What one peer has shown to have.
+/// The blocks that one peer has shown.
 #[derive(Clone, Debug)]
 struct PeerWork {
     /// The best block it has shown. Core `pindexBestKnownBlock`.
     best: Option<Known>,
-    /// The last block it announced that we have no header of. Core `hashLastUnknownBlock`.
+    /// The last announced block without a header here. Core `hashLastUnknownBlock`.
     unknown: Option<BlockHash>,
-    /// What it has shown, and cannot be had for now.
+    /// A chain that it has shown and that is unavailable for now.
     retry: Option<Retry>,
     /// How often it has lacked a block that it had shown, since it last delivered one.
     lacked: u32,
     probe: Option<Probe>,
-    /// Not to be probed before.
+    /// Not probed before.
     next_probe: Duration,
     /// Pause after the next probe that shows nothing new.
     probe_pause: Duration,
@@ -123,10 +122,10 @@ impl Default for PeerWork {
 }
 
 impl PeerWork {
-    /// Whether the peer has shown more than before.
+    /// Raises the best block; returns whether the peer has shown more work than before.
     fn raise(&mut self, entry: &Entry) -> bool {
-        // As much work is no news: a peer that names two such blocks by turns would have plans
-        // made anew each time.
+        // Equal work is no news: a peer that alternates between two such blocks would cause a new
+        // plan each time.
         let raised = self.best.is_none_or(|best| entry.work > best.work);
         if raised {
             self.best = Some(Known::from(entry));
@@ -142,46 +141,46 @@ impl PeerWork {
     }
 }
 
-/// What peers have shown. See the module.
+/// The blocks that peers have shown. See the module.
 ///
 /// Invariant: the best block of each peer is in the tree and not invalid.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KnownWork {
     peers: BTreeMap<ConnId, PeerWork>,
-    /// Peers whose best block has changed since this was asked last.
+    /// Peers whose best block has changed since the last [`Self::take_changed`].
     changed: BTreeSet<ConnId>,
 }
 
-/// What is known.
+/// The current state.
 impl KnownWork {
     /// The best block that the peer has shown.
     pub(super) fn best(&self, id: ConnId) -> Option<Known> {
         self.peers.get(&id)?.best
     }
 
-    /// Whether the peer has announced a block that we have no header of.
+    /// Whether the peer has announced a block without a header here.
     pub(super) fn has_announced_unknown(&self, id: ConnId) -> bool {
         let peer = self.peers.get(&id);
         peer.is_some_and(|peer| peer.unknown.is_some())
     }
 
-    /// What the peer has shown, and cannot be had for now.
+    /// The chain that the peer has shown and that is unavailable for now.
     pub(super) fn retry(&self, id: ConnId) -> Option<Retry> {
         self.peers.get(&id)?.retry
     }
 
-    /// The probe that the peer has not answered.
+    /// The outstanding probe.
     pub(super) fn probe(&self, id: ConnId) -> Option<Probe> {
         self.peers.get(&id)?.probe
     }
 
-    /// Peers whose best block has changed since this was asked last.
+    /// Peers whose best block has changed since the last call.
     pub(super) fn take_changed(&mut self) -> BTreeSet<ConnId> {
         std::mem::take(&mut self.changed)
     }
 }
 
-/// What peers show.
+/// Updates by what peers show.
 impl KnownWork {
     pub(super) fn added(&mut self, id: ConnId) {
         self.peers.insert(id, PeerWork::default());
@@ -208,7 +207,7 @@ impl KnownWork {
         }
     }
 
-    /// Headers were added: what peers had announced before may be known now.
+    /// Headers were added: blocks that peers announced before may be known now.
     pub(super) fn learn_announced(&mut self, tree: &HeaderTree) {
         for (id, peer) in &mut self.peers {
             let Some(hash) = peer.unknown else { continue };
@@ -222,7 +221,7 @@ impl KnownWork {
         }
     }
 
-    /// Headers became invalid: what peers have counts up to the last valid one.
+    /// Headers became invalid: each peer keeps its last valid block.
     pub(super) fn forget_invalid(&mut self, tree: &HeaderTree) {
         for peer in self.peers.values_mut() {
             let Some(best) = peer.best else { continue };
@@ -234,7 +233,7 @@ impl KnownWork {
         }
     }
 
-    /// The peer delivered a block that it was asked for.
+    /// The peer delivered a requested block.
     pub(super) fn delivered(&mut self, id: ConnId) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.lacked = 0;
@@ -242,10 +241,10 @@ impl KnownWork {
     }
 }
 
-/// Blocks that peers have shown and that cannot be had.
+/// Unavailable blocks.
 impl KnownWork {
-    /// The peer does not have a block that it had shown. That is between the two: it may have
-    /// it a moment later, so that it is taken at its word again after a pause.
+    /// The peer lacks a block that it had shown. It may have it a moment later, so it is asked
+    /// again after a pause.
     pub(super) fn lacks(
         &mut self,
         timers: &mut Timers,
@@ -261,15 +260,15 @@ impl KnownWork {
             return;
         };
         let pause = FIRST_LACK_PAUSE * (1 << peer.lacked.min(MOST_LACK_DOUBLINGS));
-        // What was asked for at the same time counts once.
+        // Requests of the same time count once.
         let counted = peer.retry;
         let counted = counted.is_some_and(|retry| retry.why == Unavailable::Lacked);
         peer.lacked += u32::from(!counted);
         self.retry_later(timers, tree, id, best, Unavailable::Lacked, now + pause);
     }
 
-    /// The peer does not have this block after all, or it cannot be had. The best block that
-    /// the peer had shown, if it builds on this one.
+    /// The block is unavailable at this peer. Returns the best block that the peer had shown, if it
+    /// builds on this one.
     fn unlearn(
         &mut self,
         tree: &HeaderTree,
@@ -288,10 +287,10 @@ impl KnownWork {
         Some(best.hash)
     }
 
-    /// The block cannot be had now of any peer (it is too new for our clock, or the
-    /// engine lacks what it builds on): as if no peer had shown it, for some time and until
-    /// the clock allows it. Nobody need show it again: a clock that was put right must not
-    /// leave us behind until the next block is found.
+    /// The block is unavailable at all peers now (it is too new for our clock, or the engine lacks
+    /// its parent): it counts as not shown by any, for some time and until the clock allows it. No
+    /// peer need show it again: a corrected clock must not leave us behind until the next block is
+    /// found.
     pub(super) fn unlearn_for_now(
         &mut self,
         timers: &mut Timers,
@@ -329,8 +328,8 @@ impl KnownWork {
         self.retry_later(timers, tree, id, best, why, now + TOO_NEW_PAUSE);
     }
 
-    /// The peer has shown a chain that ends with `best`, and a block of it cannot be had
-    /// before `again`. A longer chain that waits already is not forgotten for a part of it.
+    /// The peer has shown a chain that ends with `best`, and a block of it is unavailable before
+    /// `again`. A longer chain that waits already is not replaced by a part of it.
     fn retry_later(
         &mut self,
         timers: &mut Timers,
@@ -351,9 +350,8 @@ impl KnownWork {
         timers.set(SyncTimer::Retry(id), again);
     }
 
-    /// The time of [`SyncTimer::Retry`] has come: the peer is taken at its word again. The
-    /// chain that it had shown.
-    pub(super) fn take_at_its_word(
+    /// [`SyncTimer::Retry`] expired: the peer counts as having its chain again. Returns the chain.
+    pub(super) fn retry_expired(
         &mut self,
         timers: &mut Timers,
         tree: &HeaderTree,
@@ -380,7 +378,7 @@ impl KnownWork {
 
 /// Probes.
 impl KnownWork {
-    /// Asks the peer whether it has this block, unless it was asked lately.
+    /// Probes the peer for this block, unless it was probed recently.
     pub(super) fn ask_whether_it_has(
         &mut self,
         step: &mut Step,
@@ -412,7 +410,7 @@ impl KnownWork {
         timers.set(SyncTimer::ProbeAnswer(id), now + PROBE_TIMEOUT);
     }
 
-    /// The peer has answered a probe, or is to be asked no more.
+    /// The peer has answered a probe, or its probe is dropped.
     pub(super) fn end_probe(&mut self, timers: &mut Timers, id: ConnId) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.probe = None;
@@ -420,7 +418,7 @@ impl KnownWork {
         timers.stop(&SyncTimer::ProbeAnswer(id));
     }
 
-    /// The answer to a probe has come and was learnt. Whether the peer has the block.
+    /// The answer to a probe was learnt. Returns whether the peer has the block.
     pub(super) fn probe_answered(
         &mut self,
         tree: &HeaderTree,
@@ -443,7 +441,7 @@ impl KnownWork {
         has
     }
 
-    /// The time of [`SyncTimer::ProbeAnswer`] has come: the peer is asked again later.
+    /// [`SyncTimer::ProbeAnswer`] expired: the peer is probed again later.
     pub(super) fn probe_is_late(&mut self, now: Duration, id: ConnId) {
         if let Some(peer) = self.peers.get_mut(&id)
             && peer.probe.take().is_some()
@@ -460,7 +458,7 @@ impl KnownWork {
         }
     }
 
-    /// Shifts every running time by the time during which we did not look.
+    /// Extends every deadline by the time during which we were stalled.
     pub(super) fn extend_deadlines(&mut self, late: Duration) {
         for peer in self.peers.values_mut() {
             if let Some(probe) = &mut peer.probe {

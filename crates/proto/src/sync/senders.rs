@@ -1,5 +1,5 @@
-//! Who sent the blocks that are on disk and were not connected yet: a block may turn out to
-//! be invalid only when it would be connected.
+//! The senders of blocks that are stored and not connected yet: a block may turn out to be invalid
+//! only when it would be connected.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::lifecycle::ConnId;
 /// Blocks whose sender is remembered. Four windows.
 const MOST: usize = 4_096;
 
-/// Senders by block. Where there is no place left, the block remembered longest goes.
+/// Senders by block. When it is full, the block remembered longest is removed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Senders {
     by_block: BTreeMap<BlockHash, (u64, ConnId)>,
-    /// The blocks in the order in which they came.
+    /// The blocks in order of arrival.
     order: BTreeMap<u64, BlockHash>,
     next: u64,
 }
@@ -32,7 +32,7 @@ impl Senders {
         }
     }
 
-    /// The sender of this block, which is remembered no more.
+    /// Removes and returns the sender of this block.
     pub(super) fn take(&mut self, block: &BlockHash) -> Option<ConnId> {
         let (at, sender) = self.by_block.remove(block)?;
         self.order.remove(&at);
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_block_that_came_first_is_forgotten_first_and_the_memory_is_bounded() {
+    fn the_oldest_block_is_removed_first_and_the_memory_is_bounded() {
         let mut senders = Senders::default();
         let count = MOST as u32 + 2;
         for number in 0..count {
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(senders.take(&block(1)), None);
         assert_eq!(senders.take(&block(2)), Some(ConnId(2)));
         assert_eq!(senders.take(&block(2)), None);
-        // Another copy counts from when it came.
+        // Another copy counts from its arrival.
         senders.remember(block(3), ConnId(9_999));
         senders.remember(block(count), ConnId(1));
         senders.remember(block(count + 1), ConnId(1));

@@ -9,7 +9,7 @@ use handfast_wire::{Network, RawBlock};
 
 use crate::headers::HeaderTree;
 
-/// The bits of regtest: every second hash is good enough.
+/// The bits of regtest: every second hash suffices.
 pub const EASY: u32 = 0x207f_ffff;
 
 /// Blocks from genesis on, in order.
@@ -21,7 +21,7 @@ pub struct Blocks {
     pub blocks: Vec<RawBlock>,
 }
 
-/// A header on `parent` that meets its target; `salt` makes it unlike others.
+/// A header on `parent` that meets its target; `salt` makes it differ from others.
 #[must_use]
 pub fn mine(parent: &Header, time: u32, salt: u64) -> Header {
     mine_at(parent, time, salt, EASY)
@@ -46,22 +46,22 @@ pub fn mine_at(parent: &Header, time: u32, salt: u64, bits: u32) -> Header {
     header
 }
 
-/// Where a block of these chains says what is wrong with its data: the byte behind the header.
+/// Where the data of a block of these chains is marked: the byte after the header.
 const MARK: usize = 80;
 
-/// What the data of a block is, beside a header that may be that of a good block.
+/// Whether the data of a block is valid, apart from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Data {
-    /// What the header commits to.
+    /// The data that the header commits to.
     True = 0,
-    /// Other transactions than the header commits to: the merkle root tells.
+    /// Other transactions than the header commits to: the merkle root differs.
     Mutated = 0xf1,
-    /// Bad in a way that the engine finds before it looks at the merkle root, so that nothing
-    /// ties it to the header: `bad-signet-blksig`, `bad-cb-missing` of a 64-byte transaction.
+    /// Bad in a way that the engine finds before it checks the merkle root, so that nothing ties it
+    /// to the header: `bad-signet-blksig`, `bad-cb-missing` of a 64-byte transaction.
     BadBeforeMerkleRoot = 0xf2,
 }
 
-/// The same header with other data. Another proof of work is not needed: that is the point.
+/// The same header with other data. It needs no other proof of work, which is the point.
 #[must_use]
 pub fn forge(block: &RawBlock, data: Data) -> RawBlock {
     let mut bytes = block.bytes.to_vec();
@@ -72,7 +72,7 @@ pub fn forge(block: &RawBlock, data: Data) -> RawBlock {
     }
 }
 
-/// What the data of this block is.
+/// The mark of this block's data.
 #[must_use]
 pub fn data_of(block: &RawBlock) -> Data {
     match block.bytes.get(MARK) {
@@ -82,7 +82,7 @@ pub fn data_of(block: &RawBlock) -> Data {
     }
 }
 
-/// A block of `size` bytes; the fake kernel looks at its header, and at the byte behind it.
+/// A block of `size` bytes; the fake kernel checks its header, and the byte after it.
 #[must_use]
 pub fn block(header: Header, size: usize) -> RawBlock {
     let mut bytes = serialize(&header);
@@ -148,7 +148,7 @@ impl Blocks {
         &self.blocks[height as usize - 1]
     }
 
-    /// All headers but that of genesis.
+    /// All headers except that of genesis.
     #[must_use]
     pub fn headers(&self) -> Vec<Header> {
         self.blocks.iter().map(|block| block.header).collect()

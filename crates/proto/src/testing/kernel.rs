@@ -1,5 +1,5 @@
-//! A stand-in for the kernel: takes headers and blocks in any order, connects the
-//! chain with most work that is stored, finds the blocks invalid that the test names.
+//! A fake kernel: accepts headers and blocks in any order, connects the stored chain with most
+//! work, and finds the blocks invalid that the test selects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::chains::{Data, data_of};
 #[derive(Clone, Debug)]
 pub struct Kernel {
     tree: HeaderTree,
-    /// Blocks found invalid when they are looked at, and how.
+    /// Blocks found invalid when they are checked, and how.
     pub bad: BTreeMap<BlockHash, RejectKind>,
     /// Blocks found invalid when they would be connected.
     pub bad_to_connect: BTreeSet<BlockHash>,
@@ -26,15 +26,15 @@ pub struct Kernel {
     pub bad_headers: BTreeMap<BlockHash, RejectKind>,
     /// These senders' blocks are mutated, whatever their bytes say.
     pub mutating: BTreeSet<ConnId>,
-    /// Headers that went along with blocks which were refused.
+    /// Headers that were given with refused blocks.
     skipped: BTreeMap<BlockHash, Header>,
     /// There is more than one branch.
     forked: bool,
-    /// Blocks that fail by our own fault, once each.
+    /// Blocks that fail by a local error, once each.
     pub trouble: BTreeSet<BlockHash>,
     /// The wall clock, Unix seconds; `None`: no time is in the future.
     pub unix: Option<u32>,
-    /// What it says of whether all that it has stored is kept.
+    /// Whether it reports its stored blocks as journaled.
     pub kept: Kept,
 }
 
@@ -47,8 +47,8 @@ pub fn reject(kind: RejectKind) -> Reject {
     }
 }
 
-/// Core's `prev-blk-not-found` is not its `bad-prevblk`: nobody is to blame for it. It is
-/// met where our clock was wrong and the parent refused as too far in the future.
+/// Core's `prev-blk-not-found` is not its `bad-prevblk`: it blames no peer. It occurs where our
+/// clock was wrong and the parent was refused as too far in the future.
 fn orphan(error: &InsertError) -> Reject {
     reject(match error {
         InsertError::UnknownParent { .. } => RejectKind::MissingPrev,
@@ -57,7 +57,7 @@ fn orphan(error: &InsertError) -> Reject {
 }
 
 impl Kernel {
-    /// A kernel that has what `tree` says.
+    /// A kernel with the chain of `tree`.
     #[must_use]
     pub fn new(tree: HeaderTree) -> Self {
         Self {
@@ -74,13 +74,13 @@ impl Kernel {
         }
     }
 
-    /// The end of the active chain.
+    /// The tip of the active chain.
     #[must_use]
     pub fn tip(&self) -> BlockHash {
         self.tree.tip().hash
     }
 
-    /// What is on its disk.
+    /// The headers and blocks on its disk.
     #[must_use]
     pub fn tree(&self) -> &HeaderTree {
         &self.tree
@@ -97,7 +97,7 @@ impl Kernel {
         self.tree.insert_hashed(hash, header)
     }
 
-    /// Looks at a batch of headers, up to the first that it refuses.
+    /// Processes a batch of headers, up to the first that it refuses.
     pub fn headers(&mut self, headers: &[Header], origin: Option<ConnId>) -> KernelEvent {
         let mut count_ok = 0;
         let mut rejected = None;
@@ -131,12 +131,12 @@ impl Kernel {
         }
     }
 
-    /// Looks at a block, and connects what can be connected.
+    /// Processes a block, and connects what can be connected.
     pub fn block(&mut self, block: &RawBlock, origin: Option<ConnId>) -> KernelEvent {
         self.block_behind(&[], block, origin)
     }
 
-    /// The same of a block that comes with the headers that lead to it.
+    /// The same for a block with the headers that lead to it.
     pub fn block_behind(
         &mut self,
         before: &[Header],
@@ -173,8 +173,8 @@ impl Kernel {
         }
     }
 
-    /// The headers that lead to a block, also those that went along with blocks which were
-    /// refused. Why the block is refused because of them.
+    /// Adds the headers that lead to a block, also those that were given with refused blocks.
+    /// Returns why the block is refused because of them.
     fn give_before(&mut self, before: &[Header], block: &RawBlock) -> Option<Reject> {
         let mut way: Vec<Header> = before.to_vec();
         let first = way
@@ -206,8 +206,8 @@ impl Kernel {
         if self.trouble.remove(&hash) {
             return BlockOutcome::Failed("disk full".into());
         }
-        // Core's `CheckBlock` comes before the block index is looked at or touched: what it
-        // refuses says something about these bytes, and nothing about the hash.
+        // Core's `CheckBlock` precedes any use of the block index: a refusal concerns these bytes,
+        // and not the hash.
         if let Some(reject) = self.check_data(block, origin) {
             return BlockOutcome::Rejected(reject);
         }
@@ -244,7 +244,7 @@ impl Kernel {
         BlockOutcome::Stored
     }
 
-    /// The usual case, quickly: the block lies on the way from the tip to the best header.
+    /// The usual case, quickly: the block is on the path from the tip to the best header.
     fn go_on(&mut self, hash: &BlockHash, changes: &mut Vec<Change>) -> bool {
         let best = self.tree.best_header().hash;
         let tip = self.tree.tip().hash;
@@ -266,7 +266,7 @@ impl Kernel {
         true
     }
 
-    /// What a start does: connects what is on the disk and can be connected.
+    /// As at a start: connects what is on disk and can be connected.
     pub fn open(&mut self) {
         self.activate(&mut Vec::new());
     }
@@ -296,11 +296,11 @@ impl Kernel {
         }
     }
 
-    /// The end of the best chain, all of whose blocks are here, if better than the tip's.
+    /// The tip of the best chain, all of whose blocks are here, if better than the current tip.
     fn best_stored(&self) -> Option<BlockHash> {
         let tip = self.tree.tip();
         let mut best = None;
-        // Cheap in the usual case: only what builds on the tip.
+        // Cheap in the usual case: only descendants of the tip.
         let mut ends: Vec<BlockHash> = self
             .tree
             .chain_tips()

@@ -1,6 +1,6 @@
-//! Stand-ins for tests: a kernel without consensus, and chains that cost nothing.
+//! Fakes for tests: a kernel without consensus, and chains without work.
 //!
-//! Compiled for this crate's own tests, and for others with the feature `testing`.
+//! Compiled for this crate's tests, and for others with the feature `testing`.
 
 pub mod chains;
 pub mod kernel;

@@ -271,7 +271,7 @@ mod tests {
         }
         let state = state_to_json(&machine.state(start.after(Duration::from_millis(1_250))));
         let source = state["source"].to_string();
-        let why = "outbound peer; the first with headers";
+        let why = "outbound peer; first peer with headers";
         let expected = json!({
             "peer": 3, "addr": "192.0.2.3:8333", "since": 1_700_000_000, "age": 1.25, "why": why,
         });

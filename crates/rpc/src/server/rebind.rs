@@ -80,7 +80,7 @@ impl Running {
     /// The copies for reading the accept queues would keep the sockets open.
     fn forget_sockets(&self) {
         for entrance in self.entrances.iter() {
-            entrance.listens_with(None);
+            entrance.set_socket(None);
         }
     }
 

@@ -88,7 +88,7 @@ impl RegisteredSocket {
             Socket::Tcp(socket) => Arc::new(socket),
             Socket::Unix(socket) => Arc::new(socket),
         };
-        self.entrance.listens_with(Some(socket));
+        self.entrance.set_socket(Some(socket));
     }
 }
 
@@ -295,7 +295,7 @@ impl Worker {
         entrance: &Entrance,
     ) -> Option<L::Accepted> {
         // The self-probe has succeeded, and may come from an address that may not call.
-        if entrance.arrived(addr) == Arrival::SelfProbe {
+        if entrance.on_accept(addr) == Arrival::SelfProbe {
             return None;
         }
         let Some(addr) = addr.filter(|addr| !self.context.access.allows(addr.ip())) else {

@@ -1,4 +1,4 @@
-//! Where connections come from: `node/src/listener.rs`, `connector.rs`, `intake.rs`, `slots.rs`.
+//! The sources of connections: `node/src/listener.rs`, `connector.rs`, `intake.rs`, `slots.rs`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -15,7 +15,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// `slots::LEAVING`.
 const LEAVING: usize = 32;
 
-/// A dial: what PeerManager wants, and what is in flight.
+/// A dial: PeerManager's request, and the attempt in flight.
 #[derive(Clone, Debug)]
 pub(super) struct Dial {
     pub(super) addr: SocketAddr,
@@ -23,7 +23,7 @@ pub(super) struct Dial {
     pub(super) name: Option<String>,
 }
 
-/// How many connections of each kind there are, and may be.
+/// Numbers and limits of connections by kind.
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
     inbound: usize,
@@ -35,7 +35,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// As `Limits` are made from a configuration in `node/src/node.rs`.
+    /// Like `Limits`, which are made from a configuration in `node/src/node.rs`.
     pub(super) fn new(profile: &Profile) -> Self {
         Self {
             inbound: 0,
@@ -62,7 +62,7 @@ impl Slots {
         free
     }
 
-    /// A slot comes home.
+    /// A slot is freed.
     pub(super) fn free(&mut self, slot: Option<Direction>) {
         if let Some(direction) = slot {
             *self.of(direction).0 -= 1;
@@ -79,7 +79,7 @@ impl Slots {
 }
 
 impl Running {
-    /// `listener::drain` takes one connection out of the accept queue.
+    /// `listener::drain` accepts one connection.
     pub(crate) fn accept(&mut self, engine: &mut Engine, link: LinkId) {
         let Some(remote) = engine.net.links.get(&link).map(|link| link.from) else {
             return;
@@ -126,7 +126,7 @@ impl Running {
         }
     }
 
-    /// A dial of ours was answered.
+    /// A dial was answered.
     pub(crate) fn dial_answered(&mut self, engine: &mut Engine, link: LinkId, connected: bool) {
         let Some(dial) = self.dials.remove(&link) else {
             // It had timed out; the socket is gone.
@@ -153,7 +153,7 @@ impl Running {
         self.home(engine);
     }
 
-    /// `StopIntake`: of the listener and of the connector, whose dials end with it.
+    /// `StopIntake` of the listener and of the connector, whose dials end with it.
     pub(super) fn stop_intake(&mut self, engine: &mut Engine) {
         self.connector_mail.clear();
         self.polls.remove(&Actor::Connector);

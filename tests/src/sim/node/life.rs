@@ -1,4 +1,4 @@
-//! Start, stop and sudden death: `node/src/opening.rs`, `wiring.rs`, `shutdown.rs`.
+//! Start, stop and crash: `node/src/opening.rs`, `wiring.rs`, `shutdown.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -24,23 +24,23 @@ use crate::sim::Mutant;
 use crate::sim::engine::{Actor, Engine, Event, Host, NETWORK};
 use crate::sim::net::{Owner, Side};
 
-/// `shutdown::CONNECTIONS`: for connections to end and every Done to be handled.
+/// `shutdown::CONNECTIONS`: timeout for connections to end and every Done to be handled.
 const CONNECTIONS: Duration = Duration::from_secs(10);
 
-/// How far a process has come with its end.
+/// The stages of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Open,
-    /// The intake is closed, connections end; every slot is awaited.
+    /// The acceptor is closed, connections end; every slot is awaited.
     Draining,
-    /// All slots are free; the managers are asked to stop.
-    Home,
+    /// All slots are free; the managers are stopped.
+    SlotsFree,
     PeersStopped,
     SecondStopped,
     Stopped,
 }
 
-/// `opening::tree`: the header tree of what the kernel has.
+/// `opening::tree`: the header tree of the kernel's state.
 fn open_tree(kernel: &HeaderTree) -> HeaderTree {
     let genesis = kernel.at_height(0).expect("genesis is always active");
     let mut tree = HeaderTree::new(genesis.header);
@@ -65,8 +65,8 @@ fn open_tree(kernel: &HeaderTree) -> HeaderTree {
 }
 
 impl Node {
-    /// What is on the disk, and the rules: a block that was stored before its parent in an
-    /// earlier life is checked when it is connected in this one.
+    /// The kernel of the disk and the rules: a block that was stored before its parent in an
+    /// earlier run is checked when it is connected in this one.
     fn kernel(&self, engine: &Engine) -> Kernel {
         let mut kernel = Kernel::new(self.disk.tree.clone());
         kernel.bad_to_connect.clone_from(&engine.bad_to_connect);
@@ -74,7 +74,7 @@ impl Node {
         kernel
     }
 
-    /// Starts the process, unless it runs.
+    /// Starts the process, unless it is running.
     pub(crate) fn start(&mut self, engine: &mut Engine) {
         if self.running.is_some() {
             return;
@@ -94,7 +94,7 @@ impl Node {
         let mut running = Running {
             host,
             profile: self.profile.clone(),
-            born: engine.now,
+            started_at: engine.now,
             clock_error: self.clock_error,
             stage: Stage::Open,
             table: self.table(seed, now),
@@ -164,7 +164,7 @@ impl Node {
         )
     }
 
-    /// `kill -9`: what the kernel had flushed is left.
+    /// `kill -9`: what the kernel had flushed remains.
     pub(crate) fn crash(&mut self, engine: &mut Engine) {
         if let Some(running) = self.running.take() {
             engine.line(format_args!("n{} is killed", self.index));
@@ -181,7 +181,7 @@ impl Node {
             engine.line(format_args!("n{} stops", self.index));
             running.stage = Stage::Draining;
             running.stop_intake(engine);
-            running.close_room(engine);
+            running.close_handshakes(engine);
             if engine.is_mutant(Mutant::DrainDropsMail) {
                 running.drop_mail();
             }
@@ -217,7 +217,7 @@ impl Node {
     }
 }
 
-/// The system closes what a dead process had open.
+/// The system closes the sockets of a dead process.
 fn reset_sockets(engine: &mut Engine, node: usize, running: &Running) {
     for link in engine.net.links.keys().copied().collect::<Vec<_>>() {
         for side in [Side::Dialler, Side::Acceptor] {
@@ -240,13 +240,13 @@ impl Running {
     /// `Slots::all_home`, which the shutdown awaits.
     pub(super) fn home(&mut self, engine: &mut Engine) {
         if self.stage == Stage::Draining && self.slots.all_home() {
-            engine.line(format_args!("n{}: all slots are home", self.host.node));
-            self.stage = Stage::Home;
+            engine.line(format_args!("n{}: all slots are free", self.host.node));
+            self.stage = Stage::SlotsFree;
             self.post_peers(engine, PeersMail::Stop);
         }
     }
 
-    /// What the mutant does that drains its mailbox instead of handling it.
+    /// The mutant that drops its mailbox instead of handling it.
     fn drop_mail(&mut self) {
         let queued = std::iter::from_fn(|| Some(self.peers_queue.pop()?.1));
         let queued: Vec<PeersMail> = queued.collect();
@@ -260,12 +260,12 @@ impl Running {
         }
     }
 
-    /// The time for connections to end is over.
+    /// The timeout for connections to end has passed.
     pub(crate) fn deadline_passed(&mut self, engine: &mut Engine) {
         let node = self.host.node;
         if self.stage == Stage::Draining && !engine.had_trouble(node, CONNECTIONS) {
             let text = format!(
-                "n{node}: {} slots are not home after {CONNECTIONS:?}",
+                "n{node}: {} slots are not free after {CONNECTIONS:?}",
                 self.slots.taken()
             );
             engine.breach("shutdown", text);

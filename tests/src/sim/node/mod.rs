@@ -1,5 +1,5 @@
-//! A whole node: the production machines, and between them the glue that the actors of
-//! `handfast-node` are, arm by arm.
+//! A whole node: the production machines, and between them the glue of the actors of
+//! `handfast-node`, arm by arm.
 //!
 //! | here | stands for |
 //! |---|---|
@@ -10,11 +10,11 @@
 //! | `intake` | `node/src/listener.rs`, `connector.rs`, `intake.rs`, `slots.rs`, `room.rs` |
 //! | `life` | `node/src/opening.rs`, `wiring.rs`, `shutdown.rs` |
 //! | `mutants` | nothing: mistakes at the border of the sync machine |
-//! | `watch/` | nothing: what an outside observer asks of a node |
+//! | `watch/` | nothing: what an outside observer checks |
 //!
-//! Each actor has one mailbox, FIFO; what connections sent to a manager is sorted from it into
-//! a queue in which they take turns. Which actor runs next, after what delay and for how
-//! many messages, is the scheduler's choice.
+//! Each actor has one mailbox, FIFO; connections' messages to a manager go from it into a queue in
+//! which they take turns. Which actor runs next, after what delay and for how many messages, is the
+//! scheduler's choice.
 
 mod intake;
 mod life;
@@ -57,7 +57,7 @@ pub(crate) const EPOCH: u32 = 1_400_000_000;
 /// Least time between two alarms of an actor (`node/src/alarm.rs`).
 const LEAST: Duration = Duration::from_millis(1);
 
-/// How a node is configured, for all its lives.
+/// The configuration of a node, for all its runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
     pub(crate) addr: SocketAddr,
@@ -72,29 +72,29 @@ pub(crate) struct Profile {
     pub(crate) seed: u64,
 }
 
-/// What outlives a process.
+/// The state that survives a process.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
-    /// As the kernel flushed it last.
+    /// The tree at the kernel's last flush.
     pub(crate) tree: HeaderTree,
     pub(crate) addresses: Vec<Row>,
 }
 
-/// A machine with a node on it, which may run or not.
+/// A machine with a node, which may run or not.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) index: usize,
     pub(crate) profile: Profile,
     pub(crate) life: u32,
-    /// Its wall clock is so many seconds off.
+    /// Error of its wall clock in seconds.
     pub(crate) clock_error: i64,
-    /// The process does not run until then.
+    /// The process is paused until then.
     pub(crate) paused_until: Duration,
     pub(crate) disk: Disk,
     pub(crate) running: Option<Box<Running>>,
 }
 
-/// When an actor's one timer ends.
+/// When an actor's one timer fires.
 #[derive(Clone, Copy, Debug, Default)]
 struct Timer {
     set_for: Option<Duration>,
@@ -107,7 +107,7 @@ pub(crate) struct Running {
     pub(crate) host: Host,
     profile: Profile,
     /// When it started; its monotonic clock begins there.
-    born: Duration,
+    started_at: Duration,
     pub(crate) clock_error: i64,
     pub(crate) stage: Stage,
     table: PeerTable,
@@ -117,17 +117,17 @@ pub(crate) struct Running {
     pub(crate) kernel: Kernel,
     jobs: VecDeque<Job>,
     kernel_busy: bool,
-    /// The kernel holds its lock on a block that takes long until then.
+    /// Until when the kernel holds its lock for a slow block.
     slow_until: Duration,
-    /// The next block takes long.
+    /// The next block is slow.
     pub(crate) slow_next: bool,
-    /// No block can be written next time.
+    /// The next block cannot be written.
     pub(crate) disk_full_next: bool,
     peers: BTreeMap<ConnId, Peer>,
     peers_mail: VecDeque<PeersMail>,
-    /// Where it is sorted, so that connections are served in turns.
+    /// The queue by connection, so that they are served in turns.
     peers_queue: FairQueue<PeersMail>,
-    /// A second way to PeerManager, for a mutant.
+    /// A second queue to PeerManager, for a mutant.
     peers_express: VecDeque<PeersMail>,
     sync_mail: VecDeque<SyncMail>,
     sync_queue: FairQueue<SyncMail>,
@@ -140,11 +140,11 @@ pub(crate) struct Running {
     session: Arc<SessionConfig>,
     polls: BTreeSet<Actor>,
     timers: BTreeMap<Actor, Timer>,
-    /// Actors whose thread is held up, until when.
+    /// Actors whose thread is stalled, until when.
     pub(crate) held: BTreeMap<Actor, Duration>,
     submitted: BTreeMap<u64, BlockHash>,
     next_ticket: u64,
-    /// The outside observer's.
+    /// The ledger of the outside observer.
     ledger: Ledger,
     watch: watch::Watch,
 }
@@ -155,12 +155,12 @@ impl Running {
         let seconds = i64::try_from(engine.now.as_secs()).expect("a run lasts hours");
         let unix = i64::from(EPOCH) + seconds + self.clock_error;
         Now {
-            mono: engine.now - self.born,
+            mono: engine.now - self.started_at,
             unix: u32::try_from(unix).expect("clocks are off by days at most"),
         }
     }
 
-    /// Lets an actor run soon, unless it is about to.
+    /// Schedules an actor, unless it is scheduled already.
     fn wake(&mut self, engine: &mut Engine, actor: Actor) {
         if !self.polls.insert(actor) {
             return;
@@ -176,7 +176,7 @@ impl Running {
         engine.after(delay, Event::Poll(self.host, actor));
     }
 
-    /// An actor's thread comes round to it.
+    /// An actor's turn.
     pub(crate) fn poll(&mut self, engine: &mut Engine, actor: Actor) {
         self.polls.remove(&actor);
         if self
@@ -198,7 +198,7 @@ impl Running {
         self.check(engine);
     }
 
-    /// How many messages an actor handles before another comes to its turn.
+    /// Number of messages that an actor handles in one turn.
     fn portion(engine: &mut Engine) -> usize {
         match engine.random.below(3) {
             0 => 1,
@@ -219,21 +219,23 @@ impl Running {
         }
     }
 
-    /// Sets an actor's timer, as `node/src/alarm.rs` does: one that is set too early ends
-    /// early, and is set anew.
+    /// Sets an actor's timer, as `node/src/alarm.rs` does: one that is set too early fires early,
+    /// and is set again.
     fn arm(&mut self, engine: &mut Engine, actor: Actor) {
         let Some(deadline) = self.deadline(actor) else {
             return;
         };
         let timer = self.timers.entry(actor).or_default();
-        let due = (self.born + deadline).max(timer.not_before).max(engine.now);
+        let due = (self.started_at + deadline)
+            .max(timer.not_before)
+            .max(engine.now);
         if timer.set_for.is_none_or(|at| due < at) {
             timer.set_for = Some(due);
             engine.at(due, Event::Alarm(self.host, actor));
         }
     }
 
-    /// A timer ends.
+    /// A timer fires.
     pub(crate) fn alarm(&mut self, engine: &mut Engine, actor: Actor) {
         let Some(timer) = self.timers.get_mut(&actor) else {
             return;
@@ -243,7 +245,7 @@ impl Running {
         }
         timer.set_for = None;
         let due = self.deadline(actor);
-        if due.is_some_and(|due| self.born + due <= engine.now) {
+        if due.is_some_and(|due| self.started_at + due <= engine.now) {
             let timer = self.timers.entry(actor).or_default();
             timer.not_before = engine.now + LEAST;
             match actor {
@@ -257,14 +259,14 @@ impl Running {
         self.check(engine);
     }
 
-    /// Bytes have come for a connection, or there is room for more.
+    /// Bytes were received for a connection, or the window has space.
     pub(crate) fn readable(&mut self, engine: &mut Engine, id: ConnId) {
         if self.peers.contains_key(&id) {
             self.wake(engine, Actor::Peer(id));
         }
     }
 
-    /// Whether it lets anybody in.
+    /// Whether it accepts connections.
     pub(crate) fn is_open(&self) -> bool {
         self.stage == Stage::Open
     }

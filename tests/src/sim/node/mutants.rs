@@ -1,5 +1,5 @@
-//! Mistakes at the border of the sync machine: what it is not told, and what it asks for in
-//! vain. They take away what a rule inside the machine gives.
+//! Mistakes at the border of the sync machine: inputs that it does not get, and requests that are
+//! never sent. They disable what a rule inside the machine provides.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::Running;
 use crate::sim::Mutant;
 use crate::sim::engine::Engine;
 
-/// A peer owes a block for long.
+/// A peer is stalling for long.
 const LONG: Duration = Duration::from_millis(1_500);
 
 impl Running {
-    /// Whether this message of a peer does not come to SyncManager.
+    /// Whether this message of a peer does not reach SyncManager.
     pub(super) fn loses_announcement(
         &self,
         engine: &Engine,
@@ -24,14 +24,14 @@ impl Running {
     ) -> bool {
         let announces = match message {
             Message::Inv(_) | Message::Block(_) => true,
-            // The answer to a question is no announcement.
+            // The answer to a request is no announcement.
             Message::Headers(headers) => headers.len() < 3 && !self.watch.awaits_headers(id),
             _ => false,
         };
         engine.is_mutant(Mutant::AnnouncementIsLost)
             && announces
             && self.sync.sync_peer() != Some(id)
-            && !self.watch.is_owed_by(id)
+            && !self.watch.has_getdata_outstanding(id)
     }
 
     /// Whether this request of SyncManager is never sent.
@@ -54,7 +54,7 @@ impl Running {
                 blocks.any(|hash| !tree.is_ancestor(&hash, &best))
             }
             Some(Mutant::OneIsWaitedFor) => {
-                !hashes.is_empty() && self.watch.another_owes(id, engine.now, LONG)
+                !hashes.is_empty() && self.watch.another_stalls(id, engine.now, LONG)
             }
             Some(Mutant::LateIsNotReplaced) => {
                 blocks.any(|hash| self.watch.another_was_asked(id, &hash))

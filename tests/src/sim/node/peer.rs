@@ -1,4 +1,4 @@
-//! One connection: `node/src/peer.rs` and what belongs to it.
+//! One connection: `node/src/peer.rs` and its parts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,14 +28,14 @@ const BATCH_BYTES: usize = 64 << 10;
 /// `node/src/credit.rs`.
 pub(super) const MAX_FRAMES: usize = 64;
 const MAX_FRAME_BYTES: usize = 64 << 10;
-/// Items that a stream gives before others get their turn.
+/// Items that a stream yields before others get their turn.
 const STREAM_TURN: usize = 16;
 
-/// What the managers post to a connection.
+/// The messages of a connection's actor.
 #[derive(Debug)]
 pub(super) enum PeerMail {
     Disconnect(DoneReason),
-    /// The handshake room's: only while the handshake is not complete.
+    /// From the handshake limiter: only while the handshake is not complete.
     Leave(DoneReason),
     Serve {
         ticket: u64,
@@ -43,18 +43,18 @@ pub(super) enum PeerMail {
     },
 }
 
-/// `Credit`: what a frame holds of its connection's share.
+/// `Credit`: the credit that a frame holds.
 #[derive(Debug)]
 pub(super) struct Credit {
     id: ConnId,
     bytes: usize,
 }
 
-/// The way down to a remote: a bounded queue, and what its writer has in hand.
+/// The send queue: bounded, with the message that its writer holds.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     queue: VecDeque<(Bytes, usize)>,
-    /// Shares of the byte budget that are taken.
+    /// Bytes taken from the limit.
     taken: usize,
     batch: BytesMut,
     batch_shares: usize,
@@ -65,7 +65,7 @@ fn share(bytes: usize) -> usize {
 }
 
 impl Outbox {
-    /// Whether the message was taken.
+    /// Queues a message; returns whether it was queued.
     fn push(&mut self, message: &Message) -> bool {
         let share = share(message.heap_size());
         if self.taken + share > MAX_BYTES || self.queue.len() >= MAX_MESSAGES {
@@ -78,7 +78,7 @@ impl Outbox {
         true
     }
 
-    /// Whether there is room for a frame that may wait for it.
+    /// Whether there is space for a frame that may wait for it.
     fn has_room(&self, bytes: usize) -> bool {
         self.taken + share(bytes) <= MAX_BYTES && self.queue.len() < MAX_MESSAGES
     }
@@ -105,7 +105,7 @@ pub(super) struct Peer {
     pub(super) side: Side,
     pub(super) direction: Direction,
     remote: SocketAddr,
-    /// The machine at the other end.
+    /// The machine of the remote.
     pub(super) other: usize,
     connected_at: Now,
     pub(super) session: Session,
@@ -166,7 +166,7 @@ impl Running {
             id,
         };
         engine.net.own(link, side, owner);
-        engine.tally.count("connections");
+        engine.counts.count("connections");
         engine.line(format_args!(
             "n{} {id} begins on link{link}, {}",
             self.host.node,
@@ -196,13 +196,13 @@ impl Running {
             },
         );
         if direction == Direction::Inbound {
-            self.enter_room(engine, id, remote);
+            self.enter_handshake(engine, id, remote);
         }
         self.step_peer(engine, id, Input::Connected, None);
         self.wake(engine, Actor::Peer(id));
     }
 
-    /// The actor's turn: its mailbox, then what it reads, writes and serves.
+    /// The actor's turn: its mailbox, then reads, writes and blocks to serve.
     pub(super) fn poll_peer(&mut self, engine: &mut Engine, id: ConnId) {
         if engine.random.below(2) == 0 {
             self.handle_peer_mail(engine, id);
@@ -352,7 +352,7 @@ impl Running {
 
     /// `Drop` of the actor: its socket closes, its guard sends `Done`.
     fn drop_peer(&mut self, engine: &mut Engine, id: ConnId) {
-        let peer = self.peers.remove(&id).expect("the caller looked");
+        let peer = self.peers.remove(&id).expect("checked by the caller");
         self.polls.remove(&Actor::Peer(id));
         self.timers.remove(&Actor::Peer(id));
         self.watch.ends(id);
@@ -373,7 +373,7 @@ impl Running {
         self.post_done(engine, ending);
     }
 
-    /// The one `PeerDone`, and what mutants make of it.
+    /// The one `PeerDone`, and the mutants of it.
     fn post_done(&mut self, engine: &mut Engine, ending: Ending) {
         let mut slot = Some(ending.direction);
         if engine.is_mutant(Mutant::SlotFreedWhenSent) {
@@ -391,7 +391,7 @@ impl Running {
         }
     }
 
-    /// `write_queue`: small messages together, a big one by itself.
+    /// `write_queue`: small messages together, a large one alone.
     fn write_queue(&mut self, engine: &mut Engine, id: ConnId) {
         loop {
             let Some(peer) = self.peers.get_mut(&id) else {
@@ -422,7 +422,7 @@ impl Running {
         }
     }
 
-    /// `serve`: reads a block, waits for room, queues it, reports.
+    /// `serve`: reads a block, waits for space, queues it, reports.
     fn serve(&mut self, engine: &mut Engine, id: ConnId) {
         let now = self.now(engine).mono;
         let slow = self.slow_until;
@@ -447,7 +447,7 @@ impl Running {
             });
             let frame = frame.expect("a block that is on disk was made once");
             if !peer.outbox.has_room(frame.len()) {
-                // The writer makes room, and looks here again.
+                // The writer frees space, and calls this again.
                 return;
             }
             peer.outbox.put(frame);
@@ -463,8 +463,8 @@ impl Running {
         self.wake(engine, Actor::Peer(id));
     }
 
-    /// PeerManager's `send` and `disconnect` by the link of a connection. One that has
-    /// ended takes everything: its `Done` is on the way.
+    /// PeerManager's `send` and `disconnect` by the link of a connection. One that has ended
+    /// accepts everything: its `Done` is on the way.
     pub(super) fn push_to(&mut self, engine: &mut Engine, id: ConnId, message: &Message) -> bool {
         let Some(peer) = self.peers.get_mut(&id) else {
             return true;
@@ -481,8 +481,8 @@ impl Running {
         }
     }
 
-    /// `Room::enter`: when the room is full, somebody else is told to leave.
-    pub(super) fn enter_room(&mut self, engine: &mut Engine, id: ConnId, remote: SocketAddr) {
+    /// `Room::enter`: when the limiter is full, another handshake is ended.
+    pub(super) fn enter_handshake(&mut self, engine: &mut Engine, id: ConnId, remote: SocketAddr) {
         if self.room.is_full() {
             let peers = &self.peers;
             self.room.keep(|id| {
@@ -502,7 +502,7 @@ impl Running {
     }
 
     /// `Room::close`: connections that are still in the handshake end.
-    pub(super) fn close_room(&mut self, engine: &mut Engine) {
+    pub(super) fn close_handshakes(&mut self, engine: &mut Engine) {
         for id in self.peers.keys().copied().collect::<Vec<_>>() {
             self.post_peer(engine, id, PeerMail::Leave(DoneReason::Shutdown));
         }

@@ -17,7 +17,7 @@ use crate::sim::Mutant;
 use crate::sim::engine::{Actor, Engine};
 use crate::sim::label::Label;
 
-/// What comes into PeerManager's mailbox.
+/// The messages of PeerManager.
 #[derive(Debug)]
 pub(super) enum PeersMail {
     Add(Box<Introduction>),
@@ -51,7 +51,7 @@ impl PeersMail {
     }
 }
 
-/// What the input of a step carried.
+/// The permits that the input of a step holds.
 #[derive(Debug, Default)]
 struct Carried {
     credit: Option<Credit>,
@@ -64,8 +64,8 @@ impl Running {
         self.wake(engine, Actor::Peers);
     }
 
-    /// `node/src/turns.rs`: what connections sent goes from the mailbox into the queue, and is
-    /// handled in turns; the rest is handled as it comes.
+    /// `node/src/turns.rs`: messages of connections go from the mailbox into the queue, and are
+    /// handled in turns; others are handled at once.
     fn next_peers_mail(&mut self, engine: &mut Engine) -> Option<PeersMail> {
         loop {
             let waits = self.peers_mail.is_empty() || engine.random.below(2) == 0;
@@ -129,7 +129,7 @@ impl Running {
                 self.step_peers(engine, Input::NotDialled { addr, name }, Carried::default());
             }
             PeersMail::AddNode(name, command) => {
-                // That a node is known or not known already is an answer like any other.
+                // "Already added" and "not added" are answers like any other.
                 let (_, effects) = self.table.add_node(self.now(engine), name, command);
                 self.perform(engine, effects, Carried::default());
             }
@@ -220,15 +220,15 @@ impl Running {
                     });
                     self.wake(engine, Actor::Connector);
                 }
-                // The connector has stopped; what is posted to it is dropped.
+                // The connector has stopped; messages to it are dropped.
                 Effect::Dial { .. } => {}
                 Effect::Resolve { name, .. } => {
                     engine.breach(
                         "names",
-                        format!("{name} is an address, and was to be resolved"),
+                        format!("{name} is an address, and must not be resolved"),
                     );
                 }
-                // Written to disk by an actor of its own.
+                // Written to disk by another actor.
                 Effect::BansChanged | Effect::Notice(_) => {}
             }
         }
@@ -260,7 +260,7 @@ impl Running {
         if engine.is_mutant(Mutant::SyncIsNotTold) {
             self.slots.free(slot);
         } else if engine.is_mutant(Mutant::SeparateSenders) {
-            // The connection has told SyncManager by itself.
+            // The connection has reported its end to SyncManager itself.
             self.slots.free(slot);
         } else {
             let (mut of_sync, mut of_second) = (Arc::new(slot), Arc::new(None));
@@ -302,7 +302,7 @@ impl Running {
     fn disconnect(&mut self, engine: &mut Engine, id: ConnId, reason: DoneReason) {
         if self.links.contains(&id) {
             engine.line(format_args!(
-                "n{} {id} is told to go: {reason}",
+                "n{} {id} is disconnected: {reason}",
                 self.host.node
             ));
             self.post_peer(engine, id, PeerMail::Disconnect(reason));
@@ -315,7 +315,7 @@ impl Running {
         self.compare_tables(engine);
     }
 
-    /// `Handler<StopPeers>` after all slots were free.
+    /// `Handler<StopPeers>` after all slots are free.
     fn stop_peers(&mut self, engine: &mut Engine) {
         self.table.assert_all_home();
         if !self.links.is_empty() {

@@ -111,7 +111,7 @@ impl Running {
                     let text = format!("n{node}: {id} sent {message:?} and is no peer");
                     engine.breach("L3", text);
                 }
-                engine.tally.count("message shared by two subscribers");
+                engine.counts.count("message shared by two subscribers");
                 self.handled_by_one(engine, credit);
             }
             SecondMail::Done(id, slot) => {

@@ -20,10 +20,10 @@ use super::{Running, Stage};
 use crate::sim::Mutant;
 use crate::sim::engine::{Actor, Engine, Event};
 
-/// How long the block takes that takes long.
+/// Duration of a slow block.
 const SLOW_BLOCK: Duration = Duration::from_secs(60);
 
-/// What comes into SyncManager's mailbox.
+/// The messages of SyncManager.
 #[derive(Debug)]
 pub(super) enum SyncMail {
     Add(Box<Introduction>),
@@ -48,7 +48,7 @@ impl SyncMail {
     }
 }
 
-/// What the kernel is asked for.
+/// A job of the kernel.
 #[derive(Debug)]
 pub(crate) enum Job {
     Headers(Vec<Header>, Option<ConnId>),
@@ -167,7 +167,7 @@ impl Running {
         }
     }
 
-    /// A block that this node's miner found, on the tip its kernel has.
+    /// A block mined by this node, on the tip of its kernel.
     pub(crate) fn mine(&mut self, engine: &mut Engine) -> Option<BlockHash> {
         if self.stage != Stage::Open {
             return None;
@@ -178,7 +178,7 @@ impl Running {
         let header = testing::mine(&parent, time, salt);
         let size = 81 + engine.random.index(600);
         let block = testing::block(header, size);
-        engine.tally.count("blocks");
+        engine.counts.count("blocks");
         engine.line(format_args!(
             "n{} finds {} on height {}",
             self.host.node,
@@ -205,7 +205,7 @@ impl Running {
             | SubmitResult::Inconclusive
             | SubmitResult::DuplicateInconclusive
             | SubmitResult::Failed(_) => {}
-            // The clock was put back while the block was on its way.
+            // The clock was set back while the block was on its way.
             SubmitResult::Rejected(reject) if reject.kind == RejectKind::TimeFuture => {}
             SubmitResult::Rejected(_) | SubmitResult::DuplicateInvalid => {
                 let node = self.host.node;
@@ -220,7 +220,7 @@ impl Running {
         self.post_sync(engine, SyncMail::Stop);
     }
 
-    /// `Handler<StopSubscriber>` after all slots were free.
+    /// `Handler<StopSubscriber>` after all slots are free.
     fn stop_sync(&mut self, engine: &mut Engine) {
         let left = self.sync.ids();
         if !left.is_empty() {
@@ -255,7 +255,7 @@ impl Running {
         engine.after(takes, Event::KernelDone(self.host));
     }
 
-    /// The kernel has done its job, and posts what came of it.
+    /// The kernel has finished its job, and posts the result.
     pub(crate) fn kernel_done(&mut self, engine: &mut Engine) {
         self.kernel_busy = false;
         self.kernel.unix = Some(self.now(engine).unix);
@@ -294,23 +294,23 @@ impl Running {
         self.next_job(engine);
     }
 
-    /// The kernel is with a block that takes long, or has not got over it.
+    /// The kernel is processing a slow block, or has not recovered from it.
     pub(super) fn kernel_is_held_up(&self) -> bool {
         self.kernel_busy && self.jobs.len() > 1
     }
 
-    /// No block of its own and none of others waits for its kernel.
+    /// No block, mined here or received, waits for its kernel.
     pub(crate) fn has_no_block_in_hand(&self) -> bool {
         self.jobs.is_empty() && self.submitted.is_empty()
     }
 
-    /// The end of the active chain, as the kernel has it and as SyncManager does.
+    /// The tip of the active chain, of the kernel and of SyncManager.
     pub(crate) fn tips(&self) -> [BlockHash; 2] {
         [self.kernel.tip(), self.sync.tree().tip().hash]
     }
 }
 
-/// What a mutant makes of a verdict: every refusal marks the hash.
+/// The mutant of a verdict: every refusal marks the hash.
 fn marked(mut event: KernelEvent) -> KernelEvent {
     if let KernelEvent::BlockChecked {
         hash,
@@ -330,6 +330,6 @@ fn outcome(event: &KernelEvent) -> String {
         KernelEvent::BlockChecked {
             outcome, changes, ..
         } => format!("{outcome:?}, {} changes", changes.len()),
-        KernelEvent::Kept => "all is kept".into(),
+        KernelEvent::Kept => "all is journaled".into(),
     }
 }

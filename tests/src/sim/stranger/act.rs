@@ -1,4 +1,4 @@
-//! What strangers do of their own accord.
+//! Unsolicited actions of simulated peers.
 
 use std::sync::OnceLock;
 
@@ -16,11 +16,11 @@ use handfast_wire::{Locator, Message};
 use super::forged::{bad_headers, forged, garbage};
 use super::{Engine, Kind, LinkId, NETWORK, Stranger};
 
-/// Times that a chain is denied and announced again in one go.
+/// How often a chain is denied and announced again in one action.
 const DENIALS: u32 = 4;
-/// Most blocks of a branch that it takes up: no race is longer.
+/// Most blocks of a branch that it extends: no race is longer.
 const RACE: u32 = 10;
-/// Blocks below the tip within which a race was lost that a poisoner takes up.
+/// Blocks below the tip within which a poisoner extends a branch that lost a race.
 const OLD: u32 = 100;
 
 impl Stranger {
@@ -43,7 +43,7 @@ impl Stranger {
             Kind::Forger => self.push_forged(engine, link),
             Kind::Poisoner => self.poison(engine, link),
             Kind::Rumourer => {
-                let hash = nobodys(engine);
+                let hash = unknown_hash(engine);
                 self.send(engine, link, &Message::Inv(vec![Inventory::Block(hash)]));
             }
             Kind::Garbage => {
@@ -76,8 +76,8 @@ impl Stranger {
         }
     }
 
-    /// Makes the honest chain longer by some headers of its own, and announces them.
-    /// Those whose blocks are to be bad have blocks.
+    /// Extends the honest chain by some headers, and announces them. Those whose blocks must be bad
+    /// have blocks.
     fn extend(&mut self, engine: &mut Engine, link: LinkId, bad: Option<RejectKind>) {
         if self.is_behind(engine) {
             let mut chain = engine.oracle.tree().clone();
@@ -98,7 +98,7 @@ impl Stranger {
         let pushes = bad.is_some() && engine.chance(300);
         let first = self.own_headers(engine).first().map(Header::block_hash);
         if let Some(first) = first.filter(|_| pushes) {
-            // Unasked.
+            // Unsolicited.
             let block = engine.blocks[&first].clone();
             self.send(engine, link, &Message::Block(block));
         } else {
@@ -112,8 +112,8 @@ impl Stranger {
         chain.is_none_or(|chain| chain.tip().work <= honest)
     }
 
-    /// The headers of its chain that are not in the honest one; none when that has gone
-    /// another way since.
+    /// The headers of its chain that are not in the honest one; none when that has taken another
+    /// branch since.
     fn own_headers(&self, engine: &Engine) -> Vec<Header> {
         let Some(chain) = &self.chain else {
             return Vec::new();
@@ -147,13 +147,13 @@ impl Stranger {
         let block = entry.and_then(|entry| engine.blocks.get(&entry.hash).cloned());
         if let Some(block) = block {
             let block = forged(engine, &block);
-            engine.tally.count("forged block pushed");
+            engine.counts.count("forged block pushed");
             self.send(engine, link, &Message::Block(block));
         }
     }
 
-    /// Makes a branch that lost a race the longest, and announces it. The new blocks are
-    /// good, and it gives them; the branch's first it gives with other data.
+    /// Makes a branch that lost a race the longest, and announces it. The new blocks are good, and
+    /// it sends them; it sends the branch's first with other data.
     fn poison(&mut self, engine: &mut Engine, link: LinkId) {
         let honest = engine.oracle.tree().tip().work;
         let chain = self.chain.as_ref();
@@ -178,12 +178,12 @@ impl Stranger {
                 engine.blocks.insert(hash, block.clone());
                 engine.oracle.block(&block, None);
             }
-            engine.tally.count("poisoned branch");
+            engine.counts.count("poisoned branch");
             self.poison = branch.first().map(|entry| entry.hash);
             self.announced = Some((fork.height, chain.clone()));
             self.chain = Some(chain);
         }
-        // The honest chain is this one now: from the fork on, whatever became of it.
+        // The honest chain is this one now: from the fork on, whatever happened to it.
         if let Some((fork, chain)) = &self.announced {
             let branch = chain.branch(&chain.tip().hash, fork + 1, MAX_HEADERS);
             let headers = branch.iter().map(|entry| entry.header).collect();
@@ -201,7 +201,7 @@ impl Stranger {
                 encoded(&Message::NotFound(vec![gone; MAX_INV])),
             ]
         });
-        engine.tally.count("big frame");
+        engine.counts.count("big frame");
         match engine.random.index(3) {
             2 => {
                 let tree = engine.oracle.tree();
@@ -213,7 +213,7 @@ impl Stranger {
         }
     }
 
-    /// Asks for the whole chain again and again.
+    /// Requests the whole chain again and again.
     fn ask_for_much(&mut self, engine: &mut Engine, link: LinkId) {
         let tree = engine.oracle.tree();
         let end = tree.tip().height;
@@ -235,9 +235,9 @@ impl Stranger {
         }
     }
 
-    /// One byte of a message that never seems to end.
+    /// Sends one byte of a message that never ends.
     fn trickle(&mut self, engine: &mut Engine, link: LinkId) {
-        let conn = self.conns.get_mut(&link).expect("the caller looked");
+        let conn = self.conns.get_mut(&link).expect("checked by the caller");
         if conn.drops.is_empty() {
             conn.drops = encoded(&Message::Ping(engine.random.draw()));
         }
@@ -252,7 +252,7 @@ fn encoded(message: &Message) -> Bytes {
     bytes.freeze()
 }
 
-/// One header more on the tip of a stranger's chain.
+/// Adds a header to the chain of a simulated peer.
 fn lengthen(engine: &mut Engine, chain: &mut HeaderTree) -> (BlockHash, Header) {
     let parent = chain.tip().header;
     let salt = engine.random.draw();
@@ -266,13 +266,13 @@ fn lengthen(engine: &mut Engine, chain: &mut HeaderTree) -> (BlockHash, Header) 
 }
 
 /// A hash of no block.
-fn nobodys(engine: &mut Engine) -> BlockHash {
+fn unknown_hash(engine: &mut Engine) -> BlockHash {
     let mut bytes = [0xee; 32];
     bytes[..8].copy_from_slice(&engine.random.draw().to_le_bytes());
     BlockHash::from_byte_array(bytes)
 }
 
-/// The end of a branch of good blocks that is not in the honest chain.
+/// The tip of a branch of good blocks that is not in the honest chain.
 fn lost_race(engine: &mut Engine) -> Option<BlockHash> {
     let tree = engine.oracle.tree();
     let least = tree.tip().height.saturating_sub(OLD);

@@ -1,4 +1,4 @@
-//! What strangers send that no node would.
+//! Messages that no node would send.
 
 use std::net::SocketAddr;
 
@@ -13,13 +13,13 @@ use handfast_wire::{Message, RawBlock, Version};
 use crate::sim::engine::{Engine, NETWORK};
 
 pub(super) fn version(engine: &mut Engine) -> Version {
-    let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+    let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
     Version {
         version: 70_016,
         services: full_node(),
         timestamp: i64::from(crate::sim::node::EPOCH),
-        receiver: Address::new(&nobody, ServiceFlags::NONE),
-        sender: Some(Address::new(&nobody, ServiceFlags::NONE)),
+        receiver: Address::new(&unspecified, ServiceFlags::NONE),
+        sender: Some(Address::new(&unspecified, ServiceFlags::NONE)),
         nonce: Some(engine.random.draw()),
         user_agent: "/stranger/".into(),
         start_height: Some(1_000_000),
@@ -33,7 +33,7 @@ pub(super) fn bad_headers(engine: &mut Engine) -> Vec<Header> {
     let (a, b) = (engine.random.draw(), engine.random.draw());
     let good = testing::mine(&tip, tip.time + 1, a);
     match engine.random.below(5) {
-        // They do not follow one another.
+        // They do not connect to each other.
         0 => vec![good, testing::mine(&tip, tip.time + 2, b)],
         // Without proof of work.
         1 => {
@@ -43,15 +43,15 @@ pub(super) fn bad_headers(engine: &mut Engine) -> Vec<Header> {
             }
             vec![bad]
         }
-        // Of other bits than the chain requires, or too old, with proof of work for that.
+        // With other bits than the chain requires, or too old, with proof of work for that.
         2 => vec![testing::mine_at(&tip, tip.time + 1, a, testing::EASY - 1)],
         3 => vec![testing::mine(&tip, tip.time - 7_200, a)],
-        // They build on nothing.
+        // Their parents are unknown.
         _ => vec![testing::mine(&good, tip.time + 2, b)],
     }
 }
 
-/// Bytes that are no frame, or a bad one.
+/// Bytes that are no frame, or a malformed one.
 pub(super) fn garbage(engine: &mut Engine) -> Bytes {
     let mut bytes = BytesMut::new();
     Message::Ping(engine.random.draw()).encode_into(NETWORK.magic(), &mut bytes);
@@ -62,7 +62,7 @@ pub(super) fn garbage(engine: &mut Engine) -> Bytes {
         1 => bytes[16..20].copy_from_slice(&u32::MAX.to_le_bytes()),
         // A wrong checksum.
         2 => bytes[20] ^= 0xff,
-        // Noise.
+        // Random bytes.
         _ => {
             for byte in bytes.iter_mut() {
                 *byte = engine.random.draw().to_le_bytes()[0];

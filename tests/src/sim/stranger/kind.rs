@@ -1,55 +1,54 @@
-//! What strangers are up to.
+//! The kinds of simulated peers.
 
 use std::time::Duration;
 
-/// What a stranger is up to.
+/// The behaviour of a simulated peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Connects and never says a word.
+    /// Connects and never sends a byte.
     Mute,
-    /// Handshakes, claims height 1,000,000, answers pings and nothing else.
+    /// Completes the handshake, claims height 1,000,000, answers only pings.
     Claimer,
     /// Shows the honest chain and never sends a block.
     NoBlocks,
-    /// The same, and says `notfound`.
+    /// The same, and answers `notfound`.
     NotFound,
-    /// Shows a longer chain of its own, whose blocks it keeps.
+    /// Shows a longer chain, and withholds its blocks.
     Withholder,
-    /// The same, says `notfound` when asked, and announces the chain again at once.
+    /// The same, answers `notfound`, and announces the chain again at once.
     Denier,
-    /// Offers blocks that are found invalid when they are looked at.
+    /// Sends blocks that are found invalid when they are checked.
     BadBlocks,
-    /// Offers blocks that are found invalid when they are connected.
+    /// Sends blocks that are found invalid when they are connected.
     BadToConnect,
-    /// Sends headers that do not follow one another, or that build on nothing.
+    /// Sends headers that do not connect to each other, or whose parent is unknown.
     BadHeaders,
-    /// Gives honest blocks with other data when it is asked for them.
+    /// Answers requests for honest blocks with other data.
     Tamperer,
-    /// Pushes the latest honest blocks with other data, unasked.
+    /// Sends the latest honest blocks with other data, unsolicited.
     Forger,
-    /// Makes a branch longer that lost a race, gives its first block with other data and the
-    /// later ones true. A node that was restarted may have that block and not know it.
+    /// Extends a branch that lost a race, and sends its first block with other data and the later
+    /// ones unchanged. A node that was restarted may have that block and not know it.
     Poisoner,
-    /// Answers each `getheaders`: with the beginning of the honest chain, or with nothing.
+    /// Answers each `getheaders` with the beginning of the honest chain, or with nothing.
     Useless,
-    /// Announces blocks that nobody has.
+    /// Announces blocks that do not exist.
     Rumourer,
     /// Sends garbage, wrong checksums, lengths beyond all bounds.
     Garbage,
-    /// Connects, handshakes and drops as fast as it can.
+    /// Connects, completes the handshake and disconnects as fast as it can.
     Churner,
-    /// Asks for the whole chain again and again, and does not read.
+    /// Requests the whole chain again and again, and does not read.
     SlowReader,
-    /// Sends more than anybody could want.
+    /// Sends far more than any peer requests.
     Flooder,
-    /// Sends frames as big as they may be: 50,000 items of `inv` and `notfound`, 2,000 headers
-    /// that everybody knows.
+    /// Sends frames of the largest size: 50,000 items of `inv` and `notfound`, 2,000 known headers.
     Bulk,
-    /// Sends a byte now and then.
+    /// Sends a byte from time to time.
     Trickler,
     /// Closes its side after the handshake.
     HalfCloser,
-    /// Honest, and has nothing but genesis: its headers are always empty.
+    /// Honest, and has only genesis: its headers are always empty.
     Behind,
 }
 
@@ -94,7 +93,7 @@ impl Kind {
         of.map(|(kind, _)| *kind)
     }
 
-    /// Connections that it tries to have.
+    /// Number of connections that it keeps open.
     pub(super) fn connections(self) -> usize {
         match self {
             Self::Churner => 8,
@@ -103,7 +102,7 @@ impl Kind {
         }
     }
 
-    /// Mean time between two things that it does of its own accord.
+    /// Mean time between two unsolicited actions.
     pub(super) fn interval(self) -> Duration {
         Duration::from_millis(match self {
             Self::Churner => 150,

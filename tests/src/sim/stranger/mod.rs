@@ -1,12 +1,12 @@
-//! Peers that are no nodes: silent, dishonest, broken, or in a hurry. They speak through
-//! the same codec over the same lines, and nodes dial some of them.
+//! Simulated peers that are no nodes: silent, dishonest, broken or churning. They use the same
+//! codec over the same lines, and nodes dial some of them.
 //!
 //! | file | what |
 //! |---|---|
-//! | `kind` | what each is up to, how often |
-//! | `serve` | what it answers |
-//! | `act` | what it does of its own accord |
-//! | `forged` | what it sends that no node would |
+//! | `kind` | the behaviour of each, and its rate |
+//! | `serve` | its answers |
+//! | `act` | its unsolicited actions |
+//! | `forged` | messages that no node would send |
 
 mod act;
 mod forged;
@@ -28,7 +28,7 @@ use forged::version;
 pub(crate) use kind::KINDS;
 pub use kind::Kind;
 
-/// One connection of a stranger.
+/// One connection of a simulated peer.
 #[derive(Debug)]
 struct Conn {
     side: Side,
@@ -36,7 +36,7 @@ struct Conn {
     inbuf: BytesMut,
     out: Unwritten,
     ready: bool,
-    /// What a trickler still has to send.
+    /// The rest of a trickler's message.
     drops: Bytes,
 }
 
@@ -51,17 +51,17 @@ pub(crate) struct Stranger {
     targets: Vec<SocketAddr>,
     conns: BTreeMap<LinkId, Conn>,
     dialling: usize,
-    /// Connections that it tries to have.
+    /// Number of connections that it keeps open.
     connections: usize,
     /// The chain it shows, when that is not the honest one.
     chain: Option<HeaderTree>,
-    /// The last height of the honest chain that one shows which has only its beginning.
+    /// The last height of the honest chain that it shows, if it shows only the beginning.
     last_shown: Option<u32>,
-    /// The block that it gives with other data, and the chain with it as it was announced,
-    /// from this height on.
+    /// The block that it sends with other data, and the chain with it as it was announced, from
+    /// this height on.
     poison: Option<BlockHash>,
     announced: Option<(u32, HeaderTree)>,
-    /// Times that it may deny and announce again until it acts anew.
+    /// How often it may deny and announce again until its next action.
     denials: u32,
 }
 
@@ -91,7 +91,7 @@ impl Stranger {
         }
     }
 
-    /// So that it takes one slot of a node, as one hostile peer among many.
+    /// Takes one slot of a node, as one hostile peer among many.
     pub(crate) fn with_one_connection(self) -> Self {
         Self {
             connections: 1,
@@ -99,12 +99,12 @@ impl Stranger {
         }
     }
 
-    /// Whether it connects of its own accord.
+    /// Whether it dials.
     pub(crate) fn dials(&self) -> bool {
         !self.targets.is_empty()
     }
 
-    /// Leaves for good.
+    /// Disconnects for good.
     pub(crate) fn leave(&mut self, engine: &mut Engine) {
         self.here = false;
         for (link, conn) in std::mem::take(&mut self.conns) {
@@ -112,7 +112,7 @@ impl Stranger {
         }
     }
 
-    /// Dials when it has too few connections, and does its mischief on those it has.
+    /// Dials when it has too few connections, and acts on those that it has.
     pub(crate) fn tick(&mut self, engine: &mut Engine) {
         if !self.here {
             return;
@@ -154,7 +154,7 @@ impl Stranger {
         }
     }
 
-    /// Takes a connection.
+    /// Accepts a connection.
     pub(crate) fn begin(&mut self, engine: &mut Engine, link: LinkId, side: Side) {
         engine.net.own(link, side, Owner::Stranger(self.index));
         self.conns.insert(
@@ -201,7 +201,7 @@ impl Stranger {
         }
     }
 
-    /// Something can be read or written.
+    /// A socket is readable or writable.
     pub(crate) fn socket(&mut self, engine: &mut Engine, link: LinkId) {
         let reads_not = self.kind == Kind::SlowReader;
         loop {

@@ -1,4 +1,4 @@
-//! What strangers answer.
+//! Answers of simulated peers.
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
@@ -40,10 +40,10 @@ impl Stranger {
         self.send(engine, link, &Message::Headers(headers));
     }
 
-    /// The honest chain up to a height that never grows: an answer, and no help.
+    /// The honest chain up to a fixed height: an answer without progress.
     fn beginning(&mut self, engine: &Engine, locator: &Locator) -> Vec<Header> {
         let tree = engine.oracle.tree();
-        // A full message if there can be one: it looks like more to come.
+        // A full message if possible: it looks as if there were more.
         let most = u32::try_from(MAX_HEADERS).expect("2,000");
         let height = tree.tip().height;
         let begin = if height > most { most } else { height / 2 };

@@ -1,4 +1,4 @@
-//! The acts after the faults: all settle, follow one more block, fall quiet, stop.
+//! The phases after the faults: all settle, follow one more block, become quiet, stop.
 
 use super::*;
 
@@ -9,7 +9,7 @@ impl World {
         self.until = self.engine.now + lasts;
     }
 
-    /// From here on nothing goes wrong but what strangers do.
+    /// From here on the only faults are those of simulated peers.
     pub(super) fn calm(&mut self) {
         self.engine.faults.calm();
         self.heal();
@@ -37,7 +37,7 @@ impl World {
         first.is_some() && works.all(|work| work == first)
     }
 
-    /// One node finds one more block: the chain with most work is one now.
+    /// One node finds one more block, so that one chain has most work.
     pub(super) fn follow(&mut self) {
         let at = self.engine.random.index(self.nodes.len());
         if let Some(running) = &mut self.nodes[at].running {

@@ -1,4 +1,4 @@
-//! What a seed makes: nodes, strangers, who knows whom, when blocks are found.
+//! The world of a seed: nodes, other peers, known addresses, times of blocks.
 
 use super::*;
 
@@ -49,7 +49,7 @@ impl World {
         world
     }
 
-    /// Without nodes, strangers and events.
+    /// Without nodes, other peers and events.
     pub(super) fn empty(
         options: &Options,
         oracle: Kernel,
@@ -91,7 +91,7 @@ impl World {
         for index in 0..self.engine.faults.strangers {
             let host = nodes + index;
             let (kind, name) = few[random.index(few.len())];
-            self.engine.tally.count(&format!("stranger: {name}"));
+            self.engine.counts.count(&format!("stranger: {name}"));
             if kind == Kind::Behind {
                 self.engine.honest.insert(host);
             }
@@ -106,12 +106,12 @@ impl World {
         }
     }
 
-    /// Each node is told to stay connected to the next one, so that there is a way from
-    /// each to each whatever the others do; or else may dial all of them.
+    /// Each node stays connected to the next one as a manual peer, so that a path between any two
+    /// exists whatever the others do; or may dial all of them.
     fn make_nodes(&mut self, options: &Options, random: &mut Random, count: usize, chain: &Blocks) {
         let ring = random.below(10) < 7;
         let strangers = self.strangers.len();
-        // Work that only a chain from far enough shows; not in every run.
+        // Work that only a long enough chain shows; not in every run.
         let minimum_work = (chain.blocks.len() > 2_000 && random.below(2) == 0)
             .then(|| prefix(chain, chain.blocks.len() - 100).tip().work);
         for index in 0..count {
@@ -161,7 +161,7 @@ impl World {
         let mut rows = Vec::new();
         let total = nodes + self.strangers.len() + 3;
         for host in 0..total {
-            // The last three belong to nobody.
+            // The last three addresses have no machine.
             let known = if host < nodes {
                 !ring || random.below(2) == 0
             } else {
@@ -196,6 +196,6 @@ impl World {
             self.engine.after(comes, Event::Stranger(index));
         }
         self.engine.after(LOOK, Event::Observe);
-        self.next_stroke();
+        self.next_fault();
     }
 }

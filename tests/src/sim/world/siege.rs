@@ -1,4 +1,4 @@
-//! A node under attack, and its one honest peer: how long its first sync takes, and whether it
+//! A node under attack, and its one honest peer: the duration of its first sync, and whether it
 //! follows each new block at once.
 
 use super::make::{machine, prefix};
@@ -8,17 +8,17 @@ use handfast_proto::lifecycle::Role;
 
 /// How often the observer looks.
 const GLANCE: Duration = Duration::from_millis(100);
-/// For the honest peer to come in, or to be dialled; and again after a restart.
+/// Time for the honest peer to connect, or to be dialled; and again after a restart.
 const COME: Duration = Duration::from_secs(240);
-/// Beside three times what it takes alone.
+/// Added to three times the duration without an attack.
 const GRACE: Duration = Duration::from_secs(10);
-/// From one more block at the honest peer to the node having it.
+/// Time from a new block at the honest peer until the node has it.
 const FOLLOW_AT_TIP: Duration = Duration::from_secs(2);
 /// Blocks that are followed; after half of them the node is restarted.
 const ROUNDS: u32 = 6;
 /// Most peers that are dialled.
 const DIALLED: usize = 8;
-/// Blocks that lost a race, of which the attacked node has the data in some runs.
+/// Blocks that lost a race; in some runs the attacked node has their data.
 const LOST: usize = 2;
 
 /// The attacked node, and its honest peer.
@@ -27,32 +27,32 @@ const HONEST: usize = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// For the honest peer.
+    /// Until the honest peer is connected.
     Waiting,
     Syncing,
-    /// At the tip, until then.
+    /// At the tip, until this time.
     Resting(Duration),
     /// The honest peer found a block.
     Following,
 }
 
-/// How far it has come.
+/// The state of the attack.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
     stage: Stage,
     since: Duration,
     rounds: u32,
     synced: bool,
-    /// For the first sync; `None`: it runs alone, to find out.
+    /// Limit of the first sync; `None`: a run without attackers, to measure it.
     limit: Option<Duration>,
-    /// For a new block.
+    /// Limit for a new block.
     follow: Duration,
-    /// When it looks at S1 and at the bounds.
+    /// When S1 and the bounds are checked next.
     looks: Duration,
 }
 
 impl World {
-    /// `alone`: what the first sync takes without an attack; `None` to find out.
+    /// `alone`: the duration of the first sync without an attack; `None` to measure it.
     pub(crate) fn besieged(options: &Options, attack: &Attack, alone: Option<Duration>) -> Self {
         let mut random = Random::new(options.seed ^ 0x51e6_e000);
         let base = [120, 500, 1_200, 2_400][random.index(4)];
@@ -99,7 +99,7 @@ impl World {
             },
             looks: Duration::ZERO,
         });
-        // Who is dialled must be there; who dials may come last of all.
+        // Peers that are dialled must be there; peers that dial may come last.
         let ms = Duration::from_millis;
         let honest = if attack.honest_dialled || !late {
             0
@@ -125,7 +125,7 @@ impl World {
             let host = 2 + index;
             let kind = attack.kind(index);
             self.engine
-                .tally
+                .counts
                 .count(&format!("hostile: {}", kind.name()));
             self.engine.net.hosts.insert(machine(host), host);
             let dials = !attack.hostile_dialled || index >= DIALLED;
@@ -185,7 +185,7 @@ impl World {
         });
     }
 
-    /// What the first sync took, once it is over.
+    /// The duration of the first sync, once it has ended.
     pub(crate) fn first_sync(&self) -> Option<Duration> {
         let progress = self.progress.filter(|progress| progress.synced)?;
         Some(progress.since)
@@ -212,7 +212,7 @@ impl World {
         } else {
             self.advance(&mut progress);
         }
-        // After a run alone its time is all that is left of it.
+        // A run without attackers only returns its time.
         self.progress = Some(progress);
         self.engine.after(GLANCE, Event::Observe);
     }
@@ -226,7 +226,7 @@ impl World {
                 progress.since = now;
             }
             Stage::Waiting if took > COME => {
-                let text = format!("the honest peer was not let in for {took:?}");
+                let text = format!("the honest peer was not admitted for {took:?}");
                 self.engine.breach("admission", text);
             }
             Stage::Syncing if self.is_level() => self.synced(progress, took),
@@ -244,9 +244,9 @@ impl World {
                 progress.stage = Stage::Following;
                 progress.since = now;
             }
-            // Its own kernel is as slow as the other's.
+            // Its kernel is as slow as the honest peer's.
             Stage::Following if self.is_level() && took > Duration::ZERO => {
-                self.engine.tally.count("followed at the tip");
+                self.engine.counts.count("followed at the tip");
                 progress.rounds += 1;
                 if progress.rounds == ROUNDS / 2 {
                     self.restart(progress);
@@ -286,7 +286,7 @@ impl World {
         progress.stage = Stage::Resting(until);
     }
 
-    /// What the header tree knows after a start is less than what the kernel has.
+    /// Restarts the node: the header tree has less then than the kernel.
     fn restart(&mut self, progress: &mut Progress) {
         let victim = &mut self.nodes[VICTIM];
         if self.engine.chance(500) {
@@ -302,13 +302,13 @@ impl World {
         progress.since = self.engine.now;
     }
 
-    /// The victim runs and has the honest peer among its own.
+    /// The victim runs and the honest peer is one of its peers.
     fn is_met(&self) -> bool {
         let victim = self.nodes[VICTIM].running.as_ref();
         victim.is_some_and(|victim| victim.is_open() && victim.has_met(HONEST))
     }
 
-    /// The victim has as much work as the honest peer, with nothing in hand.
+    /// The victim has as much work as the honest peer, and no pending block.
     fn is_level(&self) -> bool {
         let [victim, honest] = [VICTIM, HONEST].map(|node| self.nodes[node].running.as_ref());
         let (Some(victim), Some(honest)) = (victim, honest) else {
@@ -319,7 +319,7 @@ impl World {
     }
 }
 
-/// Nothing; or nearly all, and the blocks that lost a race too.
+/// Empty; or nearly the whole chain, and the blocks that lost a race too.
 fn victims_tree(chain: &Blocks, lost: &[RawBlock], begun: bool) -> HeaderTree {
     if !begun {
         return prefix(chain, 0);

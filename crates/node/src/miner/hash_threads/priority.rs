@@ -1,24 +1,23 @@
-//! The lowest priority that the system has.
+//! The lowest priority of the system.
 
 use std::io;
 
 use crate::scheduling::{Policy, schedule_this_thread};
 
-/// The niceness that gives way most.
+/// The lowest niceness priority.
 const NICEST: i32 = 19;
 
-/// Lets this thread run only when nobody else wants to.
+/// Lets this thread run only on an otherwise idle core.
 ///
 /// # Errors
-/// Why `SCHED_IDLE` is not to be had. Then the thread runs at nice 19 instead, which
-/// everybody may ask for.
+/// Why `SCHED_IDLE` is refused. Then the thread runs at nice 19, which needs no privilege.
 pub(super) fn lower() -> io::Result<()> {
     lower_with(|| schedule_this_thread(Policy::Idle))
 }
 
 fn lower_with(idle: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     idle().inspect_err(|_| {
-        // Of the thread that calls, on Linux; POSIX would have it of the process.
+        // Sets the calling thread on Linux; POSIX would set the process.
         let _ = rustix::process::setpriority_process(None, NICEST);
     })
 }
@@ -36,14 +35,14 @@ mod tests {
         fields.nth(number - 3).expect("a field").to_owned()
     }
 
-    /// On a thread of its own: priorities do not come back.
+    /// On a separate thread: a lowered priority cannot be raised again.
     fn on_a_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = std::thread::Builder::new().spawn(run).expect("starts");
         thread.join().expect("no panic")
     }
 
     #[test]
-    fn the_thread_that_asks_is_at_nice_19_where_sched_idle_is_refused() {
+    fn the_calling_thread_runs_at_nice_19_where_sched_idle_is_refused() {
         let (before, result, after) = on_a_thread(|| {
             let refused = || Err(io::Error::from(io::ErrorKind::PermissionDenied));
             (field(19), lower_with(refused), field(19))

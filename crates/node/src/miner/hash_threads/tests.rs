@@ -9,13 +9,13 @@ use bitcoin::hashes::Hash;
 
 use super::*;
 
-/// How long what must come is awaited. SCHED_IDLE on a busy machine can take its time.
+/// Time limit of an awaited event. SCHED_IDLE on a busy machine can take its time.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// One in 256 hashes is at most this.
 const EASY: [u8; 32] = one_in_2_to_the(8);
 /// About one in a hundred thousand.
 const SOME: [u8; 32] = one_in_2_to_the(17);
-/// No hash is.
+/// No hash is at most this.
 const IMPOSSIBLE: [u8; 32] = [0; 32];
 
 const fn one_in_2_to_the(bits: usize) -> [u8; 32] {
@@ -28,7 +28,7 @@ const fn one_in_2_to_the(bits: usize) -> [u8; 32] {
     target
 }
 
-/// Headers that tell their generation and their extra nonce.
+/// Headers that contain their generation and their extra nonce.
 fn header(generation: u64, extra_nonce: u64) -> [u8; 80] {
     let mut header = [0; 80];
     header[4..12].copy_from_slice(&generation.to_le_bytes());
@@ -44,7 +44,7 @@ fn work(generation: u64, target: [u8; 32]) -> Work {
     }
 }
 
-/// Threads, and what they solve.
+/// Starts threads; returns them and their solutions.
 fn start(threads: usize) -> (HashThreads, Receiver<Solved>) {
     let (sender, solved) = channel();
     let on_solved = move |solved| sender.send(solved).expect("the test listens");
@@ -60,7 +60,7 @@ fn is_solved(solved: &Solved, target: &[u8; 32]) -> bool {
     hash.iter().rev().le(target.iter().rev())
 }
 
-/// Until it holds, with a pause that gives way.
+/// Waits until it holds, yielding between checks.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let (_never, pause) = channel::<()>();
     for _ in 0..PATIENCE.as_millis() {
@@ -73,7 +73,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn what_is_solved_is_delivered_with_all_that_makes_the_block() {
+fn a_solution_is_delivered_with_everything_that_makes_the_block() {
     let (threads, solved) = start(2);
     for generation in [5, 3, 1 << 40] {
         threads.work(work(generation, SOME));
@@ -93,13 +93,13 @@ fn each_work_is_solved_once_though_every_thread_could() {
         let first = solved.recv_timeout(PATIENCE).expect("it can be solved");
         assert_eq!(first.generation, generation);
     }
-    // The end of the threads is the end of what they send.
+    // The sender is dropped with the threads.
     drop(threads);
     assert_eq!(solved.try_iter().count(), 0);
 }
 
 #[test]
-fn nobody_hashes_what_is_solved_or_before_there_is_work() {
+fn no_thread_hashes_solved_work_or_before_there_is_work() {
     let (threads, solved) = start(2);
     assert_eq!(threads.hashes(), 0);
     threads.work(work(1, EASY));
@@ -108,7 +108,7 @@ fn nobody_hashes_what_is_solved_or_before_there_is_work() {
     assert!(solved.try_recv().is_err());
 }
 
-/// The count of hashes comes to rest: it stays the same longer than a slice takes.
+/// Waits until the count of hashes stays the same for longer than a slice.
 fn rests(threads: &HashThreads) {
     let (_never, pause) = channel::<()>();
     eventually("rest", || {
@@ -122,7 +122,7 @@ fn rests(threads: &HashThreads) {
 #[test]
 fn new_work_replaces_the_old_in_every_thread() {
     let (threads, solved) = start(3);
-    // Two extra nonces of each thread take a while that no test waits for.
+    // Two extra nonces of each thread take longer than a test runs.
     threads.work(work(1, IMPOSSIBLE));
     eventually("hashing", || threads.hashes() > 3 * SLICE);
     let (asked, extra_nonces) = channel();
@@ -137,18 +137,18 @@ fn new_work_replaces_the_old_in_every_thread() {
     let next = |_| {
         extra_nonces
             .recv_timeout(PATIENCE)
-            .expect("each begins anew")
+            .expect("each begins again")
     };
     let mut begun: Vec<u64> = (0..3).map(next).collect();
     begun.sort_unstable();
-    assert_eq!(begun, [0, 1, 2], "each thread has extra nonces of its own");
+    assert_eq!(begun, [0, 1, 2], "each thread has distinct extra nonces");
     threads.work(work(3, EASY));
     let solved = solved.recv_timeout(PATIENCE).expect("it can be solved");
     assert_eq!(solved.generation, 3);
 }
 
 #[test]
-fn idle_threads_stop_hashing_and_go_on_with_the_next_work() {
+fn idle_threads_stop_hashing_and_continue_with_the_next_work() {
     let (threads, solved) = start(2);
     threads.work(work(1, IMPOSSIBLE));
     eventually("hashing", || threads.hashes() > 0);
@@ -160,7 +160,7 @@ fn idle_threads_stop_hashing_and_go_on_with_the_next_work() {
 
 #[test]
 fn every_hash_is_counted() {
-    // One thread tries nonces from 0 on: the nonce tells how many.
+    // One thread tries nonces from 0 on: the nonce shows how many.
     let (threads, solved) = start(1);
     let mut expected = 0;
     for generation in 0..5 {
@@ -203,7 +203,7 @@ fn work_that_was_replaced_while_its_header_was_made_is_not_searched() {
 fn a_solution_counts_only_while_its_work_is_wanted() {
     let shared = Shared::new();
     let give = |generation| {
-        shared.order(Order::Work(work(generation, EASY)));
+        shared.command(Command::Work(work(generation, EASY)));
         shared.next_work().expect("there is work").0
     };
     let replaced = give(1);
@@ -212,10 +212,10 @@ fn a_solution_counts_only_while_its_work_is_wanted() {
     assert!(shared.claim(solved));
     assert!(!shared.claim(solved), "another thread solved it");
     let given_up = give(3);
-    shared.order(Order::Idle);
+    shared.command(Command::Idle);
     assert!(!shared.claim(given_up), "nothing is wanted");
     let given_up = give(4);
-    shared.order(Order::Stop);
+    shared.command(Command::Stop);
     assert!(
         !shared.claim(given_up) && shared.next_work().is_none(),
         "the end"
@@ -228,7 +228,7 @@ fn dropping_joins_all_threads_at_work() {
     threads.work(work(1, IMPOSSIBLE));
     eventually("hashing", || threads.hashes() > 0);
     drop(threads);
-    // Each thread had a sender; with the last one the channel is closed.
+    // Each thread holds a sender; the channel closes with the last one.
     assert_eq!(
         solved.recv_timeout(Duration::ZERO),
         Err(RecvTimeoutError::Disconnected)

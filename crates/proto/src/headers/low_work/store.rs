@@ -1,14 +1,13 @@
-//! What a low-work sync keeps: bits in the first pass, headers in the second.
+//! The memory of a low-work sync: bits in the first pass, headers in the second.
 //!
-//! There may be one for each peer, so both grow exactly as far as they must and
-//! not by doubling.
+//! There may be one for each peer, so both grow exactly as far as needed and not by doubling.
 
 use std::collections::VecDeque;
 
 use bitcoin::block::{Header, Version};
 use bitcoin::{BlockHash, CompactTarget, TxMerkleNode};
 
-/// Words by which [`Bits`] grow.
+/// Words by which [`Bits`] grows.
 const WORDS_AT_ONCE: usize = 512;
 
 /// A header without its previous hash: 48 bytes.
@@ -23,7 +22,7 @@ struct Packed {
 
 const _: () = assert!(size_of::<Packed>() == 48);
 
-/// Headers that wait, each on the one before it.
+/// Headers that wait, each connected to the one before it.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
     headers: VecDeque<Packed>,
@@ -62,7 +61,7 @@ impl Waiting {
         });
     }
 
-    /// Takes the first ones, so that at most `keep` stay.
+    /// Takes the first ones, so that at most `keep` remain.
     pub(super) fn take_all_but(&mut self, keep: usize) -> Vec<Header> {
         let ready = self.headers.len().saturating_sub(keep);
         let prev = &mut self.prev;

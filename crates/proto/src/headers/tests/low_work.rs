@@ -1,4 +1,4 @@
-//! Low-work sync against peers that are honest, lying, endless or short of breath.
+//! Low-work sync with honest, lying, endless and ending peers.
 
 use bitcoin::block::Header;
 use bitcoin::{CompactTarget, Work};
@@ -56,8 +56,8 @@ fn start(params: LowWorkParams, minimum_work: Work, now: u32, seed: u64) -> (Hea
     (tree, sync)
 }
 
-/// Lets a peer answer from `first`, and from `second` once the sync asks again from
-/// the start. Returns what was released, and how it ended.
+/// Lets a peer answer from `first`, and from `second` once the sync starts again. Returns what was
+/// released, and the outcome.
 fn run(sync: &mut LowWork, first: &[Header], second: &[Header]) -> (Vec<Header>, LowWorkOutcome) {
     let mut released = Vec::new();
     let mut next = sync.locator_start();
@@ -234,7 +234,7 @@ fn which_headers_are_committed_to_is_secret() {
                 LowWorkOutcome::Failed(_)
             )
         };
-        // Committed to with one seed in five, and then the bit differs every other time.
+        // Committed with one seed in five, and then the bit differs every other time.
         let count = (0..400).filter(|seed| noticed(*seed)).count();
         assert!(
             (20..70).contains(&count),

@@ -1,4 +1,4 @@
-//! Tests of the header tree as a whole, and what they share.
+//! Tests of the header tree as a whole, and their helpers.
 
 mod low_work;
 mod model;
@@ -18,7 +18,7 @@ use super::{HeaderTree, Inserted};
 /// The easiest bits of regtest: every other hash is a proof of work.
 const EASY: u32 = 0x207f_ffff;
 
-/// The headers of one of the real chains, or `None` (said aloud) where the data is missing.
+/// The headers of one of the real chains, or `None` (with a message) where the data is missing.
 fn real_headers(file: &str) -> Option<Vec<Header>> {
     let path = format!("{}/../../../shared/data/{file}", env!("CARGO_MANIFEST_DIR"));
     match std::fs::read(&path) {
@@ -35,7 +35,7 @@ fn real_headers(file: &str) -> Option<Vec<Header>> {
     }
 }
 
-/// A header on `parent`; `salt` tells siblings apart.
+/// A header on `parent`; `salt` distinguishes siblings.
 fn child(parent: &Header, salt: u32) -> Header {
     Header {
         version: Version::TWO,

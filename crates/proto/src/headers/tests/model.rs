@@ -10,7 +10,7 @@ use crate::headers::entry::to_work;
 /// Blocks of different work, so that the longest branch is not always the best.
 const BITS: [u32; 3] = [0x207f_ffff, 0x203f_ffff, 0x2010_0000];
 
-/// What happens next. Numbers choose among the blocks there are then.
+/// The next operation. Numbers select among the blocks that exist then.
 #[derive(Clone, Debug)]
 enum Op {
     Insert {
@@ -292,7 +292,7 @@ proptest! {
     })]
 
     #[test]
-    fn the_tree_says_what_a_plain_list_of_blocks_says(
+    fn the_tree_agrees_with_a_plain_list_of_blocks(
         ops in proptest::collection::vec(op(), 1..90),
         snapshot_at in 0..90usize,
     ) {

@@ -18,8 +18,7 @@ fn params(network: Network) -> PowParams {
     PowParams::for_network(&network)
 }
 
-/// A period of 2,016 headers with these bits: the last comes `timespan` seconds
-/// after the first.
+/// A period of 2,016 headers with these bits: the last is `timespan` seconds after the first.
 fn period(first_bits: u32, later_bits: u32, timespan: u32) -> Vec<Header> {
     let mut headers = vec![genesis(first_bits)];
     for height in 1..2_016u32 {
@@ -94,7 +93,7 @@ fn a_period_that_ends_before_it_began_counts_as_the_shortest() {
 
 #[test]
 fn bits_above_the_limit_count_as_the_limit() {
-    // Such headers come from no network, but the arithmetic must not wrap on them.
+    // No network has such headers, but the arithmetic must not wrap on them.
     let headers = period(EASY, EASY, 1_209_600 / 2);
     let half = after(
         Network::Mainnet,
@@ -240,7 +239,7 @@ fn a_target_out_of_range_is_no_target() {
 }
 
 #[test]
-fn a_signet_of_ones_own_has_the_rules_of_signet() {
+fn a_custom_signet_has_the_rules_of_signet() {
     let own = params(Network::CustomSignet {
         challenge: vec![0x51],
     });

@@ -1,4 +1,4 @@
-//! What a header must be beside its parent.
+//! The contextual rules of a header.
 
 use bitcoin::CompactTarget;
 use bitcoin::block::{Header, Version};
@@ -16,7 +16,7 @@ fn params(network: Network) -> PowParams {
     PowParams::for_network(&network)
 }
 
-/// A header as [`child`] makes it, of a version that is still accepted.
+/// A header like [`child`]'s, of a version that is still accepted.
 fn next(parent: &Header, salt: u32) -> Header {
     Header {
         version: Version::NO_SOFT_FORK_SIGNALLING,
@@ -25,7 +25,7 @@ fn next(parent: &Header, salt: u32) -> Header {
 }
 
 #[test]
-fn every_real_header_keeps_the_rules() {
+fn every_real_header_follows_the_rules() {
     for (file, network) in [
         ("mainnet_headers_0_10236.bin", Network::Mainnet),
         ("signet_headers_0_2015.bin", Network::Signet),
@@ -53,8 +53,8 @@ fn every_real_header_keeps_the_rules() {
     }
 }
 
-/// On a random chain with exceptions, retargets and times that go back, rules that follow the
-/// chain require what the tree says, and so do rules that begin amidst it.
+/// On a random chain with exceptions, retargets and times that go back, rules that follow the chain
+/// require the same as the tree, and so do rules that start in its middle.
 #[test]
 fn the_rules_require_the_bits_and_the_time_that_the_tree_says() {
     for (seed, network) in [
@@ -121,7 +121,7 @@ fn a_header_of_an_ended_version_or_too_far_ahead_is_refused() {
         let fault = rules(clock).check(&header);
         assert_eq!(fault, Err(HeaderFault::Version(version)));
     }
-    // On mainnet the old versions are good below the heights that ended them.
+    // On mainnet the old versions are valid below the heights that ended them.
     let pow = params(Network::Mainnet);
     let mut rules = HeaderRules::after(&pow, &tree, &first.block_hash(), CLOCK).unwrap();
     assert_eq!(rules.check(&child(&first, 0)), Ok(()));

@@ -1,4 +1,4 @@
-//! What peers are answered, and what the tree refuses to do.
+//! Answers to peers, and operations that the tree refuses.
 
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, block::Header};
@@ -36,7 +36,7 @@ fn none() -> BlockHash {
 }
 
 #[test]
-fn getheaders_goes_on_after_the_first_locator_hash_in_the_active_chain() {
+fn getheaders_continues_after_the_first_locator_hash_in_the_active_chain() {
     let Forked {
         tree,
         active,
@@ -54,14 +54,14 @@ fn getheaders_goes_on_after_the_first_locator_hash_in_the_active_chain() {
 }
 
 #[test]
-fn a_locator_of_strangers_starts_at_genesis() {
+fn a_locator_of_unknown_hashes_starts_at_genesis() {
     let Forked {
         tree,
         active,
         branch,
     } = forked();
     let stranger = BlockHash::from_byte_array([3; 32]);
-    // The branch alone is known, but not active: as good as unknown.
+    // The branch is known, but not active: it counts as unknown.
     for locator in [[stranger], [branch[5].block_hash()]] {
         assert_eq!(tree.headers_after(&locator, &none(), 2_000), active[..]);
     }
@@ -89,7 +89,7 @@ fn getheaders_includes_the_stop_block_and_ignores_one_that_is_not_active() {
 }
 
 #[test]
-fn the_parent_as_locator_and_a_block_as_stop_tell_whether_we_have_the_block() {
+fn the_parent_as_locator_and_a_block_as_stop_show_whether_we_have_the_block() {
     let Forked { tree, active, .. } = forked();
     let locator = [active[28].block_hash()];
     let stop = active[29].block_hash();
@@ -111,7 +111,7 @@ fn a_locator_ahead_of_our_tip_on_our_branch_needs_nothing() {
 }
 
 #[test]
-fn an_empty_locator_asks_for_the_stop_block_alone() {
+fn an_empty_locator_requests_only_the_stop_block() {
     let Forked {
         tree,
         active,
@@ -122,7 +122,7 @@ fn an_empty_locator_asks_for_the_stop_block_alone() {
         [active[3]]
     );
     assert_eq!(tree.headers_after(&[], &none(), 2_000), []);
-    // Never connected: perhaps invalid, and not ours to spread.
+    // Never connected: it may be invalid, and must not be relayed.
     assert_eq!(tree.headers_after(&[], &branch[0].block_hash(), 2_000), []);
 }
 
@@ -196,7 +196,7 @@ fn a_stale_block_is_served_for_a_month_of_time_and_of_work() {
 }
 
 #[test]
-fn chain_tips_tell_how_much_of_a_branch_was_seen() {
+fn chain_tips_show_how_much_of_a_branch_was_seen() {
     let mut forked = forked();
     let tip = forked.branch[5].block_hash();
     let status = |tree: &HeaderTree| {
@@ -249,7 +249,7 @@ fn an_orphan_and_a_child_of_an_invalid_header_are_refused() {
 }
 
 #[test]
-fn the_first_of_two_equal_headers_is_best_again_when_the_better_one_falls() {
+fn the_first_of_two_equal_headers_is_best_again_when_the_better_one_becomes_invalid() {
     let root = genesis(EASY);
     let mut tree = HeaderTree::new(root);
     let (first, second) = (grow(&root, 3, 1), grow(&root, 3, 2));
@@ -265,7 +265,7 @@ fn the_first_of_two_equal_headers_is_best_again_when_the_better_one_falls() {
 }
 
 #[test]
-fn what_the_kernel_calls_its_tip_becomes_the_tip_whatever_the_tree_held() {
+fn the_kernels_tip_becomes_the_tip_whatever_the_tree_held() {
     let Forked {
         mut tree, active, ..
     } = forked();
@@ -273,7 +273,7 @@ fn what_the_kernel_calls_its_tip_becomes_the_tip_whatever_the_tree_held() {
     insert_all(&mut tree, &ahead);
     tree.mark_invalid(&ahead[0].block_hash());
     assert_eq!(tree.best_header().hash, active[29].block_hash());
-    // It skips its parent, and both are marked.
+    // Its parent is skipped, and both are marked.
     let tip = ahead[1].block_hash();
     assert_eq!(tree.connect(&tip), Connected::Adopted);
     assert_eq!(tree.tip().hash, tip);
@@ -291,7 +291,7 @@ fn what_the_kernel_calls_its_tip_becomes_the_tip_whatever_the_tree_held() {
 }
 
 #[test]
-fn disconnecting_a_block_takes_all_above_it_off_too_and_never_genesis() {
+fn disconnecting_a_block_disconnects_all_above_it_and_never_genesis() {
     let Forked {
         mut tree, active, ..
     } = forked();

@@ -1,4 +1,4 @@
-//! Which headers the engine was not given yet.
+//! Headers that the engine was not given yet.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::super::HeaderTree;
 use super::{EASY, child, genesis};
 
 #[test]
-fn each_header_is_given_once_and_never_before_the_one_that_it_builds_on() {
+fn each_header_is_given_once_and_never_before_its_parent() {
     for seed in 0..30 {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let first = genesis(EASY);

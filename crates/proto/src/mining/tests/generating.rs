@@ -11,7 +11,7 @@ use crate::headers::HeaderTree;
 use crate::sync::{RejectKind, SubmitResult};
 use crate::testing::reject;
 
-/// Carries out the search that is open: finds what there is to find in its range.
+/// Performs the open search: finds a nonce if its range has one.
 fn search(world: &mut World) -> bool {
     let Some(Effect::Search {
         generation,
@@ -30,7 +30,7 @@ fn search(world: &mut World) -> bool {
     true
 }
 
-/// Carries out whatever is open until all is answered; the hashes of accepted blocks.
+/// Performs all searches until every request is answered; returns the hashes of accepted blocks.
 fn run(world: &mut World) -> Vec<BlockHash> {
     let mut made = Vec::new();
     loop {
@@ -47,18 +47,18 @@ fn hashes(result: &Result<Generated, GenerateFailure>) -> Vec<BlockHash> {
 }
 
 #[test]
-fn as_many_blocks_are_made_as_ordered_one_on_the_other_and_orders_take_turns() {
+fn as_many_blocks_are_mined_as_requested_one_on_the_other_and_requests_take_turns() {
     let mut world = World::new(Duration::from_secs(60));
     let (first, second, none) = (
-        world.order(1, 5, 1_000_000),
-        world.order(2, 3, 1_000_000),
-        world.order(3, 0, 1_000_000),
+        world.request(1, 5, 1_000_000),
+        world.request(2, 3, 1_000_000),
+        world.request(3, 0, 1_000_000),
     );
-    for order in [first, second, none] {
-        world.step(Input::Generate(order));
+    for request in [first, second, none] {
+        world.step(Input::Generate(request));
     }
     assert_eq!(world.searches.len(), 1, "one at a time");
-    assert_eq!(world.miner.state(world.now).orders, 3);
+    assert_eq!(world.miner.state(world.now).requests, 3);
     let made = run(&mut world);
     assert_eq!(made.len(), 8);
     assert_eq!(world.chain.tree.tip().height, 18);
@@ -69,32 +69,32 @@ fn as_many_blocks_are_made_as_ordered_one_on_the_other_and_orders_take_turns() {
     assert_eq!(hashes(&world.answers[1].1), of(&[1, 3, 5]));
     assert_eq!(hashes(&world.answers[2].1), of(&[0, 2, 4, 6, 7]));
     let state = world.miner.state(world.now);
-    assert_eq!((state.generated, state.found, state.orders), (8, 0, 0));
+    assert_eq!((state.generated, state.found, state.requests), (8, 0, 0));
 }
 
 #[test]
 fn when_the_tries_are_spent_the_blocks_made_so_far_are_the_answer() {
-    // Every second hash will do, so 40 blocks take about as many failed tries.
+    // Every second hash suffices, so 40 blocks take about as many failed tries.
     let mut world = World::new(Duration::ZERO);
-    let order = world.order(1, 40, 12);
-    world.step(Input::Generate(order));
+    let request = world.request(1, 40, 12);
+    world.step(Input::Generate(request));
     let made = run(&mut world);
     assert!((1..40).contains(&made.len()), "{}", made.len());
     assert_eq!(hashes(&world.answers[0].1), made);
     // None at all: no hash may be tried.
-    let order = world.order(2, 1, 0);
-    world.step(Input::Generate(order));
+    let request = world.request(2, 1, 0);
+    world.step(Input::Generate(request));
     assert!(world.searches.is_empty());
     assert!(hashes(&world.answers[1].1).is_empty());
 }
 
 #[test]
-fn a_search_goes_on_where_it_was_and_takes_the_next_extra_nonce_after_all_nonces() {
+fn a_search_continues_where_it_stopped_and_takes_the_next_extra_nonce_after_all_nonces() {
     let network = Network::Mainnet;
     let tree = HeaderTree::new(network.genesis());
     let mut world = World::on(network, Duration::ZERO, tree);
-    let order = world.order(1, 1, (1 << 32) + 10);
-    world.step(Input::Generate(order));
+    let request = world.request(1, 1, (1 << 32) + 10);
+    world.step(Input::Generate(request));
     let mut at = 0;
     let first = loop {
         let Some(Effect::Search {
@@ -131,15 +131,15 @@ fn a_search_goes_on_where_it_was_and_takes_the_next_extra_nonce_after_all_nonces
 }
 
 #[test]
-fn a_new_tip_makes_it_begin_anew_and_nothing_stale_is_submitted() {
+fn a_new_tip_restarts_the_search_and_nothing_stale_is_submitted() {
     let mut world = World::new(Duration::ZERO);
-    let order = world.order(1, 1, 1_000_000);
-    world.step(Input::Generate(order));
+    let request = world.request(1, 1, 1_000_000);
+    world.step(Input::Generate(request));
     world.foreign_block(1);
     assert!(search(&mut world));
     assert!(world.submitted.is_empty(), "its parent is not the tip");
     assert!(search(&mut world));
-    // Too late for the one who submits, too.
+    // The actor that submits finds it stale too.
     let (submission, _) = world
         .submitted
         .pop()
@@ -155,10 +155,10 @@ fn a_new_tip_makes_it_begin_anew_and_nothing_stale_is_submitted() {
 #[test]
 fn without_submission_the_block_itself_is_the_answer_and_the_chain_stays() {
     let mut world = World::new(Duration::ZERO);
-    let mut order = world.order(1, 1, 1_000_000);
-    order.submit = false;
-    order.payout = ScriptBuf::from_bytes(vec![0x52]);
-    world.step(Input::Generate(order));
+    let mut request = world.request(1, 1, 1_000_000);
+    request.submit = false;
+    request.payout = ScriptBuf::from_bytes(vec![0x52]);
+    world.step(Input::Generate(request));
     assert!(search(&mut world));
     assert!(world.submitted.is_empty());
     let generated = world.answers[0].1.clone().expect("made");
@@ -168,7 +168,7 @@ fn without_submission_the_block_itself_is_the_answer_and_the_chain_stays() {
 }
 
 #[test]
-fn a_refused_block_ends_the_order_with_the_reason_and_the_next_order_begins() {
+fn a_refused_block_ends_the_request_with_the_reason_and_the_next_request_begins() {
     let mut world = World::new(Duration::ZERO);
     for (ticket, result, failure) in [
         (
@@ -182,28 +182,28 @@ fn a_refused_block_ends_the_order_with_the_reason_and_the_next_order_begins() {
             GenerateFailure::Failed("disk full".into()),
         ),
     ] {
-        let order = world.order(ticket, 3, 1_000_000);
-        world.step(Input::Generate(order));
+        let request = world.request(ticket, 3, 1_000_000);
+        world.step(Input::Generate(request));
         assert!(search(&mut world));
         let (submission, _) = world.submitted.pop().expect("submitted");
         world.judge(submission, Some(result));
         assert_eq!(world.answers.pop(), Some((ticket, Err(failure))));
     }
-    let order = world.order(3, 1, 1_000_000);
-    world.step(Input::Generate(order));
+    let request = world.request(3, 1, 1_000_000);
+    world.step(Input::Generate(request));
     assert_eq!(run(&mut world).len(), 1);
 }
 
 #[test]
-fn an_order_that_nobody_waits_for_is_dropped_and_the_next_one_begins() {
+fn an_abandoned_request_is_dropped_and_the_next_one_begins() {
     let mut world = World::new(Duration::ZERO);
     for ticket in 1..=3 {
-        let order = world.order(ticket, 1, 1_000_000);
-        world.step(Input::Generate(order));
+        let request = world.request(ticket, 1, 1_000_000);
+        world.step(Input::Generate(request));
     }
     world.step(Input::Abandon { ticket: 2 });
     world.step(Input::Abandon { ticket: 1 });
-    // The search of the first is still under way, and changes nothing.
+    // The search of the first is still in progress, and changes nothing.
     assert_eq!(world.searches.len(), 2);
     let old = world.searches.remove(0);
     let Effect::Search { generation, .. } = old else {
@@ -218,13 +218,13 @@ fn an_order_that_nobody_waits_for_is_dropped_and_the_next_one_begins() {
 }
 
 #[test]
-fn a_search_that_finds_nothing_lets_others_have_their_turn_and_goes_on_where_it_was() {
+fn a_search_that_finds_nothing_lets_others_have_their_turn_and_continues_where_it_stopped() {
     let network = Network::Mainnet;
     let tree = HeaderTree::new(network.genesis());
     let mut world = World::on(network, Duration::ZERO, tree);
     for ticket in 1..=3 {
-        let order = world.order(ticket, 1, u64::MAX);
-        world.step(Input::Generate(order));
+        let request = world.request(ticket, 1, u64::MAX);
+        world.step(Input::Generate(request));
     }
     let mut seen = Vec::new();
     for _ in 0..7 {
@@ -242,7 +242,7 @@ fn a_search_that_finds_nothing_lets_others_have_their_turn_and_goes_on_where_it_
         let found = None;
         world.step(Input::Searched { generation, found });
         if seen.len() == 5 {
-            // Its second search is under way, and changes nothing.
+            // Its second search is in progress, and changes nothing.
             assert_eq!(world.searches.len(), 1);
             world.searches.clear();
             world.step(Input::Abandon { ticket: 3 });
@@ -256,9 +256,9 @@ fn a_search_that_finds_nothing_lets_others_have_their_turn_and_goes_on_where_it_
 fn a_node_that_does_not_run_makes_no_blocks() {
     let mut world = World::new(Duration::ZERO);
     world.chain.running = false;
-    world.told();
-    let order = world.order(1, 1, 1_000_000);
-    world.step(Input::Generate(order));
+    world.give_chain();
+    let request = world.request(1, 1, 1_000_000);
+    world.step(Input::Generate(request));
     assert_eq!(world.answers, [(1, Err(GenerateFailure::NotRunning))]);
 }
 
@@ -266,8 +266,8 @@ fn a_node_that_does_not_run_makes_no_blocks() {
 fn blocks_are_mined_and_made_on_demand_side_by_side() {
     let mut world = World::new(Duration::ZERO);
     world.start();
-    let order = world.order(1, 3, 1_000_000);
-    world.step(Input::Generate(order));
+    let request = world.request(1, 3, 1_000_000);
+    world.step(Input::Generate(request));
     let ordered = run(&mut world);
     assert_eq!(ordered.len(), 3);
     assert_eq!(

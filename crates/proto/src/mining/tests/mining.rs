@@ -1,4 +1,4 @@
-//! Mining until told otherwise.
+//! Mining until stopped.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn why(world: &World) -> Why {
 }
 
 #[test]
-fn what_is_found_is_submitted_and_work_goes_on_upon_it() {
+fn a_found_block_is_submitted_and_mining_continues_on_top_of_it() {
     let mut world = World::new(Duration::ZERO);
     assert_eq!(why(&world), Why::Off);
     world.start();
@@ -48,7 +48,7 @@ fn a_new_tip_replaces_the_work_in_the_same_step() {
     let mut world = World::new(Duration::ZERO);
     world.start();
     let before = world.work.clone().expect("they work");
-    world.told();
+    world.give_chain();
     assert_eq!(world.templates.len(), 1, "the same tip changes nothing");
     world.foreign_block(1);
     let after = world.work.clone().expect("they work");
@@ -58,15 +58,15 @@ fn a_new_tip_replaces_the_work_in_the_same_step() {
 }
 
 #[test]
-fn what_is_found_for_an_old_tip_is_never_submitted() {
+fn a_solution_for_an_old_tip_is_never_submitted() {
     let mut world = World::new(Duration::ZERO);
     world.start();
     let (generation, template) = world.work.clone().expect("they work");
-    // The solution overtakes the news of the tip: the machine is told the chain first.
+    // The solution overtakes the new tip: the machine gets the chain first.
     world.foreign_block(1);
     world.find_for(generation, &template);
     assert!(world.submitted.is_empty());
-    // And so if it is not told before: the tip is looked at by whoever submits.
+    // The same if the machine does not get it: the actor that submits checks the tip.
     world.find();
     let (submission, _) = world
         .submitted
@@ -84,7 +84,7 @@ fn what_is_found_for_an_old_tip_is_never_submitted() {
 }
 
 #[test]
-fn a_template_is_refreshed_for_its_age_and_what_was_found_for_the_old_one_still_counts() {
+fn a_template_is_refreshed_for_its_age_and_a_solution_for_the_old_one_still_counts() {
     let mut world = World::new(Duration::ZERO);
     world.start();
     let (generation, old) = world.work.clone().expect("they work");
@@ -124,7 +124,7 @@ fn work_is_replaced_when_minimum_difficulty_becomes_allowed() {
 }
 
 #[test]
-fn blocks_come_at_the_pace_and_not_faster_whoever_is_told_first() {
+fn blocks_are_mined_at_the_pace_and_not_faster_whichever_event_comes_first() {
     let mut world = World::new(5 * SECOND);
     world.start();
     let mut at = Vec::new();
@@ -141,13 +141,13 @@ fn blocks_come_at_the_pace_and_not_faster_whoever_is_told_first() {
     }
     assert!(
         at.windows(2).all(|two| two[1] - two[0] == 5 * SECOND),
-        "a steady beat: {at:?}"
+        "a steady pace: {at:?}"
     );
-    // Another's block does not change the beat, and starting anew does not break it.
+    // Another miner's block does not change the pace, nor does a restart.
     world.foreign_block(1);
     world.start();
     assert!(world.work.is_none());
-    // What was late is not made up for.
+    // Lateness is not compensated.
     world.pass(60 * SECOND);
     world.find();
     world.accept();
@@ -158,7 +158,7 @@ fn blocks_come_at_the_pace_and_not_faster_whoever_is_told_first() {
 }
 
 #[test]
-fn a_block_that_came_too_late_does_not_cost_a_beat() {
+fn a_stale_block_does_not_delay_the_next_one() {
     let mut world = World::new(5 * SECOND);
     world.start();
     world.find();
@@ -189,7 +189,7 @@ fn nothing_is_mined_while_the_node_does_not_run_or_downloads_a_chain_that_is_alw
         let tree = HeaderTree::new(network.genesis());
         let mut world = World::on(network, Duration::ZERO, tree);
         world.chain.initial_block_download = true;
-        world.told();
+        world.give_chain();
         world.start();
         assert_eq!(world.work.is_some(), mines);
         let expected = if mines {
@@ -199,17 +199,17 @@ fn nothing_is_mined_while_the_node_does_not_run_or_downloads_a_chain_that_is_alw
         };
         assert_eq!(why(&world), expected);
         world.chain.initial_block_download = false;
-        world.told();
+        world.give_chain();
         assert!(world.work.is_some());
         world.chain.running = false;
-        world.told();
+        world.give_chain();
         assert!(world.work.is_none());
         assert_eq!(why(&world), Why::NotRunning);
     }
 }
 
 #[test]
-fn a_block_whose_time_others_would_refuse_is_not_searched_for_until_they_would_not() {
+fn a_block_with_a_time_too_far_ahead_is_not_mined_until_that_has_passed() {
     let mut world = World::new(Duration::ZERO);
     let tip = world.chain.tree.tip();
     let median = world.chain.tree.median_time_past(&tip.hash).expect("known");
@@ -223,14 +223,14 @@ fn a_block_whose_time_others_would_refuse_is_not_searched_for_until_they_would_n
 }
 
 #[test]
-fn after_a_refused_block_mining_pauses_and_says_why() {
+fn after_a_refused_block_mining_pauses_and_shows_why() {
     let mut world = World::new(Duration::ZERO);
     world.start();
     for result in [
         SubmitResult::Rejected(reject(RejectKind::Consensus)),
         SubmitResult::Failed("no space left on device".into()),
         SubmitResult::DuplicateInvalid,
-        // On disk, and the tip is what it was.
+        // Stored, and the tip unchanged.
         SubmitResult::Inconclusive,
     ] {
         world.find();
@@ -248,7 +248,7 @@ fn after_a_refused_block_mining_pauses_and_says_why() {
 }
 
 #[test]
-fn hashes_per_second_and_the_time_to_the_next_block_follow_what_the_threads_did() {
+fn hashes_per_second_and_the_time_to_the_next_block_follow_the_threads_counters() {
     let network = Network::CustomSignet {
         challenge: vec![0x51],
     };
@@ -265,7 +265,7 @@ fn hashes_per_second_and_the_time_to_the_next_block_follow_what_the_threads_did(
         world.pass(SECOND);
     }
     let state = world.miner.state(world.now);
-    // The tick of a second sees what was done before it.
+    // The tick of a second counts what was done before it.
     assert!((state.hashes_per_second - 1e6).abs() < 1e5, "{state:?}");
     let bits = CompactTarget::from_consensus(state.bits.expect("on"));
     let seconds = crate::headers::block_work(bits) as f64 / state.hashes_per_second;
@@ -276,7 +276,7 @@ fn hashes_per_second_and_the_time_to_the_next_block_follow_what_the_threads_did(
     world.pass(PROGRESS_INTERVAL * 3);
     let progress = world.news.iter().filter(|news| **news == News::Progress);
     assert_eq!(progress.count(), 3);
-    // New threads count from zero; what the old ones did is not forgotten.
+    // New threads count from zero; the hashes of the old ones still count.
     let before = world.miner.state(world.now).hashes;
     world.hashes = 0;
     world.step(Input::Start {

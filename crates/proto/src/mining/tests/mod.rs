@@ -1,5 +1,5 @@
-//! Templates against real blocks and against the `bitcoin` crate; the machine in a world of
-//! its own.
+//! Templates against real blocks and against the `bitcoin` crate; the machine in a small test
+//! world.
 
 mod generating;
 mod mining;

@@ -1,4 +1,4 @@
-//! Blocks that are proposed.
+//! Proposed blocks.
 
 use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
@@ -20,14 +20,14 @@ fn proposal(tree: &HeaderTree, unix: u32) -> Block {
     deserialize(&template.block(&template.header(0), 0).bytes).expect("a block")
 }
 
-/// The block with its Merkle root, and nothing else, put right.
+/// The block with only its Merkle root corrected.
 fn rooted(mut block: Block) -> Block {
     block.header.merkle_root = block.compute_merkle_root().expect("a coinbase");
     block
 }
 
 #[test]
-fn nothing_is_found_wrong_with_a_template_and_each_thing_that_is_made_wrong_is() {
+fn a_template_has_no_fault_and_each_introduced_fault_is_found() {
     let chain = Blocks::new(20, 1);
     let tree = chain.tree();
     let unix = tree.tip().header.time + 600;
@@ -102,7 +102,7 @@ fn nothing_is_found_wrong_with_a_template_and_each_thing_that_is_made_wrong_is()
 }
 
 #[test]
-fn a_block_that_is_known_is_a_duplicate_of_what_became_of_it() {
+fn a_known_block_is_a_duplicate_with_its_status() {
     let mut tree = Blocks::new(5, 1).tree();
     let unix = tree.tip().header.time + 600;
     let block = proposal(&tree, unix);

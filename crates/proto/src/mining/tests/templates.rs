@@ -1,4 +1,4 @@
-//! Templates: what real chains had, and what every block must have.
+//! Templates compared with real chains, and the properties of every block.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::{deserialize, serialize};
@@ -128,7 +128,7 @@ fn the_branch_and_the_commitment_are_those_of_real_full_blocks() {
     }
 }
 
-/// A transaction with a witness, unlike any other.
+/// A distinct transaction with a witness.
 fn transaction(number: u8) -> Transaction {
     Transaction {
         version: TxVersion::TWO,
@@ -210,7 +210,7 @@ fn a_header_of_another_extra_nonce_gives_no_block() {
 }
 
 #[test]
-fn the_time_is_the_clocks_but_past_the_median_and_told_when_too_far_ahead() {
+fn the_time_is_the_clocks_but_past_the_median_and_reported_when_too_far_ahead() {
     let chain = Blocks::new(20, 1);
     let tree = chain.tree();
     let at =
@@ -231,7 +231,7 @@ fn the_time_is_the_clocks_but_past_the_median_and_told_when_too_far_ahead() {
     );
 }
 
-/// A chain of testnet4's rules with `count` headers in all, of regular difficulty.
+/// A chain by testnet4's rules with `count` headers in all, of regular difficulty.
 fn testnet4(count: usize) -> HeaderTree {
     let mut last = Network::Testnet4.genesis();
     let mut tree = HeaderTree::new(last);
@@ -246,7 +246,7 @@ fn testnet4(count: usize) -> HeaderTree {
 }
 
 #[test]
-fn on_a_test_network_the_moment_is_told_from_which_the_block_is_easy() {
+fn on_a_test_network_the_time_of_minimum_difficulty_is_returned() {
     let tree = testnet4(1_000);
     let tip = tree.best_header();
     let at = |unix| NextBlock::after(&tree, &tip.hash, &Network::Testnet4, unix).expect("known");
@@ -273,7 +273,7 @@ fn the_first_block_of_a_period_is_timed_at_most_ten_minutes_before_its_parent() 
     assert_eq!(next.min_time, last.time - 600);
     assert_eq!((next.time, next.easier_from), (last.time - 600, None));
     let median = tree.median_time_past(&tip.hash).expect("known");
-    assert!(next.min_time > median + 1, "so it is this rule that shows");
+    assert!(next.min_time > median + 1, "so this rule decides");
     // The difficulty is that of the period's first block, which is genesis here, by the
     // time it took.
     let late = NextBlock::after(&tree, &tip.hash, &Network::Testnet4, last.time + 5_000);

@@ -1,4 +1,4 @@
-//! A miner, a chain that grows on demand, and threads that find what they are told to.
+//! A miner, a chain that grows on demand, and threads that find a block when a test says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use bitcoin::{BlockHash, ScriptBuf};
 use handfast_wire::{Network, RawBlock};
 
 use super::super::{
-    Chain, Effect, GenerateFailure, GenerateOrder, Generated, Input, Miner, MinerConfig, News,
+    Chain, Effect, GenerateFailure, GenerateRequest, Generated, Input, Miner, MinerConfig, News,
     Template, Totals,
 };
 use crate::headers::HeaderTree;
@@ -19,9 +19,9 @@ pub(super) struct World {
     pub(super) miner: Miner,
     pub(super) now: Now,
     pub(super) chain: Chain,
-    /// What the threads work on.
+    /// The current work of the threads.
     pub(super) work: Option<(u64, Arc<Template>)>,
-    /// Every template that they ever got.
+    /// Every template that they got.
     pub(super) templates: Vec<(u64, Arc<Template>)>,
     pub(super) searches: Vec<Effect>,
     pub(super) submitted: Vec<(u64, RawBlock)>,
@@ -114,7 +114,7 @@ impl World {
         });
     }
 
-    /// Time passes, with every tick that the machine asks for.
+    /// Lets time pass, with every tick that the machine's deadline requires.
     pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now.after(time);
         while let Some(due) = self.miner.deadline().filter(|due| *due <= end.mono) {
@@ -135,10 +135,10 @@ impl World {
         let header = crate::testing::mine(&tip, tip.time + 600, salt);
         self.chain.tree.insert(header).expect("on the tip");
         self.chain.tree.connect(&header.block_hash());
-        self.told();
+        self.give_chain();
     }
 
-    pub(super) fn told(&mut self) {
+    pub(super) fn give_chain(&mut self) {
         self.step(Input::Chain(Box::new(self.chain.clone())));
     }
 
@@ -156,8 +156,7 @@ impl World {
         });
     }
 
-    /// The last block that was submitted becomes the tip, which the miner hears before the
-    /// verdict.
+    /// The last submitted block becomes the tip, which the miner learns before the verdict.
     pub(super) fn accept(&mut self) -> BlockHash {
         let (submission, block) = self.submitted.pop().expect("submitted");
         assert_eq!(
@@ -167,7 +166,7 @@ impl World {
         );
         self.chain.tree.insert(block.header).expect("on the tip");
         self.chain.tree.connect(&block.hash);
-        self.told();
+        self.give_chain();
         self.judge(submission, Some(SubmitResult::Accepted));
         block.hash
     }
@@ -176,8 +175,8 @@ impl World {
         self.step(Input::Judged { submission, result });
     }
 
-    pub(super) fn order(&mut self, ticket: u64, count: u32, max_tries: u64) -> GenerateOrder {
-        GenerateOrder {
+    pub(super) fn request(&mut self, ticket: u64, count: u32, max_tries: u64) -> GenerateRequest {
+        GenerateRequest {
             ticket,
             count,
             max_tries,

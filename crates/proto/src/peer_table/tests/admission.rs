@@ -27,7 +27,7 @@ fn a_connection_that_never_added_is_not_retired() {
 }
 
 #[test]
-fn a_refused_connection_is_told_to_go_and_sync_never_hears_of_it() {
+fn a_refused_connection_is_disconnected_and_sync_never_receives_it() {
     let mut table = Table::new(PeerTableConfig {
         max_inbound: 1,
         ..config()
@@ -42,7 +42,7 @@ fn a_refused_connection_is_told_to_go_and_sync_never_hears_of_it() {
     assert_eq!(
         table.message(id, Message::SendHeaders),
         [],
-        "its messages go nowhere"
+        "its messages are dropped"
     );
     assert_eq!(
         table.done(id, Inbound, addr(10)),
@@ -112,7 +112,7 @@ fn a_second_done_names_the_invariant() {
 
 #[test]
 #[should_panic(expected = "L6")]
-fn a_peer_left_when_all_slots_are_home_names_the_invariant() {
+fn a_peer_left_when_all_slots_are_free_names_the_invariant() {
     let mut table = Table::new(config());
     table.admit(Inbound, addr(9));
     table.table.assert_all_home();
@@ -152,7 +152,7 @@ fn sync_messages_are_forwarded_and_others_are_not() {
 }
 
 #[test]
-fn a_peer_that_was_told_to_go_is_told_once_and_no_longer_heard() {
+fn a_disconnected_peer_is_disconnected_once_and_its_messages_are_dropped() {
     let mut table = Table::new(config());
     let id = table.admit(Inbound, addr(9));
     let go = |reason| order(Order::Disconnect { id, reason });
@@ -171,7 +171,7 @@ fn a_peer_that_was_told_to_go_is_told_once_and_no_longer_heard() {
 }
 
 #[test]
-fn orders_of_sync_for_a_peer_that_is_gone_are_dropped() {
+fn commands_of_sync_for_a_peer_that_is_gone_are_dropped() {
     let mut table = Table::new(config());
     let id = table.admit(Inbound, addr(9));
     let send = || {
@@ -205,8 +205,8 @@ fn the_operator_disconnects_by_id_and_by_address() {
     assert_eq!(table.disconnect(by_id), (Ok(()), vec![gone(a)]));
     let by_addr = DisconnectTarget::ByAddr(addr(10));
     assert_eq!(table.disconnect(by_addr), (Ok(()), vec![gone(b)]));
-    let nobody = DisconnectTarget::ById(ConnId(77));
-    assert_eq!(table.disconnect(nobody), (Err(NotConnected), vec![]));
+    let unknown = DisconnectTarget::ById(ConnId(77));
+    assert_eq!(table.disconnect(unknown), (Err(NotConnected), vec![]));
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn the_history_keeps_the_last_thousand_with_reasons() {
 }
 
 #[test]
-fn draining_closes_everybody_and_admits_and_dials_nobody() {
+fn draining_disconnects_every_peer_and_admits_and_dials_none() {
     let mut config = PeerTableConfig {
         dial: true,
         ..config()

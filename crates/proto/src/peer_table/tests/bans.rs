@@ -4,24 +4,24 @@ use super::*;
 use crate::bans::BanTime;
 use Direction::{Inbound, Manual, Outbound};
 
-fn ban(text: &str) -> BanOrder {
-    BanOrder::Add {
+fn ban(text: &str) -> BanCommand {
+    BanCommand::Add {
         target: text.parse().expect("a subnet"),
         time: BanTime::For(3_600),
     }
 }
 
-fn unban(text: &str) -> BanOrder {
+fn unban(text: &str) -> BanCommand {
     let target = text.parse().expect("a subnet");
-    BanOrder::Remove { target }
+    BanCommand::Remove { target }
 }
 
 fn done() -> (Result<(), BanError>, Vec<Effect>) {
     (Ok(()), vec![Effect::BansChanged])
 }
 
-/// By id.
-fn told_to_go(effects: &[Effect]) -> BTreeMap<ConnId, DoneReason> {
+/// The peers that were disconnected, with the reason.
+fn disconnected(effects: &[Effect]) -> BTreeMap<ConnId, DoneReason> {
     let order = |effect: &Effect| match effect {
         Effect::Disconnect { id, reason } => Some((*id, reason.clone())),
         _ => None,
@@ -34,7 +34,7 @@ fn broke_rules() -> DoneReason {
 }
 
 #[test]
-fn whoever_is_banned_is_disconnected_and_nobody_else_is() {
+fn a_banned_peer_is_disconnected_and_no_other_is() {
     let mut table = Table::new(config());
     let inbound = table.admit(Inbound, addr(9));
     let manual = table.admit(Manual, SocketAddr::from(([9, 2, 2, 2], 8333)));
@@ -42,11 +42,11 @@ fn whoever_is_banned_is_disconnected_and_nobody_else_is() {
     let (result, effects) = table.ban(ban("9.0.0.0/8"));
     assert_eq!((result, effects[..1].to_vec()), done());
     let banned = [inbound, manual].map(|id| (id, DoneReason::Banned));
-    assert_eq!(told_to_go(&effects), BTreeMap::from(banned));
+    assert_eq!(disconnected(&effects), BTreeMap::from(banned));
 }
 
 #[test]
-fn whoever_is_banned_is_not_admitted_until_the_ban_ends() {
+fn a_banned_address_is_not_admitted_until_the_ban_ends() {
     for direction in [Inbound, Outbound, Manual] {
         let mut table = Table::new(config());
         assert_eq!(table.ban(ban("9.1.1.1")), done());
@@ -61,7 +61,7 @@ fn whoever_is_banned_is_not_admitted_until_the_ban_ends() {
         assert_eq!(
             table.done(id, direction, addr(9)),
             [],
-            "sync never heard of it"
+            "sync never received it"
         );
         table.wait(3_600);
         table.admit(direction, addr(9));
@@ -69,20 +69,20 @@ fn whoever_is_banned_is_not_admitted_until_the_ban_ends() {
 }
 
 #[test]
-fn a_lifted_ban_is_over_at_once() {
+fn a_removed_ban_ends_at_once() {
     let mut table = Table::new(config());
     assert_eq!(table.ban(ban("9.1.1.1")).0, Ok(()));
     assert_eq!(table.ban(ban("10.0.0.0/8")).0, Ok(()));
     assert_eq!(table.ban(unban("9.1.1.1")), done());
     table.admit(Inbound, addr(9));
-    assert_eq!(table.ban(BanOrder::Clear), done());
+    assert_eq!(table.ban(BanCommand::Clear), done());
     table.admit(Inbound, addr(10));
     let refused = (Err(BanError::NotBanned), vec![]);
     assert_eq!(table.ban(unban("9.1.1.1")), refused, "nothing changed");
 }
 
 #[test]
-fn nobody_who_is_banned_is_dialled() {
+fn no_banned_address_is_dialled() {
     let dialling = PeerTableConfig {
         dial: true,
         add_nodes: vec!["40.1.1.1".to_owned()],
@@ -95,7 +95,7 @@ fn nobody_who_is_banned_is_dialled() {
     assert_eq!(
         dials(&effects).into_iter().collect::<BTreeSet<_>>(),
         BTreeSet::from([addr(22), addr(23), addr(40)]),
-        "the named node was dialled before it was banned"
+        "the manual peer was dialled before it was banned"
     );
     let mut table = Table::with_book(
         PeerTableConfig {
@@ -108,12 +108,12 @@ fn nobody_who_is_banned_is_dialled() {
     let (_, effects) = table.add_node("40.1.1.1", AddNodeCommand::Add);
     assert_eq!(dials(&effects), []);
     assert_eq!(dials(&table.run(600)), []);
-    assert_eq!(table.ban(BanOrder::Clear).0, Ok(()));
+    assert_eq!(table.ban(BanCommand::Clear).0, Ok(()));
     assert_eq!(dials(&table.run(60)), [addr(40)], "as soon as it may be");
 }
 
 #[test]
-fn banned_addresses_are_neither_learnt_nor_told() {
+fn banned_addresses_are_neither_added_nor_sent() {
     let mut table = Table::with_book(config(), book(20..60));
     assert_eq!(table.ban(ban("20.0.0.0/6")).0, Ok(()));
     assert_eq!(table.ban(ban("24.0.0.0/5")).0, Ok(()));
@@ -121,17 +121,17 @@ fn banned_addresses_are_neither_learnt_nor_told() {
     let effects = table.message(id, Message::GetAddr);
     let [
         Effect::Send {
-            message: Message::AddrV2(told),
+            message: Message::AddrV2(sent),
             ..
         },
     ] = effects.as_slice()
     else {
         panic!("no answer: {effects:?}");
     };
-    assert!(!told.is_empty());
-    for row in told {
-        let told = row.socket_addr().expect("an address").ip();
-        assert!(!table.table.bans().is_banned(told, START), "{told}");
+    assert!(!sent.is_empty());
+    for row in sent {
+        let sent = row.socket_addr().expect("an address").ip();
+        assert!(!table.table.bans().is_banned(sent, START), "{sent}");
     }
     let outbound = table.admit(Outbound, addr(10));
     for (group, is_learnt) in [(70, true), (25, false)] {
@@ -143,7 +143,7 @@ fn banned_addresses_are_neither_learnt_nor_told() {
 }
 
 #[test]
-fn a_rule_breakers_host_is_discouraged_and_its_likes_go() {
+fn the_host_of_a_misbehaving_peer_is_discouraged_and_its_other_peers_are_disconnected() {
     let mut table = Table::new(config());
     let liar = table.admit(Inbound, addr(9));
     let like = table.admit(Inbound, SocketAddr::from(([9, 1, 1, 1], 999)));
@@ -151,16 +151,16 @@ fn a_rule_breakers_host_is_discouraged_and_its_likes_go() {
     table.admit(Inbound, SocketAddr::from(([9, 1, 1, 2], 8333)));
     let effects = table.end(liar, Inbound, addr(9), broke_rules());
     assert_eq!(
-        told_to_go(&effects),
+        disconnected(&effects),
         BTreeMap::from([(like, DoneReason::Discouraged)]),
-        "not {named}, which the operator named"
+        "not {named}, which the operator added"
     );
     assert!(table.table.discouraged().contains(addr(9).ip(), table.now));
     table.admit(Inbound, addr(9));
 }
 
 #[test]
-fn only_what_an_honest_node_cannot_do_discourages() {
+fn only_reasons_that_no_honest_node_causes_discourage() {
     let misbehaving = || DoneReason::Misbehaving("inv: 50001 entries".to_owned());
     let text = || "a text".to_owned();
     let hash = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).block_hash();
@@ -206,7 +206,7 @@ fn only_what_an_honest_node_cannot_do_discourages() {
 }
 
 #[test]
-fn neither_this_machine_nor_whom_the_operator_named_is_discouraged() {
+fn neither_this_machine_nor_a_manual_peer_is_discouraged() {
     let mut table = Table::new(config());
     let local = SocketAddr::from(([127, 0, 0, 1], 999));
     let id = table.admit(Inbound, local);
@@ -217,7 +217,7 @@ fn neither_this_machine_nor_whom_the_operator_named_is_discouraged() {
 }
 
 #[test]
-fn a_discouraged_address_is_dialled_only_when_the_operator_names_it() {
+fn a_discouraged_address_is_dialled_only_as_a_manual_peer() {
     let dialling = PeerTableConfig {
         dial: true,
         ..config()

@@ -44,7 +44,7 @@ fn a_lost_outbound_peer_is_replaced_by_another() {
     effects.extend(table.run(1));
     let second = dials(&effects);
     assert_eq!(second.len(), 1);
-    assert_ne!(second[0], first, "the lost one rests");
+    assert_ne!(second[0], first, "the lost one is in a cool-down");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn that_no_address_can_be_reached_is_shown_until_one_is() {
 }
 
 #[test]
-fn without_proof_of_a_network_no_address_is_given_up() {
+fn without_proof_of_a_network_no_address_is_removed() {
     let mut table = Table::with_book(automatic(3), book([20]));
     for _ in 0..6 {
         for addr in dials(&table.run(5 * 3_600)) {
@@ -137,7 +137,7 @@ fn without_proof_of_a_network_no_address_is_given_up() {
 }
 
 #[test]
-fn a_failed_handshake_frees_the_slot_and_rests_the_address() {
+fn a_failed_handshake_frees_the_slot_and_pauses_the_address() {
     let mut table = Table::with_book(automatic(1), book([20, 21]));
     let first = dials(&table.tick())[0];
     table.wait(60);
@@ -149,7 +149,7 @@ fn a_failed_handshake_frees_the_slot_and_rests_the_address() {
 }
 
 #[test]
-fn a_dial_that_nobody_answers_for_does_not_hold_its_slot_for_ever() {
+fn a_dial_without_a_result_does_not_hold_its_slot_for_ever() {
     let mut table = Table::with_book(automatic(1), book([20, 21]));
     assert_eq!(dials(&table.run(590)).len(), 1);
     assert_eq!(dials(&table.run(20)).len(), 1);
@@ -164,14 +164,14 @@ fn an_admitted_outgoing_peer_becomes_a_tried_address() {
     table.admit(Inbound, addr(50));
     assert!(
         !table.table.book().contains(addr(50)),
-        "an inbound port is nobody's address"
+        "an inbound port is no address to dial"
     );
     table.admit(Manual, addr(51));
     assert!(table.table.book().contains(addr(51)));
 }
 
 #[test]
-fn a_peer_that_broke_a_rule_is_left_alone_for_a_day() {
+fn a_peer_that_broke_a_rule_is_not_dialled_for_a_day() {
     let mut table = Table::with_book(automatic(1), book([20]));
     let remote = dials(&table.tick())[0];
     let id = table.admit(Outbound, remote);
@@ -182,7 +182,7 @@ fn a_peer_that_broke_a_rule_is_left_alone_for_a_day() {
 }
 
 #[test]
-fn a_replacement_is_dialled_only_when_the_lost_slot_had_time_to_come_home() {
+fn a_replacement_is_dialled_only_when_the_lost_slot_had_time_to_be_freed() {
     let mut table = Table::with_book(automatic(1), book([20, 21]));
     let first = dials(&table.tick())[0];
     let id = table.admit(Outbound, first);
@@ -195,7 +195,7 @@ fn a_replacement_is_dialled_only_when_the_lost_slot_had_time_to_come_home() {
 }
 
 #[test]
-fn a_dial_that_found_no_slot_is_nobodys_failure() {
+fn a_dial_that_found_no_slot_counts_against_no_address() {
     let mut table = Table::with_book(automatic(3), book([20]));
     for n in [30, 31] {
         table.admit(Outbound, addr(n));
@@ -224,7 +224,7 @@ fn peers_lost_with_the_network_are_dialled_again_within_seconds_of_its_return() 
     ] {
         let mut table = Table::with_book(automatic(1), book([20]));
         let remote = dials(&table.tick())[0];
-        // It may be in the next room, and proves nothing.
+        // It may be on the local network, and proves nothing.
         table.admit(Manual, addr(90));
         let id = table.admit(Outbound, remote);
         table.wait(3_600);
@@ -234,7 +234,7 @@ fn peers_lost_with_the_network_are_dialled_again_within_seconds_of_its_return() 
 }
 
 #[test]
-fn handshakes_that_time_out_while_nobody_else_is_connected_are_tried_again_within_seconds() {
+fn handshakes_that_time_out_while_no_other_peer_is_connected_are_tried_again_within_seconds() {
     let mut table = Table::with_book(automatic(1), book([20]));
     let remote = dials(&table.tick())[0];
     for _ in 0..20 {
@@ -246,7 +246,7 @@ fn handshakes_that_time_out_while_nobody_else_is_connected_are_tried_again_withi
 }
 
 #[test]
-fn a_node_without_peers_tells_when_it_dials_next() {
+fn a_node_without_peers_shows_when_it_dials_next() {
     let mut table = Table::with_book(automatic(1), book([20]));
     let remote = dials(&table.tick())[0];
     let id = table.admit(Outbound, remote);
@@ -263,7 +263,7 @@ fn a_node_without_peers_tells_when_it_dials_next() {
 }
 
 #[test]
-fn all_peers_that_a_network_took_along_are_dialled_again_at_once_and_not_the_last_one_alone() {
+fn all_peers_lost_with_a_network_are_dialled_again_at_once_and_not_only_the_last_one() {
     let mut table = Table::with_book(automatic(3), book([20, 30, 40]));
     let remotes = dials(&table.run(5));
     assert_eq!(remotes.len(), 3);

@@ -16,12 +16,12 @@ fn at(group: u16, host: u16) -> SocketAddr {
     SocketAddr::from(([a, b, c, d], 8333))
 }
 
-/// Group number `n` of many that differ.
+/// Group number `n` of many different ones.
 fn group(n: u16) -> u16 {
     0x1000 + n
 }
 
-/// What became of a newcomer.
+/// The outcome of a new inbound connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Admitted,
@@ -30,14 +30,14 @@ enum Outcome {
 }
 
 impl Table {
-    /// A newcomer when those before it have had their grace; whoever is evicted for it is gone
-    /// at once.
-    fn knock(&mut self, remote: SocketAddr) -> (ConnId, Outcome) {
+    /// A new connection when the grace period of earlier ones has passed; a peer evicted for it
+    /// ends at once.
+    fn connect_inbound(&mut self, remote: SocketAddr) -> (ConnId, Outcome) {
         self.wait(NEWCOMER_GRACE.as_secs());
-        self.knock_now(remote)
+        self.connect_inbound_now(remote)
     }
 
-    fn knock_now(&mut self, remote: SocketAddr) -> (ConnId, Outcome) {
+    fn connect_inbound_now(&mut self, remote: SocketAddr) -> (ConnId, Outcome) {
         let (id, effects) = self.add(Inbound, remote);
         let outcome = match effects.as_slice() {
             [Effect::Admit { .. }] => Outcome::Admitted,
@@ -84,18 +84,18 @@ impl Table {
 }
 
 #[test]
-fn who_holds_every_slot_loses_slots_to_newcomers_of_other_groups() {
-    // From one address, and from all over one /16.
+fn peers_that_hold_every_slot_lose_slots_to_new_peers_of_other_groups() {
+    // From one address, and from a whole /16.
     for spread in [0, 1] {
         let mut table = slots(115);
         let flood: Vec<ConnId> = (0..115)
-            .map(|host| table.knock(at(0x0900, host * spread)).0)
+            .map(|host| table.connect_inbound(at(0x0900, host * spread)).0)
             .collect();
-        // It is nearer than anybody, too.
+        // It has the shortest round trips, too.
         let near = flood.iter().map(|id| (*id, Duration::from_millis(1)));
         table.step(Input::RoundTrips(near.collect()));
         for n in 0..115 {
-            let (_, outcome) = table.knock(at(group(n), 1));
+            let (_, outcome) = table.connect_inbound(at(group(n), 1));
             assert!(
                 matches!(outcome, Outcome::AdmittedFor(_)),
                 "number {n}: {outcome:?}"
@@ -107,16 +107,17 @@ fn who_holds_every_slot_loses_slots_to_newcomers_of_other_groups() {
     }
 }
 
-/// Core's number; the flood cannot have more than these, one for its group's hash and
-/// one for its age.
+/// Core's number; the flood can have only two more, one for its group's hash and one for its age.
 const NEAREST: usize = 8;
 
 #[test]
 fn a_flood_from_one_group_does_not_displace_a_hundred_honest_peers() {
     let mut table = slots(115);
-    let honest: BTreeSet<ConnId> = (0..100).map(|n| table.knock(at(group(n), 1)).0).collect();
+    let honest: BTreeSet<ConnId> = (0..100)
+        .map(|n| table.connect_inbound(at(group(n), 1)).0)
+        .collect();
     for host in 0..2_000 {
-        let (id, _) = table.knock(at(0x0900, host));
+        let (id, _) = table.connect_inbound(at(0x0900, host));
         table.step(Input::RoundTrips(vec![(id, Duration::from_millis(1))]));
     }
     let there = table.table.ids();
@@ -128,10 +129,10 @@ fn a_flood_from_one_group_does_not_displace_a_hundred_honest_peers() {
 fn a_flood_costs_honest_peers_that_hold_every_slot_at_most_one() {
     let mut table = slots(100);
     for n in 0..100 {
-        table.knock(at(group(n), 1));
+        table.connect_inbound(at(group(n), 1));
     }
     for host in 0..2_000 {
-        let (id, _) = table.knock(at(0x0900, host));
+        let (id, _) = table.connect_inbound(at(0x0900, host));
         table.step(Input::RoundTrips(vec![(id, Duration::from_millis(1))]));
     }
     assert!(table.groups().len() >= 99);
@@ -141,7 +142,9 @@ fn a_flood_costs_honest_peers_that_hold_every_slot_at_most_one() {
 #[test]
 fn the_nearest_peers_stay() {
     let mut table = slots(32);
-    let ids: Vec<ConnId> = (0..32).map(|n| table.knock(at(group(n), 1)).0).collect();
+    let ids: Vec<ConnId> = (0..32)
+        .map(|n| table.connect_inbound(at(group(n), 1)).0)
+        .collect();
     let far = |ids: &[ConnId], took| {
         ids.iter()
             .map(|id| (*id, Duration::from_millis(took)))
@@ -150,7 +153,7 @@ fn the_nearest_peers_stay() {
     table.step(Input::RoundTrips(far(&ids[..24], 200)));
     table.step(Input::RoundTrips(far(&ids[24..], 20)));
     for n in 0..200 {
-        table.knock(at(group(100 + n), 1));
+        table.connect_inbound(at(group(100 + n), 1));
     }
     let there = table.table.ids();
     assert!(
@@ -160,14 +163,16 @@ fn the_nearest_peers_stay() {
 }
 
 #[test]
-fn who_brought_blocks_lately_stays() {
+fn peers_that_recently_sent_new_blocks_stay() {
     let mut table = slots(32);
-    let ids: Vec<ConnId> = (0..32).map(|n| table.knock(at(group(n), 1)).0).collect();
+    let ids: Vec<ConnId> = (0..32)
+        .map(|n| table.connect_inbound(at(group(n), 1)).0)
+        .collect();
     for id in &ids[28..] {
         table.step(order(Order::Useful { id: *id }));
     }
     for n in 0..200 {
-        table.knock(at(group(100 + n), 1));
+        table.connect_inbound(at(group(100 + n), 1));
     }
     let there = table.table.ids();
     assert!(
@@ -185,9 +190,11 @@ fn groups_that_a_secret_chooses_keep_their_oldest() {
             ..config()
         };
         let mut table = Table::new(config);
-        let ids: Vec<ConnId> = (0..32).map(|n| table.knock(at(group(n), 1)).0).collect();
+        let ids: Vec<ConnId> = (0..32)
+            .map(|n| table.connect_inbound(at(group(n), 1)).0)
+            .collect();
         for n in 0..200 {
-            table.knock(at(group(100 + n), 1));
+            table.connect_inbound(at(group(100 + n), 1));
         }
         let there = table.table.ids();
         ids.into_iter()
@@ -205,16 +212,18 @@ fn groups_that_a_secret_chooses_keep_their_oldest() {
 #[test]
 fn the_longest_uptime_protects_every_group_before_any_twice() {
     let mut table = slots(16);
-    // Ten of one group came first, then six others.
+    // Ten of one group connected first, then six others.
     let crowd: Vec<ConnId> = (0..10)
-        .map(|host| table.knock(at(0x0900, host)).0)
+        .map(|host| table.connect_inbound(at(0x0900, host)).0)
         .collect();
-    let others: BTreeSet<ConnId> = (0..6).map(|n| table.knock(at(group(n), 1)).0).collect();
+    let others: BTreeSet<ConnId> = (0..6)
+        .map(|n| table.connect_inbound(at(group(n), 1)).0)
+        .collect();
     for n in 0..8 {
-        table.knock(at(group(100 + n), 1));
+        table.connect_inbound(at(group(100 + n), 1));
     }
     let there = table.table.ids();
-    assert!(others.is_subset(&there), "late, but of groups of their own");
+    assert!(others.is_subset(&there), "late, but of different groups");
     assert!(there.contains(&crowd[0]));
     assert!(
         table.of_group(0x0900) <= 2,
@@ -223,72 +232,79 @@ fn the_longest_uptime_protects_every_group_before_any_twice() {
 }
 
 #[test]
-fn of_the_largest_group_the_youngest_goes() {
+fn of_the_largest_group_the_youngest_is_evicted() {
     let mut table = slots(8);
-    let ids: Vec<ConnId> = (0..4).map(|host| table.knock(at(0x0900, host)).0).collect();
+    let ids: Vec<ConnId> = (0..4)
+        .map(|host| table.connect_inbound(at(0x0900, host)).0)
+        .collect();
     for n in 0..4 {
-        table.knock(at(group(n), 1));
+        table.connect_inbound(at(group(n), 1));
     }
-    let (_, outcome) = table.knock(at(group(50), 1));
+    let (_, outcome) = table.connect_inbound(at(group(50), 1));
     assert_eq!(outcome, Outcome::AdmittedFor(ids[3]));
 }
 
 #[test]
-fn a_newcomer_of_the_largest_group_costs_only_its_own_group() {
+fn a_new_peer_of_the_largest_group_evicts_only_from_that_group() {
     let mut table = slots(8);
-    let ids: Vec<ConnId> = (0..4).map(|host| table.knock(at(0x0900, host)).0).collect();
+    let ids: Vec<ConnId> = (0..4)
+        .map(|host| table.connect_inbound(at(0x0900, host)).0)
+        .collect();
     for n in 0..4 {
-        table.knock(at(group(n), 1));
+        table.connect_inbound(at(group(n), 1));
     }
-    let (newest, outcome) = table.knock(at(0x0900, 77));
+    let (newest, outcome) = table.connect_inbound(at(0x0900, 77));
     assert_eq!(outcome, Outcome::AdmittedFor(ids[3]));
-    assert_eq!(table.knock(at(0x0900, 78)).1, Outcome::AdmittedFor(newest));
+    assert_eq!(
+        table.connect_inbound(at(0x0900, 78)).1,
+        Outcome::AdmittedFor(newest)
+    );
 }
 
 #[test]
-fn newcomers_in_a_row_do_not_push_each_other_out() {
+fn new_peers_in_a_row_do_not_evict_each_other() {
     let mut table = slots(8);
     for host in 0..8 {
-        table.knock(at(0x0900, host));
+        table.connect_inbound(at(0x0900, host));
     }
     table.wait(NEWCOMER_GRACE.as_secs());
-    let (first, outcome) = table.knock_now(at(0x0900, 100));
+    let (first, outcome) = table.connect_inbound_now(at(0x0900, 100));
     assert!(matches!(outcome, Outcome::AdmittedFor(_)), "{outcome:?}");
     for host in 101..150 {
-        let (_, outcome) = table.knock_now(at(0x0900, host));
+        let (_, outcome) = table.connect_inbound_now(at(0x0900, host));
         assert_eq!(outcome, Outcome::Refused, "host {host}");
     }
     assert!(table.table.ids().contains(&first));
     let displaced = Displaced {
         evicted: 1,
-        turned_away: 49,
+        refused: 49,
     };
     assert_eq!(table.table.displaced(), displaced);
-    let (_, outcome) = table.knock(at(0x0900, 200));
+    let (_, outcome) = table.connect_inbound(at(0x0900, 200));
     assert_eq!(outcome, Outcome::AdmittedFor(first), "its time is over");
 }
 
 #[test]
-fn a_newcomer_of_a_smaller_group_is_let_in_however_lately_others_came() {
+fn a_new_peer_of_a_smaller_group_is_admitted_however_recently_others_were() {
     let mut table = slots(8);
     for host in 0..8 {
-        table.knock(at(0x0900, host));
+        table.connect_inbound(at(0x0900, host));
     }
-    let (of_the_crowd, _) = table.knock(at(0x0900, 100));
-    let (_, outcome) = table.knock_now(at(group(1), 1));
+    let (of_the_crowd, _) = table.connect_inbound(at(0x0900, 100));
+    let (_, outcome) = table.connect_inbound_now(at(group(1), 1));
     assert_eq!(outcome, Outcome::AdmittedFor(of_the_crowd));
 }
 
 #[test]
-fn newcomers_of_as_many_groups_do_not_push_each_other_out_either() {
+fn new_peers_of_as_many_groups_do_not_evict_each_other_either() {
     let mut table = slots(8);
     for n in 0..8 {
-        table.knock(at(group(n), 1));
+        table.connect_inbound(at(group(n), 1));
     }
-    let (first, outcome) = table.knock(at(group(100), 1));
+    let (first, outcome) = table.connect_inbound(at(group(100), 1));
     assert!(matches!(outcome, Outcome::AdmittedFor(_)), "{outcome:?}");
     for n in 101..150 {
-        let (_, outcome) = table.knock_now(at(group(n), 1));
+        let (_, outcome) = table.connect_inbound_now(at(group(n), 1));
         assert_eq!(outcome, Outcome::Refused, "group {n}");
     }
     assert!(table.table.ids().contains(&first));
@@ -297,31 +313,33 @@ fn newcomers_of_as_many_groups_do_not_push_each_other_out_either() {
 #[test]
 fn the_holder_of_a_single_slot_keeps_it() {
     let mut table = slots(1);
-    let (holder, _) = table.knock(at(0x0900, 1));
+    let (holder, _) = table.connect_inbound(at(0x0900, 1));
     for n in 0..20 {
-        assert_eq!(table.knock(at(group(n), 1)).1, Outcome::Refused);
+        assert_eq!(table.connect_inbound(at(group(n), 1)).1, Outcome::Refused);
     }
     assert_eq!(table.table.ids(), [holder].into());
 }
 
 #[test]
-fn of_two_slots_the_younger_peer_can_lose_its() {
+fn of_two_peers_only_the_younger_can_lose_its_slot() {
     let mut table = slots(2);
-    let (older, _) = table.knock(at(0x0900, 1));
-    let (younger, _) = table.knock(at(0x0900, 2));
-    let (newcomer, outcome) = table.knock(at(group(1), 1));
+    let (older, _) = table.connect_inbound(at(0x0900, 1));
+    let (younger, _) = table.connect_inbound(at(0x0900, 2));
+    let (newcomer, outcome) = table.connect_inbound(at(group(1), 1));
     assert_eq!(outcome, Outcome::AdmittedFor(younger));
     assert_eq!(table.table.ids(), [older, newcomer].into());
     // And a group that has one already does not take the other's.
-    assert_eq!(table.knock(at(0x0900, 3)).1, Outcome::Refused);
+    assert_eq!(table.connect_inbound(at(0x0900, 3)).1, Outcome::Refused);
 }
 
 #[test]
-fn whoever_misbehaved_goes_first_and_is_refused_while_slots_are_short() {
+fn discouraged_peers_are_evicted_first_and_refused_while_no_slot_is_free() {
     let mut table = slots(8);
-    let mut ids: Vec<ConnId> = (0..4).map(|host| table.knock(at(0x0900, host)).0).collect();
-    ids.extend((0..4).map(|n| table.knock(at(group(n), 1)).0));
-    // Another peer at the address of a young one breaks a rule; the host came back since.
+    let mut ids: Vec<ConnId> = (0..4)
+        .map(|host| table.connect_inbound(at(0x0900, host)).0)
+        .collect();
+    ids.extend((0..4).map(|n| table.connect_inbound(at(group(n), 1)).0));
+    // Another peer at the address of a young one breaks a rule; the host reconnected since.
     let bad = at(group(3), 1);
     let reason = DoneReason::InvalidHeader("high-hash".to_owned());
     table.next += 1;
@@ -329,10 +347,18 @@ fn whoever_misbehaved_goes_first_and_is_refused_while_slots_are_short() {
     let effects = table.end(id, Inbound, bad, reason);
     assert!(matches!(effects[..], [Effect::Disconnect { id, .. }] if id == ids[7]));
     table.leave(ids[7]);
-    let (bad_id, outcome) = table.knock(bad);
-    assert_eq!(outcome, Outcome::Admitted, "there is room, so it may come");
-    assert_eq!(table.knock(bad).1, Outcome::Refused, "there is none now");
-    let (_, outcome) = table.knock(at(0x0900, 50));
+    let (bad_id, outcome) = table.connect_inbound(bad);
+    assert_eq!(
+        outcome,
+        Outcome::Admitted,
+        "a slot is free, so it is admitted"
+    );
+    assert_eq!(
+        table.connect_inbound(bad).1,
+        Outcome::Refused,
+        "no slot is free now"
+    );
+    let (_, outcome) = table.connect_inbound(at(0x0900, 50));
     assert_eq!(
         outcome,
         Outcome::AdmittedFor(bad_id),
@@ -341,7 +367,7 @@ fn whoever_misbehaved_goes_first_and_is_refused_while_slots_are_short() {
 }
 
 #[test]
-fn peers_on_their_way_out_hold_no_slot_but_only_so_many_of_them() {
+fn disconnecting_peers_hold_no_slot_up_to_a_bound() {
     let mut table = slots(2);
     table.admit(Inbound, at(0x0900, 1));
     table.admit(Inbound, at(0x0900, 2));
@@ -352,9 +378,9 @@ fn peers_on_their_way_out_hold_no_slot_but_only_so_many_of_them() {
     let (late, effects) = table.add(Inbound, at(group(2), 1));
     assert!(
         matches!(effects.as_slice(), [Effect::Disconnect { id, reason: DoneReason::Refused(_) }] if *id == late),
-        "the evicted one has not left: {effects:?}"
+        "the evicted one has not ended: {effects:?}"
     );
-    // A peer that sync sends away makes room the same way.
+    // A peer that sync disconnects frees its slot the same way.
     let mut table = slots(1);
     let id = table.admit(Inbound, at(0x0900, 1));
     let reason = DoneReason::HeadersTimeout;
@@ -364,7 +390,7 @@ fn peers_on_their_way_out_hold_no_slot_but_only_so_many_of_them() {
 }
 
 #[test]
-fn round_trips_are_asked_for_only_when_they_decide_something() {
+fn round_trips_are_requested_only_when_they_decide_something() {
     let mut table = slots(2);
     table.admit(Inbound, at(0x0900, 1));
     assert!(!table.table.wants_round_trips(Inbound));
@@ -374,7 +400,7 @@ fn round_trips_are_asked_for_only_when_they_decide_something() {
 }
 
 #[test]
-fn an_evicted_peer_is_heard_no_more_and_retired_once() {
+fn messages_of_an_evicted_peer_are_dropped_and_it_is_retired_once() {
     let mut table = slots(2);
     table.admit(Inbound, at(0x0900, 1));
     let victim = table.admit(Inbound, at(0x0900, 2));

@@ -3,7 +3,7 @@ use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use super::*;
 use Direction::{Inbound, Manual, Outbound};
 
-/// `count` full nodes in different groups, none of them in a test's own.
+/// `count` full nodes in different groups, none of them in a group that a test uses.
 fn crowd(count: u16) -> Vec<(u32, Address)> {
     let addr = |n: u16| {
         let [a, b] = n.to_be_bytes();
@@ -18,7 +18,7 @@ fn filled(numbers: std::ops::Range<u8>) -> Table {
     Table::with_book(config(), book(numbers))
 }
 
-fn told(effects: &[Effect]) -> Option<BTreeSet<SocketAddr>> {
+fn sent_addresses(effects: &[Effect]) -> Option<BTreeSet<SocketAddr>> {
     match effects {
         [
             Effect::Send {
@@ -47,25 +47,25 @@ fn getaddr_is_answered_once_per_inbound_connection() {
     let mut table = filled(20..120);
     let id = table.admit(Inbound, addr(9));
     assert_eq!(
-        told(&table.message(id, Message::GetAddr)).map(|set| set.len()),
+        sent_addresses(&table.message(id, Message::GetAddr)).map(|set| set.len()),
         Some(23)
     );
-    assert_eq!(told(&table.message(id, Message::GetAddr)), None);
+    assert_eq!(sent_addresses(&table.message(id, Message::GetAddr)), None);
 }
 
 #[test]
 fn getaddr_of_a_peer_that_we_dialled_is_not_answered() {
     let mut table = filled(20..120);
     let id = table.admit(Outbound, addr(9));
-    assert_eq!(told(&table.message(id, Message::GetAddr)), None);
+    assert_eq!(sent_addresses(&table.message(id, Message::GetAddr)), None);
 }
 
 #[test]
-fn everybody_gets_the_same_answer_for_a_day() {
+fn every_peer_gets_the_same_answer_to_getaddr_for_a_day() {
     let mut table = filled(20..120);
     let ask = |table: &mut Table| {
         let id = table.admit(Inbound, addr(9));
-        told(&table.message(id, Message::GetAddr)).expect("an answer")
+        sent_addresses(&table.message(id, Message::GetAddr)).expect("an answer")
     };
     let first = ask(&mut table);
     table.wait(20 * 3_600);
@@ -83,7 +83,7 @@ fn there_is_an_answer_for_each_network_and_each_address_of_ours() {
             let local = local.parse().expect("an address");
             table.table.set_local_address(id, local);
         }
-        told(&table.message(id, Message::GetAddr)).expect("an answer")
+        sent_addresses(&table.message(id, Message::GetAddr)).expect("an answer")
     };
     let (v4, v6, private) = ("9.1.1.1:999", "[2600::1]:999", "10.0.0.1:999");
     let answers = [
@@ -101,20 +101,20 @@ fn there_is_an_answer_for_each_network_and_each_address_of_ours() {
 }
 
 #[test]
-fn addresses_of_ours_without_end_do_not_read_the_book_out() {
+fn any_number_of_local_addresses_does_not_read_the_book_out() {
     let mut table = filled(20..220);
     let mut answers = BTreeSet::new();
     for port in 1..200 {
         let id = table.admit(Inbound, addr(9));
         let local = SocketAddr::from(([8, 8, 8, 8], port));
         table.table.set_local_address(id, local);
-        answers.insert(told(&table.message(id, Message::GetAddr)).expect("an answer"));
+        answers.insert(sent_addresses(&table.message(id, Message::GetAddr)).expect("an answer"));
         table.done(id, Inbound, addr(9));
     }
     assert!(answers.len() <= 17, "{}", answers.len());
 }
 
-/// To whom the addresses that a peer sends go, at once or within ten minutes.
+/// The peers that get the addresses of a message, at once or within ten minutes.
 fn passed_on(table: &mut Table, from: ConnId, message: Message) -> BTreeSet<ConnId> {
     let mut effects = table.message(from, message);
     effects.extend(table.run(600));
@@ -128,7 +128,7 @@ fn passed_on(table: &mut Table, from: ConnId, message: Message) -> BTreeSet<Conn
     sent.collect()
 }
 
-/// A table with ten outgoing peers in groups 10 to 19 whose answers to `getaddr` are over.
+/// A table with ten outgoing peers in groups 10 to 19 whose answers to `getaddr` are complete.
 fn connected_table() -> (Table, Vec<ConnId>) {
     let mut table = Table::new(PeerTableConfig {
         max_outbound: 10,
@@ -146,16 +146,16 @@ fn seen(n: u8, time: u32) -> (u32, Address) {
 }
 
 #[test]
-fn a_fresh_address_is_passed_on_to_two_peers() {
+fn a_fresh_address_is_relayed_to_two_peers() {
     let (mut table, ids) = connected_table();
     let fresh = Message::Addr(vec![seen(30, START.unix)]);
-    let told = passed_on(&mut table, ids[0], fresh);
-    assert_eq!(told.len(), 2);
-    assert!(!told.contains(&ids[0]));
+    let sent_addresses = passed_on(&mut table, ids[0], fresh);
+    assert_eq!(sent_addresses.len(), 2);
+    assert!(!sent_addresses.contains(&ids[0]));
 }
 
 #[test]
-fn what_is_old_or_many_or_private_or_useless_or_an_answer_is_not_passed_on() {
+fn old_or_many_or_private_or_useless_or_requested_addresses_are_not_relayed() {
     let time = START.unix;
     let many = (30..41).map(|n| seen(n, time)).collect();
     let local = SocketAddr::from(([192, 168, 1, 1], 8333));
@@ -169,32 +169,32 @@ fn what_is_old_or_many_or_private_or_useless_or_an_answer_is_not_passed_on() {
         useless,
     ] {
         let (mut table, ids) = connected_table();
-        let told = passed_on(&mut table, ids[0], Message::Addr(addrs.clone()));
-        assert_eq!(told, BTreeSet::new(), "{addrs:?}");
+        let sent_addresses = passed_on(&mut table, ids[0], Message::Addr(addrs.clone()));
+        assert_eq!(sent_addresses, BTreeSet::new(), "{addrs:?}");
     }
     let (mut table, _) = connected_table();
     let id = table.admit(Manual, addr(50));
     let answer = Message::Addr(vec![seen(30, time)]);
-    let told = passed_on(&mut table, id, answer);
-    assert_eq!(told, BTreeSet::new(), "we had asked it");
+    let sent_addresses = passed_on(&mut table, id, answer);
+    assert_eq!(sent_addresses, BTreeSet::new(), "we had sent it getaddr");
 }
 
 #[test]
-fn a_banned_address_is_not_passed_on() {
+fn a_banned_address_is_not_relayed() {
     let (mut table, ids) = connected_table();
     let target = "30.1.1.1".parse().expect("an address");
     let time = crate::bans::BanTime::Default;
-    assert_eq!(table.ban(BanOrder::Add { target, time }).0, Ok(()));
+    assert_eq!(table.ban(BanCommand::Add { target, time }).0, Ok(()));
     let banned = Message::Addr(vec![seen(30, START.unix)]);
     assert_eq!(passed_on(&mut table, ids[0], banned), BTreeSet::new());
 }
 
 #[test]
-fn a_banned_onion_service_is_not_passed_on() {
+fn a_banned_onion_service_is_not_relayed() {
     let (mut table, ids) = connected_table();
     let target = crate::bans::BanTarget::Overlay(crate::address_book::Overlay::Onion([1; 32]));
     let time = crate::bans::BanTime::Default;
-    assert_eq!(table.ban(BanOrder::Add { target, time }).0, Ok(()));
+    assert_eq!(table.ban(BanCommand::Add { target, time }).0, Ok(()));
     for (key, is_passed_on) in [([1; 32], false), ([2; 32], true)] {
         let entry = AddrV2Message {
             time: table.now.unix,
@@ -202,13 +202,13 @@ fn a_banned_onion_service_is_not_passed_on() {
             addr: AddrV2::TorV3(key),
             port: 8333,
         };
-        let told = passed_on(&mut table, ids[0], Message::AddrV2(vec![entry]));
-        assert_eq!(!told.is_empty(), is_passed_on, "{key:?}");
+        let sent_addresses = passed_on(&mut table, ids[0], Message::AddrV2(vec![entry]));
+        assert_eq!(!sent_addresses.is_empty(), is_passed_on, "{key:?}");
     }
 }
 
 #[test]
-fn the_answer_speaks_the_peers_dialect() {
+fn the_answer_is_addr_or_addrv2_as_the_peer_negotiated() {
     let mut table = filled(20..120);
     let mut old = table.introduction(Inbound, addr(9));
     old.wants_addrv2 = false;
@@ -231,7 +231,7 @@ fn the_answer_speaks_the_peers_dialect() {
             ..
         }]
     ));
-    assert_eq!(told(&v1), told(&v2));
+    assert_eq!(sent_addresses(&v1), sent_addresses(&v2));
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn an_empty_book_says_nothing() {
 }
 
 #[test]
-fn we_ask_those_whom_we_dialled() {
+fn getaddr_is_sent_to_outbound_peers() {
     let mut table = Table::new(config());
     let (id, effects) = table.add(Outbound, addr(9));
     let ask = Effect::Send {
@@ -279,7 +279,7 @@ fn an_address_flood_is_cut_to_one_in_ten_seconds() {
 }
 
 #[test]
-fn an_answer_to_our_getaddr_is_taken_whole() {
+fn an_answer_to_our_getaddr_is_processed_whole() {
     let mut table = Table::new(config());
     let id = table.admit(Outbound, addr(9));
     table.message(id, Message::Addr(crowd(1_000)));
@@ -291,7 +291,7 @@ fn an_answer_to_our_getaddr_is_taken_whole() {
 }
 
 #[test]
-fn private_and_useless_addresses_are_not_learned() {
+fn private_and_useless_addresses_are_not_added() {
     let mut table = Table::new(config());
     let id = table.admit(Outbound, addr(9));
     let seen = START.unix;
@@ -315,7 +315,7 @@ fn private_and_useless_addresses_are_not_learned() {
 }
 
 #[test]
-fn a_regtest_node_learns_loopback_addresses() {
+fn a_regtest_node_adds_loopback_addresses() {
     let config = PeerTableConfig {
         allow_private_addresses: true,
         ..config()

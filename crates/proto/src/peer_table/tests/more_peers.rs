@@ -53,12 +53,12 @@ fn one_more_outbound_peer_is_dialled_however_often_sync_asks() {
     let (id, effects) = table.add(Outbound, super::addr(90));
     assert!(
         matches!(effects.as_slice(), [Effect::Disconnect { id: refused, .. }] if *refused == id),
-        "a second one has no room: {effects:?}"
+        "a second one has no slot: {effects:?}"
     );
 }
 
 #[test]
-fn when_the_time_is_over_the_youngest_that_never_was_useful_goes() {
+fn when_the_time_is_over_the_youngest_without_a_new_block_is_disconnected() {
     for (useful, goes) in [
         (vec![], 2),
         (vec![2], 1),
@@ -82,7 +82,7 @@ fn when_the_time_is_over_the_youngest_that_never_was_useful_goes() {
 }
 
 #[test]
-fn an_extra_peer_that_was_never_found_costs_nobody_a_connection() {
+fn an_extra_peer_that_was_never_found_costs_no_peer_its_connection() {
     let (mut table, _) = full();
     let dialled = dials(&table.step(more()));
     table.fail_dial(dialled[0], None);
@@ -109,7 +109,7 @@ fn an_extra_dial_that_comes_too_late_is_refused() {
 }
 
 #[test]
-fn seeds_are_asked_though_we_are_not_alone_but_not_over_and_over() {
+fn seeds_are_queried_though_peers_are_connected_but_not_repeatedly() {
     let (mut table, _) = full();
     assert_eq!(lookups(&table.step(more())), ["seed.example"]);
     let answer = Input::Resolved {
@@ -128,7 +128,7 @@ fn seeds_are_asked_though_we_are_not_alone_but_not_over_and_over() {
 }
 
 #[test]
-fn named_nodes_that_wait_out_a_pause_are_dialled_at_once() {
+fn manual_peers_in_a_pause_are_dialled_at_once() {
     let named = PeerTableConfig {
         connect_only: vec!["1.2.3.4".to_owned()],
         ..config()
@@ -154,7 +154,7 @@ fn named_nodes_that_wait_out_a_pause_are_dialled_at_once() {
 }
 
 #[test]
-fn who_wants_no_outbound_peers_gets_no_extra_one() {
+fn a_node_without_outbound_slots_gets_no_extra_one() {
     for limits in [
         PeerTableConfig {
             max_outbound: 0,
@@ -172,7 +172,7 @@ fn who_wants_no_outbound_peers_gets_no_extra_one() {
 }
 
 #[test]
-fn a_node_that_stops_looks_for_nobody() {
+fn a_stopping_node_dials_no_peer() {
     let (mut table, _) = full();
     table.step(Input::Drain);
     assert_eq!(table.step(more()), []);

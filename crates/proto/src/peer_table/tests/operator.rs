@@ -9,7 +9,7 @@ fn dialled(effects: &[Effect]) -> Vec<SocketAddr> {
     effects.iter().filter_map(order).collect()
 }
 
-fn told_to_go(effects: &[Effect]) -> BTreeSet<ConnId> {
+fn disconnected(effects: &[Effect]) -> BTreeSet<ConnId> {
     let order = |effect: &Effect| match effect {
         Effect::Disconnect { id, .. } => Some(*id),
         _ => None,
@@ -26,7 +26,7 @@ fn named_and_dialling() -> PeerTableConfig {
 }
 
 #[test]
-fn with_the_network_off_everybody_goes_and_nobody_is_admitted_or_dialled() {
+fn with_the_network_off_every_peer_is_disconnected_and_none_is_admitted_or_dialled() {
     let mut table = Table::with_book(named_and_dialling(), book([20, 21, 22]));
     let peers = [
         table.admit(Inbound, addr(9)),
@@ -34,14 +34,14 @@ fn with_the_network_off_everybody_goes_and_nobody_is_admitted_or_dialled() {
         table.admit(Manual, addr(11)),
     ];
     let off = table.step(Input::SetNetworkActive(false));
-    assert_eq!(told_to_go(&off), BTreeSet::from(peers));
+    assert_eq!(disconnected(&off), BTreeSet::from(peers));
     assert!(!table.table.network_active());
     for direction in [Inbound, Outbound, Manual] {
         let (id, effects) = table.add(direction, addr(12));
         let reason = DoneReason::Requested;
         assert_eq!(effects, [Effect::Disconnect { id, reason }]);
     }
-    // Also nodes that are named meanwhile.
+    // Also nodes that are added meanwhile.
     assert_eq!(
         table.add_node("8.1.1.1:8333", AddNodeCommand::Add).0,
         Ok(())
@@ -51,12 +51,12 @@ fn with_the_network_off_everybody_goes_and_nobody_is_admitted_or_dialled() {
 }
 
 #[test]
-fn with_the_network_on_again_dialling_goes_on_at_once() {
+fn with_the_network_on_again_dialling_continues_at_once() {
     let mut table = Table::with_book(named_and_dialling(), book([20, 21, 22]));
     table.step(Input::SetNetworkActive(false));
     table.run(600);
     let on = table.step(Input::SetNetworkActive(true));
-    assert!(dialled(&on).contains(&addr(7)), "the named one: {on:?}");
+    assert!(dialled(&on).contains(&addr(7)), "the added one: {on:?}");
     let dialled = dialled(&table.run(30)).len() + dialled(&on).len();
     assert_eq!(dialled, 4, "and those of the book");
     let peer = table.admit(Inbound, addr(9));
@@ -83,7 +83,7 @@ fn an_address_is_added_once_and_becomes_tried_when_that_is_wanted() {
 }
 
 #[test]
-fn a_connection_that_the_operator_wants_is_dialled_while_there_is_room() {
+fn a_requested_connection_is_dialled_while_a_slot_is_free() {
     let mut table = Table::new(PeerTableConfig {
         max_outbound: 1,
         ..config()

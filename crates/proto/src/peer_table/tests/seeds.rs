@@ -25,7 +25,7 @@ fn failure(name: &str) -> Input {
 }
 
 #[test]
-fn seeds_are_asked_at_once_when_the_book_is_empty() {
+fn seeds_are_queried_at_once_when_the_book_is_empty() {
     let mut table = Table::new(seeded());
     let effects = table.tick();
     assert_eq!(lookups(&effects), ["a.example", "b.example"]);
@@ -40,7 +40,7 @@ fn seeds_are_asked_at_once_when_the_book_is_empty() {
 }
 
 #[test]
-fn after_all_seeds_failed_one_of_them_is_asked_every_ten_seconds_in_turn() {
+fn after_all_seeds_failed_one_of_them_is_queried_every_ten_seconds_in_turn() {
     let mut table = Table::new(seeded());
     assert_eq!(lookups(&table.tick()).len(), 2);
     assert_eq!(table.step(failure("a.example")), []);
@@ -53,7 +53,7 @@ fn after_all_seeds_failed_one_of_them_is_asked_every_ten_seconds_in_turn() {
     for host in ["a.example", "b.example", "a.example", "b.example"] {
         assert_eq!(lookups(&table.run(9)), Vec::<String>::new());
         assert_eq!(lookups(&table.run(1)), [host]);
-        assert_eq!(table.step(failure(host)), [], "it was told already");
+        assert_eq!(table.step(failure(host)), [], "it was reported already");
     }
     table.run(10);
     let back = table.step(answer("a.example", vec![addr(20)]));
@@ -62,20 +62,20 @@ fn after_all_seeds_failed_one_of_them_is_asked_every_ten_seconds_in_turn() {
 }
 
 #[test]
-fn that_seeds_still_fail_is_told_after_1_more_minute_then_2_then_4() {
+fn failing_seeds_are_reported_again_after_1_minute_then_2_then_4() {
     let mut table = Table::new(seeded());
     table.tick();
     table.step(failure("a.example"));
     table.step(failure("b.example"));
-    let (start, mut told) = (table.now.mono, Vec::new());
-    while told.len() < 3 {
+    let (start, mut reported) = (table.now.mono, Vec::new());
+    while reported.len() < 3 {
         for host in lookups(&table.run(10)) {
             if !table.step(failure(&host)).is_empty() {
-                told.push((table.now.mono - start).as_secs());
+                reported.push((table.now.mono - start).as_secs());
             }
         }
     }
-    assert_eq!(told, [60, 180, 420]);
+    assert_eq!(reported, [60, 180, 420]);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn what_each_seed_answered_is_shown_with_its_error_and_the_next_attempt() {
 }
 
 #[test]
-fn seeds_whose_addresses_cannot_be_dialled_have_failed_and_are_asked_again() {
+fn seeds_whose_addresses_cannot_be_dialled_have_failed_and_are_queried_again() {
     let config = PeerTableConfig {
         allow_private_addresses: false,
         ..seeded()
@@ -116,7 +116,7 @@ fn seeds_whose_addresses_cannot_be_dialled_have_failed_and_are_asked_again() {
     table.step(answer("b.example", private()));
     let outlook = table.table.outlook();
     assert!(outlook.seeds_again.is_some(), "the next attempt is known");
-    let trouble = outlook.trouble(table.now).expect("it is told");
+    let trouble = outlook.trouble(table.now).expect("it is reported");
     assert!(
         trouble.contains("none of its addresses can be dialled"),
         "{trouble}"
@@ -130,7 +130,7 @@ fn an_address_that_failed_without_a_network_is_dialled_again_within_15_seconds()
     table.fail_dial(dialled[0], None);
     for _ in 0..5 {
         let again = dials(&table.run(20));
-        assert_eq!(again, dialled, "15 s, and 5 s until it is looked at");
+        assert_eq!(again, dialled, "15 s, and 5 s until the next search");
         table.fail_dial(again[0], None);
     }
 }
@@ -166,7 +166,7 @@ fn an_answering_seed_fills_the_book_and_dialling_starts_at_once() {
 }
 
 #[test]
-fn a_known_address_is_tried_for_a_minute_before_seeds_are_asked() {
+fn a_known_address_is_tried_for_a_minute_before_seeds_are_queried() {
     let mut table = Table::with_book(seeded(), book([20]));
     let effects = table.run(59);
     assert_eq!((dials(&effects).len(), lookups(&effects).len()), (1, 0));
@@ -174,7 +174,7 @@ fn a_known_address_is_tried_for_a_minute_before_seeds_are_asked() {
 }
 
 #[test]
-fn seeds_are_not_asked_while_an_outbound_peer_is_connected() {
+fn seeds_are_not_queried_while_an_outbound_peer_is_connected() {
     let mut table = Table::with_book(seeded(), book([20]));
     let dialled = dials(&table.tick())[0];
     let id = table.admit(Outbound, dialled);
@@ -212,7 +212,7 @@ fn one_seed_gives_a_bounded_number_of_addresses() {
 }
 
 #[test]
-fn a_network_without_seeds_says_once_that_nobody_is_known() {
+fn a_network_without_seeds_reports_once_that_no_address_is_known() {
     let mut table = Table::new(PeerTableConfig {
         dial: true,
         ..config()

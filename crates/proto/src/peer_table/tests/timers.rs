@@ -3,7 +3,7 @@ use bitcoin::p2p::address::Address;
 use super::*;
 use Direction::Outbound;
 
-/// A table of which each timer is set, with the network on.
+/// A table in which each timer is set, with the network on.
 fn waiting() -> Table {
     let mut table = Table::with_book(
         PeerTableConfig {

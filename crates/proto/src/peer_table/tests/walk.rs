@@ -1,4 +1,4 @@
-//! Everything at once, in any order.
+//! Random walks through the peer table.
 
 use std::collections::VecDeque;
 
@@ -8,10 +8,10 @@ use super::*;
 use crate::bans::{BanTime, Subnet};
 use Direction::{Inbound, Manual, Outbound};
 
-/// What the walk does next; numbers choose among what is possible.
+/// The next step of the walk; numbers select among what is possible.
 #[derive(Clone, Debug)]
 enum Move {
-    /// A stranger connects.
+    /// A remote connects.
     Accept(u8),
     /// A dial connects, or fails.
     Dialled(u8, bool),
@@ -23,11 +23,11 @@ enum Move {
     AddNode(u8, AddNodeCommand),
     Disconnect(u8),
     SyncDisconnect(u8),
-    /// It brought a new block.
+    /// It sent a new block.
     Useful(u8),
-    /// Round trips are told; a number per connection, milliseconds.
+    /// Round trips are reported; a number per connection, milliseconds.
     RoundTrips(u8),
-    /// The operator bans an address that strangers or nodes have, or all of the latter.
+    /// The operator bans an address that remotes or nodes have, or all of the latter.
     Ban(u8, u16),
     Unban(u8),
     ClearBans,
@@ -62,7 +62,7 @@ fn moves() -> impl Strategy<Value = Move> {
     ]
 }
 
-/// A stranger's group, or a node's address; the last ones are all nodes at once.
+/// A remote's group, or a node's address; the last ones are all nodes at once.
 fn subnet(n: u8) -> Subnet {
     let text = match n {
         0..3 => format!("{}.1.0.0/16", 50 + n),
@@ -80,7 +80,7 @@ struct Connection {
     added: bool,
 }
 
-/// The table between peers that come and go and a SyncManager that keeps count.
+/// The table between connections that open and close and a SyncManager that records them.
 struct Walk {
     table: Table,
     connections: Vec<Connection>,
@@ -88,7 +88,7 @@ struct Walk {
     /// What SyncManager would see.
     sync: Ledger,
     admitted: BTreeSet<ConnId>,
-    ordered_to_go: BTreeSet<ConnId>,
+    disconnected: BTreeSet<ConnId>,
     drained: bool,
 }
 
@@ -110,7 +110,7 @@ impl Walk {
             dials: VecDeque::new(),
             sync: Ledger::new(Scope::Subscriber(Role::Sync)),
             admitted: BTreeSet::new(),
-            ordered_to_go: BTreeSet::new(),
+            disconnected: BTreeSet::new(),
             drained: false,
         }
     }
@@ -222,17 +222,17 @@ impl Walk {
                 Input::RoundTrips(all.collect())
             }
             Move::Ban(n, seconds) => {
-                return self.ban(BanOrder::Add {
+                return self.ban(BanCommand::Add {
                     target: subnet(n).into(),
                     time: BanTime::For(seconds.into()),
                 });
             }
             Move::Unban(n) => {
-                return self.ban(BanOrder::Remove {
+                return self.ban(BanCommand::Remove {
                     target: subnet(n).into(),
                 });
             }
-            Move::ClearBans => return self.ban(BanOrder::Clear),
+            Move::ClearBans => return self.ban(BanCommand::Clear),
             Move::MorePeers => order(Order::MorePeers),
             Move::Wait(seconds) => {
                 self.table.wait(seconds.into());
@@ -243,7 +243,7 @@ impl Walk {
         self.step(input);
     }
 
-    fn ban(&mut self, order: BanOrder) {
+    fn ban(&mut self, order: BanCommand) {
         let (_, effects) = self.table.ban(order);
         self.observe(effects);
     }
@@ -272,7 +272,10 @@ impl Walk {
                     .iter()
                     .any(|c| c.id == *id && c.direction == Inbound)
             {
-                assert!(matches!(next, Effect::Admit { .. }), "{id} went for nobody");
+                assert!(
+                    matches!(next, Effect::Admit { .. }),
+                    "{id} was evicted for no peer"
+                );
             }
         }
         for effect in effects {
@@ -291,10 +294,10 @@ impl Walk {
                         self.admitted.contains(&id),
                         "{id} is unknown to SyncManager"
                     );
-                    assert!(!self.ordered_to_go.contains(&id));
+                    assert!(!self.disconnected.contains(&id));
                 }
                 Effect::Disconnect { id, .. } => {
-                    assert!(self.ordered_to_go.insert(id), "{id} is told to go once");
+                    assert!(self.disconnected.insert(id), "{id} is disconnected once");
                 }
                 Effect::Dial {
                     addr,
@@ -332,11 +335,11 @@ impl Walk {
             let of = |row: &&PeerRow| row.direction == direction && !row.closing;
             rows.iter().filter(of).count()
         };
-        assert!(staying(Inbound) <= 3, "nobody has two slots");
+        assert!(staying(Inbound) <= 3, "no peer has two slots");
         let more_wanted = self.table.table.more.due().is_some();
         assert!(self.drained || more_wanted || staying(Outbound) <= 3);
         let unwelcome = rows.iter().find(|row| !row.closing && banned(row.remote));
-        assert_eq!(unwelcome, None, "whoever is banned is told to go");
+        assert_eq!(unwelcome, None, "banned peers are disconnected");
         let outgoing = rows.iter().filter(|row| row.direction.is_outgoing());
         let remotes: Vec<SocketAddr> = outgoing.map(|row| row.remote).collect();
         let distinct: BTreeSet<_> = remotes.iter().collect();
@@ -370,8 +373,8 @@ impl Walk {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// SyncManager hears `Add`, `Done` for exactly the admitted peers, nobody is
-    /// dialled twice, no limit is passed, and at the end nothing is left.
+    /// SyncManager receives `Add` and `Done` for exactly the admitted peers, no address is dialled
+    /// twice, no limit is exceeded, and at the end all tables are empty.
     #[test]
     fn table_and_sync_agree_whatever_happens(steps in prop::collection::vec(moves(), 0..150)) {
         let mut walk = Walk::new();
@@ -381,7 +384,7 @@ proptest! {
         walk.finish();
     }
 
-    /// Named nodes never starve: left to itself, the table dials a node that is added.
+    /// Manual peers never starve: left alone, the table dials a node that is added.
     #[test]
     fn an_added_node_is_always_dialled_again(
         steps in prop::collection::vec(moves(), 0..80),

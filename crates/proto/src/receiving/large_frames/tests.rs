@@ -3,9 +3,9 @@ use proptest::prelude::*;
 use super::*;
 
 const BLOCK: usize = 3_990_000;
-/// Blocks of inbound peers for which there is memory.
+/// Blocks of inbound peers that fit into memory.
 const FIT: u64 = 4;
-/// Blocks that nobody asked for, for which there is memory.
+/// Unsolicited blocks that fit into memory.
 const UNASKED_FIT: u64 = 2;
 
 fn claim(id: u64, pool: Pool) -> Claim {
@@ -42,7 +42,7 @@ fn millis(millis: u64) -> Duration {
 }
 
 #[test]
-fn those_who_were_not_asked_and_strangers_take_nothing_from_peers_that_we_chose() {
+fn unsolicited_and_inbound_frames_take_no_memory_from_peers_that_we_chose() {
     let mut frames = LargeFrames::default();
     for id in 0..200 {
         let pool = [Pool::Inbound, Pool::Unasked][usize::from(id % 2 == 0)];
@@ -57,7 +57,7 @@ fn those_who_were_not_asked_and_strangers_take_nothing_from_peers_that_we_chose(
 }
 
 #[test]
-fn what_we_asked_for_never_waits_and_costs_nobody_its_connection() {
+fn a_requested_frame_never_waits_and_costs_no_peer_its_connection() {
     let mut frames = LargeFrames::default();
     for id in 0..114 {
         let events = frames.claim(Duration::ZERO, claim(id, Pool::Inbound));
@@ -70,14 +70,14 @@ fn what_we_asked_for_never_waits_and_costs_nobody_its_connection() {
     assert!(frames.bytes() <= MAX_INBOUND_BYTES);
     assert!(frames.waiting.is_empty());
     assert_eq!(frames.check(Duration::from_secs(3_600)), []);
-    // What made way can be used again.
+    // A released claim can be made again.
     assert_eq!(frames.release(Duration::from_secs(3_600), ClaimId(0)), []);
     let events = frames.claim(Duration::from_secs(3_600), claim(999, Pool::Inbound));
     assert_eq!(granted(&events), [999]);
 }
 
 #[test]
-fn spilled_frames_that_are_complete_wait_for_those_before_them_alone() {
+fn complete_spilled_frames_wait_only_for_earlier_ones() {
     let mut frames = LargeFrames::default();
     for id in 0..200 {
         let pool =
@@ -92,7 +92,7 @@ fn spilled_frames_that_are_complete_wait_for_those_before_them_alone() {
 }
 
 #[test]
-fn nobody_loses_its_connection_while_nobody_waits() {
+fn no_holder_is_disconnected_while_no_claim_waits() {
     let mut frames = LargeFrames::default();
     let group = |id| [u8::try_from(id).expect("small"), 0];
     for id in 0..UNASKED_FIT {
@@ -110,7 +110,7 @@ fn nobody_loses_its_connection_while_nobody_waits() {
 }
 
 #[test]
-fn the_slowest_goes_and_who_trickles_is_slower_than_a_bad_line() {
+fn the_slowest_holder_is_disconnected_and_trickling_is_slower_than_a_bad_line() {
     let mut frames = LargeFrames::default();
     let group = |id| [u8::try_from(id).expect("small"), 0];
     for id in 0..=UNASKED_FIT {
@@ -121,7 +121,7 @@ fn the_slowest_goes_and_who_trickles_is_slower_than_a_bad_line() {
         let now = RECHECK * tenth;
         let tenth = usize::try_from(tenth).expect("small");
         frames.progress(now, ClaimId(0), 20_000 * tenth);
-        // The other sends nearly all at once and then a byte at a time.
+        // The other sends nearly all at once and then trickles.
         frames.progress(now, ClaimId(1), BLOCK - 100 + tenth);
         events.extend(frames.check(now));
         if !events.is_empty() {
@@ -148,7 +148,7 @@ fn a_complete_frame_waits_for_us_and_loses_nothing() {
 }
 
 #[test]
-fn of_what_nobody_asked_for_a_group_sends_one_large_frame_at_a_time() {
+fn a_group_sends_one_large_unsolicited_frame_at_a_time() {
     let mut frames = LargeFrames::default();
     let one = frames.claim(Duration::ZERO, of_group(0, Pool::Unasked, [1, 1]));
     assert_eq!(granted(&one), [0]);
@@ -158,7 +158,7 @@ fn of_what_nobody_asked_for_a_group_sends_one_large_frame_at_a_time() {
     }
     let other = frames.claim(Duration::ZERO, of_group(50, Pool::Unasked, [2, 2]));
     assert_eq!(granted(&other), [50]);
-    // Who is of no group that waits is not in the way.
+    // A holder whose group does not wait blocks no claim.
     frames.progress(millis(600), ClaimId(0), 2_000_000);
     assert_eq!(frames.check(millis(700)), []);
     let later = (8..30).map(|tenth| RECHECK * tenth);
@@ -168,7 +168,7 @@ fn of_what_nobody_asked_for_a_group_sends_one_large_frame_at_a_time() {
 }
 
 #[test]
-fn a_group_that_has_no_frame_in_hand_is_served_before_one_that_has_some() {
+fn a_group_without_a_frame_is_served_before_one_that_has_some() {
     let mut frames = LargeFrames::default();
     for id in 0..20 {
         frames.claim(Duration::ZERO, of_group(id, Pool::Returned, [1, 1]));
@@ -215,7 +215,7 @@ proptest! {
             }
         }
         prop_assert!(frames.waiting.iter().all(|claim| !claim.pool.spills()));
-        // With nobody sending anything and all that is complete handled, each gets its turn.
+        // With every remote silent and all complete frames handled, each claim is granted.
         for _ in 0..1_000 {
             now += RECHECK;
             frames.check(now);

@@ -1,4 +1,4 @@
-//! Asking a peer for headers: one question at a time, and when its answer is due.
+//! Requesting headers from a peer: one request at a time, and its timeout.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::lifecycle::ConnId;
 
 use super::{Ask, Context, FIRST_HEDGE, HEADERS_RESPONSE_TIME, HeaderSync, HeadersAsk, SyncTimer};
 
-/// Without any news for that long, one peer is asked whether it has some: an
-/// announcement may have been lost, and a peer in initial download makes none.
+/// Without news for this long, one peer is sent `getheaders`: an announcement may have been lost,
+/// and a peer in initial block download makes none.
 const TIP_CHECK: Duration = Duration::from_secs(60);
 
 impl HeaderSync {
-    /// Asks a peer for all headers from our best one's parent on. One that was asked just
-    /// now, or whose low-work headers are on their way, is asked already: two answers to the
-    /// same question would be taken for one that does not go on.
+    /// Requests all headers from our best one's parent on. Not from a peer with such a request
+    /// outstanding, or whose low-work headers are being followed: a second answer to the same
+    /// request would look like a chain that does not continue.
     pub(super) fn ask_sync(&mut self, cx: &mut Context<'_>, id: ConnId) {
         let now = cx.now();
         let peer = self.peer(id);
@@ -30,7 +30,7 @@ impl HeaderSync {
         }
     }
 
-    /// Asks a peer what it has beyond our best header, unless it is being asked.
+    /// Requests headers beyond our best header, unless a request to the peer is outstanding.
     pub(super) fn ask_tip(&mut self, cx: &mut Context<'_>, id: ConnId) {
         if self.peer(id).ask.is_none() {
             self.ask_beyond_best(cx, id, HeadersAsk::Tip);
@@ -43,7 +43,8 @@ impl HeaderSync {
         self.ask(cx, id, kind, from.hash);
     }
 
-    /// Asks a peer what it has beyond this header of the tree, unless it is being asked.
+    /// Requests headers beyond this header of the tree, unless a request to the peer is
+    /// outstanding.
     pub(in crate::sync) fn ask_beyond(
         &mut self,
         cx: &mut Context<'_>,
@@ -55,7 +56,7 @@ impl HeaderSync {
         }
     }
 
-    /// Sends `getheaders` for what follows `from`, a header of the tree.
+    /// Sends `getheaders` for the headers after `from`, a header of the tree.
     pub(super) fn ask(
         &mut self,
         cx: &mut Context<'_>,
@@ -91,20 +92,20 @@ impl HeaderSync {
         }
     }
 
-    /// What the peer was asked and had not answered; its answer is awaited no more.
+    /// Removes and returns the outstanding request to the peer; its answer is not awaited any more.
     pub(super) fn take_ask(&mut self, cx: &mut Context<'_>, id: ConnId) -> Option<Ask> {
         cx.timers.stop(&SyncTimer::HeadersAnswer(id));
         self.peer(id).ask.take()
     }
 
-    /// Nothing that the peer was asked for is awaited, and its low-work headers are dropped.
+    /// Awaits no answer of the peer any more, and drops its low-work headers.
     pub(super) fn stop_asking(&mut self, cx: &mut Context<'_>, id: ConnId) {
         self.take_ask(cx, id);
         self.peer(id).low_work = None;
     }
 
-    /// The peer has no more headers than we know now. At the end of the source's, the
-    /// others are asked whether they have more.
+    /// The peer has no more headers than we have. After the source's last ones, the other peers are
+    /// asked whether they have more.
     pub(super) fn headers_ended(&mut self, cx: &mut Context<'_>, id: ConnId) {
         self.peer(id).ended = true;
         if !self.is_source(id) {
@@ -119,7 +120,7 @@ impl HeaderSync {
         }
     }
 
-    /// Asks everybody what they have beyond our best header.
+    /// Requests headers beyond our best header from every peer.
     pub(in crate::sync) fn ask_everybody(&mut self, cx: &mut Context<'_>) {
         let ids: Vec<ConnId> = self.eligible_ids(cx.peers).collect();
         for id in ids {
@@ -128,8 +129,8 @@ impl HeaderSync {
     }
 }
 
-/// Others are asked soon if no headers come. Not put off by another source or another
-/// question: sources that come and go would put it off for ever.
+/// More peers are asked soon if no headers come. Another source or request does not postpone it:
+/// sources that come and go would postpone it for ever.
 pub(super) fn hedge_soon(cx: &mut Context<'_>) {
     if cx.timers.at(&SyncTimer::Hedge).is_none() {
         let at = cx.now() + FIRST_HEDGE;
@@ -137,7 +138,7 @@ pub(super) fn hedge_soon(cx: &mut Context<'_>) {
     }
 }
 
-/// News came: no need to check for some.
+/// Headers came: the check for news starts its interval again.
 pub(super) fn put_off_tip_check(cx: &mut Context<'_>) {
     let at = cx.now() + TIP_CHECK;
     cx.timers.set(SyncTimer::TipCheck, at);

@@ -1,4 +1,4 @@
-//! What becomes of a `headers` message, and of announcements of blocks that we do not know.
+//! Processing of a `headers` message, and of announcements of unknown blocks.
 
 use bitcoin::block::Header;
 use bitcoin::p2p::message_blockdata::Inventory;
@@ -15,12 +15,12 @@ use super::super::{Reject, RejectKind};
 use super::ask::put_off_tip_check;
 use super::{Ask, Context, HeaderSync, HeadersAsk, SyncConfig};
 
-/// What a `headers` message is the answer to.
+/// The request that a `headers` message answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
     To(Ask),
     ToProbe(Probe),
-    /// Nothing: an announcement (BIP130), or so late that it was given up.
+    /// None: an announcement (BIP130), or an answer after its timeout.
     Unasked,
 }
 
@@ -45,8 +45,8 @@ impl HeaderSync {
         };
         let last = *hashes.last().expect("not empty");
         let Some(start) = cx.tree().get(&headers[0].prev_blockhash) else {
-            // An announcement of a chain that we have not seen, most likely. Its beginning is
-            // asked for.
+            // Most likely an announcement of a chain that we have not seen. Its beginning is
+            // requested.
             cx.learn(id, last);
             return self.ask_for_announced(cx, id);
         };
@@ -66,8 +66,8 @@ impl HeaderSync {
         }
     }
 
-    /// The peer announces blocks. Headers lead to unknown ones, whatever else it
-    /// announced with them: the last is the highest.
+    /// The peer announces blocks. Headers lead to unknown ones, whatever else is in the message:
+    /// the last is the highest.
     pub(in crate::sync) fn inv(&mut self, cx: &mut Context<'_>, id: ConnId, items: &[Inventory]) {
         let mut unknown = false;
         for item in items {
@@ -80,7 +80,7 @@ impl HeaderSync {
         if !unknown {
             return;
         }
-        // Whatever the source does: it may be one that brings nothing new.
+        // Whatever the source does: it may bring nothing new.
         self.peer(id).ended = false;
         self.ask_for_announced(cx, id);
     }
@@ -122,9 +122,9 @@ impl HeaderSync {
         cx.timers.put(super::SyncTimer::CoolDown(id), until);
     }
 
-    /// We have headers beyond our tip, and the peer has nothing beyond those. Those who
-    /// showed them may be gone and their blocks with them: what this peer has beyond our
-    /// tip is worth more, and an answer from there on shows it. Whether it was asked.
+    /// We have headers beyond our tip, and the peer has nothing beyond those. The peers that showed
+    /// them may be gone and their blocks with them: the headers of this peer beyond our tip are
+    /// worth more, and an answer from there on shows them. Returns whether it was asked.
     fn ask_from_the_tip(&mut self, cx: &mut Context<'_>, id: ConnId, answered: Ask) -> bool {
         let tip = cx.tree().tip();
         let has_shown_more = cx.known.best(id).is_some_and(|best| best.work > tip.work);
@@ -135,9 +135,9 @@ impl HeaderSync {
         true
     }
 
-    /// A peer answers in the order asked, but need not answer a probe. What ends with
-    /// the block probed for answers the probe, if that was sent first; anything else
-    /// that connects answers what was asked.
+    /// A peer answers in order, but need not answer a probe. An answer that ends with the probed
+    /// block answers the probe, if that was sent first; any other that connects answers the
+    /// request.
     fn match_answer(&mut self, cx: &mut Context<'_>, id: ConnId, last: BlockHash) -> Answer {
         let ask = self.ask_of(id);
         if let Some(probe) = cx.known.probe(id) {
@@ -153,9 +153,9 @@ impl HeaderSync {
         }
     }
 
-    /// The answer to a probe has come and was learnt: is it what we hoped for? If not, the
-    /// peer is asked what it has beyond what it has shown: it may well have less than the
-    /// block that it was probed for, and more than we have.
+    /// The answer to a probe was learnt: if the peer lacks the probed block, it is asked for
+    /// headers beyond what it has shown: it may have less than that block, and still more than we
+    /// have.
     pub(super) fn probe_answered(&mut self, cx: &mut Context<'_>, id: ConnId, probe: Probe) {
         let now = cx.now();
         let has = cx.known.probe_answered(cx.chain.tree(), now, id, probe);
@@ -166,7 +166,7 @@ impl HeaderSync {
         }
     }
 
-    /// The peer is asked now about what it announced while another question was open.
+    /// The peer is asked about its announcement, which waited for another answer.
     pub(super) fn ask_about_announcement(&mut self, cx: &mut Context<'_>, id: ConnId) {
         let waited = self.peer(id).unasked_announcement.take().is_some();
         if waited && cx.known.has_announced_unknown(id) {
@@ -174,7 +174,7 @@ impl HeaderSync {
         }
     }
 
-    /// Asks for what leads to a block that the peer announced. One request at a time.
+    /// Requests the headers that lead to an announced block. One request at a time.
     pub(in crate::sync) fn ask_for_announced(&mut self, cx: &mut Context<'_>, id: ConnId) {
         let now = cx.now();
         let is_source = self.is_source(id);
@@ -198,7 +198,7 @@ impl HeaderSync {
 
 /// What is done with headers.
 impl HeaderSync {
-    /// Takes headers, of whatever road, into the tree. Returns how many were new.
+    /// Adds headers, however received, to the tree. Returns how many were new.
     pub(in crate::sync) fn store(
         &mut self,
         cx: &mut Context<'_>,
@@ -210,7 +210,7 @@ impl HeaderSync {
         let new = cx.chain.accept(pow, now, headers, hashes)?;
         if new > 0 {
             cx.known.learn_announced(cx.chain.tree());
-            // Only by headers that matter, or side branches would put it off for ever.
+            // Only by a new best header, or side branches would postpone it for ever.
             if cx.tree().best_header().hash != best {
                 put_off_tip_check(cx);
             }
@@ -239,7 +239,7 @@ impl HeaderSync {
         }
         let is_source = self.is_source(id);
         if new > 0 && is_source {
-            // What others bring does not make up for the silence of the source.
+            // Headers of other peers do not make up for a silent source.
             self.have_come(cx.timers);
         }
         let advanced = new > 0 || matches!(answer, Answer::To(ask) if last.height > ask.from);
@@ -250,14 +250,14 @@ impl HeaderSync {
         match answer {
             Answer::ToProbe(probe) => self.probe_answered(cx, id, probe),
             Answer::To(_) if !full || is_source => self.headers_ended(cx, id),
-            // It became the source by news that nobody had asked for, and is asked nothing.
+            // It became the source by an announcement, and has no outstanding request.
             Answer::Unasked if is_source => self.headers_ended(cx, id),
             Answer::To(_) | Answer::Unasked => {}
         }
         self.ask_about_announcement(cx, id);
     }
 
-    /// As what the peer is asked for the headers behind those that it brought.
+    /// The kind of request for the headers after those that the peer sent.
     pub(super) fn kind_of_next(&self, id: ConnId) -> HeadersAsk {
         if self.is_source(id) {
             HeadersAsk::Sync
@@ -289,8 +289,8 @@ impl HeaderSync {
         }
     }
 
-    /// BIP130: asks the peer to announce blocks by `headers`, once it has shown a chain
-    /// worth following, as Core does.
+    /// BIP130: requests announcements by `headers`, once the peer has shown a chain worth
+    /// following, as Core does.
     fn send_sendheaders(&mut self, cx: &mut Context<'_>, id: ConnId) {
         let minimum = cx.config.minimum_work;
         let worth = cx.known.best(id).is_some_and(|best| best.work > minimum);
@@ -307,7 +307,7 @@ pub(super) fn is_too_new(cx: &mut Context<'_>, id: ConnId, (best, time): (BlockH
     cx.known.is_too_new(cx.timers, tree, now, id, (best, time));
 }
 
-/// Proof of work of each, and each builds on the one before it.
+/// Checks the proof of work of each, and that each builds on the one before it.
 fn check_batch(config: &SyncConfig, headers: &[Header]) -> Result<Vec<BlockHash>, String> {
     let limit = config.pow.limit();
     let mut hashes = Vec::with_capacity(headers.len());
@@ -322,7 +322,7 @@ fn check_batch(config: &SyncConfig, headers: &[Header]) -> Result<Vec<BlockHash>
     Ok(hashes)
 }
 
-/// Whether these headers must go through the low-work check before they are kept.
+/// Whether these headers must go through the low-work check before they are stored.
 fn lacks_work(cx: &Context<'_>, start: &Entry, headers: &[Header], hashes: &[BlockHash]) -> bool {
     let tree = cx.tree();
     let last = hashes[headers.len() - 1];

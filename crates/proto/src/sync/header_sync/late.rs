@@ -1,4 +1,4 @@
-//! What header sync does when its time has come and no headers have.
+//! Timeouts of header sync.
 
 use std::time::Duration;
 
@@ -9,22 +9,21 @@ use crate::time::Now;
 use super::ask::put_off_tip_check;
 use super::{Ask, Context, HeaderSync, HeadersAsk, SyncConfig, SyncTimer};
 
-/// Time for a source to bring all headers, beside [`SYNC_PER_HEADER`]. Core
+/// Time for a source to send all headers, besides [`SYNC_PER_HEADER`]. Core
 /// `HEADERS_DOWNLOAD_TIMEOUT_BASE`.
 const MAX_SYNC: Duration = Duration::from_secs(15 * 60);
-/// Time for each header that must have been found by now. Core
-/// `HEADERS_DOWNLOAD_TIMEOUT_PER_HEADER`.
+/// Time for each header that must exist by now. Core `HEADERS_DOWNLOAD_TIMEOUT_PER_HEADER`.
 const SYNC_PER_HEADER: Duration = Duration::from_millis(1);
-/// Pause before a source whose time is over, and that cannot be replaced now, is judged again.
+/// Pause before a source that timed out, and that cannot be replaced now, is checked again.
 const SYNC_CHECK: Duration = Duration::from_secs(10);
-/// A best header younger than this ends the time of a header sync, seconds. As Core.
+/// A best header younger than this ends the timeout of a header sync, seconds. As Core.
 const RECENT_HEADER: u32 = 24 * 60 * 60;
 /// Time until more peers are asked.
 const NEXT_HEDGE: Duration = Duration::from_secs(1);
-/// Peers asked at once are doubled that often.
+/// How often the number of peers asked at once doubles.
 const MOST_DOUBLINGS: u32 = 5;
 
-/// Time for a source to bring the headers that must be there.
+/// Time for a source to send the headers that must exist by now.
 pub(super) fn time_for_headers(config: &SyncConfig, tree: &HeaderTree, now: Now) -> Duration {
     let behind = now.unix.saturating_sub(tree.best_header().header.time);
     let spacing = u32::try_from(config.pow.consensus.pow_target_spacing).unwrap_or(600);
@@ -37,9 +36,8 @@ pub(super) fn time_for_headers(config: &SyncConfig, tree: &HeaderTree, now: Now)
 }
 
 impl HeaderSync {
-    /// The time of [`SyncTimer::HeadersFromSource`] has come. A source that has not come to
-    /// recent headers in its time is one no more, if there is another; one that we dialled is
-    /// disconnected, as in Core.
+    /// [`SyncTimer::HeadersFromSource`] expired. A source that has not reached recent headers in
+    /// its time is replaced, if there is another; one that we dialled is disconnected, as in Core.
     pub(in crate::sync) fn source_is_late(&mut self, cx: &mut Context<'_>) {
         let Some((id, until)) = self.source.as_ref().map(|source| (source.id, source.until)) else {
             return;
@@ -54,7 +52,7 @@ impl HeaderSync {
             Some(Direction::Inbound | Direction::Manual) => {
                 self.cool_down(cx, id, "its headers took too long", false);
             }
-            // Its headers may go on, and another peer may come.
+            // Its headers may continue, and another peer may connect.
             None => {
                 let again = until.max(now.mono + SYNC_CHECK);
                 cx.timers.set(SyncTimer::HeadersFromSource, again);
@@ -62,16 +60,16 @@ impl HeaderSync {
         }
     }
 
-    /// The times of [`SyncTimer::HeadersAnswer`] of these peers have come.
+    /// [`SyncTimer::HeadersAnswer`] expired for these peers.
     pub(in crate::sync) fn answers_are_late(&mut self, cx: &mut Context<'_>, ids: &[ConnId]) {
         let asks = ids.iter().filter_map(|id| Some((*id, self.ask_of(*id)?)));
         let late: Vec<(ConnId, Ask)> = asks.collect();
         for (id, ask) in late {
             match ask.kind {
                 HeadersAsk::Sync => self.headers_are_late(cx, id),
-                // A peer in initial download may ignore these.
+                // A peer in initial block download may ignore these.
                 HeadersAsk::Tip | HeadersAsk::Probe | HeadersAsk::Announced => {
-                    // Unless it has become the source meanwhile, and was asked as that.
+                    // Unless it has become the source meanwhile, and was asked as such.
                     if self.ask_of(id) == Some(ask) {
                         self.stop_asking(cx, id);
                         self.ask_about_announcement(cx, id);
@@ -99,7 +97,7 @@ impl HeaderSync {
         }
     }
 
-    /// The time of [`SyncTimer::CoolDown`] has come: the peer may be the source again.
+    /// [`SyncTimer::CoolDown`] expired: the peer may be the source again.
     pub(in crate::sync) fn cool_down_is_over(&mut self, now: Duration, id: ConnId) {
         if let Some(peer) = self.peers.get_mut(&id) {
             // It may have failed again just now.
@@ -107,9 +105,8 @@ impl HeaderSync {
         }
     }
 
-    /// The time of [`SyncTimer::Hedge`] has come. Asks more peers while no headers come: one,
-    /// then twice as many each time, so that the one that answers is found soon among many
-    /// that do not.
+    /// [`SyncTimer::Hedge`] expired. Asks more peers while no headers come: one, then twice as many
+    /// each time, so that one that answers is found soon among many that do not.
     pub(in crate::sync) fn hedge(&mut self, cx: &mut Context<'_>) {
         let source = self.source_id().and_then(|id| self.peers.get(&id));
         if !source.is_some_and(|source| source.is_asked_to_sync()) {
@@ -133,8 +130,8 @@ impl HeaderSync {
         cx.timers.set(SyncTimer::Hedge, again);
     }
 
-    /// The time of [`SyncTimer::TipCheck`] has come: without news for a while, the peer that
-    /// was asked longest ago is asked.
+    /// [`SyncTimer::TipCheck`] expired: without news for a while, the peer that was asked longest
+    /// ago is asked.
     pub(in crate::sync) fn check_tip(&mut self, cx: &mut Context<'_>) {
         put_off_tip_check(cx);
         let candidate = self
@@ -146,7 +143,7 @@ impl HeaderSync {
         }
     }
 
-    /// Shifts every running time by the time during which we did not look.
+    /// Extends every deadline by the time during which we were stalled.
     pub(in crate::sync) fn extend_deadlines(&mut self, late: Duration) {
         for peer in self.peers.values_mut() {
             if let Some(ask) = &mut peer.ask {

@@ -1,7 +1,7 @@
 //! Following headers of chains that have not shown enough work yet.
 //!
-//! What is followed, and how, is [`LowWork`]'s matter; here it is decided whose headers are
-//! followed, and what becomes of peers whose headers came to nothing.
+//! [`LowWork`] follows the headers of one peer; here it is decided whose headers are followed, and
+//! how peers are treated whose chain has too little work.
 
 use std::time::Duration;
 
@@ -16,17 +16,16 @@ use super::super::chain::first_from_the_future;
 use super::batch::{Answer, is_too_new};
 use super::{Context, HeaderSync, PeerHeaders};
 
-/// Peers besides the source whose low-work headers are followed at a time; bounds the
-/// memory that peers who came to waste it can take (1.4 MB each, at worst).
+/// Peers besides the source whose low-work headers are followed at a time; bounds the memory that
+/// wasteful peers can take (1.4 MB each, at worst).
 const MAX_LOW_WORK_PEERS: usize = 4;
-/// Time for which a peer's low-work headers are followed before another may take its place.
+/// Time for which a peer's low-work headers are followed before another peer may replace it.
 const LOW_WORK_TURN: Duration = Duration::from_secs(60);
-/// Times that the low-work headers of a peer may begin again because of announcements.
+/// How often the low-work sync of a peer may restart because of announcements.
 const MAX_RESTARTS: u32 = 4;
 
 impl HeaderSync {
-    /// A chain of less than the minimum work: followed without being kept while the peer
-    /// has more of it.
+    /// A chain below the minimum work: followed without being stored while the peer has more of it.
     pub(super) fn low_work_batch(
         &mut self,
         cx: &mut Context<'_>,
@@ -63,16 +62,15 @@ impl HeaderSync {
         self.continue_low_work(cx, id, headers, full);
     }
 
-    /// Whether the low-work headers of this peer may be followed now: it is the source, or
-    /// one of [`MAX_LOW_WORK_PEERS`] others. A newcomer takes the place of the slowest that
-    /// has had [`LOW_WORK_TURN`], so that nobody can keep these places by being slow: not of
-    /// one whose headers come for the second time while there is another, and only for
-    /// headers that were asked for.
+    /// Whether the low-work headers of this peer may be followed now: it is the source, or one of
+    /// [`MAX_LOW_WORK_PEERS`] others. A new peer replaces the slowest that has had
+    /// [`LOW_WORK_TURN`], so that no peer can hold these slots by being slow: one in its second
+    /// download is replaced last, and only requested headers replace.
     fn may_follow_low_work(&mut self, cx: &mut Context<'_>, id: ConnId, asked: bool) -> bool {
         if self.is_source(id) {
             return true;
         }
-        // What came to nothing before is not followed again while its peer cools down.
+        // A peer in its cool-down is not followed again.
         if self.cool_down_of(id).is_some() {
             return false;
         }
@@ -96,9 +94,9 @@ impl HeaderSync {
         true
     }
 
-    /// The peer's chain ended below the minimum work. One that we dialled to sync from is
-    /// of no use then; another is not the source again for some time, while we have not come
-    /// to the minimum ourselves.
+    /// The peer's chain ended below the minimum work. An outbound peer is of no use then; an
+    /// inbound one is not the source again for some time, while our chain is below the minimum
+    /// itself.
     pub(super) fn low_work_ended(&mut self, cx: &mut Context<'_>, id: ConnId) {
         let direction = cx.peers.get(id).map(|peer| peer.direction());
         let automatic = direction == Some(Direction::Outbound);
@@ -114,7 +112,7 @@ impl HeaderSync {
         }
     }
 
-    /// The next batch of a low-work sync. False when it was no part of that.
+    /// The next batch of a low-work sync. False when it does not belong to it.
     pub(super) fn continue_low_work(
         &mut self,
         cx: &mut Context<'_>,
@@ -181,7 +179,7 @@ impl HeaderSync {
         tracing::debug!(%id, %failure, "low-work headers given up");
         self.take_ask(cx, id);
         self.peer(id).given_up += 1;
-        // What does not connect may be an announcement amidst: the check starts again, a few
+        // A batch that does not connect may be an announcement in between: the sync restarts, a few
         // times.
         let amidst = matches!(failure, LowWorkFailure::NotContinuous { .. });
         if !amidst || self.given_up(id) > MAX_RESTARTS {
@@ -190,8 +188,7 @@ impl HeaderSync {
         false
     }
 
-    /// How far low-work headers of any peer have come; those that come for the second time
-    /// count for more.
+    /// The progress of the furthest low-work sync; headers in their second download count for more.
     pub(in crate::sync) fn furthest_low_work(&self) -> u64 {
         let all = self
             .peers
@@ -206,13 +203,13 @@ impl HeaderSync {
 }
 
 impl PeerHeaders {
-    /// Whether its low-work headers come for the second time.
+    /// Whether its low-work headers are in their second download.
     fn comes_again(&self) -> bool {
         let low_work = self.low_work.as_ref();
         low_work.is_some_and(|low_work| low_work.redownloading())
     }
 
-    /// How many low-work headers a second it has brought.
+    /// Low-work headers a second that it has sent.
     fn headers_per_second(&self, now: Duration) -> u64 {
         let low_work = self.low_work.as_ref();
         let seen = low_work.map_or(0, |low_work| u64::from(low_work.height()));

@@ -1,27 +1,24 @@
-//! Whom to ask for headers, when to ask another one beside, when to give up.
+//! Header sync: which peer to ask for headers, when to ask another, when to give up.
 //!
-//! Headers are synced from one peer, the *source*. It is asked on as soon as a
-//! full batch has come. When it has no more, every other peer is asked what it has
-//! beyond our best header, from that header's parent on, so that the answer of a
-//! peer with the same chain is never empty.
+//! Headers are synced from one peer, the *source*. It gets the next request as soon as a full batch
+//! has come. When it has no more, every other peer is asked for headers beyond our best one, from
+//! that header's parent on, so that the answer of a peer with the same chain is never empty.
 //!
 //! # Silence
 //!
-//! A peer may be slow, dead, or silent on purpose; we cannot tell, so no peer is disconnected
-//! early. Instead another peer is asked the same thing as well after [`FIRST_HEDGE`], then
-//! twice as many each second; the first that answers with news becomes the source. Three
-//! silent peers that claim a great height so cost 3.5 s in all.
-//! Any peer that announces a block that we do not know is asked for what leads to it, at
-//! once or as soon as it has answered what it was asked before, whatever the source does.
-//! A peer that we dialled takes the place of a source that dialled us. A source that brings
-//! nothing new has ended: the others are asked then. One whose headers were followed and
-//! came to nothing (too little work, others than before) cools down: it is not the source
-//! again for some time, each time longer. All of a header sync has 15 minutes and a
-//! millisecond for each header that must be there.
+//! A peer may be slow, dead, or silent on purpose; we cannot distinguish these, so no peer is
+//! disconnected early. Instead another peer gets the same request after [`FIRST_HEDGE`], then twice
+//! as many each second; the first that answers with news becomes the source. Three silent peers
+//! that claim a great height so cost 3.5 s in all. Any peer that announces an unknown block is
+//! asked for the headers that lead to it, at once or after its outstanding answer, whatever the
+//! source does. An outbound peer replaces an inbound source. A source without news has ended: the
+//! others are asked then. One whose headers failed (too little work, others than before) cools
+//! down: it is not the source again for some time, each time longer. A whole header sync has 15
+//! minutes and a millisecond for each header that must exist by now.
 //!
-//! After [`HEADERS_RESPONSE_TIME`]: one that we dialled is disconnected when there is
-//! another to ask, since it takes up one of few slots; one that dialled us cools down; the
-//! only one we have is asked again. Empty or short answers are answers (S2).
+//! After [`HEADERS_RESPONSE_TIME`]: an outbound peer is disconnected when there is another to ask,
+//! since it takes up one of few slots; an inbound one cools down; the only one is asked again.
+//! Empty or short answers are answers (S2).
 
 mod ask;
 mod batch;
@@ -52,18 +49,18 @@ use super::{HeadersAsk, SourceChange, SyncConfig};
 const FIRST_HEDGE: Duration = Duration::from_millis(1_500);
 /// Time in which `getheaders` must be answered. Core `HEADERS_RESPONSE_TIME`.
 pub(super) const HEADERS_RESPONSE_TIME: Duration = Duration::from_secs(120);
-/// How long a peer that failed as the source is not chosen again.
+/// How long a peer that failed as the source is not selected again.
 const COOL_DOWN: Duration = Duration::from_secs(120);
-/// The longest such time, for peers that failed again and again.
+/// The longest cool-down, for peers that failed repeatedly.
 const LONGEST_COOL_DOWN: Duration = Duration::from_secs(3_600);
-/// The same when there is nobody else.
+/// The cool-down when there is no other peer.
 const COOL_DOWN_ALONE: Duration = Duration::from_secs(30);
-/// Why a peer is chosen while no other is the source.
-const FIRST: &str = "the first with headers";
+/// Why a peer is selected while there is no source.
+const FIRST: &str = "first peer with headers";
 /// Changes of the source that are remembered.
 const SOURCE_CHANGES: usize = 50;
 
-/// What header sync looks at and changes, and does not own.
+/// The state of other parts that header sync reads and changes.
 pub(super) struct Context<'a> {
     pub(super) step: &'a mut Step,
     pub(super) config: &'a SyncConfig,
@@ -87,7 +84,7 @@ impl Context<'_> {
     }
 }
 
-/// A `getheaders` without an answer.
+/// An outstanding `getheaders`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ask {
     pub(super) kind: HeadersAsk,
@@ -97,7 +94,7 @@ pub(super) struct Ask {
     from: u32,
 }
 
-/// A time in which a peer is not to be the sync peer.
+/// A time in which a peer is not selected as the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CoolDown {
     /// Monotonic.
@@ -111,27 +108,27 @@ pub(super) struct CoolDown {
 #[derive(Clone, Debug, Default)]
 struct PeerHeaders {
     ask: Option<Ask>,
-    /// When it was last asked for anything but a probe.
+    /// When it was last sent a request other than a probe.
     last_asked: Duration,
-    /// It has answered a `getheaders` at least once.
+    /// It has answered at least one `getheaders`.
     answered: bool,
     /// Its headers were followed to their end (as of then).
     ended: bool,
     cool_down: Option<CoolDown>,
-    /// Low-work chains of it that were given up.
+    /// Its low-work chains that were given up.
     given_up: u32,
-    /// When its low-work headers began to be followed, monotonic.
+    /// When its low-work headers were first followed, monotonic.
     low_work_since: Duration,
     low_work: Option<Box<LowWork>>,
-    /// Since when an announcement of it waits: it named a block that we do not know, and
-    /// could not be asked for its headers at once.
+    /// Since when an announcement of it waits: it announced an unknown block, and could not be
+    /// asked for its headers at once.
     unasked_announcement: Option<Duration>,
     /// We sent `sendheaders`.
     sent_sendheaders: bool,
 }
 
 impl PeerHeaders {
-    /// Whether its answer to a request for all headers is awaited.
+    /// Whether a request for all headers is outstanding.
     fn is_asked_to_sync(&self) -> bool {
         self.ask.is_some_and(|ask| ask.kind == HeadersAsk::Sync)
     }
@@ -141,28 +138,28 @@ impl PeerHeaders {
 #[derive(Clone, Debug)]
 pub(super) struct SourcePeer {
     pub(super) id: ConnId,
-    /// When it was chosen, monotonic.
+    /// When it was selected, monotonic.
     pub(super) since: Duration,
     /// The same, Unix seconds.
     pub(super) at: u32,
-    /// When it must have brought all headers, monotonic.
+    /// When it must have sent all headers, monotonic.
     until: Duration,
     pub(super) why: String,
 }
 
 /// Header sync over all peers. See the module.
 ///
-/// Invariant (S3): at the end of a step there is a source if a peer may be one, and it is one
-/// of those that may.
+/// Invariant (S3): at the end of a step there is a source if any peer is eligible, and it is an
+/// eligible one.
 #[derive(Clone, Debug)]
 pub(super) struct HeaderSync {
     peers: BTreeMap<ConnId, PeerHeaders>,
     source: Option<SourcePeer>,
-    /// How often more peers were asked beside a silent source since headers last came.
+    /// How often more peers were asked than a silent source since headers last came.
     hedges: u32,
     /// The last 50 changes of the source.
     source_changes: VecDeque<SourceChange>,
-    /// Salts what is kept of low-work headers.
+    /// Salts the commitments to low-work headers.
     random: ChaCha8Rng,
 }
 
@@ -178,7 +175,7 @@ impl HeaderSync {
         }
     }
 
-    /// A peer has come: it may be what we waited for.
+    /// A peer was admitted: it may be the missing source.
     pub(super) fn added(&mut self, cx: &mut Context<'_>, id: ConnId) {
         self.peers.insert(id, PeerHeaders::default());
         if !self.is_eligible(cx.peers, id) {
@@ -190,8 +187,8 @@ impl HeaderSync {
         if self.has_ended(source) {
             self.ask_tip(cx, id);
         } else if cx.peers.is_dialled(id) && !cx.peers.is_dialled(source) {
-            // A stranger is not the only one asked while there is a peer that we chose.
-            self.set_source(cx, Some(id), "the source before had dialled us");
+            // An inbound peer does not stay the only one asked while there is an outbound peer.
+            self.set_source(cx, Some(id), "the previous source was inbound");
             self.peer(id).ended = false;
             self.ask_sync(cx, id);
         } else if self.is_silent(source, cx.now()) {
@@ -201,15 +198,15 @@ impl HeaderSync {
         }
     }
 
-    /// The peer has left, which it had not been told to do.
+    /// The peer disconnected by itself.
     pub(super) fn removed(&mut self, cx: &mut Context<'_>, id: ConnId) {
         self.peers.remove(&id);
         cx.timers.stop_all(|timer| timer.peer() == Some(id));
-        self.lose_source(cx, id, "it left");
+        self.lose_source(cx, id, "it disconnected");
     }
 
-    /// Orders the end of a connection. From here on nothing is asked of it; S3 holds at once,
-    /// not only when its `Done` comes.
+    /// Disconnects a peer. From here on it gets no request; S3 holds at once, not only after its
+    /// `Done`.
     pub(super) fn disconnect(&mut self, cx: &mut Context<'_>, id: ConnId, reason: DoneReason) {
         let why = reason.to_string();
         if !cx.peers.disconnect(cx.step, id, reason) {
@@ -226,10 +223,10 @@ impl HeaderSync {
     /// A peer that is in the table.
     fn peer(&mut self, id: ConnId) -> &mut PeerHeaders {
         let peer = self.peers.get_mut(&id);
-        peer.expect("the caller looked it up in this step")
+        peer.expect("looked up by the caller in this step")
     }
 
-    /// Peers that may be the source now.
+    /// Peers that are eligible as the source now.
     fn eligible<'a>(
         &'a self,
         peers: &'a Peers,
@@ -243,7 +240,7 @@ impl HeaderSync {
         self.eligible(peers).any(|(other, ..)| other != id)
     }
 
-    /// Whether the peer has kept a request for headers waiting.
+    /// Whether a request for headers to the peer is overdue.
     fn is_silent(&self, id: ConnId, now: Duration) -> bool {
         let ask = self.ask_of(id);
         ask.is_some_and(|ask| ask.kind == HeadersAsk::Sync && now >= ask.at + FIRST_HEDGE)
@@ -263,16 +260,15 @@ impl HeaderSync {
 
 /// The source.
 impl HeaderSync {
-    /// The source, if it is this peer, is one no more: the next one is chosen in the
-    /// same step (S3).
+    /// If this peer is the source, it is replaced in the same step (S3).
     fn lose_source(&mut self, cx: &mut Context<'_>, id: ConnId, why: &str) {
         if self.is_source(id) {
             self.choose_source(cx, &format!("{id}: {why}"));
         }
     }
 
-    /// Makes the most promising peer the source: one that we dialled before one that
-    /// dialled us, one that has answered before, one that has shown more.
+    /// Selects the best peer as the source: outbound before inbound, one that has answered before,
+    /// one that has shown more.
     fn choose_source(&mut self, cx: &mut Context<'_>, reason: &str) {
         let eligible = self.eligible(cx.peers);
         let best = eligible.max_by_key(|peer| self.rank(cx.known, *peer));
@@ -316,8 +312,8 @@ impl HeaderSync {
         tracing::debug!(?from, ?to, reason, "sync peer");
     }
 
-    /// Another than the source brought news. It becomes the source when the source has
-    /// kept silent meanwhile, or has ended and this one has still more.
+    /// Another peer than the source sent news. It becomes the source when the source was silent
+    /// meanwhile, or has ended and this one has still more.
     fn take_over(&mut self, cx: &mut Context<'_>, id: ConnId, more: bool) {
         let Some(source) = self.source_id() else {
             return;
@@ -334,8 +330,7 @@ impl HeaderSync {
         }
     }
 
-    /// The peer failed as the source: not to be chosen again for some time, or until it
-    /// answers.
+    /// The peer failed as the source: not selected again for some time, or until it answers.
     fn cool_down(
         &mut self,
         cx: &mut Context<'_>,
@@ -362,22 +357,22 @@ impl HeaderSync {
         self.lose_source(cx, id, why);
     }
 
-    /// S3 at the end of every step: a peer that cooled down may be the source again when
-    /// its time is over, or when it answered after all.
+    /// S3 at the end of every step: a peer in its cool-down is eligible again when that has
+    /// expired, or when it answered after all.
     pub(super) fn fill_source(&mut self, cx: &mut Context<'_>) {
         if self.source.is_none() && self.eligible(cx.peers).next().is_some() {
             self.choose_source(cx, FIRST);
         }
     }
 
-    /// Headers came from the source: it keeps nobody waiting.
+    /// Headers came from the source: its timeouts start again.
     fn have_come(&mut self, timers: &mut Timers) {
         timers.stop(&SyncTimer::Hedge);
         self.hedges = 0;
     }
 
-    /// Puts header sync on its feet without relying on what brought it down: what was
-    /// announced is asked for, and another peer is the source.
+    /// Restarts header sync without relying on the state that stalled it: announced blocks are
+    /// requested, and another peer becomes the source.
     pub(super) fn repair(&mut self, cx: &mut Context<'_>, why: &str) {
         let mut owed = Vec::new();
         for (id, peer) in &mut self.peers {
@@ -392,7 +387,7 @@ impl HeaderSync {
         let before = self.source_id();
         match before.filter(|id| self.is_eligible(cx.peers, *id)) {
             Some(id) if self.is_another_eligible(cx.peers, id) => {
-                self.cool_down(cx, id, "sync did not get on with it", true);
+                self.cool_down(cx, id, "sync made no progress with it", true);
             }
             Some(_) | None => self.choose_source(cx, why),
         }

@@ -1,4 +1,4 @@
-//! What other parts, reports and the watchdog may know of header sync.
+//! The state of header sync for other parts, reports and the watchdog.
 
 use std::time::Duration;
 
@@ -25,13 +25,13 @@ impl HeaderSync {
         self.source_changes.iter()
     }
 
-    /// Whether the peer may be the source now.
+    /// Whether the peer is eligible as the source now.
     pub(in crate::sync) fn is_eligible(&self, peers: &Peers, id: ConnId) -> bool {
         let cools = self.peers.get(&id).map(|peer| peer.cool_down.is_some());
         peers.serves_headers(id) && cools == Some(false)
     }
 
-    /// Peers that may be the source now.
+    /// Peers that are eligible as the source now.
     pub(in crate::sync) fn eligible_ids<'a>(
         &'a self,
         peers: &'a Peers,
@@ -39,12 +39,12 @@ impl HeaderSync {
         self.eligible(peers).map(|(id, ..)| id)
     }
 
-    /// What the peer was asked, probes apart, and has not answered.
+    /// The outstanding request to the peer, other than a probe.
     pub(in crate::sync) fn ask_of(&self, id: ConnId) -> Option<Ask> {
         self.peers.get(&id)?.ask
     }
 
-    /// When the peer was last asked for anything but a probe, monotonic.
+    /// When the peer was last sent a request other than a probe, monotonic.
     pub(in crate::sync) fn last_asked(&self, id: ConnId) -> Duration {
         self.peers
             .get(&id)
@@ -61,7 +61,7 @@ impl HeaderSync {
         self.peers.get(&id).is_some_and(|peer| peer.ended)
     }
 
-    /// The time in which the peer is not to be the source.
+    /// The cool-down of the peer.
     pub(in crate::sync) fn cool_down_of(&self, id: ConnId) -> Option<CoolDown> {
         self.peers.get(&id)?.cool_down
     }
@@ -71,22 +71,22 @@ impl HeaderSync {
         self.peers.get(&id).map_or(0, |peer| peer.given_up)
     }
 
-    /// The headers of the peer that have not shown enough work yet.
+    /// The low-work sync with the peer.
     pub(in crate::sync) fn low_work_of(&self, id: ConnId) -> Option<&LowWork> {
         self.peers.get(&id)?.low_work.as_deref()
     }
 
-    /// Since when an announcement of the peer waits to be asked about, monotonic.
+    /// Since when an announcement of the peer waits for a request, monotonic.
     pub(in crate::sync) fn unasked_announcement(&self, id: ConnId) -> Option<Duration> {
         self.peers.get(&id)?.unasked_announcement
     }
 
-    /// How often others were asked beside a silent source.
+    /// How often others were asked than a silent source.
     pub(in crate::sync) fn hedges(&self) -> u32 {
         self.hedges
     }
 
-    /// Whether the peer may be asked something else.
+    /// Whether the peer may be sent another request.
     pub(in crate::sync) fn is_idle(&self, id: ConnId) -> bool {
         let peer = self.peers.get(&id);
         peer.is_some_and(|peer| peer.ask.is_none() && peer.low_work.is_none())

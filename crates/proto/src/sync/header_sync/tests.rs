@@ -1,4 +1,4 @@
-//! Header sync alone, without the machine around it.
+//! Header sync without the rest of the machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -33,7 +33,7 @@ pub(in crate::sync) fn introduction(id: ConnId, direction: Direction) -> Introdu
     }
 }
 
-/// Header sync with what it looks at.
+/// Header sync with the state that it depends on.
 struct Alone {
     now: Now,
     config: SyncConfig,
@@ -74,7 +74,7 @@ impl Alone {
         alone
     }
 
-    /// Who is asked for headers by that.
+    /// The peers that are asked for headers by `act`.
     fn act(&mut self, act: impl FnOnce(&mut HeaderSync, &mut Context<'_>)) -> Vec<ConnId> {
         let mut step = Step::new(self.now);
         let mut context = Context {
@@ -104,16 +104,16 @@ impl Alone {
 const IN: Direction = Direction::Inbound;
 const OUT: Direction = Direction::Outbound;
 
-/// A way to lose the source. Who is asked then.
+/// An event that loses the source. Returns the peers that are asked then.
 type Way<'a> = &'a dyn Fn(&mut Alone) -> Vec<ConnId>;
 
 #[test]
-fn whatever_takes_the_source_away_the_next_one_is_asked_in_the_same_step() {
+fn however_the_source_is_lost_the_next_one_is_asked_in_the_same_step() {
     let left = |alone: &mut Alone| {
         alone.peers.removed(ConnId(0));
         alone.act(|sync, cx| sync.removed(cx, ConnId(0)))
     };
-    let ordered = |alone: &mut Alone| {
+    let disconnected = |alone: &mut Alone| {
         let reason = DoneReason::HeadersTimeout;
         alone.act(|sync, cx| sync.disconnect(cx, ConnId(0), reason))
     };
@@ -125,7 +125,7 @@ fn whatever_takes_the_source_away_the_next_one_is_asked_in_the_same_step() {
         alone.later(15 * 60);
         alone.act(HeaderSync::source_is_late)
     };
-    let ways: [Way<'_>; 4] = [&left, &ordered, &silent, &slow];
+    let ways: [Way<'_>; 4] = [&left, &disconnected, &silent, &slow];
     for way in ways {
         let mut alone = Alone::with(&[IN, IN]);
         assert_eq!(alone.sync.source_id(), Some(ConnId(0)));
@@ -136,7 +136,7 @@ fn whatever_takes_the_source_away_the_next_one_is_asked_in_the_same_step() {
 }
 
 #[test]
-fn more_peers_are_asked_beside_a_silent_source_twice_as_many_each_time_the_dialled_first() {
+fn more_peers_than_a_silent_source_are_asked_twice_as_many_each_time_outbound_first() {
     let mut directions = vec![OUT];
     directions.extend([IN; 6]);
     directions.push(OUT);
@@ -153,7 +153,7 @@ fn more_peers_are_asked_beside_a_silent_source_twice_as_many_each_time_the_diall
 }
 
 #[test]
-fn a_peer_is_asked_one_thing_at_a_time_and_then_about_what_it_announced_meanwhile() {
+fn a_peer_gets_one_request_at_a_time_and_then_one_for_its_announcement() {
     let mut alone = Alone::with(&[OUT, IN]);
     let unknown = Inventory::Block(Blocks::new(3, 1).tip_hash());
     let asked = alone.act(|sync, cx| sync.inv(cx, ConnId(1), &[unknown]));
@@ -166,7 +166,7 @@ fn a_peer_is_asked_one_thing_at_a_time_and_then_about_what_it_announced_meanwhil
 }
 
 #[test]
-fn a_question_that_ends_in_the_step_in_which_its_peer_becomes_the_source_is_not_the_last() {
+fn a_request_that_ends_in_the_step_in_which_its_peer_becomes_the_source_is_not_the_last() {
     let mut alone = Alone::with(&[OUT, IN]);
     let unknown = Inventory::Block(Blocks::new(3, 1).tip_hash());
     alone.act(|sync, cx| sync.inv(cx, ConnId(1), &[unknown]));

@@ -1,4 +1,4 @@
-//! What peers have shown, without the machine around it.
+//! The blocks that peers have shown, without the rest of the machine.
 
 use super::*;
 use crate::testing::chains::Blocks;
@@ -18,7 +18,7 @@ fn secs(seconds: u64) -> Duration {
 }
 
 #[test]
-fn a_peer_that_lacks_what_it_shows_again_and_again_waits_twice_as_long_each_time() {
+fn a_peer_that_repeatedly_lacks_shown_blocks_waits_twice_as_long_each_time() {
     let chain = Blocks::new(5, 1);
     let (mut known, tree, mut timers) = knowing(&chain);
     let mut now = Now::default();
@@ -30,7 +30,7 @@ fn a_peer_that_lacks_what_it_shows_again_and_again_waits_twice_as_long_each_time
         let again = timers.at(&SyncTimer::Retry(ID)).expect("it is retried");
         pauses.push((again - now.mono).as_secs());
         now.mono = again;
-        let best = known.take_at_its_word(&mut timers, &tree, now, ID);
+        let best = known.retry_expired(&mut timers, &tree, now, ID);
         assert_eq!(best, Some(chain.tip_hash()));
         assert_eq!(known.best(ID).map(|best| best.height), Some(5));
     }
@@ -52,7 +52,7 @@ fn a_chain_that_waits_is_not_forgotten_for_a_part_of_it() {
 }
 
 #[test]
-fn what_is_too_new_is_tried_again_when_the_clock_allows_it() {
+fn a_block_that_is_too_new_is_tried_again_when_the_clock_allows_it() {
     let chain = Blocks::new(5, 1);
     let (mut known, tree, mut timers) = knowing(&chain);
     let time = chain.tip().time;
@@ -62,11 +62,11 @@ fn what_is_too_new_is_tried_again_when_the_clock_allows_it() {
         mono: secs(20),
         unix: time - 3 * 60 * 60,
     };
-    let word = known.take_at_its_word(&mut timers, &tree, now, ID);
+    let word = known.retry_expired(&mut timers, &tree, now, ID);
     assert_eq!(word, None, "it is too new still");
     assert_eq!(timers.at(&SyncTimer::Retry(ID)), Some(secs(30)));
     now.unix = time;
-    let word = known.take_at_its_word(&mut timers, &tree, now, ID);
+    let word = known.retry_expired(&mut timers, &tree, now, ID);
     assert_eq!(word, Some(chain.tip_hash()));
 }
 

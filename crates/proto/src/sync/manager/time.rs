@@ -68,7 +68,7 @@ impl SyncManager {
             }
             SyncTimer::Hedge => self.with_headers(step, HeaderSync::hedge),
             SyncTimer::TipCheck => self.with_headers(step, HeaderSync::check_tip),
-            SyncTimer::Retry(id) => self.take_at_its_word(step, id),
+            SyncTimer::Retry(id) => self.retry_expired(step, id),
             SyncTimer::ProbeAnswer(id) => self.parts.known.probe_is_late(step.now.mono, id),
             // Download probes those that have nothing to do whenever a step settles.
             SyncTimer::ProbeAgain(_) => {}
@@ -84,13 +84,13 @@ impl SyncManager {
     }
 
     /// A peer that has shown a block which could not be had of it is tried again.
-    fn take_at_its_word(&mut self, step: &mut Step, id: ConnId) {
+    fn retry_expired(&mut self, step: &mut Step, id: ConnId) {
         let parts = &mut self.parts;
         if !parts.peers.is_live(id) {
             return;
         }
         let (timers, tree) = (&mut parts.timers, parts.chain.tree());
-        let Some(best) = parts.known.take_at_its_word(timers, tree, step.now, id) else {
+        let Some(best) = parts.known.retry_expired(timers, tree, step.now, id) else {
             return;
         };
         parts.download.ask_again(id);

@@ -254,7 +254,7 @@ fn two(direction: Direction) -> (World, Blocks, (ConnId, ConnId)) {
 fn a_source_that_leaves_or_breaks_a_rule_of_headers_passes_to_the_next_in_the_same_step() {
     let (mut world, _, ids) = two(Direction::Outbound);
     world.leave(ids.0);
-    passes_to_the_second(world, ids, "it left", secs(0));
+    passes_to_the_second(world, ids, "it disconnected", secs(0));
 
     let (mut world, chain, ids) = two(Direction::Inbound);
     let mut headers = chain.headers();

@@ -85,6 +85,6 @@ pub(super) fn describe(state: &MiningState, network: Network) -> Value {
         "refused": state.refused,
         "height": state.height,
         "expected": state.expected.map(seconds),
-        "orders": state.orders,
+        "orders": state.requests,
     })
 }

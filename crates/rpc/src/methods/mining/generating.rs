@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bitcoin::{ScriptBuf, Transaction, Txid};
 use handfast_api::methods::hidden as specs;
-use handfast_node::mining::{GenerateFailure, GenerateOrder, Generated};
+use handfast_node::mining::{GenerateFailure, GenerateRequest, Generated};
 use handfast_node::{GenerateError, RejectKind};
 use serde_json::{Value, json};
 
@@ -93,7 +93,7 @@ async fn generate(
     payout: ScriptBuf,
     max_tries: Option<u64>,
 ) -> Result<Value, Error> {
-    let order = GenerateOrder {
+    let request = GenerateRequest {
         ticket: 0,
         count: u32::try_from(count).unwrap_or(0),
         max_tries: max_tries.unwrap_or(DEFAULT_MAX_TRIES),
@@ -102,7 +102,7 @@ async fn generate(
         submit: true,
     };
     call.made_template();
-    let Generated { hashes, .. } = call.node.generate(order).await?;
+    let Generated { hashes, .. } = call.node.generate(request).await?;
     Ok(hashes.iter().map(ToString::to_string).collect())
 }
 
@@ -119,7 +119,7 @@ async fn generateblock(call: Rc<Call>) -> Result<Value, Error> {
     let listed = call.value(1).as_array().into_iter().flatten();
     let transactions = listed.map(transaction).collect::<Result<Vec<_>, _>>()?;
     let submit = call.flag(2).unwrap_or(true);
-    let order = GenerateOrder {
+    let request = GenerateRequest {
         ticket: 0,
         count: 1,
         max_tries: DEFAULT_MAX_TRIES,
@@ -128,7 +128,7 @@ async fn generateblock(call: Rc<Call>) -> Result<Value, Error> {
         submit,
     };
     call.made_template();
-    let Generated { hashes, block } = call.node.generate(order).await.map_err(judged)?;
+    let Generated { hashes, block } = call.node.generate(request).await.map_err(judged)?;
     let Some(hash) = hashes.first() else {
         return Err(Error::new(code::MISC_ERROR, "Failed to make block."));
     };

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use handfast_api::methods::network as specs;
-use handfast_node::{Ban, BanError, BanFailure, BanOrder, BanTarget, BanTime, SubnetError};
+use handfast_node::{Ban, BanCommand, BanError, BanFailure, BanTarget, BanTime, SubnetError};
 use serde_json::{Value, json};
 
 use super::super::{Call, Method};
@@ -41,9 +41,9 @@ async fn setban(call: Rc<Call>) -> Result<Value, Error> {
         let time = call.integer::<i64>(2)?;
         let absolute = call.flag(3).unwrap_or(false);
         let time = ban_time(time, absolute);
-        BanOrder::Add { target, time }
+        BanCommand::Add { target, time }
     } else {
-        BanOrder::Remove { target }
+        BanCommand::Remove { target }
     };
     apply(&call, order).await
 }
@@ -58,10 +58,10 @@ fn ban_time(time: Option<i64>, absolute: bool) -> BanTime {
 }
 
 async fn clearbanned(call: Rc<Call>) -> Result<Value, Error> {
-    apply(&call, BanOrder::Clear).await
+    apply(&call, BanCommand::Clear).await
 }
 
-async fn apply(call: &Call, order: BanOrder) -> Result<Value, Error> {
+async fn apply(call: &Call, order: BanCommand) -> Result<Value, Error> {
     match call.node.ban(order).await {
         Ok(()) => Ok(Value::Null),
         Err(BanFailure::Gone(gone)) => Err(gone.into()),

@@ -1,4 +1,4 @@
-//! What an outside observer notes of a node, and what it asks at every step.
+//! The observations of an outside observer of a node, and its checks at every step.
 
 mod s1;
 mod wire;
@@ -19,16 +19,16 @@ use super::peer::{MAX_BYTES, MAX_FRAMES, MAX_MESSAGES};
 use crate::sim::engine::Engine;
 use wire::Wire;
 
-/// Trouble this long ago may still be why a peer was late: headers may take two minutes,
-/// blocks of the only peer that has them ten.
+/// A stall this long ago may still be why a peer was late: headers may take two minutes, blocks of
+/// the only peer that has them ten.
 const TROUBLE_LASTS: Duration = Duration::from_secs(15 * 60);
-/// The observer's notes.
+/// The observer's records.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     wire: Wire,
-    /// Headers and blocks that the kernel refused for good.
+    /// Headers and blocks that the kernel marked invalid.
     refused: BTreeSet<BlockHash>,
-    /// How often the watchdog over sync has fired, as seen last.
+    /// How often the watchdog of sync had fired at the last look.
     fired: u64,
 }
 
@@ -45,32 +45,32 @@ impl Watch {
         self.wire.sent(id, message, engine.now);
     }
 
-    /// The peer has a `getheaders` to answer.
+    /// A `getheaders` to the peer is outstanding.
     pub(super) fn awaits_headers(&self, id: ConnId) -> bool {
         let peer = self.wire.peers.get(&id);
-        // What comes is noted before it is handled.
+        // A received message is recorded before it is handled.
         peer.is_some_and(|peer| {
             peer.headers_asked
                 .is_some_and(|asked| Some(asked) > peer.headers_before)
         })
     }
 
-    /// The peer has a `getdata` to answer.
-    pub(super) fn is_owed_by(&self, id: ConnId) -> bool {
+    /// A `getdata` to the peer is outstanding.
+    pub(super) fn has_getdata_outstanding(&self, id: ConnId) -> bool {
         let peer = self.wire.peers.get(&id);
         peer.is_some_and(|peer| peer.block_asked.is_some())
     }
 
-    /// Another peer owes a block for so long.
-    pub(super) fn another_owes(&self, id: ConnId, now: Duration, long: Duration) -> bool {
+    /// Another peer has been stalling a block for so long.
+    pub(super) fn another_stalls(&self, id: ConnId, now: Duration, long: Duration) -> bool {
         let mut others = self.wire.peers.iter().filter(|(other, _)| **other != id);
-        others.any(|(_, peer)| peer.owes.values().any(|at| *at + long < now))
+        others.any(|(_, peer)| peer.outstanding.values().any(|at| *at + long < now))
     }
 
-    /// Another peer was asked for this block and has not given it.
+    /// This block was requested from another peer that has not sent it.
     pub(super) fn another_was_asked(&self, id: ConnId, hash: &BlockHash) -> bool {
         let mut others = self.wire.peers.iter().filter(|(other, _)| **other != id);
-        others.any(|(_, peer)| peer.owes.contains_key(hash))
+        others.any(|(_, peer)| peer.outstanding.contains_key(hash))
     }
 
     pub(super) fn received(&mut self, id: ConnId, message: &Message, engine: &mut Engine) {
@@ -80,7 +80,7 @@ impl Watch {
 }
 
 impl Running {
-    /// Tells the observer's ledger what was posted or handled.
+    /// Records in the observer's ledger what was posted or handled.
     pub(super) fn observe(
         &mut self,
         engine: &mut Engine,
@@ -98,7 +98,7 @@ impl Running {
         }
     }
 
-    /// L3, L4, L5: what the managers know is what the ledger saw them handle.
+    /// L3, L4, L5: the managers' tables equal what the ledger saw them handle.
     pub(super) fn compare_tables(&mut self, engine: &mut Engine) {
         let node = self.host.node;
         let (table, sync) = (self.table.ids(), self.sync.ids());
@@ -111,7 +111,7 @@ impl Running {
         if !self.ledger.at(Role::Sync).eq(sync.iter().copied()) {
             engine.breach(
                 "L4",
-                format!("n{node}: SyncManager knows others than it was told of: {sync:?}"),
+                format!("n{node}: SyncManager knows other peers than were added: {sync:?}"),
             );
         }
         if !self
@@ -159,8 +159,8 @@ impl Running {
         }
     }
 
-    /// An honest peer is never ended for a rule that it did not break; one that was held
-    /// up by its line or its machine may be given up for lateness.
+    /// An honest peer is never disconnected for a rule that it did not break; one whose line or
+    /// machine was stalled may be disconnected for lateness.
     pub(super) fn judge_ending(
         &self,
         engine: &mut Engine,
@@ -169,7 +169,7 @@ impl Running {
         trouble: Duration,
     ) {
         engine
-            .tally
+            .counts
             .count(&format!("end: {}", kind(&ending.reason)));
         if engine.healthy && is_trouble(&ending.reason) {
             let text = format!("n{}: {}: {}", self.host.node, ending.id, ending.reason);
@@ -200,16 +200,16 @@ impl Running {
             _ => false,
         };
         if excused {
-            return engine.tally.count("honest peer given up after trouble");
+            return engine.counts.count("honest peer given up after trouble");
         }
         let text = format!(
-            "n{} cut off honest machine {other} ({}): {}",
+            "n{} disconnected honest machine {other} ({}): {}",
             self.host.node, ending.id, ending.reason
         );
         engine.breach("honesty", text);
     }
 
-    /// What is asked every few seconds.
+    /// The checks of every few seconds.
     pub(crate) fn look(&mut self, engine: &mut Engine) {
         if self.stage != super::Stage::Open {
             return;
@@ -228,7 +228,9 @@ impl Running {
     fn look_at_watchdog(&mut self, engine: &mut Engine, state: &SyncState) {
         let fired = state.watchdog.fired;
         if fired > self.watch.fired {
-            engine.tally.add("watchdog fired", fired - self.watch.fired);
+            engine
+                .counts
+                .add("watchdog fired", fired - self.watch.fired);
             self.watch.fired = fired;
             let text = format!("n{}: it fired: {:?}", self.host.node, state.watchdog);
             engine.line(format_args!("watchdog: {text}"));
@@ -238,7 +240,7 @@ impl Running {
         }
     }
 
-    /// Nobody honest is discouraged.
+    /// No honest machine is discouraged.
     fn look_at_discouraged(&self, engine: &mut Engine, now: Now) {
         let discouraged = self.table.discouraged();
         if discouraged.is_empty() {
@@ -256,13 +258,13 @@ impl Running {
         }
     }
 
-    /// Whether it has shaken hands with a machine.
+    /// Whether its handshake with a machine is complete.
     pub(crate) fn has_met(&self, machine: usize) -> bool {
         let mut met = self.peers.values().filter(|peer| peer.other == machine);
         met.any(|peer| !peer.session.awaiting_handshake())
     }
 
-    /// Nothing is queued, and everybody knows of the same connections.
+    /// Nothing is queued, and all tables have the same connections.
     pub(crate) fn is_quiet(&self) -> bool {
         let (table, sync) = (self.table.ids(), self.sync.ids());
         let sockets = self
@@ -275,7 +277,7 @@ impl Running {
             && sockets.map(|(id, _)| *id).eq(table)
     }
 
-    /// Everything that the sync machine says of itself.
+    /// The whole state of the sync machine.
     pub(crate) fn dump(&self, engine: &Engine) -> String {
         format!(
             "n{}: {:#?}",
@@ -284,7 +286,7 @@ impl Running {
         )
     }
 
-    /// One line about what the managers know, for a failure.
+    /// One line about the managers' state, for a failure.
     pub(crate) fn describe(&self, engine: &Engine) -> String {
         let state = self.sync.state(self.now(engine));
         let tip = self.sync.tree().tip();
@@ -302,7 +304,7 @@ impl Running {
     }
 }
 
-/// Whether it never happens while nothing goes wrong.
+/// Whether it never happens without faults.
 fn is_trouble(reason: &DoneReason) -> bool {
     match reason {
         DoneReason::HandshakeTimeout
@@ -315,7 +317,7 @@ fn is_trouble(reason: &DoneReason) -> bool {
     }
 }
 
-/// A reason without what differs from case to case.
+/// A reason without the details of a case.
 fn kind(reason: &DoneReason) -> String {
     let text = reason.to_string();
     let end = text.find(':').unwrap_or(text.len());

@@ -1,17 +1,16 @@
-//! S1, V1 and V2, judged from the wire and from what the kernel said.
+//! S1, V1 and V2, judged from the wire and the kernel's verdicts.
 //!
-//! S1: when a live peer has shown a chain with more work, or announced a block that we do not
-//! know, it is asked for it within 120 s; a source that brings nothing new is never the only
-//! one asked. "It or another that showed the same" is judged by what came of it: as long as
-//! others bring something new nobody need be asked, and when nobody does, everybody is owed a
-//! question.
+//! S1: when a live peer has shown a chain with more work, or announced a block that we do not know,
+//! it is asked for it within 120 s; a source that brings nothing new is never the only one asked.
+//! "It or another that showed the same" is judged by the result: as long as other peers send
+//! something new, no peer need be asked, and when none does, every peer must be asked.
 //!
-//! * Headers: who announced a block that the node does not have, or showed one that it did not
-//!   take, is asked for headers. So is everybody, once, when no new header came from anybody.
-//!   Who gave a full message of headers is asked on from there when blocks are missing and
-//!   nobody brings them.
-//! * Blocks: who has shown more work than the tip is asked for one, or owes one, when no new
-//!   block came from anybody since it has shown that.
+//! * Headers: a peer that announced a block that the node does not have, or showed one that it did
+//!   not accept, is asked for headers. So is every peer, once, when no new header came from any. A
+//!   peer that sent a full message of headers is asked for more when blocks are missing and no
+//!   other sends them.
+//! * Blocks: a block is requested from a peer that has shown more work than the tip, or is
+//!   outstanding there, when no new block came from any peer since.
 
 use std::time::Duration;
 
@@ -26,13 +25,13 @@ use super::super::Running;
 use super::wire::Seen;
 use crate::sim::engine::Engine;
 
-/// S1's 120 s, and two looks of the observer.
+/// S1's 120 s, and two intervals of the observer.
 const PATIENCE: Duration = Duration::from_secs(130);
-/// So long a block may be owed, and nobody else need be asked instead. Core waits a block
-/// interval for a download, and half of one more per peer.
-const OWED: Duration = Duration::from_secs(20 * 60);
+/// A block request may be outstanding for so long without a request to another peer. Core waits a
+/// block interval for a download, and half of one more per peer.
+const MAX_OUTSTANDING: Duration = Duration::from_secs(20 * 60);
 
-/// Whether a header on the way to `end`, from `first` on, is too new for this clock.
+/// Whether a header on the path to `end`, from `first` on, is too new for this clock.
 fn is_too_new(tree: &HeaderTree, end: &Entry, first: u32, now: Now) -> bool {
     let latest = now.unix.saturating_add(MAX_FUTURE_BLOCK_TIME);
     let branch = tree.branch(&end.hash, first, usize::MAX);
@@ -40,13 +39,13 @@ fn is_too_new(tree: &HeaderTree, end: &Entry, first: u32, now: Now) -> bool {
 }
 
 impl Running {
-    /// Notes what the kernel said.
+    /// Records the kernel's verdicts.
     pub(in super::super) fn watch_kernel(&mut self, engine: &mut Engine, event: &KernelEvent) {
         match event {
             KernelEvent::HeadersChecked { rejected, .. } => {
                 if let Some((hash, reject)) = rejected {
                     match reject.kind {
-                        // May be fine later; nobody is to blame for an orphan.
+                        // May be valid later; an orphan blames no peer.
                         RejectKind::TimeFuture | RejectKind::MissingPrev => {}
                         _ => drop(self.watch.refused.insert(*hash)),
                     }
@@ -68,10 +67,10 @@ impl Running {
                     BlockOutcome::Stored if origin.is_some() => {
                         self.watch.wire.new_block = engine.now;
                     }
-                    // Our own trouble: it pauses, and says so.
+                    // A local error: it pauses, and reports it.
                     BlockOutcome::Failed(_) => engine.trouble(self.host.node, engine.now),
-                    // The word about a mark that the engine has: on what the block builds on,
-                    // or on what that builds on.
+                    // The verdict on a mark that the engine has: on an ancestor of the block, or on
+                    // one of that ancestor's.
                     BlockOutcome::Rejected(reject) if reject.kind == RejectKind::InvalidPrev => {
                         let parent = self.sync.tree().parent(hash);
                         self.watch.refused.extend(parent.map(|parent| parent.hash));
@@ -121,7 +120,7 @@ impl Running {
         }
         let asked_since = |at: Duration| peer.headers_asked.is_some_and(|asked| asked >= at);
         if let Some((hash, at)) = peer.announced {
-            // What is not better, as far as anybody can tell, need not be had.
+            // A chain that is not known to be better need not be requested.
             let may_be_better = !engine.seen.contains(&hash) || self.is_better(engine, &hash, now);
             if !self.has_header(&hash) && may_be_better && !asked_since(at) {
                 return Some(format!("announced {hash}"));
@@ -132,7 +131,7 @@ impl Running {
             && self.is_better(engine, &hash, now)
             && !asked_since(at)
         {
-            return Some(format!("has shown {hash}, which was not taken"));
+            return Some(format!("has shown {hash}, which was not accepted"));
         }
         let last = self.watch.wire.new_header.max(peer.ready);
         let quiet = engine.now.saturating_sub(last) > PATIENCE;
@@ -141,23 +140,26 @@ impl Running {
             && engine.now.saturating_sub(self.watch.wire.new_block) > PATIENCE;
         if let Some(hash) = peer.more_after.filter(|_| stuck) {
             return Some(format!(
-                "gave a full message of headers up to {hash} and was not asked on from there, and \
-                 nobody brings what is missing"
+                "sent a full message of headers up to {hash} and was not asked for more, and \
+                 no peer sends what is missing"
             ));
         }
         let never = peer.headers_asked.is_none();
-        (quiet && never).then(|| "was never asked what it has, and nobody brings more".into())
+        (quiet && never).then(|| "was never asked for headers, and no peer sends more".into())
     }
 
-    /// The block that this peer should be asked for, and is not.
+    /// The block that should be requested from this peer, and is not.
     fn lacks_a_request(&self, engine: &Engine, peer: &Seen, now: Now) -> Option<BlockHash> {
         let (hash, at) = peer.shown?;
         if !self.has_header(&hash) || !self.is_better(engine, &hash, now) {
             return None;
         }
         let since = at.max(self.watch.wire.new_block);
-        let owes = peer.owes.values().any(|at| *at + OWED > engine.now);
-        if owes || peer.block_asked.is_some_and(|asked| asked >= since) {
+        let outstanding = peer
+            .outstanding
+            .values()
+            .any(|at| *at + MAX_OUTSTANDING > engine.now);
+        if outstanding || peer.block_asked.is_some_and(|asked| asked >= since) {
             return None;
         }
         let (seen, kernel) = (&engine.seen, self.kernel.tree());
@@ -195,13 +197,13 @@ impl Running {
                 broken = Some(format!("{id} {why}; it is not asked for headers"));
             }
             let late = since(&mut peer.unasked_blocks, request.is_some());
-            // Others bring what it has too.
+            // Other peers send what it has too.
             let late = late && engine.now - new_block > PATIENCE;
             if let Some(hash) = request.filter(|_| late) {
                 let (end, at) = peer.shown.expect("it lacks a request for it");
                 let ago = engine.now - at;
                 broken = Some(format!(
-                    "{id} has shown more work, {end}, {ago:?} ago; nobody brings anything, and it \
+                    "{id} has shown more work, {end}, {ago:?} ago; no peer sends anything, and it \
                      is not asked for {hash}"
                 ));
             }
@@ -214,8 +216,8 @@ impl Running {
         }
     }
 
-    /// V1: invalid is what the kernel marked so, and what builds on it. V2: stored is what the
-    /// kernel stored.
+    /// V1: blocks that the kernel marked invalid, and their descendants, are invalid. V2: blocks
+    /// that the kernel stored are stored.
     pub(super) fn look_at_verdicts(&self, engine: &mut Engine) {
         let (tree, kernel) = (self.sync.tree(), self.kernel.tree());
         let node = self.host.node;
@@ -241,7 +243,7 @@ impl Running {
                         .is_some_and(|entry| entry.status == Status::Invalid);
                     if !marked && !self.watch.refused.contains(&at.hash) {
                         let text = format!(
-                            "n{node} holds {} of height {} for invalid, and its kernel never said so",
+                            "n{node} has {} of height {} as invalid, and its kernel never reported that",
                             at.hash, at.height
                         );
                         engine.breach("V1", text);
@@ -253,7 +255,7 @@ impl Running {
                         Some(Status::Stored | Status::Connected | Status::Invalid)
                     ) {
                         let text = format!(
-                            "n{node} holds {} of height {} for stored; its kernel: {theirs:?}",
+                            "n{node} has {} of height {} as stored; its kernel: {theirs:?}",
                             at.hash, at.height
                         );
                         engine.breach("V2", text);

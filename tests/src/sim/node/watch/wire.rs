@@ -1,8 +1,8 @@
-//! What passes between a node and each of its peers, as anybody could read it who sits on the
-//! wire: what the peer showed and announced, what it was asked for, what it gave.
+//! The traffic between a node and each of its peers, as visible on the wire: what the peer showed
+//! and announced, the requests to it, and its answers.
 //!
-//! Nothing here is taken from the machine that is watched: a machine that forgets a peer
-//! forgets it in its own account too.
+//! Nothing here is read from the observed machine: a machine that forgets a peer also forgets it in
+//! its own records.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,22 +20,22 @@ use handfast_wire::limits::MAX_HEADERS;
 pub(super) struct Seen {
     /// When its handshake was complete.
     pub(super) ready: Duration,
-    /// The block with most work that it has shown: it sent its header with all before it.
+    /// The block with most work that it has shown: it sent its header and all before it.
     pub(super) shown: Option<(BlockHash, Duration)>,
-    /// The last block that it announced whose chain it has not shown.
+    /// The last block that it announced without showing its chain.
     pub(super) announced: Option<(BlockHash, Duration)>,
-    /// The end of a full message of headers of it, from which it was not asked on: it looks as
-    /// if it had more.
+    /// The last header of a full `headers` message of it, after which no more were requested: it
+    /// may have more.
     pub(super) more_after: Option<BlockHash>,
-    /// What it said it did not have: showing it again is showing nothing.
+    /// Blocks that it answered with `notfound`: showing them again does not count.
     denied: BTreeSet<BlockHash>,
     /// When it was last asked for headers, last sent some, and the time before that.
     pub(super) headers_asked: Option<Duration>,
     pub(super) headers_came: Option<Duration>,
     pub(super) headers_before: Option<Duration>,
-    /// Blocks that it was asked for and gave no answer to, since when.
-    pub(super) owes: BTreeMap<BlockHash, Duration>,
-    /// When it was last asked for a block.
+    /// Block requests without an answer, since when.
+    pub(super) outstanding: BTreeMap<BlockHash, Duration>,
+    /// When a block was last requested from it.
     pub(super) block_asked: Option<Duration>,
     /// Since when it should have been asked for headers, and for a block.
     pub(super) unasked_headers: Option<Duration>,
@@ -53,21 +53,21 @@ impl Seen {
             headers_asked: None,
             headers_came: None,
             headers_before: None,
-            owes: BTreeMap::new(),
+            outstanding: BTreeMap::new(),
             block_asked: None,
             unasked_headers: None,
             unasked_blocks: None,
         }
     }
 
-    /// It has been asked for headers, has not answered, and may still do so.
+    /// A request for headers is outstanding, and may still be answered.
     pub(super) fn is_asked_for_headers(&self, now: Duration, patience: Duration) -> bool {
         self.headers_asked
             .is_some_and(|at| self.headers_came.is_none_or(|came| came < at) && at + patience > now)
     }
 
     fn announces(&mut self, hash: BlockHash, now: Duration) {
-        // The first time counts: who repeats himself is not to wait the longer for it.
+        // The first time counts: a repeated announcement does not extend the wait.
         if self.announced.is_none_or(|(before, _)| before != hash) {
             self.announced = Some((hash, now));
         }
@@ -82,14 +82,14 @@ impl Seen {
     }
 }
 
-/// All peers of one node in one of its lives.
+/// All peers of one node in one of its runs.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
     pub(super) peers: BTreeMap<ConnId, Seen>,
     /// Hashes of all headers that any peer sent.
     received: BTreeSet<BlockHash>,
-    /// When a header last came that no peer had sent before, and when a peer last brought a
-    /// block that the kernel stored.
+    /// When a header last came that no peer had sent before, and when a peer last sent a block that
+    /// the kernel stored.
     pub(super) new_header: Duration,
     pub(super) new_block: Duration,
 }
@@ -103,7 +103,7 @@ impl Wire {
         self.peers.remove(&id);
     }
 
-    /// A peer was sent this.
+    /// The message was sent to a peer.
     pub(super) fn sent(&mut self, id: ConnId, message: &Message, now: Duration) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -117,7 +117,7 @@ impl Wire {
             }
             Message::GetData(items) => {
                 for hash in blocks(items) {
-                    peer.owes.entry(hash).or_insert(now);
+                    peer.outstanding.entry(hash).or_insert(now);
                     peer.block_asked = Some(now);
                 }
             }
@@ -125,7 +125,7 @@ impl Wire {
         }
     }
 
-    /// A peer sent this. `headers` are all headers that were ever on any wire of the run.
+    /// A peer sent the message. `headers` are all headers that were ever sent in the run.
     pub(super) fn received(
         &mut self,
         id: ConnId,
@@ -163,14 +163,14 @@ impl Wire {
                 }
             }
             Message::Block(block) => {
-                peer.owes.remove(&block.hash);
+                peer.outstanding.remove(&block.hash);
                 if note(headers, &[block.header]) {
                     peer.shows(block.hash, headers, now);
                 }
             }
             Message::NotFound(items) => {
                 for hash in blocks(items) {
-                    peer.owes.remove(&hash);
+                    peer.outstanding.remove(&hash);
                     let shown = peer
                         .shown
                         .filter(|(shown, _)| *shown == hash || headers.is_ancestor(&hash, shown));
@@ -185,8 +185,8 @@ impl Wire {
     }
 }
 
-/// Puts headers into the tree of all that were seen. False when they are not a chain with
-/// proof of work on something in it.
+/// Adds headers to the tree of all that were seen. False when they are not a chain with proof of
+/// work on a known header.
 fn note(headers: &mut HeaderTree, batch: &[Header]) -> bool {
     let mut pairs = batch.windows(2);
     if !pairs.all(|pair| pair[1].prev_blockhash == pair[0].block_hash()) {

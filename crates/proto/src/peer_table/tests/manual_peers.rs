@@ -6,7 +6,7 @@ fn socket(text: &str) -> SocketAddr {
 }
 
 #[test]
-fn names_are_read_as_addresses_where_they_are_some() {
+fn names_that_are_addresses_are_parsed_as_such() {
     let host = |host: &str, port| Target::Host {
         host: host.to_owned(),
         port,
@@ -46,7 +46,7 @@ fn a_node_that_was_added_is_known_in_every_spelling() {
 }
 
 #[test]
-fn an_onion_is_refused_and_never_looked_up() {
+fn an_onion_is_refused_and_never_resolved() {
     let mut table = Table::new(config());
     for (name, network) in [("abcd.onion", "onion"), ("abcd.b32.i2p:0", "i2p")] {
         for command in [AddNodeCommand::Add, AddNodeCommand::OneTry] {
@@ -122,7 +122,7 @@ fn onetry_dials_once_and_is_never_listed() {
 }
 
 #[test]
-fn a_failing_named_node_is_dialled_after_5_10_20_40_and_60_seconds() {
+fn a_failing_manual_peer_is_dialled_after_5_10_20_40_and_60_seconds() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
     table.admit(Outbound, socket("9.9.9.9:8333"));
@@ -135,7 +135,7 @@ fn a_failing_named_node_is_dialled_after_5_10_20_40_and_60_seconds() {
 }
 
 #[test]
-fn a_named_node_is_dialled_every_ten_seconds_while_no_dial_leads_anywhere() {
+fn a_manual_peer_is_dialled_every_ten_seconds_while_no_dial_succeeds() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
     assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
@@ -147,7 +147,7 @@ fn a_named_node_is_dialled_every_ten_seconds_while_no_dial_leads_anywhere() {
 }
 
 #[test]
-fn why_a_named_node_is_not_connected_is_told_until_it_is() {
+fn why_a_manual_peer_is_not_connected_is_shown_until_it_is() {
     let mut table = Table::new(PeerTableConfig {
         connect_only: vec!["1.2.3.4".to_owned()],
         ..config()
@@ -184,7 +184,7 @@ fn why_a_named_node_is_not_connected_is_told_until_it_is() {
 }
 
 #[test]
-fn a_host_that_cannot_be_looked_up_keeps_the_resolvers_error() {
+fn a_host_that_cannot_be_resolved_keeps_the_resolvers_error() {
     let mut table = Table::new(config());
     assert_eq!(
         table.add_node("node.example", AddNodeCommand::Add).0,
@@ -201,7 +201,7 @@ fn a_host_that_cannot_be_looked_up_keeps_the_resolvers_error() {
 }
 
 #[test]
-fn a_named_node_that_lasted_is_back_after_five_seconds() {
+fn a_manual_peer_that_lasted_is_dialled_again_after_five_seconds() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
     assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
@@ -217,7 +217,7 @@ fn a_named_node_that_lasted_is_back_after_five_seconds() {
 }
 
 #[test]
-fn a_named_node_that_hangs_up_at_once_is_not_hammered() {
+fn a_manual_peer_that_disconnects_at_once_is_not_dialled_too_often() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
     let mut pending = dials(&table.add_node("1.2.3.4", AddNodeCommand::Add).1).len();
@@ -234,7 +234,7 @@ fn a_named_node_that_hangs_up_at_once_is_not_hammered() {
 }
 
 #[test]
-fn a_failed_handshake_of_a_named_node_is_a_failure() {
+fn a_failed_handshake_of_a_manual_peer_is_a_failure() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
     assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
@@ -244,7 +244,7 @@ fn a_failed_handshake_of_a_named_node_is_a_failure() {
 }
 
 #[test]
-fn a_host_is_looked_up_and_its_addresses_take_turns() {
+fn a_host_is_resolved_and_its_addresses_take_turns() {
     let mut table = Table::new(config());
     let effects = table.add_node("node.example:5", AddNodeCommand::Add).1;
     let resolve = Effect::Resolve {
@@ -335,7 +335,7 @@ fn a_node_whose_connection_was_refused_is_dialled_again() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
     assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
-    // A dial that had been given up connects after all, and first.
+    // A dial that had timed out connects after all, and first.
     let other = table.admit(Outbound, addr);
     let (late, effects) = table.add(Manual, addr);
     let reason = DoneReason::DuplicateConnection;
@@ -347,7 +347,7 @@ fn a_node_whose_connection_was_refused_is_dialled_again() {
 }
 
 #[test]
-fn a_node_that_was_disconnected_by_request_comes_back() {
+fn a_node_that_was_disconnected_by_request_is_dialled_again() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
     assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
@@ -358,7 +358,7 @@ fn a_node_that_was_disconnected_by_request_comes_back() {
 }
 
 #[test]
-fn a_named_node_without_a_slot_waits_without_a_longer_pause() {
+fn a_manual_peer_without_a_slot_waits_without_a_longer_pause() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
     assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
@@ -384,7 +384,7 @@ fn the_end_of_an_earlier_connection_does_not_disturb_the_present_one() {
         table.admit(Manual, addr)
     };
     let first = connect(&mut table, old);
-    // Removed and added again; by now the name stands for another address.
+    // Removed and added again; by now the name resolves to another address.
     let remove = table.add_node("node.example", AddNodeCommand::Remove);
     assert_eq!(remove.0, Ok(()));
     let second = connect(&mut table, new);

@@ -1,6 +1,6 @@
-//! What a running node tells its operator: in the log, by `status`, by `getsyncstate`, when
-//! peers cannot be reached, come and go; and what signals do to it. Runs the built programs on
-//! regtest, loopback only.
+//! What a running node reports: in the log, by `status`, by `getsyncstate`, when peers cannot be
+//! reached, connect and disconnect; and how it handles signals. Runs the built programs on regtest,
+//! loopback only.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,17 +13,17 @@ use handfast_tests::process::Program;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Long enough for any machine; what is waited for usually takes milliseconds.
+/// Time limit for any machine; an awaited condition usually takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A node in a directory of its own, and its P2P address.
+/// A node in a separate directory, and its P2P address.
 struct Node {
     home: TempDir,
     child: Child,
     listen: String,
 }
 
-/// An address that nobody listens on.
+/// An address without a listening socket.
 fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").to_string()
@@ -86,7 +86,7 @@ impl Node {
         fs::read_to_string(self.dir().join("handfast.log")).unwrap_or_default()
     }
 
-    /// A command that calls this node, which finds the network by itself.
+    /// A command that calls this node, and detects the network.
     fn command(&self, name: &str, arguments: &[&str]) -> Output {
         Command::new(Program::Handfast.path())
             .arg(name)
@@ -124,7 +124,7 @@ impl Node {
         assert!(status.expect("a shell runs").success(), "{script}");
     }
 
-    /// Waits until it has ended, and says how.
+    /// Waits until it has ended, and returns how.
     fn ended(&mut self) -> Option<i32> {
         let log = self.dir().join("handfast.log");
         let child = &mut self.child;
@@ -136,14 +136,15 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Only what this test started; it may have ended already.
+        // Only the child of this test; it may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 #[test]
-fn a_manual_peer_that_refuses_is_told_everywhere_with_the_error_and_connected_when_it_is_back() {
+fn a_manual_peer_that_refuses_is_reported_everywhere_with_the_error_and_connected_when_it_is_back()
+{
     let peer = free_address();
     let node = Node::start(&["--connect", &peer]);
     let error = format!("not connected to {peer}: connection refused");
@@ -171,7 +172,7 @@ fn a_manual_peer_that_refuses_is_told_everywhere_with_the_error_and_connected_wh
     let warning = info["warnings"][0].as_str().unwrap_or_default();
     assert!(warning.contains(&error), "{info}");
 
-    // The same address added by RPC: it is known already, and another is shown with its error.
+    // The same address added by RPC is known already, and another is shown with its error.
     let added = free_address();
     node.text("rpc", &["addnode", &added, "add"]);
     let row = wait_for(
@@ -187,14 +188,14 @@ fn a_manual_peer_that_refuses_is_told_everywhere_with_the_error_and_connected_wh
     assert_eq!(row["addednode"], added.as_str());
     assert_eq!(row["handfast"]["error"], "connection refused");
 
-    // It is back: a connection comes, however often attempts failed.
+    // It is back: a connection is opened, however many attempts failed.
     let listener = TcpListener::bind(&peer).expect("the port is free still");
     listener.set_nonblocking(true).expect("it can be polled");
     wait_for("a connection", || node.log(), || listener.accept().ok());
 }
 
 #[test]
-fn a_peer_that_is_tried_once_and_refuses_is_told_with_its_error() {
+fn a_peer_that_is_tried_once_and_refuses_is_reported_with_its_error() {
     let node = Node::start(&["--no-dial"]);
     let peer = free_address();
     node.text("rpc", &["addnode", &peer, "onetry"]);
@@ -214,7 +215,7 @@ fn a_peer_that_is_tried_once_and_refuses_is_told_with_its_error() {
 }
 
 #[test]
-fn a_network_that_was_switched_off_is_told_everywhere_until_it_is_on_again() {
+fn a_network_that_was_switched_off_is_reported_everywhere_until_it_is_on_again() {
     let node = Node::start(&["--no-dial"]);
     node.text("rpc", &["setnetworkactive", "false"]);
     let off = "the network is switched off (setnetworkactive)";
@@ -233,14 +234,14 @@ fn a_network_that_was_switched_off_is_told_everywhere_until_it_is_on_again() {
 }
 
 #[test]
-fn peers_sources_and_tips_are_told_as_they_come_and_go() {
+fn peers_sources_and_tips_are_logged_as_they_change() {
     let mut first = Node::start(&[]);
     let second = Node::start(&["--connect", &first.listen]);
     let id = first.logged(&["peer connected", "direction=inbound", "agent=/Handfast:"]);
     assert!(id.contains(" INFO "), "{id}");
     second.logged(&["peer connected", &first.listen, "direction=manual"]);
     second.logged(&["headers come from this peer now", &first.listen]);
-    // To OP_TRUE, which anybody can spend.
+    // To OP_TRUE, which anyone can spend.
     first.text("rpc", &["generatetodescriptor", "3", "raw(51)"]);
     second.logged(&["new tip", "height=3"]);
     let status = wait_for(
@@ -265,7 +266,7 @@ fn peers_sources_and_tips_are_told_as_they_come_and_go() {
 }
 
 #[test]
-fn a_hangup_opens_the_log_anew_and_ends_nothing() {
+fn a_hangup_reopens_the_log_and_ends_nothing() {
     let mut node = Node::start(&[]);
     let (log, rotated) = (
         node.dir().join("handfast.log"),
@@ -279,7 +280,7 @@ fn a_hangup_opens_the_log_anew_and_ends_nothing() {
         before.contains("Handfast starts") && !before.contains("SIGHUP"),
         "{before}"
     );
-    // Where it cannot be opened, it goes on in the old file.
+    // When it cannot be opened, logging continues in the old file.
     fs::remove_file(&log).expect("it is there");
     fs::create_dir(&log).expect("something else lies there");
     node.signal("kill -HUP PID");
@@ -305,7 +306,7 @@ fn hangups_without_a_pause_while_a_node_starts_do_not_end_it() {
 }
 
 #[test]
-fn two_signals_at_once_are_one_wish_to_stop() {
+fn two_signals_at_once_are_one_request_to_stop() {
     let mut node = Node::start(&[]);
     node.signal("kill -TERM PID; kill -INT PID; kill -TERM PID");
     assert_eq!(node.ended(), Some(0), "a clean stop: {}", node.log());
@@ -342,7 +343,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_second_node_on_the_directory_is_told_of_that_before_of_ports() {
+fn a_second_node_on_the_directory_is_refused_for_that_before_ports() {
     let node = Node::start(&[]);
     let again = node.command("run", &["--network", "regtest", "--listen", &node.listen]);
     let line = String::from_utf8(again.stderr).expect("UTF-8");

@@ -1,48 +1,48 @@
-//! What goes wrong, as it strikes.
+//! Injecting faults.
 
 use super::make::machine;
 use super::*;
 
 impl World {
-    pub(super) fn next_stroke(&mut self) {
+    pub(super) fn next_fault(&mut self) {
         if let Some(every) = self.engine.faults.every {
             let next = self.engine.around(every);
             self.engine
-                .after(next + Duration::from_millis(1), Event::Stroke);
+                .after(next + Duration::from_millis(1), Event::Fault);
         }
     }
 
-    pub(super) fn stroke(&mut self) {
+    pub(super) fn fault(&mut self) {
         if self.act != Act::Faults {
             return;
         }
-        let stroke = self.engine.faults.stroke(&mut self.engine.random);
-        if let Some(stroke) = stroke {
-            self.deal(stroke);
+        let fault = self.engine.faults.fault(&mut self.engine.random);
+        if let Some(fault) = fault {
+            self.deal(fault);
         }
-        self.next_stroke();
+        self.next_fault();
     }
 
-    fn deal(&mut self, stroke: Stroke) {
-        let name = STROKES
+    fn deal(&mut self, fault: Fault) {
+        let name = FAULTS
             .iter()
-            .find(|(of, _)| *of == stroke)
+            .find(|(of, _)| *of == fault)
             .expect("listed")
             .1;
         let engine = &mut self.engine;
-        engine.tally.count(name);
+        engine.counts.count(name);
         let at = engine.random.index(self.nodes.len());
         engine.line(format_args!("stroke: {name} (n{at})"));
         let node = &mut self.nodes[at];
-        match stroke {
-            Stroke::Partition => self.partition(),
-            Stroke::Pause => {
+        match fault {
+            Fault::Partition => self.partition(),
+            Fault::Pause => {
                 let most = if engine.chance(200) { 90 } else { 5 };
                 let long = engine.between(Duration::from_millis(100), Duration::from_secs(most));
                 node.paused_until = engine.now + long;
                 engine.trouble(at, node.paused_until);
             }
-            Stroke::ClockJump => {
+            Fault::ClockJump => {
                 let draw = i64::try_from(engine.random.below(6_001)).expect("small") - 3_000;
                 node.clock_error = if engine.chance(120) {
                     draw * 28 - 84_000
@@ -53,8 +53,8 @@ impl World {
                     running.clock_error = node.clock_error;
                 }
             }
-            Stroke::Restart | Stroke::Crash => {
-                if stroke == Stroke::Crash {
+            Fault::Restart | Fault::Crash => {
+                if fault == Fault::Crash {
                     node.crash(engine);
                 } else {
                     node.stop(engine);
@@ -63,7 +63,7 @@ impl World {
                 let away = engine.around(Duration::from_secs(20));
                 engine.after(away, Event::Start(at));
             }
-            Stroke::Kill => {
+            Fault::Kill => {
                 let count = engine.net.links.len();
                 let nth = engine.random.index(count);
                 let link = engine.net.links.keys().copied().nth(nth);
@@ -78,22 +78,22 @@ impl World {
                     );
                 }
             }
-            Stroke::SlowBlock | Stroke::Hold | Stroke::Operator | Stroke::DiskFull => {
-                self.deal_to_process(stroke, at);
+            Fault::SlowBlock | Fault::Hold | Fault::Operator | Fault::DiskFull => {
+                self.deal_to_process(fault, at);
             }
         }
     }
 
-    fn deal_to_process(&mut self, stroke: Stroke, at: usize) {
+    fn deal_to_process(&mut self, fault: Fault, at: usize) {
         let engine = &mut self.engine;
         let nodes = self.nodes.len();
         let Some(running) = &mut self.nodes[at].running else {
             return;
         };
-        match stroke {
-            Stroke::SlowBlock => running.slow_next = true,
-            Stroke::DiskFull => running.disk_full_next = true,
-            Stroke::Hold => {
+        match fault {
+            Fault::SlowBlock => running.slow_next = true,
+            Fault::DiskFull => running.disk_full_next = true,
+            Fault::Hold => {
                 let long = engine.between(Duration::from_millis(100), Duration::from_secs(5));
                 let second = running.has_second() && engine.chance(333);
                 let actor = match second {
