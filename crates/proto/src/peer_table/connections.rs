@@ -21,7 +21,7 @@ impl PeerTable {
         let victim = match verdict {
             Ok(victim) => victim,
             Err(reason) => {
-                return self.refuse(now, peer, dialled_for.as_deref(), reason, effects);
+                return self.refuse(now, peer, reason, effects);
             }
         };
         if let Some(victim) = victim {
@@ -31,6 +31,7 @@ impl PeerTable {
         let outgoing = peer.direction.is_outgoing();
         let admitted = Peer::new(peer.clone(), dialled_for, now);
         self.admission.admit(admitted, &mut self.peers);
+        self.manual.adopt(&self.peers);
         let context = dialer::Context {
             now,
             peers: &self.peers,
@@ -53,16 +54,14 @@ impl PeerTable {
         &mut self,
         now: Now,
         peer: Introduction,
-        dialled_for: Option<&str>,
         reason: DoneReason,
         effects: &mut Vec<Effect>,
     ) {
         let id = peer.id;
         tracing::debug!(%id, remote = %peer.remote, %reason, "refused");
-        if let Some(name) = dialled_for {
-            let why = reason.to_string();
-            self.manual.lost(now, name, id, &why, &mut self.random);
-        }
+        let why = reason.to_string();
+        self.manual.lost(now, id, &why, &mut self.random);
+        self.manual.adopt(&self.peers);
         self.admission.refuse(peer);
         effects.push(Effect::Disconnect { id, reason });
     }
@@ -98,10 +97,9 @@ impl PeerTable {
                 self.gossip.ended(id);
                 self.eviction.ended(id);
                 effects.push(Effect::Retire { id });
-                if let Some(name) = peer.name() {
-                    let why = reason.to_string();
-                    self.manual.lost(now, name, id, &why, &mut self.random);
-                }
+                let why = reason.to_string();
+                self.manual.lost(now, id, &why, &mut self.random);
+                self.manual.adopt(&self.peers);
                 let context = dialer::Context {
                     now,
                     peers: &self.peers,

@@ -138,19 +138,20 @@ impl Dialer {
         (self.automatic && self.has_room(peers, limit)).then_some(self.next)
     }
 
-    /// When an address of the address book is dialled next; `None` while one is being dialled.
+    /// When an address of the address book is dialled next, of those that are not `never`
+    /// dialled; `None` while one is being dialled.
     pub(super) fn next_dial(
         &self,
         peers: &Roster,
         limit: usize,
         book: &AddressBook,
-        is_own: impl Fn(SocketAddr) -> bool,
+        never: impl Fn(SocketAddr) -> bool,
     ) -> Option<Duration> {
         let due = self
             .due(peers, limit)
             .filter(|_| self.automatic_dials() == 0)?;
         // Addresses that rest are looked at, and not dialled.
-        let first = book.first_rested(|addr| !is_own(addr))?;
+        let first = book.first_rested(|addr| !never(addr))?;
         Some(due.max(first))
     }
 

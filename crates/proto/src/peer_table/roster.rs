@@ -55,11 +55,6 @@ impl Peer {
         self.admitted_at
     }
 
-    /// The name under which an operator asked for it.
-    pub(super) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
     /// It sent `feefilter`.
     pub(super) fn set_fee_filter(&mut self, rate: u64) {
         self.fee_filter = Some(rate);

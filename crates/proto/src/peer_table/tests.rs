@@ -2,6 +2,7 @@ mod admission;
 mod bans;
 mod dialing;
 mod eviction;
+mod existing;
 mod gossip;
 mod more_peers;
 mod named;
