@@ -83,7 +83,7 @@ pub(super) struct Dialer {
     /// Failed dials to addresses of the book since a peer was connected that we dialled.
     failure: Option<DialFailure>,
     /// Addresses that rest, though it may have been our own network that went down: the last
-    /// [`MAX_LOST`].
+    /// [`MAX_LOST`], each once, none that was connected since or that rests for a fault.
     lost: VecDeque<SocketAddr>,
 }
 
@@ -248,6 +248,7 @@ impl Dialer {
     pub(super) fn admitted(&mut self, peer: &Introduction, context: Context<'_>) {
         if peer.direction.is_outgoing() {
             self.failure = None;
+            self.forget_lost(peer.remote);
             let Context { now, random, .. } = context;
             context
                 .book
@@ -345,17 +346,25 @@ impl Dialer {
     /// nor about those that were lost shortly before.
     fn rest(&mut self, addr: SocketAddr, reason: &DoneReason, context: Context<'_>) {
         context.book.rest(addr, rest_after(reason), context.now);
+        self.forget_lost(addr);
         if may_be_the_network(reason) {
             if self.lost.len() == MAX_LOST {
                 self.lost.pop_front();
             }
-            self.lost.push_back(addr);
+            self.lost.push_back(canonical(addr));
         }
         if context.is_alone() {
             for addr in self.lost.drain(..) {
                 context.book.retry_within(addr, RETRY_ALONE, context.now);
             }
         }
+    }
+
+    /// The address answered, or rests for another reason than its loss. What it was lost for
+    /// before says nothing any more: it must not cut the new rest short.
+    fn forget_lost(&mut self, addr: SocketAddr) {
+        let addr = canonical(addr);
+        self.lost.retain(|lost| *lost != addr);
     }
 }
 
