@@ -10,8 +10,9 @@ use bytes::Bytes;
 use handfast_disk::{FileStorage, Storage};
 use handfast_wire::Network;
 
+use crate::block_key::wrong_key;
 use crate::branches::{self, Branches};
-use crate::cause_on_disk::lacks_blocks;
+use crate::cause_on_disk::{lacks_blocks, no_file};
 use crate::keeper::Keeper;
 use crate::kernel::{self, Kernel};
 use crate::progress::Progress;
@@ -154,6 +155,14 @@ impl Chain {
         // Before the kernel makes files of a new chain, in a directory that a disk hides later.
         if lacks_blocks(&dir) {
             return Err(OpenError::NoBlocks { dir });
+        }
+        let magic = options.network.magic().to_bytes();
+        if let Some(cause) = wrong_key(&dir.join("blocks"), magic) {
+            return Err(OpenError::BlockKey(cause));
+        }
+        if let Some((path, found)) = no_file(&dir) {
+            let found = found.to_string();
+            return Err(OpenError::NotAFile { path, found });
         }
         record::connect_log().map_err(|e| failed(e.to_string()))?;
         let script_threads = kernel::script_threads(options.script_threads);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bitcoin::BlockHash;
 use handfast_disk::quoted;
 
-use crate::cause_on_disk::{cause_on_disk, key_cut_short};
+use crate::cause_on_disk::cause_on_disk;
 
 /// The data directory cannot be used. Each text names cause and remedy.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +95,10 @@ pub enum OpenError {
         /// The data directory.
         dir: PathBuf,
     },
+    /// The key of the block files is not the one with which they were written: the cause, and
+    /// its remedy.
+    #[error("{0}")]
+    BlockKey(String),
     /// Our own fault.
     #[error("{}: opening it ended in a fault of Handfast's own ({message}); the log tells more, please report it", dir.display())]
     Panicked {
@@ -148,8 +152,6 @@ fn database_remedy(detail: &str, dir: &Path) -> String {
     // What can be seen says which file or disk it is.
     let simple = if let Some(cause) = cause_on_disk(dir) {
         return format!("{cause}; nothing has to be removed");
-    } else if let Some(cause) = key_cut_short(&dir.join("blocks")) {
-        return cause;
     } else if said(&["from the future", "date and time"]) {
         "set the clock of this machine, then start again; nothing has to be removed"
     } else if is_disk_full(&detail) {

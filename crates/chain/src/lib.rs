@@ -29,6 +29,7 @@
 //! decode thread 46. Opening takes 20 ms. The kernel formats a log line for each
 //! connected block whether or not anybody reads it; only its time stamp is saved.
 
+mod block_key;
 mod branches;
 mod cause_on_disk;
 mod chain;
