@@ -29,8 +29,17 @@ pub(crate) fn become_it() -> String {
 pub(crate) fn command() -> Result<Command, String> {
     let beside = own_directory();
     let on_path = env::var_os("PATH").unwrap_or_default();
-    let program = find(beside.clone().into_iter().chain(env::split_paths(&on_path)));
-    let Some(program) = program else {
+    let directories = beside.clone().into_iter().chain(env::split_paths(&on_path));
+    let found = programs(directories);
+    let can_run = |path: &&PathBuf| access(*path, Access::EXEC_OK).is_ok();
+    let Some(program) = found.iter().find(can_run) else {
+        if let Some(program) = found.first() {
+            return Err(format!(
+                "{} cannot be executed by this user: `chmod +x` it, or install it anew, as \
+                 `make install` does",
+                program.display()
+            ));
+        }
         let beside = beside.map_or_else(String::new, |dir| format!("{}, nor in ", dir.display()));
         return Err(format!(
             "the program {PROGRAM}, which is the node, is not in {beside}a directory of $PATH; \
@@ -51,11 +60,12 @@ fn own_directory() -> Option<PathBuf> {
     own.parent().map(Path::to_owned)
 }
 
-/// The first program in these directories. Not in those that are named relative to where the
-/// user is, and so are another each time.
-fn find(directories: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+/// The program in each of these directories that has it, whether this user may execute it or not.
+/// Not in those that are named relative to where the user is, and so are another each time.
+fn programs(directories: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
     directories
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(PROGRAM))
-        .find(|path| path.is_file() && access(path, Access::EXEC_OK).is_ok())
+        .filter(|path| path.is_file())
+        .collect()
 }
