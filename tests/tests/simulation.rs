@@ -78,7 +78,7 @@ fn with_a_second_subscriber_the_invariants_hold_whatever_goes_wrong() {
         "restart",
         "connection reset",
     ] {
-        assert!(explored.tally.of(what) > 0, "it never happened: {what}");
+        assert!(explored.counts.of(what) > 0, "it never happened: {what}");
     }
 }
 

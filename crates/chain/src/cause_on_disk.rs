@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use handfast_disk::quoted;
+use handfast_disk::{Unreadable, check_not_special, quoted};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
@@ -14,8 +14,6 @@ use rustix::io::Errno;
 const EARLIEST: Duration = Duration::from_secs(1_704_067_200);
 /// Free space below which the kernel does not write, bytes. Core `nMinDiskSpace`, 50 MiB.
 const LEAST_FREE: u64 = 50 << 20;
-/// Length of the key with which block files are obfuscated, bytes. Core `Obfuscation::KEY_SIZE`.
-const KEY_BYTES: u64 = 8;
 /// The directories that the kernel opens. Other files, such as the journal or an index, have
 /// their own errors.
 const PARTS: [&str; 3] = ["chainstate", "blocks", "blocks/index"];
@@ -54,6 +52,16 @@ pub(crate) fn lacks_blocks(dir: &Path) -> bool {
     }
 }
 
+/// An entry among the kernel's files that is not a file: opening a pipe would wait for a writer.
+pub(crate) fn special_file(dir: &Path) -> Option<(PathBuf, Unreadable)> {
+    let entries = PARTS.iter().flat_map(|part| fs::read_dir(dir.join(part)));
+    let paths = entries.flatten().flatten().map(|entry| entry.path());
+    let others = paths.filter(|path| !path.is_dir());
+    let mut special = others.filter_map(|path| Some((check_not_special(&path).err()?, path)));
+    special
+        .find_map(|(found, path)| matches!(found, Unreadable::NotAFile(_)).then_some((path, found)))
+}
+
 /// Why this user cannot use the directory at `path`, or a file in it.
 fn unusable(path: &Path, usable: &impl Fn(&Path) -> io::Result<()>) -> Option<String> {
     let entries = match fs::read_dir(path) {
@@ -71,7 +79,7 @@ fn unusable(path: &Path, usable: &impl Fn(&Path) -> io::Result<()>) -> Option<St
 }
 
 /// The system's error for `path`, with a remedy; `None` if it does not explain a failure.
-fn unreadable(path: &Path, error: &io::Error) -> Option<String> {
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Option<String> {
     let shown = quoted(path);
     if Errno::from_io_error(error) == Some(Errno::LOOP) {
         return Some(format!("{shown} is a symbolic link to itself: correct it"));
@@ -95,30 +103,6 @@ fn unreadable(path: &Path, error: &io::Error) -> Option<String> {
     }
 }
 
-/// Whether the key of the block files is truncated, because the disk was full when it was
-/// written. Without block files no block was written with it, and the kernel makes another.
-pub(crate) fn truncated_key(blocks: &Path) -> Option<String> {
-    let path = blocks.join("xor.dat");
-    if fs::metadata(&path).ok()?.len() >= KEY_BYTES {
-        return None;
-    }
-    let entries = fs::read_dir(blocks).ok()?.flatten();
-    let written = |entry: fs::DirEntry| {
-        let name = entry.file_name();
-        let length = entry.metadata().map_or(0, |it| it.len());
-        length > 0 && name.to_string_lossy().ends_with(".dat") && entry.path() != path
-    };
-    let shown = quoted(&path);
-    let cause = format!("{shown} is truncated, most likely by a full disk:");
-    Some(match entries.into_iter().any(written) {
-        false => format!("{cause} remove it, no block was written with it"),
-        true => format!(
-            "{cause} the block files cannot be read without it; restore it, or remove blocks, \
-             blocks.journal and chainstate to download everything again"
-        ),
-    })
-}
-
 fn full(path: &Path) -> Option<String> {
     let disk = rustix::fs::statvfs(path).ok()?;
     too_full(path, disk.f_bavail.saturating_mul(disk.f_frsize))
@@ -140,25 +124,9 @@ fn too_full(path: &Path, free: u64) -> Option<String> {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use super::*;
+    use handfast_disk::testing::{SpecialFile, put_special_file};
 
-    #[test]
-    fn a_key_that_a_full_disk_truncated_is_the_cause_and_not_the_chainstate() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let blocks = dir.path().join("blocks");
-        fs::create_dir(&blocks).expect("made");
-        fs::write(blocks.join("xor.dat"), "").expect("written");
-        let cause = truncated_key(&blocks).expect("it is truncated");
-        assert!(
-            cause.ends_with("remove it, no block was written with it"),
-            "{cause}"
-        );
-        fs::write(blocks.join("blk00000.dat"), "blocks").expect("written");
-        let cause = truncated_key(&blocks).expect("it is truncated");
-        assert!(cause.contains("download everything again"), "{cause}");
-        fs::write(blocks.join("xor.dat"), [7; 8]).expect("written");
-        assert_eq!(truncated_key(&blocks), None);
-    }
+    use super::*;
 
     #[test]
     fn a_broken_or_circular_link_is_the_cause_instead_of_an_advice_to_remove_it() {
@@ -172,6 +140,22 @@ mod tests {
             symlink(part, home.path().join(part)).unwrap();
             let cause = cause_on_disk(home.path()).expect("it is seen");
             assert!(cause.contains("link to itself"), "{cause}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_among_the_files_of_the_kernel_is_found_before_it_is_opened() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir_all(home.path().join("blocks/index")).unwrap();
+        fs::create_dir(home.path().join("blocks/lost+found")).unwrap();
+        fs::write(home.path().join("blocks/blk00000.dat"), "").unwrap();
+        assert!(special_file(home.path()).is_none());
+        for file in ["blocks/rev00000.dat", "blocks/index/CURRENT"] {
+            put_special_file(&home.path().join(file), SpecialFile::Pipe);
+            let (path, found) = special_file(home.path()).expect("it is found");
+            assert!(path.ends_with(file), "{}", path.display());
+            assert_eq!(found.to_string(), "it is a pipe, not a file");
+            fs::remove_file(path).unwrap();
         }
     }
 

@@ -11,8 +11,9 @@ use handfast_disk::{FileStorage, Storage};
 use handfast_wire::Network;
 
 use crate::block_journal::BlockJournal;
+use crate::block_key::wrong_key;
 use crate::branches::{self, Branches};
-use crate::cause_on_disk::lacks_blocks;
+use crate::cause_on_disk::{lacks_blocks, special_file};
 use crate::disk_space::DiskSpace;
 use crate::follow::{Follower, Followers};
 use crate::kernel::{self, Kernel};
@@ -154,6 +155,14 @@ impl Chain {
         // Before the kernel creates a new chain in a directory over which a disk is mounted later.
         if lacks_blocks(&dir) {
             return Err(OpenError::NoBlocks { dir });
+        }
+        let magic = options.network.magic().to_bytes();
+        if let Some(cause) = wrong_key(&dir.join("blocks"), magic) {
+            return Err(OpenError::BlockKey(cause));
+        }
+        if let Some((path, found)) = special_file(&dir) {
+            let found = found.to_string();
+            return Err(OpenError::NotAFile { path, found });
         }
         record::connect_log().map_err(|e| failed(e.to_string()))?;
         let script_threads = kernel::script_threads(options.script_threads);

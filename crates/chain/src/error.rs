@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bitcoin::BlockHash;
 use handfast_disk::quoted;
 
-use crate::cause_on_disk::{cause_on_disk, truncated_key};
+use crate::cause_on_disk::cause_on_disk;
 
 /// The data directory cannot be used. Each text names the cause and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +95,10 @@ pub enum OpenError {
         /// The data directory.
         dir: PathBuf,
     },
+    /// The key of the block files is not the one with which they were written: the cause, and
+    /// its remedy.
+    #[error("{0}")]
+    BlockKey(String),
     /// Opening panicked: a bug in Handfast.
     #[error("{}: opening it failed by a bug in Handfast ({message}); please report it with the log", dir.display())]
     Panicked {
@@ -148,8 +152,6 @@ fn database_remedy(detail: &str, dir: &Path) -> String {
     // The cause on disk names the file.
     let simple = if let Some(cause) = cause_on_disk(dir) {
         return format!("{cause}; nothing has to be removed");
-    } else if let Some(cause) = truncated_key(&dir.join("blocks")) {
-        return cause;
     } else if logged(&["from the future", "date and time"]) {
         "set the clock of this machine, then start again; nothing has to be removed"
     } else if is_disk_full(&detail) {

@@ -31,6 +31,7 @@
 //! connected block even if it is not read; only its time stamp can be switched off.
 
 mod block_journal;
+mod block_key;
 mod branches;
 mod cause_on_disk;
 mod chain;

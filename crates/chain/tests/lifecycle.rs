@@ -124,6 +124,39 @@ fn a_damaged_database_is_named_and_its_remedy_works() {
 }
 
 #[test]
+fn blocks_without_the_key_that_they_were_written_with_are_refused_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    Feed::open(&Network::Regtest, dir.path())
+        .chain
+        .close()
+        .unwrap();
+    let key = dir.path().join("blocks/xor.dat");
+    let right = fs::read(&key).unwrap();
+    let missing = || fs::remove_file(&key).unwrap();
+    let zeros = || fs::write(&key, [0; 8]).unwrap();
+    let directory = || fs::create_dir(&key).unwrap();
+    for (spoil, said) in [
+        (&missing as &dyn Fn(), "is missing"),
+        (&directory, "it is a directory, not a file"),
+        (&zeros, "is not the key with which"),
+    ] {
+        if key.is_dir() {
+            fs::remove_dir(&key).unwrap();
+        }
+        spoil();
+        let before = contents(dir.path());
+        let error = open_error(Network::Regtest, dir.path());
+        assert!(matches!(error, OpenError::BlockKey(_)), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(said) && text.contains("xor.dat"), "{text}");
+        assert!(!text.contains("rebuild"), "{text}");
+        assert_eq!(contents(dir.path()), before);
+    }
+    fs::write(&key, right).unwrap();
+    Feed::open(&Network::Regtest, dir.path());
+}
+
+#[test]
 fn readers_get_every_block_while_others_are_validated() {
     let Some(blocks) = shared_blocks("signet_optrue_blocks_1_14000.dat") else {
         return;

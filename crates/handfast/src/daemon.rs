@@ -29,8 +29,17 @@ pub(crate) fn exec() -> String {
 pub(crate) fn command() -> Result<Command, String> {
     let beside = own_directory();
     let on_path = env::var_os("PATH").unwrap_or_default();
-    let program = find(beside.clone().into_iter().chain(env::split_paths(&on_path)));
-    let Some(program) = program else {
+    let directories = beside.clone().into_iter().chain(env::split_paths(&on_path));
+    let found = programs(directories);
+    let can_run = |path: &&PathBuf| access(*path, Access::EXEC_OK).is_ok();
+    let Some(program) = found.iter().find(can_run) else {
+        if let Some(program) = found.first() {
+            return Err(format!(
+                "{} cannot be executed by this user: `chmod +x` it, or reinstall it, as \
+                 `make install` does",
+                program.display()
+            ));
+        }
         let beside = beside.map_or_else(String::new, |dir| format!("{}, nor in ", dir.display()));
         return Err(format!(
             "the program {PROGRAM}, which is the node, is not in {beside}a directory of $PATH; \
@@ -51,11 +60,12 @@ fn own_directory() -> Option<PathBuf> {
     own.parent().map(Path::to_owned)
 }
 
-/// The first such program in these directories. Relative ones are skipped, because they depend on
-/// the working directory.
-fn find(directories: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+/// This program in each directory that has it, executable or not. Relative directories are skipped,
+/// because they depend on the working directory.
+fn programs(directories: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
     directories
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(PROGRAM))
-        .find(|path| path.is_file() && access(path, Access::EXEC_OK).is_ok())
+        .filter(|path| path.is_file())
+        .collect()
 }

@@ -2,7 +2,7 @@
 //! stands in for it.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -106,6 +106,36 @@ fn run_without_the_program_says_in_one_line_what_is_missing_and_what_to_do() {
             assert!(line.contains(part), "{part:?} is missing in: {line}");
         }
     }
+}
+
+#[test]
+fn a_program_that_may_not_be_executed_is_named_as_such_and_not_said_to_be_missing() {
+    let installed = Installed::alone();
+    let program = installed.0.path().join("handfastd");
+    fs::write(&program, "#!/bin/sh\nexit 7\n").expect("written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).expect("changed");
+    let run = |path: &Path| {
+        Command::new(installed.handfast())
+            .arg("run")
+            .env("PATH", path)
+            .output()
+            .expect("the binary runs")
+    };
+    let output = run(Path::new("/nowhere"));
+    let line = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let program = program.canonicalize().expect("it is there");
+    for part in [
+        program.to_str().expect("UTF-8"),
+        "cannot be executed",
+        "chmod +x",
+    ] {
+        assert!(line.contains(part), "{part:?} is missing in: {line}");
+    }
+    // Another that may be is taken, as before.
+    let path = std::env::join_paths([stand_in(), "/usr/bin".into(), "/bin".into()]);
+    of_stand_in(run(Path::new(&path.expect("a path"))));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What an operator asks of PeerManager, beyond what its table answers alone
 //! ([`PeerManager::answer`]): see the RPC methods of these names.
 
-use handfast_proto::bans::{BanError, BanCommand};
+use handfast_proto::bans::{BanCommand, BanError};
 use handfast_proto::lifecycle::{ConnId, DoneReason, Introduction};
 use handfast_proto::peer_table::{DisconnectTarget, Input, PeerRow};
 use handfast_wire::Packet;

@@ -23,7 +23,7 @@ impl PeerTable {
         let victim = match verdict {
             Ok(victim) => victim,
             Err(reason) => {
-                return self.refuse(now, peer, dialled_for.as_deref(), reason, effects);
+                return self.refuse(now, peer, reason, effects);
             }
         };
         if let Some(victim) = victim {
@@ -34,6 +34,7 @@ impl PeerTable {
         let roles = self.config.subscribers.wanting_peer(&peer);
         let admitted = Peer::new(peer.clone(), dialled_for, roles, now);
         self.admission.admit(admitted, &mut self.peers);
+        self.manual.adopt(&self.peers);
         let context = dialer::Context {
             now,
             peers: &self.peers,
@@ -56,16 +57,14 @@ impl PeerTable {
         &mut self,
         now: Now,
         peer: Introduction,
-        dialled_for: Option<&str>,
         reason: DoneReason,
         effects: &mut Vec<Effect>,
     ) {
         let id = peer.id;
         tracing::debug!(%id, remote = %peer.remote, %reason, "refused");
-        if let Some(name) = dialled_for {
-            let why = reason.to_string();
-            self.manual.lost(now, name, id, &why, &mut self.random);
-        }
+        let why = reason.to_string();
+        self.manual.lost(now, id, &why, &mut self.random);
+        self.manual.adopt(&self.peers);
         self.admission.refuse(peer);
         effects.push(Effect::Disconnect { id, reason });
     }
@@ -102,10 +101,9 @@ impl PeerTable {
                 self.eviction.ended(id);
                 let roles = peer.roles();
                 effects.push(Effect::Retire { id, roles });
-                if let Some(name) = peer.name() {
-                    let why = reason.to_string();
-                    self.manual.lost(now, name, id, &why, &mut self.random);
-                }
+                let why = reason.to_string();
+                self.manual.lost(now, id, &why, &mut self.random);
+                self.manual.adopt(&self.peers);
                 let context = dialer::Context {
                     now,
                     peers: &self.peers,

@@ -82,7 +82,8 @@ pub(super) struct Dialer {
     idle: bool,
     /// Failed dials to addresses of the book since an outgoing connection was last up.
     failure: Option<DialFailure>,
-    /// Addresses in a cool-down that our own network may have caused: the last [`MAX_LOST`].
+    /// Addresses in a cool-down that our own network may have caused: the last [`MAX_LOST`], each
+    /// once, none that was connected since or that broke a rule.
     lost: VecDeque<SocketAddr>,
 }
 
@@ -137,19 +138,20 @@ impl Dialer {
         (self.automatic && self.has_free_slot(peers, limit)).then_some(self.next)
     }
 
-    /// When an address of the address book is dialled next; `None` while one is being dialled.
+    /// When an address of the address book is dialled next, of those that are not `never`
+    /// dialled; `None` while one is being dialled.
     pub(super) fn next_dial(
         &self,
         peers: &Roster,
         limit: usize,
         book: &AddressBook,
-        is_own: impl Fn(SocketAddr) -> bool,
+        never: impl Fn(SocketAddr) -> bool,
     ) -> Option<Duration> {
         let due = self
             .due(peers, limit)
             .filter(|_| self.automatic_dials() == 0)?;
         // Addresses in a cool-down count, and are not dialled.
-        let first = book.first_retry(|addr| !is_own(addr))?;
+        let first = book.first_retry(|addr| !never(addr))?;
         Some(due.max(first))
     }
 
@@ -246,6 +248,7 @@ impl Dialer {
     pub(super) fn admitted(&mut self, peer: &Introduction, context: Context<'_>) {
         if peer.direction.is_outgoing() {
             self.failure = None;
+            self.forget_lost(peer.remote);
             let Context { now, random, .. } = context;
             context
                 .book
@@ -345,17 +348,25 @@ impl Dialer {
         context
             .book
             .pause_for(addr, cool_down_after(reason), context.now);
+        self.forget_lost(addr);
         if may_be_the_network(reason) {
             if self.lost.len() == MAX_LOST {
                 self.lost.pop_front();
             }
-            self.lost.push_back(addr);
+            self.lost.push_back(canonical(addr));
         }
         if context.is_alone() {
             for addr in self.lost.drain(..) {
                 context.book.retry_within(addr, RETRY_ALONE, context.now);
             }
         }
+    }
+
+    /// The address answered, or rests for another reason than its loss. What it was lost for
+    /// before says nothing any more: it must not cut the new rest short.
+    fn forget_lost(&mut self, addr: SocketAddr) {
+        let addr = canonical(addr);
+        self.lost.retain(|lost| *lost != addr);
     }
 }
 
@@ -369,6 +380,7 @@ fn may_be_the_network(reason: &DoneReason) -> bool {
             | DoneReason::PingTimeout
             | DoneReason::Inactive
             | DoneReason::HeadersTimeout
+            | DoneReason::BlockStalled { .. }
     )
 }
 

@@ -1,6 +1,8 @@
 //! Manual peers, which an operator named: `--connect`, `--add-node`, `addnode`.
 
-use std::collections::BTreeMap;
+mod existing;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use super::outlook::{Attempt, DialFailure, ManualPeer};
 use super::roster::{Peer, Roster};
 use super::{AddNodeCommand, AddNodeError, AddedNode, Effect, PeerTableConfig};
 use crate::address_book::{backoff, canonical, is_peer_name, overlay_network, read_ip};
-use crate::lifecycle::ConnId;
+use crate::lifecycle::{ConnId, Introduction};
 use crate::random::Random;
 use crate::time::Now;
 
@@ -93,6 +95,8 @@ enum State {
     Connected {
         id: ConnId,
         since: Duration,
+        /// It was dialled for this: one of the limited slots is taken.
+        own: bool,
     },
 }
 
@@ -101,6 +105,8 @@ enum State {
 struct Node {
     given: Given,
     target: Target,
+    /// Where it is, as far as that is known: its address, or those of the last look-up.
+    addresses: BTreeSet<SocketAddr>,
     failures: u32,
     /// The last failure since it was connected.
     failure: Option<DialFailure>,
@@ -109,9 +115,14 @@ struct Node {
 
 impl Node {
     fn new(given: Given, target: Target, now: Now) -> Self {
+        let addresses = match &target {
+            Target::Address(addr) => BTreeSet::from([*addr]),
+            Target::Host { .. } => BTreeSet::new(),
+        };
         Self {
             given,
             target,
+            addresses,
             failures: 0,
             failure: None,
             state: State::Waiting(now.mono),
@@ -129,15 +140,19 @@ impl Node {
     fn is_active(&self) -> bool {
         match self.state {
             State::Waiting(_) => false,
-            State::Resolving(_) | State::Dialling | State::Connected { .. } => true,
+            State::Resolving(_) | State::Dialling => true,
+            State::Connected { own, .. } => own,
         }
     }
 
     fn row(&self, name: &str, peers: &BTreeMap<ConnId, Peer>) -> Option<AddedNode> {
         let connected = match self.state {
-            State::Connected { id, .. } => {
-                peers.get(&id).map(|peer| (id, peer.introduction().remote))
-            }
+            State::Connected { id, .. } => peers.get(&id).map(|peer| {
+                let Introduction {
+                    remote, direction, ..
+                } = peer.introduction();
+                (id, *remote, *direction)
+            }),
             State::Waiting(_) | State::Resolving(_) | State::Dialling => None,
         };
         let row = AddedNode {
@@ -176,8 +191,9 @@ pub(super) enum Attempting {
 /// The manual peers: those that the operator named.
 ///
 /// Invariant: each is waiting, being looked up, being dialled or connected, and one that waits
-/// or is looked up has a time at which that is over. At most `max` of those that `addnode` may
-/// remove are more than waiting.
+/// or is looked up has a time at which that is over. While a peer is connected at an address of
+/// one, that one is connected, whoever opened the connection. At most `max` of those that `addnode` may
+/// remove are looked up, dialled, or connected because they were dialled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Manual {
     max: usize,
@@ -355,7 +371,8 @@ impl Manual {
         alone: bool,
         random: &mut Random,
     ) -> Option<SocketAddr> {
-        let node = self.nodes.get(name)?;
+        let node = self.nodes.get_mut(name)?;
+        node.learn(addrs);
         if !matches!(node.state, State::Resolving(_)) {
             return None;
         }
@@ -393,7 +410,7 @@ impl Manual {
 
     /// It could not be dialled just now, through no fault of its own.
     pub(super) fn busy(&mut self, now: Now, name: &str) {
-        let Some(node) = self.nodes.get_mut(name) else {
+        let Some(node) = self.unconnected(name) else {
             return;
         };
         if node.given == Given::Once {
@@ -418,33 +435,31 @@ impl Manual {
             node.state = State::Connected {
                 id,
                 since: now.mono,
+                own: true,
             };
         }
     }
 
-    /// The connection `id` to it is over.
-    pub(super) fn lost(
-        &mut self,
-        now: Now,
-        name: &str,
-        id: ConnId,
-        why: &str,
-        random: &mut Random,
-    ) {
-        let Some(node) = self.nodes.get_mut(name) else {
-            return;
-        };
-        let State::Connected { id: current, since } = node.state else {
-            return;
-        };
-        if current != id {
-            return;
-        }
-        if now.mono.saturating_sub(since) >= LASTED {
-            node.failures = 0;
+    /// The connection `id` is over, whichever of them it led to.
+    pub(super) fn lost(&mut self, now: Now, id: ConnId, why: &str, random: &mut Random) {
+        let mut names = Vec::new();
+        for (name, node) in &mut self.nodes {
+            match node.state {
+                State::Connected {
+                    id: current, since, ..
+                } if current == id => {
+                    if now.mono.saturating_sub(since) >= LASTED {
+                        node.failures = 0;
+                    }
+                    names.push(name.clone());
+                }
+                _ => {}
+            }
         }
         let why = format!("the connection was lost: {why}");
-        self.failed(now, name, &why, random);
+        for name in names {
+            self.failed_for(now, &name, &why, RECONNECT_LONGEST, random);
+        }
     }
 
     /// No connection to it came about.
@@ -456,6 +471,9 @@ impl Manual {
         alone: bool,
         random: &mut Random,
     ) {
+        if self.unconnected(name).is_none() {
+            return;
+        }
         let longest = match alone {
             true => RECONNECT_ALONE,
             false => RECONNECT_LONGEST,
@@ -465,7 +483,9 @@ impl Manual {
 
     /// It answered, and no connection that lasts came about.
     pub(super) fn failed(&mut self, now: Now, name: &str, why: &str, random: &mut Random) {
-        self.failed_for(now, name, why, RECONNECT_LONGEST, random);
+        if self.unconnected(name).is_some() {
+            self.failed_for(now, name, why, RECONNECT_LONGEST, random);
+        }
     }
 
     /// Lets it be dialled again after a pause, or forgets it when it was to be tried once.
@@ -511,9 +531,9 @@ mod tests {
         assert!(manual.dialling("1.2.3.4"));
         assert_eq!(manual.due(), None);
         manual.connected(now, "1.2.3.4", ConnId(1));
-        manual.lost(now, "1.2.3.4", ConnId(2), "reset", &mut random);
+        manual.lost(now, ConnId(2), "reset", &mut random);
         assert_eq!(manual.due(), None, "that was another connection");
-        manual.lost(now, "1.2.3.4", ConnId(1), "reset", &mut random);
+        manual.lost(now, ConnId(1), "reset", &mut random);
         assert!(manual.due() >= Some(RECONNECT_FIRST), "{:?}", manual.due());
     }
 }

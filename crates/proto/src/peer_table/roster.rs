@@ -63,11 +63,6 @@ impl Peer {
         self.admitted_at
     }
 
-    /// The name under which an operator asked for it.
-    pub(super) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
     /// The subscribers that were notified of it.
     pub(super) fn roles(&self) -> Roles {
         self.roles

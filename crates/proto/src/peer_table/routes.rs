@@ -29,8 +29,11 @@ impl PeerTable {
         self.plan_manual(now, effects);
         self.seeds.plan(now, self.prospects(), effects);
         self.plan_more_peers(now, effects);
-        let (gossip, bans) = (&self.gossip, &self.bans);
-        let welcome = |addr: SocketAddr| !gossip.is_own(addr) && !bans.is_unwelcome(addr.ip(), now);
+        let (gossip, bans, manual) = (&self.gossip, &self.bans, &self.manual);
+        // Manual peers come back as such. Core leaves them out too (`ThreadOpenConnections`).
+        let welcome = |addr: SocketAddr| {
+            !gossip.is_own(addr) && !bans.is_unwelcome(addr.ip(), now) && !manual.is_at(addr)
+        };
         let limit = self.more.limit(self.config.max_outbound);
         effects.extend(self.dialer.plan(
             dialer::Context {
@@ -46,7 +49,12 @@ impl PeerTable {
     }
 
     fn plan_manual(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        for name in self.manual.due_names(now) {
+        let due = self.manual.due_names(now);
+        if !due.is_empty() {
+            // Before an attempt is begun that waits for a slot.
+            self.manual.adopt(&self.peers);
+        }
+        for name in due {
             let alone = is_alone(&self.peers);
             match self.manual.attempt(now, &name, alone, &mut self.random) {
                 Some(Attempting::Dial(addr)) => self.dial_manual(now, &name, addr, effects),
@@ -57,7 +65,11 @@ impl PeerTable {
     }
 
     fn dial_manual(&mut self, now: Now, name: &str, addr: SocketAddr, effects: &mut Vec<Effect>) {
-        // A ban may be lifted, a connection may end: it is looked at again.
+        self.manual.adopt(&self.peers);
+        if self.manual.is_connected(name) {
+            return;
+        }
+        // A ban may be lifted, a dial may fail: it is looked at again.
         let connected = self.dialer.is_outgoing_to(addr, &self.peers);
         if connected || self.bans.is_banned(addr.ip(), now) {
             self.manual.busy(now, name);
@@ -200,9 +212,9 @@ impl PeerTable {
             true => self.seeds.rows(),
             false => Vec::new(),
         };
-        let is_own = |addr| self.gossip.is_own(addr);
+        let never = |addr| self.gossip.is_own(addr) || self.manual.is_at(addr);
         let (peers, limit) = (&self.peers, self.outbound_limit());
-        let next_dial = self.dialer.next_dial(peers, limit, &self.book, is_own);
+        let next_dial = self.dialer.next_dial(peers, limit, &self.book, never);
         Outlook {
             network_off: !self.admission.network().active,
             manual: self.manual.rows(),

@@ -62,8 +62,8 @@ pub struct HistoryRow {
 pub struct AddedNode {
     /// As it was given.
     pub name: String,
-    /// Its connection, while there is one.
-    pub connected: Option<(ConnId, SocketAddr)>,
+    /// Its connection, while there is one, and who opened that.
+    pub connected: Option<(ConnId, SocketAddr, Direction)>,
     /// Why it is not, if an attempt failed or a connection was lost.
     pub failure: Option<DialFailure>,
 }

@@ -2,6 +2,7 @@ mod admission;
 mod bans;
 mod dialing;
 mod eviction;
+mod existing;
 mod gossip;
 mod manual_peers;
 mod more_peers;

@@ -1,3 +1,6 @@
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
+
 use super::*;
 use Direction::{Inbound, Manual, Outbound};
 
@@ -221,6 +224,9 @@ fn peers_lost_with_the_network_are_dialled_again_within_seconds_of_its_return() 
         DoneReason::RemoteReset("connection reset".to_owned()),
         DoneReason::PingTimeout,
         DoneReason::Inactive,
+        DoneReason::BlockStalled {
+            hash: BlockHash::all_zeros(),
+        },
     ] {
         let mut table = Table::with_book(automatic(1), book([20]));
         let remote = dials(&table.tick())[0];
@@ -276,6 +282,55 @@ fn all_peers_lost_with_a_network_are_dialled_again_at_once_and_not_only_the_last
         table.end(id, Outbound, *remote, DoneReason::PingTimeout);
         table.wait(1);
     }
+    let again: BTreeSet<SocketAddr> = dials(&table.run(25)).into_iter().collect();
+    assert_eq!(again, remotes.into_iter().collect());
+}
+
+#[test]
+fn a_rest_for_a_fault_is_not_cut_short_by_an_earlier_loss_of_the_connection() {
+    let mut table = Table::with_book(automatic(2), book([20, 30]));
+    let remotes = dials(&table.run(5));
+    assert_eq!(remotes.len(), 2);
+    let other = table.admit(Outbound, remotes[1]);
+    let first = table.admit(Outbound, remotes[0]);
+    table.end(first, Outbound, remotes[0], DoneReason::RemoteClosed);
+    // Back after its rest, it breaks a rule.
+    assert_eq!(dials(&table.run(130)), [remotes[0]]);
+    let again = table.admit(Outbound, remotes[0]);
+    let fault = DoneReason::InvalidHeader("bad-diffbits".to_owned());
+    table.end(again, Outbound, remotes[0], fault);
+    table.end(other, Outbound, remotes[1], DoneReason::RemoteClosed);
+    let dialled = dials(&table.run(600));
+    assert!(!dialled.contains(&remotes[0]), "{dialled:?}");
+    assert!(dialled.contains(&remotes[1]), "{dialled:?}");
+}
+
+#[test]
+fn a_rest_after_another_end_is_not_cut_short_by_a_loss_before_the_connection_in_between() {
+    let mut table = Table::with_book(automatic(2), book([20, 30]));
+    let remotes = dials(&table.run(5));
+    let other = table.admit(Outbound, remotes[1]);
+    table.fail_handshake(Outbound, remotes[0]);
+    let again = table.admit(Outbound, remotes[0]);
+    table.wait(3_600);
+    table.end(other, Outbound, remotes[1], DoneReason::RemoteClosed);
+    table.end(again, Outbound, remotes[0], DoneReason::StaleChain);
+    let dialled = dials(&table.run(600));
+    assert!(!dialled.contains(&remotes[0]), "{dialled:?}");
+}
+
+#[test]
+fn a_peer_that_is_lost_again_and_again_takes_no_place_of_another_that_was_lost() {
+    let mut table = Table::with_book(automatic(3), book([20, 30, 40]));
+    let remotes = dials(&table.run(5));
+    let (stays, flaps) = (remotes[0], remotes[1]);
+    let id = table.admit(Outbound, stays);
+    let lost = table.admit(Outbound, remotes[2]);
+    table.end(lost, Outbound, remotes[2], DoneReason::PingTimeout);
+    for _ in 0..40 {
+        table.fail_handshake(Outbound, flaps);
+    }
+    table.end(id, Outbound, stays, DoneReason::RemoteClosed);
     let again: BTreeSet<SocketAddr> = dials(&table.run(25)).into_iter().collect();
     assert_eq!(again, remotes.into_iter().collect());
 }

@@ -75,7 +75,7 @@ fn an_added_node_is_dialled_at_once_and_listed() {
     };
     assert_eq!(table.table.added_nodes(), [row(None)]);
     let id = table.admit(Manual, addr);
-    assert_eq!(table.table.added_nodes(), [row(Some((id, addr)))]);
+    assert_eq!(table.table.added_nodes(), [row(Some((id, addr, Manual)))]);
     assert_eq!(table.table.peers()[0].name.as_deref(), Some("1.2.3.4"));
 }
 
@@ -390,7 +390,10 @@ fn the_end_of_an_earlier_connection_does_not_disturb_the_present_one() {
     let second = connect(&mut table, new);
     table.done(first, Manual, old);
     let row = table.table.added_nodes().pop();
-    assert_eq!(row.and_then(|row| row.connected), Some((second, new)));
+    assert_eq!(
+        row.and_then(|row| row.connected),
+        Some((second, new, Manual))
+    );
     assert_eq!(table.run(3_600), []);
 }
 

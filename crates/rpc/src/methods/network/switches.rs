@@ -48,9 +48,13 @@ async fn getaddednodeinfo(call: Rc<Call>) -> Result<Value, Error> {
 }
 
 fn added_node(node: &AddedNode) -> Value {
-    let address = node
-        .connected
-        .map(|(_, remote)| json!({ "address": remote.to_string(), "connected": "outbound" }));
+    let address = node.connected.map(|(_, remote, direction)| {
+        let opened = match direction.is_outgoing() {
+            true => "outbound",
+            false => "inbound",
+        };
+        json!({ "address": remote.to_string(), "connected": opened })
+    });
     let mut row = json!({
         "addednode": node.name,
         "connected": node.connected.is_some(),
@@ -89,7 +93,7 @@ async fn setnetworkactive(call: Rc<Call>) -> Result<Value, Error> {
 
 #[cfg(test)]
 mod tests {
-    use handfast_node::ConnId;
+    use handfast_node::{ConnId, Direction};
 
     use super::*;
 
@@ -112,11 +116,19 @@ mod tests {
         assert_eq!(added_node(&node)["handfast"], failed);
         node.failure = None;
         let remote = "192.0.2.7:8333".parse().expect("an address");
-        node.connected = Some((ConnId(3), remote));
-        assert_eq!(
-            added_node(&node).to_string(),
-            "{\"addednode\":\"example.org\",\"connected\":true,\
-             \"addresses\":[{\"address\":\"192.0.2.7:8333\",\"connected\":\"outbound\"}]}"
-        );
+        for (direction, opened) in [
+            (Direction::Outbound, "outbound"),
+            (Direction::Manual, "outbound"),
+            (Direction::Inbound, "inbound"),
+        ] {
+            node.connected = Some((ConnId(3), remote, direction));
+            assert_eq!(
+                added_node(&node).to_string(),
+                format!(
+                    "{{\"addednode\":\"example.org\",\"connected\":true,\
+                     \"addresses\":[{{\"address\":\"192.0.2.7:8333\",\"connected\":\"{opened}\"}}]}}"
+                )
+            );
+        }
     }
 }
