@@ -20,7 +20,9 @@ use crate::recent::Recent;
 use crate::replay::Marker;
 use crate::room::Room;
 use crate::worker::{self, Shared, Start};
-use crate::{BlockReader, CloseError, DirLock, Event, InitialChain, Keep, OpenError, Replay};
+use crate::{
+    BlockReader, CloseError, ConnId, DirLock, Event, InitialChain, Keep, OpenError, Replay,
+};
 use crate::{convert, keeper, lock, record, replay, room};
 
 /// How to open the chain.
@@ -215,17 +217,18 @@ impl Chain {
     }
 
     /// Has a run of headers judged, each following the one before. Answered by
-    /// [`Event::Headers`] with this `tag`. Never blocks.
+    /// [`KernelEvent::HeadersChecked`](crate::KernelEvent) with this `origin`. Never blocks.
     ///
     /// # Security
     /// The kernel keeps every header that follows a known one, however little work
     /// it shows. Low-work chains must be kept out before.
-    pub fn check_headers(&self, headers: Vec<Header>, tag: u64) {
-        self.shared.queue.push_headers(headers, tag);
+    pub fn check_headers(&self, headers: Vec<Header>, origin: Option<ConnId>) {
+        self.shared.queue.push_headers(headers, origin);
     }
 
     /// Has the block `hash`, encoded at the front of `bytes`, judged and stored, and kept if
-    /// `keep` says so. Answered by [`Event::Block`] with this `tag`. Never blocks.
+    /// `keep` says so. Answered by [`KernelEvent::BlockChecked`](crate::KernelEvent) with this `origin`.
+    /// Never blocks.
     ///
     /// What follows the block in `bytes` is dropped. `height` is the block's, where it is
     /// known: with it, data that does not belong to the header is told from a block that
@@ -248,7 +251,7 @@ impl Chain {
         bytes: Bytes,
         height: Option<u32>,
         before: Vec<Header>,
-        tag: u64,
+        origin: Option<ConnId>,
         keep: Keep,
     ) {
         let raw = RawBlock {
@@ -256,7 +259,7 @@ impl Chain {
             bytes,
             height,
             before,
-            tag,
+            origin,
             keep,
             refused: false,
         };

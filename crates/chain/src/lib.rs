@@ -12,7 +12,7 @@
 //!
 //! - [`lock`]: one node per directory; foreign directories are left alone.
 //! - [`Chain::open`]: opens the databases and says what is in them.
-//! - [`Chain`]: two plain OS threads; one [`Event`] per job, in job order per kind.
+//! - [`Chain`]: two plain OS threads; one [`KernelEvent`] per job, in job order per kind.
 //! - [`BlockReader`]: blocks and undo data from any thread, with its hazards.
 //! - [`Transactions`]: those of an encoded block, and their ids.
 //! - [`Keep`], [`Kept`]: which blocks survive the end of the process, and how.
@@ -58,7 +58,10 @@ mod worker;
 pub use branches::SideHeader;
 pub use chain::{Chain, ChainOptions, Queued};
 pub use error::{CloseError, OpenError, ReadError};
-pub use event::{BlockOutcome, Change, Event, Keep, Kept, Reject, RejectKind};
+pub use event::Event;
+pub use handfast_verdict::{
+    BlockOutcome, Change, ConnId, Keep, Kept, KernelEvent, Reject, RejectKind,
+};
 pub use lock::{DirLock, lock, look};
 pub use open::{InitialChain, STORED_WINDOW};
 pub use progress::{Progress, Stand};

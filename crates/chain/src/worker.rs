@@ -24,7 +24,9 @@ use crate::record::{self, Record};
 use crate::replay::Marker;
 use crate::room::Room;
 use crate::skipped::Skipped;
-use crate::{BlockOutcome, Change, CloseError, Event, Kept, Reject, RejectKind};
+use crate::{
+    BlockOutcome, Change, CloseError, ConnId, Event, Kept, KernelEvent, Reject, RejectKind,
+};
 use crate::{convert, layout, mutated, stored, verdict};
 
 /// Reason for bytes that are no block; Bitcoin Core's `submitblock` says so too.
@@ -211,7 +213,7 @@ impl Worker<'_> {
         while let Some(job) = shared.queue.take_job(|| self.idle()) {
             let started = Instant::now();
             let fatal = match job {
-                Job::Headers { headers, tag } => self.headers(headers, tag),
+                Job::Headers { headers, origin } => self.headers(headers, origin),
                 Job::Block { raw, block } => self.block(raw, block),
             };
             self.end_on(fatal);
@@ -236,7 +238,7 @@ impl Worker<'_> {
         };
         self.warn(JOURNAL, self.keeper.warning());
         if kept {
-            self.post(Event::Kept);
+            self.post(Event::Answer(KernelEvent::Kept));
         }
         let again = match self.warnings.contains_key(&DISK) {
             true => {
@@ -267,7 +269,7 @@ impl Worker<'_> {
         }
     }
 
-    fn headers(&mut self, headers: Vec<Header>, tag: u64) -> Option<String> {
+    fn headers(&mut self, headers: Vec<Header>, origin: Option<ConnId>) -> Option<String> {
         let started = Instant::now();
         let shared = self.shared;
         let manager = shared.kernel.manager().expect("this thread closes it");
@@ -297,13 +299,12 @@ impl Worker<'_> {
         let last = last.map(Header::block_hash);
         self.branches
             .looked(&manager, last.into_iter().chain(refused));
-        self.post(Event::Headers {
-            tag,
+        self.post(Event::Answer(KernelEvent::HeadersChecked {
             count_ok,
             rejected,
-            last,
+            origin,
             busy: started.elapsed(),
-        });
+        }));
         fatal
     }
 
@@ -314,7 +315,7 @@ impl Worker<'_> {
             bytes,
             height: _,
             before,
-            tag,
+            origin,
             keep,
             refused: _,
         } = raw;
@@ -371,14 +372,14 @@ impl Worker<'_> {
             fatal = Some(why.clone());
             Kept::Failed(why)
         });
-        self.post(Event::Block {
-            tag,
+        self.post(Event::Answer(KernelEvent::BlockChecked {
             hash,
             outcome,
+            origin,
             changes,
             kept,
             busy: started.elapsed(),
-        });
+        }));
         fatal
     }
 

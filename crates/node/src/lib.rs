@@ -28,7 +28,6 @@ mod indexed;
 mod indexer;
 mod intake;
 mod interfaces;
-mod kernel_events;
 mod kernel_times;
 mod large_frames;
 mod lifecycle;

@@ -23,7 +23,6 @@ use tokio::time::Instant;
 use crate::alarm::{self, Timed};
 use crate::audit::{Audit, Handled};
 use crate::credit::BlockShare;
-use crate::kernel_events::{keep, known_height, tag};
 use crate::peer::messages::ServeBlock;
 use crate::peer_manager::messages::{Served, SyncCommand, ToPeers};
 use crate::post::post_to;
@@ -99,26 +98,21 @@ impl SyncManager {
                     self.order(SyncOrder::Disconnect { id, reason })
                 }
                 Effect::CheckHeaders { headers, origin } => {
-                    self.chain().check_headers(headers, tag(origin))
+                    self.chain().check_headers(headers, origin)
                 }
                 Effect::CheckBlock {
                     block,
                     height,
                     before,
                     origin,
-                    keep: is_kept,
+                    keep,
                 } => {
                     if let Some((hash, share)) = share.take_if(|(hash, _)| *hash == block.hash) {
                         self.with_kernel.insert(hash, share);
                     }
-                    self.chain().check_block(
-                        block.hash,
-                        block.bytes,
-                        known_height(height, origin),
-                        before,
-                        tag(origin),
-                        keep(is_kept, origin),
-                    );
+                    let (hash, bytes) = (block.hash, block.bytes);
+                    self.chain()
+                        .check_block(hash, bytes, height, before, origin, keep);
                 }
                 Effect::ServeBlock {
                     id,

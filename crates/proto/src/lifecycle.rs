@@ -24,6 +24,7 @@
 
 pub mod ledger;
 
+pub use handfast_verdict::ConnId;
 pub use ledger::{AssertHeld, Ledger, Scope, Violation};
 
 use std::fmt;
@@ -34,16 +35,6 @@ use bitcoin::BlockHash;
 use bitcoin::p2p::ServiceFlags;
 
 use crate::time::Now;
-
-/// Identifies one connection for the life of the process. Never reused (L1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(pub u64);
-
-impl fmt::Display for ConnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "peer {}", self.0)
-    }
-}
 
 /// Who opened a connection, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

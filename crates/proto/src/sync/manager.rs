@@ -243,6 +243,7 @@ impl SyncManager {
                 count_ok: _,
                 rejected,
                 origin,
+                busy: _,
             } => self.headers_checked(step, rejected, origin),
             KernelEvent::BlockChecked {
                 hash,

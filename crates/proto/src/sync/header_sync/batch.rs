@@ -9,9 +9,10 @@ use handfast_wire::limits::MAX_HEADERS;
 use crate::headers::{Entry, anti_dos_threshold, check_pow};
 use crate::lifecycle::{ConnId, DoneReason};
 
+use super::super::Reject;
 use super::super::chain::first_from_the_future;
 use super::super::known_work::Probe;
-use super::super::{Reject, RejectKind};
+use super::super::verdicts::is_punished;
 use super::ask::put_off_tip_check;
 use super::{Ask, Context, HeaderSync, HeadersAsk, SyncConfig};
 
@@ -271,18 +272,7 @@ impl HeaderSync {
         if cx.peers.get(id).is_none() {
             return;
         }
-        let punished = match reject.kind {
-            RejectKind::Consensus
-            | RejectKind::Mutated
-            | RejectKind::InvalidHeader
-            | RejectKind::InvalidPrev => true,
-            RejectKind::CachedInvalid => cx.peers.is_dialled(id),
-            RejectKind::MissingPrev
-            | RejectKind::TimeFuture
-            | RejectKind::HeaderLowWork
-            | RejectKind::Unknown => false,
-        };
-        if punished {
+        if is_punished(reject.kind, cx.peers.is_dialled(id)) {
             self.disconnect(cx, id, DoneReason::InvalidHeader(reject.reason.clone()));
         } else if self.is_source(id) {
             self.cool_down(cx, id, "its headers were refused", false);

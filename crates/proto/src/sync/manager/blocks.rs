@@ -15,7 +15,7 @@ use super::super::download::Pending;
 use super::super::submissions::{self, Submissions};
 use super::super::unasked::{self, MAX_UNASKED_BACKLOG};
 use super::super::verdicts::{self, Verdicts};
-use super::super::{BlockOutcome, Change, Effect, Kept, Reject, SubmitResult};
+use super::super::{BlockOutcome, Change, Effect, Keep, Kept, Reject, SubmitResult};
 use super::{Step, SyncManager, ask_for_blocks};
 
 /// From peers.
@@ -139,22 +139,26 @@ impl SyncManager {
 impl SyncManager {
     /// Hands a block to the engine, with the headers that lead to it, and with some of the chain
     /// that its sender has shown behind it.
+    ///
+    /// Of a block that RPC or the miner submits the engine alone tells whether the witness data
+    /// fits, so that a caller gets the answer in the order of Core's checks.
     fn give_to_engine(&mut self, step: &mut Step, block: RawBlock, origin: Option<ConnId>) {
         let (hash, prev) = (block.hash, block.header.prev_blockhash);
         let parts = &mut self.parts;
         let (chain, download) = (&mut parts.chain, &mut parts.download);
-        let keep = Submissions::is_to_be_kept(chain, download, step.now, &hash, origin);
+        let keep = Submissions::keep(chain, download, step.now, &hash, origin);
         let parent = chain.tree().get(&prev);
-        let height = parent.map_or(0, |parent| parent.height + 1);
+        let known_height = parent.map(|parent| parent.height + 1);
+        let height = known_height.unwrap_or(0);
         let before = chain.take_unsent(&prev, usize::MAX);
         let own = chain.tree().is_unsent(&hash).then_some(hash);
         let brings = before.first().map(Header::block_hash).or(own);
         chain.mark_sent(&hash);
-        let pending = Pending::new(&block, step.now.mono, keep, brings);
+        let pending = Pending::new(&block, step.now.mono, keep != Keep::No, brings);
         download.given_to_kernel(height, hash, pending);
         step.effects.push(Effect::CheckBlock {
             block,
-            height,
+            height: known_height.filter(|_| origin.is_some()),
             before,
             origin,
             keep,
