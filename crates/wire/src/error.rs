@@ -7,7 +7,7 @@ use crate::Network;
 /// What is wrong with the bytes of a remote.
 ///
 /// What it costs the remote is Bitcoin Core's answer to the same bytes: [`DecodeError::fault`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum DecodeError {
     /// The frame is of another network, or not a frame at all.
     #[error("wrong magic: {} instead of {}", name_of(*got), name_of(*expected))]

@@ -59,7 +59,7 @@ pub struct Frame {
 ///
 /// Bitcoin Core drops such a message and goes on, however many there are. What follows here
 /// is the caller's decision.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Garbled {
     /// The payload is not what the header's checksum promises.
     #[error("{command}: wrong checksum")]

@@ -18,6 +18,7 @@
 //! checked here too, so that what the kernel would refuse is never stored.
 
 mod entry;
+mod error;
 mod index;
 mod low_work;
 mod marks;
@@ -31,6 +32,7 @@ mod version_bits;
 mod walk;
 
 pub use entry::{Entry, Status};
+pub use error::HeaderError;
 pub use low_work::{LowWork, LowWorkFailure, LowWorkOutcome, LowWorkParams, LowWorkStep};
 pub use pow::{
     PowError, PowParams, anti_dos_threshold, block_work, check_pow, next_work,

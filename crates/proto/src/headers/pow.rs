@@ -91,7 +91,7 @@ impl PowParams {
 }
 
 /// A header whose proof of work is not one.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum PowError {
     /// The claimed target is zero, negative, above 2^256 or above the network's limit.
     #[error("header {hash}: target {bits:#010x} is out of range")]

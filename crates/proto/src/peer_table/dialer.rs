@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::roster::Roster;
 use super::{DialFailure, Effect, PeerTableConfig};
 use crate::address_book::{AddressBook, Group, canonical};
-use crate::lifecycle::{Direction, DoneReason, Introduction};
+use crate::lifecycle::{BackOff, Direction, DoneReason, Introduction};
 use crate::random::Random;
 use crate::time::Now;
 
@@ -343,8 +343,10 @@ impl Dialer {
     /// it looks like from outside, silence and closed connections, says little about a peer,
     /// nor about those that were lost shortly before.
     fn rest(&mut self, addr: SocketAddr, reason: &DoneReason, context: Context<'_>) {
-        context.book.rest(addr, rest_after(reason), context.now);
-        if may_be_the_network(reason) {
+        let class = reason.class();
+        let rest = rest_for(class.back_off());
+        context.book.rest(addr, rest, context.now);
+        if class.may_be_the_network() {
             if self.lost.len() == MAX_LOST {
                 self.lost.pop_front();
             }
@@ -358,51 +360,12 @@ impl Dialer {
     }
 }
 
-/// Whether a connection may have ended so because our own network went down.
-fn may_be_the_network(reason: &DoneReason) -> bool {
-    matches!(
-        reason,
-        DoneReason::RemoteClosed
-            | DoneReason::RemoteReset(_)
-            | DoneReason::HandshakeTimeout
-            | DoneReason::PingTimeout
-            | DoneReason::Inactive
-            | DoneReason::HeadersTimeout
-    )
-}
-
-/// How long a peer whose connection ended so is left alone by automatic dialling.
-fn rest_after(reason: &DoneReason) -> Duration {
-    match reason {
-        DoneReason::RemoteClosed
-        | DoneReason::RemoteReset(_)
-        | DoneReason::DuplicateConnection
-        | DoneReason::Refused(_)
-        | DoneReason::Evicted
-        | DoneReason::Banned
-        | DoneReason::Discouraged
-        | DoneReason::Requested
-        | DoneReason::Shutdown
-        | DoneReason::Panicked => REST,
-        DoneReason::HandshakeTimeout
-        | DoneReason::PingTimeout
-        | DoneReason::Inactive
-        | DoneReason::SlowReader
-        | DoneReason::SlowSender
-        | DoneReason::HeadersTimeout
-        | DoneReason::StaleChain
-        | DoneReason::BlockStalled { .. } => REST_SLOW,
-        DoneReason::SelfConnection
-        | DoneReason::ObsoleteVersion { .. }
-        | DoneReason::MissingServices
-        | DoneReason::Undecodable(_)
-        | DoneReason::MalformedFlood(_)
-        | DoneReason::Misbehaving(_)
-        | DoneReason::ServiceNotOffered(_)
-        | DoneReason::ProtocolViolation(_)
-        | DoneReason::InvalidHeader(_)
-        | DoneReason::InvalidBlock { .. }
-        | DoneReason::LowWorkChain => REST_FAULT,
+/// How long a peer is left alone by automatic dialling.
+fn rest_for(back_off: BackOff) -> Duration {
+    match back_off {
+        BackOff::Short => REST,
+        BackOff::Slow => REST_SLOW,
+        BackOff::Fault => REST_FAULT,
     }
 }
 

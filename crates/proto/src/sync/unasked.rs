@@ -3,7 +3,7 @@
 use handfast_wire::RawBlock;
 
 use crate::headers::{HeaderTree, Status, check_pow};
-use crate::lifecycle::DoneReason;
+use crate::lifecycle::{DoneReason, Misbehavior};
 use crate::time::Now;
 
 use super::SyncConfig;
@@ -27,14 +27,13 @@ pub(super) fn is_worth_looking_at(
     block: &RawBlock,
 ) -> Result<bool, DoneReason> {
     if let Err(error) = check_pow(&block.header, config.pow.limit()) {
-        return Err(DoneReason::InvalidHeader(error.to_string()));
+        return Err(DoneReason::InvalidHeader(error.into()));
     }
     let Some(parent) = tree.get(&block.header.prev_blockhash) else {
-        let what = format!(
-            "block {} was not asked for, and its parent is unknown",
-            block.hash
-        );
-        return Err(DoneReason::Misbehaving(what));
+        let block = block.hash;
+        return Err(DoneReason::Misbehaving(Misbehavior::UnaskedOrphan {
+            block,
+        }));
     };
     let tip = tree.tip();
     // Its header would be refused: it is no offence, and may come again later.

@@ -303,9 +303,9 @@ impl Verdicts {
 /// What a peer pays for a block that was refused, if it is held against it.
 fn offence(peers: &Peers, id: ConnId, hash: BlockHash, reject: &Reject) -> Option<Offence> {
     let peer = peers.get(id)?;
-    let reason = reject.reason.clone();
     let punished = is_punished(reject.kind, peer.is_dialled());
-    punished.then_some((id, DoneReason::InvalidBlock { hash, reason }))
+    let reject = reject.clone();
+    punished.then_some((id, DoneReason::InvalidBlock { hash, reject }))
 }
 
 #[cfg(test)]

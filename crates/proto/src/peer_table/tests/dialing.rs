@@ -1,4 +1,5 @@
 use super::*;
+use crate::headers::HeaderError;
 use Direction::{Inbound, Manual, Outbound};
 
 fn automatic(max_outbound: usize) -> PeerTableConfig {
@@ -175,7 +176,7 @@ fn a_peer_that_broke_a_rule_is_left_alone_for_a_day() {
     let mut table = Table::with_book(automatic(1), book([20]));
     let remote = dials(&table.tick())[0];
     let id = table.admit(Outbound, remote);
-    let reason = DoneReason::InvalidHeader("bad-diffbits".to_owned());
+    let reason = DoneReason::InvalidHeader(HeaderError::Disconnected);
     table.end(id, Outbound, remote, reason);
     assert_eq!(dials(&table.run(24 * 3_600 - 10)), []);
     assert_eq!(dials(&table.run(30)), [remote]);
@@ -218,7 +219,7 @@ fn a_dial_that_found_no_slot_is_nobodys_failure() {
 fn peers_lost_with_the_network_are_dialled_again_within_seconds_of_its_return() {
     for reason in [
         DoneReason::RemoteClosed,
-        DoneReason::RemoteReset("connection reset".to_owned()),
+        DoneReason::RemoteReset(std::io::ErrorKind::ConnectionReset.into()),
         DoneReason::PingTimeout,
         DoneReason::Inactive,
     ] {
