@@ -183,7 +183,7 @@ impl Verdicts {
                 tracing::warn!(%hash, why, "a block could not be judged");
                 cx.want_again(&hash);
                 let until = cx.step.now.mono + HOLD;
-                cx.download.hold_until(until, why.clone());
+                cx.download.hold_until(cx.timers, until, why.clone());
             }
         }
         offences

@@ -30,7 +30,7 @@ impl SyncManager {
     /// verdict about the first, so that bad data cannot make us drop good data.
     pub(super) fn block_received(&mut self, step: &mut Step, id: ConnId, block: RawBlock) {
         let hash = block.hash;
-        let asked = self.with_download(step.now.mono, |download, view| {
+        let asked = self.with_download(step.now.mono, |download, view, _| {
             download.received(view, id, &hash)
         });
         let parts = &mut self.parts;
@@ -83,8 +83,8 @@ impl SyncManager {
             let (Inventory::WitnessBlock(hash) | Inventory::Block(hash)) = item else {
                 continue;
             };
-            if parts.download.not_found(now, id, hash) {
-                let (timers, tree) = (&mut parts.timers, parts.chain.tree());
+            let (timers, tree) = (&mut parts.timers, parts.chain.tree());
+            if parts.download.not_found(timers, now, id, hash) {
                 parts.known.lacks(timers, tree, now, id, *hash);
             }
         }
@@ -97,8 +97,8 @@ impl SyncManager {
             return;
         }
         let height = self.tree().get(&hash).map_or(0, |entry| entry.height);
-        self.with_download(step.now.mono, |download, view| {
-            download.fetch(view, id, height, hash);
+        self.with_download(step.now.mono, |download, view, timers| {
+            download.fetch(view, timers, id, height, hash);
         });
         tracing::debug!(%id, %hash, "asked for a block that the operator wants");
         ask_for_blocks(step, id, vec![hash]);
