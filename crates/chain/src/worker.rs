@@ -12,7 +12,7 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::deserialize_partial;
 use bitcoinkernel::notifications::types::{BlockValidationStateExt, Warning};
-use bitcoinkernel::{Block, BlockValidationResult, ProcessBlockHeaderResult};
+use bitcoinkernel::{Block, ProcessBlockHeaderResult};
 use bytes::Bytes;
 
 use crate::branches::Branches;
@@ -27,7 +27,7 @@ use crate::skipped::Skipped;
 use crate::{
     BlockOutcome, Change, CloseError, ConnId, Event, Kept, KernelEvent, Reject, RejectKind,
 };
-use crate::{convert, layout, mutated, stored, verdict};
+use crate::{convert, kernel_log, layout, mutated, stored, verdict};
 
 /// Reason for bytes that are no block; Bitcoin Core's `submitblock` says so too.
 const UNDECODABLE: &str = "block-decode-failed";
@@ -430,8 +430,7 @@ impl Worker<'_> {
         let shared = self.shared;
         let manager = shared.kernel.manager().expect("this thread closes it");
         let (result, record) = record::during(|| manager.process_block(&block));
-        let (outcome, changes) =
-            verdict::block(hash, result, &record, |hash| marked(&manager, hash));
+        let (outcome, changes) = verdict::block(hash, result, &record, |hash| manager.marked(hash));
         let connected = matches!(&changes[..], [Change::Connected(tip, _)] if *tip == hash);
         if connected {
             self.branches.looked(&manager, []);
@@ -482,28 +481,6 @@ impl Worker<'_> {
     }
 }
 
-/// The header of `hash`, if the kernel's block index has it marked invalid.
-///
-/// The interface does not tell the mark, but the kernel refuses the header of such a block
-/// with a class of its own. Only asked of a header that is in the index: another would
-/// enter it.
-pub(crate) fn marked(manager: &Manager<'_>, hash: &BlockHash) -> Option<Header> {
-    let (header, _) = record::during(|| {
-        let entry = manager.get_block_tree_entry(&convert::kernel_hash(hash))?;
-        let header = convert::header(&entry);
-        let asked = manager.process_block_header(&convert::kernel_header(&header));
-        match asked {
-            Ok(ProcessBlockHeaderResult::Invalid(state))
-                if state.result() == BlockValidationResult::CachedInvalid =>
-            {
-                Some(header)
-            }
-            _ => None,
-        }
-    });
-    header
-}
-
 /// Lets the kernel judge one header; `None`: accepted.
 fn check_header(manager: &Manager<'_>, header: &Header) -> (Option<Reject>, Record) {
     let header = convert::kernel_header(header);
@@ -524,7 +501,7 @@ fn check_header(manager: &Manager<'_>, header: &Header) -> (Option<Reject>, Reco
             Err(_) => {
                 let reject = Reject {
                     kind: RejectKind::Unknown,
-                    reason: verdict::last_line(&record.log),
+                    reason: kernel_log::last_line(&record.log),
                 };
                 (Some(reject), record)
             }

@@ -30,18 +30,19 @@ use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::{DecodeError, Fault, Garbled, HandledBy, Message, When, service_not_offered};
 
-use crate::handshake::{
-    Handshake, MIN_PEER_VERSION, PONG_ABOVE_VERSION, PROTOCOL_VERSION, Progress,
-    SENDHEADERS_VERSION,
-};
 use crate::lifecycle::{
     ConnId, Direction, DoneReason, Introduction, IoFailure, Misbehavior, OutOfPlace, Reached,
 };
 use crate::random::Random;
 use crate::time::Now;
 
+mod handshake;
 mod malformed;
 
+use handshake::{Handshake, Progress};
+pub use handshake::{
+    MIN_PEER_VERSION, PONG_ABOVE_VERSION, PROTOCOL_VERSION, SENDADDRV2_VERSION, SENDHEADERS_VERSION,
+};
 use malformed::Malformed;
 pub use malformed::{MALFORMED_BURST, MALFORMED_INTERVAL};
 
@@ -72,7 +73,7 @@ pub struct SessionConfig {
     pub user_agent: String,
     /// From connected transport to complete handshake.
     pub handshake_timeout: Duration,
-    /// Random key of this process; recognises our own nonces (see [`crate::handshake`]).
+    /// Random key of this process; recognises our own nonces (see `handshake`).
     pub nonce_key: [u8; 16],
 }
 

@@ -27,21 +27,21 @@ mod rules;
 mod serve;
 mod tips;
 mod tree;
-mod unsent;
 mod version_bits;
 mod walk;
+mod work;
 
 pub use entry::{Entry, Status};
 pub use error::HeaderError;
 pub use low_work::{LowWork, LowWorkFailure, LowWorkOutcome, LowWorkParams, LowWorkStep};
 pub use pow::{
-    PowError, PowParams, anti_dos_threshold, block_work, check_pow, next_work,
-    permitted_difficulty_transition,
+    PowError, PowParams, anti_dos_threshold, check_pow, next_work, permitted_difficulty_transition,
 };
 pub use rules::{HeaderFault, HeaderRules, MAX_FUTURE_BLOCK_TIME, is_too_new};
 pub use tips::{ChainTip, TipStatus};
 pub use tree::{Connected, HeaderTree, InsertError, Inserted};
 pub use version_bits::{DeploymentState, DeploymentStatus};
+pub use work::block_work;
 
 #[cfg(test)]
 mod tests;

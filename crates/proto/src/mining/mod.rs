@@ -24,12 +24,12 @@ mod report;
 mod template;
 mod vocabulary;
 
-pub use miner::{BACK_OFF, Miner, MinerConfig, PROGRESS_INTERVAL, REFRESH, Totals};
+pub use miner::{BACK_OFF, Miner, MinerConfig, PROGRESS_INTERVAL, REFRESH};
 pub use next_block::{MAX_TIME_AHEAD, NextBlock, payout_for_anybody};
 pub use proposal::objection;
 pub use template::{MAX_TAG, Payout, Template};
 pub use vocabulary::{
-    Chain, Effect, GenerateFailure, GenerateOrder, Generated, Input, MiningState, News, Why,
+    Chain, Effect, GenerateFailure, GenerateOrder, Generated, Input, MiningState, News, Totals, Why,
 };
 
 #[cfg(test)]

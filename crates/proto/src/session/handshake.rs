@@ -31,8 +31,9 @@ use handfast_wire::message::{Message, Version};
 
 use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 use crate::random::Random;
-use crate::session::SessionConfig;
 use crate::time::Now;
+
+use super::SessionConfig;
 
 /// The protocol version that we speak: everything up to BIP155 and BIP339.
 pub const PROTOCOL_VERSION: i32 = 70_016;
