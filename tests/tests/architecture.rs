@@ -8,13 +8,17 @@ use handfast_tests::data::workspace_root;
 use serde_json::Value;
 
 /// Each crate of ours, and those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("handfast-sha256d", &[]),
     ("handfast-wire", &[]),
+    ("handfast-verdict", &[]),
     ("handfast-disk", &[]),
     ("handfast-api", &[]),
-    ("handfast-proto", &["handfast-wire"]),
-    ("handfast-chain", &["handfast-wire", "handfast-disk"]),
+    ("handfast-proto", &["handfast-verdict", "handfast-wire"]),
+    (
+        "handfast-chain",
+        &["handfast-wire", "handfast-verdict", "handfast-disk"],
+    ),
     ("handfast-index", &["handfast-chain"]),
     (
         "handfast-node",
@@ -194,6 +198,7 @@ fn the_pure_crates_know_no_actor_and_no_runtime() {
         "handfast-disk",
         "handfast-api",
         "handfast-sha256d",
+        "handfast-verdict",
         "handfast-proto",
         "handfast-chain",
         "handfast-index",

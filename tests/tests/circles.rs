@@ -13,14 +13,9 @@ use handfast_tests::data::workspace_root;
 type Name = Vec<String>;
 
 /// The circles that there are, each by its first file, and how many files it has at most.
-const CIRCLES: [(&str, &str, usize); 9] = [
-    ("chain", "branches", 10),
+const CIRCLES: [(&str, &str, usize); 4] = [
     ("fuzz", "blocks", 3),
     ("fuzz", "engine", 3),
-    ("proto", "handshake", 2),
-    ("proto", "headers/pow", 3),
-    ("proto", "mining/generate", 3),
-    ("proto", "peer_table/bans", 3),
     ("rpc", "render/descriptor", 2),
     ("rpc", "server/call", 6),
 ];

@@ -20,7 +20,7 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
 use bytes::Bytes;
-use handfast_chain::{BlockOutcome, Chain, ChainOptions, Change, Event, Keep};
+use handfast_chain::{BlockOutcome, Chain, ChainOptions, Change, Event, Keep, KernelEvent};
 use handfast_wire::Network;
 
 /// Blocks in the queue at once, as a downloader's window.
@@ -136,7 +136,7 @@ fn replay(
     let opened = started.elapsed();
     if args.headers_first {
         for batch in headers.chunks(2_000) {
-            chain.check_headers(batch.to_vec(), 0);
+            chain.check_headers(batch.to_vec(), None);
         }
     }
     let fed = Instant::now();
@@ -146,7 +146,7 @@ fn replay(
         while waiting == WINDOW {
             waiting -= counters.take(&events)?;
         }
-        chain.check_block(hash, bytes, None, vec![], 0, Keep::No);
+        chain.check_block(hash, bytes, None, vec![], None, Keep::No);
         waiting += 1;
     }
     while waiting > 0 {
@@ -189,8 +189,13 @@ impl Counters {
     }
 
     fn count(&mut self, event: Event) -> Result<usize, String> {
-        match event {
-            Event::Block {
+        let answer = match event {
+            Event::Answer(answer) => answer,
+            Event::Fatal(text) => return Err(text),
+            Event::Warnings(_) => return Ok(0),
+        };
+        match answer {
+            KernelEvent::BlockChecked {
                 hash,
                 outcome,
                 changes,
@@ -205,12 +210,11 @@ impl Counters {
                 self.busy += busy;
                 Ok(1)
             }
-            Event::Headers {
+            KernelEvent::HeadersChecked {
                 rejected: Some((hash, reject)),
                 ..
             } => Err(format!("{hash}: {reject}")),
-            Event::Fatal(text) => Err(text),
-            Event::Headers { .. } | Event::Warnings(_) | Event::Kept => Ok(0),
+            KernelEvent::HeadersChecked { .. } | KernelEvent::Kept => Ok(0),
         }
     }
 }

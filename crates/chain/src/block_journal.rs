@@ -36,7 +36,7 @@ use handfast_disk::{Format, Found, Journal, MAX_RECORD, Storage};
 use handfast_wire::limits::MAX_PAYLOAD_BYTES;
 
 use crate::kernel::{Kernel, Manager};
-use crate::{Keep, Kept, convert, record, verdict};
+use crate::{Keep, Kept, convert, kernel_log, record};
 
 /// The journal's name in the data directory.
 pub(crate) const FILE: &str = "blocks.journal";
@@ -424,7 +424,7 @@ fn read_back(manager: &Manager<'_>, hashes: &[BlockHash]) -> io::Result<Vec<Vec<
                 .ok()
         });
         let block: Vec<u8> = block.ok_or_else(|| {
-            let detail = verdict::errors(&record.log);
+            let detail = kernel_log::errors(&record.log);
             io::Error::other(format!("block {hash} cannot be read back: {detail}"))
         })?;
         bytes += block.len();

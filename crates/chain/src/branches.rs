@@ -22,7 +22,6 @@ use bitcoinkernel::{BlockTreeEntry, ChainstateManager};
 use handfast_disk::{Format, Found, Journal, Storage};
 
 use crate::kernel::Manager;
-use crate::worker::marked;
 use crate::{convert, record};
 
 /// The file's name in the data directory.
@@ -216,8 +215,7 @@ pub(crate) fn read(
     }
     let mut invalid = BTreeSet::new();
     let side = |((_, hash), header): ((i32, BlockHash), Header)| {
-        let is_marked =
-            invalid.contains(&header.prev_blockhash) || marked(manager, &hash).is_some();
+        let is_marked = invalid.contains(&header.prev_blockhash) || manager.marked(&hash).is_some();
         if is_marked {
             invalid.insert(hash);
         }

@@ -22,7 +22,9 @@ use crate::queue::{Queue, RawBlock};
 use crate::recent::Recent;
 use crate::replay::RunningMarker;
 use crate::worker::{self, Shared, Start};
-use crate::{BlockReader, CloseError, DirLock, Event, InitialChain, Keep, OpenError, Replay};
+use crate::{
+    BlockReader, CloseError, ConnId, DirLock, Event, InitialChain, Keep, OpenError, Replay,
+};
 use crate::{block_journal, convert, disk_space, lock, record, replay};
 
 /// How to open the chain.
@@ -231,17 +233,17 @@ impl Chain {
     }
 
     /// Validates a batch of headers, each the parent of the next. Answered by
-    /// [`Event::Headers`] with this `tag`. Never blocks.
+    /// [`KernelEvent::HeadersChecked`](crate::KernelEvent) with this `origin`. Never blocks.
     ///
     /// # Security
     /// The kernel stores every header with a known parent, however little work it has. The
     /// caller must refuse low-work chains before.
-    pub fn check_headers(&self, headers: Vec<Header>, tag: u64) {
-        self.shared.queue.push_headers(headers, tag);
+    pub fn check_headers(&self, headers: Vec<Header>, origin: Option<ConnId>) {
+        self.shared.queue.push_headers(headers, origin);
     }
 
     /// Validates and stores the block `hash`, encoded at the front of `bytes`, and journals it if
-    /// `keep` says so. Answered by [`Event::Block`] with this `tag`. Never blocks.
+    /// `keep` says so. Answered by [`KernelEvent::BlockChecked`](crate::KernelEvent) with this `origin`. Never blocks.
     ///
     /// Bytes after the block are dropped. `height` is the block's, if known: with it, mutated
     /// data is refused before the kernel gets it ([`RejectKind::Mutated`](crate::RejectKind));
@@ -263,7 +265,7 @@ impl Chain {
         bytes: Bytes,
         height: Option<u32>,
         before: Vec<Header>,
-        tag: u64,
+        origin: Option<ConnId>,
         keep: Keep,
     ) {
         let raw = RawBlock {
@@ -271,7 +273,7 @@ impl Chain {
             bytes,
             height,
             before,
-            tag,
+            origin,
             keep,
             refused: false,
         };

@@ -2,13 +2,10 @@
 
 use bitcoin::block::Header;
 use bitcoin::hashes::Hash;
-use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut, consensus};
+use bitcoin::{BlockHash, consensus};
 use bitcoinkernel::core::block::BlockHeaderRef;
-use bitcoinkernel::core::{CoinExt, ScriptPubkeyExt, TxOutExt};
 use bitcoinkernel::prelude::*;
 use bitcoinkernel::{BlockHeader, BlockTreeEntry};
-
-use crate::reader::SpentOutput;
 
 pub(crate) fn hash(hash: &impl BlockHashExt) -> BlockHash {
     BlockHash::from_byte_array(hash.to_bytes())
@@ -49,17 +46,4 @@ fn owned(header: BlockHeaderRef<'_>) -> BlockHeader {
     // its caller, `BlockHeaderRef` has no `Drop`, and `header` is consumed here,
     // so the pointer gets exactly one owner.
     unsafe { std::mem::transmute::<BlockHeaderRef<'_>, BlockHeader>(header) }
-}
-
-pub(crate) fn spent_output(coin: &impl CoinExt) -> SpentOutput {
-    let output = coin.output();
-    SpentOutput {
-        output: TxOut {
-            // Consensus: values in connected blocks lie in 0..=21 million bitcoin.
-            value: Amount::from_sat(output.value().unsigned_abs()),
-            script_pubkey: ScriptBuf::from_bytes(output.script_pubkey().to_bytes()),
-        },
-        height: coin.confirmation_height(),
-        coinbase: coin.is_coinbase(),
-    }
 }

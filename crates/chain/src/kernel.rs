@@ -7,18 +7,19 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
+use bitcoin::block::Header;
 use bitcoinkernel::core::block_check_flags::{BLOCK_CHECK_ALL, BLOCK_CHECK_MERKLE};
 use bitcoinkernel::prelude::*;
 use bitcoinkernel::{
     Block, BlockCheckFlags, BlockCheckResult, BlockValidationResult, ChainParams, ChainType,
-    ChainstateManager, Context, ContextBuilder, KernelError,
+    ChainstateManager, Context, ContextBuilder, KernelError, ProcessBlockHeaderResult,
 };
 use handfast_wire::Network;
 
 use crate::mutated::{Checked, Rules};
 use crate::progress::Progress;
 use crate::record::{self, Record, Step};
-use crate::verdict;
+use crate::{convert, kernel_log};
 
 /// Bitcoin Core's `MAX_SCRIPTCHECK_THREADS`.
 const MAX_SCRIPT_THREADS: i32 = 15;
@@ -113,7 +114,7 @@ impl Kernel {
         let (manager, record) = record::during(build);
         match manager {
             Ok(manager) => Ok((manager, record)),
-            Err(_) => Err(verdict::errors(&record.log)),
+            Err(_) => Err(kernel_log::errors(&record.log)),
         }
     }
 
@@ -252,6 +253,30 @@ impl std::ops::Deref for Manager<'_> {
 
     fn deref(&self) -> &ChainstateManager {
         self.0.as_ref().expect("checked when the guard was made")
+    }
+}
+
+impl Manager<'_> {
+    /// The header of `hash`, if the kernel's block index has it marked invalid.
+    ///
+    /// The interface does not tell the mark, but the kernel refuses the header of such a block
+    /// with a class of its own. Only asked of a header that is in the index: another would
+    /// enter it.
+    pub(crate) fn marked(&self, hash: &BlockHash) -> Option<Header> {
+        let (header, _) = record::during(|| {
+            let entry = self.get_block_tree_entry(&convert::kernel_hash(hash))?;
+            let header = convert::header(&entry);
+            let asked = self.process_block_header(&convert::kernel_header(&header));
+            match asked {
+                Ok(ProcessBlockHeaderResult::Invalid(state))
+                    if state.result() == BlockValidationResult::CachedInvalid =>
+                {
+                    Some(header)
+                }
+                _ => None,
+            }
+        });
+        header
     }
 }
 

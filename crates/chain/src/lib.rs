@@ -12,7 +12,7 @@
 //!
 //! - [`lock`]: one node per directory; foreign directories are not touched.
 //! - [`Chain::open`]: opens the databases and returns what is in them.
-//! - [`Chain`]: two plain OS threads; one [`Event`] per job, in job order per kind.
+//! - [`Chain`]: two plain OS threads; one [`KernelEvent`] per job, in job order per kind.
 //! - [`Follower`]: how the active chain moves, with the blocks, for any number of consumers.
 //! - [`BlockReader`]: reads blocks and undo data on any thread.
 //! - [`Transactions`]: the transactions of an encoded block, and their ids.
@@ -42,6 +42,7 @@ mod error;
 mod event;
 mod follow;
 mod kernel;
+mod kernel_log;
 mod layout;
 mod lock;
 mod mutated;
@@ -53,6 +54,7 @@ mod recent;
 mod record;
 mod replay;
 mod skipped;
+mod spent;
 mod stored;
 mod transactions;
 mod verdict;
@@ -61,11 +63,15 @@ mod worker;
 pub use branches::SideHeader;
 pub use chain::{Chain, ChainOptions, Queued};
 pub use error::{CloseError, OpenError, ReadError};
-pub use event::{BlockOutcome, Change, Event, Keep, Kept, Reject, RejectKind};
+pub use event::Event;
 pub use follow::{ActiveBlock, ChainNews, Follower, MAX_WAITING, Move};
+pub use handfast_verdict::{
+    BlockOutcome, Change, ConnId, Keep, Kept, KernelEvent, Reject, RejectKind,
+};
 pub use lock::{DirLock, check_lockable, lock};
 pub use open::{InitialChain, STORED_WINDOW};
 pub use progress::{Progress, TipInfo};
-pub use reader::{BlockReader, SpentOutput};
+pub use reader::BlockReader;
 pub use replay::Replay;
+pub use spent::SpentOutput;
 pub use transactions::Transactions;

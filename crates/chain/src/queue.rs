@@ -19,7 +19,7 @@ use bitcoin::block::Header;
 use bitcoinkernel::Block;
 use bytes::Bytes;
 
-use crate::{BlockOutcome, Keep};
+use crate::{BlockOutcome, ConnId, Keep};
 
 /// Blocks in the raw queue at most: sixteen download windows of 1,024.
 pub(crate) const MAX_BLOCKS: usize = 16_384;
@@ -37,7 +37,7 @@ pub(crate) struct RawBlock {
     pub(crate) height: Option<u32>,
     /// Ancestors' headers that the kernel does not have yet, oldest first.
     pub(crate) before: Vec<Header>,
-    pub(crate) tag: u64,
+    pub(crate) origin: Option<ConnId>,
     pub(crate) keep: Keep,
     /// The queue was full, and its bytes were dropped.
     pub(crate) refused: bool,
@@ -48,8 +48,14 @@ pub(crate) type Decoded = Result<Block, BlockOutcome>;
 
 /// Work for the kernel thread.
 pub(crate) enum Job {
-    Headers { headers: Vec<Header>, tag: u64 },
-    Block { raw: RawBlock, block: Decoded },
+    Headers {
+        headers: Vec<Header>,
+        origin: Option<ConnId>,
+    },
+    Block {
+        raw: RawBlock,
+        block: Decoded,
+    },
 }
 
 /// The number of a job in the order of submission.
@@ -59,7 +65,7 @@ type Turn = u64;
 struct State {
     /// The number of the next job.
     turn: Turn,
-    headers: VecDeque<(Turn, Vec<Header>, u64)>,
+    headers: VecDeque<(Turn, Vec<Header>, Option<ConnId>)>,
     raw: VecDeque<(Turn, RawBlock)>,
     raw_bytes: usize,
     /// Number and bytes of the block that the decode thread has, between the two queues.
@@ -81,13 +87,13 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// Adds headers. After [`Queue::close`] they are dropped.
-    pub(crate) fn push_headers(&self, headers: Vec<Header>, tag: u64) {
+    pub(crate) fn push_headers(&self, headers: Vec<Header>, origin: Option<ConnId>) {
         let mut state = self.state();
         if state.closed {
             return;
         }
         let turn = state.next_turn();
-        state.headers.push_back((turn, headers, tag));
+        state.headers.push_back((turn, headers, origin));
         self.wake_kernel(&mut state);
     }
 
@@ -172,8 +178,8 @@ impl Queue {
 
     fn pop(&self, state: &mut State) -> Option<Job> {
         if state.headers_are_next() {
-            let (_, headers, tag) = state.headers.pop_front()?;
-            return Some(Job::Headers { headers, tag });
+            let (_, headers, origin) = state.headers.pop_front()?;
+            return Some(Job::Headers { headers, origin });
         }
         let (_, raw, block) = state.ready.pop_front()?;
         state.ready_bytes -= raw.bytes.len();
@@ -298,7 +304,7 @@ mod tests {
             bytes: vec![id; length].into(),
             height: None,
             before: vec![],
-            tag: u64::from(id),
+            origin: Some(ConnId(u64::from(id))),
             keep: Keep::No,
             refused: false,
         }
@@ -308,11 +314,12 @@ mod tests {
         Err(BlockOutcome::Failed("no block".into()))
     }
 
-    fn tag(job: Option<Job>) -> u64 {
-        match job.expect("a job") {
-            Job::Headers { tag, .. } => tag,
-            Job::Block { raw, .. } => raw.tag,
-        }
+    fn origin(job: Option<Job>) -> u64 {
+        let origin = match job.expect("a job") {
+            Job::Headers { origin, .. } => origin,
+            Job::Block { raw, .. } => raw.origin,
+        };
+        origin.expect("all of these have one").0
     }
 
     #[test]
@@ -325,13 +332,13 @@ mod tests {
             let raw = queue.take_raw().unwrap();
             queue.push_ready(raw, no_block());
         }
-        assert_eq!(tag(queue.take_job(|| None)), 1);
-        queue.push_headers(vec![], 10);
+        assert_eq!(origin(queue.take_job(|| None)), 1);
+        queue.push_headers(vec![], Some(ConnId(10)));
         queue.push_block(raw(4, 100));
-        queue.push_headers(vec![], 11);
+        queue.push_headers(vec![], Some(ConnId(11)));
         let last = queue.take_raw().unwrap();
         queue.push_ready(last, no_block());
-        let order: Vec<u64> = (0..5).map(|_| tag(queue.take_job(|| None))).collect();
+        let order: Vec<u64> = (0..5).map(|_| origin(queue.take_job(|| None))).collect();
         assert_eq!(order, [2, 3, 10, 4, 11]);
         assert_eq!(queue.lengths(), (0, 0, 0));
     }
@@ -339,10 +346,10 @@ mod tests {
     #[test]
     fn headers_wait_for_a_block_before_them_that_is_not_decoded_yet() {
         let queue = Queue::default();
-        queue.push_headers(vec![], 10);
+        queue.push_headers(vec![], Some(ConnId(10)));
         queue.push_block(raw(1, 100));
-        queue.push_headers(vec![], 11);
-        assert_eq!(tag(queue.take_job(|| None)), 10);
+        queue.push_headers(vec![], Some(ConnId(11)));
+        assert_eq!(origin(queue.take_job(|| None)), 10);
         let waits = || {
             let state = queue.state();
             assert!(!state.headers_are_next() && !state.has_job());
@@ -351,8 +358,8 @@ mod tests {
         let decoding = queue.take_raw().unwrap();
         waits();
         queue.push_ready(decoding, no_block());
-        assert_eq!(tag(queue.take_job(|| None)), 1);
-        assert_eq!(tag(queue.take_job(|| None)), 11);
+        assert_eq!(origin(queue.take_job(|| None)), 1);
+        assert_eq!(origin(queue.take_job(|| None)), 11);
     }
 
     #[test]
@@ -395,12 +402,12 @@ mod tests {
     fn closing_drops_the_queued_jobs_and_ends_both_stages() {
         let queue = Queue::default();
         queue.push_block(raw(1, 10));
-        queue.push_headers(vec![], 2);
+        queue.push_headers(vec![], Some(ConnId(2)));
         let (decoding, _) = (queue.take_raw().unwrap(), queue.push_block(raw(3, 10)));
         queue.close();
         queue.push_ready(decoding, no_block());
         queue.push_block(raw(4, 10));
-        queue.push_headers(vec![], 5);
+        queue.push_headers(vec![], Some(ConnId(5)));
         assert!(queue.take_raw().is_none());
         assert!(queue.take_job(|| None).is_none());
         assert_eq!(queue.lengths(), (0, 0, 0));
@@ -430,7 +437,7 @@ mod tests {
             bytes: Bytes::from_static(&[0; 300]),
             height: None,
             before: vec![],
-            tag: 0,
+            origin: None,
             keep: Keep::No,
             refused: false,
         });

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use bitcoin::consensus::{self, Encodable};
-use bitcoin::{BlockHash, TxOut, Witness};
+use bitcoin::{BlockHash, Witness};
 use bitcoinkernel::core::{BlockSpentOutputsExt, TransactionSpentOutputsExt};
 use bitcoinkernel::{BlockTreeEntry, KernelError};
 use bytes::Bytes;
 
 use crate::follow::Follower;
 use crate::record::{self, Record};
+use crate::spent::{SpentOutput, spent_output};
 use crate::worker::Shared;
-use crate::{ReadError, convert, verdict};
+use crate::{ReadError, convert, kernel_log};
 
 /// How the kernel's log shows the position of an entry that is not on disk.
 const NO_PLACE: &str = "FlatFilePos(nFile=-1";
@@ -37,17 +38,6 @@ impl std::fmt::Debug for BlockReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BlockReader").finish_non_exhaustive()
     }
-}
-
-/// An output that a block spends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpentOutput {
-    /// Value and script.
-    pub output: TxOut,
-    /// Height of the block that made it.
-    pub height: u32,
-    /// Whether a coinbase transaction made it.
-    pub coinbase: bool,
 }
 
 impl BlockReader {
@@ -92,12 +82,7 @@ impl BlockReader {
             let undo = manager.read_spent_outputs(entry)?;
             let mut transactions = Vec::with_capacity(undo.count());
             for transaction in undo.iter() {
-                transactions.push(
-                    transaction
-                        .coins()
-                        .map(|c| convert::spent_output(&c))
-                        .collect(),
-                );
+                transactions.push(transaction.coins().map(|c| spent_output(&c)).collect());
             }
             Ok(transactions)
         })
@@ -134,7 +119,7 @@ fn failure(hash: BlockHash, record: &Record) -> ReadError {
     // The last error only repeats the failure; the first one is the cause.
     let first = record.log.first();
     let detail = first
-        .map_or("no reason given", |line| verdict::body(line))
+        .map_or("no reason given", |line| kernel_log::body(line))
         .to_owned();
     tracing::error!(%hash, "cannot read block: {detail}");
     ReadError::Io { hash, detail }

@@ -27,7 +27,7 @@ use bitcoinkernel::{
 
 use crate::follow::{ActiveBlock, Move, Moves};
 use crate::progress::{self, Progress};
-use crate::{convert, verdict};
+use crate::{convert, kernel_log};
 
 /// Log lines stored per call: of errors, which have the reasons of refusals, and of
 /// all. One call can connect many blocks, and only errors must not be lost.
@@ -195,7 +195,7 @@ impl Log for Sink {
             return;
         }
         let line = message.trim_end();
-        if verdict::body(line).starts_with(FLUSHED) {
+        if kernel_log::body(line).starts_with(FLUSHED) {
             note(|record| record.flushed = true);
         }
         let kept = note(|record| {

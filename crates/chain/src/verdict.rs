@@ -8,6 +8,7 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoinkernel::{BlockValidationResult, ProcessBlockResult};
 
+use crate::kernel_log::{body, last_line};
 use crate::record::{Record, Step};
 use crate::{BlockOutcome, Change, Reject, RejectKind};
 
@@ -120,56 +121,6 @@ pub(crate) fn header(class: BlockValidationResult, log: &[String]) -> Reject {
     }
 }
 
-/// The kernel's last error.
-pub(crate) fn last_line(log: &[String]) -> String {
-    log.iter()
-        .rev()
-        .find(|line| line.starts_with("[error]"))
-        .or(log.last())
-        .map_or_else(
-            || "the kernel gave no reason".into(),
-            |line| body(line).to_owned(),
-        )
-}
-
-/// All errors that the kernel logged, from the cause to the consequence.
-pub(crate) fn errors(log: &[String]) -> String {
-    let errors: Vec<&str> = log
-        .iter()
-        .filter(|line| line.starts_with("[error]"))
-        .map(|line| body(line))
-        .collect();
-    let errors = each_once(errors);
-    match errors.is_empty() {
-        true => last_line(log),
-        false => errors.join("; "),
-    }
-}
-
-/// Removes errors that repeat an earlier one: LevelDB logs its error, and its caller logs it
-/// again.
-fn each_once(errors: Vec<&str>) -> Vec<&str> {
-    let mut distinct: Vec<&str> = Vec::new();
-    for error in errors {
-        let cause = error.split_once(": ").map_or(error, |(_, cause)| cause);
-        if !distinct.iter().any(|earlier| earlier.contains(cause)) {
-            distinct.push(error);
-        }
-    }
-    distinct
-}
-
-/// The line without its `[category:level] ` prefix.
-pub(crate) fn body(line: &str) -> &str {
-    match line
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once("] "))
-    {
-        Some((_, body)) => body,
-        None => line,
-    }
-}
-
 /// The token at the front of a state's text.
 fn token(state: &str) -> &str {
     state.split_once(", ").map_or(state, |(token, _)| token)
@@ -183,20 +134,6 @@ mod tests {
 
     fn log(lines: &[&str]) -> Vec<String> {
         lines.iter().map(|&line| line.to_owned()).collect()
-    }
-
-    #[test]
-    fn an_error_that_is_logged_twice_is_reported_once() {
-        let log = [
-            "[error] Fatal LevelDB error: IO error: /d/LOCK: Permission denied".to_owned(),
-            "[error] IO error: /d/LOCK: Permission denied".to_owned(),
-            "[error] Failed to open the block database".to_owned(),
-        ];
-        assert_eq!(
-            errors(&log),
-            "Fatal LevelDB error: IO error: /d/LOCK: Permission denied; \
-             Failed to open the block database"
-        );
     }
 
     #[test]
@@ -241,6 +178,5 @@ mod tests {
         let (outcome, changes) = block(own, ProcessBlockResult::Rejected, &record, |_| None);
         assert!(matches!(outcome, BlockOutcome::Failed(_)));
         assert!(changes.is_empty());
-        assert!(errors(&record.log).starts_with("Disk space is too low!; "));
     }
 }

@@ -11,7 +11,7 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::deserialize_partial;
 use bitcoinkernel::notifications::types::{BlockValidationStateExt, Warning};
-use bitcoinkernel::{Block, BlockValidationResult, ProcessBlockHeaderResult};
+use bitcoinkernel::{Block, ProcessBlockHeaderResult};
 use bytes::Bytes;
 
 use crate::block_journal::{BlockJournal, StoredBlock};
@@ -24,8 +24,10 @@ use crate::recent::Recent;
 use crate::record::{self, Record};
 use crate::replay::RunningMarker;
 use crate::skipped::Skipped;
-use crate::{BlockOutcome, Change, CloseError, Event, Kept, Reject, RejectKind};
-use crate::{convert, layout, mutated, stored, verdict};
+use crate::{
+    BlockOutcome, Change, CloseError, ConnId, Event, Kept, KernelEvent, Reject, RejectKind,
+};
+use crate::{convert, kernel_log, layout, mutated, stored, verdict};
 
 /// The reason for bytes that are no block, as in Bitcoin Core's `submitblock`.
 const UNDECODABLE: &str = "block-decode-failed";
@@ -215,7 +217,7 @@ impl Worker<'_> {
         while let Some(job) = shared.queue.take_job(|| self.idle()) {
             let started = Instant::now();
             let fatal = match job {
-                Job::Headers { headers, tag } => self.headers(headers, tag),
+                Job::Headers { headers, origin } => self.headers(headers, origin),
                 Job::Block { raw, block } => self.block(raw, block),
             };
             self.end_on(fatal);
@@ -239,7 +241,7 @@ impl Worker<'_> {
         };
         self.warn(JOURNAL, self.block_journal.warning());
         if kept {
-            self.post(Event::Kept);
+            self.post(Event::Answer(KernelEvent::Kept));
         }
         let again = match self.warnings.contains_key(&DISK) {
             true => {
@@ -270,7 +272,7 @@ impl Worker<'_> {
         }
     }
 
-    fn headers(&mut self, headers: Vec<Header>, tag: u64) -> Option<String> {
+    fn headers(&mut self, headers: Vec<Header>, origin: Option<ConnId>) -> Option<String> {
         let started = Instant::now();
         let shared = self.shared;
         let manager = shared.kernel.manager().expect("this thread closes it");
@@ -300,13 +302,12 @@ impl Worker<'_> {
         let last = last.map(Header::block_hash);
         self.branches
             .observe(&manager, last.into_iter().chain(refused));
-        self.post(Event::Headers {
-            tag,
+        self.post(Event::Answer(KernelEvent::HeadersChecked {
             count_ok,
             rejected,
-            last,
+            origin,
             busy: started.elapsed(),
-        });
+        }));
         fatal
     }
 
@@ -317,7 +318,7 @@ impl Worker<'_> {
             bytes,
             height: _,
             before,
-            tag,
+            origin,
             keep,
             refused: _,
         } = raw;
@@ -375,14 +376,14 @@ impl Worker<'_> {
             fatal = Some(why.clone());
             Kept::Failed(why)
         });
-        self.post(Event::Block {
-            tag,
+        self.post(Event::Answer(KernelEvent::BlockChecked {
             hash,
             outcome,
+            origin,
             changes,
             kept,
             busy: started.elapsed(),
-        });
+        }));
         self.moves.extend(moves);
         fatal
     }
@@ -442,8 +443,7 @@ impl Worker<'_> {
             true => record::during(process),
             false => record::following(process),
         };
-        let (outcome, changes) =
-            verdict::block(hash, result, &record, |hash| marked(&manager, hash));
+        let (outcome, changes) = verdict::block(hash, result, &record, |hash| manager.marked(hash));
         let connected = matches!(&changes[..], [Change::Connected(tip, _)] if *tip == hash);
         if connected {
             self.branches.observe(&manager, []);
@@ -497,27 +497,6 @@ impl Worker<'_> {
     }
 }
 
-/// The header of `hash`, if the kernel's block index has it marked invalid.
-///
-/// The interface does not return the mark, but the kernel refuses the header of such a block
-/// with a class for it. Only for headers that are in the index: another would be added.
-pub(crate) fn marked(manager: &Manager<'_>, hash: &BlockHash) -> Option<Header> {
-    let (header, _) = record::during(|| {
-        let entry = manager.get_block_tree_entry(&convert::kernel_hash(hash))?;
-        let header = convert::header(&entry);
-        let asked = manager.process_block_header(&convert::kernel_header(&header));
-        match asked {
-            Ok(ProcessBlockHeaderResult::Invalid(state))
-                if state.result() == BlockValidationResult::CachedInvalid =>
-            {
-                Some(header)
-            }
-            _ => None,
-        }
-    });
-    header
-}
-
 /// Submits one header to the kernel; `None`: accepted.
 fn check_header(manager: &Manager<'_>, header: &Header) -> (Option<Reject>, Record) {
     let header = convert::kernel_header(header);
@@ -538,7 +517,7 @@ fn check_header(manager: &Manager<'_>, header: &Header) -> (Option<Reject>, Reco
             Err(_) => {
                 let reject = Reject {
                     kind: RejectKind::Unknown,
-                    reason: verdict::last_line(&record.log),
+                    reason: kernel_log::last_line(&record.log),
                 };
                 (Some(reject), record)
             }

@@ -12,7 +12,8 @@ use std::time::Duration;
 use bitcoin::consensus::serialize;
 use bitcoin::{Block, BlockHash};
 use handfast_chain::{
-    BlockOutcome, Chain, ChainOptions, Event, InitialChain, Keep, Kept, Replay, SideHeader,
+    BlockOutcome, Chain, ChainOptions, ConnId, Event, InitialChain, Keep, Kept, KernelEvent,
+    Replay, SideHeader,
 };
 use handfast_disk::testing::FaultyDisk;
 use handfast_wire::Network;
@@ -72,7 +73,7 @@ impl Node {
     fn give(&self, block: &Block, keep: Keep) {
         let bytes = serialize(block).into();
         self.chain
-            .check_block(block.block_hash(), bytes, None, vec![], 0, keep);
+            .check_block(block.block_hash(), bytes, None, vec![], None, keep);
     }
 
     /// The next event that is not a warning.
@@ -82,6 +83,14 @@ impl Node {
                 Event::Warnings(_) => {}
                 other => return other,
             }
+        }
+    }
+
+    /// The next answer.
+    fn answer(&self) -> KernelEvent {
+        match self.next() {
+            Event::Answer(answer) => answer,
+            other => panic!("expected an answer, got {other:?}"),
         }
     }
 
@@ -95,8 +104,8 @@ impl Node {
     /// Submits a block and returns whether it is durable.
     fn kept(&self, block: &Block, keep: Keep) -> Kept {
         self.give(block, keep);
-        match self.next() {
-            Event::Block {
+        match self.answer() {
+            KernelEvent::BlockChecked {
                 outcome: BlockOutcome::Stored | BlockOutcome::Duplicate,
                 kept,
                 ..
@@ -162,10 +171,10 @@ fn bytes_after_a_block_are_not_written_to_the_journal() {
         bytes.resize(bytes.len() + garbage, 0xee);
         let hash = block.block_hash();
         node.chain
-            .check_block(hash, bytes.into(), None, vec![], 0, Keep::Now);
+            .check_block(hash, bytes.into(), None, vec![], None, Keep::Now);
         assert!(matches!(
-            node.next(),
-            Event::Block {
+            node.answer(),
+            KernelEvent::BlockChecked {
                 kept: Kept::Yes,
                 ..
             }
@@ -249,7 +258,7 @@ fn a_block_that_no_caller_waits_for_is_validated_at_once_and_journaled_when_idle
     let blocks = blocks(&node.initial, 3);
     node.kept(&blocks[0], Keep::No);
     assert_eq!(node.kept(&blocks[1], Keep::Soon), Kept::Later);
-    assert_eq!(node.next(), Event::Kept);
+    assert_eq!(node.answer(), KernelEvent::Kept);
     let left = node.killed(dir.path());
     let after = Node::open(left.path());
     assert_eq!(tip(&after.initial), blocks[1].block_hash());
@@ -285,7 +294,7 @@ fn blocks_that_came_before_their_parents_are_replayed_too() {
     let node = Node::open(dir.path());
     let blocks = blocks(&node.initial, 6);
     let headers: Vec<_> = blocks.iter().map(|block| block.header).collect();
-    node.chain.check_headers(headers, 1);
+    node.chain.check_headers(headers, Some(ConnId(1)));
     node.next();
     for at in [5, 2, 0, 4, 1, 3] {
         assert_eq!(node.kept(&blocks[at], Keep::Soon), Kept::Yes);
@@ -311,11 +320,11 @@ fn a_journal_that_cannot_be_written_is_a_warning_and_is_completed_when_it_can() 
         node.give(&blocks[1], Keep::Now);
         let warnings = node.warnings();
         assert!(warnings[0].contains("memory"), "{warnings:?}");
-        let Event::Block {
+        let KernelEvent::BlockChecked {
             kept: Kept::Failed(why),
             changes,
             ..
-        } = node.next()
+        } = node.answer()
         else {
             panic!("it cannot be durable");
         };
@@ -331,7 +340,7 @@ fn a_journal_that_cannot_be_written_is_a_warning_and_is_completed_when_it_can() 
             panic!("the warning is cleared first");
         };
         assert_eq!(warnings, Vec::<String>::new());
-        assert_eq!(node.next(), Event::Kept);
+        assert_eq!(node.answer(), KernelEvent::Kept);
         let left = node.killed(dir.path());
         let after = Node::on_disk(left.path(), &disk.crash(0, 0, false));
         assert_eq!(tip(&after.initial), blocks[3].block_hash(), "{error}");
@@ -385,10 +394,10 @@ fn with_a_full_disk_blocks_are_not_submitted_and_the_chain_stays_open() {
         warnings[0].contains("the disk is full: 20 MiB"),
         "{warnings:?}"
     );
-    let Event::Block {
+    let KernelEvent::BlockChecked {
         outcome: BlockOutcome::Failed(why),
         ..
-    } = node.next()
+    } = node.answer()
     else {
         panic!("the disk is full");
     };
@@ -399,13 +408,13 @@ fn with_a_full_disk_blocks_are_not_submitted_and_the_chain_stays_open() {
     // Free space is not checked more than ten times a second.
     loop {
         node.give(&blocks[0], Keep::Now);
-        match node.next() {
-            Event::Block {
+        match node.answer() {
+            KernelEvent::BlockChecked {
                 outcome: BlockOutcome::Stored,
                 kept,
                 ..
             } => break assert_eq!(kept, Kept::Yes),
-            Event::Block {
+            KernelEvent::BlockChecked {
                 outcome: BlockOutcome::Failed(_),
                 ..
             } => {}
@@ -426,7 +435,7 @@ fn readers_wait_while_the_kernel_flushes_and_get_their_blocks() {
     let last = &blocks[1_100];
     let bytes = serialize(last).into();
     feed.chain
-        .check_block(last.block_hash(), bytes, None, vec![], 0, Keep::Now);
+        .check_block(last.block_hash(), bytes, None, vec![], None, Keep::Now);
     let first = blocks[0].block_hash();
     loop {
         assert_eq!(reader.read(&first).unwrap(), serialize(&blocks[0]));

@@ -14,7 +14,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash, Witness};
 use bytes::Bytes;
 use handfast_chain::{
-    Chain, ChainOptions, CloseError, Event, Keep, OpenError, Queued, ReadError, lock,
+    Chain, ChainOptions, CloseError, Event, Keep, KernelEvent, OpenError, Queued, ReadError, lock,
 };
 use handfast_wire::Network;
 use kit::{Feed, connected, mine, mine_chain, mine_with, shared_blocks, signet, tip};
@@ -274,13 +274,15 @@ fn an_interrupt_while_busy_drops_the_queue_and_the_chain_closes_in_order() {
             serialize(block).into(),
             None,
             vec![],
-            0,
+            None,
             Keep::No,
         );
     };
     hand_over(&blocks[0]);
     let first = reports.recv().unwrap();
-    assert!(matches!(first, Event::Block { hash, .. } if hash == blocks[0].block_hash()));
+    assert!(
+        matches!(first, Event::Answer(KernelEvent::BlockChecked { hash, .. }) if hash == blocks[0].block_hash())
+    );
     blocks[1..].iter().for_each(hand_over);
     assert_eq!(chain.queued().blocks, 49);
     chain.interrupt();
@@ -302,7 +304,7 @@ fn jobs_done_before_an_interrupt_have_been_reported() {
     let feed = Feed::open(&signet(), dir.path());
     for raw in &blocks {
         feed.chain
-            .check_block(raw.hash(), raw.bytes.clone(), None, vec![], 0, Keep::No);
+            .check_block(raw.hash(), raw.bytes.clone(), None, vec![], None, Keep::No);
     }
     feed.next_block();
     feed.chain.interrupt();
@@ -319,7 +321,7 @@ fn a_panic_on_the_kernel_thread_is_reported_and_fails_the_close() {
     let (chain, initial) = Chain::open(
         ChainOptions::new(Network::Regtest, dir.path()),
         move |event| match event {
-            Event::Block { .. } => panic!("a broken callback"),
+            Event::Answer(_) => panic!("a broken callback"),
             other => send.send(other).unwrap(),
         },
     )
@@ -330,7 +332,7 @@ fn a_panic_on_the_kernel_thread_is_reported_and_fails_the_close() {
         serialize(&block).into(),
         None,
         vec![],
-        0,
+        None,
         Keep::No,
     );
     let Event::Fatal(text) = events.recv().unwrap() else {
@@ -361,7 +363,7 @@ fn a_block_under_a_wrong_hash_is_a_bug_and_is_reported() {
     let wrong = BlockHash::from_byte_array([1; 32]);
     let bytes: Bytes = serialize(&block).into();
     feed.chain
-        .check_block(wrong, bytes, None, vec![], 0, Keep::No);
+        .check_block(wrong, bytes, None, vec![], None, Keep::No);
     assert!(matches!(feed.next(), Event::Fatal(_)));
     let error = feed.chain.close().unwrap_err();
     assert!(

@@ -6,7 +6,7 @@ use bitcoin::block::Header;
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, CompactTarget, TxMerkleNode};
-use handfast_chain::{BlockOutcome, Change, Event, Keep, Reject, RejectKind};
+use handfast_chain::{BlockOutcome, Change, ConnId, Keep, KernelEvent, Reject, RejectKind};
 use handfast_wire::Network;
 use kit::{Feed, connected, grind, mine, mine_chain, mine_with};
 
@@ -199,20 +199,20 @@ fn a_header_batch_submitted_before_a_block_is_validated_before_it() {
     let chain = mine_chain(&feed.initial.active[0], 0, 300, 0);
     // Only the last block needs all the headers before it.
     let headers = chain.iter().map(|block| block.header).collect();
-    feed.chain.check_headers(headers, 1);
+    feed.chain.check_headers(headers, Some(ConnId(1)));
     let last = &chain[299];
     feed.chain.check_block(
         last.block_hash(),
         serialize(last).into(),
         None,
         vec![],
-        2,
+        None,
         Keep::No,
     );
     assert!(matches!(
-        feed.next(),
-        Event::Headers {
-            tag: 1,
+        feed.answer(),
+        KernelEvent::HeadersChecked {
+            origin: Some(ConnId(1)),
             count_ok: 300,
             ..
         }
@@ -237,7 +237,7 @@ fn a_block_submits_its_ancestors_headers_and_a_mutated_one_does_not() {
     let offer = |block: &bitcoin::Block, before: Vec<Header>| {
         let (hash, bytes) = (block.block_hash(), serialize(block).into());
         feed.chain
-            .check_block(hash, bytes, None, before, 0, Keep::No);
+            .check_block(hash, bytes, None, before, None, Keep::No);
         feed.next_block().outcome
     };
     let bad = offer(&mutated(&chain[3]), before(0..3));
@@ -269,7 +269,7 @@ fn a_block_whose_headers_are_refused_is_refused_for_the_same_reason() {
         bytes,
         None,
         vec![wrong.header],
-        0,
+        None,
         Keep::No,
     );
     let why = reject(RejectKind::InvalidHeader, "bad-diffbits");

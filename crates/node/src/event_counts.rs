@@ -121,13 +121,16 @@ impl EventCounters {
 
 #[cfg(test)]
 mod tests {
+    use handfast_proto::lifecycle::SlotRefusal;
+
     use super::*;
 
     #[test]
     fn events_are_counted_by_kind_and_not_by_what_remotes_say() {
         let counters = EventCounters::default();
-        for text in ["a", "b"] {
-            counters.disconnected(&DoneReason::Undecodable(text.into()));
+        for slots in [1, 2] {
+            let why = SlotRefusal::InboundFull { slots };
+            counters.disconnected(&DoneReason::Refused(why));
         }
         counters.disconnected(&DoneReason::Evicted);
         counters.dialled(Dialled::of(&io::ErrorKind::ConnectionRefused.into()));

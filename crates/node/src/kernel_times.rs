@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use handfast_chain::Event;
+use handfast_chain::KernelEvent;
 use prometheus_client::metrics::histogram::Histogram;
 
 /// Upper ends of the buckets of all metrics that are times, seconds: from an answer out of the
@@ -30,13 +30,13 @@ impl Default for KernelTimes {
 }
 
 impl KernelTimes {
-    /// Counts the job that `event` answers, if it answers one.
-    pub(crate) fn count(&self, event: &Event) {
+    /// Counts the job that is answered, if one is.
+    pub(crate) fn count(&self, event: &KernelEvent) {
         let observe = |times: &Histogram, busy: &Duration| times.observe(busy.as_secs_f64());
         match event {
-            Event::Block { busy, .. } => observe(&self.blocks, busy),
-            Event::Headers { busy, .. } => observe(&self.headers, busy),
-            Event::Kept | Event::Warnings(_) | Event::Fatal(_) => {}
+            KernelEvent::BlockChecked { busy, .. } => observe(&self.blocks, busy),
+            KernelEvent::HeadersChecked { busy, .. } => observe(&self.headers, busy),
+            KernelEvent::Kept => {}
         }
     }
 }

@@ -29,7 +29,6 @@ mod indexer;
 mod intake;
 mod interfaces;
 mod joint;
-mod kernel_events;
 mod kernel_times;
 mod large_frames;
 mod lifecycle;

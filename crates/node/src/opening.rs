@@ -13,7 +13,6 @@ use handfast_proto::bans::BanList;
 use handfast_proto::headers::HeaderTree;
 
 use crate::config::NodeConfig;
-use crate::kernel_events::{Report, report};
 use crate::node::messages::{ActorDied, Open, Opened};
 use crate::peer_manager::PeerManager;
 use crate::post::{post, post_to};
@@ -73,15 +72,17 @@ pub(crate) fn open(
     options.on_replay = Some(Box::new(move |how| told.set_starting(&replaying(how))));
     let opening = move || {
         let events = shared.clone();
-        // Runs on the kernel's thread between two jobs: converts and posts.
+        // Runs on the kernel's thread between two jobs: counts and posts.
         let on_events = move |list: Vec<Event>| {
             let mut answers = Vec::with_capacity(list.len());
             for event in list {
-                events.kernel_times.count(&event);
-                match report(event) {
-                    Report::Answer(answer) => answers.push(answer),
-                    Report::Warnings(warnings) => events.set_warnings(&warnings),
-                    Report::Fatal(how) => {
+                match event {
+                    Event::Answer(answer) => {
+                        events.kernel_times.count(&answer);
+                        answers.push(answer);
+                    }
+                    Event::Warnings(warnings) => events.set_warnings(&warnings),
+                    Event::Fatal(how) => {
                         post_to(&events.node.died, ActorDied { who: "kernel", how })
                     }
                 }

@@ -20,10 +20,9 @@ use actix::{
 };
 use bitcoin::p2p::Magic;
 use handfast_proto::address_book::Group;
-use handfast_proto::lifecycle::{Direction, DoneReason, Reached};
+use handfast_proto::lifecycle::{Direction, DoneReason, IoFailure, Reached};
 use handfast_proto::receiving::Pool;
 use handfast_proto::session::{Effect, Input, Session, SessionConfig};
-use handfast_proto::text::system_words;
 use handfast_wire::{Codec, CodecError, Message, Transport};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc};
@@ -186,7 +185,7 @@ where
     let writer = write_queue(outlet, write, transport, around.clock, counters.clone());
     ctx.spawn(wrap_future::<_, Peer>(writer).map(|result, peer, ctx| {
         if let Err(error) = result {
-            peer.step(Input::ReadFailed(system_words(&error)), None, ctx);
+            peer.step(Input::ReadFailed(IoFailure::from(&error)), None, ctx);
         }
     }));
     ctx.spawn(Watch(Alarm::new()));
@@ -319,14 +318,14 @@ impl StreamHandler<Result<Charged, ReadError>> for Peer {
                 self.counters.received(&frame, unix);
                 match frame.message {
                     Ok(message) => self.step(Input::Received(message), Some(credit), ctx),
-                    Err(garbled) => self.step(Input::Malformed(garbled.to_string()), None, ctx),
+                    Err(garbled) => self.step(Input::Malformed(garbled), None, ctx),
                 }
             }
             Err(ReadError::Codec(CodecError::Decode(error))) => {
-                self.step(Input::of(&error), None, ctx);
+                self.step(Input::Undecodable(error), None, ctx);
             }
             Err(ReadError::Codec(CodecError::Io(error))) => {
-                self.step(Input::ReadFailed(system_words(&error)), None, ctx)
+                self.step(Input::ReadFailed(IoFailure::from(&error)), None, ctx)
             }
             Err(ReadError::SlowSender) => self.step(Input::SlowSender, None, ctx),
         }
@@ -374,10 +373,7 @@ impl Handler<ServeBlock> for Peer {
 pub(crate) fn stillborn(around: &Surroundings, birth: Birth, error: &std::io::Error) {
     let now = around.clock.now();
     let (mut life, _) = Lifecycle::new(birth, now, around.add.clone(), around.done.clone());
-    life.ends(
-        Reached::Connected,
-        DoneReason::RemoteReset(system_words(error)),
-    );
+    life.ends(Reached::Connected, DoneReason::RemoteReset(error.into()));
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use handfast_proto::bans::{BanCommand, BanList};
 use handfast_proto::lifecycle::{Direction, DoneReason, Ending, Introduction, Reached};
 use handfast_proto::text::{count, passed};
 use handfast_proto::time::earliest;
+use tracing::Level;
 
 /// Lines of a kind at `info` per minute, whatever the kind.
 pub(crate) const PER_MINUTE: u32 = 20;
@@ -87,7 +88,7 @@ impl PeerLog {
             reached,
             ..
         } = ending;
-        if *reason == DoneReason::Panicked {
+        if reason.class().level() == Level::ERROR {
             tracing::error!(peer = id.0, %remote, "a peer's actor panicked; its connection is closed");
         }
         let Some(kind) = kind(reason, admitted) else {
@@ -240,16 +241,17 @@ fn ban_text(now: Now, order: BanCommand, bans: &BanList) -> String {
 }
 
 fn kind(reason: &DoneReason, admitted: bool) -> Option<Kind> {
-    match (admitted, reason.breaks_rules()) {
+    match (admitted, reason.class().level()) {
         (true, _) => Some(Kind::Lost),
-        (false, true) => Some(Kind::BrokeRules),
-        (false, false) => None,
+        (false, Level::INFO) => Some(Kind::BrokeRules),
+        (false, _) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use handfast_proto::bans::BanTime;
+    use handfast_proto::lifecycle::OutOfPlace;
 
     use super::*;
 
@@ -300,7 +302,8 @@ mod tests {
 
     #[test]
     fn who_was_no_peer_is_told_of_only_when_it_broke_rules() {
-        let garbled = DoneReason::Undecodable("ping: wrong checksum".into());
+        let early = OutOfPlace::FeatureAfterVerack;
+        let garbled = DoneReason::ProtocolViolation(early);
         assert_eq!(kind(&garbled, false), Some(Kind::BrokeRules));
         assert_eq!(kind(&garbled, true), Some(Kind::Lost));
         for reason in [

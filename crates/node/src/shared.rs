@@ -12,11 +12,10 @@ use arc_swap::ArcSwap;
 use handfast_chain::Progress;
 use handfast_proto::address_relay::OwnAddress;
 use handfast_proto::bans::BanList;
-use handfast_proto::handshake::PROTOCOL_VERSION;
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::mining::{MiningState, Totals, Why};
 use handfast_proto::peer_table::Outlook;
-use handfast_proto::session::offered;
+use handfast_proto::session::{PROTOCOL_VERSION, offered};
 use handfast_wire::Network;
 use tokio::sync::watch;
 

@@ -24,7 +24,6 @@ use tokio::time::Instant;
 use crate::alarm::{self, Timed};
 use crate::audit::{Handled, Report};
 use crate::credit::BlockShare;
-use crate::kernel_events::{keep, known_height, tag};
 use crate::peer::messages::ServeBlock;
 use crate::peer_manager::messages::{Command, Served, ToPeers};
 use crate::post::{Question, post_to};
@@ -98,26 +97,21 @@ impl SyncManager {
                 Effect::Send { id, message } => self.order(Order::Send { id, message }),
                 Effect::Disconnect { id, reason } => self.order(Order::Disconnect { id, reason }),
                 Effect::CheckHeaders { headers, origin } => {
-                    self.chain().check_headers(headers, tag(origin))
+                    self.chain().check_headers(headers, origin)
                 }
                 Effect::CheckBlock {
                     block,
                     height,
                     before,
                     origin,
-                    keep: is_kept,
+                    keep,
                 } => {
                     if let Some((hash, share)) = share.take_if(|(hash, _)| *hash == block.hash) {
                         self.with_kernel.insert(hash, share);
                     }
-                    self.chain().check_block(
-                        block.hash,
-                        block.bytes,
-                        known_height(height, origin),
-                        before,
-                        tag(origin),
-                        keep(is_kept, origin),
-                    );
+                    let (hash, bytes) = (block.hash, block.bytes);
+                    self.chain()
+                        .check_block(hash, bytes, height, before, origin, keep);
                 }
                 Effect::ServeBlock {
                     id,

@@ -9,7 +9,6 @@
 //! | module | machine or facts |
 //! |---|---|
 //! | [`lifecycle`] | L1-L6: what may be known of a connection, by whom, when; and the [`lifecycle::Ledger`] that checks it |
-//! | [`handshake`] | `version`/`verack` in both roles |
 //! | [`session`] | one connection: handshake, ping, inactivity |
 //! | [`handshake_room`] | who may be in the handshake at the same time |
 //! | [`self_probe`] | whether a listening socket still accepts |
@@ -29,7 +28,6 @@ pub mod address_book;
 pub mod address_relay;
 pub mod bans;
 pub mod fair_queue;
-pub mod handshake;
 pub mod handshake_room;
 pub mod headers;
 pub mod lifecycle;

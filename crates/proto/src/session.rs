@@ -28,18 +28,21 @@ use std::time::Duration;
 
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message_blockdata::Inventory;
-use handfast_wire::{DecodeError, Fault, HandledBy, Message, When, asks_for_service};
+use handfast_wire::{DecodeError, Fault, Garbled, HandledBy, Message, When, service_not_offered};
 
-use crate::handshake::{
-    Handshake, MIN_PEER_VERSION, PONG_ABOVE_VERSION, PROTOCOL_VERSION, Progress,
-    SENDHEADERS_VERSION,
+use crate::lifecycle::{
+    ConnId, Direction, DoneReason, Introduction, IoFailure, Misbehavior, OutOfPlace, Reached,
 };
-use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached};
 use crate::random::Random;
 use crate::time::Now;
 
+mod handshake;
 mod malformed;
 
+use handshake::{Handshake, Progress};
+pub use handshake::{
+    MIN_PEER_VERSION, PONG_ABOVE_VERSION, PROTOCOL_VERSION, SENDADDRV2_VERSION, SENDHEADERS_VERSION,
+};
 use malformed::Malformed;
 pub use malformed::{MALFORMED_BURST, MALFORMED_INTERVAL};
 
@@ -70,7 +73,7 @@ pub struct SessionConfig {
     pub user_agent: String,
     /// From connected transport to complete handshake.
     pub handshake_timeout: Duration,
-    /// Random key of this process; recognises our own nonces (see [`crate::handshake`]).
+    /// Random key of this process; recognises our own nonces (see `handshake`).
     pub nonce_key: [u8; 16],
 }
 
@@ -109,18 +112,14 @@ pub enum Input {
     Connected,
     /// A message was decoded.
     Received(Message),
-    /// The bytes were no frame of our network; the decoder's text.
-    Undecodable(String),
-    /// A frame came whose content cannot be read; the decoder's text.
-    Malformed(String),
-    /// A message came that no honest node sends; the decoder's text.
-    Misbehaving(String),
-    /// A well-formed frame came that must not come there; the decoder's text.
-    OutOfPlace(String),
+    /// The decoder reads no more: what it means is [`DecodeError::fault`].
+    Undecodable(DecodeError),
+    /// A frame came whose content cannot be read.
+    Malformed(Garbled),
     /// The remote closed its side.
     RemoteClosed,
-    /// Reading or writing failed; the operating system's text.
-    ReadFailed(String),
+    /// Reading or writing failed.
+    ReadFailed(IoFailure),
     /// The send queue is full: the remote does not read.
     SlowReader,
     /// A large message stays unfinished, and others wait to send theirs.
@@ -132,20 +131,6 @@ pub enum Input {
     Ping,
     /// Time has passed. Harmless when no deadline has.
     Deadline,
-}
-
-impl Input {
-    /// The decoder's error, as what happened to the connection.
-    #[must_use]
-    pub fn of(error: &DecodeError) -> Self {
-        let text = error.to_string();
-        match error.fault() {
-            Fault::Malformed => Self::Malformed(text),
-            Fault::Framing => Self::Undecodable(text),
-            Fault::OutOfPlace => Self::OutOfPlace(text),
-            Fault::Misbehaving => Self::Misbehaving(text),
-        }
-    }
 }
 
 /// What a session wants done, in this order.
@@ -291,17 +276,11 @@ impl Session {
             (State::Ready(ready), Input::Deadline) => {
                 ready.check(now, &mut self.random, &mut effects)
             }
-            (State::Handshaking(_) | State::Ready(_), Input::Undecodable(why)) => {
-                Some(DoneReason::Undecodable(why))
+            (State::Handshaking(_) | State::Ready(_), Input::Undecodable(error)) => {
+                self.undecodable(now, error)
             }
             (State::Handshaking(_) | State::Ready(_), Input::Malformed(why)) => {
                 self.malformed(now, why)
-            }
-            (State::Handshaking(_) | State::Ready(_), Input::Misbehaving(what)) => {
-                Some(DoneReason::Misbehaving(what))
-            }
-            (State::Handshaking(_) | State::Ready(_), Input::OutOfPlace(what)) => {
-                Some(DoneReason::ProtocolViolation(what))
             }
             (State::Handshaking(_) | State::Ready(_), Input::SlowSender) => {
                 Some(DoneReason::SlowSender)
@@ -324,15 +303,25 @@ impl Session {
         effects
     }
 
+    /// What the decoder's error costs.
+    fn undecodable(&mut self, now: Now, error: DecodeError) -> Option<DoneReason> {
+        match error.fault() {
+            Fault::Malformed => self.malformed(now, Garbled::Payload(error)),
+            Fault::Framing => Some(DoneReason::Undecodable(error)),
+            Fault::OutOfPlace => Some(DoneReason::ProtocolViolation(OutOfPlace::Frame(error))),
+            Fault::Misbehaving => Some(DoneReason::Misbehaving(Misbehavior::Message(error))),
+        }
+    }
+
     /// A message is dropped, unless there were too many of these. Something came all the same.
-    fn malformed(&mut self, now: Now, why: String) -> Option<DoneReason> {
+    fn malformed(&mut self, now: Now, why: Garbled) -> Option<DoneReason> {
         if let State::Ready(ready) = &mut self.state {
             ready.last_received = now.mono;
         }
         if self.malformed.exceeds(now.mono) {
             return Some(DoneReason::MalformedFlood(why));
         }
-        tracing::debug!(why, "a malformed message is dropped");
+        tracing::debug!(%why, "a malformed message is dropped");
         None
     }
 
@@ -455,28 +444,33 @@ impl Ready {
             Message::NotFound(items) if items.len() > MAX_NOT_FOUND => {
                 tracing::debug!(id = %self.id, count = items.len(), "notfound of what we never asked for");
             }
-            Message::Unknown { command } if asks_for_service(&command) => {
-                return Some(DoneReason::ServiceNotOffered(command));
+            Message::Unknown { command } => {
+                return self.unknown(&command);
             }
-            other => return self.by_table(other, effects),
+            known => return self.by_table(known, effects),
         }
         None
+    }
+
+    /// A command that has no row in the table of messages.
+    fn unknown(&self, command: &str) -> Option<DoneReason> {
+        let service = service_not_offered(command).map(DoneReason::ServiceNotOffered);
+        if service.is_none() {
+            tracing::trace!(id = %self.id, "an unknown command is ignored");
+        }
+        service
     }
 
     /// What becomes of a message that needs no look inside: its row in the table of messages
     /// says it.
     fn by_table(&self, message: Message, effects: &mut Vec<Effect>) -> Option<DoneReason> {
-        let Some(kind) = message.kind() else {
-            tracing::trace!(id = %self.id, "an unknown command is ignored");
-            return None;
-        };
+        let kind = message.kind()?;
         match (kind.when(), kind.handled_by()) {
-            (When::BeforeVerack, _) => {
-                let what = "a feature message after verack (BIP155, BIP339)";
-                Some(DoneReason::ProtocolViolation(what.to_owned()))
-            }
+            (When::BeforeVerack, _) => Some(DoneReason::ProtocolViolation(
+                OutOfPlace::FeatureAfterVerack,
+            )),
             (When::AfterVerack, HandledBy::NotOffered) => {
-                Some(DoneReason::ServiceNotOffered(kind.name().to_owned()))
+                Some(DoneReason::ServiceNotOffered(kind.name()))
             }
             (When::AfterVerack, HandledBy::PeerManager | HandledBy::SyncManager) => {
                 effects.push(Effect::Deliver(message));
@@ -513,8 +507,7 @@ fn is_transaction(item: &Inventory) -> bool {
 }
 
 fn unwanted_transaction() -> DoneReason {
-    let what = "a transaction, though our version said that we want none (BIP37)";
-    DoneReason::ProtocolViolation(what.to_owned())
+    DoneReason::ProtocolViolation(OutOfPlace::Transaction)
 }
 
 #[cfg(test)]

@@ -29,6 +29,12 @@ impl<T: Ord + Clone> TimerTable<T> {
         self.due.insert(timer, at);
     }
 
+    /// Lets `timer` go off at `at` at the latest.
+    pub fn hasten(&mut self, timer: T, at: Duration) {
+        let due = self.due.entry(timer).or_insert(at);
+        *due = at.min(*due);
+    }
+
     /// Sets `timer`, or stops it with `None`.
     pub fn put(&mut self, timer: T, at: Option<Duration>) {
         match at {
@@ -114,6 +120,16 @@ mod tests {
         assert_eq!(timers.pop(secs(4)), None);
         timers.put('a', None);
         assert_eq!(timers.pop(secs(9)), None);
+    }
+
+    #[test]
+    fn a_timer_that_is_hastened_never_goes_off_later_than_before() {
+        let mut timers = TimerTable::default();
+        timers.hasten('a', secs(5));
+        timers.hasten('a', secs(9));
+        assert_eq!(timers.at(&'a'), Some(secs(5)));
+        timers.hasten('a', secs(2));
+        assert_eq!(timers.at(&'a'), Some(secs(2)));
     }
 
     #[test]

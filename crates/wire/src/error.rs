@@ -7,7 +7,7 @@ use crate::Network;
 /// An error in a remote's bytes.
 ///
 /// Its consequence for the remote is that of Bitcoin Core: [`DecodeError::fault`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum DecodeError {
     /// The frame is of another network, or not a frame.
     #[error("wrong magic: {} instead of {}", name_of(*got), name_of(*expected))]

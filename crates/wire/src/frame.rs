@@ -57,7 +57,7 @@ pub struct Frame {
 /// An error of a frame whose end is known, so that the next frame can be read.
 ///
 /// Bitcoin Core drops any number of such messages. Here the caller decides.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Garbled {
     /// The payload does not match the header's checksum.
     #[error("{command}: wrong checksum")]

@@ -27,7 +27,7 @@ pub use error::{CodecError, DecodeError, Fault};
 pub use frame::{Codec, Frame, Garbled, HEADER_BYTES, MAX_READ_AHEAD, MIN_READ_AHEAD, encode_head};
 pub use message::{
     Cost, Exchange, HandledBy, Kind, Locator, Message, Packet, PacketHead, RawBlock, SendCmpct,
-    Version, When, asks_for_service,
+    Version, When, service_not_offered,
 };
 pub use network::{Network, UnknownNetwork};
 pub use transport::{Transport, V1};

@@ -10,7 +10,7 @@ mod table;
 
 pub use encode::{Packet, PacketHead};
 pub(crate) use table::decode;
-pub use table::{Cost, Exchange, HandledBy, Kind, Message, When, asks_for_service};
+pub use table::{Cost, Exchange, HandledBy, Kind, Message, When, service_not_offered};
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;

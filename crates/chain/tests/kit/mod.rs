@@ -21,7 +21,8 @@ use bitcoin::{
 };
 use bytes::Bytes;
 use handfast_chain::{
-    BlockOutcome, Chain, ChainOptions, Change, Event, InitialChain, Keep, Reject,
+    BlockOutcome, Chain, ChainOptions, Change, ConnId, Event, InitialChain, Keep, KernelEvent,
+    Reject,
 };
 use handfast_wire::Network;
 
@@ -62,9 +63,16 @@ impl Feed {
         self.events.recv_timeout(EVENT_TIMEOUT).expect("an event")
     }
 
-    pub fn next_block(&self) -> Answer {
+    pub fn answer(&self) -> KernelEvent {
         match self.next() {
-            Event::Block {
+            Event::Answer(answer) => answer,
+            other => panic!("expected an answer, got {other:?}"),
+        }
+    }
+
+    pub fn next_block(&self) -> Answer {
+        match self.answer() {
+            KernelEvent::BlockChecked {
                 hash,
                 outcome,
                 changes,
@@ -89,7 +97,7 @@ impl Feed {
 
     pub fn bytes_at(&self, hash: BlockHash, bytes: Bytes, height: Option<u32>) -> Answer {
         self.chain
-            .check_block(hash, bytes, height, vec![], 0, Keep::No);
+            .check_block(hash, bytes, height, vec![], None, Keep::No);
         let answer = self.next_block();
         assert_eq!(answer.hash, hash);
         answer
@@ -98,19 +106,14 @@ impl Feed {
     /// Submits headers and waits for the answer: how many were accepted, and the first refused
     /// one.
     pub fn headers(&self, headers: &[Header]) -> (usize, Option<(BlockHash, Reject)>) {
-        self.chain.check_headers(headers.to_vec(), 7);
-        match self.next() {
-            Event::Headers {
-                tag: 7,
+        self.chain.check_headers(headers.to_vec(), Some(ConnId(7)));
+        match self.answer() {
+            KernelEvent::HeadersChecked {
+                origin: Some(ConnId(7)),
                 count_ok,
                 rejected,
-                last,
                 ..
-            } => {
-                let expected = count_ok.checked_sub(1).map(|i| headers[i].block_hash());
-                assert_eq!(last, expected);
-                (count_ok, rejected)
-            }
+            } => (count_ok, rejected),
             other => panic!("expected the answer to headers, got {other:?}"),
         }
     }
@@ -120,7 +123,7 @@ impl Feed {
         let mut count = 0;
         for raw in blocks {
             self.chain
-                .check_block(raw.hash(), raw.bytes.clone(), None, vec![], 0, Keep::No);
+                .check_block(raw.hash(), raw.bytes.clone(), None, vec![], None, Keep::No);
             count += 1;
         }
         (0..count).map(|_| self.next_block()).collect()

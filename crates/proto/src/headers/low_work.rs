@@ -25,9 +25,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::entry::{Entry, from_work};
-use super::pow::{PowError, PowParams, block_work, check_pow, permitted_difficulty_transition};
+use super::pow::{PowError, PowParams, check_pow, permitted_difficulty_transition};
 use super::rules::MAX_FUTURE_BLOCK_TIME;
 use super::tree::HeaderTree;
+use super::work::block_work;
 use store::{Bits, Waiting};
 
 /// Most blocks in a second that consensus permits in the long run: with the least

@@ -18,6 +18,7 @@
 //! that what the kernel would refuse is never stored.
 
 mod entry;
+mod error;
 mod index;
 mod low_work;
 mod marks;
@@ -26,15 +27,15 @@ mod rules;
 mod serve;
 mod tips;
 mod tree;
-mod unsent;
 mod version_bits;
 mod walk;
+mod work;
 
 pub use entry::{Entry, Status};
+pub use error::HeaderError;
 pub use low_work::{LowWork, LowWorkFailure, LowWorkOutcome, LowWorkParams, LowWorkStep};
 pub use pow::{
-    PowError, PowParams, anti_dos_threshold, block_work, check_pow, next_work,
-    permitted_difficulty_transition,
+    PowError, PowParams, anti_dos_threshold, check_pow, next_work, permitted_difficulty_transition,
 };
 pub(crate) use rules::MAX_TIMEWARP;
 pub use rules::{HeaderFault, HeaderRules, MAX_FUTURE_BLOCK_TIME, is_too_new};
@@ -42,6 +43,7 @@ pub use tips::{ChainTip, TipStatus};
 pub use tree::{Connected, HeaderTree, InsertError, Inserted};
 pub(crate) use version_bits::TOP_BITS;
 pub use version_bits::{DeploymentState, DeploymentStatus};
+pub use work::block_work;
 
 #[cfg(test)]
 mod tests;

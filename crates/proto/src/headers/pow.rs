@@ -10,6 +10,7 @@ use handfast_wire::Network;
 
 use super::entry::{Entry, from_work, to_work};
 use super::tree::HeaderTree;
+use super::work::{block_work, derive_target};
 
 /// Blocks behind the tip at which a branch is still accepted without a low-work sync. Core
 /// `GetAntiDoSWorkThreshold`.
@@ -90,7 +91,7 @@ impl PowParams {
 }
 
 /// A header without valid proof of work.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum PowError {
     /// The claimed target is zero, negative, above 2^256 or above the network's limit.
     #[error("header {hash}: target {bits:#010x} is out of range")]
@@ -125,24 +126,6 @@ pub fn check_pow(header: &Header, pow_limit: Target) -> Result<BlockHash, PowErr
         }
         _ => Err(PowError::TargetOutOfRange { hash, bits }),
     }
-}
-
-/// The target that `bits` encodes, unless it is zero, negative or too large.
-fn derive_target(bits: CompactTarget) -> Option<Target> {
-    let raw = bits.to_consensus();
-    let (size, mantissa) = (raw >> 24, raw & 0x007f_ffff);
-    // `mantissa << 8 * (size - 3)` must fit into 256 bits.
-    let overflow = size > 34 || (size > 33 && mantissa > 0xff) || (size > 32 && mantissa > 0xffff);
-    if overflow {
-        return None;
-    }
-    let target = Target::from_compact(bits); // zero also for a negative one
-    (target != Target::ZERO).then_some(target)
-}
-
-/// Expected hashes for one block at `bits`; 0 if they encode no target. Saturates at 2^128 - 1.
-pub fn block_work(bits: CompactTarget) -> u128 {
-    derive_target(bits).map_or(0, |target| from_work(target.to_work()))
 }
 
 /// The `bits` that a header after `parent` with time `time` must have. `None` if

@@ -4,8 +4,8 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 
 use super::entry::{Entry, Slot, Status, from_work};
-use super::pow::block_work;
 use super::tree::HeaderTree;
+use super::work::block_work;
 
 /// Hashes in a locator after which each step back is twice as long as the last.
 const DENSE: usize = 10;

@@ -7,8 +7,11 @@ use imbl::Vector;
 use super::entry::{Entry, Record, Slot, Status, to_work};
 use super::index::HashIndex;
 use super::marks::Marks;
-use super::pow::block_work;
-use super::unsent::Unsent;
+use super::work::block_work;
+
+mod unsent;
+
+use unsent::Unsent;
 
 /// A tree of headers with genesis at its root, and the active chain in it.
 ///
@@ -27,7 +30,7 @@ pub struct HeaderTree {
     /// By slot. `Connected` is written when a block leaves the active chain; a
     /// block in it is known by `active`.
     marks: Marks,
-    pub(super) unsent: Unsent,
+    unsent: Unsent,
     index: HashIndex,
     /// Slot by height.
     pub(super) active: Vector<Slot>,

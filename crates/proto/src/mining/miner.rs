@@ -17,7 +17,7 @@ use super::generate::{JobStep, Requests};
 use super::next_block::NextBlock;
 use super::rate::Rate;
 use super::template::{Payout, Template};
-use super::vocabulary::{Chain, Effect, GenerateFailure, Input, News, Why};
+use super::vocabulary::{Chain, Effect, GenerateFailure, Input, News, Totals, Why};
 use crate::random::Random;
 use crate::sync::{Reject, RejectKind, SubmitResult};
 use crate::time::{Now, earliest};
@@ -62,19 +62,6 @@ pub struct Miner {
     pub(super) hashes: u64,
     pub(super) hashes_before: u64,
     pub(super) totals: Totals,
-}
-
-/// Counters of our blocks; they survive a restart of the node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Mined, and became the tip.
-    pub found: u64,
-    /// Made on demand, and became the tip.
-    pub generated: u64,
-    /// Solved too late.
-    pub stale: u64,
-    /// Refused by the kernel, or not validated.
-    pub refused: u64,
 }
 
 /// A block whose verdict is awaited.

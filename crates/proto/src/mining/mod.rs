@@ -24,12 +24,13 @@ mod report;
 mod template;
 mod vocabulary;
 
-pub use miner::{BACK_OFF, Miner, MinerConfig, PROGRESS_INTERVAL, REFRESH, Totals};
+pub use miner::{BACK_OFF, Miner, MinerConfig, PROGRESS_INTERVAL, REFRESH};
 pub use next_block::{NextBlock, anyone_can_spend_payout};
 pub use proposal::objection;
 pub use template::{MAX_TAG, Payout, Template};
 pub use vocabulary::{
-    Chain, Effect, GenerateFailure, GenerateRequest, Generated, Input, MiningState, News, Why,
+    Chain, Effect, GenerateFailure, GenerateRequest, Generated, Input, MiningState, News, Totals,
+    Why,
 };
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bitcoin::{BlockHash, ScriptBuf, Transaction};
 use handfast_wire::RawBlock;
 
-use super::miner::Totals;
 use super::template::Template;
 use crate::headers::HeaderTree;
 use crate::sync::{Reject, SubmitResult};
@@ -32,6 +31,19 @@ impl fmt::Debug for Chain {
             .field("initial_block_download", &self.initial_block_download)
             .finish()
     }
+}
+
+/// Counters of our blocks; they survive a restart of the node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Mined, and became the tip.
+    pub found: u64,
+    /// Made on demand, and became the tip.
+    pub generated: u64,
+    /// Solved too late.
+    pub stale: u64,
+    /// Refused by the kernel, or not validated.
+    pub refused: u64,
 }
 
 /// A request for blocks on demand.

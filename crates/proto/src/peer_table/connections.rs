@@ -8,7 +8,9 @@ use super::admission::Ended;
 use super::gossip::{Context, from_v1};
 use super::roster::Peer;
 use super::{Effect, Order, PeerTable, dialer};
-use crate::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction, Reached, Role, Roles};
+use crate::lifecycle::{
+    ConnId, Direction, DoneReason, Ending, Introduction, Reached, Role, Roles, SlotRefusal,
+};
 use crate::time::Now;
 
 impl PeerTable {
@@ -83,9 +85,8 @@ impl PeerTable {
             Direction::Outbound => {
                 let slots = self.outbound_limit();
                 let room = self.peers.count(Direction::Outbound) < slots;
-                let full = || format!("all {slots} outbound slots are taken");
-                room.then_some(None)
-                    .ok_or_else(|| DoneReason::Refused(full()))
+                let full = SlotRefusal::OutboundFull { slots };
+                room.then_some(None).ok_or(DoneReason::Refused(full))
             }
             // The operator's wish; their number was limited when they were dialled.
             Direction::Manual => Ok(None),

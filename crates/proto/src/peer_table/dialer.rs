@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::roster::Roster;
 use super::{DialFailure, Effect, PeerTableConfig};
 use crate::address_book::{AddressBook, Group, canonical};
-use crate::lifecycle::{Direction, DoneReason, Introduction};
+use crate::lifecycle::{BackOff, Direction, DoneReason, Introduction};
 use crate::random::Random;
 use crate::time::Now;
 
@@ -345,11 +345,12 @@ impl Dialer {
     /// and closed connections say little about a peer, nor about those that were lost shortly
     /// before.
     fn cool_down(&mut self, addr: SocketAddr, reason: &DoneReason, context: Context<'_>) {
+        let class = reason.class();
         context
             .book
-            .pause_for(addr, cool_down_after(reason), context.now);
+            .pause_for(addr, cool_down(class.back_off()), context.now);
         self.forget_lost(addr);
-        if may_be_the_network(reason) {
+        if class.may_be_the_network() {
             if self.lost.len() == MAX_LOST {
                 self.lost.pop_front();
             }
@@ -370,52 +371,12 @@ impl Dialer {
     }
 }
 
-/// Whether our own network being down may have ended the connection.
-fn may_be_the_network(reason: &DoneReason) -> bool {
-    matches!(
-        reason,
-        DoneReason::RemoteClosed
-            | DoneReason::RemoteReset(_)
-            | DoneReason::HandshakeTimeout
-            | DoneReason::PingTimeout
-            | DoneReason::Inactive
-            | DoneReason::HeadersTimeout
-            | DoneReason::BlockStalled { .. }
-    )
-}
-
-/// The cool-down of automatic dialling after this reason.
-fn cool_down_after(reason: &DoneReason) -> Duration {
-    match reason {
-        DoneReason::RemoteClosed
-        | DoneReason::RemoteReset(_)
-        | DoneReason::DuplicateConnection
-        | DoneReason::Refused(_)
-        | DoneReason::Evicted
-        | DoneReason::Banned
-        | DoneReason::Discouraged
-        | DoneReason::Requested
-        | DoneReason::Shutdown
-        | DoneReason::Panicked => COOL_DOWN,
-        DoneReason::HandshakeTimeout
-        | DoneReason::PingTimeout
-        | DoneReason::Inactive
-        | DoneReason::SlowReader
-        | DoneReason::SlowSender
-        | DoneReason::HeadersTimeout
-        | DoneReason::StaleChain
-        | DoneReason::BlockStalled { .. } => COOL_DOWN_SLOW,
-        DoneReason::SelfConnection
-        | DoneReason::ObsoleteVersion { .. }
-        | DoneReason::MissingServices
-        | DoneReason::Undecodable(_)
-        | DoneReason::MalformedFlood(_)
-        | DoneReason::Misbehaving(_)
-        | DoneReason::ServiceNotOffered(_)
-        | DoneReason::ProtocolViolation(_)
-        | DoneReason::InvalidHeader(_)
-        | DoneReason::InvalidBlock { .. }
-        | DoneReason::LowWorkChain => COOL_DOWN_FAULT,
+/// The cool-down of automatic dialling.
+fn cool_down(back_off: BackOff) -> Duration {
+    match back_off {
+        BackOff::Short => COOL_DOWN,
+        BackOff::Slow => COOL_DOWN_SLOW,
+        BackOff::Fault => COOL_DOWN_FAULT,
     }
 }
 

@@ -47,7 +47,7 @@ use super::PeerTableConfig;
 use super::bans::Bans;
 use super::roster::{Peer, Roster};
 use crate::address_book::Group;
-use crate::lifecycle::{ConnId, Direction, DoneReason};
+use crate::lifecycle::{ConnId, Direction, DoneReason, SlotRefusal};
 use crate::random;
 use crate::time::Now;
 
@@ -265,8 +265,8 @@ impl Eviction {
         bans: &Bans,
     ) -> Result<Option<ConnId>, DoneReason> {
         let full = || {
-            let text = format!("all {} inbound slots are taken", self.max_inbound);
-            DoneReason::Refused(text)
+            let slots = self.max_inbound;
+            DoneReason::Refused(SlotRefusal::InboundFull { slots })
         };
         let taken = peers.count(Direction::Inbound);
         let verdict = if taken >= self.max_inbound + max_leaving(self.max_inbound) {
@@ -279,10 +279,7 @@ impl Eviction {
             let victim = self.pick_victim(now, Group::of(ip), peers, bans);
             victim.map(Some).map_err(|why| match why {
                 NoVictim::AllSafe => full(),
-                NoVictim::JustCame => {
-                    let text = "all inbound slots are taken, one by a peer that was just admitted";
-                    DoneReason::Refused(text.to_owned())
-                }
+                NoVictim::JustCame => DoneReason::Refused(SlotRefusal::JustCame),
             })
         };
         match verdict {

@@ -9,7 +9,7 @@ use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use handfast_wire::Message;
 
 use super::bans::Bans;
-use super::roster::Roster;
+use super::roster::{AddressCounts, Roster};
 use super::{Effect, PeerTableConfig};
 use crate::address_book::{
     AddressBook, Group, MAX_SAMPLE, Overlay, Row, Source, canonical, is_local, is_routable,
@@ -162,14 +162,6 @@ struct Talk {
     local: Option<SocketAddr>,
 }
 
-/// How many addresses a peer sent, and whether it is sent some.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Counts {
-    pub(super) takes_part: bool,
-    pub(super) processed: u64,
-    pub(super) rate_limited: u64,
-}
-
 /// The state that an address message depends on.
 pub(super) struct Context<'a> {
     pub(super) now: Now,
@@ -240,11 +232,11 @@ impl Gossip {
         self.relay.deadline()
     }
 
-    pub(super) fn counts(&self, id: ConnId) -> Counts {
+    pub(super) fn counts(&self, id: ConnId) -> AddressCounts {
         let Some(Talk { allowance, .. }) = self.peers.get(&id) else {
-            return Counts::default();
+            return AddressCounts::default();
         };
-        Counts {
+        AddressCounts {
             takes_part: self.relay.is_taking_part(id),
             processed: allowance.processed,
             rate_limited: allowance.rate_limited,
@@ -430,7 +422,7 @@ mod tests {
         );
         assert_eq!(gossip.counts(peer.id).rate_limited, 2);
         gossip.ended(peer.id);
-        assert_eq!(gossip.counts(peer.id), Counts::default());
+        assert_eq!(gossip.counts(peer.id), AddressCounts::default());
         let context = Context {
             now: NOW,
             bans: &bans,

@@ -2,17 +2,23 @@
 
 mod existing;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::outlook::{Attempt, DialFailure, ManualPeer};
-use super::roster::{Peer, Roster};
+mod node;
+mod target;
+
+use super::outlook::{DialFailure, ManualPeer};
+use super::roster::Roster;
 use super::{AddNodeCommand, AddNodeError, AddedNode, Effect, PeerTableConfig};
-use crate::address_book::{backoff, canonical, is_peer_name, overlay_network, read_ip};
-use crate::lifecycle::{ConnId, Introduction};
+use crate::address_book::{backoff, canonical, is_peer_name, overlay_network};
+use crate::lifecycle::ConnId;
 use crate::random::Random;
 use crate::time::Now;
+
+use node::{Given, Node, State};
+pub use target::{Target, parse_target};
 
 /// Before a lost or failed manual peer is dialled again, the first time; doubles.
 pub(super) const RECONNECT_FIRST: Duration = Duration::from_secs(5);
@@ -29,155 +35,6 @@ const LASTED: Duration = Duration::from_secs(60);
 const BUSY_RETRY: Duration = Duration::from_secs(5);
 /// A look-up that was not answered has failed.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What a name stands for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// An address.
-    Address(SocketAddr),
-    /// A host to be looked up.
-    Host {
-        /// Its name.
-        host: String,
-        /// The port to dial.
-        port: u16,
-    },
-}
-
-/// Reads `ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`, `HOST` or `HOST:PORT`; of an address every
-/// spelling ([`read_ip`]).
-///
-/// Total: what is no address is a host, and one that cannot exist fails when it is
-/// looked up.
-#[must_use]
-pub fn parse_target(name: &str, default_port: u16) -> Target {
-    let name = name.trim();
-    if let Ok(addr) = name.parse::<SocketAddr>() {
-        return Target::Address(canonical(addr));
-    }
-    if let Some(ip) = read_ip(name) {
-        return Target::Address(SocketAddr::new(ip, default_port));
-    }
-    let (host, port) = match name.rsplit_once(':') {
-        Some((host, port)) => match port.parse() {
-            Ok(port) => (host, port),
-            Err(_) => (name, default_port),
-        },
-        None => (name, default_port),
-    };
-    if let Some(ip) = read_ip(host) {
-        return Target::Address(SocketAddr::new(ip, port));
-    }
-    Target::Host {
-        host: host.to_owned(),
-        port,
-    }
-}
-
-/// How a node came to be named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Given {
-    /// `--connect`: not limited, not removable.
-    Connect,
-    /// `--add-node`, `addnode add`.
-    Added,
-    /// `addnode onetry`: forgotten after the try.
-    Once,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum State {
-    /// To be dialled then.
-    Waiting(Duration),
-    /// Being looked up; has failed then.
-    Resolving(Duration),
-    Dialling,
-    Connected {
-        id: ConnId,
-        since: Duration,
-        /// It was dialled for this: one of the limited slots is taken.
-        own: bool,
-    },
-}
-
-/// A manual peer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Node {
-    given: Given,
-    target: Target,
-    /// Where it is, as far as that is known: its address, or those of the last look-up.
-    addresses: BTreeSet<SocketAddr>,
-    failures: u32,
-    /// The last failure since it was connected.
-    failure: Option<DialFailure>,
-    state: State,
-}
-
-impl Node {
-    fn new(given: Given, target: Target, now: Now) -> Self {
-        let addresses = match &target {
-            Target::Address(addr) => BTreeSet::from([*addr]),
-            Target::Host { .. } => BTreeSet::new(),
-        };
-        Self {
-            given,
-            target,
-            addresses,
-            failures: 0,
-            failure: None,
-            state: State::Waiting(now.mono),
-        }
-    }
-
-    /// When something is to be done about it.
-    fn due(&self) -> Option<Duration> {
-        match self.state {
-            State::Waiting(at) | State::Resolving(at) => Some(at),
-            State::Dialling | State::Connected { .. } => None,
-        }
-    }
-
-    fn is_active(&self) -> bool {
-        match self.state {
-            State::Waiting(_) => false,
-            State::Resolving(_) | State::Dialling => true,
-            State::Connected { own, .. } => own,
-        }
-    }
-
-    fn row(&self, name: &str, peers: &BTreeMap<ConnId, Peer>) -> Option<AddedNode> {
-        let connected = match self.state {
-            State::Connected { id, .. } => peers.get(&id).map(|peer| {
-                let Introduction {
-                    remote, direction, ..
-                } = peer.introduction();
-                (id, *remote, *direction)
-            }),
-            State::Waiting(_) | State::Resolving(_) | State::Dialling => None,
-        };
-        let row = AddedNode {
-            name: name.to_owned(),
-            connected,
-            failure: self.failure.clone(),
-        };
-        (self.given == Given::Added).then_some(row)
-    }
-
-    /// As it is shown, by whichever option or call it was named.
-    fn manual(&self, name: &str) -> ManualPeer {
-        let attempt = match self.state {
-            State::Waiting(until) => Attempt::Waiting { until },
-            State::Resolving(_) => Attempt::LookingUp,
-            State::Dialling => Attempt::Connecting,
-            State::Connected { id, .. } => Attempt::Connected(id),
-        };
-        ManualPeer {
-            name: name.to_owned(),
-            attempt,
-            failure: self.failure.clone(),
-        }
-    }
-}
 
 /// What an attempt to connect to a manual peer begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]

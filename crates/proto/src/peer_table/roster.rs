@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Deref;
 
-use super::gossip::Counts;
 use super::{Effect, PeerRow};
 use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction, Role, Roles};
 use crate::time::Now;
@@ -83,7 +82,7 @@ impl Peer {
         self.closing
     }
 
-    pub(super) fn row(&self, addresses: Counts) -> PeerRow {
+    pub(super) fn row(&self, addresses: AddressCounts) -> PeerRow {
         PeerRow {
             id: self.introduction.id,
             remote: self.introduction.remote,
@@ -98,6 +97,14 @@ impl Peer {
             addresses_rate_limited: addresses.rate_limited,
         }
     }
+}
+
+/// How many addresses a peer sent, and whether it is sent some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct AddressCounts {
+    pub(super) takes_part: bool,
+    pub(super) processed: u64,
+    pub(super) rate_limited: u64,
 }
 
 /// Peers of one direction.

@@ -507,13 +507,29 @@ fn anything() -> impl Strategy<Value = (u64, Input)> {
         1 => Just(Input::Connected),
         1 => Just(Input::RemoteClosed),
         1 => Just(Input::SlowReader),
-        1 => Just(Input::Undecodable("garbage".to_owned())),
-        1 => Just(Input::Malformed("a wrong checksum".to_owned())),
-        1 => Just(Input::Misbehaving("a long list".to_owned())),
-        1 => Just(Input::ReadFailed("reset".to_owned())),
+        1 => Just(Input::Undecodable(DecodeError::Transaction)),
+        1 => Just(Input::Malformed(garbled())),
+        1 => Just(Input::Undecodable(forbidden())),
+        1 => Just(Input::ReadFailed(std::io::ErrorKind::ConnectionReset.into())),
         1 => Just(Input::Disconnect(DoneReason::Requested)),
     ];
     (0u64..90, input)
+}
+
+/// What the session drops.
+fn garbled() -> Garbled {
+    Garbled::Payload(DecodeError::Truncated {
+        command: "inv",
+        field: "entries",
+    })
+}
+
+/// What no honest node sends.
+fn forbidden() -> DecodeError {
+    DecodeError::Forbidden {
+        command: "addrv2",
+        field: "address",
+    }
 }
 
 proptest! {

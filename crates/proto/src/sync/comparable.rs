@@ -146,7 +146,11 @@ impl HeaderPlan {
         });
         let timers = parts.timers.iter();
         let of_headers = timers.filter(|(timer, _)| match timer {
-            SyncTimer::Download | SyncTimer::Watchdog => false,
+            SyncTimer::BlocksAnswer
+            | SyncTimer::LatePeers
+            | SyncTimer::AskLateAgain
+            | SyncTimer::HoldIsOver
+            | SyncTimer::Watchdog => false,
             SyncTimer::HeadersAnswer(_)
             | SyncTimer::CoolDown(_)
             | SyncTimer::HeadersFromSource

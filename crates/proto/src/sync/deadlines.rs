@@ -95,9 +95,12 @@ fn told(parts: &Parts, timer: SyncTimer) -> Option<(Weight, String)> {
         SyncTimer::Watchdog if parts.peers.is_empty() => return None,
         SyncTimer::Watchdog => (Weight::Routine, "sync is checked for stalls".into()),
         // Only another look: what follows from it is told below, or nothing may follow.
-        SyncTimer::HeadersFromSource | SyncTimer::ProbeAgain(_) | SyncTimer::Download => {
-            return None;
-        }
+        SyncTimer::HeadersFromSource
+        | SyncTimer::ProbeAgain(_)
+        | SyncTimer::BlocksAnswer
+        | SyncTimer::LatePeers
+        | SyncTimer::AskLateAgain
+        | SyncTimer::HoldIsOver => return None,
     };
     Some(told)
 }

@@ -65,3 +65,111 @@ pub(super) fn may_fetch(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bitcoin::p2p::ServiceFlags;
+
+    use super::*;
+    use crate::lifecycle::{Direction, DoneReason};
+    use crate::sync::download::{Pending, View};
+    use crate::sync::header_sync::tests::introduction;
+    use crate::sync::known_work::KnownWork;
+    use crate::sync::step::Step;
+    use crate::sync::timers::Timers;
+    use crate::testing::chains::Blocks;
+    use crate::time::Now;
+
+    const PEER: ConnId = ConnId(1);
+
+    /// A peer beside a chain of forty blocks, of which we have ten.
+    struct Alone {
+        blocks: Blocks,
+        tree: HeaderTree,
+        peers: Peers,
+        download: BlockDownload,
+    }
+
+    impl Alone {
+        fn new() -> Self {
+            let ours = Blocks::new(10, 1);
+            let blocks = ours.fork(10, 30, 1);
+            let mut tree = ours.tree();
+            for header in &blocks.headers()[10..] {
+                tree.insert(*header).expect("its parent is known");
+            }
+            let (mut peers, mut download) = (Peers::default(), BlockDownload::default());
+            peers.added(&introduction(PEER, Direction::Outbound));
+            download.added(PEER);
+            Self {
+                blocks,
+                tree,
+                peers,
+                download,
+            }
+        }
+
+        fn ask(&mut self, height: u32) {
+            let view = View {
+                tree: &self.tree,
+                peers: &self.peers,
+                known: &KnownWork::default(),
+                minimum_work: self.tree.tip().work,
+                now: Duration::ZERO,
+            };
+            let hash = self.blocks.at(height).hash;
+            let timers = &mut Timers::default();
+            self.download.fetch(&view, timers, PEER, height, hash);
+        }
+
+        fn may_fetch(&self, id: ConnId, height: u32) -> Result<(), FetchRefusal> {
+            let hash = self.blocks.at(height).hash;
+            may_fetch(&self.tree, &self.peers, &self.download, id, &hash)
+        }
+    }
+
+    #[test]
+    fn a_block_is_fetched_only_while_its_header_is_known_and_its_data_is_not_here() {
+        let mut alone = Alone::new();
+        assert_eq!(alone.may_fetch(PEER, 11), Ok(()));
+        assert_eq!(alone.may_fetch(PEER, 10), Err(FetchRefusal::Downloaded));
+        alone.tree.mark_stored(&alone.blocks.at(12).hash);
+        assert_eq!(alone.may_fetch(PEER, 12), Err(FetchRefusal::Downloaded));
+        let block = alone.blocks.at(11);
+        let pending = Pending::new(block, Duration::ZERO, false, None);
+        alone.download.given_to_kernel(11, block.hash, pending);
+        assert_eq!(alone.may_fetch(PEER, 11), Err(FetchRefusal::Downloaded));
+        alone.tree.mark_invalid(&alone.blocks.at(40).hash);
+        assert_eq!(alone.may_fetch(PEER, 40), Err(FetchRefusal::Invalid));
+        alone.blocks.grow(1, 1);
+        assert_eq!(alone.may_fetch(PEER, 41), Err(FetchRefusal::HeaderMissing));
+    }
+
+    #[test]
+    fn a_block_is_fetched_of_a_live_peer_with_witness_data_alone() {
+        let mut alone = Alone::new();
+        let (old, unknown) = (ConnId(2), ConnId(3));
+        let mut intro = introduction(old, Direction::Inbound);
+        intro.services = ServiceFlags::NETWORK;
+        alone.peers.added(&intro);
+        assert_eq!(alone.may_fetch(old, 11), Err(FetchRefusal::NoWitness));
+        assert_eq!(alone.may_fetch(unknown, 11), Err(FetchRefusal::NoSuchPeer));
+        let mut step = Step::new(Now::default());
+        let why = DoneReason::Requested;
+        assert!(alone.peers.disconnect(&mut step, PEER, why));
+        assert_eq!(alone.may_fetch(PEER, 11), Err(FetchRefusal::NoSuchPeer));
+    }
+
+    #[test]
+    fn a_peer_is_asked_for_a_block_once_and_for_sixteen_at_a_time() {
+        let mut alone = Alone::new();
+        for height in 11..=26 {
+            assert_eq!(alone.may_fetch(PEER, height), Ok(()));
+            alone.ask(height);
+            assert_eq!(alone.may_fetch(PEER, height), Err(FetchRefusal::Requested));
+        }
+        assert_eq!(alone.may_fetch(PEER, 27), Err(FetchRefusal::Busy));
+    }
+}

@@ -23,7 +23,7 @@ use super::parts::Parts;
 use super::report;
 use super::state::SyncState;
 use super::step::Step;
-use super::timers::SyncTimer;
+use super::timers::{SyncTimer, Timers};
 use super::watchdog::{CHECK, Remedy, Watchdog};
 use super::{Effect, Input, KernelEvent, SyncConfig};
 
@@ -185,6 +185,15 @@ impl SyncManager {
             return;
         }
         self.watchdog.hear(step.now.mono);
+        if !self.handle(step, id, message) {
+            tracing::debug!(%id, command = message.command(), "a message that sync does not handle");
+        }
+    }
+
+    /// Handles a message of those whose row in the table of messages names
+    /// [`HandledBy::SyncManager`](handfast_wire::HandledBy). False: it is another, which
+    /// PeerManager does not forward.
+    pub(super) fn handle(&mut self, step: &mut Step, id: ConnId, message: &Message) -> bool {
         let parts = &mut self.parts;
         match message {
             Message::Headers(headers) => {
@@ -206,22 +215,9 @@ impl SyncManager {
                 let tree = parts.chain.tree();
                 parts.serving.getdata(step, tree, id, items);
             }
-            // Not about sync; PeerManager does not forward these.
-            Message::Version(_)
-            | Message::Verack
-            | Message::Ping(_)
-            | Message::Pong(_)
-            | Message::SendAddrV2
-            | Message::WtxidRelay
-            | Message::SendCmpct { .. }
-            | Message::FeeFilter(_)
-            | Message::GetAddr
-            | Message::Addr(_)
-            | Message::AddrV2(_)
-            | Message::Tx(_)
-            | Message::Mempool
-            | Message::Unknown { .. } => {}
+            _ => return false,
         }
+        true
     }
 
     fn getheaders(&mut self, step: &mut Step, id: ConnId, locator: &Locator) {
@@ -244,6 +240,7 @@ impl SyncManager {
                 count_ok: _,
                 rejected,
                 origin,
+                busy: _,
             } => self.headers_checked(step, rejected, origin),
             KernelEvent::BlockChecked {
                 hash,
@@ -290,7 +287,7 @@ impl SyncManager {
     fn with_download<T>(
         &mut self,
         now: Duration,
-        act: impl FnOnce(&mut BlockDownload, &View<'_>) -> T,
+        act: impl FnOnce(&mut BlockDownload, &View<'_>, &mut Timers) -> T,
     ) -> T {
         let parts = &mut self.parts;
         let view = View {
@@ -300,7 +297,7 @@ impl SyncManager {
             minimum_work: parts.config.minimum_work,
             now,
         };
-        act(&mut parts.download, &view)
+        act(&mut parts.download, &view, &mut parts.timers)
     }
 
     /// Does what download wants done.
@@ -348,11 +345,10 @@ impl SyncManager {
             self.parts.download.shown(id);
         }
         let mut actions = Vec::new();
-        self.with_download(step.now.mono, |download, view| {
-            download.settle(view, &mut actions);
+        self.with_download(step.now.mono, |download, view, timers| {
+            download.settle(view, timers, &mut actions);
         });
         self.perform(step, actions);
-        self.set_download_timer();
     }
 
     /// What peers hear of must not be forgotten: the tip waits until it is durable.

@@ -76,9 +76,10 @@ pub use state::{
 };
 pub use verdicts::USEFUL_INTERVAL;
 
-use std::fmt;
+/// The engine's answers: the values that it reports.
+pub use handfast_verdict::{BlockOutcome, Change, Keep, Kept, KernelEvent, Reject, RejectKind};
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Work};
@@ -174,115 +175,6 @@ pub enum Input {
     Tick,
 }
 
-/// What the kernel answered to a job. Exactly one event per
-/// [`Effect::CheckHeaders`] or [`Effect::CheckBlock`], in any order, and
-/// [`KernelEvent::Kept`] beside them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KernelEvent {
-    /// A batch of headers was looked at, up to and including the first bad one.
-    HeadersChecked {
-        /// Headers at the front of the batch that the kernel accepted.
-        count_ok: usize,
-        /// The first header that was refused; those after it were not tried.
-        rejected: Option<(BlockHash, Reject)>,
-        /// Who has shown them.
-        origin: Option<ConnId>,
-    },
-    /// A block was looked at.
-    BlockChecked {
-        /// The block.
-        hash: BlockHash,
-        /// The verdict about this block.
-        outcome: BlockOutcome,
-        /// Who sent it; `None`: we did (RPC, miner).
-        origin: Option<ConnId>,
-        /// What the job did to the chain state, oldest first; other blocks may appear.
-        changes: Vec<Change>,
-        /// Whether everything that the kernel has stored is kept.
-        kept: Kept,
-        /// Time the kernel spent on it.
-        busy: Duration,
-    },
-    /// Everything that the kernel has stored is kept, which was not so at its last verdict
-    /// about a block. Answers no job.
-    Kept,
-}
-
-/// Whether what the kernel has stored survives the end of the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// It does.
-    Yes,
-    /// Not all of it. After a block that is to be kept [`KernelEvent::Kept`] follows.
-    Later,
-    /// A block that is to be kept could not be written; why, with the remedy.
-    /// [`KernelEvent::Kept`] follows when that worked.
-    Failed(String),
-}
-
-/// The verdict about one block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BlockOutcome {
-    /// New, and on disk now. Whether it is connected too is told by the changes.
-    Stored,
-    /// It was on disk before.
-    Duplicate,
-    /// It breaks a rule.
-    Rejected(Reject),
-    /// Our own trouble; says nothing about the block or its sender.
-    Failed(String),
-}
-
-/// A change of the chain state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The block is the new tip, one above the old one. With its header: it may have
-    /// waited on disk since before the start, on a branch that nobody told us of since.
-    Connected(BlockHash, Header),
-    /// The block was the tip; its parent is now.
-    Disconnected(BlockHash),
-    /// The block is invalid for good, and so are its descendants.
-    Invalid(BlockHash, Reject),
-}
-
-/// Why the kernel refused a block or a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reject {
-    /// The class of the rule, which decides what the sender deserves.
-    pub kind: RejectKind,
-    /// Bitcoin Core's token, e.g. `bad-cb-amount`.
-    pub reason: String,
-}
-
-impl fmt::Display for Reject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-/// Classes of refusal. Core `BlockValidationResult`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RejectKind {
-    /// The block breaks a consensus rule.
-    Consensus,
-    /// The data is not what the header commits to; the block itself may be fine.
-    Mutated,
-    /// The header breaks a rule (proof of work, difficulty, time, version).
-    InvalidHeader,
-    /// It was found invalid earlier.
-    CachedInvalid,
-    /// It builds on an invalid block.
-    InvalidPrev,
-    /// Its parent is not known.
-    MissingPrev,
-    /// Its time is more than two hours ahead of our clock; may be fine later.
-    TimeFuture,
-    /// Its chain has less work than the minimum.
-    HeaderLowWork,
-    /// The kernel gave no class.
-    Unknown,
-}
-
 /// An order of the [`SyncManager`]. To be performed in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -311,15 +203,16 @@ pub enum Effect {
     CheckBlock {
         /// The block.
         block: RawBlock,
-        /// Its height, which decides whether it may carry witness data (BIP141).
-        height: u32,
+        /// Its height, which decides whether it may carry witness data (BIP141); `None` where
+        /// the engine alone is to judge that.
+        height: Option<u32>,
         /// Headers that lead to it and that the kernel was not given yet, oldest first. To be
         /// given if the block's data belongs to its header.
         before: Vec<Header>,
         /// Who sent it; `None`: we did, and somebody waits for the answer.
         origin: Option<ConnId>,
-        /// It is to survive the end of the process, with all that it builds on.
-        keep: bool,
+        /// Whether it is to survive the end of the process, with all that it builds on.
+        keep: Keep,
     },
     /// Read a block from disk and send it when the peer has room; then [`Input::Served`].
     ServeBlock {

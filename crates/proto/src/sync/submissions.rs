@@ -34,7 +34,7 @@ use super::announcer::MAX_BLOCKS_TO_ANNOUNCE;
 use super::chain::Chain;
 use super::download::BlockDownload;
 use super::step::Step;
-use super::{BlockOutcome, Effect, Kept, Reject, RejectKind, SubmitResult};
+use super::{BlockOutcome, Effect, Keep, Kept, Reject, RejectKind, SubmitResult};
 
 /// Who waits for the verdict about a block that is with the engine.
 #[derive(Clone, Debug, Default)]
@@ -118,19 +118,25 @@ pub(super) fn known_header(
 /// Durability.
 impl Submissions {
     /// Whether a block that is given to the engine now is to be kept. See the module.
-    pub(super) fn is_to_be_kept(
+    pub(super) fn keep(
         chain: &Chain,
         download: &BlockDownload,
         now: Now,
         hash: &BlockHash,
         origin: Option<ConnId>,
-    ) -> bool {
-        if origin.is_none() || !chain.is_initial_download(now) {
-            return true;
+    ) -> Keep {
+        if origin.is_none() {
+            return Keep::Now;
+        }
+        if !chain.is_initial_download(now) {
+            return Keep::Soon;
         }
         let height = chain.tree().get(hash).map_or(0, |entry| entry.height);
         let plan = download.main_plan();
-        plan.is_none_or(|plan| plan.target().height <= height + MAX_BLOCKS_TO_ANNOUNCE)
+        match plan.is_none_or(|plan| plan.target().height <= height + MAX_BLOCKS_TO_ANNOUNCE) {
+            true => Keep::Soon,
+            false => Keep::No,
+        }
     }
 
     /// The engine told whether everything that it has stored is durable.

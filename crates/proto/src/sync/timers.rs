@@ -22,8 +22,14 @@ pub(super) enum SyncTimer {
     ProbeAnswer(ConnId),
     /// The peer may be probed again.
     ProbeAgain(ConnId),
-    /// Peers that are late with blocks are judged.
-    Download,
+    /// Peers that were asked for blocks are judged.
+    BlocksAnswer,
+    /// Peers that are late with blocks must have delivered something.
+    LatePeers,
+    /// Late peers are asked again, where nobody else can be.
+    AskLateAgain,
+    /// Download goes on after trouble of our own.
+    HoldIsOver,
     /// The watchdog looks, and peers that stay behind our chain are judged.
     Watchdog,
 }
@@ -40,7 +46,10 @@ impl SyncTimer {
             Self::HeadersFromSource
             | Self::Hedge
             | Self::TipCheck
-            | Self::Download
+            | Self::BlocksAnswer
+            | Self::LatePeers
+            | Self::AskLateAgain
+            | Self::HoldIsOver
             | Self::Watchdog => None,
         }
     }
@@ -55,7 +64,10 @@ impl SyncTimer {
             | Self::TipCheck
             | Self::Retry(_)
             | Self::ProbeAgain(_)
-            | Self::Download
+            | Self::BlocksAnswer
+            | Self::LatePeers
+            | Self::AskLateAgain
+            | Self::HoldIsOver
             | Self::Watchdog => false,
         }
     }

@@ -37,13 +37,13 @@ pub const USEFUL_INTERVAL: Duration = Duration::from_secs(10);
 /// Whether a refusal is held against the sender. Core `MaybePunishNodeForBlock`. Where Core
 /// blames a sender for a missing parent we do not: the header went before the block, so it
 /// would be our own fault.
-fn is_punished(kind: RejectKind, sender_is_inbound: bool) -> bool {
+pub(super) fn is_punished(kind: RejectKind, sender_is_dialled: bool) -> bool {
     match kind {
         RejectKind::Consensus
         | RejectKind::InvalidHeader
         | RejectKind::InvalidPrev
         | RejectKind::Mutated => true,
-        RejectKind::CachedInvalid => !sender_is_inbound,
+        RejectKind::CachedInvalid => sender_is_dialled,
         RejectKind::MissingPrev
         | RejectKind::TimeFuture
         | RejectKind::HeaderLowWork
@@ -112,11 +112,9 @@ impl Context<'_> {
     ) {
         let kept = match outcome {
             BlockOutcome::Stored | BlockOutcome::Duplicate => true,
-            BlockOutcome::Rejected(_) | BlockOutcome::Failed(_) => changes.iter().any(|change| {
-                let (Change::Connected(of, _) | Change::Disconnected(of) | Change::Invalid(of, _)) =
-                    change;
-                *of == hash
-            }),
+            BlockOutcome::Rejected(_) | BlockOutcome::Failed(_) => {
+                changes.iter().any(|change| change.hash() == hash)
+            }
         };
         if kept && self.chain.adopt(hash, pending.header()) {
             self.known.learn_announced(self.chain.tree());
@@ -185,7 +183,7 @@ impl Verdicts {
                 tracing::warn!(%hash, why, "a block could not be judged");
                 cx.want_again(&hash);
                 let until = cx.step.now.mono + HOLD;
-                cx.download.hold_until(until, why.clone());
+                cx.download.hold_until(cx.timers, until, why.clone());
             }
         }
         offences
@@ -214,13 +212,13 @@ impl Verdicts {
                 cx.download.tip_moved();
                 None
             }
-            Change::Disconnected(hash) => {
+            Change::Disconnected(hash, _) => {
                 cx.chain.disconnect(&hash);
                 cx.announcer.tip_moved();
                 cx.download.replan();
                 None
             }
-            Change::Invalid(hash, reject) => {
+            Change::Invalid(hash, _, reject) => {
                 cx.mark_invalid(&hash);
                 let sender = self.senders.take(&hash)?;
                 offence(cx.peers, sender, hash, &reject)
@@ -305,9 +303,9 @@ impl Verdicts {
 /// What a peer pays for a block that was refused, if it is held against it.
 fn offence(peers: &Peers, id: ConnId, hash: BlockHash, reject: &Reject) -> Option<Offence> {
     let peer = peers.get(id)?;
-    let reason = reject.reason.clone();
-    let punished = is_punished(reject.kind, !peer.is_dialled());
-    punished.then_some((id, DoneReason::InvalidBlock { hash, reason }))
+    let punished = is_punished(reject.kind, peer.is_dialled());
+    let reject = reject.clone();
+    punished.then_some((id, DoneReason::InvalidBlock { hash, reject }))
 }
 
 #[cfg(test)]
@@ -413,7 +411,13 @@ mod tests {
         let mut alone = Alone::with(&ours, &theirs);
         let (hash, next) = (theirs.at(6).hash, theirs.at(7).hash);
         assert!(alone.block(hash, &BlockOutcome::Stored, vec![]).is_empty());
-        let invalid = || vec![Change::Invalid(hash, reject(RejectKind::Consensus))];
+        let invalid = || {
+            vec![Change::Invalid(
+                hash,
+                theirs.at(6).header,
+                reject(RejectKind::Consensus),
+            )]
+        };
         let offences = alone.block(next, &BlockOutcome::Duplicate, invalid());
         assert_eq!(offences.len(), 1);
         assert_eq!(alone.status(&hash), Some(Status::Invalid));

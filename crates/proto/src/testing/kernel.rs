@@ -128,6 +128,7 @@ impl Kernel {
             count_ok,
             rejected,
             origin,
+            busy: Duration::ZERO,
         }
     }
 
@@ -231,7 +232,7 @@ impl Kernel {
         }
         if let Some(kind) = self.bad.get(&hash) {
             self.tree.mark_invalid(&hash);
-            changes.push(Change::Invalid(hash, reject(*kind)));
+            changes.push(Change::Invalid(hash, block.header, reject(*kind)));
             return BlockOutcome::Rejected(reject(*kind));
         }
         self.tree.mark_stored(&hash);
@@ -280,14 +281,15 @@ impl Kernel {
             };
             let fork = self.tree.fork_point(&best, &tip.hash).unwrap();
             while self.tree.tip().hash != fork.hash {
-                let tip = self.tree.tip().hash;
-                self.tree.disconnect(&tip);
-                changes.push(Change::Disconnected(tip));
+                let tip = self.tree.tip();
+                self.tree.disconnect(&tip.hash);
+                changes.push(Change::Disconnected(tip.hash, tip.header));
             }
             for entry in self.tree.branch(&best, fork.height + 1, usize::MAX) {
                 if self.bad_to_connect.contains(&entry.hash) {
                     self.tree.mark_invalid(&entry.hash);
-                    changes.push(Change::Invalid(entry.hash, reject(RejectKind::Consensus)));
+                    let reject = reject(RejectKind::Consensus);
+                    changes.push(Change::Invalid(entry.hash, entry.header, reject));
                     continue 'again;
                 }
                 self.tree.connect(&entry.hash);

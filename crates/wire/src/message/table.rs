@@ -97,9 +97,10 @@ const SERVICES_NOT_OFFERED: [&str; 6] = [
     "getcfcheckpt",
 ];
 
-/// Whether `command`, which has no row, requests a service that we do not offer.
-pub fn asks_for_service(command: &str) -> bool {
-    SERVICES_NOT_OFFERED.contains(&command)
+/// `command` itself, if it has no row and requests a service that we do not offer.
+pub fn service_not_offered(command: &str) -> Option<&'static str> {
+    let mut commands = SERVICES_NOT_OFFERED.into_iter();
+    commands.find(|known| *known == command)
 }
 
 messages! {

@@ -1,6 +1,7 @@
 //! One connection: `node/src/peer.rs` and its parts.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bitcoin::BlockHash;
@@ -257,9 +258,9 @@ impl Running {
                     }
                     Read::Empty => return,
                     Read::Eof => Input::RemoteClosed,
-                    Read::Reset => Input::ReadFailed("connection reset by peer".into()),
+                    Read::Reset => Input::ReadFailed(ErrorKind::ConnectionReset.into()),
                 },
-                Err(error) => Input::of(&error),
+                Err(error) => Input::Undecodable(error),
             };
             return self.step_peer(engine, id, input, None);
         }
@@ -282,7 +283,7 @@ impl Running {
                 self.watch.received(id, &message, engine);
                 Input::Received(message)
             }
-            Err(garbled) => Input::Malformed(garbled.to_string()),
+            Err(garbled) => Input::Malformed(garbled),
         };
         self.step_peer(engine, id, input, Some(credit));
     }
@@ -411,7 +412,7 @@ impl Running {
                 return;
             }
             if engine.is_reset(peer.link, peer.side) {
-                let input = Input::ReadFailed("broken pipe".into());
+                let input = Input::ReadFailed(ErrorKind::BrokenPipe.into());
                 return self.step_peer(engine, id, input, None);
             }
             let written = engine.write(peer.link, peer.side, &peer.outbox.batch);

@@ -260,6 +260,10 @@ impl Running {
         self.kernel_busy = false;
         self.kernel.unix = Some(self.now(engine).unix);
         let job = self.jobs.pop_front().expect("it was busy with one");
+        let of = match &job {
+            Job::Headers(..) => None,
+            Job::Block(_, block, _) => Some(block.header),
+        };
         let event = match job {
             Job::Headers(headers, origin) => self.kernel.headers(&headers, origin),
             Job::Block(before, block, origin) => {
@@ -284,9 +288,9 @@ impl Running {
         };
         self.watch_kernel(engine, &event);
         let lost = engine.is_mutant(Mutant::VerdictIsLost) && engine.chance(20);
-        let event = match event {
-            refused if engine.is_mutant(Mutant::VerdictMarksHash) => marked(refused),
-            event => event,
+        let event = match of.filter(|_| engine.is_mutant(Mutant::VerdictMarksHash)) {
+            Some(header) => marked(event, header),
+            None => event,
         };
         if !lost {
             self.post_sync(engine, SyncMail::Kernel(event));
@@ -311,7 +315,7 @@ impl Running {
 }
 
 /// The mutant of a verdict: every refusal marks the hash.
-fn marked(mut event: KernelEvent) -> KernelEvent {
+fn marked(mut event: KernelEvent, header: Header) -> KernelEvent {
     if let KernelEvent::BlockChecked {
         hash,
         outcome: BlockOutcome::Rejected(reject),
@@ -319,7 +323,7 @@ fn marked(mut event: KernelEvent) -> KernelEvent {
         ..
     } = &mut event
     {
-        changes.push(Change::Invalid(*hash, reject.clone()));
+        changes.push(Change::Invalid(*hash, header, reject.clone()));
     }
     event
 }

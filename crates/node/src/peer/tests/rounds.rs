@@ -153,7 +153,9 @@ fn both_ready_at_once_gives_add_and_then_the_end_that_the_socket_gives() {
         // The clock and the order to leave come too late: the connection lives until
         // its remote closes it.
         let end = match rival {
-            Rival::ConnectionBreaks => DoneReason::RemoteReset("connection reset".into()),
+            Rival::ConnectionBreaks => {
+                DoneReason::RemoteReset(std::io::ErrorKind::ConnectionReset.into())
+            }
             Rival::RemoteCloses | Rival::TimeIsUp | Rival::RoomIsFull | Rival::NodeStops => {
                 DoneReason::RemoteClosed
             }

@@ -1,7 +1,12 @@
 use bitcoin::p2p::address::Address;
 
+use handfast_verdict::RejectKind;
+
 use super::*;
 use crate::bans::BanTime;
+use crate::headers::HeaderError;
+use crate::lifecycle::{Misbehavior, OutOfPlace};
+use crate::testing::kernel::reject;
 use Direction::{Inbound, Manual, Outbound};
 
 fn ban(text: &str) -> BanCommand {
@@ -30,7 +35,7 @@ fn disconnected(effects: &[Effect]) -> BTreeMap<ConnId, DoneReason> {
 }
 
 fn broke_rules() -> DoneReason {
-    DoneReason::InvalidHeader("high-hash".to_owned())
+    DoneReason::InvalidHeader(HeaderError::Disconnected)
 }
 
 #[test]
@@ -161,12 +166,11 @@ fn the_host_of_a_misbehaving_peer_is_discouraged_and_its_other_peers_are_disconn
 
 #[test]
 fn only_reasons_that_no_honest_node_causes_discourage() {
-    let misbehaving = || DoneReason::Misbehaving("inv: 50001 entries".to_owned());
-    let text = || "a text".to_owned();
     let hash = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).block_hash();
+    let misbehaving = || DoneReason::Misbehaving(Misbehavior::UnaskedOrphan { block: hash });
     let block = DoneReason::InvalidBlock {
         hash,
-        reason: "bad-cb-amount".to_owned(),
+        reject: reject(RejectKind::Consensus),
     };
     for (reason, reached, discourages) in [
         (broke_rules(), Reached::Handshake, true),
@@ -174,14 +178,13 @@ fn only_reasons_that_no_honest_node_causes_discourage() {
         (misbehaving(), Reached::Handshake, true),
         (misbehaving(), Reached::Version, false),
         (misbehaving(), Reached::Connected, false),
-        (DoneReason::Undecodable(text()), Reached::Handshake, false),
         (
-            DoneReason::MalformedFlood(text()),
+            DoneReason::ProtocolViolation(OutOfPlace::Transaction),
             Reached::Handshake,
             false,
         ),
         (
-            DoneReason::ServiceNotOffered(text()),
+            DoneReason::ServiceNotOffered("mempool"),
             Reached::Handshake,
             false,
         ),

@@ -2,6 +2,7 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 
 use super::*;
+use crate::headers::HeaderError;
 use Direction::{Inbound, Manual, Outbound};
 
 fn automatic(max_outbound: usize) -> PeerTableConfig {
@@ -178,7 +179,7 @@ fn a_peer_that_broke_a_rule_is_not_dialled_for_a_day() {
     let mut table = Table::with_book(automatic(1), book([20]));
     let remote = dials(&table.tick())[0];
     let id = table.admit(Outbound, remote);
-    let reason = DoneReason::InvalidHeader("bad-diffbits".to_owned());
+    let reason = DoneReason::InvalidHeader(HeaderError::Disconnected);
     table.end(id, Outbound, remote, reason);
     assert_eq!(dials(&table.run(24 * 3_600 - 10)), []);
     assert_eq!(dials(&table.run(30)), [remote]);
@@ -221,7 +222,7 @@ fn a_dial_that_found_no_slot_counts_against_no_address() {
 fn peers_lost_with_the_network_are_dialled_again_within_seconds_of_its_return() {
     for reason in [
         DoneReason::RemoteClosed,
-        DoneReason::RemoteReset("connection reset".to_owned()),
+        DoneReason::RemoteReset(std::io::ErrorKind::ConnectionReset.into()),
         DoneReason::PingTimeout,
         DoneReason::Inactive,
         DoneReason::BlockStalled {
@@ -297,7 +298,7 @@ fn a_rest_for_a_fault_is_not_cut_short_by_an_earlier_loss_of_the_connection() {
     // Back after its rest, it breaks a rule.
     assert_eq!(dials(&table.run(130)), [remotes[0]]);
     let again = table.admit(Outbound, remotes[0]);
-    let fault = DoneReason::InvalidHeader("bad-diffbits".to_owned());
+    let fault = DoneReason::InvalidHeader(HeaderError::Disconnected);
     table.end(again, Outbound, remotes[0], fault);
     table.end(other, Outbound, remotes[1], DoneReason::RemoteClosed);
     let dialled = dials(&table.run(600));

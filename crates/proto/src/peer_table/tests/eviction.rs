@@ -1,5 +1,6 @@
 use super::*;
 use crate::address_book::Group;
+use crate::headers::HeaderError;
 use Direction::{Inbound, Outbound};
 
 fn slots(max_inbound: usize) -> Table {
@@ -341,7 +342,7 @@ fn discouraged_peers_are_evicted_first_and_refused_while_no_slot_is_free() {
     ids.extend((0..4).map(|n| table.connect_inbound(at(group(n), 1)).0));
     // Another peer at the address of a young one breaks a rule; the host reconnected since.
     let bad = at(group(3), 1);
-    let reason = DoneReason::InvalidHeader("high-hash".to_owned());
+    let reason = DoneReason::InvalidHeader(HeaderError::Disconnected);
     table.next += 1;
     let id = ConnId(table.next);
     let effects = table.end(id, Inbound, bad, reason);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bans::{BanTime, Subnet};
+use crate::headers::HeaderError;
 use Direction::{Inbound, Manual, Outbound};
 
 /// The next step of the walk; numbers select among what is possible.
@@ -191,7 +192,7 @@ impl Walk {
                 } = self.connections.swap_remove(at);
                 let reason = match n {
                     0..200 => DoneReason::RemoteClosed,
-                    200.. => DoneReason::InvalidHeader("high-hash".to_owned()),
+                    200.. => DoneReason::InvalidHeader(HeaderError::Disconnected),
                 };
                 Input::Done(ending(self.table.now, id, direction, remote, reason))
             }

@@ -71,8 +71,8 @@ fn transactions_end_the_connection_since_we_asked_for_none_and_discourage_nobody
 fn a_frame_out_of_place_and_one_that_holds_up_others_have_reasons_that_discourage_nobody() {
     for (input, expected) in [
         (
-            Input::OutOfPlace("block".into()),
-            DoneReason::ProtocolViolation("block".into()),
+            Input::Undecodable(DecodeError::Transaction),
+            DoneReason::ProtocolViolation(OutOfPlace::Frame(DecodeError::Transaction)),
         ),
         (Input::SlowSender, DoneReason::SlowSender),
     ] {
@@ -87,7 +87,7 @@ fn a_frame_out_of_place_and_one_that_holds_up_others_have_reasons_that_discourag
 #[test]
 fn what_cannot_be_read_is_dropped_until_there_is_too_much_of_it() {
     for mut session in [ready(), session(Direction::Inbound, 1)] {
-        let malformed = || Input::Malformed("inv: payload ends inside entries".into());
+        let malformed = || Input::Malformed(garbled());
         for _ in 0..MALFORMED_BURST {
             assert_eq!(session.step(after(1), malformed()), []);
         }
@@ -105,8 +105,7 @@ fn a_peer_that_sends_nothing_that_can_be_read_is_not_silent() {
     let mut session = ready();
     receive(&mut session, after(600), Message::Pong(0));
     assert!(our_ping(&session.step(after(700), Input::Deadline)).is_some());
-    let malformed = Input::Malformed("ping: wrong checksum".into());
-    session.step(after(1_000), malformed);
+    session.step(after(1_000), Input::Malformed(garbled()));
     let before_the_ping_times_out = session.step(after(1_801), Input::Deadline);
     assert_eq!(before_the_ping_times_out, []);
 }
@@ -130,7 +129,7 @@ fn a_service_that_we_do_not_offer_ends_the_connection_and_discourages_nobody() {
         assert_eq!(receive(&mut early, after(1), message.clone()), []);
         let mut session = ready();
         let command = message.command().to_owned();
-        let expected = DoneReason::ServiceNotOffered(command);
+        let expected = DoneReason::ServiceNotOffered(command.leak());
         let reasons = closes(&receive(&mut session, after(1), message));
         assert_eq!(reasons, std::slice::from_ref(&expected));
         assert!(!expected.discourages(Reached::Admitted));

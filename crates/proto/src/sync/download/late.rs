@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use crate::lifecycle::ConnId;
 
+use super::super::timers::{SyncTimer, Timers};
 use super::pace::{Asked, STALL_TIMEOUT_MIN};
 use super::{Action, BlockDownload, View};
 
@@ -78,20 +79,28 @@ pub(super) struct Helper {
 }
 
 impl BlockDownload {
-    /// Judges all whose time has come.
-    pub(in crate::sync) fn run_timers(&mut self, view: &View<'_>, actions: &mut Vec<Action>) {
-        self.wake = None;
+    /// Judges all whose time has come, at [`SyncTimer::BlocksAnswer`] and
+    /// [`SyncTimer::LatePeers`].
+    pub(in crate::sync) fn judge(
+        &mut self,
+        view: &View<'_>,
+        timers: &mut Timers,
+        actions: &mut Vec<Action>,
+    ) {
         let ids: Vec<ConnId> = self.peers.keys().copied().collect();
         for id in ids {
-            self.judge_waiting(view, id, actions);
-            self.judge_stalling(view, id, actions);
-        }
-        if let Some((until, _)) = &self.hold {
-            self.wake_at(*until);
+            self.judge_waiting(view, timers, id, actions);
+            self.judge_stalling(view, timers, id, actions);
         }
     }
 
-    fn judge_waiting(&mut self, view: &View<'_>, id: ConnId, actions: &mut Vec<Action>) {
+    fn judge_waiting(
+        &mut self,
+        view: &View<'_>,
+        timers: &mut Timers,
+        id: ConnId,
+        actions: &mut Vec<Action>,
+    ) {
         let peer = &self.peers[&id];
         let Some((first, since)) = peer.asked().first().copied().zip(peer.waiting_since()) else {
             return;
@@ -103,15 +112,15 @@ impl BlockDownload {
                 false => self.grace(),
             };
         if now < peer.look_at.max(earliest) {
-            return self.wake_at(peer.look_at.max(earliest));
+            return timers.hasten(SyncTimer::BlocksAnswer, peer.look_at.max(earliest));
         }
         let helper = self.helper(view, id, &first);
         let due = since + self.time_for(id, &first, helper);
         if now < due {
-            return self.wake_at(due);
+            return timers.hasten(SyncTimer::BlocksAnswer, due);
         }
         match helper {
-            Some(_) => self.is_late(view, id),
+            Some(_) => self.is_late(view, timers, id),
             None if now >= since + DOWNLOAD_TIMEOUT => {
                 actions.push(Action::Disconnect(id, first.hash));
             }
@@ -121,7 +130,7 @@ impl BlockDownload {
                 peer.overdue = now >= since + peer.timeout();
                 let look_at = now + LATE_CHECK;
                 peer.look_at = look_at;
-                self.wake_at(look_at);
+                timers.hasten(SyncTimer::BlocksAnswer, look_at);
             }
         }
     }
@@ -154,7 +163,7 @@ impl BlockDownload {
     }
 
     /// Others are asked for what the peer has not delivered, as far as they have it.
-    fn is_late(&mut self, view: &View<'_>, id: ConnId) {
+    fn is_late(&mut self, view: &View<'_>, timers: &mut Timers, id: ConnId) {
         let since = self.peers[&id].waiting_since().unwrap_or(view.now);
         for asked in self.peers[&id].asked().to_vec() {
             self.ask_others_too(view, id, asked);
@@ -163,15 +172,21 @@ impl BlockDownload {
             peer.is_silent_since(since);
             peer.stall(view.now);
         }
-        self.wake_at(view.now + STALL_PATIENCE);
+        timers.hasten(SyncTimer::LatePeers, view.now + STALL_PATIENCE);
     }
 
-    fn judge_stalling(&mut self, view: &View<'_>, id: ConnId, actions: &mut Vec<Action>) {
+    fn judge_stalling(
+        &mut self,
+        view: &View<'_>,
+        timers: &mut Timers,
+        id: ConnId,
+        actions: &mut Vec<Action>,
+    ) {
         let Some((due, then)) = self.judgement(view, id) else {
             return;
         };
         if view.now < due {
-            return self.wake_at(due);
+            return timers.hasten(SyncTimer::LatePeers, due);
         }
         let peer = self.peers.get_mut(&id).expect("it is judged");
         match peer.first_awaited() {
@@ -270,7 +285,7 @@ impl BlockDownload {
 
     /// Somebody may have now what others are late with. Looked at now and then however often
     /// peers show something: the look compares all of them with each other.
-    pub(super) fn look_at_the_late(&mut self, now: Duration) {
+    pub(super) fn look_at_the_late(&mut self, timers: &mut Timers, now: Duration) {
         if self.looked_at_late <= now {
             self.looked_at_late = now.max(self.looked_at_late + LOOK_PAUSE);
         }
@@ -282,7 +297,7 @@ impl BlockDownload {
         {
             peer.look_at = peer.look_at.min(now);
         }
-        self.wake_at(now);
+        timers.hasten(SyncTimer::BlocksAnswer, now);
     }
 }
 

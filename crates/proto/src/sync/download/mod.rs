@@ -52,6 +52,7 @@ use crate::lifecycle::{ConnId, Direction};
 
 use super::known_work::{Known, KnownWork};
 use super::peers::{Peer, Peers};
+use super::timers::{SyncTimer, Timers};
 use budget::Budget;
 pub(super) use late::{RETRY_PAUSE, STALL_PATIENCE, Then};
 #[cfg(test)]
@@ -163,8 +164,6 @@ pub(super) struct BlockDownload {
     changed: Changed,
     /// The peer that was asked last; the next one comes first.
     last_asked: ConnId,
-    /// When [`BlockDownload::run_timers`] is wanted, monotonic.
-    wake: Option<Duration>,
     /// When late peers are, or were, looked at because of what others have shown, monotonic.
     looked_at_late: Duration,
 }
@@ -183,7 +182,6 @@ impl Default for BlockDownload {
             hold: None,
             changed: Changed::default(),
             last_asked: ConnId(0),
-            wake: None,
             looked_at_late: Duration::ZERO,
         }
     }
@@ -301,7 +299,13 @@ impl BlockDownload {
 
     /// The peer says that it does not have the block, which it had shown: that is late, and
     /// it is asked for nothing for some time, whatever it shows next.
-    pub(super) fn not_found(&mut self, now: Duration, id: ConnId, hash: &BlockHash) -> bool {
+    pub(super) fn not_found(
+        &mut self,
+        timers: &mut Timers,
+        now: Duration,
+        id: ConnId,
+        hash: &BlockHash,
+    ) -> bool {
         let Some(peer) = self.peers.get_mut(&id) else {
             return false;
         };
@@ -312,7 +316,7 @@ impl BlockDownload {
         peer.cancel(hash);
         peer.stall(now);
         self.release(id, asked.height, hash);
-        self.wake_at(now + STALL_PATIENCE);
+        timers.hasten(SyncTimer::LatePeers, now + STALL_PATIENCE);
         true
     }
 
@@ -405,9 +409,9 @@ impl BlockDownload {
     }
 
     /// Trouble of our own: nothing is asked for until then.
-    pub(super) fn hold_until(&mut self, until: Duration, why: String) {
+    pub(super) fn hold_until(&mut self, timers: &mut Timers, until: Duration, why: String) {
         self.hold = Some((until, why));
-        self.wake_at(until);
+        timers.set(SyncTimer::HoldIsOver, until);
     }
 }
 

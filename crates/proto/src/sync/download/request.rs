@@ -15,6 +15,7 @@ use bitcoin::BlockHash;
 
 use crate::lifecycle::ConnId;
 
+use super::super::timers::{SyncTimer, Timers};
 use super::pace::{Asked, MAX_IN_FLIGHT, PeerDownload};
 use super::plan::{Plan, PlanId};
 use super::{Action, BlockDownload, Flight, MAX_OUTSTANDING, View, late};
@@ -39,11 +40,15 @@ struct Offer {
 
 impl BlockDownload {
     /// Follows what changed, then asks for blocks as far as the budget goes.
-    pub(in crate::sync) fn settle(&mut self, view: &View<'_>, actions: &mut Vec<Action>) {
-        self.follow_targets(view);
-        let now = view.now;
+    pub(in crate::sync) fn settle(
+        &mut self,
+        view: &View<'_>,
+        timers: &mut Timers,
+        actions: &mut Vec<Action>,
+    ) {
+        self.follow_targets(view, timers);
         match self.hold {
-            Some((until, _)) if now < until => return self.wake_at(until),
+            Some((until, _)) if view.now < until => return,
             Some(_) => self.hold = None,
             None => {}
         }
@@ -52,9 +57,9 @@ impl BlockDownload {
         }
         let mut offer = self.offer();
         for id in self.whom_to_ask(view, &offer) {
-            self.ask_one(view, id, &mut offer, actions);
+            self.ask_one(view, timers, id, &mut offer, actions);
         }
-        self.ask_the_late_again(view);
+        self.ask_the_late_again(view, timers);
         if offer.space > 0 {
             self.probe_idle(view, actions);
         }
@@ -128,6 +133,7 @@ impl BlockDownload {
     fn ask_one(
         &mut self,
         view: &View<'_>,
+        timers: &mut Timers,
         id: ConnId,
         offer: &mut Offer,
         actions: &mut Vec<Action>,
@@ -151,7 +157,7 @@ impl BlockDownload {
         if !chosen.is_empty() {
             let hashes = chosen.iter().map(|(_, hash)| *hash).collect();
             for (height, hash) in chosen {
-                self.ask(view, id, height, hash);
+                self.ask(view, timers, id, height, hash);
             }
             offer.space = self.space();
             self.last_asked = id;
@@ -160,7 +166,14 @@ impl BlockDownload {
     }
 
     /// Notes that a peer is asked for a block.
-    fn ask(&mut self, view: &View<'_>, id: ConnId, height: u32, hash: BlockHash) {
+    fn ask(
+        &mut self,
+        view: &View<'_>,
+        timers: &mut Timers,
+        id: ConnId,
+        height: u32,
+        hash: BlockHash,
+    ) {
         let flight = self.flights.entry(hash).or_insert(Flight {
             height,
             holders: Vec::new(),
@@ -174,19 +187,20 @@ impl BlockDownload {
         }
         let peer = self.peers.get_mut(&id).expect("the caller looked it up");
         peer.ask(view.now, height, hash);
-        self.wake_at(view.now + late::FIRST_LOOK);
+        timers.hasten(SyncTimer::BlocksAnswer, view.now + late::FIRST_LOOK);
     }
 
     /// The operator wants a block of this peer, and of nobody else.
     pub(in crate::sync) fn fetch(
         &mut self,
         view: &View<'_>,
+        timers: &mut Timers,
         id: ConnId,
         height: u32,
         hash: BlockHash,
     ) {
         self.cancel(&hash);
-        self.ask(view, id, height, hash);
+        self.ask(view, timers, id, height, hash);
     }
 
     /// A peer that was asked for this block is late with it: others are asked too. While
@@ -219,7 +233,7 @@ impl BlockDownload {
     /// after a while, rather than nobody. One that is late and that nobody can help out is
     /// waited for as long as a late peer has time elsewhere: on a slow line its block is on its
     /// way.
-    fn ask_the_late_again(&mut self, view: &View<'_>) {
+    fn ask_the_late_again(&mut self, view: &View<'_>, timers: &mut Timers) {
         let mut served: BTreeMap<PlanId, bool> = BTreeMap::new();
         let waited_for = |peer: &&PeerDownload| {
             let since = peer.waiting_since().filter(|_| peer.overdue);
@@ -258,9 +272,7 @@ impl BlockDownload {
                 wake = crate::time::earliest(wake, Some(again));
             }
         }
-        if let Some(wake) = wake {
-            self.wake_at(wake);
-        }
+        timers.put(SyncTimer::AskLateAgain, wake);
     }
 }
 

@@ -7,7 +7,6 @@ use bitcoin::BlockHash;
 
 use crate::headers::Entry;
 use crate::lifecycle::ConnId;
-use crate::time::earliest;
 
 use super::BlockDownload;
 use super::pace::{Asked, PeerDownload, STALL_TIMEOUT_MIN};
@@ -147,14 +146,5 @@ impl BlockDownload {
 
     pub(in crate::sync) fn kernel_bytes(&self) -> usize {
         self.kernel_bytes
-    }
-
-    /// When [`BlockDownload::run_timers`] is wanted, monotonic.
-    pub(in crate::sync) fn wake(&self) -> Option<Duration> {
-        self.wake
-    }
-
-    pub(super) fn wake_at(&mut self, at: Duration) {
-        self.wake = earliest(self.wake, Some(at));
     }
 }

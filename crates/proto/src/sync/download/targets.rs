@@ -3,13 +3,14 @@
 use crate::lifecycle::ConnId;
 
 use super::super::known_work::Known;
+use super::super::timers::Timers;
 use super::pace::Asked;
 use super::plan::{Plan, PlanId};
 use super::{BlockDownload, View, wanted};
 
 impl BlockDownload {
     /// Follows what peers have shown since the last time.
-    pub(super) fn follow_targets(&mut self, view: &View<'_>) {
+    pub(super) fn follow_targets(&mut self, view: &View<'_>, timers: &mut Timers) {
         let changed = std::mem::take(&mut self.changed);
         let mut ids = changed.shown;
         if changed.everything {
@@ -30,7 +31,7 @@ impl BlockDownload {
         self.changed.shown.extend(ids);
         // A plan that is dropped leaves its peers to be looked at again.
         while let Some(id) = self.changed.shown.pop_first() {
-            self.follow_peer(view, id);
+            self.follow_peer(view, timers, id);
         }
         if changed.everything || changed.tip {
             self.forget_flights();
@@ -38,7 +39,7 @@ impl BlockDownload {
     }
 
     /// Finds or makes the plan on which the peer's best chain lies.
-    fn follow_peer(&mut self, view: &View<'_>, id: ConnId) {
+    fn follow_peer(&mut self, view: &View<'_>, timers: &mut Timers, id: ConnId) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -50,7 +51,7 @@ impl BlockDownload {
             (peer.plan, peer.reach, peer.floor) = (Some(plan), best.height, floor);
             if before != Some(plan) || best.height > reached {
                 // It may have what another is late with.
-                self.look_at_the_late(view.now);
+                self.look_at_the_late(timers, view.now);
             }
             self.let_go_of_other_chains(view, id, &best);
         }

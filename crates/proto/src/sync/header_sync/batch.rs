@@ -6,12 +6,13 @@ use bitcoin::{BlockHash, Target};
 use handfast_wire::Message;
 use handfast_wire::limits::MAX_HEADERS;
 
-use crate::headers::{Entry, anti_dos_threshold, check_pow};
+use crate::headers::{Entry, HeaderError, anti_dos_threshold, check_pow};
 use crate::lifecycle::{ConnId, DoneReason};
 
+use super::super::Reject;
 use super::super::chain::first_from_the_future;
 use super::super::known_work::Probe;
-use super::super::{Reject, RejectKind};
+use super::super::verdicts::is_punished;
 use super::ask::put_off_tip_check;
 use super::{Ask, Context, HeaderSync, HeadersAsk, SyncConfig};
 
@@ -41,7 +42,7 @@ impl HeaderSync {
         }
         let hashes = match check_batch(cx.config, headers) {
             Ok(hashes) => hashes,
-            Err(reason) => return self.disconnect(cx, id, DoneReason::InvalidHeader(reason)),
+            Err(error) => return self.disconnect(cx, id, DoneReason::InvalidHeader(error)),
         };
         let last = *hashes.last().expect("not empty");
         let Some(start) = cx.tree().get(&headers[0].prev_blockhash) else {
@@ -271,19 +272,12 @@ impl HeaderSync {
         if cx.peers.get(id).is_none() {
             return;
         }
-        let punished = match reject.kind {
-            RejectKind::Consensus
-            | RejectKind::Mutated
-            | RejectKind::InvalidHeader
-            | RejectKind::InvalidPrev => true,
-            RejectKind::CachedInvalid => cx.peers.is_dialled(id),
-            RejectKind::MissingPrev
-            | RejectKind::TimeFuture
-            | RejectKind::HeaderLowWork
-            | RejectKind::Unknown => false,
-        };
-        if punished {
-            self.disconnect(cx, id, DoneReason::InvalidHeader(reject.reason.clone()));
+        if is_punished(reject.kind, cx.peers.is_dialled(id)) {
+            self.disconnect(
+                cx,
+                id,
+                DoneReason::InvalidHeader(HeaderError::Refused(reject.clone())),
+            );
         } else if self.is_source(id) {
             self.cool_down(cx, id, "its headers were refused", false);
         }
@@ -308,15 +302,15 @@ pub(super) fn is_too_new(cx: &mut Context<'_>, id: ConnId, (best, time): (BlockH
 }
 
 /// Checks the proof of work of each, and that each builds on the one before it.
-fn check_batch(config: &SyncConfig, headers: &[Header]) -> Result<Vec<BlockHash>, String> {
+fn check_batch(config: &SyncConfig, headers: &[Header]) -> Result<Vec<BlockHash>, HeaderError> {
     let limit = config.pow.limit();
     let mut hashes = Vec::with_capacity(headers.len());
     let mut prev = headers[0].prev_blockhash;
     for header in headers {
         if header.prev_blockhash != prev {
-            return Err("the headers of one message do not build on each other".into());
+            return Err(HeaderError::Disconnected);
         }
-        prev = check_pow(header, limit).map_err(|error| error.to_string())?;
+        prev = check_pow(header, limit)?;
         hashes.push(prev);
     }
     Ok(hashes)

@@ -173,7 +173,7 @@ impl HeaderSync {
         failure: &LowWorkFailure,
     ) -> bool {
         if let LowWorkFailure::ProofOfWork(error) = failure {
-            self.disconnect(cx, id, DoneReason::InvalidHeader(error.to_string()));
+            self.disconnect(cx, id, DoneReason::InvalidHeader(error.clone().into()));
             return true;
         }
         tracing::debug!(%id, %failure, "low-work headers given up");

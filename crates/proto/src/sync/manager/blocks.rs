@@ -15,7 +15,7 @@ use super::super::download::Pending;
 use super::super::submissions::{self, Submissions};
 use super::super::unasked::{self, MAX_UNASKED_BACKLOG};
 use super::super::verdicts::{self, Verdicts};
-use super::super::{BlockOutcome, Change, Effect, Kept, Reject, SubmitResult};
+use super::super::{BlockOutcome, Change, Effect, Keep, Kept, Reject, SubmitResult};
 use super::{Step, SyncManager, ask_for_blocks};
 
 /// From peers.
@@ -30,7 +30,7 @@ impl SyncManager {
     /// verdict about the first, so that bad data cannot make us drop good data.
     pub(super) fn block_received(&mut self, step: &mut Step, id: ConnId, block: RawBlock) {
         let hash = block.hash;
-        let asked = self.with_download(step.now.mono, |download, view| {
+        let asked = self.with_download(step.now.mono, |download, view, _| {
             download.received(view, id, &hash)
         });
         let parts = &mut self.parts;
@@ -83,8 +83,8 @@ impl SyncManager {
             let (Inventory::WitnessBlock(hash) | Inventory::Block(hash)) = item else {
                 continue;
             };
-            if parts.download.not_found(now, id, hash) {
-                let (timers, tree) = (&mut parts.timers, parts.chain.tree());
+            let (timers, tree) = (&mut parts.timers, parts.chain.tree());
+            if parts.download.not_found(timers, now, id, hash) {
                 parts.known.lacks(timers, tree, now, id, *hash);
             }
         }
@@ -97,8 +97,8 @@ impl SyncManager {
             return;
         }
         let height = self.tree().get(&hash).map_or(0, |entry| entry.height);
-        self.with_download(step.now.mono, |download, view| {
-            download.fetch(view, id, height, hash);
+        self.with_download(step.now.mono, |download, view, timers| {
+            download.fetch(view, timers, id, height, hash);
         });
         tracing::debug!(%id, %hash, "asked for a block that the operator wants");
         ask_for_blocks(step, id, vec![hash]);
@@ -139,22 +139,26 @@ impl SyncManager {
 impl SyncManager {
     /// Hands a block to the engine, with the headers that lead to it, and with some of the chain
     /// that its sender has shown behind it.
+    ///
+    /// Of a block that RPC or the miner submits the engine alone tells whether the witness data
+    /// fits, so that a caller gets the answer in the order of Core's checks.
     fn give_to_engine(&mut self, step: &mut Step, block: RawBlock, origin: Option<ConnId>) {
         let (hash, prev) = (block.hash, block.header.prev_blockhash);
         let parts = &mut self.parts;
         let (chain, download) = (&mut parts.chain, &mut parts.download);
-        let keep = Submissions::is_to_be_kept(chain, download, step.now, &hash, origin);
+        let keep = Submissions::keep(chain, download, step.now, &hash, origin);
         let parent = chain.tree().get(&prev);
-        let height = parent.map_or(0, |parent| parent.height + 1);
+        let known_height = parent.map(|parent| parent.height + 1);
+        let height = known_height.unwrap_or(0);
         let before = chain.take_unsent(&prev, usize::MAX);
         let own = chain.tree().is_unsent(&hash).then_some(hash);
         let brings = before.first().map(Header::block_hash).or(own);
         chain.mark_sent(&hash);
-        let pending = Pending::new(&block, step.now.mono, keep, brings);
+        let pending = Pending::new(&block, step.now.mono, keep != Keep::No, brings);
         download.given_to_kernel(height, hash, pending);
         step.effects.push(Effect::CheckBlock {
             block,
-            height,
+            height: known_height.filter(|_| origin.is_some()),
             before,
             origin,
             keep,

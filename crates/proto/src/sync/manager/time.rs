@@ -36,7 +36,6 @@ impl SyncManager {
     /// Whether the watchdog is to look when the step has settled.
     pub(super) fn run_timers(&mut self, step: &mut Step) -> bool {
         let now = step.now;
-        self.set_download_timer();
         let timers = &mut self.parts.timers;
         let mut due: Vec<SyncTimer> = std::iter::from_fn(|| timers.pop(now.mono)).collect();
         due.sort_unstable();
@@ -72,13 +71,15 @@ impl SyncManager {
             SyncTimer::ProbeAnswer(id) => self.parts.known.probe_is_late(step.now.mono, id),
             // Download probes those that have nothing to do whenever a step settles.
             SyncTimer::ProbeAgain(_) => {}
-            SyncTimer::Download => {
+            SyncTimer::BlocksAnswer | SyncTimer::LatePeers => {
                 let mut actions = Vec::new();
-                self.with_download(step.now.mono, |download, view| {
-                    download.run_timers(view, &mut actions);
+                self.with_download(step.now.mono, |download, view, timers| {
+                    download.judge(view, timers, &mut actions);
                 });
                 self.perform(step, actions);
             }
+            // Download asks again, and goes on, whenever a step settles.
+            SyncTimer::AskLateAgain | SyncTimer::HoldIsOver => {}
             SyncTimer::Watchdog => self.judge_lagging(step),
         }
     }
@@ -121,10 +122,5 @@ impl SyncManager {
                 Some(Lagging::Disconnect) => self.disconnect(step, id, DoneReason::StaleChain),
             }
         }
-    }
-
-    pub(super) fn set_download_timer(&mut self) {
-        let wake = self.parts.download.wake();
-        self.parts.timers.put(SyncTimer::Download, wake);
     }
 }

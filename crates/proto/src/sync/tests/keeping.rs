@@ -6,7 +6,7 @@ use handfast_wire::{Message, Network, RawBlock};
 
 use crate::lifecycle::{ConnId, Direction};
 
-use super::super::{Effect, Input, Kept, KernelEvent, SubmitResult, SyncConfig};
+use super::super::{Effect, Input, Keep, Kept, KernelEvent, SubmitResult, SyncConfig};
 use super::chains::{Blocks, mine};
 use super::secs;
 use super::world::{Behaviour, START, World};
@@ -30,8 +30,8 @@ fn announcements(world: &World, id: ConnId) -> usize {
     sent.iter().filter(of_blocks).count()
 }
 
-/// Which of the blocks that the machine gives to the kernel in this step are to be kept.
-fn given(effects: &[Effect]) -> Vec<bool> {
+/// How each block that the machine gives to the kernel in this step is to be kept.
+fn given(effects: &[Effect]) -> Vec<Keep> {
     let keep = |effect: &Effect| match effect {
         Effect::CheckBlock { keep, .. } => Some(*keep),
         _ => None,
@@ -39,8 +39,8 @@ fn given(effects: &[Effect]) -> Vec<bool> {
     effects.iter().filter_map(keep).collect()
 }
 
-/// Lets a node sync a chain and tells of each block whether it was to be kept.
-fn kept_in_sync(chain: &Blocks, from: usize) -> Vec<bool> {
+/// Lets a node sync a chain and tells of each block how it was to be kept.
+fn kept_in_sync(chain: &Blocks, from: usize) -> Vec<Keep> {
     let mut world = node(&chain.fork(from, 0, 1));
     world.kernel_time = secs(1_000);
     let peer = world.add(chain);
@@ -58,8 +58,8 @@ fn kept_in_sync(chain: &Blocks, from: usize) -> Vec<bool> {
 #[test]
 fn of_initial_sync_only_the_last_blocks_are_kept() {
     let kept = kept_in_sync(&Blocks::new(120, 1), 100);
-    let mut expected = vec![false; 11];
-    expected.resize(20, true);
+    let mut expected = vec![Keep::No; 11];
+    expected.resize(20, Keep::Soon);
     assert_eq!(
         kept, expected,
         "blocks that may be announced: eight and the tip"
@@ -73,7 +73,7 @@ fn after_initial_sync_every_block_is_kept() {
     let recent = mine(&chain.tip(), START - 20_000, 1);
     chain.blocks.push(super::chains::block(recent, 240));
     chain.grow(20, 1);
-    assert_eq!(kept_in_sync(&chain, 101), vec![true; 20]);
+    assert_eq!(kept_in_sync(&chain, 101), vec![Keep::Soon; 20]);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_block_of_initial_sync_is_kept_before_its_submission_is_answered() {
     let block = chain.at(11).clone();
     let (id, message) = (peer, Message::Block(block.clone()).into());
     let effects = world.node.step(world.now, Input::Message { id, message });
-    assert_eq!(given(&effects), [false]);
+    assert_eq!(given(&effects), [Keep::No]);
     // Its verdict is still to come when it is submitted.
     let input = Input::Submit {
         ticket: 1,
@@ -155,7 +155,7 @@ fn a_block_of_initial_sync_is_kept_before_its_submission_is_answered() {
         busy,
     };
     let effects = world.node.step(world.now, Input::Kernel(verdict));
-    assert_eq!(given(&effects), [true], "once more, to be kept");
+    assert_eq!(given(&effects), [Keep::Now], "its caller waits for that");
     let answered = |effects: &[Effect]| {
         let answer = |effect: &&Effect| matches!(effect, Effect::Answer { ticket: 1, .. });
         effects.iter().filter(answer).count()

@@ -4,7 +4,7 @@ use handfast_wire::{Message, Network};
 
 use crate::headers::Status;
 
-use super::super::{Effect, Input, Reject, RejectKind, SubmitResult, SyncConfig};
+use super::super::{Effect, Input, Keep, Reject, RejectKind, SubmitResult, SyncConfig};
 use super::chains::{Blocks, block, mine, mine_at};
 use super::secs;
 use super::world::{Behaviour, World};
@@ -108,7 +108,12 @@ fn a_mutated_block_leaves_no_trace() {
     );
     assert!(matches!(
         effects[0],
-        Effect::CheckBlock { origin: None, .. }
+        Effect::CheckBlock {
+            origin: None,
+            height: None,
+            keep: Keep::Now,
+            ..
+        }
     ));
     let reject = Reject {
         kind: RejectKind::Mutated,

@@ -10,7 +10,7 @@ use super::secs;
 use super::world::{Behaviour, World};
 
 /// Kinds of timers.
-const KINDS: usize = 10;
+const KINDS: usize = 13;
 
 /// The number of a kind of timer. A new one does not compile until it is listed here, and fails
 /// until a situation below sets it.
@@ -24,8 +24,11 @@ const fn kind(timer: SyncTimer) -> usize {
         SyncTimer::Retry(_) => 5,
         SyncTimer::ProbeAnswer(_) => 6,
         SyncTimer::ProbeAgain(_) => 7,
-        SyncTimer::Download => 8,
-        SyncTimer::Watchdog => 9,
+        SyncTimer::BlocksAnswer => 8,
+        SyncTimer::LatePeers => 9,
+        SyncTimer::AskLateAgain => 10,
+        SyncTimer::HoldIsOver => 11,
+        SyncTimer::Watchdog => 12,
     }
 }
 
@@ -89,6 +92,34 @@ fn downloading_with_a_peer_that_lacks_blocks() -> World {
     world
 }
 
+/// Blocks that only a peer has which is late with them: the other has left.
+fn late_peer_that_alone_has_the_blocks() -> World {
+    let chain = Blocks::new(5, 1);
+    let withholds = || Behaviour {
+        block_answers: 0,
+        ..Behaviour::default()
+    };
+    let mut world = World::new();
+    world.may_seek_peers = true;
+    world.add_as(&chain, Direction::Outbound, withholds());
+    let other = world.add_as(&chain, Direction::Inbound, withholds());
+    world.run(secs(2));
+    world.leave(other);
+    world
+}
+
+/// The engine could not judge a block, for a reason of ours.
+fn held_up_by_trouble_of_our_own() -> World {
+    let chain = Blocks::new(5, 1);
+    let mut world = World::new();
+    world.kernel.trouble.insert(chain.at(1).hash);
+    world.add(&chain);
+    world.run_until("download is held", secs(2), |world| {
+        world.node.parts.download.hold().is_some()
+    });
+    world
+}
+
 /// A peer delivers slowly, and another that has less is probed.
 fn probing(other: &Blocks, behaviour: Behaviour) -> World {
     let mut world = World::new();
@@ -116,6 +147,8 @@ fn every_timer_is_set_in_some_situation_and_wakes_the_machine() {
         source_that_failed(),
         synced(),
         downloading_with_a_peer_that_lacks_blocks(),
+        late_peer_that_alone_has_the_blocks(),
+        held_up_by_trouble_of_our_own(),
         probing(&shorter, ignores_probes),
         probing(&shorter, Behaviour::default()),
     ];

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 use handfast_proto::address_book::MAX_ADDRESSES;
-use handfast_proto::lifecycle::{ConnId, DoneReason, Ending, Ledger, Role, Violation};
+use handfast_proto::lifecycle::{Class, ConnId, DoneReason, Ending, Ledger, Role, Violation};
 use handfast_proto::peer_table::MAX_HISTORY;
 use handfast_proto::sync::SyncState;
 use handfast_proto::time::Now;
@@ -178,10 +178,8 @@ impl Running {
         if !engine.honest.contains(&other) {
             return;
         }
-        let by_us = !matches!(
-            ending.reason,
-            DoneReason::RemoteClosed | DoneReason::RemoteReset(_) | DoneReason::Shutdown
-        );
+        let class = ending.reason.class();
+        let by_us = class != Class::Lost && ending.reason != DoneReason::Shutdown;
         if engine.siege && by_us {
             let text = format!(
                 "n{} ended its honest peer: {}",
@@ -189,7 +187,7 @@ impl Running {
             );
             return engine.breach("honesty", text);
         }
-        if !ending.reason.breaks_rules() {
+        if !class.breaks_rules() {
             return;
         }
         let excused = match &ending.reason {
@@ -306,14 +304,12 @@ impl Running {
 
 /// Whether it never happens without faults.
 fn is_trouble(reason: &DoneReason) -> bool {
-    match reason {
-        DoneReason::HandshakeTimeout
-        | DoneReason::PingTimeout
-        | DoneReason::Inactive
-        | DoneReason::SlowReader
-        | DoneReason::Panicked
-        | DoneReason::Evicted => true,
-        other => other.breaks_rules(),
+    match reason.class() {
+        Class::Silent | Class::Bug => true,
+        Class::Ours | Class::Slow => {
+            matches!(reason, DoneReason::Evicted | DoneReason::SlowReader)
+        }
+        class => class.breaks_rules(),
     }
 }
 

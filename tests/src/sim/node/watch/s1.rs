@@ -59,7 +59,7 @@ impl Running {
                 ..
             } => {
                 for change in changes {
-                    if let Change::Invalid(hash, _) = change {
+                    if let Change::Invalid(hash, ..) = change {
                         self.watch.refused.insert(*hash);
                     }
                 }

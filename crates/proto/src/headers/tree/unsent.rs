@@ -8,8 +8,8 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use imbl::Vector;
 
-use super::entry::Slot;
-use super::tree::HeaderTree;
+use super::super::entry::Slot;
+use super::HeaderTree;
 
 /// Slots in one word.
 const PER_WORD: usize = 64;

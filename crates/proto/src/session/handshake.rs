@@ -32,8 +32,9 @@ use handfast_wire::message::{Message, Version};
 
 use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
 use crate::random::Random;
-use crate::session::SessionConfig;
 use crate::time::Now;
+
+use super::SessionConfig;
 
 /// The oldest version that we speak to. Core `MIN_PEER_PROTO_VERSION`.
 pub const MIN_PEER_VERSION: i32 = 31_800;
