@@ -58,7 +58,7 @@ struct Shared {
     chain: Mutex<ServedChain>,
     record: Mutex<Record>,
     open: Mutex<Vec<Sender>>,
-    ending: AtomicBool,
+    disconnection: AtomicBool,
     /// The height that its `version` claims, if not that of its chain.
     claim: Option<usize>,
     /// What its line carries when it is dialled, bytes a second, if it is a slow one.
@@ -132,7 +132,7 @@ impl ScriptedPeer {
             chain: Mutex::new(chain),
             record: Mutex::default(),
             open: Mutex::default(),
-            ending: AtomicBool::new(false),
+            disconnection: AtomicBool::new(false),
             claim,
             rate,
             script,
@@ -199,7 +199,7 @@ impl ScriptedPeer {
 
 impl Drop for ScriptedPeer {
     fn drop(&mut self) {
-        self.shared.ending.store(true, Ordering::SeqCst);
+        self.shared.disconnection.store(true, Ordering::SeqCst);
         for sender in lock(&self.shared.open).iter() {
             sender.close();
         }
@@ -214,7 +214,7 @@ impl Drop for ScriptedPeer {
 impl Shared {
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         for stream in listener.incoming() {
-            if self.ending.load(Ordering::SeqCst) {
+            if self.disconnection.load(Ordering::SeqCst) {
                 return;
             }
             let Ok(stream) = stream else { continue };

@@ -52,7 +52,7 @@ fn churn(node: &Node, kinds: &[Scenario], concurrency: usize, cycles: usize) -> 
 }
 
 /// Everybody who came has gone, and every part of the node knows it.
-fn assert_all_home(node: &Node) {
+fn assert_all_free(node: &Node) {
     let audit = || node.rpc().get("audit", json!([]));
     let home = |audit: &Value| {
         audit["agrees"] == true && audit["sockets"] == 0 && audit["slots_taken"] == 0
@@ -97,7 +97,7 @@ fn survives(kinds: &[Scenario], concurrency: usize) {
         let node = node(log);
         let line = churn(&node, kinds, concurrency, CYCLES);
         println!("{kinds:?}, log {log}: {line}");
-        assert_all_home(&node);
+        assert_all_free(&node);
         assert_follows(&node);
         assert_watchdog_slept(&node);
         assert_eq!(node.output().contains("DEBUG"), log == "debug");
@@ -160,7 +160,7 @@ fn crowds_of_plain_connections_that_leave_together_leave_no_ghost_either() {
         let crowd = crowd.unwrap_or_else(|error| panic!("wave {wave}: {error}"));
         assert_eq!(node.peers().len(), WAVE, "wave {wave}");
         crowd.leave();
-        assert_all_home(&node);
+        assert_all_free(&node);
     }
     assert_follows(&node);
     assert_watchdog_slept(&node);
@@ -172,7 +172,7 @@ fn memory_after_200_000_connections_is_that_after_20_000() {
     let node = node("info");
     let resident = |cycles| {
         let report = churn(&node, &Churn::KINDS, CONCURRENCY, cycles);
-        assert_all_home(&node);
+        assert_all_free(&node);
         let resident = Usage::of(node.pid()).expect("the node runs").resident;
         println!("{} kB resident after {report}", resident / 1_000);
         resident

@@ -14,7 +14,7 @@ use handfast_wire::{Message, Network, RawBlock};
 
 /// Longest a block may be held up by one silent peer before another is asked: the
 /// largest stall timeout (64 s) and some air.
-const STALL_PATIENCE: Duration = Duration::from_secs(80);
+const STALL_TIMEOUT: Duration = Duration::from_secs(80);
 
 fn trunk(count: usize) -> Vec<RawBlock> {
     empty_blocks(Network::Regtest.genesis(), 0, "trunk", count)
@@ -89,7 +89,7 @@ fn of_three_peers_one_falls_silent_and_one_leaves_and_sync_goes_on() {
         .connect(leaving.address())
         .connect(honest.address())
         .start();
-    node.wait_for_tip_within(STALL_PATIENCE, tip);
+    node.wait_for_tip_within(STALL_TIMEOUT, tip);
 
     // No block hangs on the silent one: what it was asked for and kept, others sent.
     let kept = silent.record();
@@ -127,7 +127,7 @@ fn a_peer_that_never_delivers_a_block_does_not_keep_the_chain_away() {
     let setup = Setup::handfast(Network::Regtest).connect(silent.address());
     let honest = ScriptedPeer::honest(&Network::Regtest, served(&blocks));
     let node = setup.connect(honest.address()).start();
-    node.wait_for_tip_within(STALL_PATIENCE, tip);
+    node.wait_for_tip_within(STALL_TIMEOUT, tip);
 }
 
 /// Ends of connections to this peer, and why.

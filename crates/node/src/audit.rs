@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use handfast_proto::lifecycle::{ConnId, Role, Roles};
 use tokio::sync::oneshot;
 
-use crate::slots::Census;
+use crate::slots::SlotCounts;
 
 /// Lifecycle messages that a manager has handled since start. Its ledger checked
 /// each of them.
@@ -120,7 +120,7 @@ pub(crate) struct Report {
     /// What it has handled.
     pub(crate) handled: Handled,
     /// Taken while it answers: it holds the slots of its peers then.
-    pub(crate) census: Census,
+    pub(crate) slot_counts: SlotCounts,
 }
 
 impl Inquiry {
@@ -146,7 +146,7 @@ impl Inquiry {
     /// is none: the asker learns it when the inquiry is dropped.
     pub(crate) fn answer(&self, role: Role, report: Report) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let census = report.census;
+        let slot_counts = report.slot_counts;
         answers.reports.push((role, report));
         let answered: Roles = answers.reports.iter().map(|(role, _)| *role).collect();
         if answered.len() == self.notified_of.len()
@@ -154,11 +154,11 @@ impl Inquiry {
         {
             let reports = std::mem::take(&mut answers.reports);
             // The asker may not wait any more.
-            let _ = asker.send(self.audit(reports, census));
+            let _ = asker.send(self.audit(reports, slot_counts));
         }
     }
 
-    fn audit(&self, reports: Vec<(Role, Report)>, census: Census) -> Audit {
+    fn audit(&self, reports: Vec<(Role, Report)>, slot_counts: SlotCounts) -> Audit {
         let sync_peer = reports.iter().find_map(|(_, report)| report.sync_peer);
         let table = |(role, report): (Role, Report)| {
             let notified = self.notified_of.iter().find(|(of, _)| *of == role);
@@ -167,23 +167,23 @@ impl Inquiry {
                 peers: report.peers,
                 notified_of: notified.map(|(_, ids)| ids.clone()).unwrap_or_default(),
                 handled: report.handled,
-                slots_taken: report.census.taken,
+                slots_taken: report.slot_counts.taken,
             }
         };
         let mut subscribers: Vec<_> = reports.into_iter().map(table).collect();
         subscribers.sort_by_key(|table| table.role);
         Audit {
-            sockets: census.sockets,
-            in_handshake: census.in_handshake,
-            slots_total: census.total,
-            slots_taken: census.taken,
+            sockets: slot_counts.sockets,
+            in_handshake: slot_counts.in_handshake,
+            slots_total: slot_counts.total,
+            slots_taken: slot_counts.taken,
             peer_table: self.peer_table.clone(),
             subscribers,
             sync_peer,
             lifecycle: LifecycleQueue {
-                queued: census.queued,
-                most: census.most_queued,
-                bound: census.bound,
+                queued: slot_counts.queued,
+                most: slot_counts.most_queued,
+                bound: slot_counts.bound,
             },
             peer_manager: self.peer_manager,
         }
@@ -459,7 +459,7 @@ mod tests {
             peers: [].into(),
             sync_peer: None,
             handled: Handled::default(),
-            census: crate::slots::Slots::new(limits).census(),
+            slot_counts: crate::slots::Slots::new(limits).counts(),
         }
     }
 

@@ -57,7 +57,7 @@ pub struct NodeConfig {
     /// Automatic outbound connections at most.
     pub max_outbound: usize,
     /// Inbound connections in the handshake at most. One more displaces one of them
-    /// (see [`handfast_proto::handshake_room`]).
+    /// (see [`handfast_proto::handshake_limiter`]).
     pub max_handshakes: usize,
     /// Time for the handshake.
     pub handshake_timeout: Duration,

@@ -11,13 +11,13 @@ use handfast_proto::lifecycle::Direction;
 use handfast_proto::text::system_words;
 use tokio::net::{TcpStream, lookup_host};
 
-use crate::connector::messages::{Dial, Resolve, StopIntake};
+use crate::acceptor::Acceptor;
+use crate::connector::messages::{Dial, Resolve, StopAccepting};
+use crate::critical_guard::CriticalGuard;
 use crate::event_counts::Dialled;
-use crate::intake::Intake;
 use crate::peer_manager::messages::{DialFailed, NotDialled, Resolved};
 use crate::post::post_to;
 use crate::slots::Slot;
-use crate::vital::Vital;
 
 /// Time for a name to be resolved.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -27,12 +27,12 @@ const MAX_ADDRESSES: usize = 256;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Connector {
-    intake: Intake,
+    acceptor: Acceptor,
     timeout: Duration,
     failed: Recipient<DialFailed>,
     not_dialled: Recipient<NotDialled>,
     resolved: Recipient<Resolved>,
-    vital: Vital,
+    critical_guard: CriticalGuard,
 }
 
 /// Where the results go.
@@ -44,14 +44,19 @@ pub(crate) struct Results {
 }
 
 impl Connector {
-    pub(crate) fn new(intake: Intake, timeout: Duration, results: Results, vital: Vital) -> Self {
+    pub(crate) fn new(
+        acceptor: Acceptor,
+        timeout: Duration,
+        results: Results,
+        critical_guard: CriticalGuard,
+    ) -> Self {
         Self {
-            intake,
+            acceptor,
             timeout,
             failed: results.failed,
             not_dialled: results.not_dialled,
             resolved: results.resolved,
-            vital,
+            critical_guard,
         }
     }
 }
@@ -74,15 +79,15 @@ impl Handler<Dial> for Connector {
     ) {
         let failed = self.failed.clone();
         // Before the first SYN: no connection without a slot.
-        let Some(slot) = self.intake.slots.take(direction) else {
-            self.intake.events.dialled(Dialled::NoSlot);
+        let Some(slot) = self.acceptor.slots.take(direction) else {
+            self.acceptor.events.dialled(Dialled::NoSlot);
             post_to(&self.not_dialled, NotDialled { addr, name });
             return;
         };
-        let intake = self.intake.clone();
+        let acceptor = self.acceptor.clone();
         let timeout = self.timeout;
         ctx.spawn(wrap_future(async move {
-            if let Err(error) = dial(&intake, timeout, direction, addr, slot).await {
+            if let Err(error) = dial(&acceptor, timeout, direction, addr, slot).await {
                 post_to(&failed, DialFailed { addr, name, error });
             }
         }));
@@ -90,7 +95,7 @@ impl Handler<Dial> for Connector {
 }
 
 async fn dial(
-    intake: &Intake,
+    acceptor: &Acceptor,
     timeout: Duration,
     direction: Direction,
     addr: SocketAddr,
@@ -98,7 +103,7 @@ async fn dial(
 ) -> Result<(), String> {
     let connect = tokio::time::timeout(timeout, TcpStream::connect(addr));
     let connected = connect.await;
-    intake.events.dialled(match &connected {
+    acceptor.events.dialled(match &connected {
         Ok(Ok(_)) => Dialled::Connected,
         Ok(Err(error)) => Dialled::of(error),
         Err(_) => Dialled::TimedOut,
@@ -111,7 +116,7 @@ async fn dial(
         .set_nodelay(true)
         .and_then(|()| socket.into_std())
         .map_err(|error| system_words(&error))?;
-    intake.dialled(socket, direction, addr, slot);
+    acceptor.dialled(socket, direction, addr, slot);
     Ok(())
 }
 
@@ -154,12 +159,12 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     }
 }
 
-impl Handler<StopIntake> for Connector {
+impl Handler<StopAccepting> for Connector {
     type Result = ();
 
     /// Drops the dials in flight, and their slots with them.
-    fn handle(&mut self, _: StopIntake, ctx: &mut Self::Context) {
-        self.vital.relieved();
+    fn handle(&mut self, _: StopAccepting, ctx: &mut Self::Context) {
+        self.critical_guard.disarm();
         ctx.stop();
     }
 }

@@ -306,7 +306,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let asked = match message {
             Some(message) => self.expected.received(message),
             None => {
-                self.expected.garbled(frame.kind);
+                self.expected.malformed(frame.kind);
                 false
             }
         };

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use actix::Recipient;
 use bitcoin::p2p::ServiceFlags;
-use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, VersionInfo};
 use handfast_proto::peer_table::PeerRow;
 use handfast_proto::time::Now;
 
@@ -26,7 +26,7 @@ use crate::stats::{Counters, Traffic};
 
 #[derive(Debug)]
 struct Entry {
-    introduction: Introduction,
+    version_info: VersionInfo,
     counters: Arc<Counters>,
     actor: Recipient<Disconnect>,
 }
@@ -60,7 +60,7 @@ impl HalfOpen {
         actor: Recipient<Disconnect>,
     ) -> Listed {
         let entry = Entry {
-            introduction: without_version(id, direction, remote, connected_at),
+            version_info: without_version(id, direction, remote, connected_at),
             counters,
             actor,
         };
@@ -89,7 +89,7 @@ impl HalfOpen {
     pub(crate) fn count(&self, admitted: impl FnOnce() -> (usize, usize)) -> (usize, usize) {
         let entries = self.lock();
         let (inbound, outgoing) = admitted();
-        let is_dialled = |it: &&Entry| it.introduction.direction.is_outgoing();
+        let is_dialled = |it: &&Entry| it.version_info.direction.is_outgoing();
         let dialled = entries.values().filter(is_dialled).count();
         let accepted = entries.len() - dialled;
         (inbound + accepted, outgoing + dialled)
@@ -98,11 +98,11 @@ impl HalfOpen {
     /// Disconnects those that `meant` selects. Returns whether there was one.
     pub(crate) fn disconnect(
         &self,
-        meant: impl Fn(&Introduction) -> bool,
+        meant: impl Fn(&VersionInfo) -> bool,
         reason: &DoneReason,
     ) -> bool {
         let entries = self.lock();
-        let meant = entries.values().filter(|entry| meant(&entry.introduction));
+        let meant = entries.values().filter(|entry| meant(&entry.version_info));
         let actors: Vec<Recipient<Disconnect>> = meant.map(|entry| entry.actor.clone()).collect();
         drop(entries);
         for actor in &actors {
@@ -114,9 +114,9 @@ impl HalfOpen {
 
 impl Listed {
     /// Its `version` was received.
-    pub(crate) fn version_received(&self, introduction: Introduction) {
+    pub(crate) fn version_received(&self, version_info: VersionInfo) {
         if let Some(entry) = self.all.lock().get_mut(&self.id) {
-            entry.introduction = introduction;
+            entry.version_info = version_info;
         }
     }
 }
@@ -132,8 +132,8 @@ fn without_version(
     direction: Direction,
     remote: SocketAddr,
     connected_at: Now,
-) -> Introduction {
-    Introduction {
+) -> VersionInfo {
+    VersionInfo {
         id,
         direction,
         remote,
@@ -153,19 +153,19 @@ fn without_version(
 
 fn row(entry: &Entry, now: Duration) -> (PeerRow, Traffic) {
     let Entry {
-        introduction,
+        version_info,
         counters,
         ..
     } = entry;
-    let connected_at = introduction.connected_at;
-    let introduction = Introduction {
+    let connected_at = version_info.connected_at;
+    let version_info = VersionInfo {
         handshake: now.saturating_sub(connected_at.mono),
-        ..introduction.clone()
+        ..version_info.clone()
     };
     let row = PeerRow {
-        id: introduction.id,
-        remote: introduction.remote,
-        direction: introduction.direction,
+        id: version_info.id,
+        remote: version_info.remote,
+        direction: version_info.direction,
         name: None,
         admitted_at: connected_at,
         closing: false,
@@ -173,7 +173,7 @@ fn row(entry: &Entry, now: Duration) -> (PeerRow, Traffic) {
         relays_addresses: false,
         addresses_processed: 0,
         addresses_rate_limited: 0,
-        introduction,
+        version_info,
     };
     (row, counters.read(now))
 }
@@ -213,13 +213,13 @@ mod tests {
         };
         assert_eq!(ids(), [1, 2]);
         let row = without_version(ConnId(1), Direction::Inbound, REMOTE, Now::default());
-        first.version_received(Introduction {
+        first.version_received(VersionInfo {
             version: 70_016,
             ..row
         });
         let (row, _) = &all.rows(now)[0];
-        assert_eq!(row.introduction.version, 70_016);
-        assert_eq!(row.introduction.handshake, Duration::from_secs(7));
+        assert_eq!(row.version_info.version, 70_016);
+        assert_eq!(row.version_info.handshake, Duration::from_secs(7));
         all.admitted(ConnId(2), || {});
         assert_eq!(ids(), [1]);
         drop((first, second));

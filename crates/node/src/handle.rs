@@ -27,9 +27,9 @@ use handfast_proto::time::Now;
 use handfast_wire::RawBlock;
 
 use crate::audit::Audit;
-use crate::entrance::Entrances;
 use crate::event_counts::EventCounts;
 use crate::kernel_times::KernelTimes;
+use crate::listening_socket::ListeningSockets;
 use crate::node::messages as to_node;
 use crate::peer_manager::{PeerManager, messages as to_peers};
 use crate::post::{ask_with, post, post_to};
@@ -401,8 +401,8 @@ impl NodeHandle {
     /// The registry of listening sockets: whoever listens besides the node adds its own, and
     /// they are probed and shown with the node's.
     #[must_use]
-    pub fn entrances(&self) -> &Entrances {
-        &self.shared.entrances
+    pub fn listening_sockets(&self) -> &ListeningSockets {
+        &self.shared.listening_sockets
     }
 
     /// Time since the node was started.

@@ -13,6 +13,7 @@ pub mod miner;
 pub mod scheduling;
 
 mod accept_queue;
+mod acceptor;
 mod alarm;
 mod arbiters;
 mod audit;
@@ -20,19 +21,20 @@ mod bans_file;
 mod clock;
 mod connector;
 mod credit;
+mod critical_guard;
 mod descriptors;
-mod entrance;
 mod event_counts;
 mod frame_reader;
+mod handshake_permits;
 mod indexed;
 mod indexer;
-mod intake;
 mod interfaces;
 mod joint;
 mod kernel_times;
 mod large_frames;
 mod lifecycle;
 mod listener;
+mod listening_socket;
 mod mining_file;
 mod node;
 #[cfg(test)]
@@ -48,7 +50,6 @@ mod peer_socket;
 mod peers_file;
 mod post;
 mod prober;
-mod room;
 mod seeds;
 mod serve;
 mod shared;
@@ -65,15 +66,11 @@ mod turns;
 pub mod view;
 #[cfg(test)]
 mod virtual_time;
-mod vital;
 mod wiring;
 
 pub use accept_queue::{AcceptQueue, Overflows};
 pub use audit::{Audit, Handled, Invariant, LifecycleQueue, SubscriberTable};
 pub use config::{MiningConfig, NodeConfig, StartError, user_agent};
-pub use entrance::{
-    Arrival, Entrance, EntranceInfo, Entrances, Place, Recreate, Recreated, Refused, Registration,
-};
 pub use event_counts::EventCounts;
 pub use handle::{
     AddAddressFailure, AddNodeFailure, BanFailure, BlockError, ConnectFailure, DisconnectFailure,
@@ -81,6 +78,10 @@ pub use handle::{
 };
 pub use indexed::IndexName;
 pub use kernel_times::{KernelTimes, TIMES};
+pub use listening_socket::{
+    Accepted, ListenAddress, ListeningSocket, ListeningSocketInfo, ListeningSockets, Recreate,
+    Recreated, Refused, Registration,
+};
 pub use node::{BoundNode, Node};
 pub use stats::{ByCommand, Totals, Traffic};
 
@@ -102,7 +103,7 @@ pub use handfast_proto::bans::{
 pub use handfast_proto::headers::{
     ChainTip, DeploymentState, DeploymentStatus, Entry, HeaderTree, Status,
 };
-pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached, Role};
+pub use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Reached, Role, VersionInfo};
 pub use handfast_proto::mining;
 pub use handfast_proto::peer_table::{
     AddAddressError, AddNodeCommand, AddNodeError, AddedNode, AtCapacity, Attempt, DialFailure,

@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 
 use actix::Recipient;
-use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction, Reached};
+use handfast_proto::lifecycle::{
+    ConnId, Direction, Disconnection, DoneReason, Reached, VersionInfo,
+};
 use handfast_proto::time::Now;
 
 use crate::half_open::Listed;
+use crate::handshake_permits::HandshakePermit;
 use crate::peer::link::PeerLink;
 use crate::peer_manager::messages::{PeerAdd, PeerDone};
 use crate::post::post_to;
-use crate::room::Place;
 use crate::slots::{OpenSocket, Slot};
 
 /// Owned by the `Peer` of one connection; sends its `Add` and its `Done`.
@@ -37,7 +39,7 @@ pub(crate) struct Lifecycle {
 
 /// What a connection holds before it is one.
 #[derive(Debug)]
-pub(crate) struct Birth {
+pub(crate) struct ConnectionParams {
     pub(crate) id: ConnId,
     /// Our end of the socket; `None` if there is no socket.
     pub(crate) local: Option<SocketAddr>,
@@ -45,32 +47,32 @@ pub(crate) struct Birth {
     pub(crate) remote: SocketAddr,
     pub(crate) slot: Slot,
     /// In the handshake.
-    pub(crate) place: Place,
+    pub(crate) permit: HandshakePermit,
     pub(crate) open: OpenSocket,
 }
 
 impl Lifecycle {
     /// The guard of a connection, and its place in the handshake.
     pub(crate) fn new(
-        birth: Birth,
+        params: ConnectionParams,
         now: Now,
         add: Recipient<PeerAdd>,
         done: Recipient<PeerDone>,
-    ) -> (Self, Place) {
+    ) -> (Self, HandshakePermit) {
         let life = Self {
-            id: birth.id,
+            id: params.id,
             add,
             done,
             // Holds when the node drops the actor without a word: at an arbiter's end.
             reason: DoneReason::Shutdown,
             reached: Reached::Connected,
             connected_at: now,
-            remote: birth.remote,
-            direction: birth.direction,
-            open: birth.open,
-            slot: Some(birth.slot),
+            remote: params.remote,
+            direction: params.direction,
+            open: params.open,
+            slot: Some(params.slot),
         };
-        (life, birth.place)
+        (life, params.permit)
     }
 
     pub(crate) fn id(&self) -> ConnId {
@@ -78,7 +80,7 @@ impl Lifecycle {
     }
 
     /// The handshake is complete: sends `Add`.
-    pub(crate) fn ready(&mut self, introduction: Introduction, link: PeerLink, listed: Listed) {
+    pub(crate) fn ready(&mut self, version_info: VersionInfo, link: PeerLink, listed: Listed) {
         let Some(slot) = &self.slot else {
             panic!("L2: Add after Done of {}", self.id)
         };
@@ -88,7 +90,7 @@ impl Lifecycle {
             &self.add,
             PeerAdd {
                 listed,
-                introduction,
+                version_info,
                 link,
                 queued: slot.queue(),
             },
@@ -111,7 +113,7 @@ impl Drop for Lifecycle {
         } else {
             self.reason.clone()
         };
-        let ending = Ending {
+        let disconnection = Disconnection {
             id: self.id,
             direction: self.direction,
             remote: self.remote,
@@ -123,7 +125,7 @@ impl Drop for Lifecycle {
         post_to(
             &self.done,
             PeerDone {
-                ending,
+                disconnection,
                 queued,
                 slot,
             },

@@ -23,17 +23,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::accept_queue;
+use crate::acceptor::Acceptor;
 use crate::clock::Clock;
 use crate::config::StartError;
-use crate::connector::messages::StopIntake;
+use crate::connector::messages::StopAccepting;
+use crate::critical_guard::CriticalGuard;
 use crate::descriptors::Reserve;
-use crate::entrance::{Arrival, Entrance, Entrances, Place, Registration};
-use crate::intake::Intake;
+use crate::listening_socket::{
+    Accepted, ListenAddress, ListeningSocket, ListeningSockets, Registration,
+};
 use crate::prober;
-use crate::vital::Vital;
 
 /// The name of the sockets for peers.
-use crate::entrance::PEERS as NAME;
+use crate::listening_socket::PEERS as NAME;
 
 /// First pause when the system has no descriptor or memory for another socket.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -75,20 +77,24 @@ type Reopen = oneshot::Sender<Result<(), String>>;
 #[derive(Debug)]
 pub(crate) struct Bound {
     socket: TcpListener,
-    entrance: Arc<Entrance>,
+    listening: Arc<ListeningSocket>,
     reopen: mpsc::Receiver<Reopen>,
 }
 
 impl Bound {
     /// Adds the socket to the registry.
-    pub(crate) fn new(socket: TcpListener, backlog: u32, entrances: &Entrances) -> Self {
+    pub(crate) fn new(
+        socket: TcpListener,
+        backlog: u32,
+        listening_sockets: &ListeningSockets,
+    ) -> Self {
         let addr = socket.local_addr();
         let addr = addr.expect("the system knows the address of a bound socket");
         // One: the prober waits for the answer before its next request.
         let (request, reopen) = mpsc::channel::<Reopen>(1);
         let recreate = move || {
             let request = request.clone();
-            let made: crate::entrance::Recreated = Box::pin(async move {
+            let made: crate::listening_socket::Recreated = Box::pin(async move {
                 let (answer, wait) = oneshot::channel();
                 let gone = || "accepting on this socket has ended".to_owned();
                 request.send(answer).await.map_err(|_| gone())?;
@@ -96,23 +102,23 @@ impl Bound {
             });
             made
         };
-        let entrance = entrances.register(Registration {
+        let listening = listening_sockets.register(Registration {
             name: NAME,
-            place: Place::Tcp(addr),
+            address: ListenAddress::Tcp(addr),
             backlog,
             recreate: Box::new(recreate),
         });
         Self {
             socket,
-            entrance,
+            listening,
             reopen,
         }
     }
 
     fn addr(&self) -> SocketAddr {
-        match self.entrance.place() {
-            Place::Tcp(addr) => *addr,
-            Place::Unix(path) => unreachable!("{} is no TCP socket", path.display()),
+        match self.listening.address() {
+            ListenAddress::Tcp(addr) => *addr,
+            ListenAddress::Unix(path) => unreachable!("{} is no TCP socket", path.display()),
         }
     }
 }
@@ -121,26 +127,26 @@ impl Bound {
 #[derive(Debug)]
 pub(crate) struct Listener {
     bound: Vec<Bound>,
-    entrances: Entrances,
-    intake: Intake,
+    listening_sockets: ListeningSockets,
+    acceptor: Acceptor,
     clock: Clock,
-    vital: Vital,
+    critical_guard: CriticalGuard,
 }
 
 impl Listener {
     pub(crate) fn new(
         bound: Vec<Bound>,
-        entrances: Entrances,
-        intake: Intake,
+        listening_sockets: ListeningSockets,
+        acceptor: Acceptor,
         clock: Clock,
-        vital: Vital,
+        critical_guard: CriticalGuard,
     ) -> Self {
         Self {
             bound,
-            entrances,
-            intake,
+            listening_sockets,
+            acceptor,
             clock,
-            vital,
+            critical_guard,
         }
     }
 }
@@ -152,19 +158,22 @@ impl Actor for Listener {
         warn_of_cap(&self.bound);
         let reserve = Rc::new(Reserve::new());
         for bound in std::mem::take(&mut self.bound) {
-            let (intake, reserve) = (self.intake.clone(), reserve.clone());
-            ctx.spawn(wrap_future(reopen_and_accept(bound, intake, reserve)));
+            let (acceptor, reserve) = (self.acceptor.clone(), reserve.clone());
+            ctx.spawn(wrap_future(reopen_and_accept(bound, acceptor, reserve)));
         }
-        ctx.spawn(wrap_future(prober::run(self.entrances.clone(), self.clock)));
+        ctx.spawn(wrap_future(prober::run(
+            self.listening_sockets.clone(),
+            self.clock,
+        )));
     }
 }
 
-impl Handler<StopIntake> for Listener {
+impl Handler<StopAccepting> for Listener {
     type Result = ();
 
-    fn handle(&mut self, _: StopIntake, ctx: &mut Self::Context) {
-        self.vital.relieved();
-        self.intake.close();
+    fn handle(&mut self, _: StopAccepting, ctx: &mut Self::Context) {
+        self.critical_guard.disarm();
+        self.acceptor.close();
         ctx.stop();
     }
 }
@@ -173,7 +182,7 @@ impl Handler<StopIntake> for Listener {
 fn warn_of_cap(bound: &[Bound]) {
     let capped = bound.iter().find_map(|bound| {
         let granted = accept_queue::of(bound.socket.as_fd())?.granted;
-        let asked = bound.entrance.backlog();
+        let asked = bound.listening.backlog();
         (granted < asked).then_some((asked, granted))
     });
     if let Some((asked, granted)) = capped {
@@ -186,12 +195,12 @@ fn warn_of_cap(bound: &[Bound]) {
 }
 
 /// Publishes a socket in the registry, until dropped.
-struct Published<'a>(&'a Entrance);
+struct Published<'a>(&'a ListeningSocket);
 
 impl<'a> Published<'a> {
-    fn new(entrance: &'a Entrance, socket: &Arc<TcpListener>) -> Self {
-        entrance.set_socket(Some(socket.clone()));
-        Self(entrance)
+    fn new(listening: &'a ListeningSocket, socket: &Arc<TcpListener>) -> Self {
+        listening.set_socket(Some(socket.clone()));
+        Self(listening)
     }
 }
 
@@ -202,18 +211,18 @@ impl Drop for Published<'_> {
 }
 
 /// Accepts at one address until dropped, on a new socket when the prober requests one.
-async fn reopen_and_accept(mut bound: Bound, intake: Intake, reserve: Rc<Reserve>) {
+async fn reopen_and_accept(mut bound: Bound, acceptor: Acceptor, reserve: Rc<Reserve>) {
     let addr = bound.addr();
-    let backlog = bound.entrance.backlog();
+    let backlog = bound.listening.backlog();
     let mut socket = Some(bound.socket);
     loop {
         let request = match socket.take().map(Arc::new) {
             Some(socket) => {
-                let _published = Published::new(&bound.entrance, &socket);
+                let _published = Published::new(&bound.listening, &socket);
                 tokio::select! {
                     biased;
                     request = bound.reopen.recv() => request,
-                    () = accept(socket, &bound.entrance, &intake, &reserve) => None,
+                    () = accept(socket, &bound.listening, &acceptor, &reserve) => None,
                 }
             }
             None => bound.reopen.recv().await,
@@ -233,7 +242,7 @@ async fn reopen_and_accept(mut bound: Bound, intake: Intake, reserve: Rc<Reserve
 
 /// Why no connection could be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Obstacle {
+enum AcceptError {
     /// The queue is empty.
     Empty,
     /// This connection is gone, or was never complete; the next one may be there.
@@ -248,7 +257,7 @@ enum Obstacle {
     Broken,
 }
 
-impl Obstacle {
+impl AcceptError {
     fn of(error: &io::Error) -> Self {
         match Errno::from_io_error(error) {
             Some(Errno::AGAIN) => Self::Empty,
@@ -273,7 +282,12 @@ impl Obstacle {
 }
 
 /// Accepts on one socket until dropped.
-async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, reserve: &Reserve) {
+async fn accept(
+    socket: Arc<TcpListener>,
+    listening: &ListeningSocket,
+    acceptor: &Acceptor,
+    reserve: &Reserve,
+) {
     // Its unsafe successor requires a promise about the type's file descriptor, which holds for a
     // listener of the standard library.
     #[allow(
@@ -289,38 +303,38 @@ async fn accept(socket: Arc<TcpListener>, entrance: &Entrance, intake: &Intake, 
         let Ok(mut ready) = socket.readable().await else {
             return;
         };
-        let (obstacle, error) = drain(socket.get_ref(), entrance, intake, &mut caller);
-        match obstacle {
-            Obstacle::Slots => {
-                wait_for_slot(&mut caller, socket.get_ref(), entrance, intake).await;
+        let (cause, error) = drain(socket.get_ref(), listening, acceptor, &mut caller);
+        match cause {
+            AcceptError::Slots => {
+                wait_for_slot(&mut caller, socket.get_ref(), listening, acceptor).await;
                 continue;
             }
-            Obstacle::Empty | Obstacle::Gone => {
+            AcceptError::Empty | AcceptError::Gone => {
                 pause = FIRST_PAUSE;
                 reserve.fill();
                 ready.clear_ready();
                 continue;
             }
-            Obstacle::Descriptors => {
-                if shed(socket.get_ref(), entrance, reserve) {
+            AcceptError::Descriptors => {
+                if drop_pending(socket.get_ref(), listening, reserve) {
                     // The queue is empty; the next connection is noticed.
                     pause = FIRST_PAUSE;
                     ready.clear_ready();
                 }
             }
-            Obstacle::Memory => {}
-            Obstacle::Broken => {
-                tracing::debug!(at = %entrance.place(), %error, "accepting fails");
-                entrance.suspect();
+            AcceptError::Memory => {}
+            AcceptError::Broken => {
+                tracing::debug!(at = %listening.address(), %error, "accepting fails");
+                listening.suspect();
                 tokio::time::sleep(LONGEST_PAUSE).await;
                 continue;
             }
         }
         // Accepting again at once would spin.
-        entrance.pauses.fetch_add(1, Ordering::Relaxed);
+        listening.pauses.fetch_add(1, Ordering::Relaxed);
         if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             logged = Some(Instant::now());
-            tracing::warn!(at = %entrance.place(), %error, "cannot accept connections and closes them; raise the limit on open files (ulimit -n)");
+            tracing::warn!(at = %listening.address(), %error, "cannot accept connections and closes them; raise the limit on open files (ulimit -n)");
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -334,33 +348,33 @@ type Caller = (TcpStream, SocketAddr);
 /// `caller`.
 fn drain(
     socket: &TcpListener,
-    entrance: &Entrance,
-    intake: &Intake,
+    listening: &ListeningSocket,
+    acceptor: &Acceptor,
     caller: &mut Option<Caller>,
-) -> (Obstacle, io::Error) {
+) -> (AcceptError, io::Error) {
     loop {
         let (stream, remote) = match accept_one(socket) {
             Ok(accepted) => accepted,
-            Err(error) => match Obstacle::of(&error) {
-                Obstacle::Gone => continue,
-                obstacle => return (obstacle, error),
+            Err(error) => match AcceptError::of(&error) {
+                AcceptError::Gone => continue,
+                cause => return (cause, error),
             },
         };
-        if entrance.on_accept(Some(remote)) == Arrival::SelfProbe {
+        if listening.on_accept(Some(remote)) == Accepted::SelfProbe {
             continue;
         }
-        if intake.is_banned(remote) {
-            entrance.banned.fetch_add(1, Ordering::Relaxed);
+        if acceptor.is_banned(remote) {
+            listening.banned.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%remote, "banned; closed");
             continue;
         }
-        match intake.slots.take(Direction::Inbound) {
-            Some(slot) => intake.accepted(stream, remote, slot),
+        match acceptor.slots.take(Direction::Inbound) {
+            Some(slot) => acceptor.accepted(stream, remote, slot),
             // No use in waiting: the operator switched the network off.
-            None if !intake.slots.is_active() => no_slot(entrance, stream, remote),
+            None if !acceptor.slots.is_active() => no_slot(listening, stream, remote),
             None => {
                 *caller = Some((stream, remote));
-                return (Obstacle::Slots, io::ErrorKind::WouldBlock.into());
+                return (AcceptError::Slots, io::ErrorKind::WouldBlock.into());
             }
         }
     }
@@ -376,26 +390,26 @@ fn drain(
 async fn wait_for_slot(
     caller: &mut Option<Caller>,
     socket: &TcpListener,
-    entrance: &Entrance,
-    intake: &Intake,
+    listening: &ListeningSocket,
+    acceptor: &Acceptor,
 ) {
-    let slot = tokio::time::timeout(SLOT_WAIT, intake.slots.next(Direction::Inbound)).await;
+    let slot = tokio::time::timeout(SLOT_WAIT, acceptor.slots.next(Direction::Inbound)).await;
     match (slot, caller.take()) {
-        (Ok(slot), Some((stream, remote))) if intake.slots.is_active() => {
-            intake.accepted(stream, remote, slot);
+        (Ok(slot), Some((stream, remote))) if acceptor.slots.is_active() => {
+            acceptor.accepted(stream, remote, slot);
         }
         (Ok(_), None) => {}
         (Ok(_) | Err(_), mut waits) => {
             while let Some((stream, remote)) = waits.take() {
-                no_slot(entrance, stream, remote);
-                let _ = drain(socket, entrance, intake, &mut waits);
+                no_slot(listening, stream, remote);
+                let _ = drain(socket, listening, acceptor, &mut waits);
             }
         }
     }
 }
 
-fn no_slot(entrance: &Entrance, stream: TcpStream, remote: SocketAddr) {
-    entrance.no_slot.fetch_add(1, Ordering::Relaxed);
+fn no_slot(listening: &ListeningSocket, stream: TcpStream, remote: SocketAddr) {
+    listening.no_slot.fetch_add(1, Ordering::Relaxed);
     tracing::debug!(%remote, "no slot is free; closed");
     close_with_fin(stream);
 }
@@ -405,22 +419,22 @@ fn no_slot(entrance: &Entrance, stream: TcpStream, remote: SocketAddr) {
 ///
 /// Linux allocates the descriptor before it looks into the queue: without one, an empty queue
 /// returns an error too.
-fn shed(socket: &TcpListener, entrance: &Entrance, reserve: &Reserve) -> bool {
+fn drop_pending(socket: &TcpListener, listening: &ListeningSocket, reserve: &Reserve) -> bool {
     let mut empty = false;
     reserve.release();
     for _ in 0..MAX_DROPPED_AT_ONCE {
         let (stream, remote) = match accept_one(socket) {
             Ok(accepted) => accepted,
-            Err(error) => match Obstacle::of(&error) {
-                Obstacle::Gone => continue,
-                obstacle => {
-                    empty = obstacle == Obstacle::Empty;
+            Err(error) => match AcceptError::of(&error) {
+                AcceptError::Gone => continue,
+                cause => {
+                    empty = cause == AcceptError::Empty;
                     break;
                 }
             },
         };
-        if entrance.on_accept(Some(remote)) == Arrival::Guest {
-            entrance.no_descriptor.fetch_add(1, Ordering::Relaxed);
+        if listening.on_accept(Some(remote)) == Accepted::Connection {
+            listening.no_descriptor.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%remote, "no descriptor is free; closed");
             close_with_fin(stream);
         }
@@ -436,7 +450,7 @@ fn close_with_fin(stream: TcpStream) {
     let _ = io::Read::read(&mut &stream, &mut unread);
 }
 
-/// Accepts one connection, ready for [`Intake::accepted`], in one system call: a churning remote
+/// Accepts one connection, ready for [`Acceptor::accepted`], in one system call: a churning remote
 /// causes thousands a second.
 #[cfg(target_os = "linux")]
 fn accept_one(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
@@ -465,18 +479,18 @@ mod tests {
 
     #[test]
     fn an_error_of_accept_is_one_of_the_connection_the_system_or_the_socket() {
-        let obstacle = |errno: Errno| Obstacle::of(&errno.into());
-        assert_eq!(obstacle(Errno::AGAIN), Obstacle::Empty);
-        assert_eq!(obstacle(Errno::CONNABORTED), Obstacle::Gone);
-        assert_eq!(obstacle(Errno::HOSTUNREACH), Obstacle::Gone);
-        assert_eq!(obstacle(Errno::MFILE), Obstacle::Descriptors);
-        assert_eq!(obstacle(Errno::NFILE), Obstacle::Descriptors);
-        assert_eq!(obstacle(Errno::NOBUFS), Obstacle::Memory);
-        assert_eq!(obstacle(Errno::NOMEM), Obstacle::Memory);
+        let cause = |errno: Errno| AcceptError::of(&errno.into());
+        assert_eq!(cause(Errno::AGAIN), AcceptError::Empty);
+        assert_eq!(cause(Errno::CONNABORTED), AcceptError::Gone);
+        assert_eq!(cause(Errno::HOSTUNREACH), AcceptError::Gone);
+        assert_eq!(cause(Errno::MFILE), AcceptError::Descriptors);
+        assert_eq!(cause(Errno::NFILE), AcceptError::Descriptors);
+        assert_eq!(cause(Errno::NOBUFS), AcceptError::Memory);
+        assert_eq!(cause(Errno::NOMEM), AcceptError::Memory);
         for broken in [Errno::INVAL, Errno::BADF, Errno::NOTSOCK, Errno::OPNOTSUPP] {
-            assert_eq!(obstacle(broken), Obstacle::Broken, "{broken:?}");
+            assert_eq!(cause(broken), AcceptError::Broken, "{broken:?}");
         }
         let unknown = io::Error::other("no error of the system");
-        assert_eq!(Obstacle::of(&unknown), Obstacle::Broken);
+        assert_eq!(AcceptError::of(&unknown), AcceptError::Broken);
     }
 }

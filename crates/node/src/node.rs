@@ -16,16 +16,16 @@ use crate::arbiters::Arbiters;
 use crate::clock::Clock;
 use crate::config::{NodeConfig, StartError};
 use crate::descriptors::OpenFiles;
-use crate::entrance::Entrances;
 use crate::handle::NodeHandle;
 use crate::handle::links::LinksCell;
+use crate::listening_socket::ListeningSockets;
 use crate::node::messages::{ActorDied, Open, Opened, Shutdown, ToNode};
 use crate::opening::{self, Mailboxes};
 use crate::post::ask_with;
 use crate::shared::{self, Shared};
 use crate::slots::{Limits, Slots};
 use crate::view::{ExitReason, Phase};
-use crate::wiring::{self, Blueprint, Running};
+use crate::wiring::{self, Running, Wiring};
 use crate::{descriptors, indexer, listener, shutdown};
 
 /// How often the size of the block files is looked at, when the tip moved.
@@ -48,7 +48,7 @@ pub struct Node {
 #[derive(Debug)]
 enum State {
     /// The kernel is being opened on a thread of its own.
-    Opening(Box<Blueprint>, Arbiters),
+    Opening(Box<Wiring>, Arbiters),
     Running(Box<Running>, Arbiters),
     /// The shutdown is under way, or over.
     Stopping,
@@ -142,11 +142,11 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         files,
         sockets,
     } = bound;
-    let entrances = Entrances::new();
+    let listening_sockets = ListeningSockets::new();
     let backlog = config.backlog;
     let listening = sockets
         .into_iter()
-        .map(|socket| listener::Bound::new(socket, backlog, &entrances));
+        .map(|socket| listener::Bound::new(socket, backlog, &listening_sockets));
     let listening = listening.collect();
     let clock = Clock::start();
     let (exit, ended) = watch::channel(None);
@@ -159,7 +159,7 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         subscribers: wiring::SUBSCRIBERS.len(),
     };
     let ctx = Context::<Node>::new();
-    let shared = Arc::new(Shared::new(shared::Birth {
+    let shared = Arc::new(Shared::new(shared::ConnectionParams {
         network: config.network.clone(),
         datadir: config.datadir.clone(),
         user_agent: config.user_agent.clone(),
@@ -167,7 +167,7 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
         node: to_node(&ctx.address()),
         exit: ended,
         slots: Slots::new(limits),
-        entrances,
+        listening_sockets,
         clock,
         mining: config.mining.clone(),
         indexes: indexer::wanted(&config),
@@ -178,7 +178,7 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
     let links = LinksCell::default();
     let mailboxes = Mailboxes::new();
     opening::open(options, &config, &mailboxes, shared.clone());
-    let blueprint = Box::new(Blueprint {
+    let wiring = Box::new(Wiring {
         config,
         files,
         listening,
@@ -188,7 +188,7 @@ fn launch(bound: BoundNode, lock: DirLock, arbiters: Arbiters) -> NodeHandle {
     ctx.run(Node {
         shared: shared.clone(),
         exit,
-        state: State::Opening(blueprint, arbiters),
+        state: State::Opening(wiring, arbiters),
         why: None,
         measured_at: 0,
     });
@@ -289,12 +289,11 @@ impl Node {
     }
 
     fn begin(&mut self, opened: Open, ctx: &mut Context<Self>) {
-        let State::Opening(blueprint, arbiters) =
-            std::mem::replace(&mut self.state, State::Stopping)
+        let State::Opening(wiring, arbiters) = std::mem::replace(&mut self.state, State::Stopping)
         else {
             unreachable!("the kernel is opened once, and nothing else leaves this state");
         };
-        let running = wiring::start(*blueprint, opened, &arbiters, &self.shared);
+        let running = wiring::start(*wiring, opened, &arbiters, &self.shared);
         self.state = State::Running(Box::new(running), arbiters);
         if let Some(why) = self.why.take() {
             self.stop(why, ctx);

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Longer than anything here takes; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn config(datadir: &Path) -> NodeConfig {
     let mut config = NodeConfig::new(Network::Regtest, datadir.join("regtest"));
@@ -50,7 +50,7 @@ fn with_node(
         until(async || node.phase() == Phase::Running).await;
         test(&node).await;
         node.shutdown("the test is over");
-        tokio::time::timeout(PATIENCE, node.stopped())
+        tokio::time::timeout(TIMEOUT, node.stopped())
             .await
             .expect("it stops")
     })
@@ -63,7 +63,7 @@ async fn until(condition: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait)
+    tokio::time::timeout(TIMEOUT, wait)
         .await
         .expect("the condition comes true");
 }
@@ -249,7 +249,7 @@ fn a_node_that_is_told_to_stop_while_it_starts_stops() {
             Gone::Starting
         );
         node.shutdown("at once");
-        let reason = tokio::time::timeout(PATIENCE, node.stopped())
+        let reason = tokio::time::timeout(TIMEOUT, node.stopped())
             .await
             .expect("it stops");
         assert_eq!(reason, ExitReason::Requested("at once".into()));

@@ -2,7 +2,7 @@
 //! ([`PeerManager::answer`]): see the RPC methods of these names.
 
 use handfast_proto::bans::{BanCommand, BanError};
-use handfast_proto::lifecycle::{ConnId, DoneReason, Introduction};
+use handfast_proto::lifecycle::{ConnId, DoneReason, VersionInfo};
 use handfast_proto::peer_table::{DisconnectTarget, Input, PeerRow};
 use handfast_wire::Packet;
 
@@ -49,7 +49,7 @@ impl PeerManager {
     pub(crate) fn ban(&mut self, order: BanCommand) -> Result<(), BanError> {
         self.answer(|table, now| table.ban(now, order))?;
         if let BanCommand::Add { target, .. } = order {
-            let meant = |peer: &Introduction| target.contains(peer.remote.ip());
+            let meant = |peer: &VersionInfo| target.contains(peer.remote.ip());
             self.disconnect_half_open(meant, DoneReason::Banned);
         }
         let now = self.shared.clock.now();

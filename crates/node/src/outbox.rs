@@ -16,7 +16,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::spill::{PIECE, Place};
+use crate::spill::{PIECE, SpillSlot};
 use crate::stats::Counters;
 
 /// Most messages queued for one remote.
@@ -49,7 +49,7 @@ pub(crate) struct Spilled {
     /// The packet without its payload.
     pub(crate) head: PacketHead,
     /// The file slot of the payload, together with others of its batch.
-    pub(crate) place: Arc<Place>,
+    pub(crate) slot: Arc<SpillSlot>,
     /// Where it begins in the slot.
     pub(crate) offset: usize,
 }
@@ -161,9 +161,9 @@ impl Expected {
 
 impl Expected {
     /// A frame of this command was malformed: it was not the answer, and no better one will come.
-    pub(crate) fn garbled(&self, kind: Option<Kind>) {
+    pub(crate) fn malformed(&self, kind: Option<Kind>) {
         if let Some(kind) = kind {
-            self.lock().garbled(kind);
+            self.lock().malformed(kind);
         }
     }
 }
@@ -332,15 +332,11 @@ async fn write_spilled<W: AsyncWrite + Unpin>(
     packet: Spilled,
     counters: &Counters,
 ) -> io::Result<()> {
-    let Spilled {
-        head,
-        place,
-        offset,
-    } = packet;
+    let Spilled { head, slot, offset } = packet;
     let end = offset + head.payload_len();
     let mut at = offset;
     while at < end {
-        let (from, len) = (place.clone(), PIECE.min(end - at));
+        let (from, len) = (slot.clone(), PIECE.min(end - at));
         let piece = tokio::task::spawn_blocking(move || from.read(at, len)).await;
         let piece = piece.map_err(io::Error::other)??;
         write_all(socket, [piece.into(), Bytes::new()], counters).await?;

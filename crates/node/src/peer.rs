@@ -33,26 +33,26 @@ use crate::clock::Clock;
 use crate::credit::{Charged, Credit};
 use crate::frame_reader::{Exceeding, FrameReader, ReadError, Remote, Shares};
 use crate::half_open::{HalfOpen, Listed};
+use crate::handshake_permits::HandshakePermit;
 use crate::large_frames::LargeFrames;
-use crate::lifecycle::{Birth, Lifecycle};
+use crate::lifecycle::{ConnectionParams, Lifecycle};
 use crate::outbox::{Outbox, QueuedToAll, outbox, write_queue};
 use crate::peer::link::PeerLink;
 use crate::peer::messages::{Disconnect, Ping, ServeBlock, ToPeer};
 use crate::peer_manager::messages::{PeerAdd, PeerDone, PeerInput};
 use crate::post::post_to;
-use crate::room::Place;
-use crate::serve::{Library, serve};
+use crate::serve::{BlockServing, serve};
 use crate::stats::{Counters, TotalCounters};
 
 /// What all connections of a node share.
 #[derive(Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct PeerContext {
     pub(crate) session: Arc<SessionConfig>,
     pub(crate) clock: Clock,
     pub(crate) add: Recipient<PeerAdd>,
     pub(crate) input: Recipient<PeerInput>,
     pub(crate) done: Recipient<PeerDone>,
-    pub(crate) library: Library,
+    pub(crate) block_serving: BlockServing,
     /// The node's budget for blocks that wait for the kernel.
     pub(crate) blocks: Arc<Semaphore>,
     /// The node's memory for large frames.
@@ -72,7 +72,7 @@ pub(crate) struct Surroundings {
     pub(crate) magic: Magic,
 }
 
-impl Surroundings {
+impl PeerContext {
     fn shares(&self) -> Shares {
         Shares {
             large: self.large.clone(),
@@ -84,13 +84,13 @@ impl Surroundings {
 }
 
 impl Remote {
-    fn new(birth: &Birth) -> Self {
-        let pool = match birth.direction {
+    fn new(params: &ConnectionParams) -> Self {
+        let pool = match params.direction {
             Direction::Inbound => Pool::Inbound,
             Direction::Outbound | Direction::Manual => Pool::Chosen,
         };
         Self {
-            group: Group::of(birth.remote.ip()),
+            group: Group::of(params.remote.ip()),
             pool,
         }
     }
@@ -101,12 +101,12 @@ impl Remote {
 pub(crate) struct Peer {
     life: Lifecycle,
     session: Session,
-    around: Arc<Surroundings>,
+    context: Arc<PeerContext>,
     outbox: Outbox,
     counters: Arc<Counters>,
     remote: Remote,
     /// Only during the handshake: PeerManager knows those who completed it.
-    place: Option<Place>,
+    permit: Option<HandshakePermit>,
     /// While the handshake goes on.
     listed: Option<Listed>,
     /// Made with the first order.
@@ -123,12 +123,17 @@ fn to_peer(actor: &Addr<Peer>) -> ToPeer {
 
 /// Starts the actor of one connection on the current arbiter. Every connection
 /// comes to life here, whatever its transport.
-pub(crate) fn spawn<R, W>(around: Arc<Surroundings>, birth: Birth, read: R, write: W) -> Addr<Peer>
+pub(crate) fn spawn<R, W>(
+    context: Arc<PeerContext>,
+    params: ConnectionParams,
+    read: R,
+    write: W,
+) -> Addr<Peer>
 where
     R: AsyncRead + Unpin + 'static,
     W: AsyncWrite + Unpin + 'static,
 {
-    let life = future(around, birth, read, write);
+    let life = future(context, params, read, write);
     let addr = life.address();
     actix_rt::spawn(life);
     addr
@@ -136,8 +141,8 @@ where
 
 /// The whole life of one connection's actor, to be polled by an executor.
 fn future<R, W>(
-    around: Arc<Surroundings>,
-    birth: Birth,
+    context: Arc<PeerContext>,
+    params: ConnectionParams,
     read: R,
     write: W,
 ) -> ContextFut<Peer, Context<Peer>>
@@ -145,30 +150,31 @@ where
     R: AsyncRead + Unpin + 'static,
     W: AsyncWrite + Unpin + 'static,
 {
-    let now = around.clock.now();
-    let magic = around.magic;
-    let direction = birth.direction;
-    let height = u32::try_from(around.height.load(Ordering::Relaxed)).expect("heights fit 32 bits");
-    let seed = around.seed ^ birth.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let now = context.clock.now();
+    let magic = context.magic;
+    let direction = params.direction;
+    let height =
+        u32::try_from(context.height.load(Ordering::Relaxed)).expect("heights fit 32 bits");
+    let seed = context.seed ^ params.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let session = Session::new(
-        around.session.clone(),
-        birth.id,
+        context.session.clone(),
+        params.id,
         direction,
-        birth.remote,
+        params.remote,
         height,
         seed,
         now,
     );
-    let remote = Remote::new(&birth);
-    let (outbox, outlet) = outbox(&around.queued);
-    let counters = Arc::new(Counters::new(around.totals.clone(), birth.local));
+    let remote = Remote::new(&params);
+    let (outbox, outlet) = outbox(&context.queued);
+    let counters = Arc::new(Counters::new(context.totals.clone(), params.local));
 
     let mut ctx = Context::new();
-    let (all, address) = (&around.half_open, ctx.address().recipient());
+    let (all, address) = (&context.half_open, ctx.address().recipient());
     let listed = all.list(
-        birth.id,
+        params.id,
         direction,
-        birth.remote,
+        params.remote,
         now,
         counters.clone(),
         address,
@@ -178,26 +184,26 @@ where
         Codec::for_handshake(magic).without_transactions(),
         remote,
         outbox.expected(),
-        around.shares(),
+        context.shares(),
         counters.clone(),
     ));
     let transport = Transport::v1(magic);
-    let writer = write_queue(outlet, write, transport, around.clock, counters.clone());
+    let writer = write_queue(outlet, write, transport, context.clock, counters.clone());
     ctx.spawn(wrap_future::<_, Peer>(writer).map(|result, peer, ctx| {
         if let Err(error) = result {
             peer.step(Input::ReadFailed(IoFailure::from(&error)), None, ctx);
         }
     }));
     ctx.spawn(Watch(Alarm::new()));
-    let (life, place) = Lifecycle::new(birth, now, around.add.clone(), around.done.clone());
+    let (life, permit) = Lifecycle::new(params, now, context.add.clone(), context.done.clone());
     ctx.into_future(Peer {
         life,
         session,
-        around,
+        context,
         outbox,
         counters,
         remote,
-        place: Some(place),
+        permit: Some(permit),
         listed: Some(listed),
         serving: None,
     })
@@ -219,10 +225,10 @@ impl ActorFuture<Peer> for Watch {
         ctx: &mut Context<Peer>,
         task: &mut std::task::Context<'_>,
     ) -> Poll<()> {
-        if let Some(place) = &mut peer.place
-            && let Poll::Ready(told) = Pin::new(place).poll(task)
+        if let Some(permit) = &mut peer.permit
+            && let Poll::Ready(told) = Pin::new(permit).poll(task)
         {
-            peer.place = None;
+            peer.permit = None;
             // Without a word only if the room itself is gone: the node ends.
             let reason = told.unwrap_or(DoneReason::Shutdown);
             peer.step(Input::Disconnect(reason), None, ctx);
@@ -234,13 +240,13 @@ impl ActorFuture<Peer> for Watch {
 impl Peer {
     /// One step of the session, and its effects.
     fn step(&mut self, input: Input, mut credit: Option<Credit>, ctx: &mut Context<Self>) {
-        let now = self.around.clock.now();
+        let now = self.context.clock.now();
         let mut slow = false;
         let effects = self.session.step(now, input);
         if let Some(listed) = &self.listed
-            && let Some(introduction) = self.session.introduced(now)
+            && let Some(version_info) = self.session.introduced(now)
         {
-            listed.version_received(introduction);
+            listed.version_received(version_info);
         }
         for effect in effects {
             match effect {
@@ -250,9 +256,9 @@ impl Peer {
                     }
                     slow |= self.outbox.push(message).is_err();
                 }
-                Effect::Ready(introduction) => {
+                Effect::Ready(version_info) => {
                     // Given back: nobody is told to leave the handshake any more.
-                    self.place = None;
+                    self.permit = None;
                     let link = PeerLink {
                         actor: to_peer(&ctx.address()),
                         outbox: self.outbox.clone(),
@@ -260,12 +266,12 @@ impl Peer {
                     };
                     let listed = self.listed.take();
                     let listed = listed.expect("a handshake is completed once");
-                    self.life.ready(introduction, link, listed);
+                    self.life.ready(version_info, link, listed);
                 }
                 Effect::Deliver(message) => {
                     let credit = credit.take().expect("a frame delivers one message at most");
                     post_to(
-                        &self.around.input,
+                        &self.context.input,
                         PeerInput {
                             id: self.life.id(),
                             message: Arc::new(message),
@@ -302,7 +308,7 @@ impl Timed for Peer {
     fn deadline(&self) -> Option<Instant> {
         self.session
             .deadline()
-            .map(|mono| self.around.clock.instant(mono))
+            .map(|mono| self.context.clock.instant(mono))
     }
 
     fn on_deadline(&mut self, ctx: &mut Self::Context) {
@@ -314,11 +320,11 @@ impl StreamHandler<Result<Charged, ReadError>> for Peer {
     fn handle(&mut self, item: Result<Charged, ReadError>, ctx: &mut Self::Context) {
         match item {
             Ok(Charged { frame, credit }) => {
-                let unix = self.around.clock.now().unix;
+                let unix = self.context.clock.now().unix;
                 self.counters.received(&frame, unix);
                 match frame.message {
                     Ok(message) => self.step(Input::Received(message), Some(credit), ctx),
-                    Err(garbled) => self.step(Input::Malformed(garbled), None, ctx),
+                    Err(malformed) => self.step(Input::Malformed(malformed), None, ctx),
                 }
             }
             Err(ReadError::Codec(CodecError::Decode(error))) => {
@@ -358,9 +364,9 @@ impl Handler<ServeBlock> for Peer {
     fn handle(&mut self, order: ServeBlock, ctx: &mut Self::Context) {
         let serving = self.serving.get_or_insert_with(|| {
             let (orders, todo) = mpsc::unbounded_channel();
-            let library = self.around.library.clone();
+            let block_serving = self.context.block_serving.clone();
             let outbox = self.outbox.clone();
-            ctx.spawn(wrap_future(serve(todo, library, self.remote, outbox)));
+            ctx.spawn(wrap_future(serve(todo, block_serving, self.remote, outbox)));
             orders
         });
         // Fails only when the connection is ending.
@@ -370,9 +376,13 @@ impl Handler<ServeBlock> for Peer {
 
 /// A connection whose socket broke before it could be used: its guard reports
 /// the end like any other.
-pub(crate) fn stillborn(around: &Surroundings, birth: Birth, error: &std::io::Error) {
-    let now = around.clock.now();
-    let (mut life, _) = Lifecycle::new(birth, now, around.add.clone(), around.done.clone());
+pub(crate) fn failed_setup(
+    context: &PeerContext,
+    params: ConnectionParams,
+    error: &std::io::Error,
+) {
+    let now = context.clock.now();
+    let (mut life, _) = Lifecycle::new(params, now, context.add.clone(), context.done.clone());
     life.ends(Reached::Connected, DoneReason::RemoteReset(error.into()));
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use handfast_proto::Now;
 use handfast_proto::bans::{BanCommand, BanList};
-use handfast_proto::lifecycle::{Direction, DoneReason, Ending, Introduction, Reached};
+use handfast_proto::lifecycle::{Direction, Disconnection, DoneReason, Reached, VersionInfo};
 use handfast_proto::text::{count, passed};
 use handfast_proto::time::earliest;
 use tracing::Level;
@@ -37,7 +37,7 @@ enum Kind {
 /// How many of a kind there were in the minute at hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {
-    told: u32,
+    logged: u32,
     left_out: u64,
 }
 
@@ -61,16 +61,16 @@ struct Dials {
 
 impl PeerLog {
     /// Tells of a new peer.
-    pub(crate) fn connected(&mut self, mono: Duration, peer: &Introduction) {
+    pub(crate) fn connected(&mut self, mono: Duration, peer: &VersionInfo) {
         self.tick(mono);
-        let Introduction {
+        let VersionInfo {
             id,
             direction,
             remote,
             user_agent,
             ..
         } = peer;
-        if self.is_told(Kind::Connected) {
+        if self.may_log(Kind::Connected) {
             tracing::info!(peer = id.0, %remote, %direction, agent = %user_agent, "peer connected");
         } else {
             tracing::debug!(peer = id.0, %remote, %direction, agent = %user_agent, "peer connected");
@@ -78,16 +78,16 @@ impl PeerLog {
     }
 
     /// Tells of one end. `admitted`: it was a peer, whose coming was told.
-    pub(crate) fn ended(&mut self, mono: Duration, ending: &Ending, admitted: bool) {
+    pub(crate) fn ended(&mut self, mono: Duration, disconnection: &Disconnection, admitted: bool) {
         self.tick(mono);
-        let Ending {
+        let Disconnection {
             id,
             remote,
             reason,
             direction,
             reached,
             ..
-        } = ending;
+        } = disconnection;
         if reason.class().level() == Level::ERROR {
             tracing::error!(peer = id.0, %remote, "a peer's actor panicked; its connection is closed");
         }
@@ -106,7 +106,7 @@ impl PeerLog {
             true => "peer disconnected, and its address discouraged",
             false => "peer disconnected",
         };
-        if self.is_told(kind) {
+        if self.may_log(kind) {
             tracing::info!(peer = id.0, %remote, %reason, "{what}");
         } else {
             tracing::debug!(peer = id.0, %remote, %reason, "{what}");
@@ -129,7 +129,7 @@ impl PeerLog {
     pub(crate) fn bans_changed(&mut self, now: Now, order: BanCommand, bans: &BanList) {
         self.tick(now.mono);
         let text = ban_text(now, order, bans);
-        if self.is_told(Kind::Ban) {
+        if self.may_log(Kind::Ban) {
             tracing::info!("{text}");
         } else {
             tracing::debug!("{text}");
@@ -175,13 +175,13 @@ impl PeerLog {
     }
 
     /// Whether one more of `kind` is told; else it is counted.
-    fn is_told(&mut self, kind: Kind) -> bool {
+    fn may_log(&mut self, kind: Kind) -> bool {
         let count = &mut self.counts[kind as usize];
-        if count.told == PER_MINUTE {
+        if count.logged == PER_MINUTE {
             count.left_out += 1;
             return false;
         }
-        count.told += 1;
+        count.logged += 1;
         true
     }
 }
@@ -259,10 +259,10 @@ mod tests {
     fn a_flood_of_peers_that_come_and_go_is_told_twenty_times_a_minute_and_counted() {
         let mut log = PeerLog::default();
         assert_eq!(log.deadline(), None);
-        let told = |log: &mut PeerLog, kind| (0..1_000).filter(|_| log.is_told(kind)).count();
-        assert_eq!(told(&mut log, Kind::Connected), 20);
+        let logged = |log: &mut PeerLog, kind| (0..1_000).filter(|_| log.may_log(kind)).count();
+        assert_eq!(logged(&mut log, Kind::Connected), 20);
         assert_eq!(
-            told(&mut log, Kind::Lost),
+            logged(&mut log, Kind::Lost),
             20,
             "they have a limit of their own"
         );
@@ -273,7 +273,7 @@ mod tests {
             log.turn(minute).as_deref(),
             Some("980 peers connected, 980 peers disconnected")
         );
-        assert!(log.is_told(Kind::Connected), "a new minute");
+        assert!(log.may_log(Kind::Connected), "a new minute");
         assert_eq!(log.turn(minute * 2), None, "nothing was left out");
     }
 
@@ -303,9 +303,9 @@ mod tests {
     #[test]
     fn who_was_no_peer_is_told_of_only_when_it_broke_rules() {
         let early = OutOfPlace::FeatureAfterVerack;
-        let garbled = DoneReason::ProtocolViolation(early);
-        assert_eq!(kind(&garbled, false), Some(Kind::BrokeRules));
-        assert_eq!(kind(&garbled, true), Some(Kind::Lost));
+        let malformed = DoneReason::ProtocolViolation(early);
+        assert_eq!(kind(&malformed, false), Some(Kind::BrokeRules));
+        assert_eq!(kind(&malformed, true), Some(Kind::Lost));
         for reason in [
             DoneReason::RemoteClosed,
             DoneReason::Requested,

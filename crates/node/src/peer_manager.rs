@@ -13,7 +13,7 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
 use handfast_proto::address_relay::OwnAddress;
 use handfast_proto::fair_queue::FairQueue;
-use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, VersionInfo};
 use handfast_proto::peer_table::{Effect, Input, PeerTable};
 use handfast_proto::time::Now;
 use handfast_wire::Message;
@@ -24,6 +24,7 @@ use crate::audit::Handled;
 use crate::connector::Connector;
 use crate::connector::messages::{Dial, Resolve};
 use crate::credit::Credit;
+use crate::critical_guard::CriticalGuard;
 use crate::outlook_log;
 use crate::peer::link::PeerLink;
 use crate::peer::messages::{Disconnect, ServeBlock};
@@ -36,7 +37,6 @@ use crate::shared::Shared;
 use crate::slots::{Queued, Slot};
 use crate::subscribers::Subscribers;
 use crate::turns;
-use crate::vital::Vital;
 
 /// See the module.
 #[derive(Debug)]
@@ -44,20 +44,20 @@ pub(crate) struct PeerManager {
     pub(crate) table: PeerTable,
     /// The way to each connection that completed its handshake, admitted or not.
     pub(crate) links: BTreeMap<ConnId, PeerLink>,
-    tally: Tally,
+    peer_counters: PeerCounters,
     handled: Handled,
     pub(crate) log: PeerLog,
     queue: FairQueue<queue::FromPeer>,
     subscribers: Subscribers,
     connector: Addr<Connector>,
     pub(crate) shared: Arc<Shared>,
-    vital: Vital,
+    critical_guard: CriticalGuard,
 }
 
 /// What the input of a step carried, to be passed on with an effect. What is left
 /// after the step has been handled here, and goes home.
 #[derive(Debug, Default)]
-struct Carried {
+struct EffectPermits {
     credit: Option<Credit>,
     /// Of a lifecycle message. Goes before the slot.
     queued: Option<Queued>,
@@ -71,30 +71,30 @@ impl PeerManager {
         connector: Addr<Connector>,
         shared: Arc<Shared>,
     ) -> Self {
-        let vital = Vital::new("PeerManager", shared.node.died.clone());
+        let critical_guard = CriticalGuard::new("PeerManager", shared.node.died.clone());
         Self {
             table,
             links: BTreeMap::new(),
-            tally: Tally::default(),
+            peer_counters: PeerCounters::default(),
             handled: Handled::default(),
             log: PeerLog::default(),
             queue: FairQueue::default(),
             subscribers,
             connector,
             shared,
-            vital,
+            critical_guard,
         }
     }
 
     pub(crate) fn step(&mut self, input: Input) {
-        self.step_with(input, Carried::default());
+        self.step_with(input, EffectPermits::default());
     }
 
     /// One step of the table, and its effects.
-    fn step_with(&mut self, input: Input, carried: Carried) {
+    fn step_with(&mut self, input: Input, permits: EffectPermits) {
         self.prepare();
         let effects = self.table.step(self.shared.clock.now(), input);
-        self.perform(effects, carried);
+        self.perform(effects, permits);
     }
 
     /// A call that the table answers, and its effects.
@@ -104,7 +104,7 @@ impl PeerManager {
     ) -> A {
         self.prepare();
         let (answer, effects) = call(&mut self.table, self.shared.clock.now());
-        self.perform(effects, Carried::default());
+        self.perform(effects, EffectPermits::default());
         answer
     }
 
@@ -114,35 +114,35 @@ impl PeerManager {
         self.table.set_initial_download(initial_download);
     }
 
-    fn perform(&mut self, effects: Vec<Effect>, mut carried: Carried) {
+    fn perform(&mut self, effects: Vec<Effect>, mut permits: EffectPermits) {
         for effect in effects {
             match effect {
                 Effect::Admit { peer, roles } => {
                     self.log.connected(self.shared.clock.now().mono, &peer);
-                    self.tally.admitted(&peer);
+                    self.peer_counters.admitted(&peer);
                     let half_open = &self.shared.half_open;
-                    half_open.admitted(peer.id, || self.publish_census());
-                    let queued = carried
+                    half_open.admitted(peer.id, || self.publish_counts());
+                    let queued = permits
                         .queued
                         .take()
                         .expect("L3: a peer is admitted by its own Add");
                     self.subscribers.added(roles, peer, queued);
                 }
                 Effect::Retire { id, roles } => {
-                    let (queued, slot) = carried
+                    let (queued, slot) = permits
                         .queued
                         .take()
-                        .zip(carried.slot.take())
+                        .zip(permits.slot.take())
                         .expect("L3: a peer is retired by its own Done");
-                    self.tally.retired(id);
-                    self.publish_census();
+                    self.peer_counters.retired(id);
+                    self.publish_counts();
                     self.subscribers.ended(roles, id, queued, slot);
                 }
                 Effect::Forward { id, message, roles } => {
                     if matches!(*message, Message::Block(_)) {
-                        self.shared.events.block(self.tally.direction(id));
+                        self.shared.events.block(self.peer_counters.direction(id));
                     }
-                    let credit = carried
+                    let credit = permits
                         .credit
                         .take()
                         .expect("a message is forwarded once, when it arrives");
@@ -210,7 +210,7 @@ impl PeerManager {
     /// Ends connections whose handshake is not complete. Whether there is one that is `meant`.
     pub(crate) fn disconnect_half_open(
         &self,
-        meant: impl Fn(&Introduction) -> bool,
+        meant: impl Fn(&VersionInfo) -> bool,
         reason: DoneReason,
     ) -> bool {
         self.shared.half_open.disconnect(meant, &reason)
@@ -238,10 +238,12 @@ impl PeerManager {
     /// Publishes what became of those for whom there was no slot.
     fn publish_displaced(&self) {
         let displaced = self.table.displaced();
-        let census = &self.shared.census;
-        census.evicted.store(displaced.evicted, Ordering::Relaxed);
+        let published = &self.shared.published;
+        published
+            .evicted
+            .store(displaced.evicted, Ordering::Relaxed);
         let turned_away = displaced.refused;
-        census.turned_away.store(turned_away, Ordering::Relaxed);
+        published.turned_away.store(turned_away, Ordering::Relaxed);
     }
 
     /// Publishes where peers can reach us, if that has changed.
@@ -253,30 +255,30 @@ impl PeerManager {
     }
 
     /// Publishes how many peers there are, for those who do not want to ask.
-    fn publish_census(&self) {
-        let Tally { inbound, outgoing } = &self.tally;
+    fn publish_counts(&self) {
+        let PeerCounters { inbound, outgoing } = &self.peer_counters;
         // As in Core, only those whom we chose have a say in what time it is.
         let offsets = outgoing.values().map(|(_, offset)| *offset);
         let mut offsets: Vec<i64> = offsets.collect();
         offsets.sort_unstable();
         let median = offsets.get(offsets.len() / 2).copied().unwrap_or(0);
-        let census = &self.shared.census;
-        census.inbound.store(*inbound, Ordering::Relaxed);
-        census.outgoing.store(outgoing.len(), Ordering::Relaxed);
-        census.time_offset.store(median, Ordering::Relaxed);
+        let published = &self.shared.published;
+        published.inbound.store(*inbound, Ordering::Relaxed);
+        published.outgoing.store(outgoing.len(), Ordering::Relaxed);
+        published.time_offset.store(median, Ordering::Relaxed);
     }
 }
 
 /// The admitted peers, counted.
 #[derive(Debug, Default)]
-struct Tally {
+struct PeerCounters {
     inbound: usize,
     /// Their direction, and their clocks minus ours, seconds.
     outgoing: BTreeMap<ConnId, (Direction, i64)>,
 }
 
-impl Tally {
-    fn admitted(&mut self, peer: &Introduction) {
+impl PeerCounters {
+    fn admitted(&mut self, peer: &VersionInfo) {
         if peer.direction.is_outgoing() {
             let about = (peer.direction, peer.time_offset);
             self.outgoing.insert(peer.id, about);
@@ -406,13 +408,13 @@ impl Handler<StopPeers> for PeerManager {
         ctx: &mut Self::Context,
     ) -> Self::Result {
         if slots_free {
-            self.table.assert_all_home();
+            self.table.assert_all_free();
             assert!(
                 self.links.is_empty(),
                 "L6: all slots are free and PeerManager still has links"
             );
         }
-        self.vital.relieved();
+        self.critical_guard.disarm();
         ctx.stop();
         MessageResult((self.table.book().rows().collect(), self.handled))
     }

@@ -13,18 +13,18 @@ use tokio::net::{TcpSocket, UnixStream};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::entrance::{Entrance, Entrances, Place};
 use crate::interfaces::loopback_is_down;
+use crate::listening_socket::{ListenAddress, ListeningSocket, ListeningSockets};
 
 /// Probes every listening socket, also those registered later. Never ends.
-pub(crate) async fn run(entrances: Entrances, clock: Clock) {
-    let mut registered = entrances.watch();
+pub(crate) async fn run(listening_sockets: ListeningSockets, clock: Clock) {
+    let mut registered = listening_sockets.watch();
     let mut known = 0;
     let mut probes = FuturesUnordered::new();
     loop {
         let all = registered.borrow_and_update().clone();
-        for entrance in &all[known..] {
-            probes.push(watch(entrance.clone(), clock));
+        for listening in &all[known..] {
+            probes.push(watch(listening.clone(), clock));
         }
         known = all.len();
         tokio::select! {
@@ -35,32 +35,32 @@ pub(crate) async fn run(entrances: Entrances, clock: Clock) {
 }
 
 /// Performs the effects of the machine of one listening socket. Never ends.
-async fn watch(entrance: Arc<Entrance>, clock: Clock) {
+async fn watch(listening: Arc<ListeningSocket>, clock: Clock) {
     let mut logged = Logged::default();
     loop {
         // An answer is given below, before the machine's deadline is read again.
-        let due = entrance.probe().deadline().expect("nothing is under way");
+        let due = listening.probe().deadline().expect("nothing is under way");
         tokio::select! {
             () = tokio::time::sleep_until(clock.instant(due)) => {}
-            () = entrance.suspected() => {
-                entrance.probe().step(clock.now(), Input::Suspected);
+            () = listening.suspected() => {
+                listening.probe().step(clock.now(), Input::Suspected);
             }
         }
-        if step(&entrance, clock, Input::Tick) != Some(Effect::Probe) {
+        if step(&listening, clock, Input::Tick) != Some(Effect::Probe) {
             continue;
         }
-        let outcome = probe(&entrance).await;
-        tracing::debug!(socket = entrance.name(), at = %entrance.place(), ?outcome, "self-probe");
+        let outcome = probe(&listening).await;
+        tracing::debug!(socket = listening.name(), at = %listening.address(), ?outcome, "self-probe");
         if let Some(line) = logged.probed(&outcome) {
-            tracing::warn!(socket = entrance.name(), at = %entrance.place(), "{line}");
+            tracing::warn!(socket = listening.name(), at = %listening.address(), "{line}");
         }
         let failed = match &outcome {
             Outcome::Failed(why) => Some(why.clone()),
             _ => None,
         };
-        if step(&entrance, clock, Input::Ended(outcome)) == Some(Effect::Recreate) {
+        if step(&listening, clock, Input::Ended(outcome)) == Some(Effect::Recreate) {
             let why = failed.unwrap_or_default();
-            recreate(&entrance, clock, &why, logged.recreated()).await;
+            recreate(&listening, clock, &why, logged.recreated()).await;
         }
     }
 }
@@ -99,26 +99,26 @@ impl Logged {
 }
 
 /// One step of the machine, and a log line when a failing socket accepts again.
-fn step(entrance: &Entrance, clock: Clock, input: Input) -> Option<Effect> {
-    let mut machine = entrance.probe();
+fn step(listening: &ListeningSocket, clock: Clock, input: Input) -> Option<Effect> {
+    let mut machine = listening.probe();
     let before = machine.report().health;
     let effect = machine.step(clock.now(), input);
     let report = machine.report();
     if report.health == Health::Accepting
         && (before == Health::Failing || report.recreated > 0 && before == Health::Unknown)
     {
-        tracing::info!(socket = entrance.name(), at = %entrance.place(), "the listening socket accepts connections again");
+        tracing::info!(socket = listening.name(), at = %listening.address(), "the listening socket accepts connections again");
     }
     effect
 }
 
 /// `warn`: at the level of a warning, not of debug.
-async fn recreate(entrance: &Entrance, clock: Clock, why: &str, warn: bool) {
-    let (socket, at) = (entrance.name(), entrance.place());
+async fn recreate(listening: &ListeningSocket, clock: Clock, why: &str, warn: bool) {
+    let (socket, at) = (listening.name(), listening.address());
     if warn {
         tracing::warn!(socket, %at, why, "a listening socket does not accept connections; reopening it");
     }
-    let result = entrance.recreate().await;
+    let result = listening.recreate().await;
     match &result {
         Ok(()) if warn => tracing::warn!(socket, %at, "the listening socket was reopened"),
         Err(error) if warn => {
@@ -126,22 +126,24 @@ async fn recreate(entrance: &Entrance, clock: Clock, why: &str, warn: bool) {
         }
         _ => tracing::debug!(socket, %at, why, ?result, "the listening socket is reopened again"),
     }
-    entrance.probe().step(clock.now(), Input::Recreated(result));
+    listening
+        .probe()
+        .step(clock.now(), Input::Recreated(result));
 }
 
 /// Connects, and waits to be accepted.
-async fn probe(entrance: &Entrance) -> Outcome {
-    let (begun, before) = (Instant::now(), accepted(entrance));
+async fn probe(listening: &ListeningSocket) -> Outcome {
+    let (begun, before) = (Instant::now(), accepted(listening));
     let attempt = async {
-        match entrance.place() {
-            Place::Tcp(addr) => over_tcp(entrance, *addr).await,
-            Place::Unix(path) => over_unix(entrance, path).await,
+        match listening.address() {
+            ListenAddress::Tcp(addr) => over_tcp(listening, *addr).await,
+            ListenAddress::Unix(path) => over_unix(listening, path).await,
         }
     };
     let attempt = tokio::time::timeout(TIMEOUT, attempt).await;
-    entrance.expect_none();
+    listening.expect_none();
     // Connections of a machine to itself use that interface, whatever the address.
-    let by_tcp = matches!(entrance.place(), Place::Tcp(_));
+    let by_tcp = matches!(listening.address(), ListenAddress::Tcp(_));
     let failed = !matches!(attempt, Ok(Ok(())));
     if by_tcp && failed && loopback_is_down() {
         return Outcome::NotTried("the loopback interface (lo) is down".into());
@@ -149,13 +151,13 @@ async fn probe(entrance: &Entrance) -> Outcome {
     match attempt {
         Ok(Ok(())) => Outcome::Accepted(begun.elapsed()),
         Ok(Err(outcome)) => outcome,
-        Err(_) if accepted(entrance) > before => Outcome::Overtaken,
+        Err(_) if accepted(listening) > before => Outcome::Overtaken,
         Err(_) => Outcome::Failed(format!("not accepted within {TIMEOUT:?}")),
     }
 }
 
-fn accepted(entrance: &Entrance) -> u64 {
-    entrance.accepted.load(Ordering::Relaxed)
+fn accepted(listening: &ListeningSocket) -> u64 {
+    listening.accepted.load(Ordering::Relaxed)
 }
 
 fn not_tried(error: io::Error) -> Outcome {
@@ -168,8 +170,8 @@ fn refused(error: io::Error) -> Outcome {
 
 /// # Security
 /// The source address is bound before the connection is opened; see
-/// [`crate::entrance`].
-async fn over_tcp(entrance: &Entrance, addr: SocketAddr) -> Result<(), Outcome> {
+/// [`crate::listening`].
+async fn over_tcp(listening: &ListeningSocket, addr: SocketAddr) -> Result<(), Outcome> {
     let target = from_here(addr);
     let socket = match target {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -184,16 +186,16 @@ async fn over_tcp(entrance: &Entrance, addr: SocketAddr) -> Result<(), Outcome> 
         _ => not_tried(error),
     })?;
     let own = socket.local_addr().map_err(not_tried)?;
-    let seen = entrance.expect(Some(own));
+    let seen = listening.expect(Some(own));
     let connected = socket.connect(target).await.map_err(refused)?;
     let seen = seen.await;
     drop(connected);
     seen.map_err(|_| Outcome::NotTried("the probe was given up".into()))
 }
 
-async fn over_unix(entrance: &Entrance, path: &Path) -> Result<(), Outcome> {
+async fn over_unix(listening: &ListeningSocket, path: &Path) -> Result<(), Outcome> {
     // Unix sockets have no source addresses: any accepted connection shows that the socket accepts.
-    let seen = entrance.expect(None);
+    let seen = listening.expect(None);
     let connected = UnixStream::connect(path).await;
     let connected = connected.map_err(|error| {
         if out_of_descriptors(&error) {

@@ -56,7 +56,7 @@ impl BlockSource for BlockReader {
 
 /// The node's services that serving needs.
 #[derive(Clone, Debug)]
-pub(crate) struct Library {
+pub(crate) struct BlockServing {
     pub(crate) reader: Arc<dyn BlockSource>,
     pub(crate) readers: Arc<Semaphore>,
     pub(crate) served: actix::Recipient<Served>,
@@ -75,7 +75,7 @@ pub(crate) struct Library {
 /// is gone are not needed.
 pub(crate) async fn serve(
     mut requests: mpsc::UnboundedReceiver<ServeBlock>,
-    library: Library,
+    block_serving: BlockServing,
     remote: Remote,
     outbox: Outbox,
 ) {
@@ -84,7 +84,7 @@ pub(crate) async fn serve(
         if batch.is_empty() && requests.recv_many(&mut batch, BATCH).await == 0 {
             return;
         }
-        let Some((read, memory)) = read(&library, remote, &mut batch).await else {
+        let Some((read, memory)) = read(&block_serving, remote, &mut batch).await else {
             return;
         };
         let (together, all_written) = Batch::new();
@@ -92,7 +92,7 @@ pub(crate) async fn serve(
             if outbox.send(block, together.clone()).await.is_err() {
                 return;
             }
-            post_to(&library.served, served);
+            post_to(&block_serving.served, served);
         }
         drop(together);
         // An error: the batch was not sent, and the sender is dropped with the last block.
@@ -103,15 +103,19 @@ pub(crate) async fn serve(
 
 /// Reads some blocks of `batch`, leaves the others in it, and claims memory for them: they go to
 /// disk if none is free, and are not read yet if the disk is full too. `None`: the node stops.
-async fn read(library: &Library, remote: Remote, batch: &mut Vec<ServeBlock>) -> Option<Held> {
-    let turn = library.readers.clone().acquire_owned().await.ok()?;
-    let reader = library.reader.clone();
+async fn read(
+    block_serving: &BlockServing,
+    remote: Remote,
+    batch: &mut Vec<ServeBlock>,
+) -> Option<Held> {
+    let turn = block_serving.readers.clone().acquire_owned().await.ok()?;
+    let reader = block_serving.reader.clone();
     let todo = std::mem::take(batch);
     // The thread holds its turn while it reads, also when the future was dropped.
     let reading = move || (read_batch(&*reader, todo), turn);
     let ((read, mut rest), turn) = tokio::task::spawn_blocking(reading).await.ok()?;
-    let library = library.clone();
-    let holding = move || (library.hold(remote, read), turn);
+    let block_serving = block_serving.clone();
+    let holding = move || (block_serving.hold(remote, read), turn);
     let (held, turn) = tokio::task::spawn_blocking(holding).await.ok()?;
     drop(turn);
     match held {
@@ -129,7 +133,7 @@ async fn read(library: &Library, remote: Remote, batch: &mut Vec<ServeBlock>) ->
     }
 }
 
-impl Library {
+impl BlockServing {
     /// Stores what was read in memory or on disk. An error returns the requests: both are full now.
     fn hold(&self, remote: Remote, read: Vec<Found>) -> Result<Held, Vec<ServeBlock>> {
         let bytes: usize = read.iter().map(|(_, packet)| packet.payload.len()).sum();
@@ -149,14 +153,14 @@ impl Library {
 
 /// Writes a batch to disk, one payload after the other.
 fn spill(file: &Arc<SpillFile>, read: &[Found]) -> io::Result<Vec<Read>> {
-    let place = Arc::new(file.place()?);
+    let slot = Arc::new(file.slot()?);
     let mut offset = 0;
     let mut spilled = Vec::with_capacity(read.len());
     for (request, packet) in read {
-        place.write(offset, &packet.payload)?;
+        slot.write(offset, &packet.payload)?;
         let block = Spilled {
             head: packet.head,
-            place: place.clone(),
+            slot: slot.clone(),
             offset,
         };
         spilled.push((served(request), Block::OnDisk(block)));

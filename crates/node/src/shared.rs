@@ -22,16 +22,18 @@ use tokio::sync::watch;
 use crate::accept_queue::Overflows;
 use crate::clock::Clock;
 use crate::config::MiningConfig;
-use crate::entrance::{Entrances, PEERS};
 use crate::event_counts::EventCounters;
 use crate::half_open::HalfOpen;
 use crate::indexed::{IndexName, Indexed};
 use crate::kernel_times::KernelTimes;
+use crate::listening_socket::{ListeningSockets, PEERS};
 use crate::node::messages::ToNode;
 use crate::slots::Slots;
 use crate::state_files::StateFiles;
 use crate::stats::TotalCounters;
-use crate::view::{ChainView, ExitReason, Intake, ListenerInfo, LocalAddress, NetworkInfo, Phase};
+use crate::view::{
+    Acceptor, ChainView, ExitReason, ListenerInfo, LocalAddress, NetworkInfo, Phase,
+};
 
 /// What a start is at first. Core's words.
 const LOADING: &str = "Loading block index…";
@@ -58,7 +60,7 @@ pub(crate) struct Shared {
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
     pub(crate) slots: Slots,
     pub(crate) totals: Arc<TotalCounters>,
-    /// Connections in the handshake, listed by themselves. `census` is published under its lock
+    /// Connections in the handshake, listed by themselves. `published` is published under its lock
     /// when one of them is admitted.
     pub(crate) half_open: HalfOpen,
     pub(crate) kernel_times: KernelTimes,
@@ -69,8 +71,8 @@ pub(crate) struct Shared {
     pub(crate) indexes: Vec<Indexed>,
     /// Height of our tip, for `version` messages.
     pub(crate) height: Arc<AtomicU64>,
-    pub(crate) census: Census,
-    pub(crate) entrances: Entrances,
+    pub(crate) published: PublishedCounts,
+    pub(crate) listening_sockets: ListeningSockets,
     /// What the system had counted when the node started.
     overflows: Option<Overflows>,
     /// What keeps us from peers, published by PeerManager.
@@ -96,7 +98,7 @@ struct Warnings {
 
 /// Admitted connections, published by PeerManager.
 #[derive(Debug, Default)]
-pub(crate) struct Census {
+pub(crate) struct PublishedCounts {
     pub(crate) inbound: AtomicUsize,
     pub(crate) outgoing: AtomicUsize,
     /// Peers that were evicted for others, since start.
@@ -109,7 +111,7 @@ pub(crate) struct Census {
 
 /// What [`Shared::new`] needs from the start of the node.
 #[derive(Debug)]
-pub(crate) struct Birth {
+pub(crate) struct ConnectionParams {
     pub(crate) network: Network,
     pub(crate) datadir: PathBuf,
     pub(crate) user_agent: String,
@@ -117,17 +119,17 @@ pub(crate) struct Birth {
     pub(crate) node: ToNode,
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
     pub(crate) slots: Slots,
-    pub(crate) entrances: Entrances,
+    pub(crate) listening_sockets: ListeningSockets,
     pub(crate) clock: Clock,
     pub(crate) mining: MiningConfig,
     pub(crate) indexes: Vec<Indexed>,
 }
 
 impl Shared {
-    pub(crate) fn new(birth: Birth) -> Self {
+    pub(crate) fn new(params: ConnectionParams) -> Self {
         let view = ChainView {
-            tree: HeaderTree::new(birth.network.genesis()),
-            network: birth.network,
+            tree: HeaderTree::new(params.network.genesis()),
+            network: params.network,
             phase: Phase::Starting,
             open: false,
             starting: LOADING.into(),
@@ -136,29 +138,29 @@ impl Shared {
             warnings: Vec::new(),
         };
         Self {
-            clock: birth.clock,
-            state: StateFiles::of_directory(&birth.datadir),
-            datadir: birth.datadir,
-            user_agent: birth.user_agent,
-            listen: birth.listen,
+            clock: params.clock,
+            state: StateFiles::of_directory(&params.datadir),
+            datadir: params.datadir,
+            user_agent: params.user_agent,
+            listen: params.listen,
             own: ArcSwap::default(),
             view: ArcSwap::from_pointee(view),
             warnings: Mutex::default(),
-            mining: ArcSwap::from_pointee(MiningState::off(birth.mining.interval)),
-            mining_config: birth.mining,
+            mining: ArcSwap::from_pointee(MiningState::off(params.mining.interval)),
+            mining_config: params.mining,
             news: watch::Sender::new(()),
-            node: birth.node,
-            exit: birth.exit,
-            slots: birth.slots,
+            node: params.node,
+            exit: params.exit,
+            slots: params.slots,
             totals: Arc::default(),
             half_open: HalfOpen::default(),
             kernel_times: KernelTimes::default(),
             events: Arc::default(),
             progress: OnceLock::new(),
-            indexes: birth.indexes,
+            indexes: params.indexes,
             height: Arc::default(),
-            census: Census::default(),
-            entrances: birth.entrances,
+            published: PublishedCounts::default(),
+            listening_sockets: params.listening_sockets,
             overflows: Overflows::read(),
             outlook: ArcSwap::default(),
             bans: Arc::default(),
@@ -312,7 +314,7 @@ impl Shared {
 
     pub(crate) fn network_info(&self) -> NetworkInfo {
         let (connections_in, connections_out) = self.half_open.count(|| {
-            let counts = [&self.census.inbound, &self.census.outgoing];
+            let counts = [&self.published.inbound, &self.published.outgoing];
             counts.map(|count| count.load(Ordering::Relaxed)).into()
         });
         NetworkInfo {
@@ -327,15 +329,15 @@ impl Shared {
             own_addresses: self.own.load().to_vec(),
             listening: !self.listen.is_empty(),
             active: self.slots.is_active(),
-            peers_in: self.census.inbound.load(Ordering::Relaxed),
-            peers_out: self.census.outgoing.load(Ordering::Relaxed),
+            peers_in: self.published.inbound.load(Ordering::Relaxed),
+            peers_out: self.published.outgoing.load(Ordering::Relaxed),
             connections_in,
             connections_out,
-            time_offset: self.census.time_offset.load(Ordering::Relaxed),
-            intake: Intake {
-                evicted: self.census.evicted.load(Ordering::Relaxed),
-                turned_away: self.census.turned_away.load(Ordering::Relaxed),
-                ..self.intake()
+            time_offset: self.published.time_offset.load(Ordering::Relaxed),
+            acceptor: Acceptor {
+                evicted: self.published.evicted.load(Ordering::Relaxed),
+                turned_away: self.published.turned_away.load(Ordering::Relaxed),
+                ..self.acceptor()
             },
             totals: self.totals.read(),
         }
@@ -345,17 +347,22 @@ impl Shared {
     pub(crate) fn listeners(&self) -> ListenerInfo {
         let overflows = Overflows::read().zip(self.overflows);
         ListenerInfo {
-            sockets: self.entrances.all().iter().map(|it| it.info()).collect(),
+            sockets: self
+                .listening_sockets
+                .all()
+                .iter()
+                .map(|it| it.info())
+                .collect(),
             overflows: overflows.map(|(now, at_start)| now.since(at_start)),
         }
     }
 
     /// The sums over the sockets for peers: they alone have slots.
-    fn intake(&self) -> Intake {
-        let mut sum = Intake::default();
-        for entrance in self.entrances.all() {
-            if entrance.name() == PEERS {
-                let info = entrance.info();
+    fn acceptor(&self) -> Acceptor {
+        let mut sum = Acceptor::default();
+        for listening in self.listening_sockets.all() {
+            if listening.name() == PEERS {
+                let info = listening.info();
                 sum.accepted += info.accepted;
                 sum.banned += info.refused.banned;
                 sum.no_slot += info.refused.no_slot;

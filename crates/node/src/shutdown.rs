@@ -12,7 +12,7 @@ use handfast_proto::text::passed;
 
 use crate::arbiters::Arbiters;
 use crate::audit::Handled;
-use crate::connector::messages::StopIntake;
+use crate::connector::messages::StopAccepting;
 use crate::miner::messages::StopMiner;
 use crate::peer_manager::messages::{Drain, StopPeers};
 use crate::post::{ask, ask_of};
@@ -79,17 +79,20 @@ pub(crate) async fn run(
     phase("miner", ANSWER, ask(&miner, StopMiner)).await;
 
     phase("intake", ANSWER, async {
-        let _ = tokio::join!(ask(&listener, StopIntake), ask(&connector, StopIntake));
+        let _ = tokio::join!(
+            ask(&listener, StopAccepting),
+            ask(&connector, StopAccepting)
+        );
     })
     .await;
     phase("drain", ANSWER, ask(&peers, Drain)).await;
-    let slots_free = phase("connections", CONNECTIONS, shared.slots.all_home())
+    let slots_free = phase("connections", CONNECTIONS, shared.slots.all_free())
         .await
         .is_some();
     if !slots_free {
         failures.push(format!(
             "connections did not end: {:?}",
-            shared.slots.census()
+            shared.slots.counts()
         ));
     }
     let answers = phase("managers", ANSWER, async {
@@ -100,7 +103,7 @@ pub(crate) async fn run(
     let answers = answers.await.flatten();
     match &answers {
         Some(((_, peers), subscribers)) if slots_free => {
-            let opened = shared.slots.census().opened;
+            let opened = shared.slots.counts().opened;
             failures.extend(settle(opened, *peers, subscribers).err());
         }
         Some(_) => {}

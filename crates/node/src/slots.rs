@@ -184,7 +184,7 @@ impl Pool {
 
 /// What is taken and what is queued, for the audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Census {
+pub(crate) struct SlotCounts {
     /// Connections that ever were.
     pub(crate) opened: u64,
     pub(crate) sockets: usize,
@@ -262,10 +262,10 @@ impl Slots {
         }
     }
 
-    pub(crate) fn census(&self) -> Census {
+    pub(crate) fn counts(&self) -> SlotCounts {
         let pools = &self.pools;
         let slots = [&pools.inbound, &pools.outbound, &pools.manual];
-        Census {
+        SlotCounts {
             opened: pools.opened.load(Ordering::Relaxed),
             sockets: pools.sockets.load(Ordering::Relaxed),
             in_handshake: pools.in_handshake.load(Ordering::Relaxed),
@@ -297,7 +297,7 @@ impl Slots {
     ///
     /// # Cancel safety
     /// May be dropped and called again.
-    pub(crate) async fn all_home(&self) {
+    pub(crate) async fn all_free(&self) {
         for pool in [
             &self.pools.inbound,
             &self.pools.outbound,
@@ -391,7 +391,7 @@ mod tests {
     fn all_home_waits_for_the_last_slot_and_then_gives_none_away() {
         let slots = slots();
         let last = slots.take(Direction::Manual);
-        let mut home = pin!(slots.all_home());
+        let mut home = pin!(slots.all_free());
         let mut context = Context::from_waker(Waker::noop());
         assert_eq!(home.as_mut().poll(&mut context), Poll::Pending);
         drop(last);
@@ -407,7 +407,7 @@ mod tests {
         assert!(slots.take(Direction::Inbound).is_none());
         assert!(slots.take(Direction::Manual).is_none());
         drop(taken);
-        assert_eq!(slots.census().taken, 0);
+        assert_eq!(slots.counts().taken, 0);
         slots.set_active(true);
         assert!(slots.take(Direction::Inbound).is_some());
     }
@@ -420,8 +420,12 @@ mod tests {
         ready.ready();
         ready.ready();
         let sockets = || {
-            let census = slots.census();
-            (census.sockets, census.in_handshake, census.opened)
+            let slot_counts = slots.counts();
+            (
+                slot_counts.sockets,
+                slot_counts.in_handshake,
+                slot_counts.opened,
+            )
         };
         assert_eq!(sockets(), (2, 1, 2));
         drop((silent, ready));
@@ -432,14 +436,14 @@ mod tests {
     fn two_lifecycle_messages_of_every_slot_are_within_the_bound() {
         let slots = slots();
         let one = slots.take(Direction::Outbound).expect("all are free");
-        let bound = slots.census().bound;
+        let bound = slots.counts().bound;
         assert_eq!(bound, 2 * (2 + 1 + LEAVING + 1 + 1));
         let queued: Vec<_> = (0..bound).map(|_| one.queue()).collect();
         slots.assert_bounded();
-        assert_eq!(slots.census().queued, bound);
+        assert_eq!(slots.counts().queued, bound);
         drop(queued);
-        let census = slots.census();
-        assert_eq!((census.queued, census.most_queued), (0, bound));
+        let slot_counts = slots.counts();
+        assert_eq!((slot_counts.queued, slot_counts.most_queued), (0, bound));
     }
 
     #[test]
@@ -455,8 +459,8 @@ mod tests {
     fn one_lifecycle_message_more_than_two_per_slot_and_subscriber_is_a_violation() {
         let slots = slots_for(2);
         let one = slots.take(Direction::Outbound).expect("all are free");
-        let bound = slots.census().bound;
-        assert_eq!(bound, 2 * 2 * slots.census().total);
+        let bound = slots.counts().bound;
+        assert_eq!(bound, 2 * 2 * slots.counts().total);
         let _queued: Vec<_> = (0..bound).map(|_| one.queue()).collect();
         slots.assert_bounded();
         let _one_more = one.queue();
@@ -470,13 +474,16 @@ mod tests {
         let slots = slots_for(2);
         let one = slots.take(Direction::Outbound).expect("all are free");
         for subscribers in 0..4 {
-            let before = slots.census().most_queued;
+            let before = slots.counts().most_queued;
             let passed_on: Vec<_> = one.queue().among(subscribers).collect();
             assert_eq!(passed_on.len(), subscribers);
-            let census = slots.census();
+            let slot_counts = slots.counts();
             let most = before.max(subscribers).max(1);
-            assert_eq!((census.queued, census.most_queued), (subscribers, most));
+            assert_eq!(
+                (slot_counts.queued, slot_counts.most_queued),
+                (subscribers, most)
+            );
         }
-        assert_eq!(slots.census().queued, 0);
+        assert_eq!(slots.counts().queued, 0);
     }
 }

@@ -61,15 +61,15 @@ impl SpillFile {
     ///
     /// # Errors
     /// There is too little free disk space, or the file cannot be created; it is also logged.
-    pub(crate) fn place(self: &Arc<Self>) -> io::Result<Place> {
-        let place = self.take();
-        if let Err(error) = &place {
+    pub(crate) fn slot(self: &Arc<Self>) -> io::Result<SpillSlot> {
+        let slot = self.take();
+        if let Err(error) = &slot {
             self.log_full(error);
         }
-        place
+        slot
     }
 
-    fn take(self: &Arc<Self>) -> io::Result<Place> {
+    fn take(self: &Arc<Self>) -> io::Result<SpillSlot> {
         let (made, taken) = {
             let open = self.lock();
             (open.file.clone(), open.taken.len())
@@ -90,7 +90,7 @@ impl SpillFile {
         let free = |index: &u64| !open.taken.contains(index);
         let index = (0..).find(free).unwrap_or(u64::MAX);
         open.taken.insert(index);
-        Ok(Place {
+        Ok(SpillSlot {
             file,
             index,
             all: self.clone(),
@@ -142,13 +142,13 @@ impl SpillFile {
 
 /// A slot of the file; released by `Drop`.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct SpillSlot {
     file: Arc<File>,
     index: u64,
     all: Arc<SpillFile>,
 }
 
-impl Place {
+impl SpillSlot {
     /// Writes `bytes` at `offset` of the slot. Blocks its thread.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
         let at = self.at(offset, bytes.len())?;
@@ -168,12 +168,12 @@ impl Place {
         let within = offset.checked_add(len).is_some_and(|end| end <= SLOT_BYTES);
         let offset = u64::try_from(offset).ok().filter(|_| within);
         let offset = offset.ok_or(io::ErrorKind::FileTooLarge)?;
-        let place = u64::try_from(SLOT_BYTES).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        Ok(self.index * place + offset)
+        let slot = u64::try_from(SLOT_BYTES).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        Ok(self.index * slot + offset)
     }
 }
 
-impl Drop for Place {
+impl Drop for SpillSlot {
     fn drop(&mut self) {
         self.all.give_back(self.index);
     }
@@ -187,18 +187,18 @@ mod tests {
     fn each_slot_holds_separate_bytes_and_the_file_is_closed_with_the_last() {
         let directory = tempfile::tempdir().expect("a directory");
         let spill = Arc::new(SpillFile::within(directory.path()));
-        let places: Vec<Place> = (0..3).map(|_| spill.place().expect("made")).collect();
-        for (at, place) in (1..).zip(&places) {
-            place.write(SLOT_BYTES - 10, &[at; 10]).expect("written");
-            place.write(0, &[at; 10]).expect("written");
+        let slots: Vec<SpillSlot> = (0..3).map(|_| spill.slot().expect("made")).collect();
+        for (at, slot) in (1..).zip(&slots) {
+            slot.write(SLOT_BYTES - 10, &[at; 10]).expect("written");
+            slot.write(0, &[at; 10]).expect("written");
         }
-        for (at, place) in (1..).zip(&places) {
+        for (at, slot) in (1..).zip(&slots) {
             for offset in [0, SLOT_BYTES - 10] {
-                assert_eq!(place.read(offset, 10).expect("read"), [at; 10]);
+                assert_eq!(slot.read(offset, 10).expect("read"), [at; 10]);
             }
         }
-        let file = Arc::downgrade(&places[0].file);
-        drop(places);
+        let file = Arc::downgrade(&slots[0].file);
+        drop(slots);
         assert_eq!((spill.taken(), file.strong_count()), (0, 0));
     }
 
@@ -206,10 +206,10 @@ mod tests {
     fn a_released_slot_is_used_again_and_none_reaches_into_the_next() {
         let directory = tempfile::tempdir().expect("a directory");
         let spill = Arc::new(SpillFile::within(directory.path()));
-        let places: Vec<Place> = (0..3).map(|_| spill.place().expect("made")).collect();
-        let [_first, second, third] = places.try_into().expect("three");
+        let slots: Vec<SpillSlot> = (0..3).map(|_| spill.slot().expect("made")).collect();
+        let [_first, second, third] = slots.try_into().expect("three");
         drop(second);
-        assert_eq!(spill.place().expect("made").index, 1);
+        assert_eq!(spill.slot().expect("made").index, 1);
         for (offset, len) in [(SLOT_BYTES - 9, 10), (SLOT_BYTES, 1), (usize::MAX, 1)] {
             assert!(third.write(offset, &vec![0; len]).is_err());
             assert!(third.read(offset, len).is_err());
@@ -220,11 +220,11 @@ mod tests {
     fn nothing_is_left_in_the_directory() {
         let directory = tempfile::tempdir().expect("a directory");
         let spill = Arc::new(SpillFile::within(directory.path()));
-        let place = spill.place().expect("made");
-        place.write(0, &[1; 1_000]).expect("written");
+        let slot = spill.slot().expect("made");
+        slot.write(0, &[1; 1_000]).expect("written");
         let left = std::fs::read_dir(directory.path()).expect("it is there");
         assert_eq!(left.count(), 0, "the file has no name");
         let missing = Arc::new(SpillFile::within(&directory.path().join("missing")));
-        assert!(missing.place().is_err());
+        assert!(missing.slot().is_err());
     }
 }

@@ -289,8 +289,8 @@ mod tests {
     fn a_broken_frame_counts_for_no_command_and_a_malformed_payload_for_its_command() {
         let totals = Arc::<TotalCounters>::default();
         let counters = Counters::new(totals.clone(), None);
-        let garbled = |garbled| Frame {
-            message: Err(garbled),
+        let malformed = |malformed| Frame {
+            message: Err(malformed),
             kind: Some(Kind::Ping),
             wire_bytes: 32,
         };
@@ -304,7 +304,7 @@ mod tests {
             field: "nonce",
         };
         for garbling in [checksum, Garbled::Payload(payload)] {
-            counters.received(&garbled(garbling), 9);
+            counters.received(&malformed(garbling), 9);
         }
         let traffic = counters.read(Duration::ZERO);
         let rows: Vec<_> = traffic.bytes_received.rows().collect();

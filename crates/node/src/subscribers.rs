@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Recipient};
-use handfast_proto::lifecycle::{ConnId, Introduction, Role, Roles};
+use handfast_proto::lifecycle::{ConnId, Role, Roles, VersionInfo};
 use handfast_wire::Message;
 
 use crate::audit::{Handled, Inquiry};
@@ -35,7 +35,7 @@ use crate::slots::{Queued, Slot};
 #[derive(Debug)]
 pub(crate) struct SubscriberAdd {
     /// What it said of itself.
-    pub(crate) introduction: Introduction,
+    pub(crate) version_info: VersionInfo,
     /// Counts it as queued until it was handled.
     pub(crate) queued: Queued,
 }
@@ -161,12 +161,12 @@ impl Subscribers {
     }
 
     /// Tells these of an admitted connection.
-    pub(crate) fn added(&self, roles: Roles, introduction: Introduction, queued: Queued) {
-        let introductions = repeat_n(introduction, roles.len());
+    pub(crate) fn added(&self, roles: Roles, version_info: VersionInfo, queued: Queued) {
+        let introductions = repeat_n(version_info, roles.len());
         let told = self.with(roles).zip(introductions);
-        for ((subscriber, introduction), queued) in told.zip(queued.among(roles.len())) {
+        for ((subscriber, version_info), queued) in told.zip(queued.among(roles.len())) {
             let add = SubscriberAdd {
-                introduction,
+                version_info,
                 queued,
             };
             post_to(&subscriber.add, add);

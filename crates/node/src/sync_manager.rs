@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::alarm::{self, Timed};
 use crate::audit::{Handled, Report};
 use crate::credit::BlockShare;
+use crate::critical_guard::CriticalGuard;
 use crate::peer::messages::ServeBlock;
 use crate::peer_manager::messages::{Command, Served, ToPeers};
 use crate::post::{Question, post_to};
@@ -35,7 +36,6 @@ use crate::subscribers::{
 use crate::sync_log::SyncLog;
 use crate::sync_manager::messages::{Kernel, SubmitBlock, SubmitHeader, SubmitMined};
 use crate::turns::{self, TakesTurns};
-use crate::vital::Vital;
 
 /// See the module.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(crate) struct SyncManager {
     next_ticket: u64,
     handled: Handled,
     queue: FairQueue<FromPeers>,
-    vital: Vital,
+    critical_guard: CriticalGuard,
 }
 
 impl SyncManager {
@@ -80,7 +80,7 @@ impl SyncManager {
             next_ticket: 0,
             handled: Handled::default(),
             queue: FairQueue::default(),
-            vital: Vital::new("SyncManager", shared.node.died.clone()),
+            critical_guard: CriticalGuard::new("SyncManager", shared.node.died.clone()),
             shared,
         }
     }
@@ -219,12 +219,12 @@ impl TakesTurns for SyncManager {
 impl SyncManager {
     fn added(&mut self, add: SubscriberAdd) {
         let SubscriberAdd {
-            introduction,
+            version_info,
             queued,
         } = add;
         self.shared.slots.assert_bounded();
         self.handled.adds += 1;
-        self.step(Input::Added(introduction));
+        self.step(Input::Added(version_info));
         drop(queued);
     }
 
@@ -256,7 +256,7 @@ impl SyncManager {
             peers: self.machine.ids(),
             sync_peer: self.machine.sync_peer(),
             handled: self.handled,
-            census: self.shared.slots.census(),
+            slot_counts: self.shared.slots.counts(),
         };
         inquiry.answer(Role::Sync, report);
     }
@@ -265,7 +265,7 @@ impl SyncManager {
 impl Handler<SubscriberAdd> for SyncManager {
     type Result = ();
     fn handle(&mut self, add: SubscriberAdd, _: &mut Self::Context) {
-        let id = add.introduction.id;
+        let id = add.version_info.id;
         self.queue
             .push(id, LIFECYCLE, FromPeers::Add(Box::new(add)));
     }
@@ -377,7 +377,7 @@ impl Handler<StopSubscriber> for SyncManager {
         // Without the kernel nothing more can be handled.
         self.queue.clear();
         self.chain = None;
-        self.vital.relieved();
+        self.critical_guard.disarm();
         ctx.stop();
         MessageResult(self.handled)
     }

@@ -9,7 +9,7 @@ use handfast_proto::peer_table::PeerRow;
 use handfast_wire::Network;
 
 use crate::accept_queue::Overflows;
-use crate::entrance::EntranceInfo;
+use crate::listening_socket::ListeningSocketInfo;
 use crate::stats::{Totals, Traffic};
 
 /// Where the node is in its life.
@@ -77,7 +77,7 @@ pub struct LocalAddress {
 
 /// Connections that arrived since start, all listening sockets together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Intake {
+pub struct Acceptor {
     /// Taken out of the accept queue.
     pub accepted: u64,
     /// Of those, closed at once because the operator banned their address.
@@ -99,7 +99,7 @@ pub struct Intake {
 #[derive(Clone, Debug)]
 pub struct ListenerInfo {
     /// Every listening socket, those for peers first.
-    pub sockets: Vec<EntranceInfo>,
+    pub sockets: Vec<ListeningSocketInfo>,
     /// Connections that the system could not queue since the node started, those of all
     /// programs in its network namespace; `None` where the system does not tell.
     pub overflows: Option<Overflows>,
@@ -131,7 +131,7 @@ pub struct NetworkInfo {
     /// Outbound and manual connections, those in the handshake among them.
     pub connections_out: usize,
     /// What became of connections that arrived.
-    pub intake: Intake,
+    pub acceptor: Acceptor,
     /// Seconds by which the clocks of peers that we dialled differ from ours (median); never used.
     pub time_offset: i64,
     /// Bytes and messages since start, all connections that ever were.

@@ -21,16 +21,18 @@ use handfast_proto::time::Now;
 use handfast_wire::Network;
 use tokio::sync::Semaphore;
 
+use crate::acceptor::Acceptor;
 use crate::arbiters::Arbiters;
 use crate::config::NodeConfig;
 use crate::connector::{Connector, Results};
 use crate::credit::block_budget;
+use crate::critical_guard::CriticalGuard;
 use crate::descriptors::OpenFiles;
 use crate::frame_reader::Exceeding;
 use crate::handle::default_threads;
 use crate::handle::links::{Links, LinksCell};
+use crate::handshake_permits::HandshakePermits;
 use crate::indexer;
-use crate::intake::Intake;
 use crate::interfaces;
 use crate::large_frames::LargeFrames;
 use crate::listener::{Bound, Listener};
@@ -38,21 +40,19 @@ use crate::miner::Miner;
 use crate::node::messages::Open;
 use crate::opening::{Mailbox, Mailboxes};
 use crate::outbox::QueuedToAll;
-use crate::peer::Surroundings;
+use crate::peer::PeerContext;
 use crate::peer_manager::PeerManager;
 use crate::peer_manager::messages::ToPeers;
-use crate::room::Room;
 use crate::seeds::Seeds;
-use crate::serve::{Library, READERS};
+use crate::serve::{BlockServing, READERS};
 use crate::shared::Shared;
 use crate::spill::SpillFile;
 use crate::subscribers::{Subscriber, Subscribers};
 use crate::sync_manager::SyncManager;
-use crate::vital::Vital;
 
 /// What is needed to start the actors, once the kernel is open.
 #[derive(Debug)]
-pub(crate) struct Blueprint {
+pub(crate) struct Wiring {
     pub(crate) config: NodeConfig,
     pub(crate) files: OpenFiles,
     pub(crate) listening: Vec<Bound>,
@@ -75,22 +75,22 @@ pub(crate) struct Running {
 
 /// Starts the actors: first those that receive, last those that let anybody in.
 pub(crate) fn start(
-    blueprint: Blueprint,
+    wiring: Wiring,
     open: Open,
     arbiters: &Arbiters,
     shared: &Arc<Shared>,
 ) -> Running {
-    let Blueprint {
+    let Wiring {
         config,
         files,
         listening,
         mailboxes: Mailboxes { peers, sync },
         links,
-    } = blueprint;
+    } = wiring;
     warn_of_files(files, &config);
     let seeds = Seeds::new(config.seed);
     let chain = Arc::new(open.chain);
-    let around = Arc::new(surroundings(&config, &seeds, &chain, &peers.addr, shared));
+    let context = Arc::new(surroundings(&config, &seeds, &chain, &peers.addr, shared));
     let connector = Mailbox::new();
 
     let machine = SyncMachine::new(
@@ -125,7 +125,7 @@ pub(crate) fn start(
         chain: chain.clone(),
         indexers: vec![],
     };
-    let vital = |who| Vital::new(who, shared.node.died.clone());
+    let critical_guard = |who| CriticalGuard::new(who, shared.node.died.clone());
     // Made here, and not on its arbiter: it publishes what the kernel has, and that
     // comes before the phase that lets readers look.
     let reader = chain.reader();
@@ -147,22 +147,22 @@ pub(crate) fn start(
         not_dialled: peers.addr.clone().recipient(),
         resolved: peers.addr.recipient(),
     };
-    let (timeout, places) = (config.dial_timeout, config.max_handshakes);
+    let (timeout, permits) = (config.dial_timeout, config.max_handshakes);
     let (net, shared) = (arbiters.net.clone(), shared.clone());
-    let (of_connector, of_listener) = (vital("Connector"), vital("Listener"));
+    let (of_connector, of_listener) = (critical_guard("Connector"), critical_guard("Listener"));
     // Together: they share the handshake room, which stays on their arbiter.
     arbiters.listener.spawn_fn(move || {
-        let intake = Intake::new(&shared, around, net, Room::new(places));
+        let acceptor = Acceptor::new(&shared, context, net, HandshakePermits::new(permits));
         Context::with_receiver(connector.messages).run(Connector::new(
-            intake.clone(),
+            acceptor.clone(),
             timeout,
             results,
             of_connector,
         ));
         Context::with_receiver(listener.messages).run(Listener::new(
             listening,
-            shared.entrances.clone(),
-            intake,
+            shared.listening_sockets.clone(),
+            acceptor,
             shared.clock,
             of_listener,
         ));
@@ -236,18 +236,18 @@ fn surroundings(
     chain: &Chain,
     peers: &Addr<PeerManager>,
     shared: &Shared,
-) -> Surroundings {
+) -> PeerContext {
     let mut session = SessionConfig::new(config.user_agent.clone(), seeds.key("nonce"));
     session.handshake_timeout = config.handshake_timeout;
     let spill = Arc::new(SpillFile::within(&config.datadir));
     let large_frames = || Arc::new(LargeFrames::spilling_to(spill.clone()));
-    Surroundings {
+    PeerContext {
         session: Arc::new(session),
         clock: shared.clock,
         add: peers.clone().recipient(),
         input: peers.clone().recipient(),
         done: peers.clone().recipient(),
-        library: Library {
+        block_serving: BlockServing {
             reader: Arc::new(chain.reader()),
             readers: Arc::new(Semaphore::new(READERS)),
             served: peers.clone().recipient(),

@@ -29,7 +29,7 @@ use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use handfast_wire::Message;
 use handfast_wire::limits::MAX_ADDR;
 
-use crate::lifecycle::{ConnId, Direction, Introduction};
+use crate::lifecycle::{ConnId, Direction, VersionInfo};
 use crate::random::{Random, keyed};
 use crate::time::Now;
 
@@ -51,7 +51,7 @@ pub const MAX_QUEUED: usize = MAX_ADDR;
 /// The state of a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Peer {
-    introduction: Introduction,
+    version_info: VersionInfo,
     /// It is sent addresses.
     takes_part: bool,
     known: Known,
@@ -124,16 +124,16 @@ impl AddressRelay {
     }
 
     /// A peer was admitted. If it dialled us, the address that it used is known to work.
-    pub fn connected(&mut self, now: Now, introduction: &Introduction) {
-        let id = introduction.id;
-        if introduction.direction == Direction::Inbound
-            && let Some(addr) = introduction.sees_us_at
+    pub fn connected(&mut self, now: Now, version_info: &VersionInfo) {
+        let id = version_info.id;
+        if version_info.direction == Direction::Inbound
+            && let Some(addr) = version_info.sees_us_at
         {
             self.own.seen(addr);
         }
         let peer = Peer {
-            introduction: introduction.clone(),
-            takes_part: introduction.direction.is_outgoing(),
+            version_info: version_info.clone(),
+            takes_part: version_info.direction.is_outgoing(),
             known: Known::default(),
             queue: Vec::new(),
             send_at: now.mono,
@@ -247,7 +247,7 @@ impl AddressRelay {
         let pause = self.random.exponential(OWN_INTERVAL);
         peer.own_at = now.mono.saturating_add(pause);
         let again = std::mem::replace(&mut peer.announced, true);
-        let own = self.own.for_peer(&peer.introduction, &mut self.random)?;
+        let own = self.own.for_peer(&peer.version_info, &mut self.random)?;
         let entry = AddrV2Message {
             time: now.unix,
             services: self.services,
@@ -357,12 +357,12 @@ fn reachable(addr: &AddrV2) -> Option<bool> {
 
 /// Whether the peer can be sent the address: `addr` has only IP addresses.
 fn is_understood(peer: &Peer, entry: &AddrV2Message) -> bool {
-    peer.introduction.wants_addrv2 || entry.socket_addr().is_ok()
+    peer.version_info.wants_addrv2 || entry.socket_addr().is_ok()
 }
 
 /// The message for this peer.
 fn written(peer: &Peer, entries: Vec<AddrV2Message>) -> Message {
-    if peer.introduction.wants_addrv2 {
+    if peer.version_info.wants_addrv2 {
         return Message::AddrV2(entries);
     }
     Message::Addr(entries.iter().filter_map(in_v1).collect())

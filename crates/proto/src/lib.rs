@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`lifecycle`] | L1-L6: what may be known of a connection, by whom, when; and the [`lifecycle::Ledger`] that checks it |
 //! | [`session`] | one connection: handshake, ping, inactivity |
-//! | [`handshake_room`] | who may be in the handshake at the same time |
+//! | [`handshake_limiter`] | who may be in the handshake at the same time |
 //! | [`self_probe`] | whether a listening socket still accepts |
 //! | [`peer_table`] | all connections: admission, dialling, addresses |
 //! | [`address_book`] | where other nodes may be found |
@@ -28,7 +28,7 @@ pub mod address_book;
 pub mod address_relay;
 pub mod bans;
 pub mod fair_queue;
-pub mod handshake_room;
+pub mod handshake_limiter;
 pub mod headers;
 pub mod lifecycle;
 pub mod mining;
@@ -44,5 +44,5 @@ pub mod text;
 pub mod time;
 pub mod timers;
 
-pub use lifecycle::{ConnId, Direction, DoneReason, Introduction};
+pub use lifecycle::{ConnId, Direction, DoneReason, VersionInfo};
 pub use time::Now;

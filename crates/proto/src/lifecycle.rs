@@ -92,7 +92,7 @@ impl fmt::Display for Direction {
 /// Given to PeerManager with `Add`, and on to its subscribers when it was admitted.
 /// Everything but `id`, `direction`, `remote` and the times is the remote's claim.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Introduction {
+pub struct VersionInfo {
     /// The connection.
     pub id: ConnId,
     /// Who opened it.
@@ -149,7 +149,7 @@ impl fmt::Display for Reached {
 
 /// Facts about a connection that has ended, given to PeerManager with `Done`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Ending {
+pub struct Disconnection {
     /// The connection; nothing about it follows.
     pub id: ConnId,
     /// Who opened it.

@@ -11,7 +11,7 @@
 //! | part | what it decides |
 //! |---|---|
 //! | `admission` | which connections are peers, with the account of their lifecycle and the history |
-//! | `roster` | nothing: it holds and counts the admitted peers |
+//! | `admitted_peers` | nothing: it holds and counts the admitted peers |
 //! | `eviction` | who leaves for a newcomer |
 //! | `bans` | whom the operator banned, and whose host is discouraged |
 //! | `dialer` | whom to dial, and what a failed dial teaches |
@@ -35,6 +35,7 @@
 //! An answer that never comes costs its dial or look-up no more than a timeout.
 
 mod admission;
+mod admitted_peers;
 mod bans;
 mod comparable;
 mod connections;
@@ -45,7 +46,6 @@ mod manual;
 mod more_peers;
 mod operator;
 mod outlook;
-mod roster;
 mod routes;
 mod rows;
 mod seeds;
@@ -67,6 +67,7 @@ use crate::session::offered;
 use crate::time::Now;
 
 use admission::Admission;
+use admitted_peers::{AdmittedPeers, Peer};
 use bans::Bans;
 pub use comparable::TableLifecycle;
 use dialer::Dialer;
@@ -78,7 +79,6 @@ pub use manual::{Target, parse_target};
 use more_peers::MorePeers;
 pub use more_peers::{EXTRA_FOR, EXTRA_OUTBOUND};
 pub use outlook::{Attempt, DialFailure, ManualPeer, Outlook, SeedRow};
-use roster::{Peer, Roster};
 pub use rows::{AddedNode, HistoryRow, PeerRow};
 use seeds::Seeds;
 use timers::PeerTimer;
@@ -166,7 +166,7 @@ pub struct PeerTable {
     random: Random,
     admission: Admission,
     /// The admitted connections, and no others.
-    peers: Roster,
+    peers: AdmittedPeers,
     book: AddressBook,
     gossip: Gossip,
     eviction: Eviction,
@@ -186,7 +186,7 @@ impl PeerTable {
         Self {
             random: Random::new(config.seed),
             admission: Admission::new(),
-            peers: Roster::default(),
+            peers: AdmittedPeers::default(),
             book,
             gossip: Gossip::new(&config),
             eviction: Eviction::new(&config),
@@ -213,8 +213,8 @@ impl PeerTable {
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
-            Input::Add(introduction) => self.add(now, introduction, &mut effects),
-            Input::Done(ending) => self.done(now, ending, &mut effects),
+            Input::Add(version_info) => self.add(now, version_info, &mut effects),
+            Input::Done(disconnection) => self.done(now, disconnection, &mut effects),
             Input::Message { id, message } => self.message(now, id, message, &mut effects),
             Input::Resolved { name, addrs } => self.resolved(now, &name, &addrs, &mut effects),
             Input::ResolveFailed { name, error } => {
@@ -347,8 +347,8 @@ impl PeerTable {
     ///
     /// # Panics
     /// When it is not (L6).
-    pub fn assert_all_home(&self) {
-        self.admission.assert_all_home(&self.peers);
+    pub fn assert_all_free(&self) {
+        self.admission.assert_all_free(&self.peers);
     }
 }
 

@@ -114,7 +114,7 @@ pub struct SelfProbe {
     state: State,
     report: Report,
     /// Reopenings since a connection was last accepted.
-    in_vain: u32,
+    failed_attempts: u32,
     /// Probes in a row that could not be tried.
     untried: u32,
 }
@@ -133,7 +133,7 @@ impl SelfProbe {
                 not_recreated: None,
                 last: None,
             },
-            in_vain: 0,
+            failed_attempts: 0,
             untried: 0,
         }
     }
@@ -188,7 +188,7 @@ impl SelfProbe {
             Outcome::Accepted(_) | Outcome::Overtaken => {
                 report.failures = 0;
                 report.not_recreated = None;
-                self.in_vain = 0;
+                self.failed_attempts = 0;
                 let alone = matches!(outcome, Outcome::Accepted(_));
                 report.health = if alone {
                     Health::Accepting
@@ -204,7 +204,7 @@ impl SelfProbe {
             }
             Outcome::NotTried(_) => {
                 self.untried = untried.saturating_add(1);
-                doubled(untried.max(self.in_vain))
+                doubled(untried.max(self.failed_attempts))
             }
         };
         let failed = matches!(outcome, Outcome::Failed(_));
@@ -221,7 +221,7 @@ impl SelfProbe {
     }
 
     fn recreated(&mut self, now: Now, result: Result<(), String>) {
-        self.in_vain = self.in_vain.saturating_add(1);
+        self.failed_attempts = self.failed_attempts.saturating_add(1);
         match result {
             Ok(()) => {
                 // It is another socket: the results of the last one say nothing about it.
@@ -239,7 +239,7 @@ impl SelfProbe {
     }
 
     fn retry(&self) -> Duration {
-        doubled(self.in_vain)
+        doubled(self.failed_attempts)
     }
 }
 

@@ -31,7 +31,7 @@ use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::{DecodeError, Fault, Garbled, HandledBy, Message, When, service_not_offered};
 
 use crate::lifecycle::{
-    ConnId, Direction, DoneReason, Introduction, IoFailure, Misbehavior, OutOfPlace, Reached,
+    ConnId, Direction, DoneReason, IoFailure, Misbehavior, OutOfPlace, Reached, VersionInfo,
 };
 use crate::random::Random;
 use crate::time::Now;
@@ -139,7 +139,7 @@ pub enum Effect {
     /// Send this to the remote.
     Send(Message),
     /// The handshake is complete: tell PeerManager (`Add`).
-    Ready(Introduction),
+    Ready(VersionInfo),
     /// For PeerManager; only after `Ready`.
     Deliver(Message),
     /// A ping was answered after this time.
@@ -223,7 +223,7 @@ impl Session {
 
     /// What the remote said of itself, while its `verack` is to come.
     #[must_use]
-    pub fn introduced(&self, now: Now) -> Option<Introduction> {
+    pub fn introduced(&self, now: Now) -> Option<VersionInfo> {
         match &self.state {
             State::Handshaking(handshake) => handshake.introduced(now),
             State::Ready(_) | State::Closed => None,
@@ -343,8 +343,8 @@ impl Session {
         match progress {
             Progress::Pending => None,
             Progress::Failed(reason) => Some(reason),
-            Progress::Complete(introduction) => {
-                self.become_ready(now, introduction, effects);
+            Progress::Complete(version_info) => {
+                self.become_ready(now, version_info, effects);
                 None
             }
         }
@@ -352,17 +352,17 @@ impl Session {
 
     /// `Ready` comes before anything we send, so that PeerManager knows the peer
     /// before an answer can arrive.
-    fn become_ready(&mut self, now: Now, introduction: Introduction, effects: &mut Vec<Effect>) {
-        let common = introduction.version.min(PROTOCOL_VERSION);
+    fn become_ready(&mut self, now: Now, version_info: VersionInfo, effects: &mut Vec<Effect>) {
+        let common = version_info.version.min(PROTOCOL_VERSION);
         let mut ready = Ready {
-            id: introduction.id,
+            id: version_info.id,
             answers_ping: common > PONG_ABOVE_VERSION,
             last_received: now.mono,
             outstanding: None,
             next_ping: now.mono,
         };
         self.reached = Reached::Handshake;
-        effects.push(Effect::Ready(introduction));
+        effects.push(Effect::Ready(version_info));
         if common >= SENDHEADERS_VERSION {
             effects.push(Effect::Send(Message::SendHeaders));
         }

@@ -71,7 +71,7 @@ struct Shared {
     sender: Mutex<Option<Sender>>,
     /// The handshake is done: pings may be sent.
     shaken: AtomicBool,
-    ending: AtomicBool,
+    disconnection: AtomicBool,
 }
 
 impl Honest {
@@ -88,7 +88,7 @@ impl Honest {
         Self::start(network, chain, None, move |shared| {
             let ended = shared.conversation(|| dial(addresses.of_honest(), node));
             if ended {
-                pause(&shared.ending);
+                pause(&shared.disconnection);
             }
         })
     }
@@ -117,13 +117,13 @@ impl Honest {
             record: Mutex::default(),
             sender: Mutex::default(),
             shaken: AtomicBool::new(false),
-            ending: AtomicBool::new(false),
+            disconnection: AtomicBool::new(false),
         });
         let (stop_pings, stopped) = mpsc::channel();
         let talking = std::thread::spawn({
             let shared = Arc::clone(&shared);
             move || {
-                while !shared.ending.load(Ordering::SeqCst) {
+                while !shared.disconnection.load(Ordering::SeqCst) {
                     next(&shared);
                 }
             }
@@ -167,7 +167,7 @@ impl Honest {
 
 impl Drop for Honest {
     fn drop(&mut self) {
-        self.shared.ending.store(true, Ordering::SeqCst);
+        self.shared.disconnection.store(true, Ordering::SeqCst);
         self.stop_pings = None;
         if let Some(sender) = lock(&self.shared.sender).take() {
             sender.close();
@@ -199,7 +199,7 @@ impl Shared {
         if let Some(sender) = sender {
             sender.close();
         }
-        let by_node = !self.ending.load(Ordering::SeqCst);
+        let by_node = !self.disconnection.load(Ordering::SeqCst);
         if by_node {
             let mut record = lock(&self.record);
             record.open.clear();
@@ -289,8 +289,8 @@ fn dial(from: Ipv4Addr, node: SocketAddr) -> io::Result<(TcpStream, bool)> {
 }
 
 /// Waits a little, or until the end.
-fn pause(ending: &AtomicBool) {
-    let _ = crate::wait::poll(PAUSE, || ending.load(Ordering::SeqCst).then_some(()));
+fn pause(disconnection: &AtomicBool) {
+    let _ = crate::wait::poll(PAUSE, || disconnection.load(Ordering::SeqCst).then_some(()));
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -42,7 +42,7 @@ pub(crate) enum Action {
     /// The operator bans the host of the full nodes that dial us.
     Ban,
     /// The node stops listening, and tells connections in the handshake.
-    StopIntake,
+    StopAccepting,
     /// PeerManager handles `Drain`.
     Drain,
     /// All slots are free: all managers must be empty.
@@ -87,7 +87,7 @@ impl fmt::Display for Action {
             Self::Silence => f.write_str("nobody says anything until requests have run out"),
             Self::Disconnect(id) => write!(f, "the operator disconnects {}", id.0),
             Self::Ban => f.write_str("the operator bans the inbound full nodes' host"),
-            Self::StopIntake => f.write_str("the node stops its intake"),
+            Self::StopAccepting => f.write_str("the node stops its intake"),
             Self::Drain => f.write_str("PeerManager handles Drain"),
             Self::AllHome => f.write_str("all slots are free: the managers must be empty"),
             Self::AddArrives(id) => write!(f, "the Add of {} arrives at PeerManager", id.0),
@@ -161,7 +161,7 @@ fn of_the_node(node: &Node, world: &World, actions: &mut Vec<Action>) {
         actions.push(Action::Ban);
     }
     match world.stage {
-        Stage::Running if node.stops => actions.push(Action::StopIntake),
+        Stage::Running if node.stops => actions.push(Action::StopAccepting),
         Stage::IntakeStopped => actions.push(Action::Drain),
         Stage::Draining if world.free_slots == node.slots => actions.push(Action::AllHome),
         Stage::Running | Stage::Draining | Stage::Stopped => {}

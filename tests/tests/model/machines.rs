@@ -170,9 +170,9 @@ impl Table {
     }
 
     /// What the production PeerManager asserts when all slots are free.
-    pub(crate) fn assert_all_home(&self) -> Result<(), Panicked> {
+    pub(crate) fn assert_all_free(&self) -> Result<(), Panicked> {
         match &self.kind {
-            TableKind::Production(table) => caught(|| table.assert_all_home()),
+            TableKind::Production(table) => caught(|| table.assert_all_free()),
             TableKind::Naive(_) => Ok(()),
         }
     }

@@ -18,14 +18,14 @@ pub(crate) struct NaiveTable {
 impl NaiveTable {
     pub(crate) fn step(&mut self, input: peer_table::Input) -> Vec<peer_table::Effect> {
         match input {
-            peer_table::Input::Add(introduction) => {
-                self.ids.insert(introduction.id);
-                let (peer, roles) = (introduction, self.subscribers);
+            peer_table::Input::Add(version_info) => {
+                self.ids.insert(version_info.id);
+                let (peer, roles) = (version_info, self.subscribers);
                 vec![peer_table::Effect::Admit { peer, roles }]
             }
-            peer_table::Input::Done(ending) => {
-                self.ids.remove(&ending.id);
-                let (id, roles) = (ending.id, self.subscribers);
+            peer_table::Input::Done(disconnection) => {
+                self.ids.remove(&disconnection.id);
+                let (id, roles) = (disconnection.id, self.subscribers);
                 vec![peer_table::Effect::Retire { id, roles }]
             }
             // Nothing else is fed to it.
@@ -44,8 +44,8 @@ pub(crate) struct NaiveSync {
 impl NaiveSync {
     pub(crate) fn step(&mut self, input: sync::Input) -> Vec<sync::Effect> {
         match input {
-            sync::Input::Added(introduction) => {
-                self.ids.insert(introduction.id);
+            sync::Input::Added(version_info) => {
+                self.ids.insert(version_info.id);
             }
             sync::Input::Done { id } => {
                 self.ids.remove(&id);

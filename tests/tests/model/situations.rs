@@ -59,7 +59,7 @@ situations! {
     };
     DisconnectAfterVerack: "a connection ends with its Add unhandled", |_, world| {
         let mut added = world.to_peers.iter().filter_map(|mail| match mail {
-            ToPeers::Add(introduction) => Some(introduction.id),
+            ToPeers::Add(version_info) => Some(version_info.id),
             ToPeers::Said(..) | ToPeers::Done(..) | ToPeers::Order(..) => None,
         });
         added.any(|id| !world.conns.contains_key(&id))
@@ -132,7 +132,7 @@ fn ordered(world: &World, which: impl Fn(&DoneReason) -> bool) -> bool {
 /// A Done with such a reason is on its way to PeerManager.
 fn done(world: &World, which: impl Fn(&DoneReason, Reached) -> bool) -> bool {
     world.to_peers.iter().any(|mail| match mail {
-        ToPeers::Done(ending, _) => which(&ending.reason, ending.reached),
+        ToPeers::Done(disconnection, _) => which(&disconnection.reason, disconnection.reached),
         ToPeers::Add(_) | ToPeers::Said(..) | ToPeers::Order(..) => false,
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use handfast_proto::bans::{BanCommand, BanTime, Subnet};
 use handfast_proto::lifecycle::{
-    ConnId, DoneReason, Ending, Introduction, Ledger, Reached, Role, Roles, Violation,
+    ConnId, Disconnection, DoneReason, Ledger, Reached, Role, Roles, VersionInfo, Violation,
 };
 use handfast_proto::peer_table::{self, DisconnectTarget, Order};
 use handfast_proto::session;
@@ -18,7 +18,7 @@ use crate::machines::{Panicked, Table};
 use crate::node::Node;
 use crate::remotes::{Conn, Kind, SILENCE, Say};
 use crate::wiring::{Lane, Wiring};
-use crate::world::{Broken, Slot, Stage, ToPeers, Told, World, ending};
+use crate::world::{Broken, Slot, Stage, ToPeers, Told, World, disconnection};
 
 /// What the message of a step carried, as in the real PeerManager: passed on with an
 /// effect, or home when the step is over.
@@ -75,12 +75,12 @@ impl World {
                 let stepped = self.table.call(|table| table.ban(now, order));
                 self.perform(node, stepped, Carried::default());
             }
-            Action::StopIntake => self.stage = Stage::IntakeStopped,
+            Action::StopAccepting => self.stage = Stage::IntakeStopped,
             Action::Drain => {
                 self.stage = Stage::Draining;
                 self.step_table(node, peer_table::Input::Drain, Carried::default());
             }
-            Action::AllHome => self.all_home(),
+            Action::AllHome => self.all_free(),
             Action::AddArrives(id) => {
                 let add = self.underway.remove(&id).expect("it is under way");
                 self.to_peers.post(Lane::First, ToPeers::Add(add));
@@ -111,22 +111,22 @@ impl World {
         // The connection goes on as if it had not seen it until its callback has run.
         let mut seen = (*self.conns[&id].session).clone();
         let effects = seen.step(Conn::now(), session::Input::Received(Message::Verack));
-        let introduction = effects.into_iter().find_map(|effect| match effect {
-            session::Effect::Ready(introduction) => Some(introduction),
+        let version_info = effects.into_iter().find_map(|effect| match effect {
+            session::Effect::Ready(version_info) => Some(version_info),
             _ => None,
         });
-        let introduction = introduction.expect("verack completes the handshake");
-        self.callbacks.insert(id, Arc::new(introduction));
+        let version_info = version_info.expect("verack completes the handshake");
+        self.callbacks.insert(id, Arc::new(version_info));
     }
 
     /// Mutant (c): the callback runs, whatever has become of the connection.
     fn callback(&mut self, node: &Node, id: ConnId) {
-        let introduction = self.callbacks.remove(&id).expect("it has not run");
+        let version_info = self.callbacks.remove(&id).expect("it has not run");
         if let Some(conn) = self.conns.get_mut(&id) {
             let session = Arc::make_mut(&mut conn.session);
             session.step(Conn::now(), session::Input::Received(Message::Verack));
         }
-        self.post_add(node, introduction);
+        self.post_add(node, version_info);
     }
 
     fn receive(&mut self, node: &Node, id: ConnId, message: Message, say: Option<Say>) {
@@ -150,8 +150,8 @@ impl World {
         for effect in session.step(now, input) {
             match effect {
                 session::Effect::Send(_) | session::Effect::Rtt(_) => {}
-                session::Effect::Ready(introduction) => {
-                    self.post_add(node, Arc::new(introduction));
+                session::Effect::Ready(version_info) => {
+                    self.post_add(node, Arc::new(version_info));
                 }
                 session::Effect::Deliver(_) => {
                     let say = say.expect("only what the remote says is delivered");
@@ -162,22 +162,22 @@ impl World {
         }
     }
 
-    fn post_add(&mut self, node: &Node, introduction: Arc<Introduction>) {
-        let id = introduction.id;
+    fn post_add(&mut self, node: &Node, version_info: Arc<VersionInfo>) {
+        let id = version_info.id;
         self.posted(node, id);
         if node.wiring == Wiring::SeparateSenders {
-            self.underway.insert(id, introduction);
+            self.underway.insert(id, version_info);
         } else {
-            self.to_peers.post(Lane::First, ToPeers::Add(introduction));
+            self.to_peers.post(Lane::First, ToPeers::Add(version_info));
         }
     }
 
     /// The actor is gone: its mailbox is lost, and its guard sends `Done` with the slot.
     fn drop_guard(&mut self, node: &Node, id: ConnId, reason: DoneReason) {
         let conn = self.conns.remove(&id).expect("it ends once");
-        let mut ending = ending(id, &conn, reason);
+        let mut disconnection = disconnection(id, &conn, reason);
         if self.callbacks.contains_key(&id) {
-            ending.reached = Reached::Handshake;
+            disconnection.reached = Reached::Handshake;
         }
         self.posted(node, id);
         let slot = if node.wiring == Wiring::SlotFreedWhenSent {
@@ -191,7 +191,7 @@ impl World {
             _ => Lane::First,
         };
         self.to_peers
-            .post(lane, ToPeers::Done(Arc::new(ending), slot));
+            .post(lane, ToPeers::Done(Arc::new(disconnection), slot));
     }
 
     fn posted(&mut self, node: &Node, id: ConnId) {
@@ -213,7 +213,7 @@ impl World {
             return;
         }
         match mail {
-            ToPeers::Add(introduction) => self.handle_add(node, &introduction),
+            ToPeers::Add(version_info) => self.handle_add(node, &version_info),
             ToPeers::Said(id, say) => {
                 let message = say.message().into();
                 let carried = Carried {
@@ -222,7 +222,7 @@ impl World {
                 };
                 self.step_table(node, peer_table::Input::Message { id, message }, carried);
             }
-            ToPeers::Done(ending, slot) => self.handle_done(node, &ending, slot),
+            ToPeers::Done(disconnection, slot) => self.handle_done(node, &disconnection, slot),
             ToPeers::Order(from, order) => {
                 let order = (*order).clone();
                 let order = peer_table::Input::Order { from, order };
@@ -231,13 +231,13 @@ impl World {
         }
     }
 
-    fn handle_add(&mut self, node: &Node, introduction: &Introduction) {
-        let id = introduction.id;
+    fn handle_add(&mut self, node: &Node, version_info: &VersionInfo) {
+        let id = version_info.id;
         if node.observed {
             let result = self.ledger.peer_add(id);
             self.observe("observer", result);
         }
-        let input = peer_table::Input::Add(introduction.clone());
+        let input = peer_table::Input::Add(version_info.clone());
         self.step_table(node, input, Carried::default());
         if node.observed && self.broken.is_empty() {
             let result = if self.table.ids.contains(&id) {
@@ -249,17 +249,17 @@ impl World {
         }
     }
 
-    fn handle_done(&mut self, node: &Node, ending: &Ending, slot: Option<Slot>) {
+    fn handle_done(&mut self, node: &Node, disconnection: &Disconnection, slot: Option<Slot>) {
         if node.observed {
-            let result = self.ledger.peer_done(ending.id);
+            let result = self.ledger.peer_done(disconnection.id);
             self.observe("observer", result);
         }
-        let was_admitted = self.table.ids.contains(&ending.id);
-        let input = peer_table::Input::Done(ending.clone());
+        let was_admitted = self.table.ids.contains(&disconnection.id);
+        let input = peer_table::Input::Done(disconnection.clone());
         self.step_table(node, input, Carried { slot, say: None });
         let by_flag = node.wiring == Wiring::DoneByThePeersFlag;
-        if by_flag && !was_admitted && ending.reached >= Reached::Handshake {
-            self.post_done(node, Role::Sync.into(), ending.id, None);
+        if by_flag && !was_admitted && disconnection.reached >= Reached::Handshake {
+            self.post_done(node, Role::Sync.into(), disconnection.id, None);
         }
     }
 
@@ -361,9 +361,9 @@ impl World {
     /// The test subscriber, which wants peers disconnected that send a bad header.
     fn second_subscriber(&mut self, node: &Node, lane: Lane) {
         match self.take(Role::Test, lane) {
-            Told::Added(introduction) => {
-                self.handled(node, |ledger| ledger.add(Role::Test, introduction.id));
-                let result = self.second.added(introduction.id);
+            Told::Added(version_info) => {
+                self.handled(node, |ledger| ledger.add(Role::Test, version_info.id));
+                let result = self.second.added(version_info.id);
                 self.observe("TestManager", result);
             }
             Told::Said(id, Say::BadHeader) => {
@@ -392,9 +392,9 @@ impl World {
 
     fn sync_manager(&mut self, node: &Node, lane: Lane) {
         match self.take(Role::Sync, lane) {
-            Told::Added(introduction) => {
-                self.handled(node, |ledger| ledger.add(Role::Sync, introduction.id));
-                let input = sync::Input::Added((*introduction).clone());
+            Told::Added(version_info) => {
+                self.handled(node, |ledger| ledger.add(Role::Sync, version_info.id));
+                let input = sync::Input::Added((*version_info).clone());
                 self.step_sync(node, self.now(), input);
             }
             Told::Said(id, say) => {
@@ -459,9 +459,9 @@ impl World {
     // ---- The end.
 
     /// The barrier is passed: what `StopPeers` and `StopSubscriber` assert.
-    fn all_home(&mut self) {
+    fn all_free(&mut self) {
         self.stage = Stage::Stopped;
-        if let Err(panicked) = self.table.assert_all_home() {
+        if let Err(panicked) = self.table.assert_all_free() {
             self.panicked("PeerManager", panicked);
         }
         let result = self.ledger.all_slots_free();

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use handfast_proto::lifecycle::{
-    ConnId, DoneReason, Ending, Introduction, Ledger, Role, Roles, Violation,
+    ConnId, Disconnection, DoneReason, Ledger, Role, Roles, VersionInfo, Violation,
 };
 use handfast_proto::peer_table::Order;
 use handfast_proto::time::Now;
@@ -18,17 +18,17 @@ use crate::wiring::Lane;
 /// A message for PeerManager.
 #[derive(Clone, Debug)]
 pub(crate) enum ToPeers {
-    Add(Arc<Introduction>),
+    Add(Arc<VersionInfo>),
     Said(ConnId, Say),
     /// With the connection's slot, unless a wiring freed it already.
-    Done(Arc<Ending>, Option<Slot>),
+    Done(Arc<Disconnection>, Option<Slot>),
     Order(Role, Arc<Order>),
 }
 
 /// A message for a subscriber.
 #[derive(Clone, Debug, Hash)]
 pub(crate) enum Told {
-    Added(Arc<Introduction>),
+    Added(Arc<VersionInfo>),
     Said(ConnId, Say),
     /// With its part of the connection's slot, unless a wiring freed that already.
     Done(ConnId, Option<Slot>),
@@ -123,9 +123,9 @@ pub(crate) struct World {
     /// Of each subscriber.
     pub(crate) to: BTreeMap<Role, Mailbox<Told>>,
     /// `Add`s of [`crate::wiring::Wiring::SeparateSenders`] on their way to the mailbox.
-    pub(crate) underway: BTreeMap<ConnId, Arc<Introduction>>,
+    pub(crate) underway: BTreeMap<ConnId, Arc<VersionInfo>>,
     /// Callbacks of [`crate::wiring::Wiring::FlagBeforeCallback`] that have not run.
-    pub(crate) callbacks: BTreeMap<ConnId, Arc<Introduction>>,
+    pub(crate) callbacks: BTreeMap<ConnId, Arc<VersionInfo>>,
     pub(crate) table: Arc<Table>,
     pub(crate) sync: Arc<Sync>,
     /// The test subscriber, which hears nothing where it is none.
@@ -144,9 +144,9 @@ impl Hash for ToPeers {
         std::mem::discriminant(self).hash(state);
         match self {
             // An introduction follows from the connection's id and kind.
-            Self::Add(introduction) => (introduction.id, introduction.direction).hash(state),
+            Self::Add(version_info) => (version_info.id, version_info.direction).hash(state),
             Self::Said(id, say) => (id, say).hash(state),
-            Self::Done(ending, slot) => (ending, slot).hash(state),
+            Self::Done(disconnection, slot) => (disconnection, slot).hash(state),
             Self::Order(from, order) => match &**order {
                 // The table passes on whatever it is.
                 Order::Send { id, message: _ } => (from, 0u8, id).hash(state),
@@ -317,9 +317,9 @@ impl fmt::Display for World {
 impl fmt::Display for ToPeers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Add(introduction) => write!(f, "Add {}", introduction.id.0),
+            Self::Add(version_info) => write!(f, "Add {}", version_info.id.0),
             Self::Said(id, _) => write!(f, "message of {}", id.0),
-            Self::Done(ending, _) => write!(f, "Done {}", ending.id.0),
+            Self::Done(disconnection, _) => write!(f, "Done {}", disconnection.id.0),
             Self::Order(_, order) => match &**order {
                 Order::Send { id, .. } => write!(f, "something for {}", id.0),
                 Order::Disconnect { id, .. } => write!(f, "disconnect {}", id.0),
@@ -333,7 +333,7 @@ impl fmt::Display for ToPeers {
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Added(introduction) => write!(f, "Add {}", introduction.id.0),
+            Self::Added(version_info) => write!(f, "Add {}", version_info.id.0),
             Self::Said(id, _) => write!(f, "message of {}", id.0),
             Self::Done(id, _) => write!(f, "Done {}", id.0),
         }
@@ -350,8 +350,8 @@ fn passed_on(mailbox: &Mailbox<Told>) -> usize {
 }
 
 /// Why a connection's guard was dropped.
-pub(crate) fn ending(id: ConnId, conn: &Conn, reason: DoneReason) -> Ending {
-    Ending {
+pub(crate) fn disconnection(id: ConnId, conn: &Conn, reason: DoneReason) -> Disconnection {
+    Disconnection {
         id,
         direction: conn.kind.direction(),
         remote: conn.kind.remote(id),

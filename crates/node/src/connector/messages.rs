@@ -1,4 +1,4 @@
-//! The messages of `Connector`; `Listener` receives [`StopIntake`] too.
+//! The messages of `Connector`; `Listener` receives [`StopAccepting`] too.
 
 use std::net::SocketAddr;
 
@@ -32,10 +32,10 @@ pub(crate) struct Resolve {
 
 /// Phase "intake": stop accepting and dialling.
 #[derive(Debug)]
-pub(crate) struct StopIntake;
+pub(crate) struct StopAccepting;
 
 posted!(by request: Dial, Resolve);
 
 asked! {
-    StopIntake => (),
+    StopAccepting => (),
 }

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Sleep;
 
 use super::MAX_READ;
-use crate::spill::{PIECE, Place, SpillFile};
+use crate::spill::{PIECE, SpillFile, SpillSlot};
 
 /// Pause of a connection whose frame does not fit on the disk, before the next attempt.
 const RETRY: Duration = Duration::from_millis(500);
@@ -34,7 +34,7 @@ pub(super) enum Received {
 /// A transfer on a blocking thread.
 #[derive(Debug)]
 enum Transfer {
-    Place(JoinHandle<io::Result<Place>>),
+    SpillSlot(JoinHandle<io::Result<SpillSlot>>),
     /// Returns the buffer.
     Write(JoinHandle<(BytesMut, io::Result<()>)>),
     Read(JoinHandle<io::Result<Vec<u8>>>),
@@ -44,7 +44,7 @@ enum Transfer {
 #[derive(Debug)]
 pub(super) struct Spilled {
     file: Arc<SpillFile>,
-    place: Option<Arc<Place>>,
+    slot: Option<Arc<SpillSlot>>,
     /// Bytes still to be received.
     missing: usize,
     /// Received bytes that are not on disk yet, up to [`PIECE`].
@@ -61,7 +61,7 @@ impl Spilled {
     pub(super) fn new(file: Arc<SpillFile>, missing: usize) -> Self {
         Self {
             file,
-            place: None,
+            slot: None,
             missing,
             piece: BytesMut::new(),
             on_disk: 0,
@@ -94,15 +94,15 @@ impl Spilled {
             if let Some(pause) = &mut self.pause {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
-                if self.place.is_none() {
+                if self.slot.is_none() {
                     return Poll::Ready(Ok(Received::NoSpace));
                 }
             }
             if self.transfer.is_some() {
                 ready!(self.poll_to_disk(cx))?;
-            } else if self.place.is_none() {
+            } else if self.slot.is_none() {
                 let file = self.file.clone();
-                self.transfer = Some(Transfer::Place(spawn_blocking(move || file.place())));
+                self.transfer = Some(Transfer::SpillSlot(spawn_blocking(move || file.slot())));
             } else if self.is_complete() {
                 return Poll::Ready(Ok(Received::All));
             } else if self.missing == 0 || self.piece.len() == PIECE {
@@ -115,9 +115,9 @@ impl Spilled {
 
     fn poll_to_disk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let done = match &mut self.transfer {
-            Some(Transfer::Place(job)) => ready!(Pin::new(job).poll(cx)).map(|place| {
-                let place = place.map(|place| self.place = Some(Arc::new(place)));
-                place.is_ok()
+            Some(Transfer::SpillSlot(job)) => ready!(Pin::new(job).poll(cx)).map(|slot| {
+                let slot = slot.map(|slot| self.slot = Some(Arc::new(slot)));
+                slot.is_ok()
             }),
             Some(Transfer::Write(job)) => ready!(Pin::new(job).poll(cx)).map(|(piece, written)| {
                 match written {
@@ -154,12 +154,12 @@ impl Spilled {
     }
 
     fn write_piece(&mut self) {
-        let (Some(place), offset) = (self.place.clone(), self.on_disk) else {
+        let (Some(slot), offset) = (self.slot.clone(), self.on_disk) else {
             return;
         };
         let piece = std::mem::take(&mut self.piece);
         let write = move || {
-            let written = place.write(offset, &piece);
+            let written = slot.write(offset, &piece);
             (piece, written)
         };
         self.transfer = Some(Transfer::Write(spawn_blocking(write)));
@@ -178,16 +178,16 @@ impl Spilled {
         let job = match &mut self.transfer {
             Some(Transfer::Read(job)) => job,
             _ => {
-                let Some(place) = self.place.clone() else {
+                let Some(slot) = self.slot.clone() else {
                     let missing = "a message on disk has no file slot";
                     return Poll::Ready(Err(io::Error::other(missing)));
                 };
                 let offset = self.returned;
                 let len = (self.on_disk - offset).min(MAX_READ).min(space_left.max(1));
-                let job = spawn_blocking(move || place.read(offset, len));
+                let job = spawn_blocking(move || slot.read(offset, len));
                 match self.transfer.insert(Transfer::Read(job)) {
                     Transfer::Read(job) => job,
-                    Transfer::Place(_) | Transfer::Write(_) => unreachable!("just inserted"),
+                    Transfer::SpillSlot(_) | Transfer::Write(_) => unreachable!("just inserted"),
                 }
             }
         };

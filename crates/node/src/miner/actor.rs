@@ -51,14 +51,14 @@ pub(crate) struct Miner {
     next_ticket: u64,
     /// Mining from the start on: threads and payout script.
     at_start: Option<(usize, ScriptBuf)>,
-    mortal: Mortal,
+    guard: MinerGuard,
 }
 
 /// Reports the end of the miner, unless it was stopped.
 #[derive(Debug)]
-struct Mortal(Option<Arc<Shared>>);
+struct MinerGuard(Option<Arc<Shared>>);
 
-impl Drop for Mortal {
+impl Drop for MinerGuard {
     fn drop(&mut self) {
         let Some(shared) = self.0.take() else { return };
         let how = if std::thread::panicking() {
@@ -93,7 +93,7 @@ impl Miner {
             machine: Machine::new(config, *chain(&seen), totals),
             threads: None,
             sync,
-            mortal: Mortal(Some(shared.clone())),
+            guard: MinerGuard(Some(shared.clone())),
             shared,
             seen,
             answers: BTreeMap::new(),
@@ -277,12 +277,12 @@ fn tell(news: &News, state: &MiningState) {
             height,
             took,
             found,
-            crowded,
+            rate_limited,
         } => {
             // The rate of threads that wait most of the time means nothing.
             let rate = state.interval.is_zero().then(|| rate(state));
             let took = format_args!("{took:.1?}");
-            if *crowded {
+            if *rate_limited {
                 tracing::debug!(%hash, height, %took, found, rate, "found a block");
             } else {
                 tracing::info!(%hash, height, %took, found, rate, "found a block");
@@ -388,7 +388,7 @@ impl Handler<StopMiner> for Miner {
     type Result = ();
     fn handle(&mut self, _: StopMiner, ctx: &mut Self::Context) {
         self.stop(ctx);
-        self.mortal.0 = None;
+        self.guard.0 = None;
         // Waiting callers get an error from the dropped sender.
         self.answers.clear();
         ctx.stop();

@@ -50,8 +50,11 @@ fn whoever_is_banned_goes_and_is_turned_away_before_the_handshake() {
             let mut again = connect_from(node, [127, 9, 7, 7]).await.into_inner();
             let read = again.read(&mut [0; 1]).await.expect("closed, not hanging");
             assert_eq!(read, 0, "not even our version is sent");
-            let intake = node.network_info().intake;
-            assert_eq!((intake.accepted, intake.banned, intake.no_slot), (3, 1, 0));
+            let acceptor = node.network_info().acceptor;
+            assert_eq!(
+                (acceptor.accepted, acceptor.banned, acceptor.no_slot),
+                (3, 1, 0)
+            );
             let history = node.peer_history().await.expect("it runs");
             assert_eq!(history.len(), 1, "it never was a connection");
 

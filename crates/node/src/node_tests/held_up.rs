@@ -25,7 +25,7 @@ impl Hold {
     fn take_hold(self) {
         let _ = self.held.send(());
         // Fails when the test lets go.
-        let _ = self.until.recv_timeout(PATIENCE);
+        let _ = self.until.recv_timeout(TIMEOUT);
     }
 }
 
@@ -73,19 +73,22 @@ fn a_connection_without_a_slot_is_closed_when_none_comes_home() {
         },
         async |node| {
             let slots = node.audit().await.expect("it runs").slots_total;
-            let inbound = slots - node.shared.slots.census().outgoing;
+            let inbound = slots - node.shared.slots.counts().outgoing;
             // Each displaces the one before, whose slot does not come home.
             let held = hold_up(node, peer_manager).await;
             let mut remotes = Vec::new();
             for _ in 0..inbound {
                 remotes.push(connect(node).await);
             }
-            until(async || node.shared.slots.census().taken == inbound).await;
+            until(async || node.shared.slots.counts().taken == inbound).await;
             let mut refused = connect(node).await.into_inner();
             let read = refused.read(&mut [0; 1]).await;
             assert_eq!(read.expect("closed, not hanging"), 0);
-            let intake = node.network_info().intake;
-            assert_eq!((intake.accepted, intake.no_slot), (inbound as u64 + 1, 1));
+            let acceptor = node.network_info().acceptor;
+            assert_eq!(
+                (acceptor.accepted, acceptor.no_slot),
+                (inbound as u64 + 1, 1)
+            );
             drop(held);
             let audit = audit_of(node, 1, 0).await;
             assert_eq!(audit.peer_manager.dones, inbound as u64 - 1);
@@ -122,19 +125,22 @@ fn churn_while_held_up(whom: fn(&Links, Hold)) {
             let remotes: Vec<_> = (0..300)
                 .map(|_| actix_rt::spawn(come_and_go(node.clone(), enough.clone())))
                 .collect();
-            until(async || node.network_info().intake.accepted > 1_000).await;
+            until(async || node.network_info().acceptor.accepted > 1_000).await;
             let held = hold_up(node, whom).await;
             let until_then = tokio::time::Instant::now() + Duration::from_secs(5);
             // More than one message per slot: the bound is worth something.
             until(async || {
-                let census = node.shared.slots.census();
-                census.queued > census.total
+                let slot_counts = node.shared.slots.counts();
+                slot_counts.queued > slot_counts.total
             })
             .await;
             tokio::time::sleep_until(until_then).await;
-            let census = node.shared.slots.census();
-            assert!(census.most_queued <= census.bound, "{census:?}");
-            assert!(census.queued > census.total, "{census:?}");
+            let slot_counts = node.shared.slots.counts();
+            assert!(
+                slot_counts.most_queued <= slot_counts.bound,
+                "{slot_counts:?}"
+            );
+            assert!(slot_counts.queued > slot_counts.total, "{slot_counts:?}");
             drop(held);
 
             enough.set(true);
@@ -150,7 +156,7 @@ fn churn_while_held_up(whom: fn(&Links, Hold)) {
             // The node's own probe may come at any moment, and is done soon.
             until(async || {
                 let audit = node.audit().await.expect("it runs");
-                audit.peer_manager.dones == node.shared.slots.census().opened
+                audit.peer_manager.dones == node.shared.slots.counts().opened
             })
             .await;
         },

@@ -9,15 +9,15 @@ use handfast_proto::self_probe::{Health, Outcome};
 use rustix::net::Shutdown;
 
 use super::*;
-use crate::entrance::{Entrance, EntranceInfo};
-use crate::{BanCommand, BanTime, Place};
+use crate::listening_socket::{ListeningSocket, ListeningSocketInfo};
+use crate::{BanCommand, BanTime, ListenAddress};
 
-fn info(node: &NodeHandle, index: usize) -> EntranceInfo {
+fn info(node: &NodeHandle, index: usize) -> ListeningSocketInfo {
     node.listeners().sockets.swap_remove(index)
 }
 
-fn entrance(node: &NodeHandle) -> Arc<Entrance> {
-    node.entrances().all().swap_remove(0)
+fn listening(node: &NodeHandle) -> Arc<ListeningSocket> {
+    node.listening_sockets().all().swap_remove(0)
 }
 
 /// Waits for a probe that was accepted, after `probes` others.
@@ -37,8 +37,8 @@ fn the_node_calls_itself_when_it_has_started_and_that_is_no_connection() {
             accepting(node, 0, 0).await;
             let info = info(node, 0);
             assert_eq!(
-                (info.name, &info.place),
-                ("p2p", &Place::Tcp(address(node)))
+                (info.name, &info.address),
+                ("p2p", &ListenAddress::Tcp(address(node)))
             );
             assert_eq!((info.backlog_asked, info.accepted), (77, 0));
             let queue = info.queue.expect("Linux tells");
@@ -51,7 +51,7 @@ fn the_node_calls_itself_when_it_has_started_and_that_is_no_connection() {
             assert_eq!(node.peer_history().await.expect("it runs"), []);
 
             let _guest = handshake(node).await;
-            assert_eq!(node.network_info().intake.accepted, 1);
+            assert_eq!(node.network_info().acceptor.accepted, 1);
         },
     );
 }
@@ -69,8 +69,8 @@ fn a_probe_gets_in_where_everybody_is_banned_and_every_slot_is_taken() {
             node.ban(everybody).await.expect("it runs");
             let mut banned = connect(node).await.into_inner();
             assert_eq!(banned.read(&mut [0; 1]).await.expect("closed"), 0);
-            let (entrance, probes) = (entrance(node), info(node, 0).probe.probes);
-            entrance.suspect();
+            let (listening, probes) = (listening(node), info(node, 0).probe.probes);
+            listening.suspect();
             accepting(node, 0, probes).await;
             assert_eq!(info(node, 0).refused.banned, 1, "the one who was");
         },
@@ -91,7 +91,7 @@ fn every_address_is_listened_on_and_probed_by_itself() {
             let listening = node.network_info().local_addresses;
             for (index, local) in listening.iter().enumerate() {
                 accepting(node, index, 0).await;
-                assert_eq!(info(node, index).place, Place::Tcp(local.addr));
+                assert_eq!(info(node, index).address, ListenAddress::Tcp(local.addr));
                 let ip = match local.addr.ip() {
                     IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
                     IpAddr::V6(_) => "::1".parse().expect("an address"),
@@ -107,14 +107,14 @@ fn every_address_is_listened_on_and_probed_by_itself() {
 }
 
 /// Loses the socket of a node in a way, and waits for the next one.
-fn recovers_from(lose: impl FnOnce(&Entrance)) {
+fn recovers_from(lose: impl FnOnce(&ListeningSocket)) {
     let reason = with_node(
         |_| {},
         async |node| {
             let before = handshake(node).await;
             accepting(node, 0, 0).await;
-            let entrance = entrance(node);
-            lose(&entrance);
+            let listening = listening(node);
+            lose(&listening);
             until(async || info(node, 0).probe.recreated == 1).await;
             let probes = info(node, 0).probe.probes;
             accepting(node, 0, probes - 1).await;
@@ -129,15 +129,15 @@ fn recovers_from(lose: impl FnOnce(&Entrance)) {
     assert!(matches!(reason, ExitReason::Requested(_)), "{reason:?}");
 }
 
-fn granted(info: &EntranceInfo) -> Option<u32> {
+fn granted(info: &ListeningSocketInfo) -> Option<u32> {
     let limit = crate::accept_queue::system_limit()?;
     Some(info.backlog_asked.min(limit))
 }
 
 #[test]
 fn a_listening_socket_that_was_shut_down_is_made_anew() {
-    recovers_from(|entrance| {
-        let socket = entrance.socket().expect("it listens");
+    recovers_from(|listening| {
+        let socket = listening.socket().expect("it listens");
         rustix::net::shutdown(socket.as_fd(), Shutdown::Both).expect("it is a socket");
     });
 }
@@ -148,8 +148,8 @@ fn a_listening_socket_that_was_shut_down_is_made_anew() {
     reason = "overwrites a descriptor that it does not own: the defect itself"
 )]
 fn a_listening_socket_that_another_socket_overwrote_is_made_anew() {
-    recovers_from(|entrance| {
-        let socket = entrance.socket().expect("it listens");
+    recovers_from(|listening| {
+        let socket = listening.socket().expect("it listens");
         let elsewhere = TcpListener::bind("127.0.0.1:0").expect("a free port");
         // SAFETY: the number is open, since `socket` is held, and is not closed twice,
         // since this owner of it is never dropped.
@@ -158,7 +158,7 @@ fn a_listening_socket_that_another_socket_overwrote_is_made_anew() {
         rustix::io::dup2(&elsewhere, &mut number).expect("both are open");
         drop(socket);
         // No event ever tells of it. The next probe would: it comes within 30 s.
-        entrance.suspect();
+        listening.suspect();
     });
 }
 
@@ -168,8 +168,8 @@ fn an_address_that_somebody_else_took_is_taken_back_when_it_is_free() {
         |_| {},
         async |node| {
             accepting(node, 0, 0).await;
-            let entrance = entrance(node);
-            let socket = entrance.socket().expect("it listens");
+            let listening = listening(node);
+            let socket = listening.socket().expect("it listens");
             rustix::net::shutdown(socket.as_fd(), Shutdown::Both).expect("it is a socket");
             drop(socket);
             let thief = crate::listener::bind(address(node), 16).expect("nobody listens there");

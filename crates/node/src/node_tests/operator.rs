@@ -23,7 +23,7 @@ fn the_network_goes_off_and_on_again() {
             let mut late = connect(node).await.into_inner();
             let read = late.read(&mut [0; 1]).await.unwrap_or(0);
             assert_eq!(read, 0, "closed without a word");
-            assert_eq!(node.network_info().intake.no_slot, 1);
+            assert_eq!(node.network_info().acceptor.no_slot, 1);
 
             node.set_network_active(true).await.expect("it runs");
             let _back = handshake(node).await;
@@ -98,7 +98,7 @@ fn whoever_waits_for_the_view_is_told_of_the_end_of_the_node() {
         let waiting = node.clone();
         let wait = actix_rt::spawn(async move { waiting.view_when(|_| false).await.phase });
         node.shutdown("the test is over");
-        let phase = tokio::time::timeout(PATIENCE, wait).await;
+        let phase = tokio::time::timeout(TIMEOUT, wait).await;
         assert_eq!(
             phase.expect("it is told").expect("no panic"),
             Phase::Stopping

@@ -37,8 +37,8 @@ fn three_hundred_silent_connections_keep_neither_a_newcomer_nor_a_slow_handshake
             let _of_their_group = shake(connect_from(node, [127, 1, 0, 200]).await).await;
             let _slow = shake(slow).await;
             until(async || node.network_info().peers_in == 3).await;
-            let intake = node.network_info().intake;
-            assert_eq!((intake.accepted, intake.no_slot), (303, 0));
+            let acceptor = node.network_info().acceptor;
+            assert_eq!((acceptor.accepted, acceptor.no_slot), (303, 0));
             let audit = node.audit().await.expect("it runs");
             assert_eq!(audit.peer_manager.adds, 3);
             assert!(audit.in_handshake <= 256);

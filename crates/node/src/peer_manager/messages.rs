@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix::Recipient;
 use handfast_proto::address_book::Row;
-use handfast_proto::lifecycle::{ConnId, Ending, Introduction, Role};
+use handfast_proto::lifecycle::{ConnId, Disconnection, Role, VersionInfo};
 use handfast_proto::peer_table::Order;
 use handfast_wire::Message as WireMessage;
 use tokio::sync::oneshot;
@@ -24,7 +24,7 @@ pub(crate) struct PeerAdd {
     /// Until it was handled the connection is shown as one in the handshake.
     pub(crate) listed: Listed,
     /// What it said of itself.
-    pub(crate) introduction: Introduction,
+    pub(crate) version_info: VersionInfo,
     /// The way back to it.
     pub(crate) link: PeerLink,
     /// Counts it as queued until it, and what it becomes for subscribers, was handled.
@@ -50,7 +50,7 @@ pub(crate) struct PeerInput {
 #[derive(Debug)]
 pub(crate) struct PeerDone {
     /// Which one, and why.
-    pub(crate) ending: Ending,
+    pub(crate) disconnection: Disconnection,
     /// As in [`PeerAdd`]. Goes before the slot.
     pub(crate) queued: Queued,
     /// Its slot.

@@ -5,7 +5,7 @@ use handfast_proto::fair_queue::{FairQueue, LIFECYCLE, cost};
 use handfast_proto::peer_table::Input;
 use handfast_wire::{HandledBy, Kind, Message};
 
-use super::{Carried, PeerManager};
+use super::{EffectPermits, PeerManager};
 use crate::audit::Inquiry;
 use crate::peer_manager::messages::{AuditPeers, PeerAdd, PeerDone, PeerInput};
 use crate::turns::TakesTurns;
@@ -40,23 +40,23 @@ impl PeerManager {
     fn added(&mut self, add: PeerAdd) {
         let PeerAdd {
             listed,
-            introduction,
+            version_info,
             link,
             queued,
         } = add;
         self.shared.slots.assert_bounded();
         self.handled.adds += 1;
-        if self.table.wants_round_trips(introduction.direction) {
+        if self.table.wants_round_trips(version_info.direction) {
             self.step(Input::RoundTrips(self.round_trips()));
         }
-        let outgoing = introduction.direction.is_outgoing();
-        let (id, local) = (introduction.id, link.counters.local());
+        let outgoing = version_info.direction.is_outgoing();
+        let (id, local) = (version_info.id, link.counters.local());
         self.links.insert(id, link);
-        let carried = Carried {
+        let permits = EffectPermits {
             queued: Some(queued),
-            ..Carried::default()
+            ..EffectPermits::default()
         };
-        self.step_with(Input::Add(introduction), carried);
+        self.step_with(Input::Add(version_info), permits);
         // Who dials us may be the first whom we know.
         if outgoing || self.shared.outlook.load().nobody_known {
             self.publish_outlook();
@@ -75,33 +75,33 @@ impl PeerManager {
             message,
             credit,
         } = input;
-        let carried = Carried {
+        let permits = EffectPermits {
             credit: Some(credit),
-            ..Carried::default()
+            ..EffectPermits::default()
         };
-        self.step_with(Input::Message { id, message }, carried);
+        self.step_with(Input::Message { id, message }, permits);
     }
 
     fn ended(&mut self, done: PeerDone) {
         let PeerDone {
-            ending,
+            disconnection,
             queued,
             slot,
         } = done;
         self.shared.slots.assert_bounded();
         self.handled.dones += 1;
         let now = self.shared.clock.now();
-        let admitted = self.table.is_admitted(ending.id);
-        let outgoing = ending.direction.is_outgoing();
-        self.log.ended(now.mono, &ending, admitted);
-        self.shared.events.disconnected(&ending.reason);
-        self.links.remove(&ending.id);
-        let carried = Carried {
+        let admitted = self.table.is_admitted(disconnection.id);
+        let outgoing = disconnection.direction.is_outgoing();
+        self.log.ended(now.mono, &disconnection, admitted);
+        self.shared.events.disconnected(&disconnection.reason);
+        self.links.remove(&disconnection.id);
+        let permits = EffectPermits {
             credit: None,
             queued: Some(queued),
             slot: Some(slot),
         };
-        self.step_with(Input::Done(ending), carried);
+        self.step_with(Input::Done(disconnection), permits);
         if outgoing {
             self.publish_outlook();
         }
@@ -118,7 +118,7 @@ impl PeerManager {
 impl Handler<PeerAdd> for PeerManager {
     type Result = ();
     fn handle(&mut self, add: PeerAdd, _: &mut Self::Context) {
-        let id = add.introduction.id;
+        let id = add.version_info.id;
         self.queue.push(id, LIFECYCLE, FromPeer::Add(Box::new(add)));
     }
 }
@@ -135,7 +135,7 @@ impl Handler<PeerInput> for PeerManager {
 impl Handler<PeerDone> for PeerManager {
     type Result = ();
     fn handle(&mut self, done: PeerDone, _: &mut Self::Context) {
-        let id = done.ending.id;
+        let id = done.disconnection.id;
         self.queue
             .push(id, LIFECYCLE, FromPeer::Done(Box::new(done)));
     }

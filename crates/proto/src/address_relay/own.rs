@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address_book::{canonical, is_routable};
-use crate::lifecycle::{Direction, Introduction};
+use crate::lifecycle::{Direction, VersionInfo};
 use crate::random::Random;
 
 use super::reach::reachability;
@@ -155,7 +155,7 @@ impl OwnAddresses {
     /// While we discover, a peer is sent the address at which it reports to see us, if we know none
     /// that it could reach, and else half of the time; an eighth of the time if peers have shown
     /// that they reach us at one that the operator set. A peer that lies about it is sent its lie.
-    pub(super) fn for_peer(&self, peer: &Introduction, random: &mut Random) -> Option<SocketAddr> {
+    pub(super) fn for_peer(&self, peer: &VersionInfo, random: &mut Random) -> Option<SocketAddr> {
         let port = self.port?;
         let best = self.best_for(peer.remote.ip());
         let known = best.map(|own| own.addr);

@@ -51,11 +51,11 @@ impl World {
     }
 
     fn connect(&mut self, id: u64, direction: Direction) {
-        self.connect_as(introduction(id, direction));
+        self.connect_as(version_info(id, direction));
     }
 
-    fn connect_as(&mut self, introduction: Introduction) {
-        self.relay.connected(self.now, &introduction);
+    fn connect_as(&mut self, version_info: VersionInfo) {
+        self.relay.connected(self.now, &version_info);
         self.collect();
     }
 
@@ -88,8 +88,8 @@ impl World {
     }
 }
 
-fn introduction(id: u64, direction: Direction) -> Introduction {
-    Introduction {
+fn version_info(id: u64, direction: Direction) -> VersionInfo {
+    VersionInfo {
         id: ConnId(id),
         direction,
         remote: SocketAddr::from(([20, 1, 1, 1], 8_333)),
@@ -192,9 +192,9 @@ fn an_address_of_an_unknown_network_is_not_relayed() {
 #[test]
 fn a_peer_without_addrv2_is_sent_only_ip_addresses_in_addr() {
     let mut world = World::silent(1);
-    let old = Introduction {
+    let old = VersionInfo {
         wants_addrv2: false,
-        ..introduction(9, Direction::Outbound)
+        ..version_info(9, Direction::Outbound)
     };
     world.connect_as(old);
     world.receive(0, &onion(1));
@@ -322,10 +322,10 @@ fn sent_own(
     sees: Option<&str>,
 ) -> BTreeMap<String, u32> {
     let mut random = Random::new(3);
-    let peer = Introduction {
+    let peer = VersionInfo {
         remote: addr(remote),
         sees_us_at: sees.map(addr),
-        ..introduction(1, direction)
+        ..version_info(1, direction)
     };
     let mut sent_own = BTreeMap::new();
     for own in (0..1_000).filter_map(|_| own.for_peer(&peer, &mut random)) {
@@ -391,9 +391,9 @@ fn only_the_operators_address_is_sent_unless_we_discover_too() {
 #[test]
 fn an_inbound_peer_raises_the_score_of_the_address_that_it_reached() {
     let mut world = World::new(discovering(&["8.8.4.4:8333"]));
-    let sees = |id, direction| Introduction {
+    let sees = |id, direction| VersionInfo {
         sees_us_at: Some(addr("8.8.4.4:50000")),
-        ..introduction(id, direction)
+        ..version_info(id, direction)
     };
     world.connect_as(sees(0, Direction::Outbound));
     world.connect(1, Direction::Inbound);

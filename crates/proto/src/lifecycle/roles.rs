@@ -9,7 +9,7 @@ use std::ops::BitAnd;
 use bitcoin::p2p::ServiceFlags;
 use handfast_wire::{HandledBy, Kind, Message};
 
-use super::Introduction;
+use super::VersionInfo;
 
 /// A subscriber of PeerManager, by what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,7 +46,7 @@ impl Role {
 
     /// Whether it wants this peer.
     #[must_use]
-    pub fn wants_peer(self, peer: &Introduction) -> bool {
+    pub fn wants_peer(self, peer: &VersionInfo) -> bool {
         match self {
             Self::Sync => true,
             Self::Test => peer.services.has(ServiceFlags::NETWORK),
@@ -93,7 +93,7 @@ impl Roles {
 
     /// Those of them that want this peer.
     #[must_use]
-    pub fn wanting_peer(self, peer: &Introduction) -> Self {
+    pub fn wanting_peer(self, peer: &VersionInfo) -> Self {
         self.iter().filter(|role| role.wants_peer(peer)).collect()
     }
 

@@ -30,7 +30,7 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
 /// immediate retry would fail the same way.
 pub const BACK_OFF: Duration = Duration::from_secs(10);
 /// Least time between two log lines about blocks found.
-const CROWDED: Duration = Duration::from_secs(1);
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The configuration of a [`Miner`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -425,10 +425,10 @@ impl Miner {
         let Some(mining) = &mut self.mining else {
             return;
         };
-        let crowded = mining
+        let rate_limited = mining
             .last_line
-            .is_some_and(|last| now.mono < last + CROWDED);
-        if !crowded {
+            .is_some_and(|last| now.mono < last + LOG_INTERVAL);
+        if !rate_limited {
             mining.last_line = Some(now.mono);
         }
         effects.push(Effect::Log(News::Found {
@@ -436,7 +436,7 @@ impl Miner {
             height: block.height,
             took: now.mono.saturating_sub(mining.last_found),
             found: self.totals.found,
-            crowded,
+            rate_limited,
         }));
         mining.last_found = now.mono;
         if matches!(mining.activity, Activity::Judging { submission, .. } if submission == of) {

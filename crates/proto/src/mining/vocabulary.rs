@@ -197,7 +197,7 @@ pub enum News {
         /// Blocks found since the node started.
         found: u64,
         /// Only worth a debug line: there was one within the last second.
-        crowded: bool,
+        rate_limited: bool,
     },
     /// A block was solved too late: another is the tip.
     Stale {

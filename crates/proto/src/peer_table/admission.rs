@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
+use super::admitted_peers::{AdmittedPeers, Peer};
 use super::bans::Bans;
-use super::roster::{Peer, Roster};
 use super::{HistoryRow, MAX_HISTORY};
 use crate::lifecycle::{
-    AssertHeld, ConnId, Direction, DoneReason, Ending, Introduction, Ledger, Reached, Scope,
+    AssertHeld, ConnId, Direction, Disconnection, DoneReason, Ledger, Reached, Scope, VersionInfo,
 };
 use crate::time::Now;
 
@@ -89,8 +89,8 @@ impl Admission {
     pub(super) fn objection(
         &self,
         now: Now,
-        newcomer: &Introduction,
-        peers: &Roster,
+        newcomer: &VersionInfo,
+        peers: &AdmittedPeers,
         bans: &Bans,
     ) -> Option<DoneReason> {
         if self.network.draining {
@@ -103,26 +103,26 @@ impl Admission {
             return Some(DoneReason::Banned);
         }
         let same =
-            |peer: &Peer| peer.introduction().remote == newcomer.remote && peer.is_outgoing();
+            |peer: &Peer| peer.version_info().remote == newcomer.remote && peer.is_outgoing();
         let duplicate = newcomer.direction.is_outgoing() && peers.values().any(same);
         // The remote port of an inbound connection says nothing about who it is.
         duplicate.then_some(DoneReason::DuplicateConnection)
     }
 
     /// The newcomer is a peer from now on.
-    pub(super) fn admit(&mut self, peer: Peer, peers: &mut Roster) {
+    pub(super) fn admit(&mut self, peer: Peer, peers: &mut AdmittedPeers) {
         self.ledger.admitted(peer.id(), peer.roles()).assert_held();
         peers.insert(peer);
     }
 
     /// The newcomer is none; its `Done` follows.
-    pub(super) fn refuse(&mut self, peer: Introduction) {
+    pub(super) fn refuse(&mut self, peer: VersionInfo) {
         self.ledger.refused(peer.id).assert_held();
         self.refused.insert(peer.id, peer.user_agent);
     }
 
     /// A connection has ended. What it was.
-    pub(super) fn ended(&mut self, id: ConnId, peers: &mut Roster) -> Ended {
+    pub(super) fn ended(&mut self, id: ConnId, peers: &mut AdmittedPeers) -> Ended {
         self.ledger.peer_done(id).assert_held();
         match (peers.remove(id), self.refused.remove(&id)) {
             (Some(peer), _) => Ended::Peer(Box::new(peer)),
@@ -135,18 +135,18 @@ impl Admission {
     pub(super) fn record(
         &mut self,
         now: Now,
-        ending: Ending,
+        disconnection: Disconnection,
         reached: Reached,
         user_agent: Option<String>,
     ) {
-        let Ending {
+        let Disconnection {
             id,
             direction,
             remote,
             connected_at,
             reached: _,
             reason,
-        } = ending;
+        } = disconnection;
         if direction == Direction::Inbound && self.unrecorded == Some(remote.ip()) {
             return;
         }
@@ -188,7 +188,7 @@ impl Admission {
     ///
     /// # Panics
     /// When one is (L6).
-    pub(super) fn assert_all_home(&self, peers: &Roster) {
+    pub(super) fn assert_all_free(&self, peers: &AdmittedPeers) {
         self.ledger.all_slots_free().assert_held();
         assert!(
             peers.is_empty() && self.refused.is_empty(),
@@ -200,14 +200,14 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer_table::roster::testing::introduction;
+    use crate::peer_table::admitted_peers::testing::version_info;
 
     #[test]
     fn a_connection_is_a_peer_or_refused_until_its_end_and_nothing_afterwards() {
-        let (mut admission, mut peers) = (Admission::new(), Roster::default());
+        let (mut admission, mut peers) = (Admission::new(), AdmittedPeers::default());
         let now = Now::default();
-        let peer = introduction(0, Direction::Inbound, 9);
-        let refused = introduction(1, Direction::Inbound, 10);
+        let peer = version_info(0, Direction::Inbound, 9);
+        let refused = version_info(1, Direction::Inbound, 10);
         admission.began(ConnId(0));
         let sync = crate::lifecycle::Role::Sync.into();
         admission.admit(Peer::new(peer, None, sync, now), &mut peers);
@@ -218,13 +218,13 @@ mod tests {
         assert!(matches!(end(0), Ended::Peer(_)));
         assert!(matches!(end(1), Ended::Refused(_)));
         assert_eq!(end(2), Ended::Unknown);
-        admission.assert_all_home(&peers);
+        admission.assert_all_free(&peers);
     }
 
     #[test]
     fn a_network_that_is_off_or_stops_refuses_with_its_own_reason() {
-        let (mut admission, peers) = (Admission::new(), Roster::default());
-        let peer = introduction(0, Direction::Inbound, 9);
+        let (mut admission, peers) = (Admission::new(), AdmittedPeers::default());
+        let peer = version_info(0, Direction::Inbound, 9);
         let objection = |admission: &Admission| {
             admission.objection(Now::default(), &peer, &peers, &Bans::default())
         };

@@ -5,10 +5,10 @@
 
 use std::net::IpAddr;
 
-use super::roster::Roster;
+use super::admitted_peers::AdmittedPeers;
 use crate::address_book::Overlay;
 use crate::bans::{BanCommand, BanError, BanList, Discouraged};
-use crate::lifecycle::{ConnId, Direction, Introduction};
+use crate::lifecycle::{ConnId, Direction, VersionInfo};
 use crate::time::Now;
 
 /// See the module.
@@ -58,7 +58,7 @@ impl Bans {
         &mut self,
         now: Now,
         order: BanCommand,
-        peers: &Roster,
+        peers: &AdmittedPeers,
     ) -> Result<Vec<ConnId>, BanError> {
         self.list.apply(now, order)?;
         Ok(match order {
@@ -71,12 +71,17 @@ impl Bans {
 
     /// A peer at `ip` broke rules. Returns the peers of its host, as Core disconnects them,
     /// but for manual peers; none if the host is this machine, which is never discouraged.
-    pub(super) fn discourage(&mut self, now: Now, ip: IpAddr, peers: &Roster) -> Vec<ConnId> {
+    pub(super) fn discourage(
+        &mut self,
+        now: Now,
+        ip: IpAddr,
+        peers: &AdmittedPeers,
+    ) -> Vec<ConnId> {
         if !self.discouraged.add(ip, now) {
             return Vec::new();
         }
         tracing::debug!(%ip, "discouraged");
-        peers.ids_where(|peer: &Introduction| {
+        peers.ids_where(|peer: &VersionInfo| {
             peer.direction != Direction::Manual && Discouraged::same_host(peer.remote.ip(), ip)
         })
     }
@@ -86,7 +91,7 @@ impl Bans {
 mod tests {
     use super::*;
     use crate::bans::BanTime;
-    use crate::peer_table::roster::testing::peers;
+    use crate::peer_table::admitted_peers::testing::peers;
     use Direction::{Inbound, Manual, Outbound};
 
     const NOW: Now = Now {
@@ -121,7 +126,7 @@ mod tests {
             .values()
             .next()
             .expect("one")
-            .introduction()
+            .version_info()
             .remote
             .ip();
         assert_eq!(bans.discourage(NOW, ip, &peers), [ConnId(0), ConnId(2)]);

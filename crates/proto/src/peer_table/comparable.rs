@@ -31,7 +31,7 @@ impl PeerTable {
     #[must_use]
     pub fn lifecycle(&self) -> TableLifecycle {
         let admitted = self.peers.iter().map(|(id, peer)| {
-            let direction = peer.introduction().direction;
+            let direction = peer.version_info().direction;
             (*id, (direction, peer.closing()))
         });
         TableLifecycle {

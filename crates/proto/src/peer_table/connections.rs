@@ -5,16 +5,16 @@ use std::sync::Arc;
 use handfast_wire::Message;
 
 use super::admission::Ended;
+use super::admitted_peers::Peer;
 use super::gossip::{Context, from_v1};
-use super::roster::Peer;
 use super::{Effect, Order, PeerTable, dialer};
 use crate::lifecycle::{
-    ConnId, Direction, DoneReason, Ending, Introduction, Reached, Role, Roles, SlotRefusal,
+    ConnId, Direction, Disconnection, DoneReason, Reached, Role, Roles, SlotRefusal, VersionInfo,
 };
 use crate::time::Now;
 
 impl PeerTable {
-    pub(super) fn add(&mut self, now: Now, peer: Introduction, effects: &mut Vec<Effect>) {
+    pub(super) fn add(&mut self, now: Now, peer: VersionInfo, effects: &mut Vec<Effect>) {
         let id = peer.id;
         self.admission.began(id);
         let dialled_for = self.dial_connected(now, &peer);
@@ -58,7 +58,7 @@ impl PeerTable {
     fn refuse(
         &mut self,
         now: Now,
-        peer: Introduction,
+        peer: VersionInfo,
         reason: DoneReason,
         effects: &mut Vec<Effect>,
     ) {
@@ -72,11 +72,7 @@ impl PeerTable {
     }
 
     /// Who has to go for this newcomer, or why there is no room.
-    fn room_for(
-        &mut self,
-        now: Now,
-        newcomer: &Introduction,
-    ) -> Result<Option<ConnId>, DoneReason> {
+    fn room_for(&mut self, now: Now, newcomer: &VersionInfo) -> Result<Option<ConnId>, DoneReason> {
         match newcomer.direction {
             Direction::Inbound => {
                 let ip = newcomer.remote.ip();
@@ -93,9 +89,18 @@ impl PeerTable {
         }
     }
 
-    pub(super) fn done(&mut self, now: Now, ending: Ending, effects: &mut Vec<Effect>) {
-        let (id, direction, remote) = (ending.id, ending.direction, ending.remote);
-        let reason = &ending.reason;
+    pub(super) fn done(
+        &mut self,
+        now: Now,
+        disconnection: Disconnection,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (id, direction, remote) = (
+            disconnection.id,
+            disconnection.direction,
+            disconnection.remote,
+        );
+        let reason = &disconnection.reason;
         let (reached, user_agent) = match self.admission.ended(id, &mut self.peers) {
             Ended::Peer(peer) => {
                 self.gossip.ended(id);
@@ -111,10 +116,10 @@ impl PeerTable {
                     book: &mut self.book,
                     random: &mut self.random,
                 };
-                self.dialer.ended(peer.introduction(), reason, context);
+                self.dialer.ended(peer.version_info(), reason, context);
                 (
                     Reached::Admitted,
-                    Some(peer.introduction().user_agent.clone()),
+                    Some(peer.version_info().user_agent.clone()),
                 )
             }
             Ended::Refused(user_agent) => (Reached::Handshake, Some(user_agent)),
@@ -122,7 +127,7 @@ impl PeerTable {
                 if direction.is_outgoing() {
                     self.handshake_failed(now, remote, reason);
                 }
-                (ending.reached, None)
+                (disconnection.reached, None)
             }
         };
         tracing::debug!(%id, %remote, %direction, %reason, "connection ended");
@@ -131,7 +136,8 @@ impl PeerTable {
             self.peers
                 .close_all(gone, &DoneReason::Discouraged, effects);
         }
-        self.admission.record(now, ending, reached, user_agent);
+        self.admission
+            .record(now, disconnection, reached, user_agent);
     }
 
     /// Connections that have not completed their handshake are not in this table;
@@ -165,16 +171,16 @@ impl PeerTable {
         };
         match &*message {
             Message::GetAddr => {
-                effects.extend(self.gossip.answer(peer.introduction(), context));
+                effects.extend(self.gossip.answer(peer.version_info(), context));
             }
             Message::Addr(addrs) => {
                 self.gossip
-                    .receive(peer.introduction(), from_v1(addrs), context)
+                    .receive(peer.version_info(), from_v1(addrs), context)
             }
             Message::AddrV2(_) => {
                 // Moved out, not copied: it has no other holder.
                 if let Message::AddrV2(addrs) = Arc::unwrap_or_clone(message) {
-                    self.gossip.receive(peer.introduction(), addrs, context);
+                    self.gossip.receive(peer.version_info(), addrs, context);
                 }
             }
             Message::FeeFilter(rate) => peer.set_fee_filter(*rate),

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::roster::Roster;
+use super::admitted_peers::AdmittedPeers;
 use super::{DialFailure, Effect, PeerTableConfig};
 use crate::address_book::{AddressBook, Group, canonical};
-use crate::lifecycle::{BackOff, Direction, DoneReason, Introduction};
+use crate::lifecycle::{BackOff, Direction, DoneReason, VersionInfo};
 use crate::random::Random;
 use crate::time::Now;
 
@@ -43,7 +43,7 @@ struct Dial {
 /// The state that a dial depends on, and that its result changes.
 pub(super) struct Context<'a> {
     pub(super) now: Now,
-    pub(super) peers: &'a Roster,
+    pub(super) peers: &'a AdmittedPeers,
     pub(super) book: &'a mut AddressBook,
     pub(super) random: &'a mut Random,
 }
@@ -134,7 +134,7 @@ impl Dialer {
     }
 
     /// When the next automatic dial may start; `None` while none is wanted.
-    pub(super) fn due(&self, peers: &Roster, limit: usize) -> Option<Duration> {
+    pub(super) fn due(&self, peers: &AdmittedPeers, limit: usize) -> Option<Duration> {
         (self.automatic && self.has_free_slot(peers, limit)).then_some(self.next)
     }
 
@@ -142,7 +142,7 @@ impl Dialer {
     /// dialled; `None` while one is being dialled.
     pub(super) fn next_dial(
         &self,
-        peers: &Roster,
+        peers: &AdmittedPeers,
         limit: usize,
         book: &AddressBook,
         never: impl Fn(SocketAddr) -> bool,
@@ -156,7 +156,7 @@ impl Dialer {
     }
 
     /// Whether one more automatic outbound connection may be opened, of `limit`.
-    pub(super) fn has_free_slot(&self, peers: &Roster, limit: usize) -> bool {
+    pub(super) fn has_free_slot(&self, peers: &AdmittedPeers, limit: usize) -> bool {
         peers.count(Direction::Outbound) + self.automatic_dials() < limit
     }
 
@@ -221,23 +221,23 @@ impl Dialer {
     /// Addresses of outgoing connections and of dials in flight.
     fn outgoing_addresses<'a>(
         &'a self,
-        peers: &'a Roster,
+        peers: &'a AdmittedPeers,
     ) -> impl Iterator<Item = SocketAddr> + 'a {
         let connected = peers
             .values()
             .filter(|peer| peer.is_outgoing())
-            .map(|peer| canonical(peer.introduction().remote));
+            .map(|peer| canonical(peer.version_info().remote));
         self.pending.keys().copied().chain(connected)
     }
 
     /// Whether dialling `addr` would make a second connection to it.
-    pub(super) fn is_outgoing_to(&self, addr: SocketAddr, peers: &Roster) -> bool {
+    pub(super) fn is_outgoing_to(&self, addr: SocketAddr, peers: &AdmittedPeers) -> bool {
         self.outgoing_addresses(peers).any(|other| other == addr)
     }
 
     /// An outgoing connection completed its handshake: its dial has ended. Returns the manual peer
     /// that it was for.
-    pub(super) fn connected(&mut self, peer: &Introduction) -> Option<String> {
+    pub(super) fn connected(&mut self, peer: &VersionInfo) -> Option<String> {
         if !peer.direction.is_outgoing() {
             return None;
         }
@@ -245,7 +245,7 @@ impl Dialer {
     }
 
     /// An outbound peer is admitted.
-    pub(super) fn admitted(&mut self, peer: &Introduction, context: Context<'_>) {
+    pub(super) fn admitted(&mut self, peer: &VersionInfo, context: Context<'_>) {
         if peer.direction.is_outgoing() {
             self.failure = None;
             self.forget_lost(peer.remote);
@@ -333,7 +333,7 @@ impl Dialer {
     }
 
     /// A peer that we had dialled disconnected.
-    pub(super) fn ended(&mut self, peer: &Introduction, reason: &DoneReason, context: Context<'_>) {
+    pub(super) fn ended(&mut self, peer: &VersionInfo, reason: &DoneReason, context: Context<'_>) {
         if peer.direction.is_outgoing() {
             self.pace(context.now);
             self.cool_down(peer.remote, reason, context);
@@ -383,7 +383,7 @@ fn cool_down(back_off: BackOff) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer_table::roster::testing::peers;
+    use crate::peer_table::admitted_peers::testing::peers;
 
     #[test]
     fn a_dial_without_a_result_times_out() {

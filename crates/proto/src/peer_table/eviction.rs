@@ -28,7 +28,7 @@
 //!
 //! * Core evicts, or refuses, when it accepts a connection, which is a peer from then on. Here a
 //!   slot is taken once the handshake is complete, so that silent connections cost no peer a slot;
-//!   before that a connection holds a permit of the handshake limiter ([`crate::handshake_room`]).
+//!   before that a connection holds a permit of the handshake limiter ([`crate::handshake_limiter`]).
 //!   So a new peer without a victim is refused after its handshake and not at accept: it costs us
 //!   the few hundred bytes of that, and is counted ([`Displaced`]) and in the history with the
 //!   reason.
@@ -44,8 +44,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::PeerTableConfig;
+use super::admitted_peers::{AdmittedPeers, Peer};
 use super::bans::Bans;
-use super::roster::{Peer, Roster};
 use crate::address_book::Group;
 use crate::lifecycle::{ConnId, Direction, DoneReason, SlotRefusal};
 use crate::random;
@@ -249,7 +249,7 @@ impl Eviction {
     }
 
     /// All inbound slots are taken by peers that are not disconnecting.
-    pub(super) fn inbound_is_full(&self, peers: &Roster) -> bool {
+    pub(super) fn inbound_is_full(&self, peers: &AdmittedPeers) -> bool {
         peers.count_staying(Direction::Inbound) >= self.max_inbound
     }
 
@@ -261,7 +261,7 @@ impl Eviction {
         &mut self,
         now: Now,
         ip: IpAddr,
-        peers: &Roster,
+        peers: &AdmittedPeers,
         bans: &Bans,
     ) -> Result<Option<ConnId>, DoneReason> {
         let full = || {
@@ -295,7 +295,7 @@ impl Eviction {
         &self,
         now: Now,
         newcomer: Group,
-        peers: &Roster,
+        peers: &AdmittedPeers,
         bans: &Bans,
     ) -> Result<ConnId, NoVictim> {
         let candidate = |peer: &Peer| {
@@ -306,7 +306,7 @@ impl Eviction {
                 id: peer.id(),
                 group,
                 keyed_group: keyed(self.seed, group),
-                since: peer.introduction().connected_at.mono,
+                since: peer.version_info().connected_at.mono,
                 just_came: admitted_for < self.newcomer_grace,
                 round_trip: merit.round_trip,
                 useful_at: merit.useful_at,
@@ -321,7 +321,7 @@ impl Eviction {
     /// The outbound peer to disconnect when there is one too many: one that never sent a new block
     /// before one that did, one that did long ago before one that did lately, and of equals the
     /// youngest.
-    pub(super) fn least_useful_outbound(&self, peers: &Roster) -> Option<ConnId> {
+    pub(super) fn least_useful_outbound(&self, peers: &AdmittedPeers) -> Option<ConnId> {
         let measure = |peer: &Peer| {
             let age = std::cmp::Reverse((peer.admitted_at().mono, peer.id()));
             (self.merit(peer.id()).useful_at, age, peer.id())
@@ -345,7 +345,7 @@ fn keyed(seed: u64, group: Group) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer_table::roster::testing::peers;
+    use crate::peer_table::admitted_peers::testing::peers;
     use Direction::{Inbound, Outbound};
 
     fn eviction(max_inbound: usize) -> Eviction {

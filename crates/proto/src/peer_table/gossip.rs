@@ -8,14 +8,14 @@ use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use handfast_wire::Message;
 
+use super::admitted_peers::{AddressCounts, AdmittedPeers};
 use super::bans::Bans;
-use super::roster::{AddressCounts, Roster};
 use super::{Effect, PeerTableConfig};
 use crate::address_book::{
     AddressBook, Group, MAX_SAMPLE, Overlay, Row, Source, canonical, is_local, is_routable,
 };
 use crate::address_relay::{AddressRelay, OwnAddress, in_v1};
-use crate::lifecycle::{ConnId, Direction, Introduction};
+use crate::lifecycle::{ConnId, Direction, VersionInfo};
 use crate::random::Random;
 use crate::time::Now;
 
@@ -192,7 +192,7 @@ impl Gossip {
         }
     }
 
-    pub(super) fn admitted(&mut self, now: Now, peer: &Introduction) {
+    pub(super) fn admitted(&mut self, now: Now, peer: &VersionInfo) {
         let outgoing = peer.direction.is_outgoing();
         let talk = Talk {
             allowance: Allowance::new(now, outgoing),
@@ -245,7 +245,7 @@ impl Gossip {
 
     /// Answers `getaddr`: inbound peers only (a peer that we dialled could plant addresses and
     /// recognise us by them), once per connection.
-    pub(super) fn answer(&mut self, peer: &Introduction, context: Context<'_>) -> Option<Effect> {
+    pub(super) fn answer(&mut self, peer: &VersionInfo, context: Context<'_>) -> Option<Effect> {
         let id = peer.id;
         let talk = self.peers.get_mut(&id)?;
         if peer.direction != Direction::Inbound || talk.getaddr_answered {
@@ -268,7 +268,7 @@ impl Gossip {
     /// selection is random, so that their order means nothing.
     pub(super) fn receive(
         &mut self,
-        peer: &Introduction,
+        peer: &VersionInfo,
         mut received: Vec<AddrV2Message>,
         context: Context<'_>,
     ) {
@@ -324,7 +324,7 @@ impl Gossip {
     }
 
     /// Sends peers the addresses that are due.
-    pub(super) fn send_due(&mut self, now: Now, peers: &Roster, effects: &mut Vec<Effect>) {
+    pub(super) fn send_due(&mut self, now: Now, peers: &AdmittedPeers, effects: &mut Vec<Effect>) {
         for (id, message) in self.relay.due(now) {
             let stays = peers.get(&id).is_some_and(|peer| !peer.closing());
             if stays {
@@ -378,7 +378,7 @@ pub(super) fn from_v1(entries: &[(u32, Address)]) -> Vec<AddrV2Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer_table::roster::testing::introduction;
+    use crate::peer_table::admitted_peers::testing::version_info;
     use crate::session::full_node;
 
     const NOW: Now = Now {
@@ -401,7 +401,7 @@ mod tests {
         let (mut book, mut random) = (AddressBook::new(false), Random::new(1));
         let bans = Bans::default();
         let mut gossip = Gossip::new(&PeerTableConfig::new(8333, 1));
-        let peer = introduction(0, Direction::Inbound, 9);
+        let peer = version_info(0, Direction::Inbound, 9);
         let mut receive = |gossip: &mut Gossip, count| {
             let (book, random, bans, now) = (&mut book, &mut random, &bans, NOW);
             let context = Context {

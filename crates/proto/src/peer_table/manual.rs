@@ -9,8 +9,8 @@ use std::time::Duration;
 mod node;
 mod target;
 
+use super::admitted_peers::AdmittedPeers;
 use super::outlook::{DialFailure, ManualPeer};
-use super::roster::Roster;
 use super::{AddNodeCommand, AddNodeError, AddedNode, Effect, PeerTableConfig};
 use crate::address_book::{backoff, canonical, is_peer_name, overlay_network};
 use crate::lifecycle::ConnId;
@@ -97,7 +97,7 @@ impl Manual {
     }
 
     /// Those that were added (`getaddednodeinfo`).
-    pub(super) fn added(&self, peers: &Roster) -> Vec<AddedNode> {
+    pub(super) fn added(&self, peers: &AdmittedPeers) -> Vec<AddedNode> {
         let rows = self.nodes.iter();
         rows.filter_map(|(name, node)| node.row(name, peers))
             .collect()

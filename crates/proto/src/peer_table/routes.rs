@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
+use super::admitted_peers::AdmittedPeers;
 use super::manual::Attempting;
-use super::roster::Roster;
 use super::seeds::Prospects;
 use super::{Effect, Notice, Outlook, PeerTable, dialer};
-use crate::lifecycle::{Direction, DoneReason, Introduction};
+use crate::lifecycle::{Direction, DoneReason, VersionInfo};
 use crate::time::Now;
 
 impl PeerTable {
@@ -192,7 +192,7 @@ impl PeerTable {
     }
 
     /// An outgoing connection completed its handshake. Returns the manual peer that it is.
-    pub(super) fn dial_connected(&mut self, now: Now, peer: &Introduction) -> Option<String> {
+    pub(super) fn dial_connected(&mut self, now: Now, peer: &VersionInfo) -> Option<String> {
         let name = self.dialer.connected(peer)?;
         self.manual.connected(now, &name, peer.id);
         Some(name)
@@ -229,6 +229,6 @@ impl PeerTable {
 }
 
 /// Whether no peer that we dialled is connected.
-fn is_alone(peers: &Roster) -> bool {
+fn is_alone(peers: &AdmittedPeers) -> bool {
     peers.outgoing() == 0
 }

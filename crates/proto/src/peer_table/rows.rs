@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::DialFailure;
-use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction, Reached};
+use crate::lifecycle::{ConnId, Direction, DoneReason, Reached, VersionInfo};
 use crate::time::Now;
 
 /// One admitted peer. Bytes, messages and round trips are counted elsewhere.
@@ -19,7 +19,7 @@ pub struct PeerRow {
     /// The name under which an operator asked for it.
     pub name: Option<String>,
     /// What it told about itself.
-    pub introduction: Introduction,
+    pub version_info: VersionInfo,
     /// When it was admitted.
     pub admitted_at: Now,
     /// It was told to go; its end is awaited.

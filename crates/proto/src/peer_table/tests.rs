@@ -22,7 +22,8 @@ use super::*;
 use crate::address_book::Source;
 use crate::bans::{BanCommand, BanError};
 use crate::lifecycle::{
-    AssertHeld, Direction, DoneReason, Ending, Introduction, Ledger, Reached, Role, Roles, Scope,
+    AssertHeld, Direction, Disconnection, DoneReason, Ledger, Reached, Role, Roles, Scope,
+    VersionInfo,
 };
 use crate::session::full_node;
 
@@ -119,9 +120,9 @@ impl Table {
         effects
     }
 
-    fn introduction(&mut self, direction: Direction, remote: SocketAddr) -> Introduction {
+    fn version_info(&mut self, direction: Direction, remote: SocketAddr) -> VersionInfo {
         self.next += 1;
-        Introduction {
+        VersionInfo {
             id: ConnId(self.next),
             direction,
             remote,
@@ -140,9 +141,9 @@ impl Table {
     }
 
     fn add(&mut self, direction: Direction, remote: SocketAddr) -> (ConnId, Vec<Effect>) {
-        let introduction = self.introduction(direction, remote);
-        let id = introduction.id;
-        (id, self.step(Input::Add(introduction)))
+        let version_info = self.version_info(direction, remote);
+        let id = version_info.id;
+        (id, self.step(Input::Add(version_info)))
     }
 
     fn admit(&mut self, direction: Direction, remote: SocketAddr) -> ConnId {
@@ -172,7 +173,9 @@ impl Table {
         remote: SocketAddr,
         reason: DoneReason,
     ) -> Vec<Effect> {
-        self.step(Input::Done(ending(self.now, id, direction, remote, reason)))
+        self.step(Input::Done(disconnection(
+            self.now, id, direction, remote, reason,
+        )))
     }
 
     fn message(&mut self, id: ConnId, message: Message) -> Vec<Effect> {
@@ -201,14 +204,14 @@ fn retire(id: ConnId) -> Effect {
 }
 
 /// The end of a connection that was made at `connected_at`.
-fn ending(
+fn disconnection(
     connected_at: Now,
     id: ConnId,
     direction: Direction,
     remote: SocketAddr,
     reason: DoneReason,
-) -> Ending {
-    Ending {
+) -> Disconnection {
+    Disconnection {
         id,
         direction,
         remote,

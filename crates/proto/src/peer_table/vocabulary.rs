@@ -8,7 +8,7 @@ use std::time::Duration;
 use handfast_wire::Message;
 
 use crate::address_book::canonical;
-use crate::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction, Role, Roles};
+use crate::lifecycle::{ConnId, Direction, Disconnection, DoneReason, Role, Roles, VersionInfo};
 use crate::text::{count, left};
 
 /// What `addnode` does, as in Core.
@@ -77,7 +77,7 @@ pub enum DisconnectTarget {
 impl DisconnectTarget {
     /// Whether a connection is meant. An address is the same in every spelling.
     #[must_use]
-    pub fn means(&self, peer: &Introduction) -> bool {
+    pub fn means(&self, peer: &VersionInfo) -> bool {
         match self {
             Self::ById(id) => peer.id == *id,
             Self::ByAddr(addr) => canonical(peer.remote) == canonical(*addr),
@@ -126,9 +126,9 @@ impl Order {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A connection completed its handshake.
-    Add(Introduction),
+    Add(VersionInfo),
     /// A connection has ended; nothing about `id` follows.
-    Done(Ending),
+    Done(Disconnection),
     /// A peer sent this. Shared: it may be forwarded to several.
     Message {
         /// The peer.
@@ -194,7 +194,7 @@ pub enum Effect {
     /// Tell subscribers of a new peer.
     Admit {
         /// The peer.
-        peer: Introduction,
+        peer: VersionInfo,
         /// Those that want it, if any.
         roles: Roles,
     },

@@ -77,7 +77,7 @@ impl Requested {
 impl Requested {
     /// The peer sent a malformed frame of this command. It counts as an answer: otherwise a peer
     /// with one request could send such frames without end.
-    pub fn garbled(&mut self, kind: Kind) {
+    pub fn malformed(&mut self, kind: Kind) {
         match kind {
             Kind::Block => self.blocks = self.blocks.saturating_sub(1),
             Kind::Headers => self.headers = self.headers.saturating_sub(1),
@@ -133,12 +133,12 @@ mod tests {
     fn a_malformed_answer_is_not_expected_again() {
         let mut requested = Requested::default();
         requested.sent(&Message::GetData(items(2)));
-        requested.garbled(Kind::Block);
+        requested.malformed(Kind::Block);
         assert!(requested.received(&block()));
         assert!(!requested.expects(Kind::Block));
-        requested.garbled(Kind::Block);
+        requested.malformed(Kind::Block);
         requested.sent(&Message::GetAddr);
-        requested.garbled(Kind::AddrV2);
+        requested.malformed(Kind::AddrV2);
         assert_eq!(requested, Requested::default());
     }
 

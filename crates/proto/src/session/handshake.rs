@@ -30,7 +30,7 @@ use bitcoin::p2p::address::Address;
 pub use handfast_wire::constants::{PONG_ABOVE_VERSION, PROTOCOL_VERSION};
 use handfast_wire::message::{Message, Version};
 
-use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use crate::lifecycle::{ConnId, Direction, DoneReason, VersionInfo};
 use crate::random::Random;
 use crate::time::Now;
 
@@ -50,7 +50,7 @@ pub(crate) enum Progress {
     /// Nothing yet.
     Pending,
     /// Both sides said `verack`.
-    Complete(Introduction),
+    Complete(VersionInfo),
     /// The connection must end.
     Failed(DoneReason),
 }
@@ -125,7 +125,7 @@ impl Handshake {
     }
 
     /// What the remote's `version` said, while its `verack` is to come.
-    pub(crate) fn introduced(&self, now: Now) -> Option<Introduction> {
+    pub(crate) fn introduced(&self, now: Now) -> Option<VersionInfo> {
         match &self.state {
             State::AwaitVerack(remote) => Some(self.introduce(now, remote.clone())),
             State::Dialled | State::AwaitVersion | State::Over => None,
@@ -256,8 +256,8 @@ impl Handshake {
         })
     }
 
-    fn introduce(&self, now: Now, remote: Remote) -> Introduction {
-        Introduction {
+    fn introduce(&self, now: Now, remote: Remote) -> VersionInfo {
+        VersionInfo {
             id: self.id,
             direction: self.direction,
             remote: self.remote,

@@ -137,7 +137,7 @@ impl Announcer {
 mod tests {
     use super::*;
     use crate::lifecycle::Direction;
-    use crate::sync::header_sync::tests::introduction;
+    use crate::sync::header_sync::tests::version_info;
     use crate::testing::chains::Blocks;
     use crate::time::Now;
 
@@ -149,7 +149,7 @@ mod tests {
         let mut announcer = Announcer::new(chain.tip_hash());
         let (mut peers, mut known) = (Peers::default(), KnownWork::default());
         for id in [WANTS, OTHER] {
-            peers.added(&introduction(id, Direction::Inbound));
+            peers.added(&version_info(id, Direction::Inbound));
             known.added(id);
             known.learn(&chain.tree(), id, chain.tip_hash());
         }

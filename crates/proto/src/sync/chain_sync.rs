@@ -199,7 +199,7 @@ impl ChainSync {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::header_sync::tests::introduction;
+    use crate::sync::header_sync::tests::version_info;
     use crate::testing::chains::Blocks;
 
     /// We have 20 blocks, and so has each peer with `true`; others have 15.
@@ -207,7 +207,7 @@ mod tests {
         let chain = Blocks::new(20, 1);
         let (mut peers, mut known) = (Peers::default(), KnownWork::default());
         for (id, level) in (0..).map(ConnId).zip(levels) {
-            peers.added(&introduction(id, Direction::Outbound));
+            peers.added(&version_info(id, Direction::Outbound));
             known.added(id);
             let height = if *level { 20 } else { 15 };
             known.learn(&chain.tree(), id, chain.at(height).hash);

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use crate::lifecycle::{Direction, DoneReason};
     use crate::sync::download::{Pending, View};
-    use crate::sync::header_sync::tests::introduction;
+    use crate::sync::header_sync::tests::version_info;
     use crate::sync::known_work::KnownWork;
     use crate::sync::step::Step;
     use crate::sync::timers::Timers;
@@ -101,7 +101,7 @@ mod tests {
                 tree.insert(*header).expect("its parent is known");
             }
             let (mut peers, mut download) = (Peers::default(), BlockDownload::default());
-            peers.added(&introduction(PEER, Direction::Outbound));
+            peers.added(&version_info(PEER, Direction::Outbound));
             download.added(PEER);
             Self {
                 blocks,
@@ -151,7 +151,7 @@ mod tests {
     fn a_block_is_fetched_of_a_live_peer_with_witness_data_alone() {
         let mut alone = Alone::new();
         let (old, unknown) = (ConnId(2), ConnId(3));
-        let mut intro = introduction(old, Direction::Inbound);
+        let mut intro = version_info(old, Direction::Inbound);
         intro.services = ServiceFlags::NETWORK;
         alone.peers.added(&intro);
         assert_eq!(alone.may_fetch(old, 11), Err(FetchRefusal::NoWitness));

@@ -12,7 +12,7 @@ use handfast_wire::{Locator, Message};
 
 use crate::headers::HeaderTree;
 use crate::lifecycle::ledger::{AssertHeld, Ledger, Scope};
-use crate::lifecycle::{ConnId, DoneReason, Introduction, Role};
+use crate::lifecycle::{ConnId, DoneReason, Role, VersionInfo};
 use crate::time::Now;
 
 use super::block_serving;
@@ -146,7 +146,7 @@ impl SyncManager {
         }
     }
 
-    fn added(&mut self, step: &mut Step, intro: &Introduction) {
+    fn added(&mut self, step: &mut Step, intro: &VersionInfo) {
         let id = intro.id;
         self.ledger.add(Role::Sync, id).assert_held();
         let parts = &mut self.parts;

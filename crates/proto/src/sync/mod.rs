@@ -86,7 +86,7 @@ use bitcoin::{BlockHash, Work};
 use handfast_wire::{Message, Network, RawBlock};
 
 use crate::headers::{LowWorkParams, PowParams};
-use crate::lifecycle::{ConnId, DoneReason, Introduction};
+use crate::lifecycle::{ConnId, DoneReason, VersionInfo};
 
 /// What a [`SyncManager`] is told once and for all.
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ impl SyncConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// PeerManager admitted this peer.
-    Added(Introduction),
+    Added(VersionInfo),
     /// An admitted peer is gone; nothing about `id` follows.
     Done {
         /// The connection.

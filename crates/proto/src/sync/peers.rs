@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use bitcoin::p2p::ServiceFlags;
 
-use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use crate::lifecycle::{ConnId, Direction, DoneReason, VersionInfo};
 
 use super::Effect;
 use super::known_work::Known;
@@ -55,7 +55,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn new(intro: &Introduction) -> Self {
+    fn new(intro: &VersionInfo) -> Self {
         Self {
             direction: intro.direction,
             remote: intro.remote,
@@ -125,7 +125,7 @@ pub(super) struct Peers {
 impl Peers {
     /// # Panics
     /// When the peer is in the table (L2): our own bug.
-    pub(super) fn added(&mut self, intro: &Introduction) {
+    pub(super) fn added(&mut self, intro: &VersionInfo) {
         let id = intro.id;
         let before = self.peers.insert(id, Peer::new(intro));
         assert!(before.is_none(), "L2: {id} is added once");
@@ -203,13 +203,13 @@ mod tests {
     use bitcoin::hashes::Hash;
 
     use super::*;
-    use crate::sync::header_sync::tests::introduction;
+    use crate::sync::header_sync::tests::version_info;
     use crate::time::Now;
 
     #[test]
     fn a_disconnection_is_ordered_once_and_nothing_is_asked_of_the_peer_from_then_on() {
         let (id, mut peers) = (ConnId(1), Peers::default());
-        peers.added(&introduction(id, Direction::Outbound));
+        peers.added(&version_info(id, Direction::Outbound));
         assert!(peers.is_live(id) && peers.serves_headers(id));
         let mut step = Step::new(Now::default());
         assert!(peers.disconnect(&mut step, id, DoneReason::StaleChain));
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_pruned_peer_keeps_the_last_blocks_of_its_chain() {
-        let mut intro = introduction(ConnId(1), Direction::Outbound);
+        let mut intro = version_info(ConnId(1), Direction::Outbound);
         let best = Known {
             hash: BlockHash::all_zeros(),
             height: 1_000,

@@ -311,7 +311,7 @@ fn offence(peers: &Peers, id: ConnId, hash: BlockHash, reject: &Reject) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::header_sync::tests::introduction;
+    use crate::sync::header_sync::tests::version_info;
     use crate::testing::chains::Blocks;
     use crate::testing::kernel::reject;
     use crate::time::Now;
@@ -336,7 +336,7 @@ mod tests {
                 tree.insert(header).expect("its parent is known");
             }
             let (mut peers, mut known) = (Peers::default(), KnownWork::default());
-            peers.added(&introduction(SENDER, crate::lifecycle::Direction::Inbound));
+            peers.added(&version_info(SENDER, crate::lifecycle::Direction::Inbound));
             known.added(SENDER);
             known.learn(&tree, SENDER, theirs.tip_hash());
             let none = bitcoin::Work::from_be_bytes([0; 32]);

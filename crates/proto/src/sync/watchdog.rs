@@ -358,7 +358,7 @@ mod tests {
 
     use super::super::SyncConfig;
     use super::*;
-    use crate::sync::header_sync::tests::introduction;
+    use crate::sync::header_sync::tests::version_info;
     use crate::testing::chains::Blocks;
 
     fn secs(seconds: u64) -> Duration {
@@ -375,7 +375,7 @@ mod tests {
         }
         let mut parts = Parts::new(config, tree);
         let id = ConnId(1);
-        let intro = introduction(id, crate::lifecycle::Direction::Outbound);
+        let intro = version_info(id, crate::lifecycle::Direction::Outbound);
         parts.peers.added(&intro);
         parts.known.added(id);
         parts.known.learn(parts.chain.tree(), id, theirs.tip_hash());

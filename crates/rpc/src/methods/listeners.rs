@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use handfast_api::methods::sync as specs;
 use handfast_node::self_probe::{Health, Outcome, Report};
-use handfast_node::{EntranceInfo, ListenerInfo};
+use handfast_node::{ListenerInfo, ListeningSocketInfo};
 use serde_json::{Value, json};
 
 use super::{Call, Method};
@@ -28,10 +28,10 @@ fn to_json(info: &ListenerInfo) -> Value {
     })
 }
 
-fn socket(socket: &EntranceInfo) -> Value {
+fn socket(socket: &ListeningSocketInfo) -> Value {
     json!({
         "name": socket.name,
-        "address": socket.place.to_string(),
+        "address": socket.address.to_string(),
         "backlog": {
             "asked": socket.backlog_asked,
             "granted": socket.queue.map(|queue| queue.granted),
@@ -78,15 +78,15 @@ mod tests {
     use std::time::Duration;
 
     use handfast_node::self_probe::{Input, SelfProbe};
-    use handfast_node::{AcceptQueue, Overflows, Place, Refused};
+    use handfast_node::{AcceptQueue, ListenAddress, Overflows, Refused};
     use handfast_proto::Now;
 
     use super::*;
 
-    fn info(probe: &SelfProbe, queue: Option<AcceptQueue>) -> EntranceInfo {
-        EntranceInfo {
+    fn info(probe: &SelfProbe, queue: Option<AcceptQueue>) -> ListeningSocketInfo {
+        ListeningSocketInfo {
             name: "p2p",
-            place: Place::Tcp("[::1]:8333".parse().expect("an address")),
+            address: ListenAddress::Tcp("[::1]:8333".parse().expect("an address")),
             backlog_asked: 4_096,
             queue,
             accepted: 9,

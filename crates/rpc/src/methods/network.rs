@@ -160,14 +160,14 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
         traffic,
         half_open,
     } = peer;
-    let introduction = &row.introduction;
+    let version_info = &row.version_info;
     let mut object = json!({
         "id": row.id.0,
         "addr": row.name.clone().unwrap_or_else(|| row.remote.to_string()),
     });
     for (name, address) in [
         ("addrbind", traffic.local),
-        ("addrlocal", introduction.sees_us_at),
+        ("addrlocal", version_info.sees_us_at),
     ] {
         if let Some(address) = address {
             object[name] = address.to_string().into();
@@ -175,8 +175,8 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
     }
     let times = json!({
         "network": reach::network_name(row.remote.ip()),
-        "services": format!("{:016x}", introduction.services.to_u64()),
-        "servicesnames": service_names(introduction.services),
+        "services": format!("{:016x}", version_info.services.to_u64()),
+        "servicesnames": service_names(version_info.services),
         "relaytxes": false,
         // As Core's for a peer to which it relays no transactions.
         "last_inv_sequence": 0,
@@ -187,8 +187,8 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
         "last_block": traffic.last_block,
         "bytessent": traffic.sent,
         "bytesrecv": traffic.received,
-        "conntime": introduction.connected_at.unix,
-        "timeoffset": introduction.time_offset,
+        "conntime": version_info.connected_at.unix,
+        "timeoffset": version_info.time_offset,
     });
     extend(&mut object, times);
     for (name, time) in [
@@ -206,13 +206,13 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
         Direction::Manual => "manual",
     };
     let rest = json!({
-        "version": introduction.version,
-        "subver": introduction.user_agent,
+        "version": version_info.version,
+        "subver": version_info.user_agent,
         "inbound": row.direction == Direction::Inbound,
         "bip152_hb_to": false,
         "bip152_hb_from": false,
         // Dropped by Core since version 31, and read by clients of earlier ones.
-        "startingheight": introduction.claimed_height.unwrap_or(-1),
+        "startingheight": version_info.claimed_height.unwrap_or(-1),
         "presynced_headers": -1,
         "synced_headers": -1,
         "synced_blocks": -1,
@@ -229,8 +229,8 @@ fn peer_to_json(peer: &PeerInfo) -> Value {
         "session_id": "",
         "handfast": {
             "direction": row.direction.to_string(),
-            "claimed_height": introduction.claimed_height,
-            "handshake": real(introduction.handshake.as_secs_f64()),
+            "claimed_height": version_info.claimed_height,
+            "handshake": real(version_info.handshake.as_secs_f64()),
             "half_open": half_open,
             "malformed": traffic.malformed,
             "closing": row.closing,

@@ -226,19 +226,14 @@ mod tests {
     use std::time::Duration;
 
     use bitcoin::p2p::ServiceFlags;
-    use handfast_node::{Direction, DoneReason, HeaderTree, Introduction, Network, Reached};
+    use handfast_node::{Direction, DoneReason, HeaderTree, Network, Reached, VersionInfo};
     use handfast_proto::sync::{Input, SyncConfig, SyncManager};
     use handfast_proto::time::Now;
 
     use super::*;
 
-    fn introduction(
-        id: u64,
-        direction: Direction,
-        services: ServiceFlags,
-        at: Now,
-    ) -> Introduction {
-        Introduction {
+    fn version_info(id: u64, direction: Direction, services: ServiceFlags, at: Now) -> VersionInfo {
+        VersionInfo {
             id: ConnId(id),
             direction,
             remote: format!("192.0.2.{id}:8333").parse().expect("an address"),
@@ -266,7 +261,7 @@ mod tests {
         };
         let full = ServiceFlags::NETWORK | ServiceFlags::WITNESS;
         for (id, services) in [(3, full), (4, ServiceFlags::NONE)] {
-            let peer = introduction(id, Direction::Outbound, services, start);
+            let peer = version_info(id, Direction::Outbound, services, start);
             machine.step(start, Input::Added(peer));
         }
         let state = state_to_json(&machine.state(start.after(Duration::from_millis(1_250))));
@@ -350,7 +345,7 @@ mod tests {
             unix: 1_700_000_000,
         };
         let services = ServiceFlags::NETWORK | ServiceFlags::WITNESS;
-        let silent = introduction(3, Direction::Inbound, services, now);
+        let silent = version_info(3, Direction::Inbound, services, now);
         machine.step(now, Input::Added(silent));
         while now.unix < 1_700_000_135 {
             now = now.after(Duration::from_secs(1));

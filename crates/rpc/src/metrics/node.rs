@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicU64;
 use handfast_node::mining::{MiningState, Why};
 use handfast_node::self_probe::Health;
 use handfast_node::{
-    Audit, ChainView, EntranceInfo, ListenerInfo, NodeHandle, Phase, SyncPhase, SyncState, Totals,
+    Audit, ChainView, ListenerInfo, ListeningSocketInfo, NodeHandle, Phase, SyncPhase, SyncState,
+    Totals,
 };
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -18,9 +19,13 @@ use crate::methods;
 type Labels = Vec<(&'static str, String)>;
 type Row = (Labels, f64);
 /// Name, help, and the value of a socket.
-type SocketCount = (&'static str, &'static str, fn(&EntranceInfo) -> u64);
+type SocketCount = (&'static str, &'static str, fn(&ListeningSocketInfo) -> u64);
 /// The same for a value that may be unknown.
-type SocketGauge = (&'static str, &'static str, fn(&EntranceInfo) -> Option<f64>);
+type SocketGauge = (
+    &'static str,
+    &'static str,
+    fn(&ListeningSocketInfo) -> Option<f64>,
+);
 
 /// Registers everything that is known at the moment. While the node starts or stops the managers
 /// do not answer, and their numbers are missing rather than zero; so are those of the chain as
@@ -98,29 +103,33 @@ fn of_the_process(registry: &mut Registry, node: &NodeHandle) {
     if methods::is_open(&view) {
         of_the_chain(registry, node, &view);
     }
-    let intake = network.intake;
+    let acceptor = network.acceptor;
     for (name, help, value) in [
         (
             "accepted",
             "Connections that were accepted",
-            intake.accepted,
+            acceptor.accepted,
         ),
-        ("refused_banned", "Closed at once: banned", intake.banned),
-        ("refused_no_slot", "Closed at once: no slot", intake.no_slot),
+        ("refused_banned", "Closed at once: banned", acceptor.banned),
+        (
+            "refused_no_slot",
+            "Closed at once: no slot",
+            acceptor.no_slot,
+        ),
         (
             "refused_full",
             "Closed after the handshake: all slots are taken",
-            intake.turned_away,
+            acceptor.turned_away,
         ),
         (
             "evicted",
             "Inbound peers evicted for another",
-            intake.evicted,
+            acceptor.evicted,
         ),
         (
             "accept_pauses",
             "Pauses: no descriptor left",
-            intake.exhausted,
+            acceptor.exhausted,
         ),
     ] {
         counter(registry, &format!("p2p_{name}"), help, value);
@@ -264,10 +273,10 @@ fn of_mining(registry: &mut Registry, mining: &MiningState) {
 
 /// The figures of `getlistenerinfo`, by socket.
 fn of_the_sockets(registry: &mut Registry, listeners: &ListenerInfo) {
-    let label = |socket: &EntranceInfo| -> Labels {
+    let label = |socket: &ListeningSocketInfo| -> Labels {
         vec![
             ("socket", socket.name.to_owned()),
-            ("address", socket.place.to_string()),
+            ("address", socket.address.to_string()),
         ]
     };
     let counted: [SocketCount; 6] = [

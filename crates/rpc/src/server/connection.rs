@@ -171,7 +171,7 @@ impl Serving {
         let slot = &client.caller.slot;
         let mut ending = pin!(async {
             tokio::select! {
-                () = reached(self.stage.clone(), Stage::Ending) => {}
+                () = reached(self.stage.clone(), Stage::Disconnection) => {}
                 () = slot.close_requested() => {}
             }
         });
@@ -228,7 +228,7 @@ impl Serving {
             Err(refusal) => refusal,
         };
         let settled = settle(&head, &mut body).await;
-        let ends = *self.stage.borrow() >= Stage::Ending || client.caller.slot.is_closing();
+        let ends = *self.stage.borrow() >= Stage::Disconnection || client.caller.slot.is_closing();
         if !settled || ends {
             call::last(&mut response);
         }

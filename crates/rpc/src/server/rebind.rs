@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handfast_node::{Entrance, Entrances, Place, Recreate, Registration};
+use handfast_node::{ListeningSocket, ListeningSockets, ListenAddress, Recreate, Registration};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::sockets::{self, BACKLOG, Listeners, RpcConfig, RpcError, SocketFile};
@@ -39,7 +39,7 @@ pub(super) struct Running {
     context: Context,
     /// With the ports that the system assigned.
     config: RpcConfig,
-    entrances: Arc<[Arc<Entrance>]>,
+    listening_sockets: Arc<[Arc<ListeningSocket>]>,
     current: RefCell<Option<Current>>,
     /// No more workers are started.
     closed: Cell<bool>,
@@ -47,7 +47,7 @@ pub(super) struct Running {
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Running({:?})", self.entrances)
+        write!(f, "Running({:?})", self.listening_sockets)
     }
 }
 
@@ -58,7 +58,11 @@ impl Running {
         config.listen = listeners.addresses();
         let (requests, taken) = mpsc::unbounded_channel();
         let running = Rc::new(Self {
-            entrances: register(context.methods.node.entrances(), &config, &requests),
+            listening_sockets: register(
+                context.methods.node.listening_sockets(),
+                &config,
+                &requests,
+            ),
             context,
             config,
             current: RefCell::default(),
@@ -79,8 +83,8 @@ impl Running {
 
     /// The copies for reading the accept queues would keep the sockets open.
     fn forget_sockets(&self) {
-        for entrance in self.entrances.iter() {
-            entrance.set_socket(None);
+        for listening in self.listening_sockets.iter() {
+            listening.set_socket(None);
         }
     }
 
@@ -100,10 +104,10 @@ impl Running {
             all.push(Socket::Unix(listener));
             file = Some(made);
         }
-        let sockets = all.into_iter().zip(self.entrances.iter());
-        let sockets = sockets.map(|(socket, entrance)| RegisteredSocket {
+        let sockets = all.into_iter().zip(self.listening_sockets.iter());
+        let sockets = sockets.map(|(socket, listening)| RegisteredSocket {
             socket,
-            entrance: entrance.clone(),
+            listening: listening.clone(),
         });
         let sockets: Vec<_> = sockets.collect();
         let workers = Workers::start(&sockets, &self.context).map_err(RpcError::Server)?;
@@ -146,16 +150,16 @@ impl Running {
 
 /// Registers every socket, TCP first, in the order of `config`.
 fn register(
-    entrances: &Entrances,
+    listening_sockets: &ListeningSockets,
     config: &RpcConfig,
     requests: &mpsc::UnboundedSender<RebindRequest>,
-) -> Arc<[Arc<Entrance>]> {
-    let tcp = config.listen.iter().copied().map(Place::Tcp);
-    let unix = config.socket.iter().cloned().map(Place::Unix);
-    let register = |place| {
-        entrances.register(Registration {
+) -> Arc<[Arc<ListeningSocket>]> {
+    let tcp = config.listen.iter().copied().map(ListenAddress::Tcp);
+    let unix = config.socket.iter().cloned().map(ListenAddress::Unix);
+    let register = |address| {
+        listening_sockets.register(Registration {
             name: NAME,
-            place,
+            address,
             backlog: BACKLOG.unsigned_abs(),
             recreate: recreate(requests.clone()),
         })

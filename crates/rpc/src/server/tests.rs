@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use handfast_node::self_probe::Health;
-use handfast_node::{EntranceInfo, Network, Node, NodeConfig, NodeHandle, Phase};
+use handfast_node::{ListeningSocketInfo, Network, Node, NodeConfig, NodeHandle, Phase};
 use socket2::SockRef;
 
 use super::*;
@@ -68,10 +68,10 @@ impl TestNode {
     }
 }
 
-fn sockets(node: &NodeHandle) -> Vec<EntranceInfo> {
-    let all = node.entrances().all();
-    let of_rpc = all.iter().filter(|entrance| entrance.name() == "rpc");
-    of_rpc.map(|entrance| entrance.info()).collect()
+fn sockets(node: &NodeHandle) -> Vec<ListeningSocketInfo> {
+    let all = node.listening_sockets().all();
+    let of_rpc = all.iter().filter(|listening| listening.name() == "rpc");
+    of_rpc.map(|listening| listening.info()).collect()
 }
 
 pub(super) fn healthy(stream: io::Result<impl Read + Write>) -> bool {
@@ -169,9 +169,9 @@ fn lost_listening_sockets_are_noticed_and_bound_again() {
             .expect("it listens");
         drop(taken);
         assert!(!answers(addr, path.clone()).await, "it is gone");
-        for entrance in node.entrances().all() {
+        for listening in node.listening_sockets().all() {
             // Else the next probe came after half a minute.
-            entrance.suspect();
+            listening.suspect();
         }
         until("it was bound again and probed", || {
             let tcp = &sockets(&node)[0].probe;

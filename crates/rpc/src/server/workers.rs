@@ -19,7 +19,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use actix_rt::Arbiter;
-use handfast_node::{Arrival, Entrance};
+use handfast_node::{Accepted, ListeningSocket};
 use tokio::sync::watch;
 
 use crate::address_group::AddressGroup;
@@ -55,14 +55,14 @@ pub(super) enum Stage {
     /// They have closed the listening sockets, and serve their connections.
     Closed,
     /// They close idle connections, and others after their answer.
-    Ending,
+    Disconnection,
 }
 
 /// A listening socket, and its entry in the node's list.
 #[derive(Debug)]
 pub(super) struct RegisteredSocket {
     pub(super) socket: Socket,
-    pub(super) entrance: Arc<Entrance>,
+    pub(super) listening: Arc<ListeningSocket>,
 }
 
 /// A socket that listens.
@@ -78,8 +78,8 @@ impl RegisteredSocket {
             Socket::Tcp(socket) => Socket::Tcp(socket.try_clone()?),
             Socket::Unix(socket) => Socket::Unix(socket.try_clone()?),
         };
-        let entrance = self.entrance.clone();
-        Ok(Self { socket, entrance })
+        let listening = self.listening.clone();
+        Ok(Self { socket, listening })
     }
 
     /// Stores the socket in its entry, so that its accept queue can be read.
@@ -88,7 +88,7 @@ impl RegisteredSocket {
             Socket::Tcp(socket) => Arc::new(socket),
             Socket::Unix(socket) => Arc::new(socket),
         };
-        self.entrance.set_socket(Some(socket));
+        self.listening.set_socket(Some(socket));
     }
 }
 
@@ -152,7 +152,7 @@ impl Workers {
 
     /// Closes idle connections, and others after their answer.
     pub(super) fn end(&self) {
-        self.advance(Stage::Ending);
+        self.advance(Stage::Disconnection);
     }
 
     fn advance(&self, to: Stage) {
@@ -212,20 +212,20 @@ impl Worker {
 
     /// Starts to accept on every socket.
     fn open(self: &Rc<Self>, sockets: Vec<RegisteredSocket>, open: &Counter) -> io::Result<()> {
-        for RegisteredSocket { socket, entrance } in sockets {
+        for RegisteredSocket { socket, listening } in sockets {
             let (worker, counted) = (self.clone(), open.one_more());
             match socket {
                 Socket::Tcp(socket) => {
                     let queue = Queue::new(socket, self.role)?;
                     actix_rt::spawn(async move {
-                        worker.serve(queue, &entrance).await;
+                        worker.serve(queue, &listening).await;
                         drop(counted);
                     });
                 }
                 Socket::Unix(socket) => {
                     let queue = Queue::new(socket, self.role)?;
                     actix_rt::spawn(async move {
-                        worker.serve(queue, &entrance).await;
+                        worker.serve(queue, &listening).await;
                         drop(counted);
                     });
                 }
@@ -235,7 +235,7 @@ impl Worker {
     }
 
     /// Accepts on one socket until it is to be closed.
-    async fn serve<L: Listening>(&self, queue: Queue<L>, entrance: &Entrance) {
+    async fn serve<L: Listening>(&self, queue: Queue<L>, listening: &ListeningSocket) {
         let serving = Rc::new(self.serving());
         let closing = reached(self.stage.clone(), Stage::Closed);
         tokio::pin!(closing);
@@ -249,11 +249,11 @@ impl Worker {
                 Err(error) => {
                     tokio::select! {
                         () = &mut closing => break,
-                        () = self.recover(&error, entrance) => continue,
+                        () = self.recover(&error, listening) => continue,
                     }
                 }
             };
-            let Some(stream) = self.admit::<L>(stream, addr, entrance) else {
+            let Some(stream) = self.admit::<L>(stream, addr, listening) else {
                 tokio::task::consume_budget().await;
                 continue;
             };
@@ -275,7 +275,7 @@ impl Worker {
         // Connections in the queue would be reset with the socket. Bounded by the queue's depth:
         // new ones may keep arriving.
         for (stream, addr) in queue.last().take(QUEUED) {
-            let Some(stream) = self.admit::<L>(stream, addr, entrance) else {
+            let Some(stream) = self.admit::<L>(stream, addr, listening) else {
                 continue;
             };
             let (quota, group) = self.quota_of(addr);
@@ -292,10 +292,10 @@ impl Worker {
         &self,
         stream: L::Accepted,
         addr: Option<SocketAddr>,
-        entrance: &Entrance,
+        listening: &ListeningSocket,
     ) -> Option<L::Accepted> {
         // The self-probe has succeeded, and may come from an address that may not call.
-        if entrance.on_accept(addr) == Arrival::SelfProbe {
+        if listening.on_accept(addr) == Accepted::SelfProbe {
             return None;
         }
         let Some(addr) = addr.filter(|addr| !self.context.access.allows(addr.ip())) else {
@@ -348,17 +348,17 @@ impl Worker {
     }
 
     /// After an `accept` error: returns when accepting may be tried again.
-    async fn recover(&self, error: &io::Error, entrance: &Entrance) {
+    async fn recover(&self, error: &io::Error, listening: &ListeningSocket) {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset};
         if matches!(error.kind(), ConnectionAborted | ConnectionReset) {
             // One client disconnected while in the queue.
             return;
         }
-        let shortage = entrance.pauses_after(error);
+        let shortage = listening.pauses_after(error);
         let last_warning = self.last_warning.get();
         if shortage && last_warning.is_none_or(|at| at.elapsed() >= log_limit::INTERVAL) {
             self.last_warning.set(Some(Instant::now()));
-            tracing::warn!(at = %entrance.place(), %error, "cannot accept RPC connections, which wait; raise the limit on open files (ulimit -n)");
+            tracing::warn!(at = %listening.address(), %error, "cannot accept RPC connections, which wait; raise the limit on open files (ulimit -n)");
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
@@ -370,7 +370,7 @@ impl Worker {
 
     /// Returns when no connection is left, or after [`DRAIN_TIMEOUT`].
     async fn ended(&self) {
-        reached(self.stage.clone(), Stage::Ending).await;
+        reached(self.stage.clone(), Stage::Disconnection).await;
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.connections.none()).await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use handfast_proto::address_book::AddressBook;
 use handfast_proto::fair_queue::FairQueue;
-use handfast_proto::handshake_room::HandshakeRoom;
+use handfast_proto::handshake_limiter::HandshakeLimiter;
 use handfast_proto::headers::{HeaderTree, Status};
 use handfast_proto::lifecycle::{Ledger, Scope};
 use handfast_proto::peer_table::{PeerTable, PeerTableConfig};
@@ -16,7 +16,7 @@ use handfast_proto::sync::{SyncConfig, SyncManager};
 use handfast_proto::testing::Kernel;
 use handfast_proto::time::Now;
 
-use super::intake::Slots;
+use super::acceptor::Slots;
 use super::peers::PeersMail;
 use super::second::Second;
 use super::{Disk, EPOCH, Node, Running, watch};
@@ -119,7 +119,7 @@ impl Node {
             connector_mail: VecDeque::new(),
             dials: BTreeMap::new(),
             slots: Slots::new(&self.profile),
-            room: HandshakeRoom::new(self.profile.max_handshakes),
+            room: HandshakeLimiter::new(self.profile.max_handshakes),
             next_id: 0,
             session: Arc::new(self.session(seed)),
             polls: BTreeSet::new(),
@@ -237,9 +237,9 @@ fn reset_sockets(engine: &mut Engine, node: usize, running: &Running) {
 }
 
 impl Running {
-    /// `Slots::all_home`, which the shutdown awaits.
+    /// `Slots::all_free`, which the shutdown awaits.
     pub(super) fn home(&mut self, engine: &mut Engine) {
-        if self.stage == Stage::Draining && self.slots.all_home() {
+        if self.stage == Stage::Draining && self.slots.all_free() {
             engine.line(format_args!("n{}: all slots are free", self.host.node));
             self.stage = Stage::SlotsFree;
             self.post_peers(engine, PeersMail::Stop);

@@ -7,7 +7,7 @@
 //! | `peers` | `node/src/peer_manager.rs` |
 //! | `sync` | `node/src/sync_manager.rs`, and the kernel's thread |
 //! | `second` | a second subscriber of PeerManager, in runs that have one |
-//! | `intake` | `node/src/listener.rs`, `connector.rs`, `intake.rs`, `slots.rs`, `room.rs` |
+//! | `acceptor` | `node/src/listener.rs`, `connector.rs`, `acceptor.rs`, `slots.rs`, `room.rs` |
 //! | `life` | `node/src/opening.rs`, `wiring.rs`, `shutdown.rs` |
 //! | `mutants` | nothing: mistakes at the border of the sync machine |
 //! | `watch/` | nothing: what an outside observer checks |
@@ -16,7 +16,7 @@
 //! which they take turns. Which actor runs next, after what delay and for how many messages, is the
 //! scheduler's choice.
 
-mod intake;
+mod acceptor;
 mod life;
 mod mutants;
 mod peer;
@@ -33,7 +33,7 @@ use std::time::Duration;
 use bitcoin::{BlockHash, Work};
 use handfast_proto::address_book::Row;
 use handfast_proto::fair_queue::FairQueue;
-use handfast_proto::handshake_room::HandshakeRoom;
+use handfast_proto::handshake_limiter::HandshakeLimiter;
 use handfast_proto::headers::HeaderTree;
 use handfast_proto::lifecycle::{ConnId, Direction, Ledger, Roles};
 use handfast_proto::peer_table::PeerTable;
@@ -44,7 +44,7 @@ use handfast_proto::time::{Now, earliest};
 
 use super::engine::{Actor, Engine, Event, Host};
 use super::net::LinkId;
-use intake::{Dial, Slots};
+use acceptor::{Dial, Slots};
 pub(crate) use life::Stage;
 use peer::Peer;
 use peers::PeersMail;
@@ -135,7 +135,7 @@ pub(crate) struct Running {
     connector_mail: VecDeque<Dial>,
     dials: BTreeMap<LinkId, Dial>,
     slots: Slots,
-    room: HandshakeRoom,
+    room: HandshakeLimiter,
     next_id: u64,
     session: Arc<SessionConfig>,
     polls: BTreeSet<Actor>,

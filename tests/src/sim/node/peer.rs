@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bitcoin::BlockHash;
 use bytes::{Bytes, BytesMut};
 use handfast_proto::address_book::Group;
-use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Reached};
+use handfast_proto::lifecycle::{ConnId, Direction, Disconnection, DoneReason, Reached};
 use handfast_proto::session::{Effect, Input, Session};
 use handfast_proto::time::Now;
 use handfast_wire::{Codec, Frame, HEADER_BYTES, Message};
@@ -318,11 +318,11 @@ impl Running {
             let peer = self.peers.get_mut(&id).expect("it ends after its step");
             match effect {
                 Effect::Send(message) => slow |= !peer.outbox.push(&message),
-                Effect::Ready(introduction) => {
+                Effect::Ready(version_info) => {
                     peer.reached = Reached::Handshake;
                     self.watch.begins(id, engine);
                     self.observe(engine, |ledger| ledger.posted(id));
-                    self.post_peers(engine, PeersMail::Add(Box::new(introduction)));
+                    self.post_peers(engine, PeersMail::Add(Box::new(version_info)));
                 }
                 Effect::Deliver(message) => {
                     let credit = credit.take().expect("a frame delivers one message at most");
@@ -361,7 +361,7 @@ impl Running {
         engine.line(format_args!("n{} {id} ends: {reason}", self.host.node));
         let trouble = engine.trouble_between(peer.link, self.host.node, peer.other);
         engine.close(peer.link, peer.side);
-        let ending = Ending {
+        let disconnection = Disconnection {
             id,
             direction: peer.direction,
             remote: peer.remote,
@@ -369,21 +369,22 @@ impl Running {
             reached: peer.reached,
             reason,
         };
-        self.judge_ending(engine, &ending, peer.other, trouble);
+        self.judge_ending(engine, &disconnection, peer.other, trouble);
         self.observe(engine, |ledger| ledger.posted(id));
-        self.post_done(engine, ending);
+        self.post_done(engine, disconnection);
     }
 
     /// The one `PeerDone`, and the mutants of it.
-    fn post_done(&mut self, engine: &mut Engine, ending: Ending) {
-        let mut slot = Some(ending.direction);
+    fn post_done(&mut self, engine: &mut Engine, disconnection: Disconnection) {
+        let mut slot = Some(disconnection.direction);
         if engine.is_mutant(Mutant::SlotFreedWhenSent) {
             self.slots.free(slot.take());
         }
-        if engine.is_mutant(Mutant::SeparateSenders) && ending.reached == Reached::Handshake {
-            self.post_sync(engine, SyncMail::Done(ending.id, Arc::new(None)));
+        if engine.is_mutant(Mutant::SeparateSenders) && disconnection.reached == Reached::Handshake
+        {
+            self.post_sync(engine, SyncMail::Done(disconnection.id, Arc::new(None)));
         }
-        let mail = PeersMail::Done(ending, slot);
+        let mail = PeersMail::Done(disconnection, slot);
         if engine.is_mutant(Mutant::TwoQueues) {
             self.peers_express.push_back(mail);
             self.wake(engine, Actor::Peers);

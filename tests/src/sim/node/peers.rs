@@ -2,13 +2,15 @@
 
 use bitcoin::BlockHash;
 use handfast_proto::fair_queue::{LIFECYCLE, cost};
-use handfast_proto::lifecycle::{ConnId, Direction, DoneReason, Ending, Introduction, Role, Roles};
+use handfast_proto::lifecycle::{
+    ConnId, Direction, Disconnection, DoneReason, Role, Roles, VersionInfo,
+};
 use handfast_proto::peer_table::{AddNodeCommand, DisconnectTarget, Effect, Input, Order};
 use handfast_wire::Message;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::intake::Dial;
+use super::acceptor::Dial;
 use super::peer::{Credit, PeerMail};
 use super::second::SecondMail;
 use super::sync::SyncMail;
@@ -20,10 +22,10 @@ use crate::sim::label::Label;
 /// The messages of PeerManager.
 #[derive(Debug)]
 pub(super) enum PeersMail {
-    Add(Box<Introduction>),
+    Add(Box<VersionInfo>),
     Input(ConnId, Arc<Message>, Credit),
     /// With its slot.
-    Done(Ending, Option<Direction>),
+    Done(Disconnection, Option<Direction>),
     Order(Role, Order),
     Serve {
         id: ConnId,
@@ -43,9 +45,9 @@ impl PeersMail {
     /// The connection that sent it, and what it costs to handle.
     fn flow(&self) -> Option<(ConnId, u64)> {
         match self {
-            Self::Add(introduction) => Some((introduction.id, LIFECYCLE)),
+            Self::Add(version_info) => Some((version_info.id, LIFECYCLE)),
             Self::Input(id, message, _) => Some((*id, cost(message))),
-            Self::Done(ending, _) => Some((ending.id, LIFECYCLE)),
+            Self::Done(disconnection, _) => Some((disconnection.id, LIFECYCLE)),
             _ => None,
         }
     }
@@ -99,7 +101,7 @@ impl Running {
 
     fn handle_peers(&mut self, engine: &mut Engine, mail: PeersMail) {
         match mail {
-            PeersMail::Add(introduction) => self.peer_add(engine, *introduction),
+            PeersMail::Add(version_info) => self.peer_add(engine, *version_info),
             PeersMail::Input(id, message, credit) => {
                 let carried = Carried {
                     credit: Some(credit),
@@ -107,7 +109,7 @@ impl Running {
                 };
                 self.step_peers(engine, Input::Message { id, message }, carried);
             }
-            PeersMail::Done(ending, slot) => self.peer_done(engine, ending, slot),
+            PeersMail::Done(disconnection, slot) => self.peer_done(engine, disconnection, slot),
             PeersMail::Order(from, order) => {
                 self.step_peers(engine, Input::Order { from, order }, Carried::default());
             }
@@ -145,32 +147,37 @@ impl Running {
     }
 
     /// `Handler<PeerAdd>`.
-    fn peer_add(&mut self, engine: &mut Engine, introduction: Introduction) {
-        let id = introduction.id;
+    fn peer_add(&mut self, engine: &mut Engine, version_info: VersionInfo) {
+        let id = version_info.id;
         engine.line(format_args!("n{} peers: Add({id})", self.host.node));
         self.observe(engine, |ledger| ledger.peer_add(id));
-        if self.table.wants_round_trips(introduction.direction) {
+        if self.table.wants_round_trips(version_info.direction) {
             let round_trips = Input::RoundTrips(self.round_trips());
             self.step_peers(engine, round_trips, Carried::default());
         }
         self.links.insert(id);
-        self.step_peers(engine, Input::Add(introduction), Carried::default());
+        self.step_peers(engine, Input::Add(version_info), Carried::default());
     }
 
     /// `Handler<PeerDone>`.
-    fn peer_done(&mut self, engine: &mut Engine, ending: Ending, slot: Option<Direction>) {
-        let id = ending.id;
+    fn peer_done(
+        &mut self,
+        engine: &mut Engine,
+        disconnection: Disconnection,
+        slot: Option<Direction>,
+    ) {
+        let id = disconnection.id;
         engine.line(format_args!("n{} peers: Done({id})", self.host.node));
         self.observe(engine, |ledger| ledger.peer_done(id));
         self.links.remove(&id);
         let carried = Carried { credit: None, slot };
-        self.step_peers(engine, Input::Done(ending), carried);
+        self.step_peers(engine, Input::Done(disconnection), carried);
     }
 
     /// `PeerManager::step_with`.
     fn step_peers(&mut self, engine: &mut Engine, input: Input, carried: Carried) {
         let added = match &input {
-            Input::Add(introduction) => Some(introduction.id),
+            Input::Add(version_info) => Some(version_info.id),
             _ => None,
         };
         let effects = self.table.step(self.now(engine), input);
@@ -317,7 +324,7 @@ impl Running {
 
     /// `Handler<StopPeers>` after all slots are free.
     fn stop_peers(&mut self, engine: &mut Engine) {
-        self.table.assert_all_home();
+        self.table.assert_all_free();
         if !self.links.is_empty() {
             engine.breach(
                 "L6",

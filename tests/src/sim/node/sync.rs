@@ -6,7 +6,7 @@ use std::time::Duration;
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use handfast_proto::fair_queue::{LIFECYCLE, cost};
-use handfast_proto::lifecycle::{ConnId, Direction, Introduction, Role};
+use handfast_proto::lifecycle::{ConnId, Direction, Role, VersionInfo};
 use handfast_proto::peer_table::Order;
 use handfast_proto::sync::{
     BlockOutcome, Change, Effect, Input, KernelEvent, RejectKind, SubmitResult,
@@ -26,7 +26,7 @@ const SLOW_BLOCK: Duration = Duration::from_secs(60);
 /// The messages of SyncManager.
 #[derive(Debug)]
 pub(super) enum SyncMail {
-    Add(Box<Introduction>),
+    Add(Box<VersionInfo>),
     /// With its part of the slot, which is free when all that have one have handled this.
     Done(ConnId, Arc<Option<Direction>>),
     Input(ConnId, Arc<Message>, Arc<Credit>),
@@ -40,7 +40,7 @@ impl SyncMail {
     /// The connection that sent it, and what it costs to handle.
     fn flow(&self) -> Option<(ConnId, u64)> {
         match self {
-            Self::Add(introduction) => Some((introduction.id, LIFECYCLE)),
+            Self::Add(version_info) => Some((version_info.id, LIFECYCLE)),
             Self::Input(id, message, _) => Some((*id, cost(message))),
             Self::Done(id, _) => Some((*id, LIFECYCLE)),
             Self::Kernel(_) | Self::Served(..) | Self::Submit(..) | Self::Stop => None,
@@ -92,11 +92,11 @@ impl Running {
 
     fn handle_sync(&mut self, engine: &mut Engine, mail: SyncMail) {
         match mail {
-            SyncMail::Add(introduction) => {
-                let id = introduction.id;
+            SyncMail::Add(version_info) => {
+                let id = version_info.id;
                 engine.line(format_args!("n{} sync: Add({id})", self.host.node));
                 self.observe(engine, |ledger| ledger.add(Role::Sync, id));
-                self.step_sync(engine, Input::Added(*introduction));
+                self.step_sync(engine, Input::Added(*version_info));
             }
             SyncMail::Done(id, slot) => {
                 engine.line(format_args!("n{} sync: Done({id})", self.host.node));

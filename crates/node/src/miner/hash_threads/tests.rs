@@ -10,7 +10,7 @@ use bitcoin::hashes::Hash;
 use super::*;
 
 /// Time limit of an awaited event. SCHED_IDLE on a busy machine can take its time.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// One in 256 hashes is at most this.
 const EASY: [u8; 32] = one_in_2_to_the(8);
 /// About one in a hundred thousand.
@@ -63,13 +63,13 @@ fn is_solved(solved: &Solved, target: &[u8; 32]) -> bool {
 /// Waits until it holds, yielding between checks.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let (_never, pause) = channel::<()>();
-    for _ in 0..PATIENCE.as_millis() {
+    for _ in 0..TIMEOUT.as_millis() {
         if holds() {
             return;
         }
         let _ = pause.recv_timeout(Duration::from_millis(1));
     }
-    panic!("{what}: not in {PATIENCE:?}");
+    panic!("{what}: not in {TIMEOUT:?}");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_solution_is_delivered_with_everything_that_makes_the_block() {
     let (threads, solved) = start(2);
     for generation in [5, 3, 1 << 40] {
         threads.work(work(generation, SOME));
-        let solved = solved.recv_timeout(PATIENCE).expect("it can be solved");
+        let solved = solved.recv_timeout(TIMEOUT).expect("it can be solved");
         assert_eq!(solved.generation, generation);
         assert!(is_solved(&solved, &SOME));
         let made = header(generation, solved.extra_nonce);
@@ -90,7 +90,7 @@ fn each_work_is_solved_once_though_every_thread_could() {
     let (threads, solved) = start(4);
     for generation in 0..200 {
         threads.work(work(generation, EASY));
-        let first = solved.recv_timeout(PATIENCE).expect("it can be solved");
+        let first = solved.recv_timeout(TIMEOUT).expect("it can be solved");
         assert_eq!(first.generation, generation);
     }
     // The sender is dropped with the threads.
@@ -103,7 +103,7 @@ fn no_thread_hashes_solved_work_or_before_there_is_work() {
     let (threads, solved) = start(2);
     assert_eq!(threads.hashes(), 0);
     threads.work(work(1, EASY));
-    solved.recv_timeout(PATIENCE).expect("it can be solved");
+    solved.recv_timeout(TIMEOUT).expect("it can be solved");
     rests(&threads);
     assert!(solved.try_recv().is_err());
 }
@@ -136,14 +136,14 @@ fn new_work_replaces_the_old_in_every_thread() {
     });
     let next = |_| {
         extra_nonces
-            .recv_timeout(PATIENCE)
+            .recv_timeout(TIMEOUT)
             .expect("each begins again")
     };
     let mut begun: Vec<u64> = (0..3).map(next).collect();
     begun.sort_unstable();
     assert_eq!(begun, [0, 1, 2], "each thread has distinct extra nonces");
     threads.work(work(3, EASY));
-    let solved = solved.recv_timeout(PATIENCE).expect("it can be solved");
+    let solved = solved.recv_timeout(TIMEOUT).expect("it can be solved");
     assert_eq!(solved.generation, 3);
 }
 
@@ -155,7 +155,7 @@ fn idle_threads_stop_hashing_and_continue_with_the_next_work() {
     threads.idle();
     rests(&threads);
     threads.work(work(2, EASY));
-    assert_eq!(solved.recv_timeout(PATIENCE).expect("solved").generation, 2);
+    assert_eq!(solved.recv_timeout(TIMEOUT).expect("solved").generation, 2);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn every_hash_is_counted() {
     let mut expected = 0;
     for generation in 0..5 {
         threads.work(work(generation, SOME));
-        let solved = solved.recv_timeout(PATIENCE).expect("it can be solved");
+        let solved = solved.recv_timeout(TIMEOUT).expect("it can be solved");
         assert_eq!(solved.extra_nonce, 0);
         let nonce: [u8; 4] = solved.header[76..].try_into().expect("four");
         expected += u64::from(u32::from_le_bytes(nonce)) + 1;
@@ -189,11 +189,11 @@ fn work_that_was_replaced_while_its_header_was_made_is_not_searched() {
         target: [0xff; 32],
     });
     asked
-        .recv_timeout(PATIENCE)
+        .recv_timeout(TIMEOUT)
         .expect("the header is asked for");
     threads.work(work(2, EASY));
     go.send(()).expect("it waits");
-    let first = solved.recv_timeout(PATIENCE).expect("it can be solved");
+    let first = solved.recv_timeout(TIMEOUT).expect("it can be solved");
     assert_eq!(first.generation, 2);
     drop(threads);
     assert_eq!(solved.try_iter().count(), 0);
@@ -259,7 +259,7 @@ fn threads_have_their_names_and_run_at_sched_idle() {
         target: IMPOSSIBLE,
     });
     for _ in 0..2 {
-        let (extra_nonce, name, policy) = seen.recv_timeout(PATIENCE).expect("both begin");
+        let (extra_nonce, name, policy) = seen.recv_timeout(TIMEOUT).expect("both begin");
         assert_eq!(name, format!("hash-{extra_nonce}"));
         assert_eq!(policy, libc::SCHED_IDLE, "{name}");
     }

@@ -116,7 +116,7 @@ fn a_panic_costs_one_connection() {
                 Heard::Done(0, DoneReason::Panicked)
             ]
         );
-        assert_eq!(world.slots.census().taken, 1, "its slot is home");
+        assert_eq!(world.slots.counts().taken, 1, "its slot is home");
         let mut rest = Vec::new();
         its_remote
             .get_mut()
@@ -134,7 +134,7 @@ fn the_drain_ends_connections_that_no_manager_knows_yet() {
         let mut world = World::new();
         let (_silent, _remote) = world.connect();
         let (_ready, _other) = world.ready().await;
-        world.room.close();
+        world.handshakes.close();
         settle().await;
         // The other one is PeerManager's to disconnect.
         assert_eq!(
@@ -158,19 +158,19 @@ fn done_is_sent_once_however_the_actor_ends() {
         crate::post::post(&stopped, Disconnect(DoneReason::Requested));
         crate::post::post(&stopped, Disconnect(DoneReason::Shutdown));
         crate::post::post(&stopped, Explode);
-        let birth = world.birth();
-        stillborn(
-            &world.around,
-            birth,
+        let params = world.params();
+        failed_setup(
+            &world.context,
+            params,
             &std::io::ErrorKind::NotConnected.into(),
         );
-        let birth = world.birth();
+        let params = world.params();
         // Never started: its arbiter was gone.
         drop(Lifecycle::new(
-            birth,
-            world.around.clock.now(),
-            world.around.add.clone(),
-            world.around.done.clone(),
+            params,
+            world.context.clock.now(),
+            world.context.add.clone(),
+            world.context.done.clone(),
         ));
         settle().await;
         let heard = world.heard();
@@ -189,7 +189,7 @@ fn done_is_sent_once_however_the_actor_ends() {
             heard.contains(&Heard::Done(0, DoneReason::Requested)),
             "the first reason stands: {heard:?}"
         );
-        assert!(world.everything_is_home());
+        assert!(world.everything_is_free());
     });
 }
 
@@ -229,7 +229,7 @@ fn whoever_is_told_to_leave_the_handshake_leaves_and_whoever_completed_it_stays(
         let _others: Vec<_> = (0..8)
             .map(|_| {
                 world
-                    .room
+                    .handshakes
                     .enter(Direction::Inbound, Group::V4([127, 0]), TIMEOUT)
             })
             .collect();
@@ -240,6 +240,6 @@ fn whoever_is_told_to_leave_the_handshake_leaves_and_whoever_completed_it_stays(
         );
         send(&mut remote, Message::Ping(4)).await;
         wait_for(&mut remote, |message| *message == Message::Pong(4)).await;
-        assert_eq!(world.slots.census().taken, 1);
+        assert_eq!(world.slots.counts().taken, 1);
     });
 }

@@ -39,8 +39,8 @@ use crate::sync_manager::SyncManager;
 /// The managers, and what connections of theirs need.
 pub(super) struct House {
     pub(super) slots: Slots,
-    around: Arc<Surroundings>,
-    room: Room,
+    context: Arc<PeerContext>,
+    handshakes: HandshakePermits,
     pub(super) peers: Addr<PeerManager>,
     /// What the second subscriber notes, if there is one.
     pub(super) second: Rc<Notes>,
@@ -73,7 +73,7 @@ impl House {
             subscribers: roles.len(),
         });
         let (_, exit) = watch::channel(None);
-        let shared = Arc::new(Shared::new(shared::Birth {
+        let shared = Arc::new(Shared::new(shared::ConnectionParams {
             indexes: vec![],
             network: Network::Regtest,
             datadir: "unused".into(),
@@ -82,7 +82,7 @@ impl House {
             node: crate::node::to_node(&absent.0.addr),
             exit,
             slots: slots.clone(),
-            entrances: crate::entrance::Entrances::new(),
+            listening_sockets: crate::listening_socket::ListeningSockets::new(),
             mining: crate::config::MiningConfig::new(&Network::Regtest),
             clock,
         }));
@@ -132,11 +132,11 @@ impl House {
             done: peers.addr.clone().recipient(),
             served: peers.addr.clone().recipient(),
         };
-        let around = surroundings(managers, Bytes::new());
+        let context = surroundings(managers, Bytes::new());
         Self {
             slots,
-            around,
-            room: Room::new(8),
+            context,
+            handshakes: HandshakePermits::new(8),
             peers: peers.addr,
             second: notes,
             _absent: absent,
@@ -144,20 +144,20 @@ impl House {
     }
 
     /// What a connection from this address holds before it is one; none without a slot.
-    fn birth(&mut self, ip: [u8; 4]) -> Option<Birth> {
+    fn params(&mut self, ip: [u8; 4]) -> Option<ConnectionParams> {
         let remote = (IpAddr::from(ip), 5).into();
         let slot = self.slots.take(Direction::Inbound)?;
-        let now = self.around.clock.now().mono;
-        let (id, place) = self
-            .room
-            .enter(Direction::Inbound, Group::of(IpAddr::from(ip)), now);
-        Some(Birth {
+        let now = self.context.clock.now().mono;
+        let (id, permit) =
+            self.handshakes
+                .enter(Direction::Inbound, Group::of(IpAddr::from(ip)), now);
+        Some(ConnectionParams {
             id,
             local: None,
             direction: Direction::Inbound,
             remote,
             slot,
-            place,
+            permit,
             open: self.slots.open(),
         })
     }
@@ -165,8 +165,8 @@ impl House {
     pub(super) fn connect(&mut self) -> (Addr<Peer>, Remote) {
         let (ours, theirs) = duplex(4096);
         let (read, write) = tokio::io::split(ours);
-        let birth = self.birth([127, 0, 0, 1]).expect("a free slot");
-        let actor = spawn(self.around.clone(), birth, read, write);
+        let params = self.params([127, 0, 0, 1]).expect("a free slot");
+        let actor = spawn(self.context.clone(), params, read, write);
         let codec = Codec::new(Network::Regtest.magic());
         (actor, Framed::new(theirs, codec))
     }
@@ -393,11 +393,11 @@ fn comings_and_goings(
 
 fn visit(house: &mut House, executor: &mut Executor, random: &mut Random) -> Option<Visitor> {
     let group = u8::try_from(random.below(3)).expect("small");
-    let birth = house.birth([127, group, 0, 1])?;
+    let params = house.params([127, group, 0, 1])?;
     let socket = Socket::default();
     let life = future(
-        house.around.clone(),
-        birth,
+        house.context.clone(),
+        params,
         socket.clone(),
         tokio::io::sink(),
     );

@@ -28,8 +28,8 @@ use tokio_util::codec::Framed;
 
 use super::*;
 use crate::credit::block_budget;
+use crate::handshake_permits::HandshakePermits;
 use crate::peer_manager::messages::Served;
-use crate::room::Room;
 use crate::serve::BlockSource;
 use crate::slots::{Limits, Slots};
 
@@ -62,7 +62,7 @@ impl Handler<PeerAdd> for Clerk {
     fn handle(&mut self, add: PeerAdd, _: &mut Self::Context) {
         self.heard
             .borrow_mut()
-            .push(Heard::Add(add.introduction.id.0));
+            .push(Heard::Add(add.version_info.id.0));
         self.links.borrow_mut().push(add.link);
     }
 }
@@ -89,9 +89,10 @@ impl Handler<PeerInput> for Clerk {
 impl Handler<PeerDone> for Clerk {
     type Result = ();
     fn handle(&mut self, done: PeerDone, _: &mut Self::Context) {
-        self.heard
-            .borrow_mut()
-            .push(Heard::Done(done.ending.id.0, done.ending.reason));
+        self.heard.borrow_mut().push(Heard::Done(
+            done.disconnection.id.0,
+            done.disconnection.reason,
+        ));
     }
 }
 
@@ -147,15 +148,15 @@ struct Managers {
 }
 
 /// What connections need, with a library that has `block` and no other.
-fn surroundings(managers: Managers, block: Bytes) -> Arc<Surroundings> {
+fn surroundings(managers: Managers, block: Bytes) -> Arc<PeerContext> {
     let clock = Clock::virtual_from(1_700_000_000);
-    Arc::new(Surroundings {
+    Arc::new(PeerContext {
         session: Arc::new(SessionConfig::new("/test:1/".into(), [7; 16])),
         clock,
         add: managers.add,
         input: managers.input,
         done: managers.done,
-        library: Library {
+        block_serving: BlockServing {
             reader: Arc::new(OneBlock(block)),
             readers: Arc::new(Semaphore::new(1)),
             served: managers.served,
@@ -177,11 +178,11 @@ fn surroundings(managers: Managers, block: Bytes) -> Arc<Surroundings> {
 /// Everything around the connections of a test.
 struct World {
     slots: Slots,
-    around: Arc<Surroundings>,
+    context: Arc<PeerContext>,
     heard: Rc<RefCell<Vec<Heard>>>,
     links: Rc<RefCell<Vec<PeerLink>>>,
     held: Rc<RefCell<Vec<PeerInput>>>,
-    room: Room,
+    handshakes: HandshakePermits,
 }
 
 impl World {
@@ -199,11 +200,11 @@ impl World {
 
     fn build(clerk: Clerk, block: Bytes) -> Self {
         let (heard, links, held) = (clerk.heard.clone(), clerk.links.clone(), clerk.held.clone());
-        Self::around(clerk.start(), heard, links, held, block)
+        Self::context(clerk.start(), heard, links, held, block)
     }
 
     /// A world whose clerk is the actor at `manager`, whoever polls it.
-    fn around(
+    fn context(
         manager: Addr<Clerk>,
         heard: Rc<RefCell<Vec<Heard>>>,
         links: Rc<RefCell<Vec<PeerLink>>>,
@@ -221,7 +222,7 @@ impl World {
             done,
             served: manager.recipient(),
         };
-        let around = surroundings(managers, block);
+        let context = surroundings(managers, block);
         let slots = Slots::new(Limits {
             inbound: 8,
             handshakes: 8,
@@ -231,25 +232,25 @@ impl World {
         });
         Self {
             slots,
-            around,
+            context,
             heard,
             links,
             held,
-            room: Room::new(8),
+            handshakes: HandshakePermits::new(8),
         }
     }
 
-    fn birth(&mut self) -> Birth {
+    fn params(&mut self) -> ConnectionParams {
         let group = Group::V4([127, 0]);
-        let now = self.around.clock.now().mono;
-        let (id, place) = self.room.enter(Direction::Inbound, group, now);
-        Birth {
+        let now = self.context.clock.now().mono;
+        let (id, permit) = self.handshakes.enter(Direction::Inbound, group, now);
+        ConnectionParams {
             id,
             local: None,
             direction: Direction::Inbound,
             remote: "127.0.0.1:5".parse().expect("an address"),
             slot: self.slots.take(Direction::Inbound).expect("a free slot"),
-            place,
+            permit,
             open: self.slots.open(),
         }
     }
@@ -263,8 +264,8 @@ impl World {
     fn connect_by(&mut self, socket: usize) -> (Addr<Peer>, Remote) {
         let (ours, theirs) = duplex(socket);
         let (read, write) = tokio::io::split(ours);
-        let birth = self.birth();
-        let actor = spawn(self.around.clone(), birth, read, write);
+        let params = self.params();
+        let actor = spawn(self.context.clone(), params, read, write);
         (
             actor,
             Framed::new(theirs, Codec::new(Network::Regtest.magic())),
@@ -283,10 +284,14 @@ impl World {
         self.heard.borrow().clone()
     }
 
-    fn everything_is_home(&self) -> bool {
-        let census = self.slots.census();
-        let counts = [census.sockets, census.in_handshake, census.taken];
-        counts == [0; 3] && census.queued == 0
+    fn everything_is_free(&self) -> bool {
+        let slot_counts = self.slots.counts();
+        let counts = [
+            slot_counts.sockets,
+            slot_counts.in_handshake,
+            slot_counts.taken,
+        ];
+        counts == [0; 3] && slot_counts.queued == 0
     }
 }
 

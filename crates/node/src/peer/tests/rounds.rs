@@ -16,7 +16,7 @@ enum Rival {
     RemoteCloses,
     ConnectionBreaks,
     TimeIsUp,
-    RoomIsFull,
+    LimiterIsFull,
     NodeStops,
 }
 
@@ -24,7 +24,7 @@ const RIVALS: [Rival; 5] = [
     Rival::RemoteCloses,
     Rival::ConnectionBreaks,
     Rival::TimeIsUp,
-    Rival::RoomIsFull,
+    Rival::LimiterIsFull,
     Rival::NodeStops,
 ];
 
@@ -36,7 +36,7 @@ struct Round {
     socket: Socket,
     deadline: Instant,
     /// Newcomers in the handshake room.
-    others: Vec<(ConnId, Place)>,
+    others: Vec<(ConnId, HandshakePermit)>,
 }
 
 impl Round {
@@ -45,13 +45,13 @@ impl Round {
         let clerk = Clerk::default();
         let (heard, links, held) = (clerk.heard.clone(), clerk.links.clone(), clerk.held.clone());
         let ctx = Context::<Clerk>::new();
-        let mut world = World::around(ctx.address(), heard, links, held, Bytes::new());
+        let mut world = World::context(ctx.address(), heard, links, held, Bytes::new());
         executor.add("clerk", ctx.into_future(clerk));
         let socket = Socket::default();
-        let birth = world.birth();
+        let params = world.params();
         let peer = future(
-            world.around.clone(),
-            birth,
+            world.context.clone(),
+            params,
             socket.clone(),
             tokio::io::sink(),
         );
@@ -90,16 +90,16 @@ impl Round {
             Rival::RemoteCloses => self.socket.end(End::Eof),
             Rival::ConnectionBreaks => self.socket.end(End::Reset),
             Rival::TimeIsUp => tokio::time::sleep_until(self.deadline).await,
-            Rival::RoomIsFull => {
+            Rival::LimiterIsFull => {
                 for _ in 0..8 {
-                    self.others.push(self.world.room.enter(
+                    self.others.push(self.world.handshakes.enter(
                         Direction::Inbound,
                         Group::V4([127, 0]),
                         TIMEOUT,
                     ));
                 }
             }
-            Rival::NodeStops => self.world.room.close(),
+            Rival::NodeStops => self.world.handshakes.close(),
         }
     }
 
@@ -109,7 +109,7 @@ impl Round {
         self.socket.end(End::Eof);
         self.executor.until_idle();
         assert!(!self.executor.runs("peer"));
-        assert!(self.world.everything_is_home());
+        assert!(self.world.everything_is_free());
         (self.world.heard(), self.executor.polled)
     }
 }
@@ -156,7 +156,7 @@ fn both_ready_at_once_gives_add_and_then_the_end_that_the_socket_gives() {
             Rival::ConnectionBreaks => {
                 DoneReason::RemoteReset(std::io::ErrorKind::ConnectionReset.into())
             }
-            Rival::RemoteCloses | Rival::TimeIsUp | Rival::RoomIsFull | Rival::NodeStops => {
+            Rival::RemoteCloses | Rival::TimeIsUp | Rival::LimiterIsFull | Rival::NodeStops => {
                 DoneReason::RemoteClosed
             }
         };

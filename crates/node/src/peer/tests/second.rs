@@ -108,7 +108,7 @@ impl TakesTurns for Second {
         self.slots.assert_bounded();
         match &item {
             Told::Add(add) => {
-                let id = add.introduction.id;
+                let id = add.version_info.id;
                 self.account.add(Role::Test, id).assert_held();
                 self.handled.adds += 1;
                 self.peers.insert(id);
@@ -132,7 +132,7 @@ impl TakesTurns for Second {
                     peers: self.peers.clone(),
                     sync_peer: None,
                     handled: self.handled,
-                    census: self.slots.census(),
+                    slot_counts: self.slots.counts(),
                 };
                 return inquiry.answer(Role::Test, report);
             }
@@ -146,7 +146,7 @@ impl TakesTurns for Second {
 impl Handler<SubscriberAdd> for Second {
     type Result = ();
     fn handle(&mut self, add: SubscriberAdd, _: &mut Self::Context) {
-        let id = add.introduction.id;
+        let id = add.version_info.id;
         self.queue.push(id, LIFECYCLE, Told::Add(Box::new(add)));
     }
 }

@@ -297,9 +297,14 @@ fn many_blocks_within_a_second_are_one_line_of_the_log() {
         world.accept();
         world.pass(SECOND / 4);
     }
-    let lines = world
-        .news
-        .iter()
-        .filter(|news| matches!(news, News::Found { crowded: false, .. }));
+    let lines = world.news.iter().filter(|news| {
+        matches!(
+            news,
+            News::Found {
+                rate_limited: false,
+                ..
+            }
+        )
+    });
     assert_eq!(lines.count(), 3);
 }

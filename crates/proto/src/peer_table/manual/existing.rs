@@ -9,7 +9,7 @@
 use std::cmp::Reverse;
 use std::net::SocketAddr;
 
-use super::super::roster::Roster;
+use super::super::admitted_peers::AdmittedPeers;
 use super::{Given, Manual, Node, State, canonical};
 
 /// Most addresses of one look-up that are kept.
@@ -47,11 +47,11 @@ impl Manual {
 
     /// Those at whose address a peer is connected are connected. One that is to be tried once
     /// is not: its try ends with the answer that there is a connection.
-    pub(in super::super) fn adopt(&mut self, peers: &Roster) {
+    pub(in super::super) fn adopt(&mut self, peers: &AdmittedPeers) {
         let missing = |node: &&mut Node| node.given != Given::Once && !node.is_connected();
         for node in self.nodes.values_mut().filter(missing) {
             let at_it = peers.values().filter(|peer| {
-                let remote = canonical(peer.introduction().remote);
+                let remote = canonical(peer.version_info().remote);
                 node.addresses.contains(&remote)
             });
             let best = at_it.max_by_key(|peer| (peer.is_outgoing(), Reverse(peer.id())));

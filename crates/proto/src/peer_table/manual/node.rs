@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::AddedNode;
+use super::super::admitted_peers::Peer;
 use super::super::outlook::{Attempt, DialFailure, ManualPeer};
-use super::super::roster::Peer;
 use super::target::Target;
-use crate::lifecycle::{ConnId, Introduction};
+use crate::lifecycle::{ConnId, VersionInfo};
 use crate::time::Now;
 
 /// How a node came to be named.
@@ -85,9 +85,9 @@ impl Node {
     pub(super) fn row(&self, name: &str, peers: &BTreeMap<ConnId, Peer>) -> Option<AddedNode> {
         let connected = match self.state {
             State::Connected { id, .. } => peers.get(&id).map(|peer| {
-                let Introduction {
+                let VersionInfo {
                     remote, direction, ..
-                } = peer.introduction();
+                } = peer.version_info();
                 (id, *remote, *direction)
             }),
             State::Waiting(_) | State::Resolving(_) | State::Dialling => None,

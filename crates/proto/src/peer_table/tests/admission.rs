@@ -16,14 +16,14 @@ fn an_admitted_peer_is_retired_exactly_once() {
     assert_eq!(table.table.ids(), [id].into());
     assert_eq!(table.done(id, Inbound, addr(9)), [retire(id)]);
     assert!(table.table.ids().is_empty());
-    table.table.assert_all_home();
+    table.table.assert_all_free();
 }
 
 #[test]
 fn a_connection_that_never_added_is_not_retired() {
     let mut table = Table::new(config());
     assert_eq!(table.fail_handshake(Inbound, addr(9)), []);
-    table.table.assert_all_home();
+    table.table.assert_all_free();
 }
 
 #[test]
@@ -96,9 +96,9 @@ fn many_inbound_connections_from_one_host_are_admitted() {
 #[should_panic(expected = "lifecycle L1 broken by peer_add(peer 1)")]
 fn an_add_after_done_names_the_invariant() {
     let mut table = Table::new(config());
-    let introduction = table.introduction(Inbound, addr(9));
-    table.done(introduction.id, Inbound, addr(9));
-    table.step(Input::Add(introduction));
+    let version_info = table.version_info(Inbound, addr(9));
+    table.done(version_info.id, Inbound, addr(9));
+    table.step(Input::Add(version_info));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_second_done_names_the_invariant() {
 fn a_peer_left_when_all_slots_are_free_names_the_invariant() {
     let mut table = Table::new(config());
     table.admit(Inbound, addr(9));
-    table.table.assert_all_home();
+    table.table.assert_all_free();
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn draining_disconnects_every_peer_and_admits_and_dials_none() {
     assert_eq!(table.run(3_600), []);
     table.done(id, Inbound, addr(9));
     table.done(late, Inbound, addr(10));
-    table.table.assert_all_home();
+    table.table.assert_all_free();
 }
 
 fn two_subscribers() -> PeerTableConfig {
@@ -291,10 +291,10 @@ fn two_subscribers() -> PeerTableConfig {
 #[test]
 fn each_subscriber_gets_the_peers_that_it_wants_their_messages_and_their_end() {
     let mut table = Table::new(two_subscribers());
-    let full = table.introduction(Inbound, addr(9));
-    let light = Introduction {
+    let full = table.version_info(Inbound, addr(9));
+    let light = VersionInfo {
         services: ServiceFlags::NONE,
-        ..table.introduction(Inbound, addr(10))
+        ..table.version_info(Inbound, addr(10))
     };
     for (peer, wanted) in [(full, Role::ALL.into()), (light, Roles::from(Role::Sync))] {
         let (id, remote) = (peer.id, peer.remote);
@@ -322,7 +322,7 @@ fn each_subscriber_gets_the_peers_that_it_wants_their_messages_and_their_end() {
         let roles = wanted;
         assert_eq!(ended, [Effect::Retire { id, roles }]);
     }
-    table.table.assert_all_home();
+    table.table.assert_all_free();
 }
 
 #[test]
@@ -332,9 +332,9 @@ fn a_peer_that_no_subscriber_wants_is_admitted_and_its_messages_go_to_none() {
         subscribers,
         ..config()
     });
-    let peer = Introduction {
+    let peer = VersionInfo {
         services: ServiceFlags::NONE,
-        ..table.introduction(Inbound, addr(9))
+        ..table.version_info(Inbound, addr(9))
     };
     let (id, roles) = (peer.id, Roles::NONE);
     let effects = table.step(Input::Add(peer.clone()));
@@ -351,9 +351,9 @@ fn a_peer_that_no_subscriber_wants_is_admitted_and_its_messages_go_to_none() {
 #[test]
 fn an_order_about_a_peer_that_the_subscriber_was_not_notified_of_is_not_carried_out() {
     let mut table = Table::new(two_subscribers());
-    let light = Introduction {
+    let light = VersionInfo {
         services: ServiceFlags::NONE,
-        ..table.introduction(Inbound, addr(9))
+        ..table.version_info(Inbound, addr(9))
     };
     let id = light.id;
     table.step(Input::Add(light));

@@ -198,11 +198,11 @@ fn only_reasons_that_no_honest_node_causes_discourage() {
     ] {
         let mut table = Table::new(config());
         table.next += 1;
-        let ending = Ending {
+        let disconnection = Disconnection {
             reached,
-            ..ending(START, ConnId(table.next), Inbound, addr(9), reason.clone())
+            ..disconnection(START, ConnId(table.next), Inbound, addr(9), reason.clone())
         };
-        table.step(Input::Done(ending));
+        table.step(Input::Done(disconnection));
         let is_discouraged = table.table.discouraged().contains(addr(9).ip(), START);
         assert_eq!(is_discouraged, discourages, "{reason} at {reached}");
     }

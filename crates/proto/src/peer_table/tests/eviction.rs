@@ -66,7 +66,7 @@ impl Table {
             .table
             .peers
             .get(&id)
-            .map_or(at(0, 0), |peer| peer.introduction().remote);
+            .map_or(at(0, 0), |peer| peer.version_info().remote);
         self.end(id, Inbound, remote, DoneReason::Evicted);
     }
 

@@ -210,7 +210,7 @@ fn a_banned_onion_service_is_not_relayed() {
 #[test]
 fn the_answer_is_addr_or_addrv2_as_the_peer_negotiated() {
     let mut table = filled(20..120);
-    let mut old = table.introduction(Inbound, addr(9));
+    let mut old = table.version_info(Inbound, addr(9));
     old.wants_addrv2 = false;
     let id = old.id;
     table.step(Input::Add(old));

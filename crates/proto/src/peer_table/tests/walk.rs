@@ -178,9 +178,9 @@ impl Walk {
                     remote,
                     ..
                 } = self.connections[at].clone();
-                let template = self.table.introduction(direction, remote);
+                let template = self.table.version_info(direction, remote);
                 self.table.next -= 1;
-                Input::Add(Introduction { id, ..template })
+                Input::Add(VersionInfo { id, ..template })
             }
             Move::End(n) => {
                 let Some(at) = self.nth(n) else { return };
@@ -194,7 +194,7 @@ impl Walk {
                     0..200 => DoneReason::RemoteClosed,
                     200.. => DoneReason::InvalidHeader(HeaderError::Disconnected),
                 };
-                Input::Done(ending(self.table.now, id, direction, remote, reason))
+                Input::Done(disconnection(self.table.now, id, direction, remote, reason))
             }
             Move::Speak(n) => Input::Message {
                 id: self.id(n),
@@ -365,7 +365,7 @@ impl Walk {
         while !self.connections.is_empty() {
             self.make(Move::End(0));
         }
-        self.table.table.assert_all_home();
+        self.table.table.assert_all_free();
         self.sync.all_slots_free().assert_held();
         assert!(self.admitted.is_empty());
     }

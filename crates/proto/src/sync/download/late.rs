@@ -13,13 +13,13 @@
 //!   over at once. Disconnected after [`DOWNLOAD_TIMEOUT`].
 //!
 //! A late peer is asked for nothing until it delivers. When another delivers, it is
-//! disconnected [`STALL_PATIENCE`] and the time that a usual block takes on a slow line after
+//! disconnected [`STALL_TIMEOUT`] and the time that a usual block takes on a slow line after
 //! that. One that the operator named is asked for one block again then, and stays connected.
 //!
 //! # When all are late
 //!
 //! Late peers are asked for one block again after [`RETRY_PAUSE`] when nobody else has what is
-//! missing, or who has it is late for [`STALL_PATIENCE`]. It may be our own line that is down or slow, so that they stay; but
+//! missing, or who has it is late for [`STALL_TIMEOUT`]. It may be our own line that is down or slow, so that they stay; but
 //! who has delivered nothing for [`DOWNLOAD_TIMEOUT`] is disconnected, whoever named it. Being
 //! asked again does not begin that time anew, and neither does the watchdog. Such requests keep
 //! nothing going: sync is stalled until a block comes.
@@ -42,7 +42,7 @@ const BYTES_PER_SECOND: usize = 1024 * 1024;
 /// When a request is looked at for the first time.
 pub(super) const FIRST_LOOK: Duration = GRACE;
 /// Time for a peer that is late to deliver something.
-pub(in crate::sync) const STALL_PATIENCE: Duration = Duration::from_secs(60);
+pub(in crate::sync) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// The slowest line on which a usual block must come in addition to that, bytes a second.
 const SLOW_BYTES_PER_SECOND: usize = 25 * 1024;
 /// Pause before late peers are asked again when nobody else can be.
@@ -172,7 +172,7 @@ impl BlockDownload {
             peer.is_silent_since(since);
             peer.stall(view.now);
         }
-        timers.hasten(SyncTimer::LatePeers, view.now + STALL_PATIENCE);
+        timers.hasten(SyncTimer::LatePeers, view.now + STALL_TIMEOUT);
     }
 
     fn judge_stalling(
@@ -203,7 +203,7 @@ impl BlockDownload {
         let Some(silent) = peer.silent() else {
             // It said that it lacks what it had shown.
             let since = peer.stalling_since()?;
-            return Some((since + self.stall_patience(), Then::IsAskedAgain));
+            return Some((since + self.stall_timeout(), Then::IsAskedAgain));
         };
         // With nothing to deliver any more it is a peer like any other again.
         let awaited = peer.first_awaited().is_some();
@@ -217,7 +217,7 @@ impl BlockDownload {
                     true => Then::IsAskedAgain,
                     false => Then::IsDisconnected,
                 };
-                (at + self.stall_patience(), then)
+                (at + self.stall_timeout(), then)
             }
         })
     }
@@ -245,8 +245,8 @@ impl BlockDownload {
     }
 
     /// Time for a late peer to deliver something.
-    fn stall_patience(&self) -> Duration {
-        STALL_PATIENCE + time_of(self.expected_block, SLOW_BYTES_PER_SECOND)
+    fn stall_timeout(&self) -> Duration {
+        STALL_TIMEOUT + time_of(self.expected_block, SLOW_BYTES_PER_SECOND)
     }
 
     /// Who else could be asked for this block: one who has delivered, the quickest, before

@@ -22,7 +22,7 @@
 //! | have in flight | 1 block until it has delivered one, then up to 16 |
 //! | keep others waiting for a block, as long as it has delivered none | [`late::GRACE`] and the time of a usual block |
 //! | the same after it has delivered | 2 s, if another is as quick; then it has to deliver again |
-//! | be late with | 32 blocks, for [`late::STALL_PATIENCE`] from when another delivers; then it is disconnected, unless the operator named it |
+//! | be late with | 32 blocks, for [`late::STALL_TIMEOUT`] from when another delivers; then it is disconnected, unless the operator named it |
 //! | hold of the common budget | nothing by being late; else what it has in flight |
 //!
 //! # Flow control
@@ -54,7 +54,7 @@ use super::known_work::{Known, KnownWork};
 use super::peers::{Peer, Peers};
 use super::timers::{SyncTimer, Timers};
 use budget::Budget;
-pub(super) use late::{RETRY_PAUSE, STALL_PATIENCE, Then};
+pub(super) use late::{RETRY_PAUSE, STALL_TIMEOUT, Then};
 #[cfg(test)]
 use pace::Asked;
 pub(super) use pace::MAX_IN_FLIGHT;
@@ -316,7 +316,7 @@ impl BlockDownload {
         peer.cancel(hash);
         peer.stall(now);
         self.release(id, asked.height, hash);
-        timers.hasten(SyncTimer::LatePeers, now + STALL_PATIENCE);
+        timers.hasten(SyncTimer::LatePeers, now + STALL_TIMEOUT);
         true
     }
 

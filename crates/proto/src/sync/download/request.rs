@@ -237,7 +237,7 @@ impl BlockDownload {
         let mut served: BTreeMap<PlanId, bool> = BTreeMap::new();
         let waited_for = |peer: &&PeerDownload| {
             let since = peer.waiting_since().filter(|_| peer.overdue);
-            let too_long = since.is_some_and(|since| view.now >= since + late::STALL_PATIENCE);
+            let too_long = since.is_some_and(|since| view.now >= since + late::STALL_TIMEOUT);
             !peer.is_stalling() && !too_long
         };
         for peer in self.peers.values().filter(waited_for) {

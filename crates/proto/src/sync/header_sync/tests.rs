@@ -6,7 +6,7 @@ use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::{Message, Network};
 
-use crate::lifecycle::{Direction, Introduction};
+use crate::lifecycle::{Direction, VersionInfo};
 use crate::testing::chains::Blocks;
 use crate::time::Now;
 
@@ -14,8 +14,8 @@ use super::super::Effect;
 use super::*;
 
 /// A connection of this direction from a full node.
-pub(in crate::sync) fn introduction(id: ConnId, direction: Direction) -> Introduction {
-    Introduction {
+pub(in crate::sync) fn version_info(id: ConnId, direction: Direction) -> VersionInfo {
+    VersionInfo {
         id,
         direction,
         remote: SocketAddr::from((Ipv4Addr::LOCALHOST, 18_444)),
@@ -67,7 +67,7 @@ impl Alone {
     fn with(directions: &[Direction]) -> Self {
         let mut alone = Self::new();
         for (id, direction) in (0..).map(ConnId).zip(directions) {
-            alone.peers.added(&introduction(id, *direction));
+            alone.peers.added(&version_info(id, *direction));
             alone.known.added(id);
             alone.act(|sync, cx| sync.added(cx, id));
         }

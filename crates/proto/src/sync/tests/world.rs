@@ -11,7 +11,7 @@ use bitcoin::p2p::message_blockdata::Inventory;
 use handfast_wire::{Locator, Message, Network, RawBlock};
 
 use crate::headers::HeaderTree;
-use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction};
+use crate::lifecycle::{ConnId, Direction, DoneReason, VersionInfo};
 use crate::time::Now;
 
 use super::super::{Effect, Input, SubmitResult, SyncConfig, SyncManager};
@@ -191,7 +191,7 @@ impl World {
                 blocks_served: 0,
             },
         );
-        let intro = Introduction {
+        let intro = VersionInfo {
             id,
             direction,
             remote: SocketAddr::from((Ipv4Addr::LOCALHOST, 18_444)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::lifecycle::ConnId;
 
-use super::super::download::{RETRY_PAUSE, STALL_PATIENCE, first_missing};
+use super::super::download::{RETRY_PAUSE, STALL_TIMEOUT, first_missing};
 use super::super::parts::Parts;
 use super::super::peers::Peer;
 use super::{Finding, SILENCE, STALE_INTERVALS, Watchdog};
@@ -97,7 +97,7 @@ impl Look<'_> {
             let soon = 2 * RETRY_PAUSE
                 + match download.in_flight() {
                     0 => Duration::ZERO,
-                    _ => STALL_PATIENCE,
+                    _ => STALL_TIMEOUT,
                 };
             let since = download.stalling_since(id);
             let late = since.is_some_and(|since| self.now < since + soon);

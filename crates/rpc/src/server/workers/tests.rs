@@ -1,6 +1,6 @@
 //! Workers on sockets and on pipes, with a real node.
 
-use handfast_node::{Place, Registration};
+use handfast_node::{ListenAddress, Registration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -26,7 +26,7 @@ struct TestServer {
     context: Context,
     addr: SocketAddr,
     socket: std::net::TcpListener,
-    entrance: Arc<Entrance>,
+    listening: Arc<ListeningSocket>,
 }
 
 impl TestServer {
@@ -36,10 +36,10 @@ impl TestServer {
         let mut listeners = Listeners::bind(config(test_node.dir())).expect("free addresses");
         let (addr, socket) = (listeners.addresses()[0], listeners.tcp.remove(0));
         sockets::listen(&socket).expect("it is bound");
-        let entrances = context.methods.node.entrances();
-        let entrance = entrances.register(Registration {
+        let listening_sockets = context.methods.node.listening_sockets();
+        let listening = listening_sockets.register(Registration {
             name: "test",
-            place: Place::Tcp(addr),
+            address: ListenAddress::Tcp(addr),
             backlog: BACKLOG.unsigned_abs(),
             recreate: Box::new(|| Box::pin(async { Ok(()) })),
         });
@@ -48,7 +48,7 @@ impl TestServer {
             context,
             addr,
             socket,
-            entrance,
+            listening,
         }
     }
 
@@ -65,8 +65,8 @@ impl TestServer {
     /// As `worker` does on its own thread.
     fn serve(&self, worker: &Rc<Worker>) -> tokio::task::JoinHandle<()> {
         let (queue, worker) = (self.queue(worker.role), worker.clone());
-        let entrance = self.entrance.clone();
-        actix_rt::spawn(async move { worker.serve(queue, &entrance).await })
+        let listening = self.listening.clone();
+        actix_rt::spawn(async move { worker.serve(queue, &listening).await })
     }
 
     fn connect(&self) -> io::Result<std::net::TcpStream> {
@@ -103,7 +103,7 @@ async fn connections_in_the_accept_queue_are_served_when_the_sockets_are_closed(
         let worker = server.worker(role, &stage);
         let queue = server.queue(role);
         server.socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        worker.serve(queue, &server.entrance).await;
+        worker.serve(queue, &server.listening).await;
 
         let late = server.connect().expect_err("the socket is closed");
         assert_eq!(late.kind(), io::ErrorKind::ConnectionRefused);
@@ -179,7 +179,7 @@ async fn a_connection_from_a_forbidden_address_is_refused_unread_and_takes_no_sl
             }
         };
         let addr = Some(addr.parse().expect("an address"));
-        let admit = worker.admit::<std::net::TcpListener>(stream, addr, &server.entrance);
+        let admit = worker.admit::<std::net::TcpListener>(stream, addr, &server.listening);
         (client, admit.is_some())
     };
     for addr in ["127.0.0.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {

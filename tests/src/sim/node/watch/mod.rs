@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 use handfast_proto::address_book::MAX_ADDRESSES;
-use handfast_proto::lifecycle::{Class, ConnId, DoneReason, Ending, Ledger, Role, Violation};
+use handfast_proto::lifecycle::{
+    Class, ConnId, Disconnection, DoneReason, Ledger, Role, Violation,
+};
 use handfast_proto::peer_table::MAX_HISTORY;
 use handfast_proto::sync::SyncState;
 use handfast_proto::time::Now;
@@ -164,33 +166,36 @@ impl Running {
     pub(super) fn judge_ending(
         &self,
         engine: &mut Engine,
-        ending: &Ending,
+        disconnection: &Disconnection,
         other: usize,
         trouble: Duration,
     ) {
         engine
             .counts
-            .count(&format!("end: {}", kind(&ending.reason)));
-        if engine.healthy && is_trouble(&ending.reason) {
-            let text = format!("n{}: {}: {}", self.host.node, ending.id, ending.reason);
+            .count(&format!("end: {}", kind(&disconnection.reason)));
+        if engine.healthy && is_trouble(&disconnection.reason) {
+            let text = format!(
+                "n{}: {}: {}",
+                self.host.node, disconnection.id, disconnection.reason
+            );
             engine.breach("health", text);
         }
         if !engine.honest.contains(&other) {
             return;
         }
-        let class = ending.reason.class();
-        let by_us = class != Class::Lost && ending.reason != DoneReason::Shutdown;
+        let class = disconnection.reason.class();
+        let by_us = class != Class::Lost && disconnection.reason != DoneReason::Shutdown;
         if engine.siege && by_us {
             let text = format!(
                 "n{} ended its honest peer: {}",
-                self.host.node, ending.reason
+                self.host.node, disconnection.reason
             );
             return engine.breach("honesty", text);
         }
         if !class.breaks_rules() {
             return;
         }
-        let excused = match &ending.reason {
+        let excused = match &disconnection.reason {
             DoneReason::HeadersTimeout | DoneReason::BlockStalled { .. } => {
                 trouble > Duration::ZERO && trouble.saturating_add(TROUBLE_LASTS) > engine.now
             }
@@ -202,7 +207,7 @@ impl Running {
         }
         let text = format!(
             "n{} disconnected honest machine {other} ({}): {}",
-            self.host.node, ending.id, ending.reason
+            self.host.node, disconnection.id, disconnection.reason
         );
         engine.breach("honesty", text);
     }

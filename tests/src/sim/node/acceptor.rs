@@ -1,4 +1,4 @@
-//! The sources of connections: `node/src/listener.rs`, `connector.rs`, `intake.rs`, `slots.rs`.
+//! The sources of connections: `node/src/listener.rs`, `connector.rs`, `acceptor.rs`, `slots.rs`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -73,7 +73,7 @@ impl Slots {
         self.inbound + self.outbound + self.manual
     }
 
-    pub(super) fn all_home(&self) -> bool {
+    pub(super) fn all_free(&self) -> bool {
         self.taken() == 0
     }
 }
@@ -153,7 +153,7 @@ impl Running {
         self.home(engine);
     }
 
-    /// `StopIntake` of the listener and of the connector, whose dials end with it.
+    /// `StopAccepting` of the listener and of the connector, whose dials end with it.
     pub(super) fn stop_intake(&mut self, engine: &mut Engine) {
         self.connector_mail.clear();
         self.polls.remove(&Actor::Connector);

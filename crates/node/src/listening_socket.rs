@@ -1,6 +1,6 @@
 //! Listening sockets: counters of each, and the registry of all.
 //!
-//! An [`Entrance`] is the one record of a listening socket. It is shared by the acceptor, which
+//! An [`ListeningSocket`] is the one record of a listening socket. It is shared by the acceptor, which
 //! counts; by the prober, which connects and waits to be accepted; and by readers of its state.
 //! None of them waits for another.
 //!
@@ -32,14 +32,14 @@ pub(crate) const PEERS: &str = "p2p";
 
 /// Where a listening socket is bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ListenAddress {
     /// TCP; the address is that of the bound socket.
     Tcp(SocketAddr),
     /// A Unix socket at this path.
     Unix(PathBuf),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(addr) => write!(f, "{addr}"),
@@ -50,9 +50,9 @@ impl fmt::Display for Place {
 
 /// What an accepted connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub enum Accepted {
     /// A remote's or a caller's connection.
-    Guest,
+    Connection,
     /// The self-probe: to be closed, and not counted.
     SelfProbe,
 }
@@ -61,7 +61,7 @@ pub enum Arrival {
 /// failed.
 pub type Recreated = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
-/// Closes the listening socket of an [`Entrance`] and opens it again at the same address.
+/// Closes the listening socket of an [`ListeningSocket`] and opens it again at the same address.
 pub type Recreate = Box<dyn Fn() -> Recreated + Send + Sync>;
 
 /// A listening socket to be watched.
@@ -69,7 +69,7 @@ pub struct Registration {
     /// What it is for: `"p2p"`, `"rpc"`.
     pub name: &'static str,
     /// Where it is bound.
-    pub place: Place,
+    pub address: ListenAddress,
     /// Depth of the accept queue that was requested.
     pub backlog: u32,
     /// Called by the prober when the socket has failed.
@@ -80,7 +80,7 @@ impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registration")
             .field("name", &self.name)
-            .field("place", &self.place)
+            .field("place", &self.address)
             .finish_non_exhaustive()
     }
 }
@@ -98,11 +98,11 @@ pub struct Refused {
 
 /// The state of one listening socket at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EntranceInfo {
+pub struct ListeningSocketInfo {
     /// What it is for.
     pub name: &'static str,
     /// Where it is bound.
-    pub place: Place,
+    pub address: ListenAddress,
     /// Depth of the accept queue that was requested.
     pub backlog_asked: u32,
     /// The queue now, with the depth that was granted. `None`: the system does not report it, or
@@ -128,9 +128,9 @@ struct Expected {
 }
 
 /// One listening socket. See the module.
-pub struct Entrance {
+pub struct ListeningSocket {
     name: &'static str,
-    place: Place,
+    address: ListenAddress,
     backlog: u32,
     recreate: Recreate,
     /// For queries of its accept queue. `None` while there is no socket.
@@ -148,11 +148,11 @@ pub struct Entrance {
     suspicion: Notify,
 }
 
-impl fmt::Debug for Entrance {
+impl fmt::Debug for ListeningSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entrance")
             .field("name", &self.name)
-            .field("place", &self.place)
+            .field("place", &self.address)
             .finish_non_exhaustive()
     }
 }
@@ -161,11 +161,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Entrance {
+impl ListeningSocket {
     fn new(registration: Registration) -> Self {
         Self {
             name: registration.name,
-            place: registration.place,
+            address: registration.address,
             backlog: registration.backlog,
             recreate: registration.recreate,
             socket: Mutex::default(),
@@ -189,8 +189,8 @@ impl Entrance {
 
     /// Where it is bound.
     #[must_use]
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn address(&self) -> &ListenAddress {
+        &self.address
     }
 
     /// Depth of the accept queue that was requested.
@@ -202,14 +202,14 @@ impl Entrance {
     /// A connection was accepted here; `remote`: its other end, for TCP.
     ///
     /// The acceptor calls it for each connection. Probes are not counted.
-    pub fn on_accept(&self, remote: Option<SocketAddr>) -> Arrival {
+    pub fn on_accept(&self, remote: Option<SocketAddr>) -> Accepted {
         // Before the first SYN the prober sets the flag with its lock held, so a probe's connection
         // is never accepted before the flag is visible.
         if self.probing.load(Ordering::Acquire) && self.is_expected(remote) {
-            return Arrival::SelfProbe;
+            return Accepted::SelfProbe;
         }
         self.accepted.fetch_add(1, Ordering::Relaxed);
-        Arrival::Guest
+        Accepted::Connection
     }
 
     fn is_expected(&self, remote: Option<SocketAddr>) -> bool {
@@ -291,14 +291,14 @@ impl Entrance {
 
     /// The current state. Never blocks.
     #[must_use]
-    pub fn info(&self) -> EntranceInfo {
+    pub fn info(&self) -> ListeningSocketInfo {
         let queue = lock(&self.socket)
             .as_ref()
             .and_then(|socket| accept_queue::of(socket.as_fd()));
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        EntranceInfo {
+        ListeningSocketInfo {
             name: self.name,
-            place: self.place.clone(),
+            address: self.address.clone(),
             backlog_asked: self.backlog,
             queue,
             accepted: count(&self.accepted),
@@ -321,11 +321,11 @@ impl Entrance {
 
 /// All listening sockets of the process. Clones share one list.
 #[derive(Clone, Debug)]
-pub struct Entrances {
-    all: Arc<watch::Sender<Vec<Arc<Entrance>>>>,
+pub struct ListeningSockets {
+    all: Arc<watch::Sender<Vec<Arc<ListeningSocket>>>>,
 }
 
-impl Entrances {
+impl ListeningSockets {
     pub(crate) fn new() -> Self {
         Self {
             all: Arc::new(watch::Sender::new(Vec::new())),
@@ -333,19 +333,19 @@ impl Entrances {
     }
 
     /// Adds a listening socket. It is probed once the node runs.
-    pub fn register(&self, registration: Registration) -> Arc<Entrance> {
-        let entrance = Arc::new(Entrance::new(registration));
-        self.all.send_modify(|all| all.push(entrance.clone()));
-        entrance
+    pub fn register(&self, registration: Registration) -> Arc<ListeningSocket> {
+        let listening = Arc::new(ListeningSocket::new(registration));
+        self.all.send_modify(|all| all.push(listening.clone()));
+        listening
     }
 
     /// Every listening socket, in the order in which they were registered.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Entrance>> {
+    pub fn all(&self) -> Vec<Arc<ListeningSocket>> {
         self.all.borrow().clone()
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<Vec<Arc<Entrance>>> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Vec<Arc<ListeningSocket>>> {
         self.all.subscribe()
     }
 }
@@ -356,10 +356,10 @@ mod tests {
 
     use super::*;
 
-    fn entrance() -> Arc<Entrance> {
-        Entrances::new().register(Registration {
+    fn listening() -> Arc<ListeningSocket> {
+        ListeningSockets::new().register(Registration {
             name: "test",
-            place: Place::Unix("/nowhere".into()),
+            address: ListenAddress::Unix("/nowhere".into()),
             backlog: 1,
             recreate: Box::new(|| Box::pin(async { Ok(()) })),
         })
@@ -371,61 +371,64 @@ mod tests {
 
     #[test]
     fn only_the_address_that_was_expected_is_the_probe_and_only_once() {
-        let entrance = entrance();
+        let listening = listening();
         let own = address("127.0.0.1:4000");
-        let mut seen = entrance.expect(Some(own));
-        for guest in ["127.0.0.1:4001", "127.0.0.2:4000", "[::1]:4000"] {
-            assert_eq!(entrance.on_accept(Some(address(guest))), Arrival::Guest);
+        let mut seen = listening.expect(Some(own));
+        for port in ["127.0.0.1:4001", "127.0.0.2:4000", "[::1]:4000"] {
+            assert_eq!(
+                listening.on_accept(Some(address(port))),
+                Accepted::Connection
+            );
         }
-        assert_eq!(entrance.on_accept(None), Arrival::Guest);
+        assert_eq!(listening.on_accept(None), Accepted::Connection);
         assert!(seen.try_recv().is_err());
-        assert_eq!(entrance.on_accept(Some(own)), Arrival::SelfProbe);
+        assert_eq!(listening.on_accept(Some(own)), Accepted::SelfProbe);
         assert_eq!(seen.try_recv(), Ok(()));
         assert_eq!(
-            entrance.on_accept(Some(own)),
-            Arrival::Guest,
+            listening.on_accept(Some(own)),
+            Accepted::Connection,
             "a later user of the port"
         );
-        assert_eq!(entrance.info().accepted, 5);
+        assert_eq!(listening.info().accepted, 5);
     }
 
     #[tokio::test]
     async fn a_shortage_of_descriptors_is_a_pause_and_any_other_error_a_suspicion() {
-        let entrance = entrance();
+        let listening = listening();
         for shortage in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
-            assert!(entrance.pauses_after(&shortage.into()), "{shortage:?}");
+            assert!(listening.pauses_after(&shortage.into()), "{shortage:?}");
         }
-        assert_eq!(entrance.info().pauses, 4);
-        assert!(entrance.suspected().now_or_never().is_none());
-        assert!(!entrance.pauses_after(&Errno::INVAL.into()));
-        assert_eq!(entrance.info().pauses, 4);
-        assert!(entrance.suspected().now_or_never().is_some());
+        assert_eq!(listening.info().pauses, 4);
+        assert!(listening.suspected().now_or_never().is_none());
+        assert!(!listening.pauses_after(&Errno::INVAL.into()));
+        assert_eq!(listening.info().pauses, 4);
+        assert!(listening.suspected().now_or_never().is_some());
     }
 
     #[test]
     fn a_probe_is_recognised_without_its_scope() {
-        let entrance = entrance();
-        let mut seen = entrance.expect(Some(address("[fe80::1%7]:4000")));
+        let listening = listening();
+        let mut seen = listening.expect(Some(address("[fe80::1%7]:4000")));
         let remote = Some(address("[fe80::1%3]:4000"));
-        assert_eq!(entrance.on_accept(remote), Arrival::SelfProbe);
+        assert_eq!(listening.on_accept(remote), Accepted::SelfProbe);
         assert_eq!(seen.try_recv(), Ok(()));
     }
 
     #[test]
     fn on_a_unix_socket_any_accepted_connection_shows_that_it_accepts() {
-        let entrance = entrance();
-        let mut seen = entrance.expect(None);
-        assert_eq!(entrance.on_accept(None), Arrival::Guest);
+        let listening = listening();
+        let mut seen = listening.expect(None);
+        assert_eq!(listening.on_accept(None), Accepted::Connection);
         assert_eq!(seen.try_recv(), Ok(()));
     }
 
     #[test]
     fn a_probe_that_was_given_up_counts_as_a_remote_connection() {
-        let entrance = entrance();
+        let listening = listening();
         let own = address("127.0.0.1:4000");
-        let mut seen = entrance.expect(Some(own));
-        entrance.expect_none();
-        assert_eq!(entrance.on_accept(Some(own)), Arrival::Guest);
+        let mut seen = listening.expect(Some(own));
+        listening.expect_none();
+        assert_eq!(listening.on_accept(Some(own)), Accepted::Connection);
         assert!(seen.try_recv().is_err());
     }
 }

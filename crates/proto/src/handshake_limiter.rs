@@ -29,7 +29,7 @@ pub const GRACE: Duration = Duration::from_secs(1);
 
 /// A connection in the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Guest {
+struct PendingHandshake {
     id: ConnId,
     group: Group,
     /// When it was connected, time since node start.
@@ -39,43 +39,43 @@ struct Guest {
 /// What one group holds.
 #[derive(Clone, Copy, Debug)]
 struct Share {
-    places: usize,
-    oldest: Guest,
+    limit: usize,
+    oldest: PendingHandshake,
 }
 
 /// The connections in the handshake. See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HandshakeRoom {
-    places: usize,
+pub struct HandshakeLimiter {
+    limit: usize,
     /// Oldest first.
-    guests: Vec<Guest>,
+    pending: Vec<PendingHandshake>,
 }
 
-impl HandshakeRoom {
+impl HandshakeLimiter {
     /// An empty room with so many places.
     #[must_use]
-    pub fn new(places: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self {
-            places,
-            guests: Vec::new(),
+            limit,
+            pending: Vec::new(),
         }
     }
 
     /// Whether somebody would have to leave for a newcomer.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.guests.len() >= self.places
+        self.pending.len() >= self.limit
     }
 
     /// Lets a newcomer in; who has to leave for it, if the room was full.
     ///
     /// Whoever is named has left: what remains is to close its connection.
     pub fn enter(&mut self, id: ConnId, group: Group, now: Duration) -> Option<ConnId> {
-        let leaves = self.is_full().then(|| self.whom_to_evict(now)).flatten();
+        let leaves = self.is_full().then(|| self.choose_eviction(now)).flatten();
         if let Some(id) = leaves {
-            self.guests.retain(|guest| guest.id != id);
+            self.pending.retain(|one| one.id != id);
         }
-        self.guests.push(Guest {
+        self.pending.push(PendingHandshake {
             id,
             group,
             since: now,
@@ -85,23 +85,23 @@ impl HandshakeRoom {
 
     /// Strikes out those who completed their handshake or are gone.
     pub fn keep(&mut self, mut is_here: impl FnMut(ConnId) -> bool) {
-        self.guests.retain(|guest| is_here(guest.id));
+        self.pending.retain(|one| is_here(one.id));
     }
 
     /// Those in the handshake, oldest first.
-    pub fn guests(&self) -> impl Iterator<Item = ConnId> + '_ {
-        self.guests.iter().map(|guest| guest.id)
+    pub fn pending(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.pending.iter().map(|one| one.id)
     }
 
-    fn whom_to_evict(&self, now: Duration) -> Option<ConnId> {
+    fn choose_eviction(&self, now: Duration) -> Option<ConnId> {
         let shares = self.shares();
         let graced = |share: &Share| now.saturating_sub(share.oldest.since) < GRACE;
         shares
             .values()
             // At least the average, without a division.
-            .filter(|share| share.places * shares.len() >= self.guests.len())
+            .filter(|share| share.limit * shares.len() >= self.pending.len())
             .min_by_key(|share| {
-                let most = usize::MAX - share.places;
+                let most = usize::MAX - share.limit;
                 (graced(share), most, share.oldest.since, share.oldest.id)
             })
             .map(|share| share.oldest.id)
@@ -110,11 +110,11 @@ impl HandshakeRoom {
     /// What each group holds. Not sorted: a flood asks this thousands of times a second.
     fn shares(&self) -> BTreeMap<Group, Share> {
         let mut shares = BTreeMap::new();
-        for &oldest in &self.guests {
+        for &oldest in &self.pending {
             let share = shares.entry(oldest.group);
             share
-                .and_modify(|share: &mut Share| share.places += 1)
-                .or_insert(Share { places: 1, oldest });
+                .and_modify(|share: &mut Share| share.limit += 1)
+                .or_insert(Share { limit: 1, oldest });
         }
         shares
     }
@@ -134,8 +134,8 @@ mod tests {
     }
 
     /// A room filled from the groups given, one connection a second.
-    fn filled(groups: &[u8]) -> HandshakeRoom {
-        let mut room = HandshakeRoom::new(groups.len());
+    fn filled(groups: &[u8]) -> HandshakeLimiter {
+        let mut room = HandshakeLimiter::new(groups.len());
         for (at, number) in (0..).zip(groups) {
             assert_eq!(room.enter(ConnId(at), group(*number), seconds(at)), None);
         }
@@ -149,7 +149,7 @@ mod tests {
         room.keep(|id| id != ConnId(1));
         assert!(!room.is_full());
         assert_eq!(room.enter(ConnId(9), group(1), seconds(9)), None);
-        assert!(room.guests().eq([0, 2, 9].map(ConnId)));
+        assert!(room.pending().eq([0, 2, 9].map(ConnId)));
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
             room.enter(ConnId(9), group(3), seconds(60)),
             Some(ConnId(1))
         );
-        assert!(room.guests().eq([0, 2, 3, 4, 9].map(ConnId)));
+        assert!(room.pending().eq([0, 2, 3, 4, 9].map(ConnId)));
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_group_of_young_connections_is_spared_while_another_large_one_has_an_old_one() {
-        let mut room = HandshakeRoom::new(4);
+        let mut room = HandshakeLimiter::new(4);
         let late = seconds(60) - GRACE / 2;
         for (id, number, since) in [
             (0, 1, seconds(0)),
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_room_full_of_young_connections_still_lets_the_newcomer_in() {
-        let mut room = HandshakeRoom::new(3);
+        let mut room = HandshakeLimiter::new(3);
         for id in 0..3 {
             room.enter(ConnId(id), group(1), seconds(0));
         }
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_room_without_places_holds_whoever_came_last() {
-        let mut room = HandshakeRoom::new(0);
+        let mut room = HandshakeLimiter::new(0);
         assert_eq!(room.enter(ConnId(0), group(1), seconds(0)), None);
         assert_eq!(room.enter(ConnId(1), group(1), seconds(0)), Some(ConnId(0)));
     }
@@ -214,7 +214,7 @@ mod tests {
     fn a_slow_remote_of_a_small_group_outlives_any_flood() {
         for seed in 0..100 {
             let mut random = Random::new(seed);
-            let mut room = HandshakeRoom::new(64);
+            let mut room = HandshakeLimiter::new(64);
             let groups = 1 + random.below(8);
             let honest = ConnId(u64::MAX);
             room.enter(honest, group(200), seconds(0));
@@ -225,7 +225,7 @@ mod tests {
                 let evicted = room.enter(ConnId(id), flood, now);
                 assert_ne!(evicted, Some(honest), "seed {seed}");
             }
-            assert_eq!(room.guests().count(), 64);
+            assert_eq!(room.pending().count(), 64);
         }
     }
 
@@ -233,14 +233,14 @@ mod tests {
     fn the_room_never_holds_more_than_its_places_and_names_each_who_leaves_once() {
         for seed in 0..100 {
             let mut random = Random::new(seed);
-            let places = 1 + random.index(20);
-            let mut room = HandshakeRoom::new(places);
+            let limit = 1 + random.index(20);
+            let mut room = HandshakeLimiter::new(limit);
             let mut here = BTreeMap::new();
             let mut now = Duration::ZERO;
             for id in (0..500).map(ConnId) {
                 now += Duration::from_millis(random.below(1_500));
                 let comes_from = group(u8::try_from(random.below(6)).expect("few"));
-                let was_full = here.len() == places;
+                let was_full = here.len() == limit;
                 let evicted = room.enter(id, comes_from, now);
                 assert_eq!(evicted.is_some(), was_full, "seed {seed}");
                 if let Some(id) = evicted {
@@ -253,7 +253,7 @@ mod tests {
                     here.remove(&left);
                     room.keep(|id| id != left);
                 }
-                assert!(room.guests().eq(here.keys().copied()), "seed {seed}");
+                assert!(room.pending().eq(here.keys().copied()), "seed {seed}");
             }
         }
     }

@@ -8,17 +8,17 @@ use std::net::IpAddr;
 use std::ops::Deref;
 
 use super::{Effect, PeerRow};
-use crate::lifecycle::{ConnId, Direction, DoneReason, Introduction, Role, Roles};
+use crate::lifecycle::{ConnId, Direction, DoneReason, Role, Roles, VersionInfo};
 use crate::time::Now;
 
 /// An admitted peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Peer {
-    introduction: Introduction,
+    version_info: VersionInfo,
     admitted_at: Now,
     /// The manual peer that it is.
     name: Option<String>,
-    /// It was told to go. Set by [`Roster::close`], which counts it.
+    /// It was told to go. Set by [`AdmittedPeers::close`], which counts it.
     closing: bool,
     fee_filter: Option<u64>,
     /// The subscribers that were notified of it.
@@ -27,13 +27,13 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(
-        introduction: Introduction,
+        version_info: VersionInfo,
         name: Option<String>,
         roles: Roles,
         now: Now,
     ) -> Self {
         Self {
-            introduction,
+            version_info,
             admitted_at: now,
             name,
             closing: false,
@@ -42,20 +42,20 @@ impl Peer {
         }
     }
 
-    pub(super) fn introduction(&self) -> &Introduction {
-        &self.introduction
+    pub(super) fn version_info(&self) -> &VersionInfo {
+        &self.version_info
     }
 
     pub(super) fn id(&self) -> ConnId {
-        self.introduction.id
+        self.version_info.id
     }
 
     pub(super) fn ip(&self) -> IpAddr {
-        self.introduction.remote.ip()
+        self.version_info.remote.ip()
     }
 
     pub(super) fn is_outgoing(&self) -> bool {
-        self.introduction.direction.is_outgoing()
+        self.version_info.direction.is_outgoing()
     }
 
     pub(super) fn admitted_at(&self) -> Now {
@@ -84,11 +84,11 @@ impl Peer {
 
     pub(super) fn row(&self, addresses: AddressCounts) -> PeerRow {
         PeerRow {
-            id: self.introduction.id,
-            remote: self.introduction.remote,
-            direction: self.introduction.direction,
+            id: self.version_info.id,
+            remote: self.version_info.remote,
+            direction: self.version_info.direction,
             name: self.name.clone(),
-            introduction: self.introduction.clone(),
+            version_info: self.version_info.clone(),
             admitted_at: self.admitted_at,
             closing: self.closing,
             fee_filter: self.fee_filter,
@@ -116,14 +116,14 @@ struct Count {
 
 /// The admitted peers, and no others. Reads as the map that it keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Roster {
+pub(super) struct AdmittedPeers {
     peers: BTreeMap<ConnId, Peer>,
     inbound: Count,
     outbound: Count,
     manual: Count,
 }
 
-impl Deref for Roster {
+impl Deref for AdmittedPeers {
     type Target = BTreeMap<ConnId, Peer>;
 
     fn deref(&self) -> &Self::Target {
@@ -131,18 +131,18 @@ impl Deref for Roster {
     }
 }
 
-impl Roster {
+impl AdmittedPeers {
     /// Adds a peer that is not in the table.
     pub(super) fn insert(&mut self, peer: Peer) {
-        self.count_mut(peer.introduction.direction).all += 1;
-        let id = peer.introduction.id;
+        self.count_mut(peer.version_info.direction).all += 1;
+        let id = peer.version_info.id;
         let before = self.peers.insert(id, peer);
         assert!(before.is_none(), "L2: {id} is admitted once");
     }
 
     pub(super) fn remove(&mut self, id: ConnId) -> Option<Peer> {
         let peer = self.peers.remove(&id)?;
-        let count = self.count_mut(peer.introduction.direction);
+        let count = self.count_mut(peer.version_info.direction);
         count.all -= 1;
         count.closing -= usize::from(peer.closing);
         Some(peer)
@@ -172,8 +172,8 @@ impl Roster {
     }
 
     /// The peers that are `meant`.
-    pub(super) fn ids_where(&self, meant: impl Fn(&Introduction) -> bool) -> Vec<ConnId> {
-        let meant = self.values().filter(|peer| meant(&peer.introduction));
+    pub(super) fn ids_where(&self, meant: impl Fn(&VersionInfo) -> bool) -> Vec<ConnId> {
+        let meant = self.values().filter(|peer| meant(&peer.version_info));
         meant.map(Peer::id).collect()
     }
 
@@ -188,7 +188,7 @@ impl Roster {
             return false;
         };
         peer.closing = true;
-        let direction = peer.introduction.direction;
+        let direction = peer.version_info.direction;
         self.count_mut(direction).closing += 1;
         true
     }
@@ -208,7 +208,7 @@ impl Roster {
     pub(super) fn staying(&self, direction: Direction) -> impl Iterator<Item = &Peer> {
         self.peers
             .values()
-            .filter(move |peer| peer.introduction.direction == direction && !peer.closing)
+            .filter(move |peer| peer.version_info.direction == direction && !peer.closing)
     }
 
     fn counted(&self, direction: Direction) -> Count {
@@ -237,8 +237,8 @@ pub(super) mod testing {
     use crate::session::full_node;
 
     /// Of a connection to or from group `n`.
-    pub(in super::super) fn introduction(id: u64, direction: Direction, n: u8) -> Introduction {
-        Introduction {
+    pub(in super::super) fn version_info(id: u64, direction: Direction, n: u8) -> VersionInfo {
+        VersionInfo {
             id: ConnId(id),
             direction,
             remote: SocketAddr::from(([n, 1, 1, 1], 8333)),
@@ -257,11 +257,11 @@ pub(super) mod testing {
     }
 
     /// Admitted peers with the ids 0, 1, 2 and so on, of these directions and groups.
-    pub(in super::super) fn peers(of: impl IntoIterator<Item = (Direction, u8)>) -> Roster {
-        let mut peers = Roster::default();
+    pub(in super::super) fn peers(of: impl IntoIterator<Item = (Direction, u8)>) -> AdmittedPeers {
+        let mut peers = AdmittedPeers::default();
         for (id, (direction, n)) in (0..).zip(of) {
             peers.insert(Peer::new(
-                introduction(id, direction, n),
+                version_info(id, direction, n),
                 None,
                 Role::Sync.into(),
                 Now::default(),

@@ -8,12 +8,12 @@ use crate::post::post_to;
 /// Tells `Node` when its actor is dropped without having been told to stop: it
 /// panicked, or its arbiter ended.
 #[derive(Debug)]
-pub(crate) struct Vital {
+pub(crate) struct CriticalGuard {
     who: &'static str,
     node: Option<Recipient<ActorDied>>,
 }
 
-impl Vital {
+impl CriticalGuard {
     pub(crate) fn new(who: &'static str, node: Recipient<ActorDied>) -> Self {
         Self {
             who,
@@ -22,12 +22,12 @@ impl Vital {
     }
 
     /// The actor stops because it was told to.
-    pub(crate) fn relieved(&mut self) {
+    pub(crate) fn disarm(&mut self) {
         self.node = None;
     }
 }
 
-impl Drop for Vital {
+impl Drop for CriticalGuard {
     fn drop(&mut self) {
         let Some(node) = self.node.take() else { return };
         let how = if std::thread::panicking() {
