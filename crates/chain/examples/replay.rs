@@ -20,7 +20,7 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
 use bytes::Bytes;
-use handfast_chain::{BlockOutcome, Chain, ChainOptions, Change, Event, Keep, KernelEvent};
+use handfast_chain::{BlockOutcome, Chain, ChainOptions, Change, Event, KernelEvent, Persist};
 use handfast_wire::Network;
 
 /// Blocks in the queue at once, as a downloader's window.
@@ -146,7 +146,7 @@ fn replay(
         while waiting == WINDOW {
             waiting -= counters.take(&events)?;
         }
-        chain.check_block(hash, bytes, None, vec![], None, Keep::No);
+        chain.check_block(hash, bytes, None, vec![], None, Persist::No);
         waiting += 1;
     }
     while waiting > 0 {
@@ -214,7 +214,7 @@ impl Counters {
                 rejected: Some((hash, reject)),
                 ..
             } => Err(format!("{hash}: {reject}")),
-            KernelEvent::HeadersChecked { .. } | KernelEvent::Kept => Ok(0),
+            KernelEvent::HeadersChecked { .. } | KernelEvent::Durable => Ok(0),
         }
     }
 }

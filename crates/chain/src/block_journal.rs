@@ -10,7 +10,7 @@
 //! again at the next start ([`crate::replay`]).
 //!
 //! # The invariant
-//! A block counts as *durable* ([`Kept::Yes`]) only while **every** block that the kernel
+//! A block counts as *durable* ([`Durability::Yes`]) only while **every** block that the kernel
 //! stored since its last flush is in the journal, so that the ancestors of a durable block
 //! are durable too. Blocks stored without being journaled, in initial sync, are *unjournaled*.
 //! The first block to be journaled after unjournaled ones closes the gap: a few are read back
@@ -36,7 +36,7 @@ use handfast_disk::{Format, Found, Journal, MAX_RECORD, Storage};
 use handfast_wire::limits::MAX_PAYLOAD_BYTES;
 
 use crate::kernel::{Kernel, Manager};
-use crate::{Keep, Kept, convert, kernel_log, record};
+use crate::{Durability, Persist, convert, kernel_log, record};
 
 /// The journal's name in the data directory.
 pub(crate) const FILE: &str = "blocks.journal";
@@ -62,7 +62,7 @@ const MAX_SIDE_BYTES: usize = 64 << 20;
 /// Pause after a failed write of the journal; doubles up to the longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// With [`Keep::Soon`] a gap is closed when no such block came for this long, since at the end
+/// With [`Persist::Soon`] a gap is closed when no such block came for this long, since at the end
 /// of initial sync the last blocks come together; at the latest after the second bound.
 const QUIET: Duration = Duration::from_millis(250);
 const QUIET_MAX: Duration = Duration::from_secs(5);
@@ -152,7 +152,7 @@ pub(crate) struct StoredBlock<'a> {
     pub(crate) bytes: &'a [u8],
     /// It was stored just now.
     pub(crate) new: bool,
-    pub(crate) keep: Keep,
+    pub(crate) persist: Persist,
 }
 
 /// Why the kernel cannot go on.
@@ -182,9 +182,9 @@ impl BlockJournal {
     /// Sets the blocks of all records after replay, and drops the useless records (`None`).
     pub(crate) fn replayed(&mut self, blocks: &[Option<BlockHash>]) -> io::Result<()> {
         let useful = blocks.iter().enumerate().filter(|(_, hash)| hash.is_some());
-        let keep: Vec<usize> = useful.map(|(record, _)| record).collect();
-        if keep.len() < blocks.len()
-            && let Err(error) = self.journal.retain(&keep)
+        let persist: Vec<usize> = useful.map(|(record, _)| record).collect();
+        if persist.len() < blocks.len()
+            && let Err(error) = self.journal.retain(&persist)
         {
             let unknown = BlockHash::all_zeros();
             self.hashes = blocks.iter().map(|hash| hash.unwrap_or(unknown)).collect();
@@ -200,10 +200,10 @@ impl BlockJournal {
     }
 
     /// Whether every stored block is durable.
-    pub(crate) fn now(&self) -> Kept {
+    pub(crate) fn now(&self) -> Durability {
         match self.unjournaled.is_none() {
-            true => Kept::Yes,
-            false => Kept::Later,
+            true => Durability::Yes,
+            false => Durability::Later,
         }
     }
 
@@ -216,19 +216,19 @@ impl BlockJournal {
         ))
     }
 
-    /// Registers a stored block, and journals it if `keep` says so.
+    /// Registers a stored block, and journals it if `persist` says so.
     pub(crate) fn stored(
         &mut self,
         kernel: &Kernel,
         block: StoredBlock<'_>,
-    ) -> Result<Kept, Fatal> {
+    ) -> Result<Durability, Fatal> {
         let StoredBlock { hash, bytes, .. } = block;
-        if block.keep != Keep::No && block.new && self.unjournaled.is_none() {
+        if block.persist != Persist::No && block.new && self.unjournaled.is_none() {
             let written = self.journal.append(&[bytes]);
             return Ok(match written {
                 Ok(()) => {
                     self.hashes.push(hash);
-                    Kept::Yes
+                    Durability::Yes
                 }
                 Err(error) => {
                     self.unjournaled.add(hash, bytes.len());
@@ -240,13 +240,13 @@ impl BlockJournal {
         if block.new {
             self.unjournaled.add(hash, bytes.len());
         }
-        if self.unjournaled.is_none() || block.keep == Keep::No {
+        if self.unjournaled.is_none() || block.persist == Persist::No {
             return Ok(self.now());
         }
         self.mark_overdue();
-        match block.keep {
-            Keep::Now => self.close_gap(kernel),
-            Keep::Soon | Keep::No => Ok(self.pending_answer()),
+        match block.persist {
+            Persist::Now => self.close_gap(kernel),
+            Persist::Soon | Persist::No => Ok(self.pending_answer()),
         }
     }
 
@@ -257,10 +257,10 @@ impl BlockJournal {
     }
 
     /// The answer for a block to be journaled that is not journaled yet.
-    fn pending_answer(&self) -> Kept {
+    fn pending_answer(&self) -> Durability {
         match &self.write_failure {
-            Some(write_failure) => Kept::Failed(write_failure.why.clone()),
-            None => Kept::Later,
+            Some(write_failure) => Durability::Failed(write_failure.why.clone()),
+            None => Durability::Later,
         }
     }
 
@@ -272,7 +272,7 @@ impl BlockJournal {
             .overdue
             .is_some_and(|overdue| overdue.quiet() <= Instant::now())
         {
-            all_durable = self.close_gap(kernel)? == Kept::Yes;
+            all_durable = self.close_gap(kernel)? == Durability::Yes;
         }
         if self.journal.bytes() > self.limit && self.write_failure.is_none() {
             tracing::info!(
@@ -290,7 +290,7 @@ impl BlockJournal {
     }
 
     /// Journals the unjournaled blocks, unless that failed a moment ago.
-    fn close_gap(&mut self, kernel: &Kernel) -> Result<Kept, Fatal> {
+    fn close_gap(&mut self, kernel: &Kernel) -> Result<Durability, Fatal> {
         if let Some(write_failure) = &self.write_failure
             && Instant::now() < write_failure.again
         {
@@ -302,7 +302,7 @@ impl BlockJournal {
                 if self.write_failure.take().is_some() {
                     tracing::info!("blocks.journal can be written again and is complete");
                 }
-                Ok(Kept::Yes)
+                Ok(Durability::Yes)
             }
             Err(GapError::Write(error)) => Ok(self.failed(&error)),
             Err(GapError::Fatal(why)) => Err(why),
@@ -332,7 +332,7 @@ impl BlockJournal {
         Ok(())
     }
 
-    fn failed(&mut self, error: &io::Error) -> Kept {
+    fn failed(&mut self, error: &io::Error) -> Durability {
         let path = self.journal.path().display();
         let why = format!(
             "{path} cannot be written ({error}); free disk space or make it writable, the node retries every {}s",
@@ -356,7 +356,7 @@ impl BlockJournal {
             pause,
             again,
         });
-        Kept::Failed(why)
+        Durability::Failed(why)
     }
 
     /// The kernel has flushed by itself: no earlier block is unjournaled, and the records of before
@@ -401,10 +401,10 @@ impl BlockJournal {
     /// Drops the first `count` records, except `stay`.
     fn drop_records(&mut self, count: usize, stay: &BTreeSet<usize>) -> io::Result<()> {
         let stays = |record: &usize| *record >= count || stay.contains(record);
-        let keep: Vec<usize> = (0..self.journal.len()).filter(stays).collect();
-        if keep.len() < self.journal.len() {
-            self.journal.retain(&keep)?;
-            self.hashes = keep.iter().map(|record| self.hashes[*record]).collect();
+        let persist: Vec<usize> = (0..self.journal.len()).filter(stays).collect();
+        if persist.len() < self.journal.len() {
+            self.journal.retain(&persist)?;
+            self.hashes = persist.iter().map(|record| self.hashes[*record]).collect();
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use crate::recent::Recent;
 use crate::replay::RunningMarker;
 use crate::worker::{self, Shared, Start};
 use crate::{
-    BlockReader, CloseError, ConnId, DirLock, Event, InitialChain, Keep, OpenError, Replay,
+    BlockReader, CloseError, ConnId, DirLock, Event, InitialChain, OpenError, Persist, Replay,
 };
 use crate::{block_journal, convert, disk_space, lock, record, replay};
 
@@ -243,7 +243,7 @@ impl Chain {
     }
 
     /// Validates and stores the block `hash`, encoded at the front of `bytes`, and journals it if
-    /// `keep` says so. Answered by [`KernelEvent::BlockChecked`](crate::KernelEvent) with this `origin`. Never blocks.
+    /// `persist` says so. Answered by [`KernelEvent::BlockChecked`](crate::KernelEvent) with this `origin`. Never blocks.
     ///
     /// Bytes after the block are dropped. `height` is the block's, if known: with it, mutated
     /// data is refused before the kernel gets it ([`RejectKind::Mutated`](crate::RejectKind));
@@ -266,7 +266,7 @@ impl Chain {
         height: Option<u32>,
         before: Vec<Header>,
         origin: Option<ConnId>,
-        keep: Keep,
+        persist: Persist,
     ) {
         let raw = RawBlock {
             hash,
@@ -274,7 +274,7 @@ impl Chain {
             height,
             before,
             origin,
-            keep,
+            persist,
             refused: false,
         };
         self.shared.queue.push_block(raw);

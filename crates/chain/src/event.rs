@@ -6,7 +6,7 @@ use handfast_verdict::KernelEvent;
 /// [`Chain::interrupt`](crate::Chain::interrupt) or a `Fatal` event came first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The answer to a job, or [`KernelEvent::Kept`].
+    /// The answer to a job, or [`KernelEvent::Durable`].
     Answer(KernelEvent),
     /// The kernel's warnings changed; this is the whole present list.
     Warnings(Vec<String>),

@@ -16,7 +16,7 @@
 //! - [`Follower`]: how the active chain moves, with the blocks, for any number of consumers.
 //! - [`BlockReader`]: reads blocks and undo data on any thread.
 //! - [`Transactions`]: the transactions of an encoded block, and their ids.
-//! - [`Keep`], [`Kept`]: which blocks are to be durable, and which are.
+//! - [`Persist`], [`Durability`]: which blocks are to be durable, and which are.
 //!
 //! # Ordering
 //! Jobs are done in the order of their submission, headers and blocks alike. Headers that a
@@ -66,7 +66,7 @@ pub use error::{CloseError, OpenError, ReadError};
 pub use event::Event;
 pub use follow::{ActiveBlock, ChainNews, Follower, MAX_WAITING, Move};
 pub use handfast_verdict::{
-    BlockOutcome, Change, ConnId, Keep, Kept, KernelEvent, Reject, RejectKind,
+    BlockOutcome, Change, ConnId, Durability, KernelEvent, Persist, Reject, RejectKind,
 };
 pub use lock::{DirLock, check_lockable, lock};
 pub use open::{InitialChain, STORED_WINDOW};

@@ -19,7 +19,7 @@ use bitcoin::block::Header;
 use bitcoinkernel::Block;
 use bytes::Bytes;
 
-use crate::{BlockOutcome, ConnId, Keep};
+use crate::{BlockOutcome, ConnId, Persist};
 
 /// Blocks in the raw queue at most: sixteen download windows of 1,024.
 pub(crate) const MAX_BLOCKS: usize = 16_384;
@@ -38,7 +38,7 @@ pub(crate) struct RawBlock {
     /// Ancestors' headers that the kernel does not have yet, oldest first.
     pub(crate) before: Vec<Header>,
     pub(crate) origin: Option<ConnId>,
-    pub(crate) keep: Keep,
+    pub(crate) persist: Persist,
     /// The queue was full, and its bytes were dropped.
     pub(crate) refused: bool,
 }
@@ -305,7 +305,7 @@ mod tests {
             height: None,
             before: vec![],
             origin: Some(ConnId(u64::from(id))),
-            keep: Keep::No,
+            persist: Persist::No,
             refused: false,
         }
     }
@@ -438,7 +438,7 @@ mod tests {
             height: None,
             before: vec![],
             origin: None,
-            keep: Keep::No,
+            persist: Persist::No,
             refused: false,
         });
         let raw = queue.take_raw().expect("one waits");

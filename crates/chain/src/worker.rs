@@ -25,7 +25,7 @@ use crate::record::{self, Record};
 use crate::replay::RunningMarker;
 use crate::skipped::Skipped;
 use crate::{
-    BlockOutcome, Change, CloseError, ConnId, Event, Kept, KernelEvent, Reject, RejectKind,
+    BlockOutcome, Change, CloseError, ConnId, Durability, Event, KernelEvent, Reject, RejectKind,
 };
 use crate::{convert, kernel_log, layout, mutated, stored, verdict};
 
@@ -232,7 +232,7 @@ impl Worker<'_> {
     /// No job is queued: reports, and does deferred work. Returns when to call it again.
     fn idle(&mut self) -> Option<Instant> {
         self.report();
-        let (kept, again) = match self.block_journal.idle(&self.shared.kernel) {
+        let (durability, again) = match self.block_journal.idle(&self.shared.kernel) {
             Ok(done) => done,
             Err(fatal) => {
                 self.end_on(Some(fatal));
@@ -240,8 +240,8 @@ impl Worker<'_> {
             }
         };
         self.warn(JOURNAL, self.block_journal.warning());
-        if kept {
-            self.post(Event::Answer(KernelEvent::Kept));
+        if durability {
+            self.post(Event::Answer(KernelEvent::Durable));
         }
         let again = match self.warnings.contains_key(&DISK) {
             true => {
@@ -319,7 +319,7 @@ impl Worker<'_> {
             height: _,
             before,
             origin,
-            keep,
+            persist,
             refused: _,
         } = raw;
         let header = deserialize_partial::<Header>(&bytes)
@@ -359,29 +359,29 @@ impl Worker<'_> {
             self.block_journal.kernel_flushed(&side);
         }
         let mut fatal = self.notice(record).or(fatal_header);
-        let kept = match outcome {
+        let durability = match outcome {
             BlockOutcome::Stored | BlockOutcome::Duplicate => self.block_journal.stored(
                 &self.shared.kernel,
                 StoredBlock {
                     hash,
                     bytes: &bytes,
                     new: outcome == BlockOutcome::Stored,
-                    keep,
+                    persist,
                 },
             ),
             BlockOutcome::Rejected(_) | BlockOutcome::Failed(_) => Ok(self.block_journal.now()),
         };
         self.warn(JOURNAL, self.block_journal.warning());
-        let kept = kept.unwrap_or_else(|why| {
+        let durability = durability.unwrap_or_else(|why| {
             fatal = Some(why.clone());
-            Kept::Failed(why)
+            Durability::Failed(why)
         });
         self.post(Event::Answer(KernelEvent::BlockChecked {
             hash,
             outcome,
             origin,
             changes,
-            kept,
+            durability,
             busy: started.elapsed(),
         }));
         self.moves.extend(moves);

@@ -12,8 +12,8 @@ use std::time::Duration;
 use bitcoin::consensus::serialize;
 use bitcoin::{Block, BlockHash};
 use handfast_chain::{
-    BlockOutcome, Chain, ChainOptions, ConnId, Event, InitialChain, Keep, Kept, KernelEvent,
-    Replay, SideHeader,
+    BlockOutcome, Chain, ChainOptions, ConnId, Durability, Event, InitialChain, KernelEvent,
+    Persist, Replay, SideHeader,
 };
 use handfast_disk::testing::FaultyDisk;
 use handfast_wire::Network;
@@ -70,7 +70,7 @@ impl Node {
         Node::open_with(dir, |options| options.journal = Some(disk.storage()))
     }
 
-    fn give(&self, block: &Block, keep: Keep) {
+    fn give(&self, block: &Block, keep: Persist) {
         let bytes = serialize(block).into();
         self.chain
             .check_block(block.block_hash(), bytes, None, vec![], None, keep);
@@ -102,14 +102,14 @@ impl Node {
     }
 
     /// Submits a block and returns whether it is durable.
-    fn kept(&self, block: &Block, keep: Keep) -> Kept {
+    fn durability(&self, block: &Block, keep: Persist) -> Durability {
         self.give(block, keep);
         match self.answer() {
             KernelEvent::BlockChecked {
                 outcome: BlockOutcome::Stored | BlockOutcome::Duplicate,
-                kept,
+                durability,
                 ..
-            } => kept,
+            } => durability,
             other => panic!("expected a stored block, got {other:?}"),
         }
     }
@@ -139,9 +139,9 @@ fn a_durable_block_is_there_after_a_kill_and_another_is_lost() {
     let node = Node::open(dir.path());
     let blocks = blocks(&node.initial, 3);
     for block in &blocks[..2] {
-        assert_eq!(node.kept(block, Keep::Now), Kept::Yes);
+        assert_eq!(node.durability(block, Persist::Now), Durability::Yes);
     }
-    assert_eq!(node.kept(&blocks[2], Keep::No), Kept::Later);
+    assert_eq!(node.durability(&blocks[2], Persist::No), Durability::Later);
     let left = node.killed(dir.path());
     let after = Node::open(left.path());
     assert_eq!(
@@ -171,11 +171,11 @@ fn bytes_after_a_block_are_not_written_to_the_journal() {
         bytes.resize(bytes.len() + garbage, 0xee);
         let hash = block.block_hash();
         node.chain
-            .check_block(hash, bytes.into(), None, vec![], None, Keep::Now);
+            .check_block(hash, bytes.into(), None, vec![], None, Persist::Now);
         assert!(matches!(
             node.answer(),
             KernelEvent::BlockChecked {
-                kept: Kept::Yes,
+                durability: Durability::Yes,
                 ..
             }
         ));
@@ -191,7 +191,7 @@ fn after_a_clean_stop_nothing_is_replayed() {
     let node = Node::open(dir.path());
     let blocks = blocks(&node.initial, 2);
     for block in &blocks {
-        node.kept(block, Keep::Soon);
+        node.durability(block, Persist::Soon);
     }
     node.chain.close().unwrap();
     assert!(!dir.path().join("running").exists());
@@ -209,9 +209,9 @@ fn the_ancestors_of_a_durable_block_are_durable_too() {
         let blocks = blocks(&node.initial, count + 1);
         let (last, before) = blocks.split_last().unwrap();
         for block in before {
-            assert_eq!(node.kept(block, Keep::No), Kept::Later);
+            assert_eq!(node.durability(block, Persist::No), Durability::Later);
         }
-        assert_eq!(node.kept(last, Keep::Now), Kept::Yes, "{count}");
+        assert_eq!(node.durability(last, Persist::Now), Durability::Yes, "{count}");
         let left = node.killed(dir.path());
         let after = Node::open(left.path());
         assert_eq!(tip(&after.initial), last.block_hash(), "{count}");
@@ -225,7 +225,7 @@ fn a_block_outside_the_active_chain_is_known_after_a_kill_and_after_a_clean_stop
     let blocks = blocks(&node.initial, 300);
     let side = mine_chain(&node.initial.active[0], 0, 2, 7);
     for block in blocks.iter().chain(&side) {
-        assert_eq!(node.kept(block, Keep::Now), Kept::Yes);
+        assert_eq!(node.durability(block, Persist::Now), Durability::Yes);
     }
     let expected = [0, 1].map(|at| SideHeader {
         header: side[at].header,
@@ -256,15 +256,15 @@ fn a_block_that_no_caller_waits_for_is_validated_at_once_and_journaled_when_idle
     let dir = tempfile::tempdir().unwrap();
     let node = Node::open(dir.path());
     let blocks = blocks(&node.initial, 3);
-    node.kept(&blocks[0], Keep::No);
-    assert_eq!(node.kept(&blocks[1], Keep::Soon), Kept::Later);
-    assert_eq!(node.answer(), KernelEvent::Kept);
+    node.durability(&blocks[0], Persist::No);
+    assert_eq!(node.durability(&blocks[1], Persist::Soon), Durability::Later);
+    assert_eq!(node.answer(), KernelEvent::Durable);
     let left = node.killed(dir.path());
     let after = Node::open(left.path());
     assert_eq!(tip(&after.initial), blocks[1].block_hash());
     assert_eq!(
-        node.kept(&blocks[2], Keep::Soon),
-        Kept::Yes,
+        node.durability(&blocks[2], Persist::Soon),
+        Durability::Yes,
         "no block is unjournaled"
     );
 }
@@ -279,7 +279,7 @@ fn a_long_journal_makes_the_kernel_flush_and_is_cleared() {
     });
     let blocks = blocks(&node.initial, 40);
     for block in &blocks {
-        assert_eq!(node.kept(block, Keep::Now), Kept::Yes);
+        assert_eq!(node.durability(block, Persist::Now), Durability::Yes);
         assert!(disk.contents().unwrap().len() < 2_000 + 2 * 300);
     }
     // Blocks that are not in the journal any more are in the kernel's files.
@@ -297,7 +297,7 @@ fn blocks_that_came_before_their_parents_are_replayed_too() {
     node.chain.check_headers(headers, Some(ConnId(1)));
     node.next();
     for at in [5, 2, 0, 4, 1, 3] {
-        assert_eq!(node.kept(&blocks[at], Keep::Soon), Kept::Yes);
+        assert_eq!(node.durability(&blocks[at], Persist::Soon), Durability::Yes);
     }
     let left = node.killed(dir.path());
     let after = Node::open(left.path());
@@ -315,13 +315,13 @@ fn a_journal_that_cannot_be_written_is_a_warning_and_is_completed_when_it_can() 
         let disk = FaultyDisk::default();
         let node = Node::on_disk(dir.path(), &disk);
         let blocks = blocks(&node.initial, 4);
-        assert_eq!(node.kept(&blocks[0], Keep::Now), Kept::Yes);
+        assert_eq!(node.durability(&blocks[0], Persist::Now), Durability::Yes);
         disk.fail_all(Some(error));
-        node.give(&blocks[1], Keep::Now);
+        node.give(&blocks[1], Persist::Now);
         let warnings = node.warnings();
         assert!(warnings[0].contains("memory"), "{warnings:?}");
         let KernelEvent::BlockChecked {
-            kept: Kept::Failed(why),
+            durability: Durability::Failed(why),
             changes,
             ..
         } = node.answer()
@@ -332,15 +332,21 @@ fn a_journal_that_cannot_be_written_is_a_warning_and_is_completed_when_it_can() 
         assert_eq!(changes.len(), 1, "the block connects");
         // More blocks do not make it retry in a hot loop.
         let tries = disk.changes();
-        assert!(matches!(node.kept(&blocks[2], Keep::Now), Kept::Failed(_)));
-        assert!(matches!(node.kept(&blocks[3], Keep::Soon), Kept::Failed(_)));
+        assert!(matches!(
+            node.durability(&blocks[2], Persist::Now),
+            Durability::Failed(_)
+        ));
+        assert!(matches!(
+            node.durability(&blocks[3], Persist::Soon),
+            Durability::Failed(_)
+        ));
         assert_eq!(disk.changes(), tries);
         disk.fail_all(None);
         let Event::Warnings(warnings) = node.events.recv_timeout(EVENT_TIMEOUT).unwrap() else {
             panic!("the warning is cleared first");
         };
         assert_eq!(warnings, Vec::<String>::new());
-        assert_eq!(node.answer(), KernelEvent::Kept);
+        assert_eq!(node.answer(), KernelEvent::Durable);
         let left = node.killed(dir.path());
         let after = Node::on_disk(left.path(), &disk.crash(0, 0, false));
         assert_eq!(tip(&after.initial), blocks[3].block_hash(), "{error}");
@@ -352,7 +358,7 @@ fn a_block_that_the_clock_does_not_allow_yet_stays_in_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::open(dir.path());
     let mut blocks = blocks(&node.initial, 2);
-    node.kept(&blocks[0], Keep::Now);
+    node.durability(&blocks[0], Persist::Now);
     node.chain.close().unwrap();
     // As if it had been accepted by a clock that was a day ahead.
     let now = std::time::SystemTime::now();
@@ -374,8 +380,8 @@ fn a_block_that_the_clock_does_not_allow_yet_stays_in_the_journal() {
         assert_eq!(tip(&node.initial), blocks[0].block_hash());
         node.chain.close().unwrap();
         let contents = disk.contents().unwrap();
-        let kept = contents.windows(journaled.len()).any(|at| at == journaled);
-        assert!(kept, "it waits for its time, also after a clean stop");
+        let durability = contents.windows(journaled.len()).any(|at| at == journaled);
+        assert!(durability, "it waits for its time, also after a clean stop");
     }
 }
 
@@ -388,7 +394,7 @@ fn with_a_full_disk_blocks_are_not_submitted_and_the_chain_stays_open() {
         options.free_space = Some(Box::new(move || Some(reported.load(Ordering::SeqCst))));
     });
     let blocks = blocks(&node.initial, 1);
-    node.give(&blocks[0], Keep::Now);
+    node.give(&blocks[0], Persist::Now);
     let warnings = node.warnings();
     assert!(
         warnings[0].contains("the disk is full: 20 MiB"),
@@ -407,13 +413,13 @@ fn with_a_full_disk_blocks_are_not_submitted_and_the_chain_stays_open() {
     free.store(1 << 40, Ordering::SeqCst);
     // Free space is not checked more than ten times a second.
     loop {
-        node.give(&blocks[0], Keep::Now);
+        node.give(&blocks[0], Persist::Now);
         match node.answer() {
             KernelEvent::BlockChecked {
                 outcome: BlockOutcome::Stored,
-                kept,
+                durability,
                 ..
-            } => break assert_eq!(kept, Kept::Yes),
+            } => break assert_eq!(durability, Durability::Yes),
             KernelEvent::BlockChecked {
                 outcome: BlockOutcome::Failed(_),
                 ..
@@ -435,7 +441,7 @@ fn readers_wait_while_the_kernel_flushes_and_get_their_blocks() {
     let last = &blocks[1_100];
     let bytes = serialize(last).into();
     feed.chain
-        .check_block(last.block_hash(), bytes, None, vec![], None, Keep::Now);
+        .check_block(last.block_hash(), bytes, None, vec![], None, Persist::Now);
     let first = blocks[0].block_hash();
     loop {
         assert_eq!(reader.read(&first).unwrap(), serialize(&blocks[0]));

@@ -14,7 +14,8 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash, Witness};
 use bytes::Bytes;
 use handfast_chain::{
-    Chain, ChainOptions, CloseError, Event, Keep, KernelEvent, OpenError, Queued, ReadError, lock,
+    Chain, ChainOptions, CloseError, Event, KernelEvent, OpenError, Persist, Queued, ReadError,
+    lock,
 };
 use handfast_wire::Network;
 use kit::{Feed, connected, mine, mine_chain, mine_with, shared_blocks, signet, tip};
@@ -275,7 +276,7 @@ fn an_interrupt_while_busy_drops_the_queue_and_the_chain_closes_in_order() {
             None,
             vec![],
             None,
-            Keep::No,
+            Persist::No,
         );
     };
     hand_over(&blocks[0]);
@@ -303,8 +304,14 @@ fn jobs_done_before_an_interrupt_have_been_reported() {
     let dir = tempfile::tempdir().unwrap();
     let feed = Feed::open(&signet(), dir.path());
     for raw in &blocks {
-        feed.chain
-            .check_block(raw.hash(), raw.bytes.clone(), None, vec![], None, Keep::No);
+        feed.chain.check_block(
+            raw.hash(),
+            raw.bytes.clone(),
+            None,
+            vec![],
+            None,
+            Persist::No,
+        );
     }
     feed.next_block();
     feed.chain.interrupt();
@@ -333,7 +340,7 @@ fn a_panic_on_the_kernel_thread_is_reported_and_fails_the_close() {
         None,
         vec![],
         None,
-        Keep::No,
+        Persist::No,
     );
     let Event::Fatal(text) = events.recv().unwrap() else {
         panic!("expected Fatal");
@@ -363,7 +370,7 @@ fn a_block_under_a_wrong_hash_is_a_bug_and_is_reported() {
     let wrong = BlockHash::from_byte_array([1; 32]);
     let bytes: Bytes = serialize(&block).into();
     feed.chain
-        .check_block(wrong, bytes, None, vec![], None, Keep::No);
+        .check_block(wrong, bytes, None, vec![], None, Persist::No);
     assert!(matches!(feed.next(), Event::Fatal(_)));
     let error = feed.chain.close().unwrap_err();
     assert!(

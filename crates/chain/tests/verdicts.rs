@@ -6,7 +6,7 @@ use bitcoin::block::Header;
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, CompactTarget, TxMerkleNode};
-use handfast_chain::{BlockOutcome, Change, ConnId, Keep, KernelEvent, Reject, RejectKind};
+use handfast_chain::{BlockOutcome, Change, ConnId, KernelEvent, Persist, Reject, RejectKind};
 use handfast_wire::Network;
 use kit::{Feed, connected, grind, mine, mine_chain, mine_with};
 
@@ -207,7 +207,7 @@ fn a_header_batch_submitted_before_a_block_is_validated_before_it() {
         None,
         vec![],
         None,
-        Keep::No,
+        Persist::No,
     );
     assert!(matches!(
         feed.answer(),
@@ -237,7 +237,7 @@ fn a_block_submits_its_ancestors_headers_and_a_mutated_one_does_not() {
     let offer = |block: &bitcoin::Block, before: Vec<Header>| {
         let (hash, bytes) = (block.block_hash(), serialize(block).into());
         feed.chain
-            .check_block(hash, bytes, None, before, None, Keep::No);
+            .check_block(hash, bytes, None, before, None, Persist::No);
         feed.next_block().outcome
     };
     let bad = offer(&mutated(&chain[3]), before(0..3));
@@ -270,7 +270,7 @@ fn a_block_whose_headers_are_refused_is_refused_for_the_same_reason() {
         None,
         vec![wrong.header],
         None,
-        Keep::No,
+        Persist::No,
     );
     let why = reject(RejectKind::InvalidHeader, "bad-diffbits");
     assert_eq!(feed.next_block().outcome, BlockOutcome::Rejected(why));

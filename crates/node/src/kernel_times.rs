@@ -36,7 +36,7 @@ impl KernelTimes {
         match event {
             KernelEvent::BlockChecked { busy, .. } => observe(&self.blocks, busy),
             KernelEvent::HeadersChecked { busy, .. } => observe(&self.headers, busy),
-            KernelEvent::Kept => {}
+            KernelEvent::Durable => {}
         }
     }
 }

@@ -104,14 +104,14 @@ impl SyncManager {
                     height,
                     before,
                     origin,
-                    keep,
+                    persist,
                 } => {
                     if let Some((hash, share)) = share.take_if(|(hash, _)| *hash == block.hash) {
                         self.with_kernel.insert(hash, share);
                     }
                     let (hash, bytes) = (block.hash, block.bytes);
                     self.chain()
-                        .check_block(hash, bytes, height, before, origin, keep);
+                        .check_block(hash, bytes, height, before, origin, persist);
                 }
                 Effect::ServeBlock {
                     id,

@@ -20,7 +20,7 @@ impl fmt::Display for ConnId {
 }
 
 /// What the engine answered to a job. Exactly one per job, in any order, and
-/// [`KernelEvent::Kept`] beside them.
+/// [`KernelEvent::Durable`] beside them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelEvent {
     /// A batch of headers was looked at, up to and including the first bad one.
@@ -47,23 +47,23 @@ pub enum KernelEvent {
         changes: Vec<Change>,
         /// Whether everything that the engine has stored, this block included, survives the
         /// end of the process.
-        kept: Kept,
+        durability: Durability,
         /// Time the engine's thread spent on it.
         busy: Duration,
     },
     /// What was stored so far survives the end of the process, which was not so at the last
     /// verdict about a block. Answers no job.
-    Kept,
+    Durable,
 }
 
 /// Whether a block is to survive the end of the process, when the engine has stored it:
 /// by itself it forgets what came since its last flush, up to 70 minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum Persist {
     /// It can be had again: initial sync.
     No,
     /// It is to be kept, with all that it builds on. If blocks before it were not, that
-    /// is done when nothing waits for the engine, and told by [`KernelEvent::Kept`].
+    /// is done when nothing waits for the engine, and told by [`KernelEvent::Durable`].
     Soon,
     /// The same, before its verdict is reported: somebody waits for that.
     Now,
@@ -71,13 +71,13 @@ pub enum Keep {
 
 /// Whether what the engine has stored survives the end of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum Durability {
     /// It does: on disk for good, every block with all that it builds on.
     Yes,
-    /// Not all of it. After a block that is to be kept [`KernelEvent::Kept`] follows.
+    /// Not all of it. After a block that is to be kept [`KernelEvent::Durable`] follows.
     Later,
     /// It should, but could not be written; why, with the remedy. It is tried again,
-    /// and [`KernelEvent::Kept`] follows when that worked.
+    /// and [`KernelEvent::Durable`] follows when that worked.
     Failed(String),
 }
 

@@ -21,7 +21,7 @@ use bitcoin::{
 };
 use bytes::Bytes;
 use handfast_chain::{
-    BlockOutcome, Chain, ChainOptions, Change, ConnId, Event, InitialChain, Keep, KernelEvent,
+    BlockOutcome, Chain, ChainOptions, Change, ConnId, Event, InitialChain, KernelEvent, Persist,
     Reject,
 };
 use handfast_wire::Network;
@@ -97,7 +97,7 @@ impl Feed {
 
     pub fn bytes_at(&self, hash: BlockHash, bytes: Bytes, height: Option<u32>) -> Answer {
         self.chain
-            .check_block(hash, bytes, height, vec![], None, Keep::No);
+            .check_block(hash, bytes, height, vec![], None, Persist::No);
         let answer = self.next_block();
         assert_eq!(answer.hash, hash);
         answer
@@ -122,8 +122,14 @@ impl Feed {
     pub fn blocks<'a>(&self, blocks: impl IntoIterator<Item = &'a Raw>) -> Vec<Answer> {
         let mut count = 0;
         for raw in blocks {
-            self.chain
-                .check_block(raw.hash(), raw.bytes.clone(), None, vec![], None, Keep::No);
+            self.chain.check_block(
+                raw.hash(),
+                raw.bytes.clone(),
+                None,
+                vec![],
+                None,
+                Persist::No,
+            );
             count += 1;
         }
         (0..count).map(|_| self.next_block()).collect()

@@ -247,13 +247,13 @@ impl SyncManager {
                 outcome,
                 origin,
                 changes,
-                kept,
+                durability,
                 busy: _,
             } => {
-                self.parts.submissions.set_durable(&kept);
-                self.block_checked(step, hash, (&outcome, changes), origin, &kept);
+                self.parts.submissions.set_durable(&durability);
+                self.block_checked(step, hash, (&outcome, changes), origin, &durability);
             }
-            KernelEvent::Kept => self.parts.submissions.set_durable(&super::Kept::Yes),
+            KernelEvent::Durable => self.parts.submissions.set_durable(&super::Durability::Yes),
         }
     }
 }

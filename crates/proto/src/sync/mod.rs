@@ -77,7 +77,9 @@ pub use state::{
 pub use verdicts::USEFUL_INTERVAL;
 
 /// The engine's answers: the values that it reports.
-pub use handfast_verdict::{BlockOutcome, Change, Keep, Kept, KernelEvent, Reject, RejectKind};
+pub use handfast_verdict::{
+    BlockOutcome, Change, Durability, KernelEvent, Persist, Reject, RejectKind,
+};
 
 use std::sync::Arc;
 
@@ -212,7 +214,7 @@ pub enum Effect {
         /// Who sent it; `None`: we did, and somebody waits for the answer.
         origin: Option<ConnId>,
         /// Whether it is to survive the end of the process, with all that it builds on.
-        keep: Keep,
+        persist: Persist,
     },
     /// Read a block from disk and send it when the peer has room; then [`Input::Served`].
     ServeBlock {

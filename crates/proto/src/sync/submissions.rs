@@ -34,7 +34,7 @@ use super::announcer::MAX_BLOCKS_TO_ANNOUNCE;
 use super::chain::Chain;
 use super::download::BlockDownload;
 use super::step::Step;
-use super::{BlockOutcome, Effect, Keep, Kept, Reject, RejectKind, SubmitResult};
+use super::{BlockOutcome, Durability, Effect, Persist, Reject, RejectKind, SubmitResult};
 
 /// Who waits for the verdict about a block that is with the engine.
 #[derive(Clone, Debug, Default)]
@@ -118,30 +118,30 @@ pub(super) fn known_header(
 /// Durability.
 impl Submissions {
     /// Whether a block that is given to the engine now is to be kept. See the module.
-    pub(super) fn keep(
+    pub(super) fn persist(
         chain: &Chain,
         download: &BlockDownload,
         now: Now,
         hash: &BlockHash,
         origin: Option<ConnId>,
-    ) -> Keep {
+    ) -> Persist {
         if origin.is_none() {
-            return Keep::Now;
+            return Persist::Now;
         }
         if !chain.is_initial_download(now) {
-            return Keep::Soon;
+            return Persist::Soon;
         }
         let height = chain.tree().get(hash).map_or(0, |entry| entry.height);
         let plan = download.main_plan();
         match plan.is_none_or(|plan| plan.target().height <= height + MAX_BLOCKS_TO_ANNOUNCE) {
-            true => Keep::Soon,
-            false => Keep::No,
+            true => Persist::Soon,
+            false => Persist::No,
         }
     }
 
     /// The engine told whether everything that it has stored is durable.
-    pub(super) fn set_durable(&mut self, kept: &Kept) {
-        self.durable = *kept == Kept::Yes;
+    pub(super) fn set_durable(&mut self, durability: &Durability) {
+        self.durable = *durability == Durability::Yes;
     }
 
     /// Whether everything that the engine has stored survives the end of the process.
@@ -207,19 +207,19 @@ impl Submissions {
         chain: &mut Chain,
         hash: BlockHash,
         outcome: &BlockOutcome,
-        kept: &Kept,
+        durability: &Durability,
     ) -> Option<RawBlock> {
         let mut waiting = self.waiting.remove(&hash)?;
         let has_it = matches!(outcome, BlockOutcome::Stored | BlockOutcome::Duplicate);
         let again = waiting.again.take();
-        if let Some(block) = again.filter(|_| has_it && *kept != Kept::Yes) {
+        if let Some(block) = again.filter(|_| has_it && *durability != Durability::Yes) {
             self.wait(hash, waiting.tickets);
             return Some(block);
         }
         let connected = chain.tree().in_active_chain(&hash);
         for (at, ticket) in waiting.tickets.iter().enumerate() {
             let first = waiting.own && at == 0;
-            let result = result_of(outcome, kept, connected, first);
+            let result = result_of(outcome, durability, connected, first);
             answer(step, chain, *ticket, result);
         }
         None
@@ -228,9 +228,16 @@ impl Submissions {
 
 /// The answer to one who submitted a block. Core `submitblock`. `first`: the engine got the
 /// block of them.
-fn result_of(outcome: &BlockOutcome, kept: &Kept, connected: bool, first: bool) -> SubmitResult {
+fn result_of(
+    outcome: &BlockOutcome,
+    durability: &Durability,
+    connected: bool,
+    first: bool,
+) -> SubmitResult {
     match outcome {
-        BlockOutcome::Stored | BlockOutcome::Duplicate if let Kept::Failed(why) = kept => {
+        BlockOutcome::Stored | BlockOutcome::Duplicate
+            if let Durability::Failed(why) = durability =>
+        {
             SubmitResult::Failed(why.clone())
         }
         BlockOutcome::Stored if connected && first => SubmitResult::Accepted,
@@ -286,18 +293,22 @@ mod tests {
             (given.is_some(), answers(step))
         }
 
-        fn given(&mut self, height: u32, block: &RawBlock, keep: bool) {
-            let pending = Pending::new(block, Duration::ZERO, keep, None);
+        fn given(&mut self, height: u32, block: &RawBlock, persist: bool) {
+            let pending = Pending::new(block, Duration::ZERO, persist, None);
             self.download.given_to_kernel(height, block.hash, pending);
         }
 
-        fn judged(&mut self, hash: BlockHash, kept: &Kept) -> (bool, Vec<(u64, SubmitResult)>) {
+        fn judged(
+            &mut self,
+            hash: BlockHash,
+            durability: &Durability,
+        ) -> (bool, Vec<(u64, SubmitResult)>) {
             let mut step = Step::new(Now::default());
             self.download.judged(&hash);
             let (chain, outcome) = (&mut self.chain, &BlockOutcome::Stored);
             let again = self
                 .submissions
-                .judged(&mut step, chain, hash, outcome, kept);
+                .judged(&mut step, chain, hash, outcome, durability);
             (again.is_some(), answers(step))
         }
     }
@@ -319,13 +330,13 @@ mod tests {
         assert_eq!(alone.submit(1, block), (true, vec![]));
         alone.given(6, block, true);
         assert_eq!(alone.submit(2, block), (false, vec![]));
-        let (again, answers) = alone.judged(block.hash, &Kept::Yes);
+        let (again, answers) = alone.judged(block.hash, &Durability::Yes);
         let expected = [
             (1, SubmitResult::Inconclusive),
             (2, SubmitResult::DuplicateInconclusive),
         ];
         assert_eq!((again, &answers[..]), (false, &expected[..]));
-        assert_eq!(alone.judged(block.hash, &Kept::Yes), (false, vec![]));
+        assert_eq!(alone.judged(block.hash, &Durability::Yes), (false, vec![]));
         assert!(alone.submissions.waiting.is_empty());
     }
 
@@ -338,8 +349,8 @@ mod tests {
         // A peer sent it.
         alone.given(6, block, false);
         assert_eq!(alone.submit(1, block), (false, vec![]));
-        assert_eq!(alone.judged(block.hash, &Kept::Later), (true, vec![]));
-        let (again, answers) = alone.judged(block.hash, &Kept::Yes);
+        assert_eq!(alone.judged(block.hash, &Durability::Later), (true, vec![]));
+        let (again, answers) = alone.judged(block.hash, &Durability::Yes);
         assert_eq!((again, answers.len()), (false, 1));
     }
 
@@ -349,7 +360,7 @@ mod tests {
         let mut alone = Alone::with(&chain);
         let duplicate = vec![(1, SubmitResult::Duplicate)];
         assert_eq!(alone.submit(1, chain.at(5)), (false, duplicate));
-        alone.submissions.set_durable(&Kept::Later);
+        alone.submissions.set_durable(&Durability::Later);
         assert_eq!(alone.submit(2, chain.at(5)), (true, vec![]));
     }
 }

@@ -10,7 +10,7 @@ use handfast_wire::RawBlock;
 
 use crate::headers::{HeaderTree, InsertError, Inserted, MAX_FUTURE_BLOCK_TIME, Status};
 use crate::lifecycle::ConnId;
-use crate::sync::{BlockOutcome, Change, Kept, KernelEvent, Reject, RejectKind};
+use crate::sync::{BlockOutcome, Change, Durability, KernelEvent, Reject, RejectKind};
 
 use super::chains::{Data, data_of};
 
@@ -35,7 +35,7 @@ pub struct Kernel {
     /// The wall clock, Unix seconds; `None`: no time is in the future.
     pub unix: Option<u32>,
     /// Whether it reports its stored blocks as journaled.
-    pub kept: Kept,
+    pub durability: Durability,
 }
 
 /// The refusal of this class.
@@ -70,7 +70,7 @@ impl Kernel {
             forked: false,
             trouble: BTreeSet::new(),
             unix: None,
-            kept: Kept::Yes,
+            durability: Durability::Yes,
         }
     }
 
@@ -157,7 +157,7 @@ impl Kernel {
             outcome,
             origin,
             changes,
-            kept: self.kept.clone(),
+            durability: self.durability.clone(),
             busy: Duration::ZERO,
         }
     }

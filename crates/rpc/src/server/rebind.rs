@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handfast_node::{ListeningSocket, ListeningSockets, ListenAddress, Recreate, Registration};
+use handfast_node::{ListenAddress, ListeningSocket, ListeningSockets, Recreate, Registration};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::sockets::{self, BACKLOG, Listeners, RpcConfig, RpcError, SocketFile};

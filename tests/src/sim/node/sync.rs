@@ -334,6 +334,6 @@ fn outcome(event: &KernelEvent) -> String {
         KernelEvent::BlockChecked {
             outcome, changes, ..
         } => format!("{outcome:?}, {} changes", changes.len()),
-        KernelEvent::Kept => "all is journaled".into(),
+        KernelEvent::Durable => "all is journaled".into(),
     }
 }

@@ -15,7 +15,7 @@ use super::super::download::Pending;
 use super::super::submissions::{self, Submissions};
 use super::super::unasked::{self, MAX_UNASKED_BACKLOG};
 use super::super::verdicts::{self, Verdicts};
-use super::super::{BlockOutcome, Change, Effect, Keep, Kept, Reject, SubmitResult};
+use super::super::{BlockOutcome, Change, Durability, Effect, Persist, Reject, SubmitResult};
 use super::{Step, SyncManager, ask_for_blocks};
 
 /// From peers.
@@ -146,7 +146,7 @@ impl SyncManager {
         let (hash, prev) = (block.hash, block.header.prev_blockhash);
         let parts = &mut self.parts;
         let (chain, download) = (&mut parts.chain, &mut parts.download);
-        let keep = Submissions::keep(chain, download, step.now, &hash, origin);
+        let persist = Submissions::persist(chain, download, step.now, &hash, origin);
         let parent = chain.tree().get(&prev);
         let known_height = parent.map(|parent| parent.height + 1);
         let height = known_height.unwrap_or(0);
@@ -154,14 +154,14 @@ impl SyncManager {
         let own = chain.tree().is_unsent(&hash).then_some(hash);
         let brings = before.first().map(Header::block_hash).or(own);
         chain.mark_sent(&hash);
-        let pending = Pending::new(&block, step.now.mono, keep != Keep::No, brings);
+        let pending = Pending::new(&block, step.now.mono, persist != Persist::No, brings);
         download.given_to_kernel(height, hash, pending);
         step.effects.push(Effect::CheckBlock {
             block,
             height: known_height.filter(|_| origin.is_some()),
             before,
             origin,
-            keep,
+            persist,
         });
         self.give_headers_ahead(step, &hash, origin);
     }
@@ -210,7 +210,7 @@ impl SyncManager {
         hash: BlockHash,
         (outcome, changes): (&BlockOutcome, Vec<Change>),
         origin: Option<ConnId>,
-        kept: &Kept,
+        durability: &Durability,
     ) {
         let mut pending = self.parts.download.judged(&hash);
         let copy = pending.as_mut().and_then(Pending::take_copy);
@@ -222,7 +222,9 @@ impl SyncManager {
         }
         let parts = &mut self.parts;
         let chain = &mut parts.chain;
-        let again = parts.submissions.judged(step, chain, hash, outcome, kept);
+        let again = parts
+            .submissions
+            .judged(step, chain, hash, outcome, durability);
         if let Some(block) = again {
             self.give_to_engine(step, block, None);
         }

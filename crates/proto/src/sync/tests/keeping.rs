@@ -6,7 +6,7 @@ use handfast_wire::{Message, Network, RawBlock};
 
 use crate::lifecycle::{ConnId, Direction};
 
-use super::super::{Effect, Input, Keep, Kept, KernelEvent, SubmitResult, SyncConfig};
+use super::super::{Durability, Effect, Input, KernelEvent, Persist, SubmitResult, SyncConfig};
 use super::chains::{Blocks, mine};
 use super::secs;
 use super::world::{Behaviour, START, World};
@@ -30,38 +30,38 @@ fn announcements(world: &World, id: ConnId) -> usize {
     sent.iter().filter(of_blocks).count()
 }
 
-/// How each block that the machine gives to the kernel in this step is to be kept.
-fn given(effects: &[Effect]) -> Vec<Keep> {
-    let keep = |effect: &Effect| match effect {
-        Effect::CheckBlock { keep, .. } => Some(*keep),
+/// How each block that the machine gives to the kernel in this step is to be durability.
+fn given(effects: &[Effect]) -> Vec<Persist> {
+    let persist = |effect: &Effect| match effect {
+        Effect::CheckBlock { persist, .. } => Some(*persist),
         _ => None,
     };
-    effects.iter().filter_map(keep).collect()
+    effects.iter().filter_map(persist).collect()
 }
 
-/// Lets a node sync a chain and tells of each block how it was to be kept.
-fn kept_in_sync(chain: &Blocks, from: usize) -> Vec<Keep> {
+/// Lets a node sync a chain and tells of each block how it was to be durability.
+fn kept_in_sync(chain: &Blocks, from: usize) -> Vec<Persist> {
     let mut world = node(&chain.fork(from, 0, 1));
     world.kernel_time = secs(1_000);
     let peer = world.add(chain);
     world.message(peer, Message::Headers(chain.headers()[from..].to_vec()));
-    let mut kept = vec![];
+    let mut durability = vec![];
     for block in &chain.blocks[from..] {
         let block = block.clone();
         let message = Message::Block(block).into();
         let input = Input::Message { id: peer, message };
-        kept.extend(given(&world.node.step(world.now, input)));
+        durability.extend(given(&world.node.step(world.now, input)));
     }
-    kept
+    durability
 }
 
 #[test]
 fn of_initial_sync_only_the_last_blocks_are_kept() {
-    let kept = kept_in_sync(&Blocks::new(120, 1), 100);
-    let mut expected = vec![Keep::No; 11];
-    expected.resize(20, Keep::Soon);
+    let durability = kept_in_sync(&Blocks::new(120, 1), 100);
+    let mut expected = vec![Persist::No; 11];
+    expected.resize(20, Persist::Soon);
     assert_eq!(
-        kept, expected,
+        durability, expected,
         "blocks that may be announced: eight and the tip"
     );
 }
@@ -73,7 +73,7 @@ fn after_initial_sync_every_block_is_kept() {
     let recent = mine(&chain.tip(), START - 20_000, 1);
     chain.blocks.push(super::chains::block(recent, 240));
     chain.grow(20, 1);
-    assert_eq!(kept_in_sync(&chain, 101), vec![Keep::Soon; 20]);
+    assert_eq!(kept_in_sync(&chain, 101), vec![Persist::Soon; 20]);
 }
 
 #[test]
@@ -83,18 +83,18 @@ fn the_tip_is_announced_only_when_it_is_kept() {
     let sender = world.add(&chain);
     let other = world.add_as(&chain, Direction::Inbound, Behaviour::default());
     world.run(secs(2));
-    for kept in [Kept::Later, Kept::Failed(WHY.into())] {
+    for durability in [Durability::Later, Durability::Failed(WHY.into())] {
         let before = announcements(&world, other);
-        world.kernel.kept = kept;
+        world.kernel.durability = durability;
         chain.grow(1, 1);
         world.set_chain(sender, &chain);
         world.message(sender, Message::Headers(vec![chain.tip()]));
         world.sync_to(&chain, secs(2));
         world.run(secs(60));
         assert_eq!(announcements(&world, other), before);
-        world.input(Input::Kernel(KernelEvent::Kept));
+        world.input(Input::Kernel(KernelEvent::Durable));
         assert_eq!(announcements(&world, other), before + 1);
-        world.input(Input::Kernel(KernelEvent::Kept));
+        world.input(Input::Kernel(KernelEvent::Durable));
         assert_eq!(announcements(&world, other), before + 1, "once");
     }
 }
@@ -104,14 +104,14 @@ fn a_block_that_could_not_be_kept_is_not_acknowledged_now_nor_when_it_is_offered
     let mut chain = Blocks::new(10, 1);
     let mut world = node(&chain);
     chain.grow(1, 1);
-    world.kernel.kept = Kept::Failed(WHY.into());
+    world.kernel.durability = Durability::Failed(WHY.into());
     for ticket in 1..=2 {
         submit(&mut world, ticket, chain.at(11));
         let failed = SubmitResult::Failed(WHY.into());
         assert_eq!(world.answers.last(), Some(&(ticket, failed)));
         assert_eq!(world.tip_height(), 11, "it is in the chain all the same");
     }
-    world.input(Input::Kernel(KernelEvent::Kept));
+    world.input(Input::Kernel(KernelEvent::Durable));
     submit(&mut world, 3, chain.at(11));
     assert_eq!(world.answers.last(), Some(&(3, SubmitResult::Duplicate)));
 }
@@ -126,7 +126,7 @@ fn a_block_of_initial_sync_is_kept_before_its_submission_is_answered() {
     let block = chain.at(11).clone();
     let (id, message) = (peer, Message::Block(block.clone()).into());
     let effects = world.node.step(world.now, Input::Message { id, message });
-    assert_eq!(given(&effects), [Keep::No]);
+    assert_eq!(given(&effects), [Persist::No]);
     // Its verdict is still to come when it is submitted.
     let input = Input::Submit {
         ticket: 1,
@@ -145,17 +145,17 @@ fn a_block_of_initial_sync_is_kept_before_its_submission_is_answered() {
     else {
         panic!("a verdict");
     };
-    let kept = Kept::Later;
+    let durability = Durability::Later;
     let verdict = KernelEvent::BlockChecked {
         hash,
         outcome,
         origin,
         changes,
-        kept,
+        durability,
         busy,
     };
     let effects = world.node.step(world.now, Input::Kernel(verdict));
-    assert_eq!(given(&effects), [Keep::Now], "its caller waits for that");
+    assert_eq!(given(&effects), [Persist::Now], "its caller waits for that");
     let answered = |effects: &[Effect]| {
         let answer = |effect: &&Effect| matches!(effect, Effect::Answer { ticket: 1, .. });
         effects.iter().filter(answer).count()

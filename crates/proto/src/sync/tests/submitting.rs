@@ -4,7 +4,7 @@ use handfast_wire::{Message, Network};
 
 use crate::headers::Status;
 
-use super::super::{Effect, Input, Keep, Reject, RejectKind, SubmitResult, SyncConfig};
+use super::super::{Effect, Input, Persist, Reject, RejectKind, SubmitResult, SyncConfig};
 use super::chains::{Blocks, block, mine, mine_at};
 use super::secs;
 use super::world::{Behaviour, World};
@@ -111,7 +111,7 @@ fn a_mutated_block_leaves_no_trace() {
         Effect::CheckBlock {
             origin: None,
             height: None,
-            keep: Keep::Now,
+            persist: Persist::Now,
             ..
         }
     ));
@@ -124,7 +124,7 @@ fn a_mutated_block_leaves_no_trace() {
         outcome: super::super::BlockOutcome::Rejected(reject.clone()),
         origin: None,
         changes: vec![],
-        kept: super::super::Kept::Yes,
+        durability: super::super::Durability::Yes,
         busy: secs(0),
     };
     let effects = world.node.step(world.now, Input::Kernel(verdict));

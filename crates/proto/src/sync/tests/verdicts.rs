@@ -199,7 +199,7 @@ fn a_block_that_is_too_new_for_the_kernel_holds_up_nothing_else() {
         outcome: BlockOutcome::Rejected(reject(RejectKind::TimeFuture)),
         origin: Some(ahead),
         changes: Vec::new(),
-        kept: super::super::Kept::Yes,
+        durability: super::super::Durability::Yes,
         busy: Duration::ZERO,
     };
     world.input(Input::Kernel(verdict));
@@ -228,10 +228,10 @@ fn a_pushed_block_from_the_future_is_dropped() {
     let id = world.add_as(&ours, Direction::Inbound, Behaviour::default());
     world.run(secs(1));
     let tip = ours.tip();
-    for (time, kept) in [(START + 3 * 60 * 60, false), (START + 60 * 60, true)] {
+    for (time, durability) in [(START + 3 * 60 * 60, false), (START + 60 * 60, true)] {
         let pushed = block(mine(&tip, time, 9), 240);
         world.message(id, Message::Block(pushed.clone()));
-        assert_eq!(world.node.tree().contains(&pushed.hash), kept);
+        assert_eq!(world.node.tree().contains(&pushed.hash), durability);
     }
     assert_eq!(world.reason(id), None);
 }

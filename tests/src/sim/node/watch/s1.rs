@@ -78,7 +78,7 @@ impl Running {
                     _ => {}
                 }
             }
-            KernelEvent::Kept => {}
+            KernelEvent::Durable => {}
         }
     }
 
