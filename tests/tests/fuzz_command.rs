@@ -157,7 +157,11 @@ fn calls_of_a_burst_that_fail_are_a_refusal_and_one_that_is_asked_to_come_later_
     let closed = fuzz_with(some(Says::Closes), &burst);
     assert_verdict(&closed, "refuses", "rpc-burst: 1 of 40");
     let later = Says::Status("503 Service Unavailable\r\nRetry-After: 1");
-    assert_verdict(&fuzz_with(some(later), &burst), "ok", "1 x asked to come");
+    assert_verdict(
+        &fuzz_with(some(later), &burst),
+        "ok",
+        "1 x overloaded (HTTP 503",
+    );
 }
 
 #[test]
@@ -338,11 +342,7 @@ fn a_scenario_that_had_no_time_is_named_and_what_was_waited_for_is_told() {
 fn connections_that_are_slow_on_purpose_say_nothing_of_how_fast_a_target_is() {
     let options = ["--scenario", "slow-loris", "--cycles", "20"];
     let output = fuzz(&options);
-    assert_verdict(
-        &output,
-        "ok",
-        "Handshake none that the target was to answer",
-    );
+    assert_verdict(&output, "ok", "Handshake none was measured");
 }
 
 #[test]

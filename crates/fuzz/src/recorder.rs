@@ -181,7 +181,7 @@ mod tests {
         );
         assert!(
             recorded > 300_000,
-            "events leave bytes_left for connections: {recorded}"
+            "events leave space for connections: {recorded}"
         );
         let events: u64 = recorder
             .connections

@@ -141,7 +141,7 @@ impl Node {
 
     fn exit_message(&self, status: ExitStatus) -> String {
         let (number, last_line) = (self.number, self.last_line());
-        format!("node {number} wait_exit with {status}{last_line}")
+        format!("node {number} ended with {status}{last_line}")
     }
 
     /// The last line of its output.
