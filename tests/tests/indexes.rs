@@ -36,6 +36,14 @@ fn assert_found(node: &Node, blocks: &[RawBlock]) {
     }
 }
 
+/// Why the coinbase of this block is not found.
+#[track_caller]
+fn refusal(node: &Node, block: &RawBlock) -> String {
+    let told = node.rpc().get("getblock", json!([block.hash.to_string()]));
+    let found = node.rpc().call("getrawtransaction", json!([told["tx"][0]]));
+    found.expect_err("it is not in an index").to_string()
+}
+
 #[test]
 fn an_index_that_is_killed_repeatedly_continues_where_it_stopped_and_misses_nothing() {
     let setup = indexed();
@@ -83,13 +91,7 @@ fn an_existing_chain_is_indexed_and_a_disabled_index_stays_and_catches_up() {
         output.contains("--txindex enables it") && output.contains("to free its space"),
         "{output}"
     );
-    let coinbase = node
-        .rpc()
-        .get("getblock", json!([blocks[3].hash.to_string()]));
-    let error = node
-        .rpc()
-        .call("getrawtransaction", json!([coinbase["tx"][0]]));
-    let error = error.expect_err("there is no index now").to_string();
+    let error = refusal(&node, &blocks[3]);
     assert!(error.contains("Use -txindex"), "{error}");
     node.submit(blocks[120..].iter().cloned());
     assert!(node.stop().success());
@@ -153,13 +155,7 @@ fn an_index_that_cannot_be_written_is_a_warning_and_is_updated_as_soon_as_it_can
         let shown = warnings.contains("txindex is not updated") && warnings.contains("indexes");
         shown.then_some(())
     });
-    let coinbase = node
-        .rpc()
-        .get("getblock", json!([blocks[3].hash.to_string()]));
-    let error = node
-        .rpc()
-        .call("getrawtransaction", json!([coinbase["tx"][0]]));
-    let error = error.expect_err("it is not indexed").to_string();
+    let error = refusal(&node, &blocks[3]);
     assert!(error.contains("still in the process"), "{error}");
     fs::remove_file(&place).expect("it was made above");
     wait_for_index(&node);

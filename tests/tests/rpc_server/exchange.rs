@@ -54,6 +54,13 @@ pub(crate) fn connect(node: &Node) -> TcpStream {
     stream
 }
 
+/// A connection on which this was sent.
+pub(crate) fn send(node: &Node, request: &str) -> TcpStream {
+    let mut stream = connect(node);
+    stream.write_all(request.as_bytes()).expect("written");
+    stream
+}
+
 /// Sends all of it, then reads until the server closes.
 pub(crate) fn exchange(node: &Node, request: &[u8]) -> Answer {
     let mut stream = connect(node);

@@ -1,6 +1,7 @@
 //! Long answers and long requests: what they take of memory, and from others.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use handfast_tests::usage::Usage;
 use handfast_tests::wait::wait_for;
 use serde_json::{Value, json};
 
-use crate::exchange::{connect, cookie, exchange, get, last_post, node, post};
+use crate::exchange::{connect, cookie, exchange, get, last_post, node, post, send};
 
 /// Callers at the same time.
 const CALLERS: usize = 50;
@@ -69,6 +70,17 @@ pub(crate) fn getblock(node: &Node, hash: &str) -> String {
     last_post(&cookie(node), &call)
 }
 
+/// So many callers who read nothing of a long answer. All of the answers are on their way.
+pub(crate) fn deaf(node: &Node, request: &str, count: usize) -> Vec<TcpStream> {
+    let callers: Vec<_> = (0..count).map(|_| send(node, request)).collect();
+    wait_for("answers are on their way", || {
+        let mut first = [0; 1];
+        let answered = |it: &&TcpStream| matches!(it.peek(&mut first), Ok(1..));
+        (callers.iter().filter(answered).count() == count).then_some(())
+    });
+    callers
+}
+
 #[test]
 fn many_callers_of_a_whole_block_take_the_memory_of_a_few() {
     let node = node(&["--rest"]);
@@ -111,20 +123,7 @@ fn who_never_reads_keeps_no_long_answer_from_others_and_no_node_from_stopping() 
     let node = node(&[]);
     let hash = large_block(&node);
     let request = getblock(&node, &hash);
-    let deaf: Vec<_> = (0..DEAF)
-        .map(|_| {
-            let mut stream = connect(&node);
-            stream.write_all(request.as_bytes()).expect("written");
-            stream
-        })
-        .collect();
-    wait_for("answers are on their way", || {
-        let mut first = [0; 1];
-        let read = deaf
-            .iter()
-            .filter(|it| matches!(it.peek(&mut first), Ok(1..)));
-        (read.count() == DEAF).then_some(())
-    });
+    let deaf = deaf(&node, &request, DEAF);
     assert_eq!(exchange(&node, request.as_bytes()).status, 200);
     let begun = Instant::now();
     assert!(node.stop().success());

@@ -1,27 +1,20 @@
 //! Callers who leave while their call waits for its turn.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Read;
 
 use handfast_tests::descriptors::open_now;
 use handfast_tests::process::Node;
 use handfast_tests::wait::wait_for;
 use serde_json::json;
 
-use crate::exchange::{connect, cookie, exchange, get, half_close, node, post};
-use crate::large::{getblock, large_block};
+use crate::exchange::{cookie, exchange, get, half_close, node, post, send};
+use crate::large::{deaf, getblock, large_block};
 use crate::leaving::in_progress;
 
 /// As many long answers as there are at once.
 const DEAF: usize = 16;
 /// Callers who queue for one more.
 const QUEUED: usize = 60;
-
-fn send(node: &Node, request: &str) -> TcpStream {
-    let mut stream = connect(node);
-    stream.write_all(request.as_bytes()).expect("written");
-    stream
-}
 
 /// Calls of a method that were carried out to their end.
 fn carried_out(node: &Node, method: &str) -> usize {
@@ -36,14 +29,7 @@ fn callers_who_hang_up_in_the_queue_for_a_large_answer_are_gone_and_it_is_not_ma
     let node = node(&["--rpc-work-queue", "80"]);
     let hash = large_block(&node);
     let request = getblock(&node, &hash);
-    let deaf: Vec<_> = (0..DEAF).map(|_| send(&node, &request)).collect();
-    wait_for("answers are on their way", || {
-        let mut first = [0; 1];
-        let read = deaf
-            .iter()
-            .filter(|it| matches!(it.peek(&mut first), Ok(1..)));
-        (read.count() == DEAF).then_some(())
-    });
+    let deaf = deaf(&node, &request, DEAF);
     let before = (open_now(&node), carried_out(&node, "getblock"));
     let queued: Vec<_> = (0..QUEUED).map(|_| send(&node, &request)).collect();
     wait_for("they queue", || {
