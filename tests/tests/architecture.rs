@@ -365,3 +365,39 @@ fn what_operators_read_in_the_log_is_not_in_the_form_that_rust_gives_to_programm
     }
     assert!(seen > 50, "{seen} calls were found");
 }
+
+/// The walks of the manual: a word of the title, the most files and the most steps.
+const WALKS: [(&str, usize, usize); 3] = [
+    ("A connection", 22, 12),
+    ("A block", 26, 12),
+    ("An RPC call", 14, 12),
+];
+
+#[test]
+fn each_walk_of_the_manual_names_files_that_exist_and_stays_short() {
+    let crates = workspace_root().join("crates");
+    let manual = crates.join("node/src/manual/walks.rs");
+    let text = std::fs::read_to_string(manual).expect("the walks are there");
+    let mut sections = text.split("\n//! # ").skip(1);
+    for (title, most_files, most_steps) in WALKS {
+        let section = sections.next().unwrap_or_default();
+        assert!(section.starts_with(title), "{title} is missing");
+        let steps: Vec<&str> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("//! | "))
+            .filter(|row| row.starts_with(|first: char| first.is_ascii_digit()))
+            .filter_map(|row| row.split(" | ").nth(1))
+            .collect();
+        let files: BTreeSet<&str> = steps
+            .iter()
+            .flat_map(|cell| cell.split(", "))
+            .map(|file| file.trim_matches('`'))
+            .collect();
+        for file in &files {
+            assert!(crates.join(file).is_file(), "{title}: no file {file}");
+        }
+        let (files, steps) = (files.len(), steps.len());
+        assert!((1..=most_files).contains(&files), "{title}: {files} files");
+        assert!((1..=most_steps).contains(&steps), "{title}: {steps} steps");
+    }
+}

@@ -17,6 +17,7 @@
 //! - [`ordering`]: what arrives before what, and why it cannot be otherwise.
 //! - [`credits`]: what bounds each queue.
 //! - [`shutdown`]: the phases of the end, and what each one proves.
+//! - [`walks`]: three ways through the code, and what a change touches.
 //! - [`words`]: what the words of this code base mean.
 //! - [`durability`]: what survives a kill, a loss of power, a full disk.
 
@@ -24,4 +25,5 @@ pub mod credits;
 pub mod durability;
 pub mod ordering;
 pub mod shutdown;
+pub mod walks;
 pub mod words;
