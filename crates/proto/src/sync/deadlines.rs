@@ -69,7 +69,9 @@ fn told(parts: &Parts, timer: SyncTimer) -> Option<(Weight, String)> {
         SyncTimer::CoolDown(id) => (Weight::Again, format!("{id} may be the source again")),
         SyncTimer::Hedge => {
             let id = parts.headers.source_id()?;
-            parts.headers.ask_of(id)?;
+            let ask = parts.headers.ask_of(id)?;
+            // Of one that is asked for news alone no answer is owed.
+            (ask.kind == HeadersAsk::Sync).then_some(())?;
             parts.headers.may_be_asked_beside(&parts.peers).next()?;
             let what = format!("another peer is asked beside {id}");
             (Weight::Unanswered, what)

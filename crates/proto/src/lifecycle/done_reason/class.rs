@@ -93,11 +93,14 @@ impl Class {
         }
     }
 
-    /// Whether a connection may have ended so because our own network went down. A peer that
-    /// stalls does so while others deliver.
+    /// Whether a connection may have ended so because our own network went down: while it
+    /// is, all peers stall.
     #[must_use]
     pub fn may_be_the_network(self) -> bool {
-        matches!(self, Self::Lost | Self::Silent | Self::Unanswered)
+        matches!(
+            self,
+            Self::Lost | Self::Silent | Self::Unanswered | Self::Stalling
+        )
     }
 
     /// The level at which the end of a connection that was no peer is logged. That of a peer

@@ -113,7 +113,7 @@ fn blame_back_off_and_level_follow_from_the_class() {
             Class::Stalling,
             Blame::RuleBroken,
             BackOff::Slow,
-            false,
+            true,
             info,
         ),
         (Class::Unsuitable, Blame::None, BackOff::Fault, false, debug),
