@@ -378,6 +378,7 @@ fn may_be_the_network(reason: &DoneReason) -> bool {
             | DoneReason::PingTimeout
             | DoneReason::Inactive
             | DoneReason::HeadersTimeout
+            | DoneReason::BlockStalled { .. }
     )
 }
 

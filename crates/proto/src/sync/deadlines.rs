@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::lifecycle::{ConnId, Direction};
 
 use super::HeadersAsk;
-use super::download::DOWNLOAD_TIMEOUT;
+use super::download::{Then, View};
 use super::known_work::Unavailable;
 use super::parts::Parts;
 use super::state::Deadline;
@@ -35,8 +35,15 @@ pub(super) fn next_deadline(parts: &Parts, now: Duration) -> Option<Deadline> {
         let (weight, what) = told(parts, *timer)?;
         Some((weight, at, what))
     });
+    let view = View {
+        tree: parts.tree(),
+        peers: &parts.peers,
+        known: &parts.known,
+        minimum_work: parts.config.minimum_work,
+        now,
+    };
     let peers = parts.peers.iter_live();
-    let blocks = peers.flat_map(|(id, peer)| blocks_of(parts, id, peer.direction(), now));
+    let blocks = peers.flat_map(|(id, _)| blocks_of(parts, &view, id));
     let (_, at, what) = timers.chain(blocks).chain(hold(parts)).min()?;
     Some(Deadline {
         left: at.saturating_sub(now),
@@ -62,13 +69,17 @@ fn told(parts: &Parts, timer: SyncTimer) -> Option<(Weight, String)> {
         SyncTimer::CoolDown(id) => (Weight::Again, format!("{id} may be the source again")),
         SyncTimer::Hedge => {
             let id = parts.headers.source_id()?;
-            parts.headers.ask_of(id)?;
-            let mut others = parts.headers.eligible_ids(&parts.peers);
-            others.find(|other| *other != id)?;
+            let ask = parts.headers.ask_of(id)?;
+            // Of one that is asked for news alone no answer is owed.
+            (ask.kind == HeadersAsk::Sync).then_some(())?;
+            parts.headers.may_be_asked_beside(&parts.peers).next()?;
             let what = format!("another peer is asked beside {id}");
             (Weight::Unanswered, what)
         }
-        SyncTimer::TipCheck => (Weight::News, "a peer is asked for new blocks".into()),
+        SyncTimer::TipCheck => {
+            parts.headers.next_for_news(&parts.peers)?;
+            (Weight::News, "a peer is asked for new blocks".into())
+        }
         SyncTimer::Retry(id) => {
             let why = match parts.known.retry(id)?.why {
                 Unavailable::Lacked => "it lacked",
@@ -83,6 +94,7 @@ fn told(parts: &Parts, timer: SyncTimer) -> Option<(Weight, String)> {
             let what = format!("{id} is taken to lack what it was probed for");
             (Weight::Unanswered, what)
         }
+        SyncTimer::Watchdog if parts.peers.is_empty() => return None,
         SyncTimer::Watchdog => (Weight::Routine, "sync is checked for stalls".into()),
         // Only another look: what follows from it is told below, or nothing may follow.
         SyncTimer::HeadersFromSource | SyncTimer::ProbeAgain(_) | SyncTimer::Download => {
@@ -99,35 +111,28 @@ fn hold(parts: &Parts) -> Option<Pending> {
 }
 
 /// What becomes of a peer that does not deliver, or stays behind our chain.
-fn blocks_of(parts: &Parts, id: ConnId, direction: Direction, now: Duration) -> Vec<Pending> {
+fn blocks_of(parts: &Parts, view: &View<'_>, id: ConnId) -> Vec<Pending> {
     let mut due = Vec::new();
-    let download = &parts.download;
-    let asked = !download.asked_of(id).is_empty();
-    if let Some(progress) = download.progress_of(id).filter(|_| asked) {
-        let first = progress + download.timeout_of(id);
-        // Alone it keeps them, however late they are.
-        let mut others = parts.headers.eligible_ids(&parts.peers);
-        let helped = others.any(|other| other != id);
-        due.push(if now < first && helped {
-            let what = format!("others are asked for the blocks that {id} has not delivered");
-            (Weight::Unanswered, first, what)
-        } else {
-            let what = format!("{id} is disconnected unless it delivers a block");
-            (Weight::Unanswered, progress + DOWNLOAD_TIMEOUT, what)
-        });
-    }
-    if let Some(at) = download.stalling_until(id) {
-        let what = match direction {
-            Direction::Manual => format!("{id} is asked again for a block that is late"),
-            Direction::Inbound | Direction::Outbound => {
-                format!("{id} is disconnected unless it delivers a block that is late")
+    if let Some((at, then)) = parts.download.foretell(view, id) {
+        let what = match then {
+            Then::OthersAreAsked => {
+                format!("others are asked for the blocks that {id} has not delivered")
             }
+            Then::IsAskedAgain => format!("{id} is asked again for a block that is late"),
+            Then::IsDisconnected => format!("{id} is disconnected unless it delivers a block"),
         };
         due.push((Weight::Unanswered, at, what));
     }
-    if let Some((until, _)) = parts.chain_sync.behind(id) {
-        let what = format!("{id} is disconnected unless it has reached our tip");
-        due.push((Weight::Again, until, what));
+    match parts.chain_sync.behind(id) {
+        None => {}
+        Some((until, true)) => {
+            let what = format!("{id} is disconnected unless it has reached our tip");
+            due.push((Weight::Again, until, what));
+        }
+        Some((until, false)) => {
+            let what = format!("{id} is asked once more for the blocks that it is behind");
+            due.push((Weight::Again, until, what));
+        }
     }
     due
 }

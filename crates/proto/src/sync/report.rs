@@ -236,11 +236,18 @@ impl Report<'_> {
     /// Requests that are late, if there are any.
     fn why_late(&self, now: Now) -> Option<String> {
         let since = |at: Duration| passed(now.mono.saturating_sub(at));
-        if let Some((id, progress)) = self.parts.download.overdue() {
+        if let Some((id, progress, late)) = self.parts.download.overdue() {
             let (remote, since) = (self.parts.peers.get(id)?.remote(), since(progress));
-            return Some(format!(
-                "{id} ({remote}) is late with blocks for {since}, and no other peer can be asked"
-            ));
+            let peer = format!("{id} ({remote})");
+            return Some(match late {
+                1 => format!(
+                    "{peer} is late with blocks for {since}, and no other peer can be asked"
+                ),
+                late => format!(
+                    "{late} peers are late with blocks, {peer} for {since}, and no other peer can \
+                     be asked"
+                ),
+            });
         }
         let (id, ask) = self.headers_asked()?;
         let (remote, since) = (self.parts.peers.get(id)?.remote(), since(ask?.at));

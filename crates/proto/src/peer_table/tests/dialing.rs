@@ -1,3 +1,6 @@
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
+
 use super::*;
 use Direction::{Inbound, Manual, Outbound};
 
@@ -221,6 +224,9 @@ fn peers_lost_with_the_network_are_dialled_again_within_seconds_of_its_return() 
         DoneReason::RemoteReset("connection reset".to_owned()),
         DoneReason::PingTimeout,
         DoneReason::Inactive,
+        DoneReason::BlockStalled {
+            hash: BlockHash::all_zeros(),
+        },
     ] {
         let mut table = Table::with_book(automatic(1), book([20]));
         let remote = dials(&table.tick())[0];

@@ -12,10 +12,20 @@
 //! * Nobody else has it: it is waited for, and said so; a peer that comes and has it takes
 //!   over at once. Disconnected after [`DOWNLOAD_TIMEOUT`].
 //!
-//! A late peer is asked for nothing until it delivers, and is disconnected after
-//! [`STALL_PATIENCE`] and the time that a usual block takes on a slow line. One that the
-//! operator named is asked for one block again then, and stays connected as long as others
-//! can be asked, or it delivers something within [`DOWNLOAD_TIMEOUT`].
+//! A late peer is asked for nothing until it delivers. When another delivers, it is
+//! disconnected [`STALL_PATIENCE`] and the time that a usual block takes on a slow line after
+//! that. One that the operator named is asked for one block again then, and stays connected.
+//!
+//! # When all are late
+//!
+//! Late peers are asked for one block again after [`RETRY_PAUSE`] when nobody else has what is
+//! missing, or who has it is late for [`STALL_PATIENCE`]. It may be our own line that is down or slow, so that they stay; but
+//! who has delivered nothing for [`DOWNLOAD_TIMEOUT`] is disconnected, whoever named it. Being
+//! asked again does not begin that time anew, and neither does the watchdog. Such requests keep
+//! nothing going: sync is stalled until a block comes.
+//!
+//! What is to happen to a peer and when ([`BlockDownload::foretell`]) is told by the functions
+//! that the judges use, so that it is what happens.
 
 use std::time::Duration;
 
@@ -50,6 +60,16 @@ const LATE_CHECK: Duration = Duration::from_millis(500);
 /// Least time between two looks because of what peers have shown.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
+/// What happens to a peer that goes on delivering nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sync) enum Then {
+    /// Others are asked for what it was asked for.
+    OthersAreAsked,
+    /// It is asked for a block again.
+    IsAskedAgain,
+    IsDisconnected,
+}
+
 /// Another who could be asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Helper {
@@ -77,13 +97,8 @@ impl BlockDownload {
             return;
         };
         let now = view.now;
-        let tries = self
-            .flights
-            .get(&first.hash)
-            .map_or(0, |flight| flight.tries);
-        let at_the_tip = tries < FEW && self.is_near_the_end(id, &first);
         let earliest = since
-            + match peer.is_proven() && !at_the_tip {
+            + match peer.is_proven() && !self.is_first_try_at_the_tip(id, &first) {
                 true => STALL_TIMEOUT_MIN,
                 false => self.grace(),
             };
@@ -91,15 +106,7 @@ impl BlockDownload {
             return self.wake_at(peer.look_at.max(earliest));
         }
         let helper = self.helper(view, id, &first);
-        let due = since
-            + match helper {
-                Some(_) if at_the_tip => self.grace(),
-                Some(helper) if helper.proven && peer.is_proven() => {
-                    peer.timeout().min(helper.timeout)
-                }
-                _ if !peer.is_proven() => self.grace(),
-                _ => peer.timeout(),
-            };
+        let due = since + self.time_for(id, &first, helper);
         if now < due {
             return self.wake_at(due);
         }
@@ -119,6 +126,22 @@ impl BlockDownload {
         }
     }
 
+    /// How long this block, the first that the peer was asked for, may be out.
+    fn time_for(&self, id: ConnId, first: &Asked, helper: Option<Helper>) -> Duration {
+        let peer = &self.peers[&id];
+        match helper {
+            Some(_) if self.is_first_try_at_the_tip(id, first) => self.grace(),
+            Some(helper) if helper.proven && peer.is_proven() => peer.timeout().min(helper.timeout),
+            _ if !peer.is_proven() => self.grace(),
+            _ => peer.timeout(),
+        }
+    }
+
+    fn is_first_try_at_the_tip(&self, id: ConnId, asked: &Asked) -> bool {
+        let flight = self.flights.get(&asked.hash);
+        flight.map_or(0, |flight| flight.tries) < FEW && self.is_near_the_end(id, asked)
+    }
+
     /// Whether the block is one of the last of the chain that its peer has shown.
     pub(super) fn is_near_the_end(&self, id: ConnId, asked: &Asked) -> bool {
         let peer = self.peers.get(&id);
@@ -132,40 +155,83 @@ impl BlockDownload {
 
     /// Others are asked for what the peer has not delivered, as far as they have it.
     fn is_late(&mut self, view: &View<'_>, id: ConnId) {
+        let since = self.peers[&id].waiting_since().unwrap_or(view.now);
         for asked in self.peers[&id].asked().to_vec() {
             self.ask_others_too(view, id, asked);
         }
         if let Some(peer) = self.peers.get_mut(&id) {
+            peer.is_silent_since(since);
             peer.stall(view.now);
         }
         self.wake_at(view.now + STALL_PATIENCE);
     }
 
     fn judge_stalling(&mut self, view: &View<'_>, id: ConnId, actions: &mut Vec<Action>) {
-        let Some(due) = self.stalling_until(id) else {
+        let Some((due, then)) = self.judgement(view, id) else {
             return;
         };
         if view.now < due {
             return self.wake_at(due);
         }
-        let peer = self.peers.get_mut(&id).expect("it is stalling");
-        match peer.first_late() {
-            // Others have been asked for what it is late with, and it may be as slow as it is.
-            Some(_) if view.is_manual(id) => peer.give_another_chance(),
-            Some(hash) => actions.push(Action::Disconnect(id, hash)),
-            // It said that it lacks what it had shown.
-            None => peer.give_another_chance(),
+        let peer = self.peers.get_mut(&id).expect("it is judged");
+        match peer.first_awaited() {
+            Some(hash) if then == Then::IsDisconnected => {
+                actions.push(Action::Disconnect(id, hash));
+            }
+            Some(_) | None => peer.forgive(),
         }
+    }
+
+    /// What becomes of a late peer that delivers nothing, and when.
+    fn judgement(&self, view: &View<'_>, id: ConnId) -> Option<(Duration, Then)> {
+        let peer = self.peers.get(&id)?;
+        let Some(silent) = peer.silent() else {
+            // It said that it lacks what it had shown.
+            let since = peer.stalling_since()?;
+            return Some((since + self.stall_patience(), Then::IsAskedAgain));
+        };
+        // With nothing to deliver any more it is a peer like any other again.
+        let awaited = peer.first_awaited().is_some();
+        Some(match silent.others_deliver {
+            None if awaited => (silent.since + DOWNLOAD_TIMEOUT, Then::IsDisconnected),
+            None => (silent.since + DOWNLOAD_TIMEOUT, Then::IsAskedAgain),
+            Some(at) => {
+                // Others are asked, and one that the operator named may be as slow as it is.
+                let stays = view.is_manual(id) || !awaited;
+                let then = match stays {
+                    true => Then::IsAskedAgain,
+                    false => Then::IsDisconnected,
+                };
+                (at + self.stall_patience(), then)
+            }
+        })
+    }
+
+    /// What happens next to a peer that has not delivered what it was asked for, if nobody
+    /// delivers anything.
+    pub(in crate::sync) fn foretell(
+        &self,
+        view: &View<'_>,
+        id: ConnId,
+    ) -> Option<(Duration, Then)> {
+        let peer = self.peers.get(&id)?;
+        peer.first_awaited()?;
+        let silent = peer.silent().and_then(|_| self.judgement(view, id));
+        let waiting = peer.asked().first().zip(peer.waiting_since());
+        let waiting = waiting.map(|(first, since)| match self.helper(view, id, first) {
+            None => (since + DOWNLOAD_TIMEOUT, Then::IsDisconnected),
+            helper => {
+                let due = since + self.time_for(id, first, helper);
+                (due, Then::OthersAreAsked)
+            }
+        });
+        let all = waiting.into_iter().chain(silent);
+        all.min_by_key(|(due, _)| *due)
     }
 
     /// Time for a late peer to deliver something.
     fn stall_patience(&self) -> Duration {
         STALL_PATIENCE + time_of(self.expected_block, SLOW_BYTES_PER_SECOND)
-    }
-
-    /// Until when a late peer must deliver something of what others were asked for too.
-    pub(in crate::sync) fn stalling_until(&self, id: ConnId) -> Option<Duration> {
-        Some(self.stalling_since(id)? + self.stall_patience())
     }
 
     /// Who else could be asked for this block: one who has delivered, the quickest, before

@@ -22,7 +22,7 @@
 //! | have in flight | 1 block until it has delivered one, then up to 16 |
 //! | keep others waiting for a block, as long as it has delivered none | [`late::GRACE`] and the time of a usual block |
 //! | the same after it has delivered | 2 s, if another is as quick; then it has to deliver again |
-//! | be late with | 32 blocks, for [`late::STALL_PATIENCE`]; then it is disconnected, unless the operator named it |
+//! | be late with | 32 blocks, for [`late::STALL_PATIENCE`] from when another delivers; then it is disconnected, unless the operator named it |
 //! | hold of the common budget | nothing by being late; else what it has in flight |
 //!
 //! # Flow control
@@ -53,7 +53,7 @@ use crate::lifecycle::{ConnId, Direction};
 use super::known_work::{Known, KnownWork};
 use super::peers::{Peer, Peers};
 use budget::Budget;
-pub(super) use late::{DOWNLOAD_TIMEOUT, RETRY_PAUSE, STALL_PATIENCE};
+pub(super) use late::{RETRY_PAUSE, STALL_PATIENCE, Then};
 #[cfg(test)]
 use pace::Asked;
 pub(super) use pace::MAX_IN_FLIGHT;
@@ -230,7 +230,7 @@ impl BlockDownload {
     }
 
     /// Puts download on its feet without relying on what brought it down: requests that are
-    /// not in both accounts are dropped, nobody counts as late, plans are made anew.
+    /// not in both accounts are dropped, late peers are asked again, plans are made anew.
     pub(super) fn repair(&mut self) {
         let peers = &self.peers;
         for (hash, flight) in &mut self.flights {
@@ -260,7 +260,12 @@ impl BlockDownload {
         let Some(peer) = self.peers.get_mut(&id) else {
             return false;
         };
-        match peer.deliver(view.now, hash) {
+        let delivery = peer.deliver(view.now, hash);
+        if delivery != Delivery::Unasked {
+            let others = self.peers.iter_mut().filter(|(other, _)| **other != id);
+            others.for_each(|(_, other)| other.another_delivered(view.now));
+        }
+        match delivery {
             Delivery::Unasked => false,
             Delivery::Late => true,
             Delivery::Asked { left_out } => {

@@ -37,6 +37,16 @@ pub(in crate::sync) struct Asked {
     pub(in crate::sync) at: Duration,
 }
 
+/// That a peer which is late has delivered nothing since. Asking it again does not end this:
+/// only a block does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Silent {
+    /// When it delivered last, or was first asked after that.
+    pub(super) since: Duration,
+    /// When another peer first delivered after this one was late: our own line works.
+    pub(super) others_deliver: Option<Duration>,
+}
+
 /// What a delivered block was to the peer that sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
@@ -59,6 +69,8 @@ pub(super) struct PeerDownload {
     /// Since when it has delivered nothing of what it is late with. It is asked for nothing
     /// meanwhile.
     stalling: Option<Duration>,
+    /// It is late and has delivered nothing since, however often it was asked again.
+    silent: Option<Silent>,
     /// When it last delivered a block that we had asked for, or was first asked.
     progress: Duration,
     /// Blocks that it may have in flight.
@@ -86,6 +98,7 @@ impl Default for PeerDownload {
             asked: Vec::new(),
             late: Vec::new(),
             stalling: None,
+            silent: None,
             progress: Duration::ZERO,
             allowance: 1,
             delivered: 0,
@@ -119,6 +132,31 @@ impl PeerDownload {
         self.late.first().copied()
     }
 
+    /// A block that it is late with or was asked for again.
+    pub(super) fn first_awaited(&self) -> Option<BlockHash> {
+        let asked = self.asked.first().map(|asked| asked.hash);
+        self.first_late().or(asked)
+    }
+
+    pub(super) fn silent(&self) -> Option<Silent> {
+        self.silent
+    }
+
+    /// It is late, and has delivered nothing since then.
+    pub(super) fn is_silent_since(&mut self, since: Duration) {
+        self.silent.get_or_insert(Silent {
+            since,
+            others_deliver: None,
+        });
+    }
+
+    /// Another peer has delivered a block.
+    pub(super) fn another_delivered(&mut self, now: Duration) {
+        if let Some(silent) = &mut self.silent {
+            silent.others_deliver.get_or_insert(now);
+        }
+    }
+
     pub(super) fn stalling_since(&self) -> Option<Duration> {
         self.stalling
     }
@@ -141,8 +179,9 @@ impl PeerDownload {
         self.timeout
     }
 
+    /// When it last delivered, or was first asked after that.
     pub(super) fn progress(&self) -> Duration {
-        self.progress
+        self.silent.map_or(self.progress, |silent| silent.since)
     }
 
     /// Since when the next block is out.
@@ -223,6 +262,7 @@ impl PeerDownload {
     fn went_on(&mut self, now: Duration) {
         self.progress = now;
         self.stalling = None;
+        self.silent = None;
         self.overdue = false;
     }
 
@@ -241,15 +281,25 @@ impl PeerDownload {
     /// It is asked for nothing more until it delivers.
     pub(super) fn stall(&mut self, now: Duration) {
         self.stalling.get_or_insert(now);
+        if !self.late.is_empty() {
+            self.is_silent_since(now);
+        }
         self.delivered = 0;
         self.allowance = 1;
         self.overdue = false;
     }
 
-    /// It may be asked again though it has not delivered: nobody else can be.
+    /// It may be asked again though it has not delivered: nobody else can be. It has no more
+    /// time for that: a peer that is asked again and again would have time without end.
     pub(super) fn give_another_chance(&mut self) {
         self.stalling = None;
         self.late.clear();
+    }
+
+    /// It counts as late no more.
+    pub(super) fn forgive(&mut self) {
+        self.give_another_chance();
+        self.silent = None;
     }
 
     /// Shifts every running time by the time during which we did not look.
@@ -260,6 +310,12 @@ impl PeerDownload {
         }
         if let Some(since) = &mut self.stalling {
             *since += by;
+        }
+        if let Some(silent) = &mut self.silent {
+            silent.since += by;
+            if let Some(at) = &mut silent.others_deliver {
+                *at += by;
+            }
         }
     }
 }

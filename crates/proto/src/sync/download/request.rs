@@ -215,11 +215,18 @@ impl BlockDownload {
         true
     }
 
-    /// Plans whose next blocks only peers can give that were late: these are asked again,
-    /// after a while, rather than nobody.
+    /// Plans whose next blocks only peers can give that are or were late: these are asked again,
+    /// after a while, rather than nobody. One that is late and that nobody can help out is
+    /// waited for as long as a late peer has time elsewhere: on a slow line its block is on its
+    /// way.
     fn ask_the_late_again(&mut self, view: &View<'_>) {
         let mut served: BTreeMap<PlanId, bool> = BTreeMap::new();
-        for peer in self.peers.values().filter(|peer| !peer.is_stalling()) {
+        let waited_for = |peer: &&PeerDownload| {
+            let since = peer.waiting_since().filter(|_| peer.overdue);
+            let too_long = since.is_some_and(|since| view.now >= since + late::STALL_PATIENCE);
+            !peer.is_stalling() && !too_long
+        };
+        for peer in self.peers.values().filter(waited_for) {
             let plan = peer.plan.and_then(|id| Some((id, self.plans.get(&id)?)));
             if let Some((id, plan)) = plan {
                 let first = plan.missing().first();

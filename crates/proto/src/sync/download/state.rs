@@ -19,9 +19,11 @@ impl BlockDownload {
         self.in_time() + self.with_kernel.len()
     }
 
-    /// Requests to peers that are not overdue.
+    /// Requests to peers that are not late: one that is asked again though it has delivered
+    /// nothing keeps nothing going.
     pub(super) fn in_time(&self) -> usize {
-        let in_time = self.peers.values().filter(|peer| !peer.overdue);
+        let in_time = |peer: &&PeerDownload| !peer.overdue && peer.silent().is_none();
+        let in_time = self.peers.values().filter(in_time);
         in_time.map(|peer| peer.asked().len()).sum()
     }
 
@@ -78,11 +80,16 @@ impl BlockDownload {
         self.peers.get(&id).is_some_and(PeerDownload::is_stalling)
     }
 
-    /// A peer that is late with a block that nobody else has, and since when.
-    pub(in crate::sync) fn overdue(&self) -> Option<(ConnId, Duration)> {
-        let mut peers = self.peers.iter();
-        let late = peers.find(|(_, peer)| peer.overdue && !peer.asked().is_empty());
-        late.map(|(id, peer)| (*id, peer.progress()))
+    /// Peers that are late with blocks, the one that has delivered nothing for longest and since
+    /// when, and how many they are.
+    pub(in crate::sync) fn overdue(&self) -> Option<(ConnId, Duration, usize)> {
+        let late = |(_, peer): &(&ConnId, &PeerDownload)| {
+            peer.overdue && !peer.asked().is_empty()
+                || peer.silent().is_some() && peer.first_awaited().is_some()
+        };
+        let late = self.peers.iter().filter(late);
+        let longest = late.clone().min_by_key(|(_, peer)| peer.progress());
+        longest.map(|(id, peer)| (*id, peer.progress(), late.count()))
     }
 
     /// Whether it is late with blocks that no other peer can be asked for.
@@ -101,13 +108,7 @@ impl BlockDownload {
         self.peers.get(&id)?.stalling_since()
     }
 
-    /// How long the next block of a peer may be out before others are asked.
-    pub(in crate::sync) fn timeout_of(&self, id: ConnId) -> Duration {
-        let peer = self.peers.get(&id);
-        peer.map_or(STALL_TIMEOUT_MIN, PeerDownload::timeout)
-    }
-
-    /// The longest of these times.
+    /// The longest time that the next block of a peer may be out before others are asked.
     pub(in crate::sync) fn longest_timeout(&self) -> Duration {
         let timeouts = self.peers.values().map(PeerDownload::timeout);
         timeouts.max().unwrap_or(STALL_TIMEOUT_MIN)

@@ -7,7 +7,9 @@ use crate::lifecycle::{ConnId, Direction, DoneReason};
 use crate::time::Now;
 
 use super::ask::put_off_tip_check;
-use super::{Ask, Context, HeaderSync, HeadersAsk, SyncConfig, SyncTimer};
+use super::{
+    Ask, Context, HeaderSync, HeadersAsk, Peer, PeerHeaders, Peers, SyncConfig, SyncTimer,
+};
 
 /// Time for a source to bring all headers, beside [`SYNC_PER_HEADER`]. Core
 /// `HEADERS_DOWNLOAD_TIMEOUT_BASE`.
@@ -115,10 +117,7 @@ impl HeaderSync {
         if !source.is_some_and(|source| source.is_asked_to_sync()) {
             return self.have_come(cx.timers);
         }
-        let mut candidates: Vec<_> = self
-            .eligible(cx.peers)
-            .filter(|(_, _, headers)| !headers.is_asked_to_sync() && headers.low_work.is_none())
-            .collect();
+        let mut candidates: Vec<_> = self.may_be_asked_beside(cx.peers).collect();
         candidates.sort_by_key(|peer| std::cmp::Reverse(self.rank(cx.known, *peer)));
         let number = 1 << self.hedges.min(MOST_DOUBLINGS);
         let ids: Vec<ConnId> = candidates.iter().map(|(id, ..)| *id).take(number).collect();
@@ -137,13 +136,26 @@ impl HeaderSync {
     /// was asked longest ago is asked.
     pub(in crate::sync) fn check_tip(&mut self, cx: &mut Context<'_>) {
         put_off_tip_check(cx);
-        let candidate = self
-            .eligible(cx.peers)
-            .filter(|(_, _, headers)| headers.ask.is_none() && headers.low_work.is_none())
-            .min_by_key(|(id, _, headers)| (headers.last_asked, *id));
-        if let Some((id, ..)) = candidate {
+        if let Some(id) = self.next_for_news(cx.peers) {
             self.ask_tip(cx, id);
         }
+    }
+
+    /// The peer that is asked for news next.
+    pub(in crate::sync) fn next_for_news(&self, peers: &Peers) -> Option<ConnId> {
+        self.eligible(peers)
+            .filter(|(_, _, headers)| headers.ask.is_none() && headers.low_work.is_none())
+            .min_by_key(|(id, _, headers)| (headers.last_asked, *id))
+            .map(|(id, ..)| id)
+    }
+
+    /// Peers that may be asked for headers beside a silent source.
+    pub(in crate::sync) fn may_be_asked_beside<'a>(
+        &'a self,
+        peers: &'a Peers,
+    ) -> impl Iterator<Item = (ConnId, &'a Peer, &'a PeerHeaders)> {
+        self.eligible(peers)
+            .filter(|(_, _, headers)| !headers.is_asked_to_sync() && headers.low_work.is_none())
     }
 
     /// Shifts every running time by the time during which we did not look.

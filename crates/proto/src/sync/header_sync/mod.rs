@@ -109,7 +109,7 @@ pub(super) struct CoolDown {
 
 /// Header sync with one peer.
 #[derive(Clone, Debug, Default)]
-struct PeerHeaders {
+pub(in crate::sync) struct PeerHeaders {
     ask: Option<Ask>,
     /// When it was last asked for anything but a probe.
     last_asked: Duration,

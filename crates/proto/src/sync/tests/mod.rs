@@ -8,6 +8,7 @@ mod fetching;
 mod headers;
 mod keeping;
 mod losing_the_source;
+mod mute;
 mod schedules;
 mod serving;
 mod strangers;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::lifecycle::ConnId;
 
-use super::super::download::{RETRY_PAUSE, first_missing};
+use super::super::download::{RETRY_PAUSE, STALL_PATIENCE, first_missing};
 use super::super::parts::Parts;
 use super::super::peers::Peer;
 use super::{Finding, SILENCE, STALE_INTERVALS, Watchdog};
@@ -92,9 +92,15 @@ impl Look<'_> {
                 // All is here: the kernel's turn.
                 continue;
             };
-            // One that is late is asked again soon, if nobody else has the block.
+            // One that is late is asked again soon, if nobody else has the block, or who has is
+            // late for long.
+            let soon = 2 * RETRY_PAUSE
+                + match download.in_flight() {
+                    0 => Duration::ZERO,
+                    _ => STALL_PATIENCE,
+                };
             let since = download.stalling_since(id);
-            let late = since.is_some_and(|since| self.now < since + 2 * RETRY_PAUSE);
+            let late = since.is_some_and(|since| self.now < since + soon);
             if self.is_asked_for_blocks(id) || late || download.is_in_flight(&hash) {
                 continue;
             }
