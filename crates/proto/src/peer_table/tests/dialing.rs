@@ -297,7 +297,8 @@ fn a_rest_for_a_fault_is_not_cut_short_by_an_earlier_loss_of_the_connection() {
     // Back after its rest, it breaks a rule.
     assert_eq!(dials(&table.run(130)), [remotes[0]]);
     let again = table.admit(Outbound, remotes[0]);
-    let fault = DoneReason::InvalidHeader("bad-diffbits".to_owned());
+    // One that does not discourage the host as well.
+    let fault = DoneReason::MissingServices;
     table.end(again, Outbound, remotes[0], fault);
     table.end(other, Outbound, remotes[1], DoneReason::RemoteClosed);
     let dialled = dials(&table.run(600));
