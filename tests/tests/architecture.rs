@@ -320,7 +320,7 @@ fn what_the_system_says_reaches_users_without_the_number_that_rust_puts_behind_i
         "cli/src/output.rs",
         "rpc/src/jsonrpc/error.rs",
         "node/src/connector.rs",
-        "node/src/peer.rs",
+        "proto/src/lifecycle/done_reason/cause.rs",
     ] {
         let text = std::fs::read_to_string(crates.join(file)).expect(file);
         let used = ["without_error_numbers(", "system_words("]
