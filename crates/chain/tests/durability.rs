@@ -211,7 +211,11 @@ fn the_ancestors_of_a_durable_block_are_durable_too() {
         for block in before {
             assert_eq!(node.durability(block, Persist::No), Durability::Later);
         }
-        assert_eq!(node.durability(last, Persist::Now), Durability::Yes, "{count}");
+        assert_eq!(
+            node.durability(last, Persist::Now),
+            Durability::Yes,
+            "{count}"
+        );
         let left = node.killed(dir.path());
         let after = Node::open(left.path());
         assert_eq!(tip(&after.initial), last.block_hash(), "{count}");
@@ -257,7 +261,10 @@ fn a_block_that_no_caller_waits_for_is_validated_at_once_and_journaled_when_idle
     let node = Node::open(dir.path());
     let blocks = blocks(&node.initial, 3);
     node.durability(&blocks[0], Persist::No);
-    assert_eq!(node.durability(&blocks[1], Persist::Soon), Durability::Later);
+    assert_eq!(
+        node.durability(&blocks[1], Persist::Soon),
+        Durability::Later
+    );
     assert_eq!(node.answer(), KernelEvent::Durable);
     let left = node.killed(dir.path());
     let after = Node::open(left.path());
