@@ -116,7 +116,7 @@ fn file(name: &'static str, help: &'static str) -> Arg {
 
 fn answer_timeout() -> Arg {
     let help = "Timeout for the handshake of an honest peer, and for a new block [default: 30s]";
-    time("patience", 3_600, help.into())
+    time("answer-timeout", 3_600, help.into()).alias("patience")
 }
 
 fn report() -> Arg {

@@ -104,7 +104,7 @@ pub(super) fn setup(matches: &ArgMatches) -> Result<Setup, String> {
         mines: is_minable(&network),
         params,
         sources: sources.transpose().map_err(|error| error.to_string())?,
-        answer_timeout: span(matches, "patience").unwrap_or(ANSWER_TIMEOUT),
+        answer_timeout: span(matches, "answer-timeout").unwrap_or(ANSWER_TIMEOUT),
         report: matches.get_one::<PathBuf>("report").cloned(),
         overwrite: matches.get_flag("overwrite"),
         trace: matches.get_one::<PathBuf>("trace").cloned(),
@@ -165,7 +165,7 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<Setup, String> {
         mines: is_minable(&network),
         params,
         sources: None,
-        answer_timeout: span(matches, "patience").unwrap_or(ANSWER_TIMEOUT),
+        answer_timeout: span(matches, "answer-timeout").unwrap_or(ANSWER_TIMEOUT),
         // Runs that shrink a trace have no report.
         report: matches.try_get_one("report").ok().flatten().cloned(),
         overwrite: matches.get_flag("overwrite"),
@@ -390,7 +390,7 @@ mod tests {
             ),
             ("--target 127.0.0.1:1 --concurrency 0", "1..="),
             ("--target 127.0.0.1:1 --duration 2d", "90s, 5m or 2h"),
-            ("--target 127.0.0.1:1 --patience 2h", "1s to 1h"),
+            ("--target 127.0.0.1:1 --answer-timeout 2h", "1s to 1h"),
             ("--target 127.0.0.1:1 --handshake-deadline 0", "1s to 1h"),
             (
                 "--target 127.0.0.1:1 --protocol-version 60000 --scenario reset",
