@@ -169,7 +169,14 @@ fn a_signal_ends_the_wait_for_a_target_that_is_mute() {
     let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
     let target = mute.local_addr().expect("it is bound").to_string();
     let fuzzer = Command::new(Program::Handfast.path())
-        .args(["fuzz", "run", "--target", &target, "--answer-timeout", "3600"])
+        .args([
+            "fuzz",
+            "run",
+            "--target",
+            &target,
+            "--answer-timeout",
+            "3600",
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
