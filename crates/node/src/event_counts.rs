@@ -141,10 +141,7 @@ mod tests {
             let seen = counts.iter().filter(|(_, count)| **count > 0);
             seen.map(|(label, count)| (*label, *count)).collect()
         };
-        assert_eq!(
-            seen(&counts.disconnects),
-            [("evicted", 1), ("undecodable", 2)]
-        );
+        assert_eq!(seen(&counts.disconnects), [("evicted", 1), ("refused", 2)]);
         assert_eq!(seen(&counts.dials), [("failed", 1), ("refused", 1)]);
         assert_eq!(seen(&counts.blocks), [("manual", 1)]);
         let labels = EventCounts::default();

@@ -79,7 +79,7 @@ pub enum SlotRefusal {
         slots: usize,
     },
     /// The peer that would be evicted for it has just come.
-    #[error("all inbound slots are taken, one by a peer that has just come")]
+    #[error("all inbound slots are taken, one by a peer that was just admitted")]
     JustCame,
     /// We dialled more than there are slots for.
     #[error("all {slots} outbound slots are taken")]
