@@ -1,21 +1,20 @@
-//! Who may still be in the handshake when somebody new is at the door.
+//! Limits how many inbound connections are in the handshake at once.
 //!
-//! A connection that says nothing costs its remote nothing. If those in the handshake
-//! are few and stay until they time out, whoever opens that many silent connections
-//! keeps everybody out. So a full room does not refuse the newcomer: somebody leaves.
+//! A silent connection costs its remote nothing. If new connections were refused while the limit
+//! is reached, a remote that opens that many silent ones would keep all others out. So a new
+//! connection is always accepted, and another one is evicted for it.
 //!
 //! # Security
 //!
-//! Who leaves is the longest in the handshake of the group (IPv4 /16, IPv6 /32) with
-//! most places, so that a flood displaces itself:
+//! Evicted is the oldest connection of the address group (IPv4 /16, IPv6 /32) with the most
+//! connections in the handshake, so that a flood evicts its own:
 //!
-//! * Only groups that hold at least an average share of the places lose somebody. A
-//!   group of which fewer are here than of others is left alone, however slow its
-//!   remotes are and however fast a flood from elsewhere renews itself.
-//! * Among those groups, the ones are spared whose connections all are younger than
-//!   [`GRACE`], unless all of them are: an honest remote gets its round trips.
+//! * Only groups with at least an average share lose a connection. A group with fewer is left
+//!   alone, however slow its remotes are and however fast a flood from elsewhere is.
+//! * Among those groups, the ones whose connections are all younger than [`GRACE`] are spared,
+//!   unless all of them are: an honest remote gets its round trips.
 //!
-//! There is always such a group, so a newcomer always gets a place.
+//! There is always such a group, so a new connection is always accepted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,10 +35,10 @@ struct PendingHandshake {
     since: Duration,
 }
 
-/// What one group holds.
+/// The connections of one group.
 #[derive(Clone, Copy, Debug)]
 struct Share {
-    limit: usize,
+    count: usize,
     oldest: PendingHandshake,
 }
 
@@ -52,7 +51,7 @@ pub struct HandshakeLimiter {
 }
 
 impl HandshakeLimiter {
-    /// An empty room with so many places.
+    /// A limiter of so many connections.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -61,18 +60,17 @@ impl HandshakeLimiter {
         }
     }
 
-    /// Whether somebody would have to leave for a newcomer.
+    /// Whether a new connection evicts another.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.pending.len() >= self.limit
     }
 
-    /// Lets a newcomer in; who has to leave for it, if the room was full.
-    ///
-    /// Whoever is named has left: what remains is to close its connection.
+    /// Adds a new connection; the one that is evicted for it, if the limit was reached, which the
+    /// caller has to close.
     pub fn enter(&mut self, id: ConnId, group: Group, now: Duration) -> Option<ConnId> {
-        let leaves = self.is_full().then(|| self.choose_eviction(now)).flatten();
-        if let Some(id) = leaves {
+        let evicted = self.is_full().then(|| self.choose_eviction(now)).flatten();
+        if let Some(id) = evicted {
             self.pending.retain(|one| one.id != id);
         }
         self.pending.push(PendingHandshake {
@@ -80,7 +78,7 @@ impl HandshakeLimiter {
             group,
             since: now,
         });
-        leaves
+        evicted
     }
 
     /// Strikes out those who completed their handshake or are gone.
@@ -99,9 +97,9 @@ impl HandshakeLimiter {
         shares
             .values()
             // At least the average, without a division.
-            .filter(|share| share.limit * shares.len() >= self.pending.len())
+            .filter(|share| share.count * shares.len() >= self.pending.len())
             .min_by_key(|share| {
-                let most = usize::MAX - share.limit;
+                let most = usize::MAX - share.count;
                 (graced(share), most, share.oldest.since, share.oldest.id)
             })
             .map(|share| share.oldest.id)
@@ -113,8 +111,8 @@ impl HandshakeLimiter {
         for &oldest in &self.pending {
             let share = shares.entry(oldest.group);
             share
-                .and_modify(|share: &mut Share| share.limit += 1)
-                .or_insert(Share { limit: 1, oldest });
+                .and_modify(|share: &mut Share| share.count += 1)
+                .or_insert(Share { count: 1, oldest });
         }
         shares
     }
@@ -133,47 +131,47 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A room filled from the groups given, one connection a second.
+    /// A limiter filled from the groups given, one connection a second.
     fn filled(groups: &[u8]) -> HandshakeLimiter {
-        let mut room = HandshakeLimiter::new(groups.len());
+        let mut limiter = HandshakeLimiter::new(groups.len());
         for (at, number) in (0..).zip(groups) {
-            assert_eq!(room.enter(ConnId(at), group(*number), seconds(at)), None);
+            assert_eq!(limiter.enter(ConnId(at), group(*number), seconds(at)), None);
         }
-        room
+        limiter
     }
 
     #[test]
-    fn nobody_leaves_while_there_are_places() {
-        let mut room = filled(&[1, 1, 2]);
-        assert!(room.is_full());
-        room.keep(|id| id != ConnId(1));
-        assert!(!room.is_full());
-        assert_eq!(room.enter(ConnId(9), group(1), seconds(9)), None);
-        assert!(room.pending().eq([0, 2, 9].map(ConnId)));
+    fn no_connection_is_evicted_below_the_limit() {
+        let mut limiter = filled(&[1, 1, 2]);
+        assert!(limiter.is_full());
+        limiter.keep(|id| id != ConnId(1));
+        assert!(!limiter.is_full());
+        assert_eq!(limiter.enter(ConnId(9), group(1), seconds(9)), None);
+        assert!(limiter.pending().eq([0, 2, 9].map(ConnId)));
     }
 
     #[test]
-    fn the_oldest_of_the_group_with_most_places_leaves() {
-        let mut room = filled(&[1, 2, 2, 2, 1]);
+    fn the_oldest_connection_of_the_largest_group_is_evicted() {
+        let mut limiter = filled(&[1, 2, 2, 2, 1]);
         assert_eq!(
-            room.enter(ConnId(9), group(3), seconds(60)),
+            limiter.enter(ConnId(9), group(3), seconds(60)),
             Some(ConnId(1))
         );
-        assert!(room.pending().eq([0, 2, 3, 4, 9].map(ConnId)));
+        assert!(limiter.pending().eq([0, 2, 3, 4, 9].map(ConnId)));
     }
 
     #[test]
     fn of_equal_groups_the_one_with_the_oldest_connection_loses_it() {
-        let mut room = filled(&[3, 1, 3, 1]);
+        let mut limiter = filled(&[3, 1, 3, 1]);
         assert_eq!(
-            room.enter(ConnId(9), group(2), seconds(60)),
+            limiter.enter(ConnId(9), group(2), seconds(60)),
             Some(ConnId(0))
         );
     }
 
     #[test]
     fn a_group_of_young_connections_is_spared_while_another_large_one_has_an_old_one() {
-        let mut room = HandshakeLimiter::new(4);
+        let mut limiter = HandshakeLimiter::new(4);
         let late = seconds(60) - GRACE / 2;
         for (id, number, since) in [
             (0, 1, seconds(0)),
@@ -181,67 +179,73 @@ mod tests {
             (2, 2, late),
             (3, 2, late),
         ] {
-            room.enter(ConnId(id), group(number), since);
+            limiter.enter(ConnId(id), group(number), since);
         }
         assert_eq!(
-            room.enter(ConnId(9), group(2), seconds(60)),
+            limiter.enter(ConnId(9), group(2), seconds(60)),
             Some(ConnId(0))
         );
         // Now group 2 has most, and all of it is young; group 1 is below the average.
         assert_eq!(
-            room.enter(ConnId(10), group(2), seconds(60)),
+            limiter.enter(ConnId(10), group(2), seconds(60)),
             Some(ConnId(2))
         );
     }
 
     #[test]
-    fn a_room_full_of_young_connections_still_lets_the_newcomer_in() {
-        let mut room = HandshakeLimiter::new(3);
+    fn a_limiter_full_of_young_connections_still_accepts_a_new_one() {
+        let mut limiter = HandshakeLimiter::new(3);
         for id in 0..3 {
-            room.enter(ConnId(id), group(1), seconds(0));
+            limiter.enter(ConnId(id), group(1), seconds(0));
         }
-        assert_eq!(room.enter(ConnId(3), group(1), seconds(0)), Some(ConnId(0)));
+        assert_eq!(
+            limiter.enter(ConnId(3), group(1), seconds(0)),
+            Some(ConnId(0))
+        );
     }
 
     #[test]
-    fn a_room_without_places_holds_whoever_came_last() {
-        let mut room = HandshakeLimiter::new(0);
-        assert_eq!(room.enter(ConnId(0), group(1), seconds(0)), None);
-        assert_eq!(room.enter(ConnId(1), group(1), seconds(0)), Some(ConnId(0)));
+    fn a_limit_of_zero_holds_the_newest_connection() {
+        let mut limiter = HandshakeLimiter::new(0);
+        assert_eq!(limiter.enter(ConnId(0), group(1), seconds(0)), None);
+        assert_eq!(
+            limiter.enter(ConnId(1), group(1), seconds(0)),
+            Some(ConnId(0))
+        );
     }
 
     #[test]
     fn a_slow_remote_of_a_small_group_outlives_any_flood() {
         for seed in 0..100 {
             let mut random = Random::new(seed);
-            let mut room = HandshakeLimiter::new(64);
+            let mut limiter = HandshakeLimiter::new(64);
             let groups = 1 + random.below(8);
             let honest = ConnId(u64::MAX);
-            room.enter(honest, group(200), seconds(0));
+            limiter.enter(honest, group(200), seconds(0));
             let mut now = Duration::ZERO;
             for id in 0..2_000 {
                 now += Duration::from_millis(random.below(200));
                 let flood = group(u8::try_from(random.below(groups)).expect("few"));
-                let evicted = room.enter(ConnId(id), flood, now);
+                let evicted = limiter.enter(ConnId(id), flood, now);
                 assert_ne!(evicted, Some(honest), "seed {seed}");
             }
-            assert_eq!(room.pending().count(), 64);
+            assert_eq!(limiter.pending().count(), 64);
         }
     }
 
     #[test]
-    fn the_room_never_holds_more_than_its_places_and_names_each_who_leaves_once() {
+    fn the_limit_is_never_exceeded_and_each_evicted_connection_is_returned_once() {
         for seed in 0..100 {
             let mut random = Random::new(seed);
             let limit = 1 + random.index(20);
-            let mut room = HandshakeLimiter::new(limit);
+            let mut limiter = HandshakeLimiter::new(limit);
             let mut here = BTreeMap::new();
             let mut now = Duration::ZERO;
             for id in (0..500).map(ConnId) {
                 now += Duration::from_millis(random.below(1_500));
                 let comes_from = group(u8::try_from(random.below(6)).expect("few"));
                 let was_full = here.len() == limit;
-                let evicted = room.enter(id, comes_from, now);
+                let evicted = limiter.enter(id, comes_from, now);
                 assert_eq!(evicted.is_some(), was_full, "seed {seed}");
                 if let Some(id) = evicted {
                     assert!(here.remove(&id).is_some(), "seed {seed}");
@@ -251,9 +255,9 @@ mod tests {
                     let at = random.index(here.len());
                     let left = *here.keys().nth(at).expect("an index of it");
                     here.remove(&left);
-                    room.keep(|id| id != left);
+                    limiter.keep(|id| id != left);
                 }
-                assert!(room.pending().eq(here.keys().copied()), "seed {seed}");
+                assert!(limiter.pending().eq(here.keys().copied()), "seed {seed}");
             }
         }
     }

@@ -8,13 +8,13 @@
 //!
 //! | module | machine or facts |
 //! |---|---|
-//! | [`lifecycle`] | L1-L6: what may be known of a connection, by whom, when; and the [`lifecycle::Ledger`] that checks it |
+//! | [`lifecycle`] | L1-L6: who may know what of a connection, and when; and the [`lifecycle::Ledger`] that checks it |
 //! | [`session`] | one connection: handshake, ping, inactivity |
 //! | [`handshake_limiter`] | who may be in the handshake at the same time |
 //! | [`self_probe`] | whether a listening socket still accepts |
 //! | [`peer_table`] | all connections: admission, dialling, addresses |
 //! | [`address_book`] | where other nodes may be found |
-//! | [`address_relay`] | which address goes on to whom, and when our own is announced |
+//! | [`address_relay`] | which address is relayed to which peers, and when our own is announced |
 //! | [`bans`] | addresses that are not welcome |
 //! | [`random`] | seeded choices |
 //! | [`receiving`] | when a socket is read, and how much memory large frames may take |

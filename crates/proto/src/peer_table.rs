@@ -13,8 +13,8 @@
 //! | `admission` | which connections are peers, with the account of their lifecycle and the history |
 //! | `admitted_peers` | nothing: it holds and counts the admitted peers |
 //! | `eviction` | who leaves for a newcomer |
-//! | `bans` | whom the operator banned, and whose host is discouraged |
-//! | `dialer` | whom to dial, and what a failed dial teaches |
+//! | `bans` | bans of the operator, and discouraged hosts |
+//! | `dialer` | which addresses to dial, and what a failed dial teaches |
 //! | `more_peers` | how many outbound peers there may be when sync does not get on |
 //! | `manual` | when the peers that an operator named are dialled |
 //! | `seeds` | when to ask DNS seeds |
@@ -87,7 +87,7 @@ pub use vocabulary::{
     NotConnected, Notice, Order,
 };
 
-/// Connections that strangers may open. 125 in all less 10, as Core's default.
+/// Inbound connections at most. 125 in all less 10, as Core's default.
 pub const MAX_INBOUND: usize = 115;
 /// Connections that we open by ourselves. 10; Core has 8 full-relay and 2 block-relay ones.
 pub const MAX_OUTBOUND: usize = 10;
@@ -125,7 +125,7 @@ pub struct PeerTableConfig {
     pub own: OwnAddresses,
     /// What we offer, announced with it.
     pub services: ServiceFlags,
-    /// After this, a dial that nobody answered for is forgotten. Must exceed
+    /// After this, a dial that no peer answered for is forgotten. Must exceed
     /// connect and handshake timeout together.
     pub dial_timeout: Duration,
     /// The subscribers that are notified of peers, and get what these send.
@@ -248,14 +248,14 @@ impl PeerTable {
         self.peers.values().map(row).collect()
     }
 
-    /// Our end of the socket of an admitted peer. To be told after its [`Input::Add`], if it is
+    /// Our end of the socket of an admitted peer. To be passed after its [`Input::Add`], if it is
     /// known.
     pub fn set_local_address(&mut self, id: ConnId, local: SocketAddr) {
         self.gossip.set_local_address(id, local);
     }
 
     /// Whether the node is in its initial download, in which it does not announce itself. It
-    /// is until told otherwise; what is due then is sent in the next step.
+    /// stays until the next call; what is due then is sent in the next step.
     pub fn set_initial_download(&mut self, initial_download: bool) {
         self.gossip.set_initial_download(initial_download);
     }
@@ -267,7 +267,7 @@ impl PeerTable {
         self.eviction.displaced()
     }
 
-    /// Whether an inbound newcomer costs somebody else the slot: the caller tells the
+    /// Whether an inbound newcomer costs another peer the slot: the caller tells the
     /// round trips then ([`Input::RoundTrips`]).
     #[must_use]
     pub fn wants_round_trips(&self, direction: Direction) -> bool {

@@ -108,7 +108,7 @@ pub fn full_node() -> ServiceFlags {
 /// What happens to a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The transport is connected. To be told first; an outgoing session sends `version` then.
+    /// The transport is connected. To be passed first; an outgoing session sends `version` then.
     Connected,
     /// A message was decoded.
     Received(Message),
@@ -185,7 +185,7 @@ pub struct Session {
 impl Session {
     /// A connection whose transport connects at `now`; its handshake clock starts.
     ///
-    /// `start_height` is the height of our tip, told to the remote. `seed` must
+    /// `start_height` is the height of our tip, sent to the remote. `seed` must
     /// differ between connections and be unknown to remotes.
     #[must_use]
     pub fn new(

@@ -62,10 +62,10 @@ pub enum KernelEvent {
 pub enum Persist {
     /// It can be had again: initial sync.
     No,
-    /// It is to be kept, with all that it builds on. If blocks before it were not, that
-    /// is done when nothing waits for the engine, and told by [`KernelEvent::Durable`].
+    /// It is to be made durable, with all that it builds on. If blocks before it were not, that
+    /// is done when nothing waits for the engine, and reported by [`KernelEvent::Durable`].
     Soon,
-    /// The same, before its verdict is reported: somebody waits for that.
+    /// The same, before its verdict is reported: a caller waits for it.
     Now,
 }
 
@@ -74,7 +74,7 @@ pub enum Persist {
 pub enum Durability {
     /// It does: on disk for good, every block with all that it builds on.
     Yes,
-    /// Not all of it. After a block that is to be kept [`KernelEvent::Durable`] follows.
+    /// Not all of it. After a block that is to be made durable [`KernelEvent::Durable`] follows.
     Later,
     /// It should, but could not be written; why, with the remedy. It is tried again,
     /// and [`KernelEvent::Durable`] follows when that worked.
@@ -84,7 +84,7 @@ pub enum Durability {
 /// The verdict about one block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockOutcome {
-    /// New, and its data is on disk now. Whether it is connected too is told by
+    /// New, and its data is on disk now. Whether it is connected too is shown by
     /// the [`Change`]s; it may wait for its parents or lie on a lighter branch.
     Stored,
     /// Its data was on disk before.
@@ -96,7 +96,7 @@ pub enum BlockOutcome {
 }
 
 /// A change of the chain state. Each has the block's header: it may have waited on disk since
-/// before the start, on a branch that nobody showed us since.
+/// before the start, on a branch that no peer showed us since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The block is the new tip of the active chain, one above the old one.

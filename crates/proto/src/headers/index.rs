@@ -40,7 +40,7 @@ type Map<K> = GenericHashMap<K, Slot, BuildHasherDefault<Identity>, DefaultShare
 
 /// Hash → slot, without storing the hash: the first four bytes are the key, the
 /// caller compares the whole hash with the record. The few headers whose key is
-/// taken (about a hundred pairs among 900,000) are kept in `twins` by 64 other bits;
+/// taken (about a hundred pairs among 900,000) are stored in `twins` by 64 other bits;
 /// those that agree there too are in its short lists.
 #[derive(Clone, Default)]
 pub(super) struct HashIndex {

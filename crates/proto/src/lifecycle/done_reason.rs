@@ -55,7 +55,7 @@ pub enum DoneReason {
     #[error("misbehaving: {0}")]
     Misbehaving(Misbehavior),
     /// It asked for a service that our `version` does not offer; the command. So it tries
-    /// somebody else (BIP35, BIP111, BIP157).
+    /// another peer (BIP35, BIP111, BIP157).
     #[error("it wants a service that we do not offer: {0}")]
     ServiceNotOffered(&'static str),
     /// A well-formed message that the protocol does not allow there.

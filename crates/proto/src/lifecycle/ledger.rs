@@ -56,7 +56,7 @@ impl AssertHeld for Result<(), Violation> {
     }
 }
 
-/// Which events a ledger is told of.
+/// Which events a ledger is notified of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Those that PeerManager handles.
@@ -159,7 +159,7 @@ impl Ledger {
 
     /// The guard of `id` put one lifecycle message into PeerManager's mailbox.
     ///
-    /// Told by simulators and traces, which see mailboxes; a manager does not.
+    /// Passed by simulators and traces, which see mailboxes; a manager does not.
     ///
     /// # Errors
     /// L2 when nothing may follow, L5 when a third message waits on the way to a subscriber.
@@ -319,7 +319,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// SyncManager names its sync peer. To be told at the end of every step.
+    /// SyncManager names its sync peer. To be passed at the end of every step.
     ///
     /// # Errors
     /// L4 when it is not one of SyncManager's peers.

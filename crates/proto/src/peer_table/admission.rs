@@ -75,7 +75,7 @@ impl Admission {
         std::mem::replace(&mut self.network.active, active) != active
     }
 
-    /// Admits nobody any more.
+    /// Admits no peer any more.
     pub(super) fn drain(&mut self) {
         self.network.draining = true;
     }

@@ -18,7 +18,7 @@ pub(super) struct Peer {
     admitted_at: Now,
     /// The manual peer that it is.
     name: Option<String>,
-    /// It was told to go. Set by [`AdmittedPeers::close`], which counts it.
+    /// It is being disconnected. Set by [`AdmittedPeers::close`], which counts it.
     closing: bool,
     fee_filter: Option<u64>,
     /// The subscribers that were notified of it.
@@ -77,7 +77,7 @@ impl Peer {
         self.fee_filter = Some(rate);
     }
 
-    /// Whether it was told to go.
+    /// Whether it is being disconnected.
     pub(super) fn closing(&self) -> bool {
         self.closing
     }
@@ -182,7 +182,7 @@ impl AdmittedPeers {
         self.count(Direction::Outbound) + self.count(Direction::Manual)
     }
 
-    /// Marks a peer as told to go. False when it was told before, or is not here.
+    /// Marks a peer as being disconnected. False when it already is, or is not here.
     fn begin_closing(&mut self, id: ConnId) -> bool {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.closing) else {
             return false;
@@ -198,7 +198,7 @@ impl AdmittedPeers {
         self.counted(direction).all
     }
 
-    /// Peers of this direction that were not told to go.
+    /// Peers of this direction that are not being disconnected.
     pub(super) fn count_staying(&self, direction: Direction) -> usize {
         let count = self.counted(direction);
         count.all - count.closing

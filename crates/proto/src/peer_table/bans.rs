@@ -1,6 +1,6 @@
 //! Bans of the operator and discouraged hosts, and which peers go because of them.
 //!
-//! Invariant: a peer that is banned is told to go in the step of its ban; one at a discouraged
+//! Invariant: a peer that is banned is disconnected in the step of its ban; one at a discouraged
 //! host in the step in which that is discouraged, unless it is a manual peer.
 
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ pub(super) struct Bans {
 }
 
 impl Bans {
-    /// Nobody is discouraged yet.
+    /// No peer is discouraged yet.
     pub(super) fn new(list: BanList) -> Self {
         Self {
             list,

@@ -8,13 +8,13 @@ use crate::lifecycle::{ConnId, Direction, Ledger};
 /// What the invariants L1-L3 and admission are about, without history, addresses and
 /// what is only shown: two tables of the same configuration and with the same bans that
 /// agree in it do the same with the next `Add`, `Done` or order, while nothing is dialled
-/// no round trip or block is told of, and nobody has the grace of a newcomer
+/// no round trip or block is reported, and no peer has the grace of a newcomer
 /// ([`PeerTableConfig::newcomer_grace`](super::PeerTableConfig::newcomer_grace)).
 ///
 /// For a model checker, which must tell states apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TableLifecycle {
-    /// The admitted peers: who dialled, and whether the peer was told to go.
+    /// The admitted peers: who dialled, and whether the peer is being disconnected.
     pub admitted: BTreeMap<ConnId, (Direction, bool)>,
     /// Refused connections whose `Done` is awaited.
     pub refused: BTreeSet<ConnId>,

@@ -141,7 +141,7 @@ impl PeerTable {
     }
 
     /// Connections that have not completed their handshake are not in this table;
-    /// the node closes them together with its intake.
+    /// the node closes them together with its acceptor.
     pub(super) fn drain(&mut self, effects: &mut Vec<Effect>) {
         self.admission.drain();
         self.manual.clear();

@@ -24,11 +24,11 @@ pub use target::{Target, parse_target};
 pub(super) const RECONNECT_FIRST: Duration = Duration::from_secs(5);
 /// The longest such pause; up to a fifth is added.
 pub(super) const RECONNECT_LONGEST: Duration = Duration::from_secs(60);
-/// The longest pause while no dial leads anywhere and nobody is connected by one: then it
+/// The longest pause while no dial leads anywhere and no peer is connected by one: then it
 /// is most likely our own network that is down, and its return is to be noticed at once.
 /// Core tries `-connect` peers every few seconds, too.
 pub(super) const RECONNECT_ALONE: Duration = Duration::from_secs(10);
-/// A connection that lasted this long was a success: the pauses start anew.
+/// A connection that lasted this long was a success: the pauses start again.
 const LASTED: Duration = Duration::from_secs(60);
 /// Before it is looked at again whether a node can be dialled that could not for
 /// want of a slot, or since another connection goes there.
@@ -49,7 +49,7 @@ pub(super) enum Attempting {
 ///
 /// Invariant: each is waiting, being looked up, being dialled or connected, and one that waits
 /// or is looked up has a time at which that is over. While a peer is connected at an address of
-/// one, that one is connected, whoever opened the connection. At most `max` of those that `addnode` may
+/// one, that one is connected, by either side. At most `max` of those that `addnode` may
 /// remove are looked up, dialled, or connected because they were dialled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Manual {

@@ -20,7 +20,7 @@ impl PeerTable {
         self.admission.network().active
     }
 
-    /// Off: every peer is told to go. Whoever completes a handshake later is refused, and
+    /// Off: every peer is disconnected. A peer that completes a handshake later is refused, and
     /// what was to be dialled waits until the network is on again. Core `SetNetworkActive`.
     pub(super) fn set_network_active(&mut self, active: bool, effects: &mut Vec<Effect>) {
         if !self.admission.set_active(active) {
@@ -58,7 +58,7 @@ impl PeerTable {
         self.answer(now, |table, _| table.manual.change(now, name, command))
     }
 
-    /// `disconnectnode`: the admitted peers that are meant are told to go.
+    /// `disconnectnode`: the matching admitted peers are disconnected.
     ///
     /// # Errors
     /// No admitted peer is meant.

@@ -7,7 +7,7 @@ use crate::lifecycle::ConnId;
 use crate::text::{count, left};
 use crate::time::Now;
 
-/// Longest text of an error that is kept, bytes. A reason can quote what a peer sent.
+/// Longest text of an error that is stored, bytes. A reason can quote what a peer sent.
 const MAX_ERROR: usize = 200;
 
 /// Failures to connect to a manual peer since it was connected last.
@@ -81,7 +81,7 @@ pub struct SeedRow {
 /// What keeps us from peers. See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Outlook {
-    /// The operator has switched the network off: nobody is dialled or admitted.
+    /// The operator has switched the network off: no peer is dialled or admitted.
     pub network_off: bool,
     /// Every manual peer, by name.
     pub manual: Vec<ManualPeer>,
@@ -96,7 +96,7 @@ pub struct Outlook {
     /// When an address of the address book is dialled next, while no peer is connected that we
     /// dialled; `None` while one is being dialled.
     pub dials_again: Option<Duration>,
-    /// Nobody is known, and there is nobody to ask.
+    /// No peer is known, and no seed or manual peer to ask.
     pub nobody_known: bool,
     /// Whether no peer that we dialled is connected.
     pub alone: bool,
@@ -104,7 +104,7 @@ pub struct Outlook {
 
 impl Outlook {
     /// What keeps us from connecting to peers, one line; `None` if nothing is known that does.
-    /// A network without seeds on which nobody was named is no failure.
+    /// Without seeds and manual peers this is no failure.
     #[must_use]
     pub fn cause(&self) -> Option<String> {
         if self.network_off {

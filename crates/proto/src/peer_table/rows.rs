@@ -18,15 +18,15 @@ pub struct PeerRow {
     pub direction: Direction,
     /// The name under which an operator asked for it.
     pub name: Option<String>,
-    /// What it told about itself.
+    /// What its `version` says.
     pub version_info: VersionInfo,
     /// When it was admitted.
     pub admitted_at: Now,
-    /// It was told to go; its end is awaited.
+    /// It is being disconnected.
     pub closing: bool,
     /// The lowest fee rate it wants transactions announced for, satoshi per 1,000 vbytes (BIP133).
     pub fee_filter: Option<u64>,
-    /// It is told addresses of other nodes.
+    /// It is sent addresses of other nodes.
     pub relays_addresses: bool,
     /// Addresses it sent that were looked at.
     pub addresses_processed: u64,

@@ -197,7 +197,7 @@ fn order(order: Order) -> Input {
     Input::Order { from, order }
 }
 
-/// SyncManager alone is told that the peer has ended.
+/// Only SyncManager gets the end of the peer.
 fn retire(id: ConnId) -> Effect {
     let roles = Role::Sync.into();
     Effect::Retire { id, roles }

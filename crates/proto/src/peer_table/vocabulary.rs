@@ -46,7 +46,7 @@ pub enum AddNodeError {
 /// Why `addpeeraddress` failed. The texts are Core's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum AddAddressError {
-    /// It was known, or is none that can be kept.
+    /// It was known, or cannot be stored.
     #[error("failed-adding-to-new")]
     New,
     /// It is new now, and not tried.
@@ -65,7 +65,7 @@ pub struct AtCapacity;
 #[error("Node not found in connected nodes")]
 pub struct NotConnected;
 
-/// Whom `disconnectnode` means.
+/// The peers that `disconnectnode` selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DisconnectTarget {
     /// The connection with this id.
@@ -104,7 +104,7 @@ pub enum Order {
     },
     /// It does not get on with the peers there are: find others.
     MorePeers,
-    /// It brought a block that was new to us. Told now and then, not for every block.
+    /// It brought a block that was new to us. Sent now and then, not for every block.
     Useful {
         /// The peer.
         id: ConnId,
@@ -159,7 +159,7 @@ pub enum Input {
         /// The operating system's text.
         error: String,
     },
-    /// A dial was not even tried, for want of a connection slot: a slot that the table
+    /// A dial was not even tried, because no slot was free: a slot that the table
     /// counts as free is so only when the last subscriber has handled `Done`. Says
     /// nothing about the address.
     NotDialled {
@@ -168,10 +168,10 @@ pub enum Input {
         /// As in [`Effect::Dial`].
         name: Option<String>,
     },
-    /// The operator's `setnetworkactive`. While it is off every peer is told to go, nobody is
-    /// dialled and nobody admitted.
+    /// The operator's `setnetworkactive`. While it is off every peer is disconnected, no peer is
+    /// dialled and no peer admitted.
     SetNetworkActive(bool),
-    /// The shortest round trip of each peer that has one. Told before an [`Input::Add`]
+    /// The shortest round trip of each peer that has one. Passed before an [`Input::Add`]
     /// for which [`PeerTable::wants_round_trips`](super::PeerTable::wants_round_trips).
     RoundTrips(Vec<(ConnId, Duration)>),
     /// A subscriber wants something. About a peer that it was not notified of, or that has gone,
@@ -182,7 +182,7 @@ pub enum Input {
         /// What it wants.
         order: Order,
     },
-    /// The node stops: close every peer, dial and admit nobody any more.
+    /// The node stops: close every peer, dial and admit no peer any more.
     Drain,
     /// Time has passed. Harmless when no deadline has.
     Tick,

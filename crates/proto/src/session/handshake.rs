@@ -9,7 +9,7 @@
 //! go on.
 //!
 //! We do not relay transactions yet: our `version` says `relay = false` (BIP37)
-//! so that nobody announces any to us, and we do not send `wtxidrelay` (BIP339).
+//! so that no peer announces any to us, and we do not send `wtxidrelay` (BIP339).
 //! We note when the peer does.
 //!
 //! # Self-connection
@@ -55,7 +55,7 @@ pub(crate) enum Progress {
     Failed(DoneReason),
 }
 
-/// What the remote told about itself so far.
+/// What the remote sent about itself so far.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Remote {
     version: i32,

@@ -12,7 +12,7 @@ pub const MALFORMED_INTERVAL: Duration = Duration::from_secs(10);
 ///
 /// A peer whose software writes one message in a way that we do not read is of use for all
 /// others, so Bitcoin Core drops what it cannot read however much of it there is. A flood of
-/// it is of use to nobody.
+/// it is of use to no peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Malformed {
     /// When the debt is paid, time since node start.

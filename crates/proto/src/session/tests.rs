@@ -561,7 +561,7 @@ proptest! {
         }
     }
 
-    /// Told of every deadline, a session whose peer says nothing always ends.
+    /// With every deadline reported, a session whose peer says nothing always ends.
     #[test]
     fn a_session_left_alone_ends_by_itself(handshake in any::<bool>()) {
         let mut session = if handshake { ready() } else { session(Direction::Inbound, 1) };

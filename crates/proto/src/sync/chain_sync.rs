@@ -5,7 +5,7 @@
 //! automatic outbound peer that has not shown as much work as our tip for [`CHAIN_SYNC_TIMEOUT`] is
 //! sent one more `getheaders`, from before the tip that it should have reached by then, and
 //! disconnected when it has not answered with it within [`HEADERS_RESPONSE_TIME`]. Four peers that
-//! have once caught up are protected, so that nobody can empty our slots by giving us a chain that
+//! have once caught up are protected, so that no peer can empty our slots by giving us a chain that
 //! others refuse.
 //!
 //! # Which peers

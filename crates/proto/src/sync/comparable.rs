@@ -47,7 +47,7 @@ pub struct HeaderPlan {
     pub next_hedge: Option<Duration>,
     /// How often others were asked beside it since headers last came.
     pub hedges: u32,
-    /// When somebody is asked for news, monotonic.
+    /// When a peer is asked for news, monotonic.
     pub next_tip_check: Option<Duration>,
     /// The first timer, those of the watchdog and of block download apart; monotonic.
     pub wake: Option<Duration>,

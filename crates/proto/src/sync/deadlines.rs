@@ -11,7 +11,7 @@ use super::parts::Parts;
 use super::state::Deadline;
 use super::timers::SyncTimer;
 
-/// How much a deadline tells of what a quiet node waits for; the least is told.
+/// The weight of a deadline: a quiet node shows the one with the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Weight {
     /// What becomes of a peer that does not answer, and of what was asked of it.
@@ -96,7 +96,7 @@ fn told(parts: &Parts, timer: SyncTimer) -> Option<(Weight, String)> {
         }
         SyncTimer::Watchdog if parts.peers.is_empty() => return None,
         SyncTimer::Watchdog => (Weight::Routine, "sync is checked for stalls".into()),
-        // Only another look: what follows from it is told below, or nothing may follow.
+        // Only another look: what follows from it is shown below, or nothing may follow.
         SyncTimer::HeadersFromSource
         | SyncTimer::ProbeAgain(_)
         | SyncTimer::BlocksAnswer

@@ -1,4 +1,4 @@
-//! Blocks that the operator wants of one peer, whatever sync would ask of whom
+//! Blocks that the operator wants of one peer, whatever sync would request
 //! (`getblockfrompeer`).
 
 use bitcoin::BlockHash;

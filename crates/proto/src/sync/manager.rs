@@ -106,7 +106,7 @@ impl SyncManager {
         self.parts.chain.is_initial_download(now)
     }
 
-    /// The chain has been opened. Every step does this, if nobody did before.
+    /// The chain has been opened. Every step does this, if it was not done before.
     pub fn opened(&mut self, now: Now) {
         self.parts.chain.opened(now);
     }
@@ -328,7 +328,7 @@ impl SyncManager {
 /// What every step ends with.
 impl SyncManager {
     /// There is a source, the plan follows what was learnt, requests go out, a new tip is
-    /// announced, the ledger is told.
+    /// announced, the ledger gets the event.
     fn settle(&mut self, step: &mut Step) {
         self.parts.chain.latch_initial_download(step.now);
         self.with_headers(step, HeaderSync::fill_source);
@@ -385,7 +385,7 @@ impl SyncManager {
     }
 
     /// Puts sync on its feet without relying on what brought it down: requests that
-    /// nobody can answer are dropped, nobody counts as late, plans are made anew, another
+    /// no peer can answer are dropped, no peer counts as late, plans are made again, another
     /// source is chosen. `settle` then asks.
     fn repair(&mut self, step: &mut Step, why: &str) -> String {
         self.parts.download.repair();

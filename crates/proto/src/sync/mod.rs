@@ -10,9 +10,9 @@
 //! |---|---|---|
 //! | `Chain` | `chain` | the header tree, and whether initial block download goes on |
 //! | `Peers` | `peers` | the admitted peers, and whose disconnection was ordered |
-//! | `HeaderSync` | `header_sync` | whom to ask for headers (`ask`), and what becomes of `headers` messages (`batch`, `low_work`) and of silence (`late`) |
+//! | `HeaderSync` | `header_sync` | which peer to ask for headers (`ask`), and what becomes of `headers` messages (`batch`, `low_work`) and of silence (`late`) |
 //! | `KnownWork` | `known_work` | which block each peer has shown to have, and probing for it |
-//! | `BlockDownload` | `download` | which block to ask of whom |
+//! | `BlockDownload` | `download` | which block to request from which peer |
 //! | `EngineHeaders` | `engine_headers` | headers on their way to the engine, with the blocks that need them |
 //! | `Verdicts` | `verdicts`, `senders` | what the engine's answers do to the tree and to peers |
 //! | `Submissions` | `submissions` | blocks and headers of RPC and of the miner, and which blocks survive the end of the process |
@@ -26,7 +26,7 @@
 //! |---|---|
 //! | `manager`, `manager/blocks` | [`SyncManager`]: which input goes to which part, and a block's way through them |
 //! | `parts`, `step` | all parts but the watchdog; where a step collects its effects |
-//! | `unasked`, `fetch` | blocks that nobody was asked for, and those that the operator wants of one peer |
+//! | `unasked`, `fetch` | blocks that no peer was asked for, and those that the operator wants of one peer |
 //! | `state`, `report`, `deadlines` | [`SyncState`]: what is being done, and why |
 //! | `comparable` | [`HeaderPlan`], [`SyncLifecycle`]: what a model checker tells states apart by |
 //!
@@ -90,17 +90,17 @@ use handfast_wire::{Message, Network, RawBlock};
 use crate::headers::{LowWorkParams, PowParams};
 use crate::lifecycle::{ConnId, DoneReason, VersionInfo};
 
-/// What a [`SyncManager`] is told once and for all.
+/// The configuration of a [`SyncManager`].
 #[derive(Clone, Debug)]
 pub struct SyncConfig {
-    /// Work a chain must show before its headers are kept. Core `nMinimumChainWork`.
+    /// Work a chain must show before its headers are stored. Core `nMinimumChainWork`.
     pub minimum_work: Work,
     /// The network's proof-of-work rules.
     pub pow: PowParams,
     /// Sizes for the sync of low-work header chains.
     pub low_work: LowWorkParams,
     /// Whether blocks are found on it all the time, so that the clock tells how many there
-    /// must be. Not so on regtest and signets of one's own.
+    /// must be. Not so on regtest and custom signets.
     pub always_mined: bool,
     /// Whether the engine has a block below which it skips scripts once it has the headers of
     /// later ones (`assumevalid`), so that these are worth giving to it early.
@@ -118,7 +118,7 @@ impl SyncConfig {
             pow: PowParams::for_network(network),
             low_work: LowWorkParams::default(),
             always_mined: network.always_mined(),
-            // The same networks: nobody vouches for blocks of regtest or a signet of one's own.
+            // The same networks: no peer vouches for blocks of regtest or a custom signet.
             assumes_valid: network.always_mined(),
             seed,
         }
@@ -211,7 +211,7 @@ pub enum Effect {
         /// Headers that lead to it and that the kernel was not given yet, oldest first. To be
         /// given if the block's data belongs to its header.
         before: Vec<Header>,
-        /// Who sent it; `None`: we did, and somebody waits for the answer.
+        /// Who sent it; `None`: we did, and a caller waits for the answer.
         origin: Option<ConnId>,
         /// Whether it is to survive the end of the process, with all that it builds on.
         persist: Persist,

@@ -20,7 +20,7 @@ pub struct BlockRef {
 /// What sync is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// Nobody to sync with.
+    /// No peer to sync with.
     NoPeers,
     /// Headers are being fetched; blocks too, as far as headers are known.
     HeaderSync,

@@ -6,7 +6,7 @@
 //! # Durability
 //!
 //! The engine forgets what it stored since its last flush, up to 70 minutes, when the
-//! process is killed. So a block that somebody may rely on is *to be kept*: written to
+//! process is killed. So a block that others may rely on is *to be made durable*: written to
 //! the journal before its verdict is reported. That is
 //!
 //! * a block that we offer ourselves (RPC, miner): its answer acknowledges it;
@@ -42,7 +42,7 @@ struct Waiting {
     /// The engine was given the block by the first of those who wait, not by a peer.
     own: bool,
     tickets: Vec<u64>,
-    /// Submitted while the engine has it as one that is not to be kept.
+    /// Submitted while the engine has it as one that is not to be made durable.
     again: Option<RawBlock>,
 }
 
@@ -117,7 +117,7 @@ pub(super) fn known_header(
 
 /// Durability.
 impl Submissions {
-    /// Whether a block that is given to the engine now is to be kept. See the module.
+    /// Whether a block that is given to the engine now is to be made durable. See the module.
     pub(super) fn persist(
         chain: &Chain,
         download: &BlockDownload,
@@ -139,7 +139,7 @@ impl Submissions {
         }
     }
 
-    /// The engine told whether everything that it has stored is durable.
+    /// The engine reported whether everything that it has stored is durable.
     pub(super) fn set_durable(&mut self, durability: &Durability) {
         self.durable = *durability == Durability::Yes;
     }
@@ -200,7 +200,7 @@ impl Submissions {
 
     /// The engine's verdict about a block has come: those who wait for it are answered. One
     /// that was submitted while the engine had it as a block of initial sync is returned, to be
-    /// given to the engine once more and to be kept.
+    /// given to the engine once more and to be made durable.
     pub(super) fn judged(
         &mut self,
         step: &mut Step,

@@ -26,7 +26,7 @@ pub(super) enum SyncTimer {
     BlocksAnswer,
     /// Peers that are late with blocks must have delivered something.
     LatePeers,
-    /// Late peers are asked again, where nobody else can be.
+    /// Late peers are asked again, where no other peer can be.
     AskLateAgain,
     /// Download goes on after trouble of our own.
     HoldIsOver,

@@ -1,4 +1,4 @@
-//! Blocks that come though nobody was asked for them.
+//! Blocks that come though no peer was asked for them.
 
 use handfast_wire::RawBlock;
 
@@ -15,7 +15,7 @@ const MAX_UNASKED_HEIGHT: u32 = 288;
 /// An unasked block is dropped when that many blocks wait for the engine.
 pub(super) const MAX_UNASKED_BACKLOG: usize = 16;
 
-/// Whether a block that nobody was asked for is worth looking at.
+/// Whether a block that no peer was asked for is worth looking at.
 ///
 /// # Errors
 /// What its sender is disconnected for. A header without proof of work costs the sender the

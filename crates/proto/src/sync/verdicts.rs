@@ -2,7 +2,7 @@
 //!
 //! # A verdict about data is none about a hash
 //!
-//! A hash commits to a block's header, not to the bytes that somebody sends under it. So a
+//! A hash commits to a block's header, not to the bytes that a peer sends under it. So a
 //! block that is refused says that *these bytes* are bad: their sender pays, and the block
 //! is asked of another. Only the kernel's own mark of its block index makes a hash invalid:
 //! [`Change::Invalid`], which tells of a new mark, and the two refusals by which it reads a
@@ -192,8 +192,8 @@ impl Verdicts {
     fn apply(&mut self, cx: &mut Context<'_>, change: Change) -> Option<Offence> {
         match change {
             Change::Connected(hash, header) => {
-                // It may have been on disk since before the start, on a branch that nobody
-                // told us of since.
+                // It may have been on disk since before the start, on a branch that no peer
+                // showed us since.
                 if cx.chain.adopt(hash, header) {
                     cx.known.learn_announced(cx.chain.tree());
                 }

@@ -3,7 +3,7 @@
 //! The rules that uphold S1 and S3 act on events: a peer left, a block came, a timer
 //! fired. One forgotten case among them and a node sits idle beside peers that have
 //! what it lacks. So the watchdog follows no event. It looks at the settled state
-//! alone: what peers have shown, what is asked of whom, what the kernel has.
+//! alone: what peers have shown, which requests are outstanding, what the kernel has.
 //!
 //! # What it looks for
 //!
@@ -19,14 +19,14 @@
 //!   nor is what others were asked: who has shown more is to be asked for blocks;
 //! * a peer that announced a block which we do not know, and for two minutes was not asked
 //!   what leads to it (S1: it would show a chain if it were asked);
-//! * a source that for two minutes has brought nothing new, and nobody else asked;
-//! * for two minutes nobody asked for headers, and no news.
+//! * a source that for two minutes has brought nothing new, and no other peer was asked;
+//! * for two minutes no peer was asked for headers, and no news.
 //!
 //! *Bad company*, where nothing is wrong with us but other peers may help; it counts in
 //! [`WatchdogState::sought_peers`]:
 //!
-//! * what is missing is kept by no peer that there is;
-//! * the blocks asked for are withheld for two minutes, and nobody else has them;
+//! * no connected peer has what is missing;
+//! * the blocks asked for are withheld for two minutes, and no other peer has them;
 //! * for two minutes not a word from anybody, though something is asked;
 //! * on a network that is always mined no new tip for three block intervals, as Core's
 //!   `TipMayBeStale`. One block in twenty takes that long, so this is a precaution.

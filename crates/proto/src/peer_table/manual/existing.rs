@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use super::super::admitted_peers::AdmittedPeers;
 use super::{Given, Manual, Node, State, canonical};
 
-/// Most addresses of one look-up that are kept.
+/// Most addresses of one look-up that are stored.
 const MAX_ADDRESSES: usize = 256;
 
 impl Node {

@@ -47,7 +47,7 @@ fn a_manual_peer_that_was_lost_comes_back_as_one_and_never_by_an_automatic_dial(
         assert!(table.table.book().contains(remote));
         table.wait(lasted);
         let mut dialled = directions(&table.done(id, Manual, remote));
-        // The one who listens there is away for a while, and nobody else is connected.
+        // The one who listens there is away for a while, and no other peer is connected.
         for _ in 0..12 {
             dialled.extend(directions(&table.run(8)));
             table.fail_dial(remote, Some("20.1.1.1:8333"));

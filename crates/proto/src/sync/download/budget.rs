@@ -28,7 +28,7 @@ impl Budget {
         self.0
     }
 
-    /// The kernel has nothing to do, and the budget kept us from asking for more.
+    /// The kernel has nothing to do, and the budget allowed no more requests.
     pub(super) fn starved(&mut self) {
         self.0 = (self.0 + self.0 / 2).min(MOST);
     }

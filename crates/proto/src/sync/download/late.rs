@@ -4,12 +4,12 @@
 //!
 //! * Its holder has not delivered anything yet: [`GRACE`] and the time of a usual block.
 //! * It has: its own timeout, or that of another who has the block and has delivered, if
-//!   that is less. So one who is slow on purpose holds up nobody, and where all are slow
-//!   because our own line is, nobody is asked twice. The timeout doubles (up to 64 s) when
+//!   that is less. So a peer that is slow on purpose delays no other, and where all are slow
+//!   because our own line is, no peer is asked twice. The timeout doubles (up to 64 s) when
 //!   a block comes after all, and shrinks by 15 % with every block in time (down to 2 s).
 //! * It has, and the block is one of the last of its chain: as long as one that has not, for
 //!   the first [`FEW`]. At the tip a copy costs little, and a block that is late costs more.
-//! * Nobody else has it: it is waited for, and said so; a peer that comes and has it takes
+//! * No other peer has it: it is waited for, and said so; a peer that comes and has it takes
 //!   over at once. Disconnected after [`DOWNLOAD_TIMEOUT`].
 //!
 //! A late peer is asked for nothing until it delivers. When another delivers, it is
@@ -18,13 +18,13 @@
 //!
 //! # When all are late
 //!
-//! Late peers are asked for one block again after [`RETRY_PAUSE`] when nobody else has what is
+//! Late peers are asked for one block again after [`RETRY_PAUSE`] when no other peer has what is
 //! missing, or who has it is late for [`STALL_TIMEOUT`]. It may be our own line that is down or slow, so that they stay; but
-//! who has delivered nothing for [`DOWNLOAD_TIMEOUT`] is disconnected, whoever named it. Being
-//! asked again does not begin that time anew, and neither does the watchdog. Such requests keep
+//! who has delivered nothing for [`DOWNLOAD_TIMEOUT`] is disconnected, manual or not. Being
+//! asked again does not restart that time, and neither does the watchdog. Such requests keep
 //! nothing going: sync is stalled until a block comes.
 //!
-//! What is to happen to a peer and when ([`BlockDownload::foretell`]) is told by the functions
+//! What is to happen to a peer and when ([`BlockDownload::foretell`]) is computed by the functions
 //! that the judges use, so that it is what happens.
 
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(super) const FIRST_LOOK: Duration = GRACE;
 pub(in crate::sync) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// The slowest line on which a usual block must come in addition to that, bytes a second.
 const SLOW_BYTES_PER_SECOND: usize = 25 * 1024;
-/// Pause before late peers are asked again when nobody else can be.
+/// Pause before late peers are asked again when no other peer can be.
 pub(in crate::sync) const RETRY_PAUSE: Duration = Duration::from_secs(10);
 /// Time without any delivery from the only peer that has the blocks. Core waits one
 /// block interval too (`BLOCK_DOWNLOAD_TIMEOUT_BASE`).
@@ -56,7 +56,7 @@ pub(in crate::sync) const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 pub(super) const FEW: usize = 3;
 /// Blocks below the end of a chain that are at its tip.
 const NEAR_THE_END: u32 = 1;
-/// How often it is looked whether somebody else has what a peer is late with.
+/// How often it is looked whether another peer has what a peer is late with.
 const LATE_CHECK: Duration = Duration::from_millis(500);
 /// Least time between two looks because of what peers have shown.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
@@ -126,7 +126,7 @@ impl BlockDownload {
             }
             None => {
                 let peer = self.peers.get_mut(&id).expect("looked up above");
-                // As before, so that nobody is said to be late who has just been asked.
+                // As before, so that no peer is said to be late who has just been asked.
                 peer.overdue = now >= since + peer.timeout();
                 let look_at = now + LATE_CHECK;
                 peer.look_at = look_at;
@@ -222,7 +222,7 @@ impl BlockDownload {
         })
     }
 
-    /// What happens next to a peer that has not delivered what it was asked for, if nobody
+    /// What happens next to a peer that has not delivered what it was asked for, if no peer
     /// delivers anything.
     pub(in crate::sync) fn foretell(
         &self,
@@ -283,7 +283,7 @@ impl BlockDownload {
                     .is_some_and(|best| view.tree.is_ancestor(&asked.hash, &best.hash)))
     }
 
-    /// Somebody may have now what others are late with. Looked at now and then however often
+    /// A peer may have now what others are late with. Looked at now and then however often
     /// peers show something: the look compares all of them with each other.
     pub(super) fn look_at_the_late(&mut self, timers: &mut Timers, now: Duration) {
         if self.looked_at_late <= now {

@@ -1,7 +1,7 @@
-//! Which block to ask of whom.
+//! Which block to request from which peer.
 //!
 //! Each peer is asked for the blocks of *its own* best chain, as in Core: a chain with more
-//! work that somebody shows, and whose blocks nobody gives, takes nothing from a chain that
+//! work whose blocks no peer delivers takes nothing from a chain that
 //! another peer shows. Chains that end in different blocks have a [`Plan`] each; peers that
 //! have shown the same chain, or a part of it, share one.
 //!
@@ -10,7 +10,7 @@
 //! | `plan` | the way to one chain, and its window of 1,024 blocks |
 //! | `targets` | which plans there are, and on which of them each peer lies |
 //! | `pace` | what one peer was asked, how promptly it delivers, how much it is trusted with |
-//! | `request` | whom to ask for what, and how often for the same |
+//! | `request` | which peer to request what from, and how often for the same |
 //! | `late` | peers that are late |
 //! | `state` | what sync decides upon and shows |
 //! | `budget` | how many bytes may be on their way |
@@ -209,7 +209,7 @@ impl BlockDownload {
         self.changed.shown.insert(id);
     }
 
-    /// All plans are to be made anew: the active chain went back, headers became invalid.
+    /// All plans are to be made again: the active chain went back, headers became invalid.
     pub(super) fn replan(&mut self) {
         self.changed.everything = true;
     }
@@ -228,7 +228,7 @@ impl BlockDownload {
     }
 
     /// Puts download on its feet without relying on what brought it down: requests that are
-    /// not in both accounts are dropped, late peers are asked again, plans are made anew.
+    /// not in both accounts are dropped, late peers are asked again, plans are made again.
     pub(super) fn repair(&mut self) {
         let peers = &self.peers;
         for (hash, flight) in &mut self.flights {
@@ -285,7 +285,7 @@ impl BlockDownload {
         }
     }
 
-    /// Nobody is asked for this block any more. What was asked of whom.
+    /// No peer is asked for this block any more. The requests that were outstanding.
     pub(super) fn cancel(&mut self, hash: &BlockHash) {
         let Some(flight) = self.flights.remove(hash) else {
             return;
@@ -345,7 +345,7 @@ impl BlockDownload {
         }
     }
 
-    /// A block is on its way to the kernel by whatever road: nobody is asked for it.
+    /// A block is on its way to the kernel by any path: no peer is asked for it.
     fn take_out(&mut self, height: u32, hash: &BlockHash) {
         for plan in self.plans.values_mut() {
             plan.take_out(height, hash);
@@ -387,7 +387,7 @@ impl BlockDownload {
     pub(super) fn judged(&mut self, hash: &BlockHash) -> Option<Pending> {
         let pending = self.with_kernel.remove(hash);
         self.kernel_bytes -= pending.as_ref().map_or(0, Pending::bytes);
-        // Had the kernel to wait because the budget kept us from asking?
+        // Had the kernel to wait because of the budget?
         let more = self.plans.values().any(|plan| !plan.missing().is_empty());
         let by_bytes = self.limit() < MAX_OUTSTANDING;
         let bound = self.space() == 0 || self.share() < MAX_IN_FLIGHT;

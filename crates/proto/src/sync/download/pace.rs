@@ -81,7 +81,7 @@ pub(super) struct PeerDownload {
     slow: bool,
     /// How long the next block may be out.
     timeout: Duration,
-    /// It is late, and nobody else has the block.
+    /// It is late, and no other peer has the block.
     pub(super) overdue: bool,
     /// When it has to be looked at again, monotonic.
     pub(super) look_at: Duration,
@@ -190,7 +190,7 @@ impl PeerDownload {
         Some(first.at.max(self.progress))
     }
 
-    /// Blocks that it may be asked for now, where nobody may have more than `share`.
+    /// Blocks that it may be asked for now, where no peer may have more than `share`.
     pub(super) fn capacity(&self, share: usize) -> usize {
         if self.is_stalling() {
             return 0;
@@ -289,7 +289,7 @@ impl PeerDownload {
         self.overdue = false;
     }
 
-    /// It may be asked again though it has not delivered: nobody else can be. It has no more
+    /// It may be asked again though it has not delivered: no other peer can be. It has no more
     /// time for that: a peer that is asked again and again would have time without end.
     pub(super) fn give_another_chance(&mut self) {
         self.stalling = None;

@@ -1,4 +1,4 @@
-//! Whom to ask for what.
+//! Which peer to request what from.
 //!
 //! Peers are asked in this order: those that we dialled and that have delivered; other
 //! dialled ones; those that dialled us and have delivered; those of both whose last block
@@ -20,13 +20,13 @@ use super::pace::{Asked, MAX_IN_FLIGHT, PeerDownload};
 use super::plan::{Plan, PlanId};
 use super::{Action, BlockDownload, Flight, MAX_OUTSTANDING, View, late};
 
-/// Copies of a block that may be on their way at the same time. Reached only while nobody
+/// Copies of a block that may be on their way at the same time. Reached only while no peer
 /// who has the block has delivered any.
 const MAX_COPIES: usize = 64;
 
 /// What may be asked for now.
 struct Offer {
-    /// Plans on which somebody has delivered.
+    /// Plans on which a peer has delivered.
     proven: BTreeSet<PlanId>,
     /// Most blocks in flight at one peer.
     share: usize,
@@ -190,7 +190,7 @@ impl BlockDownload {
         timers.hasten(SyncTimer::BlocksAnswer, view.now + late::FIRST_LOOK);
     }
 
-    /// The operator wants a block of this peer, and of nobody else.
+    /// The operator wants a block of this peer, and of no other peer.
     pub(in crate::sync) fn fetch(
         &mut self,
         view: &View<'_>,
@@ -230,7 +230,7 @@ impl BlockDownload {
     }
 
     /// Plans whose next blocks only peers can give that are or were late: these are asked again,
-    /// after a while, rather than nobody. One that is late and that nobody can help out is
+    /// after a while, rather than no peer. One that is late and that no peer can help out is
     /// waited for as long as a late peer has time elsewhere: on a slow line its block is on its
     /// way.
     fn ask_the_late_again(&mut self, view: &View<'_>, timers: &mut Timers) {

@@ -31,15 +31,15 @@ impl BlockDownload {
         self.peers.values().map(|peer| peer.asked().len()).sum()
     }
 
-    /// The plan that comes first: the most work among those of which somebody has lately
+    /// The plan that comes first: the most work among those of which a peer has lately
     /// delivered blocks, else the most work.
     pub(in crate::sync) fn main_plan(&self) -> Option<&Plan> {
         let (proven, any) = self.best_plans();
         proven.or(any)
     }
 
-    /// The same, only if somebody on it has lately delivered blocks. A chain that is shown
-    /// and whose blocks nobody gives tells nothing about how far we are behind.
+    /// The same, only if a peer on it has lately delivered blocks. A chain that is shown
+    /// and whose blocks no peer delivers shows nothing about how far we are behind.
     pub(in crate::sync) fn proven_plan(&self) -> Option<&Plan> {
         self.best_plans().0
     }
@@ -57,7 +57,7 @@ impl BlockDownload {
     }
 
     /// Blocks between our tip and the end of the chain that is being downloaded. One whose
-    /// blocks nobody gives does not count, or its headers would keep us silent.
+    /// blocks no peer delivers does not count, or its headers would keep us silent.
     pub(in crate::sync) fn blocks_behind(&self, tip: &Entry) -> u32 {
         let plan = self.proven_plan().map(Plan::target);
         plan.filter(|target| target.work > tip.work)

@@ -117,7 +117,7 @@ impl BlockDownload {
         let target = plan.target().height;
         let leads_on = |peer: &super::PeerDownload| peer.plan == Some(id) && peer.reach >= target;
         if reach >= target && !self.peers.values().any(leads_on) {
-            // Nobody has shown its end any more: those that are left have shorter ways.
+            // No peer has shown its end any more: those that are left have shorter ways.
             self.drop_plan(id);
             self.forget_flights();
         }
@@ -133,7 +133,7 @@ impl BlockDownload {
         }
     }
 
-    /// Blocks that nobody is asked for and that lie in no window are remembered no more.
+    /// Blocks that no peer is asked for and that lie in no window are remembered no more.
     fn forget_flights(&mut self) {
         let plans = &self.plans;
         self.flights.retain(|hash, flight| {

@@ -52,7 +52,7 @@ impl SyncManager {
         self.give_to_engine(step, block, Some(id));
     }
 
-    /// Whether the engine is to look at a block that nobody was asked for. Where not now, its
+    /// Whether the engine is to look at a block that no peer was asked for. Where not now, its
     /// header still announces it.
     fn take_unasked(&mut self, step: &mut Step, id: ConnId, block: &RawBlock) -> bool {
         let (config, tree) = (&self.parts.config, self.parts.tree());
@@ -90,7 +90,7 @@ impl SyncManager {
         }
     }
 
-    /// Asks `id` for a block that the operator wants, and nobody else any more. From there on
+    /// Asks `id` for a block that the operator wants, and no other peer any more. From there on
     /// it is a block like any other: a peer that does not send it is late.
     pub(super) fn fetch(&mut self, step: &mut Step, id: ConnId, hash: BlockHash) {
         if self.may_fetch(id, &hash).is_err() {

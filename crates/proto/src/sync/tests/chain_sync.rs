@@ -181,7 +181,7 @@ fn a_chain_that_the_clock_says_is_old_is_not_synced_though_no_peer_has_shown_mor
         state.why
     );
     assert!(state.why.contains("old (height 20), and no connected peer"));
-    // Where nobody mines the clock says nothing.
+    // Where no one mines the clock says nothing.
     let mut world = node(&chain, false);
     add(&mut world, &chain, Direction::Outbound);
     world.run(secs(10));

@@ -536,7 +536,7 @@ fn a_pruned_peer_with_the_most_work_does_not_keep_us_from_what_others_can_give()
     let pruned_chain = ours.fork(100, 400, 2);
     let kept_chain = ours.fork(100, 3, 3);
     let mut world = World::with(&ours, SyncConfig::new(&Network::Regtest, None, 1));
-    // In the end nobody can give the rest.
+    // In the end no peer can deliver the rest.
     world.may_seek_peers = true;
     let limited = ServiceFlags::NETWORK_LIMITED | ServiceFlags::WITNESS;
     world.add_with(

@@ -145,7 +145,7 @@ fn a_junk_block_takes_no_header_of_its_chain_to_the_engine() {
     let mut world = World::with(&chain, config());
     let id = world.add_as(&branch, Direction::Inbound, withholds());
     world.run(secs(1));
-    // At the end of its branch, where nobody asked for it.
+    // At the end of its branch, where no peer was asked for it.
     let junk = forge(branch.at(200), Data::Mutated);
     world.message(id, Message::Block(junk));
     world.run(secs(1));

@@ -111,7 +111,7 @@ fn a_slow_honest_source_is_not_cut_off() {
 fn a_dialled_peer_that_never_answers_is_disconnected_when_there_is_another() {
     let chain = Blocks::new(5, 1);
     let mut world = World::new();
-    // Nobody says a word.
+    // No peer says a word.
     world.may_seek_peers = true;
     let dead = world.add_as(&chain, Direction::Outbound, silent());
     let inbound = world.add_as(&chain, Direction::Inbound, silent());

@@ -32,7 +32,7 @@ fn three_mute(direction: Direction, headers: bool) -> (World, Blocks) {
             remote.behaviour.headers_answers = remote.headers_served;
         }
     }
-    // Whom nobody else can help out is said to be late after two seconds.
+    // A peer that no other can replace is said to be late after two seconds.
     world.run(secs(5));
     (world, chain)
 }

@@ -1,4 +1,4 @@
-//! Strangers that would steer the node by what they deliver, or do not.
+//! Hostile peers that try to steer the node by what they deliver or withhold.
 
 use std::time::Duration;
 
@@ -275,7 +275,7 @@ fn a_new_block_that_many_announce_and_keep_is_had_of_the_one_that_gives_it_withi
         let honest = world.add_as(&old, Direction::Inbound, Behaviour::default());
         world.sync_to(&old, secs(20));
         world.run(secs(5));
-        // The strangers are quicker to announce it.
+        // The hostile peers are quicker to announce it.
         for id in ids {
             world.set_chain(id, &chain);
             announce(&mut world, id, &chain, 50);
@@ -364,7 +364,7 @@ fn a_peer_that_has_more_than_it_has_shown_is_asked_on_though_it_lacks_the_best_h
 }
 
 /// Simulation, attack seed 2007: dialled peers that shake hands and go, each the source for
-/// a moment; the honest one was asked anew each time, and its two answers mixed.
+/// a moment; the honest one was asked again each time, and its two answers mixed.
 #[test]
 fn sources_that_come_and_go_do_not_begin_the_headers_of_an_honest_peer_anew() {
     let chain = Blocks::new(5_500, 1);

@@ -129,7 +129,7 @@ fn with_one_ahead() -> (World, ConnId, Blocks) {
 }
 
 /// Simulation: the clock stepped back, a block was refused as too new, the clock was put
-/// right; and since its sender had shown it once, it was "shown by nobody".
+/// right; and since its sender had shown it once, it was "shown by no peer".
 #[test]
 fn a_block_that_was_too_new_is_had_once_our_clock_is_right_though_nobody_shows_it_again() {
     let (mut world, ahead, chain) = with_one_ahead();

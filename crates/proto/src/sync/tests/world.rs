@@ -102,7 +102,7 @@ pub(crate) struct World {
     /// Most blocks ever asked for or with the kernel.
     pub(crate) most_outstanding: usize,
     pub(crate) steps: usize,
-    /// Since when somebody has shown more and nothing is on its way.
+    /// Since when a peer has shown more and nothing is on its way.
     idle_since: Duration,
     /// The test breaks a guard: the watchdog may put sync on its feet.
     pub(crate) may_fire: bool,

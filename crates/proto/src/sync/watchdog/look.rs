@@ -92,7 +92,7 @@ impl Look<'_> {
                 // All is here: the kernel's turn.
                 continue;
             };
-            // One that is late is asked again soon, if nobody else has the block, or who has is
+            // One that is late is asked again soon, if no other peer has the block, or who has is
             // late for long.
             let soon = 2 * RETRY_PAUSE
                 + match download.in_flight() {
