@@ -4,7 +4,7 @@
 //! cargo run --release -p handfast-node --example hash_threads -- [SECONDS] [THREADS]
 //! ```
 //!
-//! Three seconds on every core unless told otherwise. The threads run at `SCHED_IDLE`:
+//! Three seconds on every core by default. The threads run at `SCHED_IDLE`:
 //! what else runs on the machine comes first, so the rate per processor second is printed
 //! beside that of the clock on the wall.
 #![allow(

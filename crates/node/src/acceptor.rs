@@ -94,7 +94,7 @@ impl Acceptor {
     }
 
     /// Moves the socket to its arbiter, where it becomes a `Peer`. When that
-    /// arbiter has ended the slot goes home with the socket: no manager ever
+    /// arbiter has ended the slot is freed with the socket: no manager ever
     /// heard of this connection.
     fn begin(&self, socket: TcpStream, params: ConnectionParams) {
         let turn = usize::try_from(params.id.0).unwrap_or(0) % self.net.len();

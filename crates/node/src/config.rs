@@ -1,4 +1,4 @@
-//! What a node is told before it starts, and what may prevent the start.
+//! The configuration of a node, and the errors of its start.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub const DEFAULT_MAX_HANDSHAKES: usize = 512;
 pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = session::HANDSHAKE_TIMEOUT;
 /// Time for a dial. Core `DEFAULT_CONNECT_TIMEOUT` (5 s).
 pub const DEFAULT_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// What our coinbases say when nobody says otherwise.
+/// The default text of our coinbases.
 pub const DEFAULT_TAG: &[u8] = b"/Handfast/";
 /// Threads of the miner at most: more than any machine has cores.
 pub const MAX_MINE_THREADS: usize = 1_024;
@@ -38,7 +38,7 @@ pub struct NodeConfig {
     pub network: Network,
     /// The directory of this network, e.g. `~/.handfast/regtest`; created when missing.
     pub datadir: PathBuf,
-    /// Addresses to listen on for peers; empty: accept nobody.
+    /// Addresses to listen on for peers; empty: accept no connections.
     pub listen: Vec<SocketAddr>,
     /// Where peers can reach us, as the operator says (`--external-ip`); port 0: that of the
     /// first address of `listen`.
@@ -46,7 +46,7 @@ pub struct NodeConfig {
     /// Whether to find out where peers can reach us: from `listen`, the machine's interfaces and
     /// what peers see. `None`: unless `external` says it. Core `-discover`.
     pub discover: Option<bool>,
-    /// When not empty: connect to these and to nobody else.
+    /// When not empty: connect only to these.
     pub connect: Vec<String>,
     /// Addresses to stay connected to, besides the automatic ones.
     pub add_nodes: Vec<String>,
@@ -66,7 +66,7 @@ pub struct NodeConfig {
     /// Depth of the accept queue of each address, at most 2^31 - 1; the system may cap it.
     pub backlog: u32,
     /// Open files that the process is to be allowed besides those that a node of this
-    /// configuration may need: for RPC callers, say. How many of them there are is told by
+    /// configuration may need: for RPC callers, say. Their number is in
     /// [`crate::BoundNode::other_descriptors`].
     pub other_descriptors: u64,
     /// BIP14 user agent, e.g. `/Handfast:0.1.0/`.
@@ -94,7 +94,7 @@ pub struct MiningConfig {
     pub threads: Option<usize>,
     /// Least time between two blocks of ours; zero: as fast as they are found.
     pub interval: Duration,
-    /// Who is paid; `None`: whoever is named when mining is started, else anybody on networks
+    /// Payout; `None`: the one given when mining is started, else anyone-can-spend on networks
     /// without value.
     pub payout: Option<ScriptBuf>,
     /// Text in the coinbase, at most [`handfast_proto::mining::MAX_TAG`] bytes.
@@ -115,7 +115,7 @@ impl MiningConfig {
     }
 }
 
-/// The pace when nobody says: a block takes no time on regtest, and a chain that runs away
+/// The default pace: a block takes no time on regtest, and a chain that runs away
 /// is of no use to anybody.
 #[must_use]
 pub fn default_mine_interval(network: &Network) -> Duration {

@@ -99,7 +99,7 @@ impl Credit {
         self
     }
 
-    /// Takes the block's share out, to be kept until the kernel's verdict.
+    /// Takes the block's share out, to be held until the kernel's verdict.
     pub(crate) fn take_block_share(&self) -> Option<BlockShare> {
         let mut share = self.block.lock().unwrap_or_else(PoisonError::into_inner);
         share.take()
@@ -112,7 +112,7 @@ impl Drop for Credit {
         self.gate.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
         // Judged after it came back, whether or not the gate was shut before: the reader may
         // have charged another frame and gone to wait in between, on its own thread, and
-        // nobody else would wake it. Costs next to nothing while nobody waits.
+        // nothing else would wake it. Costs next to nothing while none waits.
         if self.gate.is_open() {
             self.gate.reader.wake();
         }

@@ -5,7 +5,7 @@ use actix::Recipient;
 use crate::node::messages::ActorDied;
 use crate::post::post_to;
 
-/// Tells `Node` when its actor is dropped without having been told to stop: it
+/// Notifies `Node` when its actor is dropped without having been disarmed: it
 /// panicked, or its arbiter ended.
 #[derive(Debug)]
 pub(crate) struct CriticalGuard {
@@ -21,7 +21,7 @@ impl CriticalGuard {
         }
     }
 
-    /// The actor stops because it was told to.
+    /// The actor stops in an orderly way.
     pub(crate) fn disarm(&mut self) {
         self.node = None;
     }

@@ -13,7 +13,7 @@ use crate::slots::LEAVING;
 const OURS: u64 = 250;
 /// For an index: 64 tables, journals, and files being written.
 const INDEX: u64 = 100;
-/// Handshake permits that are kept as long as possible.
+/// Handshake permits that are left as long as possible.
 const LEAST_HANDSHAKES: usize = 16;
 /// Descriptors left to other users in the process (see [`NodeConfig::other_descriptors`]), whatever
 /// the limit is.

@@ -14,7 +14,7 @@ use handfast_proto::lifecycle::{Direction, DoneReason};
 pub(crate) enum Dialled {
     /// The transport was connected; the handshake may still fail.
     Connected,
-    /// Nobody listens there.
+    /// The connection was refused.
     Refused,
     /// No answer in time.
     TimedOut,

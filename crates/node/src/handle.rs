@@ -292,7 +292,7 @@ impl NodeHandle {
         Ok((bans, now.unix.into()))
     }
 
-    /// Bans, lifts a ban, or lifts all. Whoever is banned has been told to go, and the
+    /// Bans, lifts a ban, or lifts all. Banned peers have been disconnected, and the
     /// list is saved, when this answers.
     ///
     /// # Errors
@@ -398,7 +398,7 @@ impl NodeHandle {
         self.shared.listeners()
     }
 
-    /// The registry of listening sockets: whoever listens besides the node adds its own, and
+    /// The registry of listening sockets: a server that listens besides the node adds its own, and
     /// they are probed and shown with the node's.
     #[must_use]
     pub fn listening_sockets(&self) -> &ListeningSockets {

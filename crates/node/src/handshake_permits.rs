@@ -1,9 +1,9 @@
-//! The handshake room: who may be in the handshake, and how those are told to leave.
+//! Handshake permits: which connections may be in the handshake, and how a permit is revoked.
 //!
-//! Owned by the `listener` arbiter, where every connection begins, and by nobody else:
+//! Owned by the `listener` arbiter, where every connection begins, and by no other thread:
 //! there is no lock, and no manager takes part. A connection holds a [`HandshakePermit`] from its
-//! birth until its handshake is complete. It gives the place back by dropping it, and
-//! the room notices when it needs places; the room takes it back by sending why.
+//! start until its handshake is complete. It returns the permit by dropping it, which
+//! is noticed when permits run out; a permit is revoked by sending the reason.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,29 +13,29 @@ use handfast_proto::handshake_limiter::HandshakeLimiter;
 use handfast_proto::lifecycle::{ConnId, Direction, DoneReason};
 use tokio::sync::oneshot;
 
-/// Leave to be in the handshake, until a reason comes out of it.
+/// The right to be in the handshake. A reason received from it revokes it.
 pub(crate) type HandshakePermit = oneshot::Receiver<DoneReason>;
 
-/// Places that may be held by outgoing connections before the room looks for those
-/// that were given back. They are not counted as guests: we chose them.
+/// Permits that outgoing connections may hold before the returned ones are looked
+/// for. The limiter does not count them: we chose to dial.
 const OUTGOING: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct HandshakePermits {
     limiter: HandshakeLimiter,
-    /// More of them than this: look for places that were given back.
+    /// With more permits than this, the returned ones are removed.
     sweep_at: usize,
-    /// How to tell each connection to leave, by id. Ids only grow.
+    /// Revokes the permit of each connection, by id. Ids only grow.
     revocations: VecDeque<(ConnId, oneshot::Sender<DoneReason>)>,
-    /// The node stops: nobody stays.
+    /// The node stops: no permit is valid.
     closed: bool,
     /// Never given twice (L1).
     next_id: u64,
 }
 
 impl HandshakePermits {
-    /// A room with so many places for inbound connections.
+    /// So many permits for inbound connections.
     pub(crate) fn new(permits: usize) -> Self {
         Self {
             limiter: HandshakeLimiter::new(permits),
@@ -46,8 +46,8 @@ impl HandshakePermits {
         }
     }
 
-    /// A place for a new connection, and its id. When the room is full somebody else
-    /// is told to leave.
+    /// A permit for a new connection, and its id. At the limit the permit of another
+    /// connection is revoked.
     pub(crate) fn enter(
         &mut self,
         direction: Direction,
@@ -65,24 +65,24 @@ impl HandshakePermits {
             self.sweep();
         }
         if !direction.is_outgoing()
-            && let Some(leaves) = self.limiter.enter(id, group, now)
+            && let Some(evicted) = self.limiter.enter(id, group, now)
         {
-            self.evict(leaves);
+            self.evict(evicted);
         }
         self.revocations.push_back((id, revocation));
         (id, permit)
     }
 
-    /// Tells everybody to leave, those too who will come.
+    /// Revokes all permits, those of later connections too.
     pub(crate) fn close(&mut self) {
         self.closed = true;
         for (_, revocation) in self.revocations.drain(..) {
-            // Whoever does not hold its place any more is PeerManager's to disconnect.
+            // A connection without a permit is PeerManager's to disconnect.
             let _ = revocation.send(DoneReason::Shutdown);
         }
     }
 
-    /// Forgets the places that were given back.
+    /// Removes the permits that were returned.
     fn sweep(&mut self) {
         self.revocations
             .retain(|(_, revocation)| !revocation.is_closed());
@@ -95,7 +95,7 @@ impl HandshakePermits {
         if let Ok(at) = self.revocations.binary_search_by_key(&id, |(id, _)| *id)
             && let Some((_, revocation)) = self.revocations.remove(at)
         {
-            // It may have completed its handshake this moment: it has left as well.
+            // It may have completed its handshake this moment: then the revocation has no effect.
             let _ = revocation.send(DoneReason::Evicted);
         }
     }
@@ -114,13 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_room_tells_the_oldest_to_leave_and_forgets_places_that_were_given_back() {
+    fn at_the_limit_the_oldest_permit_is_revoked_and_returned_ones_do_not_count() {
         let mut handshakes = HandshakePermits::new(2);
         let (first, mut one) = enter(&mut handshakes, Direction::Inbound);
         let (_, two) = enter(&mut handshakes, Direction::Inbound);
         drop(two);
         let (_, mut three) = enter(&mut handshakes, Direction::Inbound);
-        assert_eq!(revoked(&mut one), None, "the second gave its place back");
+        assert_eq!(revoked(&mut one), None, "the second returned its permit");
         let (last, mut four) = enter(&mut handshakes, Direction::Inbound);
         assert_eq!(revoked(&mut one), Some(DoneReason::Evicted));
         assert_eq!((revoked(&mut three), revoked(&mut four)), (None, None));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_we_dialled_take_no_place_and_lose_none() {
+    fn outgoing_connections_do_not_count_and_are_not_evicted() {
         let mut handshakes = HandshakePermits::new(1);
         let (_, mut dialled) = enter(&mut handshakes, Direction::Outbound);
         let (_, mut inbound) = enter(&mut handshakes, Direction::Inbound);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_room_tells_everybody_to_leave_and_whoever_comes_later() {
+    fn after_closing_all_permits_are_revoked_also_later_ones() {
         let mut handshakes = HandshakePermits::new(8);
         let (_, mut inbound) = enter(&mut handshakes, Direction::Inbound);
         let (_, mut dialled) = enter(&mut handshakes, Direction::Outbound);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_room_remembers_is_bounded_whoever_comes_and_goes() {
+    fn the_memory_of_permits_is_bounded_under_churn() {
         let mut handshakes = HandshakePermits::new(4);
         for _ in 0..10_000 {
             drop(enter(&mut handshakes, Direction::Outbound));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// A permit that is released when the last of its holders has dropped it.
 ///
 /// # Cost
-/// A permit with one holder is kept as it is: with one receiver, nothing is allocated.
+/// A permit with one holder stays as it is: with one receiver, nothing is allocated.
 #[derive(Debug)]
 pub(crate) enum Joint<T> {
     /// This is its only holder.

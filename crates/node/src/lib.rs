@@ -2,7 +2,7 @@
 //!
 //! No decision about Bitcoin is taken here. An actor turns a message into an
 //! input of its machine (`proto`), calls `step`, and performs the effects. What
-//! this crate owes is order, bounds and endings; [`manual`] says how.
+//! this crate owes is order, bounds and shutdown; [`manual`] says how.
 
 pub mod allocator;
 pub mod config;

@@ -69,7 +69,7 @@ impl Node {
     ///
     /// # Errors
     /// A directory that is in use or not ours, or an address that cannot be listened on. The
-    /// directory first: whoever starts a node twice has its ports taken as well.
+    /// directory first: when a node is started twice its ports are taken as well.
     pub fn bind(mut config: NodeConfig) -> Result<BoundNode, StartError> {
         handfast_chain::check_lockable(&config.datadir, &config.network)?;
         let files = descriptors::raise(&config);

@@ -106,7 +106,7 @@ pub(crate) fn open(
                 }))
             })
         };
-        // Nobody else would hear of it, and the start would never end.
+        // No other actor would notice it, and the start would never end.
         let opened = catch_unwind(AssertUnwindSafe(open));
         let opened = opened.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

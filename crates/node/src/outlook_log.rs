@@ -6,7 +6,7 @@ use handfast_proto::peer_table::{Attempt, ManualPeer, Outlook, SeedRow};
 
 /// What became worth a line between two outlooks.
 pub(crate) fn news(old: &Outlook, new: &Outlook, now: Now) -> Vec<String> {
-    // That nobody is dialled while the network is off is no news of each.
+    // While the network is off, its peers are not reported one by one.
     let manual = new.manual.iter().filter(|_| !new.network_off);
     let manual = manual.filter_map(|peer| {
         let before = old.manual.iter().find(|old| old.name == peer.name);
@@ -33,7 +33,7 @@ fn manual_news(before: Option<&ManualPeer>, peer: &ManualPeer, now: Now) -> Opti
     }
     let same = before.is_some_and(|before| before.error == failure.error);
     let told = !same || failure.count.is_power_of_two();
-    // A peer that is being tried again already has told its failure.
+    // A peer that is being tried again has reported its failure already.
     let waits = matches!(peer.attempt, Attempt::Waiting { .. });
     (told && waits).then(|| peer.trouble(now))?
 }

@@ -62,7 +62,7 @@ pub(crate) struct PeerContext {
     /// Bytes of messages that are queued to remotes.
     pub(crate) queued: QueuedToAll,
     pub(crate) totals: Arc<TotalCounters>,
-    /// Height of our tip, told in `version`.
+    /// Height of our tip, sent in `version`.
     pub(crate) height: Arc<AtomicU64>,
     /// Where connections in the handshake are listed.
     pub(crate) half_open: HalfOpen,
@@ -229,7 +229,7 @@ impl ActorFuture<Peer> for Watch {
             && let Poll::Ready(told) = Pin::new(permit).poll(task)
         {
             peer.permit = None;
-            // Without a word only if the room itself is gone: the node ends.
+            // Without a reason only if the limiter itself is gone: the node ends.
             let reason = told.unwrap_or(DoneReason::Shutdown);
             peer.step(Input::Disconnect(reason), None, ctx);
         }
@@ -257,7 +257,7 @@ impl Peer {
                     slow |= self.outbox.push(message).is_err();
                 }
                 Effect::Ready(version_info) => {
-                    // Given back: nobody is told to leave the handshake any more.
+                    // Returned: the permit cannot be revoked any more.
                     self.permit = None;
                     let link = PeerLink {
                         actor: to_peer(&ctx.address()),

@@ -1,9 +1,9 @@
 //! Tells the log which peers came and went, and which dials failed.
 //!
 //! Each is worth a line that an operator sees, and a remote that comes and goes must not fill
-//! the disk with such lines. So [`PER_MINUTE`] of each kind are told at `info` and the rest at
+//! the disk with such lines. So [`PER_MINUTE`] of each kind are logged at `info` and the rest at
 //! `debug`, with their number when the minute is over. Connections that ended before they
-//! were a peer, and broke no rule, are told at `debug`. `getpeerhistory` keeps the last
+//! were a peer, and broke no rule, are logged at `debug`. `getpeerhistory` has the last
 //! thousand of either kind.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 /// Different errors of dials that are counted; the system has about a dozen.
 const MAX_ERRORS: usize = 16;
 
-/// What is told, each kind with a limit of its own.
+/// The kinds of lines, each with a limit of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Connected,
@@ -41,7 +41,7 @@ struct Count {
     left_out: u64,
 }
 
-/// Counts what was told in the minute at hand.
+/// Counts the lines of the current minute.
 #[derive(Debug, Default)]
 pub(crate) struct PeerLog {
     /// Start of that minute, monotonic.
@@ -55,7 +55,7 @@ pub(crate) struct PeerLog {
 struct Dials {
     /// Start of the minute in which those of `failed` were counted, monotonic.
     since: Duration,
-    /// Those that were not told, of errors that have been told once.
+    /// Those that were not logged, of errors that have been logged once.
     failed: BTreeMap<String, u64>,
 }
 
@@ -77,7 +77,7 @@ impl PeerLog {
         }
     }
 
-    /// Tells of one end. `admitted`: it was a peer, whose coming was told.
+    /// Logs one disconnection. `admitted`: it was a peer, whose connection was logged.
     pub(crate) fn ended(&mut self, mono: Duration, disconnection: &Disconnection, admitted: bool) {
         self.tick(mono);
         let Disconnection {
@@ -124,7 +124,7 @@ impl PeerLog {
         }
     }
 
-    /// Tells whom an operator banned, for how long, or of whom a ban was lifted. `bans`: the list
+    /// Logs a ban of the operator with its end, or that it was lifted. `bans`: the list
     /// as it is now.
     pub(crate) fn bans_changed(&mut self, now: Now, order: BanCommand, bans: &BanList) {
         self.tick(now.mono);
@@ -174,7 +174,7 @@ impl PeerLog {
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 
-    /// Whether one more of `kind` is told; else it is counted.
+    /// Whether one more of `kind` is logged; else it is counted.
     fn may_log(&mut self, kind: Kind) -> bool {
         let count = &mut self.counts[kind as usize];
         if count.logged == PER_MINUTE {
@@ -187,7 +187,7 @@ impl PeerLog {
 }
 
 impl Dials {
-    /// When failures that were counted are told.
+    /// When the count of failures is logged.
     fn deadline(&self) -> Option<Duration> {
         let counted = self.failed.values().any(|count| *count > 0);
         counted.then_some(self.since + MINUTE)
@@ -202,7 +202,7 @@ impl Dials {
             *count += 1;
             return false;
         }
-        // A text that no longer fits is neither told nor counted under its own name.
+        // A text that no longer fits is neither logged nor counted under its own name.
         if self.failed.len() >= MAX_ERRORS {
             *self.failed.entry("other errors".to_owned()).or_default() += 1;
             return false;
@@ -211,7 +211,7 @@ impl Dials {
         true
     }
 
-    /// The failures that were counted and not told, when the minute is over.
+    /// The failures that were counted and not logged, when the minute is over.
     fn turn(&mut self, mono: Duration) -> Option<String> {
         if self.deadline().is_none_or(|due| mono < due) {
             return None;

@@ -55,7 +55,7 @@ pub(crate) struct PeerManager {
 }
 
 /// What the input of a step carried, to be passed on with an effect. What is left
-/// after the step has been handled here, and goes home.
+/// after the step has been handled here, and is returned.
 #[derive(Debug, Default)]
 struct EffectPermits {
     credit: Option<Credit>,
@@ -230,12 +230,12 @@ impl PeerManager {
         self.shared.set_outlook(new);
     }
 
-    /// Publishes whom to turn away, for those who accept connections.
+    /// Publishes the bans, for those that accept connections.
     fn publish_bans(&self) {
         self.shared.bans.store(Arc::new(self.table.bans().clone()));
     }
 
-    /// Publishes what became of those for whom there was no slot.
+    /// Publishes how many were evicted or refused because no slot was free.
     fn publish_displaced(&self) {
         let displaced = self.table.displaced();
         let published = &self.shared.published;
@@ -257,7 +257,7 @@ impl PeerManager {
     /// Publishes how many peers there are, for those who do not want to ask.
     fn publish_counts(&self) {
         let PeerCounters { inbound, outgoing } = &self.peer_counters;
-        // As in Core, only those whom we chose have a say in what time it is.
+        // As in Core, only outgoing peers count for the network time.
         let offsets = outgoing.values().map(|(_, offset)| *offset);
         let mut offsets: Vec<i64> = offsets.collect();
         offsets.sort_unstable();

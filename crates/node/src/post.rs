@@ -14,13 +14,13 @@ use tokio::sync::oneshot;
 use crate::view::Gone;
 
 /// A message that is posted: the sender does not wait and learns nothing.
-/// To a stopped actor it is dropped, and what it carries goes home by `Drop`.
+/// To a stopped actor it is dropped, and its permits are returned by `Drop`.
 pub(crate) trait Posted: Message<Result = ()> + Send {}
 
 /// A message whose sender waits for the answer: one in flight per caller.
 pub(crate) trait Asked: Message + Send {}
 
-/// Posts `message`; never waits. Order is kept per receiver.
+/// Posts `message`; never waits. Order is preserved per receiver.
 pub(crate) fn post<A, M>(to: &Addr<A>, message: M)
 where
     A: Actor + Handler<M>,

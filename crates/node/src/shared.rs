@@ -1,5 +1,5 @@
 //! What a [`NodeHandle`](crate::NodeHandle) reads: published by the actors,
-//! owned by nobody, never waited for.
+//! owned by no actor, never waited for.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     /// Published by Miner.
     pub(crate) mining: ArcSwap<MiningState>,
     pub(crate) mining_config: MiningConfig,
-    /// Told of after every change of `view`.
+    /// Notified after every change of `view`.
     pub(crate) news: watch::Sender<()>,
     pub(crate) node: ToNode,
     pub(crate) exit: watch::Receiver<Option<ExitReason>>,
@@ -83,16 +83,16 @@ pub(crate) struct Shared {
     disk: AtomicU64,
 }
 
-/// Warnings by who gives them: each replaces his own.
+/// Warnings by source: each replaces its own.
 #[derive(Debug, Default)]
 struct Warnings {
     kernel: Vec<String>,
     miner: Option<String>,
-    /// Of the peer table: nobody can be reached.
+    /// Of the peer table: no peer can be reached.
     network: Option<String>,
     /// Sync is stalled.
     sync: Option<String>,
-    /// Of indexes that cannot be kept up.
+    /// Of indexes that cannot be updated.
     indexes: BTreeMap<IndexName, String>,
 }
 
@@ -194,7 +194,7 @@ impl Shared {
         self.warn(|all| all.kernel = warnings.to_vec());
     }
 
-    /// The miner ended without having been told to.
+    /// The miner ended unexpectedly.
     pub(crate) fn miner_died(&self, how: &str) {
         let why = Why::Dead(how.to_owned());
         let text = why.to_string();
@@ -222,7 +222,7 @@ impl Shared {
         self.warn(|all| all.sync = warning);
     }
 
-    /// An index cannot be kept up, or can again.
+    /// An index cannot be updated, or can again.
     pub(crate) fn set_index_warning(&self, name: IndexName, warning: Option<String>) {
         self.warn(|all| match warning {
             Some(warning) => drop(all.indexes.insert(name, warning)),

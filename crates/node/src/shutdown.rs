@@ -75,7 +75,7 @@ pub(crate) async fn run(
     } = running;
     let mut failures = Vec::new();
 
-    // Over at once when it died before: that was told of then.
+    // Over at once when it died before, which was reported then.
     phase("miner", ANSWER, ask(&miner, StopMiner)).await;
 
     phase("intake", ANSWER, async {
@@ -111,7 +111,7 @@ pub(crate) async fn run(
     }
     let rows = answers.map(|((rows, _), _)| rows);
     // Before the kernel: they read blocks. They heard of the stop with the phase, and one that
-    // panicked has been told of.
+    // panicked has been reported.
     let join = move || indexers.into_iter().for_each(|it| drop(it.join()));
     phase("indexes", INDEXES, off_thread(join)).await;
     match phase("kernel", KERNEL, off_thread(move || close(chain))).await {

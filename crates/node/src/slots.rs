@@ -71,7 +71,7 @@ impl Drop for Queued {
 }
 
 /// Inbound slots on top of those for peers and for the handshake: for connections that
-/// were told to leave the handshake and whose Done is on its way. With none of them free
+/// lost their handshake permit and whose Done is on its way. With none of them free
 /// newcomers wait for one, and are closed when the managers are late.
 pub(crate) const LEAVING: usize = 32;
 
@@ -84,7 +84,7 @@ pub(crate) struct Limits {
     /// connections and not the table. Of peers on their way out the table bears
     /// `max_leaving`, so that they do not eat up the places in the handshake.
     pub(crate) inbound: usize,
-    /// Inbound in the handshake; they come on top, so that silence keeps nobody out.
+    /// Inbound in the handshake; they come on top, so that silent connections keep no others out.
     pub(crate) handshakes: usize,
     pub(crate) outbound: usize,
     pub(crate) manual: usize,
@@ -165,7 +165,7 @@ impl Pool {
         self.size as usize - self.permits.available_permits()
     }
 
-    /// Takes the next permit that comes home, which [`Pool::put_back`] returns.
+    /// Takes the next permit that is returned, which [`Pool::put_back`] returns.
     async fn take_next(&self) {
         match self.permits.acquire().await {
             Ok(permit) => permit.forget(),
@@ -219,8 +219,8 @@ impl Slots {
         }
     }
 
-    /// Gives slots away, or none any more: then whoever arrives is closed at once, and
-    /// nobody is dialled.
+    /// Hands out slots, or none any more: then accepted connections are closed at once, and
+    /// no peer is dialled.
     pub(crate) fn set_active(&self, active: bool) {
         self.pools.active.store(active, Ordering::Relaxed);
     }
@@ -239,7 +239,7 @@ impl Slots {
         })
     }
 
-    /// The next slot of this kind that comes home. Never, when the node stops.
+    /// The next slot of this kind that is freed. Never, when the node stops.
     ///
     /// # Cancel safety
     /// May be dropped: no slot is lost.

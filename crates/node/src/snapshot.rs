@@ -9,7 +9,7 @@ use handfast_proto::sync::SyncManager as Machine;
 use crate::shared::Shared;
 use crate::view::ChainView;
 
-/// Least time between two snapshots, unless somebody waits for the answer of a
+/// Least time between two snapshots, unless a caller waits for the answer of a
 /// submission. A snapshot shares its nodes with the tree, and the tree copies
 /// those it changes next: cheap, but not at every one of 14,000 blocks a second.
 const LEAST: Duration = Duration::from_millis(10);

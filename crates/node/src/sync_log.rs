@@ -1,6 +1,6 @@
 //! Tells the log where headers come from, and new tips of the chain.
 //!
-//! While the chain is far behind, the progress lines tell how it grows; blocks are told one
+//! While the chain is far behind, progress lines show its growth; blocks are logged one
 //! by one when it has caught up. Peers decide how often either happens, so each has
 //! [`PER_MINUTE`] lines a minute, and what was left out is counted.
 

@@ -47,7 +47,7 @@ pub(crate) struct SyncManager {
     shared: Arc<Shared>,
     publisher: Publisher,
     log: SyncLog,
-    /// Shares of the node's block budget, kept until the kernel's verdict.
+    /// Shares of the node's block budget, held until the kernel's verdict.
     with_kernel: BTreeMap<BlockHash, BlockShare>,
     /// Who waits for the answer of a submission.
     submitters: BTreeMap<u64, oneshot::Sender<SubmitResult>>,
@@ -131,7 +131,7 @@ impl SyncManager {
                     );
                 }
                 Effect::Answer { ticket, result } => {
-                    // Whoever hears of a new tip finds it in the view.
+                    // A caller that is notified of a new tip finds it in the view.
                     self.publisher.flush(now, &self.machine);
                     if let Some(submitter) = self.submitters.remove(&ticket) {
                         let _ = submitter.send(result);

@@ -1,6 +1,6 @@
 //! Turns: how a manager handles what connections sent, between mailbox and machine.
 //!
-//! A mailbox gives out all that it holds, oldest first, in one go: whoever sends most is
+//! A mailbox gives out all that it holds, oldest first, in one go: the peer that sends most is
 //! served most, and everybody on the thread waits until it is empty. So a manager's
 //! handlers only sort what comes from connections into a [`FairQueue`], and an item of its
 //! context ([`Turns`]) handles it: one turn after the other, with all that is ready on this

@@ -34,7 +34,7 @@ pub struct ChainView {
     pub phase: Phase,
     /// Whether `tree` and what is said of the chain below is what the kernel has. Not while
     /// the node starts, and never when the start fails or is given up: `tree` is the
-    /// genesis block then, and nobody is to be told that this is the chain.
+    /// genesis block then, which is not to be reported as the chain.
     pub open: bool,
     /// What the start is at, one line, as long as the chain is not open.
     pub starting: String,
@@ -141,14 +141,14 @@ pub struct NetworkInfo {
 /// Why the node ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExitReason {
-    /// Somebody asked for it; who or why.
+    /// It was requested; by whom or why.
     Requested(String),
     /// Something broke that the node cannot run without.
     Failed(String),
 }
 
 impl ExitReason {
-    /// What the process ends with: 0 only if somebody asked for the end and everything
+    /// What the process ends with: 0 only if the end was requested and everything
     /// ended as it should.
     #[must_use]
     pub fn exit_code(&self) -> u8 {

@@ -1,4 +1,4 @@
-//! Who knows whom, and what runs where.
+//! Which actors know each other, and where they run.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ pub(crate) fn start(
     let subscribers = subscribers(&sync.addr);
     let roles = subscribers.roles();
     let table = table(&config, own, roles, &seeds, open.addresses, now).with_bans(open.bans);
-    // Links first: nobody who was let in finds them missing.
+    // Links first: no accepted connection finds them missing.
     let reader = chain.reader();
     let miner = Mailbox::new();
     let linked = links.set(Links {

@@ -30,7 +30,7 @@ pub(crate) struct Resolve {
     pub(crate) seeds: bool,
 }
 
-/// Phase "intake": stop accepting and dialling.
+/// Phase "accepting": stop accepting and dialling.
 #[derive(Debug)]
 pub(crate) struct StopAccepting;
 

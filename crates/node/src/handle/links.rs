@@ -9,7 +9,7 @@ use crate::miner::Miner;
 use crate::peer_manager::PeerManager;
 use crate::sync_manager::SyncManager;
 
-/// Where they are kept, once they run. Clones are one.
+/// Where they are, once they run. Clones are one.
 pub(crate) type LinksCell = Arc<OnceLock<Links>>;
 
 /// See the module.

@@ -20,7 +20,7 @@ pub enum MiningFailure {
     /// The node is not there.
     #[error(transparent)]
     Gone(#[from] Gone),
-    /// Nobody said whom to pay, and on this network it matters.
+    /// No payout address was given, and this network needs one.
     #[error("a payout address is needed")]
     NoPayout,
     /// Blocks of this signet need a signature.
@@ -48,7 +48,7 @@ pub enum GenerateError {
     Dead(String),
 }
 
-/// The threads to mine with when nobody says: one for each core.
+/// The threads to mine with by default: one for each core.
 pub(crate) fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
@@ -79,7 +79,7 @@ impl NodeHandle {
         .expect("the tip is in its tree")
     }
 
-    /// Begins to mine, or begins anew. Without `threads` and `payout` those of the
+    /// Starts mining, or restarts it. Without `threads` and `payout` those of the
     /// configuration count, then one thread for each core and, on networks without value, a
     /// script that anybody can spend.
     ///

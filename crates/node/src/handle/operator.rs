@@ -27,7 +27,7 @@ pub enum AddAddressFailure {
 #[error("for regression testing (-regtest mode) only")]
 pub struct NotRegtest;
 
-/// Why `addconnection` dialled nobody.
+/// Why `addconnection` dialled no peer.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectFailure {
     /// The node is not there to answer.
@@ -63,8 +63,8 @@ impl NodeHandle {
         self.ask_peers(|peers| peers.ping()).await
     }
 
-    /// Switches the network on or off. Off: every peer is told to go, whoever arrives is
-    /// closed at once, nobody is dialled. Connections in the handshake end too.
+    /// Switches the network on or off. Off: every peer is disconnected, a new connection is
+    /// closed at once, no peer is dialled. Connections in the handshake end too.
     ///
     /// # Errors
     /// [`Gone`] while the node starts and after it stopped.

@@ -5,7 +5,7 @@
 //! that comes 50 to 70 minutes after the last flush. A process that is killed leaves a consistent
 //! directory without anything since.
 //!
-//! So a block that somebody may rely on is *journaled*: appended to `blocks.journal` and synced on
+//! So a block that others may rely on is *journaled*: appended to `blocks.journal` and synced on
 //! the kernel's thread, before its verdict is posted. Whatever acknowledges or announces a block
 //! acts upon the verdict; so no order of events can acknowledge first.
 //!

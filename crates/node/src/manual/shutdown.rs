@@ -8,8 +8,8 @@
 //! |---|---|---|---|
 //! | (published) | the view says `Stopping`: RPC refuses writes | at once | |
 //! | miner | `Miner` lets go of the hash threads, and of those who wait for blocks on demand; a block that was submitted is judged all the same | it answered | 5 s |
-//! | intake | `Listener` and `Connector` stop; their sockets are closed; connections in the handshake are told to end | both answered | 5 s |
-//! | drain | `PeerManager` disconnects those it knows and admits nobody | it answered | 5 s |
+//! | intake | `Listener` and `Connector` stop; their sockets are closed; connections in the handshake are disconnected | both answered | 5 s |
+//! | drain | `PeerManager` disconnects all peers and admits none | it answered | 5 s |
 //! | connections | | every slot is free, and none can be taken any more (L6) | 10 s |
 //! | managers | all assert that their tables are empty, and stop, `PeerManager` first; `SyncManager` lets go of the kernel; the numbers of connections, `Add`s and `Done`s must add up and are logged (`every connection ended`) | all answered | 5 s |
 //! | kernel | validation is interrupted, databases are flushed and closed, then the journal is emptied; threads joined | the thread that does it is through | 600 s |
@@ -24,10 +24,10 @@
 //! # What starts it
 //!
 //! [`NodeHandle::shutdown`](crate::NodeHandle::shutdown) (RPC `stop`, signals), or
-//! the death of something vital: `PeerManager`, `SyncManager`, `Listener` and
-//! `Connector` hold a guard whose `Drop` tells `Node`, unless they were told to stop;
-//! the kernel reports its own. A `Peer` is not vital: its panic costs one connection. Nor is
-//! `Miner`: its panic costs the mining, and is told of in the log, the warnings and the
+//! the death of a critical actor: `PeerManager`, `SyncManager`, `Listener` and
+//! `Connector` hold a guard whose `Drop` notifies `Node`, unless it was disarmed;
+//! the kernel reports its own. A `Peer` is not critical: its panic costs one connection. Nor is
+//! `Miner`: its panic ends mining, and is reported in the log, the warnings and the
 //! mining state.
 //!
 //! # Before everything runs

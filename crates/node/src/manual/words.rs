@@ -44,7 +44,7 @@
 //! | stalling | said of a peer that does not deliver a requested block in time | `m_stalling_since` |
 //! | side branch | valid headers or blocks that are not on the active chain | |
 //! | verdict | the engine's answer about a block: valid, invalid, mutated, unknown | `BlockValidationState` |
-//! | mark | the engine's verdict about a block hash, kept in the header tree | `BLOCK_FAILED_VALID` |
+//! | mark | the engine's verdict about a block hash, stored in the header tree | `BLOCK_FAILED_VALID` |
 //! | durable | written to the block files or the journal, so that a crash cannot lose it | `FlushStateToDisk` |
 //! | journal | the file of blocks that were acknowledged and are not durable in the engine yet | |
 //! | watchdog | the part that compares what sync does with what S1 promises; it only reads | |

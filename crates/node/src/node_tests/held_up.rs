@@ -74,7 +74,7 @@ fn a_connection_without_a_slot_is_closed_when_none_comes_home() {
         async |node| {
             let slots = node.audit().await.expect("it runs").slots_total;
             let inbound = slots - node.shared.slots.counts().outgoing;
-            // Each displaces the one before, whose slot does not come home.
+            // Each displaces the one before, whose slot is not freed.
             let held = hold_up(node, peer_manager).await;
             let mut remotes = Vec::new();
             for _ in 0..inbound {

@@ -1,4 +1,4 @@
-//! Listening sockets that are watched, and made anew when they are lost.
+//! Listening sockets that are probed, and reopened when they are lost.
 
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, TcpListener};

@@ -121,7 +121,7 @@ fn a_mined_block_that_is_not_on_the_tip_is_not_even_offered() {
     with_node(
         |_| {},
         async |node| {
-            // It pays to somebody else: the same order makes the same block.
+            // It pays to another script: the same request makes the same block.
             let unsubmitted = GenerateRequest {
                 submit: false,
                 payout: ScriptBuf::from_bytes(vec![0x52]),
@@ -138,7 +138,7 @@ fn a_mined_block_that_is_not_on_the_tip_is_not_even_offered() {
             };
             offer(block.clone()).await.expect_err("it is stale");
             assert!(!node.view().tree.contains(&block.hash));
-            // A caller who submits it is somebody else: he wants it stored.
+            // A caller that submits it wants it stored.
             let result = node.submit_block(block.clone()).await;
             assert_eq!(result, Ok(SubmitResult::Inconclusive));
             assert!(node.view().tree.contains(&block.hash));

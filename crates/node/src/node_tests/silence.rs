@@ -1,4 +1,4 @@
-//! Silent connections keep nobody out.
+//! Silent connections keep no others out.
 
 use super::admission::connect_from;
 use super::*;
@@ -19,7 +19,7 @@ fn three_hundred_silent_connections_keep_neither_a_newcomer_nor_a_slow_handshake
                     silent.push(connect_from(node, [127, 1, subnet, host]).await);
                 }
             }
-            // 45 had to go for those who came later, and nobody but silent ones.
+            // 45 had to go for later ones, and only silent ones.
             until(async || {
                 let audit = node.audit().await.expect("it runs");
                 let full = [audit.in_handshake, audit.sockets, audit.slots_taken] == [256; 3];

@@ -44,7 +44,7 @@ pub(crate) struct PeerInput {
 
 /// A connection has ended; nothing about `id` follows.
 ///
-/// Sender: the peer's lifecycle guard, nobody else. Bound: frees `slot` when
+/// Sender: only the peer's lifecycle guard. Bound: frees `slot` when
 /// *handled* by the last subscriber that it goes on to, so that at most two lifecycle messages
 /// per slot and subscriber are ever queued (L5).
 #[derive(Debug)]
@@ -113,7 +113,7 @@ pub(crate) struct AuditPeers {
     pub(crate) answer: oneshot::Sender<Audit>,
 }
 
-/// Phase "drain": disconnect everybody, admit nobody.
+/// Phase "drain": disconnect all peers, admit none.
 #[derive(Debug)]
 pub(crate) struct Drain;
 

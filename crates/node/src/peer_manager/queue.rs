@@ -57,7 +57,7 @@ impl PeerManager {
             ..EffectPermits::default()
         };
         self.step_with(Input::Add(version_info), permits);
-        // Who dials us may be the first whom we know.
+        // An inbound peer may be the first that we know.
         if outgoing || self.shared.outlook.load().nobody_known {
             self.publish_outlook();
         }

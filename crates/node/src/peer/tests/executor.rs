@@ -28,7 +28,7 @@ struct Task {
     woken: Arc<Flag>,
 }
 
-/// Polls nobody but in [`Executor::until_idle`]: what is made ready between two calls
+/// Polls only in [`Executor::until_idle`]: what is made ready between two calls
 /// is ready in the same poll.
 pub(super) struct Executor {
     random: Random,
@@ -56,7 +56,7 @@ impl Executor {
         });
     }
 
-    /// Polls whoever was woken, one after the other, until nobody is.
+    /// Polls the woken tasks, one after the other, until none is left.
     pub(super) fn until_idle(&mut self) {
         while self.poll_one() {}
     }

@@ -225,7 +225,7 @@ fn whoever_is_told_to_leave_the_handshake_leaves_and_whoever_completed_it_stays(
         let (_ready, mut remote) = world.ready().await;
         let (_silent, _its_remote) = world.connect();
         settle().await;
-        // A room of eight places, of which the silent one holds the first.
+        // A limit of eight, of which the silent one is the first.
         let _others: Vec<_> = (0..8)
             .map(|_| {
                 world

@@ -175,7 +175,7 @@ impl House {
         self.second.is_there()
     }
 
-    /// Asks; somebody has to poll the managers for the answer.
+    /// Asks; the test has to poll the managers for the answer.
     fn ask(&self) -> oneshot::Receiver<Audit> {
         let (answer, wait) = oneshot::channel();
         post(&self.peers, AuditPeers { answer });

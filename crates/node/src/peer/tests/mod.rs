@@ -203,7 +203,7 @@ impl World {
         Self::context(clerk.start(), heard, links, held, block)
     }
 
-    /// A world whose clerk is the actor at `manager`, whoever polls it.
+    /// A world whose manager is the actor at `manager`.
     fn context(
         manager: Addr<Clerk>,
         heard: Rc<RefCell<Vec<Heard>>>,

@@ -84,7 +84,7 @@ impl Round {
         }
     }
 
-    /// Makes the rival ready; polls nobody.
+    /// Makes the rival ready; polls no actor.
     async fn make_ready(&mut self, rival: Rival) {
         match rival {
             Rival::RemoteCloses => self.socket.end(End::Eof),

@@ -22,7 +22,7 @@ use crate::subscribers::{
 };
 use crate::turns::{self, TakesTurns};
 
-/// What goes through the queue, and what is kept of it.
+/// What goes through the queue, and what remains of it.
 #[derive(Debug)]
 pub(super) enum Told {
     Add(Box<SubscriberAdd>),
@@ -36,7 +36,7 @@ pub(super) enum Told {
 pub(super) struct Notes {
     roles: Roles,
     heard: RefCell<Vec<Heard>>,
-    /// What it is told is kept, as if it were not handled yet.
+    /// What it receives is held, as if it were not handled yet.
     keeps: Cell<bool>,
     kept: RefCell<Vec<Told>>,
 }
@@ -47,7 +47,7 @@ impl Notes {
         self.roles.contains(Role::Test)
     }
 
-    /// What was kept is handled now, and what comes too.
+    /// What was held is handled now, and what arrives too.
     fn go_on(&self) {
         self.keeps.set(false);
         self.kept.borrow_mut().clear();
