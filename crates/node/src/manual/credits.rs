@@ -2,7 +2,7 @@
 //!
 //! | what a remote can make us store | per connection | per address group | in all | held by the test |
 //! |---|---|---|---|---|
-//! | connections | | handshakes: the largest group loses its oldest | slots: inbound 115, in the handshake 512, leaving 32, outbound 10, manual 8 | `a_full_room_tells_the_oldest_to_leave…` |
+//! | connections | | handshakes: the largest group loses its oldest | slots: inbound 115, in the handshake 512, leaving 32, outbound 10, manual 8 | `at_the_limit_the_oldest_permit_is_revoked…` |
 //! | connections that were not accepted yet | | | 4,096 for each address, or what the system grants | `an_accept_queue_that_the_system_caps_is_one_warning…` |
 //! | frames before `verack` | 5,000 bytes each, 32 KiB together; longer ones end the connection by their header | | 512 times that | `a_frame_head_of_a_block_before_version…` |
 //! | read buffer between frames | 1 to 16 KiB | | | `a_connection_that_falls_silent_gives_its_buffer_back` |
