@@ -427,7 +427,10 @@ fn an_option_before_its_command_is_answered_with_where_it_goes() {
     let home = Home::new();
     home.refused(
         &["--network", "signet", "rpc", "uptime"],
-        &["--network goes behind the command", "see `handfast --help`"],
+        &[
+            "--network goes behind the command",
+            "`handfast rpc --network …`",
+        ],
     );
 }
 

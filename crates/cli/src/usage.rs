@@ -119,7 +119,7 @@ pub fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> 
         return format!("{option} takes no value, and {value:?} was given; see `{path} --help`");
     }
     if let Some(option) = given(ContextKind::InvalidArg)
-        && let Some(subcommand) = command.get_subcommands().find(|it| has_option(it, &option))
+        && let Some(subcommand) = command_with(command, &option, arguments)
     {
         let subcommand = subcommand.get_name();
         return format!(
@@ -143,6 +143,18 @@ pub fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> 
     };
     let meant = meant.map_or_else(String::new, |name| format!(" (is {name} meant?)"));
     format!("{text}{meant}; see `{path} --help`")
+}
+
+/// The subcommand that has the option: the one in the arguments, or else any.
+fn command_with<'a>(
+    root: &'a Command,
+    option: &str,
+    arguments: &[OsString],
+) -> Option<&'a Command> {
+    let mut with = root.get_subcommands().filter(|it| has_option(it, option));
+    let first = with.clone().next();
+    with.find(|it| arguments.iter().any(|given| given == it.get_name()))
+        .or(first)
 }
 
 /// Whether a command has the given option, `--network` or `--network <NAME>`.

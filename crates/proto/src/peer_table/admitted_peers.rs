@@ -177,6 +177,11 @@ impl AdmittedPeers {
         meant.map(Peer::id).collect()
     }
 
+    /// Whether no peer that we dialled is connected.
+    pub(super) fn is_alone(&self) -> bool {
+        self.outgoing() == 0
+    }
+
     /// Peers whose connection we opened, closing ones included.
     pub(super) fn outgoing(&self) -> usize {
         self.count(Direction::Outbound) + self.count(Direction::Manual)

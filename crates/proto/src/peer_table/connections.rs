@@ -65,7 +65,7 @@ impl PeerTable {
         let id = peer.id;
         tracing::debug!(%id, remote = %peer.remote, %reason, "refused");
         let why = reason.to_string();
-        self.manual.lost(now, id, &why, &mut self.random);
+        self.manual.lost(now, id, &why, false, &mut self.random);
         self.manual.adopt(&self.peers);
         self.admission.refuse(peer);
         effects.push(Effect::Disconnect { id, reason });
@@ -108,7 +108,9 @@ impl PeerTable {
                 let roles = peer.roles();
                 effects.push(Effect::Retire { id, roles });
                 let why = reason.to_string();
-                self.manual.lost(now, id, &why, &mut self.random);
+                let network_down = self.peers.is_alone() && reason.class().may_be_the_network();
+                self.manual
+                    .lost(now, id, &why, network_down, &mut self.random);
                 self.manual.adopt(&self.peers);
                 let context = dialer::Context {
                     now,

@@ -297,25 +297,39 @@ impl Manual {
         }
     }
 
-    /// The connection `id` is over, whichever of them it led to.
-    pub(super) fn lost(&mut self, now: Now, id: ConnId, why: &str, random: &mut Random) {
+    /// The connection `id` has ended, whichever of them it led to. `network_down`: that may be why,
+    /// and no peer that we dialled is connected.
+    pub(super) fn lost(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        why: &str,
+        network_down: bool,
+        random: &mut Random,
+    ) {
         let mut names = Vec::new();
         for (name, node) in &mut self.nodes {
             match node.state {
                 State::Connected {
                     id: current, since, ..
                 } if current == id => {
-                    if now.mono.saturating_sub(since) >= LASTED {
+                    let lasted = now.mono.saturating_sub(since);
+                    if lasted >= LASTED {
                         node.failures = 0;
                     }
-                    names.push(name.clone());
+                    // A peer that disconnects at once does so by itself.
+                    let longest = match network_down && lasted >= RECONNECT_ALONE {
+                        true => RECONNECT_ALONE,
+                        false => RECONNECT_LONGEST,
+                    };
+                    names.push((name.clone(), longest));
                 }
                 _ => {}
             }
         }
         let why = format!("the connection was lost: {why}");
-        for name in names {
-            self.failed_for(now, &name, &why, RECONNECT_LONGEST, random);
+        for (name, longest) in names {
+            self.failed_for(now, &name, &why, longest, random);
         }
     }
 
@@ -388,9 +402,9 @@ mod tests {
         assert!(manual.dialling("1.2.3.4"));
         assert_eq!(manual.due(), None);
         manual.connected(now, "1.2.3.4", ConnId(1));
-        manual.lost(now, ConnId(2), "reset", &mut random);
+        manual.lost(now, ConnId(2), "reset", false, &mut random);
         assert_eq!(manual.due(), None, "that was another connection");
-        manual.lost(now, ConnId(1), "reset", &mut random);
+        manual.lost(now, ConnId(1), "reset", false, &mut random);
         assert!(manual.due() >= Some(RECONNECT_FIRST), "{:?}", manual.due());
     }
 }

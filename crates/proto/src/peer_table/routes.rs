@@ -55,7 +55,7 @@ impl PeerTable {
             self.manual.adopt(&self.peers);
         }
         for name in due {
-            let alone = is_alone(&self.peers);
+            let alone = self.peers.is_alone();
             match self.manual.attempt(now, &name, alone, &mut self.random) {
                 Some(Attempting::Dial(addr)) => self.dial_manual(now, &name, addr, effects),
                 Some(Attempting::Resolve(effect)) => effects.push(effect),
@@ -129,7 +129,7 @@ impl PeerTable {
         if self.seeds.resolved(now, name, addrs, book, random, effects) {
             self.dialer.hurry(now);
         }
-        let alone = is_alone(&self.peers);
+        let alone = self.peers.is_alone();
         let addr = self.manual.resolved(now, name, addrs, alone, random);
         if let Some(addr) = addr {
             self.dial_manual(now, name, addr, effects);
@@ -145,7 +145,7 @@ impl PeerTable {
         effects: &mut Vec<Effect>,
     ) {
         self.seeds.resolve_failed(now, name, error, effects);
-        let alone = is_alone(&self.peers);
+        let alone = self.peers.is_alone();
         self.manual
             .resolve_failed(now, name, error, alone, &mut self.random);
     }
@@ -199,7 +199,7 @@ impl PeerTable {
     }
 
     fn unreachable(&mut self, now: Now, name: &str, why: &str) {
-        let alone = is_alone(&self.peers);
+        let alone = self.peers.is_alone();
         self.manual
             .unreachable(now, name, why, alone, &mut self.random);
     }
@@ -207,7 +207,7 @@ impl PeerTable {
     /// What keeps the table from finding peers.
     #[must_use]
     pub fn outlook(&self) -> Outlook {
-        let alone = is_alone(&self.peers);
+        let alone = self.peers.is_alone();
         let seeds = match self.dialer.is_automatic() {
             true => self.seeds.rows(),
             false => Vec::new(),
@@ -226,9 +226,4 @@ impl PeerTable {
             alone,
         }
     }
-}
-
-/// Whether no peer that we dialled is connected.
-fn is_alone(peers: &AdmittedPeers) -> bool {
-    peers.outgoing() == 0
 }

@@ -217,6 +217,19 @@ fn a_manual_peer_that_lasted_is_dialled_again_after_five_seconds() {
 }
 
 #[test]
+fn a_manual_peer_that_a_short_outage_cut_off_again_is_dialled_within_ten_seconds() {
+    let mut table = Table::new(config());
+    let addr = socket("1.2.3.4:8333");
+    assert_eq!(table.add_node("1.2.3.4", AddNodeCommand::Add).0, Ok(()));
+    for _ in 0..4 {
+        let id = table.admit(Manual, addr);
+        table.wait(30);
+        table.done(id, Manual, addr);
+        assert_eq!(dials(&table.run(12)), [addr]);
+    }
+}
+
+#[test]
 fn a_manual_peer_that_disconnects_at_once_is_not_dialled_too_often() {
     let mut table = Table::new(config());
     let addr = socket("1.2.3.4:8333");
