@@ -151,10 +151,10 @@ fn command_with<'a>(
     option: &str,
     arguments: &[OsString],
 ) -> Option<&'a Command> {
-    let mut with = root.get_subcommands().filter(|it| has_option(it, option));
-    let first = with.clone().next();
-    with.find(|it| arguments.iter().any(|given| given == it.get_name()))
-        .or(first)
+    let with = || root.get_subcommands().filter(|it| has_option(it, option));
+    with()
+        .find(|it| arguments.iter().any(|given| given == it.get_name()))
+        .or_else(|| with().next())
 }
 
 /// Whether a command has the given option, `--network` or `--network <NAME>`.

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use super::admitted_peers::AdmittedPeers;
 use super::manual::Attempting;
 use super::seeds::Prospects;
 use super::{Effect, Notice, Outlook, PeerTable, dialer};
