@@ -23,11 +23,24 @@ impl Crowd {
         size: usize,
         height: usize,
     ) -> io::Result<Self> {
-        let dial = |_| Connection::dial_as(target, network, height, "/handfast-tests:crowd/");
-        let peers: io::Result<Vec<Connection>> = (0..size).map(dial).collect();
-        let mut crowd = Self(peers?);
+        let mut crowd = Self::connect(target, network, size, height)?;
         crowd.ping();
         Ok(crowd)
+    }
+
+    /// The same, of peers that have only completed the handshake.
+    ///
+    /// # Errors
+    /// The first that goes wrong.
+    pub fn connect(
+        target: SocketAddr,
+        network: &Network,
+        size: usize,
+        height: usize,
+    ) -> io::Result<Self> {
+        let dial = |_| Connection::dial_as(target, network, height, "/handfast-tests:crowd/");
+        let peers: io::Result<Vec<Connection>> = (0..size).map(dial).collect();
+        Ok(Self(peers?))
     }
 
     /// Peers that were connected.
