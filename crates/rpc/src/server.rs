@@ -357,7 +357,7 @@ impl Server {
     }
 
     /// Stops accepting, lets calls in progress finish and their answers go out
-    /// ([`CALLS_TIMEOUT`], [`CLOSE_TIMEOUT`]), then removes socket and cookie. An answer is cut
+    /// (`CALLS_TIMEOUT`, `CLOSE_TIMEOUT`), then removes socket and cookie. An answer is cut
     /// only if its client does not read it.
     ///
     /// # Ordering

@@ -2,7 +2,7 @@
 //!
 //! This crate has no socket, clock or actor.
 //!
-//! * [`message::table`] has a row for every message: its command, payload, limits, handler and
+//! * `message::table` has a row for every message: its command, payload, limits, handler and
 //!   cost.
 //! * [`Codec`] turns a byte stream into [`Frame`]s, [`Transport`] messages into bytes.
 //! * [`Message`] is one message, [`Packet`] its bytes before a transport frames them.

@@ -1,6 +1,6 @@
 //! The messages of the Bitcoin P2P protocol that Handfast supports.
 //!
-//! [`table`] has a row for each; [`forms`] reads and writes their payloads.
+//! `table` has a row for each; `forms` reads and writes their payloads.
 
 mod define;
 mod encode;

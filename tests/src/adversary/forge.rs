@@ -26,7 +26,7 @@ pub enum Tamper {
     /// The last transaction twice, which leaves the merkle root of three as it was
     /// (CVE-2012-2459).
     Doubled,
-    /// The ids of two transactions as the only one. See [`super::joined`].
+    /// The ids of two transactions as the only one. See `super::joined`.
     Joined,
 }
 
